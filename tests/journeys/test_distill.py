@@ -54,6 +54,18 @@ def student(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
+def test_a_student_that_nothing_was_kept_of_is_said_to_be_untaught(
+    finished_run: Path, student: Path, tmp_path: Path
+) -> None:
+    import holdfast
+
+    wild = [*PLAIN, "train.epochs=1", "train.learning_rate=0.3", "distill.alone=false"]
+    run = holdfast.distill(finished_run, layers=1, out=tmp_path / "w", settings=wild, quiet=True)
+    assert run.result["best_step"] == 0
+    assert "No update of its training was kept" in run.result["distilled"]["because"]
+    assert "No update" not in result_of(student)["distilled"]["because"]
+
+
 def test_a_student_has_its_teachers_rows_and_is_held_against_it(
     finished_run: Path, student: Path
 ) -> None:

@@ -290,3 +290,22 @@ def test_what_is_asked_is_pushed_with_its_card_and_nothing_else(
     assert sent["files"] == ["Modelfile", "README.md", "export.json", "model.gguf"]
     assert "model: https://hub.example/ada/talk" in done.out
     assert "ollama create talk" in (out / "README.md").read_text("utf-8")
+
+
+def test_a_run_without_validation_rows_is_not_judged_by_what_others_answered(
+    marked_csv: Path, quick: list[str], tmp_path: Path
+) -> None:
+    """Its stored answers to them are those of its folds' models."""
+    from holdfast.core.records import Decision
+    from holdfast.pipeline.again import Again
+    from holdfast.pipeline.export_facts import valid_rows
+    from holdfast.pipeline.main import train
+    from holdfast.recipe import Recipe, override
+
+    settings = [f"data.path={marked_csv}", *quick, "train.folds=2", "train.epochs=1"]
+    train(override(Recipe(), settings), tmp_path / "run")
+    told: list[Decision] = []
+    again = Again(tmp_path / "run")
+    assert again.out_of_fold
+    assert valid_rows(again, told.append) == (None, None)
+    assert [one.what for one in told if one.chosen == "not on validation rows"] == ["scored"]

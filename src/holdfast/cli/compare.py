@@ -99,7 +99,8 @@ def shown(found: Comparison, columns: int) -> str:
     if block["with_seen"]:
         whole = block["with_seen"]
         gap = _number(whole["difference"]["value"], times)
-        entries.append(("With seen", f"{counted(whole['n'], 'row')}: A minus B {gap}{unit}"))
+        apart = " points" if unit else ""
+        entries.append(("With seen", f"{counted(whole['n'], 'row')}: A minus B {gap}{apart}"))
     lines = [line for name, value in entries for line in entry(name, value, columns)]
     return "\n".join([*lines, *_examples(block["differ"], columns)])
 

@@ -35,6 +35,10 @@ def about(again: Again, form: Format, precision: str, because: str) -> dict[str,
 def valid_rows(again: Again, notify: Notify) -> tuple[Table | None, list[Any] | None]:
     """The run's validation rows and what it stored of its answers (``None`` where it stored none);
     no rows where the run had none or they cannot be read, which is said."""
+    if again.out_of_fold:
+        because = "none were set aside: rows that the model learned from were answered by others"
+        notify(Decision("scored", "not on validation rows", because, prominent=True))
+        return None, None
     try:
         if again.has("valid"):
             told = again.told("valid")

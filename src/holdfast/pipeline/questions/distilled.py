@@ -42,9 +42,10 @@ TIMED_ROWS, TIMES = 32, 3
 # A text takes as long as it is: teacher and student write to so many rows to be compared.
 MOST_WRITTEN = 60
 MARGIN = 0.01
+UNTAUGHT = "No update of its training was kept: it is the cut model with a head, as it began."
 # What ``compare`` calls A and B, of a student with its teacher and without.
 WORDS = {
-    "A minus B is": "with less without is",
+    "A minus B is": "with minus without is",
     "A is": "with its teacher it is",
     "than B": "than without",
     "A and B are": "with and without its teacher it is",
@@ -120,7 +121,9 @@ def confirm(found: Rivals, after: After) -> Mapping[str, Any]:
             **_difference(settled, gain.scale),
             "because": words,
         }
-    return {**block, "because": _because(block)}
+    trained = after.fitted.trained
+    began = trained.best_step == 0 and trained.average is None
+    return {**block, "because": " ".join([_because(block), *([UNTAUGHT] if began else [])])}
 
 
 def _written(after: After) -> Told:

@@ -41,7 +41,7 @@ def distilled(run: RunFiles) -> BesideStart | None:
                 ("Kept of the teacher's score", number(kept.value), interval(kept)),
                 ("Says what the teacher says", number(agreement.value), interval(agreement)),
                 _difference("Student less teacher", _table(raw, "against_teacher")),
-                *([_difference("With a teacher less without", alone)] if "value" in alone else []),
+                *([_difference("With a teacher minus without", alone)] if "value" in alone else []),
             ),
         ),
     ]

@@ -123,6 +123,8 @@ def _inflated(block: Block, inflated: Estimate) -> str:
     else:
         span = f"{number(inflated.low)} to {number(inflated.high)}"
         value = number(inflated.value)
+    if rate and points(inflated.value).lstrip("±+−") == "0.0":
+        value = "0.0 points"
     return f"by the choice among trials what was seen is {value} too good ({span})"
 
 
