@@ -30,14 +30,18 @@ KEY = rf"(?<![\w./-])(?P<key>(?:{'|'.join(SECTIONS)})\.[a-z_]+(?:\.[a-z_]+)*)(?!
 # Names of files that begin like a key.
 FILES = (
     *("safetensors", "json", "parquet", "jsonl", "csv", "py", "html", "css", "js", "gz", "md"),
-    *("gguf", "xml", "bin", "onnx", "data"),
+    *("gguf", "xml", "bin", "onnx", "data", "yaml"),
 )
 # Settings of a command's own, and series of a log.
-OTHERS = {"predict.probabilities", "train", "valid"}
+OTHERS = {"predict.probabilities", "predict.ensemble", "search.folds", "train", "valid"}
+# What only a search takes in the place of a value.
+RANGE = "{range"
 FOREIGN_OPTIONS = {
     "pip": {"--no-deps", "--force-reinstall", "--no-cache-dir"},
     # A Dockerfile, and the program that it starts.
     "FROM ": {"--chown", "--host", "--port"},
+    "accelerate launch": {"--use_fsdp", "--fsdp_version"},
+    "--fsdp_offload_params": {"--fsdp_offload_params"},
 }
 # What a setting is advised beside: it says nothing without it.
 BESIDE = {
@@ -167,7 +171,7 @@ def test_every_option_that_is_named_exists(said: list[Text], options: dict[str, 
     named, wrong = 0, []
     for text in said:
         foreign = {o for word, held in FOREIGN_OPTIONS.items() if word in text.words for o in held}
-        for found in re.finditer(r"(?<![\w-])--[a-z][a-z0-9-]*", text.words):
+        for found in re.finditer(r"(?<![\w-])--[a-z][a-z0-9_-]*", text.words):
             named += 1
             command = re.search(r"\bholdfast ([a-z]+)\b[^.;`]*$", text.words[: found.start()])
             known = options.get(command[1], every) if command else every
@@ -190,7 +194,8 @@ def test_every_setting_that_is_advised_is_taken(said: list[Text]) -> None:
             asked += 1
             if key in OTHERS:
                 continue
-            if HOLE in value or "…" in value or value == "VALUE" or value.isupper():
+            put_in = value == "VALUE" or value.isupper() or value.startswith(RANGE)
+            if HOLE in value or "…" in value or put_in:
                 assert is_key(key), f"{text.where}: {key}"
                 continue
             beside = [
