@@ -334,7 +334,7 @@ def test_sigterm_before_anything_is_written_leaves_nothing(
     import holdfast.pipeline.main as pipeline
 
     monkeypatch.setattr(
-        pipeline, "load_and_divide", lambda *_: os.kill(os.getpid(), signal.SIGTERM)
+        pipeline, "load_and_divide", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM)
     )
     done = holdfast("train", marked_csv, "--out", "run", "--quiet", *sets)
     assert done.code == 130

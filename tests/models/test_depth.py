@@ -15,7 +15,7 @@ from holdfast.models.causal import CausalNetwork
 from holdfast.models.classifier import assemble
 from holdfast.models.depth import chosen_blocks, shorten, stated_depth
 from holdfast.models.families import family_of
-from holdfast.models.network import EncoderClassifier, _plain_model
+from holdfast.models.network import EncoderClassifier, plain_model
 from holdfast.models.seq2seq_network import Seq2SeqNetwork
 from holdfast.models.vision import VisionClassifier
 from holdfast.models.vision_families import vision_family
@@ -90,7 +90,7 @@ def test_a_shorter_encoder_saves_as_a_plain_one(model_type: str, tmp_path: Path)
     left = [layer for layer in network.layers() if layer.name.startswith("block")]
     for before, layer in zip(stay, left, strict=True):
         torch.testing.assert_close(next(iter(layer.parameters())), before, rtol=0, atol=0)
-    _plain_model(network, 1.0).save_pretrained(tmp_path)
+    plain_model(network, 1.0).save_pretrained(tmp_path)
     again = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
     with torch.inference_mode():
         mine = network(input_ids=IDS, attention_mask=MASK)

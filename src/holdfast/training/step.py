@@ -248,13 +248,15 @@ def _update(run: Run) -> None:
     # After every pass and every process: what is added here is clipped with the rest.
     run.emit("backward_done")
     norm = _clip(parameters_of(run), run.phase.clip)
+    run.gradient_norms.append(norm)
     run.emit("gradients_ready")
     scale = run.schedule.scale(run.step_in_phase)
     for group in run.optimizer.param_groups:
         group["lr"] = group["base_lr"] * scale
     run.learning_rate = run.phase.learning_rate * scale
-    if run.loss_scale.step(run.optimizer, norm, run.step + 1, run.journal):
-        run.gradient_norms.append(norm)
+    if not run.loss_scale.step(run.optimizer, norm, run.step + 1, run.journal):
+        # The gradient of an update that was skipped has overflowed.
+        run.gradient_norms.pop()
 
 
 def _clip(parameters: list[torch.nn.Parameter], limit: float | None) -> float:

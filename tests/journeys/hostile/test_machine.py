@@ -51,7 +51,7 @@ def test_a_thread_that_the_system_does_not_give_is_told(
 ) -> None:
     import holdfast.pipeline.main as pipeline
 
-    def refuse(*_: Any) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(pipeline, "load_and_divide", refuse)
@@ -122,7 +122,7 @@ def test_a_model_that_cannot_be_read_for_lack_of_memory_is_not_called_damaged(
     import holdfast.pipeline.main as pipeline
     from holdfast.core.errors import ModelError
 
-    def refuse(*_: Any) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
         told = "unable to mmap 90868376 bytes from file: Cannot allocate memory (12)"
         raise ModelError("embedded", "has weights that cannot be read", told, "Fetch it again.")
 

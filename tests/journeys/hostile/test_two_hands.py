@@ -171,11 +171,11 @@ def test_two_threads_of_one_program_cannot_make_one_run(
 
     load, said = pipeline.load_and_divide, []
 
-    def meet(*arguments: Any) -> Any:
+    def meet(*arguments: Any, **named: Any) -> Any:
         thread = threading.Thread(target=second)
         thread.start()
         thread.join()
-        return load(*arguments)
+        return load(*arguments, **named)
 
     def second() -> None:
         with pytest.raises(RunError) as caught:
