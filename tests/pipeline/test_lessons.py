@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from holdfast.core.errors import RecipeError
+from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.updates import Passed
+from holdfast.pipeline import lessons
 from holdfast.pipeline.compose import make_ready
 from holdfast.pipeline.kinds.teaching import TagTeacher, teachers_of
 from holdfast.pipeline.lessons import Lessons
@@ -113,3 +114,23 @@ def test_who_has_no_teacher_loads_nothing_of_one() -> None:
     asks = "import sys, holdfast.pipeline.main; print('holdfast.pipeline.lessons' in sys.modules)"
     made = subprocess.run([sys.executable, "-c", asks], capture_output=True, text=True, check=True)
     assert made.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("side", ["train", "valid"])
+def test_a_teacher_that_knew_a_row_that_scores_its_student_is_refused(
+    monkeypatch: pytest.MonkeyPatch, side: str
+) -> None:
+    """Also one that only chose its state by that row."""
+    sides = np.array(["train", "valid", "test"], dtype=object)
+    monkeypatch.setattr(lessons, "_teacher_rows", lambda _: (np.array([1, 2, 3]), sides))
+
+    def ask(**own: list[int]) -> Any:
+        found = {one: np.array(own.get(one, []), dtype=np.int64) for one in sides}
+        monkeypatch.setattr(lessons, "_keys_by_side", lambda _: found)
+        return lessons.refuse_seen(Path("teacher"), None)  # type: ignore[arg-type]
+
+    with pytest.raises(RunError, match="1 row to learn from"):
+        ask(test=[1 if side == "train" else 2])
+    assert ask(test=[3, 4], valid=[2, 5]) == ()
+    (finding,) = ask(test=[3], valid=[1, 5])
+    assert (finding.check, finding.count, finding.score) == ("teacher_knows", 1, 0.5)

@@ -131,6 +131,25 @@ def test_the_scores_are_those_of_the_rows_out_of_fold(crossed: Path) -> None:
     assert result["valid"]["n"] == len(label)
 
 
+def test_repeats_score_every_row_again_and_the_score_is_their_mean(
+    search_recipe: Recipe, tmp_path: Path
+) -> None:
+    train(search_recipe.changed(**CUT), tmp_path / "run", procedure=CrossValidation(2, repeats=2))
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    table = parquet.read_table(tmp_path / "run" / "folds.parquet").to_pandas()
+    means = [
+        accuracy_score(some["label"], some["prediction"]) for _, some in table.groupby("repeat")
+    ]
+    losses = [
+        log_loss(some["label"], np.array(some["probabilities"].tolist()), labels=result["classes"])
+        for _, some in table.groupby("repeat")
+    ]
+    assert losses[0] != losses[1]
+    metrics = result["cv"]["metrics"]
+    assert metrics["accuracy"]["value"] == pytest.approx(np.mean(means))
+    assert metrics["loss"]["value"] == pytest.approx(np.mean(losses))
+
+
 def test_the_model_of_all_rows_learned_from_all_and_ends_where_the_folds_say(crossed: Path) -> None:
     result = json.loads((crossed / "result.json").read_text())
     final = result["cv"]["final"]
