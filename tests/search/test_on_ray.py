@@ -14,10 +14,15 @@ import pytest
 from holdfast.core.errors import MachineError, RecipeError
 from holdfast.core.records import Decision, Snapshot
 from holdfast.models.quick_dropout import quick_dropout
+from holdfast.pipeline.main import train
+from holdfast.recipe import Recipe
 from holdfast.search.bench import Bench
 from holdfast.search.engines import Engine, engine_of
 from holdfast.search.job import Done, FitJob
+from holdfast.search.settings import SearchPart
 from holdfast.search.store import Store
+from holdfast.search.tuned import Tune
+from holdfast.search.validated import CrossValidation
 from holdfast.training.machine import flushed_subnormals
 
 psutil = pytest.importorskip("psutil")
@@ -113,3 +118,28 @@ def test_an_engine_and_an_address_must_go_together() -> None:
         engine_of("spark")
     with pytest.raises(RecipeError, match="the engine is local"):
         engine_of("local", "10.0.0.1:6379")
+
+
+@pytest.mark.parametrize("command", ["cv", "tune"])
+def test_a_command_finds_on_ray_what_it_finds_here(
+    command: str, search_recipe: Recipe, tmp_path: Path
+) -> None:
+    found = {}
+    for engine in ("local", "ray"):
+        ranges = {"train.learning_rate": {"range": [1e-4, 1e-2], "log": True}}
+        part = SearchPart(sampler="random", trials=2)
+        procedure: Any = (
+            CrossValidation(2, engine=engine)
+            if command == "cv"
+            else Tune(ranges, part, engine=engine)
+        )
+        recipe = search_recipe.changed(train={"epochs": 1})
+        result = train(recipe, tmp_path / engine, procedure=procedure)
+        block = result["cv" if command == "cv" else "study"]
+        rows = block["per_fold"] if command == "cv" else block["trials_table"]
+        scores = block["metrics"] if command == "cv" else block["expected_test"]
+        timed = ("seconds", "latency_ms")
+        kept = [{k: v for k, v in row.items() if k not in timed} for row in rows]
+        found[engine] = (kept, scores, result["test"] | {"opened_at": None})
+    assert not ray.is_initialized()
+    assert found["ray"] == found["local"]

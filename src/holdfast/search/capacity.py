@@ -114,7 +114,7 @@ class Sized:
         trying = Trying(sizes, folds, _groups(bench, folds))
         engine = engine_of(self._asked.engine, self._asked.address)
         store = Store(into.kept_in, bench.mark, notify)
-        for done in engine.run(bench, trying.jobs(), store=store):
+        for done in engine.run(bench, trying.jobs(), store=store, notify=notify):
             trying.take(done)
             key = done.key.rpartition("-f")[0]
             if trying.whole(key):

@@ -123,7 +123,8 @@ class Tuning:
             there = f"{counted(len(search.tried), 'finished trial')} in it are not repeated"
             notify(Decision("study", masked(where), there, prominent=True))
         store = Store(into.kept_in, bench.mark, notify)
-        for done in self._engine.run(bench, search.jobs(), store=store, watch=watch):
+        jobs = search.jobs()
+        for done in self._engine.run(bench, jobs, store=store, watch=watch, notify=notify):
             search.take(done)
         found = judged(search.tried, how.metric, len(self.divided.splits.test))
         chosen = Decision("settings", shown(found.winner.settings), found.because, prominent=True)

@@ -200,7 +200,7 @@ class Validated:
         engine = engine_of(self._asked.engine, self._asked.address)
         by_key: dict[str, Done] = {}
         rows = {one.key: one for one in plan.folds}
-        for done in engine.run(bench, jobs, store=store):
+        for done in engine.run(bench, jobs, store=store, notify=notify):
             by_key[done.key] = done
             notify(told_of_fold(rows[done.key], done, len(plan.of_repeat(0))))
         pairs = [(one, by_key[one.key]) for one in plan.folds]

@@ -34,7 +34,7 @@ class Engine(Protocol):
     ) -> Iterator[Done]:
         """The jobs' results, each as it is there. The next job is asked for only when a worker is
         free, so that a search may choose it by what was found so far. What the ``store`` has is
-        not done again."""
+        not done again. ``notify`` hears what befalls fits, not what each of them decides."""
         ...
 
 

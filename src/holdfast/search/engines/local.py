@@ -33,6 +33,6 @@ class Local:
             done = store.load(job)
             if done is None:
                 with resumable(job.key):
-                    done = work(bench, job, watch, notify)
+                    done = work(bench, job, watch)
                 store.save(job, done)
             yield done
