@@ -299,21 +299,11 @@ def train(
     command would exit with 2. May be called as often as you like in one process.
     """
     from holdfast.pipeline.advice import in_python
-    from holdfast.recipe import as_settings
     from holdfast.terminal.watch import train_watched
 
     with in_python():
-        columns = [text] if isinstance(text, str) else list(text or [])
-        request = _request(source, labels, groups, test, columns, label, group)
-        request = replace(
-            request,
-            model=None if model is None else str(model),
-            task=task,
-            seed=seed,
-            settings=as_settings(settings),
-            out=Path(out) if out else None,
-            resume=resume,
-        )
+        rows = (source, labels, groups, test, text, label, group)
+        request = _request(*rows, model, task, seed, settings, out, resume)
         _, folder = train_watched(request, request.recipe(), quiet=quiet)
     return TrainedRun(folder)
 
@@ -352,22 +342,12 @@ def cv(
     Others as for ``train``.
     """
     from holdfast.pipeline.advice import in_python
-    from holdfast.recipe import as_settings
     from holdfast.search.validated import asked_for
     from holdfast.terminal.watch import train_watched
 
     with in_python():
-        columns = [text] if isinstance(text, str) else list(text or [])
-        request = _request(source, labels, groups, test, columns, label, group)
-        request = replace(
-            request,
-            model=None if model is None else str(model),
-            task=task,
-            seed=seed,
-            settings=as_settings(settings),
-            out=Path(out) if out else None,
-            resume=resume,
-        )
+        rows = (source, labels, groups, test, text, label, group)
+        request = _request(*rows, model, task, seed, settings, out, resume)
         recipe = request.recipe()
         procedure = asked_for(recipe, folds, repeats, nested, engine, address)
         _, folder = train_watched(request, recipe, quiet=quiet, procedure=procedure)
@@ -413,21 +393,12 @@ def tune(
     with 2.
     """
     from holdfast.pipeline.advice import in_python
-    from holdfast.recipe import as_settings
     from holdfast.search.request import tune_request
     from holdfast.terminal.watch import train_watched
 
     with in_python():
-        columns = [text] if isinstance(text, str) else list(text or [])
-        request = replace(
-            _request(source, labels, groups, test, columns, label, group),
-            model=None if model is None else str(model),
-            task=task,
-            seed=seed,
-            settings=as_settings(settings),
-            out=Path(out) if out else None,
-            resume=resume,
-        )
+        rows = (source, labels, groups, test, text, label, group)
+        request = _request(*rows, model, task, seed, settings, out, resume)
         request, recipe, procedure = tune_request(
             request,
             trials=trials,
@@ -460,18 +431,11 @@ def lr(
     written."""
     from holdfast.pipeline.advice import in_python
     from holdfast.pipeline.rate_range import range_test
-    from holdfast.recipe import as_settings
     from holdfast.terminal.say import Teller
 
     with in_python():
-        columns = [text] if isinstance(text, str) else list(text or [])
-        request = replace(
-            _request(source, labels, groups, test, columns, label, group),
-            model=None if model is None else str(model),
-            task=task,
-            seed=seed,
-            settings=as_settings(settings),
-        )
+        rows = (source, labels, groups, test, text, label, group)
+        request = _request(*rows, model, task, seed, settings)
         return range_test(request.recipe(), Teller(quiet, verbose=False), request.held)
 
 
@@ -509,17 +473,11 @@ def choose(
     from holdfast.pipeline.adapted import adapting_of
     from holdfast.pipeline.advice import in_python
     from holdfast.pipeline.chosen import choose_model
-    from holdfast.recipe import as_settings
     from holdfast.terminal.say import Teller
 
     with in_python():
-        columns = [text] if isinstance(text, str) else list(text or [])
-        request = replace(
-            _request(source, labels, groups, test, columns, label, group),
-            task=task,
-            seed=seed,
-            settings=as_settings(settings),
-        )
+        rows = (source, labels, groups, test, text, label, group)
+        request = _request(*rows, None, task, seed, settings)
         named = [models] if isinstance(models, (str, Path)) else models
         told = Teller(quiet, verbose=False)
         adapting = adapting_of(adapt, extend, out)
@@ -606,16 +564,9 @@ def meta(
 
     more = [] if task_column is None else [f"meta.task_column={task_column}"]
     with in_python():
-        columns = [text] if isinstance(text, str) else list(text or [])
-        request = replace(
-            _request(source, labels, None, test, columns, label, None),
-            model=None if model is None else str(model),
-            task=task,
-            seed=seed,
-            settings=[*more, *as_settings(settings)],
-            out=None if out is None else Path(out),
-            resume=resume,
-        )
+        rows = (source, labels, None, test, text, label, None)
+        every = [*more, *as_settings(settings)]
+        request = _request(*rows, model, task, seed, every, out, resume)
         return TrainedRun(meta_watched(request, quiet=quiet)[1])
 
 
@@ -684,20 +635,28 @@ def _request(
     labels: Any,
     groups: Any,
     test: Any,
-    text: list[str],
+    text: str | Sequence[str] | None,
     label: str | None,
     group: str | None,
+    model: str | Path | None,
+    task: str | None,
+    seed: int | None,
+    settings: Settings,
+    out: str | Path | None = None,
+    resume: bool = False,
 ) -> Request:
     """What is asked for, with the rows that are given in memory and the names of their columns."""
     from holdfast.data.given import name_of, rows_in_memory
     from holdfast.pipeline.request import Request
+    from holdfast.recipe import as_settings
 
+    columns = [text] if isinstance(text, str) else list(text or [])
     held: dict[str, pa.Table] = {}
     rows = rows_in_memory(source, labels, groups)
     if rows is not None:
         held["data"] = rows
         if labels is not None:
-            text = text or [n for n in ("text", "text_pair") if n in rows.column_names]
+            columns = columns or [n for n in ("text", "text_pair") if n in rows.column_names]
             label = label or "label"
             group = group or ("group" if groups is not None else None)
     tested = rows_in_memory(test, None, None) if test is not None else None
@@ -705,10 +664,16 @@ def _request(
         held["test"] = tested
     return Request(
         name_of(source, labels) if rows is not None else str(source),
-        text=text or None,
+        model=None if model is None else str(model),
+        task=task,
+        text=columns or None,
         label=label,
         group=group,
         test=None if test is None or tested is not None else str(test),
+        seed=seed,
+        settings=as_settings(settings),
+        out=Path(out) if out else None,
+        resume=resume,
         held=held,
     )
 

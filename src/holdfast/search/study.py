@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 ABOUT, RESULT, OWNER, ORIGIN, PLACE = "holdfast", "result", "owner", "origin", "place"
 State = Literal["complete", "pruned", "failed"]
-Origin = Literal["default", "portfolio", "grid", "sampler"]
+Origin = Literal["default", "grid", "sampler"]
 WORDS = {
     "rows": "on other rows, or by another recipe",
     "space": "in another space",
