@@ -23,8 +23,9 @@ from holdfast.search.pruning import Pruning, make_pruner
 from holdfast.search.samplers import make_sampler
 from holdfast.search.searching import Fold, Searching
 from holdfast.search.space import Dimension, Space
-from holdfast.search.storage import masked, open_storage, without_password
+from holdfast.search.storage import open_storage
 from holdfast.search.study import Trials, Tried
+from holdfast.store.url import masked, without_password
 
 SPACE = Space(
     (

@@ -8,6 +8,7 @@ HoldfastError
 │   ├── SplitError            the rows cannot be divided as asked
 │   ├── RunError              a run folder is missing, taken, unfinished or foreign
 │   ├── MachineError          memory, disk or a missing optional package
+│   ├── StoreError            the store of a service is foreign, or cannot be reached
 │   └── TrainingError         the training itself broke: the loss is not a number
 ├── Interrupted           exit 130: stopped by the user; a checkpoint was written
 └── Defect                exit 1: a promise inside Holdfast was broken
@@ -76,6 +77,10 @@ class RunError(InputError):
 
 class MachineError(InputError):
     """The machine lacks memory, disk space or an optional package."""
+
+
+class StoreError(InputError):
+    """The store of a service cannot be reached or written, is full, or is not one of ours."""
 
 
 class TrainingError(InputError):

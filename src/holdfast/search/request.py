@@ -15,8 +15,8 @@ from holdfast.recipe import Recipe
 from holdfast.search.asked import read_asked, space_of, split_settings
 from holdfast.search.searches import SEARCHES, procedure_of
 from holdfast.search.settings import SearchPart, search_part
-from holdfast.search.storage import masked
 from holdfast.search.tuned import Tune
+from holdfast.store.url import masked
 
 
 def tune_request(

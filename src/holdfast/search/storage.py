@@ -4,7 +4,6 @@ used, never shown and never stored."""
 from __future__ import annotations
 
 import os
-import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,36 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holdfast.core.errors import MachineError, RunError
+from holdfast.store.url import DRIVERS, INSTALL, is_url, masked, without_password
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
-# By the beginning of a URL: what SQLAlchemy calls it with the driver that Holdfast brings.
-DRIVERS = {"postgres": "postgresql+psycopg", "postgresql": "postgresql+psycopg"}
-INSTALL = "pip install 'holdfast[postgres]'"
-# A password behind the question mark of a URL.
-QUERY = r"(?i)([?&][^=&]*password[^=&]*)=([^&]*)"
 # Bytes at the end of a journal that may be one torn line.
 LONGEST_LINE = 64_000_000
-
-
-def is_url(where: str) -> bool:
-    """Whether a study is named by a URL, not by a file."""
-    return "://" in where
-
-
-def masked(where: str) -> str:
-    """The same without a password."""
-    if not is_url(where):
-        return where
-    # A password may stand behind the question mark, and hold an at-sign there too.
-    where = re.sub(QUERY, r"\1=***", where)
-    scheme, _, rest = where.partition("://")
-    # A password may hold a slash, an at-sign at the worst.
-    user, at, host = rest.rpartition("@")
-    name = user.partition(":")[0]
-    shown = f"{name}:***" if ":" in user else name
-    return f"{scheme}://{shown if at else ''}{at}{host}"
 
 
 def open_storage(where: str) -> BaseStorage:
@@ -188,20 +164,3 @@ def _refusing(url: str, make: Callable[[], Any]) -> Any:
         said = without_password(str(getattr(error, "orig", None) or error), url)
         # The chain of exceptions holds the URL.
         raise RunError(what, "cannot be used for a study", said[:300], remedy) from None
-
-
-def without_password(text: str, url: str) -> str:
-    """What a library says, without the password of the URL that it was given."""
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
-
-    try:
-        secret = make_url(url).password
-    except (ArgumentError, ValueError):
-        secret = None
-    found = [secret, url.rpartition("@")[0].rpartition(":")[2] if "@" in url else None]
-    # An at-sign in it makes the rest of it the host.
-    found += [part for one in re.findall(QUERY, url) for part in (one[1], *one[1].split("@"))]
-    for one in filter(None, found):
-        text = text.replace(str(one), "***")
-    return " ".join(text.split())

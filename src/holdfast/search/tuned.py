@@ -39,10 +39,11 @@ from holdfast.search.samplers import make_sampler
 from holdfast.search.searching import Searching
 from holdfast.search.settings import SearchPart
 from holdfast.search.space import shown
-from holdfast.search.storage import check_study, masked, open_storage
+from holdfast.search.storage import check_study, open_storage
 from holdfast.search.store import Store
 from holdfast.search.study import Trials
 from holdfast.search.told import block, judged_by
+from holdfast.store.url import masked
 
 if TYPE_CHECKING:
     from holdfast.pipeline.run_folder import RunFolder

@@ -1,0 +1,1 @@
+"""A served run and labelled rows that came later: a newer run, and whether it may take over."""

@@ -1,0 +1,1 @@
+"""A finished run as a service: answers over HTTP, watched and compared."""
