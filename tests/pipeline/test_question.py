@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from holdfast.core.errors import RunError
+from holdfast.core.errors import Defect, Interrupted, RunError
 from holdfast.core.run_files import read_events, read_result
 from holdfast.pipeline import question
 from holdfast.pipeline.again import OPENINGS, Again
@@ -96,6 +96,27 @@ def test_a_defect_in_a_question_costs_no_run_and_is_told(
     why = read_result(run_of())["broken"]["why"]
     assert "IndexError: the fourth of three" in why
     assert "report it" in why
+
+
+def test_an_interrupt_inside_a_question_ends_the_run_as_anywhere_else(
+    asking: Any, run_of: Any
+) -> None:
+    def interrupted(before: Any) -> None:
+        raise Interrupted("the fit", "was interrupted at step 3", None, "Fit it again.")
+
+    asking(Question("long", ("long",), interrupted, lambda *_: {}))
+    with pytest.raises(Interrupted, match="the run") as found:
+        run_of()
+    assert "--resume" in found.value.remedy
+
+
+def test_a_broken_promise_in_a_question_is_a_defect_not_an_answer(asking: Any, run_of: Any) -> None:
+    def broken(before: Any) -> None:
+        raise Defect("the rows", "must be as many", (3, 4))
+
+    asking(Question("broken", ("broken",), broken, lambda *_: {}))
+    with pytest.raises(Defect, match="as many"):
+        run_of()
 
 
 def test_without_test_rows_nothing_is_confirmed(asking: Any, run_of: Any) -> None:

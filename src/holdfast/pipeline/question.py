@@ -16,7 +16,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from holdfast.core.errors import HoldfastError
+from holdfast.core.errors import InputError, Interrupted
 from holdfast.core.lacking import lacking
 from holdfast.core.records import Decision, to_json
 from holdfast.know.told import Side, Told
@@ -163,7 +163,10 @@ def _timed(name: str, seconds: dict[str, float], ask: Callable[[], Any], notify:
     start = time.perf_counter()
     try:
         return ask()
-    except HoldfastError as error:
+    except Interrupted:
+        # Of a fit of the question's own: what was interrupted is the run, which says how to go on.
+        raise KeyboardInterrupt from None
+    except InputError as error:
         notify(Decision(name, "not answered", str(error)))
         return Unasked(str(error))
     except Exception as error:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.core.errors import HoldfastError, Interrupted
+from holdfast.core.errors import InputError
 from holdfast.core.records import Decision, Ints
 from holdfast.core.seeds import generator
 from holdfast.core.wording import counted
@@ -279,10 +279,7 @@ def _alone(before: Before) -> Predictor | str:
                 Added(lot.table.take(own), np.asarray(lot.weights)[own], origins)
             )
         return Predictor.of(fit(prepared, train, valid))
-    except Interrupted:
-        # The run's own fit is finished, and stays: the run is what was interrupted.
-        raise KeyboardInterrupt from None
-    except HoldfastError as error:
+    except InputError as error:
         return f"{error.what} {error.rule}"
 
 
