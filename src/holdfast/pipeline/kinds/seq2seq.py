@@ -263,13 +263,16 @@ class PairUse:
 
     def answer(self, table: Table) -> WrittenAnswers:
         """The texts for the sources, with the geometric mean probability of their tokens."""
-        recipe, tokenizer = self.recipe, self.tokenizer
-        examples = _encode_saved(table, tokenizer, recipe, need_target=False)
+        recipe, examples = self.recipe, self.sources(table)
         writing = writing_of(recipe, recipe.model.max_target_length or 0)
         texts, sure, _ = write_texts(
-            self.network, tokenizer, examples, np.arange(len(examples)), writing, best_device()
+            self.network, self.tokenizer, examples, np.arange(len(examples)), writing, best_device()
         )
         return WrittenAnswers(texts, sure)
+
+    def sources(self, table: Table) -> EncodedPairs:
+        """The sources as they are read."""
+        return _encode_saved(table, self.tokenizer, self.recipe, need_target=False)
 
     def judge(self, table: Table) -> Score:
         return asked_again(self._score, table)
