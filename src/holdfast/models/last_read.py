@@ -18,7 +18,7 @@ def last_layer(plain: nn.Module) -> nn.Module | None:
     none to be found. Of a model that carries mean pooling it is the layer that reads the mean."""
     config: Any = plain.config
     family = FAMILIES.get(str(config.model_type))
-    named = dict(_inner(plain).named_modules())
+    named: dict[str, nn.Module] = dict(_inner(plain).named_modules())
     if family is not None and getattr(config, MARK, False):
         return named.get(family.dense)
     if family is not None and family.last in named:

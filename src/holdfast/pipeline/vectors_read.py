@@ -7,18 +7,20 @@ Differs from ``pipeline/vectors.py``, which asks an untouched model before any f
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from holdfast.core.records import Floats, Ints
+from holdfast.data.chat import form_of
 from holdfast.data.table import Table
 from holdfast.evaluate import forward, images, tagged
 from holdfast.evaluate.causal import prompts_of, whole_prompts
 from holdfast.models.last_read import hearing
 from holdfast.models.limits import position_limit
 from holdfast.models.pooling import masked_mean
-from holdfast.pipeline.kinds.causal_use import TokenUse, form_of
+from holdfast.pipeline.kinds.causal_use import TokenUse
 from holdfast.pipeline.kinds.image_classification import ImageUse
 from holdfast.pipeline.kinds.seq2seq import PairUse
 from holdfast.pipeline.kinds.text_use import TextUse
@@ -41,13 +43,10 @@ def use_with_vectors(use: Answering, table: Table) -> tuple[Answers, Floats | No
     """The same of what answers, by the one thread that asks it."""
     if isinstance(use, PairUse | TokenUse):
         return use.answer(table), written_vectors(use, table)
-    models = getattr(use, "models", ())
-    plain = (
-        getattr(getattr(models[0], "network", None), "model", None) if len(models) == 1 else None
-    )
-    if plain is None or not len(table):
+    network = _network(use)
+    if network is None or not len(table):
         return use.answer(table), None
-    with hearing(plain) as heard:
+    with network.hearing() if hasattr(network, "hearing") else hearing(network.model) as heard:
         answers = use.answer(table)
     if not heard:
         return answers, None
@@ -60,16 +59,17 @@ def use_with_vectors(use: Answering, table: Table) -> tuple[Answers, Floats | No
 def _network(use: Answering) -> Any:
     """The one network that answers, where it lets itself be heard: a plain model, or one in other
     clothes with a ``hearing`` of its own."""
-    models = getattr(use, "models", ())
+    models: Sequence[Any] = getattr(use, "models", ())
     network = getattr(models[0], "network", None) if len(models) == 1 else None
     return network if hasattr(network, "hearing") or hasattr(network, "model") else None
 
 
 def passed(use: Answering, table: Table) -> Ints:
     """The order [n] in which a classifier or tagger passes the rows of a table on to its model."""
+    lengths: Ints
     if isinstance(use, ImageUse):
         # Pictures are all as long, and such rows keep their order.
-        lengths, tokens = np.ones(len(table), dtype=np.int64), images.TOKENS
+        lengths, tokens = np.ones(len(table), dtype=int), images.TOKENS
     elif isinstance(use, TagUse):
         model: Any = use.models[0]
         words = encode_words(table, model.tokenizer, model.max_length, need_words=False)
