@@ -153,8 +153,11 @@ def _checked(kind: type[B], body: object, model: str) -> B:
 
 
 def _named(error: ValidationError) -> Refused:
-    first = error.errors(include_url=False, include_context=False)[0]
-    # Pydantic names the member of a union in the path of a fault; fields and places are enough.
+    errors = error.errors(include_url=False, include_context=False)
+    # Pydantic tells of every member of a union, and names it in the path: the one that was meant is
+    # the one that was read furthest, and fields and places are enough of a path.
+    of_one = [one for one in errors if one["loc"][0] == errors[0]["loc"][0]]
+    first = max(of_one, key=lambda one: sum(isinstance(part, int) for part in one["loc"]))
     name, *more = first["loc"]
     where = ".".join([str(name), *(str(part) for part in more if isinstance(part, int))])
     found = "" if first["type"] == "missing" else f" (found: {str(first['input'])[:80]!r})"

@@ -11,11 +11,11 @@ import contextlib
 import copy
 import logging
 import math
-import secrets
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +30,7 @@ from holdfast.service.chat.asked import Ask
 from holdfast.service.chat.decoder import Decoder, Row, chooser, decoder_of
 from holdfast.service.chat.pieces import Pieces
 from holdfast.service.chat.refused import Refused
+from holdfast.store.records import new_id
 from holdfast.tasks.chat_tokens import prompt_tokens
 
 Ending = Literal["stop", "length", "gone", "deadline", "failed"]
@@ -55,12 +56,14 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How an answer ended: its ``text``, why, and its tokens and those of what was asked."""
+    """How an answer ended: its ``text``, why, its tokens and those of what was asked, and the
+    geometric mean of its tokens' probabilities (``None`` where it has none)."""
 
     text: str
     why: Ending
     prompt_tokens: int
     tokens: int
+    confidence: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +140,9 @@ class Chats:
         taken = int(getattr(learnt, "num_virtual_tokens", None) or 0)
         self._room = position_limit(plain.config) - taken
         self._places = max(1, self.bounds.memory // _bytes_of_a_place(plain.config))
+        # Texts are read by one thread of its own: it may wait for the model, and nobody else must.
+        self._reader = ThreadPoolExecutor(1, "holdfast chat reader")
+        self._entering = 0
         self._waiting: deque[Conversation] = deque()
         self._running: list[Conversation] = []
         self._changed = threading.Condition()
@@ -195,12 +201,13 @@ class Chats:
             self._changed.notify()
         if self._thread is not None:
             self._thread.join()
+        self._reader.shutdown()
 
     def said(self) -> dict[str, Any]:
         """Counts for those who watch: conversations by how they ended, tokens, who waits."""
         with self._changed:
             return {
-                "waiting": len(self._waiting),
+                "waiting": len(self._waiting) + self._entering,
                 "running": len(self._running),
                 "counts": dict(self.counts),
                 "context": self.context,
@@ -210,22 +217,31 @@ class Chats:
     async def begin(self, ask: Ask) -> Conversation:
         """Take on a conversation. Raises ``Refused``: 400 where it does not fit the model, 503
         where too many wait or the server ends."""
-        self._refuse_full()
-        ids = await asyncio.to_thread(self._ids, ask)
-        new = self._new(ask, len(ids))
         now = time.monotonic()
+        with self._changed:
+            self._refuse_full()
+            self._entering += 1
+        try:
+            loop = asyncio.get_running_loop()
+            ids = await loop.run_in_executor(self._reader, self._ids, ask)
+            new = self._new(ask, len(ids))
+        except BaseException:
+            with self._changed:
+                self._entering -= 1
+                self._changed.notify()
+            raise
         conversation = Conversation(
-            secrets.token_hex(12),
+            new_id(),
             ask,
             Row(ids, _not_yet),
             new,
             Pieces(self._decode, (self._end, *ask.stops)),
             time.time(),
             now + self.bounds.deadline_s,
-            asyncio.get_running_loop(),
+            loop,
         )
         with self._changed:
-            self._refuse_full()
+            self._entering -= 1
             self._waiting.append(conversation)
             self.counts["taken"] += 1
             self._changed.notify()
@@ -235,13 +251,14 @@ class Chats:
         if self._draining or self._thread is None:
             self.counts["refused_ending"] += 1
             raise Refused(503, "The server is ending or not ready yet.", retry_after=5)
-        if len(self._waiting) >= self.bounds.waiting:
+        waiting = len(self._waiting) + self._entering
+        if waiting >= self.bounds.waiting:
             self.counts["refused_full"] += 1
-            turns = (len(self._waiting) + len(self._running)) / self.bounds.together
+            turns = (waiting + len(self._running)) / self.bounds.together
             after = min(60, max(1, math.ceil(self._seconds * turns)))
             raise Refused(
                 503,
-                f"{len(self._waiting)} conversations wait already, which is as many as may.",
+                f"{waiting} conversations wait already, which is as many as may.",
                 code="full",
                 retry_after=after,
             )
@@ -307,7 +324,7 @@ class Chats:
         while True:
             with self._changed:
                 while not self._waiting and not self._running:
-                    if self._draining:
+                    if self._draining and not self._entering:
                         return
                     self._changed.wait()
             try:
@@ -401,7 +418,9 @@ class Chats:
         seconds = time.time() - one.at
         self.counts[why] += 1
         self._seconds += 0.2 * (seconds - self._seconds)
-        ended = Ended(one.written.text, why, len(one.row.prompt), one.written.tokens)
+        logs = [log for log in one.row.logs if math.isfinite(log)]
+        sure = math.exp(sum(logs) / len(logs)) if logs else None
+        ended = Ended(one.written.text, why, len(one.row.prompt), one.written.tokens, sure)
         one.tell(ended)
         try:
             self._finished(Finished(one.id, one.at, seconds, one.ask, ended))
@@ -413,12 +432,13 @@ class Chats:
         with self._changed:
             failed, self._running = self._running, []
         # Half of a step may be in the old one.
-        self._decoder = type(self._decoder)(self._plain)  # type: ignore[misc]
+        kind: Any = type(self._decoder)
+        self._decoder = kind(self._plain)
         for one in failed:
             self._over(one, "failed")
 
 
-def _not_yet(*_: Any) -> int:
+def _not_yet(*_: Any) -> tuple[int, float]:
     raise AssertionError("a token is chosen only once the text was taken on")
 
 

@@ -21,16 +21,19 @@ from holdfast.models.quiet import quiet_transformers
 # Below it the likeliest token is drawn always, and the quotients are no numbers any more.
 COLDEST = 1e-6
 WHAT = "conversations"
+# A token, and the logarithm of its probability as it was drawn from.
+Choose = Callable[[Tensor, Tensor], tuple[int, float]]
 
 
 @dataclass(eq=False)
 class Row:
-    """A text that is being written: its ``prompt`` and what was ``written`` to it; ``choose`` picks
-    a token from ids [1, T] and logits [1, V]."""
+    """A text that is being written: its ``prompt``, the tokens ``written`` to it and the ``logs``
+    of their probabilities; ``choose`` picks a token from ids [1, T] and logits [1, V]."""
 
     prompt: list[int]
-    choose: Callable[[Tensor, Tensor], int]
+    choose: Choose
     written: list[int] = field(default_factory=list)
+    logs: list[float] = field(default_factory=list)
 
     @property
     def ids(self) -> list[int]:
@@ -39,8 +42,9 @@ class Row:
     def take(self, logits: Tensor) -> int:
         """Pick the next token from ``logits`` [1, V] and write it down."""
         ids = torch.tensor([self.ids], device=logits.device)
-        token = self.choose(ids, logits.float())
+        token, log = self.choose(ids, logits.float())
         self.written.append(token)
+        self.logs.append(log)
         return token
 
 
@@ -86,7 +90,7 @@ def chooser(
     temperature: float,
     top_p: float,
     seed: int,
-) -> Callable[[Tensor, Tensor], int]:
+) -> Choose:
     """How ``generate`` of Transformers would pick each token for this prompt, whatever stands
     beside it: by the model's own settings of generation, greedily or drawn by ``seed``."""
     held: list[Any] = []
@@ -117,15 +121,17 @@ def chooser(
             **settings,
         )
     (processors,) = held
-    if not draws:
-        return lambda written, logits: int(processors(written, logits).argmax(dim=-1))
-    own = torch.Generator(device=device).manual_seed(seed)
+    own = torch.Generator(device=device).manual_seed(seed) if draws else None
 
-    def draw(written: Tensor, logits: Tensor) -> int:
-        chances = torch.softmax(processors(written, logits), dim=-1)
-        return int(torch.multinomial(chances, num_samples=1, generator=own))
+    def choose(written: Tensor, logits: Tensor) -> tuple[int, float]:
+        logs = torch.log_softmax(processors(written, logits), dim=-1)
+        if own is None:
+            token = int(logs.argmax(dim=-1))
+        else:
+            token = int(torch.multinomial(logs.exp(), num_samples=1, generator=own))
+        return token, float(logs[0, token])
 
-    return draw
+    return choose
 
 
 class Joined:
@@ -246,10 +252,10 @@ def _same_beside(plain: Any) -> bool:
     words = [int(n) for n in (torch.arange(1, 13) * 7 % int(table.shape[0]))]
     seen: dict[int, list[Tensor]] = {0: [], 1: []}
 
-    def watching(which: int) -> Callable[[Tensor, Tensor], int]:
-        def choose(ids: Tensor, logits: Tensor) -> int:
+    def watching(which: int) -> Choose:
+        def choose(ids: Tensor, logits: Tensor) -> tuple[int, float]:
             seen[which].append(logits[0])
-            return words[len(seen[which])]
+            return words[len(seen[which])], 0.0
 
         return choose
 

@@ -46,7 +46,7 @@ def chat_routes(chats: Chats | None, task: str) -> list[Route]:
         if name == chats.name:
             return JSONResponse(_model(chats))
         rule = f"The model {name[:200]!r} does not exist here. This server has {chats.name!r}."
-        return _refusal(Refused(404, rule, param="model", code="model_not_found"))
+        return refusal(Refused(404, rule, param="model", code="model_not_found"))
 
     return [
         Route("/v1/chat/completions", _answering(chats, read_chat), methods=["POST"]),
@@ -67,7 +67,7 @@ def _elsewhere(task: str) -> Endpoint:
     )
 
     async def told(request: Request) -> Response:
-        return _refusal(Refused(404, rule, code="not_a_language_model"))
+        return refusal(Refused(404, rule, code="not_a_language_model"))
 
     return told
 
@@ -78,12 +78,12 @@ def _answering(chats: Chats, read: Read) -> Endpoint:
             ask = read(await _document(request), chats.name)
             conversation = await chats.begin(ask)
         except Refused as refused:
-            return _refusal(refused)
+            return refusal(refused)
         except ClientDisconnect:
             return Response(status_code=LEFT)
         if ask.stream:
             return _Streamed(conversation, chats.name)
-        return await _whole(request, conversation, chats.name)
+        return _Whole(conversation, chats.name)
 
     return answer
 
@@ -108,20 +108,30 @@ def _no_number(name: str) -> float:
     raise ValueError(f"{name} is no number in JSON")
 
 
-async def _whole(request: Request, one: Conversation, model: str) -> Response:
-    answer = asyncio.create_task(_ended(one))
-    left = asyncio.create_task(_left(request))
-    try:
-        await asyncio.wait({answer, left}, return_when=asyncio.FIRST_COMPLETED)
-        if not answer.done():
-            return Response(status_code=LEFT)
-        ended = answer.result()
-        failed = _failed(ended)
-        return _refusal(failed) if failed else JSONResponse(shapes.whole(one, ended, model))
-    finally:
-        one.leave()
-        for task in (answer, left):
-            task.cancel()
+class _Whole(Response):
+    """The whole answer in one document, unless its reader leaves before it is there."""
+
+    def __init__(self, one: Conversation, model: str) -> None:
+        super().__init__()
+        self._one, self._model = one, model
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = asyncio.create_task(_ended(self._one))
+        left = asyncio.create_task(_left(receive))
+        try:
+            await asyncio.wait({answer, left}, return_when=asyncio.FIRST_COMPLETED)
+            if not answer.done():
+                self.status_code = LEFT
+                return
+            failed = _failed(answer.result())
+            document = shapes.whole(self._one, answer.result(), self._model)
+            told = refusal(failed) if failed else JSONResponse(document)
+            self.status_code = told.status_code
+            await told(scope, receive, send)
+        finally:
+            self._one.leave()
+            for task in (answer, left):
+                task.cancel()
 
 
 async def _ended(one: Conversation) -> Ended:
@@ -131,9 +141,9 @@ async def _ended(one: Conversation) -> Ended:
             return what
 
 
-async def _left(request: Request) -> None:
-    while not await request.is_disconnected():
-        await asyncio.sleep(0.1)
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 class _Streamed(StreamingResponse):
@@ -179,5 +189,5 @@ def _failed(ended: Ended) -> Refused | None:
     return Refused(500, "The model could not answer; the server's log says why.", code="failed")
 
 
-def _refusal(refused: Refused) -> Response:
+def refusal(refused: Refused) -> Response:
     return JSONResponse(refused.to_json(), refused.status, headers=refused.headers)
