@@ -1,0 +1,1 @@
+"""What the service is asked, one file a subject."""

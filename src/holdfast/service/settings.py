@@ -1,0 +1,83 @@
+"""``Serving``: what ``holdfast serve --set serve.KEY=VALUE`` may be told, in which range."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BeforeValidator, Field, ValidationError
+
+from holdfast.core.discovery import nearest
+from holdfast.core.errors import RecipeError
+from holdfast.core.plain import TooMuchError, from_yaml
+from holdfast.recipe.parts import Part
+
+PREFIX = "serve."
+MB = 1_000_000
+
+_tupled = BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
+
+
+class Serving(Part):
+    """Every setting of the service beside its options; ``docs/serve.md`` tells of each.
+
+    Sizes are in megabytes (10⁶ bytes), times in seconds unless their name says days.
+    """
+
+    log_texts: bool = False
+    mask: bool = True
+    retention_days: float = Field(default=30, gt=0, le=36_500)
+    max_body_mb: float = Field(default=16, ge=0.01, le=1_000)
+    max_rows: int = Field(default=10_000, ge=1, le=1_000_000)
+    max_characters: int = Field(default=200_000, ge=1, le=100_000_000)
+    max_connections: int = Field(default=512, ge=1, le=60_000)
+    timeout_s: float = Field(default=30, gt=0, le=3_600)
+    read_s: float = Field(default=10, gt=0, le=600)
+    idle_s: float = Field(default=65, gt=0, le=3_600)
+    drain_s: float = Field(default=0, ge=0, le=600)
+    max_explained: int = Field(default=8, ge=1, le=1_000)
+    max_remembered: int = Field(default=10_000, ge=1, le=10_000_000)
+    hosts: Annotated[tuple[str, ...], _tupled] = ()
+    access_log: bool = False
+
+    @property
+    def body_bytes(self) -> int:
+        """The longest body of a request."""
+        return int(self.max_body_mb * MB)
+
+
+def serving(settings: Iterable[str] = ()) -> Serving:
+    """The settings from ``serve.KEY=VALUE`` texts; a later one counts. Raises ``RecipeError`` for
+    an unknown key, naming the nearest, or a value out of range."""
+    known = [PREFIX + name for name in Serving.model_fields]
+    plain: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        key = name.strip()
+        if not equals:
+            raise RecipeError("--set", "needs KEY=VALUE", setting, f"E.g. --set {known[0]}=true.")
+        if key not in known:
+            raise RecipeError("--set", "names an unknown key", key, nearest(key, known))
+        plain[key.removeprefix(PREFIX)] = _value(key, text)
+    try:
+        return Serving.model_validate(plain)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        key = PREFIX + ".".join(str(step) for step in fault["loc"])
+        rule = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        raise RecipeError(
+            f"--set {key}",
+            rule[0].lower() + rule[1:],
+            fault.get("input"),
+            "docs/serve.md names the range of each.",
+        ) from None
+
+
+def _value(key: str, text: str) -> Any:
+    try:
+        return from_yaml(text)
+    except TooMuchError as error:
+        raise RecipeError(f"--set {key}", str(error), text, "Write it shorter.") from None
+    except yaml.YAMLError:
+        return text

@@ -1,0 +1,117 @@
+"""``Fault``: an answer that says what is wrong, as the command line says it.
+
+The four parts of an error are those of ``core/errors.py``; the status says whose fault it is: 4xx
+the caller's, 503 nobody's (ask again), 500 a defect of Holdfast's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from holdfast.core.errors import (
+    DataError,
+    Defect,
+    HoldfastError,
+    MachineError,
+    ModelError,
+    RecipeError,
+)
+from holdfast.core.shown import printable, shown
+
+LONGEST = 400
+AGAIN_S = 1.0
+
+
+class Fault(Exception):
+    """What, rule, value and remedy with the status of the answer.
+
+    ``again_s``: after so many seconds it is worth asking again (``Retry-After``). ``reason`` is one
+    word for the counter. ``closing``: nothing more is read from this connection.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        what: str,
+        rule: str,
+        value: object = None,
+        remedy: str = "",
+        *,
+        reason: str,
+        again_s: float | None = None,
+        headers: Mapping[str, str] | None = None,
+        closing: bool = False,
+    ) -> None:
+        super().__init__(what, rule)
+        self.status = status
+        self.what, self.rule, self.value, self.remedy = what, rule, value, remedy
+        self.reason = reason
+        self.headers = dict(headers or {})
+        self.closing = closing
+        if again_s is not None:
+            self.headers["Retry-After"] = str(max(1, math.ceil(again_s)))
+
+    def parts(self) -> dict[str, Any]:
+        """``what``, ``rule``, ``value`` (a text as Python writes it, or null) and ``do``."""
+        return {
+            "what": printable(self.what, LONGEST),
+            "rule": printable(self.rule, LONGEST),
+            "value": None if self.value is None else shown(self.value),
+            "do": printable(self.remedy, LONGEST),
+        }
+
+    def sentence(self) -> str:
+        """All of it in one line."""
+        found = "" if self.value is None else f" (found: {shown(self.value)})"
+        remedy = f" {self.remedy}" if self.remedy else ""
+        return printable(f"{self.what}: {self.rule}{found}{remedy}", 4 * LONGEST)
+
+
+def plain(fault: Fault) -> dict[str, Any]:
+    """The body of an error of Holdfast's own endpoints."""
+    return {"error": fault.parts()}
+
+
+def inference(fault: Fault) -> dict[str, Any]:
+    """The same in the shape of the Open Inference Protocol."""
+    return {"error": fault.sentence()}
+
+
+def openai(fault: Fault) -> dict[str, Any]:
+    """The same in the shape of OpenAI's protocol."""
+    kind = "invalid_request_error" if fault.status < 500 else "server_error"
+    return {
+        "error": {"message": fault.sentence(), "type": kind, "param": None, "code": fault.reason}
+    }
+
+
+def bad(what: str, rule: str, value: object = None, remedy: str = "") -> Fault:
+    """400: the request is at fault."""
+    return Fault(400, what, rule, value, remedy, reason="bad request")
+
+
+def full(again_s: float = AGAIN_S) -> Fault:
+    """503: the queue is full."""
+    return Fault(
+        503,
+        "this service",
+        "has as many rows waiting as it takes",
+        None,
+        "Ask again after the seconds in Retry-After.",
+        reason="full",
+        again_s=again_s,
+    )
+
+
+def fault_of(error: HoldfastError) -> Fault | None:
+    """The answer to an error of Holdfast's own; ``None`` for a defect."""
+    parts = (error.what, error.rule, error.value, error.remedy)
+    if isinstance(error, MachineError):
+        return Fault(503, *parts, reason="machine", again_s=10 * AGAIN_S)
+    if isinstance(error, (DataError, RecipeError, ModelError)):
+        return Fault(400, *parts, reason="bad request")
+    if isinstance(error, Defect) or error.exit_code != 2:
+        return None
+    return Fault(503, *parts, reason="unavailable", again_s=10 * AGAIN_S)

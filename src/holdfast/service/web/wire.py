@@ -1,0 +1,227 @@
+"""``Wire``: uvicorn's HTTP/1.1 connection with the bounds that it lacks.
+
+uvicorn waits for ever for a head or a body that does not come, holds heads of any length, and waits
+for ever for a client that does not read. Here each connection keeps when it began to wait for bytes,
+and ``sweep`` ends those that took too long: one look at all of them a second costs less than a timer
+a request. Whoever is refused while sending still gets the answer (a connection that is closed with
+bytes unread is reset, and the answer lost with it): the rest is thrown away for a moment first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from holdfast.service.web.faults import Fault, plain
+
+LONGEST_HEAD = 32_768  # bytes; Apache and nginx take 8 kB a line and as much in all
+MOST_WAITING = 100  # requests behind one another that a client sends without an answer
+LINGER_S, LINGER_BYTES = 2.0, 32 * 2**20
+
+HEAD = Fault(
+    431,
+    "the head",
+    f"of this request is longer than {LONGEST_HEAD:,} bytes",
+    None,
+    "Send shorter headers, and rows in the body.",
+    reason="head",
+)
+SLOW = Fault(
+    408,
+    "this request",
+    "did not arrive in time",
+    None,
+    "Send head and body at once, or start the service with --set serve.read_s=SECONDS.",
+    reason="slow",
+)
+BROKEN = Fault(
+    400,
+    "this request",
+    "is not HTTP/1.1",
+    None,
+    "Check the request line, the headers and Content-Length.",
+    reason="not HTTP",
+)
+CROWDED = Fault(
+    503,
+    "this service",
+    "has as many connections as it takes",
+    None,
+    "Ask again after the seconds in Retry-After, and keep connections open between requests.",
+    reason="connections",
+    again_s=1,
+)
+
+
+def raw_answer(fault: Fault) -> bytes:
+    """An error as bytes on the wire, for where no application is asked."""
+    body = json.dumps(plain(fault)).encode()
+    head = STATUS_LINE[fault.status]
+    head += b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body)
+    for name, value in fault.headers.items():
+        head += f"{name.lower()}: {value}\r\n".encode("latin-1")
+    return head + b"connection: close\r\n\r\n" + body
+
+
+class _Closing:
+    """A transport whose ``close`` leaves a client that is still sending the time to read."""
+
+    def __init__(self, transport: Any, wire: Wire) -> None:
+        self._transport, self._wire = transport, wire
+        for name in ("write", "is_closing", "pause_reading", "resume_reading", "get_extra_info"):
+            setattr(self, name, getattr(transport, name))
+
+    def close(self) -> None:
+        self._wire.leave()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+class Wire(HttpToolsProtocol):
+    """One connection. ``bounds`` is set by ``wire_of``."""
+
+    bounds: Bounds
+
+    def connection_made(self, transport: Any) -> None:
+        self.raw = transport
+        self.loop_time = self.loop.time
+        # When it began to wait for bytes of a request; ``None`` while one is being answered.
+        self.waits_since: float | None = self.loop_time()
+        self.head_bytes = 0
+        self.in_head = True
+        self.left_at: float | None = None
+        self.thrown = 0
+        self.unsent: tuple[int, float] = (0, 0.0)
+        super().connection_made(_Closing(transport, self))  # type: ignore[arg-type]
+        if len(self.connections) > 2 * self.bounds.connections:
+            self.bounds.refused(CROWDED)
+            transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        if self.left_at is not None:
+            self.thrown += len(data)
+            if self.thrown > LINGER_BYTES:
+                self.raw.abort()
+            return
+        if self.waits_since is None and self.in_head:
+            self.waits_since = self.loop_time()
+        if self.in_head:
+            # The part of it that is a body is not long: what comes at once is at most 256 kB.
+            self.head_bytes += len(data)
+        super().data_received(data)
+        if self.in_head and self.head_bytes > LONGEST_HEAD and self.left_at is None:
+            self.refuse(HEAD)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.in_head = True
+
+    def on_headers_complete(self) -> None:
+        if sum(len(name) + len(value) for name, value in self.headers) > LONGEST_HEAD:
+            raise _TooLong
+        if len(self.pipeline) >= MOST_WAITING:
+            raise _TooLong
+        self.in_head = False
+        self.head_bytes = 0
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self.waits_since = None
+        self.in_head = True
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        busy = self.cycle is not None and not self.cycle.response_complete
+        long = self.in_head and self.head_bytes > LONGEST_HEAD
+        if busy:
+            # An answer is on its way to an earlier request: a second one would be taken for it.
+            self.waits_since = None
+            self.cycle.keep_alive = False
+            self.raw.pause_reading()
+            return
+        self.refuse(HEAD if long else BROKEN)
+
+    def refuse(self, fault: Fault) -> None:
+        """Answer without the application, and close."""
+        self.bounds.refused(fault)
+        if not self.raw.is_closing():
+            self.raw.write(raw_answer(fault))
+        self.leave()
+
+    def leave(self) -> None:
+        """Close, once what was written is read; while the client still sends, after a moment."""
+        if self.left_at is not None or self.raw.is_closing():
+            return
+        unfinished = self.waits_since is not None and (self.head_bytes or not self.in_head)
+        if not unfinished or not self.raw.can_write_eof():
+            self.raw.close()
+            return
+        self.left_at = self.loop_time()
+        self.flow.resume_reading()
+        self.raw.write_eof()
+
+    def eof_received(self) -> None:
+        if self.left_at is not None:
+            self.raw.close()
+
+    def overdue(self, now: float) -> None:
+        """End this connection if it waited too long for bytes, or for a reader."""
+        if self.left_at is not None:
+            if now - self.left_at > LINGER_S:
+                self.raw.abort()
+            return
+        left = self.raw.get_write_buffer_size()
+        if not left:
+            self.unsent = (0, now)
+        elif left != self.unsent[0]:
+            self.unsent = (left, now)
+        elif now - self.unsent[1] > self.bounds.read_s:
+            self.bounds.refused(SLOW)
+            self.raw.abort()
+            return
+        if self.waits_since is None or now - self.waits_since <= self.bounds.read_s:
+            return
+        if self.in_head and not self.head_bytes:
+            # It never said a word.
+            self.raw.close()
+        elif self.cycle is not None and self.cycle.response_started:
+            self.bounds.refused(SLOW)
+            self.raw.abort()
+        else:
+            self.refuse(SLOW)
+
+
+class _TooLong(Exception):
+    """Raised within the parser, which then calls ``send_400_response``."""
+
+
+class Bounds:
+    """What the connections of one server share: how many, for how long, and who hears of those
+    that were refused before any application was asked."""
+
+    def __init__(self, connections: int, read_s: float, refused: Callable[[Fault], None]) -> None:
+        self.connections, self.read_s, self.refused = connections, read_s, refused
+
+
+def wire_of(bounds: Bounds) -> type[Wire]:
+    """The class of a server's connections."""
+    return type("BoundWire", (Wire,), {"bounds": bounds})
+
+
+async def sweep(connections: Iterable[Any], every_s: float = 0.5) -> None:
+    """Until it is cancelled: end the connections that are overdue."""
+    loop = asyncio.get_running_loop()
+    while True:
+        await asyncio.sleep(every_s)
+        now = loop.time()
+        for one in list(connections):
+            if isinstance(one, Wire):
+                one.overdue(now)
