@@ -1,7 +1,8 @@
 """The body of a request: bounded bytes, then strict JSON (RFC 8259, and RFC 7493 on names).
 
-Python's own reader takes NaN, numbers beyond every float, the last of several equal names and halves
-of characters. Each would become another value on the way to the model or the store; all are refused.
+Python's own reader takes NaN, numbers beyond every float, the last of several equal names and
+halves of characters. Each would become another value on the way to the model or the store; all are
+refused.
 """
 
 from __future__ import annotations
@@ -105,10 +106,7 @@ def read_json(body: bytes) -> dict[str, Any]:
         raise bad(WHAT, rule, body[error.start : error.start + 4], REMEDY) from None
     try:
         value = json.loads(
-            text,
-            object_pairs_hook=_unique,
-            parse_constant=_no_constant,
-            parse_float=_finite,
+            text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite
         )
     except RecursionError:
         raise bad(WHAT, "is nested too deeply", None, REMEDY) from None

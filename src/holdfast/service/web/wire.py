@@ -1,10 +1,11 @@
 """``Wire``: uvicorn's HTTP/1.1 connection with the bounds that it lacks.
 
-uvicorn waits for ever for a head or a body that does not come, holds heads of any length, and waits
-for ever for a client that does not read. Here each connection keeps when it began to wait for bytes,
-and ``sweep`` ends those that took too long: one look at all of them a second costs less than a timer
-a request. Whoever is refused while sending still gets the answer (a connection that is closed with
-bytes unread is reset, and the answer lost with it): the rest is thrown away for a moment first.
+uvicorn waits for ever for a head or a body that does not come, holds heads of any length, and
+waits for ever for a client that does not read. Here each connection keeps when it began to wait for
+bytes, and ``sweep`` ends those that took too long: one look at all of them twice a second costs
+less than a timer a request. Whoever is refused while sending still gets the answer (a connection
+that is closed with bytes unread is reset, and the answer lost with it): the rest is thrown away for
+a moment first.
 """
 
 from __future__ import annotations
@@ -135,13 +136,9 @@ class Wire(HttpToolsProtocol):
         self.waits_since = None
         self.in_head = True
 
-    def on_response_complete(self) -> None:
-        super().on_response_complete()
-
     def send_400_response(self, msg: str) -> None:
-        busy = self.cycle is not None and not self.cycle.response_complete
         long = self.in_head and self.head_bytes > LONGEST_HEAD
-        if busy:
+        if self.busy:
             # An answer is on its way to an earlier request: a second one would be taken for it.
             self.waits_since = None
             self.cycle.keep_alive = False
@@ -168,9 +165,19 @@ class Wire(HttpToolsProtocol):
         self.flow.resume_reading()
         self.raw.write_eof()
 
-    def eof_received(self) -> None:
-        if self.left_at is not None:
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """A client that has sent all may have closed its half: it still reads the answer."""
+        if self.left_at is not None or not self.busy:
             self.raw.close()
+            return False
+        self.cycle.keep_alive = False
+        return True
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request that was read whole still waits for its answer."""
+        cycle = self.cycle
+        return cycle is not None and not cycle.response_complete and not cycle.more_body
 
     def overdue(self, now: float) -> None:
         """End this connection if it waited too long for bytes, or for a reader."""
@@ -187,7 +194,7 @@ class Wire(HttpToolsProtocol):
             self.bounds.refused(SLOW)
             self.raw.abort()
             return
-        if self.waits_since is None or now - self.waits_since <= self.bounds.read_s:
+        if self.waits_since is None or now - self.waits_since <= self.bounds.read_s or self.busy:
             return
         if self.in_head and not self.head_bytes:
             # It never said a word.

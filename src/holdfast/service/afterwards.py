@@ -1,0 +1,271 @@
+"""What happens when an answer is out: it is written, and the observers look at it.
+
+Two threads with bounded queues, so that a full disk keeps no observer waiting, and a slow observer
+no record. Where a queue is full, what comes is dropped and counted: no answer ever waits. What the
+store refuses is kept and tried again while there is room for it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
+
+from holdfast.core.errors import StoreError
+from holdfast.service.asked import Observer, Served
+from holdfast.store.records import Event, Feedback, Outcome, Request
+from holdfast.store.store import Store
+
+T = TypeVar("T")
+Log = Callable[[str], None]
+
+MOST_ROWS = 50_000
+TOGETHER = 256  # requests of one transaction
+FIRST_RETRY_S, LONGEST_RETRY_S = 0.2, 5.0
+STATE_EVERY_S = 30.0
+STATE = "observer: "
+
+
+class Queue(Generic[T]):
+    """A queue bounded by rows, for one thread that takes."""
+
+    def __init__(self, most: int = MOST_ROWS) -> None:
+        self._most = most
+        self._items: deque[tuple[T, int]] = deque()
+        self._there = threading.Condition()
+        self.rows = 0
+        self.dropped = 0
+        self.closed = False
+
+    def put(self, item: T, rows: int = 1) -> bool:
+        """Whether there was room; one item alone always has."""
+        with self._there:
+            if self.closed or (self._items and self.rows + rows > self._most):
+                self.dropped += 1
+                return False
+            self._items.append((item, rows))
+            self.rows += rows
+            self._there.notify()
+            return True
+
+    def take(self, most: int, wait_s: float | None) -> list[T]:
+        """Up to ``most`` items, once there is one; none where the time is over, or it is closed and
+        empty."""
+        with self._there:
+            if not self._items and not self.closed:
+                self._there.wait(wait_s)
+            taken = [self._items.popleft() for _ in range(min(most, len(self._items)))]
+            self.rows -= sum(rows for _, rows in taken)
+            return [item for item, _ in taken]
+
+    def put_back(self, items: Sequence[tuple[T, int]]) -> None:
+        """What could not be done, to the front."""
+        with self._there:
+            self._items.extendleft(reversed(items))
+            self.rows += sum(rows for _, rows in items)
+
+    def close(self) -> None:
+        """Nothing more is taken in."""
+        with self._there:
+            self.closed = True
+            self._there.notify_all()
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+
+class Writing:
+    """The thread that writes requests into the store. ``lost`` counts those that it never got."""
+
+    def __init__(self, store: Store, log: Log) -> None:
+        self._store, self._log = store, log
+        self._queue: Queue[Request] = Queue()
+        self._pending: set[str] = set()
+        self._stop_at: float | None = None
+        self._failing = False
+        self._given_up = 0
+        self._wake = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="store", daemon=True)
+        self._thread.start()
+
+    @property
+    def lost(self) -> int:
+        """Requests that were dropped, since the store could not be written."""
+        return self._queue.dropped + self._given_up
+
+    @property
+    def waiting(self) -> int:
+        """Requests that are not in the store yet."""
+        return len(self._pending)
+
+    @property
+    def failing(self) -> bool:
+        """Whether the last try to write was in vain."""
+        return self._failing
+
+    def put(self, request: Request) -> None:
+        """Have it written, soon."""
+        self._pending.add(request.id)
+        if not self._queue.put(request, max(1, request.rows)):
+            self._pending.discard(request.id)
+
+    def has(self, request: str) -> bool:
+        """Whether a request still waits to be written."""
+        return request in self._pending
+
+    def close(self, within_s: float) -> None:
+        """Write what is there, for at most so long."""
+        self._stop_at = time.monotonic() + within_s
+        self._queue.close()
+        self._wake.set()
+        self._thread.join(within_s + 1)
+
+    def _run(self) -> None:
+        pause = FIRST_RETRY_S
+        while True:
+            batch = self._queue.take(TOGETHER, None)
+            if not batch:
+                if self._queue.closed and not len(self._queue):
+                    return
+                continue
+            try:
+                self._store.add_requests(batch)
+            except StoreError as error:
+                self._tell(str(error))
+                if self._stop_at is not None and time.monotonic() >= self._stop_at:
+                    self._given_up += len(batch) + len(self._queue)
+                    return
+                self._queue.put_back([(one, max(1, one.rows)) for one in batch])
+                self._wake.wait(pause)
+                pause = min(LONGEST_RETRY_S, 2 * pause)
+                continue
+            if self._failing:
+                self._failing = False
+                self._log("the store can be written again")
+            pause = FIRST_RETRY_S
+            for one in batch:
+                self._pending.discard(one.id)
+
+    def _tell(self, said: str) -> None:
+        if not self._failing:
+            self._log(f"the store cannot be written, answers go on: {said}")
+        self._failing = True
+
+
+class Watching:
+    """The thread in which observers look on. ``dropped`` counts what they missed."""
+
+    def __init__(self, observers: Sequence[Observer], store: Store | None, log: Log) -> None:
+        self._observers = list(observers)
+        self._store, self._log = store, log
+        self._queue: Queue[Served | Feedback | Outcome] = Queue()
+        self.defects = 0
+        self._saved_at = time.monotonic()
+        self._changed = False
+        self._said: dict[str, Mapping[str, Any]] = {}
+        self._restore()
+        self._thread = threading.Thread(target=self._run, name="observers", daemon=True)
+        self._thread.start()
+
+    @property
+    def dropped(self) -> int:
+        """What came while the queue was full."""
+        return self._queue.dropped
+
+    @property
+    def names(self) -> list[str]:
+        """The observers that look on."""
+        return [one.name for one in self._observers]
+
+    def said(self) -> dict[str, Mapping[str, Any]]:
+        """What each said last; it is renewed by their own thread."""
+        return dict(self._said)
+
+    def put(self, item: Served | Feedback | Outcome) -> None:
+        """Show it to all of them, soon."""
+        if self._observers:
+            self._queue.put(item, len(item.rows) if isinstance(item, Served) else 1)
+
+    def settle(self, within_s: float) -> bool:
+        """Wait until they have seen what was put in, for at most so long: whether they have."""
+        until = time.monotonic() + within_s
+        while (len(self._queue) or self._changed) and time.monotonic() < until:
+            time.sleep(0.01)
+        return not len(self._queue) and not self._changed
+
+    def close(self, within_s: float) -> None:
+        """Look at what is there, and remember what they know."""
+        self._queue.close()
+        self._thread.join(within_s)
+
+    def _run(self) -> None:
+        while True:
+            items = self._queue.take(64, 1.0)
+            self._changed = True
+            for item in items:
+                for one in list(self._observers):
+                    self._safely(one, lambda one=one, item=item: _show(one, item))  # type: ignore[misc]
+            if items or not self._said:
+                self._hear()
+            self._changed = False
+            done = self._queue.closed and not len(self._queue)
+            if done or time.monotonic() - self._saved_at > STATE_EVERY_S:
+                self._save()
+            if done:
+                return
+
+    def _hear(self) -> None:
+        for one in list(self._observers):
+            self._safely(one, lambda one=one: self._said.update({one.name: one.said()}))  # type: ignore[misc]
+            self._safely(one, lambda one=one: self._keep(one))  # type: ignore[misc]
+
+    def _keep(self, one: Observer) -> None:
+        for kind, body in one.events():
+            self._log(f"{one.name}: {kind}")
+            if self._store is None:
+                continue
+            try:
+                self._store.append(Event(kind, time.time(), dict(body)))
+            except StoreError as error:
+                self._log(f"{one.name}: {kind} could not be stored: {error}")
+
+    def _restore(self) -> None:
+        for one in list(self._observers) if self._store is not None else ():
+            try:
+                found = self._store.state(STATE + one.name)  # type: ignore[union-attr]
+                if found is not None:
+                    one.restore(found)
+            except (StoreError, ValueError) as error:
+                self._log(f"{one.name} begins anew: {error}")
+
+    def _save(self) -> None:
+        self._saved_at = time.monotonic()
+        for one in list(self._observers) if self._store is not None else ():
+            self._safely(one, lambda one=one: self._save_one(one))  # type: ignore[misc]
+
+    def _save_one(self, one: Observer) -> None:
+        assert self._store is not None
+        try:
+            self._store.save_state(STATE + one.name, one.state(), time.time())
+        except StoreError as error:
+            self._log(f"the state of {one.name} could not be stored: {error}")
+
+    def _safely(self, one: Observer, do: Callable[[], object]) -> None:
+        try:
+            do()
+        except Exception as error:
+            self.defects += 1
+            if one in self._observers:
+                self._observers.remove(one)
+            self._log(f"a defect switched the observer {one.name} off: {type(error).__name__}")
+
+
+def _show(one: Observer, item: Served | Feedback | Outcome) -> None:
+    if isinstance(item, Served):
+        one.seen(item)
+    elif isinstance(item, Feedback):
+        one.labelled(item)
+    else:
+        one.came_of_it(item)

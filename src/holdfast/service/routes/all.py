@@ -1,0 +1,14 @@
+"""Every endpoint of the service. A module of routes is a tuple ``ENDPOINTS`` and a line here."""
+
+from __future__ import annotations
+
+from holdfast.service.routes import feedback, health, inference, pages, predict
+from holdfast.service.web.endpoint import Endpoint
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    *predict.ENDPOINTS,
+    *feedback.ENDPOINTS,
+    *health.ENDPOINTS,
+    *inference.ENDPOINTS,
+    *pages.ENDPOINTS,
+)

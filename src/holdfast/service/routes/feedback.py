@@ -1,0 +1,171 @@
+"""``POST /feedback``: what is right for a row, or what came of a request."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from starlette.responses import Response
+
+from holdfast.core.discovery import nearest
+from holdfast.service.asked import Facts
+from holdfast.service.routes.predict import known
+from holdfast.service.service import Service
+from holdfast.service.web.endpoint import Call, Endpoint
+from holdfast.service.web.faults import Fault, bad
+from holdfast.service.web.replies import as_json
+from holdfast.service.web.schemas import ErrorBody, FeedbackAnswer, FeedbackBody
+from holdfast.store.records import Feedback, Outcome, Row
+from holdfast.store.store import Store
+
+FIELDS = tuple(FeedbackBody.model_fields)
+LONGEST_ID, LONGEST_WHO = 64, 200
+NOBODY = "unknown"
+
+
+async def feedback(service: Service, call: Call) -> Response:
+    """Write it down before it is confirmed: 503 where the store cannot be written."""
+    body = call.json()
+    if unknown := [name for name in body if name not in FIELDS]:
+        raise bad("the body", "names what /feedback does not know", unknown[:5], known(FIELDS))
+    facts, store = service.facts, _store(service)
+    request, index, who = _id(body), _index(body), _who(body)
+    if (body.get("label") is None) == (body.get("outcome") is None):
+        rule = "must name a label or an outcome, one of them"
+        raise bad("the body", rule, None, 'Send {"id": …, "index": 0, "label": …, "who": …}.')
+    rows, model, row = await _found(service, store, request, index)
+    if index >= rows:
+        rule = f"is beyond the request, which had {rows:,} rows, numbered from 0"
+        raise bad("index", rule, index, "Name the place of the row in its request.")
+    at = time.time()
+    if body.get("label") is None:
+        value = body["outcome"]
+        if not isinstance(value, (bool, int, float)):
+            raise bad("outcome", "is no number", value, "Send 1 or 0, or an amount.")
+        outcome = await asyncio.to_thread(store.add_outcome, Outcome(request, float(value), at))
+        _show(service, outcome)
+        number = outcome.id
+    else:
+        label = label_of(body["label"], facts)
+        suggestion = {None: "unknown", True: "seen", False: "hidden"}[_seen(body)]
+        label_given = Feedback(request, index, label, who, at, model, "endpoint", row=row)
+        label_given = _with(label_given, suggestion)
+        label_given = await asyncio.to_thread(store.add_feedback, label_given)
+        _show(service, label_given)
+        number = label_given.id
+    return as_json({"id": request, "index": index, "number": number, "row": row is not None})
+
+
+def _with(feedback: Feedback, suggestion: Any) -> Feedback:
+    from dataclasses import replace
+
+    return replace(feedback, suggestion=suggestion)
+
+
+def _show(service: Service, item: Feedback | Outcome) -> None:
+    if service.watching is not None:
+        service.watching.put(item)
+
+
+def _store(service: Service) -> Store:
+    if service.store is None:
+        raise Fault(
+            400,
+            "/feedback",
+            "needs a store, and this service has none",
+            None,
+            "Start it with --store FILE or URL.",
+            reason="no store",
+        )
+    return service.store
+
+
+async def _found(
+    service: Service, store: Store, request: str, index: int
+) -> tuple[int, str | None, Row | None]:
+    """How many rows the request had, who answered it, and the row where it is still known."""
+    if (one := service.remembered(request)) is not None:
+        row = one.rows[index] if index < len(one.rows) else None
+        return len(one.rows), one.model, row
+    stored = await asyncio.to_thread(store.request, request)
+    if stored is None:
+        raise Fault(
+            404,
+            "id",
+            "names no request that was answered here",
+            request,
+            "Send the id of an answer of /predict.",
+            reason="unknown id",
+        )
+    return stored.rows, stored.model, None
+
+
+def _id(body: dict[str, Any]) -> str:
+    value = body.get("id")
+    if not isinstance(value, str) or not 0 < len(value) <= LONGEST_ID:
+        raise bad("id", "must be the id of an answer", value, "Send the id that /predict gave.")
+    return value
+
+
+def _index(body: dict[str, Any]) -> int:
+    value = body.get("index", 0)
+    if type(value) is not int or value < 0:
+        raise bad("index", "must be a whole number from 0", value, "Name the place of the row.")
+    return value
+
+
+def _who(body: dict[str, Any]) -> str:
+    value = body.get("who")
+    if value is None:
+        return NOBODY
+    if not isinstance(value, str) or not 0 < len(value) <= LONGEST_WHO:
+        rule = f"must be a text of 1 to {LONGEST_WHO} characters"
+        raise bad("who", rule, value, "Name who says so.")
+    return value
+
+
+def _seen(body: dict[str, Any]) -> bool | None:
+    value = body.get("seen")
+    if value is not None and not isinstance(value, bool):
+        raise bad("seen", "must be true or false", value, "Whether the answer was seen before.")
+    return value
+
+
+def label_of(value: Any, facts: Facts) -> Any:
+    """A label that the task has; raises ``Fault`` 400 for another."""
+    if facts.task == "token-classification":
+        tags = isinstance(value, list) and value and all(isinstance(one, str) for one in value)
+        if not tags:
+            raise bad("label", "must be a list of tags, one a token", value, 'Send ["O", …].')
+        return value
+    if isinstance(value, list):
+        if not facts.classes:
+            raise bad("label", f"cannot be a list for {facts.task}", value, "Send one value.")
+        return [_class(one, facts.classes) for one in value]
+    if facts.classes:
+        return _class(value, facts.classes)
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise bad("label", "must be a text or a number", value, "Send what is right.")
+    return value
+
+
+def _class(value: Any, classes: tuple[str, ...]) -> str:
+    text = value if isinstance(value, str) else str(value)
+    if isinstance(value, (dict, list, bool)) or text not in classes:
+        raise bad("label", "is no class of this model", value, nearest(text, classes))
+    return text
+
+
+ENDPOINTS = (
+    Endpoint(
+        "POST",
+        "/feedback",
+        feedback,
+        "What is right for a row, or what came of a request",
+        FeedbackBody,
+        FeedbackAnswer,
+        also=((404, "No such request"),),
+        wrong=ErrorBody,
+    ),
+)

@@ -1,0 +1,184 @@
+"""``Service``: everything that the endpoints share."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from holdfast.service.afterwards import Watching, Writing
+from holdfast.service.asked import Answered, Engine, Facts, Observer, Served
+from holdfast.service.measured import Measured
+from holdfast.service.settings import Serving
+from holdfast.service.web.faults import Fault
+from holdfast.service.web.guard import Guard
+from holdfast.store.records import KeptText, Request, Row, Said
+from holdfast.store.store import Store
+
+DAY_S = 86_400.0
+# Characters of rows that are held in memory until somebody says what is right for them.
+REMEMBERED = 50_000_000
+FLUSH_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """A request that was answered a short while ago."""
+
+    rows: tuple[Row, ...]
+    model: str
+    size: int
+
+
+def user_mark(user: str) -> str:
+    """A user as the store knows him: a hash [32 hexadecimal digits], the same each time."""
+    return hashlib.sha256(b"holdfast user\0" + user.encode("utf-8", "replace")).hexdigest()[:32]
+
+
+class Service:
+    """One model that is served, with its store, its observers and its numbers.
+
+    ``engine`` may be loaded later (``begin``): until then the service is alive and not ready.
+    ``log`` takes one line.
+    """
+
+    def __init__(
+        self,
+        settings: Serving,
+        guard: Guard,
+        store: Store | None = None,
+        log: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.settings, self.guard, self.store, self.log = settings, guard, store, log
+        self.draining = False
+        self.started = time.time()
+        self._engine: Engine | None = None
+        self._memory: OrderedDict[str, Remembered] = OrderedDict()
+        self._memory_size = 0
+        self.writing = None if store is None else Writing(store, log)
+        self.watching: Watching | None = None
+        self.measured = Measured(self._now, self.said, self._labels)
+
+    def begin(self, engine: Engine, observers: Sequence[Observer] = ()) -> None:
+        """The model is there."""
+        self._engine = engine
+        self.watching = Watching(observers, self.store, self.log)
+
+    @property
+    def ready(self) -> bool:
+        """Whether a request would be answered."""
+        return not self.draining and self._engine is not None and self._engine.ready
+
+    @property
+    def held(self) -> Engine | None:
+        """The model, ready or not; ``None`` before it is loaded."""
+        return self._engine
+
+    @property
+    def engine(self) -> Engine:
+        """The model. Raises ``Fault`` 503 where there is none yet."""
+        if self._engine is None or not self.ready:
+            what = "shuts down" if self.draining else "is loading its model"
+            raise Fault(
+                503,
+                "this service",
+                what,
+                None,
+                "Ask again after the seconds in Retry-After.",
+                reason="not ready",
+                again_s=5 if self.draining else 1,
+            )
+        return self._engine
+
+    @property
+    def facts(self) -> Facts:
+        """What is known of the model; raises as ``engine`` does."""
+        return self.engine.facts
+
+    async def answer(self, rows: Sequence[Row], deadline: float) -> Answered:
+        """What the model says of rows; raises as ``Engine.answer`` does."""
+        answered = await self.engine.answer(rows, deadline)
+        left = sum(one.prediction is None for one in answered.answers)
+        self.measured.predicted(len(rows), left)
+        return answered
+
+    def afterwards(self, served: Served, seconds: float, size: int) -> None:
+        """The answer is out: remember it, have it written, show it to the observers."""
+        self._remember(served, size)
+        if self.writing is not None:
+            self.writing.put(self._record(served, seconds))
+        if self.watching is not None:
+            self.watching.put(served)
+
+    def remembered(self, request: str) -> Remembered | None:
+        """A request of a short while ago."""
+        return self._memory.get(request)
+
+    def said(self) -> Mapping[str, Mapping[str, Any]]:
+        """What the observers say."""
+        return self.watching.said() if self.watching is not None else {}
+
+    def close(self) -> None:
+        """Write what is left, and end the threads."""
+        if self.watching is not None:
+            self.watching.close(FLUSH_S)
+        if self.writing is not None:
+            self.writing.close(FLUSH_S)
+            if lost := self.writing.lost:
+                self.log(f"{lost:,} requests could not be stored")
+        if self._engine is not None:
+            self._engine.close()
+        if self.store is not None:
+            self.store.close()
+
+    def _remember(self, served: Served, size: int) -> None:
+        self._memory[served.request] = Remembered(served.rows, served.answered.model, size)
+        self._memory_size += size
+        while self._memory and (
+            len(self._memory) > self.settings.max_remembered or self._memory_size > REMEMBERED
+        ):
+            _, gone = self._memory.popitem(last=False)
+            self._memory_size -= gone.size
+
+    def _record(self, served: Served, seconds: float) -> Request:
+        answered = served.answered
+        said = tuple(
+            Said(place, answered.model, a.prediction, a.confidence, a.probabilities, a.because)
+            for place, a in enumerate(answered.answers)
+        )
+        texts: tuple[KeptText, ...] = ()
+        if self.settings.log_texts:
+            over = served.at + self.settings.retention_days * DAY_S
+            texts = tuple(KeptText(place, row, None, over) for place, row in enumerate(served.rows))
+        return Request(
+            served.request,
+            served.at,
+            answered.model,
+            len(served.rows),
+            seconds,
+            served.user,
+            said,
+            texts,
+        )
+
+    def _now(self) -> dict[str, float]:
+        found = {"ready": float(self.ready), "uptime_seconds": time.time() - self.started}
+        if self._engine is not None:
+            found |= {f"engine_{name}": value for name, value in self._engine.figures().items()}
+        if self.writing is not None:
+            found["store_requests_lost_total"] = float(self.writing.lost)
+            found["store_requests_waiting"] = float(self.writing.waiting)
+            found["store_failing"] = float(self.writing.failing)
+        if self.watching is not None:
+            found["observers_dropped_total"] = float(self.watching.dropped)
+            found["observers_defects_total"] = float(self.watching.defects)
+        return found
+
+    def _labels(self) -> dict[str, str]:
+        if self._engine is None:
+            return {}
+        facts = self._engine.facts
+        return {"model": facts.model, "task": facts.task, "precision": facts.precision}

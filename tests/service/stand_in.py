@@ -1,0 +1,112 @@
+"""A model whose answers are known: what the HTTP tests ask instead of a network."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from holdfast.core.errors import DataError
+from holdfast.service.asked import Answer, Answered, Facts, Full, Late
+from holdfast.store.records import Row
+
+CLASSES = ("bad", "good")
+FACTS = Facts(
+    "text-classification",
+    "reviews@0123abcd",
+    Path("reviews"),
+    ("text",),
+    CLASSES,
+    "float32",
+    "nothing else was asked for",
+)
+
+
+class StandIn:
+    """``good`` for a text with an even number of letters; below 0.6 where it is empty."""
+
+    def __init__(self, facts: Facts = FACTS, *, wait: float = 0.0) -> None:
+        self.facts, self.wait = facts, wait
+        self.ready = True
+        self.full = False
+        self.taken = 0
+        self.answered = 0
+
+    def warm(self) -> None:
+        self.ready = True
+
+    async def answer(self, rows: Sequence[Row], deadline: float | None = None) -> Answered:
+        if self.full:
+            raise Full(3.2, "too much is waiting")
+        self.taken += len(rows)
+        if self.wait:
+            await asyncio.sleep(self.wait)
+        if deadline is not None and time.monotonic() > deadline:
+            raise Late
+        self.answered += len(rows)
+        return Answered(tuple(self._one(row) for row in rows), self.facts.model)
+
+    def _one(self, row: Row) -> Answer:
+        value = row[self.facts.columns[0]]
+        if value == "a row that cannot be read":
+            raise DataError("row 0", "cannot be read", value, "Mend it.")
+        if value == "a defect":
+            raise ZeroDivisionError(f"of the secret text {value}")
+        if self.facts.task == "token-classification":
+            return Answer(["O"] * len(value), 0.9)
+        if self.facts.classes is None:
+            return Answer(f"{value}!", None)
+        if value == "":
+            return Answer(None, 0.5, {"bad": 0.5, "good": 0.5}, "below the threshold 0.6")
+        good = 0.9 if len(str(value)) % 2 == 0 else 0.2
+        return Answer(
+            "good" if good > 0.5 else "bad", max(good, 1 - good), {"bad": 1 - good, "good": good}
+        )
+
+    def figures(self) -> Mapping[str, float]:
+        return {"rows_waiting": float(self.taken - self.answered)}
+
+    async def drain(self) -> None:
+        while self.taken > self.answered:
+            await asyncio.sleep(0.01)
+
+    def close(self) -> None:
+        self.ready = False
+
+
+class Onlooker:
+    """An observer that remembers what it saw."""
+
+    def __init__(self, name: str = "drift") -> None:
+        self._name = name
+        self.saw: list[Any] = []
+        self.broken = False
+        self._events: list[tuple[str, Mapping[str, Any]]] = []
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def seen(self, served: Any) -> None:
+        if self.broken:
+            raise ZeroDivisionError
+        self.saw.append(served)
+        if len(self.saw) == 3:
+            self._events.append(("drift alarm", {"at": 3}))
+
+    labelled = came_of_it = seen
+
+    def state(self) -> Mapping[str, Any]:
+        return {"n": len(self.saw)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.saw = [None] * int(state["n"])
+
+    def events(self) -> list[tuple[str, Mapping[str, Any]]]:
+        found, self._events = self._events, []
+        return found
+
+    def said(self) -> Mapping[str, Any]:
+        return {"requests": len(self.saw), "alarm": False, "words": "none", "nested": {"n": 1}}
