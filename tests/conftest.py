@@ -8,6 +8,7 @@ import json
 import os
 import random
 import shutil
+import subprocess
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +35,70 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs the real data sets: set HOLDFAST_DATA to their folder ({folder})")
     return folder
+
+
+class Cluster:
+    """A throwaway PostgreSQL, on a socket alone, which may be stopped and started."""
+
+    def __init__(self, bins: Sequence[str]) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="pg-"))
+        self._initdb, self._pg_ctl = bins
+        self._before: list[str] = []
+        if os.geteuid() == 0:
+            # The server refuses to run as root.
+            self._before = ["runuser", "-u", "nobody", "--"]
+            shutil.chown(self.folder, "nobody")
+        data = str(self.folder / "data")
+        own = ("-U", "holdfast", "--auth=trust", "--no-sync", "-E", "UTF8")
+        self._run(self._initdb, "-D", data, *own)
+        self.start()
+
+    def url(self, database: str = "postgres") -> str:
+        return f"postgresql://holdfast:s3cret@/{database}?host={self.folder}"
+
+    def fresh(self, name: str) -> str:
+        """The URL of a new, empty database."""
+        import psycopg
+
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            connection.execute(f'DROP DATABASE IF EXISTS "{name}"')
+            connection.execute(f'CREATE DATABASE "{name}"')
+        return self.url(name)
+
+    def start(self) -> None:
+        options = f"-c listen_addresses='' -c unix_socket_directories={self.folder} -c fsync=off"
+        log = str(self.folder / "log")
+        self._run(self._pg_ctl, *self._data(), "-w", "-l", log, "-o", options, "start")
+
+    def stop(self) -> None:
+        self._run(self._pg_ctl, *self._data(), "-m", "immediate", "stop")
+
+    def _data(self) -> tuple[str, str]:
+        return "-D", str(self.folder / "data")
+
+    def _run(self, *command: str) -> None:
+        subprocess.run([*self._before, *command], check=True, capture_output=True, cwd=self.folder)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    # Debian keeps the server's own commands off the path.
+    places = [*map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin"))), os.environ["PATH"]]
+    bins = [shutil.which(name, path=":".join(places)) for name in ("initdb", "pg_ctl")]
+    if None in bins:
+        pytest.skip("needs PostgreSQL: initdb and pg_ctl")
+    made = Cluster([str(one) for one in bins])
+    try:
+        yield made
+    finally:
+        made.stop()
+        shutil.rmtree(made.folder, ignore_errors=True)
+
+
+@pytest.fixture
+def postgres(cluster: Cluster) -> str:
+    """The URL of a database in a throwaway cluster."""
+    return cluster.url()
 
 
 @pytest.fixture(scope="session")

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import os
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -339,36 +334,6 @@ def test_a_trial_whose_rows_are_cut_into_other_pieces_is_not_compared(tmp_path: 
 def test_a_password_is_never_shown(url: str, shown: str) -> None:
     assert masked(url) == shown
     assert "s3" not in without_password(f"could not connect to {url}", url) or "@" not in url
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[str]:
-    """The URL of a throwaway cluster, on a socket alone."""
-    # Debian keeps the server's own commands off the path.
-    places = [*map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin"))), os.environ["PATH"]]
-    initdb, pg_ctl = (shutil.which(name, path=":".join(places)) for name in ("initdb", "pg_ctl"))
-    if initdb is None or pg_ctl is None:
-        pytest.skip("needs PostgreSQL: initdb and pg_ctl")
-    folder = Path(tempfile.mkdtemp(prefix="pg-"))
-    user, before = getpass.getuser(), []
-    if os.geteuid() == 0:
-        # The server refuses to run as root.
-        user = "nobody"
-        before = ["runuser", "-u", user, "--"]
-        shutil.chown(folder, user)
-
-    def run(*command: str) -> None:
-        subprocess.run([*before, *command], check=True, capture_output=True, cwd=folder)
-
-    data = str(folder / "data")
-    run(initdb, "-D", data, "-U", "holdfast", "--auth=trust", "--no-sync", "-E", "UTF8")
-    options = f"-c listen_addresses='' -c unix_socket_directories={folder} -c fsync=off"
-    run(pg_ctl, "-D", data, "-w", "-l", str(folder / "log"), "-o", options, "start")
-    try:
-        yield f"postgresql://holdfast:s3cret@/postgres?host={folder}"
-    finally:
-        run(pg_ctl, "-D", data, "-m", "immediate", "stop")
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_a_database_gives_the_trials_of_a_file_and_several_runs_share_it(

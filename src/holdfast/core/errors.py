@@ -9,6 +9,7 @@ HoldfastError
 │   ├── RunError              a run folder is missing, taken, unfinished or foreign
 │   ├── MachineError          memory, disk or a missing optional package
 │   ├── StoreError            the store of a service is foreign, or cannot be reached
+│   │   └── StoreGone             for now: locked, full, gone; the same may work a moment later
 │   └── TrainingError         the training itself broke: the loss is not a number
 ├── Interrupted           exit 130: stopped by the user; a checkpoint was written
 └── Defect                exit 1: a promise inside Holdfast was broken
@@ -81,6 +82,11 @@ class MachineError(InputError):
 
 class StoreError(InputError):
     """The store of a service cannot be reached or written, is full, or is not one of ours."""
+
+
+class StoreGone(StoreError):
+    """The store cannot be reached or written now: it is locked, full or gone. What was to be
+    written may be written a moment later."""
 
 
 class TrainingError(InputError):

@@ -72,8 +72,9 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Feedback:
-    """What one person (or model) says is right for one row. ``row`` is there for rows that no
-    request brought (a file); ``model`` is whose answer was shown. ``id`` is given by the store."""
+    """What one person (or model) says is right for one row. ``row`` is there for rows whose text no
+    request left (a file, or a service that keeps no texts), until ``expires_at``; ``model`` is
+    whose answer was shown. ``id`` is given by the store."""
 
     request: str
     index: int
@@ -85,6 +86,7 @@ class Feedback:
     drawn: Drawn = "volunteered"
     suggestion: Suggestion = "unknown"
     row: Row | None = None
+    expires_at: float | None = None
     id: int | None = None
 
 
@@ -108,3 +110,11 @@ class Event:
     at: float
     body: Mapping[str, Any] = field(default_factory=dict)
     id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstones:
+    """What was deleted: names of requests, and labels as ``MARK-NUMBER`` (``Store.mark``)."""
+
+    requests: frozenset[str] = frozenset()
+    labels: frozenset[str] = frozenset()

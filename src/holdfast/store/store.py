@@ -6,30 +6,63 @@ Every method is synchronous and may be called by any thread. What goes wrong in 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from holdfast.store.opened import open_database, refusing
-from holdfast.store.records import Event, Feedback, KeptText, Outcome, Request, Said
+from holdfast.core.errors import DataError
+from holdfast.store.opened import file_of, make_tables, open_database, refusing, writing
+from holdfast.store.records import Event, Feedback, KeptText, Outcome, Request, Said, Tombstones
 from holdfast.store.url import masked
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
 
+By = Literal["request", "user", "who", "label"]
+KINDS = ("request", "label")
+# Below the number of variables that SQLite takes in one statement.
+AT_ONCE = 10_000
+# Whatever a service answered is written or lost by then [s].
+WRITTEN_WITHIN = 3600.0
+
+
 class Store:
-    """The store at ``where``: a file of SQLite, or a URL. ``open_store`` makes one."""
+    """The store at ``where``: a file of SQLite, or a URL. ``open_store`` makes one.
+
+    Several processes may use one store. A file that is deleted or replaced under it is made anew
+    (``remade`` counts that): its connections would go on writing into a file that has no name.
+    """
 
     def __init__(self, where: str, engine: Engine) -> None:
         self._where = where
         self._engine = engine
+        self._path = file_of(where)
+        self._inode = self._seen()
+        self._lock = threading.Lock()
+        self._scrub_due = False
+        self._mark: str | None = None
+        self.remade = 0
 
     @property
     def name(self) -> str:
         """Where it is, without a password."""
         return masked(self._where)
+
+    @property
+    def mark(self) -> str:
+        """What this store is known by [8 hexadecimal digits], drawn when it was made."""
+        if self._mark is None:
+            from sqlalchemy import select
+
+            from holdfast.store import tables
+
+            fact = tables.facts.c
+            (found,) = self._read(select(fact.value).where(fact.name == "mark"))
+            self._mark = str(found.value)
+        return self._mark
 
     def close(self) -> None:
         """Give the connections back."""
@@ -38,29 +71,48 @@ class Store:
     # What a service writes.
 
     def add_requests(self, requests: Sequence[Request]) -> None:
-        """Calls with what was said, and their texts where they are kept; all or none."""
-        from holdfast.store import tables
-
-        with self._writing() as connection:
-            _insert(connection, tables.requests, map(_of_request, requests))
-            said = [{"request": one.id, **asdict(each)} for one in requests for each in one.said]
-            _insert(connection, tables.answers, said)
-            texts = [{"request": one.id, **asdict(each)} for one in requests for each in one.texts]
-            _insert(connection, tables.texts, texts)
+        """Calls with what was said, and their texts where they are kept; all or none. Of one that
+        was deleted meanwhile nothing is written."""
+        self.add(requests)
 
     def add_said(self, request: str, said: Sequence[Said]) -> None:
         """What another model said of a request that is there already."""
+        self.add([(request, tuple(said))])
+
+    def add(self, batch: Sequence[Request | tuple[str, tuple[Said, ...]]]) -> None:
+        """Calls, and what others said of calls, in one transaction; all or none."""
         from holdfast.store import tables
 
+        calls = [one for one in batch if isinstance(one, Request)]
+        others = [one for one in batch if not isinstance(one, Request)]
         with self._writing() as connection:
-            rows = ({"request": request, **asdict(one)} for one in said)
-            _insert(connection, tables.answers, rows)
+            gone = _buried(connection, [*(one.id for one in calls), *(id for id, _ in others)])
+            since = _left(connection, {one.user for one in calls if one.user})
+            calls = [
+                one
+                for one in calls
+                if one.id not in gone and one.at > since.get(one.user or "", one.at - 1)
+            ]
+            _insert(connection, tables.requests, map(_of_request, calls))
+            said = [(one.id, one.said) for one in calls] + [o for o in others if o[0] not in gone]
+            answers = [{"request": id, **asdict(each)} for id, some in said for each in some]
+            _insert(connection, tables.answers, answers)
+            texts = [{"request": one.id, **asdict(each)} for one in calls for each in one.texts]
+            _insert(connection, tables.texts, texts)
 
     def add_feedback(self, feedback: Feedback) -> Feedback:
-        """One label; the same record with its number. It is on the disk when this returns."""
+        """One label; the same record with its number. It is on the disk when this returns. Raises
+        ``DataError`` where its request was deleted."""
         from holdfast.store import tables
 
         with self._writing() as connection:
+            if _buried(connection, [feedback.request]):
+                raise DataError(
+                    f"the request {feedback.request}",
+                    "was deleted, and takes no label",
+                    None,
+                    "Ask again, and label the new answer.",
+                )
             return replace(feedback, id=_numbered(connection, tables.feedback, feedback))
 
     def add_outcome(self, outcome: Outcome) -> Outcome:
@@ -81,9 +133,10 @@ class Store:
         """Remember ``body`` under a name, in the place of what was there."""
         from holdfast.store import tables
 
+        values = {"at": at, "body": dict(body)}
         with self._writing() as connection:
-            connection.execute(tables.states.delete().where(tables.states.c.name == name))
-            connection.execute(tables.states.insert().values(name=name, at=at, body=dict(body)))
+            made = _inserting(connection)(tables.states).values(name=name, **values)
+            connection.execute(made.on_conflict_do_update(index_elements=["name"], set_=values))
 
     # What others read.
 
@@ -124,7 +177,8 @@ class Store:
         found = {row.id: Request(**_named(row)) for row in self._read(wanted)}
         said: dict[str, list[Said]] = {one: [] for one in found}
         kept: dict[str, list[KeptText]] = {one: [] for one in found}
-        for row in self._read(_of(tables.answers, found)):
+        shown_first = tables.answers.c.shown.desc(), tables.answers.c.model
+        for row in self._read(_of(tables.answers, found).order_by(*shown_first)):
             said[row.request].append(Said(**_named(row, "request")))
         for row in self._read(_of(tables.texts, found)):
             kept[row.request].append(KeptText(**_named(row, "request")))
@@ -164,61 +218,254 @@ class Store:
             found = found.where(table.c.kind == kind)
         return [Event(**_named(row)) for row in self._read(found)]
 
+    def tombstones(self) -> Tombstones:
+        """What was deleted so far, for whoever keeps copies of rows: they are to let go of it."""
+        from sqlalchemy import select
+
+        from holdfast.store import tables
+
+        found = self._read(select(tables.tombstones.c.kind, tables.tombstones.c.key))
+        by = {kind: frozenset(one.key for one in found if one.kind == kind) for kind in KINDS}
+        return Tombstones(by["request"], by["label"])
+
     # What goes away.
 
-    def delete(
-        self, at: float, *, by: Literal["request", "user", "who"], value: str
-    ) -> dict[str, int]:
-        """Delete everything of a request, of a user (by the hash that is stored), or what a person
-        labelled; how many rows of each table went. The event that stays says that it was done, of
-        what kind and how many, and names nobody."""
+    def delete(self, at: float, *, by: By, value: str) -> dict[str, int]:
+        """Delete everything of a request, of a user (by the hash that is stored), what a person
+        labelled (``who``), or one label by its number; how many rows of each table went.
+
+        The event that stays says that it was done, by what and how many, and names nobody; a
+        tombstone keeps what was deleted from coming back. The bytes are gone from the file as soon
+        as no reader stands in the way: see ``scrub``.
+        """
         from sqlalchemy import delete, select
 
         from holdfast.store import tables
 
+        labels = tables.feedback.c
+        mark = self.mark
         with self._writing() as connection:
-            gone: dict[str, int] = {}
-            if by == "who":
-                mine = tables.feedback.c.who == value
-                gone["feedback"] = connection.execute(delete(tables.feedback).where(mine)).rowcount
-            else:
-                ids = [value]
-                if by == "user":
-                    asked = select(tables.requests.c.id).where(tables.requests.c.user == value)
-                    ids = list(connection.execute(asked).scalars())
-                for table in (tables.texts, tables.answers, tables.feedback, tables.outcomes):
-                    there = table.c.request.in_(ids)
-                    gone[table.name] = connection.execute(delete(table).where(there)).rowcount
-                there = tables.requests.c.id.in_(ids)
-                gone["requests"] = connection.execute(delete(tables.requests).where(there)).rowcount
+            of = _of_whom(by, value)
+            numbers = connection.execute(select(labels.id).where(of["feedback"])).scalars().all()
+            buried = [("label", f"{mark}-{number}") for number in numbers]
+            if "requests" in of:
+                ids = select(tables.requests.c.id).where(of["requests"])
+                asked = connection.execute(ids).scalars().all()
+                buried += [("request", one) for one in {*asked, *([value] * (by == "request"))}]
+            gone = {}
+            for name, there in of.items():
+                done = connection.execute(delete(tables.metadata.tables[name]).where(there))
+                gone[name] = done.rowcount
+            if by == "user":
+                # What other processes have not written yet: forgotten again within the hour.
+                buried.append(("user", value))
+            _bury(connection, buried, at)
             body = {"by": by, "gone": gone}
             connection.execute(tables.events.insert().values(kind="deletion", at=at, body=body))
+        self.scrub()
         return gone
 
     def expire(self, now: float) -> int:
-        """Delete texts whose time is over; how many."""
-        from sqlalchemy import delete
+        """Delete texts whose time is over, those that came with labels too; how many. The answers
+        and the labels stay."""
+        from sqlalchemy import delete, null, update
 
         from holdfast.store import tables
 
+        texts, labels = tables.texts, tables.feedback
         with self._writing() as connection:
-            over = tables.texts.c.expires_at <= now
-            return connection.execute(delete(tables.texts).where(over)).rowcount
+            over = delete(texts).where(texts.c.expires_at <= now)
+            gone = connection.execute(over).rowcount
+            emptied = (
+                update(labels).where(labels.c.expires_at <= now).values(row=null(), expires_at=None)
+            )
+            gone += connection.execute(emptied).rowcount
+            own = tables.tombstones.c
+            old = (own.kind == "user") & (own.at < now - WRITTEN_WITHIN)
+            connection.execute(delete(tables.tombstones).where(old))
+        if gone or self._scrub_due:
+            self.scrub()
+        return gone
+
+    def scrub(self) -> bool:
+        """Empty the file of SQLite in which what was deleted would still stand; of PostgreSQL, let
+        the place be used again. ``False`` where a reader is in the way: it is due then, and done
+        with the next deletion or expiry."""
+        with refusing(self._where), self._engine.connect() as connection:
+            plain = connection.execution_options(isolation_level="AUTOCOMMIT")
+            if connection.dialect.name == "sqlite":
+                busy = plain.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()[0]
+                self._scrub_due = bool(busy)
+            elif connection.dialect.name == "postgresql":
+                for name in ("texts", "feedback", "answers", "requests"):
+                    plain.exec_driver_sql(f"VACUUM {name}")
+        return not self._scrub_due
+
+    # Who labels what, now.
+
+    def claim(self, request: str, index: int, who: str, now: float, until: float) -> bool:
+        """Take a row for ``who`` alone, until then; ``False`` where another has it. Of two who ask
+        at once one gets it, in whichever process."""
+        from holdfast.store import tables
+
+        own = tables.claims
+        with self._writing() as connection:
+            made = _inserting(connection)(own).values(
+                request=request, index=index, who=who, until=until
+            )
+            free = (own.c.until <= now) | (own.c.who == who)
+            taken = made.on_conflict_do_update(
+                index_elements=["request", "index"], set_={"who": who, "until": until}, where=free
+            )
+            return connection.execute(taken.returning(own.c.who)).scalar() == who
+
+    def release(self, request: str, index: int, who: str) -> None:
+        """Give a row back that ``who`` had taken."""
+        from holdfast.store import tables
+
+        own = tables.claims.c
+        mine = (own.request == request) & (own.index == index) & (own.who == who)
+        with self._writing() as connection:
+            connection.execute(tables.claims.delete().where(mine))
+
+    def claimed(self, now: float) -> dict[tuple[str, int], str]:
+        """Who has which row now."""
+        from sqlalchemy import select
+
+        from holdfast.store import tables
+
+        found = self._read(select(tables.claims).where(tables.claims.c.until > now))
+        return {(row.request, row.index): row.who for row in found}
+
+    def skip(self, request: str, index: int, who: str, at: float) -> None:
+        """``who`` would rather not label this row."""
+        from holdfast.store import tables
+
+        values = {"request": request, "index": index, "who": who, "at": at}
+        with self._writing() as connection:
+            made = _inserting(connection)(tables.skips).values(**values)
+            connection.execute(made.on_conflict_do_nothing())
+
+    def unskip(self, request: str, index: int, who: str) -> bool:
+        """Take that back; whether there was anything to take back."""
+        from holdfast.store import tables
+
+        own = tables.skips.c
+        mine = (own.request == request) & (own.index == index) & (own.who == who)
+        with self._writing() as connection:
+            return connection.execute(tables.skips.delete().where(mine)).rowcount > 0
+
+    def skipped(self) -> list[tuple[str, int, str, float]]:
+        """Request, index, who and when, oldest first."""
+        from sqlalchemy import select
+
+        from holdfast.store import tables
+
+        found = self._read(select(tables.skips).order_by(tables.skips.c.at))
+        return [(row.request, row.index, row.who, row.at) for row in found]
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
         """One transaction: all of it or nothing."""
-        with refusing(self._where), self._engine.begin() as connection:
+        self._need_file()
+        with refusing(self._where), writing(self._engine) as connection:
             yield connection
 
     def _read(self, statement: Any) -> list[Any]:
+        self._need_file()
         with refusing(self._where), self._engine.connect() as connection:
             return list(connection.execute(statement))
+
+    def _seen(self) -> tuple[int, int] | None:
+        if self._path is None:
+            return None
+        try:
+            found = self._path.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def _need_file(self) -> None:
+        if self._path is None or self._seen() == self._inode is not None:
+            return
+        with self._lock:
+            if self._seen() == self._inode is not None:
+                return
+            self._engine.dispose()
+            make_tables(self._engine, self._where)
+            self._inode, self._mark = self._seen(), None
+            self.remade += 1
 
 
 def open_store(where: str) -> Store:
     """The store in a file or at a URL, made where it is not there; see ``open_database``."""
     return Store(where, open_database(where))
+
+
+def _of_whom(by: By, value: str) -> dict[str, Any]:
+    """The rows of each table that go, as a condition."""
+    from sqlalchemy import select
+
+    from holdfast.store import tables
+
+    if by == "label":
+        return {"feedback": tables.feedback.c.id == int(value)}
+    if by == "who":
+        return {
+            name: tables.metadata.tables[name].c.who == value
+            for name in ("feedback", "claims", "skips")
+        }
+    asked = tables.requests.c.id if by == "request" else tables.requests.c.user
+    names = ("texts", "answers", "feedback", "outcomes", "claims", "skips")
+    ids = select(tables.requests.c.id).where(asked == value)
+    of = {}
+    for name in names:
+        column = tables.metadata.tables[name].c.request
+        of[name] = column == value if by == "request" else column.in_(ids)
+    # Last: the others are found by it.
+    return {**of, "requests": asked == value}
+
+
+def _buried(connection: Connection, requests: Sequence[str]) -> set[str]:
+    from sqlalchemy import select
+
+    from holdfast.store import tables
+
+    own, found = tables.tombstones.c, set[str]()
+    for start in range(0, len(requests), AT_ONCE):
+        some = own.key.in_(requests[start : start + AT_ONCE])
+        keys = select(own.key).where(own.kind == "request", some)
+        found |= set(connection.execute(keys).scalars())
+    return found
+
+
+def _left(connection: Connection, users: set[str]) -> dict[str, float]:
+    """When the data of these users were deleted last."""
+    from sqlalchemy import select
+
+    from holdfast.store import tables
+
+    own = tables.tombstones.c
+    named = select(own.key, own.at).where(own.kind == "user", own.key.in_(sorted(users)[:AT_ONCE]))
+    return {row.key: row.at for row in connection.execute(named)} if users else {}
+
+
+def _bury(connection: Connection, what: Sequence[tuple[str, str]], at: float) -> None:
+    from holdfast.store import tables
+
+    if what:
+        made = _inserting(connection)(tables.tombstones)
+        made = made.on_conflict_do_update(
+            index_elements=["kind", "key"], set_={"at": made.excluded.at}
+        )
+        connection.execute(made, [{"kind": kind, "key": key, "at": at} for kind, key in what])
+
+
+def _inserting(connection: Connection) -> Any:
+    """``INSERT`` with what to do where a row is there already, which both databases know."""
+    from sqlalchemy.dialects import postgresql, sqlite
+
+    return {"sqlite": sqlite, "postgresql": postgresql}[connection.dialect.name].insert
 
 
 def _insert(connection: Connection, table: Any, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -79,7 +79,11 @@ feedback = Table(
     Column("suggestion", String(16), nullable=False),
     Column("row", JSON),
     Index("feedback_request", "request"),
+    Column("expires_at", Float),
     Index("feedback_who", "who"),
+    Index("feedback_expire", "expires_at"),
+    # The number of a row that was deleted is never given out again.
+    sqlite_autoincrement=True,
 )
 
 outcomes = Table(
@@ -90,6 +94,7 @@ outcomes = Table(
     Column("value", Float, nullable=False),
     Column("at", Float, nullable=False),
     Index("outcomes_request", "request"),
+    sqlite_autoincrement=True,
 )
 
 events = Table(
@@ -100,6 +105,7 @@ events = Table(
     Column("at", Float, nullable=False),
     Column("body", JSON, nullable=False),
     Index("events_kind", "kind", "id"),
+    sqlite_autoincrement=True,
 )
 
 states = Table(
@@ -108,4 +114,32 @@ states = Table(
     Column("name", String(256), primary_key=True),
     Column("at", Float, nullable=False),
     Column("body", JSON, nullable=False),
+)
+
+# What was deleted, by names that say nothing of anybody: it must not come back.
+tombstones = Table(
+    "tombstones",
+    metadata,
+    Column("kind", String(16), primary_key=True),
+    Column("key", String(64), primary_key=True),
+    Column("at", Float, nullable=False),
+)
+
+# Who is labelling a row just now, and who would rather not.
+claims = Table(
+    "claims",
+    metadata,
+    Column("request", String(64), primary_key=True),
+    Column("index", Integer, primary_key=True, autoincrement=False),
+    Column("who", String(256), nullable=False),
+    Column("until", Float, nullable=False),
+)
+
+skips = Table(
+    "skips",
+    metadata,
+    Column("request", String(64), primary_key=True),
+    Column("index", Integer, primary_key=True, autoincrement=False),
+    Column("who", String(256), primary_key=True),
+    Column("at", Float, nullable=False),
 )
