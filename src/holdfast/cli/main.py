@@ -17,6 +17,7 @@ from holdfast.cli import (
     choose,
     compare,
     cv,
+    dashboard,
     demo,
     diagnose,
     distill,
@@ -227,6 +228,14 @@ _add(
     "Where a run fails: slices, confusions, hardest rows.",
     "holdfast errors runs/reviews-1",
     "holdfast errors runs/reviews-1 --robustness --json",
+)
+_add(
+    "dashboard",
+    dashboard.command,
+    "Runs and a service, as pages in a browser.",
+    "holdfast dashboard",
+    "holdfast dashboard experiments/ --port 0",
+    "holdfast dashboard runs --store service.db",
 )
 _add("report", report.command, "Write a run's report again.", "holdfast report runs/reviews-1")
 _add(

@@ -79,9 +79,7 @@ class Access:
         session = secrets.token_urlsafe(32)
         self._sessions.append(session)
         self._offer(self.url)
-        return (
-            f"{self.cookie}={session}; Path=/; HttpOnly; SameSite=Strict; Max-Age={30 * DAY_S}"
-        )
+        return f"{self.cookie}={session}; Path=/; HttpOnly; SameSite=Strict; Max-Age={30 * DAY_S}"
 
     def knows(self, cookies: str | None) -> bool:
         """Whether a ``Cookie`` header holds one that this dashboard gave."""

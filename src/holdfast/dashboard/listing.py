@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 from urllib.parse import urlencode
 
 from markupsafe import Markup
@@ -154,8 +155,8 @@ def score_bar(score: Estimate, metric: str) -> Markup:
     parts.append(element("circle", cx=x(score.value), cy=middle, r=3.5, class_="dot"))
     return element(
         "svg",
-        *parts,
-        class_="mini main",
+        element("g", *parts, class_="main"),
+        class_="mini",
         viewBox=f"0 0 {WIDE:g} {HIGH:g}",
         width=WIDE,
         height=HIGH,
@@ -168,7 +169,11 @@ def _column(query: Query, name: str) -> Column:
     now = {name: "ascending", f"-{name}": "descending"}.get(query.sort, "")
     first, other = (f"-{name}", name) if falls else (name, f"-{name}")
     return Column(
-        name, title, query.address(sort=other if query.sort == first else first), now, name == "step"
+        name,
+        title,
+        query.address(sort=other if query.sort == first else first),
+        now,
+        name == "step",
     )
 
 
@@ -180,7 +185,7 @@ def _better(summary: Summary) -> tuple[str, float] | None:
     return summary.metric, -value if summary.metric in FALLING else value
 
 
-COLUMNS: Mapping[str, tuple[str, Callable[[Summary], object], bool]] = {
+COLUMNS: Mapping[str, tuple[str, Callable[[Summary], Any], bool]] = {
     "name": ("Run", lambda one: one.name.casefold(), False),
     "score": ("Score", _better, True),
     "verdict": ("Verdict", lambda one: one.verdict or None, False),

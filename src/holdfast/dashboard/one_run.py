@@ -26,7 +26,7 @@ from holdfast.report.view import learning as learning_view
 from holdfast.report.view.headline import PLAIN, TONES
 
 # Looks that are drawn of a run: a page is to be small and quick however long the run is.
-DRAWN = 60
+DRAWN = 50
 # The tabs of a finished run, and the parts of the report on each.
 TABS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "": ("Answer", ("folds", "score", "distilled", "episodes", "worth", "learning")),
@@ -73,20 +73,28 @@ class SoFar:
     problem: str = ""
 
 
-def whole_run(path: Path) -> RunFiles:
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A finished run and the parts of its report, by their names."""
+
+    run: RunFiles
+    parts: Mapping[str, Section]
+
+
+def whole_run(path: Path) -> Whole:
     """Every file of a finished run, its looks thinned to what is drawn. Raises ``RunError``."""
     refuse_links(path, (RESULT, EVENTS, *READ))
-    return drawn(without_paths(read_run(path)))
+    run = drawn(without_paths(read_run(path)))
+    return Whole(run, {part.id: part for part in sections(run)})
 
 
-def parts_of(run: RunFiles, tab: str) -> tuple[Section, ...]:
+def parts_of(parts: Mapping[str, Section], tab: str) -> tuple[Section, ...]:
     """The parts of a tab that have anything to say; what no tab names stands on the last."""
     named = {part for _, parts in TABS.values() for part in parts}
-    found = {part.id: part for part in sections(run)}
     wanted = list(TABS[tab][1])
     if tab == list(TABS)[-1]:
-        wanted += [name for name in found if name not in named]
-    return tuple(found[name] for name in wanted if name in found)
+        wanted += [name for name in parts if name not in named]
+    return tuple(parts[name] for name in wanted if name in parts)
 
 
 def tab_of(part: str) -> str:
@@ -94,13 +102,14 @@ def tab_of(part: str) -> str:
     return next((tab for tab, (_, parts) in TABS.items() if part in parts), list(TABS)[-1])
 
 
-def drawn(run: RunFiles, most: int = DRAWN) -> RunFiles:
-    """The run with at most ``most`` looks, evenly spread: the first, the last, the kept one and
-    those with the lowest and the highest validation loss among them. A note says so."""
+def drawn(run: RunFiles, best: object = None, most: int = DRAWN) -> RunFiles:
+    """The run with about ``most`` looks, evenly spread: the first, the last, the kept one (or the
+    ``best``) and those with the lowest and the highest validation loss among them. A note says
+    so."""
     looks = run.snapshots
     if len(looks) <= most:
         return run
-    kept = thinned(looks, run.result.get("best_step"), most)
+    kept = thinned(looks, run.result.get("best_step", best), most)
     said = {
         "event": "note",
         "step": 0,
@@ -115,7 +124,9 @@ def thinned(
     looks: tuple[Mapping[str, Any], ...], best: object, most: int
 ) -> list[Mapping[str, Any]]:
     """At most ``most`` looks of many, in their order; see ``drawn``."""
-    losses = [(one["valid_loss"], i) for i, one in enumerate(looks) if _is_number(one, "valid_loss")]
+    losses = [
+        (one["valid_loss"], i) for i, one in enumerate(looks) if _is_number(one, "valid_loss")
+    ]
     must = {0, len(looks) - 1}
     if losses:
         must |= {min(losses)[1], max(losses)[1]}
@@ -160,7 +171,7 @@ def so_far(path: Path) -> SoFar:
     losses = [(one["valid_loss"], one["step"]) for one in alive if _is_number(one, "valid_loss")]
     best = min(losses)[1] if losses else None
     run = RunFiles(
-        result={"best_step": best} if best is not None else {},
+        result={},
         snapshots=alive,
         verdicts=by_kind["verdict"],
         actions=by_kind["action"],
@@ -173,7 +184,7 @@ def so_far(path: Path) -> SoFar:
         predictions=(),
         absent=(),
     )
-    run = drawn(without_paths(run))
+    run = drawn(without_paths(run), best)
     last: Mapping[str, Any] = by_kind["verdict"][-1] if by_kind["verdict"] else {}
     label = str(last.get("label") or "")
     tone = PLAIN.get(label, ("unsure", ""))[0]

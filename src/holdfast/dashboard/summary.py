@@ -27,6 +27,8 @@ from holdfast.report.view.headline import PLAIN, TONES, USE_TONES
 # The end of events.jsonl that is read of a run that goes on: some tens of lines.
 END = 65_536
 LONGEST_RECIPE = 1_000_000
+MOST_FINDINGS, LONGEST_REASON = 40, 400
+NOT_MEASURED = Estimate(None, why="not measured")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,8 @@ class Summary:
     """One run. ``score`` is the number of its task, of test rows where it is finished and of the
     last look's validation rows where it is not, as ``of`` says; ``when`` is the time of its last
     sign, in seconds since 1970; ``problem`` why it cannot be read; ``tone`` colours the verdict
-    and ``use`` the answer whether to use the model."""
+    and ``use`` the answer whether to use the model; ``findings`` are the warnings and errors of the
+    audit: severity, check, reason, whether it was treated."""
 
     name: str
     state: State
@@ -44,14 +47,16 @@ class Summary:
     data: str = ""
     rows: int | None = None
     metric: str = ""
-    score: Estimate = Estimate(None, why="not measured")
+    score: Estimate = NOT_MEASURED
     of: str = ""
     verdict: str = ""
     tone: str = "unsure"
     use: str = ""
     headline: str = ""
     step: int | None = None
+    planned: int | None = None
     created: str = ""
+    findings: tuple[tuple[str, str, str, bool], ...] = ()
     problem: str = ""
 
     @property
@@ -99,7 +104,7 @@ def _finished(run: Path, name: str, when: float) -> Summary:
         first = next((one for one in FIRST if one in folds), next(iter(folds)))
         shown, of = (first, folds[first]), "folds"
     else:
-        shown = (score.name, score.value) if score else ("", Estimate(None, why="not measured"))
+        shown = (score.name, score.value) if score else ("", NOT_MEASURED)
         of = f"{count(_part(result, 'test').get('n'))} test rows" if score else ""
     data = _part(result, "settings", "data").get("path")
     return Summary(
@@ -119,7 +124,18 @@ def _finished(run: Path, name: str, when: float) -> Summary:
         headline=said.headline,
         step=result.get("last_step"),
         created=moment(str(result.get("created") or "")),
+        findings=tuple(_finding(one) for one in _told(result))[:MOST_FINDINGS],
     )
+
+
+def _told(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    found = _part(result, "data").get("findings") or ()
+    return [one for one in found if one.get("severity") in ("error", "warn")]
+
+
+def _finding(raw: Mapping[str, Any]) -> tuple[str, str, str, bool]:
+    because = printable(str(raw.get("because") or ""), LONGEST_REASON)
+    return str(raw.get("severity")), str(raw.get("check")), because, bool(raw.get("fixed"))
 
 
 def _unfinished(run: Path, name: str, state: State, when: float) -> Summary:
@@ -131,6 +147,7 @@ def _unfinished(run: Path, name: str, state: State, when: float) -> Summary:
     score = Estimate(float(value)) if isinstance(value, (int, float)) else Estimate(None)
     data = _part(recipe, "data").get("path")
     label = str(verdict.get("label") or "")
+    planned = look.get("planned_steps")
     return Summary(
         name,
         state,
@@ -144,6 +161,7 @@ def _unfinished(run: Path, name: str, state: State, when: float) -> Summary:
         verdict=label.replace("_", " "),
         tone=PLAIN.get(label, ("unsure", ""))[0],
         step=look.get("step") if isinstance(look.get("step"), int) else None,
+        planned=planned if isinstance(planned, int) and planned > 0 else None,
     )
 
 

@@ -114,6 +114,11 @@ def render_explained(document: Mapping[str, Any], pictures: Sequence[str | None]
     )
 
 
+def row_view(document: Mapping[str, Any], picture: str | None = None) -> RowView:
+    """The first row of what ``explain --json`` prints, as its template shows it."""
+    return _row(document, document["rows"][0], picture)
+
+
 def why_not(document: Mapping[str, Any], reason: Mapping[str, Any]) -> str:
     """Why nothing is marked; empty where something is."""
     if reason["shown"]:

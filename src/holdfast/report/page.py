@@ -198,11 +198,12 @@ def sections(run: RunFiles) -> tuple[Section, ...]:
     return tuple(part for part in parts if part.id not in optional or part.data)
 
 
-def environment(words: Glossary) -> Environment:
+def environment(words: Glossary, *folders: Path) -> Environment:
     """Everything is escaped, and a name that a template misspells is an error. The filter ``words``
-    marks what ``words`` explains; a page has a glossary of its own."""
+    marks what ``words`` explains; a page has a glossary of its own. Templates are looked for in
+    ``folders`` first."""
     made = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+        loader=FileSystemLoader([*folders, TEMPLATES]),
         bytecode_cache=COMPILED,
         autoescape=True,
         undefined=StrictUndefined,

@@ -23,8 +23,9 @@ from holdfast.report.numbers import count, number
 
 TOP = 26.0
 BOTTOM = 40.0
-# So few looks that each gets a mark of its own.
-FEW = 8
+# So few looks that each gets a mark of its own, and so many that only some can be pointed at: a
+# page of thousands would be slow, and no finger parts them.
+FEW, MOST_BANDS = 8, 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,8 @@ class CurvesChart:
     """A chart: ``metric`` says how its numbers are written, ``best`` is the step that was kept.
     ``axis`` is what the positions count, ``mark`` what the best one is called, ``left`` what a
     rollback took out of the run. It is drawn once in each of ``sizes``, of which the page shows the
-    one that fits; ``scripted`` says whether the page answers to keys."""
+    one that fits; ``scripted`` says whether the page answers to keys. ``bridged`` lines go on over
+    positions without a value: each has positions of its own."""
 
     key: str
     title: str
@@ -65,6 +67,7 @@ class CurvesChart:
     sizes: tuple[tuple[str, float], ...] = SIZES
     scripted: bool = True
     left: tuple[LeftCurve, ...] = ()
+    bridged: bool = False
 
     @property
     def percent(self) -> bool:
@@ -91,7 +94,7 @@ def _draw(chart: CurvesChart, size: str, width: float) -> Markup:
         _axes(chart, marks, x, y, width),
         _best(chart, x, y),
         *(_path(one.steps, one.values, f"{one.style} left", x, y) for one in chart.left),
-        *(_path(chart.steps, one.values, one.style, x, y) for one in chart.series),
+        *(_path(chart.steps, one.values, one.style, x, y, chart.bridged) for one in chart.series),
         *_bands(chart, x, y),
     ]
     return drawing(chart.key, size, width, height, chart.title, _about(chart), *parts)
@@ -145,12 +148,17 @@ def _best(chart: CurvesChart, x: AxisScale, y: AxisScale) -> Markup:
 
 
 def _path(
-    steps: Sequence[int], values: Sequence[float | None], style: str, x: AxisScale, y: AxisScale
+    steps: Sequence[int],
+    values: Sequence[float | None],
+    style: str,
+    x: AxisScale,
+    y: AxisScale,
+    bridged: bool = False,
 ) -> Markup:
     commands, pen_down = [], False
     for step, value in zip(steps, values, strict=True):
         if value is None or not _finite(value):
-            pen_down = False
+            pen_down = pen_down and bridged
             continue
         commands.append(f"{'L' if pen_down else 'M'}{x(step):.1f} {y(value):.1f}")
         pen_down = True
@@ -159,11 +167,15 @@ def _path(
 
 def _bands(chart: CurvesChart, x: AxisScale, y: AxisScale) -> list[Markup]:
     chosen = chart.best if chart.best in chart.steps else chart.steps[-1]
-    edges = _edges([x(step) for step in chart.steps], x)
-    first = chart.steps.index(chosen)
+    first, last = chart.steps.index(chosen), len(chart.steps) - 1
+    places: Sequence[int] = range(last + 1)
+    if last >= MOST_BANDS:
+        even = (round(i * last / (MOST_BANDS - 1)) for i in range(MOST_BANDS))
+        places = sorted({*even, first})
+    edges = _edges([x(chart.steps[index]) for index in places], x)
     return [
-        _band(chart, index, edges[index : index + 2], x(step), y, index == first)
-        for index, step in enumerate(chart.steps)
+        _band(chart, index, edges[place : place + 2], x(chart.steps[index]), y, index == first)
+        for place, index in enumerate(places)
     ]
 
 
@@ -228,6 +240,7 @@ def _words(chart: CurvesChart, index: int) -> str:
         f"{series.name}: {number(value if _finite(value) else None, chart.metric)}"
         for series in chart.series
         for value in (series.values[index],)
+        if value is not None or not chart.bridged
     ]
     return "\n".join([head, *values, *kept])
 

@@ -1,7 +1,6 @@
 (function () {
   "use strict";
   var tip = document.getElementById("tip");
-  var hits = document.querySelectorAll(".hit");
   document.documentElement.classList.add("scripted");
 
   function fill(lines) {
@@ -56,25 +55,30 @@
     all[to].focus();
   }
 
-  hits.forEach(function (hit) {
-    // With a script the tooltip replaces the browser's own, so that there are not two.
-    var title = hit.querySelector("title");
-    hit.dataset.words = title.textContent;
-    title.remove();
-    hit.addEventListener("pointerenter", function () { show(hit); });
-    hit.addEventListener("pointerleave", hide);
-    hit.addEventListener("focus", function () { show(hit); });
-    hit.addEventListener("blur", hide);
-    hit.addEventListener("keydown", move);
-  });
+  function bind(root) {
+    root.querySelectorAll(".hit").forEach(function (hit) {
+      // With a script the tooltip replaces the browser's own, so that there are not two.
+      var title = hit.querySelector("title");
+      hit.dataset.words = title.textContent;
+      title.remove();
+      hit.addEventListener("pointerenter", function () { show(hit); });
+      hit.addEventListener("pointerleave", hide);
+      hit.addEventListener("focus", function () { show(hit); });
+      hit.addEventListener("blur", hide);
+      hit.addEventListener("keydown", move);
+    });
 
-  document.querySelectorAll(".term").forEach(function (term) {
-    term.addEventListener("pointerenter", function () { explain(term); });
-    term.addEventListener("pointerleave", hide);
-    term.addEventListener("focus", function () { explain(term); });
-    term.addEventListener("blur", hide);
-    term.addEventListener("keydown", function (event) { if (event.key === "Escape") hide(); });
-  });
+    root.querySelectorAll(".term").forEach(function (term) {
+      term.addEventListener("pointerenter", function () { explain(term); });
+      term.addEventListener("pointerleave", hide);
+      term.addEventListener("focus", function () { explain(term); });
+      term.addEventListener("blur", hide);
+      term.addEventListener("keydown", function (event) { if (event.key === "Escape") hide(); });
+    });
+  }
+  bind(document);
+  // A part of a page that was drawn anew.
+  document.addEventListener("drawn", function (event) { hide(); bind(event.target); measure(); });
 
   function measure() {
     document.querySelectorAll(".scroll").forEach(function (box) {
@@ -88,8 +92,10 @@
   var contents = document.querySelector(".contents details");
   var narrow = window.matchMedia("(max-width: 67rem)");
   function fold() { contents.open = !narrow.matches; }
-  narrow.addEventListener("change", fold);
-  fold();
+  if (contents) {
+    narrow.addEventListener("change", fold);
+    fold();
+  }
 
   var closed = [];
   window.addEventListener("beforeprint", function () {
