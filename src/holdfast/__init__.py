@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         threshold,
         train,
         tune,
+        update,
     )
     from holdfast.integrations.estimator import TextClassifier
     from holdfast.integrations.guard.guard import Guard
@@ -61,6 +62,7 @@ __all__ = [
     "threshold",
     "train",
     "tune",
+    "update",
 ]
 
 _HOMES = {
@@ -81,6 +83,7 @@ _HOMES = {
     "choose": "holdfast.api",
     "errors": "holdfast.api",
     "threshold": "holdfast.api",
+    "update": "holdfast.api",
     "TrainedRun": "holdfast.api",
     "TextClassifier": "holdfast.integrations.estimator",
     "Guard": "holdfast.integrations.guard.guard",

@@ -34,6 +34,7 @@ from holdfast.cli import (
     threshold,
     train,
     tune,
+    update,
 )
 from holdfast.cli.net import check_arguments, check_folder, fault_of
 from holdfast.cli.words import Command, Group
@@ -236,6 +237,14 @@ _add(
     "holdfast dashboard",
     "holdfast dashboard experiments/ --port 0",
     "holdfast dashboard runs --store service.db",
+)
+_add(
+    "update",
+    update.command,
+    "Learn from feedback, behind a gate.",
+    "holdfast update runs/reviews-1 --feedback corrected.csv",
+    "holdfast update runs/reviews-1 --feedback service.db --margin 2",
+    "holdfast update runs/reviews-1 --feedback service.db --every 1d --out renewed/",
 )
 _add("report", report.command, "Write a run's report again.", "holdfast report runs/reviews-1")
 _add(

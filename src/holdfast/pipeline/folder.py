@@ -59,6 +59,9 @@ OWN = (
     "looks.npz",
     "data.parquet",
     "test.parquet",
+    "valid.parquet",
+    "gate.parquet",
+    "feedback.parquet",
     "threshold.json",
     "careless.csv",
     MODEL,
@@ -237,7 +240,8 @@ def _check(run: Path, resume: bool) -> None:
             None,
             "Choose another --out, or continue an interrupted run with --resume.",
         )
-    if not (run / RECIPE).exists():
+    # What a search began with is there before its last fit writes the recipe.
+    if not (run / RECIPE).exists() and not (run / CHECKPOINTS / SEARCH).exists():
         raise RunError(
             str(run), f"is not a run: it has no {RECIPE}", None, "Name the run's folder with --out."
         )

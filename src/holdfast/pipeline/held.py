@@ -13,19 +13,21 @@ from holdfast.core.errors import RunError
 from holdfast.core.files import write_atomically
 from holdfast.core.processes import processes
 from holdfast.data.frames import frame_file, write_frame
-from holdfast.pipeline.folder import RECIPE, is_main_process
+from holdfast.pipeline.folder import CHECKPOINTS, RECIPE, SEARCH, is_main_process
 from holdfast.recipe import Recipe
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-KEYS = {"data": "path", "test": "test"}
+# Tables that a recipe names; others (the rows of a gate) lie beside them.
+KEYS = {"data": "path", "valid": "valid", "test": "test"}
 
 
 @contextlib.contextmanager
 def stored(held: Mapping[str, pa.Table], run: Path) -> Iterator[dict[str, str]]:
-    """``data.parquet`` and ``test.parquet`` in the run's folder; gives the keys of the recipe's
-    ``data`` that point to them. They go again where the run fails before its recipe was written.
+    """``data.parquet``, ``test.parquet`` and others in the run's folder; gives the keys of the
+    recipe's ``data`` that point to them. They go again where the run fails before its recipe, or
+    what a search is asked, was written.
 
     Raises ``RunError`` where a run is continued with other rows than it began with.
     """
@@ -36,9 +38,10 @@ def stored(held: Mapping[str, pa.Table], run: Path) -> Iterator[dict[str, str]]:
     if held:
         _wait_for_everyone()
     try:
-        yield {KEYS[name]: str(path) for name, path in files.items()}
+        yield {KEYS[name]: str(path) for name, path in files.items() if name in KEYS}
     except BaseException:
-        if is_main_process() and not (run / RECIPE).exists():
+        kept = (run / RECIPE).exists() or (run / CHECKPOINTS / SEARCH).exists()
+        if is_main_process() and not kept:
             for path in files.values():
                 path.unlink(missing_ok=True)
         raise

@@ -56,6 +56,7 @@ from holdfast.pipeline.procedure import (
     Procedure,
     ScoresByFolds,
     begin_search,
+    blocks_of,
     forget_search,
     keep_search,
 )
@@ -180,7 +181,7 @@ def _train(
             _keep_looks(run, fitted)
             seconds = time.perf_counter() - start
             keep_search(run)
-            blocks = learner.blocks()
+            blocks = blocks_of(learner, scored)
             _write(Finished(run, divided, fitted, scored, seconds, model, base, blocks))
             folder.send_score(fitted, scored)
     if accelerator.is_main_process:

@@ -26,7 +26,7 @@ from holdfast.recipe import Recipe, anchored
 from holdfast.recipe.whole import parse
 
 if TYPE_CHECKING:
-    from holdfast.pipeline.ready import Fitted
+    from holdfast.pipeline.ready import Fitted, Scored
     from holdfast.pipeline.rows import Divided, Notify
     from holdfast.pipeline.run_folder import RunFolder
 
@@ -50,6 +50,19 @@ class Learner(Protocol):
     def blocks(self) -> Mapping[str, Any]:
         """What joins ``result.json``, by its place there; asked after ``fit``."""
         ...
+
+
+@runtime_checkable
+class HearsScore(Protocol):
+    """What a learner has beside that says something of the score: it hears it in the place of
+    ``blocks``."""
+
+    def scored(self, scored: Scored) -> Mapping[str, Any]: ...
+
+
+def blocks_of(learner: Learner, scored: Scored) -> Mapping[str, Any]:
+    """What joins ``result.json`` of what a learner found."""
+    return learner.scored(scored) if isinstance(learner, HearsScore) else learner.blocks()
 
 
 class Procedure(Protocol):

@@ -38,6 +38,7 @@ from holdfast.report.view import (
     reasons,
     record,
     reliance,
+    renewal,
     slices,
     study,
     thresholds,
@@ -139,6 +140,7 @@ def sections(run: RunFiles) -> tuple[Section, ...]:
     parts = (
         Section("folds", "How sure is the score?", folds.folds(run)),
         Section("score", "The honest score", None if folded else honest.honest(run)),
+        Section("update", "May it take over?", renewal.renewal(run)),
         Section("distilled", "What it keeps of its teacher", distilled.distilled(run)),
         Section("episodes", "New tasks", episodes.episodes(run)),
         Section("worth", "Was it worth it?", beside_start.worth(run)),
@@ -174,6 +176,7 @@ def sections(run: RunFiles) -> tuple[Section, ...]:
         "folds",
         "score",
         "distilled",
+        "update",
         "episodes",
         "worth",
         "generations",

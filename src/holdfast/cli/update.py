@@ -1,0 +1,130 @@
+"""``holdfast update``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from holdfast.cli.asked import Seed, Verbose, check_how
+from holdfast.core.machine import refuse_too_little
+from holdfast.core.shown import printable
+from holdfast.terminal.streams import json_text
+
+SENTENCE = {
+    "taken": "The update passed its gate",
+    "kept_aside": "The update is kept aside",
+    "undecided": "Not enough evidence to take the update",
+}
+NEXT = {
+    "taken": "Nothing was promoted. To serve it: holdfast promote {run} --store URL",
+    "kept_aside": "The served run stays as it is; this one is there to be looked at.",
+    "undecided": "The served run stays as it is; update again when there is more feedback.",
+}
+
+
+def command(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The run that is served.")],
+    feedback: Annotated[
+        str | None,
+        typer.Option(metavar="FILE|URL", help="Labelled rows, or the store of the service."),
+    ] = None,
+    every: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Again and again: 6h, 1d; needs --out.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The new run's folder.")] = None,
+    margin: Annotated[
+        float | None,
+        typer.Option(metavar="POINTS", help="May be lost on old rows: 2 to 5 by their number."),
+    ] = None,
+    start: Annotated[
+        str, typer.Option(metavar="auto|warm|anew", help="From the served model, or the start.")
+    ] = "auto",
+    hold: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="Of the feedback, kept out of training for the gate."),
+    ] = None,
+    own: Annotated[
+        float, typer.Option(metavar="SHARE", help="Most training rows that a model labelled.")
+    ] = 0.2,
+    least: Annotated[
+        int, typer.Option(min=1, metavar="N", help="With --every: new rows that make a round.")
+    ] = 50,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any key of the run's recipe."),
+    ] = None,
+    seed: Seed = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted one.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print result.json.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="The result alone: no plan, no progress.")
+    ] = False,
+    verbose: Verbose = False,
+) -> None:
+    """Learn from feedback, and decide by evidence whether the new model may take over."""
+    refuse_too_little("torch")
+    check_how(quiet, verbose, None)
+    from holdfast.renewal.asking import Asking
+    from holdfast.terminal.say import width
+
+    asking = Asking(run, feedback, margin, start, hold, own, seed, set_ or [])
+    if every is not None:
+        _rounds(asking, every, out, least, quiet, as_json)
+        return
+    from holdfast.terminal.renewed import updated
+
+    result, folder = updated(asking, out, resume=resume, quiet=quiet, verbose=verbose)
+    if as_json:
+        typer.echo(json_text(result))
+    else:
+        typer.echo(printable("\n".join(shown(result, folder, width()))))
+
+
+def _rounds(
+    asking: Any, every: str, out: Path | None, least: int, quiet: bool, as_json: bool
+) -> None:
+    from holdfast.terminal.renewed import rounds
+    from holdfast.terminal.say import width
+
+    def told(result: Mapping[str, Any], folder: Path) -> None:
+        lines = [json_text(result)] if as_json else shown(result, folder, width())
+        typer.echo(printable("\n".join(lines)))
+
+    rounds(asking, every, out, least, told, quiet=quiet)
+
+
+def shown(result: Mapping[str, Any], run: Path, columns: int) -> list[str]:
+    """The answer first, at the width of a terminal."""
+    import textwrap
+
+    from holdfast.terminal.say import COLUMN, entry
+
+    block = result["update"]
+    gate = block["gate"]
+    text = f"{SENTENCE[gate['decision']]}: {gate['because']}."
+    lines = ["", *textwrap.wrap(text, columns, break_on_hyphens=False), ""]
+    lines += [line for name, value in _entries(block) for line in entry(name, value, columns)]
+    lines.append(f"  {'Model':<{COLUMN - 2}}{run / 'model'}")
+    lines.append(f"  {'Report':<{COLUMN - 2}}{run / 'report.html'}")
+    following = NEXT[gate["decision"]].format(run=run)
+    return [*lines, "", *textwrap.wrap(following, columns, break_on_hyphens=False)]
+
+
+def _entries(block: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    from holdfast.report.view.renewal import left_out_words, test_words
+
+    feedback, start = block["feedback"], block["start"]
+    replayed = feedback["replayed"]
+    yield (
+        "Feedback",
+        f"{feedback['n']:,} rows: {feedback['used']:,} learned beside {replayed['n']:,} old ones, "
+        f"{feedback['held']:,} kept out for the gate",
+    )
+    if left := left_out_words(feedback):
+        yield "Left out", left
+    words = {"warm": "from the served model", "anew": "from the start"}
+    yield "Learned", f"{words[start['start']]}: {start['because']}"
+    yield "Test rows", test_words(block["test"])

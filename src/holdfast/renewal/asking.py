@@ -1,0 +1,102 @@
+"""What a person asks of an update, at whichever door → a recipe, its rows and the procedure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from holdfast.core.errors import RecipeError, RunError
+from holdfast.core.records import to_json
+from holdfast.pipeline.folder import RECIPE, open_run
+from holdfast.pipeline.procedure import begun_search
+from holdfast.recipe import Recipe, anchored, as_settings, override, read_recipe
+from holdfast.renewal.candidates import against_warm, check_start
+from holdfast.renewal.gate import check_margin
+from holdfast.renewal.joined import OWN_SHARE, Asked, join
+from holdfast.renewal.procedure import Update
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What was asked; ``None`` and empty is what was not said. ``hold`` is the share set aside for
+    the gate, ``own`` the largest share of training rows that a model may have labelled, ``margin``
+    in points."""
+
+    run: Path
+    feedback: str | None = None
+    margin: float | None = None
+    start: str = "auto"
+    hold: float | None = None
+    own: float = OWN_SHARE
+    seed: int | None = None
+    settings: Sequence[str] | Mapping[str, Any] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """The recipe of the update, the tables that are stored in its folder, and the procedure."""
+
+    recipe: Recipe
+    procedure: Update
+    held: Mapping[str, Any] = field(default_factory=dict)
+
+
+def begin(asking: Asking, out: Path | None = None, *, resume: bool = False) -> Begun:
+    """Read and join the rows; of an update that is continued nothing is read again.
+
+    Raises ``RunError``, ``RecipeError``, ``DataError`` or ``StoreError`` for what cannot be.
+    """
+    if resume:
+        return _continued(asking, out)
+    if asking.feedback is None:
+        rule = "is missing: an update learns from rows that people labelled since"
+        remedy = "Name a file of rows with labels, or the store of the service (its URL or file)."
+        raise RecipeError("--feedback", rule, None, remedy)
+    if asking.margin is not None:
+        check_margin(asking.margin)
+    _check_share("--hold", asking.hold, 0.9)
+    _check_share("--own", asking.own, 0.5)
+    check_start(asking.start, None)
+    open_run(asking.run)
+    joined = join(asking.run, asking.feedback, Asked(asking.hold, asking.own))
+    recipe = override(joined.recipe, as_settings(asking.settings))
+    if asking.seed is not None:
+        recipe = recipe.model_copy(update={"seed": asking.seed})
+    check_start(asking.start, against_warm(asking.run, recipe, joined.deleted))
+    procedure = Update(
+        str(asking.run.resolve()),
+        asking.margin,
+        asking.start,
+        joined.deleted,
+        joined.block,
+        tuple(to_json(joined.findings)),
+        tuple(to_json(joined.decisions)),
+    )
+    return Begun(anchored(recipe, Path()), procedure, joined.held)
+
+
+def folder_name(run: Path) -> str:
+    """What a default folder is called after."""
+    return f"{run.resolve().name}-updated"
+
+
+def _continued(asking: Asking, out: Path | None) -> Begun:
+    begun = None if out is None else begun_search(out)
+    if out is None or begun is None or begun.get("command") != "update":
+        raise RunError(
+            str(out or asking.run),
+            "is not an update that could be continued",
+            None,
+            "Name the folder of the update with --out, or leave --resume out.",
+        )
+    done = out / RECIPE
+    recipe = read_recipe(done) if done.exists() else read_recipe(asking.run / RECIPE)
+    return Begun(recipe, Update.of(begun))
+
+
+def _check_share(where: str, value: float | None, most: float) -> None:
+    if value is not None and not 0 < value <= most:
+        rule = f"must be a share above 0 and at most {most:g}"
+        raise RecipeError(where, rule, value, f"E.g. {where} {most / 3:.1g}.")

@@ -1,0 +1,98 @@
+"""Is a served model still as good as it was scored? Asked again and again of labelled rows.
+
+The rows are those that were drawn evenly and that no model learned from, in the order in which they
+came. One looks as often as one likes: the limits hold at every row at once (a confidence sequence,
+``stats.streams.betting_limits``), so a model that is as good as promised raises an alarm in at most
+2.5 % of services, however long they run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from holdfast.core.records import to_json
+from holdfast.stats.streams import betting_limits
+
+LEVEL = 0.95
+GRID = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Retest:
+    """Of ``n`` rows, in the order in which they came, the share that is right (``value``) with
+    limits that hold at every look; ``promised`` is the lower limit of the run's own test score.
+    ``since`` is the row at which the alarm was first due, ``None`` where it is not."""
+
+    metric: str
+    n: int
+    value: float | None
+    low: float | None
+    high: float | None
+    promised: float | None
+    since: int | None
+    why: str | None = None
+
+    @property
+    def alarm(self) -> bool:
+        """Whether the model is shown to be worse than was promised."""
+        return self.since is not None
+
+    @property
+    def because(self) -> str:
+        """The answer in a sentence."""
+        if self.why is not None or self.value is None:
+            return f"not re-tested: {self.why}"
+        seen = (
+            f"{100 * self.value:.1f} % right on {self.n:,} labelled rows "
+            f"({100 * (self.low or 0):.1f} to {100 * (self.high or 1):.1f} %)"
+        )
+        promised = f"promised were at least {100 * (self.promised or 0):.1f} %"
+        if self.alarm:
+            return f"{seen}: surely less than was promised; {promised}"
+        return f"{seen}; {promised}"
+
+    def to_json(self) -> dict[str, Any]:
+        plain: dict[str, Any] = to_json(
+            {
+                "metric": self.metric,
+                "n": self.n,
+                "value": self.value,
+                "low": self.low,
+                "high": self.high,
+                "level": LEVEL,
+                "promised": self.promised,
+                "alarm": self.alarm,
+                "since": self.since,
+                "because": self.because,
+            }
+        )
+        return plain
+
+
+def retest(
+    right: Sequence[bool] | npt.NDArray[np.bool_], promised: float | None, metric: str = "accuracy"
+) -> Retest:
+    """``right`` [n] says of each row, in the order in which they came, whether it was answered
+    right. The alarm is due from the first row at which the upper limit lies below ``promised``. No
+    row, or nothing promised: no alarm, and why."""
+    hits = np.asarray(right, dtype=np.float64)
+    if promised is None or not len(hits):
+        why = "there is no labelled row that it has not learned from"
+        why = why if not len(hits) else "the run's test score has no lower limit"
+        return Retest(metric, len(hits), None, None, None, promised, None, why)
+    found = betting_limits(hits, alpha=1 - LEVEL, grid=GRID)
+    below = np.flatnonzero(found.high < promised)
+    return Retest(
+        metric,
+        len(hits),
+        float(found.value[-1]),
+        float(found.low[-1]),
+        float(found.high[-1]),
+        promised,
+        int(below[0]) if len(below) else None,
+    )

@@ -1,0 +1,292 @@
+"""``holdfast update --every``: the same loop on a schedule, in one process.
+
+    wait → enough new feedback? → test the served model again → update, behind its gate → write it
+    down → wait
+
+What was done stands in ``rounds.jsonl`` of the folder, a line a round, and in the store's events
+where there is one. A process that was killed goes on where it was: the next time counts from the
+last line, and an update that was begun is continued.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from holdfast.core.door import door
+from holdfast.core.errors import InputError, RecipeError, RunError, StoreError
+from holdfast.core.files import disk_errors, refuse_link
+from holdfast.core.lock import locked
+from holdfast.core.wording import counted
+from holdfast.pipeline.again import Again
+from holdfast.pipeline.contender import kind_of_rows, labels_of_rows
+from holdfast.pipeline.folder import RESULT, is_finished, open_run
+from holdfast.pipeline.predictor import Predictor
+from holdfast.pipeline.procedure import begun_search
+from holdfast.renewal.asking import Asking
+from holdfast.renewal.candidates import predictions
+from holdfast.renewal.every import moment, seconds_of
+from holdfast.renewal.given import is_store
+from holdfast.renewal.joined import labelled_rows
+from holdfast.renewal.retest import Retest, retest
+
+ROUNDS = "rounds.jsonl"
+DIGITS = 4
+Do = Callable[[Asking, Path, bool], Mapping[str, Any]]
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Every so many seconds, into folders below ``folder``; a round needs ``least`` new rows."""
+
+    every: float
+    folder: Path
+    least: int
+
+
+def schedule_of(asking: Asking, every: str, out: Path | None, least: int) -> Schedule:
+    """What ``--every`` asks for. Raises ``RecipeError`` for what cannot be."""
+    seconds = seconds_of(every)
+    if asking.feedback is None:
+        rule = "needs feedback that grows"
+        raise RecipeError("--every", rule, None, "Name a file or a store with --feedback.")
+    if out is None:
+        rule = "needs a folder for its rounds, by which it goes on after a restart"
+        raise RecipeError("--every", rule, None, "Name it with --out.")
+    if (out / RESULT).exists():
+        rule = "is a run, and --every writes runs below a folder"
+        raise RunError(str(out), rule, None, "Name another folder with --out.")
+    open_run(asking.run)
+    return Schedule(seconds, out, least)
+
+
+class Rounds:
+    """The loop. ``do`` makes one update into a folder (or continues it), ``say`` hears a line for
+    the log."""
+
+    def __init__(
+        self,
+        asking: Asking,
+        schedule: Schedule,
+        do: Do,
+        say: Say,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._asking, self._schedule, self._do, self._say = asking, schedule, do, say
+        self._clock = clock
+        self.stopped = threading.Event()
+
+    def run(self, most: int | None = None) -> None:
+        """Go on until SIGTERM or Ctrl-C, or for ``most`` rounds. While it waits either ends it at
+        once; within an update it is an interrupt, and the update can be continued."""
+        with disk_errors(self._schedule.folder):
+            self._schedule.folder.mkdir(parents=True, exist_ok=True)
+        with locked(self._schedule.folder, lambda told: self._say(told.because)):
+            done = 0
+            while most is None or done < most:
+                due = self._due()
+                if not self._wait(due):
+                    self._say("stopped between two rounds")
+                    return
+                self._round()
+                done += 1
+
+    def _due(self) -> float:
+        lines = read_rounds(self._schedule.folder)
+        if not lines or self._unfinished() is not None:
+            return self._clock()
+        return float(lines[-1]["at"]) + self._schedule.every
+
+    def _wait(self, due: float) -> bool:
+        """Until it is due; whether it came to that."""
+        if due > self._clock():
+            self._say(f"next round: {moment(due)}")
+        with self._ended_by_signals():
+            while (left := due - self._clock()) > 0 and not self.stopped.is_set():
+                # A clock that is set, or a machine that sleeps, is noticed within the hour.
+                self.stopped.wait(min(left, 3600.0))
+        return not self.stopped.is_set()
+
+    def _round(self) -> None:
+        unfinished = self._unfinished()
+        if unfinished is not None:
+            self._say(f"continued: {unfinished}")
+            self._update(unfinished, True, {})
+            return
+        try:
+            count = count_feedback(self._asking)
+        except (StoreError, InputError) as error:
+            self._note({"skipped": f"{error.what} {error.rule}"})
+            return
+        before = next((x["count"] for x in reversed(self._lines()) if "run" in x), 0)
+        tested = self._retested()
+        new = count - before
+        line = {"count": count, "new": new, **({"retest": tested.to_json()} if tested else {})}
+        if new < self._schedule.least:
+            least = counted(self._schedule.least, "new row")
+            told = "no row is new" if new <= 0 else f"{counted(new, 'row')} {_is(new)} new"
+            self._note({**line, "skipped": f"{told}, and a round needs {least}"})
+            return
+        self._update(self._next(), False, line)
+
+    def _retested(self) -> Retest | None:
+        """The served model on labelled rows that it has not learned from."""
+        try:
+            found = retested(self._asking)
+        except InputError as error:
+            self._say(f"not re-tested: {error.what} {error.rule}")
+            return None
+        self._say(("alarm: " if found.alarm else "re-tested: ") + found.because)
+        self._tell("retest", {**found.to_json(), "run": str(self._asking.run)})
+        return found
+
+    def _update(self, folder: Path, resume: bool, line: Mapping[str, Any]) -> None:
+        try:
+            result = self._do(self._asking, folder, resume)
+        except InputError as error:
+            # What is at fault may be right the next time: a file half written, too few rows.
+            self._note({**line, "skipped": f"{error.what} {error.rule}"})
+            return
+        gate = result["update"]["gate"]
+        forgot = gate["first"] or gate["old"]
+        self._note(
+            {
+                **(line or {"count": result["update"]["feedback"]["n"]}),
+                "run": folder.name,
+                "decision": gate["decision"],
+                "because": gate["because"],
+                "forgetting": {"beside": result["update"]["first"], **forgot["difference"]},
+            }
+        )
+
+    def _note(self, line: Mapping[str, Any]) -> None:
+        """Write down what was done, and say it."""
+        path = self._schedule.folder / ROUNDS
+        with disk_errors(path):
+            refuse_link(path)
+            halved = path.is_file() and not path.read_bytes().endswith(b"\n")
+            with path.open("a", encoding="utf-8") as stream:
+                # A kill may have left half a line.
+                stream.write("\n" if halved else "")
+                stream.write(json.dumps({"at": self._clock(), **line}) + "\n")
+                stream.flush()
+                os.fsync(stream.fileno())
+        if "skipped" in line:
+            self._say(f"skipped: {line['skipped']}")
+        else:
+            self._say(f"{line['run']}: {line['decision'].replace('_', ' ')}: {line['because']}")
+
+    def _tell(self, kind: str, body: Mapping[str, Any]) -> None:
+        try:
+            tell_store(self._asking.feedback, kind, body, self._clock())
+        except StoreError as error:
+            self._say(f"not written into the store: {error.what} {error.rule}")
+
+    def _lines(self) -> list[dict[str, Any]]:
+        return read_rounds(self._schedule.folder)
+
+    def _folders(self) -> list[Path]:
+        found = [p for p in self._schedule.folder.iterdir() if p.is_dir() and p.name.isdecimal()]
+        return sorted(found, key=lambda path: int(path.name))
+
+    def _unfinished(self) -> Path | None:
+        folders = self._folders()
+        if not folders or is_finished(folders[-1]) or begun_search(folders[-1]) is None:
+            return None
+        return folders[-1]
+
+    def _next(self) -> Path:
+        folders = self._folders()
+        number = int(folders[-1].name) + 1 if folders else 1
+        return self._schedule.folder / f"{number:0{DIGITS}d}"
+
+    @contextmanager
+    def _ended_by_signals(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        numbers = (signal.SIGTERM, signal.SIGINT)
+        before = {n: signal.signal(n, lambda *_: self.stopped.set()) for n in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def read_rounds(folder: Path) -> list[dict[str, Any]]:
+    """The lines of ``rounds.jsonl``, oldest first; half a line (a kill) is none."""
+    path, found = folder / ROUNDS, []
+    if not path.is_file():
+        return []
+    with door(str(path), RunError, remedy="Restore it, or take another --out."):
+        for text in path.read_text("utf-8").splitlines():
+            try:
+                line = json.loads(text)
+            except json.JSONDecodeError:
+                continue
+            if isinstance(line, dict) and isinstance(line.get("at"), (int, float)):
+                found.append(line)
+    return found
+
+
+def count_feedback(asking: Asking) -> int:
+    """How many rows of feedback there have been so far; what was deleted counts on."""
+    from holdfast.data.source import read_source
+    from holdfast.store.store import open_store
+
+    where = str(asking.feedback)
+    if not is_store(where):
+        return len(read_source(where, None, None))
+    store, last = open_store(where), 0
+    try:
+        while more := store.feedback(after=last):
+            last = int(more[-1].id or 0)
+    finally:
+        store.close()
+    return last
+
+
+def retested(asking: Asking) -> Retest:
+    """The served model on labelled rows, drawn evenly, that it has not learned from."""
+    table = labelled_rows(asking.run, str(asking.feedback))
+    test = (Again(asking.run).result.get("test") or {}).get("metrics") or {}
+    kind = kind_of_rows(table)
+    if kind != "class":
+        why = "its answers are not right or wrong; the gate compares them"
+        return Retest("accuracy", len(table), None, None, None, None, None, why)
+    promised = (test.get("accuracy") or {}).get("low")
+    if not len(table):
+        return retest((), promised)
+    said = predictions(Predictor.load(asking.run), table)
+    labels = labels_of_rows(table)
+    return retest(np.array([a == b for a, b in zip(said, labels, strict=True)]), promised)
+
+
+def tell_store(where: str | None, kind: str, body: Mapping[str, Any], at: float) -> None:
+    """Append an event to the store, where the feedback is one."""
+    from holdfast.store.records import Event
+    from holdfast.store.store import open_store
+
+    if where is None or not is_store(where):
+        return
+    store = open_store(where)
+    try:
+        store.append(Event(kind, at, body))
+    finally:
+        store.close()
+
+
+def _is(count: int) -> str:
+    return "is" if count == 1 else "are"

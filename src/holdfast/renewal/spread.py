@@ -1,0 +1,120 @@
+"""How much the answers differ that an update learns from: before it, after it, and those that a
+model gave.
+
+What learns from its own answers loses what is rare (Shumailov and others, 2305.17493); beside the
+rows that people labelled it does not (Gerstgrasser and others, 2404.01413), which is why old rows
+are replayed and rows labelled by a model are capped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from holdfast.core.records import Finding, to_json
+from holdfast.core.seeds import generator
+
+# A model's answers that are narrower than people's by this factor are told.
+NARROW = 0.7
+LEAST = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """``measure`` is how many classes there are in effect (exp of the entropy of their shares, in
+    nats; Hill 1973), or the share of distinct pairs of neighbouring words in written answers.
+    ``people`` and ``own`` are compared on samples of the same size."""
+
+    measure: str
+    before: float | None
+    after: float | None
+    people: float | None
+    own: float | None
+    rows: int
+
+    @property
+    def ratio(self) -> float | None:
+        """Own answers beside those of people; ``None`` where there are too few."""
+        if not self.people or self.own is None or self.rows < LEAST:
+            return None
+        return self.own / self.people
+
+    def finding(self) -> Finding | None:
+        """A warning where a model's answers are narrower than those of people."""
+        ratio = self.ratio
+        if ratio is None or ratio >= NARROW:
+            return None
+        because = (
+            f"the {self.rows:,} answers that a model gave differ less than those of people "
+            f"({self.measure}: {self.own:.3g} beside {self.people:.3g}): a model that learns from "
+            "itself loses what is rare"
+        )
+        remedy = "Have people label some of them, or lower --own."
+        return Finding("own_labels_narrow", "warn", 1 - ratio, self.rows, (), because, remedy)
+
+    def to_json(self) -> dict[str, Any]:
+        plain: dict[str, Any] = to_json(
+            {
+                "measure": self.measure,
+                "before": self.before,
+                "after": self.after,
+                "people": self.people,
+                "own": self.own,
+                "rows": self.rows,
+                "ratio": self.ratio,
+            }
+        )
+        return plain
+
+
+def spread_of(
+    old: Sequence[Any], people: Sequence[Any], own: Sequence[Any], *, written: bool, seed: int
+) -> Spread:
+    """The spread of the labels of old training rows, of rows that people labelled and of those that
+    a model did; ``written`` where labels are texts."""
+    measure = distinct_pairs if written else effective_classes
+    name = "share of distinct pairs of words" if written else "classes in effect"
+    human = [*old, *people]
+    size = min(len(own), len(human))
+    return Spread(
+        name,
+        measure(old),
+        measure([*human, *own]),
+        measure(_some(human, size, seed, "people")),
+        measure(_some(own, size, seed, "own")),
+        len(own),
+    )
+
+
+def effective_classes(labels: Sequence[Any]) -> float | None:
+    """exp(−Σ p log p) over the classes; of several labels a row, over all of them. None: ``None``.
+
+    >>> effective_classes(["a", "b", "a", "b"])
+    2.0
+    """
+    flat = [one for row in labels for one in (row if isinstance(row, list) else [row])]
+    if not flat:
+        return None
+    shares = np.array(list(Counter(map(str, flat)).values())) / len(flat)
+    return round(math.exp(-float((shares * np.log(shares)).sum())), 12)
+
+
+def distinct_pairs(texts: Sequence[str]) -> float | None:
+    """Distinct pairs of neighbouring words ÷ all of them (distinct-2; Li and others 2016).
+
+    >>> distinct_pairs(["a b a b"])
+    0.6666666666666666
+    """
+    pairs = [pair for text in texts for pair in pairwise(str(text).split())]
+    return len(set(pairs)) / len(pairs) if pairs else None
+
+
+def _some(rows: Sequence[Any], size: int, seed: int, name: str) -> list[Any]:
+    order = generator(seed, "spread", name).permutation(len(rows))[:size]
+    return [rows[int(i)] for i in order]

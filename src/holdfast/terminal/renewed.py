@@ -1,0 +1,90 @@
+"""An update with a person watching, once or on a schedule."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from holdfast.core.shown import printable
+from holdfast.pipeline.folder import default_folder, is_finished
+from holdfast.pipeline.request import Request
+from holdfast.terminal.watch import train_watched
+
+if TYPE_CHECKING:
+    from holdfast.renewal.asking import Asking
+
+
+def updated(
+    asking: Asking,
+    out: Path | None,
+    *,
+    resume: bool = False,
+    quiet: bool = False,
+    verbose: bool = False,
+) -> tuple[dict[str, Any], Path]:
+    """Do what ``holdfast update`` does once: the result, and the new run's folder."""
+    from holdfast.core.run_files import read_result
+    from holdfast.renewal.asking import begin, folder_name
+
+    source = folder_name(asking.run)
+    if resume:
+        out = out or default_folder(source, True)
+        if is_finished(out):
+            return read_result(out), out
+    elif out is not None:
+        from holdfast.pipeline.folder import check_place
+
+        # Before the rows are read and joined.
+        check_place(out, False)
+    begun = begin(asking, out, resume=resume)
+    request = Request(source, out=out, resume=resume, held=begun.held)
+    result, folder = train_watched(
+        request, begun.recipe, quiet=quiet, verbose=verbose, procedure=begun.procedure
+    )
+    _tell(asking.feedback, result, folder)
+    return result, folder
+
+
+def _tell(where: str | None, result: Mapping[str, Any], folder: Path) -> None:
+    """The gate's decision joins the events of the store that the feedback came of."""
+    import time
+
+    from holdfast.core.errors import StoreError
+    from holdfast.renewal.rounds import tell_store
+
+    block = result["update"]
+    body = {"run": str(folder), "from": block["from"]}
+    body |= {key: block["gate"][key] for key in ("decision", "because")}
+    try:
+        tell_store(where, "gate", body, time.time())
+    except StoreError as error:
+        told = f"the gate's decision was not written into the store: {error.what} {error.rule}"
+        sys.stderr.write(printable(f"holdfast update: {told}") + "\n")
+
+
+def rounds(
+    asking: Asking,
+    every: str,
+    out: Path | None,
+    least: int,
+    told: Callable[[Mapping[str, Any], Path], None],
+    *,
+    quiet: bool = False,
+    most: int | None = None,
+) -> None:
+    """Do what ``holdfast update --every`` does, until it is ended; ``told`` hears each round."""
+    from holdfast.renewal.rounds import Rounds, schedule_of
+
+    def do(asking: Asking, folder: Path, resume: bool) -> Mapping[str, Any]:
+        result, _ = updated(asking, folder, resume=resume, quiet=True)
+        told(result, folder)
+        return result
+
+    def say(line: str) -> None:
+        if not quiet:
+            sys.stderr.write(printable(f"holdfast update: {line}") + "\n")
+            sys.stderr.flush()
+
+    Rounds(asking, schedule_of(asking, every, out, least), do, say).run(most)

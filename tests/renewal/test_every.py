@@ -1,0 +1,138 @@
+"""The schedule: when a round is due, what is skipped, what a restart goes on with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holdfast.core.errors import DataError, RecipeError
+from holdfast.renewal.asking import Asking
+from holdfast.renewal.every import moment, seconds_of
+from holdfast.renewal.rounds import ROUNDS, Rounds, Schedule, read_rounds, schedule_of
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("30m", 1800), ("6h", 21600), (" 1.5D", 129600)]
+)
+def test_times(text: str, seconds: float) -> None:
+    assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "6", "h", "0s", "-1h", "6 hours", "400d", "1e9d", "nan"])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(RecipeError, match="--every"):
+        seconds_of(text)
+
+
+def test_a_moment_is_told_in_utc() -> None:
+    assert moment(0) == "1970-01-01 00:00:00 UTC"
+
+
+class Clock:
+    """A clock that jumps to whatever is waited for."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def block(decision: str = "undecided") -> dict[str, Any]:
+    difference = {"value": 0.0, "low": -0.01, "high": 0.01}
+    gate = {"decision": decision, "because": "why", "old": {"difference": difference}}
+    gate["first"] = None
+    return {"update": {"gate": gate, "first": "runs/a", "feedback": {"n": 200}}}
+
+
+@pytest.fixture
+def loop(served: Path, tmp_path: Path, odd_rows: Any, write_csv: Any) -> Any:
+    """A loop over a growing file, whose updates are made up."""
+    path = tmp_path / "feedback.csv"
+    clock, said, done = Clock(), [], []
+
+    def do(asking: Asking, folder: Path, resume: bool) -> Mapping[str, Any]:
+        done.append((folder.name, resume))
+        return block()
+
+    def make(rows: int, act: Any = do) -> Rounds:
+        write_csv(path, odd_rows(rows))
+        asking = Asking(served, str(path))
+        made = Rounds(asking, Schedule(3600, tmp_path / "rounds", 50), act, said.append, clock)
+
+        def wait(seconds: float) -> bool:
+            clock.now += seconds
+            return False
+
+        made.stopped.wait = wait  # type: ignore[method-assign,assignment]
+        return made
+
+    make.said, make.done, make.clock, make.folder = said, done, clock, tmp_path / "rounds"  # type: ignore[attr-defined]
+    return make
+
+
+def test_a_round_is_due_a_time_after_the_last_and_needs_new_rows(loop: Any) -> None:
+    loop(120).run(2)
+    first, second = read_rounds(loop.folder)
+    assert loop.done == [("0001", False)]
+    assert (first["run"], first["new"], first["decision"]) == ("0001", 120, "undecided")
+    assert first["forgetting"] == {"beside": "runs/a", "value": 0.0, "low": -0.01, "high": 0.01}
+    assert second["at"] - first["at"] == 3600
+    assert second["skipped"] == "no row is new, and a round needs 50 new rows"
+    assert first["retest"]["n"] == 120
+    assert any("next round: 1970-01-01 01:16:40 UTC" in line for line in loop.said)
+
+
+def test_a_restart_goes_on_where_it_was(loop: Any) -> None:
+    loop(120).run(1)
+    loop.clock.now += 600
+    # Half a line, as a kill leaves it.
+    with (loop.folder / ROUNDS).open("a") as file:
+        file.write('{"at": 9')
+    loop(200).run(1)
+    lines = read_rounds(loop.folder)
+    assert [line["new"] for line in lines] == [120, 80]
+    assert lines[1]["at"] - lines[0]["at"] == 3600
+
+
+def test_an_update_that_was_begun_is_continued_first(loop: Any) -> None:
+    unfinished = loop.folder / "0007" / "checkpoints"
+    unfinished.mkdir(parents=True)
+    (unfinished / "search.yaml").write_text("command: update\n")
+    loop(120).run(1)
+    assert loop.done == [("0007", True)]
+
+
+def test_what_is_at_fault_ends_no_loop(loop: Any) -> None:
+    def broken(asking: Asking, folder: Path, resume: bool) -> Mapping[str, Any]:
+        raise DataError("feedback.csv", "is cut short", None, "Fetch it again.")
+
+    loop(120, broken).run(1)
+    (line,) = read_rounds(loop.folder)
+    assert line["skipped"] == "feedback.csv is cut short"
+    loop(120).run(1)
+    # What no round has learned from is new the next time.
+    assert loop.done == [("0001", False)]
+
+
+def test_a_signal_between_two_rounds_ends_it(loop: Any) -> None:
+    rounds = loop(120)
+    rounds.run(1)
+    rounds.stopped.set()
+    rounds.run()
+    assert loop.said[-1] == "stopped between two rounds"
+    assert len(read_rounds(loop.folder)) == 1
+
+
+def test_what_a_schedule_needs(served: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="needs a folder"):
+        schedule_of(Asking(served, "x.csv"), "1d", None, 50)
+    with pytest.raises(RecipeError, match="feedback that grows"):
+        schedule_of(Asking(served), "1d", tmp_path, 50)
+    lines = [json.dumps({"at": 1.0, "skipped": "x"}), "no json", "[]"]
+    (tmp_path / ROUNDS).write_text("\n".join(lines))
+    assert read_rounds(tmp_path) == [{"at": 1.0, "skipped": "x"}]

@@ -1,0 +1,288 @@
+"""``holdfast update`` through the command line, on whole small runs."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as parquet
+import pytest
+from typer.testing import CliRunner
+
+from holdfast.cli.main import app
+from holdfast.core.errors import HoldfastError
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command printed, and its exit code."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def output(self) -> str:
+        return self.stdout + self.stderr
+
+
+def run(*given: object) -> Ran:
+    found = CliRunner().invoke(app, ["update", *map(str, given)])
+    if isinstance(found.exception, HoldfastError):
+        return Ran(found.exception.exit_code, found.stdout, str(found.exception))
+    if found.exception is not None and not isinstance(found.exception, SystemExit):
+        raise found.exception
+    return Ran(found.exit_code, found.stdout, found.stderr)
+
+
+def read(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "result.json").read_text("utf-8"))
+    return found
+
+
+def texts(path: Path) -> list[str]:
+    return list(parquet.read_table(path)["text"].to_pylist())
+
+
+@pytest.fixture
+def feedback(tmp_path: Path, odd_rows: Any, write_csv: Any) -> Path:
+    path: Path = write_csv(tmp_path / "feedback.csv", odd_rows())
+    return path
+
+
+def test_a_good_update_is_taken_and_scored_once(
+    served: Path, feedback: Path, tmp_path: Path
+) -> None:
+    """What a person sees, what the folder holds, and that the old run's test rows were opened."""
+    out = tmp_path / "new"
+    done = run(served, "--feedback", feedback, "--out", out)
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.splitlines()
+    assert max(map(len, lines)) <= 80 or str(out) in max(lines, key=len)
+    assert "The update passed its gate:" in lines[1]
+    result = read(out)
+    block = result["update"]
+    assert block["from"] == str(served)
+    gate = block["gate"]
+    assert gate["decision"] == "taken"
+    assert gate["new"]["n"] == block["feedback"]["held"]
+    assert gate["new"]["difference"]["low"] > 0.1
+    assert {one["kind"] for one in gate["slices"]} == {"class"}
+    assert block["start"]["start"] in ("warm", "anew")
+    assert set(block["start"]["tried"]) >= {"warm", "anew", "n"}
+    # The old test rows are the new run's, and are scored after the decision.
+    assert result["test"]["n"] == read(served)["test"]["n"] == block["test"]["n"]
+    (opening,) = (served / "openings.jsonl").read_text().splitlines()
+    assert json.loads(opening)["command"] == "update"
+    events = [json.loads(one) for one in (out / "events.jsonl").read_text().splitlines()]
+    order = [one["what"] for one in events if one.get("what") in ("gate", "test rows opened")]
+    assert order == ["gate", "test rows opened"]
+    # No row that judges is learned from.
+    learned = set(texts(out / "data.parquet"))
+    for judge in ("valid", "test", "gate"):
+        assert not learned & set(texts(out / f"{judge}.parquet"))
+    assert "May it take over?" in (out / "report.html").read_text()
+    again = run(served, "--feedback", feedback, "--out", out)
+    assert (again.exit_code, "never overwritten" in again.stderr) == (2, True)
+
+
+def test_a_renamed_class_is_kept_aside(
+    served: Path, odd_rows: Any, write_csv: Any, tmp_path: Path
+) -> None:
+    rows = [(text, "yes") for text, _ in odd_rows(250, mark="good")]
+    path = write_csv(tmp_path / "renamed.csv", rows)
+    done = run(served, "--feedback", path, "--out", tmp_path / "new", "--start", "anew", "--json")
+    assert done.exit_code == 0, done.output
+    gate = json.loads(done.stdout)["update"]["gate"]
+    assert gate["decision"] == "kept_aside"
+    (one,) = gate["renamed"]
+    assert (one["name"], one["other"], one["same"]) == ("no", "yes", 0)
+    assert "seems to be called otherwise" in gate["because"]
+
+
+def test_what_judges_or_is_known_is_left_out_and_told(
+    served: Path, served_once: Path, odd_rows: Any, write_csv: Any, tmp_path: Path
+) -> None:
+    """Copies of the run's own rows, labels that contradict each other, and what is no class."""
+    with (served_once / "reviews.csv").open(encoding="utf-8") as file:
+        source = list(csv.DictReader(file))
+    splits = parquet.read_table(served / "splits.parquet").to_pylist()
+    side = {one["row"]: one["split"] for one in splits}
+
+    def of(name: str, n: int) -> list[tuple[str, str]]:
+        rows = [one for row, one in enumerate(source) if side[row] == name]
+        return [(one["text"].upper(), one["label"]) for one in rows[:n]]
+
+    fresh = odd_rows(120, seed=3)
+    other = {"yes": "no", "no": "yes"}
+    rows = [
+        *fresh,
+        *of("valid", 4),
+        *of("test", 5),
+        *of("train", 6),
+        *[(text, other[label]) for text, label in of("train", 9)[6:]],
+        (fresh[0][0], other[fresh[0][1]]),
+        *[fresh[2]] * 2,
+        ("w1 w2 w3 maybe so", "perhaps"),
+    ]
+    path = write_csv(tmp_path / "feedback.csv", rows)
+    out = tmp_path / "new"
+    done = run(served, "--feedback", path, "--out", out, "--start", "anew")
+    assert done.exit_code == 0, done.output
+    result = read(out)
+    left = result["update"]["feedback"]["left_out"]
+    assert (left["leaked_valid"], left["leaked_test"]) == (4, 5)
+    assert (left["repeats"], left["corrected"]) == (6, 3)
+    assert (left["conflicting"], left["copies"], left["unknown_label"]) == (2, 2, 1)
+    told = {one["check"] for one in result["data"]["findings"]}
+    assert told >= {"feedback_copies_test", "feedback_conflicts", "unknown_label"}
+    assert result["update"]["feedback"]["replayed"]["n"] == 280 - 3
+    learned = parquet.read_table(out / "data.parquet").to_pylist()
+    kept = {one["text"].lower(): one["label"] for one in learned}
+    for text, label in of("train", 9)[6:]:
+        assert kept[text.lower()] == other[label]
+    assert "5 copies of test rows" in " ".join(done.stdout.split())
+
+
+def test_rows_that_a_model_labelled_are_capped_and_judge_nothing(
+    served: Path, odd_rows: Any, write_csv: Any, tmp_path: Path
+) -> None:
+    sources = ["model"] * 250 + ["page"] * 100
+    rows = [(*row, who) for row, who in zip(odd_rows(350), sources, strict=True)]
+    path = write_csv(tmp_path / "feedback.csv", rows, ("text", "label", "source"))
+    done = run(served, "--feedback", path, "--out", tmp_path / "new", "--own", "0.1", "--json")
+    assert done.exit_code == 0, done.output
+    block = json.loads(done.stdout)["update"]["feedback"]
+    own = block["own_labelled"]
+    people = block["used"] - own["used"]
+    assert own["n"] == 250
+    assert own["used"] == own["cap"] == int(0.1 / 0.9 * (people + 280))
+    assert people + block["held"] == 100
+    assert own["diversity"]["rows"] == own["used"]
+    assert own["diversity"]["own"] == pytest.approx(2, abs=0.1)
+
+
+def test_an_update_that_was_killed_is_continued(
+    served: Path, feedback: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: Any
+) -> None:
+    """Killed between the two starts; the feedback is gone when it goes on."""
+    from holdfast.renewal import procedure
+
+    out, real = tmp_path / "new", procedure.predictions
+    asked: list[int] = []
+
+    def dies(*given: Any) -> list[Any]:
+        asked.append(1)
+        if len(asked) == 2:
+            raise killed
+        return real(*given)
+
+    monkeypatch.setattr(procedure, "predictions", dies)
+    with pytest.raises(killed):
+        CliRunner().invoke(
+            app,
+            ["update", str(served), "--feedback", str(feedback), "--out", str(out)],
+            standalone_mode=False,
+            catch_exceptions=False,
+        )
+    monkeypatch.undo()
+    feedback.unlink()
+    done = run(served, "--out", out, "--resume", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["update"]["gate"]["decision"] == "taken"
+    assert not (out / "checkpoints").exists()
+    # Once more changes nothing.
+    assert run(served, "--out", out, "--resume", "--json").stdout == done.stdout
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ((), "--feedback: is missing"),
+        (("--feedback", "gone.csv"), "does not exist"),
+        (("--feedback", "FILE", "--margin", "0"), "between 0 and 100"),
+        (("--feedback", "FILE", "--hold", "0.95"), "--hold"),
+        (("--feedback", "FILE", "--start", "cold"), "must be one of auto, warm, anew"),
+        (("--feedback", "OTHER"), "no label that is a class of the run"),
+        (("--feedback", "BARE"), "has no column 'label'"),
+        (("--feedback", "FEW"), "leaves too few rows"),
+        (("--feedback", "FILE", "--every", "soon", "--out", "x"), "must be a time"),
+        (("--resume", "--out", "nowhere"), "is not an update that could be continued"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_made(
+    served: Path,
+    feedback: Path,
+    tmp_path: Path,
+    write_csv: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    more: Sequence[str],
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_csv(tmp_path / "other.csv", [("w1 w2", "red"), ("w3 w4", "blue")])
+    write_csv(tmp_path / "bare.csv", [("w1 w2", "x")], ("text", "remark"))
+    write_csv(tmp_path / "few.csv", [("w1 w2 w5 odd", "yes")])
+    files = {"FILE": feedback.name, "OTHER": "other.csv", "BARE": "bare.csv", "FEW": "few.csv"}
+    before = sorted(path.name for path in tmp_path.iterdir())
+    done = run(served, *(files.get(one, one) for one in more))
+    assert done.exit_code == 2, done.output
+    assert said in " ".join(done.stderr.split())
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    assert not (served / "openings.jsonl").exists()
+
+
+def test_feedback_of_a_store_and_what_was_deleted_since(
+    served: Path, odd_rows: Any, tmp_path: Path
+) -> None:
+    """From the texts that a service kept; of deleted feedback nothing comes back, not even by way
+    of the rows that an earlier update had learned from."""
+    from holdfast.store.records import Feedback, KeptText, Request
+    from holdfast.store.store import open_store
+
+    where = tmp_path / "service.db"
+    rows = odd_rows(240)
+    store = open_store(str(where))
+    requests = [
+        Request(f"{i:04d}", float(i), "m", 1, 0.1, texts=(KeptText(0, {"text": text}),))
+        for i, (text, _) in enumerate(rows)
+    ]
+    store.add_requests(requests)
+    for i, (_, label) in enumerate(rows):
+        who, drawn = ("ann" if i < 200 else "bob"), ("uniform" if i % 2 else "volunteered")
+        store.add_feedback(Feedback(f"{i:04d}", 0, label, who, float(i), drawn=drawn))  # type: ignore[arg-type]
+    # The later word of a person counts; a text that was not kept cannot be learned from.
+    store.add_feedback(Feedback("0000", 0, rows[0][1], "ann", 500.0))
+    store.add_feedback(Feedback("9999", 0, "yes", "ann", 501.0))
+    out, later = tmp_path / "new", tmp_path / "later"
+    done = run(served, "--feedback", where, "--out", out, "--start", "anew", "--json")
+    assert done.exit_code == 0, done.output
+    block = json.loads(done.stdout)["update"]
+    assert block["feedback"]["left_out"]["replaced"] == 1
+    assert block["feedback"]["left_out"]["no_text"] == 1
+    assert block["feedback"]["uniform"] == 120
+    assert 30 < block["feedback"]["held"] < 90
+    (event,) = store.events("gate")
+    assert (event.body["decision"], event.body["run"]) == (block["gate"]["decision"], str(out))
+    store.delete(600.0, by="who", value="bob")
+    for i, (text, label) in enumerate(odd_rows(60, seed=11)):
+        row = {"text": text}
+        store.add_feedback(
+            Feedback(f"f{i}", 0, label, "ann", 700.0, source="file", drawn="uniform", row=row)
+        )
+    store.close()
+    done = run(out, "--feedback", where, "--out", later, "--json")
+    assert done.exit_code == 0, done.output
+    gone = {text for text, _ in rows[200:]}
+    learned_before = gone & set(texts(out / "data.parquet"))
+    block = json.loads(done.stdout)["update"]
+    assert block["feedback"]["deleted_since"] == len(learned_before) > 10
+    assert not gone & set(texts(later / "data.parquet"))
+    # What it had learned from them is in the served weights: it is no place to start from.
+    assert block["start"]["start"] == "anew"
+    assert "deleted since" in block["start"]["because"]
+    assert (block["first"], block["gate"]["first"]["n"]) == (str(served), 60)
