@@ -501,7 +501,7 @@ class _Joining:
         )
 
 
-MORE = "Gather more feedback; holdfast serve keeps it with --store."
+MORE = "Gather more feedback, and update then."
 
 
 @dataclass(frozen=True, slots=True, eq=False)
