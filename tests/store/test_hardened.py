@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy
 
 from holdfast.core.errors import DataError, StoreError, StoreGone
-from holdfast.store.records import Event, Feedback, KeptText, Request, Said, new_id
+from holdfast.store.records import Claim, Event, Feedback, KeptText, Request, Said, new_id
 from holdfast.store.store import Store, open_store
 from holdfast.store.writer import MOST_BYTES, Writer
 
@@ -195,12 +195,12 @@ def test_a_row_is_claimed_by_one_alone(where: str, store: Store) -> None:
     for one in threads:
         one.join()
     assert len(won) == 1
-    assert store.claimed(15.0) == {("r", 0): won[0]}
+    assert store.claims(15.0) == [Claim("r", 0, won[0], 20.0)]
     assert not store.claim("r", 0, "late", 19.0, 30.0)
     assert store.claim("r", 0, won[0], 19.0, 30.0)
     assert store.claim("r", 0, "late", 30.0, 40.0)
     store.release("r", 0, "late")
-    assert store.claimed(31.0) == {}
+    assert store.claims(31.0) == []
     other.close()
 
 

@@ -71,6 +71,30 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """A row whose text is kept, with the answer that went out."""
+
+    request: str
+    index: int
+    at: float
+    row: Row
+    said: Said
+    vector: bytes | None = None
+    expires_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Who labels a row just now, until when, and whether he has ``seen`` the model's answer."""
+
+    request: str
+    index: int
+    who: str
+    until: float
+    seen: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Feedback:
     """What one person (or model) says is right for one row. ``row`` is there for rows whose text no
     request left (a file, or a service that keeps no texts), until ``expires_at``; ``model`` is

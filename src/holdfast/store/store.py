@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from holdfast.core.errors import DataError
 from holdfast.store.opened import file_of, make_tables, open_database, refusing, writing
-from holdfast.store.records import Event, Feedback, KeptText, Outcome, Request, Said, Tombstones
+from holdfast.store.records import (
+    Claim,
+    Event,
+    Feedback,
+    Kept,
+    KeptText,
+    Outcome,
+    Request,
+    Said,
+    Tombstones,
+)
 from holdfast.store.url import masked
 
 if TYPE_CHECKING:
@@ -186,6 +196,46 @@ class Store:
             replace(one, said=tuple(said[id]), texts=tuple(kept[id])) for id, one in found.items()
         ]
 
+    def kept(self, limit: int = 5000) -> list[Kept]:
+        """The newest rows whose text is kept, the newest first, each with the answer that went
+        out."""
+        from holdfast.store import tables
+
+        own = tables.texts.c
+        newest = _kept_rows().order_by(own.request.desc(), own.index).limit(limit)
+        return [_kept(one) for one in self._read(newest)]
+
+    def kept_row(self, request: str, index: int) -> Kept | None:
+        """One such row; ``None`` where its text is not kept."""
+        from holdfast.store import tables
+
+        own = tables.texts.c
+        found = self._read(_kept_rows().where(own.request == request, own.index == index))
+        return _kept(found[0]) if found else None
+
+    def feedback_by(self, who: str, *, source: str | None = None) -> list[Feedback]:
+        """The labels of one person, in the order in which they came."""
+        from sqlalchemy import select
+
+        from holdfast.store import tables
+
+        own = tables.feedback.c
+        wanted = select(tables.feedback).where(own.who == who).order_by(own.id)
+        if source is not None:
+            wanted = wanted.where(own.source == source)
+        return [Feedback(**_named(row)) for row in self._read(wanted)]
+
+    def feedback_of(self, request: str, index: int) -> list[Feedback]:
+        """The labels of one row, in the order in which they came."""
+        from sqlalchemy import select
+
+        from holdfast.store import tables
+
+        own = tables.feedback.c
+        mine = (own.request == request) & (own.index == index)
+        found = select(tables.feedback).where(mine).order_by(own.id)
+        return [Feedback(**_named(row)) for row in self._read(found)]
+
     def feedback(self, *, after: int = 0, limit: int = 10_000) -> list[Feedback]:
         """Labels in the order in which they came, behind number ``after``."""
         from sqlalchemy import select
@@ -306,36 +356,49 @@ class Store:
     def claim(self, request: str, index: int, who: str, now: float, until: float) -> bool:
         """Take a row for ``who`` alone, until then; ``False`` where another has it. Of two who ask
         at once one gets it, in whichever process."""
+        from sqlalchemy import and_
+
         from holdfast.store import tables
 
         own = tables.claims
         with self._writing() as connection:
             made = _inserting(connection)(own).values(
-                request=request, index=index, who=who, until=until
+                request=request, index=index, who=who, until=until, seen=False
             )
             free = (own.c.until <= now) | (own.c.who == who)
+            # Who comes back to a row has not forgotten what he saw.
+            seen = and_(own.c.who == who, own.c.seen)
             taken = made.on_conflict_do_update(
-                index_elements=["request", "index"], set_={"who": who, "until": until}, where=free
+                index_elements=["request", "index"],
+                set_={"who": who, "until": until, "seen": seen},
+                where=free,
             )
             return connection.execute(taken.returning(own.c.who)).scalar() == who
+
+    def see(self, request: str, index: int, who: str) -> None:
+        """``who`` has now seen the model's answer to the row that he labels."""
+        from holdfast.store import tables
+
+        with self._writing() as connection:
+            mine = _mine(tables.claims, request, index, who)
+            connection.execute(tables.claims.update().where(mine).values(seen=True))
 
     def release(self, request: str, index: int, who: str) -> None:
         """Give a row back that ``who`` had taken."""
         from holdfast.store import tables
 
-        own = tables.claims.c
-        mine = (own.request == request) & (own.index == index) & (own.who == who)
         with self._writing() as connection:
+            mine = _mine(tables.claims, request, index, who)
             connection.execute(tables.claims.delete().where(mine))
 
-    def claimed(self, now: float) -> dict[tuple[str, int], str]:
-        """Who has which row now."""
+    def claims(self, now: float) -> list[Claim]:
+        """Who labels which row now."""
         from sqlalchemy import select
 
         from holdfast.store import tables
 
         found = self._read(select(tables.claims).where(tables.claims.c.until > now))
-        return {(row.request, row.index): row.who for row in found}
+        return [Claim(**_named(row)) for row in found]
 
     def skip(self, request: str, index: int, who: str, at: float) -> None:
         """``who`` would rather not label this row."""
@@ -350,9 +413,8 @@ class Store:
         """Take that back; whether there was anything to take back."""
         from holdfast.store import tables
 
-        own = tables.skips.c
-        mine = (own.request == request) & (own.index == index) & (own.who == who)
         with self._writing() as connection:
+            mine = _mine(tables.skips, request, index, who)
             return connection.execute(tables.skips.delete().where(mine)).rowcount > 0
 
     def skipped(self) -> list[tuple[str, int, str, float]]:
@@ -400,6 +462,30 @@ class Store:
 def open_store(where: str) -> Store:
     """The store in a file or at a URL, made where it is not there; see ``open_database``."""
     return Store(where, open_database(where))
+
+
+def _kept_rows() -> Any:
+    from sqlalchemy import and_, select
+
+    from holdfast.store import tables
+
+    texts, answers, calls = tables.texts, tables.answers, tables.requests
+    same = and_(answers.c.request == texts.c.request, answers.c.index == texts.c.index)
+    return (
+        select(texts.c.row, texts.c.vector, texts.c.expires_at, answers, calls.c.at)
+        .join(answers, and_(same, answers.c.shown))
+        .join(calls, calls.c.id == texts.c.request)
+    )
+
+
+def _kept(row: Any) -> Kept:
+    said = Said(**_named(row, "request", "row", "vector", "expires_at", "at"))
+    return Kept(row.request, row.index, row.at, row.row, said, row.vector, row.expires_at)
+
+
+def _mine(table: Any, request: str, index: int, who: str) -> Any:
+    own = table.c
+    return (own.request == request) & (own.index == index) & (own.who == who)
 
 
 def _of_whom(by: By, value: str) -> dict[str, Any]:

@@ -133,6 +133,8 @@ claims = Table(
     Column("index", Integer, primary_key=True, autoincrement=False),
     Column("who", String(256), nullable=False),
     Column("until", Float, nullable=False),
+    # Whether who labels it has seen the model's answer.
+    Column("seen", Boolean, nullable=False),
 )
 
 skips = Table(

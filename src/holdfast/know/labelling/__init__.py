@@ -1,0 +1,1 @@
+"""Which rows to label next, and what the labels say: pure functions of what was answered."""

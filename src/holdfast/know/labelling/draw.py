@@ -1,0 +1,77 @@
+"""The queue to label: a fifth drawn evenly, the rest where a label teaches most."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from holdfast.core.records import Floats
+from holdfast.know.labelling.design import design
+from holdfast.know.labelling.even import SHARE
+from holdfast.store.records import Drawn
+
+Bools = npt.NDArray[np.bool_]
+
+# Of each five the first is drawn evenly.
+EVERY = round(1 / SHARE)
+EVENLY = "drawn evenly at random: only such rows say how right the model is"
+TEACHES = "the model is unsure of rows like this one, and few of them are labelled"
+UNSURE = "the model is among the least sure of it"
+ANY = "nothing tells rows apart yet, so it is any row"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pool:
+    """Rows that were answered [n]: their ``place`` in [0, 1) (``even.places``), which may be drawn
+    evenly (``due``: not labelled by such a draw before) and which chosen (``free``: not labelled at
+    all), which are ``known`` (labelled), how much the model doubts each (in [0, 1], NaN where it
+    cannot tell), and its vectors [n, d] as ``doubt.scaled`` gives them, where there are any."""
+
+    place: Floats
+    due: Bools
+    free: Bools
+    known: Bools
+    doubt: Floats
+    vectors: Floats | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """The row at a position of the pool, how it was drawn, and why."""
+
+    position: int
+    drawn: Drawn
+    reason: str
+
+
+def next_rows(pool: Pool, n: int) -> tuple[Item, ...]:
+    """Up to ``n`` rows to label, in order: of each five one evenly at random among those set apart
+    for it, four by what their labels teach (``design``). Without vectors these are those of the
+    most doubt; without doubt too, any. Where one kind runs out, the other goes on.
+    """
+    apart = pool.place < SHARE
+    order = np.argsort(pool.place)
+    evenly = [int(at) for at in order if apart[at] and pool.due[at]]
+    share = -(-n // EVERY)
+    chosen = _chosen(pool, pool.free & ~apart, n - min(share, len(evenly)))
+    items: list[Item] = []
+    while len(items) < n and (evenly or chosen):
+        if evenly and (len(items) % EVERY == 0 or not chosen):
+            items.append(Item(evenly.pop(0), "uniform", EVENLY))
+        else:
+            items.append(chosen.pop(0))
+    return tuple(items)
+
+
+def _chosen(pool: Pool, free: Bools, n: int) -> list[Item]:
+    told = np.isfinite(pool.doubt)
+    doubt = np.where(told, pool.doubt, 1.0)
+    if pool.vectors is not None:
+        found, _ = design(pool.vectors, doubt, pool.known, free, n)
+        return [Item(int(at), "chosen", TEACHES) for at in found]
+    # Ties in the order of the places, which is any.
+    order = np.lexsort((pool.place, -doubt))
+    reason = UNSURE if told.any() else ANY
+    return [Item(int(at), "chosen", reason) for at in order if free[at]][:n]
