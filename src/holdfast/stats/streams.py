@@ -6,7 +6,8 @@ Each of these stays valid at every row at once, so looking costs nothing. Siblin
 - ``bernstein_limits``: the same promise in closed form; up to twice as wide at 30 rows, alike from
   a thousand, and hundreds of times cheaper.
 - ``mean_evidence``: e-values against "on average not above 0" for bounded paired differences whose
-  law may drift, as traffic does; the other two speak of one fixed mean.
+  law may drift, as traffic does; the other two speak of one fixed mean. ``sums_evidence`` is the
+  same from sums, for a service that keeps no rows; ``two_arms`` makes differences of two groups.
 - ``mixture_sprt``: p-values for unbounded differences; exact only for normal values of a known
   variance, else in the long run.
 
@@ -120,13 +121,31 @@ def mean_evidence(gap: Floats, bound: float) -> StreamEvidence:
     if not np.all(np.abs(found) <= bound):
         raise Defect("paired differences", f"must lie within ±{bound}", _worst(found))
     scaled = found / (2 * bound)
-    spread = np.cumsum((scaled - _earlier_mean(scaled, 0.0)) ** 2)[:, None]
+    spread = np.cumsum((scaled - _earlier_mean(scaled, 0.0)) ** 2)
+    return _evidence(_log_bets(np.cumsum(scaled), spread))
+
+
+def sums_evidence(total: Floats, spread: Floats, rows: Floats, bound: float, mean: float) -> Floats:
+    """The log e-value of ``mean_evidence`` against "on average not above ``mean``", from the sums
+    that it reads, each [times]: ``total`` Σ δ_i, ``spread`` Σ (δ_i − γ_i)² and the number of
+    ``rows``; all in the unit of the differences, which lie within ±``bound``. So a service keeps
+    three numbers a stream, and asks them of any mean. It falls as ``mean`` grows."""
+    scale = 2 * bound
+    return _log_bets(
+        (np.asarray(total, float) - np.asarray(rows, float) * mean) / scale,
+        np.asarray(spread, float) / scale**2,
+    )
+
+
+def _log_bets(total: Floats, spread: Floats) -> Floats:
+    """The log of the mean over stakes of exp(λ S − ψ(λ) V), S and V [times] on a scale on which no
+    difference is further than 1 from its centre."""
     stakes = 0.7 * 0.5 ** np.arange(12.0)
     price = -np.log1p(-stakes) - stakes
-    logs = np.cumsum(scaled)[:, None] * stakes - spread * price
+    logs = np.asarray(total)[..., None] * stakes - np.asarray(spread)[..., None] * price
     # The usual shift before exponentials, which overflow in long streams.
-    top = logs.max(axis=1, initial=0.0)
-    return _evidence(top + np.log(np.mean(np.exp(logs - top[:, None]), axis=1)))
+    top = logs.max(axis=-1, initial=0.0)
+    return np.asarray(top + np.log(np.mean(np.exp(logs - top[..., None]), axis=-1)))
 
 
 def mixture_sprt(
