@@ -42,7 +42,7 @@ def win_evidence(wins: Ints, losses: Ints, prior: float = PRIOR) -> Floats:
 
 
 def below_evidence(
-    wins: Ints, losses: Ints, rows: Ints, margin: float, largest: float | None = None
+    wins: Ints, losses: Ints, rows: Ints, margin: float, stakes: Floats | None = None
 ) -> Floats:
     """The log e-value [rows] of "the first is right less than ``margin`` more often": evidence
     against a mean difference of ``margin`` or more, from counts [rows].
@@ -51,9 +51,10 @@ def below_evidence(
     product of three factors, so the counts are all that it reads. It is at most 1 on average at any
     time of stopping, as long as the mean of each row given the past is at least the margin.
 
-    ``margin`` lies strictly between −1 and 1; stakes reach from 1e-4 to ``largest``, by default
-    0.9 ÷ (1 − margin). Where ``largest`` is given, evidence against a smaller margin is never more
-    than against a larger one, so a margin that is known from one side alone may stand for it.
+    ``margin`` lies strictly between −1 and 1. ``stakes``, each below 1 ÷ (1 − margin), reach by
+    default from 1e-4 to 0.9 of that. With the same ones for all margins, evidence against a smaller
+    margin is never more than against a larger one, so one that is known from one side alone may
+    stand for it.
     """
     from scipy.special import logsumexp
 
@@ -61,7 +62,8 @@ def below_evidence(
         raise Defect("the margin of a stream", "must lie strictly between -1 and 1", margin)
     won, lost = np.asarray(wins, dtype=float)[:, None], np.asarray(losses, dtype=float)[:, None]
     tied = np.asarray(rows, dtype=float)[:, None] - won - lost
-    stakes = np.geomspace(1e-4, largest or 0.9 / (1 - margin), STAKES)
+    if stakes is None:
+        stakes = np.geomspace(1e-4, 0.9 / (1 - margin), STAKES)
     logs = won * np.log1p(-stakes * (1 - margin))
     logs = logs + tied * np.log1p(stakes * margin) + lost * np.log1p(stakes * (1 + margin))
-    return np.asarray(logsumexp(logs, axis=1) - math.log(STAKES))
+    return np.asarray(logsumexp(logs, axis=1) - math.log(len(stakes)))

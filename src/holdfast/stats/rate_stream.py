@@ -1,5 +1,5 @@
-"""A rate on a stream (how often do two models differ, how many users fell into an arm): evidence and
-limits that stay valid after every row, from counts alone.
+"""A rate on a stream (how often do two models differ, how many users fell into an arm): evidence
+and limits that stay valid after every row, from counts alone.
 
 Siblings: ``streams`` for means of bounded values, ``intervals.wilson`` for one look at a fixed
 number of rows, ``pair_stream`` for which of two models wins.

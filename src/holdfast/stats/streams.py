@@ -26,6 +26,8 @@ from holdfast.core.records import Floats
 
 # Elements of a table held at once: 8 MB of float64.
 CHUNK = 1_000_000
+# Of ``mean_evidence``: for large effects and small ones.
+MEAN_STAKES: Floats = 0.7 * 0.5 ** np.arange(12.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,25 +124,33 @@ def mean_evidence(gap: Floats, bound: float) -> StreamEvidence:
         raise Defect("paired differences", f"must lie within ±{bound}", _worst(found))
     scaled = found / (2 * bound)
     spread = np.cumsum((scaled - _earlier_mean(scaled, 0.0)) ** 2)
-    return _evidence(_log_bets(np.cumsum(scaled), spread))
+    return _evidence(_log_bets(np.cumsum(scaled), spread, MEAN_STAKES))
 
 
-def sums_evidence(total: Floats, spread: Floats, rows: Floats, bound: float, mean: float) -> Floats:
+def sums_evidence(
+    total: Floats,
+    spread: Floats,
+    rows: Floats,
+    bound: float,
+    mean: float,
+    stakes: Floats = MEAN_STAKES,
+) -> Floats:
     """The log e-value of ``mean_evidence`` against "on average not above ``mean``", from the sums
     that it reads, each [times]: ``total`` Σ δ_i, ``spread`` Σ (δ_i − γ_i)² and the number of
     ``rows``; all in the unit of the differences, which lie within ±``bound``. So a service keeps
-    three numbers a stream, and asks them of any mean. It falls as ``mean`` grows."""
+    three numbers a stream, and asks them of any mean. It falls as ``mean`` grows. ``stakes`` are
+    those on a scale of ±½ for the bound, fixed beforehand; any below 1 are valid."""
     scale = 2 * bound
     return _log_bets(
         (np.asarray(total, float) - np.asarray(rows, float) * mean) / scale,
         np.asarray(spread, float) / scale**2,
+        stakes,
     )
 
 
-def _log_bets(total: Floats, spread: Floats) -> Floats:
+def _log_bets(total: Floats, spread: Floats, stakes: Floats) -> Floats:
     """The log of the mean over stakes of exp(λ S − ψ(λ) V), S and V [times] on a scale on which no
     difference is further than 1 from its centre."""
-    stakes = 0.7 * 0.5 ** np.arange(12.0)
     price = -np.log1p(-stakes) - stakes
     logs = np.asarray(total)[..., None] * stakes - np.asarray(spread)[..., None] * price
     # The usual shift before exponentials, which overflow in long streams.

@@ -18,6 +18,9 @@ from holdfast.stats.paired import Bools
 from holdfast.stats.streams import sums_evidence
 
 STEPS = 60
+# Closer together and reaching less far than those for any stream: of five sets tried at gains of 1
+# to 20 points this and one of 8 needed the fewest users, 1.9 to 2.2 times those of a fixed z test.
+STAKES: Floats = 0.7 * 2.0 ** (-np.arange(10.0) / 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +59,7 @@ class ArmSums:
     def means(self) -> tuple[float, float]:
         """The mean value of a user in the first and the second arm; NaN without users."""
         one, two = (
-            total / n if n else math.nan
-            for total, n in zip(self.totals, self.users, strict=True)
+            total / n if n else math.nan for total, n in zip(self.totals, self.users, strict=True)
         )
         return one, two
 
@@ -116,5 +118,5 @@ def effect_evidence(
 ) -> Floats:
     """The log e-value of "the gain is above ``mean``" (``streams.sums_evidence``), from sums
     [times]; for "below" give −effect and −mean."""
-    bound = arms.bound
-    return sums_evidence(np.asarray(effect), np.asarray(spread), np.asarray(rows), bound, mean)
+    sums = (np.asarray(one, dtype=np.float64) for one in (effect, spread, rows))
+    return sums_evidence(*sums, arms.bound, mean, STAKES)

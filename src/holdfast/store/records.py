@@ -16,9 +16,10 @@ from typing import Any, Literal
 Row = Mapping[str, Any]
 # Where a label came from: a call of the service, a file, a page for people, or another model.
 Source = Literal["endpoint", "file", "page", "model"]
-# How a row came to be labelled: drawn evenly at random, chosen because it teaches much, or by
-# whoever wished to. Only those drawn evenly speak for all rows.
-Drawn = Literal["uniform", "chosen", "volunteered"]
+# How a row came to be labelled: drawn evenly at random, of all rows or of those that two models
+# answer differently ("unlike"), chosen because it teaches much, or by whoever wished to. Only those
+# drawn evenly of all speak for all rows.
+Drawn = Literal["uniform", "unlike", "chosen", "volunteered"]
 # Whether who labelled had seen the model's answer, which pulls an answer towards itself.
 Suggestion = Literal["hidden", "seen", "unknown"]
 

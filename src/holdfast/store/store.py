@@ -278,6 +278,10 @@ class Store:
         by = {kind: frozenset(one.key for one in found if one.kind == kind) for kind in KINDS}
         return Tombstones(by["request"], by["label"])
 
+    def select(self, statement: Any) -> list[Any]:
+        """The rows of a statement over ``store.tables``, for what no method reads."""
+        return self._read(statement)
+
     # What goes away.
 
     def delete(self, at: float, *, by: By, value: str) -> dict[str, int]:

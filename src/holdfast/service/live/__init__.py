@@ -1,0 +1,1 @@
+"""A challenger beside the model in service: who answers, what is compared, who takes over."""
