@@ -56,23 +56,26 @@ def test_two_that_answer_alike_are_equivalent_without_a_label() -> None:
     assert Shadow(0.01).answered(300, 1).decided == "undecided"
 
 
-def test_equivalent_needs_the_margin_on_differing_rows_as_much_larger_as_these_are_fewer() -> None:
+def test_equivalent_is_reached_by_bets_on_each_label_against_the_margin_of_differing_rows() -> None:
     rng = np.random.default_rng(1)
-    found, rows = Shadow(0.02), 0
-    while found.decided == "undecided":
-        rows += 100
-        unlike = rng.random(100) < 0.1
-        signs = rng.choice([1, -1], int(unlike.sum()))
-        found = found.answered(100, int(unlike.sum())).labelled(signs)
-    assert found.decided == "equivalent"
-    # By a plain product of bets on each label against the margin of that moment.
-    margin, stakes = 0.02 / found.share[2], 0.45 * 2.0 ** (-np.arange(10) / 2)
-    counts = [(1, found.wins), (-1, found.losses)]
+    signs = rng.choice([1, -1, 0], 1200, p=[0.4, 0.4, 0.2])
+    begun = Shadow(0.02).answered(12_000, 1200)
+    found = begun.labelled(signs)
+    # On rows that differ the margin is as much larger as these are fewer at most.
+    margin, stakes = 0.02 / begun.share[2], 0.45 * 2.0 ** (-np.arange(10) / 2)
+    assert 0.17 < margin < 0.2
+    at = []
     for side in (1, -1):
-        capital = np.prod([(1 - stakes * (side * s - margin)) ** n for s, n in counts], axis=0)
-        assert capital.mean() >= 0.5 * SIDE
+        capital = np.ones(10)
+        for row, sign in enumerate(signs, 1):
+            capital *= 1 - stakes * (side * sign - margin)
+            if capital.mean() >= SIDE:
+                at.append(row)
+                break
+    assert len(at) == 2
+    assert (found.decided, found.decided_at) == ("equivalent", max(at))
     low, high = found.difference[1:]
-    assert -0.03 < low < 0 < high < 0.03
+    assert -0.02 < low < 0 < high < 0.02
 
 
 def test_limits_of_the_difference_hold_the_sure_ones_of_one_look() -> None:

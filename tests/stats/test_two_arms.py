@@ -44,7 +44,8 @@ def test_sums_are_those_of_a_plain_loop_over_users() -> None:
 def test_its_evidence_is_that_of_bounded_differences_with_its_own_stakes() -> None:
     rng = np.random.default_rng(1)
     gap = rng.uniform(-1.9, 2, 200)
-    earlier = np.concatenate([[0.0], np.cumsum(gap)[:-1]]) / np.maximum(np.arange(200), 1)
+    # Its centre has a row of 0 before the first.
+    earlier = np.concatenate([[0.0], np.cumsum(gap)[:-1]]) / np.arange(1, 201)
     spread = float(((gap - earlier) ** 2).sum())
     ours = sums_evidence(np.array(gap.sum()), np.array(spread), np.array(200.0), 2.0, 0.0)
     assert math.exp(float(ours)) == pytest.approx(mean_evidence(gap, 2.0).e[-1])

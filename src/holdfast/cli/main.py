@@ -30,6 +30,7 @@ from holdfast.cli import (
     meta,
     predict,
     probe,
+    promote,
     report,
     threshold,
     train,
@@ -146,6 +147,13 @@ _add(
     "holdfast threshold runs/reviews-1 --precision 0.95",
     "holdfast threshold runs/reviews-1 --coverage 0.8 --json",
     "holdfast threshold runs/reviews-1 --cost costs.csv --force",
+)
+_add(
+    "promote",
+    promote.command,
+    "A run takes the place of the model in service.",
+    "holdfast promote runs/reviews-2 --store service.db",
+    "holdfast promote runs/reviews-2 --store service.db --undo",
 )
 _add(
     "compare",

@@ -118,5 +118,5 @@ def effect_evidence(
 ) -> Floats:
     """The log e-value of "the gain is above ``mean``" (``streams.sums_evidence``), from sums
     [times]; for "below" give −effect and −mean."""
-    sums = (np.asarray(one, dtype=np.float64) for one in (effect, spread, rows))
-    return sums_evidence(*sums, arms.bound, mean, STAKES)
+    total, square, n = (np.asarray(one, dtype=np.float64) for one in (effect, spread, rows))
+    return sums_evidence(total, square, n, arms.bound, mean, STAKES)

@@ -82,12 +82,10 @@ class Looked:
         setup = Setup(**stored["setup"])
         form = Shadow if setup.way == "shadow" else Arms
         plain = {name: stored[name] for name in ("since", "request", "label", "without", "late")}
-        users = {
-            name: None if stored[name] is None else Came(**stored[name])
-            for name in ("came", "matured")
-        }
+        for name in ("came", "matured"):
+            plain[name] = None if stored[name] is None else Came(**stored[name])
         evidence = form.of(stored["evidence"])
-        return cls(setup, evidence, counted=tuple(stored["counted"]), **plain, **users)
+        return cls(setup, evidence, counted=tuple(stored["counted"]), **plain)
 
 
 def begun(store: Store, setup: Setup, now: float) -> Looked:
