@@ -9,11 +9,9 @@ from scipy import stats
 
 from holdfast.know.compare.stream import PairStream
 from holdfast.know.live.arms import Arms, in_challenger
-from holdfast.know.live.counts import why_apart
 from holdfast.know.live.nearer import nearer
 from holdfast.know.live.shadow import SIDE, Shadow
 from holdfast.know.live.told import needed, told
-from holdfast.store.records import Feedback
 
 
 def stored(one: Shadow) -> Shadow:
@@ -149,25 +147,6 @@ def test_of_texts_the_nearer_has_the_longer_common_sequence() -> None:
     pytest.importorskip("rouge_score", reason="the metrics of texts")
     assert nearer("seq2seq", "the cat sat", "the cat sat", "a dog") == 1
     assert nearer("causal-lm", "the cat sat", None, "the cat") == -1
-
-
-def test_labels_count_only_where_chance_drew_the_row_and_the_answer_was_hidden() -> None:
-    def why(drawn: str, suggestion: str, source: str = "page") -> str | None:
-        return why_apart(
-            Feedback("r", 0, "a", "me", 0.0, None, source, drawn, suggestion)  # type: ignore[arg-type]
-        )
-
-    assert why("uniform", "hidden") is None
-    assert why("unlike", "hidden") is None
-    reasons = [
-        why("volunteered", "hidden"),
-        why("chosen", "hidden"),
-        why("uniform", "seen"),
-        why("uniform", "unknown"),
-        why("uniform", "hidden", "model"),
-    ]
-    assert None not in reasons
-    assert len(set(reasons)) == 5
 
 
 def test_the_hash_parts_users_by_share_stays_and_differs_by_salt() -> None:

@@ -24,7 +24,7 @@ Log = Callable[[str], None]
 MOST_ROWS = 50_000
 TOGETHER = 256  # requests of one transaction
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.2, 5.0
-STATE_EVERY_S = 30.0
+STATE_EVERY_S, HEAR_EVERY_S = 30.0, 2.0
 STATE = "observer: "
 
 
@@ -163,6 +163,7 @@ class Watching:
         self._queue: Queue[Served | Feedback | Outcome] = Queue()
         self.defects = 0
         self._saved_at = time.monotonic()
+        self._heard_at = -HEAR_EVERY_S
         self._changed = False
         self._said: dict[str, Mapping[str, Any]] = {}
         self._restore()
@@ -207,7 +208,8 @@ class Watching:
             for item in items:
                 for one in list(self._observers):
                     self._safely(one, lambda one=one, item=item: _show(one, item))  # type: ignore[misc]
-            if items or not self._said:
+            # An observer may come to know something by itself.
+            if items or time.monotonic() - self._heard_at > HEAR_EVERY_S:
                 self._hear()
             self._changed = False
             done = self._queue.closed and not len(self._queue)
@@ -217,6 +219,7 @@ class Watching:
                 return
 
     def _hear(self) -> None:
+        self._heard_at = time.monotonic()
         for one in list(self._observers):
             self._safely(one, lambda one=one: self._said.update({one.name: one.said()}))  # type: ignore[misc]
             self._safely(one, lambda one=one: self._keep(one))  # type: ignore[misc]

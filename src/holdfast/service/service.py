@@ -11,6 +11,7 @@ from typing import Any
 
 from holdfast.service.afterwards import Watching, Writing
 from holdfast.service.asked import Answered, Engine, Facts, Observer, Served
+from holdfast.service.live.lineup import Lineup
 from holdfast.service.measured import Measured
 from holdfast.service.settings import Serving
 from holdfast.service.web.faults import Fault
@@ -98,9 +99,16 @@ class Service:
         """What is known of the model; raises as ``engine`` does."""
         return self.engine.facts
 
-    async def answer(self, rows: Sequence[Row], deadline: float) -> Answered:
-        """What the model says of rows; raises as ``Engine.answer`` does."""
-        answered = await self.engine.answer(rows, deadline)
+    async def answer(
+        self, rows: Sequence[Row], deadline: float, user: str | None = None
+    ) -> Answered:
+        """What the model says of rows (in an A/B test that of the ``user``'s arm); raises as
+        ``Engine.answer`` does."""
+        engine = self.engine
+        if isinstance(engine, Lineup):
+            answered = await engine.answer(rows, deadline, user)
+        else:
+            answered = await engine.answer(rows, deadline)
         left = sum(one.prediction is None for one in answered.answers)
         self.measured.predicted(len(rows), left)
         return answered

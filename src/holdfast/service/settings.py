@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import RecipeError
@@ -17,6 +17,23 @@ PREFIX = "serve."
 MB = 1_000_000
 
 _tupled = BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
+
+
+class AbPart(Part):
+    """Of an A/B test: the challenger's share of users, how long each is watched, within which a
+    user's value is held, and the salt of the hash; ``docs/live.md``."""
+
+    share: float = Field(default=0.5, gt=0, lt=1)
+    window_s: float = Field(default=86_400, gt=0, le=31_622_400)
+    least: float = 0
+    most: float | None = None
+    salt: str = Field(default="", max_length=64)
+
+    @model_validator(mode="after")
+    def _has_a_range(self) -> AbPart:
+        if self.most is not None and self.most <= self.least:
+            raise ValueError("most must be above least")
+        return self
 
 
 class Serving(Part):
@@ -40,6 +57,11 @@ class Serving(Part):
     max_remembered: int = Field(default=10_000, ge=1, le=10_000_000)
     hosts: Annotated[tuple[str, ...], _tupled] = ()
     access_log: bool = False
+    compare: Literal["shadow", "ab"] = "shadow"
+    margin: float = Field(default=1, gt=0, lt=100)
+    budget: int | None = Field(default=None, ge=1)
+    lag_s: float = Field(default=30, ge=0, le=3_600)
+    ab: AbPart = AbPart()
 
     @property
     def body_bytes(self) -> int:
@@ -50,7 +72,7 @@ class Serving(Part):
 def serving(settings: Iterable[str] = ()) -> Serving:
     """The settings from ``serve.KEY=VALUE`` texts; a later one counts. Raises ``RecipeError`` for
     an unknown key, naming the nearest, or a value out of range."""
-    known = [PREFIX + name for name in Serving.model_fields]
+    known = [PREFIX + name for name in _names(Serving)]
     plain: dict[str, Any] = {}
     for setting in settings:
         name, equals, text = setting.partition("=")
@@ -59,7 +81,11 @@ def serving(settings: Iterable[str] = ()) -> Serving:
             raise RecipeError("--set", "needs KEY=VALUE", setting, f"E.g. --set {known[0]}=true.")
         if key not in known:
             raise RecipeError("--set", "names an unknown key", key, nearest(key, known))
-        plain[key.removeprefix(PREFIX)] = _value(key, text)
+        *parts, last = key.removeprefix(PREFIX).split(".")
+        place = plain
+        for part in parts:
+            place = place.setdefault(part, {})
+        place[last] = _value(key, text)
     try:
         return Serving.model_validate(plain)
     except ValidationError as error:
@@ -72,6 +98,18 @@ def serving(settings: Iterable[str] = ()) -> Serving:
             fault.get("input"),
             "docs/serve.md names the range of each.",
         ) from None
+
+
+def _names(part: type[Part]) -> list[str]:
+    """The keys of a part, those of the parts within it behind a dot."""
+    found = []
+    for name, field in part.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, Part):
+            found += [f"{name}.{one}" for one in _names(inner)]
+        else:
+            found.append(name)
+    return found
 
 
 def _value(key: str, text: str) -> Any:

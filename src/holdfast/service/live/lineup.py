@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from holdfast.know.live.arms import in_challenger
 from holdfast.service.asked import Answered, Engine, Facts
@@ -31,6 +31,15 @@ class Lineup:
         self._lock = threading.Lock()
         self._asked: Counter[int] = Counter()
         self.unnamed = 0
+        self._ends: list[Callable[[], None]] = []
+        self._figures: list[Callable[[], Mapping[str, float]]] = []
+
+    def ends_with(
+        self, close: Callable[[], None], figures: Callable[[], Mapping[str, float]] = dict
+    ) -> None:
+        """Have ``close`` called before the engines end, and ``figures`` stand among this one's."""
+        self._ends.append(close)
+        self._figures.append(figures)
 
     @property
     def shown(self) -> Engine:
@@ -89,6 +98,9 @@ class Lineup:
         if self._challenger is not None:
             figures = self._challenger.figures().items()
             found |= {f"challenger_{name}": value for name, value in figures}
+            found["requests_without_user"] = self.unnamed
+        for more in self._figures:
+            found |= more()
         return found
 
     def take_over(self, engine: Engine) -> list[Engine]:
@@ -113,6 +125,8 @@ class Lineup:
                 await engine.drain()
 
     def close(self) -> None:
+        for close in self._ends:
+            close()
         for engine in (self._shown, self._challenger):
             if engine is not None:
                 engine.close()

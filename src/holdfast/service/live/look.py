@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from holdfast.know.live.arms import Arms, in_challenger
-from holdfast.know.live.counts import why_apart
 from holdfast.know.live.nearer import nearer
 from holdfast.know.live.shadow import Shadow
 from holdfast.know.live.told import told
+from holdfast.service.live.counts import why_apart
 from holdfast.service.live.setup import Setup
 from holdfast.store.records import Event, Feedback, Request, new_id
 from holdfast.store.store import Store

@@ -50,7 +50,7 @@ class Successor:
 
     def figures(self) -> Mapping[str, int]:
         """Changes that were made and that failed."""
-        return {"changes": self.changes, "failures": self.failures}
+        return {"promotions": self.changes, "promotions_failed": self.failures}
 
     def close(self) -> None:
         """Follow no more."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import Any
 
 from starlette.responses import Response
@@ -16,12 +17,14 @@ from holdfast.service.web.endpoint import Call, Endpoint
 from holdfast.service.web.faults import Fault, bad
 from holdfast.service.web.replies import as_json
 from holdfast.service.web.schemas import ErrorBody, FeedbackAnswer, FeedbackBody
-from holdfast.store.records import Feedback, Outcome, Row
+from holdfast.store.records import Feedback, Outcome, Row, Suggestion
 from holdfast.store.store import Store
 
 FIELDS = tuple(FeedbackBody.model_fields)
 LONGEST_ID, LONGEST_WHO = 64, 200
 NOBODY = "unknown"
+SUGGESTIONS: dict[bool | None, Suggestion] = {None: "unknown", True: "seen", False: "hidden"}
+DRAWN = ("uniform", "unlike", "chosen", "volunteered")
 
 
 async def feedback(service: Service, call: Call) -> Response:
@@ -48,19 +51,13 @@ async def feedback(service: Service, call: Call) -> Response:
         number = outcome.id
     else:
         label = label_of(body["label"], facts)
-        suggestion = {None: "unknown", True: "seen", False: "hidden"}[_seen(body)]
+        suggestion = SUGGESTIONS[_seen(body)]
         label_given = Feedback(request, index, label, who, at, model, "endpoint", row=row)
-        label_given = _with(label_given, suggestion)
+        label_given = replace(label_given, suggestion=suggestion, drawn=_drawn(body))
         label_given = await asyncio.to_thread(store.add_feedback, label_given)
         _show(service, label_given)
         number = label_given.id
     return as_json({"id": request, "index": index, "number": number, "row": row is not None})
-
-
-def _with(feedback: Feedback, suggestion: Any) -> Feedback:
-    from dataclasses import replace
-
-    return replace(feedback, suggestion=suggestion)
 
 
 def _show(service: Service, item: Feedback | Outcome) -> None:
@@ -130,6 +127,13 @@ def _seen(body: dict[str, Any]) -> bool | None:
     if value is not None and not isinstance(value, bool):
         raise bad("seen", "must be true or false", value, "Whether the answer was seen before.")
     return value
+
+
+def _drawn(body: dict[str, Any]) -> Any:
+    value = body.get("drawn")
+    if value is not None and value not in DRAWN:
+        raise bad("drawn", f"must be one of {', '.join(DRAWN)}", value, "How the row was chosen.")
+    return value or "volunteered"
 
 
 def label_of(value: Any, facts: Facts) -> Any:

@@ -3,7 +3,7 @@ answers to them."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -76,8 +76,10 @@ class ExplainAnswer(Body):
 
 
 class FeedbackBody(Asked):
-    """What is right for row `index` of request `id`, who says so, and whether the model's answer
-    had been `seen` before; or what came of the request outside (`outcome`)."""
+    """What is right for row `index` of request `id`, who says so, whether the model's answer had
+    been `seen` before, and how the row came to be labelled (`drawn`: "uniform" where chance alone
+    chose it, or every row has a label; "unlike" where chance chose it of those that two models
+    answer differently); or what came of the request outside (`outcome`)."""
 
     id: str = Field(min_length=1, max_length=64)
     index: int = Field(default=0, ge=0)
@@ -85,6 +87,7 @@ class FeedbackBody(Asked):
     outcome: float | bool | None = None
     who: str | None = Field(default=None, min_length=1, max_length=200)
     seen: bool | None = None
+    drawn: Literal["uniform", "unlike", "chosen", "volunteered"] | None = None
 
 
 class FeedbackAnswer(Body):

@@ -1,0 +1,122 @@
+"""A server with its store and its challenger is put together: which model it serves, who is
+compared with it, and who follows the promotions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from holdfast.core.errors import InputError, RecipeError
+from holdfast.pipeline.folder import open_run
+from holdfast.pipeline.served_name import served_name
+from holdfast.service.asked import Engine, Observer
+from holdfast.service.live.lineup import Lineup
+from holdfast.service.live.observer import Comparing
+from holdfast.service.live.setup import Setup, refuse_unlike
+from holdfast.service.live.shadowing import Shadowing
+from holdfast.service.live.successor import Successor
+from holdfast.service.promotion import Standing, started
+from holdfast.service.settings import Serving
+from holdfast.store.store import Store
+
+Load = Callable[[Path], Engine]
+Log = Callable[[str], None]
+
+
+def stood_in(run: Path, store: Store | None, log: Log) -> Standing:
+    """The run that a server started with ``run`` serves: itself, or what was promoted in its place.
+    Raises ``InputError`` where that one is not there or is another by now."""
+    result = open_run(run)
+    first = served_name(run)
+    if store is None:
+        return Standing(first, run)
+    facts = {"task": result.get("task"), "classes": result.get("classes")}
+    now = started(store, first, facts, run, time.time())
+    if now.model == first:
+        # The folder of the command line, which may have been moved since.
+        return Standing(first, run, now.before, now.since)
+    remedy = f"Bring it back, or go back: holdfast promote {now.run} --store … --undo"
+    try:
+        found = served_name(now.run)
+    except InputError as error:
+        rule = f"was promoted in the place of {first}, and cannot be served"
+        raise RecipeError(now.model, rule, str(error).splitlines()[0], remedy) from error
+    if found != now.model:
+        rule = f"was promoted in the place of {first}, and its folder holds another model"
+        raise RecipeError(now.model, rule, found, remedy)
+    log(f"{now.model} ({now.run}) was promoted in the place of {first}, and is served")
+    return now
+
+
+def lined_up(
+    run: Path,
+    load: Load,
+    *,
+    challenger: Path | None,
+    store: Store | None,
+    settings: Serving,
+    log: Log,
+) -> tuple[Lineup, list[Observer]]:
+    """The engine of a server started with ``run``, and the observers that the comparison needs;
+    closing the engine ends all threads. Raises ``InputError`` for what cannot be served or
+    compared; then no thread is left."""
+    if challenger is not None and store is None:
+        raise RecipeError(
+            "--challenger",
+            "needs a store, which is where the evidence is kept",
+            None,
+            "Add --store FILE or URL.",
+        )
+    now = stood_in(run, store, log)
+    first = served_name(run)
+    if challenger is not None and served_name(challenger) == now.model:
+        log(f"the challenger {now.model} is what is served since its promotion: nothing to compare")
+        challenger = None
+    shown = load(now.run)
+    lineup = Lineup(shown)
+    observers: list[Observer] = []
+    try:
+        if challenger is not None and store is not None:
+            lineup, watcher = _compared(shown, load(challenger), store, settings, log)
+            observers.append(watcher)
+        if store is not None:
+            successor = Successor(store, lineup, first, load, log=log)
+            lineup.ends_with(successor.close, successor.figures)
+    except BaseException:
+        lineup.close()
+        raise
+    return lineup, observers
+
+
+def _compared(
+    shown: Engine, challenger: Engine, store: Store, settings: Serving, log: Log
+) -> tuple[Lineup, Comparing]:
+    try:
+        refuse_unlike(shown.facts, challenger.facts)
+    except BaseException:
+        challenger.close()
+        raise
+    ab = settings.ab
+    setup = Setup(
+        shown.facts.model,
+        challenger.facts.model,
+        shown.facts.task,
+        settings.compare,
+        settings.margin / 100,
+        settings.budget,
+        ab.share,
+        ab.window_s,
+        ab.least,
+        ab.most,
+        ab.salt,
+        settings.lag_s,
+    )
+    lineup = Lineup(shown, challenger, setup)
+    shadowing = None
+    if setup.way == "shadow":
+        patience = min(settings.lag_s * 2 / 3, 20.0) if settings.lag_s else 20.0
+        shadowing = Shadowing(challenger, store, lambda: lineup.busy, patience, log)
+    watcher = Comparing(setup, store, shadowing, log)
+    lineup.ends_with(watcher.close)
+    return lineup, watcher

@@ -1,0 +1,301 @@
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stand_in import FACTS, StandIn
+from typer.testing import CliRunner
+
+from holdfast.cli.main import app
+from holdfast.core.errors import InputError, RecipeError, RunError
+from holdfast.pipeline.served_name import served_name
+from holdfast.service.live.look import look
+from holdfast.service.live.setup import Setup
+from holdfast.service.live.start import lined_up, stood_in
+from holdfast.service.live.successor import Successor
+from holdfast.service.promotion import FAILED, PROMOTION, promote, standings
+from holdfast.service.settings import serving
+from holdfast.store.records import Event, Feedback, Request, Said, new_id
+from holdfast.store.store import Store, open_store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    found = open_store(str(tmp_path / "live.db"))
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def runs(finished_run: Path, tmp_path: Path) -> list[Path]:
+    """Three runs: the same model in folders of other names is another model by its name."""
+    made = [tmp_path / name for name in ("first", "second", "third")]
+    for one in made:
+        shutil.copytree(finished_run, one)
+    return made
+
+
+def quiet(_: str) -> None:
+    """Nobody hears it."""
+
+
+def test_a_run_takes_the_place_of_another_and_gives_it_back(store: Store, runs: list[Path]) -> None:
+    first, second, third = runs
+    assert stood_in(first, store, quiet).run == first
+    made = promote(store, second)
+    assert (made.before, made.after) == (served_name(first), served_name(second))
+    assert made.told == (
+        f"it was not compared with {made.before} in this store: nothing shows that it is better",
+    )
+    said: list[str] = []
+    assert stood_in(first, store, said.append).run == second
+    assert "was promoted in the place of first@" in said[0]
+    promote(store, third)
+    with pytest.raises(RecipeError, match="is the model that is served"):
+        promote(store, third)
+    back = promote(store, third, undo=True)
+    assert back.after == served_name(second)
+    assert promote(store, second, undo=True).after == served_name(first)
+    assert stood_in(first, store, quiet).run == first
+    with pytest.raises(RecipeError, match="was not promoted"):
+        promote(store, first, undo=True)
+    with pytest.raises(RecipeError, match="is not served"):
+        promote(store, third, undo=True)
+    assert [event.body["undo"] for event in store.events(PROMOTION)] == [False, False, True, True]
+    assert all(event.body["who"] for event in store.events(PROMOTION))
+
+
+def test_a_server_that_is_started_with_what_was_taken_back_serves_it(
+    store: Store, runs: list[Path]
+) -> None:
+    stood_in(runs[0], store, quiet)
+    promote(store, runs[1])
+    promote(store, runs[1], undo=True)
+    assert stood_in(runs[1], store, quiet).run == runs[1]
+    assert stood_in(runs[0], store, quiet).run == runs[0]
+
+
+def test_nothing_is_promoted_where_it_cannot_be(
+    store: Store, runs: list[Path], tmp_path: Path, finished_run: Path
+) -> None:
+    first, second, third = runs
+    with pytest.raises(RecipeError, match="has never had a server"):
+        promote(store, second)
+    stood_in(first, store, quiet)
+    with pytest.raises(RunError):
+        promote(store, tmp_path / "nowhere")
+    weights = next((second / "model").glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(RunError, match="was changed since the run ended"):
+        promote(store, second)
+    result = json.loads((third / "result.json").read_text())
+    result["classes"] = ["other", "classes"]
+    result.pop("seal")
+    (third / "result.json").write_text(json.dumps(result))
+    with pytest.raises(RecipeError, match="another set of classes"):
+        promote(store, third)
+    assert not store.events(PROMOTION)
+
+
+def test_with_servers_of_several_models_one_must_be_named(store: Store, runs: list[Path]) -> None:
+    first, second, third = runs
+    stood_in(first, store, quiet)
+    stood_in(second, store, quiet)
+    with pytest.raises(RecipeError, match="servers of several models"):
+        promote(store, third)
+    with pytest.raises(RecipeError, match="names no model that is served"):
+        promote(store, third, instead_of="nobody")
+    assert promote(store, third, instead_of="second").before == served_name(second)
+    assert standings(store)[served_name(first)].model == served_name(first)
+
+
+def test_of_two_promotions_at_once_the_first_holds_and_the_other_is_told(
+    store: Store, runs: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, third = runs
+    stood_in(first, store, quiet)
+    append = store.append
+
+    def slower(event: Event) -> Event:
+        monkeypatch.setattr(store, "append", append)
+        promote(store, third)
+        return append(event)
+
+    monkeypatch.setattr(store, "append", slower)
+    with pytest.raises(RecipeError, match="at the same moment something else took the place"):
+        promote(store, second)
+    assert standings(store)[served_name(first)].model == served_name(third)
+    assert promote(store, third, undo=True).after == served_name(first)
+
+
+def test_a_promoted_run_that_was_moved_is_named_again(store: Store, runs: list[Path]) -> None:
+    first, second, _ = runs
+    stood_in(first, store, quiet)
+    promote(store, second)
+    moved = second.parent / "elsewhere" / "second"
+    moved.parent.mkdir()
+    second.rename(moved)
+    with pytest.raises(RecipeError, match="cannot be served"):
+        stood_in(first, store, quiet)
+    made = promote(store, moved)
+    assert made.before == made.after
+    assert stood_in(first, store, quiet).run == moved
+    # It is still one step back.
+    shutil.rmtree(moved)
+    assert promote(store, moved, undo=True).after == served_name(first)
+
+
+def compared(store: Store, shown: str, challenger: str, right: str) -> None:
+    """Sixty rows on which the two differ, labelled alike."""
+    setup = Setup(shown, challenger, "text-classification", lag_s=0)
+    for i in range(60):
+        at = 1000.0 + i
+        said = (Said(0, shown, "a"), Said(0, challenger, "b", shown=False))
+        name = new_id(at)
+        store.add_requests([Request(name, at, shown, 1, 0.01, None, said)])
+        store.add_feedback(Feedback(name, 0, right, "me", at, shown, "page", "uniform", "hidden"))
+    look(store, setup, time.time())
+
+
+def test_what_is_shown_to_be_worse_needs_force_and_the_verdict_is_written_down(
+    store: Store, runs: list[Path]
+) -> None:
+    first, second, third = runs
+    stood_in(first, store, quiet)
+    compared(store, served_name(first), served_name(second), right="a")
+    with pytest.raises(RecipeError, match="is shown to be worse"):
+        promote(store, second)
+    assert not store.events(PROMOTION)
+    made = promote(store, second, force=True)
+    assert "WORSE" in made.told[0]
+    (event,) = store.events(PROMOTION)
+    assert event.body["evidence"]["verdict"] == "worse"
+    assert event.body["forced"]
+    compared(store, served_name(second), served_name(third), right="b")
+    assert promote(store, third).told == (f"shown to be better than {served_name(second)}",)
+
+
+def until(there: Callable[[], Any], within_s: float = 20.0) -> Any:
+    end = time.monotonic() + within_s
+    while not (found := there()):
+        assert time.monotonic() < end
+        time.sleep(0.005)
+    return found
+
+
+class Loads:
+    """Engines of runs, by their names; ``broken`` ones cannot be loaded."""
+
+    def __init__(self) -> None:
+        self.made: list[StandIn] = []
+        self.broken: set[str] = set()
+
+    def __call__(self, run: Path) -> StandIn:
+        if run.name in self.broken:
+            raise RunError(str(run), "cannot be loaded", None, "Mend it.")
+        facts = replace(FACTS, model=served_name(run), run=run)
+        self.made.append(StandIn(facts))
+        return self.made[-1]
+
+
+def test_running_servers_change_over_and_back_and_end_the_one_before(
+    store: Store, runs: list[Path]
+) -> None:
+    first, second, third = runs
+    load, said = Loads(), []
+    lineup, observers = lined_up(
+        first, load, challenger=None, store=store, settings=serving(), log=said.append
+    )
+    assert observers == []
+    successor = Successor(store, lineup, served_name(first), load, log=said.append, every_s=0.02)
+    try:
+        promote(store, second)
+        until(lambda: lineup.facts.model == served_name(second))
+        until(lambda: not load.made[0].ready)
+        load.broken.add("third")
+        promote(store, third)
+        until(lambda: successor.failures)
+        (event,) = until(lambda: store.events(FAILED))[:1]
+        assert event.body["still"] == served_name(second)
+        assert "cannot be loaded" in event.body["because"]
+        assert lineup.facts.model == served_name(second)
+        promote(store, third, undo=True)
+        promote(store, second, undo=True)
+        until(lambda: lineup.facts.model == served_name(first))
+        assert any("was promoted and serves now" in line for line in said)
+    finally:
+        successor.close()
+        lineup.close()
+
+
+def test_the_challenger_itself_takes_over_without_being_loaded_again(
+    store: Store, runs: list[Path]
+) -> None:
+    first, second, _ = runs
+    load, said = Loads(), []
+    lineup, observers = lined_up(
+        first, load, challenger=second, store=store, settings=serving(), log=said.append
+    )
+    assert [one.name for one in observers] == ["comparison"]
+    try:
+        promote(store, second)
+        until(lambda: lineup.facts.model == served_name(second))
+        assert len(load.made) == 2
+        assert load.made[1].ready
+        assert lineup.challenger is None
+    finally:
+        lineup.close()
+    assert not load.made[1].ready
+    alone, observers = lined_up(
+        first, load, challenger=second, store=store, settings=serving(), log=said.append
+    )
+    alone.close()
+    assert observers == []
+    assert any("nothing to compare" in line for line in said)
+    assert threading.active_count() < 20
+
+
+def test_a_challenger_needs_a_store_and_the_same_classes(store: Store, runs: list[Path]) -> None:
+    load = Loads()
+    given = {"challenger": runs[1], "settings": serving(), "log": quiet}
+    with pytest.raises(RecipeError, match="needs a store"):
+        lined_up(runs[0], load, store=None, **given)  # type: ignore[arg-type]
+    assert not load.made
+
+    def other(run: Path) -> StandIn:
+        made = load(run)
+        if run == runs[1]:
+            made.facts = replace(made.facts, classes=("a", "b"))
+        return made
+
+    with pytest.raises(InputError, match="other classes"):
+        lined_up(runs[0], other, store=store, **given)  # type: ignore[arg-type]
+    assert not any(one.ready for one in load.made)
+
+
+def test_the_command_says_what_it_did(runs: list[Path], tmp_path: Path) -> None:
+    where = str(tmp_path / "live.db")
+    store = open_store(where)
+    stood_in(runs[0], store, quiet)
+    store.close()
+    args = ["promote", str(runs[1]), "--store", where]
+    made = CliRunner().invoke(app, args)
+    assert made.exit_code == 0, made.output
+    assert "from first@" in made.output
+    assert "was not compared" in " ".join(made.output.split())
+    undone = CliRunner().invoke(app, [*args, "--undo", "--json"])
+    assert undone.exit_code == 0, undone.output
+    block = json.loads(undone.stdout)
+    assert block["schema"] == 1
+    assert block["undo"] is True
+    assert block["to"] == served_name(runs[0])
+    again = CliRunner().invoke(app, [*args, "--undo"])
+    assert isinstance(again.exception, (RecipeError, SystemExit))
+    assert again.exit_code != 0
