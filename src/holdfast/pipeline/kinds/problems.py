@@ -350,13 +350,20 @@ def answers(
                 "Give runs that were trained alike.",
             )
         _, raw = run_texts(one.network, one.tokenizer, one.max_length, len(one.classes), table)
-        outputs.append(raw[:, [one.classes.index(name) for name in names]] if sets else raw[:, :1])
+        outputs.append(raw[:, [one.classes.index(name) for name in names]] if sets else raw)
+    return answers_of(names, outputs, sets=sets, weights=weights)
+
+
+def answers_of(
+    names: tuple[str, ...], outputs: Sequence[Floats], *, sets: bool, weights: Weights = None
+) -> LabelSetAnswers | NumberAnswers:
+    """What the networks' outputs [n, names], one a model, say of the rows together."""
     wide = [raw.astype(np.float64) for raw in outputs]
     if not sets:
-        return NumberAnswers(_mean(wide, weights))
+        return NumberAnswers(_mean([raw[:, :1] for raw in wide], weights))
     mean = _mean([1 / (1 + np.exp(-raw)) for raw in wide], weights)
     # The output of one model is scored as it is; of a mean of probabilities, their logits.
-    return LabelSetAnswers(names, mean, outputs[0] if len(models) == 1 else _logits(mean))
+    return LabelSetAnswers(names, mean, outputs[0] if len(outputs) == 1 else _logits(mean))
 
 
 def _mean(found: Sequence[Floats], weights: Weights) -> Floats:

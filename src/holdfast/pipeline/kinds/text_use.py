@@ -84,11 +84,11 @@ class TextUse:
 
     def ask(self, data: Data, options: Options) -> Asked:
         found = self._ask(data, options)
-        asked = self._side_columns()
+        asked = self.side_columns()
         check_side(found.raw, asked)
         return replace(found, table=with_side_cells(found.table, found.raw, asked))
 
-    def _side_columns(self) -> tuple[SideColumn, ...]:
+    def side_columns(self) -> tuple[SideColumn, ...]:
         """The columns beside the text that any of the models reads."""
         layers = [one.layer for one in self.models if isinstance(one, BesideText)]
         return tuple({a.name: a for layer in layers for a in layer.asked}.values())
@@ -124,7 +124,7 @@ class TextUse:
             separator=part.label_separator,
             view=partial(renamed, expected=names, given=text) if names else None,
         )
-        if asked := self._side_columns():
+        if asked := self.side_columns():
             raw = read_source(data, encoding, None)
             check_side(raw, asked)
             table = with_side_cells(table, raw, asked)

@@ -1,0 +1,131 @@
+"""The rows of a request → rows that a model can read, by the ways of ``predict``."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from holdfast.core.errors import DataError, InputError
+from holdfast.data.cells import too_deep
+from holdfast.data.scratch import scratch_file
+from holdfast.pipeline.kinds.causal_use import TokenUse
+from holdfast.pipeline.kinds.image_classification import ImageUse
+from holdfast.pipeline.kinds.seq2seq import PairUse
+from holdfast.pipeline.kinds.text_use import TextUse
+from holdfast.pipeline.kinds.token_use import TagUse
+from holdfast.pipeline.predictor import Predictor
+from holdfast.pipeline.using import Asked, read_columns
+from holdfast.store.records import Row
+
+REQUEST = "the request"
+HOPED = ["It", "was", "not", "what", "I", "had", "hoped", "for"]
+PICTURE, TOKENS, PROMPT, TEXT = "image", "tokens", "prompt", "text"
+
+
+def columns_of(predictor: Predictor) -> tuple[str, ...]:
+    """The columns that a row must have, the first that of a plain text; a picture's holds the file
+    itself, as base64."""
+    use, part = predictor.model, predictor.part
+    if isinstance(use, ImageUse):
+        return (PICTURE,)
+    if isinstance(use, TagUse):
+        return (part.text or (TOKENS,))[:1]
+    if isinstance(use, TokenUse):
+        found = None if part.messages else part.text
+        return found or (TEXT if use.of_text else PROMPT,)
+    side = [one.name for one in use.side_columns()] if isinstance(use, TextUse) else []
+    return (*(read_columns(part) or (TEXT,)), *side)
+
+
+def made_row(predictor: Predictor, place: int) -> Row:
+    """A row that nobody asked, for a model that is to be warm."""
+    columns = columns_of(predictor)
+    if isinstance(predictor.model, ImageUse):
+        return {PICTURE: base64.b64encode(_grey()).decode()}
+    words = HOPED[: 2 + place]
+    if isinstance(predictor.model, TagUse):
+        return {columns[0]: words}
+    return dict.fromkeys(columns, " ".join(words))
+
+
+def _grey() -> bytes:
+    """A picture of nothing."""
+    from PIL import Image
+
+    into = io.BytesIO()
+    Image.new("RGB", (64, 64), (127, 127, 127)).save(into, "PNG")
+    return into.getvalue()
+
+
+def asked_of(predictor: Predictor, rows: Sequence[Row]) -> Asked:
+    """The rows as a model of any task reads them. Raises ``InputError`` where they cannot be."""
+    use, first = predictor.model, columns_of(predictor)[0]
+    if isinstance(use, ImageUse):
+        return _asked_pictures(predictor, rows)
+    cells = [row.get(first) for row in rows]
+    if isinstance(use, TagUse) and all(isinstance(one, str | list) for one in cells):
+        return predictor.ask(cells)
+    listed = isinstance(use, PairUse) or (isinstance(use, TokenUse) and first in (TEXT, PROMPT))
+    texts = all(isinstance(one, str) and "\0" not in one for one in cells)
+    if listed and texts and len(columns_of(predictor)) == 1 and all(len(row) == 1 for row in rows):
+        return predictor.ask(cells)
+    return asked_rows(predictor, rows)
+
+
+def asked_rows(predictor: Predictor, rows: Sequence[Row]) -> Asked:
+    """The rows as a file of them would be read."""
+    path = scratch_file("request", ".jsonl")
+    try:
+        try:
+            lines = [json.dumps(row) for row in rows]
+        except RecursionError:
+            raise DataError(REQUEST, str(too_deep()), None, "Write plain values.") from None
+        path.write_text("\n".join(lines) + "\n", "utf-8")
+        return predictor.ask(str(path))
+    except InputError as error:
+        raise _of_request(error, {str(path): REQUEST, path.name: REQUEST}) from None
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _of_request(error: InputError, places: dict[str, str]) -> InputError:
+    """The error without the names of files that nobody knows."""
+
+    def told(text: Any) -> Any:
+        for place, name in places.items():
+            text = text.replace(place, name) if isinstance(text, str) else text
+        return text
+
+    return type(error)(told(error.what), told(error.rule), told(error.value), told(error.remedy))
+
+
+def _asked_pictures(predictor: Predictor, rows: Sequence[Row]) -> Asked:
+    files = [_picture_file(row.get(PICTURE), place) for place, row in enumerate(rows)]
+    names = {str(path): f"row {place}" for place, path in enumerate(files)}
+    try:
+        return predictor.ask([str(path) for path in files])
+    except InputError as error:
+        names |= {path.name: f"row {place}" for place, path in enumerate(files)}
+        raise _of_request(error, names) from None
+
+
+def _picture_file(cell: Any, place: int) -> Path:
+    """A picture in a file of its own, which goes with the process."""
+    remedy = f'Send {{"{PICTURE}": "…"}} with the bytes of a picture file in base64.'
+    if not isinstance(cell, str):
+        raise DataError(f"row {place}", f"has no picture in {PICTURE!r}", None, remedy)
+    given = cell.partition(",")[2] if cell.startswith("data:") else cell
+    try:
+        found = base64.b64decode(given, validate=True)
+    except (binascii.Error, ValueError):
+        found = b""
+    if not found:
+        raise DataError(f"row {place}", "holds no picture in base64", cell[:40], remedy)
+    path = scratch_file("picture", ".img")
+    path.write_bytes(found)
+    return path

@@ -1,0 +1,363 @@
+"""The engine of a run: what it reads, whom it drops, how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from holdfast.core.errors import DataError, InputError, RecipeError
+from holdfast.data.profile import is_missing
+from holdfast.pipeline.predictor import Predictor
+from holdfast.service.asked import Full, Late
+from holdfast.service.engine.engine import ModelEngine
+from holdfast.service.engine.line import Bounds
+from holdfast.service.engine.opened import open_engine
+
+HOSTILE = [
+    "",
+    "  \t\n",
+    "　 \u2003",
+    "\x1c\x1f",
+    "\u180e",
+    "\u200b",
+    "a\u200bb",
+    "\ufeffgood",
+    "cafÃ© â€œgoodâ€\x9d",
+    "e\u0301 and \U0001f600",
+    "x" * 5000,
+    "[MASK] [SEP] <pad>",
+    "\r\n good \r\n",
+    "\x07bell",
+    "日本語の文",
+]
+
+
+@pytest.fixture(scope="module")
+def engine(finished_run: Path) -> Iterator[ModelEngine]:
+    found = open_engine(finished_run, threads=1)
+    found.warm()
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="module")
+def predictor(finished_run: Path) -> Predictor:
+    return Predictor.load(finished_run)
+
+
+def said(engine: ModelEngine, rows: list[dict[str, Any]]) -> Any:
+    return asyncio.run(engine.answer(rows))
+
+
+def by_predict(predictor: Predictor, rows: list[dict[str, Any]], folder: Path) -> Any:
+    path = folder / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return list(predictor.predict(str(path), probabilities=True))
+
+
+def compare(found: Any, expected: Any) -> None:
+    for one, other in zip(found.answers, expected, strict=True):
+        assert one.prediction == other.prediction
+        assert one.confidence == pytest.approx(other.confidence, abs=1e-5)
+        assert (one.probabilities is None) == (other.probabilities is None)
+
+
+def test_its_facts_are_the_runs(engine: ModelEngine, finished_run: Path) -> None:
+    facts = engine.facts
+    assert (facts.task, facts.precision, facts.run) == (
+        "text-classification",
+        "float32",
+        finished_run,
+    )
+    assert facts.model.startswith(f"{finished_run.name}@")
+    assert facts.columns == ("text",)
+
+
+def test_texts_are_read_as_predict_reads_them(
+    engine: ModelEngine, predictor: Predictor, tmp_path: Path
+) -> None:
+    rows: list[dict[str, Any]] = [{"text": text} for text in HOSTILE]
+    rows += [{"text": "fine", "other": [1, {"a": None}]}]
+    compare(said(engine, rows), by_predict(predictor, rows, tmp_path))
+    # These hold what is no text, and go the longer way.
+    more: list[dict[str, Any]] = [{"text": None}, {"text": 7}, {"text": True}, {"text": 2.5}]
+    compare(said(engine, more), by_predict(predictor, more, tmp_path))
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.lists(st.text(st.characters(exclude_categories=("Cs",)), max_size=40), max_size=6))
+def test_any_texts_are(
+    engine: ModelEngine, predictor: Predictor, tmp_path: Path, texts: list[str]
+) -> None:
+    rows = [{"text": text.replace("\0", "")} for text in texts]
+    if rows:
+        compare(said(engine, rows), by_predict(predictor, rows, tmp_path))
+
+
+def test_no_white_space_of_arrow_is_text_to_the_engine() -> None:
+    """What ``_may_miss`` takes for text at a glance is none to Arrow's eye."""
+    import pyarrow as pa
+
+    from holdfast.service.engine.texts import _may_miss
+
+    points = [chr(p) for p in range(1, 0x30000) if not 0xD800 <= p < 0xE000]
+    missing = is_missing(pa.array(points)).to_numpy(zero_copy_only=False)
+    for point, gone in zip(points, missing, strict=True):
+        assert not gone or _may_miss([point]), hex(ord(point))
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\ud800", "x" * 8_000_001])
+def test_what_predict_refuses_is_refused(engine: ModelEngine, text: str) -> None:
+    with pytest.raises(DataError) as error:
+        said(engine, [{"text": "fine"}, {"text": text}])
+    assert "the request" in str(error.value)
+    assert "/tmp" not in str(error.value)
+    # Nobody else is hurt by it.
+    assert said(engine, [{"text": "fine"}]).answers[0].prediction
+
+
+def test_a_column_that_is_not_there_is_told(engine: ModelEngine) -> None:
+    with pytest.raises(InputError, match="'text'"):
+        said(engine, [{"txt": "fine"}])
+
+
+def test_many_rows_and_few_come_side_by_side(engine: ModelEngine) -> None:
+    """A thousand rows are one request; small ones are answered while it goes on."""
+    large = [
+        {"text": f"number {i} of many, some longer than others" * (1 + i % 4)} for i in range(1000)
+    ]
+
+    async def both() -> tuple[Any, list[float]]:
+        task = asyncio.create_task(engine.answer(large))
+        ends = []
+        while engine.figures()["rows_waiting"] < 900 or engine.figures()["tokens_waiting"] == 0:
+            await asyncio.sleep(0.001)
+        for _ in range(3):
+            await engine.answer([{"text": "small"}])
+            ends.append(engine.figures()["rows_waiting"])
+        assert not task.done()
+        return await task, ends
+
+    whole, ends = asyncio.run(both())
+    assert len(whole.answers) == 1000
+    assert all(waiting > 0 for waiting in ends)
+    alone = said(engine, [large[17]]).answers[0]
+    assert whole.answers[17].prediction == alone.prediction
+    assert whole.answers[17].confidence == pytest.approx(alone.confidence, abs=1e-5)
+
+
+class Held:
+    """The engine's network, held until it is let go: what waits behind it can be looked at."""
+
+    def __init__(self, engine: ModelEngine) -> None:
+        self.form: Any = engine._form
+        self.inner = self.form.network
+        self.go = threading.Event()
+        self.asked = 0
+
+    def __call__(self, **batch: Any) -> Any:
+        self.go.wait(10)
+        self.asked += len(batch["input_ids"])
+        return self.inner(**batch)
+
+    def hearing(self) -> Any:
+        return self.inner.hearing()
+
+    def __enter__(self) -> Held:
+        self.form.network = self
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.go.set()
+        self.form.network = self.inner
+
+
+async def until(done: Any) -> None:
+    end = time.monotonic() + 10
+    while not done():
+        assert time.monotonic() < end
+        await asyncio.sleep(0.002)
+
+
+def test_who_went_away_costs_no_time(engine: ModelEngine) -> None:
+    async def asked(held: Held) -> None:
+        first = asyncio.create_task(engine.answer([{"text": "first"}]))
+        await until(lambda: engine.figures()["tokens_waiting"] == 0 and engine._open)
+        gone = asyncio.create_task(engine.answer([{"text": "gone"}] * 5))
+        await until(lambda: engine.figures()["rows_waiting"] == 5)
+        gone.cancel()
+        before = engine.figures()["gone"]
+        held.go.set()
+        await first
+        await engine.answer([{"text": "last"}])
+        assert engine.figures()["gone"] == before + 1
+        assert held.asked == 2
+
+    with Held(engine) as held:
+        asyncio.run(asked(held))
+
+
+def test_who_is_late_hears_it_in_time_and_costs_none(engine: ModelEngine) -> None:
+    async def asked(held: Held) -> None:
+        first = asyncio.create_task(engine.answer([{"text": "first"}]))
+        await until(lambda: engine.figures()["tokens_waiting"] == 0 and engine._open)
+        began = time.monotonic()
+        with pytest.raises(Late):
+            await engine.answer([{"text": "late"}], began + 0.5)
+        assert time.monotonic() - began < 5
+        with pytest.raises(Late):
+            await engine.answer([{"text": "late"}], began - 1)
+        before = engine.figures()["late"]
+        held.go.set()
+        await first
+        await engine.answer([{"text": "last"}])
+        assert engine.figures()["late"] == before + 1
+        assert held.asked == 2
+
+    with Held(engine) as held:
+        asyncio.run(asked(held))
+
+
+def test_more_than_can_wait_is_refused_at_once(finished_run: Path) -> None:
+    engine = open_engine(finished_run, threads=1, bounds=Bounds(rows=3, tokens=10_000, seconds=60))
+    try:
+        with pytest.raises(Full, match="not ready"):
+            said(engine, [{"text": "early"}])
+        engine.warm()
+
+        async def asked(held: Held) -> None:
+            first = asyncio.create_task(engine.answer([{"text": "first"}]))
+            await until(lambda: engine.figures()["tokens_waiting"] == 0 and engine._open)
+            rest = [asyncio.create_task(engine.answer([{"text": "more"}])) for _ in range(3)]
+            await until(lambda: engine.figures()["rows_waiting"] == 3)
+            with pytest.raises(Full) as full:
+                await engine.answer([{"text": "too many"}])
+            assert full.value.retry_after >= 1
+            held.go.set()
+            # Whoever was taken is answered.
+            for answered in await asyncio.gather(first, *rest):
+                assert answered.answers[0].prediction
+
+        with Held(engine) as held:
+            asyncio.run(asked(held))
+        assert engine.figures()["refused"] == 2
+    finally:
+        engine.close()
+
+
+def test_what_was_taken_is_finished_and_no_more_is_taken(finished_run: Path) -> None:
+    engine = open_engine(finished_run, threads=1)
+    engine.warm()
+
+    async def asked(held: Held) -> None:
+        taken = [asyncio.create_task(engine.answer([{"text": "taken"}] * 30)) for _ in range(4)]
+        await until(lambda: len(engine._open) == 4)
+        end = asyncio.create_task(engine.drain())
+        await asyncio.sleep(0)
+        assert not engine.ready
+        with pytest.raises(Full, match="ending"):
+            await engine.answer([{"text": "after"}])
+        held.go.set()
+        await end
+        assert [len((await one).answers) for one in taken] == [30] * 4
+
+    with Held(engine) as held:
+        asyncio.run(asked(held))
+    engine.close()
+    engine.close()
+
+
+def test_a_request_that_breaks_the_model_breaks_no_other(engine: ModelEngine) -> None:
+    class Breaks(Held):
+        def __call__(self, **batch: Any) -> Any:
+            self.go.wait(10)
+            if batch["input_ids"].shape[1] > 60:
+                raise RuntimeError("broken")
+            return self.inner(**batch)
+
+    async def asked(held: Held) -> None:
+        first = asyncio.create_task(engine.answer([{"text": "first"}]))
+        await until(lambda: engine.figures()["tokens_waiting"] == 0 and engine._open)
+        rest = [
+            asyncio.create_task(engine.answer([{"text": text}]))
+            for text in ("one", "word " * 90, "two")
+        ]
+        await until(lambda: engine.figures()["rows_waiting"] == 3)
+        held.go.set()
+        await first
+        found = await asyncio.gather(*rest, return_exceptions=True)
+        assert isinstance(found[1], RuntimeError)
+        assert found[0].answers[0].prediction
+        assert found[2].answers[0].prediction
+
+    with Breaks(engine) as held:
+        asyncio.run(asked(held))
+    assert said(engine, [{"text": "fine"}]).answers[0].prediction
+
+
+def test_the_lean_network_is_the_saved_one(engine: ModelEngine, predictor: Predictor) -> None:
+    """Batches of all shapes, within a millionth in float32."""
+    form: Any = engine._form
+    saved: Any = predictor.model
+    network, rng = saved.models[0].network, np.random.default_rng(0)
+    for rows, length in ((1, 1), (1, 7), (5, 30), (17, 12)):
+        ids = torch.from_numpy(rng.integers(0, 30, (rows, length)))
+        mask = torch.ones_like(ids)
+        mask[:, 1:] = torch.from_numpy((rng.random((rows, length)) > 0.3).astype(int))[:, 1:]
+        batch = {"input_ids": ids, "attention_mask": mask, "token_type_ids": 0 * ids}
+        with torch.inference_mode():
+            found, expected = form.network(**batch).softmax(-1), network(**batch).softmax(-1)
+        torch.testing.assert_close(found, expected, rtol=0, atol=2e-6)
+
+
+def test_another_job_has_the_model_alone(engine: ModelEngine) -> None:
+    async def asked() -> str:
+        return await engine.run(lambda: threading.current_thread().name)
+
+    assert asyncio.run(asked()) == "model"
+
+
+def test_an_engine_beside_shares_the_thread_and_comes_second(
+    engine: ModelEngine, finished_run: Path
+) -> None:
+    beside = open_engine(finished_run, beside=engine)
+    assert beside.thread is engine.thread
+    beside.warm()
+    order: list[str] = []
+    engine.listeners.append(lambda *_: order.append("first"))
+    beside.listeners.append(lambda *_: order.append("second"))
+
+    async def asked(held: Held) -> None:
+        tasks = [asyncio.create_task(engine.answer([{"text": "a"}]))]
+        await until(lambda: engine.figures()["tokens_waiting"] == 0 and engine._open)
+        tasks.append(asyncio.create_task(beside.answer([{"text": "b"}])))
+        await until(lambda: beside.figures()["rows_waiting"] == 1)
+        tasks.append(asyncio.create_task(engine.answer([{"text": "c"}])))
+        await until(lambda: engine.figures()["rows_waiting"] == 1)
+        held.go.set()
+        await asyncio.gather(*tasks)
+
+    with Held(engine) as held:
+        asyncio.run(asked(held))
+    assert order == ["first", "first", "second"]
+    beside.close()
+    engine.listeners.clear()
+    assert said(engine, [{"text": "still there"}]).answers[0].prediction
+
+
+def test_an_unknown_precision_is_refused(finished_run: Path) -> None:
+    with pytest.raises(RecipeError, match="--precision"):
+        open_engine(finished_run, "int8")
