@@ -83,8 +83,8 @@ def test_an_engine_answers_as_predict_does(served: Any) -> None:
         close(apart[place].answers[0], said)
     assert whole.model == "model@1"
     figures = engine.figures()
-    assert figures["rows"] == 2 * len(expected)
-    assert figures["requests"] == 1 + len(rows)
+    assert figures["rows_total"] == 2 * len(expected)
+    assert figures["requests_total"] == 1 + len(rows)
     assert figures["tokens_waiting"] == figures["rows_waiting"] == 0
 
 

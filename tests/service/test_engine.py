@@ -199,11 +199,11 @@ def test_who_went_away_costs_no_time(engine: ModelEngine) -> None:
         gone = asyncio.create_task(engine.answer([{"text": "gone"}] * 5))
         await until(lambda: engine.figures()["rows_waiting"] == 5)
         gone.cancel()
-        before = engine.figures()["gone"]
+        before = engine.figures()["gone_total"]
         held.go.set()
         await first
         await engine.answer([{"text": "last"}])
-        assert engine.figures()["gone"] == before + 1
+        assert engine.figures()["gone_total"] == before + 1
         assert held.asked == 2
 
     with Held(engine) as held:
@@ -220,11 +220,11 @@ def test_who_is_late_hears_it_in_time_and_costs_none(engine: ModelEngine) -> Non
         assert time.monotonic() - began < 5
         with pytest.raises(Late):
             await engine.answer([{"text": "late"}], began - 1)
-        before = engine.figures()["late"]
+        before = engine.figures()["late_total"]
         held.go.set()
         await first
         await engine.answer([{"text": "last"}])
-        assert engine.figures()["late"] == before + 1
+        assert engine.figures()["late_total"] == before + 1
         assert held.asked == 2
 
     with Held(engine) as held:
@@ -253,7 +253,7 @@ def test_more_than_can_wait_is_refused_at_once(finished_run: Path) -> None:
 
         with Held(engine) as held:
             asyncio.run(asked(held))
-        assert engine.figures()["refused"] == 2
+        assert engine.figures()["refused_total"] == 2
     finally:
         engine.close()
 

@@ -109,7 +109,7 @@ class ModelEngine:
         read = await self._admitted(rows, until)
         if not read.costs:
             ((answers, vectors),) = self._form.say([read])
-            self._counts["requests"] += 1
+            self._counts["requests_total"] += 1
             return Answered(tuple(answers), self._facts.model, vectors)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answered] = loop.create_future()
@@ -159,7 +159,7 @@ class ModelEngine:
             self._open.discard(reading)
 
     def _full(self, full: Full) -> Full:
-        self._counts["refused"] += 1
+        self._counts["refused_total"] += 1
         return full
 
     def _be_late(self, one: Waiting, future: asyncio.Future[Any]) -> None:
@@ -243,26 +243,26 @@ class ModelEngine:
 
     def _count(self, turn: Turn, padded: int, seconds: float, done: int, failed: int) -> None:
         counts = self._counts
-        counts["turns"] += 1
-        counts["rows"] += turn.rows
-        counts["tokens"] += turn.tokens
-        counts["padded_tokens"] += max(padded, turn.tokens)
-        counts["model_seconds"] += seconds
-        counts["requests"] += done
-        counts["failed"] += failed
+        counts["turns_total"] += 1
+        counts["rows_total"] += turn.rows
+        counts["tokens_total"] += turn.tokens
+        counts["padded_tokens_total"] += max(padded, turn.tokens)
+        counts["model_seconds_total"] += seconds
+        counts["requests_total"] += done
+        counts["failed_total"] += failed
 
     def figures(self) -> dict[str, float]:
-        """Counts since the start (``requests`` answered, ``rows``, ``tokens`` without and with
-        padding, ``turns``, ``model_seconds``, ``refused``, ``gone``, ``late``, ``failed``), and of
-        now ``rows_waiting``, ``tokens_waiting``, ``requests_waiting``, ``seconds_a_token`` and
-        ``wait_seconds``, what a request of one usual row would wait."""
+        """Counts since the start, ``…_total`` (``requests`` answered, ``rows``, ``tokens`` and
+        ``padded_tokens``, ``turns``, ``model_seconds``, ``refused``, ``gone``, ``late``,
+        ``failed``), and of now ``rows_waiting``, ``tokens_waiting``, ``requests_waiting``,
+        ``seconds_a_token`` and ``wait_seconds``, what a request of one usual row would wait."""
         with self._lock:
             line, pace = self._line, self._pace.seconds
-            rows = self._counts["rows"]
-            usual = int(self._counts["tokens"] / rows) if rows else 0
+            rows = self._counts["rows_total"]
+            usual = int(self._counts["tokens_total"] / rows) if rows else 0
             return {
                 **self._counts,
-                **{name: float(count) for name, count in line.dropped.items()},
+                **{f"{name}_total": float(count) for name, count in line.dropped.items()},
                 "rows_waiting": float(line.rows + self._reading),
                 "tokens_waiting": float(line.tokens),
                 "requests_waiting": float(len(line)),
@@ -284,14 +284,14 @@ class ModelEngine:
 
 
 COUNTED = (
-    "requests",
-    "rows",
-    "tokens",
-    "padded_tokens",
-    "turns",
-    "model_seconds",
-    "refused",
-    "failed",
+    "requests_total",
+    "rows_total",
+    "tokens_total",
+    "padded_tokens_total",
+    "turns_total",
+    "model_seconds_total",
+    "refused_total",
+    "failed_total",
 )
 
 

@@ -28,7 +28,7 @@ TOLERANCE = 1e-5
 TEXT = "it was not what I had hoped for but the people were kind and 7 of 10 came back"
 
 
-class Network(Protocol):
+class Graph(Protocol):
     """A batch → logits [B, C], of a tagger [B, T, C]."""
 
     def __call__(self, **batch: Tensor) -> Tensor: ...
@@ -83,7 +83,7 @@ def _shared(plain: nn.Module) -> dict[int, Any]:
 
 def quicker(
     saved: Any, tokenizer: Any, max_length: int, *, tags: bool
-) -> tuple[Network, tuple[Decision, ...]]:
+) -> tuple[Graph, tuple[Decision, ...]]:
     """The lean network of a text model where it answers as the saved one does, else that one; with
     what was decided."""
     lean = Lean(saved.model, tokenizer, max_length, tags=tags)

@@ -24,7 +24,7 @@ from holdfast.pipeline.kinds.text_use import BesideText, FittedText, TextUse
 from holdfast.pipeline.kinds.token_use import TagUse
 from holdfast.pipeline.predictor import Predictor
 from holdfast.pipeline.using import Answering
-from holdfast.service.engine.networks import Network, OnnxFile, OpenVinoFile, Saved, quicker
+from holdfast.service.engine.networks import Graph, OnnxFile, OpenVinoFile, Saved, quicker
 
 AUTO = "auto"
 PRECISIONS = (FLOAT32, AUTO)
@@ -43,7 +43,7 @@ class Computing:
     why not."""
 
     use: Answering
-    network: Network | None
+    network: Graph | None
     precision: str
     because: str
     vectors: bool | str = True
@@ -84,7 +84,7 @@ def _text_part(use: TextUse | TagUse) -> Any:
     return model.text if isinstance(model, BesideText) else model
 
 
-def _through(use: Answering, network: Network) -> Answering:
+def _through(use: Answering, network: Graph) -> Answering:
     """The same with another network in the place of its own."""
     model: Any = getattr(use, "models")[0]  # noqa: B009
     one: Any

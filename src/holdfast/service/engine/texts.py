@@ -32,7 +32,7 @@ from holdfast.pipeline.using import Answers, read_columns
 from holdfast.recipe import Recipe
 from holdfast.service.asked import Answer
 from holdfast.service.engine.line import Turn, Waiting
-from holdfast.service.engine.networks import Network
+from holdfast.service.engine.networks import Graph
 from holdfast.service.engine.passes import passes
 from holdfast.service.engine.rows import asked_rows
 from holdfast.service.engine.said import answers_said, nothing_said
@@ -76,7 +76,7 @@ class TextForm:
     predictor: Predictor
     use: TextUse
     recipe: Recipe
-    network: Network
+    network: Graph
     vectors: bool = True
     overhead: float = OVERHEAD
     _chosen: Any = field(init=False)
