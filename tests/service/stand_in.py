@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -110,3 +112,33 @@ class Onlooker:
 
     def said(self) -> Mapping[str, Any]:
         return {"requests": len(self.saw), "alarm": False, "words": "none", "nested": {"n": 1}}
+
+
+def main(asked: str) -> int:
+    """Serve a stand-in: the process of the tests that need sockets and signals."""
+    from holdfast.service.routes.all import ENDPOINTS
+    from holdfast.service.running import Running, listen
+    from holdfast.service.service import Service
+    from holdfast.service.settings import serving
+    from holdfast.service.web.guard import Guard
+    from holdfast.store.store import open_store
+
+    given = json.loads(asked)
+
+    def log(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    store = open_store(given["store"]) if "store" in given else None
+    service = Service(serving(given.get("settings", [])), Guard.of("127.0.0.1", None), store, log)
+    place = listen("127.0.0.1", 0)
+
+    def load() -> tuple[Any, list[Any]]:
+        time.sleep(given.get("loading", 0))
+        return StandIn(wait=given.get("wait", 0.0)), []
+
+    print(place.url, flush=True)
+    return Running(service, ENDPOINTS, place, load, lambda _: print("ready", flush=True)).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

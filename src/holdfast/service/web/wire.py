@@ -21,6 +21,8 @@ from holdfast.service.web.faults import Fault, plain
 
 LONGEST_HEAD = 32_768  # bytes; Apache and nginx take 8 kB a line and as much in all
 MOST_WAITING = 100  # requests behind one another that a client sends without an answer
+# Whoever watches over the process is answered however many others are there.
+ALWAYS = b"/health/"
 LINGER_S, LINGER_BYTES = 2.0, 32 * 2**20
 
 HEAD = Fault(
@@ -56,6 +58,19 @@ CROWDED = Fault(
     reason="connections",
     again_s=1,
 )
+
+
+async def _crowded(scope: Any, receive: Any, send: Any) -> None:
+    """The application of a connection that is one too many: it answers before the body is read."""
+    body = json.dumps(plain(CROWDED)).encode()
+    headers = [(name.lower().encode(), value.encode()) for name, value in CROWDED.headers.items()]
+    headers += [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"connection", b"close"),
+    ]
+    await send({"type": "http.response.start", "status": CROWDED.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 def raw_answer(fault: Fault) -> bytes:
@@ -123,12 +138,15 @@ class Wire(HttpToolsProtocol):
         self.in_head = True
 
     def on_headers_complete(self) -> None:
-        if sum(len(name) + len(value) for name, value in self.headers) > LONGEST_HEAD:
-            raise _TooLong
-        if len(self.pipeline) >= MOST_WAITING:
+        length = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        if length > LONGEST_HEAD or len(self.pipeline) >= MOST_WAITING:
             raise _TooLong
         self.in_head = False
         self.head_bytes = 0
+        crowded = len(self.connections) > self.bounds.connections
+        if crowded and not self.url.startswith(ALWAYS):
+            self.bounds.refused(CROWDED)
+            self.app = _crowded
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
