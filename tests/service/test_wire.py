@@ -352,13 +352,13 @@ def test_a_disk_that_is_full_costs_no_answer_and_what_was_kept_back_is_written_l
         answer = server.ask(body=long)
         assert answer.status == 200
         ids.add(json.loads(answer.text)["id"])
-    _until(lambda: server.numbers("holdfast_store_failing") == 1)
+    _until(lambda: server.numbers("holdfast_store_away") == 1)
     answer = server.ask("/feedback", label)
     assert answer.status == 503
     assert "Retry-After" in answer.headers
     assert set(json.loads(answer.text)["error"]) == {"what", "rule", "value", "do"}
     resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
-    _until(lambda: server.numbers("holdfast_store_failing") == 0)
+    _until(lambda: server.numbers("holdfast_store_away") == 0)
     assert server.ask("/feedback", label).status == 200
     assert server.end() == 0
     assert {one.id for one in open_store(path).requests()} == ids

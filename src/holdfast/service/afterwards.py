@@ -1,8 +1,8 @@
-"""What happens when an answer is out: it is written, and the observers look at it.
+"""What happens when an answer is out: the observers look at it, in a thread beside.
 
-Two threads with bounded queues, so that a full disk keeps no observer waiting, and a slow observer
-no record. Where a queue is full, what comes is dropped and counted: no answer ever waits. What the
-store refuses is kept and tried again while there is room for it.
+Its queue is bounded; where it is full, what comes is dropped and counted: no answer ever waits.
+What is written into the store goes another way (``store.writer``), so that a full disk keeps no
+observer waiting, and a slow observer no record.
 """
 
 from __future__ import annotations
@@ -15,15 +15,14 @@ from typing import Any, Generic, TypeVar
 
 from holdfast.core.errors import StoreError
 from holdfast.service.asked import Observer, Served
-from holdfast.store.records import Event, Feedback, Outcome, Request
+from holdfast.store.records import Event, Feedback, Outcome
 from holdfast.store.store import Store
 
 T = TypeVar("T")
 Log = Callable[[str], None]
 
 MOST_ROWS = 50_000
-TOGETHER = 256  # requests of one transaction
-FIRST_RETRY_S, LONGEST_RETRY_S = 0.2, 5.0
+TOGETHER = 64
 STATE_EVERY_S, HEAR_EVERY_S = 30.0, 2.0
 STATE = "observer: "
 
@@ -50,7 +49,7 @@ class Queue(Generic[T]):
             self._there.notify()
             return True
 
-    def take(self, most: int, wait_s: float | None) -> list[T]:
+    def take(self, most: int, wait_s: float) -> list[T]:
         """Up to ``most`` items, once there is one; none where the time is over, or it is closed and
         empty."""
         with self._there:
@@ -60,12 +59,6 @@ class Queue(Generic[T]):
             self.rows -= sum(rows for _, rows in taken)
             return [item for item, _ in taken]
 
-    def put_back(self, items: Sequence[tuple[T, int]]) -> None:
-        """What could not be done, to the front."""
-        with self._there:
-            self._items.extendleft(reversed(items))
-            self.rows += sum(rows for _, rows in items)
-
     def close(self) -> None:
         """Nothing more is taken in."""
         with self._there:
@@ -74,84 +67,6 @@ class Queue(Generic[T]):
 
     def __len__(self) -> int:
         return len(self._items)
-
-
-class Writing:
-    """The thread that writes requests into the store. ``lost`` counts those that it never got."""
-
-    def __init__(self, store: Store, log: Log) -> None:
-        self._store, self._log = store, log
-        self._queue: Queue[Request] = Queue()
-        self._pending: set[str] = set()
-        self._stop_at: float | None = None
-        self._failing = False
-        self._given_up = 0
-        self._wake = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="store", daemon=True)
-        self._thread.start()
-
-    @property
-    def lost(self) -> int:
-        """Requests that were dropped, since the store could not be written."""
-        return self._queue.dropped + self._given_up
-
-    @property
-    def waiting(self) -> int:
-        """Requests that are not in the store yet."""
-        return len(self._pending)
-
-    @property
-    def failing(self) -> bool:
-        """Whether the last try to write was in vain."""
-        return self._failing
-
-    def put(self, request: Request) -> None:
-        """Have it written, soon."""
-        self._pending.add(request.id)
-        if not self._queue.put(request, max(1, request.rows)):
-            self._pending.discard(request.id)
-
-    def has(self, request: str) -> bool:
-        """Whether a request still waits to be written."""
-        return request in self._pending
-
-    def close(self, within_s: float) -> None:
-        """Write what is there, for at most so long."""
-        self._stop_at = time.monotonic() + within_s
-        self._queue.close()
-        self._wake.set()
-        self._thread.join(within_s + 1)
-
-    def _run(self) -> None:
-        pause = FIRST_RETRY_S
-        while True:
-            batch = self._queue.take(TOGETHER, None)
-            if not batch:
-                if self._queue.closed and not len(self._queue):
-                    return
-                continue
-            try:
-                self._store.add_requests(batch)
-            except StoreError as error:
-                self._tell(str(error))
-                if self._stop_at is not None and time.monotonic() >= self._stop_at:
-                    self._given_up += len(batch) + len(self._queue)
-                    return
-                self._queue.put_back([(one, max(1, one.rows)) for one in batch])
-                self._wake.wait(pause)
-                pause = min(LONGEST_RETRY_S, 2 * pause)
-                continue
-            if self._failing:
-                self._failing = False
-                self._log("the store can be written again")
-            pause = FIRST_RETRY_S
-            for one in batch:
-                self._pending.discard(one.id)
-
-    def _tell(self, said: str) -> None:
-        if not self._failing:
-            self._log(f"the store cannot be written, answers go on: {said}")
-        self._failing = True
 
 
 class Watching:
@@ -203,7 +118,7 @@ class Watching:
 
     def _run(self) -> None:
         while True:
-            items = self._queue.take(64, 1.0)
+            items = self._queue.take(TOGETHER, 1.0)
             self._changed = True
             for item in items:
                 for one in list(self._observers):

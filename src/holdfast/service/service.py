@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from holdfast.service.afterwards import Watching, Writing
+from holdfast.service.afterwards import Watching
 from holdfast.service.asked import Answered, Engine, Facts, Observer, Served
 from holdfast.service.live.lineup import Lineup
 from holdfast.service.measured import Measured
@@ -18,6 +18,7 @@ from holdfast.service.web.faults import Fault
 from holdfast.service.web.guard import Guard
 from holdfast.store.records import KeptText, Request, Row, Said
 from holdfast.store.store import Store
+from holdfast.store.writer import Writer
 
 DAY_S = 86_400.0
 # Characters of rows that are held in memory until somebody says what is right for them.
@@ -59,7 +60,7 @@ class Service:
         self._engine: Engine | None = None
         self._memory: OrderedDict[str, Remembered] = OrderedDict()
         self._memory_size = 0
-        self.writing = None if store is None else Writing(store, log)
+        self.writing = None if store is None else Writer(store, log)
         self.watching: Watching | None = None
         self.measured = Measured(self._now, self.said, self._labels)
 
@@ -135,8 +136,9 @@ class Service:
             self.watching.close(FLUSH_S)
         if self.writing is not None:
             self.writing.close(FLUSH_S)
-            if lost := self.writing.lost:
-                self.log(f"{lost:,} requests could not be stored")
+            counts = self.writing.counts()
+            if missed := counts.lost + counts.refused:
+                self.log(f"{missed:,} requests could not be stored")
         if self._engine is not None:
             self._engine.close()
         if self.store is not None:
@@ -177,9 +179,12 @@ class Service:
         if self._engine is not None:
             found |= {f"engine_{name}": value for name, value in self._engine.figures().items()}
         if self.writing is not None:
-            found["store_requests_lost_total"] = float(self.writing.lost)
-            found["store_requests_waiting"] = float(self.writing.waiting)
-            found["store_failing"] = float(self.writing.failing)
+            counts = self.writing.counts()
+            found["store_requests_written_total"] = float(counts.written)
+            found["store_requests_lost_total"] = float(counts.lost + counts.refused)
+            found["store_requests_waiting"] = float(counts.waiting)
+            found["store_failures_total"] = float(counts.failures)
+            found["store_away"] = float(counts.away)
         if self.watching is not None:
             found["observers_dropped_total"] = float(self.watching.dropped)
             found["observers_defects_total"] = float(self.watching.defects)

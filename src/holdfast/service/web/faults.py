@@ -17,6 +17,7 @@ from holdfast.core.errors import (
     MachineError,
     ModelError,
     RecipeError,
+    StoreError,
 )
 from holdfast.core.shown import printable, shown
 
@@ -114,4 +115,5 @@ def fault_of(error: HoldfastError) -> Fault | None:
         return Fault(400, *parts, reason="bad request")
     if isinstance(error, Defect) or error.exit_code != 2:
         return None
-    return Fault(503, *parts, reason="unavailable", again_s=10 * AGAIN_S)
+    reason = "store" if isinstance(error, StoreError) else "unavailable"
+    return Fault(503, *parts, reason=reason, again_s=10 * AGAIN_S)
