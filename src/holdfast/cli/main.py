@@ -254,7 +254,13 @@ _add(
     "holdfast update runs/reviews-1 --feedback service.db --margin 2",
     "holdfast update runs/reviews-1 --feedback service.db --every 1d --out renewed/",
 )
-_add("report", report.command, "Write a run's report again.", "holdfast report runs/reviews-1")
+_add(
+    "report",
+    report.command,
+    "Write a run's report again, or a page of its recorded answers.",
+    "holdfast report runs/reviews-1",
+    "holdfast report runs/reviews-1 --page answers.html",
+)
 _add(
     "demo",
     demo.command,

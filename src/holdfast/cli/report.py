@@ -1,4 +1,4 @@
-"""``holdfast report``: draw a run's report again."""
+"""``holdfast report``: draw a run's report again, or a page of its recorded answers."""
 
 from __future__ import annotations
 
@@ -7,11 +7,31 @@ from typing import Annotated
 
 import typer
 
+from holdfast.core.errors import RecipeError
 from holdfast.core.machine import refuse_too_little
 
 
-def command(run: Annotated[Path, typer.Argument(help="The folder of a finished run.")]) -> None:
-    """Write RUN/report.html again from the run's files, and print its path."""
+def command(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    page: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write one offline page (.html) to look through the recorded answers instead, to "
+            "send to a colleague. It holds texts of your data.",
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over FILE.")] = False,
+) -> None:
+    """Write RUN/report.html again from the run's files, and print its path.
+
+    With --page: write what the model answered to its test rows to FILE; no model is asked.
+    """
+    if page is not None:
+        _page(run, page, force)
+        return
+    if force:
+        raise RecipeError("--force", "is for --page FILE", None, "Leave it out.")
     refuse_too_little("numpy")
     from holdfast.core.lock import locked
     from holdfast.pipeline.folder import need_run, unsealed
@@ -24,3 +44,12 @@ def command(run: Annotated[Path, typer.Argument(help="The folder of a finished r
     for decision in unsealed([run]):
         Teller(False)(decision)
     typer.echo(report)
+
+
+def _page(run: Path, page: Path, force: bool) -> None:
+    refuse_too_little("numpy")
+    from holdfast.pipeline.recorded import write_page
+    from holdfast.terminal.say import Teller
+
+    write_page(run, page, force=force, notify=Teller(False))
+    typer.echo(page)

@@ -1,0 +1,254 @@
+"""The page of a run's recorded answers: one offline file to look through what the model said.
+
+It is made of values alone: nothing here opens a file or asks a model. How many rows a page holds is
+bounded by its size; they are drawn evenly, so that the share of right answers on the page is about
+that of all.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from holdfast._version import __version__
+from holdfast.core.seeds import generator
+from holdfast.report.glossary import Glossary
+from holdfast.report.numbers import NBSP, compact, count, number
+from holdfast.report.page import UNPRINTABLE, asset, environment, policy
+from holdfast.report.view.mistakes import PICTURE
+
+LARGEST = 2_000_000
+MOST_ROWS = 1_000
+LONGEST_TEXT = 1_500
+CHANCES = 3
+LEAST_CHANCE = 0.01
+# From which certainty on an answer is called sure, and below which unsure.
+SURE, UNSURE = 0.9, 0.6
+OUTSIDE = "O"
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedRow:
+    """A row and what the model said of it, as the run stored it.
+
+    ``said`` and ``label`` are a class, a number, a text, a list of classes or one tag a word of
+    ``words``. ``right`` is ``None`` where an answer is neither right nor wrong; ``sure`` in [0, 1];
+    ``chances`` are of the likeliest classes; ``left`` says why it was left to a person; ``start``
+    is what the untrained model wrote; ``picture`` a small copy.
+    """
+
+    row: int
+    text: str
+    said: Any
+    label: Any
+    right: bool | None = None
+    sure: float | None = None
+    chances: tuple[tuple[str, float], ...] = ()
+    loss: float | None = None
+    error: float | None = None
+    left: str | None = None
+    start: str | None = None
+    words: tuple[str, ...] = ()
+    picture: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """Everything that the page is made of.
+
+    ``rows`` are all that may be shown, of ``of`` rows of the ``side``; ``which`` says which these
+    are where some are missing, and whether they were ``chosen`` for being hard; ``carried`` are the
+    words that were shown to carry a class; ``writes`` says that answers are texts, which have
+    references in the place of labels.
+    """
+
+    task: str
+    model: str
+    source: str
+    side: str
+    rows: tuple[RecordedRow, ...]
+    of: int
+    classes: tuple[str, ...] = ()
+    carried: Mapping[str, Sequence[str]] | None = None
+    created: str = ""
+    which: str = ""
+    chosen: bool = False
+    seed: int = 0
+    writes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A row as the template shows it."""
+
+    row: str
+    text: Markup
+    picture: str
+    said: str
+    label: str
+    verdict: str
+    sure: str
+    level: str
+    order: tuple[str, str]
+    chances: tuple[tuple[str, str, str], ...]
+    left: str
+    start: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """The page, and how many rows of how many are on it."""
+
+    html: str
+    rows: int
+    of: int
+
+
+def draw_page(recorded: Recorded) -> Drawn:
+    """The page with as many rows as fit ``LARGEST`` bytes, at most ``MOST_ROWS``, drawn evenly. The
+    same run gives the same bytes."""
+    order = generator(recorded.seed, "page of recorded answers").permutation(len(recorded.rows))
+    rows = [recorded.rows[place] for place in order[:MOST_ROWS]]
+    while True:
+        html = _render(recorded, rows)
+        size = len(html.encode())
+        if size <= LARGEST or len(rows) <= 1:
+            return Drawn(html, len(rows), recorded.of)
+        rows = rows[: max(1, int(0.95 * len(rows) * LARGEST / size))]
+
+
+def _render(recorded: Recorded, rows: Sequence[RecordedRow]) -> str:
+    words = Glossary()
+    examples = [_example(recorded, one) for one in rows]
+    style = Markup(asset("report.css") + "\n" + asset("recorded.css"))
+    script = asset("recorded.js")
+    page = (
+        environment(words)
+        .get_template("recorded.html.j2")
+        .render(
+            recorded=recorded,
+            examples=examples,
+            top=_sentence(recorded, rows),
+            classes=_classes(recorded, rows),
+            judged=any(one.right is not None for one in rows),
+            certain=any(one.sure is not None for one in rows),
+            marked=any("<mark>" in one.text for one in examples),
+            sure=f"{100 * SURE:.0f}{NBSP}%",
+            unsure=f"{100 * UNSURE:.0f}{NBSP}%",
+            style=style,
+            script=script,
+            policy=policy(style, script, any(one.picture for one in examples)),
+            version=__version__,
+        )
+    )
+    return page.translate(UNPRINTABLE)
+
+
+def _sentence(recorded: Recorded, rows: Sequence[RecordedRow]) -> str:
+    shown, every = count(len(rows)), count(recorded.of)
+    of = f"all {every}" if len(rows) == recorded.of else f"{shown} of {every}"
+    drawn = "" if len(rows) == len(recorded.rows) else ", drawn evenly"
+    which = f", {recorded.which}" if recorded.which else ""
+    judged = [one.right for one in rows if one.right is not None]
+    share = ""
+    if judged and not recorded.chosen:
+        share = f" Right: {100 * sum(judged) / len(judged):.0f}{NBSP}%."
+    return f"What the model answered to {of} {recorded.side} rows{which}{drawn}.{share}"
+
+
+def _classes(recorded: Recorded, rows: Sequence[RecordedRow]) -> list[str]:
+    if recorded.task == "token-classification":
+        return sorted({_entity(tag) for one in rows for tag in (*one.label, *one.said)} - {""})
+    seen = {name for one in rows for name in (*_names(one.label), *_names(one.said))}
+    return [name for name in recorded.classes if name in seen]
+
+
+def _names(value: Any) -> list[str]:
+    return [str(one) for one in value] if isinstance(value, list) else [str(value)]
+
+
+def _example(recorded: Recorded, one: RecordedRow) -> Example:
+    tagged = bool(one.words)
+    text = _tagged(one) if tagged else _marked(_cut(one.text), _carriers(recorded, one.said))
+    sure = "" if one.sure is None else number(one.sure, "confidence")
+    level = ""
+    if one.sure is not None:
+        level = "sure" if one.sure >= SURE else "unsure" if one.sure < UNSURE else "between"
+    safe = one.picture if one.picture.startswith(PICTURE) else ""
+    return Example(
+        row=str(one.row),
+        text=text,
+        picture=safe,
+        said="" if tagged else _shown(one.said),
+        label="" if tagged else _shown(one.label),
+        verdict="" if one.right is None else "right" if one.right else "wrong",
+        sure=sure,
+        level=level,
+        order=(_key(one.sure), _key(one.error if one.loss is None else one.loss)),
+        chances=tuple(
+            (name, f"{p:.4f}", number(p, "confidence"))
+            for name, p in one.chances[:CHANCES]
+            if p >= LEAST_CHANCE
+        ),
+        left=one.left or "",
+        start=_cut(one.start or ""),
+        error="" if one.error is None else compact(one.error),
+    )
+
+
+def _key(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return compact(value) if isinstance(value, float) else _cut(str(value))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]} …"
+
+
+def _carriers(recorded: Recorded, said: Any) -> list[str]:
+    carried = recorded.carried or {}
+    return [word for name in _names(said) for word in carried.get(name, ())]
+
+
+def _marked(text: str, words: Sequence[str]) -> Markup:
+    """``text`` escaped, with each of ``words`` in a ``<mark>``, as whole words of any case."""
+    if not words:
+        return escape(text)
+    # The longest first: one may be the beginning of another.
+    ordered = sorted(set(words), key=lambda word: (-len(word), word))
+    found = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, ordered))})(?!\w)", re.IGNORECASE)
+    parts, end = [], 0
+    for match in found.finditer(text):
+        parts += [escape(text[end : match.start()]), Markup("<mark>{}</mark>").format(match[0])]
+        end = match.end()
+    return Markup("").join([*parts, escape(text[end:])])
+
+
+def _tagged(one: RecordedRow) -> Markup:
+    """The words with the tag that was said beneath each, and the right one where it is another."""
+    parts = []
+    for word, said, label in zip(one.words, one.said, one.label, strict=False):
+        if said == label == OUTSIDE:
+            parts.append(escape(word))
+            continue
+        kind = "right" if said == label else "wrong"
+        parts.append(
+            Markup('<span class="tag is-{}">{} <small>{}{}</small></span>').format(
+                kind, word, said, "" if said == label else f", labelled {label}"
+            )
+        )
+    return Markup(" ").join(parts)
+
+
+def _entity(tag: str) -> str:
+    return "" if tag == OUTSIDE else tag.partition("-")[2] or tag
