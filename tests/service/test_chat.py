@@ -24,18 +24,24 @@ import httpx2 as httpx
 import jsonschema
 import torch
 import uvicorn
-from starlette.applications import Starlette
+from stand_in import StandIn
 
 from holdfast.pipeline.kinds.causal_use import TokenUse
 from holdfast.pipeline.main import train
 from holdfast.pipeline.predictor import Predictor
 from holdfast.pipeline.talk import Manner, Talk
 from holdfast.recipe import Recipe, override
-from holdfast.service.chat.conversations import Bounds, Chats, Finished
+from holdfast.service.asked import Facts
+from holdfast.service.chat.conversations import Bounds, Chats, Conversation
 from holdfast.service.chat.decoder import Joined, Reread, Row, chooser, decoder_of
 from holdfast.service.chat.pieces import Pieces
-from holdfast.service.chat.routes import chat_routes
+from holdfast.service.routes.all import ENDPOINTS
+from holdfast.service.service import Service
+from holdfast.service.settings import serving
+from holdfast.service.web.application import Application
+from holdfast.service.web.guard import Guard
 
+HERE = "http://127.0.0.1"
 WORDS = ("red", "blue", "green", "old", "new", "big")
 ASKED = ["red blue?", "new old? and green blue?", "?", "big", "old " * 12, "green, red, big?"]
 
@@ -133,8 +139,8 @@ def predictor(run: Path) -> Predictor:
 def open_chats(predictor: Predictor, run: Path) -> Iterator[Callable[..., Chats]]:
     made: list[Chats] = []
 
-    def opened(finished: Callable[[Finished], None] = lambda _: None, **bounds: Any) -> Chats:
-        chats = Chats.of(predictor, run, bounds=Bounds(**bounds), finished=finished)
+    def opened(**bounds: Any) -> Chats:
+        chats = Chats.of(predictor.model, run.name, bounds=Bounds(**bounds))
         assert chats is not None
         chats.warm()
         made.append(chats)
@@ -145,15 +151,24 @@ def open_chats(predictor: Predictor, run: Path) -> Iterator[Callable[..., Chats]
         chats.drain()
 
 
+def application(chats: Chats | None, task: str = "causal-lm") -> Application:
+    facts = Facts(task, "say@0123abcd", Path("say"), ("text",), None, "float32", "it is")
+    service = Service(serving(), Guard.of("127.0.0.1", None, ()))
+    service.begin(StandIn(facts), (), chats)
+    return Application(service, ENDPOINTS)
+
+
 @contextmanager
 def asking(chats: Chats | None, task: str = "causal-lm") -> Iterator[Callable[..., Any]]:
-    """Many requests at once to an application of the routes alone."""
-    app = Starlette(routes=chat_routes(chats, task))
+    """Many requests at once to the application, without a socket."""
+    app = application(chats, task)
 
     def ask(*bodies: Any, path: str = "/v1/chat/completions", method: str = "POST") -> Any:
         async def all_of_them() -> list[Any]:
             transport = httpx.ASGITransport(app=app)
-            async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+            async with httpx.AsyncClient(
+                transport=transport, base_url="http://127.0.0.1"
+            ) as client:
                 calls = [
                     client.request(method, path, content=body)
                     if isinstance(body, (bytes, str))
@@ -166,6 +181,8 @@ def asking(chats: Chats | None, task: str = "causal-lm") -> Iterator[Callable[..
         return answers[0] if len(bodies) == 1 else answers
 
     yield ask
+    assert app.service.watching is not None
+    app.service.watching.close(5)
 
 
 def user(text: str, **more: Any) -> dict[str, Any]:
@@ -192,7 +209,10 @@ def wait_for(true: Callable[[], bool]) -> None:
 
 
 def test_answers_that_are_written_at_once_are_those_of_chat_and_of_predict(
-    open_chats: Callable[..., Chats], predictor: Predictor, run: Path
+    open_chats: Callable[..., Chats],
+    predictor: Predictor,
+    run: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     chats = open_chats(together=4)
     assert chats.decisions[0].chosen == "in one batch"
@@ -203,15 +223,16 @@ def test_answers_that_are_written_at_once_are_those_of_chat_and_of_predict(
     model = predictor.model
     assert isinstance(model, TokenUse)
     assert [p.prediction for p in predictor.predict(ASKED)] == alone
-    heard: list[Finished] = []
-    chats._finished = heard.append
+    over: list[Conversation] = []
+    keep = chats._over
+    monkeypatch.setattr(chats, "_over", lambda one, why: (keep(one, why), over.append(one)))
     with asking(chats) as ask:
         answers = ask(*[user(text) for text in ASKED])
     assert [answer.status_code for answer in answers] == [200] * len(ASKED)
     assert [said(answer) for answer in answers] == alone
     assert len(set(alone)) > 2
     known = zip(ASKED, (p.confidence for p in predictor.predict(ASKED)), strict=True)
-    sure = {one.ask.turns[0]["content"]: one.ended.confidence for one in heard}
+    sure = {one.ask.turns[0]["content"]: one.ended.confidence for one in over if one.ended}
     assert sure == pytest.approx(dict(known), abs=1e-4)
     for answer in answers:
         jsonschema.validate(answer.json(), WHOLE)
@@ -306,7 +327,7 @@ BAD: list[tuple[Any, int, str | None]] = [
     ({"messages": [{"role": "boss", "content": "?"}]}, 400, "messages.0"),
     ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "messages.0"),
     ({"messages": [{"role": "assistant", "content": "hm"}]}, 400, "messages"),
-    (b'{"messages": [{"role": "user", "content": "\\ud800"}]}', 400, "messages.0"),
+    (b'{"messages": [{"role": "user", "content": "\\ud800"}]}', 400, None),
 ]
 
 
@@ -340,7 +361,7 @@ def test_what_cannot_be_answered_is_refused_by_name_and_nothing_else_is(
         parts = [{"type": "text", "text": "red "}, {"type": "text", "text": "blue?"}]
         in_parts = {"messages": [{"role": "user", "content": parts}]}
         assert said(ask(in_parts)) == said(ask(user("red blue?")))
-        assert ask(b"x" * (9 * 2**20)).status_code == 413
+        assert ask(b"x" * (17 * 2**20)).status_code == 413
 
 
 def test_more_than_the_model_reads_is_refused_with_both_lengths(
@@ -412,7 +433,7 @@ def test_who_finds_it_full_is_told_at_once_and_nobody_else_loses_an_answer(
     threads[0].start()
     wait_for(lambda: len(chats._running) == 1)
     threads[1].start()
-    wait_for(lambda: chats.said()["waiting"] == 1)
+    wait_for(lambda: chats.figures()["waiting"] == 1)
     with asking(chats) as ask:
         refused = ask(user("red?"))
     assert refused.status_code == 503
@@ -440,7 +461,7 @@ def test_an_ending_server_takes_nothing_on_and_finishes_what_it_took(
 
     thread = threading.Thread(target=send)
     thread.start()
-    wait_for(lambda: chats.said()["running"] + chats.said()["waiting"] == 2)
+    wait_for(lambda: chats.figures()["running"] + chats.figures()["waiting"] == 2)
     ending = threading.Thread(target=chats.drain)
     ending.start()
     wait_for(lambda: chats._draining)
@@ -451,6 +472,82 @@ def test_an_ending_server_takes_nothing_on_and_finishes_what_it_took(
     thread.join(20)
     assert [answer.status_code for answer in answers] == [200, 200]
     assert all(said(answer) for answer in answers)
+
+
+def test_who_is_still_being_read_when_the_server_ends_is_answered_too(
+    open_chats: Callable[..., Chats], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chats = open_chats()
+    reading, read_on = threading.Event(), threading.Event()
+    rendered = chats._rendered
+
+    def slowly(ask: Any) -> list[int]:
+        reading.set()
+        assert read_on.wait(20)
+        return rendered(ask)
+
+    monkeypatch.setattr(chats, "_rendered", slowly)
+    answers: list[Any] = []
+
+    def send() -> None:
+        with asking(chats) as ask:
+            answers.append(ask(user("red blue?", max_tokens=8)))
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    assert reading.wait(20)
+    ending = threading.Thread(target=chats.drain)
+    ending.start()
+    wait_for(lambda: chats._draining)
+    time.sleep(0.05)
+    read_on.set()
+    thread.join(20)
+    ending.join(20)
+    assert [answer.status_code for answer in answers] == [200]
+
+
+def test_what_was_answered_is_recorded_and_counted_and_what_was_not_is_not(
+    open_chats: Callable[..., Chats],
+) -> None:
+    chats = open_chats()
+    app = application(chats)
+    seen: list[Any] = []
+    app.service.afterwards = lambda served, seconds, size: seen.append(served)  # type: ignore[method-assign]
+
+    async def calls() -> Any:
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url=HERE) as client:
+            path = "/v1/chat/completions"
+            one = await client.post(path, json=user("red?", user="ada"))
+            await client.post(path, json=user("old?", stream=True))
+            await client.post(path, json=user("red " * 100))
+            await client.post("/v1/completions", json={"prompt": "red"})
+            turns = [*user("a")["messages"], {"role": "assistant", "content": "b"}]
+            await client.post(path, json={"messages": [*turns, *user("c")["messages"]]})
+            return one.json(), (await client.get("/metrics")).text
+
+    one, metrics = asyncio.run(calls())
+    assert [served.rows[0] for served in seen] == [
+        {"text": "red?"},
+        {"text": "old?"},
+        {"text": "red"},
+        {
+            "messages": [
+                {"role": "user", "content": "a"},
+                {"role": "assistant", "content": "b"},
+                {"role": "user", "content": "c"},
+            ]
+        },
+    ]
+    assert one["id"] == f"chatcmpl-{seen[0].request}"
+    (answer,) = seen[0].answered.answers
+    assert answer.prediction == one["choices"][0]["message"]["content"]
+    assert 0 < answer.confidence < 1
+    assert seen[0].user not in (None, "ada")
+    assert seen[1].user is None
+    assert "holdfast_chat_taken_total 4.0" in metrics
+    assert "holdfast_chat_running 0.0" in metrics
+    assert "context_length_exceeded" in metrics
 
 
 def test_a_step_that_breaks_is_told_and_the_next_conversation_is_answered(
@@ -485,12 +582,12 @@ def test_an_answer_that_takes_too_long_ends_with_its_reason(
     assert late.status_code == 504
     assert late.json()["error"]["code"] == "deadline"
     assert chats.counts["deadline"] == 1
-    assert chats.said()["running"] == 0
+    assert chats.figures()["running"] == 0
 
 
 @contextmanager
 def on_a_socket(chats: Chats) -> Iterator[int]:
-    app = Starlette(routes=chat_routes(chats, "causal-lm"))
+    app = application(chats)
     bound = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
@@ -512,7 +609,8 @@ def test_an_answer_ends_when_its_reader_has_left(
     held = Held(chats._decoder)
     chats._decoder = held
     body = json.dumps(user("red blue?", max_tokens=150, stream=stream)).encode()
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = "POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+    head += f"Content-Length: {len(body)}\r\n\r\n"
     with on_a_socket(chats) as port:
         client = socket.create_connection(("127.0.0.1", port))
         client.sendall(head.encode() + body)
@@ -528,7 +626,7 @@ def test_an_answer_ends_when_its_reader_has_left(
         held.free.release(3)
         wait_for(lambda: chats.counts["gone"] == 1)
         assert len(one.row.written) < 20
-        assert chats.said()["running"] == 0
+        assert chats.figures()["running"] == 0
         # The next one is answered.
         held.free.release(400)
         url = f"http://127.0.0.1:{port}/v1/chat/completions"
@@ -581,7 +679,7 @@ def test_a_run_that_is_no_language_model_names_what_to_ask_instead() -> None:
 
 
 def test_only_a_language_model_has_conversations(finished_run: Path) -> None:
-    assert Chats.of(Predictor.load(finished_run), finished_run) is None
+    assert Chats.of(Predictor.load(finished_run).model, "run") is None
 
 
 def small(kind: str) -> Any:
@@ -702,7 +800,7 @@ def test_a_learnt_prompt_is_written_after_as_chat_does(
     folder = tmp_path_factory.mktemp("prompt")
     run = trained(folder, tiny_llama, "model.adapter.kind=prompt", "model.adapter.rank=4")
     predictor = Predictor.load(run)
-    chats = Chats.of(predictor, run)
+    chats = Chats.of(predictor.model, run.name)
     assert chats is not None
     chats.warm()
     try:

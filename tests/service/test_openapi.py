@@ -34,6 +34,10 @@ REQUESTS = (
         {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a"]}]},
     ),
     ("POST", "/v2/models/{name}/infer", "/v2/models/reviews/infer", {"inputs": 3}),
+    ("POST", "/v1/chat/completions", "/v1/chat/completions", {"messages": []}),
+    ("POST", "/v1/completions", "/v1/completions", {"prompt": ""}),
+    ("GET", "/v1/models", "/v1/models", None),
+    ("GET", "/v1/models/{name}", "/v1/models/reviews", None),
     ("GET", "/openapi.json", "/openapi.json", None),
     ("GET", "/", "/", None),
 )

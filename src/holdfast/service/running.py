@@ -23,6 +23,7 @@ import uvicorn
 from holdfast.core.errors import MachineError, RecipeError
 from holdfast.core.records import Decision
 from holdfast.service.asked import Engine, Observer
+from holdfast.service.chat.opened import open_chats
 from holdfast.service.service import Service
 from holdfast.service.web.application import Application
 from holdfast.service.web.endpoint import Endpoint
@@ -177,6 +178,8 @@ class Running:
                 await serving
                 await loading
             await serving
+            if (chats := self._service.chats) is not None:
+                await asyncio.to_thread(chats.drain)
             if (engine := self._service.held) is not None:
                 await engine.drain()
         finally:
@@ -192,7 +195,16 @@ class Running:
         if self._asked is not None:
             engine.close()
             return
-        self._service.begin(engine, observers)
+        chats = open_chats(engine, self._service.settings)
+        self._service.begin(engine, observers, chats)
+        if chats is not None:
+            # What was taken is answered, and an answer that is written takes its time.
+            longest = self._service.settings.chat_timeout_s + GRACE_S
+            config = self._server.config
+            config.timeout_graceful_shutdown = max(
+                config.timeout_graceful_shutdown or 0, int(longest) + 1
+            )
+            await asyncio.to_thread(chats.warm)
         await asyncio.to_thread(engine.warm)
         if self._asked is None:
             self._loaded(engine)

@@ -11,6 +11,7 @@ from typing import Any
 
 from holdfast.service.afterwards import Watching
 from holdfast.service.asked import Answered, Engine, Facts, Observer, Served
+from holdfast.service.chat.conversations import Chats
 from holdfast.service.live.lineup import Lineup
 from holdfast.service.measured import Measured
 from holdfast.service.settings import Serving
@@ -58,15 +59,19 @@ class Service:
         self.draining = False
         self.started = time.time()
         self._engine: Engine | None = None
+        self.chats: Chats | None = None
         self._memory: OrderedDict[str, Remembered] = OrderedDict()
         self._memory_size = 0
         self.writing = None if store is None else Writer(store, log)
         self.watching: Watching | None = None
         self.measured = Measured(self._now, self.said, self._labels)
 
-    def begin(self, engine: Engine, observers: Sequence[Observer] = ()) -> None:
-        """The model is there."""
+    def begin(
+        self, engine: Engine, observers: Sequence[Observer] = (), chats: Chats | None = None
+    ) -> None:
+        """The model is there, with ``chats`` where it is a language model."""
         self._engine = engine
+        self.chats = chats
         self.watching = Watching(observers, self.store, self.log)
 
     @property
@@ -132,6 +137,8 @@ class Service:
 
     def close(self) -> None:
         """Write what is left, and end the threads."""
+        if self.chats is not None:
+            self.chats.drain()
         if self.watching is not None:
             self.watching.close(FLUSH_S)
         if self.writing is not None:
@@ -178,6 +185,8 @@ class Service:
         found = {"ready": float(self.ready), "uptime_seconds": time.time() - self.started}
         if self._engine is not None:
             found |= {f"engine_{name}": value for name, value in self._engine.figures().items()}
+        if self.chats is not None:
+            found |= {f"chat_{name}": value for name, value in self.chats.figures().items()}
         if self.writing is not None:
             counts = self.writing.counts()
             found["store_requests_written_total"] = float(counts.written)

@@ -55,6 +55,9 @@ class Serving(Part):
     drain_s: float = Field(default=0, ge=0, le=600)
     max_explained: int = Field(default=8, ge=1, le=1_000)
     max_remembered: int = Field(default=10_000, ge=1, le=10_000_000)
+    chat_together: int = Field(default=8, ge=1, le=256)
+    chat_waiting: int = Field(default=32, ge=1, le=10_000)
+    chat_timeout_s: float = Field(default=120, gt=0, le=36_000)
     hosts: Annotated[tuple[str, ...], _tupled] = ()
     access_log: bool = False
     compare: Literal["shadow", "ab"] = "shadow"

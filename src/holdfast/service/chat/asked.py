@@ -108,12 +108,13 @@ class Ask:
     user: str | None = None
 
 
-def read_chat(body: object, model: str) -> Ask:
-    """``Ask`` of a body of ``/v1/chat/completions``; ``model`` is the one that is served.
+def read_chat(body: object, *models: str) -> Ask:
+    """``Ask`` of a body of ``/v1/chat/completions``; ``models`` are the names of the one that is
+    served.
 
     Raises ``Refused`` for what is no such body, another model, or what cannot be done.
     """
-    read = _checked(ChatBody, body, model)
+    read = _checked(ChatBody, body, models)
     if read.max_tokens and read.max_completion_tokens:
         raise Refused(
             400,
@@ -124,9 +125,9 @@ def read_chat(body: object, model: str) -> Ask:
     return Ask("chat", turns=turns, **_shared(read, read.max_completion_tokens))
 
 
-def read_completion(body: object, model: str) -> Ask:
+def read_completion(body: object, *models: str) -> Ask:
     """``Ask`` of a body of ``/v1/completions``; raises ``Refused`` as ``read_chat`` does."""
-    read = _checked(CompletionBody, body, model)
+    read = _checked(CompletionBody, body, models)
     text = read.prompt if isinstance(read.prompt, str) else read.prompt[0]
     _refuse_unwritable(text, "prompt")
     if not text:
@@ -134,17 +135,17 @@ def read_completion(body: object, model: str) -> Ask:
     return Ask("text", text=text, **_shared(read, None))
 
 
-def _checked(kind: type[B], body: object, model: str) -> B:
+def _checked(kind: type[B], body: object, models: Sequence[str]) -> B:
     if not isinstance(body, Mapping):
         raise Refused(400, "The body must be a JSON object.")
     try:
         read = kind.model_validate(dict(body))
     except ValidationError as error:
         raise _named(error) from None
-    if read.model is not None and read.model != model:
+    if read.model is not None and read.model not in models:
         raise Refused(
             404,
-            f"The model {read.model[:200]!r} does not exist here. This server has {model!r}.",
+            f"The model {read.model[:200]!r} does not exist here. This server has {models[0]!r}.",
             param="model",
             code="model_not_found",
         )

@@ -16,9 +16,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from holdfast.core.errors import HoldfastError
@@ -39,8 +37,26 @@ LOG = logging.getLogger(__name__)
 TAIL = 32
 # Other users of the model, who wait for the same lock, get it between two steps.
 BREATH_S = 0.0005
+COUNTED = (
+    "taken",
+    "tokens",
+    "stop",
+    "length",
+    "gone",
+    "deadline",
+    "failed",
+    "refused_full",
+    "refused_ending",
+)
+# Does a job that needs the model alone, and gives what it gives.
+Within = Callable[[Callable[[], Any]], Any]
 # A text of more characters than this for each place cannot fit, whatever the tokenizer.
 LONGEST_TOKEN = 128
+
+
+def at_once(job: Callable[[], Any]) -> Any:
+    """Do ``job`` here and now: nobody else asks the model."""
+    return job()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +82,6 @@ class Ended:
     confidence: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """A conversation that is over, for those who record or watch."""
-
-    id: str
-    at: float
-    seconds: float
-    ask: Ask
-    ended: Ended
-
-
 @dataclass(eq=False)
 class Conversation:
     """One that was taken on: ``heard`` gets its answer piece by piece, last how it ended. Whoever
@@ -92,6 +97,7 @@ class Conversation:
     loop: asyncio.AbstractEventLoop
     heard: asyncio.Queue[str | Ended] = field(default_factory=asyncio.Queue)
     gone: bool = False
+    ended: Ended | None = None
 
     def tell(self, what: str | Ended) -> None:
         # The loop of somebody who left may be closed by now.
@@ -106,10 +112,10 @@ class Conversation:
 class Chats:
     """The conversations with one language model.
 
-    ``plain`` is a causal model of Transformers, ``alone`` what keeps others from it for the length
-    of a block, ``of_text`` whether it was trained on plain text, ``new_tokens`` how long an answer
-    is that nobody limits, ``name`` that of the model; ``finished`` hears each conversation that is
-    over, in the thread of the model.
+    ``plain`` is a causal model of Transformers; ``within`` does what needs the model alone, where
+    others use it too (by the one thread that asks it); ``of_text`` says whether it was trained on
+    plain text, ``new_tokens`` how long an answer is that nobody limits; ``name`` is what a client
+    calls the model, ``mark`` the name by which it is stored.
     """
 
     def __init__(
@@ -119,17 +125,18 @@ class Chats:
         *,
         name: str,
         of_text: bool,
+        mark: str | None = None,
         new_tokens: int | None = None,
-        alone: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+        within: Within = at_once,
         bounds: Bounds | None = None,
-        finished: Callable[[Finished], None] = lambda _: None,
     ) -> None:
         self.name, self.of_text = printable(name), of_text
         self.bounds = bounds or Bounds()
         self.decisions: tuple[Decision, ...] = ()
         self.counts: Counter[str] = Counter()
         self.since = time.time()
-        self._plain, self._alone, self._finished = plain, alone, finished
+        self.mark = mark or self.name
+        self._plain, self._within = plain, within
         # A tokenizer keeps its padding as a state, which others of its users set.
         self._tokenizer = copy.deepcopy(tokenizer)
         self._new_tokens = new_tokens or LONGEST_ANSWER
@@ -154,29 +161,29 @@ class Chats:
     @classmethod
     def of(
         cls,
-        predictor: Any,
-        run: Path,
+        use: Any,
+        name: str,
         *,
+        mark: str | None = None,
+        within: Within = at_once,
         bounds: Bounds | None = None,
-        finished: Callable[[Finished], None] = lambda _: None,
     ) -> Chats | None:
-        """The conversations with the model that a ``Predictor`` of one finished ``run`` holds, of
-        which nothing is loaded twice; ``None`` where it is no causal language model."""
+        """The conversations with a model that already answers rows (``Predictor.model``), of which
+        nothing is loaded twice; ``None`` where it is no causal language model."""
         from holdfast.pipeline.kinds.causal_use import TokenUse
         from holdfast.pipeline.kinds.generating import best_device
 
-        use = predictor.model
         if not isinstance(use, TokenUse):
             return None
         return cls(
             use.network.to(best_device()).plain,
             use.tokenizer,
-            name=run.resolve().name,
+            name=name,
+            mark=mark,
             of_text=use.of_text,
             new_tokens=use.recipe.generate.max_new_tokens,
-            alone=predictor.alone,
+            within=within,
             bounds=bounds,
-            finished=finished,
         )
 
     @property
@@ -188,14 +195,14 @@ class Chats:
         """Ask the model how its conversations can be joined, and start the thread."""
         if self._thread is not None:
             return
-        with self._alone():
-            self._decoder, decision = decoder_of(self._plain)
+        self._decoder, decision = self._within(lambda: decoder_of(self._plain))
         self.decisions = (decision,)
         self._thread = threading.Thread(target=self._work, name="holdfast chat", daemon=True)
         self._thread.start()
 
     def drain(self) -> None:
-        """Take on no further conversation, end those that were taken on, and wait for it."""
+        """Take on no further conversation, end those that were taken on, and wait for it. May be
+        called twice."""
         with self._changed:
             self._draining = True
             self._changed.notify()
@@ -203,15 +210,14 @@ class Chats:
             self._thread.join()
         self._reader.shutdown()
 
-    def said(self) -> dict[str, Any]:
-        """Counts for those who watch: conversations by how they ended, tokens, who waits."""
+    def figures(self) -> dict[str, float]:
+        """Numbers for /metrics: who ``waiting`` and ``running`` now; since the start conversations
+        by how they came to their end, those refused, and tokens."""
         with self._changed:
             return {
-                "waiting": len(self._waiting) + self._entering,
-                "running": len(self._running),
-                "counts": dict(self.counts),
-                "context": self.context,
-                "joined": self.decisions[0].chosen if self.decisions else None,
+                "waiting": float(len(self._waiting) + self._entering),
+                "running": float(len(self._running)),
+                **{f"{name}_total": float(self.counts[name]) for name in COUNTED},
             }
 
     async def begin(self, ask: Ask) -> Conversation:
@@ -275,8 +281,7 @@ class Chats:
             )
         try:
             # Alone: a chat template runs within bounds that hold for the whole process.
-            with self._alone():
-                return self._rendered(ask)
+            return self._within(lambda: self._rendered(ask))
         except HoldfastError as error:
             raise Refused(400, f"{error.what}: {error.rule}", param="messages") from None
 
@@ -358,19 +363,22 @@ class Chats:
                 return
             one = self._waiting.popleft()
             self._running.append(one)
-        with self._alone():
-            one.row.choose = chooser(
-                self._plain,
-                one.row.prompt,
-                stops=self._stops,
-                pad=self._tokenizer.pad_token_id or 0,
-                new_tokens=one.new_tokens,
-                temperature=one.ask.temperature,
-                top_p=one.ask.top_p,
-                seed=one.ask.seed,
-            )
-            token = self._decoder.join(one.row)
-        self._wrote(one, token)
+        self._wrote(one, self._within(lambda: self._begun(one)))
+
+    def _begun(self, one: Conversation) -> int:
+        """Read the prompt; the first token."""
+        assert self._decoder is not None
+        one.row.choose = chooser(
+            self._plain,
+            one.row.prompt,
+            stops=self._stops,
+            pad=self._tokenizer.pad_token_id or 0,
+            new_tokens=one.new_tokens,
+            temperature=one.ask.temperature,
+            top_p=one.ask.top_p,
+            seed=one.ask.seed,
+        )
+        return self._decoder.join(one.row)
 
     def _fits(self, newcomer: Conversation) -> bool:
         if not self._running:
@@ -384,8 +392,7 @@ class Chats:
         rows = list(self._decoder.rows)
         if not rows:
             return
-        with self._alone():
-            tokens = self._decoder.step()
+        tokens = self._within(self._decoder.step)
         owner = {id(one.row): one for one in self._running}
         for row, token in zip(rows, tokens, strict=True):
             self._wrote(owner[id(row)], token)
@@ -420,13 +427,8 @@ class Chats:
         self._seconds += 0.2 * (seconds - self._seconds)
         logs = [log for log in one.row.logs if math.isfinite(log)]
         sure = math.exp(sum(logs) / len(logs)) if logs else None
-        ended = Ended(one.written.text, why, len(one.row.prompt), one.written.tokens, sure)
-        one.tell(ended)
-        try:
-            self._finished(Finished(one.id, one.at, seconds, one.ask, ended))
-        except Exception:
-            LOG.exception("a finished conversation could not be recorded")
-            self.counts["unrecorded"] += 1
+        one.ended = Ended(one.written.text, why, len(one.row.prompt), one.written.tokens, sure)
+        one.tell(one.ended)
 
     def _fail_all(self) -> None:
         with self._changed:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from holdfast.service.routes import feedback, health, inference, pages, predict
+from holdfast.service.routes import chat, feedback, health, inference, pages, predict
 from holdfast.service.web.endpoint import Endpoint
 
 ENDPOINTS: tuple[Endpoint, ...] = (
@@ -10,5 +10,6 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *feedback.ENDPOINTS,
     *health.ENDPOINTS,
     *inference.ENDPOINTS,
+    *chat.ENDPOINTS,
     *pages.ENDPOINTS,
 )
