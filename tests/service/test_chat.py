@@ -34,6 +34,7 @@ from holdfast.recipe import Recipe, override
 from holdfast.service.asked import Facts
 from holdfast.service.chat.conversations import Bounds, Chats, Conversation
 from holdfast.service.chat.decoder import Joined, Reread, Row, chooser, decoder_of
+from holdfast.service.chat.opened import Following
 from holdfast.service.chat.pieces import Pieces
 from holdfast.service.routes.all import ENDPOINTS
 from holdfast.service.service import Service
@@ -154,7 +155,8 @@ def open_chats(predictor: Predictor, run: Path) -> Iterator[Callable[..., Chats]
 def application(chats: Chats | None, task: str = "causal-lm") -> Application:
     facts = Facts(task, "say@0123abcd", Path("say"), ("text",), None, "float32", "it is")
     service = Service(serving(), Guard.of("127.0.0.1", None, ()))
-    service.begin(StandIn(facts), (), chats)
+    engine = StandIn(facts)
+    service.begin(engine, (), Following(engine, service.settings, chats))
     return Application(service, ENDPOINTS)
 
 
@@ -847,3 +849,52 @@ def test_pieces_never_break_a_character_nor_take_anything_back() -> None:
                     break
             at = min((whole.find(end) for end in ends if end in whole), default=len(whole))
             assert "".join(told) == pieces.text == whole[:at].strip()
+
+
+def test_conversations_follow_the_model_that_is_promoted_and_end_with_the_one_before(
+    run: Path, predictor: Predictor
+) -> None:
+    from holdfast.service.engine.opened import open_engine
+    from holdfast.service.live.lineup import Lineup
+
+    engines = [open_engine(run, threads=1, vectors=False) for _ in range(2)]
+    lineup = Lineup(engines[0])
+    service = Service(serving(), Guard.of("127.0.0.1", None, ()))
+    following = Following(lineup, service.settings)
+    service.begin(lineup, (), following)
+    app = Application(service, ENDPOINTS)
+    lineup.warm()
+    following.warm()
+    first = following._chats
+    assert first is not None
+    held = Held(first._decoder)
+    first._decoder = held
+    engines[1].warm()
+
+    async def calls() -> list[Any]:
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url=HERE) as client:
+            path, body = "/v1/chat/completions", user("red blue?", max_tokens=8)
+            before = asyncio.create_task(client.post(path, json=body))
+            while not first._running:
+                await asyncio.sleep(0.01)
+            (taken_off,) = lineup.take_over(engines[1])
+            retired = asyncio.create_task(asyncio.to_thread(lineup.retire, taken_off))
+            after = await client.post(path, json=body)
+            assert not retired.done()
+            held.free.release(100)
+            rows = await client.post("/predict", json={"texts": ["red blue?"]})
+            answers = [await before, after, rows]
+            await retired
+            return answers
+
+    try:
+        before, after, rows = asyncio.run(calls())
+    finally:
+        held.free.release(100)
+        service.close()
+    assert following._chats is not first
+    assert said(before) == said(after)
+    (answer,) = predictor.predict(["red blue?"])
+    assert rows.json()["predictions"][0]["prediction"] == answer.prediction
+    assert answer.prediction.startswith(said(after)[:3])

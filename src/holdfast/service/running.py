@@ -23,7 +23,7 @@ import uvicorn
 from holdfast.core.errors import MachineError, RecipeError
 from holdfast.core.records import Decision
 from holdfast.service.asked import Engine, Observer
-from holdfast.service.chat.opened import open_chats
+from holdfast.service.chat.opened import Following
 from holdfast.service.service import Service
 from holdfast.service.web.application import Application
 from holdfast.service.web.endpoint import Endpoint
@@ -35,6 +35,7 @@ OTHER_FILES = 64
 ENDED, INTERRUPTED = 0, 130
 # Beyond the time of a request, for what was taken to be answered [s].
 GRACE_S = 5.0
+LANGUAGE_MODEL = "causal-lm"
 
 Load = Callable[[], tuple[Engine, Sequence[Observer]]]
 
@@ -195,16 +196,13 @@ class Running:
         if self._asked is not None:
             engine.close()
             return
-        chats = open_chats(engine, self._service.settings)
+        chats = Following(engine, self._service.settings)
         self._service.begin(engine, observers, chats)
-        if chats is not None:
+        if engine.facts.task == LANGUAGE_MODEL:
             # What was taken is answered, and an answer that is written takes its time.
-            longest = self._service.settings.chat_timeout_s + GRACE_S
-            config = self._server.config
-            config.timeout_graceful_shutdown = max(
-                config.timeout_graceful_shutdown or 0, int(longest) + 1
-            )
-            await asyncio.to_thread(chats.warm)
+            longest = max(self._service.settings.chat_timeout_s, self._service.settings.timeout_s)
+            self._server.config.timeout_graceful_shutdown = int(longest + GRACE_S) + 1
+        await asyncio.to_thread(chats.warm)
         await asyncio.to_thread(engine.warm)
         if self._asked is None:
             self._loaded(engine)

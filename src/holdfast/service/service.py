@@ -11,7 +11,7 @@ from typing import Any
 
 from holdfast.service.afterwards import Watching
 from holdfast.service.asked import Answered, Engine, Facts, Observer, Served
-from holdfast.service.chat.conversations import Chats
+from holdfast.service.chat.opened import Following
 from holdfast.service.live.lineup import Lineup
 from holdfast.service.measured import Measured
 from holdfast.service.settings import Serving
@@ -59,7 +59,7 @@ class Service:
         self.draining = False
         self.started = time.time()
         self._engine: Engine | None = None
-        self.chats: Chats | None = None
+        self.chats: Following | None = None
         self._memory: OrderedDict[str, Remembered] = OrderedDict()
         self._memory_size = 0
         self.writing = None if store is None else Writer(store, log)
@@ -67,9 +67,9 @@ class Service:
         self.measured = Measured(self._now, self.said, self._labels)
 
     def begin(
-        self, engine: Engine, observers: Sequence[Observer] = (), chats: Chats | None = None
+        self, engine: Engine, observers: Sequence[Observer] = (), chats: Following | None = None
     ) -> None:
-        """The model is there, with ``chats`` where it is a language model."""
+        """The model is there, with ``chats`` where it may hold conversations."""
         self._engine = engine
         self.chats = chats
         self.watching = Watching(observers, self.store, self.log)

@@ -86,6 +86,12 @@ class ModelEngine:
         return self._facts
 
     @property
+    def use(self) -> Any:
+        """What answers (``pipeline.using.Answering``), for those who ask it by ``run``; ``None``
+        where rows pass another way."""
+        return getattr(self._form, "use", None)
+
+    @property
     def thread(self) -> ModelThread:
         """The model's thread, for an engine beside."""
         return self._thread

@@ -6,7 +6,8 @@ import asyncio
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from holdfast.know.live.arms import in_challenger
 from holdfast.service.asked import Answered, Engine, Facts
@@ -87,6 +88,19 @@ class Lineup:
             return self._shown
         mine = in_challenger(user, setup.secret, setup.share)
         return self._challenger if mine else self._shown
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """While this is open somebody is answered by the shown model otherwise than by ``answer``,
+        and its end waits for that."""
+        with self._lock:
+            engine = self._shown
+            self._asked[id(engine)] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._asked[id(engine)] -= 1
 
     @property
     def busy(self) -> bool:

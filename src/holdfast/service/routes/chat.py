@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -42,7 +43,7 @@ async def completions(service: Service, call: Call) -> Response:
 async def models(service: Service, call: Call) -> Response:
     """The one model that is served."""
     try:
-        chats = _chats(service)
+        chats = await _chats(service)
     except Refused as refused:
         return refusal(refused)
     return as_json({"object": "list", "data": [_model(chats)]})
@@ -51,7 +52,7 @@ async def models(service: Service, call: Call) -> Response:
 async def model(service: Service, call: Call) -> Response:
     """The same by its name."""
     try:
-        chats = _chats(service)
+        chats = await _chats(service)
         name = call.params["name"]
         if name not in (chats.name, chats.mark):
             rule = f"The model {name[:200]!r} does not exist here. This server has {chats.name!r}."
@@ -62,26 +63,39 @@ async def model(service: Service, call: Call) -> Response:
 
 
 async def _answer(service: Service, call: Call, read: Read) -> Response:
+    holding = contextlib.ExitStack()
     try:
-        chats = _chats(service)
-        ask = read(call.json(), chats.name, chats.mark)
-        one = await chats.begin(ask)
+        # Held before the model is looked up: one that is taken off ends when its last is answered.
+        if (asking := getattr(service.engine, "asking", None)) is not None:
+            holding.enter_context(asking())
+        chats = await _chats(service)
+        one = await chats.begin(read(call.json(), chats.name, chats.mark))
     except Refused as refused:
+        holding.close()
         service.measured.refused(refused.code or "bad request")
         return refusal(refused)
-    call.after = lambda: _record(service, call, chats, one)
+    except BaseException:
+        holding.close()
+        raise
+
+    def after() -> None:
+        holding.close()
+        _record(service, call, chats, one)
+
+    call.after = after
     return reply(one, chats.name)
 
 
-def _chats(service: Service) -> Chats:
+async def _chats(service: Service) -> Chats:
     task = service.facts.task
-    if service.chats is None:
+    chats = None if service.chats is None else await service.chats.now()
+    if chats is None:
         rule = (
             f"This run is of the task {task}: it holds no conversations. Ask POST /predict "
             'with {"texts": [...]}.'
         )
         raise Refused(404, rule, code="not_a_language_model")
-    return service.chats
+    return chats
 
 
 def _model(chats: Chats) -> dict[str, Any]:
