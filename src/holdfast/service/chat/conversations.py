@@ -281,9 +281,10 @@ class Chats:
             )
         try:
             # Alone: a chat template runs within bounds that hold for the whole process.
-            return self._within(lambda: self._rendered(ask))
+            ids: list[int] = self._within(lambda: self._rendered(ask))
         except HoldfastError as error:
             raise Refused(400, f"{error.what}: {error.rule}", param="messages") from None
+        return ids
 
     def _rendered(self, ask: Ask) -> list[int]:
         if ask.kind == "text":
