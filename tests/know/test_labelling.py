@@ -250,3 +250,18 @@ def test_the_last_word_of_a_person_counts_and_no_models_word_replaces_it() -> No
     assert found.labels[0].who == "ann"
     assert found.labels[2].drawn == "uniform"
     assert (found.replaced, found.several, found.disagreed) == (4, 2, 1)
+
+
+def test_while_two_models_are_compared_two_of_five_are_drawn_evenly_of_those_that_differ() -> None:
+    one = pool(300)
+    rng = np.random.default_rng(9)
+    unlike = (one.place >= SHARE) & (one.place < 0.6) & (rng.random(300) < 0.3)
+    found = next_rows(replace(one, unlike=unlike, free=one.free & ~unlike), 40)
+    ways = [item.drawn for item in found]
+    assert [ways.count(way) for way in ("uniform", "unlike", "chosen")] == [8, 16, 16]
+    drawn = [item.position for item in found if item.drawn == "unlike"]
+    assert drawn == [at for at in np.argsort(one.place) if unlike[at]][:16]
+    # They run out, and the others go on.
+    few = next_rows(replace(one, unlike=unlike & (np.cumsum(unlike) < 4)), 40)
+    assert [item.drawn for item in few].count("unlike") == 3
+    assert len(few) == 40

@@ -239,3 +239,37 @@ def test_every_kind_of_label_has_a_queue(
     assert item.rule.kind == kind
     assert desk.answer(item.request, 0, "ann", label).label == label
     store.close()
+
+
+def test_rows_on_which_two_compared_models_differ_are_drawn_evenly_and_never_chosen(
+    desk: Labelling, store: Store
+) -> None:
+    other = "challenger@1"
+    differing = {f"{k:032d}" for k in range(0, N, 2)}
+    for k in range(N):
+        name = f"{k:032d}"
+        answer = "bad" if name in differing else "good"
+        store.add_said(name, [Said(0, other, answer, 0.8, None, None, False)])
+    latest = {"way": "shadow", "verdict": "undecided", "shown": MODEL, "challenger": other}
+    store.save_state("comparison", latest, 1e9)
+    ways: dict[str, set[str]] = {"uniform": set(), "unlike": set(), "chosen": set()}
+    while (item := desk.next_item("ann")) is not None:
+        made = desk.answer(item.request, item.index, "ann", "good")
+        assert made.drawn == item.drawn
+        ways[item.drawn].add(item.request)
+    place = {name: float(places([(name, 0)])[0]) for name in differing}
+    assert ways["unlike"] == {name for name, at in place.items() if SHARE <= at < 0.6}
+    assert len(ways["unlike"]) > 5
+    assert not ways["unlike"] & ways["chosen"]
+    assert {name for name, at in place.items() if at < SHARE} <= ways["uniform"]
+
+
+def test_with_a_verdict_nothing_is_drawn_for_the_comparison(desk: Labelling, store: Store) -> None:
+    latest = {"way": "shadow", "verdict": "better", "shown": MODEL, "challenger": "c@1"}
+    store.save_state("comparison", latest, 1e9)
+    for k in range(N):
+        store.add_said(f"{k:032d}", [Said(0, "c@1", "bad", 0.8, None, None, False)])
+    drawn = set()
+    while (item := desk.next_item("ann")) is not None:
+        drawn.add(desk.answer(item.request, item.index, "ann", "good").drawn)
+    assert drawn == {"uniform", "chosen"}

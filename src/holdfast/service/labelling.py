@@ -4,7 +4,8 @@ The queue is that of ``know/labelling``: a fifth evenly at random, the rest wher
 most. It is made of the rows whose texts the service keeps, anew after every ``AFRESH`` labels. Two
 people never have the same row: who gets one has it alone for ``LEASE`` seconds, whichever process
 shows the page. A row that was labelled through the endpoint may still be drawn evenly; what
-somebody volunteered speaks for no other row.
+somebody volunteered speaks for no other row. While a challenger is compared, two of five rows are
+drawn evenly of those that the two models answer differently, which alone tell them apart.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ from holdfast.know.labelling.draw import Pool, next_rows
 from holdfast.know.labelling.even import SHARE, even_accuracy, places
 from holdfast.know.labelling.rule import LabelRule, rule_of_answers
 from holdfast.know.labelling.settled import Settled, settled
+from holdfast.service.live.look import LATEST
 from holdfast.store.records import Drawn as Way
-from holdfast.store.records import Feedback, Kept, Row, Said
+from holdfast.store.records import Feedback, Kept, Request, Row, Said
 from holdfast.store.store import Store
 
 # The newest rows among which labels are looked for, and how many are laid out at a time.
@@ -38,6 +40,9 @@ AFRESH = 20
 STALE = 60.0
 LEASE = 600.0
 LONGEST_WHO = 200
+# Of all rows, by their places: those of which none is chosen for what it teaches while two models
+# are compared, unless both answer it alike.
+COMPARED = 0.4
 Key = tuple[str, int]
 
 
@@ -150,7 +155,7 @@ class Labelling:
                 now,
                 kept.said.model,
                 "page",
-                _drawn(request, index),
+                self._way(request, index),
                 ("seen" if claims[0].seen else "hidden") if claims else "unknown",
                 row=kept.row,
                 expires_at=kept.expires_at,
@@ -188,7 +193,7 @@ class Labelling:
             return None
         if label is not None and label.suggestion == "seen" and key == (label.request, label.index):
             self._store.see(*key, who)
-        return self._item((found, Drawn(0, _drawn(*key), "taken back")), now)
+        return self._item((found, Drawn(0, self._way(*key), "taken back")), now)
 
     def progress(self) -> Progress:
         """What was labelled so far."""
@@ -230,6 +235,15 @@ class Labelling:
             return not any(each.drawn == "uniform" for each in given)
         return not given
 
+    def _way(self, request: str, index: int) -> Way:
+        place = float(places([(request, index)])[0])
+        if place < SHARE:
+            return "uniform"
+        if place >= SHARE + COMPARED or (models := _compared(self._store)) is None:
+            return "chosen"
+        found = self._store.request(request)
+        return "unlike" if found and differs(found, models).get(index) else "chosen"
+
     def _done(self, key: Key) -> None:
         with self._lock:
             self._since += 1
@@ -266,7 +280,7 @@ class Labelling:
             self._found_rule = rule_of_answers(
                 [(one.said.prediction, one.said.probabilities) for one in rows]
             )
-        pool = pool_of(rows, feedback, self.rule)
+        pool = pool_of(rows, feedback, self.rule, differing(self._store, rows))
         self._laid = deque((rows[one.position], one) for one in next_rows(pool, LAID_OUT))
 
     def _accuracy(self, found: Settled) -> dict[str, Estimate]:
@@ -289,8 +303,45 @@ class Labelling:
         return {model: even_accuracy(right[model], n) for model, n in total.items()}
 
 
-def pool_of(rows: Sequence[Kept], feedback: Sequence[Feedback], rule: LabelRule) -> Pool:
-    """What the queue is drawn from: rows with their answers, and labels so far."""
+def differing(store: Store, rows: Sequence[Kept]) -> dict[Key, bool] | None:
+    """Of rows that two compared models both answered whether they differ; ``None`` where nothing is
+    compared, or there is a verdict."""
+    models = _compared(store)
+    if models is None:
+        return None
+    ids, found = sorted({one.request for one in rows}), {}
+    for start in range(0, len(ids), 500):
+        for request in store.requests(ids=ids[start : start + 500]):
+            made = differs(request, models)
+            found |= {(request.id, index): other for index, other in made.items()}
+    return found
+
+
+def differs(request: Request, models: tuple[str, str]) -> dict[int, bool]:
+    """Of the rows of a request that both models answered, by place, whether they differ."""
+    said: dict[str, dict[int, Any]] = {model: {} for model in models}
+    for one in request.said:
+        if one.model in said:
+            said[one.model][one.index] = one.prediction
+    one, two = said.values()
+    return {index: one[index] != two[index] for index in one if index in two}
+
+
+def _compared(store: Store) -> tuple[str, str] | None:
+    latest = store.state(LATEST) or {}
+    if latest.get("way") != "shadow" or latest.get("verdict") != "undecided":
+        return None
+    return latest["shown"], latest["challenger"]
+
+
+def pool_of(
+    rows: Sequence[Kept],
+    feedback: Sequence[Feedback],
+    rule: LabelRule,
+    pairs: Mapping[Key, bool] | None = None,
+) -> Pool:
+    """What the queue is drawn from: rows with their answers, and labels so far; ``pairs`` is what
+    ``differing`` says of them."""
     keys = [_key(one) for one in rows]
     labels = {(one.request, one.index): one.label for one in settled(feedback).labels}
     evenly = {(one.request, one.index) for one in feedback if one.drawn == "uniform"}
@@ -315,7 +366,14 @@ def pool_of(rows: Sequence[Kept], feedback: Sequence[Feedback], rule: LabelRule)
             probabilities = updated(vectors, np.array(given), probabilities)
         doubt = doubt_of(probabilities)
     due = np.array([key not in evenly for key in keys])
-    return Pool(places(keys), due, free, known, np.clip(doubt, 0, 1), vectors)
+    place, unlike = places(keys), None
+    if pairs is not None:
+        mine = (place >= SHARE) & (place < SHARE + COMPARED)
+        other = np.array([pairs.get(key, False) for key in keys])
+        alike = np.array([not pairs.get(key, True) for key in keys])
+        # A row that is not answered by both yet may turn out to be one of them.
+        unlike, free = free & mine & other, free & (~mine | alike)
+    return Pool(place, due, free, known, np.clip(doubt, 0, 1), vectors, unlike)
 
 
 def _vectors(rows: Sequence[Kept], model: str) -> Floats | None:
@@ -349,10 +407,6 @@ def _same(prediction: Any, label: Any, rule: LabelRule) -> bool:
     if rule.kind == "several":
         return set(prediction) == set(label)
     return bool(prediction == label)
-
-
-def _drawn(request: str, index: int) -> Way:
-    return "uniform" if places([(request, index)])[0] < SHARE else "chosen"
 
 
 def _key(kept: Kept) -> Key:
