@@ -197,7 +197,7 @@ class Loads:
         self.made: list[StandIn] = []
         self.broken: set[str] = set()
 
-    def __call__(self, run: Path) -> StandIn:
+    def __call__(self, run: Path, beside: Any = None) -> StandIn:
         if run.name in self.broken:
             raise RunError(str(run), "cannot be loaded", None, "Mend it.")
         facts = replace(FACTS, model=served_name(run), run=run)
@@ -269,8 +269,8 @@ def test_a_challenger_needs_a_store_and_the_same_classes(store: Store, runs: lis
         lined_up(runs[0], load, store=None, **given)  # type: ignore[arg-type]
     assert not load.made
 
-    def other(run: Path) -> StandIn:
-        made = load(run)
+    def other(run: Path, beside: Any) -> StandIn:
+        made = load(run, beside)
         if run == runs[1]:
             made.facts = replace(made.facts, classes=("a", "b"))
         return made

@@ -309,7 +309,8 @@ def differing(store: Store, rows: Sequence[Kept]) -> dict[Key, bool] | None:
     models = _compared(store)
     if models is None:
         return None
-    ids, found = sorted({one.request for one in rows}), {}
+    ids = sorted({one.request for one in rows})
+    found: dict[Key, bool] = {}
     for start in range(0, len(ids), 500):
         for request in store.requests(ids=ids[start : start + 500]):
             made = differs(request, models)
@@ -323,8 +324,8 @@ def differs(request: Request, models: tuple[str, str]) -> dict[int, bool]:
     for one in request.said:
         if one.model in said:
             said[one.model][one.index] = one.prediction
-    one, two = said.values()
-    return {index: one[index] != two[index] for index in one if index in two}
+    first, second = said.values()
+    return {index: first[index] != second[index] for index in first if index in second}
 
 
 def _compared(store: Store) -> tuple[str, str] | None:
@@ -350,9 +351,9 @@ def pool_of(
     free = ~known & np.array([one.said.model == model for one in rows])
     written = [json.dumps(one.row, sort_keys=True) for one in rows]
     seen = {text for text, there in zip(written, known, strict=True) if there}
-    for at, text in enumerate(written):
+    for row, text in enumerate(written):
         # A second copy of a text teaches nothing.
-        free[at] &= text not in seen
+        free[row] &= text not in seen
         seen.add(text)
     vectors = _vectors(rows, model)
     doubt = np.array(
@@ -366,14 +367,14 @@ def pool_of(
             probabilities = updated(vectors, np.array(given), probabilities)
         doubt = doubt_of(probabilities)
     due = np.array([key not in evenly for key in keys])
-    place, unlike = places(keys), None
+    at, unlike = places(keys), None
     if pairs is not None:
-        mine = (place >= SHARE) & (place < SHARE + COMPARED)
+        mine = (at >= SHARE) & (at < SHARE + COMPARED)
         other = np.array([pairs.get(key, False) for key in keys])
         alike = np.array([not pairs.get(key, True) for key in keys])
         # A row that is not answered by both yet may turn out to be one of them.
         unlike, free = free & mine & other, free & (~mine | alike)
-    return Pool(place, due, free, known, np.clip(doubt, 0, 1), vectors, unlike)
+    return Pool(at, due, free, known, np.clip(doubt, 0, 1), vectors, unlike)
 
 
 def _vectors(rows: Sequence[Kept], model: str) -> Floats | None:

@@ -70,7 +70,6 @@ class ModelEngine:
         self._line = Line(bounds)
         self._pace = Pace()
         self._lock = threading.Lock()
-        self._own = thread is None
         self._thread = thread or ModelThread()
         self._reader = ThreadPoolExecutor(1, "reader")
         self._turn_seconds = turn_seconds
@@ -283,9 +282,8 @@ class ModelEngine:
 
     def close(self) -> None:
         self._draining = True
+        # Whoever shares the thread may outlive the one that began it.
         self._thread.remove(self._take)
-        if self._own:
-            self._thread.close()
         self._reader.shutdown(wait=False, cancel_futures=True)
 
 

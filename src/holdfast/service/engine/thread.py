@@ -35,9 +35,12 @@ class ModelThread:
             self._wake.notify()
 
     def remove(self, source: Callable[[], Work | None]) -> None:
-        """Ask it no more."""
+        """Ask it no more; the thread ends with its last source."""
         with self._wake:
             self._sources = [one for one in self._sources if one[1] != source]
+            last = not self._sources
+        if last:
+            self.close()
 
     def wake(self) -> None:
         """A source has work."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections import Counter
@@ -125,12 +124,11 @@ class Lineup:
             self._shown, self._challenger, self._setup = engine, None, None
         return [one for one in before if one is not None and one is not engine]
 
-    def retire(self, engine: Engine, within_s: float = 60.0) -> None:
-        """End an engine that was taken off, once those that asked it have their answers."""
-        until = time.monotonic() + within_s
-        while self._asked[id(engine)] and time.monotonic() < until:
+    def retire(self, engine: Engine) -> None:
+        """End an engine that was taken off, once those that asked it have their answers: each
+        request ends by itself, when its time is over at the latest."""
+        while self._asked[id(engine)]:
             time.sleep(POLL_S)
-        asyncio.run(engine.drain())
         engine.close()
 
     async def drain(self) -> None:

@@ -20,7 +20,8 @@ from holdfast.service.promotion import Standing, started
 from holdfast.service.settings import Serving
 from holdfast.store.store import Store
 
-Load = Callable[[Path], Engine]
+# An engine of a run; beside another, whose thread it shares and to whom it gives way.
+Load = Callable[[Path, Engine | None], Engine]
 Log = Callable[[str], None]
 
 
@@ -73,12 +74,19 @@ def lined_up(
     if challenger is not None and served_name(challenger) == now.model:
         log(f"the challenger {now.model} is what is served since its promotion: nothing to compare")
         challenger = None
-    shown = load(now.run)
+    shown = load(now.run, None)
     lineup = Lineup(shown)
     observers: list[Observer] = []
     try:
         if challenger is not None and store is not None:
-            lineup, watcher = _compared(shown, load(challenger), store, settings, log)
+            lineup, watcher = _compared(
+                shown,
+                # Those whom the challenger answers must not wait for the others.
+                load(challenger, shown if settings.compare == "shadow" else None),
+                store,
+                settings,
+                log,
+            )
             observers.append(watcher)
         if store is not None:
             successor = Successor(store, lineup, first, load, log=log)

@@ -24,9 +24,9 @@ EVERY_S = 1.0
 class Successor:
     """Follows the promotions of a ``store`` for a server that was started with the model ``first``.
 
-    ``load`` makes an engine of a run. ``changed`` is called after each change, with the model's
-    name. Where a model cannot be loaded or cannot stand for the other, the server goes on with what
-    it has, and the store and the log say why.
+    ``load`` makes an engine of a run, beside another whose thread it shares, or alone. ``changed``
+    is called after each change, with the model's name. Where a model cannot be loaded or cannot
+    stand for the other, the server goes on with what it has, and the store and the log say why.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Successor:
         store: Store,
         lineup: Lineup,
         first: str,
-        load: Callable[[Path], Engine],
+        load: Callable[[Path, Engine | None], Engine],
         changed: Callable[[str], None] = lambda _: None,
         log: Callable[[str], None] = lambda _: None,
         every_s: float = EVERY_S,
@@ -102,7 +102,7 @@ class Successor:
         if (found := served_name(now.run)) != now.model:
             remedy = "Promote a run that is whole, or take the promotion back with --undo."
             raise RunError(str(now.run), f"is not {now.model} any more", found, remedy)
-        engine = self._load(now.run)
+        engine = self._load(now.run, None)
         try:
             refuse_unlike(self._lineup.facts, engine.facts)
             engine.warm()
