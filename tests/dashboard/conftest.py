@@ -77,7 +77,8 @@ def client_of(root: Path, store: Any = None, come_in: bool = True) -> Any:
     from starlette.testclient import TestClient
 
     from holdfast.dashboard.access import Access
-    from holdfast.dashboard.app import Dashboard, application
+    from holdfast.dashboard.app import application
+    from holdfast.dashboard.held import Dashboard
     from holdfast.dashboard.runs import Runs
 
     dashboard = Dashboard(Runs(root), Access(PORT), store)

@@ -63,7 +63,8 @@ class Served:
         import uvicorn
 
         from holdfast.dashboard.access import Access
-        from holdfast.dashboard.app import Dashboard, application
+        from holdfast.dashboard.app import application
+        from holdfast.dashboard.held import Dashboard
         from holdfast.dashboard.runs import Runs
         from holdfast.dashboard.start import listening
 

@@ -12,7 +12,8 @@ import uvicorn
 
 from holdfast.core.errors import MachineError, RunError
 from holdfast.dashboard.access import Access
-from holdfast.dashboard.app import Dashboard, application
+from holdfast.dashboard.app import application
+from holdfast.dashboard.held import Dashboard
 from holdfast.dashboard.runs import Runs
 
 HOST = "127.0.0.1"

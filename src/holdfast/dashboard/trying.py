@@ -35,6 +35,17 @@ PICTURE = "picture"
 ENDINGS = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"RIFF": ".webp", b"GIF8": ".gif"}
 
 
+# By what a prediction is, and whether there are probabilities of classes.
+KINDS: Mapping[tuple[str, bool], str] = {
+    ("text", True): "class",
+    ("text", False): "text",
+    ("number", True): "number",
+    ("number", False): "number",
+    ("list", True): "several",
+    ("list", False): "tags",
+}
+
+
 class Busy(Exception):
     """Too many questions wait already."""
 
@@ -61,7 +72,7 @@ class Chance:
 class Tried:
     """The answer to one row: ``model`` is who gave it, ``reasons`` the words that carry it (the
     report's own view of them), ``seconds`` what it took, ``loaded`` whether the model had to be
-    loaded first."""
+    loaded first, ``kind`` what a label of this task is."""
 
     prediction: Any
     said: str
@@ -74,6 +85,7 @@ class Tried:
     notes: tuple[str, ...] = ()
     confidence: float | None = None
     classes: tuple[str, ...] = ()
+    kind: str = "text"
 
 
 class Trier:
@@ -213,6 +225,7 @@ def _answered(predictor: Predictor, data: Any, why: bool) -> Tried:
         notes=notes,
         confidence=found.confidence,
         classes=predictor.names,
+        kind=KINDS[predictor.answered, bool(predictor.names)],
     )
 
 

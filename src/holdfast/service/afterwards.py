@@ -25,6 +25,8 @@ MOST_ROWS = 50_000
 TOGETHER = 64
 STATE_EVERY_S, HEAR_EVERY_S = 30.0, 2.0
 STATE = "observer: "
+# What each said last, for pages that know the store alone.
+SAID = "said: "
 
 
 class Queue(Generic[T]):
@@ -167,6 +169,7 @@ class Watching:
         assert self._store is not None
         try:
             self._store.save_state(STATE + one.name, one.state(), time.time())
+            self._store.save_state(SAID + one.name, dict(one.said()), time.time())
         except StoreError as error:
             self._log(f"the state of {one.name} could not be stored: {error}")
 

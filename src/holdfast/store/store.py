@@ -268,6 +268,46 @@ class Store:
             found = found.where(table.c.kind == kind)
         return [Event(**_named(row)) for row in self._read(found)]
 
+    def newest_events(self, limit: int = 1000) -> list[Event]:
+        """What befell the service last, oldest first."""
+        from sqlalchemy import select
+
+        from holdfast.store import tables
+
+        table = tables.events
+        found = self._read(select(table).order_by(table.c.id.desc()).limit(limit))
+        return [Event(**_named(row)) for row in reversed(found)]
+
+    def calls(self, since: float, limit: int) -> list[tuple[float, int, float, str]]:
+        """When calls came at ``since`` or later, how many rows each had, how long it took [s], and
+        of which model, the newest first."""
+        from sqlalchemy import select
+
+        from holdfast.store import tables
+
+        own = tables.requests.c
+        wanted = select(own.at, own.rows, own.seconds, own.model).where(own.at >= since)
+        found = self._read(wanted.order_by(own.at.desc()).limit(limit))
+        return [(row.at, row.rows, row.seconds, row.model) for row in found]
+
+    def states(self, beginning: str) -> dict[str, dict[str, Any]]:
+        """Everything that was remembered last under names that begin so."""
+        from sqlalchemy import select
+
+        from holdfast.store import tables
+
+        own = tables.states.c
+        found = self._read(select(own.name, own.body).order_by(own.name))
+        return {row.name: dict(row.body) for row in found if row.name.startswith(beginning)}
+
+    def count_feedback(self) -> int:
+        """How many labels there are."""
+        from sqlalchemy import func, select
+
+        from holdfast.store import tables
+
+        return int(self._read(select(func.count()).select_from(tables.feedback))[0][0])
+
     def tombstones(self) -> Tombstones:
         """What was deleted so far, for whoever keeps copies of rows: they are to let go of it."""
         from sqlalchemy import select

@@ -1,0 +1,282 @@
+"""A service as its store tells it, and rows labelled on a page: what is shown, what is written."""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from holdfast.dashboard.in_service import in_parts
+from holdfast.store.records import Event, KeptText, Request, Said, new_id
+from holdfast.store.store import Store, open_store
+
+NOW = 1_800_000_000.0
+ORIGIN = {"origin": "http://127.0.0.1:8081"}
+CLASSES = ("bad", "good")
+
+
+def fill(store: Store, n: int = 40, texts: bool = True) -> list[Request]:
+    """Requests of the last hours, each with a row whose text is kept."""
+    rng = random.Random(0)
+    made = []
+    for place in range(n):
+        at = NOW - 3_600 + 60 * place
+        sure = 0.5 + rng.random() / 2
+        said = Said(0, "m@1", "good", sure, {"good": sure, "bad": 1 - sure})
+        kept = KeptText(0, {"text": f"<b>row {place}</b> of {rng.random()}"})
+        id = new_id(at)
+        made.append(
+            Request(id, at, "m@1", 1, 0.01 * (1 + place % 4), None, (said,), (kept,) * texts)
+        )
+    store.add_requests(made)
+    return made
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    made = open_store(str(tmp_path / "store.db"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def client(store: Store, shelf: Path, open_client: Callable[..., Any]) -> Iterator[Any]:
+    with open_client(shelf, store) as made:
+        made.dashboard.clock = lambda: NOW
+        yield made
+
+
+def test_parts_of_time_are_counted_as_a_plain_loop_counts_them() -> None:
+    rng = np.random.default_rng(0)
+    at, rows, seconds = 100 + 50 * rng.random(400), rng.integers(1, 9, 400), rng.random(400)
+    found = in_parts(at, rows, seconds, 100.0, 50.0, 7)
+    for place in range(7):
+        low, high = 100 + 50 * place / 7, 100 + 50 * (place + 1) / 7
+        mine = [i for i in range(400) if low <= at[i] < high]
+        assert found.requests[place] == len(mine)
+        assert found.rows[place] == sum(int(rows[i]) for i in mine)
+        assert math.isclose(found.half[place], np.median([seconds[i] for i in mine]))
+    empty = in_parts(np.array([]), np.array([]), np.array([]), 0.0, 1.0, 3)
+    assert empty.requests == (0, 0, 0)
+    assert all(value != value for value in empty.half)
+
+
+def test_a_store_without_anything_is_a_page_all_the_same(client: Any) -> None:
+    for span in ("hour", "day", "week", "month", "nonsense"):
+        page = client.get(f"/service?span={span}")
+        assert page.status_code == 200
+        assert "No request came" in page.text
+
+
+def test_without_a_store_the_pages_say_how_to_have_one(asked: Any) -> None:
+    for address in ("/service", "/label"):
+        assert "--store service.db" in asked.get(address).text
+    assert asked.post("/label", data={"action": "store"}, headers=ORIGIN).status_code == 200
+
+
+def test_the_service_page_tells_what_the_store_knows(client: Any, store: Store) -> None:
+    fill(store)
+    because = "the challenger is better: of 40 labelled rows it alone has 30 right"
+    store.save_state(
+        "comparison",
+        {
+            "at": NOW,
+            "way": "shadow",
+            "verdict": "better",
+            "because": because,
+            "next": "promote",
+            "difference": {"value": 0.05, "low": 0.01, "high": 0.09},
+            "labels": 40,
+            "challenger": "new@2",
+        },
+        NOW,
+    )
+    alarm = {"at": 210, "side": "inputs", "because": "rows are <i>new</i>"}
+    store.save_state(
+        "said: drift", {"alarms": [alarm], "terms": ["refund", "<u>late</u>"], "rows": 900}, NOW
+    )
+    for place, value in enumerate((0.9, 0.88, 0.7)):
+        body = {"metric": "accuracy", "n": 100, "value": value, "low": value - 0.05}
+        body |= {"promised": 0.85, "alarm": place == 2, "because": f"test {place}"}
+        store.append(Event("retest", NOW + place, body))
+    store.append(Event("promotion", NOW, {"from": "m@1", "to": "new@2", "who": "ada"}))
+    store.append(Event("deletion", NOW, {"by": "user", "gone": {"texts": 3}}))
+    page = client.get("/service")
+    text = page.text
+    assert page.status_code == 200
+    assert because[1:] in text
+    assert "+5.0 points (+1.0 to +9.0)" in text
+    assert "holdfast promote" in text
+    assert "rows are &lt;i&gt;new&lt;/i&gt;" in text
+    assert "refund" in text
+    assert "&lt;u&gt;late" in text
+    assert "test 2" in text
+    assert "gone texts 3" in text
+    assert "new@2" in text
+    assert re.search(r'class="figure">40<', text)
+    assert text.count('class="column"') >= 1
+    assert "40.0\u00a0ms" in text
+
+
+def test_a_store_that_is_gone_is_a_page_that_says_so(
+    client: Any, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from holdfast.core.errors import StoreError
+
+    def gone(*_: Any, **__: Any) -> Any:
+        raise StoreError("the store", "cannot be used as a store", None, "Check that it is there.")
+
+    monkeypatch.setattr(store, "_read", gone)
+    page = client.get("/service")
+    assert page.status_code == 503
+    assert "Check that it is there." in page.text
+
+
+def name(client: Any, who: str = "Ada") -> None:
+    answer = client.post("/label", data={"action": "name", "who": who}, headers=ORIGIN)
+    assert answer.status_code == 303
+    cookie = answer.headers["set-cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=strict" in cookie
+
+
+def shown_task(page: str) -> dict[str, str]:
+    found = dict(re.findall(r'name="(request|index)" value="([^"]*)"', page))
+    text = re.search(r'<div class="user" dir="auto">(.*?)</div>', page, re.DOTALL)
+    return found | {"text": text[1] if text else ""}
+
+
+def test_a_row_is_labelled_skipped_taken_back_and_shown(client: Any, store: Store) -> None:
+    fill(store)
+    assert "Your name" in client.get("/label").text
+    name(client)
+    page = client.get("/label").text
+    first = shown_task(page)
+    assert "&lt;b&gt;row" in first["text"]
+    assert "The model says" not in page
+    # Nothing of the answer is in the page, not even hidden.
+    assert "0.5" not in re.sub(r"<div class=\"user\".*?</div>", "", page, flags=re.DOTALL)
+    assert page.count('type="radio"') == 2
+
+    def do(action: str, part: bool = True, **more: str) -> Any:
+        given = {"action": action, **{k: first[k] for k in ("request", "index")}, **more}
+        return client.post("/label" + "?part=task" * part, data=given, headers=ORIGIN)
+
+    second = shown_task(do("store", label="bad").text)
+    assert second["request"] != first["request"]
+    (label,) = store.feedback()
+    assert (label.request, label.label, label.who) == (first["request"], "bad", "Ada")
+    assert (label.source, label.suggestion, label.model) == ("page", "hidden", "m@1")
+    assert label.drawn in ("uniform", "chosen")
+    back = do("undo").text
+    assert shown_task(back)["request"] == first["request"]
+    assert store.feedback() == []
+    seen = do("suggest").text
+    assert shown_task(seen)["request"] == first["request"]
+    assert re.search(r"The model says: .*good", seen)
+    do("store", label="good")
+    assert store.feedback()[0].suggestion == "seen"
+    first = shown_task(client.get("/label").text)
+    third = shown_task(do("skip").text)
+    assert third["request"] not in (first["request"], label.request)
+    wrong = do("store", label="neither")
+    assert 'role="alert"' in wrong.text
+    assert len(store.feedback()) == 1
+    # A form without a script: what was stored is not stored again by loading the page anew.
+    first = shown_task(client.get("/label").text)
+    plain = do("store", part=False, label="bad")
+    assert (plain.status_code, plain.headers["location"]) == (303, "/label")
+    assert len(store.feedback()) == 2
+
+
+def test_two_people_never_have_the_same_row(
+    client: Any, store: Store, shelf: Path, open_client: Callable[..., Any]
+) -> None:
+    fill(store, 12)
+    name(client)
+    with open_client(shelf, store) as other:
+        other.dashboard.clock = lambda: NOW
+        name(other, "Björn")
+        mine, his = (shown_task(one.get("/label").text) for one in (client, other))
+        assert mine["request"] != his["request"]
+
+
+def test_nothing_left_is_said(client: Any, store: Store) -> None:
+    fill(store, 3, texts=False)
+    name(client)
+    assert "Nothing is left to label" in client.get("/label").text
+
+
+@pytest.mark.parametrize("who", ["", "   ", "a\u202eb", "x" * 300])
+def test_a_name_that_is_none_is_asked_for_again(client: Any, store: Store, who: str) -> None:
+    fill(store, 3)
+    client.post("/label", data={"action": "name", "who": who}, headers=ORIGIN)
+    assert "Your name" in client.get("/label").text
+
+
+@pytest.mark.parametrize("address", ["/label", "/feedback?run=fine"])
+def test_no_label_comes_from_another_page_or_without_the_cookie(
+    client: Any, store: Store, address: str
+) -> None:
+    made = fill(store)
+    given = {"action": "store", "request": made[0].id, "index": "0", "label": "bad", "who": "Eve"}
+    for headers in ({}, {"origin": "http://evil.example"}, {"origin": "null"}):
+        assert client.post(address, data=given, headers=headers).status_code == 403
+    client.cookies.clear()
+    assert client.post(address, data=given, headers=ORIGIN).status_code == 401
+    assert store.feedback() == []
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"action": "store", "request": "x", "index": "0", "label": "bad"},
+        {"action": "store", "request": "", "index": "-1"},
+        {"action": "store", "index": "9" * 40},
+        {"action": "suggest", "request": "x' OR 1=1 --", "index": "0"},
+        {"action": "skip", "request": "", "index": "x"},
+        {"action": "undo"},
+        {"action": "nonsense"},
+    ],
+)
+def test_forms_that_somebody_made_up_change_nothing(
+    client: Any, store: Store, given: dict[str, str]
+) -> None:
+    fill(store, 5)
+    name(client)
+    assert client.post("/label?part=task", data=given, headers=ORIGIN).status_code == 200
+    assert store.feedback() == []
+
+
+def test_a_tried_row_is_corrected_into_the_store(
+    finished_run: Path, store: Store, open_client: Callable[..., Any]
+) -> None:
+    with open_client(finished_run.parent, store) as client:
+        run = f"run={finished_run.name}"
+        answer = client.post(
+            f"/try?{run}&part=answer", data={"f.text": "w1 good w2", "why": "1"}, headers=ORIGIN
+        )
+        assert answer.status_code == 200
+        classes = re.findall(r'<option value="([^"]*)"', answer.text)
+        assert len(classes) == 2
+        assert 'class="reading' in answer.text
+        kept = re.search(r'name="answer" value="([^"]*)"', answer.text)
+        assert kept is not None
+        given = {"answer": kept[1], "label": classes[0], "who": "Ada"}
+        assert client.post(f"/feedback?{run}", data=given, headers=ORIGIN).status_code == 303
+        (label,) = store.feedback()
+        assert (label.label, label.who, label.source) == (classes[0], "Ada", "page")
+        assert (label.drawn, label.suggestion) == ("volunteered", "seen")
+        assert label.row == {"text": "w1 good w2"}
+        assert label.model is not None
+        assert label.model.startswith(f"{finished_run.name}@")
+        for bad in ({"label": "neither"}, {"who": " "}, {"answer": "x"}):
+            refused = client.post(f"/feedback?{run}", data=given | bad, headers=ORIGIN)
+            assert refused.status_code == 400
+        assert len(store.feedback()) == 1
