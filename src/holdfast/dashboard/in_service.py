@@ -269,9 +269,9 @@ def _evidence(body: Mapping[str, Any]) -> Evidence:
     value, low, high = (gap.get(name) for name in ("value", "low", "high"))
     if value is not None:
         share = body.get("way") == "shadow"
-        say = (lambda x: f"{points(x)} points") if share else compact
+        say, unit = (points, " points") if share else (compact, "")
         span = f" ({say(low)} to {say(high)})" if low is not None and high is not None else ""
-        facts.append(("Challenger minus shown", f"{say(value)}{span}"))
+        facts.append(("Challenger minus shown", f"{say(value)}{unit}{span}"))
     facts += [
         (name.replace("_", " ").capitalize(), _short(body[name]))
         for name in ("rows", "unlike", "labels", "users", "needed", "budget")

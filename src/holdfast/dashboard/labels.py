@@ -6,6 +6,7 @@ with his label: an answer that is seen first pulls towards itself.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -83,7 +84,7 @@ def act(labelling: Labelling, who: str, given: Mapping[str, Sequence[str]]) -> L
     """
     one = {name: values[-1] for name, values in given.items()}
     action, request, index = one.get("action", ""), one.get("request", ""), one.get("index", "")
-    told, problem, item, seen = "", "", None, None
+    told, problem, item, seen, place = "", "", None, None, 0
     try:
         if action == "undo":
             item = labelling.undo(who)
@@ -102,9 +103,13 @@ def act(labelling: Labelling, who: str, given: Mapping[str, Sequence[str]]) -> L
                 told = "The model’s answer is shown."
     except DataError as error:
         problem = f"{error.what}: {error.rule}. {error.remedy}"
+    if seen is not None or (problem and action == "store"):
+        # The row stays before who has not finished it.
+        with contextlib.suppress(DataError):
+            item = labelling.item(request, place, who)
     item = item or labelling.next_item(who)
     task = None if item is None else task_view(item)
-    if task is not None and seen is not None and (task.request, task.index) == (request, place):
+    if item is not None and seen is not None:
         task = task_view(item, _said(seen.prediction))
     return LabelView(who, task, done_view(labelling), told, problem)
 
