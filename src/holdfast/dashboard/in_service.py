@@ -258,7 +258,10 @@ def _tiles(found: Span, seconds: Any, title: str, labels: int) -> tuple[Tile, ..
 
 
 def _ms(seconds: float) -> str:
-    return "–" if seconds != seconds else f"{compact(1e3 * seconds)}\u00a0ms"
+    if seconds != seconds:
+        return "–"
+    digits = 2 if seconds < 0.01 else 1 if seconds < 0.1 else 0
+    return f"{1e3 * seconds:,.{digits}f}\u00a0ms"
 
 
 def _evidence(body: Mapping[str, Any]) -> Evidence:
