@@ -72,8 +72,8 @@ class Served:
         self.access = Access(self.place.getsockname()[1])
         self.dashboard = Dashboard(Runs(root), self.access, store)
         config = uvicorn.Config(application(self.dashboard), log_level="error", lifespan="on")
-        config.timeout_graceful_shutdown = 0
         self.server = uvicorn.Server(config)
+        self.dashboard.closing = lambda: self.server.should_exit
         self.thread = threading.Thread(
             target=self.server.run, kwargs={"sockets": [self.place]}, daemon=True
         )
@@ -254,3 +254,57 @@ def test_a_new_look_is_seen_within_two_seconds(
         assert page.troubles == []
     finally:
         served.close()
+
+
+def test_rows_are_labelled_by_the_keyboard_alone(visit: Any, shelf: Path, tmp_path: Path) -> None:
+    from holdfast.store.records import KeptText, Request, Said, new_id
+    from holdfast.store.store import open_store
+
+    store = open_store(str(tmp_path / "store.db"))
+    now = time.time()
+    for place in range(6):
+        said = Said(0, "m@1", "good", 0.9, {"good": 0.9, "bad": 0.1})
+        text = KeptText(0, {"text": f"row {place}"})
+        store.add_requests([Request(new_id(), now, "m@1", 1, 0.01, None, (said,), (text,))])
+    served = Served(shelf, store)
+    try:
+        page = visit(served, "/label")
+        page.locator("#who").press_sequentially("Ada")
+        page.keyboard.press("Enter")
+        page.locator(".task").wait_for()
+        assert "0.9" not in page.content()
+
+        def told(words: str) -> None:
+            page.locator(f"#said:has-text('{words}')").wait_for()
+
+        page.keyboard.press("2")
+        assert page.locator(".labels input:checked").get_attribute("value") == "bad"
+        page.keyboard.press("ArrowUp")
+        assert page.locator(".labels input:checked").get_attribute("value") == "good"
+        first = page.locator(".task").inner_text()
+        page.keyboard.press("Enter")
+        told("Stored")
+        assert page.locator(".task").inner_text() != first
+        page.keyboard.press("u")
+        told("Taken back")
+        assert page.locator(".task").inner_text() == first
+        page.keyboard.press("?")
+        told("is shown")
+        assert "The model says: good" in page.locator("#labelling").inner_text()
+        page.keyboard.press("s")
+        told("Skipped")
+        page.keyboard.press("1")
+        page.keyboard.press("Enter")
+        told("Stored")
+        (label,) = store.feedback()
+        assert (label.who, label.label, label.suggestion) == ("Ada", "good", "hidden")
+        page.set_viewport_size({"width": 390, "height": 844})
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert page.evaluate(CONTRAST) == []
+        page.goto(served.base + "/service")
+        assert page.evaluate(CONTRAST) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert page.troubles == []
+    finally:
+        served.close()
+        store.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -25,8 +27,8 @@ from holdfast.dashboard.run_pages import compare_page, data_page, run_page, runs
 from holdfast.dashboard.service_pages import label_page, service_page
 from holdfast.dashboard.try_pages import feedback, try_page
 
-# Pages that are told news at a time.
-MOST_STREAMS = 32
+# Pages that are told news at a time, and how soon a stream ends when the dashboard does [s].
+MOST_STREAMS, TICK_S = 32, 0.5
 KEYS = (
     ("Runs", "/", "search"),
     ("Curves", "← →", "from look to look, Home and End to the ends"),
@@ -96,19 +98,33 @@ async def keys_page(dashboard: Dashboard, request: Request) -> str:
     return render("keys.html.j2", keys=KEYS)
 
 
+class _Closing(Exception):
+    """The dashboard is being stopped."""
+
+
 async def news(dashboard: Dashboard, request: Request) -> Response:
     """A stream of what happens to the list, or to the run that is named."""
     if dashboard.streams >= MOST_STREAMS:
         return Response("Too many pages are open.\n", 503, {"Retry-After": "30"})
     name = request.query_params.get("run")
     place = request.headers.get("last-event-id") or request.query_params.get("after") or START
-    made = list_news(dashboard.runs) if name is None else run_news(dashboard.runs, name, place)
+
+    async def pause(seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            if dashboard.closing():
+                raise _Closing
+            await asyncio.sleep(min(left, TICK_S))
 
     async def counted() -> AsyncIterator[str]:
         dashboard.streams += 1
         try:
+            runs = dashboard.runs
+            made = list_news(runs, pause) if name is None else run_news(runs, name, place, pause)
             async for one in made:
                 yield one
+        except _Closing:
+            return
         finally:
             dashboard.streams -= 1
 

@@ -37,13 +37,14 @@ class Asked:
 @dataclass
 class Dashboard:
     """What the pages are made of: the ``runs``, who may come in, the ``store`` where there is
-    one, and what is kept between requests."""
+    one, whether it is being stopped (``closing``), and what is kept between requests."""
 
     runs: Runs
     access: Access
     store: Store | None = None
     trier: Trier = field(default_factory=Trier)
     clock: Callable[[], float] = time.time
+    closing: Callable[[], bool] = lambda: False
     streams: int = 0
     tried: OrderedDict[str, Asked] = field(default_factory=OrderedDict)
     kept: OrderedDict[tuple[Any, ...], Whole] = field(default_factory=OrderedDict)

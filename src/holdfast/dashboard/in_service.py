@@ -68,7 +68,7 @@ class Tile:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class EventView:
     """Something that befell the service, in words: ``because`` where it says why, else ``pairs``
     of what it says."""
 
@@ -96,7 +96,7 @@ class Observed:
     """What one observer says now: its alarms, the words that tell new from old, its numbers."""
 
     name: str
-    alarms: tuple[Told, ...]
+    alarms: tuple[EventView, ...]
     because: str
     terms: tuple[str, ...]
     pairs: tuple[tuple[str, str], ...]
@@ -115,9 +115,9 @@ class ServiceView:
     observed: tuple[Observed, ...]
     tests: tuple[tuple[str, str, str, str], ...]
     trend: Markup
-    models: tuple[Told, ...]
-    deletions: tuple[Told, ...]
-    events: tuple[Told, ...]
+    models: tuple[EventView, ...]
+    deletions: tuple[EventView, ...]
+    events: tuple[EventView, ...]
     cut: str = ""
     models_now: tuple[tuple[str, int], ...] = field(default=())
 
@@ -297,7 +297,9 @@ def _observed(name: str, body: Mapping[str, Any]) -> Observed:
     return Observed(
         name=plain(name),
         alarms=tuple(
-            Told(float(one.get("at") or 0.0), "alarm", "bad", _because(one), tuple(_pairs(one)))
+            EventView(
+                float(one.get("at") or 0.0), "alarm", "bad", _because(one), tuple(_pairs(one))
+            )
             for one in (alarms if isinstance(alarms, list) else ())
             if isinstance(one, Mapping)
         ),
@@ -334,7 +336,9 @@ def _trend(tests: Sequence[Event]) -> Markup:
     steps = tuple(range(1, len(same) + 1))
     metric = "accuracy" if is_rate(names[-1]) else names[-1]
     shown = tuple(one for one in lines if any(x is not None for x in one.values))
-    chart = CurvesChart("trend", "Re-tests", metric, steps, (None,) * len(steps), shown, None)
+    chart = CurvesChart(
+        "trend", "Re-tests", metric, steps, (None,) * len(steps), shown, None, "test"
+    )
     return curves(chart)
 
 
@@ -343,10 +347,12 @@ def _finite(value: Any) -> float | None:
     return float(value) if plain_ and math.isfinite(value) else None
 
 
-def _told(event: Event) -> Told:
+def _told(event: Event) -> EventView:
     alarm = any(one in event.kind for one in ALARMING) or event.body.get("alarm") is True
     tone = "bad" if alarm else "info"
-    return Told(event.at, plain(event.kind), tone, _because(event.body), tuple(_pairs(event.body)))
+    return EventView(
+        event.at, plain(event.kind), tone, _because(event.body), tuple(_pairs(event.body))
+    )
 
 
 def _because(body: Mapping[str, Any]) -> str:

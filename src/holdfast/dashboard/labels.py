@@ -22,6 +22,7 @@ KEYED = 9
 LONGEST_CELL = 20_000
 WAYS: Mapping[str, str] = {
     "uniform": "drawn evenly at random: it counts towards the honest number",
+    "unlike": "drawn evenly among those on which the two models differ",
     "chosen": "chosen because its label teaches much",
     "volunteered": "volunteered",
 }

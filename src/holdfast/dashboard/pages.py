@@ -68,6 +68,15 @@ def render(template: str, **values: Any) -> str:
     return text.translate(UNPRINTABLE)
 
 
+def warm() -> None:
+    """Load what the page of a run takes beside this module, and compile the templates."""
+    import pyarrow.parquet  # noqa: F401
+
+    made = environment(Glossary(), HERE / "templates")
+    for name in made.list_templates(extensions=["j2"]):
+        made.get_template(name)
+
+
 def run_address(name: str, tab: str = "", part: str = "") -> str:
     """The address of a run, of a tab of it, of a part of the report there."""
     made = "/run/" + quote(name, safe="/") + (f"?tab={quote(tab)}" if tab else "")

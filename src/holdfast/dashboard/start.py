@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from holdfast.core.errors import MachineError, RunError
 from holdfast.dashboard.access import Access
 from holdfast.dashboard.app import application
 from holdfast.dashboard.held import Dashboard
+from holdfast.dashboard.pages import warm
 from holdfast.dashboard.runs import Runs
 
 HOST = "127.0.0.1"
@@ -51,7 +53,10 @@ def run_dashboard(root: Path, port: int, store: str | None, tell: Callable[[str]
             timeout_graceful_shutdown=1,
         )
         server = uvicorn.Server(config)
+        dashboard.closing = lambda: server.should_exit
         tell(access.url)
+        # While somebody opens the browser: the first run that is looked at comes without delay.
+        threading.Thread(target=warm, name="warm", daemon=True).start()
         # It goes on until it is stopped: to be stopped is its ordinary end.
         with contextlib.suppress(KeyboardInterrupt):
             server.run(sockets=[place])

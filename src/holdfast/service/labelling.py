@@ -127,6 +127,14 @@ class Labelling:
                     return None
         return None
 
+    def item(self, request: str, index: int, who: str) -> Item:
+        """This row once more, for one who has not finished it. Raises ``DataError`` where it is
+        gone, or somebody else has it by now."""
+        found, now = self._there(request, index), self._clock()
+        if not self._store.claim(request, index, _named(who), now, now + self._lease):
+            raise DataError("this row", "was taken by somebody else", None, "Take the next one.")
+        return self._item((found, Drawn(0, self._way(request, index), "asked again")), now)
+
     def suggestion(self, request: str, index: int, who: str) -> Said:
         """What the model answered, for one who asks to see it; from now on his label of this row
         says so. Raises ``DataError`` where there is no such row."""
