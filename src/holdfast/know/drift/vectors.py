@@ -1,0 +1,147 @@
+"""Have the vectors of rows moved? A classifier that learns, from rows that came before, which way
+arriving ones differ from the reference, and bets on each next row before it learns from it.
+
+The betting form of the classifier two-sample test (Podkopaev and Ramdas, 2305.00143; Shekhar and
+Ramdas, 2112.09162). The classifier is a shrunken linear discriminant (Ledoit and Wolf 2004) between
+half of the reference and the rows that arrived; the other half takes no part in learning, and a
+row's payoff is its rank among that half (``payoffs``), so its mean is an area under the ROC curve
+whatever the classifier is. Rows are forgotten at three speeds: a change a thousand rows after the
+start is not outvoted by what came before it.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from holdfast.core.records import Floats
+from holdfast.core.seeds import generator
+from holdfast.know.drift.payoffs import beyond, rank_bound, ranks, tail_bound
+from holdfast.stats.e_detector import Detector
+
+# Rows, of which so many count: the weight of a row falls by 1 − 1/n with each later one.
+MEMORIES = (50, 200, 1000)
+# The classifier learns after so many rows, and bets from so many on.
+BLOCK, FIRST = 16, 8
+# Wider vectors are projected at random onto so many directions.
+WIDEST = 512
+RIDGE = 0.3
+FEWEST = 20
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Halves:
+    """A reference cut in two: ``precision`` [d, d] and ``mean`` [d] of the half that is learned
+    from, ``held`` [m, d] the other; ``onto`` [width, d] a projection, ``None`` where d is all."""
+
+    precision: Floats
+    mean: Floats
+    held: Floats
+    onto: Floats | None
+
+    def read(self, vectors: Floats) -> Floats:
+        given = np.asarray(vectors, dtype=np.float64)
+        return given if self.onto is None else given @ self.onto
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VectorWatch:
+    """The bets so far: ``sums`` [memories, d] and ``counts`` [memories] of arrived vectors."""
+
+    halves: Halves
+    detector: Detector
+    sums: Floats
+    counts: Floats
+
+    @classmethod
+    def of_reference(cls, vectors: Floats, seed: int = 0) -> VectorWatch:
+        """Of reference ``vectors`` [m, d], m at least ``FEWEST``, whatever their order."""
+        halves = halve(vectors, seed)
+        m, d = halves.held.shape
+        bounds = np.tile([rank_bound(m), tail_bound(m)], len(MEMORIES))
+        zeros = np.zeros((len(MEMORIES), d))
+        return cls(halves, Detector.of_bounds(bounds), zeros, np.zeros(len(MEMORIES)))
+
+    def add(self, vectors: Floats, limit: float) -> tuple[VectorWatch, int | None]:
+        """After these rows [n, d], up to the first at which the evidence reaches ``limit``."""
+        made, rows = self, self.halves.read(vectors)
+        for start in range(0, len(rows), BLOCK):
+            part = rows[start : start + BLOCK]
+            detector, at = made.detector.add(made.payoffs(part), limit)
+            sums, counts = made._forgotten(part)
+            made = replace(made, detector=detector, sums=sums, counts=counts)
+            if at is not None:
+                return made, start + at
+        return made, None
+
+    def payoffs(self, rows: Floats) -> Floats:
+        """Rank and tail payoffs [n, 2 · memories] by what was learned so far; NaN before that."""
+        found = np.full((len(rows), 2 * len(MEMORIES)), np.nan)
+        for k in range(len(MEMORIES)):
+            if self.counts[k] < FIRST:
+                continue
+            way = self.halves.precision @ (self.sums[k] / self.counts[k] - self.halves.mean)
+            among, scores = np.sort(self.halves.held @ way), rows @ way
+            found[:, 2 * k] = ranks(scores, among)
+            found[:, 2 * k + 1] = beyond(scores, among)
+        return found
+
+    def _forgotten(self, rows: Floats) -> tuple[Floats, Floats]:
+        sums, counts, n = self.sums.copy(), self.counts.copy(), len(rows)
+        for k, memory in enumerate(MEMORIES):
+            keep = 1 - 1 / memory
+            weights = keep ** np.arange(n - 1, -1, -1)
+            sums[k] = sums[k] * keep**n + weights @ rows
+            counts[k] = counts[k] * keep**n + weights.sum()
+        return sums, counts
+
+    def to_json(self) -> dict[str, Any]:
+        """What rows brought; the reference is not in it."""
+        return {
+            "detector": self.detector.to_json(),
+            "sums": base64.b64encode(self.sums.astype("<f4").tobytes()).decode(),
+            "counts": self.counts.tolist(),
+        }
+
+    def restored(self, said: Mapping[str, Any]) -> VectorWatch:
+        """This watch, of the same reference, with what ``to_json`` wrote down."""
+        sums = np.frombuffer(base64.b64decode(said["sums"]), "<f4").astype(np.float64)
+        return replace(
+            self,
+            detector=Detector.of(said["detector"]),
+            sums=sums.reshape(self.sums.shape),
+            counts=np.array(said["counts"], np.float64),
+        )
+
+
+def halve(vectors: Floats, seed: int) -> Halves:
+    """The two halves of reference vectors [m, d], at random by the seed."""
+    given, onto = np.asarray(vectors, dtype=np.float64), None
+    if given.shape[1] > WIDEST:
+        drawn = generator(seed, "drift directions").standard_normal((given.shape[1], WIDEST))
+        onto = drawn / np.sqrt(WIDEST)
+        given = given @ onto
+    order = generator(seed, "halves of a reference").permutation(len(given))
+    learn, held = given[order[: len(order) // 2]], given[order[len(order) // 2 :]]
+    return Halves(precision_of(learn), learn.mean(axis=0), held, onto)
+
+
+def precision_of(rows: Floats) -> Floats:
+    """The inverse [d, d] of the covariance of rows [n, d], shrunken towards a multiple of the
+    identity as far as Ledoit and Wolf (2004) find best, and by ``RIDGE`` of its mean more."""
+    n, d = rows.shape
+    gaps = rows - rows.mean(axis=0)
+    cov = gaps.T @ gaps / n
+    mean = float(np.trace(cov)) / d
+    if mean <= 0:
+        return np.eye(d)
+    away = float(((cov - mean * np.eye(d)) ** 2).sum())
+    noise = (float(((gaps**2).sum(axis=1) ** 2).sum()) / n - float((cov**2).sum())) / n
+    share = min(1.0, max(0.0, noise / away)) if away > 0 else 1.0
+    # Directions that reference rows do not have at all are where a new kind of row may lie.
+    made = (1 - share) * cov + (share + RIDGE) * mean * np.eye(d)
+    return np.asarray(np.linalg.inv(made))
