@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from holdfast.pipeline.audited import Audit
     from holdfast.pipeline.chosen import Choice
     from holdfast.pipeline.compared import Comparison
+    from holdfast.pipeline.drift import Drifted
     from holdfast.pipeline.explanation import Explanation
     from holdfast.pipeline.export import Exported
     from holdfast.pipeline.predicted import Predicted, Prediction
@@ -835,6 +836,36 @@ def compare(
         options = _options(text, label, encoding, ())
         rows = None if data is None else str(data)
         return compared(names[0], names[1], rows, margin=margin, options=options)
+
+
+def drift(
+    run: str | Path | TrainedRun,
+    data: str | Path,
+    *,
+    between_alarms: int = 100_000,
+    text: str | Sequence[str] | None = None,
+    label: str | None = None,
+    encoding: str | None = None,
+) -> Drifted:
+    """Do what ``holdfast drift`` does: are the rows of ``data`` like those that the run was judged
+    by, and how right is its model about them?
+
+    Parameters
+    ----------
+    run : a finished run, its folder or a ``TrainedRun``.
+    data : rows, in the order in which they came, with labels or without.
+    between_alarms : clean rows between alarms that say since when rows differ.
+
+    Others as the options of the command. ``to_json()`` of the result is what ``--json`` prints.
+    Raises ``holdfast.core.errors.InputError`` where the command would exit with 2.
+    """
+    from holdfast.pipeline.advice import in_python
+    from holdfast.pipeline.drift import drift as drifted
+
+    folder = run.folder if isinstance(run, TrainedRun) else Path(run)
+    with in_python():
+        options = _options(text, label, encoding, ())
+        return drifted(folder, str(data), options, between=between_alarms)
 
 
 def fairness(

@@ -21,6 +21,7 @@ from holdfast.cli import (
     demo,
     diagnose,
     distill,
+    drift,
     errors,
     evaluate,
     explain,
@@ -162,6 +163,14 @@ _add(
     "holdfast compare runs/reviews-2 runs/reviews-1 march.csv",
     "holdfast compare runs/small runs/large --margin 0.5",
     "holdfast compare runs/reviews-2 old_answers.jsonl march.csv --json",
+)
+_add(
+    "drift",
+    drift.command,
+    "Are new rows like those that a run was judged by?",
+    "holdfast drift runs/reviews-1 march.csv",
+    "holdfast drift runs/reviews-1 march.csv --label stars --json",
+    "holdfast drift runs/reviews-1 today.jsonl --fail-on harmful",
 )
 _add(
     "explain",

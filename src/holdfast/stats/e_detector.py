@@ -92,9 +92,8 @@ class Detector:
             start[run <= 0] = self.rows + i
             run = np.maximum(run, 0) + logs[i]
             if total.mean() >= limit:
-                return replace(self, evidence=total, run=run, start=start, rows=self.rows + i + 1), (
-                    i + 1
-                )
+                ended = replace(self, evidence=total, run=run, start=start, rows=self.rows + i + 1)
+                return ended, i + 1
         made = replace(self, evidence=total, run=run, start=start, rows=self.rows + len(x))
         return made, None
 

@@ -25,13 +25,12 @@ from holdfast.stats.intervals import clopper_pearson
 FEWEST = 30
 DRAWS = 400
 BINS = 200
-# The penalty on both, in rows' worth: what is calibrated already needs little. Errors of the estimate
-# were smallest from 5 to 20 on CR and TREC (25 divisions each), its interval too narrow from 20 on.
+# The penalty on both, in rows' worth: what is calibrated already needs little. Of 1 to 40, errors
+# on CR and TREC (25 divisions each) fell with it, and intervals were too narrow from 10 on.
 CALM = 5.0
-NEWTON = 12
+NEWTON = 12  # steps
 EDGE = 1e-6
-# Reference rows that still count, after they are weighed, below which nothing is said: what one
-# row of three is worth, and no fewer than this.
+# Reference rows that still count after they are weighed, below which nothing is said.
 LEAST_SHARE, LEAST_ROWS = 0.1, 30.0
 # Of new rows, that may lie where the reference has none.
 OUTSIDE = 0.05
@@ -117,8 +116,8 @@ def _bins(values: Floats) -> tuple[Floats, Floats]:
 
 def fitted(x: Floats, y: Floats, weights: Floats) -> Floats:
     """Logistic regressions of ``y`` [m] on ``x`` [m], one for each line of ``weights`` [k, m]:
-    intercepts and slopes [k, 2], by Newton's steps; the slope is drawn towards 1 (a calibrated
-    confidence, on the logit scale) by a penalty worth ``CALM`` rows."""
+    intercepts and slopes [k, 2], by Newton's steps; they are drawn towards 0 and 1 (a
+    calibrated confidence, on the logit scale) by a penalty worth ``CALM`` rows."""
     table = np.tile([0.0, 1.0], (len(weights), 1))
     for _ in range(NEWTON):
         chance = _expit(table[:, :1] + table[:, 1:] * x[None])

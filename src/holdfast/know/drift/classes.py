@@ -53,7 +53,9 @@ class ClassWatch:
     def by(self) -> str:
         """The class that speaks loudest for a change, and how: ``refund more often``."""
         k = self.detector.by
-        return f"{self.names[k % len(self.names)]} {'more' if k < len(self.names) else 'less'} often"
+        return (
+            f"{self.names[k % len(self.names)]} {'more' if k < len(self.names) else 'less'} often"
+        )
 
     def to_json(self) -> dict[str, Any]:
         return self.detector.to_json()

@@ -12,12 +12,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from holdfast.core.errors import Defect
 from holdfast.know.drift.classes import ClassWatch
 from holdfast.know.drift.numbers import NumberWatch
 from holdfast.know.drift.rows import Reference, Rows, joined
-from holdfast.know.drift.vectors import FEWEST, VectorWatch
+from holdfast.know.drift.vectors import FEWEST, VectorWatch, packed, unpacked
 
+FORMAT = 1
 BETWEEN = 100_000
 # Rows that a new regime is known by.
 REGIME = 400
@@ -140,14 +143,18 @@ class Monitor:
         """After these rows, and after how many of them each side that alarms did."""
         vectors, classes, numbers = self.vectors, self.classes, self.numbers
         ends: list[int | None] = []
-        if vectors is not None and rows.vectors is not None:
-            vectors, at = vectors.add(rows.vectors, limit)
+        # A row of which one side says nothing still counts there, so that all sides count alike.
+        if vectors is not None:
+            unread = np.full((len(rows), vectors.halves.width), np.nan)
+            given = unread if rows.vectors is None else rows.vectors
+            vectors, at = vectors.add(given, limit)
             ends.append(at)
-        if classes is not None and rows.answers is not None:
-            classes, at = classes.add(rows.answers, limit)
+        if classes is not None:
+            unknown = np.full(len(rows), -1)
+            classes, at = classes.add(unknown if rows.answers is None else rows.answers, limit)
             ends.append(at)
         if numbers is not None:
-            numbers, at = numbers.add(rows.numbers, limit)
+            numbers, at = numbers.add(rows.numbers, len(rows), limit)
             ends.append(at)
         made = replace(self, vectors=vectors, classes=classes, numbers=numbers)
         return made, [at for at in ends if at is not None]
@@ -157,6 +164,10 @@ class Monitor:
         side = max(levels, key=lambda name: levels[name])
         watch = self.sides[side]
         since = min(self.begun + watch.detector.since, self.rows - 1)
+        if isinstance(watch, VectorWatch) and self.recent.vectors is not None:
+            # The bets could not begin before the classifier had learned what is new.
+            back = watch.dated(self.recent.vectors[-(self.rows - self.begun) :])
+            since = since if back is None else min(since, self.rows - back)
         by = "the rows themselves" if isinstance(watch, VectorWatch) else watch.by
         what = self.reference.what
         alarm = Alarm(self.rows - 1, since, side, by, levels, what)
@@ -169,9 +180,14 @@ class Monitor:
         need = max(0, REGIME - len(self.gathering))
         part = rows.take(slice(0, need))
         whole = joined([self.gathering, part]) if len(part) else self.gathering
-        made = replace(self, rows=self.rows + len(part), gathering=whole, recent=_last(whole, RECENT))
+        made = replace(
+            self, rows=self.rows + len(part), gathering=whole, recent=_last(whole, RECENT)
+        )
         if len(whole) < REGIME:
             return made, len(part)
+        if whole.vectors is not None:
+            # As they are written down, so that a restart changes nothing.
+            whole = replace(whole, vectors=whole.vectors.astype(np.float16).astype(np.float64))
         reference = self.reference.of_traffic(whole, {}, f"rows from row {made.since} on")
         fresh = Monitor.of_reference(reference, self.between, self.seed, made.rows)
         return replace(fresh, alarms=self.alarms, recent=made.recent), len(part)
@@ -180,6 +196,70 @@ class Monitor:
     def since(self) -> int:
         """The row since which the present regime lasts, 0 where nothing ever changed."""
         return self.alarms[-1].since if self.alarms else 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the first reference, which is the run's; of arrived rows only what a new
+        regime is known by, and no text."""
+        moved = self.alarms and self.gathering is None
+        return {
+            "format": FORMAT,
+            "between": self.between,
+            "seed": self.seed,
+            "rows": self.rows,
+            "begun": self.begun,
+            "alarms": [one.to_json() for one in self.alarms],
+            "sides": {name: watch.to_json() for name, watch in self.sides.items()},
+            "regime": _rows_json(self.reference.rows) if moved else None,
+            "what": self.reference.what,
+            "gathering": None if self.gathering is None else _rows_json(self.gathering),
+        }
+
+    @classmethod
+    def of(cls, said: Mapping[str, Any], reference: Reference) -> Monitor:
+        """The monitor that ``to_json`` wrote down, of the run's ``reference``. Raises
+        ``ValueError`` for what is of another form or reference."""
+        try:
+            if said["format"] != FORMAT:
+                raise ValueError(f"format {said['format']}")
+            if said["regime"] is not None:
+                rows = _rows_of(said["regime"])
+                reference = reference.of_traffic(rows, {}, str(said["what"]))
+            made = cls.of_reference(reference, int(said["between"]), int(said["seed"]))
+            watches: dict[str, Any] = {
+                name: watch.restored(said["sides"][name]) for name, watch in made.sides.items()
+            }
+            gathering = said["gathering"]
+            return replace(
+                made,
+                vectors=watches.get(INPUTS),
+                classes=watches.get(CLASSES),
+                numbers=watches.get(NUMBERS),
+                rows=int(said["rows"]),
+                begun=int(said["begun"]),
+                alarms=tuple(Alarm(**one) for one in said["alarms"]),
+                gathering=None if gathering is None else _rows_of(gathering),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{type(error).__name__}: {error}") from error
+
+
+def _rows_json(rows: Rows) -> dict[str, Any]:
+    return {
+        "n": len(rows),
+        "vectors": None if rows.vectors is None else packed(rows.vectors, "<f2"),
+        "answers": None if rows.answers is None else rows.answers.tolist(),
+        "numbers": {name: packed(values) for name, values in rows.numbers.items()},
+    }
+
+
+def _rows_of(said: Mapping[str, Any]) -> Rows:
+    n, vectors, answers = int(said["n"]), said["vectors"], said["answers"]
+    return Rows(
+        n,
+        None if vectors is None else unpacked(vectors, "<f2").reshape(n, -1),
+        None if answers is None else np.array(answers, np.int64),
+        {name: unpacked(values) for name, values in said["numbers"].items()},
+    )
 
 
 def _last(rows: Rows, most: int) -> Rows:

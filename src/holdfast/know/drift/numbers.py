@@ -41,10 +41,11 @@ class NumberWatch:
         ]
         return cls(held, Detector.of_bounds(np.array(bounds)))
 
-    def add(self, numbers: Mapping[str, Floats], limit: float) -> tuple[NumberWatch, int | None]:
-        """After more rows, up to the first at which the evidence reaches ``limit``; a fact that
-        they do not bring, or bring as NaN, is not bet on."""
-        n = len(next(iter(numbers.values()))) if numbers else 0
+    def add(
+        self, numbers: Mapping[str, Floats], n: int, limit: float
+    ) -> tuple[NumberWatch, int | None]:
+        """After ``n`` more rows, up to the first at which the evidence reaches ``limit``; a fact
+        that they do not bring, or bring as NaN, is not bet on."""
         found = np.full((n, len(WAYS) * len(self.held)), np.nan)
         for k, (name, among) in enumerate(self.held.items()):
             if name not in numbers:

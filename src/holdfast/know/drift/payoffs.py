@@ -7,7 +7,7 @@ reference's does not. So what is tested is not "the same law" but
 
     the stream's mean is at most what ``m`` reference rows leave plausible for their own law,
 
-an upper limit at the certainty ``SURE`` (``stats.e_detector``: it is no more than a bound for bets).
+an upper limit at the certainty ``SURE``.
 What lies within it cannot be told from chance in choosing the reference, however long one waits.
 """
 
@@ -60,5 +60,5 @@ def tail_bound(m: int, sure: float = SURE) -> float:
 
 
 def shared(sure: float, bets: int) -> float:
-    """The certainty of each of ``bets`` that keeps the chance of any error as it was (Bonferroni)."""
+    """The certainty of each of ``bets`` that keeps the chance of any error (Bonferroni)."""
     return 1 - (1 - sure) / max(1, bets)

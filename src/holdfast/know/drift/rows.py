@@ -1,4 +1,4 @@
-"""What drift is looked for in: rows as arrays, of any task, and the rows that they are held against.
+"""What drift is looked for in: rows of any task as arrays, and the rows that they are held against.
 
 A **reference** is what the model says of rows that it did not learn from, its validation rows.
 """
@@ -92,6 +92,4 @@ class Reference:
 
     def of_traffic(self, rows: Rows, words: Mapping[str, int], what: str) -> Reference:
         """Arrived rows as what later ones are held against: whether they were right is unknown."""
-        return replace(
-            self, rows=rows, right=None, words=words, told_of=len(rows), what=what
-        )
+        return replace(self, rows=rows, right=None, words=words, told_of=len(rows), what=what)

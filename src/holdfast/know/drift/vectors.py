@@ -43,19 +43,30 @@ class Halves:
     held: Floats
     onto: Floats | None
 
+    @property
+    def width(self) -> int:
+        """Of the vectors that ``read`` takes."""
+        return int(len(self.precision) if self.onto is None else len(self.onto))
+
     def read(self, vectors: Floats) -> Floats:
+        """Vectors [n, width] as the halves are, [n, d]."""
         given = np.asarray(vectors, dtype=np.float64)
         return given if self.onto is None else given @ self.onto
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VectorWatch:
-    """The bets so far: ``sums`` [memories, d] and ``counts`` [memories] of arrived vectors."""
+    """The bets so far: ``sums`` [memories, d] and ``counts`` [memories] of arrived vectors, and the
+    classifiers that were learned of them last: ``ways`` [memories, d], NaN before there is one, and
+    the sorted scores of the half that is held, ``among`` [memories, m]. They learn at every
+    ``BLOCK``-th row of the stream, so that it does not matter in which parts rows are added."""
 
     halves: Halves
     detector: Detector
     sums: Floats
     counts: Floats
+    ways: Floats
+    among: Floats
 
     @classmethod
     def of_reference(cls, vectors: Floats, seed: int = 0) -> VectorWatch:
@@ -63,32 +74,61 @@ class VectorWatch:
         halves = halve(vectors, seed)
         m, d = halves.held.shape
         bounds = np.tile([rank_bound(m), tail_bound(m)], len(MEMORIES))
-        zeros = np.zeros((len(MEMORIES), d))
-        return cls(halves, Detector.of_bounds(bounds), zeros, np.zeros(len(MEMORIES)))
+        sums, counts = np.zeros((len(MEMORIES), d)), np.zeros(len(MEMORIES))
+        unknown = np.full((len(MEMORIES), d), np.nan)
+        return cls(
+            halves,
+            Detector.of_bounds(bounds),
+            sums,
+            counts,
+            unknown,
+            np.full((len(MEMORIES), m), np.nan),
+        )
 
     def add(self, vectors: Floats, limit: float) -> tuple[VectorWatch, int | None]:
-        """After these rows [n, d], up to the first at which the evidence reaches ``limit``."""
-        made, rows = self, self.halves.read(vectors)
-        for start in range(0, len(rows), BLOCK):
-            part = rows[start : start + BLOCK]
+        """After these rows [n, d], up to the first at which the evidence reaches ``limit``. A row
+        of which nothing was read is NaN, and is left out."""
+        made, rows, start = self, self.halves.read(vectors), 0
+        while start < len(rows):
+            part = rows[start : start + BLOCK - made.detector.rows % BLOCK]
             detector, at = made.detector.add(made.payoffs(part), limit)
-            sums, counts = made._forgotten(part)
+            sums, counts = made._forgotten(part[np.isfinite(part).all(axis=1)])
             made = replace(made, detector=detector, sums=sums, counts=counts)
             if at is not None:
                 return made, start + at
+            if detector.rows % BLOCK == 0:
+                made = made._learned()
+            start += len(part)
         return made, None
 
     def payoffs(self, rows: Floats) -> Floats:
         """Rank and tail payoffs [n, 2 · memories] by what was learned so far; NaN before that."""
         found = np.full((len(rows), 2 * len(MEMORIES)), np.nan)
-        for k in range(len(MEMORIES)):
-            if self.counts[k] < FIRST:
-                continue
-            way = self.halves.precision @ (self.sums[k] / self.counts[k] - self.halves.mean)
-            among, scores = np.sort(self.halves.held @ way), rows @ way
-            found[:, 2 * k] = ranks(scores, among)
-            found[:, 2 * k + 1] = beyond(scores, among)
+        for k, way in enumerate(self.ways):
+            scores = rows @ way
+            known = np.isfinite(scores)
+            found[known, 2 * k] = ranks(scores[known], self.among[k])
+            found[known, 2 * k + 1] = beyond(scores[known], self.among[k])
         return found
+
+    def dated(self, vectors: Floats) -> int | None:
+        """How many of the last ``vectors`` [n, d] are of the new kind, by the classifier that won
+        most as it is now: the longest end by which its ranks exceed their bound in sum. ``None``
+        where all do, or it has learned nothing."""
+        best = 2 * (self.detector.by // 2)
+        place = ranks_of(self.payoffs(self.halves.read(vectors))[:, best])
+        won = np.cumsum((place - self.detector.bounds[best])[::-1])
+        if not len(won) or won.max() <= 0:
+            return None
+        back = int(np.argmax(won)) + 1
+        return None if back == len(won) else back
+
+    def _learned(self) -> VectorWatch:
+        ways, among = self.ways.copy(), self.among.copy()
+        for k in np.flatnonzero(self.counts >= FIRST):
+            ways[k] = self.halves.precision @ (self.sums[k] / self.counts[k] - self.halves.mean)
+            among[k] = np.sort(self.halves.held @ ways[k])
+        return replace(self, ways=ways, among=among)
 
     def _forgotten(self, rows: Floats) -> tuple[Floats, Floats]:
         sums, counts, n = self.sums.copy(), self.counts.copy(), len(rows)
@@ -103,19 +143,37 @@ class VectorWatch:
         """What rows brought; the reference is not in it."""
         return {
             "detector": self.detector.to_json(),
-            "sums": base64.b64encode(self.sums.astype("<f4").tobytes()).decode(),
+            "sums": packed(self.sums),
             "counts": self.counts.tolist(),
+            "ways": packed(self.ways),
         }
 
     def restored(self, said: Mapping[str, Any]) -> VectorWatch:
         """This watch, of the same reference, with what ``to_json`` wrote down."""
-        sums = np.frombuffer(base64.b64decode(said["sums"]), "<f4").astype(np.float64)
+        ways = unpacked(said["ways"]).reshape(self.ways.shape)
         return replace(
             self,
             detector=Detector.of(said["detector"]),
-            sums=sums.reshape(self.sums.shape),
+            sums=unpacked(said["sums"]).reshape(self.sums.shape),
             counts=np.array(said["counts"], np.float64),
+            ways=ways,
+            among=np.sort(ways @ self.halves.held.T, axis=1),
         )
+
+
+def ranks_of(payoffs: Floats) -> Floats:
+    """Payoffs with one half, which says nothing, where one is not known."""
+    return np.where(np.isnan(payoffs), 0.5, payoffs)
+
+
+def packed(values: Floats, kind: str = "<f8") -> str:
+    """Numbers as a text of JSON, in order."""
+    return base64.b64encode(np.ascontiguousarray(values).astype(kind).tobytes()).decode()
+
+
+def unpacked(text: str, kind: str = "<f8") -> Floats:
+    """The numbers [n] that ``packed`` wrote down, float64."""
+    return np.frombuffer(base64.b64decode(text), kind).astype(np.float64)
 
 
 def halve(vectors: Floats, seed: int) -> Halves:

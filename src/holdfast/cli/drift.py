@@ -1,0 +1,204 @@
+"""``holdfast drift``: are these rows like those that a run was judged by?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from holdfast.core.errors import RecipeError
+from holdfast.core.machine import refuse_too_little
+from holdfast.core.shown import printable
+from holdfast.terminal.streams import json_text
+
+if TYPE_CHECKING:
+    from holdfast.pipeline.drift import Drifted
+
+VERDICTS = ("differ", "harmful")
+REACHED = 3
+CLASSES = 6
+
+
+def command(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run.")],
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="Rows in the order in which they came.")
+    ],
+    text: Annotated[
+        list[str] | None,
+        typer.Option(help="The text column, where DATA calls it otherwise; twice for pairs."),
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(help="The label column, where DATA calls it otherwise.")
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="Of DATA, where it is not UTF-8, e.g. cp1252.")
+    ] = None,
+    between: Annotated[
+        int, typer.Option("--between-alarms", metavar="N", help="Clean rows between alarms.")
+    ] = 100_000,
+    fail_on: Annotated[
+        list[str] | None,
+        typer.Option(metavar="VERDICT", help="Exit with 3 at this verdict: differ or harmful."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing beside the result.")] = False,
+) -> None:
+    """Say whether the rows of DATA are like the validation rows of RUN, how right its model is
+    about them (without labels, or better with some), what has changed, and since which row."""
+    refuse_too_little("torch")
+    for one in fail_on or ():
+        if one not in VERDICTS:
+            raise RecipeError("--fail-on", "is no verdict", one, f"There is {', '.join(VERDICTS)}.")
+    from holdfast.pipeline.drift import drift
+    from holdfast.pipeline.using import Options
+    from holdfast.terminal.say import Teller, width
+
+    notify = Teller(quiet)
+    notify.title(f"holdfast drift {run} {data}")
+    options = Options(tuple(text) if text else None, label, encoding)
+    found = drift(run, data, options, between=between, notify=notify)
+    typer.echo(json_text(found.to_json()) if as_json else printable(shown(found, width())))
+    reached = found.verdict in (fail_on or ()) or (
+        # What is harmful differs too.
+        found.verdict == "harmful" and "differ" in (fail_on or ())
+    )
+    if reached:
+        raise typer.Exit(REACHED)
+
+
+def shown(found: Drifted, columns: int) -> str:
+    """One sentence, then the accuracy, what has changed, and which rows show it."""
+    from holdfast.terminal.say import entry
+
+    block = found.to_json()
+    entries = [("Rows", _rows(block)), ("Accuracy", _accuracy(block["accuracy"]))]
+    entries += [("Labels", _labels(block))] if block["accuracy"]["labels"] else []
+    entries += [("Inputs", _inputs(block["inputs"]))] if block["inputs"] else []
+    entries += [("Since", _since(block["alarms"]))] if block["alarms"] else []
+    entries += [("Words", _words(block["terms"]))] if block["terms"] else []
+    entries += [("Not seen", _unwatched(block["unwatched"]))] if block["unwatched"] else []
+    lines = [line for name, value in entries for line in entry(name, value, columns)]
+    return "\n".join(
+        [
+            *_wrapped(sentence(block), columns),
+            *lines,
+            *_facts(block, columns),
+            *_classes(block, columns),
+            *_examples(block, columns),
+        ]
+    )
+
+
+def sentence(block: Mapping[str, Any]) -> str:
+    """The answer, first."""
+    what = block["reference"]["what"]
+    if block["verdict"] == "alike":
+        return f"The rows are like the {what} of the run: nothing is surely different."
+    if block["verdict"] == "harmful":
+        allowed = 100 * block["harm"]["allowed"]
+        return f"Harmful: of the labelled rows more than {allowed:.0f} % are surely answered wrong."
+    sides = [_side(name) for name in block["differ"]]
+    listed = sides[0] if len(sides) == 1 else f"{', '.join(sides[:-1])} and {sides[-1]}"
+    return f"The rows differ from the {what} of the run: in {listed}."
+
+
+def _side(name: str) -> str:
+    return {"inputs": "what is asked", "classes": "the mix of answers"}.get(name, name)
+
+
+def _rows(block: Mapping[str, Any]) -> str:
+    some = f" of {block['of']:,}" if block["of"] > block["rows"] else ""
+    reference = block["reference"]
+    return f"{block['rows']:,}{some}, against {reference['rows']:,} {reference['what']}"
+
+
+def _accuracy(block: Mapping[str, Any]) -> str:
+    before, now = block["before"], block["estimated"]
+    if now["value"] is None:
+        said = f"cannot be told without labels: {now['why']}"
+    else:
+        said = f"{_percent(now)} estimated without labels"
+    return said if before["value"] is None else f"{said}; it was {_percent(before)}"
+
+
+def _labels(block: Mapping[str, Any]) -> str:
+    powered, harm = block["accuracy"]["powered"], block["harm"]
+    said = f"{block['accuracy']['labels']:,}: {_percent(powered)} right"
+    said += f" ({powered['note']})" if powered.get("note") else ", by labels and answers together"
+    if harm is None:
+        return said
+    most = f"{100 * harm['allowed']:.1f} %"
+    if harm["harmful"]:
+        return f"{said}; surely more than {most} wrong, since about row {harm['since']:,}"
+    return f"{said}; not shown to be more than {most} wrong"
+
+
+def _inputs(block: Mapping[str, Any]) -> str:
+    area = block["told_apart"]
+    said = f"a classifier ranks a new row above an old one {_percent(area)} of the time"
+    return f"{said} (50 %: alike); {100 * block['outside']:.0f} % are unlike any old row"
+
+
+def _since(alarms: Sequence[Mapping[str, Any]]) -> str:
+    told = [f"row {one['since']:,}, noticed at row {one['at']:,} by {one['by']}" for one in alarms]
+    return "; then ".join(told[:3])
+
+
+def _words(terms: Sequence[Mapping[str, Any]]) -> str:
+    return ", ".join(
+        f"{one['word']} {100 * one['then']:.0f} → {100 * one['now']:.0f} %" for one in terms
+    )
+
+
+def _unwatched(block: Mapping[str, str]) -> str:
+    return "; ".join(f"{name} ({why})" for name, why in block.items())
+
+
+def _facts(block: Mapping[str, Any], columns: int) -> list[str]:
+    if not block["facts"]:
+        return []
+    lines = ["", "  Median of          then       now   new above old"]
+    for name, one in block["facts"].items():
+        area = one["higher"]
+        chance = "unknown" if area["value"] is None else f"{100 * area['value']:.0f} %"
+        mark = "!" if one["moved"] else " "
+        lines.append(f"  {mark} {name:<14}{one['then']:>9.3g} {one['now']:>9.3g}   {chance:>8}")
+    return [line[:columns] for line in lines]
+
+
+def _classes(block: Mapping[str, Any], columns: int) -> list[str]:
+    if not block["classes"]:
+        return []
+    head = "!" if "classes" in block["differ"] else " "
+    lines = ["", f"  {head} Answered           then       now"]
+    for one in block["classes"][:CLASSES]:
+        name, then, now = one["class"][:20], one["then"]["value"], one["now"]["value"]
+        lines.append(f"    {name:<16} {100 * then:>6.1f} %  {100 * now:>6.1f} %")
+    more = len(block["classes"]) - CLASSES
+    return [*(line[:columns] for line in lines), *([f"    … and {more} more"] if more > 0 else [])]
+
+
+def _examples(block: Mapping[str, Any], columns: int) -> list[str]:
+    if not block["examples"]:
+        return []
+    lines = ["", "  Rows that look newest"]
+    for one in block["examples"]:
+        text = " ".join(str(one["text"]).split())
+        line = f"    {one['row']}: {text}"
+        lines.append(line if len(line) <= columns else f"{line[: columns - 1]}…")
+    return lines
+
+
+def _wrapped(text: str, columns: int) -> list[str]:
+    import textwrap
+
+    return textwrap.wrap(text, columns, break_on_hyphens=False)
+
+
+def _percent(block: Mapping[str, Any]) -> str:
+    low, high = block.get("low"), block.get("high")
+    ends = "" if low is None or high is None else f" ({100 * low:.1f} to {100 * high:.1f})"
+    return f"{100 * block['value']:.1f} %{ends}"

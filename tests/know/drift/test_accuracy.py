@@ -1,0 +1,129 @@
+"""Accuracy without labels and with few, and harm."""
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from holdfast.know.drift import accuracy as made
+from holdfast.know.drift.accuracy import estimated_accuracy, fitted, support_of
+from holdfast.know.drift.apart import apart
+from holdfast.know.drift.labelled import HarmWatch, powered_accuracy
+
+
+def _world(n: int, seed: int, a: float = 6, honest: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    sure = np.clip(random.beta(a, 2, n), 0.3, 0.999)
+    return sure, (random.uniform(size=n) < sure * honest).astype(float)
+
+
+def test_the_curve_is_the_one_of_sklearn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(made, "CALM", 1e-9)
+    sure, right = _world(400, 0)
+    weights = np.random.default_rng(1).uniform(0.5, 2, 400)
+    x = made.logit(sure)
+    model = LogisticRegression(C=np.inf, tol=1e-10).fit(x[:, None], right, sample_weight=weights)
+    table = fitted(x, right, np.stack([weights, np.ones(400)]))
+    assert table[0] == pytest.approx([model.intercept_[0], model.coef_[0, 0]], rel=1e-3)
+
+
+def test_it_follows_confidence_and_its_interval_holds() -> None:
+    errors, held = [], []
+    for seed in range(40):
+        sure, right = _world(400, seed)
+        # New rows that are harder, and a model that says so.
+        new, truth = _world(600, 1000 + seed, a=3)
+        found = estimated_accuracy(sure, right, new, seed=seed)
+        errors.append(found.value - truth.mean())
+        held.append(found.low <= truth.mean() <= found.high)
+        assert abs(right.mean() - truth.mean()) > 0.05
+    assert np.mean(np.abs(errors)) < 0.03
+    assert np.mean(held) >= 0.88
+
+
+def test_overconfidence_is_corrected_by_the_reference() -> None:
+    sure, right = _world(2000, 0, honest=0.8)
+    new, truth = _world(2000, 1, honest=0.8)
+    found = estimated_accuracy(sure, right, new)
+    assert found.value == pytest.approx(truth.mean(), abs=0.03)
+    assert new.mean() - truth.mean() > 0.1
+
+
+def test_weights_speak_of_the_rows_that_are_like_the_new() -> None:
+    # Half of the reference is a kind of row on which confidence lies; new rows are of that kind.
+    random = np.random.default_rng(0)
+    sure, kind = random.uniform(0.6, 0.95, 1000), np.repeat([0, 1], 500)
+    right = (random.uniform(size=1000) < np.where(kind == 1, sure - 0.3, sure)).astype(float)
+    new = random.uniform(0.6, 0.95, 500)
+    plain = estimated_accuracy(sure, right, new)
+    weighed = estimated_accuracy(sure, right, new, weights=np.where(kind == 1, 1.9, 0.1))
+    truth = float((new - 0.3).mean())
+    assert abs(weighed.value - truth) < 0.5 * abs(plain.value - truth)
+
+
+def test_without_support_or_rows_there_is_no_number() -> None:
+    sure, right = _world(200, 0)
+    lost = support_of(np.ones(200), 0.4, 100)
+    assert "unlike any row" in lost.why
+    assert estimated_accuracy(sure, right, sure, support=lost).value is None
+    few = support_of(np.array([20.0] + [0.01] * 199), 0.0, 100)
+    assert "only" in few.why
+    assert support_of(np.ones(200), 0.02, 100).why is None
+    assert "fewer" in estimated_accuracy(sure[:9], right[:9], sure).why
+    assert "fewer" in estimated_accuracy(sure, right, sure[:9]).why
+
+
+def test_like_and_unlike_vectors_are_told_apart_as_far_as_they_are() -> None:
+    random = np.random.default_rng(0)
+    held = random.normal(size=(300, 10))
+    same = apart(held, random.normal(size=(200, 10)))
+    assert same.area.low < 0.5 < same.area.high
+    assert same.outside.mean() < 0.06
+    near = random.normal(size=(200, 10))
+    near[:, 0] += 1.0
+    moved = apart(held, near)
+    # Two normal laws one deviation apart: Φ(1 ÷ √2) = 0.76.
+    assert moved.area.value == pytest.approx(0.76, abs=0.05)
+    assert np.corrcoef(moved.weights, held[:, 0])[0, 1] > 0.7
+    far = apart(held, random.normal(size=(200, 10)) + 8)
+    assert far.outside.mean() > 0.9
+    assert far.share.value > 0.9
+    assert apart(held[:10], near) is None
+
+
+def test_few_labels_and_many_answers_hold_the_truth_and_are_narrower() -> None:
+    held, narrower = [], []
+    for seed in range(60):
+        # Chances that are wrong by a tenth throughout: only the labels tell.
+        sure, right = _world(1500, seed, a=2)
+        labelled, rest = slice(0, 150), slice(150, None)
+        found = powered_accuracy(right[labelled], np.minimum(sure[labelled] + 0.1, 1), sure[rest])
+        alone = powered_accuracy(right[labelled], np.full(150, np.nan), sure[rest])
+        both = powered_accuracy(right[labelled], sure[labelled], sure[rest])
+        truth = right.mean()
+        held.append(both.low <= truth <= both.high)
+        narrower.append((both.high - both.low) / (alone.high - alone.low))
+        assert found.value is not None
+    assert np.mean(held) >= 0.9
+    assert np.mean(narrower) < 0.95
+
+
+def test_few_labels_fall_back_to_what_they_say_alone() -> None:
+    found = powered_accuracy(np.array([1.0] * 9 + [0.0]), np.full(10, 0.8), np.full(500, 0.8))
+    assert found.value == 0.9
+    assert "alone" in found.note
+    assert powered_accuracy(np.zeros(0), np.zeros(0), np.zeros(3)).value is None
+
+
+def test_harm_is_noticed_and_change_without_harm_is_not() -> None:
+    random = np.random.default_rng(0)
+    watch = HarmWatch.of_reference((random.uniform(size=300) < 0.9).astype(float))
+    assert watch is not None
+    quiet, at = watch.add((random.uniform(size=3000) < 0.1).astype(float), 100_000)
+    assert at is None
+    found, at = quiet.add((random.uniform(size=300) < 0.35).astype(float), 100_000)
+    assert at is not None
+    assert 2980 <= found.detector.since <= 3030
+    again = watch.restored(found.to_json())
+    assert again.detector.level == found.detector.level
+    assert (again.rows, again.wrong) == (found.rows, found.wrong)
+    assert HarmWatch.of_reference(np.full(200, np.nan)) is None
