@@ -40,6 +40,7 @@ SCRIPTS = (
     "end_to_end.py",
     "looks.py",
     "streams.py",
+    "drift.py",
     "wrong_labels.py",
     "labels.py",
     "memory.py",

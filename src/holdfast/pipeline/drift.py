@@ -16,10 +16,13 @@ from holdfast.core.seeds import generator
 from holdfast.data.spelling import match_spellings
 from holdfast.know.drift.compared import Compared, compare_rows
 from holdfast.know.drift.monitor import BETWEEN
+from holdfast.know.drift.words import hashed_words
+from holdfast.know.texts import read_texts
 from holdfast.pipeline.again import Again
 from holdfast.pipeline.drift_rows import WRITE, Held, held_reference, rows_of_answers
 from holdfast.pipeline.rows import Notify
 from holdfast.pipeline.using import Asked, Options
+from holdfast.pipeline.vectors_read import answer_with_vectors
 
 # Rows that are asked about; of a model that writes, whose answers take longest.
 MOST, MOST_WRITTEN, FEWEST = 5000, 200, 20
@@ -92,10 +95,15 @@ def drift(
         notify(Decision("rows", f"{most:,} of {count:,}, drawn evenly", because))
         table = table.take(chosen)
     positions = np.asarray(table.column("row"), dtype=np.int64)
-    answers = predictor.answer(table)
-    rows = rows_of_answers(held, task, table, answers, predictor)
-    wrong = _wrong(held, asked, again, options, answers.predictions, positions)
-    found = compare_rows(held.reference, rows, wrong=wrong, between=between)
+    answers, vectors = answer_with_vectors(predictor, table)
+    texts = read_texts(table)
+    reference = held.reference
+    if held.by_words or vectors is None:
+        reference, vectors = held.of_words(), None if texts is None else hashed_words(texts)
+    said, sure = answers.predictions, answers.confidence
+    rows = rows_of_answers(task, reference.classes, texts, said, sure, vectors)
+    wrong = _wrong(held, asked, again, options, said, positions)
+    found = compare_rows(reference, rows, wrong=wrong, between=between)
     return Drifted(run, data, task, found, positions.tolist(), count)
 
 

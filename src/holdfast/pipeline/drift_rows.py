@@ -7,16 +7,16 @@ import hashlib
 import io
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from holdfast.core.errors import MachineError, RunError
+from holdfast.core.errors import DataError, MachineError, RunError
 from holdfast.core.files import write_atomically
 from holdfast.core.records import Decision, Floats, Ints
-from holdfast.core.run_files import SEAL, check_files
+from holdfast.core.run_files import check_files
 from holdfast.core.seeds import generator
 from holdfast.data.tag_scheme import OUTSIDE
 from holdfast.know.drift.facts import facts_of
@@ -25,28 +25,38 @@ from holdfast.know.drift.rows import Reference, Rows
 from holdfast.know.drift.words import hashed_words, rows_with
 from holdfast.know.texts import read_texts
 from holdfast.pipeline.again import Again
-from holdfast.pipeline.row_vectors import row_vectors
+from holdfast.pipeline.folder import RECIPE
 from holdfast.pipeline.rows import Notify
-
-if TYPE_CHECKING:
-    from holdfast.data.table import Table
-    from holdfast.pipeline.predictor import Predictor
-    from holdfast.pipeline.using import Answers
+from holdfast.pipeline.vectors_read import answer_with_vectors
 
 REFERENCE = "reference.npz"
 # Validation rows that are kept; of a model that writes, whose answers take longest.
 MOST, MOST_WRITTEN = 1000, 100
-# What vectors are: of the run's own model, or of hashed words, for which no model is asked.
-MODEL, WORDS = "model", "words"
 WRITE = ("seq2seq", "causal-lm")
+BACK = (
+    "Put the rows that the run was made of back to where its recipe.yaml says, and ask once more: "
+    "the reference is then kept in the run's folder. Or train again."
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Held:
-    """A run's reference, and what its vectors are (``MODEL`` or ``WORDS``)."""
+    """A run's reference with the vectors of its own model, ``None`` where it gives none, and
+    ``words`` [n, 256], hashed ones of the same rows, for whoever has no such vectors (``None`` of
+    pictures)."""
 
     reference: Reference
-    vectors_by: str
+    words: Floats | None
+
+    @property
+    def by_words(self) -> bool:
+        """Whether only words tell rows from others."""
+        return self.reference.rows.vectors is None
+
+    def of_words(self) -> Reference:
+        """The reference with the vectors of words in the place of the model's."""
+        rows = replace(self.reference.rows, vectors=self.words)
+        return replace(self.reference, rows=rows)
 
 
 def held_reference(again: Again, notify: Notify) -> Held:
@@ -58,11 +68,12 @@ def held_reference(again: Again, notify: Notify) -> Held:
     if path.is_file():
         return read_reference(again.run, again.result)
     if not again.has("valid"):
-        raise _nothing(path, "a version of Holdfast made it that kept no answers to such rows")
+        why = "a version of Holdfast made the run that kept no answers to such rows"
+        raise _nothing(path, why, f"Train again with {again.run / RECIPE} into another folder.")
     try:
         made = make_reference(again, notify)
-    except RunError as error:
-        raise _nothing(path, str(error).split("\n")[0]) from error
+    except (RunError, DataError) as error:
+        raise _nothing(path, str(error).split("\n")[0], BACK) from error
     because = f"of {len(made.reference)} validation rows, read again from the source of {again.run}"
     try:
         write_reference(again.run, made, mark_of(again.result))
@@ -76,22 +87,22 @@ def read_reference(run: Path, result: dict[str, Any]) -> Held:
     """The reference in the run's folder. Raises ``RunError`` where it is damaged, or of a model
     that is not there any more."""
     path = run / REFERENCE
-    if REFERENCE in ((result.get(SEAL) or {}).get("files") or {}):
+    if REFERENCE in ((result.get("seal") or {}).get("files") or {}):
         check_files(run, result, [REFERENCE])
     remedy = f"Delete it: it is made again where the rows that {run} was made of are there."
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
-            reference, by, mark = of_arrays({name: arrays[name] for name in arrays.files})
+            reference, words, mark = of_arrays({name: arrays[name] for name in arrays.files})
     except (OSError, ValueError, zipfile.BadZipFile, KeyError, EOFError) as error:
         raise RunError(str(path), "cannot be read", str(error)[:200], remedy) from error
     if mark != mark_of(result):
         raise RunError(str(path), "is of another run", None, remedy)
-    return Held(reference, by)
+    return Held(reference, words)
 
 
 def write_reference(run: Path, held: Held, mark: str) -> None:
     stream = io.BytesIO()
-    arrays: dict[str, Any] = dict(to_arrays(held.reference, held.vectors_by, mark))
+    arrays: dict[str, Any] = dict(to_arrays(held.reference, held.words, mark))
     np.savez_compressed(stream, **arrays)
     made = stream.getvalue()
     write_atomically(run / REFERENCE, lambda beside: _write(beside, made))
@@ -103,7 +114,7 @@ def _write(path: Path, content: bytes) -> None:
 
 def mark_of(result: dict[str, Any]) -> str:
     """What tells the model of a run from others: its weights' sums, the seal's first."""
-    files = (result.get(SEAL) or {}).get("files") or {}
+    files = (result.get("seal") or {}).get("files") or {}
     sums = sorted(f"{k} {v['sha256']}" for k, v in files.items() if k.startswith("model/"))
     return hashlib.sha256("\n".join(sums).encode()).hexdigest()[:16] if sums else "unsealed"
 
@@ -116,44 +127,30 @@ def make_reference(again: Again, notify: Notify) -> Held:
     if len(told) > most:
         order = generator(seed, "reference of drift").permutation(len(told))
         told = told.take(np.sort(order[:most]))
-    predictor, table = again.predictor, told.table
-    texts = read_texts(table)
-    vectors, by = None, MODEL
+    table = told.table
+    texts, vectors = read_texts(table), None
     predictions: Sequence[object] | None = told.predictions
     confidence: Sequence[float | None] = [None] * len(told)
     if told.sure is not None:
         confidence = [float(p) if p == p else None for p in told.sure]
     if again.out_of_fold:
-        why = "its model learned from every row, and is surer of these than of new ones"
-        notify(Decision("vectors of the reference", "of words", why))
+        because = "its model learned from every row, and is surer of these than of new ones"
+        notify(Decision("vectors of the reference", "of words alone", because))
     else:
-        vectors = row_vectors(predictor, table)
-    if vectors is None:
-        by, vectors = WORDS, None if texts is None else hashed_words(texts)
-    if predictions is None:
-        answers = predictor.answer(table)
-        predictions, confidence = answers.predictions, answers.confidence
-    rows = _rows(task, again.names, texts, predictions, confidence, vectors)
+        answers, vectors = answer_with_vectors(again.predictor, table)
+        if predictions is None:
+            predictions, confidence = answers.predictions, answers.confidence
+    said = predictions if predictions is not None else [None] * len(told)
+    rows = rows_of_answers(task, again.names, texts, said, confidence, vectors)
     right = None if told.wrong is None else 1.0 - told.wrong
-    words = rows_with(texts or ())
-    reference = Reference(rows, _classes(task, again.names, predictions), right, words, len(told))
-    return Held(reference, by)
+    classes = one_class_each(task, again.names, said)
+    reference = Reference(rows, classes, right, rows_with(texts or ()), len(told))
+    words = None if texts is None else hashed_words(texts)
+    # As it is written down, so that the first use says what later ones say.
+    return Held(*of_arrays(to_arrays(reference, words, ""))[:2])
 
 
 def rows_of_answers(
-    held: Held, task: str, table: Table, answers: Answers, predictor: Predictor
-) -> Rows:
-    """What arrived, as the reference holds its own: texts beside, which the caller may show."""
-    texts = read_texts(table)
-    vectors = row_vectors(predictor, table) if held.vectors_by == MODEL else None
-    if held.vectors_by == WORDS and texts is not None:
-        vectors = hashed_words(texts)
-    return _rows(
-        task, held.reference.classes, texts, answers.predictions, answers.confidence, vectors
-    )
-
-
-def _rows(
     task: str,
     classes: Sequence[str],
     texts: tuple[str, ...] | None,
@@ -161,7 +158,9 @@ def _rows(
     confidence: Sequence[float | None],
     vectors: Floats | None,
 ) -> Rows:
-    known = _classes(task, classes, predictions)
+    """What a model said of rows [n], as arrays: ``classes`` are those that it may answer, ``texts``
+    what it was asked, where it was a text."""
+    known = one_class_each(task, classes, predictions)
     answers: Ints | None = None
     said: Sequence[object] = predictions
     if known:
@@ -174,18 +173,15 @@ def _rows(
     return Rows(len(predictions), usable, answers, numbers, texts)
 
 
-def _classes(task: str, names: Sequence[str], predictions: Sequence[object]) -> tuple[str, ...]:
+def one_class_each(
+    task: str, names: Sequence[str], predictions: Sequence[object]
+) -> tuple[str, ...]:
     """The classes of answers that are one class each."""
     one_class = task.endswith("-classification") and task != "token-classification"
     first = next((one for one in predictions if one is not None), None)
     return tuple(names) if one_class and isinstance(first, str) else ()
 
 
-def _nothing(path: Path, why: str) -> RunError:
-    return RunError(
-        str(path),
-        "is missing, and cannot be made: what arrives is held against validation rows",
-        why,
-        "Put the rows that the run was made of back to where its recipe.yaml says, and ask once "
-        "more: the reference is then kept in the run's folder. Or train again.",
-    )
+def _nothing(path: Path, why: str, remedy: str) -> RunError:
+    rule = "is missing, and cannot be made: what arrives is held against validation rows"
+    return RunError(str(path), rule, why, remedy)

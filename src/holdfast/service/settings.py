@@ -65,6 +65,8 @@ class Serving(Part):
     budget: int | None = Field(default=None, ge=1)
     lag_s: float = Field(default=30, ge=0, le=3_600)
     ab: AbPart = AbPart()
+    drift: bool = True
+    between_alarms: int = Field(default=100_000, ge=100, le=1_000_000_000)
 
     @property
     def body_bytes(self) -> int:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,15 @@ from sklearn.metrics import roc_auc_score
 from holdfast.know.drift.classes import ClassWatch
 from holdfast.know.drift.numbers import NumberWatch
 from holdfast.know.drift.payoffs import beyond, rank_bound, ranks, tail_bound
-from holdfast.know.drift.vectors import RIDGE, WIDEST, VectorWatch, precision_of
+from holdfast.know.drift.vectors import (
+    BLOCK,
+    MEMORIES,
+    RIDGE,
+    WIDEST,
+    VectorWatch,
+    marks_of,
+    precision_of,
+)
 from holdfast.stats.e_detector import Detector
 
 LIMIT = 100_000.0
@@ -83,17 +92,46 @@ def test_a_small_reference_raises_no_alarm_however_long_one_waits() -> None:
         # The same bets against an area of one half, as if the reference were the law itself.
         watch = VectorWatch.of_reference(reference, seed)
         bounds = np.where(watch.detector.bounds > 0.4, 0.5, 0.1)
-        blind = VectorWatch(
-            watch.halves,
-            Detector.of_bounds(bounds),
-            watch.sums,
-            watch.counts,
-            watch.ways,
-            watch.among,
-        )
+        blind = replace(watch, detector=Detector.of_bounds(bounds))
         naive += blind.add(rows, LIMIT)[1] is not None
     assert alarms == 0
     assert naive >= 4
+
+
+def test_a_replay_of_few_rows_raises_no_alarm_and_a_change_after_it_does() -> None:
+    random = np.random.default_rng(4)
+    reference, pool = random.normal(size=(300, 60)), random.normal(size=(300, 60))
+    replay = pool[random.integers(0, 300, 6000)]
+    watch, at = VectorWatch.of_reference(reference).add(replay, LIMIT)
+    assert at is None
+    # As may the reference itself be.
+    _, at = VectorWatch.of_reference(reference).add(reference[random.integers(0, 300, 3000)], LIMIT)
+    assert at is None
+    later = random.normal(size=(400, 60)) + 0.4
+    found, at = watch.add(later, LIMIT)
+    assert at is not None
+    assert at < 150
+    assert abs(found.detector.since - 6000) < 40
+
+
+def test_a_row_that_came_is_judged_as_if_it_had_not() -> None:
+    random = np.random.default_rng(0)
+    reference, rows = random.normal(size=(80, 12)), random.normal(size=(BLOCK * 3, 12))
+    watch = VectorWatch.of_reference(reference)
+    found, _ = watch.add(rows, math.inf)
+    marks = marks_of(rows - watch.halves.mean, watch.halves.signs)
+    # Noise of another batch makes no other row of it.
+    noisy = rows[5] + random.normal(size=12) * 1e-7
+    assert marks_of(noisy[None] - watch.halves.mean, watch.halves.signs)[0] == marks[5]
+    payoffs = found.payoffs(noisy[None], marks[5:6])[0]
+    # A plain loop: the weighed mean of the others, and the discriminant made of that.
+    for k, memory in enumerate(MEMORIES):
+        weights = (1 - 1 / memory) ** np.arange(len(rows) - 1, -1, -1)
+        weights[5] = 0
+        centre = weights @ rows / weights.sum()
+        way = watch.halves.precision @ (centre - watch.halves.mean)
+        truth = ranks(np.array([noisy @ way]), np.sort(watch.halves.held @ way))[0]
+        assert payoffs[2 * k] == pytest.approx(truth)
 
 
 def test_wide_vectors_are_projected_and_still_tell() -> None:

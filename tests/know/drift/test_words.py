@@ -56,8 +56,9 @@ def test_a_reference_comes_back_from_its_arrays_without_a_text() -> None:
         ("a", "b", "c"),
     )
     reference = Reference(rows, ("no", "yes"), np.array([1.0, 0.0, np.nan]), {"fine": 3}, 3)
-    found, by, mark = of_arrays(to_arrays(reference, "model", "abc"))
-    assert (by, mark, found.classes, found.words) == ("model", "abc", ("no", "yes"), {"fine": 3})
+    found, words, mark = of_arrays(to_arrays(reference, np.eye(3), "abc"))
+    assert (mark, found.classes, found.words) == ("abc", ("no", "yes"), {"fine": 3})
+    assert np.array_equal(words, np.eye(3))
     assert np.allclose(found.rows.vectors, rows.vectors, atol=1e-3)
     assert found.rows.texts is None
     assert np.array_equal(found.right, reference.right, equal_nan=True)

@@ -145,7 +145,7 @@ def compare_rows(
         found = apart(held.vectors, new.vectors[some], seed=seed)
         sure = apart(held.vectors, new.vectors[some], seed=seed, level=level)
     differ = ["inputs"] if sure is not None and (sure.area.low or 0) > 0.5 else []
-    shares = ()
+    shares: tuple[ClassShare, ...] = ()
     if held.answers is not None and new.answers is not None and reference.classes:
         counts = [_counts(one, len(reference.classes)) for one in (held.answers, new.answers)]
         shares = _shares(reference.classes, *counts)
@@ -250,9 +250,13 @@ def _by_labels(
     if watch is None:
         return powered, int(labelled.sum()), None
     made, at = watch.add(wrong[labelled], between)
-    harm = {"harmful": at is not None, "allowed": made.allowed, "tolerance": made.tolerance}
     where = np.flatnonzero(labelled)
-    harm["since"] = None if at is None else int(where[made.detector.since])
+    harm = {
+        "harmful": at is not None,
+        "allowed": made.allowed,
+        "tolerance": made.tolerance,
+        "since": None if at is None else int(where[made.detector.since]),
+    }
     return powered, int(labelled.sum()), harm
 
 

@@ -9,19 +9,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from holdfast.core.records import Floats
 from holdfast.know.drift.rows import Reference, Rows
 
 FORMAT = 1
 _NUMBER = "number:"
 
 
-def to_arrays(reference: Reference, vectors_by: str, mark: str) -> dict[str, npt.NDArray[Any]]:
-    """Its arrays by name. ``vectors_by`` says what the vectors are, ``mark`` of which run. Vectors
-    are float16 of unit length; no text is among them, and words only where three rows hold them."""
+def to_arrays(reference: Reference, words: Floats | None, mark: str) -> dict[str, npt.NDArray[Any]]:
+    """Its arrays by name; ``words`` [n, d] are vectors of words, ``mark`` says of which run it is.
+    Vectors are float16; no text is among them, and words only where three rows hold them."""
     rows = reference.rows
     facts = {
         "format": FORMAT,
-        "vectors_by": vectors_by,
         "mark": mark,
         "classes": list(reference.classes),
         "words": dict(reference.words),
@@ -34,6 +34,8 @@ def to_arrays(reference: Reference, vectors_by: str, mark: str) -> dict[str, npt
     }
     if rows.vectors is not None:
         made["vectors"] = rows.vectors.astype(np.float16)
+    if words is not None:
+        made["word vectors"] = words.astype(np.float16)
     if rows.answers is not None:
         made["answers"] = rows.answers.astype(np.int64)
     if reference.right is not None:
@@ -41,9 +43,9 @@ def to_arrays(reference: Reference, vectors_by: str, mark: str) -> dict[str, npt
     return {**made, **{_NUMBER + name: x.astype(np.float64) for name, x in rows.numbers.items()}}
 
 
-def of_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[Reference, str, str]:
-    """The reference, what its vectors are, and of which run. Raises ``ValueError`` for arrays of
-    another form."""
+def of_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[Reference, Floats | None, str]:
+    """The reference, the vectors of its words, and of which run it is. Raises ``ValueError`` for
+    arrays of another form."""
     try:
         facts = json.loads(bytes(arrays["facts"]).decode())
         if facts["format"] != FORMAT:
@@ -64,14 +66,15 @@ def of_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[Reference, str, s
             int(facts["told_of"]),
             str(facts["what"]),
         )
-        return reference, str(facts["vectors_by"]), str(facts["mark"])
+        words = arrays.get("word vectors")
+        return reference, None if words is None else words.astype(np.float64), str(facts["mark"])
     except (KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
         raise ValueError(str(error)) from error
 
 
 def unit(vectors: Any) -> npt.NDArray[np.float64]:
-    """Vectors [n, d] of length 1: a run in memory and its saved folder give the same up to a
-    factor. One that is 0 or not finite stays as it is."""
+    """Vectors [n, d] of length 1, to the three digits that a reference keeps: what was written
+    down and what arrives are then the same where rows are. One that is 0 or not finite stays so."""
     given = np.asarray(vectors, dtype=np.float64)
     lengths = np.linalg.norm(given, axis=1, keepdims=True)
-    return np.asarray(given / np.where(lengths > 0, lengths, 1.0))
+    return (given / np.where(lengths > 0, lengths, 1.0)).astype(np.float16).astype(np.float64)

@@ -165,9 +165,8 @@ class Monitor:
         watch = self.sides[side]
         since = min(self.begun + watch.detector.since, self.rows - 1)
         if isinstance(watch, VectorWatch) and self.recent.vectors is not None:
-            # The bets could not begin before the classifier had learned what is new.
-            back = watch.dated(self.recent.vectors[-(self.rows - self.begun) :])
-            since = since if back is None else min(since, self.rows - back)
+            own = self.recent.vectors[-(self.rows - self.begun) :]
+            since = self.rows - watch.dated(own)
         by = "the rows themselves" if isinstance(watch, VectorWatch) else watch.by
         what = self.reference.what
         alarm = Alarm(self.rows - 1, since, side, by, levels, what)
@@ -191,6 +190,11 @@ class Monitor:
         reference = self.reference.of_traffic(whole, {}, f"rows from row {made.since} on")
         fresh = Monitor.of_reference(reference, self.between, self.seed, made.rows)
         return replace(fresh, alarms=self.alarms, recent=made.recent), len(part)
+
+    @property
+    def regime(self) -> Rows | None:
+        """The rows that the present regime is known by; ``None`` where it is the first."""
+        return self.reference.rows if self.alarms and self.gathering is None else None
 
     @property
     def since(self) -> int:

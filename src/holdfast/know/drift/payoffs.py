@@ -45,7 +45,7 @@ def tail_place(m: int) -> int:
 def beyond(values: Floats, among: Floats) -> Floats:
     """1 for values above all but the furthest tenth of the sorted ``among``, else 0."""
     edge = among[len(among) - tail_place(len(among))]
-    return (values > edge).astype(np.float64)
+    return np.asarray(values > edge, dtype=np.float64)
 
 
 def rank_bound(m: int, sure: float = SURE) -> float:

@@ -7,16 +7,23 @@ half of the reference and the rows that arrived; the other half takes no part in
 row's payoff is its rank among that half (``payoffs``), so its mean is an area under the ROC curve
 whatever the classifier is. Rows are forgotten at three speeds: a change a thousand rows after the
 start is not outvoted by what came before it.
+
+**A row that came before is judged by a classifier without it.** What has learned where a row lies
+finds it there again, so that a stream that repeats itself (a replay of some hundred rows, say)
+would be told from any reference. Of a linear discriminant a row is taken back exactly, from each
+memory with the weight that it has there. Rows are the same where the signs of 64 random directions
+of the whitened space are.
 """
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from holdfast.core.records import Floats
 from holdfast.core.seeds import generator
@@ -30,18 +37,27 @@ BLOCK, FIRST = 16, 8
 # Wider vectors are projected at random onto so many directions.
 WIDEST = 512
 RIDGE = 0.3
+SIGNS = 64
+# The last rows whose marks are kept: earlier ones weigh nothing in the longest memory.
+KEPT = 6 * MEMORIES[-1]
+# What a row weighs of all that was learned, below which it need not be taken back.
+LIGHT = 1e-4
+Marks = npt.NDArray[np.uint64]
 FEWEST = 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Halves:
     """A reference cut in two: ``precision`` [d, d] and ``mean`` [d] of the half that is learned
-    from, ``held`` [m, d] the other; ``onto`` [width, d] a projection, ``None`` where d is all."""
+    from, ``held`` [m, d] the other, with the ``marks`` [m] of its rows; ``onto`` [width, d] a
+    projection, ``None`` where d is all; ``signs`` [d, 64] what marks are made by."""
 
     precision: Floats
     mean: Floats
     held: Floats
     onto: Floats | None
+    signs: Floats
+    marks: Marks
 
     @property
     def width(self) -> int:
@@ -55,18 +71,32 @@ class Halves:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Learned:
+    """A classifier a memory: ``ways`` [memories, d] that it looks (NaN before there is one), the
+    ``centres`` [memories, d] and ``counts`` [memories] of what it learned from, and the ``scores``
+    [memories, m] of the held half, as they are and sorted (``among``)."""
+
+    ways: Floats
+    centres: Floats
+    counts: Floats
+    scores: Floats
+    among: Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class VectorWatch:
-    """The bets so far: ``sums`` [memories, d] and ``counts`` [memories] of arrived vectors, and the
-    classifiers that were learned of them last: ``ways`` [memories, d], NaN before there is one, and
-    the sorted scores of the half that is held, ``among`` [memories, m]. They learn at every
-    ``BLOCK``-th row of the stream, so that it does not matter in which parts rows are added."""
+    """The bets so far: ``sums`` [memories, d] and ``counts`` [memories] of arrived vectors, the
+    marks ``came`` of the last of them, and the classifiers that were ``learned`` of them last. They
+    learn at every ``BLOCK``-th row of the stream, so that it does not matter in which parts rows
+    are added; ``late`` rows have come since."""
 
     halves: Halves
     detector: Detector
     sums: Floats
     counts: Floats
-    ways: Floats
-    among: Floats
+    came: Marks
+    learned: Learned
+    late: int = 0
 
     @classmethod
     def of_reference(cls, vectors: Floats, seed: int = 0) -> VectorWatch:
@@ -75,69 +105,96 @@ class VectorWatch:
         m, d = halves.held.shape
         bounds = np.tile([rank_bound(m), tail_bound(m)], len(MEMORIES))
         sums, counts = np.zeros((len(MEMORIES), d)), np.zeros(len(MEMORIES))
-        unknown = np.full((len(MEMORIES), d), np.nan)
-        return cls(
-            halves,
-            Detector.of_bounds(bounds),
-            sums,
-            counts,
-            unknown,
-            np.full((len(MEMORIES), m), np.nan),
-        )
+        none = np.full((len(MEMORIES), d), np.nan)
+        learned = learned_of(halves, none, none, counts)
+        came = np.zeros(0, np.uint64)
+        return cls(halves, Detector.of_bounds(bounds), sums, counts, came, learned)
 
     def add(self, vectors: Floats, limit: float) -> tuple[VectorWatch, int | None]:
         """After these rows [n, d], up to the first at which the evidence reaches ``limit``. A row
         of which nothing was read is NaN, and is left out."""
         made, rows, start = self, self.halves.read(vectors), 0
+        marks = marks_of(rows - self.halves.mean, self.halves.signs)
         while start < len(rows):
-            part = rows[start : start + BLOCK - made.detector.rows % BLOCK]
-            detector, at = made.detector.add(made.payoffs(part), limit)
-            sums, counts = made._forgotten(part[np.isfinite(part).all(axis=1)])
-            made = replace(made, detector=detector, sums=sums, counts=counts)
+            end = start + BLOCK - made.detector.rows % BLOCK
+            part, own = rows[start:end], marks[start:end]
+            detector, at = made.detector.add(made.payoffs(part, own), limit)
+            made = made._joined(part, own, detector)
             if at is not None:
                 return made, start + at
-            if detector.rows % BLOCK == 0:
-                made = made._learned()
             start += len(part)
         return made, None
 
-    def payoffs(self, rows: Floats) -> Floats:
-        """Rank and tail payoffs [n, 2 · memories] by what was learned so far; NaN before that."""
+    def payoffs(self, rows: Floats, marks: Marks) -> Floats:
+        """Rank and tail payoffs [n, 2 · memories] by what was learned so far; NaN before that, and
+        for a row that was not read."""
         found = np.full((len(rows), 2 * len(MEMORIES)), np.nan)
-        for k, way in enumerate(self.ways):
-            scores = rows @ way
+        learned, weights = self.learned, self._weights(marks)
+        for k in range(len(MEMORIES)):
+            scores = rows @ learned.ways[k]
             known = np.isfinite(scores)
-            found[known, 2 * k] = ranks(scores[known], self.among[k])
-            found[known, 2 * k + 1] = beyond(scores[known], self.among[k])
+            found[known, 2 * k] = ranks(scores[known], learned.among[k])
+            found[known, 2 * k + 1] = beyond(scores[known], learned.among[k])
+        for i in np.flatnonzero((weights > LIGHT).any(axis=1) & np.isfinite(rows).all(axis=1)):
+            found[i] = self._without(rows[i], weights[i])
         return found
 
-    def dated(self, vectors: Floats) -> int | None:
-        """How many of the last ``vectors`` [n, d] are of the new kind, by the classifier that won
-        most as it is now: the longest end by which its ranks exceed their bound in sum. ``None``
-        where all do, or it has learned nothing."""
+    def _weights(self, marks: Marks) -> Floats:
+        """How much of what each memory had learned is of the same row [n, memories]: the sum of its
+        weights over the sum of all others."""
+        seen = self.came[: len(self.came) - self.late]
+        same = marks[:, None] == seen
+        if not same.any():
+            return np.zeros((len(marks), len(MEMORIES)))
+        ages = np.arange(len(seen) - 1, -1, -1)
+        keep = 1 - 1 / np.array(MEMORIES)
+        own = same @ keep[None, :] ** ages[:, None]
+        return np.asarray(own / np.maximum(self.learned.counts - own, 1e-9))
+
+    def _without(self, row: Floats, weights: Floats) -> Floats:
+        """The payoffs [2 · memories] of one row by classifiers that had not learned from it."""
+        learned, halves = self.learned, self.halves
+        found = np.full(2 * len(MEMORIES), np.nan)
+        for k, weight in enumerate(weights):
+            # Of counts C with own weight a, a ÷ (C − a) is ``weight``; C − a is what is left.
+            if not learned.counts[k] / (1 + weight) >= FIRST:
+                continue
+            shift = weight * (halves.precision @ (learned.centres[k] - row))
+            among = np.sort(learned.scores[k] + halves.held @ shift)
+            score = np.array([row @ learned.ways[k] + row @ shift])
+            found[2 * k], found[2 * k + 1] = ranks(score, among)[0], beyond(score, among)[0]
+        return found
+
+    def dated(self, vectors: Floats) -> int:
+        """How many of the last ``vectors`` [n, d] are of the new kind: a bet could not begin before
+        the classifier had learned what is new, so the break in the mean of the ranks, by the
+        classifier that won most as it is now, is sought within two blocks around its begin."""
+        back = self.detector.rows - self.detector.since
         best = 2 * (self.detector.by // 2)
-        place = ranks_of(self.payoffs(self.halves.read(vectors))[:, best])
-        won = np.cumsum((place - self.detector.bounds[best])[::-1])
-        if not len(won) or won.max() <= 0:
-            return None
-        back = int(np.argmax(won)) + 1
-        return None if back == len(won) else back
+        rows = self.halves.read(vectors)
+        marks = marks_of(rows - self.halves.mean, self.halves.signs)
+        place = self.payoffs(rows, marks)[:, best]
+        place = np.where(np.isnan(place), 0.5, place)[::-1]
+        n, sums = len(place), np.cumsum(place)
+        ends = np.arange(max(1, back - 2 * BLOCK), min(n - 1, back + 2 * BLOCK) + 1)
+        if not len(ends):
+            return back
+        gaps = sums[ends - 1] / ends - (sums[-1] - sums[ends - 1]) / (n - ends)
+        return int(ends[np.argmax(gaps * np.sqrt(ends * (n - ends)))])
 
-    def _learned(self) -> VectorWatch:
-        ways, among = self.ways.copy(), self.among.copy()
-        for k in np.flatnonzero(self.counts >= FIRST):
-            ways[k] = self.halves.precision @ (self.sums[k] / self.counts[k] - self.halves.mean)
-            among[k] = np.sort(self.halves.held @ ways[k])
-        return replace(self, ways=ways, among=among)
-
-    def _forgotten(self, rows: Floats) -> tuple[Floats, Floats]:
-        sums, counts, n = self.sums.copy(), self.counts.copy(), len(rows)
+    def _joined(self, rows: Floats, marks: Marks, detector: Detector) -> VectorWatch:
+        read = np.isfinite(rows).all(axis=1)
+        new, sums, counts = rows[read], self.sums.copy(), self.counts.copy()
         for k, memory in enumerate(MEMORIES):
             keep = 1 - 1 / memory
-            weights = keep ** np.arange(n - 1, -1, -1)
-            sums[k] = sums[k] * keep**n + weights @ rows
-            counts[k] = counts[k] * keep**n + weights.sum()
-        return sums, counts
+            weights = keep ** np.arange(len(new) - 1, -1, -1)
+            sums[k] = sums[k] * keep ** len(new) + weights @ new
+            counts[k] = counts[k] * keep ** len(new) + weights.sum()
+        came, late = np.concatenate([self.came, marks[read]])[-KEPT:], self.late + len(new)
+        learned = self.learned
+        if detector.rows % BLOCK == 0:
+            learned, late = _learn(self.halves, sums, counts), 0
+        return VectorWatch(self.halves, detector, sums, counts, came, learned, late)
 
     def to_json(self) -> dict[str, Any]:
         """What rows brought; the reference is not in it."""
@@ -145,25 +202,45 @@ class VectorWatch:
             "detector": self.detector.to_json(),
             "sums": packed(self.sums),
             "counts": self.counts.tolist(),
-            "ways": packed(self.ways),
+            "came": packed(self.came.view(np.float64)),
+            "late": self.late,
+            "learned": [packed(one) for one in (self.learned.ways, self.learned.centres)],
+            "learned_counts": self.learned.counts.tolist(),
         }
 
     def restored(self, said: Mapping[str, Any]) -> VectorWatch:
         """This watch, of the same reference, with what ``to_json`` wrote down."""
-        ways = unpacked(said["ways"]).reshape(self.ways.shape)
-        return replace(
-            self,
-            detector=Detector.of(said["detector"]),
-            sums=unpacked(said["sums"]).reshape(self.sums.shape),
-            counts=np.array(said["counts"], np.float64),
-            ways=ways,
-            among=np.sort(ways @ self.halves.held.T, axis=1),
+        ways, centres = (unpacked(one).reshape(self.sums.shape) for one in said["learned"])
+        counts = np.array(said["learned_counts"], np.float64)
+        return VectorWatch(
+            self.halves,
+            Detector.of(said["detector"]),
+            unpacked(said["sums"]).reshape(self.sums.shape),
+            np.array(said["counts"], np.float64),
+            unpacked(said["came"]).view(np.uint64),
+            learned_of(self.halves, ways, centres, counts),
+            int(said["late"]),
         )
 
 
-def ranks_of(payoffs: Floats) -> Floats:
-    """Payoffs with one half, which says nothing, where one is not known."""
-    return np.where(np.isnan(payoffs), 0.5, payoffs)
+def _learn(halves: Halves, sums: Floats, counts: Floats) -> Learned:
+    ways, centres = np.full(sums.shape, np.nan), np.full(sums.shape, np.nan)
+    for k in np.flatnonzero(counts >= FIRST):
+        centres[k] = sums[k] / counts[k]
+        ways[k] = halves.precision @ (centres[k] - halves.mean)
+    return learned_of(halves, ways, centres, counts)
+
+
+def learned_of(halves: Halves, ways: Floats, centres: Floats, counts: Floats) -> Learned:
+    """With what the held half says of them."""
+    scores = ways @ halves.held.T
+    return Learned(ways, centres, counts, scores, np.sort(scores, axis=1))
+
+
+def marks_of(gaps: Floats, signs: Floats) -> Marks:
+    """A number for each vector [n, d] from the centre: the signs of its 64 directions [d, 64]."""
+    bits = np.nan_to_num(gaps) @ signs > 0
+    return np.packbits(bits, axis=1).view(np.uint64).reshape(-1)
 
 
 def packed(values: Floats, kind: str = "<f8") -> str:
@@ -185,7 +262,11 @@ def halve(vectors: Floats, seed: int) -> Halves:
         given = given @ onto
     order = generator(seed, "halves of a reference").permutation(len(given))
     learn, held = given[order[: len(order) // 2]], given[order[len(order) // 2 :]]
-    return Halves(precision_of(learn), learn.mean(axis=0), held, onto)
+    precision, mean = precision_of(learn), learn.mean(axis=0)
+    drawn = generator(seed, "marks of rows").standard_normal((given.shape[1], SIGNS))
+    # Where rows lie in one narrow cone their directions are alike until they are whitened.
+    signs = np.linalg.cholesky(precision) @ drawn
+    return Halves(precision, mean, held, onto, signs, marks_of(held - mean, signs))
 
 
 def precision_of(rows: Floats) -> Floats:

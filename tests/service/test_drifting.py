@@ -1,0 +1,211 @@
+"""Drift as an observer: alarms that are written down once, numbers for /metrics, restarts."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from holdfast.know.drift.facts import facts_of
+from holdfast.know.drift.held import unit
+from holdfast.know.drift.rows import Reference, Rows
+from holdfast.know.drift.words import hashed_words, rows_with
+from holdfast.pipeline.drift_rows import Held
+from holdfast.recipe import DataPart
+from holdfast.service.asked import Answer, Answered, Facts, Served
+from holdfast.service.drifting import Drifting, same_answer, texts_of
+from holdfast.store.records import Feedback
+from holdfast.store.store import open_store
+
+FACTS = Facts(
+    "text-classification", "reviews@01", Path("reviews"), ("text",), ("no", "yes"), "float32", ""
+)
+WORDS = [a + b for a in "bdfgkl" for b in ("a", "e", "i", "o", "u")]
+
+
+def _texts(n: int, seed: int, word: str = "") -> list[str]:
+    random = np.random.default_rng(seed)
+    return [" ".join([*random.choice(WORDS, 8), word]).strip() for _ in range(n)]
+
+
+def _vectors(n: int, seed: int, by: float = 0.0) -> Any:
+    random = np.random.default_rng(seed)
+    rows = random.normal(size=(n, 12))
+    rows[:, 0] += by
+    return rows
+
+
+def _sure(n: int, seed: int) -> Any:
+    return np.random.default_rng(100 + seed).uniform(0.7, 1, n)
+
+
+@pytest.fixture
+def held() -> Held:
+    texts, sure, random = _texts(120, 0), _sure(120, 0), np.random.default_rng(5)
+    numbers = facts_of(texts, (), sure.tolist())
+    answers = (random.uniform(size=120) < 0.5).astype(np.int64)
+    rows = Rows(120, unit(_vectors(120, 0)), answers, numbers)
+    right = (random.uniform(size=120) < sure).astype(float)
+    reference = Reference(rows, ("no", "yes"), right, rows_with(texts), 120)
+    return Held(reference, hashed_words(texts))
+
+
+def _served(
+    n: int, seed: int, *, by: float = 0.0, word: str = "", vectors: bool = True, at: int = 0
+) -> Served:
+    random = np.random.default_rng(seed)
+    answers = tuple(
+        Answer("yes" if random.uniform() < 0.5 else "no", float(p)) for p in _sure(n, seed)
+    )
+    made = _vectors(n, seed, by).astype(np.float32) if vectors else None
+    rows = tuple({"text": text} for text in _texts(n, seed, word))
+    return Served(f"r{seed}-{at}", 0.0, rows, Answered(answers, FACTS.model, made))
+
+
+def _watch(held: Held, **more: Any) -> Drifting:
+    return Drifting(held, more.pop("facts", FACTS), DataPart(), **more)
+
+
+def _look(watch: Drifting, *parts: Served) -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for part in parts:
+        watch.seen(part)
+        found += watch.events()
+    return found
+
+
+def test_clean_requests_raise_no_alarm_and_accuracy_is_estimated(held: Held) -> None:
+    watch = _watch(held)
+    assert _look(watch, *(_served(50, seed) for seed in range(1, 25))) == []
+    said = watch.said()
+    assert (said["rows"], said["alarms"], said["by"]) == (1200, 0, "model")
+    assert said["accuracy_low"] < said["accuracy_estimated"] < said["accuracy_high"]
+    assert said["accuracy_estimated"] == pytest.approx(0.85, abs=0.1)
+    json.dumps(said)
+
+
+def test_a_change_is_told_once_and_what_it_is_like_when_that_is_known(held: Held) -> None:
+    watch = _watch(held, log_texts=True)
+    clean = [_served(50, seed) for seed in range(1, 7)]
+    other = [_served(50, seed, by=3.0, word="zebra mail a.b@example.com") for seed in range(50, 70)]
+    found = _look(watch, *clean, *other)
+    assert [kind for kind, _ in found] == ["drift", "drift regime"]
+    alarm, regime = (body for _, body in found)
+    assert alarm["side"] == "inputs"
+    assert 285 <= alarm["since"] <= 315
+    assert "validation rows" in alarm["because"]
+    assert "zebra" in {term["word"] for term in regime["terms"]}
+    assert regime["inputs"]["told_apart"]["value"] > 0.9
+    assert "zebra" in regime["examples"][0]["text"]
+    assert "example.com" not in json.dumps(regime["examples"])
+    said = watch.said()
+    assert (said["alarms"], said["changed"]) == (1, 1)
+    assert said["against"].startswith("rows from row")
+
+
+def test_texts_stay_where_they_are_not_to_be_written_down(held: Held) -> None:
+    watch = _watch(held)
+    secret = [_served(50, seed, by=3.0, word="zebra") for seed in range(50, 70)]
+    secret[3] = replace(secret[3], rows=tuple({"text": f"of ada{n}"} for n in range(50)))
+    found = _look(watch, *secret)
+    body = dict(found)["drift regime"]
+    assert "text" not in body["examples"][0]
+    assert body["examples"][0]["row"].startswith("r")
+    assert "ada" not in json.dumps([found, watch.state(), watch.said()])
+
+
+def test_words_stand_in_where_the_model_gives_no_vectors(held: Held) -> None:
+    clean = [_served(50, seed, vectors=False) for seed in range(1, 7)]
+    other = [_served(50, seed, word="zebra zebra", vectors=False) for seed in range(50, 60)]
+    watch = _watch(held)
+    found = _look(watch, *clean, *other)
+    assert watch.said()["by"] == "words"
+    assert found[0][0] == "drift"
+    assert 285 <= found[0][1]["since"] <= 320
+    # Vectors in another precision than the reference's are not held against it.
+    exact = _watch(held, facts=replace(FACTS, precision="int8"))
+    _look(exact, _served(50, 1))
+    assert exact.said()["by"] == "words"
+
+
+def test_a_restart_goes_on(held: Held) -> None:
+    parts = [_served(50, seed) for seed in range(1, 7)]
+    parts += [_served(10, seed, by=3.0) for seed in range(50, 60)]
+    whole = _watch(held)
+    expected = _look(whole, *parts)
+    found = []
+    watch = _watch(held)
+    for part in parts:
+        found += _look(watch, part)
+        state = json.loads(json.dumps(watch.state()))
+        watch = _watch(held)
+        watch.restore(state)
+    assert [(k, b["at"]) for k, b in found] == [(k, b["at"]) for k, b in expected]
+    assert watch.said()["rows"] == whole.said()["rows"]
+    for broken in ({}, {"by": "model", "monitor": {}}):
+        with pytest.raises(ValueError, match=r"\w"):
+            _watch(held).restore(broken)
+
+
+def test_labels_drawn_evenly_show_harm_and_others_are_counted(held: Held) -> None:
+    watch = _watch(held, between=1000)
+    served = _served(300, 1)
+    watch.seen(served)
+    for n, answer in enumerate(served.answered.answers[:120]):
+        wrong = "no" if answer.prediction == "yes" else "yes"
+        watch.labelled(Feedback(served.request, n, wrong, "ada", 0.0, drawn="uniform"))
+    watch.labelled(Feedback(served.request, 1, "no", "ada", 0.0))
+    watch.labelled(Feedback("unknown", 1, "no", "ada", 0.0, drawn="uniform"))
+    said = watch.said()
+    assert [kind for kind, _ in watch.events()].count("harm") >= 1
+    assert said["harmful"] == 1
+    assert said["labels"] == 120
+    assert (said["labels_not_even"], said["labels_of_unknown_rows"]) == (1, 1)
+    assert said["accuracy_labelled"] < 0.1
+
+
+def test_another_model_is_not_watched(held: Held) -> None:
+    watch = _watch(held)
+    served = _served(50, 1)
+    _look(watch, replace(served, answered=replace(served.answered, model="new@02")))
+    assert watch.said()["rows"] == 0
+
+
+def test_through_the_service_an_alarm_is_an_event_and_a_gauge(
+    held: Held, serving_of: Callable[..., Any], tmp_path: Path
+) -> None:
+    rows = replace(held.reference.rows, vectors=None, answers=None, numbers={})
+    words = Held(replace(held.reference, rows=rows, classes=()), held.words)
+    import sys
+
+    facts = sys.modules["stand_in"].FACTS
+    watch = Drifting(words, facts, DataPart())
+    client = serving_of(observers=[watch], store=True)
+    for seed in range(4):
+        assert client.post("/predict", json={"texts": _texts(60, seed)}).status_code == 200
+    for seed in range(10, 20):
+        texts = _texts(50, seed, "zebra quagga okapi")
+        assert client.post("/predict", json={"texts": texts}).status_code == 200
+    assert client.service.watching.settle(30)
+    shown = client.get("/metrics").text
+    assert "drift" in shown
+    found = open_store(str(tmp_path / "store.db")).events("drift")
+    assert len(found) == 1
+    assert found[0].body["side"] == "inputs"
+    assert client.service.said()["drift"]["alarms"] == 1
+
+
+def test_what_was_asked_is_read_as_the_reference_reads_it() -> None:
+    rows = ({"text": "a", "other": "b", "price": 3}, {"text": None, "other": "c"})
+    assert texts_of(rows, FACTS, DataPart()) == ("a", "")
+    pair = replace(FACTS, columns=("text", "other", "price"))
+    assert texts_of(rows, pair, DataPart(text=("text", "other"))) == ("a ⟂ b", " ⟂ c")
+    tags = replace(FACTS, task="token-classification", columns=("tokens",))
+    assert texts_of([{"tokens": ["a", "b"]}], tags, DataPart()) == ("a b",)
+    assert texts_of([{}], replace(FACTS, task="image-classification"), DataPart()) is None
+    assert same_answer(["b", "a"], ["a", "b"], in_order=False)
+    assert not same_answer(["b", "a"], ["a", "b"])
+    assert same_answer("Yes", " yes")
