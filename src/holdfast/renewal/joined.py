@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from holdfast.copies.duplicates import find_copies
 from holdfast.copies.texts import RowTexts
-from holdfast.core.errors import DataError, RunError
+from holdfast.core.errors import DataError, RecipeError, RunError
 from holdfast.core.records import Decision, Finding, Ints
 from holdfast.core.seeds import generator
 from holdfast.core.wording import counted
@@ -32,6 +32,7 @@ from holdfast.data.table import Table
 from holdfast.data.tagged import read_tagged
 from holdfast.know.labels import given_labels
 from holdfast.pipeline.again import Again
+from holdfast.pipeline.contender import labels_of_rows
 from holdfast.pipeline.kinds import kind_of
 from holdfast.pipeline.run_tables import run_tables
 from holdfast.pipeline.seen import NONE, SIDES, seen_rows
@@ -111,9 +112,6 @@ def refuse_run(again: Again) -> None:
     if task == "image-classification":
         rule = "is of image-classification, whose pictures update cannot join"
         raise RunError(run, rule, None, "Put the new pictures into its folder, and train again.")
-    if task == "causal-lm" and not (again.recipe.data.messages or again.recipe.data.label):
-        rule = "is of causal-lm on plain text, which has no answers that feedback could correct"
-        raise RunError(run, rule, None, "Train again with the new texts in its source.")
     if again.out_of_fold or not (again.result.get("valid") or {}).get("n"):
         raise RunError(
             run,
@@ -133,6 +131,13 @@ class _Sources:
         self._recipe = recipe
         with within_limits(recipe.data):
             self.tables = run_tables(recipe)
+        if recipe.task == "causal-lm":
+            try:
+                labels_of_rows(self.tables["source"])
+            except RecipeError:
+                rule = "is plain text, which has no answers that feedback could correct"
+                remedy = "Train again with the new texts in it."
+                raise RunError(self.tables["source"].source, rule, "causal-lm", remedy) from None
         self._raw: dict[str, Raw] = {}
 
     def read(self, source: str, config: str | None = None) -> Raw:
@@ -221,9 +226,7 @@ class _Joining:
         rows, label = self._given.rows, self._recipe.data.label
         every = np.arange(len(self._given))
         main = self._sources.tables["source"]
-        if main.columns.label_kind not in (None, "class") or not main.classes or not label:
-            return rows, every
-        if label not in rows.column_names or "target" in main.rows.column_names:
+        if main.columns.label_kind != "class" or label not in rows.column_names:
             return rows, every
         known = {label_key(name) for name in main.classes}
         cells = rows[label].to_pylist()

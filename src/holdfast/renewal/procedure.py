@@ -257,13 +257,17 @@ def test_block(old: Again, scored: Scored) -> dict[str, Any]:
     the rows that both have."""
     before = (old.result.get("test") or {}).get("metrics") or {}
     after = scored.blocks["test"].get("metrics") or {}
-    name = next((one for one in after if one in before), None)
+    difference, compared = _difference(old, scored), None
+    both = [one for one in after if one in before]
+    if difference.get("metric") in both:
+        compared = difference["metric"]
+    name = compared or next(iter(both), None)
     return {
         "metric": name,
         "n": scored.blocks["test"].get("n"),
         "old": before.get(name),
         "new": after.get(name),
-        "difference": _difference(old, scored),
+        "difference": difference,
     }
 
 
@@ -293,4 +297,6 @@ def _difference(old: Again, scored: Scored) -> dict[str, Any]:
         return {**nothing, "why": "there are no answers to compare"}
     pairs = paired(kind_of_rows(rows), labels_of_rows(rows), after, before)
     found = judge_pairs(pairs.gap, 0.01, groups_of(rows))
-    return {"value": found.value, "low": found.low, "high": found.high, "n": found.n}
+    limits = {"value": found.value, "low": found.low, "high": found.high}
+    plain: dict[str, Any] = to_json({**limits, "n": found.n, "metric": pairs.metric})
+    return plain

@@ -86,20 +86,23 @@ class Rounds:
         self._asking, self._schedule, self._do, self._say = asking, schedule, do, say
         self._clock = clock
         self.stopped = threading.Event()
+        self._busy = False
 
     def run(self, most: int | None = None) -> None:
         """Go on until SIGTERM or Ctrl-C, or for ``most`` rounds. While it waits either ends it at
         once; within an update it is an interrupt, and the update can be continued."""
         with disk_errors(self._schedule.folder):
             self._schedule.folder.mkdir(parents=True, exist_ok=True)
-        with locked(self._schedule.folder, lambda told: self._say(told.because)):
+        told = locked(self._schedule.folder, lambda one: self._say(one.because))
+        with told, self._ended_by_signals():
             done = 0
             while most is None or done < most:
-                due = self._due()
-                if not self._wait(due):
+                if not self._wait(self._due()):
                     self._say("stopped between two rounds")
                     return
+                self._busy = True
                 self._round()
+                self._busy = False
                 done += 1
 
     def _due(self) -> float:
@@ -112,10 +115,9 @@ class Rounds:
         """Until it is due; whether it came to that."""
         if due > self._clock():
             self._say(f"next round: {moment(due)}")
-        with self._ended_by_signals():
-            while (left := due - self._clock()) > 0 and not self.stopped.is_set():
-                # A clock that is set, or a machine that sleeps, is noticed within the hour.
-                self.stopped.wait(min(left, 3600.0))
+        while (left := due - self._clock()) > 0 and not self.stopped.is_set():
+            # A clock that is set, or a machine that sleeps, is noticed within the hour.
+            self.stopped.wait(min(left, 3600.0))
         return not self.stopped.is_set()
 
     def _round(self) -> None:
@@ -216,8 +218,13 @@ class Rounds:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        numbers = (signal.SIGTERM, signal.SIGINT)
-        before = {n: signal.signal(n, lambda *_: self.stopped.set()) for n in numbers}
+
+        def ask(number: int, frame: object) -> None:
+            self.stopped.set()
+            if self._busy:
+                raise KeyboardInterrupt
+
+        before = {n: signal.signal(n, ask) for n in (signal.SIGTERM, signal.SIGINT)}
         try:
             yield
         finally:
