@@ -128,6 +128,28 @@ def test_a_signal_between_two_rounds_ends_it(loop: Any) -> None:
     assert len(read_rounds(loop.folder)) == 1
 
 
+def test_a_round_updates_the_run_that_is_in_service_by_now(
+    served: Path, served_once: Path, tmp_path: Path
+) -> None:
+    from holdfast.pipeline.served_name import served_name
+    from holdfast.service.promotion import PROMOTION, started
+    from holdfast.store.records import Event
+    from holdfast.store.store import open_store
+    from holdfast.terminal.renewed import in_service
+
+    where, later = str(tmp_path / "service.db"), served_once / "run"
+    store = open_store(where)
+    asking = Asking(served, where)
+    assert in_service(asking) == served
+    started(store, served_name(served), {}, served, 1.0)
+    assert in_service(asking) == served
+    body = {"from": served_name(served), "to": "run@1", "run": str(later)}
+    store.append(Event(PROMOTION, 2.0, body))
+    store.close()
+    assert in_service(asking) == later
+    assert in_service(Asking(served, "feedback.csv")) == served
+
+
 def test_what_a_schedule_needs(served: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="needs a folder"):
         schedule_of(Asking(served, "x.csv"), "1d", None, 50)

@@ -102,6 +102,15 @@ def test_a_renamed_class_is_kept_aside(
     (one,) = gate["renamed"]
     assert (one["name"], one["other"], one["same"]) == ("no", "yes", 0)
     assert "seems to be called otherwise" in gate["because"]
+    # Its recipe repeats the training, if not the gate.
+    from holdfast.pipeline.main import train
+    from holdfast.recipe import read_recipe
+
+    train(read_recipe(tmp_path / "new" / "recipe.yaml"), tmp_path / "again")
+    first, again = (
+        parquet.read_table(tmp_path / one / "predictions.parquet") for one in ("new", "again")
+    )
+    assert first.equals(again)
 
 
 def test_what_judges_or_is_known_is_left_out_and_told(

@@ -114,7 +114,7 @@ def shown(result: Mapping[str, Any], run: Path, columns: int) -> list[str]:
 
 
 def _entries(block: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    from holdfast.report.view.renewal import left_out_words, test_words
+    from holdfast.report.view.renewal import left_out_words, score_words
 
     feedback, start = block["feedback"], block["start"]
     replayed = feedback["replayed"]
@@ -127,4 +127,4 @@ def _entries(block: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "Left out", left
     words = {"warm": "from the served model", "anew": "from the start"}
     yield "Learned", f"{words[start['start']]}: {start['because']}"
-    yield "Test rows", test_words(block["test"])
+    yield "Test rows", score_words(block["test"])

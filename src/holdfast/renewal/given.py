@@ -15,6 +15,7 @@ from holdfast.core.records import Decision
 from holdfast.data.paths import source_path
 from holdfast.data.raw import Raw
 from holdfast.data.source import refuse_missing
+from holdfast.know.labelling.settled import settled
 from holdfast.pipeline.using import read_columns
 from holdfast.recipe import DataPart
 
@@ -37,8 +38,9 @@ class Given:
     random (``None`` where nothing says how rows came), ``ids`` [n] of the store (−1 of a file).
 
     ``unusable`` counts what cannot be learned: labels of rows whose text was not kept, and labels
-    that were replaced by a later one. ``known`` are all numbers of feedback that the store still
-    has; ``None`` of a file, which knows nothing of what was deleted."""
+    that gave way to another; ``disagreed`` are rows of which people said different things.
+    ``known`` are all numbers of feedback that the store still has; ``None`` of a file, which knows
+    nothing of what was deleted."""
 
     rows: pa.Table
     where: str
@@ -48,6 +50,7 @@ class Given:
     unusable: Mapping[str, int]
     known: frozenset[int] | None = None
     decisions: tuple[Decision, ...] = ()
+    disagreed: int = 0
 
     def __len__(self) -> int:
         return int(self.rows.num_rows)
@@ -138,13 +141,8 @@ def _of_store(where: str, part: DataPart, raw: Raw) -> Given:
     store = open_store(where)
     try:
         every = _all_feedback(store)
-        last: dict[tuple[str, int], Feedback] = {}
-        for one in every:
-            before = last.get((one.request, one.index))
-            # A person's word is not replaced by a model's.
-            if before is None or one.source != MODEL or before.source == MODEL:
-                last[one.request, one.index] = one
-        kept = list(last.values())
+        found = settled(every)
+        kept = found.labels
         texts = _texts(store, kept)
         name = store.name
     finally:
@@ -161,7 +159,7 @@ def _of_store(where: str, part: DataPart, raw: Raw) -> Given:
         column: pa.array([_written(line.get(column)) for line in lines], pa.string())
         for column in raw.names
     }
-    unusable = {"replaced": len(every) - len(kept), "no_text": len(kept) - len(used)}
+    unusable = {"replaced": found.replaced, "no_text": len(kept) - len(used)}
     return Given(
         pa.table(columns),
         name,
@@ -170,6 +168,7 @@ def _of_store(where: str, part: DataPart, raw: Raw) -> Given:
         np.array([-1 if one.id is None else one.id for one in used], dtype=np.int64),
         unusable,
         frozenset(one.id for one in every if one.id is not None),
+        disagreed=found.disagreed,
     )
 
 

@@ -469,6 +469,7 @@ class _Joining:
             "n": len(given),
             "used": int(taught.sum()),
             "held": int(held.sum()),
+            "disagreed": given.disagreed,
             "uniform": None if given.uniform is None else int(given.uniform.sum()),
             "own_labelled": {
                 "n": int(given.own.sum()),

@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,7 @@ def schedule_of(asking: Asking, every: str, out: Path | None, least: int) -> Sch
 
 class Rounds:
     """The loop. ``do`` makes one update into a folder (or continues it), ``say`` hears a line for
-    the log."""
+    the log; ``serving`` says which run is in service by now, of which a round is the update."""
 
     def __init__(
         self,
@@ -82,8 +82,10 @@ class Rounds:
         do: Do,
         say: Say,
         clock: Callable[[], float] = time.time,
+        serving: Callable[[Asking], Path] = lambda asking: asking.run,
     ) -> None:
-        self._asking, self._schedule, self._do, self._say = asking, schedule, do, say
+        self._first, self._schedule, self._do, self._say = asking, schedule, do, say
+        self._asking, self._serving = asking, serving
         self._clock = clock
         self.stopped = threading.Event()
         self._busy = False
@@ -127,6 +129,10 @@ class Rounds:
             self._update(unfinished, True, {})
             return
         try:
+            run = self._serving(self._first)
+            if run != self._asking.run:
+                self._say(f"in service by now: {run}")
+                self._asking = replace(self._first, run=run)
             count = count_feedback(self._asking)
         except (StoreError, InputError) as error:
             self._note({"skipped": f"{error.what} {error.rule}"})

@@ -87,4 +87,22 @@ def rounds(
             sys.stderr.write(printable(f"holdfast update: {line}") + "\n")
             sys.stderr.flush()
 
-    Rounds(asking, schedule_of(asking, every, out, least), do, say).run(most)
+    Rounds(asking, schedule_of(asking, every, out, least), do, say, serving=in_service).run(most)
+
+
+def in_service(asking: Asking) -> Path:
+    """The run that took the place of the one that was asked for, by the store that the feedback
+    comes of; else that one."""
+    from holdfast.pipeline.served_name import served_name
+    from holdfast.renewal.given import is_store
+    from holdfast.service.promotion import standings
+    from holdfast.store.store import open_store
+
+    if asking.feedback is None or not is_store(asking.feedback):
+        return asking.run
+    store = open_store(asking.feedback)
+    try:
+        found = standings(store).get(served_name(asking.run))
+    finally:
+        store.close()
+    return asking.run if found is None else found.run

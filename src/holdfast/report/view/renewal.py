@@ -43,7 +43,7 @@ def renewal(run: RunFiles) -> BesideStart | None:
         f"{STARTS.get(str(start.get('start')), '')}: {start.get('because')}.",
         f"Allowed to be lost on old rows: {100 * float(gate.get('margin') or 0):g} points "
         f"({gate.get('margin_because')}).",
-        f"Test rows: {test_words(run.part('update', 'test'))}.",
+        f"Test rows: {score_words(run.part('update', 'test'))}.",
     ]
     tables = [
         Lines(
@@ -77,7 +77,7 @@ def left_out_words(feedback: Mapping[str, Any]) -> str:
     return "; ".join(told)
 
 
-def test_words(block: Mapping[str, Any]) -> str:
+def score_words(block: Mapping[str, Any]) -> str:
     """Old and new score on the test rows, and their difference."""
     name = str(block.get("metric") or "")
     if not name:
