@@ -77,7 +77,8 @@ def loop(served: Path, tmp_path: Path, odd_rows: Any, write_csv: Any) -> Any:
 
 def test_a_round_is_due_a_time_after_the_last_and_needs_new_rows(loop: Any) -> None:
     loop(120).run(2)
-    first, second = read_rounds(loop.folder)
+    begun, first, second = read_rounds(loop.folder)
+    assert begun["begun"] == "0001"
     assert loop.done == [("0001", False)]
     assert (first["run"], first["new"], first["decision"]) == ("0001", 120, "undecided")
     assert first["forgetting"] == {"beside": "runs/a", "value": 0.0, "low": -0.01, "high": 0.01}
@@ -94,7 +95,7 @@ def test_a_restart_goes_on_where_it_was(loop: Any) -> None:
     with (loop.folder / ROUNDS).open("a") as file:
         file.write('{"at": 9')
     loop(200).run(1)
-    lines = read_rounds(loop.folder)
+    lines = [line for line in read_rounds(loop.folder) if "run" in line]
     assert [line["new"] for line in lines] == [120, 80]
     assert lines[1]["at"] - lines[0]["at"] == 3600
 
@@ -103,8 +104,12 @@ def test_an_update_that_was_begun_is_continued_first(loop: Any) -> None:
     unfinished = loop.folder / "0007" / "checkpoints"
     unfinished.mkdir(parents=True)
     (unfinished / "search.yaml").write_text("command: update\n")
+    begun = {"at": 5.0, "begun": "0007", "count": 90, "new": 90}
+    (loop.folder / ROUNDS).write_text(json.dumps(begun) + "\n")
     loop(120).run(1)
     assert loop.done == [("0007", True)]
+    # It had begun with the feedback of then.
+    assert read_rounds(loop.folder)[-1]["count"] == 90
 
 
 def test_what_is_at_fault_ends_no_loop(loop: Any) -> None:
@@ -112,7 +117,7 @@ def test_what_is_at_fault_ends_no_loop(loop: Any) -> None:
         raise DataError("feedback.csv", "is cut short", None, "Fetch it again.")
 
     loop(120, broken).run(1)
-    (line,) = read_rounds(loop.folder)
+    _, line = read_rounds(loop.folder)
     assert line["skipped"] == "feedback.csv is cut short"
     loop(120).run(1)
     # What no round has learned from is new the next time.
@@ -125,7 +130,7 @@ def test_a_signal_between_two_rounds_ends_it(loop: Any) -> None:
     rounds.stopped.set()
     rounds.run()
     assert loop.said[-1] == "stopped between two rounds"
-    assert len(read_rounds(loop.folder)) == 1
+    assert len(read_rounds(loop.folder)) == 2
 
 
 def test_a_round_updates_the_run_that_is_in_service_by_now(

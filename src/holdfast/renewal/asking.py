@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from holdfast.core.errors import RecipeError, RunError
+from holdfast.core.errors import MachineError, RecipeError, RunError
 from holdfast.core.records import to_json
+from holdfast.pipeline.again import OPENINGS
 from holdfast.pipeline.folder import RECIPE, open_run
 from holdfast.pipeline.procedure import begun_search
 from holdfast.recipe import Recipe, anchored, as_settings, override, read_recipe
@@ -60,6 +62,7 @@ def begin(asking: Asking, out: Path | None = None, *, resume: bool = False) -> B
     _check_share("--own", asking.own, 0.5)
     check_start(asking.start, None)
     open_run(asking.run)
+    _check_writable(asking.run)
     joined = join(asking.run, asking.feedback, Asked(asking.hold, asking.own))
     recipe = override(joined.recipe, as_settings(asking.settings))
     if asking.seed is not None:
@@ -94,6 +97,15 @@ def _continued(asking: Asking, out: Path | None) -> Begun:
     done = out / RECIPE
     recipe = read_recipe(done) if done.exists() else read_recipe(asking.run / RECIPE)
     return Begun(recipe, Update.of(begun))
+
+
+def _check_writable(run: Path) -> None:
+    """That the test rows are opened is written into the served run's folder: where that cannot be,
+    it is said before hours of training."""
+    openings = run / OPENINGS
+    if not os.access(openings if openings.exists() else run, os.W_OK):
+        rule = "cannot be written, and that its test rows are opened again must be noted there"
+        raise MachineError(str(run), rule, None, "Make it writable, or update a copy of the run.")
 
 
 def _check_share(where: str, value: float | None, most: float) -> None:

@@ -164,7 +164,8 @@ def _of_store(where: str, part: DataPart, raw: Raw) -> Given:
         pa.table(columns),
         name,
         np.array([one.source == MODEL for one in used], dtype=bool),
-        np.array([one.drawn == UNIFORM for one in used], dtype=bool),
+        # Who has seen the model's answer leans towards it.
+        np.array([x.drawn == UNIFORM and x.suggestion != "seen" for x in used], dtype=bool),
         np.array([-1 if one.id is None else one.id for one in used], dtype=np.int64),
         unusable,
         frozenset(one.id for one in every if one.id is not None),

@@ -119,7 +119,8 @@ def refuse_run(again: Again) -> None:
             None,
             "Update a run of holdfast train that sets validation rows aside (train.folds=0).",
         )
-    if not (again.result.get("test") or {}).get("n"):
+    test = again.result.get("test") or {}
+    if not test.get("n") or test.get("out_of_fold"):
         rule = "has no test rows, and an update is scored on those of its run"
         raise RunError(run, rule, None, "Update a run that has test rows.")
 
@@ -268,6 +269,9 @@ class _Joining:
             with within_limits(part):
                 table = kind_of(recipe.task).read(str(path), plain, self._sources.tables["source"])
             return same_text(table, recipe)
+        except DataError as error:
+            what = error.what.replace(str(path), self._given.where)
+            raise DataError(what, error.rule, error.value, error.remedy) from None
         finally:
             path.unlink(missing_ok=True)
 
@@ -348,7 +352,7 @@ class _Joining:
         keys = text_keys(table)
         lowest = np.full(int(unit.max(initial=0)) + 1, np.iinfo(np.uint64).max, dtype=np.uint64)
         np.minimum.at(lowest, unit, keys)
-        chance = np.array([_chance(self._recipe.seed, int(one)) for one in lowest])
+        chance = np.array([_chance(_line_seed(self._recipe), int(one)) for one in lowest])
         chosen = chance[unit] < share
         may = usable & drawn & ~given.own[at] & self._new
         rows = may & chosen
@@ -486,7 +490,7 @@ class _Joining:
 
     def _renewed(self, recipe: Recipe) -> Recipe:
         """The run's own recipe on other files: the division is the one that there is."""
-        seed = recipe.seed if recipe.data.split.seed is None else recipe.data.split.seed
+        seed = _line_seed(recipe)
         data = {
             "config": None,
             "encoding": None,
@@ -512,6 +516,11 @@ MORE = "Gather more feedback, and update then."
 class _Aside:
     rows: Bools
     unit_held: Bools
+
+
+def _line_seed(recipe: Recipe) -> int:
+    """The seed of the division, which a line of updates keeps whatever seed each has."""
+    return recipe.seed if recipe.data.split.seed is None else recipe.data.split.seed
 
 
 def _chance(seed: int, key: int) -> float:

@@ -126,7 +126,12 @@ class Rounds:
         unfinished = self._unfinished()
         if unfinished is not None:
             self._say(f"continued: {unfinished}")
-            self._update(unfinished, True, {})
+            lines = reversed(self._lines())
+            begun: dict[str, Any] = next(
+                (x for x in lines if x.get("begun") == unfinished.name), {}
+            )
+            known = {key: begun[key] for key in ("count", "new", "retest") if key in begun}
+            self._update(unfinished, True, known)
             return
         try:
             run = self._serving(self._first)
@@ -146,7 +151,9 @@ class Rounds:
             told = "no row is new" if new <= 0 else f"{counted(new, 'row')} {_is(new)} new"
             self._note({**line, "skipped": f"{told}, and a round needs {least}"})
             return
-        self._update(self._next(), False, line)
+        folder = self._next()
+        self._note({**line, "begun": folder.name})
+        self._update(folder, False, line)
 
     def _retested(self) -> Retest | None:
         """The served model on labelled rows that it has not learned from."""
@@ -190,7 +197,9 @@ class Rounds:
                 stream.write(json.dumps({"at": self._clock(), **line}) + "\n")
                 stream.flush()
                 os.fsync(stream.fileno())
-        if "skipped" in line:
+        if "begun" in line:
+            self._say(f"begun: {self._schedule.folder / line['begun']}")
+        elif "skipped" in line:
             self._say(f"skipped: {line['skipped']}")
         else:
             self._say(f"{line['run']}: {line['decision'].replace('_', ' ')}: {line['because']}")
