@@ -152,6 +152,8 @@ def test_what_judges_or_is_known_is_left_out_and_told(
     assert result["update"]["feedback"]["replayed"]["n"] == 280 - 3
     learned = parquet.read_table(out / "data.parquet").to_pylist()
     kept = {one["text"].lower(): one["label"] for one in learned}
+    judging = (*of("valid", 4), *of("test", 5))
+    assert not {text.lower() for text, _ in judging} & set(kept)
     for text, label in of("train", 9)[6:]:
         assert kept[text.lower()] == other[label]
     assert "5 copies of test rows" in " ".join(done.stdout.split())

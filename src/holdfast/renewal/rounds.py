@@ -130,7 +130,7 @@ class Rounds:
             begun: dict[str, Any] = next(
                 (x for x in lines if x.get("begun") == unfinished.name), {}
             )
-            known = {key: begun[key] for key in ("count", "new", "retest") if key in begun}
+            known = {key: begun[key] for key in begun if key in ("count", "new", "retest")}
             self._update(unfinished, True, known)
             return
         try:
