@@ -246,8 +246,8 @@ TEXT = """## What the gate of an update lets pass
 `holdfast update` decides by old validation rows and by new rows kept out of training
 (`benchmarks/renewal.py`, {repeats} updates a cell, seeds from {first}; thresholds were chosen on
 seeds below 1,000). Heads on frozen MiniLM vectors stand in for the models; 30 % of the feedback is
-set aside. Points are what the update did in truth, to rows that nobody learned from. Harm is a cost of
-two points to old or new rows; a good update gains three on new rows and costs none on old ones.
+set aside. Points are what the update did in truth, to rows that nobody learned from. Harm is a cost
+of two points to old or new rows; a good update gains three on new rows and costs none on old ones.
 Old validation rows: TREC 800, CR 500, MR 700, CR → MR 560, MR → CR 1,600.
 
 {gate}
