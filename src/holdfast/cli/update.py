@@ -19,7 +19,7 @@ SENTENCE = {
     "undecided": "Not enough evidence to take the update",
 }
 NEXT = {
-    "taken": "Nothing was promoted: the served run stays in service until you promote {run}.",
+    "taken": "Nothing was promoted. To serve it: holdfast promote {run} --store URL",
     "kept_aside": "The served run stays as it is; this one is there to be looked at.",
     "undecided": "The served run stays as it is; update again when there is more feedback.",
 }

@@ -17,7 +17,7 @@ from holdfast.recipe import Recipe, anchored, as_settings, override, read_recipe
 from holdfast.renewal.candidates import against_warm, check_start
 from holdfast.renewal.gate import check_margin
 from holdfast.renewal.joined import OWN_SHARE, Asked, join
-from holdfast.renewal.procedure import Update
+from holdfast.renewal.procedure import Renewal
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Begun:
     """The recipe of the update, the tables that are stored in its folder, and the procedure."""
 
     recipe: Recipe
-    procedure: Update
+    procedure: Renewal
     held: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -68,7 +68,7 @@ def begin(asking: Asking, out: Path | None = None, *, resume: bool = False) -> B
     if asking.seed is not None:
         recipe = recipe.model_copy(update={"seed": asking.seed})
     check_start(asking.start, against_warm(asking.run, recipe, joined.deleted))
-    procedure = Update(
+    procedure = Renewal(
         str(asking.run.resolve()),
         asking.margin,
         asking.start,
@@ -96,7 +96,7 @@ def _continued(asking: Asking, out: Path | None) -> Begun:
         )
     done = out / RECIPE
     recipe = read_recipe(done) if done.exists() else read_recipe(asking.run / RECIPE)
-    return Begun(recipe, Update.of(begun))
+    return Begun(recipe, Renewal.of(begun))
 
 
 def _check_writable(run: Path) -> None:

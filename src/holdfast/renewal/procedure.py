@@ -66,7 +66,7 @@ TINY = float(np.finfo(np.float64).tiny)
 
 
 @dataclass(frozen=True, slots=True)
-class Update:
+class Renewal:
     """What ``holdfast update`` is asked beside its recipe. ``run`` is the served one; ``margin`` in
     points (``None``: by the number of rows); ``feedback`` is what became of the feedback,
     ``deleted`` how many rows of the served run's training were deleted since; ``findings`` and
@@ -101,7 +101,7 @@ class Update:
         }
 
     @classmethod
-    def of(cls, begun: Mapping[str, Any]) -> Update:
+    def of(cls, begun: Mapping[str, Any]) -> Renewal:
         """What an update that is continued was asked."""
         names = ("run", "margin", "start", "deleted", "feedback", "findings", "decisions")
         return cls(**{name: begun[name] for name in names})
@@ -122,7 +122,7 @@ class Update:
 class Renewing:
     """An update under way: its learner."""
 
-    def __init__(self, asked: Update, recipe: Recipe, divided: Divided) -> None:
+    def __init__(self, asked: Renewal, recipe: Recipe, divided: Divided) -> None:
         self._asked, self._recipe, self.divided = asked, recipe, divided
         self._run = Path(asked.run)
         self._chosen: Chosen | None = None
