@@ -27,6 +27,7 @@ from holdfast.cli import (
     explain,
     export,
     fairness,
+    forget,
     lr,
     meta,
     predict,
@@ -262,6 +263,13 @@ _add(
     "holdfast update runs/reviews-1 --feedback corrected.csv",
     "holdfast update runs/reviews-1 --feedback service.db --margin 2",
     "holdfast update runs/reviews-1 --feedback service.db --every 1d --out renewed/",
+)
+_add(
+    "forget",
+    forget.command,
+    "Delete what a request or a person left in a store.",
+    "holdfast forget --store service.db --request 019a1ff678fcf46c",
+    "holdfast forget --store postgresql://me@db/reviews --user anna",
 )
 _add(
     "report",

@@ -7,6 +7,7 @@ beginning of the run's seal, so that a folder that was moved is still the same m
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import time
 from collections.abc import Mapping
@@ -29,6 +30,11 @@ def new_id(at: float | None = None) -> str:
     earlier ones, to the millisecond."""
     millis = int((time.time() if at is None else at) * 1000)
     return f"{millis:012x}{secrets.token_hex(10)}"
+
+
+def user_mark(user: str) -> str:
+    """A user as the store knows him: a hash [32 hexadecimal digits], the same each time."""
+    return hashlib.sha256(b"holdfast user\0" + user.encode("utf-8", "replace")).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)

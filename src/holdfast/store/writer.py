@@ -51,7 +51,8 @@ class Writer:
     itself, and an event ``store`` then says from when to when how many were lost. A record that
     the database does not take costs none but itself. Texts expire here too, once a minute.
 
-    ``say`` hears one line where the store goes and where it comes back.
+    ``say`` hears one line where the store goes and where it comes back; ``prepare`` makes of each
+    request what is written of it (without personal data, say), in the thread.
     """
 
     def __init__(
@@ -60,11 +61,13 @@ class Writer:
         say: Callable[[str], None] = lambda _: None,
         *,
         most: int = MOST_REQUESTS,
+        prepare: Callable[[Request], Request] = lambda request: request,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._say = say
         self._most = most
+        self._prepare = prepare
         self._clock = clock
         self._waiting: deque[Job] = deque()
         self._rows = self._bytes = 0
@@ -195,7 +198,9 @@ class Writer:
     def _tried(self, batch: list[Job]) -> tuple[int, int]:
         """How many were written, and how many the database does not take, whatever is tried."""
         try:
-            self._store.add(batch)
+            self._store.add(
+                [self._prepare(one) if isinstance(one, Request) else one for one in batch]
+            )
         except StoreGone:
             raise
         except InputError as error:

@@ -1,0 +1,81 @@
+"""``holdfast forget``: delete from a service's store what belongs to a request or a person."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+import typer
+
+from holdfast.core.errors import RecipeError, StoreError
+from holdfast.core.shown import printable
+from holdfast.core.wording import counted
+from holdfast.terminal.streams import json_text
+
+SHOWN = {"requests": "request", "answers": "answer", "texts": "text", "feedback": "label"}
+
+
+def command(
+    store: Annotated[
+        str, typer.Option("--store", metavar="URL", help="The service's store: a file, or a URL.")
+    ],
+    request: Annotated[
+        str | None, typer.Option("--request", metavar="ID", help="All of one request.")
+    ] = None,
+    user: Annotated[
+        str | None,
+        typer.Option(
+            "--user", metavar="NAME", help="All requests of a user, as /predict named him."
+        ),
+    ] = None,
+    who: Annotated[
+        str | None, typer.Option("--who", metavar="NAME", help="All labels that a person gave.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Delete requests with their answers, texts, labels and outcomes, or the labels of a person.
+
+    The bytes leave the store's files. What stays is an event that says when and how many, and a
+    number for each, by which `holdfast update` knows what it must not learn from again: rows that
+    an earlier update learned from are left out of the next one.
+    """
+    named = {"request": request, "user": user, "who": who}
+    given = {name: value for name, value in named.items() if value is not None}
+    if len(given) != 1:
+        rule = "needs one of --request, --user and --who"
+        found = ", ".join(f"--{name}" for name in given) or None
+        raise RecipeError("what to forget", rule, found, "E.g. --request ID, as /predict gave it.")
+    (by, value) = next(iter(given.items()))
+    typer.echo(_said(_forget(store, by, value), as_json))
+
+
+def _forget(where: str, by: Any, value: str) -> dict[str, Any]:
+    from holdfast.store.opened import file_of
+    from holdfast.store.records import user_mark
+    from holdfast.store.store import open_store
+
+    path = file_of(where)
+    if path is not None and not path.is_file():
+        raise StoreError(str(path), "is not there", None, "Name the store of the service.")
+    opened = open_store(where)
+    try:
+        gone = opened.delete(time.time(), by=by, value=user_mark(value) if by == "user" else value)
+        return {"schema": 1, "by": by, "gone": gone, "erased": opened.scrub()}
+    finally:
+        opened.close()
+
+
+def _said(found: dict[str, Any], as_json: bool) -> str:
+    if as_json:
+        return json_text(found)
+    gone = [counted(n, SHOWN[name]) for name, n in found["gone"].items() if n and name in SHOWN]
+    if not gone:
+        return "Nothing of it was there."
+    lines = [f"Deleted: {', '.join(gone)}."]
+    if not found["erased"]:
+        lines.append(
+            "Another program is reading the store: the last bytes leave its files with the next "
+            "deletion, or within a minute where a service runs."
+        )
+    lines.append("Runs that learned from them know them still: `holdfast update` leaves them out.")
+    return printable("\n".join(lines))
