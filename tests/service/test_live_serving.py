@@ -19,8 +19,7 @@ from holdfast.service.live.look import look
 from holdfast.service.live.observer import Comparing
 from holdfast.service.live.setup import Setup, refuse_unlike
 from holdfast.service.live.shadowing import CHUNK, Shadowing
-from holdfast.service.service import user_mark
-from holdfast.store.records import Row
+from holdfast.store.records import Row, user_mark
 from holdfast.store.store import Store, open_store
 
 OTHER = replace(FACTS, model="other@89abcdef", run=Path("other"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 from holdfast.service.afterwards import Watching
 from holdfast.service.asked import Answered, Engine, Facts, Observer, Served
 from holdfast.service.chat.opened import Following
+from holdfast.service.kept import masked_request, packed
 from holdfast.service.live.lineup import Lineup
 from holdfast.service.measured import Measured
 from holdfast.service.settings import Serving
@@ -36,11 +36,6 @@ class Remembered:
     size: int
 
 
-def user_mark(user: str) -> str:
-    """A user as the store knows him: a hash [32 hexadecimal digits], the same each time."""
-    return hashlib.sha256(b"holdfast user\0" + user.encode("utf-8", "replace")).hexdigest()[:32]
-
-
 class Service:
     """One model that is served, with its store, its observers and its numbers.
 
@@ -62,7 +57,9 @@ class Service:
         self.chats: Following | None = None
         self._memory: OrderedDict[str, Remembered] = OrderedDict()
         self._memory_size = 0
-        self.writing = None if store is None else Writer(store, log)
+        # Masked in the writer's thread: it takes longer than an answer may.
+        masking = masked_request if settings.mask else (lambda request: request)
+        self.writing = None if store is None else Writer(store, log, prepare=masking)
         self.watching: Watching | None = None
         self.measured = Measured(self._now, self.said, self._labels)
 
@@ -131,6 +128,10 @@ class Service:
         """A request of a short while ago."""
         return self._memory.get(request)
 
+    def expiry(self, at: float) -> float:
+        """When a text that was kept then is to go."""
+        return at + self.settings.retention_days * DAY_S
+
     def said(self) -> Mapping[str, Mapping[str, Any]]:
         """What the observers say."""
         return self.watching.said() if self.watching is not None else {}
@@ -168,8 +169,11 @@ class Service:
         )
         texts: tuple[KeptText, ...] = ()
         if self.settings.log_texts:
-            over = served.at + self.settings.retention_days * DAY_S
-            texts = tuple(KeptText(place, row, None, over) for place, row in enumerate(served.rows))
+            over, vectors = self.expiry(served.at), answered.vectors
+            texts = tuple(
+                KeptText(place, row, packed(vectors, place), over)
+                for place, row in enumerate(served.rows)
+            )
         return Request(
             served.request,
             served.at,

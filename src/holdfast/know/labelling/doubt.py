@@ -13,10 +13,16 @@ LEAST_PROBABILITY = 1e-4
 
 
 def doubt_of(probabilities: Floats) -> Floats:
-    """1 − (p₁ − p₂)² of the two likeliest classes of each row [n]: 0 where one class is certain, 1
-    where two are alike. Of two classes it is 4 p (1 − p), the variance of the answer as a draw."""
+    """How much a model doubts each row [n], in [0, 1]: 0 where one class is certain.
+
+    Of two classes 1 − Σ p², the variance of the answer as a draw. Of more the squared nearness of
+    the two likeliest, (1 − (p₁ − p₂))²: the variance is large almost everywhere there, and says
+    little of where a boundary is (chosen on seeds that no figure is from).
+    """
+    if probabilities.shape[1] == 2:
+        return np.asarray(1 - (probabilities**2).sum(axis=1))
     top = np.sort(probabilities, axis=1)[:, -2:]
-    return np.asarray(1 - (top[:, 1] - top[:, 0]) ** 2)
+    return np.asarray((1 - (top[:, 1] - top[:, 0])) ** 2)
 
 
 def updated(vectors: Floats, labels: Ints, probabilities: Floats) -> Floats:

@@ -111,4 +111,4 @@ def rule_of_answers(answers: Sequence[tuple[Any, Mapping[str, float] | None]]) -
 
 
 def _wrong(rule: str, value: Any, remedy: str) -> DataError:
-    return DataError("the label", rule, value, remedy)
+    return DataError("label", rule, value, remedy)

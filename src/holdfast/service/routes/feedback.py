@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from starlette.responses import Response
 
-from holdfast.core.discovery import nearest
-from holdfast.service.asked import Facts
+from holdfast.know.labelling.rule import LabelRule, rule_of
+from holdfast.pipeline.folder import RECIPE
+from holdfast.recipe import read_recipe
+from holdfast.service.kept import masked_row
 from holdfast.service.routes.predict import known
 from holdfast.service.service import Service
 from holdfast.service.web.endpoint import Call, Endpoint
@@ -32,7 +36,7 @@ async def feedback(service: Service, call: Call) -> Response:
     body = call.json()
     if unknown := [name for name in body if name not in FIELDS]:
         raise bad("the body", "names what /feedback does not know", unknown[:5], known(FIELDS))
-    facts, store = service.facts, _store(service)
+    store = _store(service)
     request, index, who = _id(body), _index(body), _who(body)
     if (body.get("label") is None) == (body.get("outcome") is None):
         rule = "must name a label or an outcome, one of them"
@@ -50,10 +54,13 @@ async def feedback(service: Service, call: Call) -> Response:
         _show(service, outcome)
         number = outcome.id
     else:
-        label = label_of(body["label"], facts)
-        suggestion = SUGGESTIONS[_seen(body)]
-        label_given = Feedback(request, index, label, who, at, model, "endpoint", row=row)
-        label_given = replace(label_given, suggestion=suggestion, drawn=_drawn(body))
+        suggestion, drawn = SUGGESTIONS[_seen(body)], _drawn(body)
+        label = await asyncio.to_thread(lambda: _rule(service).check(body["label"], row))
+        label_given = Feedback(request, index, label, who, at, model, "endpoint")
+        label_given = replace(label_given, suggestion=suggestion, drawn=drawn)
+        if row is not None:
+            kept = await asyncio.to_thread(masked_row, row) if service.settings.mask else row
+            label_given = replace(label_given, row=kept, expires_at=service.expiry(at))
         label_given = await asyncio.to_thread(store.add_feedback, label_given)
         _show(service, label_given)
         number = label_given.id
@@ -136,29 +143,17 @@ def _drawn(body: dict[str, Any]) -> Any:
     return value or "volunteered"
 
 
-def label_of(value: Any, facts: Facts) -> Any:
-    """A label that the task has; raises ``Fault`` 400 for another."""
-    if facts.task == "token-classification":
-        tags = isinstance(value, list) and value and all(isinstance(one, str) for one in value)
-        if not tags:
-            raise bad("label", "must be a list of tags, one a token", value, 'Send ["O", …].')
-        return value
-    if isinstance(value, list):
-        if not facts.classes:
-            raise bad("label", f"cannot be a list for {facts.task}", value, "Send one value.")
-        return [_class(one, facts.classes) for one in value]
-    if facts.classes:
-        return _class(value, facts.classes)
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise bad("label", "must be a text or a number", value, "Send what is right.")
-    return value
+@functools.cache
+def _label_kind(run: Path) -> str | None:
+    """What the labels of the run are, where its recipe tells."""
+    path = run / RECIPE
+    return read_recipe(path).data.label_kind if path.exists() else None
 
 
-def _class(value: Any, classes: tuple[str, ...]) -> str:
-    text = value if isinstance(value, str) else str(value)
-    if isinstance(value, (dict, list, bool)) or text not in classes:
-        raise bad("label", "is no class of this model", value, nearest(text, classes))
-    return text
+def _rule(service: Service) -> LabelRule:
+    facts = service.facts
+    kind = _label_kind(facts.run)
+    return rule_of(facts.task, facts.classes, kind, new=service.settings.new_classes)
 
 
 ENDPOINTS = (

@@ -9,12 +9,12 @@ from starlette.responses import Response
 
 from holdfast.service.asked import Answer, Answered, Served
 from holdfast.service.routes.rows import WAYS, rows_of
-from holdfast.service.service import Service, user_mark
+from holdfast.service.service import Service
 from holdfast.service.web.endpoint import Call, Endpoint
 from holdfast.service.web.faults import bad
 from holdfast.service.web.replies import as_json
 from holdfast.service.web.schemas import ErrorBody, PredictAnswer, PredictBody
-from holdfast.store.records import Row, new_id
+from holdfast.store.records import Row, new_id, user_mark
 
 LONGEST_USER = 500
 FIELDS = (*WAYS, "user")

@@ -1,0 +1,64 @@
+"""``holdfast forget``: what it deletes, what it says, what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from holdfast.cli.main import app
+from holdfast.core.errors import RecipeError, StoreError
+from holdfast.store.records import Feedback, KeptText, Request, Said, new_id, user_mark
+from holdfast.store.store import open_store
+
+
+def filled(path: Path) -> list[str]:
+    store, ids = open_store(str(path)), []
+    for k, user in enumerate(("anna", "anna", "bob")):
+        id = new_id(1e9 + k)
+        said, kept = (Said(0, "m@1", "good"),), (KeptText(0, {"text": f"secret {k}"}),)
+        call = Request(id, 1e9 + k, "m@1", 1, 0.0, user_mark(user), said, kept)
+        store.add_requests([call])
+        store.add_feedback(Feedback(id, 0, "bad", "Mara", 1e9 + k))
+        ids.append(id)
+    store.close()
+    return ids
+
+
+def forget(path: Path, *more: str) -> Any:
+    return CliRunner().invoke(app, ["forget", "--store", str(path), *more])
+
+
+def test_a_user_a_request_or_a_person_is_forgotten(tmp_path: Path) -> None:
+    path = tmp_path / "service.db"
+    ids = filled(path)
+    said = forget(path, "--user", "anna").stdout
+    assert "Deleted: 2 texts, 2 answers, 2 labels, 2 requests." in " ".join(said.split())
+    assert "`holdfast update`" in said
+    found = json.loads(forget(path, "--request", ids[2], "--json").stdout)
+    assert found["gone"]["requests"] == found["gone"]["feedback"] == 1
+    assert found["erased"] is True
+    assert b"secret" not in path.read_bytes()
+    store = open_store(str(path))
+    assert store.tombstones().requests == set(ids)
+    store.add_feedback(Feedback("file-1", 0, "bad", "Mara", 1.0))
+    assert "1 label" in forget(path, "--who", "Mara").stdout
+    assert store.feedback() == []
+    store.close()
+    assert "Nothing of it was there" in forget(path, "--who", "Mara").stdout
+
+
+@pytest.mark.parametrize("given", [(), ("--who", "a", "--user", "b")])
+def test_one_thing_is_forgotten_at_a_time(tmp_path: Path, given: tuple[str, ...]) -> None:
+    filled(tmp_path / "service.db")
+    answer = forget(tmp_path / "service.db", *given)
+    assert isinstance(answer.exception, RecipeError)
+
+
+def test_a_store_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    answer = forget(tmp_path / "none.db", "--who", "a")
+    assert isinstance(answer.exception, StoreError)
+    assert list(tmp_path.iterdir()) == []
