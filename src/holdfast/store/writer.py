@@ -80,7 +80,7 @@ class Writer:
         self._busy = False
         self._expire_at = 0.0
         self._remade = store.remade
-        self._thread = threading.Thread(target=self._run, name="holdfast store", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="store writer", daemon=True)
         self._thread.start()
 
     def put(self, request: Request) -> bool:
