@@ -16,7 +16,7 @@ from holdfast.service.chat.conversations import Chats, Conversation
 from holdfast.service.chat.refused import Refused
 from holdfast.service.chat.replies import refusal, reply
 from holdfast.service.chat.schemas import ChatCompletion, Model, Models, TextCompletion, WrongBody
-from holdfast.service.service import Service, user_mark
+from holdfast.service.service import Service
 from holdfast.service.web.endpoint import Call, Endpoint
 from holdfast.service.web.faults import openai
 from holdfast.service.web.replies import as_json
