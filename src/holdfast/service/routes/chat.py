@@ -20,6 +20,7 @@ from holdfast.service.service import Service
 from holdfast.service.web.endpoint import Call, Endpoint
 from holdfast.service.web.faults import openai
 from holdfast.service.web.replies import as_json
+from holdfast.store.records import user_mark
 
 Read = Callable[..., Ask]
 # Conversations that somebody may record and label; the others have no whole answer.
