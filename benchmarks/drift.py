@@ -76,11 +76,11 @@ def main() -> None:
     asked = parser.parse_args()
     world.folder = asked.vectors  # type: ignore[attr-defined]
     n = asked.streams
-    cells = grid(what=["clean"], data=SETS, streams=[n], system=["Holdfast", "ADWIN", "PSI"])
-    cells += grid(what=["change"], data=CHANGES, streams=[n], system=["Holdfast"])
-    cells += grid(what=["change"], data=HALF, streams=[n], system=["Holdfast"])
-    cells += grid(what=["accuracy"], data=SETS, streams=[n], system=["Holdfast"])
+    cells = grid(what=["change"], data=CHANGES, streams=[n], system=["Holdfast"])
     cells += grid(what=["change"], data=["cr to mr"], streams=[n], system=["ADWIN", "PSI"])
+    cells += grid(what=["clean"], data=SETS, streams=[n], system=["Holdfast", "ADWIN", "PSI"])
+    cells += grid(what=["accuracy"], data=SETS, streams=[n], system=["Holdfast"])
+    cells += grid(what=["change"], data=HALF, streams=[n], system=["Holdfast"])
     cells += grid(what=["clean"], data=["cr"], streams=[FEW], system=["KSWIN"])
     cells += grid(what=["change"], data=["cr to mr"], streams=[FEW], system=["KSWIN"])
     results = run_cells("drift", cells, run_one)
@@ -241,7 +241,7 @@ def run_one(cell: Cell) -> Result:
 def accuracy(cell: Cell, seeds: Any) -> Result:
     errors, held, widths, plain = [], [], [], []
     for seed in seeds:
-        one = served(cell["data"], seed % (2 * PARTS))
+        one = served(cell["data"], seed % PARTS)
         random = generator(20_000 + seed, "drift accuracy", cell["data"])
         data = world(cell["data"])
         places = random.permutation(one.rest)[:1000]

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,9 +27,7 @@ from holdfast.know.drift.monitor import BETWEEN, Alarm, Monitor
 from holdfast.know.drift.rows import Reference, Rows, joined
 from holdfast.know.drift.words import hashed_words
 from holdfast.know.texts import PAIR
-from holdfast.pipeline.again import Again
-from holdfast.pipeline.drift_rows import Held, held_reference
-from holdfast.pipeline.rows import Notify
+from holdfast.pipeline.drift_rows import Held
 from holdfast.recipe import DataPart
 from holdfast.service.asked import Answer, Facts, Served
 from holdfast.store.records import Feedback, Outcome, Row
@@ -298,25 +295,6 @@ class Drifting:
             ends = {"accuracy_labelled_low": found.low, "accuracy_labelled_high": found.high}
             made |= {"accuracy_labelled": found.value, **ends}
         return made
-
-
-def watch_drift(
-    facts: Facts,
-    *,
-    between: int = BETWEEN,
-    log_texts: bool = False,
-    mask: bool = True,
-    notify: Notify = lambda _: None,
-) -> Drifting:
-    """The observer of the run that an engine serves, by the reference in its folder, which is made
-    and kept where the rows that the run was made of are there.
-
-    Raises ``RunError`` where there is neither.
-    """
-    again = Again(Path(facts.run))
-    held = held_reference(again, notify)
-    data = again.recipe.data
-    return Drifting(held, facts, data, between=between, log_texts=log_texts, mask=mask)
 
 
 def texts_of(rows: Sequence[Row], facts: Facts, data: DataPart) -> tuple[str, ...] | None:

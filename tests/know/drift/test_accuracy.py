@@ -88,6 +88,9 @@ def test_like_and_unlike_vectors_are_told_apart_as_far_as_they_are() -> None:
     assert far.outside.mean() > 0.9
     assert far.share.value > 0.9
     assert apart(held[:10], near) is None
+    # Rows that are in both sets are not told the wrong way round.
+    shared = apart(held, held[:150])
+    assert shared.area.value == pytest.approx(0.5, abs=0.06)
 
 
 def test_few_labels_and_many_answers_hold_the_truth_and_are_narrower() -> None:

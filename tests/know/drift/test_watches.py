@@ -130,8 +130,9 @@ def test_a_row_that_came_is_judged_as_if_it_had_not() -> None:
         weights[5] = 0
         centre = weights @ rows / weights.sum()
         way = watch.halves.precision @ (centre - watch.halves.mean)
-        truth = ranks(np.array([noisy @ way]), np.sort(watch.halves.held @ way))[0]
-        assert payoffs[2 * k] == pytest.approx(truth)
+        score, among = np.array([noisy @ way]), np.sort(watch.halves.held @ way)
+        assert payoffs[2 * k] == pytest.approx(ranks(score, among)[0])
+        assert payoffs[2 * k + 1] == beyond(score, among)[0]
 
 
 def test_wide_vectors_are_projected_and_still_tell() -> None:

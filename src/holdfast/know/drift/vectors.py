@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from holdfast.core.records import Floats
 from holdfast.core.seeds import generator
-from holdfast.know.drift.payoffs import beyond, rank_bound, ranks, tail_bound
+from holdfast.know.drift.payoffs import beyond, rank_bound, ranks, tail_bound, tail_place
 from holdfast.stats.e_detector import Detector
 
 # Rows, of which so many count: the weight of a row falls by 1 − 1/n with each later one.
@@ -135,8 +135,9 @@ class VectorWatch:
             known = np.isfinite(scores)
             found[known, 2 * k] = ranks(scores[known], learned.among[k])
             found[known, 2 * k + 1] = beyond(scores[known], learned.among[k])
-        for i in np.flatnonzero((weights > LIGHT).any(axis=1) & np.isfinite(rows).all(axis=1)):
-            found[i] = self._without(rows[i], weights[i])
+        again = np.flatnonzero((weights > LIGHT).any(axis=1) & np.isfinite(rows).all(axis=1))
+        if len(again):
+            found[again] = self._without(rows[again], weights[again])
         return found
 
     def _weights(self, marks: Marks) -> Floats:
@@ -151,18 +152,23 @@ class VectorWatch:
         own = same @ keep[None, :] ** ages[:, None]
         return np.asarray(own / np.maximum(self.learned.counts - own, 1e-9))
 
-    def _without(self, row: Floats, weights: Floats) -> Floats:
-        """The payoffs [2 · memories] of one row by classifiers that had not learned from it."""
+    def _without(self, rows: Floats, weights: Floats) -> Floats:
+        """The payoffs [n, 2 · memories] of rows, each by classifiers that had not learned from it:
+        the way of a mean c without a row x of weight a in C is w + a ÷ (C − a) · P (c − x)."""
         learned, halves = self.learned, self.halves
-        found = np.full(2 * len(MEMORIES), np.nan)
-        for k, weight in enumerate(weights):
+        found = np.full((len(rows), 2 * len(MEMORIES)), np.nan)
+        pulls = rows @ halves.precision
+        held, own = pulls @ halves.held.T, (pulls * rows).sum(axis=1)
+        for k, weight in enumerate(weights.T):
             # Of counts C with own weight a, a ÷ (C − a) is ``weight``; C − a is what is left.
-            if not learned.counts[k] / (1 + weight) >= FIRST:
-                continue
-            shift = weight * (halves.precision @ (learned.centres[k] - row))
-            among = np.sort(learned.scores[k] + halves.held @ shift)
-            score = np.array([row @ learned.ways[k] + row @ shift])
-            found[2 * k], found[2 * k + 1] = ranks(score, among)[0], beyond(score, among)[0]
+            left = learned.counts[k] / (1 + weight) >= FIRST
+            pull = halves.precision @ learned.centres[k]
+            among = learned.scores[k] + weight[:, None] * (halves.held @ pull - held)
+            scores = rows @ learned.ways[k] + weight * (rows @ pull - own)
+            m, higher = among.shape[1], (among > scores[:, None]).sum(axis=1)
+            level = (among == scores[:, None]).sum(axis=1)
+            found[left, 2 * k] = (1 - (higher + level / 2) / m)[left]
+            found[left, 2 * k + 1] = (higher + level < tail_place(m))[left]
         return found
 
     def dated(self, vectors: Floats) -> int:
