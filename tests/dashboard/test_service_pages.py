@@ -195,6 +195,22 @@ def test_a_row_is_labelled_skipped_taken_back_and_shown(client: Any, store: Stor
     assert len(store.feedback()) == 2
 
 
+def test_a_picture_is_shown_and_nothing_that_only_begins_like_one() -> None:
+    from holdfast.dashboard.labels import picture_uri
+
+    whole = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAAB"
+    assert picture_uri(whole) == f"data:image/png;base64,{whole}"
+    for other in (whole + '" onerror="x', "iVBORw0KGgo<b>", "text", "", 7, None, whole + "\n"):
+        assert picture_uri(other) == ""
+
+
+def test_a_page_of_the_service_renews_itself(client: Any, store: Store) -> None:
+    fill(store, 3)
+    part = client.get("/service?part=view&span=week").text
+    assert "<html" not in part
+    assert re.search(r'class="figure">3<', part)
+
+
 def test_two_people_never_have_the_same_row(
     client: Any, store: Store, shelf: Path, open_client: Callable[..., Any]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import html
 import re
 import threading
 from collections.abc import Callable
@@ -91,10 +92,15 @@ def test_a_row_that_cannot_be_read_is_refused_before_a_model_is_loaded(
     trier.close()
 
 
-def test_every_task_answers_on_the_page(old_runs: Path, open_client: Callable[..., Any]) -> None:
+def test_every_task_answers_on_the_page_and_takes_what_is_right(
+    old_runs: Path, open_client: Callable[..., Any], tmp_path: Path
+) -> None:
     """The runs of an older version, one of each task and kind of label."""
-    answered = []
-    with open_client(old_runs / "runs") as client:
+    from holdfast.store.store import open_store
+
+    answered: list[str] = []
+    store = open_store(str(tmp_path / "store.db"))
+    with open_client(old_runs / "runs", store) as client:
         for run in sorted(path for path in (old_runs / "runs").iterdir() if path.is_dir()):
             fields = fields_of(run)
             address = f"/try?run={run.name}&part=answer"
@@ -110,5 +116,24 @@ def test_every_task_answers_on_the_page(old_runs: Path, open_client: Callable[..
                 made = client.post(address, data=row, headers=ORIGIN)
             assert made.status_code == 200, (run.name, re.sub(r"<[^>]*>", " ", made.text))
             assert "answer-title" in made.text
-            answered.append(run.name)
+            kept = re.search(r'name="answer" value="([^"]*)"', made.text)
+            if kept is not None:
+                given = {"answer": kept[1], "who": "Ada"} | filled(made.text)
+                sent = client.post(f"/feedback?run={run.name}", data=given, headers=ORIGIN)
+                assert sent.status_code == 303, (run.name, re.sub(r"<[^>]*>", " ", sent.text))
+                answered.append(run.name)
     assert len(answered) >= 5
+    labels = store.feedback()
+    assert len(labels) == len(answered)
+    assert {type(one.label) for one in labels} >= {str, list, float}
+    assert all(one.row for one in labels)
+    store.close()
+
+
+def filled(page: str) -> dict[str, str]:
+    """A label as the form has it already, or one that could be right."""
+    text = re.search(r'<textarea id="label"[^>]*>(.*?)</textarea>', page, re.DOTALL)
+    if text is not None:
+        return {"label": html.unescape(text[1]).strip() or "w1"}
+    found = re.search(r'(?:option value|name="label" value)="([^"]*)"', page)
+    return {"label": html.unescape(found[1])} if found else {}

@@ -7,6 +7,7 @@ with his label: an answer that is seen first pulls towards itself.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,15 @@ if TYPE_CHECKING:
 # Labels that have a key of their own.
 KEYED = 9
 LONGEST_CELL = 20_000
+# The first letters of files of pictures in base64.
+PICTURES: Mapping[str, str] = {
+    "iVBORw0KGgo": "png",
+    "/9j/": "jpeg",
+    "UklGR": "webp",
+    "R0lGOD": "gif",
+}
+BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
+LARGEST_PICTURE = 4_000_000
 WAYS: Mapping[str, str] = {
     "uniform": "drawn evenly at random: it counts towards the honest number",
     "unlike": "drawn evenly among those on which the two models differ",
@@ -38,12 +48,13 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class TaskView:
-    """A row to label. ``cells`` are its columns; ``suggestion`` what the model said, once it was
-    asked for; ``tokens`` those of a row whose label is a tag each."""
+    """A row to label. ``cells`` are its columns: a name, and a text or a picture (a data URI);
+    ``suggestion`` what the model said, once it was asked for; ``tokens`` those of a row whose label
+    is a tag each."""
 
     request: str
     index: int
-    cells: tuple[tuple[str, str], ...]
+    cells: tuple[tuple[str, str, str], ...]
     kind: str
     choices: tuple[Choice, ...]
     tokens: tuple[str, ...]
@@ -120,7 +131,9 @@ def task_view(item: Any, suggestion: str | None = None) -> TaskView:
     rule = item.rule
     tokens = item.row.get("tokens") if rule.kind == "tags" else None
     cells = tuple(
-        (str(name), _cell(value)) for name, value in item.row.items() if value not in (None, "")
+        (str(name), "" if (picture := picture_uri(value)) else _cell(value), picture)
+        for name, value in item.row.items()
+        if value not in (None, "")
     )
     if rule.kind == "tags" and not isinstance(tokens, (list, tuple)):
         tokens = str(next(iter(item.row.values()), "")).split()
@@ -171,6 +184,17 @@ def label_of(rule: Any, given: Mapping[str, Sequence[str]]) -> Any:
         except ValueError:
             raise DataError("the label", "is no number", values[-1], "Write one.") from None
     return values[-1]
+
+
+def picture_uri(value: Any) -> str:
+    """A picture as a page can show it, where a cell holds one as a service is sent it: the file in
+    base64. Empty for anything else."""
+    if not isinstance(value, str) or len(value) > LARGEST_PICTURE:
+        return ""
+    kind = next((kind for start, kind in PICTURES.items() if value.startswith(start)), "")
+    if not kind or not BASE64.fullmatch(value):
+        return ""
+    return f"data:image/{kind};base64,{value}"
 
 
 def _place(index: str) -> int:

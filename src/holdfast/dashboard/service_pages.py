@@ -20,9 +20,8 @@ async def service_page(dashboard: Dashboard, request: Request) -> str:
     span = request.query_params.get("span", "day")
     store, now = dashboard.store, dashboard.clock()
     view = None if store is None else await run_in_threadpool(service_view, store, now, span)
-    return await run_in_threadpool(
-        render, "service.html.j2", view=view, spans=SPANS, here="/service"
-    )
+    template = "parts/service.html.j2" if part_of(request) == "view" else "service.html.j2"
+    return await run_in_threadpool(render, template, view=view, spans=SPANS, here="/service")
 
 
 async def label_page(dashboard: Dashboard, request: Request) -> Response | str:

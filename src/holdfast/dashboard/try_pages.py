@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 from urllib.parse import urlencode
 
@@ -24,7 +25,7 @@ from holdfast.dashboard.labels import label_of
 from holdfast.dashboard.pages import plain, render
 from holdfast.dashboard.trying import Busy
 
-LARGEST_PICTURE = 12_000_000
+LARGEST_PICTURE, LARGEST_KEPT = 12_000_000, 4_000_000
 
 
 async def try_page(dashboard: Dashboard, request: Request) -> Response | str:
@@ -55,7 +56,7 @@ async def try_page(dashboard: Dashboard, request: Request) -> Response | str:
         why=why,
         tried=tried,
         problem=problem,
-        feedback=dashboard.store is not None and row.get("picture") is None,
+        feedback=dashboard.store is not None,
         kept=dashboard.remember(path, row, tried) if tried else "",
         who=who_is(dashboard, request),
         here="/",
@@ -85,9 +86,17 @@ async def feedback(dashboard: Dashboard, request: Request) -> Response:
         if tried.kind == "tags":
             given["label"] = " ".join(values).split()
         label = rule.check(label_of(rule, given), asked.row)
-        model = served_name(asked.path)
+        model, row = served_name(asked.path), dict(asked.row)
+        if isinstance(picture := row.pop("picture", None), bytes):
+            # As a service is sent one.
+            row["image"] = base64.b64encode(picture).decode()
+            if len(row["image"]) > LARGEST_KEPT:
+                rule = (
+                    f"is larger than the {LARGEST_KEPT:,} characters that a store is given of one"
+                )
+                raise DataError("the picture", rule, len(row["image"]), "Make it smaller.")
         made = Feedback(
-            new_id(now), 0, label, who, now, model, "page", "volunteered", "seen", row=asked.row
+            new_id(now), 0, label, who, now, model, "page", "volunteered", "seen", row=row
         )
         store.add_feedback(made)
 

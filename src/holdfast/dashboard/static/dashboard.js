@@ -152,6 +152,18 @@
     });
   }
 
+  function service() {
+    var place = document.getElementById("service");
+    if (!place) return;
+    var draw = drawer(function () {
+      return fetched("/service?part=view&span=" + place.dataset.span).then(function (answer) {
+        // Whoever reads on in a table is not disturbed.
+        if (answer.ok && !place.contains(document.activeElement)) swap(place, answer.text);
+      });
+    });
+    window.setInterval(function () { if (!document.hidden) draw(); }, 10000);
+  }
+
   function asking() {
     var form = document.getElementById("ask");
     var answer = document.getElementById("answer");
@@ -256,5 +268,5 @@
     });
   }
 
-  ({ runs: runs, going: going, compare: compare, "try": asking, label: label }[page] || function () {})();
+  ({ runs: runs, going: going, compare: compare, "try": asking, label: label, service: service }[page] || function () {})();
 })();
