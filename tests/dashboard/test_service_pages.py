@@ -97,10 +97,16 @@ def test_the_service_page_tells_what_the_store_knows(client: Any, store: Store) 
         },
         NOW,
     )
-    alarm = {"at": 210, "side": "inputs", "because": "rows are <i>new</i>"}
-    store.save_state(
-        "said: drift", {"alarms": [alarm], "terms": ["refund", "<u>late</u>"], "rows": 900}, NOW
-    )
+    store.save_state("said: other", {"because": "all is well", "seen": 7}, NOW)
+    estimated = {"accuracy_estimated": 0.83, "accuracy_low": 0.78, "accuracy_high": 0.88}
+    store.save_state("said: drift", {"rows": 900, "alarms": 1, **estimated}, NOW)
+    store.append(Event("drift", NOW, {"side": "inputs", "because": "rows are <i>new</i>"}))
+    terms = [
+        {"word": "refund", "now": 0.31, "then": 0.02, "z": 9.1},
+        {"word": "<u>late</u>", "now": 0.2, "then": 0.0, "z": 5.0},
+    ]
+    examples = [{"row": "r/0", "text": "I want <b>my</b> money back"}, {"row": "r/1"}]
+    store.append(Event("drift regime", NOW, {"terms": terms, "examples": examples}))
     for place, value in enumerate((0.9, 0.88, 0.7)):
         body = {"metric": "accuracy", "n": 100, "value": value, "low": value - 0.05}
         body |= {"promised": 0.85, "alarm": place == 2, "because": f"test {place}"}
@@ -115,6 +121,11 @@ def test_the_service_page_tells_what_the_store_knows(client: Any, store: Store) 
     assert "holdfast promote" in text
     assert "rows are &lt;i&gt;new&lt;/i&gt;" in text
     assert "refund" in text
+    assert "31.0\u00a0%" in text
+    assert "83.0\u00a0% (78.0\u00a0–\u00a088.0" in text
+    assert "I want &lt;b&gt;my&lt;/b&gt; money back" in text
+    assert "1 alarm" in text
+    assert "all is well" in text
     assert "&lt;u&gt;late" in text
     assert "test 2" in text
     assert "gone texts 3" in text

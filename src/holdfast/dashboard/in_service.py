@@ -12,6 +12,7 @@ import numpy as np
 from markupsafe import Markup
 
 from holdfast.core.records import Estimate
+from holdfast.dashboard.drifted import DriftView, drift_view
 from holdfast.dashboard.pages import moment_of, plain
 from holdfast.report.charts.curves import ChartSeries, CurvesChart, curves
 from holdfast.report.charts.svg import AxisScale, drawing, element, tick_labels, ticks
@@ -33,9 +34,9 @@ SPANS: Mapping[str, tuple[str, float, int]] = {
 MOST_CALLS = 200_000
 MOST_EVENTS = 5_000
 EVENTS_SHOWN, MOST_PAIRS, LONGEST = 60, 14, 240
-# Under which name the live comparison remembers where it stands.
-COMPARISON = "comparison"
-ALARMING = ("alarm", "drift", "failed")
+# Under which names the live comparison and the watch for drift say where they stand.
+COMPARISON, DRIFT = "comparison", "drift"
+ALARMING = frozenset({"alarm", "drift", "harm", "promotion failed"})
 VERDICTS: Mapping[str, str] = {"better": "good", "equivalent": "good", "worse": "bad"}
 NEXT: Mapping[str, str] = {
     "promote": "Promote the challenger: `holdfast promote RUN --store URL`.",
@@ -93,12 +94,10 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What one observer says now: its alarms, the words that tell new from old, its numbers."""
+    """What another observer says now, under its own names."""
 
     name: str
-    alarms: tuple[EventView, ...]
     because: str
-    terms: tuple[str, ...]
     pairs: tuple[tuple[str, str], ...]
 
 
@@ -112,6 +111,7 @@ class ServiceView:
     latency: Markup
     lines: tuple[tuple[str, str, str, str, str], ...]
     comparison: Evidence | None
+    drift: DriftView | None
     observed: tuple[Observed, ...]
     tests: tuple[tuple[str, str, str, str], ...]
     trend: Markup
@@ -144,7 +144,12 @@ def service_view(store: Store, now: float, span: str = "day") -> ServiceView:
         latency=_latency(found, title),
         lines=_lines(found),
         comparison=None if compared is None else _evidence(compared),
-        observed=tuple(_observed(name.removeprefix(SAID), body) for name, body in said.items()),
+        drift=drift_view(said.get(SAID + DRIFT), events),
+        observed=tuple(
+            _observed(name.removeprefix(SAID), body)
+            for name, body in said.items()
+            if name.removeprefix(SAID) not in (DRIFT, COMPARISON)
+        ),
         tests=tuple(_test(one) for one in reversed(tests)),
         trend=_trend(tests),
         models=tuple(_told(x) for x in reversed(events) if x.kind in ("serving", "promotion")),
@@ -291,22 +296,7 @@ def _evidence(body: Mapping[str, Any]) -> Evidence:
 
 
 def _observed(name: str, body: Mapping[str, Any]) -> Observed:
-    """What an observer says, whatever it is called: alarms and terms are told, numbers listed."""
-    alarms = body.get("alarms")
-    terms = body.get("terms") or ()
-    return Observed(
-        name=plain(name),
-        alarms=tuple(
-            EventView(
-                float(one.get("at") or 0.0), "alarm", "bad", _because(one), tuple(_pairs(one))
-            )
-            for one in (alarms if isinstance(alarms, list) else ())
-            if isinstance(one, Mapping)
-        ),
-        because=_because(body),
-        terms=tuple(_short(one) for one in terms)[:30] if isinstance(terms, list) else (),
-        pairs=tuple(_pairs({k: v for k, v in body.items() if k not in ("alarms", "terms")})),
-    )
+    return Observed(plain(name), _because(body), tuple(_pairs(body)))
 
 
 def _test(event: Event) -> tuple[str, str, str, str]:
@@ -348,7 +338,7 @@ def _finite(value: Any) -> float | None:
 
 
 def _told(event: Event) -> EventView:
-    alarm = any(one in event.kind for one in ALARMING) or event.body.get("alarm") is True
+    alarm = event.kind in ALARMING or event.body.get("alarm") is True
     tone = "bad" if alarm else "info"
     return EventView(
         event.at, plain(event.kind), tone, _because(event.body), tuple(_pairs(event.body))

@@ -91,10 +91,8 @@ async def feedback(dashboard: Dashboard, request: Request) -> Response:
             # As a service is sent one.
             row["image"] = base64.b64encode(picture).decode()
             if len(row["image"]) > LARGEST_KEPT:
-                rule = (
-                    f"is larger than the {LARGEST_KEPT:,} characters that a store is given of one"
-                )
-                raise DataError("the picture", rule, len(row["image"]), "Make it smaller.")
+                why = f"is larger than the {LARGEST_KEPT:,} characters that a store is given"
+                raise DataError("the picture", why, len(row["image"]), "Make it smaller.")
         made = Feedback(
             new_id(now), 0, label, who, now, model, "page", "volunteered", "seen", row=row
         )
