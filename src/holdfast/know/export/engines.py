@@ -14,6 +14,10 @@ from holdfast.core.records import Floats
 from holdfast.know.export.inner import add_features, onnx_with_features
 from holdfast.know.export.quiet import hushed
 
+# Of every shape that it meets OpenVINO keeps a kernel with its memory, up to 5,000: a service that
+# is asked texts of all lengths grew by 1.5 MB a pass.
+SERVING = {"CPU_RUNTIME_CACHE_CAPACITY": "64"}
+
 
 class OnnxEngine:
     """onnxruntime on the processor, with as many threads as torch has.
@@ -72,6 +76,7 @@ class OpenVinoEngine:
                     "INFERENCE_PRECISION_HINT": precision,
                     "INFERENCE_NUM_THREADS": torch.get_num_threads(),
                     "NUM_STREAMS": 1,
+                    **(SERVING if features else {}),
                 },
             )
         self.inputs = tuple(str(one.any_name) for one in self._compiled.inputs)

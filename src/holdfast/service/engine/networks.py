@@ -29,7 +29,10 @@ TEXT = "it was not what I had hoped for but the people were kind and 7 of 10 cam
 
 
 class Graph(Protocol):
-    """A batch → logits [B, C], of a tagger [B, T, C]."""
+    """A batch → logits [B, C], of a tagger [B, T, C]. It keeps something of each shape that it
+    meets where ``multiple`` is above 1: lengths are then to be multiples of it."""
+
+    multiple: int
 
     def __call__(self, **batch: Tensor) -> Tensor: ...
 
@@ -38,6 +41,8 @@ class Graph(Protocol):
 
 class Saved:
     """The network of a run's folder as ``predict`` asks it."""
+
+    multiple = 1
 
     def __init__(self, network: Any) -> None:
         self._network = network
@@ -54,6 +59,8 @@ class Lean:
     """The same function in less time: without the block that only carries mean pooling, adapters
     merged, and its products by oneDNN where that is quicker. Large weights are shared with the
     saved network."""
+
+    multiple = 1
 
     def __init__(self, plain: nn.Module, tokenizer: Any, max_length: int, *, tags: bool) -> None:
         kept = {} if getattr(plain, "active_peft_config", None) else _shared(plain)
@@ -131,6 +138,8 @@ def _words(count: int) -> str:
 class _File:
     """A network in a file of another engine, with the features as a second output."""
 
+    multiple = 1
+
     def __init__(self, heard: bool) -> None:
         self.has_vectors = heard
         self._heard: list[Tensor] | None = None
@@ -158,6 +167,8 @@ class _File:
 
 class OpenVinoFile(_File):
     """OpenVINO's, computing in ``precision``."""
+
+    multiple = 8
 
     def __init__(self, path: Path, precision: str) -> None:
         self._engine = OpenVinoEngine(path, precision, features=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from holdfast.core.machine import refuse_too_many, usable_cores
@@ -24,6 +25,7 @@ from holdfast.service.engine.texts import TextForm
 from holdfast.service.engine.thread import ModelThread
 from holdfast.training.machine import KERNEL_CACHES, KERNELS_KEPT, use_threads
 
+SWITCH_S = 0.0005
 # An answer that is written takes its time, and so does waiting for it.
 SECONDS, SECONDS_WRITING = 2.0, 30.0
 
@@ -54,6 +56,9 @@ def open_engine(
     RunError : no finished run, or one that was changed since.
     RecipeError : another word for the precision, or more threads than there are cores.
     """
+    # A thread that wants the interpreter waits for so long while another computes in it; those that
+    # read requests wait often, for a model's thread that seldom needs it.
+    sys.setswitchinterval(SWITCH_S)
     # Rows of many lengths make many shapes, and each would keep a kernel with its memory.
     for name in KERNEL_CACHES:
         os.environ.setdefault(name, KERNELS_KEPT)
@@ -118,7 +123,7 @@ def form_of(predictor: Predictor, recipe: Recipe, made: Computing, *, vectors: b
     plain = isinstance(use, TextUse) and not isinstance(use.models[0], BesideText)
     if plain and made.network is not None:
         assert isinstance(use, TextUse)
-        return TextForm(predictor, use, recipe, made.network, vectors)
+        return TextForm(predictor, use, recipe, made.network, vectors, made.network.multiple)
     return TableForm(predictor, use, vectors)
 
 

@@ -58,7 +58,7 @@ class ReadTexts:
     rows: int
     ids: list[Any]
     types: list[Any] | None
-    places: Any
+    places: list[int]
     because: Mapping[int, str]
     outputs: Floats
     vectors: Floats | None = None
@@ -71,13 +71,15 @@ class ReadTexts:
 
 @dataclass(eq=False)
 class TextForm:
-    """How requests to a text classifier are read, asked and said. ``network`` is what is asked."""
+    """How requests to a text classifier are read, asked and said. ``network`` is what is asked, in
+    passes as long as a ``multiple`` of tokens."""
 
     predictor: Predictor
     use: TextUse
     recipe: Recipe
     network: Graph
     vectors: bool = True
+    multiple: int = 1
     overhead: float = OVERHEAD
     _chosen: Any = field(init=False)
     _names: tuple[str, ...] | None = field(init=False)
@@ -117,12 +119,12 @@ class TextForm:
         else:
             places, columns = found
         ids, types = self._tokens(columns) if len(places) else ([], None)
-        order = np.argsort([-len(one) for one in ids], kind="stable").astype(np.int64)
+        order = sorted(range(len(ids)), key=lambda place: -len(ids[place]))
         return ReadTexts(
             len(rows),
             [ids[i] for i in order],
             None if types is None else [types[i] for i in order],
-            np.asarray(places, dtype=np.int64)[order],
+            [int(places[i]) for i in order],
             because,
             np.zeros((len(order), self._outputs), dtype=np.float32),
         )
@@ -163,7 +165,7 @@ class TextForm:
     def ask(self, turn: Turn) -> int:
         """Let the model answer the rows of a turn; how many tokens it was given, padding too."""
         owners = [(one.read, place) for one, places in turn.parts for place in places]
-        lengths = [len(read.ids[place]) for read, place in owners]
+        lengths = [_up(len(read.ids[place]), self.multiple) for read, place in owners]
         padded = 0
         with torch.inference_mode():
             for chosen in passes(lengths, self.overhead):
@@ -189,6 +191,8 @@ class TextForm:
 
     def _batch(self, some: Sequence[tuple[ReadTexts, int]]) -> dict[str, torch.Tensor]:
         longest = max(len(read.ids[place]) for read, place in some)
+        # No further than the model reads.
+        longest = max(longest, min(_up(longest, self.multiple), self._most))
         ids = np.full((len(some), longest), self._pad, dtype=np.int64)
         mask = np.zeros((len(some), longest), dtype=np.int64)
         types = np.zeros((len(some), longest), dtype=np.int64)
@@ -211,7 +215,7 @@ class TextForm:
         for read in reads:
             stop = start + len(read.ids)
             rows: list[Any] = [None] * read.rows
-            for place, answer in zip(read.places.tolist(), said[start:stop], strict=True):
+            for place, answer in zip(read.places, said[start:stop], strict=True):
                 rows[place] = answer
             for place in (i for i, one in enumerate(rows) if one is None):
                 because = read.because.get(place)
@@ -258,7 +262,7 @@ class TextForm:
             rows,
             [ids] * rows,
             [[0] * length] * rows if self._types else None,
-            np.arange(rows),
+            list(range(rows)),
             {},
             np.zeros((rows, self._outputs), dtype=np.float32),
         )
@@ -270,6 +274,11 @@ class TextForm:
 def _softmax(raw: Floats, nothing: Any) -> tuple[Floats, Outputs]:
     outputs = Outputs(nothing, nothing, raw, np.full(len(raw), np.nan))
     return outputs.probabilities, outputs
+
+
+def _up(length: int, multiple: int) -> int:
+    """The next multiple from ``length`` on."""
+    return -(-length // multiple) * multiple
 
 
 def _known(column: Sequence[Any]) -> pa.Array:
