@@ -105,3 +105,12 @@ def test_rows_that_cannot_be_read_are_refused_as_predict_refuses_them(served: An
         asyncio.run(engine.answer([{"no such column": "a"}]))
     assert "/tmp" not in str(error.value)
     assert asyncio.run(engine.answer([])).answers == ()
+
+
+def test_what_writes_has_no_measured_precision_and_says_so(served: Any, tmp_path: Path) -> None:
+    sample, predictor, _ = served
+    if sample.kind.name not in ("seq2seq", "causal-lm"):
+        return
+    made = computing(tmp_path, predictor, "auto", lambda _: None)
+    assert made.precision == "float32"
+    assert "this model writes" in made.because

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -18,11 +20,15 @@ from hypothesis import strategies as st
 
 from holdfast.core.errors import DataError, InputError, RecipeError
 from holdfast.data.profile import is_missing
+from holdfast.know.threshold.rule import Rule
+from holdfast.pipeline.export import export
 from holdfast.pipeline.predictor import Predictor
+from holdfast.recipe import read_recipe
 from holdfast.service.asked import Full, Late
 from holdfast.service.engine.engine import ModelEngine
 from holdfast.service.engine.line import Bounds
-from holdfast.service.engine.opened import open_engine
+from holdfast.service.engine.opened import engine_of, open_engine
+from holdfast.service.engine.precision import computing
 
 HOSTILE = [
     "",
@@ -361,3 +367,80 @@ def test_an_engine_beside_shares_the_thread_and_comes_second(
 def test_an_unknown_precision_is_refused(finished_run: Path) -> None:
     with pytest.raises(RecipeError, match="--precision"):
         open_engine(finished_run, "int8")
+
+
+def test_a_threshold_leaves_rows_to_a_person(finished_run: Path, tmp_path: Path) -> None:
+    predictor = Predictor.load(finished_run)
+    rows = [{"text": f"number {n} of some"} for n in range(12)]
+    sure = sorted(one.confidence for one in by_predict(predictor, rows, tmp_path))
+    predictor.rule = Rule("precision", sure[6])
+    made = computing(None, predictor, "float32", lambda _: None)
+    recipe = read_recipe(finished_run / "recipe.yaml")
+    engine = engine_of(predictor, recipe, made, finished_run, "a@1")
+    engine.warm()
+    found, expected = said(engine, rows), by_predict(predictor, rows, tmp_path)
+    engine.close()
+    compare(found, expected)
+    assert [one.because for one in found.answers] == [one.because for one in expected]
+    assert 0 < sum(one.prediction is None for one in found.answers) < 12
+
+
+def with_export(run: Path, form: str, ours: float) -> Path:
+    """The run with an export that was measured as ``ours`` ms a row, the model itself as 10."""
+    folder = export(run, form).folder
+    facts = json.loads((folder / "export.json").read_text("utf-8"))
+    for row in facts["speed"]["rows"]:
+        row["ms"]["16"] = 10.0 if row["engine"] == "torch" else ours
+    (folder / "export.json").write_text(json.dumps(facts), "utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("form", ["onnx", "openvino"])
+def test_auto_takes_what_export_kept(
+    finished_run: Path, engine: ModelEngine, tmp_path: Path, form: str
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    folder = with_export(run, form, 1.0)
+    told: list[Any] = []
+    auto = open_engine(run, "auto", threads=1, notify=told.append)
+    auto.warm()
+    texts = ["w1 w2", "a longer text with more words in it", "x", "", "w3 " * 40]
+    found = said(auto, [{"text": text} for text in texts])
+    plain = said(engine, [{"text": text} for text in texts])
+    auto.close()
+    assert auto.facts.precision == f"float32 ({form})"
+    assert str(folder) in auto.facts.because
+    for one, other in zip(found.answers, plain.answers, strict=True):
+        assert one.prediction == other.prediction
+        assert one.confidence == pytest.approx(other.confidence, abs=1e-5)
+    # What the file's last layer read is what the network's did.
+    assert found.vectors is not None
+    np.testing.assert_allclose(found.vectors, plain.vectors, rtol=1e-3, atol=1e-3)
+    assert np.isnan(found.vectors[3]).all()
+
+
+def test_an_export_that_is_no_faster_is_not_taken(finished_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    with_export(run, "onnx", 11.0)
+    auto = open_engine(run, "auto", threads=1)
+    auto.close()
+    assert auto.facts.precision == "float32"
+    assert "not faster" in auto.facts.because
+
+
+def test_without_another_engine_auto_is_float32_and_says_why(
+    finished_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+
+    def found(name: str, *more: Any) -> Any:
+        return None if name in ("openvino", "onnxruntime") else find(name, *more)
+
+    monkeypatch.setattr(importlib.util, "find_spec", found)
+    auto = open_engine(finished_run, "auto", threads=1)
+    auto.close()
+    assert auto.facts.precision == "float32"
+    assert "pip install" in auto.facts.because
+    assert not (finished_run / "export").exists()

@@ -32,6 +32,10 @@ LEAST_TOKENS = 256
 NOT_READY = 1.0
 
 
+# A piece of work, done by the model's thread.
+Alone = Callable[[Callable[[], float]], float]
+
+
 class Form(Protocol):
     """How the rows of a task are read, asked and said."""
 
@@ -45,7 +49,7 @@ class Form(Protocol):
 
     def say(self, reads: Sequence[Any]) -> list[tuple[list[Answer], Floats | None]]: ...
 
-    def warm(self) -> tuple[int, float]: ...
+    def warm(self, alone: Alone) -> tuple[int, float]: ...
 
 
 class ModelEngine:
@@ -100,7 +104,8 @@ class ModelEngine:
         return self._ready and not self._draining
 
     def warm(self) -> None:
-        tokens, seconds = self._thread.run(self._form.warm).result()
+        # A pass at a time: whoever shares the thread goes on between them.
+        tokens, seconds = self._form.warm(lambda job: self._thread.run(job).result())
         with self._lock:
             self._pace.add(tokens, seconds)
         self._ready = True

@@ -4,8 +4,9 @@ by ``Predictor.ask``, and the tables of several requests asked as one."""
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -129,8 +130,9 @@ class TableForm:
                 read.vectors = _filled(read.vectors, rows, vectors[start:stop], first)
             start = stop
 
-    def warm(self) -> tuple[int, float]:
-        """Answer made rows, one and several; their tokens, and how long the last took [s]."""
+    def warm(self, alone: Callable[[Callable[[], float]], float]) -> tuple[int, float]:
+        """Answer made rows, one and several, ``alone`` with the model; their tokens, and how long
+        the last took [s]."""
         tokens, seconds = 0, 0.0
         for rows in (1, TOGETHER):
             made = [made_row(self.predictor, place) for place in range(rows)]
@@ -139,14 +141,16 @@ class TableForm:
             except InputError:
                 # Columns beside the text that no made row can fill.
                 return 1, 0.0
-            before = time.perf_counter()
-            if read.costs:
-                places = range(len(read.costs))
-                tokens = sum(read.costs)
-                self.ask(Turn([(Waiting(read, read.costs), places)], tokens, len(places)))
-                self.say([read])
-            seconds = time.perf_counter() - before
+            tokens = sum(read.costs)
+            seconds = alone(partial(self._time, read)) if read.costs else 0.0
         return max(1, tokens), seconds
+
+    def _time(self, read: ReadTable) -> float:
+        """Seconds that the rows of a request take."""
+        before, places = time.perf_counter(), range(len(read.costs))
+        self.ask(Turn([(Waiting(read, read.costs), places)], sum(read.costs), len(places)))
+        self.say([read])
+        return time.perf_counter() - before
 
     def say(self, reads: Sequence[ReadTable]) -> list[tuple[list[Answer], Floats | None]]:
         """The answers to whole requests, with their vectors [rows, width] (NaN where nothing was

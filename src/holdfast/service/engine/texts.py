@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -239,21 +240,23 @@ class TextForm:
         """How many tokens a turn may have at most, where ``wanted`` keep to its time."""
         return wanted
 
-    def warm(self) -> tuple[int, float]:
-        """Ask passes of every usual shape once; how many tokens a large one had, and its seconds.
-        What a pass costs before it reads any is measured on the way."""
+    def warm(self, alone: Callable[[Callable[[], float]], float]) -> tuple[int, float]:
+        """Ask passes of every usual shape once, ``alone`` with the model each; how many tokens a
+        large one had, and its seconds. What a pass costs before it reads any is measured on the
+        way."""
         began = time.perf_counter()
-        for length in (size for size in LENGTHS if size <= max(self._most, LENGTHS[0])):
+        for length in (size for size in LENGTHS if size <= self._most):
             for rows in (n for n in ROWS if n * length <= LARGEST):
-                self._time(rows, length)
+                alone(partial(self._time, rows, length))
                 if time.perf_counter() - began > WARM_SECONDS:
                     break
-        short = min(self._time(1, LENGTHS[0]) for _ in range(3))
-        large = min(self._time(*USUAL) for _ in range(2))
-        tokens = USUAL[0] * USUAL[1]
-        each = max(large - short, 1e-9) / (tokens - LENGTHS[0])
-        self.overhead = max(0.0, short / each - LENGTHS[0])
-        return tokens, large
+        rows, least = USUAL[0], min(LENGTHS[0], self._most)
+        length = min(USUAL[1], self._most)
+        short = min(alone(partial(self._time, 1, least)) for _ in range(3))
+        large = min(alone(partial(self._time, rows, length)) for _ in range(2))
+        each = max(large - short, 1e-9) / (rows * length - least)
+        self.overhead = max(0.0, short / each - least)
+        return rows * length, large
 
     def _time(self, rows: int, length: int) -> float:
         """Seconds that a pass of made rows takes."""
