@@ -28,7 +28,7 @@ class Bounds:
 
     rows: int = 10_000
     tokens: int = 1_000_000
-    seconds: float = 2.0
+    seconds: float = 1.0
 
 
 @dataclass(slots=True, eq=False)

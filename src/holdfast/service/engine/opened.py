@@ -27,7 +27,7 @@ from holdfast.training.machine import KERNEL_CACHES, KERNELS_KEPT, use_threads
 
 SWITCH_S = 0.0005
 # An answer that is written takes its time, and so does waiting for it.
-SECONDS, SECONDS_WRITING = 2.0, 30.0
+SECONDS, SECONDS_WRITING = 1.0, 30.0
 
 
 def open_engine(
