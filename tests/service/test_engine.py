@@ -206,6 +206,8 @@ def test_who_went_away_costs_no_time(engine: ModelEngine) -> None:
         gone = asyncio.create_task(engine.answer([{"text": "gone"}] * 5))
         await until(lambda: engine.figures()["rows_waiting"] == 5)
         gone.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await gone
         before = engine.figures()["gone_total"]
         held.go.set()
         await first
