@@ -233,3 +233,17 @@ def test_over_http_users_stay_in_their_arm(serving_of: Callable[..., Any], tmp_p
     assert said["ratio"]["shown"] + said["ratio"]["challenger"] == 20
     assert said["arms"]["challenger"]["mean"] == said["arms"]["shown"]["mean"] == 1.0
     store.close()
+
+
+def test_conversations_are_not_compared_and_counted(store: Store) -> None:
+    challenger = Contrary()
+    shadowing = Shadowing(challenger, store, lambda: False)
+    watcher = Comparing(SETUP, store, shadowing, look_s=5)
+    try:
+        watcher.seen(replace(served("r1", ["x"]), conversation=True))
+        watcher.seen(served("r2", ["x"]))
+        until(lambda: shadowing.asked)
+        assert challenger.sizes == [1]
+        assert watcher.said()["conversations_not_compared"] == 1
+    finally:
+        watcher.close()

@@ -235,6 +235,32 @@ def test_running_servers_change_over_and_back_and_end_the_one_before(
         lineup.close()
 
 
+def test_a_store_that_was_lost_and_made_anew_knows_the_server_again(
+    runs: list[Path], tmp_path: Path
+) -> None:
+    store = open_store(str(tmp_path / "lost.db"))
+    first, second, _ = runs
+    load, enrolled = Loads(), []
+
+    def enrol() -> None:
+        enrolled.append(stood_in(first, store, quiet))
+
+    lineup, _ = lined_up(first, load, challenger=None, store=None, settings=serving(), log=quiet)
+    enrol()
+    name = served_name(first)
+    successor = Successor(store, lineup, name, load, enrol=enrol, log=quiet, every_s=0.02)
+    try:
+        for one in tmp_path.glob("lost.db*"):
+            one.unlink()
+        until(lambda: len(enrolled) == 2)
+        promote(store, second)
+        until(lambda: lineup.facts.model == served_name(second))
+    finally:
+        successor.close()
+        lineup.close()
+        store.close()
+
+
 def test_the_challenger_itself_takes_over_without_being_loaded_again(
     store: Store, runs: list[Path]
 ) -> None:
@@ -250,6 +276,7 @@ def test_the_challenger_itself_takes_over_without_being_loaded_again(
         assert len(load.made) == 2
         assert load.made[1].ready
         assert lineup.challenger is None
+        assert until(lambda: observers[0].said().get("ended")) == "another model took over"
     finally:
         lineup.close()
     assert not load.made[1].ready
@@ -299,3 +326,17 @@ def test_the_command_says_what_it_did(runs: list[Path], tmp_path: Path) -> None:
     again = CliRunner().invoke(app, [*args, "--undo"])
     assert isinstance(again.exception, (RecipeError, SystemExit))
     assert again.exit_code != 0
+
+
+def test_users_of_a_language_model_are_not_parted(store: Store, runs: list[Path]) -> None:
+    load = Loads()
+
+    def writers(run: Path, beside: Any) -> StandIn:
+        made = load(run, beside)
+        made.facts = replace(made.facts, task="causal-lm", classes=None)
+        return made
+
+    settings = serving(["serve.compare=ab"])
+    with pytest.raises(RecipeError, match="cannot be ab for the task causal-lm"):
+        lined_up(runs[0], writers, challenger=runs[1], store=store, settings=settings, log=quiet)
+    assert not any(one.ready for one in load.made)

@@ -104,7 +104,8 @@ class Engine(Protocol):
 @dataclass(frozen=True, slots=True)
 class Served:
     """A request that was answered: its rows, what went out (``answered``) and, where there is a
-    challenger, what it said (``shadow``); ``user`` is the hash that is stored."""
+    challenger, what it said (``shadow``); ``user`` is the hash that is stored. The answer to a
+    ``conversation`` may have been drawn at chance."""
 
     request: str
     at: float
@@ -112,6 +113,7 @@ class Served:
     answered: Answered
     user: str | None = None
     shadow: Answered | None = None
+    conversation: bool = False
 
 
 class Observer(Protocol):

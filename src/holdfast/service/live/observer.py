@@ -38,6 +38,7 @@ class Comparing:
         self._said: dict[str, Any] = {}
         self._verdict: str | None = None
         self._failing = False
+        self._conversations = 0
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="comparison", daemon=True)
         self._thread.start()
@@ -47,7 +48,13 @@ class Comparing:
         return NAME
 
     def seen(self, served: Served) -> None:
-        if self.shadowing is not None and served.answered.model == self.setup.shown:
+        over = self._end.is_set() or served.answered.model != self.setup.shown
+        if over or self.shadowing is None:
+            return
+        if served.conversation:
+            # Its words may be drawn at chance, which says nothing of the model.
+            self._conversations += 1
+        else:
             self.shadowing.put(served)
 
     def labelled(self, feedback: Feedback) -> None:
@@ -69,13 +76,16 @@ class Comparing:
 
     def said(self) -> Mapping[str, Any]:
         found = dict(self._said)
+        if self._end.is_set():
+            found["ended"] = "another model took over"
         if self.shadowing is not None:
+            found["conversations_not_compared"] = self._conversations
             found["challenger_requests"] = self.shadowing.figures()
             found |= {f"challenger_{n}": v for n, v in self.shadowing.figures().items()}
         return found
 
     def close(self) -> None:
-        """End the threads. What the store knows stays."""
+        """End the threads. What the store knows stays. May be called twice."""
         self._end.set()
         if self.shadowing is not None:
             self.shadowing.close()

@@ -21,7 +21,7 @@ from holdfast.store.store import Store
 
 # Rows that the challenger is asked at once: so long at most does a shown answer share the machine
 # with it.
-CHUNK = 8
+CHUNK = 4
 MOST_ROWS = 5_000
 PAUSE_S, LONGEST_PAUSE_S = 0.002, 0.05
 

@@ -76,7 +76,13 @@ def lined_up(
         challenger = None
     shown = load(now.run, None)
     lineup = Lineup(shown)
-    observers: list[Observer] = []
+    watchers: list[Comparing] = []
+
+    def over(_: str) -> None:
+        # Nothing is compared with a model that is not shown any more.
+        for one in watchers:
+            one.close()
+
     try:
         if challenger is not None and store is not None:
             lineup, watcher = _compared(
@@ -87,14 +93,22 @@ def lined_up(
                 settings,
                 log,
             )
-            observers.append(watcher)
+            watchers.append(watcher)
         if store is not None:
-            successor = Successor(store, lineup, first, load, log=log)
+            successor = Successor(
+                store,
+                lineup,
+                first,
+                load,
+                changed=over,
+                enrol=lambda: stood_in(run, store, log),
+                log=log,
+            )
             lineup.ends_with(successor.close, successor.figures)
     except BaseException:
         lineup.close()
         raise
-    return lineup, observers
+    return lineup, [*watchers]
 
 
 def _compared(
@@ -102,6 +116,14 @@ def _compared(
 ) -> tuple[Lineup, Comparing]:
     try:
         refuse_unlike(shown.facts, challenger.facts)
+        if settings.compare == "ab" and shown.facts.task == "causal-lm":
+            raise RecipeError(
+                "--set serve.compare",
+                "cannot be ab for the task causal-lm: conversations are answered by the served "
+                "model alone, whoever asks",
+                settings.compare,
+                "Use shadow, which compares the answers of /predict.",
+            )
     except BaseException:
         challenger.close()
         raise

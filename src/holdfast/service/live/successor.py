@@ -25,7 +25,8 @@ class Successor:
     """Follows the promotions of a ``store`` for a server that was started with the model ``first``.
 
     ``load`` makes an engine of a run, beside another whose thread it shares, or alone. ``changed``
-    is called after each change, with the model's name. Where a model cannot be loaded or cannot
+    is called after each change, with the model's name, ``enrol`` where the store was made anew, to
+    say again that this server is there. Where a model cannot be loaded or cannot
     stand for the other, the server goes on with what it has, and the store and the log say why.
     """
 
@@ -36,11 +37,14 @@ class Successor:
         first: str,
         load: Callable[[Path, Engine | None], Engine],
         changed: Callable[[str], None] = lambda _: None,
+        enrol: Callable[[], object] = lambda: None,
         log: Callable[[str], None] = lambda _: None,
         every_s: float = EVERY_S,
     ) -> None:
         self._store, self._lineup, self._first, self._load = store, lineup, first, load
-        self._changed, self._log, self._every_s = changed, log, every_s
+        self._changed, self._enrol = changed, enrol
+        self._log, self._every_s = log, every_s
+        self._remade = store.remade
         self._read = 0
         self._tried = 0
         self.changes = self.failures = 0
@@ -60,14 +64,28 @@ class Successor:
     def _run(self) -> None:
         while not self._end.wait(self._every_s):
             try:
-                # One small question a second; all of it is read only when something is there.
-                newer = self._store.events(PROMOTION, after=self._read)
-                if newer:
-                    self._follow(standings(self._store)[self._first])
-                    self._read = newer[-1].id or self._read
+                self._look()
             except StoreError:
                 # The service counts and tells that its store is gone; the next look may find it.
                 continue
+            except Exception as error:
+                # What a defect says may hold anything; a server that followed no more would not be
+                # noticed until somebody promotes in vain.
+                self.failures += 1
+                self._log(f"a defect while promotions were looked for: {type(error).__name__}")
+
+    def _look(self) -> None:
+        if self._store.remade != self._remade:
+            # The store was lost and made anew: it knows neither this server nor what was read.
+            self._remade, self._read = self._store.remade, 0
+            self._enrol()
+        # One small question a second; all of it is read only when something is there.
+        newer = self._store.events(PROMOTION, after=self._read)
+        if newer:
+            now = standings(self._store).get(self._first)
+            if now is not None:
+                self._follow(now)
+            self._read = newer[-1].id or self._read
 
     def _follow(self, now: Standing) -> None:
         if now.model == self._lineup.facts.model or now.since == self._tried:

@@ -117,7 +117,8 @@ def _record(service: Service, call: Call, chats: Chats, one: Conversation) -> No
     answered = Answered((Answer(ended.text, ended.confidence),), chats.mark)
     user = None if ask.user is None else user_mark(ask.user)
     seconds = time.monotonic() - call.started
-    service.afterwards(Served(one.id, one.at, (row,), answered, user), seconds, len(call.body))
+    served = Served(one.id, one.at, (row,), answered, user, conversation=True)
+    service.afterwards(served, seconds, len(call.body))
 
 
 ENDPOINTS = (
