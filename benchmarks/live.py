@@ -2,14 +2,20 @@
 
     python benchmarks/live.py [shadow|replayed|labels|ab|ratio]...
 
-Streams are simulated; ``replayed`` takes the answers of two real runs to the same rows (a file with
-`right_A` and `right_B` [rows], ``LIVE_ANSWERS``) in other orders.
+Streams are simulated; ``replayed`` takes the answers of real runs to the same rows in other orders.
+The runs are trained once (some four minutes); which rows each has right is kept in
+`results/live_answers.npz`, or where ``LIVE_ANSWERS`` says.
 """
 
 from __future__ import annotations
 
+import csv
+import json
 import os
+import subprocess
 import sys
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +27,10 @@ from holdfast.stats.rate_stream import rate_evidence
 
 STREAMS, ROWS, USERS = 10_000, 20_000, 20_000
 ORDERS, BATCH = 50, 100
+ANSWERS = Path(os.environ.get("LIVE_ANSWERS", RESULTS / "live_answers.npz"))
+HOLDFAST = Path(sys.executable).with_name("holdfast")
+# Rows of MR in an order by chance: those of each run, and those that all of them are asked.
+CUTS = {"small": (0, 360), "large": (360, 2060), "other": (2060, 3760), "asked": (3760, 9760)}
 
 SHADOW = [
     {"part": "shadow", "gain": gain, "unlike": unlike, "margin": margin, "streams": streams}
@@ -78,7 +88,9 @@ def shadow(cell: Cell) -> Result:
 
 def replayed(cell: Cell) -> Result:
     """Two real runs on the same rows, in other orders; labels of all rows on which they differ."""
-    kept = np.load(os.environ["LIVE_ANSWERS"])
+    if not ANSWERS.exists():
+        make_answers(ANSWERS)
+    kept = np.load(ANSWERS)
     one, two = (kept[f"right_{cell[name]}"] for name in ("challenger", "shown"))
     found = []
     for seed in range(ORDERS):
@@ -103,6 +115,30 @@ def replayed(cell: Cell) -> Result:
         "labels, median": float(np.median([labels for _, labels, _ in found])),
         "rows, median": float(np.median([rows for _, _, rows in found])),
     }
+
+
+def make_answers(path: Path) -> None:
+    """Train the three runs on MR, and keep which of the asked rows each has right."""
+    import polars as pl
+
+    rows = pl.read_csv(Path(os.environ["HOLDFAST_DATA"]) / "mr" / "mr.csv")
+    rows = rows.unique(subset=["text"], maintain_order=True)
+    rows = rows.sample(fraction=1.0, shuffle=True, seed=16)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        for name, (first, last) in CUTS.items():
+            rows[first:last].write_csv(folder / f"{name}.csv")
+        asked = folder / "asked.csv"
+        truth = [row["label"] for row in csv.DictReader(asked.open())]
+        right = {}
+        for name in ("small", "large", "other"):
+            run, out = folder / name, folder / f"{name}.jsonl"
+            learn = ["train", folder / f"{name}.csv", "--out", run, "--set", "train.epochs=2"]
+            for args in (learn, ["predict", run, asked, "--out", out]):
+                subprocess.run([HOLDFAST, *map(str, args)], check=True, capture_output=True)
+            said = [json.loads(line)["prediction"] for line in out.open()]
+            right[f"right_{name}"] = np.array(said) == np.array(truth)
+    np.savez(path, **right)
 
 
 def labels(cell: Cell) -> Result:

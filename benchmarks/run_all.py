@@ -41,6 +41,7 @@ SCRIPTS = (
     "looks.py",
     "streams.py",
     "drift.py",
+    "live.py",
     "wrong_labels.py",
     "labels.py",
     "memory.py",
