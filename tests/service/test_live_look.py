@@ -250,3 +250,23 @@ def test_arms_of_the_store_are_those_of_a_plain_loop(store: Store) -> None:
     whole = found.said()
     assert whole["arms"]["challenger"]["users"] == len(expected[True])
     assert not whole["ratio"]["skewed"]
+
+
+def test_in_postgresql_it_is_the_same(postgres: str, store: Store) -> None:
+    other = open_store(postgres)
+    try:
+        found = []
+        for where in (store, other):
+            look(where, AB, 1000.0)
+            for i in range(8):
+                came(where, f"u{i}", 1001.0 + i, (1005.0 + i, float(i % 2)))
+            arms = arms_of(look(where, AB, 1300.0))
+            # Names of requests are drawn: what comes of them is the same.
+            name = asked(where, 1400.0, [("a", "b"), (["O"], ["O"]), (None, 1.5)])
+            label(where, name, 0, "b", 1401)
+            found.append((arms, shadow_of(look(where, SETUP, 1500.0))))
+        assert found[0] == found[1]
+        assert found[0][1].unlike == 2
+        assert found[0][1].wins == 1
+    finally:
+        other.close()
