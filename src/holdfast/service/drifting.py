@@ -27,7 +27,9 @@ from holdfast.know.drift.monitor import BETWEEN, Alarm, Monitor
 from holdfast.know.drift.rows import Reference, Rows, joined
 from holdfast.know.drift.words import hashed_words
 from holdfast.know.texts import PAIR
-from holdfast.pipeline.drift_rows import Held
+from holdfast.pipeline.again import Again
+from holdfast.pipeline.drift_rows import Held, held_reference
+from holdfast.pipeline.rows import Notify
 from holdfast.recipe import DataPart
 from holdfast.service.asked import Answer, Facts, Served
 from holdfast.store.records import Feedback, Outcome, Row
@@ -295,6 +297,25 @@ class Drifting:
             ends = {"accuracy_labelled_low": found.low, "accuracy_labelled_high": found.high}
             made |= {"accuracy_labelled": found.value, **ends}
         return made
+
+
+def watch_drift(
+    facts: Facts,
+    *,
+    between: int = BETWEEN,
+    log_texts: bool = False,
+    mask: bool = True,
+    notify: Notify = lambda _: None,
+) -> Drifting:
+    """The observer of the run that an engine serves, by the reference in its folder. Where it is
+    not there yet it is made and kept, which takes a pass of the model over the validation rows.
+
+    Raises ``RunError`` where those rows are not there either.
+    """
+    again = Again(facts.run)
+    held = held_reference(again, notify)
+    data = again.recipe.data
+    return Drifting(held, facts, data, between=between, log_texts=log_texts, mask=mask)
 
 
 def texts_of(rows: Sequence[Row], facts: Facts, data: DataPart) -> tuple[str, ...] | None:
