@@ -300,7 +300,21 @@ def test_a_full_disk_loses_nothing_that_fits_and_comes_back(
     (event,) = store.events("store")
     assert event.body["lost"] == 1
     assert "is gone" in heard[0]
-    assert "is back" in heard[1]
+    assert "is back; requests lost meanwhile: 1" in heard[1]
+    assert not any("\n" in line for line in heard)
+
+
+def test_what_is_lost_in_a_burst_is_told_though_the_store_was_there(
+    tmp_path: Path, writer: Callable[..., Writer]
+) -> None:
+    store = open_store(str(tmp_path / "store.db"))
+    write = writer(store, most=5)
+    taken = sum(write.put(call()) for _ in range(50))
+    assert write.flush(20)
+    until(lambda: bool(store.events("store")))
+    lost = sum(one.body["lost"] for one in store.events("store"))
+    assert (lost, write.counts().written) == (50 - taken, taken)
+    assert lost > 0
 
 
 def test_a_file_deleted_or_replaced_under_it_is_made_anew(

@@ -73,8 +73,10 @@ class Writer:
         self._rows = self._bytes = 0
         self._told = {"written": 0, "lost": 0, "refused": 0, "failures": 0, "expired": 0}
         self._last: str | None = None
-        self._away_since: float | None = None
-        self._lost_before = 0
+        self._away = False
+        # When it went, or the first request was lost that no event tells of yet.
+        self._since: float | None = None
+        self._lost_told = 0
         self._changed = threading.Condition()
         self._closing = False
         self._busy = False
@@ -94,8 +96,8 @@ class Writer:
     def counts(self) -> Written:
         """What became of requests so far."""
         with self._changed:
-            away = self._away_since is not None
-            return Written(waiting=len(self._waiting), away=away, last=self._last, **self._told)
+            waiting = len(self._waiting)
+            return Written(waiting=waiting, away=self._away, last=self._last, **self._told)
 
     def holds(self, request: str) -> bool:
         """Whether a request still waits to be written."""
@@ -129,6 +131,7 @@ class Writer:
             )
             if self._closing or not room:
                 self._told["lost"] += 1
+                self._since = self._clock() if self._since is None else self._since
                 return False
             self._waiting.append(one)
             self._rows += rows
@@ -205,7 +208,7 @@ class Writer:
             raise
         except InputError as error:
             if len(batch) == 1:
-                self._last = printable(str(error), 300)
+                self._last = _line(error)
                 return 0, 1
             half = len(batch) // 2
             first, second = self._tried(batch[:half]), self._tried(batch[half:])
@@ -223,11 +226,11 @@ class Writer:
     def _gone(self, error: Exception) -> None:
         with self._changed:
             self._told["failures"] += 1
-            self._last = printable(str(error), 300)
-            if self._away_since is not None:
+            self._last = _line(error)
+            if self._away:
                 return
-            self._away_since = self._clock()
-            self._lost_before = self._told["lost"]
+            self._away = True
+            self._since = self._clock() if self._since is None else self._since
         self._say(f"the store is gone, answers go on: {self._last}")
 
     def _back(self) -> None:
@@ -235,14 +238,20 @@ class Writer:
             self._remade = self._store.remade
             self._say("the store's file was deleted or replaced: what stood in it is not here")
         with self._changed:
-            since, lost = self._away_since, self._told["lost"] - self._lost_before
+            since, lost, away = self._since, self._told["lost"] - self._lost_told, self._away
         if since is None:
             return
         now = self._clock()
         self._store.append(Event("store", now, {"from": since, "until": now, "lost": lost}))
         with self._changed:
-            self._away_since = None
-        self._say(f"the store is back; requests lost meanwhile: {lost}")
+            self._away, self._since = False, None
+            self._lost_told += lost
+        told = "the store is back" if away else "the store could not keep up"
+        self._say(f"{told}; requests lost meanwhile: {lost}")
+
+
+def _line(error: Exception) -> str:
+    return printable(" ".join(str(error).split()), 300)
 
 
 def _rows(one: Job) -> int:
