@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from holdfast.core.errors import RunError
 from holdfast.know.drift.facts import facts_of
 from holdfast.know.drift.held import unit
 from holdfast.know.drift.rows import Reference, Rows
@@ -17,7 +16,9 @@ from holdfast.know.drift.words import hashed_words, rows_with
 from holdfast.pipeline.drift_rows import Held
 from holdfast.recipe import DataPart
 from holdfast.service.asked import Answer, Answered, Facts, Served
-from holdfast.service.drifting import Drifting, same_answer, texts_of, watch_drift
+from holdfast.service.drift_start import StartingDrift, drift_observers
+from holdfast.service.drifting import Drifting, same_answer, texts_of
+from holdfast.service.settings import serving
 from holdfast.store.records import Feedback
 from holdfast.store.store import open_store
 
@@ -212,6 +213,44 @@ def test_what_was_asked_is_read_as_the_reference_reads_it() -> None:
     assert same_answer("Yes", " yes")
 
 
-def test_without_a_reference_and_its_rows_there_is_no_watch(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="nothing"):
-        watch_drift(replace(FACTS, run=tmp_path / "nothing"))
+def test_the_watch_begins_with_the_first_request_and_keeps_its_state(held: Held) -> None:
+    said: list[str] = []
+    first = StartingDrift(lambda: _watch(held), said.append)
+    assert first.said()["watched"] == 0
+    first.seen(_served(50, 1))
+    assert (first.said()["watched"], first.said()["rows"]) == (1, 50)
+    state = json.loads(json.dumps(first.state()))
+    again = StartingDrift(lambda: _watch(held), said.append)
+    again.restore(state)
+    # Nothing was asked since: what is stored stays what it was.
+    assert again.state() == state
+    again.seen(_served(50, 2))
+    assert again.said()["rows"] == 100
+    again.labelled(Feedback("r2-0", 0, "no", "ada", 0.0))
+    assert again.said()["labels_not_even"] == 1
+    assert said == []
+    broken = StartingDrift(lambda: _watch(held), said.append)
+    broken.restore({"by": "model", "monitor": {}})
+    broken.seen(_served(50, 3))
+    assert broken.said()["rows"] == 50
+    assert "anew" in said[0]
+
+
+def test_without_a_reference_the_service_goes_on_and_says_why(
+    serving_of: Callable[..., Any], tmp_path: Path
+) -> None:
+    import sys
+
+    facts = replace(sys.modules["stand_in"].FACTS, run=tmp_path / "nothing")
+    told: list[Any] = []
+    client_log: list[str] = []
+    (watch,) = drift_observers(facts, serving(()), client_log.append, told.append)
+    assert "first request" in told[0].because
+    client = serving_of(observers=[watch])
+    assert client.post("/predict", json={"texts": ["a b"]}).status_code == 200
+    assert client.service.watching.settle(30)
+    assert client.service.watching.defects == 0
+    assert client.service.said()["drift"]["watched"] == 0
+    assert "nothing" in client.service.said()["drift"]["why"]
+    assert len(client_log) == 1
+    assert drift_observers(facts, serving(["serve.drift=false"]), print, print) == []

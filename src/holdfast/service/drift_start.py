@@ -1,0 +1,107 @@
+"""The watch for drift of a service that starts, without keeping it waiting.
+
+The reference lies in the run's folder. Where it does not yet, it is made of the rows that the run
+was made of, by a pass of the model, in the thread of the observers when the first request was seen:
+no answer waits for it. Where it cannot be made the service goes on without the watch, and says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from holdfast.core.errors import InputError
+from holdfast.core.records import Decision
+from holdfast.pipeline.drift_rows import REFERENCE
+from holdfast.pipeline.rows import Notify
+from holdfast.service.asked import Facts, Served
+from holdfast.service.drifting import NAME, Drifting, watch_drift
+from holdfast.service.settings import Serving
+from holdfast.store.records import Feedback, Outcome
+
+
+class StartingDrift:
+    """The observer, before and after it knows its reference; ``load`` makes it."""
+
+    def __init__(self, load: Callable[[], Drifting], log: Callable[[str], None]) -> None:
+        self._load, self._log = load, log
+        self._inner: Drifting | None = None
+        self._pending: Mapping[str, Any] | None = None
+        self._why = ""
+
+    @property
+    def name(self) -> str:
+        return NAME
+
+    def begin(self) -> None:
+        """Make the watch, or learn why there is none."""
+        if self._inner is not None or self._why:
+            return
+        try:
+            self._inner = self._load()
+        except InputError as error:
+            self._why = str(error).split("\n")[0]
+            self._log(f"drift is not watched: {error}")
+            return
+        if self._pending is not None:
+            state, self._pending = self._pending, None
+            try:
+                self._inner.restore(state)
+            except ValueError as error:
+                self._log(f"drift begins anew: {error}")
+
+    def seen(self, served: Served) -> None:
+        self.begin()
+        if self._inner is not None:
+            self._inner.seen(served)
+
+    def labelled(self, feedback: Feedback) -> None:
+        if self._inner is not None:
+            self._inner.labelled(feedback)
+
+    def came_of_it(self, outcome: Outcome) -> None:
+        """Nothing, as ``Drifting`` has it."""
+
+    def state(self) -> Mapping[str, Any]:
+        if self._inner is not None:
+            return self._inner.state()
+        return self._pending or {"by": None}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        if self._inner is None:
+            self._pending = dict(state)
+        else:
+            self._inner.restore(state)
+
+    def events(self) -> Sequence[tuple[str, Mapping[str, Any]]]:
+        return () if self._inner is None else self._inner.events()
+
+    def said(self) -> Mapping[str, Any]:
+        if self._inner is not None:
+            return {"watched": 1, **self._inner.said()}
+        return {"watched": 0, "why": self._why or "no request was seen yet"}
+
+
+def drift_observers(
+    facts: Facts, settings: Serving, log: Callable[[str], None], notify: Notify
+) -> list[StartingDrift]:
+    """The watch for drift of the run that is served; none where ``serve.drift`` is false."""
+    if not settings.drift:
+        return []
+
+    def load() -> Drifting:
+        return watch_drift(
+            facts,
+            between=settings.between_alarms,
+            log_texts=settings.log_texts,
+            mask=settings.mask,
+            notify=lambda one: log(f"reference of drift: {one.because}"),
+        )
+
+    made = StartingDrift(load, log)
+    if (facts.run / REFERENCE).is_file():
+        made.begin()
+    else:
+        because = f"{facts.run} has no {REFERENCE} yet; it is made when the first request was seen"
+        notify(Decision("drift", "watched from the first request on", because))
+    return [made]
