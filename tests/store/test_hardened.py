@@ -116,6 +116,22 @@ def test_a_deleted_request_does_not_come_back_by_any_way(store: Store) -> None:
     assert stones.labels == {f"{store.mark}-{label.id}"}
 
 
+def test_a_text_that_an_event_shows_goes_with_the_text_itself(store: Store) -> None:
+    now = time.time()
+    first, second = call(SECRET, at=now - 100), call("another text", at=now)
+    store.add_requests([first, second])
+    shown = [{"row": f"{one.id}/0", "text": one.texts[0].row["text"]} for one in (first, second)]
+    store.append(Event("regime", now, {"terms": ["text"], "inner": {"examples": shown}}))
+    untouched = store.append(Event("drift", now, {"text": "rows are unlike", "rows": 3}))
+    assert store.expire(now - 30) == 1
+    told = store.events("regime")[0].body["inner"]["examples"]
+    assert told == [{"row": f"{first.id}/0"}, shown[1]]
+    store.delete(now, by="request", value=second.id)
+    told = store.events("regime")[0].body["inner"]["examples"]
+    assert told == [{"row": f"{first.id}/0"}, {"row": f"{second.id}/0"}]
+    assert store.events("drift") == [untouched]
+
+
 def test_what_another_process_writes_late_of_a_deleted_user_is_not_kept(store: Store) -> None:
     now = time.time()
     early, late = call("a", "u1", now - 5), call("b", "u1", now + 5)

@@ -135,7 +135,8 @@ class Outcome:
 @dataclass(frozen=True, slots=True)
 class Event:
     """Something that befell the service: an alarm, a verdict of the comparison, a promotion, a
-    gate, a test, a deletion. ``kind`` is its word, ``body`` JSON; events are never changed."""
+    gate, a test, a deletion. ``kind`` is its word, ``body`` JSON. Events are never changed, save
+    that a text in one (``{"row": "REQUEST/INDEX", "text": …}``) goes when it goes elsewhere."""
 
     kind: str
     at: float

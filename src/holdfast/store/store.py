@@ -354,6 +354,7 @@ class Store:
                 # What other processes have not written yet: forgotten again within the hour.
                 buried.append(("user", value))
             _bury(connection, buried, at)
+            _quiet(connection)
             body = {"by": by, "gone": gone}
             connection.execute(tables.events.insert().values(kind="deletion", at=at, body=body))
         self.scrub()
@@ -374,6 +375,8 @@ class Store:
                 update(labels).where(labels.c.expires_at <= now).values(row=null(), expires_at=None)
             )
             gone += connection.execute(emptied).rowcount
+            if gone:
+                _quiet(connection)
             own = tables.tombstones.c
             old = (own.kind == "user") & (own.at < now - WRITTEN_WITHIN)
             connection.execute(delete(tables.tombstones).where(old))
@@ -589,6 +592,38 @@ def _bury(connection: Connection, what: Sequence[tuple[str, str]], at: float) ->
             index_elements=["kind", "key"], set_={"at": made.excluded.at}
         )
         connection.execute(made, [{"kind": kind, "key": key, "at": at} for kind, key in what])
+
+
+def _quiet(connection: Connection) -> None:
+    """Take texts out of events (``{"row": "REQUEST/INDEX", "text": …}``) that are not kept where
+    they were asked any more: what goes there goes here."""
+    from sqlalchemy import String, cast, select
+
+    from holdfast.store import tables
+
+    events, texts = tables.events, tables.texts.c
+    named = select(events.c.id, events.c.body).where(cast(events.c.body, String).like('%"text"%'))
+    for event in connection.execute(named).all():
+        quoted = [one for one in _records(event.body) if "text" in one and "row" in one]
+        for one in quoted:
+            request, _, index = str(one["row"]).rpartition("/")
+            place = int(index) if index.isdigit() else -1
+            there = select(texts.index).where(texts.request == request, texts.index == place)
+            if connection.execute(there).first() is None:
+                del one["text"]
+        if any("text" not in one for one in quoted):
+            changed = events.update().where(events.c.id == event.id).values(body=event.body)
+            connection.execute(changed)
+
+
+def _records(value: Any) -> Iterator[dict[str, Any]]:
+    """Every mapping within a JSON value, however deep."""
+    if isinstance(value, dict):
+        yield value
+    for one in (
+        value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    ):
+        yield from _records(one)
 
 
 def _inserting(connection: Connection) -> Any:
