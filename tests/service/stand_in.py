@@ -120,6 +120,7 @@ def main(asked: str) -> int:
     from holdfast.service.running import Running, listen
     from holdfast.service.service import Service
     from holdfast.service.settings import serving
+    from holdfast.service.web.application import Application
     from holdfast.service.web.guard import Guard
     from holdfast.store.store import open_store
 
@@ -130,6 +131,7 @@ def main(asked: str) -> int:
 
     store = open_store(given["store"]) if "store" in given else None
     service = Service(serving(given.get("settings", [])), Guard.of("127.0.0.1", None), store, log)
+    application = Application(service, ENDPOINTS)
     place = listen("127.0.0.1", 0)
 
     def load() -> tuple[Any, list[Any]]:
@@ -137,7 +139,7 @@ def main(asked: str) -> int:
         return StandIn(wait=given.get("wait", 0.0)), []
 
     print(place.url, flush=True)
-    return Running(service, ENDPOINTS, place, load, lambda _: print("ready", flush=True)).run()
+    return Running(service, application, place, load, lambda _: print("ready", flush=True)).run()
 
 
 if __name__ == "__main__":

@@ -336,7 +336,7 @@ def test_observers_see_answers_labels_and_what_came_of_it_and_are_asked(serving_
     _until(lambda: client.service.store.events("drift alarm") or None)
     assert error(client.get("/comparison"), 404)
     client.service.watching.close(5)
-    assert client.service.store.state("observer: drift") == {"n": 3}
+    assert client.service.store.state(f"observer: drift {FACTS.model}") == {"n": 3}
 
 
 def _said(client: Any, requests: int) -> Any:

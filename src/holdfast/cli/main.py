@@ -34,6 +34,7 @@ from holdfast.cli import (
     probe,
     promote,
     report,
+    serve,
     threshold,
     train,
     tune,
@@ -149,6 +150,14 @@ _add(
     "holdfast threshold runs/reviews-1 --precision 0.95",
     "holdfast threshold runs/reviews-1 --coverage 0.8 --json",
     "holdfast threshold runs/reviews-1 --cost costs.csv --force",
+)
+_add(
+    "serve",
+    serve.command,
+    "A run over HTTP, for other programs.",
+    "holdfast serve runs/reviews-1",
+    "holdfast serve runs/reviews-1 --store postgresql://me@db/reviews --precision auto",
+    "holdfast serve runs/reviews-1 --host 0.0.0.0 --token-file token.txt",
 )
 _add(
     "promote",

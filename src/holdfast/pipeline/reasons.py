@@ -47,6 +47,7 @@ from holdfast.pipeline.kinds.token_use import TagUse
 from holdfast.pipeline.predictor import Predictor
 from holdfast.pipeline.rows import Notify, notify_all
 from holdfast.pipeline.using import Answers, Data, Options
+from holdfast.pipeline.using import Asked as Rows
 from holdfast.tasks.chat_tokens import render
 
 ROWS = 50
@@ -87,7 +88,25 @@ def explain(
     if isinstance(data, str):
         refuse_missing(data)
     predictor = Predictor.load(run)
+    source = data if isinstance(data, str) else "the list"
     asked = predictor.ask(data, options)
+    return explain_asked(
+        predictor, asked, str(run), source, rows=rows, notify=notify, progress=progress
+    )
+
+
+def explain_asked(
+    predictor: Predictor,
+    asked: Rows,
+    run: str,
+    source: str,
+    *,
+    rows: int = ROWS,
+    notify: Notify = lambda _: None,
+    progress: Progress = lambda done, of: None,
+) -> Explanation:
+    """The same of a predictor that is loaded, and of rows that are read; ``run`` and ``source`` are
+    how the two are called."""
     started = time.perf_counter()
     table = asked.table
     places = table.column("row")
@@ -114,13 +133,7 @@ def explain(
             one = ExplainedRow(row, because=why)
         told.append(replace(one, label=labels(row)))
     return Explanation(
-        str(run),
-        data if isinstance(data, str) else "the list",
-        _task(predictor),
-        tuple(told),
-        left,
-        taken_away,
-        time.perf_counter() - started,
+        run, source, _task(predictor), tuple(told), left, taken_away, time.perf_counter() - started
     )
 
 

@@ -74,8 +74,11 @@ class Queue(Generic[T]):
 class Watching:
     """The thread in which observers look on. ``dropped`` counts what they missed."""
 
-    def __init__(self, observers: Sequence[Observer], store: Store | None, log: Log) -> None:
-        self._observers = list(observers)
+    def __init__(
+        self, observers: Sequence[Observer], store: Store | None, log: Log, model: str = ""
+    ) -> None:
+        self._observers: list[Observer] = []
+        self._model = model
         self._store, self._log = store, log
         self._queue: Queue[Served | Feedback | Outcome] = Queue()
         self.defects = 0
@@ -83,7 +86,8 @@ class Watching:
         self._heard_at = -HEAR_EVERY_S
         self._changed = False
         self._said: dict[str, Mapping[str, Any]] = {}
-        self._restore()
+        for one in observers:
+            self.add(one)
         self._thread = threading.Thread(target=self._run, name="observers", daemon=True)
         self._thread.start()
 
@@ -151,14 +155,19 @@ class Watching:
             except StoreError as error:
                 self._log(f"{one.name}: {kind} could not be stored: {error}")
 
-    def _restore(self) -> None:
-        for one in list(self._observers) if self._store is not None else ():
+    def add(self, one: Observer) -> None:
+        """Have one more look on, from where it left off in the store."""
+        if self._store is not None:
             try:
-                found = self._store.state(STATE + one.name)  # type: ignore[union-attr]
-                if found is not None:
+                if (found := self._store.state(self._key(one))) is not None:
                     one.restore(found)
             except (StoreError, ValueError) as error:
                 self._log(f"{one.name} begins anew: {error}")
+        self._observers.append(one)
+
+    def _key(self, one: Observer) -> str:
+        # One store may serve several models, and what was seen of one says nothing of another.
+        return f"{STATE}{one.name} {self._model}".strip()
 
     def _save(self) -> None:
         self._saved_at = time.monotonic()
@@ -168,7 +177,7 @@ class Watching:
     def _save_one(self, one: Observer) -> None:
         assert self._store is not None
         try:
-            self._store.save_state(STATE + one.name, one.state(), time.time())
+            self._store.save_state(self._key(one), one.state(), time.time())
             self._store.save_state(SAID + one.name, dict(one.said()), time.time())
         except StoreError as error:
             self._log(f"the state of {one.name} could not be stored: {error}")

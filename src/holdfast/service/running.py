@@ -1,4 +1,4 @@
-"""``run``: a service on a socket, from the first connection to the last answer.
+"""``Running``: a service on a socket, from the first connection to the last answer.
 
 The port is taken first and the model loaded then, so that a health check sees a process that lives
 and is not ready. A signal to end is heard once: nothing new is taken, what was taken is answered,
@@ -16,7 +16,6 @@ import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import uvicorn
 
@@ -26,7 +25,6 @@ from holdfast.service.asked import Engine, Observer
 from holdfast.service.chat.opened import Following
 from holdfast.service.service import Service
 from holdfast.service.web.application import Application
-from holdfast.service.web.endpoint import Endpoint
 from holdfast.service.web.wire import Bounds, sweep, wire_of
 
 BACKLOG = 2048
@@ -113,12 +111,13 @@ class _Server(uvicorn.Server):
 
 
 class Running:
-    """One service, one socket, one loop. ``loaded`` is told when it is ready."""
+    """One service, one socket, one loop. In a thread beside, ``load`` brings the model, which is
+    warmed; then requests are answered, and ``loaded`` is told."""
 
     def __init__(
         self,
         service: Service,
-        endpoints: Sequence[Endpoint],
+        application: Application,
         place: Place,
         load: Load,
         loaded: Callable[[Engine], None] = lambda _: None,
@@ -133,7 +132,7 @@ class Running:
         )
         self._server = _Server(
             uvicorn.Config(
-                Application(service, endpoints),
+                application,
                 http=wire_of(bounds),
                 ws="none",
                 lifespan="off",
@@ -193,19 +192,15 @@ class Running:
 
     async def _begin(self) -> None:
         engine, observers = await asyncio.to_thread(self._load)
-        if self._asked is not None:
-            engine.close()
-            return
         chats = Following(engine, self._service.settings)
-        self._service.begin(engine, observers, chats)
         if engine.facts.task == LANGUAGE_MODEL:
             # What was taken is answered, and an answer that is written takes its time.
             longest = max(self._service.settings.chat_timeout_s, self._service.settings.timeout_s)
             self._server.config.timeout_graceful_shutdown = int(longest + GRACE_S) + 1
         await asyncio.to_thread(chats.warm)
         await asyncio.to_thread(engine.warm)
-        if self._asked is None:
-            self._loaded(engine)
+        self._service.begin(engine, observers, chats)
+        self._loaded(engine)
 
     def _end(self, number: int) -> None:
         if self._asked is not None:
@@ -223,8 +218,3 @@ class Running:
 
     def _stop(self) -> None:
         self._server.should_exit = True
-
-
-def run(*given: Any, **more: Any) -> int:
-    """See ``Running``."""
-    return Running(*given, **more).run()

@@ -11,6 +11,7 @@ from typing import Any
 from holdfast.service.afterwards import Watching
 from holdfast.service.asked import Answered, Engine, Facts, Observer, Served
 from holdfast.service.chat.opened import Following
+from holdfast.service.explaining import Explaining
 from holdfast.service.kept import masked_request, packed
 from holdfast.service.live.lineup import Lineup
 from holdfast.service.measured import Measured
@@ -61,6 +62,7 @@ class Service:
         masking = masked_request if settings.mask else (lambda request: request)
         self.writing = None if store is None else Writer(store, log, prepare=masking)
         self.watching: Watching | None = None
+        self.explaining = Explaining()
         self.measured = Measured(self._now, self.said, self._labels)
 
     def begin(
@@ -69,7 +71,7 @@ class Service:
         """The model is there, with ``chats`` where it may hold conversations."""
         self._engine = engine
         self.chats = chats
-        self.watching = Watching(observers, self.store, self.log)
+        self.watching = Watching(observers, self.store, self.log, engine.facts.model)
 
     @property
     def ready(self) -> bool:
@@ -96,6 +98,12 @@ class Service:
                 again_s=5 if self.draining else 1,
             )
         return self._engine
+
+    @property
+    def shown(self) -> Engine:
+        """The model itself, without those that are compared with it; raises as ``engine`` does."""
+        engine = self.engine
+        return engine.shown if isinstance(engine, Lineup) else engine
 
     @property
     def facts(self) -> Facts:

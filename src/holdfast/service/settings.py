@@ -44,6 +44,7 @@ class Serving(Part):
 
     log_texts: bool = False
     mask: bool = True
+    keep_labelled: bool = True
     retention_days: float = Field(default=30, gt=0, le=36_500)
     new_classes: bool = False
     max_body_mb: float = Field(default=16, ge=0.01, le=1_000)

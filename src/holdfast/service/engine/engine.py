@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
 from holdfast.core.records import Floats
+from holdfast.pipeline.predictor import Predictor
 from holdfast.service.asked import Answer, Answered, Facts, Full, Late
 from holdfast.service.engine.line import Bounds, Line, Turn, Waiting
 from holdfast.service.engine.pace import Pace
@@ -82,6 +83,8 @@ class ModelEngine:
         self._open: set[asyncio.Future[Any]] = set()
         self._counts: dict[str, float] = dict.fromkeys(COUNTED, 0.0)
         self.listeners: list[Callable[[int, int, float], None]] = []
+        # What else is asked of the model, by ``run`` alone.
+        self.predictor: Predictor | None = None
         self._thread.add(self._take, rank)
 
     @property

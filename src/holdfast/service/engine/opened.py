@@ -108,13 +108,15 @@ def engine_of(
     seconds = SECONDS_WRITING if task in WRITERS else SECONDS
     thread: ModelThread | None = beside.thread if beside is not None else None
     form = form_of(predictor, recipe, made, vectors=vectors)
-    return ModelEngine(
+    engine = ModelEngine(
         form,
         facts,
         bounds=bounds or Bounds(seconds=seconds),
         thread=thread,
         rank=0 if beside is None else 1,
     )
+    engine.predictor = predictor
+    return engine
 
 
 def form_of(predictor: Predictor, recipe: Recipe, made: Computing, *, vectors: bool = True) -> Form:

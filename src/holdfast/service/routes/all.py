@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from holdfast.service.routes import chat, feedback, health, inference, pages, predict
+from holdfast.service.routes import chat, explain, feedback, health, inference, pages, predict
 from holdfast.service.web.endpoint import Endpoint
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     *predict.ENDPOINTS,
+    *explain.ENDPOINTS,
     *feedback.ENDPOINTS,
     *health.ENDPOINTS,
     *inference.ENDPOINTS,

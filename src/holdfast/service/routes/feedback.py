@@ -58,6 +58,8 @@ async def feedback(service: Service, call: Call) -> Response:
         label = await asyncio.to_thread(lambda: _rule(service).check(body["label"], row))
         label_given = Feedback(request, index, label, who, at, model, "endpoint")
         label_given = replace(label_given, suggestion=suggestion, drawn=drawn)
+        if not service.settings.keep_labelled:
+            row = None
         if row is not None:
             kept = await asyncio.to_thread(masked_row, row) if service.settings.mask else row
             label_given = replace(label_given, row=kept, expires_at=service.expiry(at))

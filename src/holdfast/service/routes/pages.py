@@ -12,7 +12,6 @@ from starlette.responses import Response
 
 from holdfast.service.service import Service
 from holdfast.service.web.endpoint import Call, Endpoint
-from holdfast.service.web.openapi import document
 from holdfast.service.web.replies import as_json, as_text
 from holdfast.service.web.schemas import ErrorBody, OpenApi
 
@@ -51,7 +50,7 @@ async def try_it(service: Service, call: Call) -> Response:
 
 async def openapi(service: Service, call: Call) -> Response:
     """The description of all endpoints."""
-    return as_json(document(call.endpoints, service.guard.digest is not None))
+    return as_json(call.describe())
 
 
 ENDPOINTS = (

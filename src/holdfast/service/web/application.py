@@ -21,9 +21,10 @@ from holdfast.core.errors import HoldfastError
 from holdfast.core.lacking import lacking
 from holdfast.service.asked import Full, Late
 from holdfast.service.service import Service
-from holdfast.service.web.body import Gone, check_head, read_body, too_long
+from holdfast.service.web.body import Gone, check_head, read_body
 from holdfast.service.web.endpoint import Call, Endpoint
 from holdfast.service.web.faults import Fault, fault_of, full, inference, openai, plain
+from holdfast.service.web.openapi import document
 from holdfast.service.web.replies import as_json
 
 Scope = MutableMapping[str, Any]
@@ -37,30 +38,20 @@ UNKNOWN = "unknown"
 
 
 class Application:
-    """All endpoints over one ``Service``.
+    """All endpoints over one ``Service``."""
 
-    ``routes`` are Starlette's own, for what streams or speaks another protocol: they stand behind
-    the same host, origin, token, bound on the body and counters, and make their own errors. Only
-    routes of a path and methods are taken. ``described`` is what the OpenAPI document says of them.
-    """
-
-    def __init__(
-        self,
-        service: Service,
-        endpoints: Sequence[Endpoint],
-        routes: Sequence[Route] = (),
-        described: Mapping[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, service: Service, endpoints: Sequence[Endpoint]) -> None:
         self.service = service
         self.endpoints = tuple(endpoints)
-        self._described = dict(described or {})
         own = [
             Route(one.path, _Door(self, one), methods=[one.method], name=one.path)
             for one in self.endpoints
         ]
-        for one in routes:
-            one.app = _Foreign(self, one.path, one.app)
-        self._router = Router([*_joined(own), *routes], redirect_slashes=False, default=_not_found)
+        self._router = Router(_joined(own), redirect_slashes=False, default=_not_found)
+
+    def describe(self) -> dict[str, Any]:
+        """The OpenAPI document of all endpoints."""
+        return document(self.endpoints, self.service.guard.digest is not None)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -101,7 +92,7 @@ class Application:
                 body = await read_body(receive, most)
             params = scope["path_params"]
             call = Call(
-                scope["method"], scope["path"], headers, body, params, started, self.endpoints
+                scope["method"], scope["path"], headers, body, params, started, self.describe
             )
             response = await endpoint.handle(self.service, call)
         except Gone:
@@ -197,45 +188,6 @@ class _Door:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._application.serve(self.endpoint, scope, receive, send)
-
-
-class _Foreign:
-    """A route's end that makes its own answers."""
-
-    def __init__(self, application: Application, path: str, app: Any) -> None:
-        self._application, self._path, self._app = application, path, app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        own, service = self._application, self._application.service
-        most = service.settings.body_bytes
-        left, started, status = most, time.monotonic(), 0
-
-        async def bounded() -> MutableMapping[str, Any]:
-            nonlocal left
-            message = await receive()
-            left -= len(message.get("body", b""))
-            if left < 0:
-                raise too_long(None, most)
-            return message
-
-        async def noted(message: MutableMapping[str, Any]) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = int(message["status"])
-            await send(message)
-
-        try:
-            service.guard.check_token(scope["holdfast"])
-            if scope["method"] in WITH_BODY:
-                check_head(scope["holdfast"], most)
-            await self._app(scope, bounded, noted)
-        except Exception as error:
-            if status:
-                raise
-            fault = own.fault_of(error, self._path)
-            await own.refuse(scope, receive, send, fault, None, started, self._path)
-        else:
-            own.count(self._path, scope, status, started)
 
 
 class _ByMethod:

@@ -24,8 +24,8 @@ Handle = Callable[["Service", "Call"], Awaitable["Response"]]
 
 @dataclass(slots=True)
 class Call:
-    """One request, read whole: ``started`` is of ``time.monotonic``, ``endpoints`` all
-    that there are, ``after`` what is called once
+    """One request, read whole: ``started`` is of ``time.monotonic``, ``describe``
+    makes the OpenAPI document, ``after`` what is called once
     the answer is out (also where the client did not wait for it)."""
 
     method: str
@@ -34,7 +34,7 @@ class Call:
     body: bytes
     params: Mapping[str, str]
     started: float
-    endpoints: tuple[Endpoint, ...] = ()
+    describe: Callable[[], dict[str, Any]] = dict
     after: Callable[[], None] | None = None
     _read: dict[str, Any] | None = field(default=None, repr=False)
 

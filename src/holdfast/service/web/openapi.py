@@ -55,14 +55,7 @@ def document(endpoints: Iterable[Endpoint], token: bool) -> dict[str, Any]:
 
 
 def _operation(one: Endpoint, token: bool) -> dict[str, Any]:
-    names = re.findall(r"{(\w+)", one.path)
-    way = re.sub(r"\W+", "_", f"{one.method.lower()}_{one.path}").strip("_")
-    found: dict[str, Any] = {"summary": one.summary, "operationId": way}
-    if names:
-        found["parameters"] = [
-            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-            for name in names
-        ]
+    found = _named(one.method, one.path, one.summary)
     if one.takes is not None:
         found["requestBody"] = {"required": True, "content": _json(one.takes)}
     answers: dict[str, Any] = {"200": {"description": "Answered"}}
@@ -88,3 +81,15 @@ def _operation(one: Endpoint, token: bool) -> dict[str, Any]:
 
 def _json(model: type[BaseModel]) -> dict[str, Any]:
     return {"application/json": {"schema": {"$ref": REFS.format(model=model.__name__)}}}
+
+
+def _named(method: str, path: str, summary: str) -> dict[str, Any]:
+    names = re.findall(r"{(\w+)", path)
+    way = re.sub(r"\W+", "_", f"{method.lower()}_{path}").strip("_")
+    found: dict[str, Any] = {"summary": summary, "operationId": way}
+    if names:
+        found["parameters"] = [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+            for name in names
+        ]
+    return found

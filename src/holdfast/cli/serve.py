@@ -1,0 +1,96 @@
+"""``holdfast serve``: a finished run over HTTP."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from holdfast.core.errors import MachineError
+from holdfast.core.machine import refuse_too_little
+from holdfast.core.shown import printable
+
+if TYPE_CHECKING:
+    from holdfast.service.asked import Engine
+
+PACKAGES = ("starlette", "uvicorn", "httptools", "prometheus_client", "sqlalchemy")
+
+
+def command(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    host: Annotated[
+        str, typer.Option(help="Where to listen; other machines reach 0.0.0.0, with a token.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65_535, help="0: a free one, which is printed.")
+    ] = 8080,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|URL",
+            help="Where requests and labels are kept (none: nowhere); else RUN.store.db.",
+        ),
+    ] = None,
+    challenger: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Compare this run with the served one: docs/live.md."),
+    ] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Ask every caller for the token in this file."),
+    ] = None,
+    precision: Annotated[
+        str,
+        typer.Option(help="float32: as predict answers; auto: the quickest that export measured."),
+    ] = "float32",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Of the model; else all cores but one.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="serve.log_texts, serve.max_rows …: docs/serve.md."
+        ),
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing but errors.")] = False,
+) -> None:
+    """Answer requests with RUN's model: POST /predict, /feedback, /explain; /metrics, /health.
+
+    One line says when it is ready. SIGTERM (or Ctrl-C) ends it when all is answered and stored.
+    """
+    _need_packages()
+    from holdfast.service.settings import serving
+
+    settings = serving(set_ or [])
+    refuse_too_little("torch")
+    from holdfast.service.composed import Wanted, compose
+    from holdfast.terminal.say import Teller
+    from holdfast.terminal.streams import notify
+
+    def log(line: str) -> None:
+        notify(f"holdfast: {printable(line)}\n")
+
+    def ready(engine: Engine) -> None:
+        facts = engine.facts
+        kept = "no store" if composed.service.store is None else composed.service.store.name
+        line = f"{facts.model} ({facts.task}), {facts.precision} ({facts.because})"
+        typer.echo(printable(f"{composed.place.url} answers: {line}; store: {kept}"))
+
+    teller = Teller(quiet)
+    teller.title(f"holdfast serve {run}")
+    wanted = Wanted(run, host, port, store, challenger, token_file, precision, threads, settings)
+    composed = compose(wanted, ready, log, teller)
+    code = composed.running.run()
+    if code:
+        raise typer.Exit(code)
+
+
+def _need_packages() -> None:
+    import importlib.util
+
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        names = ", ".join(missing).replace("_", "-")
+        rule = f"needs what is not installed: {names}"
+        raise MachineError("holdfast serve", rule, None, "pip install 'holdfast[serve]'")
