@@ -53,7 +53,9 @@ def command(
             "--set", metavar="KEY=VALUE", help="serve.log_texts, serve.max_rows …: docs/serve.md."
         ),
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing but errors.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Say nothing but what befalls it.")
+    ] = False,
 ) -> None:
     """Answer requests with RUN's model: POST /predict, /feedback, /explain; /metrics, /health.
 

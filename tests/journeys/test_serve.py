@@ -1,0 +1,247 @@
+"""``holdfast serve``: a finished run answers over HTTP as ``holdfast predict`` does."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holdfast.core.errors import InputError
+from holdfast.service.composed import Wanted, compose
+
+TEXTS = ["a good one", "", "bad bad bad " * 400, "Grüße 😀", "it was not what I had hoped for"]
+TOKEN = "not-a-token-of-anybody-0123456789"
+
+
+def holdfast(*args: object) -> list[str]:
+    run = "from holdfast.cli.main import run; run()"
+    return [sys.executable, "-c", run, *map(str, args)]
+
+
+class Served:
+    """A server, the line that it said, and how it is asked."""
+
+    def __init__(self, folder: Path, *args: object) -> None:
+        self.errors = folder / "errors.txt"
+        with self.errors.open("w") as stream:
+            self.process = subprocess.Popen(
+                holdfast("serve", *args, "--port", 0),
+                stdout=subprocess.PIPE,
+                stderr=stream,
+                text=True,
+            )
+        assert self.process.stdout is not None
+        self.line = self.process.stdout.readline()
+        self.url = self.line.split()[0] if self.line else ""
+
+    def ask(self, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data, headers)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.status, _read(answer.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, _read(error.read())
+
+    def end(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(60)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        return code
+
+
+def _read(body: bytes) -> Any:
+    with contextlib.suppress(ValueError):
+        return json.loads(body)
+    return body.decode()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, finished_run: Path) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("served")
+    token = folder / "token"
+    token.touch(0o600)
+    token.write_text(TOKEN)
+    one = Served(
+        folder,
+        finished_run,
+        *("--host", "0.0.0.0", "--token-file", token, "--store", folder / "store.db"),
+        *("--set", "serve.max_rows=2000", "--set", "serve.log_texts=true"),
+    )
+    try:
+        yield one
+    finally:
+        one.process.kill()
+        one.process.wait()
+
+
+def known(served: Served, path: str, body: Any = None) -> tuple[int, Any]:
+    return served.ask(path, body, Authorization=f"Bearer {TOKEN}")
+
+
+def test_one_line_says_that_it_answers_and_how(served: Served) -> None:
+    assert served.line.startswith("http://127.0.0.1:"), served.errors.read_text()
+    for word in ("text-classification", "float32", "store.db"):
+        assert word in served.line
+    assert known(served, "/health/ready")[1] == {"ready": True}
+
+
+def test_answers_are_those_of_predict(served: Served, finished_run: Path, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"text": one}) + "\n" for one in TEXTS))
+    done = subprocess.run(
+        holdfast("predict", finished_run, rows, "--set", "predict.probabilities=true", "--quiet"),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    said = [json.loads(line) for line in done.stdout.splitlines()]
+    status, answer = known(served, "/predict", {"texts": TEXTS})
+    assert status == 200
+    for one, other in zip(answer["predictions"], said, strict=True):
+        assert (one["prediction"] or "") == (other["prediction"] or "")
+        if one["confidence"] is None:
+            assert other["confidence"] is None
+            continue
+        assert one["confidence"] == pytest.approx(other["confidence"], abs=1e-5)
+        for name, share in one["probabilities"].items():
+            assert share == pytest.approx(other[f"probability_{name}"], abs=1e-5)
+
+
+def test_a_thousand_rows_are_one_request_and_the_bound_is_kept(served: Served) -> None:
+    status, answer = known(served, "/predict", {"texts": [f"row {k} is good" for k in range(1000)]})
+    assert (status, len(answer["predictions"])) == (200, 1000)
+    assert known(served, "/predict", {"texts": ["a"] * 2001})[0] == 400
+
+
+def test_reasons_come_from_the_model_that_answers(served: Served) -> None:
+    status, answer = known(served, "/explain", {"texts": ["a good one", ""]})
+    assert status == 200
+    first, second = answer["explanation"]["rows"]
+    assert first["units"] == ["a", "good", "one"]
+    assert first["reasons"]
+    assert second["because"]
+    assert "/" not in answer["explanation"]["run"]
+    assert known(served, "/explain", {"texts": ["a"] * 9})[0] == 400
+
+
+def test_nobody_gets_in_without_the_token_which_stands_nowhere(served: Served) -> None:
+    assert served.ask("/predict", {"text": "a"})[0] == 401
+    assert served.ask("/predict", {"text": "a"}, Authorization=f"Bearer {TOKEN}x")[0] == 401
+    assert served.ask("/health/live")[0] == 200
+    command = Path(f"/proc/{served.process.pid}/cmdline").read_bytes()
+    environment = Path(f"/proc/{served.process.pid}/environ").read_bytes()
+    said = served.line + served.errors.read_text() + str(known(served, "/metrics"))
+    assert TOKEN not in said
+    assert TOKEN.encode() not in command + environment
+
+
+def test_other_protocols_say_what_this_model_is_not(served: Served) -> None:
+    status, answer = known(served, "/v1/chat/completions", {"messages": []})
+    assert status in (400, 404)
+    assert "text-classification" in answer["error"]["message"]
+    status, answer = known(served, "/v2/models/finished")
+    assert answer["inputs"] == [{"name": "text", "datatype": "BYTES", "shape": [-1]}]
+
+
+def test_it_ends_whole_and_all_stands_in_the_store(served: Served) -> None:
+    from holdfast.store.store import open_store
+
+    body = {"texts": ["a good one", "write to jo@example.com"], "user": "ann"}
+    request = known(served, "/predict", body)[1]["id"]
+    name = known(served, "/model")[1]["classes"][0]
+    label = {"id": request, "index": 1, "label": name, "who": "jo"}
+    status, answer = known(served, "/feedback", label)
+    assert (status, answer["row"]) == (200, True), answer
+    assert served.end() == 0
+    store = open_store(str(served.errors.parent / "store.db"))
+    found = store.request(request)
+    assert found is not None
+    # Personal data is masked, in what is kept and in the row of a label.
+    assert [one.row["text"] for one in found.texts] == ["a good one", "write to [EMAIL]"]
+    assert [(one.label, dict(one.row or {})) for one in store.feedback()] == [
+        (name, {"text": "write to [EMAIL]"})
+    ]
+    assert "Traceback" not in served.errors.read_text()
+
+
+def test_without_a_store_named_one_lies_beside_the_run_and_nothing_in_it(
+    finished_run: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "reviews"
+    run.symlink_to(finished_run)
+    before = sorted(one.name for one in finished_run.iterdir())
+    beside = finished_run.with_name(f"{finished_run.name}.store.db")
+    one = Served(tmp_path, run, "--quiet")
+    try:
+        assert one.ask("/predict", {"text": "a"})[0] == 200
+        assert one.end() == 0
+        assert beside.is_file()
+        assert one.errors.read_text() == "holdfast: ending: answering what was taken\n"
+        assert sorted(one.name for one in finished_run.iterdir()) == before
+    finally:
+        one.process.kill()
+        one.process.wait()
+        for name in finished_run.parent.glob(f"{beside.name}*"):
+            name.unlink()
+
+
+def test_a_host_that_others_reach_needs_a_token(finished_run: Path) -> None:
+    done = subprocess.run(
+        holdfast("serve", finished_run, "--host", "0.0.0.0", "--port", 0),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--token-file FILE" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_what_cannot_be_served_is_refused_before_a_model_is_loaded(
+    finished_run: Path, tmp_path: Path
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        short = tmp_path / "token"
+        short.write_text("short")
+        short.chmod(0o600)
+        wrong: list[tuple[str, dict[str, Any]]] = [
+            ("is not a folder", {"run": tmp_path / "none"}),
+            ("is not a folder", {"challenger": tmp_path / "none"}),
+            ("so that a token is needed", {"host": "::"}),
+            ("fewer than 16", {"token_file": short}),
+            ("is not known", {"precision": "int4"}),
+            ("names no host", {"host": "no.such.host.invalid", "token_file": _token(tmp_path)}),
+            (
+                "is no address of this machine",
+                {"host": "192.0.2.1", "token_file": _token(tmp_path)},
+            ),
+            ("", {"store": str(tmp_path)}),
+            ("is taken", {"port": port}),
+        ]
+        for rule, change in wrong:
+            wanted = Wanted(**{"run": finished_run, "port": 0, "store": "none", **change})
+            with pytest.raises(InputError, match=rule):
+                compose(wanted, lambda _: None, print, lambda _: None)
+
+
+def _token(folder: Path) -> Path:
+    path = folder / "long"
+    path.write_text(TOKEN)
+    path.chmod(0o600)
+    return path
