@@ -21,6 +21,7 @@ from holdfast.cli.main import app
 from holdfast.core.errors import RecipeError
 from holdfast.pipeline.names import check_names
 from holdfast.recipe import Recipe, known_keys, override
+from holdfast.service.settings import known_settings
 
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "holdfast"
 # What stands for a value that is not known before the program runs.
@@ -33,7 +34,10 @@ FILES = (
     *("gguf", "xml", "bin", "onnx", "data", "yaml"),
 )
 # Settings of a command's own, and series of a log.
-OTHERS = {"predict.probabilities", "predict.ensemble", "search.folds", "train", "valid"}
+OTHERS = {
+    *("predict.probabilities", "predict.ensemble", "search.folds", "train", "valid"),
+    *known_settings(),
+}
 # What only a search takes in the place of a value.
 RANGE = "{range"
 FOREIGN_OPTIONS = {

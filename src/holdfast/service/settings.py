@@ -79,7 +79,7 @@ class Serving(Part):
 def serving(settings: Iterable[str] = ()) -> Serving:
     """The settings from ``serve.KEY=VALUE`` texts; a later one counts. Raises ``RecipeError`` for
     an unknown key, naming the nearest, or a value out of range."""
-    known = [PREFIX + name for name in _names(Serving)]
+    known = known_settings()
     plain: dict[str, Any] = {}
     for setting in settings:
         name, equals, text = setting.partition("=")
@@ -105,6 +105,11 @@ def serving(settings: Iterable[str] = ()) -> Serving:
             fault.get("input"),
             "docs/serve.md names the range of each.",
         ) from None
+
+
+def known_settings() -> list[str]:
+    """Every key, as it is typed."""
+    return [PREFIX + name for name in _names(Serving)]
 
 
 def _names(part: type[Part]) -> list[str]:
