@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
+import shutil
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -69,14 +71,22 @@ def _read(body: bytes) -> Any:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory, finished_run: Path) -> Iterator[Served]:
+def run(tmp_path_factory: pytest.TempPathFactory, finished_run: Path) -> Path:
+    """A run of its own: what drift is measured against is kept in its folder."""
+    folder = tmp_path_factory.mktemp("runs") / "finished"
+    shutil.copytree(finished_run, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, run: Path) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("served")
     token = folder / "token"
     token.touch(0o600)
     token.write_text(TOKEN)
     one = Served(
         folder,
-        finished_run,
+        run,
         *("--host", "0.0.0.0", "--token-file", token, "--store", folder / "store.db"),
         *("--set", "serve.max_rows=2000", "--set", "serve.log_texts=true"),
     )
@@ -177,25 +187,29 @@ def test_it_ends_whole_and_all_stands_in_the_store(served: Served) -> None:
     assert "Traceback" not in served.errors.read_text()
 
 
-def test_without_a_store_named_one_lies_beside_the_run_and_nothing_in_it(
-    finished_run: Path, tmp_path: Path
+def test_without_a_store_named_one_lies_beside_the_run_and_drift_is_watched(
+    run: Path, tmp_path: Path
 ) -> None:
-    run = tmp_path / "reviews"
-    run.symlink_to(finished_run)
-    before = sorted(one.name for one in finished_run.iterdir())
-    beside = finished_run.with_name(f"{finished_run.name}.store.db")
-    one = Served(tmp_path, run, "--quiet")
+    link = tmp_path / "reviews"
+    link.symlink_to(run)
+    before = {one.name for one in run.iterdir()}
+    one = Served(tmp_path, link, "--quiet")
     try:
         assert one.ask("/predict", {"text": "a"})[0] == 200
+        for _ in range(600):
+            status, found = one.ask("/drift")
+            if status == 200:
+                break
+            time.sleep(0.05)
+        assert status == 200, one.errors.read_text()
+        assert set(found["observers"]) == {"drift"}
         assert one.end() == 0
-        assert beside.is_file()
+        assert run.with_name("finished.store.db").is_file()
         assert one.errors.read_text() == "holdfast: ending: answering what was taken\n"
-        assert sorted(one.name for one in finished_run.iterdir()) == before
+        assert {one.name for one in run.iterdir()} - before <= {"reference.npz"}
     finally:
         one.process.kill()
         one.process.wait()
-        for name in finished_run.parent.glob(f"{beside.name}*"):
-            name.unlink()
 
 
 def test_a_host_that_others_reach_needs_a_token(finished_run: Path) -> None:

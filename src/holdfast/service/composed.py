@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from holdfast.core.errors import RecipeError
+from holdfast.core.errors import HoldfastError, RecipeError
 from holdfast.core.records import Decision
 from holdfast.pipeline.folder import need_run
 from holdfast.service.asked import Engine, Observer
@@ -83,7 +83,15 @@ def compose(wanted: Wanted, ready: Callable[[Engine], None], log: Log, notify: N
     def load() -> tuple[Engine, Sequence[Observer]]:
         return _loaded(wanted, store, log, notify)
 
-    running = Running(service, application, place, load, ready, connections)
+    running = Running(
+        service,
+        application,
+        place,
+        load,
+        ready,
+        connections,
+        lambda: _watch_drift(service, wanted, log, notify),
+    )
     return Composed(service, place, running)
 
 
@@ -138,3 +146,26 @@ def _loaded(
         settings=wanted.settings,
         log=log,
     )
+
+
+def _watch_drift(service: Service, wanted: Wanted, log: Log, notify: Notify) -> None:
+    """Have drift watched, by what the run keeps of its rows: where that has to be made, it takes as
+    long as answering them."""
+    from holdfast.service.drifting import watch_drift
+
+    settings = wanted.settings
+    try:
+        observer = watch_drift(
+            service.facts,
+            log_texts=settings.log_texts,
+            mask=settings.mask,
+            notify=lambda said: notify(said) if isinstance(said, Decision) else None,
+        )
+    except HoldfastError as error:
+        log(f"drift is not watched: {error}")
+    except Exception as error:
+        # Nobody waits for it, and the service must not be silent about a defect.
+        log(f"drift is not watched, for a defect: {type(error).__name__}")
+    else:
+        if service.watching is not None:
+            service.watching.add(observer)

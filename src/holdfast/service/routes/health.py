@@ -54,7 +54,7 @@ def _said(subject: str) -> Endpoint:
         }
         if not found:
             remedy = {
-                "drift": "It looks on where the run holds what its training rows looked like.",
+                "drift": "The service's log says why not; the watch begins a moment after it is ready.",
                 "comparison": "Start the service with --challenger RUN.",
             }[subject]
             raise Fault(
