@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import signal
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -245,7 +245,7 @@ def test_what_cannot_be_served_is_refused_before_a_model_is_loaded(
                 "is no address of this machine",
                 {"host": "192.0.2.1", "token_file": _token(tmp_path)},
             ),
-            ("", {"store": str(tmp_path)}),
+            (tmp_path.name, {"store": str(tmp_path)}),
             ("is taken", {"port": port}),
         ]
         for rule, change in wrong:
