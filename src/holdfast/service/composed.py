@@ -157,6 +157,7 @@ def _watch_drift(service: Service, wanted: Wanted, log: Log, notify: Notify) -> 
     try:
         observer = watch_drift(
             service.facts,
+            between=settings.between_alarms,
             log_texts=settings.log_texts,
             mask=settings.mask,
             notify=lambda said: notify(said) if isinstance(said, Decision) else None,

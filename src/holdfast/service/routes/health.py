@@ -54,7 +54,7 @@ def _said(subject: str) -> Endpoint:
         }
         if not found:
             remedy = {
-                "drift": "The service's log says why not; the watch begins a moment after it is ready.",
+                "drift": "It begins soon after the service is ready; else its log says why not.",
                 "comparison": "Start the service with --challenger RUN.",
             }[subject]
             raise Fault(
