@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from holdfast.core.errors import HoldfastError, RecipeError
-from holdfast.core.records import Decision
+from holdfast.core.errors import RecipeError
+from holdfast.core.records import Decision, Finding
 from holdfast.pipeline.folder import need_run
 from holdfast.service.asked import Engine, Observer
 from holdfast.service.routes.all import ENDPOINTS
@@ -21,7 +21,7 @@ from holdfast.service.web.token_file import read_token
 from holdfast.store.store import Store, open_store
 
 Log = Callable[[str], None]
-Notify = Callable[[Decision], None]
+Notify = Callable[[Decision | Finding], None]
 
 NO_STORE = "none"
 ENDING = ".store.db"
@@ -83,15 +83,7 @@ def compose(wanted: Wanted, ready: Callable[[Engine], None], log: Log, notify: N
     def load() -> tuple[Engine, Sequence[Observer]]:
         return _loaded(wanted, store, log, notify)
 
-    running = Running(
-        service,
-        application,
-        place,
-        load,
-        ready,
-        connections,
-        lambda: _watch_drift(service, wanted, log, notify),
-    )
+    running = Running(service, application, place, load, ready, connections)
     return Composed(service, place, running)
 
 
@@ -128,6 +120,7 @@ def _store(wanted: Wanted) -> Store | None:
 def _loaded(
     wanted: Wanted, store: Store | None, log: Log, notify: Notify
 ) -> tuple[Engine, Sequence[Observer]]:
+    from holdfast.service.drift_start import drift_observers
     from holdfast.service.engine.engine import ModelEngine
     from holdfast.service.engine.opened import open_engine
     from holdfast.service.live.start import lined_up
@@ -138,7 +131,7 @@ def _loaded(
             run, wanted.precision, threads=wanted.threads, beside=first, notify=notify
         )
 
-    return lined_up(
+    lineup, observers = lined_up(
         wanted.run,
         load,
         challenger=wanted.challenger,
@@ -146,27 +139,4 @@ def _loaded(
         settings=wanted.settings,
         log=log,
     )
-
-
-def _watch_drift(service: Service, wanted: Wanted, log: Log, notify: Notify) -> None:
-    """Have drift watched, by what the run keeps of its rows: where that has to be made, it takes as
-    long as answering them."""
-    from holdfast.service.drifting import watch_drift
-
-    settings = wanted.settings
-    try:
-        observer = watch_drift(
-            service.facts,
-            between=settings.between_alarms,
-            log_texts=settings.log_texts,
-            mask=settings.mask,
-            notify=lambda said: notify(said) if isinstance(said, Decision) else None,
-        )
-    except HoldfastError as error:
-        log(f"drift is not watched: {error}")
-    except Exception as error:
-        # Nobody waits for it, and the service must not be silent about a defect.
-        log(f"drift is not watched, for a defect: {type(error).__name__}")
-    else:
-        if service.watching is not None:
-            service.watching.add(observer)
+    return lineup, [*observers, *drift_observers(lineup.facts, wanted.settings, log, notify)]
