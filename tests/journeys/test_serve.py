@@ -255,6 +255,17 @@ def test_what_cannot_be_served_is_refused_before_a_model_is_loaded(
                 compose(wanted, lambda _: None, print, lambda _: None)
 
 
+def test_a_store_beside_the_run_that_cannot_be_made_says_how_to_do_without(
+    run: Path, tmp_path: Path
+) -> None:
+    link = tmp_path / "other"
+    shutil.copytree(run, link)
+    (tmp_path / "other.store.db").mkdir()
+    with pytest.raises(InputError) as caught:
+        compose(Wanted(link, port=0), lambda _: None, print, lambda _: None)
+    assert "--store none" in caught.value.remedy
+
+
 def _token(folder: Path) -> Path:
     path = folder / "long"
     path.write_text(TOKEN)

@@ -86,6 +86,11 @@ def test_another_sites_page_may_not_write_and_may_not_even_try() -> None:
     assert refused(guard, **own, sec_fetch_site="cross-site") == 403
     assert refused(guard, **own, sec_fetch_site="none") is None
     assert refused(guard, "GET", **own, origin="http://evil.example") is None
+    # A proxy that asks by another name than its own pages have.
+    behind = Guard.of("127.0.0.1", None, ["api.example"])
+    assert refused(behind, **own, origin="https://api.example") is None
+    assert refused(behind, **own, origin="https://api.example.evil.example") == 403
+    assert refused(behind, **own, origin="http://localhost:8080") == 403
 
 
 def test_the_token_is_asked_for_and_nothing_like_it_passes() -> None:

@@ -70,7 +70,7 @@ def test_a_text_is_tried_and_a_label_sent_without_another_host(
     assert page.title() == "reviews · Holdfast"
     page.select_option("#choice", "good")
     page.click("#teach button")
-    page.wait_for_function("document.getElementById('taught').textContent.includes('number 1')")
+    page.locator("#taught", has_text="number 1").wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert wrong == []
     assert {one.removeprefix(url).split("?")[0] for one in asked if one.startswith("http")} == {

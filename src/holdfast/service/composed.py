@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from holdfast.core.errors import RecipeError
+from holdfast.core.errors import RecipeError, StoreError
 from holdfast.core.records import Decision, Finding
 from holdfast.pipeline.folder import need_run
 from holdfast.service.asked import Engine, Observer
@@ -114,7 +114,14 @@ def _token(wanted: Wanted, notify: Notify) -> str | None:
 def _store(wanted: Wanted) -> Store | None:
     if wanted.store == NO_STORE:
         return None
-    return open_store(wanted.store if wanted.store is not None else str(store_beside(wanted.run)))
+    if wanted.store is not None:
+        return open_store(wanted.store)
+    beside = store_beside(wanted.run)
+    try:
+        return open_store(str(beside))
+    except StoreError as error:
+        remedy = "Name another file or a URL: --store WHERE; or keep nothing: --store none."
+        raise StoreError(error.what, error.rule, error.value, remedy) from error
 
 
 def _loaded(

@@ -43,20 +43,23 @@ def host_name(value: str) -> str | None:
 @dataclass(frozen=True)
 class Guard:
     """``hosts`` are the names that a ``Host`` header may hold, ``None`` for any; ``digest`` is the
-    SHA-256 of the token, ``None`` where none is asked for."""
+    SHA-256 of the token, ``None`` where none is asked for; ``named`` are names of this service that
+    a proxy in front of it is asked by, whose own pages may write."""
 
     hosts: frozenset[str] | None
     digest: bytes | None
+    named: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, host: str, token: str | None, hosts: Iterable[str] = ()) -> Guard:
         """Of a server that listens at ``host``. At a local one, or where ``hosts`` are named, other
         names are refused."""
-        named = {name.lower() for name in hosts}
+        named = frozenset(name.lower() for name in hosts)
         allowed = frozenset({*LOCAL, host.strip("[]").lower(), *named})
         return cls(
             allowed if is_local(host) or named else None,
             None if token is None else _digest(token.encode()),
+            named,
         )
 
     def check_host(self, headers: dict[bytes, bytes]) -> None:
@@ -90,7 +93,8 @@ class Guard:
         else:
             found = origin.decode("latin-1")
             own = headers.get(b"host", b"").decode("latin-1").lower()
-            if own and found.lower().partition("://")[2] == own:
+            asked = found.lower().partition("://")[2]
+            if (own and asked == own) or host_name(asked) in self.named:
                 return
         raise Fault(
             403,
