@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from holdfast.core.errors import RecipeError, StoreError
+from holdfast.core.errors import HoldfastError, RecipeError, StoreError
 from holdfast.core.records import Decision, Finding
 from holdfast.pipeline.folder import need_run
 from holdfast.service.asked import Engine, Observer
@@ -83,7 +83,15 @@ def compose(wanted: Wanted, ready: Callable[[Engine], None], log: Log, notify: N
     def load() -> tuple[Engine, Sequence[Observer]]:
         return _loaded(wanted, store, log, notify)
 
-    running = Running(service, application, place, load, ready, connections)
+    running = Running(
+        service,
+        application,
+        place,
+        load,
+        ready,
+        connections,
+        lambda: _watch_drift(service, wanted.settings, log, notify),
+    )
     return Composed(service, place, running)
 
 
@@ -127,7 +135,6 @@ def _store(wanted: Wanted) -> Store | None:
 def _loaded(
     wanted: Wanted, store: Store | None, log: Log, notify: Notify
 ) -> tuple[Engine, Sequence[Observer]]:
-    from holdfast.service.drift_start import drift_observers
     from holdfast.service.engine.engine import ModelEngine
     from holdfast.service.engine.opened import open_engine
     from holdfast.service.live.start import lined_up
@@ -138,7 +145,7 @@ def _loaded(
             run, wanted.precision, threads=wanted.threads, beside=first, notify=notify
         )
 
-    lineup, observers = lined_up(
+    return lined_up(
         wanted.run,
         load,
         challenger=wanted.challenger,
@@ -146,4 +153,28 @@ def _loaded(
         settings=wanted.settings,
         log=log,
     )
-    return lineup, [*observers, *drift_observers(lineup.facts, wanted.settings, log, notify)]
+
+
+def _watch_drift(service: Service, settings: Serving, log: Log, notify: Notify) -> None:
+    """Have drift watched, by what the run keeps of its rows: where that has to be made, it takes as
+    long as answering them."""
+    from holdfast.service.drifting import watch_drift
+
+    if not settings.drift:
+        return
+    try:
+        observer = watch_drift(
+            service.facts,
+            between=settings.between_alarms,
+            log_texts=settings.log_texts,
+            mask=settings.mask,
+            notify=notify,
+        )
+    except HoldfastError as error:
+        log(f"drift is not watched: {error}")
+    except Exception as error:
+        # Nobody waits for it, and the service must not be silent about a defect.
+        log(f"drift is not watched, for a defect: {type(error).__name__}")
+    else:
+        if service.watching is not None:
+            service.watching.add(observer)

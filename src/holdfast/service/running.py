@@ -14,6 +14,7 @@ import os
 import resource
 import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -112,7 +113,8 @@ class _Server(uvicorn.Server):
 
 class Running:
     """One service, one socket, one loop. In a thread beside, ``load`` brings the model, which is
-    warmed; then requests are answered, and ``loaded`` is told."""
+    warmed; then requests are answered, ``loaded`` is told, and ``afterwards`` does what nobody has
+    to wait for, in a thread that is left alone when the service ends."""
 
     def __init__(
         self,
@@ -122,8 +124,10 @@ class Running:
         load: Load,
         loaded: Callable[[Engine], None] = lambda _: None,
         connections: int | None = None,
+        afterwards: Callable[[], None] = lambda: None,
     ) -> None:
         self._service, self._place, self._load, self._loaded = service, place, load, loaded
+        self._afterwards = afterwards
         settings = service.settings
         bounds = Bounds(
             connections or settings.max_connections,
@@ -201,6 +205,7 @@ class Running:
         await asyncio.to_thread(engine.warm)
         self._service.begin(engine, observers, chats)
         self._loaded(engine)
+        threading.Thread(target=self._afterwards, name="afterwards", daemon=True).start()
 
     def _end(self, number: int) -> None:
         if self._asked is not None:

@@ -54,7 +54,7 @@ def _said(subject: str) -> Endpoint:
         }
         if not found:
             remedy = {
-                "drift": "Start the service with --set serve.drift=true.",
+                "drift": "It begins soon after the service is ready; else its log says why.",
                 "comparison": "Start the service with --challenger RUN.",
             }[subject]
             raise Fault(
