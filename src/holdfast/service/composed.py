@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from holdfast.core.errors import HoldfastError, RecipeError, StoreError
+from holdfast.core.errors import RecipeError, StoreError
 from holdfast.core.records import Decision, Finding
 from holdfast.pipeline.folder import need_run
 from holdfast.service.asked import Engine, Observer
@@ -156,25 +156,14 @@ def _loaded(
 
 
 def _watch_drift(service: Service, settings: Serving, log: Log, notify: Notify) -> None:
-    """Have drift watched, by what the run keeps of its rows: where that has to be made, it takes as
-    long as answering them."""
-    from holdfast.service.drifting import watch_drift
+    """Have drift watched, once the service answers."""
+    from holdfast.service.drift_start import drift_observers
 
-    if not settings.drift:
-        return
     try:
-        observer = watch_drift(
-            service.facts,
-            between=settings.between_alarms,
-            log_texts=settings.log_texts,
-            mask=settings.mask,
-            notify=notify,
-        )
-    except HoldfastError as error:
-        log(f"drift is not watched: {error}")
+        observers = drift_observers(service.facts, settings, log, notify)
     except Exception as error:
         # Nobody waits for it, and the service must not be silent about a defect.
         log(f"drift is not watched, for a defect: {type(error).__name__}")
-    else:
-        if service.watching is not None:
-            service.watching.add(observer)
+        return
+    for one in observers if service.watching is not None else ():
+        service.watching.add(one)
