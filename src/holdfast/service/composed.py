@@ -165,5 +165,6 @@ def _watch_drift(service: Service, settings: Serving, log: Log, notify: Notify) 
         # Nobody waits for it, and the service must not be silent about a defect.
         log(f"drift is not watched, for a defect: {type(error).__name__}")
         return
-    for one in observers if service.watching is not None else ():
-        service.watching.add(one)
+    if service.watching is not None:
+        for one in observers:
+            service.watching.add(one)
