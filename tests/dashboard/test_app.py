@@ -144,6 +144,12 @@ def test_a_changed_run_says_what_was_changed(
     assert str(tmp_path) not in answer.text or "bent" in answer.text
 
 
+def test_everything_that_is_loaded_ahead_can_be_loaded() -> None:
+    from holdfast.dashboard.pages import warm
+
+    warm()
+
+
 def test_looking_writes_nothing_into_a_run(asked: Any, shelf: Path) -> None:
     def marks() -> dict[str, tuple[int, int]]:
         return {

@@ -145,6 +145,18 @@ def test_whatever_changes_is_noticed_and_nothing_else(
     assert "new" in found.listed().summaries
 
 
+def test_a_link_in_the_place_of_a_run_that_was_there_leads_nowhere(
+    runs: ModuleType, tmp_path: Path
+) -> None:
+    run = runs.make_run(tmp_path / "runs" / "one", classes=2)
+    found = Runs(tmp_path / "runs")
+    assert found.path("one") is not None
+    run.rename(tmp_path / "elsewhere")
+    run.symlink_to(tmp_path / "elsewhere")
+    assert found.path("one") is None
+    assert found.summary("one") is None
+
+
 def test_a_run_that_goes_away_is_gone(runs: ModuleType, tmp_path: Path) -> None:
     import shutil
 
@@ -169,6 +181,24 @@ def test_a_folder_that_may_not_be_opened_is_counted(as_nobody: Callable[..., Any
         return [listed.closed, sorted(listed.summaries)]
 
     assert as_nobody(prepare, act) == [1, ["open"]]
+
+
+def test_a_large_folder_is_looked_through_beside_the_page(
+    runs: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "LONG_S", -1.0)
+    runs.make_run(tmp_path / "a", classes=2)
+    found = Runs(tmp_path)
+    assert len(found.listed().summaries) == 1
+    runs.make_run(tmp_path / "b", classes=2)
+    found._looked = -1e9
+    with found._lock:
+        # Whoever looks through it waits; the page does not.
+        assert len(found.listed().summaries) == 1
+    with found._scanning:
+        pass
+    assert found.version == 1
+    assert len(found.listed().summaries) == 2
 
 
 def test_the_first_page_does_not_wait_for_the_last_run(runs: ModuleType, tmp_path: Path) -> None:

@@ -222,6 +222,16 @@ def test_a_page_of_the_service_renews_itself(client: Any, store: Store) -> None:
     assert re.search(r'class="figure">3<', part)
 
 
+def test_several_pages_share_one_look_at_the_store(
+    client: Any, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("holdfast.dashboard.held.LEAST_S", 3_600.0)
+    first = client.get("/service").text
+    fill(store, 7)
+    assert client.get("/service").text == first
+    assert re.search(r'class="figure">7<', client.get("/service?span=week").text)
+
+
 def test_two_people_never_have_the_same_row(
     client: Any, store: Store, shelf: Path, open_client: Callable[..., Any]
 ) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.core.run_files import EVENTS, RESULT
 from holdfast.dashboard.access import Access
+from holdfast.dashboard.in_service import ServiceView, service_view
 from holdfast.dashboard.one_run import Whole, whole_run
 from holdfast.dashboard.runs import Runs
 from holdfast.dashboard.trying import Tried, Trier
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from holdfast.service.labelling import Labelling
     from holdfast.store.store import Store
 
+# A look at a service is kept so many times what it took, and so long at least [s].
+LOOKS_PAUSE, LEAST_S = 100.0, 1.0
 # Whole runs that are kept, and rows that were tried.
 MOST_KEPT, MOST_TRIED = 8, 200
 
@@ -47,6 +50,7 @@ class Dashboard:
     closing: Callable[[], bool] = lambda: False
     streams: int = 0
     tried: OrderedDict[str, Asked] = field(default_factory=OrderedDict)
+    seen: dict[str, tuple[float, ServiceView]] = field(default_factory=dict)
     kept: OrderedDict[tuple[Any, ...], Whole] = field(default_factory=OrderedDict)
 
     def whole(self, path: Path) -> Whole:
@@ -58,6 +62,19 @@ class Dashboard:
             while len(self.kept) > MOST_KEPT:
                 self.kept.popitem(last=False)
         return self.kept[key]
+
+    def service(self, span: str) -> ServiceView | None:
+        """What the store says of its service; several pages that renew themselves share one look,
+        which is kept for a hundred times what it took. ``None`` without a store."""
+        if self.store is None:
+            return None
+        until, view = self.seen.get(span, (0.0, None))
+        if view is None or time.monotonic() >= until:
+            began = time.monotonic()
+            view = service_view(self.store, self.clock(), span)
+            ended = time.monotonic()
+            self.seen[view.span] = (ended + max(LEAST_S, LOOKS_PAUSE * (ended - began)), view)
+        return view
 
     def remember(self, path: Path, row: Mapping[str, Any], tried: Tried) -> str:
         """Keep a row that was tried until somebody says what is right for it; its name."""

@@ -90,10 +90,11 @@ async def list_news(
     """``list`` where runs came, went, or went on."""
     pause = sleep or asyncio.sleep
     yield "retry: 2000\n\n"
-    beat = time.monotonic()
+    beat, version = time.monotonic(), runs.version
     while True:
         started = time.monotonic()
-        if await run_in_threadpool(runs.changed):
+        if await run_in_threadpool(runs.changed) or runs.version != version:
+            version = runs.version
             yield message("list")
             beat = time.monotonic()
         elif time.monotonic() - beat >= BEAT_S:

@@ -84,7 +84,7 @@ class Whole:
 def whole_run(path: Path) -> Whole:
     """Every file of a finished run, its looks thinned to what is drawn. Raises ``RunError``."""
     refuse_links(path, (RESULT, EVENTS, *READ))
-    run = drawn(without_paths(read_run(path)))
+    run = without_paths(drawn(read_run(path)))
     return Whole(run, {part.id: part for part in sections(run)})
 
 
@@ -184,7 +184,7 @@ def so_far(path: Path) -> SoFar:
         predictions=(),
         absent=(),
     )
-    run = drawn(without_paths(run), best)
+    run = without_paths(drawn(run, best))
     last: Mapping[str, Any] = by_kind["verdict"][-1] if by_kind["verdict"] else {}
     label = str(last.get("label") or "")
     tone = PLAIN.get(label, ("unsure", ""))[0]

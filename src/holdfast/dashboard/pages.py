@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from jinja2 import Environment
+
 from holdfast._version import __version__
 from holdfast.core.shown import printable
 from holdfast.dashboard.listing import score_bar, score_text
@@ -53,27 +55,34 @@ def files() -> Mapping[str, File]:
 
 def render(template: str, **values: Any) -> str:
     """A page, or with a template of ``parts/`` a part of one, as text that any browser shows."""
-    words = Glossary()
-    made = environment(words, HERE / "templates")
+    made = _environment().get_template(template)
+    text = made.render(here=values.pop("here", ""), **values)
+    return text.translate(UNPRINTABLE)
+
+
+def _environment() -> Environment:
+    """The report's, with the dashboard's own templates and words; a glossary for each page."""
+    made = environment(Glossary(), HERE / "templates")
     made.globals |= {
         "files": {name: one.address for name, one in files().items()},
         "menu": MENU,
         "version": __version__,
         "at": run_address,
-        "words_met": words,
+        "score_text": score_text,
+        "score_bar": score_bar,
     }
     made.filters |= {"ago": ago, "moment": moment_of, "duration": duration}
-    made.globals |= {"score_text": score_text, "score_bar": score_bar}
-    text = made.get_template(template).render(here=values.pop("here", ""), **values)
-    return text.translate(UNPRINTABLE)
+    return made
 
 
 def warm() -> None:
     """Load what the page of a run takes beside this module, and compile the templates."""
     import pyarrow.parquet  # noqa: F401
 
-    made = environment(Glossary(), HERE / "templates")
-    for name in made.list_templates(extensions=["j2"]):
+    made = _environment()
+    own = [str(path.relative_to(HERE / "templates")) for path in (HERE / "templates").rglob("*.j2")]
+    sections = [f"sections/{path.name}" for path in (REPORT / "sections").glob("*.j2")]
+    for name in (*own, "answer.html.j2", "parts.html.j2", "macros.html.j2", *sections):
         made.get_template(name)
 
 

@@ -20,6 +20,8 @@ from holdfast.dashboard.summary import Summary, summary_of
 DEEPEST = 3
 # The whole folder is looked through again after so many times what that took, and a second.
 PAUSE = 20.0
+# A folder that takes longer to look through is looked through while the page is there already [s].
+LONG_S = 0.2
 WATCHED = (RESULT, EVENTS, LOCK)
 
 Mark = tuple[tuple[int, int, int] | None, ...]
@@ -56,6 +58,8 @@ class Runs:
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
         self._lock = threading.Lock()
+        self._scanning = threading.Lock()
+        self.version = 0
         self._found: dict[str, Found] = {}
         self._summaries: dict[str, tuple[Mark, Summary]] = {}
         self._folders: dict[Path, int] = {}
@@ -69,15 +73,35 @@ class Runs:
         if found is None:
             self._scan()
             found = self._found.get(name)
-        return found.path if found and found.path.is_dir() else None
+        # A link that was put in its place since may lead anywhere.
+        there = found is not None and found.path.is_dir() and not found.path.is_symlink()
+        return found.path if found is not None and there else None
 
     def listed(self, within_s: float = 60.0) -> Listed:
         """Every run as its files say now; those that could not be read in ``within_s`` are told as
         ``unread`` and read at the next call."""
         until = time.monotonic() + within_s
         if time.monotonic() - self._looked > min(60.0, 1.0 + PAUSE * self._took):
-            self._scan()
+            if self._took > LONG_S and self._found:
+                self._scan_beside()
+            else:
+                self._scan()
         return self._summed(until)
+
+    def _scan_beside(self) -> None:
+        """Look through a large folder while the page shows what is known; ``version`` tells those
+        who wait for news that there may be some."""
+        if not self._scanning.acquire(blocking=False):
+            return
+
+        def scan() -> None:
+            try:
+                self._scan()
+                self.version += 1
+            finally:
+                self._scanning.release()
+
+        threading.Thread(target=scan, name="runs", daemon=True).start()
 
     def changed(self) -> bool:
         """Whether a run that is not finished went on, or runs came or went: of the finished ones

@@ -11,15 +11,14 @@ from starlette.responses import RedirectResponse, Response
 
 from holdfast.dashboard.forms import part_of, read_form, remember_who, who_is
 from holdfast.dashboard.held import Dashboard
-from holdfast.dashboard.in_service import SPANS, service_view
+from holdfast.dashboard.in_service import SPANS
 from holdfast.dashboard.labels import LabelView, act, done_view, task_view
 from holdfast.dashboard.pages import render
 
 
 async def service_page(dashboard: Dashboard, request: Request) -> str:
     span = request.query_params.get("span", "day")
-    store, now = dashboard.store, dashboard.clock()
-    view = None if store is None else await run_in_threadpool(service_view, store, now, span)
+    view = await run_in_threadpool(dashboard.service, span)
     template = "parts/service.html.j2" if part_of(request) == "view" else "service.html.j2"
     return await run_in_threadpool(render, template, view=view, spans=SPANS, here="/service")
 
