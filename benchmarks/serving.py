@@ -40,7 +40,8 @@ from cells import Result, machine, publish, run_cells, table
 
 HERE = Path(__file__).resolve()
 OURS = ("holdfast float32", "holdfast auto")
-SYSTEMS = ("naive", "litserve", *OURS)
+BESIDE = {"naive": "naive.py", "litserve": "lit.py"}
+SYSTEMS = (*BESIDE, *OURS)
 LIMITS_MS = (100.0, 50.0)
 SHARES = (0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5)
 CLIENTS = 64
@@ -49,70 +50,6 @@ SERVER_CORE, CLIENT_CORE = 0, 1
 START_S = 120.0
 # How long a turn of the engine may take: a full batch.
 TURN_MS = 50.0
-
-
-# ---- the servers beside -----------------------------------------------------------------------
-
-
-def naive(model_folder: str, port: int) -> None:
-    """What a person writes first."""
-    import torch
-    import uvicorn
-    from fastapi import FastAPI
-    from pydantic import BaseModel
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(model_folder)
-    model = AutoModelForSequenceClassification.from_pretrained(model_folder).eval()
-    app = FastAPI()
-
-    class Body(BaseModel):
-        text: str
-
-    @app.post("/predict")
-    async def predict(body: Body) -> dict[str, Any]:
-        inputs = tokenizer(body.text, return_tensors="pt", truncation=True)
-        with torch.no_grad():
-            chances = model(**inputs).logits.softmax(-1)[0]
-        best = int(chances.argmax())
-        return {"label": model.config.id2label[best], "score": float(chances[best])}
-
-    predict.__annotations__["body"] = Body
-    uvicorn.run(app, port=port, log_level="error", access_log=False)
-
-
-def litserve(model_folder: str, port: int) -> None:
-    """LitServe with batches of 16 that wait for 10 ms."""
-    import litserve as ls
-    import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-    class Api(ls.LitAPI):
-        def setup(self, device: str) -> None:
-            torch.set_num_threads(1)
-            self.tokenizer = AutoTokenizer.from_pretrained(model_folder)
-            self.model = AutoModelForSequenceClassification.from_pretrained(model_folder).eval()
-
-        def decode_request(self, request: dict[str, Any]) -> str:
-            return str(request["text"])
-
-        def predict(self, texts: list[str]) -> list[tuple[str, float]]:
-            inputs = self.tokenizer(texts, return_tensors="pt", padding=True, truncation=True)
-            with torch.no_grad():
-                chances = self.model(**inputs).logits.softmax(-1)
-            best = chances.argmax(-1).tolist()
-            names = self.model.config.id2label
-            return [(names[k], float(row[k])) for k, row in zip(best, chances, strict=True)]
-
-        def encode_response(self, output: tuple[str, float]) -> dict[str, Any]:
-            return {"label": output[0], "score": output[1]}
-
-    api = Api(max_batch_size=16, batch_timeout=0.01)
-    server = ls.LitServer(api, accelerator="cpu", workers_per_device=1, track_requests=False)
-    server.run(port=port, log_level="error", generate_client_file=False)
-
-
-BESIDE = {"naive": naive, "litserve": litserve}
 
 
 # ---- the generator ----------------------------------------------------------------------------
@@ -358,8 +295,8 @@ def served(system: str, run: Path, extra: str | None) -> Iterator[Server]:
     else:
         if system == "litserve" and extra:
             environment["PYTHONPATH"] = f"{extra}:{environment.get('PYTHONPATH', '')}"
-        command = [sys.executable, str(HERE), "--serve", system, "--run", str(run)]
-        command += ["--port", str(port)]
+        server = HERE.parent / "servers" / BESIDE[system]
+        command = [sys.executable, str(server), str(run / "model"), str(port)]
     pinned = ["taskset", "-c", str(SERVER_CORE), *command]
     process = subprocess.Popen(
         pinned, env=environment, stdout=subprocess.DEVNULL, start_new_session=True
@@ -479,15 +416,11 @@ def main() -> None:
     parser.add_argument("--publish", action="store_true")
     parser.add_argument("--soak", type=float)
     parser.add_argument("--rate", type=float, default=0.0)
-    parser.add_argument("--serve")
     parser.add_argument("--load")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--texts", type=Path)
     arguments = parser.parse_args()
-    if arguments.serve:
-        BESIDE[arguments.serve](str(arguments.run / "model"), arguments.port)
-        return
     if arguments.load:
         arguments.system = arguments.load
         generate(arguments)
@@ -522,11 +455,17 @@ def told(cells: Sequence[Any], found: Sequence[Result | None], seconds: float) -
     if naive and auto:
         shares = [
             f"{auto[name] / naive[name]:.1f} times at {limit:g} ms"
+            if auto[name]
+            else f"none at {limit:g} ms"
             for limit in LIMITS_MS
             if naive[name := f"rate at {limit:g} ms"]
         ]
         batches = auto["p99 at 80 %"] / auto["turn ms"]
-        said = f"{', '.join(shares)}; p99 at 80 % is {batches:.1f} full turns"
+        mean = auto["p99 at 80 %"] / auto["batch ms"]
+        said = (
+            f"{', '.join(shares)}; p99 at 80 % is {batches:.1f} full turns of {TURN_MS:g} ms, "
+            f"{mean:.1f} of the mean turn then"
+        )
     return "\n".join(
         [
             "## A model in service under an open load",
