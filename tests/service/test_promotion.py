@@ -196,8 +196,10 @@ class Loads:
     def __init__(self) -> None:
         self.made: list[StandIn] = []
         self.broken: set[str] = set()
+        self.beside: list[Any] = []
 
     def __call__(self, run: Path, beside: Any = None) -> StandIn:
+        self.beside.append(beside)
         if run.name in self.broken:
             raise RunError(str(run), "cannot be loaded", None, "Mend it.")
         facts = replace(FACTS, model=served_name(run), run=run)
@@ -326,6 +328,27 @@ def test_the_command_says_what_it_did(runs: list[Path], tmp_path: Path) -> None:
     again = CliRunner().invoke(app, [*args, "--undo"])
     assert isinstance(again.exception, (RecipeError, SystemExit))
     assert again.exit_code != 0
+
+
+@pytest.mark.parametrize(
+    ("cores", "way", "shares"), [(1, "shadow", True), (1, "ab", False), (2, "shadow", False)]
+)
+def test_the_challenger_shares_the_models_thread_where_there_is_one_core(
+    store: Store,
+    runs: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+    cores: int,
+    way: str,
+    shares: bool,
+) -> None:
+    monkeypatch.setattr("holdfast.service.live.start.usable_cores", lambda: cores)
+    load = Loads()
+    settings = serving([f"serve.compare={way}"])
+    lineup, _ = lined_up(
+        runs[0], load, challenger=runs[1], store=store, settings=settings, log=quiet
+    )
+    lineup.close()
+    assert load.beside == [None, load.made[0] if shares else None]
 
 
 def test_users_of_a_language_model_are_not_parted(store: Store, runs: list[Path]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from holdfast.core.errors import InputError, RecipeError
+from holdfast.core.machine import usable_cores
 from holdfast.pipeline.folder import open_run
 from holdfast.pipeline.served_name import served_name
 from holdfast.service.asked import Engine, Observer
@@ -74,7 +75,7 @@ def lined_up(
     if challenger is not None and served_name(challenger) == now.model:
         log(f"the challenger {now.model} is what is served since its promotion: nothing to compare")
         challenger = None
-    shown = load(now.run, None)
+    shown, shares = load(now.run, None), usable_cores() == 1
     lineup = Lineup(shown)
     watchers: list[Comparing] = []
 
@@ -87,8 +88,10 @@ def lined_up(
         if challenger is not None and store is not None:
             lineup, watcher = _compared(
                 shown,
-                # Those whom the challenger answers must not wait for the others.
-                load(challenger, shown if settings.compare == "shadow" else None),
+                # With a core of its own it keeps nobody waiting, where one thread that both share
+                # would end its turn first (benchmarks/RESULTS.md); those whom it answers itself
+                # must not wait for the others.
+                load(challenger, shown if shares and settings.compare == "shadow" else None),
                 store,
                 settings,
                 log,
