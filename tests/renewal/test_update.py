@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from holdfast.cli.main import app
-from holdfast.core.errors import HoldfastError
+from holdfast.core.errors import HoldfastError, RecipeError
 
 
 @dataclass(frozen=True)
@@ -297,3 +297,17 @@ def test_feedback_of_a_store_and_what_was_deleted_since(
     assert block["start"]["start"] == "anew"
     assert "deleted since" in block["start"]["because"]
     assert (block["first"], block["gate"]["first"]["n"]) == (str(served), 60)
+
+
+def test_from_python_with_rows_in_memory(served: Path, odd_rows: Any, tmp_path: Path) -> None:
+    import holdfast
+
+    texts, labels = zip(*odd_rows(), strict=True)
+    rows = {"text": list(texts), "label": list(labels)}
+    out = tmp_path / "new"
+    run = holdfast.update(served, rows, start="anew", margin=6, out=out, quiet=True)
+    gate = run.result["update"]["gate"]
+    assert (gate["decision"], gate["margin"]) == ("taken", 0.06)
+    assert run.predict(["w1 w2 w3 odd w4"]) == ["yes"]
+    with pytest.raises(RecipeError, match="--feedback"):
+        holdfast.update(served)
