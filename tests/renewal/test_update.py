@@ -311,5 +311,5 @@ def test_from_python_with_rows_in_memory(served: Path, odd_rows: Any, tmp_path: 
     assert gate["decision"] != "kept_aside"
     assert gate["new"]["new"] > gate["new"]["old"]
     assert list(run.predict(["w1 w2 w3 bad w4"])) == ["no"]
-    with pytest.raises(RecipeError, match="--feedback"):
+    with pytest.raises(RecipeError, match="feedback: is missing"):
         holdfast.update(served)
