@@ -111,7 +111,8 @@ def _id(body: dict[str, Any]) -> str:
     value = body.get("id")
     if not isinstance(value, str) or not 0 < len(value) <= LONGEST_ID:
         raise bad("id", "must be the id of an answer", value, "Send the id that /predict gave.")
-    return value
+    # As OpenAI's clients have it of a conversation.
+    return value.removeprefix("chatcmpl-").removeprefix("cmpl-")
 
 
 def _index(body: dict[str, Any]) -> int:
