@@ -189,7 +189,8 @@ def _local_only(application: Asgi) -> Asgi:
 
     async def answer(scope: Scope, receive: Any, send: Any) -> None:
         client = scope.get("client")
-        if client and _is_loopback(str(client[0])):
+        # The beginning and the end of the application come from nobody.
+        if scope["type"] != "http" or (client and _is_loopback(str(client[0]))):
             await application(scope, receive, send)
             return
         from holdfast.service.web.faults import Fault, plain
