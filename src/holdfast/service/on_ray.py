@@ -51,7 +51,9 @@ class Replica:
     @classmethod
     def of(cls, told: Mapping[str, str]) -> Replica:
         """Load the run, open the store, and be warm; as ``holdfast serve`` does."""
+        from holdfast.service.asked import Engine
         from holdfast.service.chat.opened import Following
+        from holdfast.service.engine.engine import ModelEngine
         from holdfast.service.engine.opened import open_engine
         from holdfast.service.live.start import lined_up
         from holdfast.service.routes.all import ENDPOINTS
@@ -72,9 +74,15 @@ class Replica:
         guard = Guard.of("127.0.0.1" if token is None else "0.0.0.0", token, hosts)
         service = Service(settings, guard, store, log)
         threads = int(told["threads"]) if "threads" in told else None
+
+        def load(run: Path, beside: Engine | None) -> Engine:
+            first = beside if isinstance(beside, ModelEngine) else None
+            precision = told.get("precision", "float32")
+            return open_engine(run, precision, threads=threads, beside=first)
+
         engine, observers = lined_up(
             Path(told["run"]),
-            lambda run: open_engine(run, told.get("precision", "float32"), threads=threads),
+            load,
             challenger=Path(told["challenger"]) if "challenger" in told else None,
             store=store,
             settings=settings,
