@@ -164,13 +164,17 @@ def shown(tab: Any) -> list[str]:
     return rows
 
 
-def test_hostile_texts_are_words_and_nothing_else(visit: Any, runs: ModuleType) -> None:
+@pytest.mark.parametrize("marked", [True, False])
+def test_hostile_texts_are_words_and_nothing_else(
+    visit: Any, runs: ModuleType, marked: bool
+) -> None:
     rows = [
         row(n, text, said=text, label=runs.HOSTILE[n - 1], left=text, start=text)
         for n, text in enumerate(runs.HOSTILE)
     ]
     names = tuple(runs.HOSTILE)
-    hostile = recorded(rows, classes=names, carried={name: [name[:3]] for name in names})
+    carried = {name: [name[:3]] for name in names} if marked else {}
+    hostile = recorded(rows, classes=names, carried=carried)
     hostile = dataclasses.replace(hostile, model=names[0], source=names[1], which=names[7])
     tab, troubles = visit(hostile)
     assert troubles == []
