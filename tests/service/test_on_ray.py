@@ -81,7 +81,7 @@ def test_a_replica_answers_as_the_run_and_writes_into_the_store(
     for found, expected in zip(
         predictions, Predictor.load(finished_run).predict(TEXTS), strict=True
     ):
-        assert found["prediction"] == (expected.prediction or None)
+        assert found["prediction"] == expected.prediction
         if expected.confidence is not None:
             assert found["confidence"] == pytest.approx(expected.confidence, abs=1e-5)
     assert httpx.post(f"{here}/predict", json={"texts": TEXTS * 2}).status_code == 413
