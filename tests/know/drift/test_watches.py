@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from holdfast.know.drift.classes import ClassWatch
 from holdfast.know.drift.numbers import NumberWatch
-from holdfast.know.drift.payoffs import beyond, rank_bound, ranks, tail_bound
+from holdfast.know.drift.payoffs import in_tail, rank_bound, ranks, tail_bound
 from holdfast.know.drift.vectors import (
     BLOCK,
     MEMORIES,
@@ -42,7 +42,7 @@ def test_bounds_hold_what_a_finite_reference_leaves_plausible() -> None:
         over.append((1 - held.mean() > rank_bound(m), 1 - held[m - 4] > tail_bound(m)))
     assert 0.002 < np.mean([one for one, _ in over]) < 0.012
     assert 0.002 < np.mean([one for _, one in over]) < 0.012
-    assert beyond(np.array([0.99, 0.5]), np.linspace(0, 1, 40)).tolist() == [1.0, 0.0]
+    assert in_tail(np.array([0.99, 0.5]), np.linspace(0, 1, 40)).tolist() == [1.0, 0.0]
 
 
 def test_the_covariance_is_shrunk_as_ledoit_and_wolf_do() -> None:
@@ -132,7 +132,7 @@ def test_a_row_that_came_is_judged_as_if_it_had_not() -> None:
         way = watch.halves.precision @ (centre - watch.halves.mean)
         score, among = np.array([noisy @ way]), np.sort(watch.halves.held @ way)
         assert payoffs[2 * k] == pytest.approx(ranks(score, among)[0])
-        assert payoffs[2 * k + 1] == beyond(score, among)[0]
+        assert payoffs[2 * k + 1] == in_tail(score, among)[0]
 
 
 def test_wide_vectors_are_projected_and_still_tell() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from holdfast.core.records import Floats
-from holdfast.know.drift.payoffs import SURE, beyond, rank_bound, ranks, shared, tail_bound
+from holdfast.know.drift.payoffs import SURE, in_tail, rank_bound, ranks, shared, tail_bound
 from holdfast.stats.e_detector import Detector
 
 WAYS = ("higher", "much higher", "lower", "much lower")
@@ -55,9 +55,9 @@ class NumberWatch:
             up, down = values[at], -values[at]
             columns = (
                 ranks(up, among),
-                beyond(up, among),
+                in_tail(up, among),
                 ranks(down, -among[::-1]),
-                beyond(down, -among[::-1]),
+                in_tail(down, -among[::-1]),
             )
             found[at, len(WAYS) * k : len(WAYS) * (k + 1)] = np.stack(columns, axis=1)
         detector, at_row = self.detector.add(found, limit)

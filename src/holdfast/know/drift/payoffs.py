@@ -42,7 +42,7 @@ def tail_place(m: int) -> int:
     return max(1, round(TAIL * m))
 
 
-def beyond(values: Floats, among: Floats) -> Floats:
+def in_tail(values: Floats, among: Floats) -> Floats:
     """1 for values above all but the furthest tenth of the sorted ``among``, else 0."""
     edge = among[len(among) - tail_place(len(among))]
     return np.asarray(values > edge, dtype=np.float64)
@@ -54,7 +54,7 @@ def rank_bound(m: int, sure: float = SURE) -> float:
 
 
 def tail_bound(m: int, sure: float = SURE) -> float:
-    """The largest plausible mean of ``beyond``. Of rows of the same law the share above the j-th
+    """The largest plausible mean of ``in_tail``. Of rows of the same law the share above the j-th
     largest of ``m`` is Beta(j, m − j + 1)."""
     return min(share_above(tail_place(m) - 1, m, sure), 0.99)
 

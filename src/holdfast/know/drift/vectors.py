@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from holdfast.core.records import Floats
 from holdfast.core.seeds import generator
-from holdfast.know.drift.payoffs import beyond, rank_bound, ranks, tail_bound, tail_place
+from holdfast.know.drift.payoffs import in_tail, rank_bound, ranks, tail_bound, tail_place
 from holdfast.stats.e_detector import Detector
 
 # Rows, of which so many count: the weight of a row falls by 1 − 1/n with each later one.
@@ -134,7 +134,7 @@ class VectorWatch:
             scores = rows @ learned.ways[k]
             known = np.isfinite(scores)
             found[known, 2 * k] = ranks(scores[known], learned.among[k])
-            found[known, 2 * k + 1] = beyond(scores[known], learned.among[k])
+            found[known, 2 * k + 1] = in_tail(scores[known], learned.among[k])
         again = np.flatnonzero((weights > LIGHT).any(axis=1) & np.isfinite(rows).all(axis=1))
         if len(again):
             found[again] = self._without(rows[again], weights[again])
