@@ -297,7 +297,7 @@ def whole(pairs: list[tuple[dict[str, Any], Result | None]]) -> str:
         return f"Clean streams: {NOT_RUN}."
     low, high = clopper_pearson(n - alarms, n)
     share = f"{100 * (n - alarms) / n:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
-    return f"Clean traffic, all sets: no alarm in {share} of {n} streams of {CLEAN:,} requests."
+    return f"Clean traffic: no alarm in {share} of {n} streams of {CLEAN:,} requests."
 
 
 def _clean(cell: Cell, found: Result | None) -> str:
