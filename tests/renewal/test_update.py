@@ -297,6 +297,23 @@ def test_feedback_of_a_store_and_what_was_deleted_since(
     assert block["start"]["start"] == "anew"
     assert "deleted since" in block["start"]["because"]
     assert (block["first"], block["gate"]["first"]["n"]) == (str(served), 60)
+    # What two updates ago had learned is still known to have come of feedback.
+    mine = {text for text, _ in rows[:200]} & set(texts(later / "data.parquet"))
+    assert len(mine) > 50
+    store = open_store(str(where))
+    store.delete(800.0, by="who", value="ann")
+    for i, (text, label) in enumerate(odd_rows(60, seed=12)):
+        row = {"text": text}
+        store.add_feedback(
+            Feedback(f"g{i}", 0, label, "eve", 900.0, source="file", drawn="uniform", row=row)
+        )
+    store.close()
+    from holdfast.renewal.joined import Asked, join
+
+    joined = join(later, str(where), Asked())
+    left = joined.held["data"]["text"].to_pylist()
+    assert not mine & set(left)
+    assert joined.deleted >= len(mine)
 
 
 def test_from_python_with_rows_in_memory(served: Path, odd_rows: Any, tmp_path: Path) -> None:

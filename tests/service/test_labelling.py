@@ -129,6 +129,18 @@ def test_a_row_that_is_taken_comes_free_when_its_time_is_over(
     assert taken(desk.next_item("eve")).request == item.request
 
 
+def test_who_has_seen_the_answer_has_seen_it_when_his_time_is_over_too(
+    desk: Labelling, clock: Clock
+) -> None:
+    """Of a row drawn evenly, an answer that was seen would judge the model by its own word."""
+    for seen, said in ((True, "seen"), (False, "hidden")):
+        item = taken(desk.next_item("ann"))
+        if seen:
+            desk.suggestion(item.request, 0, "ann")
+        clock.now += 601
+        assert desk.answer(item.request, 0, "ann", "good").suggestion == said
+
+
 def test_who_skips_does_not_get_it_again_and_others_do(desk: Labelling) -> None:
     item = taken(desk.next_item("ann"))
     desk.skip(item.request, 0, "ann")

@@ -197,7 +197,9 @@ class _Joining:
             "test": self._old("test", self._again.table("test")),
             GATE: rows.take(places[aside.rows]),
         }
-        held[FEEDBACK] = _origins(len(old), given.ids[at[taught]], own[taught])
+        held[FEEDBACK] = _origins(
+            self._came_before(old), len(old), given.ids[at[taught]], own[taught]
+        )
         self._tell_labels(table, taught, train)
         self._tell_spread(table, taught, own, old)
         block = self._block(at, taught, aside.rows, own, len(old), len(train), len(gone))
@@ -389,14 +391,28 @@ class _Joining:
         self._decisions.append(Decision("rows labelled by a model", str(most), because, True))
         return kept
 
-    def _deleted(self, train: Table) -> set[int]:
-        """The old training rows that came of feedback which the store does not have any more."""
+    def _origins_before(self) -> list[dict[str, Any]]:
+        """What the run wrote down of the rows that it had of feedback."""
         path = self._again.run / f"{FEEDBACK}.parquet"
-        if self._given.known is None or not path.is_file():
-            return set()
+        if not path.is_file():
+            return []
         import pyarrow.parquet as parquet
 
-        lines = parquet.read_table(path).to_pylist()
+        found: list[dict[str, Any]] = parquet.read_table(path).to_pylist()
+        return found
+
+    def _came_before(self, old: Table) -> list[dict[str, Any]]:
+        """The same of those that are replayed, by their places among these: what came of feedback
+        two updates ago can be deleted too."""
+        places = {int(row): at for at, row in enumerate(np.asarray(old.column("row")))}
+        lines = [one for one in self._origins_before() if one["row"] in places]
+        return [{**one, "row": places[one["row"]]} for one in lines]
+
+    def _deleted(self, train: Table) -> set[int]:
+        """The old training rows that came of feedback which the store does not have any more."""
+        if self._given.known is None:
+            return set()
+        lines = self._origins_before()
         gone = {x["row"] for x in lines if x["id"] >= 0 and x["id"] not in self._given.known}
         rows = np.asarray(train.column("row"), dtype=np.int64)
         found = set(np.flatnonzero(np.isin(rows, sorted(gone))).tolist())
@@ -551,9 +567,13 @@ def _stacked(old: pa.Table, new: pa.Table) -> pa.Table:
     return pa.concat_tables([old, _with_columns(new, old.column_names)], promote_options="default")
 
 
-def _origins(start: int, ids: Any, own: Any) -> pa.Table:
-    """Which rows of ``data.parquet`` came of which feedback."""
+def _origins(before: Sequence[Mapping[str, Any]], start: int, ids: Any, own: Any) -> pa.Table:
+    """Which rows of ``data.parquet`` came of which feedback: those from ``before``, and the new."""
     import pyarrow as pa
 
     rows = np.arange(start, start + len(ids), dtype=np.int64)
-    return pa.table({"row": rows, "id": np.asarray(ids, np.int64), "own": np.asarray(own, bool)})
+    new = pa.table({"row": rows, "id": np.asarray(ids, np.int64), "own": np.asarray(own, bool)})
+    if not before:
+        return new
+    kept = {name: [one[name] for one in before] for name in new.column_names}
+    return pa.concat_tables([pa.table(kept, schema=new.schema), new])

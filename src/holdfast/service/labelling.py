@@ -149,9 +149,10 @@ class Labelling:
         now = self._clock()
         kept = self._there(request, index)
         label = self.rule.check(label, kept.row)
+        # Also one whose time is over: what somebody saw he has seen.
         claims = [
             one
-            for one in self._store.claims(now)
+            for one in self._store.claims(0.0)
             if (one.request, one.index, one.who) == (request, index, who)
         ]
         made = self._store.add_feedback(

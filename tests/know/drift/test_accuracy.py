@@ -6,7 +6,7 @@ from sklearn.linear_model import LogisticRegression
 
 from holdfast.know.drift import accuracy as made
 from holdfast.know.drift.accuracy import estimated_accuracy, fitted, support_of
-from holdfast.know.drift.apart import apart
+from holdfast.know.drift.apart import apart, outside
 from holdfast.know.drift.labelled import HarmWatch, powered_accuracy
 
 
@@ -48,6 +48,39 @@ def test_overconfidence_is_corrected_by_the_reference() -> None:
     assert new.mean() - truth.mean() > 0.1
 
 
+@pytest.mark.parametrize(("slope", "level"), [(2.5, 1.0), (0.4, -1.5), (1.0, 0.0)])
+def test_a_model_that_is_far_too_sure_or_unsure_is_read_rightly(slope: float, level: float) -> None:
+    """Of confidences of 95 % where 80 % are right, and of a third where 83 % are."""
+    errors, held = [], []
+    for seed in range(30):
+        random = np.random.default_rng(seed)
+        chance = random.beta(4, 1, 800)
+        right = (random.uniform(size=800) < chance).astype(float)
+        sure = 1 / (1 + np.exp(-(slope * made.logit(chance) + level)))
+        found = estimated_accuracy(sure[:200], right[:200], sure[200:], seed=seed)
+        errors.append(found.value - right[200:].mean())
+        held.append(found.low <= right[200:].mean() <= found.high)
+    assert abs(np.mean(errors)) < 0.02
+    assert np.mean(held) >= 0.88
+
+
+def test_the_fit_is_at_its_top_wherever_the_rows_lie() -> None:
+    from scipy.optimize import minimize
+
+    for seed in range(5):
+        random = np.random.default_rng(seed)
+        x = random.normal(6, 5, 120)
+        y = (random.uniform(size=120) < 1 / (1 + np.exp(-(0.3 * x - 1)))).astype(float)
+
+        def loss(line: np.ndarray, x: np.ndarray = x, y: np.ndarray = y) -> float:
+            at = line[0] + line[1] * x
+            own = made.CALM * (made.LEVEL * line[0] ** 2 + (line[1] - 1) ** 2) / 2
+            return float((np.logaddexp(0, at) - y * at).sum() + own)
+
+        best = minimize(loss, [0.0, 1.0], method="BFGS").fun
+        assert loss(fitted(x, y, np.ones((1, 120)))[0]) == pytest.approx(best, abs=1e-4)
+
+
 def test_weights_speak_of_the_rows_that_are_like_the_new() -> None:
     # Half of the reference is a kind of row on which confidence lies; new rows are of that kind.
     random = np.random.default_rng(0)
@@ -68,8 +101,26 @@ def test_without_support_or_rows_there_is_no_number() -> None:
     few = support_of(np.array([20.0] + [0.01] * 199), 0.0, 100)
     assert "only" in few.why
     assert support_of(np.ones(200), 0.02, 100).why is None
+    # Thirty rows that all count are not fewer than thirty by a hair's breadth.
+    assert support_of(np.linspace(0.9, 1.1, 30), 0.0, 100).why is None
+    assert support_of(np.array([10.0] * 10 + [0.01] * 20), 0.0, 100).why is not None
     assert "fewer" in estimated_accuracy(sure[:9], right[:9], sure).why
     assert "fewer" in estimated_accuracy(sure, right, sure[:9]).why
+
+
+@pytest.mark.parametrize("reference", [30, 60, 150])
+def test_a_small_reference_is_not_said_to_be_left_by_rows_of_its_own_law(reference: int) -> None:
+    lost, far = 0, 0
+    for seed in range(60):
+        random = np.random.default_rng([seed, reference])
+        held, new = random.normal(size=(reference, 6)), random.normal(size=(500, 6))
+        even = np.ones(reference)
+        lost += support_of(even, float(outside(held, new, seed).mean()), 500).why is not None
+        new[::2, 0] += 12
+        far += support_of(even, float(outside(held, new, seed).mean()), 500).why is not None
+    # Each of 160 references is that unlike its own source.
+    assert lost <= 3
+    assert far == 60
 
 
 def test_like_and_unlike_vectors_are_told_apart_as_far_as_they_are() -> None:

@@ -9,15 +9,13 @@ import numpy as np
 
 from holdfast.core.records import Estimate, Floats, Ints
 from holdfast.core.seeds import generator
-from holdfast.know.drift.accuracy import logit
+from holdfast.know.drift.accuracy import edge_place, logit
 from holdfast.know.drift.vectors import precision_of
 from holdfast.models.probe import stratified_folds
 from holdfast.stats.auc import delong
 
 FOLDS = 5
 FEWEST = 20
-# What two rows of a reference are rarely further from their nearest than.
-NEAR = 0.99
 # Vectors of length 1 that are no further apart are of one row, to the digits that are kept.
 SAME = 2e-3
 # A row counts at most so many times.
@@ -113,10 +111,11 @@ def _weights(scores: Floats, y: Ints) -> Floats:
 
 def outside(held: Floats, new: Floats, seed: int = 0) -> Ints:
     """Which new rows [n] (0 or 1) are further from their nearest of one half of the reference than
-    99 % of the other half are: by cosine, or by distance where vectors are not of one length."""
+    99 % of the other half are (all, of fewer than 100): by cosine, or by distance where vectors are
+    not of one length."""
     order = generator(seed, "support").permutation(len(held))
     base, rest = held[order[: len(order) // 2]], held[order[len(order) // 2 :]]
-    edge = float(np.quantile(_nearest(base, rest)[1], NEAR))
+    edge = float(np.sort(_nearest(base, rest)[1])[edge_place(len(rest))])
     return (_nearest(base, new)[1] > edge).astype(np.int64)
 
 
