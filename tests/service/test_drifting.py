@@ -236,6 +236,19 @@ def test_the_watch_begins_with_the_first_request_and_keeps_its_state(held: Held)
     assert "anew" in said[0]
 
 
+def test_a_model_that_takes_over_is_watched_by_its_own_reference(held: Held) -> None:
+    said: list[str] = []
+    model = ["first"]
+    watch = StartingDrift(lambda: _watch(held), said.append, lambda: model[0])
+    watch.seen(_served(50, 1))
+    watch.seen(_served(50, 2))
+    assert watch.said()["rows"] == 100
+    model[0] = "second"
+    watch.seen(_served(30, 3))
+    assert watch.said()["rows"] == 30
+    assert ["second" in line and "first" in line for line in said] == [True]
+
+
 def test_without_a_reference_the_service_goes_on_and_says_why(
     serving_of: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -244,7 +257,7 @@ def test_without_a_reference_the_service_goes_on_and_says_why(
     facts = replace(sys.modules["stand_in"].FACTS, run=tmp_path / "nothing")
     told: list[Any] = []
     client_log: list[str] = []
-    (watch,) = drift_observers(facts, serving(()), client_log.append, told.append)
+    (watch,) = drift_observers(lambda: facts, serving(()), client_log.append, told.append)
     assert "first request" in told[0].because
     client = serving_of(observers=[watch])
     assert client.post("/predict", json={"texts": ["a b"]}).status_code == 200
@@ -253,4 +266,4 @@ def test_without_a_reference_the_service_goes_on_and_says_why(
     assert client.service.said()["drift"]["watched"] == 0
     assert "nothing" in client.service.said()["drift"]["why"]
     assert len(client_log) == 1
-    assert drift_observers(facts, serving(["serve.drift=false"]), print, print) == []
+    assert drift_observers(lambda: facts, serving(["serve.drift=false"]), print, print) == []

@@ -75,7 +75,11 @@ class Watching:
     """The thread in which observers look on. ``dropped`` counts what they missed."""
 
     def __init__(
-        self, observers: Sequence[Observer], store: Store | None, log: Log, model: str = ""
+        self,
+        observers: Sequence[Observer],
+        store: Store | None,
+        log: Log,
+        model: Callable[[], str] = lambda: "",
     ) -> None:
         self._observers: list[Observer] = []
         self._model = model
@@ -167,7 +171,7 @@ class Watching:
 
     def _key(self, one: Observer) -> str:
         # One store may serve several models, and what was seen of one says nothing of another.
-        return f"{STATE}{one.name} {self._model}".strip()
+        return f"{STATE}{one.name} {self._model()}".strip()
 
     def _save(self) -> None:
         self._saved_at = time.monotonic()

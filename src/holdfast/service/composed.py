@@ -160,7 +160,8 @@ def _watch_drift(service: Service, settings: Serving, log: Log, notify: Notify) 
     from holdfast.service.drift_start import drift_observers
 
     try:
-        observers = drift_observers(service.facts, settings, log, notify)
+        engine = service.engine
+        observers = drift_observers(lambda: engine.facts, settings, log, notify)
     except Exception as error:
         # Nobody waits for it, and the service must not be silent about a defect.
         log(f"drift is not watched, for a defect: {type(error).__name__}")

@@ -3,6 +3,7 @@
 The reference lies in the run's folder. Where it does not yet, it is made of the rows that the run
 was made of, by a pass of the model, in the thread of the observers when the first request was seen:
 no answer waits for it. Where it cannot be made the service goes on without the watch, and says why.
+When another model takes the place of the one in service the watch begins anew, by its reference.
 """
 
 from __future__ import annotations
@@ -21,10 +22,17 @@ from holdfast.store.records import Feedback, Outcome
 
 
 class StartingDrift:
-    """The observer, before and after it knows its reference; ``load`` makes it."""
+    """The observer, before and after it knows its reference; ``load`` makes it, of the model in
+    service, whose name ``model`` tells."""
 
-    def __init__(self, load: Callable[[], Drifting], log: Callable[[str], None]) -> None:
-        self._load, self._log = load, log
+    def __init__(
+        self,
+        load: Callable[[], Drifting],
+        log: Callable[[str], None],
+        model: Callable[[], str] = lambda: "",
+    ) -> None:
+        self._load, self._log, self._model = load, log, model
+        self._of = model()
         self._inner: Drifting | None = None
         self._pending: Mapping[str, Any] | None = None
         self._why = ""
@@ -51,6 +59,9 @@ class StartingDrift:
                 self._log(f"drift begins anew: {error}")
 
     def seen(self, served: Served) -> None:
+        if (now := self._model()) != self._of:
+            self._log(f"drift: from here on of {now}, which took the place of {self._of}")
+            self._of, self._inner, self._pending, self._why = now, None, None, ""
         self.begin()
         if self._inner is not None:
             self._inner.seen(served)
@@ -83,25 +94,27 @@ class StartingDrift:
 
 
 def drift_observers(
-    facts: Facts, settings: Serving, log: Callable[[str], None], notify: Notify
+    served: Callable[[], Facts], settings: Serving, log: Callable[[str], None], notify: Notify
 ) -> list[StartingDrift]:
-    """The watch for drift of the run that is served; none where ``serve.drift`` is false."""
+    """The watch for drift of the run that is ``served`` at a time; none where ``serve.drift`` is
+    false."""
     if not settings.drift:
         return []
 
     def load() -> Drifting:
         return watch_drift(
-            facts,
+            served(),
             between=settings.between_alarms,
             log_texts=settings.log_texts,
             mask=settings.mask,
             notify=lambda one: log(f"reference of drift: {one.because}"),
         )
 
-    made = StartingDrift(load, log)
-    if (facts.run / REFERENCE).is_file():
+    made = StartingDrift(load, log, lambda: served().model)
+    run = served().run
+    if (run / REFERENCE).is_file():
         made.begin()
     else:
-        because = f"{facts.run} has no {REFERENCE} yet; it is made when the first request was seen"
+        because = f"{run} has no {REFERENCE} yet; it is made when the first request was seen"
         notify(Decision("drift", "watched from the first request on", because))
     return [made]

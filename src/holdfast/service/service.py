@@ -71,7 +71,7 @@ class Service:
         """The model is there, with ``chats`` where it may hold conversations."""
         self._engine = engine
         self.chats = chats
-        self.watching = Watching(observers, self.store, self.log, engine.facts.model)
+        self.watching = Watching(observers, self.store, self.log, lambda: engine.facts.model)
 
     @property
     def ready(self) -> bool:
