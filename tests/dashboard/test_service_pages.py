@@ -247,7 +247,45 @@ def test_two_people_never_have_the_same_row(
 def test_nothing_left_is_said(client: Any, store: Store) -> None:
     fill(store, 3, texts=False)
     name(client)
-    assert "Nothing is left to label" in client.get("/label").text
+    page = client.get("/label").text
+    assert "Nothing is left to label" in page
+    assert "--set serve.log_texts=true" in page
+
+
+def test_an_answer_that_was_seen_stays_where_no_label_was_chosen(client: Any, store: Store) -> None:
+    fill(store, 3)
+    name(client)
+    task = shown_task(client.get("/label").text)
+    given = {"request": task["request"], "index": task["index"], "shown": "1"}
+    seen = client.post("/label?part=task", data=given | {"action": "suggest"}, headers=ORIGIN).text
+    assert 'name="shown" value="1"' in seen
+    again = client.post("/label?part=task", data=given | {"action": "store"}, headers=ORIGIN).text
+    assert "Choose one" in again
+    assert "The model says" in again
+
+
+def test_too_few_even_rows_say_how_many_are_needed(client: Any, store: Store) -> None:
+    fill(store)
+    name(client)
+    task = shown_task(client.get("/label").text)
+    given = {"request": task["request"], "index": task["index"], "label": "bad"}
+    page = client.post("/label?part=task", data=given | {"action": "store"}, headers=ORIGIN).text
+    assert "not told yet: 1 of the 10 evenly drawn rows it needs are labelled" in page
+
+
+@pytest.mark.parametrize(
+    ("classes", "keys"),
+    [
+        (("bad", "good"), ["1", "2"]),
+        (("0", "1"), ["0", "1"]),
+        (("1", "2", "10"), ["1", "2", ""]),
+        (tuple(f"c{place}" for place in range(11)), [*map(str, range(1, 10)), "", ""]),
+    ],
+)
+def test_a_class_that_is_a_digit_has_that_key(classes: tuple[str, ...], keys: list[str]) -> None:
+    from holdfast.dashboard.labels import choices_of
+
+    assert [one.key for one in choices_of(classes)] == keys
 
 
 @pytest.mark.parametrize("who", ["", "   ", "a\u202eb", "x" * 300])

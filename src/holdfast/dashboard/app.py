@@ -33,7 +33,7 @@ KEYS = (
     ("Runs", "/", "search"),
     ("Curves", "← →", "from look to look, Home and End to the ends"),
     ("Try it", "Ctrl Enter", "ask the model"),
-    ("Label", "1 … 9", "choose a label"),
+    ("Label", "1 … 9", "choose the label that shows this key"),
     ("Label", "↑ ↓", "the label before or after"),
     ("Label", "Enter", "store the chosen label, and go on"),
     ("Label", "s", "skip this row"),

@@ -119,6 +119,8 @@ def act(labelling: Labelling, who: str, given: Mapping[str, Sequence[str]]) -> L
         # The row stays before who has not finished it.
         with contextlib.suppress(DataError):
             item = labelling.item(request, place, who)
+            # An answer that was seen is not hidden again: the label would still say that it was.
+            seen = labelling.suggestion(request, place, who) if one.get("shown") else seen
     item = item or labelling.next_item(who)
     task = None if item is None else task_view(item)
     if item is not None and seen is not None:
@@ -142,13 +144,20 @@ def task_view(item: Any, suggestion: str | None = None) -> TaskView:
         item.index,
         cells,
         rule.kind,
-        tuple(
-            Choice(name, str(place + 1) if place < KEYED else "")
-            for place, name in enumerate(rule.classes or ())
-        ),
+        choices_of(rule.classes or ()),
         tuple(map(str, tokens or ())),
         WAYS.get(item.drawn, item.drawn),
         suggestion,
+    )
+
+
+def choices_of(classes: Sequence[str]) -> tuple[Choice, ...]:
+    """The classes with their keys: 1 to 9 in their order, but where classes are called ``0``,
+    ``1`` … each its own, so that 1 never stores 0."""
+    if any(len(name) == 1 and name.isascii() and name.isdecimal() for name in classes):
+        return tuple(Choice(name, name if name in "0123456789" else "") for name in classes)
+    return tuple(
+        Choice(name, str(place + 1) if place < KEYED else "") for place, name in enumerate(classes)
     )
 
 
@@ -165,6 +174,8 @@ def done_view(labelling: Labelling) -> DoneView:
         lines.append(("by several people", f"{found.several:,}, {found.disagreed:,} differently"))
     for model, estimate in found.accuracy.items():
         told = f"{number(estimate.value, 'accuracy')} {interval(estimate, 'accuracy')}".strip()
+        if estimate.value is None:
+            told = f"not told yet: {estimate.why}"
         lines.append((f"{model} right, of rows drawn evenly", told))
     return DoneView(found.labelled, found.rows, tuple(lines))
 

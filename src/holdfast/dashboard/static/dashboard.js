@@ -231,9 +231,9 @@
       next.checked = true;
       next.focus();
     }
-    function number(n) {
-      var all = form() ? form().querySelectorAll(".labels input") : [];
-      if (all[n - 1]) { all[n - 1].checked = true; all[n - 1].focus(); }
+    function keyed(key) {
+      var one = form() && form().querySelector('.labels input[data-key="' + key + '"]');
+      if (one) { one.checked = one.type === "radio" || !one.checked; one.focus(); }
     }
     place.addEventListener("submit", function (event) {
       if (!event.target.matches("form[data-task]")) return;
@@ -259,7 +259,7 @@
       ArrowDown: function () { choose(1); }, ArrowUp: function () { choose(-1); },
       ArrowRight: function () { choose(1); }, ArrowLeft: function () { choose(-1); }
     };
-    for (var n = 1; n <= 9; n += 1) known[n] = number.bind(null, n);
+    for (var n = 0; n <= 9; n += 1) known[n] = keyed.bind(null, n);
     document.addEventListener("keydown", function (event) {
       if (event.ctrlKey || event.metaKey || event.altKey || typing(event)) return;
       if (event.key === "Enter" && event.target.matches("button, a, .labels input")) return;

@@ -32,5 +32,5 @@ def even_accuracy(right: int, n: int) -> Estimate:
     """The share of rows that were answered rightly, of ``n`` that were drawn evenly; Wilson's
     interval."""
     if n < LEAST:
-        return Estimate(None, why=f"{n} rows were drawn evenly and labelled, {LEAST} are needed")
+        return Estimate(None, why=f"{n} of the {LEAST} evenly drawn rows it needs are labelled")
     return Estimate(right / n, *wilson(right, n))
