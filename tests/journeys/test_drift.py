@@ -86,6 +86,24 @@ def test_other_rows_are_noticed_dated_and_shown(holdfast: Any, run: Path, turned
     assert "cannot be told without labels" in " ".join(shown.out.split())
 
 
+def test_labels_and_rows_that_cannot_be_used_are_said(
+    holdfast: Any, run: Path, marked_rows: Any, write_csv: Any, tmp_path: Path
+) -> None:
+    rows = [(text, f"other {label}") for text, label in marked_rows(60, seed=77)]
+    path = write_csv(tmp_path / "renamed.csv", [*rows, ("", "other")])
+    done = holdfast("drift", run, path)
+    assert done.code == 0, done.err
+    said = " ".join(done.out.split())
+    assert "1 row without a text; 60 labels that name no class of the run" in said
+    assert "60 of 60 labels are no class of the run" in " ".join(done.err.split())
+    found = json.loads(holdfast("drift", run, path, "--json").out)
+    assert found["left_out"] == {"without_text": 1, "unknown_labels": 60}
+    assert found["accuracy"]["labels"] == 0
+    refused = holdfast("drift", run, path, "--label", "label")
+    assert refused.code == 2
+    assert "holds no class of the run" in refused.err
+
+
 def test_the_python_door_says_the_same(holdfast: Any, run: Path, clean: Path) -> None:
     found = door.drift(run, clean)
     assert found.verdict == "alike"

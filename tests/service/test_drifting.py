@@ -108,6 +108,18 @@ def test_a_change_is_told_once_and_what_it_is_like_when_that_is_known(held: Held
     assert said["against"].startswith("rows from row")
 
 
+def test_the_log_says_what_an_alarm_is_about(held: Held) -> None:
+    from holdfast.service.afterwards import Watching
+
+    lines: list[str] = []
+    after = Watching([_watch(held)], None, lines.append)
+    for seed in range(50, 70):
+        after.put(_served(50, seed, by=3.0, word="zebra"))
+    assert after.settle(60)
+    after.close(60)
+    assert lines[0].startswith("drift: inputs are not like the validation rows")
+
+
 def test_texts_stay_where_they_are_not_to_be_written_down(held: Held) -> None:
     watch = _watch(held)
     secret = [_served(50, seed, by=3.0, word="zebra") for seed in range(50, 70)]

@@ -46,6 +46,29 @@ def quiet(_: str) -> None:
     """Nobody hears it."""
 
 
+@pytest.mark.parametrize(
+    ("decision", "says", "last"),
+    [
+        ("taken", "as an update of first it passed its gate: words", "in this store"),
+        ("kept_aside", "as an update of first it was KEPT ASIDE by its gate: words", "is better"),
+        ("undecided", "as an update of first it did not pass its gate, for want", "is better"),
+    ],
+)
+def test_what_the_gate_of_an_update_said_is_told(
+    store: Store, runs: list[Path], decision: str, says: str, last: str
+) -> None:
+    first, second, _ = runs
+    stood_in(first, store, quiet)
+    result = json.loads((second / "result.json").read_text())
+    gate = {"decision": decision, "because": "words"}
+    result["update"] = {"from": str(first), "gate": gate}
+    del result["seal"]
+    (second / "result.json").write_text(json.dumps(result))
+    told = promote(store, second).told
+    assert told[0].startswith(says)
+    assert told[1].endswith(last)
+
+
 def test_a_run_takes_the_place_of_another_and_gives_it_back(store: Store, runs: list[Path]) -> None:
     first, second, third = runs
     assert stood_in(first, store, quiet).run == first

@@ -76,6 +76,7 @@ def shown(found: Drifted, columns: int) -> str:
     block = found.to_json()
     entries = [("Rows", _rows(block)), ("Accuracy", _accuracy(block["accuracy"]))]
     entries += [("Labels", _labels(block))] if block["accuracy"]["labels"] else []
+    entries += [("Left out", left)] if (left := _left_out(block["left_out"])) else []
     entries += [("Inputs", _inputs(block["inputs"]))] if block["inputs"] else []
     entries += [("Since", _since(block["alarms"]))] if block["alarms"] else []
     entries += [("Words", _words(block["terms"]))] if block["terms"] else []
@@ -133,7 +134,14 @@ def _labels(block: Mapping[str, Any]) -> str:
     most = f"{100 * harm['allowed']:.1f} %"
     if harm["harmful"]:
         return f"{said}; surely more than {most} wrong, since about row {harm['since']:,}"
-    return f"{said}; not shown to be more than {most} wrong"
+    return f"{said}; not shown to be more than the {most} wrong that the old rows leave plausible"
+
+
+def _left_out(block: Mapping[str, int]) -> str:
+    rows, labels = block["without_text"], block["unknown_labels"]
+    said = [f"{rows:,} {'row' if rows == 1 else 'rows'} without a text"] if rows else []
+    some = f"{labels:,} {'label' if labels == 1 else 'labels'}"
+    return "; ".join([*said, *([f"{some} that name no class of the run"] if labels else [])])
 
 
 def _inputs(block: Mapping[str, Any]) -> str:

@@ -46,11 +46,11 @@ def command(
         made = promote(opened, run, undo=undo, instead_of=instead_of, force=force)
     finally:
         opened.close()
-    typer.echo(json_text(made.to_json()) if as_json else printable(shown(made)))
+    typer.echo(json_text(made.to_json()) if as_json else printable(shown(made, opened.name)))
 
 
-def shown(made: Promotion) -> str:
-    """What was changed, by whom, and on what evidence."""
+def shown(made: Promotion, store: str) -> str:
+    """What was changed, by whom, and on what evidence; ``store`` is named without a password."""
     from holdfast.terminal.say import entry, width
 
     columns = width()
@@ -61,6 +61,6 @@ def shown(made: Promotion) -> str:
         entries.append(("Compared", made.evidence["because"]))
     entries.append(("By", f"{made.who}; event {made.number} of the store"))
     if not made.undo:
-        entries.append(("Take back", f"holdfast promote {made.run} --store … --undo"))
+        entries.append(("Take back", f"holdfast promote {made.run} --store {store} --undo"))
     entries.append(("Servers", "those of this store change over within seconds"))
     return "\n".join(line for name, value in entries for line in entry(name, value, columns))

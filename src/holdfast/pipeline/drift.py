@@ -13,6 +13,7 @@ import numpy as np
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Floats, to_json
 from holdfast.core.seeds import generator
+from holdfast.core.shown import shown
 from holdfast.data.spelling import match_spellings
 from holdfast.know.drift.compared import Compared, compare_rows
 from holdfast.know.drift.monitor import BETWEEN
@@ -26,12 +27,15 @@ from holdfast.pipeline.vectors_read import answer_with_vectors
 
 # Rows that are asked about; of a model that writes, whose answers take longest.
 MOST, MOST_WRITTEN, FEWEST = 5000, 200, 20
+# Classes that a message names.
+SHOWN = 6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Drifted:
     """What was found of the rows of ``data``. ``positions`` [n] are the 0-based rows of the file
-    that were looked at, in their order."""
+    that were looked at, in their order; ``unread`` how many the model cannot read, ``unknown`` how
+    many of the labels name no class of the run."""
 
     run: Path
     data: str
@@ -39,6 +43,8 @@ class Drifted:
     found: Compared
     positions: Sequence[int]
     of: int
+    unread: int = 0
+    unknown: int = 0
 
     @property
     def verdict(self) -> str:
@@ -53,7 +59,9 @@ class Drifted:
         harm = made["harm"]
         if harm and harm["since"] is not None:
             harm["since"] = int(self.positions[harm["since"]])
-        said: dict[str, Any] = to_json({"schema": 1, "task": self.task, **made, "of": self.of})
+        left_out = {"without_text": self.unread, "unknown_labels": self.unknown}
+        whole = {"schema": 1, "task": self.task, **made, "of": self.of, "left_out": left_out}
+        said: dict[str, Any] = to_json(whole)
         return said
 
 
@@ -102,9 +110,10 @@ def drift(
         reference, vectors = held.of_words(), None if texts is None else hashed_words(texts)
     said, sure = answers.predictions, answers.confidence
     rows = rows_of_answers(task, reference.classes, texts, said, sure, vectors)
-    wrong = _wrong(held, asked, again, options, said, positions)
+    wrong, unknown = _wrong(held, asked, again, options, said, positions, notify)
     found = compare_rows(reference, rows, wrong=wrong, between=between)
-    return Drifted(run, data, task, found, positions.tolist(), count)
+    unread = len(asked.raw.table) - count
+    return Drifted(run, data, task, found, positions.tolist(), count, unread, unknown)
 
 
 def _wrong(
@@ -114,15 +123,16 @@ def _wrong(
     options: Options | None,
     predictions: Sequence[object],
     positions: Any,
-) -> Floats | None:
-    """Which answers the file's own labels call wrong [n], NaN where it gives none; ``None`` where
-    it has no column of them, or answers are no classes."""
+    notify: Notify,
+) -> tuple[Floats | None, int]:
+    """Which answers the file's own labels call wrong [n], NaN where it gives none (``None`` where
+    it has no column of them, or answers are no classes), and how many labels name no class."""
     wanted = (options.label if options else None) or again.recipe.data.label
     if not held.reference.classes or wanted is None or wanted not in asked.raw.names:
         if options is not None and options.label is not None:
             rule = "is not a column of the file" if held.reference.classes else "needs classes"
             raise DataError(f"--label {options.label}", rule, None, "Leave it out.")
-        return None
+        return None, 0
     column = asked.raw.table.column(wanted)[:]
     given = list(column.to_pylist() if hasattr(column, "to_pylist") else column)
     labels = [given[int(row)] for row in positions]
@@ -130,7 +140,15 @@ def _wrong(
     classes = held.reference.classes
     spelled = match_spellings({str(x) for x in labels if x}, sorted(classes))
     spelled |= {name: name for name in classes}
+    strange = [str(one) for one in labels if one and spelled.get(str(one)) is None]
+    if strange:
+        known = "Known: " + ", ".join(classes[:SHOWN]) + (", …" if len(classes) > SHOWN else ".")
+        rule = f"{len(strange):,} of {len(labels):,} labels are no class of the run"
+        if options is not None and options.label is not None and len(strange) == len(labels):
+            raise DataError(f"--label {wanted}", "holds no class of the run", strange[0], known)
+        because = f"{rule}, e.g. {shown(strange[0])}. {known}"
+        notify(Decision("labels", "those are not used", because))
     for place, (label, said) in enumerate(zip(labels, predictions, strict=True)):
         if label and spelled.get(str(label)) is not None:
             found[place] = float(spelled[str(label)] != str(said))
-    return found if np.isfinite(found).any() else None
+    return (found if np.isfinite(found).any() else None), len(strange)

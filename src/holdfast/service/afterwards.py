@@ -23,6 +23,8 @@ Log = Callable[[str], None]
 
 MOST_ROWS = 50_000
 TOGETHER = 64
+# Of what is logged of an event [characters].
+LONGEST_SAID = 300
 STATE_EVERY_S, HEAR_EVERY_S = 30.0, 2.0
 STATE = "observer: "
 # What each said last, for pages that know the store alone.
@@ -151,7 +153,8 @@ class Watching:
 
     def _keep(self, one: Observer) -> None:
         for kind, body in one.events():
-            self._log(f"{one.name}: {kind}")
+            because = str(body.get("because") or "")[:LONGEST_SAID]
+            self._log(f"{kind}: {because}" if because else f"{one.name}: {kind}")
             if self._store is None:
                 continue
             try:

@@ -245,6 +245,8 @@ class Drifting:
         ]
         keys = ("verdict", "differ", "inputs", "classes", "facts", "accuracy", "terms")
         body = {key: found[key] for key in keys}
+        sides = ", ".join(found["differ"]) or "nothing that is sure"
+        body["because"] = f"{len(regime):,} rows of the new kind are known; they differ in: {sides}"
         body = {**body, "examples": examples, "since": self._monitor.since, "rows": len(regime)}
         made: dict[str, Any] = to_json(body)
         return made

@@ -139,8 +139,8 @@ def promote(
     if here.model == model:
         if here.run == run.resolve():
             raise RecipeError(model, "is the model that is served", None, "Name another run.")
-        told = (f"the same model, which lay in {here.run}",)
-        return _appended(store, here, model, run, at, None, told=told)
+        same = (f"the same model, which lay in {here.run}",)
+        return _appended(store, here, model, run, at, None, told=same)
     _refuse_other(store, here, model, run, result)
     evidence = _evidence(store, here.model, model, at)
     verdict = None if evidence is None else evidence["verdict"]
@@ -151,11 +151,34 @@ def promote(
             None,
             "Leave it, or promote it all the same with --force.",
         )
-    told = (_plainly(verdict, here.model),)
+    told = *_gate(result), _plainly(verdict, here.model, _passed(result, here.run))
     return _appended(store, here, model, run, at, evidence, told=told, forced=force)
 
 
-def _plainly(verdict: str | None, other: str) -> str:
+def _gate(result: Mapping[str, Any]) -> tuple[str, ...]:
+    """What `holdfast update` decided of the run, where it is an update."""
+    block = result.get("update") or {}
+    gate = block.get("gate") or {}
+    decided = {
+        "taken": "passed its gate",
+        "kept_aside": "was KEPT ASIDE by its gate",
+        "undecided": "did not pass its gate, for want of evidence",
+    }.get(str(gate.get("decision")))
+    if decided is None:
+        return ()
+    return (f"as an update of {Path(block['from']).name} it {decided}: {gate['because']}",)
+
+
+def _passed(result: Mapping[str, Any], served: Path) -> bool:
+    """Whether it is an update that was shown to be better than the run that is served."""
+    block = result.get("update") or {}
+    taken = (block.get("gate") or {}).get("decision") == "taken"
+    return taken and Path(block["from"]).resolve() == served
+
+
+def _plainly(verdict: str | None, other: str, passed: bool) -> str:
+    if verdict is None and passed:
+        return f"it was not compared with {other} in this store"
     if verdict is None:
         return f"it was not compared with {other} in this store: nothing shows that it is better"
     return {

@@ -38,6 +38,13 @@ def test_there_and_back_are_two_alarms(reference: Reference) -> None:
     assert monitor.rows == 2300
 
 
+def test_rows_that_are_new_from_the_first_on_are_dated_so(reference: Reference) -> None:
+    for seed in range(5):
+        monitor = Monitor.of_reference(reference).add(_rows(200, seed, by=3.0))
+        assert monitor.alarms[0].since <= 2
+        assert monitor.alarms[0].at < 60
+
+
 def test_clean_rows_raise_none(reference: Reference) -> None:
     monitor = Monitor.of_reference(reference).add(_rows(4000, 11))
     assert monitor.alarms == ()

@@ -174,15 +174,17 @@ class VectorWatch:
     def dated(self, vectors: Floats) -> int:
         """How many of the last ``vectors`` [n, d] are of the new kind: a bet could not begin before
         the classifier had learned what is new, so the break in the mean of the ranks, by the
-        classifier that won most as it is now, is sought within two blocks around its begin."""
+        classifier that won most as it is now, is sought within two blocks around its begin. Before
+        the first of them stand rows of the reference, of which the mean is ½: all may be new."""
         back = self.detector.rows - self.detector.since
         best = 2 * (self.detector.by // 2)
         rows = self.halves.read(vectors)
         marks = marks_of(rows - self.halves.mean, self.halves.signs)
         place = self.payoffs(rows, marks)[:, best]
         place = np.where(np.isnan(place), 0.5, place)[::-1]
+        place = np.concatenate([place, np.full(2 * BLOCK, 0.5)])
         n, sums = len(place), np.cumsum(place)
-        ends = np.arange(max(1, back - 2 * BLOCK), min(n - 1, back + 2 * BLOCK) + 1)
+        ends = np.arange(max(1, back - 2 * BLOCK), min(len(vectors), back + 2 * BLOCK) + 1)
         if not len(ends):
             return back
         gaps = sums[ends - 1] / ends - (sums[-1] - sums[ends - 1]) / (n - ends)
