@@ -48,7 +48,8 @@ def model_of(name: str) -> tuple[Any, Any]:
 
 
 def prompts(tokenizer: Any) -> list[str]:
-    words = [one for one in tokenizer.get_vocab() if one.isascii() and one.isalpha()]
+    # A vocabulary has no order of its own, and comes in another one each time.
+    words = sorted(one for one in tokenizer.get_vocab() if one.isascii() and one.isalpha())
     rng = np.random.default_rng(0)
     return [" ".join(rng.choice(words, rng.integers(4, 60))) for _ in range(CONVERSATIONS)]
 
@@ -83,7 +84,10 @@ def alone(plain: Any, tokenizer: Any) -> tuple[list[str], list[float], float]:
                 streamer=First(tokenizer, skip_prompt=True),
             )
         written = made[0, given["input_ids"].shape[1] :]
-        said.append(tokenizer.decode(written, skip_special_tokens=True).strip())
+        text = tokenizer.decode(
+            written, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        said.append(text.strip())
     return said, waited, time.perf_counter() - began
 
 
