@@ -255,9 +255,16 @@ def test_a_model_that_takes_over_is_watched_by_its_own_reference(held: Held) -> 
     watch.seen(_served(50, 1))
     watch.seen(_served(50, 2))
     assert watch.said()["rows"] == 100
+    watch.seen(_served(400, 4, by=3.0))
     model[0] = "second"
+    before = watch.state()
     watch.seen(_served(30, 3))
     assert watch.said()["rows"] == 30
+    # What befell the one before is told all the same, and what is known of it says nothing of this.
+    assert "drift" in [kind for kind, _ in watch.events()]
+    assert watch.events() == []
+    with pytest.raises(ValueError, match="first"):
+        watch.restore(before)
     assert ["second" in line and "first" in line for line in said] == [True]
 
 

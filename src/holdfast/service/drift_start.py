@@ -36,6 +36,8 @@ class StartingDrift:
         self._inner: Drifting | None = None
         self._pending: Mapping[str, Any] | None = None
         self._why = ""
+        # Of the model before, not told yet.
+        self._left: list[tuple[str, Mapping[str, Any]]] = []
 
     @property
     def name(self) -> str:
@@ -61,6 +63,8 @@ class StartingDrift:
     def seen(self, served: Served) -> None:
         if (now := self._model()) != self._of:
             self._log(f"drift: from here on of {now}, which took the place of {self._of}")
+            if self._inner is not None:
+                self._left += self._inner.events()
             self._of, self._inner, self._pending, self._why = now, None, None, ""
         self.begin()
         if self._inner is not None:
@@ -74,18 +78,23 @@ class StartingDrift:
         """Nothing, as ``Drifting`` has it."""
 
     def state(self) -> Mapping[str, Any]:
+        # A service may end when another model serves already and has answered nothing yet.
+        mine = {"model": self._of}
         if self._inner is not None:
-            return self._inner.state()
-        return self._pending or {"by": None}
+            return {**mine, **self._inner.state()}
+        return {**mine, **(self._pending or {"by": None})}
 
     def restore(self, state: Mapping[str, Any]) -> None:
+        if (of := state.get("model", self._of)) != self._of:
+            raise ValueError(f"what is stored is of {of}")
         if self._inner is None:
             self._pending = dict(state)
         else:
             self._inner.restore(state)
 
     def events(self) -> Sequence[tuple[str, Mapping[str, Any]]]:
-        return () if self._inner is None else self._inner.events()
+        left, self._left = self._left, []
+        return [*left, *(() if self._inner is None else self._inner.events())]
 
     def said(self) -> Mapping[str, Any]:
         if self._inner is not None:

@@ -103,7 +103,7 @@ def serving(settings: Iterable[str] = ()) -> Serving:
             f"--set {key}",
             rule[0].lower() + rule[1:],
             fault.get("input"),
-            "docs/serve.md names the range of each.",
+            "docs/serve.md lists every setting with its default.",
         ) from None
 
 
