@@ -282,7 +282,7 @@ def write() -> None:
         gate=of(CELLS),
         again=of(AGAIN),
         real=of(REAL),
-        machine=machine(),
+        machine=", ".join(f"{name} {value}" for name, value in machine().items()),
     )
     publish("renewal", told)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,18 @@ def test_a_replica_answers_as_the_run(cluster: int, finished_run: Path, tmp_path
             assert found["confidence"] == pytest.approx(expected.confidence, abs=1e-5)
     # The settings that it was told are those of the replica.
     assert httpx.post(f"{here}/predict", json={"texts": TEXTS * 2}).status_code == 400
+
+
+def test_a_replica_watches_for_drift_as_a_service_does(finished_run: Path) -> None:
+    for asked, watched in (({}, ["drift"]), ({"set": "serve.drift=false"}, [])):
+        service = on_ray.Replica.of({"run": str(finished_run), **asked}).service
+        for one in threading.enumerate():
+            if one.name == "afterwards":
+                one.join(60)
+        try:
+            assert service.watching.names == watched
+        finally:
+            service.close()
 
 
 def test_what_it_is_not_told_so_is_refused_before_anything_starts(

@@ -81,7 +81,7 @@ def compose(wanted: Wanted, ready: Callable[[Engine], None], log: Log, notify: N
     application = Application(service, ENDPOINTS)
 
     def load() -> tuple[Engine, Sequence[Observer]]:
-        return _loaded(wanted, store, log, notify)
+        return loaded(wanted, store, log, notify)
 
     running = Running(
         service,
@@ -90,7 +90,7 @@ def compose(wanted: Wanted, ready: Callable[[Engine], None], log: Log, notify: N
         load,
         ready,
         connections,
-        lambda: _watch_drift(service, wanted.settings, log, notify),
+        lambda: watch_drift_of(service, wanted.settings, log, notify),
     )
     return Composed(service, place, running)
 
@@ -132,9 +132,10 @@ def _store(wanted: Wanted) -> Store | None:
         raise StoreError(error.what, error.rule, error.value, remedy) from error
 
 
-def _loaded(
+def loaded(
     wanted: Wanted, store: Store | None, log: Log, notify: Notify
 ) -> tuple[Engine, Sequence[Observer]]:
+    """Who answers, and the observers of a live comparison; raises as ``compose`` does."""
     from holdfast.service.engine.engine import ModelEngine
     from holdfast.service.engine.opened import open_engine
     from holdfast.service.live.start import lined_up
@@ -155,7 +156,7 @@ def _loaded(
     )
 
 
-def _watch_drift(service: Service, settings: Serving, log: Log, notify: Notify) -> None:
+def watch_drift_of(service: Service, settings: Serving, log: Log, notify: Notify) -> None:
     """Have drift watched, once the service answers."""
     from holdfast.service.drift_start import drift_observers
 

@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import threading
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import MachineError, RecipeError
+from holdfast.core.records import Decision, Finding
 from holdfast.core.shown import printable
 
 LOG = logging.getLogger("ray.serve")
@@ -51,11 +54,8 @@ class Replica:
     @classmethod
     def of(cls, told: Mapping[str, str]) -> Replica:
         """Load the run, open the store, and be warm; as ``holdfast serve`` does."""
-        from holdfast.service.asked import Engine
         from holdfast.service.chat.opened import Following
-        from holdfast.service.engine.engine import ModelEngine
-        from holdfast.service.engine.opened import open_engine
-        from holdfast.service.live.start import lined_up
+        from holdfast.service.composed import Wanted, loaded, watch_drift_of
         from holdfast.service.routes.all import ENDPOINTS
         from holdfast.service.service import Service
         from holdfast.service.settings import serving
@@ -73,25 +73,24 @@ class Replica:
         hosts = told.get("hosts", "").replace(",", " ").split()
         guard = Guard.of("127.0.0.1" if token is None else "0.0.0.0", token, hosts)
         service = Service(settings, guard, store, log)
-        threads = int(told["threads"]) if "threads" in told else None
-
-        def load(run: Path, beside: Engine | None) -> Engine:
-            first = beside if isinstance(beside, ModelEngine) else None
-            precision = told.get("precision", "float32")
-            return open_engine(run, precision, threads=threads, beside=first)
-
-        engine, observers = lined_up(
+        wanted = Wanted(
             Path(told["run"]),
-            load,
             challenger=Path(told["challenger"]) if "challenger" in told else None,
-            store=store,
+            precision=told.get("precision", "float32"),
+            threads=int(told["threads"]) if "threads" in told else None,
             settings=settings,
-            log=log,
         )
+
+        def notify(one: Decision | Finding) -> None:
+            log(one.because)
+
+        engine, observers = loaded(wanted, store, log, notify)
         chats = Following(engine, settings)
         service.begin(engine, observers, chats)
         chats.warm()
         engine.warm()
+        watch = partial(watch_drift_of, service, settings, log, notify)
+        threading.Thread(target=watch, name="afterwards", daemon=True).start()
         application: Asgi = Application(service, ENDPOINTS)
         return cls(service, application if token is not None else _local_only(application))
 
