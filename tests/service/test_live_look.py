@@ -252,6 +252,24 @@ def test_arms_of_the_store_are_those_of_a_plain_loop(store: Store) -> None:
     assert not whole["ratio"]["skewed"]
 
 
+def test_users_whom_an_absent_challenger_did_not_answer_are_not_its_own(store: Store) -> None:
+    """A server that ran without it for a while: the arms are no fair draw, and it is said."""
+    look(store, AB, 1000.0)
+    made = [new_id(1001.0 + i / 10) for i in range(900)]
+    store.add_requests(
+        [
+            Request(name, 1001.0 + i / 10, "c@3" if i >= 800 else A, 1, 0.01, f"user-{i}")
+            for i, name in enumerate(made)
+        ]
+    )
+    found = look(store, AB, 1400.0)
+    arms = arms_of(found)
+    assert arms.entered == (800, 0)
+    assert arms.sums.users[1] == 0
+    assert arms.skewed
+    assert found.said()["verdict"] == "undecided"
+
+
 def test_in_postgresql_it_is_the_same(postgres: str, store: Store) -> None:
     other = open_store(postgres)
     try:

@@ -11,10 +11,12 @@ from holdfast.store.store import Store
 
 @dataclass(frozen=True, slots=True)
 class Came:
-    """The first request of a user (the stored hash) since some time, and when it was."""
+    """The first request of a user (the stored hash) since some time, when it was, and which
+    ``model`` answered it."""
 
     user: str
     at: float
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,16 @@ def first_requests(
     if after is not None:
         behind = or_(first > after.at, and_(first == after.at, requests.c.user > after.user))
         wanted = wanted.having(behind)
-    return [Came(row.user, row.first) for row in store.select(wanted)]
+    firsts = {row.user: row.first for row in store.select(wanted)}
+    own = requests.c
+    asked = (
+        select(own.user, own.at, own.model)
+        .where(own.user.in_(list(firsts)), own.at.in_(list(firsts.values())))
+        .order_by(own.id.desc())
+    )
+    # Of two requests at the same time the one of the first name, which comes last here.
+    models = {(row.user, row.at): row.model for row in store.select(asked)}
+    return [Came(user, at, models.get((user, at), "")) for user, at in firsts.items()]
 
 
 def brought(store: Store, users: Sequence[str], since: float) -> list[Brought]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.know.live.arms import Arms, in_challenger
+from holdfast.know.live.arms import Arms
 from holdfast.know.live.nearer import nearer
 from holdfast.know.live.shadow import Shadow
 from holdfast.know.live.told import told
@@ -37,8 +37,8 @@ class Looked:
     """What a comparison has come to. ``since`` is when it began. Of shadow: ``request`` and
     ``label`` are how far was read, ``counted`` the rows whose label counts already (hashes), and
     ``without`` labels of rows that not both had answered. Of ab: ``came`` and ``matured`` are the
-    last users who were counted, ``otherwise`` those whose first answer was the other arm's, and
-    ``late`` outcomes that were told when the user's time was over."""
+    last users who were counted, and ``late`` outcomes that were told when the user's time was
+    over."""
 
     setup: Setup
     evidence: Shadow | Arms
@@ -212,20 +212,28 @@ def _arms(store: Store, looked: Looked, now: float) -> Looked:
     settled = now - setup.lag_s
     came, matured, late = looked.came, looked.matured, looked.late
     while page := first_requests(store, since=looked.since, after=came, until=settled, limit=USERS):
-        evidence = evidence.came(np.array([_in(setup, one.user) for one in page]))
+        evidence = evidence.came(np.array([_in(setup, one) for one in _own(setup, page)], bool))
         came = page[-1]
     while page := first_requests(
         store, since=looked.since, after=matured, until=settled - setup.window_s, limit=USERS
     ):
-        totals, too_late = _totals(store, page, setup.window_s)
-        evidence = evidence.matured(np.array([_in(setup, one.user) for one in page]), totals)
-        late += too_late
         matured = page[-1]
+        if users := _own(setup, page):
+            totals, too_late = _totals(store, users, setup.window_s)
+            evidence = evidence.matured(np.array([_in(setup, one) for one in users]), totals)
+            late += too_late
     return replace(looked, evidence=evidence, came=came, matured=matured, late=late)
 
 
-def _in(setup: Setup, user: str) -> bool:
-    return in_challenger(user, setup.secret, setup.share)
+def _own(setup: Setup, users: list[Came]) -> list[Came]:
+    """Those whom one of the two answered."""
+    return [one for one in users if one.model in (setup.shown, setup.challenger)]
+
+
+def _in(setup: Setup, one: Came) -> bool:
+    """Whether the challenger answered him first. That is what the hash says, but while a service
+    runs without its challenger: then the shares are no more those that were asked for."""
+    return one.model == setup.challenger
 
 
 def _totals(store: Store, users: list[Came], window_s: float) -> tuple[Any, int]:
