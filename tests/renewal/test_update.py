@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -330,3 +330,30 @@ def test_from_python_with_rows_in_memory(served: Path, odd_rows: Any, tmp_path: 
     assert list(run.predict(["w1 w2 w3 bad w4"])) == ["no"]
     with pytest.raises(RecipeError, match="feedback: is missing"):
         holdfast.update(served)
+
+
+def test_who_saw_the_answer_judges_nothing_and_near_copies_stay_on_one_side(
+    served: Path, odd_rows: Any, tmp_path: Path
+) -> None:
+    from holdfast.renewal.joined import Asked, join
+    from holdfast.store.records import Feedback
+    from holdfast.store.store import open_store
+
+    where = tmp_path / "service.db"
+    store = open_store(str(where))
+    rows = odd_rows(480, seed=21)
+    long = [" ".join(text for text, _ in rows[i : i + 6]) for i in range(0, 480, 6)]
+    twins = [f"{text} again" for text in long]
+    for i, text in enumerate([*long, *twins]):
+        label, seen = ("yes" if i % 2 else "no"), ("seen" if i % 80 < 20 else "hidden")
+        row = {"text": text}
+        given = Feedback(f"r{i}", 0, label, "ann", 1.0, source="file", drawn="uniform", row=row)
+        store.add_feedback(replace(given, suggestion=seen))
+    store.close()
+    held = join(served, str(where), Asked()).held
+    judged = set(held["gate"]["text"].to_pylist())
+    learned = set(held["data"]["text"].to_pylist())
+    assert judged
+    assert not judged & {*long[:20], *twins[:20]}
+    for one, twin in zip(long, twins, strict=True):
+        assert not ({one, twin} & judged and {one, twin} & learned)

@@ -181,6 +181,17 @@ def test_labels_drawn_evenly_show_harm_and_others_are_counted(held: Held) -> Non
     assert said["accuracy_labelled"] < 0.1
 
 
+def test_a_row_that_is_labelled_again_and_again_counts_once(held: Held) -> None:
+    """A client that sends its label until somebody listens is no harm."""
+    watch = _watch(held, between=1000)
+    served = _served(10, 1)
+    watch.seen(served)
+    for _ in range(60):
+        watch.labelled(Feedback(served.request, 3, "neither", "ada", 0.0, drawn="uniform"))
+    said = watch.said()
+    assert (said["labels"], said["labels_of_a_row_again"], said["harmful"]) == (1, 59, 0)
+
+
 def test_another_model_is_not_watched(held: Held) -> None:
     watch = _watch(held)
     served = _served(50, 1)

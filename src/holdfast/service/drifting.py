@@ -66,13 +66,13 @@ class Drifting:
         self._waiting: list[Rows] = []
         self._recent: Rows | None = None
         self._events: list[tuple[str, Mapping[str, Any]]] = []
-        self._answers: OrderedDict[str, tuple[tuple[Any, float], ...]] = OrderedDict()
+        self._answers: OrderedDict[str, list[tuple[Any, float] | None]] = OrderedDict()
         self._kept = 0
         right = held.reference.right
         self._harm = None if right is None else HarmWatch.of_reference(right)
         self._harmful: dict[str, Any] | None = None
         self._labels: list[tuple[float, float]] = []
-        self._uneven = self._unknown = self._others = 0
+        self._uneven = self._unknown = self._again = self._others = 0
         self._accuracy: tuple[int, Estimate] | None = None
 
     @property
@@ -90,9 +90,9 @@ class Drifting:
         rows = self._rows_of(served)
         self._waiting.append(rows)
         sure = rows.numbers.get(CONFIDENCE, np.full(len(rows), np.nan))
-        self._answers[served.request] = tuple(
+        self._answers[served.request] = [
             (_answered(one), float(p)) for one, p in zip(answers, sure, strict=True)
-        )
+        ]
         self._kept += len(answers)
         while self._kept > REMEMBERED and len(self._answers) > 1:
             self._kept -= len(self._answers.popitem(last=False)[1])
@@ -108,7 +108,12 @@ class Drifting:
         if said is None or not 0 <= feedback.index < len(said):
             self._unknown += 1
             return
-        prediction, sure = said[feedback.index]
+        if (answered := said[feedback.index]) is None:
+            # Sent twice, or by two people: it is one row all the same.
+            self._again += 1
+            return
+        prediction, sure = answered
+        said[feedback.index] = None
         in_order = self._facts.task == "token-classification"
         wrong = float(not same_answer(prediction, feedback.label, in_order))
         self._labels = [*self._labels[-LABELS + 1 :], (1 - wrong, sure)]
@@ -289,6 +294,7 @@ class Drifting:
             "labels": len(self._labels),
             "labels_not_even": self._uneven,
             "labels_of_unknown_rows": self._unknown,
+            "labels_of_a_row_again": self._again,
             "harm_evidence": self._harm.detector.level,
             "harmful": int(self._harmful is not None),
         }

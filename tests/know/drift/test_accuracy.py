@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn.linear_model import LogisticRegression
 
 from holdfast.know.drift import accuracy as made
@@ -161,11 +162,30 @@ def test_few_labels_and_many_answers_hold_the_truth_and_are_narrower() -> None:
     assert np.mean(narrower) < 0.95
 
 
+def test_the_interval_counts_the_chance_in_the_rows_without_labels_too() -> None:
+    random = np.random.default_rng(4)
+    chance = random.uniform(0.3, 1, 240)
+    right = (random.uniform(size=240) < chance).astype(float)
+    known, others = slice(0, 200), chance[200:]
+    found = powered_accuracy(right[known], chance[known], others)
+    weight = np.cov(right[known], chance[known])[0, 1] / ((1 + 200 / 40) * chance.var(ddof=1))
+    rest = right[known] - weight * chance[known]
+    error = np.sqrt(weight**2 * others.var(ddof=1) / 40 + rest.var(ddof=1) / 200)
+    assert found.value == pytest.approx(weight * others.mean() + rest.mean())
+    assert found.high - found.low == pytest.approx(2 * 1.959964 * error, rel=1e-5)
+
+
 def test_few_labels_fall_back_to_what_they_say_alone() -> None:
     found = powered_accuracy(np.array([1.0] * 9 + [0.0]), np.full(10, 0.8), np.full(500, 0.8))
     assert found.value == 0.9
     assert "alone" in found.note
     assert powered_accuracy(np.zeros(0), np.zeros(0), np.zeros(3)).value is None
+
+
+def test_harm_begins_two_points_beyond_what_the_reference_leaves_plausible() -> None:
+    watch = HarmWatch.of_reference(np.repeat([1.0, 0.0, np.nan], [180, 20, 5]))
+    assert watch is not None
+    assert watch.allowed == pytest.approx(stats.beta.ppf(0.99379, 21, 180) + 0.02)
 
 
 def test_harm_is_noticed_and_change_without_harm_is_not() -> None:

@@ -36,6 +36,8 @@ def test_there_and_back_are_two_alarms(reference: Reference) -> None:
     assert 1390 <= second.since <= 1410
     assert second.against == f"rows from row {first.since} on"
     assert monitor.rows == 2300
+    # Three sides together come to what was asked for: each waits for three times as much.
+    assert min(max(one.levels.values()) for one in monitor.alarms) >= monitor.between
 
 
 def test_rows_that_are_new_from_the_first_on_are_dated_so(reference: Reference) -> None:
