@@ -44,7 +44,11 @@ class StandIn:
             raise Full(3.2, "too much is waiting")
         self.taken += len(rows)
         if self.wait:
-            await asyncio.sleep(self.wait)
+            try:
+                await asyncio.sleep(self.wait)
+            except asyncio.CancelledError:
+                self.taken -= len(rows)
+                raise
         if deadline is not None and time.monotonic() > deadline:
             raise Late
         self.answered += len(rows)

@@ -240,6 +240,36 @@ def test_clients_that_are_killed_cost_nothing(server: Server) -> None:
     assert server.ask().status == 200
 
 
+def test_who_is_killed_before_his_answer_is_ready_is_given_up(serve: Callable[..., Server]) -> None:
+    # Longer than any machine takes to notice.
+    server = serve(wait=300.0).ready()
+    gone = [server.connect() for _ in range(5)]
+    # One is killed with a second request behind its first.
+    for link, asked in zip(gone, [ASK] * 4 + [2 * ASK], strict=True):
+        link.sendall(asked)
+        # Nothing is unread: this is FIN and no reset, as the kernel says of a process that ended.
+        link.close()
+    until = time.monotonic() + 60
+    while server.numbers("holdfast_clients_gone_total") < 5 and time.monotonic() < until:
+        time.sleep(0.05)
+    assert server.numbers("holdfast_clients_gone_total") == 5
+    # Nobody is waited for, and none of it was a defect.
+    assert server.numbers('holdfast_requests_total{endpoint="/predict"') == 0
+    assert server.end() == 0
+    assert "defect" not in server.errors.read_text()
+
+
+def test_who_closed_his_half_is_asked_to_wait_and_answered(serve: Callable[..., Server]) -> None:
+    server = serve(wait=1.0).ready()
+    answer = server.raw(ASK, half=True)
+    assert answer.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n").startswith(b"HTTP/1.1 200 ")
+    assert answer.endswith(b"}]}")
+    # Before HTTP/1.1 nobody knew an answer before the answer.
+    old = server.raw(ASK.replace(b"HTTP/1.1", b"HTTP/1.0"), half=True)
+    assert old.startswith(b"HTTP/1.1 200 ")
+    assert server.numbers("holdfast_clients_gone_total") == 0
+
+
 def test_more_connections_than_are_taken_are_told_at_once(server: Server) -> None:
     time.sleep(1.2)
     links = [server.connect() for _ in range(30)]

@@ -66,7 +66,7 @@ class Measured:
         )
         self._gone = Counter(
             "holdfast_clients_gone",
-            "Clients that hung up before their request was read",
+            "Clients that hung up before their answer was ready",
             registry=self.registry,
         )
         self.registry.register(_Now(now, said, facts))
@@ -92,7 +92,7 @@ class Measured:
         self._refused.labels(reason.replace(" ", "_")).inc()
 
     def gone(self) -> None:
-        """A client hung up before it was understood."""
+        """A client hung up before its answer was ready."""
         self._gone.inc()
 
     def text(self) -> bytes:

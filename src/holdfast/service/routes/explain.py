@@ -22,8 +22,9 @@ async def explain(service: Service, call: Call) -> Response:
         raise bad("the body", "names what /explain does not know", unknown[:5], known(FIELDS))
     rows = rows_of(body, service.facts, settings, most=settings.max_explained)
     model = service.facts.model
-    async with asyncio.timeout(settings.timeout_s):
-        found = await service.explaining.explain(service.shown, rows)
+    with call.while_there():
+        async with asyncio.timeout(settings.timeout_s):
+            found = await service.explaining.explain(service.shown, rows)
     return as_json({"model": model, "explanation": found})
 
 

@@ -37,7 +37,8 @@ async def asked(
 ) -> tuple[str, Answered]:
     """The answers and the name of the request, with all that is to be done afterwards."""
     at = time.time()
-    answered = await service.answer(rows, call.started + service.settings.timeout_s, user)
+    with call.while_there():
+        answered = await service.answer(rows, call.started + service.settings.timeout_s, user)
     seconds, size = time.monotonic() - call.started, len(call.body)
     served = Served(new_id(at), at, rows, answered, user)
     call.after = lambda: service.afterwards(served, seconds, size)

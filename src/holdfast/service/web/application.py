@@ -26,6 +26,7 @@ from holdfast.service.web.endpoint import Call, Endpoint
 from holdfast.service.web.faults import Fault, fault_of, full, inference, openai, plain
 from holdfast.service.web.openapi import document
 from holdfast.service.web.replies import as_json
+from holdfast.service.web.wire import WIRE
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -94,6 +95,7 @@ class Application:
             call = Call(
                 scope["method"], scope["path"], headers, body, params, started, self.describe
             )
+            call.wire = scope.get(WIRE)
             response = await endpoint.handle(self.service, call)
         except Gone:
             self.service.measured.gone()

@@ -6,11 +6,13 @@ answer: a test holds real answers to them, and a row costs no check that its rea
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from holdfast.service.web.body import read_json
+from holdfast.service.web.body import Gone, read_json
 from holdfast.service.web.faults import Fault, plain
 
 if TYPE_CHECKING:
@@ -26,7 +28,8 @@ Handle = Callable[["Service", "Call"], Awaitable["Response"]]
 class Call:
     """One request, read whole: ``started`` is of ``time.monotonic``, ``describe``
     makes the OpenAPI document, ``after`` what is called once
-    the answer is out (also where the client did not wait for it)."""
+    the answer is out (also where the client did not wait for it), ``wire`` the connection, where
+    it is known."""
 
     method: str
     path: str
@@ -36,6 +39,7 @@ class Call:
     started: float
     describe: Callable[[], dict[str, Any]] = dict
     after: Callable[[], None] | None = None
+    wire: Any = None
     _read: dict[str, Any] | None = field(default=None, repr=False)
 
     def json(self) -> dict[str, Any]:
@@ -43,6 +47,30 @@ class Call:
         if self._read is None:
             self._read = read_json(self.body)
         return self._read
+
+    @contextlib.contextmanager
+    def while_there(self) -> Iterator[None]:
+        """What is done in here ends where the client hangs up: it raises ``Gone``."""
+        task = asyncio.current_task()
+        if self.wire is None or task is None:
+            yield
+            return
+        left = False
+
+        def give_up() -> None:
+            nonlocal left
+            left = True
+            task.cancel()
+
+        self.wire.give_up = give_up
+        try:
+            yield
+        except asyncio.CancelledError:
+            if not left or task.uncancel():
+                raise
+            raise Gone from None
+        finally:
+            self.wire.give_up = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import socket
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -24,6 +26,12 @@ MOST_WAITING = 100  # requests behind one another that a client sends without an
 # Whoever watches over the process is answered however many others are there.
 ALWAYS = b"/health/"
 LINGER_S, LINGER_BYTES = 2.0, 32 * 2**20
+# A client that closed its half and one that was killed look alike: both sent FIN. After this time
+# [s] it is told to go on waiting, which each client knows how to pass over; of one that is there no
+# more its machine says so at once.
+STILL_THERE_S = 0.05
+STILL_THERE = b"HTTP/1.1 100 Continue\r\n\r\n"
+WIRE = "holdfast.wire"
 
 HEAD = Fault(
     431,
@@ -113,6 +121,10 @@ class Wire(HttpToolsProtocol):
         self.left_at: float | None = None
         self.thrown = 0
         self.unsent: tuple[int, float] = (0, 0.0)
+        # Called where the client is gone while it is answered: see ``Call.while_there``.
+        self.give_up: Callable[[], None] | None = None
+        # What is answered now; ``cycle`` is what was read last.
+        self.answered: Any = None
         super().connection_made(_Closing(transport, self))  # type: ignore[arg-type]
         if len(self.connections) > 2 * self.bounds.connections:
             self.bounds.refused(CROWDED)
@@ -136,6 +148,8 @@ class Wire(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.in_head = True
+        scope: Any = self.scope
+        scope[WIRE] = self
 
     def on_headers_complete(self) -> None:
         length = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
@@ -189,7 +203,44 @@ class Wire(HttpToolsProtocol):
             self.raw.close()
             return False
         self.cycle.keep_alive = False
+        self.loop.call_later(STILL_THERE_S, self._ask_whether_there)
         return True
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self.answered = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if (one := self.answered) is not None and not one.response_complete:
+            # With a request behind it uvicorn would tell that one alone.
+            one.disconnected = True
+            one.message_event.set()
+        if self.give_up is not None:
+            self.give_up()
+
+    @property
+    def _silent(self) -> bool:
+        """Whether a client that said its last word waits for the first of its answer, or is
+        gone."""
+        return self.busy and not self.raw.is_closing() and not self.answered.response_started
+
+    def _ask_whether_there(self) -> None:
+        # HTTP/1.0 knows no answer before the answer.
+        if self._silent and self.answered.scope["http_version"] == "1.1":
+            self.raw.write(STILL_THERE)
+            self._hear_whether_there(STILL_THERE_S)
+
+    def _hear_whether_there(self, after_s: float) -> None:
+        if not self._silent:
+            return
+        # The loop does not read after the last word, and would not hear it.
+        with socket.socket(fileno=os.dup(self.raw.get_extra_info("socket").fileno())) as sock:
+            gone = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if gone:
+            self.raw.abort()
+        else:
+            self.loop.call_later(after_s, self._hear_whether_there, min(1.0, 2 * after_s))
 
     @property
     def busy(self) -> bool:
