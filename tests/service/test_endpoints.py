@@ -198,6 +198,9 @@ def test_v2_answers_as_predict_does(serving_of: Make) -> None:
     assert only["name"] == "label"
 
 
+TENSOR = {"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a"]}
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -209,6 +212,9 @@ def test_v2_answers_as_predict_does(serving_of: Make) -> None:
         {"inputs": [{"name": "text", "shape": [0], "datatype": "BYTES", "data": []}]},
         {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": "a"}]},
         {"inputs": [{"shape": [1], "datatype": "BYTES", "data": ["a"]}]},
+        {"inputs": [{**TENSOR, "parameters": 1}]},
+        {"inputs": [{**TENSOR, "parameters": ["binary_data_size"]}]},
+        {"inputs": [{**TENSOR, "parameters": {"binary_data_size": 3}}]},
         {
             "inputs": [
                 {"name": "a", "shape": [1], "datatype": "BYTES", "data": ["a"]},
@@ -222,7 +228,7 @@ def test_v2_answers_as_predict_does(serving_of: Make) -> None:
 def test_tensors_that_do_not_fit_are_400_in_the_protocols_shape(
     serving_of: Make, change: Any
 ) -> None:
-    body = {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a"]}]}
+    body = {"inputs": [TENSOR]}
     answer = serving_of().post("/v2/models/reviews/infer", json=body | change)
     assert answer.status_code == 400
     assert isinstance(answer.json()["error"], str)
@@ -264,6 +270,7 @@ def test_labels_are_on_the_disk_with_their_row_before_they_are_confirmed(serving
         ({"label": None}, 400, "the body"),
         ({"outcome": 1}, 400, "the body"),
         ({"label": None, "outcome": "yes"}, 400, "outcome"),
+        ({"label": None, "outcome": 10**400}, 400, "outcome"),
         ({"who": ""}, 400, "who"),
         ({"seen": "no"}, 400, "seen"),
         ({"whom": "ann"}, 400, "the body"),

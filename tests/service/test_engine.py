@@ -240,6 +240,26 @@ def test_who_is_late_hears_it_in_time_and_costs_none(engine: ModelEngine) -> Non
         asyncio.run(asked(held))
 
 
+def test_a_model_that_once_stood_still_is_not_refused_for_ever(finished_run: Path) -> None:
+    engine = open_engine(finished_run, threads=1)
+    try:
+        engine.warm()
+        # As after a turn in which the machine slept for a month.
+        engine._pace.add(100, 30 * 86_400.0)
+        refused = 0
+        while True:
+            try:
+                found = asyncio.run(engine.answer([{"text": "come"}], time.monotonic() + 20))
+                break
+            except Late:
+                refused += 1
+                assert refused < 30
+        assert refused > 0
+        assert found.answers[0].prediction
+    finally:
+        engine.close()
+
+
 def test_more_than_can_wait_is_refused_at_once(finished_run: Path) -> None:
     engine = open_engine(finished_run, threads=1, bounds=Bounds(rows=3, tokens=10_000, seconds=60))
     try:

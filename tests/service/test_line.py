@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from holdfast.service.asked import Full
+from holdfast.service.asked import Full, Late
 from holdfast.service.engine.line import Bounds, Line, Waiting
 from holdfast.service.engine.pace import Pace
 from holdfast.service.engine.passes import passes
@@ -123,7 +123,11 @@ def test_a_request_that_would_wait_too_long_is_refused_and_told_when_to_come() -
     # A shorter one is before the others' ends.
     line.add(waiting("4", [10]), 0.0, 0.01)
     with pytest.raises(Full, match="its time is over"):
-        line.add(waiting("5", [10], deadline=7.1), 7.0, 0.01)
+        line.add(waiting("5", [10], deadline=7.15), 7.0, 0.01)
+    # To come again would not help this one, whoever else waits.
+    with pytest.raises(Late):
+        line.add(waiting("6", [10], deadline=7.05), 7.0, 0.01)
+    assert len(line) == 4
 
 
 @settings(max_examples=60, deadline=None)

@@ -132,6 +132,10 @@ class ModelEngine:
                 self._line.add(one, time.monotonic(), self._pace.seconds)
             except Full as full:
                 raise self._full(full) from None
+            except Late:
+                if not len(self._line):
+                    self._pace.doubt()
+                raise
         self._open.add(future)
         timer = None
         if until < math.inf:

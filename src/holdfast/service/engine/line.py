@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from holdfast.service.asked import Full
+from holdfast.service.asked import Full, Late
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +95,12 @@ class Line:
 
     def add(self, one: Waiting, now: float, pace: float) -> None:
         """Let a request wait. Raises ``Full`` where too much is waiting already, or where it would
-        not be answered by its deadline; ``pace`` is seconds a token."""
+        not be answered by its deadline, ``Late`` where it would not even alone: to come again helps
+        the former only. ``pace`` is seconds a token."""
         self.refuse(len(one.costs), pace)
         own = sum(one.costs)
+        if now + own * pace > one.deadline:
+            raise Late
         ahead = self.ahead(own) * pace
         if ahead > self.bounds.seconds:
             because = f"its turn would come in {ahead:.1f} s, at most {self.bounds.seconds:g} s may"

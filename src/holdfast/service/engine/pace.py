@@ -23,6 +23,12 @@ class Pace:
         self._seconds = self._seconds * kept + seconds
         self._tokens = self._tokens * kept + tokens
 
+    def doubt(self) -> None:
+        """Somebody was refused by this while nobody was answered, so that no turn would ever show
+        that the model is quicker by now (the machine may have stood still in the last one): the
+        next ones are trusted sooner."""
+        self._seconds /= 2
+
     @property
     def seconds(self) -> float:
         """Seconds a token; 0 where nothing was measured yet."""

@@ -50,7 +50,12 @@ async def feedback(service: Service, call: Call) -> Response:
         value = body["outcome"]
         if not isinstance(value, (bool, int, float)):
             raise bad("outcome", "is no number", value, "Send 1 or 0, or an amount.")
-        outcome = await asyncio.to_thread(store.add_outcome, Outcome(request, float(value), at))
+        try:
+            amount = float(value)
+        except OverflowError:
+            rule = "is beyond every number that can be held"
+            raise bad("outcome", rule, None, "Send 1 or 0, or an amount.") from None
+        outcome = await asyncio.to_thread(store.add_outcome, Outcome(request, amount, at))
         _show(service, outcome)
         number = outcome.id
     else:

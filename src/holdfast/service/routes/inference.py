@@ -185,7 +185,10 @@ def _columns(body: dict[str, Any], facts: Facts) -> dict[str, list[Any]]:
 
 def _values(tensor: dict[str, Any], where: str) -> list[Any]:
     datatype, shape, data = (tensor.get(name) for name in ("datatype", "shape", "data"))
-    if (tensor.get("parameters") or {}) and "binary_data_size" in tensor["parameters"]:
+    parameters = tensor.get("parameters")
+    if parameters is not None and not isinstance(parameters, dict):
+        raise bad(f"{where}.parameters", "must be an object", parameters, "Leave it out.")
+    if parameters and "binary_data_size" in parameters:
         rule = "asks for the binary extension, which this server does not have"
         raise bad(f"{where}.parameters", rule, None, "Send tensors as JSON.")
     if not isinstance(datatype, str) or datatype not in KINDS:

@@ -123,7 +123,8 @@ class Application:
                 "this request",
                 "could not be answered in its time",
                 self.service.settings.timeout_s,
-                "Ask again, with fewer rows a request.",
+                "Send fewer rows a request, or start the service with "
+                "--set serve.timeout_s=SECONDS.",
                 reason="late",
                 again_s=1,
             )
