@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -47,6 +49,33 @@ def test_texts_are_kept_where_asked_masked_and_with_an_end(serving_of: Make, mas
     assert client.service.store.expire(kept.at + 2 * 86400 + 1) == 1
 
 
+@pytest.mark.parametrize("texts", [True, False])
+def test_no_byte_of_personal_data_is_in_the_store_of_a_model_that_says_it_again(
+    serving_of: Make, tmp_path: Path, texts: bool
+) -> None:
+    import stand_in
+
+    facts = replace(stand_in.FACTS, task="seq2seq", classes=None)
+    asked = [f"serve.log_texts={str(texts).lower()}"]
+    client = serving_of(stand_in.StandIn(facts), store=True, settings=asked)
+    row = {"text": TEXT, "card": 4012888888881881, "more": {"jo@example.com": [1, 2.5, True]}}
+    answer = client.post("/predict", json={"rows": [row]}).json()
+    assert answer["predictions"][0]["prediction"] == f"{TEXT}!"
+    assert client.service.writing.flush(10)
+    kept = client.service.store.request(answer["id"])
+    assert kept.said[0].prediction == "write to [EMAIL] about [CARD]!"
+    if texts:
+        more = {"[EMAIL]": [1, 2.5, True]}
+        assert kept.texts[0].row == {"text": kept.said[0].prediction[:-1], "card": "[CARD]"} | {
+            "more": more
+        }
+    client.service.close()
+    found = b"".join(one.read_bytes() for one in tmp_path.glob("store.db*"))
+    assert found
+    assert b"example.com" not in found
+    assert b"40128888" not in found
+
+
 def test_a_labelled_row_is_masked_too_and_goes_when_its_time_is_over(serving_of: Make) -> None:
     client = serving_of(store=True)
     request = client.post("/predict", json={"text": TEXT}).json()["id"]
@@ -75,6 +104,8 @@ def test_no_label_is_taken_for_a_request_that_was_deleted(serving_of: Make) -> N
     request = client.post("/predict", json={"text": "ab"}).json()["id"]
     assert client.service.writing.flush(10)
     client.service.store.delete(1.0, by="request", value=request)
-    answer = client.post("/feedback", json={"id": request, "label": "good"})
-    assert answer.status_code == 400
-    assert "was deleted" in answer.json()["error"]["rule"]
+    for said in ({"label": "good"}, {"outcome": 1}):
+        answer = client.post("/feedback", json={"id": request, **said})
+        assert answer.status_code == 400
+        assert "was deleted" in answer.json()["error"]["rule"]
+    assert client.service.store.outcomes() == []

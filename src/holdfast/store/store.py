@@ -116,20 +116,16 @@ class Store:
         from holdfast.store import tables
 
         with self._writing() as connection:
-            if _buried(connection, [feedback.request]):
-                raise DataError(
-                    f"the request {feedback.request}",
-                    "was deleted, and takes no label",
-                    None,
-                    "Ask again, and label the new answer.",
-                )
+            _refuse_buried(connection, feedback.request, "label")
             return replace(feedback, id=_numbered(connection, tables.feedback, feedback))
 
     def add_outcome(self, outcome: Outcome) -> Outcome:
-        """What came of a request; the same record with its number."""
+        """What came of a request; the same record with its number. Raises ``DataError`` where the
+        request was deleted."""
         from holdfast.store import tables
 
         with self._writing() as connection:
+            _refuse_buried(connection, outcome.request, "outcome")
             return replace(outcome, id=_numbered(connection, tables.outcomes, outcome))
 
     def append(self, event: Event) -> Event:
@@ -570,6 +566,16 @@ def _buried(connection: Connection, requests: Sequence[str]) -> set[str]:
         keys = select(own.key).where(own.kind == "request", some)
         found |= set(connection.execute(keys).scalars())
     return found
+
+
+def _refuse_buried(connection: Connection, request: str, what: str) -> None:
+    if _buried(connection, [request]):
+        raise DataError(
+            f"the request {request}",
+            f"was deleted, and takes no {what}",
+            None,
+            f"Ask again, and send the {what} of the new answer.",
+        )
 
 
 def _left(connection: Connection, users: set[str]) -> dict[str, float]:

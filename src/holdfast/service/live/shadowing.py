@@ -16,6 +16,7 @@ from typing import Any
 
 from holdfast.core.errors import HoldfastError, StoreError
 from holdfast.service.asked import Answer, Engine, Full, Late, Served
+from holdfast.service.kept import masked_said
 from holdfast.store.records import Said
 from holdfast.store.store import Store
 
@@ -31,7 +32,8 @@ class Shadowing:
 
     ``busy`` says whether somebody waits for the shown model; ``patience_s`` is after how long a
     request is left out. ``asked`` and ``dropped`` count requests, ``failed`` those on which the
-    challenger had an error, ``lost`` those that the store did not take.
+    challenger had an error, ``lost`` those that the store did not take; ``mask``: without personal
+    data in what it wrote.
     """
 
     def __init__(
@@ -41,7 +43,9 @@ class Shadowing:
         busy: Callable[[], bool],
         patience_s: float = 20.0,
         log: Callable[[str], None] = lambda _: None,
+        mask: bool = True,
     ) -> None:
+        self._mask = mask
         self._challenger, self._store, self._busy, self._log = challenger, store, busy, log
         self._patience_s = patience_s
         self._queue: deque[tuple[float, Served]] = deque()
@@ -154,7 +158,8 @@ class Shadowing:
 
     def _write(self, request: str, said: tuple[Said, ...]) -> None:
         try:
-            self._store.add_said(request, said)
+            # As what the shown model said is written: the two are compared.
+            self._store.add_said(request, masked_said(said) if self._mask else said)
         except StoreError as error:
             self.lost += 1
             self._tell("lost", "the challenger's answers could not be stored", error)

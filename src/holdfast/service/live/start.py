@@ -149,7 +149,7 @@ def _compared(
     shadowing = None
     if setup.way == "shadow":
         patience = min(settings.lag_s * 2 / 3, 20.0) if settings.lag_s else 20.0
-        shadowing = Shadowing(challenger, store, lambda: lineup.busy, patience, log)
+        shadowing = Shadowing(challenger, store, lambda: lineup.busy, patience, log, settings.mask)
     watcher = Comparing(setup, store, shadowing, log)
     lineup.ends_with(watcher.close)
     return lineup, watcher
