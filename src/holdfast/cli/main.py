@@ -156,7 +156,7 @@ _add(
     serve.command,
     "A run over HTTP, for other programs.",
     "holdfast serve runs/reviews-1",
-    "holdfast serve runs/reviews-1 --store postgresql://me@db/reviews --precision auto",
+    "holdfast serve runs/reviews-1 --store service.db --precision auto",
     "holdfast serve runs/reviews-1 --host 0.0.0.0 --token-file token.txt",
 )
 _add(
@@ -271,7 +271,7 @@ _add(
     "Learn from feedback, behind a gate.",
     "holdfast update runs/reviews-1 --feedback corrected.csv",
     "holdfast update runs/reviews-1 --feedback service.db --margin 2",
-    "holdfast update runs/reviews-1 --feedback service.db --every 1d --out renewed/",
+    "holdfast update runs/reviews-1 --feedback service.db --every 1d --out new/",
 )
 _add(
     "forget",

@@ -19,7 +19,7 @@ SENTENCE = {
     "undecided": "Not enough evidence to take the update",
 }
 NEXT = {
-    "taken": "Nothing was promoted. To serve it: holdfast promote {run} --store URL",
+    "taken": "Nothing was promoted. To serve it: holdfast promote {run} --store {store}",
     "kept_aside": "The served run stays as it is; this one is there to be looked at.",
     "undecided": "The served run stays as it is; update again when there is more feedback.",
 }
@@ -80,7 +80,15 @@ def command(
     if as_json:
         typer.echo(json_text(result))
     else:
-        typer.echo(printable("\n".join(shown(result, folder, width()))))
+        typer.echo(printable("\n".join(shown(result, folder, width(), _store(feedback)))))
+
+
+def _store(feedback: str | None) -> str:
+    """The store that the feedback came of, without a password."""
+    from holdfast.renewal.given import is_store
+    from holdfast.store.url import masked
+
+    return masked(feedback) if feedback is not None and is_store(feedback) else "URL"
 
 
 def _rounds(
@@ -90,13 +98,14 @@ def _rounds(
     from holdfast.terminal.say import width
 
     def told(result: Mapping[str, Any], folder: Path) -> None:
-        lines = [json_text(result)] if as_json else shown(result, folder, width())
+        store = _store(asking.feedback)
+        lines = [json_text(result)] if as_json else shown(result, folder, width(), store)
         typer.echo(printable("\n".join(lines)))
 
     rounds(asking, every, out, least, told, quiet=quiet)
 
 
-def shown(result: Mapping[str, Any], run: Path, columns: int) -> list[str]:
+def shown(result: Mapping[str, Any], run: Path, columns: int, store: str = "URL") -> list[str]:
     """The answer first, at the width of a terminal."""
     import textwrap
 
@@ -109,7 +118,7 @@ def shown(result: Mapping[str, Any], run: Path, columns: int) -> list[str]:
     lines += [line for name, value in _entries(block) for line in entry(name, value, columns)]
     lines.append(f"  {'Model':<{COLUMN - 2}}{run / 'model'}")
     lines.append(f"  {'Report':<{COLUMN - 2}}{run / 'report.html'}")
-    following = NEXT[gate["decision"]].format(run=run)
+    following = NEXT[gate["decision"]].format(run=run, store=store)
     return [*lines, "", *textwrap.wrap(following, columns, break_on_hyphens=False)]
 
 

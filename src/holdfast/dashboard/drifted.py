@@ -89,7 +89,7 @@ def _facts(said: Mapping[str, Any], rows: Any, between: Any) -> Iterator[tuple[s
     if rows is not None:
         yield "Rows watched", count(rows)
     if between is not None:
-        yield "Clean rows between alarms", count(between)
+        yield "Clean rows between false alarms, at least on average", count(between)
     if "accuracy_estimated" in said:
         found = Estimate(
             said["accuracy_estimated"], said.get("accuracy_low"), said.get("accuracy_high")

@@ -63,7 +63,8 @@ class Recorded:
     ``rows`` are all that may be shown, of ``of`` rows of the ``side``; ``which`` says which these
     are where some are missing, and whether they were ``chosen`` for being hard; ``carried`` are the
     words that were shown to carry a class; ``writes`` says that answers are texts, which have
-    references in the place of labels.
+    references in the place of labels; ``score`` is what the run's own score says, with its
+    interval, where answers are right or wrong.
     """
 
     task: str
@@ -79,6 +80,7 @@ class Recorded:
     chosen: bool = False
     seed: int = 0
     writes: bool = False
+    score: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from holdfast.know.drift.compared import compare_rows
 from holdfast.know.drift.facts import CONFIDENCE, facts_of
 from holdfast.know.drift.held import unit
 from holdfast.know.drift.labelled import HarmWatch, powered_accuracy
-from holdfast.know.drift.monitor import BETWEEN, Alarm, Monitor
+from holdfast.know.drift.monitor import BETWEEN, THEMSELVES, Alarm, Monitor
 from holdfast.know.drift.rows import Reference, Rows, joined
 from holdfast.know.drift.words import hashed_words
 from holdfast.know.texts import PAIR
@@ -235,8 +235,9 @@ class Drifting:
             self._events.append((REGIME, self._like(regime)))
 
     def _told(self, alarm: Alarm) -> dict[str, Any]:
-        noticed = f"{alarm.at - alarm.since + 1:,} rows after about row {alarm.since:,}"
-        because = f"{alarm.side} are not like the {alarm.against}: {alarm.by}, noticed {noticed}"
+        when = f"since about row {alarm.since:,}, noticed at row {alarm.at:,}"
+        by = "" if alarm.by == THEMSELVES else f" ({alarm.by})"
+        because = f"{alarm.side} are not like the {alarm.against}{by}, {when}"
         return {**alarm.to_json(), "because": because, "between_alarms": self._between}
 
     def _like(self, regime: Rows) -> dict[str, Any]:

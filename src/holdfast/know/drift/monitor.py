@@ -24,6 +24,8 @@ FORMAT = 1
 BETWEEN = 100_000
 # Rows that a new regime is known by.
 REGIME = 400
+# What tells of a change of the inputs.
+THEMSELVES = "the rows themselves"
 # Rows that are kept, to say of an alarm what it is about.
 RECENT = 400
 INPUTS, CLASSES, NUMBERS = "inputs", "classes", "numbers"
@@ -167,7 +169,7 @@ class Monitor:
         if isinstance(watch, VectorWatch) and self.recent.vectors is not None:
             own = self.recent.vectors[-(self.rows - self.begun) :]
             since = self.rows - watch.dated(own)
-        by = "the rows themselves" if isinstance(watch, VectorWatch) else watch.by
+        by = THEMSELVES if isinstance(watch, VectorWatch) else watch.by
         what = self.reference.what
         alarm = Alarm(self.rows - 1, since, side, by, levels, what)
         # What came since the change is of the new regime already.

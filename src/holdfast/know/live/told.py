@@ -111,7 +111,7 @@ def _shadow_words(found: Shadow) -> str:
     if found.decided != "undecided":
         return f"the challenger is {found.decided}: {seen}"
     if not found.rows:
-        return "nothing has been answered by both yet"
+        return "no row that both answered is counted yet; one is serve.lag_s seconds later"
     if found.spent:
         return f"the budget of {found.budget:,} labels is spent without a verdict; {seen}"
     return f"not decided yet; {seen}{_more(needed(found))}"
