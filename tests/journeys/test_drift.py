@@ -107,6 +107,7 @@ def test_labels_and_rows_that_cannot_be_used_are_said(
 def test_the_python_door_says_the_same(holdfast: Any, run: Path, clean: Path) -> None:
     found = door.drift(run, clean)
     assert found.verdict == "alike"
+    assert repr(found) == f"Drifted('alike', 200 rows of {clean}, against {run})"
     said = json.loads(holdfast("drift", run, clean, "--json").out)
     assert json.loads(json.dumps(found.to_json())) == said
 

@@ -31,7 +31,7 @@ MOST, MOST_WRITTEN, FEWEST = 5000, 200, 20
 SHOWN = 6
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Drifted:
     """What was found of the rows of ``data``. ``positions`` [n] are the 0-based rows of the file
     that were looked at, in their order; ``unread`` how many the model cannot read, ``unknown`` how
@@ -45,6 +45,11 @@ class Drifted:
     of: int
     unread: int = 0
     unknown: int = 0
+
+    def __repr__(self) -> str:
+        # A prompt shows it: not the vectors of every row.
+        of = f"{len(self.positions):,} rows of {self.data}"
+        return f"Drifted({self.verdict!r}, {of}, against {self.run})"
 
     @property
     def verdict(self) -> str:
