@@ -26,6 +26,9 @@ TOGETHER = 64
 # Of what is logged of an event [characters].
 LONGEST_SAID = 300
 STATE_EVERY_S, HEAR_EVERY_S = 30.0, 2.0
+# What requests come to is worked out for all of so long at once: for each it would cost far more.
+# A thread that wakes for each of them takes turns with the one that answers.
+HEAR_AFTER_S, GATHER_S = 0.5, 0.02
 STATE = "observer: "
 # What each said last, for pages that know the store alone.
 SAID = "said: "
@@ -129,21 +132,27 @@ class Watching:
         self._thread.join(within_s)
 
     def _run(self) -> None:
+        unheard = False
         while True:
-            items = self._queue.take(TOGETHER, 1.0)
+            items = self._queue.take(TOGETHER, HEAR_AFTER_S if unheard else 1.0)
             self._changed = True
             for item in items:
                 for one in list(self._observers):
                     self._safely(one, lambda one=one, item=item: _show(one, item))  # type: ignore[misc]
-            # An observer may come to know something by itself.
-            if items or time.monotonic() - self._heard_at > HEAR_EVERY_S:
-                self._hear()
-            self._changed = False
+            unheard = unheard or bool(items)
             done = self._queue.closed and not len(self._queue)
+            since = time.monotonic() - self._heard_at
+            # An observer may come to know something by itself.
+            if done or (unheard and since > HEAR_AFTER_S) or since > HEAR_EVERY_S:
+                self._hear()
+                unheard = False
+            self._changed = unheard
             if done or time.monotonic() - self._saved_at > STATE_EVERY_S:
                 self._save()
             if done:
                 return
+            if items and not self._queue.closed:
+                time.sleep(GATHER_S)
 
     def _hear(self) -> None:
         self._heard_at = time.monotonic()
