@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,17 +12,6 @@ from typing import Any
 
 import pytest
 
-ARGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-sync",
-    "--disable-background-networking",
-    "--disable-component-update",
-    # Names other than this machine's have no address.
-    "--host-resolver-rules=MAP evil.example 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-]
 HOSTILE = "/run/%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E"
 # Every text against what lies behind it, as the report's own test has it.
 CONTRAST = """() => {
@@ -87,18 +75,6 @@ class Served:
         self.server.should_exit = True
         self.thread.join(10)
         self.place.close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    found = shutil.which("chromium") or shutil.which("chromium-browser")
-    if not found:
-        pytest.skip("needs Chromium on the path")
-    with sync_api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=found, args=ARGS)
-        yield launched
-        launched.close()
 
 
 @pytest.fixture(scope="module")

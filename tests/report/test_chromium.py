@@ -14,15 +14,6 @@ import pytest
 
 from holdfast.report.page import write_report
 
-ARGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-sync",
-    "--disable-background-networking",
-    "--disable-component-update",
-]
 KINDS = ["two", "six", "many", "hostile", "small", "known"]
 
 CONTRAST = """() => {
@@ -59,18 +50,6 @@ class Tab:
 
     page: Any
     troubles: list[str] = field(default_factory=list)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    found = shutil.which("chromium") or shutil.which("chromium-browser")
-    if not found:
-        pytest.skip("needs Chromium on the path")
-    with sync_api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=found, args=ARGS)
-        yield launched
-        launched.close()
 
 
 def noted(result: dict[str, Any]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -13,8 +12,6 @@ import pytest
 
 from holdfast.report import recorded as page
 from holdfast.report.recorded import Recorded, RecordedRow, draw_page
-
-ARGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 
 
 def row(n: int, text: str, said: str = "good", label: str = "good", **more: Any) -> RecordedRow:
@@ -119,18 +116,6 @@ def test_only_pictures_inside_the_page_are_shown(look: Callable[[Recorded], Any]
     assert "elsewhere" not in found.source
     assert "img-src data:" in found.source
     assert "img-src" not in look(recorded([row(0, "a")])).source
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    found = shutil.which("chromium") or shutil.which("chromium-browser")
-    if not found:
-        pytest.skip("needs Chromium on the path")
-    with sync_api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=found, args=ARGS)
-        yield launched
-        launched.close()
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from markupsafe import Markup
 from holdfast.core.errors import HoldfastError
 from holdfast.report.charts.curves import ChartSeries, CurvesChart, curves
 from holdfast.report.numbers import AT_LOOKS, metric_name
-from holdfast.report.public import last_part
 from holdfast.report.read import RunFiles
 
 # Runs that can be told apart in one chart.
@@ -159,10 +158,3 @@ def _chart(metric: str, title: str, points: Sequence[Points]) -> Overlaid:
         bridged=True,
     )
     return Overlaid(title, curves(chart))
-
-
-def data_of(run: RunFiles) -> str:
-    """The name of the rows that a run learned from."""
-    part = run.recipe.get("data")
-    path = part.get("path") if isinstance(part, Mapping) else None
-    return last_part(str(path)) if path else ""

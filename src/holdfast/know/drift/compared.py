@@ -27,8 +27,6 @@ ERROR = 0.01
 # Rows beyond these make a classifier no surer, only slower.
 MOST_ROWS = 2000
 EXAMPLES = 5
-# Below this a difference is sure and hardly matters: the rows are alike to one of ten.
-SLIGHT = 0.6
 
 
 @dataclass(frozen=True, slots=True)
