@@ -124,6 +124,24 @@ def test_the_highest_precision_is_the_highest_of_a_thousand(
         assert found[1] == for_precision(sure, wrong, found[0])
 
 
+@pytest.mark.parametrize("least", [0.5, 0.8])
+def test_the_highest_promise_is_kept_though_the_same_rows_chose_it(least: float) -> None:
+    """A row is right with a chance that rises evenly from ``least`` to 1 (0.5), or with 0.8."""
+    broken, draws = 0, 200
+    for seed in range(draws):
+        rng = np.random.default_rng([5, seed])
+        sure = rng.random(60)
+        chance = least + (1 - least) * sure if least < 0.8 else np.full(60, least)
+        found = highest_precision(sure, rng.random(60) >= chance)
+        if found is not None:
+            share, chosen = found
+            assert chosen.threshold is not None
+            # The mean chance of rows at or above the threshold.
+            kept = least + (1 - least) * (1 + chosen.threshold) / 2 if least < 0.8 else least
+            broken += share > kept
+    assert stats.binomtest(broken, draws, 0.05, alternative="greater").pvalue > 0.01
+
+
 def test_of_rows_that_show_nothing_nothing_is_promised() -> None:
     sure = np.linspace(0.5, 1, 30)
     assert highest_precision(sure, np.ones(30, dtype=bool)) is None

@@ -131,6 +131,7 @@ def test_no_decision_of_a_gate_ends_the_loop(loop: Any, decision: str) -> None:
     done: list[str] = []
 
     def refused(asking: Asking, folder: Path, resume: bool) -> Mapping[str, Any]:
+        folder.mkdir()
         done.append(folder.name)
         return block(decision)
 

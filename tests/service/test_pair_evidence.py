@@ -21,7 +21,6 @@ from holdfast.pipeline.served_name import served_name
 from holdfast.service.live.look import VERDICT, look
 from holdfast.service.live.setup import Setup
 from holdfast.service.live.start import stood_in
-from holdfast.service.pair_evidence import live_evidence
 from holdfast.service.promotion import PROMOTION, promote, standings
 from holdfast.store.records import Event, Feedback, Request, Said, new_id
 from holdfast.store.store import Store, open_store
@@ -153,6 +152,8 @@ def told(store: Store, at: float, verdict: str, way: str) -> None:
 def test_of_several_comparisons_the_last_verdict_counts_unless_it_is_withdrawn(
     store: Store,
 ) -> None:
+    from holdfast.service.pair_evidence import live_evidence
+
     told(store, 1.0, "worse", "shadow")
     told(store, 2.0, "better", "ab")
 
