@@ -545,8 +545,9 @@ def update(
     resume: bool = False,
     quiet: bool = False,
 ) -> TrainedRun:
-    """Do what ``holdfast update`` does once, and return the new run;
-    ``run.result["update"]["gate"]`` says whether it may take over.
+    """Do what ``holdfast update`` does once, and return the new run.
+    ``run.result["update"]["gate"]["outcome"]`` says whether it may take over: accepted, rejected or
+    inconclusive. A run that is not accepted is returned too, where the command exits with 3.
 
     Parameters
     ----------
@@ -909,8 +910,8 @@ def threshold(
     """Do what ``holdfast threshold`` does: choose from which certainty on a run answers, and store
     it; ``run`` is its folder or a ``TrainedRun``. Exactly one of the three is given.
 
-    Returns what ``--json`` prints; ``threshold`` is ``None`` and nothing is stored where the rows
-    cannot promise it. Raises
+    Returns what ``--json`` prints. Where the rows cannot promise it (the command exits with 3)
+    ``rule`` is ``None``, nothing is stored, and ``highest`` says what they can promise. Raises
     ``holdfast.core.errors.InputError`` where the command would exit with 2.
     """
     from holdfast.pipeline.advice import in_python

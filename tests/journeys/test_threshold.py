@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,15 @@ def _set(holdfast: Any, run: Path, *arguments: object) -> dict[str, Any]:
     done = holdfast("threshold", run, *arguments, "--json")
     assert done.code == 0, done.err
     found: dict[str, Any] = json.loads(done.out)
+    return found
+
+
+def _none(holdfast: Any, run: Path, *arguments: object) -> dict[str, Any]:
+    """What is said where nothing can be promised."""
+    done = holdfast("threshold", run, *arguments, "--json")
+    assert done.code == 3, done.err
+    found: dict[str, Any] = json.loads(done.out)
+    assert found["rule"] is None
     return found
 
 
@@ -96,13 +106,63 @@ def test_evaluate_says_what_it_does_on_other_rows(holdfast: Any, run: Path, fres
 
 
 def test_few_rows_say_how_many_would_do_and_nothing_is_written(holdfast: Any, run: Path) -> None:
-    found = _set(holdfast, run, "--precision", 0.99)
+    found = _none(holdfast, run, "--precision", 0.99)
     assert found["threshold"] is None
     assert found["rows_needed"] is None or found["rows_needed"] > found["valid"]["n"]
     assert not (run / "threshold.json").exists()
-    shown = holdfast("threshold", run, "--precision", 0.99).out
-    assert "nothing is promised" in shown
-    assert max(map(len, shown.splitlines())) <= 80
+    done = holdfast("threshold", run, "--precision", 0.99)
+    assert done.code == 3
+    assert "nothing is promised" in done.out
+    assert max(map(len, done.out.splitlines())) <= 80
+    most = found["highest"]
+    assert f"precision {100 * most['asked']:.1f} %" in done.out
+    # The command that it names takes it, and a thousandth more is not promised.
+    more = round(most["asked"] + 0.001, 3)
+    assert _none(holdfast, run, "--precision", more)["highest"]["asked"] == most["asked"]
+    taken = holdfast(*shlex.split(most["command"])[1:], "--json")
+    assert taken.code == 0, taken.err
+    assert json.loads(taken.out)["valid"]["answered"] == most["answered"]
+    assert (run / "threshold.json").exists()
+
+
+def test_a_coverage_beyond_the_rows_is_not_promised_and_the_most_is_named(
+    holdfast: Any, run: Path
+) -> None:
+    found = _none(holdfast, run, "--coverage", 0.999)
+    n, most = found["valid"]["n"], found["highest"]
+    assert not (run / "threshold.json").exists()
+    # The smallest of n certainties covers more than s in 1 − sⁿ of draws.
+    assert most["asked"] ** n <= 0.05 < (most["asked"] + 0.001) ** n
+    assert found["rows_needed"] > n
+    assert holdfast(*shlex.split(most["command"])[1:]).code == 0
+
+
+def test_costs_that_no_rule_lowers_are_not_promised(
+    holdfast: Any, run: Path, tmp_path: Path
+) -> None:
+    """Where all mistakes cost the same, the most probable class costs least already."""
+    costs = tmp_path / "costs.csv"
+    costs.write_text("true,predicted,cost\nyes,no,1\nno,yes,1\n", "utf-8")
+    found = _none(holdfast, run, "--cost", costs)
+    assert not (run / "threshold.json").exists()
+    # A cost of 1 for a mistake: the mean is the share of mistakes.
+    wrong = 1 - found["valid"]["precision"]["value"]
+    assert found["valid"]["cost_without"] == pytest.approx(wrong)
+    assert wrong < found["limit_without"] <= 1
+    assert found["highest"]["by"] == "precision"
+    assert holdfast(*shlex.split(found["highest"]["command"])[1:]).code == 0
+
+
+def test_what_was_promised_before_stays_where_nothing_is(holdfast: Any, run: Path) -> None:
+    _set(holdfast, run, "--precision", 0.3)
+    before = (run / "threshold.json").read_bytes()
+    found = _none(holdfast, run, "--precision", 0.99, "--force")
+    assert found["unchanged"] == str(run / "threshold.json")
+    assert (run / "threshold.json").read_bytes() == before
+    assert "stays in force" in " ".join(
+        holdfast("threshold", run, "--precision", 0.99, "--force").out.split()
+    )
+    assert found["highest"]["command"].endswith(" --force")
 
 
 def test_a_threshold_is_never_replaced_in_silence(holdfast: Any, run: Path, fresh: Path) -> None:
@@ -193,9 +253,7 @@ def test_the_report_has_three_promises(finished_run: Path) -> None:
 
 def test_a_promise_that_no_rows_could_prove_is_answered_at_once(holdfast: Any, run: Path) -> None:
     """It once took an array of as many numbers as rows that it would take: thirty billion."""
-    done = holdfast("threshold", run, "--precision", "0.9999999999", "--json")
-    assert done.code == 0, done.err
-    assert json.loads(done.out)["rule"] is None
+    _none(holdfast, run, "--precision", "0.9999999999")
 
 
 def test_costs_without_a_name_are_refused(holdfast: Any, run: Path) -> None:

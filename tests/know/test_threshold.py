@@ -11,7 +11,13 @@ from scipy import stats
 
 from holdfast.core.errors import Defect
 from holdfast.core.records import to_json
-from holdfast.know.threshold.choose import STARTS, for_coverage, for_precision
+from holdfast.know.threshold.choose import (
+    STARTS,
+    for_coverage,
+    for_precision,
+    highest_coverage,
+    highest_precision,
+)
 from holdfast.know.threshold.costs import CostMatrix, priced
 from holdfast.know.threshold.rule import Rule
 
@@ -101,6 +107,60 @@ def test_the_rows_that_it_asks_for_are_about_enough() -> None:
     assert np.mean([one is not None for one in made]) > 0.5
 
 
+@pytest.mark.parametrize(("rows", "below"), [(40, 0.95), (200, 0.99), (200, 0.9), (5, 0.9)])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_highest_precision_is_the_highest_of_a_thousand(
+    rows: int, below: float, seed: int
+) -> None:
+    sure, wrong = _rows(rows, seed)
+    made = [
+        share
+        for share in (k / 1000 for k in range(1, 1000))
+        if share < below and for_precision(sure, wrong, share).threshold is not None
+    ]
+    found = highest_precision(sure, wrong, below)
+    assert (found[0] if found else None) == (max(made) if made else None)
+    if found:
+        assert found[1] == for_precision(sure, wrong, found[0])
+
+
+@pytest.mark.parametrize("least", [0.5, 0.8])
+def test_the_highest_promise_is_kept_though_the_same_rows_chose_it(least: float) -> None:
+    """A row is right with a chance that rises evenly from ``least`` to 1 (0.5), or with 0.8."""
+    broken, draws = 0, 200
+    for seed in range(draws):
+        rng = np.random.default_rng([5, seed])
+        sure = rng.random(60)
+        chance = least + (1 - least) * sure if least < 0.8 else np.full(60, least)
+        found = highest_precision(sure, rng.random(60) >= chance)
+        if found is not None:
+            share, chosen = found
+            assert chosen.threshold is not None
+            # The mean chance of rows at or above the threshold.
+            kept = least + (1 - least) * (1 + chosen.threshold) / 2 if least < 0.8 else least
+            broken += share > kept
+    assert stats.binomtest(broken, draws, 0.05, alternative="greater").pvalue > 0.01
+
+
+def test_of_rows_that_show_nothing_nothing_is_promised() -> None:
+    sure = np.linspace(0.5, 1, 30)
+    assert highest_precision(sure, np.ones(30, dtype=bool)) is None
+    assert highest_precision(sure[:0], np.ones(0, dtype=bool)) is None
+    # Rows of one group show nothing of others.
+    assert highest_precision(sure, np.zeros(30, dtype=bool), groups=np.zeros(30, int)) is None
+    assert highest_coverage(sure[:0], np.ones(0, dtype=bool)) is None
+
+
+@pytest.mark.parametrize("rows", [1, 14, 60, 200])
+def test_the_highest_coverage_is_the_root_of_five_per_cent(rows: int) -> None:
+    sure, wrong = _rows(rows)
+    found = highest_coverage(sure, wrong)
+    assert found is not None
+    share, chosen = found
+    assert share**rows <= 0.05 < (share + 0.001) ** rows
+    assert chosen.threshold == sure.min()
+
+
 def test_equal_certainties_are_answered_together() -> None:
     sure = np.repeat([0.9, 0.8], 100)
     wrong = np.zeros(200, dtype=bool)
@@ -128,8 +188,11 @@ def test_coverage_is_promised_by_the_beta_law() -> None:
     kept = [1 - 2 * (for_coverage(*_rows(200, s), 0.8).threshold - 0.5) >= 0.8 for s in range(400)]
     assert np.mean(kept) > 0.92
     few = for_coverage(sure[:5], wrong[:5], 0.8)
-    assert few.threshold == 0
-    assert "every row is answered" in str(few.why)
+    # Five rows show at most what 0.8⁵ = 0.33 leaves: 14 are the first with 0.8ⁿ below 5 %.
+    assert (few.threshold, few.rows) == (None, 14)
+    assert for_coverage(*_rows(13), 0.8).threshold is None
+    assert for_coverage(*_rows(14), 0.8).threshold is not None
+    assert for_coverage(sure, wrong, 1.0).threshold == 0
     with pytest.raises(Defect):
         for_coverage(sure, wrong, 1.5)
     with pytest.raises(Defect):
@@ -165,6 +228,8 @@ def test_what_is_paid_lies_below_its_limit() -> None:
     assert found.mean == pytest.approx(np.mean(by_hand))
     assert found.mean < found.plain
     assert found.mean < found.limit < 2
+    assert found.limit < found.plain_limit
+    assert found.plain < found.plain_limit
     assert found.answered == int((answers >= 0).sum())
 
 

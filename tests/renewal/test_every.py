@@ -59,10 +59,11 @@ def loop(served: Path, tmp_path: Path, odd_rows: Any, write_csv: Any) -> Any:
         done.append((folder.name, resume))
         return block()
 
-    def make(rows: int, act: Any = do) -> Rounds:
+    def make(rows: int, act: Any = do, ended: Any = lambda line, result: None) -> Rounds:
         write_csv(path, odd_rows(rows))
         asking = Asking(served, str(path))
-        made = Rounds(asking, Schedule(3600, tmp_path / "rounds", 50), act, said.append, clock)
+        schedule = Schedule(3600, tmp_path / "rounds", 50)
+        made = Rounds(asking, schedule, act, said.append, clock, ended=ended)
 
         def wait(seconds: float) -> bool:
             clock.now += seconds
@@ -122,6 +123,53 @@ def test_what_is_at_fault_ends_no_loop(loop: Any) -> None:
     loop(120).run(1)
     # What no round has learned from is new the next time.
     assert loop.done == [("0001", False)]
+
+
+@pytest.mark.parametrize("decision", ["kept_aside", "undecided"])
+def test_no_decision_of_a_gate_ends_the_loop(loop: Any, decision: str) -> None:
+    heard: list[tuple[Any, Any]] = []
+    done: list[str] = []
+
+    def refused(asking: Asking, folder: Path, resume: bool) -> Mapping[str, Any]:
+        folder.mkdir()
+        done.append(folder.name)
+        return block(decision)
+
+    def ended(line: Any, result: Any) -> None:
+        heard.append((line.get("run"), result))
+        # As many new rows again for the next round.
+        loop(120 * (len(heard) + 1))
+
+    loop(120, refused, ended).run(3)
+    assert done == ["0001", "0002", "0003"]
+    assert heard == [(name, block(decision)) for name in done]
+    lines = [one for one in read_rounds(loop.folder) if "run" in one]
+    assert [one["decision"] for one in lines] == [decision] * 3
+
+
+def test_with_json_each_round_prints_a_line_of_its_own(
+    served: Path, tmp_path: Path, odd_rows: Any, write_csv: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rejected round, one that is skipped, and the end between two rounds: exit code 0."""
+    from typer.testing import CliRunner
+
+    from holdfast.cli.main import app
+
+    path = write_csv(tmp_path / "feedback.csv", odd_rows(120))
+    turns = iter([True, True, False])
+    monkeypatch.setattr(Rounds, "_wait", lambda self, due: next(turns))
+    made = {"schema": 1, **block("kept_aside")}
+    monkeypatch.setattr("holdfast.terminal.renewed.updated", lambda *_, **__: (made, tmp_path))
+    args = ["update", str(served), "--feedback", str(path), "--every", "1h", "--json"]
+    done = CliRunner().invoke(app, [*args, "--out", str(tmp_path / "rounds")])
+    assert done.exit_code == 0, done.output
+    first, second = (json.loads(line) for line in done.stdout.splitlines())
+    assert {**first, "round": None} == {**made, "round": None}
+    assert (first["round"]["run"], first["round"]["decision"]) == ("0001", "kept_aside")
+    assert (second["schema"], "update" in second) == (1, False)
+    assert second["round"]["skipped"] == "no row is new, and a round needs 50 new rows"
+    written = read_rounds(tmp_path / "rounds")
+    assert [one for one in written if "begun" not in one] == [first["round"], second["round"]]
 
 
 def test_a_signal_between_two_rounds_ends_it(loop: Any) -> None:

@@ -44,6 +44,11 @@ def read(folder: Path) -> dict[str, Any]:
     return found
 
 
+def code(result: dict[str, Any]) -> int:
+    """The exit code that the gate's decision means."""
+    return 0 if result["update"]["gate"]["decision"] == "taken" else 3
+
+
 def texts(path: Path) -> list[str]:
     return list(parquet.read_table(path)["text"].to_pylist())
 
@@ -63,12 +68,12 @@ def test_a_good_update_is_taken_and_scored_once(
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
     assert max(map(len, lines)) <= 80 or str(out) in max(lines, key=len)
-    assert "The update passed its gate:" in lines[1]
+    assert lines[1].startswith("The update is accepted:")
     result = read(out)
     block = result["update"]
     assert block["from"] == str(served)
     gate = block["gate"]
-    assert gate["decision"] == "taken"
+    assert (gate["decision"], gate["outcome"]) == ("taken", "accepted")
     assert gate["new"]["n"] == block["feedback"]["held"]
     assert gate["new"]["difference"]["low"] > 0.1
     assert {one["kind"] for one in gate["slices"]} == {"class"}
@@ -90,13 +95,37 @@ def test_a_good_update_is_taken_and_scored_once(
     assert (again.exit_code, "never overwritten" in again.stderr) == (2, True)
 
 
-def test_a_renamed_class_is_kept_aside(
+def test_too_little_evidence_exits_3_with_every_file_complete(
+    served: Path, odd_rows: Any, write_csv: Any, tmp_path: Path
+) -> None:
+    """One update of the served model on twenty new rows shows nothing, for or against it."""
+    path, out = write_csv(tmp_path / "few.csv", odd_rows(20)), tmp_path / "new"
+    short = ("--set", "train.max_steps=1", "--start", "warm", "--hold", "0.3")
+    done = run(served, "--feedback", path, "--out", out, *short)
+    assert done.exit_code == 3, done.output
+    assert done.stdout.splitlines()[1].startswith("The update is inconclusive: not shown to be")
+    assert "the update is inconclusive, so the exit code is 3" in done.stderr
+    assert f"--challenger {out}" in " ".join(done.stdout.split())
+    result = read(out)
+    assert result["update"]["gate"]["outcome"] == "inconclusive"
+    assert result["test"]["n"] == read(served)["test"]["n"]
+    assert not (out / "checkpoints").exists()
+    page = (out / "report.html").read_text("utf-8")
+    assert "Keep serving served: this update of it is inconclusive" in page
+    assert "Worth using" not in page
+    # What is finished is not done again, and is no more accepted than before.
+    again = run(served, "--out", out, "--resume", "--json")
+    assert (again.exit_code, json.loads(again.stdout)) == (3, result)
+
+
+def test_a_renamed_class_is_rejected(
     served: Path, odd_rows: Any, write_csv: Any, tmp_path: Path
 ) -> None:
     rows = [(text, "yes") for text, _ in odd_rows(250, mark="good")]
     path = write_csv(tmp_path / "renamed.csv", rows)
     done = run(served, "--feedback", path, "--out", tmp_path / "new", "--start", "anew", "--json")
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == 3, done.output
+    assert "the update is rejected, so the exit code is 3" in done.stderr
     gate = json.loads(done.stdout)["update"]["gate"]
     assert gate["decision"] == "kept_aside"
     (one,) = gate["renamed"]
@@ -141,8 +170,8 @@ def test_what_judges_or_is_known_is_left_out_and_told(
     path = write_csv(tmp_path / "feedback.csv", rows)
     out = tmp_path / "new"
     done = run(served, "--feedback", path, "--out", out, "--start", "anew")
-    assert done.exit_code == 0, done.output
     result = read(out)
+    assert done.exit_code == code(result), done.output
     left = result["update"]["feedback"]["left_out"]
     assert (left["leaked_valid"], left["leaked_test"]) == (4, 5)
     assert (left["repeats"], left["corrected"]) == (6, 3)
@@ -166,7 +195,7 @@ def test_rows_that_a_model_labelled_are_capped_and_judge_nothing(
     rows = [(*row, who) for row, who in zip(odd_rows(350), sources, strict=True)]
     path = write_csv(tmp_path / "feedback.csv", rows, ("text", "label", "source"))
     done = run(served, "--feedback", path, "--out", tmp_path / "new", "--own", "0.1", "--json")
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == code(json.loads(done.stdout)), done.output
     block = json.loads(done.stdout)["update"]["feedback"]
     own = block["own_labelled"]
     people = block["used"] - own["used"]
@@ -271,7 +300,7 @@ def test_feedback_of_a_store_and_what_was_deleted_since(
     store.add_feedback(Feedback("9999", 0, "yes", "ann", 501.0))
     out, later = tmp_path / "new", tmp_path / "later"
     done = run(served, "--feedback", where, "--out", out, "--start", "anew", "--json")
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == code(json.loads(done.stdout)), done.output
     block = json.loads(done.stdout)["update"]
     assert block["feedback"]["left_out"]["replaced"] == 1
     assert block["feedback"]["left_out"]["no_text"] == 1
@@ -287,7 +316,7 @@ def test_feedback_of_a_store_and_what_was_deleted_since(
         )
     store.close()
     done = run(out, "--feedback", where, "--out", later, "--json")
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == code(json.loads(done.stdout)), done.output
     gone = {text for text, _ in rows[200:]}
     learned_before = gone & set(texts(out / "data.parquet"))
     block = json.loads(done.stdout)["update"]

@@ -56,7 +56,7 @@ def _result() -> dict[str, Any]:
 def test_the_section_answers_first_and_holds_what_decided() -> None:
     found = renewal(RunFiles.of_result(_result()))
     assert found is not None
-    assert found.sentence == "The update is kept aside: worse on class a."
+    assert found.sentence == "The update is rejected: worse on class a."
     decided, feedback, parts = found.tables
     assert decided.lines == (
         ("old validation rows", "60", "80.0\u00a0%", "90.0\u00a0%", "-1.0 (-3.0 to +1.0)"),

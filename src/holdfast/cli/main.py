@@ -62,6 +62,14 @@ app = typer.Typer(
     # Help drawn with Rich takes twice the time to start.
     rich_markup_mode=None,
     help="Fine-tune pretrained models so that they hold up on data they have never seen.",
+    epilog="\b\nExit codes:\n"
+    "  0    done\n"
+    "  1    a defect in Holdfast\n"
+    "  2    the input is at fault\n"
+    "  3    the files are complete, and what was asked for is not reached: a\n"
+    "       --fail-on verdict, an update that is rejected or inconclusive, a\n"
+    "       threshold that cannot be promised\n"
+    "  130  interrupted; --resume continues",
 )
 
 

@@ -31,13 +31,16 @@ def command(
         ),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Even where it is shown to be worse.")
+        bool, typer.Option("--force", help="Even where the evidence is against it, or lacking.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Let RUN take the place of the model in service, as far as the live comparison has come, and
-    write down who did so when. Running servers change over within seconds and lose no request;
-    servers that are started again serve it too."""
+    write down who did so when. It goes by the latest evidence about the two: the gate of the
+    update, and what a live comparison found since. Exit code 2 where that is against RUN (its gate
+    rejected it, or a comparison found it worse) or lacking (its gate is inconclusive, and no
+    comparison found it better), unless --force. Running servers change over within seconds and
+    lose no request; servers that are started again serve it too."""
     from holdfast.service.promotion import promote
     from holdfast.store.store import open_store
 

@@ -11,6 +11,9 @@ from holdfast.core.machine import refuse_too_little
 from holdfast.core.shown import printable
 from holdfast.terminal.streams import json_text
 
+# Nothing can be promised, and nothing was written.
+NO_PROMISE = 3
+
 
 def command(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
@@ -37,7 +40,8 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing beside the result.")] = False,
 ) -> None:
     """Choose RUN's threshold on its validation rows, with a promise, and measure it on its stored
-    answers to the test rows. From then on predict leaves uncertain rows to a person (null)."""
+    answers to the test rows. From then on predict leaves uncertain rows to a person (null). Exit
+    code: 3 where nothing can be promised; nothing is written then, and what can be is printed."""
     refuse_too_little("torch")
     from holdfast.pipeline.threshold import Wanted, set_threshold
     from holdfast.pipeline.threshold_file import FILE
@@ -50,6 +54,8 @@ def command(
     if found["rule"] is not None:
         notify.line(f"{run / FILE} is written", "predict goes by it; take it away to undo that")
     typer.echo(json_text(found) if as_json else printable(shown(found, width())))
+    if found["rule"] is None:
+        raise typer.Exit(NO_PROMISE)
 
 
 def shown(found: dict[str, Any], columns: int) -> str:
@@ -58,13 +64,7 @@ def shown(found: dict[str, Any], columns: int) -> str:
 
     entries: list[tuple[str, str]] = []
     if found["rule"] is None:
-        entries.append(("Threshold", "none: nothing is promised, nothing was written"))
-        entries.append(("Because", str(found["why"])))
-        if found["by"] == "precision":
-            more = found["rows_needed"]
-            rows = "more rows like these would not change it"
-            rows = rows if more is None else f"about {more:,} validation rows like these would do"
-            entries.append(("Rows", rows))
+        entries += _nothing(found)
     else:
         said = "by cost" if found["threshold"] is None else f"{found['threshold']:.4g}"
         entries.append(("Threshold", said))
@@ -83,6 +83,32 @@ def shown(found: dict[str, Any], columns: int) -> str:
         entries.append(("!!", "the test rows contradict the promise: do not rely on it"))
     lines = [line for name, value in entries for line in entry(name, value, columns)]
     return "\n".join([*lines, *_classes((found["test"] or {}).get("per_class") or [])])
+
+
+def _nothing(found: dict[str, Any]) -> list[tuple[str, str]]:
+    """Why nothing is promised, and the most that can be."""
+    before = found.get("unchanged")
+    stays = f"; {before} stays in force" if before else ""
+    entries = [
+        ("Threshold", f"none: nothing is promised, nothing was written{stays}"),
+        ("Reason", str(found["why"])),
+    ]
+    if found["by"] == "cost":
+        plain = found["valid"]["cost_without"]
+        without = f"{plain:.4g} a row on the validation rows" if plain is not None else "unknown"
+        limit = f"at most {found['limit_without']:.4g} in 95 % of draws"
+        entries.append(("No threshold", f"costs {without}, {limit}"))
+    else:
+        more = found["rows_needed"]
+        rows = "more rows like these would not change it"
+        rows = rows if more is None else f"about {more:,} validation rows like these would do"
+        entries.append(("Rows", rows))
+    highest = found["highest"]
+    if highest is None:
+        return [*entries, ("Highest", "these validation rows promise nothing at all")]
+    share, answered = f"{100 * highest['asked']:.1f} %", f"{highest['answered']:,}"
+    most = f"{highest['by']} {share}, with {answered} of {highest['n']:,} validation rows answered"
+    return [*entries, ("Highest", most), ("Take it", highest["command"])]
 
 
 def _side(block: dict[str, Any]) -> str:

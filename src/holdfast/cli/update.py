@@ -11,18 +11,18 @@ import typer
 from holdfast.cli.asked import Seed, Verbose, check_how
 from holdfast.core.machine import refuse_too_little
 from holdfast.core.shown import printable
+from holdfast.core.wording import GATE_OUTCOMES
 from holdfast.terminal.streams import json_text
 
-SENTENCE = {
-    "taken": "The update passed its gate",
-    "kept_aside": "The update is kept aside",
-    "undecided": "Not enough evidence to take the update",
-}
+ACCEPTED = "taken"
 NEXT = {
-    "taken": "Nothing was promoted. To serve it: holdfast promote {run} --store {store}",
-    "kept_aside": "The served run stays as it is; this one is there to be looked at.",
-    "undecided": "The served run stays as it is; update again when there is more feedback.",
+    ACCEPTED: "Nothing was promoted. To serve it: holdfast promote {run} --store {store}",
+    "kept_aside": "The served run stays in service; this one is kept for inspection.",
+    "undecided": "The served run stays in service; update again when there is more feedback, or "
+    "compare the two live: holdfast serve {served} --challenger {run} --store {store}",
 }
+# The gate did not accept the update; its files are complete.
+NOT_ACCEPTED = 3
 
 
 def command(
@@ -58,13 +58,17 @@ def command(
     ] = None,
     seed: Seed = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted one.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print result.json.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print result.json; with --every a line a round.")
+    ] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", help="The result alone: no plan, no progress.")
     ] = False,
     verbose: Verbose = False,
 ) -> None:
-    """Learn from feedback, and decide by evidence whether the new model may take over."""
+    """Learn from feedback, and decide by evidence whether the new model may take over. Exit code:
+    0 where its gate accepts it, 3 where it is rejected or inconclusive; the run is complete then
+    too. --every goes on whatever the gate says."""
     refuse_too_little("torch")
     check_how(quiet, verbose, None)
     from holdfast.renewal.asking import Asking
@@ -81,6 +85,11 @@ def command(
         typer.echo(json_text(result))
     else:
         typer.echo(printable("\n".join(shown(result, folder, width(), _store(feedback)))))
+    decision = result["update"]["gate"]["decision"]
+    if decision != ACCEPTED:
+        told = f"the update is {GATE_OUTCOMES[decision]}, so the exit code is {NOT_ACCEPTED}"
+        typer.echo(f"holdfast: {told}", err=True)
+        raise typer.Exit(NOT_ACCEPTED)
 
 
 def _store(feedback: str | None) -> str:
@@ -97,10 +106,13 @@ def _rounds(
     from holdfast.terminal.renewed import rounds
     from holdfast.terminal.say import width
 
-    def told(result: Mapping[str, Any], folder: Path) -> None:
-        store = _store(asking.feedback)
-        lines = [json_text(result)] if as_json else shown(result, folder, width(), store)
-        typer.echo(printable("\n".join(lines)))
+    def told(line: Mapping[str, Any], result: Mapping[str, Any] | None, folder: Path) -> None:
+        if as_json:
+            # A round is a line, so that whoever reads a pipe knows where its document ends.
+            typer.echo(json_text({"schema": 1, **(result or {}), "round": line}, indent=None))
+        elif result is not None:
+            lines = shown(result, folder, width(), _store(asking.feedback))
+            typer.echo(printable("\n".join(lines)))
 
     rounds(asking, every, out, least, told, quiet=quiet)
 
@@ -109,16 +121,16 @@ def shown(result: Mapping[str, Any], run: Path, columns: int, store: str = "URL"
     """The answer first, at the width of a terminal."""
     import textwrap
 
+    from holdfast.report.view.renewal import gate_words
     from holdfast.terminal.say import COLUMN, entry
 
     block = result["update"]
     gate = block["gate"]
-    text = f"{SENTENCE[gate['decision']]}: {gate['because']}."
-    lines = ["", *textwrap.wrap(text, columns, break_on_hyphens=False), ""]
+    lines = ["", *textwrap.wrap(gate_words(gate), columns, break_on_hyphens=False), ""]
     lines += [line for name, value in _entries(block) for line in entry(name, value, columns)]
     lines.append(f"  {'Model':<{COLUMN - 2}}{run / 'model'}")
     lines.append(f"  {'Report':<{COLUMN - 2}}{run / 'report.html'}")
-    following = NEXT[gate["decision"]].format(run=run, store=store)
+    following = NEXT[gate["decision"]].format(run=run, store=store, served=block["from"])
     return [*lines, "", *textwrap.wrap(following, columns, break_on_hyphens=False)]
 
 

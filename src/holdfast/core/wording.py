@@ -4,6 +4,8 @@ from __future__ import annotations
 
 # What a setting that may hold a secret is shown as.
 HIDDEN = "(set; it stands in recipe.yaml alone)"
+# What the gate of an update decided (``update.gate.decision`` of result.json), as it is called.
+GATE_OUTCOMES = {"taken": "accepted", "kept_aside": "rejected", "undecided": "inconclusive"}
 
 
 def counted(count: int, noun: str, many: str = "") -> str:

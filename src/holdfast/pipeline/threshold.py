@@ -4,6 +4,7 @@ answers to the test rows, and kept in its ``threshold.json``."""
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +15,20 @@ import numpy as np
 from holdfast.core.errors import RecipeError
 from holdfast.core.lock import locked
 from holdfast.core.records import Ints, to_json
-from holdfast.know.threshold.choose import SURE, Chosen, for_coverage, for_precision
+from holdfast.know.threshold.choose import (
+    SURE,
+    Chosen,
+    for_coverage,
+    for_precision,
+    highest_coverage,
+    highest_precision,
+)
 from holdfast.know.threshold.costs import CostMatrix, priced
 from holdfast.know.threshold.rule import By, Rule
 from holdfast.know.told import Told
 from holdfast.pipeline.again import Again
 from holdfast.pipeline.cost_file import read_costs
-from holdfast.pipeline.threshold_file import model_mark, refuse_second, write_threshold
+from holdfast.pipeline.threshold_file import FILE, model_mark, refuse_second, write_threshold
 from holdfast.stats.intervals import clopper_pearson
 
 ASSUMES = "the rows to come are drawn as the validation rows were"
@@ -62,8 +70,9 @@ class Wanted:
 
 def set_threshold(run: Path, wanted: Wanted, *, force: bool = False) -> dict[str, Any]:
     """Choose and store the threshold of a finished run; returns the document of
-    ``threshold.json``, whose ``threshold`` is ``None`` where nothing could be promised: then
-    nothing is stored.
+    ``threshold.json``. Where nothing can be promised its ``rule`` is ``None``, nothing is stored
+    (what was stored before stays in force, ``unchanged``), and ``highest`` says what can be
+    promised, with the command that takes it.
 
     Raises ``RecipeError`` for a task that has no certainty to go by, ``RunError`` where one is
     stored already and ``force`` is not given.
@@ -78,6 +87,13 @@ def set_threshold(run: Path, wanted: Wanted, *, force: bool = False) -> dict[str
         document = decided(again.result, valid, test if len(test.losses) else None, wanted)
         if document["rule"] is not None:
             write_threshold(run, document)
+        elif (run / FILE).exists():
+            document["unchanged"] = str(run / FILE)
+    if document["highest"]:
+        share = f"--{document['highest']['by']} {document['highest']['asked']:g}"
+        more = " --force" if "unchanged" in document else ""
+        command = f"holdfast threshold {shlex.quote(str(run))} {share}{more}"
+        document["highest"]["command"] = command
     return document
 
 
@@ -114,7 +130,7 @@ def decided(
     ``test``."""
     if wanted.cost:
         matrix = read_costs(wanted.cost, valid.names)
-        made = _by_cost(matrix, valid, test)
+        made = _by_cost(matrix, valid, test, wanted)
     else:
         made = _by_certainty(valid, test, wanted)
     document = {
@@ -155,6 +171,7 @@ def _by_certainty(valid: Told, test: Told | None, wanted: Wanted) -> dict[str, A
     return {
         "threshold": found.threshold,
         "promise": promise if rule else None,
+        "highest": None if rule else _highest(valid, wanted),
         "why": found.why,
         "rows_needed": found.rows,
         "valid": measured(valid, found.threshold) if rule else {"n": found.n},
@@ -163,6 +180,25 @@ def _by_certainty(valid: Told, test: Told | None, wanted: Wanted) -> dict[str, A
         "broken_in": BROKEN if wanted.precision else None,
         "rule": None if rule is None else rule.to_json(),
     }
+
+
+def _highest(valid: Told, wanted: Wanted) -> dict[str, Any] | None:
+    """The most that these rows promise in the place of what was asked: a coverage where one was
+    asked, else a precision; ``None`` where they promise nothing."""
+    assert valid.sure is not None
+    assert valid.wrong is not None
+    known = np.isfinite(valid.sure)
+    sure, wrong = valid.sure[known], valid.wrong[known]
+    if wanted.by == "coverage":
+        found = highest_coverage(sure, wrong)
+    else:
+        groups = valid.take(np.flatnonzero(known)).groups
+        found = highest_precision(sure, wrong, wanted.precision or 1.0, groups=groups)
+    if found is None:
+        return None
+    share, chosen = found
+    by = "coverage" if wanted.by == "coverage" else "precision"
+    return {"by": by, "asked": share, "answered": chosen.answered, "n": chosen.n}
 
 
 def measured(told: Told, threshold: float | None) -> dict[str, Any]:
@@ -220,7 +256,7 @@ def _kept(test: Mapping[str, Any] | None, wanted: Wanted) -> bool | None:
     return bool(found["high"] >= float(wanted.precision or wanted.coverage or 0))
 
 
-def _by_cost(matrix: CostMatrix, valid: Told, test: Told | None) -> dict[str, Any]:
+def _by_cost(matrix: CostMatrix, valid: Told, test: Told | None, wanted: Wanted) -> dict[str, Any]:
     assert valid.probabilities is not None
     found = priced(matrix, _labels(valid), valid.probabilities)
     blocks: dict[str, Any] = {"valid": _cost_block(matrix, valid), "test": None}
@@ -243,6 +279,8 @@ def _by_cost(matrix: CostMatrix, valid: Told, test: Told | None) -> dict[str, An
         "rows_needed": None,
         **blocks,
         "limit": found.limit,
+        "limit_without": found.plain_limit,
+        "highest": None if better else _highest(valid, wanted),
         "kept_on_test": None
         if test is None or not better
         else bool(blocks["test"]["cost"] <= found.limit),

@@ -17,6 +17,7 @@ from holdfast.recipe import Recipe, anchored, as_settings, override, read_recipe
 from holdfast.renewal.candidates import against_warm, check_start
 from holdfast.renewal.gate import check_margin
 from holdfast.renewal.joined import OWN_SHARE, Asked, join
+from holdfast.renewal.length import for_rows
 from holdfast.renewal.procedure import Renewal
 
 
@@ -64,7 +65,8 @@ def begin(asking: Asking, out: Path | None = None, *, resume: bool = False) -> B
     open_run(asking.run)
     _check_writable(asking.run)
     joined = join(asking.run, asking.feedback, Asked(asking.hold, asking.own))
-    recipe = override(joined.recipe, as_settings(asking.settings))
+    settings = as_settings(asking.settings)
+    recipe, lengths = for_rows(override(joined.recipe, settings), *joined.rows, settings)
     if asking.seed is not None:
         recipe = recipe.model_copy(update={"seed": asking.seed})
     check_start(asking.start, against_warm(asking.run, recipe, joined.deleted))
@@ -75,7 +77,7 @@ def begin(asking: Asking, out: Path | None = None, *, resume: bool = False) -> B
         joined.deleted,
         joined.block,
         tuple(to_json(joined.findings)),
-        tuple(to_json(joined.decisions)),
+        tuple(to_json((*joined.decisions, *lengths))),
     )
     return Begun(anchored(recipe, Path()), procedure, joined.held)
 

@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Floats, Ints, to_json
-from holdfast.core.wording import counted
+from holdfast.core.wording import GATE_OUTCOMES, counted
 from holdfast.know.compare.pairs import Pairs
 from holdfast.know.compare.verdict import FEW_VALUES, PairedVerdict, judge_pairs
 from holdfast.stats.bootstrap import group_codes
@@ -180,9 +180,11 @@ class Gate:
     renamed: tuple[Renamed, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """``gate`` of the block ``update``."""
+        """``gate`` of the block ``update``; ``outcome`` is the decision in the word that readers
+        know it by."""
         return {
             "decision": self.decision,
+            "outcome": GATE_OUTCOMES[self.decision],
             "because": self.because,
             "margin": self.margin,
             "old": self.old[0].to_json(),

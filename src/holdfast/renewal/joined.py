@@ -80,6 +80,12 @@ class Joined:
     findings: tuple[Finding, ...]
     decisions: tuple[Decision, ...]
 
+    @property
+    def rows(self) -> tuple[int, int]:
+        """The training rows of the run, and of its update."""
+        replayed = self.block["replayed"]
+        return replayed["of"], replayed["n"] + self.block["used"]
+
 
 def join(run: Path, where: str, asked: Asked) -> Joined:
     """The rows from which the update of ``run`` learns, and by which it is judged.

@@ -16,6 +16,7 @@ import numpy as np
 from holdfast.core.errors import HoldfastError
 from holdfast.core.records import Decision, Finding, Floats, to_json
 from holdfast.core.seeds import generator
+from holdfast.core.wording import GATE_OUTCOMES
 from holdfast.data.table import Table
 from holdfast.know.compare.pairs import paired
 from holdfast.know.compare.verdict import judge_pairs
@@ -144,8 +145,8 @@ class Renewing:
         notify(chosen.decision)
         fitted = self._learning(chosen.start).fit(into, listeners, notify)
         gate, more = self._judge(Predictor.of(fitted), valid, into.run)
-        told = {"taken": "taken", "kept_aside": "kept aside", "undecided": "undecided"}
-        decision = Decision("gate", told[gate.decision], gate.because, prominent=True)
+        outcome = GATE_OUTCOMES[gate.decision]
+        decision = Decision("gate", outcome, gate.because, prominent=True)
         notify(decision)
         step = fitted.trained.last_step
         fitted.job.journal.note(step, decision.what, decision.because, chosen=decision.chosen)

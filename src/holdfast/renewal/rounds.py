@@ -27,7 +27,7 @@ from holdfast.core.door import door
 from holdfast.core.errors import InputError, RecipeError, RunError, StoreError
 from holdfast.core.files import disk_errors, refuse_link
 from holdfast.core.lock import locked
-from holdfast.core.wording import counted
+from holdfast.core.wording import GATE_OUTCOMES, counted
 from holdfast.pipeline.again import Again
 from holdfast.pipeline.contender import kind_of_rows, labels_of_rows
 from holdfast.pipeline.folder import RESULT, is_finished, open_run
@@ -44,6 +44,7 @@ ROUNDS = "rounds.jsonl"
 DIGITS = 4
 Do = Callable[[Asking, Path, bool], Mapping[str, Any]]
 Say = Callable[[str], None]
+Ended = Callable[[Mapping[str, Any], Mapping[str, Any] | None], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,9 @@ def schedule_of(asking: Asking, every: str, out: Path | None, least: int) -> Sch
 
 class Rounds:
     """The loop. ``do`` makes one update into a folder (or continues it), ``say`` hears a line for
-    the log; ``serving`` says which run is in service by now, of which a round is the update."""
+    the log; ``serving`` says which run is in service by now, of which a round is the update.
+    ``ended`` hears each round that is written down: its line, and the result of its update
+    (``None`` of one that was skipped). No decision of a gate ends the loop."""
 
     def __init__(
         self,
@@ -83,10 +86,11 @@ class Rounds:
         say: Say,
         clock: Callable[[], float] = time.time,
         serving: Callable[[Asking], Path] = lambda asking: asking.run,
+        ended: Ended = lambda line, result: None,
     ) -> None:
         self._first, self._schedule, self._do, self._say = asking, schedule, do, say
         self._asking, self._serving = asking, serving
-        self._clock = clock
+        self._clock, self._ended = clock, ended
         self.stopped = threading.Event()
         self._busy = False
 
@@ -182,11 +186,13 @@ class Rounds:
                 "decision": gate["decision"],
                 "because": gate["because"],
                 "forgetting": {"beside": result["update"]["first"], **forgot["difference"]},
-            }
+            },
+            result,
         )
 
-    def _note(self, line: Mapping[str, Any]) -> None:
+    def _note(self, line: Mapping[str, Any], result: Mapping[str, Any] | None = None) -> None:
         """Write down what was done, and say it."""
+        line = {"at": self._clock(), **line}
         path = self._schedule.folder / ROUNDS
         with disk_errors(path):
             refuse_link(path)
@@ -194,7 +200,7 @@ class Rounds:
             with path.open("a", encoding="utf-8") as stream:
                 # A kill may have left half a line.
                 stream.write("\n" if halved else "")
-                stream.write(json.dumps({"at": self._clock(), **line}) + "\n")
+                stream.write(json.dumps(line) + "\n")
                 stream.flush()
                 os.fsync(stream.fileno())
         if "begun" in line:
@@ -202,7 +208,10 @@ class Rounds:
         elif "skipped" in line:
             self._say(f"skipped: {line['skipped']}")
         else:
-            self._say(f"{line['run']}: {line['decision'].replace('_', ' ')}: {line['because']}")
+            outcome = GATE_OUTCOMES.get(line["decision"], line["decision"])
+            self._say(f"{line['run']}: {outcome}: {line['because']}")
+        if "begun" not in line:
+            self._ended(line, result)
 
     def _tell(self, kind: str, body: Mapping[str, Any]) -> None:
         try:

@@ -20,6 +20,7 @@ from holdfast.report.answer_score import (
     rows_of,
     score_of,
 )
+from holdfast.report.answer_update import of_update
 from holdfast.report.numbers import estimate, metric_name
 
 NOTHING = "Whether to use it cannot be said: score it on labelled rows with `holdfast evaluate`."
@@ -62,6 +63,7 @@ def answer(result: Mapping[str, Any]) -> Answer:
       scored and some are, else ROUGE-L, else perplexity; beside the untuned model. What is empty,
       repetitive or always the same in half of the rows is of no use, whatever its score;
     - pictures as classes;
+    - an update: its gate's decision before the advice (``answer_update.py``);
     - a start for new tasks: its accuracy on tasks that it never met, and whether a head that is
       fitted anew to an ordinary embedding does as well.
 
@@ -86,8 +88,7 @@ def answer(result: Mapping[str, Any]) -> Answer:
     if worse:
         simpler = PHRASES.get(worse[0], worse[0])
         headline = f"No better than {simpler}: {headline[:1].lower()}{headline[1:]}"
-    advice, use = _advice(result, score, worse)
-    return Answer(headline, advice, use)
+    return Answer(headline, *of_update(result, *_advice(result, score, worse)))
 
 
 def _advice(result: Mapping[str, Any], score: Score, worse: Sequence[str]) -> tuple[str, Use]:

@@ -21,7 +21,8 @@ from holdfast.core.run_files import RESULT, check_model
 from holdfast.pipeline.folder import open_run
 from holdfast.pipeline.served_name import served_name
 from holdfast.service.asked import Facts
-from holdfast.service.live.look import LATEST, Looked, look
+from holdfast.service.live.look import LATEST
+from holdfast.service.pair_evidence import pair_evidence
 from holdfast.store.records import Event
 from holdfast.store.store import Store
 
@@ -125,8 +126,10 @@ def promote(
     give its place back to the one before it.
 
     Raises ``RunError`` for a run that is damaged, unfinished or not there, ``RecipeError`` where it
-    cannot stand for the other, is shown to be worse (unless ``force``), is served already, or
-    somebody else was quicker.
+    cannot stand for the other, is served already, or somebody else was quicker, and, unless
+    ``force``, where the latest evidence about the two is against it or lacking
+    (``pair_evidence.may_replace``). It is one event of the store: a process that is killed
+    meanwhile leaves the one or the other in service.
     """
     at = time.time() if now is None else now
     places = _places(store)
@@ -142,50 +145,10 @@ def promote(
         same = (f"the same model, which lay in {here.run}",)
         return _appended(store, here, model, run, at, None, told=same)
     _refuse_other(store, here, model, run, result)
-    evidence = _evidence(store, here.model, model, at)
-    verdict = None if evidence is None else evidence["verdict"]
-    if verdict == "worse" and not force:
-        raise RecipeError(
-            model,
-            f"is shown to be worse than {here.model} ({(evidence or {})['because']})",
-            None,
-            "Leave it, or promote it all the same with --force.",
-        )
-    told = *_gate(result), _plainly(verdict, here.model, _passed(result, here.run))
-    return _appended(store, here, model, run, at, evidence, told=told, forced=force)
-
-
-def _gate(result: Mapping[str, Any]) -> tuple[str, ...]:
-    """What `holdfast update` decided of the run, where it is an update."""
-    block = result.get("update") or {}
-    gate = block.get("gate") or {}
-    decided = {
-        "taken": "passed its gate",
-        "kept_aside": "was KEPT ASIDE by its gate",
-        "undecided": "did not pass its gate, for want of evidence",
-    }.get(str(gate.get("decision")))
-    if decided is None:
-        return ()
-    return (f"as an update of {Path(block['from']).name} it {decided}: {gate['because']}",)
-
-
-def _passed(result: Mapping[str, Any], served: Path) -> bool:
-    """Whether it is an update that was shown to be better than the run that is served."""
-    block = result.get("update") or {}
-    taken = (block.get("gate") or {}).get("decision") == "taken"
-    return taken and Path(block["from"]).resolve() == served
-
-
-def _plainly(verdict: str | None, other: str, passed: bool) -> str:
-    if verdict is None and passed:
-        return f"it was not compared with {other} in this store"
-    if verdict is None:
-        return f"it was not compared with {other} in this store: nothing shows that it is better"
-    return {
-        "better": f"shown to be better than {other}",
-        "equivalent": f"shown to be as good as {other} within the margin, not better",
-        "worse": f"shown to be WORSE than {other}, and promoted because of --force",
-    }.get(verdict, f"not shown to be better than {other}: the comparison is undecided")
+    known = pair_evidence(store, here.model, here.run, model, result, at)
+    if not force:
+        known.refuse(run, store.name)
+    return _appended(store, here, model, run, at, known.live, told=known.told, forced=force)
 
 
 def _places(store: Store) -> list[Standing]:
@@ -252,15 +215,6 @@ def _refuse_other(
             rule = f"cannot take the place of {here.model}, which has another "
             rule += "task" if name == "task" else "set of classes"
             raise RecipeError(model, rule, two, "Serve it on its own: holdfast serve RUN.")
-
-
-def _evidence(store: Store, shown: str, challenger: str, at: float) -> Mapping[str, Any] | None:
-    """The comparison of the two as it stands at this moment."""
-    latest = store.state(LATEST) or {}
-    if (latest.get("shown"), latest.get("challenger")) != (shown, challenger):
-        return None
-    kept = store.state(latest["key"])
-    return latest if kept is None else look(store, Looked.of(kept).setup, at).said()
 
 
 def _undone(store: Store, run: Path, places: Sequence[Standing], at: float) -> Promotion:

@@ -69,25 +69,30 @@ def rounds(
     every: str,
     out: Path | None,
     least: int,
-    told: Callable[[Mapping[str, Any], Path], None],
+    told: Callable[[Mapping[str, Any], Mapping[str, Any] | None, Path], None],
     *,
     quiet: bool = False,
     most: int | None = None,
 ) -> None:
-    """Do what ``holdfast update --every`` does, until it is ended; ``told`` hears each round."""
+    """Do what ``holdfast update --every`` does, until it is ended. ``told`` hears each round: its
+    line of ``rounds.jsonl``, the result of its update and the run's folder (of a round that was
+    skipped ``None``, and the folder of all)."""
     from holdfast.renewal.rounds import Rounds, schedule_of
 
+    schedule = schedule_of(asking, every, out, least)
+
     def do(asking: Asking, folder: Path, resume: bool) -> Mapping[str, Any]:
-        result, _ = updated(asking, folder, resume=resume, quiet=True)
-        told(result, folder)
-        return result
+        return updated(asking, folder, resume=resume, quiet=True)[0]
+
+    def ended(line: Mapping[str, Any], result: Mapping[str, Any] | None) -> None:
+        told(line, result, schedule.folder / line.get("run", ""))
 
     def say(line: str) -> None:
         if not quiet:
             sys.stderr.write(printable(f"holdfast update: {line}") + "\n")
             sys.stderr.flush()
 
-    Rounds(asking, schedule_of(asking, every, out, least), do, say, serving=in_service).run(most)
+    Rounds(asking, schedule, do, say, serving=in_service, ended=ended).run(most)
 
 
 def in_service(asking: Asking) -> Path:

@@ -84,8 +84,9 @@ class Lasting(io.TextIOBase):
         return self._stream.isatty()
 
 
-def json_text(value: Any) -> str:
+def json_text(value: Any, indent: int | None = 2) -> str:
     """One JSON document that standard output can hold: letters as they are in UTF-8, as ``\\u…`` in
-    any other encoding; what a terminal would obey is always escaped."""
+    any other encoding; what a terminal would obey is always escaped. Without ``indent`` it is one
+    line."""
     unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    return printable_json(json.dumps(value, indent=2, ensure_ascii=not unicode))
+    return printable_json(json.dumps(value, indent=indent, ensure_ascii=not unicode))

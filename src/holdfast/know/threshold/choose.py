@@ -28,6 +28,8 @@ LATE = (0.5, 1.0)
 FOR_LATE = 0.1
 POWER = 0.8
 MOST_ROWS = 10_000_000
+# What can be promised is looked for in thousandths.
+GRID = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,8 @@ def for_coverage(confidence: Floats, wrong: Bools, target: float, *, sure: float
 
     The share at or above the j-th largest of n certainties is Beta(j, n + 1 − j), whatever their
     law (Vovk 2012; tolerance limits, Wilks 1941); the smallest j is taken whose law lies above the
-    target with that probability. Where no j does, every row is answered.
+    target with that probability. Where no j does, no threshold promises it: only answering every
+    row would, which takes none. With a target of 1 every row is answered.
     """
     from scipy.special import betainc
 
@@ -114,12 +117,60 @@ def for_coverage(confidence: Floats, wrong: Bools, target: float, *, sure: float
     n = len(confidence)
     places = np.arange(1, n + 1)
     enough = 1 - betainc(places, n + 1 - places, target) >= sure if n else np.zeros(0, dtype=bool)
-    if target == 1 or not enough.any():
-        why = f"{n} rows cannot promise it with a threshold: every row is answered"
-        return Chosen(0.0, n, n, int(wrong.sum()), None if target == 1 else why)
+    if target == 1:
+        return Chosen(0.0, n, n, int(wrong.sum()))
+    if not enough.any():
+        # Of n rows the least threshold is the smallest certainty, j = n: targetⁿ ≤ 1 − sure.
+        rows = math.ceil(math.log(1 - sure) / math.log(target))
+        why = f"{n} validation rows: to promise {target:g} with a threshold takes {rows}"
+        return Chosen(None, n, 0, 0, why, rows if rows <= MOST_ROWS else None)
     threshold = float(-np.sort(-confidence)[np.argmax(enough)])
     above = confidence >= threshold
     return Chosen(threshold, n, int(above.sum()), int(wrong[above].sum()))
+
+
+def highest_precision(
+    confidence: Floats,
+    wrong: Bools,
+    below: float = 1.0,
+    *,
+    sure: float = SURE,
+    groups: Ints | None = None,
+) -> tuple[float, Chosen] | None:
+    """The highest precision below ``below``, in thousandths, that ``for_precision`` promises by
+    these rows, with what it chooses then; ``None`` where it promises none.
+
+    No walk promises more than the limit of one prefix by itself (Clopper and Pearson at ``sure``),
+    so the search goes down from the highest of these. Parameters as for ``for_precision``.
+    """
+    from scipy.special import betaincinv
+
+    shrink = _shrink(wrong, groups)
+    if shrink is None or not len(wrong):
+        return None
+    mistakes = np.cumsum(wrong[np.argsort(-confidence, kind="stable")].astype(np.int64))
+    size = np.floor(np.arange(1, len(wrong) + 1) / shrink)
+    errors = np.minimum(np.ceil(mistakes / shrink), size)
+    some = errors < size
+    limits = 1 - betaincinv(errors[some] + 1, size[some] - errors[some], sure)
+    most = math.floor(GRID * float(limits.max(initial=0.0)))
+    for thousandth in range(min(most, math.ceil(round(GRID * below, 6)) - 1), 0, -1):
+        found = for_precision(confidence, wrong, thousandth / GRID, sure=sure, groups=groups)
+        if found.threshold is not None:
+            return thousandth / GRID, found
+    return None
+
+
+def highest_coverage(
+    confidence: Floats, wrong: Bools, *, sure: float = SURE
+) -> tuple[float, Chosen] | None:
+    """The highest coverage, in thousandths, that ``for_coverage`` promises by these rows with a
+    threshold, (1 − ``sure``)^(1/n), with what it chooses then; ``None`` where it promises none."""
+    share = math.floor(GRID * (1 - sure) ** (1 / max(len(confidence), 1))) / GRID
+    if not len(confidence) or not share:
+        return None
+    found = for_coverage(confidence, wrong, share, sure=sure)
+    return None if found.threshold is None else (share, found)
 
 
 def _shrink(wrong: Bools, groups: Ints | None) -> float | None:

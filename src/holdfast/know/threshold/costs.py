@@ -44,11 +44,13 @@ class CostMatrix:
 class Priced:
     """The mean cost of a row on the rows that it was chosen on, for the least costly answer and for
     always giving the most probable class; ``limit`` is above the true mean of the first in 95 % of
-    draws. ``answered`` of ``n`` rows are answered."""
+    draws, ``plain_limit`` likewise above that of the second. ``answered`` of ``n`` rows are
+    answered."""
 
     mean: float
     limit: float
     plain: float
+    plain_limit: float
     n: int
     answered: int
 
@@ -61,13 +63,17 @@ def priced(matrix: CostMatrix, labels: Ints, probabilities: Floats) -> Priced:
     plain = matrix.paid(labels, probabilities.argmax(axis=1))
     finite = matrix.cost[np.isfinite(matrix.cost)]
     low, high = float(finite.min()), float(finite.max())
-    limit = high
-    if len(paid) and high > low:
-        limit = float(betting_limits(paid, low, high, alpha=1 - SURE).high[-1])
+
+    def limit(costs: Floats) -> float:
+        if not len(costs) or high <= low:
+            return high
+        return float(betting_limits(costs, low, high, alpha=1 - SURE).high[-1])
+
     return Priced(
         float(paid.mean()) if len(paid) else math.nan,
-        limit,
+        limit(paid),
         float(plain.mean()) if len(paid) else math.nan,
+        limit(plain),
         len(paid),
         int((answers >= 0).sum()),
     )

@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from holdfast.core.wording import GATE_OUTCOMES
 from holdfast.report.numbers import count, estimate, metric_name, number
 from holdfast.report.read import RunFiles
 from holdfast.report.view.beside_start import BesideStart, Lines
 
-DECISIONS = {
-    "taken": "The update passed its gate",
-    "kept_aside": "The update is kept aside",
-    "undecided": "There is not enough evidence to take the update",
-}
 STARTS = {"warm": "from the served model", "anew": "from the start"}
 # What became of feedback that was not learned, in words.
 LEFT_OUT = {
@@ -36,7 +32,7 @@ def renewal(run: RunFiles) -> BesideStart | None:
     gate, feedback = run.part("update", "gate"), run.part("update", "feedback")
     if not raw or not gate:
         return None
-    sentence = f"{DECISIONS.get(str(gate.get('decision')), '')}: {gate.get('because')}."
+    sentence = gate_words(gate)
     start = run.part("update", "start")
     notes = [
         f"It is an update of {raw.get('from')}, learned "
@@ -63,6 +59,13 @@ def renewal(run: RunFiles) -> BesideStart | None:
     lost = [str(one) for one in gate.get("not_asked") or ()]
     more = [f"Not asked about, since it cannot be found in other rows: {one}." for one in lost]
     return BesideStart(sentence, tuple(notes), tuple(tables), tuple(more))
+
+
+def gate_words(gate: Mapping[str, Any]) -> str:
+    """The gate's decision with its reason, as a sentence."""
+    decision = str(gate.get("decision"))
+    outcome = GATE_OUTCOMES.get(decision, decision)
+    return f"The update is {outcome}: {gate.get('because')}."
 
 
 def left_out_words(feedback: Mapping[str, Any]) -> str:

@@ -93,10 +93,10 @@ def begun(store: Store, setup: Setup, now: float) -> Looked:
     user who came before was answered by the shown model alone."""
     if (kept := store.state(setup.key)) is not None:
         return replace(Looked.of(kept), setup=setup)
-    mine = [one for one in _all_events(store, STARTED) if one.body.get("key") == setup.key]
+    mine = [one for one in all_events(store, STARTED) if one.body.get("key") == setup.key]
     if not mine:
         store.append(Event(STARTED, now, {"key": setup.key, **_pair(setup)}))
-        mine = [one for one in _all_events(store, STARTED) if one.body.get("key") == setup.key]
+        mine = [one for one in all_events(store, STARTED) if one.body.get("key") == setup.key]
     if setup.way == "shadow":
         return Looked(setup, Shadow(setup.margin, setup.budget), mine[0].at)
     arms = Arms(setup.share, setup.margin, setup.budget, setup.least, setup.most)
@@ -110,11 +110,12 @@ def look(store: Store, setup: Setup, now: float) -> Looked:
     if after == before and (store.state(LATEST) or {}).get("key") == setup.key:
         return after
     said = after.said()
-    store.save_state(setup.key, after.to_json(), now)
-    store.save_state(LATEST, {"key": setup.key, "at": now, **said}, now)
     if said["verdict"] != verdict_of(before.evidence):
         told_ = {name: said[name] for name in ("verdict", "because", "difference")}
+        # Before the state, which would say that it is written down already: promotions go by it.
         store.append(Event(VERDICT, now, {**_pair(setup), **told_}))
+    store.save_state(setup.key, after.to_json(), now)
+    store.save_state(LATEST, {"key": setup.key, "at": now, **said}, now)
     return after
 
 
@@ -127,7 +128,8 @@ def _pair(setup: Setup) -> dict[str, str]:
     return {"shown": setup.shown, "challenger": setup.challenger, "way": setup.way}
 
 
-def _all_events(store: Store, kind: str) -> list[Event]:
+def all_events(store: Store, kind: str) -> list[Event]:
+    """The events of a kind, oldest first."""
     found: list[Event] = []
     while page := store.events(kind, after=found[-1].id or 0 if found else 0):
         found += page
