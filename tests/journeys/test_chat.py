@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import io
 import json
 import os
@@ -12,7 +11,6 @@ import select
 import signal
 import subprocess
 import sys
-import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -183,10 +181,13 @@ def test_what_ends_an_answer_is_never_shown() -> None:
     assert "".join(shown) == "It is</b>" == said.text
 
 
-def _at_a_terminal() -> None:
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-    # A shell that runs these tests in the background has it ignored.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+# Takes its standard input for the terminal of its session first.
+CHAT = """
+import fcntl, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+from holdfast.cli.main import run
+run()
+"""
 
 
 class Terminal:
@@ -194,7 +195,7 @@ class Terminal:
 
     def __init__(self, *arguments: object) -> None:
         self.parent, child = pty.openpty()
-        command = [sys.executable, "-c", "from holdfast.cli.main import run; run()", "chat"]
+        command = [sys.executable, "-c", CHAT, "chat"]
         self.process = subprocess.Popen(
             [*command, *map(str, arguments)],
             stdin=child,
@@ -202,7 +203,6 @@ class Terminal:
             stderr=child,
             start_new_session=True,
             env={**os.environ, "TERM": "dumb", "COLUMNS": "80"},
-            preexec_fn=_at_a_terminal,
         )
         os.close(child)
         self.seen = ""
