@@ -116,6 +116,9 @@ class Cluster:
         options = f"-c listen_addresses='' -c unix_socket_directories={self.folder} -c fsync=off"
         log = str(self.folder / "log")
         self._run(self._pg_ctl, *self._data(), "-w", "-l", log, "-o", options, "start")
+        # A test may stop it and start it again: it is the session's all the same.
+        server = (self.folder / "data" / "postmaster.pid").read_text().split()[0]
+        PROCESSES.SHARED.add(int(server))
 
     def stop(self) -> None:
         self._run(self._pg_ctl, *self._data(), "-m", "immediate", "stop")

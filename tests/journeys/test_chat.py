@@ -308,6 +308,26 @@ def test_a_request_to_end_ends_the_talk(terminal: Terminal) -> None:
     assert terminal.process.returncode in (130, -signal.SIGTERM)
 
 
+def test_a_hangup_that_is_ignored_ends_no_talk(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As ``nohup`` means it, where SIGTERM still ends it."""
+    from holdfast.cli.chat import _converse
+
+    def hang_up(_: str) -> str:
+        os.kill(os.getpid(), signal.SIGHUP)
+        raise EOFError
+
+    monkeypatch.setattr("builtins.input", hang_up)
+    before = {signal.SIGHUP: signal.SIG_IGN, signal.SIGTERM: signal.getsignal(signal.SIGTERM)}
+    default = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        _converse(public.chat(run, start=False, tokens=5))
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        assert signal.getsignal(signal.SIGTERM) is not before[signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGHUP, default)
+        signal.signal(signal.SIGTERM, before[signal.SIGTERM])
+
+
 def test_an_interrupt_stops_an_answer_and_not_the_talk(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
