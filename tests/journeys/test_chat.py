@@ -317,15 +317,15 @@ def test_a_hangup_that_is_ignored_ends_no_talk(run: Path, monkeypatch: pytest.Mo
         raise EOFError
 
     monkeypatch.setattr("builtins.input", hang_up)
-    before = {signal.SIGHUP: signal.SIG_IGN, signal.SIGTERM: signal.getsignal(signal.SIGTERM)}
-    default = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    end = signal.getsignal(signal.SIGTERM)
+    hangup = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         _converse(public.chat(run, start=False, tokens=5))
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-        assert signal.getsignal(signal.SIGTERM) is not before[signal.SIGTERM]
+        assert signal.getsignal(signal.SIGTERM) is not end
     finally:
-        signal.signal(signal.SIGHUP, default)
-        signal.signal(signal.SIGTERM, before[signal.SIGTERM])
+        signal.signal(signal.SIGHUP, hangup)
+        signal.signal(signal.SIGTERM, end)
 
 
 def test_an_interrupt_stops_an_answer_and_not_the_talk(
