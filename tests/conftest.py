@@ -157,12 +157,6 @@ def tagged() -> Any:
     return beside("sentences")
 
 
-@pytest.fixture(scope="session")
-def processes() -> Any:
-    """``tests/processes.py``."""
-    return PROCESSES
-
-
 @pytest.fixture
 def as_nobody() -> Iterator[Callable[..., Any]]:
     """``as_nobody(prepare, act)``: what ``act(folder)`` returns without rights beyond those that

@@ -263,7 +263,7 @@ def test_a_person_talks_at_a_terminal(terminal: Terminal, tmp_path: Path) -> Non
     terminal.until("is not known here")
     terminal.until("you > ")
     terminal.type("\x04")
-    assert terminal.process.wait(30) == 0
+    assert terminal.process.wait(100) == 0
     (line,) = (tmp_path / "talk.jsonl").read_text().splitlines()
     assert json.loads(line)["message"] == "red blue?"
 

@@ -254,7 +254,7 @@ def in_a_terminal(
         elif process.poll() is not None:
             break
     os.close(ours)
-    return process.wait(timeout=20), seen.decode("utf-8", "replace")
+    return process.wait(timeout=100), seen.decode("utf-8", "replace")
 
 
 def test_on_a_terminal_a_bar_runs_and_ctrl_c_stops_it_cleanly(

@@ -46,10 +46,10 @@ class Server:
         return self
 
     def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=20)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=100)
 
     def ask(self, path: str = "/predict", body: bytes | None = BODY, **headers: str) -> Any:
-        link = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        link = http.client.HTTPConnection("127.0.0.1", self.port, timeout=100)
         try:
             link.request("GET" if body is None else "POST", path, body, headers)
             answer = link.getresponse()
@@ -74,7 +74,7 @@ class Server:
 
     def end(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
-        return self.process.wait(20)
+        return self.process.wait(100)
 
 
 def _all(link: socket.socket) -> bytes:
@@ -299,7 +299,7 @@ def test_a_client_that_does_not_read_is_let_go(serve: Callable[..., Server]) -> 
     head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(rows)
     link = socket.socket()
     link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    link.settimeout(20)
+    link.settimeout(100)
     with link:
         link.connect(("127.0.0.1", server.port))
         for _ in range(6):
@@ -331,9 +331,9 @@ def test_a_signal_to_end_loses_nothing_that_was_taken(
     _until(lambda: "answering what was taken" in server.errors.read_text())
     go.touch()
     for one in asking:
-        one.join(20)
+        one.join(100)
     assert [one.status for one in answers] == [200] * 8
-    assert server.process.wait(20) == 0
+    assert server.process.wait(100) == 0
     idle.close()
     ids = {json.loads(one.text)["id"] for one in answers}
     assert {one.id for one in open_store(path).requests()} == ids

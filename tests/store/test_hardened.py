@@ -58,7 +58,7 @@ def writer() -> Iterator[Callable[..., Writer]]:
         one.close(0.2)
 
 
-def until(true: Callable[[], bool], patience: float = 20.0) -> None:
+def until(true: Callable[[], bool], patience: float = 100.0) -> None:
     end = time.monotonic() + patience
     while not true():
         assert time.monotonic() < end, "never came true"
