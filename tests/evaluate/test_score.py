@@ -222,11 +222,11 @@ def test_broken_logits_leave_no_nan_in_the_record() -> None:
 
 
 def test_resamples_are_counted_and_not_gone_through_row_by_row() -> None:
-    """Six times the rows, and sixty times the pairs of classes, ask for no more of Python: what
-    grows is inside NumPy. Calls of functions are what is counted, which no load changes."""
-    small, large = make(0, 500, 10), make(0, 3000, 77)
-    few = _calls(lambda: score(small, names(10)))
-    assert _calls(lambda: score(large, names(77))) < 3 * few
+    """Six times the rows ask for no more of Python: what grows is inside NumPy. Calls of functions
+    are what is counted, which no load changes."""
+    small, large = make(0, 500, 77), make(0, 3000, 77)
+    few = _calls(lambda: score(small, names(77)))
+    assert _calls(lambda: score(large, names(77))) < 1.1 * few
 
 
 def _calls(act: Callable[[], object]) -> int:

@@ -110,7 +110,7 @@ def test_full_late_loading_and_ending_are_503_with_a_time_to_come_back(serving_o
     answer = client.post("/predict", json={"text": "ab"})
     assert error(answer, 503)
     assert answer.headers["retry-after"] == "4"
-    engine.full, engine.wait = False, 600.0
+    engine.full, engine.wait = False, 1.0
     assert "its time" in error(client.post("/predict", json={"text": "ab"}), 503)["rule"]
     client.service.draining = True
     assert "shuts down" in error(client.post("/predict", json={"text": "ab"}), 503)["rule"]
