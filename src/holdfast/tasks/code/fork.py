@@ -10,7 +10,6 @@ configured to start none: ``ENVIRONMENT``.
 from __future__ import annotations
 
 import os
-import threading
 from pathlib import Path
 
 # Of a process that will be forked, from its start: its libraries read these when they are loaded.
@@ -31,9 +30,12 @@ class ThreadedForkError(RuntimeError):
 
 def threads() -> list[str]:
     """The names of this process's threads: on Linux all of them, elsewhere those of Python."""
-    if not THREADS.is_dir():
-        return sorted(thread.name for thread in threading.enumerate())
-    return sorted((one / "comm").read_text().strip() for one in THREADS.iterdir())
+    if THREADS.is_dir():
+        return sorted((one / "comm").read_text().strip() for one in THREADS.iterdir())
+    # Only here: each fork of a process that has loaded it cleans up after it.
+    import threading
+
+    return sorted(thread.name for thread in threading.enumerate())
 
 
 def require_one_thread() -> None:
