@@ -38,6 +38,8 @@ from typing import Any
 import numpy as np
 from cells import RESULTS, Cell, grid, machine, publish, run_cells
 
+from holdfast.tasks.code.fork import ENVIRONMENT, fork
+
 NAME = "kills"
 TASKS = ("text-classification", "seq2seq", "causal-lm", "image-classification")
 KILLS = 25
@@ -83,7 +85,7 @@ def started(settings: Sequence[str], folder: Path, resume: bool, new: bool) -> i
         told = json.dumps([list(settings), str(folder), resume])
         return subprocess.Popen([sys.executable, __file__, "--one", told]).pid
     sys.stdout.flush()
-    child = os.fork()
+    child = fork()
     if child == 0:
         try:
             train(settings, folder, resume)
@@ -506,6 +508,9 @@ def main() -> None:
         settings, folder, resume = json.loads(asked.one)
         train(settings, Path(folder), resume)
         return
+    if not ENVIRONMENT.items() <= os.environ.items():
+        # This process will be forked: its libraries must start no thread, NumPy's first of all.
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **ENVIRONMENT})
     cells = grid(task=asked.task or TASKS, kill=[1] if asked.quick else range(KILLS))
     with tempfile.TemporaryDirectory(prefix="holdfast-kills-") as name:
         work = asked.work or Path(name)

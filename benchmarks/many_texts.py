@@ -30,7 +30,6 @@ import os
 import random
 import re
 import resource
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -361,7 +360,7 @@ def large_run(n: int, threads: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         begin = time.perf_counter()
         # In a process of its own: what planting takes is not what the search takes.
-        corpus = in_a_child(n, Path(folder))
+        corpus = made_elsewhere(n, Path(folder))
         print(
             f"made {len(corpus.texts):,} texts in {time.perf_counter() - begin:.0f} s", flush=True
         )
@@ -373,14 +372,13 @@ def large_run(n: int, threads: int) -> None:
             print(f"  {name}: {value}")
 
 
-def in_a_child(n: int, folder: Path) -> Corpus:
-    child = os.fork()
-    if child == 0:
-        corpus = make_corpus(n, 0, folder)
-        np.savez(folder / "planted.npz", **corpus.planted)
-        os._exit(0)
-    if os.waitpid(child, 0)[1]:
-        sys.exit("the texts could not be made")
+def make_and_store(n: int, folder: Path) -> None:
+    np.savez(folder / "planted.npz", **make_corpus(n, 0, folder).planted)
+
+
+def made_elsewhere(n: int, folder: Path) -> Corpus:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as child:
+        child.submit(make_and_store, n, folder).result()
     texts = pa.ipc.open_file(pa.memory_map(str(folder / "texts.arrow"))).read_all()["text"]
     with np.load(folder / "planted.npz") as planted:
         return Corpus(ArrowTexts(texts), {kind: planted[kind] for kind in planted.files})

@@ -20,7 +20,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
@@ -31,6 +33,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "planted_faults.jsonl"
@@ -95,7 +98,7 @@ def failing(source: Path, tests: Sequence[str], aloud: bool = False) -> str | No
     a process of its own, forked where the large libraries are loaded already."""
     told = source.parent / "told.txt"
     told.write_text("", "utf-8")
-    child = os.fork()
+    child = forking().fork()
     if child == 0:
         os.setsid()
         # Whatever happens in the child, it must not unwind into what the parent cleans up.
@@ -164,9 +167,21 @@ def _run_tests(source: Path, tests: Sequence[str], told: Path, aloud: bool) -> N
     os._exit(int(code))
 
 
+@functools.cache
+def forking() -> Any:
+    """``tasks/code/fork.py``, without the package around it."""
+    path = ROOT / "src" / "holdfast" / "tasks" / "code" / "fork.py"
+    spec = importlib.util.spec_from_file_location("forking", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def warm() -> None:
     """Load what takes seconds and none of Holdfast, before the first fork."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.update(forking().ENVIRONMENT)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     import accelerate  # noqa: F401

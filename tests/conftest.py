@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import importlib.util
-import json
 import os
 import random
 import shutil
@@ -25,6 +24,27 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # A question with a defect costs a user no run; here it fails the test.
 os.environ.setdefault("HOLDFAST_DEFECTS", "raise")
+
+
+def beside(name: str) -> Any:
+    """A module of this folder, which no path leads to."""
+    place = Path(__file__).with_name(f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"tests_{name}", place)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+PROCESSES = beside("processes")
+# Before the first test starts anything.
+PROCESSES.inherit_no_signals()
+PROCESSES.take_in_orphans()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(PROCESSES, "processes")
 
 
 BROWSER = [
@@ -96,6 +116,9 @@ class Cluster:
         options = f"-c listen_addresses='' -c unix_socket_directories={self.folder} -c fsync=off"
         log = str(self.folder / "log")
         self._run(self._pg_ctl, *self._data(), "-w", "-l", log, "-o", options, "start")
+        # A test may stop it and start it again: it is the session's all the same.
+        server = (self.folder / "data" / "postmaster.pid").read_text().split()[0]
+        PROCESSES.SHARED.add(int(server))
 
     def stop(self) -> None:
         self._run(self._pg_ctl, *self._data(), "-m", "immediate", "stop")
@@ -131,47 +154,34 @@ def postgres(cluster: Cluster) -> str:
 @pytest.fixture(scope="session")
 def tagged() -> Any:
     """``tests/sentences.py``: sentences with tags, and files of them."""
-    place = Path(__file__).parent / "sentences.py"
-    spec = importlib.util.spec_from_file_location("tagged_sentences", place)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return beside("sentences")
 
 
 @pytest.fixture
 def as_nobody() -> Iterator[Callable[..., Any]]:
-    """``as_nobody(prepare, act)``: what ``act(folder)`` returns in a process that has no rights
-    beyond those that modes give, after ``prepare(folder)`` with all of ours.
+    """``as_nobody(prepare, act)``: what ``act(folder)`` returns without rights beyond those that
+    modes give, after ``prepare(folder)`` with all of ours.
 
-    Root writes to every folder whatever its mode, so such a test says nothing as root.
+    Root writes to every folder whatever its mode, so such a test says nothing as root. It is the
+    effective user that changes, and back: a process with threads is not forked for it.
     """
     folder = Path(tempfile.mkdtemp(prefix="nobody-"))
     folder.chmod(0o777)
 
     def run(prepare: Callable[[Path], object], act: Callable[[Path], object]) -> Any:
         prepare(folder)
-        back, forth = os.pipe()
-        child = os.fork()
-        if child == 0:
-            told: object = "it did not come to its end"
-            try:
-                if os.geteuid() == 0:
-                    os.setgroups([])
-                    os.setgid(65534)
-                    os.setuid(65534)
-                told = act(folder)
-            except BaseException as error:
-                told = repr(error)
-            finally:
-                os.write(forth, json.dumps(told).encode())
-                os._exit(0)
-        os.close(forth)
-        with os.fdopen(back, "rb") as answer:
-            told = json.loads(answer.read() or b"null")
-        os.waitpid(child, 0)
-        return told
+        if os.geteuid() != 0:
+            return act(folder)
+        groups, group = os.getgroups(), os.getegid()
+        try:
+            os.setgroups([])
+            os.setegid(65534)
+            os.seteuid(65534)
+            return act(folder)
+        finally:
+            os.seteuid(0)
+            os.setegid(group)
+            os.setgroups(groups)
 
     yield run
     for path in (folder, *folder.iterdir()):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -257,11 +256,9 @@ def test_rows_that_were_sampled_are_one_chunk(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("opened", ["<!--", "<script>", "<style>a"])
-def test_what_is_opened_and_never_closed_takes_no_time(opened: str) -> None:
-    text = opened * 50_000
-    start = time.perf_counter()
-    plain(text)
-    assert time.perf_counter() - start < 3
+def test_what_is_opened_and_never_closed_ends(opened: str) -> None:
+    """Of a million openings: what looks for each one's end to the last letter takes hours."""
+    assert plain(opened * 1_000_000) is not None
 
 
 def test_comments_programs_and_style_sheets_are_not_shown() -> None:

@@ -29,6 +29,7 @@ from holdfast.pipeline.kinds import kind_of
 from holdfast.pipeline.prepared import prepare
 from holdfast.pipeline.ready import Fitted, Prepared
 from holdfast.recipe import Recipe, override, parse
+from holdfast.tasks.code.fork import ENVIRONMENT, fork
 
 SMALL = [
     "train.max_steps=4",
@@ -132,6 +133,7 @@ def alone(
         text=True,
         check=False,
         timeout=240,
+        env={**os.environ, **ENVIRONMENT},
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return {
@@ -147,7 +149,7 @@ def fit_alone(place: str) -> None:
     for _, plain, _ in jobs:
         kind_of(plain["task"])
     for i, (name, plain, which) in enumerate(jobs):
-        child = os.fork()
+        child = fork()
         if child == 0:
             try:
                 found = digest(fit_of(prepared_of(plain), which))

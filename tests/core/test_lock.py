@@ -7,11 +7,12 @@ import errno
 import fcntl
 import json
 import os
-import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,53 +21,64 @@ import pytest
 from holdfast.core import lock
 from holdfast.core.errors import MachineError, RunError
 from holdfast.core.lock import NAME, locked, refuse_held
+from holdfast.tasks.code.fork import ENVIRONMENT
+
+# A process that holds the folder until it is killed, or its input ends. With ``forks`` a child of
+# it goes on; with ``leaves`` a child leaves the block first.
+HOLDER = """
+import os, sys
+from pathlib import Path
+from holdfast.core.lock import locked
+from holdfast.tasks.code.fork import fork
+way = sys.argv[2]
+with locked(Path(sys.argv[1])):
+    child = way != "holds" and fork() == 0
+    if way == "holds" or child:
+        print("ready", flush=True)
+    if way == "leaves" and not child:
+        os.wait()
+        print("left", flush=True)
+    # Of one that forks, its child alone reads.
+    if not child and way == "forks":
+        os.wait()
+    elif not (child and way == "leaves"):
+        sys.stdin.read()
+"""
 
 
-def child(act: Callable[[], None]) -> int:
-    """A process that does ``act`` and then waits to be killed; returns once it has done it."""
-    ready, done = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            act()
-            os.write(done, b"1")
-            time.sleep(60)
-        finally:
-            os._exit(1)
-    os.close(done)
-    with os.fdopen(ready, "rb") as file:
-        assert file.read(1) == b"1"
-    return pid
-
-
-# Blocks that are never left: the process is killed inside.
-FOR_EVER = contextlib.ExitStack()
-
-
-def hold(folder: Path) -> Callable[[], None]:
-    return lambda: FOR_EVER.enter_context(locked(folder))
-
-
-def kill(pid: int) -> None:
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
+@contextlib.contextmanager
+def holder(folder: Path, way: str = "holds") -> Iterator[subprocess.Popen[str]]:
+    """A process that holds ``folder``, which is killed at the end."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(folder), way],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **ENVIRONMENT},
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield process
+    finally:
+        process.kill()
+        # What it forked ends with its input, and then nobody holds its output.
+        process.communicate()
 
 
 def test_a_second_holder_is_told_who_holds_it(tmp_path: Path) -> None:
-    pid = child(hold(tmp_path))
-    try:
-        for ask in (hold(tmp_path), lambda: refuse_held(tmp_path)):
-            with pytest.raises(RunError, match=rf"written by process {pid} since 20") as caught:
+    with holder(tmp_path) as process:
+        for ask in (lambda: locked(tmp_path).__enter__(), lambda: refuse_held(tmp_path)):
+            told = rf"written by process {process.pid} since 20"
+            with pytest.raises(RunError, match=told) as caught:
                 ask()
             assert caught.value.exit_code == 2
         assert json.loads((tmp_path / NAME).read_text())["host"] == socket.gethostname()
-    finally:
-        kill(pid)
 
 
 def test_a_killed_holder_holds_nobody_off_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    pid = child(hold(tmp_path))
-    kill(pid)
+    with holder(tmp_path):
+        pass
     assert (tmp_path / NAME).exists()
     refuse_held(tmp_path)
     with locked(tmp_path):
@@ -75,45 +87,21 @@ def test_a_killed_holder_holds_nobody_off_and_leaves_nothing_behind(tmp_path: Pa
 
 
 def test_a_forked_helper_that_outlives_the_holder_holds_nothing(tmp_path: Path) -> None:
-    pids = tmp_path / "helper"
-
-    def act() -> None:
-        hold(tmp_path)()
-        ready, done = os.pipe()
-        helper = os.fork()
-        if helper == 0:
-            os.write(done, b"1")
-            time.sleep(60)
-            os._exit(0)
-        os.read(ready, 1)
-        pids.write_text(str(helper))
-
-    pid = child(act)
-    kill(pid)
-    try:
+    with holder(tmp_path, "forks") as process:
+        process.kill()
+        process.wait()
         with locked(tmp_path):
             pass
-    finally:
-        os.kill(int(pids.read_text()), signal.SIGKILL)
 
 
 def test_a_forked_child_that_leaves_the_block_lets_nothing_go(tmp_path: Path) -> None:
-    block = contextlib.ExitStack()
-    block.enter_context(locked(tmp_path))
-    pid = os.fork()
-    if pid == 0:
-        failed = 1
-        try:
-            block.close()
-            failed = 0
-        finally:
-            os._exit(failed)
-    assert os.waitpid(pid, 0)[1] == 0
-    assert (tmp_path / NAME).exists()
-    with pytest.raises(RunError, match="this process already"), locked(tmp_path):
-        pass
-    block.close()
-    assert not (tmp_path / NAME).exists()
+    with holder(tmp_path, "leaves") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "left\n"
+        with pytest.raises(RunError, match=f"by process {process.pid} "), locked(tmp_path):
+            pass
+        process.communicate()
+        assert not (tmp_path / NAME).exists()
 
 
 def test_two_threads_are_two(tmp_path: Path) -> None:

@@ -41,14 +41,14 @@ def started(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
 def test_it_prints_where_it_is_and_ends_quietly_when_it_is_stopped(shelf: Path) -> None:
     with started(str(shelf)) as (process, url):
         opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()))
-        with opener.open(url, timeout=20) as answer:
+        with opener.open(url, timeout=100) as answer:
             assert "token" not in answer.url
             assert b"project/worse" in answer.read()
         assert process.stdout is not None
         # The address for the next browser.
         assert "?token=" in process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        assert process.wait(100) == 0
 
 
 def test_a_port_in_use_is_refused_with_what_to_do(tmp_path: Path) -> None:

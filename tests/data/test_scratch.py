@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from holdfast.core.errors import MachineError
 from holdfast.core.files import disk_errors
 from holdfast.data import scratch
 from holdfast.data.scratch import scratch_file
+from holdfast.tasks.code.fork import ENVIRONMENT
 
 CODE = """
 import sys
@@ -98,24 +97,44 @@ def test_the_folder_of_a_live_process_stays_and_so_does_a_stranger_s(base: Path)
     assert (base / "else" / "mine.txt").read_text() == "mine"
 
 
+# A process that is killed while one that it forked goes on, until its input ends.
+OUTLIVED = """
+import os, signal, sys
+from holdfast.data.scratch import scratch_file
+from holdfast.tasks.code.fork import fork
+folder = scratch_file("rows").parent
+if fork() == 0:
+    print(folder, flush=True)
+    sys.stdin.read()
+    os._exit(0)
+sys.stdin.close()
+signal.pause()
+"""
+
+
 def test_a_child_holds_its_parent_s_folder_no_longer_than_the_parent(base: Path) -> None:
-    mine = scratch_file("rows").parent
-    ready, done = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.write(done, b"1")
-        time.sleep(60)
-        os._exit(0)
-    os.read(ready, 1)
+    parent = subprocess.Popen(
+        [sys.executable, "-c", OUTLIVED],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **ENVIRONMENT},
+    )
+    assert parent.stdout is not None
     try:
-        # As if we had ended.
-        scratch._let_go()
+        folder = Path(parent.stdout.readline().strip())
+        assert folder.is_dir()
+        mine = scratch_file("rows").parent
+        assert folder.is_dir(), "its process lives"
+        parent.kill()
+        parent.wait()
         scratch._folder.cache_clear()
         assert scratch_file("rows").parent != mine
-        assert not mine.exists()
+        assert not folder.exists()
     finally:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        parent.kill()
+        # The child's input ends, and so does it; then nobody holds its output.
+        parent.communicate()
 
 
 @pytest.mark.parametrize("named", ["missing", "file", "nul\0", "/proc"])

@@ -10,7 +10,6 @@ import sys
 import pytest
 
 HEAVY = ("torch", "transformers", "datasets", "sklearn", "scipy", "pandas", "polars", "accelerate")
-BUDGET_SECONDS = 0.3
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -19,19 +18,10 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env=quiet, check=False)
 
 
-def best_seconds(*arguments: str, tries: int = 8) -> float:
-    """Processor time of the quickest try, interpreter start included. On an idle machine that is
-    the time a person waits; other work on the machine changes the wall time, not this."""
-    best = float("inf")
-    for _ in range(tries):
-        before = os.times()
-        assert run(*arguments).returncode == 0
-        after = os.times()
-        spent = after.children_user + after.children_system
-        best = min(best, spent - before.children_user - before.children_system)
-        if best < BUDGET_SECONDS:
-            break
-    return best
+def modules(code: str) -> int:
+    """How many modules are loaded when ``code`` has run: what a start costs, without a clock."""
+    count = "import atexit, sys; atexit.register(lambda: print(len(sys.modules)))"
+    return int(run("-c", f"{count}; {code}").stdout.split()[-1])
 
 
 def test_import_says_nothing_and_succeeds() -> None:
@@ -52,8 +42,8 @@ def test_import_sets_up_no_logging_and_opens_no_network() -> None:
     assert run("-c", code).stdout.strip() == "[] 30 False"
 
 
-def test_import_is_quick() -> None:
-    assert best_seconds("-c", "import holdfast") < BUDGET_SECONDS
+def test_import_loads_little() -> None:
+    assert modules("import holdfast") < 100
 
 
 @pytest.mark.skipif(
@@ -67,8 +57,9 @@ class TestCommandLine:
         "import sys; sys.argv = ['holdfast', '--help']; from holdfast.cli.main import run; run()",
     )
 
-    def test_help_is_quick(self) -> None:
-        assert best_seconds(*self.HELP) < BUDGET_SECONDS
+    def test_help_loads_little(self) -> None:
+        """Three hundred small modules are a third of a second."""
+        assert modules(self.HELP[1]) < 300
 
     def test_help_loads_nothing_heavy(self) -> None:
         watch = "import atexit, sys; atexit.register(lambda: print('HEAVY', [name for name in "

@@ -25,6 +25,7 @@ import holdfast.pipeline.run_folder as run_folder
 import holdfast.pipeline.scoring as scoring
 import holdfast.training.checkpoint as checkpoint
 from holdfast.recipe import Recipe, override
+from holdfast.tasks.code.fork import fork
 
 
 def die(*_: Any, **__: Any) -> None:
@@ -88,7 +89,7 @@ def before_result() -> None:
 
 def one(settings: list[str], folder: Path, resume: bool, name: str | None) -> int:
     """The wait status of a run in a process of its own."""
-    child = os.fork()
+    child = fork()
     if child == 0:
         listeners: list[Any] = []
         if name is not None:

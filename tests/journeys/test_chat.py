@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import io
 import json
 import os
@@ -12,7 +11,6 @@ import select
 import signal
 import subprocess
 import sys
-import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -183,10 +181,13 @@ def test_what_ends_an_answer_is_never_shown() -> None:
     assert "".join(shown) == "It is</b>" == said.text
 
 
-def _at_a_terminal() -> None:
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-    # A shell that runs these tests in the background has it ignored.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+# Takes its standard input for the terminal of its session first.
+CHAT = """
+import fcntl, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+from holdfast.cli.main import run
+run()
+"""
 
 
 class Terminal:
@@ -194,7 +195,7 @@ class Terminal:
 
     def __init__(self, *arguments: object) -> None:
         self.parent, child = pty.openpty()
-        command = [sys.executable, "-c", "from holdfast.cli.main import run; run()", "chat"]
+        command = [sys.executable, "-c", CHAT, "chat"]
         self.process = subprocess.Popen(
             [*command, *map(str, arguments)],
             stdin=child,
@@ -202,7 +203,6 @@ class Terminal:
             stderr=child,
             start_new_session=True,
             env={**os.environ, "TERM": "dumb", "COLUMNS": "80"},
-            preexec_fn=_at_a_terminal,
         )
         os.close(child)
         self.seen = ""
@@ -263,7 +263,7 @@ def test_a_person_talks_at_a_terminal(terminal: Terminal, tmp_path: Path) -> Non
     terminal.until("is not known here")
     terminal.until("you > ")
     terminal.type("\x04")
-    assert terminal.process.wait(30) == 0
+    assert terminal.process.wait(100) == 0
     (line,) = (tmp_path / "talk.jsonl").read_text().splitlines()
     assert json.loads(line)["message"] == "red blue?"
 
@@ -306,6 +306,26 @@ def test_a_request_to_end_ends_the_talk(terminal: Terminal) -> None:
             terminal.process.wait(10)
             break
     assert terminal.process.returncode in (130, -signal.SIGTERM)
+
+
+def test_a_hangup_that_is_ignored_ends_no_talk(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As ``nohup`` means it, where SIGTERM still ends it."""
+    from holdfast.cli.chat import _converse
+
+    def hang_up(_: str) -> str:
+        os.kill(os.getpid(), signal.SIGHUP)
+        raise EOFError
+
+    monkeypatch.setattr("builtins.input", hang_up)
+    end = signal.getsignal(signal.SIGTERM)
+    hangup = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        _converse(public.chat(run, start=False, tokens=5))
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        assert signal.getsignal(signal.SIGTERM) is not end
+    finally:
+        signal.signal(signal.SIGHUP, hangup)
+        signal.signal(signal.SIGTERM, end)
 
 
 def test_an_interrupt_stops_an_answer_and_not_the_talk(

@@ -53,7 +53,7 @@ def serving(run: Path, store: Path, log: Path) -> Iterator[str]:
         try:
             yield address(process, log)
             process.send_signal(signal.SIGTERM)
-            assert process.wait(30) == 0, log.read_text()
+            assert process.wait(100) == 0, log.read_text()
         finally:
             process.kill()
             process.wait()

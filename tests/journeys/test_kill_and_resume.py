@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import signal
 import subprocess
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from holdfast.tasks.code.fork import ENVIRONMENT
 
 SCRIPT = Path(__file__).with_name("kill_runs.py")
 MOMENTS = ["before-recipe", "step", "checkpoint", "model", "scoring", "result", "report"]
@@ -28,6 +31,7 @@ def kill_and_resume(folder: Path, settings: list[str]) -> dict[str, tuple[int, i
         text=True,
         check=False,
         timeout=240,
+        env={**os.environ, **ENVIRONMENT},
     )
     assert done.returncode == 0, done.stderr
     ends = {line.split()[0]: tuple(map(int, line.split()[1:])) for line in done.stdout.splitlines()}

@@ -33,7 +33,7 @@ class Server:
         self.address = line.split()[0].removeprefix("http://") if line else ""
 
     def ask(self, path: str, body: Any = None) -> Any:
-        link = http.client.HTTPConnection(self.address, timeout=20)
+        link = http.client.HTTPConnection(self.address, timeout=100)
         try:
             given = None if body is None else json.dumps(body)
             link.request("GET" if body is None else "POST", path, given)
@@ -74,7 +74,7 @@ def serve() -> Iterator[Callable[..., Server]]:
             one.process.communicate()
 
 
-def until(there: Callable[[], Any], within_s: float = 40.0) -> Any:
+def until(there: Callable[[], Any], within_s: float = 100.0) -> Any:
     end = time.monotonic() + within_s
     while not (found := there()):
         assert time.monotonic() < end

@@ -210,6 +210,14 @@ def test_a_reader_that_leaves_early_is_no_error(
     assert done.returncode == 0
 
 
+# Takes its standard error for the terminal of its session, then becomes the command.
+AT_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(2, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
 def in_a_terminal(
     command: list[str], folder: Path, columns: int, interrupt: bytes | None = None
 ) -> tuple[int, str]:
@@ -221,13 +229,12 @@ def in_a_terminal(
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     process = subprocess.Popen(
-        command,
+        [sys.executable, "-c", AT_TERMINAL, *command],
         cwd=folder,
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
         start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         env={**os.environ, "TERM": "xterm-256color"},
     )
     os.close(theirs)
@@ -247,7 +254,7 @@ def in_a_terminal(
         elif process.poll() is not None:
             break
     os.close(ours)
-    return process.wait(timeout=20), seen.decode("utf-8", "replace")
+    return process.wait(timeout=100), seen.decode("utf-8", "replace")
 
 
 def test_on_a_terminal_a_bar_runs_and_ctrl_c_stops_it_cleanly(

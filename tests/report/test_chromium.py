@@ -295,16 +295,15 @@ def test_a_word_is_explained_by_pointer_and_by_key(visit: Any, width: int, scrip
 def test_a_table_that_is_cut_off_says_so(visit: Any) -> None:
     page = visit("six", 360).page
     page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
-    page.wait_for_timeout(50)
+    # An observer of sizes marks all that is cut off once it is drawn.
+    page.wait_for_selector(".scroll.more", state="attached")
     silent = page.evaluate(
         "[...document.querySelectorAll('.scroll')].filter(e => (e.scrollWidth > e.clientWidth + 1)"
         " !== (getComputedStyle(e, '::before').content !== 'none')).length"
     )
     assert silent == 0
-    assert page.locator(".scroll.more").count() >= 1
     page.set_viewport_size({"width": 1280, "height": 800})
-    page.wait_for_timeout(50)
-    assert page.locator(".scroll.more").count() == 0
+    page.wait_for_selector(".scroll.more", state="detached")
 
 
 def test_on_a_telephone_the_answer_comes_before_the_list_of_contents(visit: Any) -> None:

@@ -27,9 +27,10 @@ FACTS = Facts(
 
 
 class StandIn:
-    """``good`` for a text with an even number of letters; below 0.6 where it is empty."""
+    """``good`` for a text with an even number of letters; below 0.6 where it is empty. It waits for
+    some time, or for a file."""
 
-    def __init__(self, facts: Facts = FACTS, *, wait: float = 0.0) -> None:
+    def __init__(self, facts: Facts = FACTS, *, wait: float | str = 0.0) -> None:
         self.facts, self.wait = facts, wait
         self.ready = True
         self.full = False
@@ -45,7 +46,7 @@ class StandIn:
         self.taken += len(rows)
         if self.wait:
             try:
-                await asyncio.sleep(self.wait)
+                await _waited(self.wait)
             except asyncio.CancelledError:
                 self.taken -= len(rows)
                 raise
@@ -80,6 +81,14 @@ class StandIn:
 
     def close(self) -> None:
         self.ready = False
+
+
+async def _waited(what: float | str) -> None:
+    if isinstance(what, float | int):
+        await asyncio.sleep(what)
+        return
+    while not Path(what).exists():
+        await asyncio.sleep(0.01)
 
 
 class Onlooker:
@@ -139,7 +148,8 @@ def main(asked: str) -> int:
     place = listen("127.0.0.1", 0)
 
     def load() -> tuple[Any, list[Any]]:
-        time.sleep(given.get("loading", 0))
+        while "loaded" in given and not Path(given["loaded"]).exists():
+            time.sleep(0.01)
         return StandIn(wait=given.get("wait", 0.0)), []
 
     print(place.url, flush=True)

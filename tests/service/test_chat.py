@@ -410,7 +410,7 @@ class Held:
         return int(self.inner.join(row))
 
     def step(self) -> Any:
-        assert self.free.acquire(timeout=20)
+        assert self.free.acquire(timeout=100)
         if self.broken:
             raise RuntimeError("out of memory")
         return self.inner.step()
@@ -443,7 +443,7 @@ def test_who_finds_it_full_is_told_at_once_and_nobody_else_loses_an_answer(
     assert answers == []
     held.free.release(100)
     for thread in threads:
-        thread.join(20)
+        thread.join(100)
     assert [answer.status_code for answer in answers] == [200, 200]
     assert said(answers[0]) == said(answers[1])
     assert chats.counts["refused_full"] == 1
@@ -470,8 +470,8 @@ def test_an_ending_server_takes_nothing_on_and_finishes_what_it_took(
     with asking(chats) as ask:
         assert ask(user("new?")).status_code == 503
     held.free.release(100)
-    ending.join(20)
-    thread.join(20)
+    ending.join(100)
+    thread.join(100)
     assert [answer.status_code for answer in answers] == [200, 200]
     assert all(said(answer) for answer in answers)
 
@@ -485,7 +485,7 @@ def test_who_is_still_being_read_when_the_server_ends_is_answered_too(
 
     def slowly(ask: Any) -> list[int]:
         reading.set()
-        assert read_on.wait(20)
+        assert read_on.wait(100)
         return rendered(ask)
 
     monkeypatch.setattr(chats, "_rendered", slowly)
@@ -497,14 +497,14 @@ def test_who_is_still_being_read_when_the_server_ends_is_answered_too(
 
     thread = threading.Thread(target=send)
     thread.start()
-    assert reading.wait(20)
+    assert reading.wait(100)
     ending = threading.Thread(target=chats.drain)
     ending.start()
     wait_for(lambda: chats._draining)
     time.sleep(0.05)
     read_on.set()
-    thread.join(20)
-    ending.join(20)
+    thread.join(100)
+    ending.join(100)
     assert [answer.status_code for answer in answers] == [200]
 
 
@@ -599,7 +599,7 @@ def on_a_socket(chats: Chats) -> Iterator[int]:
         yield bound.getsockname()[1]
     finally:
         server.should_exit = True
-        thread.join(20)
+        thread.join(100)
         bound.close()
 
 

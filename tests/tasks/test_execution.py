@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from holdfast.core.errors import MachineError
 from holdfast.evaluate.overlap import estimate
 from holdfast.stats.intervals import wilson
 from holdfast.tasks.code import runner
+from holdfast.tasks.code.fork import ThreadedForkError, fork
 from holdfast.tasks.code.runner import Outcome, fence_here, isolation, run_programs
 from holdfast.tasks.code.same import is_ordered, same_result
 from holdfast.tasks.code.tables import tables_of
@@ -157,6 +159,41 @@ def test_its_environment_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
         if environment.exists():
             assert b"hunter2" not in environment.read_bytes()
         assert os.environ["SECRET_TOKEN"] == "hunter2"
+
+
+LATE = "df['points'].corr(df['points'], method='spearman')"
+
+
+@pytest.mark.parametrize(("language", "program"), [("sql", "SELECT 1"), ("pandas", LATE)])
+def test_the_process_that_forks_has_one_thread(language: str, program: str) -> None:
+    """By the kernel's count, whatever its libraries would start, late ones too."""
+    from holdfast.tasks.code.runner import _answers, _process
+
+    with _process(language, 5.0, 512) as process:
+        tasks = Path(f"/proc/{process.inner.pid}/task")
+        if not tasks.exists():
+            pytest.skip("this system does not list a process's threads")
+        assert len(list(tasks.iterdir())) == 1
+        (found,) = _answers(process, [(program, TABLE)], 5.0)
+        assert found.error is None
+        assert len(list(tasks.iterdir())) == 1
+
+
+def test_a_process_with_threads_is_not_forked_and_runs_no_program(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(runner.ENVIRONMENT, "JE_ARROW_MALLOC_CONF", "background_thread:true")
+    with pytest.raises(MachineError, match=r"pandas: a process with threads is not forked"):
+        run("pandas", "1")
+    over = threading.Event()
+    thread = threading.Thread(target=over.wait)
+    thread.start()
+    try:
+        with pytest.raises(ThreadedForkError, match="a process with threads is not forked"):
+            fork()
+    finally:
+        over.set()
+        thread.join()
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ import typer
 from holdfast.core.errors import DataError, HoldfastError, RecipeError
 from holdfast.core.machine import refuse_too_little
 from holdfast.core.shown import printable, printable_json
+from holdfast.training.signals import ending_signals
 
 if TYPE_CHECKING:
     from holdfast.pipeline.talk import Reply, Talk
@@ -113,7 +114,7 @@ def _converse(talk: Talk) -> None:
         # Its import gives ``input`` its editing and its history.
         importlib.import_module("readline")
     # An interrupt stops an answer here; what asks the process to end still ends it.
-    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+    for number in ending_signals():
         signal.signal(number, _leave)
     typer.echo("/help lists what there is; Ctrl-D ends.")
     while True:

@@ -27,6 +27,7 @@ from holdfast.service.chat.opened import Following
 from holdfast.service.service import Service
 from holdfast.service.web.application import Application
 from holdfast.service.web.wire import Bounds, sweep, wire_of
+from holdfast.training.signals import ending_signals
 
 BACKLOG = 2048
 # Files that the process holds beside its connections.
@@ -165,13 +166,9 @@ class Running:
 
     async def _main(self) -> int:
         loop = asyncio.get_running_loop()
-        heard = {
-            number: signal.getsignal(number)
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        }
-        for number, before in heard.items():
-            if number != signal.SIGHUP or before is not signal.SIG_IGN:
-                loop.add_signal_handler(number, self._end, number)
+        heard = {n: signal.getsignal(n) for n in (signal.SIGINT, *ending_signals())}
+        for number in heard:
+            loop.add_signal_handler(number, self._end, number)
         serving = asyncio.create_task(self._server.serve(sockets=[self._place.sock]))
         sweeping = asyncio.create_task(sweep(self._server.server_state.connections))
         loading = asyncio.create_task(self._begin())

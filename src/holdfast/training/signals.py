@@ -10,17 +10,22 @@ from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
-# What ends a process from outside: a batch system or ``kill``, a terminal that was closed.
 HANGUP = getattr(signal, "SIGHUP", None)
-ENDS = (signal.SIGTERM, *([HANGUP] if HANGUP is not None else []))
-CAUGHT = (signal.SIGINT, *ENDS)
+
+
+def ending_signals() -> tuple[int, ...]:
+    """What ends this process from outside: SIGTERM of a batch system or ``kill``, SIGHUP of a
+    terminal that was closed. A SIGHUP that is ignored is none of them and stays ignored, as
+    ``nohup`` means it."""
+    if HANGUP is None or signal.getsignal(HANGUP) is signal.SIG_IGN:
+        return (signal.SIGTERM,)
+    return (signal.SIGTERM, HANGUP)
 
 
 class StopSignals:
     """A context in which ``asked`` tells whether the user wants to stop.
 
-    A SIGHUP that is ignored stays so, as ``nohup`` means it. Outside the main thread signals
-    cannot be caught, and nothing is.
+    Outside the main thread signals cannot be caught, and nothing is.
     """
 
     def __init__(self) -> None:
@@ -28,7 +33,7 @@ class StopSignals:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignals:
-        self._before = _caught(CAUGHT, self._ask)
+        self._before = _caught((signal.SIGINT, *ending_signals()), self._ask)
         return self
 
     def __exit__(
@@ -49,8 +54,8 @@ class StopSignals:
 @contextlib.contextmanager
 def terminate_like_interrupt() -> Iterator[None]:
     """Let SIGTERM and SIGHUP raise ``KeyboardInterrupt`` where the loop is not running, as Ctrl-C
-    does; a SIGHUP that is ignored stays so."""
-    before = _caught(ENDS, _interrupt)
+    does."""
+    before = _caught(ending_signals(), _interrupt)
     try:
         yield
     finally:
@@ -67,8 +72,6 @@ def _caught(numbers: tuple[int, ...], handler: Any) -> dict[int, Any]:
     if threading.current_thread() is not threading.main_thread():
         return {}
     there = {number: signal.getsignal(number) for number in numbers}
-    if HANGUP is not None and there.get(HANGUP) is signal.SIG_IGN:
-        del there[HANGUP]
     for number in there:
         signal.signal(number, handler)
     return there

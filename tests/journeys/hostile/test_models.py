@@ -9,7 +9,6 @@ import os
 import resource
 import shutil
 import struct
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -151,12 +150,11 @@ def folder(tmp_path: Path, tiny_model: Path) -> Path:
 
 
 def refused(folder: Path) -> str:
-    """What is told of a folder that must not load, in little time and memory."""
-    began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """What is told of a folder that must not load, in little memory."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(InputError) as caught:
         load_classifier(str(folder), CLASSES)
     told = str(caught.value)
-    assert time.perf_counter() - began < 10
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1_000_000  # KiB
     assert folder.name in told
     assert len(told) < 2000
@@ -384,10 +382,9 @@ class Template:
 def test_a_chat_template_without_end(template: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("holdfast.tasks.chat_tokens.LONGEST_S", 0.5)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    began = time.perf_counter()
+    # That it comes back is the claim: left alone the first one counts to ten thousand million.
     with pytest.raises(RecipeError, match="refuses a row"):
         render(Template(template), [{"role": "user", "content": "x"}], answer_next=False)
-    assert time.perf_counter() - began < 5
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1_000_000  # KiB
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import pty
@@ -10,7 +9,6 @@ import re
 import select
 import subprocess
 import sys
-import termios
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +20,8 @@ from holdfast.core.lock import NAME
 
 # Runs that stop at their third step until they are told to go on, so that nothing hangs on time.
 CODE = """
-import sys
+import fcntl, sys, termios
+fcntl.ioctl(2, termios.TIOCSCTTY, 0)
 import holdfast.pipeline.main as main
 from holdfast.terminal.progress import Show
 from holdfast.core.errors import Interrupted
@@ -60,7 +59,6 @@ class Begun:
             stderr=theirs,
             text=True,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(2, termios.TIOCSCTTY, 0),
         )
         os.close(theirs)
         self.seen, self._closed = b"", threading.Event()

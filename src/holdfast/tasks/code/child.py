@@ -1,5 +1,6 @@
 """The process that runs code: started alone (``python -I child.py``), it imports nothing of
-Holdfast, makes itself ready, and lets a fork of itself run each program behind the fence.
+Holdfast, makes itself ready without starting a thread (``fork.py``), and lets a fork of itself run
+each program behind the fence.
 
 It reads one JSON object a line: first the settings, then ``{"number", "code", "tables"}``; it
 answers each with ``{"number"}`` and ``"result"`` or ``"error"``.
@@ -41,17 +42,19 @@ class Worker:
         self.language, self.seconds, self.memory_mb = language, seconds, memory_mb
         self.parts = list(fence)
         self.limits, self.fence, self.answers = beside("limits"), beside("fence"), beside("answers")
-        self.tables = beside("tables")
+        self.tables, self.forking = beside("tables"), beside("fork")
         self.network = self.limits.leave_network()
         self.runner = beside("run_sql" if language == "sql" else "run_pandas")
         self.runner.prepare(beside)
+        # Said at the start, where it is the machine's fault, and not at a program.
+        self.forking.require_one_thread()
 
     def answer(self, job: dict[str, Any]) -> dict[str, Any]:
         """What the program gave, run in a fork that is dead when this returns."""
         # Before the fork: behind the fence no file can be opened, not even a module's.
         self.runner.load_for(job["code"])
         reading, writing = os.pipe()
-        process = os.fork()
+        process = self.forking.fork()
         if process == 0:
             self._in_the_fork(job, writing)
         os.close(writing)
@@ -118,7 +121,11 @@ def _kill(process: int) -> None:
 def main() -> None:
     """Answer line by line until the input ends."""
     settings = json.loads(sys.stdin.readline())
-    worker = Worker(**settings)
+    try:
+        worker = Worker(**settings)
+    except RuntimeError as error:
+        print(json.dumps({"error": str(error), "number": 0}), flush=True)
+        return
     print(json.dumps({"result": {"network": worker.network}, "number": 0}), flush=True)
     for line in sys.stdin:
         job = json.loads(line)

@@ -19,6 +19,7 @@ from typing import IO, Any
 from holdfast.core.errors import MachineError
 from holdfast.tasks.code.answers import MOST_BYTES, memory, parse
 from holdfast.tasks.code.fence import NEEDED
+from holdfast.tasks.code.fork import ENVIRONMENT as ONE_THREAD
 
 CHILD, FENCE = Path(__file__).with_name("child.py"), Path(__file__).with_name("fence.py")
 START_SECONDS = 120.0
@@ -28,7 +29,7 @@ GRACE_SECONDS = 5.0
 LONGEST_LINE = MOST_BYTES + 1000
 # The results of one call are held at once: bytes of memory, some thousand large tables.
 MOST_TOGETHER = 256_000_000
-ENVIRONMENT = {"LANG": "C.UTF-8", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+ENVIRONMENT = {"LANG": "C.UTF-8", **ONE_THREAD}
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +176,7 @@ def _process(language: str, seconds: float, memory_mb: int) -> Iterator[_Process
                 raise MachineError(
                     "generate.execute",
                     "could not start its process",
-                    language,
+                    language if reply is None else f"{language}: {reply['error']}",
                     "Leave generate.execute out.",
                 )
             process.network = bool(reply["result"]["network"])
