@@ -9,8 +9,8 @@ import numpy as np
 
 from holdfast._version import __version__
 from holdfast.core.curves import Curves
-from holdfast.core.files import write_json
 from holdfast.core.records import Estimate, Floats, Outputs, Remedy, Scores, Snapshot, to_json
+from holdfast.core.run_files import write_result as write_result_file
 from holdfast.core.seeds import generator
 from holdfast.evaluate.score import score
 from holdfast.integrations.guard.foreign import ForeignRun
@@ -37,8 +37,8 @@ def write_result(watch: Watch, policy: str, seed: int) -> None:
     verdict = replace(engine.verdict, remedies=_theirs(engine.verdict.remedies, foreign_run))
     valid = scores(best, foreign_run.classes, seed)
     probe = Scores(best.train_losses.size, _plain(best.train_losses, best.train_metrics, seed))
-    write_json(
-        watch.folder / "result.json",
+    write_result_file(
+        watch.folder,
         {
             "schema": 1,
             "holdfast": __version__,
