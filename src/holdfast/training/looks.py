@@ -74,6 +74,7 @@ KNOWN_SHAPES: dict[str, Shape] = {
     "usual_rates": maybe(pair(number)),
     "copied_valid": maybe(pair(count)),
     "probe_curve": each(pair(number)),
+    "refused": each(text),
     **dict.fromkeys(("probe_valid_losses", "first_seen"), maybe(nothing)),
     "findings": each(
         record(
