@@ -131,8 +131,18 @@ def postgres(cluster: Cluster) -> str:
 @pytest.fixture(scope="session")
 def tagged() -> Any:
     """``tests/sentences.py``: sentences with tags, and files of them."""
-    place = Path(__file__).parent / "sentences.py"
-    spec = importlib.util.spec_from_file_location("tagged_sentences", place)
+    return _beside("sentences")
+
+
+@pytest.fixture(scope="session")
+def verdicts() -> Any:
+    """``tests/verdicts.py``: every verdict that the judge can give."""
+    return _beside("verdicts")
+
+
+def _beside(name: str) -> Any:
+    place = Path(__file__).parent / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"holdfast_tests_{name}", place)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

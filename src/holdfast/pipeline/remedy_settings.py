@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from holdfast.core.errors import InputError
 from holdfast.models.adapter import home_of
 from holdfast.models.adapter_targets import find_targets
@@ -24,10 +26,12 @@ def refused_settings(recipe: Recipe, network: Network | None = None) -> tuple[st
     return tuple(setting for setting in FIXED if not _would_help(plain, setting, network))
 
 
-def check_setting(recipe: Recipe, setting: str, network: Network | None = None) -> Recipe:
-    """The recipe with one more setting, which may be trained. Raises ``InputError`` where it may
-    not, by the checks that training itself makes and that need neither rows nor a step."""
-    changed = override(recipe, [setting])
+def check_settings(
+    recipe: Recipe, settings: Sequence[str], network: Network | None = None
+) -> Recipe:
+    """The recipe with more settings, which may be trained. Raises ``InputError`` where it may not,
+    by the checks that training itself makes and that need neither rows nor a step."""
+    changed = override(recipe, settings)
     kind = kind_of(str(recipe.task))
     check_names(changed)
     kind.refuse(changed)
@@ -45,6 +49,6 @@ def check_setting(recipe: Recipe, setting: str, network: Network | None = None) 
 
 def _would_help(recipe: Recipe, setting: str, network: Network | None) -> bool:
     try:
-        return check_setting(recipe, setting, network) != recipe
+        return check_settings(recipe, [setting], network) != recipe
     except InputError:
         return False
