@@ -312,7 +312,8 @@ def _keep_looks(run: Path, fitted: Fitted) -> None:
         fitted.job.journal.note(
             trained.last_step,
             "looks not kept",
-            "their rows and classes are above 64 MB; the verdict stands in result.json",
+            "their rows and classes are above 64 MB, or cannot be read again; result.json has the "
+            "verdict",
             chosen=LOOKS,
         )
 
