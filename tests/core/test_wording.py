@@ -12,7 +12,7 @@ from holdfast.core.wording import bounds
     [
         (0.25, 0.5, "0.25 to 0.5"),
         (0.25, None, "at least 0.25"),
-        (None, 150_000.0, "at most 1.5e+05"),
+        (None, 150_000.0, "at most 150000"),
         (None, None, ""),
         (0.0, 0.0, "0 to 0"),
     ],
