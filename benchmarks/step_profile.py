@@ -48,7 +48,7 @@ STRETCHES = (
     ("the rest of the training", "holdfast.pipeline.fit:train"),
     ("save the model", "holdfast.pipeline.main:save_model"),
     ("score the test rows, baselines", "holdfast.pipeline.main:score_once"),
-    ("report", "holdfast.pipeline.main:_report"),
+    ("report", "holdfast.pipeline.main:write_pages"),
 )
 COLLATE = {
     "texts": "holdfast.tasks.text_classification:TextClassification.collate",

@@ -157,6 +157,12 @@ def tagged() -> Any:
     return beside("sentences")
 
 
+@pytest.fixture(scope="session")
+def verdicts() -> Any:
+    """``tests/verdicts.py``: every verdict that the judge can give."""
+    return beside("verdicts")
+
+
 @pytest.fixture
 def as_nobody() -> Iterator[Callable[..., Any]]:
     """``as_nobody(prepare, act)``: what ``act(folder)`` returns without rights beyond those that

@@ -22,7 +22,7 @@ from holdfast.core.shapes import (
     record,
     table,
     text,
-    together,
+    well_shaped,
     whole,
 )
 
@@ -80,13 +80,39 @@ def test_one_of_two_and_nothing() -> None:
             refused(value, "x")
 
 
-def test_fields_that_belong_together() -> None:
-    shape = together(("low", "high"), record({"low": maybe(number), "high": maybe(number)}))
-    for whole_one in ({}, {"low": None}, {"low": 1, "high": 2}, {"low": None, "high": None}):
-        shape(whole_one, "x")
-    for half in ({"low": 1}, {"low": 1, "high": None}):
-        with pytest.raises(ValueError, match="x must have all of low, high"):
-            shape(half, "x")
+def test_what_a_shape_refuses_is_taken_out_alone_and_named() -> None:
+    shape = record(
+        {
+            "n": count,
+            "rows": each(record({"name": text, "value": number}, ("name",))),
+            "by": table(pair(number)),
+        },
+        ("n",),
+    )
+    value = {
+        "n": 1,
+        "rows": [{"name": "a", "value": 1}, {"value": 2}, {"name": "c", "value": 1e300}],
+        "by": {"a.b": [1, 2], "c": [1, None]},
+        "free": object,
+    }
+    kept, said = well_shaped(shape, value)
+    assert kept == {
+        "n": 1,
+        "rows": [{"name": "a", "value": 1}, {"name": "c"}],
+        "by": {"a.b": [1, 2]},
+        "free": object,
+    }
+    assert said == (
+        "rows[1].name is missing",
+        "rows[1].value must be a finite number, and is 1e+300",
+        "by.c[1] must be a finite number, and is null",
+        "by.c must be a list of two, and is a list",
+    )
+    assert len(value["rows"]) == 3, "what was given is left as it is"
+    assert well_shaped(shape, {"n": 1}) == ({"n": 1}, ())
+    for nothing_left in ({}, [], {"n": -1}):
+        with pytest.raises(Misshapen):
+            well_shaped(shape, nothing_left)
 
 
 def test_only_an_object_that_is_not_too_deep_is_parsed() -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from holdfast.core.machine import refuse_too_little
+from holdfast.core.wording import bounds
 from holdfast.terminal.streams import json_text
 
 if TYPE_CHECKING:
@@ -147,8 +148,8 @@ def _evidence(verdict: Verdict) -> Iterator[str]:
         yield "  Evidence"
     for item in verdict.evidence:
         value = "–" if item.value is None else f"{item.value:.3g}"
-        span = "" if item.low is None else f" ({item.low:.3g} to {item.high:.3g})"
-        yield f"    {item.name.replace('_', ' '):39} {value}{span}"
+        span = bounds(item.low, item.high, lambda bound: f"{bound:.3g}")
+        yield f"    {item.name.replace('_', ' '):39} {value}{f' ({span})' if span else ''}"
 
 
 def _remedies(curves: Curves, verdict: Verdict, columns: int) -> Iterator[str]:

@@ -35,7 +35,8 @@ class RunFacts:
     probe] is the update that used each row of the train probe first, counted from 1, ``-1`` where
     none does. ``copied_valid`` is how many validation rows have a twin among the training rows (the
     same features on the untouched model), and of how many that were looked at. ``label_noise`` is
-    what that probe's answers on rows it was not fitted on say against the labels.
+    what that probe's answers on rows it was not fitted on say against the labels. ``refused`` are
+    settings (``key=value``) that the run's task refuses, or that the run has already.
     """
 
     task: str = "text-classification"
@@ -52,3 +53,4 @@ class RunFacts:
     first_seen: Ints | None = None
     copied_valid: tuple[int, int] | None = None
     label_noise: LabelNoise | None = None
+    refused: tuple[str, ...] = ()

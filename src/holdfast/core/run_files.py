@@ -1,5 +1,9 @@
-"""``result.json`` and ``events.jsonl`` of a run folder, read with their types checked; and the
-seal: which bytes the files of a run had when it ended.
+"""``result.json`` and ``events.jsonl`` of a run folder, written and read by one schema
+(``run_shapes.py``); and the seal: which bytes the files of a run had when it ended.
+
+What is written is held against the schema first, and read again before a run counts as finished. A
+detail that the schema refuses is a defect of Holdfast: it is left out and named, since the model
+beside it is worth more. So no run that came to its end is one that its readers refuse.
 
 ``result.json`` has ``seal``: ``files`` holds the SHA-256 and the size of every file in ``model/``
 and of the run's own (``recipe.yaml``, ``events.jsonl``, the tables), ``base`` those of the folder
@@ -17,10 +21,21 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from holdfast.core.defects import REPORT_IT, raises_defects
 from holdfast.core.door import door
-from holdfast.core.errors import RunError
+from holdfast.core.errors import Defect, RunError
+from holdfast.core.files import write_json
+from holdfast.core.records import Decision, to_json
 from holdfast.core.run_shapes import EVENT_SHAPES, RESULT_SHAPE, SEAL
-from holdfast.core.shapes import anything, parse_object, text
+from holdfast.core.shapes import (
+    Misshapen,
+    Shape,
+    anything,
+    check_size,
+    parse_object,
+    text,
+    well_shaped,
+)
 
 RESULT, EVENTS, MODEL = "result.json", "events.jsonl", "model"
 CARD = "README.md"
@@ -91,6 +106,76 @@ def read_result(run: Path) -> dict[str, Any]:
     if seal is not None and seal["result"] != result_mark(found):
         raise RunError(str(path), "was changed since the run ended", None, RESTORE)
     return found
+
+
+def write_result(
+    run: Path,
+    result: Mapping[str, Any],
+    model: Mapping[str, Any] | None = None,
+    base: Mapping[str, Any] | None = None,
+) -> tuple[Decision, ...]:
+    """Write ``result.json`` and read it again; with the marks of its ``model`` (and of the ``base``
+    that an adapter is put on) it is sealed, and one that is sealed is sealed again.
+
+    Gives a decision for each detail that had to be left out; they stand in the result too. Raises
+    ``RunError`` where what was written cannot be read.
+    """
+    whole, said = _plain(result)
+    kept, refused = without_defects(_fitting(whole, said), RESULT_SHAPE)
+    told = tuple(
+        Decision(RESULT, "a detail left out", f"{REPORT_IT}: {what}", prominent=True)
+        for what in (*said, *refused)
+    )
+    if told:
+        kept["decisions"] = [*(kept.get("decisions") or ()), *to_json(told)]
+    whole = sealed_again(kept) if model is None else sealed(run, kept, model, base)
+    write_json(run / RESULT, whole)
+    read_result(run)
+    return told
+
+
+def without_defects(value: Any, shape: Shape) -> tuple[Any, tuple[str, ...]]:
+    """``value`` (plain JSON) as ``shape`` takes it, and a sentence about each detail that had to
+    go. Raises ``Defect`` where the value itself is at fault, or defects are to be raised."""
+    try:
+        kept, refused = well_shaped(shape, value)
+    except Misshapen as error:
+        raise Defect("what a run writes", str(error)) from error
+    if refused and raises_defects():
+        raise Defect("what a run writes", "; ".join(refused))
+    return kept, refused
+
+
+def _plain(result: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The result as it will be read; null where a value has no form in JSON, and a sentence."""
+    said: list[str] = []
+
+    def formless(value: object) -> None:
+        if raises_defects():
+            raise Defect(RESULT, "holds a value that JSON has no form for", type(value).__name__)
+        said.append(f"a value of type {type(value).__name__} has no form in JSON")
+
+    plain: dict[str, Any] = json.loads(json.dumps(to_json(dict(result)), default=formless))
+    return plain, said
+
+
+def _fitting(result: dict[str, Any], said: list[str]) -> dict[str, Any]:
+    """The result within the limits of what is read: the table that holds most of too many values
+    goes, and ``said`` hears it."""
+    while True:
+        try:
+            check_size(result)
+        except ValueError as error:
+            if raises_defects():
+                raise Defect(RESULT, str(error)) from error
+            inside, path = result, []
+            while isinstance(inside, dict) and inside:
+                path.append(max(inside, key=lambda name: len(json.dumps(inside[name]))))
+                parent, inside = inside, inside[path[-1]]
+            parent[path[-1]] = None
+            said.append(f"it {error}, so {'.'.join(path)} is null")
+        else:
+            return result
 
 
 def read_events(path: Path, torn: bool = False) -> list[dict[str, Any]]:

@@ -1,4 +1,5 @@
-"""The types of what Holdfast reads in ``result.json`` and ``events.jsonl``."""
+"""The types of ``result.json`` and ``events.jsonl``: of what Holdfast writes, and of what it
+reads."""
 
 from __future__ import annotations
 
@@ -13,7 +14,6 @@ from holdfast.core.shapes import (
     record,
     table,
     text,
-    together,
     whole,
 )
 
@@ -65,18 +65,16 @@ SCORES = record(
         ),
     }
 )
-EVIDENCE = together(
-    ("low", "high"),
-    record(
-        {
-            "name": text,
-            "value": maybe(number),
-            "low": maybe(number),
-            "high": maybe(number),
-            "at_step": maybe(number),
-        },
-        ("name",),
-    ),
+# Either bound may be open: a number may have a limit on one side alone.
+EVIDENCE = record(
+    {
+        "name": text,
+        "value": maybe(number),
+        "low": maybe(number),
+        "high": maybe(number),
+        "at_step": maybe(number),
+    },
+    ("name",),
 )
 VERDICT_FIELDS: dict[str, Shape] = {
     "label": text,

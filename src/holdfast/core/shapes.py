@@ -1,4 +1,4 @@
-"""The shape of JSON that anybody may have written: types, checked once, where it is read.
+"""The shape of JSON: types, checked where it is read, and before it is written by the same shape.
 
 A shape is a function that takes a value and where it stands, and raises ``Misshapen`` where the
 value is of another type. What a shape does not name may be there or not: fields are added freely.
@@ -6,6 +6,7 @@ value is of another type. What a shape does not name may be there or not: fields
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -22,11 +23,21 @@ MOST_VALUES = 2_000_000
 
 
 class Misshapen(ValueError):
-    """A value of another type than belongs there, as one sentence."""
+    """A value of another type than belongs there, as one sentence. ``path`` are the names and
+    places that lead to it from the value that was checked."""
 
     def __init__(self, where: str, wanted: str, found: object) -> None:
         value = json.dumps(found)[:60] if isinstance(found, (str, float, bool)) else _kind(found)
         super().__init__(f"{where or 'it'} must be {wanted}, and is {value}")
+        self.path: list[str | int] = []
+
+
+class Missing(Misshapen):
+    """A field that must be there and is not; ``path`` leads to the object that lacks it."""
+
+    def __init__(self, where: str) -> None:
+        ValueError.__init__(self, f"{where} is missing")
+        self.path = []
 
 
 def parse_object(text: str | bytes) -> dict[str, Any]:
@@ -144,7 +155,7 @@ def each(shape: Shape) -> Shape:
         if not isinstance(value, list):
             raise Misshapen(where, "a list", value)
         for place, item in enumerate(value):
-            shape(item, f"{where}[{place}]")
+            _check(shape, item, f"{where}[{place}]", place)
 
     return check
 
@@ -156,7 +167,7 @@ def pair(shape: Shape) -> Shape:
         if not isinstance(value, list) or len(value) != 2:
             raise Misshapen(where, "a list of two", value)
         for place, item in enumerate(value):
-            shape(item, f"{where}[{place}]")
+            _check(shape, item, f"{where}[{place}]", place)
 
     return check
 
@@ -168,7 +179,7 @@ def table(shape: Shape) -> Shape:
         if not isinstance(value, dict):
             raise Misshapen(where, "an object", value)
         for name, item in value.items():
-            shape(item, _inside(where, name))
+            _check(shape, item, _inside(where, name), name)
 
     return check
 
@@ -181,24 +192,47 @@ def record(shapes: Mapping[str, Shape], need: tuple[str, ...] = ()) -> Shape:
             raise Misshapen(where, "an object", value)
         for name in need:
             if name not in value:
-                raise ValueError(f"{_inside(where, name)} is missing")
+                raise Missing(_inside(where, name))
         for name, shape in shapes.items():
             if name in value:
-                shape(value[name], _inside(where, name))
+                _check(shape, value[name], _inside(where, name), name)
 
     return check
 
 
-def together(names: tuple[str, ...], shape: Shape) -> Shape:
-    """An object of ``shape`` that has all of these fields, or none of them."""
+def well_shaped(shape: Shape, value: Any) -> tuple[Any, tuple[str, ...]]:
+    """A copy of ``value`` (plain JSON) that ``shape`` takes: without the details that it does not,
+    each taken out as low as it can be; and a sentence about each.
 
-    def check(value: Any, where: str) -> None:
+    Raises ``Misshapen`` where the value itself is of another type, or lacks what it must have.
+    """
+    kept, said = value, []
+    while True:
+        try:
+            shape(kept, "")
+        except Misshapen as error:
+            if not error.path:
+                raise
+            # What is right is not copied, which it is nearly always.
+            kept = copy.deepcopy(value) if not said else kept
+            said.append(str(error))
+            _take_out(kept, error.path)
+        else:
+            return kept, tuple(said)
+
+
+def _take_out(value: Any, path: list[str | int]) -> None:
+    for key in path[:-1]:
+        value = value[key]
+    del value[path[-1]]
+
+
+def _check(shape: Shape, value: Any, where: str, key: str | int) -> None:
+    try:
         shape(value, where)
-        there = [name for name in names if value.get(name) is not None]
-        if there and len(there) < len(names):
-            raise ValueError(f"{where} must have all of {', '.join(names)}, or none")
-
-    return check
+    except Misshapen as error:
+        error.path.insert(0, key)
+        raise
 
 
 def _inside(where: str, name: str) -> str:

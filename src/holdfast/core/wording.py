@@ -1,6 +1,8 @@
-"""Counts in words, in the right number."""
+"""Counts in words, in the right number, and intervals."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 # What a setting that may hold a secret is shown as.
 HIDDEN = "(set; it stands in recipe.yaml alone)"
@@ -16,3 +18,15 @@ def counted(count: int, noun: str, many: str = "") -> str:
 def have(count: int) -> str:
     """``has`` of one, ``have`` of others."""
     return "has" if count == 1 else "have"
+
+
+def bounds(
+    low: float | None, high: float | None, show: Callable[[float], str], between: str = " to "
+) -> str:
+    """``0.2 to 0.5``; ``at least 0.2`` or ``at most 0.5`` where one bound is open, nothing where
+    both are."""
+    if low is not None and high is not None:
+        return f"{show(low)}{between}{show(high)}"
+    if low is not None:
+        return f"at least {show(low)}"
+    return "" if high is None else f"at most {show(high)}"

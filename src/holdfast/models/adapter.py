@@ -50,8 +50,7 @@ def attach(
     ModelError : the model has nothing that this kind fits.
     """
     _need_peft()
-    home = getattr(network, "plain", None)
-    home = network.backbone if home is None else home
+    home = home_of(network)
     held = frozenset(id(parameter) for parameter in home.parameters())
     task = task_type(network, home)
     if spec.kind == "prompt":
@@ -82,6 +81,13 @@ def attach(
         Decision("model.adapter", chosen, counted),
         Decision("model.adapter.targets", ", ".join(_targets(spec)) or "the input", where),
     )
+
+
+def home_of(network: Network) -> nn.Module:
+    """The module that an adapter is put into: a plain model of Transformers where the network holds
+    one, else its backbone."""
+    home: nn.Module | None = getattr(network, "plain", None)
+    return network.backbone if home is None else home
 
 
 def resolve_spec(spec: AdapterSpec) -> tuple[AdapterSpec, str]:

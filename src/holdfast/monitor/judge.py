@@ -15,7 +15,7 @@ from holdfast.monitor.detectors import all_detectors
 from holdfast.monitor.history import History
 from holdfast.monitor.inconclusive import inconclusive
 from holdfast.monitor.precedence import likeliest_cause, winner
-from holdfast.monitor.remedies import pushes_on
+from holdfast.monitor.remedy_filter import advisable
 from holdfast.monitor.symptom import Symptom, sure
 from holdfast.monitor.words import sentence
 
@@ -67,7 +67,7 @@ def settle(history: History, symptoms: Mapping[str, Symptom]) -> Verdict:
         since_step=leading.since_step,
         cause=behind.cause if behind else leading.cause,
         evidence=_joined(leading, beside),
-        remedies=tuple(r for r in _remedies(leading, behind) if not pushes_on(history, r))[
+        remedies=tuple(advisable(history, leading.label, symptoms, _remedies(leading, behind)))[
             :MOST_REMEDIES
         ],
     )

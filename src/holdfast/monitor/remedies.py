@@ -5,14 +5,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from holdfast.core.records import Remedy, Snapshot
 
-if TYPE_CHECKING:
-    from holdfast.monitor.history import History
-
 Remedies = tuple[Remedy, ...]
+
+# Every setting that a remedy names by a fixed value. Whoever trains says which of them the task
+# refuses (``RunFacts.refused``); numbers of passes and learning rates are worked out here.
+FIXED = (
+    "train.weight_decay=0.1",
+    "train.label_smoothing=0.1",
+    "train.layer_decay=0.9",
+    "train.warmup=0.2",
+    "train.clip=0.5",
+    "train.precision=float32",
+    "train.metric=refined_loss",
+    "model.adapter.kind=lora",
+    "model.freeze=0.75",
+    "methods.replay=true",
+    "methods.kl_start=true",
+    "generate.beams=4",
+)
 
 
 def for_overfit(history: Sequence[Snapshot], best: int, kept: int | None = None) -> Remedies:
@@ -170,20 +183,3 @@ def _faster(history: Sequence[Snapshot]) -> Remedy:
 
 def _peak(history: Sequence[Snapshot]) -> float:
     return max((s.learning_rate for s in history if math.isfinite(s.learning_rate)), default=0.0)
-
-
-def pushes_on(history: History, remedy: Remedy) -> bool:
-    """Whether a remedy asks for more steps or a higher rate of a run whose training rows are at
-    their floor: there is nothing left for these to teach, and only memory to gain."""
-    if not history.at_floor:
-        return False
-    if not remedy.set and remedy.aim == "longer":
-        return True
-    last = history.snapshots[-1]
-    for setting in remedy.set:
-        key, _, value = setting.partition("=")
-        if key == "train.epochs" and float(value) > last.epoch:
-            return True
-        if key == "train.learning_rate" and float(value) > _peak(history.snapshots):
-            return True
-    return False

@@ -17,15 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.core.files import write_json, write_text
+from holdfast.core.files import write_text
 from holdfast.core.lock import locked
 from holdfast.core.records import Estimate, Ints, Outputs, Snapshot, to_json
-from holdfast.core.run_files import read_result, sealed_again
+from holdfast.core.run_files import read_result, write_result
 from holdfast.core.seeds import generator
 from holdfast.data.table import Table
 from holdfast.evaluate.score import accuracy_estimate
 from holdfast.pipeline.fit import fit
-from holdfast.pipeline.folder import RECIPE, RESULT
+from holdfast.pipeline.folder import RECIPE
 from holdfast.pipeline.prepared import pooled, prepare
 from holdfast.pipeline.ready import Fitted
 from holdfast.pipeline.rows import load_and_divide
@@ -65,7 +65,7 @@ def _add(run: Path, listeners: Sequence[Any]) -> dict[str, Any]:
     result = read_result(run)
     result["careless"] = _block(promise, truth, fitted)
     write_text(run / LOG, _log(fitted.trained.history))
-    write_json(run / RESULT, sealed_again(to_json(result)))
+    write_result(run, result)
     write_report(run)
     return result
 

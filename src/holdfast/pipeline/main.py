@@ -16,16 +16,18 @@ from typing import Any
 
 from holdfast._version import __version__
 from holdfast.core.errors import InputError, Interrupted, RunError
-from holdfast.core.files import disk_errors, write_json
+from holdfast.core.files import disk_errors
 from holdfast.core.records import Decision, to_json
 from holdfast.core.run_files import (
+    EVENTS,
     SEALED,
     check_files,
     check_model,
+    read_events,
     read_result,
     seal_folder,
     seal_model,
-    sealed,
+    write_result,
 )
 from holdfast.data.table import Table
 from holdfast.models.adapter_save import base_folder
@@ -43,7 +45,6 @@ from holdfast.pipeline.folder import (
     claimed,
     is_finished,
     is_main_process,
-    remove_checkpoints,
 )
 from holdfast.pipeline.held import stored
 from holdfast.pipeline.learning import Learning
@@ -51,6 +52,7 @@ from holdfast.pipeline.mixing import with_mix
 from holdfast.pipeline.names import check_names
 from holdfast.pipeline.outer_folds import answer_outer
 from holdfast.pipeline.outline import Outline, outline_rows
+from holdfast.pipeline.pages import write_pages
 from holdfast.pipeline.procedure import (
     Learner,
     Procedure,
@@ -68,8 +70,6 @@ from holdfast.pipeline.run_facts import run_facts_of, with_probe, with_texts
 from holdfast.pipeline.run_folder import RunFolder
 from holdfast.pipeline.scoring import save_model, save_side, score_once
 from holdfast.recipe import Recipe, anchored, read_recipe
-from holdfast.report.card import write_card
-from holdfast.report.page import write_report
 from holdfast.training.checkpoint import LEAST_SECONDS
 from holdfast.training.looks import LOOKS, write_looks
 from holdfast.training.loop import memory_errors
@@ -143,7 +143,7 @@ def _continue(
     ``asked``, since the run's recipe is that of the model that it came to."""
     run = to.run
     if (run / RESULT).exists() and _stands(run, to.notify):
-        return _report(run) if is_main_process() else read_result(run)
+        return write_pages(run, to.notify) if is_main_process() else read_result(run)
     check_recipe(run)
     because = f"every setting is that of its {RECIPE}; what is given now is not used"
     to.notify(Decision("resumed", str(run), because, prominent=True))
@@ -182,10 +182,10 @@ def _train(
             seconds = time.perf_counter() - start
             keep_search(run)
             blocks = blocks_of(learner, scored)
-            _write(Finished(run, divided, fitted, scored, seconds, model, base, blocks))
+            _write(Finished(run, divided, fitted, scored, seconds, model, base, blocks), notify)
             folder.send_score(fitted, scored)
     if accelerator.is_main_process:
-        _report(run)
+        write_pages(run, notify)
     accelerator.wait_for_everyone()
     return read_result(run)
 
@@ -244,8 +244,9 @@ class Finished:
     blocks: Mapping[str, Any]
 
 
-def _write(done: Finished) -> None:
-    """The tables, then the result, which says what every file before it must be."""
+def _write(done: Finished, notify: Notify) -> None:
+    """The tables, then the result, which says what every file before it must be. Both the result
+    and the journal are read again, by the shapes that every later command reads them by."""
     run, divided, fitted, scored = done.run, done.divided, done.fitted, done.scored
     recipe, trained, begun = fitted.recipe, fitted.trained, fitted.begun
     assert begun is not None
@@ -291,7 +292,10 @@ def _write(done: Finished) -> None:
             **outcome.surroundings(recipe.train.threads, str(fitted.job.accelerator.device)),
         }
     )
-    write_json(run / RESULT, sealed(run, result, done.model, done.base))
+    for left_out in write_result(run, result, done.model, done.base):
+        notify(left_out)
+    # What the report, the dashboard and ``diagnose`` read beside it.
+    read_events(run / EVENTS)
 
 
 def _with_probes(block: dict[str, Any], answers: Mapping[str, Any]) -> dict[str, Any]:
@@ -308,7 +312,8 @@ def _keep_looks(run: Path, fitted: Fitted) -> None:
         fitted.job.journal.note(
             trained.last_step,
             "looks not kept",
-            "their rows and classes are above 64 MB; the verdict stands in result.json",
+            "their rows and classes are above 64 MB, or cannot be read again; result.json has the "
+            "verdict",
             chosen=LOOKS,
         )
 
@@ -326,10 +331,3 @@ def _stands(run: Path, notify: Notify) -> bool:
         notify(Decision(RESULT, "made again", f"{error.what} {error.rule}"))
         return False
     return True
-
-
-def _report(run: Path) -> dict[str, Any]:
-    write_card(run)
-    write_report(run)
-    remove_checkpoints(run)
-    return read_result(run)

@@ -32,7 +32,7 @@ from holdfast.core.files import disk_errors, replace_folder, write_json, write_t
 from holdfast.core.plain import from_yaml
 from holdfast.core.processes import processes
 from holdfast.core.records import Decision, Floats, Verdict, to_json
-from holdfast.core.run_files import read_result, seal_model, sealed
+from holdfast.core.run_files import read_result, seal_model, write_result
 from holdfast.data.table import Table
 from holdfast.episodes.learn import Look
 from holdfast.episodes.methods import BASELINE
@@ -42,25 +42,15 @@ from holdfast.models.logistic import softmax_losses
 from holdfast.monitor.curves import judge_curves
 from holdfast.pipeline import outcome
 from holdfast.pipeline.begun import settings_mark, settings_of
-from holdfast.pipeline.folder import (
-    BEGUN,
-    CHECKPOINTS,
-    MODEL,
-    RECIPE,
-    RESULT,
-    claimed,
-    is_finished,
-    remove_checkpoints,
-)
+from holdfast.pipeline.folder import BEGUN, CHECKPOINTS, MODEL, RECIPE, claimed, is_finished
 from holdfast.pipeline.held import stored
 from holdfast.pipeline.meta_choice import Chosen, MetaBench, choose, settled, with_prototypes
 from holdfast.pipeline.meta_rows import MetaRows, Notify, load_tasks
 from holdfast.pipeline.names import check_names
+from holdfast.pipeline.pages import write_pages
 from holdfast.pipeline.prepared import prepare
 from holdfast.pipeline.scoring import OPENED
 from holdfast.recipe import Recipe, anchored, read_recipe
-from holdfast.report.card import write_card
-from holdfast.report.page import write_report
 from holdfast.stats.paired import Difference
 from holdfast.stats.shared_units import mean_over_units
 from holdfast.training.checkpoint import LEAST_SECONDS
@@ -170,11 +160,9 @@ def _meta(recipe: Recipe, run: Path, again: bool, notify: Notify, every_s: float
     seconds = {"total": time.perf_counter() - start, "train": train_s, "score": score_s}
     result = _result(rows, recipe, chosen, scored, verdict, decisions, seconds)
     result |= outcome.surroundings(recipe.train.threads or 1, str(reader.device))
-    write_json(run / RESULT, sealed(run, to_json(result), seal_model(run)))
-    write_card(run)
-    write_report(run)
-    remove_checkpoints(run)
-    return read_result(run)
+    for left_out in write_result(run, result, seal_model(run)):
+        notify(left_out)
+    return write_pages(run, notify)
 
 
 def absolute_recipe(rows: MetaRows) -> Recipe:

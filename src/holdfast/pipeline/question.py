@@ -7,7 +7,6 @@ A question is one file in ``questions/`` with a constant ``QUESTION``; no other 
 from __future__ import annotations
 
 import importlib
-import os
 import pkgutil
 import time
 from collections.abc import Callable, Mapping
@@ -16,6 +15,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from holdfast.core.defects import defect_line, raises_defects
 from holdfast.core.errors import InputError, Interrupted
 from holdfast.core.lacking import lacking
 from holdfast.core.records import Decision, to_json
@@ -170,9 +170,9 @@ def _timed(name: str, seconds: dict[str, float], ask: Callable[[], Any], notify:
         notify(Decision(name, "not answered", str(error)))
         return Unasked(str(error))
     except Exception as error:
-        if os.environ.get("HOLDFAST_DEFECTS") == "raise" or lacking(error):
+        if raises_defects() or lacking(error):
             raise
-        because = f"a defect in Holdfast, please report it: {type(error).__name__}: {error}"
+        because = defect_line(error)
         notify(Decision(name, "not answered", because, prominent=True))
         return Unasked(because)
     finally:

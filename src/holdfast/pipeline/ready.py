@@ -509,6 +509,10 @@ def no_watch(loaded: Loaded, sides: Sides, recipe: Recipe, probe_rows: int) -> N
     return
 
 
+def takes_every_setting(recipe: Recipe) -> None:
+    """Of a task for which every setting means something."""
+
+
 def plain_facts(fitted: Fitted, saved: Mapping[str, Any]) -> dict[str, Any]:
     """``model_facts`` of ``result.json``."""
     ready = fitted.ready
@@ -559,6 +563,7 @@ class Kind(Generic[L, E]):
     ``settle`` what was loaded, by a fit's training rows (as read and encoded): their unit, the
     length of their targets. ``side`` gives one side's examples in that unit and within that length.
     ``facts`` are those of the saved model, where no test rows are scored.
+    ``refuse`` raises ``RecipeError`` for a setting that means nothing for this task.
     """
 
     name: str
@@ -581,6 +586,7 @@ class Kind(Generic[L, E]):
     settle: Callable[[L, Table, E], L] = as_loaded
     side: Callable[[E, L, Table], E] = as_encoded
     facts: Callable[[Fitted, Mapping[str, Any]], dict[str, Any]] = plain_facts
+    refuse: Callable[[Recipe], None] = takes_every_setting
 
     def read_general(self, source: str, data: DataPart, like: Table) -> Table:
         """Rows of what a model knew before, beside the run's own rows ``like``."""

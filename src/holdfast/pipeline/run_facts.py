@@ -18,6 +18,8 @@ from holdfast.core.run_facts import RunFacts
 from holdfast.models.layers import count_parameters
 from holdfast.monitor.judge import judge
 from holdfast.pipeline.ready import Fitted, Ready
+from holdfast.pipeline.remedy_settings import refused_settings
+from holdfast.recipe import Recipe
 from holdfast.training.batches import probe_positions
 from holdfast.training.engine import verdict_line
 from holdfast.training.plan import first_seen
@@ -48,7 +50,14 @@ def run_facts_of(ready: Ready) -> RunFacts:
         usual_rates=ready.usual_rates,
         findings=(*ready.prepared.findings, *ready.findings),
         first_seen=_first_seen(ready),
+        refused=refused_settings(_with_labels(ready), ready.loaded.network),
     )
+
+
+def _with_labels(ready: Ready) -> Recipe:
+    """The recipe with what its labels are, where that was worked out from the rows."""
+    label_kind = ready.prepared.rows.columns.label_kind
+    return ready.recipe.changed(data={"label_kind": label_kind}) if label_kind else ready.recipe
 
 
 def with_probe(known: RunFacts, listeners: Sequence[Any]) -> RunFacts:

@@ -10,6 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from holdfast.core.curves import TRANSFORMERS, Curves, Series, position
+from holdfast.core.wording import bounds
 from holdfast.report.charts.curves import ChartSeries, CurvesChart, curves
 from holdfast.report.glossary import Glossary
 from holdfast.report.numbers import compact, duration
@@ -113,11 +114,11 @@ def _fact_lines(log: Curves, document: Mapping[str, Any]) -> tuple[tuple[str, st
 
 
 def _evidence(raw: Mapping[str, Any]) -> EvidenceLine:
-    low, high, at = raw["low"], raw["high"], raw["at_step"]
+    at = raw["at_step"]
     return EvidenceLine(
         raw["name"].replace("_", " "),
         evidence_value(raw["value"]),
-        "" if low is None else f"{compact(low)}\u00a0–\u00a0{compact(high)}",
+        bounds(raw["low"], raw["high"], evidence_value, "\u00a0–\u00a0"),
         "" if at is None else f"{at:,}",
     )
 

@@ -8,9 +8,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from holdfast.core.defects import REPORT_IT
 from holdfast.core.errors import RunError
 from holdfast.core.files import disk_errors, write_text
 from holdfast.core.records import Decision, to_json
+from holdfast.core.run_files import without_defects
+from holdfast.core.run_shapes import EVENT_SHAPES
+from holdfast.core.shapes import anything
 
 NAME = "events.jsonl"
 
@@ -33,9 +37,19 @@ class Journal:
         return "".join(self._lines)
 
     def write(self, event: str, step: int, **fields: Any) -> None:
+        """Append a line, of the shape that it will be read by; a detail that is not is left out,
+        and a note says so."""
         if self._path is None:
             return
-        line = json.dumps(to_json({"event": event, "step": step, **fields}), ensure_ascii=False)
+        said = {"event": event, "step": step, **to_json(fields)}
+        kept, refused = without_defects(said, EVENT_SHAPES.get(event, anything))
+        self._append(kept)
+        for what in refused:
+            self.note(step, f"a detail of this {event} left out", f"{REPORT_IT}: {what}")
+
+    def _append(self, said: dict[str, Any]) -> None:
+        assert self._path is not None
+        line = json.dumps(said, ensure_ascii=False)
         # A lone surrogate (of a file's name, say) has no bytes in UTF-8.
         line = line.encode("utf-8", "replace").decode() + "\n"
         self._lines.append(line)

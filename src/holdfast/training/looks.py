@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from holdfast.core.branches import branch_from
+from holdfast.core.defects import raises_defects
 from holdfast.core.door import reason
 from holdfast.core.errors import RunError
 from holdfast.core.files import write_atomically
@@ -74,6 +75,7 @@ KNOWN_SHAPES: dict[str, Shape] = {
     "usual_rates": maybe(pair(number)),
     "copied_valid": maybe(pair(count)),
     "probe_curve": each(pair(number)),
+    "refused": each(text),
     **dict.fromkeys(("probe_valid_losses", "first_seen"), maybe(nothing)),
     "findings": each(
         record(
@@ -121,7 +123,8 @@ class Looks:
 def write_looks(
     path: Path, history: Sequence[Snapshot], known: RunFacts, kept: int, version: str
 ) -> bool:
-    """Write them compressed; gives ``False``, and writes nothing, where they are above 64 MB."""
+    """Write them compressed, and read them again. Gives ``False``, and leaves nothing, where they
+    are above 64 MB or what was written cannot be read: the verdict stands in ``result.json``."""
     arrays: dict[str, Any] = {}
     plain: dict[str, list[Any]] = {}
     for field in dataclasses.fields(Snapshot):
@@ -158,6 +161,13 @@ def write_looks(
             np.savez_compressed(file, told=np.array(header), **small)
 
     write_atomically(path, write)
+    try:
+        read_looks(path)
+    except RunError:
+        if raises_defects():
+            raise
+        path.unlink()
+        return False
     return True
 
 

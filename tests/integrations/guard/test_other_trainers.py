@@ -300,3 +300,18 @@ class TestLightning:
         made = self.pieces(tmp_path, Guard(say=lines.append).lightning_callback())
         with pytest.raises(RunError, match="no state of the guard"):
             self.fit(made, ckpt_path=str(tmp_path / "plain.ckpt"))
+
+    @pytest.mark.filterwarnings("ignore")
+    def test_a_failure_of_the_guard_ends_no_training(
+        self, tmp_path: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HOLDFAST_DEFECTS", "")
+        plain = weights(self.fit(self.pieces(tmp_path / "a")))
+        for part in ("judge", "Weights.copy", "undisturbed"):
+            guard = Guard(say=lines.append)
+            made = self.pieces(tmp_path / part, guard.lightning_callback())
+            with monkeypatch.context() as patch:
+                patch.setattr(f"holdfast.integrations.guard.watch.{part}", lambda *_: 1 / 0)
+                assert same(weights(self.fit(made)), plain)
+            assert "Warning: the guard stepped aside" in lines[-1]
+            assert made[0].global_step == 12

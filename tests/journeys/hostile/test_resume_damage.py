@@ -224,7 +224,7 @@ def test_rows_may_move_and_a_result_that_is_broken_before_the_report_is_made_aga
 ) -> None:
     import holdfast.pipeline.main as main
 
-    def die(_: Path) -> None:
+    def die(*_: Any) -> None:
         raise killed
 
     run = Path(shutil.copytree(cut, tmp_path / "run"))
@@ -232,7 +232,7 @@ def test_rows_may_move_and_a_result_that_is_broken_before_the_report_is_made_aga
     recipe = (run / "recipe.yaml").read_text()
     (run / "recipe.yaml").write_text(recipe.replace(str(marked_csv), str(moved)))
     with monkeypatch.context() as patch:
-        patch.setattr(main, "_report", die)
+        patch.setattr(main, "write_pages", die)
         with pytest.raises(killed):
             train(Recipe(), run, resume=True)
     with (run / EVENTS).open("a") as file:

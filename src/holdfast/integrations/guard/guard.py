@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import sys
 from collections.abc import Callable, Sequence
@@ -15,7 +16,8 @@ from holdfast.control.ladder import Ladder
 from holdfast.control.policy import Policy
 from holdfast.control.sight import Can
 from holdfast.core.actions import Stop
-from holdfast.core.errors import RecipeError, RunError
+from holdfast.core.defects import defect_line
+from holdfast.core.errors import InputError, RecipeError, RunError
 from holdfast.core.events import Advisor
 from holdfast.core.records import Decision, Snapshot, Verdict
 from holdfast.integrations.guard.rows import checked_share
@@ -168,7 +170,8 @@ class Guard:
             raise RunError(
                 "the guard", "has seen no run yet", None, "Train with its callback, then ask again."
             )
-        write_result(self._watch, self.policy, self.seed)
+        for left_out in write_result(self._watch, self.policy, self.seed):
+            self._say(f"{left_out.what}: {left_out.chosen} ({left_out.because})")
         return write_report(self._watch.folder)
 
     def promise(self, decision: Decision) -> None:
@@ -204,6 +207,31 @@ class Guard:
         path = self.report()
         kept = f"the state of step {watch.engine.best.step} is the best"
         self._say(f"{watch.engine.verdict.label.replace('_', ' ')}; {kept}; report: {path}")
+
+    def step_aside(
+        self, hook: str, error: Exception, watch: Watch | None, output: Callable[[], Path]
+    ) -> None:
+        """Tell a failure of the guard's own in ``hook``, and note it in ``events.jsonl``: of the
+        ``watch``, or where there is none yet of a new folder in the trainer's ``output``. Raises
+        nothing: what cannot be noted is printed all the same."""
+        from holdfast.integrations.guard.watch import ASIDE
+        from holdfast.training.journal import Journal
+
+        what = f"failure of the guard in {hook}"
+        because = str(error) if isinstance(error, InputError) else defect_line(error)
+        with contextlib.suppress(Exception):
+            if watch is None:
+                folder = self._place(output(), None)
+                folder.mkdir(parents=True, exist_ok=True)
+                Journal(folder).note(0, what, because, chosen=ASIDE)
+            else:
+                watch.note_failure(what, because)
+        line = f"Warning: {ASIDE} ({what}: {because})"
+        try:
+            self._say(line)
+        except Exception:
+            with contextlib.suppress(Exception):
+                _to_standard_error(line)
 
     def _fresh_advisor(self, foreign_run: ForeignRun | None = None) -> Advisor | None:
         """A run begins with an advisor that remembers nothing of the one before."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from holdfast.core.errors import MachineError, RecipeError, RunError
 from holdfast.core.run_facts import RunFacts
+from holdfast.integrations.guard.failures import FailsafeCallback
 from holdfast.integrations.guard.foreign import ForeignRun
 from holdfast.integrations.guard.lightning_rows import Logits, ModuleRows, module_rows
 from holdfast.integrations.guard.watch import GuardHandle, Watch
@@ -34,8 +35,10 @@ def make_callback(guard: GuardHandle, logits: Logits | None) -> Any:
     return type("GuardCallback", (_Hooks, Callback), {})(guard, logits)
 
 
-class _Hooks:
+class _Hooks(FailsafeCallback):
     """Lightning's events to the guard's."""
+
+    BEGINS = "on_train_start"
 
     def __init__(self, guard: GuardHandle, logits: Logits | None) -> None:
         self._guard = guard
@@ -83,6 +86,9 @@ class _Hooks:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         # Lightning restores its callbacks before training begins, when there is no watch yet.
         self._state = state
+
+    def _output(self, *arguments: Any) -> Path:
+        return Path(arguments[0].default_root_dir)
 
     def _look(self, trainer: Any) -> None:
         assert self._watch is not None

@@ -9,8 +9,17 @@ import numpy as np
 
 from holdfast._version import __version__
 from holdfast.core.curves import Curves
-from holdfast.core.files import write_json
-from holdfast.core.records import Estimate, Floats, Outputs, Remedy, Scores, Snapshot, to_json
+from holdfast.core.records import (
+    Decision,
+    Estimate,
+    Floats,
+    Outputs,
+    Remedy,
+    Scores,
+    Snapshot,
+    to_json,
+)
+from holdfast.core.run_files import write_result as write_result_file
 from holdfast.core.seeds import generator
 from holdfast.evaluate.score import score
 from holdfast.integrations.guard.foreign import ForeignRun
@@ -24,8 +33,8 @@ from holdfast.training.looks import LOOKS, write_looks
 NO_TEST = "the guard sees no test rows; score the restored model on rows of your own"
 
 
-def write_result(watch: Watch, policy: str, seed: int) -> None:
-    """Write ``result.json``, schema 1, of what was seen so far.
+def write_result(watch: Watch, policy: str, seed: int) -> tuple[Decision, ...]:
+    """Write ``result.json``, schema 1, of what was seen so far, and give what was left out.
 
     The rows on which the best state was chosen flatter it, so nothing stands under ``test``.
     """
@@ -37,8 +46,8 @@ def write_result(watch: Watch, policy: str, seed: int) -> None:
     verdict = replace(engine.verdict, remedies=_theirs(engine.verdict.remedies, foreign_run))
     valid = scores(best, foreign_run.classes, seed)
     probe = Scores(best.train_losses.size, _plain(best.train_losses, best.train_metrics, seed))
-    write_json(
-        watch.folder / "result.json",
+    return write_result_file(
+        watch.folder,
         {
             "schema": 1,
             "holdfast": __version__,

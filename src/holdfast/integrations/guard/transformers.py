@@ -9,6 +9,8 @@ Trainer.train
  ├─ on_evaluate      a look, where it does
  ├─ on_save          the guard's state, into the checkpoint's folder
  └─ on_train_end     the last look, the best state, the report
+
+What fails in one of them, but for refusals, is told and survived (``failures.py``).
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from holdfast.core.curves import TRANSFORMERS
 from holdfast.core.errors import DataError, MachineError, RecipeError, RunError
 from holdfast.core.records import Decision
 from holdfast.integrations.guard.caller import calling_trainer
+from holdfast.integrations.guard.failures import FailsafeCallback
 from holdfast.integrations.guard.foreign import ForeignRun
 from holdfast.integrations.guard.rows import hold_out, looks_at
 from holdfast.integrations.guard.state import read_state, write_state
@@ -32,9 +35,12 @@ from holdfast.integrations.guard.trainer_rows import class_names, run_facts, tra
 from holdfast.integrations.guard.watch import GuardHandle, Watch
 
 
-class GuardCallback(TrainerCallback):
+class GuardCallback(FailsafeCallback, TrainerCallback):
     """What ``Guard.callback()`` gives. A callback is not told which trainer calls it, so it looks
     for the trainer among its callers (``caller.py``)."""
+
+    SET_UP = ("on_init_end",)
+    BEGINS = "on_train_begin"
 
     def __init__(self, guard: GuardHandle) -> None:
         self._guard = guard
@@ -103,6 +109,9 @@ class GuardCallback(TrainerCallback):
             watch.look(state.global_step, *self._progress(state, kwargs))
         watch.restore(state.global_step)
         self._guard.finish()
+
+    def _output(self, *arguments: Any) -> Path:
+        return Path(arguments[0].output_dir)
 
     def _look(self, state: Any, kwargs: dict[str, Any]) -> None:
         assert self._watch is not None

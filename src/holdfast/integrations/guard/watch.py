@@ -23,6 +23,8 @@ from holdfast.training.engine import Appliers, GuardEngine, Rules
 from holdfast.training.journal import Journal
 from holdfast.training.restore import RestorePoint, SavedWeights
 
+ASIDE = "the guard stepped aside; training goes on without it"
+
 
 class GuardHandle(Protocol):
     """The guard, as an adapter needs it; see ``guard.Guard``."""
@@ -38,6 +40,10 @@ class GuardHandle(Protocol):
     def begin(self, foreign_run: ForeignRun, state: dict[str, Any] | None) -> Watch: ...
 
     def finish(self) -> None: ...
+
+    def step_aside(
+        self, hook: str, error: Exception, watch: Watch | None, output: Callable[[], Path]
+    ) -> None: ...
 
 
 class Watch:
@@ -110,6 +116,10 @@ class Watch:
         self.decisions.append(decision)
         self._journal.note(step, decision.what, decision.because, chosen=decision.chosen)
         self._say(f"{decision.what}: {decision.chosen} ({decision.because})")
+
+    def note_failure(self, what: str, because: str) -> None:
+        """Write down that the guard stepped aside."""
+        self._journal.note(self.step, what, because, chosen=ASIDE)
 
     def note_gradient(self, norm: float) -> None:
         """A gradient norm that the trainer told; the next look takes the mean of them."""

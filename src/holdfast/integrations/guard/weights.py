@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from holdfast.core.errors import Defect
 from holdfast.training.run import running_statistics
 from holdfast.training.snapshot import moved_share
 
@@ -47,8 +48,14 @@ class Weights:
         return {name: t.detach().cpu().clone() for name, t in self._changing().items()}
 
     def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Put a copy back into the model, in place: the optimizer's references stay valid."""
+        """Put a copy back into the model, in place: the optimizer's references stay valid.
+
+        Raises ``Defect``, before any weight is changed, where it is a copy of another model.
+        """
         live = self._changing()
+        strange = [n for n, t in tensors.items() if n not in live or live[n].shape != t.shape]
+        if strange:
+            raise Defect("the copy of the best state", "holds what the model has not", strange[0])
         with torch.no_grad():
             for name, tensor in tensors.items():
                 live[name].copy_(tensor)

@@ -77,7 +77,7 @@ def general(read: Read, source: str, data: DataPart, like: Table) -> Table:
 
 def load(recipe: Recipe, table: Table) -> LoadedCausal:
     """The recipe's model, its tokenizer with the chat template that the rows are written in."""
-    _check(recipe)
+    refuse(recipe)
     model = recipe.model
     loaded = load_causal(
         model.name,
@@ -95,7 +95,7 @@ def load(recipe: Recipe, table: Table) -> LoadedCausal:
     return replace(loaded, decisions=reasons, defaults=f"{size_of(total)} decoder")
 
 
-def _check(recipe: Recipe) -> None:
+def refuse(recipe: Recipe) -> None:
     """Settings that mean nothing here are refused, not passed over."""
     smoothing = recipe.train.label_smoothing
     if smoothing:
@@ -258,4 +258,5 @@ KIND = Kind(
     watch=watch,
     general=general,
     side=side,
+    refuse=refuse,
 )

@@ -102,7 +102,7 @@ class Problem(Protocol):
 
 def load(recipe: Recipe, table: Table, problem: Problem) -> LoadedText:
     """The recipe's model with a new head for the problem's outputs."""
-    _refuse(recipe, problem)
+    refuse(recipe, problem)
     model = recipe.model
     loaded = load_classifier(
         model.name,
@@ -141,7 +141,7 @@ def in_unit(examples: EncodedTexts, loaded: LoadedText) -> EncodedTexts:
     return replace(examples, labels=loaded.scale.inside(examples.labels).astype(np.float32))
 
 
-def _refuse(recipe: Recipe, problem: Problem) -> None:
+def refuse(recipe: Recipe, problem: Problem) -> None:
     """Settings that mean nothing here are refused, not passed over."""
     given: dict[str, Any] = {"train.label_smoothing": recipe.train.label_smoothing}
     if problem.kind != "number":

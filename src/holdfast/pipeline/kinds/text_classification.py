@@ -127,13 +127,7 @@ def load(recipe: Recipe, table: Table) -> LoadedClassifier:
     problem, model = problem_of(table.columns.label_kind), recipe.model
     if problem is not None:
         return problems.load(recipe, table, problem)
-    if recipe.train.huber:
-        raise RecipeError(
-            "train.huber",
-            "does not exist for classes",
-            recipe.train.huber,
-            "Leave it out, or learn numbers: --set data.label_kind=number.",
-        )
+    refuse_of_classes(recipe)
     return load_classifier(
         model.name,
         table.classes,
@@ -145,6 +139,25 @@ def load(recipe: Recipe, table: Table) -> LoadedClassifier:
         seed=recipe.seed,
         adapter=adapter_spec(recipe),
     )
+
+
+def refuse(recipe: Recipe) -> None:
+    """Settings that mean nothing for what a label is (``data.label_kind``) are refused."""
+    problem = problem_of(recipe.data.label_kind)
+    if problem is not None:
+        problems.refuse(recipe, problem)
+    else:
+        refuse_of_classes(recipe)
+
+
+def refuse_of_classes(recipe: Recipe) -> None:
+    if recipe.train.huber:
+        raise RecipeError(
+            "train.huber",
+            "does not exist for classes",
+            recipe.train.huber,
+            "Leave it out, or learn numbers: --set data.label_kind=number.",
+        )
 
 
 def encode_rows(table: Table, loaded: LoadedClassifier, recipe: Recipe) -> EncodedTexts:
@@ -262,4 +275,5 @@ KIND = Kind(
     settle=settle,
     side=side,
     facts=facts,
+    refuse=refuse,
 )

@@ -87,7 +87,7 @@ def read(source: str, data: DataPart, like: Table | None) -> Table:
 
 def load(recipe: Recipe, table: Table) -> LoadedClassifier:
     """The recipe's model with a new layer of tags on every piece."""
-    _refuse(recipe)
+    refuse(recipe)
     model = recipe.model
     loaded = load_tagger(
         model.name,
@@ -106,7 +106,7 @@ def load(recipe: Recipe, table: Table) -> LoadedClassifier:
     return replace(loaded, settings=settings, defaults=f"{size_of(total)} encoder")
 
 
-def _refuse(recipe: Recipe) -> None:
+def refuse(recipe: Recipe) -> None:
     """Settings that mean nothing here are refused, not passed over."""
     given: dict[str, Any] = {
         "train.huber": recipe.train.huber,
@@ -410,4 +410,5 @@ KIND = Kind(
     use_fitted=use_fitted,
     find_metric=find_metric,
     facts=facts,
+    refuse=refuse,
 )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from holdfast.core.wording import bounds
 from holdfast.report.answer import Answer, answer
 from holdfast.report.answer_episodes import Use
 from holdfast.report.numbers import NBSP, compact, count, duration, sentence
@@ -148,12 +149,10 @@ def _fact_lines(run: RunFiles, verdict: Mapping[str, Any]) -> tuple[tuple[str, s
 
 
 def _evidence(raw: Mapping[str, Any]) -> EvidenceLine:
-    low, high = raw.get("low"), raw.get("high")
-    known = low is not None and high is not None
     return EvidenceLine(
         name=str(raw.get("name", "")).replace("_", " "),
         value=evidence_value(raw.get("value")),
-        span=f"{compact(low)}\u00a0–\u00a0{compact(high)}" if known else "",
+        span=bounds(raw.get("low"), raw.get("high"), evidence_value, "\u00a0–\u00a0"),
         step=count(raw.get("at_step")) if raw.get("at_step") is not None else "",
     )
 

@@ -1,0 +1,39 @@
+"""The pages of a run that is scored: its model card and its report, and with them its end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from holdfast.core.defects import defect_line, raises_defects
+from holdfast.core.errors import InputError, Interrupted
+from holdfast.core.lacking import lacking
+from holdfast.core.records import Decision
+from holdfast.core.run_files import CARD, read_result
+from holdfast.pipeline.folder import MODEL, REPORT, remove_checkpoints
+from holdfast.pipeline.rows import Notify
+from holdfast.report.card import write_card
+from holdfast.report.page import write_report
+
+PAGES = ((f"{MODEL}/{CARD}", write_card), (REPORT, write_report))
+
+
+def write_pages(run: Path, notify: Notify) -> dict[str, Any]:
+    """Write the card and the report, take the checkpoints away, and give the run's result.
+
+    The model and its predictions are whole by now, so a defect in a page is told and costs that
+    page alone; ``holdfast report RUN`` makes the report again. Raises ``InputError`` where a page
+    cannot be written.
+    """
+    for name, write in PAGES:
+        try:
+            write(run)
+        except (InputError, Interrupted):
+            raise
+        except Exception as error:
+            if raises_defects() or lacking(error):
+                raise
+            because = f"{defect_line(error)}; the model and its predictions are whole"
+            notify(Decision(name, "not written", because, prominent=True))
+    remove_checkpoints(run)
+    return read_result(run)
