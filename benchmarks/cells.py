@@ -56,8 +56,8 @@ def run_cells(
     Results are appended to ``out`` (by default ``results/<name>.jsonl``) the moment they are
     there. ``minutes`` (or the environment's ``BENCH_MINUTES``) starts no new cell after that time.
     ``jobs`` above 1 runs as many at a time, each in a process of its own with one thread;
-    ``run_one`` is then a function of a module. A cell that raises is reported, not recorded, and tried again next time. Returns one result a
-    cell, ``None`` where it was not run.
+    ``run_one`` is then a function of a module. A cell that raises is reported, not recorded, and
+    tried again next time. Returns one result a cell, ``None`` where it was not run.
     """
     path = out or RESULTS / f"{name}.jsonl"
     limit = minutes if minutes is not None else float(os.environ.get("BENCH_MINUTES", "inf"))
@@ -153,10 +153,7 @@ def _in_turn(
 
 
 def _at_once(
-    jobs: int,
-    todo: Sequence[tuple[int, Cell]],
-    run_one: Callable[[Cell], Result],
-    deadline: float,
+    jobs: int, todo: Sequence[tuple[int, Cell]], run_one: Callable[[Cell], Result], deadline: float
 ) -> Turn:
     """The cells as they end, ``jobs`` processes at a time, each begun new for one thread."""
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")

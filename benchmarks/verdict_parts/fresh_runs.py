@@ -213,7 +213,7 @@ def guarded(cell: Cell, parts: Parts, folder: Path) -> Seen:
 
 
 def faulty(cell: Cell, parts: Parts) -> Parts:
-    """The rows of a Trainer with the cell's fault in them, the same faults as ``trained`` plants."""
+    """The rows of a Trainer with the cell's fault in them, as ``trained`` plants it."""
     word, _, amount = str(cell["way"]).partition(" ")
     seed, classes = int(cell["seed"]), parts.classes
     sides = {"train": parts.train, "valid": parts.valid}

@@ -65,7 +65,7 @@ def inconclusive(history: History) -> Symptom:
         because = f"{history.loss_name} at its best is not clearly below that of the first snapshot"
         seen = max(history.margin, abs(history.learned.value))
         gap = history.valid[:, history.best] - history.valid[:, 0]
-        return _open(history, because, gap, seen, for_no_progress(history.snapshots))
+        return _open(history, because, gap, seen, for_no_progress(history))
     falling = history.above_best.high <= history.margin
     question = (
         "whether it is still falling"
@@ -89,10 +89,7 @@ def _open_chance(history: History) -> Symptom:
         f"each class occurs: {history.loss_name} is {history.valid[:, -1].mean():.3f}, and "
         f"{history.chance:.3f} without reading a row"
     )
-    remedies = (
-        Remedy("check that the labels belong to these rows"),
-        *for_no_progress(history.snapshots),
-    )
+    remedies = (Remedy("check that the labels belong to these rows"), *for_no_progress(history))
     return _open(history, because, gap, history.margin, remedies)
 
 
