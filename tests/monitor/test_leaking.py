@@ -22,7 +22,8 @@ def run(
     make: Any, known: float = 0.0, seed: int = 0, n: int = 100, knows: float = 0.3
 ) -> list[Snapshot]:
     """Two classes. The margins of training rows grow until all are right; those of validation rows
-    wander about a little knowledge, ever surer, and turn from one class to the other; a share ``known`` of them are training rows too."""
+    wander about a little knowledge, ever surer, and turn from one class to the other; a share
+    ``known`` of them are training rows too."""
     rng = np.random.default_rng(seed)
     labels = np.arange(n) % 2
     margin, copied = rng.normal(knows, 1, n), rng.random(n) < known

@@ -1,4 +1,4 @@
-"""One run, one label: through ``train``, through ``Guard``, and by ``diagnose`` of what was stored."""
+"""One run, one label: through ``train``, ``Guard``, and ``diagnose`` of what was stored."""
 
 from __future__ import annotations
 
