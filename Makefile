@@ -8,7 +8,18 @@ STATE := $(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 STAMP := $(VENV)/.ready-$(STATE)
 # What the demo needs: the run-time dependencies. The whole set-up holds them too.
 LIGHT := $(VENV)/.light-$(STATE)
+# Packages that are published as source alone. Every other must have a wheel: what builds a source
+# distribution is not in it, and a wheel in somebody's cache would hide that.
+SOURCE_ONLY := rouge_score,seqeval
+# What builds those and Holdfast itself; pinned like the rest, and installed before them.
+BUILD := editables hatchling setuptools setuptools_scm
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+# pip says what it did only where it failed.
+define pip
+@log=$$(mktemp); $(BIN)/python -m pip install -c constraints.txt --only-binary :all: \
+	--no-binary $(SOURCE_ONLY) --no-build-isolation $(1) >"$$log" 2>&1 \
+	|| { cat "$$log" >&2; rm -f "$$log"; exit 1; }; rm -f "$$log"
+endef
 
 .PHONY: help setup demo quick check test bench recipes lint format types imports tests wheel clean
 
@@ -21,11 +32,12 @@ $(STAMP): EXTRAS := [dev]
 $(STAMP) $(LIGHT):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Holdfast needs Python 3.11 or newer: make setup PYTHON=python3.11" >&2; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt setuptools hatchling editables
-	$(BIN)/python -m pip install --quiet --no-build-isolation -c constraints.txt -e '.$(EXTRAS)'
-	rm -f $(VENV)/.ready-* $(VENV)/.light-*
-	touch $@
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing Holdfast's pinned packages into $(VENV) (a few minutes)"
+	$(call pip,$(BUILD))
+	$(call pip,-e '.$(EXTRAS)')
+	@rm -f $(VENV)/.ready-* $(VENV)/.light-*
+	@touch $@
 
 demo: $(if $(wildcard $(STAMP)),,$(LIGHT))  ## the main job on real data that ships with the project
 	$(BIN)/holdfast demo
@@ -36,8 +48,8 @@ quick: setup  ## one room's work within a minute: its tests, the house, types (R
 check: lint types imports tests  ## lint, types, import contract, tests
 
 test:  ## set-up if needed, then every check
-	$(MAKE) setup
-	$(MAKE) check
+	@$(MAKE) --no-print-directory setup
+	@$(MAKE) --no-print-directory check
 
 lint: setup
 	$(BIN)/ruff check .
@@ -57,7 +69,7 @@ tests: setup
 	$(BIN)/pytest -n $(JOBS) --dist worksteal
 
 bench: setup  ## the benchmarks; resumable, one JSON line a finished cell
-	$(BIN)/python -m pip install --quiet -c constraints.txt 'setfit>=1.1' 'trl>=1.16'
+	$(call pip,-e '.[bench]')
 	$(BIN)/python benchmarks/run_all.py
 
 recipes: setup  ## look up every name in recipes/ on the hub; says so when there is no network

@@ -44,7 +44,8 @@ from cells import NOT_RUN, RESULTS, grid, key, machine, publish, run_cells, stor
 from peers.arms import write_recipe
 from peers.process import commit, run_process
 from peers.rows import Parts, labelled_counts
-from peers.seven_sets import PLAIN, SETS, TEST_ROWS, parts_of
+from peers.sets import PLAIN, TEST_ROWS, parts_of
+from peers.sets import SEVEN as SETS
 from peers.tables import gap, markdown, points, spread
 from recorded import kept_rules
 from recorded.from_probe import COURSES, job_of

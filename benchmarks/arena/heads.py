@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from peers.rows import clean_set, without_copies
-from peers.seven_sets import banking
+from peers.sets import banking
 from recorded.store import folder as recordings
 
 from holdfast.core.records import Floats, Ints

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 from peers.rows import Parts, clean_set, draw, without_copies
 from peers.rows import Rows as Texts
-from peers.seven_sets import banking, first_words
+from peers.sets import banking, first_words
 from recorded.store import folder as recordings
 
 from arena.space import PREPARED, settings

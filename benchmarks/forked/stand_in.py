@@ -22,7 +22,7 @@ import balance
 import numpy as np
 import torch
 from peers.rows import Rows, clean_set
-from peers.seven_sets import first_words
+from peers.sets import first_words
 from recorded.features import table_of
 from recorded.from_probe import embedded, encoder
 from recorded.store import folder

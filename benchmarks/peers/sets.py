@@ -1,5 +1,6 @@
-"""Seven sets of different kinds, cut short: opinions (CR, MR), kinds of question (TREC), intents
-(BANKING77), human or machine (pairs on one side), sections of packages, authors of paragraphs.
+"""Ten sets of eight kinds, cut short: opinions (CR, MR), types of question (TREC), intents
+(BANKING77), human or machine (pairs on one side), sections of packages, authors of paragraphs,
+tasks that an instruction sets, what a question asks of a table, topics of a doctor's dialogue.
 
 Texts are cut to their first words, so that a run takes seconds; the groups of a set (pairs,
 sources, novels) never stand on both sides of the division into labelled and test rows.
@@ -10,8 +11,10 @@ from __future__ import annotations
 import csv
 import functools
 import gzip
+import json
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.resources import files
 from typing import Any
 
@@ -24,6 +27,7 @@ from peers.rows import LEAST, Parts, Rows, clean_set, data_folder, draw, stratif
 WORDS, MACHINE_WORDS, NOVEL_WORDS = 20, 48, 36
 TEST_ROWS = 600
 INTENTS, SECTIONS = 10, 8
+AGGREGATE = re.compile("SELECT (COUNT|MAX|MIN|SUM|AVG|)")
 NOVELS = {
     "barclay": ("THE ROSARY", "Through the Postern Gate"),
     "bennett": ("Imperial Palace", "Helen with the high hand"),
@@ -33,17 +37,20 @@ NOVELS = {
 # No novel of these is shorter; the first lines are titles, contents and a preface.
 NOVEL_LINES = slice(100, 2000)
 PLAIN = ("cr", "mr", "trec")
-SETS = (*PLAIN, "banking77", "ai_text", "packages", "novels")
+SEVEN = (*PLAIN, "banking77", "ai_text", "packages", "novels")
+SETS = (*SEVEN, "instructions", "queries", "clinic")
+TASKS, TOPICS = 10, 8
+# Three of four questions ask for no aggregate: so many of them are kept.
+MOST_OF_CLASS = 600
 
 
 def parts_of(name: str, labelled: dict[str, int], seed: int, tested: int = TEST_ROWS) -> Parts:
     """Training, validation and test rows; the test rows are the same for every size and seed."""
     if name in PLAIN:
         return draw(cut(clean_set(name)), seed=seed, **labelled, test=slice(0, tested))
-    if name in ("banking77", "packages"):
-        rows = {"banking77": banking, "packages": packages}[name]()
-        return draw(rows, seed=seed, **labelled, pool=tested)
-    return {"ai_text": machine_text, "novels": novels}[name](labelled, seed, tested)
+    if name in GROUPED:
+        return GROUPED[name](labelled, seed, tested)
+    return draw(WHOLE[name](), seed=seed, **labelled, pool=tested)
 
 
 def cut(rows: Rows) -> Rows:
@@ -82,6 +89,48 @@ def packages() -> Rows:
         (first_words(r["text"]), r["section"]) for r in one.values() if r["section"] in largest
     ]
     return without_copies(_rows(found))
+
+
+@functools.cache
+def instructions() -> Rows:
+    """What kind of task an instruction sets: the collection of prompts that it comes from, without
+    the name of the template."""
+    found = []
+    for file in ("train", "val"):
+        for row in _objects(f"instructions/{file}.jsonl.gz"):
+            collection, _, template = row["source"].partition("/")
+            name = template.split("_")[0] if template else collection.removesuffix("_seed")
+            found.append((first_words(row["instruction"]), name.removesuffix("_user")))
+    return without_copies(_rows(_largest(found, TASKS)))
+
+
+@functools.cache
+def queries() -> Rows:
+    """Which aggregate a question about a table needs: COUNT, MAX, MIN, SUM, AVG or none."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for file in ("train", "val", "test"):
+        for row in _objects(f"text2code/wikisql_{file}.jsonl.gz"):
+            asked = AGGREGATE.match(row["sql"])
+            name = (asked and asked[1]) or "none"
+            found.setdefault(name, []).append((first_words(row["question"]), name))
+    return without_copies(_rows([row for rows in found.values() for row in rows[:MOST_OF_CLASS]]))
+
+
+@functools.cache
+def clinic() -> Rows:
+    """Which section of the record a doctor's dialogue belongs to."""
+    found = [
+        (first_words(row["dialogue"], MACHINE_WORDS), row["section"])
+        for file in ("train", "val", "test1", "test2")
+        for row in _objects(f"mts_dialog/{file}.jsonl.gz")
+    ]
+    return without_copies(_rows(_largest(found, TOPICS)))
+
+
+def _largest(found: list[tuple[str, str]], count: int) -> list[tuple[str, str]]:
+    """The rows of the ``count`` most frequent labels."""
+    kept = {label for label, _ in Counter(label for _, label in found).most_common(count)}
+    return [(text, label) for text, label in found if label in kept]
 
 
 def machine_text(labelled: dict[str, int], seed: int, tested: int) -> Parts:
@@ -138,8 +187,27 @@ def _rows(found: list[tuple[str, str]]) -> Rows:
     return Rows(tuple(text for text, _ in kept), tuple(label for _, label in kept))
 
 
+def _objects(name: str) -> Iterator[dict[str, Any]]:
+    with gzip.open(data_folder() / name, "rt", encoding="utf-8") as lines:
+        yield from map(json.loads, lines)
+
+
 def _table(name: str) -> Iterator[dict[str, str]]:
     path = data_folder() / name
     opened: Any = gzip.open if path.suffix == ".gz" else open
     with opened(path, "rt", encoding="utf-8", newline="") as lines:
         yield from csv.DictReader(lines)
+
+
+# Drawn row by row, or group by group.
+WHOLE: dict[str, Callable[[], Rows]] = {
+    "banking77": banking,
+    "packages": packages,
+    "instructions": instructions,
+    "queries": queries,
+    "clinic": clinic,
+}
+GROUPED: dict[str, Callable[[dict[str, int], int, int], Parts]] = {
+    "ai_text": machine_text,
+    "novels": novels,
+}
