@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from peers.arms import write_recipe
 from peers.rows import Parts, Rows
-from peers.seven_sets import parts_of
+from peers.sets import parts_of
 from peers.trainer_arm import tokenised
 from recorded.runs import Pool, planted, with_noise
 
