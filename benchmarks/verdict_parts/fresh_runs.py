@@ -98,6 +98,7 @@ def figures(seen: Seen) -> dict[str, Any]:
         "train_accuracy": float(last.train_correct.mean()),
         "valid_accuracy": float(last.valid_correct.mean()),
         "pool_accuracy": float(seen.hits[-1].mean()),
+        "pool_best_accuracy": float(seen.hits.mean(axis=1).max()),
         "train_loss": float(last.train_losses.mean()),
         "valid_loss": float(last.valid_losses.mean()),
         "valid_least": float(min(s.valid_losses.mean() for s in seen.history)),

@@ -4,9 +4,10 @@ before any verdict was read.
 Truth is what a person sees on some 400 unseen rows (``pool``), measured at each evaluation, by raw
 losses and shares of correct predictions at the last evaluation:
 
-- **overfit**: 95 % or more of the training sample is correct, and the unseen loss is above its
-  lowest by more than 10 % of it (0.05 at least), or the accuracy gap (training sample less unseen
-  rows) is above 10 points.
+- **overfit**: 95 % or more of the training sample is correct, and the accuracy gap (training sample
+  less unseen rows) is above 10 points; or the unseen loss is above its lowest by more than 10 % of
+  it (0.05 at least) and the unseen accuracy is 5 points below its highest.
+- **miscalibrated**: such a rise, but the predictions hold: neither that gap nor that fall.
 - **sound**: the unseen loss is within 5 % (0.02 at least) of its lowest, and the gap is at most 10
   points.
 - **neither**: between the two.
@@ -46,19 +47,21 @@ CAUSES = {
     "copies 100": "copies",
     "copies 50": "copies",
 }
-KNOWN, GAP = 0.95, 0.10
+KNOWN, GAP, FELL = 0.95, 0.10, 0.05
 CLEAR_SHARE, CLEAR = 0.10, 0.05
 SMALL_SHARE, SMALL = 0.05, 0.02
 
 
 def truth_of(result: Mapping[str, Any]) -> str:
-    """``overfit``, ``sound`` or ``neither``."""
+    """``overfit``, ``miscalibrated``, ``sound`` or ``neither``."""
     rise = result["pool_loss"] - result["pool_least"]
     gap = result["train_accuracy"] - result["pool_accuracy"]
-    if result["train_accuracy"] >= KNOWN and (
-        rise > max(CLEAR, CLEAR_SHARE * result["pool_least"]) or gap > GAP
-    ):
-        return "overfit"
+    if result["train_accuracy"] >= KNOWN:
+        if gap > GAP:
+            return "overfit"
+        if rise > max(CLEAR, CLEAR_SHARE * result["pool_least"]):
+            fell = result["pool_best_accuracy"] - result["pool_accuracy"]
+            return "overfit" if fell > FELL else "miscalibrated"
     # A loss that is no number is no sound one.
     if rise <= max(SMALL, SMALL_SHARE * result["pool_least"]) and gap <= GAP:
         return "sound"

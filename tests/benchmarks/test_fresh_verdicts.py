@@ -17,6 +17,7 @@ def result(**changes: Any) -> dict[str, Any]:
         "train_accuracy": 0.96,
         "valid_accuracy": 0.9,
         "pool_accuracy": 0.9,
+        "pool_best_accuracy": 0.9,
         "pool_loss": 0.3,
         "pool_least": 0.3,
     }
@@ -28,7 +29,8 @@ def result(**changes: Any) -> dict[str, Any]:
     [
         ({}, "sound"),
         ({"pool_accuracy": 0.8}, "overfit"),
-        ({"pool_loss": 0.5}, "overfit"),
+        ({"pool_loss": 0.5}, "miscalibrated"),
+        ({"pool_loss": 0.5, "pool_best_accuracy": 0.96}, "overfit"),
         ({"pool_loss": 0.33}, "neither"),
         ({"train_accuracy": 0.93, "pool_accuracy": 0.7}, "neither"),
         ({"train_accuracy": 0.8, "pool_accuracy": 0.75}, "sound"),
