@@ -140,3 +140,5 @@ def test_copied_rows_are_counted_whatever_their_labels() -> None:
     assert copied_rows(train, valid) == (2, 4)
     assert copied_rows(train, []) is None
     assert copied_rows(range(MOST_COMPARED), valid) is None
+    picture = [{"pixel_values": np.zeros((3, 224, 224)), "label": 0}]
+    assert copied_rows(picture * 200, picture) is None

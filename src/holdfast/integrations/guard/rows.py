@@ -15,7 +15,8 @@ from holdfast.training.plan import MOST_PROBE_ROWS, TELLING_PROBE_ROWS
 
 LABELS = ("label", "labels", "label_ids")
 LEAST_ROWS = 2
-MOST_COMPARED = 20_000  # rows of which each is read once before the first step: some seconds
+# Characters of what is compared, each read once before the first step: some seconds.
+MOST_COMPARED = 50_000_000
 
 
 def probe_rows(train: int, valid: int, wanted: int | None, seed: int) -> Ints:
@@ -51,8 +52,11 @@ def counted(dataset: Any, what: str) -> int:
 
 def copied_rows(train: Any, valid: Any) -> tuple[int, int] | None:
     """How many evaluation rows stand among the training rows too, whatever their labels, and of how
-    many; ``None`` where there are more than ``MOST_COMPARED`` rows to read."""
-    if not len(valid) or len(train) + len(valid) > MOST_COMPARED:
+    many; ``None`` where reading them all would take too long, by the size of the first."""
+    if not len(valid):
+        return None
+    size = sum(len(repr(_plain(value))) for _, value in _parts(valid[0]))
+    if size * (len(train) + len(valid)) > MOST_COMPARED:
         return None
     keys = {row_key(train[i]) for i in range(len(train))}
     return sum(row_key(valid[i]) in keys for i in range(len(valid))), len(valid)
