@@ -8,6 +8,7 @@ continues where it was; a cell that was not reached is printed as ``not run``, n
 from __future__ import annotations
 
 import datetime
+import functools
 import itertools
 import json
 import os
@@ -15,8 +16,10 @@ import platform
 import re
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from importlib.metadata import PackageNotFoundError, version
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -46,23 +49,24 @@ def run_cells(
     out: Path | None = None,
     *,
     minutes: float | None = None,
+    jobs: int = 1,
 ) -> list[Result | None]:
     """Run the cells that have no result yet, in the order given, and print the table.
 
     Results are appended to ``out`` (by default ``results/<name>.jsonl``) the moment they are
     there. ``minutes`` (or the environment's ``BENCH_MINUTES``) starts no new cell after that time.
-    A cell that raises is reported, not recorded, and tried again next time. Returns one result a
-    cell, ``None`` where it was not run.
+    ``jobs`` above 1 runs as many at a time, each in a process of its own with one thread;
+    ``run_one`` is then a function of a module. A cell that raises is reported, not recorded, and
+    tried again next time. Returns one result a cell, ``None`` where it was not run.
     """
     path = out or RESULTS / f"{name}.jsonl"
     limit = minutes if minutes is not None else float(os.environ.get("BENCH_MINUTES", "inf"))
     deadline = time.monotonic() + 60 * limit
     done = stored(path)
-    for number, cell in enumerate(cells, 1):
-        if key(cell) in done or time.monotonic() >= deadline:
-            continue
+    todo = [(n, cell) for n, cell in enumerate(cells, 1) if key(cell) not in done]
+    run = _in_turn if jobs == 1 else functools.partial(_at_once, jobs)
+    for number, cell, result in run(todo, run_one, deadline):
         print(f"{name} {number}/{len(cells)} {shown(cell)}", flush=True)
-        result = _attempt(cell, run_one)
         if result is not None:
             _append(path, cell, result)
             done[key(cell)] = result
@@ -135,6 +139,43 @@ def publish(name: str, text: str, book: Path = BOOK) -> None:
     else:
         new = f"{old.rstrip()}\n\n{section}\n"
     book.write_text(new, encoding="utf-8")
+
+
+Turn = Iterator[tuple[int, Cell, Result | None]]
+
+
+def _in_turn(
+    todo: Sequence[tuple[int, Cell]], run_one: Callable[[Cell], Result], deadline: float
+) -> Turn:
+    for number, cell in todo:
+        if time.monotonic() < deadline:
+            yield number, cell, _attempt(cell, run_one)
+
+
+def _at_once(
+    jobs: int, todo: Sequence[tuple[int, Cell]], run_one: Callable[[Cell], Result], deadline: float
+) -> Turn:
+    """The cells as they end, ``jobs`` processes at a time, each begun new for one thread."""
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    # A spawned process reads its number of threads from its environment, before any import.
+    before = {name: os.environ.get(name) for name in threads}
+    os.environ.update(threads)
+    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
+    left, running = iter(todo), {}
+    try:
+        while True:
+            while len(running) < jobs and time.monotonic() < deadline:
+                if (following := next(left, None)) is None:
+                    break
+                running[pool.submit(_attempt, following[1], run_one)] = following
+            if not running:
+                return
+            for ended in wait(running, return_when=FIRST_COMPLETED).done:
+                yield (*running.pop(ended), ended.result())
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def _attempt(cell: Cell, run_one: Callable[[Cell], Result]) -> Result | None:

@@ -179,6 +179,7 @@ def run_facts(recording: Recording) -> RunFacts:
         train_rows=facts["train_rows"],
         train_tokens=facts["train_tokens"],
         trainable=facts["trainable"],
+        peak_rate=facts.get("rate"),
         usual_rates=USUAL.get(family) or DEFAULT_USUAL.get(family),
         first_seen=first,
         **probe,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from holdfast.core.curves import Curves, Series
-from holdfast.core.records import to_json
+from holdfast.core.records import Remedy, to_json
 from holdfast.monitor.curve_arguments import arguments
 from holdfast.monitor.curve_shape import running_median, shape_of
 from holdfast.monitor.curves import judge_curves
@@ -323,7 +323,9 @@ def test_remedies_for_a_transformers_log_are_arguments_that_its_trainer_takes(tm
             assert ("TrainingArguments(" in remedy.do) == bool(arguments(remedy, log))
         plain = judge_curves(curves(train, valid))
         assert not any("TrainingArguments" in r.do for r in plain.remedies), label
-    assert {"num_train_epochs", "learning_rate", "weight_decay", "eval_steps"} <= seen
+    assert {"num_train_epochs", "weight_decay", "eval_steps"} <= seen
+    lower = Remedy("lower the learning rate", ("train.learning_rate=1e-05",))
+    assert arguments(lower, log) == ("learning_rate=1e-05",)
 
 
 def test_validation_far_better_by_loss_and_metric_is_leaking_by_loss_alone_it_is_not() -> None:

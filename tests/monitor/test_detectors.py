@@ -53,7 +53,7 @@ def test_a_run_that_ends_worse_than_a_linear_probe_is_underfit(history):
 @pytest.mark.parametrize("usual", [(1e-3, 1e-2), None])
 def test_a_slow_straight_fall_at_the_end_of_the_plan_has_too_low_a_rate(history, usual):
     line = [0.70, 0.68, 0.66, 0.64, 0.62, 0.60]
-    verdict = judge(history(line, line), known(usual_rates=usual))
+    verdict = judge(history(line, line), known(usual_rates=usual, peak_rate=3e-5))
     assert verdict.label == "underfit"
     assert verdict.cause == "the learning rate is too low"
     assert any("learning_rate" in s for remedy in verdict.remedies for s in remedy.set)

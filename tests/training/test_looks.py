@@ -58,6 +58,7 @@ def known() -> RunFacts:
         train_rows=20,
         train_tokens=200,
         trainable=7,
+        peak_rate=3e-4,
         usual_rates=(1e-5, 1e-3),
         findings=(finding,),
         probe_valid_losses=np.random.default_rng(1).random(30),

@@ -83,8 +83,8 @@ def for_confidence(curves: Curves) -> tuple[Remedy, ...]:
 def for_diverging() -> tuple[Remedy, ...]:
     """Against a run that came apart."""
     return (
-        # A usual rate for fine-tuning: the curves hold none to take a part of.
-        Remedy("use a smaller learning rate", ("train.learning_rate=2e-05",)),
+        # Without a value: curves do not tell the peak that it must lie below.
+        Remedy("use a smaller learning rate"),
         Remedy("warm up longer and clip", ("train.warmup=0.1", "train.clip=1.0")),
         Remedy("compute in full precision", ("train.precision=float32",)),
     )
@@ -106,12 +106,9 @@ def for_falling(curves: Curves) -> tuple[Remedy, ...]:
 
 
 def for_no_progress(curves: Curves) -> tuple[Remedy, ...]:
-    """Where hardly anything was learned."""
-    return (
-        Remedy("use a larger learning rate", ("train.learning_rate=0.0001",)),
-        *for_falling(curves),
-        Remedy("check that labels and inputs belong together"),
-    )
+    """Where hardly anything was learned. Not a larger rate: curves do not tell whether the peak was
+    too low or too high."""
+    return (*for_falling(curves), Remedy("check that labels and inputs belong together"))
 
 
 def for_leak() -> tuple[Remedy, ...]:

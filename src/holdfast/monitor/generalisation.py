@@ -23,12 +23,16 @@ Harm = Literal["answers", "certainty", "both"]
 @dataclass(frozen=True, slots=True)
 class Gap:
     """The share of right answers of the train probe less that of validation, at one look, with
-    Newcombe's interval: the rows are different ones, so nothing is paired."""
+    Newcombe's interval: the rows are different ones, so nothing is paired. ``low`` and ``high`` are
+    its 95 % interval, which is shown; ``least`` and ``most`` are its limits of 95 % each, which
+    answer whether it lies beyond a line: a question with one side."""
 
     train: float
     valid: float
     low: float
     high: float
+    least: float
+    most: float
     step: int
 
     @property
@@ -38,13 +42,13 @@ class Gap:
 
     @property
     def large(self) -> bool:
-        """Beyond the line by the whole interval."""
-        return self.low > limits.GAP
+        """Beyond the line by its one-sided limit."""
+        return self.least > limits.GAP
 
     @property
     def small(self) -> bool:
-        """Within the line by the whole interval."""
-        return self.high < limits.GAP
+        """Within the line by its one-sided limit."""
+        return self.most < limits.GAP
 
     def words(self) -> str:
         """98 % of the training rows right, 75 % of validation (a gap of 23 points, 15 to 31)."""
@@ -59,13 +63,15 @@ class Gap:
         return item(name, self.value, self.low, self.high, self.step)
 
 
-def gap_of(snapshot: Snapshot, level: float = limits.USUAL) -> Gap | None:
+def gap_of(snapshot: Snapshot) -> Gap | None:
     """The gap at one look; ``None`` where answers are not right or wrong, or rows are missing."""
     train, valid = snapshot.train_correct, snapshot.valid_correct
     if train is None or valid is None or not len(train) or not len(valid):
         return None
-    low, high = rate_gap(int(train.sum()), len(train), int(valid.sum()), len(valid), level)
-    return Gap(float(train.mean()), float(valid.mean()), low, high, snapshot.step)
+    counts = int(train.sum()), len(train), int(valid.sum()), len(valid)
+    # Each limit at 95 %: together they are an interval of 90 %.
+    bounds = rate_gap(*counts, limits.USUAL), rate_gap(*counts, 2 * limits.USUAL - 1)
+    return Gap(float(train.mean()), float(valid.mean()), *bounds[0], *bounds[1], snapshot.step)
 
 
 def at_floor(snapshot: Snapshot) -> bool:

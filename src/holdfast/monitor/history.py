@@ -284,11 +284,18 @@ class History:
         classes = self.run_facts.classes
         return math.log(classes) if classes and self.probe_hits is not None else None
 
-    @cached_property
+    @property
     def peak_rate(self) -> float:
-        """The highest learning rate seen; NaN where none was."""
+        """The peak learning rate of the run, or what an action has raised it to since; NaN where
+        nobody knows the peak."""
+        return math.nan if self.run_facts.peak_rate is None else self.highest_rate
+
+    @cached_property
+    def highest_rate(self) -> float:
+        """The highest learning rate that is known, by the plan or at an evaluation: the peak, or
+        something below it; NaN where there is none."""
         rates = [s.learning_rate for s in self.snapshots if math.isfinite(s.learning_rate)]
-        return max(rates, default=math.nan) or math.nan
+        return max((*rates, self.run_facts.peak_rate or 0.0)) or math.nan
 
     @property
     def loss_name(self) -> str:

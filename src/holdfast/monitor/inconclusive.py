@@ -65,7 +65,7 @@ def inconclusive(history: History) -> Symptom:
         because = f"{history.loss_name} at its best is not clearly below that of the first snapshot"
         seen = max(history.margin, abs(history.learned.value))
         gap = history.valid[:, history.best] - history.valid[:, 0]
-        return _open(history, because, gap, seen, for_no_progress(history.snapshots))
+        return _open(history, because, gap, seen, for_no_progress(history))
     falling = history.above_best.high <= history.margin
     question = (
         "whether it is still falling"
@@ -89,10 +89,7 @@ def _open_chance(history: History) -> Symptom:
         f"each class occurs: {history.loss_name} is {history.valid[:, -1].mean():.3f}, and "
         f"{history.chance:.3f} without reading a row"
     )
-    remedies = (
-        Remedy("check that the labels belong to these rows"),
-        *for_no_progress(history.snapshots),
-    )
+    remedies = (Remedy("check that the labels belong to these rows"), *for_no_progress(history))
     return _open(history, because, gap, history.margin, remedies)
 
 
@@ -101,7 +98,7 @@ def _open_gap(history: History, before: str, question: str, *more: Remedy) -> Sy
     gap = history.accuracy_gap
     assert gap is not None
     n = len(history.raw)
-    needed = rows_to_clear(n, (gap.high - gap.low) / 2, abs(gap.value - limits.GAP))
+    needed = rows_to_clear(n, (gap.most - gap.least) / 2, abs(gap.value - limits.GAP))
     settles = f"; about {needed:,.0f} validation rows would settle it" if needed else ""
     rows = (item("validation_rows_needed", float(needed)),) if needed else ()
     seen = (
@@ -137,12 +134,12 @@ def rows_to_clear(n: int, half: float, short: float) -> int | None:
     """How many rows in the place of n would clear a line that lies ``short`` of an estimate whose
     interval has the half-width ``half``, in ``POWER`` of the cases; ``None`` where n do, or where
     the estimate stands on the line. Rates of different rows, so nothing is paired: the half-width
-    z₀.₉₇₅ se shrinks with √n, and z₀.₉₇₅ + z_power errors must fit."""
+    z₀.₉₅ se of one-sided limits shrinks with √n, and z₀.₉₅ + z_power errors must fit."""
     from scipy.special import ndtri
 
     if not half > short > MOST_SPREADS**-1:
         return None
-    errors = 1 + float(ndtri(POWER) / ndtri((1 + limits.USUAL) / 2))
+    errors = 1 + float(ndtri(POWER) / ndtri(limits.USUAL))
     return int(float(f"{math.ceil(n * (errors * half / short) ** 2):.2g}"))
 
 

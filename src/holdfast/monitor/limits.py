@@ -50,7 +50,7 @@ LEARNED = 0.995  # of the loss of the class frequencies: above it there is nothi
 COPIED = 0.5  # of the rows copy their source: the task is copying
 TWINS = 0.05  # of the validation rows have a twin in training: more than a careful division leaves
 EARLY = 0.85  # of the train probe is right: what is wrong now, only memory mends (up to 0.43 seen)
-REPAIRED = 0.6  # of such validation rows are fitted in the end, by the whole interval
+REPAIRED = 0.6  # of such validation rows are fitted in the end, net of lost ones, by all of it
 REPAIRED_ROWS = 8  # such rows at least
 
 FORGOTTEN = 0.05  # of the first loss on the general probe

@@ -5,10 +5,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from holdfast.core.records import Remedy, Snapshot
 
+if TYPE_CHECKING:
+    from holdfast.monitor.history import History
+
 Remedies = tuple[Remedy, ...]
+RATE_STEP = 3.0  # times as high or as low a learning rate: about half an order of magnitude
 
 # Every setting that a remedy names by a fixed value. Whoever trains says which of them the task
 # refuses (``RunFacts.refused``); numbers of passes and learning rates are worked out here.
@@ -47,20 +52,18 @@ def for_memory() -> Remedies:
     )
 
 
-def for_diverging(history: Sequence[Snapshot]) -> Remedies:
-    """A third of the peak rate first, then a gentler start, then full precision."""
-    peak = _peak(history)
-    lower = f"{peak / 3:.2g}" if peak > 0 else "2e-05"
+def for_diverging(history: History) -> Remedies:
+    """A lower rate first, then a gentler start, then full precision."""
     return (
-        Remedy("lower the learning rate", (f"train.learning_rate={lower}",)),
+        _slower(history),
         Remedy("warm up longer and clip harder", ("train.warmup=0.2", "train.clip=0.5")),
         Remedy("compute in full precision", ("train.precision=float32",)),
     )
 
 
-def for_slow(history: Sequence[Snapshot]) -> Remedies:
-    """Where the rate is too low: three times as much, or more steps."""
-    return (_faster(history), *for_learning(history))
+def for_slow(history: History) -> Remedies:
+    """Where the rate is too low: a higher one, or more steps."""
+    return (*_faster(history), *for_learning(history.snapshots))
 
 
 def for_learning(history: Sequence[Snapshot]) -> Remedies:
@@ -74,9 +77,9 @@ def _epochs(passes: float) -> tuple[str, ...]:
     return (f"train.epochs={max(1, math.ceil(passes))}",) if math.isfinite(passes) else ()
 
 
-def for_no_progress(history: Sequence[Snapshot]) -> Remedies:
+def for_no_progress(history: History) -> Remedies:
     """Where nothing shows that the best state beats the first."""
-    return (*for_learning(history), _faster(history), *for_few_rows())
+    return (*for_learning(history.snapshots), *_faster(history), *for_few_rows())
 
 
 def for_miscalibrated() -> Remedies:
@@ -117,13 +120,11 @@ def for_giveaway() -> Remedies:
     return (Remedy("take the word that gives the label away out of the texts"),)
 
 
-def for_forgetting(history: Sequence[Snapshot]) -> Remedies:
+def for_forgetting(history: History) -> Remedies:
     """Where the general probe got worse."""
-    peak = _peak(history)
-    lower = f"{peak / 3:.2g}" if peak > 0 else "1e-05"
     return (
         Remedy("train an adapter and leave the model as it is", ("model.adapter.kind=lora",)),
-        Remedy("lower the learning rate", (f"train.learning_rate={lower}",)),
+        _slower(history),
         Remedy("pass some general rows beside the training rows", ("methods.replay=true",)),
         Remedy("stay near what the model answered before", ("methods.kl_start=true",)),
     )
@@ -175,11 +176,28 @@ def for_no_rows() -> Remedies:
     return (Remedy("keep rows for validation", shares),)
 
 
-def _faster(history: Sequence[Snapshot]) -> Remedy:
-    peak = _peak(history)
-    faster = f"{peak * 3:.2g}" if peak > 0 else "5e-05"
-    return Remedy("raise the learning rate", (f"train.learning_rate={faster}",))
+def _faster(history: History) -> Remedies:
+    """Three times the peak rate, or more where that is still below the usual ones, and never above
+    them. None where nobody knows the peak: evaluations show a rate at a few steps, often those of
+    a warm-up and of an end near 0, and what is above all of them may be below the peak."""
+    peak, (low, high) = history.peak_rate, _usual(history)
+    if math.isnan(peak):
+        return ()
+    wanted = f"{min(max(RATE_STEP * peak, low), high):.2g}"
+    if not float(wanted) > peak:
+        return ()
+    return (Remedy("raise the learning rate", (f"train.learning_rate={wanted}",)),)
 
 
-def _peak(history: Sequence[Snapshot]) -> float:
-    return max((s.learning_rate for s in history if math.isfinite(s.learning_rate)), default=0.0)
+def _slower(history: History) -> Remedy:
+    """A third of the highest rate that is known, and no more than the usual ones. The rates at the
+    evaluations are enough for that: what is below one of them is below the peak."""
+    highest = history.highest_rate
+    wanted = f"{min(highest / RATE_STEP, _usual(history)[1]):.2g}"
+    known = 0 < float(wanted) < highest
+    setting = (f"train.learning_rate={wanted}",) if known else ()
+    return Remedy("lower the learning rate", setting)
+
+
+def _usual(history: History) -> tuple[float, float]:
+    return history.run_facts.usual_rates or (0.0, math.inf)

@@ -70,7 +70,7 @@ def _shown(history: History, label: Label, symptoms: Container[str]) -> _Shown:
         refused=history.run_facts.refused,
         # Of no number nothing is more and nothing less.
         epochs=history.snapshots[-1].epoch if history.snapshots else float("nan"),
-        rate=history.peak_rate if history.snapshots else float("nan"),
+        rate=history.highest_rate if history.snapshots else float("nan"),
         long_enough=worse or spent,
         too_short=label in ("underfit", "learning"),
         fast_enough=diverging or spent or "rate_high" in symptoms,

@@ -47,6 +47,7 @@ def run_facts_of(ready: Ready) -> RunFacts:
         train_rows=len(ready.train),
         train_tokens=int(ready.train.lengths.sum()),
         trainable=count_parameters(ready.loaded.network)[1],
+        peak_rate=ready.recipe.train.learning_rate,
         usual_rates=ready.usual_rates,
         findings=(*ready.prepared.findings, *ready.findings),
         first_seen=_first_seen(ready),

@@ -72,6 +72,7 @@ KNOWN_SHAPES: dict[str, Shape] = {
         ("classes", "planned_steps", "planned_looks", "train_rows", "train_tokens", "trainable"),
         maybe(count),
     ),
+    "peak_rate": maybe(number),
     "usual_rates": maybe(pair(number)),
     "copied_valid": maybe(pair(count)),
     "probe_curve": each(pair(number)),

@@ -29,6 +29,7 @@ from holdfast.core.errors import DataError, MachineError, RecipeError, RunError
 from holdfast.core.records import Snapshot, to_json
 from holdfast.integrations.guard.state import MARK, NAME, read_state
 from holdfast.training.checkpoint import write_sealed
+from holdfast.training.looks import LOOKS, read_looks
 
 
 def weights(model: Any) -> list[torch.Tensor]:
@@ -501,3 +502,25 @@ def test_the_report_shows_what_there_is(trainer: Any, lines: list[str]) -> None:
 def test_settings_are_checked_when_the_guard_is_made(wrong: dict[str, Any]) -> None:
     with pytest.raises(RecipeError):
         Guard(**wrong)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine", "constant_with_warmup"])
+def test_the_peak_rate_is_that_of_the_arguments(trainer: Any, schedule: str) -> None:
+    guard = Guard(policy="off", say=lambda _: None)
+    trainer(guard.callback(), lr_scheduler_type=schedule, warmup_steps=4, max_steps=8).train()
+    assert known_peak(guard) == 5e-3
+
+
+def test_the_peak_rate_of_an_optimizer_of_the_user_s_own_is_not_guessed(
+    trainer: Any, classifier: Any
+) -> None:
+    guard = Guard(policy="off", say=lambda _: None)
+    made = trainer(guard.callback(), max_steps=2)
+    made.optimizer = torch.optim.AdamW(made.model.parameters(), lr=1e-4)
+    made.train()
+    assert known_peak(guard) is None
+
+
+def known_peak(guard: Guard) -> float | None:
+    assert guard.folder is not None
+    return read_looks(guard.folder / LOOKS).run_facts.peak_rate

@@ -63,8 +63,8 @@ class Guard:
         the run stops; ``None``: it stops when it diverges or overfits and else never.
     hold_out : share of the training rows to evaluate on where the trainer has no evaluation rows,
         in (0, 1); exact copies stay on one side. Without it such a trainer is refused.
-    probe_rows : rows of the train probe; by default as many as there are evaluation rows, at most
-        500.
+    probe_rows : rows of the train probe; by default as many as there are evaluation rows, at least
+        50 and at most 500.
     looks : evaluation points of the guard's own, where the trainer has none.
     folder : where its files go; by default ``holdfast`` in the trainer's output folder, with a
         number where that is taken.

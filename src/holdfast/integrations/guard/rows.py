@@ -11,16 +11,20 @@ import numpy as np
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Ints
 from holdfast.core.seeds import generator
-from holdfast.training.plan import MOST_PROBE_ROWS
+from holdfast.training.plan import MOST_PROBE_ROWS, TELLING_PROBE_ROWS
 
 LABELS = ("label", "labels", "label_ids")
 LEAST_ROWS = 2
+# Characters of what is compared, each read once before the first step: some seconds.
+MOST_COMPARED = 50_000_000
 
 
 def probe_rows(train: int, valid: int, wanted: int | None, seed: int) -> Ints:
-    """Positions of the train probe, rising: as many as there are evaluation rows, at most
-    ``MOST_PROBE_ROWS``, unless ``wanted`` says how many; the same for the same seed."""
-    count = min(train, wanted or min(max(valid, 1), MOST_PROBE_ROWS))
+    """Positions of the train probe, rising: as many as there are evaluation rows, but at least
+    ``TELLING_PROBE_ROWS`` and at most ``MOST_PROBE_ROWS``, as ``train`` has it, unless ``wanted``
+    says how many; the same for the same seed."""
+    usual = min(max(valid, TELLING_PROBE_ROWS), MOST_PROBE_ROWS)
+    count = min(train, wanted or usual)
     return np.sort(generator(seed, "train_probe").permutation(train)[:count])
 
 
@@ -44,6 +48,18 @@ def counted(dataset: Any, what: str) -> int:
             "Give rows that have a length and are read by position, e.g. a `datasets.Dataset`.",
         )
     return len(dataset)
+
+
+def copied_rows(train: Any, valid: Any) -> tuple[int, int] | None:
+    """How many evaluation rows stand among the training rows too, whatever their labels, and of how
+    many; ``None`` where reading them all would take too long, by the size of the first."""
+    if not len(valid):
+        return None
+    size = sum(len(repr(_plain(value))) for _, value in _parts(valid[0]))
+    if size * (len(train) + len(valid)) > MOST_COMPARED:
+        return None
+    keys = {row_key(train[i]) for i in range(len(train))}
+    return sum(row_key(valid[i]) in keys for i in range(len(valid))), len(valid)
 
 
 def hold_out(dataset: Any, share: float, seed: int) -> tuple[Any, Any]:

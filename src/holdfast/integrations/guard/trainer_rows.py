@@ -14,7 +14,7 @@ from holdfast.core.errors import DataError
 from holdfast.core.records import Decision, Ints
 from holdfast.core.run_facts import RunFacts
 from holdfast.integrations.guard.losses import Formula, find_formula, plain
-from holdfast.integrations.guard.rows import counted, probe_rows
+from holdfast.integrations.guard.rows import copied_rows, counted, probe_rows
 from holdfast.integrations.guard.still import generators_apart, undisturbed
 from holdfast.integrations.guard.watch import GuardHandle
 from holdfast.pipeline.defaults import REGIONS, size_of
@@ -55,6 +55,7 @@ class TrainerRows:
     def __init__(self, trainer: Any, probe: RowSet, valid: RowSet) -> None:
         self.trainer = trainer
         self.train_rows = len(probe.dataset)
+        self.copied: tuple[int, int] | None = None
         self._probe, self._valid = probe, valid
         self.formula: Formula | None = None
         self.because = ""
@@ -131,6 +132,7 @@ def trainer_rows(guard: GuardHandle, trainer: Any, train_loader: Any) -> Trainer
     rows = TrainerRows(trainer, RowSet(train_loader, chosen), valid)
     with undisturbed(trainer.model, guard.seed), generators_apart(loader.collate_fn):
         rows.find()
+        rows.copied = copied_rows(train_loader.dataset, loader.dataset)
     name = f"the formula for {rows.formula.name}" if rows.formula else "the trainer's own"
     guard.promise(Decision("losses of rows", name, rows.because))
     return rows
@@ -164,6 +166,7 @@ def run_facts(trainer: Any, rows: TrainerRows, steps: int) -> RunFacts:
         train_rows=rows.train_rows,
         trainable=trainable,
         usual_rates=_usual_rates(task, trainable) if whole else None,
+        copied_valid=rows.copied,
     )
 
 

@@ -15,6 +15,7 @@ What fails in one of them, but for refusals, is told and survived (``failures.py
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -60,9 +61,12 @@ class GuardCallback(FailsafeCallback, TrainerCallback):
         foreign_run = _foreign_run(
             self._guard, trainer, kwargs["train_dataloader"], state.max_steps
         )
+        optimizer, scheduler = kwargs["optimizer"], kwargs.get("lr_scheduler")
+        peak = peak_rate(args, scheduler)
         foreign_run = replace(
             foreign_run,
-            changes=changes_of(kwargs["optimizer"], kwargs.get("lr_scheduler")),
+            run_facts=replace(foreign_run.run_facts, peak_rate=peak),
+            changes=changes_of(optimizer, scheduler),
             rate=float(args.learning_rate),
         )
         self._rows = foreign_run.rows_per_epoch
@@ -127,6 +131,19 @@ class GuardCallback(FailsafeCallback, TrainerCallback):
         if self._watch is not None and self._watch.engine.stop_because is not None:
             control.should_training_stop = True
         return control
+
+
+def peak_rate(args: Any, scheduler: Any) -> float | None:
+    """The peak learning rate of a run, in the unit of its arguments; ``None`` where these do not
+    tell it: with an optimizer of the user's own, or a schedule that is none of Transformers',
+    which are factors from 0 to 1 of the rate that they begin with."""
+    from torch.optim.lr_scheduler import LambdaLR
+
+    inner = getattr(scheduler, "scheduler", scheduler)
+    if not isinstance(inner, LambdaLR):
+        return None
+    begun, given = max(inner.base_lrs), float(args.learning_rate)
+    return given if math.isclose(begun, given) else None
 
 
 def changes_of(optimizer: Any, scheduler: Any) -> Mapping[type[Any], Callable[[Any], None]]:

@@ -47,7 +47,7 @@ def forgetting(history: History) -> Symptom | None:
         cause=CAUSE,
         since_step=since,
         evidence=(seen,),
-        remedies=for_forgetting(history.snapshots),
+        remedies=for_forgetting(history),
     )
 
 

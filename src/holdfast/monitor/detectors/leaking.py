@@ -28,10 +28,12 @@ def leaking(history: History) -> Symptom | None:
     - validation is better than the train probe in evaluation mode, at the last two looks, beyond
       chance and by more than the margin;
     - a twentieth or more of the validation rows have a twin among the training rows: the same
-      features on the untouched model;
+      row, or the same features on the untouched model;
     - of the validation rows that were wrong when 85 % of the train probe was right, 60 % or more
-      (by the whole interval) are now fitted. From there on it is memory that mends rows, and memory
-      holds training rows; honest runs mended up to 43 % of them.
+      (by the whole interval) are now fitted, net of the rows that were right then and are wrong
+      now. From there on it is memory that mends rows, and memory holds training rows; honest runs
+      mended up to 43 % of them. Predictions that merely change sides, as those of an overfitted
+      model do, lose about as many rows as they mend.
     """
     for rule in (_copied_targets, _giveaway, _twins, _better_than_train, _repaired):
         symptom = rule(history)
@@ -128,8 +130,8 @@ def _twins(history: History) -> Symptom | None:
     if twins < max(2, limits.TWINS * n):
         return None
     return Symptom(
-        because=f"{twins} of {n} validation rows are the same to the untouched model as a training "
-        "row",
+        because=f"{twins} of {n} validation rows stand among the training rows, or are the same to "
+        "the untouched model",
         strength=0.99,
         label="leaking",
         cause=COPIES,
@@ -140,7 +142,12 @@ def _twins(history: History) -> Symptom | None:
 
 
 def _repaired(history: History) -> Symptom | None:
-    """Rows that are wrong once most of the training rows are right are mended by memory alone."""
+    """Rows that are wrong once most of the training rows are right are mended by memory alone.
+
+    Of w rows wrong at that evaluation m are fitted now, and l of the right ones are wrong now.
+    Predictions that change sides by chance leave m − l near 0, however large m is; a leak mends and
+    loses nothing. So the share is (m − l)/w, with Wilson's limits of that count.
+    """
     if not history.enough or history.valid_hits is None or history.probe_hits is None:
         return None
     right = (
@@ -151,20 +158,24 @@ def _repaired(history: History) -> Symptom | None:
         return None
     wrong = ~history.valid_hits[:, early]
     n, mended = int(wrong.sum()), int((history.raw[wrong, -1] < limits.FITTED).sum())
-    low, high = wilson(mended, n)
-    if n < limits.REPAIRED_ROWS or low < limits.REPAIRED:
+    lost = int((~history.valid_hits[~wrong, -1]).sum())
+    if n < limits.REPAIRED_ROWS:
+        return None
+    net = max(0, mended - lost)
+    low, high = wilson(net, n)
+    if low < limits.REPAIRED:
         return None
     step = history.steps[early]
     return Symptom(
         because=f"of the {n} validation rows that were wrong at step {step}, when "
-        f"{right[early]:.0%} of the train probe was right, {mended / n:.0%} are now answered with "
-        "90 % or more, as if they were learned by heart too",
+        f"{right[early]:.0%} of the train probe was right, {mended} are now given 90 % or "
+        f"more, as if they were learned by heart too, and {lost} of the others were lost",
         strength=0.95,
         label="leaking",
         cause=COPIES,
         since_step=step,
         remedies=for_leaks(),
-        evidence=(item("share_of_hard_valid_rows_fitted", mended / n, low, high, history.now),),
+        evidence=(item("share_of_hard_valid_rows_fitted", net / n, low, high, history.now),),
     )
 
 

@@ -19,7 +19,7 @@ def memorizing(history: History) -> Symptom | None:
     rows are far from it at the last look:
 
     - 95 % of the train probe is right, and the gap of right answers to validation is above 10
-      points by its whole interval;
+      points by its one-sided limit;
     - where answers are not right or wrong (generated text, numbers): 95 % of the train probe is
       fitted (given 90 % or more) and its mean loss below a quarter of validation's; that share lies
       beyond validation's by 5 points, by the whole interval; and for nothing: since the first look

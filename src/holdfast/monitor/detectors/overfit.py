@@ -27,8 +27,8 @@ def overfit(history: History) -> Symptom | None:
 
     - the answers got worse: the loss after the best temperature, or the share of right answers, is
       worse than at its best by the limit that holds for every choice of the best;
-    - the gap of right answers between train probe and validation is above 10 points by its whole
-      interval;
+    - the gap of right answers between train probe and validation is above 10 points by its
+      one-sided limit;
     - the rows cannot tell whether it is, and more than half of what the best state had gained over
       the class frequencies is lost again.
 

@@ -46,7 +46,7 @@ def rate_high(history: History) -> Symptom | None:
             cause=CAUSE,
             explains=EXPLAINS,
             since_step=since,
-            remedies=for_diverging(history.snapshots),
+            remedies=for_diverging(history),
             evidence=(shown("train_probe_rise", gap, history.now), *symptoms),
         )
     if not symptoms:
@@ -57,7 +57,7 @@ def rate_high(history: History) -> Symptom | None:
         blame=0.95,
         explains=EXPLAINS,
         evidence=symptoms,
-        remedies=for_diverging(history.snapshots),
+        remedies=for_diverging(history),
     )
 
 
@@ -71,7 +71,7 @@ def _broken(history: History) -> Symptom:
         cause=f"{CAUSE}, or the precision too low",
         since_step=step,
         evidence=(item("loss_not_a_number", 1.0, step=step),),
-        remedies=for_diverging(history.snapshots),
+        remedies=for_diverging(history),
     )
 
 
@@ -106,8 +106,8 @@ def _stays(means: Floats, level: float) -> bool:
 def _symptoms(history: History) -> tuple[Evidence, ...]:
     found = []
     usual = history.run_facts.usual_rates
-    if usual is not None and history.peak_rate > usual[1]:
-        found.append(item("learning_rate", history.peak_rate, usual[0], usual[1]))
+    if usual is not None and history.highest_rate > usual[1]:
+        found.append(item("learning_rate", history.highest_rate, usual[0], usual[1]))
     bumps = _bumps(history)
     if len(bumps) > 1 or any(size > limits.BIG_BUMP for size in bumps):
         found.append(item("rises_of_the_train_probe", float(len(bumps)), step=history.now))

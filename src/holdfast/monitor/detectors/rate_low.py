@@ -38,7 +38,7 @@ def rate_low(history: History) -> Symptom | None:
         blame=blame,
         explains=EXPLAINS,
         evidence=tuple(found),
-        remedies=for_slow(history.snapshots),
+        remedies=for_slow(history),
     )
 
 

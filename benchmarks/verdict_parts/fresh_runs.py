@@ -1,0 +1,331 @@
+"""The runs of ``fresh_verdicts.py``: one cell is one run of MiniLM, judged at its end."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from peers.arms import write_recipe
+from peers.rows import Parts, Rows
+from peers.sets import parts_of
+from peers.trainer_arm import tokenised
+from recorded.runs import Pool, planted, with_noise
+
+from holdfast._version import __version__
+from holdfast.core.records import Snapshot, Verdict
+from holdfast.core.seeds import generator
+from holdfast.monitor.judge import judge
+from holdfast.training.looks import read_looks, write_looks
+
+Cell = Mapping[str, Any]
+POOL_ROWS, EVALUATIONS, BATCH = 400, 12, 16
+# A usual rate of the encoder, and of its training from a random head.
+RATE, EARLY_RATE = 3e-5, 1e-4
+# Rates of runs that overfit on purpose; the seed takes one.
+HIGH_RATES = (2e-4, 3e-4, 5e-4)
+
+
+@dataclass(frozen=True)
+class Course:
+    """Epochs, peak learning rate and schedule of a run; nothing where the recipe decides."""
+
+    epochs: float | None = None
+    rate: float | None = None
+    schedule: str = "linear"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is known at the end: the history, its verdict, the verdict of ``diagnose`` on what was
+    stored, and the losses and hits [looks, rows] of rows that the run never saw."""
+
+    history: Sequence[Snapshot]
+    verdict: Verdict
+    stored: Verdict
+    losses: np.ndarray[Any, Any]
+    hits: np.ndarray[Any, Any]
+
+
+def run(cell: Cell) -> dict[str, Any]:
+    """One run and what a person would see of it at its last evaluation."""
+    torch.set_num_threads(1)
+    sizes = {side: int(cell[side]) for side in ("train", "valid")}
+    parts = parts_of(str(cell["data"]), sizes, int(cell["seed"]), POOL_ROWS)
+    with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as name:
+        made = guarded if cell["entry"] == "guard" else trained
+        seen = made(cell, parts, Path(name))
+    return figures(seen)
+
+
+def course_of(cell: Cell) -> Course:
+    """The plan of a cell. A ``train`` run meant to be sound may be the default recipe's own."""
+    way, guard = cell["way"], cell["entry"] == "guard"
+    usual = EARLY_RATE if guard or cell["entry"] == "train new head" else RATE
+    if way == "overfit":
+        return Course(2000 / int(cell["train"]), HIGH_RATES[int(cell["seed"]) % 3], "constant")
+    if way in ("shuffled", "noise 35"):
+        # Wrong labels are harder to learn by heart than few rows.
+        return Course(4000 / int(cell["train"]), HIGH_RATES[0], "constant")
+    if way == "default" and not guard:
+        return Course()
+    plans = {
+        "default": Course(4, usual),
+        "early": Course(3, usual),
+        "rate /30": Course(3, usual / 30),
+        "short": Course(0.5, usual),
+        "rate x100": Course(6, 100 * usual),
+    }
+    return plans.get(str(way), Course(8, usual))
+
+
+def figures(seen: Seen) -> dict[str, Any]:
+    last = seen.history[-1]
+    pool = seen.losses.mean(axis=1)
+    assert last.train_correct is not None
+    assert last.valid_correct is not None
+    return {
+        "label": seen.verdict.label,
+        "cause": seen.verdict.cause,
+        "confidence": round(seen.verdict.confidence, 4),
+        "because": seen.verdict.because,
+        "label_of_stored_run": seen.stored.label,
+        "train_accuracy": float(last.train_correct.mean()),
+        "valid_accuracy": float(last.valid_correct.mean()),
+        "pool_accuracy": float(seen.hits[-1].mean()),
+        "pool_best_accuracy": float(seen.hits.mean(axis=1).max()),
+        "train_loss": float(last.train_losses.mean()),
+        "valid_loss": float(last.valid_losses.mean()),
+        "valid_least": float(min(s.valid_losses.mean() for s in seen.history)),
+        "pool_loss": float(pool[-1]),
+        "pool_least": float(pool.min()),
+        "steps": last.step,
+    }
+
+
+# -- through train --------------------------------------------------------------------------------
+
+
+def trained(cell: Cell, parts: Parts, folder: Path) -> Seen:
+    """The job that ``train`` builds, with a listener that measures the unseen rows. Faults of the
+    data are planted after the split, which would refuse them."""
+    from holdfast.pipeline.compose import make_accelerator, make_job, make_ready
+    from holdfast.pipeline.prepared import prepare_divided
+    from holdfast.pipeline.rows import load_and_divide
+    from holdfast.pipeline.run_facts import run_facts_of, with_probe
+    from holdfast.recipe import override, read_recipe
+    from holdfast.training.loop import fit
+
+    recipe = read_recipe(write_recipe(parts, folder, int(cell["seed"])))
+    recipe = override(recipe, settings(cell))
+    splits = load_and_divide(recipe).splits
+    ready = make_ready(*prepare_divided(recipe, splits))
+    unseen = ready.kind.encode(splits.test.open(), ready.loaded, ready.recipe)
+    train, valid = _with_fault(ready.train, ready.valid, cell)
+    ready = replace(ready, sides=replace(ready.sides, train=train, valid=valid))
+    pool = Pool(unseen, classifies=True)
+    accelerator = make_accelerator(str(ready.recipe.train.precision))
+    job, own = make_job(ready, accelerator, listeners=(pool,))
+    if cell["group"] != "sound":
+        job = replace(job, advisor=None)
+    fitted = fit(job)
+    facts = with_probe(run_facts_of(ready), own)
+    write_looks(folder / "looks.npz", fitted.history, facts, fitted.best_step, __version__)
+    # Averages of weights are measured after the last evaluation.
+    looked = pool.looks[: len(fitted.history)]
+    hits = [logits.argmax(axis=1) == unseen.labels for _, logits in looked]
+    losses = np.array([losses for losses, _ in looked])
+    return _seen(cell, fitted.history, fitted.verdict, folder / "looks.npz", losses, hits)
+
+
+def settings(cell: Cell) -> list[str]:
+    course = course_of(cell)
+    own = ["train.threads=1", "train.precision=float32"]
+    if cell["entry"] == "train new head":
+        own.append("methods.probe_first=false")
+    if course.rate is None:
+        return own
+    return [
+        *own,
+        f"train.epochs={course.epochs:g}",
+        f"train.learning_rate={course.rate:g}",
+        f"train.schedule={course.schedule}",
+        f"train.evaluations={EVALUATIONS}",
+        *(["train.weight_decay=0"] if course.schedule == "constant" else []),
+    ]
+
+
+def _with_fault(train: Any, valid: Any, cell: Cell) -> tuple[Any, Any]:
+    fault = str(cell["way"])
+    if fault != "shuffled":
+        return planted(train, valid, {**cell, "fault": fault})
+    mixed = (_shuffled(rows.labels, cell, side) for side, rows in enumerate((train, valid)))
+    first, second = (replace(r, labels=y) for r, y in zip((train, valid), mixed, strict=True))
+    return first, second
+
+
+def _shuffled(labels: Any, cell: Cell, side: int) -> Any:
+    order = generator(int(cell["seed"]), "benchmark", "shuffle", side).permutation(len(labels))
+    return np.asarray(labels)[order]
+
+
+# -- through Guard --------------------------------------------------------------------------------
+
+
+def guarded(cell: Cell, parts: Parts, folder: Path) -> Seen:
+    """``transformers.Trainer`` with the guard's callback, beside one that measures the unseen rows
+    where the guard evaluates."""
+    import transformers
+
+    import holdfast
+    from holdfast.models.embedded import embedded_folder
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.set_seed(int(cell["seed"]))
+    classes = parts.classes
+    tokenizer = transformers.AutoTokenizer.from_pretrained(embedded_folder())
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(
+        embedded_folder(), num_labels=len(classes)
+    )
+    rows = {
+        name: tokenised({"texts": list(r.texts), "labels": list(r.labels)}, classes, tokenizer)
+        for name, r in faulty(cell, parts).named().items()
+    }
+    guard = holdfast.Guard(policy="off", say=lambda _: None)
+    watch = unseen_callback(rows["test"], tokenizer)
+    trainer = transformers.Trainer(
+        model,
+        arguments(cell, folder, len(rows["train"])),
+        train_dataset=rows["train"],
+        eval_dataset=rows["valid"],
+        processing_class=tokenizer,
+        callbacks=[watch, guard.callback()],
+    )
+    trainer.pop_callback(transformers.PrinterCallback)
+    trainer.train()
+    assert guard.verdict is not None
+    assert guard.folder is not None
+    history = guard.history
+    losses, hits = (np.array(found)[-len(history) :] for found in (watch.losses, watch.hits))
+    return _seen(cell, history, guard.verdict, guard.folder / "looks.npz", losses, list(hits))
+
+
+def faulty(cell: Cell, parts: Parts) -> Parts:
+    """The rows of a Trainer with the cell's fault in them, as ``trained`` plants it."""
+    word, _, amount = str(cell["way"]).partition(" ")
+    seed, classes = int(cell["seed"]), parts.classes
+    sides = {"train": parts.train, "valid": parts.valid}
+    if word in ("noise", "shuffled"):
+        for place, (side, rows) in enumerate(sides.items()):
+            found = np.array([classes.index(label) for label in rows.labels])
+            if word == "noise":
+                changed = with_noise(found, int(amount) / 100, (seed, side))
+            else:
+                changed = _shuffled(found, cell, place)
+            sides[side] = Rows(rows.texts, tuple(classes[i] for i in changed))
+    if word == "copies":
+        rng = generator(seed, "benchmark", "copies")
+        copied = rng.permutation(len(parts.valid))[: round(int(amount) / 100 * len(parts.valid))]
+        kept = rng.permutation(len(parts.train))[: max(0, len(parts.train) - len(copied))]
+        one, other = parts.train.take(np.sort(kept)), parts.valid.take(copied)
+        sides["train"] = Rows(one.texts + other.texts, one.labels + other.labels)
+    return Parts(sides["train"], sides["valid"], parts.test)
+
+
+def arguments(cell: Cell, folder: Path, rows: int) -> Any:
+    import transformers
+
+    course = course_of(cell)
+    assert course.epochs is not None
+    assert course.rate is not None
+    steps = max(2, round(course.epochs * -(-rows // BATCH)))
+    return transformers.TrainingArguments(
+        str(folder / "trainer"),
+        max_steps=steps,
+        per_device_train_batch_size=BATCH,
+        per_device_eval_batch_size=50,
+        learning_rate=course.rate,
+        lr_scheduler_type=course.schedule,
+        weight_decay=0.0,
+        eval_strategy="steps",
+        eval_steps=max(1, steps // EVALUATIONS),
+        save_strategy="no",
+        seed=int(cell["seed"]),
+        use_cpu=True,
+        disable_tqdm=True,
+        report_to="none",
+    )
+
+
+def unseen_callback(rows: Any, tokenizer: Any) -> Any:
+    """A callback: losses and hits of rows that the trainer never sees, at the guard's looks: before
+    the first step, at each evaluation, after the last step."""
+    import transformers
+
+    class Unseen(transformers.TrainerCallback):
+        def __init__(self) -> None:
+            self.losses: list[Any] = []
+            self.hits: list[Any] = []
+            self._step = -1
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **known: Any) -> None:
+            self._look(state, known["model"])
+
+        def on_evaluate(self, args: Any, state: Any, control: Any, **known: Any) -> None:
+            self._look(state, known["model"])
+
+        def on_train_end(self, args: Any, state: Any, control: Any, **known: Any) -> None:
+            self._look(state, known["model"])
+
+        def _look(self, state: Any, model: Any) -> None:
+            if state.global_step == self._step:
+                return
+            self._step = state.global_step
+            losses, hits = measured(model, rows, tokenizer)
+            self.losses.append(losses)
+            self.hits.append(hits)
+
+    return Unseen()
+
+
+def measured(model: Any, rows: Any, tokenizer: Any) -> tuple[Any, Any]:
+    """Cross-entropy and hits of each row, in evaluation mode; the mode is put back."""
+    training = model.training
+    model.eval()
+    losses, hits = np.empty(len(rows)), np.empty(len(rows), dtype=bool)
+    # Rows of a length together: less padding.
+    order = np.argsort([len(ids) for ids in rows["input_ids"]], kind="stable")
+    with torch.inference_mode():
+        for start in range(0, len(order), 50):
+            chosen = order[start : start + 50]
+            part = rows[chosen.tolist()]
+            labels = torch.tensor(part.pop("label"))
+            logits = model(**tokenizer.pad(part, return_tensors="pt")).logits.float()
+            found = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+            losses[chosen] = found.numpy()
+            hits[chosen] = (logits.argmax(dim=1) == labels).numpy()
+    model.train(training)
+    return losses, hits
+
+
+def _seen(
+    cell: Cell,
+    history: Sequence[Snapshot],
+    verdict: Verdict,
+    path: Path,
+    losses: np.ndarray[Any, Any],
+    hits: Sequence[Any],
+) -> Seen:
+    """With the verdict on the stored looks, which are kept where ``HOLDFAST_FRESH_LOOKS`` says."""
+    looks = read_looks(path)
+    if folder := os.environ.get("HOLDFAST_FRESH_LOOKS"):
+        name = "-".join(str(value).replace(" ", "_").replace("/", "") for value in cell.values())
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        (Path(folder) / f"{name}.npz").write_bytes(path.read_bytes())
+    stored = judge(looks.history, looks.run_facts, looks.kept)
+    return Seen(history, verdict, stored, losses, np.array(hits))

@@ -1,0 +1,144 @@
+"""One run, one label: through ``train``, ``Guard``, and ``diagnose`` of what was stored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import holdfast
+from holdfast import Guard
+from holdfast.integrations.guard.rows import MOST_COMPARED, copied_rows
+from holdfast.training.looks import LOOKS, read_looks
+
+EPOCHS, RATE, BATCH = 40, 3e-3, 16
+
+
+@pytest.fixture(scope="module")
+def rows(marked_rows: Any) -> dict[str, list[tuple[str, str]]]:
+    """60 training and 100 validation rows whose labels know nothing of their texts."""
+    texts = [text for text, _ in marked_rows(160, seed=5)]
+    labels = np.random.default_rng(0).permutation(["no", "yes"] * 80)
+    both = list(zip(texts, labels.tolist(), strict=True))
+    return {"train": both[:60], "valid": both[60:]}
+
+
+@pytest.fixture(scope="module")
+def run(rows: Any, tiny_model: Path, write_csv: Any, tmp_path_factory: Any) -> Path:
+    """The folder of the run of ``train``."""
+    folder = tmp_path_factory.mktemp("one-judge")
+    for side, found in rows.items():
+        write_csv(folder / f"{side}.csv", found)
+    settings = {
+        "data.valid": str(folder / "valid.csv"),
+        "data.split.test": 0,
+        "model.name": str(tiny_model),
+        "methods.probe_first": False,
+        "train.epochs": EPOCHS,
+        "train.learning_rate": RATE,
+        "train.batch_size": BATCH,
+        "train.schedule": "constant",
+        "train.precision": "float32",
+        "train.threads": 1,
+        "control.policy": "off",
+    }
+    made = holdfast.train(
+        str(folder / "train.csv"), out=folder / "run", settings=settings, quiet=True
+    )
+    return Path(made.folder)
+
+
+def guarded(rows: Any, tiny_model: Path, out: Path, **changes: Any) -> Guard:
+    """The same rows, model and settings in ``transformers.Trainer``."""
+    import torch
+    from datasets import Dataset
+    from transformers import (
+        AutoModelForSequenceClassification,
+        AutoTokenizer,
+        Trainer,
+        TrainingArguments,
+    )
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    sides = {}
+    for side, found in rows.items():
+        encoded = tokenizer([text for text, _ in found])
+        labels = [int(label == "yes") for _, label in found]
+        sides[side] = Dataset.from_dict({**encoded, "label": labels})
+    guard = Guard(policy="off", say=lambda _: None)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = AutoModelForSequenceClassification.from_pretrained(tiny_model, num_labels=2)
+        settings: dict[str, Any] = {
+            "num_train_epochs": EPOCHS,
+            "learning_rate": RATE,
+            "per_device_train_batch_size": BATCH,
+            "lr_scheduler_type": "constant",
+            "eval_strategy": "steps",
+            "eval_steps": 8,
+            "save_strategy": "no",
+            "use_cpu": True,
+            "disable_tqdm": True,
+            "report_to": [],
+        }
+        Trainer(
+            model,
+            TrainingArguments(str(out), **(settings | changes)),
+            train_dataset=sides["train"],
+            eval_dataset=sides["valid"],
+            processing_class=tokenizer,
+            callbacks=[guard.callback()],
+        ).train()
+    return guard
+
+
+def test_overfit_is_overfit_at_every_entry_point(
+    run: Path, rows: Any, tiny_model: Path, tmp_path: Path
+) -> None:
+    guard = guarded(rows, tiny_model, tmp_path)
+    assert guard.verdict is not None
+    assert guard.folder is not None
+    last = guard.history[-1]
+    assert last.train_correct.mean() > 0.95
+    assert last.valid_correct.mean() < 0.7
+    labels = {
+        "guard": guard.verdict.label,
+        "stored guard": holdfast.diagnose(guard.folder).label,
+        "train": read_verdict(run),
+        "stored run": holdfast.diagnose(run).label,
+    }
+    assert set(labels.values()) == {"overfit"}, labels
+
+
+def read_verdict(folder: Path) -> str:
+    import json
+
+    label: str = json.loads((folder / "result.json").read_text())["verdict"]["label"]
+    return label
+
+
+def test_the_judge_of_train_knows_the_peak_of_its_recipe(run: Path) -> None:
+    assert read_looks(run / LOOKS).run_facts.peak_rate == RATE
+
+
+def test_copies_of_validation_rows_in_training_leak(
+    rows: Any, tiny_model: Path, tmp_path: Path
+) -> None:
+    """Of few rows too, which no curve shows to be known."""
+    few = {"train": [*rows["train"][:40], *rows["valid"][:10]], "valid": rows["valid"][:20]}
+    guard = guarded(few, tiny_model, tmp_path, num_train_epochs=2)
+    assert guard.verdict is not None
+    assert guard.verdict.label == "leaking"
+    assert "10 of 20" in guard.verdict.because
+
+
+def test_copied_rows_are_counted_whatever_their_labels() -> None:
+    train = [{"input_ids": [i, 1], "label": 0} for i in range(10)]
+    valid = [{"input_ids": [i, 1], "label": 1} for i in range(8, 12)]
+    assert copied_rows(train, valid) == (2, 4)
+    assert copied_rows(train, []) is None
+    assert copied_rows(range(MOST_COMPARED), valid) is None
+    picture = [{"pixel_values": np.zeros((3, 224, 224)), "label": 0}]
+    assert copied_rows(picture * 200, picture) is None
