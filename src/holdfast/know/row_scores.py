@@ -36,9 +36,29 @@ class RowScores:
             return cls(rate_name(told.table), 1.0 - told.wrong, groups)
         if told.errors is not None:
             return cls("mae", np.abs(told.errors), groups)
-        known = np.isfinite(told.losses)
-        groups = None if groups is None else np.asarray(groups)[known]
-        return cls("loss", told.losses[known], groups)
+        return cls.of_losses(told.losses, groups)
+
+    @classmethod
+    def of_losses(cls, losses: Floats, groups: Any = None) -> RowScores:
+        """Of losses [n], NaN where a row has none."""
+        known = np.isfinite(losses)
+        return cls("loss", losses[known], None if groups is None else np.asarray(groups)[known])
+
+    @classmethod
+    def of_answers(
+        cls, metric: str, labels: Sequence[Any], said: Sequence[Any], groups: Any = None
+    ) -> RowScores:
+        """Of answers beside their labels, by one of the metrics that need no more: absolute errors
+        of numbers, else whether the two are the same."""
+        pairs = zip(labels, said, strict=True)
+        if metric == "mae":
+            return cls(metric, np.array([abs(float(b) - float(a)) for a, b in pairs]), groups)
+        return cls(metric, np.array([same(a, b) for a, b in pairs], dtype=np.float64), groups)
+
+
+def same(label: Any, said: Any) -> bool:
+    """Whether an answer is its label; several are compared in the order in which both have them."""
+    return bool(list(label) == list(said or ())) if isinstance(label, list) else bool(label == said)
 
 
 def rate_name(table: Table) -> str:

@@ -50,12 +50,12 @@ RATES = ("accuracy", "exact_match", "sentence_accuracy")
 
 
 def confirmed(verdict: Verdict, comparison: Mapping[str, Any]) -> Verdict:
-    """The verdict with ``test_agrees`` and ``test_comparison``, its sentence and confidence weakened
-    where the test rows disagree.
+    """The verdict with ``test_agrees`` and ``test_comparison``; where the test rows disagree its
+    sentence and confidence are weakened.
 
     ``comparison`` holds ``metric``, ``valid`` and ``test_rows`` (each ``value`` and ``n``),
-    ``difference`` (test − validation), ``p_value`` and the name of the ``test``, or ``why`` there is
-    none. A pure function: from what ``result.json`` stores it gives the same again.
+    ``difference`` (test − validation), ``p_value`` and the name of the ``test``, or ``why`` there
+    is none. A pure function: from what ``result.json`` stores it gives the same again.
     """
     why = UNTESTED.get(verdict.label) or comparison.get("why")
     if why is not None or comparison.get("p_value") is None:

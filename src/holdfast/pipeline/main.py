@@ -298,7 +298,7 @@ def _write(done: Finished) -> None:
 
 
 def _judged(trained: Trained, scored: Scored) -> Trained:
-    """The run with what the test rows say of its verdict; the label was fixed before they opened."""
+    """The run with what the test rows say of its verdict, whose label was fixed before."""
     comparison = scored.answers.get("verdict", {}).get("test_comparison")
     if comparison is None:
         return trained

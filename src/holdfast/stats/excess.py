@@ -91,8 +91,8 @@ def _by_groups(values: Floats, chosen: Bools, groups: Ints) -> Floats:
 
 def group_error(values: Floats, mask: Bools, codes: Ints) -> tuple[float, int]:
     """The standard error of the difference of means by sums over groups, and in how many groups
-    the chosen are. ``mask`` [n] chooses; ``codes`` [n] are 0 … G − 1. NaN where a side has no row or
-    there is one group."""
+    the chosen are. ``mask`` [n] chooses; ``codes`` [n] are 0 … G − 1. NaN where a side has no row,
+    or there is one group."""
     inside, outside, total = int(mask.sum()), int((~mask).sum()), int(codes.max()) + 1
     if not inside or not outside or total < 2:
         return math.nan, 0

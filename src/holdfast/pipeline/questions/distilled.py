@@ -129,11 +129,11 @@ def _untaught(fitted: Fitted) -> list[str]:
     trained = fitted.trained
     if trained.best_step or trained.average is not None or not trained.last_step:
         return []
-    head = " with a linear probe as its last layer" if begins_as_probe(fitted.listeners) else ""
+    head = ", with a linear probe as its last layer" if begins_as_probe(fitted.listeners) else ""
     steps = counted(trained.last_step, "step")
     return [
-        f"The distillation was discarded: none of its {steps} is kept, and the student is the model "
-        f"as it began{head}."
+        f"The distillation was discarded: none of its {steps} is kept, and the student is as it "
+        f"began{head}."
     ]
 
 
