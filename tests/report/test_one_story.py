@@ -99,6 +99,7 @@ def test_a_run_that_keeps_its_step_0_has_discarded_its_fine_tuning(
         assert "on the discarded steps" in text or "about the discarded steps" in text, place
         assert "what it learned holds up" not in text, place
         assert "Kept its last state" not in text
+    assert headline(read_run(run)).tone != "good"
 
 
 @pytest.mark.parametrize(

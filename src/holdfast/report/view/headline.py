@@ -101,7 +101,7 @@ def headline(run: RunFiles) -> Headline:
         sentence = f"{unused}{OF_DISCARDED}{lower(sentence)}"
     # The guard never sees the test rows of another trainer: its verdict is what the page is about.
     watched = bool(run.result.get("trainer"))
-    tone, word = (tone, TONES[tone]) if watched else _tone(tone, found)
+    tone, word = (tone, TONES[tone]) if watched else _tone(tone, found, bool(unused))
     texts = ("", "", "") if watched else (found.headline, found.advice, USE_TONES[found.use])
     return Headline(
         title=title(run),
@@ -137,8 +137,8 @@ def title(run: RunFiles) -> str:
     return f"{data_name(run)} · {public_name(str(run.result.get('model') or 'model'))}"
 
 
-def _tone(tone: str, found: Answer) -> tuple[str, str]:
-    if tone == "good" and found.use != "yes":
+def _tone(tone: str, found: Answer, unused: bool) -> tuple[str, str]:
+    if tone == "good" and (unused or found.use != "yes"):
         return "unsure", "Verdict on the training"
     return tone, TONES[tone]
 
