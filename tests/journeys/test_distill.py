@@ -62,8 +62,15 @@ def test_a_student_that_nothing_was_kept_of_is_said_to_be_untaught(
     wild = [*PLAIN, "train.epochs=1", "train.learning_rate=0.3", "distill.alone=false"]
     run = holdfast.distill(finished_run, layers=1, out=tmp_path / "w", settings=wild, quiet=True)
     assert run.result["best_step"] == 0
-    assert "No update of its training was kept" in run.result["distilled"]["because"]
-    assert "No update" not in result_of(student)["distilled"]["because"]
+    because, kept = run.result["distilled"]["because"], run.result["distilled"]["kept"]
+    assert because.startswith("The distillation was discarded: none of its ")
+    assert "with a linear probe as its last layer" in because
+    assert ("not shown to be below its teacher" in because) == (kept["value"] >= 1)
+    assert "discarded" not in result_of(student)["distilled"]["because"]
+    page = (tmp_path / "w" / "report.html").read_text("utf-8")
+    assert "Fine-tuning was discarded" in page
+    (state,) = [d for d in run.result["decisions"] if d["what"] == "kept state"]
+    assert "added rows" in state["chosen"]
 
 
 def test_a_student_has_its_teachers_rows_and_is_held_against_it(

@@ -73,7 +73,12 @@ def test_where_few_rows_cannot_tell_the_probe_is_kept_and_the_run_says_so(
     result = fitted_too_long(unlearnable, tiny_model, run)
     assert result["best_step"] == 0
     told = next(d for d in result["decisions"] if d["what"] == "kept state")
-    assert "the linear probe" in told["chosen"]
+    assert told["chosen"].endswith("the base model with a linear probe as its last layer")
+    assert "Fine-tuning was discarded" in (run / "report.html").read_text("utf-8")
+    assert "Fine-tuning was discarded" in (run / "model" / "README.md").read_text("utf-8")
+    (named,) = [d for d in result["decisions"] if d["what"].startswith("linear probe")]
+    assert named["what"] == "linear probe (baseline)"
+    assert named["chosen"] == "baseline, and the last layer at step 0"
     assert "9 validation rows cannot tell" in told["because"]
     probe = next(b for b in result["baseline"]["all"] if b["what"] == "linear probe")
     assert result["test"]["metrics"]["accuracy"]["value"] == pytest.approx(

@@ -49,9 +49,10 @@ def told(result: Any) -> tuple[str, str, str]:
 
 def test_a_model_that_is_better_beyond_chance() -> None:
     assert told(classes(0.88, 0.80, 0.22, paired(0.08, 0.031, 0.129, 0.001))) == (
-        "Right on 88 of 100 new texts (84–91); a simple baseline 80; guessing the commonest class "
-        "22.",
-        "Worth using: better than the simple baseline by 8.0 points (3.1 to 12.9), beyond chance.",
+        "Right on 88 of 100 new texts (84–91); the linear probe (baseline) 80; "
+        "guessing the commonest class 22.",
+        "Worth using: better than the linear probe (baseline) by 8.0 points (3.1 to 12.9), beyond "
+        "chance.",
         "yes",
     )
 
@@ -60,8 +61,8 @@ def test_what_these_rows_cannot_tell_is_not_settled_and_few_rows_are_named() -> 
     headline, advice, use = told(classes(0.88, 0.80, 0.22, paired(0.08, -0.04, 0.2, 0.2), n=50))
     assert "(84–91, from 50 test rows)" in headline
     assert advice == (
-        "Not settled: 50 test rows cannot tell it from the simple baseline (+8.0 points, -4.0 to "
-        "+20.0)."
+        "Not settled: 50 test rows cannot tell it from the linear probe (baseline) (+8.0 points, "
+        "-4.0 to +20.0)."
     )
     assert use == "unsettled"
 
@@ -76,15 +77,18 @@ def test_at_or_below_guessing_it_is_said_first_and_no(guess: float) -> None:
 
 def test_worse_than_the_probe_beyond_chance_is_a_no() -> None:
     headline, advice, use = told(classes(0.70, 0.76, 0.22, paired(-0.06, -0.11, -0.01, 0.02)))
-    assert headline.startswith("No better than a simple baseline: right on 70")
-    assert advice == "Do not use it: the simple baseline is better by 6.0 points (1.0 to 11.0)."
+    assert headline.startswith("No better than the linear probe (baseline): right on 70")
+    assert (
+        advice
+        == "Do not use it: the linear probe (baseline) is better by 6.0 points (1.0 to 11.0)."
+    )
     assert use == "no"
 
 
 def test_a_tie_with_the_probe_is_said_first_and_advises_the_cheaper_one() -> None:
     headline, advice, use = told(classes(0.76, 0.76, 0.22, paired(0.0, -0.05, 0.05, 1.0)))
-    assert headline.startswith("No better than a simple baseline: ")
-    assert "the simple baseline is cheaper" in advice
+    assert headline.startswith("No better than the linear probe (baseline): ")
+    assert "the linear probe (baseline) is cheaper" in advice
     assert use == "unsettled"
 
 
@@ -132,9 +136,9 @@ def test_numbers_are_told_by_their_error_and_smaller_is_better() -> None:
         },
     }
     assert told(result) == (
-        "Off by 3.14 on average on new texts (2.81–3.49); a simple baseline 3.90; always the mean "
-        "5.20.",
-        "Worth using: better than the simple baseline by 0.76 (0.4 to 1.1), beyond chance.",
+        "Off by 3.14 on average on new texts (2.81–3.49); the linear probe (baseline) 3.90; "
+        "always the mean 5.20.",
+        "Worth using: better than the linear probe (baseline) by 0.76 (0.4 to 1.1), beyond chance.",
         "yes",
     )
     result["test"] = block(200, mae=estimate(5.3, 5.0, 5.6))
@@ -168,7 +172,7 @@ def test_several_labels_are_told_by_rows_and_labels_and_judged_by_f1() -> None:
         "finds 60."
     )
     assert advice == (
-        "Worth using: better than the simple baseline by 0.05 nats a row (0.02 to 0.08), "
+        "Worth using: better than the linear probe (baseline) by 0.05 nats a row (0.02 to 0.08), "
         "beyond chance."
     )
     assert use == "yes"

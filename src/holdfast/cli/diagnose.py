@@ -117,6 +117,7 @@ def _head(curves: Curves, verdict: Verdict, columns: int) -> str:
 
 def _fact_lines(curves: Curves, verdict: Verdict, columns: int) -> Iterator[str]:
     from holdfast.core.curves import position
+    from holdfast.report.discarded import DISCARDED
 
     if curves.best is not None and curves.valid is not None:
         known = curves.valid.finite
@@ -127,6 +128,9 @@ def _fact_lines(curves: Curves, verdict: Verdict, columns: int) -> Iterator[str]
         value = values.get(float(curves.best))
         of = f": {curves.valid.name} {value:.4g}" if value is not None else ""
         yield f"  {what}  {where}{of}"
+        for decision in curves.decisions:
+            if decision.what == DISCARDED:
+                yield from _wrap(decision.because, columns, "  ")
         if verdict.label not in GOES_ON:
             yield f"  Stopping there   {_saving(curves)}"
     if verdict.cause:

@@ -25,14 +25,16 @@ SCORES = {
 def summary(result: Mapping[str, Any], run: Path, columns: int) -> list[str]:
     """The lines: the answer first, whatever the verdict says."""
     from holdfast.report.answer import answer
+    from holdfast.report.discarded import discarded
 
-    summary = answer(result)
+    summary, unused = answer(result), discarded(result)
     return [
         "",
         *_wrapped(summary.headline, columns),
         *_wrapped(summary.advice, columns),
+        *(_wrapped(unused, columns) if unused else []),
         "",
-        *_verdict(result["verdict"], columns),
+        *_verdict(result["verdict"], columns, " on the discarded steps" if unused else ""),
         "",
         *_ended(result, columns),
         *_tried(result, columns),
@@ -43,11 +45,14 @@ def summary(result: Mapping[str, Any], run: Path, columns: int) -> list[str]:
     ]
 
 
-def _verdict(verdict: Mapping[str, Any], columns: int) -> Iterator[str]:
-    """The label with its reason, and the first remedy as it is typed."""
+def _verdict(verdict: Mapping[str, Any], columns: int, what: str) -> Iterator[str]:
+    """The label with its reason, and the first remedy as it is typed; ``what`` it is about, where
+    that is not the model that is kept."""
     cause = f" Likeliest cause: {verdict['cause']}." if verdict.get("cause") else ""
     label = str(verdict["label"]).replace("_", " ")
-    yield from _wrapped(f"Verdict: {label}. {verdict['because']}{cause}", columns)
+    doubt = ", not confirmed by the test rows" if verdict.get("test_agrees") is False else ""
+    text = f"Verdict{what}: {label}{doubt}. {verdict['because']}{cause}"
+    yield from _wrapped(text, columns)
     remedies = verdict.get("remedies") or ()
     if not remedies:
         return
@@ -59,6 +64,8 @@ def _verdict(verdict: Mapping[str, Any], columns: int) -> Iterator[str]:
 
 def _ended(result: Mapping[str, Any], columns: int) -> Iterator[str]:
     """Why it ended, in one line where that fits, and the state that is kept."""
+    from holdfast.report.discarded import discarded
+
     best, last = result["best_step"], result["last_step"]
     label, because = result["verdict"]["label"], str(result["stopped_because"])
     # The reason of a stop by the guard begins with the verdict's label.
@@ -68,6 +75,8 @@ def _ended(result: Mapping[str, Any], columns: int) -> Iterator[str]:
         because = f"the verdict is {label}" if because == label else because
     yield from entry("Ended", f"step {last}: {because}", columns)
     kept = "its last state" if best == last else f"the state of step {best}"
+    if discarded(result):
+        kept = "step 0, from before the fine-tuning"
     time = clock(result["timing"]["train_s"])
     yield from entry("Kept", f"{kept}; trained for {time}", columns)
 

@@ -65,7 +65,8 @@ def command(
     if as_json:
         typer.echo(json_text(block))
         return
-    typer.echo(printable("\n".join([show(block, data), *_threshold(block), *_ensemble(block)])))
+    parts = [show(block, data), *_against(block), *_threshold(block), *_ensemble(block)]
+    typer.echo(printable("\n".join(parts)))
 
 
 def show(block: dict[str, Any], data: str) -> str:
@@ -78,6 +79,34 @@ def show(block: dict[str, Any], data: str) -> str:
     if others["n"]:
         lines += [f"{others['n']} rows that it had not seen", "", *_metrics(others), ""]
     return "\n".join([*lines, f"{rows}, the seen ones among them", "", *_metrics(block)])
+
+
+def _against(block: dict[str, Any]) -> list[str]:
+    """These rows beside the run's own test rows, and what may explain a difference."""
+    from holdfast.terminal.say import width
+
+    found = block.get("against_run") or {}
+    if "because" not in found:
+        return []
+    mark = "!  " if found["differs"] else ""
+    lines = ["", *_filled(f"{mark}{found['because'][:1].upper()}{found['because'][1:]}.", "   ")]
+    marks = {True: "found", False: "not found", None: "not known"}
+    for one in found["reasons"]:
+        text = f"{one['check']} ({marks[one['found']]}): {one['because']}"
+        lines += textwrap.wrap(text, width(), initial_indent="   - ", subsequent_indent="     ")
+    if found["differs"] and not any(one["found"] for one in found["reasons"]):
+        lines += _filled(
+            "   What is left: rows that are easier or harder in another way, or luck in one of the "
+            "two sets.",
+            "   ",
+        )
+    return lines
+
+
+def _filled(text: str, indent: str) -> list[str]:
+    from holdfast.terminal.say import width
+
+    return textwrap.wrap(text, width(), subsequent_indent=indent, break_on_hyphens=False)
 
 
 def _threshold(block: dict[str, Any]) -> list[str]:

@@ -5,7 +5,7 @@ Objects stay in their room; these records cross. Arrays are NumPy, never tensors
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -151,6 +151,11 @@ class Verdict:
 
     ``harm`` says what got worse on validation while training did not, whichever label was given:
     the ``answers``, the ``certainty`` alone, or ``both``; ``None`` where nothing did.
+
+    ``test_comparison`` is added to a finished run's verdict once its test rows were scored
+    (``monitor/confirmation.py``): the validation rows' score against the test rows', or
+    ``{"why": …}``. ``test_agrees`` is what follows: ``False`` where the two differ beyond chance in
+    the direction that speaks against the label, ``None`` where nothing can be said.
     """
 
     label: Label
@@ -161,6 +166,16 @@ class Verdict:
     evidence: tuple[Evidence, ...] = ()
     remedies: tuple[Remedy, ...] = ()
     harm: Literal["answers", "certainty", "both"] | None = None
+    test_agrees: bool | None = None
+    test_comparison: Mapping[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Its fields; the last two only of a verdict that test rows were asked about."""
+        late = ("test_agrees", "test_comparison")
+        names = [
+            f.name for f in fields(self) if self.test_comparison is not None or f.name not in late
+        ]
+        return {name: to_json(getattr(self, name)) for name in names}
 
 
 # A yes-or-no question about overfitting (``--fail-on overfit``, alerts, stopping) means both.

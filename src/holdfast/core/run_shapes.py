@@ -9,6 +9,7 @@ from holdfast.core.shapes import (
     count,
     each,
     either,
+    flag,
     maybe,
     number,
     record,
@@ -76,6 +77,16 @@ EVIDENCE = record(
     },
     ("name",),
 )
+SET_SCORE = record({"value": maybe(number), "n": count}, ("value", "n"))
+COMPARED_SETS = record(
+    {
+        **dict.fromkeys(("metric", "test", "why", "because", "likelier_luck"), maybe(text)),
+        **dict.fromkeys(("valid", "test_rows"), SET_SCORE),
+        **dict.fromkeys(("difference", "together"), maybe(ESTIMATE)),
+        **dict.fromkeys(("p_value", "confidence_before"), maybe(number)),
+        "out_of_fold": maybe(flag),
+    }
+)
 VERDICT_FIELDS: dict[str, Shape] = {
     "label": text,
     "because": text,
@@ -85,6 +96,8 @@ VERDICT_FIELDS: dict[str, Shape] = {
     "harm": maybe(text),
     "evidence": each(EVIDENCE),
     "remedies": each(record({"do": text, "set": each(text)}, ("do",))),
+    "test_agrees": maybe(flag),
+    "test_comparison": maybe(COMPARED_SETS),
 }
 VERDICT = record(VERDICT_FIELDS, ("label", "because", "confidence"))
 BASELINE = record({"what": text, "test": maybe(SCORES)})

@@ -33,7 +33,7 @@ ORDER: tuple[tuple[str, Label, str], ...] = (
     (
         "memorizing",
         "memorizing",
-        "nothing rose, but unseen rows are far behind training rows that "
+        "nothing rose, but validation rows are far behind training rows that "
         "have nothing left to teach",
     ),
     (

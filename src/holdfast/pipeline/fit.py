@@ -15,7 +15,7 @@ from holdfast.core.errors import Defect
 from holdfast.core.records import Decision, Finding, Ints
 from holdfast.methods.head_refit import HeadRefit
 from holdfast.pipeline.compose import Place, make_accelerator, make_job, make_ready
-from holdfast.pipeline.keep import kept_state
+from holdfast.pipeline.keep import kept_state, start_probe
 from holdfast.pipeline.rates import with_rates
 from holdfast.pipeline.ready import Fitted, Prepared, Ready
 from holdfast.pipeline.rows import notify_all
@@ -109,12 +109,20 @@ def fit_ready(
 def late_decisions(fitted: Fitted) -> tuple[Decision, ...]:
     """What was decided of a fit's answers after its state was chosen."""
     probes = [
-        Decision("linear probe", "start and baseline" if one.first else "baseline", one.because)
+        Decision("linear probe (baseline)", _used_as(one, fitted.ready), one.because)
         for one in fitted.listeners
         if isinstance(one, HeadRefit) and one.because
     ]
     late = (fitted.rates, fitted.side)
     return (*probes, *(one.decision for one in late if one is not None))
+
+
+def _used_as(probe: HeadRefit, ready: Ready) -> str:
+    if not probe.first:
+        return "baseline"
+    if ready.added:
+        return f"baseline; the run starts from {start_probe(ready)}"
+    return "baseline, and the last layer at step 0"
 
 
 def averages(fitted: Fitted) -> tuple[Decision, ...]:

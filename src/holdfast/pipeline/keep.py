@@ -44,7 +44,7 @@ def kept_state(ready: Ready, listeners: Sequence[Any], trained: Trained) -> Deci
     at = next(i for i, s in enumerate(trained.history) if s.step == trained.best_step)
     chosen = f"step {trained.best_step} of {trained.last_step}"
     if at == 0 and begins_as_probe(listeners):
-        chosen += ", the linear probe"
+        chosen += f", the base model with {start_probe(ready)} as its last layer"
     keep = ready.recipe.train.keep
     if keep == "newest_unless_worse":
         proves, gains = _of_probe(ready, listeners)
@@ -59,6 +59,12 @@ def kept_state(ready: Ready, listeners: Sequence[Any], trained: Trained) -> Deci
 def begins_as_probe(listeners: Sequence[Any]) -> bool:
     """Whether the head is fitted to the training rows before the first step."""
     return any(isinstance(listener, HeadRefit) and listener.first for listener in listeners)
+
+
+def start_probe(ready: Ready) -> str:
+    """What the last layer of a run is that begins as a linear probe: the baseline's, unless rows
+    were added, which the baseline never learns from."""
+    return "a linear probe fitted to the added rows too" if ready.added else "a linear probe"
 
 
 def _of_probe(ready: Ready, listeners: Sequence[Any]) -> tuple[bool, bool]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -32,6 +32,7 @@ from holdfast.core.run_files import (
 from holdfast.data.table import Table
 from holdfast.models.adapter_save import base_folder
 from holdfast.models.quick_dropout import quick_dropout
+from holdfast.monitor.confirmation import confirmed
 from holdfast.pipeline import outcome
 from holdfast.pipeline.begun import Destination, check_recipe
 from holdfast.pipeline.control_block import control_block
@@ -72,7 +73,7 @@ from holdfast.pipeline.scoring import save_model, save_side, score_once
 from holdfast.recipe import Recipe, anchored, read_recipe
 from holdfast.training.checkpoint import LEAST_SECONDS
 from holdfast.training.looks import LOOKS, write_looks
-from holdfast.training.loop import memory_errors
+from holdfast.training.loop import Trained, memory_errors
 from holdfast.training.machine import flushed_subnormals
 from holdfast.training.signals import terminate_like_interrupt
 
@@ -273,7 +274,9 @@ def _write(done: Finished, notify: Notify) -> None:
                 fitted.ready.added,
             ),
             **scored.blocks,
-            **_with_probes(outcome.run_block(trained, recipe.seed), scored.answers),
+            **_with_answers(
+                outcome.run_block(_judged(trained, scored), recipe.seed), scored.answers
+            ),
             "control": control_block(fitted, scored.blocks),
             "timing": {**timing, "know_s": round(scored.know_s, 3)},
             "peak_memory_mb": outcome.peak_memory_mb(),
@@ -298,10 +301,19 @@ def _write(done: Finished, notify: Notify) -> None:
     read_events(run / EVENTS)
 
 
-def _with_probes(block: dict[str, Any], answers: Mapping[str, Any]) -> dict[str, Any]:
-    """The run's own blocks with those of its questions, whose probes stand beside the loop's."""
+def _judged(trained: Trained, scored: Scored) -> Trained:
+    """The run with what the test rows say of its verdict, whose label was fixed before."""
+    comparison = scored.answers.get("verdict", {}).get("test_comparison")
+    if comparison is None:
+        return trained
+    return replace(trained, verdict=confirmed(trained.verdict, comparison))
+
+
+def _with_answers(block: dict[str, Any], answers: Mapping[str, Any]) -> dict[str, Any]:
+    """The run's own blocks with those of its questions, whose probes stand beside the loop's; what
+    was asked about the verdict is in the verdict."""
     probes = {**block["probes"], **answers.get("probes", {})}
-    return {**block, **answers, "probes": probes}
+    return {**block, **answers, "probes": probes, "verdict": block["verdict"]}
 
 
 def _keep_looks(run: Path, fitted: Fitted) -> None:

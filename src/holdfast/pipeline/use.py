@@ -15,6 +15,7 @@ from holdfast.data.source import refuse_missing
 from holdfast.data.table import Table
 from holdfast.know.threshold.rule import Rule
 from holdfast.pipeline.advice import advising
+from holdfast.pipeline.against_run import against_run
 from holdfast.pipeline.contender import labels_of_rows
 from holdfast.pipeline.ensemble import join_as
 from holdfast.pipeline.predicted import Predicted, json_object
@@ -51,7 +52,8 @@ def scored_block(
 
     ``seen`` says how many of the rows the runs were trained on or chosen by (the same rows, or
     copies of them; a fit without a folder does not say); where there are any, ``without_seen`` is
-    the score of the others. Of a run with a threshold, ``threshold`` says what it does to them.
+    the score of the others. ``against_run`` compares the score with that of the run's own test
+    rows (``against_run.py``). Of a run with a threshold, ``threshold`` says what it does to them.
     """
     options = options or Options()
     labelled = predictor.labelled(data, options)
@@ -69,6 +71,7 @@ def scored_block(
     block["seen"] = seen.to_json()
     if seen.unseen is not None and len(seen.unseen) < len(table):
         block["without_seen"] = score(seen.unseen).to_json()
+    block["against_run"] = against_run(predictor, table, seen, block)
     if predictor.rule is not None:
         block["threshold"] = _by_rule(predictor, predictor.rule, table, seen.unseen)
     return block

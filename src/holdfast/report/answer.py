@@ -103,7 +103,7 @@ def _advice(result: Mapping[str, Any], score: Score, worse: Sequence[str]) -> tu
             "no",
         )
     paired = paired_of(result)
-    other = "untuned model" if is_written(result) else "simple baseline"
+    other = "untuned model" if is_written(result) else "linear probe (baseline)"
     if paired is None:
         return (
             f"What stands beside it could not be compared with it on {rows_of(result)}.",

@@ -14,7 +14,11 @@ FEW = 100
 THINGS = {"image-classification": "picture"}
 # What each baseline is called: in the list, and as the other side of a comparison.
 GUESSES = {"majority class": "guessing the commonest class", "training mean": "always the mean"}
-PHRASES = {**GUESSES, "linear probe": "a simple baseline", "untuned model": "the untuned model"}
+PHRASES = {
+    **GUESSES,
+    "linear probe": "the linear probe (baseline)",
+    "untuned model": "the untuned model",
+}
 WRITTEN = ("execution", "exact_match", "rouge_l")
 FALLING = ("mae", "rmse", "loss", "token_loss", "perplexity")
 

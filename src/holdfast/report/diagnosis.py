@@ -21,6 +21,7 @@ from holdfast.report.view.headline import (
     EvidenceLine,
     Headline,
     RemedyLine,
+    as_confirmed,
     evidence_value,
 )
 
@@ -81,6 +82,8 @@ def drawn(log: Curves) -> Drawn:
 def _top(log: Curves, document: Mapping[str, Any], name: str) -> Headline:
     verdict = document["verdict"]
     tone, sentence = PLAIN[verdict["label"]]
+    sentence = SENTENCES.get(verdict["label"], sentence)
+    tone, sentence = as_confirmed(verdict, tone, sentence)
     return Headline(
         title=name,
         answer="",
@@ -89,7 +92,7 @@ def _top(log: Curves, document: Mapping[str, Any], name: str) -> Headline:
         tone=tone,
         tone_word=TONES[tone],
         label=verdict["label"].replace("_", " "),
-        sentence=SENTENCES.get(verdict["label"], sentence),
+        sentence=sentence,
         because=verdict["because"],
         facts=_fact_lines(log, document),
         cause=verdict["cause"] or "",

@@ -83,14 +83,16 @@ def _by_groups(values: Floats, chosen: Bools, groups: Ints) -> Floats:
     codes = np.unique(groups, return_inverse=True)[1].reshape(-1)
     difference, found = excess(values, chosen), np.ones(len(chosen))
     for place, mask in enumerate(chosen):
-        error, inside = _group_error(values, mask, codes)
+        error, inside = group_error(values, mask, codes)
         if error > 0 and math.isfinite(difference[place]):
             found[place] = stdtr(max(1, inside - 1), -difference[place] / error)
     return found
 
 
-def _group_error(values: Floats, mask: Bools, codes: Ints) -> tuple[float, int]:
-    """The standard error of the difference of means, and in how many groups the chosen are."""
+def group_error(values: Floats, mask: Bools, codes: Ints) -> tuple[float, int]:
+    """The standard error of the difference of means by sums over groups, and in how many groups
+    the chosen are. ``mask`` [n] chooses; ``codes`` [n] are 0 … G − 1. NaN where a side has no row,
+    or there is one group."""
     inside, outside, total = int(mask.sum()), int((~mask).sum()), int(codes.max()) + 1
     if not inside or not outside or total < 2:
         return math.nan, 0
@@ -106,8 +108,8 @@ def design_effect_of_excess(values: Floats, mask: Bools, groups: Ints) -> float:
     """How many times larger the variance of the difference is because rows come in groups; at
     least 1, and 1 where it cannot be told."""
     codes = np.unique(groups, return_inverse=True)[1].reshape(-1)
-    error, _ = _group_error(values, mask, codes)
-    alone, _ = _group_error(values, mask, np.arange(len(values)))
+    error, _ = group_error(values, mask, codes)
+    alone, _ = group_error(values, mask, np.arange(len(values)))
     if not (error > 0 and alone > 0):
         return 1.0
     return max(1.0, (error / alone) ** 2)

@@ -30,7 +30,7 @@ def paired_t(first: Floats, second: Floats, level: float = 0.95) -> Difference:
     mean = float(gap.mean())
     if n < 2:
         return Difference(mean, math.nan, math.nan, math.nan, n)
-    return _around(mean, float(gap.std(ddof=1)) / math.sqrt(n), n - 1, level, n)
+    return around(mean, float(gap.std(ddof=1)) / math.sqrt(n), n - 1, level, n)
 
 
 def welch(first: Floats, second: Floats, level: float = 0.95) -> Difference:
@@ -51,10 +51,11 @@ def welch(first: Floats, second: Floats, level: float = 0.95) -> Difference:
     if not total:
         return Difference(mean, mean, mean, float(mean > 0) + 0.5 * (mean == 0), least)
     freedom = total**2 / (parts[0] ** 2 / (len(one) - 1) + parts[1] ** 2 / (len(two) - 1))
-    return _around(mean, math.sqrt(total), float(freedom), level, least)
+    return around(mean, math.sqrt(total), float(freedom), level, least)
 
 
-def _around(mean: float, error: float, freedom: float, level: float, n: int) -> Difference:
+def around(mean: float, error: float, freedom: float, level: float, n: int) -> Difference:
+    """``mean`` ± t ``error`` with so many degrees of ``freedom``, of ``n`` rows."""
     from scipy.special import stdtr, stdtrit
 
     if not error:

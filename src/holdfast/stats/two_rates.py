@@ -1,4 +1,5 @@
-"""Two rates of different rows: is one above the other, and how many rows would tell?
+"""Two rates of different rows: is one above the other, are they the same, and how many rows would
+tell?
 
 The sibling for the same rows twice is ``paired.mcnemar``; ``rate_gap`` has the interval.
 """
@@ -27,6 +28,13 @@ def fisher_above(hits_1: int, n_1: int, hits_2: int, n_2: int) -> float:
     whole = _log_choose(n_1 + n_2, np.array([float(hits)]))
     terms = np.exp(_log_choose(n_1, k) + _log_choose(n_2, hits - k) - whole)
     return min(1.0, float(terms.sum()))
+
+
+def fisher(hits_1: int, n_1: int, hits_2: int, n_2: int) -> float:
+    """The two-sided p-value of "both rates are the same": the smaller of the two one-sided ones of
+    Fisher's exact test, doubled (the central test; Fay 2010), at most 1."""
+    above = fisher_above(hits_1, n_1, hits_2, n_2), fisher_above(hits_2, n_2, hits_1, n_1)
+    return min(1.0, 2 * min(above))
 
 
 def _log_choose(n: int, k: Floats) -> Floats:

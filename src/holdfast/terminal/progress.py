@@ -28,8 +28,11 @@ class Show:
 
     name, place = "show", "tell"
 
-    def __init__(self, quiet: bool, verbose: bool = False) -> None:
+    def __init__(self, quiet: bool, verbose: bool = False, verdicts: bool = True) -> None:
+        """Without ``verdicts`` those of the way are not shown (but with ``verbose``): in the last
+        of many fits, one of which won, only the verdict at the end says something new."""
         self._quiet = quiet
+        self._verdicts = verdicts or verbose
         self._verbose = verbose
         self._bar: Progress | None = None
         self._live: Live | None = None
@@ -132,6 +135,8 @@ class Show:
         verdict = run.verdict
         if verdict is None or verdict.label == self._verdict or len(run.history) < 2:
             return
+        if not self._verdicts:
+            return
         calm = verdict.label in CALM and (self._verdict is None or self._verdict in CALM)
         self._verdict = verdict.label
         if calm and not self._verbose:
@@ -161,7 +166,8 @@ class Show:
 
         assert self._live is not None
         assert self._bar is not None
-        seen = Text("\n".join(glance(run.history, run.verdict, width())))
+        verdict = run.verdict if self._verdicts else None
+        seen = Text("\n".join(glance(run.history, verdict, width())))
         self._live.update(Group(self._bar, seen))
 
     def _speed(self, run: Any) -> str:

@@ -31,7 +31,7 @@ def train_watched(
     folder. A ``procedure`` takes the place of the one fit; ``command`` is what a person typed."""
     procedure = procedure or folds_of(recipe)
     quiet = quiet or not is_main_process()
-    notify, show = Teller(quiet, verbose), Show(quiet, verbose)
+    notify, show = Teller(quiet, verbose), Show(quiet, verbose, procedure is None)
     with chosen_folder(request.source, request.out, request.resume) as folder:
         notify.title(f"holdfast {procedure.name if procedure else command} → {folder}")
         try:

@@ -16,8 +16,10 @@ from holdfast.core.run_files import check_files, is_sealed, read_events, read_re
 from holdfast.integrations.logs import LOGS, Log, LogReader, not_a_log
 from holdfast.integrations.logs.table import from_rows
 from holdfast.integrations.logs.text import head
+from holdfast.monitor.confirmation import confirmed
 from holdfast.monitor.judge import judge
 from holdfast.pipeline.folder import RESULT, not_checked
+from holdfast.report.discarded import DISCARDED, discarded
 from holdfast.training.looks import LOOKS, WITHOUT, read_looks
 
 FILE = "events.jsonl"
@@ -42,6 +44,8 @@ def read(path: Path) -> Log:
         # The folder of another trainer's run never has sums: nothing is loaded from it.
         if result is not None and not is_sealed(result) and "trainer" not in result:
             decisions = not_checked([folder], "the run's files")
+        if unused := discarded(result or {}):
+            decisions += (Decision(DISCARDED, "step 0 is kept", unused),)
     rows = [_row(event) for event in living_events(read_events(file, torn=True))]
     if not rows:
         raise not_a_log(str(file), "holds no snapshot")
@@ -110,7 +114,13 @@ def _read_verdict(folder: Path) -> OwnVerdict | None:
     result = _finished_result(folder) or {}
     if os.path.lexists(folder / LOOKS) and "trainer" not in result:
         looks = read_looks(folder / LOOKS)
-        return OwnVerdict(judge(looks.history, looks.run_facts, looks.kept), looks.kept)
+        verdict = judge(looks.history, looks.run_facts, looks.kept)
+        comparison = (result.get("verdict") or {}).get("test_comparison")
+        if comparison is not None:
+            # What the test rows said was worked out from their predictions, which are not asked
+            # again; older runs have none.
+            verdict = confirmed(verdict, comparison)
+        return OwnVerdict(verdict, looks.kept)
     if result:
         return OwnVerdict(_verdict(result["verdict"]), int(result["best_step"]))
     events = read_events(folder / FILE, torn=True)
@@ -139,6 +149,8 @@ def _verdict(event: Mapping[str, Any]) -> Verdict:
         remedies=tuple(
             Remedy(one["do"], tuple(one.get("set", ()))) for one in event.get("remedies", ())
         ),
+        test_agrees=event.get("test_agrees"),
+        test_comparison=event.get("test_comparison"),
     )
 
 

@@ -1,4 +1,4 @@
-"""Memorizing: the training rows are known to the last one, and unseen rows are not."""
+"""Memorizing: the training rows are known to the last one, and validation rows are not."""
 
 from __future__ import annotations
 
@@ -36,17 +36,18 @@ def memorizing(history: History) -> Symptom | None:
         return None
     because, evidence = by
     since = as_good_as_now(history)
+    began = _since(history, since)
     # Validation that still gained at the last looks blames no length of training.
     idle = since <= history.before
     remedies = for_overfit(history.snapshots, since, history.kept_look)
     return Symptom(
-        because=because,
+        because=because + _from_the_start(history, began),
         strength=limits.USUAL,
         label="memorizing",
         cause=TOO_LONG if idle else FEW_ROWS,
         explains=("miscalibrated",) if idle else (),
         blame=min(0.9, 1 - history.steps[since] / max(1, history.now)) if idle else 0.3,
-        since_step=history.steps[_since(history, since)],
+        since_step=history.steps[began],
         remedies=remedies if idle else (Remedy("label more rows"), *for_memory()),
         evidence=(
             *evidence,
@@ -60,7 +61,7 @@ def _answers(history: History) -> tuple[str, tuple[Evidence, ...]] | None:
     gap = history.accuracy_gap
     if gap is None or not gap.large:
         return None
-    because = "nearly all training rows are right and unseen rows are far from it"
+    because = "nearly all training rows are right and validation rows are far from it"
     rise = history.raw_above_best
     if rise.value <= history.raw_margin:
         return f"{because}, though no loss rose", ()
@@ -118,6 +119,19 @@ def _since(history: History, since: int) -> int:
     while began > 0 and _known_by_heart(history.snapshots[began - 1]):
         began -= 1
     return began
+
+
+def _from_the_start(history: History, began: int) -> str:
+    """Of rows that were known before any update: a last layer that was fitted to them, or a model
+    that had met them. Then no step of the run is what memorized them."""
+    if history.steps[began] > 0:
+        return ""
+    gap = gap_of(history.snapshots[began])
+    assert gap is not None
+    return (
+        f"; it was so at step 0 already, before the first update ({gap.train:.0%} of the training "
+        f"rows right, {gap.valid:.0%} of validation), where the last layer fits the training rows"
+    )
 
 
 def _known_by_heart(look: Snapshot) -> bool:

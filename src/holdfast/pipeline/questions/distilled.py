@@ -29,6 +29,7 @@ from holdfast.pipeline.compared import sentence
 from holdfast.pipeline.contender import kind_of_rows, labels_of_rows
 from holdfast.pipeline.fit import fit
 from holdfast.pipeline.folder import RECIPE, open_run
+from holdfast.pipeline.keep import begins_as_probe
 from holdfast.pipeline.lessons import ORIGIN, WRITING, Lessons
 from holdfast.pipeline.predictor import Predictor
 from holdfast.pipeline.prepared import pooled, prepare
@@ -42,7 +43,6 @@ TIMED_ROWS, TIMES = 32, 3
 # A text takes as long as it is: teacher and student write to so many rows to be compared.
 MOST_WRITTEN = 60
 MARGIN = 0.01
-UNTAUGHT = "No update of its training was kept: it is the cut model with a head, as it began."
 # What ``compare`` calls A and B, of a student with its teacher and without.
 WORDS = {
     "A minus B is": "with minus without is",
@@ -121,9 +121,20 @@ def confirm(found: Rivals, after: After) -> Mapping[str, Any]:
             **_difference(settled, gain.scale),
             "because": words,
         }
-    trained = after.fitted.trained
-    began = trained.best_step == 0 and trained.average is None
-    return {**block, "because": " ".join([_because(block), *([UNTAUGHT] if began else [])])}
+    return {**block, "because": " ".join([*_untaught(after.fitted), _because(block)])}
+
+
+def _untaught(fitted: Fitted) -> list[str]:
+    """What the student is where no step of its training is kept; nothing where one is."""
+    trained = fitted.trained
+    if trained.best_step or trained.average is not None or not trained.last_step:
+        return []
+    head = ", with a linear probe as its last layer" if begins_as_probe(fitted.listeners) else ""
+    steps = counted(trained.last_step, "step")
+    return [
+        f"The distillation was discarded: none of its {steps} is kept, and the student is as it "
+        f"began{head}."
+    ]
 
 
 def _written(after: After) -> Told:
@@ -173,13 +184,22 @@ def _because(block: Mapping[str, Any]) -> str:
     if kept["value"] is None:
         taught = block["teacher"]["value"]
         return f"The student's {name} is {value:.3g}, its teacher's {taught:.3g}{quick}."
-    share = f"{100 * kept['value']:.1f} %{_span(kept, '')}"
-    told = f"The student keeps {share} of its teacher's {name}{quick}"
+    told = f"{_kept_words(kept, name)}{quick}"
     gain = block["alone"].get("difference")
     if gain is None or gain["value"] is None:
         return f"{told}."
     more = f"{100 * gain['value']:+.1f} points{_span(gain, '+')}"
     return f"{told}; beside the same model without a teacher: {more}."
+
+
+def _kept_words(kept: Mapping[str, Any], name: str) -> str:
+    """A share of more than all is no merit of the student unless its interval says so."""
+    share = f"{100 * kept['value']:.1f} %{_span(kept, '')}"
+    if kept["value"] < 1:
+        return f"The student keeps {share} of its teacher's {name}"
+    above = kept["low"] is not None and kept["low"] > 1
+    stands = "is above its teacher" if above else "is not shown to be below its teacher"
+    return f"The student {stands} in {name} (student ÷ teacher {share})"
 
 
 def _span(estimate: Mapping[str, Any], sign: str) -> str:

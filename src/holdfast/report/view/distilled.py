@@ -38,7 +38,7 @@ def distilled(run: RunFiles) -> BesideStart | None:
             "One beside the other, with 95 % intervals",
             ("What", "Value", "Interval"),
             (
-                ("Kept of the teacher's score", number(kept.value), interval(kept)),
+                ("Student's score ÷ teacher's", number(kept.value), interval(kept)),
                 ("Says what the teacher says", number(agreement.value), interval(agreement)),
                 _difference("Student less teacher", _table(raw, "against_teacher")),
                 *([_difference("With a teacher minus without", alone)] if "value" in alone else []),

@@ -9,7 +9,8 @@ from typing import Any
 from holdfast.core.wording import bounds
 from holdfast.report.answer import Answer, answer
 from holdfast.report.answer_episodes import Use
-from holdfast.report.numbers import NBSP, compact, count, duration, sentence
+from holdfast.report.discarded import discarded
+from holdfast.report.numbers import NBSP, compact, count, duration, p_value, sentence
 from holdfast.report.public import last_part, public_name
 from holdfast.report.read import RunFiles
 
@@ -22,10 +23,7 @@ PLAIN: Mapping[str, tuple[str, str]] = {
         "warn",
         "It overfitted: what it learned in the end holds for its training rows alone.",
     ),
-    "memorizing": (
-        "warn",
-        "It knows its training rows by heart; rows that it has not seen are far behind.",
-    ),
+    "memorizing": ("warn", "It memorized its training rows; validation rows are far behind."),
     "miscalibrated": ("warn", "It is surer of its answers than it should be."),
     "diverging": ("bad", "The training came apart."),
     "leaking": ("bad", "The result is too good to be believed."),
@@ -33,6 +31,9 @@ PLAIN: Mapping[str, tuple[str, str]] = {
     "forgetting": ("warn", "It forgot what it knew before."),
     "inconclusive": ("unsure", "There is too little evidence to judge this run."),
 }
+# What stands before a label's sentence where the test rows do not confirm it, and after it.
+BY_VALIDATION, UNCONFIRMED = "By the validation rows: ", " The test rows do not confirm this."
+OF_DISCARDED = " The verdict is about the discarded steps: "
 # A good course above a model of no use must not sound like one that is worth something.
 NO_FAULT = "The training shows no fault of its own; what it came to stands above."
 HARMS = {"answers": "answers", "certainty": "certainty alone", "both": "answers and certainty"}
@@ -85,18 +86,23 @@ class Headline:
 
 def headline(run: RunFiles) -> Headline:
     """An unknown label (a newer run) is shown as it is, in the neutral tone. A good verdict is
-    green only over a model that is worth using: a run can go well and end at nothing."""
+    green only over a model that is worth using: a run can go well and end at nothing. One that the
+    test rows do not confirm is neutral, and says so."""
     verdict, found = run.part("verdict"), answer(run.result)
     label = str(verdict.get("label") or "inconclusive")
     tone, sentence = PLAIN.get(label, ("unsure", f"The verdict is “{label}”."))
     if run.result.get("policy") == "off" and label == "overfit":
         # A guard that only observed another trainer kept no state.
         sentence = "It overfitted, and its last state is what it ends with."
-    if tone == "good" and found.use == "no":
+    unused = discarded(run.result)
+    if tone == "good" and (unused or found.use == "no"):
         sentence = NO_FAULT
+    tone, sentence = as_confirmed(verdict, tone, sentence)
+    if unused:
+        sentence = f"{unused}{OF_DISCARDED}{lower(sentence)}"
     # The guard never sees the test rows of another trainer: its verdict is what the page is about.
     watched = bool(run.result.get("trainer"))
-    tone, word = (tone, TONES[tone]) if watched else _tone(tone, found)
+    tone, word = (tone, TONES[tone]) if watched else _tone(tone, found, bool(unused))
     texts = ("", "", "") if watched else (found.headline, found.advice, USE_TONES[found.use])
     return Headline(
         title=title(run),
@@ -115,13 +121,25 @@ def headline(run: RunFiles) -> Headline:
     )
 
 
+def as_confirmed(verdict: Mapping[str, Any], tone: str, sentence: str) -> tuple[str, str]:
+    """Tone and sentence of a label, or of one that the run's test rows do not confirm."""
+    if verdict.get("test_agrees") is not False:
+        return tone, sentence
+    return "unsure", f"{BY_VALIDATION}{lower(sentence)}{UNCONFIRMED}"
+
+
+def lower(text: str) -> str:
+    """A sentence as it goes on behind a colon."""
+    return text[:1].lower() + text[1:]
+
+
 def title(run: RunFiles) -> str:
     """The data and the base model, by the names that others know."""
     return f"{data_name(run)} · {public_name(str(run.result.get('model') or 'model'))}"
 
 
-def _tone(tone: str, found: Answer) -> tuple[str, str]:
-    if tone == "good" and found.use != "yes":
+def _tone(tone: str, found: Answer, unused: bool) -> tuple[str, str]:
+    if tone == "good" and (unused or found.use != "yes"):
         return "unsure", "Verdict on the training"
     return tone, TONES[tone]
 
@@ -140,12 +158,23 @@ def _fact_lines(run: RunFiles, verdict: Mapping[str, Any]) -> tuple[tuple[str, s
     facts = [
         ("Verdict’s confidence", "–" if confidence is None else f"{100 * confidence:.0f}{NBSP}%"),
         ("Since step", count(verdict.get("since_step"))),
+        ("Test rows", _test_rows(verdict)),
         ("What got worse", HARMS.get(str(verdict.get("harm")), "–")),
         ("Kept step", count(run.result.get("best_step"))),
         ("Last step", count(run.result.get("last_step"))),
         ("Whole run", duration(run.part("timing").get("total_s"))),
     ]
     return tuple((name, value) for name, value in facts if value != "–")
+
+
+def _test_rows(verdict: Mapping[str, Any]) -> str:
+    """Whether the test rows agree, with the p of the comparison."""
+    agrees = verdict.get("test_agrees")
+    if agrees is None:
+        return "–"
+    p = (verdict.get("test_comparison") or {}).get("p_value")
+    words = "agree" if agrees else "do not confirm it"
+    return f"{words} ({p_value(p)})"
 
 
 def _evidence(raw: Mapping[str, Any]) -> EvidenceLine:

@@ -129,7 +129,15 @@ def baselines(run: RunFiles) -> list[tuple[str, dict[str, Estimate]]]:
     listed = list(run.records("baseline", "all"))
     if chosen.get("what"):
         listed = [chosen, *(b for b in listed if b.get("what") != chosen["what"])]
-    return [(str(b.get("what", "baseline")), metrics(b.get("test") or {})) for b in listed]
+    return [
+        (baseline_name(str(b.get("what", "baseline"))), metrics(b.get("test") or {}))
+        for b in listed
+    ]
+
+
+def baseline_name(what: str) -> str:
+    """A baseline's name for a reader. A run may begin as another linear probe, which is none."""
+    return "linear probe (baseline)" if what == "linear probe" else what
 
 
 def parts(run: RunFiles) -> list[tuple[str, dict[str, Estimate]]]:
@@ -211,7 +219,7 @@ def _overlap(run: RunFiles) -> str:
 def _compared(run: RunFiles) -> str:
     """What the paired test compares the fine-tune with."""
     untuned = run.part("baseline").get("what") == "untuned model"
-    return "untuned model" if untuned else "linear probe"
+    return "untuned model" if untuned else baseline_name("linear probe")
 
 
 def _paired(raw: Mapping[str, Any], name: str, other: str) -> PairedView | None:
@@ -255,7 +263,7 @@ def _careless(raw: Mapping[str, Any], name: str) -> Careless | None:
     random_split, truth = estimate(raw.get("random_split")), estimate(raw.get("honest"))
     lines = [Dot("Honest division", truth, "main"), Dot("Random division", random_split, "warn")]
     return Careless(
-        what=str(raw.get("what") or "linear probe"),
+        what=baseline_name(str(raw.get("what") or "linear probe")),
         chart=dots("careless", lines, name, "Honest against careless division"),
         random_split=cell(random_split, name),
         honest=cell(truth, name),

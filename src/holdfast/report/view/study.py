@@ -29,6 +29,20 @@ Block = Mapping[str, Any]
 # Settings of a trial that are named in a sentence; the table has all.
 NAMED = 4
 STATES = {"pruned": "ended early", "failed": "failed"}
+# How the training of a trial ended. A label alone, beside a score, reads as if it judged the score.
+ENDS = {
+    "learning": "still improving",
+    "healthy": "converged",
+    "underfit": "ended too early",
+    "overfit": "validation got worse",
+    "memorizing": "training rows memorized",
+    "miscalibrated": "overconfident",
+    "noisy_labels": "labels in doubt",
+    "forgetting": "forgot other text",
+    "inconclusive": "too few rows to say",
+    "leaking": "rows leak",
+    "diverging": "diverged",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,12 +186,17 @@ def _line(block: Block, row: Block) -> tuple[str, ...]:
         str(row["origin"]),
         seen,
         number(row["loss"]),
-        str(row["verdict"]).replace("_", " "),
+        _ended(str(row["verdict"])),
         duration(row["seconds"]),
         "–" if latency is None else f"{latency:.3g} ms",
         settings_of(row),
         f"{ended}: {row['ended']}" if ended else str(row["ended"]),
     )
+
+
+def _ended(verdict: str) -> str:
+    """The verdicts of a trial's fits in words that say nothing of its score."""
+    return ", ".join(ENDS.get(one, one.replace("_", " ")) for one in verdict.split(", "))
 
 
 def searched(block: Block) -> Iterator[tuple[str, str, str]]:

@@ -1,0 +1,137 @@
+"""What the test rows say of a verdict that was given before they were opened.
+
+The label, its cause, its evidence and its remedies are fixed by training and validation rows. What
+the test rows may still change is how strongly the verdict is put: where the same checkpoint scores
+otherwise on them, beyond chance and against the label, one of the two sets was drawn by luck. Then
+the sentence names both figures, and the strength is at most the share of the rows that speak for
+the label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+from holdfast.core.records import Label, Verdict
+
+# A two-sided test of one comparison a run.
+ALPHA = 0.05
+# One set has so many times the rows of the other: the smaller one is likelier off.
+FAR_FEWER = 2.0
+# The direction in which test rows speak against a label, by what the label claims of new rows:
+# "better" where it claims that they are behind or that their score is inflated, "worse" where it
+# claims that what was learned holds.
+AGAINST: dict[Label, Literal["better", "worse"]] = {
+    "overfit": "better",
+    "memorizing": "better",
+    "underfit": "better",
+    "leaking": "better",
+    "noisy_labels": "better",
+    "healthy": "worse",
+    "learning": "worse",
+    "miscalibrated": "worse",
+}
+UNTESTED: dict[Label, str] = {
+    "diverging": "the verdict is about the last checkpoint, and the test rows are scored by the "
+    "best one, from before",
+    "forgetting": "the verdict is about rows of other text, of which there are none among the test "
+    "rows",
+    "inconclusive": "the verdict claims nothing that test rows could confirm",
+}
+METRICS = {
+    "accuracy": "accuracy",
+    "exact_match": "share of rows with all labels correct",
+    "sentence_accuracy": "share of sentences with all tags correct",
+    "mae": "mean absolute error",
+    "loss": "loss",
+}
+RATES = ("accuracy", "exact_match", "sentence_accuracy")
+
+
+def confirmed(verdict: Verdict, comparison: Mapping[str, Any]) -> Verdict:
+    """The verdict with ``test_agrees`` and ``test_comparison``; where the test rows disagree its
+    sentence and confidence are weakened.
+
+    ``comparison`` holds ``metric``, ``valid`` and ``test_rows`` (each ``value`` and ``n``),
+    ``difference`` (test − validation), ``p_value`` and the name of the ``test``, or ``why`` there
+    is none. A pure function: from what ``result.json`` stores it gives the same again.
+    """
+    why = UNTESTED.get(verdict.label) or comparison.get("why")
+    if why is not None or comparison.get("p_value") is None:
+        known = {**comparison, "why": why or "the two sets were not compared"}
+        return replace(verdict, test_agrees=None, test_comparison=known)
+    luck, before = likelier_luck(comparison), verdict.confidence
+    known = {**comparison, "likelier_luck": luck, "confidence_before": before}
+    if comparison["p_value"] >= ALPHA:
+        return replace(verdict, test_agrees=True, test_comparison=known)
+    agrees = direction(comparison) != AGAINST[verdict.label]
+    known["because"] = _words(known, luck)
+    begin = (
+        "the test rows show the same, and more" if agrees else "the test rows do not confirm this"
+    )
+    return replace(
+        verdict,
+        because=f"{verdict.because.removesuffix('.')}; {begin}: {known['because']}.",
+        confidence=before if agrees else min(before, _share(comparison)),
+        test_agrees=agrees,
+        test_comparison=known,
+    )
+
+
+def direction(comparison: Mapping[str, Any]) -> Literal["better", "worse"]:
+    """Whether the test rows score better or worse than the validation rows."""
+    gain = float(comparison["difference"]["value"])
+    rises = comparison["metric"] in RATES
+    return "better" if (gain > 0) == rises else "worse"
+
+
+def likelier_luck(comparison: Mapping[str, Any]) -> Literal["valid", "test"] | None:
+    """Which set's figure is likelier luck: that of far fewer rows; of sets alike in size the
+    validation rows', where theirs is the better one, since the checkpoint was chosen by them;
+    ``None`` where it may be either."""
+    n, m = comparison["valid"]["n"], comparison["test_rows"]["n"]
+    if n >= FAR_FEWER * m:
+        return "test"
+    if m >= FAR_FEWER * n or direction(comparison) == "worse":
+        return "valid"
+    return None
+
+
+def _share(comparison: Mapping[str, Any]) -> float:
+    n, m = comparison["valid"]["n"], comparison["test_rows"]["n"]
+    return float(n / (n + m))
+
+
+def _words(comparison: Mapping[str, Any], luck: str | None) -> str:
+    metric, (valid, test) = comparison["metric"], (comparison[s] for s in ("valid", "test_rows"))
+    fold = ", out of fold" if comparison.get("out_of_fold") else ""
+    return (
+        f"{METRICS.get(metric, metric)} {_shown(metric, test['value'])} on {test['n']:,} test rows "
+        f"and {_shown(metric, valid['value'])} on {valid['n']:,} validation rows{fold} "
+        f"({comparison['test']}, {_p(comparison['p_value'])}); {_luck_words(comparison, luck)}"
+    )
+
+
+def _luck_words(comparison: Mapping[str, Any], luck: str | None) -> str:
+    n, m = comparison["valid"]["n"], comparison["test_rows"]["n"]
+    if luck == "test":
+        return "the test rows are far fewer, so their figure is likelier luck"
+    if luck == "valid" and m >= FAR_FEWER * n:
+        return "the validation rows are far fewer, so their figure is likelier luck"
+    if luck == "valid":
+        return "the checkpoint was chosen by the validation rows, so their figure is likelier luck"
+    both = comparison.get("together") or {}
+    said = "either figure may be luck"
+    if both.get("low") is None:
+        return said
+    value, low, high = (100 * both[key] for key in ("value", "low", "high"))
+    return f"{said}, and all rows together give {value:.0f} % (95 % CI {low:.0f}–{high:.0f})"
+
+
+def _shown(metric: str, value: float) -> str:
+    return f"{100 * value:.0f} %" if metric in RATES else f"{value:.3g}"
+
+
+def _p(value: float) -> str:
+    return "p < 0.001" if value < 0.001 else f"p = {value:.2g}"

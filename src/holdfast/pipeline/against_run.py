@@ -1,0 +1,245 @@
+"""The score of other rows beside the run's own test score: do the two differ, and by what?
+
+A figure far from the run's own is news either way. Whether it differs is a two-sample test of the
+same number a row; why is looked for in the data, and what was looked for is named, found or not.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from holdfast.auditing.two_samples import proportions_differ
+from holdfast.core.errors import HoldfastError, RunError
+from holdfast.core.records import Floats, Ints
+from holdfast.core.run_files import read_result
+from holdfast.data.table import Table
+from holdfast.evaluate.forward import groups_of
+from holdfast.know.row_scores import RowScores, compared, comparison_block, rate_name
+from holdfast.know.texts import read_texts
+from holdfast.monitor.confirmation import ALPHA, METRICS, RATES
+from holdfast.pipeline.again import Again
+from holdfast.pipeline.contender import labels_of_rows
+from holdfast.pipeline.predictor import Predictor
+from holdfast.pipeline.seen import SeenRows
+from holdfast.pipeline.task import WRITERS
+from holdfast.stats.two_samples import TwoSamples, two_samples
+
+if TYPE_CHECKING:
+    from holdfast.pipeline.ensemble import Joining
+
+# Classes by their share of the rows that are named.
+NAMED = 3
+
+
+def against_run(
+    predictor: Predictor, table: Table, seen: SeenRows, block: Mapping[str, Any]
+) -> dict[str, Any]:
+    """``against_run`` of ``evaluate --json``: the score of these rows and of the run's test rows,
+    from its stored predictions, with the test of their difference; where that is significant, the
+    ``reasons`` that were looked for. ``{"why": …}`` where there is nothing to compare with.
+    ``block`` is the score of the rows, and of those that were not ``seen``."""
+    if len(predictor.runs) != 1:
+        return {"why": "several runs answer together, and none of them has a test score of that"}
+    run = predictor.runs[0]
+    result, again = read_result(run), Again(run)
+    if result.get("meta") is not None or not (result.get("test") or {}).get("n"):
+        return {"why": "the run has no test rows of one task"}
+    here = _scores_here(predictor, table, block)
+    try:
+        own = _scores_of_run(again, here.metric)
+    except RunError as error:
+        return {"why": f"{error.what} {error.rule}"}
+    found = compared(own, here)
+    made = comparison_block(here.metric, found, ("run", "here"))
+    if found.why is not None:
+        return made
+    differs = found.p_value < ALPHA
+    made |= {"differs": differs, "because": _words(here.metric, found), "reasons": []}
+    if differs:
+        others = _scores_of_others(here, seen, block.get("without_seen") or {})
+        made["reasons"] = _reasons(again, table, seen, (here.metric, others), own)
+    return made
+
+
+def _scores_here(predictor: Predictor, table: Table, block: Mapping[str, Any]) -> RowScores:
+    groups = groups_of(table)
+    if groups is None and (known := _of_rate(block, rate_name(table))) is not None:
+        return known
+    if _writes(predictor):
+        with predictor.alone():
+            losses = cast("Joining", predictor.model).row_losses(table)
+        return RowScores.of_losses(np.asarray(losses, dtype=np.float64), groups)
+    metric = "mae" if predictor.answered == "number" else rate_name(table)
+    said = predictor.answer(table).predictions
+    return RowScores.of_answers(metric, labels_of_rows(table), said, groups)
+
+
+def _of_rate(block: Mapping[str, Any], metric: str) -> RowScores | None:
+    """Of independent rows that are right or wrong their share says everything: no row is answered
+    twice."""
+    value = ((block.get("metrics") or {}).get(metric) or {}).get("value")
+    if value is None:
+        return None
+    n = int(block["n"])
+    return RowScores(metric, (np.arange(n) < round(value * n)).astype(np.float64))
+
+
+def _scores_of_others(
+    here: RowScores, seen: SeenRows, block: Mapping[str, Any]
+) -> RowScores | None:
+    """Of the rows that the run had not seen; ``None`` where there are none, or all are."""
+    known = seen.unseen
+    if known is None or not 0 < len(known) < len(seen.side):
+        return None
+    if here.groups is None and (found := _of_rate(block, here.metric)) is not None:
+        return found
+    if len(here.values) != len(seen.side):
+        return None
+    groups = None if here.groups is None else np.asarray(here.groups)[known]
+    return RowScores(here.metric, here.values[known], groups)
+
+
+def _writes(predictor: Predictor) -> bool:
+    return Again(predictor.runs[0]).recipe.task in WRITERS
+
+
+def _scores_of_run(again: Again, metric: str) -> RowScores:
+    """Of the stored predictions, without the run's own source."""
+    columns = again.stored("test")
+    groups = _groups_of_run(again, columns["row"].to_pylist())
+    if metric == "loss":
+        losses = [np.nan if x is None else x for x in columns["loss"].to_pylist()]
+        return RowScores.of_losses(np.array(losses, dtype=np.float64), groups)
+    if metric == "mae" and "error" in columns.column_names:
+        return RowScores(metric, np.abs(columns["error"].to_numpy().astype(np.float64)), groups)
+    label, said = columns["label"].to_pylist(), columns["prediction"].to_pylist()
+    return RowScores.of_answers(metric, label, said, groups)
+
+
+def _groups_of_run(again: Again, rows: Sequence[int]) -> list[str] | None:
+    """The groups of its test rows, as they stand in ``splits.parquet``; ``None`` without."""
+    if again.recipe.data.group is None:
+        return None
+    table = again.divided()
+    lines = zip(*(table[name].to_pylist() for name in ("row", "split", "group")), strict=True)
+    named = {row: group for row, split, group in lines if split == "test" and group is not None}
+    return [named[row] for row in rows] if all(row in named for row in rows) else None
+
+
+def _words(metric: str, found: TwoSamples) -> str:
+    here, run = (_shown(metric, value) for value in (found.second, found.first))
+    p = "p < 0.001" if found.p_value < 0.001 else f"p = {found.p_value:.2g}"
+    both = (
+        f"{METRICS[metric]} is {here} on these {found.n_second:,} rows and {run} on the run's own "
+        f"{found.n_first:,} test rows"
+    )
+    if found.p_value < ALPHA:
+        return f"{both}: they differ significantly ({found.test}, {p})"
+    return f"{both}: no difference can be shown ({found.test}, {p})"
+
+
+def _shown(metric: str, value: float) -> str:
+    return f"{100 * value:.1f} %" if metric in RATES else f"{value:.3g}"
+
+
+def _reasons(
+    again: Again, table: Table, seen: SeenRows, here: RowScores, own: RowScores
+) -> list[dict[str, Any]]:
+    """What was looked for in the data: ``found`` true or false, null where it could not be."""
+    return [_copies(seen, here, own), _classes(again, table, here, own), *_of_texts(again, table)]
+
+
+def _reason(check: str, found: bool | None, because: str) -> dict[str, Any]:
+    return {"check": check, "found": found, "because": because}
+
+
+def _copies(seen: SeenRows, others: RowScores | None, own: RowScores) -> dict[str, Any]:
+    """Rows that the run learned from, or that chose its checkpoint, and copies of them."""
+    name = "rows also in training"
+    if seen.unseen is None:
+        return _reason(name, None, f"not checked: {seen.why}")
+    learned = len(seen.side) - len(seen.unseen)
+    if not learned:
+        return _reason(name, False, "no row, nor a near-copy, was in training or validation")
+    told = f"{learned} of {len(seen.side)} rows, or near-copies, were in training or validation"
+    if others is None:
+        return _reason(name, True, told)
+    found = compared(own, others)
+    return _reason(name, True, f"{told}; without them: {found.why or _words(own.metric, found)}")
+
+
+def _classes(again: Again, table: Table, metric: str, own: RowScores) -> dict[str, Any]:
+    """Another mix of classes, and what the run's own classes would score in that mix."""
+    name = "another class mix"
+    if metric != "accuracy":
+        return _reason(name, None, "not checked: the labels are no classes, one a row")
+    labels = labels_of_rows(table), again.stored("test")["label"].to_pylist()
+    names = sorted({*map(str, labels[0]), *map(str, labels[1])})
+    new, old = (np.array([Counter(map(str, one))[n] for n in names]) for one in labels)
+    p_value = proportions_differ(old, new)
+    if p_value >= ALPHA:
+        return _reason(name, False, f"the class shares are alike (chi-squared test, {_p(p_value)})")
+    shares = {n: (b / old.sum(), a / new.sum()) for n, a, b in zip(names, new, old, strict=True)}
+    most = sorted(shares, key=lambda n: -abs(shares[n][1] - shares[n][0]))[:NAMED]
+    said = ", ".join(
+        f"{n} {100 * shares[n][1]:.0f} % (was {100 * shares[n][0]:.0f} %)" for n in most
+    )
+    told = f"the class shares differ (chi-squared test, {_p(p_value)}): {said}"
+    expected = _expected(names, new, [str(one) for one in labels[1]], own.values)
+    if expected is not None:
+        told += f"; by the run's accuracy in each class that mix alone would give {expected}"
+    return _reason(name, True, told)
+
+
+def _expected(names: Sequence[str], new: Ints, labels: Sequence[str], right: Floats) -> str | None:
+    """The accuracy of the run's test rows, its classes weighed as here."""
+    found = np.array(labels)
+    if any(count and not (found == name).any() for name, count in zip(names, new, strict=True)):
+        return None
+    rates = [right[found == name].mean() if (found == name).any() else 0.0 for name in names]
+    return f"{100 * float(np.dot(rates, new) / new.sum()):.1f} %"
+
+
+def _of_texts(again: Again, table: Table) -> list[dict[str, Any]]:
+    """Length and groups, which need the run's own rows: its source is read again."""
+    names = ("another text length", "another source")
+    try:
+        own = again.table("test")
+    except HoldfastError as error:
+        why = f"not checked: the run's own rows cannot be read ({error.what} {error.rule})"
+        return [_reason(name, None, why) for name in names]
+    return [_lengths(names[0], own, table), _groups(names[1], own, table)]
+
+
+def _lengths(name: str, own: Table, table: Table) -> dict[str, Any]:
+    texts = read_texts(own), read_texts(table)
+    if texts[0] is None or texts[1] is None:
+        return _reason(name, None, "not checked: the rows are no texts")
+    old, new = (np.array([float(len(text.split())) for text in one]) for one in texts)
+    found = two_samples(np.log1p(old), np.log1p(new))
+    if found.why is not None:
+        return _reason(name, None, f"not checked: {found.why}")
+    medians = f"median {np.median(new):.0f} words, in the run's test rows {np.median(old):.0f}"
+    differs = found.p_value < ALPHA
+    words = "the texts are of another length" if differs else "the texts are about as long"
+    test = f"{found.test} of log words, {_p(found.p_value)}"
+    return _reason(name, differs, f"{words}: {medians} ({test})")
+
+
+def _groups(name: str, own: Table, table: Table) -> dict[str, Any]:
+    if not (own.has_groups and table.has_groups):
+        return _reason(name, None, "not checked: there is no column of groups (data.group)")
+    known, new = set(own.column("group")), set(table.column("group"))
+    shared = len(known & new)
+    if shared == len(new):
+        return _reason(name, False, "every group is among those of the run's test rows")
+    told = f"{len(new) - shared} of {len(new)} groups are none of the run's test rows' groups"
+    return _reason(name, True, told)
+
+
+def _p(value: float) -> str:
+    return "p < 0.001" if value < 0.001 else f"p = {value:.2g}"

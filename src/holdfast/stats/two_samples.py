@@ -1,0 +1,158 @@
+"""Two samples of different rows: is the mean of the second another than that of the first?
+
+One door for every kind of row: right or wrong, a number, and rows that come in groups. Siblings:
+``paired`` compares two models on the same rows, ``excess`` asks one-sided questions of many parts
+of one sample.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from holdfast.core.records import Floats
+from holdfast.stats.bootstrap import group_codes
+from holdfast.stats.excess import group_error
+from holdfast.stats.intervals import wilson
+from holdfast.stats.paired import Difference
+from holdfast.stats.rate_gap import rate_gap
+from holdfast.stats.student import around, welch
+from holdfast.stats.two_rates import fisher
+
+FISHER = "Fisher's exact test"
+WELCH = "Welch's t-test"
+BY_GROUPS = "cluster-robust t-test"
+# Below so many rows the mean of numbers that are not 0 or 1 is not near its law.
+FEWEST_NUMBERS, FEWEST_GROUPS = 10, 3
+
+
+@dataclass(frozen=True, slots=True)
+class TwoSamples:
+    """``first`` and ``second`` are the means of ``n_first`` and ``n_second`` rows; ``difference``
+    is second − first with limits ``low`` and ``high`` at 95 %, and ``p_value`` that of "no
+    difference" by ``test``, two-sided. Where nothing can be said these four are NaN, ``test`` is
+    empty and ``why`` says so. ``together`` is the mean of all rows, with Wilson's limits where they
+    are independent and right or wrong, else with NaN."""
+
+    first: float
+    second: float
+    n_first: int
+    n_second: int
+    difference: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    p_value: float = math.nan
+    test: str = ""
+    together: tuple[float, float, float] = (math.nan, math.nan, math.nan)
+    why: str | None = None
+
+
+def two_samples(
+    first: Floats, second: Floats, first_groups: Any = None, second_groups: Any = None
+) -> TwoSamples:
+    """Compare the means of ``first`` [n] and ``second`` [m].
+
+    - Rows of 0 and 1 (wrong or right): Fisher's exact test, the smaller one-sided p doubled, with
+      Newcombe's interval of the difference.
+    - Numbers: Welch's t-test and its interval, from 10 rows a sample on.
+    - Rows in groups (names [n] and [m]; one name in both is one group): Student's t of the
+      difference of means, its variance from sums over groups (linearised), with one degree of
+      freedom less than the sample of fewer groups has; from 3 groups a sample on. Without names in
+      one of the two its rows are groups of their own.
+    """
+    one, other = (np.asarray(x, dtype=np.float64) for x in (first, second))
+    means = [float(x.mean()) if len(x) else math.nan for x in (one, other)]
+    nothing = TwoSamples(means[0], means[1], len(one), len(other))
+    grouped = first_groups is not None or second_groups is not None
+    rates = bool(np.isin(np.concatenate([one, other]), (0.0, 1.0)).all())
+    why = _missing(one, other, rates or grouped)
+    if why is None and grouped:
+        return _by_groups(one, other, first_groups, second_groups, nothing)
+    if why is None:
+        return _of_rates(one, other) if rates else _of_numbers(one, other, nothing)
+    return _unsaid(nothing, why)
+
+
+def _missing(one: Floats, other: Floats, rates: bool) -> str | None:
+    least = min(len(one), len(other))
+    if not least:
+        return "one of the two sets has no rows"
+    if not (np.isfinite(one).all() and np.isfinite(other).all()):
+        return "a row's value is not a finite number"
+    if not rates and least < FEWEST_NUMBERS:
+        return f"a set has {least} rows, and a mean of such numbers needs {FEWEST_NUMBERS}"
+    return None
+
+
+def _of_rates(one: Floats, other: Floats) -> TwoSamples:
+    hits = [round(float(x.sum())) for x in (one, other)]
+    n, m = len(one), len(other)
+    # The interval is of first − second.
+    low, high = rate_gap(hits[1], m, hits[0], n)
+    both = sum(hits), n + m
+    return TwoSamples(
+        hits[0] / n,
+        hits[1] / m,
+        n,
+        m,
+        hits[1] / m - hits[0] / n,
+        low,
+        high,
+        fisher(hits[0], n, hits[1], m),
+        FISHER,
+        (both[0] / both[1], *wilson(*both)),
+    )
+
+
+def _of_numbers(one: Floats, other: Floats, known: TwoSamples) -> TwoSamples:
+    found = welch(other, one)
+    if not found.high > found.low:
+        return _unsaid(known, "all values of a set are alike, which shows no spread to judge by")
+    return _tested(known, found, WELCH, np.concatenate([one, other]))
+
+
+def _by_groups(
+    one: Floats, other: Floats, first: Any, second: Any, known: TwoSamples
+) -> TwoSamples:
+    names = [
+        [f"row {side} {i}" for i in range(len(x))]
+        if given is None
+        else [f"group {g}" for g in given]
+        for side, (x, given) in enumerate(((one, first), (other, second)))
+    ]
+    codes = group_codes([*names[0], *names[1]], len(one) + len(other))
+    fewest = min(len(set(part)) for part in names)
+    if fewest < FEWEST_GROUPS:
+        return _unsaid(
+            known, f"a set has rows of {fewest} group(s), which do not show how groups differ"
+        )
+    values = np.concatenate([one, other])
+    mask = np.arange(len(values)) >= len(one)
+    error, _ = group_error(values, mask, codes)
+    if not error > 0:
+        return _unsaid(known, "all values of a set are alike, which shows no spread to judge by")
+    found = around(known.second - known.first, error, fewest - 1, 0.95, min(map(len, (one, other))))
+    return _tested(known, found, BY_GROUPS, values)
+
+
+def _tested(known: TwoSamples, found: Difference, test: str, values: Floats) -> TwoSamples:
+    p_value = min(1.0, 2 * min(found.above, 1 - found.above))
+    return TwoSamples(
+        known.first,
+        known.second,
+        known.n_first,
+        known.n_second,
+        found.value,
+        found.low,
+        found.high,
+        p_value,
+        test,
+        (float(values.mean()), math.nan, math.nan),
+    )
+
+
+def _unsaid(known: TwoSamples, why: str) -> TwoSamples:
+    return TwoSamples(known.first, known.second, known.n_first, known.n_second, why=why)

@@ -1,0 +1,116 @@
+"""``holdfast evaluate`` beside the run's own test score: a difference is tested, and its likely
+reasons are looked for in the data."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as parquet
+import pytest
+from scipy.stats import fisher_exact
+
+
+def against(holdfast: Any, run: Path, data: Path) -> dict[str, Any]:
+    done = holdfast("evaluate", run, data, "--json")
+    assert done.code == 0, done.err
+    found: dict[str, Any] = json.loads(done.out)
+    return found
+
+
+def swapped(rows: Any) -> Any:
+    """Labels that contradict their texts: the score falls to what the run gets wrong."""
+    names = sorted({label for _, label in rows})
+    return [(text, names[(names.index(label) + 1) % len(names)]) for text, label in rows]
+
+
+def test_a_score_like_the_runs_own_is_said_to_be(
+    holdfast: Any, finished_run: Path, marked_rows: Any, write_csv: Any, tmp_path: Path
+) -> None:
+    path = write_csv(tmp_path / "new.csv", marked_rows(30, seed=99))
+    block = against(holdfast, finished_run, path)
+    found, own = block["against_run"], parquet.read_table(finished_run / "predictions.parquet")
+    right = sum(
+        a == b for a, b in zip(own["label"].to_pylist(), own["prediction"].to_pylist(), strict=True)
+    )
+    assert found["run"] == {"value": right / len(own), "n": len(own)}
+    assert found["here"] == {"value": block["metrics"]["accuracy"]["value"], "n": 30}
+    hits = round(30 * found["here"]["value"])
+    table = [[right, len(own) - right], [hits, 30 - hits]]
+    sides = [fisher_exact(table, side).pvalue for side in ("greater", "less")]
+    assert found["p_value"] == pytest.approx(min(1.0, 2 * min(sides)))
+    assert (found["differs"], found["reasons"]) == (False, [])
+    said = " ".join(holdfast("evaluate", finished_run, path).out.split())
+    assert "no difference can be shown (Fisher's exact test, p = " in said
+
+
+def test_a_score_far_from_the_runs_own_is_named_with_what_was_checked(
+    holdfast: Any, finished_run: Path, marked_rows: Any, write_csv: Any, tmp_path: Path
+) -> None:
+    path = write_csv(tmp_path / "new.csv", swapped(marked_rows(120, seed=98)))
+    found = against(holdfast, finished_run, path)["against_run"]
+    assert found["differs"] is True
+    assert found["p_value"] < 0.05
+    reasons = {one["check"]: one for one in found["reasons"]}
+    assert set(reasons) == {
+        "rows also in training",
+        "another class mix",
+        "another text length",
+        "another source",
+    }
+    assert reasons["rows also in training"]["found"] is False
+    assert reasons["another source"]["found"] is None
+    assert "not checked" in reasons["another source"]["because"]
+    said = " ".join(holdfast("evaluate", finished_run, path).out.split())
+    assert "they differ significantly (Fisher's exact test" in said
+    for one in found["reasons"]:
+        assert one["because"].split(":")[0] in said
+
+
+def test_the_reasons_are_found_where_they_are(
+    holdfast: Any, finished_run: Path, marked_rows: Any, write_csv: Any, tmp_path: Path
+) -> None:
+    """Training rows among them, one class alone, texts four times as long."""
+    splits = parquet.read_table(finished_run / "splits.parquet").to_pydict()
+    learned = [
+        row for row, side in zip(splits["row"], splits["split"], strict=True) if side == "train"
+    ]
+    own = marked_rows()
+    new = swapped(marked_rows(200, seed=97))
+    one = [(" ".join([text] * 4), label) for text, label in new if label == new[0][1]]
+    path = write_csv(tmp_path / "new.csv", [*one, *(own[row] for row in learned[:9])])
+    block = against(holdfast, finished_run, path)
+    reasons = {one["check"]: one for one in block["against_run"]["reasons"]}
+    assert block["against_run"]["differs"] is True
+    copies = reasons["rows also in training"]
+    assert copies["found"] is True
+    left = block["without_seen"]["n"]
+    seen = len(one) + 9 - left
+    assert f"{seen} of {len(one) + 9} rows" in copies["because"]
+    assert f"on these {left:,} rows" in copies["because"]
+    assert reasons["another class mix"]["found"] is True
+    assert reasons["another text length"]["found"] is True
+
+
+def test_a_class_mix_is_priced_by_the_runs_own_classes() -> None:
+    from holdfast.pipeline.against_run import _expected
+
+    labels = ["a"] * 10 + ["b"] * 10
+    right = np.array([1.0] * 9 + [0.0] + [1.0] * 5 + [0.0] * 5)
+    assert _expected(["a", "b"], np.array([30, 10]), labels, right) == "80.0 %"
+    assert _expected(["a", "b", "c"], np.array([30, 10, 1]), labels, right) is None
+
+
+def test_without_its_predictions_a_run_still_scores_other_rows(
+    holdfast: Any, finished_run: Path, marked_rows: Any, write_csv: Any, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    (run / "predictions.parquet").unlink()
+    path = write_csv(tmp_path / "new.csv", marked_rows(20, seed=99))
+    block = against(holdfast, run, path)
+    assert block["n"] == 20
+    assert "missing" in block["against_run"]["why"]

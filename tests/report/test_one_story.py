@@ -1,0 +1,128 @@
+"""Terminal, report and card tell one story: of test rows that do not confirm the verdict, and of a
+run that keeps its step 0."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any, get_args
+
+import pytest
+
+from holdfast.cli.ending import summary
+from holdfast.core.records import Label
+from holdfast.report.card import render
+from holdfast.report.diagnosis import as_confirmed
+from holdfast.report.discarded import discarded
+from holdfast.report.page import write_report
+from holdfast.report.read import read_run
+from holdfast.report.view.headline import PLAIN, headline
+from holdfast.report.view.study import ENDS
+
+BECAUSE = (
+    "Validation rows are far behind; the test rows do not confirm this: accuracy 93 % on 45 test "
+    "rows and 73 % on 45 validation rows."
+)
+
+
+def disputed(result: dict[str, Any]) -> None:
+    result["verdict"] |= {
+        "because": BECAUSE,
+        "confidence": 0.5,
+        "test_agrees": False,
+        "test_comparison": {
+            "metric": "accuracy",
+            "p_value": 0.02,
+            "valid": {"value": 0.73, "n": 45},
+            "test_rows": {"value": 0.93, "n": 45},
+        },
+    }
+
+
+def unused(result: dict[str, Any]) -> None:
+    chosen = "step 0 of 505, the base model with a linear probe as its last layer"
+    result |= {"best_step": 0, "last_step": 505}
+    result["decisions"] = [{"what": "kept state", "chosen": chosen, "because": "it is the lowest"}]
+
+
+def plain(text: str) -> str:
+    return " ".join(text.replace("\\", "").replace("\u00a0", " ").split())
+
+
+def told(run: Path, read_page: Any) -> dict[str, str]:
+    """What the three places say, in one line each."""
+    result = json.loads((run / "result.json").read_text("utf-8"))
+    return {
+        "terminal": plain(" ".join(summary(result, run, 80))),
+        "report": plain(read_page(write_report(run)).text),
+        "card": plain(render(read_run(run))),
+    }
+
+
+@pytest.mark.parametrize("label", [one for one in PLAIN if one != "inconclusive"])
+def test_a_verdict_that_the_test_rows_do_not_confirm_is_said_so_everywhere(
+    runs: ModuleType, read_page: Any, tmp_path: Path, label: str
+) -> None:
+    run = runs.make_run(tmp_path / "run", verdict=label, edit=disputed)
+    sentence = PLAIN[label][1]
+    for place, text in told(run, read_page).items():
+        assert "93 % on 45 test rows and 73 % on 45 validation rows" in text, place
+        if place == "terminal":
+            assert f"Verdict: {label.replace('_', ' ')}, not confirmed by the test rows." in text
+        else:
+            assert "By the validation rows: " in text, place
+            assert f" {sentence}" not in text, place
+            assert "The test rows do not confirm this." in text, place
+    top = headline(read_run(run))
+    assert (top.tone, top.label) == ("unsure", label.replace("_", " "))
+    assert ("Test rows", "do not confirm it (p\u00a0=\u00a00.020)") in top.facts
+
+
+def test_the_page_of_diagnose_tells_it_too() -> None:
+    tone, sentence = as_confirmed({"test_agrees": False}, "warn", PLAIN["memorizing"][1])
+    assert tone == "unsure"
+    assert sentence.startswith("By the validation rows: it memorized")
+    assert as_confirmed({}, "warn", "A.") == ("warn", "A.")
+
+
+@pytest.mark.parametrize("label", ["healthy", "memorizing", "overfit"])
+def test_a_run_that_keeps_its_step_0_has_discarded_its_fine_tuning(
+    runs: ModuleType, read_page: Any, tmp_path: Path, label: str
+) -> None:
+    run = runs.make_run(tmp_path / "run", verdict=label, edit=unused)
+    for place, text in told(run, read_page).items():
+        assert (
+            "Fine-tuning was discarded: none of its 505 steps is kept, and the model is the base "
+            "model with a linear probe as its last layer."
+        ) in text, place
+        assert "on the discarded steps" in text or "about the discarded steps" in text, place
+        assert "what it learned holds up" not in text, place
+        assert "Kept its last state" not in text
+    assert headline(read_run(run)).tone != "good"
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"best_step": 40, "last_step": 60},
+        {"best_step": 0, "last_step": 0},
+        {"best_step": 0, "last_step": 60, "policy": "off"},
+        {"best_step": 0, "last_step": None},
+        {
+            "best_step": 0,
+            "last_step": 60,
+            "decisions": [{"what": "kept state", "chosen": "the average wise, up to step 0 of 60"}],
+        },
+        {},
+    ],
+)
+def test_what_is_no_discarded_run(edit: dict[str, Any]) -> None:
+    assert discarded(edit) is None
+
+
+def test_how_a_trials_training_ended_has_words_for_every_label() -> None:
+    """Beside a score the bare label reads as if it judged it: memorizing, learning, memorizing
+    while the score rises."""
+    assert set(ENDS) == set(get_args(Label))
+    assert not {word.replace("_", " ") for word in get_args(Label)} & set(ENDS.values())
