@@ -45,7 +45,7 @@ from holdfast.pipeline.enriched import enriched
 from holdfast.pipeline.fits import check_fit, refuse_clearly_too_large
 from holdfast.pipeline.frozen import keep_prefix
 from holdfast.pipeline.general import general_sides
-from holdfast.pipeline.keep import choice
+from holdfast.pipeline.keep import choice, is_measured
 from holdfast.pipeline.kinds.written_samples import WrittenSamples, told, writer
 from holdfast.pipeline.names import check_names
 from holdfast.pipeline.policies import controller, stopping_rule
@@ -267,9 +267,14 @@ def _resolved(
     if recipe.model.freeze is not None:
         # A fit may freeze otherwise than the loader would.
         settings.pop("freeze", None)
+    open_rule = recipe.train.keep is None
     recipe, chosen = resolve(recipe, parameters, rows, loaded.defaults, classes)
     resolved = resolve_all(recipe, model=settings)
     check_names(resolved)
+    if open_rule and resolved.train.metric == "refined_loss" and resolved.methods.get("probe_first"):
+        phases = phases_of(resolved, parameters, rows, loaded.defaults, classes)
+        if is_measured(resolved, phases, (parameters, rows, classes), loaded.defaults):
+            resolved = resolve_all(resolved, train={"keep": "newest_unless_worse"})
     return resolved, chosen
 
 

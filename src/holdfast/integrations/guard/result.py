@@ -13,6 +13,7 @@ from holdfast.core.files import write_json
 from holdfast.core.records import Estimate, Floats, Outputs, Remedy, Scores, Snapshot, to_json
 from holdfast.core.seeds import generator
 from holdfast.evaluate.score import score
+from holdfast.integrations.guard.checkpoint import calibration
 from holdfast.integrations.guard.foreign import ForeignRun
 from holdfast.integrations.guard.watch import Watch
 from holdfast.monitor.curve_arguments import in_their_words
@@ -59,6 +60,7 @@ def write_result(watch: Watch, policy: str, seed: int) -> None:
             "test": {"n": 0, "metrics": _undefined(valid)},
             "valid": valid.to_json(),
             "train_probe": probe.to_json(),
+            "calibration": calibration(best),
             "baseline": {"what": None, "test": None},
             "verdict": to_json(verdict),
             "best_step": kept,
