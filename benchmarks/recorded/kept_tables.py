@@ -99,7 +99,9 @@ def by(runs: Sequence[Recorded], axis: str) -> str:
             shown.append(f"{100 * right:.1f} ({nats:.3f})")
         lines.append([name, *shown])
     words = "rows" if axis == "rows" else ""
-    heads = [f"{value} {words}, {len(group)} runs".replace(" ,", ",") for value, group in of.items()]
+    heads = [
+        f"{value} {words}, {len(group)} runs".replace(" ,", ",") for value, group in of.items()
+    ]
     return markdown(["Rule", *heads], lines)
 
 
@@ -109,9 +111,7 @@ def left_out_words(runs: Sequence[Recorded]) -> str:
     for what, words in (("saved", "test loss as saved"), ("accuracy", "test error")):
         # ``left_out`` takes the least; of accuracies the most is wanted.
         chosen, rules = kept_rules.left_out(
-            runs if what == "saved" else [_errors(run) for run in runs],
-            LEFT_OUT,
-            what,
+            runs if what == "saved" else [_errors(run) for run in runs], LEFT_OUT, what
         )
         found = Counter(chosen.values())
         won = ", ".join(f"{name} for {count} sets" for name, count in found.items())
@@ -125,8 +125,6 @@ def left_out_words(runs: Sequence[Recorded]) -> str:
 
 
 def _errors(run: Recorded) -> Recorded:
-    from dataclasses import replace
-
     return replace(run, accuracy=1 - run.accuracy)
 
 

@@ -3,7 +3,7 @@
 | rule | keeps | used by |
 |---|---|---|
 | ``lowest_calibrated`` | the lowest calibrated validation loss | ``Guard``, and every plan below |
-| ``newest_unless_worse`` | the newest not clearly worse than the lowest | plans where it was better |
+| ``newest_unless_worse`` | the newest not clearly worse than that | where it was better |
 | ``lowest`` | the smallest value of a criterion | a metric of the user's choice |
 | ``last`` | the last | experiments |
 
@@ -202,10 +202,9 @@ def reason(history: Sequence[Snapshot], kept: int, *, gains: bool = False) -> st
     rows = history[kept].valid_losses.size
     if not rows:
         return "there are no validation rows to choose by"
-    losses, calibrated = validation_losses(history)
+    calibrated = all(one.valid_logits is not None for one in history)
     name = "calibrated validation loss" if calibrated else "validation loss"
-    means = _means(losses)
-    best = int(means.argmin())
+    best = lowest_calibrated(history)
     if kept == best:
         told = f"its {name} is the lowest"
     elif gains and not best:
@@ -218,24 +217,23 @@ def reason(history: Sequence[Snapshot], kept: int, *, gains: bool = False) -> st
             f"it is the newest whose {name} is not above the lowest by what {rows} validation rows "
             f"can tell (p < {WORSE:g})"
         )
-    raw = int(_means(np.stack([one.valid_losses for one in history], axis=1)).argmin())
-    others = {best: f"the lowest {name}", raw: "the lowest raw loss", len(history) - 1: "the last"}
-    told += f": {figures(history[kept])}"
-    return "; ".join(
-        [told]
-        + [
-            f"{what}, step {history[place].step}: {figures(history[place])}"
-            for place, what in others.items()
-            if place != kept
-        ]
-    )
+    others = {len(history) - 1: "the last evaluation"}
+    if calibrated:
+        others[lowest(lambda one: one.valid_loss)(history)] = "the lowest raw loss"
+    others[best] = f"the lowest {name}"
+    shown = [
+        f"{what}, step {history[place].step}: {figures(history[place])}"
+        for place, what in sorted(others.items())
+        if place != kept
+    ]
+    return "; ".join([f"{told}: {figures(history[kept])}", *shown])
 
 
 def figures(look: Snapshot) -> str:
     """The validation figures of a checkpoint: its calibrated loss with the raw one behind it, and
     its accuracy, as far as it has them."""
     accuracy = look.valid_metrics.get("accuracy")
-    right = "" if accuracy is None else f", accuracy {100 * accuracy:.1f} %"
-    if look.valid_logits is None:
-        return f"{look.valid_loss:.4g}{right}"
-    return f"{look.refined_loss:.4g} (raw {look.valid_loss:.4g}{right})"
+    correct = "" if accuracy is None else f"accuracy {100 * accuracy:.1f} %"
+    raw = "" if look.valid_logits is None else f"raw {look.valid_loss:.4g}"
+    more = ", ".join(filter(None, (raw, correct)))
+    return f"{look.refined_loss:.4g} ({more})" if more else f"{look.refined_loss:.4g}"

@@ -271,7 +271,11 @@ def _resolved(
     recipe, chosen = resolve(recipe, parameters, rows, loaded.defaults, classes)
     resolved = resolve_all(recipe, model=settings)
     check_names(resolved)
-    if open_rule and resolved.train.metric == "refined_loss" and resolved.methods.get("probe_first"):
+    if (
+        open_rule
+        and resolved.train.metric == "refined_loss"
+        and resolved.methods.get("probe_first")
+    ):
         phases = phases_of(resolved, parameters, rows, loaded.defaults, classes)
         if is_measured(resolved, phases, (parameters, rows, classes), loaded.defaults):
             resolved = resolve_all(resolved, train={"keep": "newest_unless_worse"})

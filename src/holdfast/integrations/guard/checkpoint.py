@@ -1,8 +1,8 @@
-"""Which checkpoint of another's trainer is kept, and what of its figures holds for the saved model.
+"""Which checkpoint of another's trainer is kept, and which of its figures hold for the model.
 
-The guard compares *calibrated* losses, those after each checkpoint's best temperature, but the model
-that it hands back is the user's own: no temperature is in it. So whatever names a calibrated loss
-says so, and gives the loss of the model as it is.
+The guard compares *calibrated* losses, those after each checkpoint's best temperature, but the
+model that it hands back is the user's own: no temperature is in it. So whatever names a calibrated
+loss says so, and gives the loss of the model as it is.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from holdfast.control.choice import lowest_calibrated, reason
 from holdfast.core.records import Decision, Snapshot
 
 NOT_IN_FORCE = (
-    "the guard leaves the trainer's model as it is: its logits are not divided by this temperature. "
-    "The validation scores are those of the model as it is; where calibrated losses are compared, "
-    "the checkpoints' own temperatures are taken out first"
+    "the guard leaves the trainer's model as it is and does not divide its logits. The validation "
+    "scores are those of the model as it is; a calibrated (refined) loss is one after temperature "
+    "scaling, by which checkpoints are compared"
 )
 
 
@@ -33,7 +33,7 @@ def kept_checkpoint(
         chosen += "; the model keeps its last weights"
     if choose is lowest_calibrated:
         return Decision("best checkpoint", chosen, reason(history, place))
-    return Decision("best checkpoint", chosen, "the rule given as Guard(choose=…) or advisor")
+    return Decision("best checkpoint", chosen, "the rule that was given, Guard(choose=…)")
 
 
 def calibration(best: Snapshot) -> dict[str, Any] | None:
