@@ -54,6 +54,9 @@ def main(words: Sequence[str]) -> int:
     if chosen.record:
         script = Path(__file__).resolve()
         return kept_runs.record_all(todo, folder, script, chosen.jobs, chosen.minutes) > 0
+    if not any(kept_runs.path_of(folder, cell).exists() for cell in todo):
+        print(f"{NAME}: not run, no recordings in {folder}")
+        return 0
     from recorded.kept_tables import report
 
     text = report(todo, folder, (__doc__ or "").partition("\n\n")[2].strip())

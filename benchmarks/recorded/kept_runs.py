@@ -32,7 +32,7 @@ import numpy as np
 from cells import machine
 from peers.arms import write_recipe
 from peers.process import commit, run_process
-from peers.rows import Parts, labelled_counts
+from peers.rows import Parts, data_folder, labelled_counts
 from peers.sets import parts_of
 
 from recorded.from_probe import COURSES, job_of
@@ -67,10 +67,11 @@ def record_all(
 ) -> int:
     """Record the cells that are not there yet, ``jobs`` at once, each in a process of one thread
     that ``script --child`` begins; none begins after ``minutes``. Returns how many failed."""
-    # The processes have a folder of their own, to which a relative path would lead nowhere.
-    os.environ["PYTHONPATH"] = str(SOURCE)
-    if "HOLDFAST_DATA" in os.environ:
-        os.environ["HOLDFAST_DATA"] = str(Path(os.environ["HOLDFAST_DATA"]).resolve())
+    # The processes have a folder of their own, from which a relative path would lead elsewhere.
+    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    others = [str(Path(one).resolve()) for one in given if one]
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(SOURCE), *others])
+    os.environ["HOLDFAST_DATA"] = str(data_folder().resolve())
     deadline = time.monotonic() + 60 * (minutes if minutes is not None else float("inf"))
     todo = [cell for cell in cells if not path_of(folder, cell).exists()]
     print(f"{len(cells) - len(todo)} of {len(cells)} are recorded in {folder}", flush=True)

@@ -45,7 +45,7 @@ from holdfast.pipeline.enriched import enriched
 from holdfast.pipeline.fits import check_fit, refuse_clearly_too_large
 from holdfast.pipeline.frozen import keep_prefix
 from holdfast.pipeline.general import general_sides
-from holdfast.pipeline.keep import choice, is_measured
+from holdfast.pipeline.keep import choice, rule_of
 from holdfast.pipeline.kinds.written_samples import WrittenSamples, told, writer
 from holdfast.pipeline.names import check_names
 from holdfast.pipeline.policies import controller, stopping_rule
@@ -138,10 +138,14 @@ def make_ready(
         kept_in,
         enriched=forms.on,
     )
+    sizes = (total, len(train), classes)
+    rule = recipe.train.keep or rule_of(resolved, plan.phases, sizes, loaded.defaults)
     return Ready(
         prepared=prepared,
         recipe=resolve_all(
-            resolved, train={"cache_frozen": kept.setting}, enrich=dict(forms.settings)
+            resolved,
+            train={"cache_frozen": kept.setting, "keep": rule},
+            enrich=dict(forms.settings),
         ),
         loaded=loaded,
         task=task,
@@ -267,18 +271,9 @@ def _resolved(
     if recipe.model.freeze is not None:
         # A fit may freeze otherwise than the loader would.
         settings.pop("freeze", None)
-    open_rule = recipe.train.keep is None
     recipe, chosen = resolve(recipe, parameters, rows, loaded.defaults, classes)
     resolved = resolve_all(recipe, model=settings)
     check_names(resolved)
-    if (
-        open_rule
-        and resolved.train.metric == "refined_loss"
-        and resolved.methods.get("probe_first")
-    ):
-        phases = phases_of(resolved, parameters, rows, loaded.defaults, classes)
-        if is_measured(resolved, phases, (parameters, rows, classes), loaded.defaults):
-            resolved = resolve_all(resolved, train={"keep": "newest_unless_worse"})
     return resolved, chosen
 
 

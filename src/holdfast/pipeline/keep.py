@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -79,6 +79,15 @@ def _gains(ready: Ready, listeners: Sequence[Any]) -> bool:
     sizes = (total, len(ready.train), ready.classes)
     measured = is_measured(ready.recipe, ready.plan.phases, sizes, ready.loaded.defaults)
     return begins_as_probe(listeners) and measured
+
+
+def rule_of(
+    recipe: ResolvedRecipe, phases: Sequence[Phase], sizes: tuple[int, int, int], model: str | None
+) -> Literal["newest_unless_worse", "lowest"]:
+    """``train.keep`` of a plan where the recipe leaves it open; see ``is_measured``."""
+    as_measured = recipe.train.metric == "refined_loss" and recipe.methods.get("probe_first")
+    newest = as_measured and is_measured(recipe, phases, sizes, model)
+    return "newest_unless_worse" if newest else "lowest"
 
 
 def is_measured(
