@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -84,8 +85,11 @@ def environment(threads: int) -> dict[str, str]:
 
 
 def commit() -> str:
-    """The commit that is measured, with a plus where the source differs from it."""
+    """The commit that is measured, with a plus where the source differs from it; ``unknown`` where
+    there is no git."""
     here = Path(__file__).resolve().parents[2]
+    if shutil.which("git") is None:
+        return "unknown"
 
     def git(*words: str) -> str:
         done = subprocess.run(

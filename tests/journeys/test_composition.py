@@ -93,6 +93,7 @@ def learned_by_heart(trained: Any) -> tuple[Path, dict[str, Any]]:
         train__evaluations=30,
         train__learning_rate=4e-3,
         train__schedule="constant",
+        train__keep="newest_unless_worse",
     )
     return found
 
@@ -114,14 +115,21 @@ def refined(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return losses(float(found.x))
 
 
-def kept_by(losses: np.ndarray, against_lowest: bool) -> int:
+def kept_by(losses: np.ndarray, correct: list[int], against_lowest: bool) -> int:
     """The newest look not worse (p < 0.2, one-sided, paired) than the lowest one, or than the one
-    that was kept so far."""
+    that was kept so far; and of which no other has both a lower loss and more correct rows."""
+
+    def dominates(one: int, other: int) -> bool:
+        lower = losses[:, one].mean() < losses[:, other].mean()
+        return bool(lower and correct[one] > correct[other])
+
     kept = lowest = 0
     for look in range(1, losses.shape[1]):
         lowest = look if losses[:, look].mean() < losses[:, lowest].mean() else lowest
         against = lowest if against_lowest else kept
-        if look != against:
+        if any(dominates(before, look) for before in range(look)):
+            continue
+        if look != against and not dominates(look, kept):
             p = stats.ttest_rel(losses[:, look], losses[:, against], alternative="greater").pvalue
             if p < 0.2:
                 continue
@@ -139,7 +147,8 @@ def test_the_kept_state_is_held_against_the_lowest_so_that_lost_ground_does_not_
     used = [row["row"] for row in valid if row["split"] == "valid" and "valid" in row["file"]]
     labels = np.array([result["classes"].index(names[row]) for row in used])
     losses = np.stack([refined(np.asarray(s.valid_logits), labels) for s in history], axis=1)
-    kept, drifted = kept_by(losses, True), kept_by(losses, False)
+    correct = [int(np.sum(s.valid_correct)) for s in history]
+    kept, drifted = (kept_by(losses, correct, against) for against in (True, False))
     assert kept < drifted, "the run must be one that tells the two rules apart"
     assert result["best_step"] == history[kept].step < result["last_step"]
 

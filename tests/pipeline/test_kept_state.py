@@ -1,4 +1,4 @@
-"""Which state a run keeps, and whether it must first prove itself against its linear probe."""
+"""Which checkpoint a run keeps, by its plan and its recipe, and what it says of it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from holdfast.pipeline.compose import make_ready
-from holdfast.pipeline.keep import must_prove
+from holdfast.pipeline.keep import choice
 from holdfast.pipeline.main import train
 from holdfast.pipeline.prepared import prepare_divided
 from holdfast.pipeline.rows import load_and_divide
@@ -20,25 +20,38 @@ FAST = ["train.precision=float32", "train.threads=1", "train.matmul=default"]
 
 
 @pytest.mark.parametrize(
-    ("settings", "expected"),
+    ("settings", "rule", "chosen"),
     [
-        ([], False),
-        (["train.epochs=3"], False),
-        (["train.max_steps=5"], False),
-        (["train.epochs=100", "methods.contrast=false"], True),
-        (["train.learning_rate=1e-3"], True),
-        (["train.learning_rate=1e-3", "methods.probe_first=false"], False),
-        (["model.adapter.kind=ia3"], True),
+        ([], "newest_unless_worse", "newest_unless_worse"),
+        (["train.epochs=3"], "newest_unless_worse", "newest_unless_worse"),
+        (["train.max_steps=5"], "newest_unless_worse", "newest_unless_worse"),
+        (["train.epochs=100", "methods.contrast=false"], "lowest", "lowest_calibrated"),
+        (["train.learning_rate=1e-3"], "lowest", "lowest_calibrated"),
+        (["methods.probe_first=false"], "lowest", "lowest_calibrated"),
+        (["model.adapter.kind=ia3"], "lowest", "lowest_calibrated"),
+        (["train.keep=lowest"], "lowest", "lowest_calibrated"),
+        (["train.metric=loss"], "lowest", "choose"),
+        (
+            ["train.learning_rate=1e-3", "train.keep=newest_unless_worse"],
+            "newest_unless_worse",
+            "newest_unless_worse",
+        ),
+        (["train.keep=last"], "last", "last"),
     ],
 )
-def test_a_plan_that_learns_more_than_the_measured_recipe_must_prove_its_gain(
-    marked_csv: Path, tiny_model: Path, settings: list[str], expected: bool
+def test_the_newest_stands_in_for_the_lowest_only_where_that_was_measured(
+    marked_csv: Path, tiny_model: Path, settings: list[str], rule: str, chosen: str
 ) -> None:
     recipe = override(
         Recipe(), [f"data.path={marked_csv}", f"model.name={tiny_model}", *FAST, *settings]
     )
     ready = make_ready(*prepare_divided(recipe, load_and_divide(recipe).splits))
-    assert must_prove(ready, ready.kind.listeners(ready)) is expected
+    choose: Any = choice(ready, ready.kind.listeners(ready))
+    assert ready.recipe.train.keep == rule
+    assert getattr(choose, "func", choose).__name__ == chosen
+    # A plan that was not measured to leave its linear probe behind has no right to say so.
+    if chosen == "newest_unless_worse":
+        assert choose.keywords["gains"] is ("train.learning_rate=1e-3" not in settings)
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +79,29 @@ def fitted_too_long(csv: Path, model: Path, run: Path, *settings: str) -> dict[s
     return train(override(Recipe(), [f"data.path={csv}", *long, *FAST, *settings]), run)
 
 
-def test_where_few_rows_cannot_tell_the_probe_is_kept_and_the_run_says_so(
+def test_a_plan_that_was_not_measured_keeps_the_lowest_calibrated_loss_and_says_both_figures(
     unlearnable: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "r"
-    result = fitted_too_long(unlearnable, tiny_model, run)
+    result = fitted_too_long(unlearnable, tiny_model, run, "train.evaluations=6")
+    events = [json.loads(line) for line in (run / "events.jsonl").read_text("utf-8").splitlines()]
+    looks = [event for event in events if event["event"] == "snapshot"]
+    best = min(looks, key=lambda look: look["refined_loss"])
+    assert result["best_step"] == best["step"] < result["last_step"]
+    told = next(d for d in result["decisions"] if d["what"] == "kept state")
+    for look in (best, looks[-1]):
+        assert f"{look['refined_loss']:.4g} (raw {look['valid_loss']:.4g}" in told["because"]
+    assert ("linear probe" in told["chosen"]) is (best["step"] == 0)
+    notes = [event for event in events if event.get("what") == "kept state"]
+    assert [note["because"] for note in notes] == [told["because"]]
+    assert result["settings"]["train"]["keep"] == "lowest"
+
+
+def test_a_run_that_only_did_harm_keeps_its_probe_and_says_that_fine_tuning_was_discarded(
+    unlearnable: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "r"
+    result = fitted_too_long(unlearnable, tiny_model, run, "train.learning_rate=0.3")
     assert result["best_step"] == 0
     told = next(d for d in result["decisions"] if d["what"] == "kept state")
     assert told["chosen"].endswith("the base model with a linear probe as its last layer")
@@ -79,14 +110,10 @@ def test_where_few_rows_cannot_tell_the_probe_is_kept_and_the_run_says_so(
     (named,) = [d for d in result["decisions"] if d["what"].startswith("linear probe")]
     assert named["what"] == "linear probe (baseline)"
     assert named["chosen"] == "baseline, and the last layer at step 0"
-    assert "9 validation rows cannot tell" in told["because"]
     probe = next(b for b in result["baseline"]["all"] if b["what"] == "linear probe")
     assert result["test"]["metrics"]["accuracy"]["value"] == pytest.approx(
         probe["test"]["metrics"]["accuracy"]["value"]
     )
-    events = [json.loads(line) for line in (run / "events.jsonl").read_text("utf-8").splitlines()]
-    notes = [event for event in events if event.get("what") == "kept state"]
-    assert [note["because"] for note in notes] == [told["because"]]
 
 
 def test_keep_last_keeps_what_training_ended_with(

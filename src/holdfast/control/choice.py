@@ -1,22 +1,25 @@
-"""Which state of a run to keep: a pure function of the history, in one of three ways.
+"""Which checkpoint of a run to keep: a pure function of its evaluations, in one of four ways.
 
-| rule | keeps | when |
+| rule | keeps | used by |
 |---|---|---|
-| ``lowest`` | the state with the smallest criterion | a metric of the user's choice |
-| ``newest_unless_worse`` | the newest state not clearly worse than the lowest | the default |
-| ``last`` | the last state | experiments |
+| ``lowest_calibrated`` | the lowest calibrated validation loss | ``Guard``, and every plan below |
+| ``newest_unless_worse`` | the newest not clearly worse than that | where it was better |
+| ``lowest`` | the smallest value of a criterion | a metric of the user's choice |
+| ``last`` | the last | experiments |
 
-The lowest of 20 noisy means is often an early state that was lucky on a few validation rows, while
-under a falling rate the later states are better on unseen rows (winner's curse). So a later state
-stands in for the lowest one unless validation says, by a paired test, that it is worse.
+The *calibrated* loss is the validation loss after that checkpoint's best temperature; without
+logits it is the loss.
 
-A run that begins as a fitted linear probe has one state that is no lucky look: the probe was fitted
-in closed form under a cross-validated penalty. Where nothing measured beforehand says that such a
-run gains over its probe (``prove``), the burden of proof is the other way round: a later state is
-kept only where the same rows say that it is better. On 11 rows that takes a large difference, on
-200 a small one; the fewer the rows, the more the kept state is drawn to the probe. Where it has
-been measured that such runs gain (``gains``), the probe is kept only where the rows say clearly
-that every later state is worse than it: 18 rows that favour it by luck are no reason.
+The lowest of many noisy means is often an early checkpoint that was lucky on a few validation rows,
+while under a falling learning rate the later ones are better on new rows (winner's curse). Where
+that was measured (``benchmarks/kept_state.py``, sets left out in turn), a later checkpoint stands
+in for the lowest one unless a paired test on the validation rows says that it is worse. Anywhere
+else the lowest is kept.
+
+No rule but ``last`` keeps a checkpoint of which another has both a lower calibrated loss and more
+correct validation rows: such a one *dominates* it. The order is strict and transitive, and a new
+checkpoint is taken where it dominates the kept one and never where an earlier one dominates it; so
+nothing dominates the kept one, though a run holds the weights of the newest and the kept one alone.
 """
 
 from __future__ import annotations
@@ -29,11 +32,11 @@ from holdfast.core.records import Floats, Snapshot
 from holdfast.monitor.evidence import validation_losses
 from holdfast.stats.student import paired_t
 
-# Of a state that is called worse than the lowest; and, in either of two tests, better than the
-# probe (benchmarks/kept_state.py).
+# Of a checkpoint that is called worse than the lowest; and of one that a trial must be better than
+# (benchmarks/kept_state.py).
 WORSE = 0.2
 BETTER = 0.1
-# Of a later state than a probe over which such runs were measured to gain.
+# Of a later checkpoint than a linear probe over which such runs were measured to gain.
 LOST = 0.02
 Choose = Callable[[Sequence[Snapshot]], int]
 
@@ -57,51 +60,88 @@ def last(history: Sequence[Snapshot]) -> int:
     return len(history) - 1
 
 
-def newest_unless_worse(
-    history: Sequence[Snapshot], *, prove: bool = False, gains: bool = False
-) -> int:
-    """Keep the newest state whose validation loss is not significantly above the lowest so far.
+def lowest_calibrated(history: Sequence[Snapshot]) -> int:
+    """Keep the checkpoint with the lowest calibrated validation loss, the earlier on a tie; of
+    generators, and without logits, the lowest loss.
 
-    Losses are those after each snapshot's best temperature, row by row. A state is worse when the
-    one-sided paired t-test against the lowest state up to it gives p < 0.2: a state that is kept
-    wrongly costs as much as one that is dropped wrongly. The comparison is
-    always with the lowest, so small losses of ground cannot add up. With one validation row a
-    state is worse when its loss is higher; with none, the newest state is kept; a state with a loss
-    that is not a number is never kept while there is another.
+    One whose loss is not a number is the worst; where all are (no validation rows), the newest is
+    kept.
+    """
+    return lowest(lambda snapshot: snapshot.refined_loss)(history)
 
-    With ``prove`` a later state must also be better than the first one, which is a fitted linear
-    probe: by the same test at p < 0.1, of the losses or (where snapshots have them) of the rows
-    that are right. Either is enough: confidence on a few rows may hide what the answers show.
 
-    With ``gains`` the first state, a probe that such runs were measured to leave behind, is not
-    among the lowest: a later one gives way to it only at p < 0.02.
+def newest_unless_worse(history: Sequence[Snapshot], *, gains: bool = False) -> int:
+    """Keep the newest checkpoint whose calibrated validation loss is not significantly above the
+    lowest so far, and which no other dominates.
+
+    A checkpoint is worse when the one-sided paired t-test against the lowest one up to it gives
+    p < 0.2: one that is kept wrongly costs as much as one that is dropped wrongly. The comparison
+    is always with the lowest, so small losses of ground cannot add up. With one validation row a
+    checkpoint is worse when its loss is higher; with none, the newest is kept; one with a loss that
+    is not a number is never kept while there is another.
+
+    With ``gains`` the first checkpoint, a linear probe that such runs were measured to leave
+    behind, is not among the lowest: a later one gives way to it at p < 0.02, or where the probe
+    dominates it.
     """
     losses, _ = validation_losses(history)
     if not losses.size:
         return len(history) - 1
-    means = losses.mean(axis=0)
-    means = np.where(np.isfinite(means), means, np.inf)
+    return newest_of(losses, correct_rows(history), gains=gains)
+
+
+def newest_of(losses: Floats, correct: Floats | None, *, gains: bool = False) -> int:
+    """``newest_unless_worse`` of calibrated losses [rows, checkpoints] and the number of correct
+    rows [checkpoints], where it is known."""
+    means = _means(losses)
     kept = best = 0
-    for state in range(1, len(history)):
-        best = state if means[state] < means[best] or (gains and not best) else best
-        now = losses[:, state]
-        if not np.isfinite(means[state]) or is_worse(now, losses[:, best]):
+    for place in range(1, len(means)):
+        best = place if means[place] < means[best] or (gains and not best) else best
+        now = losses[:, place]
+        if not np.isfinite(means[place]) or dominated(means, correct, place):
             continue
-        if gains and np.isfinite(means[0]) and _is_above(now, losses[:, 0], LOST):
-            continue
-        if not prove or _is_proven(history, losses, state):
-            kept = state
+        worse = is_worse(now, losses[:, best])
+        lost = gains and np.isfinite(means[0]) and _is_above(now, losses[:, 0], LOST)
+        if dominates(means, correct, place, kept) or not (worse or lost):
+            kept = place
     return kept
+
+
+def correct_rows(history: Sequence[Snapshot]) -> Floats | None:
+    """The number of correct validation rows of each checkpoint; ``None`` unless all of them know
+    theirs."""
+    known = [one.valid_correct for one in history if one.valid_correct is not None]
+    if len(known) < len(history):
+        return None
+    return np.array([float(np.sum(one)) for one in known])
+
+
+def dominates(means: Floats, correct: Floats | None, one: int, other: int) -> bool:
+    """Whether a checkpoint has both a lower loss and more correct rows than another."""
+    if correct is None:
+        return False
+    return bool(means[one] < means[other] and correct[one] > correct[other])
+
+
+def dominated(means: Floats, correct: Floats | None, place: int) -> bool:
+    """Whether a checkpoint before ``place`` dominates the one there."""
+    return any(dominates(means, correct, before, place) for before in range(place))
+
+
+def _means(losses: Floats) -> Floats:
+    means = losses.mean(axis=0)
+    return np.where(np.isfinite(means), means, np.inf)
 
 
 def of_branches(
     history: Sequence[Snapshot], choose: Choose, reference: Floats | None = None
 ) -> int:
-    """The state to keep of a run that went back and tried something: by ``choose`` of the looks of
-    its first branch; of each later one only a state that is better than the one kept before it, by
-    the one-sided paired t-test at 10 %, and not worse than the best of its branch.
+    """The checkpoint to keep of a run that went back and tried something: by ``choose`` of the
+    evaluations of its first branch; of each later one only a checkpoint that is better than the one
+    kept before it, by the one-sided paired t-test at 10 %, and not worse than the best of its
+    branch; or one that dominates the kept one. None that an earlier one dominates.
 
-    ``reference`` [n] are the losses of a state that a look of the last branch must be better than
+    ``reference`` [n] are the losses of a checkpoint that one of the last branch must be better than
     too: the one that was kept when the branch was begun, which may lie behind its fork.
     """
     numbers = [look.branch.number for look in history]
@@ -110,18 +150,20 @@ def of_branches(
     if first == len(history) or not history[-1].valid_losses.size:
         return kept
     losses, _ = validation_losses(history)
-    means, begun, before = np.where(np.isfinite(m := losses.mean(axis=0)), m, np.inf), 0, kept
+    means, correct, begun, before = _means(losses), correct_rows(history), 0, kept
     for place in range(first, len(history)):
         if numbers[place] != numbers[place - 1]:
             begun, before = place, kept
         now = losses[:, place]
-        bars = [losses[:, before]]
-        if reference is not None and numbers[place] == numbers[-1]:
-            bars.append(reference)
+        if not np.isfinite(now).all() or dominated(means, correct, place):
+            continue
+        behind = reference if numbers[place] == numbers[-1] else None
+        if behind is not None and not _beats(now, behind):
+            continue
         lowest = losses[:, begun + int(means[begun : place + 1].argmin())]
-        proven = np.isfinite(now).all() and all(_beats(now, bar) for bar in bars)
         wanted = choose([history[before], history[place]]) == 1
-        if proven and wanted and not is_worse(now, lowest):
+        proven = wanted and _beats(now, losses[:, before]) and not is_worse(now, lowest)
+        if proven or dominates(means, correct, place, kept):
             kept = place
     return kept
 
@@ -146,17 +188,6 @@ def is_better(now: Floats, before: Floats) -> bool:
     return _is_above(before, now, BETTER)
 
 
-def _is_proven(history: Sequence[Snapshot], losses: Floats, state: int) -> bool:
-    """Whether ``state`` is better than the first, by its losses or by its answers."""
-    if not np.isfinite(losses[:, 0]).all() or is_better(losses[:, state], losses[:, 0]):
-        return True
-    right = [history[place].valid_correct for place in (0, state)]
-    if right[0] is None or right[1] is None:
-        return False
-    wrong = [1.0 - np.asarray(one, dtype=np.float64) for one in right if one is not None]
-    return is_better(wrong[1], wrong[0])
-
-
 def _is_above(high: Floats, low: Floats, level: float) -> bool:
     difference = high - low
     # Without a spread there is no t-test: the sign decides.
@@ -165,36 +196,44 @@ def _is_above(high: Floats, low: Floats, level: float) -> bool:
     return paired_t(high, low).above > 1 - level
 
 
-def reason(
-    history: Sequence[Snapshot], kept: int, *, prove: bool = False, gains: bool = False
-) -> str:
-    """Why ``newest_unless_worse`` keeps the state at the place ``kept``, in a clause."""
-    losses, refined = validation_losses(history)
-    rows = f"{len(losses)} validation row{'s' * (len(losses) != 1)}"
-    if not len(losses):
+def reason(history: Sequence[Snapshot], kept: int, *, gains: bool = False) -> str:
+    """Why the checkpoint at the place ``kept`` is kept, in a clause, with its figures and those of
+    the last evaluation and of the lowest losses where they are others."""
+    rows = history[kept].valid_losses.size
+    if not rows:
         return "there are no validation rows to choose by"
-    means = losses.mean(axis=0)
-    means = np.where(np.isfinite(means), means, np.inf)
-    name = "validation loss at its best temperature" if refined else "validation loss"
-    later = 1 + int(means[1:].argmin()) if len(history) > 1 else 0
-    if prove and not kept and later:
-        return (
-            f"{rows} cannot tell that a later state is better: its {name} is {means[0]:.4g}, the "
-            f"lowest later one {means[later]:.4g} (p < {BETTER:g} is asked for, of the losses or "
-            "of the answers)"
-        )
-    best = int(means.argmin())
+    calibrated = all(one.valid_logits is not None for one in history)
+    name = "calibrated validation loss" if calibrated else "validation loss"
+    best = lowest_calibrated(history)
     if kept == best:
-        return f"its {name} is the lowest, {means[kept]:.4g}"
-    if not gains or best:
-        return (
-            f"its {name}, {means[kept]:.4g}, is not above the lowest, {means[best]:.4g}, by what "
-            f"{rows} can tell (p < {WORSE:g})"
+        told = f"its {name} is the lowest"
+    elif gains and not best:
+        told = (
+            f"the {name} of the linear probe is lower, but {rows} validation rows do not tell for "
+            f"sure (p < {LOST:g}), and this recipe was measured to gain over its probe"
         )
-    said = f"its {name} is {means[kept]:.4g}"
-    if later != kept:
-        said += f", not above the lowest later one, {means[later]:.4g} (p < {WORSE:g})"
-    return (
-        f"{said}; that the probe's is lower, {means[0]:.4g}, {rows} do not tell for sure "
-        f"(p < {LOST:g}), and this recipe was measured to gain over its probe"
-    )
+    else:
+        told = (
+            f"it is the newest whose {name} is not above the lowest by what {rows} validation rows "
+            f"can tell (p < {WORSE:g})"
+        )
+    others = {len(history) - 1: "the last evaluation"}
+    if calibrated:
+        others[lowest(lambda one: one.valid_loss)(history)] = "the lowest raw loss"
+    others[best] = f"the lowest {name}"
+    shown = [
+        f"{what}, step {history[place].step}: {figures(history[place])}"
+        for place, what in sorted(others.items())
+        if place != kept
+    ]
+    return "; ".join([f"{told}: {figures(history[kept])}", *shown])
+
+
+def figures(look: Snapshot) -> str:
+    """The validation figures of a checkpoint: its calibrated loss with the raw one behind it, and
+    its accuracy, as far as it has them."""
+    accuracy = look.valid_metrics.get("accuracy")
+    correct = "" if accuracy is None else f"accuracy {100 * accuracy:.1f} %"
+    raw = "" if look.valid_logits is None else f"raw {look.valid_loss:.4g}"
+    more = ", ".join(filter(None, (raw, correct)))
+    return f"{look.refined_loss:.4g} ({more})" if more else f"{look.refined_loss:.4g}"

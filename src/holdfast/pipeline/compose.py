@@ -45,7 +45,7 @@ from holdfast.pipeline.enriched import enriched
 from holdfast.pipeline.fits import check_fit, refuse_clearly_too_large
 from holdfast.pipeline.frozen import keep_prefix
 from holdfast.pipeline.general import general_sides
-from holdfast.pipeline.keep import choice
+from holdfast.pipeline.keep import choice, rule_of
 from holdfast.pipeline.kinds.written_samples import WrittenSamples, told, writer
 from holdfast.pipeline.names import check_names
 from holdfast.pipeline.policies import controller, stopping_rule
@@ -138,10 +138,14 @@ def make_ready(
         kept_in,
         enriched=forms.on,
     )
+    sizes = (total, len(train), classes)
+    rule = recipe.train.keep or rule_of(resolved, plan.phases, sizes, loaded.defaults)
     return Ready(
         prepared=prepared,
         recipe=resolve_all(
-            resolved, train={"cache_frozen": kept.setting}, enrich=dict(forms.settings)
+            resolved,
+            train={"cache_frozen": kept.setting, "keep": rule},
+            enrich=dict(forms.settings),
         ),
         loaded=loaded,
         task=task,

@@ -169,7 +169,6 @@ def resolve(
         "layer_decay": 1.0,
         "clip": 1.0,
         "metric": "refined_loss",
-        "keep": _keep(recipe),
         "head": _head(recipe),
     }
     filled = {key: value for key, value in wanted.items() if given[key] is None}
@@ -177,7 +176,8 @@ def resolve(
     unasked = "none" if model else "words"
     complete = recipe.model_copy(
         update={
-            "train": recipe.train.model_copy(update=filled),
+            # The composition asks for another rule where the plan was measured to gain by it.
+            "train": recipe.train.model_copy(update={"keep": given["keep"] or "lowest", **filled}),
             "methods": methods,
             "enrich": _enrichments(recipe),
             "model": recipe.model.model_copy(
@@ -235,13 +235,6 @@ def _named(value: Any) -> str:
     if not isinstance(value, Mapping):
         return str(value)
     return ", ".join(f"{name}: {share:g}" for name, share in value.items())
-
-
-def _keep(recipe: Recipe) -> str:
-    """How the best state is chosen: a metric that the user names is taken at its word."""
-    if recipe.train.metric in (None, "refined_loss"):
-        return "newest_unless_worse"
-    return "lowest"
 
 
 def _head(recipe: Recipe) -> str | None:

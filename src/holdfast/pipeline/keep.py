@@ -1,20 +1,28 @@
-"""Which state a run keeps, by its recipe, and in words why."""
+"""Which checkpoint a run keeps, by its recipe, and in words why."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from holdfast.control.choice import Choose, last, lowest, newest_unless_worse, reason
+from holdfast.control.choice import (
+    Choose,
+    last,
+    lowest,
+    lowest_calibrated,
+    newest_unless_worse,
+    reason,
+)
 from holdfast.core.records import Decision, Floats, Snapshot
 from holdfast.methods.head_refit import HeadRefit
 from holdfast.methods.schedules import build_schedule
 from holdfast.models.layers import count_parameters
 from holdfast.pipeline.defaults import measured_phases
 from holdfast.pipeline.ready import Ready
+from holdfast.recipe.resolved import ResolvedRecipe
 from holdfast.training.loop import Trained
 from holdfast.training.offers import AVERAGE
 from holdfast.training.plan import Phase
@@ -28,9 +36,11 @@ def choice(ready: Ready, listeners: Sequence[Any]) -> Choose:
     task."""
     keep = ready.recipe.train.keep
     if keep == "newest_unless_worse":
-        proves, gains = _of_probe(ready, listeners)
-        return partial(newest_unless_worse, prove=proves, gains=gains)
-    return last if keep == "last" else lowest(criterion(ready))
+        return partial(newest_unless_worse, gains=_gains(ready, listeners))
+    if keep == "last":
+        return last
+    calibrated = ready.recipe.train.metric == "refined_loss"
+    return lowest_calibrated if calibrated else lowest(criterion(ready))
 
 
 def kept_state(ready: Ready, listeners: Sequence[Any], trained: Trained) -> Decision:
@@ -46,13 +56,15 @@ def kept_state(ready: Ready, listeners: Sequence[Any], trained: Trained) -> Deci
     if at == 0 and begins_as_probe(listeners):
         chosen += f", the base model with {start_probe(ready)} as its last layer"
     keep = ready.recipe.train.keep
-    if keep == "newest_unless_worse":
-        proves, gains = _of_probe(ready, listeners)
-        because = reason(trained.history, at, prove=proves, gains=gains)
-    elif keep == "last":
-        because = "train.keep=last keeps the last state, whatever it is worth"
+    if keep == "last":
+        because = "train.keep=last keeps the last checkpoint, whatever it is worth"
+    elif keep == "newest_unless_worse" or ready.recipe.train.metric == "refined_loss":
+        newest = keep == "newest_unless_worse"
+        because = reason(trained.history, at, gains=newest and _gains(ready, listeners))
     else:
-        because = f"its {ready.recipe.train.metric} on the validation rows is the best of all looks"
+        because = (
+            f"its {ready.recipe.train.metric} on the validation rows is the best of all evaluations"
+        )
     return Decision("kept state", chosen, because)
 
 
@@ -67,27 +79,35 @@ def start_probe(ready: Ready) -> str:
     return "a linear probe fitted to the added rows too" if ready.added else "a linear probe"
 
 
-def _of_probe(ready: Ready, listeners: Sequence[Any]) -> tuple[bool, bool]:
-    """Whether a later state must prove itself against the probe that the run begins as, and whether
-    such runs were measured to gain over theirs."""
-    proves = must_prove(ready, listeners)
-    return proves, begins_as_probe(listeners) and not proves
-
-
-def must_prove(ready: Ready, listeners: Sequence[Any]) -> bool:
-    """Whether a later state must prove itself against the linear probe that the run begins as: not
-    where the plan learns no more (Σ rate over steps) than the default recipe of this kind of model
-    and so many rows, which has been measured to gain over its probe."""
-    if not begins_as_probe(listeners):
-        return False
+def _gains(ready: Ready, listeners: Sequence[Any]) -> bool:
+    """Whether the run begins as a linear probe over which such runs were measured to gain."""
     total, _ = count_parameters(ready.loaded.network)
-    usual = measured_phases(
-        ready.recipe, total, len(ready.train), ready.loaded.defaults, ready.classes
-    )
+    sizes = (total, len(ready.train), ready.classes)
+    measured = is_measured(ready.recipe, ready.plan.phases, sizes, ready.loaded.defaults)
+    return begins_as_probe(listeners) and measured
+
+
+def rule_of(
+    recipe: ResolvedRecipe, phases: Sequence[Phase], sizes: tuple[int, int, int], model: str | None
+) -> Literal["newest_unless_worse", "lowest"]:
+    """``train.keep`` of a plan where the recipe leaves it open; see ``is_measured``."""
+    as_measured = recipe.train.metric == "refined_loss" and recipe.methods.get("probe_first")
+    newest = as_measured and is_measured(recipe, phases, sizes, model)
+    return "newest_unless_worse" if newest else "lowest"
+
+
+def is_measured(
+    recipe: ResolvedRecipe, phases: Sequence[Phase], sizes: tuple[int, int, int], model: str | None
+) -> bool:
+    """Whether a plan learns no more (Σ learning rate over steps) than the default recipe of this
+    kind of model, of ``sizes`` (parameters, training rows, classes), and that recipe was measured:
+    to gain over its linear probe, and to be better where ``newest_unless_worse`` chooses."""
+    parameters, rows, classes = sizes
+    usual = measured_phases(recipe, parameters, rows, model, classes)
     if usual is None:
-        return True
-    learning = [float(planned_rates(phases).sum()) for phases in (ready.plan.phases, usual)]
-    return learning[0] > SLACK * learning[1]
+        return False
+    learning = [float(planned_rates(one).sum()) for one in (phases, usual)]
+    return learning[0] <= SLACK * learning[1]
 
 
 def criterion(ready: Ready) -> Callable[[Snapshot], float]:

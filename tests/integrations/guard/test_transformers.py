@@ -15,7 +15,7 @@ from transformers import TrainerCallback
 
 import holdfast
 from holdfast import Guard
-from holdfast.control.choice import lowest
+from holdfast.control.choice import lowest, newest_unless_worse
 from holdfast.control.policy import Remedy
 from holdfast.core.actions import (
     Action,
@@ -147,6 +147,40 @@ def test_it_stops_and_restores_the_best_state_without_a_checkpoint(
     kinds = {event["event"] for event in events}
     assert kinds == {"note", "snapshot", "verdict", "action"}
     assert [e["action"] for e in events if e["event"] == "action"] == ["Stop", "RollBack"]
+
+
+def test_the_lowest_calibrated_loss_is_restored_and_its_figures_stand_beside_the_others(
+    trainer: Any, rows_of: Any, lines: list[str]
+) -> None:
+    """A run that overfits: later checkpoints are worse, the last ones by less than a test tells."""
+    guard = Guard(patience=None, say=lines.append)
+    made = trainer(
+        guard.callback(),
+        train_dataset=rows_of(32, noise=0.5),
+        num_train_epochs=12,
+        eval_dataset=rows_of(40, 1),
+        learning_rate=1e-2,
+    )
+    made.train()
+    history = guard.history
+    best = min(history, key=lambda look: look.refined_loss)
+    assert guard.best_step == best.step
+    assert newest_unless_worse(history) != history.index(best), "a run where the rules differ"
+    assert made.evaluate()["eval_loss"] == pytest.approx(best.valid_loss, abs=1e-5)
+    result = json.loads((guard.folder / "result.json").read_text("utf-8"))  # type: ignore[operator]
+    (kept,) = [d for d in result["decisions"] if d["what"] == "best checkpoint"]
+    assert kept["chosen"] == f"step {best.step} of {history[-1].step}"
+    raw = min(history, key=lambda look: look.valid_loss)
+    for look in {id(one): one for one in (best, raw, history[-1])}.values():
+        assert f"{look.refined_loss:.4g} (raw {look.valid_loss:.4g}" in kept["because"]
+    # The user's model has no temperature in it: the scores are without, and the report says so.
+    told = result["calibration"]
+    assert (told["in_saved_model"], told["loss"]) == (False, pytest.approx(best.valid_loss))
+    assert told["calibrated_loss"] == pytest.approx(best.refined_loss)
+    assert result["valid"]["metrics"]["loss"]["value"] == pytest.approx(best.valid_loss)
+    page = (guard.folder / "report.html").read_text("utf-8")  # type: ignore[operator]
+    assert f"not in the saved model: its validation loss is {best.valid_loss:.4g}" in page
+    assert any(line.startswith("best checkpoint: ") for line in lines)
 
 
 def test_without_patience_it_stops_on_a_verdict_and_never_for_want_of_gain(

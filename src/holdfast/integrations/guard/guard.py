@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from holdfast.control import stopping as stopping
-from holdfast.control.choice import newest_unless_worse
+from holdfast.control.choice import lowest_calibrated
 from holdfast.control.controller import Controller, Course
 from holdfast.control.ladder import Ladder
 from holdfast.control.policy import Policy
@@ -71,7 +71,8 @@ class Guard:
     seed : of the train probe and of rows held out.
     advisor : decides in the place of all that; see ``holdfast.core.events.Advisor``.
     choose : a history to the position of the state to keep, in the place of
-        ``newest_unless_worse``; it must give the newest or the one that it gave before.
+        the lowest calibrated validation loss (``control.choice.lowest_calibrated``); it must give
+        the newest or the one that it gave before.
     say : hears the changes of verdict and the guard's decisions, a line each; by default they go
         to standard error. ``lambda line: None`` silences it.
 
@@ -94,7 +95,7 @@ class Guard:
         folder: str | Path | None = None,
         seed: int = 0,
         advisor: Advisor | None = None,
-        choose: Callable[[Sequence[Snapshot]], int] = newest_unless_worse,
+        choose: Callable[[Sequence[Snapshot]], int] = lowest_calibrated,
         say: Callable[[str], None] | None = None,
     ) -> None:
         _check(policy, patience, probe_rows, looks)
@@ -200,13 +201,13 @@ class Guard:
         return watch
 
     def finish(self) -> None:
-        """The run is over: write its report and say where it is."""
+        """The run is over: report which checkpoint it ends with, and write its report."""
         watch = self._watch
         assert watch is not None
         assert watch.engine.verdict is not None
+        watch.decide_checkpoint(self._choose)
         path = self.report()
-        kept = f"the state of step {watch.engine.best.step} is the best"
-        self._say(f"{watch.engine.verdict.label.replace('_', ' ')}; {kept}; report: {path}")
+        self._say(f"{watch.engine.verdict.label.replace('_', ' ')}; report: {path}")
 
     def step_aside(
         self, hook: str, error: Exception, watch: Watch | None, output: Callable[[], Path]

@@ -22,6 +22,7 @@ from holdfast.core.records import (
 from holdfast.core.run_files import write_result as write_result_file
 from holdfast.core.seeds import generator
 from holdfast.evaluate.score import score
+from holdfast.integrations.guard.checkpoint import calibration
 from holdfast.integrations.guard.foreign import ForeignRun
 from holdfast.integrations.guard.watch import Watch
 from holdfast.monitor.curve_arguments import in_their_words
@@ -68,6 +69,7 @@ def write_result(watch: Watch, policy: str, seed: int) -> tuple[Decision, ...]:
             "test": {"n": 0, "metrics": _undefined(valid)},
             "valid": valid.to_json(),
             "train_probe": probe.to_json(),
+            "calibration": calibration(best),
             "baseline": {"what": None, "test": None},
             "verdict": to_json(verdict),
             "best_step": kept,

@@ -15,6 +15,7 @@ from holdfast.core.actions import Continue, RollBack, to_record
 from holdfast.core.errors import Defect
 from holdfast.core.events import Advisor
 from holdfast.core.records import Decision, Snapshot, Verdict
+from holdfast.integrations.guard.checkpoint import calibration_decision, kept_checkpoint
 from holdfast.integrations.guard.foreign import ForeignRun
 from holdfast.integrations.guard.still import undisturbed
 from holdfast.integrations.guard.weights import Weights
@@ -146,6 +147,16 @@ class Watch:
         self._weights.load(best.tensors)
         # The run is over: this opens no branch, and every look stays part of its history.
         self.engine.record(step, RollBack(because, best.step))
+
+    def decide_checkpoint(self, choose: Callable[[Sequence[Snapshot]], int]) -> None:
+        """Report which checkpoint the run ends with, and what calibration its figures have."""
+        history, best_step = self.engine.history, self.engine.best.step
+        restored = self._advisor is not None
+        step = history[-1].step
+        self.decide(step, kept_checkpoint(history, best_step, choose, restored=restored))
+        told = calibration_decision(next(look for look in history if look.step == best_step))
+        if told is not None:
+            self.decide(step, told)
 
     def observe(self) -> Snapshot:
         step, epoch, seen, rate = self._at
