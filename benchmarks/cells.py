@@ -10,12 +10,14 @@ from __future__ import annotations
 import datetime
 import itertools
 import json
+import multiprocessing
 import os
 import platform
 import re
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -46,23 +48,30 @@ def run_cells(
     out: Path | None = None,
     *,
     minutes: float | None = None,
+    jobs: int = 1,
 ) -> list[Result | None]:
     """Run the cells that have no result yet, in the order given, and print the table.
 
     Results are appended to ``out`` (by default ``results/<name>.jsonl``) the moment they are
     there. ``minutes`` (or the environment's ``BENCH_MINUTES``) starts no new cell after that time.
-    A cell that raises is reported, not recorded, and tried again next time. Returns one result a
-    cell, ``None`` where it was not run.
+    With ``jobs`` above 1 so many processes of one thread each run cells at a time; ``run_one`` is
+    then a function of a module. A cell that raises is reported, not recorded, and tried again next
+    time. Returns one result a cell, ``None`` where it was not run.
     """
     path = out or RESULTS / f"{name}.jsonl"
     limit = minutes if minutes is not None else float(os.environ.get("BENCH_MINUTES", "inf"))
     deadline = time.monotonic() + 60 * limit
     done = stored(path)
-    for number, cell in enumerate(cells, 1):
-        if key(cell) in done or time.monotonic() >= deadline:
-            continue
-        print(f"{name} {number}/{len(cells)} {shown(cell)}", flush=True)
-        result = _attempt(cell, run_one)
+    left = iter([cell for cell in cells if key(cell) not in done])
+    places = {key(cell): f"{name} {number}/{len(cells)}" for number, cell in enumerate(cells, 1)}
+
+    def begun() -> Iterator[Cell]:
+        while time.monotonic() < deadline and (cell := next(left, None)) is not None:
+            print(f"{places[key(cell)]} {shown(cell)}", flush=True)
+            yield cell
+
+    runs = _at_once(begun(), run_one, jobs) if jobs > 1 else _in_turn(begun(), run_one)
+    for cell, result in runs:
         if result is not None:
             _append(path, cell, result)
             done[key(cell)] = result
@@ -135,6 +144,31 @@ def publish(name: str, text: str, book: Path = BOOK) -> None:
     else:
         new = f"{old.rstrip()}\n\n{section}\n"
     book.write_text(new, encoding="utf-8")
+
+
+def _in_turn(
+    cells: Iterator[Cell], run_one: Callable[[Cell], Result]
+) -> Iterator[tuple[Cell, Result | None]]:
+    for cell in cells:
+        yield cell, _attempt(cell, run_one)
+
+
+def _at_once(
+    cells: Iterator[Cell], run_one: Callable[[Cell], Result], jobs: int
+) -> Iterator[tuple[Cell, Result | None]]:
+    """Each cell in one of ``jobs`` processes, spawned (a process with threads is not forked), with
+    one thread; a result as soon as it is there."""
+    os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    spawned = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=spawned) as pool:
+        running: dict[Future[Result | None], Cell] = {}
+        while True:
+            for cell in itertools.islice(cells, jobs - len(running)):
+                running[pool.submit(_attempt, cell, run_one)] = cell
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                yield running.pop(future), future.result()
 
 
 def _attempt(cell: Cell, run_one: Callable[[Cell], Result]) -> Result | None:
