@@ -1,5 +1,4 @@
-"""What a search of eight trials finds, costs, and is worth over the default, on ten pairs of set and
-size.
+"""What a search of eight trials is worth over the default, on ten pairs of set and size.
 
     python benchmarks/tune.py [--minutes M] [--jobs N] [--out FILE] [--work DIR]   # resumable
     python benchmarks/tune.py --tables [--out FILE]                                # what is there
@@ -9,8 +8,8 @@ MiniLM, 120 to 360 labelled rows (82 % training, 18 % validation) of the ten set
 where it was killed, and on the same rows and seed the default (`holdfast train`) and the trial that
 was expected to be best, whether it was kept or not: what a rule that always left the default would
 give. In ``wrong`` cells a user has set the learning rate to a thirtieth of the usual one, and the
-search has the other settings to make up for it: there the default should be left. The validation losses of every trial are
-stored, so that another rule can be tried without another search.
+search has the other settings to make up for it: there the default should be left. The validation
+losses of every trial are stored, so that another rule can be tried without another search.
 
 Needs HOLDFAST_DATA, optuna, and the embedded model; ``--jobs`` are processes of one thread each.
 """
@@ -152,8 +151,8 @@ def settings_of(cell: Cell) -> dict[str, Any]:
 
 
 def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A trial's settings as `holdfast train` takes them: of a method that is on, its own settings in
-    its place."""
+    """A trial's settings as `holdfast train` takes them: of a method that is on, its own settings
+    in its place."""
     made: dict[str, Any] = {}
     for name, value in settings.items():
         section, _, rest = name.partition(".")
