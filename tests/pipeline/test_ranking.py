@@ -94,6 +94,10 @@ def test_one_group_of_rows_has_a_score_and_no_interval() -> None:
     found = estimate(np.array([1.0, 0.0, 1.0]), np.zeros(3, dtype=int), "accuracy", 5)
     assert (found.value, found.low, found.high) == (pytest.approx(2 / 3), None, None)
     assert "group" in str(found.why)
+    # Rows without spread are no proof that others have none.
+    alike = estimate(np.ones(40), np.arange(40), "entity_f1", 5)
+    assert (alike.low, alike.high) == (None, None)
+    assert "spread" in str(alike.why)
 
 
 def test_a_faster_model_is_taken_only_where_it_is_expected_to_lose_little() -> None:

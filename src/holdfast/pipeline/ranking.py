@@ -113,6 +113,8 @@ def estimate(rows: Floats, units: Ints, metric: str, folds: int | None) -> Estim
     else:
         found = difference(some, np.zeros_like(some), units)
         low, high = found.low, found.high
+        if low == high:
+            return Estimate(value, level=LEVEL, why="all rows have the same score: no spread")
     if math.isnan(low):
         return Estimate(value, level=LEVEL, why="one group of rows does not show how groups differ")
     made = Estimate(value, low, high, LEVEL)

@@ -24,10 +24,11 @@ DEFAULT = "the default"
 class Judged:
     """The ``winner`` with the reason; ``noise``: no trial is shown to be better than the default.
     ``looked_best`` is the trial of the largest expected ``gain`` over the default, a share of the
-    score, and ``p_value`` says whether it is better (corrected for the number of trials). ``top``
-    is the trial with the best score seen, ``default`` the default's. ``expected`` is what the
-    winner may be expected to score, ``optimism`` by how much its score is too good; ``each`` what
-    every whole trial may be expected to score, by number."""
+    score. ``p_value`` says whether it is better, ``p_average`` whether the average trial is
+    (corrected for the number of trials). ``top`` is the trial with the best score seen,
+    ``default`` the default's. ``expected`` is what the winner may be expected to score,
+    ``optimism`` by how much its score is too good; ``each`` what every whole trial may be expected
+    to score, by number."""
 
     winner: Tried
     top: Tried
@@ -37,6 +38,7 @@ class Judged:
     looked_best: Tried
     gain: float
     p_value: float
+    p_average: float
     expected: Range
     optimism: Range
     each: dict[int, float]
@@ -82,6 +84,7 @@ def judged(tried: Sequence[Tried], metric: str, test_rows: int) -> Judged:
         looked_best=known[won.looked_best],
         gain=won.gain,
         p_value=won.p_value,
+        p_average=won.p_average,
         expected=Range(sign * kept.value, ends[0], ends[1]),
         optimism=kept.optimism,
         each={known[key].number: sign * one.value for key, one in found.items()},

@@ -11,7 +11,7 @@ from holdfast.core.errors import Defect
 from holdfast.core.records import Floats
 from holdfast.core.wording import counted
 from holdfast.search.rules.shrunken import Shrunken, scores_of, shrunken
-from holdfast.stats.many import holm
+from holdfast.stats.many import weighted_holm
 from holdfast.stats.student import paired_t
 
 # A search takes another setting than a default as good as any other with this chance at most,
@@ -29,7 +29,7 @@ class Winner:
     ``noise``: no trial is shown to be better than the default, or by too little to count; the
     default is taken. ``looked_best`` is the trial of the largest expected ``gain`` over the
     default, in shares of the score, and ``p_value`` that of "it is not better than the default",
-    corrected for the number of trials (1 for the default itself).
+    ``p_average`` that of "the average trial is not" (both corrected; 1 for the default itself).
     """
 
     key: str
@@ -38,6 +38,7 @@ class Winner:
     looked_best: str
     gain: float
     p_value: float
+    p_average: float = 1.0
 
 
 def winner(
@@ -51,12 +52,14 @@ def winner(
     """The trial with the largest gain over the default, as ``shrunken`` has it, of those that are
     shown to be better than the default; the default where none is.
 
-    Shown is what a one-sided paired t-test of the probability of the label says at ``level`` after
-    Holm's correction for all trials (``p_values``), if the trial also predicts no fewer validation
-    rows correctly and is expected to gain more than 0.2 points. The default was measured on many
-    sets and these rows are few, so the doubt is on the trials' side. Of the trials shown to be
-    better, those that are expected to be at most 0.2 points worse than the best of them take its
-    place, the cheapest first.
+    Shown is what one-sided paired t-tests of the probability of the label say at ``level``, after
+    a correction for all of them (``p_values``): of the trial itself, or of the average trial. A
+    default that is worse than the average trial is a bad one, which many trials show with fewer
+    rows than any single one; of a good default neither is true. The trial must also predict no
+    fewer validation rows correctly and be expected to gain more than 0.2 points. The default was
+    measured on many sets and these rows are few, so the doubt is on the trials' side. Of the
+    trials that may replace it, those that are expected to be at most 0.2 points worse than the best
+    of them take its place, the cheapest first.
 
     Parameters
     ----------
@@ -76,29 +79,43 @@ def winner(
     best, base = int(np.argmax(found.mean)), found.at(default)
     if best == base:
         return Winner(default, _default_stays(found, losses), False, default, 0.0, 1.0)
-    p, answers = p_values(scores, default), _more_correct(losses, correct, default)
-    shown = (p <= level) & (answers >= 0) & (found.mean > WITHIN)
+    (p, average), answers = p_values(scores, default), _more_correct(losses, correct, default)
+    shown = (np.minimum(p, average) <= level) & (answers >= 0) & (found.mean > WITHIN)
     shown[base] = False
     top, gain = found.keys[best], float(found.mean[best])
     if not shown.any():
-        because = _not_shown(found, best, len(losses[default]), p, answers, level)
-        return Winner(default, because, True, top, gain, float(p[best]))
+        because = _not_shown(found, best, len(losses[default]), p, average, answers, level)
+        return Winner(default, because, True, top, gain, float(p[best]), average)
     lead = int(np.argmax(np.where(shown, found.mean, -np.inf)))
     near = shown & (found.mean[lead] - found.mean <= WITHIN)
     price = np.array([costs[key] for key in found.keys])
     taken = int(np.argmin(np.where(near, price, np.inf)))
-    because = _taken(found, taken, lead, default, p, None if correct is None else answers)
-    return Winner(found.keys[taken], because, False, top, gain, float(p[best]))
+    of_answers = None if correct is None else answers
+    because = _taken(found, taken, lead, default, p, average, of_answers)
+    return Winner(found.keys[taken], because, False, top, gain, float(p[best]), average)
 
 
-def p_values(scores: Mapping[str, Floats], default: str) -> Floats:
-    """Of each trial [K] the p-value of "not better than the default" (one-sided paired t-test of
-    the ``scores``), after Holm's correction for the K − 1 trials that are compared with it. It is
-    1 for the default itself, and for all trials where one row shows nothing."""
+def p_values(scores: Mapping[str, Floats], default: str) -> tuple[Floats, float]:
+    """Of each trial [K] the p-value of "not better than the default", and that of "the average
+    trial is not": one-sided paired t-tests of the ``scores``, corrected together.
+
+    Holm's procedure with weights: half of the level is for the average of the K − 1 trials, half
+    for each of them in equal parts. So a default that no trial is better than, of which the average
+    trial is no better either, is shown to be worse with the probability ``level`` at most. A single
+    trial is its own average. The p-value is 1 for the default itself, and for all where one row
+    shows nothing.
+    """
     others = [key for key in scores if key != default]
-    raw = np.array([1 - paired_t(scores[key], scores[default]).above for key in others])
-    corrected = dict(zip(others, holm(np.nan_to_num(raw, nan=1.0)), strict=True))
-    return np.array([corrected.get(key, 1.0) for key in scores])
+    if not others:
+        return np.ones(len(scores)), 1.0
+    rows = [scores[key] for key in others]
+    rows += [np.mean(rows, axis=0)] if len(others) > 1 else []
+    raw = np.array([1 - paired_t(one, scores[default]).above for one in rows])
+    weights = np.ones(len(rows))
+    weights[len(others) :] = len(others)
+    found = weighted_holm(np.nan_to_num(raw, nan=1.0), weights)
+    of = dict(zip(others, found[: len(others)], strict=True))
+    return np.array([of.get(key, 1.0) for key in scores]), float(found[-1])
 
 
 def _check(losses: Mapping[str, Floats], costs: Mapping[str, float]) -> None:
@@ -130,27 +147,35 @@ def _default_stays(found: Shrunken, losses: Mapping[str, Floats]) -> str:
 
 
 def _not_shown(
-    found: Shrunken, best: int, rows: int, p: Floats, answers: Floats, level: float
+    found: Shrunken, best: int, rows: int, p: Floats, average: float, answers: Floats, level: float
 ) -> str:
     """Why the trial of the largest expected gain is not taken."""
     top, gain = found.keys[best], float(found.mean[best])
-    if p[best] > level:
+    if min(p[best], average) > level:
         return (
             f"{top} is expected to be {100 * gain:.1f} points better, but "
             f"{counted(rows, 'validation row')} do not show that it is better than the default "
             f"({_test(found, p[best])}), so the default is kept"
         )
+    evidence = _evidence(found, best, p, average)
     if answers[best] < 0:
         return (
-            f"{top} gives the labels more probability ({_test(found, p[best])}), but predicts "
+            f"{top} gives the labels more probability ({evidence}), but predicts "
             f"{-100 * answers[best]:.1f} points fewer of the validation rows correctly, so the "
             "default is kept"
         )
     return (
-        f"{top} is better than the default ({_test(found, p[best])}), but by an expected "
+        f"{top} is better than the default ({evidence}), but by an expected "
         f"{100 * gain:.2f} points, and less than {100 * WITHIN:g} is not worth another setting, so "
         "the default is kept"
     )
+
+
+def _evidence(found: Shrunken, place: int, p: Floats, average: float) -> str:
+    """The test by which a trial is better than the default."""
+    if p[place] <= average:
+        return _test(found, p[place])
+    return f"the default is worse than the average trial: {_test(found, average)}"
 
 
 def _test(found: Shrunken, p_value: float) -> str:
@@ -160,12 +185,18 @@ def _test(found: Shrunken, p_value: float) -> str:
 
 
 def _taken(
-    found: Shrunken, taken: int, lead: int, default: str, p: Floats, answers: Floats | None
+    found: Shrunken,
+    taken: int,
+    lead: int,
+    default: str,
+    p: Floats,
+    average: float,
+    answers: Floats | None,
 ) -> str:
     told = (
         f"it gives the labels {100 * found.measured[taken]:+.1f} points more probability than "
-        f"{default} ({_test(found, p[taken])}), of which {100 * found.mean[taken]:+.1f} are "
-        "expected to last"
+        f"{default} ({_evidence(found, taken, p, average)}), of which "
+        f"{100 * found.mean[taken]:+.1f} are expected to last"
     )
     if answers is not None:
         told += f"; {100 * answers[taken]:+.1f} points more of the validation rows are correct"
