@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from holdfast.core.errors import Defect
 from holdfast.core.records import Floats
 from holdfast.pipeline.frozen_evidence import chosen_apart
 from holdfast.pipeline.ranking import cheapest_as_good, difference, estimate, rank
@@ -46,6 +47,8 @@ def test_the_probe_orders_models_and_a_short_fine_tune_that_shows_a_difference_d
     same = rank(np.stack([rows[1], rows[1]]), units)
     assert (same.order, same.significant) == ((0, 1), False)
     assert rank(rows[:1], units).lead is None
+    with pytest.raises(Defect, match="needs a row"):
+        rank(np.array([[1.0, np.nan], [np.nan, 0.0]]), np.arange(2))
 
 
 def test_the_interval_of_a_cross_validated_score_holds_that_of_the_probe_from_all_rows() -> None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from holdfast.core.errors import Defect
 from holdfast.core.records import Estimate, Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.evaluate.out_of_fold import widened
@@ -58,7 +59,8 @@ def rank(
     by position, the scores [v] of their validation rows) where these show a difference.
 
     ``units`` [n] and ``valid_units`` [v] are of rows that are no evidence of their own (copies,
-    groups). A row that one model does not read (NaN) counts in no comparison.
+    groups). A row that one model does not read (NaN) counts in no comparison; raises ``Defect``
+    where no row is left.
     """
     means = known(rows).mean(axis=1)
     order = sorted(range(len(rows)), key=lambda i: -means[i])
@@ -78,7 +80,10 @@ def rank(
 def known(rows: Floats) -> Floats:
     """The columns of ``rows`` [models, n] that every model has a score of."""
     wide = np.asarray(rows, np.float64)
-    return np.asarray(wide[:, np.isfinite(wide).all(axis=0)])
+    found = np.asarray(wide[:, np.isfinite(wide).all(axis=0)])
+    if not found.shape[1]:
+        raise Defect("a comparison of models", "needs a row that every model has a score of")
+    return found
 
 
 def difference(one: Floats, other: Floats, units: Ints) -> Difference:
