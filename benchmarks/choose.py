@@ -1,13 +1,20 @@
-"""Which start is best for rows? What ``choose`` predicts against what fine-tuning gives.
+"""Which base model is best for rows? What ``choose`` measures against what fine-tuning gives.
 
-    python benchmarks/choose.py --record [--minutes 5]     # train every start on every set
-    python benchmarks/choose.py                            # judge and publish what is recorded
+    python benchmarks/choose.py [--minutes M] [--jobs N] [--out FILE]   # record; resumable; tables
+    python benchmarks/choose.py --tables [--out FILE]                   # of what is there
 
-Starts: MiniLM cut to 1 … 6 of its blocks, two of them read by their first token, MiniLM fine-tuned
-on each of three sets, and with random weights (left out of the correlations). For each set rows are
-drawn once to train and validate on; others are the test, which only the truth reads. A cell is a
-start on a set: the evidence of ``choose``, a short and a whole fine-tune, and their processor
-seconds.
+Base models: MiniLM cut to 1 … 6 of its blocks, two of them read by their first token, MiniLM
+fine-tuned on each of three sets, and with random weights (left out of the rankings). For each of
+the ten sets of ``peers/sets.py`` 240 rows are drawn to train and validate on; 600 others are the
+test, which only the truth reads. A cell is a base model on a set: what ``choose`` measures, a short
+and a whole fine-tune, all scored on the test rows, and their processor seconds.
+
+Two questions. Does the interval of the cross-validated probe hold the accuracy, on the test rows,
+of the probe that learns from all 240? And could the accuracy after fine-tuning be predicted from
+the probe? For each set the gain over the probe is taken from the other sets alone, with Student's
+prediction interval over sets: how often it holds the truth, and how wide it is.
+
+Needs HOLDFAST_DATA and the embedded model; ``--jobs`` are processes of one thread each.
 """
 
 from __future__ import annotations
@@ -16,94 +23,113 @@ import argparse
 import csv
 import os
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cells import HERE, RESULTS, Cell, Result, key, publish, run_cells, stored
-from scipy.stats import pearsonr, spearmanr
+from cells import NOT_RUN, RESULTS, Cell, Result, key, machine, publish, run_cells, stored
+from peers.rows import Rows, labelled_counts
+from peers.sets import SETS, parts_of
+from peers.tables import markdown
+from scipy.special import stdtrit
+from scipy.stats import spearmanr
 
-from holdfast.core.seeds import generator
 from holdfast.models.embedded import embedded_folder
-from holdfast.pipeline.chosen import OF_CLASSES, cheapest_as_good
-from holdfast.pipeline.fit import fit
-from holdfast.pipeline.prepared import prepare_divided
-from holdfast.pipeline.rows import load_and_divide
 from holdfast.recipe import Recipe, override
-from holdfast.stats.predicted_score import predict_scores
 
 NAME = "choose"
-DATA = Path(os.environ.get("HOLDFAST_DATA", HERE.parents[1] / "shared" / "data"))
 FOLDER = Path(os.environ.get("HOLDFAST_CACHE", Path.home() / ".cache" / "holdfast")) / "choose"
-SETS = ("cr", "trec", "banking77")
-CLASSES = {"cr": 2, "trec": 6, "banking77": 20}
-FILES = {"cr": "cr.csv", "mr": "mr.csv", "trec": "train.csv", "banking77": "train.csv"}
 ROWS, TESTED, TUNED_ON = 240, 600, 300
-# A set of fewer starts that were run is left out of the table.
-LEAST_STARTS = 8
-DEPTHS = (1, 2, 3, 4, 5, 6)
-STARTS = (
-    *(f"minilm-{depth}" for depth in DEPTHS),
-    "minilm-3 own",
-    "minilm-6 own",
-    *(f"minilm on {name}" for name in ("mr", "trec", "banking77")),
+# A set on which fewer base models were run is left out of the tables.
+LEAST_MODELS = 4
+OWN = (3, 6)
+TUNED = ("mr", "trec", "banking77")
+MODELS = (
+    "minilm-6",
+    "minilm-3",
+    "minilm-1",
+    *(f"minilm on {name}" for name in TUNED),
+    *(f"minilm-{depth}" for depth in (5, 4, 2)),
+    *(f"minilm-{depth} own" for depth in OWN),
     "random-3",
 )
-# Of these a short fine-tune is recorded too.
-SHORT = (
-    "minilm-3",
-    "minilm-4",
-    "minilm-6",
-    "minilm on mr",
-    "minilm on trec",
-    "minilm on banking77",
-)
+TEXT = """## Choosing a base model
+
+`benchmarks/choose.py`: {rows} rows to train and validate on, {tested} to test on, seed 0. Base
+models are MiniLM cut to 1 to 6 blocks, two read by their first token, and MiniLM fine-tuned on
+other sets. Regret: points of test accuracy after fine-tuning below the best base model. {machine}
+"""
 
 
-def starts_of(name: str) -> tuple[str, ...]:
-    """The starts of a set: none that was tuned on it, nor on reviews for reviews."""
+def models_of(name: str) -> tuple[str, ...]:
+    """The base models of a set: none that was tuned on it, nor on reviews for reviews."""
     own = {"cr": "minilm on mr"}.get(name, f"minilm on {name}")
-    return tuple(start for start in STARTS if start != own)
+    return tuple(model for model in MODELS if model != own)
+
+
+def cells() -> list[dict[str, Any]]:
+    return [
+        {"data": name, "rows": ROWS, "seed": 0, "model": model}
+        for model in MODELS
+        for name in SETS
+        if model in models_of(name)
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--minutes", type=float)
+    parser.add_argument("--jobs", type=int, default=1, help="processes of one thread each")
+    parser.add_argument("--out", type=Path, help="the file of results, instead of the project's")
+    parser.add_argument("--only", help="the set of the cells to run")
+    parser.add_argument("--tables", action="store_true", help="of what is there, run nothing")
+    asked = parser.parse_args()
+    if not asked.tables:
+        some = [cell for cell in cells() if asked.only in (None, cell["data"])]
+        for cell in some:
+            # Before there are several processes, which would write the same files.
+            rows_of(cell["data"], cell["seed"])
+            folder_of(cell["model"])
+        run_cells(NAME, some, record, asked.out, minutes=asked.minutes, jobs=asked.jobs)
+    text = published(stored(asked.out or RESULTS / f"{NAME}.jsonl"))
+    if asked.out is None:
+        publish(NAME, text)
+    print(text)
 
 
 def rows_of(name: str, seed: int) -> tuple[Path, Path]:
     """A file of rows to train and validate on, and one to test on, of different texts."""
     folder = FOLDER / "rows"
-    files = folder / f"{name}_{seed}.csv", folder / f"{name}_{seed}_test.csv"
+    files = folder / f"{name}_{ROWS}_{seed}.csv", folder / f"{name}_{ROWS}_{seed}_test.csv"
     if all(file.exists() for file in files):
         return files
-    with (DATA / name / FILES[name]).open(encoding="utf-8", newline="") as file:
-        lines = {line["text"].strip().lower(): line for line in csv.DictReader(file)}
-    rows = [lines[key] for key in sorted(lines)]
-    if name == "banking77":
-        kept = sorted({row["label"] for row in rows})[::4]
-        rows = [row for row in rows if row["label"] in kept]
-    order = generator(seed, "rows", name).permutation(len(rows))
     folder.mkdir(parents=True, exist_ok=True)
-    parts = order[:ROWS], order[ROWS : ROWS + TESTED]
-    for file, part in zip(files, parts, strict=True):
-        _write(file, [rows[i] for i in part])
+    parts = parts_of(name, labelled_counts(ROWS), seed, TESTED)
+    for file, rows in zip(files, ((parts.train, parts.valid), (parts.test,)), strict=True):
+        _write(file, rows)
     return files
 
 
-def _write(path: Path, rows: list[dict[str, str]]) -> None:
+def _write(path: Path, parts: Sequence[Rows]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["text", "label"])
-        writer.writerows([row["text"], row["label"]] for row in rows)
+        for part in parts:
+            writer.writerows(zip(part.texts, part.labels, strict=True))
 
 
-def start_of(start: str) -> tuple[str, list[str]]:
-    """The model folder of a start, made at the first call, and its settings."""
+def folder_of(model: str) -> tuple[str, list[str]]:
+    """The folder of a base model, made at the first call, and its settings."""
     from transformers import AutoModel, AutoTokenizer
 
-    name, _, _ = start.partition(" own")
-    settings = ["model.pooling=own"] if start.endswith(" own") else []
-    folder = FOLDER / "starts" / name.replace(" ", "-")
+    name, _, _ = model.partition(" own")
+    settings = ["model.pooling=own"] if model.endswith(" own") else []
+    folder = FOLDER / "models" / name.replace(" ", "-")
     if folder.exists():
         return str(folder), settings
-    if start.startswith("minilm on "):
-        _tune(start.removeprefix("minilm on "), folder)
+    if model.startswith("minilm on "):
+        _tune(model.removeprefix("minilm on "), folder)
         return str(folder), settings
     kind, _, depth = name.partition("-")
     source = embedded_folder()
@@ -122,15 +148,16 @@ def start_of(start: str) -> tuple[str, list[str]]:
 
 def _tune(name: str, folder: Path) -> None:
     """MiniLM fine-tuned on rows of a set that is not the one it is tried on."""
-    with (DATA / name / FILES[name]).open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    order = generator(9, "tuned on", name).permutation(len(rows))[:TUNED_ON]
+    from holdfast.pipeline.fit import fit
+    from holdfast.pipeline.prepared import prepare_divided
+    from holdfast.pipeline.rows import load_and_divide
+
+    parts = parts_of(name, labelled_counts(TUNED_ON), 9)
     path = FOLDER / f"tuned_on_{name}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
-    _write(path, [rows[i] for i in order])
+    _write(path, (parts.train, parts.valid))
     settings = [f"data.path={path}", "train.epochs=2", "data.rare=merge", "methods.contrast=false"]
-    recipe = override(Recipe(), settings)
-    divided = load_and_divide(recipe)
+    divided = load_and_divide(override(Recipe(), settings))
     prepared, train, valid = prepare_divided(divided.recipe, divided.splits)
     fitted: Any = fit(prepared, train, valid)
     fitted.network.cpu().backbone.save_pretrained(folder)
@@ -138,47 +165,48 @@ def _tune(name: str, folder: Path) -> None:
 
 
 def record(cell: Cell) -> Result:
-    """What choosing sees of a start, and what fine-tuning it gives on test rows."""
+    """What choosing measures of a base model, and what fine-tuning it gives on test rows."""
+    from holdfast.pipeline.chosen import Rows as ChosenRows
+    from holdfast.pipeline.chosen import short_fit
+    from holdfast.pipeline.fit import fit
     from holdfast.pipeline.frozen_evidence import FOLDS, deal, frozen_evidence
+    from holdfast.pipeline.ranking import estimate
+    from holdfast.pipeline.rows import load_and_divide
 
     rows, tested = rows_of(cell["data"], cell["seed"])
-    model, settings = start_of(cell["start"])
+    model, settings = folder_of(cell["model"])
     recipe = override(
         Recipe(), [f"data.path={rows}", f"data.test={tested}", "data.rare=merge", *settings]
     )
-    recipe = recipe.changed(model={"name": model})
-    divided = load_and_divide(recipe)
-    begun = time.process_time()
-    prepared, train, valid = prepare_divided(divided.recipe, divided.splits, divided.findings)
+    divided = load_and_divide(recipe.changed(model={"name": model}))
+    about, begun = ChosenRows.of(divided), time.process_time()
+    prepared, train, valid = about.prepared(model)
     loaded = time.process_time()
     everything = np.union1d(train, valid)
     labels = np.asarray(prepared.rows.column("label"))[everything]
     folds = deal(prepared.units[everything], labels, FOLDS, 0)
     frozen = frozen_evidence(prepared, everything, folds)
+    interval = estimate(frozen.rows, frozen.units, "accuracy", FOLDS)
     seen = time.process_time()
-    planned = _steps(prepared, train, valid)
-    short: Any = None
-    if cell["start"] in SHORT:
-        settings = {"train.max_steps": max(5, round(planned / 10)), "control.policy": "off"}
-        short = fit(prepared, train, valid, {**settings, "train.evaluations": 1})
+    short = short_fit(about, about.extended(prepared, train, valid), train, valid)
     shorted = time.process_time()
-    whole: Any = fit(prepared, train, valid)
+    whole: Any = fit(about.extended(prepared, train, valid), train, valid)
     done = time.process_time()
-    table = divided.splits.test.open()
-    examples = whole.encode(table)
+    examples = whole.encode(divided.splits.test.open())
     _, logits = whole.measure(examples)
     right = logits.argmax(axis=1) == examples.labels
     return {
         "truth": float(right.mean()),
         "tested": len(right),
-        "probe": [layer.to_json() for layer in frozen.layers],
-        "rows": [float(one) for one in frozen.rows],
-        "short_rows": _right(short) if short else None,
-        "whole_rows": _right(whole),
+        "probe": frozen.score,
+        "probe_low": interval.low,
+        "probe_high": interval.high,
+        "probe_truth": probe_accuracy(prepared, everything, labels, frozen.layer.name, examples),
+        "layers": [layer.to_json() for layer in frozen.layers],
+        "rows": "".join(str(int(one)) for one in frozen.rows),
+        "short_rows": "".join(str(int(one)) for one in short.rows),
         "train": len(train),
         "valid": len(valid),
-        "planned": planned,
-        "short_steps": short.trained.last_step if short else None,
         "load_s": loaded - begun,
         "frozen_s": seen - loaded,
         "short_s": shorted - seen,
@@ -186,163 +214,135 @@ def record(cell: Cell) -> Result:
     }
 
 
-def _steps(prepared: Any, train: Any, valid: Any) -> int:
-    from holdfast.pipeline.compose import make_ready
+def probe_accuracy(prepared: Any, rows: Any, labels: Any, layer: str, tested: Any) -> float:
+    """On test rows: the accuracy of the probe on a layer that learns from all rows, its penalty the
+    one that is best out of fold; by the normal equations, where the product decomposes them."""
+    from holdfast.models.ridge import ridge_out_of_fold
+    from holdfast.pipeline.frozen_evidence import FOLDS, deal, pass_layers
 
-    return sum(phase.steps for phase in make_ready(prepared, train, valid).plan.phases)
-
-
-def _right(fitted: Any) -> str:
-    valid = fitted.ready.valid
-    _, logits = fitted.measure(valid)
-    return "".join(str(int(one)) for one in logits.argmax(axis=1) == valid.labels)
-
-
-def cells(seeds: range) -> list[dict[str, Any]]:
-    return [
-        {"data": name, "seed": seed, "start": start}
-        for seed in seeds
-        for name in SETS
-        for start in starts_of(name)
-    ]
-
-
-def judge(name: str, found: dict[str, Result]) -> dict[str, Any]:
-    """One set: how what is predicted goes with the truth, and what the choice costs."""
-    starts = [start for start in found if not start.startswith("random")]
-    cells = [found[start] for start in starts]
-    truth = np.array([cell["truth"] for cell in cells])
-    best = np.array([max(layer["score"] for layer in cell["probe"]) for cell in cells])
-    head = np.array([cell["probe"][-1]["score"] for cell in cells])
-    # Cells were recorded while the rows were the mean of the best layer's and the head's, too.
-    rows = np.stack([np.array(list(map(float, cell["rows"]))) for cell in cells])
-    rows += (best - rows.mean(axis=1))[:, None]
-    logme = np.array([np.mean([p["logme"] for p in cell["probe"]]) for cell in cells])
-    nats = CLASSES[name] * logme
-    first = predict_scores(rows, OF_CLASSES, evidence=nats)
-    tried = [i for i in np.argsort(-first.mean)[:2] if cells[i]["short_rows"]]
-    short = [np.array(list(map(float, cells[i]["short_rows"]))) for i in tried]
-    last = first
-    if tried:
-        last = predict_scores(rows, OF_CLASSES, tried, np.stack(short), nats)
-    means = {
-        "predicted": last.mean,
-        "probes alone": first.mean,
-        "best layer": best,
-        "what the head reads": head,
-        "LogME, layer mean": logme,
-        "H-score, layer mean": [np.mean([p["h_score"] for p in c["probe"]]) for c in cells],
-    }
-    inside = [low <= t <= high for t, (low, high) in _limits(last, truth, cells)]
-    taken = int(np.argmax(last.mean))
-    quickness = [1 / cell["frozen_s"] for cell in cells]
-    cheap = cheapest_as_good(last, quickness)
-    spent = sum(cell["load_s"] + cell["frozen_s"] for cell in found.values())
-    whole = sum(cell["whole_s"] for cell in found.values())
-    return {
-        "set": name,
-        "starts": len(starts),
-        "correlations": {
-            key: (float(spearmanr(truth, value)[0]), float(pearsonr(truth, value)[0]))
-            for key, value in means.items()
-        },
-        "taken": starts[taken],
-        "lost": float(truth.max() - truth[taken]),
-        "cheaper": starts[cheap],
-        "cheaper_lost": float(truth.max() - truth[cheap]),
-        "truth": float(truth.max()),
-        "by_probe": float(truth.max() - truth[int(np.argmax(best))]),
-        "mean": float(truth.max() - truth.mean()),
-        "error": float(np.abs(last.mean - truth).mean()),
-        "inside": sum(inside),
-        "evidence_s": spent,
-        "short_s": sum(cells[i]["short_s"] for i in tried),
-        "whole_s": whole,
-        "left": float((1 - truth.mean()) / (1 - best.mean())),
-        "random": {start: found[start]["truth"] for start in found if start not in starts},
-    }
+    states = pass_layers(prepared, prepared.examples.take(rows)).states[layer].astype(np.float64)
+    others = pass_layers(prepared, tested).states[layer].astype(np.float64)
+    present, classes = np.unique(labels, return_inverse=True)
+    wanted = np.eye(len(present))[classes]
+    folds = deal(prepared.units[rows], labels, FOLDS, 0)
+    share = ridge_out_of_fold(states, wanted, folds).share
+    centre, level = states.mean(axis=0), wanted.mean(axis=0)
+    x = states - centre
+    penalty = share * len(x) * float((x**2).mean())
+    square = x.T @ x + penalty * np.eye(x.shape[1])
+    weights = np.linalg.solve(square, x.T @ (wanted - level))
+    answers = present[((others - centre) @ weights + level).argmax(axis=1)]
+    return float(np.mean(answers == np.asarray(tested.labels)))
 
 
-def _limits(last: Any, truth: Any, cells: list[Result]) -> list[Any]:
-    """Each truth with the interval of its prediction, widened by the noise of its test rows."""
-    noise = truth * (1 - truth) / np.array([cell["tested"] for cell in cells])
-    half = 1.96 * np.sqrt(np.diag(last.covariance) + noise)
-    return list(zip(truth, zip(last.mean - half, last.mean + half, strict=True), strict=True))
-
-
-TEXT = """## Choosing a start
-
-`benchmarks/choose.py`: {rows} rows to train and validate on, {tested} to test on, seed 0; starts
-are MiniLM cut to 1 to 6 blocks, two read by their first token, and MiniLM fine-tuned on other sets.
-What the prediction makes of probe and evidence (`OF_CLASSES`) was chosen on CR and TREC, on which
-the slope of accuracy by summed LogME is nearly the same (1.3 and 1.2): no figure of these two is of
-a fresh set. Correlations (Spearman / Pearson) are those
-with the test accuracy after a whole fine-tune, without the start of random weights. Seconds are the
-processor's, one thread. {machine}
-"""
-
-
-def published(judged: list[dict[str, Any]]) -> str:
-    """The tables."""
-    from cells import machine
-
+def published(known: Mapping[str, Result]) -> str:
+    """The tables of what is there."""
+    found: dict[str, dict[str, Result]] = {}
+    for cell in cells():
+        if (one := known.get(key(cell))) is not None and not cell["model"].startswith("random"):
+            found.setdefault(cell["data"], {})[cell["model"]] = one
     told = machine()
-    lines = [
-        TEXT.format(rows=ROWS, tested=TESTED, machine=f"{told['cpu']}, torch {told['torch']}.")
-    ]
-    names = [one["set"] for one in judged]
-    rule = "|---|" + "---|" * len(names)
-    lines += ["| | " + " | ".join(names) + " |", rule]
-
-    def line(what: str, value: Any) -> None:
-        lines.append(f"| {what} | " + " | ".join(value(one) for one in judged) + " |")
-
-    line("starts", lambda one: f"{one['starts']}")
-    for name in judged[0]["correlations"]:
-        line(name, lambda one, n=name: "{:.2f} / {:.2f}".format(*one["correlations"][n]))
-    line("taken by the prediction", lambda one: one["taken"])
-    line("points below the best start", lambda one: f"{100 * one['lost']:.1f}")
-    line("taken where a cheaper one is as good", lambda one: one["cheaper"])
-    line("points below the best start", lambda one: f"{100 * one['cheaper_lost']:.1f}")
-    line("… by the best layer alone", lambda one: f"{100 * one['by_probe']:.1f}")
-    line("… of a start drawn at random", lambda one: f"{100 * one['mean']:.1f}")
-    line("mean error of the prediction, points", lambda one: f"{100 * one['error']:.1f}")
-    line("intervals that hold the truth", lambda one: f"{one['inside']} of {one['starts']}")
-    line("seconds, evidence of all", lambda one: f"{one['evidence_s']:.0f}")
-    line("seconds, short fine-tunes", lambda one: f"{one['short_s']:.0f}")
-    line("seconds, all fine-tuned", lambda one: f"{one['whole_s']:.0f}")
-    line(
-        "share of the time",
-        lambda one: f"{(one['evidence_s'] + one['short_s']) / one['whole_s']:.1%}",
-    )
-    line("share of a probe's error that is left", lambda one: f"{one['left']:.2f}")
-    line(
-        "random weights, test accuracy",
-        lambda one: ", ".join(f"{value:.3f}" for value in one["random"].values()) or "not run",
-    )
-    return "\n".join(lines)
+    lines = [TEXT.format(rows=ROWS, tested=TESTED, machine=f"{told['cpu']}, torch {told['torch']}")]
+    count = sum(len(models) for models in found.values())
+    lines.append(f"{count} of {sum(not c['model'].startswith('random') for c in cells())} cells.")
+    some = {name: one for name, one in found.items() if len(one) >= LEAST_MODELS}
+    lines += [choices(some), probes(some), predictions(some)]
+    return "\n\n".join(lines)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--record", action="store_true")
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--minutes", type=float)
-    args = parser.parse_args()
-    if args.record:
-        os.environ["BENCH_MINUTES"] = str(args.minutes or 1e9)
-        run_cells(NAME, cells(range(args.seeds)), record)
-        return
-    known = stored(RESULTS / f"{NAME}.jsonl")
-    judged = []
-    for name in SETS:
-        asked = [{"data": name, "seed": 0, "start": start} for start in starts_of(name)]
-        found = {cell["start"]: known[key(cell)] for cell in asked if key(cell) in known}
-        missing = len(asked) - len(found)
-        print(f"{name}: {missing} of {len(asked)} starts not run" if missing else f"{name}: whole")
-        if len(found) >= LEAST_STARTS:
-            judged.append(judge(name, found))
-    publish(NAME, published(judged))
+def choices(found: Mapping[str, Mapping[str, Result]]) -> str:
+    """What each way to choose costs, a line a set."""
+    head = ["set", "models", "rank correlation", "chosen", "regret", "probe", "LogME", "H-score"]
+    lines, regrets = [], []
+    for name, models in found.items():
+        names, some = list(models), list(models.values())
+        truth = np.array([one["truth"] for one in some])
+        taken = chosen(some)
+        ways = [
+            np.array([one["probe"] for one in some]),
+            np.array([np.mean([p["logme"] for p in one["layers"]]) for one in some]),
+            np.array([np.mean([p["h_score"] for p in one["layers"]]) for one in some]),
+        ]
+        lost = [truth.max() - truth[taken], *(truth.max() - truth[int(w.argmax())] for w in ways)]
+        regrets.append([*lost, truth.max() - truth.mean()])
+        shown = [f"{100 * value:.1f}" for value in [*lost, truth.max() - truth.mean()]]
+        rho = float(spearmanr(truth, ways[0])[0])
+        lines.append([name, str(len(some)), f"{rho:.2f}", names[taken], *shown])
+    if regrets:
+        mean = [f"{100 * value:.1f}" for value in np.mean(regrets, axis=0)]
+        lines.append(["mean", "", "", "", *mean])
+    return markdown([*head, "at random"], lines)
+
+
+def chosen(some: Sequence[Result]) -> int:
+    """What ``choose`` takes first: by the probe, and by the short fine-tunes of the best two."""
+    from holdfast.pipeline.ranking import rank
+
+    rows = np.stack([_right(one["rows"]) for one in some])
+    first = sorted(range(len(some)), key=lambda i: -rows[i].mean())[:2]
+    short = {i: _right(some[i]["short_rows"]) for i in first}
+    ends = np.arange(rows.shape[1]), np.arange(len(short[first[0]]))
+    return rank(rows, ends[0], short, ends[1]).order[0]
+
+
+def _right(text: str) -> Any:
+    return np.array(list(map(float, text)))
+
+
+def probes(found: Mapping[str, Mapping[str, Result]]) -> str:
+    """How often the probe's interval holds what the probe has on test rows."""
+    head = ["set", "probe, cross-validated", "probe, test rows", "interval holds", "mean width"]
+    lines = []
+    total = [0, 0]
+    for name, models in found.items():
+        some = list(models.values())
+        inside = sum(one["probe_low"] <= one["probe_truth"] <= one["probe_high"] for one in some)
+        total = [total[0] + inside, total[1] + len(some)]
+        means = [np.mean([one[k] for one in some]) for k in ("probe", "probe_truth")]
+        width = np.mean([one["probe_high"] - one["probe_low"] for one in some])
+        shown = [f"{100 * value:.1f}" for value in means]
+        lines.append([name, *shown, f"{inside} of {len(some)}", f"{100 * width:.1f}"])
+    lines.append(["all", "", "", f"{total[0]} of {total[1]}", ""])
+    return markdown(head, lines)
+
+
+def predictions(found: Mapping[str, Mapping[str, Result]]) -> str:
+    """The accuracy after fine-tuning, predicted by what fine-tuning added on the other sets."""
+    head = ["set left out", "predicted", "after fine-tuning", "interval holds", "mean width"]
+    lines, total = [], [0, 0]
+    for name, models in found.items():
+        others = [list(one.values()) for other, one in found.items() if other != name]
+        if len(others) < 2:
+            return f"Predictions by the other sets: {NOT_RUN} (three sets are needed)."
+        made = [predicted(one, others) for one in models.values()]
+        truth = [one["truth"] for one in models.values()]
+        inside = sum(low <= t <= high for t, (_, low, high) in zip(truth, made, strict=True))
+        total = [total[0] + inside, total[1] + len(made)]
+        means = [f"{100 * np.mean(v):.1f}" for v in ([one[0] for one in made], truth)]
+        width = f"{100 * np.mean([high - low for _, low, high in made]):.1f}"
+        lines.append([name, *means, f"{inside} of {len(made)}", width])
+    lines.append(["all", "", "", f"{total[0]} of {total[1]}", ""])
+    return markdown(head, lines)
+
+
+def predicted(one: Result, others: Sequence[Sequence[Result]]) -> tuple[float, float, float]:
+    """The accuracy after fine-tuning with its 95 % prediction interval: the probe's logit, and the
+    gain over it of models on other sets, whose means are Student's sample of sets."""
+    gains = [np.array([_logit(x, "truth") - _logit(x, "probe") for x in some]) for some in others]
+    means = np.array([gain.mean() for gain in gains])
+    within = float(np.mean([gain.var(ddof=1) for gain in gains]))
+    error = np.sqrt(means.var(ddof=1) * (1 + 1 / len(means)) + within)
+    half = float(stdtrit(len(means) - 1, 0.975)) * float(error)
+    centre = _logit(one, "probe") + float(means.mean())
+    value, low, high = (float(1 / (1 + np.exp(-x))) for x in (centre, centre - half, centre + half))
+    return value, low, high
+
+
+def _logit(one: Result, name: str) -> float:
+    """Of a share of rows, half a row from its ends at the least."""
+    n = one["tested"] if name == "truth" else len(one["rows"])
+    share = min(max(one[name], 0.5 / n), 1 - 0.5 / n)
+    return float(np.log(share / (1 - share)))
 
 
 if __name__ == "__main__":

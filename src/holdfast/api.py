@@ -459,7 +459,7 @@ def choose(
     quiet: bool = True,
 ) -> Choice:
     """Do what ``holdfast choose`` does: ``chosen`` is the model to fine-tune on these rows, and
-    ``because`` says why; ``candidates`` hold the evidence of each, ``predicted`` its score.
+    ``because`` says why; ``candidates`` hold the measured evidence of each.
 
     Parameters
     ----------

@@ -31,7 +31,11 @@ def test_a_model_is_chosen_for_rows_of_every_kind(
     assert only.short.steps > 0
     assert (only.texts is None) != (only.frozen is None)
     (predicted,) = found.predicted
-    assert predicted["low"] <= predicted["value"] <= predicted["high"]
+    assert predicted["value"] is None
+    measured = only.evidence
+    assert measured.value is not None
+    if measured.low is not None and measured.high is not None:
+        assert measured.low <= measured.value <= measured.high
     told = json.loads(json.dumps(found.to_json(), allow_nan=False))
     assert told["chosen"] == recipe.model.name
     assert told["models"][0]["parameters"] > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 from collections.abc import Mapping
@@ -79,6 +80,19 @@ def test_a_cell_that_fails_is_told_and_tried_again(
     assert results == [None, {"square": 4}]
     assert "failed, not recorded" in capsys.readouterr().out
     assert cells.run_cells("t", cells.grid(x=[1, 2]), Runner(), out)[0] == {"square": 1}
+
+
+def test_cells_run_in_several_processes_are_kept_like_others(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each gives itself: a spawned process finds the functions by the names of their modules."""
+    monkeypatch.syspath_prepend(root / "benchmarks")
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")
+    cells = importlib.import_module("cells")
+    grid = cells.grid(x=[1, 2, 3])
+    assert cells.run_cells("t", grid, dict, tmp_path / "t.jsonl", jobs=2) == grid
+    assert cells.stored(tmp_path / "t.jsonl").keys() == {cells.key(cell) for cell in grid}
 
 
 def test_the_order_of_a_cells_keys_does_not_matter(cells: ModuleType) -> None:

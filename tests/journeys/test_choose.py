@@ -64,11 +64,16 @@ def test_the_model_that_knows_the_rows_is_chosen_and_nothing_is_written(
     done = holdfast("choose", marked_csv, "--models", models, *sets(quick[1:]))
     assert done.code == 0, done.err
     assert done.out.startswith(f"{tiny_model}:")
-    assert "predicted accuracy" in done.out.split("\n\n")[0]
+    first = " ".join(done.out.split("\n\n")[0].split())
+    assert "linear probe, 5-fold cross-validation" in first
+    # No score of the fine-tuned model is foretold, in the sentence or in the table.
+    assert "predicted" not in first
+    assert "Predicted" not in done.out
+    assert "The score after fine-tuning is not predicted" in " ".join(done.out.split())
     # A path has no place to be broken.
     assert max(len(line) for line in done.out.splitlines() if "/" not in line) <= 80
     assert "Left out: nowhere/at-all" in done.out
-    assert "a probe on its layer" in " ".join(done.err.split())
+    assert "a probe (best on layer" in " ".join(done.err.split())
     assert list(tmp_path.iterdir()) == []
     told = json.loads(
         holdfast("choose", marked_csv, "--models", models, *sets(quick[1:]), "--json").out
@@ -78,11 +83,14 @@ def test_the_model_that_knows_the_rows_is_chosen_and_nothing_is_written(
     assert told["told_apart"] is True
     assert (told["task"], told["metric"]) == ("text-classification", "accuracy")
     best, blind = told["models"]
-    # No accuracy is above 1, in the sentence as in the numbers.
-    said = told["because"].partition("predicted accuracy ")[2].partition(")")[0]
-    assert all(float(one) <= 1 for one in said.replace("(", "to ").split(" to "))
+    for one in (best, blind):
+        assert {one["predicted"][key] for key in ("value", "low", "high")} == {None}
+        assert "not predicted" in one["predicted"]["why"]
+        evidence = one["evidence"]
+        assert evidence["value"] == one["probe"]
+        assert 0 <= evidence["low"] < evidence["value"] <= evidence["high"] <= 1
     assert best.keys() >= FACTS | {"probe", "layer", "h_score", "logme", "layers", "short"}
-    assert best["predicted"]["low"] > blind["predicted"]["value"]
+    assert best["evidence"]["low"] > blind["evidence"]["value"]
     assert [one["name"] for one in told["left_out"]] == ["nowhere/at-all"]
     assert (blind["licence"], blind["languages"]) == ("mit", ["de", "fr"])
     assert best["licence"] is None
@@ -190,9 +198,12 @@ def test_pictures_are_asked_about(tmp_path: Path, closed: None) -> None:
 
 
 def check(found: Choice) -> None:
-    both = zip(found.candidates, found.predicted, strict=True)
-    for candidate, predicted in both:
-        assert predicted["low"] <= predicted["value"] <= predicted["high"]
+    for candidate in found.candidates:
+        measured = candidate.evidence
+        assert measured.value is not None
+        assert measured.low is not None
+        assert measured.high is not None
+        assert 0 < measured.low <= measured.value <= measured.high
         assert candidate.seconds > 0
 
 

@@ -82,19 +82,3 @@ def test_units_stay_in_one_fold_and_classes_are_dealt_out() -> None:
         counts = np.bincount(folds[labels[order] == label], minlength=5)
         assert counts.tolist() == [8] * 5
     assert np.array_equal(folds, deal(units[order], labels[order], 5, 0))
-
-
-def test_a_quicker_model_is_taken_only_where_it_is_expected_to_lose_little() -> None:
-    from holdfast.pipeline.chosen import cheapest_as_good
-    from holdfast.stats.predicted_score import Predicted
-
-    def taken(second: float, spread: float, speeds: list[float]) -> int:
-        mean = np.array([0.9, second, 0.5])
-        return cheapest_as_good(Predicted(mean, spread**2 * np.eye(3)), speeds)
-
-    assert taken(0.895, 0.02, [10, 20, 90]) == 1
-    assert taken(0.895, 0.02, [10, 14, 90]) == 0
-    assert taken(0.895, 0.02, [20, 10, 90]) == 0
-    # More than a point is expected to be lost, or the difference is beyond chance.
-    assert taken(0.88, 0.02, [10, 20, 90]) == 0
-    assert taken(0.895, 0.001, [10, 20, 90]) == 0

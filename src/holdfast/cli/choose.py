@@ -57,9 +57,9 @@ def command(
     ] = False,
     verbose: Verbose = False,
 ) -> None:
-    """Choose a model for SOURCE: each is asked what it knows already, the best two are fine-tuned
-    for a short while, and the score of a whole fine-tune is predicted. Writes nothing but an
-    adapted model; test rows stay closed."""
+    """Choose a model for SOURCE: a linear probe scores each, and the best two are fine-tuned
+    for a short while. Prints the scores of both with intervals; the score after fine-tuning is not
+    predicted. Writes nothing but an adapted model; test rows stay closed."""
     refuse_too_little("torch")
     check_how(quiet, verbose, task)
     from holdfast.pipeline.adapted import adapting_of
@@ -98,7 +98,8 @@ def shown(found: Choice, columns: int) -> str:
         lines += ["", *textwrap.wrap(f"Left out: {one.name}: {one.because}", columns)]
     if found.adapted is not None:
         lines += ["", *textwrap.wrap(f"Adapted: {_adapted(found.adapted)}", columns)]
-    lines += ["", *textwrap.wrap(f"The prediction was calibrated {found.calibrated}.", columns)]
+    for why in dict.fromkeys(str(one["why"]) for one in found.predicted):
+        lines += ["", *textwrap.wrap(f"{why[0].upper()}{why[1:]}.", columns)]
     return "\n".join(lines)
 
 
@@ -117,19 +118,17 @@ def _adapted(made: Adapted) -> str:
 
 def _table(found: Choice) -> list[str]:
     """Score, speed and size, at 80 columns."""
-    evidence = "Probe" if found.candidates[0].frozen else "Before"
-    head = (
-        f"{'Model':<{LONGEST}} {'Predicted':<20} {evidence:>6} {'Short':>6} {'MB':>6} {'Rows/s':>7}"
-    )
+    evidence = "Linear probe (95 % CI)" if found.candidates[0].frozen else "Few updates (95 % CI)"
+    head = f"{'Model':<{LONGEST}} {evidence:<22} {'Short':>6} {'MB':>6} {'Rows/s':>7}"
     lines = [f"{head}   {found.metric}" if len(head) + len(found.metric) < 78 else head]
-    for candidate, predicted in zip(found.candidates, found.predicted, strict=True):
-        low, high = predicted["low"], predicted["high"]
-        score = f"{predicted['value']:.3f} ({low:.2f}–{high:.2f})"
-        frozen, texts, short = candidate.frozen, candidate.texts, candidate.short
-        known = frozen.layer.score if frozen else texts.before if texts else float("nan")
+    for candidate in found.candidates:
+        measured, short = candidate.evidence, candidate.short
+        score = "" if measured.value is None else f"{measured.value:.3f}"
+        if measured.low is not None and measured.high is not None:
+            score += f" ({measured.low:.2f}–{measured.high:.2f})"
         tried = "" if short is None else f"{short.score if found.higher else -short.score:.3f}"
         lines.append(
-            f"{_short(candidate.name):<{LONGEST}} {score:<20} {known:>6.3f} {tried:>6} "
+            f"{_short(candidate.name):<{LONGEST}} {score:<22} {tried:>6} "
             f"{candidate.beside.memory_mb:>6,.0f} {candidate.rows_per_s:>7,.0f}"
         )
     return lines

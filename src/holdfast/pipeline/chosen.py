@@ -4,9 +4,9 @@ The rows are read and divided as ``train`` would have it. Every candidate is loa
 it knows already: a classifier by a linear probe on each of its frozen layers
 (``frozen_evidence.py``), a model that writes by the bits a byte that texts cost it, before and
 after a few updates of LoRA. The best two are then fine-tuned for a short while, as ``train`` does
-it, judged by validation rows. What both kinds of evidence say of the score of a whole fine-tune is
-put together in ``stats/predicted_score.py``. Test rows are never opened, and nothing is written but
-what ``adapted.py`` makes of the chosen model, where that was asked for.
+it, judged by validation rows. ``ranking.py`` says which model comes first by both, and whether
+these rows show it. Test rows are never opened, and nothing is written but what ``adapted.py`` makes
+of the chosen model, where that was asked for.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.core.errors import DataError, InputError, ModelError, RecipeError
-from holdfast.core.records import Decision, Floats, Ints, to_json
+from holdfast.core.records import Decision, Estimate, Floats, Ints, to_json
 from holdfast.core.seeds import generator
 from holdfast.core.wording import counted
 from holdfast.models.quick_dropout import quick_dropout
@@ -35,12 +35,20 @@ from holdfast.pipeline.held import in_files
 from holdfast.pipeline.learning import known_tables
 from holdfast.pipeline.mixing import with_mix
 from holdfast.pipeline.prepared import prepare_divided, with_added
+from holdfast.pipeline.ranking import (
+    LEVEL,
+    MARGIN,
+    Ranking,
+    cheapest_as_good,
+    difference,
+    estimate,
+    rank,
+)
 from holdfast.pipeline.ready import Fitted, Prepared
 from holdfast.pipeline.rows import Divided, Notify, load_and_divide
 from holdfast.pipeline.task import WRITERS, with_task
 from holdfast.pipeline.text_evidence import TextEvidence, text_evidence, text_rows
 from holdfast.recipe import Recipe
-from holdfast.stats.predicted_score import Calibration, Predicted, predict_scores
 from holdfast.tasks.row_scores import METRICS, entity_rows, number_rows, right_rows, set_rows
 from holdfast.training.machine import flushed_subnormals
 from holdfast.training.signals import terminate_like_interrupt
@@ -53,15 +61,12 @@ MOST_ROWS, MOST_WORDS = 600, 4000
 # A short fine-tune takes this share of the updates that ``train`` would.
 SHORT, LEAST_STEPS, MOST_STEPS = 0.1, 5, 200
 TRIED = 2
-# What may be lost, in the score or as a share of the bits, where a cheaper model is as good.
-MARGIN = 0.01
-# A model is cheaper where it passes so many times the rows in the same time.
-CHEAPER = 1.5
-LEVEL = 0.95
-# Measured by ``benchmarks/choose.py`` on texts with one class each. Of other answers nobody has
-# measured how far models stray, and it is taken to be twice as far.
-OF_CLASSES = Calibration(left=0.8, stray=0.04, together=0.03, lacks=0.02, short=0.05)
-UNMEASURED = 2.0
+# Why no score after fine-tuning is given.
+NOT_PREDICTED = (
+    "the score after fine-tuning is not predicted: no interval for it has been shown to hold on "
+    "data sets that it was not fitted on"
+)
+CALIBRATED = "on no data sets, so no score after fine-tuning is predicted"
 WORDS = {
     "accuracy": "accuracy",
     "f1_micro": "micro F1",
@@ -73,10 +78,12 @@ WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class Short:
-    """A short fine-tune: ``rows`` [validation rows] its scores, ``score`` their mean, after
-    ``steps`` updates."""
+    """A short fine-tune: ``rows`` [validation rows] its scores (NaN for one of which nothing is
+    read), ``units`` which of them are copies or of one group, ``score`` their mean, after ``steps``
+    updates."""
 
     rows: Floats
+    units: Ints
     score: float
     steps: int
     seconds: float
@@ -84,13 +91,15 @@ class Short:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A model that was asked about: by a ``frozen`` probe or by the ``texts`` that it was to write;
-    ``short`` where it was fine-tuned for a while. Scores are as the metric has them."""
+    """A model that was asked about: by a ``frozen`` probe or by the ``texts`` that it was to write,
+    with ``evidence`` the score that it has by that; ``short`` where it was fine-tuned for a while.
+    Scores are as the metric has them."""
 
     name: str
     beside: Beside
     rows_per_s: float
     seconds: float
+    evidence: Estimate
     frozen: Frozen | None = None
     texts: TextEvidence | None = None
     short: Short | None = None
@@ -98,15 +107,32 @@ class Candidate:
     @property
     def rows(self) -> Floats:
         """The evidence row by row, before any short fine-tune."""
+        return self._found.rows
+
+    @property
+    def units(self) -> Ints:
+        """Which of these rows are copies or of one group."""
+        return self._found.units
+
+    @property
+    def _found(self) -> Frozen | TextEvidence:
         found = self.frozen or self.texts
         assert found is not None
-        return found.rows
+        return found
+
+    @property
+    def what(self) -> str:
+        """What ``evidence`` is the score of."""
+        if self.texts is None:
+            return f"linear probe, {FOLDS}-fold cross-validation"
+        return f"after {counted(self.texts.steps, 'update')} of LoRA"
 
     def to_json(self, predicted: Mapping[str, Any]) -> dict[str, Any]:
         made: dict[str, Any] = {"name": self.name, "predicted": dict(predicted)}
+        made["evidence"] = {"what": self.what, **self.evidence.to_json()}
         if self.frozen is not None:
             made |= {
-                "probe": self.frozen.layer.score,
+                "probe": self.frozen.score,
                 "layer": self.frozen.layer.name,
                 "probe_of_head": self.frozen.head.score,
                 "h_score": self.frozen.h_score,
@@ -137,10 +163,11 @@ class LeftOut:
 class Choice:
     """Which model to take: ``chosen``, and ``because`` in a sentence.
 
-    ``told_apart`` says whether its lead over the next is beyond chance. ``candidates`` stand by
-    their predicted score, best first, with ``predicted`` (value, low, high at 95 %) in the same
-    order; ``metric`` names what is predicted. ``rows`` are those that were asked about. ``adapted``
-    is what became of the chosen model, where it was to be adapted.
+    ``told_apart`` says whether the 95 % interval of its lead over the next excludes 0. The
+    ``candidates`` stand best first, each with its measured ``evidence``. ``predicted``, in the same
+    order, has no value: a score after fine-tuning is not predicted, and ``why`` says why.
+    ``metric`` names the score. ``rows`` are those that were asked about. ``adapted`` is what became
+    of the chosen model, where it was to be adapted.
     """
 
     chosen: str
@@ -152,7 +179,7 @@ class Choice:
     rows: int
     valid: int
     candidates: tuple[Candidate, ...]
-    predicted: tuple[Mapping[str, float], ...]
+    predicted: tuple[Mapping[str, Any], ...]
     left_out: tuple[LeftOut, ...]
     calibrated: str
     seconds: float
@@ -337,7 +364,17 @@ def _evidence(rows: Rows, name: str, start: float) -> Candidate:
         rule = f"hold nothing that {WORDS[METRICS[rows.kind][0]]} could be told of"
         raise DataError(prepared.rows.source, rule, None, "Give more rows, or others.")
     facts = beside(prepared, positions)
-    return Candidate(name, facts, speed, time.perf_counter() - start, frozen, texts)
+    score = _measured(rows, found.rows, found.units, frozen is not None)
+    return Candidate(name, facts, speed, time.perf_counter() - start, score, frozen, texts)
+
+
+def _measured(rows: Rows, scores: Floats, units: Ints, probe: bool) -> Estimate:
+    """The mean of rows with its interval, as the metric has it."""
+    found = estimate(scores, units, METRICS[rows.kind][0], FOLDS if probe else None)
+    if METRICS[rows.kind][1] or found.value is None:
+        return found
+    low, high = (None if end is None else -end for end in (found.high, found.low))
+    return replace(found, value=-found.value, low=low, high=high)
 
 
 def asked_rows(prepared: Prepared, everything: Ints) -> Ints:
@@ -356,8 +393,8 @@ def asked_rows(prepared: Prepared, everything: Ints) -> Ints:
 def _heard(candidate: Candidate) -> Decision:
     """A line as soon as a candidate was asked: the next one takes seconds to minutes."""
     if candidate.frozen is not None:
-        layer = candidate.frozen.layer
-        said = f"a probe on its layer {layer.name} scores {layer.score:.3f} out of fold"
+        name = candidate.frozen.layer.name
+        said = f"a probe (best on layer {name}) scores {candidate.frozen.score:.3f} out of fold"
     else:
         assert candidate.texts is not None
         said = (
@@ -371,8 +408,7 @@ def _heard(candidate: Candidate) -> Decision:
 
 def _tried(rows: Rows, found: list[Candidate], notify: Notify) -> list[Candidate]:
     """The candidates, the best two of them fine-tuned for a short while."""
-    predicted = _predicted(rows, found)
-    best = sorted(range(len(found)), key=lambda i: -predicted.mean[i])[:TRIED]
+    best = sorted(range(len(found)), key=lambda i: -np.nanmean(found[i].rows))[:TRIED]
     for place in best:
         name = found[place].name
         prepared, train, valid = rows.prepared(name)
@@ -397,10 +433,13 @@ def short_fit(rows: Rows, prepared: Prepared, train: Ints, valid: Ints) -> Short
     steps = min(max(round(SHORT * planned), LEAST_STEPS), MOST_STEPS, planned)
     settings = {"train.max_steps": steps, "train.evaluations": 1, "control.policy": "off"}
     fitted = fit(prepared, train, valid, settings)
-    scores = fitted_rows(rows.kind, fitted)
-    return Short(
-        scores, float(np.nanmean(scores)), fitted.trained.last_step, time.perf_counter() - start
-    )
+    found = fitted_rows(rows.kind, fitted)
+    scores = np.full(len(valid), np.nan)
+    # A sentence of which no word is read is no example.
+    examples: Any = fitted.ready.valid
+    scores[np.arange(len(valid)) if len(found) == len(valid) else examples.kept] = found
+    units, seconds = prepared.units[valid], time.perf_counter() - start
+    return Short(scores, units, float(np.nanmean(scores)), fitted.trained.last_step, seconds)
 
 
 def fitted_rows(kind: str, fitted: Fitted) -> Floats:
@@ -424,124 +463,72 @@ def _of(rows: Rows, score: float) -> float:
     return score if METRICS[rows.kind][1] else -score
 
 
-def _calibration(rows: Rows, found: Sequence[Candidate]) -> tuple[Calibration, str]:
-    if rows.kind == "class" and rows.recipe.task == "text-classification":
-        return OF_CLASSES, "on texts with one class each, by benchmarks/choose.py"
-    said = "not on answers of this kind: the intervals are twice as wide as those of classes"
-    wide = {k: UNMEASURED * getattr(OF_CLASSES, k) for k in ("stray", "together", "short")}
-    if rows.writes:
-        # What is left to fall after a few updates is not known: what they gave is what is said.
-        level = float(np.mean([np.nanmean(one.rows) for one in found]))
-        share = abs(level)
-        made = {key: share * value for key, value in wide.items()}
-        return Calibration(left=1.0, lacks=0.0, best=0.0, **made), said
-    return replace(OF_CLASSES, **wide), said
-
-
-def _predicted(rows: Rows, found: Sequence[Candidate]) -> Predicted:
-    calibration, _ = _calibration(rows, found)
-    tried = [i for i, one in enumerate(found) if one.short is not None]
-    seen = [one.short.rows for one in found if one.short is not None]
-    probes = np.stack([one.rows for one in found])
-    evidence = None
-    if rows.kind == "class":
-        evidence = np.array([one.frozen.nats for one in found if one.frozen is not None])
-    if not seen:
-        return predict_scores(probes, calibration, evidence=evidence)
-    short = np.stack(seen)
-    if not np.isfinite(short).all(axis=0).any():
-        # Validation rows without a single entity, say, tell nothing of F1.
-        return predict_scores(probes, calibration, evidence=evidence)
-    known = short[:, np.isfinite(short).all(axis=0)]
-    return predict_scores(probes, calibration, tried, known, evidence)
-
-
 def _choice(
     rows: Rows, found: Sequence[Candidate], left_out: Sequence[LeftOut], seconds: float
 ) -> Choice:
     metric, higher = METRICS[rows.kind]
-    predicted = _predicted(rows, found)
-    _, calibrated = _calibration(rows, found)
-    order = sorted(range(len(found)), key=lambda i: -predicted.mean[i])
-    splits = rows.divided.splits
-    asked = int(np.isfinite(found[0].rows).sum())
-    taken, told_apart, because = _decided(rows, found, predicted, order, asked)
-    shown = [_shown(rows, found, predicted, place) for place in order]
-    values = [dict(zip(("value", "low", "high"), one, strict=True), level=LEVEL) for one in shown]
+    scores = np.stack([one.rows for one in found])
+    short = {i: one.short.rows for i, one in enumerate(found) if one.short is not None}
+    units = found[0].units
+    valid = next((one.short.units for one in found if one.short is not None), None)
+    ranking = rank(scores, units, short, valid)
+    taken, because = _decided(rows, found, ranking, units)
+    none = {"value": None, "low": None, "high": None, "level": LEVEL, "why": NOT_PREDICTED}
     return Choice(
         chosen=found[taken].name,
         because=because,
-        told_apart=told_apart,
+        told_apart=taken == ranking.order[0] and ranking.significant,
         task=str(rows.recipe.task),
         metric=metric,
         higher=higher,
-        rows=asked,
-        valid=len(splits.valid),
-        candidates=tuple(found[place] for place in order),
-        predicted=tuple(values),
+        rows=int(np.isfinite(found[0].rows).sum()),
+        valid=len(rows.divided.splits.valid),
+        candidates=tuple(found[place] for place in ranking.order),
+        predicted=tuple(none for _ in found),
         left_out=tuple(left_out),
-        calibrated=calibrated,
+        calibrated=CALIBRATED,
         seconds=seconds,
     )
 
 
-def cheapest_as_good(
-    predicted: Predicted, rows_per_s: Sequence[float], margin: float = MARGIN
-) -> int:
-    """The quickest model of those that cannot be told apart from the best, and are expected to lose
-    at most ``margin``; the best itself where none is quicker by half."""
-    order = sorted(range(len(rows_per_s)), key=lambda i: -predicted.mean[i])
-    best = taken = order[0]
-    for other in order[1:]:
-        gap, least, _ = predicted.difference(best, other, LEVEL)
-        as_good = gap <= margin and least <= 0
-        if as_good and rows_per_s[other] > CHEAPER * rows_per_s[taken]:
-            taken = other
-    return taken
-
-
-def _shown(
-    rows: Rows, found: Sequence[Candidate], predicted: Predicted, place: int
-) -> tuple[float, float, float]:
-    """A predicted score with its limits, none beyond what a score can be."""
-    least = -np.inf if rows.kind in ("number", "text") else 0.0
-    most = _calibration(rows, found)[0].best
-    mean, *ends = np.clip(
-        (predicted.mean[place], *predicted.interval(place, LEVEL)), least, most
-    ).tolist()
-    low, high = sorted(_of(rows, end) for end in ends)
-    return _of(rows, mean), low, high
-
-
 def _decided(
-    rows: Rows, found: Sequence[Candidate], predicted: Predicted, order: Sequence[int], asked: int
-) -> tuple[int, bool, str]:
-    """Which is taken, whether it is told apart from the next, and why in a sentence."""
-    word, best = WORDS[METRICS[rows.kind][0]], order[0]
-    value, low, high = _shown(rows, found, predicted, best)
-    said = f"predicted {word} {value:.3f} ({low:.3f} to {high:.3f}) once fine-tuned"
-    if len(order) == 1:
-        return best, False, f"{found[best].name}, the only one that could be asked: {said}."
-    margin = MARGIN * (abs(float(predicted.mean[best])) if rows.writes else 1.0)
-    taken = cheapest_as_good(predicted, [one.rows_per_s for one in found], margin)
-    if taken != best:
-        gap, least, most = predicted.difference(best, taken, LEVEL)
-        times = found[taken].rows_per_s / found[best].rows_per_s
-        return (
-            taken,
-            False,
-            f"{found[taken].name} and {found[best].name} cannot be told apart on "
-            f"{counted(asked, 'row')} (predicted difference of {word} {gap:.3f}, {least:.3f} to "
-            f"{most:.3f}): take the cheaper, {found[taken].name}, which passes {times:.1f} times "
-            "as many rows a second.",
+    rows: Rows, found: Sequence[Candidate], ranking: Ranking, units: Ints
+) -> tuple[int, str]:
+    """Which is taken, and why in a sentence."""
+    best = ranking.order[0]
+    score = _score_words(rows, found[best])
+    lead = ranking.lead
+    if lead is None:
+        return best, f"{found[best].name}, the only one that could be asked: {score}."
+    second = ranking.order[1]
+    scores = np.stack([one.rows for one in found])
+    by = "a short fine-tune of both" if ranking.by_short else "this score"
+    count = counted(lead.n, "validation row" if ranking.by_short else "row")
+    gap = f"{lead.value:.3f} (95 % CI {lead.low:.3f} to {lead.high:.3f}, {count})"
+    if ranking.significant:
+        return best, f"{found[best].name}: {score}. By {by} it is {gap} better than " + (
+            f"{found[second].name}, the next."
         )
-    next_best = order[1]
-    gap, least, most = predicted.difference(best, next_best, LEVEL)
-    lead = f"{gap:.3f} ({least:.3f} to {most:.3f}) better than {found[next_best].name}, the next"
-    if least > 0:
-        return best, True, f"{found[best].name}: {said}, {lead}."
-    return (
-        best,
-        False,
-        f"{found[best].name}, though {counted(asked, 'row')} do not settle it: {said}, {lead}.",
+    margin = MARGIN * (abs(float(np.nanmean(scores[best]))) if rows.writes else 1.0)
+    taken = cheapest_as_good(scores, units, [one.rows_per_s for one in found], margin)
+    if taken == best:
+        return best, (
+            f"{found[best].name}: {score}. {counted(lead.n, 'row')} do not show that it is better "
+            f"than {found[second].name}, the next: difference {gap}."
+        )
+    against = difference(scores[best], scores[taken], units)
+    times = found[taken].rows_per_s / found[best].rows_per_s
+    return taken, (
+        f"{found[taken].name}: {_score_words(rows, found[taken])}. {found[best].name} scores "
+        f"{against.value:.3f} better (95 % CI {against.low:.3f} to {against.high:.3f}), which "
+        f"{counted(against.n, 'row')} do not show to be a difference, and {found[taken].name} "
+        f"passes {times:.1f} times as many rows a second."
     )
+
+
+def _score_words(rows: Rows, candidate: Candidate) -> str:
+    """What was measured of a candidate, with its interval."""
+    found, word = candidate.evidence, WORDS[METRICS[rows.kind][0]]
+    assert found.value is not None
+    span = "no interval" if found.low is None else f"95 % CI {found.low:.3f} to {found.high:.3f}"
+    return f"{word} {found.value:.3f} ({span}; {candidate.what})"

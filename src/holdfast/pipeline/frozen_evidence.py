@@ -64,15 +64,21 @@ class LayerScore:
 @dataclass(frozen=True, slots=True)
 class Frozen:
     """``layers`` in their order, the last being what the head reads, ``best`` the place of the
-    one that a probe reads best. ``rows`` [n] are its scores of the rows that were asked for (NaN
-    for one of which nothing is read); ``columns`` are those of the labels; ``rows_per_s`` passed
-    the network."""
+    one that a probe reads best. ``rows`` [n] are the scores of the rows that were asked for (NaN
+    for one of which nothing is read), of each fold by the layer that is best on the other folds:
+    their mean has no luck of the choice among layers. ``units`` [n] say which rows are copies or of
+    one group; ``rows_per_s`` passed the network."""
 
     layers: tuple[LayerScore, ...]
     best: int
     rows: Floats
-    columns: int
+    units: Ints
     rows_per_s: float
+
+    @property
+    def score(self) -> float:
+        """Of a probe on the layer that other folds chose, out of fold."""
+        return float(np.nanmean(self.rows))
 
     @property
     def layer(self) -> LayerScore:
@@ -93,11 +99,6 @@ class Frozen:
     def log_evidence(self) -> float:
         """LogME, the mean over the layers."""
         return float(np.mean([layer.log_evidence for layer in self.layers]))
-
-    @property
-    def nats(self) -> float:
-        """The log evidence of a whole row, all columns of its labels, the mean over the layers."""
-        return self.columns * self.log_evidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +145,24 @@ def frozen_evidence(prepared: Prepared, positions: Ints, folds: Ints) -> Frozen:
         )
     known = [layer.score if np.isfinite(layer.score) else -np.inf for layer in layers]
     best = int(np.argmax(known))
-    return Frozen(tuple(layers), best, rows[best], targets.shape[1], passed.rows_per_s)
+    apart = chosen_apart(np.stack(rows), folds)
+    units = prepared.units[positions]
+    return Frozen(tuple(layers), best, apart, units, passed.rows_per_s)
+
+
+def chosen_apart(rows: Floats, folds: Ints) -> Floats:
+    """The scores [n] of each fold by the layer with the best mean of ``rows`` [layers, n] on the
+    other folds; the first of equals, and the best of all where there are no other rows."""
+    made = np.full(rows.shape[1], np.nan)
+    for fold in np.unique(folds):
+        inside = folds == fold
+        others = rows[:, ~inside] if (~inside).any() else rows
+        read = np.isfinite(others)
+        counts = read.sum(axis=1)
+        sums = np.where(read, others, 0.0).sum(axis=1)
+        means = np.where(counts > 0, sums / np.maximum(counts, 1), -np.inf)
+        made[inside] = rows[int(np.argmax(means)), inside]
+    return made
 
 
 def _targets(examples: Any, passed: Passed, kind: str | None) -> tuple[Floats, Ints | None]:

@@ -29,7 +29,8 @@ MOST_ROWS, FEW = 300, 10
 @dataclass(frozen=True, slots=True)
 class TextEvidence:
     """Bits a byte ``before`` any update and ``after`` ``steps`` of them; ``rows`` [validation rows]
-    are those after, each with its sign turned, NaN for one without a token of an answer.
+    are those after, each with its sign turned, NaN for one without a token of an answer; ``units``
+    say which of them are copies or of one group.
     ``perplexity`` (a token of its own) stands beside, before."""
 
     before: float
@@ -37,6 +38,7 @@ class TextEvidence:
     steps: int
     perplexity: float
     rows: Floats
+    units: Ints
     rows_per_s: float
 
     def to_json(self) -> dict[str, Any]:
@@ -69,6 +71,7 @@ def text_evidence(prepared: Prepared, train: Ints, valid: Ints) -> TextEvidence:
         steps=fitted.trained.last_step,
         perplexity=float(np.exp(min(mean, 700.0))),
         rows=after,
+        units=prepared.units[asked],
         rows_per_s=len(examples) / max(observer.seconds, 1e-9),
     )
 

@@ -14,7 +14,7 @@ from holdfast.search.rules.ending import end_now
 from holdfast.search.rules.expected import Range, expected_test
 from holdfast.search.rules.race import race
 from holdfast.search.rules.shrunken import scores_of, shrunken
-from holdfast.search.rules.winner import winner
+from holdfast.search.rules.winner import LEVEL, winner
 from holdfast.search.study import Tried
 
 DEFAULT = "the default"
@@ -22,16 +22,23 @@ DEFAULT = "the default"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Judged:
-    """The ``winner`` with the reason; ``noise``: no trial is better than the default beyond what
-    chance does. ``top`` is the trial with the best score seen, ``default`` the default's.
-    ``expected`` is what the winner may be expected to score, ``optimism`` by how much its score is
-    too good; ``each`` what every whole trial may be expected to score, by number."""
+    """The ``winner`` with the reason; ``noise``: no trial is shown to be better than the default.
+    ``looked_best`` is the trial of the largest expected ``gain`` over the default, a share of the
+    score. ``p_value`` says whether it is better, ``p_average`` whether the average trial is
+    (corrected for the number of trials). ``top`` is the trial with the best score seen,
+    ``default`` the default's. ``expected`` is what the winner may be expected to score,
+    ``optimism`` by how much its score is too good; ``each`` what every whole trial may be expected
+    to score, by number."""
 
     winner: Tried
     top: Tried
     default: Tried | None
     because: str
     noise: bool
+    looked_best: Tried
+    gain: float
+    p_value: float
+    p_average: float
     expected: Range
     optimism: Range
     each: dict[int, float]
@@ -55,7 +62,10 @@ def judged(tried: Sequence[Tried], metric: str, test_rows: int) -> Judged:
     losses = {key: one.losses for key, one in known.items()}
     correct = {key: one.correct for key, one in known.items() if one.correct is not None}
     right = metric == "accuracy" and len(correct) == len(known)
-    won = winner(losses, correct if right else None, costs_of(whole), name_of(first))
+    # Doubt speaks for a default, and not for the trial in the middle that takes its place.
+    level = LEVEL if first.origin == "default" else 1.0
+    answers = correct if right else None
+    won = winner(losses, answers, costs_of(whole), name_of(first), level=level)
     # More is better in both: of losses the expected score is that of their negative.
     score = correct if right else {key: -rows for key, rows in losses.items()}
     sign = 1.0 if right else -1.0
@@ -71,6 +81,10 @@ def judged(tried: Sequence[Tried], metric: str, test_rows: int) -> Judged:
         default=first if first.origin == "default" else None,
         because=won.because,
         noise=won.noise or won.key == name_of(first),
+        looked_best=known[won.looked_best],
+        gain=won.gain,
+        p_value=won.p_value,
+        p_average=won.p_average,
         expected=Range(sign * kept.value, ends[0], ends[1]),
         optimism=kept.optimism,
         each={known[key].number: sign * one.value for key, one in found.items()},

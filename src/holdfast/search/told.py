@@ -13,6 +13,7 @@ from holdfast.search.importance import importance
 from holdfast.search.judged import Judged
 from holdfast.search.pareto import Footing, alike, footing, front
 from holdfast.search.planned import Planned
+from holdfast.search.rules.winner import LEVEL
 from holdfast.search.searching import Fold, Searching
 from holdfast.search.study import Tried
 
@@ -37,6 +38,14 @@ def block(
         "expected_test": _interval(expected.value, expected.low, expected.high),
         "optimism": _interval(found.optimism.value, found.optimism.low, found.optimism.high),
         "noise": found.noise,
+        "evidence": {
+            "trial": found.looked_best.number,
+            "expected_gain": found.gain,
+            "p_value": found.p_value,
+            "p_average": found.p_average,
+            "level": LEVEL,
+            "test": "one-sided paired t-tests, Holm's correction for all trials and their average",
+        },
         "because": found.because,
         "settings": dict(best.settings),
         "seen": _number(search.value(best)),

@@ -90,18 +90,18 @@ def settings_of(row: Block) -> str:
 
 
 def answer_of(block: Block) -> str:
-    """Who won, and why: noise is called noise."""
+    """Which trial is kept, and why."""
     best, row = block["best"], _row(block, block["best"])
     tried = plural(block["trials"], "trial")
     if block["noise"]:
         top = block.get("top") or {}
         if row["origin"] == "default":
-            start = f"Of {tried} none is better than the default beyond chance: it is kept."
+            start = f"Of {tried}, none is shown to be better than the default, which is kept."
         else:
-            start = f"Of {tried} none stands out beyond chance; trial {best} is kept."
+            start = f"Of {tried}, none is shown to be better than trial {best}, which is kept."
         if top.get("trial") in (None, best):
             return f"{start} {sentence(block['because'])}"
-        seen = f"Trial {top['trial']} looked best, with {score(block, top['seen'])}"
+        seen = f"Trial {top['trial']} has the best validation score, {score(block, top['seen'])}"
         return f"{start} {seen}. {sentence(block['because'])}"
     named = _settings(dict(list(row["settings"].items())[:NAMED]))
     more = len(row["settings"]) - NAMED
