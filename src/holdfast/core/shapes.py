@@ -206,7 +206,8 @@ def well_shaped(shape: Shape, value: Any) -> tuple[Any, tuple[str, ...]]:
 
     Raises ``Misshapen`` where the value itself is of another type, or lacks what it must have.
     """
-    kept, said = value, []
+    kept = value
+    said: list[str] = []
     while True:
         try:
             shape(kept, "")
