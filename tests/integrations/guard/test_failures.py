@@ -98,7 +98,6 @@ def test_whatever_part_fails_the_training_goes_on(
     kept = weights(sound)
     assert same(kept, weights(plain)) == (policy == "off")
     names = {name.rpartition(".")[2] for _, name in calls}
-    print(len(calls), sorted(calls))
     # Seeing, judging, deciding, writing, keeping, putting back, the result and its page.
     found = {"observe", "judge", "write", "note", "write_result", "write_report", "on_save"}
     assert names >= found | ({"decide", "copy", "load"} if policy == "stop" else set()), names
@@ -132,7 +131,8 @@ def test_whatever_part_fails_the_training_goes_on(
         assert "made to fail" in note["because"]
         # At the end the best state may be back already, which is what the run was to keep.
         restored = "on_train_end" in told and same(after, kept)
-        assert same(after, weights(plain)) or restored, part
+        # Where the generators themselves cannot be put back, training draws other numbers.
+        assert same(after, weights(plain)) or restored or part[1] == "set_random_state", part
 
 
 def test_it_is_told_where_nothing_can_be_written_or_said(
