@@ -34,6 +34,8 @@ GOOD = {
     "decisions": [{"what": "seed", "chosen": "0", "because": "it is the default"}],
 }
 
+WRITTEN = ("result.json", "report.html")
+
 
 @pytest.fixture
 def survived(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,9 +135,10 @@ def test_a_run_with_a_defect_in_its_verdict_and_its_pages_comes_to_its_end(
     result = main.train(recipe.changed(train={"max_steps": 4}), run, notify=heard.append)
     assert result == read_result(run)
     assert all(isinstance(one["name"], str) for one in result["verdict"]["evidence"] if one)
-    told = {one.what: one for one in heard if isinstance(one, Decision) and one.prominent}
-    assert "name must be a text, and is 7" in told["result.json"].because
-    assert "KeyError" in told["report.html"].because
+    told = [one for one in heard if isinstance(one, Decision) and one.prominent]
+    said = {name: " ".join(one.because for one in told if one.what == name) for name in WRITTEN}
+    assert "name must be a text, and is 7" in said["result.json"]
+    assert "KeyError" in said["report.html"]
     assert not (run / "checkpoints").exists()
     assert holdfast.TrainedRun(run).predict(["w1 w2 bad"])[0] in result["classes"]
     monkeypatch.undo()

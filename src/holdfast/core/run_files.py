@@ -168,7 +168,8 @@ def _fitting(result: dict[str, Any], said: list[str]) -> dict[str, Any]:
         except ValueError as error:
             if raises_defects():
                 raise Defect(RESULT, str(error)) from error
-            inside, path = result, []
+            inside: Any = result
+            path: list[str] = []
             while isinstance(inside, dict) and inside:
                 path.append(max(inside, key=lambda name: len(json.dumps(inside[name]))))
                 parent, inside = inside, inside[path[-1]]

@@ -206,13 +206,17 @@ def well_shaped(shape: Shape, value: Any) -> tuple[Any, tuple[str, ...]]:
 
     Raises ``Misshapen`` where the value itself is of another type, or lacks what it must have.
     """
-    kept, said = value, []
+    kept = value
+    said: list[str] = []
+    first: Misshapen | None = None
     while True:
         try:
             shape(kept, "")
         except Misshapen as error:
+            # What is at fault, and not that it is missing once it was taken out.
+            first = first or error
             if not error.path:
-                raise
+                raise first from None
             # What is right is not copied, which it is nearly always.
             kept = copy.deepcopy(value) if not said else kept
             said.append(str(error))

@@ -1,7 +1,7 @@
 """A failure of the guard's own never ends the training that it watches.
 
-Its parts are found by watching a sound run: every function that a hook, the guard or its engine
-calls. Each is then made to fail, at its first call or at its last.
+Its parts are found by watching a sound run: every function of another module that a hook, the guard
+or its engine calls. Each is then made to fail, at its first call or at its last.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ CALLERS = ("integrations/guard/", "training/engine.py")
 # What takes a failure is no part that fails.
 TAKES = {failures.__file__, __file__}
 SETTINGS = {
-    "max_steps": 4,
+    "max_steps": 2,
     "eval_strategy": "steps",
-    "eval_steps": 2,
+    "eval_steps": 1,
     "save_strategy": "steps",
-    "save_steps": 4,
+    "save_steps": 2,
     "logging_steps": 1,
 }
 
@@ -46,7 +46,8 @@ def part_of(frame: Any) -> Part | None:
     ours = "/holdfast/" in code.co_filename and code.co_filename not in TAKES
     if caller is None or not ours or "<" in code.co_name or code.co_flags & inspect.CO_GENERATOR:
         return None
-    if not any(place in caller.f_code.co_filename for place in CALLERS):
+    calling = caller.f_code.co_filename
+    if calling == code.co_filename or not any(place in calling for place in CALLERS):
         return None
     return code.co_filename.split("/holdfast/")[-1], code.co_qualname
 
@@ -88,11 +89,14 @@ def test_whatever_part_fails_the_training_goes_on(
     monkeypatch.setenv("HOLDFAST_DEFECTS", "")
     plain = trainer(out="plain", **SETTINGS)
     plain.train()
-    guard, calls = Guard(policy=policy, say=lambda _: None), Counter[Part]()
+    # The state before the first step is put back at the end.
+    choose = {"choose": lambda _: 0}
+    guard, calls = Guard(policy=policy, say=lambda _: None, **choose), Counter[Part]()
     sound = trainer(guard.callback(), out="sound", **SETTINGS)
     watched(sound.train, lambda part: calls.update([part]))
     assert guard.stopped_because is None
     kept = weights(sound)
+    assert same(kept, weights(plain)) == (policy == "off")
     names = {name.rpartition(".")[2] for _, name in calls}
     # Seeing, judging, deciding, writing, keeping, putting back, the result and its page.
     found = {"observe", "judge", "write", "note", "write_result", "write_report", "on_save"}
@@ -109,17 +113,26 @@ def test_whatever_part_fails_the_training_goes_on(
                 raise Broken("made to fail")
 
         out = f"broken-{number}"
-        made = trainer(Guard(policy=policy, say=lines.append).callback(), out=out, **SETTINGS)
+        guard = Guard(policy=policy, say=lines.append, **choose)
+        made = trainer(guard.callback(), out=out, **SETTINGS)
         watched(made.train, fail)
-        assert made.state.global_step == 4, part
-        (told,) = [line for line in lines if line.startswith("Warning: the guard stepped aside")]
+        assert made.state.global_step == 2, part
+        after = weights(made)
+        warned = [line for line in lines if line.startswith("Warning: the guard stepped aside")]
+        if not warned:
+            # What the guard has another way for: the formula of a loss, which is tried.
+            assert part[0].endswith("losses.py"), part
+            assert (tmp_path / out / "holdfast" / "report.html").exists()
+            assert same(after, kept)
+            continue
+        (told,) = warned
         assert "made to fail" in told
         (note,) = notes(tmp_path / out)
         assert "made to fail" in note["because"]
-        after = weights(made)
         # At the end the best state may be back already, which is what the run was to keep.
         restored = "on_train_end" in told and same(after, kept)
-        assert same(after, weights(plain)) or restored, part
+        # Where the generators themselves cannot be put back, training draws other numbers.
+        assert same(after, weights(plain)) or restored or part[1] == "set_random_state", part
 
 
 def test_it_is_told_where_nothing_can_be_written_or_said(
@@ -134,7 +147,7 @@ def test_it_is_told_where_nothing_can_be_written_or_said(
     monkeypatch.setenv("HOLDFAST_DEFECTS", "")
     monkeypatch.setattr(Journal, "_append", gone)
     made.train()
-    assert made.state.global_step == 4
+    assert made.state.global_step == 2
     assert "the guard stepped aside; training goes on without it" in capsys.readouterr().err
 
 
@@ -150,7 +163,7 @@ def test_the_next_training_is_watched_again(
     assert any("ZeroDivisionError" in line for line in lines)
     made.train()
     assert guard.verdict is not None
-    assert [look.step for look in guard.history] == [0, 2, 4]
+    assert [look.step for look in guard.history] == [0, 1, 2]
     assert guard.folder is not None
     assert (guard.folder / "report.html").exists()
 
