@@ -155,7 +155,10 @@ def settings(cell: Cell) -> list[str]:
     course = course_of(cell)
     own = ["train.threads=1", "train.precision=float32"]
     if cell["entry"] == "train new head":
-        own.append("methods.probe_first=false")
+        # A stage of contrast ends with a fitted head too.
+        own += ["methods.probe_first=false", "methods.contrast=false"]
+    elif course.rate is not None:
+        own.append("methods.contrast=false")
     if course.rate is None:
         return own
     return [
