@@ -141,7 +141,7 @@ def section(cells: Sequence[Cell], results: Sequence[Mapping[str, Any] | None]) 
         rows.append(_line(f"through {entry}, right", runs, _right))
     stored_other = sum(r["label"] != r["label_of_stored_run"] for _, r in there)
     wrong = [f"- {_words(one)}" for group in chosen.values() for one in group if not _right(one)]
-    aside = Counter((c["group"], r["truth"]) for c, r in there if not _counts((c, r)))
+    aside = Counter((c["group"], truth_of(r)) for c, r in there if not _counts((c, r)))
     lines = [
         "### Plain cases, fresh runs",
         "`python benchmarks/fresh_verdicts.py --jobs 16`",
