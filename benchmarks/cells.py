@@ -65,8 +65,9 @@ def run_cells(
     done = stored(path)
     todo = [(n, cell) for n, cell in enumerate(cells, 1) if key(cell) not in done]
     run = _in_turn if jobs == 1 else functools.partial(_at_once, jobs)
-    for number, cell, result in run(todo, run_one, deadline):
+    for number, cell, result_of in run(todo, run_one, deadline):
         print(f"{name} {number}/{len(cells)} {shown(cell)}", flush=True)
+        result = result_of()
         if result is not None:
             _append(path, cell, result)
             done[key(cell)] = result
@@ -141,7 +142,7 @@ def publish(name: str, text: str, book: Path = BOOK) -> None:
     book.write_text(new, encoding="utf-8")
 
 
-Turn = Iterator[tuple[int, Cell, Result | None]]
+Turn = Iterator[tuple[int, Cell, Callable[[], Result | None]]]
 
 
 def _in_turn(
@@ -149,7 +150,7 @@ def _in_turn(
 ) -> Turn:
     for number, cell in todo:
         if time.monotonic() < deadline:
-            yield number, cell, _attempt(cell, run_one)
+            yield number, cell, functools.partial(_attempt, cell, run_one)
 
 
 def _at_once(
@@ -171,7 +172,7 @@ def _at_once(
             if not running:
                 return
             for ended in wait(running, return_when=FIRST_COMPLETED).done:
-                yield (*running.pop(ended), ended.result())
+                yield (*running.pop(ended), ended.result)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
         for name, value in before.items():

@@ -56,11 +56,19 @@ def run(cell: Cell) -> dict[str, Any]:
     """One run and what a person would see of it at its last evaluation."""
     torch.set_num_threads(1)
     sizes = {side: int(cell[side]) for side in ("train", "valid")}
-    parts = parts_of(str(cell["data"]), sizes, int(cell["seed"]), POOL_ROWS)
+    parts = without_leaks(parts_of(str(cell["data"]), sizes, int(cell["seed"]), POOL_ROWS))
     with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as name:
         made = guarded if cell["entry"] == "guard" else trained
         seen = made(cell, parts, Path(name))
     return figures(seen)
+
+
+def without_leaks(parts: Parts) -> Parts:
+    """Without training rows that stand among the others too: some texts of machines occur twice,
+    and a leak that nobody planted is no wrong verdict."""
+    others = {*parts.valid.texts, *parts.test.texts}
+    kept = [place for place, text in enumerate(parts.train.texts) if text not in others]
+    return replace(parts, train=parts.train.take(kept))
 
 
 def course_of(cell: Cell) -> Course:
@@ -147,7 +155,10 @@ def settings(cell: Cell) -> list[str]:
     course = course_of(cell)
     own = ["train.threads=1", "train.precision=float32"]
     if cell["entry"] == "train new head":
-        own.append("methods.probe_first=false")
+        # A stage of contrast ends with a fitted head too.
+        own += ["methods.probe_first=false", "methods.contrast=false"]
+    elif course.rate is not None:
+        own.append("methods.contrast=false")
     if course.rate is None:
         return own
     return [

@@ -18,11 +18,11 @@ EPOCHS, RATE, BATCH = 40, 3e-3, 16
 
 @pytest.fixture(scope="module")
 def rows(marked_rows: Any) -> dict[str, list[tuple[str, str]]]:
-    """60 training and 100 validation rows whose labels know nothing of their texts."""
-    texts = [text for text, _ in marked_rows(160, seed=5)]
-    labels = np.random.default_rng(0).permutation(["no", "yes"] * 80)
+    """60 training, 100 validation and 20 test rows whose labels know nothing of their texts."""
+    texts = [text for text, _ in marked_rows(180, seed=5)]
+    labels = np.random.default_rng(0).permutation(["no", "yes"] * 90)
     both = list(zip(texts, labels.tolist(), strict=True))
-    return {"train": both[:60], "valid": both[60:]}
+    return {"train": both[:60], "valid": both[60:160], "test": both[160:]}
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def run(rows: Any, tiny_model: Path, write_csv: Any, tmp_path_factory: Any) -> P
         write_csv(folder / f"{side}.csv", found)
     settings = {
         "data.valid": str(folder / "valid.csv"),
-        "data.split.test": 0,
+        "data.test": str(folder / "test.csv"),
         "model.name": str(tiny_model),
         "methods.probe_first": False,
         "train.epochs": EPOCHS,
