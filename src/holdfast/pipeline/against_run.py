@@ -217,10 +217,10 @@ def _of_texts(again: Again, table: Table) -> list[dict[str, Any]]:
 
 
 def _lengths(name: str, own: Table, table: Table) -> dict[str, Any]:
-    texts = read_texts(own), read_texts(table)
-    if texts[0] is None or texts[1] is None:
+    before, now = read_texts(own), read_texts(table)
+    if before is None or now is None:
         return _reason(name, None, "not checked: the rows are no texts")
-    old, new = (np.array([float(len(text.split())) for text in one]) for one in texts)
+    old, new = (np.array([float(len(text.split())) for text in one]) for one in (before, now))
     found = two_samples(np.log1p(old), np.log1p(new))
     if found.why is not None:
         return _reason(name, None, f"not checked: {found.why}")
