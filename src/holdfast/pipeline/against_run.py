@@ -61,7 +61,7 @@ def against_run(
     made |= {"differs": differs, "because": _words(here.metric, found), "reasons": []}
     if differs:
         others = _scores_of_others(here, seen, block.get("without_seen") or {})
-        made["reasons"] = _reasons(again, table, seen, (here.metric, others), own)
+        made["reasons"] = _reasons(again, table, seen, others, own)
     return made
 
 
@@ -147,10 +147,11 @@ def _shown(metric: str, value: float) -> str:
 
 
 def _reasons(
-    again: Again, table: Table, seen: SeenRows, here: RowScores, own: RowScores
+    again: Again, table: Table, seen: SeenRows, others: RowScores | None, own: RowScores
 ) -> list[dict[str, Any]]:
-    """What was looked for in the data: ``found`` true or false, null where it could not be."""
-    return [_copies(seen, here, own), _classes(again, table, here, own), *_of_texts(again, table)]
+    """What was looked for in the data: ``found`` true or false, null where it could not be;
+    ``others`` are the scores of the rows that the run had not seen."""
+    return [_copies(seen, others, own), _classes(again, table, own), *_of_texts(again, table)]
 
 
 def _reason(check: str, found: bool | None, because: str) -> dict[str, Any]:
@@ -172,10 +173,10 @@ def _copies(seen: SeenRows, others: RowScores | None, own: RowScores) -> dict[st
     return _reason(name, True, f"{told}; without them: {found.why or _words(own.metric, found)}")
 
 
-def _classes(again: Again, table: Table, metric: str, own: RowScores) -> dict[str, Any]:
+def _classes(again: Again, table: Table, own: RowScores) -> dict[str, Any]:
     """Another mix of classes, and what the run's own classes would score in that mix."""
     name = "another class mix"
-    if metric != "accuracy":
+    if own.metric != "accuracy":
         return _reason(name, None, "not checked: the labels are no classes, one a row")
     labels = labels_of_rows(table), again.stored("test")["label"].to_pylist()
     names = sorted({*map(str, labels[0]), *map(str, labels[1])})
@@ -216,10 +217,10 @@ def _of_texts(again: Again, table: Table) -> list[dict[str, Any]]:
 
 
 def _lengths(name: str, own: Table, table: Table) -> dict[str, Any]:
-    texts = read_texts(own), read_texts(table)
-    if texts[0] is None or texts[1] is None:
+    before, now = read_texts(own), read_texts(table)
+    if before is None or now is None:
         return _reason(name, None, "not checked: the rows are no texts")
-    old, new = (np.array([float(len(text.split())) for text in one]) for one in texts)
+    old, new = (np.array([float(len(text.split())) for text in one]) for one in (before, now))
     found = two_samples(np.log1p(old), np.log1p(new))
     if found.why is not None:
         return _reason(name, None, f"not checked: {found.why}")
