@@ -193,11 +193,14 @@ def test_the_reason_names_the_figures_of_the_kept_and_of_the_others() -> None:
     assert "the lowest validation loss, step 1: 0.5" in told
     assert "no validation rows" in reason([snapshot(0, np.zeros(0))], 0)
     # Of a classifier the raw loss and the accuracy too, of the last and of the lowest raw one.
-    history = classified(np.random.default_rng(0), evaluations=5)
-    kept = lowest_calibrated(history)
-    told = reason(history, kept)
-    raw = min(range(5), key=lambda i: history[i].valid_loss)
+    histories = (classified(np.random.default_rng(seed), evaluations=5) for seed in range(100))
+    for history in histories:
+        kept = lowest_calibrated(history)
+        raw = min(range(5), key=lambda i: history[i].valid_loss)
+        if len({kept, raw, 4}) == 3:
+            break
     assert len({kept, raw, 4}) == 3
+    told = reason(history, kept)
     for place in (kept, raw, 4):
         look = history[place]
         shown = f"{look.refined_loss:.4g} (raw {look.valid_loss:.4g}, accuracy "
