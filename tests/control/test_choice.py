@@ -280,6 +280,18 @@ def test_a_checkpoint_with_a_higher_loss_and_a_lower_accuracy_than_another_is_ne
     assert moved > 20, "histories in which something happens"
 
 
+def test_the_paired_test_by_itself_keeps_such_checkpoints() -> None:
+    """Where no evaluation knows its correct rows there is nothing but the test, as there was for
+    every run before: the histories above are some that need the order."""
+    rng = np.random.default_rng(7)
+    found = 0
+    for _ in range(25):
+        history = classified(rng, rows=int(rng.choice([6, 15, 60])))
+        unknown = [replace(look, valid_correct=None) for look in history]
+        found += dominated(history, newest_unless_worse(unknown))
+    assert found > 3
+
+
 def test_the_lowest_calibrated_loss_is_kept_not_the_newest_that_no_test_finds_worse() -> None:
     """The lowest by less than a paired test on 75 rows can tell."""
     rng = np.random.default_rng(3)
