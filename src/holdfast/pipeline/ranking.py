@@ -6,8 +6,9 @@ compared row by row, so that what both find hard cancels. A short fine-tune of t
 nearer to what they are chosen for: where its validation rows show a difference, it decides.
 
 The score after a whole fine-tune is not predicted. A normal model of it, calibrated on two sets,
-said 1.000 (0.915 to 1) of rows on which the fine-tuned model had 0.898 (its probe: 0.735); what
-``benchmarks/choose.py`` measures by leaving one set out is why none is given.
+moved a model's score with the log evidence of the other candidates, without a bound, and cut it
+off at 1: it said 1.000 (0.915 to 1) of rows on which the fine-tuned model had 0.898. What
+``benchmarks/choose.py`` measures by leaving one set out can show whether one may be given again.
 """
 
 from __future__ import annotations
