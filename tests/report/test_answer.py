@@ -167,9 +167,9 @@ def test_several_labels_are_told_by_rows_and_labels_and_judged_by_f1() -> None:
     }
     headline, advice, use = told(result)
     assert headline == (
-        "All labels right on 61 of 100 new texts (55–67); guessing the commonest class 61; a simple"
-        " baseline 50. Of 100 labels that it gives 84 are right; of 100 that it should give it "
-        "finds 60."
+        "All labels right on 61 of 100 new texts (55–67); guessing the commonest class 61; the "
+        "linear probe (baseline) 50. Of 100 labels that it gives 84 are right; of 100 that it "
+        "should give it finds 60."
     )
     assert advice == (
         "Worth using: better than the linear probe (baseline) by 0.05 nats a row (0.02 to 0.08), "

@@ -200,7 +200,8 @@ def _sentence(
     beside = number(others[0][1][name].value, name)
     if name == "perplexity":
         return f"{start}; that of the {others[0][0]} {beside}.{_overlap(run)}"
-    return f"{start}; the best baseline, {others[0][0]}, {beside}."
+    best = others[0][0].removesuffix(" (baseline)")
+    return f"{start}; the best baseline, {best}, {beside}."
 
 
 def _overlap(run: RunFiles) -> str:
