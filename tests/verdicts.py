@@ -70,6 +70,10 @@ def cases() -> Iterator[History]:
     fall = primary.probe[:, -1] - primary.probe[:, 0]
     seen = fall.argsort().argsort() + 1
     yield History(primary.snapshots, dataclasses.replace(primary.run_facts, first_seen=seen))
+    # A peak learning rate below the usual ones, and training rows that are far from learned.
+    slow = kit.course(np.linspace(1.2, 1.1, kit.STEPS), np.full(kit.STEPS, 1.2), ROWS)
+    rates = {"usual_rates": (1e-3, 1e-2), "peak_rate": 1e-6}
+    yield History(slow.snapshots, dataclasses.replace(slow.run_facts, **rates))
     # Answers hold while certainty outgrows them.
     yield History(tuple(monitor.make_classified([0.5, 1, 3, 8, 20], [0.0, 2.0, 2.0, 2.0, 2.0])))
 

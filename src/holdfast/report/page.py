@@ -13,7 +13,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from markupsafe import Markup
 
 from holdfast._version import __version__
+from holdfast.core.errors import HoldfastError, RunError
 from holdfast.core.files import write_text
+from holdfast.core.run_files import is_sealed
 from holdfast.report.compiled import Compiled
 from holdfast.report.glossary import Glossary
 from holdfast.report.numbers import moment
@@ -67,8 +69,20 @@ def write_report(run: Path) -> Path:
     nothing else. Raises ``RunError`` when ``result.json`` or ``events.jsonl`` is missing or any
     file is broken; sections whose numbers are absent say so or are left out.
     """
-    path = run / "report.html"
-    write_text(path, render(read_run(run)))
+    path, files = run / "report.html", read_run(run)
+    try:
+        page = render(files)
+    except Exception as error:
+        # Nothing vouches for the values of a run without a seal; of one with it this is our defect.
+        if isinstance(error, HoldfastError) or is_sealed(files.result) or "trainer" in files.result:
+            raise
+        raise RunError(
+            str(run / "result.json"),
+            "must hold the values that Holdfast writes: its report cannot be made",
+            f"{type(error).__name__}: {error}",
+            "Copy the run again from where it was made.",
+        ) from error
+    write_text(path, page)
     return path
 
 

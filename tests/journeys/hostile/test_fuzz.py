@@ -44,6 +44,16 @@ def fuzzer(fuzz: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     made.close()
 
 
+@pytest.fixture(autouse=True)
+def a_worker_serves_the_tests_that_follow(
+    fuzzer: Any, request: pytest.FixtureRequest
+) -> Iterator[None]:
+    """One that is begun anew within a test ends with the fixture, as the first does."""
+    yield
+    if fuzzer._worker is not None:
+        request.config.pluginmanager.get_plugin("processes").SHARED.add(fuzzer._worker.process.pid)
+
+
 def test_no_broken_input_is_a_defect(fuzz: ModuleType, fuzzer: Any) -> None:
     failed = {}
     for door, number in fuzz.all_cases(COUNTS):
