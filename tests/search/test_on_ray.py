@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterator
@@ -57,8 +58,10 @@ class Kills:
         if key == self.key and look.step and not self.killed:
             self.killed += 1
             for process in psutil.Process().children(recursive=True):
-                if any("_carry_out" in part for part in process.cmdline()):
-                    os.kill(process.pid, signal.SIGKILL)
+                # One that ended, and that nobody waited for, has no command line any more.
+                with contextlib.suppress(psutil.ZombieProcess):
+                    if any("_carry_out" in part for part in process.cmdline()):
+                        os.kill(process.pid, signal.SIGKILL)
         return None
 
 
