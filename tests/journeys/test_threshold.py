@@ -113,7 +113,8 @@ def test_few_rows_say_how_many_would_do_and_nothing_is_written(holdfast: Any, ru
     done = holdfast("threshold", run, "--precision", 0.99)
     assert done.code == 3
     assert "nothing is promised" in done.out
-    assert max(map(len, done.out.splitlines())) <= 80
+    # A path is not broken, however long it is.
+    assert max(map(len, done.out.replace(str(run), "RUN").splitlines())) <= 80
     most = found["highest"]
     assert f"precision {100 * most['asked']:.1f} %" in done.out
     # The command that it names takes it, and a thousandth more is not promised.
