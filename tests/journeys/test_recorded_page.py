@@ -115,7 +115,7 @@ def test_every_task_has_its_page(holdfast: Any, old_runs: Path, name: str) -> No
         assert "off by" in page
         assert "Right" not in page
     else:
-        # Without its source a run shows the rows that it kept: the hardest, of which no share tells.
+        # Without its source a run shows the rows that it kept: the hardest, no fair share.
         source = Path(result["settings"]["data"]["path"])
         assert ("Right: " in page) is source.exists()
     assert ("data:image/jpeg" in page) == (name == "pictures")
