@@ -23,7 +23,9 @@ from holdfast.store.store import open_store
 HOLDFAST = Path(sys.executable).parent / "holdfast"
 # What the first model hardly learns, and is asked later: how much, how many, when.
 LATER = "NUM"
-KNOWN, CLEAN, NEW, LABELS = 300, 200, 400, 260
+# Which rows are labelled hangs on the ids of requests, drawn anew each time: of so many labels the
+# gate has enough to see a gain of this size whichever they are.
+KNOWN, CLEAN, NEW, LABELS = 300, 200, 400, 500
 READY_S, SEEN_S = 120.0, 120.0
 
 Rows = list[tuple[str, str]]

@@ -67,6 +67,7 @@ def known() -> RunFacts:
         probe_curve=((10, 0.5), (20, 0.4)),
         copied_valid=(1, 30),
         label_noise=LabelNoise(0.1, 0.05, 0.15, 0.8, 0.5, 50),
+        refused=("train.label_smoothing=0.1",),
     )
 
 
