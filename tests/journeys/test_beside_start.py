@@ -11,6 +11,7 @@ import pytest
 
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override
+from holdfast.training.looks import read_looks
 
 COLOURS = ("red", "blue", "green", "old", "new", "big", "small", "fast")
 
@@ -48,6 +49,15 @@ def quick(rows: Path, tiny_llama: Path) -> list[str]:
 def result(quick: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("runs") / "run"
     return {**train(override(Recipe(), quick), folder), "folder": folder}
+
+
+def test_the_verdict_reads_the_texts_of_validation_rows_and_of_no_test_row(
+    result: dict[str, Any],
+) -> None:
+    last = read_looks(result["folder"] / "looks.npz").history[-1]
+    assert set(last.outputs or {}) == {"valid"}
+    assert (last.outputs or {})["valid"]["n"] == min(8, result["valid"]["n"])
+    assert not any(item["name"].startswith("test_") for item in result["verdict"]["evidence"])
 
 
 def test_it_is_told_whether_it_was_worth_it(result: dict[str, Any]) -> None:

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import accelerate
 import numpy as np
 import pytest
+import torch
 
 from holdfast.core.records import Decision, Verdict
 from holdfast.core.run_facts import LabelNoise, RunFacts
 from holdfast.models.probe_curve import ProbeCurve
+from holdfast.pipeline.kinds.written_samples import Sample, WrittenSamples
 from holdfast.pipeline.ready import Fitted
-from holdfast.pipeline.run_facts import shares_of, with_probe, with_texts
+from holdfast.pipeline.run_facts import with_probe, with_texts
+from holdfast.recipe import parse
 from holdfast.training.loop import Trained
-
-
-def test_counts_become_shares_of_the_texts() -> None:
-    assert shares_of({"n": 8, "empty": 2, "repetition": 0}) == {
-        "n": 8.0,
-        "empty": 0.25,
-        "repetition": 0.0,
-    }
-    assert shares_of({"n": 0, "empty": 0}) == {}
 
 
 def test_what_a_refitted_head_measured_is_added_once_it_is_there() -> None:
@@ -36,17 +32,38 @@ def test_what_a_refitted_head_measured_is_added_once_it_is_there() -> None:
     assert told.label_noise == noise
 
 
-def fitted(history: tuple[Any, ...], job: Any = None) -> Fitted:
+# Four validation texts of which two are empty.
+WRITTEN = ["", "a b", "", "c d"]
+EMPTY = {"n": 4.0, "empty": 0.5}
+
+
+def fitted(last: Any, job: Any = None, *, rows: int = 4, adapter: str = "lora") -> Fitted:
+    """A run whose kept model writes ``WRITTEN`` for its validation rows."""
     before = Verdict("healthy", "It was.", 0.9)
-    trained = Trained(history, before, (), 0, 1, "", 1, 0.0, 0.0, 0.0, {})
-    nothing: Any = None
-    return Fitted(nothing, job, (), trained, Decision("kept state", "step 0", "it is"), 0.0)
+    trained = Trained((last,), before, (), 0, 1, "", 1, 0.0, 0.0, 0.0, {})
+    valid = Sample(list("wxyz"), list("abcd"), None, lambda network, device: WRITTEN)
+    train = Sample([], [], None, lambda network, device: pytest.fail("is not asked"))
+    samples = WrittenSamples({"train": train, "valid": valid}, ["k l"], None, 8)
+    ready: Any = SimpleNamespace(
+        recipe=parse({"generate": {"rows": rows}, "model": {"adapter": {"kind": adapter}}}, "test"),
+        kind=SimpleNamespace(watch=lambda *asked: samples),
+        loaded=SimpleNamespace(network=torch.nn.Linear(1, 1)),
+        sides=None,
+        plan=SimpleNamespace(probe_rows=4),
+    )
+    return Fitted(ready, job, (), trained, Decision("kept state", "step 0", "it is"), 0.0)
 
 
-@pytest.mark.parametrize("generations", [None, {}, {"counts": {"test": {"n": 0}}}])
-def test_without_texts_the_verdict_stays(generations: Any) -> None:
-    run = fitted((1,))
-    assert with_texts(run, generations) is run
+def test_a_run_that_writes_no_text_keeps_its_verdict(tiny_snapshot: Any) -> None:
+    silent = fitted(tiny_snapshot, rows=0)
+    assert with_texts(silent) is silent
+    prompt = fitted(tiny_snapshot, adapter="prompt")
+    assert with_texts(prompt) is prompt
+
+
+def test_texts_of_the_evaluation_points_are_not_written_again(tiny_snapshot: Any) -> None:
+    run = fitted(replace(tiny_snapshot, outputs={"valid": EMPTY}))
+    assert with_texts(run) is run
 
 
 def test_a_verdict_that_the_texts_change_is_told_to_the_journal(tiny_snapshot: Any) -> None:
@@ -54,18 +71,19 @@ def test_a_verdict_that_the_texts_change_is_told_to_the_journal(tiny_snapshot: A
     after = Verdict("memorizing", "It writes what it read.", 0.9)
 
     def monitor(history: Any, kept: int | None) -> Verdict:
-        assert history[-1].outputs == {"test": {"n": 4.0, "empty": 0.5}}
+        shares = history[-1].outputs["valid"]
+        assert shares.items() >= EMPTY.items()
         assert kept == 0
         return after
 
     job = SimpleNamespace(
         monitor=monitor,
+        accelerator=accelerate.Accelerator(cpu=True),
         journal=SimpleNamespace(write=lambda *a, **k: lines.append((*a, k["label"]))),
     )
-    counts = {"counts": {"test": {"n": 4, "empty": 2}, "test_untuned": {"n": 4, "empty": 4}}}
-    told = with_texts(fitted((tiny_snapshot,), job), counts).trained
+    told = with_texts(fitted(tiny_snapshot, job)).trained
     assert told.verdict == after
-    assert told.history[-1].outputs == {"test": {"n": 4.0, "empty": 0.5}}
+    assert set(told.history[-1].outputs or {}) == {"valid"}
     assert lines == [("verdict", 1, "memorizing")]
 
 

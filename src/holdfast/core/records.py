@@ -213,9 +213,9 @@ class Snapshot:
     since the previous snapshot before clipping. ``general_loss`` is the mean loss on a general
     probe, where one is given: what the model may forget; ``general_losses`` its rows'. ``outputs``
     are shares of what it writes (copies of the source, of training answers, repetition …) by set:
-    ``train`` and ``valid``, of a scored run ``test``. ``planned_steps`` are the updates that the
-    run was to take as this was seen, where that may change later. ``branch`` is the stretch of the
-    run in which it was seen; two snapshots of one step are of two branches.
+    ``valid`` and ``train``, in runs by older versions ``test``. ``planned_steps`` are the updates
+    that the run was to take as this was seen, where that may change later. ``branch`` is the
+    stretch of the run in which it was seen; two snapshots of one step are of two branches.
     """
 
     step: int

@@ -46,7 +46,7 @@ from holdfast.pipeline.fits import check_fit, refuse_clearly_too_large
 from holdfast.pipeline.frozen import keep_prefix
 from holdfast.pipeline.general import general_sides
 from holdfast.pipeline.keep import choice, rule_of
-from holdfast.pipeline.kinds.written_samples import WrittenSamples, told, writer
+from holdfast.pipeline.kinds.written_samples import WrittenSamples, told, watches, writer
 from holdfast.pipeline.names import check_names
 from holdfast.pipeline.policies import controller, stopping_rule
 from holdfast.pipeline.ready import Begun, Kind, Prepared, Ready, Sides, classes_of
@@ -118,7 +118,7 @@ def make_ready(
     _check_half(resolved, plan)
     attention = choose_attention(loaded.network, sides.learnt, resolved.train.pack)
     metric = _metric(resolved, kind, len(prepared.rows.classes))
-    watch = kind.watch(loaded, sides, resolved, plan.probe_rows)
+    watch = kind.watch(loaded, sides, resolved, plan.probe_rows) if watches(resolved) else None
     size, oversized = model_size(loaded.network, sides.train)
     resolved, of_loss = choose_chunks(resolved, loaded, sides.learnt, plan.phases)
     task = kind.make_task(loaded, sides.train_rows.table, resolved, metric)

@@ -172,13 +172,13 @@ def _train(
                 save_side(run, fitted)
                 model, base = seal_model(run), seal_folder(base_folder(run / MODEL))
                 outer = _answered(learner, folder, fitted, notify)
-                # What may be said of the test rows is fixed before they are opened.
+                # The verdict, and what may be said of the test rows, are fixed before these open.
+                fitted = with_texts(fitted)
                 found = find_all(run, fitted, saved, notify)
                 scored = score_once(
                     run, fitted, divided.splits.test, saved, folder.opened_before, outer
                 )
                 scored = confirm_all(found, scored)
-            fitted = with_texts(fitted, scored.blocks.get("generations"))
             _keep_looks(run, fitted)
             seconds = time.perf_counter() - start
             keep_search(run)

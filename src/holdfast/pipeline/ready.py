@@ -556,8 +556,8 @@ class Kind(Generic[L, E]):
     ``use_fitted`` what answers and scores other rows, by finished runs (one, or
     the average of several) and by a fit.
     ``sides`` names the validation and test rows that a source itself brings, with the reason.
-    ``find_metric`` a criterion of ``train.metric`` by its name; ``watch`` what texts are written at
-    the evaluation points.
+    ``find_metric`` a criterion of ``train.metric`` by its name; ``watch`` the rows for which texts
+    are written at the evaluation points, or else once, by the state that is kept.
     ``general`` reads rows of what a model knew before, beside the run's own: as these are read
     (``read``), or otherwise where they may be of another form.
     ``settle`` what was loaded, by a fit's training rows (as read and encoded): their unit, the

@@ -6,7 +6,7 @@ that a resumed run is judged as the undisturbed one is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from holdfast.core.records import Ints, Snapshot, Verdict
 from holdfast.core.run_facts import RunFacts
 from holdfast.models.layers import count_parameters
 from holdfast.monitor.judge import judge
+from holdfast.pipeline.kinds.written_samples import writer
 from holdfast.pipeline.ready import Fitted, Ready
 from holdfast.pipeline.remedy_settings import refused_settings
 from holdfast.recipe import Recipe
@@ -77,32 +78,31 @@ def with_probe(known: RunFacts, listeners: Sequence[Any]) -> RunFacts:
     )
 
 
-def with_texts(fitted: Fitted, generations: Mapping[str, Any] | None) -> Fitted:
-    """The fitted run with a verdict that has also read what the finished model writes.
+def with_texts(fitted: Fitted) -> Fitted:
+    """The fitted run with a verdict that has also read what the kept model writes for a sample of
+    the validation rows (``generate.rows``), before any test row is opened.
 
-    ``generations`` is the block of ``result.json``; its counts on the generated training and test
-    rows become shares in the last snapshot. The verdict then chooses nothing any more: the state is
-    kept, the model saved and the test rows scored. A changed label is a line of the journal.
+    Texts that were written at the evaluation points are not written again, and a learnt prompt,
+    which generates only once it is saved, is judged by its losses alone. A changed label is a line
+    of the journal.
     """
-    counts = (generations or {}).get("counts", {})
-    sides = {side: shares_of(counts[side]) for side in ("train", "test") if side in counts}
-    if not any(sides.values()):
+    ready, job, trained = fitted.ready, fitted.job, fitted.trained
+    recipe = ready.recipe
+    if trained.history[-1].outputs or not recipe.generate.rows:
         return fitted
-    trained = fitted.trained
-    last = replace(trained.history[-1], outputs=sides)
+    if recipe.model.adapter.kind == "prompt":
+        return fitted
+    samples = ready.kind.watch(ready.loaded, ready.sides, recipe, ready.plan.probe_rows)
+    if samples is None or not samples.samples["valid"].references:
+        return fitted
+    valid = replace(samples, samples={"valid": samples.samples["valid"]})
+    shares = writer(valid, job.accelerator)(fitted.network.to(job.accelerator.device)).shares
+    last = replace(trained.history[-1], outputs=shares)
     history = (*trained.history[:-1], last)
-    verdict = fitted.job.monitor(history, trained.best_step)
+    verdict = job.monitor(history, trained.best_step)
     if verdict.label != trained.verdict.label:
-        fitted.job.journal.write("verdict", trained.last_step, **verdict_line(verdict))
+        job.journal.write("verdict", trained.last_step, **verdict_line(verdict))
     return replace(fitted, trained=replace(trained, verdict=verdict, history=history))
-
-
-def shares_of(counts: Mapping[str, int]) -> dict[str, float]:
-    """Counts of generated texts as shares of them, and ``n``; empty where there are none."""
-    n = counts.get("n", 0)
-    if not n:
-        return {}
-    return {"n": float(n), **{name: k / n for name, k in counts.items() if name != "n"}}
 
 
 def _has_classes(ready: Ready) -> bool:

@@ -27,8 +27,8 @@ FAULTS = (
 
 
 def outputs(history: History) -> Symptom | None:
-    """Reads the shares of the last snapshot that has any, of validation and train rows alike; after
-    the run the shares of the scored test rows may stand in for validation.
+    """Reads the shares of the last snapshot that has any, of validation rows and perhaps of train
+    rows; of a run by an older version, those of its test rows where it has none of validation.
 
     The first fault that a fifth of the texts on validation rows have (of copies of the source:
     half, since a summary may quote) decides. Training answers on rows that are not theirs are

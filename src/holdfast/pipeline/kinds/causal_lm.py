@@ -27,7 +27,6 @@ from holdfast.pipeline.kinds.written_samples import (
     WrittenSamples,
     text_metric_of,
     watched_positions,
-    watches,
 )
 from holdfast.pipeline.ready import Fitted, Kind, Read, Ready, Sides
 from holdfast.recipe import DataPart, Recipe
@@ -157,12 +156,8 @@ def side(examples: EncodedTokens, loaded: LoadedCausal, rows: Table) -> EncodedT
     return examples
 
 
-def watch(
-    loaded: LoadedCausal, sides: Sides, recipe: Recipe, probe_rows: int
-) -> WrittenSamples | None:
-    """What is written at the evaluation points, where the recipe asks for it."""
-    if not watches(recipe):
-        return None
+def watch(loaded: LoadedCausal, sides: Sides, recipe: Recipe, probe_rows: int) -> WrittenSamples:
+    """The rows for which texts are written while the run learns, or at its end."""
     if recipe.model.adapter.kind == "prompt":
         raise RecipeError(
             "train.metric",

@@ -52,7 +52,6 @@ from holdfast.pipeline.kinds.written_samples import (
     extra_metrics,
     text_metric_of,
     watched_positions,
-    watches,
     with_tables,
 )
 from holdfast.pipeline.ready import Fitted, Kind, Ready, Sides
@@ -119,12 +118,8 @@ def side(examples: EncodedPairs, loaded: LoadedSeq2Seq, rows: Table) -> EncodedP
     return examples.limited(loaded.max_target_length, loaded.ending)
 
 
-def watch(
-    loaded: LoadedSeq2Seq, sides: Sides, recipe: Recipe, probe_rows: int
-) -> WrittenSamples | None:
-    """What is written at the evaluation points, where the recipe asks for it."""
-    if not watches(recipe):
-        return None
+def watch(loaded: LoadedSeq2Seq, sides: Sides, recipe: Recipe, probe_rows: int) -> WrittenSamples:
+    """The rows for which texts are written while the run learns, or at its end."""
     writing = writing_of(recipe, loaded.max_target_length)
     train, valid = sides.train, sides.valid
     assert isinstance(train, EncodedPairs)
