@@ -30,3 +30,8 @@ def bounds(
     if low is not None:
         return f"at least {show(low)}"
     return "" if high is None else f"at most {show(high)}"
+
+
+def p_words(value: float) -> str:
+    """``p = 0.031``, or ``p < 0.001``."""
+    return "p < 0.001" if value < 0.001 else f"p = {value:.2g}"

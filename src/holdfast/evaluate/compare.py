@@ -9,6 +9,7 @@ import numpy as np
 from holdfast.core.errors import Defect
 from holdfast.core.records import Estimate, Outputs
 from holdfast.core.seeds import generator
+from holdfast.core.wording import p_words
 from holdfast.evaluate.resample import ResampledUnits, bootstrap_notes, too_few, undefined
 from holdfast.stats.paired import Bools, mcnemar, newcombe, paired_bootstrap
 
@@ -83,11 +84,10 @@ def _sentence(
     if p_value is None or difference.value is None:
         return f"{count}; {difference.why}."
     points = f"{abs(difference.value) * 100:.1f} points"
-    shown = f"p = {p_value:.2g}" if p_value >= 0.001 else "p < 0.001"
     if p_value >= 1 - difference.level:
-        return f"{count}: these rows cannot tell the two apart ({shown})."
+        return f"{count}: these rows cannot tell the two apart ({p_words(p_value)})."
     better = names[0] if difference.value > 0 else names[1]
-    return f"{count}: the {better} is better by {points} ({shown})."
+    return f"{count}: the {better} is better by {points} ({p_words(p_value)})."
 
 
 def _check_same_rows(first: Outputs, second: Outputs) -> None:

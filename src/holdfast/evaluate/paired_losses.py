@@ -9,6 +9,7 @@ import numpy as np
 
 from holdfast.core.records import Estimate, Floats
 from holdfast.core.seeds import generator
+from holdfast.core.wording import p_words
 from holdfast.evaluate.resample import ResampledUnits, bootstrap_notes, too_few, undefined
 from holdfast.stats.paired import paired_bootstrap
 
@@ -71,8 +72,7 @@ def _sentence(
 ) -> str:
     lower = int(np.sum(first < second))
     count = f"Of {len(first)} rows, {lower} have a smaller {what} with the {names[0]}"
-    shown = f"p = {p_value:.2g}" if p_value >= 0.001 else "p < 0.001"
     if p_value >= 1 - level:
-        return f"{count}: these rows cannot tell the two apart ({shown})."
+        return f"{count}: these rows cannot tell the two apart ({p_words(p_value)})."
     better = names[0] if value < 0 else names[1]
-    return f"{count}: the {better} is better by {abs(value):.3g} a row ({shown})."
+    return f"{count}: the {better} is better by {abs(value):.3g} a row ({p_words(p_value)})."

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from holdfast.core.errors import Defect
 from holdfast.core.records import Estimate, Floats, Ints, Scores
 from holdfast.core.seeds import generator
+from holdfast.core.wording import p_words
 from holdfast.evaluate.resample import (
     POSITIVE,
     RATE,
@@ -151,9 +152,8 @@ def _sentence(
 ) -> str:
     lower = int(np.sum(first.losses < second.losses))
     count = f"Of {len(first.rows)} rows, {lower} have a lower loss with the {names[0]}"
-    shown = f"p = {p_value:.2g}" if p_value >= 0.001 else "p < 0.001"
     if p_value >= 1 - difference.level:
-        return f"{count}: these rows cannot tell the two apart ({shown})."
+        return f"{count}: these rows cannot tell the two apart ({p_words(p_value)})."
     value = difference.value or 0.0
     better = names[0] if value < 0 else names[1]
-    return f"{count}: the {better} is better by {abs(value):.3f} nats a token ({shown})."
+    return f"{count}: the {better} is better by {abs(value):.3f} nats a token ({p_words(p_value)})."

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from holdfast.core.records import Label, Verdict
+from holdfast.core.wording import p_words
 
 # A two-sided test of one comparison a run.
 ALPHA = 0.05
@@ -109,7 +110,7 @@ def _words(comparison: Mapping[str, Any], luck: str | None) -> str:
     return (
         f"{METRICS.get(metric, metric)} {_shown(metric, test['value'])} on {test['n']:,} test rows "
         f"and {_shown(metric, valid['value'])} on {valid['n']:,} validation rows{fold} "
-        f"({comparison['test']}, {_p(comparison['p_value'])}); {_luck_words(comparison, luck)}"
+        f"({comparison['test']}, {p_words(comparison['p_value'])}); {_luck_words(comparison, luck)}"
     )
 
 
@@ -131,7 +132,3 @@ def _luck_words(comparison: Mapping[str, Any], luck: str | None) -> str:
 
 def _shown(metric: str, value: float) -> str:
     return f"{100 * value:.0f} %" if metric in RATES else f"{value:.3g}"
-
-
-def _p(value: float) -> str:
-    return "p < 0.001" if value < 0.001 else f"p = {value:.2g}"

@@ -16,6 +16,7 @@ from holdfast.auditing.two_samples import proportions_differ
 from holdfast.core.errors import HoldfastError, RunError
 from holdfast.core.records import Floats, Ints
 from holdfast.core.run_files import read_result
+from holdfast.core.wording import p_words
 from holdfast.data.table import Table
 from holdfast.evaluate.forward import groups_of
 from holdfast.know.row_scores import RowScores, compared, comparison_block, rate_name
@@ -132,7 +133,7 @@ def _groups_of_run(again: Again, rows: Sequence[int]) -> list[str] | None:
 
 def _words(metric: str, found: TwoSamples) -> str:
     here, run = (_shown(metric, value) for value in (found.second, found.first))
-    p = "p < 0.001" if found.p_value < 0.001 else f"p = {found.p_value:.2g}"
+    p = p_words(found.p_value)
     both = (
         f"{METRICS[metric]} is {here} on these {found.n_second:,} rows and {run} on the run's own "
         f"{found.n_first:,} test rows"
@@ -183,13 +184,14 @@ def _classes(again: Again, table: Table, own: RowScores) -> dict[str, Any]:
     new, old = (np.array([Counter(map(str, one))[n] for n in names]) for one in labels)
     p_value = proportions_differ(old, new)
     if p_value >= ALPHA:
-        return _reason(name, False, f"the class shares are alike (chi-squared test, {_p(p_value)})")
+        alike = f"the class shares are alike (chi-squared test, {p_words(p_value)})"
+        return _reason(name, False, alike)
     shares = {n: (b / old.sum(), a / new.sum()) for n, a, b in zip(names, new, old, strict=True)}
     most = sorted(shares, key=lambda n: -abs(shares[n][1] - shares[n][0]))[:NAMED]
     said = ", ".join(
         f"{n} {100 * shares[n][1]:.0f} % (was {100 * shares[n][0]:.0f} %)" for n in most
     )
-    told = f"the class shares differ (chi-squared test, {_p(p_value)}): {said}"
+    told = f"the class shares differ (chi-squared test, {p_words(p_value)}): {said}"
     expected = _expected(names, new, [str(one) for one in labels[1]], own.values)
     if expected is not None:
         told += f"; by the run's accuracy in each class that mix alone would give {expected}"
@@ -227,7 +229,7 @@ def _lengths(name: str, own: Table, table: Table) -> dict[str, Any]:
     medians = f"median {np.median(new):.0f} words, in the run's test rows {np.median(old):.0f}"
     differs = found.p_value < ALPHA
     words = "the texts are of another length" if differs else "the texts are about as long"
-    test = f"{found.test} of log words, {_p(found.p_value)}"
+    test = f"{found.test} of log words, {p_words(found.p_value)}"
     return _reason(name, differs, f"{words}: {medians} ({test})")
 
 
@@ -240,7 +242,3 @@ def _groups(name: str, own: Table, table: Table) -> dict[str, Any]:
         return _reason(name, False, "every group is among those of the run's test rows")
     told = f"{len(new) - shared} of {len(new)} groups are none of the run's test rows' groups"
     return _reason(name, True, told)
-
-
-def _p(value: float) -> str:
-    return "p < 0.001" if value < 0.001 else f"p = {value:.2g}"

@@ -9,7 +9,7 @@ import numpy as np
 
 from holdfast.core.errors import Defect
 from holdfast.core.records import Floats
-from holdfast.core.wording import counted
+from holdfast.core.wording import counted, p_words
 from holdfast.search.rules.shrunken import Shrunken, scores_of, shrunken
 from holdfast.stats.many import weighted_holm
 from holdfast.stats.student import paired_t
@@ -180,8 +180,8 @@ def _evidence(found: Shrunken, place: int, p: Floats, average: float) -> str:
 
 def _test(found: Shrunken, p_value: float) -> str:
     """A p-value with its test."""
-    shown = "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}"
-    return f"{shown}, paired t-test, Holm's correction for {counted(len(found.keys) - 1, 'trial')}"
+    trials = counted(len(found.keys) - 1, "trial")
+    return f"{p_words(p_value)}, paired t-test, Holm's correction for {trials}"
 
 
 def _taken(
