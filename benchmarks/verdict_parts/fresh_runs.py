@@ -21,6 +21,7 @@ from holdfast._version import __version__
 from holdfast.core.records import Snapshot, Verdict
 from holdfast.core.seeds import generator
 from holdfast.monitor.judge import judge
+from holdfast.stats.temperature import losses_at
 from holdfast.training.looks import read_looks, write_looks
 
 Cell = Mapping[str, Any]
@@ -33,23 +34,23 @@ HIGH_RATES = (2e-4, 3e-4, 5e-4)
 
 @dataclass(frozen=True)
 class Course:
-    """Epochs, peak learning rate and schedule of a run; nothing where the recipe decides."""
+    """Epochs, peak learning rate and schedule of a run."""
 
-    epochs: float | None = None
-    rate: float | None = None
+    epochs: float
+    rate: float
     schedule: str = "linear"
 
 
 @dataclass(frozen=True)
 class Seen:
     """What is known at the end: the history, its verdict, the verdict of ``diagnose`` on what was
-    stored, and the losses and hits [looks, rows] of rows that the run never saw."""
+    stored, and of rows that the run never saw the logits [looks, rows, classes] and labels."""
 
     history: Sequence[Snapshot]
     verdict: Verdict
     stored: Verdict
-    losses: np.ndarray[Any, Any]
-    hits: np.ndarray[Any, Any]
+    logits: np.ndarray[Any, Any]
+    labels: np.ndarray[Any, Any]
 
 
 def run(cell: Cell) -> dict[str, Any]:
@@ -72,7 +73,7 @@ def without_leaks(parts: Parts) -> Parts:
 
 
 def course_of(cell: Cell) -> Course:
-    """The plan of a cell. A ``train`` run meant to be sound may be the default recipe's own."""
+    """The plan of a cell."""
     way, guard = cell["way"], cell["entry"] == "guard"
     usual = EARLY_RATE if guard or cell["entry"] == "train new head" else RATE
     if way == "overfit":
@@ -80,11 +81,9 @@ def course_of(cell: Cell) -> Course:
     if way in ("shuffled", "noise 35"):
         # Wrong labels are harder to learn by heart than few rows.
         return Course(4000 / int(cell["train"]), HIGH_RATES[0], "constant")
-    if way == "default" and not guard:
-        return Course()
     plans = {
-        "default": Course(4, usual),
-        "early": Course(3, usual),
+        "early": Course(2, usual),
+        "slow": Course(4, usual / 2),
         "rate /30": Course(3, usual / 30),
         "short": Course(0.5, usual),
         "rate x100": Course(6, 100 * usual),
@@ -94,19 +93,17 @@ def course_of(cell: Cell) -> Course:
 
 def figures(seen: Seen) -> dict[str, Any]:
     last = seen.history[-1]
-    pool = seen.losses.mean(axis=1)
+    pool = np.array([losses_at(look, seen.labels, 1.0).mean() for look in seen.logits])
+    right = (seen.logits.argmax(axis=2) == seen.labels).mean(axis=1)
     assert last.train_correct is not None
     assert last.valid_correct is not None
     return {
-        "label": seen.verdict.label,
-        "cause": seen.verdict.cause,
-        "confidence": round(seen.verdict.confidence, 4),
-        "because": seen.verdict.because,
+        **words_of(seen.verdict),
         "label_of_stored_run": seen.stored.label,
         "train_accuracy": float(last.train_correct.mean()),
         "valid_accuracy": float(last.valid_correct.mean()),
-        "pool_accuracy": float(seen.hits[-1].mean()),
-        "pool_best_accuracy": float(seen.hits.mean(axis=1).max()),
+        "pool_accuracy": float(right[-1]),
+        "pool_best_accuracy": float(right.max()),
         "train_loss": float(last.train_losses.mean()),
         "valid_loss": float(last.valid_losses.mean()),
         "valid_least": float(min(s.valid_losses.mean() for s in seen.history)),
@@ -114,6 +111,28 @@ def figures(seen: Seen) -> dict[str, Any]:
         "pool_least": float(pool.min()),
         "steps": last.step,
     }
+
+
+def words_of(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "label": verdict.label,
+        "cause": verdict.cause,
+        "confidence": round(verdict.confidence, 4),
+        "because": verdict.because,
+    }
+
+
+def judged_again(cell: Cell, folder: Path) -> dict[str, Any]:
+    """The verdict of this code on the kept looks of a run."""
+    looks = read_looks(looks_of(cell, folder))
+    verdict = judge(looks.history, looks.run_facts, looks.kept)
+    return {**words_of(verdict), "label_of_stored_run": verdict.label}
+
+
+def looks_of(cell: Cell, folder: Path) -> Path:
+    """Where the looks of a run are kept."""
+    name = "-".join(str(value).replace(" ", "_").replace("/", "") for value in cell.values())
+    return folder / f"{name}.npz"
 
 
 # -- through train --------------------------------------------------------------------------------
@@ -145,10 +164,9 @@ def trained(cell: Cell, parts: Parts, folder: Path) -> Seen:
     facts = with_probe(run_facts_of(ready), own)
     write_looks(folder / "looks.npz", fitted.history, facts, fitted.best_step, __version__)
     # Averages of weights are measured after the last evaluation.
-    looked = pool.looks[: len(fitted.history)]
-    hits = [logits.argmax(axis=1) == unseen.labels for _, logits in looked]
-    losses = np.array([losses for losses, _ in looked])
-    return _seen(cell, fitted.history, fitted.verdict, folder / "looks.npz", losses, hits)
+    logits = np.array([logits for _, logits in pool.looks[: len(fitted.history)]])
+    verdict = fitted.verdict
+    return _seen(cell, fitted.history, verdict, folder / "looks.npz", logits, unseen.labels)
 
 
 def settings(cell: Cell) -> list[str]:
@@ -157,10 +175,8 @@ def settings(cell: Cell) -> list[str]:
     if cell["entry"] == "train new head":
         # A stage of contrast ends with a fitted head too.
         own += ["methods.probe_first=false", "methods.contrast=false"]
-    elif course.rate is not None:
+    else:
         own.append("methods.contrast=false")
-    if course.rate is None:
-        return own
     return [
         *own,
         f"train.epochs={course.epochs:g}",
@@ -222,8 +238,8 @@ def guarded(cell: Cell, parts: Parts, folder: Path) -> Seen:
     assert guard.verdict is not None
     assert guard.folder is not None
     history = guard.history
-    losses, hits = (np.array(found)[-len(history) :] for found in (watch.losses, watch.hits))
-    return _seen(cell, history, guard.verdict, guard.folder / "looks.npz", losses, list(hits))
+    logits, labels = np.array(watch.logits)[-len(history) :], np.array(rows["test"]["label"])
+    return _seen(cell, history, guard.verdict, guard.folder / "looks.npz", logits, labels)
 
 
 def faulty(cell: Cell, parts: Parts) -> Parts:
@@ -252,8 +268,6 @@ def arguments(cell: Cell, folder: Path, rows: int) -> Any:
     import transformers
 
     course = course_of(cell)
-    assert course.epochs is not None
-    assert course.rate is not None
     steps = max(2, round(course.epochs * -(-rows // BATCH)))
     return transformers.TrainingArguments(
         str(folder / "trainer"),
@@ -274,14 +288,13 @@ def arguments(cell: Cell, folder: Path, rows: int) -> Any:
 
 
 def unseen_callback(rows: Any, tokenizer: Any) -> Any:
-    """A callback: losses and hits of rows that the trainer never sees, at the guard's looks: before
+    """A callback: logits of rows that the trainer never sees, at the guard's looks: before
     the first step, at each evaluation, after the last step."""
     import transformers
 
     class Unseen(transformers.TrainerCallback):
         def __init__(self) -> None:
-            self.losses: list[Any] = []
-            self.hits: list[Any] = []
+            self.logits: list[Any] = []
             self._step = -1
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **known: Any) -> None:
@@ -297,31 +310,26 @@ def unseen_callback(rows: Any, tokenizer: Any) -> Any:
             if state.global_step == self._step:
                 return
             self._step = state.global_step
-            losses, hits = measured(model, rows, tokenizer)
-            self.losses.append(losses)
-            self.hits.append(hits)
+            self.logits.append(measured(model, rows, tokenizer))
 
     return Unseen()
 
 
-def measured(model: Any, rows: Any, tokenizer: Any) -> tuple[Any, Any]:
-    """Cross-entropy and hits of each row, in evaluation mode; the mode is put back."""
+def measured(model: Any, rows: Any, tokenizer: Any) -> Any:
+    """The logits of each row, in evaluation mode; the mode is put back."""
     training = model.training
     model.eval()
-    losses, hits = np.empty(len(rows)), np.empty(len(rows), dtype=bool)
+    logits = np.empty((len(rows), model.config.num_labels), dtype=np.float32)
     # Rows of a length together: less padding.
     order = np.argsort([len(ids) for ids in rows["input_ids"]], kind="stable")
     with torch.inference_mode():
         for start in range(0, len(order), 50):
             chosen = order[start : start + 50]
             part = rows[chosen.tolist()]
-            labels = torch.tensor(part.pop("label"))
-            logits = model(**tokenizer.pad(part, return_tensors="pt")).logits.float()
-            found = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
-            losses[chosen] = found.numpy()
-            hits[chosen] = (logits.argmax(dim=1) == labels).numpy()
+            del part["label"]
+            logits[chosen] = model(**tokenizer.pad(part, return_tensors="pt")).logits.float()
     model.train(training)
-    return losses, hits
+    return logits
 
 
 def _seen(
@@ -329,14 +337,16 @@ def _seen(
     history: Sequence[Snapshot],
     verdict: Verdict,
     path: Path,
-    losses: np.ndarray[Any, Any],
-    hits: Sequence[Any],
+    logits: np.ndarray[Any, Any],
+    labels: np.ndarray[Any, Any],
 ) -> Seen:
-    """With the verdict on the stored looks, which are kept where ``HOLDFAST_FRESH_LOOKS`` says."""
+    """With the verdict on the stored looks, which are kept where ``HOLDFAST_FRESH_LOOKS`` says,
+    beside the unseen rows' logits."""
     looks = read_looks(path)
     if folder := os.environ.get("HOLDFAST_FRESH_LOOKS"):
-        name = "-".join(str(value).replace(" ", "_").replace("/", "") for value in cell.values())
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        (Path(folder) / f"{name}.npz").write_bytes(path.read_bytes())
+        kept = looks_of(cell, Path(folder))
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_bytes(path.read_bytes())
+        np.savez_compressed(kept.with_suffix(".unseen.npz"), logits=logits, labels=labels)
     stored = judge(looks.history, looks.run_facts, looks.kept)
-    return Seen(history, verdict, stored, losses, np.array(hits))
+    return Seen(history, verdict, stored, logits, np.asarray(labels))
