@@ -32,7 +32,7 @@ BEYOND = 0.05  # the share of fitted rows is at least so much higher than on val
 SPENT = 0.02  # of its loss is left to the train probe since validation last gained: the gap grows
 WAIT = 3  # looks without a gain of the answers, then a run at its floor has nothing to wait for
 
-NOTHING_LEARNED = 0.95  # of the loss of always giving the class frequencies
+NOTHING_LEARNED = 0.95  # of the loss of the class frequencies, or of the first loss
 STEEP = 0.10  # of the loss lost over the last quarter of the steps: still falling steeply
 GAVE_BACK = 0.5  # of what the train probe had learned: diverging
 ABOVE_START = 0.1  # of the first loss of the train probe: diverging

@@ -10,7 +10,8 @@ from holdfast.monitor.remedies import for_few_rows
 from holdfast.monitor.symptom import Symptom, item
 
 CAUSE = "too few rows"
-EXPLAINS: tuple[Label, ...] = ("overfit", "memorizing", "miscalibrated", "underfit", "inconclusive")
+# Not underfit: a run that has not fitted the rows that it has wants no more of them.
+EXPLAINS: tuple[Label, ...] = ("overfit", "memorizing", "miscalibrated", "inconclusive")
 
 
 def few_rows(history: History) -> Symptom | None:

@@ -23,12 +23,15 @@ def primacy(history: History) -> Symptom | None:
     """Speaks as a cause where the fall of each row's loss goes with how early the row was first
     used: Spearman's ρ of the first update against (loss now − loss at the start) at 0.2 or more,
     and its 99.9 % interval (Fisher's z, with the variance 1.06 ÷ (n − 3) of Fieller, Hartley and
-    Pearson 1957) above 0. Only rows of the train probe that were used count, 30 at least.
+    Pearson 1957) above 0. Only rows of the train probe that were used count, 30 at least, and only
+    of a run that has taken a twentieth off their loss: before that there is nothing to be fitted.
     """
     seen = history.run_facts.first_seen
     if not history.comparable or seen is None or len(seen) != len(history.probe):
         return None
     used = np.asarray(seen) >= 0
+    if history.probe_means[-1] > limits.NOTHING_LEARNED * history.probe_means[0]:
+        return None
     if used.sum() < LEAST or np.ptp(np.asarray(seen)[used]) == 0:
         return None
     left = history.probe[used, -1] - history.probe[used, 0]
