@@ -15,24 +15,22 @@ import numpy as np
 from holdfast.core.records import Evidence, Floats, Snapshot
 from holdfast.monitor import limits
 from holdfast.monitor.symptom import item
-from holdfast.stats.rate_gap import rate_gap
+from holdfast.stats.rate_gap import gap_probability, rate_gap
 
 Harm = Literal["answers", "certainty", "both"]
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """The share of right answers of the train probe less that of validation, at one look, with
-    Newcombe's interval: the rows are different ones, so nothing is paired. ``low`` and ``high`` are
-    its 95 % interval, which is shown; ``least`` and ``most`` are its limits of 95 % each, which
-    answer whether it lies beyond a line: a question with one side."""
+    """The share of right answers of the train probe less that of validation, at one look. ``low``
+    and ``high`` are Newcombe's 95 % interval, which is shown: the rows are different ones, so
+    nothing is paired. ``beyond`` is the probability that the gap is above ``limits.GAP``."""
 
     train: float
     valid: float
     low: float
     high: float
-    least: float
-    most: float
+    beyond: float
     step: int
 
     @property
@@ -42,13 +40,13 @@ class Gap:
 
     @property
     def large(self) -> bool:
-        """Beyond the line by its one-sided limit."""
-        return self.least > limits.GAP
+        """Above the line as good as surely."""
+        return self.beyond >= limits.USUAL
 
     @property
     def small(self) -> bool:
-        """Within the line by its one-sided limit."""
-        return self.most < limits.GAP
+        """Below the line as good as surely."""
+        return self.beyond <= 1 - limits.USUAL
 
     def words(self) -> str:
         """98 % of the training rows right, 75 % of validation (a gap of 23 points, 15 to 31)."""
@@ -69,9 +67,9 @@ def gap_of(snapshot: Snapshot) -> Gap | None:
     if train is None or valid is None or not len(train) or not len(valid):
         return None
     counts = int(train.sum()), len(train), int(valid.sum()), len(valid)
-    # Each limit at 95 %: together they are an interval of 90 %.
-    bounds = rate_gap(*counts, limits.USUAL), rate_gap(*counts, 2 * limits.USUAL - 1)
-    return Gap(float(train.mean()), float(valid.mean()), *bounds[0], *bounds[1], snapshot.step)
+    low, high = rate_gap(*counts, limits.USUAL)
+    beyond = gap_probability(*counts, limits.GAP)
+    return Gap(float(train.mean()), float(valid.mean()), low, high, beyond, snapshot.step)
 
 
 def at_floor(snapshot: Snapshot) -> bool:

@@ -98,7 +98,7 @@ def _open_gap(history: History, before: str, question: str, *more: Remedy) -> Sy
     gap = history.accuracy_gap
     assert gap is not None
     n = len(history.raw)
-    needed = rows_to_clear(n, (gap.most - gap.least) / 2, abs(gap.value - limits.GAP))
+    needed = rows_to_clear(n, (gap.high - gap.low) / 2, abs(gap.value - limits.GAP))
     settles = f"; about {needed:,.0f} validation rows would settle it" if needed else ""
     rows = (item("validation_rows_needed", float(needed)),) if needed else ()
     seen = (
@@ -132,15 +132,17 @@ def rows_needed(gap: Floats, small: float) -> int | None:
 
 def rows_to_clear(n: int, half: float, short: float) -> int | None:
     """How many rows in the place of n would clear a line that lies ``short`` of an estimate whose
-    interval has the half-width ``half``, in ``POWER`` of the cases; ``None`` where n do, or where
-    the estimate stands on the line. Rates of different rows, so nothing is paired: the half-width
-    z₀.₉₅ se of one-sided limits shrinks with √n, and z₀.₉₅ + z_power errors must fit."""
+    95 % interval has the half-width ``half``, by 95 % on one side and in ``POWER`` of the cases;
+    ``None`` where n do, or where the estimate stands on the line. Rates of different rows, so
+    nothing is paired: the half-width z₀.₉₇₅ se shrinks with √n, and z₀.₉₅ + z_power errors must
+    fit."""
     from scipy.special import ndtri
 
-    if not half > short > MOST_SPREADS**-1:
+    error = half / float(ndtri(0.5 + limits.USUAL / 2))
+    needed = float(ndtri(limits.USUAL) + ndtri(POWER)) * error
+    if not ndtri(limits.USUAL) * error > short > MOST_SPREADS**-1:
         return None
-    errors = 1 + float(ndtri(POWER) / ndtri(limits.USUAL))
-    return int(float(f"{math.ceil(n * (errors * half / short) ** 2):.2g}"))
+    return int(float(f"{math.ceil(n * (needed / short) ** 2):.2g}"))
 
 
 def _open(history: History, because: str, gap: Floats, small: float, remedies: Remedies) -> Symptom:

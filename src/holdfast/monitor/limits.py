@@ -13,6 +13,7 @@ RAW_ROSE = 0.04
 REFINED_ROSE = 0.01
 RARE = 0.999  # the level of an interval that an alarm reads at each look: one side, 0.05 % a look
 USUAL = 0.95  # the level of every interval that is shown or decides between two quiet labels
+LIKELY = 0.8  # the probability from which a large gap beside a loss that stands higher is named
 
 # -- sizes ---------------------------------------------------------------------------------------
 MARGIN_SHARE, MARGIN = 0.05, 0.02  # of the best loss, and in its unit: too small to matter
@@ -42,9 +43,12 @@ JUMP = 10.0  # times the median gradient norm so far: a spike
 LINEAR = 0.6  # the second half of a fall brought at least this part of the first: no bend yet
 SLOW = 0.5  # of its first loss is left to the train probe: it has hardly begun
 
-WRONG_LEVEL = 0.9  # of the interval of that share: each side has an error of 5 %
+WRONG_LEVEL = 0.9  # of the interval of the share of wrong labels: each side has an error of 5 %
+OWN_WRONG_LEVEL = 0.98  # of that by a run's own answers: no second model says the same
 KNOWS = 0.2  # of what the commonest class gets wrong: below it answers are too ignorant
-WRONG_LABELS = 0.02  # of the labels: clean sets have about so many, and no more by chance
+WRONG_LABELS = 0.05  # of the labels: classes that overlap look like so many on clean sets
+MANY_WRONG = 0.10  # of the labels: below it an overfit run is one, and they are its cause
+BIG_RISE = 0.5  # of the best loss: beside it a gap that is more likely than not is enough
 LEARNED = 0.995  # of the loss of the class frequencies: above it there is nothing to contradict
 
 COPIED = 0.5  # of the rows copy their source: the task is copying

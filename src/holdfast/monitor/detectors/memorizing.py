@@ -13,13 +13,16 @@ from holdfast.monitor.remedies import for_memory, for_overfit
 from holdfast.monitor.symptom import Symptom, item, shown
 from holdfast.stats.rate_gap import rate_gap
 
+# In words, how sure, and with what evidence.
+Found = tuple[str, float, tuple[Evidence, ...]]
+
 
 def memorizing(history: History) -> Symptom | None:
     """``memorizing`` where validation did not rise, the train probe is at its floor, and unseen
     rows are far from it at the last look:
 
-    - 95 % of the train probe is right, and the gap of right answers to validation is above 10
-      points by its one-sided limit;
+    - 95 % of the train probe is right, and unseen rows are far behind (``History.far_behind``); the
+      sentence says how likely that is;
     - where answers are not right or wrong (generated text, numbers): 95 % of the train probe is
       fitted (given 90 % or more) and its mean loss below a quarter of validation's; that share lies
       beyond validation's by 5 points, by the whole interval; and for nothing: since the first look
@@ -34,7 +37,7 @@ def memorizing(history: History) -> Symptom | None:
     by = _answers(history) if history.accuracy_gap is not None else _fitted(history)
     if by is None:
         return None
-    because, evidence = by
+    because, strength, evidence = by
     since = as_good_as_now(history)
     began = _since(history, since)
     # Validation that still gained at the last looks blames no length of training.
@@ -42,7 +45,7 @@ def memorizing(history: History) -> Symptom | None:
     remedies = for_overfit(history.snapshots, since, history.kept_look)
     return Symptom(
         because=because + _from_the_start(history, began),
-        strength=limits.USUAL,
+        strength=strength,
         label="memorizing",
         cause=TOO_LONG if idle else FEW_ROWS,
         explains=("miscalibrated",) if idle else (),
@@ -57,23 +60,31 @@ def memorizing(history: History) -> Symptom | None:
     )
 
 
-def _answers(history: History) -> tuple[str, tuple[Evidence, ...]] | None:
-    gap = history.accuracy_gap
-    if gap is None or not gap.large:
+def _answers(history: History) -> Found | None:
+    gap, rise = history.accuracy_gap, history.raw_above_best
+    if gap is None or not history.far_behind:
         return None
-    because = "nearly all training rows are right and validation rows are far from it"
-    rise = history.raw_above_best
+    far = "nearly all training rows are right and validation rows are far from it"
     if rise.value <= history.raw_margin:
-        return f"{because}, though no loss rose", ()
-    step = history.steps[history.raw_best]
+        return f"{far}, though no loss rose", limits.USUAL, ()
+    means, step = history.raw.mean(axis=0), history.steps[history.raw_best]
+    rose = f"from {means[history.raw_best]:.3f} to {means[-1]:.3f} since step {step}"
+    if gap.large:
+        because = f"{far}; that the validation loss rose, {rose}, is not beyond chance"
+    else:
+        because = (
+            f"nearly all training rows are right, and the validation loss rose {rose}: a gap above "
+            f"{100 * limits.GAP:.0f} points has a probability of {gap.beyond:.0%}, and neither it "
+            "nor the rise is beyond chance"
+        )
     return (
-        f"{because}; that the validation loss rose, by {rise.value:.3f} since step {step}, is not "
-        f"beyond chance over all looks at {rise.n} rows",
+        f"{because} with {rise.n} validation rows",
+        min(limits.USUAL, gap.beyond),
         (shown("valid_loss_above_best", rise, history.now),),
     )
 
 
-def _fitted(history: History) -> tuple[str, tuple[Evidence, ...]] | None:
+def _fitted(history: History) -> Found | None:
     fitted = history.probe[:, -1] < limits.FITTED
     known = history.raw[:, -1] < limits.FITTED
     beyond = rate_gap(int(fitted.sum()), len(fitted), int(known.sum()), len(known), limits.RARE)
@@ -88,6 +99,7 @@ def _fitted(history: History) -> tuple[str, tuple[Evidence, ...]] | None:
         f"{fitted.mean():.0%} of the train probe is fitted against {known.mean():.0%} of "
         f"validation, and since step {history.steps[since]} the train probe fell to {ratio:.0%} of "
         "its loss while validation gained nothing",
+        limits.USUAL,
         (
             item(
                 "share_fitted_beyond_valid",
@@ -136,7 +148,7 @@ def _from_the_start(history: History, began: int) -> str:
 
 def _known_by_heart(look: Snapshot) -> bool:
     gap = gap_of(look)
-    return at_floor(look) and gap is not None and gap.large
+    return at_floor(look) and gap is not None and gap.beyond >= 0.5
 
 
 DETECTORS.add("memorizing", memorizing)

@@ -23,7 +23,7 @@ LEAST = 40
 
 
 def noisy_labels(history: History) -> Symptom | None:
-    """``noisy_labels`` where the whole 90 % interval of the share of wrong labels lies above 2 %,
+    """``noisy_labels`` where the whole 90 % interval of the share of wrong labels lies above 5 %,
     by answers that are right about more rows than the commonest class is.
 
     The share is the lapse rate (``stats.lapse``) of a linear probe on the untouched model, over all
@@ -36,8 +36,9 @@ def noisy_labels(history: History) -> Symptom | None:
     commonest class gets wrong they must get a fifth right, beyond chance. (A small net with random
     weights that was right about 26 % of pictures of ten classes gave 4 to 36 % of wrong labels.)
 
-    An interval that holds both 2 and 10 % tells nothing and stays silent; a run that still gets
-    better is left alone, as are fewer than 40 rows.
+    An interval that holds both 5 and 15 % tells nothing and stays silent; a run that still gets
+    better is left alone, as are fewer than 40 rows. Of a run that is plainly overfit too the label
+    is given only where the whole interval lies above 10 %: fewer wrong labels are its cause.
     """
     if not history.enough or _improving(history):
         return None
@@ -45,12 +46,13 @@ def noisy_labels(history: History) -> Symptom | None:
     noise, whose = (probe, "a linear probe") if probe else (_by_own_answers(history), "the run")
     if noise is None or not telling(noise):
         return None
+    overfitted = history.rose or (history.at_floor and history.far_behind)
     return Symptom(
         because=f"about {noise.rate:.0%} of the labels ({noise.low:.0%} to {noise.high:.0%}) "
         f"contradict what {whose} answers, which is right about {noise.right:.0%} of {noise.n:,} "
         f"rows it was not fitted on (the commonest class is {noise.base:.0%} of them)",
         strength=0.5 + limits.WRONG_LEVEL / 2,
-        label="noisy_labels",
+        label=None if noise.low < limits.MANY_WRONG and overfitted else "noisy_labels",
         cause=CAUSE,
         blame=0.9,
         explains=("overfit", "memorizing"),
@@ -91,7 +93,8 @@ def _by_own_answers(history: History) -> LabelNoise | None:
     if right <= base:
         return None
     # A float32 softmax may give exactly 0, which has no logarithm.
-    found = lapse_rate(np.log(np.maximum(mean, 1e-12)), history.labels, level=limits.WRONG_LEVEL)
+    scores, level = np.log(np.maximum(mean, 1e-12)), limits.OWN_WRONG_LEVEL
+    found = lapse_rate(scores, history.labels, level=level)
     return LabelNoise(found.rate, found.low, found.high, right, base, found.n)
 
 

@@ -27,8 +27,7 @@ def overfit(history: History) -> Symptom | None:
 
     - the answers got worse: the loss after the best temperature, or the share of right answers, is
       worse than at its best by the limit that holds for every choice of the best;
-    - the gap of right answers between train probe and validation is above 10 points by its
-      one-sided limit;
+    - unseen rows are far behind the train probe (``History.far_behind``);
     - the rows cannot tell whether it is, and more than half of what the best state had gained over
       the class frequencies is lost again.
 
@@ -61,7 +60,7 @@ def _is_overfit(history: History) -> bool:
     if history.answers_worse:
         return True
     gap = history.accuracy_gap
-    if gap is None or gap.large:
+    if gap is None or history.far_behind:
         return gap is not None
     lost = history.given_back
     return not gap.small and lost is not None and lost > limits.GIVEN_BACK
