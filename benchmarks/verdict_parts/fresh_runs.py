@@ -83,7 +83,7 @@ def course_of(cell: Cell) -> Course:
         return Course(4000 / int(cell["train"]), HIGH_RATES[0], "constant")
     plans = {
         "early": Course(2, usual),
-        "slow": Course(4, usual / 2),
+        "brief": Course(1, usual),
         "rate /30": Course(3, usual / 30),
         "short": Course(0.5, usual),
         "rate x100": Course(6, 100 * usual),
