@@ -69,7 +69,7 @@ def run_cells(
         print(f"{name} {number}/{len(cells)} {shown(cell)}", flush=True)
         result = result_of()
         if result is not None:
-            _append(path, cell, result)
+            append(path, cell, result)
             done[key(cell)] = result
     results = [done.get(key(cell)) for cell in cells]
     print(table(cells, results))
@@ -188,7 +188,8 @@ def _attempt(cell: Cell, run_one: Callable[[Cell], Result]) -> Result | None:
         return None
 
 
-def _append(path: Path, cell: Cell, result: Result) -> None:
+def append(path: Path, cell: Cell, result: Result) -> None:
+    """Add a result to a file; of one cell the last line counts."""
     path.parent.mkdir(parents=True, exist_ok=True)
     when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     record = {"cell": dict(cell), "result": result, "when": when, "machine": machine()}

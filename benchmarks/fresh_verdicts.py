@@ -38,7 +38,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cells import NOT_RUN, RESULTS, publish, run_cells, stored
+from cells import NOT_RUN, RESULTS, append, publish, run_cells, stored
 from cells import key as key_of
 from peers.sets import SETS as ALL_SETS
 from peers.tables import markdown
@@ -77,7 +77,9 @@ def main() -> None:
         done = stored(options.out)
         results = [done.get(key_of(cell)) for cell in cells]
         if options.again:
-            results = [again(c, r, options.again) for c, r in zip(cells, results, strict=True)]
+            results = [
+                again(cell, result, options) for cell, result in zip(cells, results, strict=True)
+            ]
     else:
         results = run_cells(
             NAME, cells, run_one, options.out, minutes=options.minutes, jobs=options.jobs
@@ -95,13 +97,19 @@ def run_one(cell: Cell) -> dict[str, Any]:
     return run(cell)
 
 
-def again(cell: Cell, result: Mapping[str, Any] | None, looks: Path) -> Mapping[str, Any] | None:
-    """A result with the verdict of this code on the kept looks of its run."""
+def again(
+    cell: Cell, result: dict[str, Any] | None, options: argparse.Namespace
+) -> dict[str, Any] | None:
+    """A result with the verdict of this code on the kept looks of its run, which is stored where it
+    is another one."""
     if result is None:
         return None
     from verdict_parts.fresh_runs import judged_again
 
-    return {**result, **judged_again(cell, looks)}
+    new = {**result, **judged_again(cell, options.again)}
+    if new != result:
+        append(options.out, cell, new)
+    return new
 
 
 def all_cells(seeds: Sequence[int]) -> list[dict[str, Any]]:
