@@ -14,12 +14,13 @@ import json
 import os
 import platform
 import re
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from importlib.metadata import PackageNotFoundError, version
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +162,7 @@ def _at_once(
     # A spawned process reads its number of threads from its environment, before any import.
     before = {name: os.environ.get(name) for name in threads}
     os.environ.update(threads)
-    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
+    pool = ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_end_with_parent)
     left, running = iter(todo), {}
     try:
         while True:
@@ -177,6 +178,18 @@ def _at_once(
         pool.shutdown(wait=True, cancel_futures=True)
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def _end_with_parent() -> None:
+    """A benchmark that is killed leaves nobody behind who goes on computing, or waits for work."""
+
+    def wait_for_it() -> None:
+        parent = parent_process()
+        assert parent is not None
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait_for_it, daemon=True).start()
 
 
 def _attempt(cell: Cell, run_one: Callable[[Cell], Result]) -> Result | None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -93,3 +97,25 @@ def test_cells_at_once_are_each_run_once_and_go_on_where_they_were(
     assert run_cells("parts", cells, dict, out, jobs=2) == cells
     assert len(out.read_text().splitlines()) == len(stored(out)) == 5
     assert capsys.readouterr().out.count("parts 1/5") == 0
+
+
+def test_a_benchmark_that_is_killed_leaves_no_process(tmp_path: Path) -> None:
+    place = Path(__file__).parents[2] / "benchmarks"
+    (tmp_path / "slow.py").write_text(
+        "import os, pathlib, time\n"
+        "def slow(cell):\n"
+        "    pathlib.Path(f'{os.getpid()}.pid').touch()\n"
+        "    time.sleep(120)\n"
+        "if __name__ == '__main__':\n"
+        "    from cells import run_cells\n"
+        "    run_cells('slow', [{'part': 0}, {'part': 1}], slow, pathlib.Path('out'), jobs=2)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "slow.py"], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(place)}
+    ) as running:
+        while len(workers := [int(one.stem) for one in tmp_path.glob("*.pid")]) < 2:
+            assert running.poll() is None
+            time.sleep(0.05)
+        running.kill()
+    while any(Path(f"/proc/{worker}/exe").exists() for worker in workers):
+        time.sleep(0.05)
