@@ -162,7 +162,7 @@ def _at_once(
     # A spawned process reads its number of threads from its environment, before any import.
     before = {name: os.environ.get(name) for name in threads}
     os.environ.update(threads)
-    pool = ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_end_with_parent)
+    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_end_with_parent)
     left, running = iter(todo), {}
     try:
         while True:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import importlib.util
 import os
 import random
@@ -45,6 +46,15 @@ PROCESSES.take_in_orphans()
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(PROCESSES, "processes")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    # Thirteen thousand tests and the libraries they import stay to the end. Whoever collects
+    # garbage, as each training of transformers does, need not walk through them again.
+    if len(session.items) > 1000:
+        importlib.import_module("transformers.trainer")
+    gc.collect()
+    gc.freeze()
 
 
 BROWSER = [

@@ -42,7 +42,7 @@ class TooMuchError(yaml.YAMLError):
     """A document beyond the bounds; its words are for the person."""
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.CSafeLoader):
     """Only the types of ``TAGS``, each in one spelling."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:

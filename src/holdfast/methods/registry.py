@@ -7,6 +7,7 @@ frozen values; a listener has a state and is made anew for every run.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
@@ -175,6 +176,7 @@ class Method:
 METHODS: Registry[Method] = Registry("method", "methods")
 
 
+@functools.cache
 def all_methods() -> Registry[Method]:
     """The registry after every file of this room has been imported."""
     package = __name__.rpartition(".")[0]

@@ -205,8 +205,17 @@ def asked_text(use: TextUse, table: Table, place: int) -> Asked:
 
 def texts_at(table: Table, place: int) -> tuple[str, ...]:
     """The text of a row, or both of a pair."""
-    names = [name for name in ("text", "text_pair") if name in table.rows.column_names]
-    return tuple(str(table.column(name)[place]) for name in names)
+    row = table.rows.select_columns(_text_columns(table))[int(place)]
+    return tuple(map(str, row.values()))
+
+
+def texts_of(table: Table) -> list[tuple[str, ...]]:
+    """The text of each row, or both of each pair."""
+    return list(zip(*map(table.column, _text_columns(table)), strict=True))
+
+
+def _text_columns(table: Table) -> list[str]:
+    return [name for name in ("text", "text_pair") if name in table.rows.column_names]
 
 
 def _text(use: TextUse, table: Table, place: int, begun: Begun) -> Opened:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ from holdfast.know.reasons.kept import log_odds
 from holdfast.pipeline.kinds.text_use import TextUse
 from holdfast.pipeline.predictor import Predictor
 from holdfast.pipeline.question import After, Before, Question, Unasked
-from holdfast.pipeline.reasons import asked_text, texts_at
+from holdfast.pipeline.reasons import asked_text, texts_of
 
 NOT_HERE = "words that carry a class are looked for where texts have classes or labels"
 NOTHING = "no word stands in enough of the rows: five, and 2 % of them"
@@ -47,7 +47,7 @@ def find(before: Before) -> Searched | Unasked:
     told = (before.train, before.valid)
     if "text" not in told[0].table.rows.column_names or told[0].probabilities is None:
         return Unasked(NOT_HERE)
-    texts = [texts_at(side.table, place) for side in told for place in range(len(side))]
+    texts = [row for side in told for row in texts_of(side.table)]
     chances = np.concatenate([np.asarray(side.probabilities) for side in told])
     found = candidates(texts, chances, told[0].names)
     return Searched(found, len(texts)) if found else Unasked(NOTHING)
@@ -73,12 +73,13 @@ def costs_of(predictor: Predictor, one: Candidate, table: Table) -> tuple[Floats
     assert isinstance(use, TextUse)
     place = use.names.index(one.name)
     mine, theirs = [], []
-    for at in _holding(one, table):
+    texts = texts_of(table)
+    for at in _holding(one, texts):
         with predictor.alone():
             asked = asked_text(use, table, at)
-            units = asked.read.parted.words(texts_at(table, at))
+            units = asked.read.parted.words(texts[at])
             taken = places_of(one.words, units)
-            key = (" ".join(one.words), *texts_at(table, at))
+            key = (" ".join(one.words), *texts[at])
             control = others_of(taken, len(units), generator(0, "other words", *key))
             if control is None:
                 continue
@@ -92,14 +93,14 @@ def costs_of(predictor: Predictor, one: Candidate, table: Table) -> tuple[Floats
     return np.asarray(mine), np.asarray(theirs)
 
 
-def _holding(one: Candidate, table: Table) -> list[int]:
+def _holding(one: Candidate, texts: Sequence[tuple[str, ...]]) -> list[int]:
     """Rows with the candidate's words, at most ``ROWS``."""
-    order = generator(0, "rows of a word", *one.words).permutation(len(table))
+    order = generator(0, "rows of a word", *one.words).permutation(len(texts))
     found = []
     for at in order:
-        texts = texts_at(table, int(at))
+        row = texts[at]
         # Quick, before a text is taken apart.
-        if all(word in " ".join(texts).lower() for word in one.words) and one.words in grams(texts):
+        if all(word in " ".join(row).lower() for word in one.words) and one.words in grams(row):
             found.append(int(at))
         if len(found) == ROWS:
             break
