@@ -207,7 +207,8 @@ def test_every_setting_that_is_advised_is_taken(said: list[Text]) -> None:
             ]
             settings += [*beside, f"{key}={value}"]
         try:
-            check_names(override(Recipe(), settings))
+            if settings:
+                check_names(override(Recipe(), settings))
         except RecipeError as error:
             pytest.fail(f"{text.where}: {settings} is advised, and refused: {error}")
     assert asked > 40

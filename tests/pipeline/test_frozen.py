@@ -36,6 +36,13 @@ def _short_probe(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("holdfast.training.prefix_probe.PROBE_SECONDS", 0.05)
 
 
+@pytest.fixture
+def seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model is really asked; only the seconds are given, since a busy machine's say nothing."""
+    ask = frozen.ask_model
+    monkeypatch.setattr(frozen, "ask_model", lambda *a: replace(ask(*a), saved_s=0.01))
+
+
 def rows(n: int) -> EncodedTexts:
     rng = np.random.default_rng(n)
     offsets = np.concatenate([[0], np.cumsum(rng.integers(4, 12, n))])
@@ -50,10 +57,8 @@ def asked(tiny_model: Path, wanted: str, what: Any = 2, plan: Plan = PLAN, **mor
     return keep_prefix(wanted, network, task, rows(40), rows(16), plan, "float32", **more)
 
 
-def test_it_is_on_where_it_pays_and_says_why(tiny_model: Path, monkeypatch: Any) -> None:
-    """The model is really asked; only the seconds are given, since a busy machine's say nothing."""
-    ask = frozen.ask_model
-    monkeypatch.setattr(frozen, "ask_model", lambda *a: replace(ask(*a), saved_s=0.01))
+@pytest.mark.usefixtures("seconds")
+def test_it_is_on_where_it_pays_and_says_why(tiny_model: Path) -> None:
     kept = asked(tiny_model, "auto")
     assert kept.setting == "on"
     assert kept.prefix is not None
@@ -64,6 +69,7 @@ def test_it_is_on_where_it_pays_and_says_why(tiny_model: Path, monkeypatch: Any)
     assert "s are saved" in decision.because
 
 
+@pytest.mark.usefixtures("seconds")
 def test_it_is_off_where_each_row_passes_once(tiny_model: Path) -> None:
     plan = replace(PLAN, phases=(replace(FINETUNE, steps=2),), evaluate_at=(0,))
     kept = asked(tiny_model, "auto", plan=plan)
@@ -103,6 +109,7 @@ def test_too_large_is_declined_and_where_asked_for_refused(
     assert asked(tiny_model, "on", folder=tmp_path).setting == "on", "its own file is free for it"
 
 
+@pytest.mark.usefixtures("seconds")
 def test_rows_that_share_lines_are_declined(tiny_llama: Path) -> None:
     network = load_causal(str(tiny_llama)).network
     freeze(network, 2)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import functools
+import importlib
+import pkgutil
 from collections.abc import Iterator, Mapping, Sequence
+from types import ModuleType
 from typing import Generic, TypeVar
 
 from holdfast.core.errors import RecipeError
@@ -44,6 +48,15 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def __contains__(self, name: object) -> bool:
         return name in self._things
+
+
+@functools.cache
+def modules_of(package: str) -> tuple[ModuleType, ...]:
+    """Every module of a package, and of those within it, in the order of their names. The first
+    call imports them, by which each registers what it holds."""
+    places = importlib.import_module(package).__path__
+    names = sorted(found.name for found in pkgutil.walk_packages(places, f"{package}."))
+    return tuple(map(importlib.import_module, names))
 
 
 SHOWN = 10

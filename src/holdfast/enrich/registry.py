@@ -9,14 +9,11 @@ continued.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
-from holdfast.core.discovery import Registry, nearest
+from holdfast.core.discovery import Registry, modules_of, nearest
 from holdfast.core.errors import RecipeError
 from holdfast.enrich.settings import made, settled
 
@@ -38,9 +35,7 @@ ENRICHMENTS: Registry[Enrichment] = Registry("enrichment", "enrich")
 
 def all_enrichments() -> Registry[Enrichment]:
     """The registry after every file of this room has been imported."""
-    package = __name__.rpartition(".")[0]
-    for module in pkgutil.walk_packages([str(Path(__file__).parent)], f"{package}."):
-        importlib.import_module(module.name)
+    modules_of(__name__.rpartition(".")[0])
     return ENRICHMENTS
 
 

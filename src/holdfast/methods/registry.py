@@ -7,15 +7,11 @@ frozen values; a listener has a state and is made anew for every run.
 
 from __future__ import annotations
 
-import functools
-import importlib
-import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
-from pathlib import Path
 from typing import Any, Literal
 
-from holdfast.core.discovery import Registry, nearest
+from holdfast.core.discovery import Registry, modules_of, nearest
 from holdfast.core.errors import RecipeError
 from holdfast.core.events import Listener
 from holdfast.core.records import Decision, Finding
@@ -176,12 +172,9 @@ class Method:
 METHODS: Registry[Method] = Registry("method", "methods")
 
 
-@functools.cache
 def all_methods() -> Registry[Method]:
     """The registry after every file of this room has been imported."""
-    package = __name__.rpartition(".")[0]
-    for module in sorted(m.name for m in pkgutil.iter_modules([str(Path(__file__).parent)])):
-        importlib.import_module(f"{package}.{module}")
+    modules_of(__name__.rpartition(".")[0])
     return METHODS
 
 

@@ -6,8 +6,6 @@ A question is one file in ``questions/`` with a constant ``QUESTION``; no other 
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -16,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from holdfast.core.defects import defect_line, raises_defects
+from holdfast.core.discovery import modules_of
 from holdfast.core.errors import InputError, Interrupted
 from holdfast.core.lacking import lacking
 from holdfast.core.records import Decision, to_json
@@ -89,9 +88,8 @@ class Question(Generic[C]):
 
 def all_questions() -> dict[str, Question[Any]]:
     """``QUESTION`` of every file in ``questions/``, by name, in the order of the files."""
-    files = sorted(module.name for module in pkgutil.iter_modules(questions.__path__))
-    modules = (importlib.import_module(f"{questions.__name__}.{name}") for name in files)
-    return {module.QUESTION.name: module.QUESTION for module in modules}
+    found = [module.QUESTION for module in modules_of(questions.__name__)]
+    return {question.name: question for question in found}
 
 
 @dataclass(frozen=True, slots=True)

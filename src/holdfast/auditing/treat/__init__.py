@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-
 from holdfast.auditing.treat.treatment import TREATMENTS, Treatment
-from holdfast.core.discovery import Registry
+from holdfast.core.discovery import Registry, modules_of
 
 
 def all_treatments() -> Registry[Treatment]:
     """The registry after every file of this folder has been imported."""
-    for module in sorted(pkgutil.iter_modules(__path__), key=lambda module: module.name):
-        importlib.import_module(f"{__name__}.{module.name}")
+    modules_of(__name__)
     return TREATMENTS

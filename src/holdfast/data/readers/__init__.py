@@ -7,13 +7,11 @@ than a batch in memory.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from holdfast.core.discovery import Registry
+from holdfast.core.discovery import Registry, modules_of
 from holdfast.data.raw import Batch
 
 Read = Callable[[Path, str | None], Iterator[Batch]]
@@ -32,6 +30,5 @@ READERS: Registry[Reader] = Registry("reader", "data.path")
 
 def all_readers() -> Registry[Reader]:
     """The registry after every file of this room has been imported."""
-    for module in pkgutil.iter_modules(__path__):
-        importlib.import_module(f"{__name__}.{module.name}")
+    modules_of(__name__)
     return READERS

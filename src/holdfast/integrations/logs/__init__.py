@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from holdfast.core.curves import Series
-from holdfast.core.discovery import Registry
+from holdfast.core.discovery import Registry, modules_of
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision
 
@@ -56,8 +54,7 @@ LOGS: Registry[LogReader] = Registry("log reader", "the log")
 
 def all_log_readers() -> Registry[LogReader]:
     """Every reader, by name."""
-    for module in pkgutil.iter_modules(__path__):
-        importlib.import_module(f"{__name__}.{module.name}")
+    modules_of(__name__)
     return LOGS
 
 

@@ -8,11 +8,9 @@ is ``monitor/precedence.py``.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable
 
-from holdfast.core.discovery import Registry
+from holdfast.core.discovery import Registry, modules_of
 from holdfast.monitor.history import History
 from holdfast.monitor.symptom import Symptom
 
@@ -23,6 +21,5 @@ DETECTORS: Registry[Detector] = Registry("detector", "monitor")
 
 def all_detectors() -> Registry[Detector]:
     """The registry after every file of this room has been imported."""
-    for module in sorted(pkgutil.iter_modules(__path__), key=lambda module: module.name):
-        importlib.import_module(f"{__name__}.{module.name}")
+    modules_of(__name__)
     return DETECTORS
