@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -316,6 +317,12 @@ def run() -> None:
     sys.exit(code)
 
 
+@functools.cache
+def _command() -> Any:
+    """Typer reads the options of all commands, a tenth of a second each time."""
+    return typer.main.get_command(app)
+
+
 def _run() -> int | str | None:
     try:
         with terminate_like_interrupt():
@@ -328,7 +335,7 @@ def _run() -> int | str | None:
                 # Read by PyTorch when it is loaded: what Apple's GPUs lack runs on the processor.
                 os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
             check_launch()
-            app()
+            _command()()
     except HoldfastError as error:
         return _refuse(_machine_s(error))
     except SystemExit as leaving:
