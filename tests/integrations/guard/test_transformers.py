@@ -85,6 +85,13 @@ class StopAt:
         self.left = state["left"]
 
 
+@pytest.fixture
+def noisy(trainer: Any, rows_of: Any) -> Any:
+    """A ``trainer`` whose labels say nothing of its rows: it can only learn them by heart."""
+    rows = {"train_dataset": rows_of(32, noise=0.5), "eval_dataset": rows_of(40, 1)}
+    return lambda *callbacks, **changes: trainer(*callbacks, **(rows | changes))
+
+
 def test_the_losses_are_those_of_each_row_alone(trainer: Any, lines: list[str]) -> None:
     guard = Guard(policy="off", say=lines.append)
     made = trainer(guard.callback(), label_smoothing_factor=0.2, max_steps=4)
@@ -124,16 +131,12 @@ def test_a_guard_that_only_observes_leaves_no_trace(
 
 
 def test_it_stops_and_restores_the_best_state_without_a_checkpoint(
-    trainer: Any, rows_of: Any, lines: list[str]
+    noisy: Any, rows_of: Any, lines: list[str]
 ) -> None:
     choose = lowest(lambda snapshot: snapshot.valid_loss)
     guard = Guard(patience=2, choose=choose, say=lines.append)
-    made = trainer(
-        guard.callback(),
-        train_dataset=rows_of(32, noise=0.5),
-        num_train_epochs=30,
-        eval_dataset=rows_of(80, 1),
-        learning_rate=2e-2,
+    made = noisy(
+        guard.callback(), eval_dataset=rows_of(80, 1), num_train_epochs=30, learning_rate=2e-2
     )
     made.train()
     assert made.state.global_step < 30 * 4
@@ -150,17 +153,11 @@ def test_it_stops_and_restores_the_best_state_without_a_checkpoint(
 
 
 def test_the_lowest_calibrated_loss_is_restored_and_its_figures_stand_beside_the_others(
-    trainer: Any, rows_of: Any, lines: list[str]
+    noisy: Any, lines: list[str]
 ) -> None:
     """A run that overfits: later checkpoints are worse, the last ones by less than a test tells."""
     guard = Guard(patience=None, say=lines.append)
-    made = trainer(
-        guard.callback(),
-        train_dataset=rows_of(32, noise=0.5),
-        num_train_epochs=12,
-        eval_dataset=rows_of(40, 1),
-        learning_rate=1e-2,
-    )
+    made = noisy(guard.callback(), num_train_epochs=12, learning_rate=1e-2)
     made.train()
     history = guard.history
     best = min(history, key=lambda look: look.refined_loss)
@@ -184,16 +181,10 @@ def test_the_lowest_calibrated_loss_is_restored_and_its_figures_stand_beside_the
 
 
 def test_without_patience_it_stops_on_a_verdict_and_never_for_want_of_gain(
-    trainer: Any, rows_of: Any, lines: list[str]
+    noisy: Any, lines: list[str]
 ) -> None:
     guard = Guard(patience=None, say=lines.append)
-    made = trainer(
-        guard.callback(),
-        train_dataset=rows_of(32, noise=0.5),
-        num_train_epochs=5,
-        eval_dataset=rows_of(40, 1),
-        learning_rate=1e-7,
-    )
+    made = noisy(guard.callback(), num_train_epochs=5, learning_rate=1e-7)
     made.train()
     assert made.state.global_step == 5 * 4
     advisor = guard._fresh_advisor()
