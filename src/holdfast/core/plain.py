@@ -80,8 +80,12 @@ def from_yaml(text: str) -> Any:
 
     Raises ``yaml.YAMLError`` for what is no YAML, holds other types, or goes beyond the bounds.
     """
-    _bounded(text)
-    return yaml.load(text, Loader=_Loader)
+    try:
+        _bounded(text)
+        return yaml.load(text, Loader=_Loader)
+    except UnicodeEncodeError as error:
+        # What a shell hands over of bytes that are no text.
+        raise yaml.YAMLError(f"character {error.start + 1} is half of one") from None
 
 
 def read_yaml(path: Path) -> Any:
