@@ -24,8 +24,9 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.core.records import Floats, Ints
-from holdfast.models.logistic import logits_of, one_thread_if_small, softmax_losses
+from holdfast.models.logistic import logits_of, softmax_losses
 from holdfast.models.probe import FOLDS, Beside, Probe, check_rows, spread, stratified_folds
+from holdfast.stats.threads import threads_for
 
 SHRINKAGES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0)
 # Of 1 ÷ T, as a logarithm.
@@ -176,7 +177,7 @@ def fit_discriminant(
     if len(present) == 1 or (stratified_folds(y[:n], FOLDS, seed) < 0).all():
         return None
     own = None if weights is None else Beside(x[n:], y[n:], weights[n:])
-    with one_thread_if_small(x.size):
+    with threads_for(x.size):
         chosen = choose_shrinkage(x[:n], y[:n], seed, own)
         table = within(x, y, weights).table(chosen.shrinkage) * chosen.scale
         table[:, -1] += chosen.shift

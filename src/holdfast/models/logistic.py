@@ -8,22 +8,17 @@ and its checks at every fit, which take most of the time of one this small.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from holdfast.core.records import Floats, Ints
+from holdfast.stats.threads import threads_for
 
 Array = npt.NDArray[np.float64]
 # Of the relative fall of the loss in one step, in units of float64's resolution.
 RESOLUTION = 64.0
-# Products of this many numbers and fewer are left to one thread: waiting for a second one took up
-# to thirty times as long as they do where another process had its core.
-ONE_THREAD = 1 << 22
 
 
 def fit_softmax(
@@ -145,7 +140,7 @@ def _lowest(
 ) -> Array:
     from scipy.optimize import minimize
 
-    with one_thread_if_small(size):
+    with threads_for(size):
         found = minimize(
             value,
             first.reshape(-1),
@@ -154,20 +149,3 @@ def _lowest(
             options={"maxiter": steps, "gtol": tolerance, "ftol": RESOLUTION * np.finfo(float).eps},
         )
     return np.asarray(found.x.reshape(first.shape))
-
-
-def one_thread_if_small(size: int) -> AbstractContextManager[Any]:
-    """Inside, NumPy multiplies with as many threads as pay for ``size`` numbers."""
-    if size > ONE_THREAD:
-        return nullcontext()
-    limited: AbstractContextManager[Any] = _pools().limit(limits=1, user_api="blas")
-    return limited
-
-
-@functools.cache
-def _pools() -> Any:
-    """NumPy's and SciPy's own products; looking for them takes milliseconds."""
-    import scipy.linalg  # noqa: F401 (loads them)
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController()

@@ -71,6 +71,7 @@ from holdfast.pipeline.run_facts import run_facts_of, with_probe, with_texts
 from holdfast.pipeline.run_folder import RunFolder
 from holdfast.pipeline.scoring import save_model, save_side, score_once
 from holdfast.recipe import Recipe, anchored, read_recipe
+from holdfast.stats.threads import one_thread
 from holdfast.training.checkpoint import LEAST_SECONDS
 from holdfast.training.looks import LOOKS, write_looks
 from holdfast.training.loop import Trained, memory_errors
@@ -167,7 +168,7 @@ def _train(
         fitted = learner.fit(folder, listeners, notify)
         accelerator = fitted.job.accelerator
         if accelerator.is_main_process:
-            with memory_errors("scoring the test rows"):
+            with memory_errors("scoring the test rows"), one_thread():
                 saved = save_model(run, fitted)
                 save_side(run, fitted)
                 model, base = seal_model(run), seal_folder(base_folder(run / MODEL))

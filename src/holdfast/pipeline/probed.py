@@ -21,6 +21,7 @@ from holdfast.pipeline.again import Again
 from holdfast.pipeline.folder import MODEL, RESULT, model_of
 from holdfast.pipeline.rows import Notify
 from holdfast.pipeline.told import ANSWERS
+from holdfast.stats.threads import one_thread
 
 if TYPE_CHECKING:
     from holdfast.models.source import Source
@@ -80,7 +81,8 @@ def _of_old(again: Again, notify: Notify) -> dict[str, Any]:
             why = f"{task} runs keep no losses that can be asked for again"
             raise RunError(str(again.run), f"was {OLD}, and {why}", None, "Train it again.")
         members = Heard(table, np.asarray(outputs.losses, dtype=np.float64))
-    return remember(members, Heard(test.table, test.losses), again.recipe.seed).to_json()
+    with one_thread():
+        return remember(members, Heard(test.table, test.losses), again.recipe.seed).to_json()
 
 
 def probe_model(model: str, files: Files, notify: Notify = lambda _: None) -> dict[str, Any]:
@@ -96,7 +98,8 @@ def probe_model(model: str, files: Files, notify: Notify = lambda _: None) -> di
         refuse_missing(file)
     with flushed_subnormals():
         members, others, beside = _heard(model, files, notify)
-    found = replace(remember(members, others, 0), beside=beside)
+    with one_thread():
+        found = replace(remember(members, others, 0), beside=beside)
     return _document(found.to_json(), None)
 
 
