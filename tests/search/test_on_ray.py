@@ -23,7 +23,6 @@ from holdfast.search.job import Done, FitJob
 from holdfast.search.settings import SearchPart
 from holdfast.search.store import Store
 from holdfast.search.tuned import Tune
-from holdfast.search.validated import CrossValidation
 from holdfast.training.machine import flushed_subnormals
 
 psutil = pytest.importorskip("psutil")
@@ -123,26 +122,16 @@ def test_an_engine_and_an_address_must_go_together() -> None:
         engine_of("local", "10.0.0.1:6379")
 
 
-@pytest.mark.parametrize("command", ["cv", "tune"])
-def test_a_command_finds_on_ray_what_it_finds_here(
-    command: str, search_recipe: Recipe, tmp_path: Path
-) -> None:
+def test_a_search_finds_on_ray_what_it_finds_here(search_recipe: Recipe, tmp_path: Path) -> None:
+    """One command for all: whoever asks for fits asks the same engine."""
     found = {}
     for engine in ("local", "ray"):
         ranges = {"train.learning_rate": {"range": [1e-4, 1e-2], "log": True}}
-        part = SearchPart(sampler="random", trials=2)
-        procedure: Any = (
-            CrossValidation(2, engine=engine)
-            if command == "cv"
-            else Tune(ranges, part, engine=engine)
-        )
+        procedure = Tune(ranges, SearchPart(sampler="random", trials=2), engine=engine)
         recipe = search_recipe.changed(train={"epochs": 1})
         result = train(recipe, tmp_path / engine, procedure=procedure)
-        block = result["cv" if command == "cv" else "study"]
-        rows = block["per_fold"] if command == "cv" else block["trials_table"]
-        scores = block["metrics"] if command == "cv" else block["expected_test"]
-        timed = ("seconds", "latency_ms")
-        kept = [{k: v for k, v in row.items() if k not in timed} for row in rows]
-        found[engine] = (kept, scores, result["test"] | {"opened_at": None})
+        block, timed = result["study"], ("seconds", "latency_ms")
+        kept = [{k: v for k, v in row.items() if k not in timed} for row in block["trials_table"]]
+        found[engine] = (kept, block["expected_test"], result["test"] | {"opened_at": None})
     assert not ray.is_initialized()
     assert found["ray"] == found["local"]
