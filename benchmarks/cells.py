@@ -24,6 +24,8 @@ from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
+from holdfast.core.errors import Interrupted
+
 Cell = Mapping[str, Any]
 Result = dict[str, Any]
 
@@ -195,6 +197,9 @@ def _end_with_parent() -> None:
 def _attempt(cell: Cell, run_one: Callable[[Cell], Result]) -> Result | None:
     try:
         return run_one(cell)
+    except Interrupted:
+        # Asked to end, which is meant of the benchmark.
+        raise
     except Exception:
         traceback.print_exc()
         print(f"{shown(cell)}: failed, not recorded", flush=True)

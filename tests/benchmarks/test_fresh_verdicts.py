@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from holdfast.core.errors import Interrupted
+
 
 def result(**changes: Any) -> dict[str, Any]:
     plain: dict[str, Any] = {
@@ -119,3 +121,17 @@ def test_a_benchmark_that_is_killed_leaves_no_process(tmp_path: Path) -> None:
         running.kill()
     while any(Path(f"/proc/{worker}/exe").exists() for worker in workers):
         time.sleep(0.05)
+
+
+def test_a_benchmark_that_is_told_to_end_begins_no_further_cell(tmp_path: Path) -> None:
+    from cells import run_cells
+
+    begun = []
+
+    def told_to_end(cell: Any) -> dict[str, Any]:
+        begun.append(cell)
+        raise Interrupted("the fit", "was interrupted at step 35", None, "Fit it again.")
+
+    with pytest.raises(Interrupted):
+        run_cells("parts", [{"part": 0}, {"part": 1}], told_to_end, tmp_path / "cells.jsonl")
+    assert begun == [{"part": 0}]

@@ -62,6 +62,8 @@ class Table:
     findings: tuple[Finding, ...] = ()
     decisions: tuple[Decision, ...] = field(default_factory=tuple)
     names: tuple[str, ...] = ()
+    # The rows in Arrow's form, once asked for: making it takes ``datasets`` milliseconds.
+    _arrow: list[Any] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -87,7 +89,9 @@ class Table:
     def column(self, name: str) -> Any:
         """One column as a NumPy array (numbers) or a list (strings)."""
         # Through Arrow, whole: row by row ``datasets`` makes an object of each.
-        values = self.rows.with_format("arrow")[:][name]
+        if not self._arrow:
+            self._arrow.append(self.rows.with_format("arrow"))
+        values = self._arrow[0][:][name]
         return values.to_numpy() if name in ("row", "label", "value") else values.to_pylist()
 
     @property
