@@ -203,7 +203,7 @@ def test_the_reason_names_the_figures_of_the_kept_and_of_the_others() -> None:
     told = reason(history, kept)
     for place in (kept, raw, 4):
         look = history[place]
-        shown = f"{look.refined_loss:.4g} (raw {look.valid_loss:.4g}, accuracy "
+        shown = f"{look.refined_loss:.4g} (raw loss {look.valid_loss:.4g}, accuracy "
         assert shown + f"{100 * look.valid_metrics['accuracy']:.1f} %)" in told
 
 

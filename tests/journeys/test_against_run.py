@@ -65,7 +65,7 @@ def test_a_score_far_from_the_runs_own_is_named_with_what_was_checked(
     assert reasons["another source"]["found"] is None
     assert "not checked" in reasons["another source"]["because"]
     said = " ".join(holdfast("evaluate", finished_run, path).out.split())
-    assert "they differ significantly (Fisher's exact test" in said
+    assert "the difference is significant (Fisher's exact test" in said
     for one in found["reasons"]:
         assert one["because"].split(":")[0] in said
 

@@ -47,7 +47,7 @@ def test_the_run_of_73_and_93_percent_tells_one_story() -> None:
         "Validation rows are far behind; the test rows do not confirm this",
         "accuracy 93 % on 45 test rows and 73 % on 45 validation rows",
         f"Fisher's exact test, p = {p:.2g}",
-        f"all rows together give 83 % (95 % CI {100 * both.low:.0f}–{100 * both.high:.0f})",
+        f"on all rows together is 83 % (95 % CI {100 * both.low:.0f}–{100 * both.high:.0f})",
     ):
         assert words in found.because
     # Half of the rows speak for the label.
@@ -85,9 +85,9 @@ def test_every_label_has_a_rule() -> None:
 @pytest.mark.parametrize(
     ("valid", "test", "label", "words"),
     [
-        ((20, 40), (290, 300), "memorizing", "validation rows are far fewer"),
-        ((160, 300), (38, 40), "memorizing", "test rows are far fewer"),
-        ((90, 100), (60, 100), "healthy", "was chosen by the validation rows"),
+        ((20, 40), (290, 300), "memorizing", "far fewer validation rows"),
+        ((160, 300), (38, 40), "memorizing", "far fewer test rows"),
+        ((90, 100), (60, 100), "healthy", "was chosen on the validation rows"),
     ],
 )
 def test_the_likelier_luck_is_named(valid: Any, test: Any, label: Label, words: str) -> None:

@@ -111,7 +111,7 @@ def test_too_little_evidence_exits_3_with_every_file_complete(
     assert result["test"]["n"] == read(served)["test"]["n"]
     assert not (out / "checkpoints").exists()
     page = (out / "report.html").read_text("utf-8")
-    assert "Keep serving served: this update of it is inconclusive" in page
+    assert "Keep serving served: this update is inconclusive" in page
     assert "Worth using" not in page
     # What is finished is not done again, and is no more accepted than before.
     again = run(served, "--out", out, "--resume", "--json")

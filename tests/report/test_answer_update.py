@@ -30,8 +30,8 @@ def scored(gain: float, low: float, decision: str | None) -> Any:
 @pytest.mark.parametrize(
     ("decision", "begins", "use"),
     [
-        ("kept_aside", "Keep serving reviews-1: this update of it is rejected", "no"),
-        ("undecided", "Keep serving reviews-1: this update of it is inconclusive", "unsettled"),
+        ("kept_aside", "Keep serving reviews-1: the gate rejected this update", "no"),
+        ("undecided", "Keep serving reviews-1: this update is inconclusive", "unsettled"),
         ("taken", "Accepted as an update of reviews-1. Worth using: better", "yes"),
         (None, "Worth using: better", "yes"),
     ],

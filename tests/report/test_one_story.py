@@ -93,8 +93,8 @@ def test_a_run_that_keeps_its_step_0_has_discarded_its_fine_tuning(
     run = runs.make_run(tmp_path / "run", verdict=label, edit=unused)
     for place, text in told(run, read_page).items():
         assert (
-            "Fine-tuning was discarded: none of its 505 steps is kept, and the model is the base "
-            "model with a linear probe as its last layer."
+            "Fine-tuning was discarded: none of its 505 steps was kept, so the saved model is the "
+            "base model with a linear probe as its last layer."
         ) in text, place
         assert "on the discarded steps" in text or "about the discarded steps" in text, place
         assert "what it learned holds up" not in text, place

@@ -209,13 +209,14 @@ def reason(history: Sequence[Snapshot], kept: int, *, gains: bool = False) -> st
         told = f"its {name} is the lowest"
     elif gains and not best:
         told = (
-            f"the {name} of the linear probe is lower, but {rows} validation rows do not tell for "
-            f"sure (p < {LOST:g}), and this recipe was measured to gain over its probe"
+            f"the linear probe has a lower {name}, but on {rows} validation rows the difference is "
+            f"not significant (that takes p < {LOST:g}), and this recipe was measured to improve "
+            "on its probe"
         )
     else:
         told = (
-            f"it is the newest whose {name} is not above the lowest by what {rows} validation rows "
-            f"can tell (p < {WORSE:g})"
+            f"it is the newest checkpoint whose {name} is not above the lowest by a significant "
+            f"amount (paired t-test on {rows} validation rows; that takes p < {WORSE:g})"
         )
     others = {len(history) - 1: "the last evaluation"}
     if calibrated:
@@ -234,6 +235,6 @@ def figures(look: Snapshot) -> str:
     its accuracy, as far as it has them."""
     accuracy = look.valid_metrics.get("accuracy")
     correct = "" if accuracy is None else f"accuracy {100 * accuracy:.1f} %"
-    raw = "" if look.valid_logits is None else f"raw {look.valid_loss:.4g}"
+    raw = "" if look.valid_logits is None else f"raw loss {look.valid_loss:.4g}"
     more = ", ".join(filter(None, (raw, correct)))
     return f"{look.refined_loss:.4g} ({more})" if more else f"{look.refined_loss:.4g}"

@@ -34,11 +34,10 @@ AGAINST: dict[Label, Literal["better", "worse"]] = {
     "miscalibrated": "worse",
 }
 UNTESTED: dict[Label, str] = {
-    "diverging": "the verdict is about the last checkpoint, and the test rows are scored by the "
-    "best one, from before",
-    "forgetting": "the verdict is about rows of other text, of which there are none among the test "
-    "rows",
-    "inconclusive": "the verdict claims nothing that test rows could confirm",
+    "diverging": "the verdict is about the last checkpoint, but the test rows are scored by an "
+    "earlier one, the best checkpoint",
+    "forgetting": "the verdict is about general text, and the test rows contain none",
+    "inconclusive": "an inconclusive verdict makes no claim that test rows could confirm",
 }
 METRICS = {
     "accuracy": "accuracy",
@@ -60,7 +59,7 @@ def confirmed(verdict: Verdict, comparison: Mapping[str, Any]) -> Verdict:
     """
     why = UNTESTED.get(verdict.label) or comparison.get("why")
     if why is not None or comparison.get("p_value") is None:
-        known = {**comparison, "why": why or "the two sets were not compared"}
+        known = {**comparison, "why": why or "the validation and test scores were not compared"}
         return replace(verdict, test_agrees=None, test_comparison=known)
     luck, before = likelier_luck(comparison), verdict.confidence
     known = {**comparison, "likelier_luck": luck, "confidence_before": before}
@@ -69,7 +68,9 @@ def confirmed(verdict: Verdict, comparison: Mapping[str, Any]) -> Verdict:
     agrees = direction(comparison) != AGAINST[verdict.label]
     known["because"] = _words(known, luck)
     begin = (
-        "the test rows show the same, and more" if agrees else "the test rows do not confirm this"
+        "the test rows support this, with a significant difference in the same direction"
+        if agrees
+        else "the test rows do not confirm this"
     )
     return replace(
         verdict,
@@ -106,7 +107,7 @@ def _share(comparison: Mapping[str, Any]) -> float:
 
 def _words(comparison: Mapping[str, Any], luck: str | None) -> str:
     metric, (valid, test) = comparison["metric"], (comparison[s] for s in ("valid", "test_rows"))
-    fold = ", out of fold" if comparison.get("out_of_fold") else ""
+    fold = " (out of fold)" if comparison.get("out_of_fold") else ""
     return (
         f"{METRICS.get(metric, metric)} {_shown(metric, test['value'])} on {test['n']:,} test rows "
         f"and {_shown(metric, valid['value'])} on {valid['n']:,} validation rows{fold} "
@@ -117,17 +118,21 @@ def _words(comparison: Mapping[str, Any], luck: str | None) -> str:
 def _luck_words(comparison: Mapping[str, Any], luck: str | None) -> str:
     n, m = comparison["valid"]["n"], comparison["test_rows"]["n"]
     if luck == "test":
-        return "the test rows are far fewer, so their figure is likelier luck"
+        return "there are far fewer test rows, so their score is more likely due to chance"
     if luck == "valid" and m >= FAR_FEWER * n:
-        return "the validation rows are far fewer, so their figure is likelier luck"
+        return "there are far fewer validation rows, so their score is more likely due to chance"
     if luck == "valid":
-        return "the checkpoint was chosen by the validation rows, so their figure is likelier luck"
+        return (
+            "the checkpoint was chosen on the validation rows, so their score is more likely due "
+            "to chance"
+        )
     both = comparison.get("together") or {}
-    said = "either figure may be luck"
+    said = "either score may be due to chance"
     if both.get("low") is None:
         return said
     value, low, high = (100 * both[key] for key in ("value", "low", "high"))
-    return f"{said}, and all rows together give {value:.0f} % (95 % CI {low:.0f}–{high:.0f})"
+    together = f"{value:.0f} % (95 % CI {low:.0f}–{high:.0f})"
+    return f"{said}, and the score on all rows together is {together}"
 
 
 def _shown(metric: str, value: float) -> str:

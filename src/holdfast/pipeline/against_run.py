@@ -44,11 +44,11 @@ def against_run(
     ``reasons`` that were looked for. ``{"why": …}`` where there is nothing to compare with.
     ``block`` is the score of the rows, and of those that were not ``seen``."""
     if len(predictor.runs) != 1:
-        return {"why": "several runs answer together, and none of them has a test score of that"}
+        return {"why": "several runs were averaged, and no run has a test score of the average"}
     run = predictor.runs[0]
     result, again = read_result(run), Again(run)
     if result.get("meta") is not None or not (result.get("test") or {}).get("n"):
-        return {"why": "the run has no test rows of one task"}
+        return {"why": "the run has no test score of a single task"}
     here = _scores_here(predictor, table, block)
     try:
         own = _scores_of_run(again, here.metric)
@@ -139,7 +139,7 @@ def _words(metric: str, found: TwoSamples) -> str:
         f"{found.n_first:,} test rows"
     )
     if found.p_value < ALPHA:
-        return f"{both}: they differ significantly ({found.test}, {p})"
+        return f"{both}: the difference is significant ({found.test}, {p})"
     return f"{both}: no difference can be shown ({found.test}, {p})"
 
 
@@ -166,8 +166,11 @@ def _copies(seen: SeenRows, others: RowScores | None, own: RowScores) -> dict[st
         return _reason(name, None, f"not checked: {seen.why}")
     learned = len(seen.side) - len(seen.unseen)
     if not learned:
-        return _reason(name, False, "no row, nor a near-copy, was in training or validation")
-    told = f"{learned} of {len(seen.side)} rows, or near-copies, were in training or validation"
+        return _reason(name, False, "no row or near-duplicate of one was in training or validation")
+    told = (
+        f"{learned} of {len(seen.side)} rows, or near-duplicates of them, were in training or "
+        "validation"
+    )
     if others is None:
         return _reason(name, True, told)
     found = compared(own, others)
@@ -178,13 +181,13 @@ def _classes(again: Again, table: Table, own: RowScores) -> dict[str, Any]:
     """Another mix of classes, and what the run's own classes would score in that mix."""
     name = "another class mix"
     if own.metric != "accuracy":
-        return _reason(name, None, "not checked: the labels are no classes, one a row")
+        return _reason(name, None, "not checked: it needs one class label per row")
     labels = labels_of_rows(table), again.stored("test")["label"].to_pylist()
     names = sorted({*map(str, labels[0]), *map(str, labels[1])})
     new, old = (np.array([Counter(map(str, one))[n] for n in names]) for one in labels)
     p_value = proportions_differ(old, new)
     if p_value >= ALPHA:
-        alike = f"the class shares are alike (chi-squared test, {p_words(p_value)})"
+        alike = f"no difference in class shares can be shown (chi-squared test, {p_words(p_value)})"
         return _reason(name, False, alike)
     shares = {n: (b / old.sum(), a / new.sum()) for n, a, b in zip(names, new, old, strict=True)}
     most = sorted(shares, key=lambda n: -abs(shares[n][1] - shares[n][0]))[:NAMED]
@@ -194,7 +197,7 @@ def _classes(again: Again, table: Table, own: RowScores) -> dict[str, Any]:
     told = f"the class shares differ (chi-squared test, {p_words(p_value)}): {said}"
     expected = _expected(names, new, [str(one) for one in labels[1]], own.values)
     if expected is not None:
-        told += f"; by the run's accuracy in each class that mix alone would give {expected}"
+        told += f"; with the run's accuracy per class, these shares alone would give {expected}"
     return _reason(name, True, told)
 
 
@@ -221,24 +224,25 @@ def _of_texts(again: Again, table: Table) -> list[dict[str, Any]]:
 def _lengths(name: str, own: Table, table: Table) -> dict[str, Any]:
     before, now = read_texts(own), read_texts(table)
     if before is None or now is None:
-        return _reason(name, None, "not checked: the rows are no texts")
+        return _reason(name, None, "not checked: the rows are not texts")
     old, new = (np.array([float(len(text.split())) for text in one]) for one in (before, now))
     found = two_samples(np.log1p(old), np.log1p(new))
     if found.why is not None:
         return _reason(name, None, f"not checked: {found.why}")
-    medians = f"median {np.median(new):.0f} words, in the run's test rows {np.median(old):.0f}"
+    medians = f"median {np.median(new):.0f} words here, {np.median(old):.0f} in the run's test rows"
     differs = found.p_value < ALPHA
-    words = "the texts are of another length" if differs else "the texts are about as long"
-    test = f"{found.test} of log words, {p_words(found.p_value)}"
+    words = "text lengths differ" if differs else "no difference in text length can be shown"
+    test = f"{found.test} on the logarithm of the word count, {p_words(found.p_value)}"
     return _reason(name, differs, f"{words}: {medians} ({test})")
 
 
 def _groups(name: str, own: Table, table: Table) -> dict[str, Any]:
     if not (own.has_groups and table.has_groups):
-        return _reason(name, None, "not checked: there is no column of groups (data.group)")
+        why = "not checked: the rows or the run have no group column (data.group)"
+        return _reason(name, None, why)
     known, new = set(own.column("group")), set(table.column("group"))
     shared = len(known & new)
     if shared == len(new):
-        return _reason(name, False, "every group is among those of the run's test rows")
-    told = f"{len(new) - shared} of {len(new)} groups are none of the run's test rows' groups"
+        return _reason(name, False, "every group also occurs in the run's test rows")
+    told = f"{len(new) - shared} of {len(new)} groups do not occur in the run's test rows"
     return _reason(name, True, told)

@@ -27,11 +27,11 @@ def of_update(result: Mapping[str, Any], advice: str, use: Use) -> tuple[str, Us
     if decision == ACCEPTED:
         return f"Accepted as an update of {served}. {advice}", use
     if decision == REJECTED:
-        first, found = f"Keep serving {served}: this update of it is rejected by its gate.", "no"
+        first, found = f"Keep serving {served}: the gate rejected this update.", "no"
     else:
         first = (
-            f"Keep serving {served}: this update of it is inconclusive, since its gate has too "
-            "little evidence."
+            f"Keep serving {served}: this update is inconclusive, because the gate has too few "
+            "rows to decide."
         )
         found = "no" if use == "no" else "unsettled"
     # "Worth using" is said of the comparison with a baseline, which is not the question here.

@@ -6,8 +6,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from holdfast.report.numbers import plural
-
 # What the decision is called that says so of a run that is diagnosed.
 DISCARDED = "fine-tuning discarded"
 
@@ -25,9 +23,9 @@ def discarded(result: Mapping[str, Any]) -> str | None:
     if "average" in kept:
         return None
     head = " with a linear probe as its last layer" if "linear probe" in kept else ""
-    what = "the student as it began" if result.get("distilled") else "the base model"
-    steps = plural(last, "step")
-    return f"Fine-tuning was discarded: none of its {steps} is kept, and the model is {what}{head}."
+    what = "the student before distillation" if result.get("distilled") else "the base model"
+    steps = "its only step was not" if last == 1 else f"none of its {last:,} steps was"
+    return f"Fine-tuning was discarded: {steps} kept, so the saved model is {what}{head}."
 
 
 def _kept_state(result: Mapping[str, Any]) -> str:

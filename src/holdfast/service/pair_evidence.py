@@ -24,7 +24,7 @@ from holdfast.store.store import Store
 ACCEPTED, REJECTED = "taken", "kept_aside"
 # The verdict on the other of the two.
 REVERSED = {"better": "worse", "worse": "better"}
-ANYWAY = "or promote it all the same with --force."
+ANYWAY = "or promote it anyway with --force."
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,44 +64,50 @@ class PairEvidence:
             return
         because = (self.live or {}).get("because")
         if self.verdict == "worse":
-            after = ", which is later evidence than its gate" if self.decision == ACCEPTED else ""
+            after = (
+                "; this live comparison is later evidence than its gate"
+                if self.decision == ACCEPTED
+                else ""
+            )
             rule = f"is shown to be worse than {self.served} ({because}){after}"
-            raise RecipeError(self.model, rule, None, f"Leave it, {ANYWAY}")
+            raise RecipeError(self.model, rule, None, f"Keep the served model, {ANYWAY}")
         if self.decision == REJECTED:
-            remedy = f"No live comparison overrides what a gate has seen. Leave it, {ANYWAY}"
+            remedy = f"No live comparison overrides a rejection. Keep the served model, {ANYWAY}"
             first, why = Path((self.gate or {})["from"]).name, (self.gate or {}).get("because")
-            rule = f"was rejected by its gate as an update of {first}: {why}"
+            rule = f"was rejected by the gate as an update of {first}: {why}"
             raise RecipeError(self.model, rule, None, remedy)
-        live = "the two were not compared live in this store"
+        live = "this store has no live comparison of the two models"
         if self.live is not None:
-            live = f"the live comparison found no difference in its favour ({because})"
+            live = f"the live comparison did not show that it is better ({because})"
         serve = f"holdfast serve {shlex.quote(str(self.served_run))} --challenger "
         serve += f"{shlex.quote(str(run))} --store {shlex.quote(store)}"
         raise RecipeError(
             self.model,
             f"is not shown to be better than {self.served}: {self._gate_words()}; {live}",
             None,
-            f"Compare the two live until that finds it better ({serve}), update again with more "
-            f"feedback, {ANYWAY}",
+            f"Compare the two live until the new model is shown to be better ({serve}), update "
+            f"again with more feedback, {ANYWAY}",
         )
 
     def _gate_words(self) -> str:
         gate = self.gate or {}
         outcome = GATE_OUTCOMES.get(str(self.decision), str(self.decision))
-        return f"as an update of {Path(gate['from']).name} it is {outcome}: {gate.get('because')}"
+        first = Path(gate["from"]).name
+        return f"the gate called it {outcome} as an update of {first}: {gate.get('because')}"
 
     def _live_words(self) -> str:
         other = self.served
         if self.live is None:
-            alone = f"it was not compared with {other} in this store"
+            alone = f"this store has no live comparison with {other}"
             shown = self.decision == ACCEPTED and self._is_served(Path((self.gate or {})["from"]))
-            return alone if shown else f"{alone}: nothing shows that it is better"
+            return alone if shown else f"{alone}, so nothing shows that it is better"
         return {
-            "better": f"shown to be better than {other}",
-            "equivalent": f"shown to be as good as {other} within the margin, not better",
-            "worse": f"shown to be WORSE than {other}, and promoted because of --force",
+            "better": f"it is shown to be better than {other}",
+            "equivalent": f"it is shown to be as good as {other} within the margin, not better",
+            "worse": f"it is shown to be WORSE than {other}, and promoted because of --force",
         }.get(
-            str(self.verdict), f"not shown to be better than {other}: the comparison is undecided"
+            str(self.verdict),
+            f"it is not shown to be better than {other}: the comparison is undecided",
         )
 
     def _is_served(self, run: Path) -> bool:
