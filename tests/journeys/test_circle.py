@@ -149,7 +149,8 @@ def test_a_model_is_served_alarmed_about_taught_judged_and_promoted(
     with serving(run, store, tmp_path / "serve.log") as url:
         ask(url, clean)
         assert alarms(store, 2.0) == []
-        before = right(ask(url, untouched), untouched)
+        first_said = ask(url, untouched)
+        before = right(first_said, untouched)
         ask(url, new)
         (alarm, *_) = alarms(store, SEEN_S)
         assert alarm.body
@@ -181,3 +182,7 @@ def test_a_model_is_served_alarmed_about_taught_judged_and_promoted(
             time.sleep(0.5)
         assert right(after, untouched) >= before + 0.1
         assert holdfast("promote", tmp_path / "renewed", "--store", store, "--undo").code == 0
+        until = time.monotonic() + SEEN_S
+        while ask(url, untouched) != first_said:
+            assert time.monotonic() < until, (tmp_path / "serve.log").read_text()
+            time.sleep(0.5)

@@ -13,8 +13,8 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import PredefinedSplit, cross_val_predict
 
 from holdfast.core.errors import ModelError
-from holdfast.models import logistic
 from holdfast.models.probe import GRID, choose_c, fit_probe, stratified_folds
+from holdfast.stats import threads
 
 
 def blobs(n: int, classes: int, width: int, seed: int = 0, spread: float = 2.0) -> tuple[Any, Any]:
@@ -178,6 +178,8 @@ def test_small_products_are_left_to_one_thread_and_the_others_are_not(
     with threadpoolctl.threadpool_limits(2, user_api="blas"):
         monkeypatch.setattr("scipy.optimize.minimize", count)
         fit_probe(x, y, classes=3, seed=0, c=1.0)
-        monkeypatch.setattr(logistic, "ONE_THREAD", 10)
+        pools, _ = threads._pools()
+        monkeypatch.setattr(threads, "_pools", lambda: (pools, 2))
+        monkeypatch.setattr(threads, "ONE_THREAD", 10)
         fit_probe(x, y, classes=3, seed=0, c=1.0)
     assert used == [{1}, {2}]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -158,28 +159,30 @@ def test_a_change_of_model_loses_no_request() -> None:
     """Requests go on while one model after the other takes over; each is answered by one of them,
     and a model ends only when its requests have their answers."""
     models = [Slow(replace(FACTS, model=f"m{i}@0"), wait=0.02) for i in range(4)]
-    lineup, heard = Lineup(models[0]), []
+    lineup, heard, asked = Lineup(models[0]), [], []
 
-    async def ask(i: int) -> None:
-        await asyncio.sleep(i / 500)
+    async def ask() -> None:
         heard.append((await lineup.answer([{"text": "a"}])).model)
 
     def change() -> None:
-        for model in models[1:]:
-            time.sleep(0.1)
+        for before, model in itertools.pairwise(models):
+            while before.answered < 5:
+                time.sleep(0.01)
             for old in lineup.take_over(model):
                 lineup.retire(old)
                 assert not old.ready
 
     async def all_of_them() -> None:
         changing = asyncio.create_task(asyncio.to_thread(change))
-        await asyncio.gather(*(ask(i) for i in range(250)))
-        await changing
+        while not changing.done() or not models[-1].answered:
+            asked.append(asyncio.create_task(ask()))
+            await asyncio.sleep(0.002)
+        await asyncio.gather(changing, *asked)
 
     asyncio.run(all_of_them())
-    assert len(heard) == 250
+    assert len(heard) == len(asked)
     assert set(heard) == {model.facts.model for model in models}
-    assert sum(model.answered for model in models) == 250
+    assert sum(model.answered for model in models) == len(asked)
 
 
 def test_over_http_both_answer_one_is_shown_and_labels_make_evidence(
