@@ -30,7 +30,7 @@ from benchmarks.cells import Cell, Result, grid, key, machine, publish, run_cell
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "dashboard.jsonl"
-COMMAND = "from holdfast.cli.main import run; run()"
+COMMAND = "from holdfast.cli.main import main; main()"
 RUNS, LOOKS, MANY = 200, 2_000, 10_000
 REPEATS, POINTS, IDLE_S, WARM_MS = 5, 10, 20.0, 3_000
 ARGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]

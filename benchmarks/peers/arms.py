@@ -18,7 +18,7 @@ from peers.process import Ended, commit, run_process
 from peers.rows import Parts
 
 HERE = Path(__file__).resolve().parent
-COMMAND = "from holdfast.cli.main import run; run()"
+COMMAND = "from holdfast.cli.main import main; main()"
 SCRIPTS = {"trainer": "trainer_arm.py", "setfit": "setfit_arm.py"}
 
 

@@ -19,7 +19,7 @@ import pytest
 from holdfast.core.errors import MachineError, RunError
 from holdfast.dashboard.start import run_dashboard
 
-HOLDFAST = [sys.executable, "-c", "from holdfast.cli.main import run; run()", "dashboard"]
+HOLDFAST = [sys.executable, "-c", "from holdfast.cli.main import main; main()", "dashboard"]
 
 
 @contextmanager

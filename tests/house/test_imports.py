@@ -54,7 +54,7 @@ def test_import_loads_little() -> None:
 class TestCommandLine:
     HELP = (
         "-c",
-        "import sys; sys.argv = ['holdfast', '--help']; from holdfast.cli.main import run; run()",
+        "import sys; sys.argv = ['holdfast', '--help']; from holdfast.cli.main import main; main()",
     )
 
     def test_help_loads_little(self) -> None:

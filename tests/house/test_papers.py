@@ -103,7 +103,7 @@ def test_every_command_of_the_readme_exists(root: Path) -> None:
     rows = re.findall(r"^\| `holdfast ([a-z]+)", (root / "README.md").read_text("utf-8"), re.M)
     assert rows, "the README has no table of commands"
     helped = subprocess.run(
-        [sys.executable, "-c", "from holdfast.cli.main import run; run()", "--help"],
+        [sys.executable, "-c", "from holdfast.cli.main import main; main()", "--help"],
         capture_output=True,
         text=True,
         check=False,

@@ -185,8 +185,8 @@ def test_what_ends_an_answer_is_never_shown() -> None:
 CHAT = """
 import fcntl, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-from holdfast.cli.main import run
-run()
+from holdfast.cli.main import main
+main()
 """
 
 

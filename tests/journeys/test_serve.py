@@ -26,7 +26,7 @@ TOKEN = "not-a-token-of-anybody-0123456789"
 
 
 def holdfast(*args: object) -> list[str]:
-    run = "from holdfast.cli.main import run; run()"
+    run = "from holdfast.cli.main import main; main()"
     return [sys.executable, "-c", run, *map(str, args)]
 
 

@@ -17,7 +17,7 @@ def test_sigterm_between_two_rounds_ends_it_with_nothing_lost(
 ) -> None:
     path = write_csv(tmp_path / "feedback.csv", odd_rows(20))
     out = tmp_path / "rounds"
-    code = "from holdfast.cli.main import run; run()"
+    code = "from holdfast.cli.main import main; main()"
     command = [sys.executable, "-c", code, "update", str(served), "--feedback", str(path)]
     command += ["--every", "1h", "--out", str(out)]
     process = subprocess.Popen(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import os
 import sys
+import threading
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -305,8 +307,30 @@ _add(
 )
 
 
+def main() -> None:
+    """The console script: ``run``, and an end that no thread can spoil."""
+    status: int | str | None = 1
+
+    def end() -> None:
+        # A daemon thread in PyTorch's code (a server is told to end while it loads another model)
+        # would abort the process where Python takes its interpreter down.
+        if any(thread.daemon for thread in threading.enumerate()):
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(OSError, ValueError):
+                    stream.flush()
+            os._exit(status if isinstance(status, int) else status is not None)
+
+    # Registered first, so called last, after all that libraries do at the end.
+    atexit.register(end)
+    try:
+        run()
+    except SystemExit as leaving:
+        status = leaving.code
+        raise
+
+
 def run() -> None:
-    """The console script: run a command and turn every error into its message and exit code."""
+    """Run the command of ``sys.argv``; every error becomes its message and exit code."""
     prepare()
     # Bars are ours, on a terminal; that of datasets would stand in every log.
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
