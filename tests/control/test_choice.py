@@ -369,6 +369,12 @@ def test_a_look_must_beat_a_state_behind_the_fork_too() -> None:
     assert of_branches(history, newest_unless_worse, np.full(50, np.nan)) == 1
 
 
+def test_a_look_that_is_worse_than_another_of_its_trial_is_not_kept() -> None:
+    base = np.random.default_rng(2).exponential(1.0, 50)
+    looks = [(0, 0, base + 1.0), (3, 1, base + 0.5), (4, 1, base + 0.2), (5, 1, base + 0.4)]
+    assert of_branches(branched(looks), newest_unless_worse) == 2
+
+
 def test_a_trial_on_a_trial_is_held_to_what_that_one_won() -> None:
     base = np.random.default_rng(2).exponential(1.0, 50)
     noise = 0.05 * np.random.default_rng(4).standard_normal(50)

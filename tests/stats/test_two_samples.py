@@ -70,4 +70,6 @@ def test_what_cannot_be_said_has_a_why() -> None:
     ):
         found = two_samples(one, other, *more)
         assert found.why
+        means = [one.mean() if len(one) else np.nan, other.mean()]
+        assert [found.first, found.second] == pytest.approx(means, nan_ok=True)
         assert np.isnan([found.difference, found.low, found.high, found.p_value]).all()
