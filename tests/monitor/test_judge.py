@@ -360,6 +360,15 @@ def test_few_rows_name_what_is_likely_and_say_how_likely(history, right, last, l
         assert verdict.confidence == pytest.approx(0.843, abs=0.001)
 
 
+@pytest.mark.parametrize("count", [2, 3, 4, 5])
+def test_validation_rows_that_are_all_correct_are_not_behind(history, count) -> None:
+    """A large gap may be likely of so few rows; nobody sees one."""
+    for last in (0.010, 0.0165, 0.2):
+        made = history([CHANCE, 0.1, 0.01, 0.001], [CHANCE, 0.1, 0.010, last], n=count, m=256)
+        verdict = judge(with_answers(made, [0.5, 1, 1, 1], [0.5, 1, 1, 1]))
+        assert verdict.label not in ("memorizing", "overfit"), (last, verdict.because)
+
+
 def test_flat_histories_are_rarely_called_anything_bad_at_any_look(history) -> None:
     """Ten looks at converged, noisy models whose train probe keeps falling."""
     alarms, runs = 0, 40

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from holdfast.core.records import Verdict
-from holdfast.core.run_facts import RunFacts
+from holdfast.core.run_facts import LabelNoise, RunFacts
 from holdfast.monitor.detectors.memorizing import as_good_as_now
 from holdfast.monitor.history import History
 from holdfast.monitor.judge import judge
@@ -68,6 +68,22 @@ def test_where_rows_cannot_tell_the_gap_a_lost_gain_decides(
     assert verdict.label == label, verdict.because
 
 
+@pytest.mark.parametrize(
+    ("right", "label", "cause"),
+    [(0.84, "noisy_labels", "wrong labels"), (0.88, "overfit", "wrong labels")],
+)
+def test_a_few_wrong_labels_are_the_cause_of_overfitting_and_the_verdict_of_another_rise(
+    classified, right: float, label: str, cause: str
+) -> None:
+    """Without them the two runs are miscalibrated and overfit."""
+    looks = classified([0.5, 1, 1.5, 2, 4, 4], [0, 1.2, 1.2, 1.2, 1.2, 1.2], n=200)
+    train = np.arange(200) < 200 * right
+    noise = LabelNoise(rate=0.08, low=0.06, high=0.10, right=0.9, base=0.5, n=800)
+    known = dataclasses.replace(PLAN, label_noise=noise)
+    verdict = judge([dataclasses.replace(look, train_correct=train) for look in looks], known)
+    assert (verdict.label, verdict.cause) == (label, cause), verdict.because
+
+
 def test_more_and_fewer_passes_are_advised_where_the_run_has_not_shown_the_contrary(
     history,
 ) -> None:
@@ -81,6 +97,23 @@ def test_more_and_fewer_passes_are_advised_where_the_run_has_not_shown_the_contr
     # Five passes are over, of fifty that are planned.
     far = dataclasses.replace(PLAN, planned_steps=5000)
     assert passes(judge(history(falling, [0.69, 0.60, 0.52, 0.45, 0.39, 0.33]), far)) == [10.0]
+    # The kept checkpoint is of the last of five passes: as many again would change nothing.
+    looks = history(falling, rising)
+    looks[4] = dataclasses.replace(looks[4], epoch=4.4)
+    assert passes(judge(looks, far, kept=400)) == [5.0]
+    assert not passes(judge(looks, PLAN, kept=400))
+
+
+def test_no_higher_rate_is_advised_where_the_validation_loss_stands_above_its_best(
+    classified,
+) -> None:
+    looks = classified([0.5, 1, 1.5, 2, 4, 4], [0, 1.2, 1.2, 1.2, 1.2, 1.2], n=200)
+    train = np.arange(200) < 200 * 0.84
+    looks = [dataclasses.replace(look, train_correct=train) for look in looks]
+    known = dataclasses.replace(PLAN, peak_rate=1e-6, usual_rates=(1e-5, 1e-4))
+    assert History(tuple(looks), known).rose
+    verdict = judge(looks, known)
+    assert not any(s.startswith("train.learning_rate") for r in verdict.remedies for s in r.set)
 
 
 def test_the_first_evaluation_that_was_as_good_as_the_last_is_found(history) -> None:

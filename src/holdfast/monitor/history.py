@@ -212,13 +212,15 @@ class History:
     def far_behind(self) -> bool:
         """Whether unseen rows are more than 10 points behind the train probe: with a probability of
         95 %; of 80 % where the raw validation loss stands above its best by more than the margin;
-        more likely than not where it does by half of it. A person reads both off the curves."""
+        more likely than not where it does by half of it too. A person reads both off the curves."""
         gap = self.accuracy_gap
-        if gap is None or not self.enough:
+        # Of a few rows that are all correct a large gap may still be likely; nobody sees one.
+        if gap is None or not self.enough or gap.value <= 0:
             return False
         rise, best = self.raw_above_best.value, float(self.raw.mean(axis=0)[self.raw_best])
-        enough = limits.USUAL if rise <= self.raw_margin else limits.LIKELY
-        return gap.beyond >= (0.5 if rise > limits.BIG_RISE * best else enough)
+        if rise <= self.raw_margin:
+            return gap.large
+        return gap.beyond >= (0.5 if rise > limits.BIG_RISE * best else limits.LIKELY)
 
     @cached_property
     def kept_look(self) -> int | None:

@@ -41,6 +41,7 @@ class _Shown:
 
     refused: tuple[str, ...]
     epochs: float
+    at_end: bool
     rate: float
     long_enough: bool
     too_short: bool
@@ -55,7 +56,8 @@ class _Shown:
             # A remedy that asks for less must not ask for more than there was.
             longer, shorter = float(value) > self.epochs, float(value) < self.epochs
             wrong = self.long_enough or not to_train_longer
-            return (longer and wrong) or (shorter and self.too_short)
+            as_it_is = self.at_end and float(value) == self.epochs
+            return as_it_is or (longer and wrong) or (shorter and self.too_short)
         if key == "train.learning_rate":
             faster, slower = float(value) > self.rate, float(value) < self.rate
             return (faster and self.fast_enough) or (slower and self.slow_enough)
@@ -70,10 +72,11 @@ def _shown(history: History, label: Label, symptoms: Container[str]) -> _Shown:
         refused=history.run_facts.refused,
         # Of no number nothing is more and nothing less.
         epochs=history.snapshots[-1].epoch if history.snapshots else float("nan"),
+        at_end=bool(history.snapshots) and history.final,
         rate=history.highest_rate if history.snapshots else float("nan"),
         long_enough=worse or spent,
         too_short=label in ("underfit", "learning"),
-        fast_enough=diverging or spent or "rate_high" in symptoms,
+        fast_enough=worse or spent or "rate_high" in symptoms,
         slow_enough="rate_low" in symptoms and not diverging and label != "forgetting",
     )
 

@@ -12,6 +12,7 @@ from holdfast.core.records import Floats
 from holdfast.core.run_facts import LabelNoise
 from holdfast.monitor import limits
 from holdfast.monitor.detectors import DETECTORS
+from holdfast.monitor.detectors.overfit import is_overfit
 from holdfast.monitor.history import History
 from holdfast.monitor.remedies import for_noisy_labels
 from holdfast.monitor.symptom import Symptom, item
@@ -46,7 +47,7 @@ def noisy_labels(history: History) -> Symptom | None:
     noise, whose = (probe, "a linear probe") if probe else (_by_own_answers(history), "the run")
     if noise is None or not telling(noise):
         return None
-    overfitted = history.rose or (history.at_floor and history.far_behind)
+    overfitted = is_overfit(history) or (history.at_floor and history.far_behind)
     return Symptom(
         because=f"about {noise.rate:.0%} of the labels ({noise.low:.0%} to {noise.high:.0%}) "
         f"contradict what {whose} answers, which is right about {noise.right:.0%} of {noise.n:,} "

@@ -34,7 +34,7 @@ def overfit(history: History) -> Symptom | None:
     Its own cause is time: strong where most of the run lies beyond the best step, weak where the
     best was just now, so that few rows or a large model may explain it better.
     """
-    if not history.rose or not _is_overfit(history):
+    if not is_overfit(history):
         return None
     best = history.raw_best if history.raw_rose else history.best
     # By steps: looks need not be evenly spaced.
@@ -56,7 +56,10 @@ def overfit(history: History) -> Symptom | None:
     )
 
 
-def _is_overfit(history: History) -> bool:
+def is_overfit(history: History) -> bool:
+    """Whether the loss rose, and one of the three that ``overfit`` names holds."""
+    if not history.rose:
+        return False
     if history.answers_worse:
         return True
     gap = history.accuracy_gap
