@@ -104,18 +104,6 @@ def test_more_and_fewer_passes_are_advised_where_the_run_has_not_shown_the_contr
     assert not passes(judge(looks, PLAN, kept=400))
 
 
-def test_no_higher_rate_is_advised_where_the_validation_loss_stands_above_its_best(
-    classified,
-) -> None:
-    looks = classified([0.5, 1, 1.5, 2, 4, 4], [0, 1.2, 1.2, 1.2, 1.2, 1.2], n=200)
-    train = np.arange(200) < 200 * 0.84
-    looks = [dataclasses.replace(look, train_correct=train) for look in looks]
-    known = dataclasses.replace(PLAN, peak_rate=1e-6, usual_rates=(1e-5, 1e-4))
-    assert History(tuple(looks), known).rose
-    verdict = judge(looks, known)
-    assert not any(s.startswith("train.learning_rate") for r in verdict.remedies for s in r.set)
-
-
 def test_the_first_evaluation_that_was_as_good_as_the_last_is_found(history) -> None:
     valid = [0.69, 0.60, 0.5, 0.4, 0.4, 0.65]
     looks = History(tuple(history(valid, valid, noise=0.02)), PLAN)

@@ -22,8 +22,9 @@ def advisable(
 
     Not advised are: what the task refuses or the recipe has already (``RunFacts.refused``); more
     training where the training rows have nothing left to teach, where validation got worse, or the
-    run diverged, and less where it ends too early; a higher learning rate after any of these, or
-    where it was too high, and a lower one where it was too low. ``symptoms`` are the detectors that
+    run diverged, and less where it ends too early; a higher learning rate where the training rows
+    have nothing left to teach, the run diverged, or it was too high, and a lower one where it was
+    too low; as many passes again as the whole run made. ``symptoms`` are the detectors that
     saw something.
     """
     known = _shown(history, label, symptoms)
@@ -76,7 +77,7 @@ def _shown(history: History, label: Label, symptoms: Container[str]) -> _Shown:
         rate=history.highest_rate if history.snapshots else float("nan"),
         long_enough=worse or spent,
         too_short=label in ("underfit", "learning"),
-        fast_enough=worse or spent or "rate_high" in symptoms,
+        fast_enough=diverging or spent or "rate_high" in symptoms,
         slow_enough="rate_low" in symptoms and not diverging and label != "forgetting",
     )
 
