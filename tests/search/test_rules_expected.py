@@ -177,3 +177,19 @@ def test_a_run_is_held_against_the_leader_when_it_had_come_as_far() -> None:
     assert race_at_look(rows + 0.6, 1.0, leader).dropped
     assert race_at_look(rows + 9, 0.25, leader).dropped is None
     assert race_at_look(rows + 9, 0.5, leader).dropped
+
+
+@pytest.mark.parametrize("rates", [True, False])
+def test_the_interval_of_rows_in_units_holds_the_truth(rates: bool) -> None:
+    """The default's score on 15 groups of 8 rows that are much alike, the truth that of all."""
+    rng, units = np.random.default_rng(0), np.repeat(np.arange(15), 8)
+    held = {False: 0, True: 0}
+    for _ in range(400):
+        own = rng.normal(0.5, 1.0, 15)[units] + 0.7 * rng.normal(size=120)
+        score = {"base": (own > 0).astype(float) if rates else own}
+        truth = float(stats.norm.cdf(0.5 / np.hypot(1.0, 0.7))) if rates else 0.5
+        for known in held:
+            found = expected_test(score, "base", "base", units=units if known else None)
+            held[known] += found.low <= truth <= found.high
+    assert held[True] / 400 > 0.92
+    assert held[False] / 400 < 0.8, "rows alone would be too sure"

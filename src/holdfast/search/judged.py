@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from holdfast.core.errors import TrainingError
-from holdfast.core.records import Floats
+from holdfast.core.records import Floats, Ints
 from holdfast.search.rules.ending import end_now
 from holdfast.search.rules.expected import Range, expected_test
 from holdfast.search.rules.race import race
@@ -49,9 +49,12 @@ def whole_trials(tried: Sequence[Tried]) -> list[Tried]:
     return [one for one in tried if one.whole]
 
 
-def judged(tried: Sequence[Tried], metric: str, test_rows: int) -> Judged:
-    """``test_rows`` is how many the expected score is said of. Raises ``TrainingError`` where no
-    trial came to its end."""
+def judged(
+    tried: Sequence[Tried], metric: str, test_rows: int, units: Ints | None = None
+) -> Judged:
+    """``test_rows`` is how many the expected score is said of; ``units`` [n] are those of the rows
+    that judge (``winner``), left out where trials are judged by pieces of rows. Raises
+    ``TrainingError`` where no trial came to its end."""
     whole = whole_trials(tried)
     if not whole:
         because = tried[0].because if tried else "none was begun"
@@ -65,12 +68,15 @@ def judged(tried: Sequence[Tried], metric: str, test_rows: int) -> Judged:
     # Doubt speaks for a default, and not for the trial in the middle that takes its place.
     level = LEVEL if first.origin == "default" else 1.0
     answers = correct if right else None
-    won = winner(losses, answers, costs_of(whole), name_of(first), level=level)
+    units = units if units is not None and len(units) == len(first.losses) else None
+    won = winner(losses, answers, costs_of(whole), name_of(first), level=level, units=units)
     # More is better in both: of losses the expected score is that of their negative.
     score = correct if right else {key: -rows for key, rows in losses.items()}
     sign = 1.0 if right else -1.0
     found = {
-        key: expected_test(score, key, name_of(first), losses=losses, test_rows=test_rows or None)
+        key: expected_test(
+            score, key, name_of(first), losses=losses, test_rows=test_rows or None, units=units
+        )
         for key in known
     }
     kept = found[won.key]

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from holdfast.core.errors import RecipeError
 from holdfast.core.files import write_text
 from holdfast.core.records import Decision, Ints
@@ -127,7 +129,7 @@ class Tuning:
         jobs = search.jobs()
         for done in self._engine.run(bench, jobs, store=store, watch=watch, notify=notify):
             search.take(done)
-        found = judged(search.tried, how.metric, len(self.divided.splits.test))
+        found = judged(search.tried, how.metric, len(self.divided.splits.test), _units(bench, how))
         chosen = Decision("settings", shown(found.winner.settings), found.because, prominent=True)
         notify(chosen)
         self._block = block(search, found, how, bench, masked(where))
@@ -235,6 +237,14 @@ class Tuning:
         return fit(
             prepared, bench.train, bench.valid, own, into=into, listeners=listeners, notify=notify
         )
+
+
+def _units(bench: Bench, how: Planned) -> Ints | None:
+    """The unit of each row that judges, fold by fold (cross-fitted, each training row does, out of
+    fold); ``None`` where each row is its own."""
+    judging = [fold.train if bench.folds else fold.valid for fold in how.folds]
+    units: Ints = bench.units[np.concatenate(judging)]
+    return units if len(np.unique(units)) < len(units) else None
 
 
 def bench_mark(bench: Bench) -> str:

@@ -11,19 +11,24 @@ import math
 
 import numpy as np
 
-from holdfast.core.records import Floats
+from holdfast.core.records import Floats, Ints
 from holdfast.stats.paired import Difference
 
 
-def paired_t(first: Floats, second: Floats, level: float = 0.95) -> Difference:
+def paired_t(
+    first: Floats, second: Floats, level: float = 0.95, groups: Ints | None = None
+) -> Difference:
     """mean(first − second) over the same rows [n], ± t_{n−1} · sd ÷ √n (Student 1908).
+
+    With ``groups`` [n], whole numbers, the n of it are groups (``by_groups``).
 
     ``above`` is the probability that t with n − 1 degrees of freedom lies below mean ÷ se: the
     share of a flat posterior above 0, and 1 − the one-sided p-value of "not above 0". No rows, or
     a value that is not finite: NaN throughout. One row: no interval. All differences equal: an
     interval without width.
     """
-    gap = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
+    gap: Floats = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
+    gap = gap if groups is None or not len(gap) else by_groups(gap, groups)
     n = len(gap)
     if not n or not np.isfinite(gap).all():
         return Difference(math.nan, math.nan, math.nan, math.nan, n)
@@ -31,6 +36,20 @@ def paired_t(first: Floats, second: Floats, level: float = 0.95) -> Difference:
     if n < 2:
         return Difference(mean, math.nan, math.nan, math.nan, n)
     return around(mean, float(gap.std(ddof=1)) / math.sqrt(n), n - 1, level, n)
+
+
+def by_groups(rows: Floats, groups: Ints) -> Floats:
+    """One number a group [G] in place of ``rows`` [n] that come in ``groups`` [n]: the mean of the
+    rows is theirs, and its error their sd ÷ √G.
+
+    It is mean + Σ (row − mean) ÷ (n ÷ G), summed over the rows of a group: a group counts by what
+    its rows add up to (the linearised ratio of sums, Cochran 1977, 6.3). Rows that are each a group
+    of their own stay as they are.
+    """
+    mean = float(rows.mean())
+    _, codes = np.unique(groups, return_inverse=True)
+    total = np.bincount(codes, rows - mean)
+    return np.asarray(mean + total * len(total) / len(rows))
 
 
 def welch(first: Floats, second: Floats, level: float = 0.95) -> Difference:

@@ -12,7 +12,7 @@ from holdfast.core.records import Floats, Ints
 from holdfast.know.compare.settle import rows_that_settle
 from holdfast.stats.bootstrap import group_codes
 from holdfast.stats.paired import newcombe
-from holdfast.stats.student import paired_t
+from holdfast.stats.student import by_groups, paired_t
 from holdfast.stats.tango import tango
 
 Verdict = Literal["better", "equivalent", "worse", "undecided"]
@@ -169,10 +169,7 @@ def _of_signs(
 def _of_values(
     gap: Floats, codes: Ints | None
 ) -> tuple[tuple[float, float], tuple[float, float], float]:
-    value, spread = float(gap.mean()), gap
-    if codes is not None:
-        # The linearised ratio of sums: a group counts by what its rows add up to.
-        spread = value + np.bincount(codes, gap - value) / np.bincount(codes).mean()
+    value, spread = float(gap.mean()), gap if codes is None else by_groups(gap, codes)
     nothing = np.zeros(len(spread))
     wide = paired_t(spread, nothing, 1 - 2 * SIDE)
     near = paired_t(spread, nothing, 1 - 2 * EQUIVALENCE)

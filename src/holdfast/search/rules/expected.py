@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from holdfast.core.errors import Defect
-from holdfast.core.records import Floats
+from holdfast.core.records import Floats, Ints
 from holdfast.search.rules.shrunken import scores_of, shrunken
-from holdfast.stats.intervals import wilson
+from holdfast.stats.intervals import design_effect, wilson
+from holdfast.stats.student import by_groups
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ def expected_test(
     losses: Mapping[str, Floats] | None = None,
     test_rows: int | None = None,
     level: float = 0.95,
+    units: Ints | None = None,
 ) -> Expected:
     """The score of ``chosen`` on rows to come, without the luck that choosing it has bought.
 
@@ -62,6 +64,8 @@ def expected_test(
     chosen, default : of the trials.
     losses : of each trial [n] in nats; without them ``score`` itself says what was luck.
     level : of the interval, in (0, 1).
+    units : [n] of each row, whole numbers: rows of one unit (a group, copies) are no evidence of
+        their own, so Wilson's rows are n ÷ their design effect. Without them each row is.
 
     Raises ``Defect`` for rows that differ between trials, or a key that is no trial.
     """
@@ -69,23 +73,27 @@ def expected_test(
         if key not in score:
             raise Defect("a setting of a search", "must be one of its trials", key)
     rows = {key: np.asarray(values, dtype=np.float64) for key, values in score.items()}
-    luck = _luck(rows, chosen, default, losses)
+    luck = _luck(rows, chosen, default, losses, units)
     measured = float(rows[chosen].mean())
     rate = bool(np.isin(rows[chosen], (0.0, 1.0)).all())
     value = min(1.0, max(0.0, measured - luck)) if rate else measured - luck
-    low, high = _interval(rows[chosen], value, rate, test_rows, level)
+    low, high = _interval(rows[chosen], value, rate, test_rows, level, units)
     optimism = Range(measured - value, measured - high, measured - low)
     return Expected(value, low, high, measured, optimism)
 
 
 def _luck(
-    rows: Mapping[str, Floats], chosen: str, default: str, losses: Mapping[str, Floats] | None
+    rows: Mapping[str, Floats],
+    chosen: str,
+    default: str,
+    losses: Mapping[str, Floats] | None,
+    units: Ints | None,
 ) -> float:
     """By how much the mean of ``chosen`` is expected to fall on other rows."""
     if chosen == default:
         return 0.0
     known = scores_of(losses) if losses is not None else rows
-    found = shrunken(known, default)
+    found = shrunken(known, default, units)
     place = found.at(chosen)
     excess = float(found.measured[place] - found.mean[place])
     if losses is None:
@@ -96,20 +104,23 @@ def _luck(
 
 
 def _interval(
-    rows: Floats, value: float, rate: bool, test_rows: int | None, level: float
+    rows: Floats, value: float, rate: bool, test_rows: int | None, level: float, units: Ints | None
 ) -> tuple[float, float]:
     from scipy.special import stdtrit
 
-    n = len(rows)
+    count = len(rows)
+    n = count if units is None else len(np.unique(units))
     if rate:
         # A mean over m rows of its own has their noise too: as if fewer rows had been seen.
-        seen = n if test_rows is None else n * test_rows / (n + test_rows)
+        seen = count if test_rows is None else count * test_rows / (count + test_rows)
+        seen /= 1.0 if units is None or n < 2 else design_effect(rows > 0, units)
         # Student's quantile: what was taken off as luck is itself worked out from these rows.
         return wilson(value * seen, seen, quantile=float(stdtrit(max(1, n - 1), 0.5 + level / 2)))
     if n < 2:
         return -math.inf, math.inf
+    rows = rows if units is None else by_groups(rows, units)
     spread = float(rows.std(ddof=1))
-    share = 1 / n + (0 if test_rows is None else 1 / test_rows)
+    share = (1 if test_rows is None else 1 + count / test_rows) / n
     quantile = float(stdtrit(n - 1, 0.5 + level / 2))
     if spread == 0:
         return value, value

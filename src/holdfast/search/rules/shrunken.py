@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from holdfast.core.errors import Defect
-from holdfast.core.records import Floats
+from holdfast.core.records import Floats, Ints
+from holdfast.stats.student import by_groups
 
 # What is believed of settings before any is tried, in shares of the score, with the spread of that
 # belief; a few trials move it. Chosen on heads over frozen features (benchmarks/arena/heads.py),
@@ -78,7 +79,7 @@ def scores_of(losses: Mapping[str, Floats]) -> dict[str, Floats]:
     return found
 
 
-def shrunken(scores: Mapping[str, Floats], default: str) -> Shrunken:
+def shrunken(scores: Mapping[str, Floats], default: str, units: Ints | None = None) -> Shrunken:
     """The gain of each trial over ``default``, by empirical Bayes over the trials.
 
     A trial's measured gain is its true one and noise, D_k ~ N(δ_k, s_k² ÷ n) with s_k the spread of
@@ -92,15 +93,18 @@ def shrunken(scores: Mapping[str, Floats], default: str) -> Shrunken:
     luck) was tried as one more thing to integrate out: it explained away what settings are worth,
     and believed twice what lasts of the winner among 32.
 
-    The gain of the default is 0 by definition. Raises ``Defect`` where ``default`` is no trial.
+    The gain of the default is 0 by definition. ``units`` [n]: rows of one unit (a group, copies)
+    are no evidence of their own; without them each row is. Raises ``Defect`` where ``default`` is
+    no trial.
     """
     if default not in scores:
         raise Defect("the default of a search", "must be one of its trials", default)
     keys = tuple(scores)
     rows = np.stack([np.asarray(scores[key], dtype=np.float64) for key in keys])
     gaps = rows - rows[keys.index(default)]
-    n, others = gaps.shape[1], np.array([key != default for key in keys])
     measured = gaps.mean(axis=1)
+    gaps = gaps if units is None else np.stack([by_groups(one, units) for one in gaps])
+    n, others = gaps.shape[1], np.array([key != default for key in keys])
     variances = gaps.var(axis=1, ddof=1) / n if n > 1 else np.full(len(keys), 0.25)
     centres, spreads, weights, mean, square = _posterior(
         measured[others], np.maximum(variances[others], LEAST)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from holdfast.core.errors import Defect
-from holdfast.core.records import Floats
+from holdfast.core.records import Floats, Ints
 from holdfast.core.wording import counted, p_words
 from holdfast.search.rules.shrunken import Shrunken, scores_of, shrunken
 from holdfast.stats.many import weighted_holm
@@ -48,6 +48,7 @@ def winner(
     default: str,
     *,
     level: float = LEVEL,
+    units: Ints | None = None,
 ) -> Winner:
     """The trial with the largest gain over the default, as ``shrunken`` has it, of those that are
     shown to be better than the default; the default where none is.
@@ -69,22 +70,25 @@ def winner(
     default : the trial that is taken where nothing says otherwise.
     level : the chance, at most, to leave a default that no trial is better than; 1 asks for no
         evidence, where the trial compared with is no default.
+    units : [n] of each row, whole numbers: rows of one unit (a group, copies) are no evidence of
+        their own. Without them each row is.
 
     Raises ``Defect`` for rows that differ between trials, a default that is no trial, and a trial
     without a cost.
     """
     _check(losses, costs)
     scores = scores_of(losses)
-    found = shrunken(scores, default)
+    found = shrunken(scores, default, units)
     best, base = int(np.argmax(found.mean)), found.at(default)
     if best == base:
         return Winner(default, _default_stays(found, losses), False, default, 0.0, 1.0)
-    (p, average), answers = p_values(scores, default), _more_correct(losses, correct, default)
+    p, average = p_values(scores, default, units)
+    answers = _more_correct(losses, correct, default)
     shown = (np.minimum(p, average) <= level) & (answers >= 0) & (found.mean > WITHIN)
     shown[base] = False
     top, gain = found.keys[best], float(found.mean[best])
     if not shown.any():
-        because = _not_shown(found, best, len(losses[default]), p, average, answers, level)
+        because = _not_shown(found, best, default, len(losses[default]), p, average, answers, level)
         return Winner(default, because, True, top, gain, float(p[best]), average)
     lead = int(np.argmax(np.where(shown, found.mean, -np.inf)))
     near = shown & (found.mean[lead] - found.mean <= WITHIN)
@@ -95,9 +99,11 @@ def winner(
     return Winner(found.keys[taken], because, False, top, gain, float(p[best]), average)
 
 
-def p_values(scores: Mapping[str, Floats], default: str) -> tuple[Floats, float]:
+def p_values(
+    scores: Mapping[str, Floats], default: str, units: Ints | None = None
+) -> tuple[Floats, float]:
     """Of each trial [K] the p-value of "not better than the default", and that of "the average
-    trial is not": one-sided paired t-tests of the ``scores``, corrected together.
+    trial is not": one-sided paired t-tests of the ``scores`` by ``units``, corrected together.
 
     Holm's procedure with weights: half of the level is for the average of the K − 1 trials, half
     for each of them in equal parts. So a default that no trial is better than, of which the average
@@ -110,7 +116,7 @@ def p_values(scores: Mapping[str, Floats], default: str) -> tuple[Floats, float]
         return np.ones(len(scores)), 1.0
     rows = [scores[key] for key in others]
     rows += [np.mean(rows, axis=0)] if len(others) > 1 else []
-    raw = np.array([1 - paired_t(one, scores[default]).above for one in rows])
+    raw = np.array([1 - paired_t(one, scores[default], groups=units).above for one in rows])
     weights = np.ones(len(rows))
     weights[len(others) :] = len(others)
     found = weighted_holm(np.nan_to_num(raw, nan=1.0), weights)
@@ -147,35 +153,42 @@ def _default_stays(found: Shrunken, losses: Mapping[str, Floats]) -> str:
 
 
 def _not_shown(
-    found: Shrunken, best: int, rows: int, p: Floats, average: float, answers: Floats, level: float
+    found: Shrunken,
+    best: int,
+    default: str,
+    rows: int,
+    p: Floats,
+    average: float,
+    answers: Floats,
+    level: float,
 ) -> str:
     """Why the trial of the largest expected gain is not taken."""
     top, gain = found.keys[best], float(found.mean[best])
     if min(p[best], average) > level:
         return (
             f"{top} is expected to be {100 * gain:.1f} points better, but "
-            f"{counted(rows, 'validation row')} do not show that it is better than the default "
-            f"({_test(found, p[best])}), so the default is kept"
+            f"{counted(rows, 'validation row')} do not show that it is better than "
+            f"{default} ({_test(found, p[best])}), so {default} is kept"
         )
-    evidence = _evidence(found, best, p, average)
+    evidence = _evidence(found, best, default, p, average)
     if answers[best] < 0:
         return (
             f"{top} gives the labels more probability ({evidence}), but predicts "
-            f"{-100 * answers[best]:.1f} points fewer of the validation rows correctly, so the "
-            "default is kept"
+            f"{-100 * answers[best]:.1f} points fewer of the validation rows correctly, so "
+            f"{default} is kept"
         )
     return (
-        f"{top} is better than the default ({evidence}), but by an expected "
+        f"{top} is better than {default} ({evidence}), but by an expected "
         f"{100 * gain:.2f} points, and less than {100 * WITHIN:g} is not worth another setting, so "
-        "the default is kept"
+        f"{default} is kept"
     )
 
 
-def _evidence(found: Shrunken, place: int, p: Floats, average: float) -> str:
+def _evidence(found: Shrunken, place: int, default: str, p: Floats, average: float) -> str:
     """The test by which a trial is better than the default."""
     if p[place] <= average:
         return _test(found, p[place])
-    return f"the default is worse than the average trial: {_test(found, average)}"
+    return f"{default} is worse than the average trial: {_test(found, average)}"
 
 
 def _test(found: Shrunken, p_value: float) -> str:
@@ -195,7 +208,7 @@ def _taken(
 ) -> str:
     told = (
         f"it gives the labels {100 * found.measured[taken]:+.1f} points more probability than "
-        f"{default} ({_evidence(found, taken, p, average)}), of which "
+        f"{default} ({_evidence(found, taken, default, p, average)}), of which "
         f"{100 * found.mean[taken]:+.1f} are expected to last"
     )
     if answers is not None:
