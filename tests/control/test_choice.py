@@ -207,6 +207,27 @@ def test_the_reason_names_the_figures_of_the_kept_and_of_the_others() -> None:
         assert shown + f"{100 * look.valid_metrics['accuracy']:.1f} %)" in told
 
 
+def test_the_reason_is_that_of_the_rule_that_kept_the_checkpoint() -> None:
+    rng = np.random.default_rng(0)
+    base = rng.exponential(1.0, 40)
+    looks = []
+    for step, (mean, hits) in enumerate([(0.50, 30), (0.51, 33), (0.52, 31)]):
+        losses = base - base.mean() + mean + 0.3 * rng.standard_normal(40)
+        losses += mean - losses.mean()
+        looks.append(replace(snapshot(step, losses), valid_correct=np.arange(40) < hits))
+    # The newest is not significantly worse; the one before it beats it in both.
+    assert newest_unless_worse(looks) == 1
+    assert "and which no other beats in both loss and accuracy" in reason(looks, 1)
+    trial = branched(
+        [(0, 0, base + 1.0), (2, 0, base), (3, 1, base - 0.01 + 0.3 * (base - base.mean()))]
+    )
+    assert trial[2].refined_loss < trial[1].refined_loss
+    assert of_branches(trial, lowest_calibrated) == 1
+    told = reason(trial, 1)
+    assert "a checkpoint of another trial replaces it only where it is better" in told
+    assert f"p < {BETTER:g}" in told
+
+
 def classified(rng: np.random.Generator, rows: int = 30, evaluations: int = 12) -> list[Snapshot]:
     """Evaluations of a classifier of three classes that wanders, its confidence growing."""
     labels = rng.integers(0, 3, rows)

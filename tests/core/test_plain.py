@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import math
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -97,3 +99,17 @@ def test_any_setting_is_taken_or_refused(key: str, text: str) -> None:
     with contextlib.suppress(RecipeError):
         made = override(Recipe(), [f"{key}={text}"])
         assert parse(from_yaml(made.to_yaml()), "again") == made
+
+
+def test_recipes_are_read_without_libyaml() -> None:
+    """PyYAML may be built without it."""
+    code = (
+        "import sys; sys.modules['yaml._yaml'] = None\n"
+        "import yaml; assert not hasattr(yaml, 'CSafeLoader')\n"
+        "from holdfast.core.plain import from_yaml\n"
+        "print(from_yaml('a: {b: 010, c: yes, d: 1e-3}'))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert ended.stdout.strip() == str(from_yaml("a: {b: 010, c: yes, d: 1e-3}")), ended.stderr

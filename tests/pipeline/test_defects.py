@@ -127,7 +127,11 @@ def test_a_run_with_a_defect_in_its_verdict_and_its_pages_comes_to_its_end(
     def no_page(_: Path) -> None:
         raise KeyError("a part of the page")
 
+    def no_texts(fitted: Any) -> Any:
+        raise IndexError("a text")
+
     monkeypatch.setattr(outcome, "run_block", broken)
+    monkeypatch.setattr(main, "with_texts", no_texts)
     card, _ = pages.PAGES
     monkeypatch.setattr(pages, "PAGES", (card, ("report.html", no_page)))
     heard: list[Any] = []
@@ -139,6 +143,8 @@ def test_a_run_with_a_defect_in_its_verdict_and_its_pages_comes_to_its_end(
     said = {name: " ".join(one.because for one in told if one.what == name) for name in WRITTEN}
     assert "name must be a text, and is 7" in said["result.json"]
     assert "KeyError" in said["report.html"]
+    (texts,) = [one for one in told if one.what == "validation texts"]
+    assert "IndexError: a text; the verdict is that of the losses" in texts.because
     assert not (run / "checkpoints").exists()
     assert holdfast.TrainedRun(run).predict(["w1 w2 bad"])[0] in result["classes"]
     monkeypatch.undo()

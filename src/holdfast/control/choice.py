@@ -16,7 +16,7 @@ that was measured (``benchmarks/kept_state.py``, sets left out in turn), a later
 in for the lowest one unless a paired test on the validation rows says that it is worse. Anywhere
 else the lowest is kept.
 
-No rule but ``last`` keeps a checkpoint of which another has both a lower calibrated loss and more
+The first two never keep a checkpoint of which another has both a lower calibrated loss and more
 correct validation rows: such a one *dominates* it. The order is strict and transitive, and a new
 checkpoint is taken where it dominates the kept one and never where an earlier one dominates it; so
 nothing dominates the kept one, though a run holds the weights of the newest and the kept one alone.
@@ -213,11 +213,18 @@ def reason(history: Sequence[Snapshot], kept: int, *, gains: bool = False) -> st
             f"not significant (that takes p < {LOST:g}), and this recipe was measured to improve "
             "on its probe"
         )
+    elif history[best].branch.number != history[kept].branch.number:
+        told = (
+            "a checkpoint of another trial replaces it only where it is better by a significant "
+            f"amount (paired t-test on {rows} validation rows; that takes p < {BETTER:g})"
+        )
     else:
         told = (
             f"it is the newest checkpoint whose {name} is not above the lowest by a significant "
             f"amount (paired t-test on {rows} validation rows; that takes p < {WORSE:g})"
         )
+        if correct_rows(history) is not None:
+            told += ", and which no other beats in both loss and accuracy"
     others = {len(history) - 1: "the last evaluation"}
     if calibrated:
         others[lowest(lambda one: one.valid_loss)(history)] = "the lowest raw loss"

@@ -7,6 +7,12 @@ Where training is over, or is somebody else's, a part that fails is left out and
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from holdfast.core.errors import InputError, Interrupted
+from holdfast.core.lacking import lacking
+from holdfast.core.records import Decision
 
 REPORT_IT = "a defect in Holdfast, please report it"
 
@@ -19,3 +25,19 @@ def raises_defects() -> bool:
 def defect_line(error: BaseException) -> str:
     """What is told of a defect that is survived, in one line."""
     return f"{REPORT_IT}: {type(error).__name__}: {error}"
+
+
+@contextmanager
+def survived(what: str, left: str, notify: Callable[[Decision], None]) -> Iterator[None]:
+    """A defect inside ends the block and no more: ``notify`` hears that ``what`` is not written,
+    why, and what is ``left``. What the input or the machine is at fault for, and an interrupt, is
+    raised."""
+    try:
+        yield
+    except (InputError, Interrupted):
+        raise
+    except Exception as error:
+        if raises_defects() or lacking(error):
+            raise
+        because = f"{defect_line(error)}; {left}"
+        notify(Decision(what, "not written", because, prominent=True))

@@ -33,9 +33,12 @@ AGAINST: dict[Label, Literal["better", "worse"]] = {
     "learning": "worse",
     "miscalibrated": "worse",
 }
+# What claims nothing of new rows beside the validation rows: worse test rows neither support nor
+# contradict it.
+NOT_SUPPORTED: tuple[Label, ...] = ("underfit", "noisy_labels")
 UNTESTED: dict[Label, str] = {
-    "diverging": "the verdict is about the last checkpoint, but the test rows are scored by an "
-    "earlier one, the best checkpoint",
+    "diverging": "the verdict is about the course of the training, and the test rows score a "
+    "single checkpoint",
     "forgetting": "the verdict is about general text, and the test rows contain none",
     "inconclusive": "an inconclusive verdict makes no claim that test rows could confirm",
 }
@@ -66,15 +69,16 @@ def confirmed(verdict: Verdict, comparison: Mapping[str, Any]) -> Verdict:
     if comparison["p_value"] >= ALPHA:
         return replace(verdict, test_agrees=True, test_comparison=known)
     agrees = direction(comparison) != AGAINST[verdict.label]
-    known["because"] = _words(known, luck)
+    known["because"] = _words(known) + ("" if agrees else f"; {_luck_words(known, luck)}")
     begin = (
         "the test rows support this, with a significant difference in the same direction"
         if agrees
         else "the test rows do not confirm this"
     )
+    told = f"{verdict.because.removesuffix('.')}; {begin}: {known['because']}."
     return replace(
         verdict,
-        because=f"{verdict.because.removesuffix('.')}; {begin}: {known['because']}.",
+        because=verdict.because if agrees and verdict.label in NOT_SUPPORTED else told,
         confidence=before if agrees else min(before, _share(comparison)),
         test_agrees=agrees,
         test_comparison=known,
@@ -105,13 +109,13 @@ def _share(comparison: Mapping[str, Any]) -> float:
     return float(n / (n + m))
 
 
-def _words(comparison: Mapping[str, Any], luck: str | None) -> str:
+def _words(comparison: Mapping[str, Any]) -> str:
     metric, (valid, test) = comparison["metric"], (comparison[s] for s in ("valid", "test_rows"))
     fold = " (out of fold)" if comparison.get("out_of_fold") else ""
     return (
         f"{METRICS.get(metric, metric)} {_shown(metric, test['value'])} on {test['n']:,} test rows "
         f"and {_shown(metric, valid['value'])} on {valid['n']:,} validation rows{fold} "
-        f"({comparison['test']}, {p_words(comparison['p_value'])}); {_luck_words(comparison, luck)}"
+        f"({comparison['test']}, {p_words(comparison['p_value'])})"
     )
 
 

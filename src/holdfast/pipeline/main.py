@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from holdfast._version import __version__
+from holdfast.core.defects import survived
 from holdfast.core.errors import InputError, Interrupted, RunError
 from holdfast.core.files import disk_errors
 from holdfast.core.records import Decision, to_json
@@ -174,7 +175,8 @@ def _train(
                 model, base = seal_model(run), seal_folder(base_folder(run / MODEL))
                 outer = _answered(learner, folder, fitted, notify)
                 # The verdict, and what may be said of the test rows, are fixed before these open.
-                fitted = with_texts(fitted)
+                with survived("validation texts", "the verdict is that of the losses", notify):
+                    fitted = with_texts(fitted)
                 found = find_all(run, fitted, saved, notify)
                 scored = score_once(
                     run, fitted, divided.splits.test, saved, folder.opened_before, outer

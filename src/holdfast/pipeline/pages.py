@@ -5,10 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from holdfast.core.defects import defect_line, raises_defects
-from holdfast.core.errors import InputError, Interrupted
-from holdfast.core.lacking import lacking
-from holdfast.core.records import Decision
+from holdfast.core.defects import survived
 from holdfast.core.run_files import CARD, read_result
 from holdfast.pipeline.folder import MODEL, REPORT, remove_checkpoints
 from holdfast.pipeline.rows import Notify
@@ -26,14 +23,7 @@ def write_pages(run: Path, notify: Notify) -> dict[str, Any]:
     cannot be written.
     """
     for name, write in PAGES:
-        try:
+        with survived(name, "the model and its predictions are whole", notify):
             write(run)
-        except (InputError, Interrupted):
-            raise
-        except Exception as error:
-            if raises_defects() or lacking(error):
-                raise
-            because = f"{defect_line(error)}; the model and its predictions are whole"
-            notify(Decision(name, "not written", because, prominent=True))
     remove_checkpoints(run)
     return read_result(run)
