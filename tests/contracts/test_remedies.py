@@ -97,3 +97,21 @@ def test_what_a_recipe_has_already_is_no_remedy() -> None:
     recipe = override(Recipe(), ["task=causal-lm", "model.adapter.kind=lora"])
     assert "model.adapter.kind=lora" in refused_settings(recipe)
     assert "model.freeze=0.75" not in refused_settings(recipe)
+
+
+def test_no_remedy_takes_back_what_the_recipe_does_already() -> None:
+    stronger = [
+        "train.weight_decay=0.3",
+        "train.label_smoothing=0.2",
+        "train.layer_decay=0.7",
+        "train.warmup=0.3",
+        "train.clip=0.1",
+        "model.freeze=0.9",
+    ]
+    task = override(Recipe(), ["task=text-classification"])
+    names = {setting.partition("=")[0] for setting in stronger}
+    of_these = {setting for setting in FIXED if setting.partition("=")[0] in names}
+    assert len(of_these) == len(stronger)
+    assert of_these <= set(refused_settings(override(task, stronger)))
+    weaker = ["train.weight_decay=0.01", "train.layer_decay=0.99", "train.clip=2", "model.freeze=2"]
+    assert not of_these & set(refused_settings(override(task, weaker)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from holdfast.core.records import Remedy, Snapshot
 
@@ -15,22 +15,23 @@ if TYPE_CHECKING:
 Remedies = tuple[Remedy, ...]
 RATE_STEP = 3.0  # times as high or as low a learning rate: about half an order of magnitude
 
-# Every setting that a remedy names by a fixed value. Whoever trains says which of them the task
-# refuses (``RunFacts.refused``); numbers of passes and learning rates are worked out here.
-FIXED = (
-    "train.weight_decay=0.1",
-    "train.label_smoothing=0.1",
-    "train.layer_decay=0.9",
-    "train.warmup=0.2",
-    "train.clip=0.5",
-    "train.precision=float32",
-    "train.metric=refined_loss",
-    "model.adapter.kind=lora",
-    "model.freeze=0.75",
-    "methods.replay=true",
-    "methods.kl_start=true",
-    "generate.beams=4",
-)
+# Every setting that a remedy names by a fixed value, and whether larger or smaller values do more
+# of the same. Whoever trains says which of them the task refuses or the recipe has already, or more
+# than that (``RunFacts.refused``); numbers of passes and learning rates are worked out here.
+FIXED: dict[str, Literal["larger", "smaller"] | None] = {
+    "train.weight_decay=0.1": "larger",
+    "train.label_smoothing=0.1": "larger",
+    "train.layer_decay=0.9": "smaller",
+    "train.warmup=0.2": "larger",
+    "train.clip=0.5": "smaller",
+    "train.precision=float32": None,
+    "train.metric=refined_loss": None,
+    "model.adapter.kind=lora": None,
+    "model.freeze=0.75": "larger",
+    "methods.replay=true": None,
+    "methods.kl_start=true": None,
+    "generate.beams=4": "larger",
+}
 
 
 def for_overfit(history: Sequence[Snapshot], best: int, kept: int | None = None) -> Remedies:

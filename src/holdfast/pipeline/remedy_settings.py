@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
+from typing import Any
 
 from holdfast.core.errors import InputError
 from holdfast.models.adapter import home_of
@@ -19,8 +21,8 @@ from holdfast.recipe import Recipe, override
 
 def refused_settings(recipe: Recipe, network: Network | None = None) -> tuple[str, ...]:
     """Those of the remedies' settings of fixed value that ``recipe``, which names its task, refuses
-    beside its own, and those that it has already; ``network`` is its model, where that is at
-    hand."""
+    beside its own, and those that it has already or exceeds (a weight decay of 0.3 where 0.1 is
+    advised); ``network`` is its model, where that is at hand."""
     # A resolved recipe is of another type, and equals none that is read.
     plain = override(recipe, ())
     return tuple(setting for setting in FIXED if not _would_help(plain, setting, network))
@@ -49,6 +51,23 @@ def check_settings(
 
 def _would_help(recipe: Recipe, setting: str, network: Network | None) -> bool:
     try:
-        return check_settings(recipe, [setting], network) != recipe
+        changed = check_settings(recipe, [setting], network)
     except InputError:
         return False
+    return changed != recipe and not _exceeds(recipe, changed, setting)
+
+
+def _exceeds(recipe: Recipe, changed: Recipe, setting: str) -> bool:
+    """Whether the recipe does more of the same than it would with the setting. A whole number (of
+    blocks, of steps) is not held against a share."""
+    more = FIXED[setting]
+    if more is None:
+        return False
+    now, advised = (_value(one, setting.partition("=")[0]) for one in (recipe, changed))
+    if type(now) is not type(advised) or not isinstance(now, (int, float)):
+        return False
+    return bool(now > advised if more == "larger" else now < advised)
+
+
+def _value(recipe: Recipe, key: str) -> Any:
+    return reduce(getattr, key.split("."), recipe)
