@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import holdfast
 from holdfast import Guard
-from holdfast.integrations.guard.rows import MOST_COMPARED, copied_rows
+from holdfast.integrations.guard.rows import MOST_COMPARED, copied_rows, hold_out
 from holdfast.training.looks import LOOKS, read_looks
 
 EPOCHS, RATE, BATCH = 40, 3e-3, 16
@@ -142,3 +143,46 @@ def test_copied_rows_are_counted_whatever_their_labels() -> None:
     assert copied_rows(range(MOST_COMPARED), valid) is None
     picture = [{"pixel_values": np.zeros((3, 224, 224)), "label": 0}]
     assert copied_rows(picture * 200, picture) is None
+
+
+class Images:
+    """Rows that are made when they are read, as of a ``datasets.Dataset`` with images."""
+
+    def __init__(self, seeds: range) -> None:
+        self._seeds = seeds
+
+    def __len__(self) -> int:
+        return len(self._seeds)
+
+    def __getitem__(self, at: int) -> dict[str, Any]:
+        drawn = np.random.default_rng(self._seeds[at]).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+        return {"image": Image.fromarray(drawn), "label": at % 2}
+
+
+class Clips(Images):
+    """Sound with silence at both ends, whose shortened text is the same for all."""
+
+    def __getitem__(self, at: int) -> dict[str, Any]:
+        heard = np.zeros(4000)
+        heard[1000:3000] = np.random.default_rng(self._seeds[at]).normal(size=2000)
+        return {"audio": {"array": heard, "rate": 16_000, "names": ["a", np.int64(1)]}, "label": 0}
+
+
+class Objects(Images):
+    """Rows of which nobody can tell what is in them."""
+
+    def __getitem__(self, at: int) -> dict[str, Any]:
+        return {"thing": object(), "label": 0}
+
+
+@pytest.mark.parametrize("kind", [Images, Clips])
+def test_what_looks_alike_and_is_not_is_no_copy(kind: type[Images]) -> None:
+    """Objects that are made anew get the place in memory of those before."""
+    assert copied_rows(kind(range(100)), kind(range(100, 140))) == (0, 40)
+    assert copied_rows(kind(range(100)), kind(range(90, 130))) == (10, 40)
+
+
+def test_what_cannot_be_told_is_not_compared() -> None:
+    assert copied_rows(Objects(range(100)), Objects(range(40))) is None
+    kept, held = hold_out(Objects(range(20)), 0.2, 0)
+    assert (len(kept), len(held)) == (16, 4)

@@ -15,8 +15,10 @@ from holdfast.training.plan import MOST_PROBE_ROWS, TELLING_PROBE_ROWS
 
 LABELS = ("label", "labels", "label_ids")
 LEAST_ROWS = 2
-# Characters of what is compared, each read once before the first step: some seconds.
+# Bytes of what is compared, each read once before the first step: some seconds.
 MOST_COMPARED = 50_000_000
+# Values whose text is all that they hold.
+PLAIN = {str, bytes, bool, int, float, complex, type(None)}
 
 
 def probe_rows(train: int, valid: int, wanted: int | None, seed: int) -> Ints:
@@ -52,14 +54,16 @@ def counted(dataset: Any, what: str) -> int:
 
 def copied_rows(train: Any, valid: Any) -> tuple[int, int] | None:
     """How many evaluation rows stand among the training rows too, whatever their labels, and of how
-    many; ``None`` where reading them all would take too long, by the size of the first."""
-    if not len(valid):
+    many; ``None`` where reading them all would take too long, by the size of the first, or where a
+    row holds an object of which it cannot be told what is in it."""
+    first = _contents(valid[0]) if len(valid) else None
+    if first is None or len(first) * (len(train) + len(valid)) > MOST_COMPARED:
         return None
-    size = sum(len(repr(_plain(value))) for _, value in _parts(valid[0]))
-    if size * (len(train) + len(valid)) > MOST_COMPARED:
+    known, seen = ([row_key(rows[i]) for i in range(len(rows))] for rows in (train, valid))
+    if None in known or None in seen:
         return None
-    keys = {row_key(train[i]) for i in range(len(train))}
-    return sum(row_key(valid[i]) in keys for i in range(len(valid))), len(valid)
+    keys = set(known)
+    return sum(key in keys for key in seen), len(valid)
 
 
 def hold_out(dataset: Any, share: float, seed: int) -> tuple[Any, Any]:
@@ -71,7 +75,9 @@ def hold_out(dataset: Any, share: float, seed: int) -> tuple[Any, Any]:
     ``torch.utils.data.Subset``. Raises ``DataError`` where one side would have fewer than two rows.
     """
     count = counted(dataset, "the training rows")
-    held = held_positions([row_key(dataset[i]) for i in range(count)], share, seed)
+    # A row of which it cannot be told what is in it is nobody's copy.
+    keys = [row_key(dataset[i]) or str(i).encode() for i in range(count)]
+    held = held_positions(keys, share, seed)
     kept = np.setdiff1d(np.arange(count), held)
     if min(len(held), len(kept)) < LEAST_ROWS:
         raise DataError(
@@ -94,12 +100,10 @@ def held_positions(keys: Sequence[bytes], share: float, seed: int) -> Ints:
     return np.flatnonzero(np.isin(group, chosen))
 
 
-def row_key(row: Any) -> bytes:
-    """A digest of what a row holds beside its labels."""
-    digest = hashlib.blake2b(digest_size=8)
-    for name, value in _parts(row):
-        digest.update(f"{name}={_plain(value)!r};".encode("utf-8", "surrogatepass"))
-    return digest.hexdigest().encode()
+def row_key(row: Any) -> bytes | None:
+    """A digest of what a row holds beside its labels; ``None`` where that cannot be told."""
+    found = _contents(row)
+    return None if found is None else hashlib.blake2b(found, digest_size=8).hexdigest().encode()
 
 
 def checked_share(share: float | None) -> float | None:
@@ -118,9 +122,35 @@ def _parts(row: Any) -> Iterable[tuple[str, Any]]:
     return [("row", row)]
 
 
-def _plain(value: Any) -> Any:
-    """Nested lists of a tensor, whose own text leaves the middle out."""
-    return value.tolist() if hasattr(value, "tolist") else value
+def _contents(row: Any) -> bytes | None:
+    """All that a row holds beside its labels; ``None`` where a part of it cannot be told."""
+    found = [(name.encode("utf-8", "surrogatepass"), _bytes_of(v)) for name, v in _parts(row)]
+    if any(value is None for _, value in found):
+        return None
+    return b";".join(name + b"=" + (value or b"") for name, value in found)
+
+
+def _bytes_of(value: Any) -> bytes | None:
+    """A value's own content, never its short text: an array's leaves the middle out, that of an
+    object is a place in memory."""
+    if type(value) in PLAIN:
+        return repr(value).encode("utf-8", "surrogatepass")
+    if isinstance(value, Mapping):
+        value = sorted(([str(key), one] for key, one in value.items()), key=lambda pair: pair[0])
+    if isinstance(value, (list, tuple)):
+        if set(map(type, value)) <= PLAIN:
+            return repr(list(value)).encode("utf-8", "surrogatepass")
+        parts = [_bytes_of(one) for one in value]
+        joined = [one for one in parts if one is not None]
+        return b"[" + b",".join(joined) + b"]" if len(joined) == len(parts) else None
+    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        return f"{value.dtype}{value.shape}".encode() + value.tobytes()
+    if hasattr(value, "tolist"):
+        return _bytes_of(value.tolist())
+    if hasattr(value, "tobytes") and hasattr(value, "mode") and hasattr(value, "size"):
+        # An image of PIL.
+        return f"{value.mode}{value.size}".encode() + bytes(value.tobytes())
+    return None
 
 
 def _chosen(dataset: Any, positions: Ints) -> Any:
