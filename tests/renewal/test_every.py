@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from holdfast.core.errors import DataError, RecipeError
@@ -123,6 +124,68 @@ def test_what_is_at_fault_ends_no_loop(loop: Any) -> None:
     loop(120).run(1)
     # What no round has learned from is new the next time.
     assert loop.done == [("0001", False)]
+
+
+def begun_by(folder: Path) -> None:
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "checkpoints" / "search.yaml").write_text("command: update\n")
+
+
+def test_an_update_that_fails_half_way_is_not_tried_at_every_moment(loop: Any) -> None:
+    """It leaves a folder that could be continued: the next round begins anew, a time later."""
+    tried: list[tuple[str, bool, float]] = []
+
+    def broken(asking: Asking, folder: Path, resume: bool) -> Mapping[str, Any]:
+        tried.append((folder.name, resume, loop.clock.now))
+        begun_by(folder)
+        raise DataError("the run", "came to a loss that is no number", None, "Lower the rate.")
+
+    loop(120, broken).run(3)
+    assert [(name, resume) for name, resume, _ in tried] == [
+        ("0001", False),
+        ("0002", False),
+        ("0003", False),
+    ]
+    times = [at for _, _, at in tried]
+    assert np.diff(times).tolist() == [3600, 3600]
+    assert [line["new"] for line in read_rounds(loop.folder) if "skipped" in line] == [120] * 3
+
+
+def test_an_update_without_its_page_is_done(loop: Any) -> None:
+    """A defect in the report costs the report, and no round after it."""
+
+    def paged(asking: Asking, folder: Path, resume: bool) -> Mapping[str, Any]:
+        loop.done.append((folder.name, resume))
+        folder.mkdir()
+        (folder / "search.yaml").write_text("command: update\n")
+        return block()
+
+    loop(120, paged).run(1)
+    loop(240, paged).run(2)
+    assert loop.done == [("0001", False), ("0002", False)]
+    assert [line.get("run") for line in read_rounds(loop.folder) if "begun" not in line] == [
+        "0001",
+        "0002",
+        None,
+    ]
+
+
+def test_a_kill_before_the_line_of_an_update_writes_it_and_repeats_nothing(loop: Any) -> None:
+    def killed(asking: Asking, folder: Path, resume: bool) -> Mapping[str, Any]:
+        loop.done.append((folder.name, resume))
+        if not resume:
+            folder.mkdir()
+            (folder / "search.yaml").write_text("command: update\n")
+            raise KeyboardInterrupt
+        return block()
+
+    with pytest.raises(KeyboardInterrupt):
+        loop(120, killed).run(1)
+    loop(120, killed).run(2)
+    assert loop.done == [("0001", False), ("0001", True)]
+    _, written, skipped = read_rounds(loop.folder)
+    assert (written["run"], written["new"]) == ("0001", 120)
+    assert "no row is new" in skipped["skipped"]
 
 
 @pytest.mark.parametrize("decision", ["kept_aside", "undecided"])

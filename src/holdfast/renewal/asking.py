@@ -87,15 +87,17 @@ def folder_name(run: Path) -> str:
     return f"{run.resolve().name}-updated"
 
 
+def no_update(folder: Path) -> RunError:
+    """What is said of a folder that ``--resume`` names and that holds no update."""
+    rule = "is not an update that could be continued"
+    remedy = "Name the folder of the update with --out, or leave --resume out."
+    return RunError(str(folder), rule, None, remedy)
+
+
 def _continued(asking: Asking, out: Path | None) -> Begun:
     begun = None if out is None else begun_search(out)
     if out is None or begun is None or begun.get("command") != "update":
-        raise RunError(
-            str(out or asking.run),
-            "is not an update that could be continued",
-            None,
-            "Name the folder of the update with --out, or leave --resume out.",
-        )
+        raise no_update(out or asking.run)
     done = out / RECIPE
     recipe = read_recipe(done) if done.exists() else read_recipe(asking.run / RECIPE)
     return Begun(recipe, Renewal.of(begun))

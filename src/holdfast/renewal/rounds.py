@@ -30,7 +30,7 @@ from holdfast.core.lock import locked
 from holdfast.core.wording import GATE_OUTCOMES, counted
 from holdfast.pipeline.again import Again
 from holdfast.pipeline.contender import kind_of_rows, labels_of_rows
-from holdfast.pipeline.folder import RESULT, is_finished, open_run
+from holdfast.pipeline.folder import RESULT, open_run
 from holdfast.pipeline.predictor import Predictor
 from holdfast.pipeline.procedure import begun_search
 from holdfast.renewal.asking import Asking
@@ -112,8 +112,8 @@ class Rounds:
                 done += 1
 
     def _due(self) -> float:
-        lines = read_rounds(self._schedule.folder)
-        if not lines or self._unfinished() is not None:
+        lines = self._lines()
+        if not lines or self._begun() is not None:
             return self._clock()
         return float(lines[-1]["at"]) + self._schedule.every
 
@@ -127,15 +127,12 @@ class Rounds:
         return not self.stopped.is_set()
 
     def _round(self) -> None:
-        unfinished = self._unfinished()
-        if unfinished is not None:
-            self._say(f"continued: {unfinished}")
-            lines = reversed(self._lines())
-            begun: dict[str, Any] = next(
-                (x for x in lines if x.get("begun") == unfinished.name), {}
-            )
+        begun = self._begun()
+        if begun is not None:
+            folder = self._schedule.folder / str(begun["begun"])
+            self._say(f"continued: {folder}")
             known = {key: begun[key] for key in begun if key in ("count", "new", "retest")}
-            self._update(unfinished, True, known)
+            self._update(folder, True, known)
             return
         try:
             run = self._serving(self._first)
@@ -226,11 +223,14 @@ class Rounds:
         found = [p for p in self._schedule.folder.iterdir() if p.is_dir() and p.name.isdecimal()]
         return sorted(found, key=lambda path: int(path.name))
 
-    def _unfinished(self) -> Path | None:
-        folders = self._folders()
-        if not folders or is_finished(folders[-1]) or begun_search(folders[-1]) is None:
+    def _begun(self) -> dict[str, Any] | None:
+        """The line of a round that was begun and has none of its end: its update was killed, or is
+        whole and was not written down. A round that failed has its line, and is not tried again."""
+        lines = self._lines()
+        name = lines[-1].get("begun") if lines else None
+        if name is None or begun_search(self._schedule.folder / str(name)) is None:
             return None
-        return folders[-1]
+        return lines[-1]
 
     def _next(self) -> Path:
         folders = self._folders()
@@ -305,8 +305,11 @@ def retested(asking: Asking) -> Retest:
     return retest(np.array([a == b for a, b in zip(said, labels, strict=True)]), promised)
 
 
-def tell_store(where: str | None, kind: str, body: Mapping[str, Any], at: float) -> None:
-    """Append an event to the store, where the feedback is one."""
+def tell_store(
+    where: str | None, kind: str, body: Mapping[str, Any], at: float, *, once: bool = False
+) -> None:
+    """Append an event to the store, where the feedback is one; ``once``: unless it is among its
+    newest already."""
     from holdfast.store.records import Event
     from holdfast.store.store import open_store
 
@@ -314,7 +317,9 @@ def tell_store(where: str | None, kind: str, body: Mapping[str, Any], at: float)
         return
     store = open_store(where)
     try:
-        store.append(Event(kind, at, body))
+        known = store.newest_events() if once else []
+        if all((one.kind, dict(one.body)) != (kind, dict(body)) for one in known):
+            store.append(Event(kind, at, body))
     finally:
         store.close()
 

@@ -26,13 +26,17 @@ def updated(
 ) -> tuple[dict[str, Any], Path]:
     """Do what ``holdfast update`` does once: the result, and the new run's folder."""
     from holdfast.core.run_files import read_result
-    from holdfast.renewal.asking import begin, folder_name
+    from holdfast.renewal.asking import begin, folder_name, no_update
 
     source = folder_name(asking.run)
     if resume:
         out = out or default_folder(source, True)
         if is_finished(out):
-            return read_result(out), out
+            result = read_result(out)
+            if "update" not in result:
+                raise no_update(out)
+            _tell(asking.feedback, result, out)
+            return result, out
     elif out is not None:
         from holdfast.pipeline.folder import check_place
 
@@ -48,7 +52,7 @@ def updated(
 
 
 def _tell(where: str | None, result: Mapping[str, Any], folder: Path) -> None:
-    """The gate's decision joins the events of the store that the feedback came of."""
+    """The gate's decision joins the events of the store that the feedback came of, once."""
     import time
 
     from holdfast.core.errors import StoreError
@@ -58,7 +62,7 @@ def _tell(where: str | None, result: Mapping[str, Any], folder: Path) -> None:
     body = {"run": str(folder), "from": block["from"]}
     body |= {key: block["gate"][key] for key in ("decision", "because")}
     try:
-        tell_store(where, "gate", body, time.time())
+        tell_store(where, "gate", body, time.time(), once=True)
     except StoreError as error:
         told = f"the gate's decision was not written into the store: {error.what} {error.rule}"
         sys.stderr.write(printable(f"holdfast update: {told}") + "\n")
