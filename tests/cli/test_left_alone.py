@@ -33,7 +33,10 @@ main.main()
 """
 
 
-@pytest.mark.parametrize(("ends", "code"), [("pass", 0), ("raise SystemExit(3)", 3), ("1 / 0", 1)])
+@pytest.mark.parametrize(
+    ("ends", "code"),
+    [("pass", 0), ("raise SystemExit(3)", 3), ("raise KeyboardInterrupt", 130), ("1 / 0", 1)],
+)
 def test_a_thread_in_native_code_does_not_abort_the_end(ends: str, code: int) -> None:
     program = PROGRAM.replace("{ends}", ends)
     ended = subprocess.run(

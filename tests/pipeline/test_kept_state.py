@@ -104,7 +104,7 @@ def test_a_run_that_only_did_harm_keeps_its_probe_and_says_that_fine_tuning_was_
     result = fitted_too_long(unlearnable, tiny_model, run, "train.learning_rate=0.3")
     assert result["best_step"] == 0
     told = next(d for d in result["decisions"] if d["what"] == "kept state")
-    assert told["chosen"].endswith("the base model with a linear probe as its last layer")
+    assert told["chosen"].endswith("before any update, with a linear probe as its last layer")
     assert "Fine-tuning was discarded" in (run / "report.html").read_text("utf-8")
     assert "Fine-tuning was discarded" in (run / "model" / "README.md").read_text("utf-8")
     (named,) = [d for d in result["decisions"] if d["what"].startswith("linear probe")]

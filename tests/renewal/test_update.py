@@ -252,6 +252,7 @@ def test_an_update_that_was_killed_is_continued(
         (("--feedback", "FEW"), "leaves too few rows"),
         (("--feedback", "FILE", "--every", "soon", "--out", "x"), "must be a time"),
         (("--resume", "--out", "nowhere"), "is not an update that could be continued"),
+        (("--resume", "--out", "RUN", "--json"), "is not an update that could be continued"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_made(
@@ -268,6 +269,7 @@ def test_what_cannot_be_is_refused_before_anything_is_made(
     write_csv(tmp_path / "bare.csv", [("w1 w2", "x")], ("text", "remark"))
     write_csv(tmp_path / "few.csv", [("w1 w2 w5 odd", "yes")])
     files = {"FILE": feedback.name, "OTHER": "other.csv", "BARE": "bare.csv", "FEW": "few.csv"}
+    files["RUN"] = str(served)
     before = sorted(path.name for path in tmp_path.iterdir())
     done = run(served, *(files.get(one, one) for one in more))
     assert done.exit_code == 2, done.output
@@ -308,6 +310,8 @@ def test_feedback_of_a_store_and_what_was_deleted_since(
     assert 30 < block["feedback"]["held"] < 90
     (event,) = store.events("gate")
     assert (event.body["decision"], event.body["run"]) == (block["gate"]["decision"], str(out))
+    run(served, "--feedback", where, "--out", out, "--resume")
+    assert len(store.events("gate")) == 1, "of a finished update it is there already"
     store.delete(600.0, by="who", value="bob")
     for i, (text, label) in enumerate(odd_rows(60, seed=11)):
         row = {"text": text}

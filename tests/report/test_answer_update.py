@@ -51,3 +51,14 @@ def test_what_speaks_against_the_model_itself_stays() -> None:
     assert found.advice.endswith(plain.advice)
     assert scored(0.01, -0.04, "kept_aside").use == "no"
     assert scored(0.01, -0.04, "taken").use == "unsettled"
+
+
+def test_too_few_rows_are_blamed_only_where_more_would_decide() -> None:
+    from holdfast.report.answer_update import of_update
+
+    def told(**new: Any) -> str:
+        gate = {"decision": "undecided", "because": "why", "new": {"found": "open", **new}}
+        return of_update({"update": {"from": "a", "gate": gate}}, "", "unsettled")[0]
+
+    assert "has too few rows to decide" in told(rows_needed=400)
+    assert "neither a gain nor a loss" in told(rows_needed=None)

@@ -41,7 +41,7 @@ def disputed(result: dict[str, Any]) -> None:
 
 
 def unused(result: dict[str, Any]) -> None:
-    chosen = "step 0 of 505, the base model with a linear probe as its last layer"
+    chosen = "step 0 of 505, before any update, with a linear probe as its last layer"
     result |= {"best_step": 0, "last_step": 505}
     result["decisions"] = [{"what": "kept state", "chosen": chosen, "because": "it is the lowest"}]
 
@@ -100,6 +100,14 @@ def test_a_run_that_keeps_its_step_0_has_discarded_its_fine_tuning(
         assert "what it learned holds up" not in text, place
         assert "Kept its last state" not in text
     assert headline(read_run(run)).tone != "good"
+
+
+def test_of_an_update_that_began_warm_the_served_model_is_what_is_left() -> None:
+    result: dict[str, Any] = {"update": {"start": {"start": "warm"}}}
+    unused(result)
+    assert "the saved model is the served model with a linear probe" in (discarded(result) or "")
+    result["update"]["start"]["start"] = "anew"
+    assert "the saved model is the base model with a linear probe" in (discarded(result) or "")
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,7 @@ from holdfast.core.shown import printable
 from holdfast.terminal.streams import drop, flush, prepare
 from holdfast.training.signals import terminate_like_interrupt
 
+INTERRUPTED = 130
 # Whose message would send a person to mend a file that is whole.
 BLAMED = (DataError, ModelError, RunError)
 
@@ -70,8 +71,8 @@ app = typer.Typer(
     "  1    a defect in Holdfast\n"
     "  2    the input is at fault\n"
     "  3    the files are complete, and what was asked for is not reached: a\n"
-    "       --fail-on verdict, an update that is rejected or inconclusive, a\n"
-    "       threshold that cannot be promised\n"
+    "       --fail-on verdict, drift, an update that is rejected or\n"
+    "       inconclusive, a threshold that cannot be promised\n"
     "  130  interrupted; --resume continues",
 )
 
@@ -326,6 +327,9 @@ def main() -> None:
         run()
     except SystemExit as leaving:
         status = leaving.code
+        raise
+    except KeyboardInterrupt:
+        status = INTERRUPTED
         raise
 
 

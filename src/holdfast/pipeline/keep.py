@@ -54,7 +54,7 @@ def kept_state(ready: Ready, listeners: Sequence[Any], trained: Trained) -> Deci
     at = next(i for i, s in enumerate(trained.history) if s.step == trained.best_step)
     chosen = f"step {trained.best_step} of {trained.last_step}"
     if at == 0 and begins_as_probe(listeners):
-        chosen += f", the base model with {start_probe(ready)} as its last layer"
+        chosen += f", before any update, with {start_probe(ready)} as its last layer"
     keep = ready.recipe.train.keep
     if keep == "last":
         because = "train.keep=last keeps the last checkpoint, whatever it is worth"

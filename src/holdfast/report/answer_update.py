@@ -29,11 +29,17 @@ def of_update(result: Mapping[str, Any], advice: str, use: Use) -> tuple[str, Us
     if decision == REJECTED:
         first, found = f"Keep serving {served}: the gate rejected this update.", "no"
     else:
-        first = (
-            f"Keep serving {served}: this update is inconclusive, because the gate has too few "
-            "rows to decide."
-        )
+        first = f"Keep serving {served}: this update is inconclusive, because {_open(gate)}."
         found = "no" if use == "no" else "unsettled"
     # "Worth using" is said of the comparison with a baseline, which is not the question here.
     rest = "" if use == "yes" else f" {advice}"
     return f"{first}{rest}", found  # type: ignore[return-value]
+
+
+def _open(gate: Mapping[str, Any]) -> str:
+    """Why a gate could not decide. More rows would not always: a model that is as good as the
+    served one gains nothing on any number of them."""
+    asked = [gate.get(name) or {} for name in ("old", "first", "new")]
+    if any(one.get("rows_needed") for one in asked):
+        return "the gate has too few rows to decide"
+    return "the gate can show neither a gain nor a loss"

@@ -24,6 +24,9 @@ def discarded(result: Mapping[str, Any]) -> str | None:
         return None
     head = " with a linear probe as its last layer" if "linear probe" in kept else ""
     what = "the student before distillation" if result.get("distilled") else "the base model"
+    # An update may begin with the weights of the run that it is to replace.
+    start = ((result.get("update") or {}).get("start") or {}).get("start")
+    what = "the served model" if start == "warm" else what
     steps = "its only step was not" if last == 1 else f"none of its {last:,} steps was"
     return f"Fine-tuning was discarded: {steps} kept, so the saved model is {what}{head}."
 

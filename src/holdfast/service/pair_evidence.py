@@ -3,8 +3,7 @@ live comparisons of the two.
 
 The gate decides before the run is finished, and a comparison needs a finished run: whatever a
 comparison found is the later evidence. Of several comparisons the one that came to its verdict last
-counts. One that found the new run better replaces an inconclusive gate; a gate that rejected, which
-has seen a loss, stays.
+counts. One that found the new run better replaces an inconclusive gate; a gate that rejected stays.
 """
 
 from __future__ import annotations

@@ -176,8 +176,27 @@ def test_the_lowest_calibrated_loss_is_restored_and_its_figures_stand_beside_the
     assert told["calibrated_loss"] == pytest.approx(best.refined_loss)
     assert result["valid"]["metrics"]["loss"]["value"] == pytest.approx(best.valid_loss)
     page = (guard.folder / "report.html").read_text("utf-8")  # type: ignore[operator]
-    assert f"not in the saved model: its validation loss is {best.valid_loss:.4g}" in page
+    told = f"the validation loss of the model is {best.valid_loss:.4g}"
+    assert f"not in the saved model; {told}" in page
     assert any(line.startswith("best checkpoint: ") for line in lines)
+
+
+def test_a_guard_that_only_observes_claims_no_figures_of_the_model_that_is_left(
+    noisy: Any, lines: list[str]
+) -> None:
+    guard = Guard(policy="off", say=lines.append)
+    made = noisy(guard.callback(), num_train_epochs=12, learning_rate=1e-2)
+    made.train()
+    best = min(guard.history, key=lambda look: look.refined_loss)
+    assert made.evaluate()["eval_loss"] != pytest.approx(best.valid_loss, abs=1e-3)
+    result = json.loads((guard.folder / "result.json").read_text("utf-8"))  # type: ignore[operator]
+    said = {d["what"]: d for d in result["decisions"]}
+    assert "the weights are those that the trainer leaves" in said["best checkpoint"]["chosen"]
+    whose = f"the checkpoint of step {best.step}, which the guard does not restore"
+    assert (
+        f"the validation loss of {whose}, is {best.valid_loss:.4g}" in said["temperature"]["chosen"]
+    )
+    assert f"are those of {whose}" in result["calibration"]["because"]
 
 
 def test_without_patience_it_stops_on_a_verdict_and_never_for_want_of_gain(

@@ -69,7 +69,7 @@ def write_result(watch: Watch, policy: str, seed: int) -> tuple[Decision, ...]:
             "test": {"n": 0, "metrics": _undefined(valid)},
             "valid": valid.to_json(),
             "train_probe": probe.to_json(),
-            "calibration": calibration(best),
+            "calibration": calibration(best, restored=policy != "off"),
             "baseline": {"what": None, "test": None},
             "verdict": to_json(verdict),
             "best_step": kept,

@@ -154,7 +154,8 @@ class Watch:
         restored = self._advisor is not None
         step = history[-1].step
         self.decide(step, kept_checkpoint(history, best_step, choose, restored=restored))
-        told = calibration_decision(next(look for look in history if look.step == best_step))
+        best = next(look for look in history if look.step == best_step)
+        told = calibration_decision(best, restored=restored)
         if told is not None:
             self.decide(step, told)
 

@@ -132,8 +132,8 @@ def _untaught(fitted: Fitted) -> list[str]:
     head = ", with a linear probe as its last layer" if begins_as_probe(fitted.listeners) else ""
     steps = counted(trained.last_step, "step")
     return [
-        f"The distillation was discarded: none of its {steps} is kept, and the student is as it "
-        f"began{head}."
+        f"The distillation was discarded: none of its {steps} was kept, so the saved model is the "
+        f"student before distillation{head}."
     ]
 
 
