@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
-from holdfast.core.records import Snapshot
+from holdfast.core.records import Finding, Snapshot
 from holdfast.core.run_facts import RunFacts
 from holdfast.monitor.judge import judge
 from holdfast.stats.temperature import best_temperature, losses_at
@@ -96,3 +98,26 @@ def test_a_stored_run_is_judged_as_it_was(snapshot: Any, tmp_path: Path, known: 
     write_looks(tmp_path / "looks.npz", history, FACTS, 400, "0")
     looks = read_looks(tmp_path / "looks.npz")
     assert judge(looks.history, looks.run_facts, looks.kept) == judge(history, FACTS, 400)
+
+
+@pytest.mark.parametrize(("right", "severity"), [(190, "error"), (190, "warn"), (170, "error")])
+def test_a_label_that_stands_in_the_text_leaks_where_nine_of_ten_rows_are_right(
+    snapshot: Any, right: int, severity: str
+) -> None:
+    looks = [
+        snapshot(
+            100 * k,
+            np.full(60, 0.5 - 0.1 * k),
+            np.full(200, 0.6 - 0.1 * k),
+            valid_correct=np.arange(200) < hits,
+            train_correct=np.full(60, True),
+        )
+        for k, hits in enumerate((100, 150, right))
+    ]
+    found = Finding("label_giveaway", severity, 0.99, 198, (), "the label stands in it", "look")
+    verdict = judge(looks, dataclasses.replace(FACTS, findings=(found,)))
+    assert (verdict.label == "leaking") == (right == 190 and severity == "error")
+    if verdict.label == "leaking":
+        (seen,) = [one for one in verdict.evidence if one.name == "valid_accuracy"]
+        limits = binomtest(right, 200).proportion_ci(method="wilson")
+        assert (seen.value, seen.low, seen.high) == pytest.approx((0.95, limits.low, limits.high))
