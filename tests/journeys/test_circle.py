@@ -85,15 +85,24 @@ def ask(url: str, rows: Rows) -> list[Any]:
     """What is answered, a request of a few rows at a time, as traffic comes."""
     said: list[Any] = []
     for start in range(0, len(rows), 4):
-        texts = [text for text, _ in rows[start : start + 4]]
-        request = urllib.request.Request(
-            f"{url}/predict",
-            json.dumps({"texts": texts}).encode(),
-            {"Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            said += [one["prediction"] for one in json.load(answer)["predictions"]]
+        said += [one["prediction"] for one in answered(url, rows[start : start + 4])["predictions"]]
     return said
+
+
+def answered(url: str, rows: Rows) -> Any:
+    """What one request is answered."""
+    body = json.dumps({"texts": [text for text, _ in rows]}).encode()
+    request = urllib.request.Request(f"{url}/predict", body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)
+
+
+def await_model(url: str, rows: Rows, name: str, log: Path) -> None:
+    """Until the run ``name`` answers; while it changes over, the one and the other do."""
+    until = time.monotonic() + SEEN_S
+    while answered(url, rows[:1])["model"].partition("@")[0] != name:
+        assert time.monotonic() < until, log.read_text()
+        time.sleep(0.5)
 
 
 def right(said: list[Any], rows: Rows) -> float:
@@ -175,14 +184,10 @@ def test_a_model_is_served_alarmed_about_taught_judged_and_promoted(
         promoted = holdfast("promote", tmp_path / "renewed", "--store", store)
         assert promoted.code == 0, promoted.err
         lines = predicted(holdfast, tmp_path / "renewed", write(tmp_path / "u.csv", untouched))
-        until = time.monotonic() + SEEN_S
-        # While it changes over, the one and the other answer.
-        while (after := ask(url, untouched)) != lines:
-            assert time.monotonic() < until, (tmp_path / "serve.log").read_text()
-            time.sleep(0.5)
+        await_model(url, untouched, "renewed", tmp_path / "serve.log")
+        after = ask(url, untouched)
+        assert after == lines
         assert right(after, untouched) >= before + 0.1
         assert holdfast("promote", tmp_path / "renewed", "--store", store, "--undo").code == 0
-        until = time.monotonic() + SEEN_S
-        while ask(url, untouched) != first_said:
-            assert time.monotonic() < until, (tmp_path / "serve.log").read_text()
-            time.sleep(0.5)
+        await_model(url, untouched, "served", tmp_path / "serve.log")
+        assert ask(url, untouched) == first_said
