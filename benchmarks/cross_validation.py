@@ -33,6 +33,7 @@ from typing import Any
 import numpy as np
 from cells import NOT_RUN, RESULTS, Cell, Result, grid, machine, publish, run_cells
 from few_rows import MACHINE, prepared_of, rows_of
+from fold_race import folds_may_end, forgiving
 from make_base_models import cache_folder
 from peers.rows import stratified
 from peers.tables import markdown
@@ -47,7 +48,6 @@ from holdfast.pipeline.use import scored_block
 from holdfast.pipeline.using import Options
 from holdfast.pipeline.vectors import vectors_of
 from holdfast.recipe import parse
-from holdfast.search.rules.fold_race import folds_may_end, forgiving
 from holdfast.search.validated import CrossValidation
 from holdfast.stats.folds import conservative_z, corrected_t, nested
 from holdfast.stats.intervals import wilson

@@ -7,7 +7,7 @@ import pytest
 from sklearn.model_selection import StratifiedKFold
 
 from holdfast.core.errors import Defect, SplitError
-from holdfast.split.folds import Folds, forward, leave_out, make_folds, set_aside
+from holdfast.split.folds import Folds, forward, make_folds, set_aside
 from holdfast.split.iterative import assign_several
 
 
@@ -90,16 +90,6 @@ def test_rows_are_set_aside_in_proportion_and_units_stay_whole() -> None:
     assert abs(len(aside) - 54) <= 4
     with pytest.raises(SplitError, match="rare"):
         set_aside(np.arange(5), np.array([0, 0, 0, 0, 1]), 0.2, 0, names=("common", "rare"))
-
-
-def test_each_group_is_left_out_once_and_its_copies_elsewhere_are_not_learned() -> None:
-    groups = np.array([0, 0, 1, 1, 2, 2])
-    units = np.array([0, 1, 1, 2, 3, 4])
-    folds = leave_out(units, np.zeros(6, int), groups)
-    assert held_counts(folds, 6) == [1] * 6
-    assert [fold.train.tolist() for fold in folds] == [[3, 4, 5], [0, 4, 5], [0, 1, 2, 3]]
-    with pytest.raises(SplitError, match="too few to leave one out"):
-        leave_out(units, np.zeros(6, int), np.zeros(6, int))
 
 
 def test_by_time_each_fold_is_judged_by_what_comes_after_it() -> None:

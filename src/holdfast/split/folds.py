@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from holdfast.copies.candidates import mix
 from holdfast.copies.words import I64, U64
-from holdfast.core.errors import Defect, SplitError
+from holdfast.core.errors import Defect
 from holdfast.core.records import Ints
 from holdfast.core.seeds import derive_seed
 from holdfast.split.assign import assign
@@ -111,29 +111,6 @@ def set_aside(
     keys, called = _keys(of_row, seed, 0), _named(labels, names)
     side = assign(of_row, labels.astype(np.int64), keys, (1 - share, share), called)[of_row]
     return np.flatnonzero(side == 0), np.flatnonzero(side == 1)
-
-
-def leave_out(units: Ints, labels: Ints, groups: Ints) -> Folds:
-    """Each group held out once. A row elsewhere that shares a unit with one of the group (a copy of
-    its text) is in neither part of that fold."""
-    found = []
-    numbers = np.unique(groups)
-    if len(numbers) < 2:
-        raise SplitError(
-            "the groups", "are too few to leave one out", len(numbers), "Choose finer groups."
-        )
-    for number, group in enumerate(numbers.tolist()):
-        held = groups == group
-        train = ~held & ~np.isin(units, units[held])
-        if not train.any():
-            raise SplitError(
-                f"group {group}",
-                "leaves no training rows when it is held out",
-                None,
-                "Its copies or groups reach into all others: choose finer groups.",
-            )
-        found.append(Fold(np.flatnonzero(train), np.flatnonzero(held), number))
-    return Folds(tuple(found), units, labels, f"each of {len(numbers)} groups held out once")
 
 
 def forward(units: Ints, labels: Ints, ages: npt.NDArray[np.float64], folds: int) -> Folds:

@@ -31,20 +31,6 @@ class Difference:
     n: int
 
 
-@dataclass(frozen=True, slots=True)
-class Correctness:
-    """rate(first) − rate(second) with its interval, the two-sided p-value of "equally often right",
-    the rows that only one of the two has right, and all rows."""
-
-    value: float
-    low: float
-    high: float
-    p_value: float
-    only_first: int
-    only_second: int
-    n: int
-
-
 def paired_bootstrap(
     first: Floats,
     second: Floats,
@@ -140,20 +126,6 @@ def newcombe(first: Bools, second: Bools, level: float = 0.95) -> tuple[float, f
     down = math.sqrt(max(0.0, below**2 - 2 * phi * below * above_2 + above_2**2))
     up = math.sqrt(max(0.0, above**2 - 2 * phi * above * below_2 + below_2**2))
     return max(-1.0, rate_1 - rate_2 - down), min(1.0, rate_1 - rate_2 + up)
-
-
-def compare_correctness(first: Bools, second: Bools, level: float = 0.95) -> Correctness:
-    """Who is right more often on the same rows: Newcombe's interval with McNemar's mid-p.
-
-    The two come from different approximations: rarely, one of them sees a difference at the border
-    that the other does not. Rows count as independent; with groups, ``paired_bootstrap`` of the
-    hits as numbers. No rows: value NaN, interval (−1, 1), p = 1.
-    """
-    n = len(first)
-    value = float(np.mean(first)) - float(np.mean(second)) if n else math.nan
-    low, high = newcombe(first, second, level)
-    only = int(np.sum(first & ~second)), int(np.sum(second & ~first))
-    return Correctness(value, low, high, mcnemar(first, second), *only, n)
 
 
 def _phi(first: Bools, second: Bools) -> float:

@@ -7,7 +7,6 @@ import pytest
 from scipy import stats
 
 from holdfast.core.errors import Defect
-from holdfast.search.rules.fold_race import folds_may_end, forgiving
 
 
 def halves(rng: np.random.Generator, rate: float, folds: int, rows: int = 20) -> list[np.ndarray]:
@@ -16,6 +15,8 @@ def halves(rng: np.random.Generator, rate: float, folds: int, rows: int = 20) ->
 
 def test_the_forecast_is_that_of_the_rows_to_come() -> None:
     """Against draws of the rows to come, with the mean known as well as n rows tell it."""
+    from fold_race import folds_may_end
+
     rng = np.random.default_rng(0)
     best = [np.ones(30), np.ones(30)]
     own = [np.array([0.0] * 4 + [1.0] * 26), np.array([0.0] * 3 + [1.0] * 27)]
@@ -29,6 +30,8 @@ def test_the_forecast_is_that_of_the_rows_to_come() -> None:
 
 
 def test_a_clear_loser_ends_and_what_is_level_or_better_goes_on() -> None:
+    from fold_race import folds_may_end
+
     rng = np.random.default_rng(1)
     best = halves(rng, 0.9, 10)
     assert folds_may_end(halves(rng, 0.4, 1), best, 10)
@@ -42,6 +45,8 @@ def test_a_clear_loser_ends_and_what_is_level_or_better_goes_on() -> None:
 
 
 def test_of_equals_few_are_ended_that_would_have_won() -> None:
+    from fold_race import folds_may_end
+
     rng, ended, wronged = np.random.default_rng(2), 0, 0
     for _ in range(600):
         own, best = halves(rng, 0.7, 5, 40), halves(rng, 0.7, 5, 40)
@@ -53,6 +58,8 @@ def test_of_equals_few_are_ended_that_would_have_won() -> None:
 
 
 def test_the_papers_rule_forgives_more_than_the_mean() -> None:
+    from fold_race import forgiving
+
     best = [0.9, 0.6, 0.8]
     assert not forgiving([0.65], best)
     assert forgiving([0.55], best)
@@ -61,6 +68,8 @@ def test_the_papers_rule_forgives_more_than_the_mean() -> None:
 
 @pytest.mark.parametrize(("own", "best", "folds"), [(0, 3, 3), (2, 1, 3), (4, 4, 3)])
 def test_what_is_no_race_is_a_defect(own: int, best: int, folds: int) -> None:
+    from fold_race import folds_may_end
+
     rng = np.random.default_rng(0)
     with pytest.raises(Defect):
         folds_may_end(halves(rng, 0.5, own), halves(rng, 0.5, best), folds)
