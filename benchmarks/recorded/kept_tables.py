@@ -136,25 +136,36 @@ def redrawn(paths: Sequence[Path], count: int | None) -> list[str]:
         of = [path for path in of if f"{recipe}-hot-" not in path.name]
         if not of:
             continue
-        means: dict[str, list[list[float]]] = {name: [] for name in FIXED}
-        for path in of:
-            draws = list(kept_rules.redrawn(path, count))
-            for name, rule in FIXED.items():
-                places = [rule(run) for run in draws]
-                means[name].append(
-                    [
-                        float(np.mean([getattr(run, what)[place] for run, place in pairs]))
-                        for what in ("accuracy", "saved", "refined")
-                        for pairs in [list(zip(draws, places, strict=True))]
-                    ]
-                )
+        draws = [list(kept_rules.redrawn(path, count)) for path in of]
+        means = {name: [_mean(some, rule) for some in draws] for name, rule in FIXED.items()}
         rows = "as many" if count is None else str(count)
         parts += [
             f"Recipe `{recipe}`, each of {len(of)} runs {kept_rules.DRAWS} times with {rows} other "
             "validation rows, drawn from its test rows, and scored by the rest of them:",
             markdown(HEAD, [_redrawn_line(name, means) for name in FIXED]),
+            _redrawn_left_out(draws, means),
         ]
     return parts
+
+
+def _mean(draws: Sequence[Recorded], rule: Rule) -> list[float]:
+    """Accuracy and both losses on the rows that a draw leaves, over the draws of a run."""
+    whats = ("accuracy", "saved", "refined")
+    return [float(np.mean([kept_rules.figure(run, rule, what) for run in draws])) for what in whats]
+
+
+def _redrawn_left_out(
+    draws: Sequence[Sequence[Recorded]], means: Mapping[str, list[list[float]]]
+) -> str:
+    """Which of the two rules the other sets choose for each set by the loss of all their draws."""
+    chosen, _ = kept_rules.left_out([run for some in draws for run in some], LEFT_OUT, "saved")
+    taken = [means[chosen[some[0].data]][place] for place, some in enumerate(draws)]
+    found = _redrawn_line("left out", {**means, "left out": taken})
+    won = ", ".join(f"`{name}` for {count}" for name, count in Counter(chosen.values()).items())
+    return (
+        f"Each set left out in turn, the rule chosen by the test loss on the others: {won} of "
+        f"{len(chosen)} sets; against `{LOWEST}` {found[4]} points, {found[5]} nats."
+    )
 
 
 def _redrawn_line(name: str, means: Mapping[str, list[list[float]]]) -> list[str]:
