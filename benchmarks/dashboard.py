@@ -125,19 +125,20 @@ def run_one(cell: Cell) -> Result:
             outside: list[str] = []
             page.on("request", lambda r: r.url.startswith(base) or outside.append(r.url))
             if cell["what"] == "first paint":
-                result = _paint(page, url, base + PAGES[cell["page"]]) | {"started_s": started}
+                result = _paint(page, url, PAGES[cell["page"]]) | {"started_s": started}
             elif cell["what"] == "new look":
                 page.goto(url)
-                result = _points(page, base, root / "going" / "events.jsonl")
+                result = _points(page, page.url.rstrip("/"), root / "going" / "events.jsonl")
             else:
                 page.goto(url)
-                result = _idle(context, page, base, process.pid)
+                result = _idle(context, page, page.url.rstrip("/"), process.pid)
             return {**result, "outside_requests": len(outside)}
 
 
-def _paint(page: Any, url: str, address: str) -> Result:
+def _paint(page: Any, url: str, path: str) -> Result:
     # The first time nothing of this page was read; the browser has no file of it either.
     page.goto(url.replace("/?token", "/keys?token"))
+    address = page.url.removesuffix("/keys") + path
     # The server loads what it will need while a person looks at the first page.
     page.wait_for_timeout(WARM_MS)
     first, own = painted(page, address)

@@ -21,6 +21,7 @@ SCRIPTS = (
     "methods.py",
     "rate_range.py",
     "honest_intervals.py",
+    "side_columns.py",
     "few_groups.py",
     "few_rows.py",
     "near_duplicates.py",

@@ -17,8 +17,8 @@ HEAD = """# The checks of an audit
 
 What `holdfast audit` looks at: each check with what it lists, what it cannot see, and how often it
 is wrong. Written by `python scripts/make_checks_page.py` from the checks themselves. Those of
-single rows also look at the start of every `holdfast train`; the others need what only an audit
-makes.
+single rows, and of pixels, also look at the start of every `holdfast train`; the others need what
+only an audit makes.
 """
 # The views in the order of a reader's interest, each with what it takes.
 VIEWS = {
@@ -28,6 +28,7 @@ VIEWS = {
     "Embedded": ("Meaning", "the rows in the geometry of the model (at most `audit.rows`)"),
     "Tokenized": ("Tokens", "the rows as the model's tokens"),
     "Pictures": ("Pictures", "the picture files"),
+    "Pixels": ("Pixels", "the decoded pixels of at most 1,000 images; `train` runs them too"),
     "Watched": ("After a run", "the losses of training rows in a finished run"),
 }
 

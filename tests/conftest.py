@@ -371,7 +371,33 @@ def finished_run(
 
     folder = tmp_path_factory.mktemp("runs") / "finished"
     train(override(Recipe(), [f"data.path={marked_csv}", *quick]), folder)
+    LEFT[folder] = _state(folder)
     return folder
+
+
+# The files of ``finished_run`` as the last test left them.
+LEFT: dict[Path, dict[str, tuple[int, int]]] = {}
+
+
+@pytest.fixture(autouse=True)
+def _finished_run_stays_as_it_is(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Blames the test that writes into the folder that all share, not the one that meets it."""
+    yield
+    if "finished_run" not in request.fixturenames:
+        return
+    run: Path = request.getfixturevalue("finished_run")
+    now = _state(run)
+    # The next test is not blamed for what this one left, or a fixture of its module.
+    before, LEFT[run] = LEFT[run], now
+    assert now == before, "finished_run is to be read only: work on a copy of it"
+
+
+def _state(folder: Path) -> dict[str, tuple[int, int]]:
+    return {
+        str(path.relative_to(folder)): (path.stat().st_size, path.stat().st_mtime_ns)
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 @pytest.fixture(scope="session")

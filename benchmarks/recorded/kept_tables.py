@@ -150,8 +150,9 @@ def redrawn(paths: Sequence[Path], count: int | None) -> list[str]:
 
 def _mean(draws: Sequence[Recorded], rule: Rule) -> list[float]:
     """Accuracy and both losses on the rows that a draw leaves, over the draws of a run."""
+    places = [(run, rule(run)) for run in draws]
     whats = ("accuracy", "saved", "refined")
-    return [float(np.mean([kept_rules.figure(run, rule, what) for run in draws])) for what in whats]
+    return [float(np.mean([getattr(run, what)[at] for run, at in places])) for what in whats]
 
 
 def _redrawn_left_out(

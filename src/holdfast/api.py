@@ -8,6 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from holdfast.core.errors import InputError
+from holdfast.core.shown import brief
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -83,6 +86,31 @@ class TrainedRun:
         found = kind_of(self.result["task"]).plain(self.folder)
         self._warn_unsealed()
         return found
+
+    def report(self, *, show: bool = False) -> Path:
+        """The run's page, ``report.html``, which is written where it is missing; ``show`` opens it
+        in a browser. Raises ``RunError`` where the folder is no finished run."""
+        import webbrowser
+
+        from holdfast.pipeline.folder import need_run
+        from holdfast.report.page import write_report
+
+        need_run(self.folder)
+        page = self.folder / "report.html"
+        page = page if page.is_file() else write_report(self.folder)
+        if show:
+            webbrowser.open(page.resolve().as_uri())
+        return page
+
+    def __repr__(self) -> str:
+        from holdfast.report.answer import answer
+
+        try:
+            told = answer(self.result)
+        except InputError as error:
+            return brief("TrainedRun", self.folder, error.rule)
+        label = (self.result.get("verdict") or {}).get("label")
+        return brief("TrainedRun", self.folder, f"verdict {label}", *told.lines)
 
     def _warn_unsealed(self) -> None:
         """A function has no other way to say what a command prints."""

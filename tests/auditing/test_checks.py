@@ -199,6 +199,17 @@ def test_variants_of_a_class_name_are_reported_but_numbers_are_not() -> None:
     assert audit(sentences(100), ["C", "C++"] * 50) == {}
 
 
+def test_spellings_of_a_label_that_were_merged_are_reported_as_done(tmp_path: Path) -> None:
+    lines = [f"{text},{('Yes', 'yes', 'no')[i % 3]}" for i, text in enumerate(sentences(99))]
+    path = tmp_path / "rows.csv"
+    path.write_text("\n".join(["text,label", *lines]), "utf-8")
+    table = load_table(path)
+    assert table.classes == ("Yes", "no")
+    found = all_checks()["label_variants"](Rows(table)).finding
+    assert (found.severity, found.fixed, found.count) == ("info", True, 33)
+    assert "'yes' (33 rows) → 'Yes' (33 rows)" in found.because
+
+
 def test_a_class_named_like_a_missing_value_is_reported() -> None:
     assert audit(sentences(100), ["undefined", "b"] * 50)["missing_as_class"].count == 50
     assert audit(sentences(100), ["none", "b"] * 50) == {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import entropy
@@ -61,10 +63,32 @@ def test_rows_of_another_kind_lie_far_from_the_middle() -> None:
     made /= np.linalg.norm(made, axis=1, keepdims=True)
     texts = [f"row {i}" for i in range(205)]
     table = Rows(table_from_texts(texts))
-    found = all_checks()["off_topic_rows"](Embedded(table, made.astype(np.float32), "m", None))
+    other = rng.normal(size=(60, 30)) * 0.3 + np.eye(30)[1]
+    general = {"general": (other / np.linalg.norm(other, axis=1, keepdims=True)).astype("f4")}
+    every = Embedded(table, made.astype(np.float32), "m", None, references=general)
+    found = all_checks()["off_topic_rows"](every)
     assert set(found.finding.rows) >= {200, 201, 202, 203, 204}
     assert found.finding.count <= 7
     assert {example.row for example in found.examples[:5]} == {200, 201, 202, 203, 204}
-    even = Embedded(Rows(table.table.take(range(200))), made[:200].astype(np.float32), "m", None)
+    even = replace(every, rows=Rows(table.table.take(range(200))), vectors=every.vectors[:200])
     healthy = all_checks()["off_topic_rows"](even)
     assert healthy is None or healthy.finding.count <= 2
+    unread = all_checks()["off_topic_rows"].nothing(replace(every, references={}))
+    assert unread == "no other sentences were read by the model"
+
+
+def test_rows_like_filler_are_listed_and_others_are_not() -> None:
+    rng = np.random.default_rng(0)
+
+    def near(axis: int, count: int) -> np.ndarray:
+        made = rng.normal(size=(count, 30)) * 0.3 + np.eye(30)[axis] * 2
+        return (made / np.linalg.norm(made, axis=1, keepdims=True)).astype("f4")
+
+    rows, filler, references = near(0, 200), near(1, 8), {"filler": near(1, 50)}
+    table = Rows(table_from_texts([f"row {i}" for i in range(208)]))
+    every = Embedded(table, np.concatenate([rows, filler]), "m", None, references=references)
+    found = all_checks()["machine_filler"](every)
+    assert set(found.finding.rows) == set(range(200, 208))
+    assert found.finding.score == 8 / 208
+    even = replace(every, rows=Rows(table.table.take(range(200))), vectors=rows)
+    assert all_checks()["machine_filler"](even) is None

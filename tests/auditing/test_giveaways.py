@@ -121,12 +121,46 @@ def test_the_name_of_a_class_in_its_texts_is_content() -> None:
     assert found(texts, labels) is not None
 
 
-def test_of_few_rows_a_word_is_taken_for_content_and_a_mark_is_not() -> None:
+@pytest.mark.parametrize("share", [0.7, 0.9])
+def test_of_few_rows_a_word_is_asked_about_where_nearly_all_of_a_class_have_it(share) -> None:
+    """A mark is always asked about; the topic's own word, and what the class is called, are content
+    however many have them."""
     texts, labels = texts_of(240)
-    words = [f"zorvex {text}" if label else text for text, label in zip(texts, labels, strict=True)]
-    marks = [f"{text} ~" if label else text for text, label in zip(texts, labels, strict=True)]
-    assert found(words, labels) is None
+    own = np.flatnonzero(labels == 1)
+    given = own[: round(share * len(own))]
+    words, marks, hammers = list(texts), list(texts), list(texts)
+    for at in given:
+        words[at], marks[at] = f"zorvex {texts[at]}", f"{texts[at]} ~"
+        hammers[at] += " hammer"
+    finding = found(words, labels)
+    assert (finding is not None) == (share == 0.9)
+    assert finding is None or finding.finding.count == len(given)
+    assert found(words, labels, ("other", "zorvex_trade")) is None
     assert found(marks, labels) is not None
+    assert found(hammers, labels) is None
+
+
+def test_a_word_with_the_end_of_a_sentence_on_it_is_a_word() -> None:
+    texts, labels = texts_of(240)
+    asked = [
+        f"{text} zorvex?" if label and at % 3 else text
+        for at, (text, label) in enumerate(zip(texts, labels, strict=True))
+    ]
+    texts = [f"zorvex {text}" for text in asked]
+    assert found(texts, labels) is None
+
+
+def test_a_name_that_is_the_beginning_of_a_word_explains_it() -> None:
+    texts, labels = texts_of(240)
+    texts = [
+        f"{text} {'documentation' if label else f'otherwise{at}word'}"
+        for at, (text, label) in enumerate(zip(texts, labels, strict=True))
+    ]
+    named = found(texts, labels, ("other", "do"))
+    assert named is not None
+    assert "documentation" in named.finding.because
+    named = found(texts, labels, ("other", "doc"))
+    assert named is None or "documentation" not in named.finding.because
 
 
 def test_few_rows_are_no_giveaway() -> None:

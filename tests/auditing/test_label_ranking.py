@@ -132,6 +132,27 @@ def test_clean_labels_are_left_alone() -> None:
     assert found is None or (found.finding.severity == "info" and found.finding.count < 6)
 
 
+def test_two_wrong_labels_among_many_are_shown_with_their_probabilities() -> None:
+    """Whatever the share of wrong labels is estimated to be."""
+    vectors, texts, given, _, _ = rows(noise=0.0)
+    given[[17, 230]] = (given[[17, 230]] + 1) % CLASSES
+    seen = view(vectors, texts, given)
+    found = label_problems(seen)
+    assert found is not None
+    assert found.finding.severity == "info"
+    assert {17, 230} <= set(found.finding.rows)
+    assert len(found.finding.rows) <= 3
+    for row in (17, 230):
+        p = np.exp(seen.answers.log_p[row, given[row]])
+        assert (
+            f"row {row}: its label 'class {given[row]}' has a probability of {p:.2g} by the other"
+            in (found.finding.because)
+        )
+    assert "no more labels are contradicted by the other rows than doubt explains" in (
+        found.finding.because
+    )
+
+
 def test_a_row_without_a_label_is_answered_and_not_ranked() -> None:
     vectors, texts, given, truth, _ = rows()
     hidden = given.copy()

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from holdfast.auditing.checks import all_checks
+from holdfast.auditing.checks import all_checks, image_artefacts
 from holdfast.auditing.picture_facts import jpeg_quality, look_at
-from holdfast.auditing.views import Pictures, Rows
+from holdfast.auditing.picture_traces import CORNERS, QUALITIES, SCALARS, Traces, traces_of
+from holdfast.auditing.run import audit_table
+from holdfast.auditing.views import Pictures, Rows, pixels_of
 from holdfast.data.images import load_images
 from holdfast.data.pictures import read_picture
 
@@ -209,3 +213,75 @@ def test_a_border_has_a_width_and_a_colour(size: tuple[int, int], tmp_path: Path
     assert border() == "2 to 4 pixels of (0, 0, 0)"
     array[0, 20] = 90
     assert border() == "none"
+
+
+def red(image):
+    image.paste((255, 0, 0), (0, 0, 6, 6))
+    return image
+
+
+def recompressed(image):
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=85)
+    return Image.open(file).convert("RGB")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"), [(red, "top left corner (255, 0, 0)"), (recompressed, "JPEG compression")]
+)
+def test_pixels_give_a_class_away_whatever_the_files_say(change, said: str, tmp_path: Path) -> None:
+    def save(image, to, name, i):
+        (change(image) if name == "dog" else image).save(to.with_suffix(".png"))
+        return True
+
+    path = folder(tmp_path / "train", 40, save)
+    assert found("image_giveaway", view_of(path)) is None
+    table = load_images(path)
+    finding = found("image_artefacts", pixels_of(Rows(table))).finding
+    assert said in finding.because
+    # What separates two classes marks either of them.
+    assert "40 of class" in finding.because
+    assert finding.count >= 36
+    assert "image_artefacts" in [one.check for one in audit_table(table)]
+
+
+def test_pixels_of_classes_made_alike_are_left_in_peace(tmp_path: Path) -> None:
+    view = pixels_of(Rows(load_images(folder(tmp_path / "train", 40))))
+    assert found("image_artefacts", view) is None
+
+
+def test_a_corner_of_half_of_a_class_is_not_said_to_give_it_away(tmp_path: Path) -> None:
+    def save(image, to, name, i):
+        (red(image) if name == "dog" and i % 2 else image).save(to.with_suffix(".png"))
+        return True
+
+    view = pixels_of(Rows(load_images(folder(tmp_path / "train", 40, save))))
+    assert found("image_artefacts", view) is None
+
+
+def test_classes_of_few_images_are_not_called_fine(tmp_path: Path) -> None:
+    view = pixels_of(Rows(load_images(folder(tmp_path / "train", 10))))
+    assert all_checks()["image_artefacts"].nothing(view).startswith("no class has 20")
+
+
+def test_a_trace_that_chance_makes_is_no_finding(monkeypatch) -> None:
+    """At the limit of what separates, the divisions drawn at random decide."""
+    monkeypatch.setattr(image_artefacts, "SEPARATED", 0.2)
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 30)
+    traces = Traces(rng.normal(size=(60, len(SCALARS))), np.zeros((60, len(CORNERS), 3)))
+    table = SimpleNamespace(classes=("a", "b"))
+    view = SimpleNamespace(labels=labels, traces=traces, rows=SimpleNamespace(table=table))
+    assert image_artefacts.image_artefacts(view) is None
+
+
+def test_the_quality_of_an_earlier_compression_is_its_own_best() -> None:
+    images = [scene(seed, (64, 64)) for seed in range(20)]
+    for quality in (50, 72, 90):
+        file = [io.BytesIO() for _ in images]
+        for image, one in zip(images, file, strict=True):
+            image.save(one, "JPEG", quality=quality)
+        again = [Image.open(one).convert("RGB") for one in file]
+        gap = traces_of(again, 20).scalars - traces_of(images, 20).scalars
+        best = int(np.argmin(np.median(gap[:, : len(QUALITIES)], axis=0)))
+        assert abs(QUALITIES[best] - quality) <= 1

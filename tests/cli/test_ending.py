@@ -42,17 +42,19 @@ def result(**more: Any) -> dict[str, Any]:
 def test_a_useless_model_is_said_before_any_label() -> None:
     lines = summary(result(), Path("runs/a-1"), 80)
     told = "\n".join(lines)
-    assert lines[1].startswith("No better than guessing the commonest class: right on 50 of 100")
+    assert lines[1].startswith("No better than the majority class (baseline): accuracy 50 %")
     assert told.index("Do not use it") < told.index("overfit")
 
 
 def test_why_it_ended_the_remedy_and_the_folders_stand_in_lines_of_their_own() -> None:
     lines = summary(result(), Path("runs/a-1"), 80)
-    assert "  Ended     step 60: the verdict is overfit" in lines
-    assert "  Kept      the state of step 40; trained for 1 min 01 s" in lines
-    assert "  Also      F1, macro 40.0 % (30.0 – 50.0 %)".replace("F1, macro", "F1 macro") in lines
+    assert "  Stopped   step 60: the verdict is overfit" in lines
+    assert "  Kept      the checkpoint of step 40; trained for 1 min 01 s" in lines
+    assert "  Scores    F1 macro 40.0 % (95% CI 30.0 – 50.0 %)" in lines
     told = " ".join(" ".join(lines).split())
-    assert "Try Train for less long. --set train.epochs=3 (1 other way in the report)" in told
+    assert (
+        "Next step Train for less long. --set train.epochs=3 (1 other remedy in the report)" in told
+    )
     assert lines[-2:] == ["  Model     runs/a-1/model", "  Report    runs/a-1/report.html"]
     assert max(map(len, lines)) <= 80
 
@@ -61,7 +63,7 @@ def test_a_stop_for_a_spent_run_is_told_in_one_line() -> None:
     reason = "overfit, and the answers gained nothing at 3 looks running: The validation loss rose."
     lines = summary(result(stopped_because=reason), Path("r"), 80)
     assert (
-        "  Ended     step 60: overfit, and the answers gained nothing at 3 looks running" in lines
+        "  Stopped   step 60: overfit, and the answers gained nothing at 3 looks running" in lines
     )
 
 
@@ -77,9 +79,9 @@ def test_without_remedies_and_at_its_end() -> None:
         Path("r"),
         80,
     )
-    assert "  Ended     step 60: all 60 planned steps were taken" in lines
-    assert "  Kept      its last state; trained for 1 min 01 s" in lines
-    assert not any(line.startswith("  Try") for line in lines)
+    assert "  Stopped   step 60: all 60 planned steps were taken" in lines
+    assert "  Kept      the last checkpoint; trained for 1 min 01 s" in lines
+    assert not any(line.startswith("  Next step") for line in lines)
 
 
 def test_what_a_policy_tried_is_said_and_that_it_tried_nothing() -> None:
@@ -92,18 +94,18 @@ def test_what_a_policy_tried_is_said_and_that_it_tried_nothing() -> None:
         "adapt", good, {**good, "name": "longer", "from_step": 40, "kept": False}, steps=90
     )
     assert "  Tried     half the rate (at step 40, from step 20 on): kept" in text
-    assert "  Tried     longer (at step 40): undone, it was not proven better" in text
+    assert "  Tried     longer (at step 40): undone, not shown to be better" in text
     assert "  Took      90 updates in all, 70 were planned" in text
-    assert "  Tried     nothing: mine.py:Own saw no cause to act" in tried("mine.py:Own")
+    assert "  Tried     nothing: mine.py:Own found no reason to act" in tried("mine.py:Own")
     assert "Tried" not in tried("stop")
 
 
 def test_what_must_be_known_before_the_model_is_relied_on_is_said() -> None:
     found = {"slice": "rows that hold \x1b[31m“dear”", "value": 0.4, "rest": 0.1}
     told = summary(result(slices={"what": "wrong", "found": [found]}), Path("runs/a-1"), 80)
-    (at,) = [place for place, line in enumerate(told) if line.startswith("  Beware    ")]
+    (at,) = [place for place, line in enumerate(told) if line.startswith("  Warning   ")]
     assert "It fails more often on rows that hold" in " ".join(told[at:])
     assert max(map(len, told)) <= 80
-    assert not any("Beware" in line for line in summary(result(), Path("runs/a-1"), 80))
+    assert not any("Warning" in line for line in summary(result(), Path("runs/a-1"), 80))
     nothing = summary(result(slices={"what": "wrong", "found": []}), Path("runs/a-1"), 80)
-    assert not any("Beware" in line for line in nothing)
+    assert not any("Warning" in line for line in nothing)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,36 @@ def test_a_user_a_request_or_a_person_is_forgotten(tmp_path: Path) -> None:
     assert store.feedback() == []
     store.close()
     assert "Nothing of it was there" in forget(path, "--who", "Mara").stdout
+
+
+def _bytes(path: Path) -> bytes:
+    files = [path, *(path.with_name(path.name + end) for end in ("-wal", "-journal"))]
+    return b"".join(file.read_bytes() for file in files if file.exists())
+
+
+@pytest.mark.parametrize("by", ["open", "expire"])
+def test_bytes_that_a_reader_held_leave_with_whoever_has_the_store_next(
+    tmp_path: Path, by: str
+) -> None:
+    path = tmp_path / "service.db"
+    filled(path)
+    assert b"secret" in _bytes(path)
+    service = open_store(str(path))
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        assert reader.execute("SELECT count(*) FROM texts").fetchone() == (3,)
+        found = json.loads(forget(path, "--user", "anna", "--json").stdout)
+        assert found["erased"] is False
+        assert "is reading the store" in " ".join(forget(path, "--who", "Mara").stdout.split())
+        assert b"secret" in _bytes(path)
+    # The command that deleted has ended.
+    if by == "open":
+        open_store(str(path)).close()
+    else:
+        service.expire(1.0)
+    assert not service.owed()
+    assert b"secret 0" not in _bytes(path)
+    service.close()
 
 
 @pytest.mark.parametrize("given", [(), ("--who", "a", "--user", "b")])

@@ -33,6 +33,10 @@ def test_an_option_or_a_recipe_key_is_offered(typed: str, meant_part: str) -> No
     assert meant_part in meant(typed, OPTIONS, settable=True)
 
 
+def test_an_option_that_is_close_stands_alone() -> None:
+    assert meant("--lable", OPTIONS, settable=True) == "Did you mean --label?"
+
+
 def test_what_is_like_nothing_is_told_where_to_look() -> None:
     assert meant("--zzz", OPTIONS, settable=True).startswith("`--help` lists them; every setting")
     assert meant("--epochs", ["--out"], settable=False) == "`--help` lists them."

@@ -15,7 +15,7 @@ from PIL import Image
 import holdfast.auditing.checks as room
 from holdfast.auditing.check import Found
 from holdfast.auditing.checks import all_checks
-from holdfast.auditing.views import Closely, Copied, Embedded, Pictures, Rows, Tokenized
+from holdfast.auditing.views import Closely, Copied, Embedded, Pictures, Pixels, Rows, Tokenized
 from holdfast.copies.gather import gather
 from holdfast.copies.loose import find_loose_copies
 from holdfast.copies.texts import RowTexts
@@ -49,10 +49,15 @@ def embedded(table) -> Embedded:
 
     def embed(texts):
         found = np.array([sum(direction(word) for word in (*text.split(), "")) for text in texts])
-        return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
+        unit = (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
+        # A direction that no word has: that of the references.
+        return np.pad(unit, ((0, 0), (0, 1)))
 
     rows = Rows(table)
-    return Embedded(rows, embed(rows.texts), "toy", embed)
+    own = embed(rows.texts)
+    other = own[:30] * np.float32(0.1) + np.eye(25, dtype=np.float32)[24]
+    known = dict.fromkeys(("general", "filler"), other)
+    return Embedded(rows, own, "toy", embed, references=known)
 
 
 @functools.cache
@@ -73,6 +78,7 @@ VIEWS = {
     Embedded: embedded,
     Tokenized: tokenized,
     Pictures: pictures,
+    Pixels: lambda table: Pixels(Rows(table), pictures(table).open),
 }
 ALL = [name for name, check in all_checks().items() if check.sees in VIEWS]
 

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import random
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.copies.normalise import normalise
+from holdfast.copies.normalise import normal_forms, normalise
 
 
 @pytest.mark.parametrize(
@@ -64,3 +65,15 @@ def test_punctuation_put_between_letters_and_spaces_leaves_ascii_forms_alone(tex
     )
     if normalise(text):
         assert normalise(noisy) == normalise(text)
+
+
+def test_a_text_in_look_alike_letters_is_a_copy() -> None:
+    plain = "Please pay the invoice to Apex, or we close your account"
+    swapped = plain.translate(str.maketrans("aceopxyPAE", "асеорхуРАЕ"))
+    assert swapped != plain
+    assert normalise(swapped) == normalise(plain)
+    # Cyrillic words that differ still do, and an array with missing texts keeps them.
+    assert normalise("кот") != normalise("рот")
+    found = normal_forms(pa.array([plain, None, swapped], pa.large_string())).to_pylist()
+    assert found[0] == found[2]
+    assert found[1] is None

@@ -86,6 +86,7 @@ def client_of(root: Path, store: Any = None, come_in: bool = True) -> Any:
     client.dashboard = dashboard  # type: ignore[attr-defined]
     if come_in:
         client.get(dashboard.access.url)
+        client.base_url = BASE + dashboard.access.base  # type: ignore[assignment]
     return client
 
 

@@ -71,6 +71,11 @@ class Served:
     def base(self) -> str:
         return f"http://127.0.0.1:{self.access.port}"
 
+    @property
+    def pages(self) -> str:
+        """Below which its pages lie, for browsers that have come in."""
+        return self.base + self.access.base
+
     def close(self) -> None:
         self.server.should_exit = True
         self.thread.join(10)
@@ -103,7 +108,7 @@ def visit(browser: Any) -> Iterator[Callable[..., Any]]:
         )
         page.goto(served.access.url)
         assert "token" not in page.url
-        page.goto(served.base + address)
+        page.goto(served.pages + address)
         return page
 
     yield go
@@ -161,7 +166,7 @@ def test_a_page_elsewhere_can_neither_read_nor_change(
                 .then(r => r.type, () => 'refused');
               return [read, sent];
             }""",
-            served.base,
+            served.pages,
         )
         assert told[0] == "refused"
         assert served.dashboard.trier._kept is None
@@ -195,7 +200,7 @@ def test_lists_and_runs_work_without_a_script(visit: Any, served: Served) -> Non
     page = visit(served, "/?q=fine", java_script_enabled=False)
     page.locator(".runs tbody a").click()
     assert page.locator("svg.wide.chart").first.is_visible()
-    page.goto(served.base + "/")
+    page.goto(served.pages + "/")
     page.locator("#q").fill("worse")
     page.locator("[data-list] button").click()
     assert page.locator(".runs tbody tr").count() == 1
@@ -275,7 +280,7 @@ def test_rows_are_labelled_by_the_keyboard_alone(visit: Any, shelf: Path, tmp_pa
         page.set_viewport_size({"width": 390, "height": 844})
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         assert page.evaluate(CONTRAST) == []
-        page.goto(served.base + "/service")
+        page.goto(served.pages + "/service")
         assert page.evaluate(CONTRAST) == []
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         assert page.troubles == []

@@ -202,7 +202,10 @@ def test_a_row_is_labelled_skipped_taken_back_and_shown(client: Any, store: Stor
     # A form without a script: what was stored is not stored again by loading the page anew.
     first = shown_task(client.get("/label").text)
     plain = do("store", part=False, label="bad")
-    assert (plain.status_code, plain.headers["location"]) == (303, "/label")
+    assert (plain.status_code, plain.headers["location"]) == (
+        303,
+        f"{client.dashboard.access.base}/label",
+    )
     assert len(store.feedback()) == 2
 
 

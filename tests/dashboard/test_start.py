@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import os
+import queue
 import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
+import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.cookiejar import CookieJar
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+import uvicorn
 
 from holdfast.core.errors import MachineError, RunError
+from holdfast.dashboard import start
 from holdfast.dashboard.start import run_dashboard
 
 HOLDFAST = [sys.executable, "-c", "from holdfast.cli.main import main; main()", "dashboard"]
@@ -49,6 +56,75 @@ def test_it_prints_where_it_is_and_ends_quietly_when_it_is_stopped(shelf: Path) 
         assert "?token=" in process.stdout.readline()
         process.send_signal(signal.SIGINT)
         assert process.wait(100) == 0
+
+
+def test_another_port_of_this_machine_is_sent_no_cookie_and_can_set_none(shelf: Path) -> None:
+    """A browser sends a cookie to every port of its host: here another server asks for it."""
+    got: list[str | None] = []
+
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            got.append(self.headers["Cookie"])
+            self.send_response(200)
+            self.send_header("Set-Cookie", f"{name}=mine; Path=/")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    jar = CookieJar()
+    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(jar))
+    other = HTTPServer(("127.0.0.1", 0), Other)
+    asking = threading.Thread(target=other.serve_forever)
+    asking.start()
+    try:
+        with started(str(shelf)) as (_, url):
+            with opener.open(url, timeout=100) as answer:
+                inside = answer.url
+            (one,) = jar
+            name = one.name
+            for path in ("/", "/run/fine", "/static/x/icon.svg"):
+                opener.open(f"http://127.0.0.1:{other.server_port}{path}", timeout=100).close()
+            assert one.value not in "".join(str(each) for each in got)
+            # What the other set takes nobody's place.
+            assert len(jar) == 2
+            with opener.open(inside, timeout=100) as answer:
+                assert b"project/worse" in answer.read()
+            # The cookie without the path, as a thief would have it, opens nothing.
+            host = url.partition("/?")[0]
+            stolen = urllib.request.Request(f"{host}/", headers={"Cookie": f"{name}={one.value}"})
+            with pytest.raises(urllib.error.HTTPError, match="401"):
+                urllib.request.urlopen(stolen, timeout=100)
+    finally:
+        other.shutdown()
+        asking.join()
+        other.server_close()
+
+
+def test_a_head_that_does_not_come_is_not_waited_for(
+    shelf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    servers: list[start.WireServer] = []
+
+    class Kept(start.WireServer):
+        def __init__(self, config: uvicorn.Config) -> None:
+            super().__init__(config)
+            servers.append(self)
+
+    monkeypatch.setattr(start, "READ_S", 0.2)
+    monkeypatch.setattr(start, "WireServer", Kept)
+    told: queue.Queue[str] = queue.Queue()
+    serving = threading.Thread(target=run_dashboard, args=(shelf, 0, None, told.put))
+    serving.start()
+    try:
+        port = urllib.parse.urlsplit(told.get(timeout=100)).port
+        with socket.create_connection(("127.0.0.1", port), timeout=100) as link:
+            link.sendall(b"GET / HTTP/1.1\r\nHost: 127")
+            # Ended by the server: whoever only waits reads no end.
+            assert b" 408 " in link.recv(65_536)
+    finally:
+        servers[0].should_exit = True
+        serving.join(100)
 
 
 def test_a_port_in_use_is_refused_with_what_to_do(tmp_path: Path) -> None:

@@ -100,6 +100,19 @@ def test_instructions_and_prompts_are_one_question_and_its_answer(
     assert (turns_of(again), form_of(again)) == (turns_of(table), form_of(table))
 
 
+@pytest.mark.parametrize("names", [("dialogue", "summary"), ("article", "highlights")])
+def test_a_text_and_what_is_to_be_written_of_it_are_a_question_and_its_answer(
+    rows: Write, names: tuple[str, str]
+) -> None:
+    told = dict(zip(names, ("A: Lunch? B: At one.", "They meet at one."), strict=True))
+    table = load_chats(rows([told]))
+    assert [turn["content"] for turn in one(table)] == list(told.values())
+    assert form_of(table) == "prompt"
+    # A list of turns is a chat, whatever stands beside it.
+    table = load_chats(rows([{"dialogue": CHAT, "summary": "x"}]))
+    assert one(table) == CHAT
+
+
 def test_a_prompt_may_itself_be_a_list_of_turns(rows: Write) -> None:
     row = {"prompt": [SYSTEM, QUESTION], "completion": [ANSWER]}
     assert one(load_chats(rows([row]))) == [SYSTEM, QUESTION, ANSWER]
@@ -171,6 +184,36 @@ def test_a_chat_that_cannot_be_learned_is_left_out_and_counted(
     assert table.findings[0].rows == (0,)
     with pytest.raises(DataError, match="no row that can be learned from"):
         load_chats(rows([{"messages": turns}]), messages="messages")
+
+
+@pytest.mark.parametrize(
+    ("turn", "name"),
+    [
+        ({"tool_calls": [{"function": {"name": "weather"}}]}, "tool_calls"),
+        ({"reasoning_content": "Let me think."}, "reasoning_content"),
+        ({"weight": 0}, "weight"),
+        ({"train": False}, "train"),
+    ],
+)
+def test_what_a_turn_holds_beside_its_text_is_refused_by_name(
+    rows: Write, turn: dict[str, Any], name: str
+) -> None:
+    usual = {"tool_calls": [], "reasoning_content": None, "weight": 1.0, "train": True}
+    path = rows([{"messages": [QUESTION, ANSWER | usual]}, {"messages": [QUESTION, ANSWER | turn]}])
+    with pytest.raises(DataError, match=f"row 1.*has a turn with '{name}'") as caught:
+        load_chats(path)
+    assert "content of the turns" in caught.value.remedy
+    assert len(load_chats(rows([{"messages": [QUESTION, ANSWER | usual]}], "usual.jsonl"))) == 1
+    # A word is no part of a turn.
+    said = [QUESTION, {"role": "assistant", "content": f'It is "{name}".'}]
+    assert one(load_chats(rows([{"messages": said}], "said.jsonl"))) == said
+
+
+def test_chats_with_tools_are_refused_and_an_empty_list_of_tools_is_none(rows: Write) -> None:
+    chat = {"messages": [QUESTION, ANSWER]}
+    with pytest.raises(DataError, match=r"row 1.*has tools, in the column 'tools'"):
+        load_chats(rows([chat | {"tools": []}, chat | {"tools": [{"type": "function"}]}]))
+    assert len(load_chats(rows([chat | {"tools": []}, chat | {"tools": None}], "none.jsonl"))) == 2
 
 
 def test_turns_after_the_last_answer_are_cut_and_said(rows: Write) -> None:

@@ -62,3 +62,15 @@ def test_pairs_and_names_are_found_whatever_their_spelling() -> None:
     assert usual_pair(pairs, ["D", "A B"], ["E", "C"]) == ("a_b", "c")
     assert usual_pair(pairs, ["D"], ["C"]) is None
     assert usual_names(["Tags", "NER tags"], ["ner_tags", "tags"]) == ["NER tags", "Tags"]
+
+
+def test_the_likeliest_label_is_named_first() -> None:
+    columns = [
+        column("user", distinct=100),
+        column("visits", distinct=9, numeric=True),
+        column("constant", distinct=1),
+        column("city", distinct=30),
+        column("topic", distinct=4),
+    ]
+    ranked = sorted(columns, key=lambda one: one.label_rank)
+    assert [one.name for one in ranked] == ["topic", "city", "visits", "user", "constant"]

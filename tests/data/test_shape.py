@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from holdfast.core.errors import DataError
 from holdfast.data.shape import RowsShape, shape_of
 from holdfast.data.source import read_first
 
@@ -83,6 +84,26 @@ CLASSES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", CLASSES)
 def test_in_doubt_it_is_classification(tmp_path: Path, name: str) -> None:
     assert shape(tmp_path, CLASSES[name]).form == "classes"
+
+
+@pytest.mark.parametrize(
+    ("columns", "way"),
+    [
+        ({"prompt": text, "chosen": text, "rejected": short}, "--text prompt --label chosen"),
+        ({"Chosen": lambda n: TURNS, "Rejected": lambda n: TURNS}, "data.messages=Chosen"),
+    ],
+)
+def test_preferences_are_no_classes(tmp_path: Path, columns: dict[str, Any], way: str) -> None:
+    with pytest.raises(DataError, match="preferences") as caught:
+        shape(tmp_path, columns)
+    assert way in caught.value.remedy
+
+
+def test_a_named_answer_of_preferences_is_learned(tmp_path: Path) -> None:
+    columns = {"prompt": text, "chosen": text, "rejected": short}
+    found = shape(tmp_path, columns, text=["prompt"], label="chosen")
+    assert found.form in ("pair", "instruction", "prompt")
+    assert found.target == "chosen"
 
 
 def test_a_named_label_of_texts_is_a_target_and_one_of_classes_is_not(tmp_path: Path) -> None:

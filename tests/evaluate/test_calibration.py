@@ -33,7 +33,7 @@ def test_rows_that_prove_a_temperature_harmful_keep_their_logits() -> None:
     left = [one for one in found if one.temperature == 1.0]
     assert 0 < len(left) < 20
     assert all(one.loss_after > one.loss_before for one in left)
-    assert all("does harm (p < 0.05)" in one.because for one in left)
+    assert all("does harm (paired t-test, p < 0.05)" in one.because for one in left)
     assert all(one.decision.chosen == "1.000" for one in left)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from seqeval.metrics import f1_score, precision_score, recall_score
 
 from holdfast.core.records import Outputs
@@ -148,3 +149,11 @@ def test_the_hardest_sentences_show_which_words_are_wrong() -> None:
     assert (first["label"], first["prediction"]) == ("new york (X)", "new (X)")
     assert [row["row"] for row in found["confidently_wrong"]] == [0]
     assert {row["label"] for row in found["loss"]} == {"new york (X)", "ann (Y)", "no entity"}
+
+
+def test_a_perfect_tagger_has_a_limit_by_the_sentences_that_hold_entities() -> None:
+    truth = [[1, 2, 0]] * 10 + [[0, 0, 0]] * 23
+    found = score_tags(made(truth, truth), NAMES).metrics["entity_f1"]
+    assert found.value == found.high == 1.0
+    assert found.low == pytest.approx(binomtest(10, 10).proportion_ci(method="exact").low)
+    assert "Clopper" in str(found.note)

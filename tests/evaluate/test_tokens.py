@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from holdfast.core.errors import Defect
 from holdfast.evaluate.tokens import TokenOutputs, compare_tokens, score_tokens
@@ -16,9 +17,10 @@ def outputs(losses: list[float], tokens: list[int], correct: list[int], groups=N
     )
 
 
-def test_perplexity_is_over_tokens_and_loss_over_rows() -> None:
-    metrics = score_tokens(outputs([1.0, 3.0], [3, 1], [2, 0])).metrics
-    assert metrics["loss"].value == pytest.approx(2.0)
+def test_loss_and_perplexity_are_over_tokens() -> None:
+    made = outputs([1.0, 3.0], [3, 1], [2, 0])
+    metrics = score_tokens(made).metrics
+    assert made.loss == metrics["loss"].value == pytest.approx(1.5)
     assert metrics["token_loss"].value == pytest.approx(1.5)
     assert metrics["perplexity"].value == pytest.approx(math.exp(1.5))
     assert metrics["token_accuracy"].value == pytest.approx(0.5)
@@ -49,6 +51,34 @@ def test_a_better_model_is_said_with_its_gain() -> None:
     assert found["difference"].low < -0.45 < found["difference"].high + 0.1
     assert found["p_value"] < 0.01
     assert "the fine-tuned model is better by 0.5" in found["because"]
+
+
+def test_a_difference_is_that_of_the_tokens_and_its_interval_of_the_rows() -> None:
+    rng = np.random.default_rng(3)
+    tokens = rng.integers(1, 60, 300)
+    before = rng.normal(3.0, 1.0, 300)
+    # Better by 0.4 on short answers, worse by 0.2 on long ones, which most tokens are in.
+    after = before + np.where(tokens > 30, 0.2, -0.4) + rng.normal(0, 0.1, 300)
+    first = outputs(after.tolist(), tokens.tolist(), tokens.tolist())
+    second = outputs(before.tolist(), tokens.tolist(), tokens.tolist())
+    found = compare_tokens(first, second)["difference"]
+    whole = [np.average(one, weights=tokens) for one in (after, before)]
+    assert found.value == pytest.approx(whole[0] - whole[1])
+    assert found.value > 0 > (after - before).mean()
+
+    # SciPy draws rows with their tokens.
+    def ratio(top: np.ndarray, tokens: np.ndarray, axis: int) -> np.ndarray:
+        return top.sum(axis=axis) / tokens.sum(axis=axis)
+
+    oracle = stats.bootstrap(
+        ((after - before) * tokens, tokens),
+        ratio,
+        paired=True,
+        n_resamples=4000,
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    assert found.low == pytest.approx(oracle.low, abs=0.004)
+    assert found.high == pytest.approx(oracle.high, abs=0.004)
 
 
 def test_the_same_model_cannot_be_told_from_itself() -> None:

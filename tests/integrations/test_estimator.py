@@ -107,6 +107,22 @@ def test_it_works_inside_cross_validation_and_search(tiny_model: Path) -> None:
     assert search.fit(texts, labels).best_params_["random_state"] in (0, 1)
 
 
+def test_the_usual_parameters_are_searched_under_their_usual_names(tiny_model: Path) -> None:
+    texts, labels = texts_and_labels(40)
+    base = TextClassifier(str(tiny_model), {"train.threads": 1, "methods.contrast": False})
+    space = {"learning_rate": [1e-4, 3e-3], "epochs": [1], "batch_size": [8], "max_length": [16]}
+    search = GridSearchCV(base, space, cv=2, n_jobs=1).fit(texts, labels)
+    assert set(search.best_params_) == set(space)
+    assert search.best_estimator_.max_length_ == 16
+    rates = {rate: clone(base).set_params(learning_rate=rate) for rate in (1e-4, 3e-3)}
+    slow, fast = (one.fit(texts, labels).history_ for one in rates.values())
+    reached = [max(look.learning_rate for look in looks) for looks in (slow, fast)]
+    assert reached[1] == pytest.approx(30 * reached[0])
+    twice = TextClassifier(str(tiny_model), {"train.epochs": 2}, epochs=3)
+    with pytest.raises(RecipeError, match="epochs="):
+        twice.fit(texts, labels)
+
+
 def test_what_is_not_fitted_says_so() -> None:
     with pytest.raises(NotFittedError):
         TextClassifier().predict(["a text"])

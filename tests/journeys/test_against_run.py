@@ -43,6 +43,8 @@ def test_a_score_like_the_runs_own_is_said_to_be(
     sides = [fisher_exact(table, side).pvalue for side in ("greater", "less")]
     assert found["p_value"] == pytest.approx(min(1.0, 2 * min(sides)))
     assert (found["differs"], found["reasons"]) == (False, [])
+    here, there = (f"{100 * share:.1f} %" for share in (hits / 30, right / len(own)))
+    assert f"is {here} on these 30 rows and {there} on the run's own" in found["because"]
     said = " ".join(holdfast("evaluate", finished_run, path).out.split())
     assert "no difference can be shown (Fisher's exact test, p = " in said
 
@@ -93,6 +95,37 @@ def test_the_reasons_are_found_where_they_are(
     assert f"on these {left:,} rows" in copies["because"]
     assert reasons["another class mix"]["found"] is True
     assert reasons["another text length"]["found"] is True
+
+
+def test_other_rows_have_a_score_only_where_some_rows_were_seen_and_some_not() -> None:
+    from holdfast.pipeline.against_run import RowScores, _scores_of_others
+    from holdfast.pipeline.seen import NONE, SIDES, SeenRows
+
+    here = RowScores("mae", np.arange(4.0), np.array([*"aabb"]))
+    learned = SIDES.index("train")
+
+    def of(sides: list[int], why: str | None = None) -> RowScores | None:
+        seen = SeenRows(np.arange(4), np.array(sides, np.int8), np.ones(4, bool), why)
+        return _scores_of_others(here, seen, {"n": 2, "metrics": {}})
+
+    assert of([NONE] * 4, "the source is gone") is None
+    assert of([learned] * 4) is None
+    assert of([NONE] * 4) is None
+    some = of([learned, NONE, learned, NONE])
+    assert some is not None
+    assert (list(some.values), list(some.groups)) == ([1.0, 3.0], ["a", "b"])
+
+
+def test_rows_of_the_run_itself_are_no_evidence_that_it_holds(
+    holdfast: Any, finished_run: Path, marked_rows: Any, write_csv: Any, tmp_path: Path
+) -> None:
+    own = marked_rows()
+    whole = against(holdfast, finished_run, write_csv(tmp_path / "same.csv", own))["against_run"]
+    assert "the run's own" in whole["why"]
+    some = write_csv(tmp_path / "some.csv", [*own[:20], *marked_rows(40, seed=96)])
+    found = against(holdfast, finished_run, some)["against_run"]
+    assert found["differs"] is False
+    assert "; 20 of these rows are the run's own, which makes the two alike" in found["because"]
 
 
 def test_a_class_mix_is_priced_by_the_runs_own_classes() -> None:

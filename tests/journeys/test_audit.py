@@ -79,6 +79,28 @@ def test_a_person_reads_the_answer_first_in_80_columns(files, holdfast) -> None:
     assert "Looked at, nothing found:" in done.out
 
 
+def test_a_file_whose_label_cannot_be_told_says_so_first(tmp_path: Path, holdfast) -> None:
+    rows = [
+        f"visit {n} was as the guest of room {n} had hoped,{('north', 'south')[n % 2]},"
+        f"{('a', 'b', 'c')[n % 3]},{n % 5}"
+        for n in range(60)
+    ]
+    path = tmp_path / "visits.csv"
+    path.write_text("\n".join(["note,topic2,source2,user", *rows]), "utf-8")
+    train = holdfast("train", path, "--dry-run")
+    assert train.code == 2
+    shown = holdfast("audit", path)
+    said = " ".join(shown.out.split())
+    assert said.startswith("No label was found")
+    for name in ("topic2", "source2"):
+        assert f"--label {name}" in said or f"{name}:" in said or name in said.partition(".")[0]
+    document = json.loads(holdfast("audit", path, "--json").out)
+    assert "possible_group" not in {one["check"] for one in document["findings"]}
+    (finding,) = [one for one in document["findings"] if one["check"] == "no_label"]
+    assert finding["severity"] == "error"
+    assert finding["remedy"] in " ".join(train.err.split())
+
+
 def test_outputs_and_inputs_are_not_confused(files, holdfast) -> None:
     train, _ = files
     before = train.read_bytes()
@@ -219,6 +241,21 @@ def test_a_treated_copy_is_written_with_every_change(tmp_path: Path, holdfast) -
     assert json.loads(done.out)["fixed"]["left_out"] == 0
 
 
+def test_what_a_cleaning_step_did_not_look_at_is_counted(tmp_path: Path, holdfast) -> None:
+    pytest.importorskip("symspellpy")
+    texts = ["We did not recieve it", "we did not recieve it either"]
+    rows = [{"text": text, "label": str(n % 2)} for n, text in enumerate(texts * 10)]
+    source, out = write(tmp_path / "in.csv", rows), tmp_path / "out.csv"
+    asked = ("audit", source, "--fix", out, "--force", "--set", "audit.rows=0")
+    asked = (*asked, "--set", "treat.spelling=true", "--set", "treat.copies=false")
+    done = holdfast(*asked)
+    assert done.code == 0, done.err
+    told = " ".join(done.out.split())
+    assert "spelling 10; spelling, not looked at: 10 (no capital letter)" in told
+    found = json.loads(holdfast(*asked, "--json").out)["fixed"]
+    assert found["not_looked_at"] == {"spelling": {"no capital letter": 10}}
+
+
 def test_tags_several_labels_and_numbers_are_looked_at(tmp_path: Path) -> None:
     words = [sentence(n).split() for n in range(20)]
     tags = [["B-A", *["O"] * 5, "B-C"][: len(w)] for w in words]
@@ -278,3 +315,24 @@ def test_what_is_secret_is_shown_whole_by_no_check(tmp_path: Path, holdfast) -> 
     shown = (plain, document, " ".join(html.unescape(page.read_text("utf-8")).split()))
     for secret in SECRETS.values():
         assert all(secret not in text for text in shown), secret
+
+
+def test_filler_and_other_subjects_are_named_among_questions_to_a_bank(tmp_path: Path) -> None:
+    """By the embedded model; none of these sentences is among those that it is compared with."""
+    things = ["card", "transfer", "top-up", "refund", "direct debit", "exchange rate"]
+    asks = ["Why was my {} declined?", "When will the {} arrive in my account?"]
+    asks += [
+        "How do I cancel a {}?",
+        "Is there a fee for the {}?",
+        "I cannot find my {} in the app",
+    ]
+    asks += ["Can you check the status of my {}", "My {} is still pending, what now?"]
+    asks += ["The {} was charged twice", "Who can help me with a wrong {}?", "Where is my {}"]
+    rows = [{"text": ask.format(thing)} for ask in asks for thing in things]
+    filler = "Thoughtful collaboration paves the way for lasting growth and shared success."
+    other = "The ewes were shorn in May, and their wool was spun in the mill by the river."
+    rows += [{"text": filler}, {"text": other}]
+    found = {f.check: f for f in audit(write(tmp_path / "bank.csv", rows)).findings}
+    assert found["machine_filler"].rows[0] == 60
+    assert 61 in found["off_topic_rows"].rows
+    assert found["off_topic_rows"].count <= 4

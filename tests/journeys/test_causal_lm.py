@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import hashlib
 import json
@@ -10,8 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import transformers as hf
 
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override
@@ -91,7 +94,9 @@ def test_predictions_hold_every_test_row(run: Path) -> None:
     result = json.loads((run / "result.json").read_text())
     assert len(table["row"]) == result["test"]["n"] == result["data"]["test"]
     assert sum(text is not None for text in table["prediction"]) == 2
-    mean = sum(table["loss"]) / len(table["loss"])
+    # Each row's mean, and over how many tokens.
+    mean = np.average(table["loss"], weights=table["tokens"])
+    assert result["loss_unit"] == "token"
     assert mean == pytest.approx(result["test"]["metrics"]["loss"]["value"], rel=1e-6)
 
 
@@ -100,7 +105,6 @@ def test_the_saved_folder_gives_the_scored_losses_in_plain_transformers(
 ) -> None:
     """By hand: the plain template, the answer's tokens and the end, one row at a time."""
     import torch
-    import transformers as hf
 
     model: Any = hf.AutoModelForCausalLM.from_pretrained(run / "model")
     tokenizer: Any = hf.AutoTokenizer.from_pretrained(run / "model")
@@ -163,13 +167,57 @@ def test_it_predicts_answers_and_scores_other_rows(
     assert all(0 < line["confidence"] <= 1 for line in lines)
     done = holdfast("evaluate", run, few, "--json")
     assert done.code == 0, done.err
-    assert json.loads(done.out)["n"] == 3
+    block = json.loads(done.out)
+    assert block["n"] == 3
+    assert "the run's own" in block["against_run"]["why"]
+    # Other texts are compared by the loss of all their tokens.
+    other = tmp_path / "other.jsonl"
+    text = few.read_text().replace("Add 0", "Add 90").replace("please", "at once")
+    other.write_text(text)
+    done = holdfast("evaluate", run, other, "--json")
+    assert done.code == 0, done.err
+    block = json.loads(done.out)
+    own = pq.read_table(run / "predictions.parquet").to_pylist()
+    total = sum(one["loss"] * one["tokens"] for one in own if one["tokens"])
+    against = block["against_run"]
+    assert against["metric"] == "loss"
+    loss = total / sum(one["tokens"] for one in own)
+    assert against["run"]["value"] == pytest.approx(loss, rel=1e-6)
+    assert against["here"]["value"] == pytest.approx(block["metrics"]["loss"]["value"], rel=1e-5)
     twice = holdfast("predict", run, run, few)
     assert twice.code == 0, twice.err
     # The mean of a model with itself writes what it writes alone, as sure of it.
     for one, other in zip(map(json.loads, twice.out.splitlines()), lines, strict=True):
         assert one["prediction"] == other["prediction"]
         assert one["confidence"] == pytest.approx(other["confidence"], abs=1e-5)
+
+
+def test_an_answer_that_was_stopped_is_marked_and_others_may_be_drawn(
+    run: Path, finished_run: Path, sums: Path, tmp_path: Path, holdfast: Callable[..., Any]
+) -> None:
+    few = tmp_path / "few.jsonl"
+    few.write_text("".join(sums.read_text().splitlines(keepends=True)[:6]))
+    done = holdfast("predict", run, few, "--max-tokens", 2)
+    assert done.code == 0, done.err
+    lines = [json.loads(line) for line in done.out.splitlines()]
+    usual = holdfast("predict", run, few).out
+    lengths = [len(json.loads(line)["prediction"]) for line in usual.splitlines()]
+    assert sum(len(line["prediction"]) for line in lines) < sum(lengths)
+    cut = [line.get("cut", False) for line in lines]
+    assert any(cut)
+    assert f"{sum(cut)} of 6 answers" in done.err
+    assert "--max-tokens" in done.err
+    out = tmp_path / "out.csv"
+    assert holdfast("predict", run, few, "--max-tokens", 2, "--out", out).code == 0
+    with out.open(newline="", encoding="utf-8") as file:
+        assert [row["cut"] == "true" for row in csv.DictReader(file)] == cut
+    drawn = [holdfast("predict", run, few, "--temperature", 1.5).out for _ in range(2)]
+    assert drawn[0] == drawn[1] != usual
+    classes = tmp_path / "classes.csv"
+    classes.write_text("text\nfine\n")
+    refused = holdfast("predict", finished_run, classes, "--max-tokens", 2)
+    assert refused.code == 2
+    assert "--max-tokens" in refused.err
 
 
 def test_plain_text_of_the_corpus_is_learned_whole_and_packed(
@@ -227,7 +275,6 @@ def test_an_adapter_on_rendered_chats_loads_in_plain_peft(
     merge: bool, settings: list[str], tmp_path: Path
 ) -> None:
     import torch
-    import transformers as hf
 
     path = tmp_path / "chats.jsonl"
     rows = [f"<s>[INST] Add {i} to {i * i}. [/INST] {i + i * i} </s>" for i in range(24)]
@@ -259,7 +306,6 @@ def test_a_run_on_plain_text_goes_on_from_a_beginning(
     tiny_llama: Path, settings: list[str], tmp_path: Path, holdfast: Callable[..., Any]
 ) -> None:
     """Also where the tokenizer has a chat template: its rows were no chats."""
-    import transformers as hf
 
     model = tmp_path / "model"
     hf.LlamaForCausalLM.from_pretrained(tiny_llama).save_pretrained(model)

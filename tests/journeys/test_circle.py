@@ -175,6 +175,8 @@ def test_a_model_is_served_alarmed_about_taught_judged_and_promoted(
             tmp_path / "renewed",
             "--start",
             "anew",
+            # Which rows are drawn is chance, and 46 old validation rows show no 5 points.
+            *("--margin", 20),
             "--json",
         )
         assert updated.code == 0, updated.err

@@ -231,6 +231,29 @@ def test_two_runs_that_learned_other_columns_of_a_file_are_not_compared_on_it(
     assert "answer other questions about the same rows" in done.err
 
 
+def test_rows_of_two_sources_are_the_same_by_what_they_hold(
+    finished_run: Path, marked_csv: Path, quick: list[str], tmp_path: Path
+) -> None:
+    import pandas as pd
+
+    import holdfast as package
+
+    frame = pd.read_csv(marked_csv)
+    out = tmp_path / "framed"
+    package.train(frame, out=out, text="text", label="label", settings=quick, quiet=True)
+    found = package.compare(finished_run, out)
+    shared = set(_test_texts(finished_run)) & set(_test_texts(out))
+    assert found.to_json()["n"] == len(shared) > 0
+    same = package.compare(finished_run, finished_run).to_json()
+    assert same["difference"]["value"] == 0
+
+
+def _test_texts(run: Path) -> list[str]:
+    from holdfast.pipeline.again import Again
+
+    return list(Again(run).told("test").table.column("text"))
+
+
 def test_the_smallest_margin_is_a_margin(holdfast: Any, finished_run: Path) -> None:
     done = holdfast("compare", finished_run, finished_run, "--margin", "1e-300", "--json")
     assert done.code == 0, done.err

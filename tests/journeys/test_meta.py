@@ -170,7 +170,7 @@ def test_the_page_says_what_it_is_worth_and_what_was_tried(run: Path, holdfast: 
     page = (run / "report.html").read_text("utf-8")
     assert "New tasks" in page
     assert "prototypical network" in page
-    assert "With 5 rows of each of 5 classes" in page
+    assert "with 5 labelled rows of each of 5 classes" in page
     assert "test episodes that took no part in any choice" in page
     # Test episodes have other classes than the saved head, and other answers than its own.
     assert "What it confuses" not in page
@@ -194,7 +194,7 @@ def test_the_command_tells_tasks_apart_by_a_column(
     done = holdfast("meta", tasks_csv, "--task-column", "product", *options, *more)
     assert done.code == 0, done.err
     assert max(map(len, done.out.splitlines())) <= 80
-    assert "tasks that it never met" in " ".join(done.out.split())
+    assert "on tasks it was not trained on" in " ".join(done.out.split())
     assert "Kept" in done.out
     result = json.loads(Path("out/result.json").read_text("utf-8"))
     told = result["meta"]

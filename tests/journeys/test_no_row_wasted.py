@@ -21,9 +21,9 @@ def csv(tmp_path_factory: pytest.TempPathFactory, marked_rows: Any, write_csv: A
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        (["train.folds=2"], "out of 2 folds"),
-        (["train.folds=2", "data.split.test=0"], "out of 5 outer folds"),
-        (["data.split.test=0"], "out of 5 outer folds"),
+        (["train.folds=2"], "out of fold on the same rows (2 folds)"),
+        (["train.folds=2", "data.split.test=0"], "(5 outer folds)"),
+        (["data.split.test=0"], "(5 outer folds)"),
     ],
 )
 def test_such_a_run_is_used_as_any_other(

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
@@ -300,3 +301,20 @@ def test_a_pipe_is_read_within_the_run_s_limits(
     assert refused.code == 2
     assert "standard input, line 1: holds more than 0.0005 million characters" in refused.err
     assert pipe("--set", "data.limits.cell_mb=1").code == 0
+
+
+def test_each_row_is_one_row_for_a_spreadsheet_and_no_cell_a_formula(
+    holdfast: Any, finished_run: Path, tmp_path: Path
+) -> None:
+    texts = ["a good\rone", "bad", "=1+1", "good\r\nand\nbad"]
+    source = tmp_path / "in.jsonl"
+    source.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), "utf-8")
+    assert holdfast("predict", finished_run, source, "--out", "p.csv").code == 0
+    assert pd.read_csv(tmp_path / "p.csv")["text"].tolist() == texts
+    safe = ("--set", "predict.csv_safe=true")
+    assert holdfast("predict", finished_run, source, "--out", "safe.csv", *safe).code == 0
+    defused = [texts[0], texts[1], "'=1+1", texts[3]]
+    assert pd.read_csv(tmp_path / "safe.csv")["text"].tolist() == defused
+    refused = holdfast("predict", finished_run, source, "--out", "p.jsonl", *safe)
+    assert refused.code == 2
+    assert "predict.csv_safe" in refused.err

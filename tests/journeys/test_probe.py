@@ -73,7 +73,7 @@ def test_a_run_that_learned_by_heart_is_told_so_with_its_rows(memorized: Any) ->
     assert len(memory["exposed"]) == 10
     risks = [one["risk"] for one in memory["exposed"]]
     assert risks == sorted(risks, reverse=True)
-    assert "remembers its training rows" in (run / "report.html").read_text("utf-8")
+    assert "memorized its training rows" in (run / "report.html").read_text("utf-8")
     assert holdfast.probe(run) == found
 
 

@@ -46,8 +46,8 @@ def test_every_test_row_stands_on_it_with_the_answer_that_was_scored(
     right = sum(line["prediction"] == line["label"] for line in said)
     assert f"Right: {100 * right / len(said):.0f}" in page
     score = json.loads((run / "result.json").read_text("utf-8"))["test"]["metrics"]["accuracy"]
-    low, high = (f"{100 * score[end]:.1f}" for end in ("low", "high"))
-    assert f"right on {low} to {high} of 100 (measured: " in page
+    value, low, high = (f"{100 * score[end]:.1f}" for end in ("value", "low", "high"))
+    assert f"Accuracy {value} % (95 % CI {low}–{high}, " in page
     # Nothing of the machine, and nothing of the rows that the model learned from.
     assert str(run.parent) not in page
     assert str(marked_csv.parent) not in page

@@ -25,19 +25,21 @@ TEXTS = ["a good one", "", "bad bad bad " * 400, "Grüße 😀", "it was not wha
 TOKEN = "not-a-token-of-anybody-0123456789"
 
 
-def holdfast(*args: object) -> list[str]:
-    run = "from holdfast.cli.main import main; main()"
-    return [sys.executable, "-c", run, *map(str, args)]
+MAIN = "from holdfast.cli.main import main; main()"
+
+
+def holdfast(*args: object, program: str = MAIN) -> list[str]:
+    return [sys.executable, "-c", program, *map(str, args)]
 
 
 class Served:
     """A server, the line that it said, and how it is asked."""
 
-    def __init__(self, folder: Path, *args: object) -> None:
+    def __init__(self, folder: Path, *args: object, program: str = MAIN) -> None:
         self.errors = folder / "errors.txt"
         with self.errors.open("w") as stream:
             self.process = subprocess.Popen(
-                holdfast("serve", *args, "--port", 0),
+                holdfast("serve", *args, "--port", 0, program=program),
                 stdout=subprocess.PIPE,
                 stderr=stream,
                 text=True,
@@ -58,10 +60,12 @@ class Served:
 
     def end(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(60)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-        return code
+        return self.process.wait(60)
+
+    def close(self) -> None:
+        self.process.kill()
+        # Its pipe too: one that garbage collection closes fails whichever test it comes in.
+        self.process.communicate(timeout=60)
 
 
 def _read(body: bytes) -> Any:
@@ -93,8 +97,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, run: Path) -> Iterator[Serv
     try:
         yield one
     finally:
-        one.process.kill()
-        one.process.wait()
+        one.close()
 
 
 def known(served: Served, path: str, body: Any = None) -> tuple[int, Any]:
@@ -208,8 +211,45 @@ def test_without_a_store_named_one_lies_beside_the_run_and_drift_is_watched(
         assert "holdfast: ending: answering what was taken\n" in one.errors.read_text()
         assert {one.name for one in run.iterdir()} - before <= {"reference.npz"}
     finally:
-        one.process.kill()
-        one.process.wait()
+        one.close()
+
+
+# The reference of a large model, or of many rows: a pass that takes longer than is waited for.
+LONG_REFERENCE = """
+import sys
+import torch
+from holdfast.service import drifting, service
+service.FLUSH_S = 0.1
+def passes(again, notify):
+    layer = torch.nn.Linear(64, 64)
+    print("the pass begins", file=sys.stderr, flush=True)
+    while True:
+        layer(torch.randn(8, 64)).sum().backward()
+drifting.held_reference = passes
+from holdfast.cli.main import main
+main()
+"""
+
+
+def test_told_to_end_while_the_reference_of_drift_is_made_it_ends_with_0(
+    run: Path, tmp_path: Path
+) -> None:
+    fresh = tmp_path / "reviews"
+    shutil.copytree(run, fresh)
+    (fresh / "reference.npz").unlink(missing_ok=True)
+    one = Served(tmp_path, fresh, program=LONG_REFERENCE)
+    try:
+        assert one.ask("/predict", {"text": "a"})[0] == 200
+        for _ in range(1200):
+            if "the pass begins" in one.errors.read_text():
+                break
+            time.sleep(0.05)
+        assert one.end() == 0
+        said = one.errors.read_text()
+        assert "the pass begins" in said
+        assert "terminate called" not in said
+    finally:
+        one.close()
 
 
 def test_a_host_that_others_reach_needs_a_token(finished_run: Path) -> None:

@@ -194,6 +194,21 @@ def test_words_beyond_the_limit_get_o_unseen(run: Path, holdfast: Any, tmp_path:
     assert set(said[:read]) != {"O"}
 
 
+def test_a_text_with_a_sentence_a_line_is_tagged(
+    run: Path, rows: Any, tagged: Any, holdfast: Any, tmp_path: Path
+) -> None:
+    some = [words for words, _ in rows[:6]]
+    plain = tmp_path / "sentences.txt"
+    plain.write_text("\n".join([*map(" ".join, some[:3]), "", *map(" ".join, some[3:])]), "utf-8")
+    done = holdfast("predict", run, plain)
+    assert done.code == 0, done.err
+    said = [json.loads(line)["prediction"] for line in done.out.splitlines()]
+    listed = holdfast("predict", run, tagged.write_lists(tmp_path / "a.jsonl", rows[:6]))
+    wanted = [json.loads(line)["prediction"] for line in listed.out.splitlines()]
+    assert said[3] is None
+    assert [*said[:3], *said[4:]] == wanted
+
+
 def test_other_tagged_rows_are_scored_as_predict_tags_them(
     run: Path, tagged: Any, holdfast: Any, tmp_path: Path
 ) -> None:

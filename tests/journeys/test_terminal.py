@@ -297,10 +297,10 @@ def test_on_a_terminal_the_outline_the_curves_and_the_answer_stay(
     code, seen = in_a_terminal(command, tmp_path, 80)
     assert code == 0, seen
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen).replace("\r", "")
-    right = re.search(r"ight on [\d.]+ of 100 new texts", plain)
+    right = re.search(r"ccuracy [\d.]+ % \(95 % CI", plain)
     assert right is not None
-    before = ("  Rows  ", "  Plan  ", "  Time  ", "validation loss  ", " at best temperature")
-    after = ("validation right", right[0], "Verdict: ", "Report  ")
+    before = ("  Rows  ", "  Plan  ", "  Time  ", "validation loss  ", " calibrated loss")
+    after = ("validation accuracy", right[0], "Verdict: ", "Report  ")
     at = [plain.rfind(part) for part in (*before, *after)]
     assert -1 not in at
     assert at == sorted(at)

@@ -143,6 +143,26 @@ def test_ollama_writes_turns_as_the_chat_template_does(
     assert 'PARAMETER stop "</s>"' in text
 
 
+def test_a_template_with_words_of_a_system_of_its_own_takes_the_users_in_their_place(
+    tokenizer: Any,
+) -> None:
+    template = (
+        "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are Ada<|im_end|>\n"
+        "{% endif %}{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}"
+        "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    text = modelfile(tokenizer, template, "model.gguf", False)
+    assert '\nSYSTEM """You are Ada"""\n' in text
+    told = [{"role": "user", "content": "Who?"}]
+    for system in (None, "Be short."):
+        said = [{"role": "system", "content": system}] if system else []
+        wanted = tokenizer.apply_chat_template(
+            [*said, *told], chat_template=template, tokenize=False, add_generation_prompt=True
+        )
+        # Ollama's own words of the system are those of the file, unless it is given others.
+        assert filled(text, "", "Who?", system or "You are Ada") == wanted
+
+
 def test_without_a_template_the_prompt_is_passed_on(tokenizer: Any) -> None:
     assert 'TEMPLATE """{{ .Prompt }}"""' in modelfile(tokenizer, None, "model.gguf", True)
     broken = "{{ raise_exception('no') }}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -115,3 +116,27 @@ def test_what_is_not_settled_says_how_many_rows_would() -> None:
     assert faint.rows_to_settle is not None
     assert faint.rows_to_settle > 5
     assert faint.to_json()["difference"]["value"] == pytest.approx(0.34)
+
+
+def test_a_word_that_only_a_class_has_gives_it_away_unless_the_class_is_called_so() -> None:
+    texts, chances = _rows(200)
+    labels = (chances[:, 1] > 0.5).astype(int)
+    of_bad = np.flatnonzero(labels == 1)
+    for at in of_bad[: round(0.9 * len(of_bad))]:
+        texts[at] = [f"{texts[at][0]} zorvex"]
+    told = np.stack([labels == 0, labels == 1], axis=1).astype(float)
+
+    def of(names: tuple[str, str], known: Any = labels) -> Candidate:
+        found = candidates(texts, told, names, known)
+        return next(one for one in found if one.words == ("zorvex",))
+
+    one = of(("good", "bad"))
+    assert (one.name, one.others) == ("bad", 0.0)
+    assert one.own == pytest.approx(round(0.9 * len(of_bad)) / len(of_bad))
+    assert one.gives_away
+    assert not of(("good", "zorvexes")).gives_away
+    assert not of(("good", "bad"), None).gives_away
+    # Half of a class may be about it.
+    for at in of_bad[: len(of_bad) // 3]:
+        texts[at] = [texts[at][0].replace(" zorvex", "")]
+    assert not of(("good", "bad")).gives_away

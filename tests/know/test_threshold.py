@@ -89,7 +89,7 @@ def test_what_cannot_be_promised_says_what_would() -> None:
     few = for_precision(sure, wrong, 0.95)
     assert few.threshold is None
     # All right, (1 − 0.05)^n ≤ 0.05 from 59 rows on.
-    assert "59 without a mistake" in str(few.why)
+    assert "0.95 needs 59 rows or more" in str(few.why)
     assert few.rows is not None
     many = for_precision(np.tile(sure, 8), np.tile(wrong, 8), 0.95)
     assert many.threshold == pytest.approx(0.6)

@@ -61,7 +61,7 @@ def test_too_few_rows_say_how_many_would_be_needed(history) -> None:
     train, valid = [CHANCE, 0.4, 0.3, 0.25], [CHANCE, 0.50, 0.42, 0.43]
     verdict = judge(history(train, valid, n=15, noise=0.4, seed=3))
     assert verdict.label == "inconclusive"
-    assert "validation rows would settle it" in verdict.because
+    assert "validation rows would decide it" in verdict.because
     needed = {e.name: e.value for e in verdict.evidence}["validation_rows_needed"]
     assert needed is not None
     assert needed > 15
@@ -90,7 +90,7 @@ def test_fewer_than_two_snapshots_claim_nothing(history, count: int) -> None:
     verdict = judge(history(FALLING, FALLING)[:count])
     assert verdict.label == "inconclusive"
     assert verdict.confidence == 0
-    assert "2 looks" in verdict.because
+    assert "at least 2 are needed" in verdict.because
 
 
 def test_no_validation_rows_claim_nothing(snapshot) -> None:
@@ -130,8 +130,8 @@ def test_growing_confidence_alone_is_miscalibration_where_the_answers_hold(class
 def test_growing_confidence_with_a_wide_gap_is_overfitting_of_certainty_alone(classified) -> None:
     verdict = judge(classified(SURER, [0.0, 1.5, 1.5, 1.5, 1.5]))
     assert (verdict.label, verdict.harm) == ("overfit", "certainty"), verdict.because
-    assert "only its certainty" in verdict.because
-    assert "a gap of 12 points, 9 to 15" in verdict.because
+    assert "only its predicted probabilities" in verdict.because
+    assert "gap 12 points, 95% CI 9 to 15" in verdict.because
 
 
 def test_a_gap_that_few_rows_cannot_place_is_told_apart_by_what_was_given_back(classified) -> None:
@@ -140,7 +140,7 @@ def test_a_gap_that_few_rows_cannot_place_is_told_apart_by_what_was_given_back(c
     little = judge(classified([0.5, 1, 2, 3, 4], [0.0] + [1.6] * 4))
     assert much.label == "overfit", much.because
     assert little.label == "inconclusive", little.because
-    assert "validation rows cannot tell whether its answers suffer" in little.because
+    assert "validation rows cannot tell whether its predictions got worse" in little.because
     assert {"validation_rows_needed", "share_of_the_gain_given_back"} <= {
         one.name for one in little.evidence
     }
@@ -148,9 +148,9 @@ def test_a_gap_that_few_rows_cannot_place_is_told_apart_by_what_was_given_back(c
 
 def test_a_wide_gap_at_the_floor_that_few_rows_cannot_prove_is_not_healthy(classified) -> None:
     verdict = judge(classified([0.5, 1, 2, 3, 4], [0.0] + [1.5] * 4, n=50))
-    assert "100% of the training rows right, 86% of validation" in verdict.because
+    assert "accuracy is 100% on training rows and 86% on validation rows" in verdict.because
     assert verdict.label == "inconclusive"
-    assert "would settle it" in verdict.because
+    assert "would decide it" in verdict.because
 
 
 def test_losing_knowledge_is_overfitting_of_the_answers(classified) -> None:
@@ -185,7 +185,7 @@ def test_98_percent_in_training_and_75_in_validation_is_overfit_or_memorizing(
     made = history(train, valid, n=n, m=200, noise=0.05)
     verdict = judge(with_answers(made, [0.5, 0.8, 0.95, *[0.98] * 4], flat))
     assert verdict.label == ("overfit" if valid[-1] > 0.7 else "memorizing"), verdict.because
-    assert "98% of the training rows right, 75% of validation" in verdict.because
+    assert "accuracy is 98% on training rows and 75% on validation rows" in verdict.because
     settings = [line for remedy in verdict.remedies for line in remedy.set]
     assert "train.epochs=12" not in settings
 
@@ -195,8 +195,9 @@ def test_a_rise_that_few_rows_cannot_prove_is_not_denied(history) -> None:
     made = history(train, [CHANCE, 0.5, 0.6, 0.7, 0.6, 0.7], n=12, m=60, noise=0.6)
     verdict = judge(with_answers(made, [0.5, *[1.0] * 5], [0.5] * 6))
     assert verdict.label == "memorizing", verdict.because
-    assert "not beyond chance with 12 validation rows" in verdict.because
-    assert "no loss rose" not in verdict.because
+    because = verdict.because
+    assert "not significant with 12 validation rows (test over all evaluations, p = " in because
+    assert "hardly rose" not in because
 
 
 def test_memory_beside_answers_that_still_gain_blames_no_length_of_training(history) -> None:
@@ -240,7 +241,7 @@ def test_nothing_healthy_stands_at_the_share_of_the_commonest_class(classified) 
             )
         )
     verdict = judge(snapshots)
-    assert "no better than always giving its commonest class" in verdict.because
+    assert "no better than the majority class" in verdict.because
     assert verdict.label != "healthy"
 
 
@@ -266,7 +267,7 @@ def test_being_as_good_as_a_probe_that_knows_nothing_is_not_healthy(classified, 
     probe = RunFacts(probe_valid_losses=losses_at(logits * 0.9, labels, 1.0))
     verdict = judge(made, probe)
     assert verdict.label == "inconclusive"
-    assert "how often each class occurs" in verdict.because
+    assert "better than the class frequencies" in verdict.because
 
 
 @pytest.mark.parametrize(
@@ -296,7 +297,7 @@ def test_a_gap_before_the_floor_is_named_and_is_no_memory(history) -> None:
     made = history([CHANCE, 0.5, 0.40, 0.36, 0.35, 0.35, 0.35], valid)
     verdict = judge(with_answers(made, [0.5, 0.8, *[0.9] * 5], [0.5, 0.7, *[0.75] * 5]))
     assert verdict.label == "healthy"
-    assert "a gap of 15 points" in verdict.because
+    assert "gap 15 points" in verdict.because
 
 
 def test_nine_rows_all_right_by_luck_are_not_healthy(history) -> None:
@@ -309,8 +310,8 @@ def test_nine_rows_all_right_by_luck_are_not_healthy(history) -> None:
 def test_a_score_no_better_than_the_commonest_class_is_said_first(classified) -> None:
     verdict = judge(classified([0.5, 1, 3, 8, 20], [0.0] * 5), kept=200)
     right = verdict.because.split(";")[0]
-    assert "no better than always giving its commonest class" in right
-    assert verdict.because.startswith("The state that is kept")
+    assert "no better than the majority class" in right
+    assert verdict.because.startswith("The kept checkpoint")
 
 
 def test_a_head_that_begins_with_zeros_hides_no_labels(classified) -> None:
@@ -322,7 +323,7 @@ def test_a_head_that_begins_with_zeros_hides_no_labels(classified) -> None:
 def test_the_kept_states_gap_is_named_and_changes_no_label(classified) -> None:
     snapshots = classified(SURER, [0.0, 1.5, 1.5, 1.5, 1.5])
     alone, kept = judge(snapshots), judge(snapshots, kept=100)
-    assert "the state that is kept, of step 100" in kept.because
+    assert "at the kept checkpoint (step 100)" in kept.because
     assert (alone.label, alone.evidence) == (kept.label, kept.evidence)
 
 
@@ -356,7 +357,9 @@ def test_few_rows_name_what_is_likely_and_say_how_likely(history, right, last, l
     verdict = judge(with_answers(made, *answers))
     assert verdict.label == label, verdict.because
     if (right, last) == (9, 0.6):
-        assert "a probability of 84%, and neither it nor the rise is beyond" in verdict.because
+        assert "exceeds 10 points with a probability of 84%; 11 validation rows prove" in (
+            verdict.because
+        )
         assert verdict.confidence == pytest.approx(0.843, abs=0.001)
 
 

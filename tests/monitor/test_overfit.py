@@ -29,13 +29,13 @@ def test_the_loss_that_rose_gives_the_step_the_rise_and_its_p(classified) -> Non
     means = [float(look.valid_losses.mean()) for look in rises]
     told = f"The validation loss is {means[-1] - means[1]:.3f} above its best at step 100"
     assert raw.because.startswith(told), raw.because
-    assert "while the train probe did not get worse" in raw.because
+    assert "while the training loss did not rise" in raw.because
     assert value(raw, "share_of_the_run_beyond_the_best").value == pytest.approx(0.8)
 
     # Ever less sure ones, which know less: only the calibrated loss rises, from step 100 on.
     hidden = judge(classified([20, 12, 6, 3, 2, 1.2], [1.0, 1.5, 1.5, 1.3, 1.2, 1.1]), PLAN)
     assert (hidden.label, hidden.since_step) == ("overfit", 200)
-    assert "after its best temperature" in hidden.because
+    assert "calibrated validation loss" in hidden.because
     assert "above its best at step 100" in hidden.because
     p_values = [value(one, "p_value_above_best").value for one in (raw, hidden)]
     assert max(p_values) < 0.01, "the p-value of the loss that rose, not of the other"
@@ -48,7 +48,7 @@ def test_without_training_rows_nothing_is_said_of_them(classified) -> None:
     ]
     verdict = judge(bare, PLAN)
     assert verdict.label == "overfit"
-    assert "train probe" not in verdict.because
+    assert "training loss" not in verdict.because
 
 
 @pytest.mark.parametrize(

@@ -239,8 +239,8 @@ def test_the_result_and_the_page_say_what_was_tried_and_what_choosing_is_worth(w
 def test_an_optimism_of_mere_rounding_is_not_printed_as_a_number() -> None:
     none = Optimism("accuracy", 1e-16, 0.0, 0.0, 12, 60)
     told = _sentence(none, Estimate(1e-16, -0.1, 0.1))
-    assert "flatters its validation score by less than 0.01 points of accuracy on average" in told
-    assert "here it is the test score (difference -10 to +10)." in told
+    assert "inflates its validation score by less than 0.01 points of accuracy on average" in told
+    assert "here it equals the test score (95 % CI of the difference -10 to +10)." in told
     some = Optimism("accuracy", 0.012, 0.0, 0.03, 12, 60)
     assert "by about 1.2 points of accuracy on average" in _sentence(some, Estimate(0.02))
 
@@ -314,7 +314,9 @@ def test_the_optimism_of_noise_alone_is_what_a_simulation_says() -> None:
     for seed in range(30):
         losses = rng.normal(1.0, 1.0, (n, looks))
         snapshots: list[Any] = [
-            SimpleNamespace(valid_losses=losses[:, i], valid_logits=None, valid_correct=None)
+            SimpleNamespace(
+                valid_losses=losses[:, i], valid_tokens=None, valid_logits=None, valid_correct=None
+            )
             for i in range(looks)
         ]
         made = optimism_of(snapshots, seed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
@@ -72,6 +73,16 @@ def test_formats_may_change_and_types_stay(tmp_path: Path) -> None:
     rows = parquet.read_table(tmp_path / "out.parquet").to_pylist()
     assert [row["score"] for row in rows] == [row["score"] for row in ROWS]
     assert cells(tmp_path / "out.jsonl.gz") == cells(tmp_path / "out.parquet")
+
+
+@pytest.mark.parametrize(("ending", "mark"), [(".csv", ","), (".tsv", "\t")])
+def test_a_carriage_return_in_a_cell_begins_no_row(tmp_path: Path, ending: str, mark: str) -> None:
+    rows = [{"text": f"one\rtwo {n}", "label": str(n % 2)} for n in range(6)]
+    source, out = tmp_path / "in.jsonl", tmp_path / f"out{ending}"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    fix(str(source), out, {"missing": True}, text=["text"], label="label")
+    found = pd.read_csv(out, sep=mark, dtype=str)
+    assert found.to_dict("records") == rows
 
 
 def test_a_treated_file_has_nothing_left_to_treat(tmp_path: Path) -> None:

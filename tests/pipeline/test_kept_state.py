@@ -122,3 +122,19 @@ def test_keep_last_keeps_what_training_ended_with(
     result = fitted_too_long(unlearnable, tiny_model, tmp_path / "r", "train.keep=last")
     assert result["best_step"] == result["last_step"] > 0
     assert result["settings"]["train"]["keep"] == "last"
+
+
+def test_a_metric_that_was_asked_for_keeps_its_best_evaluation_and_says_which_it_was(
+    unlearnable: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "r"
+    result = fitted_too_long(
+        unlearnable, tiny_model, run, "train.metric=accuracy", "train.evaluations=6"
+    )
+    events = [json.loads(line) for line in (run / "events.jsonl").read_text("utf-8").splitlines()]
+    looks = [event for event in events if event["event"] == "snapshot"]
+    # Ties go to the lower calibrated loss.
+    best = max(looks, key=lambda look: (look["valid_metrics"]["accuracy"], -look["refined_loss"]))
+    assert result["best_step"] == best["step"]
+    told = next(d for d in result["decisions"] if d["what"] == "kept state")
+    assert told["because"] == "its accuracy on the validation rows is the best of all evaluations"

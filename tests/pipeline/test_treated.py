@@ -64,6 +64,31 @@ def test_a_test_file_is_read_as_the_source_is() -> None:
     assert "1 text, 1 text of the test file" in decisions[0].chosen
 
 
+def test_texts_that_a_treatment_does_not_look_at_are_counted() -> None:
+    pytest.importorskip("symspellpy")
+    texts = [
+        "I did not recieve the parcel",
+        "i did not recieve it",
+        "if recieve(x) == 1:  # The recieve call",
+        "Der Empfang der Nachricht verlief problemlos",
+        "Fine",
+        "no, thanks",
+    ]
+    source, _, _, decisions = treat_all(
+        table_from_texts(texts), {}, (), choose({"spelling": True, "control": True})
+    )
+    assert source.column("text") == ["I did not receive the parcel", *texts[1:]]
+    (decision,) = decisions
+    assert decision.chosen == "1 text treated"
+    assert decision.because.endswith(
+        "; not looked at: 1 (a program), 1 (fewer than seven words in ten are English), "
+        "2 (no capital letter)"
+    )
+    # Where nothing was changed it is said too.
+    *_, decisions = treat_all(table_from_texts(texts[1:2]), {}, (), choose({"spelling": True}))
+    assert [one.chosen for one in decisions] == ["no text treated"]
+
+
 def test_it_can_be_forbidden(tmp_path: Path) -> None:
     found, _ = divided(source(tmp_path), "treat.encoding=false")
     assert sum("Ã" in text for text in found.table.column("text")) == 10

@@ -219,3 +219,14 @@ def test_what_a_method_cannot_be_set_to_is_named_in_the_users_words(value: str) 
         override(Recipe(), [f"methods.sam={value}"])
     assert "methods.sam: " in str(raised.value)
     assert "methods.sam=true" in raised.value.remedy
+
+
+def test_a_key_of_a_section_that_may_be_left_out_is_known() -> None:
+    made = override(Recipe(), ["data.synthesize.recombine=true", "data.synthesize.share=0.2"])
+    assert made.data.synthesize is not None
+    assert (made.data.synthesize.recombine, made.data.synthesize.share) == (True, 0.2)
+    named = override(Recipe(), ["data.synthesize.templates=2024"]).data.synthesize
+    assert named is not None
+    assert named.templates == "2024"
+    with pytest.raises(RecipeError, match="unknown key"):
+        override(Recipe(), ["data.synthesize.recombined=true"])

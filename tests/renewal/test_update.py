@@ -188,6 +188,43 @@ def test_what_judges_or_is_known_is_left_out_and_told(
     assert "5 copies of test rows" in " ".join(done.stdout.split())
 
 
+def test_rows_in_look_alike_letters_are_the_copies_that_they_are_and_are_reported(
+    served: Path, served_once: Path, odd_rows: Any, write_csv: Any, tmp_path: Path
+) -> None:
+    """Rows of the run written again with Cyrillic letters and the other label, and a Greek one."""
+    from holdfast.renewal.joined import Asked, join
+
+    with (served_once / "reviews.csv").open(encoding="utf-8") as file:
+        source = list(csv.DictReader(file))
+    splits = parquet.read_table(served / "splits.parquet").to_pylist()
+    other = {"yes": "no", "no": "yes"}
+    alike = str.maketrans("ao", "\u0430\u043e")
+
+    def of(name: str, n: int) -> list[tuple[str, str]]:
+        rows = [source[one["row"]] for one in splits if one["split"] == name]
+        return [(one["text"].translate(alike), other[one["label"]]) for one in rows[:n]]
+
+    fresh = odd_rows(60, seed=3)
+    strange = ("maybe so", "perhaps")
+    rows = [
+        *fresh,
+        strange,
+        *of("train", 6),
+        *of("test", 3),
+        ("\u03bb\u03ac\u03b8\u03bf\u03c2", "no"),
+    ]
+    joined = join(served, str(write_csv(tmp_path / "feedback.csv", rows)), Asked())
+    left = joined.block["left_out"]
+    assert (left["corrected"], left["leaked_test"], left["unknown_label"]) == (6, 3, 1)
+    found = {one.check: one for one in joined.findings}
+    assert found["feedback_mixed_scripts"].rows == tuple(range(61, 70))
+    assert "\\u0430" in found["feedback_mixed_scripts"].because
+    assert found["feedback_new_script"].rows == (70,)
+    assert "Greek" in found["feedback_new_script"].because
+    plain = join(served, str(write_csv(tmp_path / "plain.csv", fresh)), Asked())
+    assert not plain.findings
+
+
 def test_rows_that_a_model_labelled_are_capped_and_judge_nothing(
     served: Path, odd_rows: Any, write_csv: Any, tmp_path: Path
 ) -> None:

@@ -152,8 +152,8 @@ def test_hovering_over_a_look_shows_its_numbers(visit: Any, width: int) -> None:
     assert tip.is_visible()
     words = tip.inner_text()
     assert words.startswith("Step 125")
-    assert "Train probe: " in words
-    assert "Validation, refined: " in words
+    assert "Training sample: " in words
+    assert "Validation, calibrated: " in words
     box = tip.bounding_box()
     assert box is not None
     assert box["x"] >= 0

@@ -65,7 +65,7 @@ def test_the_score_and_the_baseline_share_one_sentence(
     text = read_page(write_report(runs.make_run(tmp_path / "run", edit=edit))).text
     assert "95 % interval 87.7 – 93.8 %" in text
     assert "On 400 test rows" in text
-    assert "right answer for 91.2 %; the best baseline, linear probe, 80.0 %." in text
+    assert "its accuracy is 91.2 %; that of the best baseline (linear probe) is 80.0 %." in text
 
 
 def test_every_decision_finding_and_action_stands_with_its_reason(
@@ -149,12 +149,24 @@ def test_an_interval_that_is_unreliable_says_so(
 @pytest.mark.parametrize(
     ("value", "low", "high", "p", "words"),
     [
-        (0.05, 0.01, 0.09, 0.01, "better than the linear probe"),
-        (0.05, 0.01, 0.09, None, "better than the linear probe"),
-        (-0.05, -0.09, -0.01, 0.01, "worse than the linear probe"),
-        (0.02, -0.01, 0.05, 0.3, "cannot be told apart"),
-        (0.02, -0.01, 0.05, None, "cannot be told apart"),
-        (0.04, 0.001, 0.09, 0.06, "cannot be told apart"),
+        (0.05, 0.01, 0.09, 0.01, "significantly better than the linear probe"),
+        (0.05, 0.01, 0.09, None, "significantly better than the linear probe"),
+        (-0.05, -0.09, -0.01, 0.01, "significantly worse than the linear probe"),
+        (0.02, -0.01, 0.05, 0.3, "No difference between the fine-tuned model and the linear probe"),
+        (
+            0.02,
+            -0.01,
+            0.05,
+            None,
+            "No difference between the fine-tuned model and the linear probe",
+        ),
+        (
+            0.04,
+            0.001,
+            0.09,
+            0.06,
+            "No difference between the fine-tuned model and the linear probe",
+        ),
     ],
 )
 def test_the_paired_test_is_put_into_words(
@@ -239,7 +251,7 @@ def test_test_rows_of_their_own_are_not_counted_among_the_rows_read(
         result["data"] |= {"rows": 2466, "used": 2866}
 
     text = read_page(write_report(runs.make_run(tmp_path / "run", edit=edit))).text
-    assert "2,466 rows read, beside 400 test rows that came apart: 1,866 for training" in text
+    assert "2,466 rows read, and 400 test rows from their own source: 1,866 for training" in text
     assert "2,866 used" not in text
 
 

@@ -36,9 +36,9 @@ def block(*measures: str, status: str | None = None) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("given", "answer"),
     [
-        (block("accuracy"), "It is not as good for every group of rows (country: <b>x</b>)."),
+        (block("accuracy"), "Its score differs between groups of rows (country: <b>x</b>)."),
         (block("positive rate"), "Groups of rows get some answers more often than others"),
-        (block(status="changes"), "Its answers change with whom a text is about (gender)."),
+        (block(status="changes"), "Its predictions change with whom a text is about (gender)."),
         (block(status="undecided"), "No difference was confirmed on the test rows"),
         (block(), "No difference was confirmed on the test rows: groups of rows by country."),
     ],
@@ -54,4 +54,4 @@ def test_a_gap_and_a_change_are_told_with_interval_and_rows() -> None:
     assert "40 of 100 test rows" in gap
     assert "P(yes) changes by −20.0 points" in change
     (line,) = view_of(block(status="undecided")).open
-    assert "900 test rows would settle" in line
+    assert "900 test rows would decide" in line

@@ -23,7 +23,7 @@ def test_each_word_is_marked_once_a_section_and_the_text_stays_as_it_was() -> No
     assert "<dfn" not in words.mark("nats again")
     words.begin()
     assert "<dfn" in words.mark("nats anew")
-    assert {word.name for word in words.met} == {"Wilson interval", "nats", "refined loss"}
+    assert {word.name for word in words.met} == {"Wilson interval", "nats", "calibrated loss"}
 
 
 def test_the_longest_form_wins_and_case_does_not_matter() -> None:
@@ -47,7 +47,7 @@ def test_what_is_marked_is_escaped_and_markup_is_left_alone() -> None:
 @pytest.mark.parametrize("word", WORDS, ids=lambda word: word.name)
 def test_every_word_is_found_by_its_own_name_and_explained_in_a_sentence(word: Any) -> None:
     words = Glossary()
-    words.mark(f"Each {word.name} here" if word.name == "look" else f"The {word.name} here")
+    words.mark(f"Each {word.name} here" if word.name == "evaluation" else f"The {word.name} here")
     assert word in words.met
     assert word.meaning.endswith(".")
 
@@ -59,7 +59,7 @@ def test_the_page_explains_every_word_it_marks_and_no_other(
     marked = {a["aria-describedby"] for tag, a in page.tags if tag == "dfn"}
     listed = {a["id"] for tag, a in page.tags if tag == "dd" and "id" in a}
     assert marked == listed
-    assert {"word-nats", "word-refined-loss", "word-linear-probe"} <= listed
+    assert {"word-nats", "word-calibrated-loss", "word-linear-probe"} <= listed
     for tag, attributes in page.tags:
         if tag == "dfn":
             assert attributes["tabindex"] == "0"

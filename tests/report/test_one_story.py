@@ -34,6 +34,7 @@ def disputed(result: dict[str, Any]) -> None:
         "test_comparison": {
             "metric": "accuracy",
             "p_value": 0.02,
+            "test": "Fisher's exact test",
             "valid": {"value": 0.73, "n": 45},
             "test_rows": {"value": 0.93, "n": 45},
         },
@@ -76,13 +77,14 @@ def test_a_verdict_that_the_test_rows_do_not_confirm_is_said_so_everywhere(
             assert "The test rows do not confirm this." in text, place
     top = headline(read_run(run))
     assert (top.tone, top.label) == ("unsure", label.replace("_", " "))
-    assert ("Test rows", "do not confirm it (p\u00a0=\u00a00.020)") in top.facts
+    words = "do not confirm it (Fisher's exact test, p\u00a0=\u00a00.020)"
+    assert ("Test rows", words) in top.facts
 
 
 def test_the_page_of_diagnose_tells_it_too() -> None:
     tone, sentence = as_confirmed({"test_agrees": False}, "warn", PLAIN["memorizing"][1])
     assert tone == "unsure"
-    assert sentence.startswith("By the validation rows: it memorized")
+    assert sentence.startswith("By the validation rows: it fits nearly all")
     assert as_confirmed({}, "warn", "A.") == ("warn", "A.")
 
 
@@ -97,7 +99,7 @@ def test_a_run_that_keeps_its_step_0_has_discarded_its_fine_tuning(
             "base model with a linear probe as its last layer."
         ) in text, place
         assert "on the discarded steps" in text or "about the discarded steps" in text, place
-        assert "what it learned holds up" not in text, place
+        assert "its validation loss did not rise" not in text, place
         assert "Kept its last state" not in text
     assert headline(read_run(run)).tone != "good"
 

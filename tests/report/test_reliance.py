@@ -23,8 +23,10 @@ def value(number: float, half: float = 0.1) -> dict[str, Any]:
 
 
 SLICE = {"slice": "texts of 40 words or more", "n": 30, "value": value(0.4), "rest": value(0.1)}
+WORD = {"class": "bad", "words": "zorvex", "of_class": 0.9, "of_others": 0.0, "gives_away": True}
 FOUND: dict[str, Any] = {
     "worth": {"verdict": "no", "because": "No."},
+    "reasons": {"words": [{**WORD, "words": "quiet", "gives_away": False}, WORD]},
     "slices": {
         "what": "wrong",
         "n_candidates": 3,
@@ -52,6 +54,7 @@ FOUND: dict[str, Any] = {
 }
 CLEAN: dict[str, Any] = {
     "worth": {"verdict": "yes"},
+    "reasons": {"words": [{**WORD, "gives_away": False}]},
     "slices": {"what": "wrong", "n_candidates": 0, "found": [], "undecided": []},
     "fairness": {"groups": {"findings": [], "columns": [{}]}, "swap": {"axes": []}},
     "probes": {"memorization": {"verdict": "not shown"}, "forgetting": {"forgot": False}},
@@ -72,33 +75,36 @@ def test_at_most_five_lines_the_gravest_first_and_how_to_use_it_last(told: Any) 
     found = told(FOUND)
     assert [line.section for line in found.lines] == [
         "worth",
+        "reasons",
         "slices",
         "fairness",
-        "memory",
         "thresholds",
     ]
     assert len(found.lines) == MOST
-    assert found.rest == "2 more below."
+    assert found.rest == "3 more below."
     texts = [line.text.replace("\u00a0", " ") for line in found.lines]
     assert texts[1] == (
+        "It recognizes class bad by “zorvex”, which 90.0 % of its texts have and 0.0 % of the "
+        "others: expect a lower score on texts without it, and remove it from the training texts."
+    )
+    assert texts[2] == (
         "It fails more often on texts of 40 words or more: 40.0 % wrong, 10.0 % of the others; and "
         "in 1 other slice."
     )
-    assert texts[2] == (
-        "It is not as good for every group of rows (region north) and its answers change with whom "
-        "a text is about (names)."
+    assert texts[3] == (
+        "Its score differs between groups of rows (region north) and its predictions change with "
+        "whom a text is about (names)."
     )
-    assert "83.0 % of the time" in texts[3]
-    assert "at least 90 % of its answers are right" in texts[4]
+    assert "have a precision of at least 90 %" in texts[4]
 
 
 def test_what_was_looked_for_and_not_found_is_one_line(told: Any) -> None:
     found = told(CLEAN)
     assert found.lines == ()
-    assert found.rest.startswith("Looked for and not found: ")
+    assert found.rest.startswith("Tested for and not found: ")
     assert all(looked_for in found.rest for _, looked_for, _ in QUESTIONS[:-1])
     undecided = {**CLEAN, "probes": {"memorization": {"verdict": "undecided"}}}
-    assert "Too few rows to decide: training rows that it gives away." in told(undecided).rest
+    assert "Too few rows to decide: memorized training rows." in told(undecided).rest
 
 
 @pytest.mark.parametrize("section", sorted(ALL))
@@ -115,13 +121,13 @@ def test_each_part_speaks_for_itself_and_only_where_its_section_is_shown(
 def test_where_nothing_can_be_promised_that_is_said(told: Any) -> None:
     none = {"promises": [{"precision": 0.9, "threshold": None, "test": None}]}
     (line,) = told({"thresholds": none}).lines
-    assert "cannot promise that an answer is right" in line.text
+    assert "guarantees a precision" in line.text
 
 
 def test_a_row_completed_to_the_word_is_said_even_where_losses_tell_nothing(told: Any) -> None:
     block = {"verdict": "not shown", "extraction": {"n": 50, "completed": 3}}
     (line,) = told({"probes": {"memorization": block}}).lines
-    assert line.text == "It completes 3 of its training rows to the word."
+    assert line.text == "It completes 3 training rows word for word."
 
 
 @pytest.mark.parametrize("broken", [{}, {"slices": {}, "fairness": {}, "probes": {}}])
@@ -144,5 +150,5 @@ def test_page_and_card_say_the_same_and_the_page_leads_to_its_sections(
     assert "<b>x</b>" not in source
     card = write_card(run).read_text("utf-8")
     assert "## Before you rely on it" in card
-    assert "It remembers its training rows" in card
-    assert "It remembers its training rows" in read_page(run / "report.html").text
+    assert "It memorized training rows" in card
+    assert "It memorized training rows" in read_page(run / "report.html").text

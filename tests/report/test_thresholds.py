@@ -33,12 +33,12 @@ def test_the_strictest_promise_that_can_be_made_is_the_answer() -> None:
     assert "at least 95" in found.sentence
     assert "61.0" in found.sentence
     assert [line[1] for line in found.lines] == ["70.0\u00a0%", "83.0\u00a0%", "none"]
-    assert "about 900 validation rows would do" in found.lines[2][4]
+    assert "about 900 validation rows are needed" in found.lines[2][4]
 
 
 def test_where_nothing_can_be_promised_it_says_so() -> None:
     found = thresholds(cast("Any", _Run({"promises": [_line(0.9, None)], "broken_in": 0.05})))
     assert found is not None
-    assert "cannot promise that an answer is right" in found.sentence
+    assert "guarantees a precision" in found.sentence
     assert thresholds(cast("Any", _Run({}))) is None
     assert thresholds(cast("Any", _Run({"why": "numbers"}))) is None

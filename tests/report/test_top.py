@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from holdfast.report.answer import answer
 from holdfast.report.page import write_report
 from holdfast.report.read import read_run
-from holdfast.report.view.headline import USE_TONES, evidence_value, headline
+from holdfast.report.view.headline import USE_TONES, data_name, evidence_value, headline
 
 
 def top(source: str) -> str:
@@ -50,11 +51,22 @@ def test_the_answer_is_the_heading_then_the_advice_then_the_verdict(
     run = runs.make_run(tmp_path / "run")
     page = read_page(write_report(run))
     found = answer(json.loads((run / "result.json").read_text("utf-8")))
-    told = (found.headline, found.advice, "It learned, and what it learned")
+    told = (found.headline, found.advice, "It converged, and its validation loss")
     begin = page.text.index("Contents")
     places = [page.text.index(words.replace("\u00a0", " "), begin) for words in told]
     assert places == sorted(places)
     assert re.search(r"<h1>(.*?)</h1>", page.source)[1].replace("&#39;", "'") == found.headline
+
+
+def test_the_page_is_named_by_its_data_or_without_one_by_its_task(
+    runs: ModuleType, tmp_path: Path
+) -> None:
+    run = runs.make_run(tmp_path / "run")
+    files = read_run(run)
+    assert data_name(files) == "reviews.csv"
+    files = replace(files, result=dict(files.result) | {"settings": None})
+    assert data_name(replace(files, recipe={"data": {"path": "/of/mine/rows.csv"}})) == "rows.csv"
+    assert data_name(replace(files, recipe={"data": {"path": None}})) == "text-classification"
 
 
 @pytest.mark.parametrize("verdict", ["healthy", "learning"])
@@ -71,7 +83,7 @@ def test_nothing_is_green_over_a_useless_model(
     first = top(write_report(run).read_text("utf-8"))
     assert not re.search(r'class="[^"]*\bgood\b', first)
     assert "Good" not in first
-    assert ("holds up" in first) == (fault == "unscored" and verdict == "healthy")
+    assert ("did not rise" in first) == (fault == "unscored" and verdict == "healthy")
     assert headline(read_run(run)).tone == "unsure"
 
 
@@ -91,7 +103,11 @@ def test_a_model_worth_using_keeps_its_green_badge(runs: ModuleType, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("harm", "words"), [("certainty", "certainty alone"), ("both", "answers and certainty")]
+    ("harm", "words"),
+    [
+        ("certainty", "only predicted probabilities"),
+        ("both", "predictions and their probabilities"),
+    ],
 )
 def test_the_harm_is_named_where_there_is_one(
     read_page: Any, runs: ModuleType, tmp_path: Path, harm: str, words: str
@@ -111,7 +127,7 @@ def test_another_trainers_run_begins_with_its_verdict(runs: ModuleType, tmp_path
         result |= {"trainer": "Trainer", "test": {"n": 0, "metrics": {}}}
 
     source = write_report(runs.make_run(tmp_path / "run", edit=edit)).read_text("utf-8")
-    assert "<h1>It learned, and what it learned holds up.</h1>" in source
+    assert "<h1>It converged, and its validation loss did not rise.</h1>" in source
     assert "Not measured" not in top(source)
     assert 'class="advice' not in source
 
@@ -129,6 +145,8 @@ def test_having_no_verdict_is_not_zero_per_cent_sure(
 ) -> None:
     page = read_page(write_report(runs.make_run(tmp_path / "run", verdict="inconclusive")))
     assert "Verdict’s confidence" not in page.text
+    sure = read_page(write_report(runs.make_run(tmp_path / "sure")))
+    assert re.search(r"Verdict’s confidence</dt><dd>93\s%", sure.source)
 
 
 @pytest.mark.parametrize(

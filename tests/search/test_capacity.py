@@ -56,6 +56,27 @@ def test_the_smallest_size_that_is_proven_to_do_as_well_is_chosen() -> None:
     assert {one.key: one.found.verdict for one in found.standings}["d"] == "worse"
 
 
+def test_copies_of_a_row_are_no_new_evidence_for_a_size() -> None:
+    rng = np.random.default_rng(4)
+    whole, same = rights(rng, 400, 0.0)
+    _, other = rights(rng, 400, 0.01)
+    others = {"b": other, "c": same, "d": other}
+    once = judge_sizes(whole, others, LARGE, CHAIN, 0.01)
+    copied = judge_sizes(
+        np.repeat(whole, 8),
+        {key: np.repeat(one, 8) for key, one in others.items()},
+        LARGE,
+        CHAIN,
+        0.01,
+        np.repeat(np.arange(400), 8),
+    )
+    assert [one.likely for one in copied.standings] == pytest.approx(
+        [one.likely for one in once.standings]
+    )
+    assert copied.answer == once.answer
+    assert copied.chosen == once.chosen
+
+
 def test_a_model_of_which_each_block_counts_is_not_called_oversized() -> None:
     rng = np.random.default_rng(2)
     whole, worse = rights(rng, 3000, 0.1)

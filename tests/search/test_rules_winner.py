@@ -14,10 +14,12 @@ from holdfast.search.rules.shrunken import (
     SPREADS,
     WRONG,
     WRONG_SPREAD,
+    probabilities,
     scores_of,
     shrunken,
 )
 from holdfast.search.rules.winner import LEVEL, WITHIN, p_values, winner
+from holdfast.stats.ratio import loss_rows
 
 
 def losses_of(gains: Floats, rows: int, seed: int, noise: float = 0.15) -> dict[str, Floats]:
@@ -105,6 +107,8 @@ def test_a_clear_winner_is_taken_and_told_with_what_will_last() -> None:
     assert found.p_value < 0.001
     gap = 100 * (right["t1"].mean() - right["base"].mean())
     assert f"{gap:+.1f} points more of the validation rows are correct" in found.because
+    more = 100 * (np.exp(-losses["t1"]) - np.exp(-losses["base"])).mean()
+    assert found.because.startswith(f"it gives the labels {more:+.1f} points more probability")
 
 
 def test_the_evidence_is_paired_t_tests_corrected_for_all_trials_and_their_average() -> None:
@@ -174,7 +178,7 @@ def test_where_rows_do_not_show_a_difference_the_default_is_kept_and_it_is_calle
     assert noisy
     assert all(one.key == "base" and one.looked_best == "t1" for one in noisy)
     assert "30 validation rows do not show that it is better than base" in noisy[0].because
-    assert "Holm's correction for 1 trial)" in noisy[0].because
+    assert "(paired t-test, Holm's correction for 1 trial, p = " in noisy[0].because
     assert all(one.p_value > LEVEL or one.gain <= WITHIN for one in noisy)
     assert all(one.p_value <= LEVEL and one.gain > WITHIN for one in seen if one.key == "t1")
     # Where the trial compared with is no default, the expected gain alone decides.
@@ -201,6 +205,13 @@ def test_of_trials_as_good_as_the_best_the_cheapest_is_taken() -> None:
     assert found.key == "cheap"
     assert found.looked_best == "t1"
     assert "costs more" in found.because
+
+
+def test_a_default_that_no_trial_comes_near_has_nothing_against_it() -> None:
+    losses = losses_of(np.array([-0.2, -0.3]), 80, 6)
+    found = winner(losses, None, dict.fromkeys(losses, 1.0), "base")
+    assert (found.key, found.looked_best, found.gain) == ("base", "base", 0.0)
+    assert (found.p_value, found.p_average) == (1.0, 1.0)
 
 
 def test_a_trial_whose_losses_are_no_numbers_never_wins() -> None:
@@ -246,3 +257,15 @@ def test_the_trial_in_the_place_of_a_default_is_named() -> None:
     assert found.key == "base"
     assert found.because.endswith("so base is kept")
     assert "the default" not in found.because
+
+
+def test_rows_of_a_mean_over_tokens_score_as_their_perplexity() -> None:
+    rng = np.random.default_rng(3)
+    tokens, losses = rng.integers(1, 400, 60), rng.exponential(2.0, 60)
+    rows = loss_rows(losses, tokens)
+    assert rows.min() < 0
+    whole = np.average(losses, weights=tokens)
+    assert probabilities(rows).mean() == pytest.approx(np.exp(-whole))
+    found = scores_of({"a": rows, "b": loss_rows(losses + 0.1, tokens)})
+    assert (found["a"] - found["b"]).mean() == pytest.approx(np.exp(-whole) - np.exp(-whole - 0.1))
+    assert probabilities(losses).tolist() == np.exp(-losses).tolist()

@@ -296,10 +296,10 @@ def test_the_command_prints_the_answer_and_its_json(
     asked = ["cv", str(search_recipe.data.path), "--folds", "2", "--out", str(tmp_path / "run")]
     done = CliRunner().invoke(app, [*asked, *settings, "--set", "train.epochs=1"])
     assert done.exit_code == 0, done.output
-    assert "by 2 folds of 60 rows" in " ".join(done.stdout.split())
+    assert "Estimated on 2 folds of 60 rows" in " ".join(done.stdout.split())
     assert "Verdicts" in done.stdout
-    assert "at 95 %) is what a model made in this way" in " ".join(done.stdout.split())
-    assert "guessing the commonest class:" in " ".join(done.stdout.split())
+    assert "for a model trained on all rows in the same way" in " ".join(done.stdout.split())
+    assert "majority class (baseline)" in " ".join(done.stdout.split())
     # There are no test rows, and no section of their score.
     assert "The honest score" not in (tmp_path / "run" / "report.html").read_text()
     assert all(len(line) <= 80 for line in done.stdout.splitlines() if "/" not in line)

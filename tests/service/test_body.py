@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from holdfast.service.web.body import Gone, check_head, read_body, read_json
+from holdfast.service.web.body import FREE, Arriving, Gone, check_head, read_body, read_json
 from holdfast.service.web.faults import Fault
 
 VALUES = st.recursive(
@@ -104,18 +104,59 @@ def receiving(*parts: bytes, gone: bool = False):  # type: ignore[no-untyped-def
 
 def test_a_body_is_joined_and_one_too_long_is_refused_before_it_is_read() -> None:
     receive, _ = receiving(b"ab", b"cd", b"e")
-    assert asyncio.run(read_body(receive, 5)) == b"abcde"
+    assert asyncio.run(read_body(receive, 5, Arriving(0))) == b"abcde"
     receive, asked = receiving(*[b"x" * 10] * 100)
     with pytest.raises(Fault) as caught:
-        asyncio.run(read_body(receive, 35))
+        asyncio.run(read_body(receive, 35, Arriving(0)))
     assert caught.value.status == 413
     assert len(asked) == 4
     receive, _ = receiving(b"x" * 6)
     with pytest.raises(Fault):
-        asyncio.run(read_body(receive, 5))
+        asyncio.run(read_body(receive, 5, Arriving(0)))
     receive, _ = receiving(b"x", gone=True)
     with pytest.raises(Gone):
-        asyncio.run(read_body(receive, 5))
+        asyncio.run(read_body(receive, 5, Arriving(0)))
+
+
+def test_all_bodies_that_arrive_are_bounded_together_and_short_ones_are_always_taken() -> None:
+    arriving, most = Arriving(100_000), 10**9
+    piece = b"x" * 40_000
+
+    async def half(pieces: int) -> asyncio.Task[bytes]:
+        """A body of which so many pieces are there, and no end."""
+        never = asyncio.Event()
+        parts = [{"type": "http.request", "body": piece, "more_body": True}] * pieces
+
+        async def receive():  # type: ignore[no-untyped-def]
+            if not parts:
+                await never.wait()
+            return parts.pop()
+
+        task = asyncio.ensure_future(read_body(receive, most, arriving))
+        for _ in range(2 * pieces + 2):
+            await asyncio.sleep(0)
+        return task
+
+    async def attempt() -> None:
+        first = await half(4)
+        assert arriving.held == 160_000 - FREE
+        second = await half(3)
+        assert second.done()
+        refused = second.exception()
+        assert isinstance(refused, Fault)
+        assert (refused.status, refused.closing) == (503, True)
+        assert "serve.max_bodies_mb" in refused.remedy
+        short, _ = receiving(b"x" * 30_000, b"x" * 30_000)
+        assert len(await read_body(short, most, arriving)) == 60_000
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        assert arriving.held == 0
+        long, _ = receiving(*[piece] * 4)
+        assert len(await read_body(long, most, arriving)) == 160_000
+        assert arriving.held == 0
+
+    asyncio.run(attempt())
 
 
 @pytest.mark.parametrize(

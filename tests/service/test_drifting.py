@@ -298,3 +298,20 @@ def test_without_a_reference_the_service_goes_on_and_says_why(
     assert "nothing" in client.service.said()["drift"]["why"]
     assert len(client_log) == 1
     assert drift_observers(lambda: facts, serving(["serve.drift=false"]), print, print) == []
+
+
+@pytest.mark.parametrize(("rows", "said"), [(39, True), (40, False)])
+def test_a_reference_too_small_to_watch_inputs_is_said_when_the_service_starts(
+    tmp_path: Path, rows: int, said: bool, finished_run: Path
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    result = json.loads((finished_run / "result.json").read_text("utf-8"))
+    result["valid"]["n"] = rows
+    del result["seal"]
+    (run / "result.json").write_text(json.dumps(result), "utf-8")
+    told: list[Any] = []
+    drift_observers(lambda: replace(FACTS, run=run), serving(()), lambda _: None, told.append)
+    found = [one for one in told if one.chosen == "inputs are not watched"]
+    assert len(found) == said
+    assert not said or "39 validation rows" in found[0].because

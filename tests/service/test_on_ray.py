@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import threading
 from collections.abc import Iterator
@@ -58,8 +59,9 @@ def cluster() -> Iterator[Any]:
 def test_a_replica_answers_as_the_run(cluster: int, finished_run: Path, tmp_path: Path) -> None:
     from ray import serve
 
-    store = tmp_path / "store.db"
-    told = {"run": str(finished_run), "store": str(store), "set": "serve.max_rows=4"}
+    # A service makes a reference of the validation rows and leaves it in the folder.
+    run, store = Path(shutil.copytree(finished_run, tmp_path / "run")), tmp_path / "store.db"
+    told = {"run": str(run), "store": str(store), "set": "serve.max_rows=4"}
     serve.run(on_ray.app(told), name="holdfast")
     here = f"http://127.0.0.1:{cluster}"
     assert httpx.get(f"{here}/health/ready").status_code == 200
@@ -86,9 +88,10 @@ def test_a_replica_answers_as_the_run(cluster: int, finished_run: Path, tmp_path
     assert httpx.post(f"{here}/predict", json={"texts": TEXTS * 2}).status_code == 400
 
 
-def test_a_replica_watches_for_drift_as_a_service_does(finished_run: Path) -> None:
+def test_a_replica_watches_for_drift_as_a_service_does(finished_run: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(finished_run, tmp_path / "run")
     for asked, watched in (({}, ["drift"]), ({"set": "serve.drift=false"}, [])):
-        service = on_ray.Replica.of({"run": str(finished_run), **asked}).service
+        service = on_ray.Replica.of({"run": str(run), **asked}).service
         for one in threading.enumerate():
             if one.name == "afterwards":
                 one.join(60)

@@ -6,9 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import jsonschema
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stand_in import Onlooker
+
+from holdfast.service.web import application, openapi
 
 Make = Callable[..., Any]
 
@@ -73,6 +76,20 @@ def test_every_endpoint_is_described_and_its_answers_are_as_described(serving_of
     seen = {(method, path) for method, path, *_ in calls}
     left = {(m, p) for m, p in described - seen if "{version}" not in p and p != "/explain"}
     assert left == set()
+
+
+def test_the_document_is_made_once(serving_of: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    def counted(*given: Any) -> Any:
+        made.append(given)
+        return openapi.document(*given)
+
+    monkeypatch.setattr(application, "document", counted)
+    client = serving_of()
+    first, second = (client.get("/openapi.json").content for _ in range(2))
+    assert first == second
+    assert len(made) == 1
 
 
 def test_references_lead_somewhere_and_the_token_is_told(serving_of: Make) -> None:

@@ -21,6 +21,7 @@ from holdfast.pipeline.served_name import served_name
 from holdfast.service.live.look import VERDICT, look
 from holdfast.service.live.setup import Setup
 from holdfast.service.live.start import stood_in
+from holdfast.service.pair_evidence import live_evidence
 from holdfast.service.promotion import PROMOTION, promote, standings
 from holdfast.store.records import Event, Feedback, Request, Said, new_id
 from holdfast.store.store import Store, open_store
@@ -73,22 +74,29 @@ def store(tmp_path: Path, runs: Path) -> Iterator[Store]:
 
 def compared(store: Store, shown: str, challenger: str, found: str, since: float = 1000.0) -> None:
     """Both answer in the store's requests, and labels say which of them was right."""
-    setup = Setup(shown, challenger, "text-classification", lag_s=0)
     rows = {"undecided": 4, "equivalent": 2000}.get(found, 60)
-    other = "a" if found == "equivalent" else "b"
+    right = {"equivalent": None, "worse": "a"}.get(found, "b")
+    answered(store, shown, challenger, rows, right, since)
+    setup = Setup(shown, challenger, "text-classification", lag_s=0)
+    assert look(store, setup, time.time()).said()["verdict"] == found
+
+
+def answered(
+    store: Store, shown: str, challenger: str, rows: int, right: str | None, since: float
+) -> None:
+    """A request that both answer, the shown one with a; without what is right both do, and nobody
+    labels it."""
     name = new_id(since)
     said = [
         Said(i, model, answer, shown=model == shown)
         for i in range(rows)
-        for model, answer in ((shown, "a"), (challenger, other))
+        for model, answer in ((shown, "a"), (challenger, "a" if right is None else "b"))
     ]
     store.add_requests([Request(name, since, shown, rows, 0.01, None, tuple(said))])
-    if found != "equivalent":
-        right = "a" if found == "worse" else "b"
+    if right is not None:
         for i in range(rows):
             label = Feedback(name, i, right, "me", since, shown, "page", "uniform", "hidden")
             store.add_feedback(label)
-    assert look(store, setup, time.time()).said()["verdict"] == found
 
 
 @pytest.mark.parametrize("live", LIVE)
@@ -112,6 +120,9 @@ def test_who_is_served_after_each_gate_and_comparison(
         evidence = "so it was measured" if live != "worse" else "right, the shown model alone"
         assert evidence in said
         assert "--force" in said
+        assert ("this store has no live comparison" in said) == (
+            gate == "inconclusive" and live == "none"
+        )
         assert ("--challenger" in said) == (gate == "inconclusive" and live != "worse")
         assert standings(store)[served].model == served
         assert not store.events(PROMOTION)
@@ -144,6 +155,15 @@ def test_a_comparison_the_other_way_round_is_about_the_same_two(store: Store, ru
     assert made.told[-1] == f"it is shown to be better than {served}"
 
 
+def test_labels_that_came_after_the_last_look_count_too(store: Store, runs: Path) -> None:
+    served, new = served_name(runs / "served"), served_name(runs / "inconclusive")
+    compared(store, served, new, "undecided")
+    answered(store, served, new, 60, "b", since=2000.0)
+    found = live_evidence(store, served, new, time.time())
+    assert found is not None
+    assert found["verdict"] == "better"
+
+
 def told(store: Store, at: float, verdict: str, way: str) -> None:
     body = {"shown": "a@1", "challenger": "b@1", "way": way, "verdict": verdict, "because": "x"}
     store.append(Event(VERDICT, at, {**body, "difference": {"value": 0.1, "low": 0, "high": 1}}))
@@ -152,8 +172,6 @@ def told(store: Store, at: float, verdict: str, way: str) -> None:
 def test_of_several_comparisons_the_last_verdict_counts_unless_it_is_withdrawn(
     store: Store,
 ) -> None:
-    from holdfast.service.pair_evidence import live_evidence
-
     told(store, 1.0, "worse", "shadow")
     told(store, 2.0, "better", "ab")
 

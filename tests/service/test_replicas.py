@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -52,9 +53,11 @@ def replica(run: Path, store: Path) -> Iterator[Any]:
 def test_feedback_may_reach_the_other_replica_and_one_may_end(
     finished_run: Path, tmp_path: Path
 ) -> None:
-    store = tmp_path / "store.db"
+    run, store = tmp_path / "run", tmp_path / "store.db"
+    # The first request makes a reference of the validation rows and leaves it in the folder.
+    shutil.copytree(finished_run, run)
     with ExitStack() as both:
-        processes = [both.enter_context(replica(finished_run, store)) for _ in range(2)]
+        processes = [both.enter_context(replica(run, store)) for _ in range(2)]
         here = [f"http://127.0.0.1:{process.stdout.readline().strip()}" for process in processes]
         answers = [
             httpx.post(f"{url}/predict", json={"texts": ["w1 good w2", "w3 bad"], "user": "ada"})

@@ -103,7 +103,7 @@ def test_moved_rows_are_told_with_their_reason(make_table: Make) -> None:
     notes = [note for note in splits.records["note"].to_pylist() if note]
     assert 0 < len(notes) < 120
     assert all(note.startswith("moved from ") for note in notes)
-    assert f"{len(notes)} moved" in splits.decisions[0].because
+    assert f"{len(notes)} were moved" in splits.decisions[0].because
 
 
 def test_without_copies_and_groups_nothing_moves(make_table: Make) -> None:

@@ -77,7 +77,7 @@ def test_rows_of_one_moment_and_copies_of_new_rows_are_not_parted(
 
 
 def test_too_few_moments_and_a_class_of_the_newest_rows_alone_are_refused(make_table: Make) -> None:
-    with pytest.raises(SplitError, match="change 1 times"):
+    with pytest.raises(SplitError, match="change 1 time "):
         divide(
             make_table(corpus(30), labels_for(30)), seed=0, way=by_moment([0.0] * 15 + [1.0] * 15)
         )

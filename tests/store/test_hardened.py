@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -431,7 +432,7 @@ def test_a_record_that_the_database_does_not_take_costs_none_but_itself(
 ) -> None:
     write = writer(store)
     calls = [call() for _ in range(9)]
-    broken = Request(calls[4].id, 1.0, MODEL, 1, 0.01)
+    broken = replace(calls[4], at=1.0)
     for one in (*calls[:6], broken, *calls[6:]):
         write.put(one)
     assert write.flush(20)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.core.errors import StoreError
+from holdfast.core.errors import DataError, StoreError
 from holdfast.store.records import Event, Feedback, KeptText, Outcome, Request, Said, new_id
 from holdfast.store.store import Store, open_store
 
@@ -87,3 +87,26 @@ def test_a_file_that_is_no_store_is_refused(tmp_path: Path) -> None:
     path.write_text("nothing of ours\n" * 100)
     with pytest.raises(StoreError, match=r"notes\.txt"):
         open_store(str(path))
+
+
+def test_a_label_brings_the_request_that_is_not_written_yet_and_goes_with_its_user(
+    store: Store,
+) -> None:
+    """A service that was killed has not written the request, and the label was confirmed."""
+    asked = replace(call(1.0, "anna"), said=(), texts=())
+    label = store.add_feedback(Feedback(asked.id, 0, "bad", "ann", 2.0), asked)
+    store.add_outcome(Outcome(asked.id, 1.0, 2.0), asked)
+    assert [one.id for one in store.requests()] == [asked.id]
+    assert store.feedback() == [label]
+    gone = store.delete(3.0, by="user", value="anna")
+    assert (gone["requests"], gone["feedback"], gone["outcomes"]) == (1, 1, 1)
+    with pytest.raises(DataError, match="was deleted"):
+        store.add_feedback(Feedback("later", 0, "bad", "ann", 4.0), replace(asked, id="later"))
+
+
+def test_a_request_that_came_with_its_label_is_written_once(store: Store) -> None:
+    whole = call(1.0, "anna")
+    store.add_feedback(Feedback(whole.id, 0, "bad", "ann", 2.0), replace(whole, said=(), texts=()))
+    store.add_requests([whole, call(2.0)])
+    assert store.request(whole.id) == whole
+    assert len(store.requests()) == 2

@@ -20,6 +20,7 @@ from holdfast.models.causal import CausalNetwork, keeps_apart
 from holdfast.models.quiet import quiet_transformers
 from holdfast.tasks.causal_lm import CausalLM, EncodedTokens, encode
 from holdfast.tasks.chat_tokens import answers_in, blocks_of, chat_tokens, text_tokens
+from holdfast.tasks.token_losses import of_whole_rows
 
 WORDS = 97
 SHAPE: dict[str, Any] = {
@@ -78,10 +79,12 @@ FAMILIES: dict[str, Callable[[], Any]] = {
 }
 
 
-def decoder(name: str) -> Any:
+def decoder(name: str, words: int = WORDS) -> Any:
+    config = FAMILIES[name]()
+    config.vocab_size = words
     with torch.random.fork_rng(devices=[]), quiet_transformers():
         torch.manual_seed(0)
-        return hf.AutoModelForCausalLM.from_config(FAMILIES[name]()).eval()
+        return hf.AutoModelForCausalLM.from_config(config).eval()
 
 
 @pytest.fixture(scope="module")
@@ -200,8 +203,39 @@ def test_numbers_of_a_snapshot(examples: EncodedTokens) -> None:
     assert seen.metrics["token_loss"] == pytest.approx(7 / 4)
     assert seen.metrics["perplexity"] == pytest.approx(np.exp(7 / 4))
     assert seen.metrics["token_accuracy"] == 0.25
-    assert seen.refined_loss == 1.5
+    assert seen.refined_loss == 7 / 4
+    assert seen.tokens is not None
+    assert seen.tokens.tolist() == [1, 3]
     assert np.isnan(task.measure(losses[:0], kept[:0], examples, []).metrics["perplexity"])
+
+
+def test_what_a_model_knows_of_texts_is_not_when_it_ends_them(tokenizer: Any) -> None:
+    texts = ["The moon shows us one face, every night of the year.", "Ice floats on water " * 30]
+    table = chats_from_prompts(texts, "text")
+    examples = encode(table, tokenizer, 64)
+    probe = examples.as_probe(tokenizer.eos_token_id, 8)
+    model = decoder("llama", len(tokenizer))
+    network, task = CausalNetwork(model), CausalLM()
+    everything = np.arange(len(probe))
+    losses = loss_of(task, network, probe, everything).detach().double().numpy()
+    means, tokens = of_whole_rows(losses, probe.target_counts, probe.rows)
+    # By Transformers: each whole text in windows that overlap by a token, its first 8 passed over.
+    for text, mean, count in zip(texts, means, tokens, strict=True):
+        ids = tokenizer(text)["input_ids"]
+        told = []
+        for start in range(0, len(ids) - 1, 63):
+            window = torch.tensor([ids[start : start + 64]])
+            logits = model(window).logits[0, :-1]
+            each = torch.nn.functional.cross_entropy(logits, window[0, 1:], reduction="none")
+            told += each.tolist()
+        assert count == len(told) - 7
+        assert mean == pytest.approx(np.mean(told[7:]), abs=1e-4)
+    # A model to which the end has become likely knows its texts less, and is seen to.
+    with torch.no_grad():
+        model.lm_head.bias = torch.nn.Parameter(torch.zeros(len(tokenizer)))
+        model.lm_head.bias[tokenizer.eos_token_id] = 5.0
+    after = loss_of(task, network, probe, everything).detach().double().numpy()
+    assert (after > losses).all()
 
 
 @pytest.fixture(scope="module")

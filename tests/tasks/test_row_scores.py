@@ -6,14 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, r2_score
 
-from holdfast.tasks.row_scores import (
-    bits_rows,
-    entity_rows,
-    number_rows,
-    ratio_rows,
-    right_rows,
-    set_rows,
-)
+from holdfast.tasks.row_scores import bits_rows, entity_rows, number_rows, right_rows, set_rows
 
 
 def test_their_means_are_the_metrics() -> None:
@@ -31,17 +24,5 @@ def test_their_means_are_the_metrics() -> None:
     assert bits_rows(nats, sizes).mean() == pytest.approx(nats.sum() / np.log(2) / sizes.sum())
 
 
-def test_the_spread_of_a_ratio_is_the_jackknifes() -> None:
-    rng = np.random.default_rng(1)
-    below = rng.integers(1, 20, 400).astype(float)
-    above = 0.6 * below + rng.normal(size=400)
-    rows = ratio_rows(above, below)
-    left = np.arange(400)
-    without = np.array([above[left != i].sum() / below[left != i].sum() for i in left])
-    jackknife = 399 / 400 * ((without - without.mean()) ** 2).sum()
-    assert rows.var(ddof=1) / 400 == pytest.approx(jackknife, rel=0.02)
-
-
 def test_what_is_undefined_is_no_number() -> None:
-    assert np.isnan(ratio_rows(np.zeros(3), np.zeros(3))).all()
     assert np.isnan(number_rows(np.ones(3), np.ones(3))).all()

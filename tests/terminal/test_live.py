@@ -26,6 +26,7 @@ LOOK = Snapshot(
     relative_update=None,
     distance=None,
     seconds=0.0,
+    valid_logits=np.zeros((3, 2)),
 )
 
 
@@ -50,14 +51,14 @@ def test_the_losses_stand_on_one_scale_under_their_names() -> None:
     assert train.split() == ["train", "loss", "0.000", BLOCKS[7] + BLOCKS[4] + BLOCKS[0]]
     assert valid.split() == ["validation", "loss", "0.750", BLOCKS[7] + BLOCKS[7] + BLOCKS[5]]
     assert tempered.split()[-2:] == ["1.000", BLOCKS[7] + BLOCKS[5] + BLOCKS[7]]
-    assert tempered.strip().startswith("at best temperature")
+    assert tempered.strip().startswith("calibrated loss")
     starts = {line.rindex("  ") for line in (train, valid, tempered)}
     assert len(starts) == 1, "the blocks begin in one column"
 
 
 def test_what_is_right_has_a_line_and_a_scale_of_its_own() -> None:
     lines = glance([look(1.0, 1.0, right=0.5), look(0.5, 0.9, right=0.75)], None, 80)
-    assert lines[3].split() == ["validation", "right", "75.0", "%", BLOCKS[0] + BLOCKS[7]]
+    assert lines[3].split() == ["validation", "accuracy", "75.0", "%", BLOCKS[0] + BLOCKS[7]]
 
 
 @pytest.mark.parametrize("columns", [60, 80, 100])

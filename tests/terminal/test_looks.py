@@ -50,11 +50,11 @@ FIRST = look(1.0, 0.9, 0.6)
     [
         (look(0.9, 0.8, 0.7), "best"),
         (look(1.0, 0.9, 0.6), "best"),  # level in all that is shown
-        (look(1.2, 0.8, 0.7), "best by temperature"),  # the raw loss got worse
-        (look(0.9, 0.8, 0.5), "best by temperature"),  # accuracy got worse
-        (look(1.2, 1.0, 0.7), "best by right"),
-        (look(0.8, 1.0, 0.5), "best by loss"),
-        (look(1.2, 1.0, 0.5), "kept: within chance"),
+        (look(1.2, 0.8, 0.7), "best calibrated"),  # the raw loss got worse
+        (look(0.9, 0.8, 0.5), "best calibrated"),  # accuracy got worse
+        (look(1.2, 1.0, 0.7), "best accuracy"),
+        (look(0.8, 1.0, 0.5), "best loss"),
+        (look(1.2, 1.0, 0.5), "kept (newest)"),
     ],
 )
 def test_best_is_said_only_of_what_is_best(then: Snapshot, said: str) -> None:
@@ -79,8 +79,8 @@ def test_the_columns_stand_under_their_names_within_eighty() -> None:
     assert plain.split()[:6] == ["1234/12345", "1.000", "1.234", "0.988", "70.0", "%"]
     for name, value in (
         ("step", "12345"),
-        ("temperature", "0.988"),
-        ("right", "70.0 %"),
+        ("calibrated", "0.988"),
+        ("accuracy", "70.0 %"),
         ("left", "1 h 02 min"),
     ):
         assert names.index(name) + len(name) == plain.index(value) + len(value)
@@ -93,18 +93,33 @@ def test_the_longest_line_fits_into_eighty_columns(then: Snapshot) -> None:
     assert 70 < len(row([FIRST, then], 12_345, True, "59 min 59 s")) <= 80
 
 
+def test_without_a_temperature_there_is_no_column_that_repeats_the_loss() -> None:
+    first = replace(FIRST, refined_loss=FIRST.valid_loss)
+    then = replace(first, step=5)
+    assert "calibrated" not in " ".join(heading(first))
+    assert row([first, then], 75, kept=True, left="1 min 12 s").split() == [
+        *("5/75", "1.000", "1.000", "60.0", "%"),
+        *("1", "min", "12", "s", "best"),
+    ]
+
+
+def test_the_time_that_is_left_stands_apart_however_long_it_is() -> None:
+    line = row([FIRST, replace(FIRST, step=5)], 75, kept=False, left="59 min 59 s")
+    assert "60.0 % 59 min 59 s" in line
+
+
 def test_the_first_look_is_not_called_the_best() -> None:
     assert row([FIRST], 75, kept=True).split() == ["0/75", "1.000", "1.000", "0.900", "60.0", "%"]
 
 
-def run_of(*, write: Any = None, passed: int = 60, probe: int = 30, valid: int = 30) -> Any:
+def run_of(*, others: Any = None, passed: int = 60, probe: int = 30, valid: int = 30) -> Any:
     phases = [
         SimpleNamespace(rows_passed=2 * 80),  # a two-pass step passes its rows twice
         SimpleNamespace(rows_passed=40),
     ]
     plan = SimpleNamespace(phases=phases, evaluate_at=(0, 5, 10, 15), probe_rows=probe)
     observer = SimpleNamespace(rows_passed=passed, seconds=0.01 * passed)
-    job = SimpleNamespace(valid=range(valid), write=write)
+    job = SimpleNamespace(valid=range(valid), others_s=others)
     return SimpleNamespace(plan=plan, job=job, observer=observer)
 
 
@@ -115,6 +130,7 @@ def test_the_time_ahead_is_three_forward_rows_a_trained_row_and_the_looks() -> N
         assert expected_seconds(run_of(passed=passed)) == pytest.approx(200 * 0.03 + 3 * 0.6)
 
 
-def test_no_time_is_told_where_the_look_says_nothing_of_a_step() -> None:
-    assert expected_seconds(run_of(write=print)) is None
+def test_what_follows_the_last_step_is_part_of_it_and_nothing_is_told_of_no_row() -> None:
+    scored = run_of(others=lambda a_row: 500 * a_row + 7)
+    assert expected_seconds(scored) == pytest.approx(200 * 0.03 + 3 * 0.6 + 5 + 7)
     assert expected_seconds(run_of(passed=0)) is None

@@ -51,7 +51,7 @@ def test_the_outline_is_four_lines_of_eighty_columns() -> None:
         '  Rows      200 of reviews.csv: "text" → "label" (2 classes)',
         "  Division  train 140, validation 30, test 30; no copies to move",
         "  Model     embedded, text-classification: 10.8 of 22.6 million parameters learn",
-        "  Plan      75 steps of 16 rows (8.6 epochs), 3 looks at validation",
+        "  Plan      75 steps of 16 rows (8.6 epochs), 3 evaluations",
     ]
 
 

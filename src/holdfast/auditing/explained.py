@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from holdfast.auditing.cross_fitted import log_softmax
-from holdfast.auditing.cues import Candidate, without
+from holdfast.auditing.cues import LEAST_WITH, MOST_OF_CLASS, Candidate, is_named, without
 from holdfast.auditing.views import Vectors
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.models.probe import Probe, fit_probe
 
-# Of a word of a name and of a text, so that endings differ.
-STEM = 5
 # Of the rows with the cue, and of each of the classes that are most alike.
 ASKED, EACH, RIVALS = 30, 60, 12
 # Rows of the class without the cue, from which on those with it are not needed.
@@ -27,10 +24,9 @@ FIRST = 6
 ODDS, LEAST_PULL, PULL, MORE = 1.5, 0.3, 1.0, 1.5
 PLAIN_PULL = 0.6
 # Of fewer rows no probe knows what a word means: question words of TREC were accused at 250.
-LEAST_ROWS, LEAST_WITH = 500, 20
+LEAST_ROWS = 500
 # What cross-validation chose on sets of six classes and of 77.
 FEW, C_OF_FEW, C_OF_MANY = 8, 0.01, 0.1
-_BETWEEN = re.compile(r"[\W_]+")
 
 
 @dataclass(frozen=True)
@@ -57,13 +53,16 @@ class Content:
         0.6 where it is a word of letters alone, and else by 1 and half as much again as taking out
         any one word does.
 
-        With fewer than 500 rows, or 20 that have it, a word is taken for content: no probe knows
-        better. A form or a length is never explained: no content can be taken out.
+        A word of fewer than 20 rows is taken for content, and of fewer than 500 rows in all one
+        that less than 80 % of the class have: no probe knows better. A form or a length is never
+        explained: no content can be taken out.
         """
         if not found.cue.is_content:
             return False
-        few = (self.labels >= 0).sum() < LEAST_ROWS or found.count < LEAST_WITH
-        if self._named(found) or (found.cue.is_word and few):
+        few = (self.labels >= 0).sum() < LEAST_ROWS and found.share < MOST_OF_CLASS
+        if is_named(self.classes[found.label], found.cue.value) or (
+            found.cue.is_word and (few or found.count < LEAST_WITH)
+        ):
             return True
         if not found.cue.value:
             return False
@@ -92,14 +91,6 @@ class Content:
             return False
         other = self.embed([_one_less(self.texts[at], rng) for at in told])
         return pull >= MORE * float(np.abs(before - odds(other)).mean())
-
-    def _named(self, found: Candidate) -> bool:
-        name = {word for word in _BETWEEN.split(self.classes[found.label].casefold()) if word}
-        value = _BETWEEN.sub("", found.cue.value.casefold())
-        if not value:
-            return False
-        stem = value[:STEM]
-        return value in name or (len(stem) == STEM and any(word.startswith(stem) for word in name))
 
     def _probe(
         self, found: Candidate, masked: Vectors, rng: np.random.Generator

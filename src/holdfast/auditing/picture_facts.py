@@ -73,11 +73,11 @@ def jpeg_quality(tables: dict[int, Any]) -> int | None:
     if not tables:
         return None
     wanted = int(np.sum(list(tables[min(tables)])))
-    sums = [int(_scaled(quality).sum()) for quality in range(1, 101)]
+    sums = [int(luminance_table(quality).sum()) for quality in range(1, 101)]
     return sums.index(wanted) + 1 if wanted in sums else None
 
 
-def _scaled(quality: int) -> Any:
+def luminance_table(quality: int) -> Any:
     """The standard luminance table (ITU-T T.81, annex K.1) at a quality, as libjpeg scales it."""
     scale = 5000 // quality if quality < 50 else 200 - 2 * quality
     return np.clip((_LUMINANCE * scale + 50) // 100, 1, 255)

@@ -9,7 +9,7 @@ from typing import Any
 
 from holdfast.auditing.check import Check, Found
 from holdfast.auditing.checks import all_checks
-from holdfast.auditing.views import Rows
+from holdfast.auditing.views import Rows, pixels_of
 from holdfast.core.errors import HoldfastError
 from holdfast.core.records import Finding
 from holdfast.data.table import Table
@@ -78,6 +78,8 @@ def run_checks(table: Table, views: Sequence[Any]) -> tuple[Found, ...]:
 
 
 def audit_table(table: Table) -> tuple[Finding, ...]:
-    """What the checks found that look at the table alone. The table's own findings (missing
-    values, rare classes) are not repeated."""
-    return tuple(found.finding for found in run_checks(table, [Rows(table)]))
+    """What the checks found that look at the table alone, and of images at the pixels of a sample.
+    The table's own findings (missing values, rare classes) are not repeated."""
+    rows = Rows(table)
+    pixels = [pixels_of(rows)] if "path" in table.rows.column_names else []
+    return tuple(found.finding for found in run_checks(table, [rows, *pixels]))

@@ -18,11 +18,14 @@ import pyarrow.compute as pc
 
 from holdfast.auditing.content import Expected, expect
 from holdfast.auditing.picture_facts import Look, look_at
+from holdfast.auditing.picture_traces import Traces, traces_of
 from holdfast.auditing.rows import normal_pair
 from holdfast.copies.pictures import Thumbnails, near_pictures, unequal
 from holdfast.copies.semantic import in_other_words, paraphrases
 from holdfast.copies.vectors import Pairs
 from holdfast.core.records import Floats, Ints
+from holdfast.core.seeds import generator
+from holdfast.data.pictures import read_picture
 from holdfast.data.table import Table
 
 if TYPE_CHECKING:
@@ -36,6 +39,8 @@ Vectors = npt.NDArray[np.float32]
 
 # Of more rows a check of single texts looks at so many, spread evenly, and says so.
 SAMPLE = 50_000
+# Of more images so many are decoded for what their pixels keep: two seconds.
+SAMPLE_OF_IMAGES = 1_000
 
 
 def _no_column(name: str) -> list[str | None]:
@@ -163,7 +168,8 @@ class Embedded:
     where somebody has paid for them. ``inner`` [n, d] are the vectors of the encoder at two thirds
     of its depth, which know more of style and wording than the last ones. ``unlabelled`` are texts
     without a label, with their vectors, where there are some. Of a large table all this is a
-    sample: ``rows`` are those that were embedded.
+    sample: ``rows`` are those that were embedded. ``references`` are texts of a known sort in the
+    geometry of ``probed``, by name: ``general`` of many subjects, ``filler`` that says nothing.
     """
 
     rows: Rows
@@ -175,6 +181,7 @@ class Embedded:
     inner: Vectors | None = None
     seed: int = 0
     unlabelled: tuple[Table, Vectors] | None = None
+    references: Mapping[str, Vectors] = field(default_factory=dict)
 
     @cached_property
     def probed(self) -> Vectors:
@@ -270,3 +277,36 @@ class Pictures:
         """The pairs of positions whose pixels agree though they are not the same."""
         found = near_pictures(self.thumbnails, vectors=self.vectors)
         return found.where(unequal(self.rows.texts, self.rows.texts, found))
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """A sample of a table of images, small enough that a training waits for it too; ``open`` gives
+    the upright RGB image of a position as the library Pillow has it."""
+
+    rows: Rows
+    open: Callable[[int], Any]
+
+    @cached_property
+    def sample(self) -> Ints:
+        """Positions of the labelled images that are decoded [≤ 1,000], the same each time."""
+        known = np.flatnonzero(self.rows.labels >= 0)
+        # A step would meet one class alone where classes take turns.
+        drawn = generator(0, "pixels").permutation(known)[:SAMPLE_OF_IMAGES]
+        return np.sort(drawn)
+
+    @cached_property
+    def labels(self) -> Ints:
+        """The classes of ``sample``."""
+        return self.rows.labels[self.sample]
+
+    @cached_property
+    def traces(self) -> Traces:
+        """What the pixels of ``sample`` keep of how the images were made."""
+        return traces_of(map(self.open, self.sample.tolist()), len(self.sample))
+
+
+def pixels_of(rows: Rows) -> Pixels:
+    """The view of a table of image files."""
+    paths: list[str] = rows.table.column("path")
+    return Pixels(rows, lambda at: read_picture(paths[at]).image)

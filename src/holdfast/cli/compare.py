@@ -83,15 +83,15 @@ def shown(found: Comparison, columns: int) -> str:
     rows += ", the test rows of both" if found.stored else ""
     only = block["discordant"]
     if only:
-        rows += f"; right only by A {only['only_a']:,}, only by B {only['only_b']:,}"
+        rows += f"; only A correct on {only['only_a']:,}, only B on {only['only_b']:,}"
     entries.append(("Rows", rows))
     entries.append(
         (
             "Errors",
-            "measured: two models that are alike are called better or worse in at most "
-            f"{100 * block['false_alarms']['better_or_worse']:g} % of comparisons, two that differ "
-            "by the margin equivalent in at most "
-            f"{100 * block['false_alarms']['equivalent']:g} %",
+            "measured: better or worse is wrong in at most "
+            f"{100 * block['false_alarms']['better_or_worse']:g} % of comparisons (of equal "
+            f"models), equivalent in at most {100 * block['false_alarms']['equivalent']:g} % (of "
+            "models that differ by the margin)",
         )
     )
     if block["classes"]:
@@ -123,9 +123,9 @@ def _only(classes: dict[str, list[str]]) -> str:
 def _examples(differ: dict[str, Any], columns: int) -> list[str]:
     """Some rows that one of the two answers better, a line of text and one of answers each."""
     lines: list[str] = []
-    for key, head in (("a_better", "A is better"), ("b_better", "B is better")):
+    for key, head in (("a_better", "A"), ("b_better", "B")):
         rows = differ.get(key) or []
-        lines += [f"\n{head} on"] if rows else []
+        lines += [f"\nRows on which {head} is better"] if rows else []
         for row in rows[:EXAMPLES]:
             text = " ".join(str(row["text"]).split())
             lines.append(_cut(f"  {row['row']}: {text}", columns))

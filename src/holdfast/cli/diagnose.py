@@ -42,7 +42,7 @@ def command(
     force: Annotated[bool, typer.Option("--force", help="Write over a file that exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Say whether the run in LOG learned, overfits or came apart, since when, and what to do."""
+    """Say whether the run in LOG learned, overfits or diverged, since when, and what to do."""
     refuse_too_little("numpy")
     from holdfast.integrations.logs.read import parse_settings, read_verdict
     from holdfast.terminal.say import Teller, width

@@ -168,7 +168,7 @@ def _unwatched(block: Mapping[str, str]) -> str:
 def _facts(block: Mapping[str, Any], columns: int) -> list[str]:
     if not block["facts"]:
         return []
-    lines = ["", "  Median of          then       now   new above old"]
+    lines = ["", "  Median of          then       now   P(now > then)"]
     for name, one in block["facts"].items():
         area = one["higher"]
         chance = "unknown" if area["value"] is None else f"{100 * area['value']:.0f} %"

@@ -58,8 +58,9 @@ def _verdict(verdict: Mapping[str, Any], columns: int, what: str) -> Iterator[st
         return
     first = remedies[0]
     options = "".join(f" --set {setting}" for setting in first.get("set") or ())
-    more = f" ({counted(len(remedies) - 1, 'other way')} in the report)" if remedies[1:] else ""
-    yield from entry("Try", f"{first['do']}{options}{more}", columns)
+    others = counted(len(remedies) - 1, "other remedy", "other remedies")
+    more = f" ({others} in the report)" if remedies[1:] else ""
+    yield from entry("Next step", f"{first['do']}{options}{more}", columns)
 
 
 def _ended(result: Mapping[str, Any], columns: int) -> Iterator[str]:
@@ -73,10 +74,10 @@ def _ended(result: Mapping[str, Any], columns: int) -> Iterator[str]:
         # The verdict's own sentence stands above.
         because = because.partition(": ")[0]
         because = f"the verdict is {label}" if because == label else because
-    yield from entry("Ended", f"step {last}: {because}", columns)
-    kept = "its last state" if best == last else f"the state of step {best}"
+    yield from entry("Stopped", f"step {last}: {because}", columns)
+    kept = "the last checkpoint" if best == last else f"the checkpoint of step {best}"
     if discarded(result):
-        kept = "step 0, from before the fine-tuning"
+        kept = "the checkpoint of step 0, before the fine-tuning"
     time = clock(result["timing"]["train_s"])
     yield from entry("Kept", f"{kept}; trained for {time}", columns)
 
@@ -89,13 +90,13 @@ def _tried(result: Mapping[str, Any], columns: int) -> Iterator[str]:
     if policy in (None, "stop", "off"):
         return
     for one in trials:
-        end = "kept" if one["kept"] else "undone, it was not proven better"
+        end = "kept" if one["kept"] else "undone, not shown to be better"
         start = f"at step {one['step']}"
         if one["from_step"] != one["step"]:
             start += f", from step {one['from_step']} on"
         yield from entry("Tried", f"{one['name']} ({start}): {end}", columns)
     if not trials:
-        yield from entry("Tried", f"nothing: {policy} saw no cause to act", columns)
+        yield from entry("Tried", f"nothing: {policy} found no reason to act", columns)
     elif control["steps"] != result["last_step"]:
         text = f"{control['steps']:,} updates in all, {control['planned_steps']:,} were planned"
         yield from entry("Took", text, columns)
@@ -110,12 +111,12 @@ def _scores(result: Mapping[str, Any], columns: int) -> Iterator[str]:
     }
     shown = [
         f"{title} {number(value.value, name)}"
-        + (f" ({span})" if (span := interval(value, name)) else "")
+        + (f" ({value.level:.0%} CI {span})" if (span := interval(value, name)) else "")
         for title, (value, name) in found.items()
         if value.value is not None
     ]
     if shown:
-        yield from entry("Also", "; ".join(shown).replace("\u00a0", " "), columns)
+        yield from entry("Scores", "; ".join(shown).replace("\u00a0", " "), columns)
 
 
 def _known(result: Mapping[str, Any], columns: int) -> Iterator[str]:
@@ -126,7 +127,7 @@ def _known(result: Mapping[str, Any], columns: int) -> Iterator[str]:
     found = reliance(RunFiles.of_result(result))
     for line in found.lines if found else ():
         if line.tone == "warn":
-            yield from entry("Beware", line.text.replace("\u00a0", " "), columns)
+            yield from entry("Warning", line.text.replace("\u00a0", " "), columns)
 
 
 def _wrapped(text: str, columns: int) -> list[str]:

@@ -74,7 +74,7 @@ def _wrapped(line: str, columns: int) -> str:
 
 def _slices(block: Mapping[str, Any]) -> list[str]:
     if "why" in block:
-        return [f"  Not asked: {block['why']}."]
+        return [f"  Not tested: {block['why']}."]
     found, undecided = block["found"], block["undecided"]
     rows = block.get("rows", {})
     tested = f"{counted(block['n_candidates'], 'slice')} found on {rows.get('validation', '?')}"
@@ -87,7 +87,7 @@ def _slices(block: Mapping[str, Any]) -> list[str]:
     lines += [f"  ! {_slice(one, rate)}" for one in found]
     lines += [f"    {_slice(one, rate)}; {one['because']}" for one in undecided[:MOST]]
     if len(undecided) > MOST:
-        lines.append(f"    … and {len(undecided) - MOST} more that are not decided (--json)")
+        lines.append(f"    … and {len(undecided) - MOST} more that are inconclusive (--json)")
     return [*lines, f"  {false_alarms(block['false_alarm_rate'])}"]
 
 
@@ -131,20 +131,20 @@ def _confusions(found: Mapping[str, Any]) -> list[str]:
             lines.append(f"      row {example['row']}: {_cut(example['text'])}")
             if example["like"]:
                 like = example["like"]
-                lines.append(f"      like training row {like['row']}: {_cut(like['text'])}")
+                lines.append(f"      nearest training row {like['row']}: {_cut(like['text'])}")
     return lines
 
 
 def _hardest(found: Mapping[str, Any]) -> list[str]:
     lines = []
     for row in found.get("hardest", ())[:MOST]:
-        said = "" if row["prediction"] is None else f", answered {_cut(row['prediction'], 40)}"
+        said = "" if row["prediction"] is None else f", predicted {_cut(row['prediction'], 40)}"
         lines.append(f"  row {row['row']}: {_cut(row['label'], 40)}{said}: {_cut(row['text'])}")
         lines += [f"      {row['because']}"] if row.get("because") else []
         for near in row.get("nearest", ())[:1]:
             lines.append(
-                f"      training row {near['row']} ({_cut(near['label'], 40)}, {near['alike']:.2f} "
-                f"alike): {_cut(near['text'])}"
+                f"      training row {near['row']} ({_cut(near['label'], 40)}, similarity "
+                f"{near['alike']:.2f}): {_cut(near['text'])}"
             )
     return lines
 

@@ -10,6 +10,7 @@ import typer
 
 from holdfast.core.machine import refuse_too_little
 from holdfast.core.shown import printable
+from holdfast.core.wording import counted
 from holdfast.terminal.streams import json_text
 
 
@@ -64,20 +65,17 @@ def show(found: dict[str, Any]) -> list[str]:
         lines += ["", f"    {first}", f"    {second}", f"    {values}"]
     for table in view.tables:
         lines += ["", f"By {table.column}:"]
-        for name, count, cells in table.lines:
+        for place, (name, count) in enumerate(table.groups):
             lines.append(f"  {name} ({count} test rows)")
-            shown = zip(table.measures, cells, strict=True)
-            lines += [f"    {measure}: {cell}" for measure, cell in shown]
+            lines += [f"    {measure}: {cells[place]}" for measure, cells in table.lines]
     if view.open:
         lines += ["", "What these rows cannot decide:", *(f"- {line}" for line in view.open)]
     lines += _traded(found.get("against") or [])
     if view.alarms:
         lines += ["", view.alarms]
     if found["openings"]:
-        lines += [
-            "",
-            f"The test rows were opened again for this: {found['openings']} times so far.",
-        ]
+        times = counted(found["openings"], "time")
+        lines += ["", f"The test rows were opened again for this: {times} so far."]
     return lines
 
 

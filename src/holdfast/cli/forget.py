@@ -60,7 +60,7 @@ def _forget(where: str, by: Any, value: str) -> dict[str, Any]:
     opened = open_store(where)
     try:
         gone = opened.delete(time.time(), by=by, value=user_mark(value) if by == "user" else value)
-        return {"schema": 1, "by": by, "gone": gone, "erased": opened.scrub()}
+        return {"schema": 1, "by": by, "gone": gone, "erased": not opened.owed()}
     finally:
         opened.close()
 
@@ -72,10 +72,11 @@ def _said(found: dict[str, Any], as_json: bool) -> str:
     if not gone:
         return "Nothing of it was there."
     lines = [f"Deleted: {', '.join(gone)}."]
-    if not found["erased"]:
-        lines.append(
-            "Another program is reading the store: the last bytes leave its files with the next "
-            "deletion, or within a minute where a service runs."
-        )
+    lines.append(
+        "Its bytes have left the store's files."
+        if found["erased"]
+        else "Another program is reading the store: the last bytes leave its files within a minute "
+        "where a service runs, else as soon as a program of Holdfast opens or closes it."
+    )
     lines.append("Runs that learned from them know them still: `holdfast update` leaves them out.")
     return printable("\n".join(lines))

@@ -46,7 +46,7 @@ from holdfast.cli import (
 from holdfast.cli.net import check_arguments, check_folder, fault_of
 from holdfast.cli.words import Command, Group
 from holdfast.core.door import PANIC
-from holdfast.core.errors import DataError, HoldfastError, ModelError, RunError
+from holdfast.core.errors import DataError, HoldfastError, Interrupted, ModelError, RunError
 from holdfast.core.lacking import lacking
 from holdfast.core.machine import refuse_threads
 from holdfast.core.processes import check_launch
@@ -54,7 +54,6 @@ from holdfast.core.shown import printable
 from holdfast.terminal.streams import drop, flush, prepare
 from holdfast.training.signals import terminate_like_interrupt
 
-INTERRUPTED = 130
 # Whose message would send a person to mend a file that is whole.
 BLAMED = (DataError, ModelError, RunError)
 
@@ -329,7 +328,7 @@ def main() -> None:
         status = leaving.code
         raise
     except KeyboardInterrupt:
-        status = INTERRUPTED
+        status = Interrupted.exit_code
         raise
 
 

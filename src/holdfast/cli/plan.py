@@ -21,7 +21,7 @@ def show_plan(plan: dict[str, Any]) -> str:
         *([("Classes", str(classes))] if classes > 1 else []),
         ("Learning", _learning(plan["parameters"])),
         *(("Training", _phase(phase)) for phase in plan["phases"]),
-        ("Looks", _looks(plan["evaluate_at"])),
+        ("Evaluated", _looks(plan["evaluate_at"])),
         ("Memory", f"{_memory(plan['memory_mb'])}: {plan['memory_limit']}"),
         ("Time", f"about {clock(plan['time_s']['estimate'])} after loading, from timed steps"),
         ("Findings", _findings(plan["findings"])),
@@ -45,7 +45,7 @@ def _phase(phase: dict[str, Any]) -> str:
 
 def _looks(steps: list[int]) -> str:
     at = ", ".join(map(str, steps))
-    return f"{len(steps)}, at {'step' if len(steps) == 1 else 'steps'} {at}"
+    return f"{counted(len(steps), 'time')}, at {'step' if len(steps) == 1 else 'steps'} {at}"
 
 
 def _memory(memory: dict[str, float]) -> str:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from holdfast.pipeline.using import Data
 
 PROBABILITIES = "predict.probabilities"
+CSV_SAFE = "predict.csv_safe"
 ENSEMBLE = "predict.ensemble"
 LIMITS = "data.limits."
 
@@ -40,10 +41,17 @@ def command(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help=f"{PROBABILITIES}=true: a column a class; {ENSEMBLE}=stack or soup: how several "
-            f"runs answer together; {LIMITS}KEY=VALUE: read more.",
+            help=f"{PROBABILITIES}=true: a column a class; {CSV_SAFE}=true: no text of a CSV is a "
+            f"formula to a spreadsheet; {ENSEMBLE}=stack or soup: how several runs answer "
+            f"together; {LIMITS}KEY=VALUE: read more.",
         ),
     ] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Most of a written answer; else as the run has it.")
+    ] = None,
+    temperature: Annotated[
+        float, typer.Option(min=0.0, max=2.0, help="Above 0, tokens are drawn, the same each time.")
+    ] = 0.0,
     quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing beside the result.")] = False,
 ) -> None:
     """Predict DATA (or one text a line from standard input, with -).
@@ -58,44 +66,59 @@ def command(
 
     runs, data = runs_and_data("predict", given)
     ensemble, others = ensemble_of(set_ or [])
-    probabilities, limits = _settings(others)
+    switches, limits = _settings(others)
     from holdfast.cli.piped import piped
     from holdfast.pipeline.folder import need_run
     from holdfast.pipeline.predicted import check_target, write_lines, write_predictions
     from holdfast.pipeline.use import predict
     from holdfast.pipeline.using import Options
-    from holdfast.terminal.say import Teller, tell_below, tell_empty
+    from holdfast.terminal.say import Teller, tell_below, tell_cut, tell_empty
 
     target = None if out is None else check_target(out, runs, data, force)
+    if switches[CSV_SAFE] and (target is None or target.path.suffix.lower() != ".csv"):
+        rule = "is for a CSV, which is not written here"
+        raise RecipeError(f"--set: {CSV_SAFE}", rule, True, "Add --out FILE.csv, or leave it out.")
     for run in runs:
         # Before all that is piped in is read.
         need_run(run)
-    options = Options(tuple(text) if text else None, None, encoding, limits)
+    options = Options(
+        tuple(text) if text else None,
+        None,
+        encoding,
+        limits,
+        max_tokens=max_tokens,
+        temperature=temperature,
+    )
     rows: Data = piped(runs[0], options) if data == "-" else data
     predicted = predict(
-        runs, rows, options, probabilities=probabilities, notify=Teller(quiet), ensemble=ensemble
+        runs,
+        rows,
+        options,
+        probabilities=switches[PROBABILITIES],
+        notify=Teller(quiet),
+        ensemble=ensemble,
     )
     if target is None:
         write_lines(predicted, sys.stdout)
     else:
-        write_predictions(predicted, target)
+        write_predictions(predicted, target, csv_safe=switches[CSV_SAFE])
     tell_empty(predicted.without_text, len(predicted), quiet)
     tell_below(predicted.below, len(predicted), quiet)
+    tell_cut(predicted.cut, len(predicted), quiet)
 
 
-def _settings(settings: Sequence[str]) -> tuple[bool, tuple[str, ...]]:
-    """The settings of this command: whether probabilities are asked for, and limits."""
+def _settings(settings: Sequence[str]) -> tuple[dict[str, bool], tuple[str, ...]]:
+    """The settings of this command: what is on or off, by its key, and limits."""
     from holdfast.pipeline.using import check_limits
 
-    asked, others = False, []
+    switches, others = {PROBABILITIES: False, CSV_SAFE: False}, []
     for setting in settings:
-        key, _, value = setting.partition("=")
-        if key.strip() != PROBABILITIES:
+        key, _, value = (part.strip() for part in setting.partition("="))
+        if key not in switches:
             others.append(setting)
             continue
-        if value.strip().lower() not in ("true", "false"):
-            raise RecipeError(f"--set: {PROBABILITIES}", "must be true or false", value, "")
-        asked = value.strip().lower() == "true"
-    return asked, check_limits(
-        others, "predict", f"{PROBABILITIES}=true, {ENSEMBLE}=stack|soup|average and "
-    )
+        if value.lower() not in ("true", "false"):
+            raise RecipeError(f"--set: {key}", "must be true or false", value, "")
+        switches[key] = value.lower() == "true"
+    known = f"{PROBABILITIES}=true, {CSV_SAFE}=true, {ENSEMBLE}=stack|soup|average and "
+    return switches, check_limits(others, "predict", known)

@@ -13,9 +13,9 @@ from holdfast.core.shown import printable
 from holdfast.terminal.streams import json_text
 
 NAMES = {
-    "loss": "by its loss",
-    "conditioned": "by its loss, for what the row is",
-    "ratio": "by its loss against the start model's",
+    "loss": "by the loss",
+    "conditioned": "by the loss, for what the row is",
+    "ratio": "by the loss relative to the base model's",
     "errors": "by wrong tokens",
 }
 
@@ -83,21 +83,24 @@ def shown(found: Mapping[str, Any], columns: int) -> str:
     said = [memory["because"], *(b["because"] for b in _beside(memory))]
     lines = [line for text in said for line in textwrap.wrap(text, columns)]
     entries = [
-        ("" if i else "Area", f"{_area(one['auc'])} {NAMES.get(name, name)}")
+        ("" if i else "AUC", f"{_area(one['auc'])} {NAMES.get(name, name)}")
         for i, (name, one) in enumerate(memory["attacks"].items())
     ]
-    entries.append(("", f"{_area(memory['blind_auc'])} by words and lengths, without the model"))
+    entries.append(
+        ("", f"{_area(memory['blind_auc'])} by words and lengths only (the model is not used)")
+    )
     entries += [("" if i else "Found", _share(one)) for i, one in enumerate(memory["tpr"])]
     exposed = [f"{one['row']} ({one['risk']:.3g})" for one in memory["exposed"]]
     if exposed:
-        entries.append(("Exposed", f"most, by {memory['risk_by']}: rows {', '.join(exposed)}"))
+        what = f"highest by {memory['risk_by']}, row (score): {', '.join(exposed)}"
+        entries.append(("Risk", what))
     forgetting = found["forgetting"]
     if forgetting:
         entries.append(("Forgot", _forgotten(forgetting)))
     alarms = memory.get("false_alarms") or {}
     if alarms.get("runs"):
-        said_wrongly = f"falsely said of {alarms['alarms']} of {alarms['runs']} {alarms['what']}"
-        entries.append(("Alarms", said_wrongly))
+        wrongly = f"false alarms: {alarms['alarms']} of {alarms['runs']} {alarms['what']}"
+        entries.append(("Errors", wrongly))
     return "\n".join([*lines, "", *(x for pair in entries for x in entry(*pair, columns))])
 
 
@@ -107,16 +110,16 @@ def _beside(memory: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def _area(raw: Mapping[str, Any]) -> str:
     if raw["value"] is None:
-        return f"not known ({raw['why']}),"
-    return f"{raw['value']:.3f} ({raw['low']:.3f} to {raw['high']:.3f})"
+        return f"not measured ({raw['why']}),"
+    return f"{raw['value']:.3f} (95 % CI {raw['low']:.3f}–{raw['high']:.3f})"
 
 
 def _share(raw: Mapping[str, Any]) -> str:
-    rate = f"{100 * raw['at_fpr']:.2g} % false alarms at most"
+    rate = f"at a false positive rate of at most {100 * raw['at_fpr']:.2g} %"
     if raw["value"] is None:
         return f"{rate}: {raw['why']}"
-    found = f"{raw['value']:.1%} of training rows ({raw['low']:.1%} to {raw['high']:.1%})"
-    return f"{found}, with {rate}"
+    low, high = (f"{100 * raw[end]:.1f}" for end in ("low", "high"))
+    return f"{rate}: {raw['value']:.1%} of training rows (95 % CI {low}–{high})"
 
 
 def _forgotten(raw: Mapping[str, Any]) -> str:

@@ -52,7 +52,7 @@ def command(
     notify.title(f"holdfast threshold {run}")
     found = set_threshold(run, wanted, force=force)
     if found["rule"] is not None:
-        notify.line(f"{run / FILE} is written", "predict goes by it; take it away to undo that")
+        notify.line(f"{run / FILE} is written", "predict applies it; delete the file to undo this")
     typer.echo(json_text(found) if as_json else printable(shown(found, width())))
     if found["rule"] is None:
         raise typer.Exit(NO_PROMISE)
@@ -90,7 +90,7 @@ def _nothing(found: dict[str, Any]) -> list[tuple[str, str]]:
     before = found.get("unchanged")
     stays = f"; {before} stays in force" if before else ""
     entries = [
-        ("Threshold", f"none: nothing is promised, nothing was written{stays}"),
+        ("Threshold", f"none: nothing can be promised, and nothing was written{stays}"),
         ("Reason", str(found["why"])),
     ]
     if found["by"] == "cost":
@@ -100,15 +100,15 @@ def _nothing(found: dict[str, Any]) -> list[tuple[str, str]]:
         entries.append(("No threshold", f"costs {without}, {limit}"))
     else:
         more = found["rows_needed"]
-        rows = "more rows like these would not change it"
-        rows = rows if more is None else f"about {more:,} validation rows like these would do"
+        rows = "more rows like these would not be enough"
+        rows = rows if more is None else f"about {more:,} validation rows like these are needed"
         entries.append(("Rows", rows))
     highest = found["highest"]
     if highest is None:
-        return [*entries, ("Highest", "these validation rows promise nothing at all")]
+        return [*entries, ("Highest", "these validation rows guarantee nothing")]
     share, answered = f"{100 * highest['asked']:.1f} %", f"{highest['answered']:,}"
     most = f"{highest['by']} {share}, with {answered} of {highest['n']:,} validation rows answered"
-    return [*entries, ("Highest", most), ("Take it", highest["command"])]
+    return [*entries, ("Highest", most), ("To use it", highest["command"])]
 
 
 def _side(block: dict[str, Any]) -> str:
@@ -117,14 +117,14 @@ def _side(block: dict[str, Any]) -> str:
         return (
             f"{answered}; a row costs {block['cost']:.4g}, without it {block['cost_without']:.4g}"
         )
-    return f"{answered}: {_rate(block['coverage'])}; right: {_rate(block['precision'])}"
+    return f"{answered}: {_rate(block['coverage'])}; precision {_rate(block['precision'])}"
 
 
 def _rate(rate: dict[str, Any]) -> str:
     if rate["value"] is None:
         return "none"
     low, high = (f"{100 * rate[end]:.1f}" for end in ("low", "high"))
-    return f"{100 * rate['value']:.1f} % ({low} – {high} %)"
+    return f"{100 * rate['value']:.1f} % (95 % CI {low}–{high})"
 
 
 def _classes(lines: list[dict[str, Any]]) -> list[str]:
@@ -133,6 +133,6 @@ def _classes(lines: list[dict[str, Any]]) -> list[str]:
         return []
     worst = [f"  {line['class'][:30]:30} {_rate(line['precision'])}" for line in lines[:3]]
     return [
-        "\nThe promise is of all answers together. Right on the test rows, worst first:",
+        "\nThe promise is about all classes together. Precision on the test rows, worst first:",
         *worst,
     ]

@@ -35,13 +35,13 @@ def _table(study: Mapping[str, Any], columns: int) -> Iterator[str]:
 
     rows: Sequence[Mapping[str, Any]] = study["trials_table"]
     shown = _chosen(study, rows)
-    yield f"  {'Trial':<7}{'Seen':>8}{'Time':>9}  Settings"
+    yield f"  {'Trial':<7}{'Seen':>8}{'Time':>12}  Settings"
     for row in shown:
         mark = "*" if row["trial"] == study["best"] else " "
         value = STATES.get(row["state"]) or score(study, row["seen"])
-        start = f" {mark}{row['trial']:<7}{value:>8}{clock(row['seconds']):>9}  "
+        start = f" {mark}{row['trial']:<7}{value:>8}{clock(row['seconds']):>12}  "
         if len(value) > 8:
-            start = f" {mark}{row['trial']:<4}{value:>11}{clock(row['seconds']):>9}  "
+            start = f" {mark}{row['trial']:<4}{value:>11}{clock(row['seconds']):>12}  "
         told = settings_of(row)
         yield from textwrap.wrap(
             told,

@@ -141,11 +141,11 @@ def _entries(block: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     replayed = feedback["replayed"]
     yield (
         "Feedback",
-        f"{feedback['n']:,} rows: {feedback['used']:,} learned beside {replayed['n']:,} old ones, "
-        f"{feedback['held']:,} kept out for the gate",
+        f"{feedback['n']:,} rows: {feedback['used']:,} trained on with {replayed['n']:,} old rows, "
+        f"{feedback['held']:,} held out for the gate",
     )
     if left := left_out_words(feedback):
         yield "Left out", left
-    words = {"warm": "from the served model", "anew": "from the start"}
-    yield "Learned", f"{words[start['start']]}: {start['because']}"
+    words = {"warm": "from the served model", "anew": "from the base model"}
+    yield "Trained", f"{words[start['start']]}: {start['because']}"
     yield "Test rows", score_words(block["test"])

@@ -90,10 +90,12 @@ def tamed(error: Exception) -> Exception:
 
 
 def meant(name: str, known: list[str], settable: bool) -> str:
-    """The remedy for an unknown option: the nearest one, or the recipe key of that name."""
+    """The remedy for an unknown option: the nearest one, and the recipe key of that very name; only
+    where there is neither, a key whose name is like it."""
     keys = list(_keys_like(name)) if settable else []
+    exact = [key for key in keys if key.rpartition(".")[2] == _as_key(name)]
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.7)
-    guesses = [*close, *(f"--set {key}=…" for key in keys)]
+    guesses = [*close, *(f"--set {key}=…" for key in exact or ([] if close else keys))]
     if guesses:
         return f"Did you mean {' or '.join(guesses[:3])}?"
     return "`--help` lists them" + (
@@ -105,10 +107,14 @@ def _keys_like(name: str) -> Iterator[str]:
     """Recipe keys whose last part is the option's name, or close to it."""
     from holdfast.recipe.whole import known_keys
 
-    wanted = name.lstrip("-").replace("-", "_")
+    wanted = _as_key(name)
     keys = {key.rpartition(".")[2]: key for key in known_keys()}
     for last in difflib.get_close_matches(wanted, keys, n=2, cutoff=0.8):
         yield keys[last]
+
+
+def _as_key(option: str) -> str:
+    return option.lstrip("-").replace("-", "_")
 
 
 def complete_tasks(incomplete: str) -> list[str]:

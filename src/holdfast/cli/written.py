@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from holdfast.core.wording import p_words
+
 WAYS = {"zero_shot": "asked plainly", "few_shot": "given {} examples"}
 
 
@@ -42,6 +44,8 @@ def worth_lines(block: Mapping[str, Any]) -> list[str]:
 
 def output_lines(block: Mapping[str, Any]) -> list[str]:
     """Shares of which one is not 0, a line each; then how often such a finding is false."""
+    from holdfast.stats.paired import MCNEMAR_EXACT
+
     lines = [f"  {block['because']}"]
     for one in block["shares"]:
         start = one["start"]
@@ -51,7 +55,7 @@ def output_lines(block: Mapping[str, Any]) -> list[str]:
         mark = {"more": "! ", "fewer": "+ "}.get(one["verdict"], "  ")
         tail = ""
         if one["verdict"] in ("more", "fewer"):
-            tail = f" ({one['verdict']}, p = {one['p_adjusted']:.2g})"
+            tail = f" ({one['verdict']}, {p_words(one['p_adjusted'], MCNEMAR_EXACT)})"
         elif one["more_rows"]:
             tail = f" (about {one['more_rows']:,} more rows would settle it)"
         lines.append(

@@ -210,8 +210,8 @@ def reason(history: Sequence[Snapshot], kept: int, *, gains: bool = False) -> st
     elif gains and not best:
         told = (
             f"the linear probe has a lower {name}, but on {rows} validation rows the difference is "
-            f"not significant (that takes p < {LOST:g}), and this recipe was measured to improve "
-            "on its probe"
+            f"not significant (paired t-test; that takes p < {LOST:g}), and this recipe was "
+            "measured to improve on its probe"
         )
     elif history[best].branch.number != history[kept].branch.number:
         told = (

@@ -2,7 +2,8 @@
 
 Two texts are *exact copies* when their normal forms are equal. The normal form is
 
-1. Unicode NFKC (full-width letters, ligatures, no-break spaces), then lower case;
+1. Unicode NFKC (full-width letters, ligatures, no-break spaces), letters of Cyrillic and Greek that
+   look like Latin ones as those, then lower case;
 2. without punctuation (``\\p{P}``, ASCII symbols such as ``$`` and ``+``, control and format
    characters, variation selectors) and without space; but
 3. between two digits one mark stays where space or punctuation stood: ``1.5`` is not ``15``.
@@ -12,7 +13,8 @@ punctuation alone ("!!!", "?") would have nothing left, and all such texts would
 other: its normal form is instead the text itself in step 1, without space, so that "! !" and "!!"
 are copies and "!!" and "??" are not. An empty text is a copy of an empty text only.
 
-All steps run in Arrow's kernels, several hundred thousand short texts a second.
+All steps but that of look-alike letters run in Arrow's kernels, several hundred thousand short
+texts a second.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from holdfast.data.look_alikes import ANY, TO_LATIN
 
 PAIR_MARK = "␟"
 """Stands between the two texts of a pair: a symbol that the normal form keeps."""
@@ -57,8 +61,18 @@ def to_arrow(texts: Sequence[str]) -> Any:
 
 
 def folded(texts: Any) -> Any:
-    """Step 1: NFKC and lower case."""
-    return pc.utf8_lower(pc.utf8_normalize(texts, "NFKC"))
+    """Step 1: NFKC, look-alike letters in one script, and lower case."""
+    return pc.utf8_lower(_in_one_script(pc.utf8_normalize(texts, "NFKC")))
+
+
+def _in_one_script(texts: Any) -> Any:
+    """Each letter that looks like a Latin one as that: a row that was written again in such letters
+    is a copy of it. Whole texts of those scripts change alike on every side."""
+    alike = pc.match_substring_regex(texts, ANY)
+    if not pc.any(alike).as_py():
+        return texts
+    latin = [text.translate(TO_LATIN) for text in texts.filter(alike).to_pylist()]
+    return pc.replace_with_mask(texts, alike, pa.array(latin, texts.type))
 
 
 def spaced_words(fold: Any) -> Any:

@@ -13,6 +13,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from holdfast.core.shown import brief
+
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.integer[Any]]
 
@@ -107,12 +109,13 @@ class Finding:
 class Decision:
     """A choice made without being asked: what was chosen, and why. Reported always; printed where
     everything is, and where only the outline of a run is if it is ``prominent``: somebody waits for
-    it, or must know."""
+    it, or must know. ``rows`` is how many rows it changed, where it is about rows."""
 
     what: str
     chosen: str
     because: str
     prominent: bool = field(default=False, compare=False)
+    rows: int = field(default=0, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         return {"what": self.what, "chosen": self.chosen, "because": self.because}
@@ -169,6 +172,9 @@ class Verdict:
     test_agrees: bool | None = None
     test_comparison: Mapping[str, Any] | None = None
 
+    def __repr__(self) -> str:
+        return brief("Verdict", self.label, self.because)
+
     def to_json(self) -> dict[str, Any]:
         """Its fields; the last two only of a verdict that test rows were asked about."""
         late = ("test_agrees", "test_comparison")
@@ -199,12 +205,25 @@ class Branch:
 
 
 FIRST_BRANCH = Branch()
+# ``loss_unit`` of what is written: mean losses are over tokens. Without it, over rows.
+TOKEN = "token"
+
+
+def mean_loss(losses: Floats, tokens: Ints | None = None) -> float:
+    """The mean of ``losses`` [n]; where each is a mean over so many ``tokens`` [n], the mean over
+    all tokens. NaN without rows, or without a token."""
+    if tokens is None:
+        return float(np.mean(losses)) if losses.size else float("nan")
+    return float(np.average(losses, weights=tokens)) if tokens.sum() else float("nan")
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """What one evaluation point saw. Losses are natural-log, one per example, in evaluation mode,
-    over the same examples each time, so that two snapshots are paired row by row.
+    over the same examples each time, so that two snapshots are paired row by row. Where each is a
+    mean over tokens, ``train_tokens``, ``valid_tokens`` and ``general_tokens`` say over how many,
+    and the mean losses are means over all tokens; ``train_right`` and ``valid_right`` are how many
+    of each example's were the likeliest.
 
     ``train_losses`` is the train probe (training rows as they were before augmentation),
     ``valid_losses`` the validation rows. ``refined_loss`` is the mean validation loss after the
@@ -241,16 +260,21 @@ class Snapshot:
     planned_steps: int | None = None
     branch: Branch = FIRST_BRANCH
     general_losses: Floats | None = None
+    train_tokens: Ints | None = None
+    valid_tokens: Ints | None = None
+    general_tokens: Ints | None = None
+    train_right: Floats | None = None
+    valid_right: Floats | None = None
 
     @property
     def train_loss(self) -> float:
         """Mean train-probe loss; NaN when the probe is empty."""
-        return float(np.mean(self.train_losses)) if self.train_losses.size else float("nan")
+        return mean_loss(self.train_losses, self.train_tokens)
 
     @property
     def valid_loss(self) -> float:
         """Mean raw validation loss; NaN when there are no validation rows."""
-        return float(np.mean(self.valid_losses)) if self.valid_losses.size else float("nan")
+        return mean_loss(self.valid_losses, self.valid_tokens)
 
     def summary(self) -> dict[str, Any]:
         """The line that ``events.jsonl`` keeps: means, not rows."""
@@ -273,6 +297,7 @@ class Snapshot:
                 "seconds": round(self.seconds, 3),
                 "train_rows": int(self.train_losses.size),
                 "valid_rows": int(self.valid_losses.size),
+                **({} if self.valid_tokens is None else self._units()),
                 **({} if self.general_loss is None else {"general_loss": self.general_loss}),
                 **({"outputs": self.outputs} if self.outputs else {}),
                 **({"planned_steps": self.planned_steps} if self.planned_steps else {}),
@@ -280,6 +305,12 @@ class Snapshot:
             }
         )
         return record
+
+    def _units(self) -> dict[str, Any]:
+        """What the mean losses are means over, and how many on each side."""
+        sides = {"train_tokens": self.train_tokens, "valid_tokens": self.valid_tokens}
+        known = {name: int(of_rows.sum()) for name, of_rows in sides.items() if of_rows is not None}
+        return {"loss_unit": TOKEN, **known}
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,9 +77,10 @@ LOADED = frozenset(
     }
 )
 REPEAT = "Give the folder of a finished run; `holdfast train … --resume` finishes one."
-RESTORE = (
-    "Restore it from a copy, or train again from recipe.yaml into another folder. If it was "
-    'changed on purpose, take "seal" out of result.json: nothing is checked then, and that is said.'
+RESTORE = "Restore it from a copy, or train again from recipe.yaml into another folder."
+ON_PURPOSE = (
+    ' If it was changed on purpose, take "seal" out of result.json: nothing is checked then, and '
+    "that is said."
 )
 
 BASE = (
@@ -104,7 +105,7 @@ def read_result(run: Path) -> dict[str, Any]:
         RESULT_SHAPE(found, "")
     seal = found.get(SEAL)
     if seal is not None and seal["result"] != result_mark(found):
-        raise RunError(str(path), "was changed since the run ended", None, RESTORE)
+        raise RunError(str(path), "was changed since the run ended", None, RESTORE + ON_PURPOSE)
     return found
 
 
@@ -303,7 +304,8 @@ def check_files(
         path = run / name
         if name not in files:
             if path.exists():
-                raise RunError(str(path), "was not there when the run ended", None, remedy)
+                rule = "was not there when the run ended"
+                raise RunError(str(path), rule, None, _if_on_purpose(remedy))
             continue
         _check_file(path, files[name], remedy=remedy)
 
@@ -356,4 +358,10 @@ def _check_file(
         found = file_mark(path) if size == wanted["bytes"] else {"bytes": size}
     if found != {"sha256": wanted["sha256"], "bytes": wanted["bytes"]}:
         what = "its SHA-256" if found["bytes"] == wanted["bytes"] else "its size"
-        raise RunError(str(path), f"was changed {since}: {what} is another", None, remedy)
+        rule = f"was changed {since}: {what} is another"
+        raise RunError(str(path), rule, None, _if_on_purpose(remedy))
+
+
+def _if_on_purpose(remedy: str) -> str:
+    """The remedy of a file that somebody may have changed, where the run's seal is what says so."""
+    return remedy + ON_PURPOSE if remedy == RESTORE else remedy

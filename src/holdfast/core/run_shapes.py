@@ -129,6 +129,7 @@ RESULT_SHAPE = record(
         "classes": maybe(each(text)),
         "problem": maybe(text),
         "trainer": maybe(anything),
+        "loss_unit": maybe(text),
         "data": record(
             {
                 **dict.fromkeys(
@@ -228,7 +229,11 @@ EVENT_SHAPES: dict[str, Shape] = {
             "phase": maybe(text),
             "outputs": maybe(table(NUMBERS)),
             "branch": maybe(BRANCH),
-            **dict.fromkeys(("train_rows", "valid_rows", "planned_steps"), maybe(count)),
+            "loss_unit": maybe(text),
+            **dict.fromkeys(
+                ("train_rows", "valid_rows", "train_tokens", "valid_tokens", "planned_steps"),
+                maybe(count),
+            ),
             **dict.fromkeys(
                 (
                     "epoch",

@@ -13,6 +13,8 @@ _OBEYED = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2064\u2066-\u2069"
     "\ufeff\ud800-\udfff]"
 )
+# Characters: some lines of a terminal.
+BRIEF = 300
 DEEPEST = 12  # levels of a value that are shown
 # Digits beyond which a whole number is told by its length: Python itself refuses to write 4,300.
 LONGEST_NUMBER = 100
@@ -50,6 +52,13 @@ def printable(text: str, limit: int | None = None) -> str:
         half = limit // 2
         text = f"{text[:half]} … {text[-half:]}"
     return _OBEYED.sub(_written, text)
+
+
+def brief(name: str, *parts: object) -> str:
+    """``Name(what it says; in a line)``: what a prompt shows of an object that holds thousands of
+    numbers."""
+    said = "; ".join(" ".join(str(part).split()) for part in parts)
+    return printable(f"{name}({said if len(said) <= BRIEF else said[: BRIEF - 1] + '…'})")
 
 
 def printable_json(document: str) -> str:

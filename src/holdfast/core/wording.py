@@ -32,6 +32,6 @@ def bounds(
     return "" if high is None else f"at most {show(high)}"
 
 
-def p_words(value: float) -> str:
-    """``p = 0.031``, or ``p < 0.001``."""
-    return "p < 0.001" if value < 0.001 else f"p = {value:.2g}"
+def p_words(value: float, test: str) -> str:
+    """``paired bootstrap, p = 0.031``, or ``p < 0.001``: no p-value without its test."""
+    return f"{test}, p < 0.001" if value < 0.001 else f"{test}, p = {value:.2g}"

@@ -7,6 +7,8 @@ changes (DNS rebinding), by every page that the user has open. So
 - a request under another ``Host`` than this machine's is refused (403) before anything is read;
 - the printed address carries a token that works once: it becomes a cookie that no script reads
   (``HttpOnly``) and no other site sends (``SameSite=Strict``), and is gone from the address bar;
+- cookies know no ports, so that another server of this machine would be sent it: the cookie is good
+  below a path that nobody else knows (``base``), and a browser sends it nowhere else;
 - without that cookie nothing is shown but how to get it (401);
 - a request that changes something needs an ``Origin`` of this very page besides (403).
 """
@@ -52,6 +54,7 @@ class Access:
     def __init__(self, port: int, offer: Callable[[str], None] = lambda _: None) -> None:
         self.port = port
         self._offer = offer
+        self.base = "/" + secrets.token_urlsafe(12)
         self._token = secrets.token_urlsafe(24)
         self._sessions: deque[str] = deque(maxlen=MOST_SESSIONS)
 
@@ -79,13 +82,20 @@ class Access:
         session = secrets.token_urlsafe(32)
         self._sessions.append(session)
         self._offer(self.url)
-        return f"{self.cookie}={session}; Path=/; HttpOnly; SameSite=Strict; Max-Age={30 * DAY_S}"
+        kept = f"HttpOnly; SameSite=Strict; Max-Age={30 * DAY_S}"
+        return f"{self.cookie}={session}; Path={self.base}/; {kept}"
+
+    def below(self, path: str) -> str | None:
+        """The page that a path below ``base`` names, with its slash; ``None`` for any other."""
+        head, slash, rest = path[1:].partition("/")
+        return "/" + rest if slash and _same("/" + head, self.base) else None
 
     def knows(self, cookies: str | None) -> bool:
         """Whether a ``Cookie`` header holds one that this dashboard gave."""
-        given = cookie_value(cookies, self.cookie)
+        # Another server of this machine may have set one of the same name for every path.
+        given = [cookie_value(one, self.cookie) for one in (cookies or "").split(";")]
         # Every one is compared: how long it takes tells nothing.
-        return sum(_same(given, one) for one in self._sessions) > 0
+        return sum(_same(one, known) for one in given for known in self._sessions) > 0
 
     def is_own(self, host: str | None, origin: str | None) -> bool:
         """Whether a request that changes something was sent by a page of this dashboard."""

@@ -124,7 +124,13 @@ Points = list[tuple[int, float | None]]
 
 
 def _losses(run: RunFiles) -> Points:
-    return [(int(one["step"]), one.get("valid_loss")) for one in run.snapshots]
+    """Of generators always over tokens: in runs by older versions ``valid_loss`` is over rows."""
+    known = [dict(one.get("valid_metrics") or {}) for one in run.snapshots]
+    losses = [
+        metrics.get("token_loss", one.get("valid_loss"))
+        for one, metrics in zip(run.snapshots, known, strict=True)
+    ]
+    return [(int(one["step"]), x) for one, x in zip(run.snapshots, losses, strict=True)]
 
 
 def _rates(run: RunFiles, name: str) -> Points:

@@ -63,11 +63,17 @@ def follow(path: Path, place: str = START, most: int = MOST) -> Follow:
         if event is None:
             skipped += bool(whole[start:end].strip())
             continue
-        known = (before + whole[:end])[-CHECKED:]
-        lines.append((_place(at + end, known), event))
+        lines.append((_place(at + end, _last(before, whole, end)), event))
     end = at + len(whole)
-    last = _place(end, (before + whole)[-CHECKED:]) if whole else (START if again else place)
+    last = _place(end, _last(before, whole, len(whole))) if whole else (START if again else place)
     return Follow(tuple(lines), last, again, skipped, end + len(raw) - len(whole) < size)
+
+
+def _last(before: bytes, whole: bytes, end: int) -> bytes:
+    """The bytes that a place after the first ``end`` of ``whole`` is the sum of."""
+    if end >= CHECKED:
+        return whole[end - CHECKED : end]
+    return before[-CHECKED:] + whole[:end]
 
 
 def _ends(whole: bytes) -> Iterator[tuple[int, int]]:

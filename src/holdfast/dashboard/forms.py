@@ -70,6 +70,7 @@ def remember_who(dashboard: Dashboard, answer: Response, who: str) -> None:
         max_age=30 * DAY_S if who else 0,
         httponly=True,
         samesite="strict",
+        path=f"{dashboard.access.base}/",
     )
 
 

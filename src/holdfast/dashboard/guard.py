@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from holdfast.dashboard.access import HEADERS, SAFE, Access
-from holdfast.dashboard.pages import render
+from holdfast.dashboard.pages import BASE, render
 
 STATIC = "/static/"
 OTHER_HOST = "This page answers on this machine alone, under 127.0.0.1 or localhost.\n"
@@ -29,6 +29,10 @@ class Guard:
             await self._app(scope, receive, send)
             return
         static = scope["path"].startswith(STATIC)
+        below = self._access.below(scope["path"])
+        if below is not None:
+            scope = {**scope, "path": below, "raw_path": quote(below).encode()}
+        BASE.set("" if below is None else self._access.base)
 
         async def headed(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -38,11 +42,12 @@ class Guard:
                 headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
-        answer = self._refused(scope, Headers(scope=scope), static)
+        answer = self._refused(scope, Headers(scope=scope), static, below is not None)
         await (answer or self._app)(scope, receive, headed)
 
-    def _refused(self, scope: Scope, headers: Headers, static: bool) -> ASGIApp | None:
-        """What is answered in the place of the page; ``None`` where the page is."""
+    def _refused(self, scope: Scope, headers: Headers, static: bool, below: bool) -> ASGIApp | None:
+        """What is answered in the place of the page; ``None`` where the page is, which is ``below``
+        the path that only this dashboard's browsers know."""
         access, host = self._access, headers.get("host")
         if not access.is_host(host):
             return PlainTextResponse(OTHER_HOST, 403)
@@ -53,10 +58,10 @@ class Guard:
             cookie = access.take(query)
             if cookie is not None:
                 rest = [(k, v) for k, v in parse_qsl(query) if k != "token"]
-                # Of one slash alone: two would name another machine.
-                place = "/" + scope["path"].lstrip("/") + (f"?{urlencode(rest)}" if rest else "")
+                place = f"{access.base}/" + scope["path"].lstrip("/")
+                place += f"?{urlencode(rest)}" if rest else ""
                 return RedirectResponse(place, 303, {"Set-Cookie": cookie})
-        if not access.knows(headers.get("cookie")):
+        if not below or not access.knows(headers.get("cookie")):
             return HTMLResponse(closed_page(), 401)
         if scope["method"] not in SAFE and not access.is_own(host, headers.get("origin")):
             text = "A change must be sent from a page of this dashboard.\n"

@@ -11,11 +11,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from holdfast.core.run_files import EVENTS, RESULT
 from holdfast.dashboard.access import Access
 from holdfast.dashboard.in_service import ServiceView, service_view
 from holdfast.dashboard.one_run import Whole, whole_run
-from holdfast.dashboard.runs import Runs
+from holdfast.dashboard.runs import Runs, run_mark
 from holdfast.dashboard.trying import Tried, Trier
 
 if TYPE_CHECKING:
@@ -55,8 +54,7 @@ class Dashboard:
 
     def whole(self, path: Path) -> Whole:
         """A finished run, read once for all of its tabs."""
-        marks = tuple((path / name).stat().st_mtime_ns for name in (RESULT, EVENTS))
-        key = (path, *marks)
+        key = (path, run_mark(path))
         if key not in self.kept:
             self.kept[key] = whole_run(path)
             while len(self.kept) > MOST_KEPT:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -30,6 +32,10 @@ STATIC: Mapping[str, tuple[Path, str]] = {
     "dashboard.js": (HERE / "static", "text/javascript"),
     "icon.svg": (HERE / "static", "image/svg+xml"),
 }
+# The path below which the page that is made lies.
+BASE: ContextVar[str] = ContextVar("base", default="")
+# Within a page's own markup: in texts of the data every quotation mark is escaped.
+_OWN = re.compile(r'(?<= )(href|action|data-address)="(?=/(?!static/))')
 MENU = (("/", "Runs"), ("/data", "Data"), ("/service", "Service"), ("/label", "Label"))
 
 
@@ -56,8 +62,14 @@ def files() -> Mapping[str, File]:
 def render(template: str, **values: Any) -> str:
     """A page, or with a template of ``parts/`` a part of one, as text that any browser shows."""
     made = _environment().get_template(template)
-    text = made.render(here=values.pop("here", ""), **values)
-    return text.translate(UNPRINTABLE)
+    base = BASE.get()
+    text = made.render(here=values.pop("here", ""), base=base, **values)
+    return _OWN.sub(rf'\1="{base}', text).translate(UNPRINTABLE)
+
+
+def own(address: str) -> str:
+    """An address of this dashboard, ``/label``, for a redirection."""
+    return BASE.get() + address
 
 
 def _environment() -> Environment:

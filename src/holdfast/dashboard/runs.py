@@ -114,7 +114,7 @@ class Runs:
             if found and summary.state in ("running", "interrupted"):
                 names = _names(found.path)
                 state = state_of(found.path, names) if names else None
-                if state != summary.state or _mark(found.path) != found.mark:
+                if state != summary.state or run_mark(found.path) != found.mark:
                     self._looked = -1e9
                     return True
         return False
@@ -125,7 +125,7 @@ class Runs:
         if path is None:
             return None
         names = _names(path)
-        return self._read(Found(name, path, names, _mark(path))) if names else None
+        return self._read(Found(name, path, names, run_mark(path))) if names else None
 
     def _summed(self, until: float) -> Listed:
         summaries: dict[str, Summary] = {}
@@ -181,7 +181,7 @@ class Runs:
         names = frozenset(one.name for one in inside)
         if names & MARKS:
             name = "/".join(map(_named, parts or (folder.name,)))
-            yield Found(name, folder, names, _mark(folder))
+            yield Found(name, folder, names, run_mark(folder))
             return
         folders[folder] = stamp
         if len(parts) >= DEEPEST:
@@ -208,7 +208,7 @@ def _names(folder: Path) -> frozenset[str]:
         return frozenset()
 
 
-def _mark(run: Path) -> Mark:
+def run_mark(run: Path) -> Mark:
     """When the files that a summary is made of were written, their sizes and numbers."""
     return tuple(_mark_of(run / name) for name in WATCHED)
 

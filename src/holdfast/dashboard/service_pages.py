@@ -13,7 +13,7 @@ from holdfast.dashboard.forms import part_of, read_form, remember_who, who_is
 from holdfast.dashboard.held import Dashboard
 from holdfast.dashboard.in_service import SPANS
 from holdfast.dashboard.labels import LabelView, act, done_view, task_view
-from holdfast.dashboard.pages import render
+from holdfast.dashboard.pages import own, render
 
 
 async def service_page(dashboard: Dashboard, request: Request) -> str:
@@ -34,7 +34,7 @@ async def label_page(dashboard: Dashboard, request: Request) -> Response | str:
         return render("label.html.j2", here="/label", **values)
     if action in ("name", "rename"):
         who = " ".join(given.get("who", [""])[-1].split()) if action == "name" else ""
-        answer = RedirectResponse("/label", 303)
+        answer = RedirectResponse(own("/label"), 303)
         remember_who(dashboard, answer, who if who.isprintable() else "")
         return answer
     if who:
@@ -42,7 +42,7 @@ async def label_page(dashboard: Dashboard, request: Request) -> Response | str:
         view = await run_in_threadpool(_labelled, dashboard, who, given)
         if given and not part and not view.problem and not _shows_answer(view):
             # So that a page that is loaded anew stores nothing twice.
-            return RedirectResponse("/label", 303)
+            return RedirectResponse(own("/label"), 303)
         if part:
             return render("parts/task.html.j2", view=view)
         values["view"] = view

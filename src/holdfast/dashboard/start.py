@@ -17,10 +17,13 @@ from holdfast.dashboard.app import application
 from holdfast.dashboard.held import Dashboard
 from holdfast.dashboard.pages import warm
 from holdfast.dashboard.runs import Runs
+from holdfast.service.web.wire import Bounds, WireServer, wire_of
 
 HOST = "127.0.0.1"
 # What is read of the runs before the address is told; the rest is read while the page waits.
 FIRST_S = 1.0
+# Of one person's browsers, and the time [s] in which a request must come.
+MOST_CONNECTIONS, READ_S = 64, 10.0
 
 
 def run_dashboard(root: Path, port: int, store: str | None, tell: Callable[[str], None]) -> None:
@@ -45,6 +48,7 @@ def run_dashboard(root: Path, port: int, store: str | None, tell: Callable[[str]
         dashboard.runs.listed(FIRST_S)
         config = uvicorn.Config(
             application(dashboard),
+            http=wire_of(Bounds(MOST_CONNECTIONS, READ_S, lambda _: None)),
             log_level="warning",
             access_log=False,
             server_header=False,
@@ -52,7 +56,7 @@ def run_dashboard(root: Path, port: int, store: str | None, tell: Callable[[str]
             ws="none",
             timeout_graceful_shutdown=1,
         )
-        server = uvicorn.Server(config)
+        server = WireServer(config)
         dashboard.closing = lambda: server.should_exit
         tell(access.url)
         # While somebody opens the browser: the first run that is looked at comes without delay.

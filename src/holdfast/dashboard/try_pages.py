@@ -22,7 +22,7 @@ from holdfast.dashboard.forms import (
 )
 from holdfast.dashboard.held import Dashboard
 from holdfast.dashboard.labels import label_of
-from holdfast.dashboard.pages import plain, render
+from holdfast.dashboard.pages import own, plain, render
 from holdfast.dashboard.trying import Busy
 
 LARGEST_PICTURE, LARGEST_KEPT = 12_000_000, 4_000_000
@@ -102,7 +102,9 @@ async def feedback(dashboard: Dashboard, request: Request) -> Response:
     thanks = "<p><strong>Stored.</strong> Thank you.</p>"
     answer: Response = HTMLResponse(thanks)
     if part_of(request) != "thanks":
-        answer = RedirectResponse(f"/try?{urlencode({'run': request.query_params['run']})}", 303)
+        answer = RedirectResponse(
+            own(f"/try?{urlencode({'run': request.query_params['run']})}"), 303
+        )
     remember_who(dashboard, answer, who)
     return answer
 

@@ -30,11 +30,25 @@ from holdfast.data.scratch import scratch_file, stored_rows
 from holdfast.data.source import read_source
 from holdfast.data.table import Columns, Table
 from holdfast.data.template import fill_template
-from holdfast.data.turns import FAULTS, NO_ANSWER, UNANSWERED, Turn, asked, read_turns, settle
+from holdfast.data.turns import (
+    FAULTS,
+    NO_ANSWER,
+    TOOLS,
+    UNANSWERED,
+    UNREAD,
+    WEIGHTS,
+    Turn,
+    asked,
+    read_turns,
+    settle,
+    unread_part,
+)
 
 CLASSES = ("all",)
 FORM = "form"
 _BATCH = 2_000
+PARTS = tuple(f'"{name}"' for name in (*UNREAD, *WEIGHTS))
+NO_TOOLS = ("[]", "{}", "null")
 _SCHEMA = [
     ("row", pa.int64()),
     ("text", pa.string()),
@@ -87,6 +101,8 @@ def load_chats(
     )
     if group is not None:
         check_present(raw, group)
+    if columns.form == "messages":
+        _refuse_tools(raw)
     reader = _Reader(raw, columns, group, need_answer)
     rows = reader.write()
     if not len(rows):
@@ -102,6 +118,24 @@ def load_chats(
         len(raw),
         findings=reader.findings(),
         decisions=(*raw.decisions, *decisions, *reader.decisions()),
+    )
+
+
+def _refuse_tools(raw: Raw) -> None:
+    for name in (one for one in TOOLS if one in raw.names):
+        cells = raw.table[name].to_pylist()
+        row = next((at for at, cell in enumerate(cells) if (cell or "[]") not in NO_TOOLS), None)
+        if row is not None:
+            raise _unread(f"{raw.source}, row {row}", f"has tools, in the column {name!r}")
+
+
+def _unread(what: str, rule: str) -> DataError:
+    return DataError(
+        what,
+        f"{rule}, and the texts of turns alone are learned: the chat would be another one",
+        None,
+        "Write what the model is to learn into the content of the turns, as your chat template has "
+        "it, or take such rows or parts out of the file.",
     )
 
 
@@ -181,7 +215,7 @@ class _Reader:
                 self._leave(row, "empty_text")
                 return None
             return {"row": row, "text": text, "turns": "[]", "label": 0, FORM: self.form}
-        turns, fault, cut = settle(self._turns(cells, made))
+        turns, fault, cut = settle(self._turns(row, cells, made))
         if fault == NO_ANSWER and not self.need_answer:
             fault = None
         if fault is not None:
@@ -197,10 +231,15 @@ class _Reader:
             FORM: self.form,
         }
 
-    def _turns(self, cells: dict[str, str | None], made: str | None) -> list[Turn] | None:
+    def _turns(self, row: int, cells: dict[str, str | None], made: str | None) -> list[Turn] | None:
         columns = self.columns
         if self.form == "messages":
-            return read_turns(cells[columns.text[0]])
+            cell = cells[columns.text[0]]
+            # Cheap: nearly no chat has any.
+            part = unread_part(cell) if any(name in (cell or "") for name in PARTS) else None
+            if part is not None:
+                raise _unread(f"{self.raw.source}, row {row}", f"has a turn with {part!r}")
+            return read_turns(cell)
         if columns.answer is None and self.form not in ("instruction", "prompt"):
             return parse_rendered(cells[columns.text[0]] or "", self.form)
         return _asked_and_answered(columns, cells, made)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision
 from holdfast.data.chat_templates import is_template
+from holdfast.data.pair_columns import PAIRS, SURE
 from holdfast.data.profile import profile
 from holdfast.data.raw import Raw
 from holdfast.data.roles import check_present, usual_names
@@ -103,8 +104,11 @@ def _given(
 def _found(
     raw: Raw, label: str | None, system: str | None, need_answer: bool
 ) -> tuple[ChatColumns, tuple[Decision, ...]]:
+    # Of a dialogue and its summary the one is a text, and the other what is to be written of it.
+    pair = next((one for one in PAIRS if one in SURE and set(one) <= set(raw.names)), None)
     chat = _first(raw, MESSAGES)
-    if chat is not None and label is None:
+    told = pair is not None and chat == pair[0] and "nested" not in raw.kinds.get(chat, set())
+    if chat is not None and label is None and not told:
         return _say(ChatColumns("messages", (chat,)), f"{chat!r} is a usual name of chats")
     instruction, answer = _first(raw, INSTRUCTION), label or _first(raw, ANSWERS)
     if instruction is not None and (answer is not None or not need_answer):
@@ -112,7 +116,7 @@ def _found(
         text = (instruction,) if extra in (None, answer) else (instruction, str(extra))
         because = "usual names of an instruction, its input and its answer"
         return _say(ChatColumns("instruction", text, answer, system), because)
-    for prompt, completion in PROMPTS:
+    for prompt, completion in (*PROMPTS, *([pair] if pair else [])):
         if prompt in raw.names and (completion in raw.names or not need_answer):
             found = completion if completion in raw.names else None
             because = "a usual pair of names"

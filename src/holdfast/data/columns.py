@@ -122,12 +122,15 @@ def choose_columns(
     else:
         texts, decisions = _find_texts(raw, profiles, taken)
     template = template or _joined(texts, decisions)
-    found = _label(raw, profiles, label, {*texts, group}, need_label, decisions)
+    unsettled: list[Finding] = []
+    found = _label(raw, profiles, label, {*texts, group}, need_label, decisions, unsettled)
     refuse_twice((*texts, found), "--text and --label")
     if group in texts:
         raise RecipeError(f"column {group!r}", "is both text and group", None, "Choose another.")
     columns = Columns(texts, found, group, template)
-    return columns, tuple(decisions), _possible_groups(profiles, columns)
+    # While it is open which column is the label, none of them is advised to be something else.
+    groups = () if unsettled else _possible_groups(profiles, columns)
+    return columns, tuple(decisions), (*unsettled, *groups)
 
 
 def _find_texts(
@@ -184,6 +187,7 @@ def _label(
     taken: set[str | None],
     need_label: bool,
     decisions: list[Decision],
+    unsettled: list[Finding],
 ) -> str | None:
     if label is not None:
         if label in raw.names:
@@ -193,9 +197,12 @@ def _label(
     free = {name: p for name, p in profiles.items() if name not in taken}
     try:
         name, because = _find_label(raw, free)
-    except DataError:
+    except DataError as error:
         if need_label:
             raise
+        if any(profiles[name].repeats for name in free):
+            because = f"{error.rule}: {error.value}"
+            unsettled.append(Finding("no_label", "error", 1.0, 0, (), because, error.remedy))
         return None
     decisions.append(Decision("label column", name, because))
     return name
@@ -224,8 +231,9 @@ def _find_label(raw: Raw, free: dict[str, Profile]) -> tuple[str, str]:
             ", ".join(raw.names),
             "Add a column with the class of each text, or choose the columns: --text, --label.",
         )
-    repeating = [name for name in found.among if free[name].repeats]
-    raise _ask(raw, "label", repeating or list(free), "it cannot be told which is the label")
+    repeating = [name for name in found.among if free[name].repeats] or list(free)
+    likeliest = sorted(repeating, key=lambda name: free[name].label_rank)
+    raise _ask(raw, "label", likeliest, "it cannot be told which is the label")
 
 
 def _ask_of_rivals(raw: Raw, name: str, others: Sequence[str]) -> None:

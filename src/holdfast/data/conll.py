@@ -11,7 +11,7 @@ Source: Tjong Kim Sang and De Meulder 2003, cs/0306050; the file format of CoNLL
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -77,6 +77,44 @@ def looks_like_conll(source: str | Path, encoding: str | None = None) -> bool:
     return any(map(PREFIXED.fullmatch, tags)) and all(
         tag == "O" or PREFIXED.fullmatch(tag) for tag in tags
     )
+
+
+def holds_sentences(source: str | Path, encoding: str | None = None) -> bool:
+    """Whether a ``.txt`` has a sentence a line: its lines have more words or fewer, where those of
+    CoNLL have as many columns each."""
+    if not may_be_conll(source) or not _bare_name(source_path(source)).endswith(".txt"):
+        return False
+    with open_lines(source_path(source), encoding) as lines:
+        looked = (_parted(line) for _, line in zip(range(LOOKED_AT), lines, strict=False))
+        widths = {len(cells) for cells in looked if cells and cells[0] != DOCSTART}
+    return len(widths) > 1
+
+
+def read_sentences(source: str | Path, encoding: str | None) -> Raw:
+    """A row a line, whose ``tokens`` (a JSON list) are its words between white space; nothing for a
+    blank line."""
+    path = source_path(source)
+
+    def batches() -> Iterator[Batch]:
+        held: list[str | None] = []
+        with open_lines(path, encoding) as lines:
+            for number, line in enumerate(lines):
+                words = line.split()
+                check_row(f"{path}, line {number + 1}", len(line))
+                held.append(write_json_cell(words) if words else None)
+                if len(held) >= BATCH_ROWS:
+                    yield sentence_rows(held)
+                    held = []
+        if held:
+            yield sentence_rows(held)
+
+    with reading(path):
+        return store(batches(), str(path))
+
+
+def sentence_rows(words: Sequence[str | None]) -> Batch:
+    """A row a sentence, whose words are a JSON list; ``None`` where there are none."""
+    return Batch({TOKENS: pa.array(words, pa.string())}, {TOKENS: {"nested"}})
 
 
 def read_conll(source: str | Path, encoding: str | None) -> Raw:

@@ -55,6 +55,26 @@ PAIRS = (
     ("question", "pandas"),
     ("question", "code"),
 )
+# Pairs that are never a text and its class; the rest of ``PAIRS`` also occur beside a class.
+SURE = {
+    ("dialogue", "summary"),
+    ("dialog", "summary"),
+    ("conversation", "summary"),
+    ("article", "highlights"),
+    ("article", "summary"),
+    ("article", "abstract"),
+    ("document", "summary"),
+    ("document", "abstract"),
+    ("source", "target"),
+    ("src", "tgt"),
+    ("input_text", "target_text"),
+    ("question", "sql"),
+    ("question", "query"),
+    ("question", "pandas"),
+    ("question", "code"),
+    ("en", "fr"),
+    ("en", "de"),
+}
 
 
 def choose_pair(

@@ -39,6 +39,12 @@ class Profile:
         few = self.distinct <= max(2, min(self.filled // 3, 200))
         return self.distinct > 1 and few and self.words <= 4
 
+    @property
+    def label_rank(self) -> tuple[bool, bool, bool, int]:
+        """Ascending from the likeliest column of classes: values that differ and come again, words
+        before numbers, the fewer values the likelier."""
+        return self.distinct < 2, 2 * self.distinct > self.filled, self.numeric, self.distinct
+
 
 def profile(raw: Raw) -> dict[str, Profile]:
     """A profile of every column that holds plain values."""

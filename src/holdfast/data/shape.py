@@ -13,10 +13,12 @@ from typing import Literal
 
 import pyarrow.compute as pc
 
+from holdfast.core.errors import DataError
+from holdfast.core.wording import counted
 from holdfast.data.cells import read_json_cell
 from holdfast.data.chat_columns import ANSWERS, INSTRUCTION, MESSAGES
 from holdfast.data.headers import column_key
-from holdfast.data.pair_columns import PAIRS
+from holdfast.data.pair_columns import PAIRS, SURE
 from holdfast.data.profile import Profile, is_missing, profile
 from holdfast.data.raw import Raw
 from holdfast.data.rendered import SAMPLE, rendered_as
@@ -25,27 +27,10 @@ from holdfast.data.tagged import tagged_shape
 
 Form = Literal["chat", "instruction", "prompt", "text", "pair", "tags", "classes"]
 
-# Pairs that are never a text and its class; the rest of ``PAIRS`` also occur beside a class.
-SURE = {
-    ("dialogue", "summary"),
-    ("dialog", "summary"),
-    ("conversation", "summary"),
-    ("article", "highlights"),
-    ("article", "summary"),
-    ("article", "abstract"),
-    ("document", "summary"),
-    ("document", "abstract"),
-    ("source", "target"),
-    ("src", "tgt"),
-    ("input_text", "target_text"),
-    ("question", "sql"),
-    ("question", "query"),
-    ("question", "pandas"),
-    ("question", "code"),
-    ("en", "fr"),
-    ("en", "de"),
-}
 PROMPTS = (("prompt", "completion"), ("prompt", "response"))
+# Of two answers the one that somebody liked better; and what both answer.
+PREFERENCES = ("chosen", "rejected")
+ASKED = ("prompt", "question", "instruction", "input")
 IDS = ("id", "idx", "index", "uid", "uuid", "guid", "row", "url", "unnamed: 0", "")
 FREE_WORDS = 3.0
 FREE_SHARE = 0.9
@@ -68,6 +53,8 @@ def shape_of(raw: Raw, *, text: Sequence[str] | None = None, label: str | None =
     """The form of these rows; ``text`` and ``label`` are the columns that a user named.
 
     In doubt it is ``classes``: an error that asks for a column costs less than a wrong guess.
+    Raises ``DataError`` for preferences where no column is named: they are no classes, and neither
+    answer is the one to learn by itself.
     """
     if (because := tagged_shape(raw, text, label)) is not None:
         return RowsShape("tags", because)
@@ -76,10 +63,27 @@ def shape_of(raw: Raw, *, text: Sequence[str] | None = None, label: str | None =
         return _labelled(seen, tuple(text or ()), label)
     if text is not None:
         return _unlabelled(raw, seen, tuple(text))
+    _refuse_preferences(raw)
     for found in (_chat(raw, seen), _instructed(raw, seen), _pair(raw, seen), _plain(raw, seen)):
         if found is not None:
             return found
     return RowsShape("classes", _classes(seen))
+
+
+def _refuse_preferences(raw: Raw) -> None:
+    lower = {name.lower(): name for name in raw.names}
+    if not lower.keys() >= set(PREFERENCES):
+        return
+    chosen = lower[PREFERENCES[0]]
+    asked = next((lower[name] for name in ASKED if name in lower), None)
+    learn = f"--text {asked} --label {chosen}" if asked else f"--set data.messages={chosen}"
+    raise DataError(
+        raw.source,
+        "holds preferences: an answer that was chosen and one that was rejected",
+        ", ".join(raw.names),
+        f"Holdfast learns answers: those that were chosen with --task causal-lm {learn}. A trainer "
+        "of preferences (DPO) can be watched with holdfast.Guard.",
+    )
 
 
 def is_free(column: Profile) -> bool:
@@ -217,6 +221,6 @@ def _classes(seen: Mapping[str, Profile]) -> str:
 
 def _told(column: Profile) -> str:
     return (
-        f"{column.distinct} different values in {column.filled} rows looked at, of "
-        f"{column.words:.0f} words on average"
+        f"{column.distinct} different values in {column.filled} rows examined, of "
+        f"{counted(round(column.words), 'word')} on average"
     )

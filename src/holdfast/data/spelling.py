@@ -46,6 +46,8 @@ UNSEEN = dict.fromkeys(map(ord, "\u200b\ufeff\u2060\u00ad"))
 CODE = "na"
 CODES = 3
 SHOWN = 5
+# The decision on spellings.
+LABELS, MERGED = "labels", "merged into"
 
 
 def label_key(name: str) -> str:
@@ -88,9 +90,15 @@ def merge_spellings(counts: Mapping[str, int]) -> tuple[dict[str, str], tuple[De
         f"{len(counts)} labels as written differ in case or space alone: {'; '.join(shown)}{more} "
         "(data.labels=exact keeps them apart)"
     )
-    return spelled, (
-        Decision("labels", f"merged into {len(groups)} classes", because, prominent=True),
-    )
+    rows = sum(counts[name] for names in twice for name in names[1:])
+    chosen = f"{MERGED} {len(groups)} classes"
+    return spelled, (Decision(LABELS, chosen, because, prominent=True, rows=rows),)
+
+
+def merged_spellings(decisions: Iterable[Decision]) -> Decision | None:
+    """What ``merge_spellings`` merged, of a table's decisions; ``None`` where it had nothing to."""
+    found = (one for one in decisions if one.what == LABELS and one.chosen.startswith(MERGED))
+    return next(found, None)
 
 
 def _merged(names: Sequence[str], counts: Mapping[str, int]) -> str:

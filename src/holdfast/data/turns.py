@@ -28,6 +28,13 @@ ROLES = {
     "observation": "tool",
 }
 
+# What a turn may have beside its text, as chat services and trainers write it; and what a turn
+# counts in the loss, with the value that says nothing.
+UNREAD = ("tool_calls", "function_call", "reasoning_content", "reasoning", "thinking")
+WEIGHTS = {"weight": 1, "train": True}
+# Columns of the tools that a chat may call.
+TOOLS = ("tools", "functions")
+
 NO_CHAT = "no_chat"
 ROLE_ORDER = "roles_out_of_order"
 NO_ANSWER = "no_answer"
@@ -48,6 +55,27 @@ FAULTS = {
 def read_turns(value: Any) -> list[Turn] | None:
     """The turns of a cell: a list, or its JSON, of objects with ``role`` and ``content`` (or
     ``from`` and ``value``), or an object that wraps such a list; ``None`` where it is none."""
+    items = _items(value)
+    turns = None if items is None else [_turn(item) for item in items]
+    if turns is None or any(turn is None for turn in turns):
+        return None
+    return [turn for turn in turns if turn]
+
+
+def unread_part(value: Any) -> str | None:
+    """What a chat, as ``read_turns`` takes it, holds beside the texts of its turns that a model is
+    meant to learn, or not to: the name of the first such part. To drop it would train another chat
+    than the one that was given."""
+    for item in _items(value) or ():
+        held = item if isinstance(item, dict) else {}
+        said = [name for name in UNREAD if held.get(name) not in (None, "", [], {})]
+        said += [name for name, usual in WEIGHTS.items() if held.get(name) not in (None, usual)]
+        if said:
+            return said[0]
+    return None
+
+
+def _items(value: Any) -> list[Any] | None:
     if isinstance(value, str):
         try:
             value = read_json_cell(value)
@@ -55,10 +83,7 @@ def read_turns(value: Any) -> list[Turn] | None:
             return None
     if isinstance(value, dict):
         value = value.get("messages", value.get("conversations"))
-    if not isinstance(value, list) or not value:
-        return None
-    turns = [_turn(item) for item in value]
-    return None if any(turn is None for turn in turns) else [turn for turn in turns if turn]
+    return value if isinstance(value, list) and value else None
 
 
 def _turn(item: Any) -> Turn | None:

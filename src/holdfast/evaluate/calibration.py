@@ -67,7 +67,7 @@ def calibrate(validation: Outputs, *, seed: int = 0) -> Calibration:
     before, after = float(np.mean(validation.losses)), float(np.mean(crossed))
     change = f"validation loss {before:.4f} raw, {after:.4f} at temperatures of the other folds"
     if _proven_worse(crossed, np.asarray(validation.losses, dtype=np.float64), groups):
-        because = f"a temperature does harm (p < {WORSE:g}): {change}"
+        because = f"a temperature does harm (paired t-test, p < {WORSE:g}): {change}"
         return Calibration(1.0, before, after, because)
     fitted = best_temperature(validation.logits, validation.labels, smoothing=1.0)[0]
     because = f"{change}; fitted on {n:,} validation rows, folded into the last layer"

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.core.records import Floats
+from holdfast.core.stages import tick
 from holdfast.data.chat import form_of, turns_of
 from holdfast.data.table import Table
 from holdfast.data.turns import asked, prompt_of
 from holdfast.evaluate.tokens import TokenOutputs
-from holdfast.evaluate.written import Written
+from holdfast.evaluate.written import Written, drawing
 from holdfast.models.averaged import Averaged, processors_of
 from holdfast.models.limits import position_limit
 from holdfast.models.quiet import quiet_transformers
@@ -64,13 +65,15 @@ def measure_saved(
 
     network.to(device).eval()
     table = np.zeros((len(examples), 3))
-    everything = np.arange(len(examples))
+    everything, done = np.arange(len(examples)), 0
     with torch.inference_mode():
         for chosen in by_length(examples.lengths, everything, TOKENS):
             batch = {k: v.to(device) for k, v in task.collate(examples, chosen).items()}
             output = task.forward(network, batch)
             losses = task.losses(output, batch)[:, None]
             table[chosen] = torch.cat([losses, task.keep(output, batch)], dim=1).cpu().numpy()
+            done += len(chosen)
+            tick(done, len(examples))
     return table[:, 0], table[:, 1:]
 
 
@@ -140,8 +143,10 @@ def write_answers(
     new_tokens: int,
     chat: bool,
     beams: int = 1,
+    temperature: float = 0.0,
 ) -> Written:
-    """The model's answers [n], the likeliest token at each place (or beam search). In a ``chat`` an
+    """The model's answers [n], the likeliest token at each place (or beam search); above
+    ``temperature`` 0 tokens are drawn, by PyTorch's generators as they stand. In a ``chat`` an
     answer ends where its template closes it.
 
     A prompt that leaves no room keeps its end.
@@ -159,9 +164,10 @@ def write_answers(
         chosen = order[start : start + TOGETHER]
         # The end of a prompt is kept: there stands what is asked.
         prompts = [list(ids[n])[-(room - new) :] for n in chosen]
-        made = _generate(network, tokenizer, prompts, new, beams, end)
+        made = _generate(network, tokenizer, prompts, new, beams, end, temperature)
         for n, (text, confidence, whole) in zip(chosen, made, strict=True):
             texts[n], confidences[n], ended[n] = text, confidence, whole
+        tick(start + len(chosen), len(order))
     return Written(texts, confidences, ended)
 
 
@@ -172,6 +178,7 @@ def _generate(
     new: int,
     beams: int,
     end: str,
+    temperature: float,
 ) -> list[tuple[str, float, bool]]:
     import torch
 
@@ -184,23 +191,19 @@ def _generate(
     ids = torch.tensor([[pad] * (longest - len(p)) + p for p in prompts], device=device)
     mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=device)
     stops = stop_tokens(tokenizer, end, getattr(plain.generation_config, "eos_token_id", None))
+    draws = drawing(temperature)
     with torch.inference_mode(), quiet_transformers():
         made = plain.generate(
             input_ids=ids,
             attention_mask=mask,
             **processors_of(network, attention_mask=mask),
             max_new_tokens=new,
-            do_sample=False,
-            num_beams=beams,
+            num_beams=1 if draws["do_sample"] else beams,
             pad_token_id=pad,
             eos_token_id=stops or None,
             return_dict_in_generate=True,
             output_scores=True,
-            # A model's own settings of sampling, which ``generate`` warns of where it does not
-            # sample.
-            temperature=None,
-            top_p=None,
-            top_k=None,
+            **draws,
         )
         scores = plain.compute_transition_scores(
             made.sequences, made.scores, getattr(made, "beam_indices", None), normalize_logits=True

@@ -11,7 +11,9 @@ from holdfast.core.records import Estimate, Outputs
 from holdfast.core.seeds import generator
 from holdfast.core.wording import p_words
 from holdfast.evaluate.resample import ResampledUnits, bootstrap_notes, too_few, undefined
-from holdfast.stats.paired import Bools, mcnemar, newcombe, paired_bootstrap
+from holdfast.stats.paired import BY_GROUPS, MCNEMAR, Bools, mcnemar, newcombe, paired_bootstrap
+
+NO_ROWS = "There are no rows to compare."
 
 
 def compare(
@@ -22,8 +24,8 @@ def compare(
     seed: int = 0,
     level: float = 0.95,
 ) -> dict[str, Any]:
-    """``{"difference": Estimate, "p_value": float | None, "because": sentence}``: accuracy of the
-    first less that of the second, on the same rows in the same order.
+    """``{"difference": Estimate, "p_value": float | None, "test": its name, "because": sentence}``:
+    accuracy of the first less that of the second, on the same rows in the same order.
 
     Without groups: Newcombe's paired interval and McNemar's mid-p test. With groups, which
     both read as one row each: the mean difference with one group left out at a time, and Student's
@@ -34,31 +36,32 @@ def compare(
     _check_same_rows(first, second)
     if not len(first.labels):
         nothing = undefined("there are no rows")
-        return {"difference": nothing, "p_value": None, "because": "There are no rows to compare."}
+        return {"difference": nothing, "p_value": None, "because": NO_ROWS}
     right_1, right_2 = first.predictions == first.labels, second.predictions == second.labels
     units = ResampledUnits.of(first)
-    difference, p_value = (_by_groups if units.grouped else _by_rows)(
+    difference, p_value, test = (_by_groups if units.grouped else _by_rows)(
         right_1, right_2, units, seed, level
     )
-    because = _sentence(right_1, right_2, difference, p_value, names)
-    return {"difference": difference, "p_value": p_value, "because": because}
+    because = _sentence(right_1, right_2, difference, p_value, test, names)
+    return {"difference": difference, "p_value": p_value, "test": test, "because": because}
 
 
 def _by_rows(
     right_1: Bools, right_2: Bools, units: ResampledUnits, seed: int, level: float
-) -> tuple[Estimate, float | None]:
+) -> tuple[Estimate, float | None, str]:
     value = float(np.mean(right_1) - np.mean(right_2))
     low, high = newcombe(right_1, right_2, level)
-    note = "Newcombe's paired interval; McNemar's mid-p test"
-    return Estimate(value, low, high, level, note=note), mcnemar(right_1, right_2)
+    note = f"Newcombe's paired interval; {MCNEMAR}"
+    return Estimate(value, low, high, level, note=note), mcnemar(right_1, right_2), MCNEMAR
 
 
 def _by_groups(
     right_1: Bools, right_2: Bools, units: ResampledUnits, seed: int, level: float
-) -> tuple[Estimate, float | None]:
+) -> tuple[Estimate, float | None, str]:
     few = too_few(units)
     if few is not None:
-        return Estimate(float(np.mean(right_1) - np.mean(right_2)), level=level, why=few), None
+        value = float(np.mean(right_1) - np.mean(right_2))
+        return Estimate(value, level=level, why=few), None, BY_GROUPS
     result = paired_bootstrap(
         right_1.astype(float),
         right_2.astype(float),
@@ -67,8 +70,8 @@ def _by_groups(
         seed=generator(seed, "bootstrap", "compare"),
     )
     note = "; ".join(bootstrap_notes(units))
-    p_value = min(1.0, 2 * min(result.above, 1 - result.above))
-    return Estimate(result.value, result.low, result.high, level, note=note), p_value
+    found = Estimate(result.value, result.low, result.high, level, note=note)
+    return found, result.p_value, BY_GROUPS
 
 
 def _sentence(
@@ -76,6 +79,7 @@ def _sentence(
     right_2: Bools,
     difference: Estimate,
     p_value: float | None,
+    test: str,
     names: tuple[str, str],
 ) -> str:
     only_1, only_2 = int(np.sum(right_1 & ~right_2)), int(np.sum(right_2 & ~right_1))
@@ -85,9 +89,9 @@ def _sentence(
         return f"{count}; {difference.why}."
     points = f"{abs(difference.value) * 100:.1f} points"
     if p_value >= 1 - difference.level:
-        return f"{count}: these rows cannot tell the two apart ({p_words(p_value)})."
+        return f"{count}: these rows cannot tell the two apart ({p_words(p_value, test)})."
     better = names[0] if difference.value > 0 else names[1]
-    return f"{count}: the {better} is better by {points} ({p_words(p_value)})."
+    return f"{count}: the {better} is better by {points} ({p_words(p_value, test)})."
 
 
 def _check_same_rows(first: Outputs, second: Outputs) -> None:

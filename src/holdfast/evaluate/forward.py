@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.core.records import Floats, Outputs
+from holdfast.core.stages import tick
 from holdfast.tasks.batching import by_length
 from holdfast.tasks.text_classification import EncodedTexts, TextClassification, encode
 
@@ -76,11 +77,14 @@ def run_texts(
     task = TextClassification(tokenizer.pad_token_id, ())
     logits = np.zeros((len(examples), outputs), dtype=np.float32)
     tokens = max(TOKENS, int(examples.lengths.max()) if len(examples) else 1)
+    done = 0
     with torch.inference_mode():
         for chosen in by_length(examples.lengths, np.arange(len(examples)), tokens):
             batch = task.collate(examples, chosen)
             batch.pop("labels")
             logits[chosen] = network(**batch).float().numpy()
+            done += len(chosen)
+            tick(done, len(examples))
     return examples, logits
 
 

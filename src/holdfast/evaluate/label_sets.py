@@ -16,6 +16,7 @@ from holdfast.evaluate.resample import (
     RATE,
     RESAMPLES,
     ResampledUnits,
+    parts_in,
     to_estimate,
     undefined,
 )
@@ -92,6 +93,7 @@ def score_sets(
         resamples=resamples,
         blocks=500,
     )
+    counting = parts_in(_values(table, k))
     found = [
         to_estimate(
             result,
@@ -99,6 +101,7 @@ def score_sets(
             level,
             units,
             within=POSITIVE if column == AVERAGES.index("loss") else RATE,
+            counting=counting[column],
         )
         if np.isfinite(result.value[column])
         else undefined(NEVER if column < len(AVERAGES) else "the label is not held or answered")

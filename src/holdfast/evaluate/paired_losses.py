@@ -10,8 +10,9 @@ import numpy as np
 from holdfast.core.records import Estimate, Floats
 from holdfast.core.seeds import generator
 from holdfast.core.wording import p_words
+from holdfast.evaluate.compare import NO_ROWS
 from holdfast.evaluate.resample import ResampledUnits, bootstrap_notes, too_few, undefined
-from holdfast.stats.paired import paired_bootstrap
+from holdfast.stats.paired import BOOTSTRAP, BY_GROUPS, paired_bootstrap
 
 
 def compare_losses(
@@ -21,12 +22,14 @@ def compare_losses(
     *,
     metric: str,
     what: str,
+    unit: str = "a row",
     names: tuple[str, str] = ("fine-tune", "linear probe"),
     seed: int = 0,
     level: float = 0.95,
 ) -> dict[str, Any]:
-    """``{"metric", "difference": Estimate, "p_value", "because"}``: the mean of ``first`` less that
-    of ``second``, both [n], smaller being better; ``what`` names one row's number in a sentence.
+    """``{"metric", "difference": Estimate, "p_value", "test": its name, "because"}``: the mean of
+    ``first`` less that of ``second``, both [n], smaller being better; ``what`` names one row's
+    number in a sentence, and ``unit`` what it is of.
 
     A BCa bootstrap over rows, the p-value being twice the smaller share of resamples on one side
     of 0; or Student's over groups. Without rows, or with one unit, there is no interval and it says
@@ -36,7 +39,7 @@ def compare_losses(
         "metric": metric,
         "difference": undefined("there are no rows"),
         "p_value": None,
-        "because": "There are no rows to compare.",
+        "because": NO_ROWS,
     }
     if not len(first):
         return block
@@ -56,23 +59,14 @@ def compare_losses(
         return {**block, "difference": difference, "because": because}
     note = "; ".join(["paired", *bootstrap_notes(units)])
     difference = Estimate(found.value, found.low, found.high, level, note=note)
-    p_value = min(1.0, 2 * min(found.above, 1 - found.above))
-    because = _sentence(first, second, found.value, p_value, names, what, level)
-    return {**block, "difference": difference, "p_value": p_value, "because": because}
-
-
-def _sentence(
-    first: Floats,
-    second: Floats,
-    value: float,
-    p_value: float,
-    names: tuple[str, str],
-    what: str,
-    level: float,
-) -> str:
+    test = BY_GROUPS if units.grouped else BOOTSTRAP
     lower = int(np.sum(first < second))
-    count = f"Of {len(first)} rows, {lower} have a smaller {what} with the {names[0]}"
-    if p_value >= 1 - level:
-        return f"{count}: these rows cannot tell the two apart ({p_words(p_value)})."
-    better = names[0] if value < 0 else names[1]
-    return f"{count}: the {better} is better by {abs(value):.3g} a row ({p_words(p_value)})."
+    because = f"Of {len(first)} rows, {lower} have a smaller {what} with the {names[0]}: "
+    if found.p_value >= 1 - level:
+        because += "these rows cannot tell the two apart"
+    else:
+        better = names[0] if found.value < 0 else names[1]
+        because += f"the {better} is better by {abs(found.value):.3g} {unit}"
+    because += f" ({p_words(found.p_value, test)})."
+    more = {"difference": difference, "p_value": found.p_value, "test": test, "because": because}
+    return {**block, **more}

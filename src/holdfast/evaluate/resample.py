@@ -85,12 +85,15 @@ def to_estimate(
     units: ResampledUnits,
     *more: str,
     within: tuple[float, float] = RATE,
+    counting: int | None = None,
 ) -> Estimate:
     """One output of a bootstrap of ``units`` as an ``Estimate``, with what its resamples showed,
     and ``more``, as a note.
 
     Groups have Student's limits from leaving out one at a time, cut to the range ``within`` which
-    the number lies by definition; fewer than ``FEWEST_GROUPS`` have none.
+    the number lies by definition; fewer than ``FEWEST_GROUPS`` have none. Where every resample
+    gives the end of a finite range, ``edge`` gives the other limit, by the units ``counting``
+    (all of them, unless some have no part in the number).
     """
     value, low, high = (float(part[column]) for part in (result.value, result.low, result.high))
     few, notes = too_few(units), [*more, *bootstrap_notes(units)]
@@ -106,10 +109,33 @@ def to_estimate(
     if np.isnan(low):
         why = _why_none(result, defined, units)
         return Estimate(value, level=level, why=why, note=_joined(notes))
-    remarks += (
-        ["no width: every resample gives the same value, which is too sure"] if low == high else []
-    )
+    if low == high and value in within and math.isfinite(within[1]):
+        low, high = edge(value, within, units.atoms if counting is None else counting, level)
+        remarks = ["every resample gives the same value: the exact limit (Clopper and Pearson)"]
+    elif low == high:
+        remarks += ["no width: every resample gives the same value, which is too sure"]
     return Estimate(value, low, high, level, note=_joined([*notes, *remarks]))
+
+
+def parts_in(alone: Floats) -> list[int]:
+    """How many units have a part in each number: of those alone [units, numbers] the number is
+    defined."""
+    return [int(count) for count in np.isfinite(alone).sum(axis=0)]
+
+
+def edge(
+    value: float, within: tuple[float, float], n: int, level: float = 0.95
+) -> tuple[float, float]:
+    """The interval of a number at an end of its range, of which each of ``n`` units has the whole.
+
+    With (1 − level) ÷ 2 = α, so many units without an exception leave up to 1 − α^(1/n) of them
+    that have one (Clopper and Pearson 1934), and at worst each gives the number its other end:
+    [high − span · (1 − α^(1/n)), high], likewise at the lower end. No unit: the whole range.
+    """
+    low, high = within
+    share = 1.0 if not n else 1 - ((1 - level) / 2) ** (1 / n)
+    reach = (high - low) * share
+    return (max(low, high - reach), high) if value == high else (low, min(high, low + reach))
 
 
 def _why_none(result: Bootstrapped, defined: float, units: ResampledUnits) -> str:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.core.records import Floats, Ints
+from holdfast.core.stages import tick
 from holdfast.evaluate.tokens import TokenOutputs
-from holdfast.evaluate.written import Written
+from holdfast.evaluate.written import Written, drawing
 from holdfast.models.averaged import processors_of
 from holdfast.models.quiet import quiet_transformers
 from holdfast.models.seq2seq_network import PLAIN_INPUTS
@@ -28,10 +29,12 @@ TOKENS = 4096
 
 @dataclass(frozen=True, slots=True)
 class Writing:
-    """How texts are made: ``beams`` (1 is greedy), at most ``max_new_tokens`` each."""
+    """How texts are made: ``beams`` (1 is greedy), at most ``max_new_tokens`` each; above
+    ``temperature`` 0 tokens are drawn, by PyTorch's generators as they stand."""
 
     beams: int
     max_new_tokens: int
+    temperature: float = 0.0
 
 
 def read_pairs(
@@ -41,7 +44,7 @@ def read_pairs(
     import torch
 
     task = SequenceToSequence(pad_id)
-    lines = np.zeros((len(examples), 3))
+    lines, done = np.zeros((len(examples), 3)), 0
     network = network.to(device).eval()
     with torch.inference_mode():
         for chosen in by_length(examples.lengths, np.arange(len(examples)), TOKENS):
@@ -49,6 +52,8 @@ def read_pairs(
             output = task.forward(network, batch)
             losses, kept = task.losses(output, batch)[:, None], task.keep(output, batch)
             lines[chosen] = torch.cat([losses, kept], dim=1).double().cpu().numpy()
+            done += len(chosen)
+            tick(done, len(examples))
     groups = np.asarray(table.column("group"), dtype=object) if table.has_groups else None
     return TokenOutputs(
         examples.rows,
@@ -67,14 +72,13 @@ def write_texts(
     writing: Writing,
     device: Any,
 ) -> Written:
-    """The texts that the model writes for the sources at ``positions``, in that order. Nothing is
-    drawn at random."""
+    """The texts that the model writes for the sources at ``positions``, in that order."""
     import torch
 
     task = SequenceToSequence(int(tokenizer.pad_token_id))
     texts = [""] * len(positions)
     sure = np.zeros(len(positions))
-    ended = np.zeros(len(positions), dtype=bool)
+    ended, written = np.zeros(len(positions), dtype=bool), 0
     lengths = np.diff(examples.source_offsets)[positions] + writing.max_new_tokens
     network = network.to(device).eval()
     with torch.inference_mode(), quiet_transformers():
@@ -89,17 +93,20 @@ def write_texts(
                 texts[place] = text.strip()
             sure[chosen] = _certainty(network, task, inputs, ids)
             ended[chosen] = _ends(network, ids).any(dim=1).cpu().numpy()
+            written += len(chosen)
+            tick(written, len(positions))
     return Written(texts, sure, ended)
 
 
 def _generate(network: Any, inputs: dict[str, torch.Tensor], writing: Writing) -> torch.Tensor:
     """Token ids [batch, T] without the token that starts the decoder."""
     taken = {name: value for name, value in inputs.items() if name in network.accepts}
+    draws = drawing(writing.temperature)
     ids: torch.Tensor = network.plain.generate(
         **taken,
         **processors_of(network, **inputs),
-        num_beams=writing.beams,
-        do_sample=False,
+        num_beams=1 if draws["do_sample"] else writing.beams,
+        **draws,
         max_new_tokens=writing.max_new_tokens,
         # A summariser's saved settings often hold its training task's lengths, which would stretch
         # or cut these answers.

@@ -18,6 +18,7 @@ from holdfast.evaluate.resample import (
     RATE,
     RESAMPLES,
     ResampledUnits,
+    parts_in,
     to_estimate,
     undefined,
 )
@@ -190,8 +191,16 @@ def score_tags(
         resamples=resamples,
         blocks=500,
     )
+    counting = parts_in(_values(counted, types))
     found = [
-        to_estimate(result, i, level, units, within=POSITIVE if i == len(METRICS) - 1 else RATE)
+        to_estimate(
+            result,
+            i,
+            level,
+            units,
+            within=POSITIVE if i == len(METRICS) - 1 else RATE,
+            counting=counting[i],
+        )
         if np.isfinite(result.value[i])
         else undefined(NOTHING if i < len(METRICS) - 1 else "nothing of the kind is here")
         for i in range(len(result.value))

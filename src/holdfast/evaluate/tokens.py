@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,21 +9,19 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.core.errors import Defect
-from holdfast.core.records import Estimate, Floats, Ints, Scores
+from holdfast.core.records import Floats, Ints, Scores, mean_loss
 from holdfast.core.seeds import generator
-from holdfast.core.wording import p_words
+from holdfast.evaluate.paired_losses import compare_losses
 from holdfast.evaluate.resample import (
     POSITIVE,
     RATE,
     RESAMPLES,
     ResampledUnits,
-    bootstrap_notes,
     to_estimate,
-    too_few,
     undefined,
 )
 from holdfast.stats.bootstrap import bootstrap, folded, sums
-from holdfast.stats.paired import paired_bootstrap
+from holdfast.stats.ratio import loss_rows
 
 METRICS = ("loss", "token_loss", "perplexity", "token_accuracy")
 
@@ -33,13 +30,22 @@ METRICS = ("loss", "token_loss", "perplexity", "token_accuracy")
 class TokenOutputs:
     """Some rows, teacher-forced: ``rows`` source positions; ``losses`` the mean loss of a row's
     target tokens, in nats; ``tokens`` how many these are; ``correct`` how many of them were the
-    likeliest; ``groups`` names or ``None``; all [n]."""
+    likeliest; ``groups`` names or ``None``; all [n]. ``loss`` is the mean over all tokens, and
+    ``loss_rows`` [n] the rows of that mean (``stats/ratio.py``)."""
 
     rows: Ints
     losses: Floats
     tokens: Ints
     correct: Floats
     groups: npt.NDArray[Any] | None = None
+
+    @property
+    def loss(self) -> float:
+        return mean_loss(self.losses, self.tokens)
+
+    @property
+    def loss_rows(self) -> Floats:
+        return loss_rows(self.losses, self.tokens)
 
     @property
     def units(self) -> ResampledUnits:
@@ -50,9 +56,9 @@ class TokenOutputs:
 def score_tokens(
     outputs: TokenOutputs, *, seed: int = 0, level: float = 0.95, resamples: int = RESAMPLES
 ) -> Scores:
-    """``loss``: the mean over rows of each row's mean token loss, as snapshots have it.
-    ``token_loss``: the mean over all target tokens; ``perplexity`` = exp of it;
-    ``token_accuracy``: the share of target tokens that were the likeliest given those before.
+    """``loss``: the mean over all target tokens, as snapshots have it (``token_loss`` is the same,
+    by its older name); ``perplexity`` = exp of it; ``token_accuracy``: the share of target tokens
+    that were the likeliest given those before.
 
     Intervals are BCa over rows, or Student's over groups, since a row's tokens belong together.
     No rows, or a loss that is not finite: undefined.
@@ -90,70 +96,32 @@ def compare_tokens(
     seed: int = 0,
     level: float = 0.95,
 ) -> dict[str, Any]:
-    """``{"metric": "loss", "difference": Estimate, "p_value", "because"}``: the loss of the first
-    less that of the second, paired row by row (below 0: the first is better).
-
-    BCa over rows, the p-value being twice the smaller share of resamples on one side of 0; or
-    Student's over groups. Raises ``Defect`` where the two do not hold the same rows.
-    """
+    """The loss a token of the first less that of the second, paired row by row (below 0: the first
+    is better), as ``compare_losses`` has it. Raises ``Defect`` where the two do not hold the same
+    rows."""
     if not np.array_equal(first.rows, second.rows):
         raise Defect("a paired comparison", "needs the same rows in the same order")
-    block: dict[str, Any] = {
-        "metric": "loss",
-        "difference": undefined("there are no rows"),
-        "p_value": None,
-        "because": "There are no rows to compare.",
-    }
-    if not len(first.rows):
-        return block
-    units = first.units
-    found = paired_bootstrap(
-        first.losses,
-        second.losses,
-        groups=units.codes if units.grouped else None,
+    return compare_losses(
+        first.loss_rows,
+        second.loss_rows,
+        first.units,
+        metric="loss",
+        what="loss",
+        unit="nats a token",
+        names=names,
+        seed=seed,
         level=level,
-        seed=generator(seed, "bootstrap", "compare"),
     )
-    note = "; ".join(["paired", *bootstrap_notes(units)])
-    few = too_few(units)
-    if few is not None or not math.isfinite(found.value) or math.isnan(found.low):
-        value = found.value if math.isfinite(found.value) else None
-        because = "There is no spread to judge the difference by."
-        none = few or "no interval: there is one row"
-        why = none if value is not None else "a loss is not finite"
-        difference = Estimate(value, level=level, why=why)
-        return {**block, "difference": difference, "because": because}
-    p_value = min(1.0, 2 * min(found.above, 1 - found.above))
-    difference = Estimate(found.value, found.low, found.high, level, note=note)
-    because = _sentence(first, second, difference, p_value, names)
-    return {**block, "difference": difference, "p_value": p_value, "because": because}
 
 
 def _table(outputs: TokenOutputs) -> Floats:
     losses, tokens = outputs.losses.astype(np.float64), outputs.tokens.astype(np.float64)
-    ones = np.ones(len(losses))
-    # Both means in one table: of rows, and of tokens (a row's mean times its tokens is their sum).
-    return np.column_stack([losses, ones, losses * tokens, tokens, outputs.correct])
+    # A row's mean times its tokens is their sum.
+    return np.column_stack([losses * tokens, tokens, outputs.correct])
 
 
 def _numbers(table: Floats) -> Floats:
     # A perplexity that float64 cannot hold is infinite, and no error.
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        loss, token_loss = table[:, 0] / table[:, 1], table[:, 2] / table[:, 3]
-        return np.stack([loss, token_loss, np.exp(token_loss), table[:, 4] / table[:, 3]], axis=1)
-
-
-def _sentence(
-    first: TokenOutputs,
-    second: TokenOutputs,
-    difference: Estimate,
-    p_value: float,
-    names: tuple[str, str],
-) -> str:
-    lower = int(np.sum(first.losses < second.losses))
-    count = f"Of {len(first.rows)} rows, {lower} have a lower loss with the {names[0]}"
-    if p_value >= 1 - difference.level:
-        return f"{count}: these rows cannot tell the two apart ({p_words(p_value)})."
-    value = difference.value or 0.0
-    better = names[0] if value < 0 else names[1]
-    return f"{count}: the {better} is better by {abs(value):.3f} nats a token ({p_words(p_value)})."
+        loss, accuracy = table[:, 0] / table[:, 1], table[:, 2] / table[:, 1]
+        return np.stack([loss, loss, np.exp(loss), accuracy], axis=1)

@@ -14,7 +14,7 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.validation import check_is_fitted
 
 from holdfast.core.door import door
-from holdfast.core.errors import DataError, ModelError, RunError
+from holdfast.core.errors import DataError, ModelError, RecipeError, RunError
 from holdfast.core.files import disk_errors, replace_folder, write_json
 from holdfast.core.records import Evidence, Remedy, Verdict
 from holdfast.core.run_files import seal_folder
@@ -36,6 +36,13 @@ if TYPE_CHECKING:
     from holdfast.pipeline.ready import Fitted
 
 TRAIN_SHARE = 0.82
+# The estimator's own parameters and the keys of a recipe that they are.
+USUAL = {
+    "learning_rate": "train.learning_rate",
+    "epochs": "train.epochs",
+    "batch_size": "train.batch_size",
+    "max_length": "model.max_length",
+}
 
 
 class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -51,8 +58,10 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Parameters
     ----------
     model : ``"embedded"`` (MiniLM, English, no download), a Hugging Face name, or a folder.
-    settings : recipe keys to values, e.g. ``{"train.epochs": 5}``, or ``["train.epochs=5"]``; see
-        ``docs/recipe.md``.
+    learning_rate, epochs, batch_size, max_length : the settings of a recipe that are searched most,
+        under their usual names; ``None``: as ``holdfast train`` chooses for the model and the rows.
+    settings : any other recipe keys to values, e.g. ``{"methods.contrast": False}``, or
+        ``["methods.contrast=false"]``; see ``docs/recipe.md``.
     random_state : seed of everything random.
 
     Attributes
@@ -74,8 +83,17 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         model: str = "embedded",
         settings: Mapping[str, Any] | Sequence[str] | None = None,
         random_state: int = 0,
+        *,
+        learning_rate: float | None = None,
+        epochs: float | None = None,
+        batch_size: int | None = None,
+        max_length: int | None = None,
     ) -> None:
         self.model = model
+        self.learning_rate = learning_rate
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.max_length = max_length
         self.settings = settings
         self.random_state = random_state
 
@@ -203,8 +221,16 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _recipe(self) -> Recipe:
         given = as_settings(self.settings or {})
+        own = {key: getattr(self, name) for name, key in USUAL.items()}
+        usual = {key: value for key, value in own.items() if value is not None}
+        twice = {setting.partition("=")[0].strip() for setting in given} & set(usual)
+        if twice:
+            key = min(twice)
+            name = next(name for name, one in USUAL.items() if one == key)
+            rule = f"stands in settings and as {name}="
+            raise RecipeError(key, rule, usual[key], "Give it once.")
         recipe = Recipe(task="text-classification").changed(model={"name": str(self.model)})
-        return override(recipe, [f"seed={self.random_state}", *given])
+        return override(recipe, [f"seed={self.random_state}", *as_settings(usual), *given])
 
     def _divide(self, texts: list[Any], labels: Any, groups: Sequence[Any] | None) -> Splits:
         from holdfast.data.memory import table_from_texts

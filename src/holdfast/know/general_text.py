@@ -7,6 +7,8 @@ from pathlib import Path
 
 BUILT_IN = "built-in"
 GENERAL = Path(__file__).with_name("general.txt")
+# Tokens of a text on which no loss is read: a model of language guesses at what it is about first.
+SKIPPED = 8
 
 
 def passages() -> list[str]:

@@ -98,22 +98,22 @@ def _suspicion(entry: Mapping[str, Any], what: str) -> str:
     """What the nearest training rows say of an error."""
     near = entry["nearest"]
     if not near:
-        return "no training row is like it: the model has not seen its kind"
+        return "no training row is similar to it"
     if what != "wrong":
-        return f"{len(near)} training rows are like it"
+        return f"{len(near)} training rows are similar to it"
     doubted = [n for n in near if n["kind"] in SUSPECT and n["label"] == entry["prediction"]]
     if doubted:
         return (
-            f"training row {doubted[0]['row']} is like it, has the label that was answered, and "
-            "was hard to learn: look whether that label is wrong"
+            f"training row {doubted[0]['row']} is similar, has the predicted label, and was hard "
+            "to learn: check whether that label is wrong"
         )
     as_said = sum(n["label"] == entry["prediction"] for n in near)
     as_labelled = sum(n["label"] == entry["label"] for n in near)
     if 2 * as_said > len(near):
         return (
-            f"{as_said} of the {len(near)} training rows like it have the label that was answered: "
-            "look whether this row's own label is wrong"
+            f"{as_said} of the {len(near)} nearest training rows have the predicted label: check "
+            "whether this row's label is wrong"
         )
     if as_labelled:
-        return f"{as_labelled} of the {len(near)} training rows like it have its label: a hard case"
-    return "the training rows like it have other labels: the model lacks examples of this one"
+        return f"{as_labelled} of the {len(near)} nearest training rows have this row's label"
+    return "the nearest training rows have other labels: examples like this one are missing"

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.core.records import Floats, to_json
+from holdfast.core.records import Floats, Ints, to_json
 from holdfast.data.table import Table
 from holdfast.evaluate.forward import groups_of
 from holdfast.know.told import Told
+from holdfast.stats.ratio import loss_rows
 from holdfast.stats.two_samples import TwoSamples, two_samples
 
 
@@ -36,13 +37,15 @@ class RowScores:
             return cls(rate_name(told.table), 1.0 - told.wrong, groups)
         if told.errors is not None:
             return cls("mae", np.abs(told.errors), groups)
-        return cls.of_losses(told.losses, groups)
+        return cls.of_losses(told.losses, groups, told.tokens)
 
     @classmethod
-    def of_losses(cls, losses: Floats, groups: Any = None) -> RowScores:
-        """Of losses [n], NaN where a row has none."""
+    def of_losses(cls, losses: Floats, groups: Any = None, tokens: Ints | None = None) -> RowScores:
+        """Of losses [n], NaN where a row has none; each over so many ``tokens`` [n], where it is a
+        mean over them."""
         known = np.isfinite(losses)
-        return cls("loss", losses[known], None if groups is None else np.asarray(groups)[known])
+        values = loss_rows(losses[known], None if tokens is None else tokens[known])
+        return cls("loss", values, None if groups is None else np.asarray(groups)[known])
 
     @classmethod
     def of_answers(

@@ -22,10 +22,10 @@ Bools = npt.NDArray[np.bool_]
 class Told:
     """The rows of a ``side`` [n] (``table``, in its order) and what the kept model says of them.
 
-    ``losses`` [n] in nats (of generators the mean over the tokens that count), NaN where there is
-    none. ``wrong`` [n] is whether the answer is not the label; ``None`` where answers are not right
-    or wrong (numbers, texts). ``predictions`` [n] are as in the source, ``None`` where none were
-    made; ``probabilities`` [n, names] after the temperature, ``None`` where there are none.
+    ``losses`` [n] in nats (of generators the mean over the ``tokens`` [n] that count), NaN where
+    there is none. ``wrong`` [n] is whether the answer is not the label; ``None`` where answers are
+    not right or wrong (numbers, texts). ``predictions`` [n] are as in the source, ``None`` where
+    none were made; ``probabilities`` [n, names] after the temperature, ``None`` without any.
     ``errors`` [n] are answer − label of numbers, in the user's unit. ``sure`` [n] is how sure the
     model is that the whole answer is right (the class; the least sure label or word), ``None``
     where it cannot tell, NaN for a row of which nothing is read.
@@ -40,6 +40,7 @@ class Told:
     names: tuple[str, ...] = ()
     errors: Floats | None = None
     sure: Floats | None = None
+    tokens: Ints | None = None
 
     def __post_init__(self) -> None:
         n = len(self.table)
@@ -50,6 +51,7 @@ class Told:
             self.probabilities,
             self.errors,
             self.sure,
+            self.tokens,
         )
         if any(one is not None and len(one) != n for one in given):
             raise ValueError(f"{n} rows need {n} answers")
@@ -83,4 +85,5 @@ class Told:
             self.names,
             None if self.errors is None else self.errors[at],
             None if self.sure is None else self.sure[at],
+            None if self.tokens is None else self.tokens[at],
         )

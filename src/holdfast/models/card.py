@@ -29,11 +29,18 @@ class Card:
 def card_of(source: Source) -> Card:
     """The card in the model's folder; of a fetched one also the hub's, where it can be reached.
     One that cannot be read says nothing."""
-    path: Path | None = source.folder / CARD
-    if path is not None and not path.is_file():
-        path = _fetched(source)
-    if path is None:
-        return Card()
+    here = source.folder / CARD
+    path = here if here.is_file() else _fetched(source)
+    return Card() if path is None else _read(path)
+
+
+def card_here(source: Source) -> Card:
+    """The card in the model's folder alone."""
+    path = source.folder / CARD
+    return _read(path) if path.is_file() else Card()
+
+
+def _read(path: Path) -> Card:
     with contextlib.suppress(Exception):
         if path.stat().st_size <= LARGEST:
             return read_card(path.read_text(encoding="utf-8", errors="replace"))

@@ -87,7 +87,7 @@ def check_finite(what: str, model: nn.Module) -> None:
                 what,
                 f"has weights that are no finite numbers: {bad:,} of {weight.numel():,} in {name}",
                 None,
-                "Its training came apart, or the file is damaged; use another.",
+                "Its training diverged, or the file is damaged; use another.",
             )
 
 

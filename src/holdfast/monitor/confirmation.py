@@ -115,7 +115,7 @@ def _words(comparison: Mapping[str, Any]) -> str:
     return (
         f"{METRICS.get(metric, metric)} {_shown(metric, test['value'])} on {test['n']:,} test rows "
         f"and {_shown(metric, valid['value'])} on {valid['n']:,} validation rows{fold} "
-        f"({comparison['test']}, {p_words(comparison['p_value'])})"
+        f"({p_words(comparison['p_value'], comparison['test'])})"
     )
 
 

@@ -19,8 +19,8 @@ def for_rise(curves: Curves) -> tuple[Remedy, ...]:
     """Against overfitting and memorizing."""
     return (
         _keep_best(curves),
-        Remedy("regularise more", ("train.weight_decay=0.1", "train.label_smoothing=0.1")),
-        Remedy("move the lower layers less", ("train.layer_decay=0.9",)),
+        Remedy("regularize more", ("train.weight_decay=0.1", "train.label_smoothing=0.1")),
+        Remedy("lower the learning rate of the lower layers", ("train.layer_decay=0.9",)),
         Remedy("give it more training rows"),
     )
 
@@ -31,8 +31,8 @@ def for_gap(curves: Curves) -> tuple[Remedy, ...]:
     known = Remedy("give it more training rows: those it has are known already")
     tried = (
         known,
-        Remedy("regularise more", regular),
-        Remedy("move the lower layers less", ("train.layer_decay=0.9",)),
+        Remedy("regularize more", regular),
+        Remedy("lower the learning rate of the lower layers", ("train.layer_decay=0.9",)),
     )
     if curves.best is None or curves.best == curves.last:
         return tried
@@ -81,7 +81,7 @@ def for_confidence(curves: Curves) -> tuple[Remedy, ...]:
 
 
 def for_diverging() -> tuple[Remedy, ...]:
-    """Against a run that came apart."""
+    """Against a run that diverged."""
     return (
         # Without a value: curves do not tell the peak that it must lie below.
         Remedy("use a smaller learning rate"),

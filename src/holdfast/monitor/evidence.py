@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from holdfast.core.records import Floats, Ints, Snapshot
 from holdfast.stats.paired import newcombe
+from holdfast.stats.ratio import loss_rows
 from holdfast.stats.student import paired_t
 from holdfast.stats.temperature import best_temperature, losses_at, recover_labels
 
@@ -19,8 +20,19 @@ def validation_losses(history: Sequence[Snapshot]) -> tuple[Floats, bool]:
     """Per-row validation losses [n, snapshots], after each snapshot's best temperature where all
     of them kept their logits, else raw; and which."""
     if any(snapshot.valid_logits is None for snapshot in history):
-        return np.stack([snapshot.valid_losses for snapshot in history], axis=1), False
+        return raw_losses(history), False
     return np.stack([_refined(snapshot) for snapshot in history], axis=1), True
+
+
+def raw_losses(history: Sequence[Snapshot]) -> Floats:
+    """Per-row validation losses [n, snapshots], whose mean is the loss of each snapshot."""
+    return np.stack([loss_rows(one.valid_losses, one.valid_tokens) for one in history], axis=1)
+
+
+def general_rows(look: Snapshot) -> Floats | None:
+    """The rows [n] of the loss on the general probe, where there is one."""
+    losses = look.general_losses
+    return None if losses is None else loss_rows(losses, look.general_tokens)
 
 
 def validation_labels(snapshot: Snapshot) -> Ints | None:

@@ -12,19 +12,22 @@ from typing import Literal
 
 import numpy as np
 
-from holdfast.core.records import Evidence, Floats, Snapshot
+from holdfast.core.records import Evidence, Floats, Ints, Snapshot
 from holdfast.monitor import limits
 from holdfast.monitor.symptom import item
 from holdfast.stats.rate_gap import gap_probability, rate_gap
+from holdfast.stats.ratio import ratio_rows
+from holdfast.stats.student import welch
 
 Harm = Literal["answers", "certainty", "both"]
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """The share of right answers of the train probe less that of validation, at one look. ``low``
-    and ``high`` are Newcombe's 95 % interval, which is shown: the rows are different ones, so
-    nothing is paired. ``beyond`` is the probability that the gap is above ``limits.GAP``."""
+    """The share of right answers of the train probe less that of validation, at one look; of
+    models that write, the share of right tokens (``of``). ``low`` and ``high`` are its 95 %
+    interval: the rows are different ones, so nothing is paired. ``beyond`` is the probability that
+    the gap is above ``limits.GAP``."""
 
     train: float
     valid: float
@@ -32,6 +35,7 @@ class Gap:
     high: float
     beyond: float
     step: int
+    of: Literal["rows", "tokens"] = "rows"
 
     @property
     def value(self) -> float:
@@ -49,12 +53,18 @@ class Gap:
         return self.beyond <= 1 - limits.USUAL
 
     def words(self) -> str:
-        """98 % of the training rows right, 75 % of validation (a gap of 23 points, 15 to 31)."""
+        """accuracy is 98 % on training rows and 75 % on validation rows (gap 23 points, 95 % CI 15
+        to 31)."""
         low, high = round(100 * self.low), round(100 * self.high)
         return (
-            f"{self.train:.0%} of the training rows right, {self.valid:.0%} of validation "
-            f"(a gap of {round(100 * self.value)} points, {low} to {high})"
+            f"{self.name} is {self.train:.0%} on training rows and {self.valid:.0%} on validation "
+            f"rows (gap {round(100 * self.value)} points, {limits.USUAL:.0%} CI {low} to {high})"
         )
+
+    @property
+    def name(self) -> str:
+        """What the two shares are called: accuracy, or token accuracy."""
+        return "accuracy" if self.of == "rows" else "token accuracy"
 
     def evidence(self, name: str = "accuracy_train_probe_above_valid") -> Evidence:
         """The gap with its interval as evidence."""
@@ -62,21 +72,46 @@ class Gap:
 
 
 def gap_of(snapshot: Snapshot) -> Gap | None:
-    """The gap at one look; ``None`` where answers are not right or wrong, or rows are missing."""
+    """The gap at one look: Newcombe's interval of two rates, and a flat prior on both
+    (``stats/rate_gap.py``); ``None`` where answers are not right or wrong, or rows are missing."""
     train, valid = snapshot.train_correct, snapshot.valid_correct
     if train is None or valid is None or not len(train) or not len(valid):
-        return None
+        return _token_gap(snapshot)
     counts = int(train.sum()), len(train), int(valid.sum()), len(valid)
     low, high = rate_gap(*counts, limits.USUAL)
     beyond = gap_probability(*counts, limits.GAP)
     return Gap(float(train.mean()), float(valid.mean()), low, high, beyond, snapshot.step)
 
 
+def _token_gap(snapshot: Snapshot) -> Gap | None:
+    """Of models that write: rows are the units, since the tokens of one belong together (ratios of
+    sums over rows, Welch's interval)."""
+    train = right_rows(snapshot.train_right, snapshot.train_tokens)
+    valid = right_rows(snapshot.valid_right, snapshot.valid_tokens)
+    if train is None or valid is None or min(len(train), len(valid)) < 2:
+        return None
+    found = welch(train, valid, limits.USUAL)
+    beyond = welch(train - limits.GAP, valid).above
+    shares = float(train.mean()), float(valid.mean())
+    low, high = max(-1.0, found.low), min(1.0, found.high)
+    return Gap(*shares, low, high, beyond, snapshot.step, "tokens")
+
+
+def right_rows(right: Floats | None, tokens: Ints | None) -> Floats | None:
+    """The rows [n] of the share of right tokens; ``None`` where they are not known."""
+    if right is None or tokens is None or not tokens.sum():
+        return None
+    return ratio_rows(right, tokens.astype(np.float64))
+
+
 def at_floor(snapshot: Snapshot) -> bool:
     """Whether there is next to nothing left to learn from the training rows: 95 % of the train
-    probe is right, or, where answers are not right or wrong, is given 90 % or more."""
+    probe (of models that write, of its tokens) is right, or, where answers are not right or wrong,
+    is given 90 % or more."""
     if snapshot.train_correct is not None and len(snapshot.train_correct):
         return bool(snapshot.train_correct.mean() >= limits.FLOOR_SHARE)
+    if (right := right_rows(snapshot.train_right, snapshot.train_tokens)) is not None:
+        return bool(right.mean() >= limits.FLOOR_SHARE)
     losses = snapshot.train_losses
     return bool(len(losses)) and bool((losses < limits.FITTED).mean() >= limits.FLOOR_SHARE)
 

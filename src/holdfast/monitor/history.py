@@ -12,11 +12,18 @@ import numpy as np
 from holdfast.core.records import Floats, Ints, Snapshot
 from holdfast.core.run_facts import RunFacts
 from holdfast.monitor import limits
-from holdfast.monitor.evidence import Bools, stacked_hits, validation_labels, validation_losses
+from holdfast.monitor.evidence import (
+    Bools,
+    raw_losses,
+    stacked_hits,
+    validation_labels,
+    validation_losses,
+)
 from holdfast.monitor.generalisation import Gap, Harm, at_floor, gap_of
 from holdfast.monitor.spent import look_of
 from holdfast.stats.looks import Look
 from holdfast.stats.paired import Difference
+from holdfast.stats.ratio import loss_rows
 from holdfast.stats.student import paired_t
 
 NOTHING_KNOWN = RunFacts()
@@ -27,11 +34,12 @@ class History:
     """A history, oldest snapshot first, and what is known beside it. Of a run that went back it is
     that of the branch that is alive, so that its steps rise.
 
-    Tables are [rows, snapshots]. ``valid`` are the validation losses after each snapshot's best
-    temperature where the logits are at hand (``refined``), else the raw ones, which ``raw`` always
-    are; ``probe`` are those of the train probe. ``best`` and ``raw_best`` are the snapshots of the
-    smallest mean, ``before`` the one so many looks ago that is compared with the last; ``kept`` is
-    the step of the state that the run would keep now, where that is known.
+    Tables are [rows, snapshots], and the mean of a column is the loss of that snapshot. ``valid``
+    are the validation losses after each snapshot's best temperature where the logits are at hand
+    (``refined``), else the raw ones, which ``raw`` always are; ``probe`` are those of the train
+    probe. ``best`` and ``raw_best`` are the snapshots of the smallest mean, ``before`` the one so
+    many looks ago that is compared with the last; ``kept`` is the step of the state that the run
+    would keep now, where that is known.
     """
 
     snapshots: tuple[Snapshot, ...]
@@ -89,11 +97,12 @@ class History:
 
     @cached_property
     def raw(self) -> Floats:
-        return np.stack([snapshot.valid_losses for snapshot in self.snapshots], axis=1)
+        return raw_losses(self.snapshots)
 
     @cached_property
     def probe(self) -> Floats:
-        return np.stack([snapshot.train_losses for snapshot in self.snapshots], axis=1)
+        columns = [loss_rows(one.train_losses, one.train_tokens) for one in self.snapshots]
+        return np.stack(columns, axis=1)
 
     @cached_property
     def probe_means(self) -> Floats:
@@ -153,9 +162,13 @@ class History:
     def rising(self) -> bool:
         """Whether the test over this run's looks has raised its alarm for ``valid``, which still
         stands above its best, beyond chance and by more than a trifle, whatever training did."""
-        trifle = limits.TRIVIAL_SHARE * float(self.valid.mean(axis=0)[self.best])
         alarm = self.rise.alarm is not None and self.above_best.low > 0
-        return alarm and self.rise.value >= trifle
+        return alarm and self.rise.value >= self.trifle
+
+    @property
+    def trifle(self) -> float:
+        """A change of ``valid`` that nobody would see in its curve."""
+        return limits.TRIVIAL_SHARE * float(self.valid.mean(axis=0)[self.best])
 
     @cached_property
     def refined_rose(self) -> bool:
@@ -313,7 +326,7 @@ class History:
 
     @property
     def loss_name(self) -> str:
-        return "the validation loss" + (" after its best temperature" if self.refined else "")
+        return f"the {'calibrated ' if self.refined else ''}validation loss"
 
 
 def _margin(table: Floats, look: int) -> float:

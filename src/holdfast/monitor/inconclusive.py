@@ -33,16 +33,17 @@ def inconclusive(history: History) -> Symptom:
     Its confidence is 0: it claims nothing.
     """
     if len(history.snapshots) < 2:
-        looked = "one look is" if history.snapshots else "no looks are"
-        because = f"{looked} too few to compare: 2 looks are needed"
+        because = (
+            "there is one evaluation" if history.snapshots else "there is no evaluation"
+        ) + ", and at least 2 are needed for a comparison"
         return Symptom(because, label="inconclusive", remedies=for_learning(history.snapshots))
     if not history.snapshots[-1].valid_losses.size:
         because = "there are no validation rows, so nothing can be said about unseen data"
         return Symptom(because, label="inconclusive", remedies=for_no_rows())
     if history.rose and history.accuracy_gap is None:
         because = (
-            f"{rise_words(history)}, and without right or wrong answers on both sides nothing "
-            "tells whether its answers suffer or only its certainty"
+            f"{rise_words(history)}, and without the accuracy on training and validation rows "
+            "nothing tells whether its predictions got worse or only their probabilities"
         )
         return Symptom(
             because,
@@ -51,18 +52,21 @@ def inconclusive(history: History) -> Symptom:
             remedies=(*for_few_rows(), *for_miscalibrated()),
         )
     if history.rose:
-        question = "its answers suffer or only its certainty"
+        question = "its predictions got worse or only their probabilities"
         return _open_gap(history, f"{rise_words(history)}, and", question, *for_miscalibrated())
     if history.at_floor and history.accuracy_gap and history.accuracy_gap.value > limits.GAP:
         return _open_gap(
             history,
-            "nearly all training rows are right, and",
-            f"unseen rows are more than {100 * limits.GAP:.0f} points behind",
+            f"the {history.accuracy_gap.name} on training rows is "
+            f"{history.accuracy_gap.train:.0%}, and",
+            f"that on new rows is more than {100 * limits.GAP:.0f} points lower",
         )
     if history.labels is not None and not better_than_chance(history):
         return _open_chance(history)
     if not history.learned.high < 0:
-        because = f"{history.loss_name} at its best is not clearly below that of the first snapshot"
+        because = (
+            f"{history.loss_name} did not fall significantly below that of the first evaluation"
+        )
         seen = max(history.margin, abs(history.learned.value))
         gap = history.valid[:, history.best] - history.valid[:, 0]
         return _open(history, because, gap, seen, for_no_progress(history))
@@ -70,12 +74,12 @@ def inconclusive(history: History) -> Symptom:
     question = (
         "whether it is still falling"
         if falling
-        else f"whether the last state is worse than the best at step {history.best_step}"
+        else f"whether the last checkpoint is worse than the best one, of step {history.best_step}"
     )
     gap = history.valid[:, -1] - history.valid[:, history.before if falling else history.best]
     because = f"{len(gap)} validation rows cannot tell {question}"
     if len(gap) < limits.FEWEST_ROWS:
-        because += f": what does not show in fewer than {limits.FEWEST_ROWS} is not excluded"
+        because += f", since fewer than {limits.FEWEST_ROWS} rows can hide a rise"
     return _open(history, because, gap, history.margin, for_few_rows())
 
 
@@ -85,9 +89,9 @@ def _open_chance(history: History) -> Symptom:
     shares = np.bincount(history.labels) / len(history.labels)
     gap = history.valid[:, -1] + np.log(shares[history.labels])
     because = (
-        f"{len(gap)} validation rows do not show that the last state knows more than how often "
-        f"each class occurs: {history.loss_name} is {history.valid[:, -1].mean():.3f}, and "
-        f"{history.chance:.3f} without reading a row"
+        f"{len(gap)} validation rows do not show that the last checkpoint predicts better than the "
+        f"class frequencies: {history.loss_name} is {history.valid[:, -1].mean():.3f}, and that of "
+        f"the class frequencies {history.chance:.3f}"
     )
     remedies = (Remedy("check that the labels belong to these rows"), *for_no_progress(history))
     return _open(history, because, gap, history.margin, remedies)
@@ -99,7 +103,7 @@ def _open_gap(history: History, before: str, question: str, *more: Remedy) -> Sy
     assert gap is not None
     n = len(history.raw)
     needed = rows_to_clear(n, (gap.high - gap.low) / 2, abs(gap.value - limits.GAP))
-    settles = f"; about {needed:,.0f} validation rows would settle it" if needed else ""
+    settles = f"; about {needed:,.0f} validation rows would decide it" if needed else ""
     rows = (item("validation_rows_needed", float(needed)),) if needed else ()
     seen = (
         rise_evidence(history)
@@ -147,7 +151,7 @@ def rows_to_clear(n: int, half: float, short: float) -> int | None:
 
 def _open(history: History, because: str, gap: Floats, small: float, remedies: Remedies) -> Symptom:
     needed = rows_needed(gap, small)
-    settles = f"; about {needed:,} validation rows would settle it" if needed else ""
+    settles = f"; about {needed:,} validation rows would decide it" if needed else ""
     rows = (item("validation_rows_needed", float(needed)),) if needed else ()
     return Symptom(
         because + settles,

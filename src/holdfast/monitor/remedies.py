@@ -34,22 +34,28 @@ FIXED: dict[str, Literal["larger", "smaller"] | None] = {
 }
 
 
-def for_overfit(history: Sequence[Snapshot], best: int, kept: int | None = None) -> Remedies:
-    """``best`` is the look after which nothing was gained; ``kept`` that of the state that the run
-    keeps, where it is known: to train to another one would give that state up."""
-    to, which = (best, "best step") if kept is None else (kept, "state that is kept")
-    if to == len(history) - 1:
+def for_overfit(history: History, best: int) -> Remedies:
+    """``best`` is the look after which nothing was gained. To train to another state than the one
+    that the run is known to keep would give that up; nothing is shorter than to the first one, of
+    step 0, which means that fine-tuning gained nothing at this rate with so many rows."""
+    kept = history.kept_look
+    to, which = (best, "best step") if kept is None else (kept, "kept checkpoint")
+    if to == len(history.snapshots) - 1:
         return for_memory()
-    shorter = Remedy(f"train no longer than to the {which}", _epochs(history[to].epoch))
+    if history.steps[to] == 0:
+        rows, slower = Remedy("label more rows"), _slower(history)
+        fast = history.highest_rate > _usual(history)[1]
+        return (*((slower, rows) if fast else (rows, slower)), *for_memory())
+    shorter = Remedy(f"train no longer than to the {which}", _epochs(history.snapshots[to].epoch))
     return (shorter, *for_memory())
 
 
 def for_memory() -> Remedies:
     """Against a gap that is not a matter of time."""
     return (
-        Remedy("regularise more", ("train.weight_decay=0.1", "train.label_smoothing=0.1")),
-        Remedy("move the lower layers less", ("train.layer_decay=0.9",)),
-        Remedy("let fewer weights learn", ("model.adapter.kind=lora",)),
+        Remedy("regularize more", ("train.weight_decay=0.1", "train.label_smoothing=0.1")),
+        Remedy("lower the learning rate of the lower layers", ("train.layer_decay=0.9",)),
+        Remedy("train fewer weights", ("model.adapter.kind=lora",)),
     )
 
 
@@ -86,9 +92,9 @@ def for_no_progress(history: History) -> Remedies:
 def for_miscalibrated() -> Remedies:
     """The temperature that mends it is fitted and saved with the model by itself."""
     return (
-        Remedy("nothing where the answers count: the saved model has the temperature in it"),
-        Remedy("choose by what is known, not by confidence", ("train.metric=refined_loss",)),
-        Remedy("keep the confidence down", ("train.label_smoothing=0.1",)),
+        Remedy("change nothing if only the predicted class matters: the saved model is calibrated"),
+        Remedy("choose the checkpoint by its calibrated loss", ("train.metric=refined_loss",)),
+        Remedy("smooth the labels", ("train.label_smoothing=0.1",)),
     )
 
 
@@ -103,7 +109,7 @@ def for_noisy_labels() -> Remedies:
 def for_leaks() -> Remedies:
     """Where validation rows are known from training."""
     return (
-        Remedy("look for validation rows that training knows: copies, rows of one source"),
+        Remedy("look for validation rows that copy a training row or share its source"),
         Remedy("keep rows of one source together: name the source column", ("data.group=COLUMN",)),
     )
 
@@ -112,22 +118,22 @@ def for_copied_targets() -> Remedies:
     """Where most targets are their own source."""
     return (
         Remedy("name the column that holds the targets", ("data.target=COLUMN",)),
-        Remedy("take out the rows whose target is their source"),
+        Remedy("remove the rows whose target is equal to their source"),
     )
 
 
 def for_giveaway() -> Remedies:
     """Where the label can be read off the text."""
-    return (Remedy("take the word that gives the label away out of the texts"),)
+    return (Remedy("remove the word that gives the label away from the texts"),)
 
 
 def for_forgetting(history: History) -> Remedies:
     """Where the general probe got worse."""
     return (
-        Remedy("train an adapter and leave the model as it is", ("model.adapter.kind=lora",)),
+        Remedy("train an adapter and freeze the base model", ("model.adapter.kind=lora",)),
         _slower(history),
-        Remedy("pass some general rows beside the training rows", ("methods.replay=true",)),
-        Remedy("stay near what the model answered before", ("methods.kl_start=true",)),
+        Remedy("mix general texts into the training rows", ("methods.replay=true",)),
+        Remedy("penalize distance from the base model's outputs", ("methods.kl_start=true",)),
     )
 
 
@@ -135,7 +141,7 @@ def for_primacy(history: Sequence[Snapshot]) -> Remedies:
     """Where the rows seen first are fitted more than later ones."""
     return (
         Remedy("warm up longer", ("train.warmup=0.2",)),
-        Remedy("move the lower layers less", ("train.layer_decay=0.9",)),
+        Remedy("lower the learning rate of the lower layers", ("train.layer_decay=0.9",)),
         *for_learning(history),
     )
 
@@ -143,7 +149,7 @@ def for_primacy(history: Sequence[Snapshot]) -> Remedies:
 def for_too_large() -> Remedies:
     """Where far more parameters learn than there are rows for."""
     return (
-        Remedy("let fewer weights learn", ("model.adapter.kind=lora",)),
+        Remedy("train fewer weights", ("model.adapter.kind=lora",)),
         Remedy("freeze the first layers", ("model.freeze=0.75",)),
     )
 
@@ -153,7 +159,7 @@ def for_copying() -> Remedies:
     return (
         Remedy("look at the texts in the report beside their sources and references"),
         Remedy("lower the learning rate and train less", ("train.epochs=2",)),
-        Remedy("let fewer weights learn", ("model.adapter.kind=lora",)),
+        Remedy("train fewer weights", ("model.adapter.kind=lora",)),
     )
 
 

@@ -33,8 +33,9 @@ from holdfast.models.quiet import quiet_transformers
 from holdfast.models.source import Source, find_model
 from holdfast.models.tokens import forget_limits, load_tokenizer
 from holdfast.models.vocabulary import NewWord, extend_vocabulary, new_words
-from holdfast.pipeline.candidate import fertility, texts_of
+from holdfast.pipeline.candidate import fertility
 from holdfast.pipeline.fit import fit
+from holdfast.pipeline.language import texts_of
 from holdfast.pipeline.prepared import prepare_divided
 from holdfast.pipeline.rows import Divided, Notify
 from holdfast.pipeline.text_evidence import text_rows

@@ -25,13 +25,15 @@ from holdfast.monitor.confirmation import ALPHA, METRICS, RATES
 from holdfast.pipeline.again import Again
 from holdfast.pipeline.contender import labels_of_rows
 from holdfast.pipeline.predictor import Predictor
-from holdfast.pipeline.seen import SeenRows
+from holdfast.pipeline.seen import NONE, SeenRows
 from holdfast.pipeline.task import WRITERS
+from holdfast.pipeline.told import losses_of, tokens_of
 from holdfast.stats.two_samples import TwoSamples, two_samples
 
 if TYPE_CHECKING:
     from holdfast.pipeline.ensemble import Joining
 
+CHI_SQUARED = "chi-squared test"
 # Classes by their share of the rows that are named.
 NAMED = 3
 
@@ -49,6 +51,9 @@ def against_run(
     result, again = read_result(run), Again(run)
     if result.get("meta") is not None or not (result.get("test") or {}).get("n"):
         return {"why": "the run has no test score of a single task"}
+    known = int((seen.side != NONE).sum())
+    if known and known == len(seen.side):
+        return {"why": "all of these rows are the run's own: training, validation or test rows"}
     here = _scores_here(predictor, table, block)
     try:
         own = _scores_of_run(again, here.metric)
@@ -59,7 +64,10 @@ def against_run(
     if found.why is not None:
         return made
     differs = found.p_value < ALPHA
-    made |= {"differs": differs, "because": _words(here.metric, found), "reasons": []}
+    because = _words(here.metric, found)
+    if known and not differs:
+        because += f"; {known:,} of these rows are the run's own, which makes the two alike"
+    made |= {"differs": differs, "because": because, "reasons": []}
     if differs:
         others = _scores_of_others(here, seen, block.get("without_seen") or {})
         made["reasons"] = _reasons(again, table, seen, others, own)
@@ -113,8 +121,11 @@ def _scores_of_run(again: Again, metric: str) -> RowScores:
     columns = again.stored("test")
     groups = _groups_of_run(again, columns["row"].to_pylist())
     if metric == "loss":
-        losses = [np.nan if x is None else x for x in columns["loss"].to_pylist()]
-        return RowScores.of_losses(np.array(losses, dtype=np.float64), groups)
+        tokens = tokens_of(columns)
+        if tokens is None:
+            rule = "keeps losses of rows and not of tokens: it was trained by an older version"
+            raise RunError(str(again.run), rule, None, "Train it again.")
+        return RowScores.of_losses(losses_of(columns), groups, tokens)
     if metric == "mae" and "error" in columns.column_names:
         return RowScores(metric, np.abs(columns["error"].to_numpy().astype(np.float64)), groups)
     label, said = columns["label"].to_pylist(), columns["prediction"].to_pylist()
@@ -133,14 +144,14 @@ def _groups_of_run(again: Again, rows: Sequence[int]) -> list[str] | None:
 
 def _words(metric: str, found: TwoSamples) -> str:
     here, run = (_shown(metric, value) for value in (found.second, found.first))
-    p = p_words(found.p_value)
+    p = p_words(found.p_value, found.test)
     both = (
         f"{METRICS[metric]} is {here} on these {found.n_second:,} rows and {run} on the run's own "
         f"{found.n_first:,} test rows"
     )
     if found.p_value < ALPHA:
-        return f"{both}: the difference is significant ({found.test}, {p})"
-    return f"{both}: no difference can be shown ({found.test}, {p})"
+        return f"{both}: the difference is significant ({p})"
+    return f"{both}: no difference can be shown ({p})"
 
 
 def _shown(metric: str, value: float) -> str:
@@ -187,14 +198,14 @@ def _classes(again: Again, table: Table, own: RowScores) -> dict[str, Any]:
     new, old = (np.array([Counter(map(str, one))[n] for n in names]) for one in labels)
     p_value = proportions_differ(old, new)
     if p_value >= ALPHA:
-        alike = f"no difference in class shares can be shown (chi-squared test, {p_words(p_value)})"
+        alike = f"no difference in class shares can be shown ({p_words(p_value, CHI_SQUARED)})"
         return _reason(name, False, alike)
     shares = {n: (b / old.sum(), a / new.sum()) for n, a, b in zip(names, new, old, strict=True)}
     most = sorted(shares, key=lambda n: -abs(shares[n][1] - shares[n][0]))[:NAMED]
     said = ", ".join(
         f"{n} {100 * shares[n][1]:.0f} % (was {100 * shares[n][0]:.0f} %)" for n in most
     )
-    told = f"the class shares differ (chi-squared test, {p_words(p_value)}): {said}"
+    told = f"the class shares differ ({p_words(p_value, CHI_SQUARED)}): {said}"
     expected = _expected(names, new, [str(one) for one in labels[1]], own.values)
     if expected is not None:
         told += f"; with the run's accuracy per class, these shares alone would give {expected}"
@@ -232,7 +243,7 @@ def _lengths(name: str, own: Table, table: Table) -> dict[str, Any]:
     medians = f"median {np.median(new):.0f} words here, {np.median(old):.0f} in the run's test rows"
     differs = found.p_value < ALPHA
     words = "text lengths differ" if differs else "no difference in text length can be shown"
-    test = f"{found.test} on the logarithm of the word count, {p_words(found.p_value)}"
+    test = p_words(found.p_value, f"{found.test} on the logarithm of the word count")
     return _reason(name, differs, f"{words}: {medians} ({test})")
 
 

@@ -85,10 +85,11 @@ class NumberAnswers:
 @dataclass(frozen=True, slots=True)
 class WrittenAnswers:
     """A text a row; ``sure`` [n] is the geometric mean of the probabilities of its tokens, NaN for
-    an empty text."""
+    an empty text; ``cut`` [n], whether it was stopped at the most tokens before it had ended."""
 
     predictions: Sequence[str]
     sure: Floats
+    cut: npt.NDArray[np.bool_]
 
     @property
     def confidence(self) -> list[float | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.auditing.price import Pricing
-from holdfast.auditing.views import Closely, Copied, Embedded, Pictures, Rows, Tokenized
+from holdfast.auditing.reference_texts import filler
+from holdfast.auditing.views import Closely, Copied, Embedded, Pictures, Rows, Tokenized, pixels_of
 from holdfast.copies.duplicates import Copies
 from holdfast.copies.engines import OnRay
 from holdfast.copies.gather import AllRows, gather
@@ -23,6 +25,7 @@ from holdfast.core.records import Decision, Ints
 from holdfast.core.seeds import derive_seed
 from holdfast.data.pictures import read_picture
 from holdfast.data.table import Table
+from holdfast.know.general_text import passages
 from holdfast.pipeline.audit_rows import AuditRows, Tell
 from holdfast.pipeline.defaults import WRITING
 from holdfast.pipeline.folded_answers import folded_answers
@@ -70,12 +73,13 @@ def make_views(found: AuditRows, tell: Tell, progress: Progress) -> Views:
     if found.recipe.task == "image-classification":
         without["Embedded"] = "these are pictures"
         without["Tokenized"] = "pictures have no tokens"
-        return Views((rows, Closely(rows), copied, _pictures(rows, found.given)), without, gathered)
+        seen = (rows, Closely(rows), copied, _pictures(rows, found.given), pixels_of(rows))
+        return Views(seen, without, gathered)
     views, reasons = _read_by_model(found, rows, gathered.copies, tell, progress)
     embedded = next((view for view in views if isinstance(view, Embedded)), None)
     if embedded is not None:
         copied = replace(copied, pricing=Pricing(embedded))
-    without |= {**reasons, "Pictures": "these are texts"}
+    without |= {**reasons, "Pictures": "these are texts", "Pixels": "these are texts"}
     return Views((rows, Closely(rows), copied, *views), without, gathered)
 
 
@@ -163,7 +167,20 @@ def _embedded(
         inner=own[1],
         seed=found.recipe.seed,
         unlabelled=None if waiting is None else (waiting, embed(texts[-1])),
+        references=references(encoder),
     )
+
+
+def references(encoder: Encoder) -> dict[str, Vectors]:
+    """Sentences of many subjects, and such as say nothing, in the geometry of ``probed``."""
+    from holdfast.pipeline.embedding import MIDDLE
+
+    general = [part for text in passages() for part in re.split(r"(?<=[.!?])\s+", text)]
+    both = {"general": general, "filler": filler()}
+    return {
+        name: np.concatenate(encoder.at((1.0, MIDDLE), texts), axis=1)
+        for name, texts in both.items()
+    }
 
 
 def _first(table: Table, most: int) -> Table:

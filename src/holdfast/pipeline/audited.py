@@ -8,6 +8,8 @@ from typing import Any
 
 from holdfast.auditing.checks import all_checks
 from holdfast.core.records import Decision, Finding, to_json
+from holdfast.core.shown import brief
+from holdfast.core.wording import counted
 
 SCHEMA = 1
 
@@ -138,6 +140,11 @@ class Audit:
     def shown(self) -> dict[int, list[dict[str, Any]]]:
         """The examples of each finding by its place, in plain values, for a page."""
         return {place: to_json(list(found)) for place, found in self.examples.items()}
+
+    def __repr__(self) -> str:
+        # The finding itself stands in its own words; a prompt needs which there are.
+        found = ", ".join(dict.fromkeys(one.check for one in self.findings)) or "nothing found"
+        return brief("Audit", f"{counted(self.rows, 'row')} of {self.source}", found)
 
     def _repr_html_(self) -> str:
         from holdfast.report.audit import audit_snippet

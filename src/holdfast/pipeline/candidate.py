@@ -3,7 +3,6 @@ into what it reads."""
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -13,17 +12,15 @@ import numpy as np
 
 from holdfast.core.machine import MB
 from holdfast.core.records import Ints
-from holdfast.core.seeds import generator
-from holdfast.data.table import Table
 from holdfast.models.card import card_of
 from holdfast.models.quantize import weight_bytes
 from holdfast.models.quiet import quiet_transformers
 from holdfast.models.source import TOKENIZER_FILES, find_model
 from holdfast.models.vision import PROCESSOR_FILES
+from holdfast.pipeline.language import language, other_language, texts_of
 from holdfast.pipeline.ready import Prepared
 
 WEIGHTS = (".safetensors", ".bin")
-MOST_TEXTS = 500
 WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
 # Of writing without spaces a word is no measure of a text.
 LONGEST_WORD = 15.0
@@ -32,9 +29,6 @@ BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 # Beyond these a model's words are not those of the rows. MiniLM reads English reviews,
 # questions, requests, dialogues and code in 1.0 to 1.2 pieces a word, French in 1.6, German in 2.4.
 MANY_PIECES, MANY_UNKNOWN, MANY_CUT = 1.5, 0.01, 0.05
-# py3langid's certainty; below it a text may be of several languages, or of none.
-SURE = 0.9
-EVERY = ("multilingual", "mul")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +89,6 @@ def beside(prepared: Prepared, positions: Ints) -> Beside:
     return Beside(**{**values, "doubts": doubts_of(made)})
 
 
-def texts_of(table: Table, seed: int) -> list[str]:
-    """At most 500 texts of the rows, sources and targets, a fixed sample."""
-    order = generator(seed, "texts of candidates").permutation(len(table))
-    some = table.take(np.sort(order[:MOST_TEXTS]))
-    columns = [name for name in ("text", "text_pair", "target") if name in some.rows.column_names]
-    return [text for name in columns for text in some.column(name) if text]
-
-
 def fertility(tokenizer: Any, texts: Sequence[str]) -> tuple[float | None, float]:
     """Tokens a word, special ones apart (``None`` for writing without spaces), and the share of
     tokens that stand for what the vocabulary has no piece for."""
@@ -123,17 +109,6 @@ def fertility(tokenizer: Any, texts: Sequence[str]) -> tuple[float | None, float
     return (len(ids) / len(words) if spaced else None), share
 
 
-def language(texts: Sequence[str]) -> str | None:
-    """The code of the language that the texts are in; ``None`` where that is not sure, or cannot be
-    told for lack of a package."""
-    from holdfast.data.language import language_of
-
-    with contextlib.suppress(ImportError):
-        code, sure = language_of("\n".join(texts[:50])[:5000])
-        return code if texts and sure >= SURE else None
-    return None
-
-
 def cut_share(examples: Any) -> float | None:
     """The share of rows whose end is not read; ``None`` where rows have no length."""
     found = getattr(examples, "source_cut", getattr(examples, "cut", None))
@@ -145,10 +120,8 @@ def cut_share(examples: Any) -> float | None:
 def doubts_of(made: Beside) -> tuple[str, ...]:
     """What does not fit, in words."""
     said = []
-    listed = {code.lower().partition("-")[0] for code in made.languages}
-    if made.rows_in and listed and made.rows_in not in listed and not listed & set(EVERY):
-        shown = ", ".join(made.languages[:5])
-        said.append(f"its card says {shown}, and the rows are in {made.rows_in}")
+    if (other := other_language(made.languages, made.rows_in)) is not None:
+        said.append(other)
     if made.tokens_per_word is not None and made.tokens_per_word > MANY_PIECES:
         said.append(
             f"{made.tokens_per_word:.1f} tokens a word: its vocabulary is not of this language or "

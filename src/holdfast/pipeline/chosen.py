@@ -23,6 +23,7 @@ import numpy as np
 from holdfast.core.errors import DataError, InputError, ModelError, RecipeError
 from holdfast.core.records import Decision, Estimate, Floats, Ints, to_json
 from holdfast.core.seeds import generator
+from holdfast.core.shown import brief
 from holdfast.core.wording import counted
 from holdfast.models.quick_dropout import quick_dropout
 from holdfast.pipeline.adapted import Adapted, Adapting, adapt_model, check_adapting
@@ -184,6 +185,9 @@ class Choice:
     calibrated: str
     seconds: float
     adapted: Adapted | None = None
+
+    def __repr__(self) -> str:
+        return brief("Choice", self.chosen, self.because)
 
     def to_json(self) -> dict[str, Any]:
         both = zip(self.candidates, self.predicted, strict=True)

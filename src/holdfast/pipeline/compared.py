@@ -11,6 +11,7 @@ import numpy as np
 
 from holdfast.core.errors import DataError, RecipeError, RunError
 from holdfast.core.records import Decision, Ints, to_json
+from holdfast.core.shown import brief
 from holdfast.data.source import refuse_missing
 from holdfast.data.spelling import match_spellings
 from holdfast.data.table import Table
@@ -54,6 +55,9 @@ class Comparison:
     classes: Mapping[str, Sequence[str]] | None = None
     warnings: tuple[str, ...] = ()
     stored: bool = False
+
+    def __repr__(self) -> str:
+        return brief("Comparison", f"{self.names[0]} and {self.names[1]}", self.because)
 
     @property
     def because(self) -> str:
@@ -110,7 +114,7 @@ def _block(pairs: Pairs, found: PairedVerdict) -> dict[str, Any]:
 def sentence(found: PairedVerdict, pairs: Pairs) -> str:
     """The verdict with its numbers, in words."""
     if found.why:
-        return f"undecided: {found.why}"
+        return f"inconclusive: {found.why}"
     block = _block(pairs, found)
     share = pairs.scale == 1
     unit, times = (" points", 100.0) if share else ("", 1.0)
@@ -119,18 +123,18 @@ def sentence(found: PairedVerdict, pairs: Pairs) -> str:
     limits = f"{gap['low'] * times:+.3g} to {gap['high'] * times:+.3g}"
     margin = f"{block['margin'] * times:.3g}{unit}"
     margin = margin.removesuffix("s") if margin == "1 points" else margin
+    interval = f"the interval of A − B, {limits}{unit}"
     if found.verdict in ("better", "worse"):
         less = " (less than the margin)" if abs(found.value) < found.margin else ""
-        return f"A is {found.verdict} than B by {size}{less}; A minus B is {limits}{unit}"
+        return f"A is {found.verdict} than B by {size}{less}; {interval}"
     if found.verdict == "equivalent":
         return f"A and B are equivalent: they differ by less than {margin}"
     rows = (
-        "no number of rows that could be gathered would settle it"
+        "no practical number of rows would decide it"
         if found.rows is None
-        else f"{found.rows - found.n:,} more rows would settle it with a chance of 80 %"
+        else f"about {found.rows - found.n:,} more rows would decide it with a power of 80 %"
     )
-    open_ = f"undecided: A minus B is {limits}{unit}, which neither parts them nor keeps them"
-    return f"{open_} within {margin}; {rows}"
+    return f"inconclusive: {interval}, excludes neither 0 nor a difference above {margin}; {rows}"
 
 
 def compare(
@@ -316,36 +320,52 @@ def _on_stored(a: str, b: str, margin: float) -> Comparison:
     told = [Again(Path(one)).told("test") for one in (a, b)]
     if any(one.predictions is None for one in told):
         raise RunError(a, "stored no answers to its test rows", None, "Name labelled rows: DATA.")
-    sources = {str(one.table.source) for one in told}
-    none = np.zeros(0, dtype=np.int64)
-    both = np.intersect1d(told[0].rows, told[1].rows) if len(sources) == 1 else none
-    if not len(both):
+    same = [one.take(at) for one, at in zip(told, same_rows(*told), strict=True)]
+    if not len(same[0]):
         raise RunError(
             f"{a} and {b}",
             "have no test row in common",
-            ", ".join(sorted(sources)),
+            ", ".join(sorted({str(one.table.source) for one in told})),
             "Name rows that neither had learned from: holdfast compare A B DATA.",
         )
-    _refuse_other_labels(a, b, told, both)
-    answers = [dict(zip(one.rows.tolist(), one.predictions or (), strict=True)) for one in told]
-    answers = [{row: x for row, x in one.items() if x is not None} for one in answers]
-    rows = told[0].rows.tolist()
+    _refuse_other_labels(a, b, same)
+    # The second's answers by the first's row numbers.
+    rows = same[0].rows.tolist()
+    answers = [
+        {row: x for row, x in zip(rows, one.predictions or (), strict=True) if x is not None}
+        for one in same
+    ]
     at = [i for i, row in enumerate(rows) if all(row in one for one in answers)]
     left = len(told[0]) + len(told[1]) - 2 * len(at)
     warnings = (f"{left} test rows of one of the two are left out",) if left else ()
     sides = [Contender(one, run=Path(one)) for one in (a, b)]
-    found = _compared(sides, told[0].table.take(at), answers, margin, None, warnings)
+    found = _compared(sides, same[0].table.take(at), answers, margin, None, warnings)
     return replace(found, stored=True)
 
 
-def _refuse_other_labels(a: str, b: str, told: Sequence[Told], rows: Ints) -> None:
-    """Two runs on one file may have learned other columns of it: one's answers are then no answers
-    to the labels of the other."""
-    given = []
-    for one in told:
-        table = one.table.take(np.flatnonzero(np.isin(one.rows, rows)))
-        given.append((kind_of_rows(table), list(map(str, labels_of_rows(table)))))
-    (kind, labels), (other, others) = given
+def same_rows(one: Told, other: Told) -> tuple[Ints, Ints]:
+    """Where the rows that both hold stand in each [m], [m]: by their numbers where both were read
+    from one source and rows of one number hold the same, else by what they hold
+    (``texts_of_rows``), of copies the first with the first."""
+    texts, others = texts_of_rows(one.table), texts_of_rows(other.table)
+    if str(one.table.source) == str(other.table.source):
+        _, first, second = np.intersect1d(one.rows, other.rows, return_indices=True)
+        if all(texts[i] == others[j] for i, j in zip(first, second, strict=True)):
+            return first.astype(np.int64), second.astype(np.int64)
+    there: dict[str, list[int]] = {}
+    for place, text in reversed(list(enumerate(others))):
+        there.setdefault(text, []).append(place)
+    pairs = [(place, there[text].pop()) for place, text in enumerate(texts) if there.get(text)]
+    found = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    return found[:, 0], found[:, 1]
+
+
+def _refuse_other_labels(a: str, b: str, told: Sequence[Told]) -> None:
+    """Two runs on the same rows may have learned other columns of them: one's answers are then no
+    answers to the labels of the other."""
+    (kind, labels), (other, others) = (
+        (kind_of_rows(one.table), list(map(str, labels_of_rows(one.table)))) for one in told
+    )
     if kind == other and labels == others:
         return
     named = [str(one.table.columns.label) for one in told]

@@ -56,6 +56,7 @@ from holdfast.pipeline.side import fitted_columns
 from holdfast.pipeline.size import model_size
 from holdfast.pipeline.sources import source_weights
 from holdfast.pipeline.spread import spread
+from holdfast.pipeline.time_after import seconds_after
 from holdfast.recipe import Recipe
 from holdfast.recipe.resolved import ResolvedRecipe
 from holdfast.recipe.resolved import resolved as resolve_all
@@ -402,7 +403,7 @@ class Place:
 
     ``decisions`` are what the journal begins with; with ``resume`` the newest state in ``store`` is
     continued. ``listeners`` join the loop's own (alerts, trackers). ``begun`` is what the folder
-    keeps of the run's beginning.
+    keeps of the run's beginning. ``test_rows`` are to be scored at the end.
     """
 
     journal: Journal = field(default_factory=lambda: Journal(None))
@@ -412,6 +413,7 @@ class Place:
     decisions: Sequence[Decision] = ()
     listeners: Sequence[Any] = ()
     begun: Begun | None = None
+    test_rows: int | None = None
 
 
 def make_job(
@@ -464,8 +466,25 @@ def make_job(
         additions=additions,
         general=ready.sides.general,
         general_rows=ready.sides.general_rows,
+        others_s=_others(ready, place.test_rows, network, accelerator.device),
     )
     return job, of_kind
+
+
+def _others(
+    ready: Ready, test_rows: int | None, network: Any, device: Any
+) -> Callable[[float], float] | None:
+    """The seconds of a run beside its steps and passes; ``None`` of a fit that ends with them."""
+    # Of a network that is spread over processes all would have to write together.
+    if test_rows is None or ready.recipe.train.shard == "full":
+        return None
+
+    def seconds(a_row: float) -> float:
+        parts = seconds_after(ready, test_rows, network, device, a_row)
+        texts = (len(ready.plan.evaluate_at) - 1) * parts.pop("evaluation")
+        return texts + sum(parts.values())
+
+    return seconds
 
 
 def _of_methods(ready: Ready) -> tuple[Any, ...]:

@@ -82,18 +82,18 @@ def _sentence(expected: Optimism, seen: Estimate) -> str:
         else f"by less than {least:g}{unit} on average"
     )
     told = (
-        f"The state was chosen among {expected.looks} looks at {expected.rows} validation rows, "
-        f"which flatters its validation score {flattered}"
+        f"The checkpoint was chosen among {expected.looks} evaluations on {expected.rows} "
+        f"validation rows, which inflates its validation score {flattered}"
     )
     if seen.value is None:
         return f"{told}."
     interval = (
-        f" (difference {scale * seen.low:+.2g} to {scale * seen.high:+.2g})"
+        f" (95 % CI of the difference {scale * seen.low:+.2g} to {scale * seen.high:+.2g})"
         if seen.low is not None and seen.high is not None
         else ""
     )
     gap = scale * abs(seen.value)
     if gap < least:
-        return f"{told}; here it is the test score{interval}."
+        return f"{told}; here it equals the test score{interval}."
     side = "better" if seen.value >= 0 else "worse"
-    return f"{told}; here it is {gap:.2g} {side} than the test score{interval}."
+    return f"{told}; here it is {gap:.2g}{unit} {side} than the test score{interval}."

@@ -18,7 +18,7 @@ import numpy as np
 
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import RecipeError
-from holdfast.core.records import Decision, Floats, to_json
+from holdfast.core.records import Decision, Floats, mean_loss, to_json
 from holdfast.core.seeds import generator
 from holdfast.data.table import Table
 from holdfast.know.compare.verdict import PairedVerdict, judge_pairs
@@ -30,6 +30,7 @@ from holdfast.pipeline.predictor import Join
 from holdfast.pipeline.shared_rows import SharedRows, shared_rows
 from holdfast.pipeline.using import Answering
 from holdfast.stats.bootstrap import group_codes
+from holdfast.stats.ratio import loss_rows
 from holdfast.stats.stacking import held_out_losses
 
 KEY = "predict.ensemble"
@@ -142,12 +143,13 @@ def _stack(use: Joining, shared: SharedRows, runs: tuple[Path, ...]) -> tuple[Jo
     everything, groups = np.arange(evidence.n), shared.groups
     units = everything if groups is None else group_codes(groups, evidence.n)
     equal = np.full(evidence.members, 1 / evidence.members)
-    losses = held_out_losses(evidence.fit, evidence.losses, units, generator(0, "folds of a stack"))
-    mean = evidence.losses(equal, everything)
+    held = held_out_losses(evidence.fit, evidence.losses, units, generator(0, "folds of a stack"))
+    losses = loss_rows(held, evidence.tokens)
+    mean = loss_rows(evidence.losses(equal, everything), evidence.tokens)
     found = judge_pairs(mean - losses, 0.0, groups)
     weights = evidence.fit(everything)
     each = np.eye(evidence.members)
-    alone = tuple(float(evidence.losses(one, everything).mean()) for one in each)
+    alone = tuple(mean_loss(evidence.losses(one, everything), evidence.tokens) for one in each)
     kept = found.verdict == "better"
     said = _test(found, evidence.metric, "the weights", "the mean")
     because = f"{said}: {'weights are kept' if kept else 'the mean is kept'}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -29,6 +30,11 @@ class Evidence(Protocol):
     @property
     def metric(self) -> str: ...
 
+    @property
+    def tokens(self) -> Ints | None:
+        """Over how many tokens the loss of each row is a mean, where what counts is the mean over
+        all of them."""
+
     def fit(self, rows: Ints) -> Floats:
         """The weights [members] by these rows."""
 
@@ -40,12 +46,22 @@ class Evidence(Protocol):
 class Chances:
     """``chances`` [outcomes, members] of what was true: a row's class, each of its labels, words or
     tokens; ``owner`` [outcomes] is the row, from 0 to ``n`` − 1. A row's loss is the mean of its
-    outcomes' −log of the mixture."""
+    outcomes' −log of the mixture. ``by_token``: what counts is the mean over all outcomes."""
 
     chances: Floats
     owner: Ints
     n: int
+    by_token: bool = False
     metric: str = "loss"
+
+    @property
+    def tokens(self) -> Ints | None:
+        return self.sizes if self.by_token else None
+
+    @cached_property
+    def sizes(self) -> Ints:
+        """The outcomes of each row, [n]."""
+        return np.bincount(self.owner, minlength=self.n)
 
     @property
     def members(self) -> int:
@@ -53,14 +69,14 @@ class Chances:
 
     def fit(self, rows: Ints) -> Floats:
         inside = np.isin(self.owner, rows)
-        size = np.bincount(self.owner, minlength=self.n)
+        # Either way all of them weigh as many as there are rows, in which the shrinkage is counted.
+        size = np.full(self.n, len(self.owner) / self.n) if self.by_token else self.sizes
         return mixture_weights(self.chances[inside], SHRINK, 1 / size[self.owner[inside]])
 
     def losses(self, weights: Floats, rows: Ints) -> Floats:
         each = -np.log(np.maximum(self.chances @ weights, TINY))
-        size = np.bincount(self.owner, minlength=self.n)
         total = np.bincount(self.owner, each, minlength=self.n)
-        return np.asarray((total / np.maximum(size, 1))[rows])
+        return np.asarray((total / np.maximum(self.sizes, 1))[rows])
 
 
 @dataclass(frozen=True)
@@ -71,6 +87,7 @@ class Blend:
     answers: Floats
     truth: Floats
     metric: str = "squared error"
+    tokens: Ints | None = None
 
     @property
     def n(self) -> int:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from holdfast.core.records import Floats
+from holdfast.core.shown import brief
+from holdfast.core.wording import counted
 from holdfast.know.reasons.faithful import LEVEL, Faithful, joint_p
 from holdfast.know.reasons.kept import rounded
 from holdfast.know.reasons.reason import Map, Reason
@@ -136,6 +138,10 @@ class Explanation:
     taken_away: str
     seconds: float = 0.0
     notes: tuple[str, ...] = field(default=())
+
+    def __repr__(self) -> str:
+        rows = counted(len(self.rows) + self.left, "row")
+        return brief("Explanation", f"{len(self.rows)} of {rows} of {self.source}", self.run)
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -17,6 +17,7 @@ from typing import Any
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.files import disk_errors, replace_folder, write_json, write_text
 from holdfast.core.records import Decision
+from holdfast.core.shown import brief
 from holdfast.know.export import folder as files
 from holdfast.know.export.formats import Format, format_of
 from holdfast.know.export.hub import Hub
@@ -36,6 +37,9 @@ class Exported:
     folder: Path
     facts: dict[str, Any]
     pushed: dict[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return brief("Exported", self.folder)
 
     def to_json(self) -> dict[str, Any]:
         return {**self.facts, "folder": str(self.folder), "pushed": self.pushed or None}

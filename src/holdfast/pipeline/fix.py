@@ -6,19 +6,18 @@ where the format has types. Whatever is written is whole or not there.
 
 from __future__ import annotations
 
-import csv
 import gzip
 import io
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
 
 import pyarrow as pa
 
-from holdfast.auditing.treat.apply import choose, treat_side
+from holdfast.auditing.treat.apply import choose, count_unread, treat_side, unread_words
 from holdfast.auditing.treat.log import line, read_log, revert
 from holdfast.auditing.treat.treatment import Side
 from holdfast.core.errors import DataError, RecipeError
@@ -26,6 +25,7 @@ from holdfast.core.output_stream import writing
 from holdfast.core.outputs import OutputFile, checked_output
 from holdfast.core.wording import counted
 from holdfast.data.cells import read_json_cell
+from holdfast.data.delimited import write_delimited
 from holdfast.data.paths import source_path
 from holdfast.data.raw import Raw, reading
 from holdfast.data.source import read_source
@@ -42,7 +42,8 @@ ENDINGS = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 @dataclass(frozen=True, slots=True)
 class Fixed:
     """What was written: ``out`` of ``rows`` rows, and ``log``. ``counts`` are changes by treatment,
-    ``left_out`` rows that are gone, ``lost`` cells (row, column) that cannot be given back."""
+    ``left_out`` rows that are gone, ``lost`` cells (row, column) that cannot be given back,
+    ``unread`` texts by treatment and why it left them alone without a look."""
 
     out: Path
     log: Path | None
@@ -50,9 +51,11 @@ class Fixed:
     counts: Mapping[str, int]
     left_out: int
     lost: tuple[tuple[int, str], ...] = ()
+    unread: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """``{"out", "log", "rows", "left_out", "changes": {treatment: n}, "irreversible": n}``."""
+        """``{"out", "log", "rows", "left_out", "changes": {treatment: n}, "irreversible": n,
+        "not_looked_at": {treatment: {why: n}}}``."""
         return {
             "out": str(self.out),
             "log": None if self.log is None else str(self.log),
@@ -60,6 +63,7 @@ class Fixed:
             "left_out": self.left_out,
             "changes": dict(self.counts),
             "irreversible": len(self.lost),
+            "not_looked_at": {name: dict(counts) for name, counts in self.unread.items()},
         }
 
     def __str__(self) -> str:
@@ -67,9 +71,10 @@ class Fixed:
         done = ", ".join(f"{name} {count}" for name, count in self.counts.items()) or "nothing"
         gone = f", {counted(self.left_out, 'row')} left out" if self.left_out else ""
         lost = f"; {counted(len(self.lost), 'text')} cannot be given back" if self.lost else ""
+        unread = "".join(f"; {name}, {unread_words(by)}" for name, by in self.unread.items())
         return (
-            f"Treated copy: {self.out} ({counted(self.rows, 'row')}{gone}); changes: {done}{lost}. "
-            f"Every change: {self.log}"
+            f"Treated copy: {self.out} ({counted(self.rows, 'row')}{gone}); changes: "
+            f"{done}{lost}{unread}. Every change: {self.log}"
         )
 
 
@@ -159,6 +164,9 @@ def fix(
         # are as they were.
         _write(table, _nested(raw, file), target)
     counts = Counter(change.treatment for change in changes)
+    unread: dict[str, Counter[str]] = {}
+    for name in before.text:
+        count_unread(before.columns[name], chosen, unread)
     lost = dict.fromkeys((c.row, str(c.column)) for c in changes if not c.reversible)
     return Fixed(
         out,
@@ -167,6 +175,7 @@ def fix(
         {name: counts[name] for name in chosen.names if counts[name]},
         len(before) - len(after),
         tuple(lost),
+        unread,
     )
 
 
@@ -272,7 +281,8 @@ def _write_as(ending: str, table: pa.Table, nested: set[str], stream: io.RawIOBa
         return
     text = io.TextIOWrapper(cast("IO[bytes]", stream), encoding="utf-8", newline="")
     if ending in (".csv", ".tsv"):
-        _write_cells(table, text, "\t" if ending == ".tsv" else ",")
+        mark = "\t" if ending == ".tsv" else ","
+        write_delimited(text, table.column_names, _cells(table), mark=mark)
     elif ending == ".jsonl":
         text.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in _rows(table, nested))
     else:
@@ -281,18 +291,9 @@ def _write_as(ending: str, table: pa.Table, nested: set[str], stream: io.RawIOBa
     text.detach()
 
 
-def _write_cells(table: pa.Table, text: IO[str], mark: str) -> None:
-    writer = csv.writer(text, delimiter=mark, lineterminator="\n")
-    writer.writerow(table.column_names)
+def _cells(table: pa.Table) -> Iterator[Sequence[Any]]:
     for batch in table.to_batches(max_chunksize=10_000):
-        for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            writer.writerow([_cell(value) for value in row])
-
-
-def _cell(value: Any) -> Any:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, (list, dict)) else value
+        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 
 def _rows(table: pa.Table, nested: set[str]) -> Iterator[dict[str, Any]]:

@@ -22,13 +22,14 @@ from holdfast.core.wording import counted
 from holdfast.data.chat import chats_from_prompts
 from holdfast.data.source import refuse_missing
 from holdfast.data.table import Table
-from holdfast.know.general_text import BUILT_IN, GENERAL
+from holdfast.know.general_text import BUILT_IN, GENERAL, SKIPPED
 from holdfast.methods.registry import all_methods
 from holdfast.models.causal import CausalNetwork
 from holdfast.models.own_texts import own_texts
 from holdfast.pipeline.ready import General, Prepared
 from holdfast.recipe import Recipe
 from holdfast.tasks.base import Examples
+from holdfast.tasks.causal_lm import EncodedTokens
 
 WRITES = "causal-lm"
 PROBE, ROWS = "probes.forgetting.data", "data.general"
@@ -54,7 +55,8 @@ def with_general(prepared: Prepared, known: Sequence[Table]) -> Prepared:
     general = General()
     if probe_from is not None and rows_from is not None:
         probe, rows, told, found = _divided(prepared, known, probe_from, rows_from, bool(needing))
-        general = General(probe, _encoded(prepared, probe), rows, None, told, found)
+        examples = probe_examples(_encoded(prepared, probe), prepared.loaded)
+        general = General(probe, examples, rows, None, told, found)
         if rows is not None:
             general = replace(general, rows_examples=_encoded(prepared, rows))
     elif recipe.task == WRITES:
@@ -124,13 +126,10 @@ def _divided(
         rows = free["probe"].take(np.sort(order[count:])) if one else free["rows"]
         if not len(rows):
             raise DataError(rows_from, "leaves no general row", None, "Name a file with more rows.")
-    told = [
-        Decision(
-            "general probe",
-            counted(len(probe), "row"),
-            f"of {probe_from}, drawn by chance; measured at every look, and never learned from",
-        )
-    ]
+    because = f"of {probe_from}, drawn by chance; measured at every look, and never learned from"
+    if recipe.task == WRITES:
+        because += f"; neither their end token nor the first {SKIPPED} tokens of a text are scored"
+    told = [Decision("general probe", counted(len(probe), "row"), because)]
     if rows is not None:
         because = f"of {rows_from}, none of them in the probe"
         told.append(Decision("general rows", counted(len(rows), "row"), because))
@@ -191,6 +190,14 @@ def _without_copies(
 
 def _encoded(prepared: Prepared, rows: Table) -> Examples:
     return prepared.kind.encode(rows, prepared.loaded, prepared.recipe)
+
+
+def probe_examples(examples: Any, loaded: Any) -> Any:
+    """Encoded rows as what a model knows is measured on them: of a language model without what
+    tuning on answers changes whatever is forgotten."""
+    if not isinstance(examples, EncodedTokens):
+        return examples
+    return examples.as_probe(loaded.tokenizer.eos_token_id, SKIPPED)
 
 
 def _written(prepared: Prepared, needing: Sequence[str]) -> General:

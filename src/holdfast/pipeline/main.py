@@ -30,6 +30,7 @@ from holdfast.core.run_files import (
     seal_model,
     write_result,
 )
+from holdfast.core.stages import stage
 from holdfast.data.table import Table
 from holdfast.models.adapter_save import base_folder
 from holdfast.models.quick_dropout import quick_dropout
@@ -170,17 +171,22 @@ def _train(
         accelerator = fitted.job.accelerator
         if accelerator.is_main_process:
             with memory_errors("scoring the test rows"), one_thread():
-                saved = save_model(run, fitted)
-                save_side(run, fitted)
-                model, base = seal_model(run), seal_folder(base_folder(run / MODEL))
-                outer = _answered(learner, folder, fitted, notify)
+                with stage("saving the model"):
+                    saved = save_model(run, fitted)
+                    save_side(run, fitted)
+                    model, base = seal_model(run), seal_folder(base_folder(run / MODEL))
+                with stage("scoring by outer folds"):
+                    outer = _answered(learner, folder, fitted, notify)
                 # The verdict, and what may be said of the test rows, are fixed before these open.
-                with survived("validation texts", "the verdict is that of the losses", notify):
+                with (
+                    stage("generating validation texts"),
+                    survived("validation texts", "the verdict is that of the losses", notify),
+                ):
                     fitted = with_texts(fitted)
                 found = find_all(run, fitted, saved, notify)
-                scored = score_once(
-                    run, fitted, divided.splits.test, saved, folder.opened_before, outer
-                )
+                with stage("scoring the test rows"):
+                    test = divided.splits.test
+                    scored = score_once(run, fitted, test, saved, folder.opened_before, outer)
                 scored = confirm_all(found, scored)
             _keep_looks(run, fitted)
             seconds = time.perf_counter() - start
@@ -189,7 +195,8 @@ def _train(
             _write(Finished(run, divided, fitted, scored, seconds, model, base, blocks), notify)
             folder.send_score(fitted, scored)
     if accelerator.is_main_process:
-        write_pages(run, notify)
+        with stage("writing the report"):
+            write_pages(run, notify)
     accelerator.wait_for_everyone()
     return read_result(run)
 

@@ -238,7 +238,7 @@ def _check(learned: Learned, name: str) -> None:
     if not np.isfinite(last.valid_loss):
         raise TrainingError(
             f"the method {name}",
-            "came apart: its loss is no number any more",
+            "diverged: its loss is not a number",
             last.valid_loss,
             "Use a smaller --set train.learning_rate, or a smaller meta.inner_rate.",
         )

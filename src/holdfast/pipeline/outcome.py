@@ -16,7 +16,7 @@ import numpy as np
 
 from holdfast._version import __version__
 from holdfast.core.files import write_atomically
-from holdfast.core.records import Outputs, Scores, to_json
+from holdfast.core.records import TOKEN, Outputs, Scores, to_json
 from holdfast.pipeline.forgotten import forgetting_block
 from holdfast.split.leaks import text_keys
 
@@ -105,7 +105,9 @@ def scores_block(scores: Scores, opened_at: str | None = None) -> dict[str, Any]
 
 def run_block(trained: Trained, seed: int = 0) -> dict[str, Any]:
     """What the loop did: verdict, steps, actions, what it forgot."""
+    by_token = any(look.valid_tokens is not None for look in trained.history)
     return {
+        **({"loss_unit": TOKEN} if by_token else {}),
         "verdict": to_json(trained.verdict),
         "best_step": trained.best_step,
         "last_step": trained.last_step,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import io
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -21,9 +22,11 @@ from holdfast.core.outputs import OutputFile, checked_output
 from holdfast.core.records import Decision, Floats
 from holdfast.core.shown import printable_json
 from holdfast.data.cells import write_json_cell
+from holdfast.data.delimited import write_delimited
 from holdfast.data.paths import source_path
 from holdfast.data.table import Table
 from holdfast.know.threshold.rule import Rule
+from holdfast.pipeline.answers import WrittenAnswers
 from holdfast.pipeline.folder import own_files
 from holdfast.pipeline.input_columns import is_parquet, typed_parts
 from holdfast.pipeline.using import Answered, Answers, Asked
@@ -38,19 +41,22 @@ class Prediction:
     """What is said of one row: ``row`` is its place in the source; ``prediction`` a class or a
     text, a number, or a list of labels, as the task has it, and empty for a row without text;
     ``probabilities`` by name, where they were asked for; ``because`` why there is no answer, where
-    there is more to say than that the row has no text: a threshold leaves it to a person, say."""
+    there is more to say than that the row has no text: a threshold leaves it to a person, say;
+    ``cut`` whether a text that is written was stopped before it had ended."""
 
     row: int
     prediction: object
     confidence: float | None
     probabilities: Mapping[str, float] | None
     because: str | None
+    cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class PredictedPart:
     """Some consecutive rows: the first is row ``start`` of the source; ``columns`` are those of the
-    input in their own types; ``probabilities`` [rows, names], NaN where a row has no answer."""
+    input in their own types; ``probabilities`` [rows, names], NaN where a row has no answer;
+    ``cut`` [rows] of models that write, else ``None``."""
 
     start: int
     columns: pa.Table
@@ -58,6 +64,7 @@ class PredictedPart:
     confidence: Sequence[float | None]
     probabilities: Floats | None
     because: Sequence[str | None]
+    cut: Sequence[bool] | None = None
 
 
 class Predicted:
@@ -65,7 +72,8 @@ class Predicted:
 
     A row without a text (for pictures: one that cannot be read) has an empty prediction, and is
     counted in ``without_text`` once its part was read off; one that the ``rule`` of a threshold
-    leaves to a person has none (``None``), and is counted in ``below``.
+    leaves to a person has none (``None``), and is counted in ``below``; of a model that ``writes``
+    an answer that was stopped before it had ended is counted in ``cut``.
     """
 
     def __init__(
@@ -76,6 +84,7 @@ class Predicted:
         names: tuple[str, ...],
         file: Path | None,
         rule: Rule | None = None,
+        writes: bool = False,
     ) -> None:
         self._asked = asked
         self._answer = answer
@@ -83,14 +92,17 @@ class Predicted:
         self.answered = answered
         self.names = names
         self._rule = rule
+        self._writes = writes
         self.without_text = 0
         self.below = 0
+        self.cut = 0
         self.called, renaming = _called(asked.raw.names, self._added)
         self.decisions: tuple[Decision, ...] = (*asked.decisions, *renaming)
 
     @property
     def _added(self) -> tuple[str, ...]:
-        return ("row", "prediction", "confidence", "because", *map(_chance, self.names))
+        own = ("row", "prediction", "confidence", "because")
+        return (*own, *(("cut",) if self._writes else ()), *map(_chance, self.names))
 
     def __len__(self) -> int:
         return len(self._asked.raw)
@@ -111,6 +123,7 @@ class Predicted:
             part.confidence[place],
             chances,
             part.because[place],
+            part.cut is not None and part.cut[place],
         )
 
     def parts(self) -> Iterator[PredictedPart]:
@@ -136,6 +149,7 @@ class Predicted:
         predictions: list[object] = [empty] * count
         confidence: list[float | None] = [None] * count
         chances = np.full((count, len(self.names)), np.nan) if self.names else None
+        cut = [False] * count if self._writes else None
         if answers is not None:
             for place, said, sure, why in zip(places, *self._ruled(answers), strict=True):
                 predictions[place] = said
@@ -145,7 +159,11 @@ class Predicted:
                     self.below += 1
             if chances is not None and answers.probabilities is not None:
                 chances[places] = answers.probabilities
-        return PredictedPart(start, columns, predictions, confidence, chances, because)
+            if cut is not None and isinstance(answers, WrittenAnswers):
+                for place in places[answers.cut]:
+                    cut[place] = True
+        self.cut += sum(cut or ())
+        return PredictedPart(start, columns, predictions, confidence, chances, because, cut)
 
     def _ruled(
         self, answers: Answers
@@ -172,9 +190,15 @@ def check_target(out: Path, runs: Sequence[Path], data: str, force: bool) -> Out
     return checked_output(out, inputs, force=force)
 
 
-def write_predictions(predicted: Predicted, out: OutputFile) -> None:
-    """The table as JSON lines, CSV or Parquet, by the ending of ``out``; whole or not at all."""
-    write = {".jsonl": _write_lines, ".csv": _write_csv, ".parquet": _write_parquet}
+def write_predictions(predicted: Predicted, out: OutputFile, *, csv_safe: bool = False) -> None:
+    """The table as JSON lines, CSV or Parquet, by the ending of ``out``; whole or not at all.
+    ``csv_safe``: no text of a CSV is a formula to a spreadsheet."""
+    write_csv = partial(_write_csv, safe=csv_safe)
+    write: Mapping[str, Callable[[Predicted, io.RawIOBase], None]] = {
+        ".jsonl": _write_lines,
+        ".csv": write_csv,
+        ".parquet": _write_parquet,
+    }
     with writing(out) as stream:
         write[out.path.suffix.lower()](predicted, stream)
 
@@ -201,6 +225,8 @@ def json_object(predicted: Predicted, part: PredictedPart) -> Iterator[dict[str,
         }
         if part.because[place] is not None:
             line["because"] = part.because[place]
+        if part.cut is not None and part.cut[place]:
+            line["cut"] = True
         if part.probabilities is not None:
             line |= zip(
                 map(_chance, predicted.names), _rounded(part.probabilities[place]), strict=True
@@ -233,17 +259,12 @@ def _as_text(stream: io.RawIOBase) -> Iterator[io.TextIOWrapper]:
     text.detach()
 
 
-def _write_csv(predicted: Predicted, stream: io.RawIOBase) -> None:
+def _write_csv(predicted: Predicted, stream: io.RawIOBase, safe: bool) -> None:
+    tables = (_whole(predicted, part) for part in predicted.parts())
+    first = next(tables)
+    rows = (row.values() for table in chain([first], tables) for row in table.to_pylist())
     with _as_text(stream) as text:
-        writer = csv.writer(text, lineterminator="\n")
-        header = True
-        for part in predicted.parts():
-            table = _whole(predicted, part)
-            if header:
-                writer.writerow(table.column_names)
-                header = False
-            for row in table.to_pylist():
-                writer.writerow([_cell(value) for value in row.values()])
+        write_delimited(text, first.column_names, rows, safe=safe)
 
 
 def _write_parquet(predicted: Predicted, stream: io.RawIOBase) -> None:
@@ -263,6 +284,8 @@ def _whole(predicted: Predicted, part: PredictedPart) -> pa.Table:
     columns = {name: part.columns[name] for name in part.columns.column_names}
     columns["prediction"] = pa.array(part.predictions, TYPES[predicted.answered])
     columns["confidence"] = pa.array(part.confidence, pa.float64())
+    if part.cut is not None:
+        columns["cut"] = pa.array(part.cut, pa.bool_())
     if part.probabilities is not None:
         for place, name in enumerate(predicted.names):
             values = _rounded(part.probabilities[:, place])
@@ -276,13 +299,6 @@ def _rounded(values: Floats) -> list[float | None]:
 
 def _chance(name: str) -> str:
     return f"probability_{name}"
-
-
-def _cell(value: Any) -> Any:
-    """A cell of a CSV: nothing for what is missing, JSON for a list."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, (list, dict)) else value
 
 
 def _plain(value: Any) -> Any:

@@ -38,6 +38,7 @@ from holdfast.pipeline.using import (
     Labelled,
     Options,
     Score,
+    Writing,
     within_limits,
 )
 from holdfast.recipe import DataPart, Recipe, read_recipe
@@ -155,8 +156,10 @@ class Predictor:
         """Every row of a file or a list with its prediction, made part by part as it is read off;
         ``None`` where the run's threshold leaves it to a person.
 
-        Raises ``RecipeError`` for ``probabilities`` where the answers are no classes.
+        Raises ``RecipeError`` for ``probabilities`` where the answers are no classes, and for how
+        to write where none are written.
         """
+        options = options or Options()
         if probabilities and not self.names:
             raise RecipeError(
                 "predict.probabilities",
@@ -167,7 +170,30 @@ class Predictor:
         file = source_path(data) if isinstance(data, str) else None
         names = self.names if probabilities else ()
         asked = self.ask(data, options)
-        return Predicted(asked, self.answer, self.answered, names, file, self.rule)
+        writes = isinstance(self._model, Writing)
+        return Predicted(
+            asked, self._answering(options), self.answered, names, file, self.rule, writes
+        )
+
+    def _answering(self, options: Options) -> Callable[[Table], Answers]:
+        """What answers the rows, as ``options`` have it written."""
+        if options.max_tokens is None and not options.temperature:
+            return self.answer
+        if not isinstance(self._model, Writing):
+            rule = "is for models that write, and this run's answers are not written"
+            given = options.max_tokens if options.max_tokens is not None else options.temperature
+            what = "--max-tokens" if options.max_tokens is not None else "--temperature"
+            raise RecipeError(what, rule, given, "Leave it out.")
+        model = self._model.writing(options.max_tokens, options.temperature)
+
+        def answer(table: Table) -> Answers:
+            import torch
+
+            with self._lock, flushed_subnormals(), torch.random.fork_rng():
+                torch.manual_seed(0)
+                return model.answer(table)
+
+        return answer
 
     def labelled(self, data: str, options: Options | None = None) -> Labelled:
         """The labelled rows of a file, with the run's limits, columns and classes."""

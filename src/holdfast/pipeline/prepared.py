@@ -18,6 +18,7 @@ from holdfast.pipeline.canaries import with_canaries
 from holdfast.pipeline.general import with_general
 from holdfast.pipeline.kinds import kind_of
 from holdfast.pipeline.kinds.beside_start import check_probes
+from holdfast.pipeline.language import model_language, texts_of
 from holdfast.pipeline.ready import Prepared
 from holdfast.pipeline.shortened import with_layers
 from holdfast.pipeline.signals import with_signals
@@ -73,6 +74,8 @@ def prepare(
         units=np.arange(len(rows)) if units is None else units,
         findings=tuple(findings),
         seconds=time.perf_counter() - start,
+        # Once for every fit that begins here.
+        noticed=() if pictures else model_language(recipe.model.name, texts_of(rows, recipe.seed)),
     )
     return prepared if added is None else prepared.extended(added)
 

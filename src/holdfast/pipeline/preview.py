@@ -19,6 +19,7 @@ from holdfast.pipeline.outcome import peak_memory_mb
 from holdfast.pipeline.ready import Ready
 from holdfast.pipeline.rows import Notify, load_and_divide, notify_all
 from holdfast.pipeline.rows_used import learning_of
+from holdfast.pipeline.time_after import seconds_after
 from holdfast.recipe import Recipe
 from holdfast.training.guarded import begin_run
 from holdfast.training.plan import FORWARD_SHARE
@@ -107,11 +108,10 @@ def _time(ready: Ready, seconds_a_row: float, test_rows: int, times: int) -> dic
     looks = len(ready.plan.evaluate_at) * (ready.plan.probe_rows + len(ready.valid)) * times
     train = rows * seconds_a_row
     evaluate = looks * seconds_a_row * FORWARD_SHARE
-    score = 3 * test_rows * seconds_a_row * FORWARD_SHARE
-    parts = {
-        "steps": train,
-        "snapshots": evaluate,
-        "scoring": score,
-        "estimate": train + evaluate + score,
-    }
+    network = ready.loaded.network
+    device = next(network.parameters()).device
+    after = seconds_after(ready, test_rows, network, device, seconds_a_row * FORWARD_SHARE)
+    texts = len(ready.plan.evaluate_at) * after.pop("evaluation") * times
+    parts = {"steps": train, "snapshots": evaluate + texts, **after}
+    parts["estimate"] = sum(parts.values())
     return {name: round(value, 1) for name, value in parts.items()}

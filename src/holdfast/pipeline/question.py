@@ -18,6 +18,7 @@ from holdfast.core.discovery import modules_of
 from holdfast.core.errors import InputError, Interrupted
 from holdfast.core.lacking import lacking
 from holdfast.core.records import Decision, to_json
+from holdfast.core.stages import stage
 from holdfast.know.told import Side, Told
 from holdfast.pipeline import questions
 from holdfast.pipeline.beside import Beside
@@ -106,7 +107,8 @@ def find_all(run: Path, fitted: Fitted, saved: Mapping[str, Any], notify: Notify
     every question find its candidates."""
     start = time.perf_counter()
     sides: tuple[Side, Side] = ("train", "valid")
-    asked = {side: ask_side(fitted, saved, side) for side in sides}
+    with stage("asking the model about training and validation rows"):
+        asked = {side: ask_side(fitted, saved, side) for side in sides}
     write_answers(run, {side: columns for side, (_, columns) in asked.items()})
     names = fitted.ready.task.classes
     train, valid = (told_of(side, *asked[side], names) for side in sides)
@@ -114,13 +116,14 @@ def find_all(run: Path, fitted: Fitted, saved: Mapping[str, Any], notify: Notify
     seconds = {"answers": time.perf_counter() - start}
     found: dict[str, Any] = {}
     for name, question in all_questions().items():
-        found[name] = _timed(name, seconds, partial(question.find, before), notify)
+        with stage(f"analysing training and validation rows: {name}"):
+            found[name] = _timed(name, seconds, partial(question.find, before), notify)
     return Found(before, found, seconds)
 
 
 def confirm_all(found: Found, scored: Scored) -> Scored:
     """``scored`` with the blocks of all questions, each at its place."""
-    seconds, before = dict(found.seconds), found.before
+    seconds, before, notify = dict(found.seconds), found.before, found.before.notify
     after = None if scored.table is None else _after(before, scored, scored.table)
     blocks: dict[str, Any] = {}
     for name, question in all_questions().items():
@@ -128,11 +131,12 @@ def confirm_all(found: Found, scored: Scored) -> Scored:
         if what is None:
             continue
         if not isinstance(what, Unasked):
-            what = (
-                Unasked("no test rows were set aside, on which it could be confirmed")
-                if after is None
-                else _timed(name, seconds, partial(question.confirm, what, after), before.notify)
-            )
+            with stage(f"confirming on test rows: {name}"):
+                what = (
+                    Unasked("no test rows were set aside, on which it could be confirmed")
+                    if after is None
+                    else _timed(name, seconds, partial(question.confirm, what, after), notify)
+                )
         block = {"why": what.why} if isinstance(what, Unasked) else to_json(what)
         place = blocks
         for key in question.where[:-1]:

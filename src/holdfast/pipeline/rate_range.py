@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.core.records import Decision, Ints
+from holdfast.core.shown import brief
 from holdfast.models.quick_dropout import quick_dropout
 from holdfast.pipeline.compose import make_accelerator, make_job, make_ready
 from holdfast.pipeline.held import in_files
@@ -66,6 +67,10 @@ class RateRange:
     planned: float
     phase: str
     rows: int
+
+    def __repr__(self) -> str:
+        rate = "none suggested" if self.suggested is None else f"{self.suggested:.2g} suggested"
+        return brief("RateRange", rate, self.because)
 
     def to_json(self) -> dict[str, Any]:
         points = [

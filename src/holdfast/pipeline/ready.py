@@ -105,11 +105,12 @@ class Prepared:
     ``examples`` are all rows, encoded. ``loaded`` is what the kind's loader gave: its network is
     never trained, a fit works on a copy (``models/fresh.py``). ``units`` [n] are equal for rows
     that must not be parted, because they are copies or of one group. ``findings`` are those of the
-    rows, ``noticed`` those of what was added to them; ``seconds`` is how long it took from the
-    loaded model on. ``added`` are rows that every fit learns from beside its training rows, with
-    their ``added_examples`` [m]; a fit's ``train.added`` says which, ``weighed`` gives them other
-    weights. ``decisions`` were made on the rows as they lie here; ``synthetic`` says what was made
-    of new rows, where some were asked for. ``general`` are rows of what the model knew before;
+    rows, ``noticed`` those of the model and of what was added to them; ``seconds`` is how long it
+    took from the loaded model on. ``added`` are rows that every fit learns from beside its
+    training rows, with their ``added_examples`` [m]; a fit's ``train.added`` says which,
+    ``weighed`` gives them other weights. ``decisions`` were made on the rows as they lie here;
+    ``synthetic`` says what was made
+    of new rows, where some were asked for. ``general`` are rows of what the model knew before,
     ``lessons`` what the teachers say, where the recipe names some.
     """
 

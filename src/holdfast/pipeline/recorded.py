@@ -118,10 +118,7 @@ def _score(result: Mapping[str, Any], side: Side) -> str:
     value, low, high = (f"{100 * found[end]:.1f}" for end in ("value", "low", "high"))
     rows = f"{block['n']:,} {'test' if side == 'test' else 'validation'} rows"
     level = f"{100 * found.get('level', 0.95):.0f}"
-    return (
-        f"On new rows like these it is right on {low} to {high} of 100 "
-        f"(measured: {value} % of {rows}; interval at {level} %)."
-    )
+    return f"Accuracy {value} % ({level} % CI {low}–{high}, {rows}), if new rows are like these."
 
 
 def _which(task: str, some: bool, gone: bool) -> str:

@@ -80,6 +80,7 @@ class RunFolder:
             decisions=[Decision(**decision) for decision in begun.decisions],
             listeners=(*self._alerts(ready, writes), *self._tracks),
             begun=begun,
+            test_rows=len(self._divided.splits.test),
         )
 
     def send_score(self, fitted: Fitted, scored: Scored) -> None:

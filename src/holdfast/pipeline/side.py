@@ -6,8 +6,11 @@ logits, which are too sure of rows that it learned from and would leave the colu
 explain, but those of the linear probe, each from a fit that had not seen the row. So a column
 counts by what it says beyond the text.
 
-1. The penalty is the one of the smallest cross-validated loss; columns whose permutation does not
-   raise that loss are left out, and the others fitted again.
+1. The penalty is the one of the smallest cross-validated loss. A column is kept where exchanging
+   its cells between rows raises that loss, and where chance is excluded: a permutation test of
+   what it says of the classes beyond the text (``unlike_chance``), by Holm's method for all columns
+   that are asked for. Where some say nothing, one of them or more is kept in ``ALPHA`` of all runs
+   at most; a weak column may be left out. The kept ones are fitted again.
 2. The gain must be there out of fold (paired, the lower end of a 95 % interval above 0), and on the
    validation rows with the trained network's own logits the mean loss must fall. Else the columns
    are not used, and the run says so.
@@ -16,6 +19,7 @@ counts by what it says beyond the text.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,6 +29,7 @@ import numpy as np
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding, Floats, Ints
 from holdfast.core.seeds import generator
+from holdfast.core.wording import p_words
 from holdfast.data.raw import Raw
 from holdfast.data.side import (
     AUTO,
@@ -42,6 +47,7 @@ from holdfast.models.head_fit import HeadKind, fit_head
 from holdfast.models.probe import stratified_folds
 from holdfast.pipeline.kinds.classification import kept_temperature
 from holdfast.pipeline.ready import Fitted, SideKept
+from holdfast.stats.many import holm
 from holdfast.stats.paired import Difference, paired_bootstrap
 from holdfast.stats.temperature import best_temperature, losses_at
 from holdfast.tasks.base import labels_of
@@ -49,6 +55,10 @@ from holdfast.tasks.side import SideLayer, encoded, fit_side
 
 FOLDS = 5
 GRID = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+# The probability that a column which says nothing of the classes is kept, over all of them.
+ALPHA = 0.05
+PERMUTATION = "permutation test, Holm"
+EXCHANGES = 999
 # A column that tells nearly every row by itself is rather the label in disguise.
 GIVEAWAY = 0.98
 # More rows than these make a proposal no surer, and the fits slower.
@@ -97,10 +107,14 @@ def with_side(fitted: Fitted) -> Fitted:
     plain = _losses(text, labels)
     first = cross_fitted(columns, rows, labels, text, seed)
     gains = [_paired(losses, first.losses, seed) for losses in first.permuted]
-    kept = tuple(c for c, gain in zip(columns, gains, strict=True) if gain.value > 0)
-    shown = _importance(columns, gains, kept)
+    p_values = holm(unlike_chance(columns, rows, labels, text, seed))
+    chosen = [gain.value > 0 and p <= ALPHA for gain, p in zip(gains, p_values, strict=True)]
+    kept = tuple(itertools.compress(columns, chosen))
+    shown = _importance(columns, gains, p_values, kept)
     if not kept:
-        return _without(fitted, shown, "no column's permutation raises the loss out of fold", None)
+        least = p_words(float(p_values.min()), PERMUTATION)
+        because = f"no column tells more of the classes than with its cells exchanged ({least})"
+        return _without(fitted, shown, because, None)
     last = first if kept == columns else cross_fitted(kept, rows, labels, text, seed)
     out = _paired(plain, last.losses, seed)
     brought = f"{out.value:+.4f} ({out.low:+.4f} to {out.high:+.4f}) nats out of fold"
@@ -113,7 +127,10 @@ def with_side(fitted: Fitted) -> Fitted:
         because = f"they bring {brought}, but {checked}"
         return _without(fitted, shown, because, out, on_valid)
     names = ", ".join(column.name for column in kept)
-    decision = Decision("side columns", names, f"they bring {brought}, {checked}", prominent=True)
+    because = f"they bring {brought}, {checked}"
+    if left_out := ", ".join(column.name for column in columns if column not in kept):
+        because += f"; left out, as chance is not excluded ({PERMUTATION}, 5 %): {left_out}"
+    decision = Decision("side columns", names, because, prominent=True)
     found = SideKept(layer, decision, _block(True, shown, out, on_valid), _giveaways(columns, rows))
     return replace(fitted, side=found)
 
@@ -143,6 +160,34 @@ def cross_fitted(
         permuted.append(_losses(_asked(fits, folds, other, text), labels))
     losses = _losses(_asked(fits, folds, x, text), labels)
     return CrossFitted(c, losses, tuple(permuted))
+
+
+def unlike_chance(
+    columns: Sequence[Column], rows: Table, labels: Ints, text: Floats, seed: int
+) -> Floats:
+    """The p-value [columns] that a column says nothing of the classes beyond the ``text`` logits.
+
+    With R = (label is k) − softmax(text + rates) [n, classes] and the column's centred numbers X,
+    ‖Xᵀ R‖², the slope of the loss where the column has no weight, is compared with that of cells
+    exchanged between rows: exact for a column that is independent of all else. The other columns
+    are not in R, so two that say the same are both told from chance.
+    """
+    _, bias = fit_side(np.zeros((len(labels), 0)), labels, text, 1.0)
+    logits = text + bias
+    chances = np.exp(logits - logits.max(axis=1, keepdims=True))
+    rest = -chances / chances.sum(axis=1, keepdims=True)
+    rest[np.arange(len(labels)), labels] += 1
+    numbers = [column.encode(cells_of(rows, column.name)) for column in columns]
+    centred = [x - x.mean(axis=0) for x in numbers]
+    slopes = np.array([((x.T @ rest) ** 2).sum() for x in centred])
+    rng, beyond = generator(seed, "side columns, chance"), np.zeros(len(columns))
+    # So many that the smallest p-value can pass Holm's first step.
+    count = max(EXCHANGES, math.ceil(2 * len(columns) / ALPHA))
+    for _ in range(count):
+        other = rest[rng.permutation(len(rest))]
+        exchanged = np.array([((x.T @ other) ** 2).sum() for x in centred])
+        beyond += exchanged >= slopes * (1 - 1e-9)
+    return (1 + beyond) / (1 + count)
 
 
 def _asked(fits: Sequence[Any], folds: Ints, x: Floats, text: Floats) -> Floats:
@@ -198,7 +243,7 @@ def _paired(before: Floats, after: Floats, seed: int) -> Difference:
 
 
 def _importance(
-    columns: Sequence[Column], gains: Sequence[Difference], kept: Sequence[Column]
+    columns: Sequence[Column], gains: Sequence[Difference], p_values: Floats, kept: Sequence[Column]
 ) -> list[dict[str, Any]]:
     return [
         {
@@ -206,8 +251,10 @@ def _importance(
             "kind": column.kind,
             "kept": column in kept,
             "importance": {"value": gain.value, "low": gain.low, "high": gain.high},
+            "p_value": p,
+            "test": PERMUTATION,
         }
-        for column, gain in zip(columns, gains, strict=True)
+        for column, gain, p in zip(columns, gains, p_values.tolist(), strict=True)
     ]
 
 

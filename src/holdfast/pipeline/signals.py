@@ -113,7 +113,7 @@ def _named(prepared: Prepared, train: Ints) -> Named:
         return Named()
     if isinstance(wanted, Mapping):
         _check_labels("data.names", wanted, classes)
-        because = "set by you: each is a row of its class in training, of weight 2"
+        because = "data.names says so: each is a row of its class in training, of weight 2"
         pairs = tuple((label, wanted[label]) for label in classes if label in wanted)
         return Named(pairs, (Decision("class names", _shown(pairs), because, True),))
     words = {label: words_of(label) for label in classes}
@@ -123,7 +123,7 @@ def _named(prepared: Prepared, train: Ints) -> Named:
             rule = "needs labels that are words"
             remedy = "Give them: data.names={LABEL: its words, …}."
             raise RecipeError("data.names", rule, ", ".join(classes[:5]), remedy)
-        because = "set by you: each is a row of its class in training, of weight 2"
+        because = "data.names says so: each is a row of its class in training, of weight 2"
         return Named(pairs, (Decision("class names", _shown(pairs), because, True),))
     why_not = _why_not(prepared, train, pairs)
     if why_not:
@@ -157,7 +157,7 @@ def _borne_out(prepared: Prepared, train: Ints, pairs: tuple[tuple[str, str], ..
     judged, known = _judge(prepared, train, pairs)
     share = (
         f"{judged.recall:.0%} of the training rows are nearest to their own class's name "
-        f"(mean of the classes; chance {judged.chance:.0%}, p = {judged.p:.3f})"
+        f"(mean of the classes; chance {judged.chance:.0%}, permutation test, p = {judged.p:.3f})"
     )
     if not judged.agree:
         return _left_out(f"the rows do not bear them out: {share}")

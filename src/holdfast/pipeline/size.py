@@ -39,12 +39,12 @@ def model_size(network: Network, examples: Any) -> tuple[Decision, tuple[Finding
 
 def _why(network: Network, learns: int, oversized: bool) -> str:
     if oversized:
-        return f"above {MOST_A_ROW:,} a row a run may end badly by chance"
+        return f"above {MOST_A_ROW:,} a row, some runs fail by chance"
     if network.adapter is not None:
-        return "the adapter keeps what learns small"
+        return "the adapter keeps the trainable parameters few"
     if learns <= SMALL:
-        return f"up to {SMALL // 10**6} million no number of rows was too few"
-    return f"up to {MOST_A_ROW:,} a row a full fine-tune is steady"
+        return f"up to {SMALL // 10**6} million, no benchmark had too few rows"
+    return f"up to {MOST_A_ROW:,} a row, full fine-tuning was stable in benchmarks"
 
 
 def _finding(size: str, a_row: float, rows: int, learns: int) -> Finding:

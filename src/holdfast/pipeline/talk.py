@@ -18,6 +18,7 @@ from holdfast.core.errors import HoldfastError, RecipeError
 from holdfast.core.records import Decision
 from holdfast.data.turns import Turn
 from holdfast.evaluate.causal import LONGEST_ANSWER, closing, stop_tokens, whole_prompts
+from holdfast.evaluate.written import drawing
 from holdfast.models.limits import position_limit
 from holdfast.models.quiet import quiet_transformers
 from holdfast.pipeline.folder import RECIPE, model_of, open_run, unsealed
@@ -29,8 +30,6 @@ from holdfast.tasks.chat_tokens import prompt_tokens
 Piece = Callable[[str], None]
 # Some models have no last place, and would write for days.
 MOST_TOKENS = 100_000
-# Below it the likeliest word is drawn always, and the quotients are no numbers any more.
-COLDEST = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,9 +317,8 @@ def _stream(
 
     device = plain.get_input_embeddings().weight.device
     stops = stop_tokens(tokenizer, end, getattr(plain.generation_config, "eos_token_id", None))
-    settings: dict[str, Any] = {"do_sample": False, "temperature": None}
-    if manner.temperature >= COLDEST:
-        settings = {"do_sample": True, "temperature": manner.temperature}
+    draws = drawing(manner.temperature)
+    if draws["do_sample"]:
         torch.manual_seed(manner.seed)
     given = torch.tensor([ids], device=device)
     with torch.inference_mode(), quiet_transformers():
@@ -331,11 +329,9 @@ def _stream(
             max_length=None,
             min_length=0,
             num_beams=1,
-            top_p=None,
-            top_k=None,
             pad_token_id=tokenizer.pad_token_id or 0,
             eos_token_id=stops or None,
             streamer=Pieces(tokenizer, skip_prompt=True, skip_special_tokens=True),
             stopping_criteria=StoppingCriteriaList([AtEnd()]),
-            **settings,
+            **draws,
         )

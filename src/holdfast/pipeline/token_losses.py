@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.core.records import Floats
+from holdfast.core.stages import tick
 from holdfast.data.table import Table
 from holdfast.know.memory.probe import Heard
 from holdfast.know.memory.scores import Tokens
@@ -85,7 +86,7 @@ def _tokens(
 
     found: list[Floats] = [np.zeros(0)] * len(examples)
     right: list[Floats] = [np.zeros(0)] * len(examples)
-    was_training = network.training
+    was_training, done = network.training, 0
     network.eval()
     with torch.inference_mode():
         for chosen in by_length(examples.lengths, np.arange(len(examples)), TOKENS):
@@ -100,5 +101,7 @@ def _tokens(
                 strict=True,
             ):
                 found[at], right[at] = one, other
+            done += len(chosen)
+            tick(done, len(examples))
     network.train(was_training)
     return found, right

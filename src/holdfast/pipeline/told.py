@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.core.records import Ints
+from holdfast.core.records import Floats, Ints
 from holdfast.know.told import Side, Told
 from holdfast.pipeline.outcome import write_parquet
 from holdfast.pipeline.ready import AskedSide
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from holdfast.pipeline.ready import Fitted
 
 ANSWERS = "answers.parquet"
-COLUMNS = ("row", "split", "label", "prediction", "loss", "probabilities", "error")
+COLUMNS = ("row", "split", "label", "prediction", "loss", "tokens", "probabilities", "error")
 # Training rows that the kept state is asked about: those of the largest train probe. The scores of
 # the probe come of the same pass.
 ASKED_ROWS = MOST_PROBE_ROWS
@@ -62,7 +62,6 @@ def told_of(side: Side, table: Table, columns: pa.Table, names: Sequence[str] = 
     what there are probabilities of."""
     held = columns.column_names
     label, said = columns["label"].to_pylist(), columns["prediction"].to_pylist()
-    losses = np.array([np.nan if x is None else x for x in columns["loss"].to_pylist()], np.float64)
     errors = columns["error"].to_numpy().astype(np.float64) if "error" in held else None
     sets = bool(label) and isinstance(label[0], list)
     chances = None
@@ -74,14 +73,27 @@ def told_of(side: Side, table: Table, columns: pa.Table, names: Sequence[str] = 
     return Told(
         side,
         table,
-        losses,
+        losses_of(columns),
         np.array([a != b for a, b in zip(label, said, strict=True)], bool) if judged else None,
         None if all(one is None for one in said) and said else tuple(said),
         chances,
         tuple(names) if chances is not None else (),
         errors,
         _sure(columns, chances, sets),
+        tokens_of(columns),
     )
+
+
+def losses_of(columns: pa.Table) -> Floats:
+    """The loss of each row, NaN where it has none."""
+    return np.array([np.nan if x is None else x for x in columns["loss"].to_pylist()], np.float64)
+
+
+def tokens_of(columns: pa.Table) -> Ints | None:
+    """Over how many tokens each loss is a mean; runs by older versions do not say it."""
+    if "tokens" not in columns.column_names:
+        return None
+    return np.array(columns["tokens"].fill_null(0).to_pylist(), dtype=np.int64)
 
 
 def _sure(columns: pa.Table, chances: Any, sets: bool) -> Any:

@@ -7,6 +7,7 @@ training rows after the division: nothing learns from a test row, and none is le
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from holdfast.auditing.treat import all_treatments
-from holdfast.auditing.treat.apply import Chosen, choose, treat_side
+from holdfast.auditing.treat.apply import Chosen, choose, treat_side, unread_words
 from holdfast.auditing.treat.table import Treated, treat_table
 from holdfast.auditing.treat.treatment import RowTreatment, Side
 from holdfast.core.errors import RecipeError, SplitError
@@ -75,9 +76,16 @@ def treat_all(
     done = {"": treat_table(table, chosen)}
     done |= {name: treat_table(one, chosen) for name, one in given.items()}
     decisions = tuple(
-        Decision(f"treat.{treatment.name}", _texts(done, treatment.name), _because(treatment))
+        Decision(
+            f"treat.{treatment.name}",
+            _texts(done, treatment.name),
+            _because(treatment) + _unread(done, treatment.name),
+        )
         for treatment, _ in chosen.row
-        if any(treatment.name in one.counts for one in done.values())
+        if any(
+            one.counts.get(treatment.name) or one.unread.get(treatment.name)
+            for one in done.values()
+        )
     )
     source = done.pop("")
     settled = {
@@ -96,7 +104,15 @@ def _texts(done: Mapping[str, Treated], name: str) -> str:
         for side, one in done.items()
         if name in one.counts
     ]
-    return f"{', '.join(counts)} treated"
+    return f"{', '.join(counts) or 'no text'} treated"
+
+
+def _unread(done: Mapping[str, Treated], name: str) -> str:
+    """What the treatment did not look at, of all files together."""
+    counts: Counter[str] = Counter()
+    for one in done.values():
+        counts.update(one.unread.get(name, {}))
+    return f"; {unread_words(counts)}" if counts else ""
 
 
 def _because(treatment: RowTreatment[Any]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, Ints, Scores
@@ -34,12 +34,16 @@ _BLOCK = 1 << 20
 class Options:
     """How other rows than those of the training are read: their columns, where they are called
     otherwise, their encoding, where it is not to be told from the bytes, and settings below
-    ``data.limits`` other than the run's."""
+    ``data.limits`` other than the run's. Of a model that writes: ``max_tokens`` of an answer, where
+    not those of the run, and the ``temperature`` above 0 at which tokens are drawn, the same ones
+    each time."""
 
     text: tuple[str, ...] | None = None
     label: str | None = None
     encoding: str | None = None
     limits: tuple[str, ...] = ()
+    max_tokens: int | None = None
+    temperature: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +112,15 @@ class Answering(Protocol):
 
     def judge(self, table: Table) -> Score:
         """Answer these labelled rows, and hand on what scores the answers."""
+
+
+@runtime_checkable
+class Writing(Protocol):
+    """A model that writes its answers."""
+
+    def writing(self, max_tokens: int | None, temperature: float) -> Answering:
+        """The same, whose answers have at most so many tokens (``None``: those of the run), drawn
+        above ``temperature`` 0."""
 
 
 def check_limits(

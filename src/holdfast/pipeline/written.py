@@ -11,7 +11,7 @@ import numpy as np
 from holdfast.evaluate.generation import SHOWN, Generated
 from holdfast.know.outputs.marks import marks
 from holdfast.know.outputs.shares import Marked, outputs_block
-from holdfast.know.worth.block import PLAIN, Way, answer_of, worth_block
+from holdfast.know.worth.block import PLAIN, Way, adjusted, answer_of, worth_block
 from holdfast.know.worth.judge import MetricJudge
 from holdfast.tasks.metrics import TEXT_METRICS
 
@@ -43,9 +43,9 @@ def _worth(result: Mapping[str, Any], made: Generated) -> dict[str, Any]:
     compared = (result.get("baseline") or {}).get("comparison")
     if isinstance(compared, dict):
         losses = {**compared, "shots": 0, "n": result["test"]["n"], "more_rows": None}
-        block["start"][PLAIN] = losses
+        block["start"] |= adjusted({PLAIN: losses})
         told = block["because"].partition(".")[2]
-        block["verdict"], because, _ = answer_of({PLAIN: losses})
+        block["verdict"], because, _ = answer_of(block["start"])
         block["because"] = because + told
     return block
 

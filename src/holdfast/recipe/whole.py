@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator
@@ -210,19 +210,30 @@ def _no_value(key: str, value: Any) -> RecipeError:
 
 @functools.cache
 def _all_keys() -> tuple[str, ...]:
-    return tuple(known_keys())
+    return tuple(known_keys(optional=True))
 
 
-def known_keys(part: type[BaseModel] = Recipe, prefix: str = "") -> list[str]:
-    """Every dotted key that a recipe may hold."""
+def known_keys(
+    part: type[BaseModel] = Recipe, prefix: str = "", *, optional: bool = False
+) -> list[str]:
+    """Every dotted key that a recipe may hold; ``optional``: those too within a section that a
+    recipe may leave out as a whole."""
     keys: list[str] = []
     for name, field in part.model_fields.items():
-        inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            keys += known_keys(inner, f"{prefix}{name}.")
-        else:
+        inner = _section(field.annotation)
+        left_out = inner is not None and inner is not field.annotation
+        if inner is None or left_out:
             keys.append(prefix + name)
+        if inner is not None and (optional or not left_out):
+            keys += known_keys(inner, f"{prefix}{name}.", optional=optional)
     return keys
+
+
+def _section(annotation: Any) -> type[BaseModel] | None:
+    """The section of a recipe that a field is, where it is one or ``None``."""
+    kinds = [kind for kind in get_args(annotation) or (annotation,) if kind is not type(None)]
+    sections = [k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)]
+    return sections[0] if len(sections) == len(kinds) == 1 else None
 
 
 def takes_words(key: str) -> bool:
@@ -232,10 +243,10 @@ def takes_words(key: str) -> bool:
 
 @functools.cache
 def _word_keys() -> frozenset[str]:
-    def walk(part: type[Part], prefix: str) -> Iterator[str]:
+    def walk(part: type[BaseModel], prefix: str) -> Iterator[str]:
         for name, field in part.model_fields.items():
-            if isinstance(field.annotation, type) and issubclass(field.annotation, Part):
-                yield from walk(field.annotation, f"{prefix}{name}.")
+            if (inner := _section(field.annotation)) is not None:
+                yield from walk(inner, f"{prefix}{name}.")
             elif takes(part, name) == {str}:
                 yield prefix + name
 

@@ -110,8 +110,8 @@ def choose(
     if found.verdict == "worse":
         return Chosen("anew", f"the served model as a start is worse: {gap} ({limits})", tried)
     because = (
-        f"a start from the served model is not shown to be better ({gap}, {limits}), and what is "
-        "made anew holds nothing of rows that are deleted later"
+        f"starting from the served model is not shown to be better ({gap}, {limits}), and training "
+        "from the base model keeps nothing of rows that are deleted later"
     )
     return Chosen("anew", because, tried)
 

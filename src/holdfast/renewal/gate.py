@@ -424,10 +424,10 @@ def _open(one: Answer, margin: float) -> str:
         f"({_points(one.low)} to {_points(one.high)}) on {counted(one.n, 'row')}"
     )
     if one.rows_needed is None:
-        return f"{seen}, and as it looks no number of rows would show it"
+        return f"{seen}; at this difference no number of rows would show it"
     if one.what == NEW:
         return f"{seen}; about {one.rows_needed - one.n:,} more would show it"
-    return f"{seen}; about {one.rows_needed:,} such rows would show it, or a larger --margin"
+    return f"{seen}; about {one.rows_needed:,} such rows would show it, or set a larger --margin"
 
 
 def _taken(

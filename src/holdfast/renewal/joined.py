@@ -23,7 +23,7 @@ from holdfast.copies.texts import RowTexts
 from holdfast.core.errors import DataError, RecipeError, RunError
 from holdfast.core.records import Decision, Finding, Ints
 from holdfast.core.seeds import generator
-from holdfast.core.wording import counted
+from holdfast.core.wording import counted, have
 from holdfast.data.frames import frame_file
 from holdfast.data.raw import Raw
 from holdfast.data.source import read_source
@@ -41,6 +41,7 @@ from holdfast.pipeline.using import within_limits
 from holdfast.recipe import Recipe
 from holdfast.recipe.parts import SplitShares
 from holdfast.renewal.given import Given, read_given
+from holdfast.renewal.scripts import mixed_words, new_scripts
 from holdfast.renewal.spread import Spread, spread_of
 from holdfast.split.leaks import text_keys
 
@@ -182,6 +183,7 @@ class _Joining:
         at = kept[np.asarray(table.column("row"), dtype=np.int64)]
         self._counts["missing"] = len(kept) - len(at)
         train = self._again.table("train")
+        self._tell_scripts(table, at, train)
         usable, unit, replaced = self._usable(table, train)
         aside = self._aside(table, at, usable, unit)
         taught = usable & ~aside.unit_held
@@ -468,6 +470,19 @@ class _Joining:
             for name, a, b in zip(table.classes, said, before, strict=True)
         }
 
+    def _tell_scripts(self, table: Table, at: Ints, train: Table) -> None:
+        """Which rows are written in odd letters, whatever becomes of them."""
+        mixed, word = mixed_words(table)
+        told = [("feedback_mixed_scripts", mixed, f"a word of letters of two scripts ({word})")]
+        for script, rows in new_scripts(table, train).items():
+            what = f"letters of {script}, of which no training row of the run has any"
+            told.append(("feedback_new_script", np.setdiff1d(rows, mixed), what))
+        for check, rows, what in told:
+            if len(rows):
+                because = f"{counted(len(rows), 'row')} of the feedback {have(len(rows))} {what}"
+                remedy = "Look at these rows and their labels: to the model they are other texts."
+                self._find(check, at[rows], because, remedy, fixed=False)
+
     def _tell_spread(self, table: Table, taught: Bools, own: Bools, old: Table) -> None:
         """How much the answers of a model differ, where there are some."""
         self._spread: Spread | None = None
@@ -522,12 +537,14 @@ class _Joining:
         }
         return recipe.changed(data=data, cv={"folds": None})
 
-    def _find(self, check: str, rows: Any, because: str, remedy: str) -> None:
+    def _find(
+        self, check: str, rows: Any, because: str, remedy: str, *, fixed: bool = True
+    ) -> None:
         n = len(self._given)
         listed = tuple(int(row) for row in rows[:LISTED])
         score = len(rows) / n
         self._findings.append(
-            Finding(check, "warn", score, len(rows), listed, because, remedy, fixed=True)
+            Finding(check, "warn", score, len(rows), listed, because, remedy, fixed=fixed)
         )
 
 

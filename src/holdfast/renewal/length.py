@@ -51,8 +51,8 @@ def for_rows(
     stage = (recipe.methods.get("contrast") or {}) if recipe.methods else {}
     if isinstance(stage, dict) and stage.get("steps") and not named & {STAGE, "methods.contrast"}:
         because = (
-            f"{rows}: the stage keeps its length, and train.epochs leaves the passes beyond it to "
-            f"the fine-tuning; --set {STAGE}=N changes it"
+            f"{rows}: the number of steps stays, and the remaining epochs of train.epochs are used "
+            f"for fine-tuning; --set {STAGE}=N changes it"
         )
         told.append(Decision(STAGE, f"{stage['steps']:,}", because, prominent=True))
     if minutes is not None and MINUTES not in named:

@@ -24,6 +24,11 @@ from holdfast.report.answer_update import of_update
 from holdfast.report.numbers import estimate, metric_name
 
 NOTHING = "Whether to use it cannot be said: score it on labelled rows with `holdfast evaluate`."
+WORTH: Mapping[str, tuple[str, Use]] = {
+    "yes": ("Worth using", "yes"),
+    "no": ("Do not use it", "no"),
+    "undecided": ("Inconclusive", "unsettled"),
+}
 BROKEN = {
     "repetition": "repeat themselves over and over",
     "empty": "are empty",
@@ -55,12 +60,12 @@ class Answer:
 def answer(result: Mapping[str, Any]) -> Answer:
     """The answer in ``result.json``, whatever its task; a pure function, tolerant of absent parts.
 
-    - one class: accuracy of 100 rows, the linear probe, the commonest class;
-    - several labels: rows whose labels are all right, then precision and recall over all labels;
+    - one class: accuracy in percent, the linear probe, the majority class;
+    - several labels: rows whose labels are all correct, then precision and recall over all labels;
       judged by micro F1;
     - a number: the mean error in the user's unit, beside the probe and the mean;
-    - written text: rows that run to the same result or are word for word right where that was
-      scored and some are, else ROUGE-L, else perplexity; beside the untuned model. What is empty,
+    - written text: execution accuracy or exact match where that was scored and is above 0, else
+      ROUGE-L, else perplexity; beside the untuned model. What is empty,
       repetitive or always the same in half of the rows is of no use, whatever its score;
     - pictures as classes;
     - an update: its gate's decision before the advice (``answer_update.py``);
@@ -68,7 +73,7 @@ def answer(result: Mapping[str, Any]) -> Answer:
       fitted anew to an ordinary embedding does as well.
 
     A number that is ``null`` is told with its ``why``, an absent interval with its reason; fewer
-    than 100 test rows are named. Numbers of 100 are whole, and get a decimal where whole ones would
+    than 100 test rows are named. Percentages are whole, and get a decimal where whole ones would
     hide a difference or round to all or nothing.
     """
     folds = result.get("cv") or {}
@@ -87,7 +92,7 @@ def answer(result: Mapping[str, Any]) -> Answer:
     worse, headline = score.beaten_by(), score.say()
     if worse:
         simpler = PHRASES.get(worse[0], worse[0])
-        headline = f"No better than {simpler}: {headline[:1].lower()}{headline[1:]}"
+        headline = f"No better than the {simpler}: {_inside(headline)}"
     return Answer(headline, *of_update(result, *_advice(result, score, worse)))
 
 
@@ -98,15 +103,15 @@ def _advice(result: Mapping[str, Any], score: Score, worse: Sequence[str]) -> tu
         return f"Do not use it: {broken}.", "no"
     if worse and worse[0] in GUESSES:
         return (
-            f"Do not use it: on {rows_of(result)} {GUESSES[worse[0]]} does as well, and reads "
-            "nothing.",
+            f"Do not use it: on {rows_of(result)} the {GUESSES[worse[0]]} scores as well, and "
+            "reads nothing.",
             "no",
         )
     paired = paired_of(result)
     other = "untuned model" if is_written(result) else "linear probe (baseline)"
     if paired is None:
         return (
-            f"What stands beside it could not be compared with it on {rows_of(result)}.",
+            f"No paired comparison with a baseline was possible on {rows_of(result)}.",
             "unknown",
         )
     by = by_words(paired)
@@ -115,22 +120,41 @@ def _advice(result: Mapping[str, Any], score: Score, worse: Sequence[str]) -> tu
     # After what is bad in any case: a leak makes a number too good, never too bad.
     if (result.get("verdict") or {}).get("label") == "leaking":
         return "Do not rely on this number before the leak below is settled.", "unsettled"
+    told = _worth(result)
+    if told is not None and told[1] != "yes":
+        return told
     if worse and paired.apart:
         return (
-            f"Not settled: it is better than the {other} {by}, but not in what is counted here.",
+            f"Inconclusive: it is better than the {other} {by}, but not by the metric above.",
             "unsettled",
         )
     if not paired.apart:
-        instead = f"; until more do, the {other} is cheaper" if worse else ""
-        words = f"Not settled: {rows_of(result)} cannot tell it from the {other}"
-        return f"{words} ({gap_words(paired)}){instead}.", "unsettled"
+        instead = f" The {other} costs less." if worse else ""
+        words = f"Inconclusive: {rows_of(result)} show no difference from the {other}"
+        return f"{words} ({gap_words(paired)}).{instead}", "unsettled"
     guess = next((what for what in score.others if what in GUESSES), None)
     if guess and _may_be(score, score.others[guess]):
         return (
-            f"Not settled: {rows_of(result)} cannot exclude that {GUESSES[guess]} does as well.",
+            f"Inconclusive: the 95 % CI includes the score of the {GUESSES[guess]}.",
             "unsettled",
         )
-    return f"Worth using: better than the {other} {by}, beyond chance.", "yes"
+    return told or (f"Worth using: better than the {other} {by}.", "yes")
+
+
+def _inside(headline: str) -> str:
+    """A headline inside a sentence: "accuracy 88 % …"; "ROUGE-L 0.41 …" stays."""
+    return f"{headline[:1].lower()}{headline[1:]}" if headline[1:2].islower() else headline
+
+
+def _worth(result: Mapping[str, Any]) -> tuple[str, Use] | None:
+    """What ``worth`` says of a model that writes, which is asked beside its start model in more
+    ways than one; ``None`` where it has nothing to compare."""
+    block = result.get("worth") or {}
+    _, colon, said = str(block.get("because") or "").partition(": ")
+    if not colon or block.get("verdict") not in WORTH:
+        return None
+    words, use = WORTH[block["verdict"]]
+    return f"{words}: {said}", use
 
 
 def _may_be(score: Score, other: float) -> bool:

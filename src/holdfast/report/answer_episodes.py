@@ -18,18 +18,18 @@ def of_start(meta: Mapping[str, Any]) -> tuple[str, str, Use]:
         return "Not measured: no episodes were scored.", "It cannot be said.", "unknown"
     rows = "row" if shots == 1 else "rows"
     span = interval(found, "accuracy")
-    inside = f" (95 % interval {span}, over {_over(meta)})" if span else ""
+    inside = f" (95 % CI {span}, {_over(meta)})" if span else ""
     if not span and found.why:
         inside = f" (no interval: {found.why})"
     what = "tasks" if meta.get("by") == "task" else "classes"
     headline = (
-        f"With {shots} {rows} of each of {ways} classes, it is right on "
-        f"{100 * found.value:.1f} of 100 rows of {what} that it never met{inside}."
+        f"Accuracy {100 * found.value:.1f} %{inside} on {what} it was not trained on, with {shots} "
+        f"labelled {rows} of each of {ways} classes."
     )
     held = meta.get("against") or {}
     gap, low, high = held.get("value"), held.get("low"), held.get("high")
     name = held.get("baseline")
-    head = "a head that is fitted anew to each task"
+    head = "a new head fitted to each task"
     if meta.get("method") == "embedding":
         if meta.get("kept") == "tuned":
             return (
@@ -44,12 +44,13 @@ def of_start(meta: Mapping[str, Any]) -> tuple[str, str, Use]:
             "no",
         )
     words = f"the {name} embedding with {head}"
-    points = "" if gap is None else f" by {100 * gap:+.1f} points"
+    by = "" if gap is None else f" by {100 * abs(gap):.1f} points"
     if low is not None and low > 0:
-        return headline, f"Worth using: better than {words}{points}, beyond chance.", "yes"
+        return headline, f"Worth using: better than {words}{by}.", "yes"
     if high is not None and high < 0:
-        return headline, f"Do not use it: {words} is better{points}.", "no"
-    return headline, f"Not settled: the episodes cannot tell it from {words}{points}.", "unsettled"
+        return headline, f"Do not use it: {words} is better{by}.", "no"
+    open_gap = "" if gap is None else f" (difference {100 * gap:+.1f} points)"
+    return headline, f"Inconclusive: no difference from {words} is shown{open_gap}.", "unsettled"
 
 
 def _over(meta: Mapping[str, Any]) -> str:

@@ -19,12 +19,13 @@ class Paired:
     high: float | None
     apart: bool
     metric: str
+    level: float = 0.95
 
 
 def paired_of(result: Mapping[str, Any]) -> Paired | None:
     """From ``baseline.comparison`` of result.json; ``None`` where nothing was compared."""
     raw = (result.get("baseline") or {}).get("comparison") or {}
-    found, p = estimate(raw.get("difference")), raw.get("p_value")
+    found, p = estimate(raw.get("difference")), raw.get("p_adjusted", raw.get("p_value"))
     if found.value is None or (p is None and found.low is None):
         return None
     metric = str(raw.get("metric") or "accuracy")
@@ -36,24 +37,30 @@ def paired_of(result: Mapping[str, Any]) -> Paired | None:
     low, high = ends if sign > 0 else ends[::-1]
     holds_zero = low is None or high is None or low <= 0 <= high
     apart = p < 1 - found.level if p is not None else not holds_zero
-    return Paired(sign * found.value, low, high, apart, metric)
+    return Paired(sign * found.value, low, high, apart, metric, found.level)
 
 
 def by_words(paired: Paired) -> str:
-    """``by 8.0 points (3.1 to 12.9)``, whichever is better."""
+    """``by 8.0 points (95 % CI 3.1 to 12.9)``, whichever is better."""
     size = _amount(abs(paired.gain), paired)
     if paired.low is None or paired.high is None:
         return f"by {size}"
     ends = (paired.low, paired.high) if paired.gain >= 0 else (-paired.high, -paired.low)
-    return f"by {size} ({_amount(ends[0], paired, True)} to {_amount(ends[1], paired, True)})"
+    ci = f"{_amount(ends[0], paired, True)} to {_amount(ends[1], paired, True)}"
+    return f"by {size} ({_level(paired)} CI {ci})"
 
 
 def gap_words(paired: Paired) -> str:
-    """The difference, signed, with its interval."""
-    words = _signed(paired.gain, paired)
+    """``difference +8.0 points, 95 % CI −4.0 to +20.0``."""
+    words = f"difference {_signed(paired.gain, paired)}"
     if paired.low is None or paired.high is None:
         return words
-    return f"{words}, {_signed(paired.low, paired, True)} to {_signed(paired.high, paired, True)}"
+    ci = f"{_signed(paired.low, paired, True)} to {_signed(paired.high, paired, True)}"
+    return f"{words}, {_level(paired)} CI {ci}"
+
+
+def _level(paired: Paired) -> str:
+    return f"{100 * paired.level:.0f}{NBSP}%"
 
 
 def _amount(value: float, paired: Paired, bare: bool = False) -> str:

@@ -11,22 +11,20 @@ from holdfast.core.records import Estimate
 from holdfast.report.numbers import estimate, metric_name, metrics, plural
 
 FEW = 100
-THINGS = {"image-classification": "picture"}
-# What each baseline is called: in the list, and as the other side of a comparison.
-GUESSES = {"majority class": "guessing the commonest class", "training mean": "always the mean"}
-PHRASES = {
-    **GUESSES,
-    "linear probe": "the linear probe (baseline)",
-    "untuned model": "the untuned model",
+# What each baseline is called in a sentence, after "the"; those that read nothing by themselves.
+GUESSES = {
+    "majority class": "majority class (baseline)",
+    "training mean": "training mean (baseline)",
 }
+PHRASES = {**GUESSES, "linear probe": "linear probe (baseline)", "untuned model": "untuned model"}
 WRITTEN = ("execution", "exact_match", "rouge_l")
 FALLING = ("mae", "rmse", "loss", "token_loss", "perplexity")
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """One number of the test rows, ``others`` its baselines' by name; ``say`` writes the headline
-    after "Right on …"."""
+    """One number of the test rows, ``others`` its baselines' by name; ``say`` writes the headline,
+    which begins with the metric's name."""
 
     name: str
     value: Estimate
@@ -49,7 +47,7 @@ def score_of(result: Mapping[str, Any]) -> Score | None:
     if "entity_f1" in found:
         return _entities(result, found)
     if "accuracy" in found:
-        return _right(result, "accuracy", found, "Right on")
+        return _share(result, "accuracy", found)
     if "f1_micro" in found:
         return _label_sets(result, found)
     if "mae" in found:
@@ -57,67 +55,56 @@ def score_of(result: Mapping[str, Any]) -> Score | None:
     if is_written(result):
         return _writing(result, found)
     name = next(iter(found), None)
-    return None if name is None else _right(result, name, found, f"{metric_name(name)}:")
+    return None if name is None else _share(result, name, found)
 
 
-def _right(
-    result: Mapping[str, Any], name: str, found: Mapping[str, Estimate], start: str, end: str = ""
+def _share(
+    result: Mapping[str, Any],
+    name: str,
+    found: Mapping[str, Estimate],
+    start: str = "",
+    end: str = "",
+    written: int | None = None,
 ) -> Score:
-    """A share of the rows, said of 100 of them."""
+    """A share of the rows in percent (ROUGE as a fraction, as the tables have it); ``start`` is
+    what it is called (the metric's name where empty), ``end`` a sentence that follows."""
     value, others = found[name], _others(result, name)
-    shown = _of_100(value, others.values())
+    scale, unit = (1, "") if name == "rouge_l" else (100, " %")
+    shown = _percent(value, others.values(), scale)
 
     def say() -> str:
         assert value.value is not None
-        of = f"{start} {shown(value.value)} of 100 new {_things(result)}"
-        return f"{of}{_span(value, shown, result)}{_list(others, shown)}.{end}"
+        of = f"{start or metric_name(name)} {shown(value.value)}{unit}"
+        return f"{of}{_span(value, shown, result, written)}{_list(others, shown, unit)}.{end}"
 
     return Score(name, value, others, say)
 
 
 def _label_sets(result: Mapping[str, Any], found: Mapping[str, Estimate]) -> Score:
     """Judged by micro F1, told by what F1 is made of."""
-    given, seen = found.get("precision_micro"), found.get("recall_micro")
-    parts = ""
-    if given and seen and given.value is not None and seen.value is not None:
-        parts = (
-            f" Of 100 labels that it gives {_of_100(given, ())(given.value)} are right; "
-            f"of 100 that it should give it finds {_of_100(seen, ())(seen.value)}."
-        )
-    whole = _right(result, "exact_match", found, "All labels right on", parts)
+    parts = _precision_recall(found.get("precision_micro"), found.get("recall_micro"))
+    end = f" Micro-averaged over labels: {parts}." if parts else ""
+    whole = _share(result, "exact_match", found, "All labels correct in", end)
     return Score("f1_micro", found["f1_micro"], _others(result, "f1_micro"), whole.say)
 
 
 def _entities(result: Mapping[str, Any], found: Mapping[str, Estimate]) -> Score:
     """Judged by entity F1, told by what it is made of."""
-    value, others = found["entity_f1"], _others(result, "entity_f1")
-    shown = _of_100(value, others.values())
-    given, seen = found.get("entity_precision"), found.get("entity_recall")
+    parts = _precision_recall(found.get("entity_precision"), found.get("entity_recall"))
+    end = f" {parts[:1].upper()}{parts[1:]}." if parts else ""
+    return _share(result, "entity_f1", found, end=end)
 
-    def say() -> str:
-        assert value.value is not None
-        end = "."
-        if given and seen and given.value is not None and seen.value is not None:
-            end = (
-                f". Of 100 entities that it names {_of_100(given, ())(given.value)} are right; "
-                f"of 100 that are there it finds {_of_100(seen, ())(seen.value)}."
-            )
-        of = f"Entity F1 {shown(value.value)} of 100 on new {_things(result)}"
-        return f"{of}{_span(value, shown, result)}{_list(others, shown)}{end}"
 
-    return Score("entity_f1", value, others, say)
+def _precision_recall(given: Estimate | None, seen: Estimate | None) -> str:
+    """Both as percentages; empty where one is missing."""
+    if given is None or seen is None or given.value is None or seen.value is None:
+        return ""
+    precision, recall = _percent(given, ())(given.value), _percent(seen, ())(seen.value)
+    return f"precision {precision} %, recall {recall} %"
 
 
 def _error(result: Mapping[str, Any], found: Mapping[str, Estimate]) -> Score:
-    value, others = found["mae"], _others(result, "mae")
-    shown = _measured([value.value, *others.values()])
-
-    def say() -> str:
-        assert value.value is not None
-        of = f"Off by {shown(value.value)} on average on new {_things(result)}"
-        return f"{of}{_span(value, shown, result)}{_list(others, shown)}."
-
-    return Score("mae", value, others, say)
+    return _measure(result, "mae", found["mae"])
 
 
 def _writing(result: Mapping[str, Any], found: Mapping[str, Estimate]) -> Score | None:
@@ -128,38 +115,31 @@ def _writing(result: Mapping[str, Any], found: Mapping[str, Estimate]) -> Score 
         value = texts.get(name)
         if value is None or value.value is None or (name != "rouge_l" and not value.value):
             continue
-        if name == "rouge_l":
-            return _overlap(result, value)
-        how = "Code that runs to the right answer on" if name == "execution" else "Word for word"
-        start = how if name == "execution" else f"{how} right on"
-        return _right(result, name, {name: value}, start)
+        start = "Execution accuracy" if name == "execution" else ""
+        return _share(result, name, {name: value}, start, written=_written(result))
     if "perplexity" not in found:
         return None
-    return _perplexity(result, found["perplexity"])
+    return _measure(result, "perplexity", found["perplexity"])
 
 
-def _overlap(result: Mapping[str, Any], value: Estimate) -> Score:
-    others = _others(result, "rouge_l")
-    shown = _of_100(value, others.values())
-
-    def say() -> str:
-        assert value.value is not None
-        of = f"Its texts agree with the references to {shown(value.value)} of 100 by ROUGE-L"
-        return f"{of}{_span(value, shown, result)}{_list(others, shown)}."
-
-    return Score("rouge_l", value, others, say)
+def _written(result: Mapping[str, Any]) -> int | None:
+    """For how many test rows texts were written."""
+    counts = ((result.get("generations") or {}).get("counts") or {}).get("test") or {}
+    n = counts.get("n")
+    return n if isinstance(n, int) else None
 
 
-def _perplexity(result: Mapping[str, Any], value: Estimate) -> Score:
-    others = _others(result, "perplexity")
+def _measure(result: Mapping[str, Any], name: str, value: Estimate) -> Score:
+    """A number that is no share, in its own unit."""
+    others = _others(result, name)
     shown = _measured([value.value, *others.values()])
 
     def say() -> str:
         assert value.value is not None
-        of = f"Perplexity {shown(value.value)}{_span(value, shown, result)}"
-        return f"{of}, as if it guessed among that many tokens{_list(others, shown)}."
+        of = f"{metric_name(name)} {shown(value.value)}"
+        return f"{of}{_span(value, shown, result)}{_list(others, shown)}."
 
-    return Score("perplexity", value, others, say)
+    return Score(name, value, others, say)
 
 
 def _others(result: Mapping[str, Any], name: str) -> dict[str, float]:
@@ -187,10 +167,6 @@ def is_written(result: Mapping[str, Any]) -> bool:
     return task in ("seq2seq", "causal-lm") or bool(result.get("generations"))
 
 
-def _things(result: Mapping[str, Any]) -> str:
-    return f"{THINGS.get(str(result.get('task')), 'text')}s"
-
-
 def rows_of(result: Mapping[str, Any]) -> str:
     """``30 test rows``; ``30 rows out of fold`` where none were set aside; ``30 test episodes``."""
     test = result.get("test") or {}
@@ -201,29 +177,39 @@ def rows_of(result: Mapping[str, Any]) -> str:
     return plural(test.get("n") or 0, "test row")
 
 
-def _span(value: Estimate, shown: Callable[[float], str], result: Mapping[str, Any]) -> str:
-    """``(84–91)``, naming the rows where they are few, or why there is no interval."""
-    n = (result.get("test") or {}).get("n") or 0
-    few = f"from {rows_of(result)}" if 0 < n < FEW else ""
+def _span(
+    value: Estimate,
+    shown: Callable[[float], str],
+    result: Mapping[str, Any],
+    written: int | None = None,
+) -> str:
+    """``(95 % CI 84–91)``, naming the rows where they are few, or why there is no interval;
+    ``written`` are those whose texts were written to be scored."""
+    n, rows = (result.get("test") or {}).get("n") or 0, rows_of(result)
+    if written is not None and written < n:
+        n, rows = written, f"{written} of {rows}"
+    few = rows if 0 < n < FEW else ""
     if value.low is None or value.high is None:
         why = value.why or value.note or "no interval"
         parts = [few, why if "no interval" in why else f"no interval: {why}"]
     else:
-        parts = [f"{shown(value.low)}–{shown(value.high)}", few]
+        level = f"{100 * value.level:.0f} % CI"
+        parts = [f"{level} {shown(value.low)}–{shown(value.high)}", few]
     return f" ({', '.join(part for part in parts if part)})"
 
 
-def _list(others: Mapping[str, float], shown: Callable[[float], str]) -> str:
-    return "".join(f"; {PHRASES.get(what, what)} {shown(v)}" for what, v in others.items())
+def _list(others: Mapping[str, float], shown: Callable[[float], str], unit: str = "") -> str:
+    return "".join(f"; {PHRASES.get(what, what)} {shown(v)}{unit}" for what, v in others.items())
 
 
-def _of_100(value: Estimate, others: Any) -> Callable[[float], str]:
-    """Whole numbers of 100, or one decimal where whole ones would mislead."""
+def _percent(value: Estimate, others: Any, scale: int = 100) -> Callable[[float], str]:
+    """Whole percentages, or one decimal where whole ones would mislead; the same digits of 1 where
+    ``scale`` is 1."""
     known = [v for v in (value.value, *others) if v is not None]
     hidden = any(a != b and round(100 * a) == round(100 * b) for a in known for b in known)
     ends = any(round(100 * v) in (0, 100) and v not in (0.0, 1.0) for v in known)
-    digits = 1 if hidden or ends else 0
-    return lambda v: f"{100 * v:.{digits}f}"
+    digits = (1 if hidden or ends else 0) + (2 if scale == 1 else 0)
+    return lambda v: f"{scale * v:.{digits}f}"
 
 
 def _measured(values: Sequence[float | None]) -> Callable[[float], str]:

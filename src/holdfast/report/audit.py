@@ -77,7 +77,12 @@ class LookedView:
 
 
 def answer(document: Mapping[str, Any]) -> str:
-    """The whole audit in a sentence."""
+    """The whole audit in a sentence; where no label was found, that comes first."""
+    none = next((one for one in document["findings"] if one["check"] == "no_label"), None)
+    if none is not None:
+        others = [one for one in document["findings"] if one is not none]
+        more = answer({**document, "findings": others})
+        return f"No label was found ({none['because']}). Without one: {more[:1].lower()}{more[1:]}"
     counts = {level: _of(document, level) for level in LEVELS}
     bad, doubtful = len(counts["error"]), len(counts["warn"])
     if bad:

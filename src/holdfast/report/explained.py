@@ -160,7 +160,7 @@ better than random"
             told += f"; faithfulness {one['naopc']:.2f} against {one['naopc_random']:.2f}"
             if gap["low"] is not None:
                 told += f" ({gap['value']:+.2f}, {gap['low']:+.2f} to {gap['high']:+.2f})"
-            told += f", p = {one['p']:.2g} together"
+            told += f", together p = {one['p']:.2g} by a permutation test"
         if one["rows_to_settle"]:
             told += f"; {one['rows_to_settle']:,} rows like these would settle it"
         lines.append(told + ".")

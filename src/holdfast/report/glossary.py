@@ -24,11 +24,11 @@ class Word:
 
 
 WORDS = (
-    Word("accuracy", (r"accuracy",), "The share of rows whose answer is right."),
+    Word("accuracy", (r"accuracy",), "The share of rows that are predicted correctly."),
     Word(
         "balanced accuracy",
         (r"balanced accuracy",),
-        "The share of right answers in each class, averaged over the classes.",
+        "The share of correct predictions in each class, averaged over the classes.",
     ),
     Word(
         "baseline",
@@ -38,20 +38,20 @@ WORDS = (
     Word(
         "linear probe",
         (r"linear probe", r"simple baseline"),
-        "Logistic regression on what the pretrained model says of a text, without training that "
-        "model. It takes seconds, so it is what a fine-tune has to beat.",
+        "A linear classifier on the features of the base model, which is not trained. It takes "
+        "seconds, so fine-tuning should beat it.",
     ),
     Word(
         "majority class",
         (r"majority class", r"(?:guessing )?the commonest class"),
-        "Always answering the commonest class. It reads nothing.",
+        "Always predicting the most frequent class, without reading the row.",
     ),
     Word("untuned model", (r"untuned model",), "The pretrained model before any training here."),
     Word(
         "95 % interval",
         (r"95\s?% interval", r"95\s?% limits"),
-        "The range that holds the true score in 95 of 100 repetitions with other rows of the same "
-        "kind. It is wide where the rows are few.",
+        "A range that is computed so that, in 95 of 100 repetitions with other rows of the same "
+        "kind, it holds the true score. It is wide where the rows are few.",
     ),
     Word(
         "Wilson interval",
@@ -67,8 +67,8 @@ WORDS = (
     Word(
         "paired test",
         (r"paired (?:test|bootstrap)", r"McNemar(?:'s)?(?: mid-p)?(?: test)?"),
-        "Both models answer the same rows, and only rows where they differ count. p is how often "
-        "chance alone would give such a difference.",
+        "Both models predict the same rows, and their results are compared row by row. p is how "
+        "often chance would give a difference at least as large if the models were equally good.",
     ),
     Word(
         "bootstrap",
@@ -89,21 +89,21 @@ WORDS = (
         "answers, 0 is certainty of the right one.",
     ),
     Word(
-        "refined loss",
+        "calibrated loss",
         (
+            r"calibrated (?:validation )?loss",
             r"refined loss",
             r"loss after its best temperature",
             r"best-temperature loss",
-            r"validation, refined",
+            r"validation, (?:refined|calibrated)",
         ),
-        "The validation loss after the best single correction of how sure the model is. It asks "
-        "what the model knows and leaves out whether it is too sure.",
+        "The validation loss after temperature scaling, so that overconfidence does not raise it.",
     ),
     Word(
         "temperature",
         (r"temperature",),
-        "One number that all the model's scores are divided by before they become probabilities. "
-        "Above 1 it makes the model less sure; answers stay the same.",
+        "One number that the model's logits are divided by before they become probabilities. Above "
+        "1 it lowers the highest probability; the predicted class stays the same.",
     ),
     Word(
         "perplexity",
@@ -112,16 +112,16 @@ WORDS = (
         "better.",
     ),
     Word(
-        "train probe",
-        (r"train probe",),
+        "training sample",
+        (r"training sample", r"train probe"),
         "A fixed sample of the training rows, measured in the same way as the validation rows, so "
         "that the two can be compared.",
     ),
     Word(
         "validation rows",
         (r"validation rows?",),
-        "Rows that the model never learns from. Every choice is made on them: when to stop, which "
-        "state to keep.",
+        "Rows that the model is not trained on. Every choice is made on them: when to stop, which "
+        "checkpoint to keep.",
     ),
     Word(
         "test rows",
@@ -129,9 +129,9 @@ WORDS = (
         "Rows that took no part in any choice. They are scored once, at the end.",
     ),
     Word(
-        "look",
-        (r"(?<=each )look", r"(?<=\d )looks"),
-        "One measurement of the train probe and of the validation rows during training.",
+        "evaluation",
+        (r"(?<=each )(?:evaluation|look)", r"(?<=\d )(?:evaluations|looks)"),
+        "One measurement of the training sample and of the validation rows during training.",
     ),
     Word("macro", (r"macro",), "The mean over classes, each weighing the same, however rare."),
     Word(

@@ -40,7 +40,7 @@ NAMES = {
     "roc_auc": "ROC-AUC",
     "average_precision": "Average precision",
     "loss": "Loss",
-    "refined_loss": "Refined loss",
+    "refined_loss": "Calibrated loss",
     "ece": "Calibration error (ECE)",
     "mcc": "Matthews correlation",
     "f1": "F1",
@@ -101,8 +101,8 @@ ON_CARD = (
 )
 AT_LOOKS = {
     "entity_f1": ("F1", False),
-    "accuracy": ("right", True),
-    "token_accuracy": ("right", True),
+    "accuracy": ("accuracy", True),
+    "token_accuracy": ("token acc.", True),
     "f1_micro": ("F1", False),
     "r2": ("R²", False),
 }

@@ -14,6 +14,7 @@ from holdfast.report.read import RunFiles
 PUBLISHED = {"embedded": ("sentence-transformers/all-MiniLM-L6-v2", "Apache-2.0")}
 # What the user wrote himself: texts and names are shown as they are.
 USERS_OWN = frozenset({"hardest", "generations", "classes", "per_class", "confusion"})
+MARKS = frozenset("/\\")
 POSIX = re.compile(r"(?<![\w/.~])~?(?:/[\w.@+=-]+)+/([\w.@+=-]+)/?")
 WINDOWS = re.compile(r"(?<!\w)[A-Za-z]:\\(?:[^\\\s]+\\)*([^\\\s]+)")
 
@@ -56,23 +57,21 @@ def without_paths(run: RunFiles) -> RunFiles:
     Paths that the settings name are known exactly (they may hold spaces); any other is an absolute
     path of two parts or more in a sentence.
     """
-    known = sorted(
-        {
-            *_paths(run.result.get("settings")),
-            *_paths(run.recipe),
-            *_files(run),
-            *_paths(run.result.get("model")),
-        },
-        # The longest first: a path may be the beginning of another.
-        key=len,
-        reverse=True,
-    )
+    named = {
+        *_paths(run.result.get("settings")),
+        *_paths(run.recipe),
+        *_files(run),
+        *_paths(run.result.get("model")),
+    }
+    # The longest first: a path may be the beginning of another.
+    known = [(path, last_part(path)) for path in sorted(named, key=len, reverse=True)]
 
     def clean(value: Any) -> Any:
         if isinstance(value, str):
-            for path in known:
-                value = value.replace(path, last_part(path))
-            return WINDOWS.sub(r"\1", POSIX.sub(r"\1", value))
+            for path, last in known:
+                value = value.replace(path, last)
+            # Most texts hold no path, and there are tens of thousands in a long run.
+            return WINDOWS.sub(r"\1", POSIX.sub(r"\1", value)) if MARKS & set(value) else value
         if isinstance(value, Mapping):
             return {key: item if key in USERS_OWN else clean(item) for key, item in value.items()}
         return [clean(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -15,10 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from holdfast.core.errors import RecipeError
-from holdfast.core.records import Decision, Ints, to_json
+from holdfast.core.records import Decision, to_json
 from holdfast.core.wording import counted
 from holdfast.pipeline.fit import fit
 from holdfast.pipeline.learning import Learning
@@ -29,7 +27,7 @@ from holdfast.recipe import Recipe
 from holdfast.search.bench import Bench, of_a_fit
 from holdfast.search.capacity_told import block_of, sentence, study_of
 from holdfast.search.engines import engine_of
-from holdfast.search.planned import folds_of
+from holdfast.search.planned import folds_of, units_of
 from holdfast.search.searching import Fold
 from holdfast.search.sizes import LAYERS, costs_of, sizes_of
 from holdfast.search.sizes_tried import Trying
@@ -111,7 +109,7 @@ class Sized:
             prominent=True,
         )
         notify(told)
-        trying = Trying(sizes, folds, _groups(bench, folds))
+        trying = Trying(sizes, folds, units_of(bench, folds))
         engine = engine_of(self._asked.engine, self._asked.address)
         store = Store(into.kept_in, bench.mark, notify)
         for done in engine.run(bench, trying.jobs(), store=store, notify=notify):
@@ -162,11 +160,3 @@ def _seen(trying: Trying, key: str) -> Decision:
     mean = float(trying.quality(key).mean())
     value = f"accuracy {mean:.3f}" if trying.by_rights else f"loss {-mean:.4f}"
     return Decision(size.name, value, f"{len(trying.folds)} fits, {seconds:.0f} s", prominent=True)
-
-
-def _groups(bench: Bench, folds: Sequence[Fold]) -> Any:
-    """The group of each row that judges, in the order of the folds; ``None`` without groups."""
-    if not bench.rows.has_groups:
-        return None
-    at: Ints = np.concatenate([fold.valid for fold in folds])
-    return np.asarray(bench.rows.take(at).column("group"), dtype=object)

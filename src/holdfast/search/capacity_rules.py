@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from holdfast.core.records import Floats
+from holdfast.core.records import Floats, Ints
 from holdfast.know.compare.verdict import PairedVerdict, judge_pairs
+from holdfast.stats.student import by_groups
 
 Answer = Literal["oversized", "all_needed", "too_small", "undecided"]
 WHOLE = "whole"
@@ -47,7 +48,7 @@ def judge_sizes(
     large: Mapping[str, float],
     chains: Sequence[Sequence[str]],
     margin: float,
-    groups: Any = None,
+    units: Ints | None = None,
     label: str | None = None,
 ) -> Capacity:
     """``whole`` [n] is how good the whole model's answer to each row is (more is better),
@@ -59,19 +60,20 @@ def judge_sizes(
     *all_needed*: none does, and the largest smaller one is proven worse; *too_small* where the
     whole model underfits besides (the ``label`` of its verdict). *undecided*: the rows cannot tell;
     then the smallest size is chosen whose likely difference lies within the margin and that is not
-    proven worse, since what cannot be told apart is not worth its price.
+    proven worse, since what cannot be told apart is not worth its price. Rows of one of the
+    ``units`` [n] (a group, copies) are no evidence of their own; without units each row is.
 
     The likely difference d: the means along a chain are made monotone (least squares, pool adjacent
     violators), and each is drawn towards 0 by its noise, d · max(0, 1 − se² ÷ d²) (the positive
     part of James and Stein 1961).
     """
-    judged = {key: judge_pairs(one - whole, margin, groups) for key, one in others.items()}
+    judged = {key: judge_pairs(one - whole, margin, units) for key, one in others.items()}
     likely: dict[str, float] = {}
     for chain in chains:
         keys = [key for key in chain if key in others]
         means = monotone([judged[key].value for key in keys])
         for key, mean in zip(keys, means, strict=True):
-            likely[key] = drawn(mean, _error(others[key] - whole))
+            likely[key] = drawn(mean, _error(others[key] - whole, units))
     standings = tuple(Standing(key, judged[key], likely[key]) for key in likely)
 
     def smallest(keys: Sequence[str]) -> str:
@@ -108,5 +110,6 @@ def drawn(value: float, error: float) -> float:
     return value * max(0.0, 1 - (error / value) ** 2)
 
 
-def _error(gap: Floats) -> float:
+def _error(gap: Floats, units: Ints | None) -> float:
+    gap = gap if units is None else by_groups(gap, units)
     return float(gap.std(ddof=1) / np.sqrt(len(gap))) if len(gap) > 1 else float("inf")

@@ -126,6 +126,14 @@ def folds_of(bench: Bench, folds: int, seed: int) -> tuple[Fold, ...]:
     return tuple(Fold(everything[one.train], everything[one.held]) for one in dealt)
 
 
+def units_of(bench: Bench, folds: Sequence[Fold]) -> Ints | None:
+    """The unit (a group, copies) of each row that judges, fold by fold (cross-fitted, each training
+    row does, out of fold); ``None`` where each row is its own."""
+    judging = [fold.train if bench.folds else fold.valid for fold in folds]
+    units: Ints = bench.units[np.concatenate(judging)]
+    return units if len(np.unique(units)) < len(units) else None
+
+
 def strata(labels: Ints, units: Ints, folds: int) -> Ints:
     """What folds hold in proportion: each label of at least so many units by itself, the others
     together; where even these are fewer, with the commonest."""

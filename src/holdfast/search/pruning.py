@@ -12,10 +12,10 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from holdfast.core.records import Decision, Snapshot
+from holdfast.monitor.evidence import raw_losses
 from holdfast.monitor.judge import judge
+from holdfast.search.rules.shrunken import probabilities
 from holdfast.search.storage import calm
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class Pruning:
 
     def _behind(self, handle: Any, look: Snapshot) -> str | None:
         # On the scale of what the sampler is told: more is better.
-        value = float(np.exp(-np.maximum(look.valid_losses, 0.0)).mean())
+        value = float(probabilities(raw_losses([look])[:, 0]).mean())
         at = round(100 * look.examples_seen / self.rows)
         if value != value or at < 1:
             return None

@@ -20,6 +20,7 @@ from holdfast.pipeline.rows import Notify
 from holdfast.search.asked import key_of
 from holdfast.search.job import Done, FitJob
 from holdfast.search.pruning import Pruning
+from holdfast.search.rules.shrunken import probabilities
 from holdfast.search.space import Space, shown
 from holdfast.search.study import Begun, Origin, State, Trials, Tried
 
@@ -277,7 +278,7 @@ def score_of(tried: Tried) -> float:
     """What the sampler goes by: the mean probability of what was right, which is less noisy than
     the share of right answers (``rules/shrunken.py``); over the rows that judged the trial."""
     known = tried.losses[np.isfinite(tried.losses)]
-    return float(np.exp(-np.maximum(known, 0.0)).mean()) if len(known) else float("nan")
+    return float(probabilities(known).mean()) if len(known) else float("nan")
 
 
 def _mean(losses: Floats) -> float:

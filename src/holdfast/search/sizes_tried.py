@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
-from holdfast.core.records import Floats
+from holdfast.core.records import Floats, Ints
 from holdfast.search.capacity_rules import WHOLE, Capacity, judge_sizes
 from holdfast.search.job import Done, FitJob
 from holdfast.search.searching import Fold
@@ -26,7 +25,7 @@ class Trying:
 
     sizes: Sequence[Size]
     folds: Sequence[Fold]
-    groups: Any = None
+    units: Ints | None = None
     done: dict[str, dict[int, Done]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
 
@@ -78,9 +77,6 @@ class Trying:
         """What all rows say of the sizes that were fitted."""
         known = [size for size in self.sizes if size.key != WHOLE and self.whole(size.key)]
         quality = self.quality(WHOLE)
-        groups = (
-            self.groups if self.groups is not None and len(self.groups) == len(quality) else None
-        )
         of_first = [size.key for size in known if size.settings.get(KEPT) != "spread"]
         others = [[size.key] for size in known if size.key not in of_first]
         labels = [str(one.verdict.get("label")) for one in self.done[WHOLE].values()]
@@ -90,7 +86,7 @@ class Trying:
             {size.key: float(size.large) for size in known},
             [of_first, *others],
             self.margin,
-            groups,
+            self.units,
             max(set(labels), key=labels.count),
         )
 

@@ -26,7 +26,7 @@ def open_storage(where: str) -> BaseStorage:
     Raises ``MachineError`` where Optuna or a driver is not installed, ``RunError`` where there is
     no such database, or the file is no journal.
     """
-    _need_optuna()
+    need_optuna()
     quiet()
     return _database(where) if is_url(where) else _journal(Path(where).expanduser())
 
@@ -56,12 +56,13 @@ def calm() -> Iterator[None]:
         yield
 
 
-def _need_optuna() -> None:
+def need_optuna() -> None:
+    """Raise ``MachineError`` where Optuna is not installed."""
     import importlib.util
 
     if importlib.util.find_spec("optuna") is None:
         rule = "needs Optuna, which is not installed"
-        raise MachineError("a search", rule, None, "pip install 'holdfast[search]'")
+        raise MachineError("a search", rule, None, "Install it: pip install 'holdfast[search]'")
 
 
 def check_study(where: str) -> None:

@@ -16,8 +16,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from holdfast.core.errors import RecipeError
 from holdfast.core.files import write_text
 from holdfast.core.records import Decision, Ints
@@ -35,13 +33,13 @@ from holdfast.search.asked import space_of
 from holdfast.search.bench import Bench, of_a_fit
 from holdfast.search.engines import Engine, engine_of
 from holdfast.search.judged import behind_leader, ends_of, judged
-from holdfast.search.planned import Planned, planned
+from holdfast.search.planned import Planned, planned, units_of
 from holdfast.search.pruning import Pruning, make_pruner
 from holdfast.search.samplers import make_sampler
 from holdfast.search.searching import Searching
 from holdfast.search.settings import SearchPart
 from holdfast.search.space import shown
-from holdfast.search.storage import check_study, open_storage
+from holdfast.search.storage import check_study, need_optuna, open_storage
 from holdfast.search.store import Store
 from holdfast.search.study import Trials
 from holdfast.search.told import block, judged_by
@@ -78,7 +76,8 @@ class Tune:
         if self.search.folds and recipe.train.folds:
             rule = "divides each trial into folds, and train.folds does so too"
             raise RecipeError("search.folds", rule, self.search.folds, "Leave one of them out.")
-        # What is wrong with the space is said before a row is read.
+        # What is missing, or wrong with the space, is said before a row is read.
+        need_optuna()
         space_of(self.ranges, recipe)
         if self.study is not None:
             check_study(self.study)
@@ -129,7 +128,8 @@ class Tuning:
         jobs = search.jobs()
         for done in self._engine.run(bench, jobs, store=store, watch=watch, notify=notify):
             search.take(done)
-        found = judged(search.tried, how.metric, len(self.divided.splits.test), _units(bench, how))
+        units = units_of(bench, how.folds)
+        found = judged(search.tried, how.metric, len(self.divided.splits.test), units)
         chosen = Decision("settings", shown(found.winner.settings), found.because, prominent=True)
         notify(chosen)
         self._block = block(search, found, how, bench, masked(where))
@@ -237,14 +237,6 @@ class Tuning:
         return fit(
             prepared, bench.train, bench.valid, own, into=into, listeners=listeners, notify=notify
         )
-
-
-def _units(bench: Bench, how: Planned) -> Ints | None:
-    """The unit of each row that judges, fold by fold (cross-fitted, each training row does, out of
-    fold); ``None`` where each row is its own."""
-    judging = [fold.train if bench.folds else fold.valid for fold in how.folds]
-    units: Ints = bench.units[np.concatenate(judging)]
-    return units if len(np.unique(units)) < len(units) else None
 
 
 def bench_mark(bench: Bench) -> str:

@@ -16,6 +16,7 @@ from holdfast.core.actions import Stop
 from holdfast.core.errors import InputError, MachineError, ModelError, RecipeError, TrainingError
 from holdfast.core.records import Floats, Snapshot, to_json
 from holdfast.data.table import Table, TrainSplit
+from holdfast.monitor.evidence import raw_losses
 from holdfast.pipeline.ready import AskedSide, Fitted
 from holdfast.pipeline.rows import Notify
 from holdfast.search.bench import Bench
@@ -97,7 +98,7 @@ def _done(job: FitJob, fitted: Fitted, stopped: str | None, held: Held | None) -
     steps = [look.step for look in history]
     looks = Looks(
         np.array(steps, dtype=np.int64),
-        np.array([look.valid_losses for look in history], dtype=np.float64),
+        np.array(raw_losses(history).T, dtype=np.float64),
         _whole([look.valid_correct for look in history]),
         tuple(dict(look.valid_metrics) for look in history),
         _whole([look.valid_logits for look in history]),
@@ -110,7 +111,7 @@ def _done(job: FitJob, fitted: Fitted, stopped: str | None, held: Held | None) -
         settings=dict(job.settings),
         looks=looks,
         best=None if trained.average is not None else steps.index(trained.best_step),
-        losses=np.asarray(kept.valid_losses, dtype=np.float64),
+        losses=np.asarray(raw_losses([kept])[:, 0], dtype=np.float64),
         correct=None if right is None else right[0],
         metrics=dict(kept.valid_metrics),
         best_step=trained.best_step,
@@ -133,7 +134,7 @@ def _refined(fitted: Fitted, kept: Snapshot) -> Floats:
     """The losses of the validation rows after the temperature that suits the kept state."""
     logits, labels = kept.valid_logits, getattr(fitted.ready.valid, "labels", None)
     if logits is None or labels is None or kept.valid_correct is None:
-        return np.asarray(kept.valid_losses, dtype=np.float64)
+        return np.asarray(raw_losses([kept])[:, 0], dtype=np.float64)
     return losses_at(logits, np.asarray(labels), kept.temperature)
 
 

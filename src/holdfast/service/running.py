@@ -20,19 +20,19 @@ from dataclasses import dataclass
 
 import uvicorn
 
-from holdfast.core.errors import MachineError, RecipeError
+from holdfast.core.errors import Interrupted, MachineError, RecipeError
 from holdfast.core.records import Decision
 from holdfast.service.asked import Engine, Observer
 from holdfast.service.chat.opened import Following
 from holdfast.service.service import Service
 from holdfast.service.web.application import Application
-from holdfast.service.web.wire import Bounds, sweep, wire_of
+from holdfast.service.web.wire import Bounds, WireServer, wire_of
 from holdfast.training.signals import ending_signals
 
 BACKLOG = 2048
 # Files that the process holds beside its connections.
 OTHER_FILES = 64
-ENDED, INTERRUPTED = 0, 130
+ENDED, INTERRUPTED = 0, Interrupted.exit_code
 # Beyond the time of a request, for what was taken to be answered [s].
 GRACE_S = 5.0
 LANGUAGE_MODEL = "causal-lm"
@@ -104,7 +104,7 @@ def connections_within(asked: int) -> tuple[int, tuple[Decision, ...]]:
     return most, (Decision("connections", f"{most:,}", because),)
 
 
-class _Server(uvicorn.Server):
+class _Server(WireServer):
     """uvicorn's server without its own signals: ``Running`` hears them."""
 
     @contextlib.contextmanager
@@ -170,7 +170,6 @@ class Running:
         for number in heard:
             loop.add_signal_handler(number, self._end, number)
         serving = asyncio.create_task(self._server.serve(sockets=[self._place.sock]))
-        sweeping = asyncio.create_task(sweep(self._server.server_state.connections))
         loading = asyncio.create_task(self._begin())
         try:
             await asyncio.wait({serving, loading}, return_when=asyncio.FIRST_EXCEPTION)
@@ -184,7 +183,6 @@ class Running:
             if (engine := self._service.held) is not None:
                 await engine.drain()
         finally:
-            sweeping.cancel()
             for number, before in heard.items():
                 loop.remove_signal_handler(number)
                 if before is not None:

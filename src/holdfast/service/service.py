@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from holdfast.service.afterwards import Watching
@@ -30,10 +30,11 @@ FLUSH_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """A request that was answered a short while ago."""
+    """A request that was answered a short while ago: its ``rows``, and the ``asked`` that stands in
+    the store, without what was said."""
 
     rows: tuple[Row, ...]
-    model: str
+    asked: Request
     size: int
 
 
@@ -126,9 +127,10 @@ class Service:
 
     def afterwards(self, served: Served, seconds: float, size: int) -> None:
         """The answer is out: remember it, have it written, show it to the observers."""
-        self._remember(served, size)
+        record = self._record(served, seconds)
+        self._remember(served, replace(record, said=(), texts=()), size)
         if self.writing is not None:
-            self.writing.put(self._record(served, seconds))
+            self.writing.put(record)
         if self.watching is not None:
             self.watching.put(served)
 
@@ -160,8 +162,8 @@ class Service:
         if self.store is not None:
             self.store.close()
 
-    def _remember(self, served: Served, size: int) -> None:
-        self._memory[served.request] = Remembered(served.rows, served.answered.model, size)
+    def _remember(self, served: Served, asked: Request, size: int) -> None:
+        self._memory[served.request] = Remembered(served.rows, asked, size)
         self._memory_size += size
         while self._memory and (
             len(self._memory) > self.settings.max_remembered or self._memory_size > REMEMBERED

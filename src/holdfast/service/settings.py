@@ -48,6 +48,7 @@ class Serving(Part):
     retention_days: float = Field(default=30, gt=0, le=36_500)
     new_classes: bool = False
     max_body_mb: float = Field(default=16, ge=0.01, le=1_000)
+    max_bodies_mb: float = Field(default=256, ge=0.01, le=1_000_000)
     max_rows: int = Field(default=10_000, ge=1, le=1_000_000)
     max_characters: int = Field(default=200_000, ge=1, le=100_000_000)
     max_connections: int = Field(default=512, ge=1, le=60_000)

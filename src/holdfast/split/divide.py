@@ -289,9 +289,9 @@ def _decisions(divided: _Division, tables: dict[str, Table], seed: int) -> tuple
                 [
                     *given,
                     f"{how}, {_how(divided)}, seed {seed}",
-                    f"{int(units.shared.sum())} rows stay beside their copies or group in "
-                    f"{int((units.sizes > 1).sum())} units, for which "
-                    f"{int(divided.moved.sum())} moved",
+                    f"{int(units.shared.sum())} rows are kept with their copies or group in "
+                    f"{int((units.sizes > 1).sum())} units, and {int(divided.moved.sum())} were "
+                    "moved for this",
                 ]
             ),
         ),

@@ -26,6 +26,7 @@ from holdfast.copies.candidates import mix
 from holdfast.copies.words import I64, U64
 from holdfast.core.errors import SplitError
 from holdfast.core.seeds import derive_seed
+from holdfast.core.wording import counted
 from holdfast.split.assign import assign
 
 By = Literal["rows", "group", "source", "topic", "time"]
@@ -74,8 +75,8 @@ def by_time(
     if len(ends) < len(fractions) - 1:
         raise SplitError(
             "the times of the rows",
-            f"change {len(ends)} times (copies and groups count as their newest row) where "
-            f"{len(fractions)} sides need {len(fractions) - 1} cuts between moments",
+            f"change {counted(len(ends), 'time')} (copies and groups count as their newest row) "
+            f"where {len(fractions)} sides need {len(fractions) - 1} cuts between moments",
             None,
             "Give finer times, or divide without data.split.by: time.",
         )

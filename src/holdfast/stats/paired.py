@@ -17,6 +17,10 @@ from holdfast.stats.bootstrap import Bootstrapped, bootstrap, folded, sums
 from holdfast.stats.intervals import wilson
 
 Bools = npt.NDArray[np.bool_]
+# The names of the tests, which stand beside their p-values.
+MCNEMAR, MCNEMAR_EXACT = "McNemar's mid-p test", "McNemar's exact test"
+BOOTSTRAP = "paired bootstrap"
+BY_GROUPS = "paired t-test of groups, each left out once"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,11 @@ class Difference:
     high: float
     above: float
     n: int
+
+    @property
+    def p_value(self) -> float:
+        """Two-sided, that the mean is 0."""
+        return min(1.0, 2 * min(self.above, 1 - self.above))
 
 
 def paired_bootstrap(

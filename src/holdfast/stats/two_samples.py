@@ -139,7 +139,6 @@ def _by_groups(
 
 
 def _tested(known: TwoSamples, found: Difference, test: str, values: Floats) -> TwoSamples:
-    p_value = min(1.0, 2 * min(found.above, 1 - found.above))
     return TwoSamples(
         known.first,
         known.second,
@@ -148,7 +147,7 @@ def _tested(known: TwoSamples, found: Difference, test: str, values: Floats) -> 
         found.value,
         found.low,
         found.high,
-        p_value,
+        found.p_value,
         test,
         (float(values.mean()), math.nan, math.nan),
     )

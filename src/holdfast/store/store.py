@@ -6,14 +6,16 @@ Every method is synchronous and may be called by any thread. What goes wrong in 
 
 from __future__ import annotations
 
+import contextlib
+import secrets
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from holdfast.core.errors import DataError
-from holdfast.store.opened import file_of, make_tables, open_database, refusing, writing
+from holdfast.core.errors import DataError, StoreError
+from holdfast.store.opened import PATIENCE, file_of, make_tables, open_database, refusing, writing
 from holdfast.store.records import (
     Claim,
     Event,
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 
 By = Literal["request", "user", "who", "label"]
 KINDS = ("request", "label")
+# A fact of each deletion that is not scrubbed yet begins so.
+OWED = "scrub-"
 # Below the number of variables that SQLite takes in one statement.
 AT_ONCE = 10_000
 # Whatever a service answered is written or lost by then [s].
@@ -52,7 +56,6 @@ class Store:
         self._path = file_of(where)
         self._inode = self._seen()
         self._lock = threading.Lock()
-        self._scrub_due = False
         self._mark: str | None = None
         self.remade = 0
 
@@ -75,7 +78,8 @@ class Store:
         return self._mark
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Give the connections back; what was deleted leaves the file first, where it is due."""
+        self.settle()
         self._engine.dispose()
 
     # What a service writes.
@@ -103,29 +107,29 @@ class Store:
                 for one in calls
                 if one.id not in gone and one.at > since.get(one.user or "", one.at - 1)
             ]
-            _insert(connection, tables.requests, map(_of_request, calls))
+            _add_calls(connection, calls)
             said = [(one.id, one.said) for one in calls] + [o for o in others if o[0] not in gone]
             answers = [{"request": id, **asdict(each)} for id, some in said for each in some]
             _insert(connection, tables.answers, answers)
             texts = [{"request": one.id, **asdict(each)} for one in calls for each in one.texts]
             _insert(connection, tables.texts, texts)
 
-    def add_feedback(self, feedback: Feedback) -> Feedback:
-        """One label; the same record with its number. It is on the disk when this returns. Raises
-        ``DataError`` where its request was deleted."""
+    def add_feedback(self, feedback: Feedback, of: Request | None = None) -> Feedback:
+        """One label; the same record with its number. It is on the disk when this returns, and with
+        it the request ``of`` which it is, where that is not written yet: whoever forgets a user
+        finds his labels by his requests. Raises ``DataError`` where the request was deleted."""
         from holdfast.store import tables
 
         with self._writing() as connection:
-            _refuse_buried(connection, feedback.request, "label")
+            _stands(connection, feedback.request, "label", of)
             return replace(feedback, id=_numbered(connection, tables.feedback, feedback))
 
-    def add_outcome(self, outcome: Outcome) -> Outcome:
-        """What came of a request; the same record with its number. Raises ``DataError`` where the
-        request was deleted."""
+    def add_outcome(self, outcome: Outcome, of: Request | None = None) -> Outcome:
+        """What came of a request; as ``add_feedback``."""
         from holdfast.store import tables
 
         with self._writing() as connection:
-            _refuse_buried(connection, outcome.request, "outcome")
+            _stands(connection, outcome.request, "outcome", of)
             return replace(outcome, id=_numbered(connection, tables.outcomes, outcome))
 
     def append(self, event: Event) -> Event:
@@ -351,6 +355,7 @@ class Store:
                 buried.append(("user", value))
             _bury(connection, buried, at)
             _quiet(connection)
+            _owe(connection)
             body = {"by": by, "gone": gone}
             connection.execute(tables.events.insert().values(kind="deletion", at=at, body=body))
         self.scrub()
@@ -373,26 +378,53 @@ class Store:
             gone += connection.execute(emptied).rowcount
             if gone:
                 _quiet(connection)
+                _owe(connection)
             own = tables.tombstones.c
             old = (own.kind == "user") & (own.at < now - WRITTEN_WITHIN)
             connection.execute(delete(tables.tombstones).where(old))
-        if gone or self._scrub_due:
-            self.scrub()
+        self.settle()
         return gone
 
-    def scrub(self) -> bool:
+    def settle(self) -> None:
+        """Scrub where it is due, whoever left it so. A store that cannot be used leaves it to the
+        next one who opens it."""
+        with contextlib.suppress(StoreError):
+            if self.owed():
+                self.scrub(0.1)
+
+    def owed(self) -> list[str]:
+        """The deletions whose bytes may still stand in the store's files, by their marks: they are
+        written down with the deletion, so that no process that ends takes them along."""
+        from sqlalchemy import select
+
+        from holdfast.store import tables
+
+        name = tables.facts.c.name
+        return [one.name for one in self._read(select(name).where(name.like(f"{OWED}%")))]
+
+    def scrub(self, patience_s: float = 2.0) -> bool:
         """Empty the file of SQLite in which what was deleted would still stand; of PostgreSQL, let
-        the place be used again. ``False`` where a reader is in the way: it is due then, and done
-        with the next deletion or expiry."""
+        the place be used again. ``False`` where a reader is in the way for longer than
+        ``patience_s``: it stays due then, for whoever opens, closes or expires the store next."""
+        from sqlalchemy import delete
+
+        from holdfast.store import tables
+
+        owed, busy = self.owed(), False
         with refusing(self._where), self._engine.connect() as connection:
             plain = connection.execution_options(isolation_level="AUTOCOMMIT")
             if connection.dialect.name == "sqlite":
-                busy = plain.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()[0]
-                self._scrub_due = bool(busy)
+                plain.exec_driver_sql(f"PRAGMA busy_timeout={int(1000 * patience_s)}")
+                busy = bool(plain.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()[0])
+                plain.exec_driver_sql(f"PRAGMA busy_timeout={int(1000 * PATIENCE)}")
             elif connection.dialect.name == "postgresql":
                 for name in ("texts", "feedback", "answers", "requests"):
                     plain.exec_driver_sql(f"VACUUM {name}")
-        return not self._scrub_due
+        if owed and not busy:
+            # Of a deletion that came meanwhile nothing is known yet.
+            with self._writing() as connection:
+                connection.execute(delete(tables.facts).where(tables.facts.c.name.in_(owed)))
+        return not busy
 
     # Who labels what, now.
 
@@ -503,8 +535,19 @@ class Store:
 
 
 def open_store(where: str) -> Store:
-    """The store in a file or at a URL, made where it is not there; see ``open_database``."""
-    return Store(where, open_database(where))
+    """The store in a file or at a URL, made where it is not there; see ``open_database``. What an
+    earlier process could not erase is erased now, where no reader stands in the way."""
+    made = Store(where, open_database(where))
+    made.settle()
+    return made
+
+
+def _owe(connection: Connection) -> None:
+    """The bytes of this deletion are to leave the files, whoever does it."""
+    from holdfast.store import tables
+
+    mark = f"{OWED}{secrets.token_hex(8)}"
+    connection.execute(tables.facts.insert().values(name=mark, value=True))
 
 
 def _kept_rows() -> Any:
@@ -568,14 +611,30 @@ def _buried(connection: Connection, requests: Sequence[str]) -> set[str]:
     return found
 
 
-def _refuse_buried(connection: Connection, request: str, what: str) -> None:
-    if _buried(connection, [request]):
+def _stands(connection: Connection, request: str, what: str, of: Request | None) -> None:
+    """See that a request stands in the store, as ``of`` where it is not written yet. Raises
+    ``DataError`` where it was deleted, or its user was since."""
+    gone = bool(_buried(connection, [request]))
+    if of is not None and of.user:
+        gone = gone or _left(connection, {of.user}).get(of.user, of.at - 1) >= of.at
+    if gone:
         raise DataError(
             f"the request {request}",
             f"was deleted, and takes no {what}",
             None,
             f"Ask again, and send the {what} of the new answer.",
         )
+    if of is not None:
+        _add_calls(connection, [of])
+
+
+def _add_calls(connection: Connection, calls: Sequence[Request]) -> None:
+    """Requests; of one that came with its label already nothing is written again."""
+    from holdfast.store import tables
+
+    if calls:
+        once = _inserting(connection)(tables.requests).on_conflict_do_nothing()
+        connection.execute(once, list(map(_of_request, calls)))
 
 
 def _left(connection: Connection, users: set[str]) -> dict[str, float]:

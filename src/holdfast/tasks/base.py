@@ -70,9 +70,10 @@ def labels_of(examples: Examples) -> npt.NDArray[Any]:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One set of rows, measured in evaluation mode. ``losses`` [n] in nats; ``metrics`` plain
-    numbers; ``refined_loss`` the mean loss after ``temperature``, the plain mean loss where a task
-    has no temperature."""
+    """One set of rows, measured in evaluation mode. ``losses`` [n] in nats, each over so many
+    ``tokens`` [n] where a row's loss is a mean, of which so many were ``right`` [n]; ``metrics``
+    plain numbers; ``refined_loss`` the mean loss after ``temperature``, the plain mean loss where a
+    task has no temperature."""
 
     losses: Floats
     metrics: dict[str, float]
@@ -80,6 +81,8 @@ class Measured:
     temperature: float
     correct: npt.NDArray[Any] | None = None
     logits: Floats | None = None
+    tokens: Ints | None = None
+    right: Floats | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ alone."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -80,16 +80,34 @@ class EncodedTokens:
             table_rows=np.concatenate([self.table_rows, others.table_rows]),
         )
 
+    def as_probe(self, end: int | None, skipped: int) -> EncodedTokens:
+        """The same to measure what a model knows of these texts, not when it ends them: no loss is
+        read on the ``end`` token, which every tuning on answers makes likelier, nor on the first
+        ``skipped`` tokens of a row, which have next to nothing before them."""
+        begins = np.r_[True, np.diff(self.positions) > 0][: len(self)]
+        place = np.arange(len(self.ids)) - np.repeat(self.offsets[:-1], self.lengths)
+        early = np.repeat(begins, self.lengths) & (place < skipped)
+        scored = replace(self, targets=self.targets & ~early & (self.ids != end))
+        return scored._lines(np.flatnonzero(scored.target_counts))
+
     def take(self, positions: Ints) -> EncodedTokens:
         chosen, places = examples_at(self.positions, positions)
-        return EncodedTokens(
+        return replace(
+            self._lines(chosen),
+            positions=places,
+            cut=self.cut[positions],
+            table_rows=self.table_rows[positions],
+        )
+
+    def _lines(self, chosen: Ints) -> EncodedTokens:
+        """Some examples, of the same rows of the table."""
+        return replace(
+            self,
             ids=take_lines(self.ids, self.offsets, chosen),
             targets=take_lines(self.targets, self.offsets, chosen),
             offsets=offsets_of(self.lengths[chosen]),
             rows=self.rows[chosen],
-            positions=places,
-            cut=self.cut[positions],
-            table_rows=self.table_rows[positions],
+            positions=self.positions[chosen],
         )
 
 

@@ -1,8 +1,7 @@
 """A score as a mean over rows, whatever the task, so that two models are compared row by row.
 
-Accuracy is one already. A ratio of sums R = Σ a ÷ Σ b (F1, bits a byte) becomes one by its first
-order: the row's score is R + (a − R b) ÷ mean(b), whose mean is R and whose variance, over the
-rows, is that of R by the delta method.
+Accuracy is one already. A ratio of sums (F1, bits a byte) becomes one by its first order
+(``stats/ratio.py``).
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.core.records import Floats, Ints
+from holdfast.stats.ratio import ratio_rows
 
 # The metric that a choice is about, by the kind of answer; and whether more of it is better.
 METRICS = {
@@ -22,15 +22,6 @@ METRICS = {
     "tags": ("entity_f1", True),
     "text": ("bits_per_byte", False),
 }
-
-
-def ratio_rows(above: Floats, below: Floats) -> Floats:
-    """The rows' scores [n] of Σ ``above`` ÷ Σ ``below``, both [n]; NaN where nothing is below."""
-    total = float(np.sum(below))
-    if not total:
-        return np.full(len(above), np.nan)
-    ratio = float(np.sum(above)) / total
-    return np.asarray(ratio + (above - ratio * below) * (len(above) / total))
 
 
 def right_rows(answers: Floats, labels: Ints) -> Floats:

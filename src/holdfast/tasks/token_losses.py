@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from holdfast.core.records import Floats
+from holdfast.core.records import Floats, Ints
 from holdfast.tasks.base import Measured
 
 if TYPE_CHECKING:
@@ -60,13 +60,23 @@ def right_of_each(right: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
     return torch.stack([counts.float(), count], dim=1)
 
 
+def of_whole_rows(losses: Floats, tokens: Ints, rows: Ints) -> tuple[Floats, Ints]:
+    """Mean losses and tokens of rows [R], in ascending order, from those of their parts [n], which
+    a long text has several of; ``rows`` [n] says whose part each is."""
+    _, codes = np.unique(rows, return_inverse=True)
+    count = np.bincount(codes, weights=tokens)
+    total = np.bincount(codes, weights=losses * tokens)
+    return total / np.maximum(count, 1), count.astype(np.int64)
+
+
 def measure_tokens(losses: Floats, kept: Floats) -> Measured:
     """``token_loss`` (mean over all target tokens), ``perplexity`` = exp of it, and
     ``token_accuracy``, from the rows' mean losses [n] and ``right_tokens`` [n, 2]; NaN without
-    rows. A generating task has no temperature, so the refined loss is the mean loss."""
+    rows. A generating task has no temperature, so the refined loss is the loss."""
     if not len(losses):
         nothing = dict.fromkeys(WATCHED, float("nan"))
-        return Measured(losses, nothing, float("nan"), 1.0)
+        none = np.zeros(0, dtype=np.int64)
+        return Measured(losses, nothing, float("nan"), 1.0, tokens=none, right=np.zeros(0))
     tokens, right = kept[:, 0].astype(np.float64), kept[:, 1].astype(np.float64)
     total = max(1.0, float(tokens.sum()))
     loss = float((losses * tokens).sum()) / total
@@ -77,4 +87,5 @@ def measure_tokens(losses: Floats, kept: Floats) -> Measured:
         "perplexity": perplexity,
         "token_accuracy": float(right.sum()) / total,
     }
-    return Measured(losses, metrics, float(np.mean(losses)), 1.0)
+    whole = tokens.round().astype(np.int64)
+    return Measured(losses, metrics, loss, 1.0, tokens=whole, right=right.round())

@@ -1,4 +1,4 @@
-"""The run at a glance: both curves on one scale, the share that is right, and the verdict."""
+"""The run at a glance: both curves on one scale, the metric, and the verdict."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from holdfast.core.records import Snapshot, Verdict
 from holdfast.core.shown import printable
-from holdfast.terminal.looks import metric_of, share
+from holdfast.terminal.looks import is_calibrated, metric_of, share
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 MISSING = "×"
@@ -19,8 +19,8 @@ NUMBER = 8
 
 def glance(history: Sequence[Snapshot], verdict: Verdict | None, columns: int) -> list[str]:
     """Lines of at most ``columns`` columns: a row of blocks each for the loss of the train probe,
-    of the validation rows, and of these after the best temperature (which decides), then for what
-    is right; the verdict with its reason.
+    of the validation rows, and of these after the best temperature (which decides), where there is
+    one, then for what is right; the verdict with its reason.
 
     The losses share one scale, from the lowest to the highest of the looks shown, so that the
     parting of the curves can be seen. A loss that is not a number is a cross.
@@ -30,8 +30,9 @@ def glance(history: Sequence[Snapshot], verdict: Verdict | None, columns: int) -
     losses = {
         "train loss": [s.train_loss for s in history],
         "validation loss": [s.valid_loss for s in history],
-        " at best temperature": [s.refined_loss for s in history],
     }
+    if any(map(is_calibrated, history)):
+        losses[" calibrated loss"] = [s.refined_loss for s in history]
     room = max(LEAST_COLUMNS, columns - NAME - NUMBER - 4)
     shown = {name: _thinned(values, room) for name, values in losses.items()}
     low, high = _ends([value for values in shown.values() for value in values])

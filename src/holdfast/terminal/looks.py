@@ -1,4 +1,4 @@
-"""One line a look, in columns that are named: losses, the share that is right, and what is best."""
+"""One line an evaluation, in named columns: losses, the metric, and what is best."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from holdfast.report.numbers import AT_LOOKS
 
 def heading(first: Snapshot) -> list[str]:
     """Two lines over the columns of ``row``."""
-    found = metric_of(first)
+    found, calibrated = metric_of(first), is_calibrated(first)
+    tempered = f"{'calibrated':>11}" if calibrated else ""
+    defined = " (calibrated: loss after temperature scaling)" if calibrated else ""
     return [
-        f"{'':11}{'train':>7}  validation: at best",
-        f"{'step':>11}{'loss':>7}{'loss':>7}{'temperature':>13}{found[0] if found else '':>8}"
-        f"{'left':>11}",
+        f"{'':11}{'train':>7}  validation{defined}",
+        f"{'step':>11}{'loss':>7}{'loss':>7}{tempered}{found[0] if found else '':>11}{'left':>12}",
     ]
 
 
@@ -26,33 +27,39 @@ def row(history: Sequence[Snapshot], planned: int, kept: bool, left: str = "") -
     found = metric_of(last)
     shown = "" if found is None else share(found[1], found[2])
     mark = best(history) if kept and len(history) > 1 else ""
+    tempered = f"{loss(last.refined_loss):>11}" if is_calibrated(history[0]) else ""
     return (
         f"{f'{last.step}/{planned}':>11}{loss(last.train_loss):>7}{loss(last.valid_loss):>7}"
-        f"{loss(last.refined_loss):>13}{shown:>8}{left:>11}  {mark}"
+        f"{tempered}{shown:>11}{left:>12}  {mark}"
     ).rstrip()
 
 
+def is_calibrated(look: Snapshot) -> bool:
+    """Whether there is a loss after a best temperature, other than the loss itself."""
+    return look.valid_logits is not None or look.refined_loss != look.valid_loss
+
+
 def best(history: Sequence[Snapshot]) -> str:
-    """What to call a look whose state is kept: ``best`` where nothing that is shown of the
-    validation rows was better before; ``best by …`` what is; ``kept`` where all was better, which
-    is what "newest unless worse beyond chance" does.
+    """What to call an evaluation whose checkpoint is kept: ``best`` where nothing that is shown of
+    the validation rows was better before; ``best …`` with what is; ``kept (newest)`` where all was
+    better, which is what "newest unless significantly worse" does.
     """
     last, before = history[-1], history[:-1]
-    numbers = [
-        ("temperature", _low(last.refined_loss), [_low(s.refined_loss) for s in before]),
-        ("loss", _low(last.valid_loss), [_low(s.valid_loss) for s in before]),
-    ]
+    numbers = [("loss", _low(last.valid_loss), [_low(s.valid_loss) for s in before])]
     found = metric_of(last)
     if found is not None:
         values = [value[1] for s in before if (value := metric_of(s)) is not None]
-        numbers.insert(1, (found[0], found[1], values))
+        numbers.insert(0, (found[0], found[1], values))
+    if is_calibrated(history[0]):
+        refined = [_low(s.refined_loss) for s in before]
+        numbers.insert(0, ("calibrated", _low(last.refined_loss), refined))
     known = [
         (name, all(now >= one for one in then)) for name, now, then in numbers if math.isfinite(now)
     ]
     good = [name for name, is_best in known if is_best]
     if len(good) == len(known):
         return "best"
-    return f"best by {good[0]}" if good else "kept: within chance"
+    return f"best {good[0]}" if good else "kept (newest)"
 
 
 def metric_of(snapshot: Snapshot) -> tuple[str, float, bool] | None:

@@ -122,11 +122,11 @@ class Show:
     def _say_time(self, run: Any) -> None:
         """How long it will take, from what rows took before any step."""
         seconds = expected_seconds(run)
-        text = (
-            "known after the first steps: the model writes texts at its looks"
-            if seconds is None
-            else f"about {clock(seconds)}, from what rows took before any step"
-        )
+        if seconds is None:
+            text = "known after the first steps: no row was passed before them"
+        else:
+            after = ", with scoring and probes" if run.job.others_s is not None else ""
+            text = f"about {clock(seconds)}{after}, from what rows took before any step"
         self._print(entry("Time", text, width()))
 
     def _say_verdict(self, run: Any) -> None:
@@ -190,18 +190,20 @@ class Show:
 
 
 def expected_seconds(run: Any) -> float | None:
-    """The time of all steps and looks, from that of the rows that were passed before any step: by
-    the linear probe, where there is one, and by the first look, where it has to pass its own.
+    """The time of all steps, looks and what follows them (``Job.others_s``), from that of the rows
+    that were passed before any step: by the linear probe, where there is one, and by the first
+    look, where it has to pass its own.
 
     A row forward and backward costs as much as three forward (``FORWARD_SHARE``, which plans the
-    looks too). ``None`` where the look also writes texts, whose time says nothing of a step.
+    looks too). ``None`` where no row was passed.
     """
     from holdfast.training.plan import FORWARD_SHARE
 
-    if run.job.write is not None or not run.observer.rows_passed:
+    if not run.observer.rows_passed:
         return None
     a_row = run.observer.seconds / run.observer.rows_passed
     passed = sum(phase.rows_passed for phase in run.plan.phases)
     looks = len(run.plan.evaluate_at) - 1
     looked = looks * (run.plan.probe_rows + len(run.job.valid))
-    return float(a_row * (passed / FORWARD_SHARE + looked))
+    others = 0.0 if run.job.others_s is None else run.job.others_s(a_row)
+    return float(a_row * (passed / FORWARD_SHARE + looked) + others)

@@ -88,7 +88,14 @@ def tell_below(below: int, rows: int, quiet: bool) -> None:
     """How many rows a threshold leaves to a person, if any: one line."""
     if below and not quiet:
         share = f"{below:,} of {counted(rows, 'row')} {'is' if below == 1 else 'are'} below"
-        notify(f"  {share} the run's threshold: no prediction there, ask a person\n")
+        notify(f"  {share} the run's threshold: no prediction there, ask an annotator\n")
+
+
+def tell_cut(cut: int, rows: int, quiet: bool) -> None:
+    """How many answers were stopped before they had ended, if any: one line."""
+    if cut and not quiet:
+        share = f"{cut:,} of {counted(rows, 'answer')} {'was' if cut == 1 else 'were'} stopped"
+        notify(f"  {share} before the end (marked cut): allow more with --max-tokens N\n")
 
 
 def needs_person(finding: Finding) -> bool:
@@ -122,7 +129,7 @@ def model_lines(part: ModelOutline, columns: int) -> list[str]:
     phases = f" in {part.phases} phases" if part.phases > 1 else ""
     steps = f"{counted(part.steps, 'step')}{phases} of {counted(part.rows_a_step, 'row')}"
     epochs = f"{number(part.epochs)} {'epoch' if part.epochs == 1 else 'epochs'}"
-    looks = f"{counted(part.looks, 'look')} at validation"
+    looks = counted(part.looks, "evaluation")
     return [
         *entry("Model", f"{part.name}, {part.task}: {learns}", columns),
         *entry("Plan", f"{steps} ({epochs}), {looks}", columns),

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holdfast.core.records import Decision, Finding
+from holdfast.core.stages import watched
 from holdfast.pipeline.folder import chosen_folder, is_main_process
 from holdfast.pipeline.main import train
 from holdfast.pipeline.procedure import Procedure
 from holdfast.pipeline.request import Request
 from holdfast.recipe import Recipe
 from holdfast.terminal.progress import Show
+from holdfast.terminal.progress_line import ProgressLine
 from holdfast.terminal.say import Teller, needs_person
 
 if TYPE_CHECKING:
@@ -31,23 +33,31 @@ def train_watched(
     folder. A ``procedure`` takes the place of the one fit; ``command`` is what a person typed."""
     procedure = procedure or folds_of(recipe)
     quiet = quiet or not is_main_process()
-    notify, show = Teller(quiet, verbose), Show(quiet, verbose, procedure is None)
+    teller, show = Teller(quiet, verbose), Show(quiet, verbose, procedure is None)
+    line = ProgressLine(quiet)
+
+    def notify(item: Decision | Finding) -> None:
+        line.close()
+        teller(item)
+
     with chosen_folder(request.source, request.out, request.resume) as folder:
-        notify.title(f"holdfast {procedure.name if procedure else command} → {folder}")
+        teller.title(f"holdfast {procedure.name if procedure else command} → {folder}")
         try:
-            result = train(
-                recipe,
-                folder,
-                resume=request.resume,
-                listeners=(show,),
-                notify=notify,
-                outline=notify.outline,
-                held=request.held,
-                procedure=procedure,
-            )
+            with watched(line):
+                result = train(
+                    recipe,
+                    folder,
+                    resume=request.resume,
+                    listeners=(show,),
+                    notify=notify,
+                    outline=teller.outline,
+                    held=request.held,
+                    procedure=procedure,
+                )
             return result, folder
         finally:
             show.close()
+            line.close()
 
 
 def folds_of(recipe: Recipe) -> CrossValidation | None:

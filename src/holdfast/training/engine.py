@@ -39,6 +39,11 @@ _ARRAYS = (
     "valid_correct",
     "valid_logits",
     "general_losses",
+    "train_tokens",
+    "valid_tokens",
+    "general_tokens",
+    "train_right",
+    "valid_right",
 )
 
 

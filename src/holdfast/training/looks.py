@@ -60,7 +60,18 @@ LOOKS_SHAPES: dict[str, Shape] = {
     ),
     **dict.fromkeys(("train_metrics", "valid_metrics"), each(table(any_number))),
     **dict.fromkeys(
-        ("train_correct", "valid_correct", "valid_logits", "general_losses"), each(maybe(nothing))
+        (
+            "train_correct",
+            "valid_correct",
+            "valid_logits",
+            "general_losses",
+            "train_tokens",
+            "valid_tokens",
+            "general_tokens",
+            "train_right",
+            "valid_right",
+        ),
+        each(maybe(nothing)),
     ),
     "outputs": each(maybe(table(table(any_number)))),
     "planned_steps": each(maybe(count)),
@@ -241,9 +252,10 @@ def _check(history: Sequence[Snapshot]) -> None:
         raise ValueError("no looks")
     for side in ("train", "valid"):
         rows = {len(getattr(snapshot, f"{side}_losses")) for snapshot in history}
-        hits = {np.shape(getattr(s, f"{side}_correct")) for s in history} - {()}
+        per_row = (f"{side}_correct", f"{side}_tokens", f"{side}_right")
+        shapes = {np.shape(getattr(s, name)) for s in history for name in per_row} - {()}
         flat = all(getattr(snapshot, f"{side}_losses").ndim == 1 for snapshot in history)
-        if not flat or len(rows) != 1 or any(shape != (*rows,) for shape in hits):
+        if not flat or len(rows) != 1 or any(shape != (*rows,) for shape in shapes):
             raise ValueError(f"the {side} rows of its looks differ")
     logits = {s.valid_logits.shape for s in history if s.valid_logits is not None}
     if any(shape[0] != len(history[0].valid_losses) or 0 in shape[1:] for shape in logits):

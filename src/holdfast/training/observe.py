@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from holdfast.core.records import Floats, Ints
+from holdfast.core.stages import tick
 from holdfast.models.prefix import train_mode
 from holdfast.tasks.batching import by_length
 from holdfast.tasks.classification import classify_features, features_of
@@ -109,6 +110,7 @@ class Observer:
         positions_here = shard(everything, self._rank, self._world)
         index: list[Ints] = []
         lines: list[torch.Tensor] = []
+        done = 0
         # What is gathered in inference mode could not be gathered anew for the next update.
         still = torch.no_grad if is_sharded(network) else torch.inference_mode
         with still(), self._accelerator.autocast():
@@ -119,6 +121,8 @@ class Observer:
                     # NumPy has no bfloat16.
                     lines.append(one(batch).float().cpu())
                 index.append(chosen)
+                done += len(chosen)
+                tick(done, len(positions_here))
             for _ in range(self._spare_passes(network, lengths, len(index))):
                 batch = self._task.collate(examples, positions[:1])
                 one({k: v.to(self._accelerator.device) for k, v in batch.items()})

@@ -56,7 +56,9 @@ class Job:
     ``pretrained`` are the weights as they were loaded, which lie in memory anyway. ``notify`` hears
     what had to be decided to continue a run whose files were damaged. ``additions`` are what may
     join the fine-tuning while it goes on. ``out_of_fold`` stands for the validation rows where they
-    are learned from too (``valid`` are then ``train``).
+    are learned from too (``valid`` are then ``train``). ``others_s`` gives the seconds of what is
+    no step and no pass of a look, the texts of looks and all that follows the last step, from what
+    a row takes forward.
     """
 
     network: Network
@@ -85,6 +87,7 @@ class Job:
     notify: Callable[[Decision], None] = lambda _: None
     additions: Additions = NO_ADDITIONS
     out_of_fold: OutOfFold | FoldLooks | None = None
+    others_s: Callable[[float], float] | None = None
 
     @property
     def learnt(self) -> Examples:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from holdfast.core.records import Floats, Ints, Snapshot
+from holdfast.core.records import Ints, Snapshot, mean_loss
 from holdfast.models.fresh import same_memory
 from holdfast.tasks.base import Measured, Written
+from holdfast.tasks.token_losses import of_whole_rows
 from holdfast.training.sharding import is_sharded, summed
 
 if TYPE_CHECKING:
@@ -64,12 +66,17 @@ def look_at(run: Run, now: Mapping[str, torch.Tensor], train: bool = True) -> Sn
         train_correct=probe.correct,
         valid_correct=valid.correct,
         valid_logits=valid.logits,
-        general_loss=None if general is None else float(np.mean(general)),
-        general_losses=general,
+        general_loss=None if general is None else mean_loss(general.losses, general.tokens),
+        general_losses=None if general is None else general.losses,
         outputs=written.shares or None,
         # Where a run takes more steps than it was to take, what earlier looks saw stays as it was.
         planned_steps=run.plan.steps if run.adjustments.more_steps else None,
         branch=run.guard.branch,
+        train_tokens=probe.tokens,
+        valid_tokens=valid.tokens,
+        general_tokens=None if general is None else general.tokens,
+        train_right=probe.right,
+        valid_right=valid.right,
     )
 
 
@@ -81,10 +88,16 @@ def judged(run: Run) -> Measured:
     return folds.measured(run.step, run.job.task, valid)
 
 
-def _general(run: Run) -> Floats | None:
-    """The loss of each row of the general probe, where there is one."""
-    rows = run.job.general
-    return None if rows is None else measure(run, rows, np.arange(len(rows))).losses
+def _general(run: Run) -> Measured | None:
+    """The general probe, where there is one; its rows whole, however many examples they are."""
+    examples = run.job.general
+    if examples is None:
+        return None
+    seen = measure(run, examples, np.arange(len(examples)))
+    if seen.tokens is None:
+        return seen
+    losses, tokens = of_whole_rows(seen.losses, seen.tokens, np.asarray(examples.rows))
+    return replace(seen, losses=losses, tokens=tokens)
 
 
 def measure(run: Run, examples: Any, positions: Ints) -> Measured:

@@ -10,6 +10,7 @@ from holdfast.auditing.rows import class_counts
 from holdfast.auditing.views import Rows
 from holdfast.core.records import Finding
 from holdfast.core.wording import counted, have
+from holdfast.data.spelling import merged_spellings
 
 _BETWEEN = re.compile(r"[\s_-]+")
 _MISSING = {"nan", "null", "n/a", "#n/a", "<na>", "undefined"}
@@ -17,7 +18,8 @@ _MISSING = {"nan", "null", "n/a", "#n/a", "<na>", "undefined"}
 
 def label_variants(rows: Rows) -> Finding | None:
     """Reports classes that differ only in case or in spaces, hyphens and underscores between
-    letters. Numbers are left alone. Score: their share of the classes."""
+    letters, and spellings that were merged when the file was read. Numbers are left alone. Score:
+    their share of the classes; 0 for what was merged."""
     table = rows.table
     groups: dict[str, list[str]] = defaultdict(list)
     for name in table.classes:
@@ -26,7 +28,7 @@ def label_variants(rows: Rows) -> Finding | None:
             groups[_BETWEEN.sub(" ", name.casefold()).strip()].append(name)
     twice = [names for names in groups.values() if len(names) > 1]
     if not twice:
-        return None
+        return _merged(rows)
     same = {name for names in twice for name in names}
     counts = class_counts(table)
     count = sum(int(counts[n]) for n, name in enumerate(table.classes) if name in same)
@@ -39,6 +41,16 @@ def label_variants(rows: Rows) -> Finding | None:
         (),
         f"classes that seem to be one written in several ways: {shown}",
         "Write each class in one way.",
+    )
+
+
+def _merged(rows: Rows) -> Finding | None:
+    merged = merged_spellings(rows.table.decisions)
+    if merged is None:
+        return None
+    remedy = "Write each class in one way, so that other programs read the same classes."
+    return Finding(
+        "label_variants", "info", 0.0, merged.rows, (), merged.because, remedy, fixed=True
     )
 
 

@@ -7,10 +7,13 @@ import numpy as np
 from holdfast.auditing.check import Check, Example, Found, add, with_classes
 from holdfast.auditing.label_ranking import LabelRanking, rank_labels
 from holdfast.auditing.views import Embedded
-from holdfast.core.records import Finding, Severity
+from holdfast.core.records import Finding, Floats, Ints, Severity
 from holdfast.core.wording import counted
 
 SHOWN = 12
+# Of labels that are contradicted no more often than doubt explains, so many that have so little of
+# the probability are named.
+LIKELIEST, HARDLY = 3, 0.95
 # A label that the other rows give less than one chance in ten, with another above one half.
 DOUBTED, LIKELIER = 0.9, 0.5
 LEAST = 0.005
@@ -18,22 +21,28 @@ LEAST = 0.005
 
 def label_problems(view: Embedded) -> Found | None:
     """Reports the rows whose label gets less than a tenth of the probability, and another class
-    more than half, from fits that had not seen the row; where labels are contradicted more often
-    than doubt explains (the 90 % interval of the share of wrong ones lies above 0.5 %). The share
-    of those rows that is wrong is stated where the data say it (``rank_labels``), and the finding
-    is then a warning; else it is a ranking only. Score: the estimated share of wrong labels."""
+    more than half, from fits that had not seen the row. The share of those rows that is wrong is
+    stated where the data say it (``rank_labels``), and the finding is then a warning; else it is a
+    ranking only, and of labels that are contradicted no more often than doubt explains (the 90 %
+    interval of the share of wrong ones reaches below 0.5 %) it has the first three of less than a
+    twentieth. Score: the estimated share of wrong labels."""
     if view.answers is None:
         return None
     ranking = rank_labels(view.answers)
     likelier = np.exp(view.answers.log_p[ranking.order].max(axis=1))
     other = ranking.suggested != ranking.given
-    if ranking.lapse.low < LEAST:
-        return None
-    named = np.flatnonzero((ranking.score >= DOUBTED) & (likelier >= LIKELIER) & other)
+    often = ranking.lapse.low >= LEAST
+    least = DOUBTED if often else HARDLY
+    named = np.flatnonzero((ranking.score >= least) & (likelier >= LIKELIER) & other)
     if not len(named):
         return None
+    named = named if often else named[:LIKELIEST]
     ids, count = view.rows.ids, len(named)
-    because, severity = _said(ranking, count)
+    examples = _examples(view, ranking, named, likelier)
+    if often:
+        because, severity = _said(ranking, count)
+    else:
+        because, severity = _likeliest(len(ranking.order), examples), "info"
     finding = Finding(
         "label_problems",
         severity,
@@ -44,7 +53,15 @@ def label_problems(view: Embedded) -> Found | None:
         "Look at them, the first ones first, and correct those that are wrong: label_issues of "
         "--json has every row in this order. Nothing is changed for you.",
     )
-    return Found(finding, _examples(view, ranking, named))
+    return Found(finding, examples)
+
+
+def _likeliest(labels: int, examples: tuple[Example, ...]) -> str:
+    rows = "; ".join(f"row {one.row}: {one.note}" for one in examples)
+    return (
+        f"of {counted(labels, 'label')} these are the likeliest to be wrong ({rows}); no more "
+        "labels are contradicted by the other rows than doubt explains, so they may all be right"
+    )
 
 
 def _said(ranking: LabelRanking, count: int) -> tuple[str, Severity]:
@@ -64,13 +81,16 @@ def _said(ranking: LabelRanking, count: int) -> tuple[str, Severity]:
     return because, "warn"
 
 
-def _examples(view: Embedded, ranking: LabelRanking, named: np.ndarray) -> tuple[Example, ...]:
+def _examples(
+    view: Embedded, ranking: LabelRanking, named: Ints, likelier: Floats
+) -> tuple[Example, ...]:
     classes, ids = view.rows.table.classes, view.rows.ids
     return tuple(
         Example(
             int(ids[ranking.order[at]]),
-            f"given {classes[ranking.given[at]]!r}, the others say "
-            f"{classes[ranking.suggested[at]]!r} (doubt {ranking.score[at]:.2f})",
+            f"its label {classes[ranking.given[at]]!r} has a probability of "
+            f"{1 - ranking.score[at]:.2g} by the other rows, {classes[ranking.suggested[at]]!r} "
+            f"of {likelier[at]:.2g}",
         )
         for at in named[:SHOWN]
     )

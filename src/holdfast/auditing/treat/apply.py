@@ -6,7 +6,8 @@ of any side, and ``treat_side`` does everything to one side or to a file.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -99,6 +100,22 @@ def positions_that_may(values: pa.Array | pa.ChunkedArray, chosen: Chosen) -> li
     seen = pc.fill_null(pc.match_substring_regex(values, pattern), False)
     found: list[int] = pc.indices_nonzero(seen).to_pylist()
     return found
+
+
+def count_unread(
+    texts: Iterable[str | None], chosen: Chosen, counts: dict[str, Counter[str]]
+) -> None:
+    """Add to ``counts`` how many texts each treatment leaves alone without a look, by why."""
+    asked = [(one.name, one.unread) for one, _ in chosen.row if one.unread is not None]
+    for text in texts if asked else ():
+        for name, unread in asked:
+            if text and (why := unread(text)):
+                counts.setdefault(name, Counter())[why] += 1
+
+
+def unread_words(counts: Mapping[str, int]) -> str:
+    """``not looked at: 3 (no capital letter), 1 (a program)``."""
+    return "not looked at: " + ", ".join(f"{n:,} ({why})" for why, n in sorted(counts.items()))
 
 
 def treat_side(

@@ -9,24 +9,14 @@ from __future__ import annotations
 import re
 
 from holdfast.auditing.treat.treatment import NoSettings, RowTreatment, add
+from holdfast.data.look_alikes import ANY, TO_LATIN
 
-# The Unicode consortium's confusables (UTS 39), the letters of Cyrillic and Greek among them that
-# no reader can tell from the Latin one.
-LOOKALIKES = dict(
-    zip(
-        "АВЕЅІЈКМНОРСТУХасеһіјорѕухԁԛԝ" + "ΑΒΕΖΗΙΚΜΝΟΡΤΥΧο",
-        "ABESIJKMHOPCTYXacehijopsyxdqw" + "ABEZHIKMNOPTYXo",
-        strict=True,
-    )
-)
 _LATIN = r"[A-Za-z\u00c0-\u024f]"
-_OTHER = f"[{''.join(LOOKALIKES)}]"
 MIXED = re.compile(
     rf"(?<!\w)(?=[\w'-]*{_LATIN}[\w'-]*{_LATIN})(?:{_LATIN}|['-](?=\w))*"
-    rf"(?:{_OTHER}+(?:{_LATIN}|['-](?=\w))*)+(?!\w)"
+    rf"(?:{ANY}+(?:{_LATIN}|['-](?=\w))*)+(?!\w)"
 )
-SEEN = _OTHER
-_TABLE = str.maketrans(LOOKALIKES)
+SEEN = ANY
 
 
 def in_one_script(text: str, settings: NoSettings | None = None) -> str:
@@ -35,7 +25,7 @@ def in_one_script(text: str, settings: NoSettings | None = None) -> str:
     >>> in_one_script("p\\u0430ypal")
     'paypal'
     """
-    return MIXED.sub(lambda word: word[0].translate(_TABLE), text)
+    return MIXED.sub(lambda word: word[0].translate(TO_LATIN), text)
 
 
 add(

@@ -66,14 +66,25 @@ def corrected(text: str, settings: Spelling | None = None) -> str:
     >>> corrected("I did not recieve the letter on monday")
     'I did not receive the letter on monday'
     """
-    if not _WORD.search(text) or not _CAPITAL.search(text) or _PROGRAM.search(text):
-        return text
-    words = [word.lower() for word in _ANY.findall(text)]
-    known = dictionary().words
-    if sum(word in known or len(word) < 3 for word in words) < _ENGLISH * len(words):
+    if not _WORD.search(text) or unread(text):
         return text
     protected = settings.protect if settings is not None else ()
     return _WORD.sub(lambda word: word[0] if word[0] in protected else right(word[0]), text)
+
+
+def unread(text: str) -> str:
+    """Why the words of a text are not looked up; "" where they are."""
+    if not _WORD.search(text):
+        return ""
+    if _PROGRAM.search(text):
+        return "a program"
+    if not _CAPITAL.search(text):
+        return "no capital letter"
+    words = [word.lower() for word in _ANY.findall(text)]
+    known = dictionary().words
+    if sum(word in known or len(word) < 3 for word in words) < _ENGLISH * len(words):
+        return "fewer than seven words in ten are English"
+    return ""
 
 
 @cache
@@ -129,6 +140,12 @@ def dictionary() -> Any:
 
 add(
     RowTreatment(
-        "spelling", Spelling, corrected, seen=r"[a-z]{5}", because="had a typing error", order=55
+        "spelling",
+        Spelling,
+        corrected,
+        seen=r"[a-z]{5}",
+        because="had a typing error",
+        order=55,
+        unread=unread,
     )
 )

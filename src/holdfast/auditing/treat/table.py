@@ -10,7 +10,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from holdfast.auditing.treat.apply import Chosen, positions_that_may, texts_treated, treated
+from holdfast.auditing.treat.apply import (
+    Chosen,
+    count_unread,
+    positions_that_may,
+    texts_treated,
+    treated,
+)
 from holdfast.core.files import disk_errors
 from holdfast.data.scratch import scratch_file, stored_rows
 from holdfast.data.table import Table
@@ -22,11 +28,13 @@ READ, WRITTEN, TURNS = ("text", "text_pair"), ("target",), "turns"
 @dataclass(frozen=True, slots=True)
 class Treated:
     """A table and what was done to it: ``counts`` texts by treatment, ``rows`` of the source whose
-    texts changed, by treatment, at most a hundred each."""
+    texts changed, by treatment, at most a hundred each; ``unread`` texts by treatment and why it
+    left them alone without a look."""
 
     table: Table
     counts: Mapping[str, int] = field(default_factory=dict)
     rows: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    unread: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 def treat_table(table: Table, chosen: Chosen) -> Treated:
@@ -41,6 +49,7 @@ def treat_table(table: Table, chosen: Chosen) -> Treated:
     parts: list[dict[str, Any]] = []
     counts: Counter[str] = Counter()
     listed: dict[str, list[int]] = {}
+    unread: dict[str, Counter[str]] = {}
     for start in range(0, len(table), _BATCH):
         batch = rows[start : start + _BATCH]
         found = {
@@ -50,14 +59,18 @@ def treat_table(table: Table, chosen: Chosen) -> Treated:
         }
         parts.append(found)
         _count(batch, found, counts, listed)
+        for name in READ:
+            if name in batch.column_names:
+                count_unread(batch[name].to_pylist(), chosen, unread)
     if not counts:
-        return Treated(table)
+        return Treated(table, unread=unread)
     order = {name: place for place, name in enumerate(chosen.names)}
     names = sorted(counts, key=lambda name: order[name])
     return Treated(
         _written(table, parts),
         {name: counts[name] for name in names},
         {name: tuple(listed[name]) for name in names},
+        unread,
     )
 
 

@@ -61,6 +61,8 @@ class RowTreatment(Generic[S]):
     default : whether ``train`` does it without being asked.
     fixes : the checks whose finding it settles.
     hides : whether what it takes out must not be written down.
+    unread : why it leaves a text alone without a look for what to change, "" where it looks; such
+        texts are counted.
     """
 
     name: str
@@ -73,6 +75,7 @@ class RowTreatment(Generic[S]):
     default: bool = False
     fixes: tuple[str, ...] = ()
     hides: bool = False
+    unread: Callable[[str], str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,12 @@
     place.dispatchEvent(new CustomEvent("drawn", { bubbles: true }));
   }
 
+  // Everything lies below a path that only this dashboard's browsers know.
+  var base = document.documentElement.dataset.base || "";
+  function own(address) { return address.indexOf(base + "/") === 0 ? address : base + address; }
+
   function fetched(address, options) {
-    return fetch(address, options || {}).then(function (answer) {
+    return fetch(own(address), options || {}).then(function (answer) {
       if (answer.status === 401) window.location.reload();
       return answer.text().then(function (text) { return { ok: answer.ok, text: text, status: answer.status }; });
     });
@@ -34,7 +38,7 @@
     var source = null;
     function start() {
       if (source || document.hidden) return;
-      source = new EventSource(address());
+      source = new EventSource(own(address()));
       ["look", "gone", "state", "list", "again"].forEach(function (kind) {
         source.addEventListener(kind, function (event) { tell(kind, event); });
       });
@@ -103,7 +107,7 @@
       found.delete("page");
       window.history.replaceState(null, "", "?" + found);
       var now = address();
-      window.history.replaceState(null, "", now.toString() ? "?" + now : "/");
+      window.history.replaceState(null, "", now.toString() ? "?" + now : own("/"));
       draw();
       window.setTimeout(function () {
         var found = document.getElementById("found");

@@ -237,7 +237,7 @@ def wordnet() -> WordNet:
         if (folder / "index.noun").is_file():
             return WordNet(folder)
     raise MachineError(
-        "enrich.synonyms",
+        "a synonym",
         f"needs the files of WordNet, and there are none in {PLACES[0]}",
         None,
         "Install them: apt-get install wordnet-base.",

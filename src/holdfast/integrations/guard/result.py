@@ -10,6 +10,7 @@ import numpy as np
 from holdfast._version import __version__
 from holdfast.core.curves import Curves
 from holdfast.core.records import (
+    TOKEN,
     Decision,
     Estimate,
     Floats,
@@ -28,6 +29,7 @@ from holdfast.integrations.guard.watch import Watch
 from holdfast.monitor.curve_arguments import in_their_words
 from holdfast.pipeline import outcome
 from holdfast.stats.paired import paired_bootstrap
+from holdfast.stats.ratio import loss_rows
 from holdfast.stats.temperature import recover_labels
 from holdfast.training.looks import LOOKS, write_looks
 
@@ -46,7 +48,8 @@ def write_result(watch: Watch, policy: str, seed: int) -> tuple[Decision, ...]:
     write_looks(watch.folder / LOOKS, history, facts, kept, __version__)
     verdict = replace(engine.verdict, remedies=_theirs(engine.verdict.remedies, foreign_run))
     valid = scores(best, foreign_run.classes, seed)
-    probe = Scores(best.train_losses.size, _plain(best.train_losses, best.train_metrics, seed))
+    seen = loss_rows(best.train_losses, best.train_tokens)
+    probe = Scores(seen.size, _plain(seen, best.train_metrics, seed))
     return write_result_file(
         watch.folder,
         {
@@ -71,6 +74,7 @@ def write_result(watch: Watch, policy: str, seed: int) -> tuple[Decision, ...]:
             "train_probe": probe.to_json(),
             "calibration": calibration(best, restored=policy != "off"),
             "baseline": {"what": None, "test": None},
+            **({} if best.valid_tokens is None else {"loss_unit": TOKEN}),
             "verdict": to_json(verdict),
             "best_step": kept,
             "last_step": history[-1].step,
@@ -89,7 +93,8 @@ def scores(best: Snapshot, classes: tuple[str, ...], seed: int) -> Scores:
     """The evaluation rows at the kept state, with intervals; every metric for a classifier."""
     losses, logits = best.valid_losses, best.valid_logits
     if logits is None or not classes or not np.isfinite(logits).all():
-        return Scores(losses.size, _plain(losses, best.valid_metrics, seed))
+        of_rows = loss_rows(losses, best.valid_tokens)
+        return Scores(losses.size, _plain(of_rows, best.valid_metrics, seed))
     labels = recover_labels(logits, losses)
     found = score(Outputs(np.arange(losses.size), labels, logits, losses), classes, seed=seed)
     return Scores(found.n, found.metrics)

@@ -15,7 +15,7 @@ from holdfast.training.plan import MOST_PROBE_ROWS, TELLING_PROBE_ROWS
 
 LABELS = ("label", "labels", "label_ids")
 LEAST_ROWS = 2
-# Bytes of what is compared, each read once before the first step: some seconds.
+# Characters of what is compared, each read once before the first step: some seconds.
 MOST_COMPARED = 50_000_000
 # Values whose text is all that they hold.
 PLAIN = {str, bytes, bool, int, float, complex, type(None)}
@@ -103,7 +103,10 @@ def held_positions(keys: Sequence[bytes], share: float, seed: int) -> Ints:
 def row_key(row: Any) -> bytes | None:
     """A digest of what a row holds beside its labels; ``None`` where that cannot be told."""
     found = _contents(row)
-    return None if found is None else hashlib.blake2b(found, digest_size=8).hexdigest().encode()
+    if found is None:
+        return None
+    plain = found.encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(plain, digest_size=8).hexdigest().encode()
 
 
 def checked_share(share: float | None) -> float | None:
@@ -122,34 +125,32 @@ def _parts(row: Any) -> Iterable[tuple[str, Any]]:
     return [("row", row)]
 
 
-def _contents(row: Any) -> bytes | None:
+def _contents(row: Any) -> str | None:
     """All that a row holds beside its labels; ``None`` where a part of it cannot be told."""
-    found = [(name.encode("utf-8", "surrogatepass"), _bytes_of(v)) for name, v in _parts(row)]
-    if any(value is None for _, value in found):
+    found = [(name, _text_of(value)) for name, value in _parts(row)]
+    if any(text is None for _, text in found):
         return None
-    return b";".join(name + b"=" + (value or b"") for name, value in found)
+    return "".join(f"{name}={text};" for name, text in found)
 
 
-def _bytes_of(value: Any) -> bytes | None:
-    """A value's own content, never its short text: an array's leaves the middle out, that of an
-    object is a place in memory."""
+def _text_of(value: Any) -> str | None:
+    """All that a value holds, which its own text may not say: an array's leaves the middle out,
+    that of an object is a place in memory."""
     if type(value) in PLAIN:
-        return repr(value).encode("utf-8", "surrogatepass")
+        return repr(value)
+    if hasattr(value, "tolist"):
+        return _text_of(value.tolist())
     if isinstance(value, Mapping):
         value = sorted(([str(key), one] for key, one in value.items()), key=lambda pair: pair[0])
     if isinstance(value, (list, tuple)):
         if set(map(type, value)) <= PLAIN:
-            return repr(list(value)).encode("utf-8", "surrogatepass")
-        parts = [_bytes_of(one) for one in value]
+            return repr(list(value))
+        parts = [_text_of(one) for one in value]
         joined = [one for one in parts if one is not None]
-        return b"[" + b",".join(joined) + b"]" if len(joined) == len(parts) else None
-    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
-        return f"{value.dtype}{value.shape}".encode() + value.tobytes()
-    if hasattr(value, "tolist"):
-        return _bytes_of(value.tolist())
-    if hasattr(value, "tobytes") and hasattr(value, "mode") and hasattr(value, "size"):
+        return f"[{', '.join(joined)}]" if len(joined) == len(parts) else None
+    if all(hasattr(value, name) for name in ("tobytes", "mode", "size")):
         # An image of PIL.
-        return f"{value.mode}{value.size}".encode() + bytes(value.tobytes())
+        return f"{value.mode}{value.size}{value.tobytes()!r}"
     return None
 
 

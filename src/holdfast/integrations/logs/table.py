@@ -243,7 +243,7 @@ def _huge(count: int) -> Iterable[Decision]:
         yield Decision(
             "values beyond 1e100",
             f"{count} taken as infinite",
-            "no loss and no metric is that large: the training came apart there",
+            "no loss and no metric is that large: the training diverged there",
         )
 
 

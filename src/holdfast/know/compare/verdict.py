@@ -11,7 +11,7 @@ import numpy as np
 from holdfast.core.records import Floats, Ints
 from holdfast.know.compare.settle import rows_that_settle
 from holdfast.stats.bootstrap import group_codes
-from holdfast.stats.paired import newcombe
+from holdfast.stats.paired import MCNEMAR_EXACT, newcombe
 from holdfast.stats.student import by_groups, paired_t
 from holdfast.stats.tango import tango
 
@@ -48,6 +48,13 @@ class PairedVerdict:
     rows: int | None
     why: str | None = None
 
+    @property
+    def test(self) -> str:
+        """The test that ``p_value`` is of."""
+        if self.groups is not None:
+            return "paired t-test of groups"
+        return "paired t-test" if self.only_first is None else MCNEMAR_EXACT
+
     def to_json(self) -> dict[str, Any]:
         """The fields of ``compare --json`` that are numbers."""
         difference: dict[str, Any] = {"value": self.value, "low": self.low, "high": self.high}
@@ -66,6 +73,7 @@ class PairedVerdict:
                 "level": 1 - 2 * EQUIVALENCE,
             },
             "p_value": self.p_value,
+            "test": self.test,
             "n": self.n,
             "groups": self.groups,
             "discordant": None if self.only_first is None else discordant,
@@ -177,5 +185,4 @@ def _of_values(
         # All alike shows how seldom another one can be, not that there is none.
         low, high = tango(0, 0, len(spread), 1 - 2 * EQUIVALENCE)
         return (value + low, value + high), (value + low, value + high), 1.0
-    p_value = 2 * min(wide.above, 1 - wide.above)
-    return (wide.low, wide.high), (near.low, near.high), min(1.0, p_value)
+    return (wide.low, wide.high), (near.low, near.high), wide.p_value

@@ -18,7 +18,7 @@ from holdfast.core.errors import Defect
 from holdfast.know.drift.classes import ClassWatch
 from holdfast.know.drift.numbers import NumberWatch
 from holdfast.know.drift.rows import Reference, Rows, joined
-from holdfast.know.drift.vectors import FEWEST, VectorWatch, packed, unpacked
+from holdfast.know.drift.vectors import LEAST_REFERENCE, VectorWatch, packed, unpacked
 
 FORMAT = 1
 BETWEEN = 100_000
@@ -85,7 +85,7 @@ class Monitor:
             raise Defect("the rows between alarms", "must be at least 1", between)
         held = reference.rows
         vectors = None
-        if held.vectors is not None and len(held) >= 2 * FEWEST:
+        if held.vectors is not None and len(held) >= LEAST_REFERENCE:
             vectors = VectorWatch.of_reference(held.vectors, seed)
         classes = None
         if held.answers is not None and reference.classes:
@@ -104,7 +104,7 @@ class Monitor:
         """What is not watched, and why."""
         held, said = self.reference.rows, {}
         if self.vectors is None:
-            few = f"{len(held)} reference rows are fewer than {2 * FEWEST}"
+            few = f"{len(held)} reference rows are fewer than {LEAST_REFERENCE}"
             said[INPUTS] = "rows have no vectors" if held.vectors is None else few
         if self.classes is None:
             no_class = held.answers is None or len(self.reference.classes) < 2

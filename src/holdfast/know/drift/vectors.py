@@ -44,6 +44,7 @@ KEPT = 6 * MEMORIES[-1]
 LIGHT = 1e-4
 Marks = npt.NDArray[np.uint64]
 FEWEST = 20
+LEAST_REFERENCE = 2 * FEWEST
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,17 +10,20 @@ from dataclasses import dataclass
 from typing import Any
 
 SYSTEM, PROMPT, ANSWER = "\ue000system\ue000", "\ue000prompt\ue000", "\ue000answer\ue000"
+AGAIN = "\ue000again\ue000"
 
 
 @dataclass(frozen=True, slots=True)
 class Turns:
     """The text before, between and after what is said; ``system`` stands around the system's words,
-    ``None`` where the template has no place for them."""
+    ``None`` where the template has no place for them, and ``default`` are those that the template
+    has where nobody gives any."""
 
     begin: str
     system: tuple[str, str] | None
     user: tuple[str, str]
     end: str
+    default: str | None = None
 
 
 def turns_of(tokenizer: Any, template: str) -> Turns | None:
@@ -46,7 +49,7 @@ def turns_of(tokenizer: Any, template: str) -> Turns | None:
     before, after = asked.split(PROMPT)
     end = told.split(ANSWER)[1]
     first = render(("system", SYSTEM), ("user", PROMPT), more=True)
-    system = None
+    system = default = None
     begin, opening = "", before
     if first is not None and first.count(SYSTEM) == 1 and first.endswith(PROMPT + after):
         ahead, rest = first.split(SYSTEM)
@@ -61,7 +64,15 @@ def turns_of(tokenizer: Any, template: str) -> Turns | None:
         elif ahead == before[: len(ahead)] and between.endswith(before[len(ahead) :]):
             begin, opening = ahead, before[len(ahead) :]
             system = ("", between[: len(between) - len(opening)])
-    return Turns(begin, system, (opening, after), end)
+        elif before.startswith(ahead) and before.endswith(between):
+            # A later turn has no system's words before it, not even the template's own.
+            later = render(("user", PROMPT), ("assistant", ANSWER), ("user", AGAIN)) or ""
+            opening = later.partition(ANSWER)[2].partition(AGAIN)[0].removeprefix(end)
+            if not opening or not between.endswith(opening):
+                return None
+            system = (ahead, between.removesuffix(opening))
+            default = before[len(ahead) :].removesuffix(between)
+    return Turns(begin, system, (opening, after), end, default)
 
 
 def modelfile(tokenizer: Any, template: str | None, file: str, begins: bool) -> str:
@@ -87,6 +98,8 @@ def modelfile(tokenizer: Any, template: str | None, file: str, begins: bool) -> 
         said = f"{opening}{{{{ .Prompt }}}}{turns.user[1]}{{{{ .Response }}}}{turns.end}"
         body = f"{begin}{system}{said}"
         lines.append(f'TEMPLATE """{body}"""')
+        if turns.default:
+            lines.append(f'SYSTEM """{turns.default}"""')
         stops = [turns.end.strip().split("\n")[0]]
     stops.append(str(tokenizer.eos_token or ""))
     for stop in dict.fromkeys(one for one in stops if one.strip() and '"' not in one):

@@ -170,7 +170,7 @@ class Tested:
         """The two-sided p-value that nothing changes on average."""
         if self.difference is None or math.isnan(self.difference.above):
             return None
-        p = 2 * min(self.difference.above, 1 - self.difference.above)
+        p = self.difference.p_value
         of_terms = len(np.unique(self.forms.units)) < len(self.forms)
         return min(1.0, p * self.candidate.looked) if of_terms else p
 

@@ -33,7 +33,7 @@ def blind_area(members: Floats, others: Floats, seed: int, groups: Ints | None =
     """
     few = min(len(members), len(others))
     if few < FEWEST:
-        return Estimate(None, why=f"{few} rows on one side; below {FEWEST} nothing is told")
+        return Estimate(None, why=f"one set has {few} rows; {FEWEST} are needed")
     x = np.concatenate([members, others])
     y = np.repeat([1, 0], [len(members), len(others)])
     folds = stratified_folds(y, FOLDS, seed)

@@ -57,7 +57,7 @@ def membership(attack: str, members: Floats, others: Floats) -> Membership:
     found = tuple(found_at(one, other, rate) for rate in rates_for(len(other)))
     few = min(len(one), len(other))
     if few < FEWEST:
-        why = f"{few} rows on one side; below {FEWEST} nothing is told"
+        why = f"one set has {few} rows; {FEWEST} are needed"
         return Membership(attack, Estimate(None, why=why), found, math.nan)
     area = delong(
         np.repeat([True, False], [len(one), len(other)]), np.concatenate([one, other]), LEVEL
@@ -121,7 +121,7 @@ def found_at(members: Floats, others: Floats, rate: float) -> Found:
     alarms = allowed(len(others), rate) if len(others) else None
     if alarms is None or not len(members):
         needed = math.ceil(math.log(1 - LEVEL) / math.log1p(-rate))
-        why = f"{len(others)} other rows cannot show so small a rate; {needed:,} would"
+        why = f"needs {needed:,} rows that were not trained on; there are {len(others)}"
         return Found(rate, Estimate(None, why=why))
     # Members that tie with an other are not found: no threshold parts them.
     bar = np.sort(others)[::-1][alarms]

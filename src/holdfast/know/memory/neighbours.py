@@ -37,10 +37,10 @@ def neighbours_block(before: Floats, after: Floats, seed: int) -> dict[str, Any]
     n = len(kept)
     found = paired_bootstrap(kept, np.zeros(n), seed=generator(seed, "neighbours"))
     chance = NEAREST / (n - 1)
-    span = f"{found.low:.0%} to {found.high:.0%}; {chance:.0%} would be by chance"
+    span = f"95 % CI {100 * found.low:.0f}–{100 * found.high:.0f}; by chance {chance:.0%}"
     because = (
-        f"Of the {NEAREST} nearest others of each of {n} general texts, {found.value:.0%} are "
-        f"still there after training ({span})."
+        f"On {n} general texts, {found.value:.0%} of each text's {NEAREST} nearest neighbours in "
+        f"the base model's features are the same after training ({span})."
     )
     return {
         "what": "neighbours",

@@ -104,22 +104,25 @@ class Memory:
         rows = f"{counted(self.members, 'training row')} and {self.others:,} others"
         auc, blind = self.headline.auc, self.blind
         if auc.value is None:
-            return f"Too few rows to tell: {rows}, and {FEWEST} of each are needed."
+            return f"Not tested: {rows}, and {FEWEST} of each are needed."
         if differs(blind):
             return (
-                "Nothing can be concluded: the two sets differ in themselves. A classifier that "
-                f"never sees the model tells them apart (area {blind.value:.2f}, {blind.low:.2f} "
-                f"to {blind.high:.2f}; chance is 0.50)."
+                "Inconclusive: the two sets differ. A classifier that does not use the model tells "
+                f"them apart (AUC {blind.value:.2f}, 95 % CI {blind.low:.2f}–{blind.high:.2f}; "
+                "chance 0.50)."
             )
-        pair = f"of a training row and another it picks the right one {auc.value:.0%} of the time"
-        limits = f"({auc.low:.0%} to {auc.high:.0%}; chance is 50 %)"
+        found = (
+            f"membership inference finds training rows with AUC {auc.value:.2f} (95 % CI "
+            f"{auc.low:.2f}–{auc.high:.2f}; chance 0.50)"
+        )
         if self.headline.shown:
-            return f"The model {_strength(auc.value)} remembers its training rows: {pair} {limits}."
+            return f"The model {_strength(auc.value)} memorized its training rows: {found}."
         seen = smallest_area(self.members, self.others)
-        tail = "." if seen <= WORTH else f"; {rows_to_see(WORTH):,} rows of each would show 60 %."
+        more = f"; {rows_to_see(WORTH):,} of each could show {WORTH:.2f}."
+        tail = "." if seen <= WORTH else more
         return (
-            f"It is not shown that the model remembers its training rows: {pair} {limits}. "
-            f"So many rows would have shown {seen:.0%}{tail}"
+            f"It is not shown that the model memorized its training rows: {found}. "
+            f"{self.members:,} and {self.others:,} rows can show an AUC of {seen:.2f} or more{tail}"
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from holdfast.auditing.cues import LEAST_WITH, MOST_OF_CLASS, PURE, is_named
 from holdfast.core.records import Floats, Ints
 from holdfast.know.reasons.kept import rounded
 from holdfast.know.reasons.units import words_of
@@ -33,14 +34,28 @@ SAME_ROWS = 0.8
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """``words`` that may carry the class ``name``: ``rows`` of those that were searched hold
-    them."""
+    them. ``own`` is the share of the class's rows that do, and ``others`` that of all others;
+    ``None`` where a row may have several labels."""
 
     name: str
     words: Words
     rows: int
+    own: float | None = None
+    others: float | None = None
+
+    @property
+    def gives_away(self) -> bool:
+        """Whether nearly all rows of the class have the words, and next to no other row, though
+        the class is not called so: a sign of how the rows were gathered, not of the class."""
+        if self.own is None or self.others is None or self.rows < LEAST_WITH:
+            return False
+        named = any(is_named(self.name, word) for word in self.words)
+        return self.own >= MOST_OF_CLASS and self.others <= 1 - PURE and not named
 
     def to_json(self) -> dict[str, Any]:
-        return {"class": self.name, "words": " ".join(self.words), "rows_searched": self.rows}
+        found = {"class": self.name, "words": " ".join(self.words), "rows_searched": self.rows}
+        shares = {"of_class": rounded(self.own), "of_others": rounded(self.others)}
+        return found if self.own is None else {**found, **shares}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,6 +80,7 @@ class Carried:
             **self.candidate.to_json(),
             "n": len(self.costs),
             "confirmed": self.confirmed,
+            "gives_away": self.confirmed and self.candidate.gives_away,
             "p": rounded(self.p),
             "log_odds": rounded(float(self.costs.mean())) if found else None,
             "log_odds_of_others": rounded(float(self.others.mean())) if found else None,
@@ -95,9 +111,14 @@ def grams(texts: Sequence[str]) -> set[Words]:
 
 
 def candidates(
-    texts: Sequence[Sequence[str]], chances: Floats, names: Sequence[str], most: int = MOST
+    texts: Sequence[Sequence[str]],
+    chances: Floats,
+    names: Sequence[str],
+    labels: Ints | None = None,
+    most: int = MOST,
 ) -> tuple[Candidate, ...]:
-    """The ``most`` candidates of rows [n] whose probabilities ``chances`` [n, names] a model gave:
+    """The ``most`` candidates of rows [n] whose probabilities ``chances`` [n, names] a model gave,
+    and whose classes are ``labels`` [n] where each has one:
     those of the largest coefficients, in the spread of their word, of one ridge regression of the
     log-odds on which words there are. Each class in turn, the strongest first; of words that stand
     in the same rows only one."""
@@ -127,7 +148,21 @@ def candidates(
                 chosen.append((best, k))
             else:
                 ranked[k] = []
-    return tuple(Candidate(names[k], often[g], counts[often[g]]) for g, k in chosen)
+    return tuple(
+        Candidate(names[k], often[g], counts[often[g]], *_shares(there[:, g], labels, k))
+        for g, k in chosen
+    )
+
+
+def _shares(there: Floats, labels: Ints | None, k: int) -> tuple[float | None, float | None]:
+    if labels is None:
+        return None, None
+    own = labels == k
+    return _mean(there[own]), _mean(there[~own])
+
+
+def _mean(values: Floats) -> float:
+    return float(values.mean()) if len(values) else 0.0
 
 
 def _next(ranked: list[int], taken: Sequence[int], there: Floats) -> int | None:

@@ -226,11 +226,13 @@ def _why(
     least = _first(0, target, alpha)
     if not starts:
         return (
-            f"{len(ranked)} validation rows: to promise {target:g} takes {least} without a mistake"
+            f"{len(ranked)} validation rows are too few: {target:g} needs {least} rows or more, "
+            "even without an error"
         )
     at = min(starts[0][0], len(ranked)) - 1
     return (
-        f"of the {at + 1} most certain rows {int(mistakes[at])} are wrong: too many for {target:g}"
+        f"{int(mistakes[at])} of the {at + 1} validation rows with the highest probability are "
+        f"wrong: too many for {target:g}"
     )
 
 

@@ -62,7 +62,7 @@ def worth_block(
     """``start`` (a paired comparison of losses each way), ``texts`` (the mean of ``metric``),
     ``win_rate`` by the stated judge, ``general``, and the answer: ``verdict`` is yes, no or
     undecided by the losses, Holm over both ways."""
-    start = to_json({name: _compared(name, way, seed) for name, way in ways.items()})
+    start = adjusted({name: _compared(name, way, seed) for name, way in ways.items()})
     verdict, because, more = answer_of(start)
     ability = _ability(judge, made)
     scores = _row_scores(ways, made, metric)
@@ -92,7 +92,7 @@ def _compared(name: str, way: Way, seed: int) -> dict[str, Any]:
         return {**facts, "n": 0, "why": way.why or "it was not asked"}
     called = NAMES[name].format(way.shots)
     found = compare_tokens(way.tuned, way.outputs, names=("tuned model", called), seed=seed)
-    gap = way.tuned.losses - way.outputs.losses
+    gap = way.tuned.loss_rows - way.outputs.loss_rows
     p_value, value = found["p_value"], found["difference"].value
     more = None
     if p_value is not None and p_value > ALPHA and value:
@@ -101,23 +101,32 @@ def _compared(name: str, way: Way, seed: int) -> dict[str, Any]:
     return {
         **facts,
         "n": len(gap),
-        "loss": float(np.mean(way.outputs.losses)) if len(gap) else None,
-        "tuned_loss": float(np.mean(way.tuned.losses)) if len(gap) else None,
+        "loss": way.outputs.loss if len(gap) else None,
+        "tuned_loss": way.tuned.loss if len(gap) else None,
         **found,
         "more_rows": more,
     }
 
 
+def adjusted(start: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The comparisons as JSON has them, each with its p-value after Holm's correction for both
+    (``p_adjusted``), where it has one."""
+    plain: dict[str, dict[str, Any]] = to_json(dict(start))
+    told = [one for one in plain.values() if one.get("p_value") is not None]
+    for one, p in zip(told, holm(np.array([one["p_value"] for one in told])), strict=True):
+        one["p_adjusted"] = float(p)
+    return plain
+
+
 def answer_of(start: Mapping[str, Mapping[str, Any]]) -> tuple[str, str, int | None]:
-    """Yes, no or undecided; the sentence; and how many more rows would settle it; of comparisons
-    as JSON has them."""
+    """Yes, no or undecided; the sentence; and how many more rows would settle it; of ``adjusted``
+    comparisons."""
     told = {name: one for name, one in start.items() if one.get("p_value") is not None}
     if not told:
         return "undecided", "There are no losses to compare.", None
-    adjusted = holm(np.array([one["p_value"] for one in told.values()]))
     words, verdicts = [], []
-    for (name, one), p in zip(told.items(), adjusted, strict=True):
-        gap = one["difference"]["value"]
+    for name, one in told.items():
+        gap, p = one["difference"]["value"], one["p_adjusted"]
         verdicts.append("open" if p > ALPHA else "better" if gap < 0 else "worse")
         called = NAMES[name].format(one["shots"])
         words.append(_against(called, gap, verdicts[-1]))

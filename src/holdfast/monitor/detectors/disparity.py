@@ -24,8 +24,8 @@ def disparity(history: History) -> Symptom | None:
         return None
     gap = float(train.mean() - valid.mean())
     return Symptom(
-        because=f"{train.mean():.1%} of the train probe is right and {valid.mean():.1%} of "
-        "validation",
+        because=f"accuracy is {train.mean():.1%} on training rows and {valid.mean():.1%} on "
+        "validation rows",
         evidence=(item("accuracy_train_probe_above_valid", gap, low, high, history.now),),
     )
 

@@ -6,6 +6,7 @@ import math
 
 from holdfast.monitor import limits
 from holdfast.monitor.detectors import DETECTORS
+from holdfast.monitor.evidence import general_rows
 from holdfast.monitor.history import History
 from holdfast.monitor.remedies import for_forgetting
 from holdfast.monitor.symptom import Symptom, item, shown
@@ -53,7 +54,7 @@ def forgetting(history: History) -> Symptom | None:
 
 def _gap(history: History) -> Difference | None:
     """The rise of the probe's rows since the first look, where they are known."""
-    first, last = (history.snapshots[i].general_losses for i in (0, -1))
+    first, last = (general_rows(history.snapshots[i]) for i in (0, -1))
     return None if first is None or last is None else paired_t(last, first)
 
 

@@ -53,8 +53,8 @@ def _copied_targets(history: History) -> Symptom | None:
         return None
     rate = item("share_of_targets_that_are_their_source", float(found.score))
     return Symptom(
-        because=f"{found.score:.0%} of the targets are their source, so that copying it is all "
-        "that is learned",
+        because=f"{found.score:.0%} of the targets are equal to their source, so the model learns "
+        "to copy",
         strength=0.99,
         label="leaking",
         cause=COPIED_TARGETS,
@@ -105,8 +105,8 @@ def _better_than_train(history: History) -> Symptom | None:
     ):
         return None
     return Symptom(
-        because=f"the validation loss is {-gaps[-1].value:.3f} below that of the train probe, both "
-        "in evaluation mode",
+        because=f"the validation loss is {-gaps[-1].value:.3f} below the training loss, both "
+        "measured in evaluation mode",
         strength=sure(1 - gaps[-1].above),
         label="leaking",
         cause=COPIES,
@@ -130,8 +130,8 @@ def _twins(history: History) -> Symptom | None:
     if twins < max(2, limits.TWINS * n):
         return None
     return Symptom(
-        because=f"{twins} of {n} validation rows stand among the training rows, or are the same to "
-        "the untouched model",
+        because=f"{twins} of {n} validation rows are also training rows, or have the same features "
+        "in the base model",
         strength=0.99,
         label="leaking",
         cause=COPIES,
@@ -168,8 +168,8 @@ def _repaired(history: History) -> Symptom | None:
     step = history.steps[early]
     return Symptom(
         because=f"of the {n} validation rows that were wrong at step {step}, when "
-        f"{right[early]:.0%} of the train probe was right, {mended} are now given 90 % or "
-        f"more, as if they were learned by heart too, and {lost} of the others were lost",
+        f"{right[early]:.0%} of the training sample was right, {mended} now have a probability of "
+        f"90 % or more, as if they had been trained on, and {lost} of the others are now wrong",
         strength=0.95,
         label="leaking",
         cause=COPIES,

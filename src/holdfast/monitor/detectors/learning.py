@@ -9,9 +9,11 @@ from holdfast.monitor.symptom import Symptom, shown, sure
 
 
 def learning(history: History) -> Symptom | None:
-    """``learning`` where the validation loss fell, beyond chance, against three looks ago, and the
-    raw loss has not risen meanwhile."""
+    """``learning`` where the validation loss fell, beyond chance and by more than a trifle, against
+    three looks ago, and the raw loss has not risen meanwhile."""
     if not history.enough or history.rose or not history.recent.high < 0:
+        return None
+    if -history.recent.value < history.trifle:
         return None
     return Symptom(
         because=f"{history.loss_name} fell by {-history.recent.value:.3f} since step "

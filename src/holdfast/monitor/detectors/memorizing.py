@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from holdfast.core.records import Evidence, Remedy, Snapshot
+from holdfast.core.wording import p_words
 from holdfast.monitor import limits
 from holdfast.monitor.detectors import DETECTORS
 from holdfast.monitor.detectors.few_rows import CAUSE as FEW_ROWS
-from holdfast.monitor.detectors.overfit import TOO_LONG
+from holdfast.monitor.detectors.overfit import OVER_LOOKS, TOO_LONG
 from holdfast.monitor.generalisation import at_floor, gap_of
 from holdfast.monitor.history import History
 from holdfast.monitor.remedies import for_memory, for_overfit
@@ -21,9 +22,9 @@ def memorizing(history: History) -> Symptom | None:
     """``memorizing`` where validation did not rise, the train probe is at its floor, and unseen
     rows are far from it at the last look:
 
-    - 95 % of the train probe is right, and unseen rows are far behind (``History.far_behind``); the
-      sentence says how likely that is;
-    - where answers are not right or wrong (generated text, numbers): 95 % of the train probe is
+    - 95 % of the train probe (of models that write, of its tokens) is right, and unseen rows are
+      far behind (``History.far_behind``); the sentence says how likely that is;
+    - where answers are not right or wrong (numbers): 95 % of the train probe is
       fitted (given 90 % or more) and its mean loss below a quarter of validation's; that share lies
       beyond validation's by 5 points, by the whole interval; and for nothing: since the first look
       whose validation loss was as good as now's, three looks ago or more, the train probe fell to
@@ -40,9 +41,10 @@ def memorizing(history: History) -> Symptom | None:
     because, strength, evidence = by
     since = as_good_as_now(history)
     began = _since(history, since)
-    # Validation that still gained at the last looks blames no length of training.
-    idle = since <= history.before
-    remedies = for_overfit(history.snapshots, since, history.kept_look)
+    # Where validation still gained at the last looks, or the last state is kept, no length of
+    # training is to blame.
+    last = history.kept_look == len(history.snapshots) - 1
+    idle = since <= history.before and not last
     return Symptom(
         because=because + _from_the_start(history, began),
         strength=strength,
@@ -51,7 +53,9 @@ def memorizing(history: History) -> Symptom | None:
         explains=("miscalibrated",) if idle else (),
         blame=min(0.9, 1 - history.steps[since] / max(1, history.now)) if idle else 0.3,
         since_step=history.steps[began],
-        remedies=remedies if idle else (Remedy("label more rows"), *for_memory()),
+        remedies=for_overfit(history, since)
+        if idle
+        else (Remedy("label more rows"), *for_memory()),
         evidence=(
             *evidence,
             item("train_probe_loss", float(history.probe_means[-1]), step=history.now),
@@ -64,24 +68,29 @@ def _answers(history: History) -> Found | None:
     gap, rise = history.accuracy_gap, history.raw_above_best
     if gap is None or not history.far_behind:
         return None
-    far = "nearly all training rows are right and validation rows are far from it"
+    near = f"the {gap.name} on training rows is {gap.train:.0%}"
+    far = f"{near} and that on validation rows far below it"
     if rise.value <= history.raw_margin:
-        return f"{far}, though no loss rose", limits.USUAL, ()
+        return f"{far}, though the validation loss hardly rose", limits.USUAL, ()
     means, step = history.raw.mean(axis=0), history.steps[history.raw_best]
     rose = f"from {means[history.raw_best]:.3f} to {means[-1]:.3f} since step {step}"
+    p, evidence = "", [shown("valid_loss_above_best", rise, history.now)]
+    if history.raw_rise.alarm is None:
+        # The interval beside it is of the last look alone.
+        p = f" ({p_words(history.raw_rise.p_value, OVER_LOOKS)})"
+        evidence.append(item("p_value_above_best", history.raw_rise.p_value, step=history.now))
     if gap.large:
-        because = f"{far}; that the validation loss rose, {rose}, is not beyond chance"
+        because = (
+            f"{far}; the validation loss rose {rose}, which is not significant with {rise.n} "
+            "validation rows"
+        )
     else:
         because = (
-            f"nearly all training rows are right, and the validation loss rose {rose}: a gap above "
-            f"{100 * limits.GAP:.0f} points has a probability of {gap.beyond:.0%}, and neither it "
-            "nor the rise is beyond chance"
+            f"{near}, and the gap to validation rows exceeds {100 * limits.GAP:.0f} points with a "
+            f"probability of {gap.beyond:.0%}; {rise.n} validation rows prove neither this nor the "
+            f"rise of the validation loss {rose}"
         )
-    return (
-        f"{because} with {rise.n} validation rows",
-        min(limits.USUAL, gap.beyond),
-        (shown("valid_loss_above_best", rise, history.now),),
-    )
+    return f"{because}{p}", min(limits.USUAL, gap.beyond), tuple(evidence)
 
 
 def _fitted(history: History) -> Found | None:
@@ -96,9 +105,9 @@ def _fitted(history: History) -> Found | None:
     if beyond[0] < limits.BEYOND or since > history.before or ratio > limits.SPENT:
         return None
     return (
-        f"{fitted.mean():.0%} of the train probe is fitted against {known.mean():.0%} of "
-        f"validation, and since step {history.steps[since]} the train probe fell to {ratio:.0%} of "
-        "its loss while validation gained nothing",
+        f"{fitted.mean():.0%} of the training sample is fitted against {known.mean():.0%} of the "
+        f"validation rows, and since step {history.steps[since]} the training loss fell to "
+        f"{ratio:.0%} of its value while the validation loss did not fall",
         limits.USUAL,
         (
             item(
@@ -140,9 +149,10 @@ def _from_the_start(history: History, began: int) -> str:
         return ""
     gap = gap_of(history.snapshots[began])
     assert gap is not None
+    why = " (the last layer is fitted to them)" if gap.of == "rows" else ""
     return (
-        f"; it was so at step 0 already, before the first update ({gap.train:.0%} of the training "
-        f"rows right, {gap.valid:.0%} of validation), where the last layer fits the training rows"
+        f"; at step 0, before the first update, {gap.name} was already {gap.train:.0%} on training "
+        f"rows{why} and {gap.valid:.0%} on validation rows"
     )
 
 

@@ -12,7 +12,7 @@ from holdfast.monitor.history import History
 from holdfast.monitor.remedies import for_miscalibrated
 from holdfast.monitor.symptom import Symptom, sure
 
-CAUSE = "confidence grew without knowledge: the answers are surer than they are right"
+CAUSE = "overconfidence: the predicted probabilities exceed the accuracy"
 
 
 def miscalibrated(history: History) -> Symptom | None:
@@ -30,8 +30,8 @@ def miscalibrated(history: History) -> Symptom | None:
         return None
     temperature = float(history.snapshots[-1].temperature)
     return Symptom(
-        because=f"{rise_words(history)}, but its answers hold, and at its best temperature "
-        f"({temperature:.2f}) so does its loss: it generalises and is too sure",
+        because=f"{rise_words(history)}, but neither accuracy nor the calibrated loss (temperature "
+        f"{temperature:.2f}) got significantly worse: it generalizes, and is overconfident",
         strength=sure(1 - history.raw_rise.p_value),
         label="miscalibrated",
         cause=CAUSE,

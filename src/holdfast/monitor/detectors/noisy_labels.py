@@ -50,8 +50,8 @@ def noisy_labels(history: History) -> Symptom | None:
     overfitted = is_overfit(history) or (history.at_floor and history.far_behind)
     return Symptom(
         because=f"about {noise.rate:.0%} of the labels ({noise.low:.0%} to {noise.high:.0%}) "
-        f"contradict what {whose} answers, which is right about {noise.right:.0%} of {noise.n:,} "
-        f"rows it was not fitted on (the commonest class is {noise.base:.0%} of them)",
+        f"contradict {whose}, whose accuracy is {noise.right:.0%} on {noise.n:,} rows it was not "
+        f"fitted on (majority class {noise.base:.0%})",
         strength=0.5 + limits.WRONG_LEVEL / 2,
         label=None if noise.low < limits.MANY_WRONG and overfitted else "noisy_labels",
         cause=CAUSE,

@@ -7,6 +7,7 @@ sees rise. Whether it is ``overfit`` or only ``miscalibrated`` is a question abo
 from __future__ import annotations
 
 from holdfast.core.records import Evidence
+from holdfast.core.wording import p_words
 from holdfast.monitor import limits
 from holdfast.monitor.detectors import DETECTORS
 from holdfast.monitor.history import History
@@ -14,10 +15,12 @@ from holdfast.monitor.remedies import for_overfit
 from holdfast.monitor.symptom import Symptom, item, shown, sure
 
 TOO_LONG = "trained too long for this much data"
+# How the p-value of a rise is come by (``stats/looks.py``).
+OVER_LOOKS = "test over all evaluations"
 HARMS = {
-    "both": "both its answers and its certainty suffer",
-    "answers": "its answers suffer",
-    "certainty": "only its certainty suffers so far",
+    "both": "both its predictions and their probabilities got worse",
+    "answers": "its predictions got worse",
+    "certainty": "so far only its predicted probabilities got worse",
 }
 
 
@@ -40,7 +43,7 @@ def overfit(history: History) -> Symptom | None:
     # By steps: looks need not be evenly spaced.
     beyond = 1 - history.steps[best] / max(1, history.now)
     assert history.harm is not None
-    meanwhile = " while the train probe did not get worse" if history.probe.size else ""
+    meanwhile = " while the training loss did not rise" if history.probe.size else ""
     return Symptom(
         because=f"{rise_words(history)}{meanwhile}: {HARMS[history.harm]}",
         strength=sure(1 - rise_p(history)),
@@ -52,7 +55,7 @@ def overfit(history: History) -> Symptom | None:
             *rise_evidence(history),
             item("share_of_the_run_beyond_the_best", beyond, step=history.steps[best]),
         ),
-        remedies=for_overfit(history.snapshots, best, history.kept_look),
+        remedies=for_overfit(history, best),
     )
 
 
@@ -70,14 +73,14 @@ def is_overfit(history: History) -> bool:
 
 
 def rise_words(history: History) -> str:
-    """``the validation loss is 1.204 above its best at step 40 (p = 0.003)``, by the raw loss where
-    that rose."""
+    """``the validation loss is 1.204 above its best at step 40 (test over all looks, p = 0.003)``,
+    by the raw loss where that rose."""
     if history.raw_rose:
         name, value, step = "the validation loss", history.raw_above_best.value, history.raw_best
     else:
         name, value, step = history.loss_name, history.above_best.value, history.best
-    p = rise_p(history)
-    return f"{name} is {value:.3f} above its best at step {history.steps[step]} (p = {p:.3g})"
+    p = p_words(rise_p(history), OVER_LOOKS)
+    return f"{name} is {value:.3f} above its best at step {history.steps[step]} ({p})"
 
 
 def rise_p(history: History) -> float:

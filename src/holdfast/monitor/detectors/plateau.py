@@ -41,7 +41,7 @@ def plateau(history: History) -> Symptom | None:
     if not (history.above_best.high <= small and history.recent.low >= -small):
         return None
     return Symptom(
-        because=f"{history.loss_name} has stopped falling and is within {small:.3f} of its best at "
+        because=f"{history.loss_name} no longer falls, and is within {small:.3f} of its best at "
         f"step {history.best_step}",
         strength=limits.USUAL,
         label="healthy",

@@ -40,7 +40,7 @@ def rate_high(history: History) -> Symptom | None:
     if climbed is not None:
         gap, than, since = climbed
         return Symptom(
-            because=f"the loss of the train probe is {gap.value:.3f} above {than}",
+            because=f"the training loss is {gap.value:.3f} above {than}",
             strength=sure(gap.above),
             label="diverging",
             cause=CAUSE,
@@ -52,7 +52,7 @@ def rate_high(history: History) -> Symptom | None:
     if not symptoms:
         return None
     return Symptom(
-        because="the course shows a learning rate that is too high",
+        because="the learning curves show a learning rate that is too high",
         cause=CAUSE,
         blame=0.95,
         explains=EXPLAINS,

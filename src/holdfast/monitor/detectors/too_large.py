@@ -23,7 +23,7 @@ def too_large(history: History) -> Symptom | None:
     if known.trainable <= limits.SMALL or a_row <= limits.MOST_A_ROW:
         return None
     return Symptom(
-        because=f"{a_row:,.0f} parameters learn for each training row",
+        because=f"there are {a_row:,.0f} trainable parameters for each training row",
         cause=CAUSE,
         blame=min(0.9, 0.5 + 0.1 * a_row / limits.MOST_A_ROW),
         explains=EXPLAINS,

@@ -46,7 +46,7 @@ def _chance(history: History) -> Symptom | None:
     loss, chance = float(history.probe_means[-1]), history.chance
     return _underfit(
         history,
-        f"the train probe ends at {loss:.3f}, {NO_BETTER}",
+        f"the training loss ends at {loss:.3f}, {NO_BETTER}",
         0.95,
         item("train_probe_loss", loss, step=history.now),
         item("loss_of_the_class_frequencies", chance, step=history.now),
@@ -86,8 +86,8 @@ def _slow(history: History) -> Symptom | None:
     if slow is None or not short or history.above_best.low > 0:
         return None
     because = (
-        f"{history.loss_name} changed by {gained.value:+.3f} over the whole run and the train "
-        f"probe by {history.probe_means[-1] - history.probe_means[0]:+.3f}"
+        f"{history.loss_name} changed by {gained.value:+.3f} over the whole run and the "
+        f"training loss by {history.probe_means[-1] - history.probe_means[0]:+.3f}"
     )
     return _underfit(
         history, because, slow.blame, shown("valid_against_first", gained, history.now)

@@ -14,7 +14,7 @@ from holdfast.evaluate.generation import Generated
 from holdfast.know.outputs.classifier import Flags, check_classifier
 from holdfast.know.outputs.marks import marks
 from holdfast.know.outputs.shares import Marked, outputs_block
-from holdfast.know.worth.block import Way, worth_block
+from holdfast.know.worth.block import PLAIN, Way, worth_block
 from holdfast.know.worth.judge import Judge, metric_judge
 from holdfast.pipeline.kinds.written_samples import execution_of, text_metric_of
 from holdfast.pipeline.task import WRITERS
@@ -85,6 +85,13 @@ def worth_of(
     return worth_block(
         ways, made, judge, metric_of(recipe), general, seed=recipe.seed, why=left_out
     )
+
+
+def corrected(baseline: dict[str, Any], worth: Mapping[str, Any]) -> dict[str, Any]:
+    """The block of the untuned model, whose comparison has the p-value that ``worth`` judges it
+    by."""
+    p = worth["start"].get(PLAIN, {}).get("p_adjusted")
+    return {**baseline, "comparison": {**baseline["comparison"], "p_adjusted": p}}
 
 
 def outputs_of(

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.core.records import Decision, to_json
+from holdfast.core.stages import stage
 from holdfast.data.chat import turns_of
 from holdfast.data.table import Table
 from holdfast.data.turns import prompt_of
@@ -35,7 +36,7 @@ from holdfast.know.worth.shots import encode_with_shots, fitted_shots, shots_of,
 from holdfast.models.causal import CausalNetwork, has_prompt, load_saved_causal
 from holdfast.models.layers import count_parameters
 from holdfast.pipeline.folder import MODEL
-from holdfast.pipeline.kinds.beside_start import FEW_SHOT_ROWS, outputs_of, worth_of
+from holdfast.pipeline.kinds.beside_start import FEW_SHOT_ROWS, corrected, outputs_of, worth_of
 from holdfast.pipeline.kinds.written_samples import TABLES, Sample, extra_metrics
 from holdfast.pipeline.outcome import scores_block
 from holdfast.pipeline.ready import AskedSide, Finish, Ready, Scored
@@ -82,7 +83,8 @@ def score_rows(finish: Finish) -> Scored:
         side: _sample(ready, tokenizer, t)
         for side, t in (("train", ready.sides.train_rows.table), ("test", table))
     }
-    written = {side: _answers(ready, saved, tokenizer, s) for side, s in samples.items()}
+    with stage("generating texts"):
+        written = {side: _answers(ready, saved, tokenizer, s) for side, s in samples.items()}
     tuned = {side: list(made.texts) for side, made in written.items()}
     after = right_sentences(saved, tokenizer, device)
     saved.cpu()
@@ -93,24 +95,29 @@ def score_rows(finish: Finish) -> Scored:
     first: dict[str, Written | None] = dict.fromkeys(samples)
     # A learnt prompt stands before every call of the model, and generation calls it for each token.
     if not has_prompt(untuned):
-        first.update({side: _answers(ready, untuned, tokenizer, s) for side, s in samples.items()})
+        with stage("generating texts by the base model"):
+            first.update(
+                {side: _answers(ready, untuned, tokenizer, s) for side, s in samples.items()}
+            )
     generated = {
         side: _generated(samples[side], tuned[side], None if begun is None else list(begun.texts))
         for side, begun in first.items()
     }
-    few = _few_shot(finish, untuned, tokenizer, outputs, samples["test"])
+    with stage("asking the base model with examples"):
+        few = _few_shot(finish, untuned, tokenizer, outputs, samples["test"])
     ended = {side: _ends(samples[side], written[side], first[side]) for side in samples}
     general = compare_general(right_sentences(untuned, tokenizer, device), after)
     untuned.cpu()
     ways = {PLAIN: Way(before, outputs, generated["test"].untuned), EXAMPLES: few}
+    worth = worth_of(ready.recipe, ways, generated["test"], device, general)
     blocks = {
         "classes": None,
         "test": scores_block(test, finish.opened_at),
         "valid": scores_block(score_tokens(valid)),
         "train_probe": scores_block(score_tokens(probe)),
-        "baseline": _baseline(outputs, before),
+        "baseline": corrected(_baseline(outputs, before), worth),
         "generations": _texts(finish, generated),
-        "worth": worth_of(ready.recipe, ways, generated["test"], device, general),
+        "worth": worth,
         "outputs": outputs_of(ready.recipe, generated, ended, device),
         "model_facts": _scored_model_facts(ready),
         "careless": None,
@@ -326,6 +333,7 @@ def _columns(
         "label": pa.array(answers, pa.string()),
         "prediction": pa.array(written, pa.string()),
         "loss": pa.array(mean, pa.float64()),
+        "tokens": pa.array(count.astype(np.int64), pa.int64()),
     }
 
 

@@ -33,7 +33,7 @@ from holdfast.pipeline.folder import model_of, open_run
 from holdfast.pipeline.kinds.generating import (
     asked_again,
     best_device,
-    losses_at_rows,
+    loss_of_rows,
     networks_of,
     plain_of,
     the_runs,
@@ -69,6 +69,7 @@ class TokenUse:
     of_text: bool
     answered: Answered = "text"
     names: tuple[str, ...] = ()
+    temperature: float = 0.0
 
     def ask(self, data: Data, options: Options) -> Asked:
         if isinstance(data, str):
@@ -94,15 +95,22 @@ class TokenUse:
             if plain
             else prompts_of(table, tokenizer).ids
         )
-        texts, sure, _ = write_answers(
+        texts, sure, ended = write_answers(
             self.network.to(best_device()),
             tokenizer,
             ids,
             new_tokens=generate.max_new_tokens or LONGEST_ANSWER,
             chat=not plain,
             beams=generate.beams,
+            temperature=self.temperature,
         )
-        return WrittenAnswers(texts, sure)
+        # A text that is continued has no end of its own.
+        return WrittenAnswers(texts, sure, ~ended & (not plain))
+
+    def writing(self, max_tokens: int | None, temperature: float) -> TokenUse:
+        """The same, whose answers have at most so many tokens."""
+        given = {} if max_tokens is None else {"max_new_tokens": max_tokens}
+        return replace(self, recipe=self.recipe.changed(generate=given), temperature=temperature)
 
     def judge(self, table: Table) -> Score:
         return asked_again(self._score, table)
@@ -125,10 +133,10 @@ class TokenUse:
         return self.network.weights if isinstance(self.network, Averaged) else None
 
     def row_losses(self, table: Table) -> Floats:
-        """The mean over a row's target tokens."""
+        """See ``loss_of_rows``."""
         examples = self._encoded(table)
         losses, _ = measure_saved(self.network, self._task, examples, best_device())
-        return losses_at_rows(losses, examples.positions, len(table))
+        return loss_of_rows(losses, examples.target_counts, examples.positions, len(table))
 
     def weighed(self, weights: Sequence[float]) -> TokenUse:
         return replace(self, network=Averaged(networks_of(self.network), weights))
@@ -136,7 +144,7 @@ class TokenUse:
     def evidence(self, rows: SharedRows) -> Evidence:
         examples = self._encoded(rows.table)
         found, owner = token_chances(networks_of(self.network), self._task, examples, best_device())
-        return Chances(found, examples.positions[owner], len(rows))
+        return Chances(found, examples.positions[owner], len(rows), by_token=True)
 
     def souped(self, places: Sequence[int]) -> TokenUse:
         return replace(self, network=souped_model(networks_of(self.network), places, plain_of))

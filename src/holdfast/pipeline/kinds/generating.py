@@ -19,9 +19,10 @@ from holdfast.pipeline.folder import RECIPE, need_run
 from holdfast.pipeline.ready import Finish
 from holdfast.pipeline.using import Score
 from holdfast.recipe import Recipe, read_recipe
+from holdfast.stats.ratio import loss_rows
 from holdfast.tasks.metrics import TEXT_METRICS, Metric
 from holdfast.tasks.metrics import find_text_metric as find_written
-from holdfast.tasks.token_losses import WATCHED
+from holdfast.tasks.token_losses import WATCHED, of_whole_rows
 from holdfast.training.batches import probe_positions
 
 
@@ -117,6 +118,14 @@ def losses_at_rows(losses: Floats, places: Ints, n: int) -> Floats:
     found = np.full(n, np.nan)
     found[places] = losses
     return found
+
+
+def loss_of_rows(losses: Floats, tokens: Ints, places: Ints, n: int) -> Floats:
+    """The rows [n] of the mean loss over all tokens (``stats/ratio.py``), from the mean ``losses``
+    over so many ``tokens`` of examples, which are parts of the rows at these ``places``; NaN where
+    a row has none."""
+    means, counts = of_whole_rows(losses, tokens, places)
+    return losses_at_rows(loss_rows(means, counts), np.unique(places), n)
 
 
 def asked_again(score: Callable[[Table], Scores], table: Table) -> Score:

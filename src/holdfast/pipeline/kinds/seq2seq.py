@@ -30,7 +30,7 @@ from holdfast.pipeline.kinds.generating import (
     asked_again,
     best_device,
     find_text_metric,
-    losses_at_rows,
+    loss_of_rows,
     networks_of,
     plain_of,
     texts_column,
@@ -222,6 +222,7 @@ class PairUse:
     folder: Path | None = None
     answered: Answered = "text"
     names: tuple[str, ...] = ()
+    temperature: float = 0.0
 
     def ask(self, data: Data, options: Options) -> Asked:
         part = self.recipe.data
@@ -260,10 +261,16 @@ class PairUse:
         """The texts for the sources, with the geometric mean probability of their tokens."""
         recipe, examples = self.recipe, self.sources(table)
         writing = writing_of(recipe, recipe.model.max_target_length or 0)
-        texts, sure, _ = write_texts(
+        writing = replace(writing, temperature=self.temperature)
+        texts, sure, ended = write_texts(
             self.network, self.tokenizer, examples, np.arange(len(examples)), writing, best_device()
         )
-        return WrittenAnswers(texts, sure)
+        return WrittenAnswers(texts, sure, ~ended)
+
+    def writing(self, max_tokens: int | None, temperature: float) -> PairUse:
+        """The same, whose texts have at most so many tokens."""
+        given = {} if max_tokens is None else {"max_new_tokens": max_tokens}
+        return replace(self, recipe=self.recipe.changed(generate=given), temperature=temperature)
 
     def sources(self, table: Table) -> EncodedPairs:
         """The sources as they are read."""
@@ -290,11 +297,11 @@ class PairUse:
         return self.network.weights if isinstance(self.network, Averaged) else None
 
     def row_losses(self, table: Table) -> Floats:
-        """The mean over a target's tokens."""
+        """See ``loss_of_rows``."""
         examples = _encode_saved(table, self.tokenizer, self.recipe, need_target=True)
         pad = int(self.tokenizer.pad_token_id)
         outputs = read_pairs(self.network, pad, examples, table, best_device())
-        return losses_at_rows(outputs.losses, examples.kept, len(table))
+        return loss_of_rows(outputs.losses, outputs.tokens, examples.kept, len(table))
 
     def weighed(self, weights: Sequence[float]) -> PairUse:
         return replace(self, network=Averaged(networks_of(self.network), weights))
@@ -303,7 +310,7 @@ class PairUse:
         examples = _encode_saved(rows.table, self.tokenizer, self.recipe, need_target=True)
         task = SequenceToSequence(int(self.tokenizer.pad_token_id))
         found, owner = token_chances(networks_of(self.network), task, examples, best_device())
-        return Chances(found, examples.kept[owner], len(rows))
+        return Chances(found, examples.kept[owner], len(rows), by_token=True)
 
     def souped(self, places: Sequence[int]) -> PairUse:
         return replace(self, network=souped_model(networks_of(self.network), places, plain_of))

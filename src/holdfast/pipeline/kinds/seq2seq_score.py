@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.core.records import Scores, to_json
+from holdfast.core.records import Floats, Scores, to_json
 from holdfast.data.table import Table
 from holdfast.evaluate.generation import (
     Generated,
@@ -25,8 +25,8 @@ from holdfast.models.layers import count_parameters
 from holdfast.models.seq2seq import LoadedSeq2Seq, end_token, position_limit
 from holdfast.models.seq2seq_network import load_saved_seq2seq
 from holdfast.pipeline.folder import MODEL
-from holdfast.pipeline.kinds.beside_start import outputs_of, worth_of
-from holdfast.pipeline.kinds.generating import noted, other_rows, texts_column
+from holdfast.pipeline.kinds.beside_start import corrected, outputs_of, worth_of
+from holdfast.pipeline.kinds.generating import losses_at_rows, noted, other_rows, texts_column
 from holdfast.pipeline.kinds.written_samples import TABLES, extra_metrics
 from holdfast.pipeline.ready import AskedSide, Finish, Ready, Scored
 from holdfast.recipe import Recipe
@@ -117,7 +117,7 @@ def score_rows(finish: Finish) -> Scored:
         "classes": None,
         "test": {**tested.to_json(), "opened_at": finish.opened_at},
         **others,
-        "baseline": _baseline(outputs, before, made[1], recipe.seed, extra),
+        "baseline": corrected(_baseline(outputs, before, made[1], recipe.seed, extra), beside),
         "generations": _generations(finish, writing, made[0], made[1], extra),
         "worth": beside,
         "outputs": outputs_of(
@@ -260,35 +260,32 @@ def _scored_model_facts(ready: Ready) -> dict[str, Any]:
 def _predictions(side: Side, outputs: TokenOutputs, texts: list[str]) -> dict[str, Any]:
     """Every test row; the generated text where the row was in the sample, the loss where its
     target has tokens."""
-    n = len(side.table)
-    losses: list[float | None] = [None] * n
-    written: list[str | None] = [None] * n
-    for place, loss in zip(side.examples.kept, outputs.losses, strict=True):
-        losses[place] = float(loss)
+    written: list[str | None] = [None] * len(side.table)
     for place, text in zip(side.examples.kept[side.sample], texts, strict=True):
         written[place] = text
-    return texts_column_block(side.table, written, losses)
+    return texts_column_block(side.table, side.examples, outputs.losses, written)
 
 
 def tell(asked: AskedSide) -> dict[str, Any]:
     """The losses of training or validation rows by the kept state; no text is written."""
     examples, table = asked.examples, asked.table
     assert isinstance(examples, EncodedPairs)
-    losses: list[float | None] = [None] * len(table)
-    for place, loss in zip(examples.kept, asked.measure()[0], strict=True):
-        losses[place] = float(loss)
-    return texts_column_block(table, [None] * len(table), losses)
+    return texts_column_block(table, examples, asked.measure()[0], [None] * len(table))
 
 
 def texts_column_block(
-    table: Table, written: list[str | None], losses: list[float | None]
+    table: Table, examples: EncodedPairs, losses: Floats, written: list[str | None]
 ) -> dict[str, Any]:
-    """The columns of ``predictions.parquet``."""
+    """The columns of ``predictions.parquet``; ``losses`` are of the ``examples``."""
     import pyarrow as pa
 
+    tokens = np.zeros(len(table), dtype=np.int64)
+    tokens[examples.kept] = examples.target_lengths
+    means = losses_at_rows(losses, examples.kept, len(table))
     return {
         "row": pa.array(np.asarray(table.column("row")), pa.int64()),
         "label": pa.array(table.column("target"), pa.string()),
         "prediction": pa.array(written, pa.string()),
-        "loss": pa.array(losses, pa.float64()),
+        "loss": pa.array(means, pa.float64(), from_pandas=True),
+        "tokens": pa.array(tokens, pa.int64()),
     }

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Floats, Ints, Outputs, Scores
 from holdfast.data.cells import write_json_cell
-from holdfast.data.conll import TOKENS
-from holdfast.data.raw import Batch, Raw, store
+from holdfast.data.conll import holds_sentences, read_sentences, sentence_rows
+from holdfast.data.raw import Raw, store
 from holdfast.data.table import Columns, Table
 from holdfast.data.tag_scheme import OUTSIDE
 from holdfast.data.tagged import choose_tagged, load_tagged, read_tagged, untagged
@@ -85,13 +84,14 @@ class TagUse:
     weights: Weights = None
 
     def ask(self, data: Data, options: Options) -> Asked:
-        """A file as training reads it, with tags or without; or a list of lists of words, in which
-        a text stands for its words between white space."""
+        """A file as training reads it, with tags or without, or a ``.txt`` with a sentence a line;
+        or a list of lists of words, in which a text stands for its words between white space."""
         part = self.recipe.data
         decisions: tuple[Decision, ...] = ()
         if isinstance(data, str):
             encoding, decisions = encoding_for(part, data, options)
-            raw = read_tagged(data, encoding)
+            plain = holds_sentences(data, encoding)
+            raw = (read_sentences if plain else read_tagged)(data, encoding)
         else:
             raw = raw_of_sentences(data)
         columns, chosen = choose_tagged(
@@ -275,10 +275,7 @@ def unread_tag(names: tuple[str, ...], learnt: EncodedWords) -> int:
 
 def raw_of_sentences(data: Sequence[object]) -> Raw:
     """A list of lists of words, or of texts, whose words stand between white space."""
-    batch = Batch(
-        {TOKENS: pa.array([_cell(one) for one in data], pa.string())}, {TOKENS: {"nested"}}
-    )
-    return store(iter([batch]), "the list")
+    return store(iter([sentence_rows([_cell(one) for one in data])]), "the list")
 
 
 def _cell(sentence: object) -> str | None:

@@ -146,16 +146,7 @@ def _written(after: After) -> Told:
     answers = told.predictions or ()
     at: Ints = np.array([i for i, one in enumerate(answers) if one is not None], dtype=np.int64)
     at = at[:MOST_WRITTEN]
-    some = tuple(answers[int(i)] for i in at)
-    return replace(
-        told,
-        table=told.table.take(at),
-        losses=told.losses[at],
-        predictions=some,
-        wrong=None,
-        sure=None,
-        errors=None,
-    )
+    return replace(told.take(at), wrong=None, sure=None, errors=None)
 
 
 def _plain(kind: AnswerKind, said: Sequence[Any]) -> list[Any]:

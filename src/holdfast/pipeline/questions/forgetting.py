@@ -12,22 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.core.records import Estimate, Floats
-from holdfast.core.seeds import generator
+from holdfast.core.records import Floats
 from holdfast.data.chat import chats_from_prompts
-from holdfast.know.general_text import passages
+from holdfast.know.general_text import SKIPPED, passages
 from holdfast.know.memory.neighbours import neighbours_block
+from holdfast.pipeline.forgotten import rise_block
+from holdfast.pipeline.general import probe_examples
 from holdfast.pipeline.question import After, Before, Question
-from holdfast.pipeline.token_losses import hearing
-from holdfast.stats.paired import paired_bootstrap
+from holdfast.stats.ratio import loss_rows
+from holdfast.tasks.token_losses import of_whole_rows
 from holdfast.training.observe import Observer
 
 if TYPE_CHECKING:
     from holdfast.models.base import Network
     from holdfast.pipeline.ready import Fitted
-
-# What the verdict calls forgotten, of a mean loss (``monitor/limits.py``).
-SHARE, MARGIN = 0.05, 0.02
 
 
 def find(before: Before) -> Mapping[str, Any] | None:
@@ -47,39 +45,21 @@ def confirm(found: Mapping[str, Any], after: After) -> Mapping[str, Any]:
     return found
 
 
-def losses_block(fitted: Fitted) -> dict[str, Any] | None:
-    """The mean loss on 48 passages before and after, with the paired rise."""
-    heard = hearing(fitted)(chats_from_prompts(passages(), "text"))
-    assert heard.start is not None
-    known = np.isfinite(heard.losses) & np.isfinite(heard.start)
-    if known.sum() < 2:
-        return None
-    after, before, seed = heard.losses[known], heard.start[known], fitted.recipe.seed
+def losses_block(fitted: Fitted) -> dict[str, Any]:
+    """The mean loss of a token on 48 passages before and after, with the paired rise over the
+    passages; neither their end nor their first tokens are scored (``EncodedTokens.as_probe``)."""
+    table = chats_from_prompts(passages(), "text")
+    examples = probe_examples(fitted.encode(table), fitted.ready.loaded)
+    job, device = fitted.job, fitted.job.accelerator.device
+    observer = Observer(job.accelerator, job.task, alone=True)
 
-    def mean(one: Floats, other: Floats) -> Estimate:
-        found = paired_bootstrap(one, other, seed=generator(seed, "general probe"))
-        return Estimate(found.value, found.low, found.high)
+    def rows(network: Network) -> Floats:
+        losses, _ = observer.measure(network.to(device), examples, np.arange(len(examples)))
+        return loss_rows(*of_whole_rows(losses, examples.target_counts, examples.rows))
 
-    nothing = np.zeros(len(after))
-    rise = mean(after, before)
-    assert rise.value is not None
-    assert rise.low is not None
-    line = max(MARGIN, SHARE * float(before.mean()))
-    forgot = rise.value > line and rise.low > 0
-    said = "It forgot some of what it knew" if forgot else "It is not shown that it forgot much"
-    because = (
-        f"{said}: on {len(after)} general passages the loss went from {before.mean():.3f} to "
-        f"{after.mean():.3f} ({rise.low:+.3f} to {rise.high:+.3f})."
-    )
-    return {
-        "what": "general text",
-        "n": len(after),
-        "before": mean(before, nothing).to_json(),
-        "after": mean(after, nothing).to_json(),
-        "rise": rise.to_json(),
-        "forgot": forgot,
-        "because": because,
-    }
+    after, before = rows(fitted.network), rows(fitted.untuned())
+    found = rise_block(before, after, fitted.recipe.seed, "general passages")
+    return {"what": "general text", "skipped": SKIPPED, **found}
 
 
 def vectors_block(fitted: Fitted) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.core.records import Floats
+from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.data.table import Table
 from holdfast.know.reasons.carried import (
@@ -21,6 +21,7 @@ from holdfast.know.reasons.carried import (
     places_of,
 )
 from holdfast.know.reasons.kept import log_odds
+from holdfast.know.told import Told
 from holdfast.pipeline.kinds.text_use import TextUse
 from holdfast.pipeline.predictor import Predictor
 from holdfast.pipeline.question import After, Before, Question, Unasked
@@ -49,8 +50,15 @@ def find(before: Before) -> Searched | Unasked:
         return Unasked(NOT_HERE)
     texts = [row for side in told for row in texts_of(side.table)]
     chances = np.concatenate([np.asarray(side.probabilities) for side in told])
-    found = candidates(texts, chances, told[0].names)
+    found = candidates(texts, chances, told[0].names, _labels(told))
     return Searched(found, len(texts)) if found else Unasked(NOTHING)
+
+
+def _labels(told: Sequence[Told]) -> Ints | None:
+    """The class of each row, where it has one."""
+    if any(side.table.columns.label_kind not in (None, "class") for side in told):
+        return None
+    return np.concatenate([np.asarray(side.table.column("label")) for side in told])
 
 
 def confirm(searched: Searched, after: After) -> Mapping[str, Any]:

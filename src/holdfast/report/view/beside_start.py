@@ -121,7 +121,7 @@ def _losses(start: Mapping[str, Any], texts: Mapping[str, Any]) -> Lines:
         "its loss",
         "this model's loss",
         "difference",
-        "p",
+        "p (paired bootstrap)",
         f"its {metric_name(metric)}" if metric else "its texts",
         f"this model's {metric_name(metric)}" if metric else "this model's texts",
     )
@@ -144,7 +144,14 @@ def _rates(rates: Mapping[str, Any], start: Mapping[str, Any], judge: str) -> Li
                 p_value(one.get("p_adjusted")),
             )
         )
-    columns = ("Against", "wins", "ties", "losses", "win rate, ties half", "p (Holm)")
+    columns = (
+        "Against",
+        "wins",
+        "ties",
+        "losses",
+        "win rate, ties half",
+        "p (exact sign test, Holm)",
+    )
     return Lines(f"Whose answer is better, judged by {judge}", columns, tuple(lines))
 
 
@@ -186,7 +193,7 @@ def _shares(name: str, shares: list[dict[str, Any]], meaning: Mapping[str, Any])
         "start model",
         "references",
         "difference",
-        "p (Holm)",
+        "p (McNemar’s exact test, Holm)",
         "",
         "rows",
     )

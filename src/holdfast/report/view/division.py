@@ -81,8 +81,8 @@ def _sentence(run: RunFiles, sizes: Mapping[str, int]) -> str:
     used = data.get("used") or sum(sizes[part] for part in PARTS[:3])
     if used > data["rows"] or run.part("settings", "data").get("test"):
         # The test rows came from a file of their own, which ``rows`` does not count.
-        words = f"{plural(data['rows'], 'row')} read, beside {count(sizes['test'])} test rows"
-        return f"{words} that came apart: {kept}"
+        words = f"{plural(data['rows'], 'row')} read, and {count(sizes['test'])} test rows"
+        return f"{words} from their own source: {kept}"
     return f"{plural(data['rows'], 'row')} read, {count(used)} used: {kept}"
 
 
@@ -91,13 +91,13 @@ def _uses(run: RunFiles, sizes: Mapping[str, int]) -> str:
     chosen = f"{count(sizes['valid'])} for every choice (validation)"
     if run.part("valid").get("out_of_fold"):
         folds = run.part("valid").get("folds", "several")
-        chosen = f"every choice is made on the same rows, out of {folds} folds"
-    scored = f"{count(sizes['test'])} for the one honest score (test)"
+        chosen = f"every choice is made out of fold on the same rows ({folds} folds)"
+    scored = f"{count(sizes['test'])} for the final score (test)"
     if run.part("test").get("out_of_fold"):
         folds = run.part("test").get("folds", "several")
-        scored = f"the score is of all of them, out of {folds} outer folds"
+        scored = f"the score is out of fold on all rows ({folds} outer folds)"
     elif run.part("cv") and not sizes["test"]:
-        scored = "the score is theirs too"
+        scored = "the score is out of fold on the same rows"
     return f"{count(sizes['train'])} for training, {chosen} and {scored}."
 
 

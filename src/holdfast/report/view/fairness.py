@@ -18,11 +18,12 @@ NUMBERS = ("loss", "absolute error", "error")
 
 @dataclass(frozen=True, slots=True)
 class GroupTable:
-    """One column: a line for each group, a cell for each measure."""
+    """One column: its ``groups`` with their numbers of test rows, and a line for each measure with
+    a cell for each group. Classes may be many, and stand below one another."""
 
     column: str
-    measures: tuple[str, ...]
-    lines: tuple[tuple[str, str, tuple[str, ...]], ...]
+    groups: tuple[tuple[str, str], ...]
+    lines: tuple[tuple[str, tuple[str, ...]], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +71,12 @@ def _answer(block: Block, gaps: list[Block], changes: list[Block]) -> str:
     if gaps or changes:
         worse = [one for one in gaps if one["measure"] != RATE]
         other = [one for one in gaps if one["measure"] == RATE]
-        parts = [f"it is not as good for every group of rows ({_names(worse)})"] if worse else []
+        parts = [f"its score differs between groups of rows ({_names(worse)})"] if worse else []
         if other and not worse:
             # Not a fault by itself: the labels of the groups may differ as much.
             parts = [f"groups of rows get some answers more often than others ({_names(other)})"]
         parts += [
-            f"its answers change with whom a text is about "
+            f"its predictions change with whom a text is about "
             f"({', '.join(one['axis'] for one in changes)})"
             for _ in changes[:1]
         ]
@@ -171,7 +172,7 @@ def _open(block: Block) -> list[str]:
     found = []
     for one in block["groups"]["undecided"]:
         more = _more(one.get("rows_to_settle"), "test rows would show a gap of 10 points")
-        found.append(sentence(f"{one['column']} {one['group']}, {_title(one)}: not settled{more}"))
+        found.append(sentence(f"{one['column']} {one['group']}, {_title(one)}: inconclusive{more}"))
     for one in block["groups"]["small"]:
         more = _more(one.get("rows_to_settle"), "rows of it would show a gap of 10 points")
         found.append(
@@ -179,9 +180,11 @@ def _open(block: Block) -> list[str]:
         )
     for one in (block.get("swap") or {}).get("axes", []):
         if one["status"] == "undecided":
-            more = _more(one.get("rows_to_settle"), "test rows would settle a change of 2 points")
+            more = _more(
+                one.get("rows_to_settle"), "test rows would decide about a change of 2 points"
+            )
             found.append(
-                sentence(f"{one['axis']}, from {one['from']} to {one['to']}: not settled{more}")
+                sentence(f"{one['axis']}, from {one['from']} to {one['to']}: inconclusive{more}")
             )
     return found
 
@@ -191,13 +194,10 @@ def _more(rows: object, what: str) -> str:
 
 
 def _table(one: Block) -> GroupTable:
-    first: Block = next(iter(one["groups"].values()), {"measures": []})
-    titles = tuple(_title(measure) for measure in first["measures"])[:7]
-    lines = tuple(
-        (group, count(held["rows"]), tuple(_cell(m) for m in held["measures"])[:7])
-        for group, held in one["groups"].items()
-    )
-    return GroupTable(one["column"], titles, lines)
+    groups = tuple((group, count(held["rows"])) for group, held in one["groups"].items())
+    by_measure = zip(*(held["measures"] for held in one["groups"].values()), strict=True)
+    lines = tuple((_title(cells[0]), tuple(map(_cell, cells))) for cells in by_measure)
+    return GroupTable(one["column"], groups, lines)
 
 
 def _cell(one: Block) -> str:

@@ -41,6 +41,12 @@ def forgetting(run: RunFiles) -> ForgettingView | None:
         (ChartSeries(GENERAL, "valid", tuple(look["general_loss"] for look in looks)),),
         best if isinstance(best, int) else None,
     )
+    drawn = curves(chart) if looks else Markup("")
+    if found.get("because"):
+        skipped = found.get("skipped")
+        more = f" The end and the first {count(skipped)} tokens of each are not scored."
+        return ForgettingView(drawn, f"{found['because']}{more if skipped else ''}")
+    # As runs by older versions told it.
     before, after, rise = (estimate(found.get(name)) for name in ("before", "after", "rise"))
     told = (
         f"On {count(found.get('n'))} rows of what the model knew before, which nothing here learns "
@@ -48,5 +54,4 @@ def forgetting(run: RunFiles) -> ForgettingView | None:
         f"{number(after.value)} in the state that was kept: a rise of {number(rise.value)}"
     )
     span = interval(rise)
-    drawn = curves(chart) if looks else Markup("")
     return ForgettingView(drawn, f"{told} (95 % interval {span})." if span else f"{told}.")

@@ -17,26 +17,27 @@ from holdfast.report.read import RunFiles
 # label: (tone, the word shown beside the mark, the sentence)
 PLAIN: Mapping[str, tuple[str, str]] = {
     "learning": ("good", "It was still learning when the run ended."),
-    "healthy": ("good", "It learned, and what it learned holds up."),
+    "healthy": ("good", "It converged, and its validation loss did not rise."),
     "underfit": ("warn", "It has not learned enough yet."),
-    "overfit": (
-        "warn",
-        "It overfitted: what it learned in the end holds for its training rows alone.",
-    ),
-    "memorizing": ("warn", "It memorized its training rows; validation rows are far behind."),
-    "miscalibrated": ("warn", "It is surer of its answers than it should be."),
-    "diverging": ("bad", "The training came apart."),
-    "leaking": ("bad", "The result is too good to be believed."),
-    "noisy_labels": ("warn", "Its labels cannot be trusted as they are."),
-    "forgetting": ("warn", "It forgot what it knew before."),
+    "overfit": ("warn", "It overfitted: it fits its training rows much better than new ones."),
+    "memorizing": ("warn", "It fits nearly all training rows, and scores lower on new ones."),
+    "miscalibrated": ("warn", "Its predicted probabilities became overconfident."),
+    "diverging": ("bad", "The training diverged."),
+    "leaking": ("bad", "The result is implausibly good: the data may leak."),
+    "noisy_labels": ("warn", "A notable share of the labels looks wrong."),
+    "forgetting": ("warn", "It lost some of what the base model knew."),
     "inconclusive": ("unsure", "There is too little evidence to judge this run."),
 }
 # What stands before a label's sentence where the test rows do not confirm it, and after it.
 BY_VALIDATION, UNCONFIRMED = "By the validation rows: ", " The test rows do not confirm this."
 OF_DISCARDED = " The verdict is about the discarded steps: "
 # A good course above a model of no use must not sound like one that is worth something.
-NO_FAULT = "The training shows no fault of its own; what it came to stands above."
-HARMS = {"answers": "answers", "certainty": "certainty alone", "both": "answers and certainty"}
+NO_FAULT = "The training itself shows no fault; its result is the score above."
+HARMS = {
+    "answers": "predictions",
+    "certainty": "only predicted probabilities",
+    "both": "predictions and their probabilities",
+}
 TONES = {"good": "Good", "warn": "Caution", "bad": "Bad", "unsure": "Unclear"}
 USE_TONES: Mapping[Use, str] = {
     "yes": "good",
@@ -93,7 +94,7 @@ def headline(run: RunFiles) -> Headline:
     tone, sentence = PLAIN.get(label, ("unsure", f"The verdict is “{label}”."))
     if run.result.get("policy") == "off" and label == "overfit":
         # A guard that only observed another trainer kept no state.
-        sentence = "It overfitted, and its last state is what it ends with."
+        sentence = "It overfitted, and its last checkpoint is the one that remains."
     unused = discarded(run.result)
     if tone == "good" and (unused or found.use == "no"):
         sentence = NO_FAULT
@@ -172,9 +173,9 @@ def _test_rows(verdict: Mapping[str, Any]) -> str:
     agrees = verdict.get("test_agrees")
     if agrees is None:
         return "–"
-    p = (verdict.get("test_comparison") or {}).get("p_value")
-    words = "agree" if agrees else "do not confirm it"
-    return f"{words} ({p_value(p)})"
+    compared = verdict.get("test_comparison") or {}
+    words = "do not contradict it" if agrees else "do not confirm it"
+    return f"{words} ({compared.get('test')}, {p_value(compared.get('p_value'))})"
 
 
 def _evidence(raw: Mapping[str, Any]) -> EvidenceLine:

@@ -47,6 +47,7 @@ class PairedView:
     difference: str
     span: str
     p: str
+    test: str
     because: str
 
 
@@ -81,12 +82,12 @@ class Honest:
 
 ONCE = "Measured once, on test rows that took no part in any choice."
 OUT_OF_FOLD = (
-    "There are no test rows: each row was answered out of fold, by a model made anew from the "
-    "other rows, for which it chose nothing. The interval is for the model from all rows."
+    "There are no test rows: each row was predicted out of fold, by a model trained on the other "
+    "rows. The interval is for the model of all rows."
 )
 EPISODES = (
-    "An episode is a task that the start never met: a few rows of each of its classes to learn "
-    "from, others to answer."
+    "An episode is a task that the model was not trained on: a few rows of each class to learn "
+    "from, and others to predict."
 )
 
 
@@ -191,7 +192,7 @@ def _sentence(
         return f"The score on {rows} is undefined: {value.why}."
     score = number(value.value, name)
     start = (
-        f"On {rows} {which}, it gives the right answer for {score}"
+        f"On {rows} {which}, its accuracy is {score}"
         if name == "accuracy"
         else f"On {rows} {which}, its {metric_name(name)} is {score}"
     )
@@ -201,7 +202,7 @@ def _sentence(
     if name == "perplexity":
         return f"{start}; that of the {others[0][0]} {beside}.{_overlap(run)}"
     best = others[0][0].removesuffix(" (baseline)")
-    return f"{start}; the best baseline, {best}, {beside}."
+    return f"{start}; that of the best baseline ({best}) is {beside}."
 
 
 def _overlap(run: RunFiles) -> str:
@@ -232,11 +233,16 @@ def _paired(raw: Mapping[str, Any], name: str, other: str) -> PairedView | None:
     known = difference.low is not None and difference.high is not None
     return PairedView(
         verdict=_paired_words(
-            difference, raw.get("p_value"), other, str(raw.get("metric")) in LOSSES
+            difference,
+            raw.get("p_adjusted", raw.get("p_value")),
+            other,
+            str(raw.get("metric")) in LOSSES,
         ),
         difference=f"{show(difference.value)}{' points' if rate else ''}",
         span=f"{show(difference.low)} to {show(difference.high)}" if known else "",
         p=p_value(raw.get("p_value")),
+        # Runs by older versions do not name it.
+        test=str(raw.get("test") or "paired test"),
         because=str(raw.get("because") or difference.why or ""),
     )
 
@@ -244,14 +250,14 @@ def _paired(raw: Mapping[str, Any], name: str, other: str) -> PairedView | None:
 def _paired_words(difference: Estimate, p: float | None, other: str, loss: bool) -> str:
     """The test decides where there is one; else the interval."""
     if difference.value is None or (p is None and difference.low is None):
-        return f"The fine-tune and the {other} could not be compared."
+        return f"The fine-tuned model and the {other} could not be compared."
     apart = p < 1 - difference.level if p is not None else not _holds_zero(difference)
     gain = -difference.value if loss else difference.value
     if apart and gain > 0:
-        return f"The fine-tune is better than the {other}, beyond chance."
+        return f"The fine-tuned model is significantly better than the {other}."
     if apart and gain < 0:
-        return f"The fine-tune is worse than the {other}, beyond chance."
-    return f"The fine-tune and the {other} cannot be told apart on these rows."
+        return f"The fine-tuned model is significantly worse than the {other}."
+    return f"No difference between the fine-tuned model and the {other} is shown."
 
 
 def _holds_zero(difference: Estimate) -> bool:

@@ -29,7 +29,7 @@ from holdfast.report.read import RunFiles
 from holdfast.report.view.honest import Cell, cell, headline_metric
 
 FOLDS, TEST = "Validation, out of fold", "Test"
-PROBE, VALID, REFINED = "Train probe", "Validation", "Validation, refined"
+PROBE, VALID, REFINED = "Training sample", "Validation", "Validation, calibrated"
 LOSS_KEYS = {"train": ("train_loss",), "valid": ("valid_loss",)}
 
 
@@ -218,10 +218,10 @@ def _left(
 def _went_back(run: RunFiles) -> str:
     if not run.left:
         return ""
-    looks = f"{len(run.left)} look{'s' * (len(run.left) != 1)}"
+    looks = f"{len(run.left)} evaluation{'s' * (len(run.left) != 1)}"
     return (
-        f"The run went back: {looks} of what it left {'are' if len(run.left) != 1 else 'is'} drawn "
-        "faint. Nothing was judged or chosen by them."
+        f"The run rolled back: the curves of {looks} it discarded are drawn faint. Nothing was "
+        "judged or chosen by them."
     )
 
 
@@ -264,18 +264,18 @@ def _phases(looks: list[Mapping[str, Any]]) -> tuple[str, ...]:
 
 def _missing(looks: list[Mapping[str, Any]], valid: ChartSeries) -> str:
     if not looks:
-        return "This run recorded no looks, so there are no curves."
+        return "This run recorded no evaluations, so there are no curves."
     if all(value is None for value in valid.values):
-        return "There were no validation rows, so only the train probe has a curve."
+        return "There were no validation rows, so only the training sample has a curve."
     return ""
 
 
 def _gap_sentence(probe: Estimate | None, valid: Estimate | None, name: str) -> str:
     if probe is None or valid is None or probe.value is None or valid.value is None:
-        return "The gap is undefined: it needs both a train probe and validation rows."
+        return "The gap is undefined: it needs training rows and validation rows."
     difference = probe.value - valid.value
     gap = f"{points(difference).lstrip('+±')} points" if is_rate(name) else number(difference, name)
     return (
-        f"In the kept state, {metric_words(name)} is {number(probe.value, name)} on the "
-        f"train probe and {number(valid.value, name)} on validation: a gap of {gap}."
+        f"At the kept checkpoint, {metric_words(name)} is {number(probe.value, name)} on training "
+        f"rows and {number(valid.value, name)} on validation rows: a gap of {gap}."
     )

@@ -12,17 +12,17 @@ from holdfast.report.read import RunFiles
 ATTACKS = {
     "loss": "Loss",
     "conditioned": "Loss, for what the row is",
-    "ratio": "Loss against the model before training",
-    "errors": "Tokens that it has wrong, against the model before training",
+    "ratio": "Loss relative to the base model",
+    "errors": "Wrong tokens relative to the base model",
 }
 RISKS = {
     "loss trace": (
         "Range of loss",
-        "The inter-quartile range of the row's losses over the passes, in nats: what was learned "
-        "late and is known well was learned by heart.",
+        "The inter-quartile range of the row's losses over the epochs, in nats: a row that was "
+        "learned late and is now predicted well was memorized.",
     )
 }
-OTHER = ("Score", "How much better the model knows the row than one would expect of a new one.")
+OTHER = ("Score", "How much better the model predicts the row than a new one would be.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +97,6 @@ def _alarms(raw: object) -> str:
     if not isinstance(raw, Mapping) or not raw.get("runs"):
         return ""
     return (
-        f"Said wrongly of {raw.get('alarms')} of {raw.get('runs')} {raw.get('what')} "
+        f"False alarms: {raw.get('alarms')} of {raw.get('runs')} {raw.get('what')} "
         "(benchmarks/memory.py)."
     )

@@ -56,13 +56,13 @@ def carried_sentence(block: Mapping[str, Any]) -> str:
     tried = count(len(words))
     if not held:
         return (
-            f"No word could be shown to carry a class: taking any of {tried} candidates out of "
-            "test rows cost their answers no more, beyond chance, than taking out other words."
+            f"No word is shown to carry a class: removing any of {tried} candidates from test rows "
+            "did not lower the class's log-odds significantly more than removing other words."
         )
     named = "; ".join(f"{name}: {', '.join(found)}" for name, found in held.items())
     return (
-        f"Words that carry an answer: {named}. Without them test rows lose more of it than "
-        "without other words of theirs."
+        f"Words that carry a prediction: {named}. Removing them from test rows lowers the class's "
+        "log-odds more than removing other words."
     )
 
 
@@ -71,8 +71,9 @@ def alarms_sentence(block: Mapping[str, Any]) -> str:
     share = 100 * block["false_alarms"]["share"]
     return (
         f"Candidates were fixed on {count(block['rows_searched'])} training and validation rows "
-        f"before the test rows opened. In at most {share:.0f} % of runs without such words one of "
-        "them would be confirmed. What carries an answer need not be a good reason for it."
+        "before the test rows were opened. The test confirms a word that carries nothing in at "
+        f"most {share:.0f} % of runs. A word that carries a prediction need not be a good reason "
+        "for it."
     )
 
 
@@ -83,7 +84,7 @@ def _line(one: Mapping[str, Any]) -> WordLine:
     if one["confirmed"]:
         verdict = "confirmed"
     elif one["rows_to_settle"]:
-        verdict = f"not settled: {count(one['rows_to_settle'])} rows with it would"
+        verdict = f"inconclusive: about {count(one['rows_to_settle'])} rows with it would decide"
     else:
         verdict = "not confirmed" if one["n"] else "in no test row"
     return WordLine(

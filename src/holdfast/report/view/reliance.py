@@ -66,7 +66,7 @@ def _rest(clean: list[str], undecided: list[str], left: int, faults: bool) -> st
         parts.append(f"{left} more below.")
     if clean:
         more = "also " if faults else ""
-        parts.append(f"Looked for {more}and not found: {', '.join(clean)}.")
+        parts.append(f"Tested for {more}and not found: {', '.join(clean)}.")
     if undecided:
         parts.append(f"Too few rows to decide: {', '.join(undecided)}.")
     return " ".join(parts)
@@ -95,6 +95,24 @@ def _slices(run: RunFiles) -> str | None:
     return told + (f"; and in {plural(more, 'other slice')}" if more else "")
 
 
+def _reasons(run: RunFiles) -> str | None:
+    words = _records(run.part("reasons").get("words"))
+    # Runs by older versions did not look.
+    if not any("gives_away" in one for one in words):
+        return None
+    found = [one for one in words if one["gives_away"]]
+    if not found:
+        return CLEAN
+    first = found[0]
+    more = f"; and {plural(len(found) - 1, 'other word')}" if len(found) > 1 else ""
+    return (
+        f"It recognizes class {first['class']} by “{first['words']}”, which "
+        f"{number(first['of_class'], 'accuracy')} of its texts have and "
+        f"{number(first['of_others'], 'accuracy')} of the others{more}: expect a lower score on "
+        "texts without it, and remove it from the training texts"
+    )
+
+
 def _fairness(run: RunFiles) -> str | None:
     block = run.part("fairness")
     groups, swap = block.get("groups"), block.get("swap")
@@ -106,9 +124,9 @@ def _fairness(run: RunFiles) -> str | None:
     said = []
     if gaps:
         where = dict.fromkeys(f"{one.get('column')} {one.get('group')}" for one in gaps)
-        said.append(f"it is not as good for every group of rows ({_few(where)})")
+        said.append(f"its score differs between groups of rows ({_few(where)})")
     if changes:
-        said.append(f"its answers change with whom a text is about ({_few(changes)})")
+        said.append(f"its predictions change with whom a text is about ({_few(changes)})")
     looked = groups.get("columns") or axes
     return " and ".join(said) or (CLEAN if looked else None)
 
@@ -122,11 +140,11 @@ def _memory(run: RunFiles) -> str | None:
     if block["verdict"] == "memorized":
         area = estimate(block.get("auc")).value
         return (
-            "It remembers its training rows: whoever has the model tells one of them from a new "
-            f"row {number(area, 'accuracy')} of the time"
+            "It memorized training rows: membership inference finds them with AUC "
+            f"{number(area)} (chance 0.5)"
         )
     if isinstance(words, int) and words:
-        return f"It completes {words} of its training rows to the word"
+        return f"It completes {plural(words, 'training row')} word for word"
     return CLEAN if block["verdict"] == "not shown" else UNDECIDED
 
 
@@ -134,9 +152,9 @@ def _forgetting(run: RunFiles) -> str | None:
     block = run.part("probes").get("forgetting")
     if not isinstance(block, Mapping) or "forgot" not in block:
         return None
-    return (
-        str(block.get("because") or "it forgot some of what it knew") if block["forgot"] else CLEAN
-    )
+    # Runs by older versions told a large rise alone.
+    forgot = block["forgot"] or block.get("verdict") == "a little"
+    return str(block.get("because") or "it forgot some of what it knew") if forgot else CLEAN
 
 
 def _worth(run: RunFiles) -> str | None:
@@ -144,7 +162,7 @@ def _worth(run: RunFiles) -> str | None:
     if verdict is None:
         return None
     if verdict == "no":
-        return "It is no better than the model that it began from"
+        return "It is no better than the base model"
     return CLEAN if verdict == "yes" else UNDECIDED
 
 
@@ -158,7 +176,7 @@ def _outputs(run: RunFiles) -> str | None:
     more = [
         str(named.get(s.get("mark")) or s.get("mark")) for s in shares if s.get("verdict") == "more"
     ]
-    return f"More of its answers than of the start model's {_few(more)}" if more else CLEAN
+    return f"More of its outputs than of the base model's {_few(more)}" if more else CLEAN
 
 
 def _thresholds(run: RunFiles) -> str | None:
@@ -167,13 +185,14 @@ def _thresholds(run: RunFiles) -> str | None:
         return None
     kept = [one for one in promises if isinstance(one.get("test"), Mapping)]
     if not kept:
-        return "However sure it is, its validation rows cannot promise that an answer is right"
+        return "No threshold on its predicted probability guarantees a precision"
     best = kept[-1]
     share = estimate(best["test"].get("coverage")).value
     return (
-        f"Where it is {number(best.get('threshold'), 'accuracy')} sure or more (of the test rows "
-        f"{number(share, 'accuracy')}), at least {100 * float(best['precision']):g}{NBSP}% of its "
-        "answers are right; leave the others to a person"
+        f"Predictions with a probability of {number(best.get('threshold'), 'accuracy')} or more "
+        f"({number(share, 'accuracy')} of the test rows) have a precision of at least "
+        f"{100 * float(best['precision']):g}{NBSP}%, if new rows are like the validation rows; "
+        "have an annotator check the others"
     )
 
 
@@ -189,11 +208,12 @@ def _few(names: Iterable[str], most: int = 2) -> str:
 
 # The section, what is looked for, and what its block says; the gravest first.
 QUESTIONS: tuple[tuple[str, str, Told], ...] = (
-    ("worth", "a start model that answers as well", _worth),
+    ("worth", "a base model that is as good", _worth),
+    ("reasons", "a word that gives a class away", _reasons),
     ("slices", "rows on which it fails more often", _slices),
-    ("fairness", "answers that differ between groups", _fairness),
-    ("memory", "training rows that it gives away", _memory),
-    ("forgetting", "loss of what it knew before", _forgetting),
-    ("outputs", "more faulty answers than the start model's", _outputs),
-    ("thresholds", "a certainty to rely on", _thresholds),
+    ("fairness", "differences between groups", _fairness),
+    ("memory", "memorized training rows", _memory),
+    ("forgetting", "forgetting", _forgetting),
+    ("outputs", "more faulty outputs than the base model's", _outputs),
+    ("thresholds", "a probability threshold with a guaranteed precision", _thresholds),
 )

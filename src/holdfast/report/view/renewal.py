@@ -55,7 +55,11 @@ def renewal(run: RunFiles) -> BesideStart | None:
         parts.sort(key=lambda one: float(one.get("p_value") or 0))
         lines = tuple(map(_part, parts[:SHOWN]))
         title = "Where it could be worse: parts of the old rows, the likeliest first"
-        tables.append(Lines(title, ("Part", "Rows", "Difference, points", "p after Holm"), lines))
+        tables.append(
+            Lines(
+                title, ("Part", "Rows", "Difference, points", "p (paired, one-sided; Holm)"), lines
+            )
+        )
     lost = [str(one) for one in gate.get("not_asked") or ()]
     more = [f"Not asked about, since it cannot be found in other rows: {one}." for one in lost]
     return BesideStart(sentence, tuple(notes), tuple(tables), tuple(more))

@@ -33,6 +33,7 @@ class SlicesView:
 
     sentence: str
     what: str
+    test: str
     found: tuple[SliceLine, ...]
     undecided: tuple[SliceLine, ...]
     alarms: str
@@ -68,7 +69,8 @@ def slices(run: RunFiles) -> SlicesView | None:
     name = "error" if what == WRONG else ""
     found = tuple(_line(one, name, p_value(one.get("p_value"))) for one in block["found"])
     undecided = tuple(_line(one, name, str(one.get("because") or "")) for one in block["undecided"])
-    return SlicesView(_sentence(block, what), what, found, undecided, _alarms(block))
+    test = "Fisher’s exact test" if what == WRONG else "permutation test"
+    return SlicesView(_sentence(block, what), what, test, found, undecided, _alarms(block))
 
 
 def hard_rows(run: RunFiles) -> tuple[HardRow, ...]:

@@ -42,15 +42,15 @@ def _sentence(lines: list[Mapping[str, Any]]) -> str:
     kept = [one for one in lines if isinstance(one.get("test"), Mapping)]
     if not kept:
         return (
-            "However sure it is, these validation rows cannot promise that an answer is right: "
-            "trust every answer as far as the accuracy above, and no further."
+            "No threshold on the predicted probability guarantees a precision: there are too few "
+            "validation rows, or too many errors among them. Expect the accuracy above."
         )
     best = kept[-1]
     coverage = estimate(best["test"].get("coverage"))
     return (
-        f"If it answers only where it is {number(best.get('threshold'), RATE)} sure or more, at "
-        f"least {_share(best.get('precision'))} of its answers are right; of the test rows it then "
-        f"answers {number(coverage.value, RATE)}."
+        f"Predictions with a probability of {number(best.get('threshold'), RATE)} or more have a "
+        f"precision of at least {_share(best.get('precision'))}, if new rows are drawn as the "
+        f"validation rows were; this covers {number(coverage.value, RATE)} of the test rows."
     )
 
 
@@ -59,7 +59,7 @@ def _line(one: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
     if not isinstance(test, Mapping):
         rows = one.get("rows_needed")
         why = str(one.get("why") or "")
-        why += f"; about {rows:,} validation rows would do" if isinstance(rows, int) else ""
+        why += f"; about {rows:,} validation rows are needed" if isinstance(rows, int) else ""
         return _share(one.get("precision")), "none", "–", "–", why
     answered, right = estimate(test.get("coverage")), estimate(test.get("precision"))
     span = interval(right, RATE)
@@ -72,8 +72,7 @@ def _alarms(broken: object) -> str:
     if not isinstance(broken, (int, float)):
         return ""
     return (
-        f"Chosen on validation rows; in 1,000 resamplings of each of four data sets a promise was "
+        "Chosen on validation rows; in 1,000 resamplings of each of four data sets a promise was "
         f"broken in at most {_share(broken)} (no promise counts as kept). holdfast threshold sets "
-        "one, and predict then leaves "
-        "the other rows to a person."
+        "one; predict then gives no prediction below it."
     )

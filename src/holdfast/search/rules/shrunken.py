@@ -62,7 +62,7 @@ class Shrunken:
 
 
 def scores_of(losses: Mapping[str, Floats]) -> dict[str, Floats]:
-    """The score of each row of each trial, exp(−loss) in [0, 1]; a loss that is no number is 0.
+    """The score of each row of each trial (``probabilities``); a loss that is no number is 0.
 
     ``losses`` [n] in nats, the same rows in the same order for each trial, best after the
     temperature that suits the trial. Raises ``Defect`` for trials of other numbers of rows, or of
@@ -72,11 +72,20 @@ def scores_of(losses: Mapping[str, Floats]) -> dict[str, Floats]:
     if len(sizes) != 1 or 0 in sizes:
         rule = "must be of the same validation rows in each trial, and of one at least"
         raise Defect("the losses of a search", rule, sorted(sizes))
-    found = {}
-    for key, rows in losses.items():
-        score = np.exp(-np.maximum(np.asarray(rows, dtype=np.float64), 0.0))
-        found[key] = np.where(np.isnan(score), 0.0, score)
-    return found
+    ratio = any((np.asarray(rows) < 0).any() for rows in losses.values())
+    return {key: np.nan_to_num(probabilities(rows, ratio)) for key, rows in losses.items()}
+
+
+def probabilities(losses: Floats, ratio: bool | None = None) -> Floats:
+    """exp(−loss) of each row [n], in [0, 1]. No loss is below 0 but a row of a mean over tokens
+    (``ratio``; see ``stats/ratio.py``): there the rows of exp(−mean), 1 ÷ perplexity, to the first
+    order."""
+    rows = np.asarray(losses, dtype=np.float64)
+    if not ((rows < 0).any() if ratio is None else ratio):
+        return np.exp(-rows)
+    known = rows[np.isfinite(rows)]
+    mean = float(known.mean()) if len(known) else 0.0
+    return np.asarray(np.exp(-mean) * (1 - (rows - mean)))
 
 
 def shrunken(scores: Mapping[str, Floats], default: str, units: Ints | None = None) -> Shrunken:

@@ -38,7 +38,7 @@ class Winner:
     looked_best: str
     gain: float
     p_value: float
-    p_average: float = 1.0
+    p_average: float
 
 
 def winner(
@@ -81,7 +81,7 @@ def winner(
     found = shrunken(scores, default, units)
     best, base = int(np.argmax(found.mean)), found.at(default)
     if best == base:
-        return Winner(default, _default_stays(found, losses), False, default, 0.0, 1.0)
+        return Winner(default, _default_stays(found, losses), False, default, 0.0, 1.0, 1.0)
     p, average = p_values(scores, default, units)
     answers = _more_correct(losses, correct, default)
     shown = (np.minimum(p, average) <= level) & (answers >= 0) & (found.mean > WITHIN)
@@ -194,7 +194,7 @@ def _evidence(found: Shrunken, place: int, default: str, p: Floats, average: flo
 def _test(found: Shrunken, p_value: float) -> str:
     """A p-value with its test."""
     trials = counted(len(found.keys) - 1, "trial")
-    return f"{p_words(p_value)}, paired t-test, Holm's correction for {trials}"
+    return p_words(p_value, f"paired t-test, Holm's correction for {trials}")
 
 
 def _taken(

@@ -16,10 +16,9 @@ import torch
 from torch import Tensor
 
 from holdfast.core.records import Decision
+from holdfast.evaluate.written import drawing
 from holdfast.models.quiet import quiet_transformers
 
-# Below it the likeliest token is drawn always, and the quotients are no numbers any more.
-COLDEST = 1e-6
 WHAT = "conversations"
 # A token, and the logarithm of its probability as it was drawn from.
 Choose = Callable[[Tensor, Tensor], tuple[int, float]]
@@ -99,10 +98,7 @@ def chooser(
         held.append(logits_processor)
         return input_ids
 
-    draws = temperature >= COLDEST
-    settings: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None}
-    if draws:
-        settings = {"do_sample": True, "temperature": temperature, "top_p": top_p}
+    settings = drawing(temperature, top_p)
     device = plain.get_input_embeddings().weight.device
     ids = torch.tensor([list(prompt)], device=device)
     with torch.inference_mode(), quiet_transformers():
@@ -114,14 +110,13 @@ def chooser(
             max_length=None,
             min_length=0,
             num_beams=1,
-            top_k=None,
             pad_token_id=pad,
             eos_token_id=list(stops) or None,
             custom_generate=hold,
             **settings,
         )
     (processors,) = held
-    own = torch.Generator(device=device).manual_seed(seed) if draws else None
+    own = torch.Generator(device=device).manual_seed(seed) if settings["do_sample"] else None
 
     def choose(written: Tensor, logits: Tensor) -> tuple[int, float]:
         logs = torch.log_softmax(processors(written, logits), dim=-1)

@@ -21,7 +21,7 @@ from holdfast.service.web.endpoint import Call, Endpoint
 from holdfast.service.web.faults import Fault, bad
 from holdfast.service.web.replies import as_json
 from holdfast.service.web.schemas import ErrorBody, FeedbackAnswer, FeedbackBody
-from holdfast.store.records import Feedback, Outcome, Row, Suggestion
+from holdfast.store.records import Feedback, Outcome, Request, Row, Suggestion
 from holdfast.store.store import Store
 
 FIELDS = tuple(FeedbackBody.model_fields)
@@ -41,7 +41,8 @@ async def feedback(service: Service, call: Call) -> Response:
     if (body.get("label") is None) == (body.get("outcome") is None):
         rule = "must name a label or an outcome, one of them"
         raise bad("the body", rule, None, 'Send {"id": …, "index": 0, "label": …, "who": …}.')
-    rows, model, row = await _found(service, store, request, index)
+    asked, row, written = await _found(service, store, request, index)
+    rows, model, of = asked.rows, asked.model, None if written else asked
     if index >= rows:
         rule = f"is beyond the request, which had {rows:,} rows, numbered from 0"
         raise bad("index", rule, index, "Name the place of the row in its request.")
@@ -55,7 +56,7 @@ async def feedback(service: Service, call: Call) -> Response:
         except OverflowError:
             rule = "is beyond every number that can be held"
             raise bad("outcome", rule, None, "Send 1 or 0, or an amount.") from None
-        outcome = await asyncio.to_thread(store.add_outcome, Outcome(request, amount, at))
+        outcome = await asyncio.to_thread(store.add_outcome, Outcome(request, amount, at), of)
         _show(service, outcome)
         number = outcome.id
     else:
@@ -68,7 +69,7 @@ async def feedback(service: Service, call: Call) -> Response:
         if row is not None:
             kept = await asyncio.to_thread(masked_row, row) if service.settings.mask else row
             label_given = replace(label_given, row=kept, expires_at=service.expiry(at))
-        label_given = await asyncio.to_thread(store.add_feedback, label_given)
+        label_given = await asyncio.to_thread(store.add_feedback, label_given, of)
         _show(service, label_given)
         number = label_given.id
     return as_json({"id": request, "index": index, "number": number, "row": row is not None})
@@ -94,11 +95,11 @@ def _store(service: Service) -> Store:
 
 async def _found(
     service: Service, store: Store, request: str, index: int
-) -> tuple[int, str | None, Row | None]:
-    """How many rows the request had, who answered it, and the row where it is still known."""
+) -> tuple[Request, Row | None, bool]:
+    """The request, its row where it is still known, and whether it is surely in the store."""
     if (one := service.remembered(request)) is not None:
         row = one.rows[index] if index < len(one.rows) else None
-        return len(one.rows), one.model, row
+        return one.asked, row, False
     stored = await asyncio.to_thread(store.request, request)
     if stored is None:
         raise Fault(
@@ -109,7 +110,7 @@ async def _found(
             "Send the id of an answer of /predict.",
             reason="unknown id",
         )
-    return stored.rows, stored.model, None
+    return stored, None, True
 
 
 def _id(body: dict[str, Any]) -> str:

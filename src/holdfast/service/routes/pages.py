@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from holdfast.service.service import Service
 from holdfast.service.web.endpoint import Call, Endpoint
-from holdfast.service.web.replies import as_json, as_text
+from holdfast.service.web.replies import JSON, as_text
 from holdfast.service.web.schemas import ErrorBody, OpenApi
 
 PAGE = Path(__file__).parent / "page.html"
@@ -50,12 +50,10 @@ async def try_it(service: Service, call: Call) -> Response:
 
 async def openapi(service: Service, call: Call) -> Response:
     """The description of all endpoints."""
-    return as_json(call.describe())
+    return as_text(call.describe(), JSON)
 
 
 ENDPOINTS = (
     Endpoint("GET", "/", try_it, "A page to try the model", media="text/html", open=True),
-    Endpoint(
-        "GET", "/openapi.json", openapi, "This document", gives=OpenApi, open=True, wrong=ErrorBody
-    ),
+    Endpoint("GET", "/openapi.json", openapi, "This document", gives=OpenApi, wrong=ErrorBody),
 )

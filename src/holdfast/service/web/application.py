@@ -8,6 +8,7 @@ with a number that stands in the log beside the place where it happened.
 from __future__ import annotations
 
 import contextlib
+import functools
 import secrets
 import time
 import traceback
@@ -21,11 +22,12 @@ from holdfast.core.errors import HoldfastError
 from holdfast.core.lacking import lacking
 from holdfast.service.asked import Full, Late
 from holdfast.service.service import Service
-from holdfast.service.web.body import Gone, check_head, read_body
+from holdfast.service.settings import MB
+from holdfast.service.web.body import Arriving, Gone, check_head, read_body
 from holdfast.service.web.endpoint import Call, Endpoint
 from holdfast.service.web.faults import Fault, fault_of, full, inference, openai, plain
 from holdfast.service.web.openapi import document
-from holdfast.service.web.replies import as_json
+from holdfast.service.web.replies import as_json, json_bytes
 from holdfast.service.web.wire import WIRE
 
 Scope = MutableMapping[str, Any]
@@ -44,15 +46,20 @@ class Application:
     def __init__(self, service: Service, endpoints: Sequence[Endpoint]) -> None:
         self.service = service
         self.endpoints = tuple(endpoints)
+        self._arriving = Arriving(int(service.settings.max_bodies_mb * MB))
         own = [
             Route(one.path, _Door(self, one), methods=[one.method], name=one.path)
             for one in self.endpoints
         ]
         self._router = Router(_joined(own), redirect_slashes=False, default=_not_found)
 
-    def describe(self) -> dict[str, Any]:
-        """The OpenAPI document of all endpoints."""
-        return document(self.endpoints, self.service.guard.digest is not None)
+    @functools.cached_property
+    def _description(self) -> bytes:
+        return json_bytes(document(self.endpoints, self.service.guard.digest is not None))
+
+    def describe(self) -> bytes:
+        """The OpenAPI document of all endpoints, made once."""
+        return self._description
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -90,7 +97,7 @@ class Application:
             if scope["method"] in WITH_BODY:
                 most = self.service.settings.body_bytes
                 check_head(headers, most)
-                body = await read_body(receive, most)
+                body = await read_body(receive, most, self._arriving)
             params = scope["path_params"]
             call = Call(
                 scope["method"], scope["path"], headers, body, params, started, self.describe

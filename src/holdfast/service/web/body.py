@@ -7,10 +7,11 @@ refused.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from typing import Any
 
 from holdfast.core.shapes import check_size
@@ -23,6 +24,8 @@ REMEDY = 'Send JSON such as {"texts": ["…"]}.'
 # Only escapes can bring these in: UTF-8 has no halves, and JSON no raw control characters.
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")
 _NUL = "\\u0000"
+# Bytes of each body that every connection may send, whatever the others do.
+FREE = 65_536
 KINDS = ("application/json", "application/x-www-form-urlencoded")
 
 
@@ -77,8 +80,49 @@ def too_long(found: int | None, most: int) -> Fault:
     )
 
 
-async def read_body(receive: Receive, most: int) -> bytes:
-    """All of the body, or ``Fault`` 413 as soon as it is too long; ``Gone`` without a reader."""
+class Arriving:
+    """The bytes of all bodies that are still arriving, at most ``most`` beyond the first ``FREE``
+    of each: whoever sends many long bodies slowly keeps no short one out."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self.held = most, 0
+
+    @contextlib.contextmanager
+    def one(self) -> Iterator[Callable[[int], None]]:
+        """Of one body: told how long it is so far, it raises ``Fault`` 503 where all together are
+        too much."""
+        mine = 0
+
+        def grown(length: int) -> None:
+            nonlocal mine
+            more = max(0, length - FREE) - mine
+            if self.held + more > self.most:
+                raise self._full()
+            mine += more
+            self.held += more
+
+        try:
+            yield grown
+        finally:
+            self.held -= mine
+
+    def _full(self) -> Fault:
+        return Fault(
+            503,
+            "this service",
+            f"takes {self.most:,} bytes of bodies that are still arriving, which is reached",
+            None,
+            "Ask again after the seconds in Retry-After, or start the service with "
+            "--set serve.max_bodies_mb=N.",
+            reason="bodies",
+            again_s=1,
+            closing=True,
+        )
+
+
+async def read_body(receive: Receive, most: int, arriving: Arriving) -> bytes:
+    """All of the body, or ``Fault`` 413 as soon as it is too long, 503 where all that arrive are;
+    ``Gone`` without a reader."""
     message = await receive()
     if message["type"] != "http.request":
         raise Gone
@@ -86,14 +130,16 @@ async def read_body(receive: Receive, most: int) -> bytes:
     if not message.get("more_body", False) and len(body) <= most:
         return body
     parts, length = [body], len(body)
-    while length <= most:
-        if not message.get("more_body", False):
-            return b"".join(parts)
-        message = await receive()
-        if message["type"] != "http.request":
-            raise Gone
-        parts.append(message.get("body", b""))
-        length += len(parts[-1])
+    with arriving.one() as grown:
+        while length <= most:
+            if not message.get("more_body", False):
+                return b"".join(parts)
+            grown(length)
+            message = await receive()
+            if message["type"] != "http.request":
+                raise Gone
+            parts.append(message.get("body", b""))
+            length += len(parts[-1])
     raise too_long(None, most)
 
 

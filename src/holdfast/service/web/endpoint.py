@@ -27,9 +27,8 @@ Handle = Callable[["Service", "Call"], Awaitable["Response"]]
 @dataclass(slots=True)
 class Call:
     """One request, read whole: ``started`` is of ``time.monotonic``, ``describe``
-    makes the OpenAPI document, ``after`` what is called once
-    the answer is out (also where the client did not wait for it), ``wire`` the connection, where
-    it is known."""
+    gives the OpenAPI document, ``after`` is called once the answer is out (also where the client
+    did not wait for it), ``wire`` is the connection, where it is known."""
 
     method: str
     path: str
@@ -37,7 +36,7 @@ class Call:
     body: bytes
     params: Mapping[str, str]
     started: float
-    describe: Callable[[], dict[str, Any]] = dict
+    describe: Callable[[], bytes] = bytes
     after: Callable[[], None] | None = None
     wire: Any = None
     _read: dict[str, Any] | None = field(default=None, repr=False)

@@ -18,9 +18,12 @@ GUARDS = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
 
 def as_json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A JSON answer. Raises ``ValueError`` for NaN and infinities, which are no JSON."""
-    return Response(
-        _encode(value).encode("utf-8", "replace"), status, {**GUARDS, **(headers or {})}, JSON
-    )
+    return as_text(json_bytes(value), JSON, status, headers)
+
+
+def json_bytes(value: Any) -> bytes:
+    """A JSON document. Raises ``ValueError`` for NaN and infinities, which are no JSON."""
+    return _encode(value).encode("utf-8", "replace")
 
 
 def as_text(

@@ -2,10 +2,10 @@
 
 uvicorn waits for ever for a head or a body that does not come, holds heads of any length, and
 waits for ever for a client that does not read. Here each connection keeps when it began to wait for
-bytes, and ``sweep`` ends those that took too long: one look at all of them twice a second costs
-less than a timer a request. Whoever is refused while sending still gets the answer (a connection
-that is closed with bytes unread is reset, and the answer lost with it): the rest is thrown away for
-a moment first.
+bytes, and ``WireServer`` ends those that took too long: one look at all of them twice a second
+costs less than a timer a request. Whoever is refused while sending still gets the answer (a
+connection that is closed with bytes unread is reset, and the answer lost with it): the rest is
+thrown away for a moment first.
 """
 
 from __future__ import annotations
@@ -13,16 +13,20 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from holdfast.service.web.faults import Fault, plain
 
 LONGEST_HEAD = 32_768  # bytes; Apache and nginx take 8 kB a line and as much in all
-MOST_WAITING = 100  # requests behind one another that a client sends without an answer
+# Requests behind one another that a client sends without an answer: no usual client sends two, and
+# each connection has a request's turn before the others.
+MOST_WAITING = 16
 # Whoever watches over the process is answered however many others are there.
 ALWAYS = b"/health/"
 LINGER_S, LINGER_BYTES = 2.0, 32 * 2**20
@@ -32,6 +36,7 @@ LINGER_S, LINGER_BYTES = 2.0, 32 * 2**20
 STILL_THERE_S = 0.05
 STILL_THERE = b"HTTP/1.1 100 Continue\r\n\r\n"
 WIRE = "holdfast.wire"
+_ORIGIN_END = re.compile(rb"[/?#]")
 
 HEAD = Fault(
     431,
@@ -56,6 +61,30 @@ BROKEN = Fault(
     None,
     "Check the request line, the headers and Content-Length.",
     reason="not HTTP",
+)
+NO_HOST = Fault(
+    400,
+    "Host",
+    "must stand once in a request of HTTP/1.1 (RFC 9112, 3.2)",
+    None,
+    "Send the name of this service, e.g. Host: localhost.",
+    reason="host",
+)
+FOREIGN = Fault(
+    400,
+    "the request line",
+    "names another host than Host does, or no path",
+    None,
+    "Ask for the path alone, e.g. GET /health/live.",
+    reason="host",
+)
+CODED = Fault(
+    400,
+    "Transfer-Encoding",
+    "names a coding that is not taken: a packed body can unpack to any size",
+    None,
+    "Send the body as it is, with Content-Length or Transfer-Encoding: chunked.",
+    reason="media type",
 )
 CROWDED = Fault(
     503,
@@ -125,10 +154,20 @@ class Wire(HttpToolsProtocol):
         self.give_up: Callable[[], None] | None = None
         # What is answered now; ``cycle`` is what was read last.
         self.answered: Any = None
+        # What is wrong with the head that is being read.
+        self.wrong: Fault | None = None
         super().connection_made(_Closing(transport, self))  # type: ignore[arg-type]
         if len(self.connections) > 2 * self.bounds.connections:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Hang up on whoever has waited longest without a whole request: who comes may have one,
+        and who was silent may come again."""
+        there = [c for c in self.connections if isinstance(c, Wire) and not c.raw.is_closing()]
+        if len(there) > 2 * self.bounds.connections:
             self.bounds.refused(CROWDED)
-            transport.abort()
+            waiting = [one for one in there if one.waits_since is not None]
+            min(waiting, key=lambda one: one.waits_since or 0.0).raw.abort()
 
     def data_received(self, data: bytes) -> None:
         if self.left_at is not None:
@@ -154,7 +193,10 @@ class Wire(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         length = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
         if length > LONGEST_HEAD or len(self.pipeline) >= MOST_WAITING:
-            raise _TooLong
+            raise _Refused
+        self.wrong = wrong_head(self.parser.get_http_version(), self.url, self.headers)
+        if self.wrong is not None:
+            raise _Refused
         self.in_head = False
         self.head_bytes = 0
         crowded = len(self.connections) > self.bounds.connections
@@ -176,7 +218,7 @@ class Wire(HttpToolsProtocol):
             self.cycle.keep_alive = False
             self.raw.pause_reading()
             return
-        self.refuse(HEAD if long else BROKEN)
+        self.refuse(HEAD if long else self.wrong or BROKEN)
 
     def refuse(self, fault: Fault) -> None:
         """Answer without the application, and close."""
@@ -275,8 +317,22 @@ class Wire(HttpToolsProtocol):
             self.refuse(SLOW)
 
 
-class _TooLong(Exception):
+class _Refused(Exception):
     """Raised within the parser, which then calls ``send_400_response``."""
+
+
+def wrong_head(version: str, url: bytes, headers: Sequence[tuple[bytes, bytes]]) -> Fault | None:
+    """What RFC 9112 forbids in a head, where another program on the way may read it otherwise: the
+    host (3.2), a host in the request line (3.2.2), a coding beside chunks (6.1)."""
+    hosts = [value.strip().lower() for name, value in headers if name == b"host"]
+    if len(hosts) > 1 or (not hosts and version == "1.1"):
+        return NO_HOST
+    if not url.startswith(b"/") and url != b"*":
+        scheme, _, rest = url.lower().partition(b"://")
+        if scheme not in (b"http", b"https") or [_ORIGIN_END.split(rest, 1)[0]] != hosts:
+            return FOREIGN
+    codings = [value.strip().lower() for name, value in headers if name == b"transfer-encoding"]
+    return CODED if codings not in ([], [b"chunked"]) else None
 
 
 class Bounds:
@@ -292,12 +348,22 @@ def wire_of(bounds: Bounds) -> type[Wire]:
     return type("BoundWire", (Wire,), {"bounds": bounds})
 
 
-async def sweep(connections: Iterable[Any], every_s: float = 0.5) -> None:
-    """Until it is cancelled: end the connections that are overdue."""
-    loop = asyncio.get_running_loop()
-    while True:
-        await asyncio.sleep(every_s)
-        now = loop.time()
-        for one in list(connections):
-            if isinstance(one, Wire):
-                one.overdue(now)
+class WireServer(uvicorn.Server):
+    """uvicorn's server, which ends the connections of its ``Wire`` that are overdue."""
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Until it should exit and every connection has ended."""
+        sweeping = asyncio.create_task(self._sweep())
+        try:
+            await super().serve(sockets)
+        finally:
+            sweeping.cancel()
+
+    async def _sweep(self, every_s: float = 0.5) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(every_s)
+            now = loop.time()
+            for one in list(self.server_state.connections):
+                if isinstance(one, Wire):
+                    one.overdue(now)

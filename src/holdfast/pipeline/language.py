@@ -1,0 +1,75 @@
+"""The rows' language against those that a model's card lists."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from holdfast.core.records import Finding
+from holdfast.core.seeds import generator
+from holdfast.data.table import Table
+from holdfast.models.adapter_save import EMBEDDED
+from holdfast.models.card import card_here
+from holdfast.models.source import find_model
+
+CHECK = "model_language"
+# py3langid's certainty; below it a text may be of several languages, or of none.
+SURE = 0.9
+# A fixed part of the rows tells it, in half a second.
+TEXTS, CHARACTERS = 50, 5000
+EVERY = ("multilingual", "mul")
+MOST_TEXTS = 500
+
+
+def texts_of(table: Table, seed: int) -> list[str]:
+    """At most 500 texts of the rows, sources and targets, a fixed sample."""
+    order = generator(seed, "texts of candidates").permutation(len(table))
+    some = table.take(np.sort(order[:MOST_TEXTS]))
+    columns = [name for name in ("text", "text_pair", "target") if name in some.rows.column_names]
+    return [text for name in columns for text in some.column(name) if text]
+
+
+def language(texts: Sequence[str]) -> str | None:
+    """The code of the language that the texts are in; ``None`` where that is not sure, or cannot be
+    told for lack of a package."""
+    from holdfast.data.language import language_of
+
+    with contextlib.suppress(ImportError):
+        code, sure = language_of("\n".join(texts[:TEXTS])[:CHARACTERS])
+        return code if texts and sure >= SURE else None
+    return None
+
+
+def other_language(languages: Sequence[str], rows_in: str | None) -> str | None:
+    """What does not fit, in words; ``None`` where the model reads the rows' language, or where
+    either is not known."""
+    listed = {code.lower().partition("-")[0] for code in languages}
+    if not rows_in or not listed or rows_in in listed or listed & set(EVERY):
+        return None
+    return f"its card says {', '.join(languages[:5])}, and the rows are in {rows_in}"
+
+
+def model_language(name: str, texts: Sequence[str]) -> tuple[Finding, ...]:
+    """A warning where the texts are in a language that the model's card does not list. Of a model
+    that lies here: the hub is not asked for a card."""
+    if not texts or not (name == EMBEDDED or Path(name).is_dir()):
+        return ()
+    languages = card_here(find_model(name)).languages
+    told = other_language(languages, language(texts)) if languages else None
+    if told is None:
+        return ()
+    return (
+        Finding(
+            CHECK,
+            "warn",
+            1.0,
+            len(texts),
+            (),
+            f"the model was not made for these texts: {told}",
+            "Take a model of that language, or one of many languages (--model NAME); "
+            "`holdfast choose` compares several on your rows.",
+        ),
+    )

@@ -1,0 +1,38 @@
+"""The rows' language against the model's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from holdfast.pipeline.language import model_language
+
+SPANISH = "El producto llegó tarde y la caja estaba rota, no lo recomiendo a nadie."
+ESPERANTO = "La produkto alvenis malfrue kaj la skatolo estis rompita, mi ne rekomendas ĝin."
+ENGLISH = "The product came late and its box was broken, so I would not recommend it to anybody."
+
+
+@pytest.mark.parametrize(("text", "code"), [(SPANISH, "es"), (ESPERANTO, "eo"), (ENGLISH, None)])
+def test_texts_in_a_language_that_the_model_was_not_made_for_are_warned_of(
+    text: str, code: str | None
+) -> None:
+    found = model_language("embedded", [text] * 20)
+    assert bool(found) == (code is not None)
+    if found:
+        assert found[0].severity == "warn"
+        assert f"its card says en, and the rows are in {code}" in found[0].because
+
+
+def test_a_model_that_names_no_language_or_many_is_left_alone(tmp_path: Path) -> None:
+    from shutil import copytree
+
+    from holdfast.models.source import find_model
+
+    model = tmp_path / "model"
+    copytree(find_model("embedded").folder, model)
+    for head in ("language: [en, es]", "language: multilingual", "license: mit"):
+        (model / "README.md").write_text(f"---\n{head}\n---\n# A model\n", "utf-8")
+        assert model_language(str(model), [SPANISH] * 20) == ()
+    (model / "README.md").unlink()
+    assert model_language(str(model), [SPANISH] * 20) == ()

@@ -1,0 +1,115 @@
+"""The work that is foretold for the time after training is the work that is done, in rows passed
+forward and in batches of generated texts; and each of its stretches is shown."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from holdfast.core.stages import stage, tick, watched
+from holdfast.evaluate import causal
+from holdfast.pipeline import time_after
+from holdfast.pipeline.main import train
+from holdfast.recipe import Recipe, override
+
+
+class Foretold:
+    """What the loop's first look foretells, in rows and in batches of texts, and when it ends."""
+
+    name, place = "foretold", "tell"
+
+    def __init__(self) -> None:
+        self.rows = self.batches = 0.0
+        self.ended = False
+
+    def snapshot_taken(self, run: Any) -> None:
+        if not self.rows:
+            self.batches = run.job.others_s(0.0)
+            self.rows = run.job.others_s(1.0) - self.batches
+
+    def run_end(self, run: Any) -> None:
+        self.ended = True
+
+
+def told(settings: list[str], run: Path) -> tuple[Foretold, list[tuple[str, int | None]]]:
+    """A run; and each thing that was shown after its training, with its total once it was done."""
+    foretold, shown = Foretold(), []
+
+    def watcher(what: str, done: int | None, total: int | None) -> None:
+        assert foretold.ended
+        if done == total:
+            shown.append((what, total))
+
+    with watched(watcher):
+        train(override(Recipe(), settings), run, listeners=(foretold,))
+    return foretold, shown
+
+
+def test_rows_that_a_classifier_passes_after_training(
+    tmp_path: Path, quick: list[str], marked_csv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A passage counts as a row here, not as the rows of its length.
+    monkeypatch.setattr(time_after, "_rows_of", lambda texts, _: len(texts))
+    foretold, shown = told([f"data.path={marked_csv}", *quick], tmp_path / "run")
+    assert foretold.batches == 0
+    passed = sum(total or 0 for _, total in shown)
+    assert foretold.rows == passed
+    names = {what for what, _ in shown}
+    assert {"saving the model", "scoring the test rows", "writing the report"} <= names
+    assert any("training and validation rows: forgetting" in what for what in names)
+
+
+def test_texts_that_a_language_model_generates_after_training(
+    tmp_path: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "sums.jsonl"
+    rng = np.random.default_rng(0)
+    words = np.array([f"word{i}" for i in range(300)])
+    rows = [{"text": " ".join(rng.choice(words, 20))} for _ in range(60)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    made: list[int] = []
+    generate = causal._generate
+
+    def counted(network: Any, tokenizer: Any, prompts: Any, *rest: Any) -> Any:
+        made.append(len(prompts))
+        return generate(network, tokenizer, prompts, *rest)
+
+    monkeypatch.setattr(causal, "_generate", counted)
+    # Each batch of texts takes one second, however long it is.
+    monkeypatch.setattr(time_after, "_timed", lambda *_: (1.0, 0.0))
+    monkeypatch.setattr(time_after, "_rows_of", lambda texts, _: len(texts))
+    settings = [
+        "task=causal-lm",
+        f"data.path={path}",
+        f"model.name={tiny_llama}",
+        "train.max_steps=3",
+        "train.threads=1",
+        "train.precision=float32",
+        "generate.rows=10",
+        "generate.max_new_tokens=4",
+        "model.max_length=160",
+        "probes.shots=0",
+    ]
+    foretold, shown = told(settings, tmp_path / "run")
+    assert foretold.batches == len(made)
+    others = sum(total or 0 for _, total in shown) - sum(made)
+    # A passage may be cut in two.
+    assert foretold.rows == pytest.approx(others, rel=0.02)
+    names = [what for what, _ in shown]
+    for what in ("generating texts", "generating texts by the base model"):
+        assert what in names
+
+
+def test_a_tick_outside_of_a_stage_or_without_a_watcher_says_nothing() -> None:
+    heard: list[Any] = []
+    with watched(lambda *given: heard.append(given)):
+        tick(1, 2)
+        with stage("outer"), stage("inner"):
+            tick(1, 2)
+    with stage("nobody"):
+        tick(1, 2)
+    assert heard == [("outer", None, None), ("inner", None, None), ("inner", 1, 2)]
