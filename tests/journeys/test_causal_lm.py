@@ -89,6 +89,40 @@ def test_diagnose_gives_the_run_its_own_verdict(run: Path, own_verdict: Any) -> 
     own_verdict(run)
 
 
+def test_a_run_that_recites_its_answers_is_told_so(
+    tmp_path: Path, settings: list[str], own_verdict: Any
+) -> None:
+    words = "red blue green oak elm fox owl hat cup pen map key box jar".split()
+    rng = np.random.default_rng(0)
+    rows = [
+        {"instruction": f"Say line {i}.", "output": " ".join(rng.choice(words, 18))}
+        for i in range(30)
+    ]
+    path = tmp_path / "lines.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    much = [
+        "train.max_steps=300",
+        "train.epochs=120",
+        "train.learning_rate=5e-3",
+        "train.keep=last",
+        "train.batch_size=8",
+        "control.policy=off",
+    ]
+    run = tmp_path / "run"
+    train(override(Recipe(), [f"data.path={path}", *settings, *much]), run)
+    result = json.loads((run / "result.json").read_text())
+    extraction = result["probes"]["memorization"]["extraction"]
+    assert extraction["n"] == result["data"]["train"] and extraction["start"] == 0
+    assert extraction["completed"] > 0.5 * extraction["n"]
+    assert result["verdict"]["label"] in ("overfit", "memorizing")
+    share = f"completes verbatim is {extraction['rate']['value']:.0%} on training rows and 0"
+    assert share in result["verdict"]["because"]
+    assert "completed_verbatim_train_above_valid" in {
+        one["name"] for one in result["verdict"]["evidence"]
+    }
+    own_verdict(run)
+
+
 def test_predictions_hold_every_test_row(run: Path) -> None:
     table = pq.read_table(run / "predictions.parquet").to_pydict()
     result = json.loads((run / "result.json").read_text())

@@ -64,6 +64,40 @@ def test_a_model_that_knows_its_rows_by_heart_is_said_to_however_few_validate(
     assert all(one < looked[-1].epoch for one in epochs), "it is told to train longer"
 
 
+def reciting(looks: list[Snapshot], train: int, valid: int, n: int) -> list[Snapshot]:
+    """The looks of a model that completes so many of ``n`` answers of each side to the word."""
+    shares = {
+        side: {"verbatim": count / n, "verbatim_n": float(n)}
+        for side, count in (("train", train), ("valid", valid))
+    }
+    return [*looks[:-1], dataclasses.replace(looks[-1], outputs=shares)]
+
+
+def test_answers_that_are_recited_are_memorized_before_every_token_is_known(history: Made) -> None:
+    losses = [2.6, 1.6, 1.0, 0.7, 0.5, 0.4], [2.62, 1.5, 1.35, 1.33, 1.34, 1.33]
+    shares = [(0.5, 0.5), (0.65, 0.66), (0.75, 0.68), (0.84, 0.68), (0.89, 0.68), (0.91, 0.68)]
+    looks = written(history, *losses, shares, n=40, m=60)
+    assert judge(looks, PLAN).label != "memorizing"
+    verdict = judge(reciting(looks, 9, 0, 40), PLAN)
+    assert verdict.label == "memorizing", verdict.because
+    said = "the share of answers that the kept model completes verbatim is 22% on training rows"
+    assert said in verdict.because
+    (found,) = (one for one in verdict.evidence if one.name.startswith("completed_verbatim"))
+    nine, none = (stats.binomtest(k, 40).proportion_ci(method="wilson") for k in (9, 0))
+    low = 0.225 - np.hypot(0.225 - nine.low, none.high)
+    assert (found.value, found.low) == pytest.approx((0.225, low))
+
+
+@pytest.mark.parametrize(("train", "valid"), [(1, 0), (20, 17), (0, 6)])
+def test_answers_that_all_go_on_alike_are_not_recited(
+    history: Made, train: int, valid: int
+) -> None:
+    losses = [2.6, 1.6, 1.0, 0.7, 0.5, 0.4], [2.62, 1.5, 1.35, 1.33, 1.34, 1.33]
+    shares = [(0.5, 0.5), (0.65, 0.66), (0.75, 0.68), (0.84, 0.68), (0.89, 0.68), (0.91, 0.68)]
+    looks = written(history, *losses, shares, n=40, m=60)
+    assert judge(reciting(looks, train, valid, 40), PLAN) == judge(looks, PLAN)
+
+
 def test_a_sound_run_of_a_language_model_is_not_accused(history: Made) -> None:
     losses = [2.6, 2.2, 2.0, 1.9, 1.85, 1.83], [2.62, 2.25, 2.06, 1.97, 1.93, 1.92]
     shares = [(0.5, 0.5), (0.55, 0.54), (0.58, 0.56), (0.6, 0.58), (0.61, 0.59), (0.61, 0.59)]

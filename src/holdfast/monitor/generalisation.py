@@ -20,12 +20,19 @@ from holdfast.stats.ratio import ratio_rows
 from holdfast.stats.student import welch
 
 Harm = Literal["answers", "certainty", "both"]
+NAMES = {
+    "rows": "accuracy",
+    "tokens": "token accuracy",
+    "completions": "the share of answers that the kept model completes verbatim",
+}
+RECITED = "completed_verbatim_train_above_valid"
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
     """The share of right answers of the train probe less that of validation, at one look; of
-    models that write, the share of right tokens (``of``). ``low`` and ``high`` are its 95 %
+    models that write, the share of right tokens, or that of answers which the kept model completes
+    to the word (``of``). ``low`` and ``high`` are its 95 %
     interval: the rows are different ones, so nothing is paired. ``beyond`` is the probability that
     the gap is above ``limits.GAP``."""
 
@@ -35,7 +42,7 @@ class Gap:
     high: float
     beyond: float
     step: int
-    of: Literal["rows", "tokens"] = "rows"
+    of: Literal["rows", "tokens", "completions"] = "rows"
 
     @property
     def value(self) -> float:
@@ -63,10 +70,10 @@ class Gap:
 
     @property
     def name(self) -> str:
-        """What the two shares are called: accuracy, or token accuracy."""
-        return "accuracy" if self.of == "rows" else "token accuracy"
+        """What the two shares are called."""
+        return NAMES[self.of]
 
-    def evidence(self, name: str = "accuracy_train_probe_above_valid") -> Evidence:
+    def evidence(self, name: str) -> Evidence:
         """The gap with its interval as evidence."""
         return item(name, self.value, self.low, self.high, self.step)
 
@@ -95,6 +102,19 @@ def _token_gap(snapshot: Snapshot) -> Gap | None:
     shares = float(train.mean()), float(valid.mean())
     low, high = max(-1.0, found.low), min(1.0, found.high)
     return Gap(*shares, low, high, beyond, snapshot.step, "tokens")
+
+
+def completions_gap(snapshot: Snapshot) -> Gap | None:
+    """Of answers that a causal language model completes to the word, training rows against
+    validation rows; ``None`` where none was asked for on either side."""
+    shares = [(snapshot.outputs or {}).get(side, {}) for side in ("train", "valid")]
+    if not all(share.get("verbatim_n") for share in shares):
+        return None
+    (train, n_1), (valid, n_2) = ((one["verbatim"], int(one["verbatim_n"])) for one in shares)
+    counts = round(train * n_1), n_1, round(valid * n_2), n_2
+    low, high = rate_gap(*counts, limits.USUAL)
+    beyond = gap_probability(*counts, limits.GAP)
+    return Gap(train, valid, low, high, beyond, snapshot.step, "completions")
 
 
 def right_rows(right: Floats | None, tokens: Ints | None) -> Floats | None:

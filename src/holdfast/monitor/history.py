@@ -19,7 +19,7 @@ from holdfast.monitor.evidence import (
     validation_labels,
     validation_losses,
 )
-from holdfast.monitor.generalisation import Gap, Harm, at_floor, gap_of
+from holdfast.monitor.generalisation import Gap, Harm, at_floor, completions_gap, gap_of
 from holdfast.monitor.spent import look_of
 from holdfast.stats.looks import Look
 from holdfast.stats.paired import Difference
@@ -220,6 +220,13 @@ class History:
     def accuracy_gap(self) -> Gap | None:
         """The gap of right answers at the last look."""
         return gap_of(self.snapshots[-1]) if self.snapshots else None
+
+    @cached_property
+    def completions(self) -> Gap | None:
+        """The gap of answers that are completed to the word, where it lies above 0 beyond chance:
+        the model recites what it read, and it is not that all answers go on alike."""
+        gap = completions_gap(self.snapshots[-1]) if self.snapshots else None
+        return gap if gap is not None and gap.low > 0 else None
 
     @cached_property
     def far_behind(self) -> bool:

@@ -9,8 +9,10 @@ from holdfast.monitor.symptom import Symptom
 
 def sentence(history: History, symptom: Symptom) -> str:
     """One sentence: a score no better than its baseline, the reason of the label, the gap of the
-    last evaluation, and that of the kept checkpoint."""
+    last evaluation, that of the kept checkpoint, and training answers that are recited."""
     parts = [_useless(history), symptom.because, _gap(history), _kept_gap(history)]
+    if history.completions is not None:
+        parts.append(history.completions.words())
     text = "; ".join(part for part in parts if part)
     return text[:1].upper() + text[1:] + "."
 

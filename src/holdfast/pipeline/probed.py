@@ -201,7 +201,9 @@ def _continued(folder: Path, files: Files, notify: Notify) -> tuple[Heard, Heard
         return heard(table, encode(table, tokenizer, length), task, network, start, device)
 
     tables = [_few(read(file), side) for file, side in _sides(files)]
-    told = verbatim(network.to(device), start, tokenizer, tables[0], 0)
+    told = verbatim(network.to(device), tokenizer, tables[0], 0)
+    if start is not None:
+        told = told.beside(verbatim(start.to(device), tokenizer, tables[0], 0))
     return ask(tables[0]), ask(tables[1]), {"extraction": told.to_json()}
 
 

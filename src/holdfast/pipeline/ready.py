@@ -32,6 +32,7 @@ from holdfast.training.observe import Observer
 from holdfast.training.plan import Plan
 
 if TYPE_CHECKING:
+    from holdfast.know.memory.verbatim import Verbatim
     from holdfast.models.base import Loaded, Network
     from holdfast.pipeline.kinds.written_samples import WrittenSamples
     from holdfast.pipeline.using import Answering
@@ -355,7 +356,8 @@ class Fitted:
     which may hold a linear probe; ``seconds`` is the wall time from the first line of ``fit``;
     ``begun`` what the run's folder keeps of its beginning; ``rates`` of the classes, where the last
     layer was made for other ones than it learned at; ``side`` the columns beside the text;
-    ``answered`` what stands in the place of validation rows where none were set aside.
+    ``answered`` what stands in the place of validation rows where none were set aside;
+    ``completed`` the training rows that a causal language model completes to the word.
     """
 
     ready: Ready
@@ -368,6 +370,7 @@ class Fitted:
     rates: Rates | None = None
     side: SideKept | None = None
     answered: OutOfFoldAnswers | None = None
+    completed: Verbatim | None = None
     measured: dict[int, Measurements] = field(default_factory=dict, repr=False, compare=False)
 
     @property

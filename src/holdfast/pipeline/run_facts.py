@@ -20,6 +20,8 @@ from holdfast.monitor.judge import judge
 from holdfast.pipeline.kinds.written_samples import writer
 from holdfast.pipeline.ready import Fitted, Ready
 from holdfast.pipeline.remedy_settings import refused_settings
+from holdfast.pipeline.task import WRITING
+from holdfast.pipeline.verbatim import verbatim
 from holdfast.recipe import Recipe
 from holdfast.training.batches import probe_positions
 from holdfast.training.engine import verdict_line
@@ -80,7 +82,8 @@ def with_probe(known: RunFacts, listeners: Sequence[Any]) -> RunFacts:
 
 def with_texts(fitted: Fitted) -> Fitted:
     """The fitted run with a verdict that has also read what the kept model writes for a sample of
-    the validation rows (``generate.rows``), before any test row is opened.
+    the validation rows (``generate.rows``), and which answers of training and validation rows a
+    causal language model completes to the word, before any test row is opened.
 
     Texts that were written at the evaluation points are not written again, and a learnt prompt,
     which generates only once it is saved, is judged by its losses alone. A changed label is a line
@@ -88,21 +91,48 @@ def with_texts(fitted: Fitted) -> Fitted:
     """
     ready, job, trained = fitted.ready, fitted.job, fitted.trained
     recipe = ready.recipe
-    if trained.history[-1].outputs or not recipe.generate.rows:
+    if not recipe.generate.rows or recipe.model.adapter.kind == "prompt":
         return fitted
-    if recipe.model.adapter.kind == "prompt":
+    shares = trained.history[-1].outputs or _validation_texts(fitted)
+    if recipe.task == WRITING:
+        fitted, shares = _completions(fitted, shares)
+    if not shares or shares == trained.history[-1].outputs:
         return fitted
-    samples = ready.kind.watch(ready.loaded, ready.sides, recipe, ready.plan.probe_rows)
-    if samples is None or not samples.samples["valid"].references:
-        return fitted
-    valid = replace(samples, samples={"valid": samples.samples["valid"]})
-    shares = writer(valid, job.accelerator)(fitted.network.to(job.accelerator.device)).shares
-    last = replace(trained.history[-1], outputs=shares)
-    history = (*trained.history[:-1], last)
+    history = (*trained.history[:-1], replace(trained.history[-1], outputs=shares))
     verdict = job.monitor(history, trained.best_step)
     if verdict.label != trained.verdict.label:
         job.journal.write("verdict", trained.last_step, **verdict_line(verdict))
     return replace(fitted, trained=replace(trained, verdict=verdict, history=history))
+
+
+def _validation_texts(fitted: Fitted) -> dict[str, dict[str, float]]:
+    """What is counted of the texts for validation rows; empty where there are none."""
+    ready = fitted.ready
+    samples = ready.kind.watch(ready.loaded, ready.sides, ready.recipe, ready.plan.probe_rows)
+    if samples is None or not samples.samples["valid"].references:
+        return {}
+    valid = replace(samples, samples={"valid": samples.samples["valid"]})
+    accelerator = fitted.job.accelerator
+    return writer(valid, accelerator)(fitted.network.to(accelerator.device)).shares
+
+
+def _completions(
+    fitted: Fitted, shares: dict[str, dict[str, float]]
+) -> tuple[Fitted, dict[str, dict[str, float]]]:
+    """The same with the rows of both sides that are completed to the word (``verbatim``, of
+    ``verbatim_n`` that are long enough to ask)."""
+    sides, tokenizer, seed = fitted.ready.sides, fitted.ready.loaded.tokenizer, fitted.recipe.seed
+    network = fitted.network.to(fitted.job.accelerator.device).eval()
+    both = {
+        "train": verbatim(network, tokenizer, sides.train_rows.table, seed),
+        "valid": verbatim(network, tokenizer, sides.valid_rows.table, seed),
+    }
+    with_both = {name: dict(share) for name, share in shares.items()}
+    for side, told in both.items():
+        if told.n:
+            of_side = with_both.setdefault(side, {})
+            of_side.update(verbatim=len(told.completed) / told.n, verbatim_n=float(told.n))
+    return replace(fitted, completed=both["train"]), with_both
 
 
 def _has_classes(ready: Ready) -> bool:

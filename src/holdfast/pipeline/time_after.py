@@ -89,7 +89,9 @@ def _seconds_of_texts(
     if recipe.task != WRITING:
         return own, 0.0
     each = prefill + COMPARED * TOKENS_A_WORD * token
-    return own, 2 * _batches(min(MOST_ROWS, len(ready.train))) * each
+    # Training rows by both models, and validation rows by the tuned one.
+    asked = 2 * _batches(min(MOST_ROWS, len(ready.train)))
+    return own, (asked + _batches(min(MOST_ROWS, len(ready.valid)))) * each
 
 
 def _timed(ready: Ready, network: Any, device: Any) -> tuple[float, float]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
-
-import numpy as np
 
 from holdfast.core.seeds import generator
 from holdfast.data.chat import turns_of
@@ -18,9 +17,10 @@ from holdfast.tasks.chat_tokens import prompt_tokens
 TOKENS_A_WORD = 2
 
 
-def verbatim(tuned: Any, start: Any | None, tokenizer: Any, table: Table, seed: int) -> Verbatim:
-    """How many of at most fifty rows, drawn by chance, ``tuned`` completes to the word from the
-    first eight words of their answer (of a plain text, of itself), and how many ``start`` does."""
+def verbatim(network: Any, tokenizer: Any, table: Table, seed: int) -> Verbatim:
+    """How many of at most fifty rows, drawn by chance, ``network`` completes to the word from the
+    first eight words of their answer (of a plain text, of itself). The rows are the same for every
+    network that is asked."""
     prompts, wanted, rows = [], [], []
     numbers, chats, texts = table.column("row"), turns_of(table), table.column("text")
     chat = False
@@ -44,11 +44,7 @@ def verbatim(tuned: Any, start: Any | None, tokenizer: Any, table: Table, seed: 
     if not rows:
         return Verbatim(0, ())
 
-    def completed(network: Any) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        new = COMPARED * TOKENS_A_WORD
-        texts = write_answers(network, tokenizer, prompts, new_tokens=new, chat=chat).texts
-        return np.array([is_verbatim(a, b) for a, b in zip(texts, wanted, strict=True)])
-
-    hits = completed(tuned)
-    before_training = None if start is None else int(completed(start).sum())
-    return Verbatim(len(rows), tuple(sorted(np.asarray(rows)[hits].tolist())), before_training)
+    new = COMPARED * TOKENS_A_WORD
+    texts = write_answers(network, tokenizer, prompts, new_tokens=new, chat=chat).texts
+    hits = [is_verbatim(text, words) for text, words in zip(texts, wanted, strict=True)]
+    return Verbatim(len(rows), tuple(sorted(itertools.compress(rows, hits))))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from holdfast.core.records import Estimate
@@ -23,6 +23,10 @@ class Verbatim:
     n: int
     completed: tuple[int, ...]
     start: int | None = None
+
+    def beside(self, start: Verbatim) -> Verbatim:
+        """The same with what the model before training completes of these rows."""
+        return replace(self, start=len(start.completed))
 
     @property
     def because(self) -> str:

@@ -8,7 +8,7 @@ from holdfast.monitor import limits
 from holdfast.monitor.detectors import DETECTORS
 from holdfast.monitor.detectors.few_rows import CAUSE as FEW_ROWS
 from holdfast.monitor.detectors.overfit import OVER_LOOKS, TOO_LONG
-from holdfast.monitor.generalisation import at_floor, gap_of
+from holdfast.monitor.generalisation import RECITED, at_floor, gap_of
 from holdfast.monitor.history import History
 from holdfast.monitor.remedies import for_memory, for_overfit
 from holdfast.monitor.symptom import Symptom, item, shown
@@ -19,8 +19,9 @@ Found = tuple[str, float, tuple[Evidence, ...]]
 
 
 def memorizing(history: History) -> Symptom | None:
-    """``memorizing`` where validation did not rise, the train probe is at its floor, and unseen
-    rows are far from it at the last look:
+    """``memorizing`` where validation did not rise, the train probe is at its floor or answers of
+    training rows are completed to the word (``History.completions``), and unseen rows are far from
+    it at the last look:
 
     - 95 % of the train probe (of models that write, of its tokens) is right, and unseen rows are
       far behind (``History.far_behind``); the sentence says how likely that is;
@@ -33,7 +34,10 @@ def memorizing(history: History) -> Symptom | None:
     How many points of the gap are harm, and how many come with learning so few rows at all, no
     history can tell: the sentence names the gap of the state that is kept.
     """
-    if not history.enough or not history.probe.size or history.rose or not history.at_floor:
+    if not history.enough or not history.probe.size or history.rose:
+        return None
+    recited = history.completions
+    if not history.at_floor and recited is None:
         return None
     by = _answers(history) if history.accuracy_gap is not None else _fitted(history)
     if by is None:
@@ -58,6 +62,7 @@ def memorizing(history: History) -> Symptom | None:
         else (Remedy("label more rows"), *for_memory()),
         evidence=(
             *evidence,
+            *(() if recited is None else (recited.evidence(RECITED),)),
             item("train_probe_loss", float(history.probe_means[-1]), step=history.now),
             shown("valid_above_best", history.above_best, history.now),
         ),

@@ -10,6 +10,7 @@ from holdfast.core.records import Evidence
 from holdfast.core.wording import p_words
 from holdfast.monitor import limits
 from holdfast.monitor.detectors import DETECTORS
+from holdfast.monitor.generalisation import RECITED
 from holdfast.monitor.history import History
 from holdfast.monitor.remedies import for_overfit
 from holdfast.monitor.symptom import Symptom, item, shown, sure
@@ -53,6 +54,7 @@ def overfit(history: History) -> Symptom | None:
         since_step=history.steps[best + 1],
         evidence=(
             *rise_evidence(history),
+            *(() if history.completions is None else (history.completions.evidence(RECITED),)),
             item("share_of_the_run_beyond_the_best", beyond, step=history.steps[best]),
         ),
         remedies=for_overfit(history, best),

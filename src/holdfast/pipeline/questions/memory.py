@@ -65,16 +65,14 @@ def confirm(members: Members, after: After) -> Mapping[str, Any]:
 
 
 def _extracted(before: Before, seed: int) -> Verbatim | None:
-    """How many training rows a causal language model completes to the word, where it may write at
-    all (``generate.rows``) and can before it is saved."""
-    fitted, recipe = before.fitted, before.fitted.recipe
-    writes = recipe.generate.rows and recipe.model.adapter.kind != "prompt"
-    if recipe.task != "causal-lm" or not writes:
+    """How many training rows a causal language model completes to the word, which was asked for the
+    verdict, and how many of them the model before training does."""
+    fitted = before.fitted
+    if fitted.completed is None:
         return None
-    start, tuned = fitted.untuned(), fitted.network
-    tuned = tuned.to(fitted.job.accelerator.device).eval()
-    tokenizer = fitted.ready.loaded.tokenizer
-    return verbatim(tuned, start, tokenizer, before.train.table, seed)
+    table = fitted.ready.sides.train_rows.table
+    start = verbatim(fitted.untuned(), fitted.ready.loaded.tokenizer, table, seed)
+    return fitted.completed.beside(start)
 
 
 def heard_of(told: Told, seed: int, hear: Hear | None = None) -> Heard:
