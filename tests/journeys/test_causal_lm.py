@@ -92,7 +92,22 @@ def test_diagnose_gives_the_run_its_own_verdict(run: Path, own_verdict: Any) -> 
 def test_a_run_that_recites_its_answers_is_told_so(
     tmp_path: Path, settings: list[str], own_verdict: Any
 ) -> None:
-    words = "red blue green oak elm fox owl hat cup pen map key box jar".split()
+    words = [
+        "red",
+        "blue",
+        "green",
+        "oak",
+        "elm",
+        "fox",
+        "owl",
+        "hat",
+        "cup",
+        "pen",
+        "map",
+        "key",
+        "box",
+        "jar",
+    ]
     rng = np.random.default_rng(0)
     rows = [
         {"instruction": f"Say line {i}.", "output": " ".join(rng.choice(words, 18))}
@@ -112,7 +127,8 @@ def test_a_run_that_recites_its_answers_is_told_so(
     train(override(Recipe(), [f"data.path={path}", *settings, *much]), run)
     result = json.loads((run / "result.json").read_text())
     extraction = result["probes"]["memorization"]["extraction"]
-    assert extraction["n"] == result["data"]["train"] and extraction["start"] == 0
+    assert extraction["n"] == result["data"]["train"]
+    assert extraction["start"] == 0
     assert extraction["completed"] > 0.5 * extraction["n"]
     assert result["verdict"]["label"] in ("overfit", "memorizing")
     share = f"completes verbatim is {extraction['rate']['value']:.0%} on training rows and 0"

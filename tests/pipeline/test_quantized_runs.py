@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -166,6 +167,33 @@ def test_killed_resumed_and_reloaded_in_plain_libraries(
     # In 8 bits columns above 6 in any row of the batch are taken apart: alone it is another batch.
     near = 1e-4 if bits == "4bit" else 1e-2
     assert hand_losses(run, by_its_card(run)) == pytest.approx(scored, rel=near)
+
+
+def test_it_is_judged_against_the_unquantised_model_and_the_quantised_one_stands_beside(
+    base: list[str], llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "r"
+    train(make(base, *FOUR), run)
+    result = json.loads((run / "result.json").read_text())
+    tokens = pq.read_table(run / "predictions.parquet").to_pydict()["tokens"]
+    with quiet_transformers():
+        plain = hf.AutoModelForCausalLM.from_pretrained(llama).eval()
+    by_hand = np.average(hand_losses(run, plain), weights=tokens)
+    start = result["worth"]["start"]
+    assert start["zero_shot"]["loss"] == pytest.approx(by_hand, rel=1e-5)
+    assert result["baseline"]["test"]["metrics"]["loss"]["value"] == start["zero_shot"]["loss"]
+    beside = start["quantized"]
+    assert beside["n"] == start["zero_shot"]["n"]
+    assert beside["loss"] != pytest.approx(by_hand, rel=1e-4)
+    assert "p_adjusted" not in beside
+    assert "quantised as in training" in (run / "report.html").read_text("utf-8")
+    # Where memory does not hold it, the quantised one takes its place, and that is said.
+    monkeypatch.setattr("holdfast.pipeline.kinds.beside_start.free_mb", lambda: 0.1)
+    train(make(base, *FOUR), tmp_path / "small")
+    worth = json.loads((tmp_path / "small" / "result.json").read_text())["worth"]
+    assert worth["start"]["zero_shot"]["loss"] == pytest.approx(beside["loss"], rel=1e-5)
+    assert "quantized" not in worth["start"]
+    assert "the quantised one stands in its place" in worth["left_out"]["unquantised start model"]
 
 
 @pytest.mark.parametrize(("bits", "precision"), [("4bit", "bfloat16"), ("8bit", "float32")])

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from holdfast.core.wording import p_words
-
-WAYS = {"zero_shot": "asked plainly", "few_shot": "given {} examples"}
+from holdfast.core.wording import p_words, way_words
 
 
 def worth_lines(block: Mapping[str, Any]) -> list[str]:
     """The answer first, then what it rests on."""
     lines = [f"  {block['because']}"]
     for name, one in block["start"].items():
-        way = _way(name, one)
+        way = way_words(name, one)
         if not one.get("n"):
             lines.append(f"  The start model, {way}: not asked, for {one['why']}.")
             continue
@@ -25,7 +23,7 @@ def worth_lines(block: Mapping[str, Any]) -> list[str]:
                 f"({gap['low']:+.3f} to {gap['high']:+.3f}), {one['n']} rows."
             )
     for name, one in block["win_rate"].items():
-        way = _way(name, block["start"].get(name, {}))
+        way = way_words(name, block["start"].get(name, {}))
         if one.get("value") is None:
             lines.append(f"  Answers against those {way}: {one['why']}.")
             continue
@@ -63,11 +61,6 @@ def output_lines(block: Mapping[str, Any]) -> list[str]:
             f"{100 * one['tuned']['value']:.0f} %{beside}{tail}"
         )
     return [*lines, f"  {block['false_alarms']}", *_left_out(block)]
-
-
-def _way(name: str, one: Mapping[str, Any]) -> str:
-    way = WAYS.get(name, name)
-    return way.format(one["shots"]) if one.get("shots") else way.replace("{} ", "")
 
 
 def _left_out(block: Mapping[str, Any]) -> list[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 # What a setting that may hold a secret is shown as.
 HIDDEN = "(set; it stands in recipe.yaml alone)"
@@ -35,3 +36,17 @@ def bounds(
 def p_words(value: float, test: str) -> str:
     """``paired bootstrap, p = 0.031``, or ``p < 0.001``: no p-value without its test."""
     return f"{test}, p < 0.001" if value < 0.001 else f"{test}, p = {value:.2g}"
+
+
+# How the start model of a model that writes was asked, by the names of ``worth.start``.
+WAYS = {
+    "zero_shot": "asked plainly",
+    "few_shot": "given {} examples",
+    "quantized": "quantised as in training",
+}
+
+
+def way_words(name: str, one: Mapping[str, Any]) -> str:
+    """A way of ``WAYS`` with the number of its examples, where it had some."""
+    way = WAYS.get(name, name)
+    return way.format(one["shots"]) if one.get("shots") else way.replace("{} ", "")

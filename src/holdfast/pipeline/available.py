@@ -34,6 +34,12 @@ def tightest() -> Limit:
     return replace(least, left_mb=min(left, least.whole_mb + files), words=words)
 
 
+def free_mb() -> float:
+    """What is left beside what this process holds already."""
+    left = tightest().left_mb
+    return left if on_gpu() else left - resident_mb()
+
+
 def resident_mb() -> float:
     import psutil
 

@@ -44,6 +44,8 @@ def seconds_after(
     writes = recipe.task in WRITERS
     # The saved model, the one that it began from, and once more for the baseline of classes.
     scoring: float = test_rows * (tuned_and_base if writes else 3)
+    if recipe.model.quantize != "none":
+        scoring += test_rows
     probes: float = min(ASKED_ROWS, train) + valid
     if writes:
         scoring += valid + ready.plan.probe_rows

@@ -28,9 +28,13 @@ from holdfast.stats.settle import rows_to_settle
 from holdfast.tasks.metrics import TextMetric, Texts
 
 ALPHA = 0.05
-PLAIN, EXAMPLES = "zero_shot", "few_shot"
+PLAIN, EXAMPLES, QUANTIZED = "zero_shot", "few_shot", "quantized"
 CALLED = {"rouge_l": "ROUGE-L", "chrf": "chrF", "bleu": "BLEU", "exact_match": "exact match"}
-NAMES = {PLAIN: "the start model", EXAMPLES: "the start model given {} examples"}
+NAMES = {
+    PLAIN: "the start model",
+    EXAMPLES: "the start model given {} examples",
+    QUANTIZED: "the quantised start model",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,8 @@ class Way:
     """One way to ask the start model: the losses of the answers that it is given (``outputs``) and
     those of the tuned model on the same rows (``tuned``); the ``texts`` that it writes to the
     generated sample; ``why`` where something of it is missing. ``shots`` is how many examples it
-    was given, ``fewer`` how many rows had room for less."""
+    was given, ``fewer`` how many rows had room for less. One that is not ``judged`` stands beside
+    the others and has no part in the verdict."""
 
     outputs: TokenOutputs | None = None
     tuned: TokenOutputs | None = None
@@ -46,6 +51,7 @@ class Way:
     shots: int = 0
     fewer: int = 0
     why: str | None = None
+    judged: bool = True
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -88,6 +94,7 @@ def worth_block(
 
 def _compared(name: str, way: Way, seed: int) -> dict[str, Any]:
     facts = {"shots": way.shots, "fewer": way.fewer, **way.facts}
+    facts |= {} if way.judged else {"judged": False}
     if way.outputs is None or way.tuned is None:
         return {**facts, "n": 0, "why": way.why or "it was not asked"}
     called = NAMES[name].format(way.shots)
@@ -109,10 +116,11 @@ def _compared(name: str, way: Way, seed: int) -> dict[str, Any]:
 
 
 def adjusted(start: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The comparisons as JSON has them, each with its p-value after Holm's correction for both
-    (``p_adjusted``), where it has one."""
+    """The comparisons as JSON has them, each that is judged with its p-value after Holm's
+    correction for all of these (``p_adjusted``), where it has one."""
     plain: dict[str, dict[str, Any]] = to_json(dict(start))
-    told = [one for one in plain.values() if one.get("p_value") is not None]
+    judged = [one for one in plain.values() if one.get("judged", True)]
+    told = [one for one in judged if one.get("p_value") is not None]
     for one, p in zip(told, holm(np.array([one["p_value"] for one in told])), strict=True):
         one["p_adjusted"] = float(p)
     return plain
@@ -121,7 +129,7 @@ def adjusted(start: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]
 def answer_of(start: Mapping[str, Mapping[str, Any]]) -> tuple[str, str, int | None]:
     """Yes, no or undecided; the sentence; and how many more rows would settle it; of ``adjusted``
     comparisons."""
-    told = {name: one for name, one in start.items() if one.get("p_value") is not None}
+    told = {name: one for name, one in start.items() if one.get("p_adjusted") is not None}
     if not told:
         return "undecided", "There are no losses to compare.", None
     words, verdicts = [], []

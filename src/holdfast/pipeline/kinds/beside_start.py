@@ -3,23 +3,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from holdfast.core.errors import HoldfastError, RecipeError
+from holdfast.core.machine import MB
+from holdfast.core.stages import stage
 from holdfast.evaluate.generation import Generated
 from holdfast.know.outputs.classifier import Flags, check_classifier
 from holdfast.know.outputs.marks import marks
 from holdfast.know.outputs.shares import Marked, outputs_block
-from holdfast.know.worth.block import PLAIN, Way, worth_block
+from holdfast.know.worth.block import PLAIN, QUANTIZED, Way, worth_block
 from holdfast.know.worth.judge import Judge, metric_judge
+from holdfast.models.layers import count_parameters
+from holdfast.models.quantize import is_quantized
+from holdfast.pipeline.available import free_mb
 from holdfast.pipeline.kinds.written_samples import execution_of, text_metric_of
 from holdfast.pipeline.task import WRITERS
 from holdfast.recipe import Recipe
 from holdfast.tasks.metrics import TEXT_METRICS, TextMetric
+
+if TYPE_CHECKING:
+    from holdfast.evaluate.tokens import TokenOutputs
+    from holdfast.models.base import Network
+    from holdfast.pipeline.ready import Finish
 
 Bools = npt.NDArray[np.bool_]
 # Rows whose answers are measured behind examples: each is several rows long.
@@ -65,6 +76,33 @@ def judge_of(recipe: Recipe, device: Any) -> Judge:
     if named is None:
         return MetricJudge(metric_of(recipe))
     return metric_judge(named) or load_judge(named, device)
+
+
+def start_model(
+    finish: Finish, tuned: TokenOutputs, measure: Callable[[Network], TokenOutputs]
+) -> tuple[Network, dict[str, Way], dict[str, str]]:
+    """The model that the run began from, on the run's device; a way that stands beside it, and what
+    was left out. Of a run that quantised it that is the unquantised model, which a user would have
+    without the run, and the quantised one stands beside it. Where memory does not hold the
+    unquantised one, the quantised one takes its place, and what was left out says so."""
+    fitted, ready = finish.fitted, finish.ready
+    untuned = fitted.untuned()
+    if not is_quantized(untuned):
+        return untuned, {}, {}
+    of_dtype = torch.empty((), dtype=getattr(torch, ready.recipe.model.dtype or "float32"))
+    need = count_parameters(untuned)[0] * of_dtype.element_size() / MB
+    beside = {QUANTIZED: Way(measure(untuned), tuned, judged=False)}
+    untuned.cpu()
+    if need > (free := free_mb()):
+        why = (
+            f"the unquantised start model takes about {need:,.0f} MB of memory, and {free:,.0f} MB "
+            "are there; the quantised one stands in its place"
+        )
+        return untuned.to(fitted.job.accelerator.device), {}, {"unquantised start model": why}
+    whole = {"quantize": "none", "quant_type": None, "double_quant": None}
+    with stage("loading the unquantised start model"):
+        loaded = ready.kind.load(ready.recipe.changed(model=whole), ready.sides.train_rows.table)
+    return loaded.network.to(fitted.job.accelerator.device).eval(), beside, {}
 
 
 def worth_of(

@@ -36,7 +36,13 @@ from holdfast.know.worth.shots import encode_with_shots, fitted_shots, shots_of,
 from holdfast.models.causal import CausalNetwork, has_prompt, load_saved_causal
 from holdfast.models.layers import count_parameters
 from holdfast.pipeline.folder import MODEL
-from holdfast.pipeline.kinds.beside_start import FEW_SHOT_ROWS, corrected, outputs_of, worth_of
+from holdfast.pipeline.kinds.beside_start import (
+    FEW_SHOT_ROWS,
+    corrected,
+    outputs_of,
+    start_model,
+    worth_of,
+)
 from holdfast.pipeline.kinds.written_samples import TABLES, Sample, extra_metrics
 from holdfast.pipeline.outcome import scores_block
 from holdfast.pipeline.ready import AskedSide, Finish, Ready, Scored
@@ -89,7 +95,9 @@ def score_rows(finish: Finish) -> Scored:
     after = right_sentences(saved, tokenizer, device)
     saved.cpu()
     valid, probe = _other_rows(finish)
-    untuned = finish.fitted.untuned()
+    untuned, beside, left_out = start_model(
+        finish, outputs, lambda network: _measured(finish, network, examples, groups)
+    )
     assert isinstance(untuned, CausalNetwork)
     before = _measured(finish, untuned, examples, groups)
     first: dict[str, Written | None] = dict.fromkeys(samples)
@@ -108,8 +116,8 @@ def score_rows(finish: Finish) -> Scored:
     ended = {side: _ends(samples[side], written[side], first[side]) for side in samples}
     general = compare_general(right_sentences(untuned, tokenizer, device), after)
     untuned.cpu()
-    ways = {PLAIN: Way(before, outputs, generated["test"].untuned), EXAMPLES: few}
-    worth = worth_of(ready.recipe, ways, generated["test"], device, general)
+    ways = {PLAIN: Way(before, outputs, generated["test"].untuned), EXAMPLES: few, **beside}
+    worth = worth_of(ready.recipe, ways, generated["test"], device, general, left_out)
     blocks = {
         "classes": None,
         "test": scores_block(test, finish.opened_at),

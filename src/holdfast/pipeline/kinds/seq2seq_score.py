@@ -25,7 +25,7 @@ from holdfast.models.layers import count_parameters
 from holdfast.models.seq2seq import LoadedSeq2Seq, end_token, position_limit
 from holdfast.models.seq2seq_network import load_saved_seq2seq
 from holdfast.pipeline.folder import MODEL
-from holdfast.pipeline.kinds.beside_start import corrected, outputs_of, worth_of
+from holdfast.pipeline.kinds.beside_start import corrected, outputs_of, start_model, worth_of
 from holdfast.pipeline.kinds.generating import losses_at_rows, noted, other_rows, texts_column
 from holdfast.pipeline.kinds.written_samples import TABLES, extra_metrics
 from holdfast.pipeline.ready import AskedSide, Finish, Ready, Scored
@@ -95,7 +95,9 @@ def score_rows(finish: Finish) -> Scored:
     del network
     score_s = time.perf_counter() - start
     others = other_rows(finish)
-    untuned = finish.fitted.untuned()
+    untuned, quantized, left_out = start_model(
+        finish, outputs, lambda one: read_pairs(one, pad, test.examples, test.table, device)
+    )
     before = read_pairs(untuned, pad, test.examples, test.table, device)
     plain = [
         write_texts(untuned, tokenizer, side.examples, side.sample, writing, device)
@@ -107,10 +109,11 @@ def score_rows(finish: Finish) -> Scored:
         for side, (tuned, begun) in zip((train, test), pairs, strict=True)
     ]
     few = _few_shot(finish, untuned, tokenizer, outputs, test, writing)
-    ways = {PLAIN: Way(before, outputs, made[1].untuned), EXAMPLES: few}
+    ways = {PLAIN: Way(before, outputs, made[1].untuned), EXAMPLES: few, **quantized}
     ended = [(tuned.ended, begun.ended) for tuned, begun in pairs]
     sides = ("train", "test")
-    beside = worth_of(recipe, ways, made[1], device, None, {"general": NO_SENTENCES})
+    left_out["general"] = NO_SENTENCES
+    beside = worth_of(recipe, ways, made[1], device, None, left_out)
     extra = extra_metrics(recipe)
     tested = scores_of(outputs, made[1], recipe.seed, extra=extra)
     blocks = {

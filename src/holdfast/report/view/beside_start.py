@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from holdfast.core.wording import way_words
 from holdfast.report.numbers import count, estimate, interval, metric_name, number, p_value, points
 from holdfast.report.read import RunFiles
 
-WAYS = {"zero_shot": "asked plainly", "few_shot": "given {} examples"}
 SIDES = {"test": "Test prompts", "train": "Training prompts"}
 VERDICTS = {
     "more": "more often",
@@ -59,9 +59,11 @@ def worth(run: RunFiles) -> BesideStart | None:
         tables.append(_rates(rates, start, str(raw.get("judge") or "")))
     if general:
         tables.append(_general(general))
-    notes = [f"{_way(name, one)}: {one['why']}" for name, one in start.items() if one.get("why")]
+    notes = [
+        f"{way_words(name, one)}: {one['why']}" for name, one in start.items() if one.get("why")
+    ]
     notes += [
-        f"{_way(name, start.get(name, {}))}: {one['why']}"
+        f"{way_words(name, start.get(name, {}))}: {one['why']}"
         for name, one in rates.items()
         if one.get("why") and one.get("value") is None
     ]
@@ -105,7 +107,7 @@ def _losses(start: Mapping[str, Any], texts: Mapping[str, Any]) -> Lines:
         gap = estimate(one.get("difference"))
         lines.append(
             (
-                f"The start model, {_way(name, one)}",
+                f"The start model, {way_words(name, one)}",
                 count(one["n"]),
                 number(one.get("loss")),
                 number(one.get("tuned_loss")),
@@ -136,7 +138,7 @@ def _rates(rates: Mapping[str, Any], start: Mapping[str, Any], judge: str) -> Li
         rate = estimate(one)
         lines.append(
             (
-                f"The start model, {_way(name, start.get(name, {}))}",
+                f"The start model, {way_words(name, start.get(name, {}))}",
                 count(one.get("wins")),
                 count(one.get("ties")),
                 count(one.get("losses")),
@@ -209,11 +211,6 @@ def _gap(raw: object) -> str:
 
 def _more(rows: object) -> str:
     return f"; about {count(rows)} more rows would settle it" if rows else ""
-
-
-def _way(name: str, one: Mapping[str, Any]) -> str:
-    way = WAYS.get(name, name)
-    return way.format(one["shots"]) if one.get("shots") else way.replace("{} ", "")
 
 
 def _table(raw: Mapping[str, Any], name: str) -> dict[str, Any]:
