@@ -233,11 +233,11 @@ def test_a_service_and_a_dashboard_open_it(
     with TestClient(
         application(dashboard), base_url="http://127.0.0.1:8081", follow_redirects=True
     ) as client:
-        client.get(dashboard.access.url)
-        listed = client.get("/")
+        listed = client.get(dashboard.access.url)
         assert listed.status_code == 200
         assert "memorizing" in listed.text
-        links = set(re.findall(r'href="(/runs?/[^"]+)"', listed.text))
+        base = re.escape(dashboard.access.base)
+        links = set(re.findall(rf'href="({base}/runs?/[^"]+)"', listed.text))
         assert links
         for link in sorted(links):
             assert client.get(link).status_code == 200, link

@@ -128,7 +128,7 @@ def _sample(table: Table, copies: Copies, most: int) -> Ints | None:
 def _embedded(
     found: AuditRows, rows: Rows, encoder: Encoder, tell: Tell, progress: Progress
 ) -> Embedded:
-    from holdfast.pipeline.embedding import MIDDLE
+    from holdfast.pipeline.embedding import EMBEDDED, MIDDLE
 
     most = found.recipe.audit.rows
     tables = {name: _first(table, most) for name, table in found.given.items()}
@@ -160,7 +160,7 @@ def _embedded(
     return Embedded(
         rows,
         own[0],
-        encoder.name,
+        "the embedded model" if encoder.name == EMBEDDED else encoder.name,
         encoder,
         others=others,
         tuned=tuned,

@@ -63,7 +63,7 @@ def list_rows(
             len(found) / len(scores),
             len(found),
             tuple(ids[found].tolist()),
-            f"{counted(len(found), 'row')} {what}, in the space of {view.encoder}, e.g. row "
+            f"{counted(len(found), 'row')} {what}, by the vectors of {view.encoder}, e.g. row "
             f"{ids[found[0]]}: {cut!r}",
             remedy,
         ),

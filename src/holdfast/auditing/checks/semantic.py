@@ -45,8 +45,9 @@ def semantic_copies(view: Embedded) -> Found | None:
         len(rows),
         tuple(ids[rows].tolist()),
         f"{counted(len(rows), 'row')} say what another says in other words "
-        f"({counted(len(pairs), 'pair')} with an agreement of {AGREEMENT} or more in the space of "
-        f"{view.encoder}), e.g. rows {ids[a]} and {ids[b]}: {_cut(texts[a])} and {_cut(texts[b])}",
+        f"({counted(len(pairs), 'pair')} with an agreement of {AGREEMENT} or more by the vectors "
+        f"of {view.encoder}), e.g. rows {ids[a]} and {ids[b]}: {_cut(texts[a])} and "
+        f"{_cut(texts[b])}",
         "They count as fewer rows than they are. Where they are forms of one question, give them a "
         "group (--group), so that no side tests what another has learned.",
     )
@@ -96,8 +97,8 @@ def semantic_leaks(view: Embedded) -> Found | None:
         met.share,
         len(met.positions),
         tuple(ids[met.positions].tolist()),
-        f"{met.said('rows')} stand here in other words (agreement {AGREEMENT} or more in the "
-        f"space of {view.encoder})",
+        f"{met.said('rows')} stand here in other words (agreement {AGREEMENT} or more by "
+        f"the vectors of {view.encoder})",
         "Divide by what the rows are forms of (--group): a score on such rows says little about "
         "new ones.",
     )
