@@ -17,16 +17,20 @@ PROGRAM = Path(__file__).parent / "stand_in.py"
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> Iterator[str]:
-    given = json.dumps({"store": str(tmp_path / "store.db")})
+def loaded(tmp_path: Path) -> Path:
+    """What the service waits for before its model is there."""
+    return tmp_path / "loaded"
+
+
+@pytest.fixture
+def url(tmp_path: Path, loaded: Path) -> Iterator[str]:
+    given = json.dumps({"store": str(tmp_path / "store.db"), "loaded": str(loaded)})
     process = subprocess.Popen(
         [sys.executable, str(PROGRAM), given], stdout=subprocess.PIPE, text=True
     )
     try:
         assert process.stdout is not None
-        where = process.stdout.readline().strip()
-        assert process.stdout.readline() == "ready\n"
-        yield where
+        yield process.stdout.readline().strip()
     finally:
         process.kill()
         process.wait()
@@ -50,7 +54,7 @@ def page() -> Iterator[Any]:
 
 
 def test_a_text_is_tried_and_a_label_sent_without_another_host(
-    url: str, page: Any, tmp_path: Path
+    url: str, page: Any, tmp_path: Path, loaded: Path
 ) -> None:
     from holdfast.store.store import open_store
 
@@ -59,8 +63,10 @@ def test_a_text_is_tried_and_a_label_sent_without_another_host(
     page.on("request", lambda one: asked.append(one.url))
     page.on("console", lambda one: wrong.append(one.text) if one.type == "error" else None)
     page.on("pageerror", lambda one: wrong.append(str(one)))
+    loaded.touch()
     page.goto(url)
     page.wait_for_selector("textarea")
+    wrong.clear()
     script = "<script>document.title='taken'</script>x"
     page.fill("textarea", script)
     page.keyboard.press("Control+Enter")
@@ -82,3 +88,15 @@ def test_a_text_is_tried_and_a_label_sent_without_another_host(
     (label,) = open_store(str(tmp_path / "store.db")).feedback()
     assert (label.label, label.who, label.suggestion) == ("good", "page", "seen")
     assert (label.row or {})["text"] == script
+
+
+def test_the_page_says_that_the_model_loads_and_goes_on_by_itself(
+    url: str, page: Any, loaded: Path
+) -> None:
+    page.goto(url)
+    page.locator("#facts", has_text="The model is loading").wait_for()
+    assert page.inner_text("#error") == ""
+    assert page.locator("textarea").count() == 0
+    loaded.touch()
+    page.wait_for_selector("textarea")
+    assert page.inner_text("#facts") == "text-classification · float32 · 2 classes"

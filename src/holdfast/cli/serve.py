@@ -83,6 +83,7 @@ def command(
     teller.title(f"holdfast serve {run}")
     wanted = Wanted(run, host, port, store, challenger, token_file, precision, threads, settings)
     composed = compose(wanted, ready, log, teller)
+    teller.line(f"loading the model; until then {composed.place.url} answers 503")
     code = composed.running.run()
     if code:
         raise typer.Exit(code)
