@@ -1,6 +1,7 @@
 """Labels: how well are wrong ones ranked and giveaways found?
 
-    python benchmarks/labels.py [--part issues|tuned|giveaways|few|artefacts|odd] [--data cr|mr|…]
+    python benchmarks/labels.py [--part issues|tuned|giveaways|few|artefacts|odd|typing]
+                                [--data cr|mr|…]
 
 CR, MR, TREC and BANKING77, read by MiniLM as it is. *Issues*: 1,600 rows, some labels exchanged
 for another class; the average precision of the audit's ranking, of cleanlab's
@@ -14,9 +15,12 @@ from __future__ import annotations
 import argparse
 import csv
 import functools
+import gzip
 import io
 import itertools
+import json
 import os
+import random
 import re
 import tempfile
 import time
@@ -33,9 +37,10 @@ from holdfast.auditing.checks.hidden_giveaway import hidden_giveaway
 from holdfast.auditing.checks.image_artefacts import LEAST_ROWS, image_artefacts
 from holdfast.auditing.checks.machine_filler import machine_filler
 from holdfast.auditing.checks.off_topic import off_topic_rows
+from holdfast.auditing.checks.typing_errors import typing_errors
 from holdfast.auditing.explained import LEAST_WITH
 from holdfast.auditing.label_ranking import rank_labels
-from holdfast.auditing.views import Embedded, Pixels, Rows
+from holdfast.auditing.views import Closely, Embedded, Pixels, Rows
 from holdfast.core.seeds import generator
 from holdfast.data.memory import table_from_texts
 from holdfast.models.probe import fit_probe
@@ -66,6 +71,8 @@ QUALITIES = (50, 60, 70, 80, 85, 90)
 ARTEFACTS = ("red corner", *(f"JPEG {quality}" for quality in QUALITIES), "blurred")
 # So many of the 50 sentences of a kind are planted.
 ODD_ROWS, ODD_DRAWS = {200: 15, 1500: 50}, 3
+# Texts with capital letters; the rule of typing errors was chosen on draws 100 to 102 of them.
+PROSE, TYPING_SEED = ("banking77", "trec", "instructions"), 200
 # Thresholds were chosen on the images before these: the first 200 of a class, or 1,600 drawings.
 FRESH, FRESH_DRAWINGS = 200, 1600
 FEW_ROWS, FEW_DRAWS, FEW_CLASSES = (100, 200, 300, 400), 25, 10
@@ -75,7 +82,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--part",
-        choices=["issues", "tuned", "giveaways", "few", "artefacts", "odd", "all"],
+        choices=["issues", "tuned", "giveaways", "few", "artefacts", "odd", "typing", "all"],
         default="all",
     )
     parser.add_argument("--data", choices=SETS, default=None)
@@ -96,6 +103,7 @@ def main() -> None:
     cells += grid(part=["artefacts"], data=IMAGES, plant=["none"], draws=[CLEAN_DRAWS])
     cells += grid(part=["artefacts"], data=IMAGES, plant=ARTEFACTS, draws=[IMAGE_DRAWS])
     cells += grid(part=["odd"], data=SETS, rows=ODD_ROWS, draws=[ODD_DRAWS])
+    cells += grid(part=["typing"], data=PROSE, rows=[1500], plants=[50], draws=[ODD_DRAWS])
     run_cells(NAME, [c for c in cells if _asked(c, part, asked.data)], measure)
     publish(NAME, section(cells, run_cells(NAME, cells, measure, minutes=0)))
 
@@ -114,6 +122,7 @@ def measure(cell: Cell) -> Result:
         "few": few,
         "artefacts": artefacts,
         "odd": odd,
+        "typing": typing,
     }[cell["part"]](cell)
 
 
@@ -358,6 +367,70 @@ def odd(cell: Cell) -> Result:
     return {**found, "of": total}
 
 
+def typing(cell: Cell) -> Result:
+    """Draws as they are, and with a mistyped word in some of their rows: how many rows of a draw as
+    it is are listed, and how many of those."""
+    from holdfast.auditing.treat.spelling import SHORT_WORD
+
+    texts = prose(cell["data"])
+    hits = clean = 0
+    said = ""
+    for draw in range(cell["draws"]):
+        rng = random.Random(TYPING_SEED + draw)
+        rows = rng.sample(texts, min(cell["rows"], len(texts)))
+        long = [at for at, text in enumerate(rows) if text[:1].isupper() and _long(text)]
+        chosen = rng.sample(long, cell["plants"])
+        made = list(rows)
+        for at in chosen:
+            place = rng.choice([one for one in SHORT_WORD.finditer(rows[at]) if len(one[0]) > 4])
+            wrong = place[0]
+            while wrong == place[0]:
+                wrong = mistyped(place[0], rng)
+            made[at] = rows[at][: place.start()] + wrong + rows[at][place.end() :]
+        as_it_is = typing_errors(Closely(Rows(table_from_texts(rows))))
+        found = typing_errors(Closely(Rows(table_from_texts(made))))
+        clean += as_it_is.finding.count if as_it_is else 0
+        said = said or (", ".join(one.note for one in as_it_is.examples[:6]) if as_it_is else "")
+        # A finding names 100 rows at most, and no draw has so many.
+        hits += len(set(chosen) & set(found.finding.rows)) if found else 0
+    total = cell["draws"]
+    return {
+        "listed": clean,
+        "of": total * cell["rows"],
+        "found": hits,
+        "planted": total * cell["plants"],
+        "said": said,
+    }
+
+
+def prose(name: str) -> list[str]:
+    if name != "instructions":
+        return source(name)[0]
+    path = Path(os.environ["HOLDFAST_DATA"]) / "instructions" / "train.jsonl.gz"
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        return [text for line in lines if (text := json.loads(line)["output"])]
+
+
+def _long(text: str) -> bool:
+    from holdfast.auditing.treat.spelling import SHORT_WORD
+
+    return any(len(one[0]) > 4 for one in SHORT_WORD.finditer(text))
+
+
+def mistyped(word: str, rng: random.Random) -> str:
+    """A letter left out, added, another, or two that changed places; never the first."""
+    at, letter = rng.randrange(1, len(word)), rng.choice("abcdefghijklmnopqrstuvwxyz")
+    kind = rng.randrange(4)
+    if kind == 0:
+        return word[:at] + word[at + 1 :]
+    if kind == 1:
+        return word[:at] + letter + word[at:]
+    if kind == 2:
+        return word[:at] + letter + word[at + 1 :]
+    at = min(at, len(word) - 2)
+    return word[:at] + word[at + 1] + word[at] + word[at + 2 :]
+
+
 def with_references(seen: Embedded) -> Embedded:
     return replace(seen, references=_known())
 
@@ -509,6 +582,12 @@ def section(cells: Sequence[Cell], results: Sequence[Result | None]) -> str:
         "|---" * 6 + "|",
         *(odd_line(c, r) for c, r in pairs if c["part"] == "odd"),
         "",
+        "A mistyped word in rows of draws on which nothing was chosen:",
+        "",
+        "| data | rows | found | listed as they are | for example |",
+        "|---" * 5 + "|",
+        *(typing_line(c, r) for c, r in pairs if c["part"] == "typing"),
+        "",
         "Images, 100 to 400 of 2 to 8 classes a draw, on which no threshold was chosen; a fault in "
         "every image of the largest class. Draws in which a class has 20 images:",
         "",
@@ -552,6 +631,13 @@ def odd_line(cell: Cell, r: Result | None) -> str:
         )
         + " |"
     )
+
+
+def typing_line(cell: Cell, r: Result | None) -> str:
+    head = f"| {cell['data']} | {cell['rows']} | "
+    if r is None:
+        return head + f"{NOT_RUN} | | |"
+    return f"{head}{r['found']} of {r['planted']} | {r['listed']} of {r['of']} | {r['said']} |"
 
 
 def artefact_line(cell: Cell, r: Result | None) -> str:

@@ -55,6 +55,7 @@ PLANTED = {
     "text_lengths": lambda text: text * 60,
     "repetition": lambda text: "\n".join([text] * 3),
     "model_phrases": lambda text: f"As an AI language model, I do not own one. {text}",
+    "typing_errors": lambda text: f"{text} I did not recieve it.",
     "wrong_language": lambda text: (
         "Der Akku hält zwei Tage und das Gerät lädt schnell genug, aber der Bildschirm war "
         "zerkratzt und deshalb habe ich es nach einer Woche zurückgeschickt."
@@ -73,6 +74,42 @@ def test_planted_rows_are_found_and_no_others(name: str) -> None:
     assert found is not None
     assert sorted(found.finding.rows) == planted
     assert found.finding.score == pytest.approx(len(planted) / 300)
+
+
+def test_typing_errors_are_named_with_what_was_meant_and_what_was_not_read_is_counted() -> None:
+    rows = [*texts(), *[f"no capital letter stands in number {n}" for n in range(40)]]
+    rows[3] += " The delivry was late, and my adress is wrong."
+    # A word of the subject: more rows than five have it.
+    for row in range(20, 30):
+        rows[row] += " I paid with crypto."
+    found = see("typing_errors", rows)
+    assert found is not None
+    assert found.finding.rows == (3,)
+    assert "adress (address?), delivry (delivery?)" in found.finding.because
+    assert "40 texts could not be looked at" in found.finding.because
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "i did not recieve the letter",
+        "El servicio es muy lento y nadie contesta el telefono",
+        "La saluton mi ne povas trovi mian karton",
+        "if (retrun == 1) { pritn(x); }",
+    ],
+)
+def test_what_is_no_english_prose_is_not_called_free_of_typing_errors(text: str) -> None:
+    check = all_checks()["typing_errors"]
+    assert "English prose" in check.nothing(Closely(Rows(table_from_texts([text] * 30))))
+    assert check.nothing(Closely(Rows(table_from_texts([*[text] * 30, "It is here."])))) == ""
+
+
+def test_without_the_dictionary_typing_errors_are_not_looked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "symspellpy", None)
+    check = all_checks()["typing_errors"]
+    assert "pip install" in check.nothing(Closely(Rows(table_from_texts(texts()))))
 
 
 @pytest.mark.parametrize("name", ["boilerplate", "template_rows"])

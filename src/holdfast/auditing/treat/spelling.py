@@ -23,11 +23,12 @@ from typing import Any
 from holdfast.auditing.treat.treatment import RowTreatment, add
 from holdfast.core.errors import MachineError
 
-_WORD = re.compile(r"(?<![\w@#/\\.'\u2019-])[a-z]{5,}(?![\w@/\\'\u2019-]|\.\w|\()")
+_BARE = r"(?<![\w@#/\\.'\u2019-])[a-z]{%d,}(?![\w@/\\'\u2019-]|\.\w|\()"
+_WORD, SHORT_WORD = re.compile(_BARE % 5), re.compile(_BARE % 4)
 _ANY = re.compile(r"[^\W\d_]+")
-_PROGRAM = re.compile(r"[{};]\s*$|[=!<>]=|\w\(\)|::|=>|^\s*(?:def|class|import|SELECT)\b", re.M)
-_ENGLISH = 0.7
-_CAPITAL = re.compile(r"[A-Z]")
+PROGRAM = re.compile(r"[{};]\s*$|[=!<>]=|\w\(\)|::|=>|^\s*(?:def|class|import|SELECT)\b", re.M)
+ENGLISH = 0.7
+CAPITAL = re.compile(r"[A-Z]")
 # The dictionary is British, and has none of these.
 _COUNTRIES = tuple(
     (re.compile(pattern), by)
@@ -48,9 +49,11 @@ _CONTRACTIONS = re.compile(
     r"(?:could|would|should|does|had|has|were|are|must|need|did|is|was|have|do|ca|wo)nt?|"
     r"(?:you|they|there|here|where|what|that)(?:re|s|ve|ll|d)|itll|(?:back|front)end"
 )
-# How often a word stands in the corpus that the dictionary was counted in, and how much more often
-# than the next candidate.
+# How often a word stands in the corpus that the dictionary was counted in, to be put in the place
+# of another, and how much more often than the next candidate; and to be reported as what was meant
+# by a word, and by one of four letters.
 _FREQUENT, _RIVAL = 2_000_000, 20
+_USUAL, _SHORT = 200_000, 20_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +79,13 @@ def unread(text: str) -> str:
     """Why the words of a text are not looked up; "" where they are."""
     if not _WORD.search(text):
         return ""
-    if _PROGRAM.search(text):
+    if PROGRAM.search(text):
         return "a program"
-    if not _CAPITAL.search(text):
+    if not CAPITAL.search(text):
         return "no capital letter"
     words = [word.lower() for word in _ANY.findall(text)]
     known = dictionary().words
-    if sum(word in known or len(word) < 3 for word in words) < _ENGLISH * len(words):
+    if sum(word in known or len(word) < 3 for word in words) < ENGLISH * len(words):
         return "fewer than seven words in ten are English"
     return ""
 
@@ -90,22 +93,36 @@ def unread(text: str) -> str:
 @cache
 def right(word: str) -> str:
     """What a word should be: itself, where that is not sure."""
+    near = _near(word, _FREQUENT, 5)
+    sure = near and (len(near) < 2 or near[1].count * _RIVAL <= near[0].count)
+    return str(near[0].term) if sure else word
+
+
+@cache
+def likeliest(word: str) -> str:
+    """What a word that no dictionary has was probably meant to be, however many others it may have
+    been; itself, where nothing usual is near it."""
+    near = _near(word, _USUAL if len(word) > 4 else _SHORT, 4)
+    return str(near[0].term) if near else word
+
+
+def _near(word: str, least: int, letters: int) -> list[Any]:
+    """The words of so many ``letters`` or more that are one letter away from one that no dictionary
+    has, the most frequent first, where that stands ``least`` times in the corpus."""
     from symspellpy import Verbosity
 
     spelled = dictionary()
     if word in spelled.words or _CONTRACTIONS.fullmatch(word):
-        return word
+        return []
     near = spelled.lookup(word, Verbosity.ALL, max_edit_distance=1)
     # A first letter is seldom mistyped, and a missing plural is a word of its own.
-    near = [one for one in near if one.term[0] == word[0] and len(one.term) >= 5]
-    if not near or near[0].count < _FREQUENT or word in (f"{near[0].term}s", f"{near[0].term}'s"):
-        return word
-    if len(near) > 1 and near[1].count * _RIVAL > near[0].count:
-        return word
+    near = [one for one in near if one.term[0] == word[0] and len(one.term) >= letters]
+    if not near or near[0].count < least or word in (f"{near[0].term}s", f"{near[0].term}'s"):
+        return []
     best = str(near[0].term)
     # ``nothin`` was meant so, and ``favorite`` is right elsewhere.
     same = _country(best) == _country(word) or best == f"{word}g"
-    return word if same else best
+    return [] if same else near
 
 
 def _country(word: str) -> str:
