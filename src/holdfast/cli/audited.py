@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from holdfast.core.shown import printable
-from holdfast.core.wording import counted
+from holdfast.core.wording import ROW_NUMBERS, counted
 
 if TYPE_CHECKING:
     from holdfast.core.records import Finding
@@ -42,7 +42,7 @@ def summary(audit: Audit, columns: int) -> list[str]:
                 lines += _finding(finding, examples, columns)
     if audit.label_next is not None:
         lines += ["", *_to_label(audit.label_next, columns)]
-    lines += ["", *_rest(audit, columns)]
+    lines += ["", *_wrapped(ROW_NUMBERS, columns, "", "  "), *_rest(audit, columns)]
     return [printable(line) for line in lines]
 
 

@@ -57,7 +57,7 @@ def show(found: Mapping[str, Any], columns: int) -> str:
         ("Where it fails", _slices(found["slices"])),
         ("Topics of frozen vectors", _slices(found["topics"]) if found.get("topics") else []),
         ("What it confuses", _confusions(found)),
-        ("Hardest test rows", _hardest(found)),
+        ("Hardest test rows (numbers count from 0)", _hardest(found)),
         ("Robustness", _robustness(found.get("robustness"))),
     ]
     lines: list[str] = []

@@ -38,6 +38,9 @@ def p_words(value: float, test: str) -> str:
     return f"{test}, p < 0.001" if value < 0.001 else f"{test}, p = {value:.2g}"
 
 
+# Said wherever rows are named: whoever opens the file sees a header on line 1.
+ROW_NUMBERS = "Row numbers count from 0 and leave the header out."
+
 # How the start model of a model that writes was asked, by the names of ``worth.start``.
 WAYS = {
     "zero_shot": "asked plainly",
