@@ -22,6 +22,7 @@ SCRIPTS = (
     "rate_range.py",
     "honest_intervals.py",
     "side_columns.py",
+    "foretold.py",
     "few_groups.py",
     "few_rows.py",
     "near_duplicates.py",

