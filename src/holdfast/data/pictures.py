@@ -209,6 +209,8 @@ def _first(path: str | Path, error: BaseException) -> str:
     """The decoder's sentence without the path, which is this machine's."""
     if isinstance(error, FileNotFoundError):
         return "no such file"
+    if type(error).__name__ == "UnidentifiedImageError":
+        return "not a picture, or cut off at its beginning"
     line = first_line(error).replace(str(path), "").replace("''", "the file")
     return " ".join(line.split()) or type(error).__name__
 
