@@ -6,13 +6,14 @@ import base64
 import binascii
 import io
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from holdfast.core.errors import DataError, InputError
 from holdfast.data.cells import too_deep
-from holdfast.data.scratch import scratch_file
+from holdfast.data.scratch import goes_with, scratch_file
 from holdfast.pipeline.kinds.causal_use import TokenUse
 from holdfast.pipeline.kinds.image_classification import ImageUse
 from holdfast.pipeline.kinds.seq2seq import PairUse
@@ -24,6 +25,9 @@ from holdfast.store.records import Row
 
 REQUEST = "the request"
 HOPED = ["It", "was", "not", "what", "I", "had", "hoped", "for"]
+# What an error calls pictures that no file lists.
+LISTED = "list"
+WHOLE_FILES = "Send the bytes of whole picture files (PNG, JPEG, GIF, BMP, WebP, TIFF) in base64."
 PICTURE, TOKENS, PROMPT, TEXT = "image", "tokens", "prompt", "text"
 
 
@@ -105,17 +109,35 @@ def _of_request(error: InputError, places: dict[str, str]) -> InputError:
 
 
 def _asked_pictures(predictor: Predictor, rows: Sequence[Row]) -> Asked:
-    files = [_picture_file(row.get(PICTURE), place) for place, row in enumerate(rows)]
-    names = {str(path): f"row {place}" for place, path in enumerate(files)}
+    files: list[Path] = []
+    asked = None
     try:
-        return predictor.ask([str(path) for path in files])
+        for place, row in enumerate(rows):
+            files.append(_picture_file(row.get(PICTURE), place))
+        asked = predictor.ask([str(path) for path in files])
     except InputError as error:
-        names |= {path.name: f"row {place}" for place, path in enumerate(files)}
-        raise _of_request(error, names) from None
+        names: dict[str, str] = {}
+        for place, path in enumerate(files):
+            # An error may tell a path from the current folder, too; the longer one holds the other.
+            told = (str(path), os.path.relpath(path), path.name)
+            names |= dict.fromkeys(sorted(told, key=len, reverse=True), f"row {place}")
+        named = _of_request(error, names)
+        if named.what == LISTED:
+            named = DataError(REQUEST, named.rule, named.value, WHOLE_FILES)
+        raise named from None
+    finally:
+        for path in files:
+            if asked is None:
+                path.unlink(missing_ok=True)
+            else:
+                # The model opens it when it comes to the row. A service that kept the pictures
+                # until it ends would fill the disk.
+                goes_with(asked.table.rows, path)
+    return asked
 
 
 def _picture_file(cell: Any, place: int) -> Path:
-    """A picture in a file of its own, which goes with the process."""
+    """A picture in a file of its own, which the caller removes."""
     remedy = f'Send {{"{PICTURE}": "…"}} with the bytes of a picture file in base64.'
     if not isinstance(cell, str):
         raise DataError(f"row {place}", f"has no picture in {PICTURE!r}", None, remedy)
