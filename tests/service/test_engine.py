@@ -7,6 +7,7 @@ import base64
 import csv
 import gc
 import importlib.util
+import io
 import json
 import shutil
 import threading
@@ -21,6 +22,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from holdfast.core.errors import DataError, InputError, RecipeError
 from holdfast.data.profile import is_missing
@@ -521,3 +523,23 @@ def test_a_picture_that_cannot_be_read_is_named_by_its_row_alone(pictures: Predi
         assert "holdfast-" not in str(refused.value)
         assert "picture-" not in str(refused.value)
         assert "in base64" in refused.value.remedy
+
+
+def test_pictures_that_are_too_much_together_are_refused_before_one_is_decoded(
+    pictures: Predictor,
+) -> None:
+    """Forty of these are 200 kB, and take a minute to decode in which nobody else is read for."""
+    file = io.BytesIO()
+    Image.new("1", (5700, 5700)).save(file, "PNG")
+    row = {"image": base64.b64encode(file.getvalue()).decode()}
+    form = TableForm(pictures, pictures.model, vectors=False)
+    with pytest.raises(DataError) as refused:
+        form.read([row] * 40)
+    rule = "holds pictures of more than 200 million pixels together"
+    assert (refused.value.what, refused.value.rule) == ("the request", rule)
+    assert refused.value.value == "1299 million"
+    small = io.BytesIO()
+    Image.new("RGB", (224, 224)).save(small, "PNG")
+    row = {"image": base64.b64encode(small.getvalue()).decode()}
+    read = form.read([row] * 5 + [{"image": "AAAA"}])
+    assert (len(read.table), read.because) == (5, {5: "the picture cannot be read"})
