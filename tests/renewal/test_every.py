@@ -151,6 +151,66 @@ def test_an_update_that_fails_half_way_is_not_tried_at_every_moment(loop: Any) -
     assert [line["new"] for line in read_rounds(loop.folder) if "skipped" in line] == [120] * 3
 
 
+def test_a_clock_that_was_ahead_costs_one_time_at_most(loop: Any) -> None:
+    """A machine that began with a wrong date wrote a line of then: no round waits years for it."""
+    loop(120).run(1)
+    loop.clock.now -= 10 * 365 * 86400.0
+    right = loop.clock.now
+    loop(240).run(1)
+    assert len(loop.done) == 2
+    assert loop.clock.now - right == 3600
+
+
+def test_a_clock_that_is_set_back_while_it_waits_costs_one_time_at_most(loop: Any) -> None:
+    loop(120).run(1)
+    rounds = loop(240)
+    asleep = rounds.stopped.wait
+    set_back: list[float] = []
+
+    def wait(seconds: float) -> bool:
+        if not set_back:
+            loop.clock.now -= 10 * 365 * 86400.0
+            set_back.append(loop.clock.now)
+        assert loop.clock.now - set_back[0] < 86400, "waits for a time that is years away"
+        return bool(asleep(seconds))
+
+    rounds.stopped.wait = wait
+    rounds.run(1)
+    assert len(loop.done) == 2
+    # The time that it waited for first, and the one from the new now on.
+    assert loop.clock.now - set_back[0] <= 2 * 3600
+
+
+def test_a_defect_in_a_round_ends_the_loop_and_is_not_met_again_at_once(loop: Any) -> None:
+    """Whatever starts the command again (systemd, Kubernetes) waits for the next round with it."""
+    tried: list[tuple[str, bool, float]] = []
+
+    def broken(asking: Asking, folder: Path, resume: bool) -> Mapping[str, Any]:
+        tried.append((folder.name, resume, loop.clock.now))
+        begun_by(folder)
+        raise ZeroDivisionError("of a library")
+
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            loop(120, broken).run(1)
+    assert [(name, resume) for name, resume, _ in tried] == [("0001", False), ("0002", False)]
+    assert tried[1][2] - tried[0][2] == 3600
+    lines = [line for line in read_rounds(loop.folder) if "begun" not in line]
+    assert lines[0]["skipped"] == "a defect ended it: ZeroDivisionError"
+
+
+def test_no_memory_for_a_round_ends_no_loop(loop: Any) -> None:
+    def broken(asking: Asking, folder: Path, resume: bool) -> Mapping[str, Any]:
+        loop.done.append((folder.name, resume))
+        begun_by(folder)
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:66] can't allocate memory")
+
+    loop(120, broken).run(2)
+    assert loop.done == [("0001", False), ("0002", False)]
+    lines = [line for line in read_rounds(loop.folder) if "begun" not in line]
+    assert all("was given no more memory" in line["skipped"] for line in lines)
+
+
 def test_an_update_without_its_page_is_done(loop: Any) -> None:
     """A defect in the report costs the report, and no round after it."""
 

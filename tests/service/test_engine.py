@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import csv
+import gc
 import importlib.util
+import io
 import json
 import shutil
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,18 +22,21 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from holdfast.core.errors import DataError, InputError, RecipeError
 from holdfast.data.profile import is_missing
+from holdfast.data.scratch import scratch_file
 from holdfast.know.threshold.rule import Rule
 from holdfast.pipeline.export import export
 from holdfast.pipeline.predictor import Predictor
 from holdfast.recipe import read_recipe
 from holdfast.service.asked import Full, Late
 from holdfast.service.engine.engine import ModelEngine
-from holdfast.service.engine.line import Bounds
+from holdfast.service.engine.line import Bounds, Turn, Waiting
 from holdfast.service.engine.opened import engine_of, open_engine
 from holdfast.service.engine.precision import computing
+from holdfast.service.engine.tables import TableForm
 
 HOSTILE = [
     "",
@@ -470,3 +477,69 @@ def test_without_another_engine_auto_is_float32_and_says_why(
     assert auto.facts.precision == "float32"
     assert "pip install" in auto.facts.because
     assert not (finished_run / "export").exists()
+
+
+@pytest.fixture(scope="module")
+def pictures(old_runs: Path) -> Predictor:
+    return Predictor.load(old_runs / "runs" / "pictures")
+
+
+def sent(path: Path) -> dict[str, str]:
+    return {"image": base64.b64encode(path.read_bytes()).decode()}
+
+
+def test_pictures_of_requests_leave_the_disk_when_they_are_answered(
+    pictures: Predictor, old_runs: Path
+) -> None:
+    """A service is asked for months, and its disk is full of pictures else."""
+    folder = scratch_file("here").parent
+    before = set(folder.iterdir())
+    some = sorted((old_runs / "rows" / "pictures").rglob("*.png"))[:3]
+    form = TableForm(pictures, pictures.model, vectors=False)
+    read = form.read([sent(path) for path in some])
+    gc.collect()
+    assert len(list(folder.glob("picture-*"))) >= 3
+    places = range(len(some))
+    form.ask(Turn([(Waiting(read, read.costs), places)], sum(read.costs), len(some)))
+    assert all(one.prediction is not None for one in form.say([read])[0][0])
+    del read
+    gc.collect()
+    assert set(folder.iterdir()) - before == set()
+    with pytest.raises(DataError):
+        form.read([{"image": "AAAA"}, sent(some[0]), {"image": 5}])
+    gc.collect()
+    assert set(folder.iterdir()) - before == set()
+
+
+def test_a_picture_that_cannot_be_read_is_named_by_its_row_alone(pictures: Predictor) -> None:
+    bomb = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + 2 * (100_000).to_bytes(4, "big") + b"\x08\2\0\0\0"
+    bomb += zlib.crc32(bomb[12:]).to_bytes(4, "big")
+    form = TableForm(pictures, pictures.model, vectors=False)
+    for given_ in (bomb, b"<svg/>"):
+        with pytest.raises(DataError) as refused:
+            form.read([{"image": base64.b64encode(given_).decode()}])
+        assert refused.value.what == "the request"
+        assert str(refused.value.value).startswith("row 0 (")
+        assert "holdfast-" not in str(refused.value)
+        assert "picture-" not in str(refused.value)
+        assert "in base64" in refused.value.remedy
+
+
+def test_pictures_that_are_too_much_together_are_refused_before_one_is_decoded(
+    pictures: Predictor,
+) -> None:
+    """Forty of these are 200 kB, and take a minute to decode in which nobody else is read for."""
+    file = io.BytesIO()
+    Image.new("1", (5700, 5700)).save(file, "PNG")
+    row = {"image": base64.b64encode(file.getvalue()).decode()}
+    form = TableForm(pictures, pictures.model, vectors=False)
+    with pytest.raises(DataError) as refused:
+        form.read([row] * 40)
+    rule = "holds pictures of more than 200 million pixels together"
+    assert (refused.value.what, refused.value.rule) == ("the request", rule)
+    assert refused.value.value == "1299 million"
+    small = io.BytesIO()
+    Image.new("RGB", (224, 224)).save(small, "PNG")
+    row = {"image": base64.b64encode(small.getvalue()).decode()}
+    read = form.read([row] * 5 + [{"image": "AAAA"}])
+    assert (len(read.table), read.because) == (5, {5: "the picture cannot be read"})

@@ -17,6 +17,7 @@ import pytest
 import sqlalchemy
 
 from holdfast.core.errors import DataError, StoreError, StoreGone
+from holdfast.store import opened
 from holdfast.store.records import Claim, Event, Feedback, KeptText, Request, Said, new_id
 from holdfast.store.store import Store, open_store
 from holdfast.store.writer import MOST_BYTES, Writer
@@ -424,6 +425,29 @@ def test_postgres_stopped_and_started_loses_nothing(
         cluster.start()
     assert write.flush(30)
     assert len(store.requests()) == 21
+    store.close()
+
+
+def test_a_table_that_somebody_locks_holds_no_label_for_ever(
+    cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """VACUUM FULL, a dump or a session that somebody left open."""
+    import psycopg
+
+    url = cluster.fresh("locked")
+    store = open_store(url)
+    one = call()
+    store.add_requests([one])
+    monkeypatch.setattr(opened, "PATIENCE", 0.5)
+    with psycopg.connect(url) as other:
+        other.execute("LOCK TABLE feedback IN ACCESS EXCLUSIVE MODE")
+        other.execute("SET idle_in_transaction_session_timeout = 20000")
+        before = time.monotonic()
+        with pytest.raises(StoreGone, match="lock timeout"):
+            store.add_feedback(Feedback(one.id, 0, "a", "ann", 1.0))
+        assert time.monotonic() - before < 15
+        other.rollback()
+    assert store.add_feedback(Feedback(one.id, 0, "a", "ann", 1.0)).id
     store.close()
 
 

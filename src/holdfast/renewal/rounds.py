@@ -24,8 +24,9 @@ from typing import Any
 import numpy as np
 
 from holdfast.core.door import door
-from holdfast.core.errors import InputError, RecipeError, RunError, StoreError
+from holdfast.core.errors import InputError, Interrupted, RecipeError, RunError, StoreError
 from holdfast.core.files import disk_errors, refuse_link
+from holdfast.core.lacking import lacking
 from holdfast.core.lock import locked
 from holdfast.core.wording import GATE_OUTCOMES, counted
 from holdfast.pipeline.again import Again
@@ -117,13 +118,20 @@ class Rounds:
             return self._clock()
         return float(lines[-1]["at"]) + self._schedule.every
 
+    def _soon(self, due: float) -> float:
+        """``due``, or a time from now where it is later: a clock that was set back since the last
+        line, or was ahead when it was written, must not put the next round off by years."""
+        return min(due, self._clock() + self._schedule.every)
+
     def _wait(self, due: float) -> bool:
         """Until it is due; whether it came to that."""
+        due = self._soon(due)
         if due > self._clock():
             self._say(f"next round: {moment(due)}")
         while (left := due - self._clock()) > 0 and not self.stopped.is_set():
             # A clock that is set, or a machine that sleeps, is noticed within the hour.
             self.stopped.wait(min(left, 3600.0))
+            due = self._soon(due)
         return not self.stopped.is_set()
 
     def _round(self) -> None:
@@ -170,10 +178,19 @@ class Rounds:
     def _update(self, folder: Path, resume: bool, line: Mapping[str, Any]) -> None:
         try:
             result = self._do(self._asking, folder, resume)
-        except InputError as error:
-            # What is at fault may be right the next time: a file half written, too few rows.
-            self._note({**line, "skipped": f"{error.what} {error.rule}"})
-            return
+        except Interrupted:
+            raise
+        except Exception as error:
+            # What is at fault may be right the next time: a file half written, too few rows, no
+            # memory left for now.
+            fault = error if isinstance(error, InputError) else lacking(error)
+            if fault is not None:
+                self._note({**line, "skipped": f"{fault.what} {fault.rule}"})
+                return
+            # A defect ends the loop. Whoever starts it again must not meet it at once, and for
+            # ever: the round has its line.
+            self._note({**line, "skipped": f"a defect ended it: {type(error).__name__}"})
+            raise
         gate = result["update"]["gate"]
         forgot = gate["first"] or gate["old"]
         self._note(

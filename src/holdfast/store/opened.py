@@ -167,7 +167,11 @@ def _patient(path: Path | None) -> Mapping[str, Any]:
     # SQLAlchemy, not the driver, says when a transaction begins.
     if path is not None:
         return {"timeout": PATIENCE, "isolation_level": None}
-    return {"connect_timeout": int(PATIENCE)}
+    # A machine that is gone says nothing; by itself a system waits a quarter of an hour for it, and
+    # two hours where nothing was sent.
+    seconds = int(PATIENCE)
+    alive = {"keepalives_idle": seconds, "keepalives_interval": 5, "keepalives_count": 2}
+    return {"connect_timeout": seconds, "tcp_user_timeout": 2000 * seconds, **alive}
 
 
 def _begin_sqlite(connection: Any, _: Any) -> None:
@@ -181,3 +185,7 @@ def _begin(connection: Connection) -> None:
     if connection.dialect.name == "sqlite":
         writes = connection.get_execution_options().get("holdfast_writes")
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    elif connection.dialect.name == "postgresql":
+        # Else a label waits for as long as somebody locks its table. Of this transaction alone:
+        # a pooler gives the connection to others behind it.
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(1000 * PATIENCE)}")

@@ -6,24 +6,33 @@ import base64
 import binascii
 import io
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from holdfast.core.errors import DataError, InputError
+from holdfast.core.errors import DataError, InputError, MachineError
 from holdfast.data.cells import too_deep
-from holdfast.data.scratch import scratch_file
+from holdfast.data.limits import limits
+from holdfast.data.pictures import header
+from holdfast.data.scratch import goes_with, scratch_file
 from holdfast.pipeline.kinds.causal_use import TokenUse
 from holdfast.pipeline.kinds.image_classification import ImageUse
 from holdfast.pipeline.kinds.seq2seq import PairUse
 from holdfast.pipeline.kinds.text_use import TextUse
 from holdfast.pipeline.kinds.token_use import TagUse
 from holdfast.pipeline.predictor import Predictor
-from holdfast.pipeline.using import Asked, read_columns
+from holdfast.pipeline.using import Asked, read_columns, within_limits
 from holdfast.store.records import Row
 
 REQUEST = "the request"
+MILLION = 1_000_000
+# Of all pictures of a request: sixteen of a phone's camera, or four thousand of 224 × 224.
+MOST_PIXELS = 200 * MILLION
 HOPED = ["It", "was", "not", "what", "I", "had", "hoped", "for"]
+# What an error calls pictures that no file lists.
+LISTED = "list"
+WHOLE_FILES = "Send the bytes of whole picture files (PNG, JPEG, GIF, BMP, WebP, TIFF) in base64."
 PICTURE, TOKENS, PROMPT, TEXT = "image", "tokens", "prompt", "text"
 
 
@@ -105,17 +114,65 @@ def _of_request(error: InputError, places: dict[str, str]) -> InputError:
 
 
 def _asked_pictures(predictor: Predictor, rows: Sequence[Row]) -> Asked:
-    files = [_picture_file(row.get(PICTURE), place) for place, row in enumerate(rows)]
-    names = {str(path): f"row {place}" for place, path in enumerate(files)}
+    files: list[Path] = []
+    asked = None
     try:
-        return predictor.ask([str(path) for path in files])
+        for place, row in enumerate(rows):
+            files.append(_picture_file(row.get(PICTURE), place))
+        _refuse_pixels(predictor, files)
+        asked = predictor.ask([str(path) for path in files])
     except InputError as error:
-        names |= {path.name: f"row {place}" for place, path in enumerate(files)}
-        raise _of_request(error, names) from None
+        names: dict[str, str] = {}
+        for place, path in enumerate(files):
+            # An error may tell a path from the current folder, too; the longer one holds the other.
+            told = (str(path), os.path.relpath(path), path.name)
+            names |= dict.fromkeys(sorted(told, key=len, reverse=True), f"row {place}")
+        named = _of_request(error, names)
+        if named.what == LISTED:
+            named = DataError(REQUEST, named.rule, named.value, WHOLE_FILES)
+        raise named from None
+    finally:
+        for path in files:
+            if asked is None:
+                path.unlink(missing_ok=True)
+            else:
+                # The model opens it when it comes to the row. A service that kept the pictures
+                # until it ends would fill the disk.
+                goes_with(asked.table.rows, path)
+    return asked
+
+
+def _refuse_pixels(predictor: Predictor, files: Sequence[Path]) -> None:
+    """Refuse, before one is decoded, pictures that are too much together: a few kilobytes hold
+    thirty million pixels of one colour, and nobody else is read for while they are decoded."""
+    if len(files) == 1:
+        return
+    with within_limits(predictor.part):
+        # What is larger than one may be is refused by itself, undecoded.
+        sizes = [size for size in map(_pixels, files) if size <= limits().pixels]
+    if sum(sizes) > MOST_PIXELS:
+        raise DataError(
+            REQUEST,
+            f"holds pictures of more than {MOST_PIXELS // MILLION} million pixels together",
+            f"{sum(sizes) // MILLION} million",
+            "Send fewer pictures a request, or smaller ones.",
+        )
+
+
+def _pixels(path: Path) -> int:
+    """Width by height as the file's head says; 0 where it is no picture, which is told later."""
+    try:
+        with header(path) as source:
+            return int(source.width * source.height)
+    except MachineError:
+        raise
+    # A damaged head brings any error, as in ``read_picture``.
+    except Exception:
+        return 0
 
 
 def _picture_file(cell: Any, place: int) -> Path:
-    """A picture in a file of its own, which goes with the process."""
+    """A picture in a file of its own, which the caller removes."""
     remedy = f'Send {{"{PICTURE}": "…"}} with the bytes of a picture file in base64.'
     if not isinstance(cell, str):
         raise DataError(f"row {place}", f"has no picture in {PICTURE!r}", None, remedy)
