@@ -119,11 +119,12 @@ def run_of(*, others: Any = None, passed: int = 60, probe: int = 30, valid: int 
     ]
     plan = SimpleNamespace(phases=phases, evaluate_at=(0, 5, 10, 15), probe_rows=probe)
     observer = SimpleNamespace(rows_passed=passed, seconds=0.01 * passed)
-    job = SimpleNamespace(valid=range(valid), others_s=others)
+    several = SimpleNamespace(num_processes=2)
+    job = SimpleNamespace(valid=range(valid), others_s=others, accelerator=several)
     return SimpleNamespace(plan=plan, job=job, observer=observer)
 
 
-def test_the_time_ahead_is_three_forward_rows_a_trained_row_and_the_looks() -> None:
+def test_of_several_processes_a_trained_row_is_three_forward_and_looks_follow() -> None:
     """10 ms a row forward, 30 ms trained; 200 rows are trained, three looks of 60 rows follow.
     How many rows were passed before, by a probe or a look, changes nothing."""
     for passed in (60, 2000):

@@ -19,7 +19,13 @@ from holdfast.methods.smoothing import LabelSmoothing
 from holdfast.training.guarded import begin_run
 from holdfast.training.loop import fit
 from holdfast.training.run import Run
-from holdfast.training.step import begin_phase, draw_of_step, steps_per_epoch, train_step
+from holdfast.training.step import (
+    begin_phase,
+    draw_of_step,
+    seconds_of_updates,
+    steps_per_epoch,
+    train_step,
+)
 
 
 def one_step(made: Any, rows: np.ndarray | None = None) -> tuple[Run, np.ndarray, dict[str, Any]]:
@@ -241,3 +247,32 @@ def test_dropout_is_on_in_training_and_off_in_measuring(job, recorder) -> None:
     assert modes["loss_ready"] == {True}
     first, again = fitted.history[0], fit(job(dropout=0.5)).history[0]
     assert first.train_losses.tolist() == again.train_losses.tolist()
+
+
+def test_updates_are_foretold_from_the_first_rows_of_each_phase_and_nothing_is_changed(
+    job: Any, phase: Any, contrast_phase: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that moves 10 ms for each row that passes."""
+    shapes = (contrast_phase(steps=4), phase(steps=6), phase(name="twice", steps=3))
+    shapes = (*shapes[:2], replace(shapes[2], terms=(RDrop(1.0),)))
+    run = begin_run(job(phases=shapes, dropout=0.5))
+    now = 0.0
+    forward = type(run.job.task).forward
+
+    def slow(task: Any, network: Any, batch: Any) -> Any:
+        nonlocal now
+        assert network.training
+        now += 0.01 * len(batch["input_ids"])
+        return forward(task, network, batch)
+
+    monkeypatch.setattr(type(run.job.task), "forward", slow)
+    monkeypatch.setattr("holdfast.training.step.time.perf_counter", lambda: now)
+    run.network.eval()
+    before, drawn = copy.deepcopy(run.network.state_dict()), torch.get_rng_state()
+    foretold = seconds_of_updates(run)
+    # Two passes a row of the phase that compares them.
+    rows = [len(shape.source.draw(shape.pool(run.job.learnt, 0), 0)) for shape in shapes]
+    assert foretold == pytest.approx(2.5 * 0.01 * (4 * rows[0] + 6 * rows[1] + 3 * 2 * rows[2]))
+    assert (run.phase_index, run.step_in_phase, run.network.training) == (0, 0, False)
+    assert torch.equal(torch.get_rng_state(), drawn)
+    assert all(torch.equal(value, run.network.state_dict()[k]) for k, value in before.items())

@@ -192,18 +192,21 @@ class Show:
 def expected_seconds(run: Any) -> float | None:
     """The time of all steps, looks and what follows them (``Job.others_s``), from that of the rows
     that were passed before any step: by the linear probe, where there is one, and by the first
-    look, where it has to pass its own.
-
-    A row forward and backward costs as much as three forward (``FORWARD_SHARE``, which plans the
-    looks too). ``None`` where no row was passed.
+    look, where it has to pass its own; and from that of rows in training mode
+    (``seconds_of_updates``). In one of several processes a row forward and backward counts as three
+    forward (``FORWARD_SHARE``). ``None`` where no row was passed.
     """
     from holdfast.training.plan import FORWARD_SHARE
+    from holdfast.training.step import seconds_of_updates
 
     if not run.observer.rows_passed:
         return None
     a_row = run.observer.seconds / run.observer.rows_passed
-    passed = sum(phase.rows_passed for phase in run.plan.phases)
+    if run.job.accelerator.num_processes > 1:
+        updates = a_row * sum(phase.rows_passed for phase in run.plan.phases) / FORWARD_SHARE
+    else:
+        updates = seconds_of_updates(run)
     looks = len(run.plan.evaluate_at) - 1
     looked = looks * (run.plan.probe_rows + len(run.job.valid))
     others = 0.0 if run.job.others_s is None else run.job.others_s(a_row)
-    return float(a_row * (passed / FORWARD_SHARE + looked) + others)
+    return float(updates + a_row * looked + others)
