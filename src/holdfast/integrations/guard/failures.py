@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from holdfast.core.defects import raises_defects
 from holdfast.core.errors import InputError
+from holdfast.integrations.guard.foreign import TheirFailure
 
 if TYPE_CHECKING:
     from holdfast.integrations.guard.watch import GuardHandle, Watch
@@ -57,7 +58,8 @@ class FailsafeCallback:
             return hook(self, *arguments, **named)
         except Exception as error:
             refused = isinstance(error, InputError)
-            if (refused and name == self.BEGINS) or (not refused and raises_defects()):
+            ours = not isinstance(error, (InputError, TheirFailure))
+            if (refused and name == self.BEGINS) or (ours and raises_defects()):
                 raise
             self._aside = True
             output = functools.partial(self._output, *arguments)
