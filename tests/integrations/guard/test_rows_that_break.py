@@ -152,3 +152,24 @@ def test_an_empty_dict_of_evaluation_sets_is_no_evaluation_set(trainer: Callable
     made = trainer(Guard(say=lambda _: None).callback(), eval_dataset={})
     with pytest.raises(DataError, match="has no evaluation rows"):
         made.train()
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_place_that_cannot_be_written_ends_no_training_from_the_beginning(
+    trainer: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: bool
+) -> None:
+    place = tmp_path / "place"
+    if full:
+        # Every write to this device fails as one to a full disk does.
+        place.mkdir()
+        (place / "events.jsonl.full").symlink_to("/dev/full")
+        monkeypatch.setattr("holdfast.training.journal.NAME", "events.jsonl.full")
+    else:
+        place.write_text("a file")
+    lines: list[str] = []
+    made = trainer(Guard(folder=place, say=lines.append).callback())
+    made.train()
+    assert made.state.global_step == 12
+    (told,) = [line for line in lines if line.startswith("Warning: the guard stepped aside")]
+    assert "defect in Holdfast" not in told
+    assert ("full" if full else f"the folder {place} raised FileExistsError") in told

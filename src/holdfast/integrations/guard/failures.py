@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from holdfast.core.defects import raises_defects
-from holdfast.core.errors import InputError
+from holdfast.core.errors import InputError, MachineError
 from holdfast.integrations.guard.foreign import TheirFailure
 
 if TYPE_CHECKING:
@@ -57,7 +57,9 @@ class FailsafeCallback:
         try:
             return hook(self, *arguments, **named)
         except Exception as error:
-            refused = isinstance(error, InputError)
+            # A disk that is full at the beginning is no wrong use.
+            full = isinstance(error, MachineError) and isinstance(error.__cause__, OSError)
+            refused = isinstance(error, InputError) and not full
             ours = not isinstance(error, (InputError, TheirFailure))
             if (refused and name == self.BEGINS) or (ours and raises_defects()):
                 raise
