@@ -10,6 +10,8 @@ import pytest
 from holdfast.core.records import Finding
 from holdfast.core.run_facts import RunFacts
 from holdfast.monitor.detectors.primacy import spearman
+from holdfast.monitor.detectors.underfit import underfit
+from holdfast.monitor.history import History
 from holdfast.monitor.judge import judge
 
 CHANCE = float(np.log(2))
@@ -40,6 +42,18 @@ def test_a_run_that_ends_at_the_class_frequencies_is_underfit(classified):
     verdict = judge(snapshots, PLAN)
     assert verdict.label == "underfit"
     assert "class frequencies" in verdict.because
+
+
+@pytest.mark.parametrize(("share", "word"), [(0.988, "hardly"), (1.01, "no")])
+def test_no_loss_below_that_of_the_class_frequencies_is_called_no_better(classified, share, word):
+    snapshots = classified([0.1] * 6, [0.0] * 6, train=[CHANCE] * 5 + [share * CHANCE])
+    seen = History(tuple(snapshots), PLAN)
+    assert seen.chance is not None
+    symptom = underfit(seen)
+    assert symptom is not None
+    loss = seen.probe_means[-1]
+    last = f"ends at {loss:.3f}, {word} better than always giving the class frequencies"
+    assert symptom.because.endswith(f"{last} ({seen.chance:.3f})")
 
 
 def test_a_run_that_ends_worse_than_a_linear_probe_is_underfit(history):

@@ -152,7 +152,7 @@ def test_a_comparison_the_other_way_round_is_about_the_same_two(store: Store, ru
     assert (made.evidence["verdict"], made.evidence["reversed"]) == ("better", True)
     before = look(store, Setup(new, served, "text-classification", lag_s=0), 3000.0).said()
     assert made.evidence["difference"]["low"] == -before["difference"]["high"]
-    assert made.told[-1] == f"it is shown to be better than {served}"
+    assert made.told[1] == f"it is shown to be better than {served}"
 
 
 def test_labels_that_came_after_the_last_look_count_too(store: Store, runs: Path) -> None:

@@ -67,6 +67,39 @@ def test_what_the_gate_of_an_update_said_is_told(
     told = promote(store, second, force=decision != "taken").told
     assert told[0] == f"the gate called it {outcome} as an update of first: words"
     assert ("nothing shows that it is better" in told[1]) == (not shown)
+    assert told[2].startswith("model files, gate: not checked; result.json of ")
+
+
+@pytest.mark.parametrize(
+    "update",
+    [
+        [1],
+        {"from": "first", "gate": "taken"},
+        {"from": None, "gate": {"decision": "taken", "because": "words"}},
+        {"from": "first", "gate": {"decision": 5, "because": "words"}},
+        {"gate": {"decision": "taken", "because": "words"}},
+    ],
+)
+def test_a_gate_that_is_none_is_refused_by_its_name(
+    store: Store, runs: list[Path], update: Any
+) -> None:
+    first, second, _ = runs
+    stood_in(first, store, quiet)
+    result = json.loads((second / "result.json").read_text())
+    result["update"] = update
+    del result["seal"]
+    (second / "result.json").write_text(json.dumps(result))
+    with pytest.raises(RunError, match="update"):
+        promote(store, second, force=True)
+
+
+def test_what_undo_cannot_go_by_is_refused(store: Store, runs: list[Path]) -> None:
+    first, second, _ = runs
+    stood_in(first, store, quiet)
+    promote(store, second)
+    with pytest.raises(RecipeError, match="does not go with --undo"):
+        promote(store, second, undo=True, instead_of="first")
+    assert promote(store, second, undo=True).after == served_name(first)
 
 
 def test_a_run_takes_the_place_of_another_and_gives_it_back(store: Store, runs: list[Path]) -> None:

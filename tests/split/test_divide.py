@@ -200,6 +200,16 @@ def test_near_copies_across_large_groups_are_dropped_too(make_table: Make, alter
         assert "dropped" in (beside[one], beside[other]) or beside[one] == beside[other]
 
 
+def test_many_small_classes_are_no_matter_of_groups(make_table: Make) -> None:
+    labels = [f"c{at % 100}" for at in range(400)]
+    found = checks(divide(make_table(corpus(400), labels), seed=0))["uneven_division"]
+    # 4 rows of each class: 2, 1 and 1.
+    assert "100 rows where 60" in found.because
+    assert "every class has a row on each side" in found.because
+    assert "--group" not in found.remedy
+    assert "data.rare=merge" in found.remedy
+
+
 def test_rows_without_a_group_stay_with_their_copies(make_table: Make) -> None:
     texts, labels, groups = prompts(12)
     groups[:60] = [f"(no group) row {at}" for at in range(60)]

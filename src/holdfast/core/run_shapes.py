@@ -120,6 +120,9 @@ FINDING = record(
 )
 DECISION = record({"what": text, "because": text}, ("what",))
 MARK = record({"sha256": text, "bytes": count}, ("sha256", "bytes"))
+# What decides whether a run may take another's place.
+GATE = record({"decision": text, "because": text}, ("decision", "because"))
+UPDATE = record({"from": text, "gate": maybe(GATE)}, ("from",))
 RESULT_SHAPE = record(
     {
         "schema": whole,
@@ -196,6 +199,7 @@ RESULT_SHAPE = record(
         ),
         "careless": maybe(record({"random_split": METRIC, "honest": METRIC})),
         "probes": maybe(table(anything)),
+        "update": maybe(UPDATE),
         "timing": maybe(table(maybe(number))),
         "peak_memory_mb": maybe(number),
         "model_facts": maybe(record({"temperature": maybe(number)})),

@@ -314,7 +314,8 @@ class History:
         if self.labels is not None and len(self.labels):
             shares = np.bincount(self.labels) / len(self.labels)
             shares = shares[shares > 0]
-            return float(-(shares * np.log(shares)).sum())
+            # Of one class alone the sum is −0.
+            return float(-(shares * np.log(shares)).sum()) + 0.0
         classes = self.run_facts.classes
         return math.log(classes) if classes and self.probe_hits is not None else None
 

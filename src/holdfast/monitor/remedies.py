@@ -68,6 +68,14 @@ def for_diverging(history: History) -> Remedies:
     )
 
 
+def for_broken_start() -> Remedies:
+    """Where a loss is no number before any update: no rate can be the reason."""
+    return (
+        Remedy("look for rows without a target, and for values or weights that are not numbers"),
+        Remedy("compute in full precision", ("train.precision=float32",)),
+    )
+
+
 def for_slow(history: History) -> Remedies:
     """Where the rate is too low: a higher one, or more steps."""
     return (*_faster(history), *for_learning(history.snapshots))

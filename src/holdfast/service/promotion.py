@@ -18,7 +18,7 @@ from typing import Any
 from holdfast.core.errors import InputError, RecipeError, RunError
 from holdfast.core.records import to_json
 from holdfast.core.run_files import RESULT, check_model
-from holdfast.pipeline.folder import open_run
+from holdfast.pipeline.folder import open_run, unsealed
 from holdfast.pipeline.served_name import served_name
 from holdfast.service.asked import Facts
 from holdfast.service.live.look import LATEST
@@ -133,6 +133,9 @@ def promote(
     """
     at = time.time() if now is None else now
     places = _places(store)
+    if undo and instead_of is not None:
+        remedy = "Leave it out: RUN is the one whose place is given back."
+        raise RecipeError("--from", "does not go with --undo", instead_of, remedy)
     if undo:
         return _undone(store, run, places, at)
     result = open_run(run)
@@ -148,7 +151,12 @@ def promote(
     known = pair_evidence(store, here.model, here.run, model, result, at)
     if not force:
         known.refuse(run, store.name)
-    return _appended(store, here, model, run, at, known.live, told=known.told, forced=force)
+    # Of a run without sums the gate may have been written by anybody.
+    told = (
+        *known.told,
+        *(f"{one.what}, gate: {one.chosen}; {one.because}" for one in unsealed([run])),
+    )
+    return _appended(store, here, model, run, at, known.live, told=told, forced=force)
 
 
 def _places(store: Store) -> list[Standing]:

@@ -246,6 +246,10 @@ def uneven_finding(
         return None
     why = f"the largest group of rows that must stay together has {largest} of {total}"
     remedy = "Choose a finer --group, or add groups."
+    if largest < off[worst]:
+        # No single group explains it: many classes of few rows, each with one row a side at least.
+        why = "every class has a row on each side, and many classes have few rows"
+        remedy = "Add rows of small classes, or merge them with --set data.rare=merge."
     if way.stable:
         why = "chance makes the sides of a stable division"
         remedy = "Nothing to do: the more rows, the nearer the shares."

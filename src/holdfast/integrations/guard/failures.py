@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from holdfast.core.defects import raises_defects
-from holdfast.core.errors import InputError
+from holdfast.core.errors import InputError, MachineError
+from holdfast.integrations.guard.foreign import TheirFailure
 
 if TYPE_CHECKING:
     from holdfast.integrations.guard.watch import GuardHandle, Watch
@@ -56,8 +57,11 @@ class FailsafeCallback:
         try:
             return hook(self, *arguments, **named)
         except Exception as error:
-            refused = isinstance(error, InputError)
-            if (refused and name == self.BEGINS) or (not refused and raises_defects()):
+            # A disk that is full at the beginning is no wrong use.
+            full = isinstance(error, MachineError) and isinstance(error.__cause__, OSError)
+            refused = isinstance(error, InputError) and not full
+            ours = not isinstance(error, (InputError, TheirFailure))
+            if (refused and name == self.BEGINS) or (ours and raises_defects()):
                 raise
             self._aside = True
             output = functools.partial(self._output, *arguments)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,21 @@ from holdfast.tasks.base import Measured
 
 if TYPE_CHECKING:
     import torch
+
+
+class TheirFailure(RuntimeError):
+    """What rows, a collator, a model or a loss that are not ours raised while they were measured:
+    no defect of Holdfast's."""
+
+
+@contextmanager
+def theirs(what: str) -> Iterator[None]:
+    """What is raised inside, by code of the user's, is told as a failure of ``what``."""
+    try:
+        yield
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}".removesuffix(": ")
+        raise TheirFailure(f"{what} raised {said}") from error
 
 
 @dataclass(frozen=True, slots=True)

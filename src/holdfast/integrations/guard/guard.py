@@ -20,6 +20,7 @@ from holdfast.core.defects import defect_line
 from holdfast.core.errors import InputError, RecipeError, RunError
 from holdfast.core.events import Advisor
 from holdfast.core.records import Decision, Snapshot, Verdict
+from holdfast.integrations.guard.foreign import TheirFailure
 from holdfast.integrations.guard.rows import checked_share
 from holdfast.pipeline.defaults import REGIONS, size_of
 
@@ -219,7 +220,8 @@ class Guard:
         from holdfast.training.journal import Journal
 
         what = f"failure of the guard in {hook}"
-        because = str(error) if isinstance(error, InputError) else defect_line(error)
+        told = isinstance(error, (InputError, TheirFailure))
+        because = str(error) if told else defect_line(error)
         with contextlib.suppress(Exception):
             if watch is None:
                 folder = self._place(output(), None)

@@ -12,6 +12,7 @@ import torch
 
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision
+from holdfast.integrations.guard.foreign import theirs
 from holdfast.integrations.guard.losses import Formula, aligned_formula, plain
 from holdfast.integrations.guard.rows import counted, probe_rows
 from holdfast.integrations.guard.still import undisturbed
@@ -68,10 +69,12 @@ class ModuleRows:
 
     def _call(self, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
         assert self._logits is not None
-        return self._logits(self._module, self._sent(batch))
+        with theirs("lightning_callback(logits=…)"):
+            return self._logits(self._module, self._sent(batch))
 
     def _alone(self, batch: Any) -> float:
-        found = self._module.training_step(self._sent(batch), 0)
+        with theirs("training_step"):
+            found = self._module.training_step(self._sent(batch), 0)
         loss = found.get("loss") if isinstance(found, Mapping) else found
         if not torch.is_tensor(loss) or loss.numel() != 1:
             raise DataError(

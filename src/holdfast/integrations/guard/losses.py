@@ -105,7 +105,8 @@ class Formula:
             return Measured(losses, {"accuracy": float("nan")}, float("nan"), 1.0, logits=kept)
         labels = recover_labels(kept, losses)
         temperature, refined = best_temperature(kept, labels)
-        correct = kept.argmax(axis=1) == labels
+        # Nobody's answer is right whose logits are no numbers: their first class is no choice.
+        correct = (kept.argmax(axis=1) == labels) & np.isfinite(losses)
         metrics = {"accuracy": float(correct.mean())}
         return Measured(losses, metrics, refined, temperature, correct, kept)
 

@@ -13,12 +13,14 @@ from transformers import Trainer
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision, Ints
 from holdfast.core.run_facts import RunFacts
+from holdfast.integrations.guard.foreign import theirs
 from holdfast.integrations.guard.losses import Formula, find_formula, plain
 from holdfast.integrations.guard.rows import copied_rows, counted, probe_rows
 from holdfast.integrations.guard.still import generators_apart, undisturbed
 from holdfast.integrations.guard.watch import GuardHandle
 from holdfast.pipeline.defaults import REGIONS, size_of
 from holdfast.tasks.base import Measured
+from holdfast.tasks.token_losses import IGNORED
 
 LEAST_SHARE_OF_FULL = 0.5
 
@@ -34,13 +36,17 @@ class RowSet:
     def spread(self, size: int) -> tuple[int, Any]:
         """One batch of rows from all over the set, which may be sorted by its classes."""
         at = np.unique(np.linspace(0, len(self.positions) - 1, size).astype(int))
-        return len(at), self.collate([self.dataset[int(i)] for i in self.positions[at]])
+        return len(at), self._batch(self.positions[at])
 
     def batches(self, size: int) -> Iterator[tuple[int, Any]]:
         """Batches of up to ``size`` rows in order, each with its number of rows."""
         for start in range(0, len(self.positions), size):
-            chosen = [self.dataset[int(i)] for i in self.positions[start : start + size]]
-            yield len(chosen), self.collate(chosen)
+            chosen = self.positions[start : start + size]
+            yield len(chosen), self._batch(chosen)
+
+    def _batch(self, positions: Ints) -> Any:
+        with theirs("the data set or its collator"):
+            return self.collate([self.dataset[int(i)] for i in positions])
 
 
 class TrainerRows:
@@ -102,15 +108,21 @@ class TrainerRows:
 
     def _forward(self, batch: Any) -> tuple[Any, Any]:
         inputs = self._sent(batch)
-        return inputs.get("labels"), self.trainer.model(**inputs)
+        with theirs("the model"):
+            return inputs.get("labels"), self.trainer.model(**inputs)
 
     def _alone(self, batch: Any) -> float:
         # TRL's trainers collect means of what passes through compute_loss, for their logs.
+        sent = self._sent(batch)
+        if _without_target(sent.get("labels")):
+            # The mean over no targets is no number. In a batch such a row takes no part.
+            return 0.0
         collected = copy.deepcopy(getattr(self.trainer, "_metrics", None))
-        loss = self.trainer.compute_loss(self.trainer.model, self._sent(batch))
+        with theirs("compute_loss"):
+            loss = float(self.trainer.compute_loss(self.trainer.model, sent))
         if collected is not None:
             self.trainer._metrics = collected
-        return float(loss)
+        return loss
 
     def _sent(self, batch: Any) -> dict[str, Any]:
         from accelerate.utils import send_to_device
@@ -167,7 +179,15 @@ def run_facts(trainer: Any, rows: TrainerRows, steps: int) -> RunFacts:
         trainable=trainable,
         usual_rates=_usual_rates(task, trainable) if whole else None,
         copied_valid=rows.copied,
+        refused=_as_it_is(trainer),
     )
+
+
+def _as_it_is(trainer: Any) -> tuple[str, ...]:
+    """Settings that remedies name and that the trainer has already."""
+    args = trainer.args
+    half = args.fp16 or args.bf16 or trainer.model.dtype != torch.float32
+    return () if half else ("train.precision=float32",)
 
 
 def class_names(model: Any) -> tuple[str, ...]:
@@ -203,6 +223,12 @@ def _first_set(guard: GuardHandle, trainer: Any) -> Any:
     because = f"the trainer has several sets: {', '.join(found)}"
     guard.promise(Decision("evaluation rows", str(name), because))
     return name
+
+
+def _without_target(labels: Any) -> bool:
+    """Whether every label of a batch is one that a cross-entropy passes over."""
+    whole = torch.is_tensor(labels) and not labels.is_floating_point()
+    return whole and labels.numel() > 0 and bool((labels == IGNORED).all())
 
 
 def _one_line_a_row(batch: Any, count: int) -> bool:

@@ -49,6 +49,10 @@ class GuardCallback(FailsafeCallback, TrainerCallback):
         self._rows = 0
         self._own_looks: frozenset[int] = frozenset()
 
+    def watches_for(self, guard: GuardHandle) -> bool:
+        """Whether ``guard`` gave this callback."""
+        return self._guard is guard
+
     def on_init_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self._guard.hold_out is None:
             return
@@ -57,7 +61,7 @@ class GuardCallback(FailsafeCallback, TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         trainer, checkpoint = calling_trainer(self)
-        _refuse(trainer, self._guard.policy)
+        _refuse(trainer, self._guard)
         foreign_run = _foreign_run(
             self._guard, trainer, kwargs["train_dataloader"], state.max_steps
         )
@@ -198,7 +202,7 @@ def held_out(guard: GuardHandle, owner: Any) -> None:
 
 def _foreign_run(guard: GuardHandle, trainer: Any, train_loader: Any, steps: int) -> ForeignRun:
     owner = data_owner(trainer)
-    if owner.eval_dataset is None:
+    if owner.eval_dataset is None or (type(owner.eval_dataset) is dict and not owner.eval_dataset):
         raise DataError(
             f"the {type(owner).__name__}",
             "has no evaluation rows, so nobody can say whether it overfits",
@@ -234,8 +238,16 @@ def _name(model: Any) -> str:
     return str(getattr(model.config, "_name_or_path", "") or type(model).__name__)
 
 
-def _refuse(trainer: Any, policy: Any) -> None:
+def _refuse(trainer: Any, guard: GuardHandle) -> None:
     """What the guard cannot do right, it does not do."""
+    listed = trainer.callback_handler.callbacks
+    if sum(isinstance(one, GuardCallback) and one.watches_for(guard) for one in listed) > 1:
+        raise RecipeError(
+            "callbacks=[…]",
+            "holds two callbacks of one guard, which would both stop and restore",
+            None,
+            "Give it guard.callback() once.",
+        )
     if trainer.args.world_size > 1 or trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         raise MachineError(
             "the guard",
@@ -250,7 +262,7 @@ def _refuse(trainer: Any, policy: Any) -> None:
             None,
             "Search without its callback, then train with it.",
         )
-    if policy != "off" and trainer.args.load_best_model_at_end:
+    if guard.policy != "off" and trainer.args.load_best_model_at_end:
         raise RecipeError(
             "load_best_model_at_end",
             "and the guard would both choose the final weights",

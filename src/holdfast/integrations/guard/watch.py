@@ -16,7 +16,7 @@ from holdfast.core.errors import Defect
 from holdfast.core.events import Advisor
 from holdfast.core.records import Decision, Snapshot, Verdict
 from holdfast.integrations.guard.checkpoint import calibration_decision, kept_checkpoint
-from holdfast.integrations.guard.foreign import ForeignRun
+from holdfast.integrations.guard.foreign import ForeignRun, theirs
 from holdfast.integrations.guard.still import undisturbed
 from holdfast.integrations.guard.weights import Weights
 from holdfast.monitor.judge import judge
@@ -108,9 +108,13 @@ class Watch:
 
     def begin(self, decisions: Sequence[Decision]) -> None:
         """Write what was decided on the way here; once, at the beginning of a run."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._make_folder()
         for decision in (*decisions, *self._memory()):
             self.decide(0, decision)
+
+    def _make_folder(self) -> None:
+        with theirs(f"the folder {self.folder}"):
+            self.folder.mkdir(parents=True, exist_ok=True)
 
     def decide(self, step: int, decision: Decision) -> None:
         """Say a choice that was made without being asked, and write it down."""
@@ -227,7 +231,7 @@ class Watch:
         if self._advisor is not None and state["advisor"] is not None:
             self._advisor.load_state_dict(state["advisor"])
         self.engine.judge_again()
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._make_folder()
         if "journal" in state:
             self._journal.restore(state["journal"])
         else:

@@ -10,7 +10,7 @@ from holdfast.core.records import Evidence, Floats, Label
 from holdfast.monitor import limits
 from holdfast.monitor.detectors import DETECTORS
 from holdfast.monitor.history import History
-from holdfast.monitor.remedies import for_diverging
+from holdfast.monitor.remedies import for_broken_start, for_diverging
 from holdfast.monitor.symptom import Symptom, item, shown, sure
 from holdfast.stats.paired import Difference
 
@@ -64,6 +64,16 @@ def rate_high(history: History) -> Symptom | None:
 def _broken(history: History) -> Symptom:
     assert history.broken is not None
     step = history.broken.step
+    if history.broken.phase == "start":
+        return Symptom(
+            because="a loss is not a number before the first update",
+            strength=1.0,
+            label="diverging",
+            cause="rows or weights that training did not spoil",
+            since_step=step,
+            evidence=(item("loss_not_a_number", 1.0, step=step),),
+            remedies=for_broken_start(),
+        )
     return Symptom(
         because=f"a loss at step {step} is not a number",
         strength=1.0,
@@ -149,9 +159,13 @@ def _jump(norms: list[float]) -> float:
 
 
 def nothing_learned(history: History) -> bool:
-    """Whether the last train probe is no better than always giving the class frequencies."""
+    """Whether the last train probe is no better, or hardly, than always giving the class
+    frequencies. Those are of the validation rows: of one class alone they say nothing of training
+    rows."""
     chance = history.chance
-    return chance is not None and bool(history.probe_means[-1] > limits.NOTHING_LEARNED * chance)
+    if not chance:
+        return False
+    return bool(history.probe_means[-1] > limits.NOTHING_LEARNED * chance)
 
 
 DETECTORS.add("rate_high", rate_high)

@@ -14,13 +14,13 @@ from holdfast.stats.paired import Difference
 from holdfast.stats.student import paired_t
 
 TOO_SHORT = "too few steps"
-NO_BETTER = "no better than always giving the class frequencies"
+BETTER = "better than always giving the class frequencies"
 
 
 def underfit(history: History) -> Symptom | None:
     """``underfit`` at the end of the plan, where one of these holds:
 
-    - the train probe is no better than always giving the class frequencies;
+    - the train probe is no better, or hardly, than always giving the class frequencies;
     - validation is worse than a linear probe on the untouched model, on the same rows beyond chance
       and by more than the margin, while the train probe is no better than at the best step;
     - validation still falls steeply: it is at its lowest, and over the last quarter of the steps it
@@ -44,9 +44,11 @@ def _chance(history: History) -> Symptom | None:
     if not nothing_learned(history):
         return None
     loss, chance = float(history.probe_means[-1]), history.chance
+    assert chance is not None
     return _underfit(
         history,
-        f"the training loss ends at {loss:.3f}, {NO_BETTER}",
+        f"the training loss ends at {loss:.3f}, {'hardly' if loss < chance else 'no'} {BETTER} "
+        f"({chance:.3f})",
         0.95,
         item("train_probe_loss", loss, step=history.now),
         item("loss_of_the_class_frequencies", chance, step=history.now),
