@@ -270,6 +270,33 @@ def test_being_as_good_as_a_probe_that_knows_nothing_is_not_healthy(classified, 
     assert "better than the class frequencies" in verdict.because
 
 
+def test_rows_that_would_decide_are_those_for_the_difference_that_was_seen(classified) -> None:
+    """Eight rows, of which two are wrong: clearly below ln 2, and not shown to be."""
+    labels = np.arange(8) % 2
+    right = np.arange(8) < 6
+    logits = np.zeros((8, 2))
+    logits[np.arange(8), labels] = np.where(right, 2.0, -2.0)
+    base = classified([1.0], [0.0])[0]
+    made = [
+        dataclasses.replace(
+            base,
+            step=100 * look,
+            valid_logits=logits,
+            valid_losses=losses_at(logits, labels, 1.0),
+            valid_correct=right,
+            train_losses=np.full(60, loss),
+            train_correct=np.arange(60) < 45,
+        )
+        for look, loss in enumerate([0.66, 0.65, 0.64])
+    ]
+    verdict = judge(made)
+    assert "better than the class frequencies" in verdict.because
+    (needed,) = (one.value for one in verdict.evidence if one.name == "validation_rows_needed")
+    gap = History(tuple(made)).valid[:, -1] - math.log(2)
+    assert abs(gap.mean()) > 0.05, "the margin is 0.03"
+    assert needed == rows_needed(gap, abs(float(gap.mean())))
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -94,7 +94,8 @@ def _open_chance(history: History) -> Symptom:
         f"the class frequencies {history.chance:.3f}"
     )
     remedies = (Remedy("check that the labels belong to these rows"), *for_no_progress(history))
-    return _open(history, because, gap, history.margin, remedies)
+    seen = max(history.margin, abs(float(gap.mean())))
+    return _open(history, because, gap, seen, remedies)
 
 
 def _open_gap(history: History, before: str, question: str, *more: Remedy) -> Symptom:
