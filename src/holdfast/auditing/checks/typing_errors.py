@@ -47,7 +47,7 @@ def typing_errors(view: Closely) -> Found | None:
         wrong = sorted(word for word in held if in_rows[word] <= _OWN_WORD and _wrong(word))
         if wrong:
             found.append((at, ", ".join(f"{word} ({likeliest(word)}?)" for word in wrong)))
-    beside = f"; {counted(left_out, 'text')} could not be looked at" if left_out else ""
+    beside = f" ({counted(left_out, 'text')} could not be looked at)" if left_out else ""
     return single_finding(
         rows,
         "typing_errors",
