@@ -328,6 +328,6 @@ def _not_a_number(run: Run, loss: float) -> TrainingError:
         f"step {run.step + 1}",
         "gave a training loss that is not a finite number",
         loss,
-        f"Lower train.learning_rate (now {run.phase.learning_rate:.2g}) or set "
+        f"Lower train.learning_rate (this phase learns at {run.phase.learning_rate:.2g}) or set "
         "train.precision=float32.",
     )
