@@ -330,9 +330,9 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     (
         "wrong-untuned",
         "the untuned model that stands beside a writer is the trained one",
-        "pipeline/kinds/seq2seq_score.py",
-        "untuned = finish.fitted.untuned()",
-        "untuned = finish.fitted.network.eval()",
+        "pipeline/kinds/beside_start.py",
+        "untuned = fitted.untuned()",
+        "untuned = fitted.network.eval()",
         (UNTUNED,),
     ),
     (
