@@ -321,13 +321,22 @@ def test_health_is_answered_whoever_holds_connections_open(serve: Callable[..., 
             link.sendall(b"GET /health/live HTTP/1.1\r\n")
         for _ in range(3):
             assert server.ask("/health/live", None).status == 200
-        # Those who said nothing for longest were hung up on: the last are still there.
-        links[-1].sendall(b"Host: localhost\r\nConnection: close\r\n\r\n")
-        assert status(_all(links[-1])) == 200
-        assert _all(links[0]) == b""
+        # Those who said nothing for longest were hung up on, and in which order forty were heard
+        # is the loop's: some of at most twice serve.max_connections are still there.
+        assert 1 <= sum(map(_is_answered, links)) <= 8
     finally:
         for link in links:
             link.close()
+
+
+def _is_answered(link: socket.socket) -> bool:
+    """Whether a connection with half a head is still held, and its request answered."""
+    try:
+        link.sendall(b"Host: localhost\r\nConnection: close\r\n\r\n")
+        answer = _all(link)
+    except ConnectionError:
+        return False
+    return answer != b"" and status(answer) == 200
 
 
 def test_a_client_that_does_not_read_is_let_go(serve: Callable[..., Server]) -> None:
