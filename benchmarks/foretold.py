@@ -5,8 +5,7 @@
 
 Each cell is one `holdfast train` with its defaults in a process of its own, one thread. *Foretold*
 is what the line "Time" says, *taken* the seconds from that line to the end of the process: steps,
-evaluations, scoring, generated texts, probes, the report. Loading and reading come before it. The
-first figures were taken with other work on the same two cores.
+evaluations, scoring, generated texts, probes, the report. Loading and reading come before it.
 """
 
 from __future__ import annotations
