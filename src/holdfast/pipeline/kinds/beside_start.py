@@ -91,14 +91,14 @@ def start_model(
         return untuned, {}, {}
     of_dtype = torch.empty((), dtype=getattr(torch, ready.recipe.model.dtype or "float32"))
     need = count_parameters(untuned)[0] * of_dtype.element_size() / MB
-    beside = {QUANTIZED: Way(measure(untuned), tuned, judged=False)}
-    untuned.cpu()
     if need > (free := free_mb()):
         why = (
             f"the unquantised start model takes about {need:,.0f} MB of memory, and {free:,.0f} MB "
             "are there; the quantised one stands in its place"
         )
-        return untuned.to(fitted.job.accelerator.device), {}, {"unquantised start model": why}
+        return untuned, {}, {"unquantised start model": why}
+    beside = {QUANTIZED: Way(measure(untuned), tuned, judged=False)}
+    untuned.cpu()
     whole = {"quantize": "none", "quant_type": None, "double_quant": None}
     with stage("loading the unquantised start model"):
         loaded = ready.kind.load(ready.recipe.changed(model=whole), ready.sides.train_rows.table)
