@@ -25,11 +25,11 @@ from cells import grid, run_cells
 
 SHARED = Path(os.environ.get("HOLDFAST_DATA", "../shared/data"))
 PLACE = Path.home() / ".cache" / "holdfast" / "meta"
-METHODS = ("frozen", "tuned", "prototypes", "anil", "reptile", "maml")
+METHODS = ("frozen", "tuned", "prototypes")
 BLOCK = 50
 SETTINGS = {
     "omniglot": ["meta.episodes=600", "meta.queries=10", "meta.looks=5"],
-    "banking77": ["meta.episodes=150", "meta.queries=5", "meta.looks=3", "meta.inner_steps=2"],
+    "banking77": ["meta.episodes=150", "meta.queries=5", "meta.looks=3"],
 }
 
 
@@ -106,19 +106,20 @@ def bench(name: str, shots: int) -> Any:
 
 def episodes_of(cell: Any) -> dict[str, Any]:
     """One method on the test episodes of one set."""
+    from holdfast.episodes.methods import METHODS as ALL
     from holdfast.episodes.scores import score, vectors_for
-    from holdfast.pipeline.meta_choice import baselines, learned_arm, method_of
+    from holdfast.pipeline.meta_choice import baselines, learned_arm
     from holdfast.stats.shared_units import mean_over_units
 
     shared, name = bench(cell["set"], cell["shots"]), cell["method"]
     if name in ("frozen", "tuned"):
         arm = baselines(shared, lambda *_: None)[name == "tuned"]
     else:
-        arm = learned_arm(shared, name, method_of(name, shared.recipe), lambda *_: None)
+        arm = learned_arm(shared, name, ALL[name](), lambda *_: None)
     reader = shared.reader(arm.learned.state if arm.learned else None)
     test = shared.rows.pools[2]
     episodes = test.episodes(shared.rows.shape, 600, shared.recipe.seed, "test")
-    vectors = None if arm.method.adapts else vectors_for(reader, episodes)
+    vectors = vectors_for(reader, episodes)
     parts = []
     for start in range(0, len(episodes), BLOCK):
         path = shared.into / f"{name}-{start}.npy"
@@ -251,14 +252,13 @@ def projected_of(cell: Any) -> dict[str, Any]:
     if name in ("frozen", "tuned"):
         method: Any = Embedding(pools[0], width, "logistic")
     else:
-        made: Any = ALL[name]
-        method = made() if name == "prototypes" else made(5, 0.1)
+        method = ALL[name]()
     best, seconds = 0, 0.0
     if name != "frozen":
         course = Course(pools[0], shape, 600, 3e-4, 6, probe, judge, 0)
         learned = learn(method, reader, course, CheckpointStore(None))
         best, seconds = learned.best, learned.looks[-1].seconds
-    vectors = None if method.adapts else vectors_for(reader, episodes)
+    vectors = vectors_for(reader, episodes)
     accuracy = score(method, reader, episodes, vectors).accuracy
     place = PLACE / f"vectors-{cell['shots']}"
     place.mkdir(exist_ok=True)
@@ -317,14 +317,15 @@ def unseen_of(cell: Any) -> dict[str, Any]:
 
 def saved(name: str) -> Path:
     """The start that a method learned from the training alphabets, as a plain folder."""
-    from holdfast.pipeline.meta_choice import baselines, learned_arm, method_of, with_prototypes
+    from holdfast.episodes.methods import METHODS as ALL
+    from holdfast.pipeline.meta_choice import baselines, learned_arm, with_prototypes
 
     shared, folder = bench("omniglot", 5), PLACE / "starts" / name
     if not folder.exists():
         if name == "tuned":
             arm = baselines(shared, lambda *_: None)[1]
         else:
-            arm = learned_arm(shared, name, method_of(name, shared.recipe), lambda *_: None)
+            arm = learned_arm(shared, name, ALL[name](), lambda *_: None)
         network = with_prototypes(shared, shared.reader(arm.learned.state))
         network.save(folder, shared.prepared.loaded.tokenizer)
     return folder

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -818,6 +819,17 @@ def audit(
         return audit_watched(request, quiet=quiet)
 
 
+@contextlib.contextmanager
+def _file_of(rows: Any) -> Iterator[str]:
+    """The name of a file with these rows; an error about rows in memory names them, not the file
+    that they were put into."""
+    from holdfast.data.given import named
+
+    source = _as_file(rows, None, None, "the rows", {})
+    with contextlib.nullcontext() if isinstance(rows, (str, Path)) else named(Path(source)):
+        yield source
+
+
 def _as_file(rows: Any, labels: Any, groups: Any, name: str, names: dict[str, str]) -> str:
     """The name of a file; rows in memory are put into one, which ``names`` then holds."""
     from holdfast.data.frames import frame_file, is_frame, series_values
@@ -882,7 +894,8 @@ def drift(
     Parameters
     ----------
     run : a finished run, its folder or a ``TrainedRun``.
-    data : rows, in the order in which they came, with labels or without.
+    data : a file by its name, a data frame or a list of texts: rows in the order in which they
+        came, with labels or without.
     between_alarms : clean rows between alarms that say since when rows differ.
 
     Others as the options of the command. ``to_json()`` of the result is what ``--json`` prints.
@@ -894,7 +907,8 @@ def drift(
     folder = run.folder if isinstance(run, TrainedRun) else Path(run)
     with in_python():
         options = _options(text, label, encoding, ())
-        return drifted(folder, str(data), options, between=between_alarms)
+        with _file_of(data) as source:
+            return drifted(folder, source, options, between=between_alarms)
 
 
 def fairness(
@@ -988,19 +1002,20 @@ def explain(
     Parameters
     ----------
     run : a finished run.
-    data : a file, by its name; or a list of texts (of paths, for pictures; of texts or lists of
-        words, for tags).
+    data : a file, by its name; a data frame; or a list of texts (of paths, for pictures; of texts
+        or lists of words, for tags).
     rows : how many are explained, from the first on.
 
     Others as the options of the command. Raises ``holdfast.core.errors.InputError`` where the
     command would exit with 2.
     """
+    from holdfast.data.frames import is_frame
     from holdfast.pipeline.advice import in_python
     from holdfast.pipeline.reasons import explain as explained
 
     folder = run.folder if isinstance(run, TrainedRun) else Path(run)
-    with in_python():
-        given = str(data) if isinstance(data, (str, Path)) else list(data)
+    filed = isinstance(data, (str, Path)) or is_frame(data)
+    with in_python(), _file_of(data) if filed else contextlib.nullcontext(list(data)) as given:
         return explained(folder, given, _options(text, None, encoding, settings), rows=rows)
 
 

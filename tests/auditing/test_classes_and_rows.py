@@ -8,8 +8,9 @@ import pytest
 from holdfast.auditing.checks.names_against_rows import names_against_rows
 from holdfast.auditing.checks.overlapping_classes import overlapping_classes
 from holdfast.auditing.checks.too_few_rows import too_few_rows
-from holdfast.auditing.growth import growth
+from holdfast.auditing.growth import Growth, growth
 from holdfast.auditing.views import Embedded, Rows
+from holdfast.core.records import Finding
 from holdfast.data.memory import table_from_texts
 
 NAMES = ("card arrival", "lost phone", "cash deposit", "exchange rate", "refund wanted")
@@ -108,7 +109,26 @@ def test_rows_that_still_teach_are_told_with_an_interval() -> None:
     table = table_from_texts([f"text {k}" for k in range(1600)], [f"class {k}" for k in y])
     finding = too_few_rows(Embedded(Rows(table), unit, "toy", lambda t: unit[:1]))
     assert finding is not None
-    assert "twice the rows would bring +" in finding.because
+    assert "twice as many would bring about" in finding.because
+
+
+def test_of_rows_that_are_all_right_nothing_more_is_foretold(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    y = np.arange(120) % 2
+    vectors = (np.eye(2)[y] + 0.01 * np.arange(120)[:, None] / 120).astype(np.float32)
+    table = table_from_texts([f"text {k}" for k in range(120)], [f"class {k}" for k in y])
+    view = Embedded(Rows(table), vectors, "toy", lambda t: vectors[:1])
+
+    def foretold(right: float) -> Finding | None:
+        made = Growth(right, 0.044, 0.026, 0.062, ())
+        monkeypatch.setattr("holdfast.auditing.checks.too_few_rows.growth", lambda *_, **__: made)
+        return too_few_rows(view)
+
+    assert foretold(1.0) is None
+    capped = foretold(0.97)
+    assert capped is not None
+    assert "about 3.0 (90 % interval 2.6–3.0) points" in capped.because
 
 
 def test_few_rows_foretell_nothing() -> None:

@@ -86,7 +86,7 @@ def test_typing_errors_are_named_with_what_was_meant_and_what_was_not_read_is_co
     assert found is not None
     assert found.finding.rows == (3,)
     assert "adress (address?), delivry (delivery?)" in found.finding.because
-    assert "40 texts could not be looked at" in found.finding.because
+    assert "40 texts skipped: no capital letter" in found.finding.because
 
 
 @pytest.mark.parametrize(
@@ -94,13 +94,14 @@ def test_typing_errors_are_named_with_what_was_meant_and_what_was_not_read_is_co
     [
         "i did not recieve the letter",
         "El servicio es muy lento y nadie contesta el telefono",
+        "De winkel heeft mooie producten en snelle service",
         "La saluton mi ne povas trovi mian karton",
         "if (retrun == 1) { pritn(x); }",
     ],
 )
 def test_what_is_no_english_prose_is_not_called_free_of_typing_errors(text: str) -> None:
     check = all_checks()["typing_errors"]
-    assert "English prose" in check.nothing(Closely(Rows(table_from_texts([text] * 30))))
+    assert "no text is English" in check.nothing(Closely(Rows(table_from_texts([text] * 30))))
     assert check.nothing(Closely(Rows(table_from_texts([*[text] * 30, "It is here."])))) == ""
 
 
@@ -302,3 +303,13 @@ def test_comments_programs_and_style_sheets_are_not_shown() -> None:
     hidden = "<!-- <script> --><SCRIPT a='1'><!-- x</Script ><style>p{}</style>"
     assert plain(f"one{hidden}two <!-- three") == "one   two <!-- three"
     assert plain("one</style><style>two") == "one</style><style>two"
+
+
+def test_a_word_of_four_letters_must_be_near_a_commoner_one() -> None:
+    rows = texts()
+    rows[3] += " A gerbl ate my tofo."
+    found = see("typing_errors", rows)
+    assert found is not None
+    assert found.finding.rows == (3,)
+    assert "gerbl (gerbil?)" in found.finding.because
+    assert "tofo" not in found.finding.because.replace(rows[3], "")

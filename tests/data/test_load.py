@@ -251,6 +251,9 @@ def test_merging_that_leaves_too_little_is_refused(load: Load) -> None:
     few = csv_of([("a a", "x"), ("b b", "x"), ("c c", "x"), ("d d", "y"), ("e e", "y")])
     with pytest.raises(DataError, match="fewer than two classes"):
         load(few, rare="drop")
+    with pytest.raises(DataError, match="after merging") as refused:
+        load(few, rare="merge", rare_below=3)
+    assert "rare=drop" not in refused.value.remedy, "which leaves one class"
 
 
 def test_labels_are_read_in_terms_of_the_classes_of_a_run(load: Load) -> None:

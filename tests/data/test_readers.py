@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from holdfast.core.errors import DataError
 from holdfast.data.raw import Raw
+from holdfast.data.readers.encodings import likely_encodings
 from holdfast.data.source import read_source
 
 
@@ -62,6 +63,14 @@ def test_semicolons_are_taken_and_said(tmp_path: Path) -> None:
     assert [(d.what, d.chosen) for d in raw.decisions] == [("delimiter", "semicolon")]
 
 
+@pytest.mark.parametrize("mark", [";", ",", "\t"])
+def test_the_line_that_excel_writes_above_the_header_is_named(mark: str, tmp_path: Path) -> None:
+    text = f"sep={mark}\ntext{mark}label\na b{mark}1\n"
+    with pytest.raises(DataError, match="only Excel reads") as refused:
+        read(tmp_path, "a.csv", text)
+    assert "Delete this line" in refused.value.remedy
+
+
 def test_a_tsv_with_loose_quotes_is_read_plainly_and_said(tmp_path: Path) -> None:
     raw = read(tmp_path, "a.tsv", 'text\tlabel\n"so" good\tpos\n" half\tneg\n')
     assert [row["text"] for row in rows(raw)] == ['"so" good', '" half']
@@ -100,6 +109,21 @@ def test_another_encoding_is_named_and_asked_for(encoding: str, text: str, tmp_p
     assert f"'{text} 0,0' in " in refused.value.remedy
     assert "--set data.encoding=" in refused.value.remedy
     assert rows(read(tmp_path, "a.csv", content.encode(encoding), encoding))[1]["text"][:-2] == text
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("cp1252", "L'été dernier, la façade de l'hôtel était très abîmée ; déçu, à l'accueil"),
+        ("cp1252", "The café’s “special” – I’d say it was quite good, and so was the rest of it"),
+        ("cp1252", "Das Frühstück war schön, das Zimmer größer als erwartet – über die Straße"),
+        ("cp1250", "Příliš žluťoučký kůň úpěl ďábelské ódy, ale řeka je daleko"),
+        ("cp1250", "Zażółć gęślą jaźń; książka była świetna, ale dość długa"),
+        ("cp1251", "Это очень хороший отель, персонал вежливый и номера чистые"),
+    ],
+)
+def test_the_encoding_that_is_named_first_is_that_of_the_file(encoding: str, text: str) -> None:
+    assert likely_encodings((text + ". ").encode(encoding) * 30)[0] == encoding
 
 
 def test_one_odd_byte_is_named_windows_1252(tmp_path: Path) -> None:

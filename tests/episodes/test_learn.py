@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from holdfast.episodes.learn import Course, Learned, learn
-from holdfast.episodes.methods import Anil, Embedding, Maml, Prototypes, Reptile
+from holdfast.episodes.methods import Embedding, Prototypes
 from holdfast.episodes.reader import Reader
 from holdfast.episodes.tasks import Pool, Shape
 from holdfast.training.checkpoint import CheckpointStore
@@ -29,14 +29,11 @@ def course(pool: Pool, updates: int = 12, looks: int = 3, rate: float = 0.02) ->
 def method_of(name: str, pool: Pool) -> Any:
     return {
         "prototypes": lambda: Prototypes(),
-        "anil": lambda: Anil(3, 0.3),
-        "reptile": lambda: Reptile(3, 0.2),
-        "maml": lambda: Maml(2, 0.2),
         "embedding": lambda: Embedding(pool, 5, "centroid"),
     }[name]()
 
 
-@pytest.mark.parametrize("name", ["prototypes", "anil", "reptile", "maml", "embedding"])
+@pytest.mark.parametrize("name", ["prototypes", "embedding"])
 def test_a_course_that_is_killed_and_goes_on_ends_as_one_that_was_not(
     name: str, small: Small, tmp_path: Path, killed: type[BaseException]
 ) -> None:
@@ -89,13 +86,10 @@ def test_the_best_look_is_kept_and_the_earliest_of_equals(small: Small) -> None:
     assert [look.step for look in found.looks] == [0, 5, 10, 15, 20, 25, 30, 35, 40]
 
 
-@pytest.mark.parametrize("name", ["prototypes", "anil", "reptile", "maml", "embedding"])
+@pytest.mark.parametrize("name", ["prototypes", "embedding"])
 def test_each_method_learns_what_tells_the_classes(name: str, small: Small) -> None:
     reader, pool = small(seed=1)
-    updates = {"reptile": 150, "maml": 100}.get(name, 100)
-    found = learn(
-        method_of(name, pool), reader, course(pool, updates, 4, 0.03), CheckpointStore(None)
-    )
+    found = learn(method_of(name, pool), reader, course(pool, 100, 4, 0.03), CheckpointStore(None))
     assert found.kept.valid_accuracy > found.looks[0].valid_accuracy + 0.1
 
 

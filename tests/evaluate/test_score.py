@@ -4,9 +4,11 @@ import json
 import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from sklearn import metrics as sk
 
 from holdfast.core.records import Outputs
@@ -60,6 +62,18 @@ def test_two_classes_have_rankings_and_more_have_none() -> None:
     assert {"roc_auc", "average_precision"} <= set(two.metrics)
     assert "roc_auc" not in three.metrics
     assert "positive class: class 01" in (two.metrics["roc_auc"].note or "")
+
+
+def test_a_perfect_ranking_rests_on_the_rows_of_the_rarer_class() -> None:
+    """Two of 45 rows: the exact limit is that of two of two (SciPy's)."""
+    o = make(0, 45, 2)
+    labels = (np.arange(45) < 2).astype(np.int64)
+    logits = np.stack([-9.0 * labels, 9.0 * labels - 4], axis=1).astype(np.float32)
+    found = score(replace(o, labels=labels, logits=logits), names(2)).metrics
+    limit = binomtest(2, 2).proportion_ci(method="exact").low
+    for name in ("roc_auc", "average_precision"):
+        assert (found[name].value, found[name].high) == (1.0, 1.0)
+        assert found[name].low == pytest.approx(limit)
 
 
 def test_accuracy_has_wilsons_interval() -> None:

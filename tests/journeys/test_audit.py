@@ -101,6 +101,21 @@ def test_a_file_whose_label_cannot_be_told_says_so_first(tmp_path: Path, holdfas
     assert finding["remedy"] in " ".join(train.err.split())
 
 
+def test_numbers_of_tickets_are_no_classes_and_texts_of_another_language_are_named(
+    tmp_path: Path, holdfast
+) -> None:
+    """Two columns, and the one that is no text has another value in every row."""
+    said = "La habitación del hotel estaba limpia y el desayuno muy bueno en la visita"
+    path = tmp_path / "tickets.csv"
+    path.write_text("ticket,note\n" + "".join(f"T{n},{said} {n}\n" for n in range(60)))
+    document = json.loads(holdfast("audit", path, "--json").out)
+    assert document["columns"]["label"] is None
+    found = {one["check"]: one for one in document["findings"]}
+    assert not {"undividable_classes", "conflicting_labels"} & set(found)
+    assert found["model_language"]["severity"] == "warn"
+    assert "the rows are in es" in found["model_language"]["because"]
+
+
 def test_outputs_and_inputs_are_not_confused(files, holdfast) -> None:
     train, _ = files
     before = train.read_bytes()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import holdfast as door
@@ -110,6 +111,10 @@ def test_the_python_door_says_the_same(holdfast: Any, run: Path, clean: Path) ->
     assert repr(found) == f"Drifted('alike', 200 rows of {clean}, against {run})"
     said = json.loads(holdfast("drift", run, clean, "--json").out)
     assert json.loads(json.dumps(found.to_json())) == said
+    frame = door.drift(run, pd.read_csv(clean))
+    assert json.loads(json.dumps(frame.to_json()))["inputs"] == said["inputs"]
+    listed = door.drift(run, pd.read_csv(clean)["text"].tolist())
+    assert listed.verdict == "alike"
 
 
 def test_what_cannot_be_told_is_refused(

@@ -13,6 +13,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
@@ -79,6 +80,12 @@ def test_the_words_that_the_labels_hang_on_come_first(why: Any) -> None:
     assert document["passes"]["forward"] == sum(
         one["passes"]["forward"] for row in document["rows"] for one in row["reasons"]
     )
+
+
+def test_a_data_frame_is_read_by_its_columns(why: Any, finished_run: Path) -> None:
+    frame = pd.DataFrame({"label": ["no", "no"], "text": [row.texts[0] for row in why][:2]})
+    found = holdfast.explain(finished_run, frame)
+    assert [row.texts for row in found] == [row.texts for row in why][:2]
 
 
 def test_a_row_alone_is_the_row_among_others(why: Any, finished_run: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from PIL import Image
 import holdfast as package
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision
+from holdfast.core.run_shapes import SEAL
 from holdfast.episodes.scores import EpisodeScores
 from holdfast.pipeline import meta_choice
 from holdfast.pipeline.meta import meta
@@ -125,9 +127,7 @@ def test_classes_are_divided_so_that_none_is_on_two_sides(run: Path) -> None:
     assert "says how others differ" in told["accuracy"]["why"]
     assert result["test"]["n"] == told["episodes"] == 20
     assert result["test"]["metrics"]["accuracy"]["value"] == told["accuracy"]["value"]
-    assert {one["method"] for one in told["tried"]} == {
-        *("frozen", "tuned", "prototypes", "anil", "reptile", "maml")
-    }
+    assert {one["method"] for one in told["tried"]} == {"frozen", "tuned", "prototypes"}
     assert set(told["baselines"]) == {"frozen", "tuned"}
     assert {one["task"] for one in told["per_task"]} == sides["test"]
 
@@ -265,7 +265,7 @@ def test_a_run_that_is_killed_and_resumed_ends_as_one_that_was_not(
 
     def dies(told: Any) -> None:
         heard.append(getattr(told, "what", ""))
-        if isinstance(told, Decision) and told.what.startswith("anil, 2 of 4"):
+        if isinstance(told, Decision) and told.what.startswith("prototypes, 2 of 4"):
             raise killed
 
     with pytest.raises(killed):
@@ -330,6 +330,8 @@ def test_a_run_that_is_killed_and_resumed_ends_as_one_that_was_not(
         (["--set", "methods.sam=true"], "has no place in holdfast meta"),
         (["--set", "model.adapter.kind=lora"], "a start is a whole model"),
         (["--set", "meta.method=magic"], "is not one of the known values"),
+        (["--set", "meta.method=maml"], "Use auto, embedding or prototypes"),
+        (["--set", "meta.inner_steps=3"], "meta.inner_steps"),
         (["--test", "SELF"], "stands among the source's rows and among the test rows"),
         (["--resume", "--out", "absent"], "does not exist"),
     ],
@@ -400,17 +402,16 @@ def test_of_copies_across_sides_the_row_of_the_side_that_judges_stays(
 def test_what_is_chosen_is_chosen_by_the_tasks_that_decide(
     classes_csv: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Never by those that are scored; and all methods together have one chance in 20."""
+    """Never by those that are scored; and a method has one chance in 20."""
     settings = ["task=text-classification", "meta.method=auto", "meta.episodes=4"]
     recipe = override(Recipe(), [f"data.path={classes_csv}", *settings, "train.learning_rate=1e-3"])
     found = load_tasks(recipe)
     unready: Any = None
     bench = meta_choice.MetaBench(unready, found, found.recipe, None, "", 0.0, lambda _: None)
-    for adapts in (False, True):
-        course = bench.course(adapts)
-        assert course.pool is found.pools[0]
-        for episodes, side in ((bench.judge(adapts), 1), (course.judge, 1), (course.probe, 0)):
-            assert {s for e in episodes for s in found.side[e.query].ravel()} == {side}
+    course = bench.course()
+    assert course.pool is found.pools[0]
+    for episodes, side in ((bench.judge(), 1), (course.judge, 1), (course.probe, 0)):
+        assert {s for e in episodes for s in found.side[e.query].ravel()} == {side}
     scores = EpisodeScores(np.full(10, 0.5), np.ones(10), ())
     arm = meta_choice.Arm("frozen", unready, None, scores)
     levels = []
@@ -424,7 +425,28 @@ def test_what_is_chosen_is_chosen_by_the_tasks_that_decide(
     monkeypatch.setattr(meta_choice, "_paired", heard)
     assert meta_choice.choose(bench).kept is arm
     one_sided = [(1 - level) / 2 for level in levels]
-    assert one_sided == pytest.approx([0.05, 0.0125, 0.0125, 0.0125, 0.0125])
+    assert one_sided == pytest.approx([0.05, 0.05])
+
+
+def test_an_old_run_of_a_method_that_was_taken_out_still_predicts_and_reports(
+    run: Path, holdfast: Any, marked_csv: Path, tmp_path: Path
+) -> None:
+    """Its recipe and its results name the method, and the recipe two numbers that went with it."""
+    old = tmp_path / "old"
+    shutil.copytree(run, old)
+    recipe, result = old / "recipe.yaml", json.loads((old / "result.json").read_text("utf-8"))
+    written = recipe.read_text("utf-8").replace("method: auto", "method: maml")
+    recipe.write_text(written.replace("  ways:", "  inner_steps: 5\n  inner_rate: null\n  ways:"))
+    assert "method: maml" in recipe.read_text("utf-8")
+    assert "inner_steps: 5" in recipe.read_text("utf-8")
+    result["meta"] |= {"method": "maml", "kept": "maml"}
+    result.pop(SEAL)
+    (old / "result.json").write_text(json.dumps(result), "utf-8")
+    done = holdfast("predict", old, marked_csv, "--out", "answers.jsonl")
+    assert done.code == 0, done.err
+    done = holdfast("report", old)
+    assert done.code == 0, done.err
+    assert "First-order MAML was kept" in (old / "report.html").read_text("utf-8")
 
 
 def test_given_test_rows_are_the_test_tasks(
@@ -433,7 +455,7 @@ def test_given_test_rows_are_the_test_tasks(
     rng = np.random.default_rng(3)
     new = [(text(rng, WORDS[30 + c]), f"new{c}") for c in range(6) for _ in range(10)]
     test = write_csv(tmp_path / "test.csv", new)
-    more = ("--set", "meta.method=anil", "--seed", "1", "--out", "out")
+    more = ("--set", "meta.method=prototypes", "--seed", "1", "--out", "out")
     done = holdfast("meta", classes_csv, "--test", test, "--model", tiny_model, *SETS, *more)
     assert done.code == 0, done.err
     result = json.loads(Path("out/result.json").read_text("utf-8"))

@@ -560,3 +560,18 @@ def test_the_untuned_model_and_the_samples_of_each_side_are_what_they_are_called
         [sample["generated"] for sample in samples], [[s["reference"] for s in samples]]
     )
     assert result["test"]["metrics"]["chrf"]["value"] == pytest.approx(chrf.score / 100, rel=1e-3)
+
+
+def test_a_quantised_run_is_judged_against_the_unquantised_model(
+    tmp_path: Path, settings: list[str], done: Path
+) -> None:
+    from holdfast.pipeline.main import train
+    from holdfast.recipe import Recipe, override
+
+    eight = ["model.quantize=8bit", "model.adapter.kind=lora", "train.max_steps=3"]
+    train(override(Recipe(), [*settings, *eight]), tmp_path / "run")
+    start = result_of(tmp_path / "run")["worth"]["start"]
+    plain = result_of(done)["worth"]["start"]["zero_shot"]
+    assert start["zero_shot"]["loss"] == pytest.approx(plain["loss"], rel=1e-5)
+    assert start["quantized"]["loss"] != pytest.approx(plain["loss"], rel=1e-5)
+    assert "p_adjusted" not in start["quantized"]

@@ -118,6 +118,15 @@ def test_what_is_not_settled_says_how_many_rows_would() -> None:
     assert faint.to_json()["difference"]["value"] == pytest.approx(0.34)
 
 
+def test_no_fewer_rows_than_there_are_would_decide() -> None:
+    """Four rows that agree: a t-test of three would settle it, and the exchanges of four rows
+    cannot (1/16 at best); of ten that a t-test holds settled and Holm does not, nothing is said."""
+    (few,) = confirmed([Candidate("a", ("x",), 4)], [np.array([2.0, 2.1, 1.9, 2.0])], [np.zeros(4)])
+    assert few.p == pytest.approx(1 / 16)
+    assert few.rows_to_settle == 5
+    assert 2.0**-5 < 0.05 < 2.0**-4
+
+
 def test_a_word_that_only_a_class_has_gives_it_away_unless_the_class_is_called_so() -> None:
     texts, chances = _rows(200)
     labels = (chances[:, 1] > 0.5).astype(int)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -88,14 +89,28 @@ def test_what_cannot_be_promised_says_what_would() -> None:
     sure, wrong = np.linspace(0.6, 0.99, 30), np.zeros(30, dtype=bool)
     few = for_precision(sure, wrong, 0.95)
     assert few.threshold is None
-    # All right, (1 − 0.05)^n ≤ 0.05 from 59 rows on.
-    assert "0.95 needs 59 rows or more" in str(few.why)
+    # All right, 0.95^n ≤ 0.8 · 0.05 from 63 rows on: a fifth of the error is for later starts.
+    assert "0.95 needs 63 rows or more" in str(few.why)
     assert few.rows is not None
     many = for_precision(np.tile(sure, 8), np.tile(wrong, 8), 0.95)
     assert many.threshold == pytest.approx(0.6)
     hopeless = for_precision(*_rows(2000)[:1], np.arange(2000) % 3 == 0, 0.95)
     assert hopeless.threshold is None
     assert "are wrong" in str(hopeless.why)
+
+
+def test_without_an_error_as_many_rows_are_named_as_are_needed() -> None:
+    few = for_precision(np.linspace(0.9, 1, 30), np.zeros(30, dtype=bool), 0.99)
+    assert few.rows == int(re.search(r"needs (\d+) rows", str(few.why))[1])  # type: ignore[index]
+
+
+def test_a_promise_is_made_from_the_number_of_rows_on_that_is_named() -> None:
+    for target in (0.8, 0.9, 0.95):
+        few = for_precision(np.linspace(0.6, 0.99, 5), np.zeros(5, dtype=bool), target)
+        needed = int(re.search(r"needs (\d+) rows or more", str(few.why))[1])  # type: ignore[index]
+        for n in (needed - 1, needed):
+            made = for_precision(np.linspace(0.6, 0.99, n), np.zeros(n, dtype=bool), target)
+            assert (made.threshold is not None) == (n == needed)
 
 
 def test_the_rows_that_it_asks_for_are_about_enough() -> None:

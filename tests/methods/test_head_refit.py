@@ -81,3 +81,17 @@ def test_later_probes_do_not_replace_the_baseline_and_a_resume_keeps_it() -> Non
     assert again.baseline is not None
     assert again.baseline["bias"].tolist() == [0.5, -0.5]
     assert again.because == "a test says so"
+
+
+def test_the_first_fit_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("holdfast.methods.head_refit.time.perf_counter", lambda: now[0])
+
+    def slow(features: np.ndarray, labels: np.ndarray) -> Probe:
+        now[0] += 3.0 if not now[0] else 1.0
+        return fit(features, labels)
+
+    refit = HeadRefit(slow, first=True)
+    refit.snapshot_due(run(0, "refit"))
+    refit.snapshot_due(run(7, "refit"))
+    assert refit.seconds == 3.0

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
-from holdfast.core.records import Verdict
+from holdfast.core.records import Floats, Ints, Snapshot, Verdict
 from holdfast.core.run_facts import RunFacts
+from holdfast.monitor.detectors.plateau import better_than_chance
+from holdfast.monitor.detectors.rate_high import nothing_learned
+from holdfast.monitor.evidence import Bools
 from holdfast.monitor.history import History
 from holdfast.monitor.inconclusive import rows_needed
 from holdfast.monitor.judge import judge
@@ -245,6 +249,25 @@ def test_nothing_healthy_stands_at_the_share_of_the_commonest_class(classified) 
     assert verdict.label != "healthy"
 
 
+def answered(
+    base: Snapshot, logits: Floats, labels: Ints, correct: Bools, probe: Sequence[tuple[float, int]]
+) -> list[Snapshot]:
+    """A look for each loss of the train probe and how many of its 60 rows were right; the answers
+    to the validation rows stay as they are."""
+    return [
+        dataclasses.replace(
+            base,
+            step=100 * look,
+            valid_logits=logits,
+            valid_losses=losses_at(logits, labels, 1.0),
+            valid_correct=correct,
+            train_losses=np.full(60, loss),
+            train_correct=np.arange(60) < right,
+        )
+        for look, (loss, right) in enumerate(probe)
+    ]
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_being_as_good_as_a_probe_that_knows_nothing_is_not_healthy(classified, seed: int) -> None:
     """Five classes at random: the model learns its training rows and validation stays at chance,
@@ -252,22 +275,33 @@ def test_being_as_good_as_a_probe_that_knows_nothing_is_not_healthy(classified, 
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.arange(120) % 5)
     logits, base = rng.normal(size=(120, 5)) * 0.1, classified([1.0], [0.0])[0]
-    made = [
-        dataclasses.replace(
-            base,
-            step=100 * look,
-            valid_logits=logits,
-            valid_losses=losses_at(logits, labels, 1.0),
-            valid_correct=np.arange(120) < 27,
-            train_losses=np.full(60, loss),
-            train_correct=np.arange(60) < right,
-        )
-        for look, (loss, right) in enumerate([(1.56, 17), (1.5, 30), (1.4, 35), (1.2, 51)])
-    ]
+    losses = [(1.56, 17), (1.5, 30), (1.4, 35), (1.2, 51)]
+    made = answered(base, logits, labels, np.arange(120) < 27, losses)
     probe = RunFacts(probe_valid_losses=losses_at(logits * 0.9, labels, 1.0))
     verdict = judge(made, probe)
     assert verdict.label == "inconclusive"
     assert "better than the class frequencies" in verdict.because
+
+
+@pytest.mark.parametrize("knows", [True, False])
+def test_a_model_of_balanced_rows_knows_something_of_a_rare_class(classified, knows: bool) -> None:
+    """200 rows, one in twenty of the class that balanced training rows hold half of. Answers at
+    even odds cost more there than the class frequencies do, and are right less often than always
+    giving the common class: neither says that nothing was learned."""
+    rng = np.random.default_rng(3)
+    labels = (np.arange(200) % 20 == 0).astype(np.int64)
+    told = labels if knows else rng.permutation(labels)
+    margin = np.where(told == 1, 1.0, -1.0) + rng.normal(size=200)
+    logits = np.stack([-margin / 2, margin / 2], axis=1)
+    base = classified([1.0], [0.0])[0]
+    probe = [(loss, 48) for loss in (0.69, 0.44, 0.42, 0.41)]
+    made = answered(base, logits, labels, logits.argmax(axis=1) == labels, probe)
+    seen = History(tuple(made), RunFacts(planned_steps=300))
+    assert seen.chance == pytest.approx(0.1985, abs=1e-3)
+    assert nothing_learned(seen) == (not knows)
+    assert better_than_chance(seen) == knows
+    verdict = judge(made, RunFacts(planned_steps=300))
+    assert ("class frequencies" in verdict.because) == (not knows)
 
 
 def test_rows_that_would_decide_are_those_for_the_difference_that_was_seen(classified) -> None:
@@ -277,18 +311,8 @@ def test_rows_that_would_decide_are_those_for_the_difference_that_was_seen(class
     logits = np.zeros((8, 2))
     logits[np.arange(8), labels] = np.where(right, 2.0, -2.0)
     base = classified([1.0], [0.0])[0]
-    made = [
-        dataclasses.replace(
-            base,
-            step=100 * look,
-            valid_logits=logits,
-            valid_losses=losses_at(logits, labels, 1.0),
-            valid_correct=right,
-            train_losses=np.full(60, loss),
-            train_correct=np.arange(60) < 45,
-        )
-        for look, loss in enumerate([0.66, 0.65, 0.64])
-    ]
+    probe = [(loss, 45) for loss in (0.66, 0.65, 0.64)]
+    made = answered(base, logits, labels, right, probe)
     verdict = judge(made)
     assert "better than the class frequencies" in verdict.because
     (needed,) = (one.value for one in verdict.evidence if one.name == "validation_rows_needed")

@@ -102,6 +102,10 @@ def test_more_and_fewer_passes_are_advised_where_the_run_has_not_shown_the_contr
     looks[4] = dataclasses.replace(looks[4], epoch=4.4)
     assert passes(judge(looks, far, kept=400)) == [5.0]
     assert not passes(judge(looks, PLAN, kept=400))
+    # The last one is kept: no length is to blame.
+    kept = judge(history(falling, rising), PLAN, kept=500)
+    assert (kept.label, kept.cause) == ("overfit", "too few rows")
+    assert not passes(kept)
 
 
 def test_the_first_evaluation_that_was_as_good_as_the_last_is_found(history) -> None:

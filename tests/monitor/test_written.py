@@ -15,6 +15,7 @@ from holdfast.core.run_facts import RunFacts
 from holdfast.monitor.generalisation import at_floor, gap_of
 from holdfast.monitor.history import History
 from holdfast.monitor.judge import judge
+from holdfast.stats.rate_gap import rate_gap
 from holdfast.stats.ratio import loss_rows, ratio_rows
 
 PLAN = RunFacts(task="causal-lm", planned_steps=500, planned_looks=6)
@@ -165,3 +166,19 @@ def test_the_interval_of_the_gap_holds_where_tokens_of_a_row_belong_together(
         assert gap is not None
         held += gap.low <= 0.3 <= gap.high
     assert held / 400 > 0.92
+
+
+def test_each_side_is_asked_its_own_number_of_answers(history: Made) -> None:
+    from holdfast.monitor.generalisation import completions_gap
+
+    look = history([1.0], [1.0])[0]
+
+    def seen(**sides: dict[str, float]) -> Any:
+        return completions_gap(dataclasses.replace(look, outputs=sides))
+
+    train = {"verbatim": 0.5, "verbatim_n": 40.0}
+    found = seen(train=train, valid={"verbatim": 0.5, "verbatim_n": 10.0})
+    assert (found.low, found.high) == pytest.approx(rate_gap(20, 40, 5, 10, 0.95))
+    assert seen(train=train, valid={"empty": 0.0}) is None
+    assert seen(train=train) is None
+    assert seen(valid=train) is None

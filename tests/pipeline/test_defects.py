@@ -144,7 +144,7 @@ def test_a_run_with_a_defect_in_its_verdict_and_its_pages_comes_to_its_end(
     assert "name must be a text, and is 7" in said["result.json"]
     assert "KeyError" in said["report.html"]
     (texts,) = [one for one in told if one.what == "validation texts"]
-    assert "IndexError: a text; the verdict is that of the losses" in texts.because
+    assert "IndexError: a text; the verdict is based on the losses alone" in texts.because
     assert not (run / "checkpoints").exists()
     assert holdfast.TrainedRun(run).predict(["w1 w2 bad"])[0] in result["classes"]
     monkeypatch.undo()

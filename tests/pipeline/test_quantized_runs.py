@@ -187,6 +187,12 @@ def test_it_is_judged_against_the_unquantised_model_and_the_quantised_one_stands
     assert beside["loss"] != pytest.approx(by_hand, rel=1e-4)
     assert "p_adjusted" not in beside
     assert "quantised as in training" in (run / "report.html").read_text("utf-8")
+    # Four bytes a number: half of that is not enough.
+    numbers = sum(one.numel() for one in plain.parameters())
+    monkeypatch.setattr("holdfast.pipeline.kinds.beside_start.free_mb", lambda: 2 * numbers / 1e6)
+    train(make(base, *FOUR), tmp_path / "half")
+    worth = json.loads((tmp_path / "half" / "result.json").read_text())["worth"]
+    assert "unquantised start model" in worth["left_out"]
     # Where memory does not hold it, the quantised one takes its place, and that is said.
     monkeypatch.setattr("holdfast.pipeline.kinds.beside_start.free_mb", lambda: 0.1)
     train(make(base, *FOUR), tmp_path / "small")
@@ -373,3 +379,12 @@ def test_what_a_teacher_says_is_held_against_all_logits() -> None:
     recipe: Any = Recipe().changed(distill={"teacher": ("run",)})
     with pytest.raises(RecipeError, match=r"distill\.teacher may read them"):
         chunks.choose_chunks(recipe.changed(train={"chunk_loss": "on"}), loaded, None, ())
+
+
+def test_what_is_free_is_what_is_left_beside_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    from holdfast.pipeline import available
+
+    monkeypatch.setattr(available, "tightest", lambda: SimpleNamespace(left_mb=500.0))
+    monkeypatch.setattr(available, "resident_mb", lambda: 200.0)
+    monkeypatch.setattr(available, "on_gpu", lambda: False)
+    assert available.free_mb() == 300.0

@@ -13,6 +13,7 @@ import torch
 
 from holdfast.core.records import Decision, Verdict
 from holdfast.core.run_facts import LabelNoise, RunFacts
+from holdfast.know.memory.verbatim import Verbatim
 from holdfast.models.probe_curve import ProbeCurve
 from holdfast.pipeline.kinds.written_samples import Sample, WrittenSamples
 from holdfast.pipeline.ready import Fitted
@@ -37,7 +38,9 @@ WRITTEN = ["", "a b", "", "c d"]
 EMPTY = {"n": 4.0, "empty": 0.5}
 
 
-def fitted(last: Any, job: Any = None, *, rows: int = 4, adapter: str = "lora") -> Fitted:
+def fitted(
+    last: Any, job: Any = None, *, rows: int = 4, adapter: str = "lora", task: str = "seq2seq"
+) -> Fitted:
     """A run whose kept model writes ``WRITTEN`` for its validation rows."""
     before = Verdict("healthy", "It was.", 0.9)
     trained = Trained((last,), before, (), 0, 1, "", 1, 0.0, 0.0, 0.0, {})
@@ -45,10 +48,15 @@ def fitted(last: Any, job: Any = None, *, rows: int = 4, adapter: str = "lora") 
     train = Sample([], [], None, lambda network, device: pytest.fail("is not asked"))
     samples = WrittenSamples({"train": train, "valid": valid}, ["k l"], None, 8)
     ready: Any = SimpleNamespace(
-        recipe=parse({"generate": {"rows": rows}, "model": {"adapter": {"kind": adapter}}}, "test"),
+        recipe=parse(
+            {"task": task, "generate": {"rows": rows}, "model": {"adapter": {"kind": adapter}}},
+            "test",
+        ),
         kind=SimpleNamespace(watch=lambda *asked: samples),
-        loaded=SimpleNamespace(network=torch.nn.Linear(1, 1)),
-        sides=None,
+        loaded=SimpleNamespace(network=torch.nn.Linear(1, 1), tokenizer=None),
+        sides=SimpleNamespace(
+            train_rows=SimpleNamespace(table="train"), valid_rows=SimpleNamespace(table="valid")
+        ),
         plan=SimpleNamespace(probe_rows=4),
     )
     return Fitted(ready, job, (), trained, Decision("kept state", "step 0", "it is"), 0.0)
@@ -66,7 +74,11 @@ def test_texts_of_the_evaluation_points_are_not_written_again(tiny_snapshot: Any
     assert with_texts(run) is run
 
 
-def test_a_verdict_that_the_texts_change_is_told_to_the_journal(tiny_snapshot: Any) -> None:
+def test_a_verdict_that_the_texts_change_is_told_to_the_journal(
+    tiny_snapshot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = {"train": Verbatim(2, (5,)), "valid": Verbatim(4, ())}
+    monkeypatch.setattr("holdfast.pipeline.run_facts.verbatim", lambda *given: known[given[2]])
     lines: list[tuple[Any, ...]] = []
     after = Verdict("memorizing", "It writes what it read.", 0.9)
 
@@ -81,9 +93,13 @@ def test_a_verdict_that_the_texts_change_is_told_to_the_journal(tiny_snapshot: A
         accelerator=accelerate.Accelerator(cpu=True),
         journal=SimpleNamespace(write=lambda *a, **k: lines.append((*a, k["label"]))),
     )
-    told = with_texts(fitted(tiny_snapshot, job)).trained
+    run = with_texts(fitted(tiny_snapshot, job, task="causal-lm"))
+    told = run.trained
+    assert run.completed == known["train"]
     assert told.verdict == after
-    assert set(told.history[-1].outputs or {}) == {"valid"}
+    shares = told.history[-1].outputs
+    assert shares["train"] == {"verbatim": 0.5, "verbatim_n": 2.0}
+    assert (shares["valid"]["verbatim"], shares["valid"]["verbatim_n"]) == (0.0, 4.0)
     assert lines == [("verdict", 1, "memorizing")]
 
 

@@ -99,6 +99,10 @@ def test_texts_that_a_language_model_generates_after_training(
     others = sum(total or 0 for _, total in shown) - sum(made)
     # A passage may be cut in two.
     assert foretold.rows == pytest.approx(others, rel=0.02)
+    eight = [*settings, "model.adapter.kind=lora", "model.quantize=8bit"]
+    twice, _ = told(eight, tmp_path / "eight")
+    test_rows = json.loads((tmp_path / "eight" / "result.json").read_text())["data"]["test"]
+    assert twice.rows == foretold.rows + test_rows
     names = [what for what, _ in shown]
     for what in ("generating texts", "generating texts by the base model"):
         assert what in names

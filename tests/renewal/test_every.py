@@ -196,7 +196,7 @@ def test_a_defect_in_a_round_ends_the_loop_and_is_not_met_again_at_once(loop: An
     assert [(name, resume) for name, resume, _ in tried] == [("0001", False), ("0002", False)]
     assert tried[1][2] - tried[0][2] == 3600
     lines = [line for line in read_rounds(loop.folder) if "begun" not in line]
-    assert lines[0]["skipped"] == "a defect ended it: ZeroDivisionError"
+    assert lines[0]["skipped"] == "an internal error stopped it: ZeroDivisionError"
 
 
 def test_no_memory_for_a_round_ends_no_loop(loop: Any) -> None:

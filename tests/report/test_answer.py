@@ -74,6 +74,19 @@ def test_at_or_below_guessing_it_is_said_first_and_no(guess: float) -> None:
     assert use == "no"
 
 
+@pytest.mark.parametrize(("rare", "told_of"), [(2, True), (6, False), (0, False)])
+def test_a_class_of_next_to_no_test_rows_is_named_with_its_recall(rare: int, told_of: bool) -> None:
+    result = classes(0.95, 0.90, 0.9, paired(0.05, 0.01, 0.09, 0.01))
+    result["test"]["per_class"] = {
+        "no": {"n": 45 - rare, "recall": estimate(1.0, 0.91, 1.0)},
+        "yes": {"n": rare, "recall": estimate(0.5, 0.09, 0.91)},
+    }
+    _, advice, _ = told(result)
+    said = "Class 'yes' has 2 test rows: its recall is 50 % (95 % CI 9–91)."
+    assert (said in advice) == told_of
+    assert ("Class" in advice) == told_of
+
+
 def test_worse_than_the_probe_beyond_chance_is_a_no() -> None:
     headline, advice, use = told(classes(0.70, 0.76, 0.22, paired(-0.06, -0.11, -0.01, 0.02)))
     assert headline.startswith("No better than the linear probe (baseline): accuracy 70 %")
@@ -86,7 +99,7 @@ def test_worse_than_the_probe_beyond_chance_is_a_no() -> None:
 
 def test_a_tie_with_the_probe_is_said_first_and_advises_the_cheaper_one() -> None:
     headline, advice, use = told(classes(0.76, 0.76, 0.22, paired(0.0, -0.05, 0.05, 1.0)))
-    assert headline.startswith("No better than the linear probe (baseline): ")
+    assert headline.startswith("Not shown to be better than the linear probe (baseline): ")
     assert "The linear probe (baseline) costs less." in advice
     assert use == "unsettled"
 

@@ -55,9 +55,12 @@ FOUND: dict[str, Any] = {
 CLEAN: dict[str, Any] = {
     "worth": {"verdict": "yes"},
     "reasons": {"words": [{**WORD, "gives_away": False}]},
-    "slices": {"what": "wrong", "n_candidates": 0, "found": [], "undecided": []},
+    "slices": {"what": "wrong", "n_candidates": 8, "found": [], "undecided": []},
     "fairness": {"groups": {"findings": [], "columns": [{}]}, "swap": {"axes": []}},
-    "probes": {"memorization": {"verdict": "not shown"}, "forgetting": {"forgot": False}},
+    "probes": {
+        "memorization": {"verdict": "not shown", "auc": {"value": 0.5, "low": 0.45, "high": 0.55}},
+        "forgetting": {"forgot": False},
+    },
     "outputs": {"shares": [{"side": "test", "mark": "cut", "verdict": "not shown", "n": 9}]},
 }
 
@@ -84,8 +87,9 @@ def test_at_most_five_lines_the_gravest_first_and_how_to_use_it_last(told: Any) 
     assert found.rest == "3 more below."
     texts = [line.text.replace("\u00a0", " ") for line in found.lines]
     assert texts[1] == (
-        "It recognizes class bad by “zorvex”, which 90.0 % of its texts have and 0.0 % of the "
-        "others: expect a lower score on texts without it, and remove it from the training texts."
+        "Its predictions of class bad depend on “zorvex”, which is in 90.0 % of its texts and in "
+        "0.0 % of the others: the score may be lower on texts without it, so remove it from the "
+        "training texts."
     )
     assert texts[2] == (
         "It fails more often on texts of 40 words or more: 40.0 % wrong, 10.0 % of the others; and "
@@ -105,6 +109,12 @@ def test_what_was_looked_for_and_not_found_is_one_line(told: Any) -> None:
     assert all(looked_for in found.rest for _, looked_for, _ in QUESTIONS[:-1])
     undecided = {**CLEAN, "probes": {"memorization": {"verdict": "undecided"}}}
     assert "Too few rows to decide: memorized training rows." in told(undecided).rest
+    wide = {"verdict": "not shown", "auc": {"value": 0.63, "low": 0.48, "high": 0.75}}
+    undecided = {**CLEAN, "probes": {"memorization": wide}}
+    assert "Too few rows to decide: memorized training rows." in told(undecided).rest
+    swap = {"axes": [{"axis": "region", "status": "inconclusive"}]}
+    undecided = {**CLEAN, "fairness": {**CLEAN["fairness"], "swap": swap}}
+    assert "Too few rows to decide: differences between groups." in told(undecided).rest
 
 
 @pytest.mark.parametrize("section", sorted(ALL))

@@ -330,6 +330,8 @@ BAD: list[tuple[Any, int, str | None]] = [
     ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "messages.0"),
     ({"messages": [{"role": "assistant", "content": "hm"}]}, 400, "messages"),
     (b'{"messages": [{"role": "user", "content": "\\ud800"}]}', 400, None),
+    ({"messages": [{"role": "user", "content": None}]}, 400, "messages.0"),
+    ({"messages": [{"role": "USER", "content": "?"}]}, 400, "messages.0"),
 ]
 
 
@@ -362,6 +364,9 @@ def test_what_cannot_be_answered_is_refused_by_name_and_nothing_else_is(
         assert ask(user("red?", **usual)).status_code == 200
         parts = [{"type": "text", "text": "red "}, {"type": "text", "text": "blue?"}]
         in_parts = {"messages": [{"role": "user", "content": parts}]}
+        for role in ("system", "developer", "assistant", "tool", "function"):
+            before = {"messages": [{"role": role, "content": "x"}, *user("?")["messages"]]}
+            assert ask(before).status_code == 200, role
         assert said(ask(in_parts)) == said(ask(user("red blue?")))
         assert ask(b"x" * (17 * 2**20)).status_code == 413
 

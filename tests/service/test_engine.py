@@ -515,6 +515,13 @@ def test_a_picture_that_cannot_be_read_is_named_by_its_row_alone(pictures: Predi
     bomb = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + 2 * (100_000).to_bytes(4, "big") + b"\x08\2\0\0\0"
     bomb += zlib.crc32(bomb[12:]).to_bytes(4, "big")
     form = TableForm(pictures, pictures.model, vectors=False)
+    large = io.BytesIO()
+    Image.new("1", (8000, 8000)).save(large, "PNG")
+    row = {"image": base64.b64encode(large.getvalue()).decode()}
+    with pytest.raises(DataError) as refused:
+        form.read([row] * 4)
+    assert "together" not in refused.value.rule
+    assert str(refused.value.value).startswith("row 0 (")
     for given_ in (bomb, b"<svg/>"):
         with pytest.raises(DataError) as refused:
             form.read([{"image": base64.b64encode(given_).decode()}])

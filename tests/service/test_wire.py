@@ -137,6 +137,12 @@ def test_heads_and_bodies_that_trickle_in_are_ended(server: Server) -> None:
         assert status(answer) == 408
         assert b'"what"' in answer
     with server.connect() as link:
+        # A client of OpenAI's protocol reads the errors of that protocol only.
+        link.sendall(ASK.replace(b"/predict", b"/v1/chat/completions", 1)[:-3])
+        answer = _all(link)
+    assert status(answer) == 408
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == "slow"
+    with server.connect() as link:
         # Who never says a word is let go without one.
         assert _all(link) == b""
 
@@ -303,6 +309,10 @@ def test_more_connections_than_are_taken_are_told_at_once(serve: Callable[..., S
         assert codes.count(200) == 20
         refused = next(one for one in answers if status(one) == 503)
         assert b"retry-after: 1" in refused.lower()
+        with server.connect() as link:
+            link.sendall(ASK.replace(b"/predict", b"/v1/chat/completions", 1))
+            told = json.loads(_all(link).partition(b"\r\n\r\n")[2])
+        assert told["error"]["code"] == "connections"
     finally:
         for link in links:
             link.close()
@@ -326,6 +336,22 @@ def test_health_is_answered_whoever_holds_connections_open(serve: Callable[..., 
         assert 1 <= sum(map(_is_answered, links)) <= 8
     finally:
         for link in links:
+            link.close()
+
+
+def test_of_connections_heard_at_once_the_last_is_not_hung_up_on(
+    serve: Callable[..., Server],
+) -> None:
+    """A loop that was kept busy hears many connections within one tick of its clock."""
+    server = serve(settings=["serve.max_connections=4", "serve.read_s=60"]).ready()
+    for _ in range(5):
+        server.process.send_signal(signal.SIGSTOP)
+        links = [server.connect() for _ in range(40)]
+        last = server.connect()
+        last.sendall(b"GET /health/live HTTP/1.1\r\n")
+        server.process.send_signal(signal.SIGCONT)
+        assert _is_answered(last)
+        for link in (*links, last):
             link.close()
 
 

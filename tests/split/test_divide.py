@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from holdfast.core.errors import RecipeError, SplitError
+from holdfast.core.records import Finding
 from holdfast.data.table import Splits, Table
 from holdfast.split.divide import divide
 
@@ -228,6 +230,8 @@ def test_one_group_of_most_rows_is_a_finding_and_of_a_whole_class_an_error(
     labels = ["a", "b"] * 50
     splits = divide(make_table(corpus(100), labels, groups=groups), seed=0)
     assert checks(splits)["uneven_division"].severity == "warn"
+    assert "the largest group" in checks(splits)["uneven_division"].because
+    assert "--group" in checks(splits)["uneven_division"].remedy
     with pytest.raises(SplitError, match=r"1 independent unit .*") as raised:
         divide(make_table(corpus(100), ["a"] * 90 + ["b"] * 10, groups=groups), seed=0)
     assert "--group" in raised.value.remedy
@@ -295,6 +299,12 @@ def test_rows_left_out_by_reading_are_recorded_as_dropped(make_table: Make) -> N
     assert [r["row"] for r in records] == list(range(63))
     assert [r["row"] for r in records if r["split"] == "dropped"] == [0, 31, 62]
     assert {r["note"] for r in records if r["split"] == "dropped"} == {"missing text or label"}
+    table = make_table(corpus(60), labels_for(60), rows=rows, source_rows=63)
+    broken = Finding("broken_images", "warn", 1.0, 2, (0, 62), "2 cannot be read", "")
+    records = divide(replace(table, findings=(broken,)), seed=0).records.to_pylist()
+    assert [records[at]["note"] for at in (0, 31, 62)] == [
+        *("its picture cannot be read", "missing text or label", "its picture cannot be read")
+    ]
 
 
 def test_pairs_are_copies_only_when_both_texts_are(make_table: Make) -> None:

@@ -448,7 +448,18 @@ def test_a_table_that_somebody_locks_holds_no_label_for_ever(
         assert time.monotonic() - before < 15
         other.rollback()
     assert store.add_feedback(Feedback(one.id, 0, "a", "ann", 1.0)).id
+    # Whoever is given the connection next by a pooler keeps its own.
+    raw = store._engine.raw_connection()
+    cursor = raw.cursor()
+    cursor.execute("SHOW lock_timeout")
+    assert cursor.fetchone() == ("0",)
+    raw.close()
     store.close()
+
+
+def test_a_machine_that_is_gone_is_waited_for_as_long_as_is_said() -> None:
+    told = opened._patient(None)
+    assert told["connect_timeout"] * 1000 <= told["tcp_user_timeout"] <= 60_000
 
 
 def test_a_record_that_the_database_does_not_take_costs_none_but_itself(

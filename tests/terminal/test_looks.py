@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from holdfast.core.records import Snapshot
+from holdfast.methods.head_refit import HeadRefit
 from holdfast.terminal.looks import best, heading, row
 from holdfast.terminal.progress import expected_seconds
 
@@ -49,7 +50,8 @@ FIRST = look(1.0, 0.9, 0.6)
     ("then", "said"),
     [
         (look(0.9, 0.8, 0.7), "best"),
-        (look(1.0, 0.9, 0.6), "best"),  # level in all that is shown
+        (look(1.0, 0.8, 0.6), "best"),  # level in two of three
+        (look(1.0, 0.9, 0.6), "kept (newest)"),  # level in all that is shown
         (look(1.2, 0.8, 0.7), "best calibrated"),  # the raw loss got worse
         (look(0.9, 0.8, 0.5), "best calibrated"),  # accuracy got worse
         (look(1.2, 1.0, 0.7), "best accuracy"),
@@ -67,7 +69,7 @@ def test_best_is_against_every_earlier_look_not_the_last() -> None:
 
 def test_a_number_that_is_none_decides_nothing() -> None:
     without = replace(LOOK, valid_losses=np.empty(0), refined_loss=float("nan"))
-    assert best([without, replace(without, step=5)]) == "best"
+    assert best([without, replace(without, step=5)]) == "kept (newest)"
     assert "–" in row([without], 10, kept=False)
 
 
@@ -99,7 +101,7 @@ def test_without_a_temperature_there_is_no_column_that_repeats_the_loss() -> Non
     assert "calibrated" not in " ".join(heading(first))
     assert row([first, then], 75, kept=True, left="1 min 12 s").split() == [
         *("5/75", "1.000", "1.000", "60.0", "%"),
-        *("1", "min", "12", "s", "best"),
+        *("1", "min", "12", "s", "kept", "(newest)"),
     ]
 
 
@@ -112,15 +114,24 @@ def test_the_first_look_is_not_called_the_best() -> None:
     assert row([FIRST], 75, kept=True).split() == ["0/75", "1.000", "1.000", "0.900", "60.0", "%"]
 
 
-def run_of(*, others: Any = None, passed: int = 60, probe: int = 30, valid: int = 30) -> Any:
+def run_of(
+    *, others: Any = None, passed: int = 60, refits: int = 0, listeners: tuple[Any, ...] = ()
+) -> Any:
     phases = [
         SimpleNamespace(rows_passed=2 * 80),  # a two-pass step passes its rows twice
         SimpleNamespace(rows_passed=40),
     ]
-    plan = SimpleNamespace(phases=phases, evaluate_at=(0, 5, 10, 15), probe_rows=probe)
+    plan = SimpleNamespace(phases=phases, evaluate_at=(0, 5, 10, 15), probe_rows=30, refits=refits)
     observer = SimpleNamespace(rows_passed=passed, seconds=0.01 * passed)
     several = SimpleNamespace(num_processes=2)
-    job = SimpleNamespace(valid=range(valid), others_s=others, accelerator=several)
+    job = SimpleNamespace(
+        train=range(70),
+        added=range(10),
+        valid=range(30),
+        others_s=others,
+        accelerator=several,
+        listeners=listeners,
+    )
     return SimpleNamespace(plan=plan, job=job, observer=observer)
 
 
@@ -135,3 +146,18 @@ def test_what_follows_the_last_step_is_part_of_it_and_nothing_is_told_of_no_row(
     scored = run_of(others=lambda a_row: 500 * a_row + 7)
     assert expected_seconds(scored) == pytest.approx(200 * 0.03 + 3 * 0.6 + 5 + 7)
     assert expected_seconds(run_of(passed=0)) is None
+
+
+def test_a_look_that_refits_the_head_passes_every_training_row_and_fits_it() -> None:
+    """Two of three looks pass 70 rows, the 10 beside them and 30 for validation, the third 60."""
+    refit = HeadRefit(lambda *_, **__: None, first=True)  # type: ignore[arg-type,return-value]
+    refit.seconds = 0.7
+    seconds = expected_seconds(run_of(refits=2, listeners=(object(), refit)))
+    assert seconds == pytest.approx(200 * 0.03 + 2 * 1.1 + 0.6 + 2 * 0.7)
+
+
+def test_of_one_process_updates_are_timed_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = run_of()
+    run.job.accelerator.num_processes = 1
+    monkeypatch.setattr("holdfast.training.step.seconds_of_updates", lambda given: 42.0)
+    assert expected_seconds(run) == pytest.approx(42 + 3 * 0.6)

@@ -690,7 +690,7 @@ def test_time_is_told_once_and_counted_anew_after_going_back(build: Any, capsys:
 
     script = Script({5: back(0, ScaleLearningRate(WHY, 0.1))}, keep=[0])
     fit(build(advisor=script, listeners=(show, Note())))
-    assert capsys.readouterr().err.count("before any step") == 1
+    assert capsys.readouterr().err.count("before the first step") == 1
     assert len(begun - {None}) == 2
 
 

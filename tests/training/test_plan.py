@@ -16,6 +16,7 @@ from holdfast.training.ordinary import EveryRow
 from holdfast.training.plan import (
     EVALUATION_BUDGET,
     FORWARD_SHARE,
+    Plan,
     check_phase,
     evaluation_points,
     first_seen,
@@ -164,3 +165,11 @@ def test_first_seen_is_what_walking_the_steps_finds(phase, contrast_phase, examp
 def test_a_row_that_a_short_run_never_uses_is_first_seen_at_minus_one(phase, examples) -> None:
     seen = first_seen((phase(steps=2, batch_size=8),), examples(50), 0, np.arange(50))
     assert sorted(seen.tolist()) == [-1] * 34 + [1] * 8 + [2] * 8
+
+
+def test_a_head_is_refitted_at_the_looks_of_its_phase_but_not_before_any_step(phase) -> None:
+    first, then = phase(steps=20, batch_size=8, head="refit"), phase(steps=30, batch_size=8)
+    at = (0, 7, 20, 35, 50)
+    assert Plan((first, then), at, 50, 0).refits == 2
+    assert Plan((then, first), (0, 15, 30, 31, 50), 50, 0).refits == 2
+    assert Plan((then,), at, 50, 0).refits == 0

@@ -20,6 +20,9 @@ from holdfast.training.guarded import begin_run
 from holdfast.training.loop import fit
 from holdfast.training.run import Run
 from holdfast.training.step import (
+    UPDATE,
+    _micro_batches,
+    _output,
     begin_phase,
     draw_of_step,
     seconds_of_updates,
@@ -252,17 +255,20 @@ def test_dropout_is_on_in_training_and_off_in_measuring(job, recorder) -> None:
 def test_updates_are_foretold_from_the_first_rows_of_each_phase_and_nothing_is_changed(
     job: Any, phase: Any, contrast_phase: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By a clock that moves 10 ms for each row that passes."""
-    shapes = (contrast_phase(steps=4), phase(steps=6), phase(name="twice", steps=3))
+    """By a clock that moves 10 ms for each token that passes, padding and all: every update of the
+    plan is counted here, and few of them are timed."""
+    shapes = (contrast_phase(steps=4, batch_size=16), phase(steps=30), phase(name="twice", steps=3))
     shapes = (*shapes[:2], replace(shapes[2], terms=(RDrop(1.0),)))
     run = begin_run(job(phases=shapes, dropout=0.5))
-    now = 0.0
+    now, counted, graded = 0.0, [], []
     forward = type(run.job.task).forward
 
     def slow(task: Any, network: Any, batch: Any) -> Any:
         nonlocal now
         assert network.training
-        now += 0.01 * len(batch["input_ids"])
+        graded.append(torch.is_grad_enabled())
+        now += 0.01 * batch["input_ids"].numel()
+        counted.append(batch["input_ids"].numel())
         return forward(task, network, batch)
 
     monkeypatch.setattr(type(run.job.task), "forward", slow)
@@ -270,9 +276,47 @@ def test_updates_are_foretold_from_the_first_rows_of_each_phase_and_nothing_is_c
     run.network.eval()
     before, drawn = copy.deepcopy(run.network.state_dict()), torch.get_rng_state()
     foretold = seconds_of_updates(run)
-    # Two passes a row of the phase that compares them.
-    rows = [len(shape.source.draw(shape.pool(run.job.learnt, 0), 0)) for shape in shapes]
-    assert foretold == pytest.approx(2.5 * 0.01 * (4 * rows[0] + 6 * rows[1] + 3 * 2 * rows[2]))
     assert (run.phase_index, run.step_in_phase, run.network.training) == (0, 0, False)
     assert torch.equal(torch.get_rng_state(), drawn)
     assert all(torch.equal(value, run.network.state_dict()[k]) for k, value in before.items())
+    assert all(graded)  # an update writes what its gradient needs
+    timed = sum(counted)
+    counted.clear()
+    run.network.train()
+    with torch.no_grad():
+        for number, shape in enumerate(shapes):
+            for place in range(shape.steps):
+                run.phase_index, run.step_in_phase = number, place
+                for part in draw_of_step(run).parts:
+                    for piece in _micro_batches(run, part):
+                        for _ in range(shape.passes):
+                            _output(run, piece)
+    assert foretold == pytest.approx(UPDATE * 0.01 * sum(counted))
+    assert timed < sum(counted) / 3
+
+
+def test_rows_of_about_the_mean_length_are_timed(
+    job: Any, phase: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = begin_run(job(phases=(phase(steps=10),)))
+    passed: list[int] = []
+    forward = type(run.job.task).forward
+
+    def counted(task: Any, network: Any, batch: Any) -> Any:
+        passed.append(batch["input_ids"].numel())
+        return forward(task, network, batch)
+
+    monkeypatch.setattr(type(run.job.task), "forward", counted)
+    every = []
+    for place in range(10):
+        run.step_in_phase = place
+        passed.clear()
+        for part in draw_of_step(run).parts:
+            for piece in _micro_batches(run, part):
+                _output(run, piece)
+        every.append(sum(passed))
+    passed.clear()
+    seconds_of_updates(run)
+    mean = sum(every) / 10
+    assert len(set(every)) > 1
+    assert sum(passed) == min(every, key=lambda one: abs(one - mean))

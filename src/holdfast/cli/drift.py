@@ -80,7 +80,7 @@ def shown(found: Drifted, columns: int) -> str:
     entries += [("Inputs", _inputs(block["inputs"]))] if block["inputs"] else []
     entries += [("Since", _since(block["alarms"]))] if block["alarms"] else []
     entries += [("Words", _words(block["terms"]))] if block["terms"] else []
-    entries += [("Not seen", _unwatched(block["unwatched"]))] if block["unwatched"] else []
+    entries += [("No alarms", _unwatched(block["unwatched"]))] if block["unwatched"] else []
     lines = [line for name, value in entries for line in entry(name, value, columns)]
     return "\n".join(
         [
@@ -97,7 +97,7 @@ def sentence(block: Mapping[str, Any]) -> str:
     """The answer, first."""
     what = block["reference"]["what"]
     if block["verdict"] == "alike":
-        return f"The rows are like the {what} of the run: nothing is surely different."
+        return f"No difference from the {what} of the run is shown."
     if block["verdict"] == "harmful":
         allowed = 100 * block["harm"]["allowed"]
         return f"Harmful: of the labelled rows more than {allowed:.0f} % are surely answered wrong."

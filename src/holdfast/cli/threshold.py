@@ -100,7 +100,7 @@ def _nothing(found: dict[str, Any]) -> list[tuple[str, str]]:
         entries.append(("No threshold", f"costs {without}, {limit}"))
     else:
         more = found["rows_needed"]
-        rows = "more rows like these would not be enough"
+        rows = "with errors as found, more rows would not be enough"
         rows = rows if more is None else f"about {more:,} validation rows like these are needed"
         entries.append(("Rows", rows))
     highest = found["highest"]

@@ -163,7 +163,7 @@ def _knows(look: Snapshot) -> bool:
     if labels is None or look.valid_correct is None or not len(labels):
         return False
     losses, _ = validation_losses([look])
-    return beats_chance(np.asarray(look.valid_correct, dtype=bool), losses[:, 0], labels)
+    return beats_chance(np.asarray(look.valid_logits).argmax(axis=1), losses[:, 0], labels)
 
 
 def _best(losses: Floats) -> int:

@@ -150,7 +150,8 @@ def _translate(path: Path, number: int | None, remedy: str | None) -> MachineErr
             "could not be written: the disk, or what you may use of it, is full",
             None,
             remedy
-            or "Free some space, then run the same command with --resume; what is there is whole.",
+            or "Free some space and start again (holdfast train: with --resume); the files that "
+            "were written are complete.",
         )
     if number == errno.ENOENT and not path.parent.exists():
         return MachineError(
@@ -168,7 +169,7 @@ def _translate(path: Path, number: int | None, remedy: str | None) -> MachineErr
             f"could not be written: {os.strerror(number).lower()}",
             None,
             remedy
-            or "Choose a folder that you may write to with --out, or make this one writable.",
+            or "Make its folder writable, or name another one (--out, where the command has it).",
         )
     return None
 

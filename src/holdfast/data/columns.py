@@ -195,6 +195,9 @@ def _label(
         decisions.append(Decision("label column", "none", f"there is no column {label!r}"))
         return None
     free = {name: p for name, p in profiles.items() if name not in taken}
+    if not need_label and len(free) == 1 and not any(p.repeats for p in free.values()):
+        # It is not called a label, and a different value in each row tells no class.
+        free = {name: p for name, p in free.items() if column_key(name) in LABEL.usual}
     try:
         name, because = _find_label(raw, free)
     except DataError as error:

@@ -210,7 +210,7 @@ def _first(path: str | Path, error: BaseException) -> str:
     if isinstance(error, FileNotFoundError):
         return "no such file"
     if type(error).__name__ == "UnidentifiedImageError":
-        return "not a picture, or cut off at its beginning"
+        return "not a picture, or its header is damaged"
     line = first_line(error).replace(str(path), "").replace("''", "the file")
     return " ".join(line.split()) or type(error).__name__
 

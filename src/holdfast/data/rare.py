@@ -45,7 +45,9 @@ def _check_rest(
             where,
             f"still has a class too small to divide after merging: {OTHER!r}",
             f"{len(merged)} distinct texts",
-            "Use --set data.rare=drop, or add rows.",
+            "Use --set data.rare=drop, or add rows."
+            if len({fate for fate in fates.values() if fate not in (None, OTHER)}) > 1
+            else "Add rows.",
         )
     if len({fate for fate in fates.values() if fate is not None}) < 2:
         raise DataError(

@@ -123,8 +123,14 @@ def find_reader(path: Path) -> Reader:
         str(path),
         "has an ending that no reader knows",
         "".join(path.suffixes[-2:]) or None,
-        f"Known: {_endings()}, each also with .gz.",
+        f"Known: {_endings()}, each also with .gz." + _of_lines(name),
     )
+
+
+def _of_lines(name: str) -> str:
+    lines = " A file of one text a line: put the header text above it and call it .csv (with "
+    lines += "quotation marks around texts that hold commas), or holdfast predict RUN - < FILE."
+    return lines if name.endswith(".txt") else ""
 
 
 def _endings() -> str:

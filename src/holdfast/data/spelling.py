@@ -87,7 +87,8 @@ def merge_spellings(counts: Mapping[str, int]) -> tuple[dict[str, str], tuple[De
     shown = [_merged(names, counts) for names in twice[:SHOWN]]
     more = f"; and {len(twice) - SHOWN} more" if len(twice) > SHOWN else ""
     because = (
-        f"{len(counts)} labels as written differ in case or space alone: {'; '.join(shown)}{more} "
+        f"{sum(map(len, twice))} of {len(counts)} labels differ from another only in case or "
+        f"spaces: {'; '.join(shown)}{more} "
         "(data.labels=exact keeps them apart)"
     )
     rows = sum(counts[name] for names in twice for name in names[1:])

@@ -146,8 +146,8 @@ def learn(
             group["lr"] = share * group["planned"]
         optimizer.zero_grad()
         with seeded(course.seed, method.name, at):
-            step = Step(reader, course.pool, course.shape, course.seed, at, share, optimizer)
-            sums += method.update(step)
+            sums += method.update(Step(reader, course.pool, course.shape, course.seed, at))
+            optimizer.step()
         at += 1
         if keeper.due and at not in course.looked:
             keeper.save(at, _state(learned, at, sums, network, optimizer, head))

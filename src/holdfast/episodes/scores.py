@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from holdfast.core.records import Floats, Ints
+from holdfast.core.records import Floats
 from holdfast.episodes.methods.base import StartMethod, Vectors
 from holdfast.episodes.reader import Reader
 from holdfast.episodes.tasks import Episode
@@ -31,9 +31,9 @@ def score(
     vectors: Vectors | None = None,
     done: Callable[[int], None] = lambda _: None,
 ) -> EpisodeScores:
-    """Meet each episode as a new task. Where the method leaves the body as it is, each row passes
-    the network once, however many episodes it is in (``vectors``, where they are known)."""
-    known = vectors or (_unknown if method.adapts else vectors_for(reader, episodes))
+    """Meet each episode as a new task. Each row passes the network once, however many episodes it
+    is in (``vectors``, where they are known)."""
+    known = vectors or vectors_for(reader, episodes)
     accuracy, losses, kept = [], [], []
     for index, episode in enumerate(episodes):
         logits = np.asarray(method.answer(reader, episode, known), dtype=np.float64)
@@ -50,7 +50,3 @@ def vectors_for(reader: Reader, episodes: Sequence[Episode]) -> Vectors:
     rows = np.unique(np.concatenate([np.r_[e.support.ravel(), e.query.ravel()] for e in episodes]))
     table = reader.vectors(rows)
     return lambda positions: table[np.searchsorted(rows, positions)]
-
-
-def _unknown(positions: Ints) -> Floats:
-    raise AssertionError("a method that adapts reads its rows itself")

@@ -122,7 +122,12 @@ def _rankings(
     )
     notes = [f"positive class: {classes[1]}"]
     notes += [f"{count} resamples, for time"] if count < resamples else []
-    return {name: to_estimate(result, i, level, units, *notes) for i, name in enumerate(RANKINGS)}
+    # Every pair holds a row of the rarer class: so few rows are what a perfect ranking rests on.
+    rarer = int(np.bincount(outputs.labels, minlength=2).min())
+    return {
+        name: to_estimate(result, i, level, units, *notes, counting=rarer)
+        for i, name in enumerate(RANKINGS)
+    }
 
 
 def _loss(

@@ -8,6 +8,7 @@ moves the features, it turns each snapshot into a whole classifier.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
@@ -46,7 +47,8 @@ class HeadRefit:
     ``held_out``, where given, measures the baseline on the validation rows (probe, training
     features and labels, validation features and labels), before any step; what it found stays
     with the baseline in ``curve``. ``read`` gives the features and labels of some examples: a task
-    whose labels are not of whole rows brings its own.
+    whose labels are not of whole rows brings its own. ``seconds`` is what the first fit took beside
+    passing its rows; 0 before it.
     """
 
     name, place = "head_refit", "change"
@@ -67,6 +69,7 @@ class HeadRefit:
         self.baseline: dict[str, torch.Tensor] | None = None
         self.because = ""
         self.curve: ProbeCurve | None = None
+        self.seconds = 0.0
 
     def snapshot_due(self, run: Any) -> None:
         import torch
@@ -79,7 +82,9 @@ class HeadRefit:
         fit = self._fit if before_any_step else self._moved
         probe: Probe | None = None
         if before_any_step or added is None:
+            start = time.perf_counter()
             probe = fit(features, labels)
+            self.seconds = self.seconds or time.perf_counter() - start
         if before_any_step and probe is not None:
             self.baseline = _tensors(probe)
             self.because = probe.because

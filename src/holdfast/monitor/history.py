@@ -167,8 +167,9 @@ class History:
 
     @property
     def trifle(self) -> float:
-        """A change of ``valid`` that nobody would see in its curve."""
-        return limits.TRIVIAL_SHARE * float(self.valid.mean(axis=0)[self.best])
+        """A change of ``valid`` that nobody would see in its curve, or in three decimals."""
+        level = float(self.valid.mean(axis=0)[self.best])
+        return max(limits.TRIVIAL, limits.TRIVIAL_SHARE * level)
 
     @cached_property
     def refined_rose(self) -> bool:
@@ -306,6 +307,12 @@ class History:
         """The classes of the validation rows, where the logits tell them."""
         # A head that begins with zeros gives every class the same loss: the first look tells none.
         return validation_labels(self.snapshots[-1]) if self.enough else None
+
+    @property
+    def answers(self) -> Ints | None:
+        """The likeliest class of each validation row at the last look, where there are classes."""
+        logits = self.snapshots[-1].valid_logits
+        return None if self.labels is None or logits is None else logits.argmax(axis=1)
 
     @cached_property
     def chance(self) -> float | None:

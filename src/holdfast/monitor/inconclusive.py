@@ -72,13 +72,13 @@ def inconclusive(history: History) -> Symptom:
         return _open(history, because, gap, seen, for_no_progress(history))
     falling = history.above_best.high <= history.margin
     question = (
-        "whether it is still falling"
+        f"whether {history.loss_name} is still falling"
         if falling
         else f"whether the last checkpoint is worse than the best one, of step {history.best_step}"
     )
     gap = history.valid[:, -1] - history.valid[:, history.before if falling else history.best]
     because = f"{len(gap)} validation rows cannot tell {question}"
-    if len(gap) < limits.FEWEST_ROWS:
+    if len(gap) < limits.FEWEST_ROWS and not rows_needed(gap, history.margin):
         because += f", since fewer than {limits.FEWEST_ROWS} rows can hide a rise"
     return _open(history, because, gap, history.margin, for_few_rows())
 

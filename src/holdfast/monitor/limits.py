@@ -20,6 +20,7 @@ MARGIN_SHARE, MARGIN = 0.05, 0.02  # of the best loss, and in its unit: too smal
 TRIVIAL_SHARE = (
     0.01  # of the best loss: a rise below it is no overfitting, however many rows say so
 )
+TRIVIAL = 5e-4  # nats: what three decimals show as nothing, however small the loss
 GAP = 0.10  # of the rows right: a gap between training and validation that anyone would call large
 GIVEN_BACK = 0.5  # of the best state's gain over the class frequencies
 FEWEST_ROWS = 36  # validation rows: of 36 that did not change, 9.7 % may yet (1 − 0.025^(1/36))

@@ -24,6 +24,7 @@ from holdfast.data.table import Table
 from holdfast.pipeline.audit_rows import AuditRows, Tell, read_rows
 from holdfast.pipeline.audit_views import Progress, Views, make_views
 from holdfast.pipeline.audited import Audit, LabelFirst, LabelIssue, Leak, Shown
+from holdfast.pipeline.language import model_language, texts_of
 from holdfast.pipeline.names import check_names
 from holdfast.pipeline.using import within_limits
 from holdfast.recipe import Recipe
@@ -73,7 +74,8 @@ def _audited(
         # Where somebody looks for the defect, its traceback is wanted.
         go_on=os.environ.get("HOLDFAST_TRACEBACK") != "1",
     )
-    reading = tuple(Found(finding) for finding in table.findings)
+    language = model_language(found.recipe.model.name, texts_of(table, found.recipe.seed))
+    reading = tuple(Found(finding) for finding in (*table.findings, *language))
     ranked = sorted(
         (*looked.found, *reading), key=lambda one: (ORDER[one.finding.severity], -one.finding.score)
     )

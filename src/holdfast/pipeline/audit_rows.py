@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from holdfast.auditing.views import Beside
 from holdfast.core.errors import DataError, RecipeError
-from holdfast.core.records import Decision
+from holdfast.core.records import Decision, Finding
 from holdfast.data.beside import refuse_changed
 from holdfast.data.chat import load_chats
 from holdfast.data.classes import ClassRules
@@ -124,6 +124,11 @@ def _source(recipe: Recipe, tell: Tell) -> Table:
             table = _without_label(recipe)
         except DataError:
             raise error from None
+        if table.columns.label is not None:
+            # train will refuse it.
+            rule = f"{table.columns.label!r} cannot be the label: {error.rule}"
+            finding = Finding("unusable_label", "error", 1.0, len(table), (), rule, error.remedy)
+            return replace(table, findings=(*table.findings, finding))
         because = f"{error.rule}; what needs a class is not looked at (--label names a column)"
         tell(Decision("label column", "none", because, prominent=True))
         return table
@@ -274,6 +279,6 @@ def _beside(table: Table, path: str, data: DataPart) -> tuple[Beside, str]:
     used = {*table.columns.text, table.columns.label, table.columns.group}
     names = tuple(name for name in raw.names if name not in used)
     if not names:
-        return Beside(), "there is no column beside text and label"
+        return Beside(), "there are no other columns"
     at = pa.array(table.column("row"), pa.int64())
     return Beside(names, lambda name: raw.table[name].take(at).to_pylist()), ""

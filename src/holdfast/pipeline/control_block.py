@@ -75,15 +75,12 @@ def _sentence(expected: Optimism, seen: Estimate) -> str:
         if expected.metric == "accuracy"
         else (1.0, " nats", 1e-4)
     )
+    inflation = scale * expected.value
     # Draws that all choose the same look differ by the rounding of their sums alone.
-    flattered = (
-        f"by about {scale * expected.value:.2g}{unit} on average"
-        if abs(scale * expected.value) >= least
-        else f"by less than {least:g}{unit} on average"
-    )
+    flattered = f"by about {inflation:.2g}" if inflation >= least else f"by less than {least:g}"
     told = (
         f"The checkpoint was chosen among {expected.looks} evaluations on {expected.rows} "
-        f"validation rows, which inflates its validation score {flattered}"
+        f"validation rows, which inflates its validation score {flattered}{unit} on average"
     )
     if seen.value is None:
         return f"{told}."

@@ -274,6 +274,11 @@ def remove_checkpoints(run: Path) -> None:
     shutil.rmtree(run / CHECKPOINTS, ignore_errors=True)
 
 
+def is_guarded(run: Path) -> bool:
+    """Whether ``run`` is a folder of ``Guard``: the report of another trainer's run."""
+    return not os.path.lexists(run / RECIPE) and (run / RESULT).is_file()
+
+
 def need_run(run: Path) -> None:
     """Raise ``RunError`` unless ``run`` is a finished run."""
     with door(str(run), RunError, "cannot be opened", "Check its permissions."):
@@ -282,6 +287,13 @@ def need_run(run: Path) -> None:
         if os.path.lexists(run / RESULT) and os.path.lexists(run / MODEL):
             return
         refuse_held(run)
+        if is_guarded(run):
+            raise RunError(
+                str(run),
+                "is a Guard folder, which holds no model: the trainer saved it elsewhere",
+                None,
+                f"Read {REPORT} there; commands that need a model take a run of `holdfast train`.",
+            )
         if not (run / RECIPE).exists():
             raise RunError(str(run), "is not a run", None, "Name the folder of a finished run.")
         raise RunError(

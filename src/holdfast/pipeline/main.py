@@ -175,12 +175,10 @@ def _train(
                     saved = save_model(run, fitted)
                     save_side(run, fitted)
                     model, base = seal_model(run), seal_folder(base_folder(run / MODEL))
-                with stage("scoring by outer folds"):
-                    outer = _answered(learner, folder, fitted, notify)
+                outer = _answered(learner, folder, fitted, notify)
                 # The verdict, and what may be said of the test rows, are fixed before these open.
-                with (
-                    stage("generating validation texts"),
-                    survived("validation texts", "the verdict is that of the losses", notify),
+                with survived(
+                    "validation texts", "the verdict is based on the losses alone", notify
                 ):
                     fitted = with_texts(fitted)
                 found = find_all(run, fitted, saved, notify)
@@ -217,7 +215,8 @@ def _answered(
     if not (isinstance(learning, Learning) and learning.outer):
         return None
     mark = fitted.begun.mark if fitted.begun else ""
-    return answer_outer(learning, learning.outer, fitted.recipe, folder.kept_in, mark, notify)
+    with stage("scoring by outer folds"):
+        return answer_outer(learning, learning.outer, fitted.recipe, folder.kept_in, mark, notify)
 
 
 def _interrupted(run: Path) -> Interrupted:

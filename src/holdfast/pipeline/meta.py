@@ -27,7 +27,7 @@ import numpy as np
 from holdfast._version import __version__
 from holdfast.core.curves import Curves, Series
 from holdfast.core.door import door
-from holdfast.core.errors import Interrupted, MachineError, RunError
+from holdfast.core.errors import Interrupted, MachineError, RecipeError, RunError
 from holdfast.core.files import disk_errors, replace_folder, write_json, write_text
 from holdfast.core.plain import from_yaml
 from holdfast.core.processes import processes
@@ -35,7 +35,7 @@ from holdfast.core.records import Decision, Floats, Verdict, to_json
 from holdfast.core.run_files import read_result, seal_model, write_result
 from holdfast.data.table import Table
 from holdfast.episodes.learn import Look
-from holdfast.episodes.methods import BASELINE
+from holdfast.episodes.methods import BASELINE, METHODS
 from holdfast.episodes.scores import EpisodeScores, score
 from holdfast.episodes.tasks import Episode, Pool
 from holdfast.models.logistic import softmax_losses
@@ -103,6 +103,7 @@ def meta(
             recipe = recipe.changed(data=paths)
         if recipe.meta.method is None:
             recipe = recipe.changed(meta={"method": "auto"})
+        _refuse_what_went(recipe)
         try:
             return _meta(recipe, run, again, notify, checkpoint_every_s)
         except KeyboardInterrupt:
@@ -112,6 +113,14 @@ def meta(
                 None,
                 "Continue it with the same command and --resume.",
             ) from None
+
+
+def _refuse_what_went(recipe: Recipe) -> None:
+    if recipe.meta.method in ("auto", BASELINE, *METHODS):
+        return
+    rule = "is a method that was taken out: it lost wherever it was measured (docs/meta.md)"
+    left = f"Use auto, {BASELINE} or {' or '.join(METHODS)}; a finished run of it still predicts."
+    raise RecipeError("meta.method", rule, recipe.meta.method, left)
 
 
 def _begun_recipe(run: Path) -> Recipe:

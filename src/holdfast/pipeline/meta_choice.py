@@ -34,15 +34,12 @@ from holdfast.training.checkpoint import CheckpointStore
 from holdfast.training.machine import use_threads
 
 FROZEN, TUNED = "frozen", "tuned"
-# Of validation and probe episodes, those that a method meets which changes all weights for each.
-OF_ADAPTING = 4
+# Validation episodes for each probe episode.
 PROBE = 4
 SCALED_CLASSES, SCALED_ROWS = 40, 5
 # By the row of the table of defaults: a network with batch norms is small and bears more.
 RATES: Mapping[str | None, float] = {"resnet": 1e-3, "vision": 1e-4}
 TEXT_RATE = 5e-5
-# A step of these sizes on features × √s and on a gradient of at most length 1: see ``inner``.
-INNER_RATES = {"anil": 0.1, "maml": 0.1, "reptile": 0.1}
 EPISODES: Mapping[str | None, int] = {"resnet": 1000, "vision": 300}
 TEXT_EPISODES = 300
 LEVEL = 0.95
@@ -119,23 +116,21 @@ class MetaBench:
         folder = None if self.into is None else self.into / name
         return CheckpointStore(folder, self.every_s, self.notify, f"{self.mark} {name}")
 
-    def judge(self, adapts: bool) -> list[Episode]:
-        """The validation episodes; of a method that adapts the first of them."""
-        meta = self.recipe.meta
-        count = max(10, meta.judge_episodes // (OF_ADAPTING if adapts else 1))
-        _, valid, _ = self.rows.pools
-        return valid.episodes(self.rows.shape, count, self.recipe.seed, "valid")
+    def judge(self) -> list[Episode]:
+        """The validation episodes."""
+        recipe, (_, valid, _) = self.recipe, self.rows.pools
+        return valid.episodes(self.rows.shape, recipe.meta.judge_episodes, recipe.seed, "valid")
 
-    def course(self, adapts: bool) -> Course:
+    def course(self) -> Course:
         """How a candidate learns."""
-        recipe, rows, judge = self.recipe, self.rows, self.judge(adapts)
+        recipe, rows, judge = self.recipe, self.rows, self.judge()
         train = rows.pools[0]
         probe = train.episodes(rows.shape, max(5, len(judge) // PROBE), recipe.seed, "probe")
         updates, rate = recipe.meta.episodes, recipe.train.learning_rate
         assert updates is not None
         assert rate is not None
-        looks = recipe.meta.looks if not adapts else max(1, recipe.meta.looks // 2)
-        return Course(train, rows.shape, updates, rate, looks, probe, judge, recipe.seed)
+        looks, seed = recipe.meta.looks, recipe.seed
+        return Course(train, rows.shape, updates, rate, looks, probe, judge, seed)
 
 
 def settled(recipe: Recipe, prepared: Prepared) -> tuple[Recipe, tuple[Decision, ...]]:
@@ -158,15 +153,6 @@ def settled(recipe: Recipe, prepared: Prepared) -> tuple[Recipe, tuple[Decision,
     return recipe.changed(train=fixed, meta={"episodes": episodes}), tuple(decisions)
 
 
-def method_of(name: str, recipe: Recipe) -> StartMethod:
-    """A method with the recipe's inner numbers."""
-    if name not in INNER_RATES:
-        return METHODS[name]()  # type: ignore[call-arg]
-    rate = recipe.meta.inner_rate or INNER_RATES[name]
-    made: Any = METHODS[name]
-    return made(recipe.meta.inner_steps, rate)  # type: ignore[no-any-return]
-
-
 def choose(bench: MetaBench, hear: Callable[[str, Look], None] = lambda *_: None) -> Chosen:
     """Try the baseline and the methods that the recipe names, and keep one."""
     wanted = bench.recipe.meta.method
@@ -176,7 +162,7 @@ def choose(bench: MetaBench, hear: Callable[[str, Look], None] = lambda *_: None
     bench.notify(Decision("baseline", baseline.name, words, prominent=True))
     arms, against = [frozen, tuned], {}
     for name in names:
-        arm = learned_arm(bench, name, method_of(name, bench.recipe), hear)
+        arm = learned_arm(bench, name, METHODS[name](), hear)
         arms.append(arm)
         against[name] = _paired(bench, arm, baseline, 1 - 2 * (1 - LEVEL) / len(names))
         bench.notify(_told(arm, against[name], baseline))
@@ -188,7 +174,7 @@ def choose(bench: MetaBench, hear: Callable[[str, Look], None] = lambda *_: None
 def baselines(bench: MetaBench, hear: Callable[[str, Look], None]) -> tuple[Arm, Arm]:
     """The features as they were loaded, and tuned on all training classes at once; each with the
     head that does better on the validation episodes."""
-    reader, judge = bench.reader(), bench.judge(False)
+    reader, judge = bench.reader(), bench.judge()
     pool = bench.rows.pools[0]
     width = int(reader.network.head.in_features)
     method = Embedding(pool, width)
@@ -196,7 +182,7 @@ def baselines(bench: MetaBench, hear: Callable[[str, Look], None]) -> tuple[Arm,
     tuned = Embedding(pool, width, frozen.method.readout)  # type: ignore[attr-defined]
     if tuned.head is not None:
         tuned.head.to(reader.device)
-    learned = learn(tuned, reader, bench.course(False), bench.store(TUNED), _heard(hear, TUNED))
+    learned = learn(tuned, reader, bench.course(), bench.store(TUNED), _heard(hear, TUNED))
     _check(learned, TUNED)
     return frozen, _read_out(bench, reader, tuned, TUNED, learned, judge)
 
@@ -222,7 +208,7 @@ def learned_arm(
     bench: MetaBench, name: str, method: StartMethod, hear: Callable[[str, Look], None]
 ) -> Arm:
     reader = bench.reader()
-    course = bench.course(method.adapts)
+    course = bench.course()
     learned = learn(method, reader, course, bench.store(name), _heard(hear, name))
     _check(learned, name)
     judged = score(method, reader, course.judge)
@@ -240,16 +226,14 @@ def _check(learned: Learned, name: str) -> None:
             f"the method {name}",
             "diverged: its loss is not a number",
             last.valid_loss,
-            "Use a smaller --set train.learning_rate, or a smaller meta.inner_rate.",
+            "Use a smaller --set train.learning_rate.",
         )
 
 
 def _paired(bench: MetaBench, arm: Arm, baseline: Arm, level: float = LEVEL) -> Difference:
     """Accuracy of ``arm`` less that of ``baseline`` on the validation episodes that both met."""
-    n = min(len(arm.judged.accuracy), len(baseline.judged.accuracy))
-    episodes = bench.judge(False)[:n]
-    members, _ = bench.rows.pools[1].members(episodes)
-    gaps: Floats = arm.judged.accuracy[:n] - baseline.judged.accuracy[:n]
+    members, _ = bench.rows.pools[1].members(bench.judge())
+    gaps: Floats = arm.judged.accuracy - baseline.judged.accuracy
     return mean_over_units(gaps, members, level)
 
 

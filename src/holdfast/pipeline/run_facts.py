@@ -15,12 +15,13 @@ import numpy as np
 from holdfast.core.events import Monitor
 from holdfast.core.records import Ints, Snapshot, Verdict
 from holdfast.core.run_facts import RunFacts
+from holdfast.core.stages import stage
 from holdfast.models.layers import count_parameters
 from holdfast.monitor.judge import judge
 from holdfast.pipeline.kinds.written_samples import writer
 from holdfast.pipeline.ready import Fitted, Ready
 from holdfast.pipeline.remedy_settings import refused_settings
-from holdfast.pipeline.task import WRITING
+from holdfast.pipeline.task import WRITERS, WRITING
 from holdfast.pipeline.verbatim import verbatim
 from holdfast.recipe import Recipe
 from holdfast.training.batches import probe_positions
@@ -91,11 +92,13 @@ def with_texts(fitted: Fitted) -> Fitted:
     """
     ready, job, trained = fitted.ready, fitted.job, fitted.trained
     recipe = ready.recipe
-    if not recipe.generate.rows or recipe.model.adapter.kind == "prompt":
+    writes = recipe.task in WRITERS and recipe.generate.rows
+    if not writes or recipe.model.adapter.kind == "prompt":
         return fitted
-    shares = trained.history[-1].outputs or _validation_texts(fitted)
-    if recipe.task == WRITING:
-        fitted, shares = _completions(fitted, shares)
+    with stage("generating validation texts"):
+        shares = trained.history[-1].outputs or _validation_texts(fitted)
+        if recipe.task == WRITING:
+            fitted, shares = _completions(fitted, shares)
     if not shares or shares == trained.history[-1].outputs:
         return fitted
     history = (*trained.history[:-1], replace(trained.history[-1], outputs=shares))

@@ -113,7 +113,9 @@ class SplitShares(Part):
         total = self.train + self.valid + self.test
         # Without test rows the other two share all, in proportion.
         if abs(total - 1) > 1e-6 and (self.test or total > 1):
-            raise ValueError("train, valid and test must add to 1")
+            rest = 1 - self.valid - self.test
+            also = f": set data.split.train={rest:g} too" if 0 < rest < 1 else ""
+            raise ValueError(f"train, valid and test must add to 1{also}")
         return self
 
 
@@ -444,10 +446,11 @@ class MetaPart(Part):
 
     ``task_column`` tells the tasks apart. An episode has ``ways`` classes, ``shots`` rows to learn
     from and ``queries`` to answer of each; ``episodes`` are learned from, ``judge_episodes``
-    decide, ``test_episodes`` are scored once. ``inner_steps`` at ``inner_rate`` meet a task, where
-    a method does that by gradient descent. Without ``method`` the recipe is of another command."""
+    decide, ``test_episodes`` are scored once. Without ``method`` the recipe is of another command.
+    ``reptile``, ``maml`` and ``anil`` are read in the recipes of old runs alone, and so are the two
+    numbers that only these methods had."""
 
-    method: Literal["auto", "prototypes", "reptile", "maml", "anil", "embedding"] | None = None
+    method: Literal["auto", "prototypes", "embedding", "reptile", "maml", "anil"] | None = None
     task_column: str | None = None
     ways: int | None = Field(default=None, ge=2, le=ROWS)
     shots: int = Field(default=5, ge=1, le=ROWS)
@@ -456,5 +459,10 @@ class MetaPart(Part):
     judge_episodes: int = Field(default=200, ge=10, le=ROWS)
     test_episodes: int = Field(default=600, ge=10, le=ROWS)
     looks: int = Field(default=6, ge=1, le=LOOKS)
-    inner_steps: int = Field(default=5, ge=1, le=1000)
-    inner_rate: float | None = Field(default=None, gt=0, le=RATE)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_what_went(cls, given: Any) -> Any:
+        gone = ("inner_steps", "inner_rate")
+        known = isinstance(given, dict)
+        return {k: v for k, v in given.items() if k not in gone} if known else given

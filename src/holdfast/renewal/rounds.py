@@ -189,7 +189,7 @@ class Rounds:
                 return
             # A defect ends the loop. Whoever starts it again must not meet it at once, and for
             # ever: the round has its line.
-            self._note({**line, "skipped": f"a defect ended it: {type(error).__name__}"})
+            self._note({**line, "skipped": f"an internal error stopped it: {type(error).__name__}"})
             raise
         gate = result["update"]["gate"]
         forgot = gate["first"] or gate["old"]

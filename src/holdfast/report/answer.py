@@ -92,8 +92,36 @@ def answer(result: Mapping[str, Any]) -> Answer:
     worse, headline = score.beaten_by(), score.say()
     if worse:
         simpler = PHRASES.get(worse[0], worse[0])
-        headline = f"No better than the {simpler}: {_inside(headline)}"
-    return Answer(headline, *of_update(result, *_advice(result, score, worse)))
+        paired = paired_of(result)
+        open_still = paired is not None and not (paired.apart and paired.gain < 0)
+        unproven = open_still and worse[0] not in GUESSES
+        start = "Not shown to be better than" if unproven else "No better than"
+        headline = f"{start} the {simpler}: {_inside(headline)}"
+    advice, use = of_update(result, *_advice(result, score, worse))
+    return Answer(headline, f"{advice}{_rare(result)}", use)
+
+
+# Of such a class one row more or less is ten points of its recall.
+FEW_ROWS = 10
+
+
+def _rare(result: Mapping[str, Any]) -> str:
+    """That a class has next to no test rows, of which a score over all rows says nothing: fewer
+    than ten, and a quarter of its even share or less; empty where none is so rare."""
+    classes = (result.get("test") or {}).get("per_class") or {}
+    classes = {name: one for name, one in classes.items() if isinstance(one, Mapping)}
+    rows = {name: int(one.get("n") or 0) for name, one in classes.items()}
+    if not rows or min(rows.values()) >= FEW_ROWS:
+        return ""
+    name = min(rows, key=lambda one: rows[one])
+    if not 0 < 4 * len(rows) * rows[name] <= sum(rows.values()):
+        return ""
+    recall = estimate(classes[name].get("recall"))
+    if recall.value is None or recall.low is None or recall.high is None:
+        return ""
+    value, low, high = (f"{100 * one:.0f}" for one in (recall.value, recall.low, recall.high))
+    has = f"{rows[name]} test row{'s' * (rows[name] > 1)}"
+    return f" Class {name!r} has {has}: its recall is {value} % (95 % CI {low}–{high})."
 
 
 def _advice(result: Mapping[str, Any], score: Score, worse: Sequence[str]) -> tuple[str, Use]:
@@ -125,7 +153,8 @@ def _advice(result: Mapping[str, Any], score: Score, worse: Sequence[str]) -> tu
         return told
     if worse and paired.apart:
         return (
-            f"Inconclusive: it is better than the {other} {by}, but not by the metric above.",
+            f"Inconclusive: it is better than the {other} {by}, but not by the metric above. "
+            f"The {other} costs less.",
             "unsettled",
         )
     if not paired.apart:

@@ -134,7 +134,7 @@ def promote(
     at = time.time() if now is None else now
     places = _places(store)
     if undo and instead_of is not None:
-        remedy = "Leave it out: RUN is the one whose place is given back."
+        remedy = "Leave it out: RUN is the run that is rolled back."
         raise RecipeError("--from", "does not go with --undo", instead_of, remedy)
     if undo:
         return _undone(store, run, places, at)

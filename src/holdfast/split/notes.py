@@ -13,6 +13,8 @@ from holdfast.split.units import Units
 
 MISSING = "missing text or label"
 RARE = "its class is too small to divide"
+# What reading left out, by the finding that lists it.
+NOTES = {"rare_classes": RARE, "broken_images": "its picture cannot be read"}
 
 
 def moved_notes(
@@ -75,8 +77,9 @@ def records_table(parts: Sequence[dict[str, Any]]) -> Any:
 
 def _absent_notes(table: Table) -> list[str]:
     """Why a row that is not in the table was left out, as far as the findings say."""
-    rare = [finding for finding in table.findings if finding.check == "rare_classes"]
-    listed = {row for finding in rare for row in finding.rows}
+    known = [finding for finding in table.findings if finding.check in NOTES]
+    told = {row: NOTES[finding.check] for finding in known for row in finding.rows}
+    rare = [finding for finding in known if NOTES[finding.check] == RARE]
     all_listed = all(finding.count <= len(finding.rows) for finding in rare)
     other = MISSING if all_listed else f"{MISSING}, or {RARE}"
-    return [RARE if row in listed else other for row in range(table.source_rows)]
+    return [told.get(row, other) for row in range(table.source_rows)]

@@ -41,8 +41,8 @@ def is_calibrated(look: Snapshot) -> bool:
 
 def best(history: Sequence[Snapshot]) -> str:
     """What to call an evaluation whose checkpoint is kept: ``best`` where nothing that is shown of
-    the validation rows was better before; ``best …`` with what is; ``kept (newest)`` where all was
-    better, which is what "newest unless significantly worse" does.
+    the validation rows was better before, and something worse; ``best …`` with what is above all
+    before; ``kept (newest)`` where nothing is, which "newest unless significantly worse" may keep.
     """
     last, before = history[-1], history[:-1]
     numbers = [("loss", _low(last.valid_loss), [_low(s.valid_loss) for s in before])]
@@ -53,11 +53,9 @@ def best(history: Sequence[Snapshot]) -> str:
     if is_calibrated(history[0]):
         refined = [_low(s.refined_loss) for s in before]
         numbers.insert(0, ("calibrated", _low(last.refined_loss), refined))
-    known = [
-        (name, all(now >= one for one in then)) for name, now, then in numbers if math.isfinite(now)
-    ]
-    good = [name for name, is_best in known if is_best]
-    if len(good) == len(known):
+    known = [(name, now, then) for name, now, then in numbers if math.isfinite(now)]
+    good = [name for name, now, then in known if all(now > one for one in then)]
+    if good and all(now >= one for _, now, then in known for one in then):
         return "best"
     return f"best {good[0]}" if good else "kept (newest)"
 

@@ -126,7 +126,7 @@ class Show:
             text = "known after the first steps: no row was passed before them"
         else:
             after = ", with scoring and probes" if run.job.others_s is not None else ""
-            text = f"about {clock(seconds)}{after}, from what rows took before any step"
+            text = f"about {clock(seconds)}{after}, as measured before the first step"
         self._print(entry("Time", text, width()))
 
     def _say_verdict(self, run: Any) -> None:
@@ -193,9 +193,11 @@ def expected_seconds(run: Any) -> float | None:
     """The time of all steps, looks and what follows them (``Job.others_s``), from that of the rows
     that were passed before any step: by the linear probe, where there is one, and by the first
     look, where it has to pass its own; and from that of rows in training mode
-    (``seconds_of_updates``). In one of several processes a row forward and backward counts as three
-    forward (``FORWARD_SHARE``). ``None`` where no row was passed.
+    (``seconds_of_updates``); a head that is refitted at a look takes what its first fit took. In
+    one of several processes a row forward and backward counts as three forward
+    (``FORWARD_SHARE``). ``None`` where no row was passed.
     """
+    from holdfast.methods.head_refit import HeadRefit
     from holdfast.training.plan import FORWARD_SHARE
     from holdfast.training.step import seconds_of_updates
 
@@ -206,7 +208,11 @@ def expected_seconds(run: Any) -> float | None:
         updates = a_row * sum(phase.rows_passed for phase in run.plan.phases) / FORWARD_SHARE
     else:
         updates = seconds_of_updates(run)
-    looks = len(run.plan.evaluate_at) - 1
-    looked = looks * (run.plan.probe_rows + len(run.job.valid))
+    looks, refits = len(run.plan.evaluate_at) - 1, run.plan.refits
+    # A refitted head reads every training row, and the rows of the train probe are among them.
+    every = len(run.job.train) + len(run.job.added or ())
+    looked = looks * len(run.job.valid) + refits * every + (looks - refits) * run.plan.probe_rows
+    fits = [one for one in run.job.listeners if isinstance(one, HeadRefit)]
+    fitted = refits * sum(one.seconds for one in fits)
     others = 0.0 if run.job.others_s is None else run.job.others_s(a_row)
-    return float(updates + a_row * looked + others)
+    return float(updates + a_row * looked + fitted + others)

@@ -113,6 +113,17 @@ class Plan:
     def steps(self) -> int:
         return sum(phase.steps for phase in self.phases)
 
+    @property
+    def refits(self) -> int:
+        """At how many looks after step 0 the head is refitted."""
+        start, count = 0, 0
+        for phase in self.phases:
+            end = start + phase.steps
+            if phase.head == "refit":
+                count += sum(start < step <= end for step in self.evaluate_at)
+            start = end
+        return count
+
 
 def steps_for(epochs: float, rows: int, rows_per_step: int) -> int:
     """Updates that pass ``rows`` rows at most ``epochs`` times (but at least one update); the last

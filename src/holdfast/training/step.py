@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import statistics
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -23,9 +24,11 @@ from holdfast.training.run import Run, running_statistics
 from holdfast.training.sharding import gathered, is_sharded, summed
 
 PART_ROWS = 8
-# What an update costs, in forward passes of its rows in training mode: 2.2 to 2.5 were measured of
-# the default plans, in which the lower layers stay as they are; 3 where every layer learns.
-UPDATE = 2.5
+# What an update costs, in forward passes of its rows: 2.6 to 3.3 were measured of the default plans
+# on a processor (CR, TREC and BANKING77, 120 to 2,000 rows), the optimizer's share among it.
+UPDATE = 2.8
+# Of so many updates the tokens are counted; of four, or a tenth of the run's, the rows pass.
+COUNTED, MOST_TIMED, FELT = 32, 4, 10
 
 
 def begin_phase(run: Run) -> None:
@@ -164,25 +167,17 @@ def loss_of(run: Run, draw: Draw) -> float:
 
 
 def seconds_of_updates(run: Run) -> float:
-    """How long all updates of the plan will take, by one forward pass of the rows of each phase's
-    first update in training mode. It is for one process; nothing is changed, and no draw of chance
-    is used up."""
+    """How long all updates of the plan will take, by forward passes of the rows of some updates
+    of each phase in training mode (``_seconds_of_a_pass``). It is for one process; nothing is
+    changed, and no draw of chance is used up."""
     state, place = random_state(), (run.phase_index, run.step_in_phase)
     was_training, total = run.network.training, 0.0
     train_mode(run.network)
     try:
-        with torch.no_grad(), _still(run, True):
+        with _still(run, True):
             for number, phase in enumerate(run.plan.phases):
-                run.phase_index, run.step_in_phase = number, 0
-                pieces = [
-                    one for part in draw_of_step(run).parts for one in _micro_batches(run, part)
-                ]
-                start = time.perf_counter()
-                for piece in pieces:
-                    _output(run, piece)
-                if run.job.accelerator.device.type == "cuda":
-                    torch.cuda.synchronize()
-                forward = time.perf_counter() - start
+                run.phase_index = number
+                forward = _seconds_of_a_pass(run, phase.steps)
                 total += UPDATE * forward * phase.passes * phase.steps
     finally:
         run.phase_index, run.step_in_phase = place
@@ -190,6 +185,41 @@ def seconds_of_updates(run: Run) -> float:
             run.network.eval()
         set_random_state(state)
     return total
+
+
+def _seconds_of_a_pass(run: Run, steps: int) -> float:
+    """The mean time of one forward pass of an update's rows, over ``steps`` updates of the present
+    phase: the median of those among ``COUNTED`` whose tokens are nearest to their mean. The
+    first of them also lays out memory and chooses kernels."""
+    draws = []
+    for place in range(0, steps, math.ceil(steps / COUNTED)):
+        run.step_in_phase = place
+        pieces = [one for part in draw_of_step(run).parts for one in _micro_batches(run, part)]
+        draws.append((sum(_tokens(run, piece) for piece in pieces), pieces))
+    mean = sum(tokens for tokens, _ in draws) / len(draws)
+    draws.sort(key=lambda one: abs(one[0] - mean))
+    timed = max(1, min(MOST_TIMED, steps // FELT))
+    passes = (_forward(run, pieces) * mean / tokens for tokens, pieces in draws[:timed])
+    return statistics.median(passes)
+
+
+def _forward(run: Run, pieces: Sequence[Draw]) -> float:
+    """The seconds of one pass of these pieces, as an update passes them."""
+    # What a gradient needs takes a processor as long again to write; a GPU hardly notices, and
+    # would run out of memory here before a run can make its pieces smaller.
+    cuda, start = run.job.accelerator.device.type == "cuda", time.perf_counter()
+    with torch.set_grad_enabled(not cuda):
+        for piece in pieces:
+            _output(run, piece)
+    if cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def _tokens(run: Run, piece: Draw) -> int:
+    """The tokens of a piece with its padding."""
+    lengths = examples_of(run, piece).lengths
+    return sum(len(part) * int(lengths[part.positions].max()) for part in _parts(run, piece))
 
 
 def _shares(run: Run, draw: Draw, weight: float, unheard: bool) -> Iterator[torch.Tensor]:
@@ -240,12 +270,18 @@ def _passed(run: Run, draw: Draw) -> tuple[Passed, torch.Tensor]:
     return passed, losses
 
 
+def _parts(run: Run, draw: Draw) -> list[Draw]:
+    """What of these rows passes at once."""
+    if not run.phase.compares_rows:
+        return [draw]
+    lengths = examples_of(run, draw).lengths
+    return parts_by_length(draw, lengths, math.ceil(len(draw) / PART_ROWS))
+
+
 def _output(run: Run, draw: Draw) -> tuple[Any, dict[str, torch.Tensor]]:
     """What the network puts out for these rows, and their batch. Rows that are compared pass in
     small parts, whose outputs are joined."""
-    parts, examples = [draw], examples_of(run, draw)
-    if run.phase.compares_rows:
-        parts = parts_by_length(draw, examples.lengths, math.ceil(len(draw) / PART_ROWS))
+    parts, examples = _parts(run, draw), examples_of(run, draw)
     task, batches, outputs = run.job.task, [], []
     with run.job.accelerator.autocast():
         for part in parts:

@@ -302,6 +302,28 @@ class TestLightning:
             self.fit(made, ckpt_path=str(tmp_path / "plain.ckpt"))
 
     @pytest.mark.filterwarnings("ignore")
+    @pytest.mark.parametrize("given", [True, False])
+    def test_what_a_module_raises_is_not_called_a_defect_of_ours(
+        self, tmp_path: Path, lines: list[str], given: bool
+    ) -> None:
+        def gone(*_: Any) -> Any:
+            raise OSError("the share is gone")
+
+        how = gone if given else None
+        made = self.pieces(tmp_path, Guard(say=lines.append).lightning_callback(logits=how))
+        if not given:
+            whole = type(made[1]).training_step
+
+            def step(module: Any, batch: Any, index: int) -> Any:
+                return whole(module, batch, index) if module.training else gone()
+
+            type(made[1]).training_step = step
+        self.fit(made)
+        (told,) = [line for line in lines if "stepped aside" in line]
+        what = "lightning_callback(logits=…)" if given else "training_step"
+        assert f"{what} raised OSError: the share is gone" in told
+
+    @pytest.mark.filterwarnings("ignore")
     def test_a_failure_of_the_guard_ends_no_training(
         self, tmp_path: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -173,3 +173,20 @@ def test_a_place_that_cannot_be_written_ends_no_training_from_the_beginning(
     (told,) = [line for line in lines if line.startswith("Warning: the guard stepped aside")]
     assert "defect in Holdfast" not in told
     assert ("full" if full else f"the folder {place} raised FileExistsError") in told
+
+
+def test_a_prompt_without_targets_takes_no_row_of_an_answer_away() -> None:
+    from holdfast.integrations.guard.trainer_rows import _without_target
+
+    assert not _without_target(torch.tensor([[-100, -100, 3]]))
+    assert _without_target(torch.tensor([[-100, -100]]))
+
+
+def test_a_model_of_half_precision_is_told_of_full(
+    trainer: Callable[..., Any], classifier: Callable[..., Any]
+) -> None:
+    guard = Guard(say=lambda _: None)
+    model = classifier().to(torch.bfloat16)
+    trainer(guard.callback(), model=model, learning_rate=1e30).train()
+    remedies = result_of(guard)["verdict"]["remedies"]
+    assert any("full precision" in one["do"] for one in remedies)

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 import torch
 from transformers import TrainerCallback
+from typer.testing import CliRunner
 
 import holdfast
 from holdfast import Guard
+from holdfast.cli.main import app
 from holdfast.control.choice import lowest, newest_unless_worse
 from holdfast.control.policy import Remedy
 from holdfast.core.actions import (
@@ -28,6 +30,7 @@ from holdfast.core.actions import (
 from holdfast.core.errors import DataError, MachineError, RecipeError, RunError
 from holdfast.core.records import Snapshot, to_json
 from holdfast.integrations.guard.state import MARK, NAME, read_state
+from holdfast.pipeline.folder import need_run
 from holdfast.training.checkpoint import write_sealed
 from holdfast.training.looks import LOOKS, read_looks
 
@@ -535,6 +538,14 @@ def test_the_report_shows_what_there_is(trainer: Any, lines: list[str]) -> None:
     assert 'model="model"' not in page
     assert "--set" not in page
     assert guard.report() == guard.folder / "report.html"  # type: ignore[operator]
+    page = (guard.folder / "report.html").read_text("utf-8")  # type: ignore[operator]
+    (guard.folder / "report.html").unlink()  # type: ignore[operator]
+    report = CliRunner().invoke(app, ["report", str(guard.folder)])
+    assert report.exit_code == 0, report.output
+    again = (guard.folder / "report.html").read_text("utf-8")  # type: ignore[operator]
+    assert again == page
+    with pytest.raises(RunError, match="is a Guard folder, which holds no model"):
+        need_run(guard.folder)  # type: ignore[arg-type]
     found = holdfast.diagnose(guard.folder)  # type: ignore[arg-type]
     assert to_json(found) == result["verdict"]
 

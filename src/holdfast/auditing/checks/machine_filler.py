@@ -28,8 +28,8 @@ def machine_filler(view: Embedded) -> Found | None:
         odds,
         odds >= _ODDS,
         "read like filler that a language model writes",
-        "Read them: sentences that would fit anywhere teach a class nothing; look at where these "
-        "rows come from.",
+        "Read them: sentences that would fit anywhere add little; look at where these rows come "
+        "from.",
         "log-odds {:.1f}",
     )
 

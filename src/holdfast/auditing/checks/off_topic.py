@@ -39,7 +39,7 @@ def off_topic_rows(view: Embedded) -> Found | None:
         odd,
         (odd >= _FAR) & (other >= 0),
         "lie far from what the others are about",
-        "Read them: what does not belong here only blurs a class.",
+        "Read them: take out those that do not belong to your task.",
         "{:.1f} deviations from the others",
     )
 

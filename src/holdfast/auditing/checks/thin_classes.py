@@ -31,7 +31,8 @@ def thin_classes(rows: Rows) -> Finding | None:
         int(counts[thin].sum()),
         (),
         f"classes with fewer than {_FEW} rows: {shown}{more}",
-        "Do not trust the scores of these classes by themselves; add rows of them.",
+        "See whether one is another class misspelt; add rows of the others, and do not trust the "
+        "score of a single one of them.",
     )
 
 

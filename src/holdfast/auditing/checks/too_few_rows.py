@@ -20,7 +20,8 @@ def too_few_rows(view: Embedded) -> Finding | None:
     if answers is None or len(answers.known) * classes > MOST:
         return None
     found = growth(view.probed, view.rows.labels, classes=classes, c=answers.c, seed=view.seed)
-    if found is None or found.low < WORTH:
+    # Nothing is gained above all rows right.
+    if found is None or min(found.low, 1 - found.right) < WORTH:
         return None
     n = len(answers.known)
     return Finding(
@@ -29,14 +30,16 @@ def too_few_rows(view: Embedded) -> Finding | None:
         min(1.0, found.gain),
         n,
         (),
-        f"twice the rows would bring {_points(found)} points of accuracy: a linear probe is right "
-        f"on {found.right:.1%} with the {n:,} there are",
+        f"a linear probe has an accuracy of {found.right:.1%} with these {n:,} rows; twice as many "
+        f"would bring about {_points(found)} points",
         "Label more rows before trying other settings; fine-tuning gains from them too.",
     )
 
 
 def _points(found: Growth) -> str:
-    return f"{100 * found.gain:+.1f} ({100 * found.low:.1f}–{100 * found.high:.1f})"
+    most = 1 - found.right
+    gain, low, high = (100 * min(one, most) for one in (found.gain, found.low, found.high))
+    return f"{gain:.1f} (90 % interval {low:.1f}–{high:.1f})"
 
 
 add(

@@ -47,14 +47,15 @@ def typing_errors(view: Closely) -> Found | None:
         wrong = sorted(word for word in held if in_rows[word] <= _OWN_WORD and _wrong(word))
         if wrong:
             found.append((at, ", ".join(f"{word} ({likeliest(word)}?)" for word in wrong)))
-    beside = f" ({counted(left_out, 'text')} could not be looked at)" if left_out else ""
+    skipped = f" ({counted(left_out, 'text')} skipped: no capital letter, code or not English)"
+    beside = skipped if left_out else ""
     return single_finding(
         rows,
         "typing_errors",
         found,
         f"what is probably a typing error{beside}",
-        "`treat.spelling` corrects those that are beyond doubt. People who write to your model "
-        "make them too: it does no harm to leave them.",
+        "`treat.spelling` corrects those that have one likely correction. People who write to your "
+        "model make them too, so that leaving them is usually fine.",
         severity="info",
     )
 
@@ -81,7 +82,7 @@ def _nothing_to_read(view: Closely) -> str:
         return "symspellpy is not installed: pip install 'holdfast[spelling]'"
     texts = [text for _, text in reading(view.rows) if SHORT_WORD.search(text)]
     if not any(_english(text) for text in texts):
-        return "no text is English prose with a capital letter, and without one a name looks wrong"
+        return "no text is English with capital letters, without which a name looks misspelt"
     return ""
 
 

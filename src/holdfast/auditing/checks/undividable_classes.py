@@ -34,17 +34,19 @@ def undividable_classes(view: Closely) -> Finding | None:
     shown = ", ".join(f"{table.classes[c]!r} {len(known[c])}" for c in small[:5])
     more = f" and {len(small) - 5} more" if len(small) > 5 else ""
     alone = any(len(known[c]) < RARE_BELOW - 1 for c in small)
+    left = len(known) - len(small)
+    drop = ", or train with --set data.rare=drop" if left >= 2 else ""
     rows = np.flatnonzero(np.isin(labels, small))
     return Finding(
         "undividable_classes",
-        "error" if alone else "warn",
+        "error" if alone or left < 2 else "warn",
         len(small) / len(known),
         len(rows),
         tuple(np.asarray(table.column("row"))[rows[:100]].tolist()),
         f"classes of fewer than {RARE_BELOW} different texts: {shown}{more}. train refuses them, "
         "as each side of its division needs one" + ("" if alone else " (with --test FILE two do)"),
-        "Where such a label is another one written otherwise, write it in one way; else add rows, "
-        "or train with --set data.rare=drop.",
+        "Where such a label is another one written otherwise, write it in one way; else add rows"
+        f"{drop}.",
     )
 
 

@@ -76,7 +76,7 @@ def bare(embedded: Embedded) -> str:
     """Why there is nothing to see."""
     if embedded.rows.table.has_groups:
         return "the column of groups is named"
-    return "" if embedded.rows.beside.names else "there is no column beside text and label"
+    return "" if embedded.rows.beside.names else "there are no other columns"
 
 
 def likeness(vectors: Vectors, codes: Ints, labels: Ints, seed: int) -> Likeness:

@@ -34,7 +34,7 @@ def wordless_texts(rows: Rows) -> Finding | None:
         len(found),
         tuple(int(ids[position]) for position in found),
         f"{len(found)} text{plural} neither a letter nor a digit, e.g. {example[:40]!r}",
-        "Take them out, unless such signs carry the label.",
+        "Take them out, unless they are meant to be there.",
     )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,9 @@ def _malformed(path: Path, began: int, ended: int, message: str) -> DataError:
 
 def _header(path: Path, cells: list[str] | None) -> list[str]:
     names = [cell.strip() for cell in cells or ()]
+    if cells and re.fullmatch(r"sep=.?", ",".join(cells).strip()):
+        rule = "begins with a line that only Excel reads: it names the delimiter"
+        raise DataError(str(path), rule, names[0], "Delete this line: the delimiter is found.")
     if not any(names):
         raise DataError(str(path), "is empty", None, "It needs a header line and rows below it.")
     check_columns(str(path), names)

@@ -17,16 +17,13 @@ Vectors = Callable[[Ints], Floats]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One update: the ``index``-th of its method. ``share`` of the planned rates is used, from the
-    schedule; ``optimizer`` holds the weights that learn, with rates set for this update."""
+    """One update: the ``index``-th of its method."""
 
     reader: Reader
     pool: Pool
     shape: Shape
     seed: int
     index: int
-    share: float
-    optimizer: Any
 
     def episode(self) -> Episode:
         """The training episode of this update."""
@@ -34,15 +31,13 @@ class Step:
 
 
 class StartMethod(Protocol):
-    """A way to learn a start from training tasks, and to meet a new one from it.
+    """A way to learn a start from training tasks, and to meet a new one from it: by the vectors of
+    its rows, which episodes share.
 
-    ``adapts`` says that meeting a task changes all weights, so that vectors of rows cannot be
-    shared by episodes. ``inner`` are the method's numbers, for the record; ``head`` is what learns
-    beside the network.
+    ``inner`` are the method's numbers, for the record; ``head`` is what learns beside the network.
     """
 
     name: str
-    adapts: bool
 
     @property
     def head(self) -> nn.Module | None: ...
@@ -51,7 +46,7 @@ class StartMethod(Protocol):
     def inner(self) -> dict[str, Any]: ...
 
     def update(self, step: Step) -> float:
-        """Learn from one draw of the training tasks; gives its loss in nats."""
+        """The loss in nats of one draw of the training tasks, and its gradient in the weights."""
 
     def answer(self, reader: Reader, episode: Episode, vectors: Vectors) -> Floats:
         """Logits [ways · queries, ways] of the query rows, after seeing the support rows alone. The

@@ -50,7 +50,6 @@ class Embedding:
     """
 
     name = "embedding"
-    adapts = False
     HEAD_RATE = 5e-3
 
     def __init__(self, pool: Pool, width: int, readout: str = "logistic") -> None:
@@ -86,7 +85,6 @@ class Embedding:
         masked = logits.masked_fill(other.to(logits.device), -torch.inf)
         loss = nn.functional.cross_entropy(masked, labels.to(logits.device))
         torch.autograd.backward(loss)
-        step.optimizer.step()
         return float(loss.detach())
 
     def answer(self, reader: Reader, episode: Episode, vectors: Vectors) -> Floats:

@@ -26,12 +26,10 @@ class Prototypes:
         p(c | x) = softmax_c(−s ‖f(x) − mean_k f(x_ck)‖²),
 
     trained on training episodes as it is used on new ones. ``s`` is fixed by the features at the
-    start (``reader.spread``), since those of unlike architectures have unlike size. Differs from
-    ``anil`` in that nothing is fitted to the support rows.
+    start (``reader.spread``), since those of unlike architectures have unlike size.
     """
 
     name = "prototypes"
-    adapts = False
     head: nn.Module | None = None
 
     @property
@@ -48,7 +46,6 @@ class Prototypes:
         labels = torch.as_tensor(episode.query_labels, device=logits.device)
         loss = nn.functional.cross_entropy(logits, labels)
         torch.autograd.backward(loss)
-        step.optimizer.step()
         return float(loss.detach())
 
     def answer(self, reader: Reader, episode: Episode, vectors: Vectors) -> Floats:

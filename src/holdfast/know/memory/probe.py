@@ -116,7 +116,9 @@ class Memory:
             f"{auc.low:.2f}–{auc.high:.2f}; chance 0.50)"
         )
         if self.headline.shown:
-            return f"The model {_strength(auc.value)} memorized its training rows: {found}."
+            return (
+                f"The model {_strength(auc.value, auc.low)} memorized its training rows: {found}."
+            )
         seen = smallest_area(self.members, self.others)
         more = f"; {rows_to_see(WORTH):,} of each could show {WORTH:.2f}."
         tail = "." if seen <= WORTH else more
@@ -146,14 +148,13 @@ class Memory:
         }
 
 
-def _strength(area: float) -> str:
-    return (
-        "hardly"
-        if area < 0.55
-        else "slightly"
-        if area < 0.65
-        else ("clearly" if area < 0.8 else "strongly")
-    )
+def _strength(area: float, least: float | None) -> str:
+    """How much it memorized, in a word that the lower limit of the area bears out too."""
+    if area < 0.55 or least is None:
+        return "hardly"
+    if area < 0.65 or least < 0.55:
+        return "slightly"
+    return "clearly" if area < 0.8 or least < 0.65 else "strongly"
 
 
 def remember(members: Heard, others: Heard, seed: int, risks: Risks | None = None) -> Memory:

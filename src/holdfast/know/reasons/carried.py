@@ -4,6 +4,7 @@ others of the same rows."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -203,14 +204,18 @@ def confirmed(
     Were its words like others of their rows, the two of each row might as well be exchanged: p is
     the share of all exchanges whose mean difference is as large (exact; Holm's over the
     candidates). ``rows_to_settle`` of one that is not confirmed says how many rows with it would
-    settle a difference as large as the one that was seen.
+    settle a difference as large as the one that was seen, by a t-test, and be enough for exchanges
+    to tell; ``None`` where there are as many.
     """
     p_values = holm(np.array([exchange_p(a - b) for a, b in zip(costs, others, strict=True)]))
     carried = []
     for one, mine, theirs, p in zip(found, costs, others, p_values, strict=True):
         gap, more = mine - theirs, None
         if p > LEVEL and len(gap) >= 2 and gap.mean() > 0:
-            more = rows_to_settle(gap, float(gap.mean()), alpha=LEVEL / max(1, len(found)))
+            alpha = LEVEL / len(found)
+            more = rows_to_settle(gap, float(gap.mean()), alpha=alpha)
+            more = more and max(more, math.ceil(-math.log2(alpha)))
+            more = None if more is None or more <= len(gap) else more
         carried.append(Carried(one, mine, theirs, float(p), more))
     return tuple(carried)
 

@@ -26,6 +26,7 @@ STARTS = (0, 4)
 # may stop by chance long before the many rows of which a modest promise holds.
 LATE = (0.5, 1.0)
 FOR_LATE = 0.1
+OF_STARTS = 1 - FOR_LATE * len(LATE)
 POWER = 0.8
 MOST_ROWS = 10_000_000
 # What can be promised is looked for in thousandths.
@@ -86,7 +87,7 @@ def for_precision(
     size, errors = np.floor(prefix / shrink), np.ceil(mistakes / shrink)
     alpha = 1 - sure
     late = tuple((math.ceil(share * n / shrink), FOR_LATE * alpha) for share in LATE)
-    starts = _starts(int(n / shrink), target, (1 - FOR_LATE * len(LATE)) * alpha)
+    starts = _starts(int(n / shrink), target, OF_STARTS * alpha)
     best = 0
     p_values = _p_values(errors, size, target)
     for begin, level in (*starts, *late):
@@ -223,7 +224,7 @@ def _why(
     target: float,
     alpha: float,
 ) -> str:
-    least = _first(0, target, alpha)
+    least = _first(0, target, OF_STARTS * alpha)
     if not starts:
         return (
             f"{len(ranked)} validation rows are too few: {target:g} needs {least} rows or more, "
@@ -250,7 +251,8 @@ def _rows_needed(
     allowed = 1 - target
     better = rate < allowed
     if not better.any():
-        return None
+        # Of no error nobody knows how rare they are: at least so many show it where none comes.
+        return None if errors[-1] else max(_first(0, target, OF_STARTS * alpha), n + 1)
     share, rate = share[better], rate[better]
     level = float(-ndtri(alpha / len(STARTS)))
     wide = level * math.sqrt(allowed * target) + ndtri(POWER) * np.sqrt(rate * (1 - rate))

@@ -6,13 +6,14 @@ sees rise. Whether it is ``overfit`` or only ``miscalibrated`` is a question abo
 
 from __future__ import annotations
 
-from holdfast.core.records import Evidence
+from holdfast.core.records import Evidence, Remedy
 from holdfast.core.wording import p_words
 from holdfast.monitor import limits
 from holdfast.monitor.detectors import DETECTORS
+from holdfast.monitor.detectors.few_rows import CAUSE as FEW_ROWS
 from holdfast.monitor.generalisation import RECITED
 from holdfast.monitor.history import History
-from holdfast.monitor.remedies import for_overfit
+from holdfast.monitor.remedies import for_memory, for_overfit
 from holdfast.monitor.symptom import Symptom, item, shown, sure
 
 TOO_LONG = "trained too long for this much data"
@@ -44,20 +45,22 @@ def overfit(history: History) -> Symptom | None:
     # By steps: looks need not be evenly spaced.
     beyond = 1 - history.steps[best] / max(1, history.now)
     assert history.harm is not None
+    # A run whose last state is kept was not too long.
+    last = history.kept_look == len(history.snapshots) - 1
     meanwhile = " while the training loss did not rise" if history.probe.size else ""
     return Symptom(
         because=f"{rise_words(history)}{meanwhile}: {HARMS[history.harm]}",
         strength=sure(1 - rise_p(history)),
         label="overfit",
-        cause=TOO_LONG,
-        blame=min(0.9, beyond),
+        cause=FEW_ROWS if last else TOO_LONG,
+        blame=0.3 if last else min(0.9, beyond),
         since_step=history.steps[best + 1],
         evidence=(
             *rise_evidence(history),
             *(() if history.completions is None else (history.completions.evidence(RECITED),)),
             item("share_of_the_run_beyond_the_best", beyond, step=history.steps[best]),
         ),
-        remedies=for_overfit(history, best),
+        remedies=(Remedy("label more rows"), *for_memory()) if last else for_overfit(history, best),
     )
 
 

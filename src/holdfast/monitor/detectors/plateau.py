@@ -65,9 +65,9 @@ def better_than_chance(history: History) -> bool:
     """Whether the last look is shown to know more than the class frequencies; true where answers
     are not classes. A linear probe of the same rows knows no more where there is nothing to know,
     so being as good as one proves nothing by itself."""
-    if history.valid_hits is None or history.labels is None:
+    if history.answers is None or history.labels is None:
         return True
-    return beats_chance(history.valid_hits[:, -1], history.valid[:, -1], history.labels)
+    return beats_chance(history.answers, history.valid[:, -1], history.labels)
 
 
 def _learned(history: History) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 from holdfast.core.records import Evidence, Floats, Label
 from holdfast.monitor import limits
 from holdfast.monitor.detectors import DETECTORS
+from holdfast.monitor.evidence import follow_labels
 from holdfast.monitor.history import History
 from holdfast.monitor.remedies import for_broken_start, for_diverging
 from holdfast.monitor.symptom import Symptom, item, shown, sure
@@ -69,7 +70,7 @@ def _broken(history: History) -> Symptom:
             because="a loss is not a number before the first update",
             strength=1.0,
             label="diverging",
-            cause="rows or weights that training did not spoil",
+            cause="rows or weights that were invalid before training",
             since_step=step,
             evidence=(item("loss_not_a_number", 1.0, step=step),),
             remedies=for_broken_start(),
@@ -161,11 +162,14 @@ def _jump(norms: list[float]) -> float:
 def nothing_learned(history: History) -> bool:
     """Whether the last train probe is no better, or hardly, than always giving the class
     frequencies. Those are of the validation rows: of one class alone they say nothing of training
-    rows."""
-    chance = history.chance
-    if not chance:
+    rows, and a loss above them is no proof where the answers to validation rows follow their
+    labels, as those of a model that learned from balanced classes do."""
+    chance, loss = history.chance, float(history.probe_means[-1])
+    if not chance or not loss > limits.NOTHING_LEARNED * chance:
         return False
-    return bool(history.probe_means[-1] > limits.NOTHING_LEARNED * chance)
+    if loss <= chance or history.answers is None or history.labels is None:
+        return True
+    return not follow_labels(history.answers, history.labels)
 
 
 DETECTORS.add("rate_high", rate_high)

@@ -16,7 +16,7 @@ from holdfast.report.read import RunFiles
 
 # label: (tone, the word shown beside the mark, the sentence)
 PLAIN: Mapping[str, tuple[str, str]] = {
-    "learning": ("good", "It was still learning when the run ended."),
+    "learning": ("good", "Its validation loss fell during training."),
     "healthy": ("good", "It converged, and its validation loss did not rise."),
     "underfit": ("warn", "It has not learned enough yet."),
     "overfit": ("warn", "It overfitted: it fits its training rows much better than new ones."),
@@ -174,7 +174,7 @@ def _test_rows(verdict: Mapping[str, Any]) -> str:
     if agrees is None:
         return "–"
     compared = verdict.get("test_comparison") or {}
-    words = "do not contradict it" if agrees else "do not confirm it"
+    words = "agree with the validation rows" if agrees else "do not confirm it"
     return f"{words} ({compared.get('test')}, {p_value(compared.get('p_value'))})"
 
 

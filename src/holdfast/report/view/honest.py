@@ -198,11 +198,15 @@ def _sentence(
     )
     if not others or others[0][1].get(name) is None:
         return f"{start}."
-    beside = number(others[0][1][name].value, name)
     if name == "perplexity":
+        beside = number(others[0][1][name].value, name)
         return f"{start}; that of the {others[0][0]} {beside}.{_overlap(run)}"
-    best = others[0][0].removesuffix(" (baseline)")
-    return f"{start}; that of the best baseline ({best}) is {beside}."
+    told = [
+        f"the {what.removesuffix(' (baseline)')} has {number(scores[name].value, name)}"
+        for what, scores in others
+        if scores.get(name) is not None
+    ]
+    return f"{start}; {' and '.join(told)}."
 
 
 def _overlap(run: RunFiles) -> str:

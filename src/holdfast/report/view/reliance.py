@@ -72,6 +72,8 @@ def _rest(clean: list[str], undecided: list[str], left: int, faults: bool) -> st
     return " ".join(parts)
 
 
+# An AUC of membership inference below which nobody would call a model's rows memorized.
+NEARLY_NONE = 0.6
 CLEAN, UNDECIDED = "clean", "undecided"
 USES = ("thresholds",)
 Told = Callable[[RunFiles], str | None]
@@ -83,7 +85,8 @@ def _slices(run: RunFiles) -> str | None:
         return None
     found = _records(block["found"])
     if not found:
-        return UNDECIDED if _records(block.get("undecided")) else CLEAN
+        untested = block.get("n_candidates") == 0
+        return UNDECIDED if untested or _records(block.get("undecided")) else CLEAN
     worst = found[0]
     name = str(worst.get("slice") or "")
     name = name if len(name) <= LONG else f"{name[: LONG - 1]}…"
@@ -106,10 +109,10 @@ def _reasons(run: RunFiles) -> str | None:
     first = found[0]
     more = f"; and {plural(len(found) - 1, 'other word')}" if len(found) > 1 else ""
     return (
-        f"It recognizes class {first['class']} by “{first['words']}”, which "
-        f"{number(first['of_class'], 'accuracy')} of its texts have and "
-        f"{number(first['of_others'], 'accuracy')} of the others{more}: expect a lower score on "
-        "texts without it, and remove it from the training texts"
+        f"Its predictions of class {first['class']} depend on “{first['words']}”, which is in "
+        f"{number(first['of_class'], 'accuracy')} of its texts and in "
+        f"{number(first['of_others'], 'accuracy')} of the others{more}: the score may be lower on "
+        "texts without it, so remove it from the training texts"
     )
 
 
@@ -128,6 +131,8 @@ def _fairness(run: RunFiles) -> str | None:
     if changes:
         said.append(f"its predictions change with whom a text is about ({_few(changes)})")
     looked = groups.get("columns") or axes
+    if not said and any(str(one.get("status")) == "inconclusive" for one in axes):
+        return UNDECIDED
     return " and ".join(said) or (CLEAN if looked else None)
 
 
@@ -141,11 +146,21 @@ def _memory(run: RunFiles) -> str | None:
         area = estimate(block.get("auc")).value
         return (
             "It memorized training rows: membership inference finds them with AUC "
-            f"{number(area)} (chance 0.5)"
+            f"{number(area)}{_limits(block)} (chance 0.5)"
         )
     if isinstance(words, int) and words:
         return f"It completes {plural(words, 'training row')} word for word"
-    return CLEAN if block["verdict"] == "not shown" else UNDECIDED
+    # What so few rows cannot tell from nothing was not excluded.
+    high = estimate(block.get("auc")).high
+    ruled_out = block["verdict"] == "not shown" and high is not None and high <= NEARLY_NONE
+    return CLEAN if ruled_out else UNDECIDED
+
+
+def _limits(block: Mapping[str, Any]) -> str:
+    found = estimate(block.get("auc"))
+    if found.low is None or found.high is None:
+        return ""
+    return f" (95 % CI {number(found.low)}–{number(found.high)})"
 
 
 def _forgetting(run: RunFiles) -> str | None:

@@ -59,7 +59,8 @@ def _line(one: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
     if not isinstance(test, Mapping):
         rows = one.get("rows_needed")
         why = str(one.get("why") or "")
-        why += f"; about {rows:,} validation rows are needed" if isinstance(rows, int) else ""
+        if isinstance(rows, int):
+            why += f"; with errors as found about {rows:,} validation rows are needed"
         return _share(one.get("precision")), "none", "–", "–", why
     answered, right = estimate(test.get("coverage")), estimate(test.get("precision"))
     span = interval(right, RATE)

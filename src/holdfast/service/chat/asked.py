@@ -44,6 +44,7 @@ BOOKS = frozenset(
 )
 B = TypeVar("B", bound="Settings")
 Stop = Annotated[str, Field(min_length=1, max_length=LONGEST_STOP)]
+ASKING = ("system", "developer", "user", "assistant", "tool", "function")
 ORDER = "must end with what is asked: a message of the user (or of a tool)"
 
 
@@ -194,7 +195,9 @@ def _turns(messages: Sequence[dict[str, Any]]) -> tuple[Turn, ...]:
         where = f"messages.{place}"
         if message.get("tool_calls") or message.get("function_call"):
             raise Refused(400, f"{where} calls a tool, which is not understood here.", param=where)
-        read = read_turns([message]) if "role" in message and "content" in message else None
+        # Rows of a file are read more widely: other names of the roles, no content at all.
+        known = message.get("role") in ASKING and message.get("content") is not None
+        read = read_turns([message]) if known else None
         if read is None:
             raise Refused(
                 400,

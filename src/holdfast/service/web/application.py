@@ -25,7 +25,7 @@ from holdfast.service.service import Service
 from holdfast.service.settings import MB
 from holdfast.service.web.body import Arriving, Gone, check_head, read_body
 from holdfast.service.web.endpoint import Call, Endpoint
-from holdfast.service.web.faults import Fault, fault_of, full, inference, openai, plain
+from holdfast.service.web.faults import Fault, fault_of, full, shape_of
 from holdfast.service.web.openapi import document
 from holdfast.service.web.replies import as_json, json_bytes
 from holdfast.service.web.wire import WIRE
@@ -34,8 +34,6 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-# The shape of an error where no endpoint is found, by how the path begins.
-SHAPES = (("/v1/", openai), ("/v2", inference))
 WITH_BODY = ("POST", "PUT", "PATCH")
 UNKNOWN = "unknown"
 
@@ -168,7 +166,7 @@ class Application:
         name: str = UNKNOWN,
     ) -> None:
         """Answer with an error; ``name`` is counted where it is of no endpoint of ours."""
-        shape = endpoint.refuses if endpoint is not None else _shape(scope["path"])
+        shape = endpoint.refuses if endpoint is not None else shape_of(scope["path"])
         headers = dict(fault.headers)
         if fault.closing:
             headers["Connection"] = "close"
@@ -223,10 +221,6 @@ def _joined(routes: Sequence[Route]) -> list[Route]:
         app = same[0].app if len(same) == 1 else _ByMethod(doors)
         joined.append(Route(path, app, methods=list(doors), name=path))
     return joined
-
-
-def _shape(path: str) -> Callable[[Fault], Any]:
-    return next((shape for begin, shape in SHAPES if path.startswith(begin)), plain)
 
 
 def _other_method(scope: Scope, error: HTTPException) -> Fault:

@@ -7,7 +7,7 @@ the caller's, 503 nobody's (ask again), 500 a defect of Holdfast's.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from holdfast.core.errors import (
@@ -86,6 +86,14 @@ def openai(fault: Fault) -> dict[str, Any]:
     return {
         "error": {"message": fault.sentence(), "type": kind, "param": None, "code": fault.reason}
     }
+
+
+def shape_of(path: str) -> Callable[[Fault], dict[str, Any]]:
+    """The shape of an error where no endpoint answers, by how the path begins."""
+    return next((shape for begin, shape in SHAPES if path.startswith(begin)), plain)
+
+
+SHAPES = (("/v1/", openai), ("/v2", inference))
 
 
 def bad(what: str, rule: str, value: object = None, remedy: str = "") -> Fault:

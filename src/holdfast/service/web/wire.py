@@ -11,6 +11,7 @@ thrown away for a moment first.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import re
@@ -21,7 +22,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from holdfast.service.web.faults import Fault, plain
+from holdfast.service.web.faults import Fault, shape_of
 
 LONGEST_HEAD = 32_768  # bytes; Apache and nginx take 8 kB a line and as much in all
 # Requests behind one another that a client sends without an answer: no usual client sends two, and
@@ -36,6 +37,7 @@ LINGER_S, LINGER_BYTES = 2.0, 32 * 2**20
 STILL_THERE_S = 0.05
 STILL_THERE = b"HTTP/1.1 100 Continue\r\n\r\n"
 WIRE = "holdfast.wire"
+_ARRIVALS = itertools.count()
 _ORIGIN_END = re.compile(rb"[/?#]")
 
 HEAD = Fault(
@@ -99,7 +101,7 @@ CROWDED = Fault(
 
 async def _crowded(scope: Any, receive: Any, send: Any) -> None:
     """The application of a connection that is one too many: it answers before the body is read."""
-    body = json.dumps(plain(CROWDED)).encode()
+    body = json.dumps(shape_of(str(scope["path"]))(CROWDED)).encode()
     headers = [(name.lower().encode(), value.encode()) for name, value in CROWDED.headers.items()]
     headers += [
         (b"content-type", b"application/json"),
@@ -110,9 +112,10 @@ async def _crowded(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def raw_answer(fault: Fault) -> bytes:
-    """An error as bytes on the wire, for where no application is asked."""
-    body = json.dumps(plain(fault)).encode()
+def raw_answer(fault: Fault, path: str = "") -> bytes:
+    """An error as bytes on the wire, for where no application is asked; ``path``: that of the
+    request, once its head was read."""
+    body = json.dumps(shape_of(path)(fault)).encode()
     head = STATUS_LINE[fault.status]
     head += b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body)
     for name, value in fault.headers.items():
@@ -143,6 +146,8 @@ class Wire(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         self.raw = transport
         self.loop_time = self.loop.time
+        # The loop's clock stands still while it hears many at once.
+        self.arrived = next(_ARRIVALS)
         # When it began to wait for bytes of a request; ``None`` while one is being answered.
         self.waits_since: float | None = self.loop_time()
         self.head_bytes = 0
@@ -167,7 +172,7 @@ class Wire(HttpToolsProtocol):
         if len(there) > 2 * self.bounds.connections:
             self.bounds.refused(CROWDED)
             waiting = [one for one in there if one.waits_since is not None]
-            min(waiting, key=lambda one: one.waits_since or 0.0).raw.abort()
+            min(waiting, key=lambda one: (one.waits_since or 0.0, one.arrived)).raw.abort()
 
     def data_received(self, data: bytes) -> None:
         if self.left_at is not None:
@@ -224,7 +229,8 @@ class Wire(HttpToolsProtocol):
         """Answer without the application, and close."""
         self.bounds.refused(fault)
         if not self.raw.is_closing():
-            self.raw.write(raw_answer(fault))
+            path = "" if self.in_head else self.url.decode("latin-1")
+            self.raw.write(raw_answer(fault, path))
         self.leave()
 
     def leave(self) -> None:
