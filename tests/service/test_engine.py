@@ -148,31 +148,6 @@ def test_a_column_that_is_not_there_is_told(engine: ModelEngine) -> None:
         said(engine, [{"txt": "fine"}])
 
 
-def test_many_rows_and_few_come_side_by_side(engine: ModelEngine) -> None:
-    """A thousand rows are one request; small ones are answered while it goes on."""
-    large = [
-        {"text": f"number {i} of many, some longer than others" * (1 + i % 4)} for i in range(1000)
-    ]
-
-    async def both() -> tuple[Any, list[float]]:
-        task = asyncio.create_task(engine.answer(large))
-        ends = []
-        while engine.figures()["rows_waiting"] < 900 or engine.figures()["tokens_waiting"] == 0:
-            await asyncio.sleep(0.001)
-        for _ in range(3):
-            await engine.answer([{"text": "small"}])
-            ends.append(engine.figures()["rows_waiting"])
-        assert not task.done()
-        return await task, ends
-
-    whole, ends = asyncio.run(both())
-    assert len(whole.answers) == 1000
-    assert all(waiting > 0 for waiting in ends)
-    alone = said(engine, [large[17]]).answers[0]
-    assert whole.answers[17].prediction == alone.prediction
-    assert whole.answers[17].confidence == pytest.approx(alone.confidence, abs=1e-5)
-
-
 class Held:
     """The engine's network, held until it is let go: what waits behind it can be looked at."""
 
@@ -204,6 +179,34 @@ async def until(done: Any) -> None:
     while not done():
         assert time.monotonic() < end
         await asyncio.sleep(0.002)
+
+
+def test_many_rows_and_few_come_side_by_side(engine: ModelEngine) -> None:
+    """A thousand rows are one request; small ones that come later are answered before it is."""
+    large = [
+        {"text": f"number {i} of many, some longer than others" * (1 + i % 4)} for i in range(1000)
+    ]
+
+    async def both(held: Held) -> tuple[Any, list[str]]:
+        ended: list[str] = []
+        asked = {"large": asyncio.create_task(engine.answer(large))}
+        await until(lambda: engine.figures()["rows_waiting"] >= 900)
+        for name in ("first", "second", "third"):
+            asked[name] = asyncio.create_task(engine.answer([{"text": "small"}]))
+        for name, task in asked.items():
+            task.add_done_callback(lambda _, name=name: ended.append(name))
+        await until(lambda: len(engine._open) == 4)
+        held.go.set()
+        await asyncio.gather(*asked.values())
+        return await asked["large"], ended
+
+    with Held(engine) as held:
+        whole, ended = asyncio.run(both(held))
+    assert len(whole.answers) == 1000
+    assert ended == ["first", "second", "third", "large"]
+    alone = said(engine, [large[17]]).answers[0]
+    assert whole.answers[17].prediction == alone.prediction
+    assert whole.answers[17].confidence == pytest.approx(alone.confidence, abs=1e-5)
 
 
 def test_who_went_away_costs_no_time(engine: ModelEngine) -> None:
