@@ -49,7 +49,10 @@ TIMES = re.compile(
 )
 # What is free on the machine, how fast it is, and a stage that was shown once more or less.
 OF_MACHINE = re.compile(
-    r"(TIME of|rows a second\n|tokens a second\n|analysing [\w ]+: \w+:) ?[\d.,]+"
+    r"(TIME of|rows a second\n|tokens a second\n|analysing [\w ]+: \w+:|asking the model about "
+    r"training and validation rows:| at 0x|oneDNN at|accuracy at|^at)"
+    r" ?[\d.,a-f]+(?: times the default's| times its speed)?",
+    re.M,
 )
 STAMPS = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d[\d:.]*(?:Z|[+-]\d\d:\d\d)?|\d{4}-\d\d-\d\d")
 DIGESTS = re.compile(r"\b[0-9a-f]{16,64}\b")
@@ -153,8 +156,9 @@ def steps() -> Iterator[Step]:
             yield _of_run(task.name, command, run, new)
     yield from _of_classes()
     for task in TASKS:
-        if task.name in ("classes", "labels", "number", "seq2seq", "causal", "pictures"):
+        if task.name in ("classes", "number", "seq2seq", "causal", "pictures"):
             yield from _of_old(task.name)
+    yield from _of_old("several")
     yield from (Step(f"refused {n}", one) for n, one in enumerate(REFUSED))
 
 
@@ -182,7 +186,7 @@ def _of_classes() -> Iterator[Step]:
     rows, run = "rows/classes.csv", "runs/classes"
     (classes,) = (one for one in TASKS if one.name == "classes")
     other = ("--set", "methods.contrast=false", "--set", "seed=1")
-    methods = ("smoothing", "rdrop", "ema", "mixup", "sam", "l2_sp", "focal", "swa", "robust")
+    methods = ("label_smoothing", "rdrop", "ema", "mixup", "sam", "l2_sp", "focal", "swa", "neftune")
     yield Step("audit", ("audit", rows, "--html", "said/audit.html"))
     yield Step("audit fix", ("audit", rows, "--fix", "said/fixed.csv"))
     yield Step("another", ("train", rows, *classes.sets, *other, "--out", "runs/another"))
@@ -432,7 +436,7 @@ def _make(out: Path, place: Path, source: Path, only: str) -> None:
         )
 
     told = ran([sys.executable, "-c", SIGNATURES])
-    _keep(out, "signatures", json.loads(told.stdout), "")
+    _keep(out, "signatures", json.loads(OF_MACHINE.sub(r"\1 AMOUNT", told.stdout)), "")
     listed = ran([sys.executable, "-m", "holdfast", "--help"]).stdout
     commands = re.findall(r"^  ([a-z]+)  ", listed.partition("Commands:")[2], re.M)
     texts = [listed]
@@ -480,6 +484,9 @@ def _content(path: Path, place: Path) -> tuple[Any, str]:
         with np.load(path) as arrays:
             told = {name: arrays[name] for name in sorted(arrays.files)}
         return {name: _array(one, place) for name, one in told.items()}, ""
+    if path.suffix == ".journal":
+        # Optuna's, with the times of its trials.
+        return "journal", ""
     if path.suffix not in (*PROSE, *TABLES, *PLAIN):
         return hashlib.sha256(path.read_bytes()).hexdigest(), ""
     if path.suffix in TABLES:
