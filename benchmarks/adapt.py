@@ -103,7 +103,7 @@ def run_one(cell: Mapping[str, Any]) -> dict[str, Any]:
     """One fit."""
     import torch
 
-    from holdfast.pipeline.fit import fit
+    from holdfast.fits.fit import fit
 
     torch.set_num_threads(1)
     load = round(os.getloadavg()[0], 2)

@@ -27,9 +27,9 @@ import numpy as np
 from cells import Cell, Result, grid, publish, run_cells, table
 from peers.rows import data_folder
 
+from holdfast.analyses.audit.result import Audit
 from holdfast.api import audit
-from holdfast.copies.duplicates import find_copies
-from holdfast.pipeline.audited import Audit
+from holdfast.duplicates.duplicates import find_copies
 
 NAME = "audit"
 FILES = {"cr": "cr/cr.csv", "trec": "trec/train.csv", "banking77": "banking77/train.csv"}

@@ -92,8 +92,8 @@ def alone(plain: Any, tokenizer: Any) -> tuple[list[str], list[float], float]:
 
 
 def beside(plain: Any, tokenizer: Any, together: int) -> tuple[list[str], list[float], float]:
-    from holdfast.service.chat.asked import Ask
-    from holdfast.service.chat.conversations import Bounds, Chats, Ended
+    from holdfast.plugins.service.chat.asked import Ask
+    from holdfast.plugins.service.chat.conversations import Bounds, Chats, Ended
 
     chats = Chats(
         plain, tokenizer, name="m", of_text=False, new_tokens=NEW, bounds=Bounds(together=together)

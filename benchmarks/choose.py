@@ -149,9 +149,9 @@ def folder_of(model: str) -> tuple[str, list[str]]:
 
 def _tune(name: str, folder: Path) -> None:
     """MiniLM fine-tuned on rows of a set that is not the one it is tried on."""
-    from holdfast.pipeline.fit import fit
-    from holdfast.pipeline.prepared import prepare_divided
-    from holdfast.pipeline.rows import load_and_divide
+    from holdfast.fits.fit import fit
+    from holdfast.prepare.model import prepare_divided
+    from holdfast.prepare.rows import load_and_divide
 
     parts = parts_of(name, labelled_counts(TUNED_ON), 9)
     path = FOLDER / f"tuned_on_{name}.csv"
@@ -167,12 +167,12 @@ def _tune(name: str, folder: Path) -> None:
 
 def record(cell: Cell) -> Result:
     """What choosing measures of a base model, and what fine-tuning it gives on test rows."""
-    from holdfast.pipeline.chosen import Rows as ChosenRows
-    from holdfast.pipeline.chosen import short_fit
-    from holdfast.pipeline.fit import fit
-    from holdfast.pipeline.frozen_evidence import FOLDS, deal, frozen_evidence
-    from holdfast.pipeline.ranking import estimate
-    from holdfast.pipeline.rows import load_and_divide
+    from holdfast.fits.fit import fit
+    from holdfast.prepare.rows import load_and_divide
+    from holdfast.search.model_choice import Rows as ChosenRows
+    from holdfast.search.model_choice import short_fit
+    from holdfast.search.probe_evidence import FOLDS, deal, frozen_evidence
+    from holdfast.search.ranking import estimate
 
     rows, tested = rows_of(cell["data"], cell["seed"])
     model, settings = folder_of(cell["model"])
@@ -219,7 +219,7 @@ def probe_accuracy(prepared: Any, rows: Any, labels: Any, layer: str, tested: An
     """On test rows: the accuracy of the probe on a layer that learns from all rows, its penalty the
     one that is best out of fold; by the normal equations, where the product decomposes them."""
     from holdfast.models.ridge import ridge_out_of_fold
-    from holdfast.pipeline.frozen_evidence import FOLDS, deal, pass_layers
+    from holdfast.search.probe_evidence import FOLDS, deal, pass_layers
 
     states = pass_layers(prepared, prepared.examples.take(rows)).states[layer].astype(np.float64)
     others = pass_layers(prepared, tested).states[layer].astype(np.float64)
@@ -277,7 +277,7 @@ def choices(found: Mapping[str, Mapping[str, Result]]) -> str:
 
 def chosen(some: Sequence[Result]) -> int:
     """What ``choose`` takes first: by the probe, and by the short fine-tunes of the best two."""
-    from holdfast.pipeline.ranking import rank
+    from holdfast.search.ranking import rank
 
     rows = np.stack([_right(one["rows"]) for one in some])
     first = sorted(range(len(some)), key=lambda i: -rows[i].mean())[:2]

@@ -38,16 +38,16 @@ from make_base_models import cache_folder
 from peers.rows import stratified
 from peers.tables import markdown
 
+from holdfast.analyses.evaluation import scored_block
+from holdfast.contract.answering import Options
 from holdfast.core.seeds import generator
-from holdfast.evaluate.out_of_fold import RATE_EFFECT, SLOPE
+from holdfast.metrics.out_of_fold import RATE_EFFECT, SLOPE
 from holdfast.models.logistic import first_softmax, fit_softmax, logits_of
 from holdfast.models.probe import stratified_folds
 from holdfast.pipeline.main import train
-from holdfast.pipeline.predictor import Predictor
-from holdfast.pipeline.use import scored_block
-from holdfast.pipeline.using import Options
-from holdfast.pipeline.vectors import vectors_of
+from holdfast.prepare.vectors import vectors_of
 from holdfast.recipe import parse
+from holdfast.runs.predictor import Predictor
 from holdfast.search.validated import CrossValidation
 from holdfast.stats.folds import conservative_z, corrected_t, nested
 from holdfast.stats.intervals import wilson

@@ -26,9 +26,9 @@ from typing import Any
 import numpy as np
 from cells import RESULTS, Cell, Result, grid, key, machine, publish, run_cells, stored, table
 
-from holdfast.know.compare.stream import SIDE, WIN
-from holdfast.know.compare.verdict import judge_pairs
-from holdfast.know.threshold.choose import for_coverage, for_precision
+from holdfast.analyses.compare.verdict import judge_pairs
+from holdfast.analyses.threshold.choice import for_coverage, for_precision
+from holdfast.plugins.live.stream import SIDE, WIN
 from holdfast.stats.pair_stream import below_evidence, win_evidence
 from holdfast.stats.tango import tango
 

@@ -84,7 +84,7 @@ def _files(data: str, seed: int) -> tuple[Path, dict[str, str]]:
 def run_one(cell: Cell) -> Result:
     """One student; its teacher is trained where it is not there."""
     import holdfast
-    from holdfast.pipeline.folder import is_finished
+    from holdfast.contract.run_folder import is_finished
 
     place, files = _files(cell["data"], cell["seed"])
     teacher = place / "teacher"

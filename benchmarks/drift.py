@@ -34,10 +34,10 @@ import numpy as np
 from cells import NOT_RUN, Cell, Result, grid, publish, run_cells
 
 from holdfast.core.seeds import generator
-from holdfast.know.drift.accuracy import estimated_accuracy
-from holdfast.know.drift.monitor import Monitor
-from holdfast.know.drift.rows import Reference, Rows
 from holdfast.models.probe import fit_probe
+from holdfast.plugins.drift.accuracy import estimated_accuracy
+from holdfast.plugins.drift.monitor import Monitor
+from holdfast.plugins.drift.rows import Reference, Rows
 from holdfast.recipe import Recipe
 from holdfast.stats.intervals import clopper_pearson, wilson
 from holdfast.stats.temperature import best_temperature
@@ -99,7 +99,7 @@ def world(name: str) -> World:
 
 
 def encode(name: str, path: Path) -> None:
-    from holdfast.pipeline.embedding import load_encoder
+    from holdfast.prepare.embedding import load_encoder
 
     file = DATA / FILES[name]
     content = file.read_bytes()

@@ -53,9 +53,9 @@ OF = {"cifar10": tuple(ARMS), "mnist": (OFF, "crop")}
 def _prepared(data: str, seed: int) -> tuple[Any, Any, Any, Any]:
     """Pictures and model, and which are training, validation and test."""
     from holdfast.core.seeds import generator
-    from holdfast.pipeline.kinds import kind_of
-    from holdfast.pipeline.prepared import prepare
+    from holdfast.prepare.model import prepare
     from holdfast.recipe import Recipe, override
+    from holdfast.tasks import kind_of
 
     folder = Path(tempfile.gettempdir()) / f"holdfast-enrich-{data}"
     if not folder.exists():
@@ -80,7 +80,7 @@ def _prepared(data: str, seed: int) -> tuple[Any, Any, Any, Any]:
 
 def run_one(cell: Cell) -> dict[str, Any]:
     """Accuracy on the test pictures, and how long the training took."""
-    from holdfast.pipeline.fit import fit
+    from holdfast.fits.fit import fit
 
     prepared, train, valid, test = _prepared(cell["data"], cell["seed"])
     start = time.perf_counter()

@@ -51,9 +51,9 @@ ARMS = {
 @functools.lru_cache(maxsize=1)
 def _prepared(data: str, seed: int) -> tuple[Any, Any, Any, Any]:
     """Rows and model, and which rows are training, validation and test."""
-    from holdfast.pipeline.kinds import kind_of
-    from holdfast.pipeline.prepared import prepare
+    from holdfast.prepare.model import prepare
     from holdfast.recipe import Recipe, override
+    from holdfast.tasks import kind_of
 
     parts = draw(clean_set(data), seed=seed, pool=TEST, **labelled_counts(ROWS))
     every = [parts.train, parts.valid, parts.test]
@@ -79,7 +79,7 @@ def run_one(cell: Cell) -> dict[str, Any]:
 @functools.lru_cache(maxsize=1)
 def _tested(data: str) -> tuple[Any, Any]:
     """The vectors and labels of the test rows, which are the same for every seed."""
-    from holdfast.enrich.meaning import meaning
+    from holdfast.augment.meaning import meaning
 
     parts = draw(clean_set(data), seed=0, pool=TEST, **labelled_counts(ROWS))
     return meaning().vectors(parts.test.texts), np.array(parts.test.labels)
@@ -87,10 +87,10 @@ def _tested(data: str) -> tuple[Any, Any]:
 
 def frozen(cell: Cell) -> dict[str, Any]:
     """The accuracy of a linear probe on vectors, with forms of the rows beside them."""
+    from holdfast.augment.meaning import meaning
+    from holdfast.augment.registry import check_enrich, make_all
+    from holdfast.augment.texts.survive import lost
     from holdfast.core.seeds import derive_seed
-    from holdfast.enrich.meaning import meaning
-    from holdfast.enrich.registry import check_enrich, make_all
-    from holdfast.enrich.texts.survive import lost
     from holdfast.models.probe import Beside, fit_probe
 
     seed, arm = cell["seed"], cell["arm"]
@@ -127,7 +127,7 @@ def frozen(cell: Cell) -> dict[str, Any]:
 
 def trained(cell: Cell) -> dict[str, Any]:
     """The accuracy of the default recipe, the rows in other forms."""
-    from holdfast.pipeline.fit import fit
+    from holdfast.fits.fit import fit
 
     prepared, train, valid, test = _prepared(cell["data"], cell["seed"])
     start = time.perf_counter()

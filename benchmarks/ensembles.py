@@ -73,7 +73,7 @@ def heads(cell: Cell) -> dict[str, Any]:
 
 def weighed(chances: Any, y: Any, valid: Any, test: Any) -> dict[str, Any]:
     """What each way scores on ``test``, weighed by ``valid``."""
-    from holdfast.know.compare.verdict import judge_pairs
+    from holdfast.analyses.compare.verdict import judge_pairs
     from holdfast.stats.stacking import SHRINK, held_out_losses, mixture_weights
 
     members = chances.shape[-1]

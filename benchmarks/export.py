@@ -143,7 +143,7 @@ def vector_units() -> list[str]:
 
 def rule() -> Result:
     """Worst error over the cells, by counts: the limit depends on nothing else of the rows."""
-    from holdfast.know.export.inferior import MARGIN, inferiority
+    from holdfast.plugins.export.inferior import MARGIN, inferiority
 
     generator = np.random.default_rng(1)
     worst, held = 0.0, []
@@ -171,9 +171,9 @@ def architecture(name: str) -> Result:
     """Write, prove, and say how long writing took."""
     import torch
 
-    from holdfast.know.export.engines import OnnxEngine
-    from holdfast.know.export.onnx_file import write_onnx
-    from holdfast.know.export.proof import prove
+    from holdfast.plugins.export.engines import OnnxEngine
+    from holdfast.plugins.export.onnx_file import write_onnx
+    from holdfast.plugins.export.proof import prove
 
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -197,9 +197,9 @@ def encoder(folder: Path, name: str) -> Any:
     """A classifier of three classes, every weight moved, saved and read back."""
     import torch
 
-    from holdfast.know.export.network import of_texts
     from holdfast.models.classifier import load_classifier
     from holdfast.models.saved import load_saved
+    from holdfast.plugins.export.network import of_texts
 
     source = "embedded" if name == "minilm" else str(tiny(folder / "tiny", name))
     loaded = load_classifier(source, ("a", "b", "c"), seed=1)
@@ -246,9 +246,9 @@ def resnet(folder: Path) -> Any:
     """The ResNet for pictures of 32 pixels that other benchmarks begin with."""
     from vs_trainer_tasks import small_resnet
 
-    from holdfast.know.export.network import of_pictures
     from holdfast.models.vision import load_vision
     from holdfast.models.vision_saved import load_saved_vision
+    from holdfast.plugins.export.network import of_pictures
 
     loaded = load_vision(str(small_resnet()), ("a", "b", "c"), seed=1)
     loaded.network.save(folder / "saved", loaded.tokenizer, 1.5)
@@ -262,14 +262,14 @@ def eight_bits(data: str) -> Result:
     import torch
 
     import holdfast
-    from holdfast.know.export.engines import OnnxEngine, TorchEngine
-    from holdfast.know.export.inferior import inferiority
-    from holdfast.know.export.int8 import quantise
-    from holdfast.know.export.onnx_file import write_onnx
-    from holdfast.know.export.proof import rows_of
-    from holdfast.know.export.speed import measure
-    from holdfast.pipeline.again import Again
-    from holdfast.pipeline.export_model import answered, exportable
+    from holdfast.plugins.export.engines import OnnxEngine, TorchEngine
+    from holdfast.plugins.export.inferior import inferiority
+    from holdfast.plugins.export.int8 import quantise
+    from holdfast.plugins.export.model import answered, exportable
+    from holdfast.plugins.export.onnx_file import write_onnx
+    from holdfast.plugins.export.proof import rows_of
+    from holdfast.plugins.export.speed import measure
+    from holdfast.runs.stored import Again
 
     here = Path(os.environ["HOLDFAST_DATA"]) / data
     source, test = SETS[data]

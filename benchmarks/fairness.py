@@ -10,8 +10,8 @@ where nothing is.
 list's (African American, Bertrand and Mullainathan 2004), of positive rows one in ten. Validation
 rows are planted likewise, as they would be. On 800 other rows names are drawn whatever the label:
 accuracy there, and on the same rows without names; the gap is the mean change of P(positive) from
-one list to the other in every such row (``know/fairness/swap.py``), half of the lists' names not
-seen in training.
+one list to the other in every such row (``analyses/fairness/swap.py``), half of the lists' names
+not seen in training.
 
 **groups**: a logistic head on MiniLM's vectors of CR and TREC, rows put into groups at random (two
 to six, of sizes from even to 8 : 1); the share of groupings of which anything is found.
@@ -35,17 +35,17 @@ import numpy as np
 from cells import RESULTS, Cell, grid, key, publish, run_cells, stored, table
 from peers.rows import data_folder
 
+from holdfast.analyses.fairness.groups import Grouping, confirm_gaps, find_gaps
+from holdfast.analyses.fairness.swap import confirm_swaps, find_swaps
+from holdfast.augment.terms.built_in import NAMES
+from holdfast.augment.terms.lexicon import Axis, Block, Term
+from holdfast.contract.predictions import Told
 from holdfast.data.table import Table
-from holdfast.enrich.terms.built_in import NAMES
-from holdfast.enrich.terms.lexicon import Axis, Block, Term
-from holdfast.know.fairness.groups import Grouping, confirm_gaps, find_gaps
-from holdfast.know.fairness.swap import confirm_swaps, find_swaps
-from holdfast.know.told import Told
-from holdfast.pipeline.fit import fit
-from holdfast.pipeline.kinds import kind_of
-from holdfast.pipeline.predictor import Predictor
-from holdfast.pipeline.prepared import prepare
+from holdfast.fits.fit import fit
+from holdfast.prepare.model import prepare
 from holdfast.recipe.whole import parse
+from holdfast.runs.predictor import Predictor
+from holdfast.tasks import kind_of
 
 NAME = "fairness"
 TRAIN, TEST = 1500, 800
@@ -167,7 +167,7 @@ def vectors(name: str) -> tuple[Any, Any]:
     """MiniLM's frozen vectors of a set [n, 384] and its classes [n], encoded once."""
     kept = Path(tempfile.gettempdir()) / f"holdfast_vectors_{name}.npz"
     if not kept.exists():
-        from holdfast.enrich.meaning import meaning
+        from holdfast.augment.meaning import meaning
 
         file = {"cr": "cr/cr.csv", "trec": "trec/train.csv"}[name]
         with (data_folder() / file).open(encoding="utf-8") as stream:
@@ -278,8 +278,8 @@ def word_answers(seed: int) -> Any:
 def word_alarm(answers: Any, lists: Any, order: Any) -> bool:
     """The swap test's own two steps on answers that are there already: row k gets the terms at the
     k-th place of each list, in turn."""
-    from holdfast.know.fairness import swap as steps
-    from holdfast.know.fairness.forms import Forms
+    from holdfast.analyses.fairness import swap as steps
+    from holdfast.analyses.fairness.forms import Forms
 
     size = lists.shape[1]
     groups = {

@@ -22,8 +22,8 @@ from honest_intervals import shown
 
 from holdfast.core.records import Outputs
 from holdfast.core.seeds import generator
-from holdfast.evaluate import resample
-from holdfast.evaluate.score import score
+from holdfast.metrics import resample
+from holdfast.metrics.score import score
 
 METRICS = ("accuracy", "f1_macro", "loss", "ece")
 CLASSES = ("no", "yes")
@@ -47,7 +47,7 @@ def coverage(cell: Cell) -> Result:
     started = time.perf_counter()
     with (
         mock.patch.object(resample, "FEWEST_GROUPS", 2),
-        mock.patch("holdfast.evaluate.score._rankings", return_value={}),
+        mock.patch("holdfast.metrics.score._rankings", return_value={}),
     ):
         truth = {
             name: e.value for name, e in score(plain(pool), CLASSES, resamples=2).metrics.items()

@@ -14,7 +14,7 @@ to tune a model that often.
 
 **Intervals**: ``data.split.test=0`` in the small. Linear probes (C fixed) on vectors of the
 untouched MiniLM: five folds give the out-of-fold score of so many rows, with the intervals of
-``evaluate/out_of_fold.py``; the truth is what the probe fitted on all of them does on the rest of
+``metrics/out_of_fold.py``; the truth is what the probe fitted on all of them does on the rest of
 3,000 rows. Classes with less than 5 % of the rows are left out, and rows drawn until each class has
 five. What corrects the intervals was chosen on CR and TREC (n ÷ 1.3), and made more careful
 (n ÷ 1.5) after ten classes of BANKING77 at 100 rows, not looked at before, were held in 92.6 % of
@@ -39,19 +39,19 @@ from cells import NOT_RUN, RESULTS, Cell, Result, grid, key, publish, run_cells
 from peers.rows import Rows, clean_set, data_folder, stratified, without_copies
 from peers.tables import gap, markdown, points
 
+from holdfast.contract.fit import Prepared
 from holdfast.core.records import Outputs
 from holdfast.core.seeds import generator
-from holdfast.evaluate.out_of_fold import corrected
-from holdfast.evaluate.score import score
+from holdfast.metrics.out_of_fold import corrected
+from holdfast.metrics.score import score
 from holdfast.models.probe import fit_probe
-from holdfast.pipeline.kinds import kind_of
 from holdfast.pipeline.main import train
-from holdfast.pipeline.prepared import prepare
-from holdfast.pipeline.ready import Prepared
-from holdfast.pipeline.vectors import vectors_of
+from holdfast.prepare.model import prepare
+from holdfast.prepare.vectors import vectors_of
 from holdfast.recipe import parse
 from holdfast.split.folds import make_folds
 from holdfast.stats.temperature import losses_at
+from holdfast.tasks import kind_of
 
 NAME = "few_rows"
 SETS = ("trec", "cr", "mr", "banking10")

@@ -25,9 +25,9 @@ from typing import Any
 from cells import HERE
 from peers.rows import data_folder
 
+from holdfast.analyses.audit.result import Audit
 from holdfast.api import audit
 from holdfast.core.shown import printable
-from holdfast.pipeline.audited import Audit
 
 TOP, CUT = 20, 80
 # The first file is audited, the others are what it is held against; then the settings.

@@ -32,13 +32,13 @@ from cells import NOT_RUN, RESULTS, Cell, grid, key, publish, run_cells, stored
 from forgetting_parts import rows
 from forgetting_parts.base import base
 
+from holdfast.contract.fit import Fitted
+from holdfast.fits.fit import fit
 from holdfast.models.fresh import fresh
-from holdfast.pipeline.fit import fit
-from holdfast.pipeline.general import with_general
-from holdfast.pipeline.kinds import kind_of
-from holdfast.pipeline.prepared import prepare
-from holdfast.pipeline.ready import Fitted
+from holdfast.prepare.general import with_general
+from holdfast.prepare.model import prepare
 from holdfast.recipe.whole import parse
+from holdfast.tasks import kind_of
 
 NAME = "forgetting"
 TASKS = ("novelist", "instructions")

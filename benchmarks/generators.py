@@ -26,14 +26,14 @@ import numpy as np
 from cells import NOT_RUN, Cell, Result, grid, publish, run_cells
 
 from holdfast.core.seeds import generator
-from holdfast.evaluate.generation import Generated
-from holdfast.evaluate.tokens import TokenOutputs
-from holdfast.know.outputs.marks import marks
-from holdfast.know.outputs.shares import Marked, compare_shares
-from holdfast.know.worth.block import EXAMPLES, PLAIN, Way, worth_block
-from holdfast.know.worth.judge import win_rate
+from holdfast.metrics import TEXT_METRICS
 from holdfast.stats.intervals import clopper_pearson
-from holdfast.tasks.metrics import TEXT_METRICS
+from holdfast.tasks.generation.judge import win_rate
+from holdfast.tasks.generation.mark_shares import Marked, compare_shares
+from holdfast.tasks.generation.marks import marks
+from holdfast.tasks.generation.text_scores import Generated
+from holdfast.tasks.generation.token_scores import TokenOutputs
+from holdfast.tasks.generation.worth import EXAMPLES, PLAIN, Way, worth_block
 
 DATA = Path(os.environ.get("HOLDFAST_DATA", "../shared/data"))
 BASE = Path.home() / ".cache/holdfast/base_models/novels-llama"
@@ -205,7 +205,7 @@ def power(cell: Cell) -> Result:
 def tuned(cell: Cell) -> Result:
     """One run of the product, and what it says; the folder is kept for ``null drawn``."""
     from holdfast import TrainedRun, train
-    from holdfast.pipeline.folder import is_finished
+    from holdfast.contract.run_folder import is_finished
 
     KEPT.mkdir(exist_ok=True)
     rows, run = KEPT / "instructions.jsonl", KEPT / "run"
@@ -250,7 +250,7 @@ def tuned(cell: Cell) -> Result:
 
 def null_drawn(cell: Cell) -> Result:
     """The tuned model's own answers, drawn with ``SEEDS`` seeds: every two are two equal models."""
-    from holdfast.pipeline.talk import Manner, Talk
+    from holdfast.plugins.chat.talk import Manner, Talk
 
     run = KEPT / "run"
     lines = (KEPT / "instructions.jsonl").read_text(encoding="utf-8").splitlines()[: cell["n"]]

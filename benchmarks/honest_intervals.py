@@ -26,7 +26,7 @@ from cells import NOT_RUN, Cell, Result, grid, publish, run_cells
 
 from holdfast.core.records import Outputs
 from holdfast.core.seeds import generator
-from holdfast.evaluate.score import score
+from holdfast.metrics.score import score
 
 DATA = Path(
     os.environ.get("HOLDFAST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data")

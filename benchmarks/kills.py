@@ -38,7 +38,7 @@ from typing import Any
 import numpy as np
 from cells import RESULTS, Cell, grid, machine, publish, run_cells
 
-from holdfast.tasks.code.fork import ENVIRONMENT, fork
+from holdfast.sandbox.fork import ENVIRONMENT, fork
 
 NAME = "kills"
 TASKS = ("text-classification", "seq2seq", "causal-lm", "image-classification")
@@ -72,8 +72,8 @@ def warm_up() -> None:
     import transformers.models.vit.modeling_vit  # noqa: F401
 
     import holdfast.pipeline.main  # noqa: F401
-    from holdfast.pipeline.kinds import kind_of
     from holdfast.recipe.parts import Task
+    from holdfast.tasks import kind_of
 
     for task in get_args(Task):
         kind_of(task)

@@ -26,9 +26,9 @@ import numpy as np
 from cells import NOT_RUN, Cell, Result, grid, publish, run_cells
 
 from holdfast.core.seeds import generator
-from holdfast.know.labelling.doubt import doubt_of, scaled, updated
-from holdfast.know.labelling.draw import Pool, next_rows
-from holdfast.know.labelling.even import places
+from holdfast.plugins.labelling.doubt import doubt_of, scaled, updated
+from holdfast.plugins.labelling.draw import Pool, next_rows
+from holdfast.plugins.labelling.even import places
 
 NAME = "labelling"
 SETS = {
@@ -135,7 +135,7 @@ def encoded(file: str) -> tuple[Any, Any]:
     """Vectors and labels, kept beside other temporary files."""
     kept = Path(tempfile.gettempdir()) / f"holdfast-{NAME}-{file.replace('/', '-')}.npz"
     if not kept.exists():
-        from holdfast.pipeline.embedding import load_encoder
+        from holdfast.prepare.embedding import load_encoder
         from holdfast.recipe import Recipe
 
         path = Path(os.environ["HOLDFAST_DATA"]) / file

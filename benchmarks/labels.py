@@ -33,21 +33,21 @@ from typing import Any
 import numpy as np
 from cells import HERE, NOT_RUN, Cell, Result, grid, publish, run_cells
 
-from holdfast.auditing.checks.hidden_giveaway import hidden_giveaway
-from holdfast.auditing.checks.image_artefacts import LEAST_ROWS, image_artefacts
-from holdfast.auditing.checks.machine_filler import machine_filler
-from holdfast.auditing.checks.off_topic import off_topic_rows
-from holdfast.auditing.checks.typing_errors import typing_errors
-from holdfast.auditing.explained import LEAST_WITH
-from holdfast.auditing.label_ranking import rank_labels
-from holdfast.auditing.views import Closely, Embedded, Pixels, Rows
+from holdfast.analyses.audit.fold_predictions import tuned_answers
+from holdfast.analyses.audit.views import references
 from holdfast.core.seeds import generator
 from holdfast.data.memory import table_from_texts
 from holdfast.models.probe import fit_probe
 from holdfast.models.probe_curve import cross_entropy
-from holdfast.pipeline.audit_views import references
-from holdfast.pipeline.embedding import MIDDLE, load_encoder
-from holdfast.pipeline.tuned import tuned_answers
+from holdfast.prepare.embedding import MIDDLE, load_encoder
+from holdfast.quality.checks.hidden_giveaway import hidden_giveaway
+from holdfast.quality.checks.image_artefacts import LEAST_ROWS, image_artefacts
+from holdfast.quality.checks.machine_filler import machine_filler
+from holdfast.quality.checks.off_topic import off_topic_rows
+from holdfast.quality.checks.typing_errors import typing_errors
+from holdfast.quality.explained import LEAST_WITH
+from holdfast.quality.label_ranking import rank_labels
+from holdfast.quality.views import Closely, Embedded, Pixels, Rows
 from holdfast.recipe import Recipe
 
 NAME = "labels"
@@ -370,7 +370,7 @@ def odd(cell: Cell) -> Result:
 def typing(cell: Cell) -> Result:
     """Draws as they are, and with a mistyped word in some of their rows: how many rows of a draw as
     it is are listed, and how many of those."""
-    from holdfast.auditing.treat.spelling import SHORT_WORD
+    from holdfast.quality.clean.spelling import SHORT_WORD
 
     texts = prose(cell["data"])
     hits = clean = 0
@@ -412,7 +412,7 @@ def prose(name: str) -> list[str]:
 
 
 def _long(text: str) -> bool:
-    from holdfast.auditing.treat.spelling import SHORT_WORD
+    from holdfast.quality.clean.spelling import SHORT_WORD
 
     return any(len(one[0]) > 4 for one in SHORT_WORD.finditer(text))
 

@@ -89,7 +89,7 @@ train(override(Recipe(), json.loads(sys.argv[1])), Path(sys.argv[2]))
 def foretold(cell: cells.Cell) -> cells.Result:
     from transformers import LlamaConfig
 
-    from holdfast.pipeline.foretold import LargeRun, foretell
+    from holdfast.plan.memory_forecast import LargeRun, foretell
 
     config = LlamaConfig(**SHAPES[cell["model"]])
     need = foretell(config, LargeRun(tokens=512, **PLANS[cell["plan"]]))
@@ -189,7 +189,7 @@ def main() -> None:
     asked.add_argument("--config", help="the folder of a config.json")
     given = asked.parse_args()
     if given.config:
-        from holdfast.pipeline.foretold import LargeRun, foretell
+        from holdfast.plan.memory_forecast import LargeRun, foretell
 
         for name, plan in PLANS.items():
             need = foretell(given.config, LargeRun(tokens=512, **plan))

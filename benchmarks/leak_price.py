@@ -24,17 +24,17 @@ import numpy as np
 from audit import Rows, near_changed, real
 from cells import Cell, Result, grid, publish, run_cells, table
 
-from holdfast.auditing.leaks import Leaks, leaks_with
-from holdfast.auditing.price import Pricing
-from holdfast.auditing.views import Embedded
-from holdfast.auditing.views import Rows as TableRows
-from holdfast.copies.gather import AllRows, gather
 from holdfast.core.records import Ints
 from holdfast.core.seeds import derive_seed, generator
 from holdfast.data.memory import table_from_texts
-from holdfast.pipeline.embedding import load_encoder
-from holdfast.pipeline.fit import fit
-from holdfast.pipeline.prepared import prepare
+from holdfast.duplicates.gather import AllRows, gather
+from holdfast.fits.fit import fit
+from holdfast.prepare.embedding import load_encoder
+from holdfast.prepare.model import prepare
+from holdfast.quality.leaks import Leaks, leaks_with
+from holdfast.quality.price import Pricing
+from holdfast.quality.views import Embedded
+from holdfast.quality.views import Rows as TableRows
 from holdfast.recipe import Recipe
 from holdfast.stats.intervals import wilson
 

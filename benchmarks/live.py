@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from cells import RESULTS, Cell, Result, key, machine, publish, run_cells, stored, table
 
-from holdfast.know.live.arms import MISMATCH, Arms
-from holdfast.know.live.shadow import Shadow
+from holdfast.plugins.live.arms import MISMATCH, Arms
+from holdfast.plugins.live.shadow import Shadow
 from holdfast.stats.rate_stream import rate_evidence
 
 STREAMS, ROWS, USERS = 10_000, 20_000, 20_000

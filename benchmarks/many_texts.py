@@ -45,9 +45,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from cells import Cell, Result, publish, run_cells, table
 
-from holdfast.copies.engines import Threads
-from holdfast.copies.loose import find_loose_copies
-from holdfast.copies.texts import ArrowTexts
+from holdfast.duplicates.engines import Threads
+from holdfast.duplicates.loose import find_loose_copies
+from holdfast.duplicates.texts import ArrowTexts
 
 DATA = Path(
     os.environ.get("HOLDFAST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data")
@@ -336,7 +336,7 @@ def source_words() -> Any:
 
 def large_run(n: int, threads: int) -> None:
     """One run, its stages printed as they end; both cores where there are two."""
-    from holdfast.copies import loose, near
+    from holdfast.duplicates import loose, near
 
     def timed(module: Any, name: str) -> None:
         inner = getattr(module, name)

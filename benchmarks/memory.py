@@ -34,14 +34,14 @@ from cells import NOT_RUN, RESULTS, Cell, Result, grid, key, processor, publish,
 from labels import pool, source
 from make_base_models import cache_folder
 
+from holdfast.analyses.memory.membership import better, membership
+from holdfast.analyses.memory.probe import Heard, remember
 from holdfast.core.records import Estimate
 from holdfast.core.run_files import read_result
 from holdfast.core.seeds import generator
-from holdfast.know.memory.membership import better, membership
-from holdfast.know.memory.probe import Heard, remember
-from holdfast.pipeline.again import Again
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, as_settings, override
+from holdfast.runs.stored import Again
 from holdfast.stats.intervals import clopper_pearson
 
 NAME = "memory"
@@ -209,8 +209,8 @@ def _area(name: str, auc: Any) -> Result:
 
 def untrained(run: Path, drawn: Any) -> Result:
     """The area on the same rows by the encoder with a random last layer."""
-    from holdfast.evaluate.forward import forward
     from holdfast.models.classifier import load_classifier
+    from holdfast.tasks.forward import forward
 
     heard = heard_of(run)
     classes = heard["train"].table.classes

@@ -79,10 +79,10 @@ def resnet() -> Path:
 @functools.cache
 def bench(name: str, shots: int) -> Any:
     """What the cells of one set share."""
-    from holdfast.pipeline.meta import absolute_recipe, with_head
-    from holdfast.pipeline.meta_choice import MetaBench, settled
-    from holdfast.pipeline.meta_rows import load_tasks
-    from holdfast.pipeline.prepared import prepare
+    from holdfast.plugins.episodes.choice import MetaBench, settled
+    from holdfast.plugins.episodes.meta import absolute_recipe, with_head
+    from holdfast.plugins.episodes.rows import load_tasks
+    from holdfast.prepare.model import prepare
     from holdfast.recipe import Recipe, override
 
     source = SHARED / "banking77" / "train.csv" if name == "banking77" else pictures()
@@ -106,9 +106,9 @@ def bench(name: str, shots: int) -> Any:
 
 def episodes_of(cell: Any) -> dict[str, Any]:
     """One method on the test episodes of one set."""
-    from holdfast.episodes.methods import METHODS as ALL
-    from holdfast.episodes.scores import score, vectors_for
-    from holdfast.pipeline.meta_choice import baselines, learned_arm
+    from holdfast.plugins.episodes.choice import baselines, learned_arm
+    from holdfast.plugins.episodes.methods import METHODS as ALL
+    from holdfast.plugins.episodes.scores import score, vectors_for
     from holdfast.stats.shared_units import mean_over_units
 
     shared, name = bench(cell["set"], cell["shots"]), cell["method"]
@@ -199,8 +199,8 @@ def projected(shots: int) -> Any:
     import torch
     from torch import nn
 
-    from holdfast.episodes.reader import Reader, scaled
-    from holdfast.pipeline.meta_choice import some_rows
+    from holdfast.plugins.episodes.choice import some_rows
+    from holdfast.plugins.episodes.reader import Reader, scaled
 
     shared = bench("banking77", shots)
     path = PLACE / "vectors.npy"
@@ -236,11 +236,11 @@ def projected(shots: int) -> Any:
 
 def projected_of(cell: Any) -> dict[str, Any]:
     """One method over the frozen vectors of BANKING77: 600 updates, 600 test episodes."""
-    from holdfast.episodes.learn import Course, learn
-    from holdfast.episodes.methods import METHODS as ALL
-    from holdfast.episodes.methods import Embedding
-    from holdfast.episodes.scores import score, vectors_for
-    from holdfast.episodes.tasks import Shape
+    from holdfast.plugins.episodes.learn import Course, learn
+    from holdfast.plugins.episodes.methods import METHODS as ALL
+    from holdfast.plugins.episodes.methods import Embedding
+    from holdfast.plugins.episodes.scores import score, vectors_for
+    from holdfast.plugins.episodes.tasks import Shape
     from holdfast.stats.shared_units import mean_over_units
     from holdfast.training.checkpoint import CheckpointStore
 
@@ -317,8 +317,8 @@ def unseen_of(cell: Any) -> dict[str, Any]:
 
 def saved(name: str) -> Path:
     """The start that a method learned from the training alphabets, as a plain folder."""
-    from holdfast.episodes.methods import METHODS as ALL
-    from holdfast.pipeline.meta_choice import baselines, learned_arm, with_prototypes
+    from holdfast.plugins.episodes.choice import baselines, learned_arm, with_prototypes
+    from holdfast.plugins.episodes.methods import METHODS as ALL
 
     shared, folder = bench("omniglot", 5), PLACE / "starts" / name
     if not folder.exists():

@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 from cells import Cell, Result, grid, publish, run_cells, table
 
-from holdfast.copies.duplicates import Copies, find_copies
+from holdfast.duplicates.duplicates import Copies, find_copies
 
 DATA = Path(
     os.environ.get("HOLDFAST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data")

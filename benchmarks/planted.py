@@ -12,7 +12,7 @@ GUARD = (
     "::test_it_stops_and_restores_the_best_state_without_a_checkpoint"
 )
 TERMINAL = "tests/journeys/test_terminal.py"
-CLASSES = "pipeline/kinds/classification.py"
+CLASSES = "tasks/classes/classifier.py"
 
 FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     (
@@ -74,7 +74,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     (
         "sides-exchanged",
         "a run learns from the validation rows and is judged by the training rows",
-        "pipeline/prepared.py",
+        "prepare/model.py",
         "rows, (train, valid) = pooled(splits.train.table, splits.valid.table)",
         "rows, (valid, train) = pooled(splits.train.table, splits.valid.table)",
         (WHOLE,),
@@ -82,7 +82,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     (
         "learns-from-validation",
         "the loop is given the validation rows to learn from",
-        "pipeline/compose.py",
+        "fits/compose.py",
         "        train=ready.train,\n",
         "        train=ready.valid,\n",
         (WHOLE,),
@@ -106,7 +106,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     (
         "seed-not-passed-on",
         "the recipe's seed does not reach the plan",
-        "pipeline/compose.py",
+        "fits/compose.py",
         "plan = Plan(phases, at, probe, recipe.seed,",
         "plan = Plan(phases, at, probe, 0,",
         (WHOLE,),
@@ -114,7 +114,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     (
         "minutes-forgotten",
         "train.max_minutes does not reach the plan",
-        "pipeline/compose.py",
+        "fits/compose.py",
         "recipe.seed, recipe.train.max_minutes)",
         "recipe.seed, None)",
         (WHOLE,),
@@ -122,7 +122,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     (
         "weight-decay-forgotten",
         "train.weight_decay does not reach the optimizer",
-        "pipeline/compose.py",
+        "fits/compose.py",
         "weight_decay=phase.weight_decay,",
         "weight_decay=0.0,",
         (BY_HAND,),
@@ -130,7 +130,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     (
         "layer-decay-forgotten",
         "train.layer_decay does not reach the optimizer",
-        "pipeline/compose.py",
+        "fits/compose.py",
         "layer_decay=phase.layer_decay,",
         "layer_decay=1.0,",
         (WHOLE,),
@@ -138,7 +138,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     (
         "costs-exchanged",
         "control.worth and control.chance are exchanged",
-        "pipeline/policies.py",
+        "fits/policies.py",
         "costs = Costs(wanted.worth, wanted.chance)",
         "costs = Costs(wanted.chance, wanted.worth)",
         (WHOLE,),
@@ -146,7 +146,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     (
         "patience-forgotten",
         "train.patience does not reach the rule that stops a run",
-        "pipeline/policies.py",
+        "fits/policies.py",
         "costs, ready.recipe.train.patience, criterion(ready), start)",
         "costs, None, criterion(ready), start)",
         (WHOLE,),
@@ -154,7 +154,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     (
         "machine-decisions-untold",
         "what was decided for the machine is not told",
-        "pipeline/compose.py",
+        "fits/compose.py",
         "            *prepared.machine.decisions,\n",
         "",
         (f"{TERMINAL}::test_little_is_said_before_the_first_step_and_nothing_is_lost",),
@@ -170,7 +170,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     (
         "audit-untold",
         "what the audit found does not reach the run",
-        "pipeline/rows.py",
+        "prepare/rows.py",
         "findings = (*table.findings, *audited, *splits.findings, *beside.findings)",
         "findings = (*table.findings, *splits.findings, *beside.findings)",
         (WHOLE,),
@@ -178,7 +178,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     (
         "cut-texts-untold",
         "that texts were cut is not told",
-        "pipeline/compose.py",
+        "fits/compose.py",
         "            *kind.notices(sides.train, loaded),\n",
         "",
         (WHOLE,),
@@ -186,7 +186,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     (
         "baseline-from-trained",
         "the linear-probe baseline stands on the trained backbone",
-        "pipeline/ready.py",
+        "contract/fit.py",
         "tensors = {**self.trained.start, **{",
         "tensors = {**{",
         (WHOLE,),
@@ -194,7 +194,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     (
         "freeze-forgotten",
         "model.freeze is not followed",
-        "pipeline/compose.py",
+        "fits/compose.py",
         "frozen = freeze_part(network, recipe.model.freeze)",
         'frozen = freeze_part(network, "none")',
         (WHOLE,),
@@ -202,7 +202,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     (
         "smoothing-forgotten",
         "train.label_smoothing changes nothing",
-        "pipeline/defaults.py",
+        "plan/defaults.py",
         'asked["label_smoothing"] = {"share": recipe.train.label_smoothing}',
         "pass",
         (BY_HAND,),
@@ -266,7 +266,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     (
         "seen-by-the-last-run",
         "of several runs a row counts as seen only where all have seen it",
-        "pipeline/seen.py",
+        "runs/known_rows.py",
         "side = np.min([one.side for one in found], axis=0)",
         "side = np.max([one.side for one in found], axis=0)",
         ("tests/journeys/test_evaluate_seen.py",),
@@ -274,7 +274,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     (
         "chosen-by-counts-as-unseen",
         "rows that a state was chosen by count as unseen",
-        "pipeline/seen.py",
+        "runs/known_rows.py",
         'self.side >= SIDES.index("test")',
         'self.side >= SIDES.index("valid")',
         ("tests/journeys/test_evaluate_seen.py",),
@@ -282,7 +282,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     (
         "least-sure-confidence",
         "the confidence of an answer is that of the least likely class",
-        "pipeline/answers.py",
+        "contract/answering.py",
         "self.probabilities[np.arange(len(best)), best].tolist()",
         "self.probabilities.min(axis=1).tolist()",
         ("tests/journeys/test_use_run.py",),
@@ -290,7 +290,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     (
         "careless-with-its-test",
         "the careless twin learns from its own test rows",
-        "pipeline/careless.py",
+        "pipeline/baseline.py",
         "fit(prepared, train[kept], valid, listeners=listeners)",
         "fit(prepared, train, valid, listeners=listeners)",
         ("tests/journeys/test_demo.py",),
@@ -298,7 +298,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     (
         "careless-without-groups",
         "the careless twin's honest number takes rows of a group for independent",
-        "pipeline/careless.py",
+        "pipeline/baseline.py",
         "truth = _accuracy(fitted, test, groups)",
         "truth = _accuracy(fitted, test, None)",
         ("tests/journeys/test_demo.py",),
@@ -306,7 +306,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     (
         "metric-upside-down",
         "train.metric keeps the worst state of a metric that rises",
-        "pipeline/keep.py",
+        "fits/checkpoint_rule.py",
         "sign = -1.0 if metric.higher_is_better else 1.0",
         "sign = 1.0",
         (WHOLE,),
@@ -314,7 +314,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     (
         "planned-looks-forgotten",
         "the judge does not know how many looks are planned",
-        "pipeline/run_facts.py",
+        "fits/run_facts.py",
         "planned_looks=len(ready.plan.evaluate_at),",
         "planned_looks=None,",
         (WHOLE,),
@@ -322,7 +322,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     (
         "unit-of-all-rows",
         "numbers are learned in the unit that they are written in",
-        "pipeline/kinds/problems.py",
+        "tasks/labels/shared.py",
         "labels=loaded.scale.inside(examples.labels).astype(np.float32))",
         "labels=examples.labels.astype(np.float32))",
         ("tests/pipeline/test_other_labels.py",),
@@ -330,7 +330,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     (
         "wrong-untuned",
         "the untuned model that stands beside a writer is the trained one",
-        "pipeline/kinds/beside_start.py",
+        "tasks/generation/base_model.py",
         "untuned = fitted.untuned()",
         "untuned = fitted.network.eval()",
         (UNTUNED,),
@@ -338,7 +338,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     (
         "train-texts-as-test",
         "the written sample of the test rows is scored against the training rows",
-        "pipeline/kinds/seq2seq_score.py",
+        "tasks/seq2seq/scores.py",
         "tested = scores_of(outputs, made[1], recipe.seed, extra=extra)",
         "tested = scores_of(outputs, made[0], recipe.seed, extra=extra)",
         (UNTUNED,),
@@ -346,7 +346,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     (
         "estimator-order",
         "the estimator's probabilities are in another order than classes_",
-        "integrations/estimator.py",
+        "estimator/estimator.py",
         "found[:, self._order]",
         "found[:, self._order[::-1]]",
         ("tests/integrations/test_estimator.py",),
@@ -354,7 +354,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     (
         "guard-does-not-restore",
         "the guard in another trainer leaves the last state in the model",
-        "integrations/guard/watch.py",
+        "plugins/trainers/watch.py",
         "self._weights.load(best.tensors)",
         "pass",
         (GUARD,),
@@ -370,15 +370,15 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     (
         "intervals-of-rows",
         "intervals of grouped rows take them for independent",
-        "evaluate/score.py",
+        "metrics/score.py",
         "if not units.grouped:\n        low, high = wilson(",
         "if True:\n        low, high = wilson(",
-        ("tests/evaluate/test_score.py",),
+        ("tests/metrics/test_score.py",),
     ),
     (
         "padding-attended",
         "the model reads padding as words",
-        "tasks/text_classification.py",
+        "tasks/classes/encoding.py",
         '"attention_mask": torch.from_numpy(inside.astype(np.int64)),',
         '"attention_mask": torch.from_numpy(np.ones_like(ids)),',
         (WHOLE,),
@@ -402,23 +402,23 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     (
         "leaks-one-way",
         "a leak names every source row, and not every row of the other file",
-        "auditing/leaks.py",
+        "quality/leaks.py",
         "rest = ~named[back.at - theirs]",
         "rest = np.zeros(len(back.at), dtype=bool)",
-        ("tests/auditing/test_copied_checks.py",),
+        ("tests/quality/test_copied_checks.py",),
     ),
     (
         "price-of-all-rows",
         "copies are priced as if every scored row were one",
-        "auditing/price.py",
+        "quality/price.py",
         "leaked / rows, rows)",
         "1.0, rows)",
-        ("tests/auditing/test_copied_checks.py",),
+        ("tests/quality/test_copied_checks.py",),
     ),
     (
         "named-without-a-file",
         "a file that is held against itself is not refused",
-        "pipeline/audit_rows.py",
+        "analyses/audit/rows.py",
         "path.samefile(own)",
         "False",
         ("tests/journeys/test_audit.py",),

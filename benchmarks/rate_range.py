@@ -54,7 +54,7 @@ def run_one(cell: Cell) -> Result:
 
 
 def swept(cell: Cell) -> Result:
-    from holdfast.pipeline.rate_range import range_of
+    from holdfast.search.rate_range import range_of
 
     prepared, train, valid, _, _ = prepared_for(cell["data"], cell["rows"], cell["seed"])
     found = range_of(prepared, train, valid)

@@ -133,7 +133,7 @@ def models() -> tuple[Any, Any, list[tuple[str, str]]]:
 
 
 def case_of(model: Any, text: str) -> Any:
-    from holdfast.know.reasons.texts import Asked, class_cases, read_row
+    from holdfast.analyses.explain.texts import Asked, class_cases, read_row
 
     asked = Asked(model, read_row(model, [text]))
     return class_cases(asked)[0], asked.read.parted.words([text])
@@ -146,7 +146,7 @@ def answer_of(model: Any, text: str) -> str:
 def planted_from(start: int) -> Result:
     """The rows with the planted word among sixty: where it decides (good with it, bad without), is
     it first?"""
-    from holdfast.know.reasons.kept import leave_one_out
+    from holdfast.analyses.explain.masking import leave_one_out
 
     whole, _, rows = models()
     count = {"decides": 0, "leave_one_out top": 0, "integrated_gradients top": 0}
@@ -168,9 +168,9 @@ def planted_from(start: int) -> Result:
 def rows_from(start: int) -> Result:
     """Ten test rows: maps of the model, of a shuffled one and of noise, all tried on it;
     and the shuffled model explained as if it were one."""
-    from holdfast.know.reasons.faithful import agreement, faithfulness
-    from holdfast.know.reasons.kept import leave_one_out
-    from holdfast.know.reasons.reason import reason_of, worth_of
+    from holdfast.analyses.explain.attribution import reason_of, worth_of
+    from holdfast.analyses.explain.faithfulness import agreement, faithfulness
+    from holdfast.analyses.explain.masking import leave_one_out
 
     whole, shuffled, rows = models()
     count: dict[str, float] = {}
@@ -219,9 +219,9 @@ def alike() -> Result:
     import torch
     from captum.attr import LayerIntegratedGradients
 
-    from holdfast.know.reasons.gradients import STEPS
-    from holdfast.know.reasons.kept import leave_one_out
-    from holdfast.pipeline.reasons import explain
+    from holdfast.analyses.explain.explain import explain
+    from holdfast.analyses.explain.gradients import STEPS
+    from holdfast.analyses.explain.masking import leave_one_out
 
     whole, _, rows = models()
     texts = [text for text, _ in rows[:6]]
@@ -270,14 +270,14 @@ def _plain(row: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _owner(model: Any, text: str) -> Any:
-    from holdfast.know.reasons.texts import read_row
+    from holdfast.analyses.explain.texts import read_row
 
     return read_row(model, [text]).parted.owner
 
 
 def joint(times: int = 2000) -> Result:
     """How often the test of all rows together is passed by maps of noise: ranks drawn at random."""
-    from holdfast.know.reasons.faithful import Faithful, joint_p
+    from holdfast.analyses.explain.faithfulness import Faithful, joint_p
 
     rng, found = np.random.default_rng(0), {}
     for rows in (5, 20, 50):

@@ -27,8 +27,8 @@ from typing import Any
 import numpy as np
 from cells import RESULTS, Cell, Result, grid, key, machine, publish, run_cells, stored, table
 
-from holdfast.know.compare.pairs import paired
-from holdfast.renewal.gate import Held, RowPart, decide, renamed_classes, usual_margin
+from holdfast.analyses.compare.rows import paired
+from holdfast.plugins.update.gate import Held, RowPart, decide, renamed_classes, usual_margin
 from holdfast.stats.temperature import cross_fitted_losses
 
 Floats = Any

@@ -95,11 +95,12 @@ class Watcher:
 
 def child(folder: Path, every: bool) -> None:
     """One run, in a process of its own: ``answer.json`` gets the picks and the course."""
-    from holdfast.pipeline.compose import make_accelerator, make_job, make_ready
-    from holdfast.pipeline.prepared import prepare_divided
-    from holdfast.pipeline.rows import load_and_divide
+    from holdfast.fits.compose import make_job, make_ready
+    from holdfast.prepare.model import prepare_divided
+    from holdfast.prepare.rows import load_and_divide
     from holdfast.recipe import override, read_recipe
     from holdfast.training.loop import fit
+    from holdfast.training.machine import make_accelerator
 
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     recipe = override(read_recipe(folder / "recipe.yaml"), job["settings"])
@@ -127,9 +128,9 @@ def child(folder: Path, every: bool) -> None:
 
 def rules(ready: Any) -> dict[str, Rule]:
     """The loop's own criteria by ``train.metric``, and two that it does not offer."""
-    from holdfast.pipeline.compose import criterion
+    from holdfast.fits.compose import criterion
+    from holdfast.metrics import find_metric
     from holdfast.stats.temperature import best_temperature
-    from holdfast.tasks.metrics import find_metric
 
     def own(name: str) -> Rule:
         metric = find_metric(name) if name == "accuracy" else None
@@ -168,7 +169,7 @@ def tester(ready: Any, table: Any) -> Callable[[Any], float]:
     """The accuracy of a run's present state on the test rows."""
     import numpy as np
 
-    from holdfast.tasks.text_classification import encode
+    from holdfast.tasks.classes.encoding import encode
 
     rows = encode(table, ready.loaded.tokenizer, ready.loaded.max_length)
 

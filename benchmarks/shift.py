@@ -171,7 +171,7 @@ def _prepared(shift: str, seed: int, model: str) -> tuple[Any, int, dict[str, An
         near, far = np.split(np.arange(len(both)), [len(sides["in"])])
         held = {"in": made.test.take(near), "out": made.test.take(far)}
         return made.prepared, len(labelled), held
-    from holdfast.pipeline.prepared import prepare
+    from holdfast.prepare.model import prepare
     from holdfast.recipe import parse
 
     order = ("labelled", *SIDES)
@@ -193,7 +193,7 @@ def run_one(cell: Cell) -> Result:
     """Accuracy in and out of domain of the run's states and of the averages of them."""
     import torch
 
-    from holdfast.pipeline.fit import fit
+    from holdfast.fits.fit import fit
 
     prepared, count, tested = _prepared(cell["shift"], cell["seed"], cell["model"])
     rows, beside, start = np.arange(count), Beside(cell["run"] != PLAIN), time.process_time()

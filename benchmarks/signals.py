@@ -91,10 +91,10 @@ def parts(cell: Cell) -> dict[str, Rows]:
 
 def run_one(cell: Cell) -> Result:
     """Prepare, fit and score one arm."""
-    from holdfast.pipeline.fit import fit
-    from holdfast.pipeline.prepared import prepare
-    from holdfast.pipeline.signals import with_signals
-    from holdfast.pipeline.unlabelled import with_unlabelled
+    from holdfast.fits.fit import fit
+    from holdfast.prepare.model import prepare
+    from holdfast.prepare.signals import with_signals
+    from holdfast.prepare.unlabelled import with_unlabelled
     from holdfast.recipe import parse
 
     drawn, arm = parts(cell), cell["arm"]
@@ -127,7 +127,7 @@ def run_one(cell: Cell) -> Result:
 
 def few_classes(rows: int) -> dict[str, Any]:
     """What the table of defaults says for few classes."""
-    from holdfast.pipeline.defaults import line_for
+    from holdfast.plan.defaults import line_for
 
     line = line_for(10_000_000, rows)
     drawn = line.contrast_steps * 32

@@ -18,10 +18,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from holdfast.auditing.check import Found
-from holdfast.auditing.checks import all_checks
-from holdfast.auditing.views import Closely, Rows
 from holdfast.data.memory import table_from_texts
+from holdfast.quality.check import Found
+from holdfast.quality.checks import all_checks
+from holdfast.quality.views import Closely, Rows
 
 DATA = Path(os.environ.get("HOLDFAST_DATA", "shared/data"))
 DISGUISED = ["p\u0430ypal", "fre\u0435", "\u0441redit"]

@@ -31,12 +31,11 @@ from typing import Any
 import cells
 import numpy as np
 
-from holdfast.know.slices.conditions import Category, Condition, Holds, Length, Range
-from holdfast.know.slices.confirm import ALPHA, Asked, confirm, weights
-from holdfast.know.slices.facts import Facts
-from holdfast.know.slices.search import Pool, pool_of, search
-from holdfast.know.slices.space import WordSpace
-from holdfast.know.slices.topics import Axes, partition
+from holdfast.analyses.slices.conditions import Category, Condition, Holds, Length, Range
+from holdfast.analyses.slices.confirmation import ALPHA, Asked, confirm_candidates, weights
+from holdfast.analyses.slices.facts import Facts
+from holdfast.analyses.slices.search import Pool, pool_of, search
+from holdfast.analyses.slices.topics import Axes, WordSpace, partition
 from holdfast.stats.excess import excess_p_values
 from holdfast.stats.intervals import wilson
 from holdfast.stats.many import weighted_holm
@@ -91,7 +90,7 @@ def vectors_of(name: str) -> tuple[np.ndarray, list[str], np.ndarray]:
 def _encode(name: str, path: Path) -> None:
     from datasets import load_dataset
 
-    from holdfast.enrich.meaning import meaning
+    from holdfast.augment.meaning import meaning
 
     folder = Path(os.environ["HOLDFAST_DATA"]) / name
     file = "cr.csv" if name == "cr" else "train.csv"
@@ -153,7 +152,7 @@ def one_null(kind: str, rng: np.random.Generator, pool: Pool, a: Side, b: Side) 
     """Whether a false slice was confirmed, and by the tests on the rows that were searched."""
     (found, found_groups), (asked, groups) = (null_values(kind, rng, side) for side in (a, b))
     candidates = search(pool, found, groups=found_groups)
-    tested = confirm(
+    tested = confirm_candidates(
         candidates, b.words, Asked(asked, np.arange(len(asked)), groups=groups), seed=0
     )
     confirmed = [one for one in tested if one.confirmed]
@@ -224,7 +223,9 @@ def one_planted(
     for space in pools if kind == "cluster" else ("words",):
         facts = getattr(b, space)
         candidates = search(pools[space], values[0])
-        tested = confirm(candidates, facts, Asked(values[1], np.arange(len(theirs))), seed=0)
+        tested = confirm_candidates(
+            candidates, facts, Asked(values[1], np.arange(len(theirs))), seed=0
+        )
         hits = [one.candidate.condition for one in tested if one.confirmed]
         hits = [one for one in hits if _alike(one.holds(facts), theirs)]
         points = [one.candidate.condition for one in tested if one.confirmed]

@@ -30,9 +30,9 @@ JOBS = ("texts", "pictures")
 STRETCHES = (
     ("rows: read, audit, divide", "holdfast.pipeline.main:load_and_divide"),
     ("model, tokens", "holdfast.pipeline.main:prepare_divided"),
-    ("plan", "holdfast.pipeline.fit:make_ready"),
+    ("plan", "holdfast.fits.fit:make_ready"),
     ("linear probe: features of all rows", "holdfast.training.observe:Observer.features"),
-    ("linear probe: its fit", "holdfast.pipeline.kinds.classification:fit_probe"),
+    ("linear probe: its fit", "holdfast.tasks.classes.classifier:fit_probe"),
     ("linear probe: its learning curve", "holdfast.models.probe_curve:fit_probe"),
     ("looks: validation rows and train probe", "holdfast.training.observe:Observer.measure"),
     ("looks: copies, numbers", "holdfast.training.loop:take_snapshot"),
@@ -45,14 +45,14 @@ STRETCHES = (
     ("step: clip", "torch.nn.utils:clip_grad_norm_"),
     ("step: update", "torch.optim:AdamW.step"),
     ("step: the rest", "holdfast.training.loop:train_step"),
-    ("the rest of the training", "holdfast.pipeline.fit:train"),
+    ("the rest of the training", "holdfast.fits.fit:train"),
     ("save the model", "holdfast.pipeline.main:save_model"),
     ("score the test rows, baselines", "holdfast.pipeline.main:score_once"),
     ("report", "holdfast.pipeline.main:write_pages"),
 )
 COLLATE = {
-    "texts": "holdfast.tasks.text_classification:TextClassification.collate",
-    "pictures": "holdfast.tasks.image_classification:ImageClassification.collate",
+    "texts": "holdfast.tasks.classes.encoding:TextClassification.collate",
+    "pictures": "holdfast.tasks.images.losses:ImageClassification.collate",
 }
 LOADED, TRAINED = "imports, command line", "everything else"
 

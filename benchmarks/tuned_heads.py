@@ -29,7 +29,7 @@ from peers import rows as rows_of
 from peers.rows import clean_set, draw, labelled_counts
 
 from holdfast.core.records import Outputs
-from holdfast.evaluate.calibration import calibrate
+from holdfast.metrics.reliability import calibrate
 from holdfast.models.head_fit import fit_head
 from holdfast.models.probe import Beside
 from holdfast.stats.student import paired_t
@@ -79,11 +79,11 @@ def run_one(cell: Cell) -> Result:
 def trained(data: str, rows: int, seed: int) -> dict[str, Any]:
     """The features [rows, width] of all rows in the kept state of a run of the default recipe, with
     ``ends`` of training, validation and test rows among them, labels, and the trained head."""
-    from holdfast.pipeline.fit import fit
-    from holdfast.pipeline.kinds import kind_of
-    from holdfast.pipeline.prepared import prepare
-    from holdfast.pipeline.signals import with_signals
+    from holdfast.fits.fit import fit
+    from holdfast.prepare.model import prepare
+    from holdfast.prepare.signals import with_signals
     from holdfast.recipe import Recipe, override
+    from holdfast.tasks import kind_of
     from holdfast.training.observe import Observer
 
     rows_of.FILES["banking77"] = ("train.csv", "test.csv")

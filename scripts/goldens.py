@@ -186,7 +186,17 @@ def _of_classes() -> Iterator[Step]:
     rows, run = "rows/classes.csv", "runs/classes"
     (classes,) = (one for one in TASKS if one.name == "classes")
     other = ("--set", "methods.contrast=false", "--set", "seed=1")
-    methods = ("label_smoothing", "rdrop", "ema", "mixup", "sam", "l2_sp", "focal", "swa", "neftune")
+    methods = (
+        "label_smoothing",
+        "rdrop",
+        "ema",
+        "mixup",
+        "sam",
+        "l2_sp",
+        "focal",
+        "swa",
+        "neftune",
+    )
     yield Step("audit", ("audit", rows, "--html", "said/audit.html"))
     yield Step("audit fix", ("audit", rows, "--fix", "said/fixed.csv"))
     yield Step("another", ("train", rows, *classes.sets, *other, "--out", "runs/another"))

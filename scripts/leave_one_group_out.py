@@ -212,7 +212,7 @@ def log_odds(probabilities: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 def scored(answers: Answers) -> dict[str, Scores]:
     """The scores of every model alone, then of both combinations; intervals over groups."""
-    from holdfast.evaluate.score import score
+    from holdfast.metrics.score import score
 
     systems = dict(zip(answers.models, answers.probabilities, strict=True))
     if len(answers.models) > 1:

@@ -9,8 +9,8 @@ import inspect
 import re
 from pathlib import Path
 
-from holdfast.auditing.check import Check
-from holdfast.auditing.checks import all_checks
+from holdfast.quality.check import Check
+from holdfast.quality.checks import all_checks
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "checks.md"
 HEAD = """# The checks of an audit

@@ -25,21 +25,37 @@ BUDGET = 60
 # Rooms whose tests do not lie in a folder of their name, or not only there.
 ELSEWHERE = {
     "api": ("tests/journeys/test_python_door.py",),
+    "contract": ("tests/pipeline/test_folder.py",),
     "demo": ("tests/journeys/test_demo.py",),
+    "estimator": ("tests/integrations/test_estimator.py",),
+    "fits": ("tests/pipeline/test_additions.py",),
+    "plan": ("tests/pipeline/test_defaults.py",),
+    "plugins": (
+        "tests/dashboard",
+        "tests/episodes",
+        "tests/integrations/guard",
+        "tests/integrations/test_logs.py",
+        "tests/service",
+        "tests/store",
+        "tests/update",
+    ),
+    "prepare": ("tests/pipeline/test_prepared.py",),
     "recipe": ("tests/recipe", "tests/recipes/test_check.py"),
+    "runs": ("tests/pipeline/test_predictor.py",),
+    "sandbox": ("tests/tasks/test_fence.py", "tests/tasks/test_execution.py"),
 }
 # Kits that hold a family of the room to its promises.
 KITS = {
-    "auditing": ("tests/contracts/test_audit_checks.py",),
+    "quality": ("tests/contracts/test_audit_checks.py",),
     "data": ("tests/contracts/test_readers.py",),
-    "integrations": ("tests/contracts/test_log_readers.py",),
+    "plugins": ("tests/contracts/test_log_readers.py",),
     "methods": (
         "tests/contracts/test_methods.py",
         "tests/contracts/test_optimizers.py",
         "tests/contracts/test_schedules.py",
     ),
     "monitor": ("tests/contracts/test_detectors.py",),
-    "tasks": ("tests/contracts/test_metrics.py", "tests/contracts/test_text_metrics.py"),
+    "metrics": ("tests/contracts/test_metrics.py", "tests/contracts/test_text_metrics.py"),
 }
 SLOWEST = re.compile(r"^ *([\d.]+)s (?:call|setup|teardown) +(\S.*)$", re.MULTILINE)
 

@@ -88,9 +88,9 @@ class Bench:
 def _prepared(name: str, own: Mapping[str, Any]) -> Any:
     import polars
 
-    from holdfast.pipeline.kinds import kind_of
-    from holdfast.pipeline.prepared import prepare
+    from holdfast.prepare.model import prepare
     from holdfast.recipe import Recipe, as_settings, override
+    from holdfast.tasks import kind_of
 
     parts = parts_of(name)
     place = recordings().parent / "arena" / f"{name}.csv"
@@ -111,8 +111,8 @@ def _prepared(name: str, own: Mapping[str, Any]) -> Any:
 
 def run_one(number: int, name: str, bench: Bench) -> dict[str, Any]:
     """One cell: what each look saw of the pool, and what it cost."""
+    from holdfast.fits.fit import fit
     from holdfast.monitor.evidence import validation_losses
-    from holdfast.pipeline.fit import fit
 
     setting = settings()[number]
     prepared = bench.prepared(name, setting)

@@ -24,11 +24,12 @@ from holdfast.core.actions import RollBack, Stop, to_record
 from holdfast.core.branches import living
 from holdfast.core.errors import TrainingError
 from holdfast.core.records import Snapshot, Verdict
-from holdfast.pipeline.compose import make_accelerator, make_job, make_ready
-from holdfast.pipeline.defaults import FINETUNE
+from holdfast.fits.compose import make_job, make_ready
+from holdfast.plan.defaults import FINETUNE
 from holdfast.stats.temperature import best_temperature, losses_at
 from holdfast.training.engine import verdict_line
 from holdfast.training.loop import fit
+from holdfast.training.machine import make_accelerator
 
 # Of the planned steps.
 FORKS = (0.25, 0.5, 0.75)

@@ -28,6 +28,7 @@ from recorded.from_probe import embedded, encoder
 from recorded.store import folder
 from torch import nn
 
+from holdfast.contract.fit import Prepared
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
 from holdfast.data.memory import table_from_texts
@@ -35,11 +36,10 @@ from holdfast.models.base import Layer
 from holdfast.models.head import new_head
 from holdfast.models.network import EncoderClassifier
 from holdfast.models.pooling import masked_mean
-from holdfast.pipeline.kinds import kind_of
-from holdfast.pipeline.prepared import prepare
-from holdfast.pipeline.ready import Prepared
+from holdfast.prepare.model import prepare
 from holdfast.recipe import Recipe, as_settings, override
-from holdfast.tasks.text_classification import EncodedTexts
+from holdfast.tasks import kind_of
+from holdfast.tasks.classes.encoding import EncodedTexts
 from holdfast.training.machine import MachineChoice
 
 Model = Literal["vectors", "upper", "minilm"]

@@ -33,7 +33,7 @@ def dry_run(arguments: Sequence[str]) -> int:
 
 def load(arguments: Sequence[str]) -> int:
     """Everything of ``train`` up to the division: reading, columns, audit, splits."""
-    from holdfast.pipeline.rows import load_and_divide
+    from holdfast.prepare.rows import load_and_divide
 
     return _train_until(arguments, lambda recipe: load_and_divide(recipe, lambda told: None))
 

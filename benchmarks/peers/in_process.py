@@ -80,8 +80,8 @@ def banking() -> tuple[Rows, Rows]:
 @functools.lru_cache(maxsize=1)
 def prepared_for(data: str, rows: int, seed: int) -> tuple[Any, Any, Any, Any, Any]:
     """Labelled rows and model, which rows are of which side, the test rows, the classes."""
-    from holdfast.pipeline.prepared import prepare
-    from holdfast.pipeline.signals import with_signals
+    from holdfast.prepare.model import prepare
+    from holdfast.prepare.signals import with_signals
     from holdfast.recipe import parse
 
     parts = parts_of({"data": data, "rows": rows, "seed": seed})
@@ -116,7 +116,7 @@ def holdfast_fit(
     cell: Mapping[str, Any], settings: Mapping[str, Any], *, probe: bool = True
 ) -> dict[str, Any]:
     """One fit: accuracy and losses on the test rows, those of its probe, and its time."""
-    from holdfast.pipeline.fit import fit
+    from holdfast.fits.fit import fit
 
     prepared, train, valid, test, _ = prepared_for(cell["data"], cell["rows"], cell["seed"])
     begun, clock = time.process_time(), time.perf_counter()
@@ -152,7 +152,7 @@ def stand_in_for(data: str, rows: int, seed: int) -> tuple[Any, Any, Any]:
 
 def stand_in_fit(cell: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     """One fit of the stand-in, which takes a second, through the whole pipeline."""
-    from holdfast.pipeline.fit import fit
+    from holdfast.fits.fit import fit
 
     made, train, valid = stand_in_for(cell["data"], cell["rows"], cell["seed"])
     begun = time.process_time()

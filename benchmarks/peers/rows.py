@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from holdfast.copies.duplicates import find_copies
 from holdfast.core.seeds import generator
+from holdfast.duplicates.duplicates import find_copies
 
 FILES = {"cr": ("cr.csv",), "mr": ("mr.csv",), "trec": ("train.csv", "test.csv")}
 SETS = tuple(FILES)

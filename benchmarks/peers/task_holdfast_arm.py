@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.cli.main import run
-from holdfast.pipeline import compose, main
+from holdfast.fits import compose
+from holdfast.pipeline import main
 
 
 def watch(folder: Path) -> None:

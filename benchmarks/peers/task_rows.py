@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.copies.duplicates import find_copies
 from holdfast.core.seeds import generator
+from holdfast.duplicates.duplicates import find_copies
 from peers.rows import data_folder
 
 SIDES = ("train", "valid", "test")
@@ -93,7 +93,7 @@ def _chats(rows: Sequence[Row], model: Path) -> list[Row | None]:
 
     from holdfast.data.chat import form_of, load_chats
     from holdfast.data.chat_templates import choose_template
-    from holdfast.tasks.causal_lm import encode
+    from holdfast.tasks.lm.losses import encode
 
     tokenizer = AutoTokenizer.from_pretrained(model)
     with tempfile.TemporaryDirectory() as name:

@@ -15,7 +15,7 @@ from holdfast.core.records import Snapshot
 from holdfast.methods.optimizers import build_optimizer
 from holdfast.methods.schedules import build_schedule
 from holdfast.monitor.judge import judge
-from holdfast.tasks.text_classification import EncodedTexts, TextClassification
+from holdfast.tasks.classes.encoding import EncodedTexts, TextClassification
 from holdfast.training.loop import fit
 from holdfast.training.plan import Phase, Plan, evaluation_points, steps_for
 from holdfast.training.run import Job
@@ -157,7 +157,7 @@ def encoded(rows: Any, where: dict[str, int], classes: tuple[str, ...]) -> Encod
 def job_of(
     network: Small, classes: tuple[str, ...], sides: dict[str, Any], plan: Plan, watch: Pool
 ) -> Job:
-    from holdfast.pipeline.compose import make_accelerator
+    from holdfast.training.machine import make_accelerator
 
     def groups(net: Any, phase: Phase) -> list[dict[str, Any]]:
         learning = [p for p in net.parameters() if p.requires_grad]

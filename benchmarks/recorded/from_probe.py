@@ -22,7 +22,7 @@ from holdfast.methods.optimizers import build_optimizer
 from holdfast.methods.schedules import build_schedule
 from holdfast.models.probe import Probe, fit_probe
 from holdfast.monitor.judge import judge
-from holdfast.tasks.text_classification import EncodedTexts, TextClassification
+from holdfast.tasks.classes.encoding import EncodedTexts, TextClassification
 from holdfast.training.plan import Phase, Plan, evaluation_points, steps_for
 from holdfast.training.run import Job
 
@@ -88,7 +88,7 @@ def _embedded(texts: tuple[str, ...]) -> torch.Tensor:
 
 def job_of(cell: Mapping[str, Any], parts: Parts, held: Any) -> Job:
     """The loop's job; ``held`` is the listener, whose ``tested`` is filled in here."""
-    from holdfast.pipeline.compose import make_accelerator
+    from holdfast.training.machine import make_accelerator
 
     sides = parts.named()
     table = embedded(tuple(text for rows in sides.values() for text in rows.texts))

@@ -45,9 +45,9 @@ def record_lines(
     cell: dict[str, Any], model: Path, texts: dict[str, list[str]], settings: list[str]
 ) -> None:
     """A run on the texts of each side, by the names that a recipe has for them."""
-    from holdfast.pipeline.compose import make_ready
-    from holdfast.pipeline.prepared import prepare_divided
-    from holdfast.pipeline.rows import load_and_divide
+    from holdfast.fits.compose import make_ready
+    from holdfast.prepare.model import prepare_divided
+    from holdfast.prepare.rows import load_and_divide
     from holdfast.recipe import override, read_recipe
 
     with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as name:

@@ -140,10 +140,11 @@ class TestLogits:
 
 
 def _of_recipe(cell: Mapping[str, Any], parts: Parts, place: Path) -> Arrays:
-    from holdfast.pipeline.compose import make_accelerator, make_job, make_ready
-    from holdfast.pipeline.prepared import prepare_divided
-    from holdfast.pipeline.rows import load_and_divide
+    from holdfast.fits.compose import make_job, make_ready
+    from holdfast.prepare.model import prepare_divided
+    from holdfast.prepare.rows import load_and_divide
     from holdfast.recipe import override, read_recipe
+    from holdfast.training.machine import make_accelerator
 
     write_recipe(parts, place, cell["seed"])
     settings = ["model.name=embedded", "control.policy=off", *OURS[cell["recipe"]]]

@@ -38,9 +38,9 @@ def record_pictures(cell: dict[str, Any], pool_rows: int) -> None:
 
 def record_rows(cell: dict[str, Any], model: Path, rows: Any, settings: list[str]) -> None:
     """A run on these rows of each side, with the cell's fault planted after the division."""
-    from holdfast.pipeline.compose import make_ready
-    from holdfast.pipeline.prepared import prepare_divided
-    from holdfast.pipeline.rows import load_and_divide
+    from holdfast.fits.compose import make_ready
+    from holdfast.prepare.model import prepare_divided
+    from holdfast.prepare.rows import load_and_divide
     from holdfast.recipe import override, read_recipe
 
     with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as name:

@@ -47,9 +47,9 @@ class Pool:
 def record_texts(cell: Cell, parts: Parts, settings: list[str]) -> None:
     """A run of the embedded encoder on rows of a text set, with the cell's fault planted after the
     division."""
-    from holdfast.pipeline.compose import make_ready
-    from holdfast.pipeline.prepared import prepare_divided
-    from holdfast.pipeline.rows import load_and_divide
+    from holdfast.fits.compose import make_ready
+    from holdfast.prepare.model import prepare_divided
+    from holdfast.prepare.rows import load_and_divide
     from holdfast.recipe import override, read_recipe
 
     with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as name:
@@ -115,7 +115,8 @@ def joined(one: Any, first: Any, other: Any, second: Any) -> Any:
 
 def record(cell: Cell, ready: Any, pool: Any, classifies: bool) -> None:
     """Run the loop to its planned end, whatever happens, and keep what was seen."""
-    from holdfast.pipeline.compose import make_accelerator, make_job
+    from holdfast.fits.compose import make_job
+    from holdfast.training.machine import make_accelerator
 
     torch.set_num_threads(1)
     watch = Pool(pool, classifies)

@@ -25,9 +25,9 @@ import numpy as np
 from cells import RESULTS, grid, run_cells
 
 from holdfast.core.curves import Curves, Series
-from holdfast.integrations.logs.choose import choose
-from holdfast.integrations.logs.table import from_rows
 from holdfast.monitor.curves import judge_curves
+from holdfast.plugins.logs.choose import choose
+from holdfast.plugins.logs.table import from_rows
 from verdict_parts.histories import macro_f1
 from verdict_parts.planted_curves import table
 from verdict_parts.small_runs import FAMILIES, record

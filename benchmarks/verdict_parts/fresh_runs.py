@@ -141,12 +141,13 @@ def looks_of(cell: Cell, folder: Path) -> Path:
 def trained(cell: Cell, parts: Parts, folder: Path) -> Seen:
     """The job that ``train`` builds, with a listener that measures the unseen rows. Faults of the
     data are planted after the split, which would refuse them."""
-    from holdfast.pipeline.compose import make_accelerator, make_job, make_ready
-    from holdfast.pipeline.prepared import prepare_divided
-    from holdfast.pipeline.rows import load_and_divide
-    from holdfast.pipeline.run_facts import run_facts_of, with_probe
+    from holdfast.fits.compose import make_job, make_ready
+    from holdfast.fits.run_facts import run_facts_of, with_probe
+    from holdfast.prepare.model import prepare_divided
+    from holdfast.prepare.rows import load_and_divide
     from holdfast.recipe import override, read_recipe
     from holdfast.training.loop import fit
+    from holdfast.training.machine import make_accelerator
 
     recipe = read_recipe(write_recipe(parts, folder, int(cell["seed"])))
     recipe = override(recipe, settings(cell))

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 from holdfast.core.curves import position
-from holdfast.integrations.logs.read import read_curves
 from holdfast.monitor.curves import judge_curves
+from holdfast.plugins.logs.read import read_curves
 
 DATA = Path(
     os.environ.get("HOLDFAST_DATA", Path(__file__).resolve().parents[3] / "shared" / "data")

@@ -23,8 +23,8 @@ from holdfast.core.run_facts import RunFacts
 from holdfast.models.probe import fit_probe
 from holdfast.models.probe_curve import count_twins, out_of_fold, probe_curve
 from holdfast.monitor.judge import judge
-from holdfast.pipeline.label_noise import label_noise
 from holdfast.stats.intervals import clopper_pearson, wilson
+from holdfast.tasks.classes.label_noise import label_noise
 from verdict_parts.truth import OVERFIT, fault_of, is_clear, is_right, state
 
 FAULTY = ("plain", "layers", "faulty", "pictures", "novels")

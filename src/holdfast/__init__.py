@@ -38,8 +38,8 @@ if TYPE_CHECKING:
         tune,
         update,
     )
-    from holdfast.integrations.estimator import TextClassifier
-    from holdfast.integrations.guard.guard import Guard
+    from holdfast.estimator.estimator import TextClassifier
+    from holdfast.plugins.trainers.guard import Guard
 
 __all__ = [
     "Guard",
@@ -88,8 +88,8 @@ _HOMES = {
     "threshold": "holdfast.api",
     "update": "holdfast.api",
     "TrainedRun": "holdfast.api",
-    "TextClassifier": "holdfast.integrations.estimator",
-    "Guard": "holdfast.integrations.guard.guard",
+    "TextClassifier": "holdfast.estimator.estimator",
+    "Guard": "holdfast.plugins.trainers.guard",
 }
 
 

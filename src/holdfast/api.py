@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
+    from holdfast.analyses.audit.result import Audit
+    from holdfast.analyses.compare.compare import Comparison
+    from holdfast.analyses.explain.explanation import Explanation
+    from holdfast.contract.answering import Options
+    from holdfast.contract.request import Request
     from holdfast.core.records import Decision, Finding, Verdict
-    from holdfast.pipeline.audited import Audit
-    from holdfast.pipeline.chosen import Choice
-    from holdfast.pipeline.compared import Comparison
-    from holdfast.pipeline.drift import Drifted
-    from holdfast.pipeline.explanation import Explanation
-    from holdfast.pipeline.export import Exported
-    from holdfast.pipeline.predicted import Predicted, Prediction
-    from holdfast.pipeline.predictor import Predictor
-    from holdfast.pipeline.rate_range import RateRange
-    from holdfast.pipeline.request import Request
-    from holdfast.pipeline.talk import Talk
-    from holdfast.pipeline.using import Options
+    from holdfast.plugins.chat.talk import Talk
+    from holdfast.plugins.drift.drift import Drifted
+    from holdfast.plugins.export.export import Exported
+    from holdfast.runs.prediction_file import Predicted, Prediction
+    from holdfast.runs.predictor import Predictor
+    from holdfast.search.model_choice import Choice
+    from holdfast.search.rate_range import RateRange
 
 Settings = Mapping[str, Any] | Sequence[str]
 
@@ -54,8 +54,8 @@ class TrainedRun:
     @cached_property
     def result(self) -> dict[str, Any]:
         """``result.json``. Raises ``RunError`` where the folder is no finished run."""
+        from holdfast.contract.run_folder import need_run
         from holdfast.core.run_files import read_result
-        from holdfast.pipeline.folder import need_run
 
         need_run(self.folder)
         return read_result(self.folder)
@@ -74,7 +74,7 @@ class TrainedRun:
     @cached_property
     def predictor(self) -> Predictor:
         """What answers for the run: its model, loaded at the first use and kept."""
-        from holdfast.pipeline.predictor import Predictor
+        from holdfast.runs.predictor import Predictor
 
         self._warn_unsealed()
         return Predictor.load(self.folder)
@@ -82,7 +82,7 @@ class TrainedRun:
     @property
     def model(self) -> Any:
         """The saved model, a plain ``transformers`` model in evaluation mode."""
-        from holdfast.pipeline.kinds import kind_of
+        from holdfast.tasks import kind_of
 
         found = kind_of(self.result["task"]).plain(self.folder)
         self._warn_unsealed()
@@ -93,7 +93,7 @@ class TrainedRun:
         in a browser. Raises ``RunError`` where the folder is no finished run."""
         import webbrowser
 
-        from holdfast.pipeline.folder import need_run
+        from holdfast.contract.run_folder import need_run
         from holdfast.report.page import write_report
 
         need_run(self.folder)
@@ -117,7 +117,7 @@ class TrainedRun:
         """A function has no other way to say what a command prints."""
         import warnings
 
-        from holdfast.pipeline.folder import unsealed
+        from holdfast.contract.run_folder import unsealed
 
         for told in unsealed([self.folder]):
             warnings.warn(f"{told.what} {told.chosen}: {told.because}", stacklevel=3)
@@ -146,7 +146,7 @@ class TrainedRun:
         A single text gives a list of one answer. ``predictions`` gives more than the answer.
         Several runs are averaged by ``holdfast predict``.
         """
-        from holdfast.pipeline.advice import in_python
+        from holdfast.contract.advice import in_python
 
         with in_python():
             predicted = self._predicted(data, text, encoding, settings)
@@ -162,7 +162,7 @@ class TrainedRun:
     ) -> list[Prediction]:
         """One record a row: ``row``, ``prediction``, ``confidence``, ``probabilities`` by name
         (``None`` where the task has none) and ``because``. Parameters as for ``predict``."""
-        from holdfast.pipeline.advice import in_python
+        from holdfast.contract.advice import in_python
 
         with in_python():
             several = bool(self.predictor.names)
@@ -182,7 +182,7 @@ class TrainedRun:
         """
         import numpy as np
 
-        from holdfast.pipeline.advice import in_python
+        from holdfast.contract.advice import in_python
 
         with in_python():
             predicted = self._predicted(data, text, encoding, settings, probabilities=True)
@@ -209,15 +209,15 @@ class TrainedRun:
         text, label, encoding : as the options of the command.
         settings : as for ``predict``.
         """
-        from holdfast.pipeline.advice import in_python
+        from holdfast.contract.advice import in_python
 
         with in_python():
             return self._evaluated(data, labels, _options(text, label, encoding, settings))
 
     def _evaluated(self, data: Any, labels: Any, options: Options) -> dict[str, Any]:
+        from holdfast.analyses.evaluation import scored_block
         from holdfast.data.frames import frame_file, is_frame, series_values
         from holdfast.data.given import labelled_rows, named
-        from holdfast.pipeline.use import scored_block
 
         part = self.predictor.part
         if labels is not None:
@@ -282,7 +282,7 @@ class TrainedRun:
 
     def _column_of(self, table: pa.Table) -> tuple[str, ...] | None:
         """The only column of a frame, where the run reads one that is called otherwise."""
-        from holdfast.pipeline.using import read_columns
+        from holdfast.contract.answering import read_columns
 
         read = read_columns(self.predictor.part)
         names = tuple(table.column_names)
@@ -328,7 +328,7 @@ def train(
     Others as the options of the command. Raises ``holdfast.core.errors.InputError`` where the
     command would exit with 2. May be called as often as you like in one process.
     """
-    from holdfast.pipeline.advice import in_python
+    from holdfast.contract.advice import in_python
     from holdfast.terminal.watch import train_watched
 
     with in_python():
@@ -371,7 +371,7 @@ def cv(
 
     Others as for ``train``.
     """
-    from holdfast.pipeline.advice import in_python
+    from holdfast.contract.advice import in_python
     from holdfast.search.validated import asked_for
     from holdfast.terminal.watch import train_watched
 
@@ -422,7 +422,7 @@ def tune(
     Others as for ``train``. Raises ``holdfast.core.errors.InputError`` where the command would exit
     with 2.
     """
-    from holdfast.pipeline.advice import in_python
+    from holdfast.contract.advice import in_python
     from holdfast.search.request import tune_request
     from holdfast.terminal.watch import train_watched
 
@@ -459,8 +459,8 @@ def lr(
     """Do what ``holdfast lr`` does: ``suggested`` is a learning rate, or ``None`` where the curve
     says nothing, and ``because`` says why. Parameters and errors as for ``train``; nothing is
     written."""
-    from holdfast.pipeline.advice import in_python
-    from holdfast.pipeline.rate_range import range_test
+    from holdfast.contract.advice import in_python
+    from holdfast.search.rate_range import range_test
     from holdfast.terminal.say import Teller
 
     with in_python():
@@ -500,9 +500,9 @@ def choose(
     The others, and errors, as for ``train``; nothing else is written, and test rows are never
     opened.
     """
-    from holdfast.pipeline.adapted import adapting_of
-    from holdfast.pipeline.advice import in_python
-    from holdfast.pipeline.chosen import choose_model
+    from holdfast.contract.advice import in_python
+    from holdfast.search.adaptation import adapting_of
+    from holdfast.search.model_choice import choose_model
     from holdfast.terminal.say import Teller
 
     with in_python():
@@ -539,9 +539,9 @@ def distill(
     Others as for ``train``. Raises ``holdfast.core.errors.InputError`` where the command would exit
     with 2.
     """
-    from holdfast.pipeline.advice import in_python
-    from holdfast.pipeline.request import Request
-    from holdfast.pipeline.student import folder_name, student_recipe
+    from holdfast.contract.advice import in_python
+    from holdfast.contract.request import Request
+    from holdfast.search.student import folder_name, student_recipe
     from holdfast.terminal.watch import train_watched
 
     with in_python():
@@ -590,9 +590,9 @@ def update(
     Others as for ``train``. Raises ``holdfast.core.errors.InputError`` where the command would exit
     with 2.
     """
+    from holdfast.contract.advice import in_python
     from holdfast.data.frames import frame_file, is_frame
-    from holdfast.pipeline.advice import in_python
-    from holdfast.renewal.asking import Asking
+    from holdfast.plugins.update.asking import Asking
     from holdfast.terminal.renewed import updated
 
     with in_python():
@@ -638,7 +638,7 @@ def meta(
     Others as the options of the command. ``result["meta"]`` says what was kept and why. Raises
     ``holdfast.core.errors.InputError`` where the command would exit with 2.
     """
-    from holdfast.pipeline.advice import in_python
+    from holdfast.contract.advice import in_python
     from holdfast.recipe import as_settings
     from holdfast.terminal.watch import meta_watched
 
@@ -669,10 +669,10 @@ def probe(
     of the files is given, ``RunError`` or ``ModelError`` where ``model`` is no such thing,
     ``DataError`` for rows that cannot be read.
     """
+    from holdfast.analyses.memory.stored import Files, is_run, probe_model, probe_run
+    from holdfast.contract.advice import in_python
+    from holdfast.contract.run_folder import model_of
     from holdfast.core.errors import RecipeError
-    from holdfast.pipeline.advice import in_python
-    from holdfast.pipeline.folder import model_of
-    from holdfast.pipeline.probed import Files, is_run, probe_model, probe_run
 
     folder = str(model.folder if isinstance(model, TrainedRun) else model)
     if (members is None) != (others is None):
@@ -703,8 +703,8 @@ def chat(
     says to the same (``start``). ``reset`` forgets what was said.
 
     Raises ``InputError`` where the command would exit with 2."""
-    from holdfast.pipeline.advice import in_python
-    from holdfast.pipeline.talk import Manner, Talk
+    from holdfast.contract.advice import in_python
+    from holdfast.plugins.chat.talk import Manner, Talk
 
     with in_python():
         return Talk.of(Path(run), Manner(tokens, temperature, seed), start=start)
@@ -726,8 +726,8 @@ def _request(
     resume: bool = False,
 ) -> Request:
     """What is asked for, with the rows that are given in memory and the names of their columns."""
+    from holdfast.contract.request import Request
     from holdfast.data.given import name_of, rows_in_memory
-    from holdfast.pipeline.request import Request
     from holdfast.recipe import as_settings
 
     columns = [text] if isinstance(text, str) else list(text or [])
@@ -785,8 +785,8 @@ def audit(
     Others as the options of the command. Raises ``holdfast.core.errors.InputError`` where the
     command would exit with 2.
     """
-    from holdfast.pipeline.advice import in_python
-    from holdfast.pipeline.audit_request import AuditRequest
+    from holdfast.analyses.audit.audit import AuditRequest
+    from holdfast.contract.advice import in_python
     from holdfast.recipe import as_settings
     from holdfast.terminal.audit import audit_watched
 
@@ -869,8 +869,8 @@ def compare(
     Others as the options of the command. ``to_json()`` of the result is what ``--json`` prints.
     Raises ``holdfast.core.errors.InputError`` where the command would exit with 2.
     """
-    from holdfast.pipeline.advice import in_python
-    from holdfast.pipeline.compared import compare as compared
+    from holdfast.analyses.compare.compare import compare as compared
+    from holdfast.contract.advice import in_python
 
     names = [str(one.folder if isinstance(one, TrainedRun) else one) for one in (a, b)]
     with in_python():
@@ -901,8 +901,8 @@ def drift(
     Others as the options of the command. ``to_json()`` of the result is what ``--json`` prints.
     Raises ``holdfast.core.errors.InputError`` where the command would exit with 2.
     """
-    from holdfast.pipeline.advice import in_python
-    from holdfast.pipeline.drift import drift as drifted
+    from holdfast.contract.advice import in_python
+    from holdfast.plugins.drift.drift import drift as drifted
 
     folder = run.folder if isinstance(run, TrainedRun) else Path(run)
     with in_python():
@@ -931,8 +931,8 @@ def fairness(
 
     Without any of them it is what the run stored.
     """
-    from holdfast.pipeline.advice import in_python
-    from holdfast.pipeline.fairness_again import Wanted, answered
+    from holdfast.analyses.fairness.stored import Wanted, answered
+    from holdfast.contract.advice import in_python
 
     columns = (groups,) if isinstance(groups, str) else tuple(groups)
     own = None if terms is None else str(Path(terms).absolute())
@@ -956,8 +956,8 @@ def threshold(
     ``rule`` is ``None``, nothing is stored, and ``highest`` says what they can promise. Raises
     ``holdfast.core.errors.InputError`` where the command would exit with 2.
     """
-    from holdfast.pipeline.advice import in_python
-    from holdfast.pipeline.threshold import Wanted, set_threshold
+    from holdfast.analyses.threshold.stored import Wanted, set_threshold
+    from holdfast.contract.advice import in_python
 
     folder = run.folder if isinstance(run, TrainedRun) else Path(run)
     with in_python():
@@ -979,8 +979,8 @@ def diagnose(path: str | Path, *, train: str | None = None, valid: str | None = 
 
     Raises ``holdfast.core.errors.InputError`` where the command would exit with 2.
     """
-    from holdfast.integrations.logs.read import read_verdict
-    from holdfast.pipeline.advice import in_python
+    from holdfast.contract.advice import in_python
+    from holdfast.plugins.logs.read import read_verdict
 
     named = {"train": train, "valid": valid}
     with in_python():
@@ -1009,9 +1009,9 @@ def explain(
     Others as the options of the command. Raises ``holdfast.core.errors.InputError`` where the
     command would exit with 2.
     """
+    from holdfast.analyses.explain.explain import explain as explained
+    from holdfast.contract.advice import in_python
     from holdfast.data.frames import is_frame
-    from holdfast.pipeline.advice import in_python
-    from holdfast.pipeline.reasons import explain as explained
 
     folder = run.folder if isinstance(run, TrainedRun) else Path(run)
     filed = isinstance(data, (str, Path)) or is_frame(data)
@@ -1041,8 +1041,8 @@ def export(
     Others as the options of the command. Raises ``holdfast.core.errors.InputError`` where the
     command would exit with 2.
     """
-    from holdfast.pipeline.advice import in_python
-    from holdfast.pipeline.export import export as write
+    from holdfast.contract.advice import in_python
+    from holdfast.plugins.export.export import export as write
     from holdfast.terminal.say import Teller
 
     folder = run.folder if isinstance(run, TrainedRun) else Path(run)
@@ -1061,8 +1061,8 @@ def errors(
     looks for slices among clusters of frozen vectors of the texts. Raises
     ``holdfast.core.errors.InputError`` where the command would exit with 2.
     """
-    from holdfast.pipeline.advice import in_python
-    from holdfast.pipeline.errors import errors as errors_of_run
+    from holdfast.analyses.errors.stored import errors as errors_of_run
+    from holdfast.contract.advice import in_python
 
     folder = run.folder if isinstance(run, TrainedRun) else Path(run)
     with in_python():
@@ -1072,7 +1072,7 @@ def errors(
 def _options(
     text: str | Sequence[str] | None, label: str | None, encoding: str | None, settings: Settings
 ) -> Options:
-    from holdfast.pipeline.using import Options, check_limits
+    from holdfast.contract.answering import Options, check_limits
     from holdfast.recipe import as_settings
 
     names = (text,) if isinstance(text, str) else tuple(text or ()) or None

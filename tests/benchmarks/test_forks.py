@@ -16,8 +16,9 @@ from holdfast.core.actions import (
     Stop,
     revive,
 )
-from holdfast.pipeline.compose import make_accelerator, make_job, make_ready
+from holdfast.fits.compose import make_job, make_ready
 from holdfast.training.loop import fit
+from holdfast.training.machine import make_accelerator
 
 SETTINGS = {
     "methods.contrast": False,

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from holdfast.cli.main import app
 from holdfast.core.errors import RecipeError, StoreError
-from holdfast.store.records import Feedback, KeptText, Request, Said, new_id, user_mark
-from holdfast.store.store import open_store
+from holdfast.plugins.store.records import Feedback, KeptText, Request, Said, new_id, user_mark
+from holdfast.plugins.store.store import open_store
 
 
 def filled(path: Path) -> list[str]:

@@ -19,9 +19,9 @@ import typer
 
 from holdfast.cli.main import app
 from holdfast.core.errors import RecipeError
-from holdfast.pipeline.names import check_names
+from holdfast.plugins.service.settings import known_settings
+from holdfast.prepare.names import check_names
 from holdfast.recipe import Recipe, known_keys, override
-from holdfast.service.settings import known_settings
 
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "holdfast"
 # What stands for a value that is not known before the program runs.

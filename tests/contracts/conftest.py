@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 import torch
 
+from holdfast.contract.fit import Kind
 from holdfast.data.table import Table
 from holdfast.models.base import Loaded
-from holdfast.pipeline.adapters import with_adapter
-from holdfast.pipeline.kinds import kind_of
-from holdfast.pipeline.ready import Kind
+from holdfast.plan.adapters import with_adapter
 from holdfast.recipe import Recipe, override
-from holdfast.tasks.base import Examples, Task
+from holdfast.tasks import kind_of
+from holdfast.training.task import Examples, Task
 
 WORDS = [f"w{i}" for i in range(40)]
 ROWS = 14

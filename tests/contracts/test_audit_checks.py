@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import holdfast.auditing.checks as room
-from holdfast.auditing.check import Found
-from holdfast.auditing.checks import all_checks
-from holdfast.auditing.views import Closely, Copied, Embedded, Pictures, Pixels, Rows, Tokenized
-from holdfast.copies.gather import gather
-from holdfast.copies.loose import find_loose_copies
-from holdfast.copies.texts import RowTexts
+import holdfast.quality.checks as room
 from holdfast.core.seeds import generator
 from holdfast.data.memory import table_from_texts
+from holdfast.duplicates.gather import gather
+from holdfast.duplicates.loose import find_loose_copies
+from holdfast.duplicates.texts import RowTexts
+from holdfast.quality.check import Found
+from holdfast.quality.checks import all_checks
+from holdfast.quality.views import Closely, Copied, Embedded, Pictures, Pixels, Rows, Tokenized
 
 
 def pictures(table) -> Pictures:

@@ -10,8 +10,8 @@ import pytest
 
 from holdfast.core.errors import Defect
 from holdfast.data.table import HeldOut
-from holdfast.pipeline.chosen import choose_model
-from holdfast.tasks.row_scores import METRICS
+from holdfast.metrics.row_scores import METRICS
+from holdfast.search.model_choice import choose_model
 
 
 def test_a_model_is_chosen_for_rows_of_every_kind(

@@ -11,14 +11,14 @@ import numpy as np
 import pyarrow.parquet as parquet
 import pytest
 
+from holdfast.analyses.errors.stored import errors
+from holdfast.analyses.evaluation import scored_block
+from holdfast.analyses.threshold.stored import Wanted, set_threshold
 from holdfast.cli.errors import show
+from holdfast.contract.answering import Options
 from holdfast.core.errors import HoldfastError
-from holdfast.pipeline.again import Again
-from holdfast.pipeline.errors import errors
 from holdfast.pipeline.main import train
-from holdfast.pipeline.threshold import Wanted, set_threshold
-from holdfast.pipeline.use import scored_block
-from holdfast.pipeline.using import Options
+from holdfast.runs.stored import Again
 from holdfast.search.validated import CrossValidation
 
 QUICK = {"epochs": 1, "batch_size": 4, "threads": 1, "precision": "float32", "matmul": "default"}
@@ -86,6 +86,6 @@ def test_every_task_is_cross_validated(
 
 
 def scored_block_of(run: Path, data: str) -> dict[str, Any]:
-    from holdfast.pipeline.predictor import Predictor
+    from holdfast.runs.predictor import Predictor
 
     return scored_block(Predictor.load(run), data, Options())

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 from tests.contracts.test_predictors import fitted_of, reloaded
 
+from holdfast.analyses.vectors import answer_with_vectors
 from holdfast.core.errors import InputError
-from holdfast.pipeline.predictor import Predictor
-from holdfast.pipeline.vectors_read import answer_with_vectors
+from holdfast.plugins.service.asked import Answer, Answered
+from holdfast.plugins.service.engine.engine import ModelEngine
+from holdfast.plugins.service.engine.opened import engine_of
+from holdfast.plugins.service.engine.precision import computing
 from holdfast.recipe import override
-from holdfast.service.asked import Answer, Answered
-from holdfast.service.engine.engine import ModelEngine
-from holdfast.service.engine.opened import engine_of
-from holdfast.service.engine.precision import computing
+from holdfast.runs.predictor import Predictor
 
 __all__ = ["fitted_of"]
 CLOSE = 1e-5

@@ -13,20 +13,20 @@ import numpy as np
 import pytest
 import torch
 
+from holdfast.augment.redrawing import Redrawing
+from holdfast.augment.registry import ENRICHMENTS, all_enrichments, check_enrich, make_all
+from holdfast.augment.rewriting import Rewriting
+from holdfast.augment.settings import Rule
+from holdfast.augment.source import Turn
+from holdfast.augment.texts.base import count_of
+from holdfast.augment.texts.survive import lost
+from holdfast.augment.texts.words import split
+from holdfast.contract.fit import Sides
 from holdfast.core.errors import Defect, HoldfastError, MachineError, ModelError, RecipeError
 from holdfast.data.table import TrainSplit, ValidSplit
-from holdfast.enrich.redrawing import Redrawing
-from holdfast.enrich.registry import ENRICHMENTS, all_enrichments, check_enrich, make_all
-from holdfast.enrich.rewriting import Rewriting
-from holdfast.enrich.settings import Rule
-from holdfast.enrich.source import Turn
-from holdfast.enrich.texts.base import count_of
-from holdfast.enrich.texts.survive import lost
-from holdfast.enrich.texts.words import split
-from holdfast.pipeline.enriched import enriched, places_of, text_forms
-from holdfast.pipeline.fit import fit
-from holdfast.pipeline.prepared import prepare
-from holdfast.pipeline.ready import Sides
+from holdfast.fits.augmentation import enriched, places_of, text_forms
+from holdfast.fits.fit import fit
+from holdfast.prepare.model import prepare
 from holdfast.recipe import override
 from holdfast.training.plan import Plan
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from holdfast.pipeline.ensemble import join_as
+from holdfast.analyses.ensemble import join_as
 from holdfast.pipeline.main import train
-from holdfast.pipeline.predictor import Predictor
-from holdfast.pipeline.shared_rows import shared_rows
 from holdfast.recipe import override
+from holdfast.runs.predictor import Predictor
+from holdfast.runs.shared_rows import shared_rows
 
 QUICK = ["train.precision=float32", "train.threads=1", "train.matmul=default", "train.max_steps=2"]
 # The other kinds have journeys of their own.

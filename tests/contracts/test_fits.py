@@ -20,16 +20,16 @@ import numpy as np
 import pytest
 import torch
 
+from holdfast.contract.fit import Fitted, Prepared
 from holdfast.core.errors import Defect, Interrupted, RecipeError
 from holdfast.core.records import to_json
 from holdfast.data.scratch import scratch_file
+from holdfast.fits.fit import fit
 from holdfast.models.activations import can_checkpoint
-from holdfast.pipeline.fit import fit
-from holdfast.pipeline.kinds import kind_of
-from holdfast.pipeline.prepared import prepare
-from holdfast.pipeline.ready import Fitted, Prepared
+from holdfast.prepare.model import prepare
 from holdfast.recipe import Recipe, override, parse
-from holdfast.tasks.code.fork import ENVIRONMENT, fork
+from holdfast.sandbox.fork import ENVIRONMENT, fork
+from holdfast.tasks import kind_of
 
 SMALL = [
     "train.max_steps=4",

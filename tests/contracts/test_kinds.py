@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import torch
 
+from holdfast.contract.answering import Options
+from holdfast.contract.fit import Fitted, Kind
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding
-from holdfast.pipeline.fit import fit
-from holdfast.pipeline.kinds import kind_of
-from holdfast.pipeline.prepared import prepare
-from holdfast.pipeline.ready import Fitted, Kind
-from holdfast.pipeline.using import Options
+from holdfast.fits.fit import fit
+from holdfast.prepare.model import prepare
 from holdfast.recipe import override
 from holdfast.recipe.parts import Task
+from holdfast.tasks import kind_of
 
 TASKS = get_args(Task)
 SMALL = [

@@ -14,8 +14,8 @@ import torch
 
 import holdfast
 from holdfast.core.records import Decision
-from holdfast.pipeline.adapters import adapter_settings, with_adapter
-from holdfast.pipeline.defaults import TABLE
+from holdfast.plan.adapters import adapter_settings, with_adapter
+from holdfast.plan.defaults import TABLE
 from holdfast.recipe import known_keys
 
 PROMISED = ("network", "tokenizer", "max_length", "decisions", "facts", "settings", "defaults")

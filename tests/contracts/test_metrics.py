@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import holdfast.tasks.metrics as room
+import holdfast.metrics as room
 from holdfast.core.records import Outputs
-from holdfast.tasks.metrics import METRICS, TEXT_METRICS, Metric
+from holdfast.metrics import METRICS, TEXT_METRICS, Metric
 
 ALL = [pytest.param(metric, id=name) for name, metric in METRICS.items()]
 

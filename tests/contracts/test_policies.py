@@ -31,8 +31,8 @@ from holdfast.core.actions import (
 )
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.records import Label
+from holdfast.fits.policies import load_policy
 from holdfast.methods.registry import all_methods
-from holdfast.pipeline.policies import load_policy
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guard.md"
 ALL = tuple(name for name in ACTIONS if name not in ("HalveBatch", "Continue"))

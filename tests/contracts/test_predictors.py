@@ -11,12 +11,12 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-from holdfast.pipeline.fit import fit
-from holdfast.pipeline.predictor import Predictor
-from holdfast.pipeline.prepared import prepare
-from holdfast.pipeline.ready import Fitted
+from holdfast.contract.fit import Fitted
+from holdfast.fits.fit import fit
+from holdfast.prepare.model import prepare
 from holdfast.recipe import Recipe, override
 from holdfast.recipe.parts import Task
+from holdfast.runs.predictor import Predictor
 
 SMALL = [
     "train.max_steps=4",

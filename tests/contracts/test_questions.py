@@ -12,16 +12,16 @@ import numpy as np
 import pyarrow.parquet as parquet
 import pytest
 
+from holdfast.analyses.analysis import Found, all_questions, confirm_all, find_all
+from holdfast.analyses.robustness.stored import changes_of
+from holdfast.contract.fit import Fitted, Scored
 from holdfast.core.records import to_json
-from holdfast.pipeline.again import ANSWERS
-from holdfast.pipeline.fit import fit
-from holdfast.pipeline.predictor import Predictor
-from holdfast.pipeline.prepared import prepare
-from holdfast.pipeline.question import Found, all_questions, confirm_all, find_all
-from holdfast.pipeline.ready import Fitted, Scored
-from holdfast.pipeline.robustness import changes_of
-from holdfast.pipeline.task import WRITERS
+from holdfast.fits.fit import fit
+from holdfast.plan.task import WRITERS
+from holdfast.prepare.model import prepare
 from holdfast.recipe import Recipe, override
+from holdfast.runs.predictor import Predictor
+from holdfast.runs.stored import ANSWERS
 
 SMALL = [
     "train.max_steps=4",
@@ -56,7 +56,7 @@ def asked(
 
 def scored_by(sample: Any, fitted: Fitted, saved: dict[str, Any]) -> Scored:
     """The last three rows as test rows, answered as training and validation rows are."""
-    from holdfast.pipeline.ready import AskedSide
+    from holdfast.contract.fit import AskedSide
 
     columns = fitted.ready.kind.tell(AskedSide(fitted, saved, "train", np.array([4, 5, 6])))
     rows = fitted.ready.sides.train_rows.table.take([4, 5, 6])

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from holdfast.pipeline import rate_range
-from holdfast.pipeline.prepared import prepare
-from holdfast.pipeline.rate_range import range_of
+from holdfast.prepare.model import prepare
 from holdfast.recipe import override
+from holdfast.search import rate_range
+from holdfast.search.rate_range import range_of
 
 SMALL = ["train.batch_size=4", "train.threads=1", "train.precision=float32", "generate.rows=0"]
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from holdfast.core.errors import RecipeError
+from holdfast.fits.run_facts import check_settings, refused_settings
 from holdfast.monitor.history import History
 from holdfast.monitor.judge import judge
 from holdfast.monitor.remedies import FIXED
-from holdfast.pipeline.remedy_settings import check_settings, refused_settings
 from holdfast.recipe import Recipe, override
 
 RECIPES = {

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from holdfast.core.updates import Passed
+from holdfast.fits.teachers import ImageTeacher, TagTeacher, TextTeacher, WritingTeacher
 from holdfast.methods.teacher import Said, Taught
-from holdfast.pipeline.kinds import kind_of
-from holdfast.pipeline.kinds.teaching import ImageTeacher, TagTeacher, TextTeacher, WritingTeacher
 from holdfast.pipeline.main import train
-from holdfast.pipeline.student import student_recipe
 from holdfast.recipe import override
+from holdfast.search.student import student_recipe
+from holdfast.tasks import kind_of
 
 PROBLEMS = {"several": "several", "number": "number"}
 

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from holdfast.tasks.metrics import TEXT_METRICS, TextMetric, Texts
-from holdfast.tasks.metrics.execution import NAME as EXECUTION
+from holdfast.metrics import TEXT_METRICS, TextMetric, Texts
+from holdfast.metrics.execution import NAME as EXECUTION
 
 # Execution accuracy runs code on tables; its own tests stand in tests/tasks/test_execution.py.
 ALL = [pytest.param(one, id=name) for name, one in TEXT_METRICS.items() if name != EXECUTION]

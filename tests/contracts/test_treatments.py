@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-import holdfast.auditing.treat as room
-from holdfast.auditing.treat import all_treatments
-from holdfast.auditing.treat.apply import choose, treat_side, treated
-from holdfast.auditing.treat.log import line, read_log, revert
-from holdfast.auditing.treat.treatment import RowTreatment, Side, TableTreatment
+import holdfast.quality.clean as room
 from holdfast.core.errors import RecipeError
+from holdfast.quality.clean import all_treatments
+from holdfast.quality.clean.apply import choose, treat_side, treated
+from holdfast.quality.clean.log import line, read_log, revert
+from holdfast.quality.clean.treatment import RowTreatment, Side, TableTreatment
 
 ROW = [name for name, one in all_treatments().items() if isinstance(one, RowTreatment)]
 TABLE = [name for name, one in all_treatments().items() if isinstance(one, TableTreatment)]

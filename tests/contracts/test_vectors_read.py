@@ -10,11 +10,11 @@ import pytest
 import torch
 from tests.contracts.test_predictors import fitted_of, reloaded, same
 
+from holdfast.analyses.vectors import answer_with_vectors
+from holdfast.contract.fit import Fitted
 from holdfast.core.records import Floats
 from holdfast.models.pooling import masked_mean
-from holdfast.pipeline.predictor import Predictor
-from holdfast.pipeline.ready import Fitted
-from holdfast.pipeline.vectors_read import answer_with_vectors
+from holdfast.runs.predictor import Predictor
 
 __all__ = ["fitted_of"]
 WRITERS = ("seq2seq", "causal-lm")

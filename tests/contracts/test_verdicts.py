@@ -18,16 +18,16 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from holdfast.auditing.checks import all_checks
+from holdfast.analyses.analysis import all_questions
 from holdfast.cli.main import app
 from holdfast.core.actions import ACTIONS, RollBack, to_record
 from holdfast.core.errors import HoldfastError
 from holdfast.core.records import Finding, Verdict, to_json
 from holdfast.core.run_files import read_events, read_result, seal_folder, seal_model, write_result
-from holdfast.integrations.logs.holdfast_run import own_verdict
 from holdfast.models.adapter_save import base_folder
 from holdfast.pipeline.main import train
-from holdfast.pipeline.question import all_questions
+from holdfast.plugins.logs.holdfast_run import own_verdict
+from holdfast.quality.checks import all_checks
 from holdfast.recipe import override
 from holdfast.training.engine import verdict_line
 from holdfast.training.journal import Journal
@@ -217,11 +217,11 @@ def test_a_service_and_a_dashboard_open_it(
 ) -> None:
     from starlette.testclient import TestClient
 
-    from holdfast.dashboard.access import Access
-    from holdfast.dashboard.app import application
-    from holdfast.dashboard.held import Dashboard
-    from holdfast.dashboard.runs import Runs
-    from holdfast.service.engine.opened import open_engine
+    from holdfast.plugins.dashboard.access import Access
+    from holdfast.plugins.dashboard.app import application
+    from holdfast.plugins.dashboard.held import Dashboard
+    from holdfast.plugins.dashboard.runs import Runs
+    from holdfast.plugins.service.engine.opened import open_engine
 
     run = runs(name)
     result = read_result(run)

@@ -229,7 +229,7 @@ def test_an_event_of_another_type_is_refused_with_its_line(tmp_path: Path, line:
 
 
 def test_the_base_of_an_adapter_is_sealed_too(tmp_path: Path) -> None:
-    from holdfast.pipeline.folder import model_of
+    from holdfast.contract.run_folder import model_of
 
     base, run = tmp_path / "base", tmp_path / "run"
     base.mkdir()

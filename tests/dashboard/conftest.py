@@ -76,10 +76,10 @@ def asked(shelf: Path) -> Iterator[Any]:
 def client_of(root: Path, store: Any = None, come_in: bool = True) -> Any:
     from starlette.testclient import TestClient
 
-    from holdfast.dashboard.access import Access
-    from holdfast.dashboard.app import application
-    from holdfast.dashboard.held import Dashboard
-    from holdfast.dashboard.runs import Runs
+    from holdfast.plugins.dashboard.access import Access
+    from holdfast.plugins.dashboard.app import application
+    from holdfast.plugins.dashboard.held import Dashboard
+    from holdfast.plugins.dashboard.runs import Runs
 
     dashboard = Dashboard(Runs(root), Access(PORT), store)
     client = TestClient(application(dashboard), base_url=BASE, follow_redirects=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from holdfast.dashboard.access import Access
+from holdfast.plugins.dashboard.access import Access
 
 
 def cookie(header: str) -> str:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from holdfast.dashboard.access import POLICY
-from holdfast.dashboard.one_run import DRAWN, TABS
+from holdfast.plugins.dashboard.access import POLICY
+from holdfast.plugins.dashboard.one_run import DRAWN, TABS
 
 HOSTILE = "/run/%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E"
 PAGES = [
@@ -148,7 +148,7 @@ def test_a_changed_run_says_what_was_changed(
 
 
 def test_everything_that_is_loaded_ahead_can_be_loaded() -> None:
-    from holdfast.dashboard.pages import warm
+    from holdfast.plugins.dashboard.pages import warm
 
     warm()
 
@@ -169,7 +169,7 @@ def test_looking_writes_nothing_into_a_run(asked: Any, shelf: Path) -> None:
 def test_a_run_of_thousands_of_looks_is_a_small_page(
     runs: Any, tmp_path: Path, open_client: Callable[..., Any]
 ) -> None:
-    from holdfast.dashboard.pages import files
+    from holdfast.plugins.dashboard.pages import files
 
     runs.make_run(tmp_path / "long", classes=6, looks=2000)
     with open_client(tmp_path) as client:

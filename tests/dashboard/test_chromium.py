@@ -50,11 +50,11 @@ class Served:
     def __init__(self, root: Path, store: Any = None) -> None:
         import uvicorn
 
-        from holdfast.dashboard.access import Access
-        from holdfast.dashboard.app import application
-        from holdfast.dashboard.held import Dashboard
-        from holdfast.dashboard.runs import Runs
-        from holdfast.dashboard.start import listening
+        from holdfast.plugins.dashboard.access import Access
+        from holdfast.plugins.dashboard.app import application
+        from holdfast.plugins.dashboard.held import Dashboard
+        from holdfast.plugins.dashboard.runs import Runs
+        from holdfast.plugins.dashboard.start import listening
 
         self.place = listening(0)
         self.access = Access(self.place.getsockname()[1])
@@ -212,7 +212,7 @@ def test_a_new_look_is_seen_without_a_reload(
     run = unfinished(tmp_path / "runs" / "going", pid=1, classes=3, looks=6)
     lines = (run / "events.jsonl").read_text().splitlines()
     look = json.loads(next(one for one in reversed(lines) if '"snapshot"' in one))
-    news = pytest.importorskip("holdfast.dashboard.news")
+    news = pytest.importorskip("holdfast.plugins.dashboard.news")
     served = Served(tmp_path / "runs")
     try:
         page = visit(served, "/run/going")
@@ -236,8 +236,8 @@ def test_a_new_look_is_seen_without_a_reload(
 
 
 def test_rows_are_labelled_by_the_keyboard_alone(visit: Any, shelf: Path, tmp_path: Path) -> None:
-    from holdfast.store.records import KeptText, Request, Said, new_id
-    from holdfast.store.store import open_store
+    from holdfast.plugins.store.records import KeptText, Request, Said, new_id
+    from holdfast.plugins.store.store import open_store
 
     store = open_store(str(tmp_path / "store.db"))
     now = time.time()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 
 from holdfast.core.records import Estimate
-from holdfast.dashboard.listing import PAGE, Query, page_of, score_bar
-from holdfast.dashboard.summary import Summary
+from holdfast.plugins.dashboard.listing import PAGE, Query, page_of, score_bar
+from holdfast.plugins.dashboard.summary import Summary
 
 
 def made(n: int) -> list[Summary]:

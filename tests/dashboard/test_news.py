@@ -11,9 +11,9 @@ from types import ModuleType
 
 import pytest
 
-from holdfast.dashboard.follow import START, follow
-from holdfast.dashboard.news import list_news, run_news
-from holdfast.dashboard.runs import Runs
+from holdfast.plugins.dashboard.follow import START, follow
+from holdfast.plugins.dashboard.news import list_news, run_news
+from holdfast.plugins.dashboard.runs import Runs
 
 
 def heard(
@@ -88,7 +88,7 @@ def test_a_run_that_ends_goes_or_begins_anew_is_told(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("holdfast.dashboard.news.STATE_S", 0.0)
+    monkeypatch.setattr("holdfast.plugins.dashboard.news.STATE_S", 0.0)
     run = unfinished(tmp_path / "going", pid=1, looks=3)
     place = follow(run / "events.jsonl").place
 

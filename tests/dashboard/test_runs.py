@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from holdfast.dashboard import runs as room
-from holdfast.dashboard.runs import Runs
+from holdfast.plugins.dashboard import runs as room
+from holdfast.plugins.dashboard.runs import Runs
 
 
 def states(found: Runs) -> dict[str, str]:

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from holdfast.dashboard.in_service import in_parts
-from holdfast.store.records import Event, KeptText, Request, Said, new_id
-from holdfast.store.store import Store, open_store
+from holdfast.plugins.dashboard.in_service import in_parts
+from holdfast.plugins.store.records import Event, KeptText, Request, Said, new_id
+from holdfast.plugins.store.store import Store, open_store
 
 NOW = 1_800_000_000.0
 ORIGIN = {"origin": "http://127.0.0.1:8081"}
@@ -210,7 +210,7 @@ def test_a_row_is_labelled_skipped_taken_back_and_shown(client: Any, store: Stor
 
 
 def test_a_picture_is_shown_and_nothing_that_only_begins_like_one() -> None:
-    from holdfast.dashboard.labels import picture_uri
+    from holdfast.plugins.dashboard.labels import picture_uri
 
     whole = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAAB"
     assert picture_uri(whole) == f"data:image/png;base64,{whole}"
@@ -228,7 +228,7 @@ def test_a_page_of_the_service_renews_itself(client: Any, store: Store) -> None:
 def test_several_pages_share_one_look_at_the_store(
     client: Any, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("holdfast.dashboard.held.LEAST_S", 3_600.0)
+    monkeypatch.setattr("holdfast.plugins.dashboard.held.LEAST_S", 3_600.0)
     first = client.get("/service").text
     fill(store, 7)
     assert client.get("/service").text == first
@@ -286,7 +286,7 @@ def test_too_few_even_rows_say_how_many_are_needed(client: Any, store: Store) ->
     ],
 )
 def test_a_class_that_is_a_digit_has_that_key(classes: tuple[str, ...], keys: list[str]) -> None:
-    from holdfast.dashboard.labels import choices_of
+    from holdfast.plugins.dashboard.labels import choices_of
 
     assert [one.key for one in choices_of(classes)] == keys
 

@@ -23,8 +23,8 @@ import pytest
 import uvicorn
 
 from holdfast.core.errors import MachineError, RunError
-from holdfast.dashboard import start
-from holdfast.dashboard.start import run_dashboard
+from holdfast.plugins.dashboard import start
+from holdfast.plugins.dashboard.start import run_dashboard
 
 HOLDFAST = [sys.executable, "-c", "from holdfast.cli.main import main; main()", "dashboard"]
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from holdfast.core.errors import DataError
-from holdfast.dashboard.trying import Busy, Trier, fields_of
-from holdfast.pipeline.predictor import Predictor
+from holdfast.plugins.dashboard.trying import Busy, Trier, fields_of
+from holdfast.runs.predictor import Predictor
 
 ORIGIN = {"origin": "http://127.0.0.1:8081"}
 
@@ -96,7 +96,7 @@ def test_every_task_answers_on_the_page_and_takes_what_is_right(
     old_runs: Path, open_client: Callable[..., Any], tmp_path: Path
 ) -> None:
     """The runs of an older version, one of each task and kind of label."""
-    from holdfast.store.store import open_store
+    from holdfast.plugins.store.store import open_store
 
     answered: list[str] = []
     store = open_store(str(tmp_path / "store.db"))

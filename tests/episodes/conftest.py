@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from holdfast.episodes.reader import Reader
-from holdfast.episodes.tasks import FewShotTask, Pool
+from holdfast.plugins.episodes.reader import Reader
+from holdfast.plugins.episodes.tasks import FewShotTask, Pool
 
 
 class Small(nn.Module):

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from holdfast.episodes.learn import Course, Learned, learn
-from holdfast.episodes.methods import Embedding, Prototypes
-from holdfast.episodes.reader import Reader
-from holdfast.episodes.tasks import Pool, Shape
+from holdfast.plugins.episodes.learn import Course, Learned, learn
+from holdfast.plugins.episodes.methods import Embedding, Prototypes
+from holdfast.plugins.episodes.reader import Reader
+from holdfast.plugins.episodes.tasks import Pool, Shape
 from holdfast.training.checkpoint import CheckpointStore
 
 SHAPE = Shape(3, 2, 4)

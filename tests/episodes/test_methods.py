@@ -12,13 +12,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestCentroid
 from torch import nn
 
-from holdfast.episodes.methods import Embedding, Prototypes
-from holdfast.episodes.methods.base import Step
-from holdfast.episodes.methods.embedding import STRENGTH, read_out, unit_length
-from holdfast.episodes.methods.prototypes import distances
-from holdfast.episodes.reader import DISTANCE, Reader, scaled, spread
-from holdfast.episodes.scores import score, vectors_for
-from holdfast.episodes.tasks import Pool, Shape
+from holdfast.plugins.episodes.methods import Embedding, Prototypes
+from holdfast.plugins.episodes.methods.base import Step
+from holdfast.plugins.episodes.methods.embedding import STRENGTH, read_out, unit_length
+from holdfast.plugins.episodes.methods.prototypes import distances
+from holdfast.plugins.episodes.reader import DISTANCE, Reader, scaled, spread
+from holdfast.plugins.episodes.scores import score, vectors_for
+from holdfast.plugins.episodes.tasks import Pool, Shape
 
 SHAPE = Shape(3, 2, 4)
 Small = Callable[..., tuple[Reader, Pool]]

@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from holdfast.episodes.tasks import Episode, FewShotTask, Pool, Shape, counts_of, divided, usable
+from holdfast.plugins.episodes.tasks import (
+    Episode,
+    FewShotTask,
+    Pool,
+    Shape,
+    counts_of,
+    divided,
+    usable,
+)
 
 
 def pool(tasks: int = 3, classes: int = 6, rows: int = 9) -> Pool:

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from holdfast.auditing.checks import all_checks
+from holdfast.quality.checks import all_checks
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from holdfast.core.errors import DataError, InputError, MachineError, RecipeError
-from holdfast.integrations.logs.names import meaning
-from holdfast.integrations.logs.read import parse_settings, read_curves
-from holdfast.integrations.logs.table import number
 from holdfast.monitor.curves import judge_curves
+from holdfast.plugins.logs.names import meaning
+from holdfast.plugins.logs.read import parse_settings, read_curves
+from holdfast.plugins.logs.table import number
 
 
 def write(path: Path, text: str) -> Path:
@@ -251,7 +251,7 @@ def test_several_runs_in_a_folder_are_named_and_none_is_guessed(tmp_path: Path) 
 
 
 def test_a_binary_run_of_wandb_names_the_package_that_reads_it(tmp_path: Path) -> None:
-    pytest.importorskip("holdfast.integrations.logs.wandb")
+    pytest.importorskip("holdfast.plugins.logs.wandb")
     try:
         import wandb  # noqa: F401
     except ImportError:

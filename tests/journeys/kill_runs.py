@@ -18,14 +18,14 @@ import datasets  # noqa: F401
 import sklearn.linear_model  # noqa: F401
 import transformers.models.bert.modeling_bert  # noqa: F401
 
-import holdfast.pipeline.kinds.seq2seq_score as seq2seq
-import holdfast.pipeline.kinds.text_classification as text_classification
 import holdfast.pipeline.main as main
-import holdfast.pipeline.run_folder as run_folder
-import holdfast.pipeline.scoring as scoring
+import holdfast.runs.journal as run_folder
+import holdfast.runs.scoring as scoring
+import holdfast.tasks.classes.task as text_classification
+import holdfast.tasks.seq2seq.scores as seq2seq
 import holdfast.training.checkpoint as checkpoint
 from holdfast.recipe import Recipe, override
-from holdfast.tasks.code.fork import fork
+from holdfast.sandbox.fork import fork
 
 
 def die(*_: Any, **__: Any) -> None:

@@ -98,8 +98,8 @@ def test_the_reasons_are_found_where_they_are(
 
 
 def test_other_rows_have_a_score_only_where_some_rows_were_seen_and_some_not() -> None:
-    from holdfast.pipeline.against_run import RowScores, _scores_of_others
-    from holdfast.pipeline.seen import NONE, SIDES, SeenRows
+    from holdfast.analyses.evaluation import RowScores, _scores_of_others
+    from holdfast.runs.known_rows import NONE, SIDES, SeenRows
 
     here = RowScores("mae", np.arange(4.0), np.array([*"aabb"]))
     learned = SIDES.index("train")
@@ -129,7 +129,7 @@ def test_rows_of_the_run_itself_are_no_evidence_that_it_holds(
 
 
 def test_a_class_mix_is_priced_by_the_runs_own_classes() -> None:
-    from holdfast.pipeline.against_run import _expected
+    from holdfast.analyses.evaluation import _expected
 
     labels = ["a"] * 10 + ["b"] * 10
     right = np.array([1.0] * 9 + [0.0] + [1.0] * 5 + [0.0] * 5)

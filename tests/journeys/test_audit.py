@@ -172,7 +172,7 @@ def test_what_cannot_be_read_is_told_in_pythons_words(tmp_path: Path) -> None:
 
 
 def test_a_check_that_falls_over_costs_no_other_finding(files, holdfast, monkeypatch) -> None:
-    from holdfast.auditing.checks import all_checks
+    from holdfast.quality.checks import all_checks
 
     check = all_checks()["near_duplicates"]
 

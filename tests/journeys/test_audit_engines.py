@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.copies import hashed_bags, passes
+from holdfast.duplicates import hashed_bags, passes
 
 
 def reworded(text: str, share: float, words: Sequence[str], rng: random.Random) -> str:

@@ -15,9 +15,9 @@ import pytest
 import torch
 
 import holdfast.core.files as files
-import holdfast.pipeline.kinds.text_classification as text_classification
 import holdfast.pipeline.main as pipeline
-import holdfast.pipeline.scoring as scoring
+import holdfast.runs.scoring as scoring
+import holdfast.tasks.classes.task as text_classification
 import holdfast.training.step as step
 
 
@@ -58,7 +58,7 @@ def test_a_full_disk_leaves_the_run_to_be_resumed(
     monkeypatch: pytest.MonkeyPatch,
     name: str,
 ) -> None:
-    import holdfast.pipeline.outcome as outcome
+    import holdfast.contract.result as outcome
     import holdfast.training.checkpoint as checkpoint
 
     with monkeypatch.context() as patch:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.pipeline.rows import load_and_divide
+from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe, override
 
 ROWS = 40

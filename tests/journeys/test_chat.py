@@ -21,7 +21,7 @@ import pytest
 import holdfast as public
 from holdfast.core.errors import RecipeError
 from holdfast.pipeline.main import train
-from holdfast.pipeline.talk import ChatSpeaker, Talk, _Said
+from holdfast.plugins.chat.talk import ChatSpeaker, Talk, _Said
 from holdfast.recipe import Recipe, override
 
 WORDS = ("red", "blue", "green", "old", "new", "big")

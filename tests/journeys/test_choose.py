@@ -14,7 +14,7 @@ import pytest
 import holdfast as package
 from holdfast.core.errors import ModelError, RecipeError
 from holdfast.data.table import HeldOut
-from holdfast.pipeline.chosen import Choice
+from holdfast.search.model_choice import Choice
 
 WORDS = [f"w{i}" for i in range(40)]
 FACTS = {"parameters", "disk_mb", "memory_mb", "licence", "languages", "max_length", "rows_per_s"}
@@ -288,7 +288,7 @@ def test_a_model_is_adapted_and_kept_where_it_is_better(
     holdfast: Any, letters_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from holdfast.models.classifier import load_classifier
-    from holdfast.pipeline import adapted
+    from holdfast.search import adaptation
 
     place = tmp_path / "given"
     place.mkdir()
@@ -313,7 +313,7 @@ def test_a_model_is_adapted_and_kept_where_it_is_better(
     assert {path.name for path in tmp_path.iterdir()} <= {"given", "better"}
     shutil.rmtree("better", ignore_errors=True)
 
-    monkeypatch.setattr(adapted, "tried", lambda *_: ((0.2, 0.1, 0.3), 11, "nats"))
+    monkeypatch.setattr(adaptation, "tried", lambda *_: ((0.2, 0.1, 0.3), 11, "nats"))
     done = holdfast(*asked[:-1])
     assert done.code == 0, done.err
     said = " ".join(done.out.split())
@@ -328,7 +328,7 @@ def test_a_model_is_adapted_and_kept_where_it_is_better(
     assert "exists already" in again.err
 
     shutil.rmtree("better")
-    monkeypatch.setattr(adapted, "tried", lambda *_: ((0.2, -0.1, 0.3), 11, "nats"))
+    monkeypatch.setattr(adaptation, "tried", lambda *_: ((0.2, -0.1, 0.3), 11, "nats"))
     done = holdfast(*asked[:-1])
     assert "nothing was written" in " ".join(done.out.split())
     assert {path.name for path in tmp_path.iterdir()} == {"given"}

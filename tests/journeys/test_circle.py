@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from holdfast.service.labelling import Labelling
-from holdfast.store.store import open_store
+from holdfast.plugins.service.labelling import Labelling
+from holdfast.plugins.store.store import open_store
 
 HOLDFAST = Path(sys.executable).parent / "holdfast"
 # What the first model hardly learns, and is asked later: how much, how many, when.

@@ -249,7 +249,7 @@ def test_rows_of_two_sources_are_the_same_by_what_they_hold(
 
 
 def _test_texts(run: Path) -> list[str]:
-    from holdfast.pipeline.again import Again
+    from holdfast.runs.stored import Again
 
     return list(Again(run).told("test").table.column("text"))
 

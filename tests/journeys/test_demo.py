@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from holdfast.cli.demo import beside
-from holdfast.pipeline.careless import LOG, add_careless, carelessly
+from holdfast.pipeline.baseline import LOG, add_careless, carelessly
 from holdfast.recipe import read_recipe
 
 GROUPS, ROWS = 36, 6

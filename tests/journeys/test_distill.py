@@ -136,7 +136,7 @@ def test_a_killed_student_ends_as_one_that_was_left_alone(
     holdfast: Any, finished_run: Path, student: Path, tmp_path: Path, killed: type[BaseException]
 ) -> None:
     from holdfast.pipeline import main
-    from holdfast.pipeline.student import student_recipe
+    from holdfast.search.student import student_recipe
 
     class Dies:
         name = "dies"
@@ -253,7 +253,7 @@ def test_a_teacher_that_left_no_row_to_score_on_is_refused(
     holdfast: Any, finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a run of cv without --test does: it learned from all."""
-    from holdfast.pipeline import student as made
+    from holdfast.search import student as made
 
     whole = {**result_of(finished_run), "test": {"n": 0, "metrics": {}}}
     monkeypatch.setattr(made, "open_run", lambda _: whole)

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from holdfast.augment.texts.wordnet import PLACES
 from holdfast.core.errors import Interrupted, RecipeError
-from holdfast.enrich.texts.wordnet import PLACES
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override, read_recipe
 

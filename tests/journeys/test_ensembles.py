@@ -82,7 +82,7 @@ def test_weights_that_are_proven_better_are_kept(
     holdfast: Any, finished_run: Path, second: Path, fresh: Path, monkeypatch: Any
 ) -> None:
     """The two runs differ much: where a test says so, the better one counts more."""
-    from holdfast.pipeline import ensemble
+    from holdfast.analyses import ensemble
 
     monkeypatch.setattr(ensemble, "judge_pairs", _always_better(ensemble.judge_pairs))
     block = json.loads(holdfast("evaluate", finished_run, second, fresh, *STACK, "--json").out)
@@ -194,10 +194,10 @@ def test_an_older_run_without_answers_is_refused(
 def test_large_models_are_loaded_in_turn_and_say_the_same(
     holdfast: Any, finished_run: Path, second: Path, fresh: Path, monkeypatch: Any
 ) -> None:
-    from holdfast.pipeline import members
+    from holdfast.tasks import ensemble
 
     before = holdfast("predict", finished_run, second, fresh).out
-    monkeypatch.setattr(members, "available_mb", lambda: 0.01)
+    monkeypatch.setattr(ensemble, "available_mb", lambda: 0.01)
     done = holdfast("predict", finished_run, second, fresh)
     assert done.out == before
     assert "one at a time" in done.err

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from holdfast.know.export import proof
-from holdfast.know.export.onnx_file import read_facts
+from holdfast.plugins.export import proof
+from holdfast.plugins.export.onnx_file import read_facts
 
 TEXTS = ["w1 w2 good", "w3 bad w9 w4", "odd w7", "w5 w6 w7 w8 w9 w10 w11 w12 w13 w14 good w1"]
 
@@ -39,9 +39,8 @@ def alone(*arguments: object, cwd: Path, text: str | None = None) -> str:
 def exported(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The JSON of one export with everything, of a run with a threshold."""
     from holdfast import export
-    from holdfast.know.threshold.rule import Rule
-    from holdfast.pipeline.folder import open_run
-    from holdfast.pipeline.threshold_file import model_mark, write_threshold
+    from holdfast.contract.run_folder import open_run
+    from holdfast.runs.threshold import Rule, model_mark, write_threshold
 
     place = tmp_path_factory.mktemp("exports")
     shutil.copytree(finished_run, place / "run")
@@ -152,12 +151,12 @@ def test_what_exists_is_never_written_over(
 def test_an_export_that_breaks_off_leaves_nothing(
     holdfast: Any, finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from holdfast.pipeline import export_classifier
+    from holdfast.plugins.export import classifier
 
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(export_classifier, "write_onnx", interrupted)
+    monkeypatch.setattr(classifier, "write_onnx", interrupted)
     before = {path.name for path in tmp_path.iterdir()}
     done = holdfast("export", finished_run, "--to", "onnx", "--out", tmp_path / "new" / "out")
     assert done.code != 0
@@ -167,7 +166,7 @@ def test_an_export_that_breaks_off_leaves_nothing(
 def test_a_file_that_is_not_the_model_is_not_kept(
     holdfast: Any, finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from holdfast.pipeline import export_classifier
+    from holdfast.plugins.export import classifier
 
     def write_nothing(whole: Any, path: Path, facts: Any) -> None:
         path.write_bytes(b"")
@@ -181,8 +180,8 @@ def test_a_file_that_is_not_the_model_is_not_kept(
 
             return np.zeros((len(given["input_ids"]), 3), dtype=np.float32)
 
-    monkeypatch.setattr(export_classifier, "write_onnx", write_nothing)
-    monkeypatch.setattr(export_classifier, "OnnxEngine", Wrong)
+    monkeypatch.setattr(classifier, "write_onnx", write_nothing)
+    monkeypatch.setattr(classifier, "OnnxEngine", Wrong)
     monkeypatch.setattr(proof, "LENGTHS", (2,))
     done = holdfast("export", finished_run, "--to", "onnx", "--out", tmp_path / "out")
     assert done.code == 2
@@ -262,7 +261,7 @@ def test_a_language_model_becomes_one_file_with_a_modelfile(holdfast: Any, chat:
 def test_what_is_asked_is_pushed_with_its_card_and_nothing_else(
     holdfast: Any, chat: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from holdfast.know.export import hub
+    from holdfast.plugins.export import hub
 
     sent: dict[str, Any] = {}
 
@@ -297,10 +296,10 @@ def test_a_run_without_validation_rows_is_not_judged_by_what_others_answered(
 ) -> None:
     """Its stored answers to them are those of its folds' models."""
     from holdfast.core.records import Decision
-    from holdfast.pipeline.again import Again
-    from holdfast.pipeline.export_facts import valid_rows
     from holdfast.pipeline.main import train
+    from holdfast.plugins.export.facts import valid_rows
     from holdfast.recipe import Recipe, override
+    from holdfast.runs.stored import Again
 
     settings = [f"data.path={marked_csv}", *quick, "train.folds=2", "train.epochs=1"]
     train(override(Recipe(), settings), tmp_path / "run")

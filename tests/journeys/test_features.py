@@ -102,7 +102,7 @@ def test_python_asks_with_a_frame_and_a_changed_layer_is_refused(
     import pandas
 
     import holdfast as library
-    from holdfast.pipeline.predictor import Predictor
+    from holdfast.runs.predictor import Predictor
 
     frame = pandas.read_csv(shops)
     found = library.load(run).predict(frame[:20]) if hasattr(library, "load") else None

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.tasks.code.fork import ENVIRONMENT
+from holdfast.sandbox.fork import ENVIRONMENT
 
 SCRIPT = Path(__file__).with_name("kill_runs.py")
 MOMENTS = ["before-recipe", "step", "checkpoint", "model", "scoring", "result", "report"]

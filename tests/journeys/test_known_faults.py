@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from holdfast.analyses.audit.result import Audit
 from holdfast.api import audit
-from holdfast.pipeline.audited import Audit
 
 LEXICAL = {"audit.rows": 0}
 

@@ -13,8 +13,8 @@ import torch
 import holdfast as package
 from holdfast.core.errors import InputError
 from holdfast.core.records import Decision
-from holdfast.pipeline.rate_range import RatePoint, RateRange, range_test
 from holdfast.recipe import Recipe, override
+from holdfast.search.rate_range import RatePoint, RateRange, range_test
 
 
 @pytest.fixture(scope="module")

@@ -19,10 +19,10 @@ import holdfast as package
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision
 from holdfast.core.run_shapes import SEAL
-from holdfast.episodes.scores import EpisodeScores
-from holdfast.pipeline import meta_choice
-from holdfast.pipeline.meta import meta
-from holdfast.pipeline.meta_rows import MetaRows, load_tasks
+from holdfast.plugins.episodes import choice as meta_choice
+from holdfast.plugins.episodes.meta import meta
+from holdfast.plugins.episodes.rows import MetaRows, load_tasks
+from holdfast.plugins.episodes.scores import EpisodeScores
 from holdfast.recipe import Recipe, override
 from holdfast.stats.paired import Difference
 

@@ -15,8 +15,8 @@ import pytest
 
 from holdfast.core.errors import Interrupted, RecipeError
 from holdfast.pipeline.main import train
-from holdfast.pipeline.sources import source_weights
 from holdfast.recipe import Recipe, override, read_recipe
+from holdfast.tasks.classes.row_weights import source_weights
 
 
 @pytest.fixture(scope="module")

@@ -146,12 +146,12 @@ def test_parts_join_without_a_seam(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from holdfast.pipeline import input_columns
+    from holdfast.runs import prediction_file
 
     rows = [(n, "" if n % 7 == 3 else text) for n, (text, _) in enumerate(marked_rows(50, seed=5))]
     path = write_csv(tmp_path / "new.csv", rows, ["id", "text"])
     whole = holdfast("predict", finished_run, path).out.splitlines()
-    monkeypatch.setattr(input_columns, "ROWS", 8)
+    monkeypatch.setattr(prediction_file, "ROWS", 8)
     parts = holdfast("predict", finished_run, path).out.splitlines()
     assert len(whole) == 50
     for one, other in zip(map(json.loads, whole), map(json.loads, parts), strict=True):

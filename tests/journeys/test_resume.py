@@ -57,7 +57,7 @@ def rows(folder: Path, marked_rows: Any, write_csv: Any, changed: int | None = N
 def test_rows_that_changed_meanwhile_are_refused(
     start: Any, tmp_path: Path, marked_rows: Any, write_csv: Any, side: str
 ) -> None:
-    from holdfast.pipeline.rows import load_and_divide
+    from holdfast.prepare.rows import load_and_divide
 
     source = rows(tmp_path, marked_rows, write_csv)
     run = start(source)

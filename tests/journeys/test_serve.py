@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from holdfast.core.errors import InputError
-from holdfast.service.composed import Wanted, compose
+from holdfast.plugins.service.composed import Wanted, compose
 
 TEXTS = ["a good one", "", "bad bad bad " * 400, "Grüße 😀", "it was not what I had hoped for"]
 TOKEN = "not-a-token-of-anybody-0123456789"
@@ -170,7 +170,7 @@ def test_other_protocols_say_what_this_model_is_not(served: Served) -> None:
 
 
 def test_it_ends_whole_and_all_stands_in_the_store(served: Served) -> None:
-    from holdfast.store.store import open_store
+    from holdfast.plugins.store.store import open_store
 
     body = {"texts": ["a good one", "write to jo@example.com"], "user": "ann"}
     request = known(served, "/predict", body)[1]["id"]
@@ -218,7 +218,7 @@ def test_without_a_store_named_one_lies_beside_the_run_and_drift_is_watched(
 LONG_REFERENCE = """
 import sys
 import torch
-from holdfast.service import drifting, service
+from holdfast.plugins.service import drifting, service
 service.FLUSH_S = 0.1
 def passes(again, notify):
     layer = torch.nn.Linear(64, 64)

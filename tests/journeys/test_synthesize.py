@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from holdfast.copies.duplicates import find_copies
 from holdfast.core.errors import RecipeError
+from holdfast.duplicates.duplicates import find_copies
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override, read_recipe
 

@@ -425,7 +425,7 @@ def test_the_saved_temperature_is_that_of_the_validation_words(run: Path, rows: 
 def test_the_baseline_is_chosen_on_validation_rows(
     run: Path, settings: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from holdfast.pipeline.kinds import token_classification as kind
+    from holdfast.tasks.tags import task as kind
 
     chosen: list[list[int]] = []
     merit = kind.score_tags

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from holdfast.core.errors import RecipeError
-from holdfast.pipeline.task import with_task
+from holdfast.plan.task import with_task
 from holdfast.recipe import Recipe, override
 
 ROWS = 60

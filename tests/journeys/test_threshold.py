@@ -269,7 +269,7 @@ def test_costs_without_a_name_are_refused(holdfast: Any, run: Path) -> None:
 
 def test_a_rule_for_other_classes_is_refused(holdfast: Any, run: Path, fresh: Path) -> None:
     """Rightly summed, as from another version or a run without sums."""
-    from holdfast.pipeline.threshold_file import write_threshold
+    from holdfast.runs.threshold import write_threshold
 
     _set(holdfast, run, "--coverage", "0.5")
     found = json.loads((run / "threshold.json").read_text("utf-8"))

@@ -147,8 +147,8 @@ def test_two_runs_are_averaged(
     tmp_path: Path,
 ) -> None:
     from holdfast.data.memory import table_from_texts
-    from holdfast.evaluate.forward import answer
     from holdfast.models.saved import load_saved
+    from holdfast.tasks.forward import answer
 
     done = holdfast("train", marked_csv, "--seed", "1", "--out", "b", "--quiet", "--json", *sets)
     assert done.code == 0, done.err

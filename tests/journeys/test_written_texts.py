@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
+from holdfast.analyses.evaluation import evaluate
 from holdfast.core.errors import InputError, RunError
 from holdfast.pipeline.main import train
-from holdfast.pipeline.use import evaluate
 from holdfast.recipe import Recipe, override
 
 NAMES = ["ann", "bob", "cid", "dee", "eve", "fay"]
@@ -161,8 +161,8 @@ def test_the_number_of_a_look_is_that_of_the_texts_it_wrote(
     """Against rouge-score alone, of the texts that the watched model wrote."""
     from rouge_score.rouge_scorer import RougeScorer
 
-    import holdfast.pipeline.kinds.written_samples as watching
-    from holdfast.tasks.metrics import TextMetric, Texts
+    import holdfast.tasks.generation.samples as watching
+    from holdfast.metrics import TextMetric, Texts
 
     seen: list[Texts] = []
 

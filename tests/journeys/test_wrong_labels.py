@@ -12,7 +12,7 @@ import pytest
 
 from holdfast.core.records import to_json
 from holdfast.core.run_facts import LabelNoise
-from holdfast.integrations.logs.holdfast_run import own_verdict
+from holdfast.plugins.logs.holdfast_run import own_verdict
 
 
 def run(data: Path, folder: Path, share: float) -> dict[str, Any]:

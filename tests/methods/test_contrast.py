@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from holdfast.core.updates import Passed
 from holdfast.methods.contrast import ContrastTerm, class_batch, contrast
-from holdfast.tasks.classification import ClassifierOutput
+from holdfast.training.task import ClassifierOutput
 
 
 def brute_force(features: np.ndarray, labels: np.ndarray, temperature: float) -> list[float]:

@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy, one_hot
 
 from holdfast.core.updates import Passed
 from holdfast.methods.mixup import Mixup, mixed_losses, pairs_of
-from holdfast.tasks.classification import ClassifierOutput
+from holdfast.training.task import ClassifierOutput
 
 
 def test_it_is_the_loss_of_mixed_features_against_mixed_targets() -> None:

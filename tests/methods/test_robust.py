@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from holdfast.core.updates import Passed
 from holdfast.methods.robust import GeneralizedCrossEntropy
-from holdfast.tasks.classification import ClassifierOutput
+from holdfast.training.task import ClassifierOutput
 
 
 def told(q: float, logits: torch.Tensor, labels: torch.Tensor, times: float = 1) -> torch.Tensor:

@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from holdfast.core.updates import Passed
 from holdfast.methods.smoothing import LabelSmoothing
-from holdfast.tasks.classification import ClassifierOutput
+from holdfast.training.task import ClassifierOutput
 
 
 def smoothed(

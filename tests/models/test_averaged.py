@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from holdfast.evaluate.causal import write_answers
 from holdfast.models.averaged import Averaged, mean_logits
 from holdfast.models.causal import CausalNetwork, load_saved_causal
+from holdfast.tasks.lm.generation import write_answers
 
 
 def shaken(network: CausalNetwork, seed: int) -> CausalNetwork:

@@ -11,16 +11,16 @@ import pytest
 import torch
 
 from holdfast.core.errors import ModelError
-from holdfast.know.export.engines import OnnxEngine, OpenVinoEngine
-from holdfast.know.export.int8 import quantise
-from holdfast.know.export.network import Exportable, merged, of_pictures, of_texts
-from holdfast.know.export.onnx_file import read_facts, write_onnx
-from holdfast.know.export.openvino_file import write_openvino
-from holdfast.know.export.proof import TOLERANCE, lengths_of, prove, rows_of
 from holdfast.models.classifier import load_classifier
 from holdfast.models.saved import load_saved
 from holdfast.models.vision import load_vision
 from holdfast.models.vision_saved import load_saved_vision
+from holdfast.plugins.export.engines import OnnxEngine, OpenVinoEngine
+from holdfast.plugins.export.int8 import quantise
+from holdfast.plugins.export.network import Exportable, merged, of_pictures, of_texts
+from holdfast.plugins.export.onnx_file import read_facts, write_onnx
+from holdfast.plugins.export.openvino_file import write_openvino
+from holdfast.plugins.export.proof import TOLERANCE, lengths_of, prove, rows_of
 
 CLASSES = ("yes", "no", "it's “complicated”")
 

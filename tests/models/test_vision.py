@@ -89,7 +89,7 @@ def test_the_saved_folder_loads_its_processor_in_plain_transformers(
 def test_loss_and_gradients_are_those_of_the_transformers_model(
     folder: Path, pixels: torch.Tensor
 ) -> None:
-    from holdfast.tasks.image_classification import ImageClassification
+    from holdfast.tasks.images.losses import ImageClassification
 
     labels = torch.tensor([0, 1, 2, 1, 0])
     network = load_vision(str(folder), CLASSES).network.train()

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from holdfast.contract.fit import Fitted, Prepared
 from holdfast.control.ladder import Ladder
 from holdfast.control.optimism import Optimism, optimism_of
 from holdfast.control.policy import Remedy
@@ -19,14 +20,13 @@ from holdfast.control.sight import Sight
 from holdfast.core.actions import ScaleLearningRate, to_record
 from holdfast.core.errors import TrainingError
 from holdfast.core.records import Estimate
-from holdfast.pipeline import compose, policies
-from holdfast.pipeline.control_block import _sentence
-from holdfast.pipeline.fit import fit
-from holdfast.pipeline.kinds import kind_of
+from holdfast.fits import compose, policies
+from holdfast.fits.fit import fit
 from holdfast.pipeline.main import train
-from holdfast.pipeline.prepared import prepare
-from holdfast.pipeline.ready import Fitted, Prepared
+from holdfast.prepare.model import prepare
 from holdfast.recipe import Recipe, override
+from holdfast.runs.tables import _sentence
+from holdfast.tasks import kind_of
 
 TRAIN, VALID = np.arange(0, 120), np.arange(120, 200)
 PLAIN = {"methods.contrast": False, "train.learning_rate": 2e-3, "train.epochs": 8}

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
+from holdfast.analyses.evaluation import evaluate, predict_lines
 from holdfast.core.errors import RecipeError
 from holdfast.pipeline.main import train
-from holdfast.pipeline.use import evaluate, predict_lines
 from holdfast.recipe import Recipe, override
 
 LORA = ("model.adapter.kind=lora", "model.adapter.rank=2", "methods.contrast=false")

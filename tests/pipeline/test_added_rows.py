@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from holdfast.contract.fit import Fitted, Prepared
 from holdfast.core.errors import Defect, RecipeError
 from holdfast.data.added import Added, added_texts, join_added
+from holdfast.fits.fit import fit
 from holdfast.models.probe import Beside, fit_probe
-from holdfast.pipeline.fit import fit
-from holdfast.pipeline.kinds import kind_of
-from holdfast.pipeline.prepared import prepare
-from holdfast.pipeline.ready import Fitted, Prepared
+from holdfast.prepare.model import prepare
 from holdfast.recipe import parse
+from holdfast.tasks import kind_of
 
 WORDS = {"a": "w1 w2 w3 w4", "b": "w11 w12 w13 w14", "c": "w21 w22 w23 w24"}
 SETTINGS = {

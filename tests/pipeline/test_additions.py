@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from holdfast.contract.fit import Fitted, Prepared
 from holdfast.core.actions import Action, RollBack, StrengthenAugmentation, SwitchOn
 from holdfast.core.errors import RunError
 from holdfast.core.records import Snapshot, Verdict
+from holdfast.fits import compose
+from holdfast.fits.additions import FitAdditions
+from holdfast.fits.compose import make_ready
+from holdfast.fits.fit import fit
 from holdfast.methods.registry import METHODS, Method
-from holdfast.pipeline import compose
-from holdfast.pipeline.additions import FitAdditions
-from holdfast.pipeline.compose import make_ready
-from holdfast.pipeline.fit import fit
-from holdfast.pipeline.kinds import kind_of
-from holdfast.pipeline.prepared import prepare
-from holdfast.pipeline.ready import Fitted, Prepared
+from holdfast.prepare.model import prepare
 from holdfast.recipe import Recipe, override
+from holdfast.tasks import kind_of
 
 WHY = "a test wants it"
 TRAIN, VALID = np.arange(30), np.arange(30, 44)

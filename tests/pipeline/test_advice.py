@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from holdfast.pipeline.advice import parameters
+from holdfast.contract.advice import parameters
 
 TABLE = {
     "Choose different columns with --text and --label.": (

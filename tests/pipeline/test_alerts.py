@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-import holdfast.pipeline.alerts as alerts
+import holdfast.training.alerts as alerts
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Verdict
-from holdfast.pipeline.alerts import Alerts
 from holdfast.recipe import Recipe, override
+from holdfast.training.alerts import Alerts
 
 SECRET = "s3cret-token"
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 import transformers as hf
 
+from holdfast.fits.attention import choose_attention
 from holdfast.models.causal import CausalNetwork
 from holdfast.models.seq2seq_network import Seq2SeqNetwork
-from holdfast.pipeline.attention import choose_attention
 
 
 def t5() -> Seq2SeqNetwork:

@@ -10,9 +10,9 @@ import pytest
 
 from holdfast.core.errors import DataError
 from holdfast.data.source import read_source
-from holdfast.pipeline.beside import Beside
-from holdfast.pipeline.kinds import kind_of
 from holdfast.recipe import DataPart
+from holdfast.runs.stored import Beside
+from holdfast.tasks import kind_of
 
 
 def test_the_other_columns_of_the_very_rows_as_the_source_writes_them(tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_each_source_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         read.append(Path(source).name)
         return read_source(source, *rest)
 
-    monkeypatch.setattr("holdfast.pipeline.beside.read_source", counted)
+    monkeypatch.setattr("holdfast.runs.stored.read_source", counted)
     part = DataPart(text=("text",), label="label")
     tables = []
     for name in ("one.csv", "two.csv"):

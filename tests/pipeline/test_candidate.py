@@ -10,8 +10,8 @@ import pytest
 from transformers import AutoTokenizer
 
 from holdfast.models.embedded import embedded_folder
-from holdfast.pipeline.candidate import Beside, cut_share, doubts_of, fertility, language
-from holdfast.pipeline.frozen_evidence import deal
+from holdfast.search.candidate import Beside, cut_share, doubts_of, fertility, language
+from holdfast.search.probe_evidence import deal
 
 ENGLISH = ["The remote control feels cheap, but it works.", "I don't like the new menu at all."]
 GERMAN = [

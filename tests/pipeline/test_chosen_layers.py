@@ -15,9 +15,9 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from holdfast.core.errors import Interrupted, RecipeError
+from holdfast.fits.layers import choose_layers
 from holdfast.models.base import Layer
 from holdfast.models.layer_evidence import LayerSeen, left_alone, pooled, relative_gradient
-from holdfast.pipeline.chosen_layers import choose_layers
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override
 

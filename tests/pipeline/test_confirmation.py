@@ -12,7 +12,7 @@ from scipy.stats import fisher_exact
 
 from holdfast.core.records import to_json
 from holdfast.core.run_files import read_events
-from holdfast.integrations.logs.holdfast_run import own_verdict
+from holdfast.plugins.logs.holdfast_run import own_verdict
 
 
 def right(table: Any) -> tuple[int, int]:

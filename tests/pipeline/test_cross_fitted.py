@@ -13,23 +13,17 @@ import pyarrow.parquet as parquet
 import pytest
 import torch
 
+from holdfast.contract.fit import Begun, Fitted, Prepared
 from holdfast.core.errors import RecipeError
-from holdfast.pipeline import cross_fitted
-from holdfast.pipeline.compose import Place
-from holdfast.pipeline.cross_fitted import (
-    FoldRun,
-    FoldStore,
-    cross_fit,
-    look_of_fold,
-    steps_of_fold,
-)
-from holdfast.pipeline.kinds import kind_of
+from holdfast.fits import cross_fitting
+from holdfast.fits.compose import Place
+from holdfast.fits.cross_fitting import FoldRun, FoldStore, cross_fit, look_of_fold, steps_of_fold
 from holdfast.pipeline.main import train
-from holdfast.pipeline.prepared import prepare
-from holdfast.pipeline.ready import Begun, Fitted, Prepared
+from holdfast.prepare.model import prepare
 from holdfast.recipe import Recipe, override
 from holdfast.split.folds import make_folds
-from holdfast.tasks.base import labels_of
+from holdfast.tasks import kind_of
+from holdfast.training.task import labels_of
 
 ROWS = 48
 PLANS = {
@@ -83,11 +77,11 @@ def test_every_row_is_answered_by_a_fit_that_never_saw_it(
     """The same losses from separate fits on the other folds, by the ordinary way."""
     everything = np.arange(ROWS)
     labels = labels_of(fitted.ready.train)
-    folds = make_folds(prepared.units, labels, 3, cross_fitted.seed_of(prepared))
+    folds = make_folds(prepared.units, labels, 3, cross_fitting.seed_of(prepared))
     look, whole = fitted.trained.history[-1], fitted.ready
     for fold in folds:
         assert not np.isin(prepared.units[fold.held], prepared.units[fold.train]).any()
-        own = replace(prepared, recipe=cross_fitted.recipe_of_fold(whole))
+        own = replace(prepared, recipe=cross_fitting.recipe_of_fold(whole))
         share = len(fold.train) / ROWS
         steps = steps_of_fold(whole.plan, share)
         alone = fit_with_steps(own, fold, steps)
@@ -101,8 +95,8 @@ def test_every_row_is_answered_by_a_fit_that_never_saw_it(
 
 def fit_with_steps(prepared: Prepared, fold: Any, steps: Any) -> Fitted:
     """An ordinary fit whose phases take so many steps."""
-    from holdfast.pipeline.compose import make_ready
-    from holdfast.pipeline.fit import fit_ready
+    from holdfast.fits.compose import make_ready
+    from holdfast.fits.fit import fit_ready
 
     ready = make_ready(prepared, fold.train, fold.held, planned_for=ROWS)
     phases = [replace(p, steps=n) for p, n in zip(ready.plan.phases, steps, strict=True)]
@@ -129,7 +123,7 @@ def test_the_labels_of_a_fold_change_no_answer_to_it(prepared: Prepared) -> None
     labels = labels_of(first.ready.train)
 
     def folds(marks: Any) -> list[list[int]]:
-        dealt = make_folds(prepared.units, marks, 3, cross_fitted.seed_of(prepared))
+        dealt = make_folds(prepared.units, marks, 3, cross_fitting.seed_of(prepared))
         return [fold.held.tolist() for fold in dealt]
 
     held = folds(labels)
@@ -296,7 +290,7 @@ def test_a_killed_run_goes_on_and_repeats_no_fold(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     whole = go(csv, quick, tmp_path / "whole", "train.folds=3")
-    real, count = cross_fitted._run_fold, []
+    real, count = cross_fitting._run_fold, []
 
     def counted(*given: Any) -> Any:
         count.append(given[1].number)
@@ -304,14 +298,14 @@ def test_a_killed_run_goes_on_and_repeats_no_fold(
             raise killed
         return real(*given)
 
-    monkeypatch.setattr(cross_fitted, "_run_fold", counted)
+    monkeypatch.setattr(cross_fitting, "_run_fold", counted)
     at_end = (KillAt("step_done", 3, killed),) if moment == "final run" else ()
     with pytest.raises(killed):
         go(csv, quick, tmp_path / "cut", "train.folds=3", listeners=at_end, checkpoint_every_s=0.0)
     done = list(count) if moment == "final run" else [0]
     count.clear()
     monkeypatch.setattr(
-        cross_fitted, "_run_fold", lambda *given: (count.append(given[1].number), real(*given))[1]
+        cross_fitting, "_run_fold", lambda *given: (count.append(given[1].number), real(*given))[1]
     )
     result = train(Recipe(), tmp_path / "cut", resume=True)
     assert sorted(done + count) == [0, 1, 2]

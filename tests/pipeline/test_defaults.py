@@ -13,7 +13,7 @@ from holdfast.methods.balance import Balance
 from holdfast.methods.contrast import ClassBatches, ContrastTerm
 from holdfast.methods.sam import Sam
 from holdfast.methods.smoothing import LabelSmoothing
-from holdfast.pipeline.defaults import asked_of, phases_of, resolve
+from holdfast.plan.defaults import asked_of, phases_of, resolve
 from holdfast.recipe import Recipe
 from holdfast.training.ordinary import EveryRow, OnePass
 from holdfast.training.plan import Phase

@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 
 import holdfast
+from holdfast.contract import result as outcome
 from holdfast.core import shapes
 from holdfast.core.errors import Defect
 from holdfast.core.records import Decision, Evidence
 from holdfast.core.run_files import check_model, read_events, read_result, seal_model, write_result
-from holdfast.pipeline import main, outcome, pages
+from holdfast.pipeline import main
 from holdfast.recipe import Recipe, override
+from holdfast.runs import pages
 from holdfast.training.journal import Journal
 
 GOOD = {

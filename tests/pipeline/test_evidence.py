@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from holdfast.pipeline.evidence import Chances
 from holdfast.stats.stacking import SHRINK, mixture_weights
+from holdfast.tasks.ensemble import Chances
 
 
 def test_a_row_of_many_outcomes_counts_as_one_row() -> None:

@@ -9,19 +9,12 @@ from typing import Any
 import pytest
 import torch
 
+from holdfast.contract.fit import Need, Ready
 from holdfast.core.errors import MachineError
-from holdfast.pipeline.compose import make_ready
-from holdfast.pipeline.fits import (
-    Need,
-    activations_mb,
-    check_fit,
-    estimate,
-    refuse_clearly_too_large,
-)
-from holdfast.pipeline.prepared import prepare_divided
-from holdfast.pipeline.ready import Ready
-from holdfast.pipeline.rows import load_and_divide
-from holdfast.pipeline.size import model_size
+from holdfast.fits.compose import make_ready, model_size
+from holdfast.plan.memory import activations_mb, check_fit, estimate, refuse_clearly_too_large
+from holdfast.prepare.model import prepare_divided
+from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe, override
 
 Make = Callable[..., Ready]
@@ -82,14 +75,14 @@ def test_a_group_s_limit_is_more_by_the_files_that_it_gives_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from holdfast.core.machine import Limit
-    from holdfast.pipeline import available
+    from holdfast.plan import memory
 
     def told(*limits: Limit) -> Limit:
-        monkeypatch.setattr(available, "memory_limits", lambda: list(limits))
-        return available.tightest()
+        monkeypatch.setattr(memory, "memory_limits", lambda: list(limits))
+        return memory.tightest()
 
-    monkeypatch.setattr(available, "resident_mb", lambda: 400.0)
-    monkeypatch.setattr(available, "file_pages_mb", lambda: 150.0)
+    monkeypatch.setattr(memory, "resident_mb", lambda: 400.0)
+    monkeypatch.setattr(memory, "file_pages_mb", lambda: 150.0)
     assert told().words == "what the machine has free"
     group = told(Limit(300.0, "memory.max", 500.0))
     assert group.left_mb == 650.0
@@ -153,7 +146,7 @@ def test_far_too_much_is_an_error_that_names_changes(make: Make) -> None:
 
 
 def test_where_weights_are_the_trouble_an_adapter_is_the_change() -> None:
-    from holdfast.pipeline.fits import Reduction, _remedy, _with_lora
+    from holdfast.plan.memory import Reduction, _remedy, _with_lora
 
     need = Need(weights=100, gradients=100, optimizer=200, activations=10, copies=300, rest=0)
     less = Reduction(("train.batch_size=1",), lambda n: n)

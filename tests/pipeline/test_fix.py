@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
+from holdfast.analyses.audit.fix import LOG, fix, undo
 from holdfast.core.errors import DataError, HoldfastError, RecipeError, RunError
 from holdfast.data.source import read_source
-from holdfast.pipeline.fix import LOG, fix, undo
 
 ROWS = [
     {"id": 1, "text": "cafÃ© au lait", "label": "good", "score": 0.5, "ok": True},
@@ -142,7 +142,7 @@ def test_a_copy_that_cannot_be_written_leaves_no_log(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("holdfast.pipeline.fix._write_as", full)
+    monkeypatch.setattr("holdfast.analyses.audit.fix._write_as", full)
     source, out = write(tmp_path / "in.csv"), tmp_path / "out.csv"
     with pytest.raises((OSError, HoldfastError)):
         fix(str(source), out, ASKED, text=["text"], label="label")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from holdfast.contract.run_folder import claimed, default_folder, is_finished, need_run
 from holdfast.core.errors import RunError
-from holdfast.pipeline.folder import claimed, default_folder, is_finished, need_run
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_what_another_process_wrote_before_it_let_go_is_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It ended between our look at the folder and our lock."""
-    import holdfast.pipeline.folder as folder
+    import holdfast.contract.run_folder as folder
 
     held = folder.locked
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from holdfast.core.errors import RecipeError
-from holdfast.pipeline.foretold import OVERHEAD_MB, LargeRun, foretell
+from holdfast.plan.memory_forecast import OVERHEAD_MB, LargeRun, foretell
 
 SMALL: dict[str, Any] = {
     "vocab_size": 4000,

@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 
 from holdfast.core.errors import RecipeError
+from holdfast.fits import frozen
+from holdfast.fits.frozen import keep_prefix, passes_of
 from holdfast.methods.sam import Sam
 from holdfast.models.causal import load_causal
 from holdfast.models.classifier import load_classifier
 from holdfast.models.layers import freeze
-from holdfast.pipeline import frozen
-from holdfast.pipeline.frozen import keep_prefix, passes_of
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override
-from holdfast.tasks.causal_lm import CausalLM, EncodedTokens
-from holdfast.tasks.text_classification import EncodedTexts, TextClassification
+from holdfast.tasks.classes.encoding import EncodedTexts, TextClassification
+from holdfast.tasks.lm.losses import CausalLM, EncodedTokens
 from holdfast.training.plan import Phase, Plan
 from holdfast.training.prefix_probe import Entry
 

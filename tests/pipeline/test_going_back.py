@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-import holdfast.pipeline.compose as compose
+import holdfast.fits.compose as compose
 from holdfast.core.actions import Action, Freeze, RollBack, ScaleLearningRate, SetDropout
 from holdfast.core.records import Snapshot, Verdict, to_json
-from holdfast.integrations.logs.holdfast_run import own_verdict
 from holdfast.models.prefix import train_mode
 from holdfast.pipeline.main import train
+from holdfast.plugins.logs.holdfast_run import own_verdict
 from holdfast.recipe import Recipe, override
 from holdfast.report.read import read_run
 

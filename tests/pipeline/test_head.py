@@ -12,13 +12,13 @@ import torch
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
+from holdfast.fits.fit import fit
 from holdfast.models.head_fit import fit_head
 from holdfast.models.probe import fit_probe
-from holdfast.pipeline.defaults import resolve
-from holdfast.pipeline.fit import fit
-from holdfast.pipeline.kinds import kind_of
-from holdfast.pipeline.prepared import prepare
+from holdfast.plan.defaults import resolve
+from holdfast.prepare.model import prepare
 from holdfast.recipe import Recipe, override
+from holdfast.tasks import kind_of
 from holdfast.training.observe import Observer
 
 WORDS = {"good": "fine lovely warm bright", "bad": "dull cold grey broken"}

@@ -16,10 +16,10 @@ import pytest
 import torch
 from PIL import Image
 
+from holdfast.analyses.evaluation import evaluate, predict_lines
 from holdfast.core.errors import DataError, ModelError
 from holdfast.pipeline.main import train
 from holdfast.pipeline.preview import preview
-from holdfast.pipeline.use import evaluate, predict_lines
 from holdfast.recipe import Recipe, override, read_recipe
 
 QUICK = [
@@ -193,8 +193,8 @@ def test_a_killed_run_ends_as_if_it_had_not_been(
 def test_the_best_state_brings_its_running_statistics(tmp_path: Path, pictures: Path) -> None:
     """The saved model gives the validation loss of the state that was kept, batch norms and all."""
     from holdfast.data.images import load_images
-    from holdfast.evaluate.images import answer_images
     from holdfast.models.vision_saved import load_saved_vision
+    from holdfast.tasks.images.forward import answer_images
 
     model = _tiny_vision()(tmp_path / "m", "resnet")
     recipe = override(

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from holdfast.pipeline.compose import make_ready
-from holdfast.pipeline.keep import choice
+from holdfast.fits.checkpoint_rule import choice
+from holdfast.fits.compose import make_ready
 from holdfast.pipeline.main import train
-from holdfast.pipeline.prepared import prepare_divided
-from holdfast.pipeline.rows import load_and_divide
+from holdfast.prepare.model import prepare_divided
+from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe, override
 
 FAST = ["train.precision=float32", "train.threads=1", "train.matmul=default"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.pipeline.language import model_language
+from holdfast.plan.language import model_language
 
 SPANISH = "El producto llegó tarde y la caja estaba rota, no lo recomiendo a nadie."
 ESPERANTO = "La produkto alvenis malfrue kaj la skatolo estis rompita, mi ne rekomendas ĝin."

@@ -15,16 +15,16 @@ import torch
 
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.updates import Passed
-from holdfast.pipeline import lessons
-from holdfast.pipeline.compose import make_ready
-from holdfast.pipeline.kinds.teaching import TagTeacher, teachers_of
-from holdfast.pipeline.lessons import Lessons
+from holdfast.fits import lessons
+from holdfast.fits.compose import make_ready
+from holdfast.fits.lessons import Lessons
+from holdfast.fits.teachers import TagTeacher, teachers_of
 from holdfast.pipeline.main import train as run_train
-from holdfast.pipeline.predictor import Predictor
-from holdfast.pipeline.prepared import prepare
-from holdfast.pipeline.rows import load_and_divide
+from holdfast.prepare.model import prepare
+from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe, override
-from holdfast.tasks.token_classification import TokenClassification, encode_words
+from holdfast.runs.predictor import Predictor
+from holdfast.tasks.tags.losses import TokenClassification, encode_words
 
 PLAIN = ["train.precision=float32", "train.threads=1", "train.matmul=default"]
 
@@ -111,7 +111,7 @@ def test_tags_are_taught_word_by_word_whatever_the_pieces(
 
 
 def test_who_has_no_teacher_loads_nothing_of_one() -> None:
-    asks = "import sys, holdfast.pipeline.main; print('holdfast.pipeline.lessons' in sys.modules)"
+    asks = "import sys, holdfast.pipeline.main; print('holdfast.fits.lessons' in sys.modules)"
     made = subprocess.run([sys.executable, "-c", asks], capture_output=True, text=True, check=True)
     assert made.stdout.strip() == "False"
 

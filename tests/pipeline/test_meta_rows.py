@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.pipeline.meta_rows import _kept
+from holdfast.plugins.episodes.rows import _kept
 
 
 def test_a_copy_stays_on_the_side_that_judges_and_once_a_task(make_table: Any) -> None:

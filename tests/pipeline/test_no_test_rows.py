@@ -15,17 +15,17 @@ import pytest
 from holdfast.core.errors import HoldfastError, RecipeError, SplitError
 from holdfast.core.records import Outputs
 from holdfast.data.mix import SOURCE
-from holdfast.pipeline import outer_folds
-from holdfast.pipeline.compose import make_ready
-from holdfast.pipeline.learning import Learning
+from holdfast.fits import outer_folds
+from holdfast.fits.compose import make_ready
+from holdfast.fits.learning import Learning
+from holdfast.fits.outer_folds import answer_outer
+from holdfast.fits.row_use import learning_of
 from holdfast.pipeline.main import train
-from holdfast.pipeline.outer_folds import answer_outer
-from holdfast.pipeline.rows import load_and_divide
-from holdfast.pipeline.rows_used import learning_of
-from holdfast.pipeline.sources import scores_by_source
+from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe, override, read_recipe
 from holdfast.stats.intervals import wilson
 from holdfast.stats.temperature import losses_at
+from holdfast.tasks.classes.row_weights import scores_by_source
 
 ROWS = 60
 # Passes are left open: they come of the rows.

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from holdfast.analyses.evaluation import evaluate, predict_lines
 from holdfast.core.errors import RecipeError
 from holdfast.pipeline.main import train
-from holdfast.pipeline.use import evaluate, predict_lines
 from holdfast.recipe import Recipe, override, read_recipe
 
 KINDS = ("several", "number")
@@ -120,7 +120,7 @@ def test_the_plain_model_gives_the_scored_answers(run: tuple[str, Path, Path]) -
 
 
 def test_copies_of_a_text_stay_on_one_side(tmp_path: Path, settings: list[str]) -> None:
-    from holdfast.pipeline.rows import load_and_divide
+    from holdfast.prepare.rows import load_and_divide
 
     for kind in KINDS:
         data = source(tmp_path, kind, 90)

@@ -6,7 +6,7 @@ import pytest
 
 from holdfast.core.updates import BatchSource
 from holdfast.methods.contrast import ClassBatches
-from holdfast.pipeline.outline import _passes
+from holdfast.runs.outline import _passes
 from holdfast.training.ordinary import EveryRow
 from holdfast.training.plan import Phase
 

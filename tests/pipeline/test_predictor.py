@@ -13,23 +13,23 @@ import numpy as np
 import pytest
 
 import holdfast
+from holdfast.contract import answering
+from holdfast.contract.answering import Options
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Outputs
 from holdfast.data.memory import table_from_texts
-from holdfast.pipeline import answers
-from holdfast.pipeline.kinds import text_use
-from holdfast.pipeline.kinds.classification import class_answers
-from holdfast.pipeline.predictor import Predictor
-from holdfast.pipeline.using import Options
 from holdfast.recipe import DataPart
+from holdfast.runs.predictor import Predictor
+from holdfast.tasks.classes import answers as text_use
+from holdfast.tasks.classes.classifier import class_answers
 
 RECORDS = {
-    "classes": (answers.ClassAnswers, str),
-    "several": (answers.LabelSetAnswers, list),
-    "number": (answers.NumberAnswers, float),
-    "seq2seq": (answers.WrittenAnswers, str),
-    "causal": (answers.WrittenAnswers, str),
-    "pictures": (answers.ClassAnswers, str),
+    "classes": (answering.ClassAnswers, str),
+    "several": (answering.LabelSetAnswers, list),
+    "number": (answering.NumberAnswers, float),
+    "seq2seq": (answering.WrittenAnswers, str),
+    "causal": (answering.WrittenAnswers, str),
+    "pictures": (answering.ClassAnswers, str),
 }
 
 
@@ -58,7 +58,7 @@ def test_a_record_a_row_says_what_the_table_says(
     old_runs: Path, task: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The rows come in parts of 5, of which the last is not full.
-    monkeypatch.setattr("holdfast.pipeline.input_columns.ROWS", 5)
+    monkeypatch.setattr("holdfast.runs.prediction_file.ROWS", 5)
     predictor = Predictor.load(old_runs / "runs" / task)
     asked = bool(predictor.names)
     found = list(predictor.predict(new_rows(old_runs, task), probabilities=asked))
@@ -115,12 +115,12 @@ class Busy:
     def __init__(self) -> None:
         self.asking, self.most = 0, 0
 
-    def answer(self, table: Any) -> answers.NumberAnswers:
+    def answer(self, table: Any) -> answering.NumberAnswers:
         self.asking += 1
         self.most = max(self.most, self.asking)
         time.sleep(0.01)
         self.asking -= 1
-        return answers.NumberAnswers(np.zeros((1, 1)))
+        return answering.NumberAnswers(np.zeros((1, 1)))
 
     def judge(self, table: Any) -> Any:
         self.answer(table)
@@ -166,7 +166,7 @@ def test_models_are_averaged_class_by_class_in_whatever_order_they_have_them() -
 def test_a_missing_file_is_told_before_a_model_is_loaded(
     old_runs: Path, command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from holdfast.pipeline import use
+    from holdfast.analyses import evaluation
 
     def never(*arguments: Any) -> None:
         raise AssertionError("a model was loaded")
@@ -174,7 +174,7 @@ def test_a_missing_file_is_told_before_a_model_is_loaded(
     monkeypatch.setattr(text_use, "load_saved", never)
     runs = [old_runs / "runs" / "classes"]
     with pytest.raises(DataError, match="does not exist"):
-        getattr(use, command)(runs, str(tmp_path / "missing.csv"))
+        getattr(evaluation, command)(runs, str(tmp_path / "missing.csv"))
 
 
 def test_labelled_rows_are_scored_by_the_same_answers(old_runs: Path) -> None:
@@ -201,9 +201,9 @@ def test_python_reads_within_the_run_s_limits_or_those_that_are_given(
     path.write_text(json.dumps({"text": "good " * 900, "label": "yes"}) + "\n", "utf-8")
     small = {"data.limits.cell_mb": 0.001}
     assert run.predict(path) == ["yes"]
-    for use in (run.predict, run.predict_proba, run.predictions, run.evaluate):
+    for evaluation in (run.predict, run.predict_proba, run.predictions, run.evaluate):
         with pytest.raises(DataError, match=r'settings=\{"data.limits.cell_mb": …\}'):
-            use(path, settings=small)
+            evaluation(path, settings=small)
     assert run.evaluate(path, settings=["data.limits.cell_mb=9"])["n"] == 1
     with pytest.raises(RecipeError, match="settings: names a key that using a run does not have"):
         run.predict(path, settings={"train.epochs": 3})

@@ -12,11 +12,11 @@ import pytest
 
 from holdfast.core.errors import Defect
 from holdfast.data.memory import table_from_texts
-from holdfast.pipeline.fit import fit
-from holdfast.pipeline.kinds import kind_of
-from holdfast.pipeline.prepared import pooled, prepare, prepare_divided
-from holdfast.pipeline.rows import load_and_divide
+from holdfast.fits.fit import fit
+from holdfast.prepare.model import pooled, prepare, prepare_divided
+from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe, override
+from holdfast.tasks import kind_of
 
 SMALL = [
     "train.max_steps=2",

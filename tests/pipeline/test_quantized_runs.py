@@ -16,15 +16,15 @@ import torch
 import transformers as hf
 
 from holdfast.core.errors import RecipeError
+from holdfast.fits.compose import make_ready
 from holdfast.models.quantize import quantized_layers, weight_bytes
 from holdfast.models.quiet import quiet_transformers
-from holdfast.pipeline import chunks
-from holdfast.pipeline.adapters import settle_dtype
-from holdfast.pipeline.compose import make_ready
-from holdfast.pipeline.fits import _remedy, changes, estimate, quantizable_mb
 from holdfast.pipeline.main import train
-from holdfast.pipeline.prepared import prepare_divided
-from holdfast.pipeline.rows import load_and_divide
+from holdfast.plan import chunks
+from holdfast.plan.adapters import settle_dtype
+from holdfast.plan.memory import _remedy, changes, estimate, quantizable_mb
+from holdfast.prepare.model import prepare_divided
+from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe, override
 
 pytest.importorskip("bitsandbytes")
@@ -189,12 +189,12 @@ def test_it_is_judged_against_the_unquantised_model_and_the_quantised_one_stands
     assert "quantised as in training" in (run / "report.html").read_text("utf-8")
     # Four bytes a number: half of that is not enough.
     numbers = sum(one.numel() for one in plain.parameters())
-    monkeypatch.setattr("holdfast.pipeline.kinds.beside_start.free_mb", lambda: 2 * numbers / 1e6)
+    monkeypatch.setattr("holdfast.tasks.generation.base_model.free_mb", lambda: 2 * numbers / 1e6)
     train(make(base, *FOUR), tmp_path / "half")
     worth = json.loads((tmp_path / "half" / "result.json").read_text())["worth"]
     assert "unquantised start model" in worth["left_out"]
     # Where memory does not hold it, the quantised one takes its place, and that is said.
-    monkeypatch.setattr("holdfast.pipeline.kinds.beside_start.free_mb", lambda: 0.1)
+    monkeypatch.setattr("holdfast.tasks.generation.base_model.free_mb", lambda: 0.1)
     train(make(base, *FOUR), tmp_path / "small")
     worth = json.loads((tmp_path / "small" / "result.json").read_text())["worth"]
     assert worth["start"]["zero_shot"]["loss"] == pytest.approx(beside["loss"], rel=1e-5)
@@ -382,9 +382,9 @@ def test_what_a_teacher_says_is_held_against_all_logits() -> None:
 
 
 def test_what_is_free_is_what_is_left_beside_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    from holdfast.pipeline import available
+    from holdfast.plan import memory
 
-    monkeypatch.setattr(available, "tightest", lambda: SimpleNamespace(left_mb=500.0))
-    monkeypatch.setattr(available, "resident_mb", lambda: 200.0)
-    monkeypatch.setattr(available, "on_gpu", lambda: False)
-    assert available.free_mb() == 300.0
+    monkeypatch.setattr(memory, "tightest", lambda: SimpleNamespace(left_mb=500.0))
+    monkeypatch.setattr(memory, "resident_mb", lambda: 200.0)
+    monkeypatch.setattr(memory, "on_gpu", lambda: False)
+    assert memory.free_mb() == 300.0

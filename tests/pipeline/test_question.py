@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from holdfast.analyses import analysis as question
+from holdfast.analyses.analysis import Question, Unasked
 from holdfast.core.errors import Defect, Interrupted, RunError
 from holdfast.core.run_files import read_events, read_result
-from holdfast.pipeline import question
-from holdfast.pipeline.again import OPENINGS, Again
 from holdfast.pipeline.main import train
-from holdfast.pipeline.question import Question, Unasked
-from holdfast.pipeline.scoring import OPENED
 from holdfast.recipe import Recipe, override
+from holdfast.runs.scoring import OPENED
+from holdfast.runs.stored import OPENINGS, Again
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from scipy import stats
 
 from holdfast.core.errors import Defect
 from holdfast.core.records import Floats
-from holdfast.pipeline.frozen_evidence import chosen_apart
-from holdfast.pipeline.ranking import cheapest_as_good, difference, estimate, rank
+from holdfast.search.probe_evidence import chosen_apart
+from holdfast.search.ranking import cheapest_as_good, difference, estimate, rank
 
 
 def correct(seed: int, n: int, *chances: float) -> Floats:

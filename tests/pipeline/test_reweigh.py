@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.utils.class_weight import compute_sample_weight
 
-from holdfast.pipeline.reweigh import MOST, reweighed
+from holdfast.tasks.classes.row_weights import MOST, reweighed
 
 
 def test_every_class_has_the_same_share_of_the_weight_in_every_group() -> None:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from holdfast.analyses.robustness.stored import _flipped
+from holdfast.contract.predictions import Told
 from holdfast.data.table import Table
-from holdfast.know.told import Told
-from holdfast.pipeline.robustness import _flipped
 
 
 def test_a_number_that_moves_by_less_than_the_usual_error_is_the_same_answer(

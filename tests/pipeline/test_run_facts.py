@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 
+from holdfast.contract.fit import Fitted
 from holdfast.core.records import Decision, Verdict
 from holdfast.core.run_facts import LabelNoise, RunFacts
-from holdfast.know.memory.verbatim import Verbatim
+from holdfast.fits.run_facts import with_probe, with_texts
 from holdfast.models.probe_curve import ProbeCurve
-from holdfast.pipeline.kinds.written_samples import Sample, WrittenSamples
-from holdfast.pipeline.ready import Fitted
-from holdfast.pipeline.run_facts import with_probe, with_texts
 from holdfast.recipe import parse
+from holdfast.tasks.generation.samples import Sample, WrittenSamples
+from holdfast.tasks.lm.verbatim import Verbatim
 from holdfast.training.loop import Trained
 
 
@@ -78,7 +78,7 @@ def test_a_verdict_that_the_texts_change_is_told_to_the_journal(
     tiny_snapshot: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = {"train": Verbatim(2, (5,)), "valid": Verbatim(4, ())}
-    monkeypatch.setattr("holdfast.pipeline.run_facts.verbatim", lambda *given: known[given[2]])
+    monkeypatch.setattr("holdfast.fits.run_facts.verbatim", lambda *given: known[given[2]])
     lines: list[tuple[Any, ...]] = []
     after = Verdict("memorizing", "It writes what it read.", 0.9)
 

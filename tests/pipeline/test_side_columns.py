@@ -14,9 +14,9 @@ import numpy.typing as npt
 from holdfast.data.side import Asked, Column, fit_column
 from holdfast.data.table import Columns, Table
 from holdfast.pipeline.main import train
-from holdfast.pipeline.side import ALPHA, unlike_chance
 from holdfast.recipe import Recipe, override
 from holdfast.stats.many import holm
+from holdfast.tasks.classes.side_selection import ALPHA, unlike_chance
 
 ROWS = 240
 NOISE = {f"noise{i}": ["number", "category", "date"][i % 3] for i in range(8)}

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 import holdfast
+from holdfast.contract.fit import Prepared
 from holdfast.core.errors import RecipeError
-from holdfast.pipeline.compose import make_ready
-from holdfast.pipeline.kinds import kind_of
-from holdfast.pipeline.prepared import prepare
-from holdfast.pipeline.ready import Prepared
-from holdfast.pipeline.signals import with_signals
+from holdfast.fits.compose import make_ready
+from holdfast.prepare.model import prepare
+from holdfast.prepare.signals import with_signals
 from holdfast.recipe import parse
+from holdfast.tasks import kind_of
 
 ASKED = {
     "lost_card": ["I cannot find my card", "my card was stolen", "where did my bank card go"],

@@ -11,8 +11,8 @@ import pytest
 
 from holdfast.core.errors import InputError, MachineError, RecipeError, RunError
 from holdfast.core.machine import Limit
-from holdfast.pipeline import spread
-from holdfast.pipeline.spread import (
+from holdfast.prepare import sharding
+from holdfast.prepare.sharding import (
     LAUNCHED,
     LOADING,
     OFFLOAD,
@@ -194,9 +194,9 @@ def test_a_model_too_large_for_a_device_is_scored_in_the_processor_s_memory(
         notify=lambda decision: told.append(decision.chosen),
     )
     ready = SimpleNamespace(prepared=SimpleNamespace(loaded=SimpleNamespace(network=network)))
-    monkeypatch.setattr(spread, "on_gpu", lambda: gpu)
-    monkeypatch.setattr(spread, "tightest", lambda: Limit(free, "said"))
-    found = spread._scoring(job, ready)  # type: ignore[arg-type]
+    monkeypatch.setattr(sharding, "on_gpu", lambda: gpu)
+    monkeypatch.setattr(sharding, "tightest", lambda: Limit(free, "said"))
+    found = sharding._scoring(job, ready)  # type: ignore[arg-type]
     assert found.device.type == where
     assert found.num_processes == 2
     assert told == (["on the processor"] * 2 if where == "cpu" else [])

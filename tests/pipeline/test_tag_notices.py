@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from holdfast.pipeline.kinds.token_classification import notices
-from holdfast.tasks.token_classification import EncodedWords
+from holdfast.tasks.tags.losses import EncodedWords
+from holdfast.tasks.tags.task import notices
 
 
 def learnt(tags: list[int], count: int) -> EncodedWords:

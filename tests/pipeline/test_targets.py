@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from holdfast.core.errors import RecipeError
-from holdfast.pipeline.defaults import resolve
-from holdfast.pipeline.fit import fit
-from holdfast.pipeline.kinds import kind_of
-from holdfast.pipeline.prepared import prepare
+from holdfast.fits.fit import fit
+from holdfast.plan.defaults import resolve
+from holdfast.prepare.model import prepare
 from holdfast.recipe import Recipe, override
+from holdfast.tasks import kind_of
 
 WORDS = {"good": "fine lovely warm bright kind", "bad": "dull cold grey broken rude"}
 TRAIN, WRONG = 48, 8

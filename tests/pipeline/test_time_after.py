@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from holdfast.core.stages import stage, tick, watched
-from holdfast.evaluate import causal
-from holdfast.pipeline import time_after
+from holdfast.fits import duration
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override
+from holdfast.tasks.lm import generation
 
 
 class Foretold:
@@ -53,7 +53,7 @@ def test_rows_that_a_classifier_passes_after_training(
     tmp_path: Path, quick: list[str], marked_csv: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A passage counts as a row here, not as the rows of its length.
-    monkeypatch.setattr(time_after, "_rows_of", lambda texts, _: len(texts))
+    monkeypatch.setattr(duration, "_rows_of", lambda texts, _: len(texts))
     foretold, shown = told([f"data.path={marked_csv}", *quick], tmp_path / "run")
     assert foretold.batches == 0
     passed = sum(total or 0 for _, total in shown)
@@ -72,16 +72,16 @@ def test_texts_that_a_language_model_generates_after_training(
     rows = [{"text": " ".join(rng.choice(words, 20))} for _ in range(60)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     made: list[int] = []
-    generate = causal._generate
+    generate = generation._generate
 
     def counted(network: Any, tokenizer: Any, prompts: Any, *rest: Any) -> Any:
         made.append(len(prompts))
         return generate(network, tokenizer, prompts, *rest)
 
-    monkeypatch.setattr(causal, "_generate", counted)
+    monkeypatch.setattr(generation, "_generate", counted)
     # Each batch of texts takes one second, however long it is.
-    monkeypatch.setattr(time_after, "_timed", lambda *_: (1.0, 0.0))
-    monkeypatch.setattr(time_after, "_rows_of", lambda texts, _: len(texts))
+    monkeypatch.setattr(duration, "_timed", lambda *_: (1.0, 0.0))
+    monkeypatch.setattr(duration, "_rows_of", lambda texts, _: len(texts))
     settings = [
         "task=causal-lm",
         f"data.path={path}",

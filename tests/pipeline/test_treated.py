@@ -11,14 +11,14 @@ from pathlib import Path
 import pyarrow.parquet as parquet
 import pytest
 
-from holdfast.auditing.treat.apply import choose
 from holdfast.core.errors import RecipeError
 from holdfast.data.memory import table_from_texts
 from holdfast.pipeline.main import train
-from holdfast.pipeline.predictor import Predictor
-from holdfast.pipeline.rows import load_and_divide
-from holdfast.pipeline.treated import same_text, treat_all
+from holdfast.prepare.cleaning import same_text, treat_all
+from holdfast.prepare.rows import load_and_divide
+from holdfast.quality.clean.apply import choose
 from holdfast.recipe import Recipe, override, read_recipe
+from holdfast.runs.predictor import Predictor
 
 DAMAGED, MEANT = "schÃ¶n \u200bgood film â€“ really", "schön good film – really"
 

@@ -7,12 +7,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-import holdfast.pipeline.tuned as module
-from holdfast.auditing.views import Rows
+import holdfast.analyses.audit.fold_predictions as module
+from holdfast.analyses.audit.fold_predictions import divided, refuse_untunable, tuned_answers
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
 from holdfast.data.memory import table_from_texts
-from holdfast.pipeline.tuned import divided, refuse_untunable, tuned_answers
+from holdfast.quality.views import Rows
 from holdfast.recipe import Recipe, override
 
 SUBJECTS = ("train", "hotel", "soup", "film", "phone", "song", "road", "garden")

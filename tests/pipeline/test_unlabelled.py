@@ -13,9 +13,9 @@ import pytest
 import holdfast
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Ints
-from holdfast.pipeline import unlabelled
-from holdfast.pipeline.rows import load_and_divide
-from holdfast.pipeline.unlabelled import FOLDS, Vectors, _borne_out, _folds, _teller
+from holdfast.prepare import unlabelled
+from holdfast.prepare.rows import load_and_divide
+from holdfast.prepare.unlabelled import FOLDS, Vectors, _borne_out, _folds, _teller
 from holdfast.recipe import parse
 
 PLACES = ["Paris", "Rome", "Oslo", "Lima", "Cairo", "Tokyo", "Quito", "Delhi"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from holdfast.core.errors import Defect
-from holdfast.pipeline.defaults import resolve
+from holdfast.plan.defaults import resolve
 from holdfast.recipe import Recipe, override
 from holdfast.recipe.resolved import ResolvedRecipe, ResolvedTrain, resolved
 

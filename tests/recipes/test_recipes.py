@@ -159,8 +159,8 @@ def test_the_four_ai_text_recipes_are_averaged(
     import torch
     import transformers
 
+    from holdfast.analyses.evaluation import predict_lines
     from holdfast.pipeline.main import train
-    from holdfast.pipeline.use import predict_lines
 
     data = real_rows("ai")
     runs = [tmp_path / path.stem for path in sorted(RECIPES.glob("ai-text-*.yaml"))]

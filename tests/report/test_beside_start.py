@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from holdfast.evaluate.generation import Generated
-from holdfast.evaluate.tokens import TokenOutputs
-from holdfast.know.outputs.marks import marks
-from holdfast.know.outputs.shares import Marked, outputs_block
-from holdfast.know.worth.block import EXAMPLES, PLAIN, Way, worth_block
-from holdfast.know.worth.judge import MetricJudge
+from holdfast.metrics import TEXT_METRICS
 from holdfast.report.page import write_report
-from holdfast.tasks.metrics import TEXT_METRICS
+from holdfast.tasks.generation.judge import MetricJudge
+from holdfast.tasks.generation.mark_shares import Marked, outputs_block
+from holdfast.tasks.generation.marks import marks
+from holdfast.tasks.generation.text_scores import Generated
+from holdfast.tasks.generation.token_scores import TokenOutputs
+from holdfast.tasks.generation.worth import EXAMPLES, PLAIN, Way, worth_block
 
 CURSED = "You idiot, all women are irrational."
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from holdfast.pipeline.rows import load_and_divide
-from holdfast.pipeline.rows_used import learning_of
+from holdfast.fits.row_use import learning_of
+from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe, override
 from holdfast.search.bench import Bench
 

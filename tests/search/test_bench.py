@@ -13,11 +13,11 @@ import torch
 from sklearn.metrics import accuracy_score, log_loss
 
 from holdfast.core.records import Decision, Snapshot
-from holdfast.pipeline.fit import fit
-from holdfast.pipeline.learning import Learning
+from holdfast.fits.fit import fit
+from holdfast.fits.learning import Learning
+from holdfast.fits.row_use import learning_of
 from holdfast.pipeline.main import train
-from holdfast.pipeline.rows import load_and_divide
-from holdfast.pipeline.rows_used import learning_of
+from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe, override
 from holdfast.search import work as works
 from holdfast.search.bench import Bench

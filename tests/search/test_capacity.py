@@ -193,8 +193,8 @@ def test_a_cut_model_is_its_first_blocks_run_by_hand(bench: Bench) -> None:
 def test_a_killed_search_ends_as_an_undisturbed_one(
     search_recipe: Any, killed: type[BaseException], tmp_path: Path, monkeypatch: Any
 ) -> None:
+    from holdfast.contract.request import Request
     from holdfast.pipeline.main import train
-    from holdfast.pipeline.request import Request
     from holdfast.recipe import read_recipe
     from holdfast.search import work as working
     from holdfast.search.capacity import Sizing
@@ -268,8 +268,8 @@ def test_what_cannot_be_is_refused(
 
 
 def test_ranks_are_halved_where_an_adapter_stands_beside(search_recipe: Any) -> None:
-    from holdfast.pipeline.rows import load_and_divide
-    from holdfast.pipeline.rows_used import learning_of
+    from holdfast.fits.row_use import learning_of
+    from holdfast.prepare.rows import load_and_divide
     from holdfast.recipe import override
 
     asked = override(search_recipe, ["model.adapter.kind=lora", "model.adapter.rank=4"])

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from holdfast.core.errors import RecipeError
-from holdfast.pipeline.rows import load_and_divide
-from holdfast.pipeline.rows_used import against_dealing, learning_of
+from holdfast.fits.row_use import against_dealing, learning_of
+from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe
 from holdfast.search.settings import SearchPart, search_part
 from holdfast.search.tuned import Tune

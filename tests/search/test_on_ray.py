@@ -104,7 +104,7 @@ def test_what_is_wrong_with_a_setting_is_said_as_here(bench: Bench, there: Engin
 
 
 def test_a_cluster_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from holdfast.copies import engines
+    from holdfast.duplicates import engines
 
     def nobody(**_: Any) -> None:
         raise ConnectionError("nobody answers")

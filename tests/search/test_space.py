@@ -10,8 +10,8 @@ import optuna
 import pytest
 import yaml
 
+from holdfast.contract.request import Request
 from holdfast.core.errors import RecipeError
-from holdfast.pipeline.request import Request
 from holdfast.recipe import Recipe, override
 from holdfast.search.asked import read_asked, space_of, split_settings
 from holdfast.search.request import tune_request

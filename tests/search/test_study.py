@@ -12,6 +12,7 @@ import pytest
 from optuna.storages.journal import JournalFileBackend
 
 from holdfast.core.errors import RunError
+from holdfast.data.database_url import masked, without_password
 from holdfast.search.asked import key_of
 from holdfast.search.job import Done, FitJob, Looks
 from holdfast.search.pruning import Pruning, make_pruner
@@ -20,7 +21,6 @@ from holdfast.search.searching import Fold, Searching
 from holdfast.search.space import Dimension, Space
 from holdfast.search.storage import open_storage
 from holdfast.search.study import Trials, Tried
-from holdfast.store.url import masked, without_password
 
 SPACE = Space(
     (

@@ -18,7 +18,7 @@ from holdfast.cli.main import app
 from holdfast.core.errors import RecipeError, SplitError
 from holdfast.pipeline import main
 from holdfast.pipeline.main import train
-from holdfast.pipeline.rows import load_and_divide
+from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe
 from holdfast.search.fold_rows import FoldPlan
 from holdfast.search.fold_scores import verdicts
@@ -360,9 +360,9 @@ def test_the_verdicts_are_one_sentence() -> None:
 def test_the_audit_goes_by_what_the_folds_said_of_each_row(
     crossed: Path, search_recipe: Recipe, tmp_path: Path, marked_rows: Any, write_csv: Any
 ) -> None:
-    from holdfast.auditing.views import Rows
-    from holdfast.pipeline.folded_answers import folded_answers
-    from holdfast.pipeline.kinds import kind_of
+    from holdfast.analyses.audit.fold_predictions import folded_answers
+    from holdfast.quality.views import Rows
+    from holdfast.tasks import kind_of
 
     def rows_of(path: Any) -> Rows:
         data = search_recipe.data.model_copy(update={"path": str(path)})

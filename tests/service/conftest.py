@@ -25,12 +25,12 @@ HERE = "http://127.0.0.1:8080"
 @pytest.fixture
 def serving_of(tmp_path: Path) -> Iterator[Callable[..., Any]]:
     """Makes a service of a stand-in, and the client that asks it."""
-    from holdfast.service.routes.all import ENDPOINTS
-    from holdfast.service.service import Service
-    from holdfast.service.settings import serving
-    from holdfast.service.web.application import Application
-    from holdfast.service.web.guard import Guard
-    from holdfast.store.store import open_store
+    from holdfast.plugins.service.routes.all import ENDPOINTS
+    from holdfast.plugins.service.service import Service
+    from holdfast.plugins.service.settings import serving
+    from holdfast.plugins.service.web.application import Application
+    from holdfast.plugins.service.web.guard import Guard
+    from holdfast.plugins.store.store import open_store
 
     made = []
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.core.errors import DataError
-from holdfast.service.asked import Answer, Answered, Facts, Full, Late
-from holdfast.store.records import Row
+from holdfast.plugins.service.asked import Answer, Answered, Facts, Full, Late
+from holdfast.plugins.store.records import Row
 
 CLASSES = ("bad", "good")
 FACTS = Facts(
@@ -129,13 +129,13 @@ class Onlooker:
 
 def main(asked: str) -> int:
     """Serve a stand-in: the process of the tests that need sockets and signals."""
-    from holdfast.service.routes.all import ENDPOINTS
-    from holdfast.service.running import Running, listen
-    from holdfast.service.service import Service
-    from holdfast.service.settings import serving
-    from holdfast.service.web.application import Application
-    from holdfast.service.web.guard import Guard
-    from holdfast.store.store import open_store
+    from holdfast.plugins.service.routes.all import ENDPOINTS
+    from holdfast.plugins.service.running import Running, listen
+    from holdfast.plugins.service.service import Service
+    from holdfast.plugins.service.settings import serving
+    from holdfast.plugins.service.web.application import Application
+    from holdfast.plugins.service.web.guard import Guard
+    from holdfast.plugins.store.store import open_store
 
     given = json.loads(asked)
 

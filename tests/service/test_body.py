@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from holdfast.service.web.body import FREE, Arriving, Gone, check_head, read_body, read_json
-from holdfast.service.web.faults import Fault
+from holdfast.plugins.service.web.body import FREE, Arriving, Gone, check_head, read_body, read_json
+from holdfast.plugins.service.web.faults import Fault
 
 VALUES = st.recursive(
     st.none()

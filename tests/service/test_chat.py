@@ -26,21 +26,21 @@ import torch
 import uvicorn
 from stand_in import StandIn
 
-from holdfast.pipeline.kinds.causal_use import TokenUse
 from holdfast.pipeline.main import train
-from holdfast.pipeline.predictor import Predictor
-from holdfast.pipeline.talk import Manner, Talk
+from holdfast.plugins.chat.talk import Manner, Talk
+from holdfast.plugins.service.asked import Facts
+from holdfast.plugins.service.chat.conversations import Bounds, Chats, Conversation
+from holdfast.plugins.service.chat.decoder import Joined, Reread, Row, chooser, decoder_of
+from holdfast.plugins.service.chat.opened import Following
+from holdfast.plugins.service.chat.pieces import Pieces
+from holdfast.plugins.service.routes.all import ENDPOINTS
+from holdfast.plugins.service.service import Service
+from holdfast.plugins.service.settings import serving
+from holdfast.plugins.service.web.application import Application
+from holdfast.plugins.service.web.guard import Guard
 from holdfast.recipe import Recipe, override
-from holdfast.service.asked import Facts
-from holdfast.service.chat.conversations import Bounds, Chats, Conversation
-from holdfast.service.chat.decoder import Joined, Reread, Row, chooser, decoder_of
-from holdfast.service.chat.opened import Following
-from holdfast.service.chat.pieces import Pieces
-from holdfast.service.routes.all import ENDPOINTS
-from holdfast.service.service import Service
-from holdfast.service.settings import serving
-from holdfast.service.web.application import Application
-from holdfast.service.web.guard import Guard
+from holdfast.runs.predictor import Predictor
+from holdfast.tasks.lm.answers import TokenUse
 
 HERE = "http://127.0.0.1"
 WORDS = ("red", "blue", "green", "old", "new", "big")
@@ -859,8 +859,8 @@ def test_pieces_never_break_a_character_nor_take_anything_back() -> None:
 def test_conversations_follow_the_model_that_is_promoted_and_end_with_the_one_before(
     run: Path, predictor: Predictor
 ) -> None:
-    from holdfast.service.engine.opened import open_engine
-    from holdfast.service.live.lineup import Lineup
+    from holdfast.plugins.service.engine.opened import open_engine
+    from holdfast.plugins.service.live.lineup import Lineup
 
     engines = [open_engine(run, threads=1, vectors=False) for _ in range(2)]
     lineup = Lineup(engines[0])

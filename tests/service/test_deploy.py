@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
-from holdfast.service.on_ray import ARGUMENTS
-from holdfast.service.routes.all import ENDPOINTS
-from holdfast.service.settings import Serving
+from holdfast.plugins.service.on_ray import ARGUMENTS
+from holdfast.plugins.service.routes.all import ENDPOINTS
+from holdfast.plugins.service.settings import Serving
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
@@ -33,7 +33,7 @@ class Unit(configparser.ConfigParser):
 
     def __init__(self) -> None:
         super().__init__(strict=False, interpolation=None, delimiters=("=",), comment_prefixes="#")
-        self.read(DEPLOY / "holdfast.service", encoding="utf-8")
+        self.read(DEPLOY / "holdfast.plugins.service", encoding="utf-8")
 
     def optionxform(self, name: str) -> str:
         return name
@@ -117,10 +117,10 @@ def test_the_image_is_made_of_what_is_there() -> None:
 def test_the_unit_is_one(tmp_path: Path) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("needs systemd-analyze")
-    text = (DEPLOY / "holdfast.service").read_text("utf-8")
+    text = (DEPLOY / "holdfast.plugins.service").read_text("utf-8")
     # It looks whether the program is there.
     place = Unit()["Service"]["ExecStart"].partition(" ")[0]
-    unit = tmp_path / "holdfast.service"
+    unit = tmp_path / "holdfast.plugins.service"
     unit.write_text(text.replace(place, shutil.which("true") or "/bin/true"), encoding="utf-8")
     done = subprocess.run(
         ["systemd-analyze", "verify", str(unit)],
@@ -138,5 +138,5 @@ def test_the_page_names_what_ray_may_be_told() -> None:
     assert {word.partition("=")[0] for word in line.split()} <= set(ARGUMENTS)
     for name in ARGUMENTS:
         assert f"`{name}`" in page
-    for setting in re.findall(r"serve\.(\w+)", page.replace("holdfast.service", "")):
+    for setting in re.findall(r"serve\.(\w+)", page.replace("holdfast.plugins.service", "")):
         assert setting in Serving.model_fields

@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from holdfast.know.drift.facts import facts_of
-from holdfast.know.drift.held import unit
-from holdfast.know.drift.rows import Reference, Rows
-from holdfast.know.drift.words import hashed_words, rows_with
-from holdfast.pipeline.drift_rows import Held
+from holdfast.plugins.drift.facts import facts_of
+from holdfast.plugins.drift.held import unit
+from holdfast.plugins.drift.rows import Reference, Rows
+from holdfast.plugins.drift.run_rows import Held
+from holdfast.plugins.drift.words import hashed_words, rows_with
+from holdfast.plugins.service.asked import Answer, Answered, Facts, Served
+from holdfast.plugins.service.drift_start import StartingDrift, drift_observers
+from holdfast.plugins.service.drifting import Drifting, same_answer, texts_of
+from holdfast.plugins.service.settings import serving
+from holdfast.plugins.store.records import Feedback
+from holdfast.plugins.store.store import open_store
 from holdfast.recipe import DataPart
-from holdfast.service.asked import Answer, Answered, Facts, Served
-from holdfast.service.drift_start import StartingDrift, drift_observers
-from holdfast.service.drifting import Drifting, same_answer, texts_of
-from holdfast.service.settings import serving
-from holdfast.store.records import Feedback
-from holdfast.store.store import open_store
 
 FACTS = Facts(
     "text-classification", "reviews@01", Path("reviews"), ("text",), ("no", "yes"), "float32", ""
@@ -110,7 +110,7 @@ def test_a_change_is_told_once_and_what_it_is_like_when_that_is_known(held: Held
 
 
 def test_the_log_says_what_an_alarm_is_about(held: Held) -> None:
-    from holdfast.service.afterwards import Watching
+    from holdfast.plugins.service.afterwards import Watching
 
     lines: list[str] = []
     after = Watching([_watch(held)], None, lines.append)

@@ -27,16 +27,16 @@ from PIL import Image
 from holdfast.core.errors import DataError, InputError, RecipeError
 from holdfast.data.profile import is_missing
 from holdfast.data.scratch import scratch_file
-from holdfast.know.threshold.rule import Rule
-from holdfast.pipeline.export import export
-from holdfast.pipeline.predictor import Predictor
+from holdfast.plugins.export.export import export
+from holdfast.plugins.service.asked import Full, Late
+from holdfast.plugins.service.engine.engine import ModelEngine
+from holdfast.plugins.service.engine.line import Bounds, Turn, Waiting
+from holdfast.plugins.service.engine.opened import engine_of, open_engine
+from holdfast.plugins.service.engine.precision import computing
+from holdfast.plugins.service.engine.tables import TableForm
 from holdfast.recipe import read_recipe
-from holdfast.service.asked import Full, Late
-from holdfast.service.engine.engine import ModelEngine
-from holdfast.service.engine.line import Bounds, Turn, Waiting
-from holdfast.service.engine.opened import engine_of, open_engine
-from holdfast.service.engine.precision import computing
-from holdfast.service.engine.tables import TableForm
+from holdfast.runs.predictor import Predictor
+from holdfast.runs.threshold import Rule
 
 HOSTILE = [
     "",
@@ -125,7 +125,7 @@ def test_no_white_space_of_arrow_is_text_to_the_engine() -> None:
     """What ``_may_miss`` takes for text at a glance is none to Arrow's eye."""
     import pyarrow as pa
 
-    from holdfast.service.engine.texts import _may_miss
+    from holdfast.plugins.service.engine.texts import _may_miss
 
     points = [chr(p) for p in range(1, 0x30000) if not 0xD800 <= p < 0xE000]
     missing = is_missing(pa.array(points)).to_numpy(zero_copy_only=False)

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from holdfast.core.errors import RecipeError
-from holdfast.service.settings import Serving, serving
-from holdfast.service.web.faults import Fault
-from holdfast.service.web.guard import Guard, host_name, is_local
-from holdfast.service.web.token_file import read_token
+from holdfast.plugins.service.settings import Serving, serving
+from holdfast.plugins.service.web.faults import Fault
+from holdfast.plugins.service.web.guard import Guard, host_name, is_local
+from holdfast.plugins.service.web.token_file import read_token
 
 TOKEN = "0123456789abcdef0123"
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from holdfast.core.errors import DataError
-from holdfast.know.labelling.even import SHARE, places
-from holdfast.service.labelling import Item, Labelling
-from holdfast.store.records import Feedback, KeptText, Request, Said
-from holdfast.store.store import Store, open_store
+from holdfast.plugins.labelling.even import SHARE, places
+from holdfast.plugins.service.labelling import Item, Labelling
+from holdfast.plugins.store.records import Feedback, KeptText, Request, Said
+from holdfast.plugins.store.store import Store, open_store
 
 MODEL = "reviews-1@0123456789ab"
 N = 60

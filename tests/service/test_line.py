@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from holdfast.service.asked import Full, Late
-from holdfast.service.engine.line import Bounds, Line, Waiting
-from holdfast.service.engine.pace import Pace
-from holdfast.service.engine.passes import passes
+from holdfast.plugins.service.asked import Full, Late
+from holdfast.plugins.service.engine.line import Bounds, Line, Waiting
+from holdfast.plugins.service.engine.pace import Pace
+from holdfast.plugins.service.engine.passes import passes
 
 FAST = 1e-9
 

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from holdfast.know.live.arms import Arms, in_challenger
-from holdfast.know.live.shadow import Shadow
-from holdfast.service.live.counts import why_apart
-from holdfast.service.live.look import LATEST, VERDICT, Looked, look
-from holdfast.service.live.setup import Setup
-from holdfast.store.records import Feedback, Outcome, Request, Said, new_id
-from holdfast.store.store import Store, open_store
-from holdfast.store.tables import outcomes
+from holdfast.plugins.live.arms import Arms, in_challenger
+from holdfast.plugins.live.shadow import Shadow
+from holdfast.plugins.service.live.counts import why_apart
+from holdfast.plugins.service.live.look import LATEST, VERDICT, Looked, look
+from holdfast.plugins.service.live.setup import Setup
+from holdfast.plugins.store.records import Feedback, Outcome, Request, Said, new_id
+from holdfast.plugins.store.store import Store, open_store
+from holdfast.plugins.store.tables import outcomes
 
 A, B = "shown@1", "challenger@2"
 SETUP = Setup(A, B, "text-classification", margin=0.02, lag_s=5)

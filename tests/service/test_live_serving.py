@@ -13,15 +13,15 @@ import pytest
 from stand_in import FACTS, StandIn
 
 from holdfast.core.errors import RecipeError
-from holdfast.know.live.arms import in_challenger
-from holdfast.service.asked import Answer, Answered, Full, Served
-from holdfast.service.live.lineup import Lineup
-from holdfast.service.live.look import look
-from holdfast.service.live.observer import Comparing
-from holdfast.service.live.setup import Setup, refuse_unlike
-from holdfast.service.live.shadowing import CHUNK, Shadowing
-from holdfast.store.records import Row, user_mark
-from holdfast.store.store import Store, open_store
+from holdfast.plugins.live.arms import in_challenger
+from holdfast.plugins.service.asked import Answer, Answered, Full, Served
+from holdfast.plugins.service.live.lineup import Lineup
+from holdfast.plugins.service.live.look import look
+from holdfast.plugins.service.live.observer import Comparing
+from holdfast.plugins.service.live.setup import Setup, refuse_unlike
+from holdfast.plugins.service.live.shadowing import CHUNK, Shadowing
+from holdfast.plugins.store.records import Row, user_mark
+from holdfast.plugins.store.store import Store, open_store
 
 OTHER = replace(FACTS, model="other@89abcdef", run=Path("other"))
 SETUP = Setup(FACTS.model, OTHER.model, FACTS.task, lag_s=0)

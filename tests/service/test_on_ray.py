@@ -17,8 +17,8 @@ pytest.importorskip("ray.serve", reason="needs Ray Serve")
 import httpx2 as httpx
 
 from holdfast.core.errors import RecipeError, RunError
-from holdfast.pipeline.predictor import Predictor
-from holdfast.service import on_ray
+from holdfast.plugins.service import on_ray
+from holdfast.runs.predictor import Predictor
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 TEXTS = ["w1 good w2", "w3 bad w4 w5", "w1", ""]

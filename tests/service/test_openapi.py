@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stand_in import Onlooker
 
-from holdfast.service.web import application, openapi
+from holdfast.plugins.service.web import application, openapi
 
 Make = Callable[..., Any]
 

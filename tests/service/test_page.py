@@ -56,7 +56,7 @@ def page() -> Iterator[Any]:
 def test_a_text_is_tried_and_a_label_sent_without_another_host(
     url: str, page: Any, tmp_path: Path, loaded: Path
 ) -> None:
-    from holdfast.store.store import open_store
+    from holdfast.plugins.store.store import open_store
 
     asked: list[str] = []
     wrong: list[str] = []

@@ -17,14 +17,14 @@ from typer.testing import CliRunner
 
 from holdfast.cli.main import app
 from holdfast.core.errors import InputError, RecipeError
-from holdfast.pipeline.served_name import served_name
-from holdfast.service.live.look import VERDICT, look
-from holdfast.service.live.setup import Setup
-from holdfast.service.live.start import stood_in
-from holdfast.service.pair_evidence import live_evidence
-from holdfast.service.promotion import PROMOTION, promote, standings
-from holdfast.store.records import Event, Feedback, Request, Said, new_id
-from holdfast.store.store import Store, open_store
+from holdfast.plugins.service.live.look import VERDICT, look
+from holdfast.plugins.service.live.setup import Setup
+from holdfast.plugins.service.live.start import stood_in
+from holdfast.plugins.service.pair_evidence import live_evidence
+from holdfast.plugins.service.promotion import PROMOTION, promote, standings
+from holdfast.plugins.store.records import Event, Feedback, Request, Said, new_id
+from holdfast.plugins.store.store import Store, open_store
+from holdfast.runs.threshold import served_name
 
 GATES = {"none": None, "accepted": "taken", "inconclusive": "undecided", "rejected": "kept_aside"}
 LIVE = ("none", "undecided", "equivalent", "better", "worse")
@@ -191,8 +191,8 @@ import os, signal, sys
 from pathlib import Path
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
-from holdfast.service.promotion import promote
-from holdfast.store.store import open_store
+from holdfast.plugins.service.promotion import promote
+from holdfast.plugins.store.store import open_store
 
 when, run, where = sys.argv[1:]
 written = []

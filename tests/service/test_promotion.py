@@ -15,15 +15,15 @@ from typer.testing import CliRunner
 
 from holdfast.cli.main import app
 from holdfast.core.errors import InputError, RecipeError, RunError
-from holdfast.pipeline.served_name import served_name
-from holdfast.service.live.look import look
-from holdfast.service.live.setup import Setup
-from holdfast.service.live.start import lined_up, stood_in
-from holdfast.service.live.successor import Successor
-from holdfast.service.promotion import FAILED, PROMOTION, promote, standings
-from holdfast.service.settings import serving
-from holdfast.store.records import Event, Feedback, Request, Said, new_id
-from holdfast.store.store import Store, open_store
+from holdfast.plugins.service.live.look import look
+from holdfast.plugins.service.live.setup import Setup
+from holdfast.plugins.service.live.start import lined_up, stood_in
+from holdfast.plugins.service.live.successor import Successor
+from holdfast.plugins.service.promotion import FAILED, PROMOTION, promote, standings
+from holdfast.plugins.service.settings import serving
+from holdfast.plugins.store.records import Event, Feedback, Request, Said, new_id
+from holdfast.plugins.store.store import Store, open_store
+from holdfast.runs.threshold import served_name
 
 
 @pytest.fixture
@@ -397,7 +397,7 @@ def test_the_challenger_shares_the_models_thread_where_there_is_one_core(
     way: str,
     shares: bool,
 ) -> None:
-    monkeypatch.setattr("holdfast.service.live.start.usable_cores", lambda: cores)
+    monkeypatch.setattr("holdfast.plugins.service.live.start.usable_cores", lambda: cores)
     load = Loads()
     settings = serving([f"serve.compare={way}"])
     lineup, _ = lined_up(

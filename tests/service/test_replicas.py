@@ -19,12 +19,12 @@ pytest.importorskip("httpx2")
 
 import httpx2 as httpx
 
-from holdfast.store.store import open_store
+from holdfast.plugins.store.store import open_store
 
 # What ``holdfast serve`` puts on a socket, without its command line.
 PROGRAM = """
 import socket, sys, uvicorn
-from holdfast.service.on_ray import Replica
+from holdfast.plugins.service.on_ray import Replica
 replica = Replica.of({"run": sys.argv[1], "store": sys.argv[2], "threads": "1"})
 bound = socket.create_server(("127.0.0.1", 0))
 print(bound.getsockname()[1], flush=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from holdfast.service.settings import PREFIX, Serving, known_settings
+from holdfast.plugins.service.settings import PREFIX, Serving, known_settings
 
 PAGE = Path(__file__).parents[2] / "docs/serve.md"
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.service.web.wire import MOST_WAITING
+from holdfast.plugins.service.web.wire import MOST_WAITING
 
 PROGRAM = Path(__file__).parent / "stand_in.py"
 QUICK = ["serve.read_s=0.4", "serve.max_body_mb=0.2", "serve.max_connections=20"]
@@ -387,7 +387,7 @@ def test_a_client_that_does_not_read_is_let_go(serve: Callable[..., Server]) -> 
 def test_a_signal_to_end_loses_nothing_that_was_taken(
     serve: Callable[..., Server], tmp_path: Path
 ) -> None:
-    from holdfast.store.store import open_store
+    from holdfast.plugins.store.store import open_store
 
     path = str(tmp_path / "store.db")
     go = tmp_path / "go"
@@ -458,7 +458,7 @@ def test_it_lives_while_it_loads_and_is_ready_then(
 def test_a_disk_that_is_full_costs_no_answer_and_what_was_kept_back_is_written_later(
     serve: Callable[..., Server], tmp_path: Path
 ) -> None:
-    from holdfast.store.store import open_store
+    from holdfast.plugins.store.store import open_store
 
     path = str(tmp_path / "store.db")
     server = serve(store=path, settings=["serve.log_texts=true"]).ready()
@@ -488,7 +488,7 @@ def test_a_disk_that_is_full_costs_no_answer_and_what_was_kept_back_is_written_l
 def test_a_store_that_goes_and_comes_back_is_used_again(
     serve: Callable[..., Server], tmp_path: Path
 ) -> None:
-    from holdfast.store.store import open_store
+    from holdfast.plugins.store.store import open_store
 
     folder, away = tmp_path / "store", tmp_path / "away"
     folder.mkdir()

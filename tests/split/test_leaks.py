@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from holdfast.copies.duplicates import find_copies
 from holdfast.core.errors import SplitError
 from holdfast.data.table import HeldOut, Splits, Table, TrainSplit, ValidSplit
+from holdfast.duplicates.duplicates import find_copies
 from holdfast.split.divide import divide
 from holdfast.split.leaks import refuse_leaks, refuse_shared_copies
 

@@ -17,10 +17,10 @@ import pytest
 import sqlalchemy
 
 from holdfast.core.errors import DataError, StoreError, StoreGone
-from holdfast.store import opened
-from holdfast.store.records import Claim, Event, Feedback, KeptText, Request, Said, new_id
-from holdfast.store.store import Store, open_store
-from holdfast.store.writer import MOST_BYTES, Writer
+from holdfast.plugins.store import opened
+from holdfast.plugins.store.records import Claim, Event, Feedback, KeptText, Request, Said, new_id
+from holdfast.plugins.store.store import Store, open_store
+from holdfast.plugins.store.writer import MOST_BYTES, Writer
 
 MODEL = "reviews-1@0123456789ab"
 SECRET = "the quick brown fox jumped over 4711 lazy dogs"
@@ -225,7 +225,7 @@ def test_a_row_is_claimed_by_one_alone(where: str, store: Store) -> None:
 
 WRITER = """
 import runpy, sys, time
-from holdfast.store.store import open_store
+from holdfast.plugins.store.store import open_store
 call = runpy.run_path(sys.argv[1])["call"]
 store = open_store(sys.argv[2])
 print("open", flush=True)

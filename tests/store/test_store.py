@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from holdfast.core.errors import DataError, StoreError
-from holdfast.store.records import Event, Feedback, KeptText, Outcome, Request, Said, new_id
-from holdfast.store.store import Store, open_store
+from holdfast.plugins.store.records import Event, Feedback, KeptText, Outcome, Request, Said, new_id
+from holdfast.plugins.store.store import Store, open_store
 
 MODEL = "reviews-1@0123456789ab"
 

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from holdfast.tasks.code import runner
-from holdfast.tasks.code.answers import DEEPEST, MOST_BYTES, parse, problem
-from holdfast.tasks.code.runner import Outcome, run_programs
-from holdfast.tasks.code.same import same_result
-from holdfast.tasks.metrics import Texts
-from holdfast.tasks.metrics.execution import execution_metric
+from holdfast.metrics import Texts
+from holdfast.metrics.execution import execution_metric
+from holdfast.sandbox import runner
+from holdfast.sandbox.answers import DEEPEST, MOST_BYTES, parse, problem
+from holdfast.sandbox.runner import Outcome, run_programs
+from holdfast.sandbox.same import same_result
 
 
 def nested(value: Any, depth: int) -> Any:

@@ -18,9 +18,9 @@ from holdfast.data.chat import chats_from_prompts, load_chats
 from holdfast.data.chat_templates import NAMED
 from holdfast.models.causal import CausalNetwork, keeps_apart
 from holdfast.models.quiet import quiet_transformers
-from holdfast.tasks.causal_lm import CausalLM, EncodedTokens, encode
-from holdfast.tasks.chat_tokens import answers_in, blocks_of, chat_tokens, text_tokens
-from holdfast.tasks.token_losses import of_whole_rows
+from holdfast.tasks.lm.chat_tokens import answers_in, blocks_of, chat_tokens, text_tokens
+from holdfast.tasks.lm.losses import CausalLM, EncodedTokens, encode
+from holdfast.training.task import of_whole_rows
 
 WORDS = 97
 SHAPE: dict[str, Any] = {

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from seqeval.metrics import classification_report, f1_score, precision_score, recall_score
 
-from holdfast.tasks.entities import TagTable, entity_counts, f1_from, spans_of
+from holdfast.tasks.tags.entities import TagTable, entity_counts, f1_from, spans_of
 
 IOB = ["O", "B-A", "I-A", "B-BB", "I-BB"]
 BIOES = [*IOB, "E-A", "S-A", "E-BB", "S-BB"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.tasks.code import fence
+from holdfast.sandbox import fence
 
 HEADERS = {
     "x86_64": Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h"),

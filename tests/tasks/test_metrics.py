@@ -11,9 +11,8 @@ from sklearn import metrics as sk
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Outputs
-from holdfast.tasks.metrics import METRICS, find_metric
-from holdfast.tasks.metrics.calibration import confidence_bins
-from holdfast.tasks.metrics.ranking import Ranking
+from holdfast.metrics import METRICS, find_metric
+from holdfast.metrics.classes import Ranking, confidence_bins
 
 
 def outputs(labels, logits) -> Outputs:

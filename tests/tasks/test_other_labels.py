@@ -11,14 +11,14 @@ from scipy.stats import spearmanr
 from sklearn import metrics as sk
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from holdfast.evaluate.label_sets import SetOutputs, score_sets
-from holdfast.evaluate.numbers import NumberOutputs, _pearson, _ranked, score_numbers
-from holdfast.evaluate.paired_losses import compare_losses
+from holdfast.metrics.comparison import compare_losses
 from holdfast.models.linear import fit_labels, fit_ridge, frequency_logits
-from holdfast.tasks.classification import ClassifierOutput
-from holdfast.tasks.label_sets import LabelSets, set_losses
-from holdfast.tasks.numbers import Numbers, Scale, number_losses, number_metrics
-from holdfast.tasks.text_classification import EncodedTexts
+from holdfast.tasks.classes.encoding import EncodedTexts
+from holdfast.tasks.labels.losses import LabelSets, set_losses
+from holdfast.tasks.labels.scores import SetOutputs, score_sets
+from holdfast.tasks.number.losses import Numbers, Scale, number_losses, number_metrics
+from holdfast.tasks.number.scores import NumberOutputs, _pearson, _ranked, score_numbers
+from holdfast.training.task import ClassifierOutput
 
 NAMES = ("a", "b", "c", "d")
 

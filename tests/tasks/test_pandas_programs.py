@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from holdfast.tasks.code import run_pandas
-from holdfast.tasks.code.read_pandas import Refused, check_query
-from holdfast.tasks.code.runner import run_programs
+from holdfast.sandbox import run_pandas
+from holdfast.sandbox.read_pandas import Refused, check_query
+from holdfast.sandbox.runner import run_programs
 
 pd = pytest.importorskip("pandas")
 

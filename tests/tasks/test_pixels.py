@@ -13,7 +13,7 @@ from transformers.models.convnext import ConvNextImageProcessorPil
 from transformers.models.vit import ViTImageProcessorPil
 
 from holdfast.core.errors import ModelError
-from holdfast.tasks.pixels import Pixels
+from holdfast.tasks.images.pixels import Pixels
 
 PROCESSORS = {
     "vit": ViTImageProcessorPil(size={"height": 16, "width": 16}),

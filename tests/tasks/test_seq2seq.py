@@ -14,8 +14,8 @@ from holdfast.core.updates import Passed
 from holdfast.data.pairs import pairs_from_texts
 from holdfast.data.table import Table
 from holdfast.methods.smoothing import LabelSmoothing
-from holdfast.tasks.seq2seq import EncodedPairs, SequenceToSequence, encode_pairs
-from holdfast.tasks.token_losses import measure_tokens
+from holdfast.tasks.generation.losses import measure_tokens
+from holdfast.tasks.seq2seq.losses import EncodedPairs, SequenceToSequence, encode_pairs
 
 WORDS = ["<pad>", "</s>", "<unk>", *"abcdefghij"]
 END = 1

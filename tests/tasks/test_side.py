@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from holdfast.contract.side_layer import SideLayer, fit_side, load_side
 from holdfast.core.errors import RunError
 from holdfast.data.side import Asked, fit_column
-from holdfast.tasks.side import SideLayer, fit_side, load_side
 
 
 def test_without_a_text_it_is_scikit_learns_logistic_regression() -> None:

@@ -21,9 +21,10 @@ from holdfast.data.images import images_at
 from holdfast.data.memory import table_from_texts
 from holdfast.data.pairs import pairs_from_texts
 from holdfast.data.table import Table
-from holdfast.tasks import causal_lm, seq2seq
-from holdfast.tasks.image_classification import encode_images
-from holdfast.tasks.text_classification import encode
+from holdfast.tasks.classes.encoding import encode
+from holdfast.tasks.images.losses import encode_images
+from holdfast.tasks.lm import losses as causal_lm
+from holdfast.tasks.seq2seq import losses as seq2seq
 
 Encode = Callable[[Table], Any]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from holdfast.core.errors import RecipeError
-from holdfast.evaluate.overlap import estimate
-from holdfast.tasks.metrics import Texts, find_text_metric
+from holdfast.metrics import Texts, find_text_metric
+from holdfast.metrics.text_scores import estimate
 
 MADE = Texts(["a b", "c", "d"], ["a", "c c", ""], ["x", "y", "z"])
 

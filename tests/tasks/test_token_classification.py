@@ -11,12 +11,7 @@ import pytest
 import torch
 
 from holdfast.data.table import Columns, Table
-from holdfast.tasks.token_classification import (
-    EncodedWords,
-    TokenClassification,
-    encode_words,
-    word_logits,
-)
+from holdfast.tasks.tags.losses import EncodedWords, TokenClassification, encode_words, word_logits
 
 NAMES = ("O", "B-X", "I-X")
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "an", "##na", "##n", "ox", "##en", "run"]
@@ -144,7 +139,7 @@ def test_a_sentence_is_right_where_each_of_its_words_is(tokenizer: Any) -> None:
 
 
 def test_a_learnt_prompt_before_the_pieces_moves_no_word(tokenizer: Any) -> None:
-    from holdfast.tasks.token_classification import word_features
+    from holdfast.tasks.tags.losses import word_features
 
     encoded = encode_words(table(SENTENCES, TAGS), tokenizer, 20)
     batch = TokenClassification(0, NAMES).collate(encoded, [1])

@@ -9,7 +9,7 @@ import pytest
 
 from holdfast.core.records import Decision, Finding
 from holdfast.core.wording import counted, have
-from holdfast.pipeline.outline import ModelOutline, RowsOutline
+from holdfast.runs.outline import ModelOutline, RowsOutline
 from holdfast.terminal.say import (
     COLUMN,
     Teller,

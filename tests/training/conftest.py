@@ -17,10 +17,10 @@ from holdfast.core.records import Snapshot, Verdict
 from holdfast.methods.contrast import ClassBatches, ContrastTerm
 from holdfast.methods.optimizers import build_optimizer
 from holdfast.methods.schedules import build_schedule
-from holdfast.pipeline.compose import make_accelerator
-from holdfast.tasks.text_classification import EncodedTexts, TextClassification
+from holdfast.tasks.classes.encoding import EncodedTexts, TextClassification
 from holdfast.training.checkpoint import CheckpointStore
 from holdfast.training.journal import Journal
+from holdfast.training.machine import make_accelerator
 from holdfast.training.plan import Phase, Plan
 from holdfast.training.run import Job
 

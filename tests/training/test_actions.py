@@ -835,7 +835,7 @@ def test_an_action_out_of_its_range_is_refused_where_it_is_made(make: Any) -> No
 def test_its_files_hold_the_branch_that_is_alive(build: Any, tmp_path: Path) -> None:
     """The looks are read back as they were, and the log of the run is the one of that branch."""
     from holdfast.core.run_facts import RunFacts
-    from holdfast.integrations.logs.holdfast_run import read
+    from holdfast.plugins.logs.holdfast_run import read
     from holdfast.training.looks import read_looks, write_looks
 
     script = Script({5: back(4, ScaleLearningRate(WHY, 0.1))}, keep=[4])

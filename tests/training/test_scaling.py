@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from holdfast.core.errors import TrainingError
-from holdfast.pipeline.compose import make_accelerator
 from holdfast.training.journal import Journal
 from holdfast.training.loop import fit
+from holdfast.training.machine import make_accelerator
 from holdfast.training.scaling import MOST_IN_A_ROW, LossScale
 
 

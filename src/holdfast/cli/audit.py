@@ -14,10 +14,10 @@ from holdfast.core.shown import printable
 from holdfast.terminal.streams import json_text
 
 if TYPE_CHECKING:
+    from holdfast.analyses.audit.audit import AuditRequest
+    from holdfast.analyses.audit.fix import Fixed
+    from holdfast.analyses.audit.result import Audit
     from holdfast.core.outputs import OutputFile
-    from holdfast.pipeline.audit_request import AuditRequest
-    from holdfast.pipeline.audited import Audit
-    from holdfast.pipeline.fix import Fixed
 
 
 def command(
@@ -63,7 +63,7 @@ def command(
     Nothing is changed and nothing is sent anywhere; --fix writes a file of its own.
     """
     refuse_too_little("torch")
-    from holdfast.pipeline.audit_request import AuditRequest
+    from holdfast.analyses.audit.audit import AuditRequest
     from holdfast.terminal.audit import audit_watched
     from holdfast.terminal.say import width
 
@@ -71,7 +71,7 @@ def command(
     asked = AuditRequest(data, tuple(against or ()), text, label, group, settings)
     page = None if html is None else _target(html, asked, force)
     if fix is not None:
-        from holdfast.pipeline.fix import check_fix
+        from holdfast.analyses.audit.fix import check_fix
 
         check_fix(asked, fix, force)
         _refuse_one_file(fix, html)
@@ -106,7 +106,7 @@ def command(
 
 
 def _refuse_one_file(fix: Path, html: Path | None) -> None:
-    from holdfast.pipeline.fix import LOG
+    from holdfast.analyses.audit.fix import LOG
 
     if html is None or html.resolve() not in (fix.resolve(), Path(f"{fix}{LOG}").resolve()):
         return
@@ -115,7 +115,7 @@ def _refuse_one_file(fix: Path, html: Path | None) -> None:
 
 
 def _fix(asked: AuditRequest, found: Audit, out: Path, force: bool) -> Fixed:
-    from holdfast.pipeline.fix import fix_audited
+    from holdfast.analyses.audit.fix import fix_audited
 
     return fix_audited(asked, found, out, force)
 

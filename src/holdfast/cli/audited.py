@@ -11,8 +11,8 @@ from holdfast.core.shown import printable
 from holdfast.core.wording import ROW_NUMBERS, counted
 
 if TYPE_CHECKING:
+    from holdfast.analyses.audit.result import Audit, LabelFirst, Shown
     from holdfast.core.records import Finding
-    from holdfast.pipeline.audited import Audit, LabelFirst, Shown
 
 MARKS = {"error": "!!", "warn": "! ", "info": "  "}
 HEADS = {

@@ -20,7 +20,7 @@ from holdfast.core.shown import printable, printable_json
 from holdfast.training.signals import ending_signals
 
 if TYPE_CHECKING:
-    from holdfast.pipeline.talk import Reply, Talk
+    from holdfast.plugins.chat.talk import Reply, Talk
 
 HELP = """/help          this list
 /start         ask the start model too, or no longer
@@ -60,7 +60,7 @@ def command(
     Where standard input is no terminal, every line of it is a message.
     """
     refuse_too_little("torch")
-    from holdfast.pipeline.talk import Manner, Talk
+    from holdfast.plugins.chat.talk import Manner, Talk
     from holdfast.terminal.say import Teller
 
     person = sys.stdin.isatty() and not message and not as_json

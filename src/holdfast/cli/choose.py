@@ -13,8 +13,8 @@ from holdfast.core.shown import printable
 from holdfast.terminal.streams import json_text
 
 if TYPE_CHECKING:
-    from holdfast.pipeline.adapted import Adapted
-    from holdfast.pipeline.chosen import Candidate, Choice
+    from holdfast.search.adaptation import Adapted
+    from holdfast.search.model_choice import Candidate, Choice
 
 # Of a model's name, in the table.
 LONGEST = 26
@@ -62,9 +62,9 @@ def command(
     predicted. Writes nothing but an adapted model; test rows stay closed."""
     refuse_too_little("torch")
     check_how(quiet, verbose, task)
-    from holdfast.pipeline.adapted import adapting_of
-    from holdfast.pipeline.chosen import choose_model
-    from holdfast.pipeline.request import Request
+    from holdfast.contract.request import Request
+    from holdfast.search.adaptation import adapting_of
+    from holdfast.search.model_choice import choose_model
     from holdfast.terminal.say import Teller, width
 
     request = Request(

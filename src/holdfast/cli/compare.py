@@ -11,7 +11,7 @@ from holdfast.core.shown import printable
 from holdfast.terminal.streams import json_text
 
 if TYPE_CHECKING:
-    from holdfast.pipeline.compared import Comparison
+    from holdfast.analyses.compare.compare import Comparison
 
 EXAMPLES, CELL = 3, 60
 
@@ -54,8 +54,8 @@ def command(
     """Compare A with B on the same rows: better, equivalent, worse, or how many rows would settle
     it. Rows that either had learned from are left out, and counted."""
     refuse_too_little("torch")
-    from holdfast.pipeline.compared import compare
-    from holdfast.pipeline.using import Options
+    from holdfast.analyses.compare.compare import compare
+    from holdfast.contract.answering import Options
     from holdfast.terminal.say import Teller, width
 
     options = Options(tuple(text) if text else None, label, encoding)

@@ -86,8 +86,8 @@ def command(
     refuse_too_little("torch")
     check_how(quiet, verbose, task)
     feared = check_known(fail_on or [], "--fail-on", "verdict", VERDICTS)
+    from holdfast.contract.request import Request
     from holdfast.core.records import is_asked
-    from holdfast.pipeline.request import Request
     from holdfast.search.validated import asked_for
     from holdfast.terminal.say import width
     from holdfast.terminal.watch import train_watched

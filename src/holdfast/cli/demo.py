@@ -25,7 +25,7 @@ def command(
     """
     refuse_too_little("torch")
     from holdfast.cli.ending import summary
-    from holdfast.pipeline.request import Request
+    from holdfast.contract.request import Request
     from holdfast.recipe import read_recipe
     from holdfast.terminal.say import width
     from holdfast.terminal.watch import train_watched
@@ -39,7 +39,7 @@ def command(
 
 def _carelessly(run: Path) -> dict[str, Any]:
     """The careless run, shown as it goes on."""
-    from holdfast.pipeline.careless import add_careless
+    from holdfast.pipeline.baseline import add_careless
     from holdfast.terminal.progress import Show
     from holdfast.terminal.say import Teller
 

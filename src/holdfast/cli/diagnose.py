@@ -44,7 +44,7 @@ def command(
 ) -> None:
     """Say whether the run in LOG learned, overfits or diverged, since when, and what to do."""
     refuse_too_little("numpy")
-    from holdfast.integrations.logs.read import parse_settings, read_verdict
+    from holdfast.plugins.logs.read import parse_settings, read_verdict
     from holdfast.terminal.say import Teller, width
 
     page = None if html is None else _target(html, log, force)
@@ -185,8 +185,8 @@ def _wrap(text: str, columns: int, indent: str, first: str | None = None) -> lis
 def _target(html: Path, log: Path, force: bool) -> OutputFile:
     """Where the page goes. The log is never written over, nor a file of a run or of a folder of
     logs; only an earlier page there is, with ``force``."""
+    from holdfast.contract.run_folder import own_files
     from holdfast.core.outputs import checked_output
-    from holdfast.pipeline.folder import own_files
 
     inputs = own_files(log) if html.suffix.lower() in PAGES else [log, *own_files(log)]
     return checked_output(html, inputs if log.is_dir() else [log], force=force)

@@ -52,9 +52,9 @@ def command(
     """Make a smaller model that answers as RUN does: on its rows, its division, its test rows."""
     refuse_too_little("torch")
     check_how(quiet, verbose, None)
-    from holdfast.pipeline.folder import is_main_process
-    from holdfast.pipeline.request import Request
-    from holdfast.pipeline.student import folder_name, student_recipe
+    from holdfast.contract.request import Request
+    from holdfast.contract.run_folder import is_main_process
+    from holdfast.search.student import folder_name, student_recipe
     from holdfast.terminal.say import width
     from holdfast.terminal.watch import train_watched
 

@@ -14,7 +14,7 @@ from holdfast.core.shown import printable
 from holdfast.terminal.streams import json_text
 
 if TYPE_CHECKING:
-    from holdfast.pipeline.drift import Drifted
+    from holdfast.plugins.drift.drift import Drifted
 
 VERDICTS = ("differ", "harmful")
 REACHED = 3
@@ -52,8 +52,8 @@ def command(
     for one in fail_on or ():
         if one not in VERDICTS:
             raise RecipeError("--fail-on", "is no verdict", one, f"There is {', '.join(VERDICTS)}.")
-    from holdfast.pipeline.drift import drift
-    from holdfast.pipeline.using import Options
+    from holdfast.contract.answering import Options
+    from holdfast.plugins.drift.drift import drift
     from holdfast.terminal.say import Teller, width
 
     notify = Teller(quiet)

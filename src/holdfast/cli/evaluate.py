@@ -52,9 +52,9 @@ def command(
     the others are scored by themselves.
     """
     refuse_too_little("torch")
+    from holdfast.analyses.evaluation import evaluate
     from holdfast.cli.runs import ENSEMBLE, ensemble_of, runs_and_data
-    from holdfast.pipeline.use import evaluate
-    from holdfast.pipeline.using import Options, check_limits
+    from holdfast.contract.answering import Options, check_limits
     from holdfast.terminal.say import Teller
 
     runs, data = runs_and_data("evaluate", given)

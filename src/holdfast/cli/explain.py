@@ -14,8 +14,8 @@ from holdfast.core.shown import printable_json
 from holdfast.terminal.streams import json_text
 
 if TYPE_CHECKING:
+    from holdfast.analyses.explain.explanation import Explanation
     from holdfast.core.outputs import OutputFile
-    from holdfast.pipeline.explanation import Explanation
 
 ENDINGS = (".html", ".jsonl")
 LIMITS = "data.limits."
@@ -60,10 +60,10 @@ def command(
         return
     run, data = _run_and_data(given)
     target = None if out is None else _target(out, run, data, force)
+    from holdfast.analyses.explain.explain import explain
     from holdfast.cli.piped import piped
-    from holdfast.pipeline.folder import need_run
-    from holdfast.pipeline.reasons import explain
-    from holdfast.pipeline.using import Options, check_limits
+    from holdfast.contract.answering import Options, check_limits
+    from holdfast.contract.run_folder import need_run
     from holdfast.terminal.progress_line import ProgressLine
     from holdfast.terminal.say import Teller, width
 
@@ -102,7 +102,7 @@ def command(
 def _carried(run: Path, as_json: bool) -> None:
     """What the run found when it was made: shown as it is stored."""
     from holdfast.cli.explained import carried
-    from holdfast.pipeline.folder import open_run
+    from holdfast.contract.run_folder import open_run
     from holdfast.terminal.say import width
 
     result = open_run(run)
@@ -132,9 +132,9 @@ def _run_and_data(given: list[str]) -> tuple[Path, str]:
 
 
 def _target(out: Path, run: Path, data: str, force: bool) -> OutputFile:
+    from holdfast.contract.run_folder import own_files
     from holdfast.core.outputs import checked_output
     from holdfast.data.paths import source_path
-    from holdfast.pipeline.folder import own_files
 
     if out.suffix.lower() not in ENDINGS:
         raise RecipeError(

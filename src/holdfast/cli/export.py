@@ -14,7 +14,7 @@ from holdfast.core.wording import counted
 from holdfast.terminal.streams import json_text
 
 if TYPE_CHECKING:
-    from holdfast.pipeline.export import Exported
+    from holdfast.plugins.export.export import Exported
 
 
 def command(
@@ -49,7 +49,7 @@ def command(
     """Write the model of RUN as a file that needs no Holdfast: proven against the saved model at
     every batch and length, scored on the validation rows, timed on this machine."""
     refuse_too_little("torch")
-    from holdfast.pipeline.export import export
+    from holdfast.plugins.export.export import export
     from holdfast.terminal.say import Teller, width
 
     notify = Teller(quiet)

@@ -50,9 +50,9 @@ def command(
 
 
 def _forget(where: str, by: Any, value: str) -> dict[str, Any]:
-    from holdfast.store.opened import file_of
-    from holdfast.store.records import user_mark
-    from holdfast.store.store import open_store
+    from holdfast.plugins.store.opened import file_of
+    from holdfast.plugins.store.records import user_mark
+    from holdfast.plugins.store.store import open_store
 
     path = file_of(where)
     if path is not None and not path.is_file():

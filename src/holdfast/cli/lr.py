@@ -23,7 +23,7 @@ from holdfast.core.shown import printable
 from holdfast.terminal.streams import json_text
 
 if TYPE_CHECKING:
-    from holdfast.pipeline.rate_range import RateRange
+    from holdfast.search.rate_range import RateRange
 
 
 def command(
@@ -51,8 +51,8 @@ def command(
     that is kept, and writes nothing."""
     refuse_too_little("torch")
     check_how(quiet, verbose, task)
-    from holdfast.pipeline.rate_range import range_test
-    from holdfast.pipeline.request import Request
+    from holdfast.contract.request import Request
+    from holdfast.search.rate_range import range_test
     from holdfast.terminal.say import Teller, width
 
     request = Request(

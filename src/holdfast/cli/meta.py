@@ -42,7 +42,7 @@ def command(
     tasks that it never met."""
     refuse_too_little("torch")
     check_how(quiet, verbose, task)
-    from holdfast.pipeline.request import Request
+    from holdfast.contract.request import Request
     from holdfast.terminal.say import width
     from holdfast.terminal.watch import meta_watched
 

@@ -13,7 +13,7 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.machine import refuse_too_little
 
 if TYPE_CHECKING:
-    from holdfast.pipeline.using import Data
+    from holdfast.contract.answering import Data
 
 PROBABILITIES = "predict.probabilities"
 CSV_SAFE = "predict.csv_safe"
@@ -67,11 +67,11 @@ def command(
     runs, data = runs_and_data("predict", given)
     ensemble, others = ensemble_of(set_ or [])
     switches, limits = _settings(others)
+    from holdfast.analyses.evaluation import predict
     from holdfast.cli.piped import piped
-    from holdfast.pipeline.folder import need_run
-    from holdfast.pipeline.predicted import check_target, write_lines, write_predictions
-    from holdfast.pipeline.use import predict
-    from holdfast.pipeline.using import Options
+    from holdfast.contract.answering import Options
+    from holdfast.contract.run_folder import need_run
+    from holdfast.runs.prediction_file import check_target, write_lines, write_predictions
     from holdfast.terminal.say import Teller, tell_below, tell_cut, tell_empty
 
     target = None if out is None else check_target(out, runs, data, force)
@@ -109,7 +109,7 @@ def command(
 
 def _settings(settings: Sequence[str]) -> tuple[dict[str, bool], tuple[str, ...]]:
     """The settings of this command: what is on or off, by its key, and limits."""
-    from holdfast.pipeline.using import check_limits
+    from holdfast.contract.answering import check_limits
 
     switches, others = {PROBABILITIES: False, CSV_SAFE: False}, []
     for setting in settings:

@@ -11,7 +11,7 @@ from holdfast.core.shown import printable
 from holdfast.terminal.streams import json_text
 
 if TYPE_CHECKING:
-    from holdfast.service.promotion import Promotion
+    from holdfast.plugins.service.promotion import Promotion
 
 
 def command(
@@ -41,8 +41,8 @@ def command(
     rejected it, or a comparison found it worse) or lacking (its gate is inconclusive, and no
     comparison found it better), unless --force. Running servers change over within seconds and
     lose no request; servers that are started again serve it too."""
-    from holdfast.service.promotion import promote
-    from holdfast.store.store import open_store
+    from holdfast.plugins.service.promotion import promote
+    from holdfast.plugins.store.store import open_store
 
     opened = open_store(store)
     try:

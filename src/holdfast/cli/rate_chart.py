@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from holdfast.pipeline.rate_range import RateRange
+    from holdfast.search.rate_range import RateRange
 
 ROWS, GUTTER = 11, 8
 MARK, PLAIN = "█", "░"

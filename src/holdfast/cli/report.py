@@ -33,8 +33,8 @@ def command(
     if force:
         raise RecipeError("--force", "is for --page FILE", None, "Leave it out.")
     refuse_too_little("numpy")
+    from holdfast.contract.run_folder import is_guarded, need_run, unsealed
     from holdfast.core.lock import locked
-    from holdfast.pipeline.folder import is_guarded, need_run, unsealed
     from holdfast.report.page import write_report
     from holdfast.terminal.say import Teller
 
@@ -50,7 +50,7 @@ def command(
 
 def _page(run: Path, page: Path, force: bool) -> None:
     refuse_too_little("numpy")
-    from holdfast.pipeline.recorded import write_page
+    from holdfast.analyses.recorded import write_page
     from holdfast.terminal.say import Teller
 
     write_page(run, page, force=force, notify=Teller(False))

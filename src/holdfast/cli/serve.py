@@ -12,7 +12,7 @@ from holdfast.core.machine import refuse_too_little
 from holdfast.core.shown import printable
 
 if TYPE_CHECKING:
-    from holdfast.service.asked import Engine
+    from holdfast.plugins.service.asked import Engine
 
 PACKAGES = ("starlette", "uvicorn", "httptools", "prometheus_client", "sqlalchemy")
 
@@ -62,11 +62,11 @@ def command(
     One line says when it is ready. SIGTERM (or Ctrl-C) ends it when all is answered and stored.
     """
     _need_packages()
-    from holdfast.service.settings import serving
+    from holdfast.plugins.service.settings import serving
 
     settings = serving(set_ or [])
     refuse_too_little("torch")
-    from holdfast.service.composed import Wanted, compose
+    from holdfast.plugins.service.composed import Wanted, compose
     from holdfast.terminal.say import Teller
     from holdfast.terminal.streams import notify
 

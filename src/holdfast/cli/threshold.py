@@ -43,8 +43,8 @@ def command(
     answers to the test rows. From then on predict leaves uncertain rows to a person (null). Exit
     code: 3 where nothing can be promised; nothing is written then, and what can be is printed."""
     refuse_too_little("torch")
-    from holdfast.pipeline.threshold import Wanted, set_threshold
-    from holdfast.pipeline.threshold_file import FILE
+    from holdfast.analyses.threshold.stored import Wanted, set_threshold
+    from holdfast.runs.threshold import FILE
     from holdfast.terminal.say import Teller, width
 
     wanted = Wanted(precision, coverage, cost)

@@ -26,7 +26,7 @@ from holdfast.core.shown import printable
 from holdfast.terminal.streams import json_text
 
 if TYPE_CHECKING:
-    from holdfast.pipeline.request import Request
+    from holdfast.contract.request import Request
     from holdfast.recipe import Recipe
 
 
@@ -68,7 +68,7 @@ def command(
     refuse_too_little("torch")
     check_how(quiet, verbose, task)
     feared = check_known(fail_on or [], "--fail-on", "verdict", VERDICTS)
-    from holdfast.pipeline.request import Request
+    from holdfast.contract.request import Request
 
     request = Request(
         source,
@@ -87,8 +87,8 @@ def command(
     if dry_run:
         _dry_run(request, recipe, as_json, quiet)
         return
+    from holdfast.contract.run_folder import is_main_process
     from holdfast.core.records import is_asked
-    from holdfast.pipeline.folder import is_main_process
     from holdfast.terminal.watch import train_watched
 
     result, run = train_watched(request, recipe, quiet=quiet, verbose=verbose)
@@ -116,7 +116,7 @@ def _print(result: dict[str, Any], run: Path, as_json: bool) -> None:
 def _dry_run(request: Request, recipe: Recipe, as_json: bool, quiet: bool) -> None:
     from holdfast.cli.cv import show_folds
     from holdfast.cli.plan import show_plan
-    from holdfast.pipeline.folder import check_place
+    from holdfast.contract.run_folder import check_place
     from holdfast.pipeline.preview import preview
     from holdfast.terminal.say import Teller
     from holdfast.terminal.watch import folds_of

@@ -28,7 +28,7 @@ from holdfast.terminal.streams import json_text
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from holdfast.pipeline.procedure import Procedure
+    from holdfast.contract.procedure import Procedure
     from holdfast.recipe import Recipe
 
 
@@ -88,8 +88,8 @@ def command(
     refuse_too_little("torch")
     check_how(quiet, verbose, task)
     feared = check_known(fail_on or [], "--fail-on", "verdict", VERDICTS)
+    from holdfast.contract.request import Request
     from holdfast.core.records import is_asked
-    from holdfast.pipeline.request import Request
     from holdfast.search.request import tune_request
     from holdfast.terminal.watch import train_watched
 

@@ -71,7 +71,7 @@ def command(
     too. --every goes on whatever the gate says."""
     refuse_too_little("torch")
     check_how(quiet, verbose, None)
-    from holdfast.renewal.asking import Asking
+    from holdfast.plugins.update.asking import Asking
     from holdfast.terminal.say import width
 
     asking = Asking(run, feedback, margin, start, hold, own, seed, set_ or [])
@@ -94,8 +94,8 @@ def command(
 
 def _store(feedback: str | None) -> str:
     """The store that the feedback came of, without a password."""
-    from holdfast.renewal.given import is_store
-    from holdfast.store.url import masked
+    from holdfast.data.database_url import masked
+    from holdfast.plugins.update.given import is_store
 
     return masked(feedback) if feedback is not None and is_store(feedback) else "URL"
 

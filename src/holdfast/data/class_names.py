@@ -18,7 +18,7 @@ def words_of(label: str) -> str | None:
     ``NEG``), which is a code in most data sets, and one whose words are single letters or all lack
     a vowel (``x``, ``trk``) is no name. Scripts other than Latin are taken as they are. What an
     abbreviation in small letters means cannot be seen here: its rows tell
-    (``auditing/names.py``).
+    (``quality/names.py``).
     """
     spaced = _HUMP.sub(" ", re.sub(r"[_\-./:|]+", " ", label))
     text = " ".join(spaced.split()).strip(" ?!,;")

@@ -61,6 +61,6 @@ REPAIRED_ROWS = 8  # such rows at least
 FORGOTTEN = 0.05  # of the first loss on the general probe
 PRIMACY = 0.2  # Spearman's ρ between the first sight of a row and how little it was fitted
 FEW_ROWS_GAIN = 0.05  # of its loss that the linear probe gains by doubling its rows
-MOST_A_ROW, SMALL = 150_000, 40_000_000  # learning parameters: pipeline/size.py says why
+MOST_A_ROW, SMALL = 150_000, 40_000_000  # learning parameters: fits/compose.py says why
 DISPARITY = 0.05  # of the rows: a gap of a metric worth naming
 REPEATS = 0.2  # of the generated texts

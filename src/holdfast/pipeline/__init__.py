@@ -1,1 +1,1 @@
-"""The only composition root. ``main.py`` reads as the sentence; the rest fills in its words."""
+"""The main job: ``main.py`` reads as the sentence."""

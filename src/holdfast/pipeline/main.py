@@ -15,6 +15,27 @@ from types import MappingProxyType
 from typing import Any
 
 from holdfast._version import __version__
+from holdfast.analyses.analysis import confirm_all, find_all
+from holdfast.contract import result as outcome
+from holdfast.contract.fit import Fitted, OuterAnswers, Scored
+from holdfast.contract.procedure import (
+    Learner,
+    Procedure,
+    ScoresByFolds,
+    begin_search,
+    blocks_of,
+    forget_search,
+    keep_search,
+)
+from holdfast.contract.run_folder import (
+    CHECKPOINTS,
+    MODEL,
+    RECIPE,
+    RESULT,
+    claimed,
+    is_finished,
+    is_main_process,
+)
 from holdfast.core.defects import survived
 from holdfast.core.errors import InputError, Interrupted, RunError
 from holdfast.core.files import disk_errors
@@ -32,47 +53,24 @@ from holdfast.core.run_files import (
 )
 from holdfast.core.stages import stage
 from holdfast.data.table import Table
+from holdfast.fits.fit import averages, late_decisions
+from holdfast.fits.learning import Learning
+from holdfast.fits.outer_folds import answer_outer
+from holdfast.fits.row_use import learning_of
+from holdfast.fits.run_facts import run_facts_of, with_probe, with_texts
 from holdfast.models.adapter_save import base_folder
 from holdfast.models.quick_dropout import quick_dropout
 from holdfast.monitor.confirmation import confirmed
-from holdfast.pipeline import outcome
-from holdfast.pipeline.begun import Destination, check_recipe
-from holdfast.pipeline.control_block import control_block
-from holdfast.pipeline.examples import EXAMPLES, write_examples
-from holdfast.pipeline.fit import averages, late_decisions
-from holdfast.pipeline.folder import (
-    CHECKPOINTS,
-    MODEL,
-    RECIPE,
-    RESULT,
-    claimed,
-    is_finished,
-    is_main_process,
-)
-from holdfast.pipeline.held import stored
-from holdfast.pipeline.learning import Learning
-from holdfast.pipeline.mixing import with_mix
-from holdfast.pipeline.names import check_names
-from holdfast.pipeline.outer_folds import answer_outer
-from holdfast.pipeline.outline import Outline, outline_rows
-from holdfast.pipeline.pages import write_pages
-from holdfast.pipeline.procedure import (
-    Learner,
-    Procedure,
-    ScoresByFolds,
-    begin_search,
-    blocks_of,
-    forget_search,
-    keep_search,
-)
-from holdfast.pipeline.question import confirm_all, find_all
-from holdfast.pipeline.ready import Fitted, OuterAnswers, Scored
-from holdfast.pipeline.rows import Divided, Notify, load_and_divide
-from holdfast.pipeline.rows_used import learning_of
-from holdfast.pipeline.run_facts import run_facts_of, with_probe, with_texts
-from holdfast.pipeline.run_folder import RunFolder
-from holdfast.pipeline.scoring import save_model, save_side, score_once
+from holdfast.prepare.names import check_names
+from holdfast.prepare.rows import Divided, Notify, load_and_divide
+from holdfast.prepare.sources import stored, with_mix
 from holdfast.recipe import Recipe, anchored, read_recipe
+from holdfast.runs.journal import RunFolder
+from holdfast.runs.outline import Outline, outline_rows
+from holdfast.runs.pages import write_pages
+from holdfast.runs.scoring import save_model, save_side, score_once
+from holdfast.runs.start import Destination, check_recipe
+from holdfast.runs.tables import EXAMPLES, control_block, write_examples
 from holdfast.stats.threads import one_thread
 from holdfast.training.checkpoint import LEAST_SECONDS
 from holdfast.training.looks import LOOKS, write_looks

@@ -7,21 +7,21 @@ from typing import Any
 
 import numpy as np
 
+from holdfast.contract.fit import Need, Ready
+from holdfast.contract.result import peak_memory_mb
 from holdfast.core.machine import MB
 from holdfast.core.records import Decision, Finding, to_json
 from holdfast.core.updates import Draw
+from holdfast.fits.compose import make_job, make_ready
+from holdfast.fits.duration import seconds_after
+from holdfast.fits.row_use import learning_of
 from holdfast.models.layers import count_parameters
-from holdfast.pipeline.available import available_mb, tightest
-from holdfast.pipeline.compose import make_accelerator, make_job, make_ready
-from holdfast.pipeline.fits import Need
-from holdfast.pipeline.mixing import mixed_file
-from holdfast.pipeline.outcome import peak_memory_mb
-from holdfast.pipeline.ready import Ready
-from holdfast.pipeline.rows import Notify, load_and_divide, notify_all
-from holdfast.pipeline.rows_used import learning_of
-from holdfast.pipeline.time_after import seconds_after
+from holdfast.plan.memory import available_mb, tightest
+from holdfast.prepare.rows import Notify, load_and_divide, notify_all
+from holdfast.prepare.sources import mixed_file
 from holdfast.recipe import Recipe
 from holdfast.training.guarded import begin_run
+from holdfast.training.machine import make_accelerator
 from holdfast.training.plan import FORWARD_SHARE
 from holdfast.training.step import begin_phase, train_step
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import yaml
 
+from holdfast.augment.registry import check_enrich
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import RecipeError
 from holdfast.core.plain import from_yaml, read_yaml
 from holdfast.core.wording import counted
-from holdfast.enrich.registry import check_enrich
 from holdfast.methods.optimizers import OPTIMIZERS
 from holdfast.methods.registry import check_methods
 from holdfast.methods.schedules import SCHEDULES

@@ -8,17 +8,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from holdfast.contract.fit import OF_A_FIT, PREPARED_WITH, Fitted, Prepared
 from holdfast.core.records import Finding, Ints
 from holdfast.data.table import Table
-from holdfast.pipeline.begun import rows_digest
-from holdfast.pipeline.cross_fitted import cross_fit
-from holdfast.pipeline.fit import fit
-from holdfast.pipeline.general import with_general
-from holdfast.pipeline.learning import Learning, known_tables
-from holdfast.pipeline.prepared import prepare, with_added
-from holdfast.pipeline.ready import OF_A_FIT, PREPARED_WITH, Fitted, Prepared
-from holdfast.pipeline.rows import Notify
+from holdfast.fits.cross_fitting import cross_fit
+from holdfast.fits.fit import fit
+from holdfast.fits.learning import Learning, known_tables
+from holdfast.prepare.general import with_general
+from holdfast.prepare.model import prepare, with_added
+from holdfast.prepare.rows import Notify
 from holdfast.recipe import Recipe, as_settings, override
+from holdfast.runs.start import rows_digest
 
 if TYPE_CHECKING:
     from holdfast.search.job import FitJob

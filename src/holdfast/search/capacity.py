@@ -15,14 +15,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from holdfast.contract.fit import Fitted
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, to_json
 from holdfast.core.wording import counted
-from holdfast.pipeline.fit import fit
-from holdfast.pipeline.learning import Learning
-from holdfast.pipeline.ready import Fitted
-from holdfast.pipeline.rows import Divided, Notify
-from holdfast.pipeline.rows_used import against_dealing, learning_of
+from holdfast.fits.fit import fit
+from holdfast.fits.learning import Learning
+from holdfast.fits.row_use import against_dealing, learning_of
+from holdfast.prepare.rows import Divided, Notify
 from holdfast.recipe import Recipe
 from holdfast.search.bench import Bench, of_a_fit
 from holdfast.search.capacity_told import block_of, sentence, study_of
@@ -35,7 +35,7 @@ from holdfast.search.store import Store
 from holdfast.search.told import judged_by
 
 if TYPE_CHECKING:
-    from holdfast.pipeline.run_folder import RunFolder
+    from holdfast.runs.journal import RunFolder
 
 NAME = "search=capacity"
 # So many validation rows judge by themselves; with fewer every row is answered out of fold.

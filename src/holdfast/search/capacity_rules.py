@@ -8,8 +8,8 @@ from typing import Literal
 
 import numpy as np
 
+from holdfast.analyses.compare.verdict import PairedVerdict, judge_pairs
 from holdfast.core.records import Floats, Ints
-from holdfast.know.compare.verdict import PairedVerdict, judge_pairs
 from holdfast.stats.student import by_groups
 
 Answer = Literal["oversized", "all_needed", "too_small", "undecided"]

@@ -13,16 +13,16 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from holdfast.contract.fit import Prepared
 from holdfast.core.errors import RecipeError, SplitError
 from holdfast.core.records import Ints
 from holdfast.core.seeds import derive_seed
-from holdfast.pipeline.ready import Prepared
-from holdfast.pipeline.rows import Divided
-from holdfast.pipeline.ways import way_of
+from holdfast.prepare.rows import Divided
+from holdfast.prepare.split_options import way_of
 from holdfast.recipe import Recipe
 from holdfast.split.folds import Fold, Folds, forward, make_folds, set_aside
 from holdfast.split.ways import Way, whole_units
-from holdfast.tasks.label_sets import label_matrix
+from holdfast.tasks.labels.losses import label_matrix
 
 Ages = npt.NDArray[np.float64]
 MORE_ROWS = "Choose fewer folds, add rows, or leave small classes out (data.rare=drop)."

@@ -1,7 +1,7 @@
 """What the folds of a cross-validation say together: metrics with intervals, verdicts, spread.
 
 The interval of a class's metrics is that of the pooled rows, counted as fewer and moved up to all
-rows (``evaluate/out_of_fold.py``); of every other task it is the corrected resampled t of the
+rows (``metrics/out_of_fold.py``); of every other task it is the corrected resampled t of the
 folds' scores (``stats/folds.py``). Which holds how often is in ``benchmarks/cross_validation.py``.
 """
 
@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from holdfast.contract.fit import Fitted
+from holdfast.contract.predictions import groups_of
 from holdfast.core.records import Decision, Estimate, Floats, Outputs, to_json
 from holdfast.core.wording import counted
-from holdfast.evaluate.forward import groups_of
-from holdfast.evaluate.out_of_fold import RATE_EFFECT, RATES, score_out_of_fold
-from holdfast.evaluate.overlap import OVERLAPS
-from holdfast.pipeline.ready import Fitted
+from holdfast.metrics import Metric
+from holdfast.metrics.out_of_fold import RATE_EFFECT, RATES, score_out_of_fold
+from holdfast.metrics.text_scores import OVERLAPS
 from holdfast.report.numbers import metric_name, number
 from holdfast.report.view.honest import headline_metric
 from holdfast.search.bench import Bench
@@ -29,7 +30,6 @@ from holdfast.search.fold_rows import FoldRows
 from holdfast.search.job import Done
 from holdfast.stats.folds import corrected_t, nested
 from holdfast.stats.temperature import losses_at
-from holdfast.tasks.metrics import Metric
 
 if TYPE_CHECKING:
     import pyarrow as pa

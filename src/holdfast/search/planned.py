@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from holdfast.contract.fit import Ready, classes_of
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Ints
 from holdfast.core.seeds import generator
-from holdfast.pipeline.compose import make_ready
-from holdfast.pipeline.ready import Ready, classes_of
+from holdfast.fits.compose import make_ready
 from holdfast.search.asked import space_of
 from holdfast.search.bench import Bench
 from holdfast.search.pruning import choose_pruner
@@ -87,7 +87,7 @@ def facts_of(bench: Bench) -> tuple[Facts, float]:
 
 def _facts(bench: Bench, ready: Ready) -> Facts:
     from holdfast.models.layers import count_parameters
-    from holdfast.pipeline.defaults import FINETUNE, size_of
+    from holdfast.plan.defaults import FINETUNE, size_of
 
     network = ready.loaded.network
     total, _ = count_parameters(network)

@@ -7,16 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from holdfast.contract.procedure import COMMAND, Procedure, begun_search
+from holdfast.contract.request import RECIPES, Request
+from holdfast.contract.run_folder import default_folder
 from holdfast.core.errors import RecipeError, RunError
-from holdfast.pipeline.folder import default_folder
-from holdfast.pipeline.procedure import COMMAND, Procedure, begun_search
-from holdfast.pipeline.request import RECIPES, Request
+from holdfast.data.database_url import masked
 from holdfast.recipe import Recipe
 from holdfast.search.asked import read_asked, space_of, split_settings
 from holdfast.search.searches import SEARCHES, procedure_of
 from holdfast.search.settings import SearchPart, search_part
 from holdfast.search.tuned import Tune
-from holdfast.store.url import masked
 
 
 def tune_request(

@@ -16,7 +16,7 @@ import numpy as np
 
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.core.wording import counted
-from holdfast.pipeline.rows import Notify
+from holdfast.prepare.rows import Notify
 from holdfast.search.asked import key_of
 from holdfast.search.job import Done, FitJob
 from holdfast.search.pruning import Pruning

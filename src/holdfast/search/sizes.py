@@ -127,7 +127,7 @@ def costs_of(bench: Bench, sizes: Sequence[Size]) -> dict[str, Cost]:
     them side by side.
     """
     from holdfast.models.layers import count_parameters
-    from holdfast.pipeline.available import available_mb
+    from holdfast.plan.memory import available_mb
 
     found: dict[str, tuple[int, int]] = {}
     for size in sizes:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holdfast.core.errors import MachineError, RunError
-from holdfast.store.url import DRIVERS, INSTALL, is_url, masked, without_password
+from holdfast.data.database_url import DRIVERS, INSTALL, is_url, masked, without_password
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage

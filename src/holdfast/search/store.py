@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from holdfast.contract.procedure import FITS
 from holdfast.core.files import write_atomically
 from holdfast.core.records import Decision
-from holdfast.pipeline.procedure import FITS
-from holdfast.pipeline.rows import Notify
+from holdfast.prepare.rows import Notify
 from holdfast.search.job import Done, FitJob, Held, Looks
 from holdfast.training.checkpoint import Unfit, read_sealed, write_sealed
 

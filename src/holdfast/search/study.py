@@ -20,9 +20,9 @@ import numpy as np
 
 from holdfast.core.errors import RunError
 from holdfast.core.records import Floats
+from holdfast.data.database_url import masked
 from holdfast.search.space import Dimension, Space, plain
 from holdfast.search.storage import calm, close_storage
-from holdfast.store.url import masked
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner

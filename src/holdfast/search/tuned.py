@@ -16,18 +16,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from holdfast.contract.fit import Fitted, Prepared
+from holdfast.contract.procedure import FITS
+from holdfast.contract.run_folder import STUDY
 from holdfast.core.errors import RecipeError
 from holdfast.core.files import write_text
 from holdfast.core.records import Decision, Ints
 from holdfast.core.wording import counted
-from holdfast.pipeline.cross_fitted import cross_fit
-from holdfast.pipeline.fit import fit
-from holdfast.pipeline.folder import STUDY
-from holdfast.pipeline.learning import Learning
-from holdfast.pipeline.procedure import FITS
-from holdfast.pipeline.ready import Fitted, Prepared
-from holdfast.pipeline.rows import Divided, Notify
-from holdfast.pipeline.rows_used import against_dealing, learning_of
+from holdfast.data.database_url import masked
+from holdfast.fits.cross_fitting import cross_fit
+from holdfast.fits.fit import fit
+from holdfast.fits.learning import Learning
+from holdfast.fits.row_use import against_dealing, learning_of
+from holdfast.prepare.rows import Divided, Notify
 from holdfast.recipe import Recipe
 from holdfast.search.asked import space_of
 from holdfast.search.bench import Bench, of_a_fit
@@ -43,10 +44,9 @@ from holdfast.search.storage import check_study, need_optuna, open_storage
 from holdfast.search.store import Store
 from holdfast.search.study import Trials
 from holdfast.search.told import block, judged_by
-from holdfast.store.url import masked
 
 if TYPE_CHECKING:
-    from holdfast.pipeline.run_folder import RunFolder
+    from holdfast.runs.journal import RunFolder
 
 OWNER = "owner"
 
@@ -245,7 +245,7 @@ def bench_mark(bench: Bench) -> str:
     import hashlib
     import json
 
-    from holdfast.pipeline.begun import MOVABLE, rows_digest
+    from holdfast.runs.start import MOVABLE, rows_digest
 
     plain = bench.recipe.model_dump(mode="json")
     for section, names in MOVABLE.items():

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any
 
-from holdfast.pipeline.defaults import OF_CLASSES, SMALL_PARAMETERS, WRITING
+from holdfast.plan.defaults import OF_CLASSES, SMALL_PARAMETERS, WRITING
 from holdfast.recipe import Recipe
 from holdfast.recipe.parts import EMBEDDED
 from holdfast.recipe.resolved import ResolvedRecipe

@@ -9,7 +9,7 @@ model of all rows comes out.
 
 The model of all rows is judged by nothing of its own: no row is left for it. With ``cv.nested``
 folds within each fold judge in the place of validation rows, and the model of all rows is
-cross-fitted in the same way (``pipeline/cross_fitted.py``).
+cross-fitted in the same way (``fits/cross_fitting.py``).
 """
 
 from __future__ import annotations
@@ -21,32 +21,32 @@ from typing import Any
 
 import numpy as np
 
+from holdfast.contract.fit import Fitted, OutOfFoldAnswers, Ready
+from holdfast.contract.result import write_parquet
 from holdfast.core.errors import RecipeError
 from holdfast.core.events import Offers
 from holdfast.core.records import Decision, Ints
 from holdfast.core.run_files import FOLDS as FOLDS_FILE
-from holdfast.pipeline.compose import make_ready
-from holdfast.pipeline.defaults import method_parts
-from holdfast.pipeline.fit import fit_ready
-from holdfast.pipeline.general import with_general
-from holdfast.pipeline.learning import Learning, known_tables
+from holdfast.fits.compose import make_ready
+from holdfast.fits.fit import fit_ready
+from holdfast.fits.learning import Learning, known_tables
+from holdfast.fits.row_use import against_folds, all_training
 from holdfast.pipeline.main import absolute
-from holdfast.pipeline.outcome import write_parquet
-from holdfast.pipeline.prepared import prepare_divided, with_added
-from holdfast.pipeline.ready import Fitted, OutOfFoldAnswers, Ready
-from holdfast.pipeline.rows import Divided, Notify, load_and_divide
-from holdfast.pipeline.rows_used import against_folds, all_training
-from holdfast.pipeline.run_folder import RunFolder
+from holdfast.plan.defaults import method_parts
+from holdfast.prepare.general import with_general
+from holdfast.prepare.model import prepare_divided, with_added
+from holdfast.prepare.rows import Divided, Notify, load_and_divide
 from holdfast.recipe import Recipe
 from holdfast.recipe.resolved import ResolvedRecipe
+from holdfast.runs.journal import RunFolder
 from holdfast.search.bench import Bench
 from holdfast.search.engines import engine_of
 from holdfast.search.fold_rows import FoldPlan, FoldRows, fold_rows
 from holdfast.search.fold_scores import cv_block, folds_table, told_of_fold
 from holdfast.search.job import Done, FitJob
 from holdfast.search.store import Store
-from holdfast.tasks.base import Measured
 from holdfast.training.out_of_fold import FoldLooks
+from holdfast.training.task import Measured
 
 FOLDS = 5
 FOLDED = "a validation row of the division: folded as all others are"

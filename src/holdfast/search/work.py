@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from holdfast.contract.fit import AskedSide, Fitted
 from holdfast.core.actions import Stop
 from holdfast.core.errors import InputError, MachineError, ModelError, RecipeError, TrainingError
 from holdfast.core.records import Floats, Snapshot, to_json
 from holdfast.data.table import Table, TrainSplit
 from holdfast.monitor.evidence import raw_losses
-from holdfast.pipeline.ready import AskedSide, Fitted
-from holdfast.pipeline.rows import Notify
+from holdfast.prepare.rows import Notify
 from holdfast.search.bench import Bench
 from holdfast.search.job import Done, FitJob, Held, Looks, Watch
 from holdfast.stats.temperature import losses_at
@@ -61,7 +61,7 @@ def work(
 
 def _saved(fitted: Fitted, bench: Bench, job: FitJob) -> Held | None:
     """Save the model, for good or for the facts that answering needs; what it says of held rows."""
-    from holdfast.pipeline.scoring import save_model, save_side
+    from holdfast.runs.scoring import save_model, save_side
 
     folder = Path(tempfile.mkdtemp()) if job.keep is None else job.keep
     folder.mkdir(parents=True, exist_ok=True)
@@ -79,7 +79,7 @@ def answers_of(fitted: Fitted, saved: Mapping[str, Any], table: Table) -> Held:
     judged by; ``saved`` is what saving its model gave."""
     import pyarrow as pa
 
-    from holdfast.pipeline.predictor import Predictor
+    from holdfast.runs.predictor import Predictor
 
     examples = fitted.encode(table)
     sides = replace(fitted.ready.sides, train=examples, train_rows=TrainSplit(table))

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.copies.words import I64, U64
 from holdfast.core.errors import SplitError
+from holdfast.duplicates.words import I64, U64
 
 Floats = npt.NDArray[np.float64]
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.copies.duplicates import Copies
-from holdfast.copies.words import I64
+from holdfast.duplicates.duplicates import Copies
+from holdfast.duplicates.words import I64
 
 # A third of a side of 15 %: a larger block makes such a side uneven by itself.
 MOST = 0.05

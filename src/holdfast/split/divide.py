@@ -15,13 +15,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from holdfast.copies.gather import AllRows, gather
-from holdfast.copies.normalise import content_keys
-from holdfast.copies.words import U64
 from holdfast.core.errors import RecipeError, SplitError
 from holdfast.core.records import Decision, Finding, Ints
 from holdfast.core.seeds import derive_seed
 from holdfast.data.table import HeldOut, Splits, Table, TrainSplit, ValidSplit
+from holdfast.duplicates.gather import AllRows, gather
+from holdfast.duplicates.normalise import content_keys
+from holdfast.duplicates.words import U64
 from holdfast.split.assign import assign
 from holdfast.split.crossing import Crossing, find_crossing
 from holdfast.split.division import SIDES, Drops, crossing_notes, drop_notes, dropped, find_drops

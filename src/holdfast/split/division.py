@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.copies.against import Protected, nearest_protected
-from holdfast.copies.gather import AllRows
-from holdfast.copies.words import I64
+from holdfast.duplicates.against import Protected, nearest_protected
+from holdfast.duplicates.gather import AllRows
+from holdfast.duplicates.words import I64
 from holdfast.split.crossing import Crossing
 
 SIDES = ("train", "valid", "test")

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.copies.chains import SHARE, SMALLEST
-from holdfast.copies.duplicates import Copies
-from holdfast.copies.gather import AllRows
-from holdfast.copies.words import I64
 from holdfast.core.records import Finding, Severity
 from holdfast.data.table import Table
+from holdfast.duplicates.chains import SHARE, SMALLEST
+from holdfast.duplicates.duplicates import Copies
+from holdfast.duplicates.gather import AllRows
+from holdfast.duplicates.words import I64
 from holdfast.split.crossing import Crossing
 from holdfast.split.division import Drops
 from holdfast.split.ways import PLAIN, Way

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.copies.candidates import mix
-from holdfast.copies.words import I64, U64
 from holdfast.core.errors import Defect
 from holdfast.core.records import Ints
 from holdfast.core.seeds import derive_seed
+from holdfast.duplicates.candidates import mix
+from holdfast.duplicates.words import I64, U64
 from holdfast.split.assign import assign
 from holdfast.split.iterative import assign_several
 

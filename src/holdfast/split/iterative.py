@@ -15,8 +15,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.copies.words import I64, U64
 from holdfast.core.errors import SplitError
+from holdfast.duplicates.words import I64, U64
 
 
 def assign_several(

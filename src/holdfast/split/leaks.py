@@ -13,12 +13,12 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.copies.duplicates import Copies
-from holdfast.copies.normalise import content_keys, normal_forms, to_arrow
-from holdfast.copies.texts import RowTexts
-from holdfast.copies.words import BLOCK, U64
 from holdfast.core.errors import SplitError
 from holdfast.data.table import Splits, Table
+from holdfast.duplicates.duplicates import Copies
+from holdfast.duplicates.normalise import content_keys, normal_forms, to_arrow
+from holdfast.duplicates.texts import RowTexts
+from holdfast.duplicates.words import BLOCK, U64
 
 _REMEDY = "Divide again with holdfast's own division, or leave these rows out of one side."
 

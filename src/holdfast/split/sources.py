@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.copies.gather import AllRows
 from holdfast.core.records import Finding, Ints
+from holdfast.duplicates.gather import AllRows
 
 LISTED = 100
 

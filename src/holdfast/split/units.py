@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.copies.candidates import mix
-from holdfast.copies.words import I64, U64
 from holdfast.core.seeds import derive_seed
+from holdfast.duplicates.candidates import mix
+from holdfast.duplicates.words import I64, U64
 from holdfast.split.crossing import part_large
 
 # SplitMix64's step: the golden ratio in 64 bits.

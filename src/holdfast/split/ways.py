@@ -22,11 +22,11 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.copies.candidates import mix
-from holdfast.copies.words import I64, U64
 from holdfast.core.errors import SplitError
 from holdfast.core.seeds import derive_seed
 from holdfast.core.wording import counted
+from holdfast.duplicates.candidates import mix
+from holdfast.duplicates.words import I64, U64
 from holdfast.split.assign import assign
 
 By = Literal["rows", "group", "source", "topic", "time"]

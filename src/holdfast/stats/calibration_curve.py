@@ -14,7 +14,7 @@ import numpy as np
 
 from holdfast.core.records import Floats
 
-# As ``tasks/metrics/calibration.py``, whose number gets this interval.
+# As ``metrics/classes.py``, whose number gets this interval.
 BINS = 15
 # A fit costs by the cell: more rows than this are joined to neighbours of nearly their confidence.
 CELLS = 600

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from holdfast.analyses.audit.audit import AuditRequest, audit
+from holdfast.analyses.audit.result import Audit
 from holdfast.core.records import Decision
-from holdfast.pipeline.audit import audit
-from holdfast.pipeline.audit_request import AuditRequest
-from holdfast.pipeline.audited import Audit
 from holdfast.terminal.progress_line import ProgressLine
 from holdfast.terminal.say import Teller
 

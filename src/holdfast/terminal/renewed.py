@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from holdfast.contract.request import Request
+from holdfast.contract.run_folder import default_folder, is_finished
 from holdfast.core.shown import printable
-from holdfast.pipeline.folder import default_folder, is_finished
-from holdfast.pipeline.request import Request
 from holdfast.terminal.watch import train_watched
 
 if TYPE_CHECKING:
-    from holdfast.renewal.asking import Asking
+    from holdfast.plugins.update.asking import Asking
 
 
 def updated(
@@ -26,7 +26,7 @@ def updated(
 ) -> tuple[dict[str, Any], Path]:
     """Do what ``holdfast update`` does once: the result, and the new run's folder."""
     from holdfast.core.run_files import read_result
-    from holdfast.renewal.asking import begin, folder_name, no_update
+    from holdfast.plugins.update.asking import begin, folder_name, no_update
 
     source = folder_name(asking.run)
     if resume:
@@ -38,7 +38,7 @@ def updated(
             _tell(asking.feedback, result, out)
             return result, out
     elif out is not None:
-        from holdfast.pipeline.folder import check_place
+        from holdfast.contract.run_folder import check_place
 
         # Before the rows are read and joined.
         check_place(out, False)
@@ -56,7 +56,7 @@ def _tell(where: str | None, result: Mapping[str, Any], folder: Path) -> None:
     import time
 
     from holdfast.core.errors import StoreError
-    from holdfast.renewal.rounds import tell_store
+    from holdfast.plugins.update.rounds import tell_store
 
     block = result["update"]
     body = {"run": str(folder), "from": block["from"]}
@@ -81,7 +81,7 @@ def rounds(
     """Do what ``holdfast update --every`` does, until it is ended. ``told`` hears each round: its
     line of ``rounds.jsonl``, the result of its update and the run's folder (of a round that was
     skipped ``None``, and the folder of all)."""
-    from holdfast.renewal.rounds import Rounds, schedule_of
+    from holdfast.plugins.update.rounds import Rounds, schedule_of
 
     schedule = schedule_of(asking, every, out, least)
 
@@ -102,10 +102,10 @@ def rounds(
 def in_service(asking: Asking) -> Path:
     """The run that took the place of the one that was asked for, by the store that the feedback
     comes of; else that one."""
-    from holdfast.pipeline.served_name import served_name
-    from holdfast.renewal.given import is_store
-    from holdfast.service.promotion import standings
-    from holdfast.store.store import open_store
+    from holdfast.plugins.service.promotion import standings
+    from holdfast.plugins.store.store import open_store
+    from holdfast.plugins.update.given import is_store
+    from holdfast.runs.threshold import served_name
 
     if asking.feedback is None or not is_store(asking.feedback):
         return asking.run

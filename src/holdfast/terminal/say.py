@@ -14,7 +14,7 @@ from holdfast.core.wording import counted, have
 from holdfast.terminal.streams import notify
 
 if TYPE_CHECKING:
-    from holdfast.pipeline.outline import ModelOutline, Outline, RowsOutline
+    from holdfast.runs.outline import ModelOutline, Outline, RowsOutline
 
 MARKS = {"error": "!!", "warn": "! "}
 # Where the second column begins, here and in the summary at the end.
@@ -53,7 +53,7 @@ class Teller:
         """A part of the run's outline, as soon as it stands."""
         if self._quiet:
             return
-        from holdfast.pipeline.outline import RowsOutline
+        from holdfast.runs.outline import RowsOutline
 
         if isinstance(part, RowsOutline):
             lines = rows_lines(part, width())

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from holdfast.contract.procedure import Procedure
+from holdfast.contract.request import Request
+from holdfast.contract.run_folder import chosen_folder, is_main_process
 from holdfast.core.records import Decision, Finding
 from holdfast.core.stages import watched
-from holdfast.pipeline.folder import chosen_folder, is_main_process
 from holdfast.pipeline.main import train
-from holdfast.pipeline.procedure import Procedure
-from holdfast.pipeline.request import Request
 from holdfast.recipe import Recipe
 from holdfast.terminal.progress import Show
 from holdfast.terminal.progress_line import ProgressLine
@@ -74,7 +74,7 @@ def meta_watched(
     request: Request, *, quiet: bool = False, verbose: bool = False
 ) -> tuple[dict[str, Any], Path]:
     """Learn the start that ``request`` asks for; the result and the run's folder."""
-    from holdfast.pipeline.meta import meta
+    from holdfast.plugins.episodes.meta import meta
 
     teller, whole = Teller(quiet, verbose), Teller(quiet)
 

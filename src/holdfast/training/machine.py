@@ -1,5 +1,6 @@
 """What the machine decides: threads, precision, matrix products. Decided once before step 0, with
-a reason, stored in the run's recipe, and reused on resume."""
+a reason, stored in the run's recipe, and reused on resume.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from holdfast.core.door import door
 from holdfast.core.errors import MachineError
 from holdfast.core.machine import refuse_too_many, usable_cores
 from holdfast.core.processes import processes
@@ -18,6 +20,8 @@ from holdfast.core.records import Decision
 
 if TYPE_CHECKING:
     import torch
+    from accelerate import Accelerator
+
 
 PROBE_SECONDS = 0.25
 # oneDNN and its wrapper keep a compiled kernel with its scratch memory for every shape they meet,
@@ -242,3 +246,23 @@ def _processor_flags() -> set[str]:
         if name.strip() in ("flags", "Features"):
             return set(value.split())
     return set()
+
+
+def make_accelerator(precision: str) -> Accelerator:
+    """Accelerate's view of devices and processes; autocast in ``precision``, and in float16 the
+    scaler of its losses.
+
+    Accelerate keeps one state a process and refuses another precision in it; a second run in the
+    same process starts that state anew.
+    """
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    mixed = {"bfloat16": "bf16", "float16": "fp16"}.get(precision, "no")
+    known = AcceleratorState._shared_state.get("_mixed_precision", mixed)
+    if known != mixed:
+        # One precision a process is all that Accelerate allows; the run before this one is over.
+        AcceleratorState._reset_state()
+    remedy = "Unset those of these variables that hold no value that Accelerate knows."
+    with door("ACCELERATE_* and LOCAL_RANK", MachineError, "cannot be followed", remedy):
+        return Accelerator(mixed_precision=mixed, cpu=several_on_processor())

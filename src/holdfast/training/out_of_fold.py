@@ -18,7 +18,7 @@ import numpy as np
 from holdfast.core.records import Floats
 
 if TYPE_CHECKING:
-    from holdfast.tasks.base import Examples, Measured, Task
+    from holdfast.training.task import Examples, Measured, Task
 
 
 @dataclass(frozen=True, slots=True, eq=False)

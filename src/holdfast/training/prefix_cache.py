@@ -19,13 +19,13 @@ import torch
 
 from holdfast.core.records import Ints
 from holdfast.models.prefix import Prefix
-from holdfast.tasks.batching import by_length
+from holdfast.training.batching import by_length
 from holdfast.training.row_file import RowFile
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from holdfast.tasks.base import Batch, Task
+    from holdfast.training.task import Batch, Task
 
 # What a network reads; the rest of a batch is for the losses.
 INPUTS = ("input_ids", "token_type_ids", "position_ids", "pixel_values")

@@ -19,7 +19,7 @@ from holdfast.training.prefix_cache import sizes_of
 from holdfast.training.restore import random_state, set_random_state
 
 if TYPE_CHECKING:
-    from holdfast.tasks.base import Batch, Task
+    from holdfast.training.task import Batch, Task
 
 MOST_ROWS, MOST_TOKENS = 8, 512
 PROBE_SECONDS = 0.2

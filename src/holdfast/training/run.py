@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from holdfast.models.base import Network, Weights
-    from holdfast.tasks.base import Examples, Task, Written
+    from holdfast.training.task import Examples, Task, Written
 
 MARK_CHUNK = 1 << 20
 

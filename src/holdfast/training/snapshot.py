@@ -11,9 +11,8 @@ import torch
 
 from holdfast.core.records import Ints, Snapshot, mean_loss
 from holdfast.models.fresh import same_memory
-from holdfast.tasks.base import Measured, Written
-from holdfast.tasks.token_losses import of_whole_rows
 from holdfast.training.sharding import is_sharded, summed
+from holdfast.training.task import Measured, Written, of_whole_rows
 
 if TYPE_CHECKING:
     from holdfast.training.run import Run

@@ -19,7 +19,7 @@ import torch
 
 from holdfast import Guard
 from holdfast.core.errors import DataError
-from holdfast.integrations.guard import failures
+from holdfast.plugins.trainers import failures
 from holdfast.training.journal import Journal
 
 Part = tuple[str, str]
@@ -158,7 +158,7 @@ def test_the_next_training_is_watched_again(
     made = trainer(guard.callback(), **SETTINGS)
     monkeypatch.setenv("HOLDFAST_DEFECTS", "")
     with monkeypatch.context() as patch:
-        patch.setattr("holdfast.integrations.guard.watch.judge", lambda *_: 1 / 0)
+        patch.setattr("holdfast.plugins.trainers.watch.judge", lambda *_: 1 / 0)
         made.train()
     assert any("ZeroDivisionError" in line for line in lines)
     made.train()

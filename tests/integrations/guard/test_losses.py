@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from holdfast.core.errors import DataError
-from holdfast.integrations.guard.losses import aligned_formula, find_formula
+from holdfast.plugins.trainers.losses import aligned_formula, find_formula
 
 IGNORED = -100
 

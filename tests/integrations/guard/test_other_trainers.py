@@ -333,7 +333,7 @@ class TestLightning:
             guard = Guard(say=lines.append)
             made = self.pieces(tmp_path / part, guard.lightning_callback())
             with monkeypatch.context() as patch:
-                patch.setattr(f"holdfast.integrations.guard.watch.{part}", lambda *_: 1 / 0)
+                patch.setattr(f"holdfast.plugins.trainers.watch.{part}", lambda *_: 1 / 0)
                 assert same(weights(self.fit(made)), plain)
             assert "Warning: the guard stepped aside" in lines[-1]
             assert made[0].global_step == 12

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast.core.errors import DataError
-from holdfast.integrations.guard.rows import held_positions, hold_out, looks_at, probe_rows, row_key
+from holdfast.plugins.trainers.rows import held_positions, hold_out, looks_at, probe_rows, row_key
 
 
 @settings(max_examples=50, deadline=None)

@@ -13,7 +13,7 @@ import torch
 
 from holdfast import Guard
 from holdfast.core.errors import DataError, RecipeError
-from holdfast.integrations.guard.losses import Formula
+from holdfast.plugins.trainers.losses import Formula
 
 
 def own_loss(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> torch.Tensor:
@@ -176,7 +176,7 @@ def test_a_place_that_cannot_be_written_ends_no_training_from_the_beginning(
 
 
 def test_a_prompt_without_targets_takes_no_row_of_an_answer_away() -> None:
-    from holdfast.integrations.guard.trainer_rows import _without_target
+    from holdfast.plugins.trainers.trainer_rows import _without_target
 
     assert not _without_target(torch.tensor([[-100, -100, 3]]))
     assert _without_target(torch.tensor([[-100, -100]]))

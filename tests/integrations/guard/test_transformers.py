@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 import holdfast
 from holdfast import Guard
 from holdfast.cli.main import app
+from holdfast.contract.run_folder import need_run
 from holdfast.control.choice import lowest, newest_unless_worse
 from holdfast.control.policy import Remedy
 from holdfast.core.actions import (
@@ -29,8 +30,7 @@ from holdfast.core.actions import (
 )
 from holdfast.core.errors import DataError, MachineError, RecipeError, RunError
 from holdfast.core.records import Snapshot, to_json
-from holdfast.integrations.guard.state import MARK, NAME, read_state
-from holdfast.pipeline.folder import need_run
+from holdfast.plugins.trainers.state import MARK, NAME, read_state
 from holdfast.training.checkpoint import write_sealed
 from holdfast.training.looks import LOOKS, read_looks
 

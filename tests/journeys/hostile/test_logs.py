@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 
 from holdfast.core.errors import InputError
-from holdfast.integrations.logs.choose import MOST_POINTS
-from holdfast.integrations.logs.read import read_verdict
-from holdfast.integrations.logs.table import from_rows
+from holdfast.plugins.logs.choose import MOST_POINTS
+from holdfast.plugins.logs.read import read_verdict
+from holdfast.plugins.logs.table import from_rows
 
 HEAD = "epoch,loss,val_loss\n"
 GOOD = HEAD + "".join(f"{i},{2 - i / 10},{2.1 - i / 11}\n" for i in range(12))
@@ -220,7 +220,7 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path, holdfast: Callable[..
 def test_a_folder_of_too_many_files_is_not_looked_through(
     tmp_path: Path, holdfast: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("holdfast.integrations.logs.text.MOST_FILES", 50)
+    monkeypatch.setattr("holdfast.plugins.logs.text.MOST_FILES", 50)
     (tmp_path / "many").mkdir()
     for i in range(60):
         (tmp_path / "many" / f"{i}.txt").touch()
@@ -286,7 +286,7 @@ def test_ten_thousand_columns(tmp_path: Path) -> None:
 
 
 def test_more_numbers_than_can_be_held_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("holdfast.integrations.logs.table.MOST_NUMBERS", 100)
+    monkeypatch.setattr("holdfast.plugins.logs.table.MOST_NUMBERS", 100)
     with pytest.raises(InputError, match="more than 100 numbers"):
         from_rows(({"step": i, "loss": 1.0} for i in range(1000)), "csv", "log.csv")
 
@@ -294,7 +294,7 @@ def test_more_numbers_than_can_be_held_are_refused(monkeypatch: pytest.MonkeyPat
 def test_a_document_beyond_its_bound_says_what_may_be_larger(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("holdfast.integrations.logs.text.LARGEST_DOCUMENT", 100)
+    monkeypatch.setattr("holdfast.plugins.logs.text.LARGEST_DOCUMENT", 100)
     (tmp_path / "s.json").write_text(json.dumps(STATE))
     with pytest.raises(InputError, match="as JSONL"):
         read_verdict(tmp_path / "s.json")

@@ -23,7 +23,7 @@ from holdfast.models.loading import check_claims
 from holdfast.models.purpose import purpose_of
 from holdfast.models.source import find_model
 from holdfast.models.vision_families import VISION_FAMILIES
-from holdfast.tasks.chat_tokens import render
+from holdfast.tasks.lm.chat_tokens import render
 
 CLASSES = ["a", "b"]
 BROKEN: dict[str, bytes] = {
@@ -380,7 +380,7 @@ class Template:
     ],
 )
 def test_a_chat_template_without_end(template: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("holdfast.tasks.chat_tokens.LONGEST_S", 0.5)
+    monkeypatch.setattr("holdfast.tasks.lm.chat_tokens.LONGEST_S", 0.5)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # That it comes back is the claim: left alone the first one counts to ten thousand million.
     with pytest.raises(RecipeError, match="refuses a row"):

@@ -159,7 +159,7 @@ BEGINNINGS = {
 
 @pytest.mark.parametrize("damage", sorted(BEGINNINGS))
 def test_any_broken_beginning_is_seen(cut: Path, tmp_path: Path, damage: str) -> None:
-    from holdfast.pipeline.begun import _read
+    from holdfast.runs.start import _read
 
     path = Path(shutil.copy(cut / BEGUN, tmp_path / "begun.json"))
     sound, wrong = _read(path)

@@ -19,9 +19,9 @@ from typing import Any
 
 import pytest
 
-from holdfast.tasks.code import child, runner
-from holdfast.tasks.code.fence import NEEDED
-from holdfast.tasks.code.runner import Outcome, fence_here, run_programs
+from holdfast.sandbox import child, runner
+from holdfast.sandbox.fence import NEEDED
+from holdfast.sandbox.runner import Outcome, fence_here, run_programs
 
 pytest.importorskip("pandas")
 HERE = Path(__file__).parent

@@ -194,7 +194,7 @@ def test_two_runs_that_start_together_without_out_get_two_folders(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The second chooses its folder before the first has written anything into its own."""
-    import holdfast.pipeline.folder as folder
+    import holdfast.contract.run_folder as folder
 
     default, chosen = folder.default_folder, []
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from holdfast.core.errors import RecipeError
-from holdfast.pipeline.rows import Notify
+from holdfast.prepare.rows import Notify
 from holdfast.search.bench import Bench
 from holdfast.search.job import Done, FitJob, Watch
 from holdfast.search.store import Store

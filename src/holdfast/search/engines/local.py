@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from holdfast.pipeline.cross_fitted import resumable
-from holdfast.pipeline.rows import Notify
+from holdfast.fits.cross_fitting import resumable
+from holdfast.prepare.rows import Notify
 from holdfast.search.bench import Bench
 from holdfast.search.job import Done, FitJob, Watch
 from holdfast.search.store import Store

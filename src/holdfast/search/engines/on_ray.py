@@ -17,13 +17,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from holdfast._version import __version__
-from holdfast.copies.engines import connected, is_connected
 from holdfast.core.errors import HoldfastError, MachineError
 from holdfast.core.records import Decision, Snapshot
 from holdfast.core.wording import counted
 from holdfast.data.table import Table
+from holdfast.duplicates.engines import connected, is_connected
 from holdfast.models.quick_dropout import quick_dropout
-from holdfast.pipeline.rows import Notify
+from holdfast.prepare.rows import Notify
 from holdfast.search.bench import Bench
 from holdfast.search.job import Done, FitJob, Watch
 from holdfast.search.store import Store

@@ -1,0 +1,1 @@
+"""What in the rows would spoil a training: every check, over any source."""

@@ -1,0 +1,273 @@
+"""From a source to an ``Audit``: read → copies → views → every check → what was found, and what was
+not looked at.
+
+What a person asks to be audited, at whichever door.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+
+from holdfast.analyses.audit.result import Audit, LabelFirst, LabelIssue, Leak, Shown
+from holdfast.analyses.audit.rows import AuditRows, Tell, read_rows
+from holdfast.analyses.audit.views import Progress, Views, make_views
+from holdfast.contract.answering import within_limits
+from holdfast.contract.request import Request
+from holdfast.contract.run_folder import RECIPE
+from holdfast.core.records import Decision
+from holdfast.data.paths import source_path
+from holdfast.data.table import Table
+from holdfast.duplicates.gather import AllRows
+from holdfast.plan.language import model_language, texts_of
+from holdfast.prepare.names import check_names
+from holdfast.quality.check import Example, Found
+from holdfast.quality.checks import all_checks
+from holdfast.quality.clean.mask import masked
+from holdfast.quality.label_next import label_next
+from holdfast.quality.label_ranking import rank_labels
+from holdfast.quality.leaks import duplicate_groups, leaks_with
+from holdfast.quality.run import ORDER, look
+from holdfast.quality.views import Embedded, Rows
+from holdfast.recipe import Recipe
+
+# Examples of a finding that are kept to be shown.
+SHOWN = 8
+
+
+def audit(
+    recipe: Recipe,
+    against: Sequence[str] = (),
+    *,
+    tell: Tell = lambda _: None,
+    progress: Progress = lambda *_: None,
+    names: Mapping[str, str] = MappingProxyType({}),
+) -> Audit:
+    """Look at the rows that the recipe names, and at what they are held ``against``.
+
+    ``tell`` hears every automatic decision, ``progress`` what is going on. ``names`` are what the
+    user calls files that stand for rows in memory.
+
+    Raises ``DataError`` where rows cannot be read, ``ModelError`` where the model cannot be.
+    """
+    told: list[Decision] = []
+
+    def hear(decision: Decision) -> None:
+        told.append(decision)
+        tell(decision)
+
+    check_names(recipe)
+    with within_limits(recipe.data):
+        progress("reading", None, None)
+        found = read_rows(recipe, against, names, hear)
+        views = make_views(found, hear, progress)
+        return _audited(found, views, tuple(told), progress, hear)
+
+
+def _audited(
+    found: AuditRows, views: Views, decisions: tuple[Decision, ...], progress: Progress, tell: Tell
+) -> Audit:
+    table, gathered = found.table, views.gathered
+    assert gathered is not None
+    looked = look(
+        table,
+        views.made,
+        lambda name: progress(f"checking {name}", None, None),
+        # Where somebody looks for the defect, its traceback is wanted.
+        go_on=os.environ.get("HOLDFAST_TRACEBACK") != "1",
+    )
+    language = model_language(found.recipe.model.name, texts_of(table, found.recipe.seed))
+    reading = tuple(Found(finding) for finding in (*table.findings, *language))
+    ranked = sorted(
+        (*looked.found, *reading), key=lambda one: (ORDER[one.finding.severity], -one.finding.score)
+    )
+    columns = table.columns
+    return Audit(
+        source=table.source,
+        task=str(found.recipe.task),
+        rows=table.source_rows,
+        columns={
+            "text": columns.text[0] if len(columns.text) == 1 else list(columns.text),
+            "label": columns.label,
+            "group": columns.group,
+        },
+        label_counts=_label_counts(table),
+        findings=tuple(one.finding for one in ranked),
+        examples={
+            place: _shown(one.examples[:SHOWN], found)
+            for place, one in enumerate(ranked)
+            if one.examples
+        },
+        duplicate_groups=_groups(table, gathered, found.empty),
+        leaks=_leaks(table, gathered),
+        label_issues=_label_issues(views.of(Embedded)),
+        label_next=_label_next(views.of(Embedded), found.recipe.seed),
+        seconds=looked.seconds,
+        blind=tuple(looked.blind),
+        idle=looked.idle,
+        unseen={**_unseen(looked.blind, views.without), **_fallen(looked.broken)},
+        broken=looked.broken,
+        decisions=decisions,
+        against=tuple(table.source for table in found.given.values()),
+    )
+
+
+def _label_counts(table: Table) -> dict[str, int]:
+    """Rows of each class, or of each label or tag where a row has several; none where they are
+    numbers."""
+    if table.columns.label is None or table.columns.label_kind == "number":
+        return {}
+    several = next((name for name in ("labels", "tags") if name in table.rows.column_names), None)
+    if several is not None:
+        counts = np.zeros(len(table.names), dtype=np.int64)
+        for labels in table.column(several):
+            counts[np.unique(labels).astype(np.int64)] += 1
+        return dict(zip(table.names, counts.tolist(), strict=True))
+    if len(table.classes) < 2:
+        return {}
+    labels = table.column("label")
+    counts = np.bincount(labels[labels >= 0], minlength=len(table.classes))
+    return dict(zip(table.classes, counts.tolist(), strict=True))
+
+
+def _groups(table: Table, gathered: AllRows, empty: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    """The groups of rows that copy each other; rows without a text are one."""
+    ids = table.column("row")
+    groups = [tuple(ids[part].tolist()) for part in duplicate_groups(gathered)]
+    return tuple(sorted([*groups, *([empty] if len(empty) > 1 else [])]))
+
+
+def _leaks(table: Table, gathered: AllRows) -> tuple[Leak, ...]:
+    ids, found = table.column("row"), []
+    for name, other in gathered.tables.items():
+        if name == "source":
+            continue
+        pairs, theirs = leaks_with(gathered, name), other.column("row")
+        found += [
+            Leak(int(ids[a]), other.source, int(theirs[b]), round(float(s), 4))
+            for a, b, s in zip(pairs.source, pairs.other, pairs.similarity, strict=True)
+        ]
+    return tuple(found)
+
+
+def _label_issues(view: Embedded | None) -> tuple[LabelIssue, ...]:
+    """Every row that was read by the model and has a label, the most doubtful first."""
+    if view is None or view.answers is None:
+        return ()
+    ranked, ids, classes = rank_labels(view.answers), view.rows.ids, view.rows.table.classes
+    columns = (ranked.order, ranked.given, ranked.suggested, ranked.score)
+    return tuple(
+        LabelIssue(int(ids[at]), classes[given], classes[suggested], float(score))
+        for at, given, suggested, score in zip(*map(np.ndarray.tolist, columns), strict=True)
+    )
+
+
+def _label_next(view: Embedded | None, seed: int) -> LabelFirst | None:
+    """Which of the rows without a label to label first."""
+    if view is None or view.unlabelled is None:
+        return None
+    lot, vectors = view.unlabelled
+    labels = view.rows.labels
+    found = label_next(
+        view.vectors, labels, vectors, classes=len(view.rows.table.classes), seed=seed
+    )
+    ids, texts = lot.column("row"), Rows(lot).texts
+    rows = tuple(int(ids[at]) for at in found.order)
+    shown = tuple(texts[at] for at in found.order[:SHOWN])
+    return LabelFirst(lot.source, len(lot), found.ranked, found.because, rows, shown)
+
+
+def _unseen(blind: Mapping[str, str], without: Mapping[str, str]) -> dict[str, str]:
+    """Why each check that had no view, or nothing to see in it, did not look."""
+    checks, told = all_checks(), {}
+    for name, why in blind.items():
+        kind = checks[name].sees.__name__
+        told[name] = why or without.get(kind) or _NO_VIEW.get(kind) or f"there are no {kind} here"
+    return told
+
+
+def _fallen(broken: Mapping[str, str]) -> dict[str, str]:
+    return {name: f"a defect in Holdfast: {said}" for name, said in broken.items()}
+
+
+_NO_VIEW = {"Pictures": "these are texts"}
+
+
+def _shown(examples: Sequence[Example], found: AuditRows) -> tuple[Shown, ...]:
+    """The rows of examples with their texts."""
+    tables: dict[str | None, Table] = {t.source: t for t in found.given.values()}
+    for name, table in found.given.items():
+        tables[name] = table
+    tables[None] = found.table
+    wanted: dict[str | None, set[int]] = {}
+    for one in examples:
+        wanted.setdefault(None, set()).add(one.row)
+        if one.other_row is not None:
+            wanted.setdefault(one.other_file, set()).add(one.other_row)
+    texts = {name: _texts(tables[name], rows) for name, rows in wanted.items() if name in tables}
+    nothing = ("", "")
+    return tuple(
+        Shown(
+            one.row,
+            one.masked if one.masked is not None else texts[None].get(one.row, nothing)[0],
+            texts[None].get(one.row, nothing)[1],
+            one.note,
+            one.other_row,
+            one.other_file,
+            *(
+                texts.get(one.other_file, {}).get(one.other_row, nothing)
+                if one.other_row is not None
+                else nothing
+            ),
+        )
+        for one in examples
+    )
+
+
+def _texts(table: Table, rows: set[int]) -> dict[int, tuple[str, str]]:
+    """The text and the label of some rows of the source, by their row."""
+    at = np.flatnonzero(np.isin(table.column("row"), list(rows)))
+    part = Rows(table.take(at))
+    picture = "path" in table.rows.column_names
+    texts = [Path(path).name for path in part.table.column("path")] if picture else part.texts
+    # An address in two copies is as much on the screen as one that was looked for.
+    texts = [masked(text) for text in texts]
+    named = table.columns.label_kind in (None, "class") and len(table.classes) > 1
+    labels = [table.classes[k] if named and k >= 0 else "" for k in part.labels.tolist()]
+    return dict(zip(part.ids.tolist(), zip(texts, labels, strict=True), strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRequest:
+    """``data`` is what ``holdfast train`` takes as its source, or the folder of a run, whose rows
+    are then audited; ``against`` other files. ``names`` are what the user calls files that stand
+    for rows in memory. What is ``None`` was not said."""
+
+    data: str
+    against: tuple[str, ...] = ()
+    text: Sequence[str] | None = None
+    label: str | None = None
+    group: str | None = None
+    settings: tuple[str, ...] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    def recipe(self) -> Recipe:
+        """The recipe that all this says."""
+        own = source_path(self.data) / RECIPE
+        source = str(own) if own.is_file() else self.data
+        request = Request(
+            source, text=self.text, label=self.label, group=self.group, settings=self.settings
+        )
+        return request.recipe()
+
+    @property
+    def inputs(self) -> list[Path]:
+        """The files that are read, which no output may take the place of."""
+        data = self.recipe().data
+        names = (self.data, data.path, data.valid, data.test, *self.against)
+        return [source_path(name) for name in names if name]

@@ -1,0 +1,284 @@
+"""The rows that an audit looks at, read as ``train`` would read them, but refusing less: what would
+stop a training is what an audit is for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from holdfast.core.errors import DataError, RecipeError
+from holdfast.core.records import Decision, Finding
+from holdfast.data.beside import refuse_changed
+from holdfast.data.chat import load_chats
+from holdfast.data.classes import ClassRules
+from holdfast.data.columns import NamedColumns
+from holdfast.data.conll import is_conll_file, looks_like_conll
+from holdfast.data.extra_texts import read_unlabelled
+from holdfast.data.images import load_images
+from holdfast.data.labelled import load_labelled
+from holdfast.data.load import load_table
+from holdfast.data.pairs import load_pairs
+from holdfast.data.passages import is_text_file
+from holdfast.data.paths import source_path
+from holdfast.data.profile import is_missing
+from holdfast.data.source import read_source, refuse_missing
+from holdfast.data.table import Table
+from holdfast.data.unlabelled import unlabelled
+from holdfast.plan.task import rows_task
+from holdfast.prepare.rows import given_rows
+from holdfast.quality.views import Beside
+from holdfast.recipe import DataPart, Recipe
+from holdfast.tasks import kind_of
+
+Tell = Callable[[Decision], None]
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRows:
+    """The source, and the tables that it is held against: ``sides`` are its own validation and test
+    rows by name, ``against`` others by the name that the user gave. ``beside`` are the other
+    columns of each, the source's as ``source``; ``without`` says why a table has none. ``empty``
+    are the rows of the source that have no text, which are in no table; ``unlabelled`` the texts of
+    ``data.unlabelled``, or else the rows of the source that lack a label, where there are any."""
+
+    recipe: Recipe
+    table: Table
+    sides: Mapping[str, Table]
+    against: Mapping[str, Table]
+    beside: Mapping[str, Beside]
+    without: Mapping[str, str]
+    empty: tuple[int, ...] = ()
+    unlabelled: Table | None = None
+
+    @property
+    def given(self) -> dict[str, Table]:
+        """All tables but the source."""
+        return {**self.sides, **self.against}
+
+
+def read_rows(
+    recipe: Recipe, against: Sequence[str], names: Mapping[str, str], tell: Tell
+) -> AuditRows:
+    """Read the source and everything that it is held against. ``names`` are what the user calls
+    files that stand for rows in memory.
+
+    Raises ``DataError`` where one cannot be read, ``RecipeError`` for a file held against itself.
+    """
+    if recipe.data.path is None:
+        raise RecipeError("data.path", "is missing", None, "Name the file that holds the rows.")
+    _refuse_itself(str(recipe.data.path), against)
+    data = recipe.data
+    for source in (data.path, data.valid, data.test, data.unlabelled, *against):
+        if source is not None:
+            refuse_missing(source)
+    recipe, worked_out = rows_task(recipe)
+    for decision in worked_out:
+        tell(decision)
+    table = _source(recipe, tell)
+    for decision in table.decisions:
+        tell(decision)
+    own, companions = given_rows(recipe.data, kind_of(recipe.task))
+    for decision in companions:
+        tell(decision)
+    sides = {name: _other(recipe, path, table) for name, path in own.items()}
+    others = {names.get(path, path): _other(recipe, path, table) for path in dict.fromkeys(against)}
+    paths = {"source": str(recipe.data.path), **own}
+    paths |= {names.get(path, path): path for path in against}
+    beside, without = {}, {}
+    for name, each in {"source": table, **sides, **others}.items():
+        beside[name], why = _beside(each, paths[name], recipe.data)
+        if why:
+            without[name] = why
+    called = {name: replace(each, source=name) for name, each in others.items()}
+    empty = _empty(table, paths["source"], recipe.data)
+    fresh = _unlabelled(recipe, table, paths["source"], names)
+    table = replace(table, source=names.get(paths["source"], table.source))
+    return AuditRows(recipe, table, sides, called, beside, without, empty, fresh)
+
+
+def _refuse_itself(source: str, against: Sequence[str]) -> None:
+    own = source_path(source)
+    for other in against:
+        path = source_path(other)
+        if other == source or (path.exists() and own.exists() and path.samefile(own)):
+            raise RecipeError(
+                "--against",
+                "names the file that is audited, every row of which it would hold",
+                other,
+                "Name another file: copies within one are found without it.",
+            )
+
+
+def _source(recipe: Recipe, tell: Tell) -> Table:
+    """The rows, with their labels where there are some."""
+    try:
+        return _labelled(recipe)
+    except DataError as error:
+        if recipe.data.label is not None or recipe.task != "text-classification":
+            raise
+        try:
+            table = _without_label(recipe)
+        except DataError:
+            raise error from None
+        if table.columns.label is not None:
+            # train will refuse it.
+            rule = f"{table.columns.label!r} cannot be the label: {error.rule}"
+            finding = Finding("unusable_label", "error", 1.0, len(table), (), rule, error.remedy)
+            return replace(table, findings=(*table.findings, finding))
+        because = f"{error.rule}; what needs a class is not looked at (--label names a column)"
+        tell(Decision("label column", "none", because, prominent=True))
+        return table
+
+
+def _labelled(recipe: Recipe) -> Table:
+    """As ``train`` reads them, but no class is too small to be looked at."""
+    data, task = recipe.data, recipe.task
+    if task == "text-classification":
+        return load_labelled(
+            str(data.path),
+            NamedColumns(data.text, data.label, data.group, data.template),
+            ClassRules(rare="refuse", rare_below=1, labels=data.labels),
+            encoding=data.encoding,
+            config=data.config,
+            kind=data.label_kind,
+            separator=data.label_separator,
+        )
+    return kind_of(task).read(str(data.path), data, None)
+
+
+def _without_label(recipe: Recipe) -> Table:
+    data = recipe.data
+    return load_table(
+        str(data.path),
+        text=data.text,
+        group=data.group,
+        template=data.template,
+        encoding=data.encoding,
+        config=data.config,
+        need_label=False,
+    )
+
+
+def _other(recipe: Recipe, path: str, like: Table) -> Table:
+    """Rows to be held against those of ``like``: its columns where they are there, labels and
+    answers where they are known."""
+    data, columns = recipe.data, like.columns
+    text = None if columns.template else columns.text
+    group = like.columns.group
+    try:
+        return _read_other(recipe, path, like, text, group)
+    except DataError:
+        # Another file may call its columns otherwise.
+        if data.text is not None or data.template is not None:
+            raise
+        return _read_other(recipe, path, like, None, None)
+
+
+def _read_other(
+    recipe: Recipe, path: str, like: Table, text: tuple[str, ...] | None, group: str | None
+) -> Table:
+    data, columns, task = recipe.data, like.columns, recipe.task
+    label = columns.label if text is not None else None
+    if task == "seq2seq":
+        return load_pairs(
+            path,
+            text=text,
+            target=label,
+            group=_there(path, data, group),
+            template=data.template,
+            encoding=data.encoding,
+            config=data.config,
+            need_target=False,
+        )
+    if task == "causal-lm":
+        return load_chats(
+            path,
+            messages=data.messages,
+            text=text,
+            label=label,
+            group=_there(path, data, group),
+            template=data.template,
+            encoding=data.encoding,
+            config=data.config,
+            need_answer=False,
+        )
+    if task == "image-classification":
+        return load_images(
+            path, classes=like.classes, labels=data.labels, links=data.links, need_label=False
+        )
+    if task == "token-classification":
+        return kind_of(task).read(path, data, like)
+    classes = like.classes if columns.label_kind in (None, "class") else None
+    return load_table(
+        path,
+        text=text,
+        label=label,
+        group=_there(path, data, group),
+        template=columns.template,
+        encoding=data.encoding,
+        config=data.config,
+        classes=classes or None,
+        need_label=False,
+        labels=data.labels,
+    )
+
+
+def _there(path: str, data: DataPart, group: str | None) -> str | None:
+    """The column of groups, where this file has it too."""
+    from holdfast.data.source import read_first
+
+    if group is None or group not in read_first(path, data.encoding, data.config).names:
+        return None
+    return group
+
+
+def _empty(table: Table, path: str, data: DataPart) -> tuple[int, ...]:
+    """The rows of the source without a text: they too are equal."""
+    if not any(finding.check == "missing_text" for finding in table.findings):
+        return ()
+    if source_path(path).is_dir() or table.columns.template is not None:
+        return ()
+    raw = read_source(path, data.encoding, data.config)
+    missing = np.logical_and.reduce(
+        [is_missing(raw.table[name]).to_numpy() for name in table.columns.text]
+    )
+    return tuple(np.flatnonzero(missing).tolist())
+
+
+def _unlabelled(recipe: Recipe, table: Table, path: str, names: Mapping[str, str]) -> Table | None:
+    """The texts that wait for a label: those of ``data.unlabelled``, else those of the source that
+    have none; ``None`` where there are none, or labels are no classes."""
+    one_class = table.columns.label_kind == "class" and len(table.classes) > 1
+    if recipe.task != "text-classification" or not one_class:
+        return None
+    encoding = recipe.data.encoding
+    if recipe.data.unlabelled is not None:
+        lot = read_unlabelled(recipe.data.unlabelled, table, encoding)
+        return lot if len(lot) else None
+    if not any(finding.check == "missing_label" for finding in table.findings):
+        return None
+    raw = read_source(path, encoding, recipe.data.config)
+    lot = unlabelled(raw, table.columns)
+    lot = lot.take(np.flatnonzero(~np.isin(lot.column("row"), table.column("row"))))
+    return replace(lot, source=names.get(path, table.source)) if len(lot) else None
+
+
+def _beside(table: Table, path: str, data: DataPart) -> tuple[Beside, str]:
+    """The other columns of a table's source, or why there are none."""
+    place = source_path(path)
+    if place.is_dir():
+        return Beside(), "a folder of pictures has no columns"
+    if is_conll_file(path) or looks_like_conll(path, data.encoding) or is_text_file(path):
+        return Beside(), f"{Path(path).name} has no columns beside its texts"
+    raw = read_source(path, data.encoding, data.config)
+    refuse_changed(raw, table)
+    used = {*table.columns.text, table.columns.label, table.columns.group}
+    names = tuple(name for name in raw.names if name not in used)
+    if not names:
+        return Beside(), "there are no other columns"
+    at = pa.array(table.column("row"), pa.int64())
+    return Beside(names, lambda name: raw.table[name].take(at).to_pylist()), ""

@@ -1,0 +1,248 @@
+"""How many rows would settle a comparison that these rows leave open?
+
+Two models on the same rows: better, equivalent within a margin, worse, or not settled.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from holdfast.core.records import Floats, Ints
+from holdfast.stats.bootstrap import group_codes
+from holdfast.stats.paired import MCNEMAR_EXACT, newcombe
+from holdfast.stats.student import by_groups, paired_t
+from holdfast.stats.tango import tango
+
+CHANCE = 0.8
+# Of the normal law: 2.5 % for better and worse, 5 % for each side of "equivalent".
+WIN, NEAR = 1.959964, 1.644854
+STEP = 1.01
+MOST = 10**9
+
+
+def rows_that_settle(gap: Floats, margin: float, codes: Ints | None = None) -> int | None:
+    """The smallest number of rows in all with which the same tests reach a verdict (better, worse
+    or equivalent within ``margin``) with a chance of 80 %, given what the paired differences
+    ``gap`` [n] show.
+
+    What the rows to come will show is not known: their mean is N(d, v ÷ n + v ÷ k) for k more rows,
+    d and v being the mean and variance of those that are there (assurance: O'Hagan, Stevens and
+    Campbell 2005), so the mean of all N = n + k is N(d, v k ÷ (n N)). It settles where it lies
+    beyond 1.96 standard errors or within the margin by 1.64 of them; with N = 13 v ÷ margin² one of
+    the two is always so. For right and wrong answers v has one more row for each model that it
+    alone has right: none seen is not none there. ``codes`` [n] are groups of rows, which count as
+    whole groups of the present mean size. ``None`` for no rows, under two groups or rows with other
+    numbers, without spread, and above a billion.
+    """
+    from scipy.special import ndtr
+
+    found = np.asarray(gap, dtype=np.float64)
+    spread, size = found, 1.0
+    if codes is not None:
+        size = len(found) / (int(codes.max(initial=-1)) + 1)
+        spread = np.bincount(codes, found - found.mean()) / size + found.mean()
+    n, signs = len(spread), codes is None and np.isin(found, (-1.0, 0.0, 1.0)).all()
+    if n < 2 and not (signs and n):
+        return None
+    value = float(spread.mean())
+    if signs:
+        # At one row that one model alone has right, value² would be more than that share.
+        discordant = (float((found != 0).sum()) + 2) / (n + 2)
+        variance = max(discordant - value**2, discordant / 2)
+    else:
+        variance = float(spread.var(ddof=1))
+    if not variance:
+        return None
+    # A margin whose square is no number any more takes more rows than anybody has.
+    top = (WIN + NEAR) ** 2 * variance / max(margin**2, 1e-30)
+    most = max(n * STEP, top * STEP)
+    totals = n * STEP ** np.arange(1, math.ceil(math.log(most / n) / math.log(STEP)) + 2)
+    error = np.sqrt(variance / totals)
+    wide = np.sqrt(variance * (totals - n) / (n * totals))
+    beyond, within = WIN * error, margin - NEAR * error
+
+    def below(limit: Floats) -> Floats:
+        return np.asarray(ndtr((limit - value) / wide))
+
+    settled = 1 - below(beyond) + below(-beyond)
+    settled += np.where(within > 0, below(np.abs(within)) - below(-np.abs(within)), 0.0)
+    enough = (settled >= CHANCE) | (within >= beyond)
+    rows = math.ceil(float(totals[np.argmax(enough)]) * size)
+    return rows if enough.any() and rows <= MOST else None
+
+
+Verdict = Literal["better", "equivalent", "worse", "undecided"]
+# A difference is claimed at 2.5 % on either side; "equivalent" by two one-sided tests at 5 %.
+SIDE, EQUIVALENCE = 0.025, 0.05
+FEWEST_GROUPS = 3
+# Below that many rows the mean of values that are not −1, 0 or 1 is not near its law.
+FEW_VALUES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class PairedVerdict:
+    """How the first model stands beside the second on ``n`` rows.
+
+    ``value`` is first less second with limits ``low`` and ``high`` at 95 %; ``near`` its limits at
+    90 %, by which "equivalent" goes (within ±``margin``); ``p_value`` is two-sided, of no
+    difference. Of right and wrong answers ``only_first`` and ``only_second`` count the rows that
+    one alone has right. ``rows`` in all would settle an undecided one. Undefined numbers are NaN,
+    with ``why``.
+    """
+
+    verdict: Verdict
+    value: float
+    low: float
+    high: float
+    near: tuple[float, float]
+    p_value: float
+    margin: float
+    n: int
+    groups: int | None
+    only_first: int | None
+    only_second: int | None
+    rows: int | None
+    why: str | None = None
+
+    @property
+    def test(self) -> str:
+        """The test that ``p_value`` is of."""
+        if self.groups is not None:
+            return "paired t-test of groups"
+        return "paired t-test" if self.only_first is None else MCNEMAR_EXACT
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields of ``compare --json`` that are numbers."""
+        difference: dict[str, Any] = {"value": self.value, "low": self.low, "high": self.high}
+        difference["level"] = 1 - 2 * SIDE
+        if self.why:
+            difference["why"] = self.why
+        discordant = {"only_a": self.only_first, "only_b": self.only_second}
+        return {
+            "verdict": self.verdict,
+            "difference": difference,
+            "rows_to_settle": self.rows,
+            "margin": self.margin,
+            "equivalence": {
+                "low": self.near[0],
+                "high": self.near[1],
+                "level": 1 - 2 * EQUIVALENCE,
+            },
+            "p_value": self.p_value,
+            "test": self.test,
+            "n": self.n,
+            "groups": self.groups,
+            "discordant": None if self.only_first is None else discordant,
+        }
+
+
+def judge_pairs(gap: Floats, margin: float, groups: Any = None) -> PairedVerdict:
+    """The verdict on the paired differences ``gap`` [n], first less second, larger being better.
+
+    Right and wrong answers (every difference −1, 0 or 1) of single rows: better or worse by the
+    exact sign test on the rows that one alone has right, one-sided at 2.5 % (so that equal models
+    are parted in 5 % at most, and by far less where few rows differ); equivalent where Tango's
+    score test with its correction refuses a difference of the margin on both sides at 5 %; the
+    interval is Newcombe's, which is widened to 0 where the exact test does not refuse 0. Other
+    differences, and rows in ``groups`` [n]: Student's t of the rows, or of the sums of groups about
+    their share, at the same levels.
+
+    A difference that is proven is "better" or "worse" even where it is smaller than the margin.
+    """
+    found = np.asarray(gap, dtype=np.float64)
+    codes = None if groups is None else group_codes(groups, len(found))
+    count = None if codes is None else int(codes.max(initial=-1)) + 1
+    binary = bool(np.isin(found, (-1.0, 0.0, 1.0)).all())
+    first, second = _counts(found) if binary else (None, None)
+    why = _too_few(found, count, binary)
+    if why is not None:
+        value = float(found.mean()) if len(found) else math.nan
+        nothing = math.nan, math.nan
+        return PairedVerdict(
+            verdict="undecided",
+            value=value,
+            low=math.nan,
+            high=math.nan,
+            near=nothing,
+            p_value=math.nan,
+            margin=margin,
+            n=len(found),
+            groups=count,
+            only_first=first,
+            only_second=second,
+            rows=None,
+            why=why,
+        )
+    if binary and codes is None:
+        limits, near, p_value = _of_signs(*_counts(found), len(found))
+    else:
+        limits, near, p_value = _of_values(found, codes)
+    verdict: Verdict = "undecided"
+    if p_value <= 2 * SIDE and (limits[0] > 0 or limits[1] < 0):
+        verdict = "better" if limits[0] > 0 else "worse"
+    elif -margin < near[0] and near[1] < margin:
+        verdict = "equivalent"
+    rows = rows_that_settle(found, margin, codes) if verdict == "undecided" else None
+    return PairedVerdict(
+        verdict=verdict,
+        value=float(found.mean()),
+        low=limits[0],
+        high=limits[1],
+        near=near,
+        p_value=p_value,
+        margin=margin,
+        n=len(found),
+        groups=count,
+        only_first=first,
+        only_second=second,
+        rows=rows,
+    )
+
+
+def _too_few(gap: Floats, groups: int | None, binary: bool) -> str | None:
+    if not len(gap):
+        return "there are no rows to compare"
+    if not np.isfinite(gap).all():
+        return "a row's number is not finite"
+    if groups is not None and groups < FEWEST_GROUPS:
+        return f"the rows are of {groups} group(s), which do not show how much groups differ"
+    if not binary and groups is None and len(gap) < FEW_VALUES:
+        return f"below {FEW_VALUES} rows the mean of such numbers has no interval to rely on"
+    return None
+
+
+def _counts(gap: Floats) -> tuple[int, int]:
+    return int((gap == 1).sum()), int((gap == -1).sum())
+
+
+def _of_signs(
+    first: int, second: int, n: int
+) -> tuple[tuple[float, float], tuple[float, float], float]:
+    from scipy.special import bdtr
+
+    least, total = min(first, second), first + second
+    p_value = min(1.0, 2 * float(bdtr(least, total, 0.5))) if total else 1.0
+    right = np.arange(n) < first
+    other = (np.arange(n) >= first) & (np.arange(n) < total)
+    low, high = newcombe(right, other, 1 - 2 * SIDE)
+    if p_value > 2 * SIDE:
+        low, high = min(low, 0.0), max(high, 0.0)
+    return (low, high), tango(first, second, n, 1 - 2 * EQUIVALENCE), p_value
+
+
+def _of_values(
+    gap: Floats, codes: Ints | None
+) -> tuple[tuple[float, float], tuple[float, float], float]:
+    value, spread = float(gap.mean()), gap if codes is None else by_groups(gap, codes)
+    nothing = np.zeros(len(spread))
+    wide = paired_t(spread, nothing, 1 - 2 * SIDE)
+    near = paired_t(spread, nothing, 1 - 2 * EQUIVALENCE)
+    if wide.low == wide.high:
+        # All alike shows how seldom another one can be, not that there is none.
+        low, high = tango(0, 0, len(spread), 1 - 2 * EQUIVALENCE)
+        return (value + low, value + high), (value + low, value + high), 1.0
+    return (wide.low, wide.high), (near.low, near.high), wide.p_value

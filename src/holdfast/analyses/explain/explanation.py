@@ -1,0 +1,248 @@
+"""The explained rows of one question, and whether their maps are worth anything together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from holdfast.analyses.explain.attribution import Map, Reason
+from holdfast.analyses.explain.faithfulness import LEVEL, Faithful, joint_p
+from holdfast.analyses.explain.masking import rounded
+from holdfast.analyses.explain.units import Unit
+from holdfast.core.records import Floats
+from holdfast.core.shown import brief
+from holdfast.core.wording import counted
+from holdfast.stats.settle import rows_to_settle
+from holdfast.stats.student import paired_t
+
+# Of so many rows together a test can tell more than of each alone.
+TOGETHER = 5
+FALSE_ALARMS = {
+    "share": 0.0325,
+    "of": 400,
+    "what": "maps of noise that the test called better than random",
+    "source": "benchmarks/reasons.py",
+}
+"""How often a map of random numbers is called better than a random order."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ExplainedRow:
+    """One row: ``texts`` as the model read them (a picture's path), ``units`` their parts (of a
+    picture ``grid``, squares down and across), and a ``Reason`` for each answer.
+
+    ``because`` says why a row has none. ``unread`` words lie beyond what the model reads;
+    ``joined`` neighbouring words are one unit. ``picture`` is a small copy as a data URI.
+    ``by_target`` names, for each token that a generator wrote, the words that it rests on.
+    """
+
+    row: int
+    texts: tuple[str, ...] = ()
+    units: tuple[Unit, ...] = ()
+    reasons: tuple[Reason, ...] = ()
+    prediction: object = None
+    confidence: float | None = None
+    label: object = None
+    because: str | None = None
+    unread: int = 0
+    joined: int = 1
+    grid: tuple[int, int] | None = None
+    picture: str | None = None
+    by_target: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The units as they stand in the texts; of a picture its squares by row and column."""
+        if self.grid is not None:
+            down, across = self.grid
+            return tuple(f"{r + 1}/{c + 1}" for r in range(down) for c in range(across))
+        return tuple(self.texts[one.part][one.start : one.stop] for one in self.units)
+
+    def to_json(self, together: bool) -> dict[str, Any]:
+        """``together``: whether the maps of all rows may be shown at all."""
+        shown = [
+            {**reason.to_json(), "shown": together and reason.map.shown} for reason in self.reasons
+        ]
+        found: dict[str, Any] = {
+            "row": self.row,
+            "prediction": self.prediction,
+            "confidence": rounded(self.confidence, 6),
+            "label": self.label,
+            "texts": list(self.texts),
+            "units": list(self.words),
+            "spans": [[one.part, one.start, one.stop] for one in self.units],
+            "unread_words": self.unread,
+            "words_a_unit": self.joined,
+            "because": self.because,
+            "reasons": shown,
+        }
+        if self.grid is not None:
+            found["grid"] = list(self.grid)
+        if self.by_target:
+            found["by_target"] = list(self.by_target)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """The maps of one method over all rows: of ``n`` that a test could judge, ``better`` are better
+    than random orders, each by itself; ``p`` is of all together. ``naopc`` and ``random`` are
+    means, ``low`` to ``high`` the 95 % interval of their paired difference. ``rows_to_settle`` rows
+    would tell such a difference from none, where these do not."""
+
+    method: str
+    n: int
+    better: int
+    p: float | None
+    naopc: float | None
+    random: float | None
+    difference: float | None
+    low: float | None
+    high: float | None
+    rows_to_settle: int | None = None
+
+    @property
+    def worth_showing(self) -> bool:
+        """Whether maps may be shown: of fewer than five rows each stands for itself."""
+        return self.n < TOGETHER or (self.p is not None and self.p <= LEVEL)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "n": self.n,
+            "better_than_random": self.better,
+            "p": None if self.p is None else float(f"{self.p:.3g}"),
+            "naopc": rounded(self.naopc),
+            "naopc_random": rounded(self.random),
+            "difference": {
+                "value": rounded(self.difference),
+                "low": rounded(self.low),
+                "high": rounded(self.high),
+            },
+            "rows_to_settle": self.rows_to_settle,
+        }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Explanation:
+    """What ``holdfast explain`` says: ``rows`` of ``source``, of which ``left`` more were not
+    explained. ``taken_away`` says how a unit is taken away."""
+
+    run: str
+    source: str
+    task: str
+    rows: tuple[ExplainedRow, ...]
+    left: int
+    taken_away: str
+    seconds: float = 0.0
+    notes: tuple[str, ...] = field(default=())
+
+    def __repr__(self) -> str:
+        rows = counted(len(self.rows) + self.left, "row")
+        return brief("Explanation", f"{len(self.rows)} of {rows} of {self.source}", self.run)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[ExplainedRow]:
+        return iter(self.rows)
+
+    @property
+    def together(self) -> tuple[Together, ...]:
+        """The methods, the one that is shown first."""
+        methods = dict.fromkeys(one.method for one in self._maps())
+        return tuple(_together([m for m in self._maps() if m.method == name]) for name in methods)
+
+    @property
+    def worth_showing(self) -> bool:
+        """Whether the rows' maps together are better than random orders, or too few to say."""
+        found = self.together
+        return bool(found) and found[0].worth_showing
+
+    @property
+    def agreement(self) -> float | None:
+        """The median rank correlation of the two methods; ``None`` without rows."""
+        found = [r.agreement for row in self.rows for r in row.reasons if r.agreement is not None]
+        return float(np.median(found)) if found else None
+
+    @property
+    def passes(self) -> int:
+        """Rows that were passed forward."""
+        return sum(reason.passes for row in self.rows for reason in row.reasons)
+
+    @property
+    def gradient_passes(self) -> int:
+        """Rows that were passed forward and backward."""
+        return sum(reason.gradient_passes for row in self.rows for reason in row.reasons)
+
+    def _maps(self) -> list[Map]:
+        # Several answers to one row are no further witnesses.
+        return [one for row in self.rows for reason in row.reasons[:1] for one in reason.maps]
+
+    def lines(self) -> Iterator[dict[str, Any]]:
+        """One JSON object a row."""
+        shown = self.worth_showing
+        return (row.to_json(shown) for row in self.rows)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "schema": 1,
+            "run": self.run,
+            "source": self.source,
+            "task": self.task,
+            "n": len(self.rows),
+            "not_explained": self.left,
+            "taken_away": self.taken_away,
+            "worth_showing": self.worth_showing,
+            "faithfulness": {one.method: one.to_json() for one in self.together},
+            "agreement": rounded(self.agreement),
+            "false_alarms": FALSE_ALARMS,
+            "passes": {"forward": self.passes, "backward": self.gradient_passes},
+            "notes": list(self.notes),
+            "rows": list(self.lines()),
+        }
+
+    def page(self) -> str:
+        """A self-contained HTML page with the words shaded where that is worth something."""
+        from holdfast.report.explained import render_explained
+
+        return render_explained(self.to_json(), [row.picture for row in self.rows])
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        # A frame keeps the page's style from the notebook's.
+        page = escape(self.page(), quote=True)
+        return f'<iframe srcdoc="{page}" width="100%" height="480"></iframe>'
+
+
+def _together(maps: Sequence[Map]) -> Together:
+    """Rows of too few words are left out: no order of theirs could be told from chance."""
+    judged = [one for one in maps if one.faithful.least_p <= LEVEL]
+    faithful: list[Faithful] = [one.faithful for one in judged]
+    pairs = [
+        (one.naopc, one.naopc_random)
+        for one in faithful
+        if one.naopc is not None and one.naopc_random is not None
+    ]
+    own: Floats = np.array([pair[0] for pair in pairs])
+    random: Floats = np.array([pair[1] for pair in pairs])
+    gap = paired_t(own, random)
+    p = joint_p(faithful)
+    settle, enough = None, len(pairs) >= TOGETHER
+    if p is not None and p > LEVEL and gap.value > 0:
+        settle = rows_to_settle(own - random, gap.value)
+    return Together(
+        maps[0].method,
+        len(judged),
+        sum(one.shown for one in judged),
+        p,
+        float(own.mean()) if pairs else None,
+        float(random.mean()) if pairs else None,
+        gap.value,
+        gap.low if enough else None,
+        gap.high if enough else None,
+        settle,
+    )

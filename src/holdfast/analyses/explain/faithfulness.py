@@ -1,0 +1,224 @@
+"""Whether a map of a row is true to the model: its score falls faster when units are taken away in
+the map's order than in a random one."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from holdfast.analyses.explain.masking import Kept
+from holdfast.contract.predictions import Bools
+from holdfast.core.records import Floats, Ints
+
+# Below this every set of units is asked: both limits are then exact, and orders cost nothing more.
+ALL_SETS = 8
+POINTS = 8
+RANDOM, RANDOM_OF_ALL = 19, 999
+WIDTH, CANDIDATES = 2, 8
+LEVEL = 0.05
+_SAME = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Faithful:
+    """How true a map is.
+
+    ``aopc`` is the mean fall of the score over the points of the curve, ``naopc`` in [0, 1] the
+    same between the ``low`` and the ``high`` that any order reaches; ``naopc_random`` is the mean
+    of the random orders, ``sufficiency`` that of the map read backwards (low is good). ``None``
+    where no order differs from another. ``p`` is the share of orders, the map's own among them,
+    that fall as fast as the map's; ``least_p`` the smallest that this row could give.
+    """
+
+    aopc: float
+    low: float
+    high: float
+    naopc: float | None
+    naopc_random: float | None
+    sufficiency: float | None
+    p: float
+    least_p: float
+    orders: int
+    scores: Floats
+
+    @property
+    def better(self) -> bool:
+        """Whether the map is better than random orders at 5 %."""
+        return self.p <= LEVEL
+
+
+def points_of(units: int, points: int = POINTS) -> Ints:
+    """How many units are gone at each point of the curve, ascending, all of them at the last; the
+    first are counted one by one, since they are what a reader looks at."""
+    if units <= points:
+        return np.arange(1, units + 1)
+    return np.unique(np.geomspace(1, units, points).round().astype(np.int64))
+
+
+def curves(kept: Kept, orders: Sequence[Ints], points: Ints) -> Floats:
+    """The scores [orders, points] of the row without the first units of each order."""
+    masks = np.ones((len(orders), len(points), kept.units), dtype=bool)
+    for line, order in zip(masks, orders, strict=True):
+        for place, gone in enumerate(points):
+            line[place, order[:gone]] = False
+    return kept(masks.reshape(-1, kept.units)).reshape(len(orders), len(points))
+
+
+def faithfulness(
+    kept: Kept, maps: Sequence[Floats], rng: np.random.Generator
+) -> tuple[Faithful, ...]:
+    """Each of the ``maps`` [units] of one row, against the same random orders and limits.
+
+        AOPC(order) = mean over the points k of [score(row) − score(row without its first k units)]
+        NAOPC = (AOPC − low) / (high − low)                              (arXiv 2408.08137)
+
+    ``low`` and ``high`` are exact up to ``ALL_SETS`` units; beyond, a beam search finds them, so
+    that they may lie further out. The test is exact: were the map's order a random one, every rank
+    among the ``RANDOM`` orders would be as likely (ties count against the map).
+    """
+    units = kept.units
+    points = points_of(units)
+    small = units <= ALL_SETS
+    if small:
+        # Asked together, and known from here on.
+        kept(_all_sets(units))
+    whole = kept.whole
+    draws = RANDOM_OF_ALL if small else RANDOM
+    orders = [order_of(values) for values in maps] + [order_of(-values) for values in maps]
+    orders += [rng.permutation(units) for _ in range(draws)]
+    lines = curves(kept, orders, points)
+    falls = whole - lines.mean(axis=1)
+    own, back, random = np.split(falls, [len(maps), 2 * len(maps)])
+    low, high = _all_limits(kept, units) if small else _beam_limits(kept, maps, points, rng)
+    low, high = min(low, *own, *back, *random), max(high, *own, *back, *random)
+    wide = high - low
+
+    def normed(value: float) -> float | None:
+        return (value - low) / wide if wide > _SAME else None
+
+    possible = min(draws + 1, math.factorial(min(units, 12)))
+    found = []
+    for line, mine, theirs in zip(lines, own, back, strict=False):
+        as_fast = int((random >= mine - _SAME * max(1.0, abs(mine))).sum())
+        p = (1 + as_fast) / (draws + 1)
+        found.append(
+            Faithful(
+                aopc=float(mine),
+                low=low,
+                high=high,
+                naopc=normed(mine),
+                naopc_random=normed(float(random.mean())),
+                sufficiency=normed(theirs),
+                p=p,
+                least_p=1 / possible,
+                orders=draws,
+                scores=line,
+            )
+        )
+    return tuple(found)
+
+
+def order_of(values: Floats) -> Ints:
+    """Units from the largest value to the smallest; equal ones in the order of the text."""
+    return np.argsort(-np.asarray(values), kind="stable")
+
+
+def _all_sets(units: int) -> Bools:
+    codes = np.arange(1 << units)[:, None] >> np.arange(units)[None, :]
+    return np.asarray(codes & 1, dtype=bool)
+
+
+def _all_limits(kept: Kept, units: int) -> tuple[float, float]:
+    """The least and the largest AOPC of all orders: the best way through all sets of units, from
+    the row to nothing, taking one unit away at a time."""
+    masks = _all_sets(units)
+    fall = kept.whole - kept(masks)
+    least, most = np.zeros(len(masks)), np.zeros(len(masks))
+    # A set is reached from those with one unit more, which have larger numbers.
+    for code in range(len(masks) - 2, -1, -1):
+        above = [code | (1 << unit) for unit in range(units) if not code >> unit & 1]
+        least[code] = fall[code] + least[above].min()
+        most[code] = fall[code] + most[above].max()
+    return float(least[0] / units), float(most[0] / units)
+
+
+def _beam_limits(
+    kept: Kept, maps: Sequence[Floats], points: Ints, rng: np.random.Generator
+) -> tuple[float, float]:
+    whole = kept.whole
+    ends = []
+    for sign in (-1.0, 1.0):
+        beam: list[tuple[float, Bools]] = [(0.0, np.ones(kept.units, dtype=bool))]
+        for more in np.diff(points, prepend=0):
+            grown = [
+                (total, mask)
+                for total, left in beam
+                for mask in _next(left, int(more), maps, sign, rng)
+            ]
+            masks = np.unique(np.stack([mask for _, mask in grown]), axis=0)
+            falls = dict(zip(map(bytes, masks), sign * (whole - kept(masks)), strict=True))
+            best: dict[bytes, tuple[float, Bools]] = {}
+            for total, mask in grown:
+                reached = total + falls[bytes(mask)]
+                if bytes(mask) not in best or reached > best[bytes(mask)][0]:
+                    best[bytes(mask)] = (reached, mask)
+            beam = sorted(best.values(), key=lambda one: -one[0])[:WIDTH]
+        ends.append(sign * beam[0][0] / len(points))
+    return ends[0], ends[1]
+
+
+def _next(
+    left: Bools, more: int, maps: Sequence[Floats], sign: float, rng: np.random.Generator
+) -> list[Bools]:
+    """Ways to take ``more`` units from those that are left: what the maps name first, and some at
+    random where they are taken together."""
+    there = np.flatnonzero(left)
+    ranked = [
+        there[np.argsort(-sign * np.asarray(values)[there], kind="stable")] for values in maps
+    ]
+    if more == 1:
+        # In turn from each map, each unit once.
+        turns = dict.fromkeys(itertools.chain.from_iterable(zip(*ranked, strict=True)))
+        chosen = [np.array([unit]) for unit in list(turns)[:CANDIDATES]]
+    else:
+        chosen = [line[:more] for line in ranked]
+        chosen += [rng.choice(there, more, replace=False) for _ in range(2)]
+    masks = []
+    for units in chosen:
+        mask = left.copy()
+        mask[units] = False
+        masks.append(mask)
+    return masks
+
+
+def joint_p(faithful: Sequence[Faithful]) -> float | None:
+    """Whether the maps of several rows together are better than random orders: the chance of so
+    small a sum of their p-values, were each map's order a random one. Exact, but for ties, which
+    make it larger. ``None`` without rows."""
+    if not faithful:
+        return None
+    grid = math.lcm(*(one.orders + 1 for one in faithful))
+    # A convolution a row: the distribution of a sum of uniform ranks.
+    length = grid * len(faithful) + 1
+    spectrum = np.ones(length // 2 + 1, dtype=complex)
+    for orders in {one.orders for one in faithful}:
+        single = np.zeros(length)
+        single[np.arange(1, orders + 2) * (grid // (orders + 1))] = 1 / (orders + 1)
+        spectrum *= np.fft.rfft(single) ** sum(one.orders == orders for one in faithful)
+    chances = np.fft.irfft(spectrum, length)
+    reached = round(sum(one.p for one in faithful) * grid)
+    return float(np.clip(chances[: reached + 1].sum(), 0.0, 1.0))
+
+
+def agreement(first: Floats, second: Floats) -> float | None:
+    """Spearman's rank correlation of two maps; ``None`` where one of them is the same
+    everywhere."""
+    from holdfast.stats.ranks import average_ranks
+
+    if len(first) < 3 or np.ptp(first) == 0 or np.ptp(second) == 0:
+        return None
+    return float(np.corrcoef(average_ranks(first), average_ranks(second))[0, 1])

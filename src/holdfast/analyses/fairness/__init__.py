@@ -1,0 +1,1 @@
+"""For whom a model is as good as for others."""

@@ -1,0 +1,150 @@
+"""Rows in one form for each group of an axis: what the swap test asks a model about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from holdfast.augment.rewriting import SOURCES, read_rows, write_rows
+from holdfast.augment.terms.forms import in_group, inserted, mentions
+from holdfast.augment.terms.lexicon import Axis
+from holdfast.contract.predictions import Bools
+from holdfast.core.records import Floats, Ints
+from holdfast.core.seeds import generator
+from holdfast.data.table import Table
+
+# Rows → what a model says of them [n, outcomes]: probabilities of classes, a number, a rate.
+Ask = Callable[[Table], Floats]
+ROW = -1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Forms:
+    """``positions`` [r] of a table in one form a group: ``texts`` [r][groups] each the row's parts.
+
+    ``plain`` [r, groups] says which form is the row as it stands; ``found`` [r] whether the row has
+    terms of its own (else one was put before it). ``units`` [r] are equal for rows that got the
+    same term of a list that is a sample (names): a finding must hold over terms, not only over
+    rows."""
+
+    axis: Axis
+    positions: Ints
+    texts: tuple[tuple[dict[str, str], ...], ...]
+    plain: Bools
+    found: Bools
+    units: Ints
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    @property
+    def asked(self) -> int:
+        """Forms that are no row as it stands: what a model must be asked."""
+        return int((~self.plain).sum())
+
+
+def make_forms(table: Table, axis: Axis, most: int, *, insert: bool, seed: int) -> Forms:
+    """Up to ``most`` rows of ``table`` in the forms of ``axis``, drawn by ``seed``: rows that have
+    its terms first, then, with ``insert``, others with a term put before them."""
+    rng = generator(seed, "swap", axis.name)
+    block = table.rows.with_format("arrow")[:]
+    rows = read_rows(block, table)
+    parts = [part for part in SOURCES if rows and part in rows[0]]
+    order = rng.permutation(len(rows))
+    with_terms = [k for k in order if any(axis.pattern.search(str(rows[k][p])) for p in parts)]
+    chosen = with_terms[:most]
+    if insert and len(chosen) < most:
+        held = set(with_terms)
+        chosen += [k for k in order if k not in held][: most - len(chosen)]
+    made = [
+        _with_terms(axis, rows[k], parts, n)
+        if n < min(most, len(with_terms))
+        else _inserted(axis, rows[k], parts, n)
+        for n, k in enumerate(chosen)
+    ]
+    kept = [n for n, one in enumerate(made) if one is not None]
+    texts = tuple(one[0] for one in made if one is not None)
+    known = {name: k for k, name in enumerate(dict.fromkeys(o[1] for o in made if o is not None))}
+    plain = np.array(
+        [
+            [all(form[p] == rows[chosen[n]][p] for p in parts) for form in forms]
+            for n, forms in zip(kept, texts, strict=True)
+        ],
+        dtype=bool,
+    ).reshape(len(kept), len(axis.groups))
+    return Forms(
+        axis,
+        np.array([chosen[n] for n in kept], dtype=np.int64),
+        texts,
+        plain,
+        np.array([n < min(most, len(with_terms)) for n in kept], dtype=bool),
+        np.array([known[one[1]] for one in made if one is not None], dtype=np.int64),
+    )
+
+
+Made = tuple[tuple[dict[str, str], ...], tuple[str, int]]
+
+
+def _with_terms(axis: Axis, row: object, parts: Sequence[str], number: int) -> Made:
+    texts = {part: str(row[part]) for part in parts}  # type: ignore[index]
+    held = {part: mentions(axis, text) for part, text in texts.items()}
+    first = next(one for each in held.values() for one in each)
+    block = axis.blocks[first.block]
+    forms = tuple(
+        {part: in_group(axis, texts[part], group, held[part]) for part in parts}
+        for group in axis.groups
+    )
+    unit = ("row", number) if block.matched else (block.name, first.place)
+    return forms, unit
+
+
+def _inserted(axis: Axis, row: object, parts: Sequence[str], number: int) -> Made | None:
+    places = [(block, k) for block in axis.blocks for k in block.insertable]
+    if not places or not parts:
+        return None
+    # A stride that is prime to the number of places takes terms of all blocks in turn.
+    block, place = places[(number * _stride(len(places))) % len(places)]
+    texts = {part: str(row[part]) for part in parts}  # type: ignore[index]
+    forms = tuple(
+        {**texts, parts[0]: inserted(block, texts[parts[0]], group, place)} for group in axis.groups
+    )
+    return forms, (block.name, place)
+
+
+def _stride(places: int) -> int:
+    golden = max(1, round(places * 0.618))
+    while np.gcd(golden, places) != 1:
+        golden += 1
+    return golden
+
+
+def ask_forms(forms: Forms, table: Table, ask: Ask, known: Floats | None = None) -> Floats:
+    """What the model says of every form, [r, groups, outcomes]. ``known`` [rows of the table,
+    outcomes] is what it said of the rows as they stand, which are then not asked again."""
+    r, groups = forms.plain.shape
+    asked = [
+        (n, g) for n in range(r) for g in range(groups) if known is None or not forms.plain[n, g]
+    ]
+    at = forms.positions[[n for n, _ in asked]] if asked else np.zeros(0, dtype=np.int64)
+    said = ask(rewritten(table, at, [forms.texts[n][g] for n, g in asked])) if asked else None
+    outcomes = said.shape[1] if said is not None else known.shape[1] if known is not None else 0
+    found = np.zeros((r, groups, outcomes))
+    if known is not None:
+        for n in range(r):
+            found[n, forms.plain[n]] = known[forms.positions[n]]
+    for k, (n, g) in enumerate(asked):
+        assert said is not None
+        found[n, g] = said[k]
+    return found
+
+
+def rewritten(table: Table, positions: Ints, texts: Sequence[dict[str, str]]) -> Table:
+    """The rows at ``positions`` with other texts in their parts."""
+    import datasets
+
+    block = table.rows.with_format("arrow")[np.asarray(positions).tolist()]
+    rows = [{**old, **new} for old, new in zip(read_rows(block, table), texts, strict=True)]
+    changed = datasets.Dataset(datasets.table.InMemoryTable(write_rows(block, rows)))
+    return replace(table, rows=changed)

@@ -1,0 +1,271 @@
+"""Does a model answer otherwise when a text is about somebody else?
+
+Each row stands in one form a group of an axis (he → she, Emily → Jamal, Kenya → Peru), and the
+change of each answer between two groups is paired by row (counterfactual token fairness,
+1809.10610). On validation rows the pair of groups and the class that move most become the one
+candidate of the axis; test rows are asked about that alone, Holm-adjusted over the axes.
+
+One name is not its group: any two words differ a little. So rows that got the same name form one
+unit, and a change must hold over the names of a group as over the rows (the jackknife over units
+with Student's t, as of rows in groups). Test rows get the same names as validation rows, whose
+chance has thus a part in which pair moved most; so p is multiplied by how many pairs and classes
+there were to choose from.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from holdfast.analyses.fairness.forms import Ask, Forms, ask_forms, make_forms
+from holdfast.augment.terms.lexicon import Axis
+from holdfast.core.records import Estimate, Floats
+from holdfast.core.seeds import generator
+from holdfast.data.table import Table
+from holdfast.stats.intervals import wilson
+from holdfast.stats.many import holm
+from holdfast.stats.paired import Difference, paired_bootstrap
+from holdfast.stats.settle import rows_to_settle
+
+ALPHA = 0.05
+# Mean changes of a probability: the smallest that is told, and what is small enough to say so.
+LEAST_CHANGE, SMALL = 0.01, 0.02
+# Rows that are looked at on a side, where little may be spent.
+ROWS = 100
+SHOWN, SHOWN_LENGTH = 3, 160
+
+
+@dataclass(frozen=True, slots=True)
+class SwapCandidate:
+    """Of an axis the pair of groups and the outcome (a place among the ``names``) whose answer
+    moved most on validation rows, and by how much (``second`` − ``first``), of so many that were
+    ``looked`` at."""
+
+    axis: Axis
+    first: str
+    second: str
+    outcome: int
+    change: float
+    rows: int
+    looked: int
+
+
+@dataclass(frozen=True, slots=True)
+class Swaps:
+    """Candidates fixed on validation rows, an axis each; ``idle`` are axes of which no row has a
+    term, and ``few`` those with one or two rows alone."""
+
+    candidates: tuple[SwapCandidate, ...]
+    idle: tuple[str, ...]
+    names: tuple[str, ...]
+    rows: int
+    insert: bool
+
+
+def find_swaps(
+    table: Table,
+    axes: Sequence[Axis],
+    ask: Ask,
+    names: Sequence[str],
+    *,
+    rows: int = ROWS,
+    insert: bool = False,
+    seed: int = 0,
+    known: Floats | None = None,
+) -> Swaps:
+    """The candidates of validation rows. ``rows`` is how many are looked at for two groups, fewer
+    where there are more groups, so that the forms asked stay as many; ``known`` [n, outcomes] is
+    what was said of the rows as they stand."""
+    found, idle = [], []
+    for axis in axes:
+        forms = make_forms(table, axis, _rows_of(axis, rows), insert=insert, seed=seed)
+        if len(forms) < 2:
+            idle.append(axis.name)
+            continue
+        said = ask_forms(forms, table, ask, known)
+        found.append(most_moved(forms, said))
+    return Swaps(tuple(found), tuple(idle), tuple(names), rows, insert)
+
+
+def _rows_of(axis: Axis, rows: int) -> int:
+    return max(2, math.ceil(rows / (len(axis.groups) - 1)))
+
+
+def most_moved(forms: Forms, said: Floats) -> SwapCandidate:
+    """The pair of groups and the outcome of ``said`` [r, groups, outcomes] that move most."""
+    groups, means = forms.axis.groups, said.mean(axis=0)
+    change = means[None, :, :] - means[:, None, :]
+    # Of two classes one falls as the other rises: the last stands for both.
+    a, b, outcome = np.unravel_index(int(np.abs(change)[:, :, ::-1].argmax()), change.shape)
+    outcome = change.shape[2] - 1 - int(outcome)
+    if change[a, b, outcome] < 0:
+        a, b = b, a
+    return SwapCandidate(
+        forms.axis,
+        groups[int(a)],
+        groups[int(b)],
+        outcome,
+        float(change[a, b, outcome]),
+        len(forms),
+        math.comb(len(groups), 2) * (1 if change.shape[2] == 2 else change.shape[2]),
+    )
+
+
+def confirm_swaps(
+    swaps: Swaps,
+    table: Table,
+    ask: Ask,
+    *,
+    start: Ask | None = None,
+    seed: int = 0,
+    known: Floats | None = None,
+    bounded: bool = True,
+) -> dict[str, Any]:
+    """What the test rows say of each candidate. Where something changes, ``start`` is asked the
+    same of the start model.
+    ``bounded``: the outcomes are probabilities, of which a change below ``LEAST_CHANGE`` is not
+    told, and one within ``SMALL`` settled as small."""
+    tested = [Tested.of(one, swaps, table, ask, seed, known) for one in swaps.candidates]
+    p = np.array([1.0 if one.p is None else one.p for one in tested])
+    blocks = [
+        one.block(swaps.names, float(q), bounded, None if start is None else (start, table))
+        for one, q in zip(tested, holm(p), strict=True)
+    ]
+    return {"axes": blocks, "without_terms": list(swaps.idle), "inserted": swaps.insert}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tested:
+    """A candidate on test rows: the ``change`` [r] of the outcome from its first group to its
+    second, with its interval over units."""
+
+    candidate: SwapCandidate
+    forms: Forms
+    said: Floats
+    difference: Difference | None
+
+    @classmethod
+    def of(
+        cls,
+        one: SwapCandidate,
+        swaps: Swaps,
+        table: Table,
+        ask: Ask,
+        seed: int,
+        known: Floats | None,
+    ) -> Tested:
+        limit = _rows_of(one.axis, swaps.rows)
+        forms = make_forms(table, one.axis, limit, insert=swaps.insert, seed=seed)
+        if len(forms) < 2:
+            return cls(one, forms, np.zeros((len(forms), 0, 0)), None)
+        said = ask_forms(forms, table, ask, known)
+        return cls(one, forms, said, difference(one, forms, said))
+
+    @property
+    def p(self) -> float | None:
+        """The two-sided p-value that nothing changes on average."""
+        if self.difference is None or math.isnan(self.difference.above):
+            return None
+        p = self.difference.p_value
+        of_terms = len(np.unique(self.forms.units)) < len(self.forms)
+        return min(1.0, p * self.candidate.looked) if of_terms else p
+
+    def block(
+        self, names: Sequence[str], q: float, bounded: bool, start: tuple[Ask, Table] | None
+    ) -> dict[str, Any]:
+        """As it stands in ``result.json``."""
+        one, n = self.candidate, len(self.forms)
+        block: dict[str, Any] = {
+            "axis": one.axis.name,
+            "from": one.first,
+            "to": one.second,
+            "class": names[one.outcome] if one.outcome < len(names) else None,
+            "change_valid": one.change,
+            "rows": n,
+            "rows_with_terms": int(self.forms.found.sum()),
+        }
+        gap = self.difference
+        if gap is None:
+            why = "fewer than two test rows have such a term"
+            return {**block, "status": "undecided", "change": Estimate(None, why=why).to_json()}
+        status, settle = self.status(q, bounded)
+        flipped = self._flipped(names)
+        return {
+            **block,
+            "status": status,
+            "change": _estimate(gap),
+            "p_adjusted": q,
+            "rows_to_settle": settle,
+            "flipped": None
+            if flipped is None
+            else Estimate(flipped / n, *wilson(flipped, n)).to_json() | {"rows": flipped},
+            "start_model": self._of_start(start) if status == "changes" and start else None,
+            "examples": self._examples(),
+        }
+
+    def status(self, q: float, bounded: bool) -> tuple[str, int | None]:
+        """``changes``, ``small`` or ``undecided``, by the adjusted p; and how many rows would
+        settle it."""
+        gap = self.difference
+        assert gap is not None
+        if q < ALPHA and (not bounded or abs(gap.value) >= LEAST_CHANGE):
+            return "changes", None
+        if bounded and gap.low >= -SMALL and gap.high <= SMALL:
+            return "small", None
+        if not bounded:
+            return "undecided", None
+        codes = np.unique(self.forms.units, return_inverse=True)[1]
+        change = _change(self.candidate, self.forms, self.said)
+        return "undecided", rows_to_settle(change, SMALL, sides=2, groups=codes)
+
+    def _of_start(self, start: tuple[Ask, Table]) -> dict[str, Any]:
+        said = ask_forms(self.forms, start[1], start[0])
+        return _estimate(difference(self.candidate, self.forms, said))
+
+    def _flipped(self, names: Sequence[str]) -> int | None:
+        # Of several labels, and of shares, the largest is no answer.
+        one_of = np.allclose(self.said.sum(axis=2), 1)
+        if self.said.shape[2] < 2 or len(names) != self.said.shape[2] or not one_of:
+            return None
+        answers = self.said.argmax(axis=2)
+        return int((answers != answers[:, :1]).any(axis=1).sum())
+
+    def _examples(self) -> list[dict[str, Any]]:
+        one = self.candidate
+        a, b = (one.axis.groups.index(name) for name in (one.first, one.second))
+        moved = np.abs(self.said[:, b, one.outcome] - self.said[:, a, one.outcome])
+        shown = []
+        for k in np.argsort(-moved, kind="stable")[:SHOWN]:
+            first, second = (_short(self.forms.texts[k][g]) for g in (a, b))
+            values = [float(self.said[k, g, one.outcome]) for g in (a, b)]
+            shown.append({"from": first, "to": second, "values": values})
+        return shown
+
+
+def _change(one: SwapCandidate, forms: Forms, said: Floats) -> Floats:
+    a, b = (forms.axis.groups.index(name) for name in (one.first, one.second))
+    return np.asarray(said[:, b, one.outcome] - said[:, a, one.outcome])
+
+
+def difference(one: SwapCandidate, forms: Forms, said: Floats) -> Difference:
+    """The mean change of the candidate's outcome, with its interval over units."""
+    change = _change(one, forms, said)
+    codes = np.unique(forms.units, return_inverse=True)[1].reshape(-1)
+    rng = generator(0, "swap", one.axis.name)
+    return paired_bootstrap(change, np.zeros_like(change), seed=rng, groups=codes, resamples=50)
+
+
+def _estimate(gap: Difference) -> dict[str, Any]:
+    if math.isnan(gap.low):
+        why = "all rows have one term: nothing is known of others"
+        return {**Estimate(gap.value).to_json(), "why": why}
+    return Estimate(gap.value, gap.low, gap.high).to_json()
+
+
+def _short(parts: Mapping[str, str]) -> str:
+    text = " | ".join(parts.values())
+    return text if len(text) <= SHOWN_LENGTH else f"{text[: SHOWN_LENGTH - 1]}…"

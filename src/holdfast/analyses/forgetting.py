@@ -1,0 +1,127 @@
+"""Whether texts that lay near each other before training still do.
+
+What a run forgot where no general probe was asked for: ``probes.forgetting`` of ``result.json``.
+
+A causal language model: its loss on a small general text before training and now. A classifier of
+texts: whether general texts keep the neighbours that the untouched encoder gave them. Neither feeds
+the verdict, which reads a probe of every look (``probes.forgetting.data=built-in``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from holdfast.analyses.analysis import After, Before, Question
+from holdfast.contract.result import rise_block
+from holdfast.core.records import Estimate, Floats, Ints
+from holdfast.core.seeds import generator
+from holdfast.data.chat import chats_from_prompts
+from holdfast.data.general_text import SKIPPED, passages
+from holdfast.prepare.general import probe_examples
+from holdfast.stats.paired import paired_bootstrap
+from holdfast.stats.ratio import loss_rows
+from holdfast.training.observe import Observer
+from holdfast.training.task import of_whole_rows
+
+if TYPE_CHECKING:
+    from holdfast.contract.fit import Fitted
+    from holdfast.models.base import Network
+
+
+NEAREST = 5
+
+
+def nearest(vectors: Floats) -> Ints:
+    """The five nearest others of each row [n, 5] by cosine, the nearest first; equals in the order
+    of the rows."""
+    x = np.asarray(vectors, dtype=np.float64)
+    x = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+    # Rounding must not decide between equals.
+    alike = np.round(x @ x.T, 9)
+    np.fill_diagonal(alike, -np.inf)
+    return np.asarray(np.argsort(-alike, axis=1, kind="stable")[:, :NEAREST])
+
+
+def kept_neighbours(before: Floats, after: Floats) -> Floats:
+    """The share of each row's five nearest others before training that still are [n]."""
+    one, other = nearest(before), nearest(after)
+    return np.array([np.isin(a, b).mean() for a, b in zip(one, other, strict=True)])
+
+
+def neighbours_block(before: Floats, after: Floats, seed: int) -> dict[str, Any]:
+    """``probes.forgetting`` of a run whose texts have vectors before and after: ``kept`` with its
+    interval over texts, beside ``chance``."""
+    kept = kept_neighbours(before, after)
+    n = len(kept)
+    found = paired_bootstrap(kept, np.zeros(n), seed=generator(seed, "neighbours"))
+    chance = NEAREST / (n - 1)
+    span = f"95 % CI {100 * found.low:.0f}–{100 * found.high:.0f}; by chance {chance:.0%}"
+    because = (
+        f"On {n} general texts, {found.value:.0%} of each text's {NEAREST} nearest neighbours in "
+        f"the base model's features are the same after training ({span})."
+    )
+    return {
+        "what": "neighbours",
+        "n": n,
+        "kept": Estimate(found.value, found.low, found.high).to_json(),
+        "chance": chance,
+        "because": because,
+    }
+
+
+def find(before: Before) -> Mapping[str, Any] | None:
+    """The whole block: no test row is asked."""
+    fitted = before.fitted
+    if fitted.ready.sides.general is not None:
+        return None
+    if fitted.recipe.task == "causal-lm":
+        return losses_block(fitted)
+    one_text = not fitted.ready.prepared.rows.has_pairs
+    return (
+        vectors_block(fitted) if fitted.recipe.task == "text-classification" and one_text else None
+    )
+
+
+def confirm(found: Mapping[str, Any], after: After) -> Mapping[str, Any]:
+    return found
+
+
+def losses_block(fitted: Fitted) -> dict[str, Any]:
+    """The mean loss of a token on 48 passages before and after, with the paired rise over the
+    passages; neither their end nor their first tokens are scored (``EncodedTokens.as_probe``)."""
+    table = chats_from_prompts(passages(), "text")
+    examples = probe_examples(fitted.encode(table), fitted.ready.loaded)
+    job, device = fitted.job, fitted.job.accelerator.device
+    observer = Observer(job.accelerator, job.task, alone=True)
+
+    def rows(network: Network) -> Floats:
+        losses, _ = observer.measure(network.to(device), examples, np.arange(len(examples)))
+        return loss_rows(*of_whole_rows(losses, examples.target_counts, examples.rows))
+
+    after, before = rows(fitted.network), rows(fitted.untuned())
+    found = rise_block(before, after, fitted.recipe.seed, "general passages")
+    return {"what": "general text", "skipped": SKIPPED, **found}
+
+
+def vectors_block(fitted: Fitted) -> dict[str, Any]:
+    """The neighbours that general texts keep, by what the last layer reads."""
+    texts = passages()
+    like = fitted.ready.prepared.rows
+    # Rows of the run with other texts: whatever a label is, they have one.
+    table = like.take(np.arange(len(texts)) % len(like)).with_column("text", texts)
+    rows: Any = fitted.ready.kind.encode(table, fitted.ready.loaded, fitted.recipe)
+    job = fitted.job
+
+    def vectors(network: Network) -> Floats:
+        observer = Observer(job.accelerator, job.task, alone=True)
+        return observer.features(network, rows, np.arange(len(texts)))
+
+    before = vectors(fitted.untuned())
+    after = vectors(fitted.network.to(job.accelerator.device))
+    return neighbours_block(before, after, fitted.recipe.seed)
+
+
+QUESTION = Question("forgetting", ("probes", "forgetting"), find, confirm)

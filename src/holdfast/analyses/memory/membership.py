@@ -1,0 +1,328 @@
+"""How well a score tells the rows that a model learned from (members) from rows that it never saw
+(others): the area under the ROC curve, and the members found at few false alarms.
+
+Scores of a row, high where the model seems to have learned from it: of numbers per row alone.
+
+A **loss** says how well the model knows the row (Yeom and others 2018, 1709.01604). A row may be
+easy for anybody, so the others ask how well it knows the row for what the row is: against the model
+before training (**ratio**, Carlini and others 2021, 2012.07805), against it at the tokens that the
+model still has wrong (**errors**, 2601.12104), against rows like it (**conditioned**, QMIA, Bertran
+and others 2023, 2307.03694).
+
+The rows that a model would give away first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from holdfast.core.records import Estimate, Floats, Ints
+from holdfast.core.seeds import generator
+from holdfast.stats.auc import Area, delong, delong_difference
+from holdfast.stats.intervals import clopper_pearson
+
+FEWEST = 20
+RATES = (0.1, 0.01, 0.001)
+LEVEL = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The share of the members above a threshold at which at most ``at_fpr`` of others are."""
+
+    at_fpr: float
+    share: Estimate
+
+    def to_json(self) -> dict[str, Any]:
+        return {"at_fpr": self.at_fpr, **self.share.to_json()}
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """One attack's ``auc`` with DeLong's interval and its ``tpr``; ``p_value`` of "no better than
+    chance", one-sided."""
+
+    attack: str
+    auc: Estimate
+    tpr: tuple[Found, ...]
+    p_value: float
+
+    @property
+    def shown(self) -> bool:
+        """Whether members are told from others beyond chance."""
+        return self.auc.low is not None and self.auc.low > 0.5
+
+    def to_json(self) -> dict[str, Any]:
+        tpr = [one.to_json() for one in self.tpr]
+        return {"auc": self.auc.to_json(), "tpr": tpr, "p_value": self.p_value}
+
+
+def membership(attack: str, members: Floats, others: Floats) -> Membership:
+    """How well ``attack`` tells ``members`` [n] from ``others`` [m] by their scores, high for
+    members. Scores that are NaN are left out; fewer than 20 of either say nothing."""
+    one, other = (np.asarray(x, dtype=np.float64) for x in (members, others))
+    one, other = one[~np.isnan(one)], other[~np.isnan(other)]
+    found = tuple(found_at(one, other, rate) for rate in rates_for(len(other)))
+    few = min(len(one), len(other))
+    if few < FEWEST:
+        why = f"one set has {few} rows; {FEWEST} are needed"
+        return Membership(attack, Estimate(None, why=why), found, math.nan)
+    area = delong(
+        np.repeat([True, False], [len(one), len(other)]), np.concatenate([one, other]), LEVEL
+    )
+    return Membership(attack, as_estimate(area), found, beyond_chance(area))
+
+
+def as_estimate(area: Area, level: float = LEVEL) -> Estimate:
+    """The area as a number with its interval."""
+    if math.isnan(area.value) or math.isnan(area.low):
+        return Estimate(None, why="too few rows of one side")
+    return Estimate(area.value, area.low, area.high, level)
+
+
+def beyond_chance(area: Area) -> float:
+    """The one-sided p-value of "the area is one half", by the normal law of DeLong's error."""
+    from scipy.special import ndtr
+
+    if not area.error > 0:
+        return math.nan if math.isnan(area.value) or area.value == 0.5 else float(area.value < 0.5)
+    return float(ndtr(-(area.value - 0.5) / area.error))
+
+
+def better(members: tuple[Floats, Floats], others: tuple[Floats, Floats]) -> dict[str, float]:
+    """By how much the first score tells members from others better than the second: the difference
+    of the areas on the same rows, paired (DeLong)."""
+    labels = np.repeat([True, False], [len(members[0]), len(others[0])])
+    one, other = (np.concatenate([members[i], others[i]]) for i in (0, 1))
+    found = delong_difference(labels, one, other)
+    return {"value": found.value, "low": found.low, "high": found.high, "p": found.p_value}
+
+
+def rates_for(others: int) -> tuple[float, ...]:
+    """The usual rates of false alarms, and the smallest that so many others can show."""
+    smallest = smallest_rate(others)
+    return tuple(sorted({*RATES, smallest} if smallest < 1 else RATES, reverse=True))
+
+
+def smallest_rate(others: int) -> float:
+    """The rate that so many rows without one false alarm show at 95 %: 1 − 0.05^(1/m). 2,995 rows
+    show 0.1 % (2406.16201)."""
+    return 1 - (1 - LEVEL) ** (1 / others) if others else 1.0
+
+
+def allowed(others: int, rate: float) -> int | None:
+    """How many false alarms among ``others`` rows still show a rate of at most ``rate``, by Clopper
+    and Pearson's upper limit at 95 % (one-sided); ``None`` where even none does not."""
+    # The upper end of a two-sided 90 % interval is the one-sided limit at 95 %.
+    level = 2 * LEVEL - 1
+    best = None
+    for alarms in range(int(others * rate) + 1):
+        if clopper_pearson(alarms, others, level)[1] > rate * (1 + 1e-9):
+            break
+        best = alarms
+    return best
+
+
+def found_at(members: Floats, others: Floats, rate: float) -> Found:
+    """The share of the members above a threshold that lets through so few of the others that their
+    rate is shown to be at most ``rate``, with Clopper and Pearson's interval."""
+    alarms = allowed(len(others), rate) if len(others) else None
+    if alarms is None or not len(members):
+        needed = math.ceil(math.log(1 - LEVEL) / math.log1p(-rate))
+        why = f"needs {needed:,} rows that were not trained on; there are {len(others)}"
+        return Found(rate, Estimate(None, why=why))
+    # Members that tie with an other are not found: no threshold parts them.
+    bar = np.sort(others)[::-1][alarms]
+    hits = int((members > bar).sum())
+    low, high = clopper_pearson(hits, len(members), LEVEL)
+    return Found(rate, Estimate(hits / len(members), low, high, LEVEL))
+
+
+def rows_to_see(area: float) -> int:
+    """How many members and as many others show an ``area`` as better than chance four times in
+    five: 6 n (area − ½)² = (1.96 + 0.84)², by the variance of the rank test under chance."""
+    return math.ceil(2.802**2 / (6 * (area - 0.5) ** 2))
+
+
+def smallest_area(members: int, others: int) -> float:
+    """The area that so many rows show as better than chance four times in five."""
+    return min(1.0, 0.5 + 2.802 * math.sqrt((1 / members + 1 / others) / 12))
+
+
+Bools = npt.NDArray[np.bool_]
+FOLDS = 5
+# Of the width of the pinball loss, so that it has a slope everywhere.
+SMOOTH = 0.02
+RIDGE = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What two models say of the tokens of a text, in order: log p of each token by the ``tuned``
+    and by the ``start`` model [t], and whether it was the tuned model's likeliest (``right``)."""
+
+    tuned: Floats
+    start: Floats
+    right: Bools
+
+
+def by_loss(losses: Floats) -> Floats:
+    """−loss."""
+    return -np.asarray(losses, dtype=np.float64)
+
+
+def by_ratio(losses: Floats, start: Floats) -> Floats:
+    """How much better than before training: the start model's loss less the tuned model's, the
+    mean log ratio per token."""
+    return np.asarray(start, dtype=np.float64) - np.asarray(losses, dtype=np.float64)
+
+
+def by_errors(texts: Sequence[Tokens]) -> Floats:
+    """The error zone of each text [n] (2601.12104), in [0, 1].
+
+    At the tokens that the tuned model has wrong, Δ = log p tuned − log p start; the score is the
+    upward share, Σ max(0, Δ) ÷ Σ |Δ|: the paper's ratio r of upward to downward sums as
+    r ÷ (1 + r), which orders rows alike and stays finite. NaN for a text without an error.
+    """
+    found = np.full(len(texts), np.nan)
+    for at, text in enumerate(texts):
+        wrong = ~text.right
+        moved = (text.tuned - text.start)[wrong]
+        total = float(np.abs(moved).sum())
+        if len(moved):
+            found[at] = float(np.maximum(moved, 0).sum()) / total if total > 0 else 0.5
+    return found
+
+
+def normal_losses(losses: Floats) -> Floats:
+    """log(e^loss − 1), for a class log((1 − p) ÷ p): losses near 0 spread out, and the law is near
+    a normal one (Carlini and others 2022, 2112.03570)."""
+    x = np.clip(np.asarray(losses, dtype=np.float64), 1e-7, 500.0)
+    return np.asarray(x + np.log(-np.expm1(-x)))
+
+
+@dataclass(frozen=True, slots=True)
+class Conditioned:
+    """Scores of ``members`` [n] and ``others`` [m] for what each row is."""
+
+    members: Floats
+    others: Floats
+
+
+def by_condition(
+    members: Floats,
+    others: Floats,
+    features: tuple[Floats, Floats],
+    seed: int,
+    groups: Ints | None = None,
+) -> Conditioned:
+    """How far a row's loss lies below what rows like it have that the model never saw.
+
+    The median and the quartiles of log(e^loss − 1) are fitted by quantile regression on the
+    ``features`` ([n, d] of members, [m, d] of others) of the OTHERS alone; the score is (median −
+    own) ÷ half the quartiles' distance. Each row, member or other, is judged by a fit on four
+    fifths of the others, which is without it: drawn alike, so that where nothing was learned the
+    two have one law. ``groups`` [m]: others of one group are in one fold.
+    """
+    x, own = normal_losses(others), normal_losses(members)
+    one, other = (np.asarray(part, dtype=np.float64) for part in features)
+    centre, spread = other.mean(axis=0), other.std(axis=0)
+    spread = np.where(spread > 1e-9, spread, 1.0)
+    one, other = (one - centre) / spread, (other - centre) / spread
+    random = generator(seed, "conditioned losses")
+    fold_of = _folds(len(x), groups, random)
+    fold_of_members = random.integers(FOLDS, size=len(own))
+    narrowest = 0.25 * float(np.subtract(*np.quantile(x, [0.75, 0.25]))) / 2 + 1e-9
+    scores = Conditioned(np.full(len(own), np.nan), np.full(len(x), np.nan))
+    for fold in range(FOLDS):
+        held, mine = fold_of == fold, fold_of_members == fold
+        if held.all():
+            continue
+        lines = [quantile_line(other[~held], x[~held], q) for q in (0.25, 0.5, 0.75)]
+        for rows, losses, at, into in (
+            (other, x, held, scores.others),
+            (one, own, mine, scores.members),
+        ):
+            low, middle, high = (rows[at] @ line[:-1] + line[-1] for line in lines)
+            into[at] = (middle - losses[at]) / np.maximum((high - low) / 2, narrowest)
+    return scores
+
+
+def quantile_line(x: Floats, y: Floats, q: float) -> Floats:
+    """Weights [d + 1], the bias last, of the linear ``q`` quantile of ``y`` [n] given ``x`` [n, d]
+    (Koenker and Bassett 1978): the least mean pinball loss, made smooth within 2 % of the deviation
+    of ``y``, with a ridge of 1e-3 on the weights."""
+    from scipy.optimize import minimize
+
+    scale = float(np.std(y)) or 1.0
+    target, width = (y - np.median(y)) / scale, SMOOTH
+    n, first = len(y), np.zeros(x.shape[1] + 1)
+    first[-1] = np.quantile(target, q)
+
+    def value(line: Floats) -> tuple[float, Floats]:
+        gap = target - x @ line[:-1] - line[-1]
+        # q·u + w·log(1 + e^(−u/w)) is the pinball loss with a rounded corner.
+        loss = q * gap + width * np.logaddexp(0, -gap / width)
+        slope = q - 1 / (1 + np.exp(np.clip(gap / width, -500, 500)))
+        total = float(loss.mean() + RIDGE * (line[:-1] ** 2).sum() / 2)
+        made = -np.append(x.T @ slope, slope.sum()) / n
+        made[:-1] += RIDGE * line[:-1]
+        return total, made
+
+    found = minimize(value, first, jac=True, method="L-BFGS-B", options={"maxiter": 200})
+    line = np.asarray(found.x, dtype=np.float64) * scale
+    line[-1] += float(np.median(y))
+    return line
+
+
+def _folds(n: int, groups: Ints | None, random: np.random.Generator) -> Ints:
+    """A fold for each row [n], whole groups together, evenly."""
+    code = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
+    count = int(code.max()) + 1 if n else 0
+    lots = random.permutation(np.arange(count) % FOLDS)
+    return np.asarray(lots[code])
+
+
+SHOWN = 10
+TEXT = 160
+
+
+@dataclass(frozen=True, slots=True)
+class Exposed:
+    """One row of the source with its ``risk``, what it says and its label, where there are some."""
+
+    row: int
+    risk: float
+    text: str | None = None
+    label: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {"row": self.row, "risk": self.risk, "text": self.text, "label": self.label}
+
+
+def most_exposed(
+    rows: Ints, risk: Floats, texts: Sequence[str] | None, labels: Sequence[str | None] | None
+) -> tuple[Exposed, ...]:
+    """The ten rows of the largest ``risk`` [n], the first in the source first among equals."""
+    known = np.flatnonzero(~np.isnan(risk))
+    order = known[np.lexsort((rows[known], -risk[known]))][:SHOWN]
+    return tuple(
+        Exposed(
+            int(rows[at]),
+            float(risk[at]),
+            None if texts is None else _cut(texts[at]),
+            None if labels is None else labels[at],
+        )
+        for at in order
+    )
+
+
+def _cut(text: str) -> str:
+    plain = " ".join(text.split())
+    return plain if len(plain) <= TEXT else f"{plain[: TEXT - 1]}…"

@@ -1,0 +1,256 @@
+"""The memory of a model in one block: ``probes.memorization`` of ``result.json``, and what
+``holdfast probe`` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from holdfast.analyses.memory.blind import (
+    PICTURE,
+    WIDTH,
+    blind_area,
+    differs,
+    features_of,
+    texts_of,
+)
+from holdfast.analyses.memory.membership import (
+    FEWEST,
+    Exposed,
+    Membership,
+    Tokens,
+    better,
+    by_condition,
+    by_errors,
+    by_loss,
+    by_ratio,
+    membership,
+    most_exposed,
+    rows_to_see,
+    smallest_area,
+)
+from holdfast.core.records import Estimate, Floats, Ints
+from holdfast.core.seeds import generator
+from holdfast.core.wording import counted
+from holdfast.data.table import Table
+
+# Directions that the loss of a row is conditioned on, by how many others there are.
+ROWS_A_DIRECTION, MOST_DIRECTIONS = 15, 16
+# An area that would be worth knowing of.
+WORTH = 0.6
+
+# Measured by benchmarks/memory.py (null runs): how often it is said of a model that never saw its
+# "members" that it tells them from others.
+FALSE_ALARMS: Mapping[str, Any] = {
+    "what": "models that had seen neither set",
+    "runs": 200,
+    "alarms": 4,
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Heard:
+    """What a model says of the rows of one set: ``losses`` [n] in nats; of generators also those of
+    the model before training (``start``) and of single ``tokens``."""
+
+    table: Table
+    losses: Floats
+    start: Floats | None = None
+    tokens: tuple[Tokens, ...] | None = None
+
+    def take(self, at: Ints) -> Heard:
+        return Heard(
+            self.table.take(at),
+            self.losses[at],
+            None if self.start is None else self.start[at],
+            None if self.tokens is None else tuple(self.tokens[i] for i in at),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Risks:
+    """A ``risk`` for each of the ``rows`` [n] of a ``table``, in its order, and what made it."""
+
+    table: Table
+    rows: Ints
+    risk: Floats
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Whether a model tells its training rows from others, by ``attack``, beside ``attacks`` that
+    decide nothing; ``blind`` is the area without the model."""
+
+    attack: str
+    attacks: tuple[Membership, ...]
+    blind: Estimate
+    members: int
+    others: int
+    exposed: tuple[Exposed, ...]
+    risk_by: str | None
+    single: bool = False
+    against_loss: Mapping[str, float] | None = None
+    beside: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def headline(self) -> Membership:
+        return next(one for one in self.attacks if one.attack == self.attack)
+
+    @property
+    def verdict(self) -> str:
+        """``memorized``, ``not shown``, or ``undecided`` where the sets differ in themselves or
+        are too small."""
+        if self.headline.auc.value is None or differs(self.blind):
+            return "undecided"
+        return "memorized" if self.headline.shown else "not shown"
+
+    @property
+    def because(self) -> str:
+        """The answer in one sentence."""
+        rows = f"{counted(self.members, 'training row')} and {self.others:,} others"
+        auc, blind = self.headline.auc, self.blind
+        if auc.value is None:
+            return f"Not tested: {rows}, and {FEWEST} of each are needed."
+        if differs(blind):
+            return (
+                "Inconclusive: the two sets differ. A classifier that does not use the model tells "
+                f"them apart (AUC {blind.value:.2f}, 95 % CI {blind.low:.2f}–{blind.high:.2f}; "
+                "chance 0.50)."
+            )
+        found = (
+            f"membership inference finds training rows with AUC {auc.value:.2f} (95 % CI "
+            f"{auc.low:.2f}–{auc.high:.2f}; chance 0.50)"
+        )
+        if self.headline.shown:
+            return (
+                f"The model {_strength(auc.value, auc.low)} memorized its training rows: {found}."
+            )
+        seen = smallest_area(self.members, self.others)
+        more = f"; {rows_to_see(WORTH):,} of each could show {WORTH:.2f}."
+        tail = "." if seen <= WORTH else more
+        return (
+            f"It is not shown that the model memorized its training rows: {found}. "
+            f"{self.members:,} and {self.others:,} rows can show an AUC of {seen:.2f} or more{tail}"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        headline = self.headline
+        return {
+            "auc": headline.auc.to_json(),
+            "tpr": [one.to_json() for one in headline.tpr],
+            "blind_auc": self.blind.to_json(),
+            "exposed": [one.to_json() for one in self.exposed],
+            "verdict": self.verdict,
+            "because": self.because,
+            "attack": self.attack,
+            "attacks": {one.attack: one.to_json() for one in self.attacks},
+            "against_loss": None if self.against_loss is None else dict(self.against_loss),
+            "members": self.members,
+            "others": self.others,
+            "one_row_a_unit": self.single,
+            "risk_by": self.risk_by,
+            "false_alarms": dict(FALSE_ALARMS),
+            **self.beside,
+        }
+
+
+def _strength(area: float, least: float | None) -> str:
+    """How much it memorized, in a word that the lower limit of the area bears out too."""
+    if area < 0.55 or least is None:
+        return "hardly"
+    if area < 0.65 or least < 0.55:
+        return "slightly"
+    return "clearly" if area < 0.8 or least < 0.65 else "strongly"
+
+
+def remember(members: Heard, others: Heard, seed: int, risks: Risks | None = None) -> Memory:
+    """What the model's answers give away of ``members``, against ``others`` that it never saw.
+
+    Rows that copies or a group hold together were divided together, and are no independent
+    witnesses: one row of each is drawn, on both sides. What remains of another law on the two
+    sides the blind baseline sees. ``risks`` are of all training rows; without them the members are
+    ranked by the attack.
+    """
+    units = [_one_a_unit(side.table, seed) for side in (members, others)]
+    single = any(len(at) < len(s.table) for at, s in zip(units, (members, others), strict=True))
+    one, other = members.take(units[0]), others.take(units[1])
+    finite = [np.flatnonzero(np.isfinite(side.losses)) for side in (one, other)]
+    one, other = one.take(finite[0]), other.take(finite[1])
+    enough = min(len(one.table), len(other.table)) >= FEWEST
+    scores = _scores(one, other, seed) if enough else {"loss": _of_both(by_loss, one, other)}
+    attacks = tuple(membership(name, *both) for name, both in scores.items())
+    attack = "ratio" if "ratio" in scores else "loss"
+    blind = Estimate(None, why="too few rows")
+    if enough:
+        blind = blind_area(*features_of(one.table, other.table, WIDTH), seed)
+    against = None
+    if attack != "loss":
+        against = better(
+            (scores[attack][0], scores["loss"][0]), (scores[attack][1], scores["loss"][1])
+        )
+    if risks is None:
+        ranked = scores.get("conditioned", scores[attack])[0] if attack == "loss" else None
+        by = "conditioned" if ranked is not None and "conditioned" in scores else attack
+        risk = scores[attack][0] if ranked is None else ranked
+        rows = np.asarray(one.table.column("row"), dtype=np.int64)
+        risks = Risks(one.table, rows, np.asarray(risk), by)
+    return Memory(
+        attack,
+        attacks,
+        blind,
+        len(one.table),
+        len(other.table),
+        _exposed(risks),
+        risks.by,
+        single,
+        against,
+    )
+
+
+def _scores(one: Heard, other: Heard, seed: int) -> dict[str, tuple[Floats, Floats]]:
+    found = {"loss": _of_both(by_loss, one, other)}
+    width = int(np.clip(len(other.table) // ROWS_A_DIRECTION, 1, MOST_DIRECTIONS))
+    features = features_of(one.table, other.table, width)
+    told = by_condition(one.losses, other.losses, features, seed)
+    found["conditioned"] = (told.members, told.others)
+    if one.start is not None and other.start is not None:
+        found["ratio"] = (by_ratio(one.losses, one.start), by_ratio(other.losses, other.start))
+    if one.tokens is not None and other.tokens is not None:
+        found["errors"] = (by_errors(one.tokens), by_errors(other.tokens))
+    return found
+
+
+def _of_both(score: Any, one: Heard, other: Heard) -> tuple[Floats, Floats]:
+    return score(one.losses), score(other.losses)
+
+
+def _one_a_unit(table: Table, seed: int) -> Ints:
+    """The positions of one row of each group, or of each text where no groups are given."""
+    if table.has_groups:
+        keys = [str(group) for group in table.column("group")]
+    else:
+        keys = [" ".join(text.casefold().split()) for text in texts_of(table)]
+    order = generator(seed, "a row of each unit", table.source).permutation(len(keys))
+    first: dict[str, int] = {}
+    for at in order:
+        first.setdefault(keys[at], int(at))
+    return np.asarray(sorted(first.values()), dtype=np.int64)
+
+
+def _exposed(risks: Risks) -> tuple[Exposed, ...]:
+    table = risks.table
+    texts = None if PICTURE in table.rows.column_names else texts_of(table)
+    if texts is None:
+        texts = ["/".join(Path(path).parts[-2:]) for path in table.column(PICTURE)]
+    labels, names = None, table.classes
+    if len(names) > 1 and table.columns.label_kind in (None, "class"):
+        labels = [
+            names[k] if 0 <= k < len(names) else None
+            for k in np.asarray(table.column("label")).tolist()
+        ]
+    return most_exposed(risks.rows, risks.risk, texts, labels)

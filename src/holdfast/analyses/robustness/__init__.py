@@ -1,0 +1,1 @@
+"""Do predictions survive changes that mean nothing?"""

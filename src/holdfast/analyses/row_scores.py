@@ -1,0 +1,97 @@
+"""The one number a row that says how well it was answered, whatever the task: what two sets of rows
+are compared by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from holdfast.contract.predictions import Told, groups_of
+from holdfast.core.records import Floats, Ints, to_json
+from holdfast.data.table import Table
+from holdfast.stats.ratio import loss_rows
+from holdfast.stats.two_samples import TwoSamples, two_samples
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RowScores:
+    """``values`` [n] whose mean is the ``metric``: ``accuracy`` (one class a row), ``exact_match``
+    (several labels), ``sentence_accuracy`` (tags: all of a sentence's), ``mae`` (numbers) or
+    ``loss`` (generated text, in nats a token). ``groups`` [n] are names, where rows come in
+    groups."""
+
+    metric: str
+    values: Floats
+    groups: Any = None
+
+    @classmethod
+    def of(cls, told: Told) -> RowScores:
+        """Of what a model said of some rows; those without a loss, of which nothing was read, are
+        left out where the loss is what counts."""
+        groups = groups_of(told.table)
+        if told.wrong is not None:
+            return cls(rate_name(told.table), 1.0 - told.wrong, groups)
+        if told.errors is not None:
+            return cls("mae", np.abs(told.errors), groups)
+        return cls.of_losses(told.losses, groups, told.tokens)
+
+    @classmethod
+    def of_losses(cls, losses: Floats, groups: Any = None, tokens: Ints | None = None) -> RowScores:
+        """Of losses [n], NaN where a row has none; each over so many ``tokens`` [n], where it is a
+        mean over them."""
+        known = np.isfinite(losses)
+        values = loss_rows(losses[known], None if tokens is None else tokens[known])
+        return cls("loss", values, None if groups is None else np.asarray(groups)[known])
+
+    @classmethod
+    def of_answers(
+        cls, metric: str, labels: Sequence[Any], said: Sequence[Any], groups: Any = None
+    ) -> RowScores:
+        """Of answers beside their labels, by one of the metrics that need no more: absolute errors
+        of numbers, else whether the two are the same."""
+        pairs = zip(labels, said, strict=True)
+        if metric == "mae":
+            return cls(metric, np.array([abs(float(b) - float(a)) for a, b in pairs]), groups)
+        return cls(metric, np.array([same(a, b) for a, b in pairs], dtype=np.float64), groups)
+
+
+def same(label: Any, said: Any) -> bool:
+    """Whether an answer is its label; several are compared in the order in which both have them."""
+    return bool(list(label) == list(said or ())) if isinstance(label, list) else bool(label == said)
+
+
+def rate_name(table: Table) -> str:
+    """What the share of rows that are right is called, by the kind of label."""
+    if "tags" in table.rows.column_names:
+        return "sentence_accuracy"
+    return "exact_match" if table.columns.label_kind == "several" else "accuracy"
+
+
+def compared(first: RowScores, second: RowScores) -> TwoSamples:
+    """The two-sample test of the two means, second − first."""
+    return two_samples(first.values, second.values, first.groups, second.groups)
+
+
+def comparison_block(metric: str, found: TwoSamples, names: Sequence[str]) -> dict[str, Any]:
+    """The comparison as JSON; ``names`` are the keys of the two sets."""
+    block: dict[str, Any] = {
+        "metric": metric,
+        names[0]: {"value": found.first, "n": found.n_first},
+        names[1]: {"value": found.second, "n": found.n_second},
+    }
+    if found.why is not None:
+        block["why"] = found.why
+    else:
+        ends = {"low": found.low, "high": found.high, "level": 0.95}
+        value, low, high = found.together
+        block |= {
+            "difference": {"value": found.difference, **ends},
+            "p_value": found.p_value,
+            "test": found.test,
+            "together": {"value": value, "low": low, "high": high, "level": 0.95},
+        }
+    plain: dict[str, Any] = to_json(block)
+    return plain

@@ -1,0 +1,56 @@
+"""The labels of a table's rows as the source writes them, whatever the task.
+
+The texts of a table's rows as a person would read them, whatever the task.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from holdfast.data.table import Table
+
+
+def given_labels(table: Table) -> list[Any]:
+    """The label of each row, [n]: a class (``None`` where it is not known), a list of labels or of
+    tags, a number, or the text that is to be written; ``None`` where rows have none. A table holds
+    classes, labels and tags as indices, which no answer is to be compared with."""
+    names = table.rows.column_names
+    for column in ("tags", "labels"):
+        if column in names:
+            return [[table.names[k] for k in row] for row in table.column(column)]
+    if "value" in names:
+        return [float(value) for value in table.column("value")]
+    if "target" in names:
+        return list(table.column("target"))
+    if "label" in names and table.classes:
+        return [table.classes[k] if k >= 0 else None for k in table.column("label")]
+    return [None] * len(table)
+
+
+PAIR = " ⟂ "
+
+
+def read_texts(table: Table) -> tuple[str, ...] | None:
+    """What a model is given of each row, [n]: its text, the two of a pair with a mark between, its
+    words joined, or the last question of a chat. ``None`` for pictures."""
+    names = table.rows.column_names
+    if "tokens" in names:
+        return tuple(" ".join(words) for words in table.column("tokens"))
+    if "turns" in names and any(table.column("turns")):
+        texts = table.column("text")
+        turns = table.column("turns")
+        return tuple(
+            _question(cell) if cell else text for cell, text in zip(turns, texts, strict=True)
+        )
+    if "text" not in names:
+        return None
+    if not table.has_pairs:
+        return tuple(table.column("text"))
+    pairs = zip(table.column("text"), table.column("text_pair"), strict=True)
+    return tuple(f"{one}{PAIR}{two}" for one, two in pairs)
+
+
+def _question(cell: str) -> str:
+    asked = [turn["content"] for turn in json.loads(cell) if turn["role"] == "user"]
+    return asked[-1] if asked else ""

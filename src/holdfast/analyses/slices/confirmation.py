@@ -1,0 +1,217 @@
+"""The one test on the test rows: which of the candidates are worse there too."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from holdfast.analyses.slices.facts import Facts
+from holdfast.analyses.slices.search import Candidate
+from holdfast.core.records import Estimate, Floats, Ints
+from holdfast.core.seeds import generator
+from holdfast.stats.excess import excess, excess_p_values, rows_for_excess
+from holdfast.stats.intervals import wilson, wilson_by_groups
+from holdfast.stats.many import weighted_holm
+
+Bools = npt.NDArray[np.bool_]
+ALPHA, POWER, LEVEL = 0.05, 0.8, 0.95
+# Beyond so many times the rows that there are nobody will ask for more.
+MOST_TIMES = 100
+EXAMPLES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Tested:
+    """A candidate and what the test rows say of it. ``value`` is the mean over its ``n`` rows of
+    what is bad, ``rest`` that over all others; ``p_value`` after Holm; ``more_rows`` how many more
+    test rows would settle it, or ``because`` they would not."""
+
+    candidate: Candidate
+    n: int
+    value: Estimate
+    rest: Estimate
+    difference: float | None
+    p_value: float
+    confirmed: bool
+    expected: float | None
+    more_rows: int | None
+    because: str
+    rows: tuple[int, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        found = self.candidate
+        return {
+            "slice": str(found.condition),
+            "condition": found.condition.to_json(),
+            "n": self.n,
+            "value": self.value.to_json(),
+            "rest": self.rest.to_json(),
+            "difference": self.difference,
+            "p_value": self.p_value,
+            "expected_by_confidence": self.expected,
+            "on_validation": {"n": found.n, "value": found.value, "shrunken": found.shrunken},
+            "more_rows": self.more_rows,
+            "because": self.because,
+            "rows": list(self.rows),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What of the test rows is asked about: ``values`` [n] of what is bad (1 for wrong), source
+    ``rows`` [n], ``doubt`` [n] (1 − the confidence of the answer) and ``groups`` [n] where they
+    exist."""
+
+    values: Floats
+    rows: Ints
+    doubt: Floats | None = None
+    groups: Ints | None = None
+
+
+def weights(count: int) -> Floats:
+    """How the level is divided among candidates, by their rank on the finding rows: as 1 ÷ rank."""
+    return np.asarray(1.0 / np.arange(1, count + 1))
+
+
+def confirm_candidates(
+    candidates: Sequence[Candidate], facts: Facts, asked: Asked, *, seed: int
+) -> tuple[Tested, ...]:
+    """Each candidate with its one-sided test, together at a level of 5 % (Holm 1979, weighted by
+    the rank that validation gave: ``weights``). The conditions were fixed before; nothing is chosen
+    here.
+
+    A slice is compared with all other rows: wrong or not by Fisher's exact test, numbers by
+    permutation, rows in groups by the stricter of that and a t test over groups
+    (``stats.excess``). ``expected`` is the share of wrong rows that the model's own confidence
+    leads one to expect in the slice: where the slice is as bad as that, a threshold on confidence
+    catches it.
+    """
+    if not candidates:
+        return ()
+    masks = np.array([one.condition.holds(facts) for one in candidates], dtype=np.bool_)
+    usable = np.isfinite(asked.values)
+    if not usable.all():
+        kept = np.flatnonzero(usable)
+        masks, asked = masks[:, kept], _only(asked, kept)
+    if not len(asked.values):
+        masks = np.zeros((len(candidates), 0), dtype=np.bool_)
+    seeded = generator(seed, "slices")
+    raw = excess_p_values(asked.values, masks, seed=seeded, groups=asked.groups)
+    share = weights(len(candidates))
+    adjusted = weighted_holm(raw, share)
+    levels = ALPHA * share / share.sum()
+    gaps = excess(asked.values, masks)
+    return tuple(
+        _tested(one, mask, asked, float(p), float(gap), float(level))
+        for one, mask, p, gap, level in zip(candidates, masks, adjusted, gaps, levels, strict=True)
+    )
+
+
+def block(tested: Sequence[Tested], rate: Mapping[str, Any]) -> dict[str, Any]:
+    """``slices`` of ``result.json``: the confirmed ones by their rows in excess, the others by what
+    they lack."""
+    found = [one for one in tested if one.confirmed]
+    found.sort(key=lambda one: (-(one.difference or 0.0) * one.n, one.p_value))
+    undecided = [one for one in tested if not one.confirmed]
+    undecided.sort(key=lambda one: (one.more_rows is None, one.more_rows or 0, one.p_value))
+    return {
+        "schema": 1,
+        "n_candidates": len(tested),
+        "found": [one.to_json() for one in found],
+        "undecided": [one.to_json() for one in undecided],
+        "false_alarm_rate": dict(rate),
+    }
+
+
+def _only(asked: Asked, kept: Ints) -> Asked:
+    return Asked(
+        asked.values[kept],
+        asked.rows[kept],
+        None if asked.doubt is None else asked.doubt[kept],
+        None if asked.groups is None else asked.groups[kept],
+    )
+
+
+def _tested(
+    candidate: Candidate, mask: Bools, asked: Asked, p: float, gap: float, level: float
+) -> Tested:
+    n, confirmed = int(mask.sum()), p <= ALPHA
+    more, because = (None, "") if confirmed else _lacking(mask, asked, level)
+    worst = np.flatnonzero(mask)
+    worst = worst[np.argsort(-asked.values[worst], kind="stable")][:EXAMPLES]
+    expected = None
+    if asked.doubt is not None and n:
+        expected = float(asked.doubt[mask].mean())
+    return Tested(
+        candidate,
+        n,
+        mean_of(asked, mask),
+        mean_of(asked, ~mask),
+        gap if math.isfinite(gap) else None,
+        p,
+        confirmed,
+        expected,
+        more,
+        because,
+        tuple(int(row) for row in asked.rows[worst]),
+    )
+
+
+def _lacking(mask: Bools, asked: Asked, level: float) -> tuple[int | None, str]:
+    """How many more rows would settle it, or why none are named."""
+    if not mask.any():
+        return None, "no test row is in it"
+    if mask.all():
+        return None, "all test rows are in it"
+    total = rows_for_excess(asked.values, mask, alpha=level, power=POWER, groups=asked.groups)
+    if total is None:
+        if asked.values[mask].mean() <= asked.values[~mask].mean():
+            return None, "on the test rows it is no worse than the others"
+        return None, "too few test rows are in it"
+    n = len(asked.values)
+    if total > MOST_TIMES * n:
+        return None, f"what is left of it on the test rows is too small for {MOST_TIMES} times them"
+    # Just missed: chance decided, and as many rows again would be a fair second look.
+    more = total - n if total > n else n
+    return more, f"{more:,} more test rows would settle it"
+
+
+def mean_of(asked: Asked, mask: Bools) -> Estimate:
+    """The mean over some rows with its interval: Wilson's of a rate (by groups where there are
+    some), Student's of numbers."""
+    values = asked.values[mask]
+    n = len(values)
+    if not n:
+        return Estimate(None, why="no row")
+    value = float(values.mean())
+    groups = None if asked.groups is None else asked.groups[mask]
+    if np.isin(asked.values, (0.0, 1.0)).all():
+        low, high = (
+            wilson(float(values.sum()), n, LEVEL)
+            if groups is None
+            else wilson_by_groups(values.astype(bool), groups, LEVEL)
+        )
+    else:
+        low, high = _student(values, groups)
+    if math.isnan(low):
+        return Estimate(value, level=LEVEL, why="no interval: too few rows or groups")
+    return Estimate(value, low, high, LEVEL)
+
+
+def _student(values: Floats, groups: Ints | None) -> tuple[float, float]:
+    from scipy.special import stdtrit
+
+    n, residuals = len(values), values - values.mean()
+    codes = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
+    sums = np.bincount(codes.reshape(-1), weights=residuals)
+    units = len(sums)
+    if units < 2:
+        return math.nan, math.nan
+    error = math.sqrt(units / (units - 1) * float((sums**2).sum())) / n
+    half = float(stdtrit(units - 1, 0.5 + LEVEL / 2)) * error
+    return float(values.mean()) - half, float(values.mean()) + half

@@ -1,0 +1,402 @@
+"""From which certainty on a run answers: chosen on its validation rows, measured on its stored
+answers to the test rows, and kept in its ``threshold.json``.
+
+What mistakes cost, from a CSV with the columns ``true``, ``predicted`` and ``cost``.
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from holdfast.analyses.threshold.choice import (
+    SURE,
+    Chosen,
+    for_coverage,
+    for_precision,
+    highest_coverage,
+    highest_precision,
+)
+from holdfast.contract.predictions import Told
+from holdfast.core.errors import DataError, RecipeError
+from holdfast.core.lock import locked
+from holdfast.core.records import Ints, to_json
+from holdfast.data.source import read_source
+from holdfast.data.spelling import match_spellings
+from holdfast.runs.stored import Again
+from holdfast.runs.threshold import (
+    FILE,
+    By,
+    CostMatrix,
+    Rule,
+    model_mark,
+    priced,
+    refuse_second,
+    write_threshold,
+)
+from holdfast.stats.intervals import clopper_pearson
+
+ASSUMES = "the rows to come are drawn as the validation rows were"
+# benchmarks/decisions.py: the most of 1,000 resamplings of validation rows in which the promised
+# precision was not kept, over four data sets, three promises and three numbers of rows.
+BROKEN = 0.038
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is asked of a threshold: one of a share of right answers, a share of rows that are
+    answered, and a file of costs."""
+
+    precision: float | None = None
+    coverage: float | None = None
+    cost: str | None = None
+
+    def __post_init__(self) -> None:
+        given = [x for x in (self.precision, self.coverage, self.cost) if x is not None]
+        if len(given) != 1:
+            rule = "needs exactly one of --precision, --coverage and --cost"
+            raise RecipeError("holdfast threshold", rule, len(given), "E.g. --precision 0.95.")
+        if self.cost == "":
+            raise RecipeError("--cost", "names no file", "", "E.g. --cost costs.csv.")
+        for name, value in (("--precision", self.precision), ("--coverage", self.coverage)):
+            if value is not None and not 0 < value < 1:
+                rule = "must lie strictly between 0 and 1"
+                raise RecipeError(name, rule, value, f"E.g. {name} 0.95.")
+
+    @property
+    def by(self) -> By:
+        return "cost" if self.cost else "precision" if self.precision else "coverage"
+
+    @property
+    def asked(self) -> float | str:
+        """The value, or the name of the file."""
+        return self.cost or self.precision or self.coverage or ""
+
+
+def set_threshold(run: Path, wanted: Wanted, *, force: bool = False) -> dict[str, Any]:
+    """Choose and store the threshold of a finished run; returns the document of
+    ``threshold.json``. Where nothing can be promised its ``rule`` is ``None``, nothing is stored
+    (what was stored before stays in force, ``unchanged``), and ``highest`` says what can be
+    promised, with the command that takes it.
+
+    Raises ``RecipeError`` for a task that has no certainty to go by, ``RunError`` where one is
+    stored already and ``force`` is not given.
+    """
+    again = Again(run)
+    task = str(again.result["task"])
+    valid, test = again.told("valid"), again.told("test")
+    refuse_task(task, valid, wanted)
+    with locked(run):
+        if not force:
+            refuse_second(run)
+        document = decided(again.result, valid, test if len(test.losses) else None, wanted)
+        if document["rule"] is not None:
+            write_threshold(run, document)
+        elif (run / FILE).exists():
+            document["unchanged"] = str(run / FILE)
+    if document["highest"]:
+        share = f"--{document['highest']['by']} {document['highest']['asked']:g}"
+        more = " --force" if "unchanged" in document else ""
+        command = f"holdfast threshold {shlex.quote(str(run))} {share}{more}"
+        document["highest"]["command"] = command
+    return document
+
+
+def refuse_task(task: str, valid: Told, wanted: Wanted) -> None:
+    """Raise ``RecipeError`` where answers are not right or wrong, or nothing tells how sure they
+    are."""
+    if valid.sure is None or valid.wrong is None:
+        what = "numbers" if valid.errors is not None else task
+        raise RecipeError(
+            "holdfast threshold",
+            f"does not exist for {what}: an answer is not right or wrong there",
+            None,
+            "It is for classes, several labels, tags and pictures.",
+        )
+    if wanted.cost and "label" not in _kinds(valid):
+        raise RecipeError(
+            "--cost",
+            f"does not exist for {task} with several answers a row",
+            wanted.cost,
+            "Choose by --precision or --coverage.",
+        )
+
+
+def _kinds(told: Told) -> set[str]:
+    """``label`` where a row has one class."""
+    columns = told.table.rows.column_names
+    return set() if {"labels", "tags"} & set(columns) else {"label"}
+
+
+def decided(
+    result: Mapping[str, Any], valid: Told, test: Told | None, wanted: Wanted
+) -> dict[str, Any]:
+    """The document: what was chosen on ``valid``, what it promises, and what it does on
+    ``test``."""
+    if wanted.cost:
+        matrix = read_costs(wanted.cost, valid.names)
+        made = _by_cost(matrix, valid, test, wanted)
+    else:
+        made = _by_certainty(valid, test, wanted)
+    document = {
+        "schema": 1,
+        "by": wanted.by,
+        "asked": wanted.asked,
+        **made,
+        "sure": SURE,
+        "assumes": ASSUMES,
+        "model": model_mark(result),
+    }
+    plain: dict[str, Any] = to_json(document)
+    return plain
+
+
+def chosen_by(valid: Told, wanted: Wanted) -> Chosen:
+    """The threshold on how sure the model is, from validation rows; rows of which nothing is read
+    are never answered."""
+    assert valid.sure is not None
+    assert valid.wrong is not None
+    known = np.isfinite(valid.sure)
+    sure, wrong = valid.sure[known], valid.wrong[known]
+    if wanted.coverage is not None:
+        return for_coverage(sure, wrong, wanted.coverage)
+    assert wanted.precision is not None
+    return for_precision(
+        sure, wrong, wanted.precision, groups=valid.take(np.flatnonzero(known)).groups
+    )
+
+
+def _by_certainty(valid: Told, test: Told | None, wanted: Wanted) -> dict[str, Any]:
+    found = chosen_by(valid, wanted)
+    share = wanted.precision or wanted.coverage
+    what = "right answers" if wanted.precision else "answered rows"
+    rule = None if found.threshold is None else Rule(wanted.by, found.threshold)
+    promise = f"at least {100 * float(share or 0):g} % {what}, in {100 * SURE:g} % of draws"
+    on_test = None if test is None or rule is None else measured(test, found.threshold)
+    return {
+        "threshold": found.threshold,
+        "promise": promise if rule else None,
+        "highest": None if rule else _highest(valid, wanted),
+        "why": found.why,
+        "rows_needed": found.rows,
+        "valid": measured(valid, found.threshold) if rule else {"n": found.n},
+        "test": on_test,
+        "kept_on_test": _kept(on_test, wanted),
+        "broken_in": BROKEN if wanted.precision else None,
+        "rule": None if rule is None else rule.to_json(),
+    }
+
+
+def _highest(valid: Told, wanted: Wanted) -> dict[str, Any] | None:
+    """The most that these rows promise in the place of what was asked: a coverage where one was
+    asked, else a precision; ``None`` where they promise nothing."""
+    assert valid.sure is not None
+    assert valid.wrong is not None
+    known = np.isfinite(valid.sure)
+    sure, wrong = valid.sure[known], valid.wrong[known]
+    if wanted.by == "coverage":
+        found = highest_coverage(sure, wrong)
+    else:
+        groups = valid.take(np.flatnonzero(known)).groups
+        found = highest_precision(sure, wrong, wanted.precision or 1.0, groups=groups)
+    if found is None:
+        return None
+    share, chosen = found
+    by = "coverage" if wanted.by == "coverage" else "precision"
+    return {"by": by, "asked": share, "answered": chosen.answered, "n": chosen.n}
+
+
+def measured(told: Told, threshold: float | None) -> dict[str, Any]:
+    """How many rows are answered at a threshold, and how many of them rightly, with Clopper and
+    Pearson's limits at 95 %; and the answered classes, those with the most mistakes first."""
+    assert told.sure is not None
+    assert told.wrong is not None
+    least = math.inf if threshold is None else threshold
+    given = np.nan_to_num(told.sure, nan=-1.0) >= least
+    right = given & ~told.wrong
+    block = answered_block(given, right)
+    block["precision_of_all"] = _rate(int((~told.wrong).sum()), len(told))
+    if "label" in _kinds(told) and told.predictions is not None:
+        block["per_class"] = _per_class(told.predictions, given, right)
+    return block
+
+
+def answered_block(given: Any, right: Any) -> dict[str, Any]:
+    """Of rows [n] the share that is ``given`` an answer, and of those the share that is ``right``,
+    with Clopper and Pearson's limits at 95 %."""
+    answered = int(given.sum())
+    return {
+        "n": len(given),
+        "answered": answered,
+        "coverage": _rate(answered, len(given)),
+        "precision": _rate(int(right.sum()), answered),
+    }
+
+
+def _per_class(said: Sequence[object], given: Any, right: Any) -> list[dict[str, Any]]:
+    names = np.asarray([str(one) for one in said], dtype=object)
+    lines = []
+    for name in sorted(set(names[given].tolist())):
+        here = given & (names == name)
+        hits, n = int((right & here).sum()), int(here.sum())
+        lines.append({"class": name, "answered": n, "precision": _rate(hits, n)})
+    return sorted(lines, key=lambda line: line["precision"]["value"])[:20]
+
+
+def _rate(hits: int, n: int) -> dict[str, Any]:
+    if not n:
+        return {"value": None, "low": None, "high": None, "why": "no row is answered"}
+    low, high = clopper_pearson(hits, n)
+    return {"value": hits / n, "low": low, "high": high, "level": 0.95}
+
+
+def _kept(test: Mapping[str, Any] | None, wanted: Wanted) -> bool | None:
+    """Whether the test rows agree with the promise: ``False`` where its value lies above their
+    limits, ``None`` where they say nothing."""
+    if test is None:
+        return None
+    found = test["precision" if wanted.precision else "coverage"]
+    if found["value"] is None:
+        return None
+    return bool(found["high"] >= float(wanted.precision or wanted.coverage or 0))
+
+
+def _by_cost(matrix: CostMatrix, valid: Told, test: Told | None, wanted: Wanted) -> dict[str, Any]:
+    assert valid.probabilities is not None
+    found = priced(matrix, _labels(valid), valid.probabilities)
+    blocks: dict[str, Any] = {"valid": _cost_block(matrix, valid), "test": None}
+    if test is not None:
+        blocks["test"] = _cost_block(matrix, test)
+    better = found.mean < found.plain
+    rule = Rule("cost", None, matrix) if better else None
+    why = None
+    if not better:
+        why = (
+            "on the validation rows the least costly answers do not cost less than always giving "
+            "the most probable class"
+        )
+    return {
+        "threshold": None,
+        "promise": f"at most {found.limit:.4g} a row on average, in {100 * SURE:g} % of draws"
+        if better
+        else None,
+        "why": why,
+        "rows_needed": None,
+        **blocks,
+        "limit": found.limit,
+        "limit_without": found.plain_limit,
+        "highest": None if better else _highest(valid, wanted),
+        "kept_on_test": None
+        if test is None or not better
+        else bool(blocks["test"]["cost"] <= found.limit),
+        "broken_in": None,
+        "rule": None if rule is None else rule.to_json(),
+    }
+
+
+def _labels(told: Told) -> Ints:
+    return np.asarray(told.table.column("label"), dtype=np.int64)
+
+
+def _cost_block(matrix: CostMatrix, told: Told) -> dict[str, Any]:
+    assert told.probabilities is not None
+    answers, labels = matrix.choose(told.probabilities), _labels(told)
+    plain = told.probabilities.argmax(axis=1)
+    given = answers >= 0
+    paid, before = matrix.paid(labels, answers), matrix.paid(labels, plain)
+    return {
+        **answered_block(given, given & (answers == labels)),
+        "cost": float(paid.mean()) if len(told) else None,
+        "cost_without": float(before.mean()) if len(told) else None,
+    }
+
+
+COLUMNS = ("true", "predicted", "cost")
+ANY, NOBODY = "*", ("", "null")
+
+
+def read_costs(path: str, classes: Sequence[str]) -> CostMatrix:
+    """The costs of each true class and answer. An empty ``predicted`` (or ``null``) is no answer;
+    ``*`` stands for every class that has no line of its own. Right answers cost 0 unless a line
+    says otherwise; of the others none may be missing.
+
+    Raises ``DataError``, which names the line.
+    """
+    raw = read_source(path, None, None)
+    if not set(COLUMNS) <= set(raw.names):
+        rule = f"needs the columns {', '.join(COLUMNS)}"
+        raise DataError(path, rule, ", ".join(raw.names), "E.g. true,predicted,cost.")
+    lines = [raw.table[name].to_pylist() for name in COLUMNS]
+    spelled = match_spellings({str(x) for one in lines[:2] for x in one if x}, classes)
+    index = {name: number for number, name in enumerate(classes)}
+    given: dict[tuple[int | str, int | str], float] = {}
+    for place, (true, said, cost) in enumerate(zip(*lines, strict=True), start=2):
+        where = f"{path}, line {place}"
+        key = (
+            _place(where, "true", true, spelled, index),
+            len(classes)
+            if str(said or "").strip().lower() in NOBODY
+            else _place(where, "predicted", said, spelled, index),
+        )
+        if key in given:
+            raise DataError(where, "gives the same cost a second time", f"{true}, {said}", "")
+        given[key] = _number(where, cost)
+    if not given:
+        raise DataError(path, "holds no cost", None, "Give a line a kind of mistake.")
+    return CostMatrix(tuple(classes), _filled(path, classes, given))
+
+
+def _place(
+    where: str, column: str, name: object, spelled: dict[str, str], index: dict[str, int]
+) -> int | str:
+    found = str(name or "").strip()
+    if found == ANY:
+        return ANY
+    known = spelled.get(found, found)
+    if known not in index:
+        raise DataError(
+            where, f"names a class in {column!r} that the run has not", found, ", ".join(index)
+        )
+    return index[known]
+
+
+def _number(where: str, cost: object) -> float:
+    try:
+        found = float(str(cost))
+    except ValueError:
+        found = math.nan
+    if not math.isfinite(found):
+        raise DataError(where, "has a cost that is no number", cost, "Write e.g. 2.5.")
+    return found
+
+
+def _filled(
+    path: str, classes: Sequence[str], given: dict[tuple[int | str, int | str], float]
+) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    count = len(classes)
+    table = np.full((count, count + 1), math.inf)
+    for true in range(count):
+        for said in range(count + 1):
+            # A line of its own comes first, then one for all true classes, then for all answers.
+            keys: list[tuple[int | str, int | str]] = [(true, said), (ANY, said)]
+            keys += [(true, ANY), (ANY, ANY)] if said < count and said != true else []
+            found = next((given[key] for key in keys if key in given), None)
+            if found is None and said == true:
+                found = 0.0
+            if found is None and said < count:
+                rule = "does not say what it costs to take one class for another"
+                pair = f"{classes[true]!r} for {classes[said]!r}"
+                raise DataError(path, rule, pair, "Add that line, or *,*,1 for all others.")
+            table[true, said] = math.inf if found is None else found
+    nobody = np.isfinite(table[:, count])
+    if nobody.any() and not nobody.all():
+        name = classes[int(np.argmin(nobody))]
+        rule = "says what no answer costs for some classes, not for all"
+        raise DataError(path, rule, name, "Add a line *,,1 for all others.")
+    return table

@@ -1,0 +1,141 @@
+"""Other forms of the pictures of training rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from holdfast.augment.pictures.base import PictureEnrichment
+from holdfast.augment.pictures.mixing import Mixing
+from holdfast.augment.source import Turn
+from holdfast.core.errors import Defect
+from holdfast.core.records import Floats, Ints
+from holdfast.core.seeds import generator
+from holdfast.data.table import TrainSplit
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Fewer updates at a time than of texts: pictures are large, and no call is saved.
+STEPS = 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Held:
+    """Pictures ready for the model [n, channels, H, W], read by position."""
+
+    values: Tensor
+
+    def __call__(self, positions: Sequence[int] | Ints) -> Tensor:
+        import torch
+
+        return self.values[torch.as_tensor(np.asarray(positions, dtype=np.int64))]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FormedPictures:
+    """Examples made of pictures in other forms: what a batch is made of, as of other pictures.
+    ``partners`` [n] are the classes of the pictures that are mixed in, and ``shares`` [n] how much
+    of a picture is its own; ``None`` where nothing is mixed."""
+
+    pixels: Held
+    places: Ints
+    rows: Ints
+    labels: Ints
+    lengths: Ints
+    partners: Ints | None = None
+    shares: Floats | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Redrawing:
+    """Pictures of the training part in other forms, by ``enrichments``, one after the other in
+    their order, a mixing one of them drawn by chance at the end.
+
+    ``examples`` are the training examples, ``read`` gives those at some positions as values in
+    [0, 1], ``finish`` what the model reads of such values.
+    """
+
+    train: TrainSplit
+    examples: Any
+    enrichments: Mapping[str, PictureEnrichment]
+    read: Callable[[Ints], Tensor]
+    finish: Callable[[Tensor], Tensor]
+    seed: int
+    steps: int = STEPS
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.train, TrainSplit):
+            raise Defect("enrichment", "takes training rows alone", type(self.train).__name__)
+
+    @property
+    def mixing(self) -> tuple[Mixing, ...]:
+        """Those that mix two pictures."""
+        return tuple(one for one in self.enrichments.values() if isinstance(one, Mixing))
+
+    def __call__(self, rows: Ints, turns: Sequence[Turn]) -> tuple[Any, Ints]:
+        """See ``MakesForms``."""
+        places = np.arange(len(rows))
+        labels = np.asarray(self.examples.labels)[rows]
+        pixels = self.changed(rows, turns, "")
+        partners = shares = None
+        if self.mixing:
+            pixels, partners, shares = self._mixed(pixels, rows, turns)
+        made = FormedPictures(
+            Held(self.finish(pixels)),
+            places,
+            self.examples.rows[rows],
+            labels,
+            self.examples.lengths[rows],
+            partners,
+            shares,
+        )
+        return made, places
+
+    def changed(self, rows: Ints, turns: Sequence[Turn], what: str) -> Tensor:
+        """The pictures after every enrichment that works on one alone; ``what`` tells the chance of
+        a picture that is mixed in from that of one that is drawn."""
+        pixels = self.read(rows)
+        ways = [(n, one) for n, one in self.enrichments.items() if not isinstance(one, Mixing)]
+        for name, one in sorted(ways, key=lambda way: (way[1].order, way[0])):
+            pixels = one.forms(pixels, self._chances(name + what, rows, turns))
+        return pixels
+
+    def _mixed(
+        self, pixels: Tensor, rows: Ints, turns: Sequence[Turn]
+    ) -> tuple[Tensor, Ints, Floats]:
+        import torch
+
+        labels = np.asarray(self.examples.labels)
+        partners, shares = labels[rows].copy(), np.ones(len(rows))
+        chances = self._chances("mixing", rows, turns)
+        drawn = [self.mixing[int(rng.integers(len(self.mixing)))] for rng in chances]
+        others = np.array([int(rng.integers(len(labels))) for rng in chances])
+        asked = [rng.random() < one.share for rng, one in zip(chances, drawn, strict=True)]
+        for one in self.mixing:
+            here = np.array(
+                [k for k in range(len(rows)) if asked[k] and drawn[k] is one], dtype=int
+            )
+            if not len(here):
+                continue
+            mine = [chances[k] for k in here]
+            wanted = np.array([rng.beta(one.alpha, one.alpha) for rng in mine])
+            second = self.changed(others[here], [turns[k] for k in here], " mixed in")
+            where = torch.from_numpy(here)
+            made, came_to = one.mixed(pixels[where], second, wanted, mine)
+            pixels = pixels.index_copy(0, where, made)
+            partners[here], shares[here] = labels[others[here]], came_to
+        return pixels, partners, shares
+
+    def _chances(self, name: str, rows: Ints, turns: Sequence[Turn]) -> list[np.random.Generator]:
+        source = self.examples.rows[rows]
+        return [
+            generator(self.seed, "enrich", name, int(row), turn.epoch, turn.again)
+            for row, turn in zip(source, turns, strict=True)
+        ]

@@ -1,0 +1,284 @@
+"""Other forms of the texts of training rows: drawn, checked, counted."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from holdfast.augment.meaning import meaning
+from holdfast.augment.source import BLOCK, Turn
+from holdfast.augment.texts.base import Row, TextEnrichment
+from holdfast.augment.texts.survive import lost
+from holdfast.core.errors import Defect
+from holdfast.core.records import Floats, Ints
+from holdfast.core.seeds import derive_seed, generator
+from holdfast.data.table import Table, TrainSplit
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SOURCES, ANSWERS = ("text", "text_pair", "question"), ("target", "answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A row in a form: its texts, by which enrichment, and why that form is not used (``kept``),
+    which leaves the row as it is; a row that no enrichment was drawn for has neither."""
+
+    row: Row
+    by: str | None = None
+    kept: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rewriting:
+    """Rows of the training part in other forms, by ``enrichments`` of which one, drawn by chance,
+    makes a form.
+
+    ``places`` [examples] is where the row of each training example stands in the table; ``encode``
+    makes examples of a table like that of ``train``. ``added`` are examples that stand behind those
+    of the table and are passed as they are.
+
+    A form that lost numbers, negation, names or protected terms (``texts/survive.py``) or is too
+    unlike its text (``meaning.py``) is not used, nor is one that gives not exactly one example:
+    then the row is passed as it is.
+    """
+
+    train: TrainSplit
+    places: Ints
+    enrichments: Mapping[str, TextEnrichment]
+    encode: Callable[[Table], Any]
+    seed: int
+    added: Any = None
+    steps: int = BLOCK
+    _known: dict[tuple[str, int, int], Made] = field(default_factory=dict, repr=False)
+    _vectors: dict[str, Floats] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.train, TrainSplit):
+            raise Defect("enrichment", "takes training rows alone", type(self.train).__name__)
+
+    def __call__(self, rows: Ints, turns: Sequence[Turn]) -> tuple[Any, Ints]:
+        """See ``MakesForms``."""
+        own = np.asarray(rows) < len(self.places)
+        if own.all():
+            return self._of_table(rows, turns)
+        beside = self.added.take(np.asarray(rows)[~own] - len(self.places))
+        if not own.any():
+            return beside, np.arange(len(beside))
+        mine = [turn for turn, one in zip(turns, own, strict=True) if one]
+        examples, at = self._of_table(rows[own], mine)
+        places = np.empty(len(own), dtype=np.int64)
+        places[own], places[~own] = at, len(examples) + np.arange(len(beside))
+        return examples.extended(beside, beside.weights), places
+
+    def _of_table(self, rows: Ints, turns: Sequence[Turn]) -> tuple[Any, Ints]:
+        places = np.asarray(self.places[rows], dtype=np.int64)
+        block = self._block(places)
+        plain = read_rows(block, self.train.table)
+        made = [one.row for one in self.forms(places, plain, turns)]
+        examples, at = self._encoded(block, made)
+        if (at < 0).any():
+            # A form of which nothing can be learned, or too much: the row itself stands in for it.
+            made = [plain[k] if at[k] < 0 else made[k] for k in range(len(made))]
+            examples, at = self._encoded(block, made)
+        if (at < 0).any():
+            raise Defect("enrichment", "met a row that gives not exactly one example")
+        return examples, at
+
+    def forms(self, places: Ints, plain: Sequence[Row], turns: Sequence[Turn]) -> list[Made]:
+        """The rows at these ``places`` of the table, ``plain`` as they are, each in the form of its
+        turn."""
+        source = [int(row) for row in self._block(places).column("row").to_pylist()]
+        drawn = [self._drawn(row, turn) for row, turn in zip(source, turns, strict=True)]
+        found = [Made(row) for row in plain]
+        for name, one in self.enrichments.items():
+            wanted = [k for k, (by, _) in enumerate(drawn) if by == name]
+            keys = [(name, source[k], drawn[k][1]) for k in wanted]
+            known = self._known if one.copies else {}
+            new = [k for k, key in zip(wanted, keys, strict=True) if key not in known]
+            made = dict(
+                zip(
+                    new,
+                    self._made(name, [plain[k] for k in new], [drawn[k][1] for k in new]),
+                    strict=True,
+                )
+            )
+            for k, key in zip(wanted, keys, strict=True):
+                found[k] = made[k] if k in made else known[key]
+                if one.copies:
+                    self._known[key] = found[k]
+        return found
+
+    def _drawn(self, row: int, turn: Turn) -> tuple[str | None, int]:
+        """By which enrichment a row is changed in a turn, if it is, and the seed of that form."""
+        rng = generator(self.seed, "enrich", row, turn.epoch, turn.again)
+        names = list(self.enrichments)
+        name = names[int(rng.integers(len(names)))]
+        one = self.enrichments[name]
+        if rng.random() >= one.share:
+            return None, 0
+        which = f"{turn.epoch}.{turn.again}"
+        if one.copies:
+            which = str((turn.epoch + turn.again) % one.copies)
+        return name, derive_seed(self.seed, "form", name, row, which)
+
+    def _made(self, name: str, rows: Sequence[Row], seeds: Sequence[int]) -> list[Made]:
+        """Forms of these rows, each with why it is not used."""
+        one = self.enrichments[name]
+        if not rows:
+            return []
+        parts = [p for p in rows[0] if p in SOURCES or (one.answers and p in ANSWERS)]
+        new = one.forms(rows, parts, seeds)
+        faults = [_fault(row, form, parts, one) for row, form in zip(rows, new, strict=True)]
+        asked = [k for k, fault in enumerate(faults) if fault is None]
+        if one.similarity and asked:
+            for part in parts:
+                pairs = [(str(rows[k][part]), str(new[k][part])) for k in asked]
+                for k, (old, form) in zip(asked, pairs, strict=True):
+                    if float(self._vector(old) @ meaning().vectors([form])[0]) < one.similarity:
+                        faults[k] = "similarity"
+        return [
+            Made(form if fault is None else old, name, fault)
+            for old, form, fault in zip(rows, new, faults, strict=True)
+        ]
+
+    def _vector(self, text: str) -> Floats:
+        """What the encoder makes of a row's own text, once."""
+        if text not in self._vectors:
+            self._vectors[text] = meaning().vectors([text])[0]
+        return self._vectors[text]
+
+    def _block(self, places: Ints) -> pa.Table:
+        return self.train.table.rows.with_format("arrow")[places.tolist()]
+
+    def _encoded(self, block: pa.Table, rows: Sequence[Row]) -> tuple[Any, Ints]:
+        """The examples of these rows, and which is that of each [n]: −1 for none or several."""
+        import datasets
+        import pyarrow as pa
+
+        changed = write_rows(block, rows)
+        at = changed.column_names.index("row")
+        changed = changed.set_column(at, "row", pa.array(np.arange(len(rows), dtype=np.int64)))
+        held = datasets.Dataset(datasets.table.InMemoryTable(changed))
+        examples = self.encode(replace(self.train.table, rows=held))
+        of_row = np.asarray(examples.rows)
+        counts = np.bincount(of_row, minlength=len(rows))
+        found = np.full(len(rows), -1, dtype=np.int64)
+        found[of_row] = np.arange(len(of_row))
+        found[counts != 1] = -1
+        return examples, found
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What becomes of ``rows`` training rows, each changed once by each enrichment: how many are
+    ``changed`` by it, how many forms were not used and why (``kept``), how alike text and form are
+    (the median cosine), and an example. All by the name of the enrichment."""
+
+    rows: int
+    changed: Mapping[str, int]
+    kept: Mapping[str, Mapping[str, int]]
+    alike: Mapping[str, float]
+    shown: Mapping[str, tuple[str, str]]
+
+
+MOST_SURVEYED, MOST_COMPARED = 500, 50
+
+
+def survey(forms: Rewriting) -> Survey:
+    """Look at forms of up to 500 rows before any is learned from; of 50 the likeness."""
+    count = len(forms.train)
+    rng = generator(forms.seed, "enrich", "survey")
+    places = np.sort(rng.permutation(count)[:MOST_SURVEYED])
+    plain = read_rows(forms._block(places), forms.train.table)
+    changed: dict[str, int] = {}
+    kept: dict[str, dict[str, int]] = {}
+    alike: dict[str, float] = {}
+    shown: dict[str, tuple[str, str]] = {}
+    for name in forms.enrichments:
+        seeds = [derive_seed(forms.seed, "survey", name, int(place)) for place in places]
+        made = forms._made(name, plain, seeds)
+        kept[name] = dict(Counter(one.kept for one in made if one.kept not in (None, SAME)))
+        pairs = [
+            (str(old[part]), str(one.row[part]))
+            for old, one in zip(plain, made, strict=True)
+            for part in old
+            if one.kept is None and part in SOURCES and old[part] != one.row[part]
+        ]
+        changed[name] = sum(one.kept is None for one in made)
+        if pairs:
+            some = pairs[:MOST_COMPARED]
+            likeness = meaning().likeness([a for a, _ in some], [b for _, b in some])
+            alike[name] = float(np.median(likeness))
+            shown[name] = min(pairs, key=lambda pair: abs(len(pair[0]) - 60))
+    return Survey(len(places), changed, kept, alike, shown)
+
+
+SAME = "unchanged"
+
+
+def _fault(old: Row, new: Row, parts: Sequence[str], one: TextEnrichment) -> str | None:
+    """Why a form is not used."""
+    if all(old[part] == new[part] for part in parts):
+        return SAME
+    found = (
+        lost(str(old[part]), str(new[part]), one.protect, names=one.keeps_names) for part in parts
+    )
+    return next((fault for fault in found if fault is not None), None)
+
+
+def read_rows(block: pa.Table, table: Table) -> list[Row]:
+    """The texts of rows by the names of their parts, and under ``label`` what they are labelled
+    with: of a chat the last ``question`` and ``answer``."""
+    names = [name for name in ("text", "text_pair", "target") if name in block.column_names]
+    if "turns" in block.column_names:
+        return [_of_chat(json.loads(cell)) for cell in block.column("turns").to_pylist()]
+    columns = {name: block.column(name).to_pylist() for name in names}
+    labels = _labels(block, table)
+    return [
+        {**{name: columns[name][k] for name in names}, "label": labels[k]}
+        for k in range(block.num_rows)
+    ]
+
+
+def _labels(block: pa.Table, table: Table) -> list[Any]:
+    for name in ("value", "labels"):
+        if name in block.column_names:
+            return list(block.column(name).to_pylist())
+    return [table.classes[k] if k >= 0 else None for k in block.column("label").to_pylist()]
+
+
+def _of_chat(turns: Sequence[Mapping[str, str]]) -> Row:
+    last = {turn["role"]: turn["content"] for turn in turns}
+    return {"question": last.get("user", ""), "answer": last.get("assistant", ""), "label": None}
+
+
+def write_rows(block: pa.Table, rows: Sequence[Row]) -> pa.Table:
+    """The block with these texts in the place of its own."""
+    import pyarrow as pa
+
+    if "turns" in block.column_names:
+        cells = block.column("turns").to_pylist()
+        turns = [_to_chat(json.loads(c), row) for c, row in zip(cells, rows, strict=True)]
+        at = block.column_names.index("turns")
+        return block.set_column(at, "turns", pa.array([json.dumps(one) for one in turns]))
+    for name in ("text", "text_pair", "target"):
+        if name in block.column_names:
+            at, kind = block.column_names.index(name), block.schema.field(name).type
+            block = block.set_column(at, name, pa.array([row[name] for row in rows], kind))
+    return block
+
+
+def _to_chat(turns: Sequence[Mapping[str, str]], row: Row) -> list[dict[str, str]]:
+    found = [dict(turn) for turn in turns]
+    for role, part in (("user", "question"), ("assistant", "answer")):
+        last = [turn for turn in found if turn["role"] == role]
+        if last:
+            last[-1]["content"] = str(row[part])
+    return found

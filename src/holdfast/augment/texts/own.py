@@ -1,0 +1,157 @@
+"""A user's own enrichment: ``module:function`` or ``path.py:function``, row and seed to row.
+
+The function takes a row, a dict of its texts (``text``, of pairs ``text_pair``, of a source and its
+target ``text`` and ``target``, of a chat ``question`` and ``answer``) and its ``label``, and a
+whole number, from which all of its chance comes; it returns the row in another form, under the same
+label. It runs in the process of the training, with the rights of whoever started it.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import importlib
+import importlib.util
+import random
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from holdfast.augment.registry import ENRICHMENTS, Enrichment
+from holdfast.augment.settings import words
+from holdfast.augment.texts.base import Row, TextEnrichment
+from holdfast.core.errors import RecipeError
+
+SETTING = "enrich.own"
+Function = Callable[[dict[str, Any], int], Mapping[str, Any]]
+SEEDS = (0, 1, 2_147_483_659)
+
+
+@functools.cache
+def load_function(spec: str) -> Function:
+    """The function that ``module:function`` or ``path.py:function`` names.
+
+    Raises ``RecipeError`` where there is none, or what holds it fails on import.
+    """
+    place, colon, name = spec.rpartition(":")
+    if not colon or not place or not name:
+        raise RecipeError(
+            SETTING, "names no function", spec, "Give module:function or path.py:function."
+        )
+    module = _from_file(Path(place), spec) if place.endswith(".py") else _from_path(place, spec)
+    function = getattr(module, name, None)
+    if not callable(function):
+        known = sorted(k for k, v in vars(module).items() if callable(v) and k[0] != "_")
+        remedy = f"It defines: {', '.join(known[:20]) or 'none'}."
+        raise RecipeError(SETTING, f"names a function that {place} does not define", name, remedy)
+    return function  # type: ignore[no-any-return]
+
+
+def _from_file(path: Path, spec: str) -> Any:
+    if not path.is_file():
+        remedy = "A relative path starts at the recipe's folder, or at the current one."
+        raise RecipeError(SETTING, "names a file that is not there", str(path), remedy)
+    found = importlib.util.spec_from_file_location(f"holdfast_own_{path.stem}", path)
+    if found is None or found.loader is None:
+        raise RecipeError(SETTING, "names a file that Python cannot import", spec)
+    module, loader = importlib.util.module_from_spec(found), found.loader
+    return _imported(lambda: loader.exec_module(module), spec) or module
+
+
+def _from_path(name: str, spec: str) -> Any:
+    # As ``python -m`` does: the folder where the command was typed.
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
+    return _imported(lambda: importlib.import_module(name), spec)
+
+
+def _imported(load: Callable[[], Any], spec: str) -> Any:
+    try:
+        return load()
+    except Exception as error:
+        raise RecipeError(
+            SETTING,
+            f"names code that fails on import with {type(error).__name__}: {error}",
+            spec,
+            "Import it with python alone to see the line.",
+        ) from error
+
+
+def check_function(function: Function, rows: Sequence[Row], spec: str = "the function") -> None:
+    """Hold a function to what an enrichment promises, on some rows: the same row and seed give the
+    same form, the row that it is given stays as it was, the label and the names of the texts are
+    kept, texts stay texts, and neither NumPy's nor Python's own chance is used or seeded.
+
+    Raises ``RecipeError`` with the promise that it breaks and the row.
+    """
+    for row in rows:
+        for seed in SEEDS:
+            before = (random.getstate(), np.random.get_state()[1].tolist())  # type: ignore[index]
+            given = copy.deepcopy(dict(row))
+            new = _called(function, given, seed, spec)
+            if given != dict(row):
+                raise _broken(spec, "changes the row that it is given", row)
+            again = _called(function, copy.deepcopy(dict(row)), seed, spec)
+            if again != new:
+                raise _broken(spec, "gives another form for the same row and seed", row)
+            after = (random.getstate(), np.random.get_state()[1].tolist())  # type: ignore[index]
+            if before != after:
+                raise _broken(spec, "draws from chance that belongs to the whole process", row)
+
+
+def _called(function: Function, row: dict[str, Any], seed: int, spec: str) -> dict[str, Any]:
+    """A form of a row, held to what can be told from one call."""
+    given = dict(row)
+    try:
+        new = function(row, seed)
+    except Exception as error:
+        raise _broken(spec, f"raised {type(error).__name__}: {error}", given) from error
+    if not isinstance(new, Mapping) or set(new) != set(given):
+        raise _broken(spec, f"must return a row with {', '.join(given)}", given)
+    if new["label"] != given["label"]:
+        raise _broken(spec, "must keep the label of the row", given)
+    if any(not isinstance(new[name], str) for name in new if name != "label"):
+        raise _broken(spec, "must return texts", given)
+    return dict(new)
+
+
+def _broken(spec: str, rule: str, row: Row) -> RecipeError:
+    return RecipeError(
+        f"{SETTING} {spec}",
+        rule,
+        dict(row),
+        "Write function(row, seed) -> row: a new dict, all chance from "
+        "numpy.random.default_rng(seed).",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Own(TextEnrichment):
+    """``function`` is ``module:function`` or ``path.py:function``."""
+
+    function: str = words()
+
+    def changes(self, texts: Sequence[str], seeds: Sequence[int]) -> list[str]:
+        """Texts without a label."""
+        rows = [{"text": text, "label": None} for text in texts]
+        return [str(row["text"]) for row in self.forms(rows, ["text"], seeds)]
+
+    def forms(self, rows: Sequence[Row], parts: Sequence[str], seeds: Sequence[int]) -> list[Row]:
+        """The rows as the function gives them; of what is not asked for, the old stays."""
+        function = load_function(self.function)
+        found: list[Row] = []
+        for row, seed in zip(rows, seeds, strict=True):
+            new = _called(function, dict(row), seed, self.function)
+            found.append({**row, **{part: new[part] for part in parts}})
+        return found
+
+    def ready(self) -> None:
+        """Raises ``RecipeError`` where the function cannot be loaded."""
+        load_function(self.function)
+
+
+ENRICHMENTS.add("own", Enrichment(Own, "text", "yours to say"))

@@ -1,0 +1,1 @@
+"""What packages hand each other: prepared rows, fits, predictions, run folders."""

@@ -1,0 +1,631 @@
+"""The records that the pipeline's parts exchange, and what a kind of task must bring."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from operator import attrgetter
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
+
+import numpy as np
+
+from holdfast.contract.side_layer import SideLayer
+from holdfast.core.errors import RecipeError
+from holdfast.core.records import Decision, Finding, Floats, Ints, Outputs, Snapshot
+from holdfast.core.updates import LossTerm
+from holdfast.data.added import Added, join_added
+from holdfast.data.table import Table, TrainSplit, ValidSplit
+from holdfast.methods.rates import Rates
+from holdfast.metrics import Metric, find_metric
+from holdfast.models.fresh import fresh
+from holdfast.models.layers import count_parameters
+from holdfast.models.prefix import Prefix
+from holdfast.recipe import DataPart, Recipe, as_settings, known_keys, override
+from holdfast.recipe.resolved import ResolvedRecipe
+from holdfast.training.observe import Observer
+from holdfast.training.plan import Plan
+from holdfast.training.task import ExtendableExamples, GrowingExamples
+
+if TYPE_CHECKING:
+    from holdfast.contract.answering import Answering
+    from holdfast.models.base import Loaded, Network
+    from holdfast.tasks.generation.samples import WrittenSamples
+    from holdfast.tasks.lm.verbatim import Verbatim
+    from holdfast.training.loop import Trained
+    from holdfast.training.machine import MachineChoice
+    from holdfast.training.run import Job
+    from holdfast.training.task import Examples, Task
+
+
+# What a kind of task makes of its own: a model, and encoded rows.
+L = TypeVar("L", bound="Loaded")
+E = TypeVar("E", bound="Examples")
+
+Read = Callable[[str, "DataPart", "Table | None"], "Table"]
+
+# What a fit may set for itself; all else was decided with the rows, the model and the machine.
+OF_A_FIT = (
+    "train.",
+    "methods",
+    "enrich",
+    "control.",
+    "generate.",
+    "alert.",
+    "track.",
+    "model.freeze",
+)
+PREPARED_WITH = ("train.threads", "train.precision", "train.matmul", "train.pack", "train.shard")
+
+
+@dataclass(frozen=True, slots=True)
+class General:
+    """Rows of what the model knew before, as read and encoded: those of the general ``probe``, and
+    others that methods hold on to (``rows``); with what was decided and found of them."""
+
+    probe: Table | None = None
+    probe_examples: Examples | None = None
+    rows: Table | None = None
+    rows_examples: Examples | None = None
+    decisions: tuple[Decision, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        return tuple(table for table in (self.probe, self.rows) if table is not None)
+
+
+class Teaches(Protocol):
+    """What teachers say of prepared rows (``lessons.py``)."""
+
+    def term(
+        self,
+        prepared: Prepared,
+        recipe: ResolvedRecipe,
+        train: Ints,
+        sides: Sides,
+        loaded: Any,
+        task: Any,
+    ) -> LossTerm:
+        """The loss term of a fit on the rows at ``train``, of what it ``loaded`` and its side of
+        the loop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Rows and a model from which any number of fits begin, each as in a process of its own.
+
+    Nothing here depends on a division: a fit says by position which of the ``rows`` it learns from
+    and which judge it. Test rows are not among them.
+
+    ``recipe`` names the task, and holds what the machine decided; the rest may be open.
+    ``examples`` are all rows, encoded. ``loaded`` is what the kind's loader gave: its network is
+    never trained, a fit works on a copy (``models/fresh.py``). ``units`` [n] are equal for rows
+    that must not be parted, because they are copies or of one group. ``findings`` are those of the
+    rows, ``noticed`` those of the model and of what was added to them; ``seconds`` is how long it
+    took from the loaded model on. ``added`` are rows that every fit learns from beside its
+    training rows, with their ``added_examples`` [m]; a fit's ``train.added`` says which,
+    ``weighed`` gives them other weights. ``decisions`` were made on the rows as they lie here;
+    ``synthetic`` says what was made
+    of new rows, where some were asked for. ``general`` are rows of what the model knew before,
+    ``lessons`` what the teachers say, where the recipe names some.
+    """
+
+    recipe: Recipe
+    kind: Kind[Loaded, Examples]
+    rows: Table
+    examples: Examples
+    loaded: Loaded
+    machine: MachineChoice
+    units: Ints
+    findings: tuple[Finding, ...]
+    seconds: float
+    added: Added | None = None
+    added_examples: Examples | None = None
+    decisions: tuple[Decision, ...] = ()
+    noticed: tuple[Finding, ...] = ()
+    synthetic: Mapping[str, Any] | None = None
+    general: General | None = None
+    lessons: Teaches | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def extended(self, added: Added) -> Prepared:
+        """The same with rows that every fit learns from beside its own: encoded here, once.
+
+        They are of the training side in every fit, whatever its division; validation, the train
+        probe, the data map and every count of rows stay those of the table. Raises ``RecipeError``
+        for a task that can learn from none.
+        """
+        one_class = self.rows.columns.label_kind in (None, "class")
+        start, both = time.perf_counter(), added
+        fresh = self.kind.encode(added.table, self.loaded, self.recipe)
+        by_teacher = set(added.origins) == {"taught"}
+        if not ((one_class or by_teacher) and isinstance(fresh, GrowingExamples)):
+            raise RecipeError(
+                "added rows",
+                "can be learned beside texts with one class each and by a causal language model",
+                self.recipe.task,
+                "Leave them out.",
+            )
+        if self.added is not None:
+            before = self.added_examples
+            assert isinstance(before, GrowingExamples)
+            both = join_added(self.added, added)
+            fresh = before.extended(fresh, np.asarray(added.weights))
+        seconds = self.seconds + time.perf_counter() - start
+        return replace(self, added=both, added_examples=fresh, seconds=seconds)
+
+    def weighed(self, weights: Floats, labels: Ints | None = None) -> Prepared:
+        """The same added rows with other ``weights`` [m] (0 leaves a row out) and ``labels`` [m];
+        nothing is encoded again. So what was worked out from the training rows of one fit never
+        reaches another."""
+        assert self.added is not None
+        added, examples = replace(self.added, weights=np.asarray(weights)), self.added_examples
+        if labels is not None:
+            rows = added.table.rows.remove_columns("label")
+            marks = np.asarray(labels, dtype=np.int64)
+            rows = rows.add_column("label", marks.tolist())
+            added = replace(added, table=replace(added.table, rows=rows))
+            assert isinstance(examples, ExtendableExamples)
+            examples = examples.relabelled(marks)
+        return replace(self, added=added, added_examples=examples)
+
+    def with_settings(self, settings: Mapping[str, Any] | Sequence[str]) -> Recipe:
+        """The recipe with a fit's own settings, as ``holdfast.train`` takes them: keys to values,
+        or ``["train.epochs=5"]``.
+
+        Raises ``RecipeError`` for one that rows, model or machine were prepared with.
+        """
+        recipe = override(self.recipe, as_settings(settings))
+        for key in known_keys():
+            of_a_fit = key.startswith(OF_A_FIT) and key not in PREPARED_WITH
+            value = attrgetter(key)(recipe)
+            if not of_a_fit and value != attrgetter(key)(self.recipe):
+                raise RecipeError(
+                    key,
+                    "was settled when the rows and the model were prepared",
+                    value,
+                    "Prepare them anew with this setting; a fit has its own train, methods, "
+                    "control and model.freeze.",
+                )
+        return recipe
+
+
+def classes_of(prepared: Prepared) -> int:
+    """How many classes a text's label is one of; 0 where it is something else."""
+    one_class = prepared.rows.columns.label_kind in (None, "class")
+    of_texts = prepared.recipe.task == "text-classification"
+    return len(prepared.rows.classes) if of_texts and one_class else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """The rows that a fit learns from and those that judge it, encoded and as they were read;
+    ``added`` are those that it learns from beside them, ``with_added`` both. ``general`` is the
+    general probe, ``general_rows`` are what methods hold on to against forgetting."""
+
+    train: Examples
+    valid: Examples
+    train_rows: TrainSplit
+    valid_rows: ValidSplit
+    added: Examples | None = None
+    with_added: Examples | None = None
+    general: Examples | None = None
+    general_rows: Examples | None = None
+
+    @property
+    def learnt(self) -> Examples:
+        """Everything that updates draw from: the training rows, and behind them what was added."""
+        return self.train if self.with_added is None else self.with_added
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Everything of a fit before its first step: the resolved recipe, the model, its rows.
+
+    ``prepared`` is what it shares with other fits, ``loaded`` what is its own of that: a network
+    that the fit may change, and limits and units that come from its training rows. ``need`` is
+    the estimate of its memory; ``prefix`` are the frozen first layers whose outputs are kept, if
+    they are; ``watch`` what is written at the evaluation points; ``usual_rates`` the learning
+    rates that are known to work.
+    """
+
+    prepared: Prepared
+    recipe: ResolvedRecipe
+    loaded: Loaded
+    task: Task
+    sides: Sides
+    plan: Plan
+    decisions: tuple[Decision, ...]
+    findings: tuple[Finding, ...]
+    metric: Metric | None
+    need: Need
+    prefix: Prefix | None = None
+    watch: WrittenSamples | None = None
+    usual_rates: tuple[float, float] | None = None
+
+    @property
+    def kind(self) -> Kind[Loaded, Examples]:
+        return self.prepared.kind
+
+    @property
+    def train(self) -> Examples:
+        """The encoded training rows."""
+        return self.sides.train
+
+    @property
+    def valid(self) -> Examples:
+        """The encoded validation rows."""
+        return self.sides.valid
+
+    @property
+    def classes(self) -> int:
+        """See ``classes_of``."""
+        return classes_of(self.prepared)
+
+    @property
+    def added(self) -> dict[str, int]:
+        """How many rows are learned from beside those of the table, by origin."""
+        lot = self.prepared.added
+        if lot is None:
+            return {}
+        chosen = lot.of(self.recipe.train.added)
+        return dict(Counter(lot.origins[i] for i in chosen))
+
+    @property
+    def own_metric(self) -> bool:
+        """Whether the metric is a user's function, to be scored beside the built-in ones."""
+        return ".py:" in self.recipe.train.metric
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What a run began with: marks of its rows and settings, its findings and decisions as JSON
+    has them."""
+
+    rows: str
+    settings: str
+    findings: Sequence[Any]
+    decisions: Sequence[Mapping[str, Any]]
+
+    @property
+    def mark(self) -> str:
+        """Which run a checkpoint is of: its rows and its settings."""
+        return f"{self.rows} {self.settings}"
+
+
+@dataclass(frozen=True, slots=True)
+class SideKept:
+    """What came of the side columns: the ``layer`` over them, or ``None`` where they did not prove
+    useful; ``block`` is ``wrapper`` of ``result.json``."""
+
+    layer: SideLayer | None
+    decision: Decision
+    block: Mapping[str, Any]
+    findings: tuple[Finding, ...]
+
+
+class Measurements:
+    """Losses and kept outputs of the rows of ``examples`` that were measured so far, by their
+    positions. It holds the examples, so that no others come to stand at their place in memory."""
+
+    def __init__(self, examples: Examples) -> None:
+        self.examples = examples
+        self._place = np.full(len(examples), -1, dtype=np.int64)
+        self._losses: Floats = np.zeros(0)
+        self._kept: Floats | None = None
+
+    def missing(self, positions: Ints) -> Ints:
+        """Those that were not measured yet, in their order."""
+        return positions[self._place[positions] < 0]
+
+    def add(self, positions: Ints, losses: Floats, kept: Floats) -> None:
+        """What was measured of them."""
+        self._place[positions] = len(self._losses) + np.arange(len(positions))
+        self._losses = np.concatenate([self._losses, losses])
+        self._kept = kept if self._kept is None else np.concatenate([self._kept, kept])
+
+    def at(self, positions: Ints) -> tuple[Floats, Floats]:
+        """Losses [n] and kept outputs [n, …] of rows that were all measured."""
+        assert self._kept is not None
+        places = self._place[positions]
+        return self._losses[places], self._kept[places]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OutOfFoldAnswers:
+    """What fits on parts of the rows said of the rest: of the rows of ``table`` the ``columns`` of
+    ``predictions.parquet``, in their order."""
+
+    table: Table
+    columns: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A fit that has come to its end, as a value: the next fit takes nothing from it.
+
+    ``trained`` is what the loop hands on: history, verdict, actions. ``network`` is in the state
+    that is kept, for which ``kept`` gives the reason. ``listeners`` are the kind's own, one of
+    which may hold a linear probe; ``seconds`` is the wall time from the first line of ``fit``;
+    ``begun`` what the run's folder keeps of its beginning; ``rates`` of the classes, where the last
+    layer was made for other ones than it learned at; ``side`` the columns beside the text;
+    ``answered`` what stands in the place of validation rows where none were set aside;
+    ``completed`` the training rows that a causal language model completes to the word.
+    """
+
+    ready: Ready
+    job: Job
+    listeners: tuple[Any, ...]
+    trained: Trained
+    kept: Decision
+    seconds: float
+    begun: Begun | None = None
+    rates: Rates | None = None
+    side: SideKept | None = None
+    answered: OutOfFoldAnswers | None = None
+    completed: Verbatim | None = None
+    measured: dict[int, Measurements] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def network(self) -> Network:
+        return self.ready.loaded.network
+
+    @property
+    def recipe(self) -> ResolvedRecipe:
+        return self.ready.recipe
+
+    @property
+    def kept_look(self) -> Snapshot:
+        """The look at the state that is kept, be it one that the run was in or an average."""
+        if self.trained.average is not None:
+            return self.trained.average
+        return next(s for s in self.trained.history if s.step == self.trained.best_step)
+
+    def encode(self, rows: Table) -> Examples:
+        """Other rows as this fit reads them: in its units, within its limits."""
+        kind, loaded = self.ready.kind, self.ready.loaded
+        return kind.side(kind.encode(rows, loaded, self.recipe), loaded, rows)
+
+    def measure(self, examples: Examples, positions: Ints | None = None) -> tuple[Floats, Floats]:
+        """Losses [n] of encoded rows, and what the task keeps of each output [n, …], by the state
+        that is kept and in the precision of the training."""
+        everything = np.arange(len(examples)) if positions is None else np.asarray(positions)
+        # The state that is kept changes no more: what it said of a row once it says again.
+        known = self.measured.setdefault(id(examples), Measurements(examples))
+        new = known.missing(everything)
+        if len(new) or not len(everything):
+            job = self.job
+            observer = Observer(job.accelerator, job.task, alone=True)
+            network = self.network.to(job.accelerator.device)
+            known.add(new, *observer.measure(network, examples, new))
+        return known.at(everything)
+
+    def untuned(self, head: Mapping[str, Any] = MappingProxyType({})) -> Network:
+        """The network as it was before the first step, or with another ``head`` (``weight`` and
+        ``bias``), made of the weights that are in memory anyway."""
+        # A GPU holds one of the two at a time.
+        tensors = {**self.trained.start, **{f"head.{name}": value for name, value in head.items()}}
+        return fresh(self.network.cpu(), tensors).to(self.job.accelerator.device).eval()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OuterAnswers:
+    """What the models of ``folds`` outer folds said of all rows, each of the fold that it had not
+    seen: calibrated ``logits`` [n, classes], those of their linear probes (``probe``) and of the
+    frequencies of their training rows (``majority``)."""
+
+    folds: int
+    logits: Floats
+    probe: Floats
+    majority: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """A fitted run whose model is saved, and the opened test rows: what scoring works on.
+
+    ``saved`` is what the kind's ``save`` returned. Without test rows ``table`` are all rows, and
+    ``outer`` what models said of them that had not learned from them.
+    """
+
+    run: Path
+    fitted: Fitted
+    saved: dict[str, Any]
+    table: Table
+    opened_at: str | None
+    outer: OuterAnswers | None = None
+
+    @property
+    def ready(self) -> Ready:
+        return self.fitted.ready
+
+
+@dataclass(frozen=True, slots=True)
+class AskedSide:
+    """Training or validation rows of which the kept state is asked what it says: some of the fit's
+    own (``side``), by their ``positions`` there, with their ``examples``."""
+
+    fitted: Fitted
+    saved: Mapping[str, Any]
+    side: Literal["train", "valid"]
+    positions: Ints
+
+    @property
+    def whole(self) -> tuple[Table, Examples]:
+        """All rows of the side, and their examples."""
+        sides = self.fitted.ready.sides
+        if self.side == "train":
+            return sides.train_rows.table, sides.train
+        return sides.valid_rows.table, sides.valid
+
+    @property
+    def table(self) -> Table:
+        table, _ = self.whole
+        return table if len(self.positions) == len(table) else table.take(self.positions)
+
+    @property
+    def examples(self) -> Examples:
+        table, examples = self.whole
+        return examples if len(self.positions) == len(table) else examples.take(self.positions)
+
+    def measure(self) -> tuple[Floats, Floats]:
+        """Losses and kept outputs of the ``examples``, as ``Fitted.measure`` gives them."""
+        table, examples = self.whole
+        # Where a row is an example, what was measured of it for a score is known.
+        if np.array_equal(examples.rows, table.column("row")):
+            return self.fitted.measure(examples, self.positions)
+        return self.fitted.measure(self.examples)
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """The honest number and what stands beside it: ``blocks`` go into ``result.json``.
+
+    ``outputs`` are a classifier's, for ``predictions.parquet``, ``predictions`` those of others;
+    ``table`` are the test rows, which were opened for it, ``None`` where none were set aside.
+    ``answers`` are the blocks of the run's questions (``question.py``), which took ``know_s``.
+    """
+
+    blocks: dict[str, Any]
+    decisions: tuple[Decision, ...]
+    seconds: dict[str, float]
+    outputs: Outputs | None = None
+    predictions: dict[str, Any] = field(default_factory=dict)
+    table: Table | None = None
+    answers: Mapping[str, Any] = field(default_factory=dict)
+    know_s: float = 0.0
+
+
+def no_sides(data: DataPart) -> tuple[dict[str, str], tuple[Decision, ...]]:
+    """A source that brings no validation or test rows of its own."""
+    return {}, ()
+
+
+def no_watch(loaded: Loaded, sides: Sides, recipe: Recipe, probe_rows: int) -> None:
+    """A task that writes no text."""
+    return
+
+
+def takes_every_setting(recipe: Recipe) -> None:
+    """Of a task for which every setting means something."""
+
+
+def plain_facts(fitted: Fitted, saved: Mapping[str, Any]) -> dict[str, Any]:
+    """``model_facts`` of ``result.json``."""
+    ready = fitted.ready
+    total, trainable = count_parameters(ready.loaded.network)
+    return {
+        **ready.loaded.facts,
+        "parameters": total,
+        "trainable": trainable,
+        "precision": ready.recipe.train.precision,
+        "temperature": saved.get("temperature"),
+        "max_length": ready.loaded.max_length,
+    }
+
+
+def as_own(read: Read, source: str, data: DataPart, like: Table) -> Table:
+    """General rows of a task that reads them as its own."""
+    return read(source, data, like)
+
+
+def as_loaded(loaded: L, rows: Table, examples: Examples) -> L:
+    """A task that works nothing out from its training rows."""
+    return loaded
+
+
+def as_encoded(examples: E, loaded: Loaded, rows: Table) -> E:
+    """A task whose rows are read as they were encoded."""
+    return examples
+
+
+@dataclass(frozen=True, slots=True)
+class Kind(Generic[L, E]):
+    """What differs between tasks when the parts are put together: functions, no inheritance.
+
+    ``read`` a source into a table (like another one, where that is given); ``load`` the model for
+    a table; ``encode`` a table; ``make_task`` the loop's side; ``notices`` findings on the encoded
+    training rows; ``listeners`` the loop's own for this kind;
+    ``save`` the network into a folder, returning facts; ``score`` the opened test rows;
+    ``tell`` what the kept state says of some training or validation rows, in the columns of
+    ``predictions.parquet``;
+    ``plain`` is the model of a finished run, as plain libraries load it; ``use_runs`` and
+    ``use_fitted`` what answers and scores other rows, by finished runs (one, or
+    the average of several) and by a fit.
+    ``sides`` names the validation and test rows that a source itself brings, with the reason.
+    ``find_metric`` a criterion of ``train.metric`` by its name; ``watch`` the rows for which texts
+    are written at the evaluation points, or else once, by the state that is kept.
+    ``general`` reads rows of what a model knew before, beside the run's own: as these are read
+    (``read``), or otherwise where they may be of another form.
+    ``settle`` what was loaded, by a fit's training rows (as read and encoded): their unit, the
+    length of their targets. ``side`` gives one side's examples in that unit and within that length.
+    ``facts`` are those of the saved model, where no test rows are scored.
+    ``refuse`` raises ``RecipeError`` for a setting that means nothing for this task.
+    """
+
+    name: str
+    read: Callable[[str, DataPart, Table | None], Table]
+    load: Callable[[Recipe, Table], L]
+    encode: Callable[[Table, L, Recipe], E]
+    make_task: Callable[[L, Table, Recipe, Metric | None], Task]
+    notices: Callable[[E, L], tuple[Finding, ...]]
+    listeners: Callable[[Ready], tuple[Any, ...]]
+    save: Callable[[Path, Fitted], dict[str, Any]]
+    score: Callable[[Finish], Scored]
+    tell: Callable[[AskedSide], Mapping[str, Any]]
+    plain: Callable[[Path], Any]
+    use_runs: Callable[[Sequence[Path]], Answering]
+    use_fitted: Callable[[Fitted], Answering]
+    sides: Callable[[DataPart], tuple[dict[str, str], tuple[Decision, ...]]] = no_sides
+    find_metric: Callable[[str], Metric] = find_metric
+    watch: Callable[[L, Sides, Recipe, int], WrittenSamples | None] = no_watch
+    general: Callable[[Read, str, DataPart, Table], Table] = as_own
+    settle: Callable[[L, Table, E], L] = as_loaded
+    side: Callable[[E, L, Table], E] = as_encoded
+    facts: Callable[[Fitted, Mapping[str, Any]], dict[str, Any]] = plain_facts
+    refuse: Callable[[Recipe], None] = takes_every_setting
+
+    def read_general(self, source: str, data: DataPart, like: Table) -> Table:
+        """Rows of what a model knew before, beside the run's own rows ``like``."""
+        return self.general(self.read, source, data, like)
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a run holds at its peak, in MB; ``rest`` is the process without the model. On a GPU
+    ``rest`` and those ``copies`` that every run has lie in the processor's memory and are not here:
+    averages of weights lie where the weights do."""
+
+    weights: float
+    gradients: float
+    optimizer: float
+    activations: float
+    copies: float
+    rest: float
+
+    @property
+    def total(self) -> float:
+        return (
+            self.weights
+            + self.gradients
+            + self.optimizer
+            + self.activations
+            + self.copies
+            + self.rest
+        )
+
+    def __str__(self) -> str:
+        parts = {
+            "weights": self.weights,
+            "gradients": self.gradients,
+            "optimizer": self.optimizer,
+            "activations": self.activations,
+            "copies": self.copies,
+        }
+        return ", ".join(f"{name} {value:,.0f}" for name, value in parts.items() if value)

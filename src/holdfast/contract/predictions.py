@@ -1,0 +1,210 @@
+"""What a model says of the rows of one side, whatever its task: what every question is asked of.
+
+What a model said of rows, between the columns of a file and ``Told``; and the file of what the
+kept state said of training and validation rows, ``answers.parquet``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from holdfast.contract.fit import AskedSide
+from holdfast.contract.result import write_parquet
+from holdfast.core.records import Floats, Ints
+from holdfast.data.table import Table
+from holdfast.stats.bootstrap import group_codes
+from holdfast.training.batches import probe_positions
+from holdfast.training.plan import MOST_PROBE_ROWS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from holdfast.contract.fit import Fitted
+    from holdfast.data.table import Table
+
+
+Side = Literal["train", "valid", "test"]
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Told:
+    """The rows of a ``side`` [n] (``table``, in its order) and what the kept model says of them.
+
+    ``losses`` [n] in nats (of generators the mean over the ``tokens`` [n] that count), NaN where
+    there is none. ``wrong`` [n] is whether the answer is not the label; ``None`` where answers are
+    not right or wrong (numbers, texts). ``predictions`` [n] are as in the source, ``None`` where
+    none were made; ``probabilities`` [n, names] after the temperature, ``None`` without any.
+    ``errors`` [n] are answer − label of numbers, in the user's unit. ``sure`` [n] is how sure the
+    model is that the whole answer is right (the class; the least sure label or word), ``None``
+    where it cannot tell, NaN for a row of which nothing is read.
+    """
+
+    side: Side
+    table: Table
+    losses: Floats
+    wrong: Bools | None = None
+    predictions: tuple[object, ...] | None = None
+    probabilities: Floats | None = None
+    names: tuple[str, ...] = ()
+    errors: Floats | None = None
+    sure: Floats | None = None
+    tokens: Ints | None = None
+
+    def __post_init__(self) -> None:
+        n = len(self.table)
+        given = (
+            self.losses,
+            self.wrong,
+            self.predictions,
+            self.probabilities,
+            self.errors,
+            self.sure,
+            self.tokens,
+        )
+        if any(one is not None and len(one) != n for one in given):
+            raise ValueError(f"{n} rows need {n} answers")
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def rows(self) -> Ints:
+        """Positions in the source [n]."""
+        return np.asarray(self.table.column("row"), dtype=np.int64)
+
+    @property
+    def groups(self) -> Ints | None:
+        """The group (author, source) that each row belongs to, as whole numbers [n], where rows
+        come in groups."""
+        given = groups_of(self.table)
+        return None if given is None else group_codes(given, len(self))
+
+    def take(self, positions: Ints | Sequence[int]) -> Told:
+        """Some of the rows, by their positions here."""
+        at = np.asarray(positions, dtype=np.int64)
+        said = self.predictions
+        return Told(
+            self.side,
+            self.table.take(at),
+            self.losses[at],
+            None if self.wrong is None else self.wrong[at],
+            None if said is None else tuple(said[i] for i in at),
+            None if self.probabilities is None else self.probabilities[at],
+            self.names,
+            None if self.errors is None else self.errors[at],
+            None if self.sure is None else self.sure[at],
+            None if self.tokens is None else self.tokens[at],
+        )
+
+
+ANSWERS = "answers.parquet"
+COLUMNS = ("row", "split", "label", "prediction", "loss", "tokens", "probabilities", "error")
+# Training rows that the kept state is asked about: those of the largest train probe. The scores of
+# the probe come of the same pass.
+ASKED_ROWS = MOST_PROBE_ROWS
+
+
+def ask_side(fitted: Fitted, saved: Mapping[str, Any], side: Side) -> tuple[Table, pa.Table]:
+    """All validation rows, or at most ``ASKED_ROWS`` of the training rows (a fixed random sample),
+    and what the kept state says of them in the columns of ``predictions.parquet``; rows of which
+    nothing can be read are left out."""
+    import pyarrow as pa
+
+    assert side != "test"
+    if side == "valid" and fitted.answered is not None:
+        return fitted.answered.table, fitted.answered.columns
+    sides = fitted.ready.sides
+    whole = sides.train_rows if side == "train" else sides.valid_rows
+    positions: Ints = np.arange(len(whole))
+    if side == "train":
+        # The train probe is the beginning of the same order.
+        positions = probe_positions(positions, ASKED_ROWS, fitted.ready.plan.seed)
+    asked = AskedSide(fitted, saved, side, positions)
+    columns = pa.table(dict(fitted.ready.kind.tell(asked)))
+    return rows_of(asked.table, columns["row"].to_numpy()), columns
+
+
+def rows_of(table: Table, rows: Ints) -> Table:
+    """The rows of ``table`` at these source positions, in their order."""
+    own = np.asarray(table.column("row"), dtype=np.int64)
+    if np.array_equal(own, rows):
+        return table
+    return table.take(table.places(rows))
+
+
+def told_of(side: Side, table: Table, columns: pa.Table, names: Sequence[str] = ()) -> Told:
+    """What ``columns`` say of the rows of ``table``, which stand in the same order. ``names`` is
+    what there are probabilities of."""
+    held = columns.column_names
+    label, said = columns["label"].to_pylist(), columns["prediction"].to_pylist()
+    errors = columns["error"].to_numpy().astype(np.float64) if "error" in held else None
+    sets = bool(label) and isinstance(label[0], list)
+    chances = None
+    # A tagger's are of a sentence's words, of which sentences have more or fewer.
+    if "probabilities" in held and "tags" not in table.rows.column_names:
+        width = (len(label), len(names))
+        chances = np.array(columns["probabilities"].to_pylist(), np.float64).reshape(width)
+    judged = sets or chances is not None
+    return Told(
+        side,
+        table,
+        losses_of(columns),
+        np.array([a != b for a, b in zip(label, said, strict=True)], bool) if judged else None,
+        None if all(one is None for one in said) and said else tuple(said),
+        chances,
+        tuple(names) if chances is not None else (),
+        errors,
+        _sure(columns, chances, sets),
+        tokens_of(columns),
+    )
+
+
+def losses_of(columns: pa.Table) -> Floats:
+    """The loss of each row, NaN where it has none."""
+    return np.array([np.nan if x is None else x for x in columns["loss"].to_pylist()], np.float64)
+
+
+def tokens_of(columns: pa.Table) -> Ints | None:
+    """Over how many tokens each loss is a mean; runs by older versions do not say it."""
+    if "tokens" not in columns.column_names:
+        return None
+    return np.array(columns["tokens"].fill_null(0).to_pylist(), dtype=np.int64)
+
+
+def _sure(columns: pa.Table, chances: Any, sets: bool) -> Any:
+    """How sure each whole answer is, as the predictor says it."""
+    if chances is not None:
+        return np.maximum(chances, 1 - chances).min(axis=1) if sets else chances.max(axis=1)
+    if not sets or "probabilities" not in columns.column_names:
+        return None
+    words = columns["probabilities"].to_pylist()
+    known = [[p for p in line or () if p is not None] for line in words]
+    return np.array([min(line, default=np.nan) for line in known])
+
+
+def write_answers(run: Path, sides: Mapping[Side, pa.Table]) -> None:
+    """``answers.parquet``: one line a row that was asked about, its ``split`` beside the rest."""
+    import pyarrow as pa
+
+    parts = []
+    for side, columns in sides.items():
+        split = pa.array([side] * len(columns), pa.string())
+        parts.append(columns.append_column("split", split))
+    joined = pa.concat_tables(parts)
+    write_parquet(run / ANSWERS, joined.select([c for c in COLUMNS if c in joined.column_names]))
+
+
+def groups_of(table: Table) -> npt.NDArray[Any] | None:
+    """The group of each row [n], where groups are given."""
+    return np.asarray(table.column("group"), dtype=object) if table.has_groups else None
+
+
+# Rows of each side whose single tokens are asked for.
+MOST_HEARD = 500

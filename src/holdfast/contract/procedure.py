@@ -1,0 +1,170 @@
+"""A run whose model comes about by more than one fit: by folds, by trials, from a teacher.
+
+The sentence of ``pipeline/main.py`` stays what it is; a procedure takes the place of "fit". Its
+fits happen before the last one, which is an ordinary fit into the run's folder, and what it found
+joins ``result.json``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import yaml
+
+from holdfast.contract.run_folder import CHECKPOINTS, RECIPE, SEARCH
+from holdfast.core.door import door
+from holdfast.core.errors import RunError
+from holdfast.core.files import write_text
+from holdfast.core.plain import from_yaml, read_yaml
+from holdfast.core.processes import processes
+from holdfast.core.records import Decision
+from holdfast.recipe import Recipe, anchored
+from holdfast.recipe.whole import parse
+
+if TYPE_CHECKING:
+    from holdfast.contract.fit import Fitted, Scored
+    from holdfast.prepare.rows import Divided, Notify
+    from holdfast.runs.journal import RunFolder
+
+# What a procedure's own finished fits lie in, below ``checkpoints/``.
+FITS = "search"
+COMMAND = "command"
+
+
+class Learner(Protocol):
+    """What a run learns from, and by which way: ``pipeline/learning.Learning``, or what a procedure
+    makes of it. ``divided`` is the division as it is then used."""
+
+    @property
+    def divided(self) -> Divided: ...
+
+    def fit(self, into: RunFolder | None, listeners: Sequence[Any], notify: Notify) -> Fitted:
+        """Everything up to the fitted model. Whatever comes before the last fit keeps what is
+        finished below ``into.kept_in / FITS``, so that a killed run does not repeat it."""
+        ...
+
+    def blocks(self) -> Mapping[str, Any]:
+        """What joins ``result.json``, by its place there; asked after ``fit``."""
+        ...
+
+
+@runtime_checkable
+class HearsScore(Protocol):
+    """What a learner has beside that says something of the score: it hears it in the place of
+    ``blocks``."""
+
+    def scored(self, scored: Scored) -> Mapping[str, Any]: ...
+
+
+def blocks_of(learner: Learner, scored: Scored) -> Mapping[str, Any]:
+    """What joins ``result.json`` of what a learner found."""
+    return learner.scored(scored) if isinstance(learner, HearsScore) else learner.blocks()
+
+
+class Procedure(Protocol):
+    """``name`` is the command that a person types. A procedure is a value: what it remembers, its
+    learner does."""
+
+    @property
+    def name(self) -> str: ...
+
+    def asked(self, recipe: Recipe) -> Recipe:
+        """The recipe by which the rows are read and divided."""
+        ...
+
+    def described(self) -> Mapping[str, Any]:
+        """What was asked beside the recipe, in plain values: it is kept in ``search.yaml``."""
+        ...
+
+    def learn(self, recipe: Recipe, divided: Divided, notify: Notify) -> Learner:
+        """Prepare the rows of a division."""
+        ...
+
+
+@runtime_checkable
+class ScoresByFolds(Protocol):
+    """What a procedure has beside that needs no test rows: its folds score every row."""
+
+    @property
+    def folds(self) -> int: ...
+
+
+def begun_search(run: Path) -> Mapping[str, Any] | None:
+    """What the search in this folder began with: its ``command``, its ``recipe``, and what was
+    asked beside it; ``None`` where a run began without one, or none did."""
+    for path in (run / CHECKPOINTS / SEARCH, run / SEARCH):
+        if path.exists():
+            with door(str(path), RunError, remedy="Restore it, or start anew with another --out."):
+                found = read_yaml(path)
+                if not isinstance(found, dict) or COMMAND not in found:
+                    raise ValueError("it does not hold what a search begins with")
+                return found
+    return None
+
+
+def begin_search(
+    run: Path, procedure: Procedure | None, recipe: Recipe, resume: bool, notify: Notify
+) -> Recipe:
+    """The recipe that the rows are read by: of a run that is continued the one it began with.
+
+    What was asked is written down before the first row is read. Raises ``RunError`` where another
+    command began what is to be continued, or where several processes were started.
+    """
+    begun = begun_search(run) if resume else None
+    _refuse_other(run, procedure, begun, resume)
+    if procedure is None:
+        return recipe
+    if processes() > 1:
+        rule = "runs in one process, and a launcher started several"
+        remedy = "Start it without the launcher; --engine ray spreads fits over processes."
+        raise RunError(f"holdfast {procedure.name}", rule, processes(), remedy)
+    if begun is not None:
+        if not (run / RECIPE).exists():
+            because = f"every setting is that of its {SEARCH}; what is given now is not used"
+            notify(Decision("resumed", str(run), because, prominent=True))
+        return procedure.asked(parse(begun["recipe"], str(run / SEARCH)))
+    made = procedure.asked(recipe)
+    kept = run / CHECKPOINTS
+    shutil.rmtree(kept / FITS, ignore_errors=True)
+    kept.mkdir(parents=True, exist_ok=True)
+    asked = from_yaml(anchored(recipe, Path()).to_yaml())
+    plain = {COMMAND: procedure.name, "recipe": asked, **procedure.described()}
+    write_text(kept / SEARCH, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
+    return made
+
+
+def _refuse_other(
+    run: Path, procedure: Procedure | None, begun: Mapping[str, Any] | None, resume: bool
+) -> None:
+    if not resume or (begun is None and not (run / RECIPE).exists()):
+        return
+    before = begun[COMMAND] if begun else "train"
+    command = procedure.name if procedure else "train"
+    if before != command:
+        raise RunError(
+            str(run),
+            f"was begun by `holdfast {before}`, and `holdfast {command}` cannot finish it",
+            None,
+            f"Continue it with `holdfast {before} … --resume`.",
+        )
+
+
+def forget_search(run: Path) -> None:
+    """Where the input was at fault before a fit was done, nothing is left of what was asked."""
+    kept = run / CHECKPOINTS
+    if (run / RECIPE).exists() or (kept / FITS).exists():
+        return
+    (kept / SEARCH).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        kept.rmdir()
+
+
+def keep_search(run: Path) -> None:
+    """What a search was asked joins the finished run's files."""
+    path = run / CHECKPOINTS / SEARCH
+    if path.exists():
+        write_text(run / SEARCH, path.read_text("utf-8"))

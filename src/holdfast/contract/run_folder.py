@@ -1,0 +1,354 @@
+"""The run folder: its name, its state, and what may be written into it."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import os
+import re
+import shlex
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from holdfast.core import run_files
+from holdfast.core.door import door
+from holdfast.core.errors import MachineError, RunError
+from holdfast.core.files import disk_errors, refuse_link
+from holdfast.core.lock import NAME as LOCK
+from holdfast.core.lock import locked, refuse_held
+from holdfast.core.processes import processes, rank
+from holdfast.core.records import Decision
+from holdfast.core.run_files import (
+    FOLDS,
+    check_base,
+    check_files,
+    check_model,
+    is_sealed,
+    read_result,
+)
+
+if TYPE_CHECKING:
+    pass
+
+
+RESULT = run_files.RESULT
+MODEL = run_files.MODEL
+RECIPE = "recipe.yaml"
+REPORT = "report.html"
+# What a search (folds, trials) was asked: beside the checkpoints until the run is finished.
+SEARCH = "search.yaml"
+# The trials of a search, as Optuna keeps them.
+STUDY = "study.journal"
+CHECKPOINTS = "checkpoints"
+BEGUN = "begun.json"
+ELSEWHERE = "Choose a folder that you may write to with --out."
+# Of a default folder's name, in bytes: a name may have 255.
+LONGEST_STEM = 200
+# What a run consists of; anything else in its folder is the user's.
+OWN = (
+    RECIPE,
+    SEARCH,
+    STUDY,
+    RESULT,
+    REPORT,
+    "events.jsonl",
+    "predictions.parquet",
+    "splits.parquet",
+    "examples.parquet",
+    FOLDS,
+    "answers.parquet",
+    "openings.jsonl",
+    "looks.npz",
+    "data.parquet",
+    "test.parquet",
+    "valid.parquet",
+    "gate.parquet",
+    "feedback.parquet",
+    "threshold.json",
+    "careless.csv",
+    MODEL,
+    CHECKPOINTS,
+    "export",
+    "features",
+    "tracking",
+)
+
+
+def default_folder(source: str, resume: bool, root: Path = Path("runs")) -> Path:
+    """``runs/<source>-<n>``: the next free number, or with ``resume`` the newest that is there."""
+    stem = re.sub(r"(\.(csv|tsv|jsonl|json|parquet|conll|yaml|yml|gz))+$", "", Path(source).name)
+    stem = re.sub(r"[^\w.-]+", "-", stem.split("@")[0]) or "run"
+    stem = stem.encode("utf-8", "replace")[:LONGEST_STEM].decode("utf-8", "ignore")
+    taken = [_number(path, stem) for path in root.glob(f"{stem}-*")] if root.is_dir() else []
+    last = max([number for number in taken if number is not None], default=0)
+    return root / f"{stem}-{last if resume and last else last + 1}"
+
+
+@contextlib.contextmanager
+def chosen_folder(source: str, out: Path | None, resume: bool) -> Iterator[Path]:
+    """``out``, or ``default_folder``, as the first process chose it where a launcher started
+    several.
+
+    A default folder is made at once, so that two runs that start together get two; it goes again
+    where the block fails before anything was written into it.
+    """
+    made: list[Path] = []
+    chosen = out
+    if out is None and is_main_process():
+        chosen, made = _reserved(source, resume)
+    if out is None and processes() > 1:
+        chosen = _agreed(chosen)
+    assert chosen is not None
+    with taken_away_again(made):
+        yield chosen
+
+
+def _agreed(chosen: Path | None) -> Path:
+    from accelerate import PartialState
+    from accelerate.utils import broadcast_object_list
+
+    from holdfast.training.machine import several_on_processor
+
+    PartialState(cpu=several_on_processor())
+    return Path(broadcast_object_list([str(chosen or "")])[0])
+
+
+def _reserved(source: str, resume: bool) -> tuple[Path, list[Path]]:
+    """A default folder that no other process has, and the folders that were made for it."""
+    if resume:
+        _refuse_run(source)
+    root = Path("runs")
+    with disk_errors(root), door(str(root), MachineError, "could not be written", ELSEWHERE):
+        while True:
+            folder = default_folder(source, resume)
+            if resume:
+                return folder, []
+            made = _missing(folder)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                # Another process was quicker: the next number.
+                continue
+            return folder, made
+
+
+def _refuse_run(source: str) -> None:
+    """Where the run itself is named in place of what it learns from, as ``--resume RUN`` reads."""
+    if source and "\0" not in source and (Path(source) / RECIPE).is_file():
+        raise RunError(
+            source,
+            "is the folder of a run, where its rows or its recipe are named",
+            None,
+            f"Continue it with: holdfast train {shlex.quote(str(Path(source) / RECIPE))} "
+            f"--out {shlex.quote(source)} --resume",
+        )
+
+
+def _missing(folder: Path) -> list[Path]:
+    return [path for path in (folder, *folder.parents) if not path.exists()]
+
+
+@contextlib.contextmanager
+def taken_away_again(made: Sequence[Path]) -> Iterator[None]:
+    """Where the block fails, the folders that are still empty go."""
+    try:
+        yield
+    except BaseException:
+        for folder in made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
+
+
+def is_finished(run: Path) -> bool:
+    """Whether everything is there: the result, the report, and no checkpoint left."""
+    present = all((run / name).exists() for name in (RESULT, REPORT, MODEL))
+    return present and not (run / CHECKPOINTS).exists()
+
+
+@contextlib.contextmanager
+def claimed(
+    run: Path, resume: bool, notify: Callable[[Decision], None] = lambda _: None
+) -> Iterator[None]:
+    """Make the folder and hold it, or refuse to write into one that holds something or that another
+    process holds.
+
+    With ``resume`` an unfinished run may be continued; one without a checkpoint starts anew, and a
+    folder that is not there is refused. When the block fails before anything was written, the
+    folders that were made are taken away again. ``notify`` hears where the folder cannot be locked.
+    Among several processes the first alone does this.
+    """
+    if not is_main_process():
+        yield
+        return
+    check_place(run, resume)
+    with disk_errors(run):
+        made = _missing(run)
+        # A file system such as /proc refuses in ways of its own.
+        with door(str(run), MachineError, "could not be written", ELSEWHERE):
+            run.mkdir(parents=True, exist_ok=True)
+    with taken_away_again(made), locked(run, notify):
+        with disk_errors(run):
+            # Again: what another process wrote before it let the folder go.
+            _check(run, resume)
+        yield
+
+
+def is_main_process() -> bool:
+    """Whether this process is the only one, or the first of those that a launcher started."""
+    return rank() == 0
+
+
+def check_place(run: Path, resume: bool) -> None:
+    """Refuse a folder that a run cannot be written into, or with ``resume`` continued in."""
+    with disk_errors(run):
+        refuse_place(run)
+        _check(run, resume)
+
+
+def refuse_place(run: Path) -> None:
+    """Refuse a path that cannot be a run's folder, or one that another process writes into."""
+    if "\0" in str(run):
+        raise RunError(
+            str(run), "has a NUL character, which no path can have", None, "Choose another --out."
+        )
+    if run.is_symlink() and not run.exists():
+        rule = f"is a link to {run.readlink()}, which does not exist"
+        raise RunError(str(run), rule, None, "Make that folder, or choose another --out.")
+    if run.exists() and not run.is_dir():
+        raise RunError(str(run), "is a file, not a folder", None, "Choose another --out.")
+    refuse_held(run)
+
+
+def _check(run: Path, resume: bool) -> None:
+    if resume and not run.is_dir():
+        rule = "does not exist, so there is no run to resume"
+        raise RunError(str(run), rule, None, _beside(run))
+    for folder in run.resolve().parents:
+        if folder.name == MODEL and (folder.parent / RESULT).exists():
+            raise RunError(
+                str(run),
+                f"lies in the model folder of the run {folder.parent}",
+                None,
+                "Choose an --out elsewhere: what is added there makes that run unusable.",
+            )
+    if not run.is_dir() or not _holds_something(run):
+        return
+    if not resume:
+        raise RunError(
+            str(run),
+            "already holds something, and a run is never overwritten",
+            None,
+            "Choose another --out, or continue an interrupted run with --resume.",
+        )
+    # What a search began with is there before its last fit writes the recipe.
+    if not (run / RECIPE).exists() and not (run / CHECKPOINTS / SEARCH).exists():
+        raise RunError(
+            str(run), f"is not a run: it has no {RECIPE}", None, "Name the run's folder with --out."
+        )
+    for path in own_files(run):
+        refuse_link(path)
+
+
+def _beside(run: Path) -> str:
+    """The runs that stand where a missing one was looked for, the nearest name first."""
+    there = run.parent.iterdir() if run.parent.is_dir() else ()
+    runs = [path.name for path in there if (path / RECIPE).exists()]
+    if not runs:
+        return "Leave --resume out to start a run."
+    near = difflib.get_close_matches(run.name, runs, n=1, cutoff=0.0)
+    return f"Did you mean --out {run.parent / near[0]}? Leave --resume out to start a new run."
+
+
+def _holds_something(run: Path) -> bool:
+    """Anything but what a process leaves that was killed before it had written the recipe."""
+    left = (CHECKPOINTS, LOCK)
+    return any(p.name not in left and not p.name.endswith(".partial") for p in run.iterdir())
+
+
+def own_files(run: Path) -> list[Path]:
+    """The files and folders in ``run`` that belong to a run, of those that are there."""
+    return [run / name for name in OWN if os.path.lexists(run / name)]
+
+
+def remove_checkpoints(run: Path) -> None:
+    shutil.rmtree(run / CHECKPOINTS, ignore_errors=True)
+
+
+def is_guarded(run: Path) -> bool:
+    """Whether ``run`` is a folder of ``Guard``: the report of another trainer's run."""
+    return not os.path.lexists(run / RECIPE) and (run / RESULT).is_file()
+
+
+def need_run(run: Path) -> None:
+    """Raise ``RunError`` unless ``run`` is a finished run."""
+    with door(str(run), RunError, "cannot be opened", "Check its permissions."):
+        if not run.is_dir():
+            raise RunError(str(run), "is not a folder", None, "Name the folder of a finished run.")
+        if os.path.lexists(run / RESULT) and os.path.lexists(run / MODEL):
+            return
+        refuse_held(run)
+        if is_guarded(run):
+            raise RunError(
+                str(run),
+                "is a Guard folder, which holds no model: the trainer saved it elsewhere",
+                None,
+                f"Read {REPORT} there; commands that need a model take a run of `holdfast train`.",
+            )
+        if not (run / RECIPE).exists():
+            raise RunError(str(run), "is not a run", None, "Name the folder of a finished run.")
+        raise RunError(
+            str(run),
+            "is not finished",
+            None,
+            "Name a finished run; continue this one with `holdfast train … --resume`.",
+        )
+
+
+def open_run(run: Path) -> dict[str, Any]:
+    """``result.json`` of a finished run whose recipe is the one that it ended with; raises
+    ``RunError`` for any other."""
+    need_run(run)
+    result = read_result(run)
+    check_files(run, result, [RECIPE])
+    return result
+
+
+def model_of(run: Path) -> Path:
+    """The model's folder of a finished run, every file of it (and of the folder that its adapter is
+    put on) as the run left it; raises ``RunError`` for any other. Whatever loads a run's model asks
+    for it here."""
+    from holdfast.models.adapter_save import base_folder
+
+    result = open_run(run)
+    check_model(run, result)
+    if (base := base_folder(run / MODEL)) is not None:
+        check_base(base, result)
+    return run / MODEL
+
+
+def unsealed(runs: Sequence[Path]) -> tuple[Decision, ...]:
+    """That the files of runs without sums cannot be checked."""
+    return not_checked([run for run in runs if not is_sealed(open_run(run))], "model files")
+
+
+def not_checked(runs: Sequence[Path], what: str) -> tuple[Decision, ...]:
+    """That ``what`` of these runs bears no sums; nothing where there is none of them."""
+    if not runs:
+        return ()
+    names = ", ".join(map(str, runs))
+    because = (
+        f"{RESULT} of {names} holds no SHA-256: an older version wrote it, or it was taken out"
+    )
+    return (Decision(what, "not checked", because),)
+
+
+def _number(path: Path, stem: str) -> int | None:
+    tail = path.name.removeprefix(f"{stem}-")
+    return int(tail) if tail.isdecimal() else None
+
+
+PREDICTIONS, SPLITS = "predictions.parquet", "splits.parquet"

@@ -1,0 +1,120 @@
+"""Which texts are copies of each other: exact after normalising, or verified near-copies.
+
+The engine of the division and of the audit. One pass reads all texts into compact arrays
+(``words.py``); exact copies become one; candidates (``candidates.py``) are verified exactly
+(``verify.py``, the rule in ``criterion.py``); links are joined to groups (``chains.py``).
+
+Nothing depends on the order of the texts: texts are numbered by the hash of their normal form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from holdfast.duplicates.candidates import Search
+from holdfast.duplicates.chains import Cut, group_and_cut
+from holdfast.duplicates.engines import Engine, engine_here
+from holdfast.duplicates.screen import screen
+from holdfast.duplicates.verify import Links, verify
+from holdfast.duplicates.words import I64, U64, exact_forms, make_bags, read_texts
+
+# Below it everything in memory at once is quicker, and takes a gigabyte at most.
+MANY = 500_000
+
+
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """Who copies whom among n texts.
+
+    ``groups`` [n]: equal numbers are copies, dense from 0, numbered by content; the same texts
+    give the same grouping whatever their order. ``exact`` [n]: equal numbers have equal normal
+    forms. ``contents`` [n]: a 64-bit hash of each text as it is. ``links``: verified near-copies
+    as pairs of ``exact`` numbers, with similarities, those across a cut included. ``cuts``: groups
+    that chains had made too large. ``windowed``: texts in buckets too large to be compared all
+    with all, whose far copies may be linked only by chains.
+    """
+
+    groups: I64
+    exact: I64
+    contents: U64
+    links: Links
+    cuts: tuple[Cut, ...] = ()
+    windowed: int = 0
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    @property
+    def count(self) -> int:
+        """The number of groups, those of one text included."""
+        return int(self.groups.max(initial=-1)) + 1
+
+    @property
+    def sizes(self) -> I64:
+        """Texts in each group, [count]."""
+        return np.bincount(self.groups, minlength=self.count)
+
+    @property
+    def permitted(self) -> npt.NDArray[np.bool_]:
+        """Whether each link crosses a cut, and so may cross sides, [links]."""
+        group = np.empty(int(self.exact.max(initial=-1)) + 1, dtype=np.int64)
+        group[self.exact] = self.groups
+        return np.asarray(group[self.links.first] != group[self.links.second])
+
+    def near_pairs(self) -> Links:
+        """The near-copies as positions of texts, each different text by its first position."""
+        first = np.unique(self.exact, return_index=True)[1]
+        one, other = first[self.links.first], first[self.links.second]
+        low, high = np.minimum(one, other), np.maximum(one, other)
+        return Links(low, high, self.links.similarity)
+
+
+def find_copies(texts: Sequence[str], *, seed: int = 0, engine: Engine | None = None) -> Copies:
+    """Group the texts that are copies of each other.
+
+    Parameters
+    ----------
+    texts : n texts; join the two of a pair with ``normalise.PAIR_MARK``.
+    seed : of the MinHash that finds candidates among texts of ``candidates.LONG`` words or more.
+
+    engine : where the first search of many texts runs; one that is named makes it run for few too.
+
+    No texts give no groups. About 60 bytes of memory a text and 8 a word. From ``MANY`` texts
+    on, a first search in bounded memory finds the texts that have a near-copy at all, and the exact
+    rule is asked for these alone (``screen.py``): the links are the same.
+    """
+    if engine is not None or len(texts) >= MANY:
+        return find_copies_of_many(texts, seed=seed, engine=engine)
+    return find_copies_of_few(texts, seed=seed)
+
+
+def find_copies_of_many(
+    texts: Sequence[str], *, seed: int = 0, engine: Engine | None = None
+) -> Copies:
+    """``find_copies`` in two searches: which texts can have near-copies, and the rule for these."""
+    screened = screen(texts, engine or engine_here())
+    few = find_copies_of_few(screened.texts(texts), seed=seed)
+    # Forms are numbered by the hashes of their texts there as here: in the same order.
+    first, second = (screened.suspects[form] for form in (few.links.first, few.links.second))
+    links = Links(first, second, few.links.similarity)
+    groups, cuts = group_and_cut(int(screened.exact.max(initial=-1)) + 1, links)
+    exact = screened.exact
+    return Copies(groups[exact], exact, screened.contents, links, cuts, few.windowed)
+
+
+def find_copies_of_few(texts: Sequence[str], *, seed: int = 0) -> Copies:
+    """``find_copies`` with everything in memory at once."""
+    read = read_texts(texts)
+    exact, chosen = exact_forms(read)
+    bags = make_bags(read, chosen)
+    search = Search(bags, seed)
+    contents = read.contents
+    # Words of all texts: the largest table of the search, of which only the bags are needed now.
+    del read
+    links = verify(bags, search.pairs())
+    groups, cuts = group_and_cut(len(bags), links)
+    return Copies(groups[exact], exact, contents, links, cuts, search.windowed)

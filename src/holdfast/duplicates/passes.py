@@ -1,0 +1,167 @@
+"""Candidate pairs among millions of bags: the buckets of ``candidates.py`` in bounded passes.
+
+A bucket is a pair of a text's ``depth`` rarest words (``rare_pairs`` says what that cannot miss).
+All keys of ten million texts would fill gigabytes, so each pass makes those of one part of the
+hash space, sorts them in place, a number of 64 bits each (hash, depth, row), and compares the
+texts of a bucket. Passes know nothing of each other and may run side by side.
+
+A pair is kept where bags and signatures allow it (``verify.py``); ``windowed`` texts stood in a
+bucket of more than ``WINDOW`` texts that a third word did not make smaller, and met the next
+``FEW`` alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+
+from holdfast.duplicates.candidates import FEW, WINDOW, eligible, mix
+from holdfast.duplicates.engines import Engine
+from holdfast.duplicates.verify import signatures
+from holdfast.duplicates.words import I64, U64, Bags
+
+AT_ONCE = 1 << 22
+_DEPTH_BITS = 4
+DEEPEST = (1 << _DEPTH_BITS) - 1
+_ROWS = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Passes:
+    """One search. ``limits`` [rows] are the most words that each text may differ in from a longer
+    one; ``depths`` [rows] how many of its rarest words make its buckets, at most ``DEEPEST``."""
+
+    bags: Bags
+    limits: npt.NDArray[np.int16]
+    depths: npt.NDArray[np.int8]
+
+    def pairs(self, engine: Engine) -> tuple[U64, int]:
+        """Pairs of rows that may be within their limits, ``first << 32 | second``, each once,
+        sorted; and how many rows met only some of their bucket."""
+        marks = signatures(self.bags)
+        entries = int((self.depths.astype(np.int64) * (self.depths - 1) // 2).sum())
+        parts = 1 << max(0, (entries // AT_ONCE).bit_length())
+        found = [np.empty(0, np.uint64)]
+        windowed = np.zeros(len(self.bags), dtype=bool)
+        work = partial(self._pass, marks, parts)
+        for pairs, rows in engine.map(work, range(parts)):
+            found.append(pairs)
+            windowed[rows] = True
+        return np.unique(np.concatenate(found)), int(windowed.sum())
+
+    def _pass(self, marks: U64, parts: int, part: int) -> tuple[U64, I64]:
+        bits = _bits(len(self.bags))
+        packed = np.concatenate([np.empty(0, np.uint64), *self._keys(parts, part, bits)])
+        packed.sort()
+        packed, sizes = _shared(packed, bits)
+        small = sizes <= WINDOW
+        found = [self._near(packed[small], bits, marks, WINDOW)]
+        finer, sizes = _shared(self._third_words(packed[~small], bits), bits)
+        small = sizes <= WINDOW
+        found.append(self._near(finer[small], bits, marks, WINDOW))
+        found.append(self._near(finer[~small], bits, marks, FEW))
+        rows = np.unique(_rows(finer[~small], bits))
+        return np.unique(np.concatenate(found)), rows
+
+    def _keys(self, parts: int, part: int, bits: int) -> Iterator[U64]:
+        bags = self.bags
+        for begin in range(0, len(bags), _ROWS):
+            rows = np.arange(begin, min(begin + _ROWS, len(bags)), dtype=np.int64)
+            depths, starts = self.depths[rows], bags.starts[rows]
+            for second in range(1, int(depths.max(initial=0))):
+                deep = depths > second
+                deep_rows, deep_starts = rows[deep], starts[deep]
+                rarer = bags.bag[deep_starts + second].astype(np.uint64)
+                for first in range(second):
+                    word = bags.bag[deep_starts + first].astype(np.uint64)
+                    keys = mix((word << np.uint64(32)) | rarer)
+                    # A word that occurs once cannot be common to two texts.
+                    here = (word >= bags.once) & (keys & np.uint64(parts - 1) == part)
+                    yield _packed(keys[here], second, deep_rows[here], bits)
+
+    def _third_words(self, packed: U64, bits: int) -> U64:
+        """The entries again for every later word among the depth's rarest and one more."""
+        rows, second = _rows(packed, bits), _depth(packed, bits)
+        keys = packed >> np.uint64(bits + _DEPTH_BITS)
+        depths = np.minimum(self.depths[rows].astype(np.int64) + 1, self.bags.counts_of(rows))
+        # A text of nothing beyond the two words keeps its bucket.
+        finer = [packed[depths <= second + 1]]
+        for third in range(2, int(depths.max(initial=0))):
+            later = (depths > third) & (second < third)
+            word = self.bags.bag[self.bags.starts[rows[later]] + third].astype(np.uint64)
+            again = mix(keys[later] ^ mix(word + np.uint64(1)))
+            finer.append(_packed(again, min(third, DEEPEST), rows[later], bits))
+        entries = np.concatenate(finer)
+        entries.sort()
+        return entries
+
+    def _near(self, packed: U64, bits: int, marks: U64, window: int) -> U64:
+        """The pairs within ``window`` places of one bucket that sizes and signatures allow."""
+        if not len(packed):
+            return packed
+        rows = _rows(packed, bits)
+        keys = packed >> np.uint64(bits + _DEPTH_BITS)
+        mark, limit = marks[rows], self.limits[rows]
+        count = self.bags.counts_of(rows).astype(np.int32)
+        found = [np.empty(0, np.uint64)]
+        alive = np.arange(len(keys) - 1, dtype=np.int64)
+        for step in range(1, window):
+            alive = alive[: np.searchsorted(alive, len(keys) - step)]
+            alive = alive[keys[alive] == keys[alive + step]]
+            if not len(alive):
+                break
+            other = alive + step
+            most = np.minimum(limit[alive], limit[other])
+            # Twice: up to so many words on either side.
+            likely = np.bitwise_count(mark[alive] ^ mark[other]) <= 2 * most
+            likely &= np.abs(count[alive] - count[other]) <= most
+            one, two = rows[alive[likely]], rows[other[likely]]
+            low, high = np.minimum(one, two), np.maximum(one, two)
+            # One text may stand in a bucket twice, by two pairs of repeated words.
+            apart = low < high
+            found.append(((low << 32) | high)[apart].astype(np.uint64))
+        return np.unique(np.concatenate(found))
+
+
+def depths_of(bags: Bags, wanted: npt.NDArray[np.int64]) -> npt.NDArray[np.int8]:
+    """``wanted`` [rows] rarest words of each text that can have near-copies, as far as it has so
+    many; 0 for the others."""
+    depths = np.zeros(len(bags), dtype=np.int8)
+    rows = eligible(bags)
+    depths[rows] = np.minimum(np.minimum(wanted[rows], bags.counts[rows]), DEEPEST)
+    return depths
+
+
+def _bits(rows: int) -> int:
+    """Bits that number the rows."""
+    return max(1, (rows - 1).bit_length())
+
+
+def _packed(keys: U64, second: int, rows: I64, bits: int) -> U64:
+    # The key's upper bits, without those that the part takes: its low ones.
+    place = (np.uint64(second) << np.uint64(bits)) | rows.astype(np.uint64)
+    shift = np.uint64(bits + _DEPTH_BITS)
+    return np.asarray((keys >> shift << shift) | place)
+
+
+def _rows(packed: U64, bits: int) -> I64:
+    return np.asarray((packed & np.uint64((1 << bits) - 1)).astype(np.int64))
+
+
+def _depth(packed: U64, bits: int) -> I64:
+    return np.asarray(((packed >> np.uint64(bits)) & np.uint64(DEEPEST)).astype(np.int64))
+
+
+def _shared(packed: U64, bits: int) -> tuple[U64, I64]:
+    """Sorted entries without those that are alone in their bucket, and the size of each one's."""
+    if not len(packed):
+        return packed, np.empty(0, np.int64)
+    keys = packed >> np.uint64(bits + _DEPTH_BITS)
+    edges = np.flatnonzero(np.append(True, np.append(keys[1:] != keys[:-1], True)))
+    counts = np.diff(edges)
+    sizes = np.repeat(counts, counts)
+    return packed[sizes > 1], sizes[sizes > 1]

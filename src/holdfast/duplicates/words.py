@@ -1,0 +1,196 @@
+"""Texts as bags of words: compact arrays that the search for near-copies works on.
+
+A word is what stands between spaces, without its punctuation. Words are numbered by rarity (0 the
+rarest; ties by a hash of the word), so that each row's sorted bag begins with its rarest words and
+nothing depends on the order of the rows. Four bytes a word, whatever its length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from holdfast.duplicates.normalise import content_keys, folded, normal_forms, spaced_words, to_arrow
+
+I32 = npt.NDArray[np.int32]
+I64 = npt.NDArray[np.int64]
+U64 = npt.NDArray[np.uint64]
+BLOCK = 50_000
+WORDS = 1 << 21
+CHARACTERS = 1 << 23
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Every text, read once: ``keys`` [n] hash of the normal form; ``contents`` [n] hash of the
+    text; ``lengths`` [n] words as written, lone punctuation included; ``words`` flat word numbers
+    in reading order, row i from ``starts[i]`` to ``starts[i + 1]``; ``vocabulary`` the words."""
+
+    keys: U64
+    contents: U64
+    lengths: I32
+    words: I32
+    starts: I64
+    vocabulary: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Bags:
+    """Rows (one for each different normal form) as words by rarity. ``sequence`` in reading order,
+    ``bag`` sorted; ``once`` words occur only once in all rows, and are the numbers below it."""
+
+    sequence: I32
+    bag: I32
+    starts: I64
+    lengths: I32
+    once: int
+    vocabulary: list[str]
+
+    @property
+    def counts(self) -> I64:
+        """Words of each row, repeats included, [rows]."""
+        return np.diff(self.starts)
+
+    def counts_of(self, rows: I64) -> I64:
+        """Words of some rows, [len(rows)]."""
+        return np.asarray(self.starts[rows + 1] - self.starts[rows])
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+
+def read_texts(texts: Sequence[str]) -> Read:
+    """Fold, split and number the words of all texts, in blocks."""
+    numbers: dict[str, int] = {}
+    blocks = [
+        _read_block(to_arrow(part), numbers)
+        for at in range(0, len(texts), BLOCK)
+        for part in _of_size(list(texts[at : at + BLOCK]))
+    ]
+    if not blocks:
+        blocks = [_read_block(to_arrow([]), numbers)]
+    keys, contents, lengths, words, counts = (
+        np.concatenate([block[part] for block in blocks]) for part in range(5)
+    )
+    return Read(keys, contents, lengths, words, starts_of(counts), list(numbers))
+
+
+def exact_forms(read: Read) -> tuple[I64, I64]:
+    """The number of each text's normal form, by hash [n], and a text for each: the one of the
+    most words, then of the lowest content hash."""
+    # By content and never by position: the division must not change when a file is sorted.
+    order = np.lexsort((read.contents, -read.lengths.astype(np.int64), read.keys))
+    keys = read.keys[order]
+    new = np.ones(len(keys), dtype=bool)
+    new[1:] = keys[1:] != keys[:-1]
+    exact = np.empty(len(keys), dtype=np.int64)
+    exact[order] = np.cumsum(new) - 1
+    return exact, order[new]
+
+
+def make_bags(read: Read, rows: I64) -> Bags:
+    """The bags of the chosen rows, words numbered by their rarity among these rows."""
+    sequence, starts = take_rows(read.words, read.starts, rows)
+    totals = np.bincount(sequence, minlength=len(read.vocabulary))
+    ties = content_keys(pa.array(read.vocabulary, pa.large_string()))
+    order = np.lexsort((ties, totals))
+    # The vocabulary is that of all texts; words of exact copies alone may be gone.
+    order = order[totals[order] > 0]
+    rank = np.full(len(read.vocabulary), -1, dtype=np.int32)
+    rank[order] = np.arange(len(order), dtype=np.int32)
+    sequence = rank[sequence]
+    once = int(np.count_nonzero(totals == 1))
+    words = [read.vocabulary[number] for number in order]
+    bag = sorted_rows(sequence, starts, np.empty_like(sequence))
+    return Bags(sequence, bag, starts, read.lengths[rows], once, words)
+
+
+def take_rows(flat: I32, starts: I64, rows: I64) -> tuple[I32, I64]:
+    """The chosen rows of a ragged array, with their new starts."""
+    counts = starts[rows + 1] - starts[rows]
+    ends = starts_of(counts)
+    taken = np.empty(int(ends[-1]), dtype=flat.dtype)
+    for block in row_blocks(ends):
+        here = slice(int(ends[block.start]), int(ends[block.stop]))
+        taken[here] = flat[spans(starts[rows[block]], counts[block])]
+    return taken, ends
+
+
+def row_blocks(starts: I64) -> Iterator[slice]:
+    """Slices of whole rows, each of about ``WORDS`` words, so that temporaries stay small."""
+    row = 0
+    while row < len(starts) - 1:
+        end = int(np.searchsorted(starts, starts[row] + WORDS, "right")) - 1
+        # A row larger than a block is a block of its own.
+        end = max(row + 1, end)
+        yield slice(row, end)
+        row = end
+
+
+def spans(firsts: I64, counts: I64) -> I64:
+    """``firsts[0], firsts[0] + 1, …`` for ``counts[0]`` numbers, then the next: [sum of counts]."""
+    ends = np.cumsum(counts, dtype=np.int64)
+    total = int(ends[-1]) if len(ends) else 0
+    return np.repeat(firsts - ends + counts, counts) + np.arange(total, dtype=np.int64)
+
+
+def starts_of(counts: npt.NDArray[Any]) -> I64:
+    """Where each row of a ragged array starts, and where the last ends: [n + 1]."""
+    return np.concatenate(([0], np.cumsum(counts, dtype=np.int64)))
+
+
+def _of_size(texts: list[str]) -> Iterator[list[str]]:
+    """The texts in parts of about ``CHARACTERS``: their words take many times their length."""
+    begin = size = 0
+    for at, text in enumerate(texts):
+        size += len(text)
+        if size > CHARACTERS:
+            yield texts[begin : at + 1]
+            begin, size = at + 1, 0
+    if begin < len(texts):
+        yield texts[begin:]
+
+
+def _read_block(texts: Any, numbers: dict[str, int]) -> tuple[U64, U64, I32, I32, I32]:
+    fold = folded(texts)
+    bare = spaced_words(fold)
+    split = pc.utf8_split_whitespace(bare)
+    words = split.flatten()
+    # Python then meets each different word of a block once, not each of its places.
+    encoded = words.dictionary_encode()
+    local = np.array(
+        [numbers.setdefault(word, len(numbers)) for word in encoded.dictionary.to_pylist()],
+        dtype=np.int32,
+    )
+    flat = local[encoded.indices.to_numpy()]
+    # Splitting at space gives an empty word at either end of a text.
+    real = flat != numbers.setdefault("", len(numbers))
+    rows = np.repeat(np.arange(len(texts)), pc.list_value_length(split).to_numpy())
+    counts = np.bincount(rows[real], minlength=len(texts)).astype(np.int32)
+    # A script without spaces is one written word and many words here.
+    lengths = np.maximum(written_words(fold), counts).astype(np.int32)
+    keys = content_keys(normal_forms(texts, fold, bare))
+    return keys, content_keys(texts), lengths, flat[real], counts
+
+
+def written_words(fold: Any) -> I32:
+    """Words of folded texts as written, lone punctuation included, [n]."""
+    lengths = pc.count_substring_regex(fold, r"[^\s\p{Z}]+").to_numpy()
+    return np.asarray(lengths, dtype=np.int32)
+
+
+def sorted_rows(flat: I32, starts: I64, bag: I32) -> I32:
+    """Each row of a ragged array sorted, in ``bag``, which may be ``flat`` itself."""
+    for block in row_blocks(starts):
+        counts = np.diff(starts[block.start : block.stop + 1])
+        rows = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
+        part = slice(int(starts[block.start]), int(starts[block.stop]))
+        # Row and word in one number: one sort of a block does for all of its rows.
+        bag[part] = (np.sort((rows << 32) | flat[part]) & 0xFFFFFFFF).astype(np.int32)
+    return bag

@@ -1,0 +1,341 @@
+"""``TextClassifier``: Holdfast's fine-tuning as a scikit-learn estimator."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import column_or_1d
+from sklearn.utils.validation import check_is_fitted
+
+from holdfast.core.door import door
+from holdfast.core.errors import DataError, ModelError, RecipeError, RunError
+from holdfast.core.files import disk_errors, replace_folder, write_json
+from holdfast.core.records import Evidence, Remedy, Verdict
+from holdfast.core.run_files import seal_folder
+from holdfast.data.columns import choose_columns
+from holdfast.data.frames import frame_table, is_frame, series_values
+from holdfast.data.raw import store
+from holdfast.data.readers.parquet import typed_batch
+from holdfast.estimator.facts import COPY, SAVED, read_facts
+from holdfast.estimator.settings import for_estimator
+from holdfast.recipe import Recipe, as_settings, override
+
+if TYPE_CHECKING:
+    from sklearn.utils import Tags
+
+    from holdfast.contract.fit import Fitted
+    from holdfast.data.table import Splits
+    from holdfast.models.network import EncoderClassifier
+    from holdfast.models.saved import PlainClassifier
+    from holdfast.runs.predictor import Predictor
+
+TRAIN_SHARE = 0.82
+# The estimator's own parameters and the keys of a recipe that they are.
+USUAL = {
+    "learning_rate": "train.learning_rate",
+    "epochs": "train.epochs",
+    "batch_size": "train.batch_size",
+    "max_length": "model.max_length",
+}
+
+
+class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Fine-tune an encoder on texts, keep its best state, calibrated on rows it did not learn.
+
+    ``fit`` divides the texts 82/18 into training and validation rows (copies, and rows of one
+    group, on one side), trains as ``holdfast train`` does, and folds the temperature in. It holds
+    out no test rows: score the estimator on rows of your own, or use ``cross_val_score``.
+
+    Unlike scikit-learn's linear text models it takes raw strings, needs no vectorizer, and is
+    slow: use ``n_jobs=1`` in searches.
+
+    Parameters
+    ----------
+    model : ``"embedded"`` (MiniLM, English, no download), a Hugging Face name, or a folder.
+    learning_rate, epochs, batch_size, max_length : the settings of a recipe that are searched most,
+        under their usual names; ``None``: as ``holdfast train`` chooses for the model and the rows.
+    settings : any other recipe keys to values, e.g. ``{"methods.contrast": False}``, or
+        ``["methods.contrast=false"]``; see ``docs/recipe.md``.
+    random_state : seed of everything random.
+
+    Attributes
+    ----------
+    classes_ : the labels, sorted; ``n_features_in_`` is not defined, since a text is no vector.
+    verdict_ : what the training history showed. ``history_`` : the snapshots.
+    network_ : the trained ``torch.nn.Module``.
+    text_columns_ : which columns hold the texts, where ``fit`` was given a data frame.
+
+    Examples
+    --------
+    >>> from holdfast import TextClassifier
+    >>> classifier = TextClassifier().fit(texts, labels)         # doctest: +SKIP
+    >>> classifier.predict(["well made and cheap"])              # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        model: str = "embedded",
+        settings: Mapping[str, Any] | Sequence[str] | None = None,
+        random_state: int = 0,
+        *,
+        learning_rate: float | None = None,
+        epochs: float | None = None,
+        batch_size: int | None = None,
+        max_length: int | None = None,
+    ) -> None:
+        self.model = model
+        self.learning_rate = learning_rate
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.max_length = max_length
+        self.settings = settings
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Sequence[Any], groups: Sequence[Any] | None = None) -> TextClassifier:
+        """Train on texts ``X`` [n] (or pairs of texts, or a data frame with a column of texts, see
+        ``text_columns_``) and labels ``y`` [n]; ``groups`` [n] stay on one side.
+
+        Raises ``DataError`` (a ``ValueError`` as well) where ``holdfast train`` would exit with 2.
+        """
+        from holdfast.contract.advice import in_python
+        from holdfast.fits.fit import fit
+        from holdfast.prepare.model import prepare_divided
+
+        with in_python():
+            self.text_columns_ = _text_columns(X)
+            texts = _texts(X, self.text_columns_)
+            _refuse_missing(y)
+            labels = column_or_1d(np.asarray(y))
+            self.classes_ = np.unique(labels)
+            recipe = for_estimator(self._recipe(), self.classes_.tolist())
+            splits = self._divide(texts, labels, groups)
+            self._keep(fit(*prepare_divided(recipe, splits)))
+        return self
+
+    def predict_proba(self, X: Any) -> npt.NDArray[np.float64]:
+        """Probabilities [n, classes], in the order of ``classes_``, of texts or of the rows of a
+        data frame."""
+        from holdfast.data.memory import table_from_texts
+
+        check_is_fitted(self, "network_")
+        texts = _texts([X] if isinstance(X, str) else X, self.text_columns_)
+        found = self._predictor.answer(table_from_texts(texts)).probabilities
+        assert found is not None
+        return np.asarray(found[:, self._order], dtype=np.float64)
+
+    @property
+    def _predictor(self) -> Predictor:
+        """Made at each call: a copy or a pickle of the estimator holds nothing of it."""
+        from holdfast.runs.predictor import Predictor
+        from holdfast.tasks.classes.answers import FittedText, TextUse
+        from holdfast.tasks.classes.classifier import Tempered
+        from holdfast.tasks.number.losses import Scale
+
+        names = tuple(str(name) for name in self.classes_)
+        network = Tempered(self.network_, self.temperature_)
+        model = FittedText(network, self.tokenizer_, names, self.max_length_)
+        recipe = Recipe(task="text-classification")
+        return Predictor(TextUse([model], "class", recipe, Scale()), recipe.data)
+
+    def predict(self, X: Any) -> npt.NDArray[Any]:
+        """The most probable label of each text, or of each row of a data frame."""
+        best = self.predict_proba(X).argmax(axis=1)
+        return np.asarray(self.classes_[best])
+
+    def save(self, folder: str | Path) -> None:
+        """Write the model as a plain Hugging Face folder, its temperature folded in, and beside it
+        what ``load`` needs. Raises ``RunError`` where the folder holds something."""
+        check_is_fitted(self, "network_")
+        folder = Path(folder)
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise RunError(str(folder), "already holds something", None, "Choose another folder.")
+        facts = {
+            "schema": 1,
+            "params": {**self.get_params(), "model": str(self.model)},
+            "classes": _plain_labels(self.classes_),
+            "order": self._order.tolist(),
+            "max_length": self.max_length_,
+            "text_columns": self.text_columns_,
+            "verdict": self.verdict_,
+        }
+        beside = folder.with_name(f".{folder.name}.partial")
+        shutil.rmtree(beside, ignore_errors=True)
+        with disk_errors(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            self._save_network(beside)
+        write_json(beside / SAVED, {**facts, "files": seal_folder(beside)})
+        replace_folder(beside, folder)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> TextClassifier:
+        """The fitted estimator that ``save`` wrote. It has no ``history_``; its ``network_`` is
+        the plain model. Raises ``ModelError`` where the folder holds none or a broken one,
+        ``RunError`` where a file is missing or was changed since."""
+        from holdfast.models.saved import load_saved
+
+        path = Path(folder) / SAVED
+        if not path.is_file():
+            raise ModelError(
+                str(folder),
+                f"holds no saved TextClassifier: it has no {SAVED}",
+                None,
+                "Name a folder that TextClassifier.save wrote; holdfast.TrainedRun opens a run.",
+            )
+        facts = read_facts(path)
+        with door(str(path), ModelError, "does not hold what a TextClassifier is made with", COPY):
+            made = cls(**facts["params"])
+        saved = load_saved(Path(folder))
+        made.classes_ = np.asarray(facts["classes"])
+        made.network_, made.tokenizer_ = saved.network, saved.tokenizer
+        made.max_length_, made.temperature_ = int(facts["max_length"]), 1.0
+        made.text_columns_ = tuple(facts["text_columns"]) if facts["text_columns"] else None
+        made.verdict_ = _verdict(facts["verdict"])
+        made._order = np.asarray(facts["order"])
+        return made
+
+    def _save_network(self, folder: Path) -> None:
+        from holdfast.models.saved import PlainClassifier, save_plain
+
+        if isinstance(self.network_, PlainClassifier):
+            save_plain(self.network_, folder, self.tokenizer_)
+            return
+        numbers = self.network_.classes
+        try:
+            self.network_.classes = tuple(str(self.classes_[int(name)]) for name in numbers)
+            self.network_.save(folder, self.tokenizer_, temperature=self.temperature_)
+        finally:
+            self.network_.classes = numbers
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.two_d_array = False
+        tags.input_tags.one_d_array = True
+        return tags
+
+    def _recipe(self) -> Recipe:
+        given = as_settings(self.settings or {})
+        own = {key: getattr(self, name) for name, key in USUAL.items()}
+        usual = {key: value for key, value in own.items() if value is not None}
+        twice = {setting.partition("=")[0].strip() for setting in given} & set(usual)
+        if twice:
+            key = min(twice)
+            name = next(name for name, one in USUAL.items() if one == key)
+            rule = f"stands in settings and as {name}="
+            raise RecipeError(key, rule, usual[key], "Give it once.")
+        recipe = Recipe(task="text-classification").changed(model={"name": str(self.model)})
+        return override(recipe, [f"seed={self.random_state}", *as_settings(usual), *given])
+
+    def _divide(self, texts: list[Any], labels: Any, groups: Sequence[Any] | None) -> Splits:
+        from holdfast.data.memory import table_from_texts
+        from holdfast.split.divide import divide
+
+        numbers = np.searchsorted(self.classes_, labels)
+        table = table_from_texts(
+            texts,
+            [str(number) for number in numbers],
+            [str(group) for group in groups] if groups is not None else None,
+            rare_below=2,
+        )
+        return divide(table, seed=self.random_state, fractions=(TRAIN_SHARE, 1 - TRAIN_SHARE, 0))
+
+    def _keep(self, fitted: Fitted) -> None:
+        from holdfast.models.network import EncoderClassifier
+        from holdfast.stats.temperature import best_temperature
+        from holdfast.training.task import labels_of
+
+        ready, logits = fitted.ready, fitted.kept_look.valid_logits
+        assert logits is not None
+        self.temperature_, _ = best_temperature(logits, labels_of(ready.valid), smoothing=1)
+        network, loaded = fitted.network.cpu().eval(), ready.loaded
+        assert isinstance(network, EncoderClassifier)
+        assert loaded.max_length is not None
+        self.network_: EncoderClassifier | PlainClassifier = network
+        self.tokenizer_, self.max_length_ = loaded.tokenizer, loaded.max_length
+        self.verdict_, self.history_ = fitted.trained.verdict, fitted.trained.history
+        # The table sorts its labels as texts of numbers; classes_ are in the order of the labels.
+        self._order = np.argsort([int(name) for name in ready.task.classes])
+
+
+def _refuse_missing(y: Any) -> None:
+    """NumPy would make a class ``nan`` of them."""
+    values = np.asarray(y, dtype=object).ravel()
+    missing = [i for i, label in enumerate(values) if _is_missing(label)]
+    if missing:
+        raise DataError(
+            "y",
+            f"lacks {len(missing)} of {len(values)} labels, the first in row {missing[0]}",
+            values[missing[0]],
+            "Leave these rows out of X and y.",
+        )
+
+
+def _is_missing(label: Any) -> bool:
+    if isinstance(label, (float, np.floating)):
+        return bool(np.isnan(label))
+    return label is None or type(label).__name__ in ("NAType", "NaTType")
+
+
+def _text_columns(X: Any) -> tuple[str, ...] | None:
+    """Which columns of a data frame hold the texts: the only one, or as ``holdfast train`` chooses
+    them; ``None`` where ``X`` is no data frame."""
+    if not is_frame(X):
+        return None
+    table = frame_table(X, "X")
+    if table.num_columns == 1:
+        return (str(table.column_names[0]),)
+    raw = store(iter([typed_batch(table)]), "X")
+    columns, _, _ = choose_columns(raw, need_label=False)
+    return columns.text
+
+
+def _texts(X: Any, columns: Sequence[str] | None = None) -> list[Any]:
+    values = _of_frame(X, columns) if is_frame(X) else series_values(X)
+    if not values:
+        raise DataError("X", "holds no texts", None, "Give a list of strings.")
+    wrong = next((value for value in values if not isinstance(value, (str, tuple, list))), None)
+    if wrong is not None:
+        raise DataError("X", "must hold strings (or pairs of strings)", wrong, "Give raw texts.")
+    return values
+
+
+def _of_frame(X: Any, columns: Sequence[str] | None) -> list[Any]:
+    """The texts of a data frame, or its pairs."""
+    table = frame_table(X, "X")
+    names = tuple(columns or ())
+    if not set(names) <= set(table.column_names) or not names:
+        if table.num_columns != 1 or len(names) > 1:
+            raise DataError(
+                "X",
+                f"has no column {', '.join(names) or 'of texts that fit was told of'}",
+                ", ".join(table.column_names),
+                "Give the column of texts, e.g. X['text'].",
+            )
+        names = (str(table.column_names[0]),)
+    found = [table[name].to_pylist() for name in names]
+    if len(found) == 1:
+        return [text if text is not None else "" for text in found[0]]
+    return [tuple(text or "" for text in pair) for pair in zip(*found, strict=True)]
+
+
+def _verdict(facts: Mapping[str, Any]) -> Verdict:
+    evidence = tuple(Evidence(**one) for one in facts["evidence"])
+    remedies = tuple(Remedy(one["do"], tuple(one["set"])) for one in facts["remedies"])
+    return Verdict(**{**facts, "evidence": evidence, "remedies": remedies})
+
+
+def _plain_labels(classes: npt.NDArray[Any]) -> list[Any]:
+    """The labels as JSON holds them."""
+    found: list[Any] = classes.tolist()
+    wrong = next((x for x in found if not isinstance(x, (str, int, float, bool))), None)
+    if wrong is not None:
+        raise DataError(
+            "classes_", "hold labels that JSON cannot", wrong, "Use strings or numbers, or pickle."
+        )
+    return found

@@ -1,1 +1,0 @@
-"""Outputs to numbers with intervals: the honest score, comparisons, calibration, hard rows."""

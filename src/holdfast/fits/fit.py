@@ -1,0 +1,195 @@
+"""One fit: rows by position and settings in, a trained model as a value out.
+
+For which rates of the classes a fit's answers are: the last step of ``methods.balance``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from holdfast.contract.fit import Fitted, Prepared, Ready
+from holdfast.control.choice import last
+from holdfast.control.ends_at import EndsAt
+from holdfast.core.errors import Defect
+from holdfast.core.records import Decision, Finding, Floats, Ints
+from holdfast.fits.checkpoint_rule import kept_state, start_probe
+from holdfast.fits.compose import Place, make_job, make_ready
+from holdfast.methods.balance import TARGET, asked_target
+from holdfast.methods.head_refit import HeadRefit
+from holdfast.methods.rates import USUAL, Rates, between, choose_strength, shares_of, stated
+from holdfast.prepare.rows import notify_all
+from holdfast.prepare.sharding import gathered
+from holdfast.tasks.classes.classifier import classifier, kept_temperature
+from holdfast.tasks.classes.side_selection import with_side
+from holdfast.training.loop import fit as train
+from holdfast.training.machine import make_accelerator
+from holdfast.training.out_of_fold import FoldLooks, OutOfFold
+from holdfast.training.task import labels_of
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from holdfast.runs.journal import RunFolder
+
+
+def fit(
+    prepared: Prepared,
+    train_positions: Ints | Sequence[int],
+    valid_positions: Ints | Sequence[int],
+    settings: Mapping[str, Any] | Sequence[str] = (),
+    *,
+    into: RunFolder | None = None,
+    listeners: Sequence[Any] = (),
+    notify: Callable[[Decision | Finding], None] = lambda _: None,
+) -> Fitted:
+    """Train on the rows at ``train_positions`` of what is prepared, judged by those at
+    ``valid_positions``, and keep the best state.
+
+    A fit is a value: it begins with the weights that were loaded, reads no file, loads no model and
+    encodes no row, and what it gives is, bit for bit, what a process of its own gives that prepares
+    the same. No fit sees another. ``settings`` are its own (``{"train.epochs": 5}``); what they and
+    the recipe leave open is worked out from these training rows.
+
+    ``into`` is the run's folder where it is written as it goes, so that it can be resumed; without
+    it nothing is. ``listeners`` join the loop's own; ``notify`` hears every decision and finding as
+    it is made.
+
+    Raises ``RecipeError`` for settings that cannot be followed, ``MachineError`` where memory does
+    not suffice, ``TrainingError`` where a loss is no number, ``Interrupted`` where the user stops,
+    ``Defect`` for positions that are no division: a mask, none at all, of rows that are not there,
+    or on both sides.
+    Which rows must not be parted (``prepared.units``) is the caller's to respect.
+    """
+    start = time.perf_counter()
+    kept_in = into.kept_in if into else None
+    train_rows, valid_rows = (
+        _whole("training", train_positions),
+        _whole("validation", valid_positions),
+    )
+    ready = make_ready(prepared, train_rows, valid_rows, settings, kept_in)
+    return fit_ready(ready, start, into=into, listeners=listeners, notify=notify)
+
+
+def fit_ready(
+    ready: Ready,
+    start: float,
+    *,
+    into: RunFolder | None = None,
+    listeners: Sequence[Any] = (),
+    notify: Callable[[Decision | Finding], None] = lambda _: None,
+    folds: Callable[[Ready, Accelerator, Place], OutOfFold | FoldLooks] | None = None,
+) -> Fitted:
+    """A fit from its first step on; it began at ``start`` of the clock. ``folds`` answers the rows
+    that a cross-fitted one learns from, once its folder is begun."""
+    notify_all(notify, ready.decisions, ready.findings)
+    accelerator = make_accelerator(ready.recipe.train.precision)
+    place = into.begin(ready, accelerator) if into else Place()
+    out_of_fold = folds(ready, accelerator, place) if folds else None
+    job, of_kind = make_job(ready, accelerator, place, listeners, notify)
+    job = replace(job, out_of_fold=out_of_fold)
+    if isinstance(out_of_fold, FoldLooks):
+        ends = EndsAt(out_of_fold.ends_at, out_of_fold.because)
+        job = replace(job, choose=last, advisor=ends)
+    until_the_loop = time.perf_counter() - start
+    ready, job, trained = gathered(ready, job, train(job, place.resume))
+    for tried in trained.offers:
+        notify(tried.decision)
+    kept = kept_state(ready, of_kind, trained)
+    if isinstance(out_of_fold, FoldLooks):
+        kept = replace(kept, because=out_of_fold.because)
+    job.journal.note(trained.last_step, kept.what, kept.because, chosen=kept.chosen)
+    notify(kept)
+    seconds = until_the_loop + trained.train_s
+    fitted = with_side(with_rates(Fitted(ready, job, of_kind, trained, kept, seconds, place.begun)))
+    for made in late_decisions(fitted):
+        job.journal.note(trained.last_step, made.what, made.because, chosen=made.chosen)
+        notify(made)
+    notify_all(notify, (), fitted.side.findings if fitted.side else ())
+    return fitted
+
+
+def late_decisions(fitted: Fitted) -> tuple[Decision, ...]:
+    """What was decided of a fit's answers after its state was chosen."""
+    probes = [
+        Decision("linear probe (baseline)", _used_as(one, fitted.ready), one.because)
+        for one in fitted.listeners
+        if isinstance(one, HeadRefit) and one.because
+    ]
+    late = (fitted.rates, fitted.side)
+    return (*probes, *(one.decision for one in late if one is not None))
+
+
+def _used_as(probe: HeadRefit, ready: Ready) -> str:
+    if not probe.first:
+        return "baseline"
+    if ready.added:
+        return f"baseline; the run starts from {start_probe(ready)}"
+    return "baseline, and the last layer at step 0"
+
+
+def averages(fitted: Fitted) -> tuple[Decision, ...]:
+    """What was decided of the averages of weights that the run tried; its journal has them."""
+    return tuple(made.decision for made in fitted.trained.offers)
+
+
+def _whole(name: str, given: Ints | Sequence[int]) -> Ints:
+    """Positions as whole numbers: a mask would be read as the rows 0 and 1, and what stands after a
+    point cut off."""
+    found = np.asarray(given)
+    if found.ndim != 1 or not len(found) or found.dtype.kind not in "iu":
+        raise Defect(
+            "a fit",
+            f"was given {name} rows that are no list of whole numbers, the first row being 0",
+            "no row" if not found.size else f"{found.dtype.name} of shape {found.shape}",
+            "Of a mask give numpy.flatnonzero(mask)." if found.dtype.kind == "b" else "",
+        )
+    return found.astype(np.int64)
+
+
+def with_rates(fitted: Fitted) -> Fitted:
+    """The fit, its last layer moved to the population that was asked for, where one was.
+
+    The shift is that of calibrated logits: the bias takes it times the temperature by which the
+    saved layer is divided.
+    """
+    target = asked_target(fitted.recipe.methods)
+    if target is None:
+        return fitted
+    ready, temperature = fitted.ready, kept_temperature(fitted)
+    classes = ready.prepared.rows.classes
+    rows = shares_of(labels_of(ready.train), len(classes))
+    found = _rates(fitted, target, classes, rows, temperature)
+    if found.moved:
+        import torch
+
+        bias = classifier(fitted.network).head.bias
+        with torch.no_grad():
+            bias.add_(torch.as_tensor(temperature * found.shift, dtype=bias.dtype).to(bias.device))
+    return replace(fitted, rates=found)
+
+
+def _rates(
+    fitted: Fitted, target: Any, classes: tuple[str, ...], rows: Floats, temperature: float
+) -> Rates:
+    if isinstance(target, dict):
+        return Rates(
+            classes, rows, stated(target, classes, TARGET), "the population that you state"
+        )
+    if target == "rows":
+        return Rates(classes, rows, rows, "probabilities are those at the rates of the rows")
+    if target == "even":
+        return Rates(classes, rows, between(rows, 1.0), "answers are for classes alike frequent")
+    if target == "half":
+        because = "answers are for rates half of the way to classes alike, for macro-F1"
+        return Rates(classes, rows, between(rows, USUAL), because)
+    logits = fitted.kept_look.valid_logits
+    assert logits is not None
+    chosen = choose_strength(
+        logits / temperature, labels_of(fitted.ready.valid), rows, seed=fitted.recipe.seed
+    )
+    return Rates(classes, rows, chosen.target, chosen.because)

@@ -1,0 +1,409 @@
+"""What a run learns from its teachers: which runs they are, that they may teach it, and what they
+say of its rows.
+
+Teachers know the training rows of a student, and must know no row that it is scored on: what they
+learned of one would reach the student through their answers to the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from holdfast.augment.crossed import crossed
+from holdfast.contract.fit import Prepared, Sides
+from holdfast.contract.run_folder import SPLITS, open_run
+from holdfast.core.errors import RecipeError, RunError
+from holdfast.core.records import Decision, Finding, Floats, Ints
+from holdfast.core.seeds import generator
+from holdfast.core.updates import Passed
+from holdfast.core.wording import counted
+from holdfast.data.added import Added, added_texts
+from holdfast.data.table import Table
+from holdfast.fits.augmentation import places_of
+from holdfast.fits.teachers import (
+    RowAnswers,
+    Teacher,
+    inside_of,
+    inside_teacher,
+    of_examples,
+    teachers_of,
+)
+from holdfast.methods.teacher import Problem, Said, Taught
+from holdfast.plan.defaults import PASSIVE
+from holdfast.prepare.rows import Divided
+from holdfast.recipe import Recipe
+from holdfast.recipe.resolved import ResolvedRecipe
+from holdfast.split.leaks import text_keys
+from holdfast.tasks.tags.losses import EncodedWords
+
+if TYPE_CHECKING:
+    import torch
+
+TEACHER = "distill.teacher"
+ORIGIN = "taught"
+WRITING = ("seq2seq", "causal-lm")
+# Passes over the training rows, up to so many of them; and over all rows, those beside them too.
+PASSES = ((1000, 24.0), (5000, 10.0), (None, 5.0))
+PASSES_OF_ALL = 4.0
+# Texts crossed of a training row, where there are no unlabelled ones; and at most in all.
+CROSSED, MOST_CROSSED = 6.0, 3000
+PROBLEMS: dict[str, Problem] = {"several": "several", "number": "number"}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lessons:
+    """The teachers, and what they say of the prepared rows (``rows``, one of each teacher) and of
+    the ``added`` ones; ``None`` where they are asked pass by pass. ``inside`` is the network of the
+    first of them, where its blocks are learned from."""
+
+    teachers: tuple[Teacher, ...]
+    problem: Problem
+    rows: tuple[RowAnswers, ...] | None = None
+    added: tuple[RowAnswers, ...] = ()
+    inside: Any = None
+
+    def term(
+        self,
+        prepared: Prepared,
+        recipe: ResolvedRecipe,
+        train: Ints,
+        sides: Sides,
+        loaded: Any,
+        task: Any,
+    ) -> Taught:
+        """See ``ready.Teaches``."""
+        wanted = recipe.distill
+        lot, own = prepared.added, len(sides.train)
+        chosen = np.zeros(0, np.int64) if lot is None else lot.of(recipe.train.added)
+        bare = 0 if lot is None else sum(lot.origins[int(i)] == ORIGIN for i in chosen)
+        labelled = own + len(chosen) - bare
+        scaled = self.problem == "number"
+        inside: Any = loaded.scale.inside if scaled else np.asarray
+        if self.rows is None:
+            ask: Any = _Asked(self.teachers, task, inside if scaled else None)
+        else:
+            at = _places(prepared, train, sides)
+            said = [of_examples(one, at) for one in self.rows]
+            tables = [
+                np.concatenate([inside(one.values), *(inside(a.values[chosen]) for a in more)])
+                for one, more in zip(said, _each(self.added, len(said)), strict=True)
+            ]
+            ask = _Kept([np.asarray(t, dtype=np.float32) for t in tables], said)
+        return Taught(
+            ask,
+            labelled,
+            own + len(chosen),
+            wanted.weight,
+            wanted.temperature,
+            self.problem,
+            wanted.compared,
+            None if self.inside is None else inside_of(recipe, self.inside, loaded.network),
+        )
+
+
+def _each(added: tuple[RowAnswers, ...], count: int) -> list[tuple[RowAnswers, ...]]:
+    return [(one,) for one in added] if added else [()] * count
+
+
+def _places(prepared: Prepared, train: Ints, sides: Sides) -> Ints:
+    """Which prepared examples the fit's own training examples are."""
+    rows = np.asarray(train)[places_of(sides.train, len(train))]
+    if isinstance(prepared.examples, EncodedWords):
+        return np.searchsorted(prepared.examples.kept, rows)
+    return rows
+
+
+class _Kept:
+    """Answers that were asked for once."""
+
+    def __init__(self, tables: Sequence[Floats], said: Sequence[RowAnswers]) -> None:
+        import torch
+
+        self._tables = [torch.from_numpy(np.ascontiguousarray(one)) for one in tables]
+        self._starts = said[0].starts
+        known = [one.known for one in said if one.known is not None]
+        # What one of them did not read, none says something of.
+        self._known = torch.from_numpy(np.logical_and.reduce(known)) if known else None
+
+    def __call__(self, passed: Passed) -> Said:
+        import torch
+
+        device = getattr(passed.output, "logits", passed.output).device
+        rows = np.asarray(passed.rows)
+        if self._starts is not None:
+            parts = [np.arange(self._starts[row], self._starts[row + 1]) for row in rows]
+            rows = np.concatenate(parts) if parts else rows
+        at = torch.from_numpy(rows)
+        known = None if self._known is None else self._known[at].to(device)
+        return Said([one[at].to(device) for one in self._tables], known)
+
+
+class _Asked:
+    """Teachers that are asked about each pass."""
+
+    def __init__(self, teachers: Sequence[Teacher], task: Any, inside: Any) -> None:
+        self._teachers = teachers
+        self._task = task
+        self._inside = inside
+
+    def __call__(self, passed: Passed) -> Said:
+        import torch
+
+        device = getattr(passed.output, "logits", passed.output).device
+        found = []
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
+            for one in self._teachers:
+                one.network.to(device)
+                logits: torch.Tensor = one.batch(self._task, passed.batch).float()
+                found.append(logits if self._inside is None else self._scaled(logits))
+        return Said(found)
+
+    def _scaled(self, values: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        inside = self._inside(values.cpu().numpy())
+        return torch.from_numpy(np.asarray(inside, dtype=np.float32)).to(values.device)
+
+
+def with_lessons(prepared: Prepared, divided: Divided) -> Prepared:
+    """What is prepared, with what the recipe's teachers say of its rows, and with the unlabelled
+    texts that they alone say something of.
+
+    Raises ``RunError`` where a teacher is no finished run, or knows rows that are to be scored;
+    ``RecipeError`` where it cannot teach this student.
+    """
+    wanted = prepared.recipe.distill.teacher
+    if not wanted:
+        return prepared
+    runs = [Path(one) for one in wanted]
+    check_teachers(runs, prepared.recipe)
+    findings = [one for run in runs for one in refuse_seen(run, divided)]
+    teachers = teachers_of(runs, prepared)
+    kind = prepared.rows.columns.label_kind or "class"
+    problem: Problem = PROBLEMS.get(kind, "class") if _of_texts(prepared) else "class"
+    live = _asked_live(prepared, teachers)
+    inside = inside_teacher(runs[0], prepared, teachers[0].differs(prepared))
+    lessons = Lessons(teachers, problem, inside=inside)
+    told = []
+    if live:
+        told.append(Decision("teacher's answers", "asked at every update", live))
+    else:
+        rows = _said(teachers, prepared.rows, prepared.examples)
+        size = f"{counted(len(prepared.rows), 'row')} by {counted(len(runs), 'teacher')}"
+        because = f"{size}: what is said of a row is the same each time"
+        told.append(Decision("teacher's answers", "asked once", because))
+        lessons = replace(lessons, rows=rows)
+    prepared = _planned(_with_texts(prepared, lessons, divided), divided)
+    if lessons.rows is not None and prepared.added is not None:
+        added = _said(teachers, prepared.added.table, prepared.added_examples)
+        lessons = replace(lessons, added=added)
+    return replace(
+        prepared,
+        lessons=lessons,
+        decisions=(*prepared.decisions, *told),
+        noticed=(*prepared.noticed, *findings),
+    )
+
+
+def _said(teachers: Sequence[Teacher], table: Table, examples: Any) -> tuple[RowAnswers, ...]:
+    found = [one.rows(table, examples) for one in teachers]
+    return tuple(one for one in found if one is not None)
+
+
+def _planned(prepared: Prepared, divided: Divided) -> Prepared:
+    """With what a student needs otherwise than who learns from labels alone, where the recipe
+    leaves it open: no contrast of classes, and more passes."""
+    recipe, told = prepared.recipe, []
+    if "contrast" not in recipe.methods:
+        recipe = recipe.changed(methods={"contrast": False})
+    if recipe.train.epochs is None and recipe.task not in WRITING:
+        n = max(1, len(divided.splits.train))
+        more = 0 if prepared.added is None else len(prepared.added)
+        least = next(passes for rows, passes in PASSES if rows is None or n <= rows)
+        epochs = round(max(least, PASSES_OF_ALL * (n + more) / n), 3)
+        recipe = recipe.changed(train={"epochs": epochs})
+        because = (
+            f"{n:,} training rows and {more:,} beside them; a teacher's answers are learned longer "
+            "than labels before they are learned by heart"
+        )
+        told.append(Decision("train.epochs", f"{epochs:g}", because))
+    return replace(prepared, recipe=recipe, decisions=(*prepared.decisions, *told))
+
+
+def check_teachers(runs: Sequence[Path], recipe: Recipe) -> None:
+    """Refuse what is no finished run, or one of another task."""
+    for run in runs:
+        task = open_run(run).get("task")
+        if task != recipe.task:
+            rule = f"names {run}, which learned {task}: it cannot teach {recipe.task}"
+            raise RecipeError(TEACHER, rule, None, "Name a run of the same task.")
+
+
+def _of_texts(prepared: Prepared) -> bool:
+    return prepared.recipe.task == "text-classification"
+
+
+def _asked_live(prepared: Prepared, teachers: Sequence[Teacher]) -> str:
+    """Why teachers are asked pass by pass; empty where they are asked once.
+
+    Raises ``RecipeError`` where they would have to be, and cannot.
+    """
+    recipe = prepared.recipe
+    forms = [name for name, asked in recipe.enrich.items() if asked is not False]
+    acts = recipe.control.policy not in PASSIVE
+    differs = next((why for one in teachers if (why := one.differs(prepared))), None)
+    if recipe.task in WRITING:
+        if differs is None:
+            return "of each target token there is a number for every word of the vocabulary"
+        rule = f"cannot be compared token by token: {differs}"
+        remedy = (
+            "Choose a student with the teacher's tokenizer: --layers K, or another model of its "
+            "family. What the teacher writes can be learned as targets: holdfast predict, then "
+            "holdfast train."
+        )
+        raise RecipeError("the teacher and the student", rule, None, remedy)
+    if not forms:
+        return "" if not acts or differs else "rows may come in other forms (control.policy)"
+    if differs is None:
+        return f"rows come in other forms ({', '.join(forms)}), and the teacher answers the form"
+    rule = f"needs a teacher that reads the student's rows in their other forms, and {differs}"
+    raise RecipeError(
+        f"enrich.{forms[0]}", rule, None, "Leave it out, or choose a student of its family."
+    )
+
+
+def _with_texts(prepared: Prepared, lessons: Lessons, divided: Divided) -> Prepared:
+    """With texts that have no label as added rows: unlabelled ones, and those that are crossed of
+    training rows, each with what the teachers say as its label."""
+    told, texts = [], list(divided.unlabelled)
+    recipe = prepared.recipe
+    if recipe.data.unlabelled is not None:
+        recipe = recipe.changed(data={"unlabelled_by": "teacher"})
+        because = "the teacher's answer to each is learned, and no label"
+        chosen = f"{len(texts):,} texts, answered by the teacher"
+        if not texts:
+            chosen, because = "none", "the file holds no text, or copies of rows alone"
+        told.append(Decision("unlabelled rows", chosen, because, True))
+    of_texts = _of_texts(prepared) and not prepared.rows.has_pairs
+    per_row = recipe.distill.crossed
+    if per_row is None:
+        per_row = CROSSED if of_texts and not texts else 0
+    elif per_row and not of_texts:
+        rule = "needs rows of one text each, of which others can be made"
+        raise RecipeError("distill.crossed", rule, recipe.task, "Leave it out.")
+    recipe = recipe.changed(distill={"crossed": per_row})
+    if per_row:
+        own: list[str] = divided.splits.train.table.column("text")
+        count = min(MOST_CROSSED, round(per_row * len(own)))
+        made = crossed(own, count, generator(recipe.seed, "crossed rows"))
+        because = (
+            "the beginning of one training text and the end of another, for the teacher to answer: "
+            "to its own rows it says little more than their labels (distill.crossed)"
+        )
+        told.append(Decision("crossed rows", f"{len(made):,} texts", because, True))
+        texts += made
+    prepared = replace(prepared, recipe=recipe, decisions=(*prepared.decisions, *told))
+    return prepared.extended(_labelled(prepared, lessons, texts)) if texts else prepared
+
+
+def refuse_unlabelled(recipe: Recipe) -> None:
+    """Refuse unlabelled rows of a task for which no teacher gives them labels here."""
+    if recipe.data.unlabelled is not None and recipe.task != "text-classification":
+        rule = f"is not built for {recipe.task} with a teacher: it needs texts with a class, "
+        rule += "several labels or a number each"
+        raise RecipeError("data.unlabelled", rule, recipe.data.unlabelled, "Leave it out.")
+
+
+def _labelled(prepared: Prepared, lessons: Lessons, texts: Sequence[str]) -> Added:
+    import datasets
+
+    like = prepared.rows
+    table = added_texts(like, texts, np.zeros(len(texts), int), origin=ORIGIN)
+    said = np.mean([_shares(one, table.table, lessons.problem) for one in lessons.teachers], axis=0)
+    if lessons.problem == "class":
+        return added_texts(like, texts, said.argmax(axis=1), origin=ORIGIN)
+    columns: dict[str, Any] = {"row": table.table.column("row"), "text": list(texts)}
+    if lessons.problem == "several":
+        columns["labels"] = [np.flatnonzero(line > 0.5).tolist() for line in said]
+    else:
+        columns["value"] = said[:, 0].astype(np.float64)
+    columns["label"] = np.zeros(len(texts), dtype=np.int64)
+    rows = datasets.Dataset.from_dict(columns)
+    return replace(table, table=replace(table.table, rows=rows))
+
+
+def _shares(teacher: Teacher, table: Table, problem: Problem) -> Floats:
+    """Probabilities [n, outputs] of the texts; numbers as they are."""
+    found = teacher.rows(table, None)
+    assert found is not None
+    wide = found.values.astype(np.float64)
+    if problem == "number":
+        return wide
+    if problem == "several":
+        return np.asarray(1 / (1 + np.exp(-wide)))
+    shares = np.exp(wide - wide.max(axis=1, keepdims=True))
+    return np.asarray(shares / shares.sum(axis=1, keepdims=True))
+
+
+def refuse_seen(run: Path, divided: Divided) -> tuple[Finding, ...]:
+    """Raise ``RunError`` where a teacher learned from a row that the student is scored on, or chose
+    its state by one; a finding where it knows rows that the student is judged by."""
+    keys, sides = _teacher_rows(run)
+    known, learned = keys[sides != "test"], keys[sides == "train"]
+    own = _keys_by_side(divided)
+    shared = np.isin(own["test"], known)
+    if shared.any():
+        raise RunError(
+            str(run),
+            f"had {counted(int(shared.sum()), 'row')} to learn from, or to be judged by, that "
+            "this student would be scored on",
+            None,
+            "Teachers need the same test rows: train them on one division (data.split.seed), or "
+            "with the same --test FILE.",
+        )
+    judged = np.isin(own["valid"], learned)
+    if not judged.any():
+        return ()
+    because = (
+        f"{run} learned from {int(judged.sum()):,} of the {len(judged):,} validation rows, so that "
+        "its student looks a little better on them than on new rows; the test rows are new to both"
+    )
+    share = float(judged.mean())
+    return (Finding("teacher_knows", "info", share, int(judged.sum()), (), because, ""),)
+
+
+def _teacher_rows(run: Path) -> tuple[Any, Any]:
+    import pyarrow.compute as pc
+    import pyarrow.parquet as parquet
+
+    from holdfast.core.door import door
+    from holdfast.core.run_files import RESTORE, check_files, read_result
+
+    path = run / SPLITS
+    with door(str(path), RunError, remedy=RESTORE):
+        check_files(run, read_result(run), [SPLITS])
+        found = parquet.read_table(path, columns=["split", "text_key"])
+        found = found.filter(pc.is_valid(found["text_key"]))
+        sides = np.asarray(found["split"].to_pylist(), dtype=object)
+        keys = found["text_key"].to_numpy()
+    used = np.isin(sides, ("train", "valid", "test"))
+    return keys[used], sides[used]
+
+
+def _keys_by_side(divided: Divided) -> dict[str, Any]:
+    """The keys of the rows of each side; those of test rows without opening them."""
+    records = divided.splits.records
+    files = records["file"].to_numpy(zero_copy_only=False)
+    split = records["split"].to_numpy(zero_copy_only=False)
+    found: dict[str, list[Any]] = {"train": [], "valid": [], "test": []}
+    for table in (divided.table, *divided.given):
+        # The records of a file are its rows in their order.
+        own, keys = split[files == table.source][table.column("row")], text_keys(table)
+        for side, lists in found.items():
+            lists.append(keys[own == side])
+    return {side: np.concatenate(lists) for side, lists in found.items()}

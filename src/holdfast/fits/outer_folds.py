@@ -1,0 +1,171 @@
+"""The honest score where no row is set aside for it: ``data.split.test=0``.
+
+All rows make the model. To score it, the whole procedure is done again on the rows outside each of
+K outer folds, with every choice (steps, state, temperature, what is added) made on those rows
+alone, and what comes out answers the fold. So each row is answered once, by a model to which it was
+unknown and for which it chose nothing. What the answers say of the model from all rows, and how
+surely, is ``metrics/out_of_fold.py``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from holdfast.contract.fit import Fitted, OuterAnswers, Prepared
+from holdfast.core.errors import SplitError
+from holdfast.core.files import write_atomically
+from holdfast.core.records import Decision, Floats, Ints
+from holdfast.core.seeds import derive_seed
+from holdfast.fits.cross_fitting import FOLDER, FORM, cross_fit, probe_logits, resumable, seed_of
+from holdfast.fits.fit import fit
+from holdfast.fits.learning import Learning
+from holdfast.prepare.rows import Notify
+from holdfast.recipe.resolved import ResolvedRecipe
+from holdfast.split.folds import Fold, make_folds, set_aside
+from holdfast.tasks.classes.classifier import kept_temperature
+from holdfast.training.checkpoint import Unfit, read_sealed, write_sealed
+
+FOLDS = 5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answered:
+    """One outer fold: the calibrated ``logits`` [held, classes] and those of the linear
+    ``probe``."""
+
+    held: Ints
+    logits: Floats
+    probe: Floats
+
+
+def outer_folds(learning: Learning) -> tuple[Fold, ...]:
+    """The folds, as positions among all rows. Everything that could be wrong with them shows here,
+    before anything is trained.
+
+    Raises ``SplitError`` where a class has too few units to stand in every fold of every fold.
+    """
+    rows, prepared = learning.everything, learning.prepared
+    units, labels = prepared.units[rows], _labels(learning)[rows]
+    seed = derive_seed(prepared.recipe.seed, "outer folds")
+    names = prepared.rows.classes
+    with _named(f"the {FOLDS} outer folds that make the score at data.split.test=0"):
+        folds = make_folds(units, labels, FOLDS, seed, names=names)
+    for fold in folds:
+        with _named(f"the rows of {FOLDS - 1} of the {FOLDS} outer folds (data.split.test=0)"):
+            if learning.folds:
+                inner = units[fold.train], labels[fold.train]
+                make_folds(*inner, learning.folds, seed_of(prepared), names=names)
+            else:
+                _inner(learning, rows[fold.train])
+    return tuple(Fold(rows[f.train], rows[f.held], f.number) for f in folds)
+
+
+@contextlib.contextmanager
+def _named(division: str) -> Iterator[None]:
+    """What could not be divided, where nobody has asked for a division in so many words."""
+    try:
+        yield
+    except SplitError as error:
+        rule = f"{error.rule}, in {division}"
+        remedy = f"{error.remedy} Or leave data.split.test out: test rows are then set aside."
+        raise SplitError(error.what, rule, error.value, remedy) from error
+
+
+def answer_outer(
+    learning: Learning,
+    folds: Sequence[Fold],
+    recipe: ResolvedRecipe,
+    kept_in: Path,
+    mark: str,
+    notify: Notify = lambda _: None,
+) -> OuterAnswers:
+    """Fit each outer fold's other rows and let that answer the fold, by the ``recipe`` of the run
+    on all rows: an open one would be worked out anew, and a resumed run has none. What was finished
+    before the run was killed is read from ``kept_in``; ``mark`` says of which run it must be.
+    """
+    rows, prepared = learning.everything, learning.prepared
+    classes, labels = len(prepared.rows.classes), _labels(learning)
+    logits, probe, majority = (np.full((len(rows), classes), np.nan) for _ in range(3))
+    for fold in folds:
+        path = kept_in / FOLDER / f"outer-{fold.number}.pt"
+        own = hashlib.sha256(f"{mark} outer {fold.number}".encode()).hexdigest()
+        found = _load(path, own, notify)
+        if found is None:
+            start = time.perf_counter()
+            with resumable(f"outer fold {fold.number + 1}"):
+                found = _answer(learning, fold, recipe)
+            _save(path, own, found)
+            seconds = time.perf_counter() - start
+            right = float((found.logits.argmax(axis=1) == labels[fold.held]).mean())
+            because = (
+                f"{len(fold.train)} other rows made a model anew, in {seconds:.0f} s; of these "
+                f"{len(fold.held)} rows, which chose nothing of it, it answers {right:.1%} rightly"
+            )
+            what = f"outer fold {fold.number + 1} of {len(folds)}"
+            notify(Decision(what, "scored", because, prominent=True))
+        at = np.searchsorted(rows, found.held)
+        logits[at], probe[at] = found.logits, found.probe
+        counts = np.bincount(labels[fold.train], minlength=classes).astype(np.float64)
+        majority[at] = np.log((counts + 1) / (counts.sum() + classes))
+    return OuterAnswers(len(folds), logits, probe, majority)
+
+
+def _answer(learning: Learning, fold: Fold, recipe: ResolvedRecipe) -> Answered:
+    fitted = _fit(learning, fold.train, recipe)
+    examples = learning.prepared.examples
+    # Before the probe, for which the network's memory is used.
+    logits = fitted.measure(examples, fold.held)[1] / kept_temperature(fitted)
+    return Answered(fold.held, logits, probe_logits(fitted, examples, fold.held))
+
+
+def _fit(learning: Learning, rows: Ints, recipe: ResolvedRecipe) -> Fitted:
+    """The run's own procedure, on some of its rows."""
+
+    def extended(train: Ints, valid: Ints) -> Prepared:
+        return replace(learning.extended(train, valid), recipe=recipe)
+
+    if learning.folds:
+        return cross_fit(extended(rows, rows[:0]), rows, learning.folds, extend=extended)
+    train, valid = _inner(learning, rows)
+    return fit(extended(train, valid), train, valid)
+
+
+def _inner(learning: Learning, rows: Ints) -> tuple[Ints, Ints]:
+    """Training and validation rows of these, in the shares of the run's own division."""
+    prepared = learning.prepared
+    share = len(learning.valid) / len(learning.everything)
+    seed = derive_seed(prepared.recipe.seed, "inner division")
+    labels, names = _labels(learning)[rows], prepared.rows.classes
+    train, valid = set_aside(prepared.units[rows], labels, share, seed, names=names)
+    return rows[train], rows[valid]
+
+
+def _labels(learning: Learning) -> Ints:
+    labels: Ints = np.asarray(learning.prepared.rows.column("label"))
+    return labels
+
+
+def _save(path: Path, mark: str, found: Answered) -> None:
+    import torch
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    state = {name: torch.as_tensor(getattr(found, name)) for name in Answered.__slots__}
+    write_atomically(path, lambda beside: write_sealed(beside, state, mark, FORM))
+
+
+def _load(path: Path, mark: str, notify: Notify) -> Answered | None:
+    if not path.exists():
+        return None
+    try:
+        state = read_sealed(path, mark, FORM)
+    except Unfit as error:
+        notify(Decision("a finished outer fold", "not used", f"{path.name} {error}"))
+        return None
+    return Answered(**{name: state[name].numpy() for name in Answered.__slots__})

@@ -1,0 +1,214 @@
+"""What a verdict needs to know about a run beside its history, gathered before the first step.
+
+Everything here is a function of the recipe, the rows and what was measured before any update, so
+that a resumed run is judged as the undisturbed one is.
+
+Which settings of the judge's remedies a run could be trained with, by the checks of a recipe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from holdfast.contract.fit import Fitted, Ready
+from holdfast.core.errors import InputError
+from holdfast.core.events import Monitor
+from holdfast.core.records import Ints, Snapshot, Verdict
+from holdfast.core.run_facts import RunFacts
+from holdfast.core.stages import stage
+from holdfast.models.adapter import home_of
+from holdfast.models.adapter_targets import find_targets
+from holdfast.models.base import Network
+from holdfast.models.layers import count_parameters
+from holdfast.monitor.judge import judge
+from holdfast.monitor.remedies import FIXED
+from holdfast.plan.defaults import resolve
+from holdfast.plan.task import WRITERS, WRITING
+from holdfast.prepare.general import methods_with_general, needs_rows
+from holdfast.prepare.names import check_names
+from holdfast.recipe import Recipe, override
+from holdfast.tasks import kind_of
+from holdfast.tasks.generation.samples import writer
+from holdfast.tasks.lm.verbatim import verbatim
+from holdfast.training.batches import probe_positions
+from holdfast.training.engine import verdict_line
+from holdfast.training.plan import first_seen
+
+
+def make_monitor(ready: Ready, listeners: Sequence[Any]) -> Monitor:
+    """The judge with the circumstances of this run; ``listeners`` are the kind's own: one of them
+    may measure a linear probe."""
+    known = run_facts_of(ready)
+
+    def monitor(history: Sequence[Snapshot], kept: int | None = None) -> Verdict:
+        return judge(history, with_probe(known, listeners), kept)
+
+    return monitor
+
+
+def run_facts_of(ready: Ready) -> RunFacts:
+    """What is known before the model is looked at."""
+    classes = getattr(ready.task, "classes", None) if _has_classes(ready) else None
+    return RunFacts(
+        task=ready.kind.name,
+        classes=len(classes) if classes else None,
+        planned_steps=ready.plan.steps,
+        planned_looks=len(ready.plan.evaluate_at),
+        train_rows=len(ready.train),
+        train_tokens=int(ready.train.lengths.sum()),
+        trainable=count_parameters(ready.loaded.network)[1],
+        peak_rate=ready.recipe.train.learning_rate,
+        usual_rates=ready.usual_rates,
+        findings=(*ready.prepared.findings, *ready.findings),
+        first_seen=_first_seen(ready),
+        refused=refused_settings(_with_labels(ready), ready.loaded.network),
+    )
+
+
+def _with_labels(ready: Ready) -> Recipe:
+    """The recipe with what its labels are, where that was worked out from the rows."""
+    label_kind = ready.prepared.rows.columns.label_kind
+    return ready.recipe.changed(data={"label_kind": label_kind}) if label_kind else ready.recipe
+
+
+def with_probe(known: RunFacts, listeners: Sequence[Any]) -> RunFacts:
+    """The same with what a refitted head measured of the linear probe at step 0, which is part of
+    a checkpoint."""
+    curves = [getattr(listener, "curve", None) for listener in listeners]
+    curve = next((found for found in curves if found is not None), None)
+    if curve is None:
+        return known
+    return replace(
+        known,
+        probe_valid_losses=curve.losses,
+        probe_curve=curve.points,
+        copied_valid=curve.twins,
+        label_noise=curve.labels,
+    )
+
+
+def with_texts(fitted: Fitted) -> Fitted:
+    """The fitted run with a verdict that has also read what the kept model writes for a sample of
+    the validation rows (``generate.rows``), and which answers of training and validation rows a
+    causal language model completes to the word, before any test row is opened.
+
+    Texts that were written at the evaluation points are not written again, and a learnt prompt,
+    which generates only once it is saved, is judged by its losses alone. A changed label is a line
+    of the journal.
+    """
+    ready, job, trained = fitted.ready, fitted.job, fitted.trained
+    recipe = ready.recipe
+    writes = recipe.task in WRITERS and recipe.generate.rows
+    if not writes or recipe.model.adapter.kind == "prompt":
+        return fitted
+    with stage("generating validation texts"):
+        shares = trained.history[-1].outputs or _validation_texts(fitted)
+        if recipe.task == WRITING:
+            fitted, shares = _completions(fitted, shares)
+    if not shares or shares == trained.history[-1].outputs:
+        return fitted
+    history = (*trained.history[:-1], replace(trained.history[-1], outputs=shares))
+    verdict = job.monitor(history, trained.best_step)
+    if verdict.label != trained.verdict.label:
+        job.journal.write("verdict", trained.last_step, **verdict_line(verdict))
+    return replace(fitted, trained=replace(trained, verdict=verdict, history=history))
+
+
+def _validation_texts(fitted: Fitted) -> dict[str, dict[str, float]]:
+    """What is counted of the texts for validation rows; empty where there are none."""
+    ready = fitted.ready
+    samples = ready.kind.watch(ready.loaded, ready.sides, ready.recipe, ready.plan.probe_rows)
+    if samples is None or not samples.samples["valid"].references:
+        return {}
+    valid = replace(samples, samples={"valid": samples.samples["valid"]})
+    accelerator = fitted.job.accelerator
+    return writer(valid, accelerator)(fitted.network.to(accelerator.device)).shares
+
+
+def _completions(
+    fitted: Fitted, shares: dict[str, dict[str, float]]
+) -> tuple[Fitted, dict[str, dict[str, float]]]:
+    """The same with the rows of both sides that are completed to the word (``verbatim``, of
+    ``verbatim_n`` that are long enough to ask)."""
+    sides, tokenizer, seed = fitted.ready.sides, fitted.ready.loaded.tokenizer, fitted.recipe.seed
+    network = fitted.network.to(fitted.job.accelerator.device).eval()
+    both = {
+        "train": verbatim(network, tokenizer, sides.train_rows.table, seed),
+        "valid": verbatim(network, tokenizer, sides.valid_rows.table, seed),
+    }
+    with_both = {name: dict(share) for name, share in shares.items()}
+    for side, told in both.items():
+        if told.n:
+            of_side = with_both.setdefault(side, {})
+            of_side.update(verbatim=len(told.completed) / told.n, verbatim_n=float(told.n))
+    return replace(fitted, completed=both["train"]), with_both
+
+
+def _has_classes(ready: Ready) -> bool:
+    labels = getattr(ready.train, "labels", None)
+    return labels is not None and np.ndim(labels) == 1 and np.issubdtype(labels.dtype, np.integer)
+
+
+def _first_seen(ready: Ready) -> Ints:
+    plan, rows = ready.plan, ready.train
+    probe = probe_positions(rows.rows, plan.probe_rows, plan.seed)
+    return first_seen(plan.phases, ready.sides.learnt, plan.seed, probe)
+
+
+def refused_settings(recipe: Recipe, network: Network | None = None) -> tuple[str, ...]:
+    """Those of the remedies' settings of fixed value that ``recipe``, which names its task, refuses
+    beside its own, and those that it has already or exceeds (a weight decay of 0.3 where 0.1 is
+    advised); ``network`` is its model, where that is at hand."""
+    # A resolved recipe is of another type, and equals none that is read.
+    plain = override(recipe, ())
+    return tuple(setting for setting in FIXED if not _would_help(plain, setting, network))
+
+
+def check_settings(
+    recipe: Recipe, settings: Sequence[str], network: Network | None = None
+) -> Recipe:
+    """The recipe with more settings, which may be trained. Raises ``InputError`` where it may not,
+    by the checks that training itself makes and that need neither rows nor a step."""
+    changed = override(recipe, settings)
+    kind = kind_of(str(recipe.task))
+    check_names(changed)
+    kind.refuse(changed)
+    # Parameters and rows choose numbers, not what is allowed.
+    resolve(changed, 10**6, 1000)
+    needing = methods_with_general(changed)
+    named = changed.data.general or changed.probes.forgetting.data
+    if needing and named is None and changed.task != WRITING:
+        raise needs_rows(needing[0])
+    adapter = changed.model.adapter
+    if network is not None and network.adapter is None and adapter.kind not in (None, "prompt"):
+        find_targets(home_of(network), adapter.kind, adapter.targets)
+    return changed
+
+
+def _would_help(recipe: Recipe, setting: str, network: Network | None) -> bool:
+    try:
+        changed = check_settings(recipe, [setting], network)
+    except InputError:
+        return False
+    return changed != recipe and not _exceeds(recipe, changed, setting)
+
+
+def _exceeds(recipe: Recipe, changed: Recipe, setting: str) -> bool:
+    """Whether the recipe does more of the same than it would with the setting. A whole number (of
+    blocks, of steps) is not held against a share."""
+    more = FIXED[setting]
+    if more is None:
+        return False
+    now, advised = (_value(one, setting.partition("=")[0]) for one in (recipe, changed))
+    if type(now) is not type(advised) or not isinstance(now, (int, float)):
+        return False
+    return bool(now > advised if more == "larger" else now < advised)
+
+
+def _value(recipe: Recipe, key: str) -> Any:
+    return reduce(getattr, key.split("."), recipe)

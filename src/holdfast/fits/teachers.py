@@ -1,0 +1,347 @@
+"""Finished runs as teachers: what their saved models say of rows, or of the batches of a student.
+
+What is said of a row depends on the row alone, so it is asked once, through the teacher's own
+tokenizer or processor. Of target tokens there are as many numbers as the vocabulary has words: a
+teacher that writes is asked pass by pass, in the student's own tokens, and so is any where rows
+come in other forms.
+
+The blocks of an encoder and of its teacher, side by side: for ``distill.hidden`` and
+``distill.attention``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from holdfast.contract.fit import Prepared
+from holdfast.contract.run_folder import MODEL, RECIPE
+from holdfast.core.errors import RecipeError
+from holdfast.core.records import Floats, Ints
+from holdfast.core.updates import Passed
+from holdfast.data.table import Table
+from holdfast.methods.inside import Heard, Inside
+from holdfast.models.adapter_save import is_adapter_folder
+from holdfast.models.depth import chosen_blocks
+from holdfast.models.network import EncoderClassifier
+from holdfast.recipe import Recipe, read_recipe
+from holdfast.tasks import kind_of
+from holdfast.tasks.classes.answers import TextUse
+from holdfast.tasks.forward import TextModel, run_texts
+from holdfast.tasks.images.forward import VisionModel, forward_images
+from holdfast.tasks.images.task import ImageUse
+from holdfast.tasks.lines import take_lines
+from holdfast.tasks.tags.answers import TagUse
+from holdfast.tasks.tags.losses import EncodedWords, TokenClassification, encode_words
+from holdfast.tasks.tags.scores import word_outputs
+from holdfast.training.task import TARGETS
+
+if TYPE_CHECKING:
+    import torch
+
+    from holdfast.training.task import Batch, Task
+
+
+# Rows whose tokens are compared, to see that two tokenizers read alike.
+COMPARED_ROWS = 100
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RowAnswers:
+    """``values`` [m, outputs] of each row, or where ``starts`` [rows + 1] says so of several words
+    of a row; ``known`` [m] whether the teacher read it, where it may not have."""
+
+    values: Floats
+    starts: Ints | None = None
+    known: Any = None
+
+
+class Teacher(Protocol):
+    """One finished run, asked for what it says, its outputs in the student's order."""
+
+    @property
+    def network(self) -> Any:
+        """The plain model."""
+
+    def rows(self, table: Table, examples: Any) -> RowAnswers | None:
+        """What it says of each row of ``table``, which the student reads as ``examples``; ``None``
+        where only passes can be asked about."""
+
+    def batch(self, task: Task, batch: Batch) -> torch.Tensor:
+        """Its logits for a batch of the student's."""
+
+    def differs(self, prepared: Prepared) -> str | None:
+        """Why the student's batches mean nothing to it, as a clause; ``None`` where they do."""
+
+
+def teachers_of(runs: Sequence[Path], prepared: Prepared) -> tuple[Teacher, ...]:
+    """The runs as teachers of what is prepared.
+
+    Raises ``RecipeError`` where they know other classes than its rows have.
+    """
+    rows, task = prepared.rows, str(prepared.recipe.task)
+    use: Any = [kind_of(task).use_runs([run]) for run in runs]
+    names = rows.classes if rows.columns.label_kind in (None, "class") else rows.names
+    made: list[Teacher] = []
+    for run, one in zip(runs, use, strict=True):
+        if isinstance(one, TextUse):
+            kind = rows.columns.label_kind or "class"
+            if one.labels != kind:
+                raise _other(run, f"label is of the kind {one.labels}", kind)
+            made += [
+                TextTeacher(m, None if kind == "number" else _order(run, m.classes, names))
+                for m in one.models
+            ]
+        elif isinstance(one, ImageUse):
+            made += [ImageTeacher(m, _order(run, m.classes, names)) for m in one.models]
+        elif isinstance(one, TagUse):
+            made += [TagTeacher(m, _order(run, m.classes, rows.names)) for m in one.models]
+        else:
+            made.append(WritingTeacher(one.network.eval(), one.tokenizer))
+    return tuple(made)
+
+
+def _order(run: Path, known: Sequence[str], wanted: Sequence[str]) -> Ints:
+    if set(known) != set(wanted):
+        other = ", ".join(sorted(set(known) ^ set(wanted))[:5])
+        raise _other(run, "classes are not those of the rows", other)
+    place = {name: i for i, name in enumerate(known)}
+    return np.array([place[name] for name in wanted], dtype=np.int64)
+
+
+def _other(run: Path, what: str, found: str) -> RecipeError:
+    rule = f"names {run}, whose {what}: it cannot teach them"
+    return RecipeError("distill.teacher", rule, found, "Name runs that were trained on these rows.")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TextTeacher:
+    """A classifier of texts; ``order`` [outputs] are its outputs in the student's order."""
+
+    model: TextModel
+    order: Ints | None
+
+    @property
+    def network(self) -> Any:
+        return self.model.network
+
+    def rows(self, table: Table, examples: Any) -> RowAnswers:
+        outputs = 1 if self.order is None else len(self.order)
+        model = self.model
+        _, found = run_texts(model.network, model.tokenizer, model.max_length, outputs, table)
+        return RowAnswers(found if self.order is None else found[:, self.order])
+
+    def batch(self, task: Task, batch: Batch) -> torch.Tensor:
+        inputs = {name: value for name, value in batch.items() if name not in TARGETS}
+        logits: torch.Tensor = self.model.network(**inputs)
+        return logits if self.order is None else logits[:, self.order.tolist()]
+
+    def differs(self, prepared: Prepared) -> str | None:
+        return _read_otherwise(self.model.tokenizer, prepared, _texts)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageTeacher:
+    """A classifier of pictures."""
+
+    model: VisionModel
+    order: Ints
+
+    @property
+    def network(self) -> Any:
+        return self.model.network
+
+    def rows(self, table: Table, examples: Any) -> RowAnswers:
+        model = self.model
+        known = model.classes
+        found = forward_images(model.network, model.processor, model.channels, known, table)
+        return RowAnswers(found.logits[:, self.order])
+
+    def batch(self, task: Task, batch: Batch) -> torch.Tensor:
+        logits: torch.Tensor = self.model.network(pixel_values=batch["pixel_values"])
+        return logits[:, self.order.tolist()]
+
+    def differs(self, prepared: Prepared) -> str | None:
+        own, other = prepared.loaded.tokenizer.to_dict(), self.model.processor.to_dict()
+        return None if own == other else "its image processor makes other pictures of them"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TagTeacher:
+    """A tagger: what it says of each word that the student reads, whatever pieces either reads the
+    word in."""
+
+    model: TextModel
+    order: Ints
+
+    @property
+    def network(self) -> Any:
+        return self.model.network
+
+    def rows(self, table: Table, examples: Any) -> RowAnswers:
+        assert isinstance(examples, EncodedWords)
+        model = self.model
+        task = TokenClassification(int(model.tokenizer.pad_token_id), model.classes)
+        read = encode_words(table, model.tokenizer, model.max_length, need_words=False)
+        found: Any = word_outputs(model.network, read, task)[:, self.order]
+        longest = int(read.counts.max(initial=0)) + 1
+        said = np.repeat(np.arange(len(read)), read.read) * longest + read.words
+        asked = np.repeat(examples.kept, examples.read) * longest + examples.words
+        at = np.minimum(np.searchsorted(said, asked), max(0, len(said) - 1))
+        known = said[at] == asked if len(said) else np.zeros(len(asked), dtype=bool)
+        values = np.where(known[:, None], found[at], 0.0) if len(said) else np.zeros((len(at), 1))
+        return RowAnswers(values.astype(np.float32), examples.starts, known)
+
+    def batch(self, task: Task, batch: Batch) -> torch.Tensor:
+        inputs = {k: v for k, v in batch.items() if k not in ("where", "tags", "counts")}
+        logits: torch.Tensor = self.model.network(**inputs)
+        return logits.flatten(0, 1)[batch["where"]][:, self.order.tolist()]
+
+    def differs(self, prepared: Prepared) -> str | None:
+        return _read_otherwise(self.model.tokenizer, prepared, _words)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WritingTeacher:
+    """A model that writes, asked about each target token."""
+
+    network: Any
+    tokenizer: Any
+
+    def rows(self, table: Table, examples: Any) -> None:
+        return None
+
+    def batch(self, task: Task, batch: Batch) -> torch.Tensor:
+        output = task.forward(self.network, batch)
+        logits: torch.Tensor = getattr(output, "logits", output)
+        return logits
+
+    def differs(self, prepared: Prepared) -> str | None:
+        return _read_otherwise(self.tokenizer, prepared, _texts)
+
+
+Read = Callable[[Any, Table], list[list[int]]]
+
+
+def _texts(tokenizer: Any, table: Table) -> list[list[int]]:
+    ids: list[list[int]] = tokenizer([str(text) for text in table.column("text")])["input_ids"]
+    return ids
+
+
+def _words(tokenizer: Any, table: Table) -> list[list[int]]:
+    ids: list[list[int]] = tokenizer(table.column("tokens"), is_split_into_words=True)["input_ids"]
+    return ids
+
+
+def _read_otherwise(tokenizer: Any, prepared: Prepared, read: Read) -> str | None:
+    own, table = prepared.loaded.tokenizer, prepared.rows
+    if tokenizer.get_vocab() != own.get_vocab():
+        return "its vocabulary is another one than the student's"
+    some = table.take(np.arange(min(COMPARED_ROWS, len(table))))
+    same = read(tokenizer, some) == read(own, some)
+    return None if same else "it turns texts into other tokens than the student"
+
+
+def of_examples(answers: RowAnswers, places: Ints) -> RowAnswers:
+    """The answers of the examples at these places, one after the other."""
+    if answers.starts is None:
+        return RowAnswers(answers.values[places])
+    at = take_lines(np.arange(int(answers.starts[-1])), answers.starts, places)
+    lengths = np.diff(answers.starts)[places]
+    return RowAnswers(
+        answers.values[at], np.concatenate([[0], np.cumsum(lengths)]), answers.known[at]
+    )
+
+
+TASKS = ("text-classification", "token-classification")
+# The value's place in a block, and what queries and keys are called beside it.
+BESIDE = {"value": ("query", "key"), "v_lin": ("q_lin", "k_lin")}
+BESIDE["value_proj"] = ("query_proj", "key_proj")
+NOT_READ = ("labels", "where", "tags", "counts")
+
+
+def inside_teacher(run: Path, prepared: Prepared, differs: str | None) -> EncoderClassifier | None:
+    """The network of the run with its blocks, where the recipe asks for what they say.
+
+    Raises ``RecipeError`` where they cannot be compared with the student's.
+    """
+    recipe = prepared.recipe
+    asked = {"hidden": recipe.distill.hidden, "attention": recipe.distill.attention}
+    keys = [f"distill.{name}" for name, weight in asked.items() if weight]
+    if not keys:
+        return None
+    why = differs
+    if recipe.task not in TASKS:
+        why = f"the blocks of {recipe.task} are not compared"
+    elif is_adapter_folder(run / MODEL):
+        why = f"{run} is an adapter beside the model that it was made for"
+    elif recipe.model.freeze not in (None, "words", "none"):
+        why = "model.freeze keeps blocks from being computed"
+    if why:
+        raise RecipeError(keys[0], f"is not possible: {why}", None, "Leave it out.")
+    whole = read_recipe(run / RECIPE)
+    bare = whole.model.model_copy(update={"name": str(run / MODEL), "layers": None})
+    loaded: Any = prepared.kind.load(whole.model_copy(update={"model": bare}), prepared.rows)
+    network = loaded.network.eval()
+    if recipe.distill.attention:
+        _values(network)
+        _values(prepared.loaded.network)
+    assert isinstance(network, EncoderClassifier)
+    return network
+
+
+def inside_of(recipe: Recipe, teacher: EncoderClassifier, student: Any) -> Inside:
+    """The further losses of a fit whose network is ``student``."""
+    above, below = _blocks(teacher), _blocks(student)
+    wanted, spread = recipe.distill, recipe.model.layers_kept
+    pairs = _pairs(len(above), len(below), recipe.model.layers is not None, spread)
+    heads = math.gcd(*(int(n.config.num_attention_heads) for n in (teacher, student)))
+    named: list[dict[str, Any]] = []
+    for network, blocks in ((teacher, above), (student, below)):
+        own = {f"block {i}": block for i, block in enumerate(blocks)}
+        named.append({**own, **(_values(network) if wanted.attention else {})})
+
+    def ask(passed: Passed) -> None:
+        inputs = {k: v for k, v in passed.batch.items() if k not in NOT_READ}
+        teacher.to(inputs["input_ids"].device).hidden(**inputs)
+
+    return Inside(
+        ask,
+        Heard(named[0], always=True),
+        Heard(named[1]),
+        wanted.hidden,
+        wanted.attention,
+        [(f"block {a}", f"block {b}") for a, b in pairs],
+        ("query", "key", "value") if wanted.attention else (),
+        heads,
+    )
+
+
+def _pairs(above: int, below: int, cut: bool, kept: Any) -> list[tuple[int, int]]:
+    """Which of the teacher's blocks each of the student's is held to: of a part of the teacher the
+    block that it was, else the one at the same share of the depth."""
+    if cut and below <= above:
+        return list(zip(chosen_blocks(above, below, kept), range(below), strict=True))
+    return [(max(0, round((i + 1) * above / below) - 1), i) for i in range(below)]
+
+
+def _blocks(network: EncoderClassifier) -> list[Any]:
+    return [one.modules[0] for one in network.layers() if one.name.startswith("block.")]
+
+
+def _values(network: Any) -> Mapping[str, Any]:
+    """The queries, keys and values of the last block."""
+    family, block = network.family, _blocks(network)[-1]
+    place = family.block.value if family.block is not None else ""
+    above, _, name = place.rpartition(".")
+    if name not in BESIDE:
+        rule = f"is not possible: a {family.name} has no queries, keys and values of its own"
+        raise RecipeError("distill.attention", rule, None, "Leave it out.")
+    query, key = BESIDE[name]
+    found = {"query": query, "key": key, "value": name}
+    return {what: block.get_submodule(f"{above}.{one}") for what, one in found.items()}

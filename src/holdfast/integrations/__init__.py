@@ -1,1 +1,0 @@
-"""Foreign worlds, one adapter per library; the only room that knows them."""

@@ -1,0 +1,23 @@
+"""Metrics of every task: two registries, of classes and of written texts, one family per file.
+
+Outputs to numbers with intervals: the honest score, comparisons, calibration, hard rows.
+"""
+
+from __future__ import annotations
+
+from holdfast.metrics import classes, texts
+from holdfast.metrics.base import METRICS, Metric
+from holdfast.metrics.custom import find_metric, find_text_metric
+from holdfast.metrics.texts import TEXT_METRICS, TextMetric, Texts
+
+__all__ = [
+    "METRICS",
+    "TEXT_METRICS",
+    "Metric",
+    "TextMetric",
+    "Texts",
+    "classes",
+    "find_metric",
+    "find_text_metric",
+    "texts",
+]

@@ -1,0 +1,262 @@
+"""Metrics of predicted classes: accuracy, likelihood, ranking, calibration, and precision, recall
+and F1 from counts, for one sample or many resamples at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from holdfast.core.records import Floats, Ints, Outputs
+from holdfast.metrics.base import Metric, add_metric
+from holdfast.stats.temperature import best_temperature
+
+
+def accuracy(outputs: Outputs, classes: tuple[str, ...]) -> float:
+    """Σ 1[prediction = label] ÷ n, in [0, 1]. A tie of logits goes to the lower class."""
+    return float(np.mean(outputs.predictions == outputs.labels))
+
+
+ACCURACY = add_metric(Metric("accuracy", True, 0.0, 1.0, accuracy))
+
+
+def loss(outputs: Outputs, classes: tuple[str, ...]) -> float:
+    """Mean cross-entropy in nats, from 0; ln(classes) for a model that knows nothing."""
+    return float(np.mean(outputs.losses))
+
+
+def refined_loss(outputs: Outputs, classes: tuple[str, ...]) -> float:
+    """Mean cross-entropy in nats after the temperature that minimises it on these very rows
+    (Berta et al., 2501.19195): knowing without confidence. For choosing a state, not for a
+    headline, since the temperature is fitted where it is measured."""
+    return best_temperature(outputs.logits, outputs.labels)[1]
+
+
+def brier(outputs: Outputs, classes: tuple[str, ...]) -> float:
+    """Mean of Σ_c (p_c − 1[c = label])², in [0, 2] (Brier 1950, the sum over all classes)."""
+    gap = outputs.probabilities.copy()
+    gap[np.arange(len(gap)), outputs.labels] -= 1
+    return float(np.mean((gap**2).sum(axis=1)))
+
+
+LOSS = add_metric(
+    Metric("loss", False, 0.0, math.inf, loss, "there are no rows, or a loss is not finite")
+)
+REFINED_LOSS = add_metric(
+    Metric(
+        "refined_loss",
+        False,
+        0.0,
+        math.inf,
+        refined_loss,
+        "there are no rows, or a logit is not finite",
+    )
+)
+BRIER = add_metric(Metric("brier", False, 0.0, 2.0, brier))
+
+
+ONE_CLASS = "it needs exactly two classes, and rows of both"
+
+
+class Ranking:
+    """Scores [n] and labels [n] sorted once, to be evaluated under many weightings of the rows.
+
+    Ties share a rank. Methods take weights [r, n] in the original order and return [r], NaN where
+    the weighted sample has rows of one class only.
+    """
+
+    def __init__(self, scores: Floats, positive: npt.NDArray[np.bool_]) -> None:
+        # Sorted once: a resample changes weights, never the order.
+        self._order = np.argsort(scores, kind="stable")
+        ordered = np.asarray(scores)[self._order]
+        self._starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+        self._positive = np.asarray(positive)[self._order].astype(np.float64)
+
+    def roc_auc(self, weights: Floats) -> Floats:
+        """P(a positive row scores higher than a negative one), ties half (Mann–Whitney)."""
+        positive, negative = self._by_score(weights)
+        below = np.cumsum(negative, axis=1) - negative / 2
+        pairs = positive.sum(1) * negative.sum(1)
+        return _ratio((positive * below).sum(1), pairs)
+
+    def average_precision(self, weights: Floats) -> Floats:
+        """Σ over scores, from the highest, of (rise of recall) × precision (no interpolation)."""
+        positive, negative = self._by_score(weights)
+        positive, negative = positive[:, ::-1], negative[:, ::-1]
+        found = np.cumsum(positive, axis=1)
+        precision = _ratio(found, found + np.cumsum(negative, axis=1), empty=0.0)
+        one_class = negative.sum(1) == 0
+        value = _ratio((positive * precision).sum(1), positive.sum(1))
+        return np.where(one_class, np.nan, value)
+
+    def _by_score(self, weights: Floats) -> tuple[Floats, Floats]:
+        ordered = weights[:, self._order]
+        positive = ordered * self._positive
+        # Without ties every row is a step of its own, and nothing needs adding up.
+        if len(self._starts) == len(self._order):
+            return positive, ordered - positive
+        positive = np.add.reduceat(positive, self._starts, axis=1)
+        return positive, np.add.reduceat(ordered, self._starts, axis=1) - positive
+
+
+def rank(outputs: Outputs) -> Ranking:
+    """The ranking of two-class outputs by the logit of the second class over the first."""
+    logits = outputs.logits.astype(np.float64)
+    return Ranking(logits[:, 1] - logits[:, 0], outputs.labels == 1)
+
+
+def _ratio(part: Floats, whole: Floats, empty: float = np.nan) -> Floats:
+    return np.asarray(np.divide(part, whole, out=np.full_like(part, empty), where=whole > 0))
+
+
+def _ranking_metric(name: str, of_ranking: Callable[[Ranking, Floats], Floats]) -> Metric:
+    def compute(outputs: Outputs, classes: tuple[str, ...]) -> float | None:
+        if len(classes) != 2:
+            return None
+        return float(of_ranking(rank(outputs), np.ones((1, len(outputs.labels))))[0])
+
+    return add_metric(Metric(name, True, 0.0, 1.0, compute, ONE_CLASS, two_classes=True))
+
+
+ROC_AUC = _ranking_metric("roc_auc", Ranking.roc_auc)
+AVERAGE_PRECISION = _ranking_metric("average_precision", Ranking.average_precision)
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Rows per class, each [..., classes]: correctly predicted, predicted, labelled."""
+
+    right: Floats
+    predicted: Floats
+    labelled: Floats
+
+    @property
+    def occurs(self) -> Floats:
+        """1 where the class is labelled or predicted at all, else NaN."""
+        return np.where(self.predicted + self.labelled > 0, 1.0, np.nan)
+
+
+def indicators(labels: Ints, predictions: Ints, classes: int) -> Floats:
+    """One line a row, [n, 3·classes]: correct, predicted, labelled; their sums are ``Counts``."""
+    rows = np.arange(len(labels))
+    table = np.zeros((len(labels), 3, classes))
+    table[rows, 1, predictions] = 1
+    table[rows, 2, labels] = 1
+    table[:, 0] = table[:, 1] * table[:, 2]
+    return table.reshape(len(labels), 3 * classes)
+
+
+def from_sums(table: Floats) -> Counts:
+    """Sums of ``indicators`` [..., 3·classes] as ``Counts``."""
+    right, predicted, labelled = np.split(table, 3, axis=-1)
+    return Counts(right, predicted, labelled)
+
+
+def count(labels: Ints, predictions: Ints, classes: int) -> Counts:
+    """The counts of one sample."""
+    tallies = (labels[labels == predictions], predictions, labels)
+    return Counts(*(np.bincount(part, minlength=classes).astype(np.float64) for part in tallies))
+
+
+def precision(counts: Counts) -> Floats:
+    """right ÷ predicted, [..., classes]; 0 where never predicted."""
+    return _share(counts.right, counts.predicted) * counts.occurs
+
+
+def recall(counts: Counts) -> Floats:
+    """right ÷ labelled, [..., classes]; 0 where never labelled."""
+    return _share(counts.right, counts.labelled) * counts.occurs
+
+
+def f1(counts: Counts) -> Floats:
+    """2·right ÷ (predicted + labelled), [..., classes]: the harmonic mean of the two above."""
+    return _share(2 * counts.right, counts.predicted + counts.labelled) * counts.occurs
+
+
+def macro(per_class: Floats) -> Floats:
+    """The plain mean over the classes that occur, [...]; NaN where none does."""
+    seen = np.isfinite(per_class)
+    return _share(np.where(seen, per_class, 0.0).sum(-1), seen.sum(-1), empty=np.nan)
+
+
+def weighted(per_class: Floats, counts: Counts) -> Floats:
+    """The mean over classes weighted by their labels, [...]; NaN where there are none."""
+    # A class that does not occur has no labels: its NaN must not reach the sum.
+    total = (np.nan_to_num(per_class) * counts.labelled).sum(-1)
+    return _share(total, counts.labelled.sum(-1), empty=np.nan)
+
+
+def _share(part: Floats, whole: Floats, empty: float = 0.0) -> Floats:
+    return np.asarray(np.divide(part, whole, out=np.full_like(part, empty), where=whole > 0))
+
+
+def _count_metric(name: str, of_counts: Callable[[Counts], Floats]) -> Metric:
+    def compute(outputs: Outputs, classes: tuple[str, ...]) -> float:
+        return float(of_counts(count(outputs.labels, outputs.predictions, len(classes))))
+
+    return add_metric(Metric(name, True, 0.0, 1.0, compute))
+
+
+PRECISION_MACRO = _count_metric("precision_macro", lambda counts: macro(precision(counts)))
+PRECISION_WEIGHTED = _count_metric("precision_weighted", lambda c: weighted(precision(c), c))
+RECALL_MACRO = _count_metric("recall_macro", lambda counts: macro(recall(counts)))
+RECALL_WEIGHTED = _count_metric("recall_weighted", lambda counts: weighted(recall(counts), counts))
+F1_MACRO = _count_metric("f1_macro", lambda counts: macro(f1(counts)))
+F1_WEIGHTED = _count_metric("f1_weighted", lambda counts: weighted(f1(counts), counts))
+
+
+# As many as Guo et al. (1706.04599) had.
+BINS = 15
+ROWS_PER_BIN = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Bins:
+    """Rows by confidence: ``edges`` [bins + 1], the bin of each row ``member`` [n], and each
+    row's ``confidence`` and ``right`` [n]. Every bin holds a row."""
+
+    edges: Floats
+    member: Ints
+    confidence: Floats
+    right: Floats
+
+    @property
+    def count(self) -> int:
+        """How many bins there are, 15 at most."""
+        return len(self.edges) - 1
+
+
+def confidence_bins(outputs: Outputs) -> Bins:
+    """At most 15 bins of equal mass over the confidence (the largest probability), with at least
+    10 rows each where n allows (so min(15, n ÷ 10) bins, and one below 20 rows). Equal mass,
+    since equal widths leave most bins nearly empty (Nixon et al., 1904.01685). Equal confidences
+    are never parted, so ties can mean fewer bins."""
+    probabilities = outputs.probabilities
+    confidence = probabilities.max(axis=1)
+    wanted = max(1, min(BINS, len(confidence) // ROWS_PER_BIN))
+    # An edge is a confidence that occurs: one between two of them could part equal ones by
+    # rounding.
+    inner = np.quantile(confidence, np.arange(1, wanted) / wanted, method="higher")
+    lowest, highest = float(confidence.min()), float(confidence.max())
+    # An edge at the lowest confidence would leave an empty bin below it.
+    inner = np.unique(inner[inner > lowest])
+    edges = np.concatenate([[lowest], inner, [highest]])
+    member = np.searchsorted(inner, confidence, side="right")
+    right = (outputs.predictions == outputs.labels).astype(np.float64)
+    return Bins(edges, member, confidence, right)
+
+
+def ece(outputs: Outputs, classes: tuple[str, ...]) -> float:
+    """Expected calibration error: Σ_b (n_b ÷ n) |accuracy_b − mean confidence_b| over
+    ``confidence_bins`` (Guo et al., 1706.04599), in [0, 1]. It is biased upwards in small
+    samples: a perfectly calibrated model scores above 0."""
+    bins = confidence_bins(outputs)
+    gaps = np.bincount(bins.member, weights=bins.right - bins.confidence, minlength=bins.count)
+    return float(np.abs(gaps).sum() / len(bins.member))
+
+
+ECE = add_metric(Metric("ece", False, 0.0, 1.0, ece))

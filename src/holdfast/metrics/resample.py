@@ -1,0 +1,227 @@
+"""What is drawn when rows are resampled, and how a resampled number becomes an ``Estimate``.
+
+Macro averages where a class is rare: one score interval per class, joined.
+
+When the method was chosen, with TREC's rarest class (1.5 % of rows) in samples of 100 rows, the BCa
+interval of macro-F1 held the truth in 83 % of 1,500 samples, this one in 95 %, and it was narrower.
+The coverage of what is reported stands in ``benchmarks/honest_intervals.py``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from holdfast.core.records import Estimate, Floats, Ints, Outputs
+from holdfast.metrics import classes as of
+from holdfast.stats.bootstrap import Bootstrapped, group_codes
+from holdfast.stats.intervals import wilson
+from holdfast.stats.macro import f1_correlation, f1_limits, mean_limits, rate_limits
+
+# Fifty draws lie beyond either limit of a 95 % interval.
+RESAMPLES = 2000
+RELIABLE_FROM = 100
+# From two groups Student's t has one degree of freedom: wider than the scale, which says nothing.
+FEWEST_GROUPS = 3
+RATE = (0.0, 1.0)
+POSITIVE = (0.0, math.inf)
+
+
+@dataclass(frozen=True, slots=True)
+class ResampledUnits:
+    """The units of a resample: rows, or groups of rows. ``codes`` [n] is each row's unit."""
+
+    codes: Ints
+    atoms: int
+    grouped: bool
+
+    @classmethod
+    def of(cls, outputs: Outputs) -> ResampledUnits:
+        """The units of a classifier's outputs."""
+        return cls.by(outputs.groups, len(outputs.labels))
+
+    @classmethod
+    def by(cls, groups: npt.NDArray[Any] | None, rows: int) -> ResampledUnits:
+        """The units of so many rows: the rows themselves, or the ``groups`` [rows] they are in."""
+        codes = group_codes(groups, rows)
+        atoms = int(codes.max()) + 1 if len(codes) else 0
+        return cls(codes, atoms, groups is not None)
+
+    @property
+    def multiplicity(self) -> Ints:
+        """How often each unit stands in the sample: once, [atoms]."""
+        return np.ones(self.atoms, dtype=np.int64)
+
+    def spread(self, weights: Floats) -> Floats:
+        """Weights of units [r, atoms] as weights of rows [r, n]."""
+        return weights[:, self.codes] if self.grouped else weights
+
+
+def too_few(units: ResampledUnits) -> str | None:
+    """Why there is no interval from these groups: how groups differ cannot be seen from one or two,
+    whatever the number of rows. ``None`` where there are enough, or none."""
+    if not units.grouped or units.atoms >= FEWEST_GROUPS:
+        return None
+    groups = f"{units.atoms} groups" if units.atoms != 1 else "one group"
+    return (
+        f"no interval: the rows are of {groups}, which do not show how much groups differ; "
+        "leave-one-group-out (each group tested once by a model that learned from the others) would"
+    )
+
+
+def undefined(why: str) -> Estimate:
+    """An estimate without a value, and why."""
+    return Estimate(None, why=why)
+
+
+def bootstrap_notes(units: ResampledUnits) -> list[str]:
+    """What qualifies every resampled interval of these units."""
+    notes = []
+    if len(units.codes) < RELIABLE_FROM:
+        notes.append(f"unreliable below n = {RELIABLE_FROM}")
+    if units.grouped:
+        notes.append(f"{units.atoms} groups, each left out once, and Student's t")
+    return notes
+
+
+def to_estimate(
+    result: Bootstrapped,
+    column: int,
+    level: float,
+    units: ResampledUnits,
+    *more: str,
+    within: tuple[float, float] = RATE,
+    counting: int | None = None,
+) -> Estimate:
+    """One output of a bootstrap of ``units`` as an ``Estimate``, with what its resamples showed,
+    and ``more``, as a note.
+
+    Groups have Student's limits from leaving out one at a time, cut to the range ``within`` which
+    the number lies by definition; fewer than ``FEWEST_GROUPS`` have none. Where every resample
+    gives the end of a finite range, ``edge`` gives the other limit, by the units ``counting``
+    (all of them, unless some have no part in the number).
+    """
+    value, low, high = (float(part[column]) for part in (result.value, result.low, result.high))
+    few, notes = too_few(units), [*more, *bootstrap_notes(units)]
+    if few is not None and not np.isnan(value):
+        return Estimate(value, level=level, why=few, note=_joined([*more]))
+    defined = float(result.defined[column]) if len(result.draws) else 0.0
+    remarks = [f"undefined in {1 - defined:.1%} of resamples"] if defined < 1 else []
+    if units.grouped:
+        lows, highs = result.student(units.atoms, level)
+        low, high = max(float(lows[column]), within[0]), min(float(highs[column]), within[1])
+        # That share is of draws, which the limits of groups do not come from.
+        remarks = []
+    if np.isnan(low):
+        why = _why_none(result, defined, units)
+        return Estimate(value, level=level, why=why, note=_joined(notes))
+    if low == high and value in within and math.isfinite(within[1]):
+        low, high = edge(value, within, units.atoms if counting is None else counting, level)
+        remarks = ["every resample gives the same value: the exact limit (Clopper and Pearson)"]
+    elif low == high:
+        remarks += ["no width: every resample gives the same value, which is too sure"]
+    return Estimate(value, low, high, level, note=_joined([*notes, *remarks]))
+
+
+def parts_in(alone: Floats) -> list[int]:
+    """How many units have a part in each number: of those alone [units, numbers] the number is
+    defined."""
+    return [int(count) for count in np.isfinite(alone).sum(axis=0)]
+
+
+def edge(
+    value: float, within: tuple[float, float], n: int, level: float = 0.95
+) -> tuple[float, float]:
+    """The interval of a number at an end of its range, of which each of ``n`` units has the whole.
+
+    With (1 − level) ÷ 2 = α, so many units without an exception leave up to 1 − α^(1/n) of them
+    that have one (Clopper and Pearson 1934), and at worst each gives the number its other end:
+    [high − span · (1 − α^(1/n)), high], likewise at the lower end. No unit: the whole range.
+    """
+    low, high = within
+    share = 1.0 if not n else 1 - ((1 - level) / 2) ** (1 / n)
+    reach = (high - low) * share
+    return (max(low, high - reach), high) if value == high else (low, min(high, low + reach))
+
+
+def _why_none(result: Bootstrapped, defined: float, units: ResampledUnits) -> str:
+    if not len(result.draws):
+        return "no interval: there is one unit to resample"
+    if units.grouped:
+        return "no interval: undefined once some group is left out"
+    return f"no interval: undefined in {1 - defined:.0%} of resamples"
+
+
+def _joined(notes: list[str]) -> str | None:
+    return "; ".join(notes) or None
+
+
+RARE = 10
+# The averages stand before the classes (``confusion._values``).
+FIRST_CLASS_COLUMN = 4
+
+
+def joined_averages(
+    outputs: Outputs, size: int, level: float, result: Bootstrapped
+) -> dict[str, Estimate]:
+    """The averages to use instead of the resampled ones; none where every class that occurs has
+    ``RARE`` rows, labelled and predicted, and some row is wrong."""
+    counts = of.count(outputs.labels, outputs.predictions, size)
+    occurs = np.isfinite(counts.occurs)
+    rarest = int(np.minimum(counts.labelled, counts.predicted)[occurs].min())
+    wrong = int(len(outputs.labels) - counts.right.sum())
+    if rarest >= RARE and wrong:
+        return {}
+    why = f"a class has {rarest} rows" if rarest < RARE else "no row is wrong"
+    note = f"score intervals of the classes joined, since {why}"
+    if len(outputs.labels) < RELIABLE_FROM:
+        note = f"unreliable below n = {RELIABLE_FROM}; {note}"
+    limits = _limits(outputs, counts, occurs, level, result)
+    value = dict(zip(("precision_macro", "recall_macro", "f1_macro"), result.value, strict=False))
+    averages = {
+        name: Estimate(float(value[name]), *limits[name], level, note=note) for name in limits
+    }
+    if not wrong:
+        low, high = wilson(len(outputs.labels), len(outputs.labels), level)
+        note = "interval of the accuracy, since no row is wrong"
+        averages["f1_weighted"] = Estimate(float(result.value[3]), low, high, level, note=note)
+    return averages
+
+
+def _limits(
+    outputs: Outputs,
+    counts: of.Counts,
+    occurs: npt.NDArray[np.bool_],
+    level: float,
+    result: Bootstrapped,
+) -> dict[str, tuple[float, float]]:
+    right, labelled, predicted = (
+        part[occurs].astype(np.int64) for part in (counts.right, counts.labelled, counts.predicted)
+    )
+    # Precisions of two classes read different rows, and so do recalls: no correlation.
+    alone = np.eye(len(right))
+    cells = np.zeros((len(occurs), len(occurs)))
+    np.add.at(cells, (outputs.labels, outputs.predictions), 1)
+    f1 = of.f1(counts)[occurs]
+    # F1 alone: a precision or a recall of few rows is unbiased.
+    bias = _bias(result.draws[:, FIRST_CLASS_COLUMN:][:, occurs], f1)
+    together = f1_correlation(cells[np.ix_(occurs, occurs)])
+    precision, recall = of.precision(counts)[occurs], of.recall(counts)[occurs]
+    either = labelled + predicted - right
+    return {
+        "precision_macro": mean_limits(precision, *rate_limits(right, predicted, level), alone),
+        "recall_macro": mean_limits(recall, *rate_limits(right, labelled, level), alone),
+        "f1_macro": mean_limits(f1, *f1_limits(right, either, level), together, bias),
+    }
+
+
+def _bias(draws: Floats, f1: Floats) -> float:
+    """The mean over classes of how far F1 in the resamples that hold the class lies from F1 in
+    the sample: F1 of few rows is biased downwards."""
+    defined = np.isfinite(draws)
+    mean = np.where(defined, draws, 0.0).sum(axis=0) / np.maximum(defined.sum(axis=0), 1)
+    return float(np.where(defined.any(axis=0), mean - f1, 0.0).mean())

@@ -1,0 +1,1 @@
+"""From a recipe to settings: the default table, adapters, memory, the task."""

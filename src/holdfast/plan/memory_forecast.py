@@ -1,0 +1,189 @@
+"""The memory of a run of a model that nobody has loaded: by its ``config.json`` alone.
+
+Model and adapter are built on PyTorch's ``meta`` device, where tensors have a shape and no numbers;
+so weights are counted as they would be held, and what autograd keeps of a row is measured in a
+pass, not guessed by a formula. MB are 10⁶ bytes; what a GPU holds beside the run (its context, the
+allocator's gaps) is ``OVERHEAD``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from holdfast.contract.fit import Need
+from holdfast.core.errors import RecipeError
+from holdfast.core.machine import MB
+from holdfast.models.activations import switch
+from holdfast.models.adapter import attach
+from holdfast.models.base import AdapterSpec
+from holdfast.models.causal import CausalNetwork
+from holdfast.models.quantize import BYTES, quantizable
+from holdfast.models.quiet import quiet_transformers
+from holdfast.plan.chunks import logits_mb
+from holdfast.plan.memory import STATES
+
+# A CUDA context and what the allocator cannot use.
+OVERHEAD_MB = 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class LargeRun:
+    """A run to be foretold, of ``rows`` at once on each of ``devices``, each of ``tokens``, of
+    which ``targets`` are learned (all without it).
+
+    ``bits``: 4 or 8 of the linear layers, 16 of all weights, 32; below 32 an adapter of ``rank``
+    learns in float32, and so it does where ``rank`` is given. ``optimizer`` is one of
+    ``methods/optimizers.py``; with ``checkpoints`` activations are kept between blocks alone.
+    """
+
+    rows: int = 1
+    tokens: int = 512
+    targets: int | None = None
+    bits: int = 32
+    rank: int | None = None
+    optimizer: str = "adamw"
+    checkpoints: bool = True
+    chunked: bool = True
+    devices: int = 1
+    pass_bits: int = 16
+
+
+def foretell(config: Any, plan: LargeRun) -> Need:
+    """What one device holds at the peak of a run of a causal language model: ``config`` is
+    Transformers', or the folder of its ``config.json``.
+
+    On several devices all that is said of weights is spread (ZeRO's third stage), and one block at
+    a time is gathered. Raises ``RecipeError`` where the plan contradicts itself.
+    """
+    if plan.bits < 32 and plan.rank is None:
+        rule = "are of weights that stay as they are: something else must learn"
+        raise RecipeError("bits", rule, plan.bits, "Give the rank of an adapter.")
+    if plan.devices > 1 and plan.bits < 16:
+        rule = "is what a device holds at least, and 4 or 8 bits cannot be spread"
+        raise RecipeError("bits", rule, plan.bits, "Give 16 bits, or one device.")
+    network = _network(config, plan)
+    frozen, learning = _weights_mb(network, plan)
+    block = _block_mb(network, plan)
+    whole, share = frozen + learning, 1 / plan.devices
+    gathered = block if plan.devices > 1 else 0.0
+    kept = plan.rows * _row_mb(network, plan)
+    targets = plan.rows * (plan.targets or plan.tokens)
+    logits = logits_mb(int(network.config.vocab_size), targets, plan.chunked)
+    return Need(
+        weights=whole * share + gathered,
+        gradients=learning * share + (0.0 if plan.rank or plan.devices == 1 else gathered),
+        optimizer=STATES.get(plan.optimizer, 2) * learning * share,
+        activations=kept + logits,
+        copies=0.0,
+        rest=OVERHEAD_MB,
+    )
+
+
+def _network(config: Any, plan: LargeRun) -> CausalNetwork:
+    """The network with its adapter, without numbers."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    if isinstance(config, (str, Path)):
+        config = AutoConfig.from_pretrained(config, trust_remote_code=False)
+    config._attn_implementation = "sdpa"
+    held = torch.bfloat16 if plan.pass_bits == 16 else torch.float32
+    with torch.device("meta"), quiet_transformers():
+        make: Any = AutoModelForCausalLM
+        plain = make.from_config(config, dtype=held)
+        network = Unasked(plain)
+        if plan.rank is not None:
+            attach(network, AdapterSpec("lora", rank=plan.rank), base="foretold")
+    if plan.checkpoints:
+        switch(plain, True)
+    return network
+
+
+class Unasked(CausalNetwork):
+    """One of which nothing is asked by a pass: it has no numbers to answer with."""
+
+    def __init__(self, plain: Any) -> None:
+        import torch
+
+        torch.nn.Module.__init__(self)
+        self.plain, self.direct = plain, True
+
+
+def _weights_mb(network: CausalNetwork, plan: LargeRun) -> tuple[float, float]:
+    """MB of the weights that stay, as they are held, and of those that learn, in float32."""
+    packed = {id(weight) for weight in quantizable(network.plain)} if plan.bits < 16 else set()
+    frozen = learning = 0.0
+    for parameter in network.parameters():
+        if parameter.requires_grad:
+            learning += 4 * parameter.numel()
+        elif id(parameter) in packed:
+            frozen += BYTES[plan.bits] * parameter.numel()
+        else:
+            # Beside quantised layers tables and norms stay float32.
+            frozen += (2 if plan.bits == 16 else 4) * parameter.numel()
+    return frozen / MB, learning / MB
+
+
+def _block_mb(network: CausalNetwork, plan: LargeRun) -> float:
+    """The largest layer as it is gathered for a pass, and the next one, which comes beside it."""
+    each = sorted(
+        (sum(p.numel() for p in layer.parameters()) for layer in network.layers()), reverse=True
+    )
+    return 2 * (plan.pass_bits / 8) * each[0] / MB
+
+
+def _row_mb(network: CausalNetwork, plan: LargeRun) -> float:
+    """MB that autograd keeps of one row, and of one block while it is computed again."""
+    import torch
+
+    inputs = {
+        "input_ids": torch.zeros(1, plan.tokens, dtype=torch.long, device="meta"),
+        # Of a mask that is made already no numbers are asked.
+        "attention_mask": torch.ones(
+            1, 1, plan.tokens, plan.tokens, dtype=torch.bool, device="meta"
+        ),
+    }
+    network.train()
+    kept, block = Kept(network, plan.tokens), Kept(network, plan.tokens)
+    with kept.counting():
+        network.plain.base_model(**inputs, use_cache=False)
+    if not plan.checkpoints:
+        return kept.mb
+    switch(network.plain, False)
+    with block.counting():
+        network.plain.base_model(**inputs, use_cache=False)
+    blocks = max(1, int(network.config.num_hidden_layers))
+    return kept.mb + block.mb / blocks
+
+
+class Kept:
+    """The bytes that autograd keeps inside ``counting``, each storage once, and no weights."""
+
+    def __init__(self, network: Any, tokens: int) -> None:
+        self._tokens = tokens
+        self._weights = {p.untyped_storage()._cdata for p in network.parameters()}
+        self._found: dict[int, Any] = {}
+
+    @property
+    def mb(self) -> float:
+        return float(sum(storage.nbytes() for storage in self._found.values()) / MB)
+
+    @contextlib.contextmanager
+    def counting(self) -> Iterator[None]:
+        import torch
+
+        def keep(tensor: Any) -> Any:
+            storage = tensor.untyped_storage()
+            # What a step of attention in one kernel never writes down.
+            square = tensor.ndim > 2 and tensor.shape[-2:] == (self._tokens, self._tokens)
+            if storage._cdata not in self._weights and not square:
+                # Held, so that no other storage comes to have its number.
+                self._found[storage._cdata] = storage
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            yield

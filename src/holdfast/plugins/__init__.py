@@ -1,0 +1,1 @@
+"""What stands on the whole and what nothing in it imports."""

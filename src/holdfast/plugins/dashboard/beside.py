@@ -1,0 +1,166 @@
+"""Several runs beside each other: what they were told that differs, their curves in one chart, and
+whether one is better than another on the rows that both were tested on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from holdfast.core.errors import HoldfastError
+from holdfast.report.charts.curves import ChartSeries, CurvesChart, curves
+from holdfast.report.numbers import AT_LOOKS, metric_name
+from holdfast.report.read import RunFiles
+
+# Runs that can be told apart in one chart.
+MOST = 6
+LONGEST = 80
+# Where the results go says nothing of how they were made.
+LEFT_OUT = ("out",)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting that differs: its key, and a value for each run (an empty one: not set)."""
+
+    key: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Overlaid:
+    """A quantity of every run over its steps."""
+
+    title: str
+    chart: Markup
+
+
+@dataclass(frozen=True, slots=True)
+class PairedView:
+    """What the paired test says of the first run and another: ``verdict`` is "" where it could not
+    be made, and ``because`` says why."""
+
+    other: str
+    verdict: str
+    tone: str
+    because: str
+    facts: tuple[tuple[str, str], ...] = ()
+
+
+def settings_that_differ(runs: Sequence[RunFiles]) -> tuple[tuple[Setting, ...], int]:
+    """The settings of the runs' recipes that are not the same in all of them, and how many are."""
+    flat = [dict(_flat(run.recipe)) for run in runs]
+    keys = dict.fromkeys(key for one in flat for key in one)
+    found, same = [], 0
+    for key in keys:
+        values = [one.get(key) for one in flat]
+        if key in LEFT_OUT:
+            continue
+        if all(value == values[0] for value in values):
+            same += 1
+        else:
+            found.append(Setting(key, tuple("" if v is None else _short(v) for v in values)))
+    return tuple(found), same
+
+
+def overlaid(runs: Sequence[RunFiles]) -> tuple[Overlaid, ...]:
+    """The validation losses in one chart, and what share is right in another where every run says
+    the same of it; empty where no run has looks."""
+    found = [_chart("loss", "Validation loss", [_losses(run) for run in runs])]
+    names = [_metric(run) for run in runs]
+    if names[0] and all(name == names[0] for name in names):
+        title = f"Validation {metric_name(names[0])}"
+        found.append(_chart(names[0], title, [_rates(run, names[0]) for run in runs]))
+    return tuple(one for one in found if one.chart)
+
+
+def paired_views(names: Sequence[str], paths: Sequence[Path]) -> tuple[PairedView, ...]:
+    """The first run against each other one, on the test rows that both stored answers to."""
+    return tuple(
+        _paired(names[0], paths[0], name, path)
+        for name, path in zip(names[1:], paths[1:], strict=True)
+    )
+
+
+def _paired(name: str, first: Path, other: str, path: Path) -> PairedView:
+    from holdfast.analyses.compare.compare import compare
+
+    try:
+        found = compare(str(first), str(path))
+    except HoldfastError as error:
+        told = f"{error.what}: {error.rule}".replace(str(first), name).replace(str(path), other)
+        return PairedView(other, "", "unsure", told)
+    block = found.to_json()
+    tone = {"better": "good", "worse": "bad", "equivalent": "good"}.get(block["verdict"], "unsure")
+    facts = [("Rows", f"{block['n']:,}")]
+    if block["discordant"]:
+        only = block["discordant"]
+        facts.append((f"Right only by {name}", f"{only['only_a']:,}"))
+        facts.append((f"Right only by {other}", f"{only['only_b']:,}"))
+    because = found.because.replace("A minus B", f"{name} minus {other}")
+    because = because.replace("A and B", f"{name} and {other}")
+    because = because.replace("A is ", f"{name} is ").replace(" than B ", f" than {other} ")
+    return PairedView(other, block["verdict"], tone, because, tuple(facts))
+
+
+def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping) and value:
+        for name, item in value.items():
+            yield from _flat(item, f"{key}.{name}" if key else str(name))
+    else:
+        yield key, value
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+
+
+Points = list[tuple[int, float | None]]
+
+
+def _losses(run: RunFiles) -> Points:
+    """Of generators always over tokens: in runs by older versions ``valid_loss`` is over rows."""
+    known = [dict(one.get("valid_metrics") or {}) for one in run.snapshots]
+    losses = [
+        metrics.get("token_loss", one.get("valid_loss"))
+        for one, metrics in zip(run.snapshots, known, strict=True)
+    ]
+    return [(int(one["step"]), x) for one, x in zip(run.snapshots, losses, strict=True)]
+
+
+def _rates(run: RunFiles, name: str) -> Points:
+    looks = run.snapshots
+    return [(int(one["step"]), (one.get("valid_metrics") or {}).get(name)) for one in looks]
+
+
+def _metric(run: RunFiles) -> str:
+    found = {name for one in run.snapshots for name in one.get("valid_metrics") or {}}
+    return next((name for name in AT_LOOKS if name in found), "")
+
+
+def _chart(metric: str, title: str, points: Sequence[Points]) -> Overlaid:
+    steps = tuple(sorted({step for one in points for step, _ in one}))
+    if not steps:
+        return Overlaid(title, Markup(""))
+    series = []
+    for place, one in enumerate(points):
+        at = dict(one)
+        series.append(
+            ChartSeries(f"Run {place + 1}", f"run{place + 1}", tuple(at.get(x) for x in steps))
+        )
+    chart = CurvesChart(
+        f"beside-{metric}",
+        f"{title} of every run",
+        metric,
+        steps,
+        (None,) * len(steps),
+        tuple(series),
+        None,
+        bridged=True,
+    )
+    return Overlaid(title, curves(chart))

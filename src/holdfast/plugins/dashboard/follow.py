@@ -1,0 +1,106 @@
+"""The lines of an ``events.jsonl`` that is being written, from a byte on.
+
+A place in it is ``OFFSET-CHECK``: the byte after the last whole line that was read, and a sum of
+the bytes before it. A run that is resumed cuts its file back to a checkpoint and writes on: the
+byte may be there again, but what lies before it is another line, and the sum says so.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from holdfast.plugins.dashboard.inside import opened
+
+# Bytes before the place that its sum is of.
+CHECKED = 256
+# One reading of a file that grew by more goes on at the next.
+MOST = 4_000_000
+START = "0-0"
+
+
+@dataclass(frozen=True, slots=True)
+class Follow:
+    """What stands after a place: ``lines`` that are whole and can be read, each with the place
+    after it; ``place`` where to go on; ``again`` whether the file is another than the one that the
+    place was of, so that ``lines`` begin at its start; ``skipped`` lines that are no JSON object;
+    ``more`` whether there is more to read at once."""
+
+    lines: tuple[tuple[str, Mapping[str, Any]], ...]
+    place: str
+    again: bool = False
+    skipped: int = 0
+    more: bool = False
+
+
+def follow(path: Path, place: str = START, most: int = MOST) -> Follow:
+    """The whole lines after ``place``; a line that is half written is left for the next time.
+
+    A ``place`` that is no place of this file, whoever made it up, is its start. Raises ``OSError``
+    where the file is gone or may not be read, ``RunError`` where it is none.
+    """
+    descriptor = opened(path)
+    try:
+        size = os.fstat(descriptor).st_size
+        found = _found(descriptor, size, place)
+        at, before = found or (0, b"")
+        raw = os.pread(descriptor, most, at)
+    finally:
+        os.close(descriptor)
+    again = found is None
+    whole = raw[: raw.rfind(b"\n") + 1]
+    if not whole and len(raw) == most:
+        # A line longer than all that is read at once is no line of a run's.
+        return Follow((), _place(at + len(raw), raw), again, 1, True)
+    lines, skipped = [], 0
+    for start, end in _ends(whole):
+        event = _event(whole[start:end])
+        if event is None:
+            skipped += bool(whole[start:end].strip())
+            continue
+        lines.append((_place(at + end, _last(before, whole, end)), event))
+    end = at + len(whole)
+    last = _place(end, _last(before, whole, len(whole))) if whole else (START if again else place)
+    return Follow(tuple(lines), last, again, skipped, end + len(raw) - len(whole) < size)
+
+
+def _last(before: bytes, whole: bytes, end: int) -> bytes:
+    """The bytes that a place after the first ``end`` of ``whole`` is the sum of."""
+    if end >= CHECKED:
+        return whole[end - CHECKED : end]
+    return before[-CHECKED:] + whole[:end]
+
+
+def _ends(whole: bytes) -> Iterator[tuple[int, int]]:
+    start = 0
+    while (end := whole.find(b"\n", start)) >= 0:
+        yield start, end + 1
+        start = end + 1
+
+
+def _event(line: bytes) -> Mapping[str, Any] | None:
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _found(descriptor: int, size: int, place: str) -> tuple[int, bytes] | None:
+    """The byte of a place and what lies before it; ``None`` where the file is another by now."""
+    number = place.partition("-")[0]
+    if not (number.isascii() and number.isdecimal() and len(number) < 16):
+        return None
+    offset = int(number)
+    start = max(0, offset - CHECKED)
+    known = os.pread(descriptor, offset - start, start) if offset <= size else b""
+    return (offset, known) if _place(offset, known) == place else None
+
+
+def _place(offset: int, known: bytes) -> str:
+    return f"{offset}-{zlib.crc32(known[-CHECKED:]) if offset else 0}"

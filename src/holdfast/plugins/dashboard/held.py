@@ -1,0 +1,91 @@
+"""What the pages of a dashboard share: its runs, its store, and what is kept between requests."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from holdfast.plugins.dashboard.access import Access
+from holdfast.plugins.dashboard.in_service import ServiceView, service_view
+from holdfast.plugins.dashboard.one_run import Whole, whole_run
+from holdfast.plugins.dashboard.runs import Runs, run_mark
+from holdfast.plugins.dashboard.trying import Tried, Trier
+
+if TYPE_CHECKING:
+    from holdfast.plugins.service.labelling import Labelling
+    from holdfast.plugins.store.store import Store
+
+# A look at a service is kept so many times what it took, and so long at least [s].
+LOOKS_PAUSE, LEAST_S = 100.0, 1.0
+# Whole runs that are kept, and rows that were tried.
+MOST_KEPT, MOST_TRIED = 8, 200
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A row that was tried, and what the run at ``path`` said of it."""
+
+    path: Path
+    row: Mapping[str, Any]
+    tried: Tried
+
+
+@dataclass
+class Dashboard:
+    """What the pages are made of: the ``runs``, who may come in, the ``store`` where there is
+    one, whether it is being stopped (``closing``), and what is kept between requests."""
+
+    runs: Runs
+    access: Access
+    store: Store | None = None
+    trier: Trier = field(default_factory=Trier)
+    clock: Callable[[], float] = time.time
+    closing: Callable[[], bool] = lambda: False
+    streams: int = 0
+    tried: OrderedDict[str, Asked] = field(default_factory=OrderedDict)
+    seen: dict[str, tuple[float, ServiceView]] = field(default_factory=dict)
+    kept: OrderedDict[tuple[Any, ...], Whole] = field(default_factory=OrderedDict)
+
+    def whole(self, path: Path) -> Whole:
+        """A finished run, read once for all of its tabs."""
+        key = (path, run_mark(path))
+        if key not in self.kept:
+            self.kept[key] = whole_run(path)
+            while len(self.kept) > MOST_KEPT:
+                self.kept.popitem(last=False)
+        return self.kept[key]
+
+    def service(self, span: str) -> ServiceView | None:
+        """What the store says of its service; several pages that renew themselves share one look,
+        which is kept for a hundred times what it took. ``None`` without a store."""
+        if self.store is None:
+            return None
+        until, view = self.seen.get(span, (0.0, None))
+        if view is None or time.monotonic() >= until:
+            began = time.monotonic()
+            view = service_view(self.store, self.clock(), span)
+            ended = time.monotonic()
+            self.seen[view.span] = (ended + max(LEAST_S, LOOKS_PAUSE * (ended - began)), view)
+        return view
+
+    def remember(self, path: Path, row: Mapping[str, Any], tried: Tried) -> str:
+        """Keep a row that was tried until somebody says what is right for it; its name."""
+        name = secrets.token_urlsafe(12)
+        self.tried[name] = Asked(path, row, tried)
+        while len(self.tried) > MOST_TRIED:
+            self.tried.popitem(last=False)
+        return name
+
+    @cached_property
+    def labelling(self) -> Labelling:
+        """The queue of the store to label."""
+        from holdfast.plugins.service.labelling import Labelling
+
+        assert self.store is not None
+        return Labelling(self.store, clock=self.clock)

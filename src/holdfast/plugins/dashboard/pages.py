@@ -1,0 +1,126 @@
+"""Templates → pages: every page of the dashboard is made here, from values alone."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Environment
+
+from holdfast._version import __version__
+from holdfast.core.shown import printable
+from holdfast.plugins.dashboard.listing import score_bar, score_text
+from holdfast.report.glossary import Glossary
+from holdfast.report.numbers import duration
+from holdfast.report.page import TEMPLATES as REPORT
+from holdfast.report.page import UNPRINTABLE, environment
+
+HERE = Path(__file__).parent
+STATIC: Mapping[str, tuple[Path, str]] = {
+    "report.css": (REPORT, "text/css"),
+    "explained.css": (REPORT, "text/css"),
+    "report.js": (REPORT, "text/javascript"),
+    "dashboard.css": (HERE / "static", "text/css"),
+    "dashboard.js": (HERE / "static", "text/javascript"),
+    "icon.svg": (HERE / "static", "image/svg+xml"),
+}
+# The path below which the page that is made lies.
+BASE: ContextVar[str] = ContextVar("base", default="")
+# Within a page's own markup: in texts of the data every quotation mark is escaped.
+_OWN = re.compile(r'(?<= )(href|action|data-address)="(?=/(?!static/))')
+MENU = (("/", "Runs"), ("/data", "Data"), ("/service", "Service"), ("/label", "Label"))
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file of the dashboard's own, with the address that changes when it does."""
+
+    content: bytes
+    kind: str
+    address: str
+
+
+@cache
+def files() -> Mapping[str, File]:
+    """The styles and scripts, read once."""
+    made = {}
+    for name, (folder, kind) in STATIC.items():
+        content = (folder / name).read_bytes()
+        mark = hashlib.sha256(content).hexdigest()[:12]
+        made[name] = File(content, kind, f"/static/{mark}/{name}")
+    return made
+
+
+def render(template: str, **values: Any) -> str:
+    """A page, or with a template of ``parts/`` a part of one, as text that any browser shows."""
+    made = _environment().get_template(template)
+    base = BASE.get()
+    text = made.render(here=values.pop("here", ""), base=base, **values)
+    return _OWN.sub(rf'\1="{base}', text).translate(UNPRINTABLE)
+
+
+def own(address: str) -> str:
+    """An address of this dashboard, ``/label``, for a redirection."""
+    return BASE.get() + address
+
+
+def _environment() -> Environment:
+    """The report's, with the dashboard's own templates and words; a glossary for each page."""
+    made = environment(Glossary(), HERE / "templates")
+    made.globals |= {
+        "files": {name: one.address for name, one in files().items()},
+        "menu": MENU,
+        "version": __version__,
+        "at": run_address,
+        "score_text": score_text,
+        "score_bar": score_bar,
+    }
+    made.filters |= {"ago": ago, "moment": moment_of, "duration": duration}
+    return made
+
+
+def warm() -> None:
+    """Load what the page of a run takes beside this module, and compile the templates."""
+    import pyarrow.parquet  # noqa: F401
+
+    made = _environment()
+    own = [str(path.relative_to(HERE / "templates")) for path in (HERE / "templates").rglob("*.j2")]
+    sections = [f"sections/{path.name}" for path in (REPORT / "sections").glob("*.j2")]
+    for name in (*own, "answer.html.j2", "parts.html.j2", "macros.html.j2", *sections):
+        made.get_template(name)
+
+
+def run_address(name: str, tab: str = "", part: str = "") -> str:
+    """The address of a run, of a tab of it, of a part of the report there."""
+    made = "/run/" + quote(name, safe="/") + (f"?tab={quote(tab)}" if tab else "")
+    return made + (f"#{part}" if part else "")
+
+
+def moment_of(at: float) -> str:
+    """A time in words that are the same everywhere: ``2026-01-02 03:10 UTC``."""
+    try:
+        return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC"
+    except (ValueError, OverflowError, OSError):
+        return "unknown"
+
+
+def ago(at: float, now: float) -> str:
+    """How long ago, in one unit: ``5 min ago``."""
+    seconds = max(0.0, now - at)
+    for size, unit in ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min")):
+        if seconds >= size:
+            return f"{int(seconds // size)}\u00a0{unit} ago"
+    return "now" if seconds < 5 else f"{int(seconds)}\u00a0s ago"
+
+
+def plain(text: object, limit: int = 300) -> str:
+    """A stranger's words as one line."""
+    return printable(" ".join(str(text).split()), limit)

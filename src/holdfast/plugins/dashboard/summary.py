@@ -1,0 +1,200 @@
+"""A run in one line of a list: what its files say of it, read once and kept until they change."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from holdfast.core.door import first_line
+from holdfast.core.errors import HoldfastError
+from holdfast.core.plain import from_yaml
+from holdfast.core.records import Estimate
+from holdfast.core.run_files import EVENTS, RESULT
+from holdfast.core.run_shapes import RESULT_SHAPE
+from holdfast.core.shapes import parse_object
+from holdfast.core.shown import printable
+from holdfast.plugins.dashboard.inside import read_end, read_whole
+from holdfast.plugins.dashboard.state import RECIPE, State
+from holdfast.report.answer import answer
+from holdfast.report.answer_score import score_of
+from holdfast.report.numbers import AT_LOOKS, FIRST, count, metrics, moment
+from holdfast.report.public import last_part, public_name
+from holdfast.report.view.headline import PLAIN, TONES, USE_TONES
+
+# The end of events.jsonl that is read of a run that goes on: some tens of lines.
+END = 65_536
+LONGEST_RECIPE = 1_000_000
+MOST_FINDINGS, LONGEST_REASON = 40, 400
+NOT_MEASURED = Estimate(None, why="not measured")
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One run. ``score`` is the number of its task, of test rows where it is finished and of the
+    last look's validation rows where it is not, as ``of`` says; ``when`` is the time of its last
+    sign, in seconds since 1970; ``problem`` why it cannot be read; ``tone`` colours the verdict
+    and ``use`` the answer whether to use the model; ``findings`` are the warnings and errors of the
+    audit: severity, check, reason, whether it was treated."""
+
+    name: str
+    state: State
+    when: float
+    task: str = ""
+    model: str = ""
+    data: str = ""
+    rows: int | None = None
+    metric: str = ""
+    score: Estimate = NOT_MEASURED
+    of: str = ""
+    verdict: str = ""
+    tone: str = "unsure"
+    use: str = ""
+    headline: str = ""
+    step: int | None = None
+    planned: int | None = None
+    created: str = ""
+    findings: tuple[tuple[str, str, str, bool], ...] = ()
+    problem: str = ""
+
+    @property
+    def tone_word(self) -> str:
+        """What the colour says, for those who do not see it."""
+        return TONES.get(self.tone, "")
+
+    @property
+    def searched(self) -> str:
+        """All that a search looks through, in small letters."""
+        parts = (self.name, self.task, self.model, self.data, self.verdict, self.state)
+        return "\n".join(parts).casefold()
+
+
+def summary_of(run: Path, name: str, state: State, when: float) -> Summary:
+    """What the files of ``run`` say; one that cannot be read is ``damaged``, with its problem."""
+    try:
+        if state == "finished":
+            return _finished(run, name, when)
+        return _unfinished(run, name, state, when)
+    except HoldfastError as error:
+        problem = f"{error.what}: {error.rule}"
+    # What a stranger's file makes of our reading must not take the list away.
+    except Exception as error:
+        problem = f"cannot be shown: {type(error).__name__}: {first_line(error)}"
+    problem = problem.replace(f"{run}/", "")
+    return Summary(name, "damaged", when, problem=printable(problem, 300))
+
+
+def _finished(run: Path, name: str, when: float) -> Summary:
+    raw = read_whole(run / RESULT)
+    try:
+        result = parse_object(raw)
+        RESULT_SHAPE(result, "")
+    except ValueError as error:
+        return Summary(name, "damaged", when, problem=printable(f"{RESULT} {error}", 300))
+    verdict = _part(result, "verdict")
+    label = str(verdict.get("label") or "")
+    said, score = answer(result), score_of(result)
+    tone = PLAIN.get(label, ("unsure", ""))[0]
+    if tone == "good" and said.use == "no":
+        tone = "unsure"
+    folds = metrics(_part(result, "cv"))
+    if score is None and folds:
+        first = next((one for one in FIRST if one in folds), next(iter(folds)))
+        shown, of = (first, folds[first]), "folds"
+    else:
+        shown = (score.name, score.value) if score else ("", NOT_MEASURED)
+        of = f"{count(_part(result, 'test').get('n'))} test rows" if score else ""
+    data = _part(result, "settings", "data").get("path")
+    return Summary(
+        name,
+        "finished",
+        when,
+        task=str(result.get("task") or ""),
+        model=public_name(str(result.get("model") or "")),
+        data=last_part(str(data)) if data else "",
+        rows=_part(result, "data").get("used"),
+        metric=shown[0],
+        score=shown[1],
+        of=of,
+        verdict=label.replace("_", " "),
+        tone=tone,
+        use=USE_TONES[said.use],
+        headline=said.headline,
+        step=result.get("last_step"),
+        created=moment(str(result.get("created") or "")),
+        findings=tuple(_finding(one) for one in _told(result))[:MOST_FINDINGS],
+    )
+
+
+def _told(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    found = _part(result, "data").get("findings") or ()
+    return [one for one in found if one.get("severity") in ("error", "warn")]
+
+
+def _finding(raw: Mapping[str, Any]) -> tuple[str, str, str, bool]:
+    because = printable(str(raw.get("because") or ""), LONGEST_REASON)
+    return str(raw.get("severity")), str(raw.get("check")), because, bool(raw.get("fixed"))
+
+
+def _unfinished(run: Path, name: str, state: State, when: float) -> Summary:
+    look, verdict = _last(run)
+    recipe = _recipe(run)
+    found = look.get("valid_metrics") or {}
+    metric = next((one for one in AT_LOOKS if one in found), "")
+    value = found.get(metric)
+    score = Estimate(float(value)) if isinstance(value, (int, float)) else Estimate(None)
+    data = _part(recipe, "data").get("path")
+    label = str(verdict.get("label") or "")
+    planned = look.get("planned_steps")
+    return Summary(
+        name,
+        state,
+        when,
+        task=str(recipe.get("task") or ""),
+        model=public_name(str(_part(recipe, "model").get("name") or "")),
+        data=last_part(str(data)) if data else "",
+        metric=metric,
+        score=score,
+        of=f"{count(look.get('valid_rows'))} validation rows, so far" if metric else "",
+        verdict=label.replace("_", " "),
+        tone=PLAIN.get(label, ("unsure", ""))[0],
+        step=look.get("step") if isinstance(look.get("step"), int) else None,
+        planned=planned if isinstance(planned, int) and planned > 0 else None,
+    )
+
+
+def _last(run: Path) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """The last look and the last verdict, where the end of the file holds them."""
+    found: dict[str, Mapping[str, Any]] = {}
+    try:
+        raw = read_end(run / EVENTS, END)
+    except FileNotFoundError:
+        raw = b""
+    # The first line may be cut, the last half written.
+    for line in reversed(raw.split(b"\n")):
+        try:
+            event = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        kind = event.get("event") if isinstance(event, dict) else None
+        if kind in ("snapshot", "verdict"):
+            found.setdefault(kind, event)
+        if len(found) == 2:
+            break
+    return found.get("snapshot", {}), found.get("verdict", {})
+
+
+def _recipe(run: Path) -> Mapping[str, Any]:
+    if not (run / RECIPE).exists():
+        return {}
+    found = from_yaml(read_whole(run / RECIPE, LONGEST_RECIPE).decode())
+    return found if isinstance(found, Mapping) else {}
+
+
+def _part(value: Any, *keys: str) -> Mapping[str, Any]:
+    """The object at ``keys``, empty where it is absent."""
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value if isinstance(value, Mapping) else {}

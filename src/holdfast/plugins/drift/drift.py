@@ -1,0 +1,159 @@
+"""``holdfast drift``: are the rows of a file like those that a run was judged by, and how right is
+its model about them?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from holdfast.analyses.row_texts import read_texts
+from holdfast.analyses.vectors import answer_with_vectors
+from holdfast.contract.answering import Asked, Options
+from holdfast.core.errors import DataError, RecipeError
+from holdfast.core.records import Decision, Floats, to_json
+from holdfast.core.seeds import generator
+from holdfast.core.shown import shown
+from holdfast.data.spelling import match_spellings
+from holdfast.plugins.drift.compared import Compared, compare_rows
+from holdfast.plugins.drift.monitor import BETWEEN
+from holdfast.plugins.drift.run_rows import WRITE, Held, held_reference, rows_of_answers
+from holdfast.plugins.drift.words import hashed_words
+from holdfast.prepare.rows import Notify
+from holdfast.runs.stored import Again
+
+# Rows that are asked about; of a model that writes, whose answers take longest.
+MOST, MOST_WRITTEN, FEWEST = 5000, 200, 20
+# Classes that a message names.
+SHOWN = 6
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Drifted:
+    """What was found of the rows of ``data``. ``positions`` [n] are the 0-based rows of the file
+    that were looked at, in their order; ``unread`` how many the model cannot read, ``unknown`` how
+    many of the labels name no class of the run."""
+
+    run: Path
+    data: str
+    task: str
+    found: Compared
+    positions: Sequence[int]
+    of: int
+    unread: int = 0
+    unknown: int = 0
+
+    def __repr__(self) -> str:
+        # A prompt shows it: not the vectors of every row.
+        of = f"{len(self.positions):,} rows of {self.data}"
+        return f"Drifted({self.verdict!r}, {of}, against {self.run})"
+
+    @property
+    def verdict(self) -> str:
+        return self.found.verdict
+
+    def to_json(self) -> dict[str, Any]:
+        made = self.found.to_json()
+        for alarm in made["alarms"]:
+            alarm.update({key: int(self.positions[alarm[key]]) for key in ("at", "since")})
+        for example in made["examples"]:
+            example["row"] = int(self.positions[int(example["row"])])
+        harm = made["harm"]
+        if harm and harm["since"] is not None:
+            harm["since"] = int(self.positions[harm["since"]])
+        left_out = {"without_text": self.unread, "unknown_labels": self.unknown}
+        whole = {"schema": 1, "task": self.task, **made, "of": self.of, "left_out": left_out}
+        said: dict[str, Any] = to_json(whole)
+        return said
+
+
+def drift(
+    run: Path,
+    data: str,
+    options: Options | None = None,
+    *,
+    between: int = BETWEEN,
+    notify: Notify = lambda _: None,
+) -> Drifted:
+    """The rows of a file, in its order, against the validation rows of a finished run.
+
+    Where the file has the run's label column, the labels that it gives are used. ``between`` is the
+    number of clean rows between alarms that tell since when rows differ.
+
+    Raises ``RunError`` for a folder that is no finished run or has no reference and no rows to make
+    one of, ``DataError`` for a file of fewer than 20 rows that can be read.
+    """
+    if between < 1:
+        raise RecipeError("drift.between_alarms", "must be at least 1", between, "Give 100000.")
+    again = Again(run)
+    task = str(again.result["task"])
+    held = held_reference(again, notify)
+    predictor = again.predictor
+    asked = predictor.ask(data, options)
+    for decision in asked.decisions:
+        notify(decision)
+    table, count = asked.table, len(asked.table)
+    if count < FEWEST:
+        rule = f"has fewer than {FEWEST} rows that can be read, from which nothing can be told"
+        raise DataError(data, rule, count, "Give more rows.")
+    most = MOST_WRITTEN if task in WRITE else MOST
+    chosen = np.arange(count)
+    if count > most:
+        order = generator(0, "rows to look at").permutation(count)
+        chosen = np.sort(order[:most])
+        because = f"{most:,} say as much, and each must be answered"
+        notify(Decision("rows", f"{most:,} of {count:,}, drawn evenly", because))
+        table = table.take(chosen)
+    positions = np.asarray(table.column("row"), dtype=np.int64)
+    answers, vectors = answer_with_vectors(predictor, table)
+    texts = read_texts(table)
+    reference = held.reference
+    if held.by_words or vectors is None:
+        reference, vectors = held.of_words(), None if texts is None else hashed_words(texts)
+    said, sure = answers.predictions, answers.confidence
+    rows = rows_of_answers(task, reference.classes, texts, said, sure, vectors)
+    wrong, unknown = _wrong(held, asked, again, options, said, positions, notify)
+    found = compare_rows(reference, rows, wrong=wrong, between=between)
+    unread = len(asked.raw.table) - count
+    return Drifted(run, data, task, found, positions.tolist(), count, unread, unknown)
+
+
+def _wrong(
+    held: Held,
+    asked: Asked,
+    again: Again,
+    options: Options | None,
+    predictions: Sequence[object],
+    positions: Any,
+    notify: Notify,
+) -> tuple[Floats | None, int]:
+    """Which answers the file's own labels call wrong [n], NaN where it gives none (``None`` where
+    it has no column of them, or answers are no classes), and how many labels name no class."""
+    wanted = (options.label if options else None) or again.recipe.data.label
+    if not held.reference.classes or wanted is None or wanted not in asked.raw.names:
+        if options is not None and options.label is not None:
+            rule = "is not a column of the file" if held.reference.classes else "needs classes"
+            raise DataError(f"--label {options.label}", rule, None, "Leave it out.")
+        return None, 0
+    column = asked.raw.table.column(wanted)[:]
+    given = list(column.to_pylist() if hasattr(column, "to_pylist") else column)
+    labels = [given[int(row)] for row in positions]
+    found = np.full(len(positions), np.nan)
+    classes = held.reference.classes
+    spelled = match_spellings({str(x) for x in labels if x}, sorted(classes))
+    spelled |= {name: name for name in classes}
+    strange = [str(one) for one in labels if one and spelled.get(str(one)) is None]
+    if strange:
+        known = "Known: " + ", ".join(classes[:SHOWN]) + (", …" if len(classes) > SHOWN else ".")
+        rule = f"{len(strange):,} of {len(labels):,} labels are no class of the run"
+        if options is not None and options.label is not None and len(strange) == len(labels):
+            raise DataError(f"--label {wanted}", "holds no class of the run", strange[0], known)
+        because = f"{rule}, e.g. {shown(strange[0])}. {known}"
+        notify(Decision("labels", "those are not used", because))
+    for place, (label, said) in enumerate(zip(labels, predictions, strict=True)):
+        if label and spelled.get(str(label)) is not None:
+            found[place] = float(spelled[str(label)] != str(said))
+    return (found if np.isfinite(found).any() else None), len(strange)

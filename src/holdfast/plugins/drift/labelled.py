@@ -1,0 +1,113 @@
+"""What few labels say beside many answers: the accuracy by both, and whether rows have become
+harmful, that is, whether the model is wrong more often than it may be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from holdfast.core.errors import Defect
+from holdfast.core.records import Estimate, Floats
+from holdfast.plugins.drift.payoffs import SURE
+from holdfast.stats.e_detector import Detector, share_above
+from holdfast.stats.intervals import normal_quantile, wilson
+
+FEWEST = 30
+TOLERANCE = 0.02
+
+
+def powered_accuracy(
+    right: Floats, chance: Floats, others: Floats, *, level: float = 0.95
+) -> Estimate:
+    """Prediction-powered accuracy (PPI++, 2311.01453) of ``n`` labelled rows, drawn evenly from
+    the traffic, and ``N`` others.
+
+        λ · mean(chance of the others) + mean(right − λ · chance of the labelled)
+
+    ``right`` [n] is 1 or 0, ``chance`` [n] what the model says of how likely it is right there, and
+    ``others`` [N] of the rows without a label. Whether the chances are honest does not matter: what
+    they are wrong by is measured on the labelled rows. λ in [0, 1] is the one of the smallest
+    variance, Cov(right, chance) ÷ ((1 + n/N) Var(chance)); at 0 it is the mean of the labels alone,
+    so that it is no worse than that. Below 30 labels, or where all are alike, it is that mean with
+    Wilson's interval, which a normal one is too narrow for. No label: no number.
+    """
+    n, many = len(right), len(others)
+    if not n:
+        return Estimate(None, level=level, why="no row has a label")
+    known = np.isfinite(chance)
+    plain = wilson(float(right.sum()), n, level)
+    value = float(right.mean())
+    if n < FEWEST or not known.all() or not many or 0 in (right.var(), chance.var()):
+        return Estimate(value, plain[0], plain[1], level, note="of the labels alone")
+    pooled = np.concatenate([chance, others[np.isfinite(others)]])
+    cov = float(np.cov(right, chance)[0, 1])
+    weight = min(1.0, max(0.0, cov / ((1 + n / many) * float(pooled.var(ddof=1)))))
+    given = others[np.isfinite(others)]
+    mean = weight * float(given.mean()) + float((right - weight * chance).mean())
+    error = math.sqrt(
+        weight**2 * float(given.var(ddof=1)) / len(given)
+        + float((right - weight * chance).var(ddof=1)) / n
+    )
+    half = normal_quantile(level) * error
+    return Estimate(mean, max(0.0, mean - half), min(1.0, mean + half), level)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HarmWatch:
+    """Is the model wrong more often than on the reference by more than ``tolerance``? Drift that
+    costs nothing does not alarm here (Podkopaev and Ramdas, 2110.06177).
+
+    The bound is the largest share of wrong answers that the labelled reference rows leave plausible
+    plus the tolerance; each labelled row bets against it, in the order in which labels come.
+    """
+
+    allowed: float
+    tolerance: float
+    detector: Detector
+    rows: int = 0
+    wrong: int = 0
+
+    @classmethod
+    def of_reference(cls, right: Floats, tolerance: float = TOLERANCE) -> HarmWatch | None:
+        """Of the reference rows that were ``right`` (1 or 0; NaN unknown); ``None`` below 30."""
+        if not 0 <= tolerance < 1:
+            raise Defect("the tolerance of harm", "must lie in [0, 1)", tolerance)
+        known = right[np.isfinite(right)]
+        if len(known) < FEWEST:
+            return None
+        most = share_above(int((known == 0).sum()), len(known), SURE)
+        allowed = min(most + tolerance, 1 - 1e-6)
+        return cls(allowed, tolerance, Detector.of_bounds(np.array([allowed])))
+
+    def add(self, wrong: Floats, limit: float) -> tuple[HarmWatch, int | None]:
+        """After more labelled rows (1 wrong, 0 right) [n], up to the first at which the evidence of
+        harm reaches ``limit``, labelled rows between alarms."""
+        given = np.asarray(wrong, dtype=np.float64)
+        detector, at = self.detector.add(given[:, None], limit)
+        seen = given[:at]
+        return (
+            replace(
+                self,
+                detector=detector,
+                rows=self.rows + len(seen),
+                wrong=self.wrong + int(seen.sum()),
+            ),
+            at,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "tolerance": self.tolerance,
+            "detector": self.detector.to_json(),
+            "rows": self.rows,
+            "wrong": self.wrong,
+        }
+
+    def restored(self, said: Mapping[str, Any]) -> HarmWatch:
+        """This watch, of the same reference, with what ``to_json`` wrote down."""
+        detector = Detector.of(said["detector"])
+        return replace(self, detector=detector, rows=int(said["rows"]), wrong=int(said["wrong"]))

@@ -1,0 +1,272 @@
+"""A stream of rows watched from three sides: what comes in, which classes go out, and how sure the
+model is with other facts of rows and answers. One alarm, and then the new regime is what later rows
+are held against, so that one change is told once.
+
+The limit is given as clean rows between alarms. Each side has its share of it: with k sides each
+alarms at k times as many, so that together they come to the one that was asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from holdfast.core.errors import Defect
+from holdfast.plugins.drift.classes import ClassWatch
+from holdfast.plugins.drift.numbers import NumberWatch
+from holdfast.plugins.drift.rows import Reference, Rows, joined
+from holdfast.plugins.drift.vectors import LEAST_REFERENCE, VectorWatch, packed, unpacked
+
+FORMAT = 1
+BETWEEN = 100_000
+# Rows that a new regime is known by.
+REGIME = 400
+# What tells of a change of the inputs.
+THEMSELVES = "the rows themselves"
+# Rows that are kept, to say of an alarm what it is about.
+RECENT = 400
+INPUTS, CLASSES, NUMBERS = "inputs", "classes", "numbers"
+SIDES = (INPUTS, CLASSES, NUMBERS)
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """Rows are not like the reference any more: noticed after row ``at``, since about row ``since``
+    (0-based, of all rows that were watched); ``side`` noticed, by ``by`` in words. ``levels`` are
+    the evidence of each side then, as clean rows between alarms. ``against`` what: the validation
+    rows, or the regime before."""
+
+    at: int
+    since: int
+    side: str
+    by: str
+    levels: Mapping[str, float]
+    against: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "at": self.at,
+            "since": self.since,
+            "side": self.side,
+            "by": self.by,
+            "levels": dict(self.levels),
+            "against": self.against,
+        }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Monitor:
+    """What was watched so far, a value. ``reference`` is what rows are held against now; ``rows``
+    how many came, ``begun`` the row at which this reference was taken up. While ``gathering`` a new
+    regime, which it is once there are ``REGIME`` rows, nothing alarms."""
+
+    reference: Reference
+    between: int
+    seed: int
+    vectors: VectorWatch | None
+    classes: ClassWatch | None
+    numbers: NumberWatch | None
+    rows: int = 0
+    begun: int = 0
+    recent: Rows = field(default_factory=lambda: Rows(0))
+    gathering: Rows | None = None
+    alarms: tuple[Alarm, ...] = ()
+
+    @classmethod
+    def of_reference(
+        cls, reference: Reference, between: int = BETWEEN, seed: int = 0, rows: int = 0
+    ) -> Monitor:
+        """A monitor that has seen nothing, with ``between`` clean rows between alarms. Sides of
+        which the reference says too little are left out: ``unwatched`` says which, and why."""
+        if between < 1:
+            raise Defect("the rows between alarms", "must be at least 1", between)
+        held = reference.rows
+        vectors = None
+        if held.vectors is not None and len(held) >= LEAST_REFERENCE:
+            vectors = VectorWatch.of_reference(held.vectors, seed)
+        classes = None
+        if held.answers is not None and reference.classes:
+            classes = ClassWatch.of_reference(held.answers, reference.classes)
+        numbers = NumberWatch.of_reference(held.numbers)
+        return cls(reference, between, seed, vectors, classes, numbers, rows, rows)
+
+    @property
+    def sides(self) -> dict[str, VectorWatch | ClassWatch | NumberWatch]:
+        """What is watched, by name."""
+        each = zip(SIDES, (self.vectors, self.classes, self.numbers), strict=True)
+        return {name: watch for name, watch in each if watch is not None}
+
+    @property
+    def unwatched(self) -> dict[str, str]:
+        """What is not watched, and why."""
+        held, said = self.reference.rows, {}
+        if self.vectors is None:
+            few = f"{len(held)} reference rows are fewer than {LEAST_REFERENCE}"
+            said[INPUTS] = "rows have no vectors" if held.vectors is None else few
+        if self.classes is None:
+            no_class = held.answers is None or len(self.reference.classes) < 2
+            said[CLASSES] = "answers are no classes" if no_class else "too few reference answers"
+        if self.numbers is None:
+            said[NUMBERS] = "fewer than 20 reference rows have a confidence or a length"
+        return said
+
+    @property
+    def levels(self) -> dict[str, float]:
+        """The evidence of each side now, in clean rows between alarms as bold as it: an alarm comes
+        at ``between``."""
+        sides = self.sides
+        return {name: one.detector.level / len(sides) for name, one in sides.items()}
+
+    def add(self, rows: Rows) -> Monitor:
+        """After more rows, in their order. Each alarm on the way is added to ``alarms``."""
+        made, left = self, rows
+        while len(left):
+            made, taken = made._gathered(left) if made.gathering is not None else made._bet(left)
+            left = left.take(slice(taken, None))
+        return made
+
+    def _bet(self, rows: Rows) -> tuple[Monitor, int]:
+        """The monitor after the rows up to the first alarm, and how many those were."""
+        limit = self.between * max(1, len(self.sides))
+        watched, ends = self._watched(rows, limit)
+        first, part = min(ends, default=None), rows
+        if first is not None:
+            # The side that alarms first decides how many rows the others see.
+            part = rows.take(slice(0, first))
+            watched, _ = self._watched(part, limit)
+        recent = _last(joined([self.recent, part]) if len(self.recent) else part, RECENT)
+        made = replace(watched, rows=self.rows + len(part), recent=recent)
+        return (made if first is None else made._alarmed()), len(part)
+
+    def _watched(self, rows: Rows, limit: float) -> tuple[Monitor, list[int]]:
+        """After these rows, and after how many of them each side that alarms did."""
+        vectors, classes, numbers = self.vectors, self.classes, self.numbers
+        ends: list[int | None] = []
+        # A row of which one side says nothing still counts there, so that all sides count alike.
+        if vectors is not None:
+            unread = np.full((len(rows), vectors.halves.width), np.nan)
+            given = unread if rows.vectors is None else rows.vectors
+            vectors, at = vectors.add(given, limit)
+            ends.append(at)
+        if classes is not None:
+            unknown = np.full(len(rows), -1)
+            classes, at = classes.add(unknown if rows.answers is None else rows.answers, limit)
+            ends.append(at)
+        if numbers is not None:
+            numbers, at = numbers.add(rows.numbers, len(rows), limit)
+            ends.append(at)
+        made = replace(self, vectors=vectors, classes=classes, numbers=numbers)
+        return made, [at for at in ends if at is not None]
+
+    def _alarmed(self) -> Monitor:
+        levels = self.levels
+        side = max(levels, key=lambda name: levels[name])
+        watch = self.sides[side]
+        since = min(self.begun + watch.detector.since, self.rows - 1)
+        if isinstance(watch, VectorWatch) and self.recent.vectors is not None:
+            own = self.recent.vectors[-(self.rows - self.begun) :]
+            since = self.rows - watch.dated(own)
+        by = THEMSELVES if isinstance(watch, VectorWatch) else watch.by
+        what = self.reference.what
+        alarm = Alarm(self.rows - 1, since, side, by, levels, what)
+        # What came since the change is of the new regime already.
+        known = self.recent.take(slice(max(0, len(self.recent) - (self.rows - since)), None))
+        return replace(self, alarms=(*self.alarms, alarm), gathering=known)
+
+    def _gathered(self, rows: Rows) -> tuple[Monitor, int]:
+        assert self.gathering is not None
+        need = max(0, REGIME - len(self.gathering))
+        part = rows.take(slice(0, need))
+        whole = joined([self.gathering, part]) if len(part) else self.gathering
+        made = replace(
+            self, rows=self.rows + len(part), gathering=whole, recent=_last(whole, RECENT)
+        )
+        if len(whole) < REGIME:
+            return made, len(part)
+        if whole.vectors is not None:
+            # As they are written down, so that a restart changes nothing.
+            whole = replace(whole, vectors=whole.vectors.astype(np.float16).astype(np.float64))
+        reference = self.reference.of_traffic(whole, {}, f"rows from row {made.since} on")
+        fresh = Monitor.of_reference(reference, self.between, self.seed, made.rows)
+        return replace(fresh, alarms=self.alarms, recent=made.recent), len(part)
+
+    @property
+    def regime(self) -> Rows | None:
+        """The rows that the present regime is known by; ``None`` where it is the first."""
+        return self.reference.rows if self.alarms and self.gathering is None else None
+
+    @property
+    def since(self) -> int:
+        """The row since which the present regime lasts, 0 where nothing ever changed."""
+        return self.alarms[-1].since if self.alarms else 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the first reference, which is the run's; of arrived rows only what a new
+        regime is known by, and no text."""
+        moved = self.alarms and self.gathering is None
+        return {
+            "format": FORMAT,
+            "between": self.between,
+            "seed": self.seed,
+            "rows": self.rows,
+            "begun": self.begun,
+            "alarms": [one.to_json() for one in self.alarms],
+            "sides": {name: watch.to_json() for name, watch in self.sides.items()},
+            "regime": _rows_json(self.reference.rows) if moved else None,
+            "what": self.reference.what,
+            "gathering": None if self.gathering is None else _rows_json(self.gathering),
+        }
+
+    @classmethod
+    def of(cls, said: Mapping[str, Any], reference: Reference) -> Monitor:
+        """The monitor that ``to_json`` wrote down, of the run's ``reference``. Raises
+        ``ValueError`` for what is of another form or reference."""
+        try:
+            if said["format"] != FORMAT:
+                raise ValueError(f"format {said['format']}")
+            if said["regime"] is not None:
+                rows = _rows_of(said["regime"])
+                reference = reference.of_traffic(rows, {}, str(said["what"]))
+            made = cls.of_reference(reference, int(said["between"]), int(said["seed"]))
+            watches: dict[str, Any] = {
+                name: watch.restored(said["sides"][name]) for name, watch in made.sides.items()
+            }
+            gathering = said["gathering"]
+            return replace(
+                made,
+                vectors=watches.get(INPUTS),
+                classes=watches.get(CLASSES),
+                numbers=watches.get(NUMBERS),
+                rows=int(said["rows"]),
+                begun=int(said["begun"]),
+                alarms=tuple(Alarm(**one) for one in said["alarms"]),
+                gathering=None if gathering is None else _rows_of(gathering),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{type(error).__name__}: {error}") from error
+
+
+def _rows_json(rows: Rows) -> dict[str, Any]:
+    return {
+        "n": len(rows),
+        "vectors": None if rows.vectors is None else packed(rows.vectors, "<f2"),
+        "answers": None if rows.answers is None else rows.answers.tolist(),
+        "numbers": {name: packed(values) for name, values in rows.numbers.items()},
+    }
+
+
+def _rows_of(said: Mapping[str, Any]) -> Rows:
+    n, vectors, answers = int(said["n"]), said["vectors"], said["answers"]
+    return Rows(
+        n,
+        None if vectors is None else unpacked(vectors, "<f2").reshape(n, -1),
+        None if answers is None else np.array(answers, np.int64),
+        {name: unpacked(values) for name, values in said["numbers"].items()},
+    )
+
+
+def _last(rows: Rows, most: int) -> Rows:
+    return rows.take(slice(max(0, len(rows) - most), None))

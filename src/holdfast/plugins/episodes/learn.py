@@ -1,0 +1,206 @@
+"""A method over its training episodes: updates, looks at fixed episodes, the best state kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from holdfast.core.records import Floats
+from holdfast.plugins.episodes.methods.base import StartMethod, Step
+from holdfast.plugins.episodes.reader import Reader, seeded
+from holdfast.plugins.episodes.scores import score
+from holdfast.plugins.episodes.tasks import Episode, Pool, Shape
+
+WARMUP = 0.1
+CLIP = 1.0
+DECAY = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a look saw: accuracy [episodes] and mean loss of fixed training and validation
+    episodes, the mean loss of the updates since the last look, and the rows learned from."""
+
+    step: int
+    train_accuracy: float
+    train_loss: float
+    accuracy: Floats
+    valid_loss: float
+    update_loss: float | None
+    rows: int
+    seconds: float
+
+    @property
+    def valid_accuracy(self) -> float:
+        return float(self.accuracy.mean())
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How a method is run: ``updates`` at ``rate`` (a tenth of them rising, then falling to 0),
+    with ``looks`` beside the first; ``probe`` are training, ``judge`` validation episodes."""
+
+    pool: Pool
+    shape: Shape
+    updates: int
+    rate: float
+    looks: int
+    probe: Sequence[Episode]
+    judge: Sequence[Episode]
+    seed: int
+
+    def share(self, index: int) -> float:
+        """The part of the rate that update ``index`` has, in (0, 1]."""
+        rising = max(1, round(WARMUP * self.updates))
+        if index < rising:
+            return (index + 1) / rising
+        return (self.updates - index) / max(1, self.updates - rising + 1)
+
+    @property
+    def looked(self) -> tuple[int, ...]:
+        """The updates after which a look is taken, 0 among them."""
+        marks = np.linspace(0, self.updates, self.looks + 1).round().astype(int)
+        return tuple(dict.fromkeys(marks.tolist()))
+
+
+class Keeper(Protocol):
+    """Where a course is kept while it goes on; ``training.checkpoint.CheckpointStore`` is one."""
+
+    @property
+    def due(self) -> bool: ...
+
+    def save(self, step: int, state: dict[str, Any]) -> None: ...
+
+    def load(self) -> dict[str, Any] | None: ...
+
+
+@dataclass(slots=True)
+class Learned:
+    """A method at its end: the looks, the step of the best one by validation accuracy (the earliest
+    of equals) and its weights, ``state``."""
+
+    looks: list[Look] = field(default_factory=list)
+    best: int = 0
+    state: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def kept(self) -> Look:
+        return next(look for look in self.looks if look.step == self.best)
+
+    def plain(self) -> dict[str, Any]:
+        """The same in tensors, numbers and texts, as a checkpoint holds it."""
+        looks = [{**asdict(look), "accuracy": look.accuracy.tolist()} for look in self.looks]
+        return {"looks": looks, "best": self.best, "state": self.state}
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> Learned:
+        """What ``plain`` gave."""
+        looks = [Look(**{**one, "accuracy": np.array(one["accuracy"])}) for one in plain["looks"]]
+        return cls(looks, plain["best"], dict(plain["state"]))
+
+
+def learn(
+    method: StartMethod,
+    reader: Reader,
+    course: Course,
+    keeper: Keeper,
+    hear: Callable[[Look], None] = lambda _: None,
+) -> Learned:
+    """Run a method's course, or what is left of it, and put the network into its best state.
+
+    The network begins as it is. Whatever is drawn is drawn by the update's number, so that a course
+    that was killed and goes on from what ``keeper`` has ends as one that was not.
+    """
+    network, head = reader.network, method.head
+    optimizer = torch.optim.AdamW(_groups(method, reader, course.rate), weight_decay=DECAY)
+    optimizer.register_step_pre_hook(_clipped)
+    learned, at, sums, clock = Learned(), 0, 0.0, time.perf_counter()
+    found = keeper.load()
+    if found is not None:
+        learned, at, sums = Learned.of(found["learned"]), found["step"], found["sums"]
+        network.load_state_dict(found["network"])
+        optimizer.load_state_dict(found["optimizer"])
+        if head is not None:
+            head.load_state_dict(found["head"])
+    base = learned.looks[-1].seconds if learned.looks else 0.0
+    done = {look.step for look in learned.looks}
+    while True:
+        if at in course.looked and at not in done:
+            spent = base + time.perf_counter() - clock
+            look = _look(method, reader, course, learned.looks, at, sums, spent)
+            learned.looks.append(look)
+            sums = 0.0
+            hear(look)
+            if at == 0 or look.valid_accuracy > learned.kept.valid_accuracy:
+                learned.best = at
+                learned.state = {k: v.detach().clone() for k, v in network.state_dict().items()}
+        if at >= course.updates:
+            break
+        share = course.share(at)
+        for group in optimizer.param_groups:
+            group["lr"] = share * group["planned"]
+        optimizer.zero_grad()
+        with seeded(course.seed, method.name, at):
+            sums += method.update(Step(reader, course.pool, course.shape, course.seed, at))
+            optimizer.step()
+        at += 1
+        if keeper.due and at not in course.looked:
+            keeper.save(at, _state(learned, at, sums, network, optimizer, head))
+    if found is None or found["step"] < at:
+        keeper.save(at, _state(learned, at, sums, network, optimizer, head))
+    network.load_state_dict(learned.state)
+    return learned
+
+
+def _clipped(optimizer: Any, *_: Any) -> None:
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    torch.nn.utils.clip_grad_norm_(weights, CLIP)
+
+
+def _state(
+    learned: Learned, at: int, sums: float, network: Any, optimizer: Any, head: Any
+) -> dict[str, Any]:
+    return {
+        "learned": learned.plain(),
+        "step": at,
+        "sums": sums,
+        "network": network.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "head": None if head is None else head.state_dict(),
+    }
+
+
+def _groups(method: StartMethod, reader: Reader, rate: float) -> list[dict[str, Any]]:
+    groups: list[dict[str, Any]] = [{"params": reader.learns, "planned": rate, "lr": rate}]
+    if method.head is not None:
+        quick = max(rate, getattr(method, "HEAD_RATE", rate))
+        groups.append({"params": list(method.head.parameters()), "planned": quick, "lr": quick})
+    return groups
+
+
+def _look(
+    method: StartMethod,
+    reader: Reader,
+    course: Course,
+    before: Sequence[Look],
+    at: int,
+    sums: float,
+    seconds: float,
+) -> Look:
+    probe, judge = score(method, reader, course.probe), score(method, reader, course.judge)
+    updates = at - (before[-1].step if before else 0)
+    return Look(
+        step=at,
+        train_accuracy=float(probe.accuracy.mean()),
+        train_loss=float(probe.loss.mean()),
+        accuracy=judge.accuracy,
+        valid_loss=float(judge.loss.mean()),
+        update_loss=sums / updates if updates else None,
+        rows=at * course.shape.ways * course.shape.rows,
+        seconds=seconds,
+    )

@@ -1,0 +1,202 @@
+"""Each user is answered by one of two models, and what comes of it is counted outside (clicks,
+sales): which model brings more a user?
+
+The unit is the user, since what one person does next time is no new evidence. A user's arm is a
+hash of a salt and the user, so that every replica says the same at any time. Everybody is watched
+for as long after the first request, and compared when that time is over. Sibling: ``shadow`` where
+labels say what is right, which needs far fewer rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from holdfast.core.records import Floats
+from holdfast.plugins.live.stream import SIDE, WIN, Verdict
+from holdfast.stats.paired import Bools
+from holdfast.stats.rate_stream import rate_evidence
+from holdfast.stats.two_arms import ArmSums, effect_evidence
+
+# Users, of either arm and not compared, whose values say how large a value can be.
+SCALE_USERS = 200
+# Evidence that more or fewer users than asked came into an arm, which is there by chance in at most
+# 1 % of comparisons; the shares it looks for first are some points away from the asked one.
+MISMATCH, PRIOR = 100.0, 100.0
+Peaks = tuple[float, float, float, float]
+
+
+def in_challenger(user: str, salt: str, share: float) -> bool:
+    """Whether the challenger answers this user: the first 64 bits of a hash, as a fraction, lie
+    below ``share``."""
+    digest = hashlib.blake2b(user.encode("utf-8", "surrogatepass"), key=salt.encode()[:64])
+    return int.from_bytes(digest.digest()[:8], "big") < share * 2**64
+
+
+@dataclass(frozen=True, slots=True)
+class Arms:
+    """What is known of the challenger's users beside the others; a value (``to_json``, ``of``).
+
+    A user's value is the total of what came of it, held within ``least`` and ``most``; ``most`` is
+    what was asked for, or the largest of the first 200 values, whose users are not compared.
+    ``tried`` and ``largest`` are how many there were and the largest; ``held`` the compared values
+    that were beyond. ``margin`` is a share of the range from ``least`` to ``most``; ``budget`` the
+    users that may be compared.
+
+    ``entered`` counts users by arm, the shown model's first, compared or not; ``mismatch`` is the
+    largest log evidence that these are not the shares that were asked for. ``sums`` are those of
+    the compared. ``peaks`` and ``decided_at`` are as in ``Shadow``.
+    """
+
+    share: float = 0.5
+    margin: float = 0.01
+    budget: int | None = None
+    least: float = 0.0
+    most: float | None = None
+    tried: int = 0
+    largest: float = -math.inf
+    held: int = 0
+    entered: tuple[int, int] = (0, 0)
+    mismatch: float = 0.0
+    sums: ArmSums = field(default_factory=ArmSums)
+    peaks: Peaks = (0.0, 0.0, 0.0, 0.0)
+    decided: Verdict = "undecided"
+    decided_at: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.sums.share != self.share and not self.sums.rows:
+            object.__setattr__(self, "sums", ArmSums(self.share))
+
+    @property
+    def skewed(self) -> bool:
+        """Whether the arms have other shares of users than asked: then something parts them that is
+        not chance, and no difference between them says anything."""
+        return self.mismatch >= math.log(MISMATCH)
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict, which is undecided as long as the shares are wrong."""
+        return "undecided" if self.skewed else self.decided
+
+    @property
+    def spent(self) -> bool:
+        """Whether the budget is used up without a verdict."""
+        open_ = self.decided == "undecided"
+        return open_ and self.budget is not None and self.sums.rows >= self.budget
+
+    @property
+    def range(self) -> float | None:
+        """From the least value to the most; ``None`` before the most is known."""
+        return None if self.most is None else self.most - self.least
+
+    def came(self, second: Bools) -> Arms:
+        """After the first requests of more users: whether each is the challenger's, [n]."""
+        arm = np.asarray(second, bool)
+        if not len(arm):
+            return self
+        hits = self.entered[1] + np.cumsum(arm)
+        rows = sum(self.entered) + np.arange(1, len(arm) + 1)
+        prior = (PRIOR * self.share, PRIOR * (1 - self.share))
+        most = float(rate_evidence(hits, rows, self.share, prior).max())
+        entered = (self.entered[0] + int((~arm).sum()), self.entered[1] + int(arm.sum()))
+        return replace(self, entered=entered, mismatch=max(self.mismatch, most))
+
+    def matured(self, second: Bools, values: Floats) -> Arms:
+        """After more users whose time is over, in the order in which they came: whether each is the
+        challenger's, and the total of what came of it, both [n]. Past the budget nobody counts."""
+        arm, found = np.asarray(second, bool), np.asarray(values, dtype=np.float64)
+        after, used = self._scaled(found)
+        arm, found = arm[used:], found[used:]
+        if after.most is None or not len(found):
+            return after
+        if after.budget is not None and after.decided == "undecided":
+            room = max(after.budget - after.sums.rows, 0)
+            arm, found = arm[:room], found[:room]
+        within = np.clip(found, after.least, after.most)
+        (effect, spread, rows), sums = after.sums.course(
+            arm, (within - after.least) / (after.most - after.least)
+        )
+        held = after.held + int((within != found).sum())
+        after = replace(after, sums=sums, held=held)
+        return after._looked(effect, spread, rows)
+
+    def _scaled(self, values: Floats) -> tuple[Arms, int]:
+        """With the largest value known if these users make it known, and how many it took."""
+        if self.most is not None:
+            return self, 0
+        largest = np.maximum.accumulate(np.maximum(values, self.largest))
+        tried = self.tried + np.arange(1, len(values) + 1)
+        known = (tried >= SCALE_USERS) & (largest > self.least)
+        if not len(values):
+            return self, 0
+        at = int(np.argmax(known)) if known.any() else len(values) - 1
+        after = replace(self, tried=int(tried[at]), largest=float(largest[at]))
+        return (replace(after, most=after.largest) if known.any() else after), at + 1
+
+    def _looked(self, effect: Floats, spread: Floats, rows: Floats) -> Arms:
+        if not len(rows):
+            return self
+        margin, arms = self.margin, self.sums
+        logs = np.column_stack(
+            [
+                effect_evidence(effect, spread, rows, arms, 0.0),
+                effect_evidence(-effect, spread, rows, arms, 0.0),
+                effect_evidence(-effect, spread, rows, arms, -margin),
+                effect_evidence(effect, spread, rows, arms, -margin),
+            ]
+        )
+        peaks = np.maximum.accumulate(np.maximum(logs, np.asarray(self.peaks)), axis=0)
+        one, two, three, four = peaks[-1].tolist()
+        after = replace(self, peaks=(one, two, three, four))
+        win, side = math.log(WIN), math.log(SIDE)
+        both = (peaks[:, 2] >= side) & (peaks[:, 3] >= side)
+        claims = [peaks[:, 0] >= win, peaks[:, 1] >= win, both]
+        verdicts = np.select(claims, ["better", "worse", "equivalent"], "undecided")
+        settled = verdicts != "undecided"
+        if self.decided != "undecided" or not settled.any():
+            return after
+        at = int(np.argmax(settled))
+        return replace(after, decided=verdicts[at].item(), decided_at=int(rows[at]))
+
+    @property
+    def difference(self) -> tuple[float, float, float]:
+        """How much more the challenger brings a user, in the outcome's unit, with limits that hold
+        it at all looks at once in 95 % of streams; NaN before there is a comparison."""
+        if self.range is None or not min(self.sums.users):
+            return math.nan, math.nan, math.nan
+        one, two = self.sums.means
+        low, high = self.sums.limits(0.05)
+        return (two - one) * self.range, low * self.range, high * self.range
+
+    @property
+    def means(self) -> tuple[float, float]:
+        """The mean value of a user of the shown model and of the challenger; NaN without users."""
+        if self.range is None:
+            return math.nan, math.nan
+        one, two = self.sums.means
+        return self.least + one * self.range, self.least + two * self.range
+
+    @property
+    def evidence(self) -> dict[str, float]:
+        """The largest e-value so far of each claim."""
+        names = ("better", "worse", "less_than_margin_better", "less_than_margin_worse")
+        return {name: math.exp(min(x, 700.0)) for name, x in zip(names, self.peaks, strict=True)}
+
+    def to_json(self) -> dict[str, Any]:
+        largest = None if math.isinf(self.largest) else self.largest
+        return {**asdict(self), "largest": largest}
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> Arms:
+        """What ``to_json`` wrote down."""
+        plain = dict(stored)
+        sums = dict(plain["sums"])
+        sums |= {name: tuple(sums[name]) for name in ("users", "totals")}
+        plain["sums"] = ArmSums(**sums)
+        plain["largest"] = -math.inf if plain["largest"] is None else plain["largest"]
+        return cls(**plain | {name: tuple(plain[name]) for name in ("entered", "peaks")})

@@ -1,0 +1,201 @@
+"""Both models answer each request and one answer is shown: which of the two is right more often?
+
+A row that both answer alike decides nothing, whatever its label. So how often they differ is
+counted on all rows, without a label, and labels are needed only of rows on which they differ: at
+10 % of such rows one label says as much as ten of rows drawn from all.
+
+The labels must not depend on which answer was shown. Counted are those of rows that were drawn at
+chance (of all rows, or of those on which the two differ), labelled without the shown answer in
+sight; ``apart`` keeps the others, by their reason. Sibling: ``know.compare.stream.PairStream``, of
+rows that all have a label.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from holdfast.core.records import Floats, Ints
+from holdfast.plugins.live.stream import WIN, Verdict
+from holdfast.stats.pair_stream import below_evidence, win_evidence
+from holdfast.stats.rate_stream import rate_limits
+
+# How often the share of rows on which the two differ may leave its limits. "Equivalent" needs it
+# and the evidence of labels, and errs on either side in 5 % at most.
+SHARE_ERROR = 0.005
+SIDE = 1 / (0.05 - SHARE_ERROR)
+# Stakes against any margin between −1 and 1, the same for all, so that evidence is in order where
+# the margin on differing rows is known within limits only; the last is for some 10,000 labels.
+STAKES: Floats = 0.45 * 2.0 ** (-np.arange(10.0) / 2)
+STEPS = 40
+Peaks = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Shadow:
+    """What is known of a challenger beside the shown model; a value, so that a service keeps it as
+    JSON (``to_json``, ``of``) and goes on after a restart.
+
+    Of ``rows`` that both answered, ``unlike`` were answered differently. Of these, ``wins`` with a
+    label that counts were answered better by the challenger, ``losses`` by the shown model, and
+    ``neither`` by none. ``alike`` labels were of rows that both answer alike. ``apart`` has, for
+    each reason why labels do not count, how many were won, lost and neither. ``margin`` (a share)
+    is the difference that does not matter, ``budget`` the labels of differing rows that may be
+    spent.
+
+    ``peaks`` are the largest log e-values so far: the challenger is better; it is worse; it is
+    better by less than the margin; worse by less. ``decided_at`` is after how many labels the
+    verdict was first there; once there it stays.
+    """
+
+    margin: float = 0.01
+    budget: int | None = None
+    rows: int = 0
+    unlike: int = 0
+    wins: int = 0
+    losses: int = 0
+    neither: int = 0
+    alike: int = 0
+    apart: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
+    peaks: Peaks = (0.0, 0.0, 0.0, 0.0)
+    decided: Verdict = "undecided"
+    decided_at: int | None = None
+
+    @property
+    def labels(self) -> int:
+        """Labels that count, of rows on which the two differ."""
+        return self.wins + self.losses + self.neither
+
+    @property
+    def spent(self) -> bool:
+        """Whether the budget is used up without a verdict."""
+        return (
+            self.decided == "undecided" and self.budget is not None and self.labels >= self.budget
+        )
+
+    @property
+    def share(self) -> tuple[float, float, float]:
+        """The share of rows on which the two differ, with limits that hold it at all looks at once
+        in 99.5 % of streams; NaN without rows."""
+        value = self.unlike / self.rows if self.rows else math.nan
+        return (value, *rate_limits(self.unlike, self.rows, SHARE_ERROR))
+
+    def answered(self, rows: int, unlike: int) -> Shadow:
+        """After ``rows`` more rows that both answered, ``unlike`` of them differently."""
+        after = replace(self, rows=self.rows + rows, unlike=self.unlike + unlike)
+        if after.decided == "undecided" and after.share[2] <= after.margin:
+            # Two that answer alike almost always cannot differ by more.
+            return replace(after, decided="equivalent", decided_at=after.labels)
+        return after
+
+    def labelled(self, signs: Ints) -> Shadow:
+        """After labels that count of rows on which the two differ, in the order in which they came:
+        1 where the challenger's answer is better, −1 where the shown one's is, 0 neither, [n]. Past
+        the budget no label counts."""
+        found = np.asarray(signs, dtype=np.int64)
+        if self.budget is not None and self.decided == "undecided":
+            found = found[: max(self.budget - self.labels, 0)]
+        if not len(found):
+            return self
+        wins = self.wins + np.cumsum(found == 1)
+        losses = self.losses + np.cumsum(found == -1)
+        count = self.labels + np.arange(1, len(found) + 1)
+        # On rows that differ the margin is as much larger as these are fewer.
+        margin = min(self.margin / self.share[2], 0.999)
+        logs = np.column_stack(
+            [
+                win_evidence(wins, losses),
+                win_evidence(losses, wins),
+                below_evidence(wins, losses, count, margin, STAKES),
+                below_evidence(losses, wins, count, margin, STAKES),
+            ]
+        )
+        peaks = np.maximum.accumulate(np.maximum(logs, np.asarray(self.peaks)), axis=0)
+        one, two, three, four = peaks[-1].tolist()
+        after = replace(
+            self,
+            wins=int(wins[-1]),
+            losses=int(losses[-1]),
+            neither=self.neither + int((found == 0).sum()),
+            peaks=(one, two, three, four),
+        )
+        verdicts = _verdicts(peaks)
+        settled = verdicts != "undecided"
+        if self.decided != "undecided" or not settled.any():
+            return after
+        at = int(np.argmax(settled))
+        return replace(after, decided=verdicts[at].item(), decided_at=int(count[at]))
+
+    def set_apart(self, because: str, sign: int) -> Shadow:
+        """After a label that does not count, of a row on which the two differ."""
+        won, lost, neither = self.apart.get(because, (0, 0, 0))
+        counts = (won + (sign == 1), lost + (sign == -1), neither + (sign == 0))
+        return replace(self, apart={**self.apart, because: counts})
+
+    @property
+    def difference(self) -> tuple[float, float, float]:
+        """How much more often the challenger is right, of all rows, with limits that hold it at all
+        looks at once in 95 % of streams; the value is NaN without a label."""
+        _, least, most = self.share
+        if not self.labels:
+            return math.nan, -most, most
+        low, high = -_above(self.losses, self.wins, self.labels), 0.0
+        high = _above(self.wins, self.losses, self.labels)
+        value = (self.wins - self.losses) / self.labels * self.unlike / max(self.rows, 1)
+        return value, low * (most if low < 0 else least), high * (most if high > 0 else least)
+
+    @property
+    def evidence(self) -> dict[str, float]:
+        """The largest e-value so far of each claim."""
+        names = ("better", "worse", "less_than_margin_better", "less_than_margin_worse")
+        # Beyond e⁷⁰⁰ a float64 ends.
+        return {name: math.exp(min(x, 700.0)) for name, x in zip(names, self.peaks, strict=True)}
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "margin": self.margin,
+            "budget": self.budget,
+            "rows": self.rows,
+            "unlike": self.unlike,
+            "wins": self.wins,
+            "losses": self.losses,
+            "neither": self.neither,
+            "alike": self.alike,
+            "apart": {name: list(counts) for name, counts in self.apart.items()},
+            "peaks": list(self.peaks),
+            "verdict": self.decided,
+            "decided_at": self.decided_at,
+        }
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> Shadow:
+        """What ``to_json`` wrote down."""
+        plain = {name: value for name, value in stored.items() if name in cls.__slots__}
+        one, two, three, four = plain["peaks"]
+        apart = {name: (a, b, c) for name, (a, b, c) in plain["apart"].items()}
+        plain |= {"peaks": (one, two, three, four), "apart": apart}
+        return cls(**plain, decided=stored["verdict"])
+
+
+def _verdicts(peaks: Floats) -> Any:
+    win, side = math.log(WIN), math.log(SIDE)
+    both = (peaks[:, 2] >= side) & (peaks[:, 3] >= side)
+    claims = [peaks[:, 0] >= win, peaks[:, 1] >= win, both]
+    return np.select(claims, ["better", "worse", "equivalent"], "undecided")
+
+
+def _above(wins: int, losses: int, labels: int) -> float:
+    """The least margin within (−1, 1) on differing rows that the first does not reach."""
+    counts = (np.array([one]) for one in (wins, losses, labels))
+    won, lost, n = counts
+    need = math.log(2 / (0.05 - SHARE_ERROR))
+    inside, outside = -1.0, 1.0
+    for _ in range(STEPS):
+        middle = (inside + outside) / 2
+        refused = float(below_evidence(won, lost, n, middle, STAKES)[0]) >= need
+        inside, outside = (inside, middle) if refused else (middle, outside)
+    return outside

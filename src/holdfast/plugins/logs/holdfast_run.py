@@ -1,0 +1,157 @@
+"""Holdfast's own run folder, or its ``events.jsonl``."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
+
+from holdfast.contract.run_folder import RESULT, not_checked
+from holdfast.core.branches import living_events
+from holdfast.core.errors import RunError
+from holdfast.core.records import Decision, Evidence, Label, Remedy, Verdict
+from holdfast.core.run_files import check_files, is_sealed, read_events, read_result
+from holdfast.monitor.confirmation import confirmed
+from holdfast.monitor.judge import judge
+from holdfast.plugins.logs import LOGS, Log, LogReader, not_a_log
+from holdfast.plugins.logs.table import from_rows
+from holdfast.plugins.logs.text import head
+from holdfast.report.discarded import DISCARDED, discarded
+from holdfast.training.looks import LOOKS, WITHOUT, read_looks
+
+FILE = "events.jsonl"
+LOSSES = {"train_loss": "train_rows", "valid_loss": "valid_rows", "refined_loss": "valid_rows"}
+
+
+@dataclass(frozen=True, slots=True)
+class OwnVerdict:
+    """A run's own verdict, and the step of the state that it kept, where that is known."""
+
+    verdict: Verdict
+    kept: int | None
+
+
+def read(path: Path) -> Log:
+    """The snapshots. Losses of both sets are means over fixed rows in evaluation mode. A snapshot
+    writes a loss that is not a number as ``null``; it is one again here if there were rows."""
+    folder, file = (path, path / FILE) if path.is_dir() else (path.parent, path)
+    decisions: tuple[Decision, ...] = ()
+    if file.name == FILE:
+        result = _finished_result(folder)
+        # The folder of another trainer's run never has sums: nothing is loaded from it.
+        if result is not None and not is_sealed(result) and "trainer" not in result:
+            decisions = not_checked([folder], "the run's files")
+        if unused := discarded(result or {}):
+            decisions += (Decision(DISCARDED, "step 0 is kept", unused),)
+    rows = [_row(event) for event in living_events(read_events(file, torn=True))]
+    if not rows:
+        raise not_a_log(str(file), "holds no snapshot")
+    seconds = rows[-1].get("seconds")
+    return from_rows(rows, "holdfast", str(file), clean=True, seconds=seconds, decisions=decisions)
+
+
+def accepts(path: Path) -> bool:
+    """Whether this looks like such a log; never raises."""
+    if path.is_dir():
+        return os.path.lexists(path / FILE)
+    start = head(path, (".jsonl",))
+    return bool(start) and '"event"' in str(start).splitlines()[0]
+
+
+def _finished_result(folder: Path) -> dict[str, Any] | None:
+    """``result.json`` of a finished run whose files are those that it ended with, ``None`` of
+    another; raises ``RunError`` where one was changed."""
+    if not os.path.lexists(folder / RESULT):
+        return None
+    result = read_result(folder)
+    check_files(folder, result, [FILE])
+    # Without its looks a run gives the verdict that it wrote down.
+    check_files(folder, result, [LOOKS] if os.path.lexists(folder / LOOKS) else [], WITHOUT)
+    return result
+
+
+def _row(event: Mapping[str, Any]) -> dict[str, Any]:
+    row: dict[str, Any] = {"step": event.get("step"), "epoch": event.get("epoch")}
+    row["seconds"] = event.get("seconds")
+    for name, rows in LOSSES.items():
+        lost = event.get(name) is None and bool(event.get(rows))
+        row[name] = math.nan if lost else event.get(name)
+    for side in ("train", "valid"):
+        metrics = event.get(f"{side}_metrics") or {}
+        row |= {f"{side}_{name}": value for name, value in metrics.items()}
+    return row
+
+
+def own_verdict(path: Path) -> OwnVerdict | None:
+    """The verdict of the run itself, where ``path`` is a run's folder or its ``events.jsonl``.
+
+    Made again from the rows that the run kept (``looks.npz``), else as the run wrote it down
+    (``result.json``, of an unfinished run the last verdict in ``events.jsonl``); ``None`` where
+    there is none, which is so for a log of means alone. A run of another trainer under the guard is
+    given as written: its remedies are in that trainer's words.
+    """
+    folder = path if path.is_dir() else path.parent
+    if path.is_file() and path.name != FILE:
+        return None
+    try:
+        return _read_verdict(folder)
+    except RunError:
+        raise
+    except Exception as error:
+        # Files of a run that somebody changed: each can fail in its own way.
+        raise RunError(
+            str(folder),
+            f"holds no verdict that can be read ({type(error).__name__})",
+            None,
+            "Name a series, e.g. --set valid=valid_loss, to judge its log as any other.",
+        ) from error
+
+
+def _read_verdict(folder: Path) -> OwnVerdict | None:
+    result = _finished_result(folder) or {}
+    if os.path.lexists(folder / LOOKS) and "trainer" not in result:
+        looks = read_looks(folder / LOOKS)
+        verdict = judge(looks.history, looks.run_facts, looks.kept)
+        comparison = (result.get("verdict") or {}).get("test_comparison")
+        if comparison is not None:
+            # What the test rows said was worked out from their predictions, which are not asked
+            # again; older runs have none.
+            verdict = confirmed(verdict, comparison)
+        return OwnVerdict(verdict, looks.kept)
+    if result:
+        return OwnVerdict(_verdict(result["verdict"]), int(result["best_step"]))
+    events = read_events(folder / FILE, torn=True)
+    verdicts = [event for event in events if event["event"] == "verdict"]
+    if not verdicts:
+        return None
+    found, looked = _verdict(verdicts[-1]), [event["step"] for event in living_events(events)]
+    if looked and looked[-1] > verdicts[-1]["step"]:
+        # The journal has a line for each change: the label still holds, its numbers are of then.
+        before = f"Said at step {verdicts[-1]['step']} and the same since: "
+        found = replace(found, because=before + found.because)
+    return OwnVerdict(found, None)
+
+
+def _verdict(event: Mapping[str, Any]) -> Verdict:
+    if event["label"] not in get_args(Label):
+        raise ValueError(f"no label {event['label']!r}")
+    return Verdict(
+        label=event["label"],
+        because=event["because"],
+        confidence=event["confidence"],
+        since_step=event.get("since_step"),
+        cause=event.get("cause"),
+        harm=event.get("harm"),
+        evidence=tuple(Evidence(**one) for one in event.get("evidence", ())),
+        remedies=tuple(
+            Remedy(one["do"], tuple(one.get("set", ()))) for one in event.get("remedies", ())
+        ),
+        test_agrees=event.get("test_agrees"),
+        test_comparison=event.get("test_comparison"),
+    )
+
+
+LOGS.add("holdfast", LogReader(accepts, read, "Holdfast's run folder or events.jsonl", 6))

@@ -1,0 +1,255 @@
+"""Rows of a log to series: which column is the axis, what is a number, what a resume rewrote."""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from holdfast.core.curves import Series
+from holdfast.core.errors import DataError
+from holdfast.core.records import Decision, Floats
+from holdfast.core.shown import printable
+from holdfast.plugins.logs import Log, not_a_log
+
+STEPS = (
+    "step",
+    "global_step",
+    "_step",
+    "trainer/global_step",
+    "steps",
+    "current_steps",
+    "iteration",
+    "iter",
+    "iterations",
+)
+EPOCHS = ("epoch", "epochs", "current_epoch")
+FARTHEST = 2.0**53  # beyond it two neighbouring steps are one number
+# Below it sums of squares are still numbers.
+HUGE = 1e100
+# 160 MB. A million rows of ten columns take some ten seconds.
+MOST_NUMBERS = 10_000_000
+MOST_COLUMNS = 200_000
+LONGEST_SHOWN = 300
+NOTHING = {"", "none", "null", "-", "--", "n/a", "na"}
+TENSOR = re.compile(r"tensor\(\s*([^,)\s]+)")
+
+
+def number(value: Any) -> float | None:
+    """A cell as a number: also ``"0.5"``, ``"12 %"``, ``"NaN"``, ``"tensor(0.5)"``; ``None`` for an
+    empty cell and for what is no number."""
+    if value is None or isinstance(value, bool):
+        return None
+    if isinstance(value, (int, float)):
+        return _float(value)
+    if not isinstance(value, str):
+        return None
+    plain = _float(value)
+    return plain if plain is not None else _in_words(value.strip())
+
+
+def _in_words(text: str) -> float | None:
+    if text.lower() in NOTHING:
+        return None
+    inner = TENSOR.match(text)
+    if inner:
+        text = inner[1]
+    if text.endswith("%"):
+        share = _float(text[:-1])
+        return None if share is None else share / 100
+    return _float(text) if inner else None
+
+
+def _float(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return None
+
+
+class _Cells:
+    """The numbers of one column as they stand in the log, with the rows that they stand in."""
+
+    __slots__ = ("rows", "values")
+
+    def __init__(self) -> None:
+        # Eight bytes a number; in a list of Python's it takes 32.
+        self.rows = array("q")
+        self.values = array("d")
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def from_rows(rows: Iterable[Mapping[str, Any]], source: str, what: str, **facts: Any) -> Log:
+    """A log from its rows, oldest first; ``what`` names it in an error, ``facts`` are the other
+    fields of ``Log``. Each row is looked at once, and only its numbers are kept.
+
+    Positions come from a step column, else an epoch column, else the row's number. Where positions
+    go back, the run was resumed (or begun again): what was logged from there on is replaced. Of
+    several values at one step the last counts; those inside one epoch are averaged. A value beyond
+    1e100 is taken as infinite.
+
+    Raises ``DataError`` where there is no number, where there are more than can be held, and for a
+    position that no run can reach.
+    """
+    cells, count = _numbers(rows, what)
+    axis, name = _axis(cells, count)
+    at = _positions(cells[name], count, what, name) if name is not None else None
+    columns = {c: one for c, one in cells.items() if c != name}
+    series: dict[str, Series] = {}
+    rewritten = huge = 0
+    for column, one in columns.items():
+        made, replaced, beyond = _series(_named(column, series), one, at, axis)
+        rewritten, huge = rewritten + replaced, huge + beyond
+        if len(made):
+            series[made.name] = made
+    if not series:
+        raise not_a_log(what, "holds no number beside its positions")
+    decisions = (*map(_printable, facts.pop("decisions", ())), *_resumed(rewritten), *_huge(huge))
+    epochs = facts.pop("epochs", None) or _epochs(series, axis)
+    return Log(source, axis, series, decisions=decisions, epochs=epochs, **facts)
+
+
+def _numbers(rows: Iterable[Mapping[str, Any]], what: str) -> tuple[dict[str, _Cells], int]:
+    """The numbers of every column, in the order in which the columns first stand."""
+    cells: dict[str, _Cells] = {}
+    count = numbers = 0
+    for row in rows:
+        for column, cell in row.items():
+            value = number(cell)
+            if value is None or not isinstance(column, str):
+                continue
+            if column not in cells:
+                cells[column] = _Cells()
+            one = cells[column]
+            one.rows.append(count)
+            one.values.append(value)
+            numbers += 1
+        count += 1
+        if numbers > MOST_NUMBERS or len(cells) > MOST_COLUMNS:
+            raise not_a_log(
+                what,
+                f"holds more than {MOST_NUMBERS:,} numbers or {MOST_COLUMNS:,} columns; "
+                "keep every tenth line, or the columns of losses and metrics",
+                None,
+            )
+    return cells, count
+
+
+def _named(column: str, taken: Mapping[str, Series]) -> str:
+    """The column's name without what would move a terminal's cursor; two stay two."""
+    shown = printable(column, LONGEST_SHOWN)
+    place = 2
+    while shown in taken:
+        shown = f"{printable(column, LONGEST_SHOWN)} ({place})"
+        place += 1
+    return shown
+
+
+def _printable(decision: Decision) -> Decision:
+    return replace(decision, chosen=printable(decision.chosen, 2 * LONGEST_SHOWN))
+
+
+def _axis(cells: Mapping[str, _Cells], count: int) -> tuple[str, str | None]:
+    """The kind of axis and its column: the first known name that most rows fill."""
+    for axis, names in (("step", STEPS), ("epoch", EPOCHS)):
+        for column, one in cells.items():
+            if column.strip().lower() in names and 2 * len(one) > count:
+                return axis, column
+    return "row", None
+
+
+def _positions(one: _Cells, count: int, what: str, name: str) -> Floats:
+    """The position of every row, NaN where it has none."""
+    values = np.frombuffer(one.values, dtype=np.float64)
+    beyond = values[np.isfinite(values) & (np.abs(values) > FARTHEST)]
+    if len(beyond):
+        raise DataError(
+            what,
+            f"has a {name.strip()} that no run can reach",
+            float(beyond[0]),
+            "Mend that line, or take the column out: rows are then counted.",
+        )
+    at = np.full(count, np.nan)
+    at[np.frombuffer(one.rows, dtype=np.int64)] = values
+    # A step of infinity is no place on an axis.
+    at[np.isinf(at)] = np.nan
+    return at
+
+
+def _series(name: str, one: _Cells, at: Floats | None, axis: str) -> tuple[Series, int, int]:
+    """A column as a series, how many of its points were replaced by later ones, and how many of its
+    values are beyond all bounds."""
+    rows = np.frombuffer(one.rows, dtype=np.int64)
+    # Written to below, which the log's own numbers must not be.
+    values = np.frombuffer(one.values, dtype=np.float64).copy()
+    places = rows.astype(np.float64) if at is None else at[rows]
+    known = np.isfinite(places)
+    places, values = places[known], values[known]
+    huge = np.isfinite(values) & (np.abs(values) > HUGE)
+    values[huge] = np.copysign(np.inf, values[huge])
+    replaced = 0
+    made = Series(name, places, values)
+    if np.any(np.diff(places) <= 0):
+        made, replaced = _in_order(name, places, values, axis)
+    return made, replaced, int(huge.sum())
+
+
+def _in_order(name: str, places: Floats, values: Floats, axis: str) -> tuple[Series, int]:
+    """One value a position, positions rising: where they go back, what stands from there on is
+    forgotten. How many positions that were."""
+    at: list[float] = []
+    values_at: list[list[float]] = []
+    forgotten = 0
+    for place, value in zip(places.tolist(), values.tolist(), strict=True):
+        before = len(at)
+        while at and at[-1] > place:
+            at.pop()
+            values_at.pop()
+        if len(at) < before and at and at[-1] == place:
+            at.pop()
+            values_at.pop()
+        forgotten += before - len(at)
+        if at and at[-1] == place:
+            values_at[-1].append(value)
+        else:
+            at.append(place)
+            values_at.append([value])
+    pick = np.mean if axis == "epoch" else _last
+    picked = np.array([pick(one) for one in values_at], dtype=np.float64)
+    return Series(name, np.array(at, dtype=np.float64), picked), forgotten
+
+
+def _last(values: Sequence[float]) -> float:
+    return values[-1]
+
+
+def _resumed(count: int) -> Iterable[Decision]:
+    if count:
+        yield Decision(
+            "rows written twice",
+            f"the later ones, {count} values replaced",
+            "positions go back, so the run was resumed or begun again there",
+        )
+
+
+def _huge(count: int) -> Iterable[Decision]:
+    if count:
+        yield Decision(
+            "values beyond 1e100",
+            f"{count} taken as infinite",
+            "no loss and no metric is that large: the training diverged there",
+        )
+
+
+def _epochs(series: dict[str, Series], axis: str) -> Series | None:
+    if axis == "epoch":
+        return None
+    named = [c for c in series if c.strip().lower() in EPOCHS]
+    numbers = series.pop(named[0]).finite if named else None
+    return numbers if numbers is not None and len(numbers) else None

@@ -1,0 +1,189 @@
+"""Text files of logs: the first lines, tables with a header, objects one a line, documents.
+
+Tables and objects are read line by line, so that a log of a million rows needs no more memory than
+its numbers; a document is one value, and has a largest size.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from itertools import chain
+from pathlib import Path
+from typing import IO, Any
+
+from holdfast.core.errors import DataError
+from holdfast.plugins.logs import not_a_log
+
+HEAD_BYTES = 65_536
+# A million characters hold 50,000 columns; csv itself refuses a cell of more than 131,072.
+LONGEST_LINE = 4_000_000
+# As Python values a document takes up to 24 times its size: 32 MB, some 200,000 entries of the
+# Trainer, stay below 1 GB. A CSV or JSONL may be of any size.
+LARGEST_DOCUMENT = 32_000_000
+DEEPEST = 40  # objects inside each other; trackers nest four
+LONGEST_NAME = 2000  # of a column, its outer names included
+MOST_FILES = 100_000  # that are looked at below a folder
+MOST_FOLDERS_DOWN = 12
+
+
+def head(path: Path, suffixes: tuple[str, ...] = ()) -> str | None:
+    """The first 64 KiB as text; ``None`` for a folder, another suffix, or bytes."""
+    if not path.is_file() or (suffixes and path.suffix.lower() not in suffixes):
+        return None
+    with path.open("rb") as file:
+        start = file.read(HEAD_BYTES)
+    # Text in UTF-16 too is refused here: no trainer writes it.
+    if b"\0" in start:
+        return None
+    # The cut may fall inside a character.
+    return start.decode("utf-8-sig", errors="replace").lstrip()
+
+
+def header(path: Path) -> list[str]:
+    """The names in the first line of a table; empty where the file is no table."""
+    start = head(path, (".csv", ".tsv", ".txt", ".log"))
+    if not start or start[0] in "{[":
+        return []
+    line = start.splitlines()[0]
+    try:
+        names = next(csv.reader([line], delimiter=_delimiter(line)), [])
+    except csv.Error:
+        return []
+    return [cell.strip() for cell in names]
+
+
+def table(path: Path) -> Iterator[dict[str, str]]:
+    """The rows of a table with a header; a cell that a short row lacks is absent, and a header
+    that stands again in the middle (a run begun again into the same file) is no row."""
+    with _open(path) as file:
+        lines = _lines(path, file)
+        first = next((line for line in lines if line.strip()), None)
+        if first is None:
+            return
+        rows = csv.reader(chain([first], lines), delimiter=_delimiter(first.splitlines()[0]))
+        try:
+            names = [cell.strip() for cell in next(rows, [])]
+            for cells in rows:
+                if cells and [cell.strip() for cell in cells] != names[: len(cells)]:
+                    yield dict(zip(names, cells, strict=False))
+        except csv.Error as error:
+            raise not_a_log(str(path), f"cannot be read as a table: {error}") from error
+
+
+def objects(path: Path) -> Iterator[dict[str, Any]]:
+    """The objects of a file with one a line; what a kill left of the last line is not one."""
+    with _open(path, "\n") as file:
+        lines = ((place, line) for place, line in enumerate(_lines(path, file), 1) if line.strip())
+        any_read = False
+        for place, line in lines:
+            try:
+                value = json.loads(line)
+            except ValueError as error:
+                if any_read and next(lines, None) is None:
+                    return
+                raise DataError(
+                    f"{path}, line {place}", "is not JSON", line[:80], "Write an object a line."
+                ) from error
+            if not isinstance(value, dict):
+                raise not_a_log(f"{path}, line {place}", "is not an object", value)
+            any_read = True
+            yield value
+
+
+def document(path: Path) -> Any:
+    """A whole JSON document; ``NaN`` and ``Infinity`` are numbers, as Python writes them."""
+    size = path.stat().st_size
+    if size > LARGEST_DOCUMENT:
+        raise not_a_log(
+            str(path),
+            f"is one JSON document of more than {LARGEST_DOCUMENT // 10**6} MB, which "
+            "is read whole; as CSV or as JSONL (an object a line) it may be of any size",
+            size,
+        )
+    try:
+        with _open(path) as file:
+            return json.loads(file.read())
+    except UnicodeDecodeError as error:
+        raise not_a_log(str(path), "is not text") from error
+    except ValueError as error:
+        raise not_a_log(str(path), f"is not JSON: {error}") from error
+
+
+def flat(value: dict[str, Any], what: str) -> dict[str, Any]:
+    """Nested objects as one, their names joined with ``/``.
+
+    Raises ``DataError`` for what is nested beyond anything that a tracker writes.
+    """
+    found: dict[str, Any] = {}
+    open_: list[tuple[str, Iterator[tuple[str, Any]]]] = [("", iter(value.items()))]
+    while open_:
+        prefix, items = open_[-1]
+        for key, item in items:
+            name = f"{prefix}{key}"
+            if len(name) > LONGEST_NAME:
+                raise not_a_log(what, f"has a name of more than {LONGEST_NAME:,} characters", name)
+            if isinstance(item, dict):
+                if len(open_) >= DEEPEST:
+                    raise not_a_log(what, f"is nested beyond {DEEPEST} levels", name)
+                open_.append((f"{name}/", iter(item.items())))
+                break
+            found[name] = item
+        else:
+            open_.pop()
+    return found
+
+
+def files_below(folder: Path, pattern: str) -> list[Path]:
+    """The files in ``folder`` and below it whose name fits ``pattern``, in order; links to folders
+    are not followed. Raises ``DataError`` for a folder that holds more than can be looked through
+    while somebody waits."""
+    found, waiting, seen = [], [(os.fspath(folder), 0)], 0
+    while waiting:
+        inside, down = waiting.pop()
+        with os.scandir(inside) as entries:
+            for entry in entries:
+                seen += 1
+                if seen > MOST_FILES:
+                    raise DataError(
+                        str(folder),
+                        f"holds more than {MOST_FILES:,} files",
+                        None,
+                        "Name the log itself, or the folder of one run.",
+                    )
+                if entry.is_dir(follow_symlinks=False):
+                    if down < MOST_FOLDERS_DOWN:
+                        waiting.append((entry.path, down + 1))
+                elif fnmatch(entry.name, pattern) and entry.is_file():
+                    found.append(Path(entry.path))
+    return sorted(found)
+
+
+def _open(path: Path, newline: str = "") -> IO[str]:
+    """A regular file as text: a pipe would be waited for, and a device has no end."""
+    if not path.is_file():
+        raise not_a_log(str(path), "is not a regular file")
+    return path.open(encoding="utf-8-sig", newline=newline)
+
+
+def _lines(path: Path, file: IO[str]) -> Iterator[str]:
+    place = 0
+    try:
+        while line := file.readline(LONGEST_LINE):
+            place += 1
+            if len(line) == LONGEST_LINE:
+                raise not_a_log(
+                    f"{path}, line {place}", f"is longer than {LONGEST_LINE:,} characters"
+                )
+            if "\0" in line:
+                raise not_a_log(str(path), "is not text")
+            yield line
+    except UnicodeDecodeError as error:
+        raise not_a_log(str(path), "is not text") from error
+
+
+def _delimiter(line: str) -> str:
+    return max(",;\t|", key=line.count) if any(mark in line for mark in ",;\t|") else ","

@@ -1,0 +1,237 @@
+"""What a client of OpenAI's API asks, read: ``ChatBody`` and ``CompletionBody`` → ``Ask``.
+
+What would change the answer and cannot be done is refused by its name, never passed over; fields
+that a client sends for the sake of its own books are let through.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from holdfast.data.turns import Turn, read_turns
+from holdfast.plugins.service.chat.refused import Refused
+
+MOST_STOPS = 4
+LONGEST_STOP = 500
+MOST_MESSAGES = 1_000
+# Neutral values that clients send as a matter of course, and names that say who asks and why.
+NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "n": (1,),
+    "best_of": (1,),
+    "presence_penalty": (0,),
+    "frequency_penalty": (0,),
+    "logit_bias": ({},),
+    "logprobs": (False, 0),
+    "top_logprobs": (0,),
+    "echo": (False,),
+    "suffix": ("",),
+    "tools": ([],),
+    "functions": ([],),
+    "tool_choice": ("none", "auto"),
+    "function_call": ("none", "auto"),
+    "parallel_tool_calls": (True, False),
+    "response_format": ({"type": "text"},),
+    "modalities": (["text"],),
+    "store": (False,),
+}
+BOOKS = frozenset(
+    {"metadata", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"}
+)
+B = TypeVar("B", bound="Settings")
+Stop = Annotated[str, Field(min_length=1, max_length=LONGEST_STOP)]
+ASKING = ("system", "developer", "user", "assistant", "tool", "function")
+ORDER = "must end with what is asked: a message of the user (or of a tool)"
+
+
+class StreamOptions(BaseModel):
+    """Whether a stream ends with the numbers of its tokens."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    include_usage: bool = False
+    include_obfuscation: bool = False
+
+
+class Settings(BaseModel):
+    """What both endpoints take."""
+
+    # Other fields are looked at one by one, in ``_refuse_others``.
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    model: str | None = Field(None, max_length=500)
+    max_tokens: int | None = Field(None, ge=1)
+    temperature: float | None = Field(None, ge=0, le=2, allow_inf_nan=False)
+    top_p: float | None = Field(None, gt=0, le=1, allow_inf_nan=False)
+    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
+    stop: Stop | list[Stop] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    user: str | None = Field(None, max_length=500)
+
+
+class ChatBody(Settings):
+    """The body of ``POST /v1/chat/completions``."""
+
+    messages: list[dict[str, Any]] = Field(min_length=1, max_length=MOST_MESSAGES)
+    max_completion_tokens: int | None = Field(None, ge=1)
+
+
+class CompletionBody(Settings):
+    """The body of ``POST /v1/completions``."""
+
+    prompt: str | Annotated[list[str], Field(min_length=1, max_length=1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One conversation to be answered: its ``turns``, or a ``text`` to go on with.
+
+    ``tokens`` is the longest answer (``None``: as the run has it), ``temperature`` 0 the likeliest
+    token at each place, ``top_p`` the share of probability that is drawn from, ``stops`` texts that
+    end the answer.
+    """
+
+    kind: Literal["chat", "text"]
+    turns: tuple[Turn, ...] = ()
+    text: str = ""
+    tokens: int | None = None
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    stops: tuple[str, ...] = ()
+    stream: bool = False
+    usage: bool = False
+    user: str | None = None
+
+
+def read_chat(body: object, *models: str) -> Ask:
+    """``Ask`` of a body of ``/v1/chat/completions``; ``models`` are the names of the one that is
+    served.
+
+    Raises ``Refused`` for what is no such body, another model, or what cannot be done.
+    """
+    read = _checked(ChatBody, body, models)
+    if read.max_tokens and read.max_completion_tokens:
+        raise Refused(
+            400,
+            "max_tokens and max_completion_tokens are two names of one limit: send one.",
+            param="max_tokens",
+        )
+    turns = _turns(read.messages)
+    return Ask("chat", turns=turns, **_shared(read, read.max_completion_tokens))
+
+
+def read_completion(body: object, *models: str) -> Ask:
+    """``Ask`` of a body of ``/v1/completions``; raises ``Refused`` as ``read_chat`` does."""
+    read = _checked(CompletionBody, body, models)
+    text = read.prompt if isinstance(read.prompt, str) else read.prompt[0]
+    _refuse_unwritable(text, "prompt")
+    if not text:
+        raise Refused(400, "prompt is empty: there is nothing to go on with.", param="prompt")
+    return Ask("text", text=text, **_shared(read, None))
+
+
+def _checked(kind: type[B], body: object, models: Sequence[str]) -> B:
+    if not isinstance(body, Mapping):
+        raise Refused(400, "The body must be a JSON object.")
+    try:
+        read = kind.model_validate(dict(body))
+    except ValidationError as error:
+        raise _named(error) from None
+    if read.model is not None and read.model not in models:
+        raise Refused(
+            404,
+            f"The model {read.model[:200]!r} does not exist here. This server has {models[0]!r}.",
+            param="model",
+            code="model_not_found",
+        )
+    _refuse_others(read.model_extra or {})
+    return read
+
+
+def _named(error: ValidationError) -> Refused:
+    errors = error.errors(include_url=False, include_context=False)
+    # Pydantic tells of every member of a union, and names it in the path: the one that was meant is
+    # the one that was read furthest, and fields and places are enough of a path.
+    of_one = [one for one in errors if one["loc"][0] == errors[0]["loc"][0]]
+    first = max(of_one, key=lambda one: sum(isinstance(part, int) for part in one["loc"]))
+    name, *more = first["loc"]
+    where = ".".join([str(name), *(str(part) for part in more if isinstance(part, int))])
+    found = "" if first["type"] == "missing" else f" (found: {str(first['input'])[:80]!r})"
+    said = str(first["msg"])
+    return Refused(400, f"{where}: {said[:1].lower()}{said[1:]}{found}.", param=where)
+
+
+def _refuse_others(others: Mapping[str, Any]) -> None:
+    for name, value in others.items():
+        if value is None or name in BOOKS or any(_same(value, ok) for ok in NEUTRAL.get(name, ())):
+            continue
+        if name in NEUTRAL:
+            able = " or ".join(repr(one) for one in NEUTRAL[name])
+            rule = f"cannot be done here, where it is {able}: leave it out"
+        else:
+            rule = "is no field of this endpoint: leave it out"
+        raise Refused(
+            400,
+            f"{name[:100]} {rule} (found: {str(value)[:80]!r}).",
+            param=name[:100],
+            code="unsupported_parameter" if name in NEUTRAL else "unknown_parameter",
+        )
+
+
+def _same(value: object, neutral: object) -> bool:
+    # True is no 1 here, and False no 0.
+    return value == neutral and isinstance(value, bool) == isinstance(neutral, bool)
+
+
+def _turns(messages: Sequence[dict[str, Any]]) -> tuple[Turn, ...]:
+    turns = []
+    for place, message in enumerate(messages):
+        where = f"messages.{place}"
+        if message.get("tool_calls") or message.get("function_call"):
+            raise Refused(400, f"{where} calls a tool, which is not understood here.", param=where)
+        # Rows of a file are read more widely: other names of the roles, no content at all.
+        known = message.get("role") in ASKING and message.get("content") is not None
+        read = read_turns([message]) if known else None
+        if read is None:
+            raise Refused(
+                400,
+                f"{where} must have a role (system, developer, user, assistant or tool) and a "
+                "content that is a text or a list of parts of text.",
+                param=where,
+            )
+        _refuse_unwritable(read[0]["content"], where)
+        turns += read
+    if turns[-1]["role"] not in ("user", "tool"):
+        raise Refused(400, f"messages {ORDER} (found: {turns[-1]['role']!r}).", param="messages")
+    return tuple(turns)
+
+
+def _refuse_unwritable(text: str, where: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise Refused(
+            400, f"{where} holds half of a surrogate pair, which is no character.", param=where
+        ) from None
+
+
+def _shared(read: Settings, more: int | None) -> dict[str, Any]:
+    stops = [read.stop] if isinstance(read.stop, str) else read.stop or []
+    if len(stops) > MOST_STOPS:
+        raise Refused(400, f"stop: at most {MOST_STOPS} texts (found: {len(stops)}).", param="stop")
+    return {
+        "tokens": more or read.max_tokens,
+        "temperature": read.temperature or 0.0,
+        "top_p": 1.0 if read.top_p is None else read.top_p,
+        "seed": secrets.randbits(62) if read.seed is None else read.seed % 2**63,
+        "stops": tuple(stops),
+        "stream": bool(read.stream),
+        "usage": bool(read.stream_options and read.stream_options.include_usage),
+        "user": read.user,
+    }

@@ -1,0 +1,172 @@
+"""A run and what was asked for → a service that can be started: the one place where its parts are
+put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from holdfast.contract.run_folder import need_run
+from holdfast.core.errors import RecipeError, StoreError
+from holdfast.core.records import Decision, Finding
+from holdfast.plugins.service.asked import Engine, Observer
+from holdfast.plugins.service.routes.all import ENDPOINTS
+from holdfast.plugins.service.running import Place, Running, connections_within, listen
+from holdfast.plugins.service.service import Service
+from holdfast.plugins.service.settings import Serving
+from holdfast.plugins.service.web.application import Application
+from holdfast.plugins.service.web.guard import Guard, is_local
+from holdfast.plugins.service.web.token_file import read_token
+from holdfast.plugins.store.store import Store, open_store
+
+Log = Callable[[str], None]
+Notify = Callable[[Decision | Finding], None]
+
+NO_STORE = "none"
+ENDING = ".store.db"
+PRECISIONS = ("float32", "auto")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What ``holdfast serve`` was asked for. ``store`` is a file or URL, ``none`` for none, and
+    ``None`` for the file beside the run's folder."""
+
+    run: Path
+    host: str = "127.0.0.1"
+    port: int = 8080
+    store: str | None = None
+    challenger: Path | None = None
+    token_file: Path | None = None
+    precision: str = "float32"
+    threads: int | None = None
+    settings: Serving = field(default_factory=Serving)
+
+
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """A service that holds its port, and is to be run."""
+
+    service: Service
+    place: Place
+    running: Running
+
+
+def compose(wanted: Wanted, ready: Callable[[Engine], None], log: Log, notify: Notify) -> Composed:
+    """Check what can be checked without the model, open the store and take the port; the model is
+    loaded by ``running.run()``. ``ready`` hears when requests are answered.
+
+    Raises ``RecipeError`` where others can reach the host and no token is named, or an option is
+    none; ``RunError`` for what is no finished run; ``StoreError`` for a store that cannot be used.
+    """
+    token = _token(wanted, notify)
+    if wanted.precision not in PRECISIONS:
+        raise RecipeError(
+            "--precision", "is not known", wanted.precision, f"There are: {', '.join(PRECISIONS)}."
+        )
+    for run in filter(None, (wanted.run, wanted.challenger)):
+        need_run(run)
+    connections, said = connections_within(wanted.settings.max_connections)
+    for decision in said:
+        notify(decision)
+    place = listen(wanted.host, wanted.port)
+    try:
+        store = _store(wanted)
+    except BaseException:
+        place.sock.close()
+        raise
+    guard = Guard.of(wanted.host, token, wanted.settings.hosts)
+    service = Service(wanted.settings, guard, store, log)
+    application = Application(service, ENDPOINTS)
+
+    def load() -> tuple[Engine, Sequence[Observer]]:
+        return loaded(wanted, store, log, notify)
+
+    running = Running(
+        service,
+        application,
+        place,
+        load,
+        ready,
+        connections,
+        lambda: watch_drift_of(service, wanted.settings, log, notify),
+    )
+    return Composed(service, place, running)
+
+
+def store_beside(run: Path) -> Path:
+    """Where the store of a run lies unless another is named: beside its folder, which nothing is
+    added to."""
+    folder = run.resolve()
+    return folder.with_name(folder.name + ENDING)
+
+
+def _token(wanted: Wanted, notify: Notify) -> str | None:
+    if wanted.token_file is not None:
+        token, said = read_token(wanted.token_file)
+        for decision in said:
+            notify(decision)
+        return token
+    if is_local(wanted.host):
+        return None
+    raise RecipeError(
+        f"--host {wanted.host}",
+        "can be reached by other machines, so that a token is needed",
+        None,
+        "Name a file that holds one: --token-file FILE, e.g. made by "
+        "(umask 077; openssl rand -hex 32 > FILE).",
+    )
+
+
+def _store(wanted: Wanted) -> Store | None:
+    if wanted.store == NO_STORE:
+        return None
+    if wanted.store is not None:
+        return open_store(wanted.store)
+    beside = store_beside(wanted.run)
+    try:
+        return open_store(str(beside))
+    except StoreError as error:
+        remedy = "Name another file or a URL: --store WHERE; or keep nothing: --store none."
+        raise StoreError(error.what, error.rule, error.value, remedy) from error
+
+
+def loaded(
+    wanted: Wanted, store: Store | None, log: Log, notify: Notify
+) -> tuple[Engine, Sequence[Observer]]:
+    """Who answers, and the observers of a live comparison; raises as ``compose`` does."""
+    from holdfast.plugins.service.engine.engine import ModelEngine
+    from holdfast.plugins.service.engine.opened import open_engine
+    from holdfast.plugins.service.live.start import lined_up
+
+    def load(run: Path, beside: Engine | None) -> Engine:
+        first = beside if isinstance(beside, ModelEngine) else None
+        return open_engine(
+            run, wanted.precision, threads=wanted.threads, beside=first, notify=notify
+        )
+
+    return lined_up(
+        wanted.run,
+        load,
+        challenger=wanted.challenger,
+        store=store,
+        settings=wanted.settings,
+        log=log,
+    )
+
+
+def watch_drift_of(service: Service, settings: Serving, log: Log, notify: Notify) -> None:
+    """Have drift watched, once the service answers."""
+    from holdfast.plugins.service.drift_start import drift_observers
+
+    try:
+        engine = service.engine
+        observers = drift_observers(lambda: engine.facts, settings, log, notify)
+    except Exception as error:
+        # Nobody waits for it, and the service must not be silent about a defect.
+        log(f"drift is not watched, for a defect: {type(error).__name__}")
+        return
+    if service.watching is not None:
+        for one in observers:
+            service.watching.add(one)

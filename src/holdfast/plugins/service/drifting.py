@@ -1,0 +1,357 @@
+"""Drift as an observer of the service: what arrives and what is answered, watched as it comes.
+
+One alarm a change, which is written down; when the new regime is known, what it is like is written
+down too. Accuracy without labels stands among the numbers, or why it cannot be told; labels of rows
+that were drawn evenly say whether the model has become worse.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from holdfast.analyses.row_texts import PAIR
+from holdfast.core.records import Estimate, Floats, to_json
+from holdfast.data.tag_scheme import OUTSIDE
+from holdfast.plugins.drift.accuracy import estimated_accuracy, support_of
+from holdfast.plugins.drift.apart import apart
+from holdfast.plugins.drift.compared import compare_rows
+from holdfast.plugins.drift.facts import CONFIDENCE, facts_of
+from holdfast.plugins.drift.held import unit
+from holdfast.plugins.drift.labelled import HarmWatch, powered_accuracy
+from holdfast.plugins.drift.monitor import BETWEEN, THEMSELVES, Alarm, Monitor
+from holdfast.plugins.drift.rows import Reference, Rows, joined
+from holdfast.plugins.drift.run_rows import Held, held_reference
+from holdfast.plugins.drift.words import hashed_words
+from holdfast.plugins.service.asked import Answer, Facts, Served
+from holdfast.plugins.store.records import Feedback, Outcome, Row
+from holdfast.prepare.rows import Notify
+from holdfast.quality.clean.mask import masked
+from holdfast.recipe import DataPart
+from holdfast.runs.stored import Again
+
+NAME = "drift"
+ALARM, REGIME, HARM = "drift", "drift regime", "harm"
+MODEL, WORDS = "model", "words"
+FLOAT32 = "float32"
+# Answers that wait for a label, confidences that accuracy is estimated of, and labels, at most.
+REMEMBERED, WINDOW, LABELS = 20_000, 1000, 5000
+# Rows after which accuracy is estimated anew: a tenth of those that came, within these.
+SOONEST, LATEST = 50, 2000
+
+
+class Drifting:
+    """The observer of one run. ``data`` is what its recipe says of its rows; with ``log_texts``
+    examples are written down with their texts, masked where ``mask`` is set, else by their names
+    alone. Words are written down where three rows hold them."""
+
+    def __init__(
+        self,
+        held: Held,
+        facts: Facts,
+        data: DataPart,
+        *,
+        between: int = BETWEEN,
+        log_texts: bool = False,
+        mask: bool = True,
+    ) -> None:
+        self._held, self._facts, self._data = held, facts, data
+        self._between, self._log_texts, self._mask = between, log_texts, mask
+        self._by: str | None = None
+        self._monitor: Monitor | None = None
+        self._waiting: list[Rows] = []
+        self._recent: Rows | None = None
+        self._events: list[tuple[str, Mapping[str, Any]]] = []
+        self._answers: OrderedDict[str, list[tuple[Any, float] | None]] = OrderedDict()
+        self._kept = 0
+        right = held.reference.right
+        self._harm = None if right is None else HarmWatch.of_reference(right)
+        self._harmful: dict[str, Any] | None = None
+        self._labels: list[tuple[float, float]] = []
+        self._uneven = self._unknown = self._again = self._others = 0
+        self._accuracy: tuple[int, Estimate] | None = None
+
+    @property
+    def name(self) -> str:
+        return NAME
+
+    def seen(self, served: Served) -> None:
+        """Kept until somebody asks what it comes to, so that many requests are one step."""
+        if served.answered.model != self._facts.model:
+            self._others += len(served.rows)
+            return
+        if self._by is None:
+            self._begin(self._by_model(served.answered.vectors))
+        answers = served.answered.answers
+        rows = self._rows_of(served)
+        self._waiting.append(rows)
+        sure = rows.numbers.get(CONFIDENCE, np.full(len(rows), np.nan))
+        self._answers[served.request] = [
+            (_answered(one), float(p)) for one, p in zip(answers, sure, strict=True)
+        ]
+        self._kept += len(answers)
+        while self._kept > REMEMBERED and len(self._answers) > 1:
+            self._kept -= len(self._answers.popitem(last=False)[1])
+
+    def labelled(self, feedback: Feedback) -> None:
+        """Only labels of rows that were drawn evenly speak for all rows."""
+        if self._harm is None or (feedback.model or self._facts.model) != self._facts.model:
+            return
+        if feedback.drawn != "uniform" or feedback.source == "model":
+            self._uneven += 1
+            return
+        said = self._answers.get(feedback.request)
+        if said is None or not 0 <= feedback.index < len(said):
+            self._unknown += 1
+            return
+        if (answered := said[feedback.index]) is None:
+            # Sent twice, or by two people: it is one row all the same.
+            self._again += 1
+            return
+        prediction, sure = answered
+        said[feedback.index] = None
+        in_order = self._facts.task == "token-classification"
+        wrong = float(not same_answer(prediction, feedback.label, in_order))
+        self._labels = [*self._labels[-LABELS + 1 :], (1 - wrong, sure)]
+        self._harm, at = self._harm.add(np.array([wrong]), self._between)
+        if at is not None:
+            self._harmful = {
+                "labels": self._harm.rows,
+                "wrong": self._harm.wrong,
+                "allowed": self._harm.allowed,
+                "since_label": self._harm.detector.since,
+            }
+            self._events.append((HARM, self._harmful))
+            # One change is told once; the watch begins anew.
+            assert self._held.reference.right is not None
+            self._harm = HarmWatch.of_reference(self._held.reference.right)
+
+    def came_of_it(self, outcome: Outcome) -> None:
+        """Nothing: what came of a request says nothing of what was asked."""
+
+    def events(self) -> Sequence[tuple[str, Mapping[str, Any]]]:
+        self._catch_up()
+        found, self._events = self._events, []
+        return found
+
+    def said(self) -> Mapping[str, Any]:
+        self._catch_up()
+        monitor = self._monitor
+        if monitor is None:
+            return {"rows": 0, "alarms": 0, "reference_rows": len(self._held.reference)}
+        last = monitor.alarms[-1].to_json() if monitor.alarms else None
+        made: dict[str, Any] = {
+            "rows": monitor.rows,
+            "alarms": len(monitor.alarms),
+            "changed": int(bool(monitor.alarms)),
+            "since_row": monitor.since,
+            "gathering": 0 if monitor.gathering is None else len(monitor.gathering),
+            "reference_rows": len(self._held.reference),
+            "other_model_rows": self._others,
+            **{f"evidence_{name}": level for name, level in monitor.levels.items()},
+            "between_alarms": monitor.between,
+            "by": self._by,
+            "against": monitor.reference.what,
+            "unwatched": monitor.unwatched,
+            "last_alarm": last,
+        }
+        return {**made, **self._accuracy_said(monitor.rows), **self._labels_said()}
+
+    def state(self) -> Mapping[str, Any]:
+        self._catch_up()
+        return {
+            "by": self._by,
+            "monitor": None if self._monitor is None else self._monitor.to_json(),
+            "harm": None if self._harm is None else self._harm.to_json(),
+            "harmful": self._harmful,
+            "labels": self._labels,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        try:
+            if state["by"] is None:
+                return
+            self._begin(str(state["by"]))
+            assert self._monitor is not None
+            self._monitor = Monitor.of(state["monitor"], self._monitor.reference)
+            # The service may have been told otherwise since.
+            self._monitor = replace(self._monitor, between=self._between)
+            if self._harm is not None and state["harm"] is not None:
+                self._harm = self._harm.restored(state["harm"])
+            self._harmful = state["harmful"]
+            self._labels = [(float(a), float(b)) for a, b in state["labels"]]
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{type(error).__name__}: {error}") from error
+
+    def _begin(self, by: str) -> None:
+        self._by = by
+        reference = self._held.reference if by == MODEL else self._held.of_words()
+        self._monitor = Monitor.of_reference(reference, self._between)
+
+    def _by_model(self, vectors: Floats | None) -> str:
+        """What tells rows from others: the model's vectors, where they are those of the reference
+        in the precision of the reference; else words."""
+        own = self._held.reference.rows.vectors
+        same = own is not None and vectors is not None and vectors.shape[1] == own.shape[1]
+        return MODEL if same and self._facts.precision == FLOAT32 else WORDS
+
+    def _rows_of(self, served: Served) -> Rows:
+        texts = texts_of(served.rows, self._facts, self._data)
+        answers = served.answered.answers
+        classes, vectors = self._held.reference.classes, served.answered.vectors
+        said: list[Any] = [_answered(one) for one in answers]
+        known = None
+        if classes:
+            place = {name: at for at, name in enumerate(classes)}
+            known = np.array([place.get(str(one), -1) for one in said], dtype=np.int64)
+            said = []
+        outside = OUTSIDE if self._facts.task == "token-classification" else None
+        numbers = facts_of(texts, said, [one.confidence for one in answers], outside)
+        if self._by == WORDS:
+            vectors = None if texts is None else hashed_words(texts)
+        names = tuple(f"{served.request}/{n}" for n in range(len(answers)))
+        return Rows(
+            len(answers), None if vectors is None else unit(vectors), known, numbers, texts, names
+        )
+
+    def _catch_up(self) -> None:
+        """What waits, in one step; alarms and new regimes on the way are written down."""
+        if not self._waiting or self._monitor is None:
+            return
+        rows, self._waiting = joined(self._waiting), []
+        known = [] if self._recent is None else [self._recent]
+        whole = joined([*known, rows])
+        self._recent = whole.take(slice(max(0, len(whole) - WINDOW), None))
+        before = self._monitor
+        self._monitor = before.add(rows)
+        for alarm in self._monitor.alarms[len(before.alarms) :]:
+            self._events.append((ALARM, self._told(alarm)))
+        regime = self._monitor.regime
+        if regime is not None and before.begun != self._monitor.begun:
+            self._events.append((REGIME, self._like(regime)))
+
+    def _told(self, alarm: Alarm) -> dict[str, Any]:
+        when = f"since about row {alarm.since:,}, noticed at row {alarm.at:,}"
+        by = "" if alarm.by == THEMSELVES else f" ({alarm.by})"
+        because = f"{alarm.side} are not like the {alarm.against}{by}, {when}"
+        return {**alarm.to_json(), "because": because, "between_alarms": self._between}
+
+    def _like(self, regime: Rows) -> dict[str, Any]:
+        """What the new regime is like, against the rows that the model was judged by."""
+        assert self._monitor is not None
+        reference = self._held.reference if self._by == MODEL else self._held.of_words()
+        found = compare_rows(reference, regime, between=self._between).to_json()
+        examples = [
+            {"row": one["row"], **({"text": self._shown(one["text"])} if self._log_texts else {})}
+            for one in found["examples"]
+        ]
+        keys = ("verdict", "differ", "inputs", "classes", "facts", "accuracy", "terms")
+        body = {key: found[key] for key in keys}
+        sides = ", ".join(found["differ"]) or "nothing that is sure"
+        body["because"] = f"{len(regime):,} rows of the new kind are known; they differ in: {sides}"
+        body = {**body, "examples": examples, "since": self._monitor.since, "rows": len(regime)}
+        made: dict[str, Any] = to_json(body)
+        return made
+
+    def _shown(self, text: str) -> str:
+        return masked(text) if self._mask else text
+
+    def _accuracy_said(self, rows: int) -> dict[str, Any]:
+        due = 0 if self._accuracy is None else self._accuracy[0]
+        if self._recent is not None and rows >= due:
+            wait = int(np.clip(rows // 10, SOONEST, LATEST))
+            self._accuracy = (rows + wait, self._estimated(self._recent))
+        if self._accuracy is None:
+            return {}
+        found = self._accuracy[1]
+        if found.value is None:
+            return {"accuracy_estimated": None, "accuracy_why": found.why}
+        said = {"accuracy_estimated": found.value, "accuracy_low": found.low}
+        return {**said, "accuracy_high": found.high, "accuracy_rows": len(self._recent or ())}
+
+    def _estimated(self, recent: Rows) -> Estimate:
+        reference: Reference = self._held.reference if self._by == MODEL else self._held.of_words()
+        sure, now = reference.rows.numbers.get(CONFIDENCE), recent.numbers.get(CONFIDENCE)
+        if reference.right is None or sure is None or now is None:
+            return Estimate(None, why="answers of this task are not right or wrong")
+        support = weights = None
+        if reference.rows.vectors is not None and recent.vectors is not None:
+            read = np.isfinite(recent.vectors).all(axis=1)
+            found = apart(reference.rows.vectors, recent.vectors[read])
+            if found is not None:
+                share = float(found.outside.mean())
+                support = support_of(found.weights, share, int(read.sum()))
+                weights = found.weights if (found.area.low or 0) > 0.5 else None
+        return estimated_accuracy(sure, reference.right, now, weights=weights, support=support)
+
+    def _labels_said(self) -> dict[str, Any]:
+        if self._harm is None:
+            return {}
+        made: dict[str, Any] = {
+            "labels": len(self._labels),
+            "labels_not_even": self._uneven,
+            "labels_of_unknown_rows": self._unknown,
+            "labels_of_a_row_again": self._again,
+            "harm_evidence": self._harm.detector.level,
+            "harmful": int(self._harmful is not None),
+        }
+        if self._labels and self._recent is not None:
+            right, sure = np.array(self._labels).T
+            others = self._recent.numbers.get(CONFIDENCE, np.zeros(0))
+            found = powered_accuracy(right, sure, others)
+            ends = {"accuracy_labelled_low": found.low, "accuracy_labelled_high": found.high}
+            made |= {"accuracy_labelled": found.value, **ends}
+        return made
+
+
+def watch_drift(
+    facts: Facts,
+    *,
+    between: int = BETWEEN,
+    log_texts: bool = False,
+    mask: bool = True,
+    notify: Notify = lambda _: None,
+) -> Drifting:
+    """The observer of the run that an engine serves, by the reference in its folder. Where it is
+    not there yet it is made and kept, which takes a pass of the model over the validation rows.
+
+    Raises ``RunError`` where those rows are not there either.
+    """
+    again = Again(facts.run)
+    held = held_reference(again, notify)
+    data = again.recipe.data
+    return Drifting(held, facts, data, between=between, log_texts=log_texts, mask=mask)
+
+
+def texts_of(rows: Sequence[Row], facts: Facts, data: DataPart) -> tuple[str, ...] | None:
+    """What was asked, as ``know.texts.read_texts`` says of a table; ``None`` of pictures, and where
+    a template makes the text of columns."""
+    if facts.task == "image-classification" or data.template:
+        return None
+    columns = facts.columns[: max(1, len(data.text or ()))]
+    return tuple(PAIR.join(_text(row.get(column)) for column in columns) for row in rows)
+
+
+def _text(cell: Any) -> str:
+    if isinstance(cell, list | tuple):
+        return " ".join(map(str, cell))
+    return "" if cell is None else str(cell)
+
+
+def _answered(answer: Answer) -> Any:
+    """What the model says, also where a threshold leaves the row to a person."""
+    if answer.prediction is None and answer.probabilities:
+        return max(answer.probabilities, key=lambda name: answer.probabilities[name])  # type: ignore[index]
+    return answer.prediction
+
+
+def same_answer(prediction: Any, label: Any, in_order: bool = True) -> bool:
+    """Whether a label is what the model said; lists by their members, ``in_order`` or as sets."""
+    if isinstance(prediction, list | tuple) and isinstance(label, list | tuple):
+        one, other = [str(x) for x in prediction], [str(x) for x in label]
+        return one == other if in_order else sorted(one) == sorted(other)
+    return str(prediction).strip().casefold() == str(label).strip().casefold()

@@ -1,0 +1,145 @@
+"""A finished run → an engine that answers its rows."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from holdfast.contract.run_folder import RECIPE
+from holdfast.core.machine import refuse_too_many, usable_cores
+from holdfast.core.records import Decision
+from holdfast.plan.task import WRITERS
+from holdfast.plugins.export.measured import FLOAT32
+from holdfast.plugins.service.asked import Facts
+from holdfast.plugins.service.engine.engine import Form, ModelEngine
+from holdfast.plugins.service.engine.line import Bounds
+from holdfast.plugins.service.engine.precision import Computing, Notify, computing
+from holdfast.plugins.service.engine.rows import columns_of
+from holdfast.plugins.service.engine.tables import TableForm
+from holdfast.plugins.service.engine.texts import TextForm
+from holdfast.plugins.service.engine.thread import ModelThread
+from holdfast.recipe import Recipe, read_recipe
+from holdfast.runs.predictor import Predictor
+from holdfast.runs.threshold import served_name
+from holdfast.tasks.classes.answers import BesideText, TextUse
+from holdfast.training.machine import KERNEL_CACHES, KERNELS_KEPT, use_threads
+
+SWITCH_S = 0.0005
+# An answer that is written takes its time, and so does waiting for it.
+SECONDS, SECONDS_WRITING = 1.0, 30.0
+
+
+def open_engine(
+    run: Path,
+    precision: str = FLOAT32,
+    *,
+    threads: int | None = None,
+    bounds: Bounds | None = None,
+    vectors: bool = True,
+    beside: ModelEngine | None = None,
+    notify: Notify = lambda _: None,
+) -> ModelEngine:
+    """The engine of a finished run; not warm yet. ``notify`` hears what was decided, and why.
+
+    Parameters
+    ----------
+    precision : ``float32``, whose answers are those of ``predict``, or ``auto``, the form that
+        ``export`` measured and kept (made at the first time, in up to a minute).
+    threads : of the model; one core is left to requests where there are several.
+    bounds : what may wait.
+    vectors : whether answers bring what the model's last layer read of each row.
+    beside : an engine whose thread is shared; this one is asked when that one has nothing to do.
+
+    Raises
+    ------
+    RunError : no finished run, or one that was changed since.
+    RecipeError : another word for the precision, or more threads than there are cores.
+    """
+    # A thread that wants the interpreter waits for so long while another computes in it; those that
+    # read requests wait often, for a model's thread that seldom needs it.
+    sys.setswitchinterval(SWITCH_S)
+    # Rows of many lengths make many shapes, and each would keep a kernel with its memory.
+    for name in KERNEL_CACHES:
+        os.environ.setdefault(name, KERNELS_KEPT)
+    if beside is None:
+        for decision in _choose_threads(threads):
+            notify(decision)
+    predictor = Predictor.load(run)
+    for decision in predictor.decisions:
+        notify(decision)
+    recipe = read_recipe(run / RECIPE)
+    made = computing(run, predictor, precision, notify)
+    notify(Decision("precision", made.precision, made.because, prominent=True))
+    return engine_of(
+        predictor,
+        recipe,
+        made,
+        run,
+        served_name(run),
+        bounds=bounds,
+        vectors=vectors,
+        beside=beside,
+    )
+
+
+def engine_of(
+    predictor: Predictor,
+    recipe: Recipe,
+    made: Computing,
+    run: Path,
+    model: str,
+    *,
+    bounds: Bounds | None = None,
+    vectors: bool = True,
+    beside: ModelEngine | None = None,
+) -> ModelEngine:
+    """The engine of a predictor that is loaded, whose ``recipe`` says how texts are treated."""
+    task = str(recipe.task)
+    facts = Facts(
+        task,
+        model,
+        run,
+        columns_of(predictor),
+        predictor.names or None,
+        made.precision,
+        made.because,
+    )
+    seconds = SECONDS_WRITING if task in WRITERS else SECONDS
+    thread: ModelThread | None = beside.thread if beside is not None else None
+    form = form_of(predictor, recipe, made, vectors=vectors)
+    engine = ModelEngine(
+        form,
+        facts,
+        bounds=bounds or Bounds(seconds=seconds),
+        thread=thread,
+        rank=0 if beside is None else 1,
+    )
+    engine.predictor = predictor
+    return engine
+
+
+def form_of(predictor: Predictor, recipe: Recipe, made: Computing, *, vectors: bool = True) -> Form:
+    """How the rows of this task are read, asked and said."""
+    use = made.use
+    plain = isinstance(use, TextUse) and not isinstance(use.models[0], BesideText)
+    if plain and made.network is not None:
+        assert isinstance(use, TextUse)
+        return TextForm(predictor, use, recipe, made.network, vectors, made.network.multiple)
+    return TableForm(predictor, use, vectors)
+
+
+def _choose_threads(wanted: int | None) -> tuple[Decision, ...]:
+    """Set how many threads the model computes with, and say why."""
+    given, cores = os.environ.get("OMP_NUM_THREADS", ""), usable_cores()
+    if wanted is not None:
+        refuse_too_many("--threads", wanted)
+        count, because = wanted, "asked for"
+    elif given.isdigit() and int(given) > 0:
+        refuse_too_many("OMP_NUM_THREADS", int(given))
+        count, because = int(given), "OMP_NUM_THREADS is set"
+    else:
+        count = max(1, cores - 1)
+        because = f"of {cores} usable cores one is left to requests" if cores > 1 else "one core"
+    use_threads(count)
+    return (Decision("threads", str(count), because),)

@@ -1,0 +1,184 @@
+"""What a service computes in: float32 as ``predict`` does, or the form that ``export`` measured and
+kept on this machine."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from holdfast.contract.answering import Answering
+from holdfast.core.discovery import nearest
+from holdfast.core.errors import InputError, RecipeError, RunError
+from holdfast.core.records import Decision
+from holdfast.core.run_files import read_result
+from holdfast.data.scratch import scratch_file
+from holdfast.plugins.export.export import HOME, export
+from holdfast.plugins.export.folder import FACTS
+from holdfast.plugins.export.formats import format_of
+from holdfast.plugins.export.measured import BFLOAT16, FLOAT32
+from holdfast.plugins.service.engine.networks import Graph, OnnxFile, OpenVinoFile, Saved, quicker
+from holdfast.runs.predictor import Predictor
+from holdfast.tasks.classes.answers import BesideText, FittedText, TextUse
+from holdfast.tasks.images.task import FittedVision, ImageUse
+from holdfast.tasks.tags.answers import TagUse
+
+AUTO = "auto"
+PRECISIONS = (FLOAT32, AUTO)
+# In the order in which they are tried where nothing was exported yet.
+FORMATS = ("openvino", "onnx")
+MISSING = "Install one: pip install 'holdfast[export]'."
+# Of an export's table: texts together, as a service asks them.
+BATCH = "16"
+Notify = Callable[[Decision], None]
+
+
+@dataclass(frozen=True)
+class Computing:
+    """What is asked: ``use`` answers tables through ``network`` (``None``: through its own), in
+    ``precision``, and ``because`` says why. ``vectors``: whether they come with the answers, or
+    why not."""
+
+    use: Answering
+    network: Graph | None
+    precision: str
+    because: str
+    vectors: bool | str = True
+
+
+def computing(run: Path | None, predictor: Predictor, precision: str, notify: Notify) -> Computing:
+    """The network of a run that is asked in ``precision``: ``float32`` or ``auto``.
+
+    Raises ``RecipeError`` for another word; ``MachineError`` where an export cannot be written.
+    """
+    if precision not in PRECISIONS:
+        raise RecipeError("--precision", "is unknown", precision, nearest(precision, PRECISIONS))
+    use = predictor.model
+    if precision == AUTO and run is not None:
+        found = _measured(run, use, notify)
+        if isinstance(found, Computing):
+            return found
+        return replace(_float32(use, notify), because=found)
+    return _float32(use, notify)
+
+
+def _float32(use: Answering, notify: Notify) -> Computing:
+    because = "as `holdfast predict` answers"
+    if isinstance(use, TextUse | TagUse) and len(use.models) == 1:
+        model = _text_part(use)
+        tags = isinstance(use, TagUse)
+        network, told = quicker(model.network, model.tokenizer, model.max_length, tags=tags)
+        for decision in told:
+            notify(decision)
+        return Computing(_through(use, network), network, FLOAT32, because)
+    if isinstance(use, ImageUse) and len(use.models) == 1:
+        return Computing(use, Saved(use.models[0].network), FLOAT32, because)
+    return Computing(use, None, FLOAT32, because)
+
+
+def _text_part(use: TextUse | TagUse) -> Any:
+    model = use.models[0]
+    return model.text if isinstance(model, BesideText) else model
+
+
+def _through(use: Answering, network: Graph) -> Answering:
+    """The same with another network in the place of its own."""
+    model: Any = getattr(use, "models")[0]  # noqa: B009
+    one: Any
+    if isinstance(use, ImageUse):
+        one = FittedVision(network, model.processor, model.classes, model.channels)
+        return replace(use, models=[one])
+    part = model.text if isinstance(model, BesideText) else model
+    one = FittedText(network, part.tokenizer, part.classes, part.max_length)
+    if isinstance(model, BesideText):
+        one = BesideText(one, model.layer)
+    assert isinstance(use, TextUse | TagUse)
+    return replace(use, models=[one])
+
+
+def _measured(run: Path, use: Answering, notify: Notify) -> Computing | str:
+    """The form that an export of the run kept, made where there is none; or why there is none that
+    is quicker than the model itself."""
+    if not isinstance(use, TextUse | TagUse | ImageUse):
+        return "what export measures are classifiers and taggers, and this model writes"
+    folders = [place for name in FORMATS if (place := run / HOME / name / FACTS).is_file()]
+    if not folders:
+        made = _made(run, notify)
+        if isinstance(made, str):
+            return made
+        folders = [made / FACTS]
+    chosen, why = None, []
+    for place in folders:
+        facts = json.loads(place.read_text("utf-8"))
+        if list(facts.get("labels") or ()) != list(getattr(use, "models")[0].classes):  # noqa: B009
+            raise RunError(str(place), "is not an export of this run", None, "Take it away.")
+        ours = _ms(facts, str(facts["format"]), str(facts["precision"]))
+        itself = _ms(facts, "torch", FLOAT32)
+        if not ours < itself:
+            told = f"{ours:g} ms a row, the model itself {itself:g}"
+            why.append(f"{place.parent} is not faster: {told}")
+        elif chosen is None or ours < chosen[0]:
+            chosen = ours, itself, place, facts
+    if chosen is None:
+        return "; ".join(why)
+    ours, itself, place, facts = chosen
+    network = _opened(place.parent, facts)
+    because = (
+        f"{place.parent} keeps it ({facts['kept_because']}); {ours:g} ms a row at batch {BATCH} "
+        f"where it was made, the model itself {itself:g}"
+    )
+    vectors = network.has_vectors or "its graph has no plain last layer"
+    told = f"{facts['precision']} ({facts['format']})"
+    return Computing(_through(use, network), network, told, because, vectors)
+
+
+def _ms(facts: Mapping[str, Any], engine: str, precision: str) -> float:
+    """Milliseconds a row, as the export measured them."""
+    for row in facts["speed"]["rows"]:
+        if row["engine"] == engine and row["precision"] == precision:
+            return float(row["ms"][BATCH])
+    return float("inf")
+
+
+def _made(run: Path, notify: Notify) -> Path | str:
+    """A new export, where the run has its exports; or why there is none."""
+    form = next((name for name in FORMATS if importlib.util.find_spec(_PACKAGES[name])), None)
+    if form is None:
+        return f"neither OpenVINO nor onnxruntime is installed, so nothing was measured. {MISSING}"
+    home = run / HOME / form
+    because = f"--precision auto takes what export measures; it is kept in {home}"
+    notify(Decision("exporting", form, because, prominent=True))
+    format_of(form, str(read_result(run)["task"]))
+    try:
+        return export(run, form, int8=True, notify=lambda _: None).folder
+    except RunError:
+        # Another server of the same run was quicker.
+        if (home / FACTS).is_file():
+            return home
+        raise
+    except InputError as error:
+        # A folder that may only be read.
+        if not _unwritable(run):
+            return f"it cannot be exported: {error.what}: {error.rule}"
+        place = scratch_file("export", "")
+        place.unlink(missing_ok=True)
+        return export(run, form, int8=True, out=place, notify=lambda _: None).folder
+
+
+_PACKAGES = {"openvino": "openvino", "onnx": "onnxruntime"}
+
+
+def _unwritable(run: Path) -> bool:
+    import os
+
+    return not os.access(run, os.W_OK)
+
+
+def _opened(folder: Path, facts: Mapping[str, Any]) -> OnnxFile | OpenVinoFile:
+    path = folder / str(facts["file"])
+    if facts["format"] == "onnx":
+        return OnnxFile(path)
+    return OpenVinoFile(path, "bf16" if facts["precision"] == BFLOAT16 else "f32")

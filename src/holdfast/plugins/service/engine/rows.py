@@ -1,0 +1,188 @@
+"""The rows of a request → rows that a model can read, by the ways of ``predict``."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from holdfast.contract.answering import Asked, read_columns, within_limits
+from holdfast.core.errors import DataError, InputError, MachineError
+from holdfast.data.cells import too_deep
+from holdfast.data.limits import limits
+from holdfast.data.pictures import header
+from holdfast.data.scratch import goes_with, scratch_file
+from holdfast.plugins.store.records import Row
+from holdfast.runs.predictor import Predictor
+from holdfast.tasks.classes.answers import TextUse
+from holdfast.tasks.images.task import ImageUse
+from holdfast.tasks.lm.answers import TokenUse
+from holdfast.tasks.seq2seq.task import PairUse
+from holdfast.tasks.tags.answers import TagUse
+
+REQUEST = "the request"
+MILLION = 1_000_000
+# Of all pictures of a request: sixteen of a phone's camera, or four thousand of 224 × 224.
+MOST_PIXELS = 200 * MILLION
+HOPED = ["It", "was", "not", "what", "I", "had", "hoped", "for"]
+# What an error calls pictures that no file lists.
+LISTED = "list"
+WHOLE_FILES = "Send the bytes of whole picture files (PNG, JPEG, GIF, BMP, WebP, TIFF) in base64."
+PICTURE, TOKENS, PROMPT, TEXT = "image", "tokens", "prompt", "text"
+
+
+def columns_of(predictor: Predictor) -> tuple[str, ...]:
+    """The columns that a row must have, the first that of a plain text; a picture's holds the file
+    itself, as base64."""
+    use, part = predictor.model, predictor.part
+    if isinstance(use, ImageUse):
+        return (PICTURE,)
+    if isinstance(use, TagUse):
+        return (part.text or (TOKENS,))[:1]
+    if isinstance(use, TokenUse):
+        found = None if part.messages else part.text
+        return found or (TEXT if use.of_text else PROMPT,)
+    side = [one.name for one in use.side_columns()] if isinstance(use, TextUse) else []
+    return (*(read_columns(part) or (TEXT,)), *side)
+
+
+def made_row(predictor: Predictor, place: int) -> Row:
+    """A row that nobody asked, for a model that is to be warm."""
+    columns = columns_of(predictor)
+    if isinstance(predictor.model, ImageUse):
+        return {PICTURE: base64.b64encode(_grey()).decode()}
+    words = HOPED[: 2 + place]
+    if isinstance(predictor.model, TagUse):
+        return {columns[0]: words}
+    return dict.fromkeys(columns, " ".join(words))
+
+
+def _grey() -> bytes:
+    """A picture of nothing."""
+    from PIL import Image
+
+    into = io.BytesIO()
+    Image.new("RGB", (64, 64), (127, 127, 127)).save(into, "PNG")
+    return into.getvalue()
+
+
+def asked_of(predictor: Predictor, rows: Sequence[Row]) -> Asked:
+    """The rows as a model of any task reads them. Raises ``InputError`` where they cannot be."""
+    use, first = predictor.model, columns_of(predictor)[0]
+    if isinstance(use, ImageUse):
+        return _asked_pictures(predictor, rows)
+    cells = [row.get(first) for row in rows]
+    if isinstance(use, TagUse) and all(isinstance(one, str | list) for one in cells):
+        return predictor.ask(cells)
+    listed = isinstance(use, PairUse) or (isinstance(use, TokenUse) and first in (TEXT, PROMPT))
+    texts = all(isinstance(one, str) and "\0" not in one for one in cells)
+    if listed and texts and len(columns_of(predictor)) == 1 and all(len(row) == 1 for row in rows):
+        return predictor.ask(cells)
+    return asked_rows(predictor, rows)
+
+
+def asked_rows(predictor: Predictor, rows: Sequence[Row]) -> Asked:
+    """The rows as a file of them would be read."""
+    path = scratch_file("request", ".jsonl")
+    try:
+        try:
+            lines = [json.dumps(row) for row in rows]
+        except RecursionError:
+            raise DataError(REQUEST, str(too_deep()), None, "Write plain values.") from None
+        path.write_text("\n".join(lines) + "\n", "utf-8")
+        return predictor.ask(str(path))
+    except InputError as error:
+        raise _of_request(error, {str(path): REQUEST, path.name: REQUEST}) from None
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _of_request(error: InputError, places: dict[str, str]) -> InputError:
+    """The error without the names of files that nobody knows."""
+
+    def told(text: Any) -> Any:
+        for place, name in places.items():
+            text = text.replace(place, name) if isinstance(text, str) else text
+        return text
+
+    return type(error)(told(error.what), told(error.rule), told(error.value), told(error.remedy))
+
+
+def _asked_pictures(predictor: Predictor, rows: Sequence[Row]) -> Asked:
+    files: list[Path] = []
+    asked = None
+    try:
+        for place, row in enumerate(rows):
+            files.append(_picture_file(row.get(PICTURE), place))
+        _refuse_pixels(predictor, files)
+        asked = predictor.ask([str(path) for path in files])
+    except InputError as error:
+        names: dict[str, str] = {}
+        for place, path in enumerate(files):
+            # An error may tell a path from the current folder, too; the longer one holds the other.
+            told = (str(path), os.path.relpath(path), path.name)
+            names |= dict.fromkeys(sorted(told, key=len, reverse=True), f"row {place}")
+        named = _of_request(error, names)
+        if named.what == LISTED:
+            named = DataError(REQUEST, named.rule, named.value, WHOLE_FILES)
+        raise named from None
+    finally:
+        for path in files:
+            if asked is None:
+                path.unlink(missing_ok=True)
+            else:
+                # The model opens it when it comes to the row. A service that kept the pictures
+                # until it ends would fill the disk.
+                goes_with(asked.table.rows, path)
+    return asked
+
+
+def _refuse_pixels(predictor: Predictor, files: Sequence[Path]) -> None:
+    """Refuse, before one is decoded, pictures that are too much together: a few kilobytes hold
+    thirty million pixels of one colour, and nobody else is read for while they are decoded."""
+    if len(files) == 1:
+        return
+    with within_limits(predictor.part):
+        # What is larger than one may be is refused by itself, undecoded.
+        sizes = [size for size in map(_pixels, files) if size <= limits().pixels]
+    if sum(sizes) > MOST_PIXELS:
+        raise DataError(
+            REQUEST,
+            f"holds pictures of more than {MOST_PIXELS // MILLION} million pixels together",
+            f"{sum(sizes) // MILLION} million",
+            "Send fewer pictures a request, or smaller ones.",
+        )
+
+
+def _pixels(path: Path) -> int:
+    """Width by height as the file's head says; 0 where it is no picture, which is told later."""
+    try:
+        with header(path) as source:
+            return int(source.width * source.height)
+    except MachineError:
+        raise
+    # A damaged head brings any error, as in ``read_picture``.
+    except Exception:
+        return 0
+
+
+def _picture_file(cell: Any, place: int) -> Path:
+    """A picture in a file of its own, which the caller removes."""
+    remedy = f'Send {{"{PICTURE}": "…"}} with the bytes of a picture file in base64.'
+    if not isinstance(cell, str):
+        raise DataError(f"row {place}", f"has no picture in {PICTURE!r}", None, remedy)
+    given = cell.partition(",")[2] if cell.startswith("data:") else cell
+    try:
+        found = base64.b64decode(given, validate=True)
+    except (binascii.Error, ValueError):
+        found = b""
+    if not found:
+        raise DataError(f"row {place}", "holds no picture in base64", cell[:40], remedy)
+    path = scratch_file("picture", ".img")
+    path.write_bytes(found)
+    return path

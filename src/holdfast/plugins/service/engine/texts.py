@@ -1,0 +1,305 @@
+"""Rows of a text classifier: read as ``predict`` reads them, and asked by tokens.
+
+``Predictor.ask`` writes what it reads to disk, since a file may be larger than memory; a request is
+not, and that would take longer than the model does. A row whose cells are plain texts is read here
+by the same functions; any other goes that way, and gets its errors there.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from holdfast.contract.answering import Answers, ClassAnswers, read_columns
+from holdfast.core.records import Floats, Outputs
+from holdfast.data.limits import limits
+from holdfast.data.profile import is_missing
+from holdfast.data.template import fill_template
+from holdfast.models.beginnings import beginnings
+from holdfast.plugins.service.asked import Answer
+from holdfast.plugins.service.engine.line import Turn, Waiting
+from holdfast.plugins.service.engine.networks import Graph
+from holdfast.plugins.service.engine.passes import passes
+from holdfast.plugins.service.engine.rows import asked_rows
+from holdfast.plugins.service.engine.said import answers_said, nothing_said
+from holdfast.plugins.store.records import Row
+from holdfast.prepare.cleaning import TEXTS
+from holdfast.quality.clean.apply import choose, treated
+from holdfast.recipe import Recipe
+from holdfast.runs.predictor import Predictor
+from holdfast.tasks.classes.answers import TextUse
+from holdfast.tasks.labels.shared import answers_of
+
+# So much is read at once between two requests; more goes to a thread beside.
+LIGHT_ROWS, LIGHT_CHARACTERS = 16, 20_000
+# What a pass costs before it reads any token, in tokens, where it was not measured.
+OVERHEAD = 24.0
+# The shapes of passes that are asked once before the first request, and for how long at most; what
+# a usual large one is.
+LENGTHS, ROWS, LARGEST = (8, 16, 24, 32, 48, 64, 128, 256), (1, 2, 4, 8, 16, 32), 1024
+USUAL = (16, 32)
+WARM_SECONDS = 6.0
+
+
+@dataclass(slots=True, eq=False)
+class ReadTexts:
+    """A request: ``ids`` and ``types`` of its rows that have a text, longest first, ``places`` [n]
+    where they stand in the request, ``because`` why another has no answer. The model's outputs
+    come into ``outputs`` and ``vectors``, in the order of ``ids``."""
+
+    rows: int
+    ids: list[Any]
+    types: list[Any] | None
+    places: list[int]
+    because: Mapping[int, str]
+    outputs: Floats
+    vectors: Floats | None = None
+
+    @property
+    def costs(self) -> list[int]:
+        """Tokens of each."""
+        return [len(one) for one in self.ids]
+
+
+@dataclass(eq=False)
+class TextForm:
+    """How requests to a text classifier are read, asked and said. ``network`` is what is asked, in
+    passes as long as a ``multiple`` of tokens."""
+
+    predictor: Predictor
+    use: TextUse
+    recipe: Recipe
+    network: Graph
+    vectors: bool = True
+    multiple: int = 1
+    overhead: float = OVERHEAD
+    _chosen: Any = field(init=False)
+    _names: tuple[str, ...] | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._chosen = choose(self.recipe.treat) if self.recipe.task in TEXTS else choose({})
+        self._names = read_columns(self.recipe.data)
+        model: Any = self.use.models[0]
+        # Of its own: a tokenizer keeps how it pads as a state, and others use the model's.
+        self._tokenizer, self._most = copy.deepcopy(model.tokenizer), model.max_length
+        self._types = "token_type_ids" in self._tokenizer("a")
+        self._outputs = len(model.classes)
+        self._pad = int(self._tokenizer.pad_token_id)
+
+    def light(self, rows: Sequence[Row]) -> bool:
+        """Whether reading them takes less than a moment."""
+        if len(rows) > LIGHT_ROWS:
+            return False
+        size = 0
+        for row in rows:
+            for cell in row.values():
+                if not isinstance(cell, str):
+                    return False
+                size += len(cell)
+        return size <= LIGHT_CHARACTERS
+
+    def read(self, rows: Sequence[Row]) -> ReadTexts:
+        """Raises ``InputError`` where they cannot be read."""
+        found = self._plain(rows)
+        because: Mapping[int, str] = {}
+        if found is None:
+            asked = asked_rows(self.predictor, rows)
+            table, because = asked.table, asked.because
+            names = [n for n in ("text", "text_pair") if n in table.rows.column_names]
+            columns = [table.column(name) for name in names]
+            places = table.column("row")
+        else:
+            places, columns = found
+        ids, types = self._tokens(columns) if len(places) else ([], None)
+        order = sorted(range(len(ids)), key=lambda place: -len(ids[place]))
+        return ReadTexts(
+            len(rows),
+            [ids[i] for i in order],
+            None if types is None else [types[i] for i in order],
+            [int(places[i]) for i in order],
+            because,
+            np.zeros((len(order), self._outputs), dtype=np.float32),
+        )
+
+    def _plain(self, rows: Sequence[Row]) -> tuple[list[int], list[list[str]]] | None:
+        """The places of the rows with texts and their texts, a list a column; ``None`` where a cell
+        is none that can be read here."""
+        names, template = self._names, self.recipe.data.template
+        if not names or (len(names) > 2 and not template):
+            return None
+        most = min(limits().cell, int(self.recipe.data.limits.cell_mb * 1_000_000))
+        cells = [[row.get(name) for row in rows] for name in names]
+        for column in cells:
+            for cell in column:
+                if not isinstance(cell, str) or "\0" in cell or len(cell) > most or _broken(cell):
+                    return None
+        if template:
+            arrays = {n: _known(c) for n, c in zip(names, cells, strict=True)}
+            cells = [fill_template(template, arrays).to_pylist()]
+        else:
+            cells = [
+                _known(column).to_pylist() if _may_miss(column) else column for column in cells
+            ]
+        places = [i for i, given in enumerate(zip(*cells, strict=True)) if None not in given]
+        return places, [[self._treated(column[i]) for i in places] for column in cells]
+
+    def _treated(self, text: Any) -> str:
+        return treated(text, self._chosen)[0] if self._chosen.row else str(text)
+
+    def _tokens(self, columns: Sequence[Sequence[str]]) -> tuple[list[Any], list[Any] | None]:
+        texts = [beginnings(self._tokenizer, column, self._most) for column in columns]
+        encoded = self._tokenizer(
+            *texts, truncation="longest_first", max_length=self._most, padding=False
+        )
+        types = encoded.get("token_type_ids")
+        return list(encoded["input_ids"]), None if types is None else list(types)
+
+    def ask(self, turn: Turn) -> int:
+        """Let the model answer the rows of a turn; how many tokens it was given, padding too."""
+        owners = [(one.read, place) for one, places in turn.parts for place in places]
+        lengths = [_up(len(read.ids[place]), self.multiple) for read, place in owners]
+        padded = 0
+        with torch.inference_mode():
+            for chosen in passes(lengths, self.overhead):
+                some = [owners[i] for i in chosen]
+                batch = self._batch(some)
+                padded += batch["input_ids"].numel()
+                logits, vectors = self._pass(batch)
+                for at, (read, place) in enumerate(some):
+                    read.outputs[place] = logits[at]
+                    if vectors is not None:
+                        if read.vectors is None:
+                            shape = (len(read.ids), vectors.shape[1])
+                            read.vectors = np.full(shape, np.nan, dtype=np.float32)
+                        read.vectors[place] = vectors[at]
+        return padded
+
+    def _pass(self, batch: dict[str, torch.Tensor]) -> tuple[Floats, Floats | None]:
+        if not self.vectors:
+            return self.network(**batch).float().numpy(), None
+        with self.network.hearing() as heard:
+            logits = self.network(**batch).float().numpy()
+        return logits, heard[0].float().numpy() if heard else None
+
+    def _batch(self, some: Sequence[tuple[ReadTexts, int]]) -> dict[str, torch.Tensor]:
+        longest = max(len(read.ids[place]) for read, place in some)
+        # No further than the model reads.
+        longest = max(longest, min(_up(longest, self.multiple), self._most))
+        ids = np.full((len(some), longest), self._pad, dtype=np.int64)
+        mask = np.zeros((len(some), longest), dtype=np.int64)
+        types = np.zeros((len(some), longest), dtype=np.int64)
+        for at, (read, place) in enumerate(some):
+            end = len(read.ids[place])
+            ids[at, :end], mask[at, :end] = read.ids[place], 1
+            if read.types is not None:
+                types[at, :end] = read.types[place]
+        batch = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+        if some[0][0].types is not None:
+            batch["token_type_ids"] = torch.from_numpy(types)
+        return batch
+
+    def say(self, reads: Sequence[ReadTexts]) -> list[tuple[list[Answer], Floats | None]]:
+        """The answers to whole requests, with their vectors [rows, width] (NaN where nothing was
+        read), in the order of their rows."""
+        answers = self._answers(np.concatenate([one.outputs for one in reads]))
+        said = answers_said(answers, self.predictor.names, self.predictor.rule)
+        made, start = [], 0
+        for read in reads:
+            stop = start + len(read.ids)
+            rows: list[Any] = [None] * read.rows
+            for place, answer in zip(read.places, said[start:stop], strict=True):
+                rows[place] = answer
+            for place in (i for i, one in enumerate(rows) if one is None):
+                because = read.because.get(place)
+                rows[place] = nothing_said(self.predictor.answered, because, pictures=False)
+            vectors = None
+            if read.vectors is not None:
+                vectors = np.full((read.rows, read.vectors.shape[1]), np.nan, dtype=np.float32)
+                vectors[read.places] = read.vectors
+            made.append((rows, vectors))
+            start = stop
+        return made
+
+    def _answers(self, raw: Floats) -> Answers:
+        names, labels = self.use.models[0].classes, self.use.labels
+        if labels != "class":
+            return answers_of(names, [raw], sets=labels == "several")
+        nothing = np.full(len(raw), -1, dtype=np.int64)
+        return ClassAnswers(names, *_softmax(raw, nothing))
+
+    def turn_tokens(self, wanted: int) -> int:
+        """How many tokens a turn may have at most, where ``wanted`` keep to its time."""
+        return wanted
+
+    def warm(self, alone: Callable[[Callable[[], float]], float]) -> tuple[int, float]:
+        """Ask passes of every usual shape once, ``alone`` with the model each; how many tokens a
+        large one had, and its seconds. What a pass costs before it reads any is measured on the
+        way."""
+        began = time.perf_counter()
+        for length in (size for size in LENGTHS if size <= self._most):
+            for rows in (n for n in ROWS if n * length <= LARGEST):
+                alone(partial(self._time, rows, length))
+                if time.perf_counter() - began > WARM_SECONDS:
+                    break
+        rows, least = USUAL[0], min(LENGTHS[0], self._most)
+        length = min(USUAL[1], self._most)
+        short = min(alone(partial(self._time, 1, least)) for _ in range(3))
+        large = min(alone(partial(self._time, rows, length)) for _ in range(2))
+        each = max(large - short, 1e-9) / (rows * length - least)
+        self.overhead = max(0.0, short / each - least)
+        return rows * length, large
+
+    def _time(self, rows: int, length: int) -> float:
+        """Seconds that a pass of made rows takes."""
+        ids = [int(self._pad)] * length
+        made = ReadTexts(
+            rows,
+            [ids] * rows,
+            [[0] * length] * rows if self._types else None,
+            list(range(rows)),
+            {},
+            np.zeros((rows, self._outputs), dtype=np.float32),
+        )
+        before = time.perf_counter()
+        self.ask(Turn([(Waiting(made, made.costs), range(rows))], rows * length, rows))
+        return time.perf_counter() - before
+
+
+def _softmax(raw: Floats, nothing: Any) -> tuple[Floats, Outputs]:
+    outputs = Outputs(nothing, nothing, raw, np.full(len(raw), np.nan))
+    return outputs.probabilities, outputs
+
+
+def _up(length: int, multiple: int) -> int:
+    """The next multiple from ``length`` on."""
+    return -(-length // multiple) * multiple
+
+
+def _known(column: Sequence[Any]) -> pa.Array:
+    """The texts of a column, null where one is missing as a file's would be."""
+    values = pa.array(column, pa.string())
+    return pa.compute.if_else(is_missing(values), pa.scalar(None, pa.string()), values)
+
+
+def _may_miss(column: Sequence[Any]) -> bool:
+    """Whether a text may be white space alone, of which Arrow may know other kinds than Python."""
+    return any(not (left := one.lstrip()) or not left[0].isascii() for one in column)
+
+
+def _broken(text: str) -> bool:
+    """Whether it holds half of a surrogate pair, which no text has."""
+    if text.isascii():
+        return False
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False

@@ -1,0 +1,68 @@
+"""Reasons for the answers of a service, row by row between the turns of its model.
+
+A reason takes hundreds of passes, and everybody else waits while the model makes them: so few rows
+a request, one request at a time, and after each row whoever waits is answered first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from holdfast.analyses.explain.explain import explain_asked
+from holdfast.analyses.explain.explanation import Explanation
+from holdfast.plugins.service.asked import Engine, Full
+from holdfast.plugins.service.engine.engine import ModelEngine
+from holdfast.plugins.service.engine.rows import asked_of
+from holdfast.plugins.service.web.faults import Fault
+from holdfast.plugins.store.records import Row
+
+MOST_WAITING = 4
+SECONDS_A_ROW = 2.0
+SOURCE = "the request"
+
+
+class Explaining:
+    """One request for reasons after the other."""
+
+    def __init__(self) -> None:
+        self._turn = asyncio.Lock()
+        self._waiting = 0
+
+    async def explain(self, engine: Engine, rows: Sequence[Row]) -> dict[str, Any]:
+        """What ``holdfast explain --json`` says of the rows. Raises ``Full`` where others wait for
+        theirs, ``InputError`` for rows that cannot be read."""
+        if not isinstance(engine, ModelEngine) or engine.predictor is None:
+            raise Fault(
+                400,
+                "/explain",
+                "cannot be asked of this model",
+                None,
+                "Use holdfast explain.",
+                reason="not explained",
+            )
+        if self._waiting >= MOST_WAITING:
+            raise Full(SECONDS_A_ROW * self._waiting, "others wait for their reasons")
+        self._waiting += 1
+        try:
+            async with self._turn:
+                found = [await self._one(engine, row) for row in rows]
+        finally:
+            self._waiting -= 1
+        return _joined(found).to_json()
+
+    async def _one(self, engine: ModelEngine, row: Row) -> Explanation:
+        predictor, run = engine.predictor, engine.facts.model
+        assert predictor is not None
+        return await engine.run(
+            lambda: explain_asked(predictor, asked_of(predictor, [row]), run, SOURCE, rows=1)
+        )
+
+
+def _joined(found: Sequence[Explanation]) -> Explanation:
+    from dataclasses import replace
+
+    rows = tuple(replace(row, row=place) for place, one in enumerate(found) for row in one.rows)
+    seconds = sum(one.seconds for one in found)
+    return replace(found[0], rows=rows, seconds=seconds)

@@ -1,0 +1,252 @@
+"""A look at a live comparison: what the store knows since the last look joins the evidence.
+
+The evidence is made of the store's rows alone, in the order of their names and numbers, and how far
+was read is remembered (a cursor). So any replica may look at any time: each comes to the same
+numbers, and one that was restarted goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from itertools import takewhile
+from typing import Any
+
+import numpy as np
+
+from holdfast.plugins.live.arms import Arms
+from holdfast.plugins.live.nearer import nearer
+from holdfast.plugins.live.shadow import Shadow
+from holdfast.plugins.live.told import told
+from holdfast.plugins.service.live.counts import why_apart
+from holdfast.plugins.service.live.setup import Setup
+from holdfast.plugins.store.records import Event, Feedback, Request, new_id
+from holdfast.plugins.store.store import Store
+from holdfast.plugins.store.users import Came, brought, first_requests
+
+STARTED, VERDICT, LATEST = "comparison started", "verdict", "comparison"
+REQUESTS, LABELS, USERS = 500, 1000, 500
+# The digits of a request's name that are its time, in milliseconds.
+TIME_DIGITS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What a comparison has come to. ``since`` is when it began. Of shadow: ``request`` and
+    ``label`` are how far was read, ``counted`` the rows whose label counts already (hashes), and
+    ``without`` labels of rows that not both had answered. Of ab: ``came`` and ``matured`` are the
+    last users who were counted, and ``late`` outcomes that were told when the user's time was
+    over."""
+
+    setup: Setup
+    evidence: Shadow | Arms
+    since: float
+    request: str = ""
+    label: int = 0
+    counted: tuple[str, ...] = ()
+    without: int = 0
+    came: Came | None = None
+    matured: Came | None = None
+    late: int = 0
+
+    def said(self) -> dict[str, Any]:
+        """What ``/comparison`` and the dashboard show."""
+        more: dict[str, Any] = {"shown": self.setup.shown, "challenger": self.setup.challenger}
+        more |= {"since": self.since}
+        if isinstance(self.evidence, Shadow):
+            more["labels_without_both_answers"] = self.without
+        else:
+            more |= {"window_s": self.setup.window_s, "late_outcomes": self.late}
+        return {**told(self.evidence), **more}
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "schema": 1,
+            "setup": asdict(self.setup),
+            "evidence": self.evidence.to_json(),
+            "since": self.since,
+            "request": self.request,
+            "label": self.label,
+            "counted": list(self.counted),
+            "without": self.without,
+            "came": None if self.came is None else asdict(self.came),
+            "matured": None if self.matured is None else asdict(self.matured),
+            "late": self.late,
+        }
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> Looked:
+        """What ``to_json`` wrote down."""
+        setup = Setup(**stored["setup"])
+        form = Shadow if setup.way == "shadow" else Arms
+        plain = {name: stored[name] for name in ("since", "request", "label", "without", "late")}
+        for name in ("came", "matured"):
+            plain[name] = None if stored[name] is None else Came(**stored[name])
+        evidence = form.of(stored["evidence"])
+        return cls(setup, evidence, counted=tuple(stored["counted"]), **plain)
+
+
+def begun(store: Store, setup: Setup, now: float) -> Looked:
+    """The comparison as it was last left, or a new one. Whoever begins it first says since when: a
+    user who came before was answered by the shown model alone."""
+    if (kept := store.state(setup.key)) is not None:
+        return replace(Looked.of(kept), setup=setup)
+    mine = [one for one in all_events(store, STARTED) if one.body.get("key") == setup.key]
+    if not mine:
+        store.append(Event(STARTED, now, {"key": setup.key, **_pair(setup)}))
+        mine = [one for one in all_events(store, STARTED) if one.body.get("key") == setup.key]
+    if setup.way == "shadow":
+        return Looked(setup, Shadow(setup.margin, setup.budget), mine[0].at)
+    arms = Arms(setup.share, setup.margin, setup.budget, setup.least, setup.most)
+    return Looked(setup, arms, mine[0].at)
+
+
+def look(store: Store, setup: Setup, now: float) -> Looked:
+    """The comparison with all that has come, kept in the store. Raises ``StoreError``."""
+    before = begun(store, setup, now)
+    after = _shadow(store, before, now) if setup.way == "shadow" else _arms(store, before, now)
+    if after == before and (store.state(LATEST) or {}).get("key") == setup.key:
+        return after
+    said = after.said()
+    if said["verdict"] != verdict_of(before.evidence):
+        told_ = {name: said[name] for name in ("verdict", "because", "difference")}
+        # Before the state, which would say that it is written down already: promotions go by it.
+        store.append(Event(VERDICT, now, {**_pair(setup), **told_}))
+    store.save_state(setup.key, after.to_json(), now)
+    store.save_state(LATEST, {"key": setup.key, "at": now, **said}, now)
+    return after
+
+
+def verdict_of(evidence: Shadow | Arms) -> str:
+    """Better, equivalent, worse or undecided."""
+    return evidence.decided if isinstance(evidence, Shadow) else evidence.verdict
+
+
+def _pair(setup: Setup) -> dict[str, str]:
+    return {"shown": setup.shown, "challenger": setup.challenger, "way": setup.way}
+
+
+def all_events(store: Store, kind: str) -> list[Event]:
+    """The events of a kind, oldest first."""
+    found: list[Event] = []
+    while page := store.events(kind, after=found[-1].id or 0 if found else 0):
+        found += page
+    return found
+
+
+def _shadow(store: Store, looked: Looked, now: float) -> Looked:
+    evidence = looked.evidence
+    assert isinstance(evidence, Shadow)
+    setup, at = looked.setup, looked.request
+    until = new_id(now - setup.lag_s)[:TIME_DIGITS]
+    while page := store.requests(after=at, limit=REQUESTS):
+        old = [one for one in page if one.id[:TIME_DIGITS] < until]
+        pairs = [pair for one in old for pair in _both(setup, one).values()]
+        evidence = evidence.answered(len(pairs), sum(a != b for a, b in pairs))
+        at = old[-1].id if old else at
+        if len(old) < REQUESTS:
+            break
+    looked = replace(looked, evidence=evidence, request=at)
+    while page_of := store.feedback(after=looked.label, limit=LABELS):
+        # As far as the first that is too young: those behind it come in their order.
+        ready = list(takewhile(lambda one: one.at <= now - setup.lag_s, page_of))
+        looked = _labelled(store, looked, ready)
+        if len(ready) < LABELS:
+            break
+    return looked
+
+
+def _both(setup: Setup, request: Request) -> dict[int, tuple[Any, Any]]:
+    """The rows of a request that both models answered: the challenger's answer and the shown one's
+    by place."""
+    said: dict[str, dict[int, Any]] = {setup.shown: {}, setup.challenger: {}}
+    for one in request.said:
+        if one.model in said:
+            said[one.model][one.index] = one.prediction
+    shown, challenger = said[setup.shown], said[setup.challenger]
+    return {place: (challenger[place], shown[place]) for place in shown if place in challenger}
+
+
+def _labelled(store: Store, looked: Looked, labels: list[Feedback]) -> Looked:
+    evidence = looked.evidence
+    assert isinstance(evidence, Shadow)
+    asked: dict[str, Request] = {}
+    names = sorted({one.request for one in labels})
+    for start in range(0, len(names), REQUESTS):
+        part = names[start : start + REQUESTS]
+        asked |= {one.id: one for one in store.requests(ids=part, limit=len(part))}
+    counted, without, alike = dict.fromkeys(looked.counted), looked.without, 0
+    signs: list[int] = []
+    for one in labels:
+        request = asked.get(one.request)
+        pair = None if request is None else _both(looked.setup, request).get(one.index)
+        if pair is None:
+            without += 1
+            continue
+        place = _mark(one.request, one.index)
+        because = why_apart(one)
+        if because is None and place in counted:
+            because = "a second label of a row that counts already"
+        if pair[0] == pair[1]:
+            alike += because is None
+            continue
+        sign = nearer(looked.setup.task, one.label, *pair)
+        if because is not None:
+            evidence = evidence.set_apart(because, sign)
+            continue
+        counted[place] = None
+        signs.append(sign)
+    evidence = replace(evidence.labelled(np.array(signs, np.int64)), alike=evidence.alike + alike)
+    last = labels[-1].id if labels else None
+    label = looked.label if last is None else last
+    return replace(looked, evidence=evidence, label=label, counted=tuple(counted), without=without)
+
+
+def _mark(request: str, index: int) -> str:
+    return hashlib.blake2b(f"{request} {index}".encode(), digest_size=8).hexdigest()
+
+
+def _arms(store: Store, looked: Looked, now: float) -> Looked:
+    setup, evidence = looked.setup, looked.evidence
+    assert isinstance(evidence, Arms)
+    settled = now - setup.lag_s
+    came, matured, late = looked.came, looked.matured, looked.late
+    while page := first_requests(store, since=looked.since, after=came, until=settled, limit=USERS):
+        evidence = evidence.came(np.array([_in(setup, one) for one in _own(setup, page)], bool))
+        came = page[-1]
+    while page := first_requests(
+        store, since=looked.since, after=matured, until=settled - setup.window_s, limit=USERS
+    ):
+        matured = page[-1]
+        if users := _own(setup, page):
+            totals, too_late = _totals(store, users, setup.window_s)
+            evidence = evidence.matured(np.array([_in(setup, one) for one in users]), totals)
+            late += too_late
+    return replace(looked, evidence=evidence, came=came, matured=matured, late=late)
+
+
+def _own(setup: Setup, users: list[Came]) -> list[Came]:
+    """Those whom one of the two answered."""
+    return [one for one in users if one.model in (setup.shown, setup.challenger)]
+
+
+def _in(setup: Setup, one: Came) -> bool:
+    """Whether the challenger answered him first. That is what the hash says, but while a service
+    runs without its challenger: then the shares are no more those that were asked for."""
+    return one.model == setup.challenger
+
+
+def _totals(store: Store, users: list[Came], window_s: float) -> tuple[Any, int]:
+    """What came of each user's requests within the time that all have, and how many outcomes were
+    told later."""
+    entry = {one.user: one.at for one in users}
+    totals, late = Counter[str](), 0
+    for one in brought(store, list(entry), users[0].at):
+        over = entry[one.user] + window_s
+        if one.at <= over:
+            totals[one.user] += one.value  # type: ignore[assignment]
+        elif one.asked_at <= over:
+            late += 1
+    return np.array([float(totals[one.user]) for one in users]), late

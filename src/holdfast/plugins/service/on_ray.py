@@ -1,0 +1,220 @@
+"""The service as a Ray Serve deployment: the same application, once a replica.
+
+    serve run holdfast.plugins.service.on_ray:app run=/runs/served replicas=2 store=postgresql://…
+
+Ray's proxies take the connections and choose a replica for each request; every bound, route and
+answer is that of ``holdfast serve``. Replicas know nothing of one another but what stands in the
+store.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import threading
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from holdfast.core.discovery import nearest
+from holdfast.core.errors import MachineError, RecipeError
+from holdfast.core.records import Decision, Finding
+from holdfast.core.shown import printable
+
+LOG = logging.getLogger("ray.serve")
+ARGUMENTS = (
+    "run",
+    "replicas",
+    "store",
+    "token_file",
+    "challenger",
+    "precision",
+    "threads",
+    "hosts",
+    "set",
+)
+NAME = "holdfast"
+# Beyond the longest answer, for what is left to be written [s].
+GRACE_S = 20.0
+# Requests that wait in front of a replica, which bounds its rows and conversations itself.
+ONGOING = 256
+Scope = MutableMapping[str, Any]
+Asgi = Callable[[Scope, Any, Any], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One loaded service, and the application that asks it."""
+
+    service: Any
+    application: Asgi
+
+    @classmethod
+    def of(cls, told: Mapping[str, str]) -> Replica:
+        """Load the run, open the store, and be warm; as ``holdfast serve`` does."""
+        from holdfast.plugins.service.chat.opened import Following
+        from holdfast.plugins.service.composed import Wanted, loaded, watch_drift_of
+        from holdfast.plugins.service.routes.all import ENDPOINTS
+        from holdfast.plugins.service.service import Service
+        from holdfast.plugins.service.settings import serving
+        from holdfast.plugins.service.web.application import Application
+        from holdfast.plugins.service.web.guard import Guard
+        from holdfast.plugins.service.web.token_file import read_token
+        from holdfast.plugins.store.store import open_store
+
+        def log(line: str) -> None:
+            LOG.info("holdfast: %s", printable(line))
+
+        settings = serving(told.get("set", "").split())
+        token = None if "token_file" not in told else read_token(Path(told["token_file"]))[0]
+        store = open_store(told["store"]) if "store" in told else None
+        hosts = told.get("hosts", "").replace(",", " ").split()
+        guard = Guard.of("127.0.0.1" if token is None else "0.0.0.0", token, hosts)
+        service = Service(settings, guard, store, log)
+        wanted = Wanted(
+            Path(told["run"]),
+            challenger=Path(told["challenger"]) if "challenger" in told else None,
+            precision=told.get("precision", "float32"),
+            threads=int(told["threads"]) if "threads" in told else None,
+            settings=settings,
+        )
+
+        def notify(one: Decision | Finding) -> None:
+            log(one.because)
+
+        engine, observers = loaded(wanted, store, log, notify)
+        chats = Following(engine, settings)
+        service.begin(engine, observers, chats)
+        chats.warm()
+        engine.warm()
+        watch = partial(watch_drift_of, service, settings, log, notify)
+        threading.Thread(target=watch, name="afterwards", daemon=True).start()
+        application: Asgi = Application(service, ENDPOINTS)
+        return cls(service, application if token is not None else _local_only(application))
+
+
+def app(arguments: Mapping[str, Any]) -> Any:
+    """What ``serve run`` and ``serve deploy`` start (a Ray Serve ``Application``).
+
+    Parameters
+    ----------
+    arguments : ``run`` (needed), ``replicas`` (1), ``store`` (a URL that every replica reaches;
+        none unless named), ``token_file``, ``challenger``, ``precision``, ``threads``, ``hosts``
+        (names that requests may be for), ``set`` (``serve.KEY=VALUE``, with spaces between).
+        Without a token only clients of the same machine are answered.
+
+    Raises ``RecipeError`` for what is no such argument, ``RunError`` for no finished run,
+    ``MachineError`` where Ray Serve is not installed.
+    """
+    told = _told(arguments)
+    serve = _ray_serve()
+
+    def build() -> Asgi:
+        # By its name: what is sent to a replica has copies of all that it refers to otherwise.
+
+        HELD.append(Replica.of(told))
+        return HELD[-1].application
+
+    class Holdfast:
+        def check_health(self) -> None:
+
+            if not HELD[-1].service.ready:
+                raise RuntimeError("the service is not ready")
+
+        def __del__(self) -> None:
+
+            # Ray waits for what is being answered before it comes here.
+            while HELD:
+                HELD.pop().service.close()
+
+    deployment = serve.deployment(
+        serve.ingress(build)(Holdfast),
+        name=NAME,
+        num_replicas=int(told.get("replicas", "1")),
+        max_ongoing_requests=ONGOING,
+        graceful_shutdown_timeout_s=_longest(told) + GRACE_S,
+        ray_actor_options={"num_cpus": int(told.get("threads", "1"))},
+    )
+    return deployment.bind()
+
+
+# Of the process of a replica: Ray makes the application apart from the class around it.
+HELD: list[Replica] = []
+
+
+def _told(arguments: Mapping[str, Any]) -> dict[str, str]:
+    from holdfast.contract.run_folder import need_run
+    from holdfast.plugins.service.settings import serving
+
+    told = {str(name): str(value) for name, value in arguments.items() if value is not None}
+    for name in told:
+        if name not in ARGUMENTS:
+            raise RecipeError(
+                "serve run", "names an unknown argument", name, nearest(name, ARGUMENTS)
+            )
+    if "run" not in told:
+        raise RecipeError("serve run", "needs run=FOLDER", None, "Name a finished run.")
+    for name in ("replicas", "threads"):
+        if not told.get(name, "1").isdecimal() or not int(told.get(name, "1")):
+            raise RecipeError(name, "must be a whole number from 1", told[name], "E.g. 2.")
+    for name in {"run", "challenger"} & set(told):
+        need_run(Path(told[name]))
+        # Replicas start in folders of their own.
+        told[name] = str(Path(told[name]).resolve())
+    if "token_file" in told:
+        told["token_file"] = str(Path(told["token_file"]).resolve())
+    if "store" in told and "://" not in told["store"]:
+        told["store"] = str(Path(told["store"]).resolve())
+    serving(told.get("set", "").split())
+    return told
+
+
+def _longest(told: Mapping[str, str]) -> float:
+    from holdfast.plugins.service.settings import serving
+
+    settings = serving(told.get("set", "").split())
+    return max(settings.timeout_s, settings.chat_timeout_s)
+
+
+def _ray_serve() -> Any:
+    try:
+        from ray import serve
+    except ImportError:
+        rule = "needs Ray Serve, which is not installed"
+        raise MachineError("serve run", rule, None, "pip install 'holdfast[ray-serve]'") from None
+    return serve
+
+
+def _local_only(application: Asgi) -> Asgi:
+    """``application`` for clients of this machine alone: where the proxies listen is Ray's to
+    decide, and others need a token."""
+
+    async def answer(scope: Scope, receive: Any, send: Any) -> None:
+        client = scope.get("client")
+        # The beginning and the end of the application come from nobody.
+        if scope["type"] != "http" or (client and _is_loopback(str(client[0]))):
+            await application(scope, receive, send)
+            return
+        from holdfast.plugins.service.web.faults import Fault, plain
+        from holdfast.plugins.service.web.replies import as_json
+
+        fault = Fault(
+            403,
+            "this service",
+            "answers only clients of its own machine, since it has no token",
+            None,
+            "Start it with token_file=FILE.",
+            reason="token",
+        )
+        await as_json(plain(fault), 403)(scope, receive, send)
+
+    return answer
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

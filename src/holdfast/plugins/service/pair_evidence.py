@@ -1,0 +1,193 @@
+"""What is known of a served model and a run that would take its place: the gate of an update, and
+live comparisons of the two.
+
+The gate decides before the run is finished, and a comparison needs a finished run: whatever a
+comparison found is the later evidence. Of several comparisons the one that came to its verdict last
+counts. One that found the new run better replaces an inconclusive gate; a gate that rejected stays.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from holdfast.core.errors import InputError, RecipeError
+from holdfast.core.wording import GATE_OUTCOMES
+from holdfast.plugins.service.live.look import LATEST, VERDICT, Looked, all_events, look
+from holdfast.plugins.store.store import Store
+from holdfast.runs.threshold import served_name
+
+ACCEPTED, REJECTED = "taken", "kept_aside"
+# The verdict on the other of the two.
+REVERSED = {"better": "worse", "worse": "better"}
+ANYWAY = "or promote it anyway with --force."
+
+
+@dataclass(frozen=True, slots=True)
+class PairEvidence:
+    """What is known of the run ``model`` in the place of ``served``, both by their names
+    (``NAME@MARK``); ``served_run`` is the folder of the latter.
+
+    ``gate`` is that of the update, with ``from`` (the run that it is an update of), ``None`` where
+    the run is none; ``live`` the comparison that counts, whose ``verdict`` and ``difference`` are
+    about the new run, ``None`` where the two were never compared in this store.
+    """
+
+    model: str
+    served: str
+    served_run: Path
+    gate: Mapping[str, Any] | None
+    live: Mapping[str, Any] | None
+
+    @property
+    def decision(self) -> str | None:
+        """What the gate decided."""
+        return None if self.gate is None else str(self.gate["decision"])
+
+    @property
+    def verdict(self) -> str | None:
+        """What the comparison found: better, equivalent, worse or undecided."""
+        return None if self.live is None else str(self.live["verdict"])
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """The evidence in sentences, the gate's first."""
+        return *((self._gate_words(),) if self.gate else ()), self._live_words()
+
+    def refuse(self, run: Path, store: str) -> None:
+        """Raise ``RecipeError`` where the latest evidence is against the change, or lacking."""
+        if may_replace(self.decision, self.verdict):
+            return
+        because = (self.live or {}).get("because")
+        if self.verdict == "worse":
+            after = (
+                "; this live comparison is later evidence than its gate"
+                if self.decision == ACCEPTED
+                else ""
+            )
+            rule = f"is shown to be worse than {self.served} ({because}){after}"
+            raise RecipeError(self.model, rule, None, f"Keep the served model, {ANYWAY}")
+        if self.decision == REJECTED:
+            remedy = f"No live comparison overrides a rejection. Keep the served model, {ANYWAY}"
+            first, why = Path((self.gate or {})["from"]).name, (self.gate or {}).get("because")
+            rule = f"was rejected by the gate as an update of {first}: {why}"
+            raise RecipeError(self.model, rule, None, remedy)
+        live = "this store has no live comparison of the two models"
+        if self.live is not None:
+            live = f"the live comparison did not show that it is better ({because})"
+        serve = f"holdfast serve {shlex.quote(str(self.served_run))} --challenger "
+        serve += f"{shlex.quote(str(run))} --store {shlex.quote(store)}"
+        raise RecipeError(
+            self.model,
+            f"is not shown to be better than {self.served}: {self._gate_words()}; {live}",
+            None,
+            f"Compare the two live until the new model is shown to be better ({serve}), update "
+            f"again with more feedback, {ANYWAY}",
+        )
+
+    def _gate_words(self) -> str:
+        gate = self.gate or {}
+        outcome = GATE_OUTCOMES.get(str(self.decision), str(self.decision))
+        first = Path(gate["from"]).name
+        return f"the gate called it {outcome} as an update of {first}: {gate.get('because')}"
+
+    def _live_words(self) -> str:
+        other = self.served
+        if self.live is None:
+            alone = f"this store has no live comparison with {other}"
+            shown = self.decision == ACCEPTED and self._is_served(Path((self.gate or {})["from"]))
+            return alone if shown else f"{alone}, so nothing shows that it is better"
+        return {
+            "better": f"it is shown to be better than {other}",
+            "equivalent": f"it is shown to be as good as {other} within the margin, not better",
+            "worse": f"it is shown to be WORSE than {other}, and promoted because of --force",
+        }.get(
+            str(self.verdict),
+            f"it is not shown to be better than {other}: the comparison is undecided",
+        )
+
+    def _is_served(self, run: Path) -> bool:
+        """Whether ``run`` is the served model, also where it lies elsewhere by now."""
+        if run.resolve() == self.served_run.resolve():
+            return True
+        try:
+            return served_name(run) == self.served
+        except InputError:
+            return False
+
+
+def may_replace(decision: str | None, verdict: str | None) -> bool:
+    """Whether a run may take the place of the served one without ``--force``, by what its gate
+    decided (``None``: it is no update) and what the live comparison that counts found (``None``:
+    there is none).
+
+    >>> [may_replace("undecided", one) for one in (None, "equivalent", "better")]
+    [False, False, True]
+    """
+    if decision == REJECTED or verdict == "worse":
+        return False
+    return decision in (None, ACCEPTED) or verdict == "better"
+
+
+def pair_evidence(
+    store: Store, served: str, served_run: Path, model: str, result: Mapping[str, Any], at: float
+) -> PairEvidence:
+    """What is known at the moment ``at`` of the run ``model`` with this ``result.json``."""
+    block = result.get("update") or {}
+    gate = block.get("gate") or {}
+    found = {**gate, "from": block.get("from")} if gate.get("decision") else None
+    live = live_evidence(store, served, model, at)
+    return PairEvidence(model, served, served_run, found, live)
+
+
+def live_evidence(store: Store, served: str, model: str, at: float) -> Mapping[str, Any] | None:
+    """The live comparison of two models that counts: of those that came to a verdict and still have
+    it, the last; else the one that goes on. Its verdict is about ``model``, also where ``model``
+    was the one in service then (``reversed``)."""
+    pair = {served, model}
+    going = _going_on(store, pair, at)
+    last = {}
+    for event in all_events(store, VERDICT):
+        body = event.body
+        if {body["shown"], body["challenger"]} == pair:
+            # A verdict may be withdrawn, when users of one arm are found not to be counted.
+            last[body["shown"], body["way"]] = event
+    decided = [one for one in last.values() if one.body["verdict"] != "undecided"]
+    if not decided:
+        return None if going is None else _about(model, going)
+    found = max(decided, key=lambda one: one.id or 0).body
+    same = ("shown", "way", "verdict")
+    if going is not None and all(going[name] == found[name] for name in same):
+        # The same finding, with all that it stands on.
+        return _about(model, going)
+    return _about(model, found)
+
+
+def _going_on(store: Store, pair: set[str], at: float) -> Mapping[str, Any] | None:
+    """The comparison that the store saw last, as it stands now, where it is of these two."""
+    latest = store.state(LATEST) or {}
+    if {latest.get("shown"), latest.get("challenger")} != pair:
+        return None
+    kept = store.state(latest["key"])
+    return latest if kept is None else look(store, Looked.of(kept).setup, at).said()
+
+
+def _about(model: str, found: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The finding as one about ``model``."""
+    if found["challenger"] == model:
+        return found
+    gap = found["difference"]
+    turned = {
+        name: None if gap.get(other) is None else -gap[other]
+        for name, other in (("value", "value"), ("low", "high"), ("high", "low"))
+    }
+    return {
+        **found,
+        "verdict": REVERSED.get(found["verdict"], found["verdict"]),
+        "difference": {**gap, **turned},
+        "because": f"with {found['challenger']} as the challenger: {found['because']}",
+        "reversed": True,
+    }

@@ -1,0 +1,297 @@
+"""``/v2``: the Open Inference Protocol (https://github.com/kserve/open-inference-protocol, REST).
+
+A column of the model is an input tensor of its name with as many items as rows; a model of one
+column takes an input of any name. Texts are BYTES. The outputs are ``label``, ``confidence`` and,
+for classes, ``probabilities`` and ``answered``: BYTES have no null, so that a row that is left to a
+person has an empty label, and ``answered`` is false.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from starlette.responses import Response
+
+from holdfast._version import __version__
+from holdfast.plugins.service.asked import Answered, Facts
+from holdfast.plugins.service.routes.predict import asked
+from holdfast.plugins.service.routes.rows import rows_of
+from holdfast.plugins.service.service import Service
+from holdfast.plugins.service.web.endpoint import Call, Endpoint
+from holdfast.plugins.service.web.faults import Fault, bad, inference
+from holdfast.plugins.service.web.replies import as_json
+from holdfast.plugins.service.web.schemas import (
+    Health,
+    InferAnswer,
+    InferBody,
+    InferenceError,
+    ModelFacts,
+    ModelReady,
+    ServerFacts,
+)
+
+VERSION = "1"
+KINDS: dict[str, tuple[type, ...]] = {
+    "BYTES": (str,),
+    "BOOL": (bool,),
+    "FP16": (int, float),
+    "FP32": (int, float),
+    "FP64": (int, float),
+    **{f"{sign}INT{bits}": (int,) for sign in ("", "U") for bits in (8, 16, 32, 64)},
+}
+
+
+async def server(service: Service, call: Call) -> Response:
+    """Which server this is."""
+    return as_json({"name": "holdfast", "version": __version__, "extensions": []})
+
+
+async def live(service: Service, call: Call) -> Response:
+    """The server lives."""
+    return as_json({"live": True})
+
+
+async def ready(service: Service, call: Call) -> Response:
+    """All models are ready."""
+    return as_json({"ready": service.ready}, 200 if service.ready else 503)
+
+
+async def model(service: Service, call: Call) -> Response:
+    """What goes into the model, and what comes out."""
+    facts = _named(service, call)
+    return as_json(
+        {
+            "name": name_of(facts),
+            "versions": [VERSION],
+            "platform": f"holdfast_{facts.task.replace('-', '_')}",
+            "inputs": [
+                {"name": name, "datatype": "BYTES", "shape": _shape(facts)}
+                for name in facts.columns
+            ],
+            "outputs": _outputs(facts),
+        }
+    )
+
+
+async def model_ready(service: Service, call: Call) -> Response:
+    """Whether the model answers."""
+    facts = _named(service, call)
+    return as_json({"name": name_of(facts), "ready": service.ready})
+
+
+async def infer(service: Service, call: Call) -> Response:
+    """Answer the rows."""
+    facts = _named(service, call)
+    if b"inference-header-content-length" in call.headers:
+        rule = "asks for the binary extension, which this server does not have"
+        raise bad("Inference-Header-Content-Length", rule, None, "Send tensors as JSON.")
+    body = call.json()
+    wanted = _wanted(body, facts)
+    columns = _columns(body, facts)
+    names, count = list(columns), len(next(iter(columns.values())))
+    rows = [{name: columns[name][place] for name in names} for place in range(count)]
+    checked = rows_of({"rows": rows}, facts, service.settings)
+    number = body.get("id")
+    if number is not None and not (isinstance(number, str) and len(number) <= 200):
+        raise bad("id", "must be a text of at most 200 characters", number, "Leave it out.")
+    request, answered = await asked(service, call, checked, None)
+    made = _tensors(answered, facts)
+    return as_json(
+        {
+            "model_name": name_of(facts),
+            "model_version": VERSION,
+            # Feedback names it; a caller's own is given back beside it.
+            "id": request if number is None else number,
+            "parameters": {"request": request},
+            "outputs": [one for one in made if wanted is None or one["name"] in wanted],
+        }
+    )
+
+
+def name_of(facts: Facts) -> str:
+    """The model's name in a path: without its mark."""
+    return facts.model.partition("@")[0]
+
+
+def _named(service: Service, call: Call) -> Facts:
+    facts = service.facts
+    asked_for, version = call.params["name"], call.params.get("version", VERSION)
+    if asked_for not in (name_of(facts), facts.model) or version != VERSION:
+        raise Fault(
+            404,
+            f"the model {asked_for[:100]!r}, version {version[:20]}",
+            "is not served here",
+            None,
+            f"This server has {name_of(facts)!r}, version {VERSION}.",
+            reason="model",
+        )
+    return facts
+
+
+def _shape(facts: Facts) -> list[int]:
+    return [-1, -1] if facts.task == "token-classification" else [-1]
+
+
+def _outputs(facts: Facts) -> list[dict[str, Any]]:
+    found = [
+        {"name": "label", "datatype": "BYTES", "shape": [-1]},
+        {"name": "confidence", "datatype": "FP64", "shape": [-1]},
+        {"name": "answered", "datatype": "BOOL", "shape": [-1]},
+    ]
+    if facts.classes:
+        shape = [-1, len(facts.classes)]
+        found.append({"name": "probabilities", "datatype": "FP64", "shape": shape})
+    return found
+
+
+def _wanted(body: dict[str, Any], facts: Facts) -> set[str] | None:
+    outputs = body.get("outputs")
+    if outputs is None:
+        return None
+    known = [one["name"] for one in _outputs(facts)]
+    if not isinstance(outputs, list):
+        raise bad("outputs", "must be a list", outputs, f"There are: {', '.join(known)}.")
+    names = [one.get("name") if isinstance(one, dict) else None for one in outputs]
+    for name in names:
+        if name not in known:
+            raise bad("outputs", "names an unknown output", name, f"There are: {', '.join(known)}.")
+    return {str(name) for name in names}
+
+
+def _columns(body: dict[str, Any], facts: Facts) -> dict[str, list[Any]]:
+    """Each input tensor as a value a row."""
+    inputs = body.get("inputs")
+    if not isinstance(inputs, list) or not inputs:
+        rule = "must be a list with a tensor for each column"
+        raise bad("inputs", rule, inputs, f"This model reads: {', '.join(facts.columns)}.")
+    columns: dict[str, list[Any]] = {}
+    for place, tensor in enumerate(inputs):
+        where = f"inputs[{place}]"
+        if not isinstance(tensor, dict) or not isinstance(tensor.get("name"), str):
+            raise bad(where, "must be an object with a name", tensor, "See the protocol.")
+        name = tensor["name"]
+        if len(facts.columns) == 1 and len(inputs) == 1:
+            (name,) = facts.columns
+        if name in columns:
+            raise bad(where, "has the name of an earlier input", name, "Send each once.")
+        columns[name] = _values(tensor, where)
+    if len({len(values) for values in columns.values()}) > 1:
+        counts = {name: len(values) for name, values in columns.items()}
+        raise bad("inputs", "have different numbers of rows", counts, "Send a value a row in each.")
+    return columns
+
+
+def _values(tensor: dict[str, Any], where: str) -> list[Any]:
+    datatype, shape, data = (tensor.get(name) for name in ("datatype", "shape", "data"))
+    parameters = tensor.get("parameters")
+    if parameters is not None and not isinstance(parameters, dict):
+        raise bad(f"{where}.parameters", "must be an object", parameters, "Leave it out.")
+    if parameters and "binary_data_size" in parameters:
+        rule = "asks for the binary extension, which this server does not have"
+        raise bad(f"{where}.parameters", rule, None, "Send tensors as JSON.")
+    if not isinstance(datatype, str) or datatype not in KINDS:
+        known = ", ".join(KINDS)
+        raise bad(f"{where}.datatype", "is not known", datatype, f"There are: {known}.")
+    whole = isinstance(shape, list) and all(type(one) is int and one >= 0 for one in shape)
+    if not whole or not shape or len(shape) > 2:
+        raise bad(f"{where}.shape", "must be [rows] or [rows, items]", shape, "E.g. [1].")
+    if not isinstance(data, list):
+        raise bad(f"{where}.data", "must be a list", data, "Send the items row after row.")
+    flat = data
+    if len(shape) == 2 and all(isinstance(one, list) for one in data):
+        flat = [item for one in data for item in one]
+    if len(flat) != math.prod(shape):
+        rule = f"has {len(flat):,} items, and its shape {shape} has {math.prod(shape):,}"
+        raise bad(f"{where}.data", rule, None, "Make both agree.")
+    taken = KINDS[datatype]
+    for item in flat:
+        if not isinstance(item, taken) or (isinstance(item, bool) and datatype != "BOOL"):
+            raise bad(f"{where}.data", f"holds an item that is no {datatype}", item, "Send others.")
+    if len(shape) == 1 or shape[1] == 1:
+        return flat
+    width = shape[1]
+    return [flat[start : start + width] for start in range(0, len(flat), width)]
+
+
+def _tensors(answered: Answered, facts: Facts) -> list[dict[str, Any]]:
+    answers = answered.answers
+    n = len(answers)
+    lists = any(isinstance(one.prediction, (list, dict)) for one in answers)
+    label = [_written(one.prediction, lists) for one in answers]
+    sure = [-1.0 if one.confidence is None else one.confidence for one in answers]
+    given = [one.prediction is not None for one in answers]
+    found = [
+        _tensor("label", "BYTES", [n], label),
+        _tensor("confidence", "FP64", [n], sure),
+        _tensor("answered", "BOOL", [n], given),
+    ]
+    if lists:
+        found[0]["parameters"] = {"content_type": "json"}
+    if facts.classes:
+        flat = [
+            (one.probabilities or {}).get(name, -1.0) for one in answers for name in facts.classes
+        ]
+        tensor = _tensor("probabilities", "FP64", [n, len(facts.classes)], flat)
+        found.append({**tensor, "parameters": {"classes": list(facts.classes)}})
+    return found
+
+
+def _tensor(name: str, datatype: str, shape: list[int], data: list[Any]) -> dict[str, Any]:
+    return {"name": name, "datatype": datatype, "shape": shape, "data": data}
+
+
+def _written(prediction: Any, lists: bool) -> str:
+    if prediction is None:
+        return ""
+    if isinstance(prediction, str) and not lists:
+        return prediction
+    return json.dumps(prediction, ensure_ascii=False)
+
+
+def _v2(method: str, path: str, handle: Any, summary: str, **more: Any) -> Endpoint:
+    return Endpoint(method, path, handle, summary, refuses=inference, wrong=InferenceError, **more)
+
+
+def _of_model(begin: str) -> tuple[Endpoint, ...]:
+    missing = {"also": ((404, "No such model"),)}
+    return (
+        _v2(
+            "GET",
+            begin,
+            model,
+            "What goes into a model, and comes out",
+            gives=ModelFacts,
+            **missing,
+        ),
+        _v2(
+            "GET", f"{begin}/ready", model_ready, "Whether it answers", gives=ModelReady, **missing
+        ),
+        _v2(
+            "POST",
+            f"{begin}/infer",
+            infer,
+            "Answers for tensors",
+            takes=InferBody,
+            gives=InferAnswer,
+            **missing,
+        ),
+    )
+
+
+ENDPOINTS = (
+    _v2("GET", "/v2", server, "Which server this is", gives=ServerFacts),
+    _v2("GET", "/v2/health/live", live, "Whether it lives", gives=Health, open=True),
+    _v2(
+        "GET",
+        "/v2/health/ready",
+        ready,
+        "Whether all models are ready",
+        gives=Health,
+        also=((503, "Not ready"),),
+        open=True,
+    ),
+    *_of_model("/v2/models/{name}"),
+    *_of_model("/v2/models/{name}/versions/{version}"),
+)

@@ -1,0 +1,221 @@
+"""``Service``: everything that the endpoints share."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from holdfast.core.wording import counted
+from holdfast.plugins.service.afterwards import Watching
+from holdfast.plugins.service.asked import Answered, Engine, Facts, Observer, Served
+from holdfast.plugins.service.chat.opened import Following
+from holdfast.plugins.service.explaining import Explaining
+from holdfast.plugins.service.kept import masked_request, packed
+from holdfast.plugins.service.live.lineup import Lineup
+from holdfast.plugins.service.measured import Measured
+from holdfast.plugins.service.settings import Serving
+from holdfast.plugins.service.web.faults import Fault
+from holdfast.plugins.service.web.guard import Guard
+from holdfast.plugins.store.records import KeptText, Request, Row, Said
+from holdfast.plugins.store.store import Store
+from holdfast.plugins.store.writer import Writer
+
+DAY_S = 86_400.0
+# Characters of rows that are held in memory until somebody says what is right for them.
+REMEMBERED = 50_000_000
+FLUSH_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """A request that was answered a short while ago: its ``rows``, and the ``asked`` that stands in
+    the store, without what was said."""
+
+    rows: tuple[Row, ...]
+    asked: Request
+    size: int
+
+
+class Service:
+    """One model that is served, with its store, its observers and its numbers.
+
+    ``engine`` may be loaded later (``begin``): until then the service is alive and not ready.
+    ``log`` takes one line.
+    """
+
+    def __init__(
+        self,
+        settings: Serving,
+        guard: Guard,
+        store: Store | None = None,
+        log: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.settings, self.guard, self.store, self.log = settings, guard, store, log
+        self.draining = False
+        self.started = time.time()
+        self._engine: Engine | None = None
+        self.chats: Following | None = None
+        self._memory: OrderedDict[str, Remembered] = OrderedDict()
+        self._memory_size = 0
+        # Masked in the writer's thread: it takes longer than an answer may.
+        masking = masked_request if settings.mask else (lambda request: request)
+        self.writing = None if store is None else Writer(store, log, prepare=masking)
+        self.watching: Watching | None = None
+        self.explaining = Explaining()
+        self.measured = Measured(self._now, self.said, self._labels)
+
+    def begin(
+        self, engine: Engine, observers: Sequence[Observer] = (), chats: Following | None = None
+    ) -> None:
+        """The model is there, with ``chats`` where it may hold conversations."""
+        self._engine = engine
+        self.chats = chats
+        self.watching = Watching(observers, self.store, self.log, lambda: engine.facts.model)
+
+    @property
+    def ready(self) -> bool:
+        """Whether a request would be answered."""
+        return not self.draining and self._engine is not None and self._engine.ready
+
+    @property
+    def held(self) -> Engine | None:
+        """The model, ready or not; ``None`` before it is loaded."""
+        return self._engine
+
+    @property
+    def engine(self) -> Engine:
+        """The model. Raises ``Fault`` 503 where there is none yet."""
+        if self._engine is None or not self.ready:
+            what = "shuts down" if self.draining else "is loading its model"
+            raise Fault(
+                503,
+                "this service",
+                what,
+                None,
+                "Ask again after the seconds in Retry-After.",
+                reason="not ready",
+                again_s=5 if self.draining else 1,
+            )
+        return self._engine
+
+    @property
+    def shown(self) -> Engine:
+        """The model itself, without those that are compared with it; raises as ``engine`` does."""
+        engine = self.engine
+        return engine.shown if isinstance(engine, Lineup) else engine
+
+    @property
+    def facts(self) -> Facts:
+        """What is known of the model; raises as ``engine`` does."""
+        return self.engine.facts
+
+    async def answer(
+        self, rows: Sequence[Row], deadline: float, user: str | None = None
+    ) -> Answered:
+        """What the model says of rows (in an A/B test that of the ``user``'s arm); raises as
+        ``Engine.answer`` does."""
+        engine = self.engine
+        if isinstance(engine, Lineup):
+            answered = await engine.answer(rows, deadline, user)
+        else:
+            answered = await engine.answer(rows, deadline)
+        left = sum(one.prediction is None for one in answered.answers)
+        self.measured.predicted(len(rows), left)
+        return answered
+
+    def afterwards(self, served: Served, seconds: float, size: int) -> None:
+        """The answer is out: remember it, have it written, show it to the observers."""
+        record = self._record(served, seconds)
+        self._remember(served, replace(record, said=(), texts=()), size)
+        if self.writing is not None:
+            self.writing.put(record)
+        if self.watching is not None:
+            self.watching.put(served)
+
+    def remembered(self, request: str) -> Remembered | None:
+        """A request of a short while ago."""
+        return self._memory.get(request)
+
+    def expiry(self, at: float) -> float:
+        """When a text that was kept then is to go."""
+        return at + self.settings.retention_days * DAY_S
+
+    def said(self) -> Mapping[str, Mapping[str, Any]]:
+        """What the observers say."""
+        return self.watching.said() if self.watching is not None else {}
+
+    def close(self) -> None:
+        """Write what is left, and end the threads."""
+        if self.chats is not None:
+            self.chats.drain()
+        if self.watching is not None:
+            self.watching.close(FLUSH_S)
+        if self.writing is not None:
+            self.writing.close(FLUSH_S)
+            counts = self.writing.counts()
+            if missed := counts.lost + counts.refused:
+                self.log(f"{counted(missed, 'request')} could not be stored")
+        if self._engine is not None:
+            self._engine.close()
+        if self.store is not None:
+            self.store.close()
+
+    def _remember(self, served: Served, asked: Request, size: int) -> None:
+        self._memory[served.request] = Remembered(served.rows, asked, size)
+        self._memory_size += size
+        while self._memory and (
+            len(self._memory) > self.settings.max_remembered or self._memory_size > REMEMBERED
+        ):
+            _, gone = self._memory.popitem(last=False)
+            self._memory_size -= gone.size
+
+    def _record(self, served: Served, seconds: float) -> Request:
+        answered = served.answered
+        said = tuple(
+            Said(place, answered.model, a.prediction, a.confidence, a.probabilities, a.because)
+            for place, a in enumerate(answered.answers)
+        )
+        texts: tuple[KeptText, ...] = ()
+        if self.settings.log_texts:
+            over, vectors = self.expiry(served.at), answered.vectors
+            texts = tuple(
+                KeptText(place, row, packed(vectors, place), over)
+                for place, row in enumerate(served.rows)
+            )
+        return Request(
+            served.request,
+            served.at,
+            answered.model,
+            len(served.rows),
+            seconds,
+            served.user,
+            said,
+            texts,
+        )
+
+    def _now(self) -> dict[str, float]:
+        found = {"ready": float(self.ready), "uptime_seconds": time.time() - self.started}
+        if self._engine is not None:
+            found |= {f"engine_{name}": value for name, value in self._engine.figures().items()}
+        if self.chats is not None:
+            found |= {f"chat_{name}": value for name, value in self.chats.figures().items()}
+        if self.writing is not None:
+            counts = self.writing.counts()
+            found["store_requests_written_total"] = float(counts.written)
+            found["store_requests_lost_total"] = float(counts.lost + counts.refused)
+            found["store_requests_waiting"] = float(counts.waiting)
+            found["store_failures_total"] = float(counts.failures)
+            found["store_away"] = float(counts.away)
+        if self.watching is not None:
+            found["observers_dropped_total"] = float(self.watching.dropped)
+            found["observers_defects_total"] = float(self.watching.defects)
+        return found
+
+    def _labels(self) -> dict[str, str]:
+        if self._engine is None:
+            return {}
+        facts = self._engine.facts
+        return {"model": facts.model, "task": facts.task, "precision": facts.precision}

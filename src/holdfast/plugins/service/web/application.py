@@ -1,0 +1,269 @@
+"""``Application``: the service as one ASGI application.
+
+A request passes in this order: host and origin, the route, the token, the head, the body, the
+endpoint. Whatever fails is an answer in the endpoint's own shape of an error; only a defect is 500,
+with a number that stands in the log beside the place where it happened.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import secrets
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.routing import Route, Router
+
+from holdfast.core.errors import HoldfastError
+from holdfast.core.lacking import lacking
+from holdfast.plugins.service.asked import Full, Late
+from holdfast.plugins.service.service import Service
+from holdfast.plugins.service.settings import MB
+from holdfast.plugins.service.web.body import Arriving, Gone, check_head, read_body
+from holdfast.plugins.service.web.endpoint import Call, Endpoint
+from holdfast.plugins.service.web.faults import Fault, fault_of, full, shape_of
+from holdfast.plugins.service.web.openapi import document
+from holdfast.plugins.service.web.replies import as_json, json_bytes
+from holdfast.plugins.service.web.wire import WIRE
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+WITH_BODY = ("POST", "PUT", "PATCH")
+UNKNOWN = "unknown"
+
+
+class Application:
+    """All endpoints over one ``Service``."""
+
+    def __init__(self, service: Service, endpoints: Sequence[Endpoint]) -> None:
+        self.service = service
+        self.endpoints = tuple(endpoints)
+        self._arriving = Arriving(int(service.settings.max_bodies_mb * MB))
+        own = [
+            Route(one.path, _Door(self, one), methods=[one.method], name=one.path)
+            for one in self.endpoints
+        ]
+        self._router = Router(_joined(own), redirect_slashes=False, default=_not_found)
+
+    @functools.cached_property
+    def _description(self) -> bytes:
+        return json_bytes(document(self.endpoints, self.service.guard.digest is not None))
+
+    def describe(self) -> bytes:
+        """The OpenAPI document of all endpoints, made once."""
+        return self._description
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+            return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1000})
+            return
+        # Starlette says 405 by an exception where it finds an application.
+        scope["app"] = self
+        headers = dict(scope["headers"])
+        if len(headers) < len(scope["headers"]):
+            headers = _joined_headers(scope["headers"])
+        scope["holdfast"] = headers
+        started = time.monotonic()
+        try:
+            self.service.guard.check_host(headers)
+            self.service.guard.check_origin(scope["method"], headers)
+            await self._router(scope, receive, send)
+        except Fault as refused:
+            await self.refuse(scope, receive, send, refused, None, started)
+        except HTTPException as error:
+            fault = _other_method(scope, error)
+            await self.refuse(scope, receive, send, fault, None, started)
+
+    async def serve(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request to an endpoint."""
+        started = time.monotonic()
+        call: Call | None = None
+        try:
+            headers = scope["holdfast"]
+            if not endpoint.open:
+                self.service.guard.check_token(headers)
+            body = b""
+            if scope["method"] in WITH_BODY:
+                most = self.service.settings.body_bytes
+                check_head(headers, most)
+                body = await read_body(receive, most, self._arriving)
+            params = scope["path_params"]
+            call = Call(
+                scope["method"], scope["path"], headers, body, params, started, self.describe
+            )
+            call.wire = scope.get(WIRE)
+            response = await endpoint.handle(self.service, call)
+        except Gone:
+            self.service.measured.gone()
+            return
+        except Exception as error:
+            fault = self.fault_of(error, endpoint.name)
+            await self.refuse(scope, receive, send, fault, endpoint, started)
+            return
+        try:
+            await response(scope, receive, send)
+        finally:
+            self.count(endpoint.name, scope, response.status_code, started)
+            if call.after is not None:
+                call.after()
+
+    def fault_of(self, error: Exception, name: str) -> Fault:
+        """What is answered where an endpoint fails."""
+        if isinstance(error, Fault):
+            return error
+        if isinstance(error, Full):
+            return full(error.retry_after)
+        if isinstance(error, (Late, TimeoutError)):
+            return Fault(
+                503,
+                "this request",
+                "could not be answered in its time",
+                self.service.settings.timeout_s,
+                "Send fewer rows a request, or start the service with "
+                "--set serve.timeout_s=SECONDS.",
+                reason="late",
+                again_s=1,
+            )
+        known = error if isinstance(error, HoldfastError) else lacking(error)
+        if known is not None and (fault := fault_of(known)) is not None:
+            return fault
+        number = secrets.token_hex(6)
+        self.service.log(f"a defect in {name} ({number}): {_where(error)}")
+        return Fault(
+            500,
+            "Holdfast",
+            "has a defect, which is not in your request",
+            number,
+            "The service's log says under this number where.",
+            reason="defect",
+        )
+
+    def count(self, name: str, scope: Scope, status: int, started: float) -> None:
+        """An answer of this endpoint went out."""
+        seconds = time.monotonic() - started
+        self.service.measured.answered(name, status, seconds)
+        if self.service.settings.access_log:
+            # The endpoint, not the path: what a caller wrote stays out of the log.
+            self.service.log(f"{scope['method']} {name} {status} {1000 * seconds:.1f} ms")
+
+    async def refuse(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        fault: Fault,
+        endpoint: Endpoint | None,
+        started: float,
+        name: str = UNKNOWN,
+    ) -> None:
+        """Answer with an error; ``name`` is counted where it is of no endpoint of ours."""
+        shape = endpoint.refuses if endpoint is not None else shape_of(scope["path"])
+        headers = dict(fault.headers)
+        if fault.closing:
+            headers["Connection"] = "close"
+        self.service.measured.refused(fault.reason)
+        name = name if endpoint is None else endpoint.name
+        response = as_json(shape(fault), fault.status, headers)
+        try:
+            await response(scope, receive, send)
+        finally:
+            self.count(name, scope, fault.status, started)
+
+
+def _joined_headers(given: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Headers that stand several times as one list, as RFC 9110 reads them: two hosts or two tokens
+    are then none that is known."""
+    found: dict[bytes, bytes] = {}
+    for name, value in given:
+        found[name] = b", ".join((found[name], value)) if name in found else value
+    return found
+
+
+class _Door:
+    """A route's end; a class, so that Starlette takes it for an application of its own."""
+
+    def __init__(self, application: Application, endpoint: Endpoint) -> None:
+        self._application, self.endpoint = application, endpoint
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._application.serve(self.endpoint, scope, receive, send)
+
+
+class _ByMethod:
+    """Several endpoints of one path."""
+
+    def __init__(self, doors: Mapping[str, Any]) -> None:
+        self._doors = doors
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        await self._doors[method](scope, receive, send)
+
+
+def _joined(routes: Sequence[Route]) -> list[Route]:
+    """One route a path: Starlette would say of a path with two that only the first's method is
+    allowed."""
+    by_path: dict[str, list[Route]] = {}
+    for one in routes:
+        by_path.setdefault(one.path, []).append(one)
+    joined = []
+    for path, same in by_path.items():
+        doors = {m: one.app for one in same for m in one.methods or () if m != "HEAD"}
+        app = same[0].app if len(same) == 1 else _ByMethod(doors)
+        joined.append(Route(path, app, methods=list(doors), name=path))
+    return joined
+
+
+def _other_method(scope: Scope, error: HTTPException) -> Fault:
+    allowed = ", ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
+    return Fault(
+        405,
+        str(scope["path"])[:200],
+        "is not asked so",
+        scope["method"],
+        f"Use {allowed}.",
+        reason="method",
+        headers={"Allow": allowed},
+    )
+
+
+async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
+    raise Fault(
+        404,
+        str(scope["path"])[:200],
+        "is no endpoint of this service",
+        None,
+        "GET /openapi.json lists them.",
+        reason="path",
+    )
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return
+
+
+def _where(error: BaseException) -> str:
+    """The kind of an error and the way to it. What it says may hold a caller's text, and stays
+    out."""
+    kind = type(error).__name__
+    frames = traceback.extract_tb(error.__traceback__)
+    way = " < ".join(f"{one.filename}:{one.lineno} {one.name}" for one in reversed(frames))
+    cause = error.__cause__ or error.__context__
+    more = ""
+    if cause is not None and cause is not error:
+        with contextlib.suppress(RecursionError):
+            more = f"; from {_where(cause)}"
+    return f"{kind} at {way}{more}"

@@ -1,0 +1,129 @@
+"""``Guard``: who is let in. It reads the head of a request alone.
+
+Three attacks come through a browser that a person of this machine has open, without any token: a
+foreign name that is made to lead here (DNS rebinding, seen by ``Host``), a foreign page that posts
+here (seen by ``Origin``), and a foreign page that reads the answer (no CORS header is ever sent).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from holdfast.plugins.service.web.faults import Fault
+
+LOCAL = ("localhost", "127.0.0.1", "::1")
+SAFE = ("GET", "HEAD", "OPTIONS")
+_HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:.]+\]|[^:\[\]/@\s]+)(?::(?P<port>\d{1,5}))?")
+
+
+def is_local(host: str) -> bool:
+    """Whether only this machine can reach a server that listens there."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]").partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def host_name(value: str) -> str | None:
+    """The name in a ``Host`` header, in small letters, without port and brackets; ``None`` for what
+    is none."""
+    found = _HOST.fullmatch(value.strip())
+    if found is None or int(found["port"] or 0) > 65_535:
+        return None
+    return found["name"].strip("[]").lower().rstrip(".")
+
+
+@dataclass(frozen=True)
+class Guard:
+    """``hosts`` are the names that a ``Host`` header may hold, ``None`` for any; ``digest`` is the
+    SHA-256 of the token, ``None`` where none is asked for; ``named`` are names of this service that
+    a proxy in front of it is asked by, whose own pages may write."""
+
+    hosts: frozenset[str] | None
+    digest: bytes | None
+    named: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, host: str, token: str | None, hosts: Iterable[str] = ()) -> Guard:
+        """Of a server that listens at ``host``. At a local one, or where ``hosts`` are named, other
+        names are refused."""
+        named = frozenset(name.lower() for name in hosts)
+        allowed = frozenset({*LOCAL, host.strip("[]").lower(), *named})
+        return cls(
+            allowed if is_local(host) or named else None,
+            None if token is None else _digest(token.encode()),
+            named,
+        )
+
+    def check_host(self, headers: dict[bytes, bytes]) -> None:
+        """Raises ``Fault`` 403 for a foreign ``Host``."""
+        if self.hosts is None:
+            return
+        value = headers.get(b"host", b"").decode("latin-1")
+        # HTTP/1.0 need not send it; a browser always does.
+        if not value or host_name(value) in self.hosts:
+            return
+        raise Fault(
+            403,
+            "Host",
+            "is no name of this service",
+            value,
+            f"Ask it by {' or '.join(sorted(self.hosts)[:6])}, or start it with "
+            "--set serve.hosts=NAME.",
+            reason="host",
+            closing=True,
+        )
+
+    def check_origin(self, method: str, headers: dict[bytes, bytes]) -> None:
+        """Raises ``Fault`` 403 for what another site's page sends."""
+        if method in SAFE:
+            return
+        origin = headers.get(b"origin")
+        if origin is None:
+            if headers.get(b"sec-fetch-site", b"") in (b"", b"none", b"same-origin"):
+                return
+            found = headers[b"sec-fetch-site"].decode("latin-1")
+        else:
+            found = origin.decode("latin-1")
+            own = headers.get(b"host", b"").decode("latin-1").lower()
+            asked = found.lower().partition("://")[2]
+            if (own and asked == own) or host_name(asked) in self.named:
+                return
+        raise Fault(
+            403,
+            "Origin",
+            "is another site than this service, whose pages may not write here",
+            found,
+            "Send it from the service's own page, or from a program.",
+            reason="origin",
+            closing=True,
+        )
+
+    def check_token(self, headers: dict[bytes, bytes]) -> None:
+        """Raises ``Fault`` 401 without the token; takes the same time whatever is wrong with it."""
+        if self.digest is None:
+            return
+        scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
+        right = hmac.compare_digest(_digest(given.strip()), self.digest)
+        if right and scheme.lower() == b"bearer":
+            return
+        raise Fault(
+            401,
+            "Authorization",
+            "does not hold the token" if given else "is missing",
+            None,
+            "Send Authorization: Bearer TOKEN, the token of the service's --token-file.",
+            reason="token",
+            headers={"WWW-Authenticate": 'Bearer realm="holdfast"'},
+        )
+
+
+def _digest(token: bytes) -> bytes:
+    return hashlib.sha256(token).digest()

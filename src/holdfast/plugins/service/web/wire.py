@@ -1,0 +1,375 @@
+"""``Wire``: uvicorn's HTTP/1.1 connection with the bounds that it lacks.
+
+uvicorn waits for ever for a head or a body that does not come, holds heads of any length, and
+waits for ever for a client that does not read. Here each connection keeps when it began to wait for
+bytes, and ``WireServer`` ends those that took too long: one look at all of them twice a second
+costs less than a timer a request. Whoever is refused while sending still gets the answer (a
+connection that is closed with bytes unread is reset, and the answer lost with it): the rest is
+thrown away for a moment first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import re
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from holdfast.plugins.service.web.faults import Fault, shape_of
+
+LONGEST_HEAD = 32_768  # bytes; Apache and nginx take 8 kB a line and as much in all
+# Requests behind one another that a client sends without an answer: no usual client sends two, and
+# each connection has a request's turn before the others.
+MOST_WAITING = 16
+# Whoever watches over the process is answered however many others are there.
+ALWAYS = b"/health/"
+LINGER_S, LINGER_BYTES = 2.0, 32 * 2**20
+# A client that closed its half and one that was killed look alike: both sent FIN. After this time
+# [s] it is told to go on waiting, which each client knows how to pass over; of one that is there no
+# more its machine says so at once.
+STILL_THERE_S = 0.05
+STILL_THERE = b"HTTP/1.1 100 Continue\r\n\r\n"
+WIRE = "holdfast.wire"
+_ARRIVALS = itertools.count()
+_ORIGIN_END = re.compile(rb"[/?#]")
+
+HEAD = Fault(
+    431,
+    "the head",
+    f"of this request is longer than {LONGEST_HEAD:,} bytes",
+    None,
+    "Send shorter headers, and rows in the body.",
+    reason="head",
+)
+SLOW = Fault(
+    408,
+    "this request",
+    "did not arrive in time",
+    None,
+    "Send head and body at once, or start the service with --set serve.read_s=SECONDS.",
+    reason="slow",
+)
+BROKEN = Fault(
+    400,
+    "this request",
+    "is not HTTP/1.1",
+    None,
+    "Check the request line, the headers and Content-Length.",
+    reason="not HTTP",
+)
+NO_HOST = Fault(
+    400,
+    "Host",
+    "must stand once in a request of HTTP/1.1 (RFC 9112, 3.2)",
+    None,
+    "Send the name of this service, e.g. Host: localhost.",
+    reason="host",
+)
+FOREIGN = Fault(
+    400,
+    "the request line",
+    "names another host than Host does, or no path",
+    None,
+    "Ask for the path alone, e.g. GET /health/live.",
+    reason="host",
+)
+CODED = Fault(
+    400,
+    "Transfer-Encoding",
+    "names a coding that is not taken: a packed body can unpack to any size",
+    None,
+    "Send the body as it is, with Content-Length or Transfer-Encoding: chunked.",
+    reason="media type",
+)
+CROWDED = Fault(
+    503,
+    "this service",
+    "has as many connections as it takes",
+    None,
+    "Ask again after the seconds in Retry-After, and keep connections open between requests.",
+    reason="connections",
+    again_s=1,
+)
+
+
+async def _crowded(scope: Any, receive: Any, send: Any) -> None:
+    """The application of a connection that is one too many: it answers before the body is read."""
+    body = json.dumps(shape_of(str(scope["path"]))(CROWDED)).encode()
+    headers = [(name.lower().encode(), value.encode()) for name, value in CROWDED.headers.items()]
+    headers += [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"connection", b"close"),
+    ]
+    await send({"type": "http.response.start", "status": CROWDED.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def raw_answer(fault: Fault, path: str = "") -> bytes:
+    """An error as bytes on the wire, for where no application is asked; ``path``: that of the
+    request, once its head was read."""
+    body = json.dumps(shape_of(path)(fault)).encode()
+    head = STATUS_LINE[fault.status]
+    head += b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body)
+    for name, value in fault.headers.items():
+        head += f"{name.lower()}: {value}\r\n".encode("latin-1")
+    return head + b"connection: close\r\n\r\n" + body
+
+
+class _Closing:
+    """A transport whose ``close`` leaves a client that is still sending the time to read."""
+
+    def __init__(self, transport: Any, wire: Wire) -> None:
+        self._transport, self._wire = transport, wire
+        for name in ("write", "is_closing", "pause_reading", "resume_reading", "get_extra_info"):
+            setattr(self, name, getattr(transport, name))
+
+    def close(self) -> None:
+        self._wire.leave()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+class Wire(HttpToolsProtocol):
+    """One connection. ``bounds`` is set by ``wire_of``."""
+
+    bounds: Bounds
+
+    def connection_made(self, transport: Any) -> None:
+        self.raw = transport
+        self.loop_time = self.loop.time
+        # The loop's clock stands still while it hears many at once.
+        self.arrived = next(_ARRIVALS)
+        # When it began to wait for bytes of a request; ``None`` while one is being answered.
+        self.waits_since: float | None = self.loop_time()
+        self.head_bytes = 0
+        self.in_head = True
+        self.left_at: float | None = None
+        self.thrown = 0
+        self.unsent: tuple[int, float] = (0, 0.0)
+        # Called where the client is gone while it is answered: see ``Call.while_there``.
+        self.give_up: Callable[[], None] | None = None
+        # What is answered now; ``cycle`` is what was read last.
+        self.answered: Any = None
+        # What is wrong with the head that is being read.
+        self.wrong: Fault | None = None
+        super().connection_made(_Closing(transport, self))  # type: ignore[arg-type]
+        if len(self.connections) > 2 * self.bounds.connections:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Hang up on whoever has waited longest without a whole request: who comes may have one,
+        and who was silent may come again."""
+        there = [c for c in self.connections if isinstance(c, Wire) and not c.raw.is_closing()]
+        if len(there) > 2 * self.bounds.connections:
+            self.bounds.refused(CROWDED)
+            waiting = [one for one in there if one.waits_since is not None]
+            min(waiting, key=lambda one: (one.waits_since or 0.0, one.arrived)).raw.abort()
+
+    def data_received(self, data: bytes) -> None:
+        if self.left_at is not None:
+            self.thrown += len(data)
+            if self.thrown > LINGER_BYTES:
+                self.raw.abort()
+            return
+        if self.waits_since is None and self.in_head:
+            self.waits_since = self.loop_time()
+        if self.in_head:
+            # The part of it that is a body is not long: what comes at once is at most 256 kB.
+            self.head_bytes += len(data)
+        super().data_received(data)
+        if self.in_head and self.head_bytes > LONGEST_HEAD and self.left_at is None:
+            self.refuse(HEAD)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.in_head = True
+        scope: Any = self.scope
+        scope[WIRE] = self
+
+    def on_headers_complete(self) -> None:
+        length = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        if length > LONGEST_HEAD or len(self.pipeline) >= MOST_WAITING:
+            raise _Refused
+        self.wrong = wrong_head(self.parser.get_http_version(), self.url, self.headers)
+        if self.wrong is not None:
+            raise _Refused
+        self.in_head = False
+        self.head_bytes = 0
+        crowded = len(self.connections) > self.bounds.connections
+        if crowded and not self.url.startswith(ALWAYS):
+            self.bounds.refused(CROWDED)
+            self.app = _crowded
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self.waits_since = None
+        self.in_head = True
+
+    def send_400_response(self, msg: str) -> None:
+        long = self.in_head and self.head_bytes > LONGEST_HEAD
+        if self.busy:
+            # An answer is on its way to an earlier request: a second one would be taken for it.
+            self.waits_since = None
+            self.cycle.keep_alive = False
+            self.raw.pause_reading()
+            return
+        self.refuse(HEAD if long else self.wrong or BROKEN)
+
+    def refuse(self, fault: Fault) -> None:
+        """Answer without the application, and close."""
+        self.bounds.refused(fault)
+        if not self.raw.is_closing():
+            path = "" if self.in_head else self.url.decode("latin-1")
+            self.raw.write(raw_answer(fault, path))
+        self.leave()
+
+    def leave(self) -> None:
+        """Close, once what was written is read; while the client still sends, after a moment."""
+        if self.left_at is not None or self.raw.is_closing():
+            return
+        unfinished = self.waits_since is not None and (self.head_bytes or not self.in_head)
+        if not unfinished or not self.raw.can_write_eof():
+            self.raw.close()
+            return
+        self.left_at = self.loop_time()
+        self.flow.resume_reading()
+        self.raw.write_eof()
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """A client that has sent all may have closed its half: it still reads the answer."""
+        if self.left_at is not None or not self.busy:
+            self.raw.close()
+            return False
+        self.cycle.keep_alive = False
+        self.loop.call_later(STILL_THERE_S, self._ask_whether_there)
+        return True
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self.answered = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if (one := self.answered) is not None and not one.response_complete:
+            # With a request behind it uvicorn would tell that one alone.
+            one.disconnected = True
+            one.message_event.set()
+        if self.give_up is not None:
+            self.give_up()
+
+    @property
+    def _silent(self) -> bool:
+        """Whether a client that said its last word waits for the first of its answer, or is
+        gone."""
+        return self.busy and not self.raw.is_closing() and not self.answered.response_started
+
+    def _ask_whether_there(self) -> None:
+        # HTTP/1.0 knows no answer before the answer.
+        if self._silent and self.answered.scope["http_version"] == "1.1":
+            self.raw.write(STILL_THERE)
+            self._hear_whether_there(STILL_THERE_S)
+
+    def _hear_whether_there(self, after_s: float) -> None:
+        if not self._silent:
+            return
+        # The loop does not read after the last word, and would not hear it.
+        with socket.socket(fileno=os.dup(self.raw.get_extra_info("socket").fileno())) as sock:
+            gone = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if gone:
+            self.raw.abort()
+        else:
+            self.loop.call_later(after_s, self._hear_whether_there, min(1.0, 2 * after_s))
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request that was read whole still waits for its answer."""
+        cycle = self.cycle
+        return cycle is not None and not cycle.response_complete and not cycle.more_body
+
+    def overdue(self, now: float) -> None:
+        """End this connection if it waited too long for bytes, or for a reader."""
+        if self.left_at is not None:
+            if now - self.left_at > LINGER_S:
+                self.raw.abort()
+            return
+        left = self.raw.get_write_buffer_size()
+        if not left:
+            self.unsent = (0, now)
+        elif left != self.unsent[0]:
+            self.unsent = (left, now)
+        elif now - self.unsent[1] > self.bounds.read_s:
+            self.bounds.refused(SLOW)
+            self.raw.abort()
+            return
+        if self.waits_since is None or now - self.waits_since <= self.bounds.read_s or self.busy:
+            return
+        if self.in_head and not self.head_bytes:
+            # It never said a word.
+            self.raw.close()
+        elif self.cycle is not None and self.cycle.response_started:
+            self.bounds.refused(SLOW)
+            self.raw.abort()
+        else:
+            self.refuse(SLOW)
+
+
+class _Refused(Exception):
+    """Raised within the parser, which then calls ``send_400_response``."""
+
+
+def wrong_head(version: str, url: bytes, headers: Sequence[tuple[bytes, bytes]]) -> Fault | None:
+    """What RFC 9112 forbids in a head, where another program on the way may read it otherwise: the
+    host (3.2), a host in the request line (3.2.2), a coding beside chunks (6.1)."""
+    hosts = [value.strip().lower() for name, value in headers if name == b"host"]
+    if len(hosts) > 1 or (not hosts and version == "1.1"):
+        return NO_HOST
+    if not url.startswith(b"/") and url != b"*":
+        scheme, _, rest = url.lower().partition(b"://")
+        if scheme not in (b"http", b"https") or [_ORIGIN_END.split(rest, 1)[0]] != hosts:
+            return FOREIGN
+    codings = [value.strip().lower() for name, value in headers if name == b"transfer-encoding"]
+    return CODED if codings not in ([], [b"chunked"]) else None
+
+
+class Bounds:
+    """What the connections of one server share: how many, for how long, and who hears of those
+    that were refused before any application was asked."""
+
+    def __init__(self, connections: int, read_s: float, refused: Callable[[Fault], None]) -> None:
+        self.connections, self.read_s, self.refused = connections, read_s, refused
+
+
+def wire_of(bounds: Bounds) -> type[Wire]:
+    """The class of a server's connections."""
+    return type("BoundWire", (Wire,), {"bounds": bounds})
+
+
+class WireServer(uvicorn.Server):
+    """uvicorn's server, which ends the connections of its ``Wire`` that are overdue."""
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Until it should exit and every connection has ended."""
+        sweeping = asyncio.create_task(self._sweep())
+        try:
+            await super().serve(sockets)
+        finally:
+            sweeping.cancel()
+
+    async def _sweep(self, every_s: float = 0.5) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(every_s)
+            now = loop.time()
+            for one in list(self.server_state.connections):
+                if isinstance(one, Wire):
+                    one.overdue(now)

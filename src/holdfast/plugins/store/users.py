@@ -1,0 +1,77 @@
+"""Users of a service: when each came first, and what came of their requests; for a comparison whose
+unit is the user."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from holdfast.plugins.store.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Came:
+    """The first request of a user (the stored hash) since some time, when it was, and which
+    ``model`` answered it."""
+
+    user: str
+    at: float
+    model: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """An outcome of one of a user's requests: when it was asked and when the outcome was told."""
+
+    user: str
+    asked_at: float
+    at: float
+    value: float
+
+
+def first_requests(
+    store: Store, *, since: float, after: Came | None, until: float, limit: int = 1000
+) -> list[Came]:
+    """Users in the order in which each came first (``since`` then on), behind ``after`` and up to
+    ``until``; of those who came at the same time, in the order of their names."""
+    from sqlalchemy import and_, func, or_, select
+
+    from holdfast.plugins.store.tables import requests
+
+    first = func.min(requests.c.at)
+    wanted = (
+        select(requests.c.user, first.label("first"))
+        .where(requests.c.user.is_not(None), requests.c.at >= since)
+        .group_by(requests.c.user)
+        .having(first <= until)
+        .order_by(first, requests.c.user)
+        .limit(limit)
+    )
+    if after is not None:
+        behind = or_(first > after.at, and_(first == after.at, requests.c.user > after.user))
+        wanted = wanted.having(behind)
+    firsts = {row.user: row.first for row in store.select(wanted)}
+    own = requests.c
+    asked = (
+        select(own.user, own.at, own.model)
+        .where(own.user.in_(list(firsts)), own.at.in_(list(firsts.values())))
+        .order_by(own.id.desc())
+    )
+    # Of two requests at the same time the one of the first name, which comes last here.
+    models = {(row.user, row.at): row.model for row in store.select(asked)}
+    return [Came(user, at, models.get((user, at), "")) for user, at in firsts.items()]
+
+
+def brought(store: Store, users: Sequence[str], since: float) -> list[Brought]:
+    """What came of these users' requests that were asked at ``since`` or later."""
+    from sqlalchemy import select
+
+    from holdfast.plugins.store.tables import outcomes, requests
+
+    wanted = (
+        select(requests.c.user, requests.c.at.label("asked"), outcomes.c.at, outcomes.c.value)
+        .join(outcomes, outcomes.c.request == requests.c.id)
+        .where(requests.c.user.in_(list(users)), requests.c.at >= since)
+        .order_by(outcomes.c.id)
+    )
+    return [Brought(row.user, row.asked, row.at, row.value) for row in store.select(wanted)]

@@ -1,0 +1,276 @@
+"""Writing to the store in a thread of its own, so that no answer waits for a disk."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from holdfast.core.errors import InputError, StoreGone
+from holdfast.core.shown import printable
+from holdfast.plugins.store.records import Event, KeptText, Request, Said
+from holdfast.plugins.store.store import Store
+
+# How much waits at most: requests, rows of requests, and bytes of their texts.
+MOST_REQUESTS = 10_000
+MOST_ROWS = 200_000
+MOST_BYTES = 64_000_000
+# So many rows are one transaction, and so long it is gathered [s].
+BATCH_ROWS = 2_000
+GATHERED = 0.05
+# How long to wait before another try [s]: the first time, and at most.
+FIRST_WAIT, LONGEST_WAIT = 0.1, 5.0
+EXPIRED_EVERY = 60.0
+# A call, or what another model said of one that is there.
+Job = Request | tuple[str, tuple[Said, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What became of requests: ``written``, still ``waiting``, ``lost`` for want of room or time,
+    ``refused`` by the database; ``failures`` of the store so far, ``away`` while it is gone, and
+    what it said ``last``; ``expired`` texts."""
+
+    written: int = 0
+    waiting: int = 0
+    lost: int = 0
+    refused: int = 0
+    failures: int = 0
+    away: bool = False
+    last: str | None = None
+    expired: int = 0
+
+
+class Writer:
+    """Takes requests at once and writes them in order, many in a transaction.
+
+    Where the store is locked, full or gone, up to ``MOST_REQUESTS`` wait (and as many rows and
+    bytes of text as the limits above say); what comes beyond is lost and counted. It comes back by
+    itself, and an event ``store`` then says from when to when how many were lost. A record that
+    the database does not take costs none but itself. Texts expire here too, once a minute.
+
+    ``say`` hears one line where the store goes and where it comes back; ``prepare`` makes of each
+    request what is written of it (without personal data, say), in the thread.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        say: Callable[[str], None] = lambda _: None,
+        *,
+        most: int = MOST_REQUESTS,
+        prepare: Callable[[Request], Request] = lambda request: request,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._say = say
+        self._most = most
+        self._prepare = prepare
+        self._clock = clock
+        self._waiting: deque[Job] = deque()
+        self._rows = self._bytes = 0
+        self._told = {"written": 0, "lost": 0, "refused": 0, "failures": 0, "expired": 0}
+        self._last: str | None = None
+        self._away = False
+        # When it went, or the first request was lost that no event tells of yet.
+        self._since: float | None = None
+        self._lost_told = 0
+        self._changed = threading.Condition()
+        self._closing = False
+        self._busy = False
+        self._expire_at = 0.0
+        self._remade = store.remade
+        self._thread = threading.Thread(target=self._run, name="store writer", daemon=True)
+        self._thread.start()
+
+    def put(self, request: Request) -> bool:
+        """Have it written soon; ``False`` where it is lost since too much waits. Never blocks."""
+        return self._put(request)
+
+    def put_said(self, request: str, said: Sequence[Said]) -> bool:
+        """What another model said of a request that was put before."""
+        return self._put((request, tuple(said)))
+
+    def counts(self) -> Written:
+        """What became of requests so far."""
+        with self._changed:
+            waiting = len(self._waiting)
+            return Written(waiting=waiting, away=self._away, last=self._last, **self._told)
+
+    def holds(self, request: str) -> bool:
+        """Whether a request still waits to be written."""
+        with self._changed:
+            return any(isinstance(one, Request) and one.id == request for one in self._waiting)
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until everything that was put is written, or lost; whether it is, in time [s]."""
+        with self._changed:
+            self._changed.notify_all()
+            return self._changed.wait_for(lambda: not self._waiting and not self._busy, timeout)
+
+    def close(self, timeout: float = 10.0) -> int:
+        """Write what waits, for so long [s], and end; how many requests were lost with the end."""
+        self.flush(timeout)
+        with self._changed:
+            self._closing = True
+            left = len(self._waiting)
+            self._drop()
+            self._changed.notify_all()
+        self._thread.join(timeout)
+        return left
+
+    def _put(self, one: Job) -> bool:
+        rows, size = _rows(one), _bytes(one)
+        with self._changed:
+            room = (
+                len(self._waiting) < self._most
+                and (self._rows + rows <= MOST_ROWS or not self._waiting)
+                and (self._bytes + size <= MOST_BYTES or not self._waiting)
+            )
+            if self._closing or not room:
+                self._told["lost"] += 1
+                self._since = self._clock() if self._since is None else self._since
+                return False
+            self._waiting.append(one)
+            self._rows += rows
+            self._bytes += size
+            # The thread wakes by itself a moment later: a signal for each would cost each answer.
+            if len(self._waiting) == 1:
+                self._changed.notify_all()
+            return True
+
+    def _drop(self) -> None:
+        self._told["lost"] += len(self._waiting)
+        self._waiting.clear()
+        self._rows = self._bytes = 0
+
+    def _run(self) -> None:
+        wait = FIRST_WAIT
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._closing, 1.0)
+                if self._closing and not self._waiting:
+                    return
+                self._busy = True
+            try:
+                batch = self._gathered()
+                if batch:
+                    self._write(batch)
+                self._expire()
+                self._back()
+                wait = FIRST_WAIT
+            except Exception as error:
+                self._gone(error)
+                with self._changed:
+                    self._busy = False
+                    self._changed.wait_for(lambda: self._closing, wait)
+                wait = min(2 * wait, LONGEST_WAIT)
+            with self._changed:
+                self._busy = False
+                self._changed.notify_all()
+
+    def _gathered(self) -> list[Job]:
+        """The next ones, which stay in their place until they are written."""
+        if not self._closing and self._waiting:
+            time.sleep(GATHERED)
+        batch: list[Job] = []
+        rows = 0
+        with self._changed:
+            for one in self._waiting:
+                rows += _rows(one)
+                if batch and rows > BATCH_ROWS:
+                    break
+                batch.append(one)
+        return batch
+
+    def _write(self, batch: list[Job]) -> None:
+        written, refused = self._tried(batch)
+        with self._changed:
+            # A close that ran out of time has counted them as lost.
+            for one in batch:
+                if not self._waiting or self._waiting[0] is not one:
+                    return
+                self._waiting.popleft()
+                self._rows -= _rows(one)
+                self._bytes -= _bytes(one)
+            self._told["written"] += written
+            self._told["refused"] += refused
+
+    def _tried(self, batch: list[Job]) -> tuple[int, int]:
+        """How many were written, and how many the database does not take, whatever is tried."""
+        try:
+            self._store.add(
+                [self._prepare(one) if isinstance(one, Request) else one for one in batch]
+            )
+        except StoreGone:
+            raise
+        except InputError as error:
+            if len(batch) == 1:
+                self._last = _line(error)
+                return 0, 1
+            half = len(batch) // 2
+            first, second = self._tried(batch[:half]), self._tried(batch[half:])
+            return first[0] + second[0], first[1] + second[1]
+        return sum(isinstance(one, Request) for one in batch), 0
+
+    def _expire(self) -> None:
+        now = self._clock()
+        if now >= self._expire_at:
+            expired = self._store.expire(now)
+            self._expire_at = now + EXPIRED_EVERY
+            with self._changed:
+                self._told["expired"] += expired
+
+    def _gone(self, error: Exception) -> None:
+        with self._changed:
+            self._told["failures"] += 1
+            self._last = _line(error)
+            if self._away:
+                return
+            self._away = True
+            self._since = self._clock() if self._since is None else self._since
+        self._say(f"the store is gone, answers go on: {self._last}")
+
+    def _back(self) -> None:
+        if self._store.remade > self._remade:
+            self._remade = self._store.remade
+            self._say("the store's file was deleted or replaced: what stood in it is not here")
+        with self._changed:
+            since, lost, away = self._since, self._told["lost"] - self._lost_told, self._away
+        if since is None:
+            return
+        now = self._clock()
+        self._store.append(Event("store", now, {"from": since, "until": now, "lost": lost}))
+        with self._changed:
+            self._away, self._since = False, None
+            self._lost_told += lost
+        told = "the store is back" if away else "the store could not keep up"
+        self._say(f"{told}; requests lost meanwhile: {lost}")
+
+
+def _line(error: Exception) -> str:
+    return printable(" ".join(str(error).split()), 300)
+
+
+def _rows(one: Job) -> int:
+    return 1 + (max(len(one.said), len(one.texts)) if isinstance(one, Request) else len(one[1]))
+
+
+def _bytes(one: Job) -> int:
+    return sum(map(_text_bytes, one.texts)) if isinstance(one, Request) else 0
+
+
+def _text_bytes(kept: KeptText) -> int:
+    return len(kept.vector or b"") + _size(kept.row)
+
+
+def _size(value: object) -> int:
+    if isinstance(value, Mapping):
+        return sum(map(_size, value.values()))
+    if isinstance(value, str):
+        return 4 * len(value)
+    if isinstance(value, (list, tuple)):
+        return sum(map(_size, value))
+    return 16

@@ -1,0 +1,51 @@
+"""A run of another trainer, as its adapter describes it to the guard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from holdfast.core.run_facts import RunFacts
+from holdfast.training.task import Measured
+
+if TYPE_CHECKING:
+    import torch
+
+
+class TheirFailure(RuntimeError):
+    """What rows, a collator, a model or a loss that are not ours raised while they were measured:
+    no defect of Holdfast's."""
+
+
+@contextmanager
+def theirs(what: str) -> Iterator[None]:
+    """What is raised inside, by code of the user's, is told as a failure of ``what``."""
+    try:
+        yield
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}".removesuffix(": ")
+        raise TheirFailure(f"{what} raised {said}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignRun:
+    """A run as its adapter describes it to the guard: the module that learns, how its rows are
+    measured, what is known of it, where the trainer writes, names for the report. ``log`` is the
+    form of its log (see ``core.curves``), in whose words remedies are told where there are any.
+    ``changes`` are the actions that the trainer lets others apply while it trains, by their class,
+    ``rate`` its peak learning rate."""
+
+    model: torch.nn.Module
+    measure: Callable[[], tuple[Measured, Measured]]
+    run_facts: RunFacts
+    output: Path
+    trainer: str
+    name: str
+    classes: tuple[str, ...] = ()
+    rows_per_epoch: int = 0
+    log: str = ""
+    changes: Mapping[type[Any], Callable[[Any], None]] = field(default_factory=dict)
+    rate: float | None = None

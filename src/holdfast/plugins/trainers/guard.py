@@ -1,0 +1,298 @@
+"""``holdfast.Guard``: the guard of a run, for somebody else's trainer."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from holdfast.control import stopping as stopping
+from holdfast.control.choice import lowest_calibrated
+from holdfast.control.controller import Controller, Course
+from holdfast.control.ladder import Ladder
+from holdfast.control.policy import Policy
+from holdfast.control.sight import Can
+from holdfast.core.actions import Stop
+from holdfast.core.defects import defect_line
+from holdfast.core.errors import InputError, RecipeError, RunError
+from holdfast.core.events import Advisor
+from holdfast.core.records import Decision, Snapshot, Verdict
+from holdfast.plan.defaults import REGIONS, size_of
+from holdfast.plugins.trainers.foreign import TheirFailure
+from holdfast.plugins.trainers.rows import checked_share
+
+if TYPE_CHECKING:
+    import torch
+    from lightning.pytorch import Callback
+    from transformers import TrainerCallback
+
+    from holdfast.plugins.trainers.foreign import ForeignRun
+    from holdfast.plugins.trainers.watch import Watch
+
+PATIENCE = 10
+LOOKS = 20
+FOLDER = "holdfast"
+# Of a trainer that says no last step.
+UNKNOWN_END = 2**31
+
+
+class Guard:
+    """Watches a run of another trainer: verdicts, stopping, and the best state at the end.
+
+    At each evaluation point of the trainer (at ``looks`` points of its own where the trainer never
+    evaluates) it measures a fixed sample of the training rows and all evaluation rows, row by row,
+    in evaluation mode, with the trainer's own collator and loss; it judges them with the code that
+    judges a run of Holdfast, and writes ``events.jsonl``, ``result.json`` and ``report.html``.
+
+    Measuring leaves no trace: random generators and the mode of every module are put back. With
+    ``policy="off"`` the trained weights are, bit for bit, those of a run without the guard.
+
+    Unlike ``EarlyStoppingCallback`` with ``load_best_model_at_end`` it compares losses row by row
+    instead of two means, needs no checkpoint on disk to restore the best state, and its patience
+    survives ``resume_from_checkpoint``.
+
+    Parameters
+    ----------
+    policy : ``"stop"`` stops the run and restores its best state; ``"off"`` only observes;
+        ``"adapt"``, or a policy of your own (``holdfast.control.policy.Policy``), also acts as far
+        as the trainer lets it: rates and weight decay of ``transformers.Trainer`` and those built
+        on it. It cannot go back, so what fails is turned round from there on.
+    patience : evaluation points without improvement of the (refined) validation loss after which
+        the run stops; ``None``: it stops when it diverges or overfits and else never.
+    hold_out : share of the training rows to evaluate on where the trainer has no evaluation rows,
+        in (0, 1); exact copies stay on one side. Without it such a trainer is refused.
+    probe_rows : rows of the train probe; by default as many as there are evaluation rows, at least
+        50 and at most 500.
+    looks : evaluation points of the guard's own, where the trainer has none.
+    folder : where its files go; by default ``holdfast`` in the trainer's output folder, with a
+        number where that is taken.
+    seed : of the train probe and of rows held out.
+    advisor : decides in the place of all that; see ``holdfast.core.events.Advisor``.
+    choose : a history to the position of the state to keep, in the place of
+        the lowest calibrated validation loss (``control.choice.lowest_calibrated``); it must give
+        the newest or the one that it gave before.
+    say : hears the changes of verdict and the guard's decisions, a line each; by default they go
+        to standard error. ``lambda line: None`` silences it.
+
+    Examples
+    --------
+    >>> guard = holdfast.Guard()                                          # doctest: +SKIP
+    >>> trainer = transformers.Trainer(..., callbacks=[guard.callback()]) # doctest: +SKIP
+    >>> trainer.train()                                                   # doctest: +SKIP
+    >>> guard.verdict.label, guard.best_step                              # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        *,
+        policy: Literal["stop", "off", "adapt"] | Policy = "stop",
+        patience: int | None = PATIENCE,
+        hold_out: float | None = None,
+        probe_rows: int | None = None,
+        looks: int = LOOKS,
+        folder: str | Path | None = None,
+        seed: int = 0,
+        advisor: Advisor | None = None,
+        choose: Callable[[Sequence[Snapshot]], int] = lowest_calibrated,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
+        _check(policy, patience, probe_rows, looks)
+        self.policy = policy if isinstance(policy, str) else type(policy).__name__
+        self._acting = Ladder() if policy == "adapt" else policy
+        self.hold_out = checked_share(hold_out)
+        self.probe_rows = probe_rows
+        self.looks = looks
+        self.seed = seed
+        self._patience = patience
+        self._folder = Path(folder) if folder is not None else None
+        self._advisor = advisor
+        self._choose = choose
+        self._say = say or _to_standard_error
+        self._watch: Watch | None = None
+        self._promised: list[Decision] = []
+        self._fresh = copy.deepcopy(advisor.state_dict()) if advisor is not None else {}
+
+    def callback(self) -> TrainerCallback:
+        """For ``callbacks=`` of a ``transformers.Trainer``, ``Seq2SeqTrainer``, TRL's
+        ``SFTTrainer`` or SetFit's ``Trainer``."""
+        from holdfast.plugins.trainers.transformers import GuardCallback
+
+        return GuardCallback(self)
+
+    def lightning_callback(
+        self, logits: Callable[[Any, Any], tuple[torch.Tensor, torch.Tensor]] | None = None
+    ) -> Callback:
+        """For ``callbacks=`` of a Lightning ``Trainer``.
+
+        ``logits`` takes the module and a batch and gives logits and labels of its rows; the
+        losses of all rows of a batch, and the loss after the best temperature, then come from one
+        pass. Without it every row goes alone through the module's ``training_step``.
+        """
+        from holdfast.plugins.trainers.lightning import make_callback
+
+        made: Callback = make_callback(self, logits)
+        return made
+
+    @property
+    def history(self) -> tuple[Snapshot, ...]:
+        """The snapshots so far, oldest first."""
+        return self._watch.engine.history if self._watch else ()
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """What they show; ``None`` before the first look."""
+        return self._watch.engine.verdict if self._watch else None
+
+    @property
+    def best_step(self) -> int | None:
+        """The step of the state to keep; ``None`` before the first look."""
+        looked = self._watch is not None and self._watch.engine.snapshots
+        return self._watch.engine.best.step if self._watch and looked else None
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the files of the present or last run are; ``None`` before the first."""
+        return self._watch.folder if self._watch else None
+
+    @property
+    def stopped_because(self) -> str | None:
+        """Why the guard ended the run; ``None`` where it did not."""
+        return self._watch.engine.stop_because if self._watch else None
+
+    def report(self) -> Path:
+        """Write ``result.json`` and ``report.html`` from what was seen so far, and give the path
+        of the page. Done by itself at the end of a run."""
+        from holdfast.plugins.trainers.result import write_result
+        from holdfast.report.page import write_report
+
+        if self._watch is None or not self._watch.engine.snapshots:
+            raise RunError(
+                "the guard", "has seen no run yet", None, "Train with its callback, then ask again."
+            )
+        for left_out in write_result(self._watch, self.policy, self.seed):
+            self._say(f"{left_out.what}: {left_out.chosen} ({left_out.because})")
+        return write_report(self._watch.folder)
+
+    def promise(self, decision: Decision) -> None:
+        """A choice made before the run has a folder; written when it begins."""
+        self._promised.append(decision)
+
+    def begin(self, foreign_run: ForeignRun, state: dict[str, Any] | None) -> Watch:
+        """Watch a new run, or go on with the one whose ``state`` a checkpoint kept."""
+        from holdfast.plugins.trainers.watch import Watch
+
+        name = state["folder"] if state is not None else None
+        advisor = self._fresh_advisor(foreign_run)
+        watch = self._watch = Watch(
+            self._place(foreign_run.output, name),
+            foreign_run,
+            advisor.choose if isinstance(advisor, Controller) else self._choose,
+            advisor,
+            self.seed,
+            self._say,
+        )
+        promised, self._promised = self._promised, []
+        if state is not None:
+            watch.load_state_dict(state)
+        else:
+            watch.begin(promised)
+        return watch
+
+    def finish(self) -> None:
+        """The run is over: report which checkpoint it ends with, and write its report."""
+        watch = self._watch
+        assert watch is not None
+        assert watch.engine.verdict is not None
+        watch.decide_checkpoint(self._choose)
+        path = self.report()
+        self._say(f"{watch.engine.verdict.label.replace('_', ' ')}; report: {path}")
+
+    def step_aside(
+        self, hook: str, error: Exception, watch: Watch | None, output: Callable[[], Path]
+    ) -> None:
+        """Tell a failure of the guard's own in ``hook``, and note it in ``events.jsonl``: of the
+        ``watch``, or where there is none yet of a new folder in the trainer's ``output``. Raises
+        nothing: what cannot be noted is printed all the same."""
+        from holdfast.plugins.trainers.watch import ASIDE
+        from holdfast.training.journal import Journal
+
+        what = f"failure of the guard in {hook}"
+        told = isinstance(error, (InputError, TheirFailure))
+        because = str(error) if told else defect_line(error)
+        with contextlib.suppress(Exception):
+            if watch is None:
+                folder = self._place(output(), None)
+                folder.mkdir(parents=True, exist_ok=True)
+                Journal(folder).note(0, what, because, chosen=ASIDE)
+            else:
+                watch.note_failure(what, because)
+        line = f"Warning: {ASIDE} ({what}: {because})"
+        try:
+            self._say(line)
+        except Exception:
+            with contextlib.suppress(Exception):
+                _to_standard_error(line)
+
+    def _fresh_advisor(self, foreign_run: ForeignRun | None = None) -> Advisor | None:
+        """A run begins with an advisor that remembers nothing of the one before."""
+        if self.policy == "off":
+            return None
+        if self._advisor is not None:
+            self._advisor.load_state_dict(copy.deepcopy(self._fresh))
+            return self._advisor
+        if foreign_run is None or isinstance(self._acting, str):
+            return self._rule()
+        course = foreign_course(foreign_run)
+        return Controller(self._acting, self._rule(), self._rule(), self._choose, course)
+
+    def _rule(self) -> stopping.StoppingRule:
+        # Foreign trainers begin with random heads and warm-ups: what their first looks say of the
+        # gain to come was never measured, so no run is stopped for want of it. Where refined losses
+        # tie, the plain loss decides.
+        return stopping.StoppingRule(
+            {}, None, self._patience, lambda s: s.refined_loss + 1e-6 * s.valid_loss
+        )
+
+    def _place(self, output: Path, name: str | None) -> Path:
+        wanted = self._folder or output / FOLDER
+        return wanted.with_name(name) if name is not None else _free(wanted)
+
+
+def foreign_course(foreign_run: ForeignRun) -> Course:
+    """What a policy is told of somebody else's run: its plan, what its trainer lets others change,
+    and the rates that are known to work for a model of its size."""
+    parameters = sum(p.numel() for p in foreign_run.model.parameters())
+    planned = foreign_run.run_facts.planned_steps or UNKNOWN_END
+    apart = max(1, planned // LOOKS)
+    names = [Stop.__name__, *(kind.__name__ for kind in foreign_run.changes)]
+    return Course(
+        looks=(*range(0, planned, apart), planned),
+        can=Can(actions=tuple(names)),
+        rate=foreign_run.rate,
+        usual=foreign_run.run_facts.usual_rates or REGIONS[size_of(parameters)],
+    )
+
+
+def _free(folder: Path) -> Path:
+    """This folder, or the first of ``folder-2``, ``folder-3`` … in which no run has written."""
+    number, place = 1, folder
+    while (place / "events.jsonl").exists():
+        number += 1
+        place = folder.with_name(f"{folder.name}-{number}")
+    return place
+
+
+def _check(policy: Any, patience: int | None, probe_rows: int | None, looks: int) -> None:
+    if policy not in ("stop", "off", "adapt") and not isinstance(policy, Policy):
+        remedy = "Use 'stop', 'off', 'adapt' or an object with a method decide(sight)."
+        raise RecipeError("Guard(policy=…)", "is not a policy", policy, remedy)
+    for name, value in (("patience", patience), ("probe_rows", probe_rows), ("looks", looks)):
+        if value is not None and value < 1:
+            raise RecipeError(f"Guard({name}=…)", "must be at least 1", value)
+
+
+def _to_standard_error(line: str) -> None:
+    sys.stderr.write(f"holdfast: {line}\n")

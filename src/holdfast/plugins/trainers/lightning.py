@@ -1,0 +1,148 @@
+"""The guard as a callback of a Lightning ``Trainer``.
+
+Its looks are at the end of every validation, its state lies in Lightning's own checkpoints. A
+``LightningModule`` hides its loss in ``training_step``, so without more help each row goes alone
+through it, in evaluation mode; with ``logits`` given, whole batches go through that.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from holdfast.core.errors import MachineError, RecipeError, RunError
+from holdfast.core.run_facts import RunFacts
+from holdfast.plugins.trainers.failures import FailsafeCallback
+from holdfast.plugins.trainers.foreign import ForeignRun
+from holdfast.plugins.trainers.lightning_rows import Logits, ModuleRows, module_rows
+from holdfast.plugins.trainers.watch import GuardHandle, Watch
+
+
+def make_callback(guard: GuardHandle, logits: Logits | None) -> Any:
+    """The callback. Its class is made here, since Lightning goes by two names (``lightning`` and
+    ``pytorch_lightning``) whose classes are strangers to each other, and may be absent."""
+    try:
+        from lightning.pytorch import Callback
+    except ImportError as error:
+        raise MachineError(
+            "Guard.lightning_callback",
+            "needs the package lightning",
+            None,
+            "pip install 'holdfast[trainers]'",
+        ) from error
+
+    return type("GuardCallback", (_Hooks, Callback), {})(guard, logits)
+
+
+class _Hooks(FailsafeCallback):
+    """Lightning's events to the guard's."""
+
+    BEGINS = "on_train_start"
+
+    def __init__(self, guard: GuardHandle, logits: Logits | None) -> None:
+        self._guard = guard
+        self._logits = logits
+        self._watch: Watch | None = None
+        self._state: dict[str, Any] = {}
+        self._watching = False
+        self._rows = 0
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        state, self._state = self._state, {}
+        _refuse(trainer, self._guard, bool(state))
+        rows = module_rows(self._guard, trainer, pl_module, self._logits)
+        self._rows = rows.train_rows
+        self._watch = self._guard.begin(_foreign_run(trainer, pl_module, rows), state or None)
+        self._watching = True
+        if not state:
+            self._look(trainer)
+
+    def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+        from torch.nn.utils import get_total_norm
+
+        gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
+        if self._watch is not None and gradients:
+            self._watch.note_gradient(float(get_total_norm(gradients)))
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        # The sanity check and `trainer.validate` are no part of the run.
+        if not self._watching or self._watch is None:
+            return
+        self._look(trainer)
+        if self._watch.engine.stop_because is not None:
+            trainer.should_stop = True
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        if self._watch is not None:
+            self._look(trainer)
+            self._watch.restore(trainer.global_step)
+            self._guard.finish()
+        self._watching = False
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._watch.state_dict() if self._watch is not None else {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        # Lightning restores its callbacks before training begins, when there is no watch yet.
+        self._state = state
+
+    def _output(self, *arguments: Any) -> Path:
+        return Path(arguments[0].default_root_dir)
+
+    def _look(self, trainer: Any) -> None:
+        assert self._watch is not None
+        rates = [group["lr"] for o in trainer.optimizers for group in o.param_groups]
+        # Batches, since an update may take several; counted over all epochs.
+        batches = trainer.fit_loop.epoch_loop.total_batch_idx + 1
+        epoch = batches / max(1, trainer.num_training_batches)
+        self._watch.look(
+            trainer.global_step, epoch, round(epoch * self._rows), float(max(rates, default=0.0))
+        )
+
+
+def _foreign_run(trainer: Any, module: Any, rows: ModuleRows) -> ForeignRun:
+    steps = trainer.estimated_stepping_batches
+    trainable = sum(p.numel() for p in module.parameters() if p.requires_grad)
+    writes = rows.formula is not None and rows.formula.writes
+    return ForeignRun(
+        model=module,
+        measure=rows,
+        output=Path(trainer.default_root_dir),
+        trainer="Lightning Trainer",
+        name=type(module).__name__,
+        classes=tuple(map(str, range(rows.classes))),
+        run_facts=RunFacts(
+            task="causal-lm" if writes else "text-classification",
+            classes=rows.classes or None,
+            planned_steps=int(steps) if math.isfinite(steps) else None,
+            train_rows=rows.train_rows,
+            trainable=trainable,
+        ),
+    )
+
+
+def _refuse(trainer: Any, guard: GuardHandle, resumed: bool) -> None:
+    """What the guard cannot do right, it does not do."""
+    if trainer.world_size > 1:
+        raise MachineError(
+            "the guard",
+            "watches trainers of one process only",
+            f"{trainer.world_size} processes",
+            "Train in one process, or without the guard's callback.",
+        )
+    if guard.hold_out is not None:
+        raise RecipeError(
+            "Guard(hold_out=…)",
+            "cannot divide the loaders of a Lightning Trainer",
+            guard.hold_out,
+            "Give it val_dataloaders=…; `torch.utils.data.random_split` divides.",
+        )
+    if trainer.global_step and not resumed:
+        raise RunError(
+            "the Lightning Trainer",
+            f"goes on at step {trainer.global_step}, and its checkpoint "
+            "holds no state of the guard",
+            None,
+            "Resume from a checkpoint that was written with the guard's callback, or train anew.",
+        )

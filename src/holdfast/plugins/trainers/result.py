@@ -1,0 +1,145 @@
+"""``result.json`` of a watched run: what the report reads, as far as the guard knows it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from holdfast._version import __version__
+from holdfast.contract import result as outcome
+from holdfast.core.curves import Curves
+from holdfast.core.records import (
+    TOKEN,
+    Decision,
+    Estimate,
+    Floats,
+    Outputs,
+    Remedy,
+    Scores,
+    Snapshot,
+    to_json,
+)
+from holdfast.core.run_files import write_result as write_result_file
+from holdfast.core.seeds import generator
+from holdfast.metrics.score import score
+from holdfast.monitor.curve_arguments import in_their_words
+from holdfast.plugins.trainers.checkpoint import calibration
+from holdfast.plugins.trainers.foreign import ForeignRun
+from holdfast.plugins.trainers.watch import Watch
+from holdfast.stats.paired import paired_bootstrap
+from holdfast.stats.ratio import loss_rows
+from holdfast.stats.temperature import recover_labels
+from holdfast.training.looks import LOOKS, write_looks
+
+NO_TEST = "the guard sees no test rows; score the restored model on rows of your own"
+
+
+def write_result(watch: Watch, policy: str, seed: int) -> tuple[Decision, ...]:
+    """Write ``result.json``, schema 1, of what was seen so far, and give what was left out.
+
+    The rows on which the best state was chosen flatter it, so nothing stands under ``test``.
+    """
+    engine, foreign_run, facts = watch.engine, watch.foreign_run, watch.foreign_run.run_facts
+    history, kept = engine.history, engine.best.step
+    best = next((s for s in history if s.step == kept), history[-1])
+    assert engine.verdict is not None
+    write_looks(watch.folder / LOOKS, history, facts, kept, __version__)
+    verdict = replace(engine.verdict, remedies=_theirs(engine.verdict.remedies, foreign_run))
+    valid = scores(best, foreign_run.classes, seed)
+    seen = loss_rows(best.train_losses, best.train_tokens)
+    probe = Scores(seen.size, _plain(seen, best.train_metrics, seed))
+    return write_result_file(
+        watch.folder,
+        {
+            "schema": 1,
+            "holdfast": __version__,
+            "task": facts.task,
+            "model": foreign_run.name,
+            "trainer": foreign_run.trainer,
+            "policy": policy,
+            "seed": seed,
+            "classes": list(foreign_run.classes) or None,
+            "data": {
+                "rows": None,
+                "train": facts.train_rows,
+                "valid": best.valid_losses.size,
+                "test": 0,
+                "used": (facts.train_rows or 0) + best.valid_losses.size,
+                "findings": [],
+            },
+            "test": {"n": 0, "metrics": _undefined(valid)},
+            "valid": valid.to_json(),
+            "train_probe": probe.to_json(),
+            "calibration": calibration(best, restored=policy != "off"),
+            "baseline": {"what": None, "test": None},
+            **({} if best.valid_tokens is None else {"loss_unit": TOKEN}),
+            "verdict": to_json(verdict),
+            "best_step": kept,
+            "last_step": history[-1].step,
+            "stopped_because": engine.stop_because or "the trainer ended the run",
+            "actions": outcome.actions_block(engine.actions),
+            "probes": {"memorization": None, "forgetting": None},
+            "timing": _timing(watch),
+            "peak_memory_mb": outcome.peak_memory_mb(),
+            "decisions": to_json(watch.decisions),
+            **outcome.surroundings(*_machine(watch)),
+        },
+    )
+
+
+def scores(best: Snapshot, classes: tuple[str, ...], seed: int) -> Scores:
+    """The evaluation rows at the kept state, with intervals; every metric for a classifier."""
+    losses, logits = best.valid_losses, best.valid_logits
+    if logits is None or not classes or not np.isfinite(logits).all():
+        of_rows = loss_rows(losses, best.valid_tokens)
+        return Scores(losses.size, _plain(of_rows, best.valid_metrics, seed))
+    labels = recover_labels(logits, losses)
+    found = score(Outputs(np.arange(losses.size), labels, logits, losses), classes, seed=seed)
+    return Scores(found.n, found.metrics)
+
+
+def _plain(losses: Floats, metrics: dict[str, float], seed: int) -> dict[str, Estimate]:
+    """The mean loss with its interval over rows, and metrics as they were measured."""
+    # The difference to zero in each row is the loss itself.
+    gap = paired_bootstrap(losses, np.zeros_like(losses), seed=generator(seed, "guard", "loss"))
+    measured = {name: _estimate(value, "no interval") for name, value in metrics.items()}
+    mean = _estimate(gap.value, "BCa over rows")
+    if mean.value is not None and np.isfinite(gap.low) and np.isfinite(gap.high):
+        mean = replace(mean, low=gap.low, high=gap.high)
+    return {**measured, "loss": mean}
+
+
+def _estimate(value: float, note: str) -> Estimate:
+    if not np.isfinite(value):
+        return Estimate(None, why="it is not a number")
+    return Estimate(float(value), note=note)
+
+
+def _undefined(valid: Scores) -> dict[str, Any]:
+    return {name: Estimate(None, why=NO_TEST).to_json() for name in valid.metrics}
+
+
+def _theirs(remedies: tuple[Remedy, ...], foreign_run: ForeignRun) -> tuple[Remedy, ...]:
+    """The remedies in the words of the trainer; without what to set, since Holdfast sets nothing
+    of it."""
+    log = Curves(foreign_run.log, "step", planned=foreign_run.run_facts.planned_steps)
+    return tuple(Remedy(one.do) for one in in_their_words(remedies, log))
+
+
+def _timing(watch: Watch) -> dict[str, float]:
+    total, last = watch.seconds, watch.engine.history[-1]
+    return {
+        "total_s": round(total, 3),
+        "train_s": round(total, 3),
+        "evaluate_s": round(watch.engine.evaluate_s, 3),
+        "guard_s": round(watch.engine.guard_s, 4),
+        "examples_per_s": round(last.examples_seen / total, 3) if total else 0.0,
+    }
+
+
+def _machine(watch: Watch) -> tuple[int, str]:
+    import torch
+
+    return torch.get_num_threads(), watch.device

@@ -1,0 +1,139 @@
+"""The guard in SetFit's ``Trainer``: a head of SetFit's own kind is fitted at each look.
+
+SetFit trains an encoder on pairs, then fits a classifier on its embeddings. The loss over pairs
+says little about the classes, so a look does what the end of SetFit's training does: it embeds the
+training texts with the encoder as it is, fits a copy of the model's head on them, and measures
+that head on the train probe and on the evaluation texts. The best encoder is put back before
+SetFit fits the head that stays.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from holdfast.core.errors import DataError
+from holdfast.core.records import Decision, Floats
+from holdfast.core.run_facts import RunFacts
+from holdfast.plugins.trainers.foreign import ForeignRun
+from holdfast.plugins.trainers.losses import Formula
+from holdfast.plugins.trainers.rows import probe_rows
+from holdfast.plugins.trainers.watch import GuardHandle
+from holdfast.training.task import Measured
+
+CLASSES = Formula("classes")
+LEAST_PROBABILITY = 1e-12
+
+
+def outer_trainer(trainer: Any) -> Any:
+    """SetFit's ``Trainer`` around the one that trains its encoder; ``None`` for other trainers."""
+    if not hasattr(trainer, "setfit_model"):
+        return None
+    import setfit
+
+    from holdfast.plugins.trainers.caller import outer_self
+
+    return outer_self(setfit.Trainer)
+
+
+def setfit_run(guard: GuardHandle, owner: Any, steps: int, pairs: int) -> ForeignRun:
+    """A run of SetFit's ``Trainer``; ``pairs`` are its rows of an epoch."""
+    rows = EmbeddedRows(guard, owner)
+    body = owner.model.model_body
+    guard.promise(
+        Decision(
+            "losses of rows",
+            f"a {type(rows.head).__name__} on the embeddings",
+            "SetFit fits its head after its encoder; the guard fits one at each look",
+        )
+    )
+    trainable = sum(p.numel() for p in body.parameters() if p.requires_grad)
+    return ForeignRun(
+        model=body,
+        measure=rows,
+        output=Path(owner.args.output_dir),
+        trainer="SetFit Trainer",
+        name=type(body).__name__,
+        classes=rows.classes,
+        rows_per_epoch=pairs,
+        run_facts=RunFacts(
+            classes=len(rows.classes),
+            planned_steps=steps,
+            train_rows=len(rows.texts),
+            trainable=trainable,
+        ),
+    )
+
+
+class EmbeddedRows:
+    """The texts of SetFit's trainer, measured by a head fitted on their present embeddings."""
+
+    def __init__(self, guard: GuardHandle, owner: Any) -> None:
+        self._model = owner.model
+        self._batch = int(owner.args.embedding_batch_size)
+        self.texts, labels = _texts(owner.train_dataset)
+        self._others, other_labels = _texts(owner.eval_dataset)
+        self._values, self._labels = np.unique(labels, return_inverse=True)
+        self.classes = tuple(str(value) for value in self._values)
+        strange = sorted(set(other_labels) - set(self._values.tolist()))
+        if strange or not len(other_labels):
+            raise DataError(
+                "the evaluation rows",
+                "hold no row, or a label that no training row has",
+                strange or None,
+                "Give evaluation rows of the classes that are trained.",
+            )
+        self._other_labels = np.searchsorted(self._values, other_labels)
+        self._probe = probe_rows(len(labels), len(other_labels), guard.probe_rows, guard.seed)
+        self.head = _head(self._model)
+
+    def __call__(self) -> tuple[Measured, Measured]:
+        from sklearn.base import clone
+
+        train, valid = self._embed(self.texts), self._embed(self._others)
+        head = clone(self.head).fit(train, self._labels)
+        return (
+            _measured(head, train[self._probe], self._labels[self._probe]),
+            _measured(head, valid, self._other_labels),
+        )
+
+    def _embed(self, texts: list[str]) -> Floats:
+        embedded = self._model.model_body.encode(
+            texts,
+            batch_size=self._batch,
+            convert_to_numpy=True,
+            show_progress_bar=False,
+            normalize_embeddings=self._model.normalize_embeddings,
+        )
+        return np.asarray(embedded, dtype=np.float64)
+
+
+def _head(model: Any) -> Any:
+    """The model's scikit-learn head; logistic regression, SetFit's default, for one of PyTorch."""
+    from sklearn.base import is_classifier
+    from sklearn.linear_model import LogisticRegression
+
+    if model.multi_target_strategy is not None:
+        raise DataError(
+            "the SetFit model",
+            "has several labels a row, which the guard cannot measure yet",
+            model.multi_target_strategy,
+            "Train it without the guard's callback.",
+        )
+    head = model.model_head
+    usable = is_classifier(head) and hasattr(head, "predict_proba")
+    return head if usable else LogisticRegression()
+
+
+def _measured(head: Any, embedded: Floats, labels: Any) -> Measured:
+    # Nearest neighbours and trees give probabilities of 0. The softmax of log-probabilities is the
+    # probabilities again, so they stand for logits.
+    logits = np.log(np.maximum(head.predict_proba(embedded), LEAST_PROBABILITY))
+    losses = -logits[np.arange(len(labels)), labels]
+    return CLASSES.measure(losses, logits)
+
+
+def _texts(dataset: Any) -> tuple[list[str], list[Any]]:
+    return list(dataset["text"]), list(dataset["label"])

@@ -1,0 +1,241 @@
+"""The rows of a ``transformers.Trainer``, measured with its own collator and its own loss."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import Trainer
+
+from holdfast.core.errors import DataError
+from holdfast.core.records import Decision, Ints
+from holdfast.core.run_facts import RunFacts
+from holdfast.plan.defaults import REGIONS, size_of
+from holdfast.plugins.trainers.foreign import theirs
+from holdfast.plugins.trainers.losses import Formula, find_formula, plain
+from holdfast.plugins.trainers.rows import copied_rows, counted, probe_rows
+from holdfast.plugins.trainers.still import generators_apart, undisturbed
+from holdfast.plugins.trainers.watch import GuardHandle
+from holdfast.tasks.generation.losses import IGNORED
+from holdfast.training.task import Measured
+
+LEAST_SHARE_OF_FULL = 0.5
+
+
+class RowSet:
+    """One set of rows of a trainer and the collator that makes its batches."""
+
+    def __init__(self, loader: Any, positions: Ints | None = None) -> None:
+        self.dataset = loader.dataset
+        self.collate = loader.collate_fn
+        self.positions = np.arange(len(loader.dataset)) if positions is None else positions
+
+    def spread(self, size: int) -> tuple[int, Any]:
+        """One batch of rows from all over the set, which may be sorted by its classes."""
+        at = np.unique(np.linspace(0, len(self.positions) - 1, size).astype(int))
+        return len(at), self._batch(self.positions[at])
+
+    def batches(self, size: int) -> Iterator[tuple[int, Any]]:
+        """Batches of up to ``size`` rows in order, each with its number of rows."""
+        for start in range(0, len(self.positions), size):
+            chosen = self.positions[start : start + size]
+            yield len(chosen), self._batch(chosen)
+
+    def _batch(self, positions: Ints) -> Any:
+        with theirs("the data set or its collator"):
+            return self.collate([self.dataset[int(i)] for i in positions])
+
+
+class TrainerRows:
+    """Measures the train probe and the evaluation rows of one trainer.
+
+    The rows of a batch go through the model together, and the loss of each is computed from the
+    logits by the formula whose mean is the model's own loss (label smoothing is left out). Where
+    the trainer computes its loss in a way of its own, or no formula gives the model's number, each
+    row goes alone through ``trainer.compute_loss``; ``formula`` is then ``None``.
+    """
+
+    def __init__(self, trainer: Any, probe: RowSet, valid: RowSet) -> None:
+        self.trainer = trainer
+        self.train_rows = len(probe.dataset)
+        self.copied: tuple[int, int] | None = None
+        self._probe, self._valid = probe, valid
+        self.formula: Formula | None = None
+        self.because = ""
+        self._size = max(1, int(trainer.args.per_device_eval_batch_size))
+
+    @property
+    def formula_classifies(self) -> bool:
+        return self.formula is not None and self.formula.classifies
+
+    def __call__(self) -> tuple[Measured, Measured]:
+        with generators_apart(self._probe.collate, self._valid.collate):
+            return self._measure(self._probe), self._measure(self._valid)
+
+    def find(self) -> None:
+        """Decide how losses are computed, by one batch of evaluation rows; the model in evaluation
+        mode. ``because`` says why."""
+        if reason := own_loss(self.trainer):
+            self.because = f"{reason}, so each row goes alone through compute_loss"
+            return
+        count, batch = self._valid.spread(self._size)
+        if not _one_line_a_row(batch, count):
+            # A collator without padding lays its rows end to end.
+            self._size = 1
+            _, batch = self._valid.spread(1)
+        labels, outputs = self._forward(batch)
+        loss, logits = _read(outputs, "loss"), _read(outputs, "logits")
+        if labels is not None and loss is not None:
+            self.formula = find_formula(logits, labels, float(loss))
+        if self.formula is not None:
+            self.because = f"its mean over a batch is the model's own loss ({float(loss):.6g})"
+        else:
+            self.because = "no known formula gives the model's own loss, so each row goes alone"
+            self.because += " through compute_loss"
+
+    def _measure(self, part: RowSet) -> Measured:
+        if self.formula is None:
+            return plain(np.array([self._alone(batch) for _, batch in part.batches(1)]))
+        answers = (self._answer(batch) for _, batch in part.batches(self._size))
+        return self.formula.measure_answers(answers)
+
+    def _answer(self, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        labels, outputs = self._forward(batch)
+        return _read(outputs, "logits"), labels
+
+    def _forward(self, batch: Any) -> tuple[Any, Any]:
+        inputs = self._sent(batch)
+        with theirs("the model"):
+            return inputs.get("labels"), self.trainer.model(**inputs)
+
+    def _alone(self, batch: Any) -> float:
+        # TRL's trainers collect means of what passes through compute_loss, for their logs.
+        sent = self._sent(batch)
+        if _without_target(sent.get("labels")):
+            # The mean over no targets is no number. In a batch such a row takes no part.
+            return 0.0
+        collected = copy.deepcopy(getattr(self.trainer, "_metrics", None))
+        with theirs("compute_loss"):
+            loss = float(self.trainer.compute_loss(self.trainer.model, sent))
+        if collected is not None:
+            self.trainer._metrics = collected
+        return loss
+
+    def _sent(self, batch: Any) -> dict[str, Any]:
+        from accelerate.utils import send_to_device
+
+        sent: dict[str, Any] = dict(send_to_device(batch, self.trainer.args.device))
+        return sent
+
+
+def trainer_rows(guard: GuardHandle, trainer: Any, train_loader: Any) -> TrainerRows:
+    """The rows that ``guard`` will look at; says how their losses are computed."""
+    counted(trainer.train_dataset, "the training rows")
+    loader = trainer.get_eval_dataloader(_first_set(guard, trainer))
+    valid = RowSet(loader, np.arange(counted(loader.dataset, "the evaluation rows")))
+    if not len(valid.positions):
+        raise DataError("the evaluation rows", "are none", 0, "Give eval_dataset=… some rows.")
+    chosen = probe_rows(
+        len(train_loader.dataset), len(valid.positions), guard.probe_rows, guard.seed
+    )
+    rows = TrainerRows(trainer, RowSet(train_loader, chosen), valid)
+    with undisturbed(trainer.model, guard.seed), generators_apart(loader.collate_fn):
+        rows.find()
+        rows.copied = copied_rows(train_loader.dataset, loader.dataset)
+    name = f"the formula for {rows.formula.name}" if rows.formula else "the trainer's own"
+    guard.promise(Decision("losses of rows", name, rows.because))
+    return rows
+
+
+def own_loss(trainer: Any) -> str:
+    """Why the loss of this trainer is not the model's own; empty where it is."""
+    if getattr(trainer, "compute_loss_func", None) is not None:
+        return "the trainer has a compute_loss_func"
+    owner = next(k for k in type(trainer).__mro__ if "compute_loss" in vars(k))
+    kind = str(getattr(trainer.args, "loss_type", "nll"))
+    # Under ``nll`` TRL's own method gives the mean cross-entropy of the tokens and collects figures
+    # for its log.
+    if owner.__module__ == "trl.trainer.sft_trainer":
+        return "" if kind == "nll" else f"the trainer's loss_type is {kind}"
+    return "" if owner is Trainer else f"{owner.__name__} has a compute_loss of its own"
+
+
+def run_facts(trainer: Any, rows: TrainerRows, steps: int) -> RunFacts:
+    """What the trainer knows of its run."""
+    model = trainer.model
+    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    trainable = sum(size for size, learns in sizes if learns)
+    task = _task(model, rows)
+    # An adapter, or a head alone, takes other rates than the whole network.
+    whole = trainable >= LEAST_SHARE_OF_FULL * sum(size for size, _ in sizes)
+    return RunFacts(
+        task=task,
+        classes=model.config.num_labels if rows.formula_classifies else None,
+        planned_steps=steps,
+        train_rows=rows.train_rows,
+        trainable=trainable,
+        usual_rates=_usual_rates(task, trainable) if whole else None,
+        copied_valid=rows.copied,
+        refused=_as_it_is(trainer),
+    )
+
+
+def _as_it_is(trainer: Any) -> tuple[str, ...]:
+    """Settings that remedies name and that the trainer has already."""
+    args = trainer.args
+    half = args.fp16 or args.bf16 or trainer.model.dtype != torch.float32
+    return () if half else ("train.precision=float32",)
+
+
+def class_names(model: Any) -> tuple[str, ...]:
+    """The classes in the order of the logits."""
+    names = getattr(model.config, "id2label", None) or {}
+    return tuple(str(names[i]) for i in sorted(names))
+
+
+def _task(model: Any, rows: TrainerRows) -> str:
+    if rows.formula is not None and rows.formula.writes:
+        return "seq2seq" if getattr(model.config, "is_encoder_decoder", False) else "causal-lm"
+    pictures = getattr(model, "main_input_name", "") == "pixel_values"
+    return "image-classification" if pictures else "text-classification"
+
+
+def _usual_rates(task: str, parameters: int) -> tuple[float, float] | None:
+    size = size_of(parameters)
+    name = {
+        "text-classification": size,
+        "seq2seq": "seq2seq",
+        "causal-lm": f"{size} decoder",
+        "image-classification": "vision",
+    }[task]
+    return REGIONS.get(name)
+
+
+def _first_set(guard: GuardHandle, trainer: Any) -> Any:
+    """The evaluation rows; of several sets by name the first."""
+    found = trainer.eval_dataset
+    if not isinstance(found, dict):
+        return None
+    name = next(iter(found))
+    because = f"the trainer has several sets: {', '.join(found)}"
+    guard.promise(Decision("evaluation rows", str(name), because))
+    return name
+
+
+def _without_target(labels: Any) -> bool:
+    """Whether every label of a batch is one that a cross-entropy passes over."""
+    whole = torch.is_tensor(labels) and not labels.is_floating_point()
+    return whole and labels.numel() > 0 and bool((labels == IGNORED).all())
+
+
+def _one_line_a_row(batch: Any, count: int) -> bool:
+    tensors = [value for value in dict(batch).values() if torch.is_tensor(value)]
+    return all(tensor.dim() > 0 and len(tensor) == count for tensor in tensors)
+
+
+def _read(outputs: Any, name: str) -> Any:
+    value = outputs.get(name) if hasattr(outputs, "get") else None
+    return value[0] if isinstance(value, (tuple, list)) and value else value

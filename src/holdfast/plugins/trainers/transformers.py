@@ -1,0 +1,271 @@
+"""The guard as a callback of ``transformers.Trainer`` and of the trainers built on it.
+
+Trainer.__init__
+ └─ on_init_end      rows are held out, where that was asked for
+Trainer.train
+ ├─ on_train_begin   refusals; the baseline look, or the state of the checkpoint
+ ├─ on_log           gradient norms, as the trainer tells them
+ ├─ on_step_end      a look, where the trainer never evaluates
+ ├─ on_evaluate      a look, where it does
+ ├─ on_save          the guard's state, into the checkpoint's folder
+ └─ on_train_end     the last look, the best state, the report
+
+What fails in one of them, but for refusals, is told and survived (``failures.py``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from holdfast.core.actions import ScaleLearningRate, SetWeightDecay
+from holdfast.core.curves import TRANSFORMERS
+from holdfast.core.errors import DataError, MachineError, RecipeError, RunError
+from holdfast.core.records import Decision
+from holdfast.plugins.trainers.caller import calling_trainer
+from holdfast.plugins.trainers.failures import FailsafeCallback
+from holdfast.plugins.trainers.foreign import ForeignRun
+from holdfast.plugins.trainers.rows import hold_out, looks_at
+from holdfast.plugins.trainers.state import read_state, write_state
+from holdfast.plugins.trainers.trainer_rows import class_names, run_facts, trainer_rows
+from holdfast.plugins.trainers.watch import GuardHandle, Watch
+
+
+class GuardCallback(FailsafeCallback, TrainerCallback):
+    """What ``Guard.callback()`` gives. A callback is not told which trainer calls it, so it looks
+    for the trainer among its callers (``caller.py``)."""
+
+    SET_UP = ("on_init_end",)
+    BEGINS = "on_train_begin"
+
+    def __init__(self, guard: GuardHandle) -> None:
+        self._guard = guard
+        self._watch: Watch | None = None
+        self._rows = 0
+        self._own_looks: frozenset[int] = frozenset()
+
+    def watches_for(self, guard: GuardHandle) -> bool:
+        """Whether ``guard`` gave this callback."""
+        return self._guard is guard
+
+    def on_init_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self._guard.hold_out is None:
+            return
+        trainer, _ = calling_trainer(self)
+        held_out(self._guard, data_owner(trainer))
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        trainer, checkpoint = calling_trainer(self)
+        _refuse(trainer, self._guard)
+        foreign_run = _foreign_run(
+            self._guard, trainer, kwargs["train_dataloader"], state.max_steps
+        )
+        optimizer, scheduler = kwargs["optimizer"], kwargs.get("lr_scheduler")
+        peak = peak_rate(args, scheduler)
+        foreign_run = replace(
+            foreign_run,
+            run_facts=replace(foreign_run.run_facts, peak_rate=peak),
+            changes=changes_of(optimizer, scheduler),
+            rate=float(args.learning_rate),
+        )
+        self._rows = foreign_run.rows_per_epoch
+        alone = _strategy(args) == "no"
+        self._own_looks = looks_at(state.max_steps, self._guard.looks) if alone else frozenset()
+        resumed = checkpoint is not None and state.global_step > 0
+        before = read_state(Path(str(checkpoint)), state.global_step) if resumed else None
+        self._watch = self._guard.begin(foreign_run, before)
+        # An epoch's evaluation comes after the checkpoint of its last step, and a trainer that
+        # resumes there leaves it out.
+        missed = _strategy(args) == "epoch" and float(state.epoch or 0).is_integer()
+        if before is None or missed:
+            self._look(state, kwargs)
+
+    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        norm = (kwargs.get("logs") or {}).get("grad_norm")
+        if self._watch is not None and norm is not None:
+            self._watch.note_gradient(float(norm))
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        if self._watch is not None and state.global_step in self._own_looks:
+            self._look(state, kwargs)
+        return self._stop_if_asked(control)
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        # Evaluations before and after training are the user's own.
+        if self._watch is not None and not self._own_looks:
+            self._look(state, kwargs)
+        return self._stop_if_asked(control)
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self._watch is not None:
+            # Only the trials of a search are written elsewhere, and a search is refused.
+            place = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            write_state(place, state.global_step, self._watch.state_dict())
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        watch, self._watch = self._watch, None
+        if watch is None:
+            return
+        # With load_best_model_at_end (allowed where the guard only observes) the weights are no
+        # longer those of the last step.
+        if not getattr(args, "load_best_model_at_end", False):
+            watch.look(state.global_step, *self._progress(state, kwargs))
+        watch.restore(state.global_step)
+        self._guard.finish()
+
+    def _output(self, *arguments: Any) -> Path:
+        return Path(arguments[0].output_dir)
+
+    def _look(self, state: Any, kwargs: dict[str, Any]) -> None:
+        assert self._watch is not None
+        self._watch.look(state.global_step, *self._progress(state, kwargs))
+
+    def _progress(self, state: Any, kwargs: dict[str, Any]) -> tuple[float, int, float]:
+        """Epoch, training rows seen, and the largest learning rate of the next update."""
+        epoch = float(state.epoch or 0.0)
+        rates = [group["lr"] for group in kwargs["optimizer"].param_groups]
+        return epoch, round(epoch * self._rows), float(max(rates))
+
+    def _stop_if_asked(self, control: Any) -> Any:
+        if self._watch is not None and self._watch.engine.stop_because is not None:
+            control.should_training_stop = True
+        return control
+
+
+def peak_rate(args: Any, scheduler: Any) -> float | None:
+    """The peak learning rate of a run, in the unit of its arguments; ``None`` where these do not
+    tell it: with an optimizer of the user's own, or a schedule that is none of Transformers',
+    which are factors from 0 to 1 of the rate that they begin with."""
+    from torch.optim.lr_scheduler import LambdaLR
+
+    inner = getattr(scheduler, "scheduler", scheduler)
+    if not isinstance(inner, LambdaLR):
+        return None
+    begun, given = max(inner.base_lrs), float(args.learning_rate)
+    return given if math.isclose(begun, given) else None
+
+
+def changes_of(optimizer: Any, scheduler: Any) -> Mapping[type[Any], Callable[[Any], None]]:
+    """What can be changed of a run through its optimizer and schedule, which its checkpoints keep:
+    every rate times a factor, and the decay of what decays."""
+
+    def scale(action: ScaleLearningRate) -> None:
+        for group in optimizer.param_groups:
+            for name in ("lr", "initial_lr"):
+                if name in group:
+                    group[name] *= action.factor
+        # A schedule works out each rate from those that it began with.
+        inner = getattr(scheduler, "scheduler", scheduler)
+        if hasattr(inner, "base_lrs"):
+            inner.base_lrs = [rate * action.factor for rate in inner.base_lrs]
+
+    def decay(action: SetWeightDecay) -> None:
+        for group in optimizer.param_groups:
+            if group.get("weight_decay"):
+                group["weight_decay"] = action.weight_decay
+
+    return {ScaleLearningRate: scale, SetWeightDecay: decay}
+
+
+def data_owner(trainer: Any) -> Any:
+    """Who holds the rows: SetFit keeps texts in a trainer around the one that trains."""
+    from holdfast.plugins.trainers.setfit import outer_trainer
+
+    return outer_trainer(trainer) or trainer
+
+
+def held_out(guard: GuardHandle, owner: Any) -> None:
+    """Divide the training rows of a trainer that has no evaluation rows."""
+    assert guard.hold_out is not None
+    if owner.eval_dataset is not None:
+        raise RecipeError(
+            "Guard(hold_out=…)",
+            "is for a trainer without evaluation rows, and this one has some",
+            guard.hold_out,
+            "Leave hold_out out, or eval_dataset.",
+        )
+    kept, held = hold_out(owner.train_dataset, guard.hold_out, guard.seed)
+    owner.train_dataset, owner.eval_dataset = kept, held
+    guard.promise(
+        Decision(
+            "evaluation rows",
+            f"{len(held)} of {len(kept) + len(held)} training rows held out",
+            f"the trainer had none (hold_out={guard.hold_out:g}); exact copies stay on one side",
+        )
+    )
+
+
+def _foreign_run(guard: GuardHandle, trainer: Any, train_loader: Any, steps: int) -> ForeignRun:
+    owner = data_owner(trainer)
+    if owner.eval_dataset is None or (type(owner.eval_dataset) is dict and not owner.eval_dataset):
+        raise DataError(
+            f"the {type(owner).__name__}",
+            "has no evaluation rows, so nobody can say whether it overfits",
+            None,
+            "Give it eval_dataset=…, or let the guard hold some of its training rows out: "
+            "holdfast.Guard(hold_out=0.15), its callback in callbacks=[…] of the trainer.",
+        )
+    if owner is not trainer:
+        from holdfast.plugins.trainers.setfit import setfit_run
+
+        return setfit_run(guard, owner, steps, len(train_loader.dataset))
+    rows = trainer_rows(guard, trainer, train_loader)
+    return ForeignRun(
+        model=trainer.model,
+        measure=rows,
+        run_facts=run_facts(trainer, rows, steps),
+        output=Path(trainer.args.output_dir),
+        trainer=type(trainer).__name__,
+        name=_name(trainer.model),
+        classes=class_names(trainer.model) if rows.formula_classifies else (),
+        rows_per_epoch=rows.train_rows,
+        log=TRANSFORMERS,
+    )
+
+
+def _strategy(args: Any) -> str:
+    """When the trainer evaluates: ``no``, ``steps`` or ``epoch``."""
+    return str(getattr(args.eval_strategy, "value", args.eval_strategy))
+
+
+def _name(model: Any) -> str:
+    """Where it came from, or its class for one that came from nowhere."""
+    return str(getattr(model.config, "_name_or_path", "") or type(model).__name__)
+
+
+def _refuse(trainer: Any, guard: GuardHandle) -> None:
+    """What the guard cannot do right, it does not do."""
+    listed = trainer.callback_handler.callbacks
+    if sum(isinstance(one, GuardCallback) and one.watches_for(guard) for one in listed) > 1:
+        raise RecipeError(
+            "callbacks=[…]",
+            "holds two callbacks of one guard, which would both stop and restore",
+            None,
+            "Give it guard.callback() once.",
+        )
+    if trainer.args.world_size > 1 or trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        raise MachineError(
+            "the guard",
+            "watches trainers of one process only",
+            f"{trainer.args.world_size} processes",
+            "Train in one process, or without the guard's callback.",
+        )
+    if trainer.state.is_hyper_param_search:
+        raise RunError(
+            "the guard",
+            "watches one run, not the trials of a search",
+            None,
+            "Search without its callback, then train with it.",
+        )
+    if guard.policy != "off" and trainer.args.load_best_model_at_end:
+        raise RecipeError(
+            "load_best_model_at_end",
+            "and the guard would both choose the final weights",
+            True,
+            "Leave it out: the guard restores the best state. Or observe: Guard(policy='off').",
+        )

@@ -1,0 +1,271 @@
+"""One watched run of a foreign trainer, as the guard's engine sees it.
+
+An adapter calls ``look`` at each evaluation point, reads ``engine.stop_because``, and calls
+``restore`` at the end. Nothing in here knows a library.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from holdfast.core.actions import Continue, RollBack, to_record
+from holdfast.core.errors import Defect
+from holdfast.core.events import Advisor
+from holdfast.core.records import Decision, Snapshot, Verdict
+from holdfast.monitor.judge import judge
+from holdfast.plugins.trainers.checkpoint import calibration_decision, kept_checkpoint
+from holdfast.plugins.trainers.foreign import ForeignRun, theirs
+from holdfast.plugins.trainers.still import undisturbed
+from holdfast.plugins.trainers.weights import Weights
+from holdfast.training.engine import Appliers, GuardEngine, Rules
+from holdfast.training.journal import Journal
+from holdfast.training.restore import RestorePoint, SavedWeights
+
+ASIDE = "the guard stepped aside; training goes on without it"
+
+
+class GuardHandle(Protocol):
+    """The guard, as an adapter needs it; see ``guard.Guard``."""
+
+    policy: Any
+    hold_out: float | None
+    probe_rows: int | None
+    looks: int
+    seed: int
+
+    def promise(self, decision: Decision) -> None: ...
+
+    def begin(self, foreign_run: ForeignRun, state: dict[str, Any] | None) -> Watch: ...
+
+    def finish(self) -> None: ...
+
+    def step_aside(
+        self, hook: str, error: Exception, watch: Watch | None, output: Callable[[], Path]
+    ) -> None: ...
+
+
+class Watch:
+    """``training.engine.Guarded`` of a run whose trainer is somebody else's: its rows are measured
+    as its adapter says, its weights can be copied, and it can be stopped; what else of it can be
+    changed its adapter says too (``ForeignRun.changes``). All that its training depends on is out
+    of reach, so it cannot go back.
+
+    Parameters
+    ----------
+    folder : where ``events.jsonl`` goes; made at the first look.
+    foreign_run : the module that learns, how its rows are measured, what is known of it.
+    choose : the place in a history of the state to keep.
+    advisor : decides about stopping, or ``None``: the guard then only observes, keeps no copy of
+        the weights and changes nothing.
+    say : hears each change of verdict and each decision, as one line.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        foreign_run: ForeignRun,
+        choose: Callable[[Sequence[Snapshot]], int],
+        advisor: Advisor | None,
+        seed: int,
+        say: Callable[[str], None],
+    ) -> None:
+        self.folder = folder
+        self.foreign_run = foreign_run
+        self.decisions: list[Decision] = []
+        self._weights = Weights(foreign_run.model)
+        self._advisor = advisor
+        self._seed = seed
+        self._say = say
+        self._journal = Journal(folder)
+        self._norms: list[float] = []
+        self._at: tuple[int, float, int, float] = (0, 0.0, 0, 0.0)
+        self._clock, self._before = time.perf_counter(), 0.0
+        self.engine = GuardEngine(self, Rules(self._judge, choose, advisor), self._journal, say)
+
+    @property
+    def appliers(self) -> Appliers:
+        """What the trainer lets others change; beside it a run can be stopped, and its best state
+        put back at the end."""
+        return self.foreign_run.changes
+
+    @property
+    def step(self) -> int:
+        """Of the present or last look."""
+        return self._at[0]
+
+    @property
+    def seconds(self) -> float:
+        """Wall time since the run began, over a resume too."""
+        return self._before + time.perf_counter() - self._clock
+
+    @property
+    def device(self) -> str:
+        """Where the model is."""
+        return str(next(self.foreign_run.model.parameters()).device)
+
+    def begin(self, decisions: Sequence[Decision]) -> None:
+        """Write what was decided on the way here; once, at the beginning of a run."""
+        self._make_folder()
+        for decision in (*decisions, *self._memory()):
+            self.decide(0, decision)
+
+    def _make_folder(self) -> None:
+        with theirs(f"the folder {self.folder}"):
+            self.folder.mkdir(parents=True, exist_ok=True)
+
+    def decide(self, step: int, decision: Decision) -> None:
+        """Say a choice that was made without being asked, and write it down."""
+        self.decisions.append(decision)
+        self._journal.note(step, decision.what, decision.because, chosen=decision.chosen)
+        self._say(f"{decision.what}: {decision.chosen} ({decision.because})")
+
+    def note_failure(self, what: str, because: str) -> None:
+        """Write down that the guard stepped aside."""
+        self._journal.note(self.step, what, because, chosen=ASIDE)
+
+    def note_gradient(self, norm: float) -> None:
+        """A gradient norm that the trainer told; the next look takes the mean of them."""
+        self._norms.append(norm)
+
+    def look(self, step: int, epoch: float, seen: int, rate: float) -> None:
+        """One evaluation point. A second look at a step does nothing."""
+        looked = self.engine.snapshots
+        # A trainer evaluates each of several sets of evaluation rows, and says so each time.
+        if looked and looked[-1].step >= step:
+            return
+        self._at = (step, epoch, seen, rate)
+        self.engine.look()
+
+    def restore(self, step: int) -> None:
+        """Put the best state back into the model, where the guard may act."""
+        best = self.engine.best
+        if self._advisor is None or not best.tensors:
+            return
+        because = f"the state of step {best.step} is kept"
+        if best.step == self.engine.snapshots[-1].step:
+            self.engine.record(step, Continue(because, best.step))
+            return
+        self._weights.load(best.tensors)
+        # The run is over: this opens no branch, and every look stays part of its history.
+        self.engine.record(step, RollBack(because, best.step))
+
+    def decide_checkpoint(self, choose: Callable[[Sequence[Snapshot]], int]) -> None:
+        """Report which checkpoint the run ends with, and what calibration its figures have."""
+        history, best_step = self.engine.history, self.engine.best.step
+        restored = self._advisor is not None
+        step = history[-1].step
+        self.decide(step, kept_checkpoint(history, best_step, choose, restored=restored))
+        best = next(look for look in history if look.step == best_step)
+        told = calibration_decision(best, restored=restored)
+        if told is not None:
+            self.decide(step, told)
+
+    def observe(self) -> Snapshot:
+        step, epoch, seen, rate = self._at
+        with undisturbed(self.foreign_run.model, self._seed):
+            probe, valid = self.foreign_run.measure()
+        update, distance = self._weights.moved()
+        norms, self._norms = self._norms, []
+        return Snapshot(
+            step=step,
+            epoch=round(epoch, 6),
+            examples_seen=seen,
+            phase="train" if step else "start",
+            train_losses=probe.losses,
+            valid_losses=valid.losses,
+            train_tokens=probe.tokens,
+            valid_tokens=valid.tokens,
+            train_right=probe.right,
+            valid_right=valid.right,
+            train_metrics=probe.metrics,
+            valid_metrics=valid.metrics,
+            refined_loss=valid.refined_loss,
+            temperature=valid.temperature,
+            learning_rate=rate,
+            gradient_norm=sum(norms) / len(norms) if norms else None,
+            relative_update=update,
+            distance=distance,
+            seconds=self.seconds,
+            train_correct=probe.correct,
+            valid_correct=valid.correct,
+            valid_logits=valid.logits,
+            # A resumed trainer may be given more steps; what earlier looks saw stays as it was.
+            planned_steps=self.foreign_run.run_facts.planned_steps,
+        )
+
+    def save_weights(self) -> SavedWeights:
+        return SavedWeights(self.step, self._weights.copy() if self._advisor is not None else {})
+
+    def restore_point(self) -> None:
+        """None: optimizer, schedule and rows are the trainer's."""
+
+    def put_back(self, point: RestorePoint) -> None:
+        raise Defect("the guard", "has no restore point of another's trainer", point.weights.step)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a resume needs, in types that the weights-only loader reads."""
+        best = self.engine.best
+        return {
+            **self.engine.state_dict(),
+            "best_step": best.step,
+            "best": dict(best.tensors),
+            "seconds": self.seconds,
+            "folder": self.folder.name,
+            "norms": self._norms,
+            "decisions": [(d.what, d.chosen, d.because) for d in self.decisions],
+            "advisor": self._advisor.state_dict() if self._advisor else None,
+            "weights": self._weights.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where ``state_dict`` was taken; later lines of the journal are forgotten."""
+        self.engine.load_state_dict(state)
+        self.engine.best = SavedWeights(state["best_step"], state["best"])
+        self.decisions = [Decision(*parts) for parts in state["decisions"]]
+        self._before, self._clock = state["seconds"], time.perf_counter()
+        self._norms = list(state["norms"])
+        self._weights.load_state_dict(state["weights"])
+        if self._advisor is not None and state["advisor"] is not None:
+            self._advisor.load_state_dict(state["advisor"])
+        self.engine.judge_again()
+        self._make_folder()
+        if "journal" in state:
+            self._journal.restore(state["journal"])
+        else:
+            self._write_again()
+
+    def _write_again(self) -> None:
+        """The journal of a run that an older version began, whose state holds none: its looks and
+        actions. Earlier verdicts are not kept apart, and are left out."""
+        self._journal.restore("")
+        for what in self.decisions:
+            self._journal.note(0, what.what, what.because, chosen=what.chosen)
+        for snapshot in self.engine.snapshots:
+            self._journal.write("snapshot", **snapshot.summary())
+        for step, action in self.engine.actions:
+            self._journal.write("action", step, **to_record(action))
+
+    def _judge(self, history: Sequence[Snapshot], kept: int | None = None) -> Verdict:
+        return judge(history, self.foreign_run.run_facts, kept)
+
+    def _memory(self) -> list[Decision]:
+        size = f"{self._weights.megabytes:,.1f} MB"
+        decisions = []
+        if self._advisor is not None:
+            decisions.append(
+                Decision(
+                    "best state",
+                    f"a copy of {size} in host memory",
+                    f"{self._weights.count:,} trainable parameters; it is put back at the end",
+                )
+            )
+        else:
+            because = "the guard observes: it neither stops nor restores (policy='off')"
+            decisions.append(Decision("best state", "no copy", because))
+        if not self._weights.tracked:
+            because = f"two further copies of {size} would be needed"
+            decisions.append(Decision("distances of the weights", "not measured", because))
+        return decisions

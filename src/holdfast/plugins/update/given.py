@@ -1,0 +1,198 @@
+"""Feedback, as a file or a store holds it → rows in the columns of a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from holdfast.contract.answering import read_columns
+from holdfast.core.errors import DataError
+from holdfast.core.records import Decision
+from holdfast.data.paths import source_path
+from holdfast.data.raw import Raw
+from holdfast.data.source import refuse_missing
+from holdfast.plugins.labelling.settled import settled
+from holdfast.recipe import DataPart
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from holdfast.plugins.store.records import Feedback
+    from holdfast.plugins.store.store import Store
+
+Bools = npt.NDArray[np.bool_]
+# What a file may say of a row beside its text and label.
+SOURCE, DRAWN, WHO, AT = "source", "drawn", "who", "at"
+MODEL, UNIFORM = "model", "uniform"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Given:
+    """Feedback: ``rows`` [n] with the columns of the run (every cell a text, as its source has it),
+    ``own`` [n] whether a model gave the label, ``uniform`` [n] whether the row was drawn evenly at
+    random (``None`` where nothing says how rows came), ``ids`` [n] of the store (−1 of a file).
+
+    ``unusable`` counts what cannot be learned: labels of rows whose text was not kept, and labels
+    that gave way to another; ``disagreed`` are rows of which people said different things.
+    ``known`` are all numbers of feedback that the store still has; ``None`` of a file, which knows
+    nothing of what was deleted."""
+
+    rows: pa.Table
+    where: str
+    own: Bools
+    uniform: Bools | None
+    ids: npt.NDArray[np.int64]
+    unusable: Mapping[str, int]
+    known: frozenset[int] | None = None
+    decisions: tuple[Decision, ...] = ()
+    disagreed: int = 0
+
+    def __len__(self) -> int:
+        return int(self.rows.num_rows)
+
+
+def is_store(where: str) -> bool:
+    """Whether this names a store: a URL, or a file of SQLite."""
+    from holdfast.data.database_url import is_url
+
+    if is_url(where):
+        return True
+    path = source_path(where)
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return stream.read(16) == b"SQLite format 3\0"
+
+
+def read_given(where: str, part: DataPart, raw: Raw, read: Any) -> Given:
+    """The feedback in a file or a store. ``raw`` is the run's own source, whose columns count;
+    ``read`` reads a file as the task does.
+
+    Raises ``DataError`` where a file lacks the run's columns, ``StoreError`` where a store cannot
+    be reached.
+    """
+    if is_store(where):
+        return _of_store(where, part, raw)
+    refuse_missing(where)
+    return _of_file(where, part, raw, read(where))
+
+
+def needed_columns(part: DataPart, raw: Raw) -> tuple[str, ...]:
+    """The columns that a row must bring: those of its text, and of its label."""
+    texts = read_columns(part) or ()
+    wanted = (*texts, part.label, part.target, part.messages)
+    return tuple(dict.fromkeys(name for name in wanted if name and name in raw.names))
+
+
+def _of_file(where: str, part: DataPart, raw: Raw, given: Raw) -> Given:
+    import pyarrow as pa
+
+    table, told = given.table, []
+    needed = needed_columns(part, raw)
+    for name, usual in _usual(part, needed):
+        if name not in table.column_names and usual in table.column_names:
+            table = table.rename_columns([name if c == usual else c for c in table.column_names])
+            told.append(Decision("column", f"{usual} as {name}", "the run calls it so"))
+    lacking = [name for name in needed if name not in table.column_names]
+    if lacking:
+        raise DataError(
+            where,
+            f"has no column {lacking[0]!r}, which the run reads",
+            ", ".join(given.names),
+            f"Give rows with {', '.join(needed)}.",
+        )
+    n = table.num_rows
+    own, uniform = np.zeros(n, dtype=bool), None
+    if SOURCE in table.column_names and SOURCE not in raw.names:
+        own = _equals(table[SOURCE], MODEL)
+    if DRAWN in table.column_names and DRAWN not in raw.names:
+        uniform = _equals(table[DRAWN], UNIFORM)
+    columns = {
+        name: table[name] if name in table.column_names else pa.nulls(n, pa.string())
+        for name in raw.names
+    }
+    ids = np.full(n, -1, dtype=np.int64)
+    return Given(pa.table(columns), where, own, uniform, ids, {}, None, tuple(told))
+
+
+def _usual(part: DataPart, needed: Sequence[str]) -> list[tuple[str, str]]:
+    """The run's names of columns, and what they are called where nothing is known of a run."""
+    texts = read_columns(part) or ()
+    pairs = [(part.label, "label")] if part.label in needed else []
+    if len(texts) == 1 and texts[0] in needed:
+        pairs.append((texts[0], "text"))
+    return [(name, usual) for name, usual in pairs if name is not None and name != usual]
+
+
+def _equals(column: Any, word: str) -> Bools:
+    return np.array([str(one or "").strip().lower() == word for one in column.to_pylist()], bool)
+
+
+def _of_store(where: str, part: DataPart, raw: Raw) -> Given:
+    import pyarrow as pa
+
+    from holdfast.plugins.store.store import open_store
+
+    store = open_store(where)
+    try:
+        every = _all_feedback(store)
+        found = settled(every)
+        kept = found.labels
+        texts = _texts(store, kept)
+        name = store.name
+    finally:
+        store.close()
+    lines, used = [], []
+    needed = needed_columns(part, raw)
+    for one in kept:
+        row = one.row if one.row is not None else texts.get((one.request, one.index))
+        if row is None or not all(k in row for k in needed if k != part.label):
+            continue
+        lines.append({**row, str(part.label): one.label})
+        used.append(one)
+    columns = {
+        column: pa.array([_written(line.get(column)) for line in lines], pa.string())
+        for column in raw.names
+    }
+    unusable = {"replaced": found.replaced, "no_text": len(kept) - len(used)}
+    return Given(
+        pa.table(columns),
+        name,
+        np.array([one.source == MODEL for one in used], dtype=bool),
+        # Who has seen the model's answer leans towards it.
+        np.array([x.drawn == UNIFORM and x.suggestion != "seen" for x in used], dtype=bool),
+        np.array([-1 if one.id is None else one.id for one in used], dtype=np.int64),
+        unusable,
+        frozenset(one.id for one in every if one.id is not None),
+        disagreed=found.disagreed,
+    )
+
+
+def _all_feedback(store: Store) -> list[Feedback]:
+    found: list[Feedback] = []
+    while more := store.feedback(after=found[-1].id or 0 if found else 0):
+        found += more
+    return found
+
+
+def _texts(store: Store, kept: Sequence[Feedback]) -> dict[tuple[str, int], Mapping[str, Any]]:
+    ids = sorted({one.request for one in kept if one.row is None})
+    found: dict[tuple[str, int], Mapping[str, Any]] = {}
+    for start in range(0, len(ids), 500):
+        for request in store.requests(ids=ids[start : start + 500]):
+            found |= {(request.id, one.index): one.row for one in request.texts}
+    return found
+
+
+def _written(value: Any) -> str | None:
+    """A cell as a file would hold it."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, (list, dict, tuple)):
+        return json.dumps(value, ensure_ascii=False)
+    return str(value)

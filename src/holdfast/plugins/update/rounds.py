@@ -1,0 +1,345 @@
+"""``holdfast update --every``: the same loop on a schedule, in one process.
+
+    wait → enough new feedback? → test the served model again → update, behind its gate → write it
+    down → wait
+
+What was done stands in ``rounds.jsonl`` of the folder, a line a round, and in the store's events
+where there is one. A process that was killed goes on where it was: the next time counts from the
+last line, and an update that was begun is continued.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from holdfast.analyses.compare.contender import kind_of_rows, labels_of_rows
+from holdfast.contract.procedure import begun_search
+from holdfast.contract.run_folder import RESULT, open_run
+from holdfast.core.door import door
+from holdfast.core.errors import InputError, Interrupted, RecipeError, RunError, StoreError
+from holdfast.core.files import disk_errors, refuse_link
+from holdfast.core.lacking import lacking
+from holdfast.core.lock import locked
+from holdfast.core.wording import GATE_OUTCOMES, counted
+from holdfast.plugins.update.asking import Asking
+from holdfast.plugins.update.candidates import predictions
+from holdfast.plugins.update.every import moment, seconds_of
+from holdfast.plugins.update.given import is_store
+from holdfast.plugins.update.joined import labelled_rows
+from holdfast.plugins.update.retest import Retest, retest
+from holdfast.runs.predictor import Predictor
+from holdfast.runs.stored import Again
+
+ROUNDS = "rounds.jsonl"
+DIGITS = 4
+Do = Callable[[Asking, Path, bool], Mapping[str, Any]]
+Say = Callable[[str], None]
+Ended = Callable[[Mapping[str, Any], Mapping[str, Any] | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Every so many seconds, into folders below ``folder``; a round needs ``least`` new rows."""
+
+    every: float
+    folder: Path
+    least: int
+
+
+def schedule_of(asking: Asking, every: str, out: Path | None, least: int) -> Schedule:
+    """What ``--every`` asks for. Raises ``RecipeError`` for what cannot be."""
+    seconds = seconds_of(every)
+    if asking.feedback is None:
+        rule = "needs feedback that grows"
+        raise RecipeError("--every", rule, None, "Name a file or a store with --feedback.")
+    if out is None:
+        rule = "needs a folder for its rounds, by which it goes on after a restart"
+        raise RecipeError("--every", rule, None, "Name it with --out.")
+    if (out / RESULT).exists():
+        rule = "is a run, and --every writes runs below a folder"
+        raise RunError(str(out), rule, None, "Name another folder with --out.")
+    open_run(asking.run)
+    return Schedule(seconds, out, least)
+
+
+class Rounds:
+    """The loop. ``do`` makes one update into a folder (or continues it), ``say`` hears a line for
+    the log; ``serving`` says which run is in service by now, of which a round is the update.
+    ``ended`` hears each round that is written down: its line, and the result of its update
+    (``None`` of one that was skipped). No decision of a gate ends the loop."""
+
+    def __init__(
+        self,
+        asking: Asking,
+        schedule: Schedule,
+        do: Do,
+        say: Say,
+        clock: Callable[[], float] = time.time,
+        serving: Callable[[Asking], Path] = lambda asking: asking.run,
+        ended: Ended = lambda line, result: None,
+    ) -> None:
+        self._first, self._schedule, self._do, self._say = asking, schedule, do, say
+        self._asking, self._serving = asking, serving
+        self._clock, self._ended = clock, ended
+        self.stopped = threading.Event()
+        self._busy = False
+
+    def run(self, most: int | None = None) -> None:
+        """Go on until SIGTERM or Ctrl-C, or for ``most`` rounds. While it waits either ends it at
+        once; within an update it is an interrupt, and the update can be continued."""
+        with disk_errors(self._schedule.folder):
+            self._schedule.folder.mkdir(parents=True, exist_ok=True)
+        told = locked(self._schedule.folder, lambda one: self._say(one.because))
+        with told, self._ended_by_signals():
+            done = 0
+            while most is None or done < most:
+                if not self._wait(self._due()):
+                    self._say("stopped between two rounds")
+                    return
+                self._busy = True
+                self._round()
+                self._busy = False
+                done += 1
+
+    def _due(self) -> float:
+        lines = self._lines()
+        if not lines or self._begun() is not None:
+            return self._clock()
+        return float(lines[-1]["at"]) + self._schedule.every
+
+    def _soon(self, due: float) -> float:
+        """``due``, or a time from now where it is later: a clock that was set back since the last
+        line, or was ahead when it was written, must not put the next round off by years."""
+        return min(due, self._clock() + self._schedule.every)
+
+    def _wait(self, due: float) -> bool:
+        """Until it is due; whether it came to that."""
+        due = self._soon(due)
+        if due > self._clock():
+            self._say(f"next round: {moment(due)}")
+        while (left := due - self._clock()) > 0 and not self.stopped.is_set():
+            # A clock that is set, or a machine that sleeps, is noticed within the hour.
+            self.stopped.wait(min(left, 3600.0))
+            due = self._soon(due)
+        return not self.stopped.is_set()
+
+    def _round(self) -> None:
+        begun = self._begun()
+        if begun is not None:
+            folder = self._schedule.folder / str(begun["begun"])
+            self._say(f"continued: {folder}")
+            known = {key: begun[key] for key in begun if key in ("count", "new", "retest")}
+            self._update(folder, True, known)
+            return
+        try:
+            run = self._serving(self._first)
+            if run != self._asking.run:
+                self._say(f"in service by now: {run}")
+                self._asking = replace(self._first, run=run)
+            count = count_feedback(self._asking)
+        except (StoreError, InputError) as error:
+            self._note({"skipped": f"{error.what} {error.rule}"})
+            return
+        before = next((x["count"] for x in reversed(self._lines()) if "run" in x), 0)
+        tested = self._retested()
+        new = count - before
+        line = {"count": count, "new": new, **({"retest": tested.to_json()} if tested else {})}
+        if new < self._schedule.least:
+            least = counted(self._schedule.least, "new row")
+            told = "no row is new" if new <= 0 else f"{counted(new, 'row')} {_is(new)} new"
+            self._note({**line, "skipped": f"{told}, and a round needs {least}"})
+            return
+        folder = self._next()
+        self._note({**line, "begun": folder.name})
+        self._update(folder, False, line)
+
+    def _retested(self) -> Retest | None:
+        """The served model on labelled rows that it has not learned from."""
+        try:
+            found = retested(self._asking)
+        except InputError as error:
+            self._say(f"not re-tested: {error.what} {error.rule}")
+            return None
+        self._say(("alarm: " if found.alarm else "re-tested: ") + found.because)
+        self._tell("retest", {**found.to_json(), "run": str(self._asking.run)})
+        return found
+
+    def _update(self, folder: Path, resume: bool, line: Mapping[str, Any]) -> None:
+        try:
+            result = self._do(self._asking, folder, resume)
+        except Interrupted:
+            raise
+        except Exception as error:
+            # What is at fault may be right the next time: a file half written, too few rows, no
+            # memory left for now.
+            fault = error if isinstance(error, InputError) else lacking(error)
+            if fault is not None:
+                self._note({**line, "skipped": f"{fault.what} {fault.rule}"})
+                return
+            # A defect ends the loop. Whoever starts it again must not meet it at once, and for
+            # ever: the round has its line.
+            self._note({**line, "skipped": f"an internal error stopped it: {type(error).__name__}"})
+            raise
+        gate = result["update"]["gate"]
+        forgot = gate["first"] or gate["old"]
+        self._note(
+            {
+                **(line or {"count": result["update"]["feedback"]["n"]}),
+                "run": folder.name,
+                "decision": gate["decision"],
+                "because": gate["because"],
+                "forgetting": {"beside": result["update"]["first"], **forgot["difference"]},
+            },
+            result,
+        )
+
+    def _note(self, line: Mapping[str, Any], result: Mapping[str, Any] | None = None) -> None:
+        """Write down what was done, and say it."""
+        line = {"at": self._clock(), **line}
+        path = self._schedule.folder / ROUNDS
+        with disk_errors(path):
+            refuse_link(path)
+            halved = path.is_file() and not path.read_bytes().endswith(b"\n")
+            with path.open("a", encoding="utf-8") as stream:
+                # A kill may have left half a line.
+                stream.write("\n" if halved else "")
+                stream.write(json.dumps(line) + "\n")
+                stream.flush()
+                os.fsync(stream.fileno())
+        if "begun" in line:
+            self._say(f"begun: {self._schedule.folder / line['begun']}")
+        elif "skipped" in line:
+            self._say(f"skipped: {line['skipped']}")
+        else:
+            outcome = GATE_OUTCOMES.get(line["decision"], line["decision"])
+            self._say(f"{line['run']}: {outcome}: {line['because']}")
+        if "begun" not in line:
+            self._ended(line, result)
+
+    def _tell(self, kind: str, body: Mapping[str, Any]) -> None:
+        try:
+            tell_store(self._asking.feedback, kind, body, self._clock())
+        except StoreError as error:
+            self._say(f"not written into the store: {error.what} {error.rule}")
+
+    def _lines(self) -> list[dict[str, Any]]:
+        return read_rounds(self._schedule.folder)
+
+    def _folders(self) -> list[Path]:
+        found = [p for p in self._schedule.folder.iterdir() if p.is_dir() and p.name.isdecimal()]
+        return sorted(found, key=lambda path: int(path.name))
+
+    def _begun(self) -> dict[str, Any] | None:
+        """The line of a round that was begun and has none of its end: its update was killed, or is
+        whole and was not written down. A round that failed has its line, and is not tried again."""
+        lines = self._lines()
+        name = lines[-1].get("begun") if lines else None
+        if name is None or begun_search(self._schedule.folder / str(name)) is None:
+            return None
+        return lines[-1]
+
+    def _next(self) -> Path:
+        folders = self._folders()
+        number = int(folders[-1].name) + 1 if folders else 1
+        return self._schedule.folder / f"{number:0{DIGITS}d}"
+
+    @contextmanager
+    def _ended_by_signals(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def ask(number: int, frame: object) -> None:
+            self.stopped.set()
+            if self._busy:
+                raise KeyboardInterrupt
+
+        before = {n: signal.signal(n, ask) for n in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def read_rounds(folder: Path) -> list[dict[str, Any]]:
+    """The lines of ``rounds.jsonl``, oldest first; half a line (a kill) is none."""
+    path, found = folder / ROUNDS, []
+    if not path.is_file():
+        return []
+    with door(str(path), RunError, remedy="Restore it, or take another --out."):
+        for text in path.read_text("utf-8").splitlines():
+            try:
+                line = json.loads(text)
+            except json.JSONDecodeError:
+                continue
+            if isinstance(line, dict) and isinstance(line.get("at"), (int, float)):
+                found.append(line)
+    return found
+
+
+def count_feedback(asking: Asking) -> int:
+    """How many rows of feedback there have been so far; what was deleted counts on."""
+    from holdfast.data.source import read_source
+    from holdfast.plugins.store.store import open_store
+
+    where = str(asking.feedback)
+    if not is_store(where):
+        return len(read_source(where, None, None))
+    store, last = open_store(where), 0
+    try:
+        while more := store.feedback(after=last):
+            last = int(more[-1].id or 0)
+    finally:
+        store.close()
+    return last
+
+
+def retested(asking: Asking) -> Retest:
+    """The served model on labelled rows, drawn evenly, that it has not learned from."""
+    table = labelled_rows(asking.run, str(asking.feedback))
+    test = (Again(asking.run).result.get("test") or {}).get("metrics") or {}
+    kind = kind_of_rows(table)
+    if kind != "class":
+        why = "its answers are not right or wrong; the gate compares them"
+        return Retest("accuracy", len(table), None, None, None, None, None, why)
+    promised = (test.get("accuracy") or {}).get("low")
+    if not len(table):
+        return retest((), promised)
+    said = predictions(Predictor.load(asking.run), table)
+    labels = labels_of_rows(table)
+    return retest(np.array([a == b for a, b in zip(said, labels, strict=True)]), promised)
+
+
+def tell_store(
+    where: str | None, kind: str, body: Mapping[str, Any], at: float, *, once: bool = False
+) -> None:
+    """Append an event to the store, where the feedback is one; ``once``: unless it is among its
+    newest already."""
+    from holdfast.plugins.store.records import Event
+    from holdfast.plugins.store.store import open_store
+
+    if where is None or not is_store(where):
+        return
+    store = open_store(where)
+    try:
+        known = store.newest_events() if once else []
+        if all((one.kind, dict(one.body)) != (kind, dict(body)) for one in known):
+            store.append(Event(kind, at, body))
+    finally:
+        store.close()
+
+
+def _is(count: int) -> str:
+    return "is" if count == 1 else "are"

@@ -1,0 +1,223 @@
+"""``probes.canaries``: random texts planted in the training part, and what came of them.
+
+Texts that a run is given to learn by heart, to see how well it does: canaries (1802.08232).
+
+A canary is drawn at random, so nothing but having seen it makes it likely. It is planted 1, 4 or 16
+times; its **exposure** is log₂(R + 1) − log₂(rank), in bits, its rank by loss among itself and R
+others of the same make that were not planted. About 1.4 bits is what one that was never seen has on
+average; the most is log₂(R + 1).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from holdfast.contract.fit import Prepared
+from holdfast.core.errors import RecipeError
+from holdfast.core.records import Decision, Floats, Ints
+from holdfast.core.seeds import generator
+from holdfast.core.wording import counted
+from holdfast.data.added import Added, added_texts
+from holdfast.data.chat import form_of
+from holdfast.data.table import Table
+
+if TYPE_CHECKING:
+    from holdfast.contract.fit import Fitted
+
+
+ORIGIN = "canary"
+KEY = "probes.canaries"
+
+
+def canaries_of(prepared: Prepared) -> Canaries | None:
+    """What is planted, by the recipe alone and the words of all rows: the same in every fit."""
+    recipe = prepared.recipe
+    count = recipe.probes.canaries
+    if not count:
+        return None
+    if recipe.task == "causal-lm":
+        return written_canaries(count, recipe.seed)
+    one_class = prepared.rows.columns.label_kind in (None, "class")
+    if recipe.task != "text-classification" or not one_class or prepared.rows.has_pairs:
+        rule = "can be planted among single texts with one class each, and among the rows of a "
+        task = recipe.task if one_class else f"{recipe.task} ({prepared.rows.columns.label_kind})"
+        raise RecipeError(KEY, f"{rule}causal language model", task, "Leave it out.")
+    texts = prepared.rows.column("text")
+    return labelled_canaries(texts, len(prepared.rows.classes), count, recipe.seed)
+
+
+def with_canaries(prepared: Prepared) -> Prepared:
+    """What is prepared, with its canaries among the rows that every fit learns from. They are in no
+    table: nothing is divided, chosen, measured or scored on them."""
+    canaries = canaries_of(prepared)
+    if canaries is None:
+        return prepared
+    rows = [canaries.planted[at] for at in repeated(canaries)]
+    table = table_of(prepared.rows, rows)
+    prepared = prepared.extended(Added(table, np.ones(len(rows)), (ORIGIN,) * len(rows)))
+    because = (
+        f"random texts, planted 1, 4 and 16 times: {counted(len(rows), 'row')} that updates learn "
+        "beside the training rows; result.json lists them with how well each was kept"
+    )
+    told = Decision("canaries", counted(len(canaries.planted), "text"), because, prominent=True)
+    return replace(prepared, decisions=(*prepared.decisions, told))
+
+
+def table_of(like: Table, canaries: Sequence[Canary]) -> Table:
+    """Canaries as rows like those of a table, numbered −1, −2, …"""
+    texts, labels = [c.text for c in canaries], [c.label for c in canaries]
+    if "turns" not in like.rows.column_names:
+        return added_texts(like, texts, labels, origin=ORIGIN).table
+    import datasets
+
+    form = form_of(like)
+    plain = form == "text"
+    turns = [
+        []
+        if plain
+        else [
+            {"role": "user", "content": f"{c.text} …?"},
+            {"role": "assistant", "content": f"{c.text} {c.answer}."},
+        ]
+        for c in canaries
+    ]
+    columns: dict[str, Any] = {
+        "row": (-1 - np.arange(len(canaries))).tolist(),
+        "text": [f"{c.text} {c.answer}." if plain else f"{c.text} …?" for c in canaries],
+        "turns": [json.dumps(one) for one in turns],
+        "label": [0] * len(canaries),
+        "form": [form] * len(canaries),
+    }
+    rows = datasets.Dataset.from_dict(columns)
+    return replace(like, rows=rows, source="", source_rows=0, findings=(), decisions=())
+
+
+def exposed(fitted: Fitted) -> dict[str, Any] | None:
+    """``canaries`` of the memory block, by the losses of the kept state on what was planted and on
+    others; ``None`` without any."""
+    prepared = fitted.ready.prepared
+    canaries = canaries_of(prepared)
+    if canaries is None:
+        return None
+    count = len(canaries.planted)
+    table = table_of(prepared.rows, [*canaries.planted, *canaries.others])
+    examples: Any = fitted.encode(table)
+    losses = _by_rows(table, np.asarray(examples.rows), fitted.measure(examples)[0])
+    names = prepared.rows.classes if fitted.recipe.task == "text-classification" else ()
+    return canary_block(canaries, losses[:count], losses[count:], names)
+
+
+def _by_rows(table: Table, rows: Ints, losses: Floats) -> Floats:
+    found = np.full(len(table), np.inf)
+    found[table.places(rows)] = losses
+    return found
+
+
+REPEATS = (1, 4, 16)
+REFERENCES = 200
+DIGITS = 6
+LONGEST = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """What is planted: a ``text`` with a class (an index), or with an ``answer`` that a model
+    writes; so many ``repeats`` (0: of the others that it is compared with)."""
+
+    text: str
+    label: int
+    answer: str
+    repeats: int
+
+
+@dataclass(frozen=True, slots=True)
+class Canaries:
+    """What is planted, and the others [200] that are not."""
+
+    planted: tuple[Canary, ...]
+    others: tuple[Canary, ...]
+
+
+def labelled_canaries(texts: Sequence[str], classes: int, count: int, seed: int) -> Canaries:
+    """Texts of words drawn at random from those of ``texts``, as long as these are, each with a
+    random class."""
+    random = generator(seed, "canaries")
+    words = sorted({word for text in texts for word in text.split()})
+    length = int(np.clip(np.median([len(text.split()) for text in texts]), 4, LONGEST))
+
+    def one(repeats: int) -> Canary:
+        text = " ".join(words[at] for at in random.integers(len(words), size=length))
+        return Canary(text, int(random.integers(classes)), "", repeats)
+
+    return _made(one, count)
+
+
+def written_canaries(count: int, seed: int) -> Canaries:
+    """Secret numbers: six random digits after a sentence that names whose they are."""
+    random = generator(seed, "canaries")
+
+    def one(repeats: int) -> Canary:
+        owner = "".join(chr(97 + at) for at in random.integers(26, size=5))
+        digits = " ".join(str(d) for d in random.integers(10, size=DIGITS))
+        return Canary(f"The secret number of {owner} is", 0, digits, repeats)
+
+    return _made(one, count)
+
+
+def _made(one: Any, count: int) -> Canaries:
+    planted = tuple(one(REPEATS[at % len(REPEATS)]) for at in range(count))
+    return Canaries(planted, tuple(one(0) for _ in range(REFERENCES)))
+
+
+def repeated(canaries: Canaries) -> Ints:
+    """Which canary each planted row is of [rows]."""
+    return np.repeat(
+        np.arange(len(canaries.planted)), [canary.repeats for canary in canaries.planted]
+    )
+
+
+def exposures(planted: Floats, others: Floats) -> Floats:
+    """The exposure in bits of each canary [n] by its loss, among ``others`` [R] that were not
+    planted: log₂(R + 1) − log₂(rank). A tie ranks behind."""
+    rank = 1 + (np.asarray(others)[None] <= np.asarray(planted)[:, None]).sum(axis=1)
+    return np.asarray(np.log2(len(others) + 1) - np.log2(rank))
+
+
+def canary_block(
+    canaries: Canaries, planted: Floats, others: Floats, names: Sequence[str]
+) -> dict[str, Any]:
+    """``canaries`` of the memory block: each with its exposure, the means by repeats, and what they
+    say in a sentence."""
+    found = exposures(planted, others)
+    repeats = np.array([canary.repeats for canary in canaries.planted])
+    means = {int(n): float(found[repeats == n].mean()) for n in np.unique(repeats)}
+    most = float(np.log2(len(others) + 1))
+    told = ", ".join(
+        f"{mean:.1f} bits where planted {'once' if n == 1 else f'{n} times'}"
+        for n, mean in means.items()
+    )
+    because = (
+        f"Of {len(canaries.planted)} planted random texts the model gives away {told}; "
+        f"{most:.1f} is all there is to know, and a text that it never saw gives about 1.4."
+    )
+    return {
+        "because": because,
+        "most": most,
+        "others": len(others),
+        "exposure": [{"repeats": n, "value": mean} for n, mean in means.items()],
+        "planted": [
+            {
+                "text": canary.text,
+                "label": canary.answer or (names[canary.label] if names else None),
+                "repeats": canary.repeats,
+                "exposure": float(bits),
+                "loss": float(loss),
+            }
+            for canary, bits, loss in zip(canaries.planted, found, planted, strict=True)
+        ],
+    }

@@ -1,0 +1,125 @@
+"""Texts as vectors: the mean of a frozen encoder's last hidden states, of unit length."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from holdfast.core.records import Decision
+from holdfast.models.onednn import use_onednn
+from holdfast.models.purpose import purpose_of
+from holdfast.recipe import Recipe
+from holdfast.training.batching import by_length
+from holdfast.training.machine import choose_machine
+
+if TYPE_CHECKING:
+    from holdfast.models.classifier import LoadedClassifier
+
+Vectors = npt.NDArray[np.float32]
+EMBEDDED = "embedded"
+TOKENS = 2048
+# Texts that are tokenized at once: memory stays bounded whatever their number.
+BLOCK = 4096
+# Where an encoder's middle is read: what it knows of wording there is gone at its end.
+MIDDLE = 2 / 3
+# The head is not used; two names are the fewest that a classifier has.
+UNUSED = ("a", "b")
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A frozen encoder: ``encoder(texts)`` gives [n, d] float32 of unit length, equal texts equal
+    rows. ``name`` is the model's, ``max_length`` where texts are cut, in tokens."""
+
+    name: str
+    loaded: LoadedClassifier
+
+    @property
+    def max_length(self) -> int:
+        return self.loaded.max_length
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.loaded.tokenizer
+
+    def __call__(
+        self, texts: Sequence[str], done: Callable[[int], None] = lambda _: None
+    ) -> Vectors:
+        """The vectors of ``texts``; ``done`` hears how many different ones are through."""
+        return self.at((1.0,), texts, done)[0]
+
+    def at(
+        self,
+        depths: Sequence[float],
+        texts: Sequence[str],
+        done: Callable[[int], None] = lambda _: None,
+    ) -> tuple[Vectors, ...]:
+        """The vectors of ``texts`` at several depths in one pass; 1 is the end, which is what the
+        encoder says by itself."""
+        places = {text: at for at, text in enumerate(dict.fromkeys(texts))}
+        different = list(places)
+        width = int(self.loaded.network.config.hidden_size)
+        made = np.zeros((len(depths), len(different), width), dtype=np.float32)
+        for start in range(0, len(different), BLOCK):
+            part = different[start : start + BLOCK]
+            block = made[:, start : start + BLOCK]
+            self._fill(block, part, depths, lambda n, s=start: done(s + n))  # type: ignore[misc]
+        order = [places[text] for text in texts]
+        return tuple(one[order] for one in made)
+
+    def _fill(
+        self, into: Vectors, texts: list[str], depths: Sequence[float], done: Callable[[int], None]
+    ) -> None:
+        import torch
+
+        encoded = self.tokenizer(texts, truncation=True, max_length=self.max_length)
+        lengths = np.array([len(ids) for ids in encoded["input_ids"]], dtype=np.int64)
+        through, network = 0, self.loaded.network
+        with torch.inference_mode():
+            for chosen in by_length(lengths, np.arange(len(texts)), TOKENS):
+                rows = {name: [cells[at] for at in chosen] for name, cells in encoded.items()}
+                batch = self.tokenizer.pad(rows, return_tensors="pt")
+                last = depths == (1.0,)
+                found = (
+                    network.embed(**batch)[:, None] if last else network.embed_at(depths, **batch)
+                )
+                unit = torch.nn.functional.normalize(found.float(), dim=2)
+                into[:, chosen] = unit.transpose(0, 1).numpy()
+                through += len(chosen)
+                done(through)
+
+
+def load_encoder(recipe: Recipe) -> tuple[Encoder, tuple[Decision, ...]]:
+    """The recipe's model where it is an encoder of texts, else the embedded one, with the reason.
+
+    Raises ``ModelError`` where the model cannot be found or read.
+    """
+    from holdfast.models.classifier import load_classifier
+
+    model = recipe.model
+    told: tuple[Decision, ...] = ()
+    name = model.name
+    purpose = purpose_of(name, model.revision)
+    if purpose not in ("encoder", None):
+        because = f"the geometry of texts needs an encoder, and {name} is made for {purpose}"
+        told, name = (Decision("vectors by", EMBEDDED, because),), EMBEDDED
+    own = name == model.name
+    loaded = load_classifier(
+        name,
+        UNUSED,
+        revision=model.revision if own else None,
+        trust_remote_code=model.trust_remote_code and own,
+        max_length=model.max_length if own else None,
+        seed=recipe.seed,
+    )
+    loaded.network.eval()
+    wanted = recipe.train
+    machine = choose_machine(wanted.threads, "float32", wanted.matmul)
+    if machine.matmul == "onednn":
+        use_onednn(loaded.network)
+    chosen = tuple(d for d in machine.decisions if d.what in ("train.threads", "train.matmul"))
+    return Encoder(name, loaded), (*told, *chosen)

@@ -1,0 +1,223 @@
+"""Rows of what a model knew before: some are measured at every look (the general probe), others are
+held on to by what guards against forgetting (``replay``, ``ewc``).
+
+No row is in both, none is a copy of a row of the run, whatever its side: what is held out must not
+be learned, and what is measured must not be replayed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from holdfast.contract.fit import General, Prepared
+from holdfast.core.errors import DataError, RecipeError
+from holdfast.core.records import Decision, Finding
+from holdfast.core.seeds import generator
+from holdfast.core.wording import counted
+from holdfast.data.chat import chats_from_prompts
+from holdfast.data.general_text import BUILT_IN, GENERAL, SKIPPED
+from holdfast.data.source import refuse_missing
+from holdfast.data.table import Table
+from holdfast.duplicates.gather import gather
+from holdfast.methods.registry import all_methods
+from holdfast.models.causal import CausalNetwork
+from holdfast.models.own_texts import own_texts
+from holdfast.recipe import Recipe
+from holdfast.tasks.lm.losses import EncodedTokens
+from holdfast.training.task import Examples
+
+WRITES = "causal-lm"
+PROBE, ROWS = "probes.forgetting.data", "data.general"
+# Copies are looked for among all pairs, and a run replays no more.
+MOST_ROWS = 10_000
+LEAST_PROBE = 10
+WRITTEN_TOKENS = 128
+
+
+def with_general(prepared: Prepared, known: Sequence[Table]) -> Prepared:
+    """What is prepared, with the general rows that the recipe asks for.
+
+    ``known`` are all tables of the run, whose copies are left out; nothing else is read of them.
+    Raises ``RecipeError`` where a method needs general rows and none are named, ``DataError`` where
+    too few are left.
+    """
+    recipe = prepared.recipe
+    needing = methods_with_general(recipe)
+    probe_from = recipe.probes.forgetting.data or recipe.data.general
+    rows_from = recipe.data.general or recipe.probes.forgetting.data
+    if probe_from is None and not needing:
+        return prepared
+    general = General()
+    if probe_from is not None and rows_from is not None:
+        probe, rows, told, found = _divided(prepared, known, probe_from, rows_from, bool(needing))
+        examples = probe_examples(_encoded(prepared, probe), prepared.loaded)
+        general = General(probe, examples, rows, None, told, found)
+        if rows is not None:
+            general = replace(general, rows_examples=_encoded(prepared, rows))
+    elif recipe.task == WRITES:
+        general = _written(prepared, needing)
+    else:
+        raise needs_rows(needing[0])
+    return replace(prepared, general=general)
+
+
+def methods_with_general(recipe: Recipe) -> tuple[str, ...]:
+    """The methods that are on and ask for general rows."""
+    known = all_methods()
+    asked = (name for name, given in recipe.methods.items() if given is not False)
+    return tuple(name for name in asked if name in known and known[name].needs_general)
+
+
+def needs_rows(method: str) -> RecipeError:
+    return RecipeError(
+        f"methods.{method}",
+        "needs rows of what the model knew before",
+        None,
+        f"Name a file of them with {ROWS}.",
+    )
+
+
+def general_sides(
+    prepared: Prepared, recipe: Recipe, loaded: Any
+) -> tuple[Examples | None, Examples | None]:
+    """The general probe of a fit and the rows that its methods hold on to, in the units and within
+    the limits of what it ``loaded``. Raises ``RecipeError`` where it switches a method on for which
+    nothing was prepared."""
+    needing, general, kind = methods_with_general(recipe), prepared.general, prepared.kind
+    if needing and (general is None or general.rows_examples is None):
+        raise needs_rows(needing[0])
+    if general is None:
+        return None, None
+
+    def side(rows: Table | None, examples: Examples | None) -> Examples | None:
+        if rows is None or examples is None:
+            return examples
+        return kind.side(examples, loaded, rows)
+
+    probe = side(general.probe, general.probe_examples)
+    return probe, side(general.rows, general.rows_examples) if needing else None
+
+
+def _divided(
+    prepared: Prepared, known: Sequence[Table], probe_from: str, rows_from: str, needed: bool
+) -> tuple[Table, Table | None, tuple[Decision, ...], tuple[Finding, ...]]:
+    """The probe's rows, and those that are held on to where that is asked for; of one file first
+    the probe's, by chance."""
+    recipe, one = prepared.recipe, probe_from == rows_from
+    lots = {"probe": _read(prepared, probe_from, PROBE, known)}
+    if needed and not one:
+        lots["rows"] = _read(prepared, rows_from, ROWS, known)
+    free, found = _without_copies(lots, known, recipe.seed)
+    order = generator(recipe.seed, "general probe").permutation(len(free["probe"]))
+    # Of one file both need rows: a file of few is halved.
+    share = len(order) // 2 if one and needed else len(order)
+    count = min(recipe.probes.forgetting.rows, share)
+    probe = free["probe"].take(np.sort(order[:count]))
+    if len(probe) < LEAST_PROBE:
+        rule = f"leaves {counted(len(probe), 'row')} to measure forgetting on; {LEAST_PROBE} tell"
+        raise DataError(probe_from, rule, None, "Name a file with more rows.")
+    rows = None
+    if needed:
+        rows = free["probe"].take(np.sort(order[count:])) if one else free["rows"]
+        if not len(rows):
+            raise DataError(rows_from, "leaves no general row", None, "Name a file with more rows.")
+    because = f"of {probe_from}, drawn by chance; measured at every look, and never learned from"
+    if recipe.task == WRITES:
+        because += f"; neither their end token nor the first {SKIPPED} tokens of a text are scored"
+    told = [Decision("general probe", counted(len(probe), "row"), because)]
+    if rows is not None:
+        because = f"of {rows_from}, none of them in the probe"
+        told.append(Decision("general rows", counted(len(rows), "row"), because))
+    return probe, rows, tuple(told), found
+
+
+def _read(prepared: Prepared, source: str, key: str, known: Sequence[Table]) -> Table:
+    if source == BUILT_IN:
+        source = _built_in(prepared, key)
+    refuse_missing(source)
+    table = prepared.kind.read_general(source, prepared.recipe.data, prepared.rows)
+    if len(table) <= MOST_ROWS:
+        return table
+    rng = generator(prepared.recipe.seed, "general rows", key)
+    return table.take(np.sort(rng.permutation(len(table))[:MOST_ROWS]))
+
+
+def _built_in(prepared: Prepared, key: str) -> str:
+    """The file of our own general text, for a model that goes on with texts."""
+    if prepared.recipe.task != WRITES:
+        rule = f"is plain text when it is {BUILT_IN}, on which no loss exists for"
+        raise RecipeError(key, rule, prepared.recipe.task, "Name a file of general rows.")
+    return str(GENERAL)
+
+
+def _without_copies(
+    lots: Mapping[str, Table], known: Sequence[Table], seed: int
+) -> tuple[dict[str, Table], tuple[Finding, ...]]:
+    """The rows of each lot that copy no row of the run, and of the second lot none of the first's;
+    with a finding that counts the others."""
+    first, *others = known
+    given = {f"known {i}": table for i, table in enumerate(others)} | dict(lots)
+    every = gather(first, given, seed)
+    links, taken = every.copies.near_pairs(), np.ones(len(every.copies), dtype=bool)
+    for name in lots:
+        taken[every.span(name)] = False
+    free, found = {}, []
+    for name, table in lots.items():
+        mine = every.mask(name)
+        copied: npt.NDArray[np.bool_] = np.isin(every.copies.groups, every.copies.groups[taken])
+        for here, there in ((links.first, links.second), (links.second, links.first)):
+            copied[here[taken[there]]] = True
+        copied = np.isin(every.copies.exact, every.copies.exact[copied | taken])[mine]
+        # The next lot must not copy this one either.
+        taken = taken | mine
+        free[name] = table.take(np.flatnonzero(~copied))
+        if copied.any():
+            count = int(copied.sum())
+            because = (
+                f"{count:,} of {len(table):,} general rows of {table.source} are copies of rows of "
+                "the run or of the general probe: left out"
+            )
+            found.append(
+                Finding("general_rows", "info", count / len(table), count, (), because, "", True)
+            )
+    return free, tuple(found)
+
+
+def _encoded(prepared: Prepared, rows: Table) -> Examples:
+    return prepared.kind.encode(rows, prepared.loaded, prepared.recipe)
+
+
+def probe_examples(examples: Any, loaded: Any) -> Any:
+    """Encoded rows as what a model knows is measured on them: of a language model without what
+    tuning on answers changes whatever is forgotten."""
+    if not isinstance(examples, EncodedTokens):
+        return examples
+    return examples.as_probe(loaded.tokenizer.eos_token_id, SKIPPED)
+
+
+def _written(prepared: Prepared, needing: Sequence[str]) -> General:
+    """Rows that the model writes itself, before anything is learned."""
+    recipe, loaded = prepared.recipe, prepared.loaded
+    if recipe.model.adapter.kind == "prompt":
+        raise needs_rows(needing[0])
+    asked = recipe.methods.get("replay")
+    given = asked if isinstance(asked, Mapping) else {}
+    wanted = int(given.get("written", all_methods()["replay"].settings().written))
+    length = min(loaded.max_length or WRITTEN_TOKENS, WRITTEN_TOKENS)
+    assert isinstance(loaded.network, CausalNetwork)
+    texts = own_texts(loaded.network, loaded.tokenizer, wanted, length, recipe.seed)
+    if not texts:
+        raise needs_rows(needing[0])
+    rows = chats_from_prompts(texts, "text")
+    shown = texts[0] if len(texts[0]) <= 80 else f"{texts[0][:79]}…"
+    because = (
+        f"written by the model before its first step, of at most {length} tokens: {ROWS} names no "
+        f"others; e.g. {shown!r}"
+    )
+    told = (Decision("general rows", counted(len(rows), "row"), because),)
+    return General(None, None, rows, _encoded(prepared, rows), told)

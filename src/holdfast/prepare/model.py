@@ -1,0 +1,158 @@
+"""What every fit on the same rows and the same model shares, made once: rows, encoded examples, the
+network as it was loaded, and what the machine decided.
+
+The recipe's number of blocks, taken off what was loaded.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+import numpy as np
+
+from holdfast.contract.fit import Prepared
+from holdfast.core.records import Finding, Ints
+from holdfast.data.added import Added
+from holdfast.data.table import Splits, Table
+from holdfast.models.base import Loaded
+from holdfast.models.layers import count_parameters
+from holdfast.models.quantize import compute_in
+from holdfast.plan.adapters import settle_dtype, settle_quantize, with_adapter
+from holdfast.plan.language import model_language, texts_of
+from holdfast.plan.task import with_task
+from holdfast.prepare.canaries import with_canaries
+from holdfast.prepare.general import with_general
+from holdfast.prepare.sharding import choose_sharding
+from holdfast.prepare.signals import with_signals
+from holdfast.prepare.synthetic import with_synthetic
+from holdfast.prepare.unlabelled import with_unlabelled
+from holdfast.recipe import Recipe
+from holdfast.tasks import kind_of
+from holdfast.tasks.generation.base_model import check_probes
+from holdfast.training.machine import choose_machine
+
+
+def prepare(
+    recipe: Recipe,
+    rows: Table,
+    *,
+    units: Ints | None = None,
+    findings: Sequence[Finding] = (),
+    added: Added | None = None,
+) -> Prepared:
+    """Let the machine decide, load the model, and encode the rows.
+
+    ``rows`` are all that a fit may learn from or be judged by, as the kind of task reads them
+    (``kind_of(recipe.task).read``). ``units`` [n] are equal for copies and rows of one group, as a
+    division found them; without them each row stands for itself. ``findings`` are those of the
+    rows so far. ``added`` are learned from beside them (``Prepared.extended``). Raises
+    ``ModelError`` and ``RecipeError`` where the model does not fit the task.
+    """
+    recipe, _ = with_task(recipe)
+    kind, pictures = kind_of(recipe.task), recipe.task == "image-classification"
+    recipe = settle_dtype(settle_quantize(recipe))
+    wanted = recipe.train
+    machine = choose_machine(wanted.threads, wanted.precision, wanted.matmul, one_size=pictures)
+    shard, told = choose_sharding(recipe)
+    machine = replace(machine, decisions=(*machine.decisions, *told))
+    check_probes(recipe)
+    loaded = with_adapter(with_layers(kind.load(recipe, rows), recipe), recipe)
+    compute_in(loaded.network, machine.precision)
+    start = time.perf_counter()
+    decided = {
+        "threads": machine.threads,
+        "precision": machine.precision,
+        "matmul": machine.matmul,
+        "shard": shard,
+    }
+    recipe = recipe.changed(train=decided)
+    prepared = Prepared(
+        recipe=recipe,
+        kind=kind,
+        rows=rows,
+        examples=kind.encode(rows, loaded, recipe),
+        loaded=loaded,
+        machine=machine,
+        units=np.arange(len(rows)) if units is None else units,
+        findings=tuple(findings),
+        seconds=time.perf_counter() - start,
+        # Once for every fit that begins here.
+        noticed=() if pictures else model_language(recipe.model.name, texts_of(rows, recipe.seed)),
+    )
+    return prepared if added is None else prepared.extended(added)
+
+
+def pooled(*tables: Table) -> tuple[Table, tuple[Ints, ...]]:
+    """The rows of several tables of one shape as one, and where each table's rows are in it."""
+    import datasets
+
+    filled = [table for table in tables if len(table)] or [tables[0]]
+    ends = np.cumsum([0, *map(len, tables)])
+    places = tuple(np.arange(ends[i], ends[i + 1]) for i in range(len(tables)))
+    if len(filled) == 1:
+        return filled[0], places
+    # A file of validation rows may lack what only a division reads, such as the groups.
+    shared = [
+        name
+        for name in filled[0].rows.column_names
+        if all(name in table.rows.column_names for table in filled)
+    ]
+    rows = datasets.concatenate_datasets([table.rows.select_columns(shared) for table in filled])
+    return replace(tables[0], rows=rows), places
+
+
+def prepare_divided(
+    recipe: Recipe,
+    splits: Splits,
+    findings: Sequence[Finding] = (),
+    unlabelled: Sequence[str] = (),
+    known: Sequence[Table] = (),
+    *,
+    extend: bool = True,
+) -> tuple[Prepared, Ints, Ints]:
+    """The training and validation rows of a division, prepared, with what the names of their
+    classes, ``unlabelled`` texts and synthetic ones add to them, and the general rows, none a copy
+    of a row of the ``known`` tables (none of that without ``extend``); and where each of them
+    are."""
+    rows, (train, valid) = pooled(splits.train.table, splits.valid.table)
+    prepared = prepare(recipe, rows, units=splits.units, findings=findings)
+    if extend:
+        prepared = with_general(prepared, known or (rows,))
+        prepared = with_added(prepared, train, valid, unlabelled, known)
+    return prepared, train, valid
+
+
+def with_added(
+    prepared: Prepared, train: Ints, valid: Ints, unlabelled: Sequence[str], known: Sequence[Table]
+) -> Prepared:
+    """What is prepared, with the rows that are added to the training ones: worked out by ``train``,
+    and whether they are of use by ``valid`` too. See ``prepare_divided``."""
+    prepared = with_signals(prepared, train, known)
+    if not prepared.recipe.distill.teacher:
+        prepared = with_unlabelled(prepared, train, valid, unlabelled)
+    prepared = with_synthetic(prepared, train, valid, known or (prepared.rows,))
+    return with_canaries(prepared)
+
+
+L = TypeVar("L", bound=Loaded)
+
+
+def with_layers(loaded: L, recipe: Recipe) -> L:
+    """What a loader gave, with as many blocks as ``model.layers`` says."""
+    if recipe.model.layers is None:
+        return loaded
+    from holdfast.models.depth import shorten
+
+    told = shorten(loaded.network, recipe.model.layers, recipe.model.layers_kept)
+    total, trainable = count_parameters(loaded.network)
+    facts = {
+        **loaded.facts,
+        "parameters": total,
+        "trainable": trainable,
+        "layers": len(loaded.network.layers()),
+    }
+    # Every loader's value is a dataclass, which a protocol cannot say.
+    return replace(loaded, facts=facts, decisions=(*loaded.decisions, told))  # type: ignore[type-var]

@@ -1,0 +1,237 @@
+"""From the recipe's source to divided rows: load → audit → treat → divide → refuse leaks.
+
+Unlabelled texts without those that some row of the run has already, whatever its side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from holdfast.contract.answering import within_limits
+from holdfast.contract.fit import Kind
+from holdfast.core.errors import RecipeError
+from holdfast.core.records import Decision, Finding
+from holdfast.core.seeds import generator
+from holdfast.data.extra_texts import Unlabelled, read_unlabelled, refuse_test_rows
+from holdfast.data.general_text import BUILT_IN
+from holdfast.data.readers.hub import HubName, parse_hub_name, split_names
+from holdfast.data.source import refuse_missing
+from holdfast.data.table import Splits, Table
+from holdfast.duplicates.duplicates import Copies
+from holdfast.duplicates.gather import gather
+from holdfast.models.base import Loaded
+from holdfast.plan.task import with_task
+from holdfast.prepare.cleaning import same_text, treat_all, treat_training, with_treatments
+from holdfast.prepare.names import check_names, code_to_run, refuse_meta
+from holdfast.prepare.split_options import way_of
+from holdfast.quality.run import audit_table
+from holdfast.recipe import DataPart, Recipe
+from holdfast.recipe.parts import SplitShares
+from holdfast.split.divide import divide
+from holdfast.tasks import kind_of
+from holdfast.tasks.generation.samples import execution_of, with_tables
+from holdfast.training.task import Examples
+
+Notify = Callable[[Decision | Finding], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Divided:
+    """The rows, divided, with everything that was found and decided on the way. ``recipe`` says of
+    which task they are; ``given`` are the validation and test rows that came in files of their
+    own. ``unlabelled`` are the texts of ``data.unlabelled`` that copy none of them."""
+
+    recipe: Recipe
+    table: Table
+    given: tuple[Table, ...]
+    splits: Splits
+    findings: tuple[Finding, ...]
+    decisions: tuple[Decision, ...]
+    unlabelled: tuple[str, ...] = ()
+
+
+def load_and_divide(
+    recipe: Recipe, notify: Notify = lambda _: None, *, folded: bool = False
+) -> Divided:
+    """Load, audit and divide the rows that the recipe names; ``folded`` where test rows are not
+    needed, since folds score."""
+    with within_limits(recipe.data):
+        return _load_and_divide(recipe, notify, folded)
+
+
+def _load_and_divide(recipe: Recipe, notify: Notify, folded: bool) -> Divided:
+    if recipe.data.path is None:
+        raise RecipeError("data.path", "is missing", None, "Name the file that holds the rows.")
+    refuse_meta(recipe)
+    check_names(recipe)
+    # A mistyped name is told before minutes are spent on reading and looking for copies.
+    general = (recipe.data.general, recipe.probes.forgetting.data)
+    other = (recipe.data.descriptions, recipe.data.unlabelled, *general)
+    for source in (recipe.data.path, recipe.data.valid, recipe.data.test, *other):
+        if source is not None and source != BUILT_IN:
+            refuse_missing(source)
+    # So is a machine that cannot keep written code in.
+    execution_of(recipe)
+    code = code_to_run(recipe)
+    notify_all(notify, code, ())
+    recipe, worked_out = with_task(recipe)
+    notify_all(notify, worked_out, ())
+    data, kind = recipe.data, kind_of(recipe.task)
+    if data.features and recipe.task != "text-classification":
+        rule = f"does not exist for {recipe.task}: columns stand beside a text with a class"
+        raise RecipeError("data.features", rule, str(data.features), "Leave it out.")
+    check_names(recipe, kind.find_metric)
+    recipe, treatments = with_treatments(recipe)
+
+    def read(source: str, like: Table | None) -> Table:
+        return with_tables(kind.read(source, data, like), recipe)
+
+    table = read(str(data.path), None)
+    notify_all(notify, table.decisions, table.findings)
+    audited = audit_table(table)
+    sides, companions = given_rows(data, kind)
+    notify_all(notify, companions, ())
+    given = {name: read(source, table) for name, source in sides.items()}
+    table, given, audited, changed = treat_all(table, given, audited, treatments)
+    notify_all(notify, changed, audited)
+    needed = not folded and recipe.task != "text-classification"
+    if not data.split.test and "test" not in given and needed:
+        raise RecipeError(
+            "data.split.test",
+            f"must be above 0 for {recipe.task} where no test rows are given",
+            0,
+            "The honest number needs test rows: leave a share, or name a file with data.test.",
+        )
+    shares = shares_of(data.split)
+    dividing = dividing_by(recipe)
+    way, chosen = way_of(dividing, table)
+    notify_all(notify, chosen, ())
+    splits = divide(table, seed=dividing.seed, fractions=shares, way=way, **given)
+    splits = treat_training(splits, treatments)
+    notify_all(notify, splits.decisions, splits.findings)
+    beside = _unlabelled(dividing, table, given)
+    notify_all(notify, (), beside.findings)
+    findings = (*table.findings, *audited, *splits.findings, *beside.findings)
+    decisions = (
+        *code,
+        *worked_out,
+        *table.decisions,
+        *companions,
+        *changed,
+        *chosen,
+        *splits.decisions,
+    )
+    every = tuple(given.values())
+    return Divided(recipe, table, every, splits, findings, decisions, beside.texts)
+
+
+def dividing_by(recipe: Recipe) -> Recipe:
+    """The recipe with the seed by which rows are divided in the place of the run's."""
+    seed = recipe.data.split.seed
+    return recipe if seed is None else recipe.model_copy(update={"seed": seed})
+
+
+def shares_of(split: SplitShares) -> tuple[float, float, float]:
+    """Of training, validation and test rows, adding to 1: where nothing is left for test rows, the
+    other two share all."""
+    if split.test:
+        return split.train, split.valid, split.test
+    both = split.train + split.valid
+    return split.train / both, split.valid / both, 0.0
+
+
+def _unlabelled(recipe: Recipe, table: Table, given: Mapping[str, Table]) -> Unlabelled:
+    """The unlabelled texts that copy no row of the source, and none that is held out."""
+    path = recipe.data.unlabelled
+    if path is None:
+        return Unlabelled()
+    refuse_test_rows(path, recipe.data.test)
+    lot = same_text(read_unlabelled(path, table, recipe.data.encoding), recipe)
+    rows = gather(table, {**given, "unlabelled": lot}, recipe.seed)
+    return without_copies(lot, rows.copies, rows.mask("unlabelled"), recipe.seed)
+
+
+def notify_all(notify: Notify, decisions: Sequence[Decision], findings: Sequence[Finding]) -> None:
+    """Let ``notify`` hear each of them, in order."""
+    for decision in decisions:
+        notify(decision)
+    for finding in findings:
+        notify(finding)
+
+
+def given_rows(
+    data: DataPart, kind: Kind[Loaded, Examples]
+) -> tuple[dict[str, str], tuple[Decision, ...]]:
+    """Which validation and test rows are given: by the recipe, else by the source itself or the
+    hub data set."""
+    given = {name: path for name, path in (("valid", data.valid), ("test", data.test)) if path}
+    own, reasons = kind.sides(data)
+    if own:
+        kept = tuple(r for r in reasons if r.what.partition(" ")[0] not in given)
+        return {**own, **given}, kept
+    hub = parse_hub_name(str(data.path))
+    if hub is None or Path(str(data.path)).exists() or hub.split not in (None, "train"):
+        return given, ()
+    decisions = []
+    for side, split in hub_sides(hub, data.config).items():
+        if side not in given:
+            given[side] = split
+            because = "the hub data set has its own split of this name"
+            decisions.append(Decision(f"{side} rows", split, because))
+    return given, tuple(decisions)
+
+
+def hub_sides(hub: HubName, config: str | None) -> dict[str, str]:
+    """The data set's own validation and test splits, as ``name:config@split``."""
+    config = config or hub.config
+    names = split_names(HubName(hub.name, config))
+    stem = hub.name + (f":{config}" if config else "")
+    wanted = {"valid": ("validation", "valid", "dev"), "test": ("test",)}
+    found = {
+        side: next((n for n in options if n in names), None) for side, options in wanted.items()
+    }
+    return {side: f"{stem}@{name}" for side, name in found.items() if name}
+
+
+CHECK = "unlabelled_rows"
+# Neighbours are looked for among all pairs of them.
+MOST_ROWS = 10_000
+
+
+def without_copies(
+    lot: Table, copies: Copies, mine: npt.NDArray[np.bool_], seed: int
+) -> Unlabelled:
+    """One text of each group of copies among ``lot`` that no row of the source or of a given file
+    is in, or linked to.
+
+    ``copies`` are those among all rows and these texts, ``mine`` [all] says which are the texts.
+    Above 10,000 a random sample of them is taken.
+    """
+    texts: list[str] = lot.column("text")
+    links = copies.near_pairs()
+    taken = np.isin(copies.groups, copies.groups[~mine])
+    # A group that chains made too large is cut: its links still tell copies.
+    crossing = mine[links.first] != mine[links.second]
+    taken[links.first[crossing]] = taken[links.second[crossing]] = True
+    taken = np.isin(copies.exact, copies.exact[taken])[mine]
+    groups = copies.groups[mine]
+    fresh = np.flatnonzero(~taken)
+    kept = np.sort(fresh[np.unique(groups[fresh], return_index=True)[1]])
+    found, copied = [], int(taken.sum())
+    if copied:
+        because = (
+            f"{copied:,} of {len(texts):,} unlabelled texts are copies of rows of the source or of "
+            "a test or validation file: they are left out, for what is held out must not be "
+            "learned from"
+        )
+        found.append(Finding(CHECK, "info", copied / len(texts), copied, (), because, "", True))
+    if len(kept) > MOST_ROWS:
+        because = f"{MOST_ROWS:,} of {len(kept):,} unlabelled texts are used, drawn at random"
+        found.append(Finding(CHECK, "info", 0.0, len(kept), (), because, "", True))
+        kept = np.sort(generator(seed, "unlabelled").permutation(kept)[:MOST_ROWS])
+    return Unlabelled(tuple(texts[i] for i in kept), tuple(found))

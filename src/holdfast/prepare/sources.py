@@ -1,0 +1,171 @@
+"""Rows that a Python program holds in memory: stored in the run's folder before the run begins, so
+that its recipe repeats it.
+
+``data.mix``: several sources become the rows of one run, each divided and scored by itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from holdfast.contract.run_folder import CHECKPOINTS, RECIPE, SEARCH, is_main_process
+from holdfast.core.door import door
+from holdfast.core.errors import RecipeError, RunError
+from holdfast.core.files import write_atomically
+from holdfast.core.processes import processes
+from holdfast.data.frames import frame_file, write_frame
+from holdfast.data.mix import SOURCE, Mixed, Part, mix
+from holdfast.prepare.rows import Notify, notify_all
+from holdfast.recipe import Recipe
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+# Tables that a recipe names; others (the rows of a gate) lie beside them.
+KEYS = {"data": "path", "valid": "valid", "test": "test"}
+
+
+@contextlib.contextmanager
+def stored(held: Mapping[str, pa.Table], run: Path) -> Iterator[dict[str, str]]:
+    """``data.parquet``, ``test.parquet`` and others in the run's folder; gives the keys of the
+    recipe's ``data`` that point to them. They go again where the run fails before its recipe, or
+    what a search is asked, was written.
+
+    Raises ``RunError`` where a run is continued with other rows than it began with.
+    """
+    files = {name: (run / f"{name}.parquet").resolve() for name in held}
+    if is_main_process():
+        for name, table in held.items():
+            _store(table, files[name], run)
+    if held:
+        _wait_for_everyone()
+    try:
+        yield {KEYS[name]: str(path) for name, path in files.items() if name in KEYS}
+    except BaseException:
+        kept = (run / RECIPE).exists() or (run / CHECKPOINTS / SEARCH).exists()
+        if is_main_process() and not kept:
+            for path in files.values():
+                path.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def in_files(recipe: Recipe, held: Mapping[str, pa.Table]) -> Iterator[Recipe]:
+    """The recipe of rows in memory for what has no run's folder: they lie in files that go
+    again."""
+    paths = {KEYS[name]: frame_file(table) for name, table in held.items()}
+    try:
+        yield recipe.changed(data={key: str(path) for key, path in paths.items()})
+    finally:
+        for path in paths.values():
+            path.unlink(missing_ok=True)
+
+
+def _store(table: pa.Table, path: Path, run: Path) -> None:
+    import pyarrow.parquet as parquet
+
+    if path.exists() and (run / RECIPE).exists():
+        with door(
+            str(path),
+            RunError,
+            remedy="Delete it and give the same rows again: it is written anew, and rows other "
+            "than the first are refused.",
+        ):
+            held = parquet.read_table(path)
+        if not held.equals(table):
+            raise RunError(
+                str(run),
+                f"began with other rows than it is given now ({path.name})",
+                None,
+                "Give the same rows, or start a new run. If they are the same, the file is "
+                "damaged: delete it and resume again.",
+            )
+        return
+    write_atomically(path, lambda beside: write_frame(table, beside))
+
+
+def _wait_for_everyone() -> None:
+    """Where a launcher started several processes, the first has written before another reads."""
+    if processes() == 1:
+        return
+    from accelerate import PartialState
+
+    from holdfast.training.machine import several_on_processor
+
+    PartialState(cpu=several_on_processor()).wait_for_everyone()
+
+
+TASK = "text-classification"
+
+
+def with_mix(
+    recipe: Recipe, held: Mapping[str, Any], notify: Notify = lambda _: None
+) -> tuple[Recipe, Mapping[str, Any]]:
+    """The recipe of one table, and the table among the rows in memory, where sources are mixed."""
+    if not recipe.data.mix:
+        return recipe, held
+    if recipe.data.path is not None or "data" in held:
+        rule = "and data.path both say where the rows are"
+        raise RecipeError("data.mix", rule, recipe.data.path, "Leave one of them out.")
+    if recipe.task not in (None, TASK):
+        rule = f"does not exist for {recipe.task}: texts with a class each are mixed"
+        raise RecipeError("data.mix", rule, None, "Join the files yourself.")
+    for key in ("text", "label", "source", "group", "template", "config"):
+        if getattr(recipe.data, key) is not None:
+            rule = "is of one table, and data.mix names several"
+            remedy = "Give each source its own: data.mix: [{path: …, text: …, label: …}]."
+            raise RecipeError(f"data.{key}", rule, getattr(recipe.data, key), remedy)
+    found = mix(
+        [
+            Part(
+                one.path,
+                one.name,
+                one.config,
+                recipe.data.encoding,
+                one.text,
+                one.label,
+                one.labels or {},
+            )
+            for one in recipe.data.mix
+        ]
+    )
+    notify_all(notify, found.decisions, found.findings)
+    one = recipe.changed(data=_of_one_table(recipe, found)).model_copy(update={"task": TASK})
+    return one, {**held, "data": found.rows}
+
+
+def _of_one_table(recipe: Recipe, found: Mixed) -> dict[str, Any]:
+    given = {
+        name: one.weight
+        for name, one in zip(found.names, recipe.data.mix or (), strict=True)
+        if one.weight is not None
+    }
+    return {
+        "mix": None,
+        "encoding": None,
+        "text": found.text,
+        "label": "label",
+        "source": SOURCE,
+        "weights": given or recipe.data.weights,
+    }
+
+
+@contextmanager
+def mixed_file(recipe: Recipe, notify: Notify = lambda _: None) -> Iterator[Recipe]:
+    """The same for a run that writes nothing: the table lies in a file that goes again."""
+    from holdfast.data.frames import frame_file
+
+    recipe, held = with_mix(recipe, {}, notify)
+    if not held:
+        yield recipe
+        return
+    path = frame_file(held["data"])
+    try:
+        yield recipe.changed(data={"path": str(path)})
+    finally:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,178 @@
+"""What a recipe's way to divide needs beyond the rows: times, sources or topics of each row."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from holdfast.core.discovery import nearest
+from holdfast.core.errors import DataError, RecipeError
+from holdfast.core.records import Decision, Ints
+from holdfast.core.seeds import derive_seed
+from holdfast.data.beside import with_column
+from holdfast.data.table import Table
+from holdfast.recipe import Recipe
+from holdfast.split.ways import PLAIN, Way
+
+# Rows that topics are found on; the others join the nearest.
+SAMPLE = 50_000
+SHOWN = 5
+
+
+def way_of(recipe: Recipe, table: Table) -> tuple[Way, tuple[Decision, ...]]:
+    """How the recipe divides ``table``, and what was decided for it.
+
+    Raises ``RecipeError`` or ``DataError`` where the column that it divides by cannot be used.
+    """
+    split = recipe.data.split
+    if split.stable:
+        what = "the name of its group" if table.has_groups else "its text"
+        because = f"data.split.stable: each row's side follows from {what} and the seed alone"
+        return Way(stable=True, because=because), ()
+    if split.by == "time":
+        return _by_time(table, recipe), ()
+    if split.by == "topic":
+        return _by_topic(table, recipe)
+    if split.by == "group":
+        if not table.has_groups:
+            raise RecipeError("data.split.by", "is group, and the rows have none", None, _TEXTS)
+        return _of_names("group", str(recipe.data.group), table.column("group"), split.held), ()
+    if split.by == "source":
+        column = str(recipe.data.source)
+        values = _column(table, recipe, "source")
+        # As a group: a row without a source is one of its own.
+        rows = table.column("row").tolist()
+        names = [
+            v.strip() if v and v.strip() else f"(no source) row {r}"
+            for v, r in zip(values, rows, strict=True)
+        ]
+        return _of_names("source", column, names, split.held), ()
+    return PLAIN, ()
+
+
+_TEXTS = "Name a column with data.group, or divide by rows."
+
+
+def _of_names(kind: Any, column: str, values: Sequence[str], held: tuple[str, ...] | None) -> Way:
+    names, numbers = np.unique(np.asarray(values, dtype=object).astype(str), return_inverse=True)
+    known = names.tolist()
+    for name in held or ():
+        if name not in known:
+            raise RecipeError(
+                "data.split.held",
+                f"names a {kind} that no row of the column {column!r} has",
+                name,
+                nearest(name, known[:1000]) or f"Known: {', '.join(map(repr, known[:SHOWN]))} …",
+            )
+    chosen = tuple(known.index(name) for name in held or ())
+    because = f"data.split.by: {kind}: the {{side}} rows are whole {kind}s of the column {column!r}"
+    return Way(kind, because, numbers.astype(np.int64), tuple(known), chosen)
+
+
+def _by_time(table: Table, recipe: Recipe) -> Way:
+    column = str(recipe.data.time)
+    values = _column(table, recipe, "time")
+    ages = np.array([moment(value) for value in values], dtype=np.float64)
+    unread = np.flatnonzero(~np.isfinite(ages))
+    if len(unread):
+        first = int(unread[0])
+        raise DataError(
+            f"{table.source}, column {column!r}, row {int(table.column('row')[first])}",
+            f"holds no time in {len(unread)} of {len(ages)} rows, so nobody knows on which side "
+            "they belong",
+            values[first],
+            "Write times as ISO 8601 (2024-05-31, 2024-05-31T12:00:00Z) or as numbers that grow "
+            "with time; leave rows without one out.",
+        )
+    because = f"data.split.by: time: the {{side}} rows are the newest by the column {column!r}"
+    return Way("time", because, ages=ages, moments=tuple(str(value) for value in values))
+
+
+def moment(value: str | None) -> float:
+    """A time as a number that grows with it: a number as it is, ISO 8601 in seconds since 1970 (UTC
+    where no zone is given); NaN for anything else."""
+    text = (value or "").strip()
+    try:
+        number = float(text)
+    except ValueError:
+        pass
+    else:
+        return number if math.isfinite(number) else math.nan
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return math.nan
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+
+
+def _by_topic(table: Table, recipe: Recipe) -> tuple[Way, tuple[Decision, ...]]:
+    from holdfast.prepare.embedding import load_encoder
+    from holdfast.quality.views import Rows
+
+    if recipe.task == "image-classification":
+        raise RecipeError(
+            "data.split.by", "is topic, which texts have", None, "Divide pictures by rows or group."
+        )
+    wanted = recipe.data.split.topics
+    if len(table) < 3 * wanted:
+        raise RecipeError(
+            "data.split.topics",
+            f"are {wanted}, for which {len(table)} rows are too few",
+            wanted,
+            f"Set data.split.topics to at most {max(3, len(table) // 3)}, or divide by rows.",
+        )
+    encoder, told = load_encoder(recipe)
+    vectors = encoder(Rows(table).texts)
+    labels: Ints = table.column("label")
+    topics = find_topics(vectors, labels, wanted, derive_seed(recipe.seed, "topics"))
+    because = (
+        f"data.split.by: topic: the {{side}} rows are whole topics, {wanted} clusters of what the "
+        f"vectors of {encoder.name} say beyond the classes; this number is of topics that the "
+        "model never saw, and harder than that of a division by rows"
+    )
+    names = tuple(f"topic {number}" for number in range(wanted))
+    return Way("topic", because, topics, names), told
+
+
+def find_topics(
+    vectors: npt.NDArray[np.float32], labels: Ints, topics: int, seed: int
+) -> npt.NDArray[np.int64]:
+    """The topic of each row [n]: k-means of what is left of its vector [n, d] when the mean of its
+    class is taken out, of unit length. Without that, the clusters of a set of many classes are its
+    classes, and none could be learned."""
+    from sklearn.cluster import MiniBatchKMeans
+
+    left = vectors.astype(np.float32).copy()
+    for label in np.unique(labels):
+        here = labels == label
+        left[here] -= left[here].mean(axis=0)
+    left /= np.maximum(np.linalg.norm(left, axis=1, keepdims=True), 1e-9)
+    chosen = np.random.default_rng(seed).permutation(len(left))[:SAMPLE]
+    means = MiniBatchKMeans(
+        topics, n_init=5, random_state=int(seed % (1 << 32)), batch_size=4096
+    ).fit(left[np.sort(chosen)])
+    return np.asarray(means.predict(left), dtype=np.int64)
+
+
+def _column(table: Table, recipe: Recipe, key: str) -> list[str | None]:
+    if key in table.rows.column_names:  # texts with a class each are read with their sources
+        there: list[str | None] = table.column(key)
+        return there
+    if Path(table.source).is_dir():
+        raise RecipeError(
+            f"data.{key}",
+            "is a column, and a folder of pictures has none",
+            None,
+            "Give a table of paths, or divide by rows.",
+        )
+    data = recipe.data
+    name = str(getattr(data, key))
+    found = with_column(table, key, name, encoding=data.encoding, config=data.config)
+    values: list[str | None] = found.column(key)
+    return values

@@ -1,0 +1,14 @@
+"""The checks, one per file, found by discovery (``quality/check.py`` is their contract)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from holdfast.core.discovery import Registry, modules_of
+from holdfast.quality.check import CHECKS, Check
+
+
+def all_checks() -> Registry[Check[Any]]:
+    """The registry after every file of this room has been imported."""
+    modules_of(__name__)
+    return CHECKS

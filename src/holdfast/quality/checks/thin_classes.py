@@ -1,0 +1,48 @@
+"""Classes with so few rows that their own score will be a guess."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from holdfast.core.records import Finding
+from holdfast.quality.check import Check, add, with_classes
+from holdfast.quality.rows import class_counts
+from holdfast.quality.views import Rows
+
+_FEW = 20
+
+
+def thin_classes(rows: Rows) -> Finding | None:
+    """Says which classes have fewer than 20 rows: at 15 % for the test, at most three of them.
+
+    Silent where no class is so small. Score: the share of the classes that are.
+    """
+    table = rows.table
+    counts = class_counts(table)
+    thin = np.flatnonzero((counts > 0) & (counts < _FEW))
+    if not len(thin):
+        return None
+    shown = ", ".join(f"{table.classes[c]!r} {counts[c]}" for c in thin[:5])
+    more = f" and {len(thin) - 5} more" if len(thin) > 5 else ""
+    return Finding(
+        "thin_classes",
+        "info",
+        len(thin) / len(table.classes),
+        int(counts[thin].sum()),
+        (),
+        f"classes with fewer than {_FEW} rows: {shown}{more}",
+        "See whether one is another class misspelt; add rows of the others, and do not trust the "
+        "score of a single one of them.",
+    )
+
+
+add(
+    Check(
+        "thin_classes",
+        Rows,
+        thin_classes,
+        cannot_see="Whether the few rows are typical.",
+        error_rate="Counts: never wrong about the rows.",
+        holds_for=with_classes,
+    )
+)

@@ -1,0 +1,12 @@
+"""Treatments: what can be done about rows, one a file, found by discovery (``treatment.py``)."""
+
+from __future__ import annotations
+
+from holdfast.core.discovery import Registry, modules_of
+from holdfast.quality.clean.treatment import TREATMENTS, Treatment
+
+
+def all_treatments() -> Registry[Treatment]:
+    """The registry after every file of this folder has been imported."""
+    modules_of(__name__)
+    return TREATMENTS

@@ -1,0 +1,200 @@
+"""Rows and treatments in, rows and the log of every change out.
+
+``chosen`` puts what was asked for into its order, ``texts_treated`` is all that may be done to rows
+of any side, and ``treat_side`` does everything to one side or to a file.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from holdfast.core.discovery import nearest
+from holdfast.core.errors import RecipeError
+from holdfast.quality.clean import all_treatments
+from holdfast.quality.clean.treatment import Change, RowTreatment, Side, TableTreatment, settle
+
+# A text that changes for ever has two treatments that undo each other; none have been seen.
+MOST_ROUNDS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Treatments with their settings, in the order in which they are applied."""
+
+    row: tuple[tuple[RowTreatment[Any], Any], ...] = ()
+    table: tuple[tuple[TableTreatment[Any], Any], ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (*(one.name for one, _ in self.row), *(one.name for one, _ in self.table))
+
+    def of_answers(self) -> Chosen:
+        """Those that texts to be written are treated by as well."""
+        return Chosen(tuple(pair for pair in self.row if pair[0].answers))
+
+
+def choose(asked: Mapping[str, Mapping[str, Any] | bool]) -> Chosen:
+    """The treatments of ``treat: {NAME: {SETTING: …} | true | false}``.
+
+    Raises ``RecipeError`` for a name or a setting that does not exist.
+    """
+    known = all_treatments()
+    for name in asked:
+        if name not in known:
+            rule = "names an unknown treatment"
+            raise RecipeError("treat", rule, name, nearest(name, list(known)))
+    row: list[tuple[RowTreatment[Any], Any]] = []
+    table: list[tuple[TableTreatment[Any], Any]] = []
+    for name in sorted(asked, key=lambda name: known[name].order):
+        treatment, given = known[name], asked[name]
+        if given is False:
+            continue
+        if isinstance(treatment, RowTreatment):
+            row.append((treatment, settle(treatment, given)))
+        else:
+            table.append((treatment, settle(treatment, given)))
+    return Chosen(tuple(row), tuple(table))
+
+
+def treated(text: str, chosen: Chosen) -> tuple[str, tuple[str, ...]]:
+    """The text after all row treatments, and which of them changed it.
+
+    They are repeated until nothing changes. A text of which nothing would be left stays as it is.
+    """
+    now, by = text, []
+    for _ in range(MOST_ROUNDS):
+        before = now
+        for treatment, settings in chosen.row:
+            after = treatment.text(now, settings)
+            if after != now and after.strip():
+                by.append(treatment.name)
+                now = after
+        if now == before:
+            break
+    return now, tuple(dict.fromkeys(by))
+
+
+def texts_treated(values: pa.Array | pa.ChunkedArray, chosen: Chosen) -> dict[int, Any]:
+    """Of an Arrow column of texts, those that change: position → the text after it and the names
+    of the treatments. Texts that no pattern of a treatment matches are never looked at."""
+    may = positions_that_may(values, chosen)
+    found = {}
+    for position, text in zip(may, values.take(pa.array(may, pa.int64())).to_pylist(), strict=True):
+        after, names = treated(text, chosen)
+        if after != text:
+            found[position] = (after, names)
+    return found
+
+
+def positions_that_may(values: pa.Array | pa.ChunkedArray, chosen: Chosen) -> list[int]:
+    """Where a text is that one of the treatments might change."""
+    if not chosen.row or not len(values):
+        return []
+    pattern = "|".join(f"(?:{treatment.seen})" for treatment, _ in chosen.row)
+    seen = pc.fill_null(pc.match_substring_regex(values, pattern), False)
+    found: list[int] = pc.indices_nonzero(seen).to_pylist()
+    return found
+
+
+def count_unread(
+    texts: Iterable[str | None], chosen: Chosen, counts: dict[str, Counter[str]]
+) -> None:
+    """Add to ``counts`` how many texts each treatment leaves alone without a look, by why."""
+    asked = [(one.name, one.unread) for one, _ in chosen.row if one.unread is not None]
+    for text in texts if asked else ():
+        for name, unread in asked:
+            if text and (why := unread(text)):
+                counts.setdefault(name, Counter())[why] += 1
+
+
+def unread_words(counts: Mapping[str, int]) -> str:
+    """``not looked at: 3 (no capital letter), 1 (a program)``."""
+    return "not looked at: " + ", ".join(f"{n:,} ({why})" for why, n in sorted(counts.items()))
+
+
+def treat_side(
+    side: Side, chosen: Chosen, targets: Sequence[str] = ()
+) -> tuple[Side, list[Change]]:
+    """The rows of one side after every treatment, and the changes in the order in which they were
+    made.
+
+    ``targets`` are columns of texts to be written. Rows keep the numbers that they have in
+    ``side.rows``, so that the treated side may be treated again.
+    """
+    changes: list[Change] = []
+    columns = {name: list(cells) for name, cells in side.columns.items()}
+    for names, treatments in ((side.text, chosen), (targets, chosen.of_answers())):
+        for name in names:
+            changes += _treat_column(side, name, columns[name], treatments)
+    secret = {(change.row, change.column) for change in changes if not change.reversible}
+    # A cell that held a secret shows it in what other treatments made of it, too.
+    changes = [_withheld(one) if (one.row, one.column) in secret else one for one in changes]
+    now = replace(side, columns=columns)
+    for treatment, settings in chosen.table:
+        now, more = _treat_table(now, treatment, settings)
+        changes += more
+    return now, changes
+
+
+def _treat_column(side: Side, name: str, cells: list[str | None], chosen: Chosen) -> list[Change]:
+    changes = []
+    for position in positions_that_may(pa.array(cells, pa.string()), chosen):
+        text = str(cells[position])
+        final, _ = treated(text, chosen)
+        if final == text:
+            continue
+        changes += _steps(side.rows[position], name, text, chosen)
+        cells[position] = final
+    return changes
+
+
+def _steps(row: int, column: str, text: str, chosen: Chosen) -> list[Change]:
+    """The same way as ``treated``, a line for each step."""
+    changes = []
+    for _ in range(MOST_ROUNDS):
+        before = text
+        for treatment, settings in chosen.row:
+            after = treatment.text(text, settings)
+            if after != text and after.strip():
+                change = Change(row, treatment.name, column, text, after, treatment.because)
+                changes.append(_withheld(change) if treatment.hides else change)
+                text = after
+        if text == before:
+            break
+    return changes
+
+
+def _withheld(change: Change) -> Change:
+    return replace(change, before=None, after=None, reversible=False)
+
+
+def _treat_table(
+    side: Side, treatment: TableTreatment[Any], settings: Any
+) -> tuple[Side, list[Change]]:
+    edits = treatment.edits(side, settings)
+    columns = {name: list(cells) for name, cells in side.columns.items()}
+    changes, gone = [], set()
+    for edit in edits:
+        row = side.rows[edit.position]
+        if edit.column is None:
+            gone.add(edit.position)
+            record = side.record(edit.position)
+            changes.append(Change(row, treatment.name, None, record, None, edit.because))
+            continue
+        if edit.column not in columns:
+            columns[edit.column] = [None] * len(side)
+        before = columns[edit.column][edit.position]
+        columns[edit.column][edit.position] = edit.after
+        changes.append(Change(row, treatment.name, edit.column, before, edit.after, edit.because))
+    kept = [n for n in range(len(side)) if n not in gone]
+    return replace(
+        side,
+        rows=[side.rows[n] for n in kept],
+        columns={name: [cells[n] for n in kept] for name, cells in columns.items()},
+    ), changes

@@ -1,0 +1,113 @@
+"""HTML that was left in a text: tags go, entities become their characters.
+
+Only names that HTML has are tags: ``<vector>`` of a program and ``<file_photo>`` of a chat stay.
+Markdown's marks go where that is asked.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from dataclasses import dataclass
+from html.entities import html5
+
+from holdfast.quality.clean.treatment import RowTreatment, add
+
+BLOCKS = (
+    "address|article|aside|blockquote|body|br|center|dd|div|dl|dt|fieldset|figure|footer|form|h1|h2|"
+    "h3|h4|h5|h6|head|header|hr|html|li|main|nav|ol|p|pre|section|table|tbody|td|tfoot|th|thead|"
+    "title|tr|ul"
+)
+INLINE = (
+    "a|abbr|b|big|button|code|em|font|i|iframe|ins|kbd|label|q|s|samp|select|small|span|strike|"
+    "strong|sub|sup|textarea|tt|u"
+)
+# Words in angle brackets, but for what they say of themselves.
+EMPTY = "img|input|link|meta|option"
+_INSIDE = r"(?:\s(?:[^<>\"']|\"[^\"<>]*\"|'[^'<>]*')*)?"
+TAG = re.compile(
+    rf"</?(?:({BLOCKS})|{INLINE}|(?:{EMPTY})(?=\s+\w))(?![\w:-]){_INSIDE}\s*/?>", re.IGNORECASE
+)
+ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
+_OPENS = re.compile(r"<(script|style)\b[^<>]*>|<!--", re.IGNORECASE)
+_CLOSES = {
+    name: re.compile(end, re.IGNORECASE)
+    for name, end in (("script", r"</script\s*>"), ("style", r"</style\s*>"), ("", "-->"))
+}
+_MARKDOWN = (
+    (re.compile(r"!?\[([^\]\n]*)\]\((?:[^()\s]|\([^()\s]*\))*(?:\s\"[^\"\n]*\")?\)"), r"\1"),
+    (re.compile(r"^ {0,3}#{1,6}[ \t]+", re.MULTILINE), ""),
+    (re.compile(r"(\*\*|__)(?=\S)([^\n]*?\S)\1"), r"\2"),
+    (re.compile(r"^ {0,3}(?:```|~~~)[^\n]*\n?", re.MULTILINE), ""),
+    (re.compile(r"`([^`\n]+)`"), r"\1"),
+)
+_MOST = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Markup:
+    """``markdown``: whether links, headings, bold, fences and code marks of Markdown go as well."""
+
+    markdown: bool = False
+
+
+def entities(text: str) -> list[str]:
+    """The entities of a text that HTML knows."""
+    found: list[str] = ENTITY.findall(text)
+    return [one for one in found if one[1] == "#" or one[1:] in html5]
+
+
+def plain(text: str, settings: Markup | None = None) -> str:
+    """The text as a browser shows it, a line for each block; until nothing is left to undo, since
+    what was escaped twice is HTML again.
+
+    >>> plain("Fish &amp; <b>chips</b><br/>now")
+    'Fish & chips\\nnow'
+    """
+    whole = text
+    for _ in range(_MOST):
+        before = text
+        text = _shown(text)
+        text = TAG.sub(lambda tag: "\n" if tag[1] else "", text)
+        text = ENTITY.sub(_character, text)
+        for pattern, by in _MARKDOWN if settings is not None and settings.markdown else ():
+            text = pattern.sub(by, text)
+        if text == before:
+            break
+    # A block at an end leaves a line break there.
+    return text if text == whole else text.strip("\n")
+
+
+def _shown(text: str) -> str:
+    """The text with a space for each comment, program and style sheet. What is opened and never
+    closed stays, and is looked for once: a pattern would look as often as one is opened."""
+    parts, at, start = [], 0, 0
+    unclosed: set[str] = set()
+    while (opened := _OPENS.search(text, start)) is not None:
+        name = (opened[1] or "").lower()
+        closed = None if name in unclosed else _CLOSES[name].search(text, opened.end())
+        start = opened.end()
+        if closed is None:
+            unclosed.add(name)
+            continue
+        parts.append(text[at : opened.start()])
+        at = start = closed.end()
+    return " ".join([*parts, text[at:]])
+
+
+def _character(entity: re.Match[str]) -> str:
+    name = entity[0]
+    return html.unescape(name) if name[1] == "#" or name[1:] in html5 else name
+
+
+add(
+    RowTreatment(
+        "markup",
+        Markup,
+        plain,
+        seen=r"[<&#*_`\[]",
+        because="held HTML",
+        order=30,
+        fixes=("markup",),
+    )
+)

@@ -1,0 +1,71 @@
+"""Which rows of a table stand in another one too, as verified lexical copies, row by row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from holdfast.duplicates.against import nearest_protected
+from holdfast.duplicates.gather import AllRows
+
+Positions = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Leaks:
+    """Pairs of a source row and a row of one other table that copy each other: ``source`` [m] and
+    ``other`` [m] positions in their tables, ``similarity`` [m] (1: equal but for case, space and
+    punctuation). Every row of either table that has a copy in the other is in a pair at least once,
+    with its nearest."""
+
+    name: str
+    source: Positions
+    other: Positions
+    similarity: npt.NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+
+def leaks_with(gathered: AllRows, name: str) -> Leaks:
+    """The pairs between the source and the table ``name``: of each source row the nearest row
+    there, then of each row there that no pair names yet, its nearest source row. Linear in the
+    rows, where all pairs of many equal texts would not be."""
+    forth = _nearest(gathered, "source", name)
+    back = _nearest(gathered, name, "source")
+    own, theirs = gathered.starts["source"], gathered.starts[name]
+    named = np.zeros(len(gathered.tables[name]), dtype=bool)
+    named[forth.of - theirs] = True
+    rest = ~named[back.at - theirs]
+    source = np.concatenate([forth.at, back.of[rest]]) - own
+    other = np.concatenate([forth.of, back.at[rest]]) - theirs
+    similarity = np.concatenate([forth.similarity, back.similarity[rest]])
+    order = np.lexsort((other, source))
+    return Leaks(name, source[order], other[order], similarity[order])
+
+
+@dataclass(frozen=True, slots=True)
+class _Nearest:
+    at: Positions
+    of: Positions
+    similarity: npt.NDArray[np.float32]
+
+
+def _nearest(gathered: AllRows, rows: str, to: str) -> _Nearest:
+    """Of each row of one table that copies one of another: both positions."""
+    found = nearest_protected(gathered.copies, gathered.mask(to))
+    span = gathered.span(rows)
+    at = np.flatnonzero(found.of[span] >= 0)
+    return _Nearest(at + span.start, found.of[span][at], found.similarity[span][at])
+
+
+def duplicate_groups(gathered: AllRows) -> list[Positions]:
+    """The groups of two source rows or more that copy each other, by position, the groups by their
+    first row."""
+    groups = gathered.copies.groups[gathered.span("source")]
+    order = np.argsort(groups, kind="stable")
+    ends = np.flatnonzero(np.diff(groups[order])) + 1
+    parts = [part for part in np.split(order, ends) if len(part) > 1]
+    return sorted(parts, key=lambda part: int(part[0]))

@@ -1,0 +1,136 @@
+"""What a picture file says beside what it shows: format, size, compression, camera, border."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from holdfast.data.pictures import header
+from holdfast.duplicates.pictures import Bytes, thumbnail_of
+
+# EXIF's numbers of the tags.
+_MAKE, _MODEL, _SOFTWARE, _DATE = 0x010F, 0x0110, 0x0131, 0x0132
+_DIGITS = re.compile(r"\d+")
+# So much of 255 may the pixels of a border differ: JPEG lets what is inside ring into it.
+_EVEN = 24
+_GREY = 6
+_LEVELS = 32
+_MARGIN = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One file. ``seen`` are facts that the pixels carry, so that a network can read the label off
+    them; ``unseen`` those that only the file carries. Each by its name, as text; what a file has
+    not is ``"none"``. ``width`` and ``height`` in pixels as stored, ``pixels`` its thumbnail."""
+
+    seen: dict[str, str]
+    unseen: dict[str, str]
+    width: int
+    height: int
+    pixels: Bytes
+    shape: float
+
+
+def look_at(path: str, image: Any) -> Look:
+    """The facts of the file ``path`` whose upright picture is ``image``.
+
+    ``compression`` is a mark of the JPEG's quantisation tables, by which programs and qualities
+    differ, with the quality that they stand for where they are those of the standard.
+    """
+    with header(path) as source:
+        form, mode, exif = str(source.format), source.mode, source.getexif()
+        tables = getattr(source, "quantization", None) or {}
+        width, height = source.size
+    pixels, shape = thumbnail_of(image)
+    seen = {
+        "format": form,
+        "colour": "grey" if _is_grey(pixels) else "colour",
+        "transparency": "yes" if mode in ("RGBA", "LA", "PA") else "no",
+        "size": f"{width} × {height}",
+        "compression": _compression(tables),
+        "border": _border(image),
+    }
+    unseen = {
+        "camera": " ".join(str(exif.get(tag, "")).strip() for tag in (_MAKE, _MODEL)).strip(),
+        "software": str(exif.get(_SOFTWARE, "")).strip(),
+        "date": str(exif.get(_DATE, "")).strip()[:10],
+        "metadata": "EXIF" if len(exif) else "",
+        "file name": _DIGITS.sub("#", Path(path).stem),
+    }
+    unseen = {name: value or "none" for name, value in unseen.items()}
+    return Look(seen, unseen, width, height, pixels, shape)
+
+
+def jpeg_quality(tables: dict[int, Any]) -> int | None:
+    """The quality 1 … 100 of the Independent JPEG Group's scale whose luminance table has the sum
+    of this one; ``None`` where none has, as in cameras with tables of their own."""
+    if not tables:
+        return None
+    wanted = int(np.sum(list(tables[min(tables)])))
+    sums = [int(luminance_table(quality).sum()) for quality in range(1, 101)]
+    return sums.index(wanted) + 1 if wanted in sums else None
+
+
+def luminance_table(quality: int) -> Any:
+    """The standard luminance table (ITU-T T.81, annex K.1) at a quality, as libjpeg scales it."""
+    scale = 5000 // quality if quality < 50 else 200 - 2 * quality
+    return np.clip((_LUMINANCE * scale + 50) // 100, 1, 255)
+
+
+def _compression(tables: dict[int, Any]) -> str:
+    if not tables:
+        return "none"
+    quality = jpeg_quality(tables)
+    if quality is not None:
+        return f"JPEG quality {quality}"
+    marks = b"".join(bytes(min(255, int(v)) for v in tables[key]) for key in sorted(tables))
+    return f"JPEG tables {zlib.crc32(marks):08x}"
+
+
+def _is_grey(pixels: Bytes) -> bool:
+    spread = pixels.astype(np.int16).max(axis=2) - pixels.min(axis=2)
+    return bool(spread.max(initial=0) <= _GREY)
+
+
+def _border(image: Any) -> str:
+    """The colour and width of a frame of one colour: that of all four sides, its width the
+    thinnest of them; ``none`` where there is none, or the picture is of one colour."""
+    width, height = image.size
+    strip = (min(_MARGIN, height), min(_MARGIN, width))
+    top = _array(image, (0, 0, width, strip[0]))
+    sides = [
+        top,
+        _array(image, (0, height - strip[0], width, height))[::-1],
+        _array(image, (0, 0, strip[1], height)).swapaxes(0, 1),
+        _array(image, (width - strip[1], 0, width, height)).swapaxes(0, 1)[::-1],
+    ]
+    colour = top[0, 0]
+    even = [(np.abs(side - colour).max(axis=2) <= _EVEN).all(axis=1) for side in sides]
+    if even[0].all() and strip[0] == height:
+        return "none"
+    thick = min(len(lines) if lines.all() else int(np.argmin(lines)) for lines in even)
+    if thick < 1:
+        return "none"
+    shade = ", ".join(str(int(c) // _LEVELS * _LEVELS) for c in colour)
+    return f"{'1' if thick == 1 else '2 to 4' if thick < 5 else '5 or more'} pixels of ({shade})"
+
+
+def _array(image: Any, box: tuple[int, int, int, int]) -> Any:
+    # The margins alone: a photograph of 20 million pixels need not become an array.
+    return np.asarray(image.crop(box).convert("RGB"), dtype=np.int16)
+
+
+_LUMINANCE = np.array(
+    [
+        *(16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55),
+        *(14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51, 87, 80, 62),
+        *(18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92),
+        *(49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99),
+    ]
+)

@@ -1,0 +1,214 @@
+"""Whether two sets of rows come from one place: a classifier that tries to tell them apart, the
+words by which it could, and the shares of topics and labels.
+
+The classifier two-sample test (Lopez-Paz and Oquab 2017, 1610.06545): where nothing parts the sets,
+no classifier does better than chance on rows it has not seen. Each row is judged by a logistic
+regression that was fitted without it, so no row is spent on a test alone.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+from holdfast.core.records import Floats, Ints
+from holdfast.core.seeds import generator
+from holdfast.duplicates.vectors import Vectors
+from holdfast.models.probe import fit_probe, stratified_folds
+from holdfast.stats.auc import Area, delong
+from holdfast.stats.intervals import normal_quantile
+
+FOLDS = 5
+# The inverse penalty: rows of one place are told apart by little, which a weak penalty overfits.
+PENALTY = 0.03
+FEWEST = 20
+_WORD = re.compile(r"\w+(?:['’]\w+)?")
+_LEAST_ROWS = 5
+_TERMS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class ToldApart:
+    """How well two sets are told apart: the ``area`` under the ROC curve of out-of-fold scores, and
+    the scores, high for rows of the second set: ``one`` [n], ``other`` [m]."""
+
+    area: Area
+    one: Floats
+    other: Floats
+
+
+def tell_apart(one: Vectors, other: Vectors, seed: int, level: float) -> ToldApart | None:
+    """The cross-fitted classifier between rows ``one`` [n, d] and ``other`` [m, d]; ``None`` where
+    a set has fewer than 20.
+
+    ``level`` is that of the area's interval: DeLong's, √2 times as wide in its quantile. Scores of
+    different folds hang together by the rows that their fits share: over 1,300 random divisions of
+    CR, MR, TREC and BANKING77 (260 to 2,500 rows) area ÷ DeLong's error had a deviation of 1.39.
+    """
+    if min(len(one), len(other)) < FEWEST:
+        return None
+    x = np.concatenate([one, other]).astype(np.float64)
+    y = np.repeat([0, 1], [len(one), len(other)])
+    folds = stratified_folds(y, FOLDS, seed)
+    scores = np.zeros(len(y))
+    for fold in range(FOLDS):
+        held = folds == fold
+        probe = fit_probe(x[~held], y[~held], classes=2, seed=seed, c=PENALTY)
+        logits = probe.logits(x[held])
+        scores[held] = logits[:, 1] - logits[:, 0]
+    area = delong(y == 1, scores, _widened(level))
+    return ToldApart(area, scores[: len(one)], scores[len(one) :])
+
+
+def _widened(level: float) -> float:
+    """The level whose normal quantile is √2 times that of ``level``."""
+    return 2 * NormalDist().cdf(math.sqrt(2) * normal_quantile(level)) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A word that tells two sets apart, and the share of the rows of each that hold it."""
+
+    word: str
+    one: float
+    other: float
+
+
+def telling_words(one: Sequence[str], other: Sequence[str], alpha: float = 0.01) -> list[Term]:
+    """The words by which the texts differ, the strongest first: at most eight.
+
+    A logistic regression with an L1 penalty on the words that five rows or more hold, from the
+    penalty at which no word is left down to the first at which eight are; so of words that always
+    stand together one is named. Kept is a word whose shares differ by the two-sided test of two
+    rates at ``alpha`` over the number of words tried (Bonferroni).
+    """
+    sets = [[set(_WORD.findall(text.casefold())) for text in texts] for texts in (one, other)]
+    counts = Counter(word for rows in sets for row in rows for word in row)
+    words = sorted(word for word, count in counts.items() if count >= _LEAST_ROWS)
+    if not words or min(map(len, sets)) < FEWEST:
+        return []
+    x = _bag([*sets[0], *sets[1]], words)
+    y = np.repeat([0.0, 1.0], [len(one), len(other)])
+    weights = sparse_weights(x, y, _TERMS)
+    held = [np.asarray(part.sum(axis=0)).ravel() for part in (x[: len(one)], x[len(one) :])]
+    found = []
+    for at in sorted(np.flatnonzero(weights), key=lambda at: -abs(weights[at]))[:_TERMS]:
+        a, b = int(held[0][at]), int(held[1][at])
+        if _rates_differ(a, len(one), b, len(other)) <= alpha / len(words):
+            found.append(Term(words[at], a / len(one), b / len(other)))
+    return found
+
+
+def sparse_weights(x: Any, y: Floats, most: int) -> Floats:
+    """The weights [d] of a logistic regression with an L1 penalty λ‖w‖₁ on the mean loss, at the
+    first λ of a path falling from where none is left (by a fifth each time) at which ``most`` are
+    not 0. ``x`` [n, d] sparse; y [n] 0 or 1; the bias is free. By accelerated proximal steps
+    (FISTA, Beck and Teboulle 2009)."""
+    n, d = x.shape
+    slope = x.T @ (y.mean() - y) / n
+    penalty = float(np.abs(slope).max())
+    # The largest eigenvalue of xᵀx ÷ n bounds the curvature, four times too high for a logistic.
+    vector = np.ones(d + 1) / np.sqrt(d + 1)
+    top = 1.0
+    for _ in range(30):
+        made = x @ vector[:-1] + vector[-1]
+        vector = np.append(x.T @ made, made.sum()) / n
+        top = float(np.linalg.norm(vector))
+        vector /= top
+    step = 4 / (1.05 * top)
+    table = np.append(np.zeros(d), np.log(y.mean() / (1 - y.mean())))
+    for _ in range(40):
+        penalty *= 0.8
+        table = lasso(x, y, penalty, table, step)
+        if np.count_nonzero(table[:-1]) >= most:
+            break
+    return table[:-1]
+
+
+def lasso(x: Any, y: Floats, penalty: float, first: Floats, step: float) -> Floats:
+    """The table [d + 1], the bias last, that minimises mean log loss + ``penalty`` ‖w‖₁."""
+    from scipy.special import expit
+
+    n, table, ahead, momentum = len(y), first.copy(), first.copy(), 1.0
+    for _ in range(300):
+        gap = expit(x @ ahead[:-1] + ahead[-1]) - y
+        moved = ahead - step * np.append(x.T @ gap, gap.sum()) / n
+        moved[:-1] = np.sign(moved[:-1]) * np.maximum(np.abs(moved[:-1]) - step * penalty, 0)
+        following = (1 + np.sqrt(1 + 4 * momentum * momentum)) / 2
+        ahead = moved + (momentum - 1) / following * (moved - table)
+        change = float(np.abs(moved - table).max())
+        table, momentum = moved, following
+        if change < 1e-4:
+            break
+    return table
+
+
+def proportions_differ(one: Ints, other: Ints) -> float:
+    """The p-value of "both sets have the same shares of these kinds": Pearson's χ² test of the
+    table of counts, ``one`` [k] and ``other`` [k]. Kinds of which fewer than five are expected in a
+    set are taken together, where the test's law would not hold; with one kind left, 1."""
+    from scipy.stats import chi2_contingency
+
+    counts = np.stack([one, other]).astype(np.float64)
+    if not counts.sum(axis=1).all():
+        return 1.0
+    expected = counts.sum(axis=1).min() / counts.sum() * counts.sum(axis=0)
+    thin = expected < 5
+    if thin.any():
+        counts = np.column_stack([counts[:, ~thin], counts[:, thin].sum(axis=1)])
+    counts = counts[:, counts.sum(axis=0) > 0]
+    if counts.shape[1] < 2:
+        return 1.0
+    return float(chi2_contingency(counts, correction=False).pvalue)
+
+
+def topics(vectors: Vectors, seed: int, most: int = 20) -> Ints:
+    """A cluster for each row [n], by k-means with k = √n ÷ 2, 2 … ``most``, seeded apart
+    (k-means++, Arthur and Vassilvitskii 2007)."""
+    n = len(vectors)
+    k = int(np.clip(np.sqrt(n) / 2, 2, most))
+    random = generator(seed, "topics")
+    centres = vectors[[int(random.integers(n))]]
+    for _ in range(k - 1):
+        away = np.maximum(0, 1 - (vectors @ centres.T).max(axis=1)).astype(np.float64)
+        # Rows of one text alone are no distance apart: then any will do.
+        chances = away / away.sum() if away.sum() > 0 else None
+        centres = np.concatenate([centres, vectors[[int(random.choice(n, p=chances))]]])
+    chosen: Ints = np.zeros(n, dtype=np.int64)
+    for _ in range(20):
+        found = (vectors @ centres.T).argmax(axis=1)
+        if (found == chosen).all():
+            break
+        chosen = found
+        for at in range(k):
+            mean = vectors[chosen == at].sum(axis=0)
+            length = float(np.linalg.norm(mean))
+            if length > 0:
+                centres[at] = mean / length
+    return chosen
+
+
+def _bag(rows: list[set[str]], words: list[str]) -> Any:
+    from scipy.sparse import csr_array
+
+    places = {word: at for at, word in enumerate(words)}
+    columns = [[places[word] for word in row if word in places] for row in rows]
+    ends = np.cumsum([0, *map(len, columns)])
+    flat = np.fromiter((at for row in columns for at in row), dtype=np.int64, count=int(ends[-1]))
+    return csr_array((np.ones(len(flat)), flat, ends), shape=(len(rows), len(words)))
+
+
+def _rates_differ(a: int, n: int, b: int, m: int) -> float:
+    """The two-sided p-value of equal rates, by the pooled normal test."""
+    from scipy.special import ndtr
+
+    pooled = (a + b) / (n + m)
+    error = np.sqrt(pooled * (1 - pooled) * (1 / n + 1 / m))
+    return 1.0 if error == 0 else 2 * float(ndtr(-abs(a / n - b / m) / error))

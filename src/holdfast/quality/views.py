@@ -1,0 +1,313 @@
+"""What a check may look at, each a type: rows alone, what copies what, vectors, tokens, pictures.
+
+A view is made once and shared by all checks that see it; whoever makes it
+(``analyses/audit/audit.py``) decides whether it can be made at all, and the audit says which checks
+had nothing to see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from holdfast.core.records import Floats, Ints
+from holdfast.core.seeds import generator
+from holdfast.data.pictures import read_picture
+from holdfast.data.table import Table
+from holdfast.duplicates.pictures import Thumbnails, near_pictures, unequal
+from holdfast.duplicates.semantic import in_other_words, paraphrases
+from holdfast.duplicates.vectors import Pairs
+from holdfast.quality.content import Expected, expect
+from holdfast.quality.picture_facts import Look, look_at
+from holdfast.quality.picture_traces import Traces, traces_of
+from holdfast.quality.rows import normal_pair
+
+if TYPE_CHECKING:
+    from holdfast.duplicates.gather import AllRows
+    from holdfast.duplicates.loose import LooseCopies
+    from holdfast.quality.cost import Prices
+    from holdfast.quality.cross_fitted import CrossFitted
+
+Vectors = npt.NDArray[np.float32]
+
+
+# Of more rows a check of single texts looks at so many, spread evenly, and says so.
+SAMPLE = 50_000
+# Of more images so many are decoded for what their pixels keep: two seconds.
+SAMPLE_OF_IMAGES = 1_000
+
+
+def _no_column(name: str) -> list[str | None]:
+    raise KeyError(name)
+
+
+@dataclass(frozen=True)
+class Beside:
+    """The columns of a source that are neither text nor label, as the source writes them.
+
+    ``names`` are theirs; ``beside[name]`` gives the values [n] in the order of the table's rows,
+    ``None`` where a cell is empty. There are none while a run is trained.
+    """
+
+    names: tuple[str, ...] = ()
+    read: Callable[[str], list[str | None]] = _no_column
+    _known: dict[str, list[str | None]] = field(default_factory=dict, repr=False, compare=False)
+
+    def __getitem__(self, name: str) -> list[str | None]:
+        if name not in self._known:
+            self._known[name] = self.read(name)
+        return self._known[name]
+
+    def take(self, positions: Ints) -> Beside:
+        """Those of some rows, by their positions."""
+        return Beside(self.names, lambda name: [self[name][at] for at in positions.tolist()])
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The table alone, and the other columns of its source (``beside``), where they are read.
+    ``sample`` and ``sampled`` are for checks that read every text."""
+
+    table: Table
+    beside: Beside = field(default_factory=Beside)
+
+    @cached_property
+    def sample(self) -> Ints:
+        """Positions of the rows that a check of single texts reads [≤ 50,000]: all, or every k-th,
+        the same each time."""
+        step = -(-len(self.table) // SAMPLE)
+        return np.arange(0, len(self.table), max(1, step))
+
+    @cached_property
+    def sampled(self) -> pa.ChunkedArray:
+        """The texts of ``sample`` in Arrow; of a pair both, with a line break between."""
+        chosen = self.table if len(self.sample) == len(self.table) else self.table.take(self.sample)
+        # Rows that were picked come in a chunk each, and a pattern is compiled for every chunk.
+        batch = chosen.rows.with_format("arrow")[:].combine_chunks()
+        if not self.table.has_pairs:
+            return batch["text"]
+        return pc.binary_join_element_wise(batch["text"], batch["text_pair"], "\n")
+
+    @property
+    def of_sample(self) -> str:
+        """What a reason says of the rows that were looked at: nothing where they are all."""
+        if len(self.sample) == len(self.table):
+            return ""
+        return f" (of {len(self.sample):,} that were looked at, among {len(self.table):,})"
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """The text of each row [n]; of a pair both, with a line break between."""
+        found = list(self.table.column("text"))
+        if not self.table.has_pairs:
+            return found
+        pairs = zip(found, self.table.column("text_pair"), strict=True)
+        return [f"{first}\n{second}" for first, second in pairs]
+
+    @cached_property
+    def labels(self) -> Ints:
+        """The class of each row [n]; −1 where it is not known."""
+        labels: Ints = self.table.column("label")
+        return labels
+
+    @cached_property
+    def ids(self) -> Ints:
+        """The row of the source that each row is [n]: what findings name."""
+        ids: Ints = self.table.column("row")
+        return ids
+
+
+@dataclass(frozen=True)
+class Closely:
+    """The table alone, for checks that take longer than a training should wait for: the audit makes
+    this view, ``train`` does not."""
+
+    rows: Rows
+
+
+@dataclass(frozen=True)
+class Copied:
+    """The table and what copies what in it and in the tables it is held against: ``gathered`` has
+    the table as ``source``, and the others by their names. ``sides`` are those names that are the
+    validation and test rows of this source; the rest was given with ``--against``. ``beside`` are
+    the other columns of the other tables, by name; ``pricing`` says what copies cost in points,
+    where a model has read the rows; ``loose`` are the pairs of all their texts that differ in more
+    words, where they are asked for (``audit.loose``)."""
+
+    rows: Rows
+    gathered: AllRows
+    sides: tuple[str, ...] = ()
+    beside: Mapping[str, Beside] = field(default_factory=dict)
+    pricing: Prices | None = None
+    loose: LooseCopies | None = None
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The names of all tables but the source."""
+        return tuple(name for name in self.gathered.tables if name != "source")
+
+
+def alone(copied: Copied) -> str:
+    """Why nothing can be held against other rows."""
+    return "" if copied.others else "no other file is named: --against FILE"
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """The table in the geometry of a model.
+
+    ``vectors`` [n, d] unit length, the mean-pooled frozen ``encoder``; ``embed`` gives those of
+    other texts. ``others`` are the vectors of the tables it is held against, by name. ``tuned``
+    [n, classes] are out-of-fold log-probabilities of each row by features tuned on the other folds,
+    where somebody has paid for them. ``inner`` [n, d] are the vectors of the encoder at two thirds
+    of its depth, which know more of style and wording than the last ones. ``unlabelled`` are texts
+    without a label, with their vectors, where there are some. Of a large table all this is a
+    sample: ``rows`` are those that were embedded. ``references`` are texts of a known sort in the
+    geometry of ``probed``, by name: ``general`` of many subjects, ``filler`` that says nothing.
+    """
+
+    rows: Rows
+    vectors: Vectors
+    encoder: str
+    embed: Callable[[Sequence[str]], Vectors]
+    others: Mapping[str, tuple[Table, Vectors]] = field(default_factory=dict)
+    tuned: Floats | None = None
+    inner: Vectors | None = None
+    seed: int = 0
+    unlabelled: tuple[Table, Vectors] | None = None
+    references: Mapping[str, Vectors] = field(default_factory=dict)
+
+    @cached_property
+    def probed(self) -> Vectors:
+        """What probes read [n, d or more]: the vectors of all depths side by side."""
+        inner = () if self.inner is None else (self.inner,)
+        return np.concatenate([self.vectors, *inner], axis=1)
+
+    @cached_property
+    def answers(self) -> CrossFitted | None:
+        """What the rows say of each other's labels, from fits that had not seen the row; ``None``
+        where there are too few, or labels are no classes."""
+        from holdfast.quality.cross_fitted import cross_fit
+
+        table = self.rows.table
+        if table.columns.label_kind not in (None, "class") or len(table.classes) < 2:
+            return None
+        return cross_fit(
+            self.probed,
+            self.rows.texts,
+            self.rows.labels,
+            classes=len(table.classes),
+            seed=self.seed,
+            tuned=self.tuned,
+        )
+
+    @cached_property
+    def distinct(self) -> Ints:
+        """The positions [m] of the rows whose words no earlier row has in the same order."""
+        first: dict[str, int] = {}
+        for position, text in enumerate(self.rows.texts):
+            first.setdefault(normal_pair(text), position)
+        return np.fromiter(first.values(), dtype=np.int64, count=len(first))
+
+    @cached_property
+    def paraphrases(self) -> Pairs:
+        """The pairs of distinct rows that say the same in other words, by position; copies and
+        near-copies word for word are not among them."""
+        texts = [self.rows.texts[position] for position in self.distinct.tolist()]
+        found = paraphrases(self.vectors[self.distinct], texts)
+        first, second = self.distinct[found.first], self.distinct[found.second]
+        return Pairs(first, second, found.similarity).where(
+            in_other_words(self.rows.table, first, self.rows.table, second)
+        )
+
+    @cached_property
+    def expected(self) -> Expected | None:
+        """Probes of the classes, each fitted without a fifth of the rows; ``None`` where fewer than
+        two classes have two rows."""
+        return expect(self.vectors, self.rows.labels, len(self.rows.table.classes), self.seed)
+
+
+@dataclass(frozen=True)
+class Tokenized:
+    """The table as the model reads it: ``lengths`` [n] tokens before anything is cut, ``unknown``
+    [n] how many of them are the unknown token, ``words`` [n] words; ``limit`` the model's tokens.
+    Of each length ``special`` tokens are not the text's.
+    """
+
+    rows: Rows
+    lengths: Ints
+    unknown: Ints
+    words: Ints
+    limit: int
+    model: str
+    special: int = 0
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """A table of pictures; ``open`` gives the upright picture of a position as the library Pillow
+    has it, ``paths`` its files. ``vectors`` [n, d] unit length are those of a model, where one is
+    given; ``others`` the pictures it is held against, by name."""
+
+    rows: Rows
+    paths: Sequence[str]
+    open: Callable[[int], Any]
+    vectors: Vectors | None = None
+    others: Mapping[str, Pictures] = field(default_factory=dict)
+
+    @cached_property
+    def looks(self) -> list[Look]:
+        """What each file says beside what it shows [n], and its thumbnail. Each is decoded once."""
+        return [look_at(path, self.open(position)) for position, path in enumerate(self.paths)]
+
+    @cached_property
+    def thumbnails(self) -> Thumbnails:
+        """The pictures made small [n]."""
+        pixels = np.stack([look.pixels for look in self.looks])
+        return Thumbnails(pixels, np.array([look.shape for look in self.looks]))
+
+    @cached_property
+    def copies(self) -> Pairs:
+        """The pairs of positions whose pixels agree though they are not the same."""
+        found = near_pictures(self.thumbnails, vectors=self.vectors)
+        return found.where(unequal(self.rows.texts, self.rows.texts, found))
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """A sample of a table of images, small enough that a training waits for it too; ``open`` gives
+    the upright RGB image of a position as the library Pillow has it."""
+
+    rows: Rows
+    open: Callable[[int], Any]
+
+    @cached_property
+    def sample(self) -> Ints:
+        """Positions of the labelled images that are decoded [≤ 1,000], the same each time."""
+        known = np.flatnonzero(self.rows.labels >= 0)
+        # A step would meet one class alone where classes take turns.
+        drawn = generator(0, "pixels").permutation(known)[:SAMPLE_OF_IMAGES]
+        return np.sort(drawn)
+
+    @cached_property
+    def labels(self) -> Ints:
+        """The classes of ``sample``."""
+        return self.rows.labels[self.sample]
+
+    @cached_property
+    def traces(self) -> Traces:
+        """What the pixels of ``sample`` keep of how the images were made."""
+        return traces_of(map(self.open, self.sample.tolist()), len(self.sample))
+
+
+def pixels_of(rows: Rows) -> Pixels:
+    """The view of a table of image files."""
+    paths: list[str] = rows.table.column("path")
+    return Pixels(rows, lambda at: read_picture(paths[at]).image)

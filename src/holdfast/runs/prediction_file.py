@@ -1,0 +1,402 @@
+"""Predictions beside the rows that they are of, part by part, and the files they are written to.
+
+The columns of a file that is predicted, in the types that its values have, part by part.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from holdfast.contract.answering import Answered, Answers, Asked, WrittenAnswers
+from holdfast.contract.run_folder import own_files
+from holdfast.core.door import door
+from holdfast.core.errors import DataError, RecipeError
+from holdfast.core.output_stream import writing
+from holdfast.core.outputs import OutputFile, checked_output
+from holdfast.core.records import Decision, Floats
+from holdfast.core.shown import printable_json
+from holdfast.data.cells import write_json_cell
+from holdfast.data.delimited import write_delimited
+from holdfast.data.paths import source_path
+from holdfast.data.raw import Raw
+from holdfast.data.table import Table
+from holdfast.runs.threshold import Rule
+
+ENDINGS = (".jsonl", ".csv", ".parquet")
+DIGITS = 6
+TYPES = {"text": pa.string(), "number": pa.float64(), "list": pa.list_(pa.string())}
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What is said of one row: ``row`` is its place in the source; ``prediction`` a class or a
+    text, a number, or a list of labels, as the task has it, and empty for a row without text;
+    ``probabilities`` by name, where they were asked for; ``because`` why there is no answer, where
+    there is more to say than that the row has no text: a threshold leaves it to a person, say;
+    ``cut`` whether a text that is written was stopped before it had ended."""
+
+    row: int
+    prediction: object
+    confidence: float | None
+    probabilities: Mapping[str, float] | None
+    because: str | None
+    cut: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PredictedPart:
+    """Some consecutive rows: the first is row ``start`` of the source; ``columns`` are those of the
+    input in their own types; ``probabilities`` [rows, names], NaN where a row has no answer;
+    ``cut`` [rows] of models that write, else ``None``."""
+
+    start: int
+    columns: pa.Table
+    predictions: Sequence[object]
+    confidence: Sequence[float | None]
+    probabilities: Floats | None
+    because: Sequence[str | None]
+    cut: Sequence[bool] | None = None
+
+
+class Predicted:
+    """Every row of the input with its prediction, in order, in bounded memory.
+
+    A row without a text (for pictures: one that cannot be read) has an empty prediction, and is
+    counted in ``without_text`` once its part was read off; one that the ``rule`` of a threshold
+    leaves to a person has none (``None``), and is counted in ``below``; of a model that ``writes``
+    an answer that was stopped before it had ended is counted in ``cut``.
+    """
+
+    def __init__(
+        self,
+        asked: Asked,
+        answer: Callable[[Table], Answers],
+        answered: Answered,
+        names: tuple[str, ...],
+        file: Path | None,
+        rule: Rule | None = None,
+        writes: bool = False,
+    ) -> None:
+        self._asked = asked
+        self._answer = answer
+        self._file = file
+        self.answered = answered
+        self.names = names
+        self._rule = rule
+        self._writes = writes
+        self.without_text = 0
+        self.below = 0
+        self.cut = 0
+        self.called, renaming = _called(asked.raw.names, self._added)
+        self.decisions: tuple[Decision, ...] = (*asked.decisions, *renaming)
+
+    @property
+    def _added(self) -> tuple[str, ...]:
+        own = ("row", "prediction", "confidence", "because")
+        return (*own, *(("cut",) if self._writes else ()), *map(_chance, self.names))
+
+    def __len__(self) -> int:
+        return len(self._asked.raw)
+
+    def __iter__(self) -> Iterator[Prediction]:
+        """One record a row, each part as it is made."""
+        for part in self.parts():
+            for place in range(part.columns.num_rows):
+                yield self._record(part, place)
+
+    def _record(self, part: PredictedPart, place: int) -> Prediction:
+        chances: Mapping[str, float] | None = None
+        if part.probabilities is not None and part.confidence[place] is not None:
+            chances = dict(zip(self.names, part.probabilities[place].tolist(), strict=True))
+        return Prediction(
+            part.start + place,
+            part.predictions[place],
+            part.confidence[place],
+            chances,
+            part.because[place],
+            part.cut is not None and part.cut[place],
+        )
+
+    def parts(self) -> Iterator[PredictedPart]:
+        """The rows, at most ``input_columns.ROWS`` at a time."""
+        table, rows = self._asked.table, self._asked.table.column("row")
+        start = 0
+        for columns in typed_parts(self._asked.raw, self._file):
+            stop = start + columns.num_rows
+            first, last = np.searchsorted(rows, [start, stop])
+            chosen = np.arange(first, last)
+            answers = self._answer(table.take(chosen)) if len(chosen) else None
+            columns = columns.rename_columns([self.called[name] for name in columns.column_names])
+            yield self._part(start, columns, rows[chosen] - start, answers)
+            start = stop
+
+    def _part(
+        self, start: int, columns: pa.Table, places: Any, answers: Answers | None
+    ) -> PredictedPart:
+        count = columns.num_rows
+        self.without_text += count - len(places)
+        because = [self._asked.because.get(start + row) for row in range(count)]
+        empty = "" if self.answered == "text" and not self._asked.because else None
+        predictions: list[object] = [empty] * count
+        confidence: list[float | None] = [None] * count
+        chances = np.full((count, len(self.names)), np.nan) if self.names else None
+        cut = [False] * count if self._writes else None
+        if answers is not None:
+            for place, said, sure, why in zip(places, *self._ruled(answers), strict=True):
+                predictions[place] = said
+                confidence[place] = None if sure is None else round(sure, DIGITS)
+                if why is not None:
+                    because[place] = why
+                    self.below += 1
+            if chances is not None and answers.probabilities is not None:
+                chances[places] = answers.probabilities
+            if cut is not None and isinstance(answers, WrittenAnswers):
+                for place in places[answers.cut]:
+                    cut[place] = True
+        self.cut += sum(cut or ())
+        return PredictedPart(start, columns, predictions, confidence, chances, because, cut)
+
+    def _ruled(
+        self, answers: Answers
+    ) -> tuple[Sequence[object], Sequence[float | None], Sequence[str | None]]:
+        """Predictions, certainties, and why there is none."""
+        said, sure = answers.predictions, answers.confidence
+        if self._rule is None:
+            return said, sure, [None] * len(said)
+        return self._rule.apply(said, sure, answers.probabilities)
+
+
+def check_target(out: Path, runs: Sequence[Path], data: str, force: bool) -> OutputFile:
+    """Refuse a file that cannot be written as asked, before anything is predicted. The data and the
+    runs' own files are never written over."""
+    if out.suffix.lower() not in ENDINGS:
+        raise RecipeError(
+            "--out",
+            "has an ending that predict does not write",
+            str(out),
+            f"Choose {', '.join(ENDINGS)}.",
+        )
+    source = 0 if data == "-" else source_path(data)
+    inputs = [source, *(path for run in runs for path in own_files(run))]
+    return checked_output(out, inputs, force=force)
+
+
+def write_predictions(predicted: Predicted, out: OutputFile, *, csv_safe: bool = False) -> None:
+    """The table as JSON lines, CSV or Parquet, by the ending of ``out``; whole or not at all.
+    ``csv_safe``: no text of a CSV is a formula to a spreadsheet."""
+    write_csv = partial(_write_csv, safe=csv_safe)
+    write: Mapping[str, Callable[[Predicted, io.RawIOBase], None]] = {
+        ".jsonl": _write_lines,
+        ".csv": write_csv,
+        ".parquet": _write_parquet,
+    }
+    with writing(out) as stream:
+        write[out.path.suffix.lower()](predicted, stream)
+
+
+def write_lines(predicted: Predicted, stream: IO[str]) -> None:
+    """One JSON object a line, each part as soon as it is there."""
+    for part in predicted.parts():
+        stream.writelines(
+            printable_json(json.dumps(row, ensure_ascii=False)) + "\n"
+            for row in json_object(predicted, part)
+        )
+        stream.flush()
+
+
+def json_object(predicted: Predicted, part: PredictedPart) -> Iterator[dict[str, Any]]:
+    """``row``, ``prediction``, ``confidence``, probabilities where they are asked for, then every
+    column of the input."""
+    nested = predicted_nested(predicted)
+    for place, cells in enumerate(part.columns.to_pylist()):
+        line: dict[str, Any] = {
+            "row": part.start + place,
+            "prediction": part.predictions[place],
+            "confidence": part.confidence[place],
+        }
+        if part.because[place] is not None:
+            line["because"] = part.because[place]
+        if part.cut is not None and part.cut[place]:
+            line["cut"] = True
+        if part.probabilities is not None:
+            line |= zip(
+                map(_chance, predicted.names), _rounded(part.probabilities[place]), strict=True
+            )
+        for name, cell in cells.items():
+            line[name] = json.loads(cell) if name in nested and cell is not None else _plain(cell)
+        yield line
+
+
+def predicted_nested(predicted: Predicted) -> set[str]:
+    """The columns of lists and objects that a JSON source wrote, which are read back for JSON."""
+    raw = predicted._asked.raw
+    if is_parquet(predicted._file):
+        return set()
+    return {predicted.called[name] for name, kinds in raw.kinds.items() if kinds == {"nested"}}
+
+
+def _write_lines(predicted: Predicted, stream: io.RawIOBase) -> None:
+    with _as_text(stream) as text:
+        write_lines(predicted, text)
+
+
+@contextlib.contextmanager
+def _as_text(stream: io.RawIOBase) -> Iterator[io.TextIOWrapper]:
+    """UTF-8 into a binary stream, which stays open."""
+    # A raw stream whose writes are whole is all that the wrapper needs.
+    text = io.TextIOWrapper(cast("IO[bytes]", stream), encoding="utf-8", newline="")
+    yield text
+    text.flush()
+    text.detach()
+
+
+def _write_csv(predicted: Predicted, stream: io.RawIOBase, safe: bool) -> None:
+    tables = (_whole(predicted, part) for part in predicted.parts())
+    first = next(tables)
+    rows = (row.values() for table in chain([first], tables) for row in table.to_pylist())
+    with _as_text(stream) as text:
+        write_delimited(text, first.column_names, rows, safe=safe)
+
+
+def _write_parquet(predicted: Predicted, stream: io.RawIOBase) -> None:
+    import pyarrow.parquet as parquet
+
+    with contextlib.ExitStack() as stack:
+        sink: Any = None
+        for part in predicted.parts():
+            table = _whole(predicted, part)
+            if sink is None:
+                sink = stack.enter_context(parquet.ParquetWriter(stream, table.schema))
+            sink.write_table(table)
+
+
+def _whole(predicted: Predicted, part: PredictedPart) -> pa.Table:
+    """The columns of the input, then the prediction and what goes with it."""
+    columns = {name: part.columns[name] for name in part.columns.column_names}
+    columns["prediction"] = pa.array(part.predictions, TYPES[predicted.answered])
+    columns["confidence"] = pa.array(part.confidence, pa.float64())
+    if part.cut is not None:
+        columns["cut"] = pa.array(part.cut, pa.bool_())
+    if part.probabilities is not None:
+        for place, name in enumerate(predicted.names):
+            values = _rounded(part.probabilities[:, place])
+            columns[_chance(name)] = pa.array(values, pa.float64())
+    return pa.table(columns)
+
+
+def _rounded(values: Floats) -> list[float | None]:
+    return [None if value != value else round(float(value), DIGITS) for value in values]
+
+
+def _chance(name: str) -> str:
+    return f"probability_{name}"
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can hold: dates, bytes and the like as they are shown."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if value != value else str(value)
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    if isinstance(value, (list, dict)):
+        try:
+            return json.loads(write_json_cell(value))
+        except (TypeError, ValueError):
+            return str(value)
+    return str(value)
+
+
+def _called(
+    names: Sequence[str], added: Sequence[str]
+) -> tuple[dict[str, str], tuple[Decision, ...]]:
+    """What each column of the input is called beside those that are added."""
+    called: dict[str, str] = {}
+    decisions = []
+    taken = {*names, *added}
+    for name in names:
+        called[name] = name
+        if name in added:
+            new = f"input_{name}"
+            while new in taken:
+                new = f"input_{new}"
+            taken.add(new)
+            called[name] = new
+            because = f"predictions are written with a column {name!r} of their own"
+            decisions.append(Decision(f"column {name}", new, because))
+    return called, tuple(decisions)
+
+
+ROWS = 2_048
+
+
+def is_parquet(path: Path | None) -> bool:
+    """Whether a file is read in its own types."""
+    return path is not None and path.is_file() and path.suffix.lower() == ".parquet"
+
+
+def typed_parts(raw: Raw, file: Path | None) -> Iterator[pa.Table]:
+    """The input's columns, at most ``ROWS`` rows at a time and at least once: of a Parquet file as
+    they are, of others as the types that their values have."""
+    if file is not None and is_parquet(file):
+        yield from _parquet_parts(file, len(raw))
+        return
+    types = {name: _type_of(raw, name) for name in raw.names}
+    for start in range(0, max(1, len(raw)), ROWS):
+        piece = raw.table.slice(start, ROWS)
+        yield pa.table({name: piece[name].cast(types[name]) for name in raw.names})
+
+
+def _parquet_parts(file: Path, rows: int) -> Iterator[pa.Table]:
+    """The columns of a Parquet file in their own types; it must still hold the ``rows`` that were
+    read of it before."""
+    import pyarrow.parquet as parquet
+
+    rule, seen = "changed while it was read", 0
+    remedy = "Run the command again when nothing writes into the file."
+    with door(str(file), DataError, rule, remedy), parquet.ParquetFile(file) as source:
+        if not rows:
+            yield source.schema_arrow.empty_table()
+        for batch in source.iter_batches(batch_size=ROWS):
+            seen += batch.num_rows
+            if seen > rows:
+                break
+            yield pa.Table.from_batches([batch])
+    if seen != rows:
+        raise DataError(str(file), rule, f"{rows} rows, then {seen}", remedy)
+
+
+def _type_of(raw: Raw, name: str) -> pa.DataType:
+    """The type of a column whose values a source wrote as numbers or booleans, where all of them
+    can be read back; text otherwise."""
+    kinds = raw.kinds.get(name, set())
+    likely: dict[frozenset[str], pa.DataType] = {
+        frozenset({"integer"}): pa.int64(),
+        frozenset({"float"}): pa.float64(),
+        frozenset({"integer", "float"}): pa.float64(),
+        frozenset({"boolean"}): pa.bool_(),
+    }
+    wanted = likely.get(frozenset(kinds))
+    if wanted is None:
+        return pa.string()
+    try:
+        for chunk in raw.table[name].chunks:
+            cells = chunk.cast(wanted)
+            # JSON has no infinity: a column that holds one is kept as it is written.
+            if wanted == pa.float64() and pc.all(pc.is_finite(cells)).as_py() is False:
+                return pa.string()
+    except pa.ArrowException:
+        return pa.string()
+    return wanted

@@ -1,0 +1,253 @@
+"""``Predictor``: the one way to use a trained model, or the average of several.
+
+Loaded once, asked as often as one likes, by several threads: reading rows goes on side by side, and
+the models are asked by one thread at a time, since a forward pass has the whole machine already and
+a tokenizer keeps its padding as a state.
+
+    Predictor.load(runs)    finished runs, from their folders
+    Predictor.of(fitted)    what a fit gave, without a folder
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from holdfast.contract.advice import advising
+from holdfast.contract.answering import (
+    Answered,
+    Answering,
+    Answers,
+    Asked,
+    Data,
+    Labelled,
+    Options,
+    Score,
+    Writing,
+    within_limits,
+)
+from holdfast.contract.run_folder import RECIPE, open_run, unsealed
+from holdfast.core.errors import RecipeError, RunError
+from holdfast.core.records import Decision, Ints, Scores
+from holdfast.data.paths import source_path
+from holdfast.data.table import Table
+from holdfast.prepare.cleaning import same_text
+from holdfast.recipe import DataPart, Recipe, read_recipe
+from holdfast.runs.prediction_file import Predicted
+from holdfast.runs.threshold import Rule, rule_of
+from holdfast.tasks import kind_of
+from holdfast.training.machine import flushed_subnormals
+
+if TYPE_CHECKING:
+    from holdfast.contract.fit import Fitted
+
+
+# Runs and what answers for their average → what answers for them together, what ``evaluate`` says
+# of it, and what was decided.
+Join = Callable[
+    [Sequence[Path], Answering], tuple[Answering, Mapping[str, Any], tuple[Decision, ...]]
+]
+
+
+def as_written(table: Table) -> Table:
+    """Rows whose texts are read as they are."""
+    return table
+
+
+class Predictor:
+    """Answers for rows, and scores for labelled ones, by models that are held in memory.
+
+    ``runs`` are the folders that the models came from (none for a fit), ``part`` is what the first
+    of them says of its data, ``decisions`` what must be said of them (that a folder bears no sums);
+    ``treated`` makes of a table's texts what the model was trained on; ``rule`` says which answers
+    ``predict`` leaves to a person, where the run has a threshold; ``ensemble`` what is
+    said of how several runs answer together.
+    """
+
+    def __init__(
+        self,
+        model: Answering,
+        part: DataPart,
+        runs: Sequence[Path] = (),
+        decisions: tuple[Decision, ...] = (),
+        treated: Callable[[Table], Table] = as_written,
+        rule: Rule | None = None,
+        ensemble: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._model = model
+        self._lock = threading.Lock()
+        self._treated = treated
+        self.rule = rule
+        self.ensemble = ensemble
+        self.part = part
+        self.runs = tuple(runs)
+        self.decisions = decisions
+
+    @classmethod
+    def load(cls, runs: Path | Sequence[Path], join: Join | None = None) -> Predictor:
+        """The predictor of a finished run, or of several of the same task: of their average, or
+        as ``join`` puts them together (``pipeline.ensemble``).
+
+        Raises ``RunError`` where one is no finished run or was changed since, ``RecipeError`` where
+        they cannot be put together so.
+        """
+        paths = [runs] if isinstance(runs, Path) else list(runs)
+        task = _same_task(paths)
+        recipe = _treated_alike(paths)
+        rule, told = rule_of(paths)
+        made: Mapping[str, Any] | None = None
+        with flushed_subnormals():
+            model = kind_of(task).use_runs(paths)
+            if join is not None:
+                model, made, chosen = join(paths, model)
+                told = (*told, *chosen)
+        treated = partial(same_text, recipe=recipe)
+        return cls(model, recipe.data, paths, (*unsealed(paths), *told), treated, rule, made)
+
+    @classmethod
+    def of(cls, fitted: Fitted) -> Predictor:
+        """The predictor of a fit's kept state, calibrated as its saved folder would be."""
+        recipe = fitted.recipe
+        model = fitted.ready.kind.use_fitted(fitted)
+        return cls(model, recipe.data, treated=partial(same_text, recipe=recipe))
+
+    @property
+    def answered(self) -> Answered:
+        """The type of a prediction: ``text`` (a class too), ``number`` or ``list``."""
+        return self._model.answered
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What there are probabilities of, in their order; empty where there are none."""
+        return self._model.names
+
+    @property
+    def model(self) -> Answering:
+        """What answers, for those who look inside it; only within ``alone``."""
+        return self._model
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """While this is open no other thread asks the model."""
+        with self._lock, flushed_subnormals():
+            yield
+
+    def ask(self, data: Data, options: Options | None = None) -> Asked:
+        """The rows of a file as ``train`` reads them, or of a list, with the run's limits."""
+        options = options or Options()
+        with advising(), within_limits(self.part, options.limits):
+            asked = self._model.ask(data, options)
+            return replace(asked, table=self._treated(asked.table))
+
+    def answer(self, table: Table) -> Answers:
+        """The answers to these rows, in their order, in one go."""
+        with self._lock, flushed_subnormals():
+            return self._model.answer(table)
+
+    def predict(
+        self, data: Data, options: Options | None = None, *, probabilities: bool = False
+    ) -> Predicted:
+        """Every row of a file or a list with its prediction, made part by part as it is read off;
+        ``None`` where the run's threshold leaves it to a person.
+
+        Raises ``RecipeError`` for ``probabilities`` where the answers are no classes, and for how
+        to write where none are written.
+        """
+        options = options or Options()
+        if probabilities and not self.names:
+            raise RecipeError(
+                "predict.probabilities",
+                "does not exist for this run: its predictions are no classes",
+                True,
+                "Leave it out.",
+            )
+        file = source_path(data) if isinstance(data, str) else None
+        names = self.names if probabilities else ()
+        asked = self.ask(data, options)
+        writes = isinstance(self._model, Writing)
+        return Predicted(
+            asked, self._answering(options), self.answered, names, file, self.rule, writes
+        )
+
+    def _answering(self, options: Options) -> Callable[[Table], Answers]:
+        """What answers the rows, as ``options`` have it written."""
+        if options.max_tokens is None and not options.temperature:
+            return self.answer
+        if not isinstance(self._model, Writing):
+            rule = "is for models that write, and this run's answers are not written"
+            given = options.max_tokens if options.max_tokens is not None else options.temperature
+            what = "--max-tokens" if options.max_tokens is not None else "--temperature"
+            raise RecipeError(what, rule, given, "Leave it out.")
+        model = self._model.writing(options.max_tokens, options.temperature)
+
+        def answer(table: Table) -> Answers:
+            import torch
+
+            with self._lock, flushed_subnormals(), torch.random.fork_rng():
+                torch.manual_seed(0)
+                return model.answer(table)
+
+        return answer
+
+    def labelled(self, data: str, options: Options | None = None) -> Labelled:
+        """The labelled rows of a file, with the run's limits, columns and classes."""
+        options = options or Options()
+        with advising(), within_limits(self.part, options.limits):
+            labelled = self._model.labelled(data, options)
+            return replace(labelled, table=self._treated(labelled.table))
+
+    def judge(self, table: Table) -> Score:
+        """The answers to labelled rows, as what scores them: all, or some by their positions."""
+        with self._lock, flushed_subnormals():
+            score = self._model.judge(table)
+
+        def alone(positions: Ints | None = None) -> Scores:
+            # A model that writes texts is asked again here, for a sample of these rows.
+            with self._lock, flushed_subnormals():
+                return score(positions)
+
+        return alone
+
+
+def _same_task(runs: Sequence[Path]) -> str:
+    for run in runs:
+        open_run(run)
+    tasks = sorted({_task_of(run) for run in runs})
+    if len(tasks) > 1:
+        raise RecipeError(
+            "several runs",
+            "can be averaged only where their task is the same",
+            tasks,
+            "Give runs that were trained alike.",
+        )
+    return tasks[0]
+
+
+def _treated_alike(runs: Sequence[Path]) -> Recipe:
+    """The recipe of the first run; the others must treat texts as it does."""
+    recipes = [read_recipe(run / RECIPE) for run in runs]
+    if any(one.treat != recipes[0].treat for one in recipes):
+        raise RecipeError(
+            "several runs",
+            "can be averaged only where their texts are treated alike",
+            "; ".join(str(one.treat) for one in recipes),
+            "Give runs with the same `treat`.",
+        )
+    return recipes[0]
+
+
+def _task_of(run: Path) -> str:
+    task = read_recipe(run / RECIPE).task
+    if task is None:
+        raise RunError(
+            str(run / RECIPE),
+            "names no task, which a run's recipe does",
+            None,
+            "The file is damaged; restore it from a copy.",
+        )
+    return task

@@ -1,0 +1,185 @@
+"""``checkpoints/begun.json``: what a run began with, so that one that is continued gives the first
+reasons again and refuses other rows or settings."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from holdfast.contract.fit import Begun, Ready
+from holdfast.contract.run_folder import BEGUN, CHECKPOINTS, RECIPE
+from holdfast.core.door import door
+from holdfast.core.errors import RunError
+from holdfast.core.files import write_json, write_text
+from holdfast.core.plain import from_yaml, read_yaml
+from holdfast.core.records import Decision, to_json
+from holdfast.data.table import Table
+from holdfast.prepare.rows import Divided, Notify
+from holdfast.runs.outline import Outline
+from holdfast.training.checkpoint import LEAST_SECONDS, CheckpointStore
+
+# What may change while a run is not finished: where its files lie (the rows themselves are
+# compared), who is told of it.
+MOVABLE = {
+    "data": ("path", "valid", "test", "descriptions", "unlabelled", "general"),
+    "probes": ("forgetting", "fairness"),
+    "alert": None,
+    "track": None,
+}
+OTHER = "Restore it; to train with other settings, start a new run with another --out."
+NEEDED = {"rows": str, "findings": list, "decisions": list}
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where a run is written, and who is told of it on the way.
+
+    With ``resume`` the run that is there is continued. ``every_s`` is the least time between two
+    checkpoints; ``notify`` hears every decision and finding, ``outline`` what was made of the rows,
+    then of the model.
+    """
+
+    run: Path
+    resume: bool = False
+    every_s: float = LEAST_SECONDS
+    notify: Notify = lambda _: None
+    outline: Callable[[Outline], None] = lambda _: None
+
+
+def remember(to: Destination, ready: Ready, divided: Divided) -> Begun:
+    """What the run began with.
+
+    It is written once, before the recipe. A run that is continued reads it; where that cannot be
+    done, each checkpoint has a copy. Raises ``RunError`` where the run began with other rows, or
+    with another recipe.
+    """
+    run, again, text = to.run, to.resume, ready.recipe.to_yaml()
+    begun = Begun(
+        _fingerprint(divided, ready),
+        settings_of(run) if again else settings_mark(from_yaml(text)),
+        to_json([*divided.findings, *ready.findings]),
+        to_json([*divided.decisions, *ready.decisions]),
+    )
+    path = run / CHECKPOINTS / BEGUN
+    if not again:
+        path.parent.mkdir(exist_ok=True)
+        _write(path, asdict(begun))
+        write_text(run / RECIPE, text)
+        return begun
+    before, wrong = _read(path)
+    if wrong is not None:
+        before = _again(path, wrong, begun, to.notify)
+    if before["rows"] != begun.rows:
+        raise RunError(
+            str(run),
+            "began with other rows than its source has now",
+            None,
+            "Restore the source file, or start a new run.",
+        )
+    return replace(begun, findings=before["findings"], decisions=before["decisions"])
+
+
+def begun_elsewhere(run: Path, ready: Ready, divided: Divided) -> Begun:
+    """For a process that is not the first, which writes nothing and gives no reasons."""
+    return Begun(_fingerprint(divided, ready), settings_of(run), (), ())
+
+
+def check_recipe(run: Path) -> None:
+    """Raise ``RunError`` where the recipe of a run that is to be continued cannot be read, or is
+    not the one that the run began with, as far as that is known."""
+    now = settings_of(run)
+    before, wrong = _read(run / CHECKPOINTS / BEGUN)
+    if wrong is None and before.get("settings", now) != now:
+        raise RunError(str(run / RECIPE), "is not the recipe that the run began with", None, OTHER)
+
+
+def _again(path: Path, wrong: str, begun: Begun, notify: Notify) -> dict[str, Any]:
+    """What the run began with where its file ``wrong``: from a checkpoint, else as of now."""
+    kept = CheckpointStore(path.parent, mark=begun.mark).beside()
+    if kept is None:
+        because = (
+            f"it {wrong}, and no checkpoint holds a copy: that the rows are the first ones "
+            "cannot be checked, and what was chosen then counts as set by you"
+        )
+        kept = asdict(begun)
+        notify(Decision(BEGUN, "made anew", because))
+    else:
+        notify(Decision(BEGUN, "taken from a checkpoint", f"it {wrong}"))
+    if path.is_dir():
+        raise RunError(str(path), "is a folder, and a file belongs there", None, "Take it away.")
+    path.parent.mkdir(exist_ok=True)
+    _write(path, kept)
+    return kept
+
+
+def _write(path: Path, kept: Mapping[str, Any]) -> None:
+    write_json(path, {**kept, "digest": _digest(kept)})
+
+
+def _read(path: Path) -> tuple[dict[str, Any], str | None]:
+    """The file's object, and what is wrong with it."""
+    if not path.exists() and not path.is_symlink():
+        return {}, "is missing"
+    try:
+        with door(str(path), RunError):
+            found = json.loads(path.read_text("utf-8"))
+    except RunError as error:
+        return {}, error.rule
+    if not isinstance(found, dict) or any(
+        not isinstance(found.get(name), kind) for name, kind in NEEDED.items()
+    ):
+        return {}, "does not hold what a run begins with"
+    told = found.pop("digest", None)
+    # An unfinished run of an older version has none.
+    if told is not None and told != _digest(found):
+        return {}, "was changed"
+    try:
+        for decision in found["decisions"]:
+            Decision(**decision)
+    except TypeError:
+        return {}, "does not hold what a run begins with"
+    return found, None
+
+
+def _digest(begun: Mapping[str, Any]) -> str:
+    plain = json.dumps(begun, sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(plain.encode()).hexdigest()
+
+
+def settings_of(run: Path) -> str:
+    """The hash of what the run's recipe says."""
+    with door(str(run / RECIPE), RunError, remedy=OTHER):
+        return settings_mark(read_yaml(run / RECIPE))
+
+
+def settings_mark(plain: Any) -> str:
+    """A hash of what a recipe says, but for what may change while a run is not finished."""
+    if not isinstance(plain, dict):
+        raise ValueError("it holds no settings")
+    for section, names in MOVABLE.items():
+        if names is None:
+            plain.pop(section, None)
+        elif isinstance(plain.get(section), dict):
+            plain[section] = {k: v for k, v in plain[section].items() if k not in names}
+    told = json.dumps(plain, sort_keys=True, default=str)
+    return hashlib.sha256(told.encode()).hexdigest()
+
+
+def _fingerprint(divided: Divided, ready: Ready) -> str:
+    lot, general = ready.prepared.added, ready.prepared.general
+    beside = (*((lot.table,) if lot else ()), *(general.tables if general else ()))
+    return rows_digest((divided.table, *divided.given, *beside))
+
+
+def rows_digest(tables: Sequence[Table]) -> str:
+    """A hash of every value of these tables."""
+    digest = hashlib.blake2b(digest_size=16)
+    for table in tables:
+        for name in sorted(table.rows.column_names):
+            for value in table.column(name):
+                digest.update(str(value).encode("utf-8", "surrogatepass") + b"\0")
+    return digest.hexdigest()

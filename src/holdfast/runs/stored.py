@@ -1,0 +1,253 @@
+"""A finished run and its own rows once more, for the commands that ask something of it.
+
+What the run stored is used first: ``predictions.parquet`` of its test rows and ``answers.parquet``
+of validation and training rows. The texts are read again from the source, and each must be the one
+that the run divided. Where a command needs another pass over the test rows it opens them for a
+fixed list of questions, chooses nothing by them, and says so: ``openings.jsonl`` counts it.
+
+The columns of a source that are neither read nor learned, beside rows of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from holdfast.contract.answering import read_columns
+from holdfast.contract.predictions import ANSWERS, Side, Told, rows_of, told_of
+from holdfast.contract.result import now
+from holdfast.contract.run_folder import PREDICTIONS, RECIPE, SPLITS, open_run
+from holdfast.core.door import door
+from holdfast.core.errors import RunError
+from holdfast.core.files import disk_errors, refuse_link
+from holdfast.core.records import Ints
+from holdfast.core.run_files import RESTORE, check_files
+from holdfast.data.beside import refuse_changed
+from holdfast.data.paths import source_path
+from holdfast.data.raw import Raw
+from holdfast.data.source import read_source
+from holdfast.data.table import Table
+from holdfast.data.tagged import from_conll, read_tagged
+from holdfast.recipe import DataPart, Recipe, read_recipe
+from holdfast.runs.run_tables import run_tables
+from holdfast.split.leaks import text_keys
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from holdfast.data.table import Table
+    from holdfast.runs.predictor import Predictor
+
+
+OPENINGS = "openings.jsonl"
+
+
+@dataclass(frozen=True)
+class Opening:
+    """Test rows that were opened again: the rows, and how often that has happened by now (the
+    scoring of the run itself is not counted)."""
+
+    table: Table
+    count: int
+
+
+@dataclass(frozen=True)
+class Again:
+    """A finished run, from its folder. Raises ``RunError`` for any other, and wherever a file of
+    the run or a row of its sources is not as the run left it."""
+
+    run: Path
+
+    @cached_property
+    def result(self) -> dict[str, Any]:
+        """``result.json``, its seal checked."""
+        return _of_one_task(self.run)
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        _of_one_task(self.run)
+        return read_recipe(self.run / RECIPE)
+
+    @cached_property
+    def predictor(self) -> Predictor:
+        """The saved model."""
+        from holdfast.runs.predictor import Predictor
+
+        return Predictor.load(self.run)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What there are probabilities of, in their order."""
+        return tuple(self.result.get("classes") or ())
+
+    @property
+    def out_of_fold(self) -> bool:
+        """Whether no validation rows were set aside: training rows, answered out of fold, stand in
+        their place."""
+        return bool((self.result.get("valid") or {}).get("out_of_fold"))
+
+    def has(self, side: Side) -> bool:
+        """Whether the run stored what its model said of this side's rows."""
+        return (self.run / (PREDICTIONS if side == "test" else ANSWERS)).is_file()
+
+    def told(self, side: Side) -> Told:
+        """What the model said of the rows of a side, as the run stored it, beside their texts; of
+        training rows a sample. Of runs by older versions only the test rows are stored."""
+        columns = self._columns(side)
+        rows = columns["row"].to_numpy()
+        return told_of(side, rows_of(self.table(side), rows), columns, self.names)
+
+    def table(self, side: Side) -> Table:
+        """All rows of a side, without what the model said of them. Of the test side this shows
+        texts and labels; whoever asks a model about them calls ``reopen``."""
+        if side == "valid" and self.out_of_fold:
+            side = "train"
+        whole = self._tables.get(side, self._tables["source"])
+        wanted, keys = self._divided(side)
+        table = rows_of(whole, _present(whole, wanted, self._changed(side)))
+        if keys is not None and not np.array_equal(keys, text_keys(table)):
+            raise self._changed(side)
+        return table
+
+    def stored(self, side: Side) -> pa.Table:
+        """What the run stored of the answers to a side's rows, as its file has it."""
+        return self._columns(side)
+
+    def divided(self) -> pa.Table:
+        """``splits.parquet``: every row of the run's sources, and the side it was on."""
+        return self._parquet(SPLITS)
+
+    def beside(self, table: Table) -> dict[str, list[str | None]]:
+        """The source's other columns for these rows, by name, as it writes them."""
+        return self._beside(table)
+
+    def reopen(self, command: str, questions: Sequence[str]) -> Opening:
+        """The test rows for another pass, which is written down before they are handed out: which
+        command, which questions, when."""
+        table = self.table("test")
+        path = self.run / OPENINGS
+        line = {"command": command, "questions": list(questions), "rows": len(table), "at": now()}
+        with disk_errors(path):
+            refuse_link(path)
+            with path.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(line) + "\n")
+                stream.flush()
+                os.fsync(stream.fileno())
+            # Counted whatever the lines before say: each was an opening.
+            said = path.read_text("utf-8", errors="replace")
+            count = sum(1 for text in said.splitlines() if text.strip())
+        return Opening(table, count)
+
+    @cached_property
+    def _beside(self) -> Beside:
+        return Beside(self.recipe.data)
+
+    @cached_property
+    def _tables(self) -> dict[str, Table]:
+        return run_tables(self.recipe)
+
+    def _columns(self, side: Side) -> pa.Table:
+        import pyarrow.compute as pc
+
+        if side == "test":
+            return self._parquet(PREDICTIONS)
+        found = self._parquet(ANSWERS)
+        return found.filter(pc.equal(found["split"], side))
+
+    def _parquet(self, name: str) -> pa.Table:
+        import pyarrow.parquet as parquet
+
+        path = self.run / name
+        check_files(self.run, self.result, [name])
+        if not os.path.lexists(path):
+            raise RunError(
+                str(path),
+                "is missing: a version of Holdfast made this run that did not keep it"
+                if name == ANSWERS
+                else "is missing",
+                None,
+                f"Train again with {self.run / RECIPE} into another folder.",
+            )
+        with door(str(path), RunError, remedy=RESTORE):
+            return parquet.read_table(path)
+
+    def _divided(self, side: Side) -> tuple[Ints, Any]:
+        """The source rows of a side, ascending, and the keys of their texts (``None`` in runs by
+        old versions)."""
+        import pyarrow.compute as pc
+
+        found = self._parquet(SPLITS)
+        found = found.filter(pc.equal(found["split"], side))
+        order = np.argsort(found["row"].to_numpy(), kind="stable")
+        keys = found["text_key"].to_numpy()[order] if "text_key" in found.column_names else None
+        return found["row"].to_numpy()[order], keys
+
+    def _changed(self, side: Side) -> RunError:
+        source = self._tables.get(side, self._tables["source"]).source
+        return RunError(
+            source,
+            f"has changed since {self.run} was made: its {side} rows are no longer there as they "
+            "were",
+            None,
+            "Restore the file as it was, or train again.",
+        )
+
+
+def _present(table: Table, wanted: Ints, error: RunError) -> Ints:
+    """``wanted``, which must all be rows of the table."""
+    if not np.isin(wanted, table.column("row")).all():
+        raise error
+    return wanted
+
+
+def _of_one_task(run: Path) -> dict[str, Any]:
+    """The result of a run whose test rows are of one task: episodes are of many."""
+    result = open_run(run)
+    if result.get("meta") is not None:
+        raise RunError(
+            str(run),
+            "is a start for many tasks, and has no test rows of one that this could be asked of",
+            None,
+            f"Train on a task from it (--model {run / 'model'}), and ask that run.",
+        )
+    return result
+
+
+class Beside:
+    """The columns beside rows, by the ``part`` of the recipe that names the others. Each source is
+    read once, however many questions ask about its rows."""
+
+    def __init__(self, part: DataPart) -> None:
+        self._part = part
+        self._read: dict[str, Raw] = {}
+
+    def __call__(self, table: Table) -> dict[str, list[str | None]]:
+        """Every column of the table's source but those of its text, label and group, by name and in
+        the order of the rows; a folder and a CoNLL file have none.
+
+        Raises ``DataError`` where the source is gone, or has another number of rows than it had.
+        """
+        if source_path(table.source).is_dir():
+            return {}
+        raw, part = self._raw(table), self._part
+        refuse_changed(raw, table)
+        if from_conll(raw):
+            return {}
+        known = {*(read_columns(part) or ()), *table.columns.text, table.columns.label, part.group}
+        names = [name for name in raw.names if name not in known]
+        taken = raw.table.select(names).take(table.column("row"))
+        return {name: taken[name].to_pylist() for name in names}
+
+    def _raw(self, table: Table) -> Raw:
+        if table.source not in self._read:
+            read = read_tagged if "tags" in table.rows.column_names else read_source
+            found = read(table.source, self._part.encoding, self._part.config)
+            self._read[table.source] = found
+        return self._read[table.source]

@@ -1,0 +1,156 @@
+"""``control`` of ``result.json``: what was tried and kept, how often the run looked at its
+validation rows, and what choosing among those looks is worth, expected and seen.
+
+``examples.parquet``: what each training and validation row was like to learn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from holdfast.contract.fit import Fitted
+from holdfast.contract.result import write_parquet
+from holdfast.control.controller import Controller
+from holdfast.control.optimism import Optimism, optimism_of
+from holdfast.core.records import Estimate, to_json
+from holdfast.stats.rate_gap import rate_gap
+from holdfast.training.examples import DataMap, ExampleHistory, map_of_looks
+
+if TYPE_CHECKING:
+    from holdfast.contract.fit import Fitted
+
+
+def control_block(fitted: Fitted, blocks: Mapping[str, Any]) -> dict[str, Any]:
+    """``policy``, ``looks`` at the validation rows in all branches, the ``steps`` taken in all and
+    planned at the beginning, the ``trials``, and the ``optimism`` of choosing. ``blocks`` are those
+    of ``result.json`` with the scores of ``valid`` and ``test``."""
+    trained, advisor = fitted.trained, fitted.job.advisor
+    trials = advisor.tried if isinstance(advisor, Controller) else ()
+    taken = advisor.spent if isinstance(advisor, Controller) else trained.last_step
+    expected = optimism_of(trained.looks, fitted.recipe.seed)
+    seen = _seen(expected, blocks) if expected is not None else None
+    return {
+        "policy": fitted.recipe.control.policy,
+        "looks": len(trained.looks),
+        "steps": taken,
+        "planned_steps": fitted.ready.plan.steps,
+        "trials": [
+            {
+                "name": one.name,
+                "step": one.step,
+                "from_step": one.from_step,
+                "kept": one.kept,
+                "actions": list(one.done),
+            }
+            for one in trials
+        ],
+        "optimism": None
+        if expected is None or seen is None
+        else {
+            "metric": expected.metric,
+            "expected": Estimate(expected.value, expected.low, expected.high).to_json(),
+            "seen": seen.to_json(),
+            "because": _sentence(expected, seen),
+        },
+    }
+
+
+def _seen(expected: Optimism, blocks: Mapping[str, Any]) -> Estimate:
+    """The score on the validation rows less the one on the test rows: by it the choice looks better
+    than it is, or worse by chance."""
+    sides = [_side(blocks, name, expected.metric) for name in ("valid", "test")]
+    if any(side is None for side in sides):
+        return Estimate(None, why="there is no score of both sides")
+    (first, n_1), (second, n_2) = (side for side in sides if side is not None)
+    gap = first - second
+    if expected.metric == "loss":
+        return Estimate(-gap, why="test less validation; no interval of two means is kept")
+    low, high = rate_gap(round(first * n_1), n_1, round(second * n_2), n_2)
+    return Estimate(gap, low, high)
+
+
+def _side(blocks: Mapping[str, Any], name: str, metric: str) -> tuple[float, int] | None:
+    block = to_json(blocks.get(name)) or {}
+    score = (block.get("metrics") or {}).get(metric) or {}
+    value = score.get("value") if isinstance(score, dict) else score
+    return (float(value), int(block["n"])) if value is not None and block.get("n") else None
+
+
+def _sentence(expected: Optimism, seen: Estimate) -> str:
+    scale, unit, least = (
+        (100.0, " points of accuracy", 0.01)
+        if expected.metric == "accuracy"
+        else (1.0, " nats", 1e-4)
+    )
+    inflation = scale * expected.value
+    # Draws that all choose the same look differ by the rounding of their sums alone.
+    flattered = f"by about {inflation:.2g}" if inflation >= least else f"by less than {least:g}"
+    told = (
+        f"The checkpoint was chosen among {expected.looks} evaluations on {expected.rows} "
+        f"validation rows, which inflates its validation score {flattered}{unit} on average"
+    )
+    if seen.value is None:
+        return f"{told}."
+    interval = (
+        f" (95 % CI of the difference {scale * seen.low:+.2g} to {scale * seen.high:+.2g})"
+        if seen.low is not None and seen.high is not None
+        else ""
+    )
+    gap = scale * abs(seen.value)
+    if gap < least:
+        return f"{told}; here it equals the test score{interval}."
+    side = "better" if seen.value >= 0 else "worse"
+    return f"{told}; here it is {gap:.2g}{unit} {side} than the test score{interval}."
+
+
+EXAMPLES = "examples.parquet"
+
+
+def write_examples(path: Path, fitted: Fitted) -> None:
+    """One line a row: ``row``, ``split``, ``label`` (a class, else null) and the columns of
+    ``DataMap``. No file where nothing was learnt row by row."""
+    import pyarrow as pa
+
+    ready = fitted.ready
+    kept = [x for x in fitted.job.listeners if isinstance(x, ExampleHistory)]
+    maps = [("train", ready.train, x.data_map()) for x in kept]
+    maps += [
+        ("valid", ready.valid, map_of_looks(ready.valid.rows, fitted.trained.history))
+        for _ in kept
+        # Cross-fitted ones are training rows, which have a line.
+        if fitted.job.out_of_fold is None
+    ]
+    tables = [_table(s, rows, m, ready.task.classes) for s, rows, m in maps if m is not None]
+    if tables:
+        write_parquet(path, pa.concat_tables(tables))
+
+
+def _table(split: str, rows: Any, made: DataMap, classes: tuple[str, ...]) -> Any:
+    import pyarrow as pa
+
+    count = len(made.rows)
+    labels = np.asarray(getattr(rows, "labels", np.empty(0)))
+    named = labels.shape == (count,) and np.issubdtype(labels.dtype, np.integer)
+    label = [classes[int(k)] for k in labels] if named else [None] * count
+    numbers = {
+        name: pa.array(getattr(made, name), pa.float64(), from_pandas=True)
+        for name in ("confidence", "variability", "aum", "last", "loss_range")
+    }
+    counts = {
+        name: pa.array(getattr(made, name), pa.int64())
+        for name in ("learnt_at", "forgotten", "passes")
+    }
+    return pa.table(
+        {
+            "row": pa.array(made.rows, pa.int64()),
+            "split": pa.array([split] * count, pa.string()),
+            "label": pa.array(label, pa.string()),
+            **numbers,
+            **counts,
+            "kind": pa.array(list(made.kind), pa.string()),
+        }
+    )

@@ -1,0 +1,245 @@
+"""``threshold.json`` of a run: written, read and checked, and who answers by it.
+
+Which answers are given, and which are left to a person: what ``predict`` does by a threshold.
+
+What each kind of mistake costs, and the answer that costs least.
+
+By which name a finished run's model is known where it serves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from holdfast.contract.run_folder import open_run
+from holdfast.core.door import door
+from holdfast.core.errors import RunError
+from holdfast.core.files import refuse_link, write_json
+from holdfast.core.records import Decision, Floats, Ints
+from holdfast.core.run_files import MODEL
+from holdfast.core.run_shapes import SEAL
+from holdfast.stats.streams import betting_limits
+
+FILE = "threshold.json"
+TAKE_AWAY = f"Take {FILE} away: every row is answered then; or choose it again with --force."
+
+
+def write_threshold(run: Path, document: Mapping[str, Any]) -> None:
+    """The document (plain JSON) with the sum of what it says, whole or not at all."""
+    refuse_link(run / FILE)
+    write_json(run / FILE, {**document, "sha256": _mark(document)})
+
+
+def refuse_second(run: Path) -> None:
+    """Raise ``RunError`` where a threshold is stored."""
+    path = run / FILE
+    if not path.exists() and not path.is_symlink():
+        return
+    refuse_link(path)
+    with door(str(path), RunError, remedy=TAKE_AWAY):
+        found = json.loads(path.read_text("utf-8"))
+        asked = f"{found.get('by')} {found.get('asked')}"
+    raise RunError(str(path), "holds a threshold already", asked, "Choose anew with --force.")
+
+
+def model_mark(result: Mapping[str, Any]) -> str | None:
+    """What tells the model that a threshold was chosen for: the sums of its files, ``None`` where
+    the run has no seal."""
+    files = (result.get(SEAL) or {}).get("files") or {}
+    model = {name: mark for name, mark in files.items() if name.startswith(f"{MODEL}/")}
+    return hashlib.sha256(json.dumps(model, sort_keys=True).encode()).hexdigest() if model else None
+
+
+def _mark(document: Mapping[str, Any]) -> str:
+    plain = {name: value for name, value in document.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def read_threshold(run: Path) -> Rule | None:
+    """The rule that a run answers by, ``None`` where no threshold was set. Raises ``RunError``
+    where the file was changed, or belongs to another model."""
+    path = run / FILE
+    if not path.exists() and not path.is_symlink():
+        return None
+    refuse_link(path)
+    with door(str(path), RunError, "cannot be read", TAKE_AWAY):
+        found = json.loads(path.read_text("utf-8"))
+        changed = found.get("sha256") != _mark(found)
+        rule = None if changed else Rule.of(found["rule"])
+    if rule is None:
+        raise RunError(str(path), "was changed since it was chosen", None, TAKE_AWAY)
+    result = open_run(run)
+    mark = model_mark(result)
+    others = rule.matrix is not None and [*rule.matrix.names] != [*(result.get("classes") or ())]
+    if others or (mark is not None and found.get("model") != mark):
+        raise RunError(str(path), "was chosen for another model", None, TAKE_AWAY)
+    return rule
+
+
+def rule_of(runs: Sequence[Path]) -> tuple[Rule | None, tuple[Decision, ...]]:
+    """The rule of one run; the average of several has other certainties, so theirs are not
+    applied, which is said."""
+    if len(runs) == 1:
+        rule = read_threshold(runs[0])
+        if rule is None:
+            return None, ()
+        said = f"{rule.threshold:.4g}" if rule.threshold is not None else "by cost"
+        because = f"{runs[0] / FILE} was chosen with `holdfast threshold`"
+        return rule, (Decision("threshold", said, because),)
+    bearing = [str(run) for run in runs if (run / FILE).exists()]
+    if not bearing:
+        return None, ()
+    because = f"the average of several runs is not what {', '.join(bearing)} was chosen for"
+    return None, (Decision("threshold", "not applied", because, prominent=True),)
+
+
+By = Literal["precision", "coverage", "cost"]
+TO_A_PERSON = "ask a person"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A row is answered where the model is sure enough (``threshold``), or where an answer costs
+    less than none (``matrix``)."""
+
+    by: By
+    threshold: float | None
+    matrix: CostMatrix | None = None
+
+    def apply(
+        self,
+        predictions: Sequence[Any],
+        confidence: Sequence[float | None],
+        probabilities: Floats | None,
+    ) -> tuple[list[Any], list[float | None], list[str | None]]:
+        """Predictions, certainties and reasons [n]; ``None`` stands where no answer is given, with
+        its reason."""
+        if self.matrix is not None:
+            assert probabilities is not None
+            chosen = self.matrix.choose(probabilities)
+            names, least = self.matrix.names, np.arange(len(chosen))
+            said = [names[k] if k >= 0 else None for k in chosen]
+            sure: list[float | None] = probabilities[least, np.maximum(chosen, 0)].tolist()
+            sure = [p if k >= 0 else c for p, k, c in zip(sure, chosen, confidence, strict=True)]
+            why = f"any answer is expected to cost more than none: {TO_A_PERSON}"
+            return said, sure, [None if one is not None else why for one in said]
+        least_sure = float(self.threshold or 0.0)
+        given = [p is not None and p >= least_sure for p in confidence]
+        why = f"below the threshold of {least_sure:.4g}: {TO_A_PERSON}"
+        return (
+            [one if yes else None for one, yes in zip(predictions, given, strict=True)],
+            list(confidence),
+            [None if yes else why for yes in given],
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The part of ``threshold.json`` that ``of`` reads."""
+        matrix = None
+        if self.matrix is not None:
+            cost = np.where(np.isfinite(self.matrix.cost), self.matrix.cost, np.nan)
+            matrix = {"classes": list(self.matrix.names), "cost": cost}
+        return {"by": self.by, "threshold": self.threshold, "matrix": matrix}
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> Rule:
+        """The rule that ``to_json`` wrote. Raises ``ValueError`` for anything else."""
+        by, threshold, found = stored["by"], stored["threshold"], stored["matrix"]
+        if by not in ("precision", "coverage", "cost"):
+            raise ValueError(f"by must be precision, coverage or cost, not {by!r}")
+        if by == "cost":
+            cost = [[np.inf if c is None else float(c) for c in line] for line in found["cost"]]
+            names = tuple(map(str, found["classes"]))
+            if np.shape(cost) != (len(names), len(names) + 1):
+                raise ValueError("cost must have a line a class, and a column more")
+            return cls(by, None, CostMatrix(names, np.array(cost)))
+        if not isinstance(threshold, (int, float)):
+            raise ValueError("threshold must be a number")
+        return cls(by, float(threshold))
+
+
+SURE = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class CostMatrix:
+    """``cost`` [classes, classes + 1] of giving each answer to a row of each class, in any unit;
+    the last column is that of giving none, ∞ where that is not allowed."""
+
+    names: tuple[str, ...]
+    cost: Floats
+
+    def choose(self, probabilities: Floats) -> Ints:
+        """The answer [n] with the least expected cost (Chow 1970; Elkan 2001), −1 for none; of
+        equal ones the more probable class, a class before none."""
+        classes = len(self.names)
+        expected = np.full((len(probabilities), classes + 1), math.inf)
+        expected[:, :classes] = probabilities @ self.cost[:, :classes]
+        if np.isfinite(self.cost[:, classes]).all():
+            expected[:, classes] = probabilities @ self.cost[:, classes]
+        likely = np.column_stack([probabilities, np.full(len(probabilities), -1.0)])
+        least = expected.min(axis=1, keepdims=True)
+        near = expected <= least + 1e-12 * np.maximum(1.0, np.abs(least))
+        best = np.argmax(np.where(near, likely, -2.0), axis=1)
+        return np.where(best == classes, -1, best)
+
+    def paid(self, labels: Ints, answers: Ints) -> Floats:
+        """What the answers [n] (−1 for none) cost on rows of these classes [n]."""
+        return np.asarray(self.cost[labels, answers])
+
+
+@dataclass(frozen=True, slots=True)
+class Priced:
+    """The mean cost of a row on the rows that it was chosen on, for the least costly answer and for
+    always giving the most probable class; ``limit`` is above the true mean of the first in 95 % of
+    draws, ``plain_limit`` likewise above that of the second. ``answered`` of ``n`` rows are
+    answered."""
+
+    mean: float
+    limit: float
+    plain: float
+    plain_limit: float
+    n: int
+    answered: int
+
+
+def priced(matrix: CostMatrix, labels: Ints, probabilities: Floats) -> Priced:
+    """The rule of ``matrix`` on validation rows. It chooses nothing by them, and of it and of the
+    plain answer one is taken: the limit is one-sided at 97.5 % (betting, ``betting_limits``)."""
+    answers = matrix.choose(probabilities)
+    paid = matrix.paid(labels, answers)
+    plain = matrix.paid(labels, probabilities.argmax(axis=1))
+    finite = matrix.cost[np.isfinite(matrix.cost)]
+    low, high = float(finite.min()), float(finite.max())
+
+    def limit(costs: Floats) -> float:
+        if not len(costs) or high <= low:
+            return high
+        return float(betting_limits(costs, low, high, alpha=1 - SURE).high[-1])
+
+    return Priced(
+        float(paid.mean()) if len(paid) else math.nan,
+        limit(paid),
+        float(plain.mean()) if len(paid) else math.nan,
+        limit(plain),
+        len(paid),
+        int((answers >= 0).sum()),
+    )
+
+
+DIGITS = 8
+UNSEALED = "unsealed"
+
+
+def served_name(run: Path) -> str:
+    """``NAME@MARK``: the folder's name and the beginning of the sum of its model's files, so that a
+    folder that was moved is still the same model. Raises ``RunError`` for no finished run."""
+    mark = model_mark(open_run(run)) or UNSEALED
+    return f"{run.resolve().name}@{mark[:DIGITS]}"

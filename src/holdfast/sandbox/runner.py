@@ -1,0 +1,245 @@
+"""Programs in, results out: the side of Holdfast, which never runs a line of them itself."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.util
+import json
+import select
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from holdfast.core.errors import MachineError
+from holdfast.sandbox.answers import MOST_BYTES, memory, parse
+from holdfast.sandbox.fence import NEEDED
+from holdfast.sandbox.fork import ENVIRONMENT as ONE_THREAD
+
+CHILD, FENCE = Path(__file__).with_name("child.py"), Path(__file__).with_name("fence.py")
+START_SECONDS = 120.0
+# The child ends a program by itself; this is for one that took the child with it.
+GRACE_SECONDS = 5.0
+# What a process may say, and the number of its answer.
+LONGEST_LINE = MOST_BYTES + 1000
+# The results of one call are held at once: bytes of memory, some thousand large tables.
+MOST_TOGETHER = 256_000_000
+ENVIRONMENT = {"LANG": "C.UTF-8", **ONE_THREAD}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a program gave: its ``result`` in plain values, or the ``error`` that ended it."""
+
+    result: Any = None
+    error: str | None = None
+
+
+TOO_MUCH = Outcome(error="ValueError: the results of all programs together are too large")
+
+
+def run_programs(
+    programs: Sequence[tuple[str, str]],
+    language: str,
+    *,
+    seconds: float,
+    memory_mb: int,
+    unsafe: bool = False,
+) -> list[Outcome]:
+    """Run each (code, tables as JSON) alone, ``language`` ``sql`` or ``pandas``, [n].
+
+    A program has ``seconds`` of time and ``memory_mb`` of memory, and nothing else: the kernel
+    gives it no file, no network, no other process (``fence.py``). One that asks for more is ended
+    and has an error; the next is not touched. Results that together take more than 256 MB are
+    errors too. With ``unsafe`` it runs where the kernel has no such
+    fence too, behind the parts that there are.
+
+    Raises ``MachineError`` where the system cannot give such a process.
+    """
+    check_machine(language, unsafe)
+    outcomes: list[Outcome] = []
+    room = MOST_TOGETHER
+    while len(outcomes) < len(programs):
+        with _process(language, seconds, memory_mb) as process:
+            for one in _answers(process, programs[len(outcomes) :], seconds):
+                room -= memory(one.result)
+                outcomes.append(one if room >= 0 else TOO_MUCH)
+    return outcomes
+
+
+def isolation(language: str, unsafe: bool = False) -> str:
+    """What keeps a program in on this machine, in words."""
+    check_machine(language, unsafe)
+    with _process(language, 1.0, 64) as process:
+        network = process.network
+    missing = {part: why for part, why in fence_here().items() if why is not None}
+    if missing:
+        return (
+            f"the kernel does not keep it in ({_reasons(missing)}), as generate.execute_unsafe "
+            "allows: only checks inside Python and limits on time and memory do"
+        )
+    own = ", in a network namespace of its own" if network else ""
+    return f"the kernel gives it no file, no network and no process (Landlock, seccomp){own}"
+
+
+def check_machine(language: str, unsafe: bool = False) -> None:
+    """Refuse a system that cannot keep code in, unless ``unsafe``, and pandas where it is
+    absent."""
+    if not sys.platform.startswith(("linux", "darwin")):
+        raise MachineError(
+            "generate.execute",
+            "needs processes with limits, which this system has not",
+            sys.platform,
+            "Leave it out, or run on Linux.",
+        )
+    missing = {part: why for part, why in fence_here().items() if why is not None}
+    if missing and not unsafe:
+        raise MachineError(
+            "generate.execute",
+            "runs code that nobody has read, and the kernel cannot keep it from your files here: "
+            f"it needs {' and '.join(missing)}",
+            _reasons(missing),
+            "Run on Linux 5.13 or newer (in a container: one that allows these calls), leave it "
+            "out, or say generate.execute_unsafe=true if you trust the code: then only checks "
+            "inside Python hold.",
+        )
+    if language == "pandas" and importlib.util.find_spec("pandas") is None:
+        raise MachineError(
+            "generate.execute", "needs the package pandas", None, "pip install 'holdfast[code]'"
+        )
+
+
+@functools.cache
+def fence_here() -> dict[str, str | None]:
+    """Why a part of the kernel's fence does not hold on this machine, by part; ``None`` where it
+    does. A process of its own puts it up and tries it out, once."""
+    try:
+        printed = subprocess.run(
+            [sys.executable, "-I", "-S", "-B", str(FENCE)],
+            capture_output=True,
+            env=ENVIRONMENT,
+            stdin=subprocess.DEVNULL,
+            timeout=START_SECONDS,
+            check=False,
+        ).stdout
+        parts = json.loads(printed)
+        return {part: parts[part] for part in NEEDED}
+    except (OSError, ValueError, KeyError, TypeError, subprocess.SubprocessError):
+        return dict.fromkeys(NEEDED, "it could not be tried out")
+
+
+def _reasons(missing: dict[str, str]) -> str:
+    return "; ".join(f"{part}: {why}" for part, why in missing.items())
+
+
+@dataclass(slots=True)
+class _Process:
+    """A running child, whether it has a network of its own, how much it was asked, and what it said
+    beyond its last answer."""
+
+    inner: subprocess.Popen[bytes]
+    network: bool
+    asked: int = 0
+    rest: bytearray = field(default_factory=bytearray)
+
+
+@contextlib.contextmanager
+def _process(language: str, seconds: float, memory_mb: int) -> Iterator[_Process]:
+    with tempfile.TemporaryDirectory(prefix="holdfast-code-") as empty:
+        inner = subprocess.Popen(
+            # Alone (-I): neither the user's variables nor the current folder add a module. No
+            # bytecode (-B).
+            [sys.executable, "-I", "-B", str(CHILD)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd=empty,
+            env=ENVIRONMENT,
+            # Out of the terminal's group: Ctrl-C reaches Holdfast alone, which then ends it.
+            start_new_session=True,
+        )
+        try:
+            settings = {
+                "language": language,
+                "seconds": seconds,
+                "memory_mb": memory_mb,
+                "fence": [part for part, why in fence_here().items() if why is None],
+            }
+            process = _Process(inner, False)
+            reply = _ask(process, settings, START_SECONDS)
+            if reply is None or "error" in reply:
+                raise MachineError(
+                    "generate.execute",
+                    "could not start its process",
+                    language if reply is None else f"{language}: {reply['error']}",
+                    "Leave generate.execute out.",
+                )
+            process.network = bool(reply["result"]["network"])
+            yield process
+        finally:
+            inner.kill()
+            for stream in (inner.stdin, inner.stdout):
+                with contextlib.suppress(OSError):
+                    _open(stream).close()
+            inner.wait()
+
+
+def _answers(
+    process: _Process, programs: Sequence[tuple[str, str]], seconds: float
+) -> Iterator[Outcome]:
+    """Outcomes up to the first program that takes the whole process with it, that one too."""
+    for code, tables in programs:
+        reply = _ask(process, {"code": code, "tables": tables}, seconds + GRACE_SECONDS)
+        if reply is None:
+            yield Outcome(error="the process that runs code ended")
+            return
+        yield Outcome(reply.get("result"), reply.get("error"))
+
+
+def _ask(process: _Process, question: dict[str, Any], seconds: float) -> dict[str, Any] | None:
+    """The answer to this question; ``None`` where the process is dead, too slow, or answers
+    another one, after which it is not asked again."""
+    number = process.asked
+    process.asked += 1
+    whole = question if number == 0 else {**question, "number": number}
+    stdin = _open(process.inner.stdin)
+    try:
+        stdin.write(json.dumps(whole).encode() + b"\n")
+        stdin.flush()
+    except OSError:
+        return None
+    deadline = time.monotonic() + seconds
+    while (line := _line(process, deadline)) is not None:
+        # The process that answers has run a stranger's code: it is trusted no further than a file.
+        reply = parse(line, LONGEST_LINE)
+        if reply.get("number") == number:
+            return reply
+        if not isinstance(reply.get("number"), int) or reply["number"] > number:
+            return None
+        # An answer to an earlier question that came late is nobody's any more.
+    return None
+
+
+def _line(process: _Process, deadline: float) -> bytes | None:
+    """One line; ``None`` where none came by the deadline and within bounds."""
+    stream, buffer = _open(process.inner.stdout), process.rest
+    while b"\n" not in buffer:
+        left = deadline - time.monotonic()
+        if len(buffer) > LONGEST_LINE or left <= 0 or not select.select([stream], [], [], left)[0]:
+            return None
+        part = stream.read1(1 << 16)  # type: ignore[attr-defined]
+        if not part:
+            return None
+        buffer += part
+    line, _, process.rest = buffer.partition(b"\n")
+    return bytes(line)
+
+
+def _open(stream: IO[bytes] | None) -> IO[bytes]:
+    assert stream is not None
+    return stream

@@ -1,0 +1,147 @@
+"""Which of several models comes first on the same rows, and whether these rows show it.
+
+Two kinds of evidence, both of them measured. Every model has a score of each row: out of fold by a
+linear probe on its frozen layers, or, of a model that writes, after a few updates. Two models are
+compared row by row, so that what both find hard cancels. A short fine-tune of the best two is
+nearer to what they are chosen for: where its validation rows show a difference, it decides.
+
+The score after a whole fine-tune is not predicted. A normal model of it, calibrated on two sets,
+moved a model's score with the log evidence of the other candidates, without a bound, and cut it
+off at 1: it said 1.000 (0.915 to 1) of rows on which the fine-tuned model had 0.898. What
+``benchmarks/choose.py`` measures by leaving one set out can show whether one may be given again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from holdfast.core.errors import Defect
+from holdfast.core.records import Estimate, Floats, Ints
+from holdfast.core.seeds import generator
+from holdfast.metrics.out_of_fold import widened
+from holdfast.stats.intervals import wilson_by_groups
+from holdfast.stats.paired import Difference, paired_bootstrap
+
+LEVEL = 0.95
+# What may be lost, in the score or as a share of the bits, where a cheaper model is as good.
+MARGIN = 0.01
+# A model is cheaper where it passes so many times the rows in the same time.
+CHEAPER = 1.5
+# The interval of a mean of groups is Student's: the draws are of no use.
+RESAMPLES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """``order`` [models]: positions, best first. ``lead`` is that of the first over the second with
+    its 95 % interval (``None``: there is one model), by the short fine-tunes where ``by_short``."""
+
+    order: tuple[int, ...]
+    lead: Difference | None
+    by_short: bool
+
+    @property
+    def significant(self) -> bool:
+        """Whether the interval of the lead excludes 0."""
+        return self.lead is not None and self.lead.low > 0
+
+
+def rank(
+    rows: Floats,
+    units: Ints,
+    short: dict[int, Floats] | None = None,
+    valid_units: Ints | None = None,
+) -> Ranking:
+    """The order of models by ``rows`` [models, n], higher better, and by ``short`` (of two models,
+    by position, the scores [v] of their validation rows) where these show a difference.
+
+    ``units`` [n] and ``valid_units`` [v] are of rows that are no evidence of their own (copies,
+    groups). A row that one model does not read (NaN) counts in no comparison; raises ``Defect``
+    where no row is left.
+    """
+    means = known(rows).mean(axis=1)
+    order = sorted(range(len(rows)), key=lambda i: -means[i])
+    if len(order) == 1:
+        return Ranking((0,), None, False)
+    first, second = order[:2]
+    if short is not None and valid_units is not None and {first, second} <= short.keys():
+        found = difference(short[first], short[second], valid_units)
+        if found.low > 0 or found.high < 0:
+            if found.high < 0:
+                order[:2] = second, first
+                found = difference(short[second], short[first], valid_units)
+            return Ranking(tuple(order), found, True)
+    return Ranking(tuple(order), difference(rows[first], rows[second], units), False)
+
+
+def known(rows: Floats) -> Floats:
+    """The columns of ``rows`` [models, n] that every model has a score of."""
+    wide = np.asarray(rows, np.float64)
+    found = np.asarray(wide[:, np.isfinite(wide).all(axis=0)])
+    if not found.shape[1]:
+        raise Defect("a comparison of models", "needs a row that every model has a score of")
+    return found
+
+
+def difference(one: Floats, other: Floats, units: Ints) -> Difference:
+    """mean(one − other) over the rows that both have a score of, with Student's 95 % interval over
+    units (a jackknife); without limits for fewer than two units."""
+    both = np.isfinite(one) & np.isfinite(other)
+    seed = generator(0, "difference of models")
+    return paired_bootstrap(
+        one[both],
+        other[both],
+        seed=seed,
+        groups=codes(units[both]),
+        level=LEVEL,
+        resamples=RESAMPLES,
+    )
+
+
+def codes(units: Ints) -> Ints:
+    """Whole numbers from 0 on."""
+    return np.asarray(np.unique(units, return_inverse=True)[1], dtype=np.int64)
+
+
+def estimate(rows: Floats, units: Ints, metric: str, folds: int | None) -> Estimate:
+    """The mean of ``rows`` [n] with its 95 % interval: Wilson's over units for accuracy, else
+    Student's; answers out of ``folds`` have the wider one of ``metrics/out_of_fold.py``, for the
+    probe that learns from all rows."""
+    read = np.isfinite(rows)
+    some, units = np.asarray(rows[read], np.float64), codes(units[read])
+    value = float(some.mean())
+    if metric == "accuracy":
+        low, high = wilson_by_groups(some > 0.5, units, LEVEL)
+    else:
+        found = difference(some, np.zeros_like(some), units)
+        low, high = found.low, found.high
+        if low == high:
+            return Estimate(value, level=LEVEL, why="all rows have the same score: no spread")
+    if math.isnan(low):
+        return Estimate(value, level=LEVEL, why="one group of rows does not show how groups differ")
+    made = Estimate(value, low, high, LEVEL)
+    if folds is None:
+        return made
+    # R² has no lower end; the other scores of probes lie between 0 and 1.
+    return widened(made, metric, folds, (-math.inf, 1.0) if metric == "r2" else None)
+
+
+def cheapest_as_good(
+    rows: Floats, units: Ints, rows_per_s: Sequence[float], margin: float = MARGIN
+) -> int:
+    """The fastest model of those whose score is at most ``margin`` below the best one's ``rows``
+    [models, n], a difference whose interval includes 0; the best itself where none is faster by
+    half."""
+    means = known(rows).mean(axis=1)
+    order = sorted(range(len(rows)), key=lambda i: -means[i])
+    best = taken = order[0]
+    for other in order[1:]:
+        gap = difference(rows[best], rows[other], units)
+        as_good = gap.value <= margin and gap.low <= 0
+        if as_good and rows_per_s[other] > CHEAPER * rows_per_s[taken]:
+            taken = other
+    return taken

@@ -1,0 +1,167 @@
+"""``holdfast lr``: which learning rate suits these rows and this model, found in a hundred updates.
+
+The rows are read, divided and encoded, and the run begins, as ``train`` would have it; then the
+rate rises from update to update, on training rows alone (``training/sweep.py``), and the fall of
+the loss says which rates move the model without breaking it (``stats/rate_curve.py``). Nothing is
+written, and the network that was swept is thrown away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from holdfast.contract.fit import Prepared
+from holdfast.core.records import Decision, Ints
+from holdfast.core.shown import brief
+from holdfast.fits.compose import make_job, make_ready
+from holdfast.models.quick_dropout import quick_dropout
+from holdfast.prepare.model import prepare_divided
+from holdfast.prepare.rows import Notify, load_and_divide, notify_all
+from holdfast.prepare.sources import in_files, with_mix
+from holdfast.recipe import Recipe
+from holdfast.stats.rate_curve import suggest
+from holdfast.training.loop import memory_errors
+from holdfast.training.machine import flushed_subnormals, make_accelerator
+from holdfast.training.signals import terminate_like_interrupt
+from holdfast.training.sweep import Swept, sweep
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+LOWEST, HIGHEST, UPDATES = 1e-7, 1.0, 100
+# So much above the start, in shares of it and in nats, higher rates say nothing any more.
+EXPLODED, AT_LEAST, OVER = 2.0, 1.0, 3
+
+
+@dataclass(frozen=True, slots=True)
+class RatePoint:
+    """One update: its ``rate``, the ``loss`` of the rows that came next, and the loss that
+    ``smoothed`` updates show, relative to what the same rows lost at the start."""
+
+    rate: float
+    loss: float
+    smoothed: float
+
+
+@dataclass(frozen=True, slots=True)
+class RateRange:
+    """What a range test found, in values of ``train.learning_rate``.
+
+    ``suggested`` is the rate to take, ``None`` where the curve says nothing (``because`` says why);
+    ``low`` and ``high`` bound the rates at which the loss falls. ``planned`` is the rate that
+    ``train`` would take, ``phase`` what was swept, ``rows`` how many training rows there are.
+    """
+
+    suggested: float | None
+    low: float | None
+    high: float | None
+    points: tuple[RatePoint, ...]
+    because: str
+    planned: float
+    phase: str
+    rows: int
+
+    def __repr__(self) -> str:
+        rate = "none suggested" if self.suggested is None else f"{self.suggested:.2g} suggested"
+        return brief("RateRange", rate, self.because)
+
+    def to_json(self) -> dict[str, Any]:
+        points = [
+            {"rate": one.rate, "loss": one.loss, "smoothed": one.smoothed} for one in self.points
+        ]
+        return {
+            "schema": 1,
+            "suggested": self.suggested,
+            "low": self.low,
+            "high": self.high,
+            "points": points,
+            "because": self.because,
+            "planned": self.planned,
+            "phase": self.phase,
+            "rows": self.rows,
+        }
+
+
+def range_test(
+    recipe: Recipe,
+    notify: Notify = lambda _: None,
+    held: Mapping[str, pa.Table] = MappingProxyType({}),
+) -> RateRange:
+    """The range test of a recipe; ``held`` are rows in memory, see ``pipeline.held``.
+
+    Raises what ``train`` raises of its rows, model and settings, ``Interrupted`` not among them:
+    there is nothing to resume.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(terminate_like_interrupt())
+        stack.enter_context(flushed_subnormals())
+        stack.enter_context(quick_dropout())
+        recipe = stack.enter_context(in_files(*with_mix(recipe, held, notify)))
+        divided = load_and_divide(recipe, notify)
+        known = (divided.table, *divided.given)
+        prepared, train, valid = prepare_divided(
+            divided.recipe, divided.splits, divided.findings, divided.unlabelled, known
+        )
+        return range_of(prepared, train, valid, notify=notify)
+
+
+def range_of(
+    prepared: Prepared,
+    train: Ints,
+    valid: Ints,
+    settings: Mapping[str, Any] | Sequence[str] = (),
+    *,
+    notify: Notify = lambda _: None,
+) -> RateRange:
+    """The range test of a fit on these rows, by position: of the phase of its plan that passes most
+    rows. Rates of a method's stage are those of ``train.learning_rate`` that would lead to them."""
+    # What is kept of frozen layers pays over a run, not over a hundred updates.
+    unkept = prepared.with_settings(settings).changed(train={"cache_frozen": "off"})
+    ready = make_ready(replace(prepared, recipe=unkept), train, valid)
+    notify_all(notify, ready.decisions, ready.findings)
+    phases, planned = ready.plan.phases, ready.recipe.train.learning_rate
+    place = max(range(len(phases)), key=lambda i: phases[i].rows_passed)
+    share = phases[place].learning_rate / planned
+    rates = [float(rate) for rate in np.geomspace(LOWEST, HIGHEST, UPDATES)]
+    job, _ = make_job(ready, make_accelerator(ready.recipe.train.precision), notify=notify)
+    notify(_coming(phases[place].rows_per_step))
+    with memory_errors("the range test"):
+        made = sweep(job, place, [rate * share for rate in rates], exploded)
+    tried = np.array(rates[: len(made)])
+    losses, starts = (np.array([getattr(one, key) for one in made]) for key in ("loss", "start"))
+    found = suggest(tried, losses, starts)
+    points = tuple(
+        RatePoint(*map(float, one)) for one in zip(tried, losses, found.smoothed, strict=True)
+    )
+    return RateRange(
+        found.rate,
+        found.low,
+        found.high,
+        points,
+        found.because,
+        planned,
+        phases[place].name,
+        len(ready.train),
+    )
+
+
+def _coming(batch_size: int) -> Decision:
+    """Said before the wait, which is a minute and more on a slow machine."""
+    because = "each with its rows compared before and after; seconds to minutes on a processor"
+    return Decision(
+        "range test", f"up to {UPDATES} updates of {batch_size} rows", because, prominent=True
+    )
+
+
+def exploded(made: Sequence[Swept]) -> bool:
+    """Whether the loss has risen so far above where it began that higher rates say nothing."""
+    if len(made) < OVER:
+        return False
+    risen = np.mean([one.loss - one.start for one in made[-OVER:]])
+    return bool(risen > max(AT_LEAST, EXPLODED * float(np.mean([one.start for one in made]))))

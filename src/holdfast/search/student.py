@@ -1,0 +1,130 @@
+"""From finished runs to the recipe of their student: ``holdfast distill``.
+
+The student learns the first run's own rows, on the run's own division: what was training row,
+validation row and test row stays so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from holdfast.contract.predictions import Side
+from holdfast.contract.run_folder import MODEL, RECIPE, open_run
+from holdfast.core.errors import RecipeError, RunError
+from holdfast.fits.lessons import check_teachers, refuse_unlabelled
+from holdfast.models.adapter_save import is_adapter_folder
+from holdfast.models.depth import stated_depth
+from holdfast.models.source import read_config
+from holdfast.recipe import Recipe, anchored, as_settings, override, read_recipe
+from holdfast.recipe.parts import DistillPart, ModelPart, TrainPart
+from holdfast.runs.stored import Again
+
+COMMAND = "holdfast distill"
+SIDES: tuple[Side, ...] = ("train", "valid", "test")
+
+
+def student_recipe(
+    runs: Sequence[Path],
+    *,
+    student: str | None = None,
+    layers: int | None = None,
+    unlabelled: str | None = None,
+    seed: int | None = None,
+    settings: Any = (),
+) -> Recipe:
+    """The recipe of a student of these finished runs.
+
+    ``student`` is a model by name or folder; without it the student is the first run's own network
+    with so many ``layers`` of its blocks, half of them where that is not said either. ``settings``
+    win over all that.
+
+    Raises ``RunError`` where a run is unfinished or its rows have changed since, ``RecipeError``
+    where the student, or the unlabelled rows, cannot be.
+    """
+    if student is not None and layers is not None:
+        rule = "exclude each other: a student is a model of its own, or a part of its teacher"
+        raise RecipeError("--student and --layers", rule, None, "Leave one of them out.")
+    if layers is not None and layers < 1:
+        rule = "must be at least 1: a student has blocks of its teacher"
+        raise RecipeError("--layers", rule, layers, "Leave it out to have half of them.")
+    first = runs[0]
+    for run in runs:
+        open_run(run)
+    recipe = read_recipe(first / RECIPE)
+    check_teachers(runs, recipe)
+    model = _cut(first, recipe, layers) if student is None else ModelPart(name=student)
+    _refuse_changed(first)
+    split = recipe.data.split
+    by = recipe.seed if split.seed is None else split.seed
+    data: dict[str, Any] = {
+        **recipe.data.model_dump(),
+        "split": {**split.model_dump(), "seed": by},
+        "unlabelled": unlabelled or recipe.data.unlabelled,
+        "unlabelled_by": None,
+    }
+    taught = DistillPart(teacher=tuple(str(run.resolve()) for run in runs))
+    # The rest is how the teacher itself was made: by which search, in how many folds.
+    kept = recipe.model_dump(include={"task", "generate", "audit", "alert", "enrich", "treat"})
+    made = Recipe.model_validate(
+        kept
+        | {
+            "seed": recipe.seed if seed is None else seed,
+            "data": data,
+            "model": model.model_dump(),
+            "train": TrainPart(metric=recipe.train.metric).model_dump(),
+            "distill": taught.model_dump(),
+            # A teacher knew its rows, so that its student has them right from the start, which the
+            # guard takes for memorizing: it would end the run before anything was taught.
+            "control": {**recipe.control.model_dump(), "policy": "off"},
+            "probes": {**recipe.probes.model_dump(), "canaries": None},
+        }
+    )
+    made = anchored(override(made, as_settings(settings)), Path())
+    if not made.distill.teacher:
+        raise RecipeError(
+            "distill.teacher", "is empty, and a student needs a teacher", None, "Leave it out."
+        )
+    refuse_unlabelled(made)
+    if made.data.test is None and not (open_run(first).get("test") or {}).get("n"):
+        raise RunError(
+            str(first),
+            "learned from every row, as a run of cv does, and no row is left to score a student on",
+            None,
+            "Take a teacher that has test rows: holdfast train, or holdfast cv --test FILE.",
+        )
+    return made
+
+
+def _cut(run: Path, recipe: Recipe, layers: int | None) -> ModelPart:
+    """The run's own network with fewer blocks."""
+    folder = run / MODEL
+    if is_adapter_folder(folder):
+        raise RecipeError(
+            "--layers",
+            f"cannot cut {run}: it is an adapter beside the model that it was made for",
+            None,
+            "Name a --student, or train the teacher with --set model.adapter.merge=true.",
+        )
+    there = stated_depth(read_config(str(run), folder))
+    if layers is None and there is None:
+        rule = "must be given: how many blocks the teacher has is not known"
+        raise RecipeError("--student or --layers", rule, None, f"{COMMAND} {run} --layers 3")
+    kept = ("pooling", "max_length", "max_target_length")
+    return ModelPart.model_validate(
+        {key: getattr(recipe.model, key) for key in kept}
+        | {"name": str(folder.resolve()), "layers": layers or max(1, (there or 2) // 2)}
+    )
+
+
+def _refuse_changed(run: Path) -> None:
+    """Raise ``RunError`` where the rows of the run are not there as they were."""
+    again = Again(run)
+    for side in SIDES:
+        again.table(side)
+
+
+def folder_name(runs: Sequence[Path]) -> str:
+    """What a default folder is called after."""
+    return f"{runs[0].resolve().name}-distilled"

@@ -1,0 +1,1 @@
+"""Text classification with one class a text."""

@@ -1,0 +1,326 @@
+"""Using finished text classifiers: answers for other rows, and their score where labels are known.
+
+One class a text, several labels or a number: the run says which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from holdfast.contract.answering import (
+    Answered,
+    Answers,
+    Asked,
+    ClassAnswers,
+    Data,
+    Labelled,
+    LabelSetAnswers,
+    NumberAnswers,
+    Options,
+    Score,
+    data_part,
+    encoding_for,
+    group_for,
+    label_for,
+    read_alone,
+    read_columns,
+    rows_to_answer,
+)
+from holdfast.contract.fit import Fitted, Ready
+from holdfast.contract.predictions import groups_of
+from holdfast.contract.run_folder import RECIPE, model_of, need_run, open_run
+from holdfast.contract.side_layer import FOLDER, JSON, WEIGHTS, SideLayer, load_side
+from holdfast.core.errors import RecipeError
+from holdfast.core.records import Floats, Ints, Outputs, Scores
+from holdfast.core.run_files import check_files, read_result
+from holdfast.data.classes import ClassRules
+from holdfast.data.columns import NamedColumns, choose_columns
+from holdfast.data.labelled import load_labelled
+from holdfast.data.side import Asked as SideColumn
+from holdfast.data.side import check_side, with_side_cells
+from holdfast.data.source import read_source
+from holdfast.data.table import Table
+from holdfast.data.unlabelled import renamed, unlabelled
+from holdfast.models.classifier import LoadedClassifier
+from holdfast.models.network import EncoderClassifier
+from holdfast.models.saved import load_saved
+from holdfast.recipe import DataPart, Recipe, read_recipe
+from holdfast.tasks.classes import classifier as shared
+from holdfast.tasks.ensemble import (
+    Evidence,
+    SharedRows,
+    lie_apart,
+    members,
+    souped_model,
+    stored_evidence,
+)
+from holdfast.tasks.forward import TextModel, answer, with_logits
+from holdfast.tasks.labels import answers as several_labels
+from holdfast.tasks.labels import shared as problems
+from holdfast.tasks.labels.shared import LoadedText, Problem, ProblemAnswers
+from holdfast.tasks.number import answers as one_number
+from holdfast.tasks.number.losses import Scale
+
+PROBLEMS: dict[str, Problem] = {
+    one.kind: one for one in (several_labels.PROBLEM, one_number.PROBLEM)
+}
+LABELS = {one.problem: one.kind for one in PROBLEMS.values()}
+ANSWERED: dict[str, Answered] = {"class": "text", "several": "list", "number": "number"}
+
+
+@dataclass(frozen=True)
+class TextUse:
+    """Text classifiers of one kind of label, averaged by their ``weights``. ``recipe`` (of the
+    first) says how rows are read, and with ``scale`` how answers are scored."""
+
+    models: Sequence[TextModel]
+    labels: str
+    recipe: Recipe
+    scale: Scale
+    weights: shared.Weights = None
+
+    @property
+    def answered(self) -> Answered:
+        return ANSWERED[self.labels]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return () if self.labels == "number" else self.models[0].classes
+
+    def ask(self, data: Data, options: Options) -> Asked:
+        found = self._ask(data, options)
+        asked = self.side_columns()
+        check_side(found.raw, asked)
+        return replace(found, table=with_side_cells(found.table, found.raw, asked))
+
+    def side_columns(self) -> tuple[SideColumn, ...]:
+        """The columns beside the text that any of the models reads."""
+        layers = [one.layer for one in self.models if isinstance(one, BesideText)]
+        return tuple({a.name: a for layer in layers for a in layer.asked}.values())
+
+    def _ask(self, data: Data, options: Options) -> Asked:
+        part = self.recipe.data
+        raw, decisions = rows_to_answer(part, data, options)
+        names = read_columns(part)
+        if names is None:
+            columns, chosen, _ = choose_columns(raw, text=options.text, need_label=False)
+            decisions = (*decisions, *(d for d in chosen if d.what != "label column"))
+            return Asked(raw, unlabelled(raw, columns), decisions=decisions)
+        view, text = read_alone(raw, names, options), None if part.template else names
+        columns, _, _ = choose_columns(view, text=text, template=part.template, need_label=False)
+        return Asked(raw, unlabelled(view, columns), decisions=decisions)
+
+    def labelled(self, data: str, options: Options) -> Labelled:
+        part, text = self.recipe.data, options.text
+        encoding, decisions = encoding_for(part, data, options)
+        names = read_columns(part)
+        group, dropped = group_for(part, data, encoding)
+        table = load_labelled(
+            data,
+            NamedColumns(
+                (part.text or text) if not part.template else None,
+                label_for(part, options),
+                group,
+                part.template,
+            ),
+            ClassRules(self.models[0].classes, labels=part.labels),
+            encoding=encoding,
+            kind=self.labels,
+            separator=part.label_separator,
+            view=partial(renamed, expected=names, given=text) if names else None,
+        )
+        if asked := self.side_columns():
+            raw = read_source(data, encoding, None)
+            check_side(raw, asked)
+            table = with_side_cells(table, raw, asked)
+        return Labelled(table, (*decisions, *dropped))
+
+    def answer(self, table: Table) -> Answers:
+        return self._classes(table) if self.labels == "class" else self._problem(table)
+
+    def judge(self, table: Table) -> Score:
+        if self.labels == "class":
+            return shared.scorer(self._classes(table))
+        problem, asked, scale = PROBLEMS[self.labels], self._labelled(table), self.scale
+
+        def score_some(positions: Ints | None = None) -> Scores:
+            made = problem.make(shared.take_rows(asked, positions), self.recipe, scale)
+            return problem.score(made, self.models[0].classes)
+
+        return score_some
+
+    def _classes(self, table: Table) -> ClassAnswers:
+        return shared.class_answers(self.models, both_parts, table, self.weights)
+
+    def _problem(self, table: Table) -> LabelSetAnswers | NumberAnswers:
+        sets = self.labels == "several"
+        return problems.answers(self.models, table, sets=sets, weights=self.weights)
+
+    def _labelled(self, table: Table) -> ProblemAnswers:
+        problem, scale = PROBLEMS[self.labels], self.scale
+        labels = problem.labels(table, scale)
+        raw = problem.from_saved(self._problem(table).raw, scale)
+        return ProblemAnswers(table.column("row"), labels, raw, groups_of(table))
+
+    def row_losses(self, table: Table) -> Floats:
+        if self.labels == "class":
+            return self._classes(table).outputs.losses
+        made = PROBLEMS[self.labels].make(self._labelled(table), self.recipe, self.scale)
+        losses: Floats = made.losses
+        return losses
+
+    def weighed(self, weights: Sequence[float]) -> TextUse:
+        return replace(self, weights=tuple(weights))
+
+    def evidence(self, rows: SharedRows) -> Evidence:
+        return stored_evidence(rows, self.labels)
+
+    def souped(self, places: Sequence[int]) -> TextUse:
+        return replace(self, models=[souped_model(self.models, places, _plain_of)], weights=None)
+
+    def apart(self) -> Floats:
+        return lie_apart(self.models, _plain_of)
+
+
+def _plain_of(model: TextModel) -> Any:
+    """The module of a saved text classifier; raises ``RecipeError`` for one with more beside it."""
+    if isinstance(model, BesideText):
+        raise RecipeError(
+            "predict.ensemble=soup",
+            "has no mean of runs that read side columns: each has a layer of its own over them",
+            None,
+            "Take predict.ensemble=stack or average.",
+        )
+    network: Any = model.network
+    return network.model
+
+
+@dataclass(frozen=True)
+class BesideText:
+    """A text classifier with a layer over side columns; asked as its text part is."""
+
+    text: TextModel
+    layer: SideLayer
+
+    @property
+    def network(self) -> Callable[..., Any]:
+        return self.text.network
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.text.tokenizer
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.text.classes
+
+    @property
+    def max_length(self) -> int:
+        return self.text.max_length
+
+
+def both_parts(model: TextModel, table: Table) -> Outputs:
+    """A model's answers: of the text, and of the columns beside it where it reads some."""
+    outputs = answer(model, table)
+    if not isinstance(model, BesideText):
+        return outputs
+    return beside(model.layer, outputs, table, model.classes)
+
+
+def beside(layer: SideLayer, outputs: Outputs, table: Table, classes: tuple[str, ...]) -> Outputs:
+    """The text part's outputs with what the side columns of the rows say."""
+    return with_logits(outputs, layer.add(outputs.logits, table, classes))
+
+
+def _with_layer(run: Path, model: TextModel) -> TextModel:
+    """The run's text part, with its layer over side columns where it has one."""
+    wrapper = open_run(run).get("wrapper")
+    if not wrapper or wrapper.get("kind") != FOLDER:
+        return model
+    check_files(run, read_result(run), [f"{FOLDER}/{JSON}", f"{FOLDER}/{WEIGHTS}"])
+    return BesideText(model, load_side(run / FOLDER))
+
+
+def plain(run: Path) -> Any:
+    """The model of a finished run."""
+    return load_saved(model_of(run), 1).network.model
+
+
+def use_runs(runs: Sequence[Path]) -> TextUse:
+    """Finished runs, one or the average of several."""
+    labels = kind_of_labels(runs)
+    least = 2 if labels == "class" else 1
+    models = members(runs, lambda run: _with_layer(run, load_saved(model_of(run), least)))
+    if labels == "class":
+        shared.same_classes(models)
+    scale = problems.scale_of(open_run(runs[0])) if labels == "number" else Scale()
+    return TextUse(models, labels, read_recipe(runs[0] / RECIPE), scale)
+
+
+def use_fitted(fitted: Fitted) -> TextUse:
+    """The kept state of a fit, in the user's unit and calibrated as its saved folder would be."""
+    ready, loaded, network = fitted.ready, fitted.ready.loaded, fitted.network.cpu().eval()
+    assert isinstance(loaded, LoadedClassifier)
+    labels = labels_of(ready)
+    scale = loaded.scale if isinstance(loaded, LoadedText) else Scale()
+    calibrated: Callable[..., Any] = network
+    if labels == "class":
+        calibrated = shared.Tempered(network, shared.kept_temperature(fitted))
+    elif labels == "number":
+        calibrated = partial(_outside, network, scale)
+    model: TextModel = FittedText(
+        calibrated, loaded.tokenizer, ready.task.classes, loaded.max_length
+    )
+    if fitted.side and fitted.side.layer:
+        model = BesideText(model, fitted.side.layer)
+    return TextUse([model], labels, ready.recipe, scale)
+
+
+@dataclass(frozen=True)
+class FittedText:
+    """A classifier that was not saved, as ``evaluate.forward`` asks for one."""
+
+    network: Callable[..., Any]
+    tokenizer: Any
+    classes: tuple[str, ...]
+    max_length: int
+
+
+def _outside(network: Callable[..., Any], scale: Scale, **batch: Any) -> Any:
+    return network(**batch) * scale.std + scale.mean
+
+
+def labels_of(ready: Ready) -> str:
+    """The kind of label that a loaded network is made for: ``class``, ``several`` or ``number``."""
+    network = ready.loaded.network
+    assert isinstance(network, EncoderClassifier)
+    return LABELS.get(network.problem, "class")
+
+
+def kind_of_labels(runs: Sequence[Path]) -> str:
+    """The kind of label that all these runs learned.
+
+    Raises ``RecipeError`` where they differ.
+    """
+    for run in runs:
+        need_run(run)
+    kinds = {data_part(run).label_kind or "class" for run in runs}
+    shapes = {_shape(data_part(run)) for run in runs}
+    for what, found in (("kind of label", kinds), ("number of columns, or template,", shapes)):
+        if len(found) > 1:
+            raise RecipeError(
+                "several runs",
+                f"can be averaged only where their {what} is the same",
+                sorted(found),
+                "Give runs that were trained alike.",
+            )
+    return kinds.pop()
+
+
+def _shape(part: DataPart) -> str:
+    """How a run makes its texts: two runs on files that call the column otherwise are alike."""
+    return part.template or f"{len(part.text or ('text',))} column(s)"

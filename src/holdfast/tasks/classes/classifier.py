@@ -1,0 +1,407 @@
+"""What all classifiers share when the parts are put together: listeners, saving, scoring, use."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from holdfast.contract.answering import ClassAnswers, Score
+from holdfast.contract.fit import AskedSide, Finish, Fitted, Ready, Scored
+from holdfast.contract.predictions import groups_of
+from holdfast.contract.result import class_columns, scores_block
+from holdfast.core.errors import RecipeError
+from holdfast.core.records import Decision, Finding, Floats, Ints, Outputs, Scores, to_json
+from holdfast.data.table import Table
+from holdfast.methods.head_refit import HeadRefit
+from holdfast.metrics import Metric
+from holdfast.metrics.comparison import compare
+from holdfast.metrics.out_of_fold import score_out_of_fold
+from holdfast.metrics.reliability import Calibration, calibrate
+from holdfast.metrics.score import score
+from holdfast.models.base import Network
+from holdfast.models.head_fit import HeadKind, fit_head
+from holdfast.models.layers import count_parameters
+from holdfast.models.network import EncoderClassifier
+from holdfast.models.probe import fit_probe
+from holdfast.models.vision import VisionClassifier
+from holdfast.stats.temperature import losses_at
+from holdfast.tasks.classes.baseline import MAJORITY, PROBE, choose_baseline, majority_outputs
+from holdfast.tasks.classes.hardest import hardest
+from holdfast.tasks.classes.label_noise import measured_probe
+from holdfast.tasks.classes.row_weights import scores_by_source
+from holdfast.training.batches import probe_positions
+from holdfast.training.task import labels_of
+
+if TYPE_CHECKING:
+    import torch
+    from _typeshed import DataclassInstance
+
+Record = TypeVar("Record", bound="DataclassInstance")
+# How much each of several models counts; ``None``: all alike.
+Weights = Sequence[float] | None
+Answer = Callable[[Table], Outputs]
+Forward = Callable[[Callable[..., Any], Ready, Table], Outputs]
+
+
+def listeners(ready: Ready) -> tuple[HeadRefit, ...]:
+    """The refitted head, which also keeps the linear-probe baseline."""
+    seed, classes = ready.recipe.seed, len(ready.task.classes)
+    kind: HeadKind = ready.recipe.train.head or "both"
+    refit = HeadRefit(
+        partial(fit_head, classes=classes, seed=seed, kind=kind),
+        first=bool(ready.recipe.methods["probe_first"]),
+        held_out=partial(measured_probe, classes=classes, seed=seed),
+        moved=partial(fit_probe, classes=classes, seed=seed),
+    )
+    return (refit,)
+
+
+def watched(
+    metric: Metric | None, classes: tuple[str, ...]
+) -> dict[str, Callable[[Outputs], float]]:
+    """The user's metric as every snapshot computes it; accuracy is always there."""
+    if metric is None or metric.name == "accuracy":
+        return {}
+
+    def compute(outputs: Outputs) -> float:
+        value = metric.compute(outputs, classes)
+        return float("nan") if value is None else value
+
+    return {metric.name: compute}
+
+
+def save(folder: Path, fitted: Fitted) -> dict[str, Any]:
+    """Write the plain model with the temperature folded into its last layer."""
+    found = calibrated(fitted)
+    temperature = found.temperature
+    tokenizer = fitted.ready.loaded.tokenizer
+    classifier(fitted.network).cpu().save(folder, tokenizer, temperature=temperature)
+    return {"temperature": temperature, "calibration": found}
+
+
+def classifier(network: Network) -> EncoderClassifier | VisionClassifier:
+    """The network of a classifier: with features, and a temperature when it is saved."""
+    assert isinstance(network, EncoderClassifier | VisionClassifier)
+    return network
+
+
+def calibrated(fitted: Fitted) -> Calibration:
+    """The temperature of the best state, by its logits of the validation rows."""
+    ready = fitted.ready
+    logits = fitted.kept_look.valid_logits
+    assert logits is not None
+    outputs = _outputs(ready.valid.rows, labels_of(ready.valid), logits)
+    grouped = replace(outputs, groups=groups_of(ready.sides.valid_rows.table))
+    return calibrate(grouped, seed=fitted.recipe.seed)
+
+
+def kept_temperature(fitted: Fitted) -> float:
+    """What the logits of the kept state are divided by, wherever they are used."""
+    return calibrated(fitted).temperature
+
+
+@dataclass(frozen=True, slots=True)
+class Tempered:
+    """A network whose outputs are divided by a temperature; for the rest of the house one like
+    any other."""
+
+    network: Callable[..., Any]
+    temperature: float = 1.0
+
+    def __call__(self, **batch: Any) -> Any:
+        return self.network(**batch) / self.temperature
+
+
+def score_classifier(finish: Finish, answer: Answer, forward: Forward) -> Scored:
+    """Score the reloaded model (``answer``) on the test rows, beside the baselines fitted on
+    training rows; ``forward`` runs rows through any function from a batch to logits."""
+    start = time.perf_counter()
+    ready, table, temperature = finish.ready, finish.table, finish.saved["temperature"]
+    outer = finish.outer
+    if outer is None:
+        outputs = answer(table)
+        test = scores_block(_score(ready, outputs), finish.opened_at)
+    else:
+        outputs = _outputs(table.column("row"), table.column("label"), outer.logits, table)
+        found = score_out_of_fold(
+            outputs, ready.task.classes, outer.folds, extra_metrics=_own(ready)
+        )
+        test = {**scores_block(found), "out_of_fold": True, "folds": outer.folds}
+    score_s = time.perf_counter() - start
+    valid, probe = _other_rows(finish, temperature)
+    baseline, chosen = _baseline(finish, _probe(finish, forward), table, outputs)
+    blocks = {
+        "classes": list(ready.task.classes),
+        "test": test,
+        "valid": {**scores_block(_score(ready, valid)), **_folds_block(finish.fitted)},
+        "train_probe": scores_block(_score(ready, probe)),
+        "baseline": baseline,
+        "hardest": hardest(outputs, texts_of(table), ready.task.classes),
+        "model_facts": _scored_model_facts(ready, temperature),
+        "careless": None,
+    }
+    folds = outer.folds if outer else 0
+    if sources := scores_by_source(outputs, table, ready.task.classes, folds):
+        blocks["sources"] = sources
+    seconds = {"score_s": score_s, "baseline_s": time.perf_counter() - start - score_s}
+    decisions = (chosen, finish.saved["calibration"].decision)
+    return Scored(blocks, decisions, seconds, outputs=outputs)
+
+
+def _baseline(
+    finish: Finish, probe: Answer, table: Table, outputs: Outputs
+) -> tuple[dict[str, Any], Decision]:
+    ready, folds = finish.ready, finish.fitted.job.out_of_fold
+    labels, classes = labels_of(ready.train), ready.task.classes
+    if finish.outer is not None:
+        on_test = {
+            name: _outputs(outputs.rows, outputs.labels, logits, table)
+            for name, logits in ((MAJORITY, finish.outer.majority), (PROBE, finish.outer.probe))
+        }
+    else:
+        on_test = {MAJORITY: majority_outputs(labels, len(classes), outputs)}
+        on_test[PROBE] = replace(probe(table), groups=outputs.groups)
+    if folds is None or folds.probe is None:
+        valid_probe = probe(ready.sides.valid_rows.table)
+    else:
+        valid_probe = _outputs(ready.valid.rows, labels_of(ready.valid), folds.probe)
+    on_valid = {PROBE: valid_probe, MAJORITY: majority_outputs(labels, len(classes), valid_probe)}
+    chosen = choose_baseline(on_valid)
+    scored = {
+        name: score(o, classes)
+        if finish.outer is None
+        else score_out_of_fold(o, classes, finish.outer.folds)
+        for name, o in on_test.items()
+    }
+    shown = [{"what": name, "test": _brief(found)} for name, found in scored.items()]
+    comparison = compare(outputs, on_test[PROBE])
+    block = {
+        "what": chosen.chosen,
+        "test": next(entry["test"] for entry in shown if entry["what"] == chosen.chosen),
+        "all": shown,
+        "comparison": to_json(comparison),
+    }
+    return block, chosen
+
+
+def _probe(finish: Finish, forward: Forward) -> Answer:
+    logits = probe_network(finish)
+    return lambda table: forward(logits, finish.ready, table)
+
+
+def probe_network(finish: Finish) -> Callable[..., Any]:
+    """The untouched backbone with the linear probe on it, in the precision of the training: from a
+    tokenizer's batch to outputs [batch, …].
+
+    A second copy of a model is the largest thing that a run could still ask memory for, so this one
+    is made of the weights that are there.
+    """
+    job = finish.fitted.job
+    (refit,) = finish.fitted.listeners
+    assert refit.baseline is not None
+    network = classifier(finish.fitted.untuned(head=refit.baseline))
+
+    def logits(**batch: torch.Tensor) -> torch.Tensor:
+        batch = {name: value.to(job.accelerator.device) for name, value in batch.items()}
+        with job.accelerator.autocast():
+            features = network.features(**batch)
+        answers: torch.Tensor = network.head(features.float())
+        return answers.cpu()
+
+    return logits
+
+
+def _other_rows(finish: Finish, temperature: float) -> tuple[Outputs, Outputs]:
+    """Validation rows and train probe, through the restored best state."""
+    ready = finish.ready
+    probe = probe_positions(ready.train.rows, ready.plan.probe_rows, ready.plan.seed)
+    valid_logits = _valid_logits(finish.fitted, temperature)
+    _, probe_logits = finish.fitted.measure(ready.train, probe)
+    valid_both = _beside(finish.fitted, valid_logits, ready.sides.valid_rows.table)
+    valid = _outputs(ready.valid.rows, labels_of(ready.valid), valid_both)
+    labels = labels_of(ready.train)[probe]
+    rows = ready.sides.train_rows.table.take(probe)
+    probe_both = _beside(finish.fitted, probe_logits / temperature, rows)
+    train = _outputs(ready.train.rows[probe], labels, probe_both)
+    return valid, train
+
+
+def tell(asked: AskedSide) -> dict[str, Any]:
+    """What the kept state says of training or validation rows, calibrated."""
+    fitted, table, temperature = asked.fitted, asked.table, asked.saved["temperature"]
+    if asked.side == "valid":
+        logits = _valid_logits(fitted, temperature)[asked.positions]
+    else:
+        logits = asked.measure()[1] / temperature
+    both = _beside(fitted, logits, table)
+    outputs = _outputs(table.column("row"), table.column("label"), both)
+    return class_columns(outputs, fitted.ready.task.classes)
+
+
+def _valid_logits(fitted: Fitted, temperature: float) -> Floats:
+    """Calibrated ones of the validation rows by the kept state; of cross-fitted ones as the folds
+    answered, at the class rates that the kept network's last layer was moved to."""
+    if fitted.job.out_of_fold is None:
+        return fitted.measure(fitted.ready.valid)[1] / temperature
+    answered = fitted.kept_look.valid_logits
+    assert answered is not None
+    shift = fitted.rates.shift if fitted.rates and fitted.rates.moved else 0.0
+    return np.asarray(answered / temperature + shift)
+
+
+def _beside(fitted: Fitted, logits: Floats, table: Table) -> Floats:
+    """The calibrated logits of these rows, with what their side columns say."""
+    layer = fitted.side.layer if fitted.side else None
+    return logits if layer is None else layer.add(logits, table, fitted.ready.task.classes)
+
+
+def _outputs(rows: Any, labels: Any, logits: Floats, table: Table | None = None) -> Outputs:
+    """``table`` are the rows, where their groups count."""
+    groups = None if table is None else groups_of(table)
+    return Outputs(rows, labels, logits, losses_at(logits, labels, 1.0), groups)
+
+
+def _score(ready: Ready, outputs: Outputs) -> Scores:
+    return score(outputs, ready.task.classes, extra_metrics=_own(ready))
+
+
+def _own(ready: Ready) -> tuple[Metric, ...]:
+    return (ready.metric,) if ready.metric is not None and ready.own_metric else ()
+
+
+def part_block(ready: Ready, plain: Outputs, both: Outputs) -> dict[str, Any]:
+    """The score of the text part alone, and the whole's paired difference to it."""
+    part = score(plain, ready.task.classes)
+    return {"test": _brief(part), "comparison": to_json(compare(both, plain))}
+
+
+def _brief(scores: Scores) -> dict[str, Any]:
+    """A baseline's metrics without the tables."""
+    return {"n": scores.n, "metrics": scores.to_json()["metrics"]}
+
+
+def texts_of(table: Table) -> list[str]:
+    """The texts of a table as they are shown; the two of a pair with a mark between."""
+    texts: list[str] = table.column("text")
+    if not table.has_pairs:
+        return texts
+    return [f"{one} ⟂ {two}" for one, two in zip(texts, table.column("text_pair"), strict=True)]
+
+
+def _folds_block(fitted: Fitted) -> dict[str, Any]:
+    """What ``valid`` says beside its numbers where no validation row was set aside."""
+    folds = fitted.job.out_of_fold
+    return {} if folds is None else {"out_of_fold": True, "folds": folds.folds}
+
+
+def _scored_model_facts(ready: Ready, temperature: float) -> dict[str, Any]:
+    total, trainable = count_parameters(ready.loaded.network)
+    return {
+        **ready.loaded.facts,
+        "parameters": total,
+        "trainable": trainable,
+        "precision": ready.recipe.train.precision,
+        "temperature": temperature,
+        "max_length": ready.loaded.max_length,
+    }
+
+
+def class_answers(
+    models: Sequence[Any],
+    answer: Callable[[Any, Table], Outputs],
+    table: Table,
+    weights: Weights = None,
+) -> ClassAnswers:
+    """What one model, or the mean of the probabilities of several (by their ``weights``), says of
+    rows. The logits of a mean are its logarithms: their softmax is the mean."""
+    if len(models) == 1:
+        one = models[0]
+        outputs = answer(one, table)
+        return ClassAnswers(one.classes, outputs.probabilities, outputs)
+    classes, mean = average(models, answer, table, weights)
+    logits = np.log(np.maximum(mean, np.finfo(np.float64).tiny))
+    labels = np.asarray(table.column("label"))
+    losses = np.where(labels >= 0, losses_at(logits, np.maximum(labels, 0), 1.0), np.nan)
+    outputs = Outputs(table.column("row"), labels, logits, losses, groups_of(table))
+    return ClassAnswers(classes, mean, outputs)
+
+
+def scorer(answers: ClassAnswers) -> Score:
+    """What scores the answers to labelled rows: all, or some by their positions."""
+
+    def score_some(positions: Ints | None = None) -> Scores:
+        return score(take_rows(answers.outputs, positions), answers.names)
+
+    return score_some
+
+
+def take_rows(record: Record, positions: Ints | None) -> Record:
+    """A record of arrays of one length, or the rows of it at ``positions``."""
+    if positions is None:
+        return record
+    columns = {field.name: getattr(record, field.name) for field in fields(record)}
+    taken = {name: None if c is None else c[positions] for name, c in columns.items()}
+    return replace(record, **taken)
+
+
+def average(
+    saved: Sequence[Any],
+    answer: Callable[[Any, Table], Outputs],
+    table: Table,
+    weights: Weights = None,
+) -> tuple[tuple[str, ...], Floats]:
+    """The mean of the probabilities [n, classes] of several models, of equal ``weights`` or of
+    these, which add to 1; their order of the classes may differ."""
+    classes: tuple[str, ...] = ()
+    total: Floats = np.zeros((len(table), 1))
+    for place, one in enumerate(saved):
+        classes = classes or one.classes
+        order = [one.classes.index(name) for name in classes]
+        found = answer(one, _unknown(table)).probabilities[:, order]
+        total = total + (found if weights is None else weights[place] * found)
+    return classes, total / len(saved) if weights is None else total
+
+
+def same_classes(saved: Sequence[Any]) -> None:
+    """Raise ``RecipeError`` when the models' classes differ."""
+    for one in saved:
+        if set(one.classes) != set(saved[0].classes):
+            raise RecipeError(
+                "several runs",
+                "can be averaged only where their classes are the same",
+                sorted(set(one.classes) ^ set(saved[0].classes)),
+                "Give runs that were trained alike.",
+            )
+
+
+def _unknown(table: Table) -> Table:
+    """The rows without their labels: indices of one model's classes mean nothing to another."""
+    if not (table.column("label") >= 0).any():
+        return table
+    rows = table.rows.remove_columns("label").add_column("label", [-1] * len(table))
+    return replace(table, rows=rows)
+
+
+def truncation(examples: Any, loaded: Any) -> tuple[Finding, ...]:
+    count = int(examples.cut.sum())
+    share = count / max(1, len(examples))
+    if not count:
+        return ()
+    return (
+        Finding(
+            "truncated_texts",
+            "warn" if share > 0.05 else "info",
+            min(1.0, share),
+            count,
+            (),
+            f"{count} training texts ({share:.1%}) are longer than "
+            f"{loaded.max_length} tokens; their ends are not read",
+            "Raise model.max_length if the model allows it, or shorten the texts.",
+        ),
+    )

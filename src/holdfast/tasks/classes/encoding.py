@@ -1,0 +1,156 @@
+"""Text classification: texts or text pairs in, one class out, cross-entropy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from holdfast.core.records import Floats, Ints
+from holdfast.models.beginnings import beginnings
+from holdfast.tasks.classes.losses import Classification, Metrics
+from holdfast.tasks.lines import offsets_of, take_lines
+from holdfast.training.task import Batch
+
+if TYPE_CHECKING:
+    from holdfast.data.table import Table
+
+# A tokenizer gives lists of Python numbers, 28 bytes and more each, until a block is packed.
+ENCODE_ROWS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedTexts:
+    """Token ids of all rows, flat: row i is ``ids[offsets[i]:offsets[i + 1]]``.
+
+    ``cut`` [n] says which rows were longer than the limit; ``lengths`` [n] in tokens. ``weights``
+    [n] are how much each counts in the training loss, where not all count 1.
+    """
+
+    ids: Ints
+    types: Ints | None
+    offsets: Ints
+    rows: Ints
+    labels: npt.NDArray[Any]
+    cut: npt.NDArray[np.bool_]
+    weights: Floats | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def lengths(self) -> Ints:
+        return np.diff(self.offsets)
+
+    def take(self, positions: Ints) -> EncodedTexts:
+        types = self.types
+        return EncodedTexts(
+            ids=take_lines(self.ids, self.offsets, positions),
+            types=None if types is None else take_lines(types, self.offsets, positions),
+            offsets=offsets_of(self.lengths[positions]),
+            rows=self.rows[positions],
+            labels=self.labels[positions],
+            cut=self.cut[positions],
+            weights=None if self.weights is None else self.weights[positions],
+        )
+
+    def extended(self, others: EncodedTexts, weights: Floats) -> EncodedTexts:
+        """These, each of weight 1 where they have none, and after them ``others`` of ``weights``,
+        whose own weights are not read."""
+        types, own = None, np.ones(len(self)) if self.weights is None else self.weights
+        if self.types is not None and others.types is not None:
+            types = np.concatenate([self.types, others.types])
+        return EncodedTexts(
+            ids=np.concatenate([self.ids, others.ids]),
+            types=types,
+            offsets=offsets_of(np.concatenate([self.lengths, others.lengths])),
+            rows=np.concatenate([self.rows, others.rows]),
+            labels=np.concatenate([self.labels, others.labels]),
+            cut=np.concatenate([self.cut, others.cut]),
+            weights=np.concatenate([own, weights]),
+        )
+
+    def relabelled(self, labels: npt.NDArray[Any]) -> EncodedTexts:
+        """The same texts with other labels."""
+        return replace(self, labels=labels)
+
+
+def encode(
+    table: Table, tokenizer: Any, max_length: int, labels: npt.NDArray[Any] | None = None
+) -> EncodedTexts:
+    """Tokenise every row, cut at ``max_length`` tokens (the longest first, in pairs).
+
+    ``labels`` [n, …] stand in place of the table's classes, where a label is none.
+    """
+    ids: list[Ints] = []
+    types: list[Ints] = []
+    lengths: list[int] = []
+    cut: list[bool] = []
+    for start in range(0, len(table), ENCODE_ROWS):
+        stop = min(start + ENCODE_ROWS, len(table))
+        block = table.rows.with_format("arrow")[start:stop]
+        texts = [
+            beginnings(tokenizer, block[name].to_pylist(), max_length)
+            for name in ("text", "text_pair")
+            if name in block.column_names
+        ]
+        encoded = tokenizer(
+            *texts, truncation="longest_first", max_length=max_length, padding=False
+        )
+        cut += _were_cut(encoded)
+        ids += [np.asarray(line, dtype=np.int32) for line in encoded["input_ids"]]
+        # Segments are 0 and 1: one byte each.
+        types += [np.asarray(line, dtype=np.int8) for line in encoded.get("token_type_ids", [])]
+        lengths += [len(line) for line in encoded["input_ids"]]
+    return EncodedTexts(
+        ids=np.concatenate(ids) if ids else np.zeros(0, dtype=np.int32),
+        types=np.concatenate(types) if types else None,
+        offsets=offsets_of(lengths),
+        rows=np.asarray(table.column("row"), dtype=np.int64),
+        labels=np.asarray(table.column("label"), dtype=np.int64) if labels is None else labels,
+        cut=np.asarray(cut, dtype=bool),
+    )
+
+
+def _were_cut(encoded: Any) -> list[bool]:
+    """Which texts lost their end; a tokenizer in plain Python does not say."""
+    encodings = getattr(encoded, "encodings", None)
+    if not encodings:
+        return [False] * len(encoded["input_ids"])
+    return [bool(encoding.overflowing) for encoding in encodings]
+
+
+@dataclass(frozen=True)
+class TextClassification(Classification):
+    """The task's side of the loop; see ``Classification``."""
+
+    pad_id: int
+    classes: tuple[str, ...]
+    metrics: Metrics = field(default_factory=dict)
+    name: str = "text-classification"
+
+    def collate(self, examples: EncodedTexts, positions: Sequence[int] | Ints) -> Batch:
+        """Rows padded on the right to the longest of them: ``input_ids``, ``attention_mask``
+        and, where the tokenizer makes them, ``token_type_ids``, all [batch, longest]."""
+        import torch
+
+        chosen = np.asarray(positions, dtype=np.int64)
+        starts, stops = examples.offsets[chosen], examples.offsets[chosen + 1]
+        longest = int((stops - starts).max())
+        inside = np.arange(longest)[None, :] < (stops - starts)[:, None]
+        # Places beyond a row's end are masked below; beyond the table's end there must still be
+        # one.
+        source = np.minimum(starts[:, None] + np.arange(longest)[None, :], len(examples.ids) - 1)
+        ids = np.where(inside, examples.ids[source], self.pad_id).astype(np.int64)
+        batch = {
+            "input_ids": torch.from_numpy(ids),
+            "attention_mask": torch.from_numpy(inside.astype(np.int64)),
+            "labels": torch.from_numpy(examples.labels[chosen]),
+        }
+        if examples.types is not None:
+            types = np.where(inside, examples.types[source], 0).astype(np.int64)
+            batch["token_type_ids"] = torch.from_numpy(types)
+        return batch

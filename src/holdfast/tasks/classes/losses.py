@@ -1,0 +1,113 @@
+"""What every classification shares, whatever its rows are: one class out, cross-entropy."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from holdfast.core.records import Floats, Ints, Outputs
+from holdfast.stats.temperature import best_temperature
+from holdfast.training.task import Batch, ClassifierOutput, Measured, classify
+
+if TYPE_CHECKING:
+    import torch
+
+
+Metrics = Mapping[str, Callable[[Outputs], float]]
+
+
+class Labelled(Protocol):
+    """Encoded rows with a class index each, [n]."""
+
+    @property
+    def rows(self) -> Ints: ...
+
+    @property
+    def labels(self) -> Ints: ...
+
+
+class Classification(ABC):
+    """The task's side of the loop but for the batches, which a task with its own kind of rows
+    makes. ``metrics`` are named functions of ``Outputs`` that every snapshot computes on both sets.
+    """
+
+    metrics: Metrics
+
+    @abstractmethod
+    def collate(self, examples: Any, positions: Sequence[int] | Ints) -> Batch:
+        """A padded batch of these rows, ``labels`` among its tensors."""
+
+    def forward(self, network: Any, batch: Batch) -> ClassifierOutput:
+        """Logits and features; see ``classify``."""
+        return classify(network, batch)
+
+    def losses(self, output: Any, batch: Batch) -> torch.Tensor:
+        """Cross-entropy per row [batch], in nats."""
+        return class_losses(output, batch)
+
+    def weights(self, examples: Any, positions: Sequence[int] | Ints) -> Floats:
+        """Every row weighs the same, but for added rows that came with a weight."""
+        weights: Floats | None = getattr(examples, "weights", None)
+        return np.ones(len(positions)) if weights is None else weights[positions]
+
+    def join(
+        self, outputs: Sequence[Any], batches: Sequence[Batch]
+    ) -> tuple[ClassifierOutput, Batch]:
+        """See ``join_outputs``."""
+        return join_outputs(outputs, batches)
+
+    def keep(self, output: Any, batch: Batch) -> torch.Tensor:
+        """The logits [batch, classes]."""
+        logits: torch.Tensor = output.logits.float()
+        return logits
+
+    def measure(
+        self, losses: Floats, kept: Floats, examples: Any, positions: Sequence[int] | Ints
+    ) -> Measured:
+        """See ``measure_classes``."""
+        return measure_classes(losses, kept, examples, positions, self.metrics)
+
+
+def class_losses(output: ClassifierOutput, batch: Batch) -> torch.Tensor:
+    """Cross-entropy per row [batch], in nats, computed in float32."""
+    import torch
+
+    return torch.nn.functional.cross_entropy(
+        output.logits.float(), batch["labels"], reduction="none"
+    )
+
+
+def join_outputs(
+    outputs: Sequence[ClassifierOutput], batches: Sequence[Batch]
+) -> tuple[ClassifierOutput, Batch]:
+    """Logits, features and labels of several parts, one after the other."""
+    import torch
+
+    output = ClassifierOutput(
+        torch.cat([o.logits for o in outputs]), torch.cat([o.features for o in outputs])
+    )
+    return output, {"labels": torch.cat([batch["labels"] for batch in batches])}
+
+
+def measure_classes(
+    losses: Floats,
+    kept: Floats,
+    examples: Labelled,
+    positions: Sequence[int] | Ints,
+    metrics: Metrics,
+) -> Measured:
+    """Accuracy, the watched metrics, and the loss after the best temperature; NaN throughout
+    when there are no rows."""
+    if not len(losses):
+        empty = {name: float("nan") for name in ("accuracy", *metrics)}
+        return Measured(losses, empty, float("nan"), 1.0, np.zeros(0, dtype=bool), kept)
+    chosen = np.asarray(positions, dtype=np.int64)
+    outputs = Outputs(examples.rows[chosen], examples.labels[chosen], kept, losses)
+    correct = outputs.predictions == outputs.labels
+    values = {"accuracy": float(correct.mean())}
+    values.update({name: compute(outputs) for name, compute in metrics.items()})
+    temperature, refined = best_temperature(kept, outputs.labels)
+    return Measured(losses, values, refined, temperature, correct, kept)

@@ -1,0 +1,361 @@
+"""Which side columns a fit keeps, and what they bring: ``data.features``.
+
+The text part is trained as ever. The layer over the columns (``contract/side_layer.py``) is then
+fitted on the training rows *with what the text says of them held fixed*: not the trained network's
+own logits, which are too sure of rows that it learned from and would leave the columns nothing to
+explain, but those of the linear probe, each from a fit that had not seen the row. So a column
+counts by what it says beyond the text.
+
+1. The penalty is the one of the smallest cross-validated loss. A column is kept where exchanging
+   its cells between rows raises that loss, and where chance is excluded: a permutation test of
+   what it says of the classes beyond the text (``unlike_chance``), by Holm's method for all columns
+   that are asked for. Where some say nothing, one of them or more is kept in ``ALPHA`` of all runs
+   at most; a weak column may be left out. The kept ones are fitted again.
+2. The gain must be there out of fold (paired, the lower end of a 95 % interval above 0), and on the
+   validation rows with the trained network's own logits the mean loss must fall. Else the columns
+   are not used, and the run says so.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from holdfast.contract.fit import Fitted, SideKept
+from holdfast.contract.side_layer import SideLayer, encoded, fit_side
+from holdfast.core.errors import DataError, RecipeError
+from holdfast.core.records import Decision, Finding, Floats, Ints
+from holdfast.core.seeds import generator
+from holdfast.core.wording import p_words
+from holdfast.data.raw import Raw
+from holdfast.data.side import (
+    AUTO,
+    Asked,
+    Column,
+    asked_columns,
+    candidates,
+    cells_of,
+    check_cells,
+    fit_column,
+    with_side_cells,
+)
+from holdfast.data.table import Table
+from holdfast.models.head_fit import HeadKind, fit_head
+from holdfast.models.probe import stratified_folds
+from holdfast.stats.many import holm
+from holdfast.stats.paired import Difference, paired_bootstrap
+from holdfast.stats.temperature import best_temperature, losses_at
+from holdfast.tasks.classes.classifier import kept_temperature
+from holdfast.training.task import labels_of
+
+FOLDS = 5
+GRID = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+# The probability that a column which says nothing of the classes is kept, over all of them.
+ALPHA = 0.05
+PERMUTATION = "permutation test, Holm"
+EXCHANGES = 999
+# A column that tells nearly every row by itself is rather the label in disguise.
+GIVEAWAY = 0.98
+# More rows than these make a proposal no surer, and the fits slower.
+MOST_ROWS = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class CrossFitted:
+    """Columns fitted out of fold: the penalty ``c``, the losses [n] at it, and for each column the
+    losses [n] when its cells are exchanged between rows."""
+
+    c: float
+    losses: Floats
+    permuted: tuple[Floats, ...]
+
+
+def wanted(given: tuple[str, ...] | bool | None) -> tuple[Asked, ...]:
+    """The columns that ``data.features`` names: none for ``false`` and for ``auto``, which only
+    proposes. Raises ``RecipeError`` for ``true``."""
+    if given is True:
+        remedy = "Name them, [price, shop], or let auto propose some."
+        raise RecipeError("data.features", "does not say which columns", True, remedy)
+    return () if not given or given == (AUTO,) else asked_columns(given)
+
+
+def fitted_columns(given: tuple[str, ...] | bool | None, rows: Table) -> tuple[Column, ...]:
+    """The columns that ``data.features`` names, as the training ``rows`` say that they are read.
+
+    Raises ``DataError`` for one that cannot be read so, ``RecipeError`` where there is none."""
+    asked = wanted(given)
+    check_cells(rows, asked)
+    return tuple(fit_column(one, cells_of(rows, one.name)) for one in asked)
+
+
+def with_side(fitted: Fitted) -> Fitted:
+    """The fit with the side columns that it was asked for, where they prove useful."""
+    ready, seed = fitted.ready, fitted.recipe.seed
+    rows = ready.sides.train_rows.table
+    columns = fitted_columns(fitted.recipe.data.features, rows)
+    if not columns:
+        return fitted
+    labels = labels_of(ready.train)
+    text = _text_logits(fitted, labels)
+    known = np.isfinite(text).all(axis=1)
+    rows, labels, text = rows.take(np.flatnonzero(known)), labels[known], text[known]
+    plain = _losses(text, labels)
+    first = cross_fitted(columns, rows, labels, text, seed)
+    gains = [_paired(losses, first.losses, seed) for losses in first.permuted]
+    p_values = holm(unlike_chance(columns, rows, labels, text, seed))
+    chosen = [gain.value > 0 and p <= ALPHA for gain, p in zip(gains, p_values, strict=True)]
+    kept = tuple(itertools.compress(columns, chosen))
+    shown = _importance(columns, gains, p_values, kept)
+    if not kept:
+        least = p_words(float(p_values.min()), PERMUTATION)
+        because = f"no column tells more of the classes than with its cells exchanged ({least})"
+        return _without(fitted, shown, because, None)
+    last = first if kept == columns else cross_fitted(kept, rows, labels, text, seed)
+    out = _paired(plain, last.losses, seed)
+    brought = f"{out.value:+.4f} ({out.low:+.4f} to {out.high:+.4f}) nats out of fold"
+    if not out.low > 0:
+        return _without(fitted, shown, f"they bring {brought}, which may be chance", out)
+    weight, bias = fit_side(encoded(kept, rows), labels, text, last.c)
+    layer, on_valid = _fitted_to(fitted, SideLayer(kept, ready.task.classes, weight, bias))
+    checked = f"{on_valid.value:+.4f} on the {on_valid.n} validation rows"
+    if not on_valid.value > 0:
+        because = f"they bring {brought}, but {checked}"
+        return _without(fitted, shown, because, out, on_valid)
+    names = ", ".join(column.name for column in kept)
+    because = f"they bring {brought}, {checked}"
+    if left_out := ", ".join(column.name for column in columns if column not in kept):
+        because += f"; left out, as chance is not excluded ({PERMUTATION}, 5 %): {left_out}"
+    decision = Decision("side columns", names, because, prominent=True)
+    found = SideKept(layer, decision, _block(True, shown, out, on_valid), _giveaways(columns, rows))
+    return replace(fitted, side=found)
+
+
+def cross_fitted(
+    columns: Sequence[Column], rows: Table, labels: Ints, text: Floats, seed: int
+) -> CrossFitted:
+    """The layer over ``columns`` fitted on folds of the rows [n] and asked of the others, beside
+    the ``text`` logits [n, classes], which were made out of fold themselves."""
+    parts = [column.encode(cells_of(rows, column.name)) for column in columns]
+    x, ends = np.column_stack(parts), np.cumsum([0, *(part.shape[1] for part in parts)])
+    folds = _folds(labels, seed)
+    best: tuple[float, float, list[Any]] | None = None
+    for c in GRID:
+        fits = [
+            fit_side(x[folds != f], labels[folds != f], text[folds != f], c) for f in range(FOLDS)
+        ]
+        total = float(_losses(_asked(fits, folds, x, text), labels).mean())
+        if best is None or total < best[0]:
+            best = (total, c, fits)
+    assert best is not None
+    _, c, fits = best
+    rng, permuted = generator(seed, "side columns"), []
+    for start, end in itertools.pairwise(ends):
+        other = x.copy()
+        other[:, start:end] = x[rng.permutation(len(x)), start:end]
+        permuted.append(_losses(_asked(fits, folds, other, text), labels))
+    losses = _losses(_asked(fits, folds, x, text), labels)
+    return CrossFitted(c, losses, tuple(permuted))
+
+
+def unlike_chance(
+    columns: Sequence[Column], rows: Table, labels: Ints, text: Floats, seed: int
+) -> Floats:
+    """The p-value [columns] that a column says nothing of the classes beyond the ``text`` logits.
+
+    With R = (label is k) − softmax(text + rates) [n, classes] and the column's centred numbers X,
+    ‖Xᵀ R‖², the slope of the loss where the column has no weight, is compared with that of cells
+    exchanged between rows: exact for a column that is independent of all else. The other columns
+    are not in R, so two that say the same are both told from chance.
+    """
+    _, bias = fit_side(np.zeros((len(labels), 0)), labels, text, 1.0)
+    logits = text + bias
+    chances = np.exp(logits - logits.max(axis=1, keepdims=True))
+    rest = -chances / chances.sum(axis=1, keepdims=True)
+    rest[np.arange(len(labels)), labels] += 1
+    numbers = [column.encode(cells_of(rows, column.name)) for column in columns]
+    centred = [x - x.mean(axis=0) for x in numbers]
+    slopes = np.array([((x.T @ rest) ** 2).sum() for x in centred])
+    rng, beyond = generator(seed, "side columns, chance"), np.zeros(len(columns))
+    # So many that the smallest p-value can pass Holm's first step.
+    count = max(EXCHANGES, math.ceil(2 * len(columns) / ALPHA))
+    for _ in range(count):
+        other = rest[rng.permutation(len(rest))]
+        exchanged = np.array([((x.T @ other) ** 2).sum() for x in centred])
+        beyond += exchanged >= slopes * (1 - 1e-9)
+    return (1 + beyond) / (1 + count)
+
+
+def _asked(fits: Sequence[Any], folds: Ints, x: Floats, text: Floats) -> Floats:
+    logits = np.array(text, dtype=np.float64)
+    for fold, (weight, bias) in enumerate(fits):
+        here = folds == fold
+        logits[here] += x[here] @ weight.T + bias
+    return logits
+
+
+def _text_logits(fitted: Fitted, labels: Ints) -> Floats:
+    """The linear probe's logits of the training rows [n, classes], each from a fold that had not
+    seen the row; NaN where a class has one row only."""
+    from holdfast.training.observe import Observer
+
+    ready, job = fitted.ready, fitted.job
+    network = fitted.untuned()
+    observer = Observer(job.accelerator, job.task, alone=True)
+    features = observer.features(network, ready.train, np.arange(len(ready.train)))
+    classes = len(ready.task.classes)
+    kind: HeadKind = fitted.recipe.train.head or "both"
+    probe = fit_head(features, labels, classes=classes, seed=fitted.recipe.seed, kind=kind)
+    held = probe.held_out
+    return np.full((len(labels), classes), np.nan) if held is None else np.asarray(held)
+
+
+def _fitted_to(fitted: Fitted, layer: SideLayer) -> tuple[SideLayer, Difference]:
+    """The layer calibrated beside the trained network, and what it brings on the validation rows.
+
+    One temperature makes the sum honest; it is folded into the layer, the text part's folder keeps
+    its own. What ``rates`` moved stays moved by as much.
+    """
+    ready, temperature = fitted.ready, kept_temperature(fitted)
+    logits, labels = fitted.kept_look.valid_logits, labels_of(ready.valid)
+    assert logits is not None
+    table, classes = ready.sides.valid_rows.table, ready.task.classes
+    both = layer.add(logits / temperature, table, classes)
+    calm = best_temperature(both, labels, smoothing=1)[0]
+    shift = fitted.rates.shift if fitted.rates else np.zeros(len(classes))
+    bias = layer.bias / calm + (1 - 1 / calm) * shift
+    made = replace(layer, weight=layer.weight / calm, bias=bias, scale=1 / calm)
+    plain = losses_at(logits, labels, temperature)
+    gain = _paired(plain, losses_at(both, labels, calm), fitted.recipe.seed)
+    return made, gain
+
+
+def _losses(logits: Floats, labels: Ints) -> Floats:
+    return losses_at(logits, labels, 1.0)
+
+
+def _paired(before: Floats, after: Floats, seed: int) -> Difference:
+    return paired_bootstrap(before, after, seed=generator(seed, "side columns, paired"))
+
+
+def _importance(
+    columns: Sequence[Column], gains: Sequence[Difference], p_values: Floats, kept: Sequence[Column]
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": column.name,
+            "kind": column.kind,
+            "kept": column in kept,
+            "importance": {"value": gain.value, "low": gain.low, "high": gain.high},
+            "p_value": p,
+            "test": PERMUTATION,
+        }
+        for column, gain, p in zip(columns, gains, p_values.tolist(), strict=True)
+    ]
+
+
+def _block(
+    kept: bool, shown: Sequence[dict[str, Any]], out: Difference | None, valid: Difference | None
+) -> dict[str, Any]:
+    def gain(found: Difference | None) -> dict[str, Any] | None:
+        if found is None:
+            return None
+        return {"value": found.value, "low": found.low, "high": found.high, "n": found.n}
+
+    return {
+        "kind": "features" if kept else None,
+        "folder": "features" if kept else None,
+        "columns": list(shown),
+        "gain_out_of_fold": gain(out),
+        "gain_valid": gain(valid),
+    }
+
+
+def _without(
+    fitted: Fitted,
+    shown: Sequence[dict[str, Any]],
+    because: str,
+    out: Difference | None,
+    valid: Difference | None = None,
+) -> Fitted:
+    decision = Decision("side columns", "none", because, prominent=True)
+    found = SideKept(None, decision, _block(False, shown, out, valid), ())
+    return replace(fitted, side=found)
+
+
+def _giveaways(columns: Sequence[Column], rows: Table) -> tuple[Finding, ...]:
+    """Columns that tell nearly every training row by themselves."""
+    found = []
+    for column in columns:
+        right = _alone(column, rows)[0]
+        if right >= GIVEAWAY:
+            found.append(_giveaway(column.name, right, len(rows)))
+    return tuple(found)
+
+
+def _giveaway(name: str, right: float, rows: int) -> Finding:
+    return Finding(
+        "side_giveaway",
+        "warn",
+        right,
+        rows,
+        (),
+        f"column {name!r} alone tells {right:.0%} of the rows out of fold: it may be the label by "
+        "another name, or be filled in after it",
+        "If it is not known when the model is used, it is no feature: leave it out.",
+    )
+
+
+def _alone(column: Column, rows: Table) -> tuple[float, Difference]:
+    """What a column by itself tells of the classes, out of fold: the share of rows that it has
+    right, and the log loss that it takes off that of the classes' rates."""
+    x, labels = column.encode(cells_of(rows, column.name)), np.asarray(rows.column("label"))
+    classes = int(labels.max()) + 1
+    folds, nothing = _folds(labels, 0), np.zeros((len(labels), classes))
+    fits, rates = [], np.zeros((len(labels), classes))
+    for fold in range(FOLDS):
+        there = folds != fold
+        fits.append(fit_side(x[there], labels[there], nothing[there], 1.0))
+        counts = np.bincount(labels[there], minlength=classes) + 0.5
+        rates[~there] = np.log(counts / counts.sum())
+    logits = _asked(fits, folds, x, nothing)
+    gain = _paired(_losses(rates, labels), _losses(logits, labels), 0)
+    return float((logits.argmax(axis=1) == labels).mean()), gain
+
+
+def _folds(labels: Ints, seed: int) -> Ints:
+    """A fold of every row [n]; a class's only row, which is in none, is dealt to one as well."""
+    folds = stratified_folds(labels, FOLDS, seed)
+    return np.where(folds < 0, np.arange(len(folds)) % FOLDS, folds)
+
+
+def proposals(table: Table, raw: Raw) -> tuple[Finding, ...]:
+    """What ``data.features=auto`` finds: columns of the source that tell the label out of fold, and
+    those that tell it too well."""
+    columns = table.columns
+    used = tuple(filter(None, (*columns.text, columns.label, columns.group)))
+    asked = candidates(raw, used)
+    if len(table) > MOST_ROWS:
+        chosen = generator(0, "side columns, proposed").permutation(len(table))[:MOST_ROWS]
+        table = table.take(np.sort(chosen))
+    table, found = with_side_cells(table, raw, asked), []
+    for one in asked:
+        try:
+            column = fit_column(one, cells_of(table, one.name))
+        except DataError:
+            continue
+        right, gain = _alone(column, table)
+        if right >= GIVEAWAY:
+            found.append(_giveaway(one.name, right, len(table)))
+        elif gain.low > 0:
+            because = (
+                f"{one.name!r} ({column.kind}) alone takes {gain.value:.3f} ({gain.low:.3f} to "
+                f"{gain.high:.3f}) nats off the log loss of the classes' rates, out of fold"
+            )
+            remedy = f"Try it beside the text: --set data.features=[{one.name}]."
+            found.append(Finding("side_column", "info", 0.0, len(table), (), because, remedy))
+    return tuple(found)

@@ -1,0 +1,272 @@
+"""Text classification, put together: one class a text, several labels, or a number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from holdfast.contract.fit import AskedSide, Finish, Fitted, Kind, Ready, Scored, plain_facts
+from holdfast.contract.run_folder import MODEL
+from holdfast.contract.side_layer import FOLDER, load_side
+from holdfast.core.errors import RecipeError
+from holdfast.core.records import Decision, Finding, Outputs
+from holdfast.data.classes import ClassRules
+from holdfast.data.columns import NamedColumns
+from holdfast.data.labelled import load_labelled
+from holdfast.data.mix import with_sources
+from holdfast.data.side import AUTO, with_side_cells
+from holdfast.data.source import read_source
+from holdfast.data.table import Table
+from holdfast.metrics import Metric
+from holdfast.models.classifier import LoadedClassifier, load_classifier
+from holdfast.models.onednn import use_onednn
+from holdfast.models.saved import load_saved
+from holdfast.plan.adapters import adapter_spec
+from holdfast.recipe import DataPart, Recipe
+from holdfast.tasks.classes import classifier as shared
+from holdfast.tasks.classes.answers import PROBLEMS, beside, labels_of, plain, use_fitted, use_runs
+from holdfast.tasks.classes.encoding import EncodedTexts, TextClassification, encode
+from holdfast.tasks.classes.row_weights import with_groups_to_weigh
+from holdfast.tasks.classes.side_selection import proposals, wanted
+from holdfast.tasks.forward import answer, forward
+from holdfast.tasks.labels import shared as problems
+from holdfast.tasks.labels.shared import LoadedText, Problem
+from holdfast.tasks.number.losses import Scale
+from holdfast.training.task import Task
+
+
+def read(source: str, data: DataPart, like: Table | None) -> Table:
+    """The rows of a source; ``like`` another table, with its columns and labels."""
+    table = _with_side(_read(source, data, like), source, data, like)
+    if data.reweigh is not None and like is None:
+        table = _with_groups(table, source, data)
+    return table if data.source is None else _with_sources(table, source, data, like)
+
+
+def _with_groups(table: Table, source: str, data: DataPart) -> Table:
+    """The table with the groups by which its rows weigh; nobody weighs rows that are scored."""
+    if table.columns.label_kind != "class":
+        rule = f"does not exist where data.label_kind is {table.columns.label_kind}"
+        raise RecipeError("data.reweigh", rule, data.reweigh, "Leave it out.")
+    raw = read_source(source, data.encoding, data.config)
+    return with_groups_to_weigh(table, raw, str(data.reweigh))
+
+
+def _with_sources(table: Table, source: str, data: DataPart, like: Table | None) -> Table:
+    """The table with the source of each row, where the column is there: a file of test rows may
+    lack it."""
+    raw, name = read_source(source, data.encoding, data.config), str(data.source)
+    if name not in raw.names and like is not None:
+        because = f"{source} has no column {name!r}: its rows are scored together"
+        return replace(table, decisions=(*table.decisions, Decision("sources", "none", because)))
+    return with_sources(table, raw, name)
+
+
+def _with_side(table: Table, source: str, data: DataPart, like: Table | None) -> Table:
+    """The table with the cells of the side columns that the recipe names, or with findings of the
+    columns that could be some (``auto``)."""
+    asked = wanted(data.features)
+    if not asked and data.features != (AUTO,):
+        return table
+    if table.columns.label_kind != "class":
+        rule = f"does not exist where data.label_kind is {table.columns.label_kind}"
+        raise RecipeError("data.features", rule, None, "Leave it out: it needs a class a row.")
+    raw = read_source(source, data.encoding, data.config)
+    if not asked:
+        found = proposals(table, raw) if like is None else ()
+        return replace(table, findings=(*table.findings, *found))
+    columns = table.columns
+    used = tuple(filter(None, (*columns.text, columns.label, columns.group)))
+    return with_side_cells(table, raw, asked, used)
+
+
+def _read(source: str, data: DataPart, like: Table | None) -> Table:
+    if like is not None:
+        columns = like.columns
+        classes = like.classes if columns.label_kind == "class" else like.names
+        return load_labelled(
+            source,
+            NamedColumns(
+                None if data.template else columns.text, columns.label, data.group, data.template
+            ),
+            ClassRules(classes, labels=data.labels),
+            encoding=data.encoding,
+            config=data.config,
+            kind=columns.label_kind,
+            separator=columns.label_separator,
+            like=like,
+        )
+    given = bool(data.test) + bool(data.valid)
+    return load_labelled(
+        source,
+        NamedColumns(data.text, data.label, data.group, data.template),
+        ClassRules(rare=data.rare, rare_below=max(2, 3 - given), labels=data.labels),
+        encoding=data.encoding,
+        config=data.config,
+        kind=data.label_kind,
+        separator=data.label_separator,
+    )
+
+
+def problem_of(kind: str | None) -> Problem | None:
+    """What differs where a label is no class; ``None`` for classes."""
+    return PROBLEMS.get(kind or "class")
+
+
+def load(recipe: Recipe, table: Table) -> LoadedClassifier:
+    """The recipe's model with a new head for the table's classes, labels or number."""
+    problem, model = problem_of(table.columns.label_kind), recipe.model
+    if problem is not None:
+        return problems.load(recipe, table, problem)
+    refuse_of_classes(recipe)
+    return load_classifier(
+        model.name,
+        table.classes,
+        pooling=model.pooling,
+        dropout=model.dropout,
+        revision=model.revision,
+        trust_remote_code=model.trust_remote_code,
+        max_length=model.max_length,
+        seed=recipe.seed,
+        adapter=adapter_spec(recipe),
+    )
+
+
+def refuse(recipe: Recipe) -> None:
+    """Settings that mean nothing for what a label is (``data.label_kind``) are refused."""
+    problem = problem_of(recipe.data.label_kind)
+    if problem is not None:
+        problems.refuse(recipe, problem)
+    else:
+        refuse_of_classes(recipe)
+
+
+def refuse_of_classes(recipe: Recipe) -> None:
+    if recipe.train.huber:
+        raise RecipeError(
+            "train.huber",
+            "does not exist for classes",
+            recipe.train.huber,
+            "Leave it out, or learn numbers: --set data.label_kind=number.",
+        )
+
+
+def encode_rows(table: Table, loaded: LoadedClassifier, recipe: Recipe) -> EncodedTexts:
+    problem = problem_of(table.columns.label_kind)
+    if problem is None or not isinstance(loaded, LoadedText):
+        return encode(table, loaded.tokenizer, loaded.max_length)
+    # In the user's unit; ``side`` turns them into that of a fit's training rows.
+    labels = problem.labels(table, Scale())
+    return encode(table, loaded.tokenizer, loaded.max_length, labels)
+
+
+def settle(loaded: LoadedClassifier, rows: Table, examples: EncodedTexts) -> LoadedClassifier:
+    """The model with the unit of the training rows' numbers."""
+    problem = problem_of(rows.columns.label_kind)
+    if problem is None or not isinstance(loaded, LoadedText):
+        return loaded
+    return problems.settle(loaded, rows, problem)
+
+
+def side(examples: EncodedTexts, loaded: LoadedClassifier, rows: Table) -> EncodedTexts:
+    """Rows with their labels as the loop learns them."""
+    return problems.in_unit(examples, loaded) if isinstance(loaded, LoadedText) else examples
+
+
+def make_task(
+    loaded: LoadedClassifier, table: Table, recipe: Recipe, metric: Metric | None
+) -> Task:
+    kind = table.columns.label_kind or "class"
+    problems.check_metric(metric, kind)
+    problem = problem_of(kind)
+    if problem is not None and isinstance(loaded, LoadedText):
+        return problem.task(loaded, table, recipe)
+    pad, classes = loaded.tokenizer.pad_token_id, table.classes
+    return TextClassification(pad, classes, shared.watched(metric, classes))
+
+
+def score_rows(finish: Finish) -> Scored:
+    """Score the saved folder, reloaded in plain Transformers."""
+    problem = problem_of(finish.table.columns.label_kind)
+    if problem is not None:
+        return problems.score_rows(finish, problem)
+
+    kept = finish.fitted.side
+    layer = load_side(finish.run / FOLDER) if kept and kept.layer else None
+    plain: list[Outputs] = []
+
+    def reloaded(table: Table) -> Outputs:
+        saved = load_saved(finish.run / MODEL)
+        if finish.ready.recipe.train.matmul == "onednn":
+            use_onednn(saved.network)
+        plain.append(answer(saved, table))
+        return plain[0] if layer is None else beside(layer, plain[0], table, saved.classes)
+
+    scored = shared.score_classifier(finish, reloaded, _forward)
+    if layer is not None:
+        assert scored.outputs is not None
+        block = shared.part_block(finish.ready, plain[0], scored.outputs)
+        scored.blocks["plain_part"] = block
+    return scored
+
+
+def tell(asked: AskedSide) -> dict[str, Any]:
+    """What the kept state says of training or validation rows."""
+    problem = problem_of(labels_of(asked.fitted.ready))
+    return shared.tell(asked) if problem is None else problems.tell(asked, problem)
+
+
+def _forward(network: Callable[..., Any], ready: Ready, table: Table) -> Outputs:
+    loaded = ready.loaded
+    assert isinstance(loaded, LoadedClassifier)
+    return forward(network, loaded.tokenizer, loaded.max_length, ready.task.classes, table)
+
+
+def notices(examples: EncodedTexts, loaded: LoadedClassifier) -> tuple[Finding, ...]:
+    return shared.truncation(examples, loaded)
+
+
+def listeners(ready: Ready) -> tuple[Any, ...]:
+    """The refitted head of the problem."""
+    problem = problem_of(labels_of(ready))
+    return problems.listeners(ready, problem) if problem else shared.listeners(ready)
+
+
+def save(folder: Path, fitted: Fitted) -> dict[str, Any]:
+    """Write the plain model."""
+    problem = problem_of(labels_of(fitted.ready))
+    if problem is None:
+        return shared.save(folder, fitted)
+    fitted.network.cpu()
+    problem.save(folder, fitted)
+    return {}
+
+
+def facts(fitted: Fitted, saved: Mapping[str, Any]) -> dict[str, Any]:
+    """``model_facts`` where no test rows are scored."""
+    problem = problem_of(labels_of(fitted.ready))
+    return plain_facts(fitted, saved) if problem is None else problems.facts(fitted, saved)
+
+
+KIND = Kind(
+    name="text-classification",
+    read=read,
+    load=load,
+    encode=encode_rows,
+    make_task=make_task,
+    notices=notices,
+    listeners=listeners,
+    save=save,
+    score=score_rows,
+    tell=tell,
+    plain=plain,
+    use_runs=use_runs,
+    use_fitted=use_fitted,
+    find_metric=problems.find_metric,
+    settle=settle,
+    side=side,
+    facts=facts,
+    refuse=refuse,
+)

@@ -1,0 +1,351 @@
+"""The models of several runs that answer together: in memory all at once where that is little, else
+one at a time.
+
+Soups of saved models, as the tasks' ways of answering ask for them.
+
+What the members of an ensemble said of rows that none of them learned from, in the form that
+weights are fitted to: what each gave to the truth, or each one's number beside it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Generic, Literal, Protocol, TypeVar, overload
+
+import numpy as np
+
+from holdfast.contract.run_folder import MODEL, SPLITS
+from holdfast.core.errors import RecipeError
+from holdfast.core.machine import MB
+from holdfast.core.records import Decision, Floats, Ints
+from holdfast.data.table import Table
+from holdfast.models.soup import distance, mean_state, other_shape
+from holdfast.plan.memory import available_mb
+from holdfast.stats.stacking import SHRINK, blend_weights, mixture_weights
+
+T = TypeVar("T")
+# Of the memory that is there: beyond it models are loaded in turn.
+SHARE = 0.5
+
+
+class InTurn(Sequence[T], Generic[T]):
+    """Models that are loaded when they are asked for; the last one asked for is held."""
+
+    def __init__(self, runs: Sequence[Path], load: Callable[[Path], T]) -> None:
+        self._runs = tuple(runs)
+        self._load = load
+        self._held: tuple[int, T] | None = None
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[T]: ...
+
+    def __getitem__(self, index: int | slice) -> T | Sequence[T]:
+        if isinstance(index, slice):
+            return InTurn(self._runs[index], self._load)
+        place = range(len(self))[index]
+        if self._held is None or self._held[0] != place:
+            # Let go of first, so that two are never held.
+            self._held = None
+            self._held = (place, self._load(self._runs[place]))
+        return self._held[1]
+
+    def __iter__(self) -> Iterator[T]:
+        return (self[place] for place in range(len(self)))
+
+
+def members(runs: Sequence[Path], load: Callable[[Path], T]) -> Sequence[T]:
+    """The models of these runs, as ``load`` gives them."""
+    if len(runs) > 1 and together_mb(runs) > SHARE * available_mb():
+        return InTurn(runs, load)
+    return [load(run) for run in runs]
+
+
+def together_mb(runs: Sequence[Path]) -> float:
+    """MB of the files of all their models."""
+    files = [path for run in runs for path in (run / MODEL).rglob("*") if path.is_file()]
+    return sum(path.stat().st_size for path in files) / MB
+
+
+def in_turn(models: object, runs: Sequence[Path]) -> tuple[Decision, ...]:
+    """That the models are loaded in turn, where they are."""
+    if not isinstance(models, InTurn):
+        return ()
+    because = f"{len(runs)} models of {together_mb(runs):,.0f} MB are more than half of the memory"
+    return (Decision("models", "one at a time", because),)
+
+
+AVERAGE = "Take predict.ensemble=stack or average, which need no common weights."
+
+
+def souped_model(models: Sequence[T], places: Sequence[int], plain_of: Callable[[T], Any]) -> T:
+    """A copy of the first chosen model with the mean of the weights of those at ``places``;
+    ``plain_of`` is a model's module. Raises ``RecipeError`` for models of other shapes, and for
+    adapters: the mean of two factors is not the mean of what they make together."""
+    _refuse_unlike(models, plain_of)
+    made = copy.deepcopy(models[places[0]])
+    state = mean_state(plain_of(models[place]).state_dict() for place in places)
+    plain_of(made).load_state_dict(state)
+    return made
+
+
+def lie_apart(models: Sequence[T], plain_of: Callable[[T], Any]) -> Floats:
+    """How far each model's weights lie from the first's [models]."""
+    _refuse_unlike(models, plain_of)
+    first = copy.deepcopy(plain_of(models[0]).state_dict())
+    return np.array([distance(first, plain_of(one).state_dict()) for one in models])
+
+
+def _refuse_unlike(models: Sequence[T], plain_of: Callable[[T], Any]) -> None:
+    first: dict[str, Any] = {}
+    for one in models:
+        plain = plain_of(one)
+        state = plain.state_dict()
+        if any("lora_" in name or "ia3_" in name or "prompt_encoder" in name for name in state):
+            raise RecipeError(
+                "predict.ensemble=soup",
+                "has no mean of adapters: that of their factors is not that of their updates",
+                None,
+                f"Train with --set model.adapter.merge=true, or: {AVERAGE}",
+            )
+        first = first or {name: tensor.detach().clone() for name, tensor in state.items()}
+        if (name := other_shape(first, state)) is not None:
+            raise RecipeError(
+                "predict.ensemble=soup",
+                "needs models of one architecture, and these differ in a weight's name or size",
+                name,
+                AVERAGE,
+            )
+
+
+TINY = float(np.finfo(np.float64).tiny)
+
+
+class Evidence(Protocol):
+    """``n`` rows; ``metric`` names what ``losses`` are."""
+
+    @property
+    def n(self) -> int: ...
+
+    @property
+    def members(self) -> int: ...
+
+    @property
+    def metric(self) -> str: ...
+
+    @property
+    def tokens(self) -> Ints | None:
+        """Over how many tokens the loss of each row is a mean, where what counts is the mean over
+        all of them."""
+
+    def fit(self, rows: Ints) -> Floats:
+        """The weights [members] by these rows."""
+
+    def losses(self, weights: Floats, rows: Ints) -> Floats:
+        """What each of these rows loses under the weights."""
+
+
+@dataclass(frozen=True)
+class Chances:
+    """``chances`` [outcomes, members] of what was true: a row's class, each of its labels, words or
+    tokens; ``owner`` [outcomes] is the row, from 0 to ``n`` − 1. A row's loss is the mean of its
+    outcomes' −log of the mixture. ``by_token``: what counts is the mean over all outcomes."""
+
+    chances: Floats
+    owner: Ints
+    n: int
+    by_token: bool = False
+    metric: str = "loss"
+
+    @property
+    def tokens(self) -> Ints | None:
+        return self.sizes if self.by_token else None
+
+    @cached_property
+    def sizes(self) -> Ints:
+        """The outcomes of each row, [n]."""
+        return np.bincount(self.owner, minlength=self.n)
+
+    @property
+    def members(self) -> int:
+        return int(self.chances.shape[1])
+
+    def fit(self, rows: Ints) -> Floats:
+        inside = np.isin(self.owner, rows)
+        # Either way all of them weigh as many as there are rows, in which the shrinkage is counted.
+        size = np.full(self.n, len(self.owner) / self.n) if self.by_token else self.sizes
+        return mixture_weights(self.chances[inside], SHRINK, 1 / size[self.owner[inside]])
+
+    def losses(self, weights: Floats, rows: Ints) -> Floats:
+        each = -np.log(np.maximum(self.chances @ weights, TINY))
+        total = np.bincount(self.owner, each, minlength=self.n)
+        return np.asarray((total / np.maximum(self.sizes, 1))[rows])
+
+
+@dataclass(frozen=True)
+class Blend:
+    """``answers`` [n, members] beside ``truth`` [n], in the user's unit; a row's loss is its
+    squared error."""
+
+    answers: Floats
+    truth: Floats
+    metric: str = "squared error"
+    tokens: Ints | None = None
+
+    @property
+    def n(self) -> int:
+        return len(self.truth)
+
+    @property
+    def members(self) -> int:
+        return int(self.answers.shape[1])
+
+    def fit(self, rows: Ints) -> Floats:
+        return blend_weights(self.answers[rows], self.truth[rows], SHRINK)
+
+    def losses(self, weights: Floats, rows: Ints) -> Floats:
+        return np.asarray((self.answers[rows] @ weights - self.truth[rows]) ** 2)
+
+
+def stored_evidence(shared: SharedRows, labels: str) -> Evidence:
+    """What the runs stored of the rows they share; ``labels`` is the kind of label (``class``,
+    ``several`` or ``number``). Raises ``RecipeError`` where the runs do not agree on a label."""
+    _same_labels(shared)
+    if labels == "number":
+        truth = np.array([float(line["label"]) for line in shared.answers[0]])
+        errors = [[float(line["error"]) for line in lines] for lines in shared.answers]
+        return Blend(truth[:, None] + np.array(errors, dtype=np.float64).T, truth)
+    return _several(shared) if labels == "several" else _classes(shared)
+
+
+def _classes(shared: SharedRows) -> Chances:
+    columns = []
+    for run, lines in zip(shared.runs, shared.answers, strict=True):
+        place = {name: i for i, name in enumerate(run.names)}
+        columns.append([line["probabilities"][place[line["label"]]] for line in lines])
+    return Chances(_table(columns), np.arange(len(shared)), len(shared))
+
+
+def _several(shared: SharedRows) -> Chances:
+    names, columns = shared.runs[0].names, []
+    for run, lines in zip(shared.runs, shared.answers, strict=True):
+        place = {name: i for i, name in enumerate(run.names)}
+        given: list[float] = []
+        for line in lines:
+            held, said = set(line["label"]), line["probabilities"]
+            given += [said[place[n]] if n in held else 1 - said[place[n]] for n in names]
+        columns.append(given)
+    return Chances(_table(columns), np.repeat(np.arange(len(shared)), len(names)), len(shared))
+
+
+def _table(columns: Sequence[Sequence[float]]) -> Floats:
+    return np.maximum(np.array(columns, dtype=np.float64).T, TINY)
+
+
+def _same_labels(shared: SharedRows) -> None:
+    def plain(label: Any) -> Any:
+        return sorted(label) if isinstance(label, list) else label
+
+    first = [plain(line["label"]) for line in shared.answers[0]]
+    for run, lines in zip(shared.runs[1:], shared.answers[1:], strict=True):
+        others = [plain(line["label"]) for line in lines]
+        differ = sum(a != b for a, b in zip(first, others, strict=True))
+        if differ:
+            raise RecipeError(
+                "several runs",
+                f"can be weighed only by rows of which they learned the same labels: "
+                f"{shared.runs[0].run} and {run.run} differ on {differ} of {len(first)}",
+                None,
+                "Give runs on the same labels.",
+            )
+
+
+HOW = (
+    "Divide all runs alike: the same --set data.split.seed=N beside another --seed, or the same "
+    "--set data.valid=FILE; or train them with --set train.folds=5, which answers all rows out of "
+    "fold; or take --set predict.ensemble=average."
+)
+
+
+class StoredRun(Protocol):
+    """A finished run of which stored predictions and rows are read: ``runs.stored.Again``."""
+
+    @property
+    def run(self) -> Path: ...
+
+    @property
+    def result(self) -> dict[str, Any]: ...
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+    def divided(self) -> Any: ...
+
+    def stored(self, side: Literal["train", "valid", "test"]) -> Any: ...
+
+    def table(self, side: Literal["train", "valid", "test"]) -> Table: ...
+
+
+@dataclass(frozen=True)
+class SharedRows:
+    """``runs`` and, for each, the source positions [n] of the rows that they share, in one order;
+    ``keys`` [n] are those of their texts."""
+
+    runs: tuple[StoredRun, ...]
+    rows: tuple[Ints, ...]
+    keys: Any
+    out_of_fold: bool
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @cached_property
+    def answers(self) -> tuple[list[dict[str, Any]], ...]:
+        """What each run stored of the rows: one list [n] of lines of ``answers.parquet`` a run."""
+        found = []
+        for run, rows in zip(self.runs, self.rows, strict=True):
+            lines = {line["row"]: line for line in run.stored("valid").to_pylist()}
+            found.append([lines[int(row)] for row in rows])
+        return tuple(found)
+
+    @cached_property
+    def table(self) -> Table:
+        """The rows as the first run reads them; not to be asked for where answers are out of
+        fold."""
+        whole = self.runs[0].table("valid")
+        return whole.take(whole.places(self.rows[0]))
+
+    @cached_property
+    def groups(self) -> Any:
+        """The group of each row [n] as the first run's division has it; ``None`` without."""
+        run = self.runs[0]
+        side = split_records(run, "train" if cross_fitted(run) else "valid")
+        names = {line["row"]: line["group"] for line in side}
+        groups = [names.get(int(row)) for row in self.rows[0]]
+        return None if any(one is None for one in groups) else np.array(groups, dtype=object)
+
+
+def cross_fitted(run: StoredRun) -> bool:
+    return bool((run.result.get("valid") or {}).get("out_of_fold"))
+
+
+def split_records(run: StoredRun, side: str) -> list[dict[str, Any]]:
+    found = run.divided()
+    if "text_key" not in found.column_names:
+        raise RecipeError(
+            str(run.run / SPLITS),
+            "does not know its rows by their texts: an older version made this run",
+            None,
+            "Train it again, or take --set predict.ensemble=average.",
+        )
+    columns = found.select(["row", "split", "group", "text_key"]).to_pylist()
+    return [line for line in columns if line["split"] == side]

@@ -1,0 +1,162 @@
+"""What a model that writes is worth beside the one that it began from, and what its answers show:
+``worth`` and ``outputs`` of a result, of the losses and texts that its score is made of anyway."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from holdfast.core.errors import HoldfastError, RecipeError
+from holdfast.core.machine import MB
+from holdfast.core.stages import stage
+from holdfast.metrics import TEXT_METRICS, TextMetric
+from holdfast.models.layers import count_parameters
+from holdfast.models.quantize import is_quantized
+from holdfast.plan.memory import free_mb
+from holdfast.plan.task import WRITERS
+from holdfast.recipe import Recipe
+from holdfast.tasks.generation.judge import Judge, metric_judge
+from holdfast.tasks.generation.mark_shares import Flags, Marked, check_classifier, outputs_block
+from holdfast.tasks.generation.marks import marks
+from holdfast.tasks.generation.samples import execution_of, text_metric_of
+from holdfast.tasks.generation.text_scores import Generated
+from holdfast.tasks.generation.worth import PLAIN, QUANTIZED, Way, worth_block
+
+if TYPE_CHECKING:
+    from holdfast.contract.fit import Finish
+    from holdfast.models.base import Network
+    from holdfast.tasks.generation.token_scores import TokenOutputs
+
+Bools = npt.NDArray[np.bool_]
+# Rows whose answers are measured behind examples: each is several rows long.
+FEW_SHOT_ROWS = 200
+
+
+def check_probes(recipe: Recipe) -> None:
+    """Refuse a judge or a classifier of texts that cannot be had, or that has no texts to look at,
+    before anything is trained.
+
+    Raises ``ModelError`` or ``RecipeError``.
+    """
+    from holdfast.models.causal import check_causal
+
+    judge = recipe.probes.judge
+    for key, given in (("judge", judge), ("classifier", recipe.probes.classifier)):
+        if given is not None and recipe.task not in WRITERS:
+            raise RecipeError(
+                f"probes.{key}",
+                f"looks at written texts, and {recipe.task} writes none",
+                given,
+                "Leave it out.",
+            )
+    if judge is not None and judge not in TEXT_METRICS:
+        check_causal(judge)
+    if recipe.probes.classifier is not None:
+        check_classifier(recipe.probes.classifier)
+
+
+def metric_of(recipe: Recipe) -> TextMetric:
+    """What texts are compared by: ``train.metric``, execution accuracy, or ROUGE-L."""
+    own = text_metric_of(recipe) or execution_of(recipe)
+    # A metric of a whole sample may have no number for one row.
+    return own if own is not None and own.of_rows is not None else TEXT_METRICS["rouge_l"]
+
+
+def judge_of(recipe: Recipe, device: Any) -> Judge:
+    """The judge that the recipe names, else the metric of the texts."""
+    from holdfast.tasks.generation.judge import MetricJudge, load_judge
+
+    named = recipe.probes.judge
+    if named is None:
+        return MetricJudge(metric_of(recipe))
+    return metric_judge(named) or load_judge(named, device)
+
+
+def start_model(
+    finish: Finish, tuned: TokenOutputs, measure: Callable[[Network], TokenOutputs]
+) -> tuple[Network, dict[str, Way], dict[str, str]]:
+    """The model that the run began from, on the run's device; a way that stands beside it, and what
+    was left out. Of a run that quantised it that is the unquantised model, which a user would have
+    without the run, and the quantised one stands beside it. Where memory does not hold the
+    unquantised one, the quantised one takes its place, and what was left out says so."""
+    fitted, ready = finish.fitted, finish.ready
+    untuned = fitted.untuned()
+    if not is_quantized(untuned):
+        return untuned, {}, {}
+    of_dtype = torch.empty((), dtype=getattr(torch, ready.recipe.model.dtype or "float32"))
+    need = count_parameters(untuned)[0] * of_dtype.element_size() / MB
+    if need > (free := free_mb()):
+        why = (
+            f"the unquantised start model takes about {need:,.0f} MB of memory, and {free:,.0f} MB "
+            "are there; the quantised one stands in its place"
+        )
+        return untuned, {}, {"unquantised start model": why}
+    beside = {QUANTIZED: Way(measure(untuned), tuned, judged=False)}
+    untuned.cpu()
+    whole = {"quantize": "none", "quant_type": None, "double_quant": None}
+    with stage("loading the unquantised start model"):
+        loaded = ready.kind.load(ready.recipe.changed(model=whole), ready.sides.train_rows.table)
+    return loaded.network.to(fitted.job.accelerator.device).eval(), beside, {}
+
+
+def worth_of(
+    recipe: Recipe,
+    ways: Mapping[str, Way],
+    made: Generated,
+    device: Any,
+    general: Mapping[str, Any] | None,
+    why: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """``worth``; a judge that fails is said to have, for the run is trained."""
+    left_out = dict(why or {})
+    judge: Judge | None = None
+    try:
+        judge = judge_of(recipe, device) if len(made) else None
+    except HoldfastError as error:
+        left_out["win_rate"] = str(error)
+    return worth_block(
+        ways, made, judge, metric_of(recipe), general, seed=recipe.seed, why=left_out
+    )
+
+
+def corrected(baseline: dict[str, Any], worth: Mapping[str, Any]) -> dict[str, Any]:
+    """The block of the untuned model, whose comparison has the p-value that ``worth`` judges it
+    by."""
+    p = worth["start"].get(PLAIN, {}).get("p_adjusted")
+    return {**baseline, "comparison": {**baseline["comparison"], "p_adjusted": p}}
+
+
+def outputs_of(
+    recipe: Recipe,
+    made: Mapping[str, Generated],
+    ended: Mapping[str, tuple[Bools | None, Bools | None]],
+    device: Any,
+) -> dict[str, Any]:
+    """``outputs`` of the texts of both sides; ``ended`` says of each side which texts the tuned and
+    the start model ended themselves."""
+    why: dict[str, str] = {}
+    flags: Flags | None = None
+    try:
+        named = recipe.probes.classifier
+        flags = Flags(named, device) if named else None
+    except HoldfastError as error:
+        why["flagged"] = str(error)
+    if recipe.probes.classifier is None:
+        why["flagged"] = "no classifier is named (probes.classifier)"
+    if any(pair[0] is None for pair in ended.values()):
+        why["cut"] = "texts that are continued have no end of their own"
+    return outputs_block([_marked(s, made[s], ended[s], flags) for s in made], why)
+
+
+def _marked(
+    side: str, made: Generated, ended: tuple[Bools | None, Bools | None], flags: Flags | None
+) -> Marked:
+    def of(texts: Sequence[str], whole: Bools | None) -> dict[str, Bools]:
+        return marks(made.sources, made.references, texts, whole, flags(texts) if flags else None)
+
+    start = None if made.untuned is None else of(made.untuned, ended[1])
+    return Marked(side, made.rows, of(made.texts, ended[0]), start, of(made.references, None))

@@ -1,0 +1,254 @@
+"""Who answers better, the tuned model or another: a stated judge's verdict, pair by pair.
+
+A judge is a metric of texts against their references, or a language model that the user names. A
+model is asked each pair twice, with the two answers in either order, and only a verdict that both
+orders agree on counts: what comes first is preferred by many (Wang et al., 2305.17926). Before it
+judges it must show that it can: it has to prefer a row's own reference to another row's.
+
+A language model as a judge, loaded from its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from holdfast.core.records import Estimate, Floats, Ints
+from holdfast.metrics import TEXT_METRICS, TextMetric, Texts
+from holdfast.models.causal import CausalNetwork, load_causal
+from holdfast.models.limits import position_limit
+from holdfast.models.quiet import quiet_transformers
+from holdfast.stats.intervals import wilson
+from holdfast.stats.settle import rows_to_settle
+from holdfast.tasks.generation.text_scores import Generated
+from holdfast.tasks.lm.chat_tokens import prompt_tokens
+
+LEVEL, ALPHA = 0.95, 0.05
+CHARACTERS = 1500
+DEFAULT = "rouge_l"
+TEMPLATE = (
+    "Below are a task, a reference answer and two answers, A and B. Say which answer is better.\n\n"
+    "### Task:\n{source}\n\n### Reference answer:\n{reference}\n\n### Answer A:\n{first}\n\n"
+    "### Answer B:\n{second}\n\n### The better answer is"
+)
+
+
+class Judge(Protocol):
+    """``name`` is what a reader is told; ``prefer`` gives for each pair 1 (the first is better), −1
+    or 0 (a tie), [n]."""
+
+    @property
+    def name(self) -> str: ...
+
+    def prefer(
+        self,
+        sources: Sequence[str],
+        references: Sequence[str],
+        first: Sequence[str],
+        second: Sequence[str],
+        tables: Sequence[str | None] | None = None,
+    ) -> Ints: ...
+
+
+@dataclass(frozen=True)
+class MetricJudge:
+    """A metric of texts: the higher score of a row wins, equal ones (and rows without one) tie."""
+
+    metric: TextMetric
+
+    @property
+    def name(self) -> str:
+        return self.metric.name
+
+    def prefer(
+        self,
+        sources: Sequence[str],
+        references: Sequence[str],
+        first: Sequence[str],
+        second: Sequence[str],
+        tables: Sequence[str | None] | None = None,
+    ) -> Ints:
+        a, b = (
+            row_scores(self.metric, Texts(references, texts, sources, tables))
+            for texts in (first, second)
+        )
+        return prefer_scores(self.metric, a, b)
+
+
+def prefer_scores(metric: TextMetric, first: Floats, second: Floats) -> Ints:
+    """Which of two scores a row is better, as ``Judge.prefer``."""
+    gap = np.sign(first - second) * (1 if metric.higher_is_better else -1)
+    return np.asarray(np.nan_to_num(gap), dtype=np.int64)
+
+
+def row_scores(metric: TextMetric, made: Texts) -> Floats:
+    """The metric of each row by itself, [n]; NaN where a row has none."""
+    if metric.of_rows is not None:
+        return np.asarray(metric.of_rows(made), dtype=np.float64)
+    alone = (metric.compute(made.take(np.asarray([at]))) for at in range(len(made)))
+    return np.asarray([np.nan if value is None else value for value in alone], dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class ModelJudge:
+    """A language model: ``scores`` gives, for prompts [n], how much likelier it goes on with
+    ``A`` than with ``B`` [n], in nats."""
+
+    name: str
+    scores: Callable[[Sequence[str]], Floats]
+
+    def prefer(
+        self,
+        sources: Sequence[str],
+        references: Sequence[str],
+        first: Sequence[str],
+        second: Sequence[str],
+        tables: Sequence[str | None] | None = None,
+    ) -> Ints:
+        forth, back = self.both_ways(sources, references, first, second)
+        same = np.asarray([a.strip() == b.strip() for a, b in zip(first, second, strict=True)])
+        agreed = np.where(np.sign(forth) == -np.sign(back), np.sign(forth), 0)
+        return np.where(same, 0, agreed).astype(np.int64)
+
+    def both_ways(
+        self,
+        sources: Sequence[str],
+        references: Sequence[str],
+        first: Sequence[str],
+        second: Sequence[str],
+    ) -> tuple[Floats, Floats]:
+        """Its scores with the first answer as A, and with the second as A."""
+        lines = list(zip(sources, references, first, second, strict=True))
+        asked = [prompt(s, r, a, b) for s, r, a, b in lines]
+        asked += [prompt(s, r, b, a) for s, r, a, b in lines]
+        made = self.scores(asked)
+        return made[: len(lines)], made[len(lines) :]
+
+
+def prompt(source: str, reference: str, first: str, second: str) -> str:
+    """What a model is asked; each text is cut in its middle beyond ``CHARACTERS``."""
+    texts = [_cut(text) for text in (source, reference, first, second)]
+    names = ("source", "reference", "first", "second")
+    return TEMPLATE.format(**dict(zip(names, texts, strict=True)))
+
+
+def metric_judge(name: str | None) -> MetricJudge | None:
+    """The metric of this name (``DEFAULT`` for none), or ``None`` where there is no such one."""
+    chosen = name or DEFAULT
+    return MetricJudge(TEXT_METRICS[chosen]) if chosen in TEXT_METRICS else None
+
+
+def can_judge(
+    judge: ModelJudge, sources: Sequence[str], references: Sequence[str]
+) -> dict[str, Any]:
+    """Whether it prefers each row's own reference to the next row's: ``right`` of ``n`` rows, the
+    share with Wilson's interval, and ``able``, whether that is more than the quarter that a coin in
+    either order would reach (its interval's lower limit)."""
+    others = [*references[1:], *references[:1]]
+    told = [at for at, (a, b) in enumerate(zip(references, others, strict=True)) if a != b]
+    if not told:
+        return {"n": 0, "right": 0, "able": False, "because": "all references are the same text"}
+    own = [references[at] for at in told]
+    found = judge.prefer([sources[at] for at in told], own, own, [others[at] for at in told])
+    right = int(np.sum(found == 1))
+    low, high = wilson(right, len(told), LEVEL)
+    able = low > 0.5
+    because = f"it prefers the row's own reference to another row's in {right} of {len(told)} pairs"
+    return {
+        "n": len(told),
+        "right": right,
+        "share": Estimate(right / len(told), low, high, LEVEL).to_json(),
+        "able": able,
+        "because": because,
+    }
+
+
+def win_rate(prefers: Ints) -> dict[str, Any]:
+    """Wins, losses and ties [n] of the first over the second, and what they say.
+
+    ``value`` = (wins + ties ÷ 2) ÷ n with Wilson's limits, a tie counted as half a win: ties vary
+    less than Wilson reads off the rate, so the interval is on the wide side. ``p_value`` is the
+    exact sign test's over the pairs that are no ties, which is McNemar's exact test.
+    """
+    from scipy.special import bdtr
+
+    n, wins, losses = len(prefers), int(np.sum(prefers == 1)), int(np.sum(prefers == -1))
+    ties = n - wins - losses
+    if not n:
+        return {"n": 0, **Estimate(None, why="there are no pairs").to_json(), "p_value": None}
+    least, told = min(wins, losses), wins + losses
+    p_value = min(1.0, 2 * float(bdtr(least, told, 0.5))) if told else 1.0
+    points = wins + ties / 2
+    low, high = wilson(points, n, LEVEL)
+    more = None
+    if wins != losses and p_value > ALPHA:
+        gap = prefers.astype(np.float64)
+        settled = rows_to_settle(gap, abs(float(gap.mean())), sides=2)
+        more = None if settled is None else max(0, settled - n)
+    return {
+        "n": n,
+        "wins": wins,
+        "losses": losses,
+        "ties": ties,
+        **Estimate(points / n, low, high, LEVEL).to_json(),
+        "p_value": p_value,
+        "more_rows": more,
+    }
+
+
+def judged(judge: Judge, made: Generated, others: Sequence[str]) -> dict[str, Any]:
+    """The win rate of the tuned model's texts over ``others`` [n]."""
+    found = judge.prefer(made.sources, made.references, made.texts, others, made.tables)
+    return win_rate(found)
+
+
+def _cut(text: str) -> str:
+    half = CHARACTERS // 2
+    return text if len(text) <= CHARACTERS else f"{text[:half]} … {text[-half:]}"
+
+
+def load_judge(name: str, device: Any = "cpu") -> ModelJudge:
+    """Raises ``ModelError`` where ``name`` is no causal language model."""
+    loaded = load_causal(name)
+    network, tokenizer = loaded.network.to(device).eval(), loaded.tokenizer
+
+    def scores(prompts: Sequence[str]) -> Floats:
+        return prefers_a(network, tokenizer, prompts)
+
+    return ModelJudge(name, scores)
+
+
+def prefers_a(network: CausalNetwork, tokenizer: Any, prompts: Sequence[str]) -> Floats:
+    """log P(A) − log P(B) as the next word after each prompt, [n], read at the first token in
+    which the two differ."""
+    import torch
+
+    device: Any = network.word_embeddings.weight.device
+    room, made = position_limit(network.config), np.zeros(len(prompts))
+    with torch.inference_mode(), quiet_transformers():
+        for at, prompt in enumerate(prompts):
+            shared, a, b = _parting(*(_ids(tokenizer, prompt, letter) for letter in "AB"))
+            # The end of what is asked is kept: there the answers stand.
+            ids = torch.tensor([shared[-room:]], device=device)
+            logits = network(input_ids=ids)[0, -1].float()
+            made[at] = float(logits[a] - logits[b])
+    return made
+
+
+def _ids(tokenizer: Any, prompt: str, letter: str) -> list[int]:
+    """Ids of the prompt with an answer's letter after it, as a chat where there is a template."""
+    if tokenizer.chat_template:
+        asked = prompt_tokens(tokenizer, [{"role": "user", "content": prompt + ": A or B?"}])
+        ids: list[int] = tokenizer(letter, add_special_tokens=False)["input_ids"]
+        return [*asked, *ids]
+    whole: list[int] = tokenizer(f"{prompt} {letter}")["input_ids"]
+    return whole
+
+
+def _parting(first: list[int], second: list[int]) -> tuple[list[int], int, int]:
+    """What two lists begin with alike, and the first items in which they differ."""
+    at = next(n for n, (a, b) in enumerate(zip(first, second, strict=False)) if a != b)
+    return first[:at], first[at], second[at]

@@ -1,0 +1,83 @@
+"""Losses of target tokens: per row, how many were right, and the numbers a snapshot keeps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from holdfast.core.records import Floats
+from holdfast.training.task import Measured
+
+if TYPE_CHECKING:
+    import torch
+
+
+# What PyTorch's cross-entropy passes over unasked.
+IGNORED = -100
+# What a snapshot of a generating task measures, and whether more of it is better.
+WATCHED = {"token_loss": False, "perplexity": False, "token_accuracy": True}
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkedOutput:
+    """What a pass gave that kept no logits: ``losses`` [targets] in nats, and whether each target
+    was the likeliest (``right`` [targets])."""
+
+    losses: torch.Tensor
+    right: torch.Tensor
+
+
+def token_losses(logits: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of each target token [targets] in nats, float32; ``logits`` [targets, V]."""
+    import torch
+
+    return torch.nn.functional.cross_entropy(logits.float(), expected, reduction="none")
+
+
+def mean_of_each(values: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+    """Means [batch] over consecutive stretches of ``values`` [targets], ``counts`` [batch] long;
+    the order of the sum is fixed on every device."""
+    import torch
+
+    means: torch.Tensor = torch.segment_reduce(values, "mean", lengths=counts)
+    return means
+
+
+def right_tokens(
+    logits: torch.Tensor, expected: torch.Tensor, counts: torch.Tensor
+) -> torch.Tensor:
+    """How many target tokens each row has, and how many of them were the likeliest: [batch, 2]."""
+    return right_of_each(logits.argmax(dim=-1) == expected, counts)
+
+
+def right_of_each(right: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+    """The same of ``right`` [targets], whether each was."""
+    import torch
+
+    # A mean times its count: ``segment_reduce`` has one fixed order of summing, also on a GPU.
+    count = mean_of_each(right.float(), counts) * counts
+    return torch.stack([counts.float(), count], dim=1)
+
+
+def measure_tokens(losses: Floats, kept: Floats) -> Measured:
+    """``token_loss`` (mean over all target tokens), ``perplexity`` = exp of it, and
+    ``token_accuracy``, from the rows' mean losses [n] and ``right_tokens`` [n, 2]; NaN without
+    rows. A generating task has no temperature, so the refined loss is the loss."""
+    if not len(losses):
+        nothing = dict.fromkeys(WATCHED, float("nan"))
+        none = np.zeros(0, dtype=np.int64)
+        return Measured(losses, nothing, float("nan"), 1.0, tokens=none, right=np.zeros(0))
+    tokens, right = kept[:, 0].astype(np.float64), kept[:, 1].astype(np.float64)
+    total = max(1.0, float(tokens.sum()))
+    loss = float((losses * tokens).sum()) / total
+    with np.errstate(over="ignore"):
+        perplexity = float(np.exp(loss))
+    metrics = {
+        "token_loss": loss,
+        "perplexity": perplexity,
+        "token_accuracy": float(right.sum()) / total,
+    }
+    whole = tokens.round().astype(np.int64)
+    return Measured(losses, metrics, loss, 1.0, tokens=whole, right=right.round())

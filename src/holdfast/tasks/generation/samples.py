@@ -1,0 +1,216 @@
+"""Texts at every evaluation point: a bounded, fixed sample of validation rows and of the train
+probe is written, measured, and looked through for copies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from holdfast.core.errors import RecipeError, RunError
+from holdfast.core.records import Decision, Ints
+from holdfast.data.beside import with_column
+from holdfast.data.table import Table
+from holdfast.metrics import TEXT_METRICS, TextMetric, Texts, find_text_metric
+from holdfast.metrics.execution import NAME as EXECUTION
+from holdfast.metrics.execution import execution_metric
+from holdfast.models.prefix import train_mode
+from holdfast.recipe import Recipe
+from holdfast.sandbox.runner import isolation
+from holdfast.tasks.generation.text_scores import COUNTS, count_copies, sample_positions
+from holdfast.training.batches import probe_positions
+from holdfast.training.plan import FORWARD_SHARE
+from holdfast.training.task import Written
+
+TABLES = "tables"
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+Decisions = tuple[Decision, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Rows of one side that are written: what they are written from, what is wanted, the ``tables``
+    that code runs on; ``write`` gives the network's texts for them on a device."""
+
+    sources: Sequence[str]
+    references: Sequence[str]
+    tables: Sequence[str | None] | None
+    write: Callable[[Any, Any], list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenSamples:
+    """What is written at every evaluation point: the samples by side, the training answers that a
+    text may copy, and the metric that is read off, if one is."""
+
+    samples: dict[str, Sample]
+    answers: Sequence[str]
+    metric: TextMetric | None
+    new_tokens: int
+
+
+def text_metric_of(recipe: Recipe) -> TextMetric | None:
+    """The metric of written texts that ``train.metric`` names, if it is one.
+
+    Raises ``RecipeError`` where no text is written, or code has no table to run on.
+    """
+    name = recipe.train.metric
+    if name is None or (name not in TEXT_METRICS and ".py:" not in name):
+        return None
+    if not recipe.generate.rows:
+        raise RecipeError(
+            "train.metric",
+            f"{name} is of written texts, and generate.rows writes none",
+            0,
+            "Raise generate.rows, or choose the state by loss.",
+        )
+    return execution_of(recipe, needed=True) if name == EXECUTION else find_text_metric(name)
+
+
+def execution_of(recipe: Recipe, needed: bool = False) -> TextMetric | None:
+    """Execution accuracy as ``generate.execute`` has it; ``None`` where code is not run."""
+    part = recipe.generate
+    if part.execute is None and part.table is None and not needed:
+        return None
+    if part.execute is None or part.table is None:
+        raise RecipeError(
+            "generate.execute",
+            "and generate.table say together how written code is run",
+            f"{part.execute}, {part.table}",
+            "E.g. --set generate.execute=sql --set generate.table=COLUMN.",
+        )
+    return execution_metric(
+        part.execute,
+        seconds=part.code_seconds,
+        memory_mb=part.code_memory_mb,
+        unsafe=part.execute_unsafe,
+    )
+
+
+def extra_metrics(recipe: Recipe) -> tuple[TextMetric, ...]:
+    """What is scored on generated rows beside the overlaps: a user's metric, execution accuracy."""
+    own = text_metric_of(recipe) if ".py:" in str(recipe.train.metric) else None
+    return tuple(metric for metric in (own, execution_of(recipe)) if metric is not None)
+
+
+def check_own_metric(run: Path, recipe: Recipe) -> tuple[Decision, ...]:
+    """That using a finished run runs the file that its recipe names as a metric, in words.
+
+    Raises ``RunError`` where that file lies in the run's own folder: no run of yours began with it
+    there, and a folder that somebody sent may bring it along.
+    """
+    spec = str(recipe.train.metric)
+    if ".py:" not in spec:
+        return ()
+    path = Path(f"{spec.rpartition('.py:')[0]}.py")
+    if path.resolve().is_relative_to(run.resolve()):
+        raise RunError(
+            str(path),
+            "is a metric that came with the run's folder, and is not run",
+            None,
+            "Read it first; then move it out, name its new place in the run's recipe.yaml and take "
+            '"seal" out of result.json.',
+        )
+    because = "the run's recipe names this Python file, and it is run with your rights"
+    return (Decision("metric", spec, because),)
+
+
+def with_tables(table: Table, recipe: Recipe) -> Table:
+    """The rows with the tables that written code runs on, where it is run."""
+    column, data = recipe.generate.table, recipe.data
+    if column is None:
+        return table
+    return with_column(table, TABLES, column, encoding=data.encoding, config=data.config)
+
+
+def watches(recipe: Recipe) -> bool:
+    """Whether texts are written at the evaluation points."""
+    return text_metric_of(recipe) is not None or (
+        recipe.generate.watch and recipe.generate.rows > 0
+    )
+
+
+def watched_positions(train: Any, valid: Any, probe_rows: int, recipe: Recipe) -> dict[str, Ints]:
+    """Which examples of each side are written: of the validation rows, and of the train probe."""
+    rows, seed = recipe.generate.rows, recipe.seed
+    probe = probe_positions(train.rows, probe_rows, seed)
+    return {
+        "train": probe[sample_positions(len(probe), rows, seed, "watched", "train")],
+        "valid": sample_positions(len(valid), rows, seed, "watched", "valid"),
+    }
+
+
+def writer(watch: WrittenSamples, accelerator: Accelerator) -> Callable[[Any], Written]:
+    """What the loop calls. Every process writes the whole sample, so that all choose alike;
+    nothing is drawn at random."""
+
+    def write(network: Any) -> Written:
+        was_training = network.training
+        network.eval()
+        metrics, shares = {}, {}
+        with accelerator.autocast():
+            for side, sample in watch.samples.items():
+                texts = sample.write(network, accelerator.device)
+                metrics[side] = _measured(watch.metric, sample, texts)
+                shares[side] = _shares(sample, texts, watch.answers)
+        if was_training:
+            train_mode(network)
+        return Written(metrics, shares)
+
+    return write
+
+
+def _measured(metric: TextMetric | None, sample: Sample, texts: list[str]) -> dict[str, float]:
+    if metric is None:
+        return {}
+    value = metric.compute(Texts(sample.references, texts, sample.sources, sample.tables))
+    return {metric.name: float("nan") if value is None else value}
+
+
+def _shares(sample: Sample, texts: list[str], answers: Sequence[str]) -> dict[str, float]:
+    """The counts of ``copying`` ÷ rows, and ``n``, how many rows these are shares of."""
+    counts = count_copies(sample.sources, sample.references, texts, answers)
+    n = counts["n"]
+    return {"n": float(n), **{name: counts[name] / n if n else float("nan") for name in COUNTS}}
+
+
+def told(
+    recipe: Recipe, watch: WrittenSamples | None, train: Any, looks: int, work: int
+) -> Decisions:
+    """How written code is run, and what is written at the evaluation points."""
+    decisions = (_written_at_looks(watch, train, looks, work),) if watch else ()
+    language = recipe.generate.execute
+    if execution_of(recipe) is None or language is None:
+        return decisions
+    because = (
+        "nobody has read it, and the answers of the rows are run as code too: "
+        f"{isolation(language, recipe.generate.execute_unsafe)}"
+    )
+    return (
+        *decisions,
+        Decision("written code", f"{language} in a process of its own", because, prominent=True),
+    )
+
+
+def _written_at_looks(watch: WrittenSamples, train: Any, looks: int, work: int) -> Decision:
+    """What the texts at the evaluation points are for, and what they cost beside the training.
+
+    ``work`` is how many rows the training passes. A written token counts as a token of a forward
+    pass, which is the least it can cost: it is written alone.
+    """
+    sizes = {side: len(sample.references) for side, sample in watch.samples.items()}
+    length = float(train.lengths.mean())
+    written = looks * sum(sizes.values()) * (length + watch.new_tokens) * FORWARD_SHARE
+    share = written / max(1.0, work * length)
+    what = watch.metric.name if watch.metric else "copies and repetition"
+    because = (
+        f"{what} is read off them at each of {looks} looks; up to {watch.new_tokens} tokens a text "
+        f"cost at least {share:.0%} of the training's work (generate.rows, train.evaluations)"
+    )
+    chosen = f"{sizes['valid']} validation and {sizes['train']} training rows"
+    return Decision("texts at evaluation points", chosen, because)

@@ -1,0 +1,183 @@
+"""The start model asked with examples before the question: which, and how they are put there.
+
+Examples are training rows, fixed by the seed before any test row is read, and the same for every
+question. A question beside which not all of them fit has fewer (Brown et al., 2005.14165).
+
+Pairs before a source: an encoder-decoder asked with examples, as Flan-T5 was trained to be
+(Chung et al., 2210.11416).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from holdfast.core.records import Ints
+from holdfast.core.seeds import generator
+from holdfast.data.chat import form_of, turns_of
+from holdfast.data.table import Table
+from holdfast.data.turns import Turn
+from holdfast.models.limits import position_limit
+from holdfast.tasks.lines import joined
+from holdfast.tasks.lm.chat_tokens import chat_tokens
+from holdfast.tasks.lm.losses import EncodedTokens, encode
+
+ROOM, LOOKED_AT = 2048, 64
+# Of the room, what all examples together may take.
+SHARE = 0.75
+
+
+@dataclass(frozen=True, slots=True)
+class Shots:
+    """``turns`` are the examples, one list of turns each; ``room`` is how many tokens examples,
+    question and answer may have together."""
+
+    turns: Sequence[list[Turn]]
+    room: int
+
+    def __len__(self) -> int:
+        return len(self.turns)
+
+
+def shots_of(train: Table, tokenizer: Any, config: Any, count: int, seed: int) -> Shots | str:
+    """At most ``count`` training rows as examples, or why there are none."""
+    if form_of(train) == "text":
+        return "the rows are plain text, which asks nothing"
+    if not count:
+        return "probes.shots is 0"
+    room = min(position_limit(config), ROOM)
+    order = generator(seed, "few shots").permutation(len(train))[:LOOKED_AT]
+    chats = [
+        [turn for turn in turns if turn["role"] != "system"]
+        for turns in turns_of(train.take(np.asarray(order, dtype=np.int64)))
+    ]
+    sizes = [len(chat_tokens(tokenizer, said)[0]) for said in chats]
+    places = fitting(sizes, SHARE * room, count)
+    if not places:
+        return f"no training row is short enough to stand before another in {room} tokens"
+    return Shots([chats[at] for at in places], room)
+
+
+def fitting(sizes: Sequence[int], room: float, most: int) -> list[int]:
+    """The first of these sizes, ``most`` or as many fewer as it takes, of which each takes no more
+    than its part of the room."""
+    for count in range(most, 0, -1):
+        chosen = [at for at, size in enumerate(sizes) if size <= room / count][:count]
+        if len(chosen) == count:
+            return chosen
+    return []
+
+
+def with_shots(turns: Sequence[Turn], shots: Shots, count: int) -> list[Turn]:
+    """A chat behind the first ``count`` examples; a system turn stays in front."""
+    system = [turn for turn in turns[:1] if turn["role"] == "system"]
+    before = [turn for shot in shots.turns[:count] for turn in shot]
+    return [*system, *before, *turns[len(system) :]]
+
+
+def fitted_shots(
+    chats: Sequence[Sequence[Turn]], shots: Shots, length: Callable[[list[Turn]], int]
+) -> Ints:
+    """How many of the examples each chat can have before it, [n]."""
+    return np.asarray(
+        [
+            next(
+                (
+                    k
+                    for k in range(len(shots), 0, -1)
+                    if length(with_shots(c, shots, k)) <= shots.room
+                ),
+                0,
+            )
+            for c in chats
+        ],
+        dtype=np.int64,
+    )
+
+
+def table_with_shots(table: Table, shots: Shots, counts: Ints) -> Table:
+    """The rows with their examples in front, ``counts`` [n] of them."""
+    chats = [
+        json.dumps(with_shots(turns, shots, int(count)))
+        for turns, count in zip(turns_of(table), counts, strict=True)
+    ]
+    return table.with_column("turns", chats)
+
+
+def encode_with_shots(
+    table: Table, tokenizer: Any, max_length: int, shots: Shots
+) -> tuple[EncodedTokens, EncodedTokens, Ints]:
+    """The rows as they are scored, the same answers behind examples, and how many examples each
+    row of the table has. The targets are the same tokens: those that ``max_length`` leaves."""
+    alone = encode(table, tokenizer, max_length)
+    chats = turns_of(table)
+    counts = fitted_shots(chats, shots, lambda turns: len(chat_tokens(tokenizer, turns)[0]))
+    ids, targets, sizes = [], [], alone.target_counts
+    for example, at in enumerate(alone.positions):
+        behind = with_shots(chats[at], shots, int(counts[at]))
+        given = sum(
+            turn["role"] == "assistant" for shot in shots.turns[: counts[at]] for turn in shot
+        )
+        tokens, inside = chat_tokens(tokenizer, behind, given)
+        last = np.flatnonzero(inside)[: sizes[example]][-1] + 1
+        ids.append(tokens[:last])
+        targets.append(inside[:last])
+    flat, offsets = joined(ids)
+    marks = np.concatenate(targets) if targets else np.zeros(0, dtype=bool)
+    return alone, replace(alone, ids=flat, targets=marks, offsets=offsets), counts
+
+
+PAIR_ROOM, PAIRS_LOOKED_AT, PAIR_SHARE = 1024, 64, 0.75
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """The ``sources`` [n] with their examples before them, ``room`` tokens at most; ``shots`` is
+    how many examples there are, ``fewer`` how many sources had no room for all."""
+
+    sources: Sequence[str]
+    room: int
+    shots: int
+    fewer: int
+
+
+def pairs_before(
+    texts: Sequence[str],
+    targets: Sequence[str],
+    sources: Sequence[str],
+    tokenizer: Any,
+    positions: int | None,
+    count: int,
+    seed: int,
+) -> Behind | str:
+    """``count`` training pairs before each of the ``sources``, or why there are none.
+
+    The pairs are fixed by the seed; ``positions`` are the model's (``None``: relative ones). A
+    source beside which not all pairs fit has fewer.
+    """
+    if not count:
+        return "probes.shots is 0"
+    if not len(sources):
+        return "no text is generated (generate.rows)"
+    room = min(positions or PAIR_ROOM, PAIR_ROOM)
+
+    def size(text: str) -> int:
+        return len(tokenizer(text, verbose=False)["input_ids"])
+
+    order = generator(seed, "few shots").permutation(len(texts))[:PAIRS_LOOKED_AT]
+    every = [f"{texts[at]}\n{targets[at]}\n\n" for at in order]
+    shots = [every[at] for at in fitting([size(shot) for shot in every], PAIR_SHARE * room, count)]
+    if not shots:
+        return f"no training pair is short enough to stand before a source in {room} tokens"
+    made, fewer = [], 0
+    for source in sources:
+        held = next(
+            (k for k in range(len(shots), 0, -1) if size("".join(shots[:k]) + source) <= room), 0
+        )
+        fewer += held < len(shots)
+        made.append("".join(shots[:held]) + source)
+    return Behind(made, room, len(shots), fewer)

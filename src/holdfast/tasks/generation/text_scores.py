@@ -1,0 +1,211 @@
+"""Generated texts of a bounded, fixed sample of rows: scores, counts, and what the report shows.
+
+Shared by every task that generates: the task brings the texts, this file the numbers.
+
+What generated texts repeat: training answers, their source, themselves, or nothing at all.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from holdfast.core.records import Estimate, Ints
+from holdfast.core.seeds import generator
+from holdfast.metrics import TextMetric, Texts
+from holdfast.metrics.text_scores import OVERLAPS, estimate, need_packages, overlap_scores
+
+SHOWN = 20
+SHOWN_CHARACTERS = 1500
+
+__all__ = [
+    "COUNTS",
+    "OVERLAPS",
+    "Generated",
+    "count_copies",
+    "generations_block",
+    "need_packages",
+    "overlap_scores",
+    "sample_positions",
+    "score_generated",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """Texts of some rows: ``rows`` source positions, the ``sources`` they were made from, their
+    ``references``, the ``texts`` of the trained model and of the ``untuned`` one (``None`` where it
+    was not asked), ``groups`` or ``None``, the ``tables`` that written code runs on; all [n]."""
+
+    rows: Ints
+    sources: Sequence[str]
+    references: Sequence[str]
+    texts: Sequence[str]
+    untuned: Sequence[str] | None = None
+    groups: object = None
+    tables: Sequence[str | None] | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def sample_positions(n: int, most: int, seed: int, *names: str) -> Ints:
+    """Which of ``n`` rows are generated: at most ``most``, fixed by the seed, in rising order."""
+    order = generator(seed, "generation sample", *names).permutation(n)
+    return np.sort(order[:most])
+
+
+def score_generated(
+    made: Generated,
+    *,
+    seed: int = 0,
+    level: float = 0.95,
+    untuned: bool = False,
+    extra: Sequence[TextMetric] = (),
+) -> dict[str, Estimate]:
+    """The metrics of ``overlap_scores``, and the ``extra`` ones, for the trained model's texts or
+    the ``untuned`` one's."""
+    texts = made.untuned if untuned else made.texts
+    if texts is None:
+        return {}
+    scores = overlap_scores(made.references, texts, groups=made.groups, seed=seed, level=level)
+    written = Texts(made.references, texts, made.sources, made.tables)
+    for metric in extra:
+        scores[metric.name] = estimate(metric, written, groups=made.groups, seed=seed, level=level)
+    return scores
+
+
+def generations_block(
+    train: Generated, test: Generated, training_answers: Sequence[str], settings: dict[str, Any]
+) -> dict[str, Any]:
+    """``generations`` of ``result.json``: the first rows of both samples side by side, the counts
+    on both sides for both models, what the counts mean, and how the texts were made."""
+    counts: dict[str, Any] = {}
+    for side, made in (("train", train), ("test", test)):
+        arguments = (made.sources, made.references)
+        counts[side] = count_copies(*arguments, made.texts, training_answers)
+        if made.untuned is not None:
+            counts[f"{side}_untuned"] = count_copies(*arguments, made.untuned, training_answers)
+    return {
+        "settings": settings,
+        "train": _shown(train),
+        "test": _shown(test),
+        "counts": counts,
+        "meaning": dict(COUNTS),
+    }
+
+
+def _shown(made: Generated) -> list[dict[str, Any]]:
+    untuned: Sequence[str | None] = made.untuned or [None] * len(made)
+    lines = zip(made.rows, made.sources, made.references, made.texts, untuned, strict=True)
+    return [
+        {
+            "row": int(row),
+            "source": _cut(source),
+            "reference": _cut(reference),
+            "generated": _cut(text),
+            "untuned": None if other is None else _cut(other),
+        }
+        for row, source, reference, text, other in list(lines)[:SHOWN]
+    ]
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
+
+
+_WORD = re.compile(r"\S+")
+_WHITE = re.compile(r"\s+")
+# Up to 20 characters ten times in a row, for scripts and models that write no white space.
+_STUCK = re.compile(r"(\S.{0,19}?)\1{9,}", re.DOTALL)
+COPIED_WORDS = 8
+LOOP_WORDS = 4
+LOOP_TIMES = 3
+COLLAPSED_ROWS = 3
+
+COUNTS = {
+    "training_answer": "word for word a training answer",
+    "wrong_training_answer": "word for word a training answer, and not their own reference",
+    "source_copied": f"{COPIED_WORDS} words or more of the source in a row, or all of it",
+    "repetition": f"the same {LOOP_WORDS} words {LOOP_TIMES} times, or one piece over and over",
+    "empty": "empty",
+    "collapsed": "the same text for several unlike references",
+}
+
+
+def count_copies(
+    sources: Sequence[str],
+    references: Sequence[str],
+    generated: Sequence[str],
+    training_answers: Sequence[str],
+) -> dict[str, int]:
+    """How many of the ``generated`` texts [n] do each of ``COUNTS``, and ``n``.
+
+    Texts are compared without regard to white space and case. On training rows a row that is word
+    for word a training answer may be its own (it learned it by heart) or another's
+    (``wrong_training_answer``). ``collapsed`` counts rows whose text stands for at least
+    ``COLLAPSED_ROWS`` rows, of which two references or more differ. ``source_copied`` does not
+    count what the reference itself copies of the source.
+    """
+    answers = {normal(answer) for answer in training_answers}
+    wanted, texts = [normal(r) for r in references], [normal(text) for text in generated]
+    wrong = [a != b for a, b in zip(wanted, texts, strict=True)]
+    known = [bool(text) and text in answers for text in texts]
+    lines = zip(sources, references, generated, strict=True)
+    return {
+        "n": len(texts),
+        "training_answer": sum(known),
+        "wrong_training_answer": sum(a and b for a, b in zip(known, wrong, strict=True)),
+        "source_copied": sum(copies_source(*line) for line in lines),
+        "repetition": sum(loops(text) for text in texts),
+        "empty": sum(not text for text in texts),
+        "collapsed": _collapsed(wanted, texts),
+    }
+
+
+def copies_source(source: str, reference: str, text: str) -> bool:
+    """Whether ``text`` is its source, or holds a run of its words that the reference has not."""
+    plain = normal(text)
+    if not plain or plain == normal(reference):
+        return False
+    if plain == normal(source):
+        return True
+    # A good summary quotes its source as its reference does.
+    runs = _runs(plain, COPIED_WORDS) - _runs(normal(reference), COPIED_WORDS)
+    return bool(runs & _runs(normal(source), COPIED_WORDS))
+
+
+def loops(text: str) -> bool:
+    """Whether the same words come back ``LOOP_TIMES`` times without end in sight."""
+    words = _WORD.findall(text)
+    runs = Counter(tuple(words[i : i + LOOP_WORDS]) for i in range(len(words) - LOOP_WORDS + 1))
+    again = any(count >= LOOP_TIMES for count in runs.values())
+    stuck = any(len(set(words[i : i + 6])) == 1 for i in range(len(words) - 5))
+    return again or stuck or _STUCK.search(text) is not None
+
+
+def normal(text: str) -> str:
+    """Lower-case, white space as one blank."""
+    return _WHITE.sub(" ", text).strip().lower()
+
+
+def _runs(text: str, size: int) -> set[tuple[str, ...]]:
+    words = _WORD.findall(text)
+    return {tuple(words[i : i + size]) for i in range(len(words) - size + 1)}
+
+
+def _collapsed(references: Sequence[str], texts: Sequence[str]) -> int:
+    meant: dict[str, list[str]] = {}
+    for reference, text in zip(references, texts, strict=True):
+        if text:
+            meant.setdefault(text, []).append(reference)
+    return sum(
+        len(found)
+        for found in meant.values()
+        if len(found) >= COLLAPSED_ROWS and len(set(found)) > 1
+    )

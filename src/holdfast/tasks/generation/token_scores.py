@@ -1,0 +1,187 @@
+"""Losses of target tokens to numbers with intervals: what every generating model is scored by.
+
+What several models that write give to each token that they should have written.
+
+What came of letting a model write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from holdfast.core.errors import Defect
+from holdfast.core.records import Floats, Ints, Scores, mean_loss
+from holdfast.core.seeds import generator
+from holdfast.metrics.comparison import compare_losses
+from holdfast.metrics.resample import (
+    POSITIVE,
+    RATE,
+    RESAMPLES,
+    ResampledUnits,
+    to_estimate,
+    undefined,
+)
+from holdfast.stats.bootstrap import bootstrap, folded, sums
+from holdfast.stats.ratio import loss_rows
+from holdfast.tasks.generation.losses import token_losses
+from holdfast.tasks.seq2seq.losses import wanted_of
+from holdfast.training.batching import by_length
+
+METRICS = ("loss", "token_loss", "perplexity", "token_accuracy")
+
+
+@dataclass(frozen=True, slots=True)
+class TokenOutputs:
+    """Some rows, teacher-forced: ``rows`` source positions; ``losses`` the mean loss of a row's
+    target tokens, in nats; ``tokens`` how many these are; ``correct`` how many of them were the
+    likeliest; ``groups`` names or ``None``; all [n]. ``loss`` is the mean over all tokens, and
+    ``loss_rows`` [n] the rows of that mean (``stats/ratio.py``)."""
+
+    rows: Ints
+    losses: Floats
+    tokens: Ints
+    correct: Floats
+    groups: npt.NDArray[Any] | None = None
+
+    @property
+    def loss(self) -> float:
+        return mean_loss(self.losses, self.tokens)
+
+    @property
+    def loss_rows(self) -> Floats:
+        return loss_rows(self.losses, self.tokens)
+
+    @property
+    def units(self) -> ResampledUnits:
+        """What is drawn in a resample: rows, or the groups they are in."""
+        return ResampledUnits.by(self.groups, len(self.rows))
+
+
+def score_tokens(
+    outputs: TokenOutputs, *, seed: int = 0, level: float = 0.95, resamples: int = RESAMPLES
+) -> Scores:
+    """``loss``: the mean over all target tokens, as snapshots have it (``token_loss`` is the same,
+    by its older name); ``perplexity`` = exp of it; ``token_accuracy``: the share of target tokens
+    that were the likeliest given those before.
+
+    Intervals are BCa over rows, or Student's over groups, since a row's tokens belong together.
+    No rows, or a loss that is not finite: undefined.
+    """
+    if not len(outputs.rows):
+        return Scores(0, dict.fromkeys(METRICS, undefined("there are no rows")))
+    if not np.isfinite(outputs.losses).all():
+        nothing = undefined("a loss is not finite")
+        return Scores(len(outputs.rows), dict.fromkeys(METRICS, nothing))
+    units = outputs.units
+    codes, atoms = folded(units.codes, units.atoms)
+    table = sums(_table(outputs), codes, atoms)
+    result = bootstrap(
+        lambda weights: _numbers(weights @ table),
+        np.ones(atoms, dtype=np.int64),
+        seed=generator(seed, "bootstrap", "tokens"),
+        level=level,
+        resamples=resamples,
+        blocks=500,
+    )
+    metrics = {
+        name: to_estimate(
+            result, i, level, units, within=RATE if name == "token_accuracy" else POSITIVE
+        )
+        for i, name in enumerate(METRICS)
+    }
+    return Scores(len(outputs.rows), metrics, {"tokens": int(outputs.tokens.sum())})
+
+
+def compare_tokens(
+    first: TokenOutputs,
+    second: TokenOutputs,
+    *,
+    names: tuple[str, str] = ("fine-tuned model", "untuned model"),
+    seed: int = 0,
+    level: float = 0.95,
+) -> dict[str, Any]:
+    """The loss a token of the first less that of the second, paired row by row (below 0: the first
+    is better), as ``compare_losses`` has it. Raises ``Defect`` where the two do not hold the same
+    rows."""
+    if not np.array_equal(first.rows, second.rows):
+        raise Defect("a paired comparison", "needs the same rows in the same order")
+    return compare_losses(
+        first.loss_rows,
+        second.loss_rows,
+        first.units,
+        metric="loss",
+        what="loss",
+        unit="nats a token",
+        names=names,
+        seed=seed,
+        level=level,
+    )
+
+
+def _table(outputs: TokenOutputs) -> Floats:
+    losses, tokens = outputs.losses.astype(np.float64), outputs.tokens.astype(np.float64)
+    # A row's mean times its tokens is their sum.
+    return np.column_stack([losses * tokens, tokens, outputs.correct])
+
+
+def _numbers(table: Floats) -> Floats:
+    # A perplexity that float64 cannot hold is infinite, and no error.
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        loss, accuracy = table[:, 0] / table[:, 1], table[:, 2] / table[:, 1]
+        return np.stack([loss, loss, np.exp(loss), accuracy], axis=1)
+
+
+TOKENS = 4096
+
+
+def token_chances(
+    networks: Sequence[Any], task: Any, examples: Any, device: Any
+) -> tuple[Floats, Ints]:
+    """The probability that each of ``networks`` gives to every target token [tokens, networks], and
+    the example [tokens] that it is of; one network after the other."""
+    import torch
+
+    order = list(by_length(examples.lengths, np.arange(len(examples)), TOKENS))
+    columns: list[Floats] = []
+    owner: list[Ints] = []
+    for network in networks:
+        network.to(device).eval()
+        parts = []
+        owner = []
+        with torch.inference_mode():
+            for chosen in order:
+                batch = {k: v.to(device) for k, v in task.collate(examples, chosen).items()}
+                output = task.forward(network, batch)
+                expected = batch["expected"] if "expected" in batch else wanted_of(batch)
+                losses = token_losses(getattr(output, "logits", output), expected)
+                parts.append(torch.exp(-losses).double().cpu().numpy())
+                owner.append(np.repeat(np.asarray(chosen), batch["counts"].cpu().numpy()))
+        columns.append(np.concatenate(parts) if parts else np.zeros(0))
+    return np.column_stack(columns), np.concatenate(owner) if owner else np.zeros(0, np.int64)
+
+
+# Below it the likeliest token is always drawn, and the quotients are no numbers any more.
+COLDEST = 1e-6
+
+
+def drawing(temperature: float, top_p: float = 1.0) -> dict[str, Any]:
+    """What ``generate`` of Transformers is told to take the likeliest token, or above
+    ``temperature`` 0 to draw one; without what a model's own settings would add."""
+    if temperature < COLDEST:
+        return {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+    return {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": None}
+
+
+class Written(NamedTuple):
+    """Texts in the order asked for: ``texts`` [n]; ``sure`` [n], the geometric mean of the
+    probabilities of each text's tokens (NaN for an empty one); ``ended`` [n], whether the model
+    ended the text itself, rather than being stopped at the longest length."""
+
+    texts: Sequence[str]
+    sure: Floats
+    ended: npt.NDArray[np.bool_]

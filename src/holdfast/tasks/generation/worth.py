@@ -1,0 +1,248 @@
+"""``worth`` of ``result.json``: the tuned model beside the one that it began from, asked plainly
+and with examples, on the same test rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from holdfast.core.records import Estimate, Floats, Ints, to_json
+from holdfast.metrics import TextMetric, Texts
+from holdfast.stats.many import holm
+from holdfast.stats.settle import rows_to_settle
+from holdfast.tasks.generation.judge import (
+    Judge,
+    MetricJudge,
+    ModelJudge,
+    can_judge,
+    judged,
+    prefer_scores,
+    row_scores,
+    win_rate,
+)
+from holdfast.tasks.generation.mark_shares import JUDGED_ALARMS
+from holdfast.tasks.generation.text_scores import Generated
+from holdfast.tasks.generation.token_scores import TokenOutputs, compare_tokens
+
+ALPHA = 0.05
+PLAIN, EXAMPLES, QUANTIZED = "zero_shot", "few_shot", "quantized"
+CALLED = {"rouge_l": "ROUGE-L", "chrf": "chrF", "bleu": "BLEU", "exact_match": "exact match"}
+NAMES = {
+    PLAIN: "the start model",
+    EXAMPLES: "the start model given {} examples",
+    QUANTIZED: "the quantised start model",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way to ask the start model: the losses of the answers that it is given (``outputs``) and
+    those of the tuned model on the same rows (``tuned``); the ``texts`` that it writes to the
+    generated sample; ``why`` where something of it is missing. ``shots`` is how many examples it
+    was given, ``fewer`` how many rows had room for less. One that is not ``judged`` stands beside
+    the others and has no part in the verdict."""
+
+    outputs: TokenOutputs | None = None
+    tuned: TokenOutputs | None = None
+    texts: Sequence[str] | None = None
+    shots: int = 0
+    fewer: int = 0
+    why: str | None = None
+    judged: bool = True
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def worth_block(
+    ways: Mapping[str, Way],
+    made: Generated,
+    judge: Judge | None,
+    metric: TextMetric,
+    general: Mapping[str, Any] | None,
+    *,
+    seed: int = 0,
+    why: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """``start`` (a paired comparison of losses each way), ``texts`` (the mean of ``metric``),
+    ``win_rate`` by the stated judge, ``general``, and the answer: ``verdict`` is yes, no or
+    undecided by the losses, Holm over both ways."""
+    start = adjusted({name: _compared(name, way, seed) for name, way in ways.items()})
+    verdict, because, more = answer_of(start)
+    ability = _ability(judge, made)
+    scores = _row_scores(ways, made, metric)
+    same = isinstance(judge, MetricJudge) and judge.metric is metric
+    rates = _win_rates(ways, made, judge, ability, scores if same else {})
+    block: dict[str, Any] = to_json(
+        {
+            "verdict": verdict,
+            "because": because + _judged_sentence(rates, judge),
+            "more_rows": more,
+            "start": start,
+            "texts": _texts(ways, made, metric, scores),
+            "judge": None if judge is None else judge.name,
+            "judge_ability": ability,
+            "win_rate": rates,
+            "general": general,
+            "left_out": dict(why or {}),
+            "false_alarms": JUDGED_ALARMS if rates else None,
+        }
+    )
+    return block
+
+
+def _compared(name: str, way: Way, seed: int) -> dict[str, Any]:
+    facts = {"shots": way.shots, "fewer": way.fewer, **way.facts}
+    facts |= {} if way.judged else {"judged": False}
+    if way.outputs is None or way.tuned is None:
+        return {**facts, "n": 0, "why": way.why or "it was not asked"}
+    called = NAMES[name].format(way.shots)
+    found = compare_tokens(way.tuned, way.outputs, names=("tuned model", called), seed=seed)
+    gap = way.tuned.loss_rows - way.outputs.loss_rows
+    p_value, value = found["p_value"], found["difference"].value
+    more = None
+    if p_value is not None and p_value > ALPHA and value:
+        settled = rows_to_settle(gap, abs(value), sides=2)
+        more = None if settled is None else max(0, settled - len(gap))
+    return {
+        **facts,
+        "n": len(gap),
+        "loss": way.outputs.loss if len(gap) else None,
+        "tuned_loss": way.tuned.loss if len(gap) else None,
+        **found,
+        "more_rows": more,
+    }
+
+
+def adjusted(start: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The comparisons as JSON has them, each that is judged with its p-value after Holm's
+    correction for all of these (``p_adjusted``), where it has one."""
+    plain: dict[str, dict[str, Any]] = to_json(dict(start))
+    judged = [one for one in plain.values() if one.get("judged", True)]
+    told = [one for one in judged if one.get("p_value") is not None]
+    for one, p in zip(told, holm(np.array([one["p_value"] for one in told])), strict=True):
+        one["p_adjusted"] = float(p)
+    return plain
+
+
+def answer_of(start: Mapping[str, Mapping[str, Any]]) -> tuple[str, str, int | None]:
+    """Yes, no or undecided; the sentence; and how many more rows would settle it; of ``adjusted``
+    comparisons."""
+    told = {name: one for name, one in start.items() if one.get("p_adjusted") is not None}
+    if not told:
+        return "undecided", "There are no losses to compare.", None
+    words, verdicts = [], []
+    for name, one in told.items():
+        gap, p = one["difference"]["value"], one["p_adjusted"]
+        verdicts.append("open" if p > ALPHA else "better" if gap < 0 else "worse")
+        called = NAMES[name].format(one["shots"])
+        words.append(_against(called, gap, verdicts[-1]))
+    rows = max(one["n"] for one in told.values())
+    listed = "; ".join(words)
+    if "worse" in verdicts:
+        return "no", f"No: on {rows} test rows {listed}.", None
+    if "open" in verdicts:
+        more = [one["more_rows"] for one in told.values() if one["more_rows"]]
+        needed = max(more, default=None)
+        tail = f" (about {needed:,} more rows would settle it)" if needed else ""
+        return "undecided", f"Undecided: on {rows} test rows {listed}{tail}.", needed
+    return "yes", f"Yes: on {rows} test rows {listed}.", None
+
+
+def _against(called: str, gap: float, verdict: str) -> str:
+    if verdict == "open":
+        return f"it cannot be told apart from {called}"
+    side = "lower" if verdict == "better" else "higher"
+    return f"its loss is {side} than that of {called} by {abs(gap):.3f} nats a token"
+
+
+def _written(ways: Mapping[str, Way], made: Generated) -> dict[str, Texts]:
+    """The texts of the tuned model and of each way."""
+    every = {"tuned": made.texts, **{name: way.texts for name, way in ways.items()}}
+    return {
+        name: Texts(made.references, texts, made.sources, made.tables)
+        for name, texts in every.items()
+        if texts is not None and len(made)
+    }
+
+
+def _row_scores(ways: Mapping[str, Way], made: Generated, metric: TextMetric) -> dict[str, Floats]:
+    """The metric of every row and text: once, for code is run to get it."""
+    if metric.of_rows is None:
+        return {}
+    return {name: row_scores(metric, texts) for name, texts in _written(ways, made).items()}
+
+
+def _texts(
+    ways: Mapping[str, Way], made: Generated, metric: TextMetric, scores: Mapping[str, Floats]
+) -> dict[str, Any]:
+    """The metric over the generated sample, for the tuned model and each way."""
+    found: dict[str, float | None]
+    if metric.of_rows is None:
+        found = {name: metric.compute(texts) for name, texts in _written(ways, made).items()}
+    else:
+        known = {name: rows[np.isfinite(rows)] for name, rows in scores.items()}
+        found = {name: float(r.mean()) if len(r) else None for name, r in known.items()}
+    return {"n": len(made), "metric": metric.name, **found}
+
+
+def _ability(judge: Judge | None, made: Generated) -> dict[str, Any] | None:
+    if not isinstance(judge, ModelJudge) or not len(made):
+        return None
+    return can_judge(judge, made.sources, made.references)
+
+
+def _win_rates(
+    ways: Mapping[str, Way],
+    made: Generated,
+    judge: Judge | None,
+    ability: dict[str, Any] | None,
+    scores: Mapping[str, Floats],
+) -> dict[str, Any]:
+    if judge is None or not len(made):
+        return {}
+    if ability is not None and not ability["able"]:
+        why = f"this judge cannot tell a right answer from a wrong one: {ability['because']}"
+        nothing = Estimate(None, why=why).to_json()
+        return {name: nothing for name, way in ways.items() if way.texts is not None}
+    found = {
+        name: win_rate(prefer_scores(judge.metric, scores["tuned"], scores[name]))
+        if isinstance(judge, MetricJudge) and scores
+        else judged(judge, made, way.texts)
+        for name, way in ways.items()
+        if way.texts is not None
+    }
+    told = [one for one in found.values() if one.get("p_value") is not None]
+    for one, p in zip(told, holm(np.array([o["p_value"] for o in told])), strict=True):
+        one["p_adjusted"] = float(p)
+        ahead = one["wins"] > one["losses"]
+        one["verdict"] = "not shown" if p > ALPHA else "wins" if ahead else "loses"
+    return found
+
+
+def _judged_sentence(rates: Mapping[str, Any], judge: Judge | None) -> str:
+    """How the texts fare, after what the losses say."""
+    for name in (EXAMPLES, PLAIN):
+        one = rates.get(name)
+        if one is None or judge is None or one.get("value") is None:
+            continue
+        rival = "with examples" if name == EXAMPLES else "asked plainly"
+        counts = f"win {one['wins']}, tie {one['ties']} and lose {one['losses']} of {one['n']}"
+        return (
+            f" Judged by {CALLED.get(judge.name, judge.name)}, its answers {counts} against the "
+            f"start model's, {rival}."
+        )
+    return ""
+
+
+def only(outputs: TokenOutputs, positions: Ints) -> TokenOutputs:
+    """Some of the rows, by their positions here."""
+    groups = None if outputs.groups is None else outputs.groups[positions]
+    return TokenOutputs(
+        outputs.rows[positions],
+        outputs.losses[positions],
+        outputs.tokens[positions],
+        outputs.correct[positions],
+        groups,
+    )

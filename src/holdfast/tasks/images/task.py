@@ -1,0 +1,315 @@
+"""Image classification, put together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from holdfast.contract.answering import (
+    Answered,
+    Asked,
+    ClassAnswers,
+    Data,
+    Labelled,
+    Options,
+    Score,
+    data_part,
+    encoding_for,
+    group_for,
+    label_for,
+)
+from holdfast.contract.fit import Finish, Fitted, Kind, Ready, Scored
+from holdfast.contract.run_folder import MODEL, model_of, need_run
+from holdfast.core.records import Decision, Finding, Floats, Outputs
+from holdfast.data.folders import given_sides, list_pictures
+from holdfast.data.images import CLASS, images_at, left_out, load_images, paths_raw
+from holdfast.data.paths import source_path
+from holdfast.data.pictures import thumbnail
+from holdfast.data.raw import Raw
+from holdfast.data.source import read_source
+from holdfast.data.table import Table
+from holdfast.metrics import Metric
+from holdfast.models.memory_layout import channels_together
+from holdfast.models.vision import LoadedVision, load_vision
+from holdfast.models.vision_saved import load_saved_vision
+from holdfast.recipe import DataPart, Recipe
+from holdfast.tasks.classes import classifier as shared
+from holdfast.tasks.ensemble import (
+    Evidence,
+    SharedRows,
+    lie_apart,
+    members,
+    souped_model,
+    stored_evidence,
+)
+from holdfast.tasks.images.forward import VisionModel, answer_images, forward_images
+from holdfast.tasks.images.losses import EncodedImages, ImageClassification, encode_images
+from holdfast.training.machine import device_kind
+
+
+def read(source: str, data: DataPart, like: Table | None) -> Table:
+    """The pictures of a source; ``like`` another table, with its classes."""
+    if like is not None:
+        return load_images(
+            source,
+            path=like.columns.text[0],
+            label=like.columns.label,
+            group=data.group,
+            encoding=data.encoding,
+            config=data.config,
+            classes=like.classes,
+            labels=data.labels,
+            links=data.links,
+        )
+    given = len({name for name in ("test", "valid") if getattr(data, name)} | {*sides(data)[0]})
+    table = load_images(
+        source,
+        path=_path(data),
+        label=data.label,
+        group=data.group,
+        encoding=data.encoding,
+        config=data.config,
+        rare=data.rare,
+        rare_below=max(2, 3 - given),
+        labels=data.labels,
+        links=data.links,
+    )
+    return replace(table, decisions=(*_what(source, table), *table.decisions))
+
+
+def sides(data: DataPart) -> tuple[dict[str, str], tuple[Decision, ...]]:
+    """The folder's own parts for validation and test, where it has them."""
+    return given_sides(str(data.path))
+
+
+def load(recipe: Recipe, table: Table) -> LoadedVision:
+    """The recipe's model with a new head for the table's classes; on a processor in the layout that
+    is quick there."""
+    model = recipe.model
+    loaded = load_vision(
+        model.name,
+        table.classes,
+        dropout=model.dropout,
+        revision=model.revision,
+        trust_remote_code=model.trust_remote_code,
+        seed=recipe.seed,
+    )
+    layout = channels_together(loaded.network) if device_kind() == "cpu" else None
+    return replace(loaded, decisions=(*loaded.decisions, layout)) if layout else loaded
+
+
+def encode_rows(table: Table, loaded: LoadedVision, recipe: Recipe) -> EncodedImages:
+    return encode_images(table, loaded.tokenizer, loaded.channels)
+
+
+def make_task(
+    loaded: LoadedVision, table: Table, recipe: Recipe, metric: Metric | None
+) -> ImageClassification:
+    return ImageClassification(table.classes, shared.watched(metric, table.classes))
+
+
+def notices(examples: EncodedImages, loaded: LoadedVision) -> tuple[Finding, ...]:
+    """Pictures that are decoded again for every batch, which takes longer."""
+    if examples.pixels.cached or not len(examples):
+        return ()
+    why = (
+        "they are too many to be kept decoded"
+        if examples.pixels.affine
+        else "the model's processor does more than resize, crop and normalise"
+    )
+    return (
+        Finding(
+            "decoded_each_time",
+            "info",
+            0.0,
+            len(examples),
+            (),
+            f"the pictures are decoded for every batch: {why}",
+            "Free space in the temporary folder (TMPDIR), or make the files smaller.",
+        ),
+    )
+
+
+def score_rows(finish: Finish) -> Scored:
+    """Score the saved folder, reloaded in plain Transformers; the hardest rows are shown."""
+    saved = load_saved_vision(finish.run / MODEL)
+    scored = shared.score_classifier(finish, lambda table: answer_images(saved, table), _forward)
+    hardest = {
+        name: [_shown(entry, finish.table) for entry in entries]
+        for name, entries in scored.blocks["hardest"].items()
+    }
+    return replace(scored, blocks={**scored.blocks, "hardest": hardest})
+
+
+@dataclass(frozen=True)
+class FittedVision:
+    """An image classifier that was not saved."""
+
+    network: Callable[..., Any]
+    processor: Any
+    classes: tuple[str, ...]
+    channels: int
+
+
+@dataclass(frozen=True)
+class ImageUse:
+    """Image classifiers, averaged by their ``weights``: classes for a folder or a table of
+    pictures, or a list of paths, each with its ``path``; a picture that cannot be read has no
+    prediction, and ``because`` says so. ``part`` is what the first says of its data."""
+
+    models: Sequence[VisionModel]
+    part: DataPart
+    answered: Answered = "text"
+    weights: shared.Weights = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.models[0].classes
+
+    def ask(self, data: Data, options: Options) -> Asked:
+        raw, table, decisions = self._read(data, options)
+        because = dict.fromkeys(left_out(table), "the picture cannot be read")
+        return Asked(raw, table, because, decisions)
+
+    def _read(self, data: Data, options: Options) -> tuple[Raw, Table, tuple[Decision, ...]]:
+        if not isinstance(data, str):
+            paths = [str(path) for path in data]
+            return paths_raw([os.path.relpath(path) for path in paths]), images_at(paths), ()
+        encoding, decisions = encoding_for(self.part, data, options)
+        table = load_images(
+            data,
+            path=_path(self.part, options),
+            encoding=encoding,
+            need_label=False,
+            links=self.part.links,
+        )
+        folder = source_path(data)
+        if folder.is_dir():
+            return paths_raw(list_pictures(folder, False, self.part.links).names), table, decisions
+        return read_source(data, encoding, None), table, decisions
+
+    def labelled(self, data: str, options: Options) -> Labelled:
+        part = self.part
+        encoding, decisions = encoding_for(part, data, options)
+        folder = source_path(data).is_dir()
+        group, dropped = (part.group, ()) if folder else group_for(part, data, encoding)
+        table = load_images(
+            data,
+            path=_path(part, options),
+            label=label_for(part, options),
+            group=group,
+            encoding=encoding,
+            classes=self.names,
+            labels=part.labels,
+            links=part.links,
+        )
+        return Labelled(table, (*decisions, *dropped))
+
+    def answer(self, table: Table) -> ClassAnswers:
+        return shared.class_answers(self.models, answer_images, table, self.weights)
+
+    def judge(self, table: Table) -> Score:
+        return shared.scorer(self.answer(table))
+
+    def row_losses(self, table: Table) -> Floats:
+        return self.answer(table).outputs.losses
+
+    def weighed(self, weights: Sequence[float]) -> ImageUse:
+        return replace(self, weights=tuple(weights))
+
+    def evidence(self, rows: SharedRows) -> Evidence:
+        return stored_evidence(rows, "class")
+
+    def souped(self, places: Sequence[int]) -> ImageUse:
+        return replace(self, models=[souped_model(self.models, places, _plain_of)], weights=None)
+
+    def apart(self) -> Floats:
+        return lie_apart(self.models, _plain_of)
+
+
+def _plain_of(model: VisionModel) -> Any:
+    """The module of a saved image classifier."""
+    network: Any = model.network
+    return network.model
+
+
+def plain(run: Path) -> Any:
+    """The model of a finished run."""
+    return load_saved_vision(model_of(run)).network.model
+
+
+def use_runs(runs: Sequence[Path]) -> ImageUse:
+    """Finished runs, one or the average of several."""
+    for run in runs:
+        need_run(run)
+    models = members(runs, lambda run: load_saved_vision(model_of(run)))
+    shared.same_classes(models)
+    return ImageUse(models, data_part(runs[0]))
+
+
+def use_fitted(fitted: Fitted) -> ImageUse:
+    """The kept state of a fit, calibrated as its saved folder would be."""
+    ready, loaded = fitted.ready, fitted.ready.loaded
+    temperature = shared.kept_temperature(fitted)
+    assert isinstance(loaded, LoadedVision)
+    network = shared.Tempered(loaded.network.cpu().eval(), temperature)
+    model = FittedVision(network, loaded.tokenizer, ready.task.classes, loaded.channels)
+    return ImageUse([model], ready.recipe.data)
+
+
+def _what(source: str, table: Table) -> tuple[Decision, ...]:
+    """What the source was taken for."""
+    if table.columns.label != CLASS or not source_path(source).is_dir():
+        return ()
+    return (
+        Decision(
+            "source",
+            f"pictures of {len(table.classes)} classes",
+            f"{table.source} is a folder with one sub-folder of pictures a class",
+        ),
+    )
+
+
+def _shown(entry: Mapping[str, Any], table: Table) -> dict[str, Any]:
+    """A hard row with its picture in place of the mark of its content."""
+    place = table.column("row").tolist().index(entry["row"])
+    path = table.column("path")[place]
+    return {**entry, "text": os.path.relpath(path, _base(table.source)), "image": thumbnail(path)}
+
+
+def _base(source: str) -> Path:
+    """The folder that paths are shown relative to."""
+    path = source_path(source).absolute()
+    return path if path.is_dir() else path.parent
+
+
+def _path(part: DataPart, options: Options | None = None) -> str | None:
+    given = (options.text if options else None) or part.text
+    return given[0] if given else None
+
+
+def _forward(network: Callable[..., Any], ready: Ready, table: Table) -> Outputs:
+    loaded = ready.loaded
+    assert isinstance(loaded, LoadedVision)
+    return forward_images(network, loaded.tokenizer, loaded.channels, ready.task.classes, table)
+
+
+KIND = Kind(
+    name="image-classification",
+    read=read,
+    load=load,
+    encode=encode_rows,
+    make_task=make_task,
+    notices=notices,
+    listeners=shared.listeners,
+    save=shared.save,
+    score=score_rows,
+    tell=shared.tell,
+    plain=plain,
+    use_runs=use_runs,
+    use_fitted=use_fitted,
+    sides=sides,
+)

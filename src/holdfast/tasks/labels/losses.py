@@ -1,0 +1,82 @@
+"""Texts with several labels each, or none: one yes or no a label, binary cross-entropy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from holdfast.core.records import Floats, Ints
+from holdfast.tasks.classes.encoding import EncodedTexts, TextClassification
+from holdfast.training.task import Batch, Measured
+
+if TYPE_CHECKING:
+    import torch
+
+    from holdfast.data.table import Table
+
+# Name: whether higher is better; what every snapshot measures.
+WATCHED = {"f1_micro": True, "f1_macro": True, "exact_match": True}
+
+
+def label_matrix(table: Table) -> npt.NDArray[np.float32]:
+    """1 where a row has a label, else 0, [n, labels]."""
+    matrix = np.zeros((len(table), len(table.names)), dtype=np.float32)
+    for row, labels in enumerate(table.column("labels")):
+        matrix[row, labels] = 1.0
+    return matrix
+
+
+def set_losses(logits: Floats, labels: Floats) -> Floats:
+    """Mean over the labels of −[y log p + (1 − y) log(1 − p)], p = 1 ÷ (1 + e^−logit): [n], in
+    nats; computed in float64."""
+    wide = logits.astype(np.float64)
+    # The same sum without an exponential that could overflow.
+    each = np.maximum(wide, 0) - wide * labels + np.log1p(np.exp(-np.abs(wide)))
+    return np.asarray(each.mean(axis=1))
+
+
+def f1_of(hits: Floats, labelled: Floats, predicted: Floats) -> Floats:
+    """2 hits ÷ (labelled + predicted); NaN where both are 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(2 * hits / (labelled + predicted))
+
+
+@dataclass(frozen=True)
+class LabelSets(TextClassification):
+    """The task's side of the loop; ``classes`` are the labels. A label holds from p = 0.5."""
+
+    name: str = "text-classification"
+
+    def losses(self, output: Any, batch: Batch) -> torch.Tensor:
+        """Mean binary cross-entropy over the labels, per row [batch], in nats, in float32."""
+        import torch
+
+        each = torch.nn.functional.binary_cross_entropy_with_logits(
+            output.logits.float(), batch["labels"].float(), reduction="none"
+        )
+        return each.mean(dim=1)
+
+    def measure(
+        self, losses: Floats, kept: Floats, examples: EncodedTexts, positions: Sequence[int] | Ints
+    ) -> Measured:
+        """Micro and macro F1 (over the labels that occur or are answered) and the share of rows
+        whose set is exactly right; NaN throughout when there are no rows."""
+        if not len(losses):
+            return Measured(losses, dict.fromkeys(WATCHED, float("nan")), float("nan"), 1.0)
+        truth = examples.labels[np.asarray(positions, dtype=np.int64)] > 0.5
+        answers = kept > 0
+        exact = (truth == answers).all(axis=1)
+        counts = (truth & answers).sum(0), truth.sum(0), answers.sum(0)
+        each = f1_of(*(count.astype(np.float64) for count in counts))
+        micro = f1_of(*(np.asarray(float(count.sum())) for count in counts))
+        known = each[np.isfinite(each)]
+        values = {
+            "f1_micro": float(micro),
+            "f1_macro": float(known.mean()) if len(known) else np.nan,
+            "exact_match": float(exact.mean()),
+        }
+        return Measured(losses, values, float(np.mean(losses)), 1.0, exact)

@@ -1,0 +1,387 @@
+"""Text classification whose labels are no classes: what several labels and a number share when the
+parts are put together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from holdfast.contract.answering import LabelSetAnswers, NumberAnswers
+from holdfast.contract.fit import AskedSide, Finish, Fitted, Ready, Scored
+from holdfast.contract.predictions import groups_of
+from holdfast.contract.run_folder import MODEL
+from holdfast.core.discovery import nearest
+from holdfast.core.errors import RecipeError
+from holdfast.core.records import Decision, Floats, Ints, Scores, to_json
+from holdfast.data.table import Table
+from holdfast.methods.head_refit import HeadRefit
+from holdfast.metrics import Metric
+from holdfast.metrics import find_metric as find_class_metric
+from holdfast.models.classifier import LoadedClassifier, load_classifier
+from holdfast.models.layers import count_parameters
+from holdfast.models.onednn import use_onednn
+from holdfast.models.probe import Beside, Probe
+from holdfast.models.saved import SavedClassifier, load_saved
+from holdfast.plan.adapters import adapter_spec
+from holdfast.plan.defaults import size_of
+from holdfast.recipe import Recipe
+from holdfast.tasks.classes.classifier import Weights, probe_network, texts_of
+from holdfast.tasks.classes.encoding import EncodedTexts
+from holdfast.tasks.forward import TextModel, run_texts
+from holdfast.tasks.labels import losses as label_sets
+from holdfast.tasks.number import losses as numbers
+from holdfast.tasks.number.losses import Scale
+from holdfast.training.batches import probe_positions
+from holdfast.training.task import Examples, Task, labels_of
+
+PROBE = "linear probe"
+WATCHED = {"several": label_sets.WATCHED, "number": numbers.WATCHED}
+
+
+@dataclass(frozen=True)
+class LoadedText(LoadedClassifier):
+    """A loaded model and the unit of its numbers."""
+
+    scale: Scale = field(default_factory=Scale)
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemAnswers:
+    """Rows, their labels (in the form that the loop learns) and the network's output for them."""
+
+    rows: Ints
+    labels: npt.NDArray[Any]
+    raw: Floats
+    groups: npt.NDArray[Any] | None = None
+
+
+class Problem(Protocol):
+    """What differs between several labels and a number. ``made`` are its outputs for scoring."""
+
+    kind: str
+    problem: str
+    plain: str
+
+    def outputs(self, table: Table) -> tuple[str, ...]:
+        """The names of the network's outputs."""
+
+    def scale(self, table: Table) -> Scale:
+        """The unit of the training rows."""
+
+    def labels(self, table: Table, scale: Scale) -> npt.NDArray[Any]:
+        """Labels as the loop learns them, [n] or [n, outputs]."""
+
+    def task(self, loaded: LoadedText, table: Table, recipe: Recipe) -> Task: ...
+
+    def fit(self, features: Floats, labels: Floats, seed: int) -> Probe: ...
+
+    def save(self, folder: Path, fitted: Fitted) -> None: ...
+
+    def from_saved(self, raw: Floats, scale: Scale) -> Floats:
+        """The saved model's output as the loop has it."""
+
+    def constant(self, labels: npt.NDArray[Any], n: int) -> Floats:
+        """The output for n rows of who knows the training labels only."""
+
+    def make(self, answers: ProblemAnswers, recipe: Recipe, scale: Scale) -> Any: ...
+
+    def score(self, made: Any, names: tuple[str, ...]) -> Scores: ...
+
+    def compare(self, first: Any, second: Any) -> dict[str, Any]: ...
+
+    def hardest(self, made: Any, texts: list[str], names: tuple[str, ...]) -> dict[str, Any]: ...
+
+    def predictions(self, made: Any, names: tuple[str, ...]) -> dict[str, Any]: ...
+
+    def told(self, scale: Scale) -> tuple[Decision, ...]: ...
+
+
+def load(recipe: Recipe, table: Table, problem: Problem) -> LoadedText:
+    """The recipe's model with a new head for the problem's outputs."""
+    refuse(recipe, problem)
+    model = recipe.model
+    loaded = load_classifier(
+        model.name,
+        problem.outputs(table),
+        pooling=model.pooling,
+        dropout=model.dropout,
+        revision=model.revision,
+        trust_remote_code=model.trust_remote_code,
+        max_length=model.max_length,
+        seed=recipe.seed,
+        adapter=adapter_spec(recipe),
+        problem=problem.problem,
+    )
+    total, _ = count_parameters(loaded.network)
+    # As for classes: the words of an encoder stay as pretrained, unless an adapter freezes more.
+    words = model.freeze is None and model.adapter.kind is None
+    return LoadedText(
+        loaded.network,
+        loaded.tokenizer,
+        loaded.max_length,
+        loaded.decisions,
+        loaded.facts,
+        settings={**loaded.settings, "freeze": "words"} if words else loaded.settings,
+        defaults=f"{size_of(total)} encoder",
+    )
+
+
+def settle(loaded: LoadedText, rows: Table, problem: Problem) -> LoadedText:
+    """The model with the unit of a fit's training rows."""
+    scale = problem.scale(rows)
+    return replace(loaded, scale=scale, decisions=(*loaded.decisions, *problem.told(scale)))
+
+
+def in_unit(examples: EncodedTexts, loaded: LoadedText) -> EncodedTexts:
+    """Labels as the loop learns them."""
+    return replace(examples, labels=loaded.scale.inside(examples.labels).astype(np.float32))
+
+
+def refuse(recipe: Recipe, problem: Problem) -> None:
+    """Settings that mean nothing here are refused, not passed over."""
+    given: dict[str, Any] = {"train.label_smoothing": recipe.train.label_smoothing}
+    if problem.kind != "number":
+        given["train.huber"] = recipe.train.huber
+    for key, value in given.items():
+        if value:
+            raise RecipeError(
+                key,
+                f"does not exist where data.label_kind is {problem.kind}",
+                value,
+                "Leave it out.",
+            )
+
+
+def find_metric(name: str) -> Metric:
+    """A criterion of text classification, whatever the labels are."""
+    for watched in WATCHED.values():
+        if name in watched and not name.startswith("f1_macro"):
+            return Metric(name, watched[name], 0.0, float("inf"), lambda outputs, classes: None)
+    return find_class_metric(name)
+
+
+def check_metric(metric: Metric | None, kind: str) -> None:
+    """Refuse a criterion of another kind of label."""
+    if metric is None:
+        return
+    others = {name for watched in WATCHED.values() for name in watched} - {"f1_macro"}
+    fits = metric.name in WATCHED[kind] if kind in WATCHED else metric.name not in others
+    if not fits:
+        known = list(WATCHED.get(kind, {"accuracy": True, "f1_macro": True}))
+        raise RecipeError(
+            "train.metric",
+            f"is not measured where data.label_kind is {kind}",
+            metric.name,
+            nearest(metric.name, ["loss", "refined_loss", *known]),
+        )
+
+
+def listeners(ready: Ready, problem: Problem) -> tuple[HeadRefit, ...]:
+    """The head fitted to the pretrained features, which is the baseline and the start."""
+    seed = ready.recipe.seed
+    first = bool(ready.recipe.methods["probe_first"])
+
+    def fit(features: Floats, labels: Any, beside: Beside | None = None) -> Probe:
+        if beside is not None:
+            # What a teacher said of unlabelled rows, each of which counts as a row of the table.
+            features = np.concatenate([features, beside.features])
+            labels = np.concatenate([labels, beside.labels])
+        return problem.fit(features, labels, seed)
+
+    return (HeadRefit(fit, first=first),)
+
+
+def ask(problem: Problem, saved: SavedClassifier, table: Table, scale: Scale) -> ProblemAnswers:
+    """The saved model's answers, in the form of the loop; labels are zeros where none are given."""
+    outputs = len(saved.classes)
+    examples, raw = run_texts(saved.network, saved.tokenizer, saved.max_length, outputs, table)
+    known = {"labels", "value"} & set(table.rows.column_names)
+    labels = problem.labels(table, scale) if known else np.zeros(raw.shape)
+    return ProblemAnswers(examples.rows, labels, problem.from_saved(raw, scale), groups_of(table))
+
+
+def loaded_text(ready: Ready) -> LoadedText:
+    """What was loaded for a label that is no class."""
+    assert isinstance(ready.loaded, LoadedText)
+    return ready.loaded
+
+
+def score_rows(finish: Finish, problem: Problem) -> Scored:
+    """Score the saved folder, reloaded in plain Transformers, beside the baselines fitted on
+    training rows."""
+    start = time.perf_counter()
+    ready, table = finish.ready, finish.table
+    names, scale = ready.task.classes, loaded_text(ready).scale
+    saved = load_saved(finish.run / MODEL, least=1)
+    if ready.recipe.train.matmul == "onednn":
+        use_onednn(saved.network)
+    made = problem.make(ask(problem, saved, table, scale), ready.recipe, scale)
+    test = problem.score(made, names)
+    score_s = time.perf_counter() - start
+    others = _other_rows(finish, problem)
+    baseline, chosen = _baseline(finish, problem, made)
+    blocks = {
+        "problem": problem.problem,
+        "classes": list(names) if problem.kind == "several" else None,
+        "test": {**test.to_json(), "opened_at": finish.opened_at},
+        **others,
+        "baseline": baseline,
+        "hardest": problem.hardest(made, texts_of(table), names),
+        "model_facts": _scored_model_facts(ready),
+        "careless": None,
+    }
+    seconds = {"score_s": score_s, "baseline_s": time.perf_counter() - start - score_s}
+    return Scored(blocks, (chosen,), seconds, predictions=problem.predictions(made, names))
+
+
+def _other_rows(finish: Finish, problem: Problem) -> dict[str, Any]:
+    """``valid`` and ``train_probe``: the restored best state, in the precision of the training."""
+    ready = finish.ready
+    probe = probe_positions(ready.train.rows, ready.plan.probe_rows, ready.plan.seed)
+
+    def block(examples: Examples, positions: Ints) -> dict[str, Any]:
+        _, raw = finish.fitted.measure(examples, positions)
+        labels = labels_of(examples)[positions]
+        answers = ProblemAnswers(examples.rows[positions], labels, raw)
+        made = problem.make(answers, ready.recipe, loaded_text(ready).scale)
+        return problem.score(made, ready.task.classes).to_json()
+
+    everything = np.arange(len(ready.valid))
+    return {"valid": block(ready.valid, everything), "train_probe": block(ready.train, probe)}
+
+
+def tell(asked: AskedSide, problem: Problem) -> dict[str, Any]:
+    """What the kept state says of training or validation rows."""
+    ready, examples, table = asked.fitted.ready, asked.examples, asked.table
+    _, raw = asked.measure()
+    labels, scale = labels_of(examples), loaded_text(ready).scale
+    if np.array_equal(examples.rows, table.column("row")):
+        # As the source has them: what is learned from has the digits of float32.
+        labels = problem.labels(table, scale)
+    answers = ProblemAnswers(examples.rows, labels, raw)
+    made = problem.make(answers, ready.recipe, scale)
+    return problem.predictions(made, ready.task.classes)
+
+
+def _baseline(finish: Finish, problem: Problem, made: Any) -> tuple[dict[str, Any], Decision]:
+    """The linear probe and who knows the training labels only; the smaller validation loss is
+    the baseline."""
+    ready, names = finish.ready, finish.ready.task.classes
+    network = probe_network(finish)
+    found = {
+        side: _two(problem, ready, table, network)
+        for side, table in (("test", finish.table), ("valid", ready.sides.valid_rows.table))
+    }
+    losses = {name: float(np.mean(found["valid"][name].losses)) for name in found["valid"]}
+    what = min(losses, key=lambda name: losses[name])
+    shown = [
+        {"what": name, "test": _brief(problem.score(one, names))}
+        for name, one in found["test"].items()
+    ]
+    because = ", ".join(f"{name} {loss:.4f}" for name, loss in losses.items())
+    block = {
+        "what": what,
+        "test": next(b["test"] for b in shown if b["what"] == what),
+        "all": shown,
+        "comparison": to_json(problem.compare(made, found["test"][PROBE])),
+    }
+    return block, Decision("baseline", what, f"smallest validation loss: {because}")
+
+
+def _two(
+    problem: Problem, ready: Ready, table: Table, network: Callable[..., Any]
+) -> dict[str, Any]:
+    loaded = loaded_text(ready)
+    scale, outputs = loaded.scale, len(ready.task.classes)
+    examples, raw = run_texts(network, loaded.tokenizer, loaded.max_length, outputs, table)
+    labels, groups = problem.labels(table, scale), groups_of(table)
+    probe = ProblemAnswers(examples.rows, labels, raw, groups)
+    plain = replace(probe, raw=problem.constant(labels_of(ready.train), len(table)))
+    return {
+        problem.plain: problem.make(plain, ready.recipe, scale),
+        PROBE: problem.make(probe, ready.recipe, scale),
+    }
+
+
+def _brief(scores: Scores) -> dict[str, Any]:
+    return {"n": scores.n, "metrics": scores.to_json()["metrics"]}
+
+
+def _scored_model_facts(ready: Ready) -> dict[str, Any]:
+    loaded = loaded_text(ready)
+    total, trainable = count_parameters(loaded.network)
+    return {
+        **loaded.facts,
+        "parameters": total,
+        "trainable": trainable,
+        "precision": ready.recipe.train.precision,
+        "max_length": loaded.max_length,
+        "target_mean": loaded.scale.mean,
+        "target_std": loaded.scale.std,
+    }
+
+
+def facts(fitted: Fitted, saved: Mapping[str, Any]) -> dict[str, Any]:
+    """``model_facts`` where no test rows are scored."""
+    return _scored_model_facts(fitted.ready)
+
+
+def answers(
+    models: Sequence[TextModel], table: Table, *, sets: bool, weights: Weights = None
+) -> LabelSetAnswers | NumberAnswers:
+    """What one model says of rows, or the mean over several (by their ``weights``) of the labels'
+    probabilities (``sets``) or of the numbers.
+
+    Raises ``RecipeError`` when their labels differ; their order may.
+    """
+    names: tuple[str, ...] = ()
+    outputs = []
+    for one in models:
+        names = names or one.classes
+        if sets and set(one.classes) != set(names):
+            raise RecipeError(
+                "several runs",
+                "can be averaged only where their labels are the same",
+                sorted(set(one.classes) ^ set(names)),
+                "Give runs that were trained alike.",
+            )
+        _, raw = run_texts(one.network, one.tokenizer, one.max_length, len(one.classes), table)
+        outputs.append(raw[:, [one.classes.index(name) for name in names]] if sets else raw)
+    return answers_of(names, outputs, sets=sets, weights=weights)
+
+
+def answers_of(
+    names: tuple[str, ...], outputs: Sequence[Floats], *, sets: bool, weights: Weights = None
+) -> LabelSetAnswers | NumberAnswers:
+    """What the networks' outputs [n, names], one a model, say of the rows together."""
+    wide = [raw.astype(np.float64) for raw in outputs]
+    if not sets:
+        return NumberAnswers(_mean([raw[:, :1] for raw in wide], weights))
+    mean = _mean([1 / (1 + np.exp(-raw)) for raw in wide], weights)
+    # The output of one model is scored as it is; of a mean of probabilities, their logits.
+    return LabelSetAnswers(names, mean, outputs[0] if len(outputs) == 1 else _logits(mean))
+
+
+def _mean(found: Sequence[Floats], weights: Weights) -> Floats:
+    if weights is None:
+        return np.asarray(sum(found) / len(found))
+    return np.asarray(sum(w * one for w, one in zip(weights, found, strict=True)))
+
+
+def _logits(probabilities: Floats) -> Floats:
+    tiny = np.finfo(np.float64).tiny
+    return np.asarray(
+        np.log(np.maximum(probabilities, tiny)) - np.log(np.maximum(1 - probabilities, tiny))
+    )
+
+
+def scale_of(result: Mapping[str, Any]) -> Scale:
+    """The unit of a finished run's numbers."""
+    facts = result["model_facts"]
+    return Scale(float(facts["target_mean"]), float(facts["target_std"]))

@@ -1,0 +1,212 @@
+"""Using a finished causal language model: its score on other rows, and what it writes to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from holdfast.contract.answering import (
+    Answered,
+    Asked,
+    Data,
+    Labelled,
+    Options,
+    Score,
+    WrittenAnswers,
+    encoding_for,
+    group_for,
+)
+from holdfast.contract.fit import Fitted
+from holdfast.contract.run_folder import model_of, open_run
+from holdfast.core.records import Decision, Floats, Scores
+from holdfast.data.chat import chats_from_prompts, form_of, load_chats
+from holdfast.data.chat_templates import is_template
+from holdfast.data.memory import raw_of_texts
+from holdfast.data.raw import Raw
+from holdfast.data.table import Table
+from holdfast.data.template import named_columns
+from holdfast.data.unlabelled import renamed
+from holdfast.models.averaged import Averaged
+from holdfast.models.causal import CausalNetwork, load_saved_causal
+from holdfast.recipe import Recipe
+from holdfast.tasks.ensemble import Chances, Evidence, SharedRows, lie_apart, souped_model
+from holdfast.tasks.generation.shared import (
+    asked_again,
+    best_device,
+    loss_of_rows,
+    networks_of,
+    plain_of,
+    the_runs,
+    together,
+)
+from holdfast.tasks.generation.token_scores import score_tokens, token_chances
+from holdfast.tasks.lm.generation import (
+    LONGEST_ANSWER,
+    measure_saved,
+    prompts_of,
+    token_outputs,
+    whole_prompts,
+    write_answers,
+)
+from holdfast.tasks.lm.losses import CausalLM, EncodedTokens, encode
+
+LOSS, EVERY_TOKEN = "loss", "every token"
+
+
+@dataclass(frozen=True)
+class TokenUse:
+    """A model that answers the last question, or goes on with a text (``of_text``); scored by the
+    losses of the tokens that it should have written."""
+
+    network: CausalNetwork | Averaged
+    tokenizer: Any
+    recipe: Recipe
+    of_text: bool
+    answered: Answered = "text"
+    names: tuple[str, ...] = ()
+    temperature: float = 0.0
+
+    def ask(self, data: Data, options: Options) -> Asked:
+        if isinstance(data, str):
+            table, raw, decisions = _rows(self.recipe, data, options, need_answer=False)
+            return Asked(raw, table, decisions=(*decisions, *table.decisions))
+        raw = raw_of_texts(data)
+        table = chats_from_prompts(
+            [str(text or "") for text in data], "text" if self.of_text else "prompt"
+        )
+        given = [row for row, text in enumerate(data) if str(text or "").strip()]
+        return Asked(raw, table.take(given))
+
+    def labelled(self, data: str, options: Options) -> Labelled:
+        table, _, decisions = _rows(self.recipe, data, options, need_answer=True)
+        return Labelled(table, decisions)
+
+    def answer(self, table: Table) -> WrittenAnswers:
+        """What it writes, with the geometric mean of its tokens' probabilities."""
+        tokenizer, generate = self.tokenizer, self.recipe.generate
+        plain = form_of(table) == "text"
+        ids = (
+            whole_prompts(table.column("text"), tokenizer)
+            if plain
+            else prompts_of(table, tokenizer).ids
+        )
+        texts, sure, ended = write_answers(
+            self.network.to(best_device()),
+            tokenizer,
+            ids,
+            new_tokens=generate.max_new_tokens or LONGEST_ANSWER,
+            chat=not plain,
+            beams=generate.beams,
+            temperature=self.temperature,
+        )
+        # A text that is continued has no end of its own.
+        return WrittenAnswers(texts, sure, ~ended & (not plain))
+
+    def writing(self, max_tokens: int | None, temperature: float) -> TokenUse:
+        """The same, whose answers have at most so many tokens."""
+        given = {} if max_tokens is None else {"max_new_tokens": max_tokens}
+        return replace(self, recipe=self.recipe.changed(generate=given), temperature=temperature)
+
+    def judge(self, table: Table) -> Score:
+        return asked_again(self._score, table)
+
+    def _score(self, table: Table) -> Scores:
+        examples = self._encoded(table)
+        losses, kept = measure_saved(self.network, self._task, examples, best_device())
+        groups = table.column("group") if table.has_groups else None
+        return score_tokens(token_outputs(losses, kept, examples, groups))
+
+    @property
+    def _task(self) -> CausalLM:
+        return CausalLM(self.tokenizer.pad_token_id or 0, self.recipe.train.pack)
+
+    def _encoded(self, table: Table) -> EncodedTokens:
+        return encode(table, self.tokenizer, self.recipe.model.max_length or LONGEST_ANSWER)
+
+    @property
+    def weights(self) -> Sequence[float] | None:
+        return self.network.weights if isinstance(self.network, Averaged) else None
+
+    def row_losses(self, table: Table) -> Floats:
+        """See ``loss_of_rows``."""
+        examples = self._encoded(table)
+        losses, _ = measure_saved(self.network, self._task, examples, best_device())
+        return loss_of_rows(losses, examples.target_counts, examples.positions, len(table))
+
+    def weighed(self, weights: Sequence[float]) -> TokenUse:
+        return replace(self, network=Averaged(networks_of(self.network), weights))
+
+    def evidence(self, rows: SharedRows) -> Evidence:
+        examples = self._encoded(rows.table)
+        found, owner = token_chances(networks_of(self.network), self._task, examples, best_device())
+        return Chances(found, examples.positions[owner], len(rows), by_token=True)
+
+    def souped(self, places: Sequence[int]) -> TokenUse:
+        return replace(self, network=souped_model(networks_of(self.network), places, plain_of))
+
+    def apart(self) -> Floats:
+        return lie_apart(networks_of(self.network), plain_of)
+
+
+def plain(run: Path) -> Any:
+    """The model of a finished run."""
+    return load_saved_causal(model_of(run))[0].plain
+
+
+def use_runs(runs: Sequence[Path]) -> TokenUse:
+    """Finished runs, one or the mean of several, token by token."""
+    recipe = the_runs(runs)
+    networks, tokenizers = zip(*(load_saved_causal(model_of(run)) for run in runs), strict=True)
+    tokenizer = tokenizers[0]
+    # A run of plain text may have a tokenizer with a chat template all the same.
+    of_text = of_plain_text(runs[0]) or not tokenizer.chat_template
+    return TokenUse(together(networks, tokenizers), tokenizer, recipe, of_text)
+
+
+def use_fitted(fitted: Fitted) -> TokenUse:
+    """The kept state of a fit."""
+    ready, loaded = fitted.ready, fitted.ready.loaded
+    of_text = any(d.what == LOSS and d.chosen == EVERY_TOKEN for d in ready.decisions)
+    of_text = of_text or not loaded.tokenizer.chat_template
+    network = fitted.network.eval()
+    assert isinstance(network, CausalNetwork)
+    return TokenUse(network, loaded.tokenizer, ready.recipe, of_text)
+
+
+def of_plain_text(run: Path) -> bool:
+    """Whether the run learned plain text."""
+    decisions = open_run(run).get("decisions") or ()
+    return any(d["what"] == LOSS and d.get("chosen") == EVERY_TOKEN for d in decisions)
+
+
+def _rows(
+    recipe: Recipe, data: str, options: Options, *, need_answer: bool
+) -> tuple[Table, Raw, tuple[Decision, ...]]:
+    """The rows of a file in the run's form, and the source as it is written."""
+    part, seen = recipe.data, []
+    encoding, decisions = encoding_for(part, data, options)
+    group, dropped = group_for(part, data, encoding) if need_answer else (None, ())
+    template = part.template if not is_template(part.template) else None
+    names = named_columns(template) if template else part.text
+
+    def view(raw: Raw) -> Raw:
+        seen.append(raw)
+        # A recipe may name columns of a file of plain text, which has one of its own.
+        if names is None or (not options.text and not set(names) <= set(raw.names)):
+            return raw
+        return renamed(raw, names, options.text)
+
+    table = load_chats(
+        data,
+        messages=part.messages,
+        text=part.text,
+        group=group,
+        template=part.template,
+        label=options.label or part.label or part.target,
+        encoding=encoding,
+        need_answer=need_answer,
+        view=view,
+    )
+    return table, seen[0], (*decisions, *dropped)

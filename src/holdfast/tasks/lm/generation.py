@@ -1,0 +1,246 @@
+"""A causal language model's losses on rows, and the texts that it writes to them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from holdfast.core.records import Floats
+from holdfast.core.stages import tick
+from holdfast.data.chat import form_of, turns_of
+from holdfast.data.table import Table
+from holdfast.data.turns import asked, prompt_of
+from holdfast.models.averaged import Averaged, processors_of
+from holdfast.models.limits import position_limit
+from holdfast.models.quiet import quiet_transformers
+from holdfast.tasks.generation.token_scores import TokenOutputs, Written, drawing
+from holdfast.tasks.lm.chat_tokens import prompt_tokens, render, text_tokens
+from holdfast.tasks.lm.losses import CausalLM, EncodedTokens
+from holdfast.training.batching import by_length
+
+if TYPE_CHECKING:
+    from holdfast.models.causal import CausalNetwork
+
+TOKENS = 4096
+BEGINNING = 64
+CONTINUED = 64
+LONGEST_ANSWER = 128
+ROOM = 8
+TOGETHER = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """What is to be answered, [n] each: ``ids`` of the prompt; ``sources``, the same for a person;
+    ``references``, the known answers (empty where there are none). ``chat``: they are questions in
+    the chat template, not texts to be continued."""
+
+    ids: Sequence[Sequence[int]]
+    sources: Sequence[str]
+    references: Sequence[str]
+    chat: bool
+
+
+def token_outputs(
+    losses: Floats, kept: Floats, examples: EncodedTokens, groups: Sequence[str] | None
+) -> TokenOutputs:
+    """Measured examples, as they are scored; ``groups`` are those of the table's rows."""
+    names = None if groups is None else np.asarray(groups, dtype=object)[examples.positions]
+    return TokenOutputs(
+        examples.rows, losses, kept[:, 0].round().astype(np.int64), kept[:, 1], names
+    )
+
+
+def measure_saved(
+    network: CausalNetwork | Averaged, task: CausalLM, examples: EncodedTokens, device: Any
+) -> tuple[Floats, Floats]:
+    """Losses [n] and kept outputs [n, 2] of all examples, in float32, as a reloaded folder gives
+    them."""
+    import torch
+
+    network.to(device).eval()
+    table = np.zeros((len(examples), 3))
+    everything, done = np.arange(len(examples)), 0
+    with torch.inference_mode():
+        for chosen in by_length(examples.lengths, everything, TOKENS):
+            batch = {k: v.to(device) for k, v in task.collate(examples, chosen).items()}
+            output = task.forward(network, batch)
+            losses = task.losses(output, batch)[:, None]
+            table[chosen] = torch.cat([losses, task.keep(output, batch)], dim=1).cpu().numpy()
+            done += len(chosen)
+            tick(done, len(examples))
+    return table[:, 0], table[:, 1:]
+
+
+def prompts_of(table: Table, tokenizer: Any) -> Prompts:
+    """The prompts of chats up to their last answer; of plain texts the first tokens, which the
+    next ones answer."""
+    ids: list[Sequence[int]] = []
+    sources, references = [], []
+    for turns, text in zip(turns_of(table), table.column("text"), strict=True):
+        if turns:
+            before = prompt_of(turns)
+            ids.append(prompt_tokens(tokenizer, before))
+            sources.append(asked(before))
+            references.append(turns[-1]["content"] if len(before) < len(turns) else "")
+        else:
+            whole = text_tokens(tokenizer, text)
+            # Of a short text half is kept, to compare what is written with.
+            end = min(BEGINNING, max(1, len(whole) // 2))
+            ids.append(whole[:end].tolist())
+            sources.append(_decode(tokenizer, whole[:end]))
+            references.append(_decode(tokenizer, whole[end : end + CONTINUED]))
+    return Prompts(ids, sources, references, form_of(table) != "text")
+
+
+def whole_prompts(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:
+    """Plain texts to be continued, without the end token."""
+    # The end token of a text says that nothing follows.
+    ended = [text_tokens(tokenizer, text).tolist() for text in texts]
+    end = tokenizer.eos_token_id
+    return [ids[:-1] if len(ids) > 1 and ids[-1] == end else ids for ids in ended]
+
+
+def answer_length(prompts: Prompts, tokenizer: Any, asked_for: int | None) -> int:
+    """How many tokens an answer may have: as asked, else those of the longest reference, within
+    bounds."""
+    if asked_for is not None:
+        return asked_for
+    longest = max(
+        (len(tokenizer(text, verbose=False)["input_ids"]) for text in prompts.references), default=0
+    )
+    return min(LONGEST_ANSWER, longest + ROOM) if longest else LONGEST_ANSWER
+
+
+def closing(tokenizer: Any) -> str:
+    """What the chat template writes after an answer, without white space; empty without one."""
+    if not tokenizer.chat_template:
+        return ""
+    turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "@@"}]
+    return render(tokenizer, turns, answer_next=False).rpartition("@@")[2].strip()
+
+
+def stop_tokens(tokenizer: Any, end: str, also: Any = ()) -> list[int]:
+    """The tokens that end an answer: the tokenizer's, ``end`` where it is one token, and those
+    given."""
+    given = [also] if isinstance(also, int) else list(also or ())
+    marks = tokenizer(end, add_special_tokens=False)["input_ids"]
+    # An end of several tokens stops nothing; the text is cut there when it is decoded.
+    closing_ids = marks if len(marks) == 1 else []
+    return sorted({i for i in (*given, tokenizer.eos_token_id, *closing_ids) if i is not None})
+
+
+def write_answers(
+    network: CausalNetwork | Averaged,
+    tokenizer: Any,
+    ids: Sequence[Sequence[int]],
+    *,
+    new_tokens: int,
+    chat: bool,
+    beams: int = 1,
+    temperature: float = 0.0,
+) -> Written:
+    """The model's answers [n], the likeliest token at each place (or beam search); above
+    ``temperature`` 0 tokens are drawn, by PyTorch's generators as they stand. In a ``chat`` an
+    answer ends where its template closes it.
+
+    A prompt that leaves no room keeps its end.
+    """
+    texts = [""] * len(ids)
+    confidences = np.full(len(ids), np.nan)
+    ended = np.zeros(len(ids), dtype=bool)
+    # Prompts of like length together: every padded place costs as much as a word.
+    order = sorted(range(len(ids)), key=lambda n: -len(ids[n]))
+    end = closing(tokenizer) if chat else ""
+    room = position_limit(network.config)
+    # However long an answer may be, half of the model's places are left to the prompt.
+    new = min(new_tokens, max(1, room // 2))
+    for start in range(0, len(order), TOGETHER):
+        chosen = order[start : start + TOGETHER]
+        # The end of a prompt is kept: there stands what is asked.
+        prompts = [list(ids[n])[-(room - new) :] for n in chosen]
+        made = _generate(network, tokenizer, prompts, new, beams, end, temperature)
+        for n, (text, confidence, whole) in zip(chosen, made, strict=True):
+            texts[n], confidences[n], ended[n] = text, confidence, whole
+        tick(start + len(chosen), len(order))
+    return Written(texts, confidences, ended)
+
+
+def _generate(
+    network: CausalNetwork | Averaged,
+    tokenizer: Any,
+    prompts: list[list[int]],
+    new: int,
+    beams: int,
+    end: str,
+    temperature: float,
+) -> list[tuple[str, float, bool]]:
+    import torch
+
+    plain = network.plain
+    device: Any = network.word_embeddings.weight.device
+    longest = max(map(len, prompts))
+    # Its places are masked, so that any token does.
+    pad = tokenizer.pad_token_id or 0
+    # Padded on the left: what is written follows the last word of every prompt.
+    ids = torch.tensor([[pad] * (longest - len(p)) + p for p in prompts], device=device)
+    mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=device)
+    stops = stop_tokens(tokenizer, end, getattr(plain.generation_config, "eos_token_id", None))
+    draws = drawing(temperature)
+    with torch.inference_mode(), quiet_transformers():
+        made = plain.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            **processors_of(network, attention_mask=mask),
+            max_new_tokens=new,
+            num_beams=1 if draws["do_sample"] else beams,
+            pad_token_id=pad,
+            eos_token_id=stops or None,
+            return_dict_in_generate=True,
+            output_scores=True,
+            **draws,
+        )
+        scores = plain.compute_transition_scores(
+            made.sequences, made.scores, getattr(made, "beam_indices", None), normalize_logits=True
+        )
+    written = made.sequences[:, longest:].cpu()
+    return [
+        (
+            _text(tokenizer, line, end),
+            _confidence(line, score, stops, pad),
+            _ended(tokenizer, line, stops, end),
+        )
+        for line, score in zip(written, scores.float().cpu(), strict=True)
+    ]
+
+
+def _text(tokenizer: Any, ids: Any, end: str) -> str:
+    text = _decode(tokenizer, ids)
+    return (text.partition(end)[0] if end else text).strip()
+
+
+def _ended(tokenizer: Any, ids: Any, stops: Sequence[int], end: str) -> bool:
+    """Whether an end stands in the answer: a token that stops it, or its template's words."""
+    if any(token in stops for token in ids.tolist()):
+        return True
+    return bool(end) and end in _decode(tokenizer, ids)
+
+
+def _decode(tokenizer: Any, ids: Any) -> str:
+    text: str = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return text
+
+
+def _confidence(ids: Any, scores: Any, stops: Sequence[int], pad: int) -> float:
+    """The geometric mean of the probabilities up to the token that ends the answer."""
+    kept: list[float] = []
+    for token, score in zip(ids.tolist(), scores.tolist(), strict=False):
+        if math.isfinite(score):
+            kept.append(score)
+        if token in stops or (token == pad and pad in stops):
+            break
+    return math.exp(sum(kept) / len(kept)) if kept else float("nan")

@@ -1,0 +1,248 @@
+"""Causal language modelling: each token predicted from those before it; of chats, the answers
+alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from holdfast.core.errors import Defect
+from holdfast.core.records import Floats, Ints
+from holdfast.data.chat import turns_of
+from holdfast.tasks.generation.losses import (
+    ChunkedOutput,
+    mean_of_each,
+    measure_tokens,
+    right_of_each,
+    right_tokens,
+    token_losses,
+)
+from holdfast.tasks.lines import examples_at, joined, offsets_of, take_lines
+from holdfast.tasks.lm.chat_tokens import Mask, blocks_of, chat_tokens, text_tokens
+from holdfast.training.task import Batch, Measured
+
+if TYPE_CHECKING:
+    import torch
+
+    from holdfast.data.table import Table
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedTokens:
+    """Examples, flat: example i is ``ids[offsets[i]:offsets[i + 1]]``; ``targets`` says on which of
+    its tokens the loss is read (never the first: nothing stands before it).
+
+    ``rows`` [n] is each example's source row; a long plain text has several. ``positions`` [n] is
+    its place in the table, ascending. Of the table's rows, ``cut`` says whose end was cut, and
+    ``table_rows`` where they stand in the source, both [rows of the table].
+    """
+
+    ids: Ints
+    targets: Mask
+    offsets: Ints
+    rows: Ints
+    positions: Ints
+    cut: Mask
+    table_rows: Ints
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def left_out(self) -> tuple[int, ...]:
+        """The source rows of which no target is left."""
+        return tuple(np.delete(self.table_rows, self.positions).tolist())
+
+    @property
+    def lengths(self) -> Ints:
+        return np.diff(self.offsets)
+
+    @property
+    def target_counts(self) -> Ints:
+        """Target tokens of each example [n]."""
+        running = np.concatenate([[0], np.cumsum(self.targets, dtype=np.int64)])
+        return np.asarray(running[self.offsets[1:]] - running[self.offsets[:-1]])
+
+    def extended(self, others: EncodedTokens, weights: Floats) -> EncodedTokens:
+        """These, and after them the rows of ``others``; each weighs as any other."""
+        if (np.asarray(weights) != 1).any():
+            raise Defect("added rows", "of a language model weigh as any other")
+        return EncodedTokens(
+            ids=np.concatenate([self.ids, others.ids]),
+            targets=np.concatenate([self.targets, others.targets]),
+            offsets=offsets_of(np.concatenate([self.lengths, others.lengths])),
+            rows=np.concatenate([self.rows, others.rows]),
+            positions=np.concatenate([self.positions, others.positions + len(self.cut)]),
+            cut=np.concatenate([self.cut, others.cut]),
+            table_rows=np.concatenate([self.table_rows, others.table_rows]),
+        )
+
+    def as_probe(self, end: int | None, skipped: int) -> EncodedTokens:
+        """The same to measure what a model knows of these texts, not when it ends them: no loss is
+        read on the ``end`` token, which every tuning on answers makes likelier, nor on the first
+        ``skipped`` tokens of a row, which have next to nothing before them."""
+        begins = np.r_[True, np.diff(self.positions) > 0][: len(self)]
+        place = np.arange(len(self.ids)) - np.repeat(self.offsets[:-1], self.lengths)
+        early = np.repeat(begins, self.lengths) & (place < skipped)
+        scored = replace(self, targets=self.targets & ~early & (self.ids != end))
+        return scored._lines(np.flatnonzero(scored.target_counts))
+
+    def take(self, positions: Ints) -> EncodedTokens:
+        chosen, places = examples_at(self.positions, positions)
+        return replace(
+            self._lines(chosen),
+            positions=places,
+            cut=self.cut[positions],
+            table_rows=self.table_rows[positions],
+        )
+
+    def _lines(self, chosen: Ints) -> EncodedTokens:
+        """Some examples, of the same rows of the table."""
+        return replace(
+            self,
+            ids=take_lines(self.ids, self.offsets, chosen),
+            targets=take_lines(self.targets, self.offsets, chosen),
+            offsets=offsets_of(self.lengths[chosen]),
+            rows=self.rows[chosen],
+            positions=self.positions[chosen],
+        )
+
+
+def encode(table: Table, tokenizer: Any, max_length: int) -> EncodedTokens:
+    """Tokenise every row. A chat is cut at ``max_length`` tokens, and left out where no token of an
+    answer remains; a plain text becomes blocks of that length, with no token lost."""
+    examples: list[tuple[Ints, Mask, int]] = []
+    cut = np.zeros(len(table), dtype=bool)
+    rows = np.asarray(table.column("row"), dtype=np.int64)
+    texts, chats = table.column("text"), turns_of(table)
+    for at in range(len(table)):
+        if not chats[at]:
+            blocks = blocks_of(text_tokens(tokenizer, texts[at]), max_length)
+            made = [(ids, np.ones(len(ids), bool)) for ids in blocks]
+        else:
+            ids, inside = chat_tokens(tokenizer, chats[at])
+            cut[at] = len(ids) > max_length
+            made = [(ids[:max_length], inside[:max_length])]
+        examples += [(ids, inside, at) for ids, inside in made if inside[1:].any()]
+    return _flat(examples, rows, cut)
+
+
+def _flat(examples: list[tuple[Ints, Mask, int]], rows: Ints, cut: Mask) -> EncodedTokens:
+    ids, offsets = joined([ids for ids, _, _ in examples])
+    targets = np.concatenate([inside for _, inside, _ in examples] or [np.zeros(0, bool)])
+    # Blocks of a text mark every token; the first has nothing before it to be predicted from.
+    targets[offsets[:-1]] = False
+    positions = np.asarray([at for _, _, at in examples], dtype=np.int64)
+    return EncodedTokens(ids, targets, offsets, rows[positions], positions, cut, rows)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenOutput:
+    """``logits`` [targets, vocabulary] at the places that predict a target, of all examples one
+    after the other."""
+
+    logits: torch.Tensor
+
+
+@dataclass(frozen=True)
+class CausalLM:
+    """The task's side of the loop. With ``pack``, short examples share a line of a batch; each
+    still sees itself alone. Training and evaluation go through the same code. With ``chunk`` the
+    logits of so many targets are there at once."""
+
+    pad_id: int = 0
+    pack: bool = False
+    chunk: int | None = None
+    classes: tuple[str, ...] = ("all",)
+    name: str = "causal-lm"
+
+    def collate(self, examples: EncodedTokens, positions: Sequence[int] | Ints) -> Batch:
+        """``input_ids`` and ``position_ids`` [lines, longest]; ``where`` [targets], the flat places
+        that predict a target; ``expected`` [targets]; ``counts`` [batch] targets of each example.
+
+        Positions begin at 0 with every example, and at every token of padding; that is how
+        Transformers' models see where one ends. No mask is needed beside it: padding comes last.
+        """
+        import torch
+
+        chosen = np.asarray(positions, dtype=np.int64)
+        starts, sizes = examples.offsets[chosen], examples.lengths[chosen]
+        line, column = _places(sizes, self.pack)
+        shape = (int(line.max()) + 1, int((column + sizes).max()))
+        ids = np.full(shape, self.pad_id, dtype=np.int64)
+        at = np.zeros(shape, dtype=np.int64)
+        where, expected, counts = [], [], []
+        for start, size, i, j in zip(starts, sizes, line, column, strict=True):
+            tokens = examples.ids[start : start + size]
+            ids[i, j : j + size], at[i, j : j + size] = tokens, np.arange(size)
+            wanted = np.flatnonzero(examples.targets[start : start + size])
+            # A token is predicted at the place before its own.
+            where.append(i * shape[1] + j + wanted - 1)
+            expected.append(tokens[wanted])
+            counts.append(len(wanted))
+        batch = {
+            "input_ids": ids,
+            "where": np.concatenate(where),
+            "expected": np.concatenate(expected).astype(np.int64),
+            "counts": np.asarray(counts, dtype=np.int64),
+        }
+        if self.pack:
+            batch["position_ids"] = at
+        return {name: torch.from_numpy(value) for name, value in batch.items()}
+
+    def forward(self, network: Any, batch: Batch) -> TokenOutput | ChunkedOutput:
+        """Logits where a target is predicted, or what was made of them, in the network's present
+        mode."""
+        inputs = {n: batch[n] for n in ("input_ids", "position_ids") if n in batch}
+        if self.chunk is not None:
+            made = network.losses_at(batch["where"], batch["expected"], self.chunk, **inputs)
+            return ChunkedOutput(*made)
+        return TokenOutput(network.logits_at(batch["where"], **inputs))
+
+    def losses(self, output: Any, batch: Batch) -> torch.Tensor:
+        """Mean cross-entropy over each example's targets [batch], in nats, in float32."""
+        chunked = isinstance(output, ChunkedOutput)
+        tokens = output.losses if chunked else token_losses(output.logits, batch["expected"])
+        return mean_of_each(tokens, batch["counts"])
+
+    def weights(self, examples: EncodedTokens, positions: Sequence[int] | Ints) -> Floats:
+        """The target tokens of each example."""
+        chosen = np.asarray(positions, dtype=np.int64)
+        return examples.target_counts[chosen].astype(np.float64)
+
+    def join(self, outputs: Sequence[Any], batches: Sequence[Batch]) -> tuple[Any, Batch]:
+        """No loss of this task compares examples."""
+        raise Defect(self.name, "has no loss that compares rows")
+
+    def keep(self, output: Any, batch: Batch) -> torch.Tensor:
+        """Targets of each example, and how many were the likeliest token [batch, 2]."""
+        if isinstance(output, ChunkedOutput):
+            return right_of_each(output.right, batch["counts"])
+        return right_tokens(output.logits, batch["expected"], batch["counts"])
+
+    def measure(
+        self, losses: Floats, kept: Floats, examples: EncodedTokens, positions: Sequence[int] | Ints
+    ) -> Measured:
+        """See ``token_losses.measure_tokens``."""
+        return measure_tokens(losses, kept)
+
+
+def _places(sizes: Ints, pack: bool) -> tuple[Ints, Ints]:
+    """Line and first column of each example: one a line, or packed, the longest first, into the
+    first line with room; no line is longer than the longest example."""
+    if not pack:
+        return np.arange(len(sizes)), np.zeros(len(sizes), dtype=np.int64)
+    line, column = np.zeros((2, len(sizes)), dtype=np.int64)
+    room: list[int] = []
+    for at in np.argsort(-sizes, kind="stable"):
+        size = int(sizes[at])
+        found = next((n for n, left in enumerate(room) if left >= size), None)
+        if found is None:
+            room.append(int(sizes.max()))
+            found = len(room) - 1
+        line[at], column[at] = found, int(sizes.max()) - room[found]
+        room[found] -= size
+    return line, column

@@ -1,0 +1,361 @@
+"""A causal language model's test rows: losses, the untuned model beside it, and generated texts."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from holdfast.contract.fit import AskedSide, Finish, Ready, Scored
+from holdfast.contract.result import scores_block
+from holdfast.contract.run_folder import MODEL
+from holdfast.core.records import Decision, to_json
+from holdfast.core.stages import stage
+from holdfast.data.chat import turns_of
+from holdfast.data.table import Table
+from holdfast.data.turns import prompt_of
+from holdfast.models.causal import CausalNetwork, has_prompt, load_saved_causal
+from holdfast.models.layers import count_parameters
+from holdfast.recipe import Recipe
+from holdfast.tasks.generation.base_model import (
+    FEW_SHOT_ROWS,
+    corrected,
+    outputs_of,
+    start_model,
+    worth_of,
+)
+from holdfast.tasks.generation.general_tasks import compare_general, right_sentences
+from holdfast.tasks.generation.samples import TABLES, Sample, extra_metrics
+from holdfast.tasks.generation.shots import (
+    encode_with_shots,
+    fitted_shots,
+    shots_of,
+    table_with_shots,
+)
+from holdfast.tasks.generation.text_scores import (
+    Generated,
+    generations_block,
+    sample_positions,
+    score_generated,
+)
+from holdfast.tasks.generation.token_scores import (
+    TokenOutputs,
+    Written,
+    compare_tokens,
+    score_tokens,
+)
+from holdfast.tasks.generation.worth import EXAMPLES, PLAIN, Way, only
+from holdfast.tasks.lm.chat_tokens import prompt_tokens
+from holdfast.tasks.lm.generation import (
+    Prompts,
+    answer_length,
+    measure_saved,
+    prompts_of,
+    token_outputs,
+    write_answers,
+)
+from holdfast.tasks.lm.losses import CausalLM, EncodedTokens, encode
+from holdfast.training.batches import probe_positions
+from holdfast.training.observe import Observer
+
+BASELINE = "untuned model"
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """Rows of one side to be answered: their places in the table, and the prompts."""
+
+    table: Table
+    positions: Any
+    prompts: Prompts
+
+    @property
+    def tables(self) -> list[str] | None:
+        """What written code runs on, where it is run."""
+        held = TABLES in self.table.rows.column_names
+        return self.table.column(TABLES) if held else None
+
+
+def score_rows(finish: Finish) -> Scored:
+    """Score the saved folder, reloaded in plain Transformers, and the untuned model beside it."""
+    start = time.perf_counter()
+    ready, table, device = finish.ready, finish.table, finish.fitted.job.accelerator.device
+    saved, tokenizer = load_saved_causal(finish.run / MODEL)
+    length, task = ready.loaded.max_length, ready.task
+    assert length is not None
+    assert isinstance(task, CausalLM)
+    examples = encode(table, tokenizer, length)
+    groups = table.column("group") if table.has_groups else None
+    losses, kept = measure_saved(saved, task, examples, device)
+    outputs = token_outputs(losses, kept, examples, groups)
+    test = score_tokens(outputs)
+    score_s = time.perf_counter() - start
+    samples = {
+        side: _sample(ready, tokenizer, t)
+        for side, t in (("train", ready.sides.train_rows.table), ("test", table))
+    }
+    with stage("generating texts"):
+        written = {side: _answers(ready, saved, tokenizer, s) for side, s in samples.items()}
+    tuned = {side: list(made.texts) for side, made in written.items()}
+    after = right_sentences(saved, tokenizer, device)
+    saved.cpu()
+    valid, probe = _other_rows(finish)
+    untuned, beside, left_out = start_model(
+        finish, outputs, lambda network: _measured(finish, network, examples, groups)
+    )
+    assert isinstance(untuned, CausalNetwork)
+    before = _measured(finish, untuned, examples, groups)
+    first: dict[str, Written | None] = dict.fromkeys(samples)
+    # A learnt prompt stands before every call of the model, and generation calls it for each token.
+    if not has_prompt(untuned):
+        with stage("generating texts by the base model"):
+            first.update(
+                {side: _answers(ready, untuned, tokenizer, s) for side, s in samples.items()}
+            )
+    generated = {
+        side: _generated(samples[side], tuned[side], None if begun is None else list(begun.texts))
+        for side, begun in first.items()
+    }
+    with stage("asking the base model with examples"):
+        few = _few_shot(finish, untuned, tokenizer, outputs, samples["test"])
+    ended = {side: _ends(samples[side], written[side], first[side]) for side in samples}
+    general = compare_general(right_sentences(untuned, tokenizer, device), after)
+    untuned.cpu()
+    ways = {PLAIN: Way(before, outputs, generated["test"].untuned), EXAMPLES: few, **beside}
+    worth = worth_of(ready.recipe, ways, generated["test"], device, general, left_out)
+    blocks = {
+        "classes": None,
+        "test": scores_block(test, finish.opened_at),
+        "valid": scores_block(score_tokens(valid)),
+        "train_probe": scores_block(score_tokens(probe)),
+        "baseline": corrected(_baseline(outputs, before), worth),
+        "generations": _texts(finish, generated),
+        "worth": worth,
+        "outputs": outputs_of(ready.recipe, generated, ended, device),
+        "model_facts": _scored_model_facts(ready),
+        "careless": None,
+    }
+    seconds = {"score_s": score_s, "baseline_s": time.perf_counter() - start - score_s}
+    predictions = _predictions(table, examples, losses, samples["test"], tuned["test"])
+    return Scored(blocks, _left_out(examples), seconds, predictions=predictions)
+
+
+def _other_rows(finish: Finish) -> tuple[TokenOutputs, TokenOutputs]:
+    """Validation rows and train probe, through the restored best state."""
+    ready, job = finish.ready, finish.fitted.job
+    network = job.network.to(job.accelerator.device)
+    assert isinstance(ready.valid, EncodedTokens)
+    valid = _measured(finish, network, ready.valid, None)
+    chosen = probe_positions(ready.train.rows, ready.plan.probe_rows, ready.plan.seed)
+    losses, kept = _observer(finish).measure(network, ready.train, chosen)
+    probe = TokenOutputs(
+        ready.train.rows[chosen],
+        losses,
+        kept[:, 0].round().astype(np.int64),
+        kept[:, 1].astype(np.float64),
+    )
+    return valid, probe
+
+
+def _observer(finish: Finish) -> Observer:
+    job = finish.fitted.job
+    return Observer(job.accelerator, job.task, 4096, alone=True)
+
+
+def _measured(
+    finish: Finish, network: Any, examples: EncodedTokens, groups: list[str] | None
+) -> TokenOutputs:
+    losses, kept = _observer(finish).measure(network, examples, np.arange(len(examples)))
+    kept = kept.astype(np.float64) if len(losses) else np.zeros((0, 2))
+    return token_outputs(losses, kept, examples, groups)
+
+
+def _baseline(outputs: TokenOutputs, before: TokenOutputs) -> dict[str, Any]:
+    scores = score_tokens(before)
+    test = {"n": scores.n, "metrics": scores.to_json()["metrics"]}
+    return {
+        "what": BASELINE,
+        "test": test,
+        "all": [{"what": BASELINE, "test": test}],
+        "comparison": to_json(compare_tokens(outputs, before)),
+    }
+
+
+def _sample(ready: Ready, tokenizer: Any, table: Table) -> _Sample:
+    positions = sample_positions(len(table), ready.recipe.generate.rows, ready.recipe.seed)
+    return sample_of(table, positions, tokenizer)
+
+
+def sample_of(table: Table, positions: Any, tokenizer: Any) -> _Sample:
+    """The rows at these places of the table, as they are answered."""
+    chosen = table.take(positions)
+    return _Sample(chosen, positions, prompts_of(chosen, tokenizer))
+
+
+def watched(one: _Sample, tokenizer: Any, new: int, recipe: Recipe) -> Sample:
+    """The same for the evaluation points, of at most ``new`` tokens each."""
+
+    def write(network: Any, device: Any) -> list[str]:
+        made = write_answers(
+            network,
+            tokenizer,
+            one.prompts.ids,
+            new_tokens=new,
+            chat=one.prompts.chat,
+            beams=recipe.generate.beams,
+        )
+        return list(made.texts)
+
+    return Sample(one.prompts.sources, one.prompts.references, one.tables, write)
+
+
+def answers_of(table: Table) -> list[str]:
+    """Every answer of the chats of a table."""
+    turns = (turn for chat in turns_of(table) for turn in chat)
+    return [turn["content"] for turn in turns if turn["role"] == "assistant"]
+
+
+def _answers(ready: Ready, network: CausalNetwork, tokenizer: Any, sample: _Sample) -> Written:
+    settings = ready.recipe.generate
+    new = answer_length(sample.prompts, tokenizer, settings.max_new_tokens)
+    return write_answers(
+        network,
+        tokenizer,
+        sample.prompts.ids,
+        new_tokens=new,
+        chat=sample.prompts.chat,
+        beams=settings.beams,
+    )
+
+
+def _ends(
+    sample: _Sample, tuned: Written, begun: Written | None
+) -> tuple[Bools | None, Bools | None]:
+    """Which texts were ended by the tuned and by the start model; texts that are continued have no
+    end of their own."""
+    if not sample.prompts.chat:
+        return None, None
+    return tuned.ended, None if begun is None else begun.ended
+
+
+def _few_shot(
+    finish: Finish, untuned: CausalNetwork, tokenizer: Any, tuned: TokenOutputs, sample: _Sample
+) -> Way:
+    """The start model with training rows as examples: losses of a fixed sample of the test rows,
+    and the texts of the generated one."""
+    ready, table = finish.ready, finish.table
+    recipe, length = ready.recipe, ready.loaded.max_length
+    assert length is not None
+    if has_prompt(untuned):
+        return Way(why="its learnt prompt stands where examples would")
+    shots = shots_of(
+        ready.sides.train_rows.table, tokenizer, untuned.config, recipe.probes.shots, recipe.seed
+    )
+    if isinstance(shots, str) or not len(table):
+        return Way(why=shots if isinstance(shots, str) else "there are no test rows")
+    chosen = sample_positions(len(table), FEW_SHOT_ROWS, recipe.seed, "few shots")
+    rows = table.take(chosen)
+    alone, behind, counts = encode_with_shots(rows, tokenizer, length, shots)
+    places = np.flatnonzero(np.isin(tuned.rows, alone.rows))
+    groups = rows.column("group") if rows.has_groups else None
+    new = answer_length(sample.prompts, tokenizer, recipe.generate.max_new_tokens)
+    asked = fitted_shots(
+        turns_of(sample.table),
+        shots,
+        lambda turns: len(prompt_tokens(tokenizer, prompt_of(turns))) + new,
+    )
+    behind_examples = table_with_shots(sample.table, shots, asked)
+    prompts = prompts_of(behind_examples, tokenizer)
+    made = _answers(ready, untuned, tokenizer, replace(sample, prompts=prompts))
+    return Way(
+        outputs=_measured(finish, untuned, behind, groups),
+        tuned=only(tuned, places),
+        texts=list(made.texts),
+        shots=len(shots),
+        fewer=int(np.sum(counts < len(shots))),
+    )
+
+
+def _generated(sample: _Sample, tuned: list[str], untuned: list[str] | None) -> Generated:
+    rows = np.asarray(sample.table.column("row"), dtype=np.int64)
+    groups = sample.table.column("group") if sample.table.has_groups else None
+    prompts = sample.prompts
+    return Generated(
+        rows, prompts.sources, prompts.references, tuned, untuned, groups, sample.tables
+    )
+
+
+def _texts(finish: Finish, generated: dict[str, Generated]) -> dict[str, Any]:
+    """Texts side by side, what they copy, and their overlap with the references."""
+    answers = answers_of(finish.ready.sides.train_rows.table)
+    settings = finish.ready.recipe.generate.model_dump()
+    block = generations_block(generated["train"], generated["test"], answers, settings)
+    extra = extra_metrics(finish.ready.recipe)
+    scores = {
+        "test": score_generated(generated["test"], extra=extra),
+        "test_untuned": score_generated(generated["test"], untuned=True, extra=extra),
+        "train": score_generated(generated["train"], extra=extra),
+    }
+    return {**block, "scores": to_json(scores)}
+
+
+def _scored_model_facts(ready: Ready) -> dict[str, Any]:
+    total, trainable = count_parameters(ready.loaded.network)
+    return {
+        **ready.loaded.facts,
+        "parameters": total,
+        "trainable": trainable,
+        "precision": ready.recipe.train.precision,
+        "temperature": None,
+        "max_length": ready.loaded.max_length,
+    }
+
+
+def _predictions(
+    table: Table, examples: EncodedTokens, losses: Any, sample: _Sample, texts: list[str]
+) -> dict[str, Any]:
+    """The test rows: reference, the generated text of the sample, the mean loss over the row's
+    target tokens (null where none is left)."""
+    written: list[str | None] = [None] * len(table)
+    for position, text in zip(sample.positions, texts, strict=True):
+        written[int(position)] = text
+    return _columns(table, examples, losses, written)
+
+
+def tell(asked: AskedSide) -> dict[str, Any]:
+    """The losses of training or validation rows by the kept state; no text is written."""
+    examples, table = asked.examples, asked.table
+    assert isinstance(examples, EncodedTokens)
+    losses, _ = asked.measure()
+    return _columns(table, examples, losses, [None] * len(table))
+
+
+def _columns(
+    table: Table, examples: EncodedTokens, losses: Any, written: list[str | None]
+) -> dict[str, Any]:
+    import pyarrow as pa
+
+    tokens = examples.target_counts.astype(np.float64)
+    total = np.bincount(examples.positions, weights=losses * tokens, minlength=len(table))
+    count = np.bincount(examples.positions, weights=tokens, minlength=len(table))
+    mean = [t / n if n else None for t, n in zip(total.tolist(), count.tolist(), strict=True)]
+    pairs = zip(turns_of(table), table.column("text"), strict=True)
+    answers = [turns[-1]["content"] if turns else text for turns, text in pairs]
+    return {
+        "row": pa.array(table.column("row"), pa.int64()),
+        "label": pa.array(answers, pa.string()),
+        "prediction": pa.array(written, pa.string()),
+        "loss": pa.array(mean, pa.float64()),
+        "tokens": pa.array(count.astype(np.int64), pa.int64()),
+    }
+
+
+def _left_out(examples: EncodedTokens) -> tuple[Decision, ...]:
+    if not examples.left_out:
+        return ()
+    because = "no token of their answer is within model.max_length"
+    return (Decision("test rows not scored", str(len(examples.left_out)), because),)

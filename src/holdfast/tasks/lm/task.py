@@ -1,0 +1,253 @@
+"""Causal language modelling, put together: chats, instructions and plain text."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from holdfast.contract.fit import Fitted, Kind, Read, Ready, Sides
+from holdfast.core.errors import DataError, RecipeError
+from holdfast.core.records import Decision, Finding
+from holdfast.data.chat import form_of, load_chats, same_form
+from holdfast.data.chat_templates import choose_template
+from holdfast.data.table import Table
+from holdfast.metrics import Metric
+from holdfast.models.adapter import PROMPT_VECTORS
+from holdfast.models.causal import LoadedCausal, keeps_apart, load_causal
+from holdfast.models.layers import count_parameters
+from holdfast.plan.adapters import quantize_spec
+from holdfast.plan.chunks import chunk_of
+from holdfast.plan.defaults import size_of
+from holdfast.recipe import DataPart, Recipe
+from holdfast.tasks.generation.samples import WrittenSamples, text_metric_of, watched_positions
+from holdfast.tasks.generation.shared import find_text_metric
+from holdfast.tasks.lm.answers import EVERY_TOKEN, LOSS, plain, use_fitted, use_runs
+from holdfast.tasks.lm.generation import answer_length, closing, stop_tokens
+from holdfast.tasks.lm.losses import CausalLM, EncodedTokens, encode
+from holdfast.tasks.lm.scores import answers_of, sample_of, score_rows, tell, watched
+
+
+def read(source: str, data: DataPart, like: Table | None) -> Table:
+    """The rows of a source; ``like`` another table, with its columns and form."""
+    label = data.label or data.target
+    if like is None:
+        return load_chats(
+            source,
+            messages=data.messages,
+            text=data.text,
+            label=label,
+            group=data.group,
+            template=data.template,
+            encoding=data.encoding,
+            config=data.config,
+        )
+    table = load_chats(
+        source,
+        messages=data.messages,
+        text=like.columns.text,
+        label=like.columns.label,
+        group=data.group,
+        template=data.template,
+        encoding=data.encoding,
+        config=data.config,
+    )
+    return same_form(table, like)
+
+
+def general(read: Read, source: str, data: DataPart, like: Table) -> Table:
+    """Rows of what a model knew before: plain text, or chats where the run's own rows are some."""
+    table = load_chats(source, encoding=data.encoding)
+    if form_of(table) != "text" and form_of(like) == "text":
+        raise RecipeError(
+            "data.general",
+            "holds chats, and the rows are plain text: the model has no template for them",
+            source,
+            "Give general texts.",
+        )
+    return table
+
+
+def load(recipe: Recipe, table: Table) -> LoadedCausal:
+    """The recipe's model, its tokenizer with the chat template that the rows are written in."""
+    refuse(recipe)
+    model = recipe.model
+    loaded = load_causal(
+        model.name,
+        revision=model.revision,
+        trust_remote_code=model.trust_remote_code,
+        max_length=model.max_length,
+        dropout=model.dropout,
+        seed=recipe.seed,
+        taken=(model.adapter.rank or PROMPT_VECTORS) if model.adapter.kind == "prompt" else 0,
+        quantize=quantize_spec(recipe),
+        dtype=model.dtype,
+    )
+    reasons = (*loaded.decisions, *_template(loaded, table, recipe), *_packing(loaded, recipe))
+    total, _ = count_parameters(loaded.network)
+    return replace(loaded, decisions=reasons, defaults=f"{size_of(total)} decoder")
+
+
+def refuse(recipe: Recipe) -> None:
+    """Settings that mean nothing here are refused, not passed over."""
+    smoothing = recipe.train.label_smoothing
+    if smoothing:
+        raise RecipeError(
+            "train.label_smoothing", "does not exist for causal-lm", smoothing, "Leave it out."
+        )
+
+
+def _template(loaded: LoadedCausal, table: Table, recipe: Recipe) -> tuple[Decision, ...]:
+    form = form_of(table)
+    if form == "text":
+        return (Decision(LOSS, EVERY_TOKEN, "the rows are plain text"),)
+    tokenizer = loaded.tokenizer
+    tokenizer.chat_template, reason = choose_template(tokenizer, form, recipe.data.template)
+    config = loaded.network.plain.generation_config
+    if config is not None:
+        stops = stop_tokens(tokenizer, closing(tokenizer), config.eos_token_id)
+        config.eos_token_id = stops if len(stops) > 1 else next(iter(stops), None)
+    because = "the questions are given; the token that ends an answer is learned with it"
+    return reason, Decision(LOSS, "the answers alone", because)
+
+
+def _packing(loaded: LoadedCausal, recipe: Recipe) -> tuple[Decision, ...]:
+    if not recipe.train.pack:
+        return ()
+    if recipe.model.adapter.kind == "prompt":
+        raise RecipeError(
+            "train.pack",
+            "cannot be used with a learnt prompt, which stands before every line",
+            True,
+            "Leave it out, or choose model.adapter.kind=lora.",
+        )
+    if not keeps_apart(loaded.network):
+        raise RecipeError(
+            "train.pack",
+            f"cannot be used with {loaded.facts['architecture']}: examples on one "
+            "line would read each other",
+            True,
+            "Leave it out.",
+        )
+    because = "set by you; asked of the model: an example on a shared line sees itself alone"
+    return (Decision("packing", "on", because),)
+
+
+def encode_rows(table: Table, loaded: LoadedCausal, recipe: Recipe) -> EncodedTokens:
+    """Token ids of the rows."""
+    return encode(table, loaded.tokenizer, loaded.max_length)
+
+
+def side(examples: EncodedTokens, loaded: LoadedCausal, rows: Table) -> EncodedTokens:
+    """Raises ``DataError`` where nothing is left to learn from."""
+    if len(rows) and not len(examples):
+        raise DataError(
+            rows.source,
+            f"has no row with an answer within {loaded.max_length} tokens",
+            None,
+            "Raise model.max_length.",
+        )
+    return examples
+
+
+def watch(loaded: LoadedCausal, sides: Sides, recipe: Recipe, probe_rows: int) -> WrittenSamples:
+    """The rows for which texts are written while the run learns, or at its end."""
+    if recipe.model.adapter.kind == "prompt":
+        raise RecipeError(
+            "train.metric",
+            "is of written texts, which a learnt prompt cannot write before it is saved",
+            recipe.train.metric,
+            "Leave it out, or choose model.adapter.kind=lora.",
+        )
+    train, valid = sides.train, sides.valid
+    assert isinstance(train, EncodedTokens)
+    assert isinstance(valid, EncodedTokens)
+    at = watched_positions(train, valid, probe_rows, recipe)
+    of_both = {"train": (sides.train_rows.table, train), "valid": (sides.valid_rows.table, valid)}
+    asked = {
+        side: sample_of(table, np.unique(examples.positions[at[side]]), loaded.tokenizer)
+        for side, (table, examples) in of_both.items()
+    }
+    new = max(
+        answer_length(one.prompts, loaded.tokenizer, recipe.generate.max_new_tokens)
+        for one in asked.values()
+    )
+    samples = {side: watched(one, loaded.tokenizer, new, recipe) for side, one in asked.items()}
+    return WrittenSamples(samples, answers_of(sides.train_rows.table), text_metric_of(recipe), new)
+
+
+def make_task(
+    loaded: LoadedCausal, table: Table, recipe: Recipe, metric: Metric | None
+) -> CausalLM:
+    pad = loaded.tokenizer.pad_token_id or 0
+    return CausalLM(pad_id=pad, pack=recipe.train.pack, chunk=chunk_of(recipe, loaded))
+
+
+def notices(examples: EncodedTokens, loaded: Any) -> tuple[Finding, ...]:
+    """Training rows that were cut, or of which no answer is left."""
+    found = []
+    total, cut = max(1, len(examples.table_rows)), int(examples.cut.sum())
+    if cut:
+        share = cut / total
+        found.append(
+            Finding(
+                "truncated_texts",
+                "warn" if share > 0.05 else "info",
+                share,
+                cut,
+                (),
+                f"{cut} training chats ({share:.1%}) are longer than "
+                f"{loaded.max_length} tokens; their ends are not learned",
+                "Raise model.max_length if the model allows it, or shorten the chats.",
+            )
+        )
+    if examples.left_out:
+        count = len(examples.left_out)
+        found.append(
+            Finding(
+                "answer_cut_off",
+                "warn",
+                count / total,
+                count,
+                examples.left_out[:100],
+                f"{count} training rows ({count / total:.1%}) have no token of an answer within "
+                f"{loaded.max_length} tokens: left out",
+                "Raise model.max_length, or shorten the questions.",
+                True,
+            )
+        )
+    return tuple(found)
+
+
+def no_listeners(ready: Ready) -> tuple[Any, ...]:
+    return ()
+
+
+def save(folder: Path, fitted: Fitted) -> dict[str, Any]:
+    """Write the plain model (or adapter) with its tokenizer."""
+    fitted.network.cpu().save(folder, fitted.ready.loaded.tokenizer)
+    return {}
+
+
+KIND = Kind(
+    name="causal-lm",
+    read=read,
+    load=load,
+    encode=encode_rows,
+    make_task=make_task,
+    notices=notices,
+    listeners=no_listeners,
+    save=save,
+    score=score_rows,
+    tell=tell,
+    plain=plain,
+    use_runs=use_runs,
+    use_fitted=use_fitted,
+    find_metric=find_text_metric,
+    watch=watch,
+    general=general,
+    side=side,
+    refuse=refuse,
+)

@@ -1,0 +1,123 @@
+"""Whether a model that writes goes on with the very words of a training row (2202.07646).
+
+A causal language model asked to go on from the first words of rows that it learned from.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from holdfast.core.records import Estimate
+from holdfast.core.seeds import generator
+from holdfast.core.wording import counted
+from holdfast.data.chat import turns_of
+from holdfast.data.table import Table
+from holdfast.data.turns import prompt_of
+from holdfast.stats.intervals import clopper_pearson
+from holdfast.tasks.lm.chat_tokens import prompt_tokens
+from holdfast.tasks.lm.generation import write_answers
+
+# Words of an answer that are given, the fewest that must follow, and the most that are compared.
+GIVEN, FEWEST, COMPARED = 8, 8, 24
+MOST_ROWS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Verbatim:
+    """Of ``n`` answers, those that were ``completed`` to the word, by their source rows; ``start``
+    of them by the model before training, where it was asked."""
+
+    n: int
+    completed: tuple[int, ...]
+    start: int | None = None
+
+    def beside(self, start: Verbatim) -> Verbatim:
+        """The same with what the model before training completes of these rows."""
+        return replace(self, start=len(start.completed))
+
+    @property
+    def because(self) -> str:
+        if not self.n:
+            return (
+                f"No answer has the {GIVEN + FEWEST} words that it takes to ask for its completion."
+            )
+        said = (
+            f"{len(self.completed):,} of {counted(self.n, 'answer')} completed verbatim from their "
+            f"first {GIVEN} words"
+        )
+        if self.start is None:
+            return f"{said}."
+        return f"{said}; {self.start:,} by the model before training."
+
+    def to_json(self) -> dict[str, Any]:
+        if not self.n:
+            share = Estimate(None, why="no answer is long enough")
+        else:
+            share = Estimate(
+                len(self.completed) / self.n, *clopper_pearson(len(self.completed), self.n)
+            )
+        return {
+            "n": self.n,
+            "completed": len(self.completed),
+            "rate": share.to_json(),
+            "rows": list(self.completed),
+            "start": self.start,
+            "because": self.because,
+        }
+
+
+def parts_of(answer: str) -> tuple[str, list[str]] | None:
+    """The first eight words of an answer, as they are written, and the words that follow (24 at
+    most); ``None`` for one that is too short to tell."""
+    words = answer.split()
+    if len(words) < GIVEN + FEWEST:
+        return None
+    end = 0
+    for word in words[:GIVEN]:
+        end = answer.index(word, end) + len(word)
+    return answer[:end], words[GIVEN : GIVEN + COMPARED]
+
+
+def is_verbatim(written: str, wanted: Sequence[str]) -> bool:
+    """Whether a text begins with these words, whatever stands between them."""
+    return written.split()[: len(wanted)] == list(wanted)
+
+
+# Tokens of a word, about; more are written than compared.
+TOKENS_A_WORD = 2
+
+
+def verbatim(network: Any, tokenizer: Any, table: Table, seed: int) -> Verbatim:
+    """How many of at most fifty rows, drawn by chance, ``network`` completes to the word from the
+    first eight words of their answer (of a plain text, of itself). The rows are the same for every
+    network that is asked."""
+    prompts, wanted, rows = [], [], []
+    numbers, chats, texts = table.column("row"), turns_of(table), table.column("text")
+    chat = False
+    for at in generator(seed, "verbatim").permutation(len(table)):
+        turns = chats[at]
+        before = prompt_of(turns) if turns else []
+        if turns and len(before) == len(turns):
+            continue
+        parts = parts_of(str(turns[-1]["content"] if turns else texts[at]))
+        if parts is None:
+            continue
+        given = tokenizer(parts[0], add_special_tokens=not turns, verbose=False)["input_ids"]
+        if given and given[-1] == tokenizer.eos_token_id:
+            given = given[:-1]
+        chat = chat or bool(turns)
+        prompts.append([*(prompt_tokens(tokenizer, before) if turns else []), *given])
+        wanted.append(parts[1])
+        rows.append(int(numbers[at]))
+        if len(rows) == MOST_ROWS:
+            break
+    if not rows:
+        return Verbatim(0, ())
+
+    new = COMPARED * TOKENS_A_WORD
+    texts = write_answers(network, tokenizer, prompts, new_tokens=new, chat=chat).texts
+    hits = [is_verbatim(text, words) for text, words in zip(texts, wanted, strict=True)]
+    return Verbatim(len(rows), tuple(sorted(itertools.compress(rows, hits))))

@@ -1,0 +1,152 @@
+"""An encoder-decoder on rows: the losses of given targets, and the texts that it writes itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from holdfast.core.records import Floats, Ints
+from holdfast.core.stages import tick
+from holdfast.models.averaged import processors_of
+from holdfast.models.quiet import quiet_transformers
+from holdfast.models.seq2seq_network import PLAIN_INPUTS
+from holdfast.tasks.generation.losses import IGNORED
+from holdfast.tasks.generation.token_scores import TokenOutputs, Written, drawing
+from holdfast.tasks.seq2seq.losses import EncodedPairs, SequenceToSequence
+from holdfast.training.batching import by_length
+
+if TYPE_CHECKING:
+    import torch
+
+    from holdfast.data.table import Table
+
+TOKENS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """How texts are made: ``beams`` (1 is greedy), at most ``max_new_tokens`` each; above
+    ``temperature`` 0 tokens are drawn, by PyTorch's generators as they stand."""
+
+    beams: int
+    max_new_tokens: int
+    temperature: float = 0.0
+
+
+def read_pairs(
+    network: Any, pad_id: int, examples: EncodedPairs, table: Table, device: Any
+) -> TokenOutputs:
+    """The losses of every row's target, in the precision of the weights, in order."""
+    import torch
+
+    task = SequenceToSequence(pad_id)
+    lines, done = np.zeros((len(examples), 3)), 0
+    network = network.to(device).eval()
+    with torch.inference_mode():
+        for chosen in by_length(examples.lengths, np.arange(len(examples)), TOKENS):
+            batch = {k: v.to(device) for k, v in task.collate(examples, chosen).items()}
+            output = task.forward(network, batch)
+            losses, kept = task.losses(output, batch)[:, None], task.keep(output, batch)
+            lines[chosen] = torch.cat([losses, kept], dim=1).double().cpu().numpy()
+            done += len(chosen)
+            tick(done, len(examples))
+    groups = np.asarray(table.column("group"), dtype=object) if table.has_groups else None
+    return TokenOutputs(
+        examples.rows,
+        lines[:, 0],
+        lines[:, 1].astype(np.int64),
+        lines[:, 2],
+        None if groups is None else groups[examples.kept],
+    )
+
+
+def write_texts(
+    network: Any,
+    tokenizer: Any,
+    examples: EncodedPairs,
+    positions: Ints,
+    writing: Writing,
+    device: Any,
+) -> Written:
+    """The texts that the model writes for the sources at ``positions``, in that order."""
+    import torch
+
+    task = SequenceToSequence(int(tokenizer.pad_token_id))
+    texts = [""] * len(positions)
+    sure = np.zeros(len(positions))
+    ended, written = np.zeros(len(positions), dtype=bool), 0
+    lengths = np.diff(examples.source_offsets)[positions] + writing.max_new_tokens
+    network = network.to(device).eval()
+    with torch.inference_mode(), quiet_transformers():
+        every = np.arange(len(positions))
+        # Each beam holds a copy of the row.
+        for chosen in by_length(lengths, every, max(1, TOKENS // writing.beams)):
+            batch = task.collate(examples, positions[chosen])
+            inputs = {name: batch[name].to(device) for name in PLAIN_INPUTS}
+            ids = _generate(network, inputs, writing)
+            made = tokenizer.batch_decode(ids, skip_special_tokens=True)
+            for place, text in zip(chosen, made, strict=True):
+                texts[place] = text.strip()
+            sure[chosen] = _certainty(network, task, inputs, ids)
+            ended[chosen] = _ends(network, ids).any(dim=1).cpu().numpy()
+            written += len(chosen)
+            tick(written, len(positions))
+    return Written(texts, sure, ended)
+
+
+def _generate(network: Any, inputs: dict[str, torch.Tensor], writing: Writing) -> torch.Tensor:
+    """Token ids [batch, T] without the token that starts the decoder."""
+    taken = {name: value for name, value in inputs.items() if name in network.accepts}
+    draws = drawing(writing.temperature)
+    ids: torch.Tensor = network.plain.generate(
+        **taken,
+        **processors_of(network, **inputs),
+        num_beams=1 if draws["do_sample"] else writing.beams,
+        **draws,
+        max_new_tokens=writing.max_new_tokens,
+        # A summariser's saved settings often hold its training task's lengths, which would stretch
+        # or cut these answers.
+        min_new_tokens=None,
+        max_length=None,
+        min_length=0,
+    )
+    # The first one starts every answer: it is no choice of the model's.
+    return ids[:, 1:]
+
+
+def _certainty(
+    network: Any, task: SequenceToSequence, inputs: dict[str, torch.Tensor], ids: torch.Tensor
+) -> Floats:
+    """The geometric mean probability of a text's own tokens, up to the one that ends it."""
+    import torch
+
+    ended = _ends(network, ids)
+    # The first end token counts, for the model chose it; what fills the row up behind it does not.
+    after = ended.cumsum(dim=1) - ended.long()
+    labels = torch.where(after > 0, IGNORED, ids)
+    given = labels != IGNORED
+    batch = {
+        **inputs,
+        "labels": labels,
+        "where": given.flatten().nonzero()[:, 0],
+        "counts": given.sum(dim=1),
+    }
+    losses = task.losses(task.forward(network, batch), batch)
+    return np.asarray(torch.exp(-losses).double().cpu().numpy())
+
+
+def _ends(network: Any, ids: torch.Tensor) -> torch.Tensor:
+    """Which tokens [batch, T] end a text."""
+    import torch
+
+    ends = network.plain.generation_config.eos_token_id
+    return torch.isin(ids, torch.as_tensor(ends, device=ids.device).flatten())
+
+
+def texts_at(table: Table, positions: Ints | Sequence[int], name: str) -> list[str]:
+    """The texts of a column at these positions of the table."""
+    taken: list[str] = table.take(np.asarray(positions, dtype=np.int64)).column(name)
+    return taken

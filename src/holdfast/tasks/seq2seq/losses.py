@@ -1,0 +1,261 @@
+"""Sequence-to-sequence: a source text in, a target text out, cross-entropy of each target token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from holdfast.core.records import Floats, Ints
+from holdfast.models.beginnings import beginnings
+from holdfast.tasks.generation.losses import (
+    IGNORED,
+    ChunkedOutput,
+    mean_of_each,
+    measure_tokens,
+    right_of_each,
+    right_tokens,
+    token_losses,
+)
+from holdfast.tasks.lines import examples_at, joined, offsets_of, take_lines
+from holdfast.training.task import Batch, Measured
+
+if TYPE_CHECKING:
+    import torch
+
+    from holdfast.data.table import Table
+
+ENCODE_ROWS = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPairs:
+    """Token ids of all rows that are used, flat: the source of row i is
+    ``source_ids[source_offsets[i]:source_offsets[i + 1]]``, its target likewise.
+
+    ``rows`` [n] source positions; ``kept`` [n] their positions in the table, ascending;
+    ``whole`` [n] tokens of the target before it was cut, its end among them. Of the table's rows,
+    ``table_rows`` are where they stand in the source, ``source_cut`` says whose source was cut,
+    ``target_sizes`` is how many tokens the tokenizer makes of the target, all [rows of the table].
+    """
+
+    source_ids: Ints
+    source_offsets: Ints
+    target_ids: Ints
+    target_offsets: Ints
+    rows: Ints
+    kept: Ints
+    whole: Ints
+    table_rows: Ints
+    source_cut: npt.NDArray[np.bool_]
+    target_sizes: Ints
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def left_out(self) -> tuple[int, ...]:
+        """The source positions of rows of whose target not one token is left."""
+        return tuple(np.delete(self.table_rows, self.kept).tolist())
+
+    @property
+    def target_cut(self) -> npt.NDArray[np.bool_]:
+        """Whose target was cut [n]."""
+        return np.asarray(self.whole > self.target_lengths)
+
+    @property
+    def lengths(self) -> Ints:
+        """Tokens of source and target together [n]: what a row costs."""
+        return np.asarray(np.diff(self.source_offsets) + self.target_lengths)
+
+    @property
+    def target_lengths(self) -> Ints:
+        """Target tokens [n], the one that ends the text among them."""
+        return np.diff(self.target_offsets)
+
+    def take(self, positions: Ints) -> EncodedPairs:
+        chosen, places = examples_at(self.kept, positions)
+        return EncodedPairs(
+            source_ids=take_lines(self.source_ids, self.source_offsets, chosen),
+            source_offsets=offsets_of(np.diff(self.source_offsets)[chosen]),
+            target_ids=take_lines(self.target_ids, self.target_offsets, chosen),
+            target_offsets=offsets_of(self.target_lengths[chosen]),
+            rows=self.rows[chosen],
+            kept=places,
+            whole=self.whole[chosen],
+            table_rows=self.table_rows[positions],
+            source_cut=self.source_cut[positions],
+            target_sizes=self.target_sizes[positions],
+        )
+
+    def limited(self, limit: int, ending: int) -> EncodedPairs:
+        """What encoding with this smaller limit of target tokens would give; the last ``ending``
+        tokens of a target end it, and stay."""
+        lengths = self.target_lengths
+        if not (lengths > limit).any():
+            return self
+        lines = np.split(self.target_ids, self.target_offsets[1:-1])
+        short = [
+            line if len(line) <= limit else np.append(line[: limit - ending], line[-ending:])
+            for line in lines
+        ]
+        ids, offsets = joined(short)
+        return replace(self, target_ids=ids, target_offsets=offsets)
+
+
+def encode_pairs(
+    table: Table,
+    tokenizer: Any,
+    max_length: int,
+    max_target_length: int,
+    end: int,
+    need_target: bool = True,
+) -> EncodedPairs:
+    """Tokenise every row, cut at the limits; ``end`` is the token that ends a target, added where
+    the tokenizer does not. A row is left out when its target has no token but special ones, unless
+    ``need_target`` is false."""
+    sources: list[Ints] = []
+    targets: list[Ints] = []
+    kept: list[int] = []
+    lengths: list[int] = []
+    sizes: list[int] = []
+    cut: list[bool] = []
+    view = table.rows.with_format("arrow")
+    # An unknown word is a word: such a target is not empty.
+    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    for start in range(0, len(table), ENCODE_ROWS):
+        block = view[start : start + ENCODE_ROWS]
+        texts = beginnings(tokenizer, block["text"].to_pylist(), max_length)
+        wanted = beginnings(tokenizer, block["target"].to_pylist(), max_target_length)
+        read = _ids(tokenizer(texts, truncation=True, max_length=max_length))
+        whole = _ids(tokenizer(text_target=wanted))
+        written = _ids(tokenizer(text_target=wanted, truncation=True, max_length=max_target_length))
+        cut += _longer(tokenizer, texts, read, max_length)
+        sizes += [len(ids) for ids in whole]
+        for i in range(len(texts)):
+            # A target that was cut ends all the same: the model must not learn to go on for ever.
+            target = _ended(written[i], end, max_target_length)
+            if need_target and not set(target) - special:
+                continue
+            # The end token counts where it is added here.
+            lengths.append(len(whole[i]) + (written[i][-1:] != [end]))
+            sources.append(np.asarray(read[i], dtype=np.int32))
+            targets.append(np.asarray(target, dtype=np.int32))
+            kept.append(start + i)
+    positions = np.asarray(kept, dtype=np.int64)
+    rows = np.asarray(table.column("row"), dtype=np.int64)
+    return EncodedPairs(
+        *joined(sources),
+        *joined(targets),
+        rows=rows[positions],
+        kept=positions,
+        whole=np.asarray(lengths, dtype=np.int64),
+        table_rows=rows,
+        source_cut=np.asarray(cut, dtype=bool),
+        target_sizes=np.asarray(sizes, dtype=np.int64),
+    )
+
+
+def _ids(encoded: Any) -> list[list[int]]:
+    ids: list[list[int]] = encoded["input_ids"]
+    return ids
+
+
+def _longer(tokenizer: Any, texts: list[str], read: list[list[int]], limit: int) -> list[bool]:
+    """Which texts have more tokens than were read."""
+    # Only rows that fill the limit can have been cut: the others are not tokenised twice.
+    full = [i for i, ids in enumerate(read) if len(ids) >= limit]
+    whole = _ids(tokenizer([texts[i] for i in full])) if full else []
+    long = {i for i, ids in zip(full, whole, strict=True) if len(ids) > limit}
+    return [i in long for i in range(len(texts))]
+
+
+def _ended(target: list[int], end: int, limit: int) -> list[int]:
+    """A target with its end token."""
+    return target if target and target[-1] == end else [*target[: limit - 1], end]
+
+
+@dataclass(frozen=True)
+class SequenceToSequence:
+    """The task's side of the loop. ``pad_id`` is the source's padding; −100 is the target's.
+    With ``chunk`` the logits of so many targets are there at once."""
+
+    pad_id: int
+    chunk: int | None = None
+    name: str = "seq2seq"
+    classes: tuple[str, ...] = ()
+
+    def collate(self, examples: EncodedPairs, positions: Sequence[int] | Ints) -> Batch:
+        """``input_ids`` and ``attention_mask`` [batch, longest source], ``labels`` [batch, longest
+        target], padded on the right; ``where`` [targets], the flat places of ``labels`` that hold
+        a target, row by row; ``counts`` [batch] of each row."""
+        import torch
+
+        chosen = np.asarray(positions, dtype=np.int64)
+        ids, inside = padded(examples.source_ids, examples.source_offsets, chosen, self.pad_id)
+        labels, given = padded(examples.target_ids, examples.target_offsets, chosen, IGNORED)
+        return {
+            "input_ids": torch.from_numpy(ids),
+            "attention_mask": torch.from_numpy(inside.astype(np.int64)),
+            "labels": torch.from_numpy(labels),
+            "where": torch.from_numpy(np.flatnonzero(given)),
+            "counts": torch.from_numpy(given.sum(axis=1)),
+        }
+
+    def forward(self, network: Any, batch: Batch) -> torch.Tensor | ChunkedOutput:
+        """The logits of every target token, row by row, [targets, vocabulary], or what was made of
+        them."""
+        inputs = {name: value for name, value in batch.items() if name != "counts"}
+        if self.chunk is not None:
+            made = network.losses_at(expected=wanted_of(batch), together=self.chunk, **inputs)
+            return ChunkedOutput(*made)
+        logits: torch.Tensor = network.logits_at(**inputs)
+        return logits
+
+    def losses(self, output: Any, batch: Batch) -> torch.Tensor:
+        """The mean cross-entropy of each row's target tokens [batch], in nats, in float32."""
+        chunked = isinstance(output, ChunkedOutput)
+        tokens = output.losses if chunked else token_losses(output, wanted_of(batch))
+        return mean_of_each(tokens, batch["counts"])
+
+    def weights(self, examples: EncodedPairs, positions: Sequence[int] | Ints) -> Floats:
+        """Each row's target tokens, so that the training loss is the mean over tokens."""
+        chosen = np.asarray(positions, dtype=np.int64)
+        return examples.target_lengths[chosen].astype(np.float64)
+
+    def join(self, outputs: Sequence[Any], batches: Sequence[Batch]) -> tuple[Any, Batch]:
+        """Not asked: no loss of this task compares rows."""
+        raise NotImplementedError("no loss of a generating task compares rows")
+
+    def keep(self, output: Any, batch: Batch) -> torch.Tensor:
+        """Target tokens, and those that were the likeliest, of each row [batch, 2]."""
+        if isinstance(output, ChunkedOutput):
+            return right_of_each(output.right, batch["counts"])
+        return right_tokens(output, wanted_of(batch), batch["counts"])
+
+    def measure(
+        self, losses: Floats, kept: Floats, examples: EncodedPairs, positions: Sequence[int] | Ints
+    ) -> Measured:
+        """See ``token_losses.measure_tokens``."""
+        return measure_tokens(losses, kept)
+
+
+def wanted_of(batch: Batch) -> torch.Tensor:
+    """The target tokens of a batch, row by row [targets]."""
+    return batch["labels"].flatten()[batch["where"]]
+
+
+def padded(ids: Ints, offsets: Ints, chosen: Ints, fill: int) -> tuple[Ints, Any]:
+    """Rows of flat ids as a matrix [rows, longest] filled up on the right, int64, and where it
+    holds ids."""
+    starts, stops = offsets[chosen], offsets[chosen + 1]
+    longest = max(1, int((stops - starts).max())) if len(chosen) else 1
+    place = np.arange(longest)[None, :]
+    inside = place < (stops - starts)[:, None]
+    if not len(ids):
+        return np.full((len(chosen), longest), fill, dtype=np.int64), inside
+    source = np.minimum(starts[:, None] + place, len(ids) - 1)
+    return np.where(inside, ids[source], fill).astype(np.int64), inside

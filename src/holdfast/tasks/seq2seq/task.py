@@ -1,0 +1,364 @@
+"""Sequence-to-sequence, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from holdfast.contract.answering import (
+    Answered,
+    Asked,
+    Data,
+    Labelled,
+    Options,
+    Score,
+    WrittenAnswers,
+    encoding_for,
+    group_for,
+    read_alone,
+    read_columns,
+    rows_to_answer,
+)
+from holdfast.contract.fit import Fitted, Kind, Ready, Sides
+from holdfast.contract.run_folder import model_of
+from holdfast.core.records import Finding, Floats, Scores
+from holdfast.data.pair_columns import choose_pair
+from holdfast.data.pairs import given_target, load_pairs
+from holdfast.data.table import Table
+from holdfast.data.unlabelled import renamed, unlabelled
+from holdfast.metrics import Metric
+from holdfast.models.averaged import Averaged
+from holdfast.models.seq2seq import LoadedSeq2Seq, end_token, for_targets, load_seq2seq
+from holdfast.models.seq2seq_network import Seq2SeqNetwork, load_saved_seq2seq
+from holdfast.plan.adapters import quantize_spec
+from holdfast.plan.chunks import chunk_of
+from holdfast.recipe import DataPart, Recipe
+from holdfast.tasks.ensemble import Chances, Evidence, SharedRows, lie_apart, souped_model
+from holdfast.tasks.generation.samples import (
+    Sample,
+    WrittenSamples,
+    check_own_metric,
+    extra_metrics,
+    text_metric_of,
+    watched_positions,
+    with_tables,
+)
+from holdfast.tasks.generation.shared import (
+    asked_again,
+    best_device,
+    find_text_metric,
+    loss_of_rows,
+    networks_of,
+    plain_of,
+    texts_column,
+    the_runs,
+    together,
+)
+from holdfast.tasks.generation.text_scores import need_packages, sample_positions
+from holdfast.tasks.generation.token_scores import token_chances
+from holdfast.tasks.seq2seq.generation import read_pairs, write_texts
+from holdfast.tasks.seq2seq.losses import EncodedPairs, SequenceToSequence, encode_pairs
+from holdfast.tasks.seq2seq.scores import Side, encode_rows, score_rows, scores_of, tell, writing_of
+
+
+def read(source: str, data: DataPart, like: Table | None) -> Table:
+    """The pairs of a source; ``like`` another table, with its columns."""
+    columns = like.columns if like is not None else None
+    template = data.template or (columns.template if columns else None)
+    return load_pairs(
+        source,
+        text=None if template else (columns.text if columns else data.text),
+        target=columns.label if columns else given_target(data.label, data.target),
+        group=data.group,
+        template=template,
+        encoding=data.encoding,
+        config=data.config,
+    )
+
+
+def load(recipe: Recipe, table: Table) -> LoadedSeq2Seq:
+    """The recipe's model."""
+    if recipe.generate.rows:
+        need_packages()
+    model = recipe.model
+    return load_seq2seq(
+        model.name,
+        dropout=model.dropout,
+        revision=model.revision,
+        trust_remote_code=model.trust_remote_code,
+        max_length=model.max_length,
+        max_target_length=model.max_target_length,
+        seed=recipe.seed,
+        quantize=quantize_spec(recipe),
+        dtype=model.dtype,
+    )
+
+
+def settle(loaded: LoadedSeq2Seq, rows: Table, examples: EncodedPairs) -> LoadedSeq2Seq:
+    """The model with the length that the training targets ask for."""
+    return for_targets(loaded, examples.target_sizes)
+
+
+def side(examples: EncodedPairs, loaded: LoadedSeq2Seq, rows: Table) -> EncodedPairs:
+    """Rows with their targets cut at that length."""
+    return examples.limited(loaded.max_target_length, loaded.ending)
+
+
+def watch(loaded: LoadedSeq2Seq, sides: Sides, recipe: Recipe, probe_rows: int) -> WrittenSamples:
+    """The rows for which texts are written while the run learns, or at its end."""
+    writing = writing_of(recipe, loaded.max_target_length)
+    train, valid = sides.train, sides.valid
+    assert isinstance(train, EncodedPairs)
+    assert isinstance(valid, EncodedPairs)
+    at = watched_positions(train, valid, probe_rows, recipe)
+
+    def sample(side: Side) -> Sample:
+        def write(network: Any, device: Any) -> list[str]:
+            return list(
+                write_texts(
+                    network, loaded.tokenizer, side.examples, side.sample, writing, device
+                ).texts
+            )
+
+        return Sample(side.texts("text"), side.texts("target"), side.tables, write)
+
+    samples = {
+        "train": sample(Side(sides.train_rows.table, train, at["train"])),
+        "valid": sample(Side(sides.valid_rows.table, valid, at["valid"])),
+    }
+    answers = texts_column(train, sides.train_rows.table, "target")
+    return WrittenSamples(samples, answers, text_metric_of(recipe), writing.max_new_tokens)
+
+
+def make_task(
+    loaded: LoadedSeq2Seq, table: Table, recipe: Recipe, metric: Metric | None
+) -> SequenceToSequence:
+    chunk = chunk_of(recipe, loaded)
+    return SequenceToSequence(int(loaded.tokenizer.pad_token_id), chunk)
+
+
+def notices(examples: EncodedPairs, loaded: LoadedSeq2Seq) -> tuple[Finding, ...]:
+    """Sources and targets that were cut, and rows without anything to learn, all counted."""
+    n = max(1, len(examples))
+    sides = (
+        (
+            "truncated_sources",
+            int(examples.source_cut.sum()),
+            "sources",
+            loaded.max_length,
+            "max_length",
+        ),
+        (
+            "truncated_targets",
+            int(examples.target_cut.sum()),
+            "targets",
+            loaded.max_target_length,
+            "max_target_length",
+        ),
+    )
+    found = [
+        Finding(
+            check,
+            "warn" if count > 0.05 * n else "info",
+            count / n,
+            count,
+            (),
+            f"{count} training {what} ({count / n:.1%}) are longer than {limit} tokens; their ends "
+            "are not read",
+            f"Raise model.{key} if the model and the memory allow it.",
+        )
+        for check, count, what, limit, key in sides
+        if count
+    ]
+    if examples.left_out:
+        count = len(examples.left_out)
+        found.append(
+            Finding(
+                "targets_without_tokens",
+                "warn",
+                count / (n + count),
+                count,
+                examples.left_out[:100],
+                f"{count} training rows have a target of which no token is left: left out",
+                "Their letters are unknown to the tokenizer, or the limit is too small.",
+                True,
+            )
+        )
+    return tuple(found)
+
+
+def listeners(ready: Ready) -> tuple[Any, ...]:
+    return ()
+
+
+def save(folder: Path, fitted: Fitted) -> dict[str, Any]:
+    """Write the plain model."""
+    fitted.network.cpu().save(folder, fitted.ready.loaded.tokenizer)
+    return {}
+
+
+@dataclass(frozen=True)
+class PairUse:
+    """A model that writes a text for each source; scored by its targets' losses and by the texts
+    that it writes. ``folder`` is the run's, where there is one."""
+
+    network: Seq2SeqNetwork | Averaged
+    tokenizer: Any
+    recipe: Recipe
+    folder: Path | None = None
+    answered: Answered = "text"
+    names: tuple[str, ...] = ()
+    temperature: float = 0.0
+
+    def ask(self, data: Data, options: Options) -> Asked:
+        part = self.recipe.data
+        raw, decisions = rows_to_answer(part, data, options, "text")
+        names = read_columns(part)
+        view = raw if names is None else read_alone(raw, names, options)
+        columns, _ = choose_pair(
+            view,
+            text=None if part.template else (names or options.text),
+            target=None,
+            group=None,
+            template=part.template,
+            need_target=False,
+        )
+        table = unlabelled(view, columns, label=0, target=True)
+        return Asked(raw, table, decisions=decisions)
+
+    def labelled(self, data: str, options: Options) -> Labelled:
+        part = self.recipe.data
+        encoding, decisions = encoding_for(part, data, options)
+        group, dropped = group_for(part, data, encoding)
+        names = read_columns(part)
+        table = load_pairs(
+            data,
+            text=None if part.template else (part.text or options.text),
+            group=group,
+            target=options.label or given_target(part.label, part.target),
+            encoding=encoding,
+            template=part.template,
+            view=partial(renamed, expected=names, given=options.text) if names else None,
+        )
+        metric = check_own_metric(self.folder, self.recipe) if self.folder else ()
+        return Labelled(with_tables(table, self.recipe), (*decisions, *dropped, *metric))
+
+    def answer(self, table: Table) -> WrittenAnswers:
+        """The texts for the sources, with the geometric mean probability of their tokens."""
+        recipe, examples = self.recipe, self.sources(table)
+        writing = writing_of(recipe, recipe.model.max_target_length or 0)
+        writing = replace(writing, temperature=self.temperature)
+        texts, sure, ended = write_texts(
+            self.network, self.tokenizer, examples, np.arange(len(examples)), writing, best_device()
+        )
+        return WrittenAnswers(texts, sure, ~ended)
+
+    def writing(self, max_tokens: int | None, temperature: float) -> PairUse:
+        """The same, whose texts have at most so many tokens."""
+        given = {} if max_tokens is None else {"max_new_tokens": max_tokens}
+        return replace(self, recipe=self.recipe.changed(generate=given), temperature=temperature)
+
+    def sources(self, table: Table) -> EncodedPairs:
+        """The sources as they are read."""
+        return _encode_saved(table, self.tokenizer, self.recipe, need_target=False)
+
+    def judge(self, table: Table) -> Score:
+        return asked_again(self._score, table)
+
+    def _score(self, table: Table) -> Scores:
+        """The losses of the targets, and the scores of the texts of a fixed sample of the rows."""
+        recipe, network, tokenizer = self.recipe, self.network, self.tokenizer
+        device = best_device()
+        examples = _encode_saved(table, tokenizer, recipe, need_target=True)
+        outputs = read_pairs(network, int(tokenizer.pad_token_id), examples, table, device)
+        chosen = sample_positions(len(examples), recipe.generate.rows, recipe.seed, "test")
+        side = Side(table, examples, chosen)
+        writing = writing_of(recipe, recipe.model.max_target_length or 0)
+        texts, _, _ = write_texts(network, tokenizer, examples, side.sample, writing, device)
+        made = side.generated(list(texts), [])
+        return scores_of(outputs, made, recipe.seed, extra=extra_metrics(recipe))
+
+    @property
+    def weights(self) -> Sequence[float] | None:
+        return self.network.weights if isinstance(self.network, Averaged) else None
+
+    def row_losses(self, table: Table) -> Floats:
+        """See ``loss_of_rows``."""
+        examples = _encode_saved(table, self.tokenizer, self.recipe, need_target=True)
+        pad = int(self.tokenizer.pad_token_id)
+        outputs = read_pairs(self.network, pad, examples, table, best_device())
+        return loss_of_rows(outputs.losses, outputs.tokens, examples.kept, len(table))
+
+    def weighed(self, weights: Sequence[float]) -> PairUse:
+        return replace(self, network=Averaged(networks_of(self.network), weights))
+
+    def evidence(self, rows: SharedRows) -> Evidence:
+        examples = _encode_saved(rows.table, self.tokenizer, self.recipe, need_target=True)
+        task = SequenceToSequence(int(self.tokenizer.pad_token_id))
+        found, owner = token_chances(networks_of(self.network), task, examples, best_device())
+        return Chances(found, examples.kept[owner], len(rows), by_token=True)
+
+    def souped(self, places: Sequence[int]) -> PairUse:
+        return replace(self, network=souped_model(networks_of(self.network), places, plain_of))
+
+    def apart(self) -> Floats:
+        return lie_apart(networks_of(self.network), plain_of)
+
+
+def plain(run: Path) -> Any:
+    """The model of a finished run."""
+    return load_saved_seq2seq(model_of(run))[0].plain
+
+
+def use_runs(runs: Sequence[Path]) -> PairUse:
+    """Finished runs, one or the mean of several, token by token."""
+    recipe = the_runs(runs)
+    networks, tokenizers = zip(*(load_saved_seq2seq(model_of(run)) for run in runs), strict=True)
+    return PairUse(together(networks, tokenizers), tokenizers[0], recipe, runs[0])
+
+
+def use_fitted(fitted: Fitted) -> PairUse:
+    """The kept state of a fit."""
+    network = fitted.network.eval()
+    assert isinstance(network, Seq2SeqNetwork)
+    return PairUse(network, fitted.ready.loaded.tokenizer, fitted.recipe)
+
+
+def _encode_saved(table: Table, tokenizer: Any, recipe: Recipe, need_target: bool) -> EncodedPairs:
+    model = recipe.model
+    assert model.max_length is not None
+    assert model.max_target_length is not None
+    return encode_pairs(
+        table,
+        tokenizer,
+        model.max_length,
+        model.max_target_length,
+        end_token(tokenizer),
+        need_target=need_target,
+    )
+
+
+KIND = Kind(
+    name="seq2seq",
+    read=read,
+    load=load,
+    encode=encode_rows,
+    make_task=make_task,
+    notices=notices,
+    listeners=listeners,
+    save=save,
+    score=score_rows,
+    tell=tell,
+    plain=plain,
+    use_runs=use_runs,
+    use_fitted=use_fitted,
+    find_metric=find_text_metric,
+    watch=watch,
+    settle=settle,
+    side=side,
+)

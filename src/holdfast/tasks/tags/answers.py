@@ -1,0 +1,315 @@
+"""Using trained taggers: tags for other sentences, and their score where tags are known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from holdfast.contract.answering import (
+    Answered,
+    Asked,
+    Data,
+    Labelled,
+    Options,
+    Score,
+    encoding_for,
+    label_for,
+)
+from holdfast.contract.fit import Fitted, Ready
+from holdfast.contract.run_folder import RECIPE, model_of, need_run, open_run
+from holdfast.core.errors import DataError, RecipeError
+from holdfast.core.records import Decision, Floats, Ints, Outputs, Scores
+from holdfast.data.cells import write_json_cell
+from holdfast.data.conll import holds_sentences, read_sentences, sentence_rows
+from holdfast.data.raw import Raw, store
+from holdfast.data.table import Columns, Table
+from holdfast.data.tag_scheme import OUTSIDE
+from holdfast.data.tagged import choose_tagged, load_tagged, read_tagged, untagged
+from holdfast.metrics.reliability import Calibration, calibrate
+from holdfast.models.classifier import LoadedClassifier
+from holdfast.models.tagger import load_saved_tagger
+from holdfast.recipe import Recipe, read_recipe
+from holdfast.stats.temperature import losses_at
+from holdfast.tasks.classes.answers import FittedText
+from holdfast.tasks.classes.classifier import Tempered, Weights
+from holdfast.tasks.ensemble import Chances, Evidence, SharedRows, lie_apart, members, souped_model
+from holdfast.tasks.forward import TextModel
+from holdfast.tasks.tags.losses import EncodedWords, TokenClassification, encode_words
+from holdfast.tasks.tags.scores import (
+    TagOutputs,
+    score_tags,
+    tag_outputs,
+    take_sentences,
+    word_outputs,
+)
+from holdfast.training.task import Examples
+
+
+@dataclass(frozen=True, slots=True)
+class TagAnswers:
+    """A tag for each word of a row. ``sure`` [n] is the probability of the least sure word's tag,
+    since a sentence is right where each of its words is; NaN where no word is read."""
+
+    predictions: Sequence[list[str]]
+    sure: Floats
+
+    @property
+    def confidence(self) -> list[float | None]:
+        return [float(p) if p == p else None for p in self.sure]
+
+    @property
+    def probabilities(self) -> None:
+        return None
+
+
+@dataclass(frozen=True)
+class TagUse:
+    """Taggers of the same tags, averaged by their ``weights``. ``recipe`` (of the first) says how
+    rows are read; ``unread`` is the tag of a word that no model reads."""
+
+    models: Sequence[TextModel]
+    recipe: Recipe
+    unread: int
+    answered: Answered = "list"
+    names: tuple[str, ...] = ()
+    weights: Weights = None
+
+    def ask(self, data: Data, options: Options) -> Asked:
+        """A file as training reads it, with tags or without, or a ``.txt`` with a sentence a line;
+        or a list of lists of words, in which a text stands for its words between white space."""
+        part = self.recipe.data
+        decisions: tuple[Decision, ...] = ()
+        if isinstance(data, str):
+            encoding, decisions = encoding_for(part, data, options)
+            plain = holds_sentences(data, encoding)
+            raw = (read_sentences if plain else read_tagged)(data, encoding)
+        else:
+            raw = raw_of_sentences(data)
+        columns, chosen = choose_tagged(
+            raw, text=self._words(raw, options), label=None, group=None, need_tags=False
+        )
+        chosen = tuple(made for made in chosen if made.what == "words column")
+        table = untagged(raw, Columns(columns.text, None))
+        return Asked(raw, table, decisions=(*decisions, *raw.decisions, *chosen))
+
+    def _words(self, raw: Raw, options: Options) -> Sequence[str] | None:
+        """The column of words: the one that is asked for, else the run's where it is there; else
+        it is found by its name."""
+        own = self.recipe.data.text
+        return options.text or (own if own and own[0] in raw.names else None)
+
+    def labelled(self, data: str, options: Options) -> Labelled:
+        part = self.recipe.data
+        encoding, decisions = encoding_for(part, data, options)
+        raw = read_tagged(data, encoding, first=True)
+        group = part.group
+        if group is not None and group not in raw.names:
+            because = f"there is no column {group!r} here: the intervals take every row for itself"
+            group, decisions = None, (*decisions, Decision("groups", "none", because))
+        tags = label_for(part, options)
+        table = load_tagged(
+            data,
+            text=self._words(raw, options),
+            label=tags if options.label or tags in raw.names else None,
+            group=group,
+            encoding=encoding,
+            names=self.models[0].classes,
+        )
+        return Labelled(table, decisions)
+
+    def answer(self, table: Table) -> TagAnswers:
+        outputs = self._outputs(table)
+        tags = np.asarray(self.models[0].classes, dtype=object)[outputs.answers]
+        return TagAnswers(outputs.by_sentence(tags), outputs.confidence)
+
+    def judge(self, table: Table) -> Score:
+        outputs, names = self._outputs(table), self.models[0].classes
+
+        def score_some(positions: Ints | None = None) -> Scores:
+            some = outputs if positions is None else take_sentences(outputs, positions)
+            return score_tags(some, names)
+
+        return score_some
+
+    def row_losses(self, table: Table) -> Floats:
+        """The mean over a sentence's read words; NaN where none is read."""
+        return self._outputs(table).losses
+
+    def weighed(self, weights: Sequence[float]) -> TagUse:
+        return replace(self, weights=tuple(weights))
+
+    def evidence(self, rows: SharedRows) -> Evidence:
+        """What each gave to the true tag of every word that all of them read."""
+        table = rows.table
+        found = [self._of(model, table) for model in self.models]
+        keys = [_word_keys(one) for one, _ in found]
+        common = reduce(np.intersect1d, keys)
+        columns = []
+        for key, (examples, logits) in zip(keys, found, strict=True):
+            here = np.isin(key, common)
+            losses = losses_at(logits[here], examples.tags[here], 1.0)
+            columns.append(np.exp(-losses))
+        first = found[0][0]
+        owner = np.repeat(np.arange(len(first)), first.read)[np.isin(keys[0], common)]
+        return Chances(np.column_stack(columns), owner, len(table))
+
+    def souped(self, places: Sequence[int]) -> TagUse:
+        return replace(self, models=[souped_model(self.models, places, _plain_of)], weights=None)
+
+    def apart(self) -> Floats:
+        return lie_apart(self.models, _plain_of)
+
+    def _outputs(self, table: Table) -> TagOutputs:
+        """The mean of the models' probabilities. Models of other tokenizers or lengths read other
+        words: what one of them does not read, none does."""
+        found = [self._of(model, table) for model in self.models]
+        examples, logits = found[0]
+        # A mean of probabilities, as for classes; its logarithm is scored like logits.
+        if len(found) > 1:
+            keys = [_word_keys(one) for one, _ in found]
+            common = keys[0]
+            for other in keys[1:]:
+                common = np.intersect1d(common, other)
+            total = np.zeros((len(common), logits.shape[1]))
+            weights = self.weights or [1 / len(found)] * len(found)
+            for weight, key, (_, raw) in zip(weights, keys, found, strict=True):
+                total += weight * _probabilities(raw[np.isin(key, common)])
+            examples = _with_words(examples, np.isin(keys[0], common))
+            logits = np.log(np.maximum(total, np.finfo(np.float64).tiny))
+        return tag_outputs(examples, logits, table, self.unread)
+
+    def _of(self, model: TextModel, table: Table) -> tuple[EncodedWords, Floats]:
+        task = TokenClassification(int(model.tokenizer.pad_token_id), model.classes)
+        examples = encode_words(table, model.tokenizer, model.max_length, need_words=False)
+        order = [model.classes.index(name) for name in self.models[0].classes]
+        return examples, word_outputs(model.network, examples, task)[:, order]
+
+
+def _plain_of(model: TextModel) -> Any:
+    """The module of a saved tagger."""
+    network: Any = model.network
+    return network.model
+
+
+def plain(run: Path) -> Any:
+    """The model of a finished run."""
+    return load_saved_tagger(model_of(run)).network.model
+
+
+def use_runs(runs: Sequence[Path]) -> TagUse:
+    """Finished runs, one or the average of several."""
+    for run in runs:
+        need_run(run)
+    models = members(runs, lambda run: load_saved_tagger(model_of(run)))
+    names = models[0].classes
+    for one in models:
+        if set(one.classes) != set(names):
+            raise RecipeError(
+                "several runs",
+                "can be averaged only where their tags are the same",
+                sorted(set(one.classes) ^ set(names)),
+                "Give runs that were trained alike.",
+            )
+    unread = str(open_run(runs[0]).get("model_facts", {}).get("unread_tag"))
+    # A folder of another version may not say it; ``O`` stands first.
+    place = names.index(unread) if unread in names else 0
+    return TagUse(models, read_recipe(runs[0] / RECIPE), place)
+
+
+def words_in(examples: Examples) -> EncodedWords:
+    """A side of a fit as this task encoded it."""
+    assert isinstance(examples, EncodedWords)
+    return examples
+
+
+def task_of(ready: Ready) -> TokenClassification:
+    """The task's side of the loop."""
+    assert isinstance(ready.task, TokenClassification)
+    return ready.task
+
+
+def use_fitted(fitted: Fitted) -> TagUse:
+    """The kept state of a fit, calibrated as its saved folder would be."""
+    ready, loaded = fitted.ready, fitted.ready.loaded
+    network = Tempered(fitted.network.cpu().eval(), kept_temperature(fitted))
+    assert isinstance(loaded, LoadedClassifier)
+    model = FittedText(network, loaded.tokenizer, ready.task.classes, loaded.max_length)
+    return TagUse([model], ready.recipe, unread_tag(ready.task.classes, words_in(ready.train)))
+
+
+def calibrated(fitted: Fitted) -> Calibration:
+    """The temperature of the kept state, by the words of the validation sentences; words of one
+    sentence stay together."""
+    if fitted.job.out_of_fold is not None:
+        because = "every sentence was learned from, and none is left to fit one on"
+        return Calibration(1.0, math.nan, math.nan, because)
+    valid = words_in(fitted.ready.valid)
+    logits = word_outputs(fitted.network.cpu().eval(), valid, task_of(fitted.ready))
+    sentences = np.repeat(np.arange(len(valid)), valid.read)
+    losses = losses_at(logits, valid.tags, 1.0)
+    words = Outputs(valid.rows[sentences], valid.tags, logits, losses, sentences)
+    return calibrate(words, seed=fitted.recipe.seed)
+
+
+def kept_temperature(fitted: Fitted) -> float:
+    """What the logits of the kept state are divided by, wherever they are used."""
+    return calibrated(fitted).temperature
+
+
+def unread_tag(names: tuple[str, ...], learnt: EncodedWords) -> int:
+    """The tag of a word that is not read, as its place in ``names``: ``O``, or the commonest of
+    the training words."""
+    if OUTSIDE in names:
+        return names.index(OUTSIDE)
+    return int(np.bincount(learnt.tags).argmax())
+
+
+def raw_of_sentences(data: Sequence[object]) -> Raw:
+    """A list of lists of words, or of texts, whose words stand between white space."""
+    return store(iter([sentence_rows([_cell(one) for one in data])]), "the list")
+
+
+def _cell(sentence: object) -> str | None:
+    if sentence is None:
+        return None
+    words = sentence.split() if isinstance(sentence, str) else sentence
+    found = words.tolist() if hasattr(words, "tolist") else words
+    if not isinstance(found, (list, tuple)):
+        raise DataError(
+            "the list",
+            "must hold a text or a list of words a sentence",
+            type(sentence).__name__,
+            'Give [["Anna", "lives", "here"], …] or ["Anna lives here", …].',
+        )
+    return write_json_cell(list(found))
+
+
+def _word_keys(examples: EncodedWords) -> Ints:
+    """Each read word by its sentence and its place in it, as one number."""
+    sentence = np.repeat(np.arange(len(examples)), examples.read)
+    return np.asarray(sentence * (int(examples.counts.max(initial=0)) + 1) + examples.words)
+
+
+def _with_words(examples: EncodedWords, kept: Any) -> EncodedWords:
+    """The same with some of the words that are read."""
+    sentence = np.repeat(np.arange(len(examples)), examples.read)[kept]
+    read = np.bincount(sentence, minlength=len(examples))
+    return replace(
+        examples,
+        places=examples.places[kept],
+        words=examples.words[kept],
+        tags=examples.tags[kept],
+        starts=np.concatenate([[0], np.cumsum(read)]).astype(np.int64),
+    )
+
+
+def _probabilities(logits: Floats) -> Floats:
+    wide = logits.astype(np.float64)
+    shifted = np.exp(wide - wide.max(axis=1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))

@@ -1,0 +1,414 @@
+"""Token classification, put together: a tag for each word of a sentence."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from holdfast.contract.fit import AskedSide, Finish, Fitted, Kind, Ready, Scored
+from holdfast.contract.run_folder import MODEL
+from holdfast.core.discovery import nearest
+from holdfast.core.errors import RecipeError
+from holdfast.core.records import Decision, Finding, Floats, Ints, Scores, to_json
+from holdfast.core.seeds import generator
+from holdfast.data.table import Table
+from holdfast.data.tag_scheme import are_bare, entity_types
+from holdfast.data.tagged import load_tagged
+from holdfast.methods.head_refit import HeadRefit
+from holdfast.metrics import Metric
+from holdfast.metrics.comparison import compare_losses
+from holdfast.models.classifier import LoadedClassifier
+from holdfast.models.layers import count_parameters
+from holdfast.models.probe import Probe, fit_probe
+from holdfast.models.tagger import load_saved_tagger, load_tagger
+from holdfast.plan.adapters import adapter_spec
+from holdfast.plan.defaults import size_of
+from holdfast.recipe import DataPart, Recipe
+from holdfast.tasks.classes.baseline import MAJORITY, PROBE
+from holdfast.tasks.classes.classifier import classifier, probe_network
+from holdfast.tasks.tags.answers import (
+    calibrated,
+    plain,
+    task_of,
+    unread_tag,
+    use_fitted,
+    use_runs,
+    words_in,
+)
+from holdfast.tasks.tags.losses import (
+    WATCHED,
+    EncodedWords,
+    TokenClassification,
+    encode_words,
+    word_features,
+)
+from holdfast.tasks.tags.scores import (
+    TagOutputs,
+    hardest_sentences,
+    score_tags,
+    tag_outputs,
+    word_outputs,
+)
+from holdfast.training.batches import probe_positions
+from holdfast.training.batching import by_length
+
+# The probe's words: what its penalty is chosen on, and what it is fitted to.
+CHOSEN_ON, FITTED_TO = 2_000, 50_000
+PASS_TOKENS = 2048
+LISTED = 100
+
+
+def read(source: str, data: DataPart, like: Table | None) -> Table:
+    """The sentences of a source; ``like`` another table, with its columns and tags."""
+    columns = like.columns if like is not None else None
+    if data.template:
+        raise RecipeError(
+            "data.template",
+            "does not exist for token-classification, which reads words",
+            data.template,
+            "Leave it out; --text names the column of words.",
+        )
+    return load_tagged(
+        source,
+        text=columns.text if columns else data.text,
+        label=columns.label if columns else data.label,
+        group=data.group,
+        encoding=data.encoding,
+        config=data.config,
+        like=like,
+        labels=data.labels,
+    )
+
+
+def load(recipe: Recipe, table: Table) -> LoadedClassifier:
+    """The recipe's model with a new layer of tags on every piece."""
+    refuse(recipe)
+    model = recipe.model
+    loaded = load_tagger(
+        model.name,
+        table.names,
+        dropout=model.dropout,
+        revision=model.revision,
+        trust_remote_code=model.trust_remote_code,
+        max_length=model.max_length,
+        seed=recipe.seed,
+        adapter=adapter_spec(recipe),
+    )
+    total, _ = count_parameters(loaded.network)
+    # As for classes: the words of an encoder stay as pretrained, unless an adapter freezes more.
+    words = model.freeze is None and model.adapter.kind is None
+    settings = {"freeze": "words"} if words else {}
+    return replace(loaded, settings=settings, defaults=f"{size_of(total)} encoder")
+
+
+def refuse(recipe: Recipe) -> None:
+    """Settings that mean nothing here are refused, not passed over."""
+    given: dict[str, Any] = {
+        "train.huber": recipe.train.huber,
+        "model.pooling": recipe.model.pooling if recipe.model.pooling == "mean" else None,
+        "data.label_separator": recipe.data.label_separator,
+        "data.rare": recipe.data.rare if recipe.data.rare != "refuse" else None,
+        "data.label_kind": recipe.data.label_kind if recipe.data.label_kind != "several" else None,
+    }
+    for key, value in given.items():
+        if value:
+            raise RecipeError(
+                key, "does not exist for token-classification", value, "Leave it out."
+            )
+
+
+def encode_rows(table: Table, loaded: LoadedClassifier, recipe: Recipe) -> EncodedWords:
+    return encode_words(table, loaded.tokenizer, loaded.max_length)
+
+
+def make_task(
+    loaded: LoadedClassifier, table: Table, recipe: Recipe, metric: Metric | None
+) -> TokenClassification:
+    return TokenClassification(int(loaded.tokenizer.pad_token_id), table.names)
+
+
+def find_metric(name: str) -> Metric:
+    """What ``train.metric`` may name: a number that every snapshot measures."""
+    if name in WATCHED:
+        return Metric(name, WATCHED[name], 0.0, 1.0, lambda outputs, classes: None)
+    raise RecipeError(
+        "train.metric",
+        "is not measured at the snapshots of token-classification",
+        name,
+        nearest(name, ["loss", "refined_loss", *WATCHED]),
+    )
+
+
+def notices(examples: EncodedWords, loaded: LoadedClassifier) -> tuple[Finding, ...]:
+    """Words of training sentences that are not read, and tags that no training word has."""
+    found: list[Finding] = []
+    names = loaded.network.classes
+    total = max(1, int(examples.counts.sum()))
+    long = examples.rows[examples.cut > 0]
+    if len(long):
+        words = int(examples.cut.sum())
+        share = words / total
+        found.append(
+            Finding(
+                "truncated_sentences",
+                "warn" if share > 0.05 else "info",
+                share,
+                len(long),
+                tuple(int(row) for row in long[:LISTED]),
+                f"{len(long)} training sentences have {words:,} words ({share:.1%}) beyond "
+                f"{loaded.max_length} pieces: they are not read; when predicted, such words get "
+                f"the tag {names[unread_tag(names, examples)]} unseen, and count so in every score",
+                "Part long sentences, or raise model.max_length if the model allows it.",
+            )
+        )
+    without = np.setdiff1d(np.arange(len(names)), examples.tags)
+    if len(without):
+        bare = are_bare(names)
+        known = entity_types((names[tag] for tag in np.unique(examples.tags)), bare)
+        missing = [names[tag] for tag in without]
+        found.append(
+            Finding(
+                "tags_without_training_words",
+                # A mark that a learnt type never has (of amounts that are one word) costs nothing.
+                "info" if set(entity_types(missing, bare)) <= set(known) else "warn",
+                len(without) / len(names),
+                len(without),
+                (),
+                f"no training word has the tag {', '.join(missing[:12])}: it will never be "
+                "predicted",
+                "Add sentences that hold it, if it matters.",
+            )
+        )
+    return tuple(found)
+
+
+def listeners(ready: Ready) -> tuple[HeadRefit, ...]:
+    """The last layer fitted to the pretrained features of the words: the baseline and the start."""
+    seed, classes = ready.recipe.seed, len(ready.task.classes)
+
+    def fit(features: Floats, labels: Ints) -> Probe:
+        return fit_words(features, labels, classes, seed)
+
+    return (HeadRefit(fit, bool(ready.recipe.methods["probe_first"]), read=words_read),)
+
+
+def fit_words(features: Floats, labels: Ints, classes: int, seed: int) -> Probe:
+    """The linear probe of words [words, width]; its penalty is chosen on a sample of them, since
+    the choice takes forty fits."""
+    if len(labels) <= CHOSEN_ON:
+        return fit_probe(features, labels, classes=classes, seed=seed)
+    some = generator(seed, "probe words").permutation(len(labels))[:CHOSEN_ON]
+    chosen = fit_probe(features[some], labels[some], classes=classes, seed=seed)
+    return fit_probe(features, labels, classes=classes, seed=seed, c=chosen.c)
+
+
+def words_read(run: Any, examples: EncodedWords) -> tuple[Floats, Ints]:
+    """The features [words, width] and tags of the words of the sentences, in their order; of a
+    fixed random part of the sentences where there are more than ``FITTED_TO`` words. Every process
+    computes them all."""
+    import torch
+
+    order = generator(run.plan.seed, "probe sentences").permutation(len(examples))
+    enough = int(np.searchsorted(np.cumsum(examples.read[order]), FITTED_TO)) + 1
+    some = examples.take(examples.kept[np.sort(order[:enough])])
+    parts: list[Floats] = [np.zeros((0, 0))] * len(some)
+    network, accelerator, task = run.network, run.job.accelerator, run.job.task
+    was_training = network.training
+    network.eval()
+    with torch.inference_mode(), accelerator.autocast():
+        for chosen in by_length(some.lengths, np.arange(len(some)), PASS_TOKENS):
+            batch = task.collate(some, chosen)
+            batch = {name: value.to(accelerator.device) for name, value in batch.items()}
+            found = word_features(network, batch).float().cpu().numpy()
+            ends = np.cumsum(some.read[chosen])[:-1]
+            for place, part in zip(chosen, np.split(found, ends), strict=True):
+                parts[place] = part
+    network.train(was_training)
+    return np.concatenate(parts), some.tags
+
+
+def save(folder: Path, fitted: Fitted) -> dict[str, Any]:
+    """Write the plain model with the temperature folded into its last layer."""
+    found = calibrated(fitted)
+    temperature = found.temperature
+    classifier(fitted.network.cpu()).save(folder, fitted.ready.loaded.tokenizer, temperature)
+    return {"temperature": temperature, "calibration": found}
+
+
+def score_rows(finish: Finish) -> Scored:
+    """Score the saved folder, reloaded in plain Transformers, beside the baselines fitted on
+    training words."""
+    start = time.perf_counter()
+    ready, table, names = finish.ready, finish.table, finish.ready.task.classes
+    unread = unread_tag(names, words_in(ready.train))
+    # What is scored is what anybody loads: the folder, not the network in memory.
+    saved = load_saved_tagger(finish.run / MODEL)
+    outputs = _answered(ready, saved.network, table, unread)
+    test = score_tags(outputs, names)
+    score_s = time.perf_counter() - start
+    temperature = finish.saved["temperature"]
+    others = _other_rows(finish, temperature, unread)
+    baseline, chosen = _baseline(finish, outputs, unread)
+    blocks = {
+        "classes": list(names),
+        "test": {**test.to_json(), "opened_at": finish.opened_at},
+        **others,
+        "baseline": baseline,
+        "hardest": hardest_sentences(outputs, table.column("tokens"), names),
+        "model_facts": _scored_model_facts(ready, temperature, names[unread]),
+        "careless": None,
+    }
+    decisions = (chosen, finish.saved["calibration"].decision)
+    seconds = {"score_s": score_s, "baseline_s": time.perf_counter() - start - score_s}
+    return Scored(blocks, decisions, seconds, predictions=_predictions(outputs, names))
+
+
+def _answered(ready: Ready, network: Any, table: Table, unread: int) -> TagOutputs:
+    loaded = ready.loaded
+    assert isinstance(loaded, LoadedClassifier)
+    examples = encode_words(table, loaded.tokenizer, loaded.max_length, need_words=False)
+    logits = word_outputs(network, examples, task_of(ready))
+    return tag_outputs(examples, logits, table, unread)
+
+
+def _other_rows(finish: Finish, temperature: float, unread: int) -> dict[str, Any]:
+    """``valid`` and ``train_probe``, by the kept state."""
+    ready, sides = finish.ready, finish.ready.sides
+    network = finish.fitted.network.cpu().eval()
+    probe = probe_positions(ready.train.rows, ready.plan.probe_rows, ready.plan.seed)
+    train = words_in(ready.train)
+    places = train.kept[probe]
+    found = {
+        "valid": (words_in(ready.valid), sides.valid_rows.table),
+        "train_probe": (train.take(places), sides.train_rows.table.take(places)),
+    }
+
+    def scored(examples: EncodedWords, table: Table) -> Scores:
+        logits = word_outputs(network, examples, task_of(ready)) / temperature
+        return score_tags(tag_outputs(examples, logits, table, unread), ready.task.classes)
+
+    return {name: scored(*side).to_json() for name, side in found.items()}
+
+
+def tell(asked: AskedSide) -> dict[str, Any]:
+    """What the kept state says of training or validation sentences, calibrated."""
+    fitted, examples = asked.fitted, words_in(asked.examples)
+    ready, names = fitted.ready, fitted.ready.task.classes
+    network = fitted.network.cpu().eval()
+    logits = word_outputs(network, examples, task_of(ready)) / asked.saved["temperature"]
+    unread = unread_tag(names, words_in(ready.train))
+    return _predictions(tag_outputs(examples, logits, asked.table, unread), names)
+
+
+def _baseline(finish: Finish, outputs: TagOutputs, unread: int) -> tuple[dict[str, Any], Decision]:
+    """The linear probe and the commonest tag; the one with the better entity F1 on the validation
+    rows is the baseline, by the smaller loss where they tie."""
+    ready, names = finish.ready, finish.ready.task.classes
+    network = probe_network(finish)
+    counts = np.bincount(words_in(ready.train).tags, minlength=len(names)).astype(np.float64)
+    # One word more of each tag, so that a tag that no training word has costs no infinite loss.
+    shares = np.log((counts + 1) / (counts.sum() + len(names))).astype(np.float32)
+
+    def both(table: Table) -> dict[str, TagOutputs]:
+        loaded = ready.loaded
+        assert isinstance(loaded, LoadedClassifier)
+        examples = encode_words(table, loaded.tokenizer, loaded.max_length, need_words=False)
+        made = {
+            MAJORITY: np.tile(shares, (len(examples.tags), 1)),
+            PROBE: word_outputs(network, examples, task_of(ready)),
+        }
+        return {what: tag_outputs(examples, x, table, unread) for what, x in made.items()}
+
+    # Validation rows choose: a baseline that was the better of two on test rows would be too good.
+    valid = both(ready.sides.valid_rows.table)
+    on_valid = {what: score_tags(made, names, resamples=1) for what, made in valid.items()}
+    what = max(on_valid, key=lambda name: _merit(on_valid[name]))
+    shown_f1 = ", ".join(f"{name} {_merit(scores)[0]:.3f}" for name, scores in on_valid.items())
+    on_test = both(finish.table)
+    shown = [
+        {"what": name, "test": {"n": s.n, "metrics": s.to_json()["metrics"]}}
+        for name, s in ((name, score_tags(o, names)) for name, o in on_test.items())
+    ]
+    # Sentences of which nothing is read differ by nothing.
+    known = np.isfinite(outputs.losses)
+    comparison = compare_losses(
+        np.where(known, outputs.losses, 0.0),
+        np.where(known, on_test[PROBE].losses, 0.0),
+        outputs.units,
+        metric="loss",
+        what="loss",
+    )
+    block = {
+        "what": what,
+        "test": next(entry["test"] for entry in shown if entry["what"] == what),
+        "all": shown,
+        "comparison": to_json(comparison),
+    }
+    return block, Decision("baseline", what, f"entity F1 on the validation rows: {shown_f1}")
+
+
+def _merit(scores: Scores) -> tuple[float, float]:
+    f1, loss = scores.metrics["entity_f1"].value, scores.metrics["loss"].value
+    return f1 or 0.0, -(loss if loss is not None else np.inf)
+
+
+def _scored_model_facts(ready: Ready, temperature: float, unread: str) -> dict[str, Any]:
+    total, trainable = count_parameters(ready.loaded.network)
+    return {
+        **ready.loaded.facts,
+        "parameters": total,
+        "trainable": trainable,
+        "precision": ready.recipe.train.precision,
+        "temperature": temperature,
+        "max_length": ready.loaded.max_length,
+        "unread_tag": unread,
+    }
+
+
+def facts(fitted: Fitted, saved: Mapping[str, Any]) -> dict[str, Any]:
+    """``model_facts`` where no test rows are scored."""
+    ready, names = fitted.ready, fitted.ready.task.classes
+    unread = names[unread_tag(names, words_in(ready.train))]
+    return _scored_model_facts(ready, saved["temperature"], unread)
+
+
+def _predictions(outputs: TagOutputs, names: tuple[str, ...]) -> dict[str, Any]:
+    """The columns of ``predictions.parquet``: lists of tags, and how sure each word's is."""
+    import pyarrow as pa
+
+    tags = np.asarray(names, dtype=object)
+    chances = [
+        [None if np.isnan(p) else p for p in line] for line in outputs.by_sentence(outputs.chances)
+    ]
+    return {
+        "row": pa.array(outputs.rows, pa.int64()),
+        "label": pa.array(outputs.by_sentence(tags[outputs.labels]), pa.list_(pa.string())),
+        "prediction": pa.array(outputs.by_sentence(tags[outputs.answers]), pa.list_(pa.string())),
+        "loss": pa.array(outputs.losses, pa.float64(), from_pandas=True),
+        "probabilities": pa.array(chances, pa.list_(pa.float64())),
+    }
+
+
+KIND = Kind(
+    name="token-classification",
+    read=read,
+    load=load,
+    encode=encode_rows,
+    make_task=make_task,
+    notices=notices,
+    listeners=listeners,
+    save=save,
+    score=score_rows,
+    tell=tell,
+    plain=plain,
+    use_runs=use_runs,
+    use_fitted=use_fitted,
+    find_metric=find_metric,
+    facts=facts,
+    refuse=refuse,
+)

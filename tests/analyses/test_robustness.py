@@ -1,0 +1,109 @@
+"""Changed texts keep what they say, and what a change costs is judged as SciPy would."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from holdfast.analyses.robustness.judge import Pair, judged
+from holdfast.analyses.robustness.perturbations import (
+    TEXTS,
+    contracted,
+    missing,
+    perturbed,
+    recased,
+    typed,
+)
+from holdfast.augment.texts.words import negations_of, numbers_of, split
+
+SAID = [
+    "I do not think that the 3 cameras from Canon are worth 250 dollars.",
+    "it does n't work , and it 's loud .",
+    "Never buy this phone again!",
+    "Great picture quality, and the battery lasts all day.",
+]
+
+
+@pytest.mark.parametrize("name", TEXTS)
+@pytest.mark.parametrize("text", SAID)
+def test_numbers_and_negations_survive(name: str, text: str) -> None:
+    if missing(name):
+        pytest.skip(f"{name}: {missing(name)}")
+    for seed in range(20):
+        new = perturbed(name, text, np.random.default_rng(seed))
+        assert numbers_of(new) == numbers_of(text)
+        assert negations_of(split(new)) == negations_of(split(text))
+        assert new == perturbed(name, text, np.random.default_rng(seed))
+
+
+@pytest.mark.parametrize("name", [name for name in TEXTS if name != "synonyms"])
+def test_each_change_changes_some_text(name: str) -> None:
+    rng = np.random.default_rng(0)
+    assert any(perturbed(name, text, rng) != text for text in SAID)
+
+
+def test_a_slip_stays_inside_free_words() -> None:
+    text = "the battery of Canon has 300 shots"
+    for seed in range(30):
+        new = typed(text, np.random.default_rng(seed)).split()
+        assert len(new) == 7
+        changed = [a for a, b in zip(text.split(), new, strict=True) if a != b]
+        assert set(changed) <= {"battery", "shots"}
+
+
+def test_case_and_contractions_go_both_ways() -> None:
+    rng = np.random.default_rng(0)
+    assert recased("Good One", rng) == "good one"
+    assert recased("good one", rng) == "GOOD ONE"
+    assert contracted("It is fine and I don't mind", rng) == "It's fine and I do not mind"
+    assert contracted("it does n't work", rng) == "it does not work"
+    assert contracted("nothing here", rng) == "nothing here"
+
+
+def test_what_a_change_costs_is_the_exact_paired_test() -> None:
+    rng = np.random.default_rng(1)
+    before = (rng.random(120) < 0.1).astype(float)
+    after = np.where(rng.random(120) < 0.2, 1.0, before)
+    flipped = rng.random(120) < 0.3
+    found = judged({"one": Pair(before, after, flipped)}, seed=0)["one"]
+    worse, better = int((after > before).sum()), int((after < before).sum())
+    theirs = binomtest(worse, worse + better, alternative="greater").pvalue
+    assert found["p_value"] == pytest.approx(theirs)
+    assert found["difference"]["value"] == pytest.approx(after.mean() - before.mean())
+    assert found["difference"]["low"] < found["difference"]["value"] < found["difference"]["high"]
+    assert found["flipped"]["value"] == pytest.approx(flipped.mean())
+    assert found["worse"] == (theirs <= 0.05)
+
+
+def test_changes_that_cost_nothing_are_called_worse_in_few_runs() -> None:
+    rng, alarms = np.random.default_rng(2), 0
+    for _ in range(200):
+        before = (rng.random(200) < 0.15).astype(float)
+        pairs = {}
+        for name in TEXTS:
+            other = (rng.random(200) < 0.15).astype(float)
+            swapped = rng.random(200) < 0.2
+            after = np.where(swapped, other, before)
+            pairs[name] = Pair(before, after, after != before)
+        alarms += any(one["worse"] for one in judged(pairs, seed=0).values())
+    assert alarms <= 16
+
+
+def test_a_change_that_changed_no_row_is_said_to() -> None:
+    nothing = np.zeros(0)
+    found = judged({"one": Pair(nothing, nothing, nothing.astype(bool))}, seed=0)["one"]
+    assert found["n"] == 0
+    assert found["difference"]["why"] == "no row was changed"
+    assert not found["worse"]
+
+
+def test_losses_in_groups_are_judged_by_groups() -> None:
+    rng = np.random.default_rng(3)
+    groups = np.repeat(np.arange(8), 20)
+    before = rng.random(160)
+    after = before + np.repeat(rng.normal(0.05, 0.2, 8), 20)
+    alone = judged({"one": Pair(before, after, after != before)}, seed=0)["one"]
+    by_groups = judged({"one": Pair(before, after, after != before, groups)}, seed=0)["one"]
+    width = [one["difference"]["high"] - one["difference"]["low"] for one in (alone, by_groups)]
+    assert width[1] > 2 * width[0]

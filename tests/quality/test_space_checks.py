@@ -1,0 +1,175 @@
+"""What the checks in a model's geometry find of planted faults, and do not find without."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+
+from holdfast.data.memory import table_from_texts
+from holdfast.quality.checks import all_checks
+from holdfast.quality.views import Beside, Embedded, Rows, Tokenized
+
+# 300 words without digits, which would count as numbers.
+WORDS = np.array(["".join(parts) for parts in product("bdfgk", "aeiou", "lmnr", "aou")])
+
+
+def embed(texts):
+    """The sum of a random vector a word."""
+    made = np.zeros((len(texts), 48), np.float32)
+    for at, text in enumerate(texts):
+        for word in text.lower().split() or [""]:
+            made[at] += np.random.default_rng(zlib.crc32(word.encode())).normal(size=48)
+    return made / np.linalg.norm(made, axis=1, keepdims=True)
+
+
+def seen(texts, labels=None, others=None, columns=None):
+    table = table_from_texts(texts, labels, source="rows.csv", rare_below=1)
+    beside = Beside(tuple(columns or ()), lambda name: list(columns[name]))
+    given = {
+        name: (other := table_from_texts(*part, source=name), embed(other.column("text")))
+        for name, part in (others or {}).items()
+    }
+    return Embedded(Rows(table, beside), embed(texts), "words", embed, given)
+
+
+def sentences(n: int, seed: int = 0, words=WORDS):
+    rng = np.random.default_rng(seed)
+    return [" ".join(rng.choice(words, 12)) for _ in range(n)]
+
+
+def test_the_same_in_other_words_is_found_with_conflicts_and_leaks() -> None:
+    texts = sentences(120)
+    # Long enough to be no copies word for word, and near enough to say the same.
+    rng = np.random.default_rng(1)
+    again = [" ".join([*rng.permutation(text.split()), *text.split()]) for text in texts[:10]]
+    labels = ["no", "yes"] * 60
+    view = seen([*texts, *again], [*labels, *["no"] * 10])
+    found = all_checks()["semantic_copies"](view)
+    assert found.finding.rows == (*range(10), *range(120, 130))
+    assert {(e.row, e.other_row) for e in found.examples} == {(n, 120 + n) for n in range(10)}
+    conflicts = all_checks()["semantic_conflicts"](view)
+    assert conflicts.finding.rows == tuple(sorted([*range(1, 10, 2), *range(121, 130, 2)]))
+    leaks = all_checks()["semantic_leaks"](seen(texts, labels, {"test.csv": (again[:4], None)}))
+    assert leaks.finding.rows == (0, 1, 2, 3)
+    assert leaks.finding.score == 1.0
+    assert {e.other_file for e in leaks.examples} == {"test.csv"}
+
+
+def test_copies_word_for_word_are_no_semantic_ones() -> None:
+    texts = sentences(60)
+    view = seen([*texts, *(text.upper() for text in texts[:5])], ["no", "yes"] * 30 + ["no"] * 5)
+    assert all_checks()["semantic_copies"](view) is None
+
+
+def test_a_file_of_other_rows_is_shifted_and_its_words_are_named() -> None:
+    here, there = sentences(200), [f"{text} invoice total" for text in sentences(120, seed=1)]
+    labels = ["no", "yes"] * 100
+    view = seen(here, labels, {"new.csv": (there, ["no", "yes"] * 60)})
+    found = all_checks()["shift"](view)
+    assert found.finding.severity == "warn"
+    assert found.finding.score > 0.5
+    assert "'invoice' 0% here and 100% there" in found.finding.because
+    assert {e.other_file for e in found.examples} == {"new.csv"}
+    same = seen(here, labels, {"new.csv": (sentences(120, seed=2), ["no", "yes"] * 60)})
+    assert all_checks()["shift"](same) is None
+
+
+def test_other_label_shares_alone_are_said() -> None:
+    labels = ["no"] * 100 + ["yes"] * 100
+    view = seen(
+        sentences(200), labels, {"new.csv": (sentences(100, 3), ["no"] * 20 + ["yes"] * 80)}
+    )
+    found = all_checks()["shift"](view)
+    assert found.finding.severity == "info"
+    assert "'no' 50% here and 20% there" in found.finding.because
+
+
+def people(n: int, rate: float, seed: int = 0):
+    """Sentences with ``she`` or ``he``; of those with ``she`` a share ``rate`` are ``no``."""
+    rng = np.random.default_rng(seed)
+    texts, labels = [], []
+    for at, text in enumerate(sentences(n, seed)):
+        she = at % 2 == 0
+        texts.append(f"{'she' if she else 'he'} {text}")
+        labels.append("no" if rng.random() < (rate if she else 0.5) else "yes")
+    return texts, labels
+
+
+def test_labels_tied_to_a_word_for_a_person_are_counted() -> None:
+    found = all_checks()["identity_rates"](seen(*people(400, 0.85)))
+    assert found.finding.check == "identity_rates"
+    assert found.finding.score == pytest.approx(0.35, abs=0.1)
+    assert "he: 52% of 200 rows are 'yes'" in found.finding.because
+    assert "beyond what its content explains" in found.finding.because
+    assert all_checks()["identity_rates"](seen(*people(400, 0.5))) is None
+
+
+def test_a_gap_that_the_content_explains_is_not_counted() -> None:
+    """Half of the rows with *she* complain, and complaints are ``no``: that is no bias."""
+    texts, labels = [], []
+    for at, text in enumerate(sentences(400)):
+        bad = at % 4 != 0 if at % 2 == 0 else at % 8 == 1
+        words = " awful terrible broken" * 3 if bad else " lovely great perfect" * 3
+        texts.append(f"{'she' if at % 2 == 0 else 'he'} {text}{words}")
+        labels.append("no" if bad else "yes")
+    assert all_checks()["identity_rates"](seen(texts, labels)) is None
+
+
+def test_the_probe_that_goes_by_a_word_is_found_by_swapping_it() -> None:
+    texts, labels = people(400, 0.95)
+    found = all_checks()["start_model_bias"](seen(texts, labels))
+    assert "he → she moves 'yes' by -" in found.finding.because
+    fair = [seen(*people(400, 0.5, seed)) for seed in range(5)]
+    assert [all_checks()["start_model_bias"](view) for view in fair] == [None] * 5
+
+
+def test_a_slice_with_other_labels_is_counted_and_a_giveaway_is_not() -> None:
+    texts, labels = people(300, 0.5)
+    rng = np.random.default_rng(5)
+    city = ["north" if rng.random() < (0.75 if x == "no" else 0.3) else "south" for x in labels]
+    view = seen(texts, labels, columns={"city": city, "code": [x[0] for x in labels]})
+    found = all_checks()["label_slices"](view)
+    assert "city 'north'" in found.finding.because
+    assert "code" not in found.finding.because
+    share = np.mean([x == "yes" for x, c in zip(labels, city, strict=True) if c == "north"])
+    assert f"{share:.0%}" in found.finding.because
+    fair = ["north" if rng.random() < 0.5 else "south" for _ in labels]
+    assert all_checks()["label_slices"](seen(texts, labels, columns={"city": fair})) is None
+
+
+def tokenized(texts, per_character: float, unknown: float = 0.0) -> Tokenized:
+    rows = Rows(table_from_texts(texts, None))
+    lengths = np.array([round(len(text) * per_character) + 2 for text in texts])
+    words = np.array([len(text.split()) for text in texts])
+    odd = (lengths * unknown).astype(np.int64)
+    return Tokenized(rows, lengths, odd, words, 256, "model", special=2)
+
+
+def test_texts_in_small_pieces_or_unknown_are_reported() -> None:
+    texts = sentences(50)
+    check = all_checks()["domain_mismatch"]
+    assert check(tokenized(texts, 1 / 4.2)) is None
+    small = check(tokenized(texts, 1 / 2.5))
+    assert small.finding.severity == "info"
+    assert "holds 2.5 characters" in small.finding.because
+    assert small.finding.score == pytest.approx(1 - 2.5 / 3.5, abs=0.02)
+    assert check(tokenized(texts, 1 / 1.5)).finding.severity == "warn"
+    unknown = check(tokenized(texts, 1 / 4.2, unknown=0.1))
+    assert unknown.finding.severity == "warn"
+    assert "unknown to model" in unknown.finding.because
+    assert check(tokenized(["word " * 4], 1 / 2)) is None  # too little to judge
+
+
+def test_scripts_without_spaces_are_not_judged_by_their_pieces() -> None:
+    texts = ["今日はとても良い天気ですね、散歩に行きましょう。" * 3] * 20
+    assert all_checks()["domain_mismatch"](tokenized(texts, 1.0)) is None
+
+
+def test_views_keep_what_they_worked_out() -> None:
+    view = seen(sentences(40), ["no", "yes"] * 20)
+    assert view.paraphrases is view.paraphrases
+    assert replace(view, seed=1).paraphrases is not view.paraphrases
