@@ -19,27 +19,27 @@ if TYPE_CHECKING:
     from holdfast.api import (
         TrainedRun,
         audit,
-        chat,
         choose,
         compare,
         cv,
-        diagnose,
         distill,
-        drift,
         errors,
         explain,
-        export,
         fairness,
         lr,
-        meta,
         probe,
         threshold,
         train,
         tune,
-        update,
     )
     from holdfast.estimator.estimator import TextClassifier
+    from holdfast.plugins.chat.api import chat
+    from holdfast.plugins.drift.api import drift
+    from holdfast.plugins.episodes.api import meta
+    from holdfast.plugins.export.api import export
+    from holdfast.plugins.logs.api import diagnose
     from holdfast.plugins.trainers.guard import Guard
+    from holdfast.plugins.update.api import update
 
 __all__ = [
     "Guard",
@@ -67,39 +67,42 @@ __all__ = [
     "update",
 ]
 
+# Where the names of the core are; others are entry points of plug-ins.
 _HOMES = {
-    "train": "holdfast.api",
-    "tune": "holdfast.api",
-    "audit": "holdfast.api",
-    "compare": "holdfast.api",
-    "cv": "holdfast.api",
-    "diagnose": "holdfast.api",
-    "distill": "holdfast.api",
-    "drift": "holdfast.api",
-    "explain": "holdfast.api",
-    "export": "holdfast.api",
-    "fairness": "holdfast.api",
-    "lr": "holdfast.api",
-    "meta": "holdfast.api",
-    "probe": "holdfast.api",
-    "chat": "holdfast.api",
-    "choose": "holdfast.api",
-    "errors": "holdfast.api",
-    "threshold": "holdfast.api",
-    "update": "holdfast.api",
-    "TrainedRun": "holdfast.api",
+    **dict.fromkeys(
+        (
+            "TrainedRun",
+            "audit",
+            "choose",
+            "compare",
+            "cv",
+            "distill",
+            "errors",
+            "explain",
+            "fairness",
+            "lr",
+            "probe",
+            "threshold",
+            "train",
+            "tune",
+        ),
+        "holdfast.api",
+    ),
     "TextClassifier": "holdfast.estimator.estimator",
-    "Guard": "holdfast.plugins.trainers.guard",
 }
 
 
 def __getattr__(name: str) -> Any:
     """Load the public names on first use, so that ``import holdfast`` is cheap and silent."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'holdfast' has no attribute {name!r}")
-    import importlib
+    if name in _HOMES:
+        import importlib
 
-    return getattr(importlib.import_module(_HOMES[name]), name)
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    if name in __all__:
+        from holdfast.core.plugins import load
+
+        return load("holdfast.functions", name)
+    raise AttributeError(f"module 'holdfast' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

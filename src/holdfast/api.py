@@ -22,14 +22,12 @@ if TYPE_CHECKING:
     from holdfast.analyses.explain.explanation import Explanation
     from holdfast.contract.answering import Options
     from holdfast.contract.request import Request
-    from holdfast.core.records import Decision, Finding, Verdict
-    from holdfast.plugins.chat.talk import Talk
-    from holdfast.plugins.drift.drift import Drifted
-    from holdfast.plugins.export.export import Exported
+    from holdfast.core.records import Decision, Finding
     from holdfast.runs.prediction_file import Predicted, Prediction
     from holdfast.runs.predictor import Predictor
     from holdfast.search.model_choice import Choice
     from holdfast.search.rate_range import RateRange
+
 
 Settings = Mapping[str, Any] | Sequence[str]
 
@@ -212,7 +210,7 @@ class TrainedRun:
         from holdfast.contract.advice import in_python
 
         with in_python():
-            return self._evaluated(data, labels, _options(text, label, encoding, settings))
+            return self._evaluated(data, labels, options_of(text, label, encoding, settings))
 
     def _evaluated(self, data: Any, labels: Any, options: Options) -> dict[str, Any]:
         from holdfast.analyses.evaluation import scored_block
@@ -246,7 +244,7 @@ class TrainedRun:
         from holdfast.data.pictures import is_picture_name
         from holdfast.data.scratch import goes_with
 
-        options = _options(text, None, encoding, settings)
+        options = options_of(text, None, encoding, settings)
         if isinstance(data, str):
             data = [data]
         elif isinstance(data, Path):
@@ -333,7 +331,7 @@ def train(
 
     with in_python():
         rows = (source, labels, groups, test, text, label, group)
-        request = _request(*rows, model, task, seed, settings, out, resume)
+        request = request_of(*rows, model, task, seed, settings, out, resume)
         _, folder = train_watched(request, request.recipe(), quiet=quiet)
     return TrainedRun(folder)
 
@@ -377,7 +375,7 @@ def cv(
 
     with in_python():
         rows = (source, labels, groups, test, text, label, group)
-        request = _request(*rows, model, task, seed, settings, out, resume)
+        request = request_of(*rows, model, task, seed, settings, out, resume)
         recipe = request.recipe()
         procedure = asked_for(recipe, folds, repeats, nested, engine, address)
         _, folder = train_watched(request, recipe, quiet=quiet, procedure=procedure)
@@ -428,7 +426,7 @@ def tune(
 
     with in_python():
         rows = (source, labels, groups, test, text, label, group)
-        request = _request(*rows, model, task, seed, settings, out, resume)
+        request = request_of(*rows, model, task, seed, settings, out, resume)
         request, recipe, procedure = tune_request(
             request,
             trials=trials,
@@ -465,7 +463,7 @@ def lr(
 
     with in_python():
         rows = (source, labels, groups, test, text, label, group)
-        request = _request(*rows, model, task, seed, settings)
+        request = request_of(*rows, model, task, seed, settings)
         return range_test(request.recipe(), Teller(quiet, verbose=False), request.held)
 
 
@@ -507,7 +505,7 @@ def choose(
 
     with in_python():
         rows = (source, labels, groups, test, text, label, group)
-        request = _request(*rows, None, task, seed, settings)
+        request = request_of(*rows, None, task, seed, settings)
         named = [models] if isinstance(models, (str, Path)) else models
         told = Teller(quiet, verbose=False)
         adapting = adapting_of(adapt, extend, out)
@@ -560,96 +558,6 @@ def distill(
     return TrainedRun(folder)
 
 
-def update(
-    run: str | Path | TrainedRun,
-    feedback: Any = None,
-    *,
-    margin: float | None = None,
-    start: str = "auto",
-    hold: float | None = None,
-    own: float = 0.2,
-    out: str | Path | None = None,
-    seed: int | None = None,
-    settings: Settings = (),
-    resume: bool = False,
-    quiet: bool = False,
-) -> TrainedRun:
-    """Do what ``holdfast update`` does once, and return the new run.
-    ``run.result["update"]["gate"]["outcome"]`` says whether it may take over: accepted, rejected or
-    inconclusive. A run that is not accepted is returned too, where the command exits with 3.
-
-    Parameters
-    ----------
-    run : the run that is served.
-    feedback : a file of labelled rows, a data frame, or the store of a service (its file or URL).
-    margin : in points, what may be lost on old rows; 2 to 5 by their number where it is not said.
-    start : ``warm`` (from the served model), ``anew``, or ``auto``: both are tried.
-    hold, own : shares: of the feedback that is kept out of training for the gate; of training rows
-        that a model may have labelled.
-
-    Others as for ``train``. Raises ``holdfast.core.errors.InputError`` where the command would exit
-    with 2.
-    """
-    from holdfast.contract.advice import in_python
-    from holdfast.data.frames import frame_file, is_frame
-    from holdfast.plugins.update.asking import Asking
-    from holdfast.terminal.renewed import updated
-
-    with in_python():
-        folder = Path(run.folder if isinstance(run, TrainedRun) else run)
-        given = None if feedback is None else feedback
-        made = frame_file(given, "the feedback") if is_frame(given) else None
-        try:
-            where = str(made or given) if given is not None else None
-            asking = Asking(folder, where, margin, start, hold, own, seed, settings)
-            place = Path(out) if out else None
-            _, done = updated(asking, place, resume=resume, quiet=quiet)
-        finally:
-            if made is not None:
-                made.unlink(missing_ok=True)
-    return TrainedRun(done)
-
-
-def meta(
-    source: Any,
-    labels: Any = None,
-    *,
-    task_column: str | None = None,
-    test: Any = None,
-    model: str | Path | None = None,
-    task: str | None = None,
-    text: str | Sequence[str] | None = None,
-    label: str | None = None,
-    settings: Settings = (),
-    out: str | Path | None = None,
-    seed: int | None = None,
-    resume: bool = False,
-    quiet: bool = True,
-) -> TrainedRun:
-    """Do what ``holdfast meta`` does: learn a start from many small tasks that adapts to a new one
-    in a few steps. ``folder / "model"`` of what it returns is the start, for ``train(…, model=…)``.
-
-    Parameters
-    ----------
-    source, labels, test : as for ``train``; ``test`` holds tasks (or classes) of their own.
-    task_column : the column that tells the tasks apart; left out, classes are divided, or in a
-        folder ``task/class/picture`` the tasks.
-
-    Others as the options of the command. ``result["meta"]`` says what was kept and why. Raises
-    ``holdfast.core.errors.InputError`` where the command would exit with 2.
-    """
-    from holdfast.contract.advice import in_python
-    from holdfast.recipe import as_settings
-    from holdfast.terminal.watch import meta_watched
-
-    more = [] if task_column is None else [f"meta.task_column={task_column}"]
-    with in_python():
-        rows = (source, labels, None, test, text, label, None)
-        every = [*more, *as_settings(settings)]
-        request = _request(*rows, model, task, seed, every, out, resume)
-        return TrainedRun(meta_watched(request, quiet=quiet)[1])
-
-
 def probe(
     model: str | Path | TrainedRun,
     *,
@@ -690,27 +598,7 @@ def probe(
         return probe_model(folder, files, notify)
 
 
-def chat(
-    run: str | Path,
-    *,
-    start: bool = True,
-    tokens: int | None = None,
-    temperature: float = 0.0,
-    seed: int = 0,
-) -> Talk:
-    """A conversation with a finished run's model, as ``holdfast chat`` has it:
-    ``chat(run).ask("…")`` gives ``answer`` and, with ``start``, what the model that it began from
-    says to the same (``start``). ``reset`` forgets what was said.
-
-    Raises ``InputError`` where the command would exit with 2."""
-    from holdfast.contract.advice import in_python
-    from holdfast.plugins.chat.talk import Manner, Talk
-
-    with in_python():
-        return Talk.of(Path(run), Manner(tokens, temperature, seed), start=start)
-
-
-def _request(
+def request_of(
     source: Any,
     labels: Any,
     groups: Any,
@@ -797,14 +685,14 @@ def audit(
             columns = columns or ["text"]
             label = label or "label"
             group = group or ("group" if groups is not None else None)
-        source = _as_file(data, labels, groups, "the rows", names)
+        source = as_file(data, labels, groups, "the rows", names)
         # A list of dictionaries is a table.
         listed = isinstance(against, (list, tuple)) and not any(
             isinstance(one, Mapping) for one in against
         )
         several = list(against) if listed else [against]
         others = [
-            _as_file(one, None, None, f"against {place}", names)
+            as_file(one, None, None, f"against {place}", names)
             for place, one in enumerate(several, 1)
         ]
         request = AuditRequest(
@@ -820,17 +708,17 @@ def audit(
 
 
 @contextlib.contextmanager
-def _file_of(rows: Any) -> Iterator[str]:
+def file_of(rows: Any) -> Iterator[str]:
     """The name of a file with these rows; an error about rows in memory names them, not the file
     that they were put into."""
     from holdfast.data.given import named
 
-    source = _as_file(rows, None, None, "the rows", {})
+    source = as_file(rows, None, None, "the rows", {})
     with contextlib.nullcontext() if isinstance(rows, (str, Path)) else named(Path(source)):
         yield source
 
 
-def _as_file(rows: Any, labels: Any, groups: Any, name: str, names: dict[str, str]) -> str:
+def as_file(rows: Any, labels: Any, groups: Any, name: str, names: dict[str, str]) -> str:
     """The name of a file; rows in memory are put into one, which ``names`` then holds."""
     from holdfast.data.frames import frame_file, is_frame, series_values
     from holdfast.data.given import labelled_rows, rows_in_memory
@@ -874,41 +762,9 @@ def compare(
 
     names = [str(one.folder if isinstance(one, TrainedRun) else one) for one in (a, b)]
     with in_python():
-        options = _options(text, label, encoding, ())
+        options = options_of(text, label, encoding, ())
         rows = None if data is None else str(data)
         return compared(names[0], names[1], rows, margin=margin, options=options)
-
-
-def drift(
-    run: str | Path | TrainedRun,
-    data: str | Path,
-    *,
-    between_alarms: int = 100_000,
-    text: str | Sequence[str] | None = None,
-    label: str | None = None,
-    encoding: str | None = None,
-) -> Drifted:
-    """Do what ``holdfast drift`` does: are the rows of ``data`` like those that the run was judged
-    by, and how right is its model about them?
-
-    Parameters
-    ----------
-    run : a finished run, its folder or a ``TrainedRun``.
-    data : a file by its name, a data frame or a list of texts: rows in the order in which they
-        came, with labels or without.
-    between_alarms : clean rows between alarms that say since when rows differ.
-
-    Others as the options of the command. ``to_json()`` of the result is what ``--json`` prints.
-    Raises ``holdfast.core.errors.InputError`` where the command would exit with 2.
-    """
-    from holdfast.contract.advice import in_python
-    from holdfast.plugins.drift.drift import drift as drifted
-
-    folder = run.folder if isinstance(run, TrainedRun) else Path(run)
-    with in_python():
-        options = _options(text, label, encoding, ())
-        with _file_of(data) as source:
-            return drifted(folder, source, options, between=between_alarms)
 
 
 def fairness(
@@ -969,24 +825,6 @@ def threshold(
     return found
 
 
-def diagnose(path: str | Path, *, train: str | None = None, valid: str | None = None) -> Verdict:
-    """Do what ``holdfast diagnose`` does, and return the verdict.
-
-    Parameters
-    ----------
-    path : a training log, a file or a folder, of any program that ``docs/diagnose.md`` lists.
-    train, valid : the names of the columns to read; found by name where left out.
-
-    Raises ``holdfast.core.errors.InputError`` where the command would exit with 2.
-    """
-    from holdfast.contract.advice import in_python
-    from holdfast.plugins.logs.read import read_verdict
-
-    named = {"train": train, "valid": valid}
-    with in_python():
-        return read_verdict(Path(path), {k: v for k, v in named.items() if v is not None})[1]
-
-
 def explain(
     run: TrainedRun | str | Path,
     data: Any,
@@ -1015,40 +853,8 @@ def explain(
 
     folder = run.folder if isinstance(run, TrainedRun) else Path(run)
     filed = isinstance(data, (str, Path)) or is_frame(data)
-    with in_python(), _file_of(data) if filed else contextlib.nullcontext(list(data)) as given:
-        return explained(folder, given, _options(text, None, encoding, settings), rows=rows)
-
-
-def export(
-    run: str | Path | TrainedRun,
-    to: str,
-    *,
-    int8: bool = False,
-    push: str | None = None,
-    space: bool = False,
-    out: str | Path | None = None,
-    quiet: bool = True,
-) -> Exported:
-    """Do what ``holdfast export`` does; ``folder`` of what it returns is where the file lies, and
-    ``facts`` what stands in its ``export.json``.
-
-    Parameters
-    ----------
-    run : a finished run, or its folder.
-    to : ``onnx`` or ``openvino`` (classifiers and taggers), ``gguf`` (language models).
-    quiet : no progress on standard error.
-
-    Others as the options of the command. Raises ``holdfast.core.errors.InputError`` where the
-    command would exit with 2.
-    """
-    from holdfast.contract.advice import in_python
-    from holdfast.plugins.export.export import export as write
-    from holdfast.terminal.say import Teller
-
-    folder = run.folder if isinstance(run, TrainedRun) else Path(run)
-    place = None if out is None else Path(out)
-    with in_python():
-        return write(folder, to, int8=int8, push=push, space=space, out=place, notify=Teller(quiet))
+    with in_python(), file_of(data) if filed else contextlib.nullcontext(list(data)) as given:
+        return explained(folder, given, options_of(text, None, encoding, settings), rows=rows)
 
 
 def errors(
@@ -1069,7 +875,7 @@ def errors(
         return errors_of_run(folder, robust=robustness, topics=topics)
 
 
-def _options(
+def options_of(
     text: str | Sequence[str] | None, label: str | None, encoding: str | None, settings: Settings
 ) -> Options:
     from holdfast.contract.answering import Options, check_limits

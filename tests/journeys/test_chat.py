@@ -310,7 +310,7 @@ def test_a_request_to_end_ends_the_talk(terminal: Terminal) -> None:
 
 def test_a_hangup_that_is_ignored_ends_no_talk(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As ``nohup`` means it, where SIGTERM still ends it."""
-    from holdfast.cli.chat import _converse
+    from holdfast.plugins.chat.command import _converse
 
     def hang_up(_: str) -> str:
         os.kill(os.getpid(), signal.SIGHUP)

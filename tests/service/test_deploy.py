@@ -46,7 +46,7 @@ def served(line: str) -> list[str]:
 
 
 def known_options() -> set[str]:
-    serve = pytest.importorskip("holdfast.cli.serve")
+    serve = pytest.importorskip("holdfast.plugins.service.serve")
     import typer
 
     app = typer.Typer()

@@ -282,7 +282,9 @@ def test_with_json_each_round_prints_a_line_of_its_own(
     turns = iter([True, True, False])
     monkeypatch.setattr(Rounds, "_wait", lambda self, due: next(turns))
     made = {"schema": 1, **block("kept_aside")}
-    monkeypatch.setattr("holdfast.terminal.renewed.updated", lambda *_, **__: (made, tmp_path))
+    monkeypatch.setattr(
+        "holdfast.plugins.update.progress.updated", lambda *_, **__: (made, tmp_path)
+    )
     args = ["update", str(served), "--feedback", str(path), "--every", "1h", "--json"]
     done = CliRunner().invoke(app, [*args, "--out", str(tmp_path / "rounds")])
     assert done.exit_code == 0, done.output
@@ -310,8 +312,8 @@ def test_a_round_updates_the_run_that_is_in_service_by_now(
     from holdfast.plugins.service.promotion import PROMOTION, started
     from holdfast.plugins.store.records import Event
     from holdfast.plugins.store.store import open_store
+    from holdfast.plugins.update.progress import in_service
     from holdfast.runs.threshold import served_name
-    from holdfast.terminal.renewed import in_service
 
     where, later = str(tmp_path / "service.db"), served_once / "run"
     store = open_store(where)

@@ -15,8 +15,8 @@ from holdfast.core.errors import RunError
 from holdfast.pipeline.main import train
 from holdfast.plugins.update.asking import Asking
 from holdfast.plugins.update.joined import Asked, join
+from holdfast.plugins.update.progress import updated
 from holdfast.recipe import Recipe, override
-from holdfast.terminal.renewed import updated
 
 WORDS = [f"w{i}" for i in range(40)]
 Make = Callable[[np.random.Generator, int], dict[str, Any]]

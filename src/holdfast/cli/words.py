@@ -41,6 +41,15 @@ SOURCES = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".gz", ".yaml", ".yml"
 class Group(typer.core.TyperGroup):
     """The commands; a file in the place of a command is for ``train``."""
 
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(self.commands)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        # Of their lines alone: no command is imported to be listed.
+        entries: Any = self.commands
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entries.entry(name).short) for name in entries])
+
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name = args[0]
         is_data = Path(name).suffix.lower() in SOURCES or (

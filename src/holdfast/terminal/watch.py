@@ -14,7 +14,7 @@ from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe
 from holdfast.terminal.progress import Show
 from holdfast.terminal.progress_line import ProgressLine
-from holdfast.terminal.say import Teller, needs_person
+from holdfast.terminal.say import Teller
 
 if TYPE_CHECKING:
     from holdfast.search.validated import CrossValidation
@@ -68,23 +68,3 @@ def folds_of(recipe: Recipe) -> CrossValidation | None:
     from holdfast.search.validated import CrossValidation
 
     return CrossValidation(recipe.cv.folds, recipe.cv.repeats, recipe.cv.nested)
-
-
-def meta_watched(
-    request: Request, *, quiet: bool = False, verbose: bool = False
-) -> tuple[dict[str, Any], Path]:
-    """Learn the start that ``request`` asks for; the result and the run's folder."""
-    from holdfast.plugins.episodes.meta import meta
-
-    teller, whole = Teller(quiet, verbose), Teller(quiet)
-
-    def notify(item: Decision | Finding) -> None:
-        # There is no outline of a run here that what needs a person could stand below.
-        person = isinstance(item, Finding) and needs_person(item)
-        (whole if person else teller)(item)
-
-    recipe = request.recipe()
-    with chosen_folder(request.source, request.out, request.resume) as folder:
-        teller.title(f"holdfast meta → {folder}")
-        held = request.held
-        return meta(recipe, folder, resume=request.resume, notify=notify, held=held), folder

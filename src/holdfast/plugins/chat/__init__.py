@@ -1,1 +1,13 @@
 """Conversations with a language model."""
+
+from __future__ import annotations
+
+from holdfast.core.plugins import Entry
+
+CHAT = Entry(
+    "holdfast.plugins.chat.command",
+    "Talk to a language model and its start model.",
+    "holdfast chat runs/helper-1",
+    "holdfast chat runs/helper-1 --message 'How do I reset it?' --start",
+    "holdfast chat runs/helper-1 --json < questions.txt",
+)

@@ -1,1 +1,13 @@
 """Run folders and the store of a service, as pages in a browser."""
+
+from __future__ import annotations
+
+from holdfast.core.plugins import Entry
+
+DASHBOARD = Entry(
+    "holdfast.plugins.dashboard.command",
+    "Runs and a service, as pages in a browser.",
+    "holdfast dashboard",
+    "holdfast dashboard experiments/ --port 0",
+    "holdfast dashboard runs --store service.db",
+)

@@ -1,1 +1,13 @@
 """A finished model in other formats, proven to be the same model: ONNX, OpenVINO, GGUF."""
+
+from __future__ import annotations
+
+from holdfast.core.plugins import Entry
+
+EXPORT = Entry(
+    "holdfast.plugins.export.command",
+    "A run's model as ONNX, OpenVINO or GGUF.",
+    "holdfast export runs/reviews-1 --to onnx --int8",
+    "holdfast export runs/chat-1 --to gguf --out chat-gguf",
+    "holdfast export runs/reviews-1 --to onnx --push ada/reviews --space",
+)

@@ -10,6 +10,7 @@ from typing import Literal
 from holdfast.core.curves import Series
 from holdfast.core.discovery import Registry, modules_of
 from holdfast.core.errors import DataError
+from holdfast.core.plugins import Entry
 from holdfast.core.records import Decision
 
 
@@ -64,3 +65,12 @@ def not_a_log(what: str, rule: str, value: object = None) -> DataError:
     return DataError(
         what, rule, value, f"A log holds a loss over steps or epochs, for example: {known}."
     )
+
+
+DIAGNOSE = Entry(
+    "holdfast.plugins.logs.command",
+    "What somebody's training log shows, and what to do.",
+    "holdfast diagnose trainer_state.json",
+    "holdfast diagnose history.csv --set train=loss --set valid=dev_loss",
+    "holdfast diagnose runs/reviews-1 --html diagnosis.html",
+)

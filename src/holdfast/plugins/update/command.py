@@ -78,7 +78,7 @@ def command(
     if every is not None:
         _rounds(asking, every, out, least, quiet, as_json)
         return
-    from holdfast.terminal.renewed import updated
+    from holdfast.plugins.update.progress import updated
 
     result, folder = updated(asking, out, resume=resume, quiet=quiet, verbose=verbose)
     if as_json:
@@ -103,7 +103,7 @@ def _store(feedback: str | None) -> str:
 def _rounds(
     asking: Any, every: str, out: Path | None, least: int, quiet: bool, as_json: bool
 ) -> None:
-    from holdfast.terminal.renewed import rounds
+    from holdfast.plugins.update.progress import rounds
     from holdfast.terminal.say import width
 
     def told(line: Mapping[str, Any], result: Mapping[str, Any] | None, folder: Path) -> None:

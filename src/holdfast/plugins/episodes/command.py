@@ -43,8 +43,8 @@ def command(
     refuse_too_little("torch")
     check_how(quiet, verbose, task)
     from holdfast.contract.request import Request
+    from holdfast.plugins.episodes.api import meta_watched
     from holdfast.terminal.say import width
-    from holdfast.terminal.watch import meta_watched
 
     more = [] if task_column is None else [f"meta.task_column={task_column}"]
     request = Request(

@@ -1,0 +1,199 @@
+"""The commands: a line each, by which one is found without importing any other.
+
+Commands of plug-ins are entry points of the group ``holdfast.commands``: a command's name and its
+``Entry``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import typer
+
+from holdfast.cli.words import Command
+from holdfast.core.plugins import Entry, load, names
+
+GROUP = "holdfast.commands"
+
+
+# In the order of the list; what other distributions bring comes after.
+ORDER = (
+    "train",
+    "audit",
+    "diagnose",
+    "distill",
+    "evaluate",
+    "fairness",
+    "predict",
+    "threshold",
+    "serve",
+    "promote",
+    "compare",
+    "drift",
+    "explain",
+    "chat",
+    "cv",
+    "lr",
+    "choose",
+    "meta",
+    "tune",
+    "probe",
+    "export",
+    "errors",
+    "dashboard",
+    "update",
+    "forget",
+    "report",
+    "demo",
+)
+
+COMMANDS = {
+    "train": Entry(
+        "holdfast.cli.train",
+        "From labelled rows to a scored model and a report.",
+        "holdfast train reviews.csv",
+        "holdfast train reviews.csv --text body --label stars --group author",
+        "holdfast train reviews.csv --dry-run",
+        "holdfast train pictures/ --model microsoft/resnet-50 --set train.epochs=5",
+        "holdfast train runs/reviews-1/recipe.yaml --seed 1 --fail-on overfit",
+    ),
+    "audit": Entry(
+        "holdfast.cli.audit",
+        "What in the data would spoil a training.",
+        "holdfast audit reviews.csv",
+        "holdfast audit reviews.csv --against test.csv --html audit.html",
+        "holdfast audit reviews.csv --label stars --group author --json",
+    ),
+    "distill": Entry(
+        "holdfast.cli.distill",
+        "A smaller model that answers as a run does.",
+        "holdfast distill runs/reviews-1 --layers 3",
+        "holdfast distill runs/reviews-1 --layers 3 --unlabelled more.csv",
+        "holdfast distill runs/seed-0 runs/seed-1 --student distilbert-base-uncased",
+    ),
+    "evaluate": Entry(
+        "holdfast.cli.evaluate",
+        "Score a run on other labelled rows.",
+        "holdfast evaluate runs/reviews-1 march.csv",
+        "holdfast evaluate runs/seed-0 runs/seed-1 march.csv --text body --json",
+    ),
+    "fairness": Entry(
+        "holdfast.cli.fairness",
+        "Is a run as good for everybody, about everybody?",
+        "holdfast fairness runs/reviews-1",
+        "holdfast fairness runs/reviews-1 --group country --insert",
+        "holdfast fairness runs/reweighed --against runs/reviews-1 --group country",
+    ),
+    "predict": Entry(
+        "holdfast.cli.predict",
+        "Answers for new rows, from a run or several.",
+        "holdfast predict runs/reviews-1 new.csv --out answers.csv",
+        "echo 'It broke after a week.' | holdfast predict runs/reviews-1 -",
+        "holdfast predict runs/seed-0 runs/seed-1 new.csv",
+    ),
+    "threshold": Entry(
+        "holdfast.cli.threshold",
+        "From which certainty on a run answers, with a promise.",
+        "holdfast threshold runs/reviews-1 --precision 0.95",
+        "holdfast threshold runs/reviews-1 --coverage 0.8 --json",
+        "holdfast threshold runs/reviews-1 --cost costs.csv --force",
+    ),
+    "compare": Entry(
+        "holdfast.cli.compare",
+        "Is one model better than another, on the same rows?",
+        "holdfast compare runs/reviews-2 runs/reviews-1 march.csv",
+        "holdfast compare runs/small runs/large --margin 0.5",
+        "holdfast compare runs/reviews-2 old_answers.jsonl march.csv --json",
+    ),
+    "explain": Entry(
+        "holdfast.cli.explain",
+        "Why a run says what it says of rows.",
+        "holdfast explain runs/reviews-1 new.csv --out why.html",
+        "echo 'It broke after a week.' | holdfast explain runs/reviews-1 -",
+    ),
+    "cv": Entry(
+        "holdfast.cli.cv",
+        "How sure is the score? Folds, and a model of all rows.",
+        "holdfast cv reviews.csv",
+        "holdfast cv reviews.csv --folds 10 --repeats 2 --group author",
+        "holdfast cv chats.jsonl --model my-llama --set model.adapter.kind=lora",
+    ),
+    "lr": Entry(
+        "holdfast.cli.lr",
+        "Which learning rate suits rows and model.",
+        "holdfast lr reviews.csv",
+        "holdfast lr reviews.csv --model bert-base-uncased --json",
+    ),
+    "choose": Entry(
+        "holdfast.cli.choose",
+        "Which of several models to fine-tune on rows.",
+        "holdfast choose reviews.csv --models embedded,bert-base-uncased",
+        "holdfast choose chats.jsonl --models gpt2,HuggingFaceTB/SmolLM2-135M --json",
+    ),
+    "tune": Entry(
+        "holdfast.cli.tune",
+        "Search settings, and keep what holds up.",
+        "holdfast tune reviews.csv --trials 16",
+        "holdfast tune recipe.yaml --minutes 30 --set search.folds=5",
+        "holdfast tune reviews.csv --set 'train.epochs={range: [2, 12], step: 2}'",
+    ),
+    "probe": Entry(
+        "holdfast.cli.probe",
+        "What a model remembers of its rows, and forgot.",
+        "holdfast probe runs/reviews-1",
+        "holdfast probe my-model/ --members train.csv --others new.csv --json",
+    ),
+    "errors": Entry(
+        "holdfast.cli.errors",
+        "Where a run fails: slices, confusions, hardest rows.",
+        "holdfast errors runs/reviews-1",
+        "holdfast errors runs/reviews-1 --robustness --json",
+    ),
+    "report": Entry(
+        "holdfast.cli.report",
+        "Write a run's report again, or a page of its recorded answers.",
+        "holdfast report runs/reviews-1",
+        "holdfast report runs/reviews-1 --page answers.html",
+    ),
+    "demo": Entry(
+        "holdfast.cli.demo",
+        "The main job, on data that ships with Holdfast.",
+        "holdfast demo",
+        "holdfast demo --out runs/first",
+    ),
+}
+
+
+class Commands(Mapping[str, Any]):
+    """Every command by its name; its module is imported when it is looked up."""
+
+    def __getitem__(self, name: str) -> Any:
+        found = self.entry(name)
+        lines = "\n".join(f"  {example}" for example in found.examples)
+        info = typer.models.CommandInfo(
+            name=name,
+            callback=importlib.import_module(found.module).command,
+            cls=Command,
+            short_help=found.short,
+            epilog=f"\b\nExamples:\n{lines}",
+        )
+        return typer.main.get_command_from_info(
+            info, pretty_exceptions_short=False, rich_markup_mode=None
+        )
+
+    def entry(self, name: str) -> Entry:
+        """Raises ``KeyError`` for a command that nobody brings."""
+        found: Entry = COMMANDS[name] if name in COMMANDS else load(GROUP, name)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        known = {**COMMANDS, **names(GROUP)}
+        return iter([*(name for name in ORDER if name in known), *sorted({*known} - {*ORDER})])
+
+    def __len__(self) -> int:
+        return len({**COMMANDS, **names(GROUP)})
+
+    def __contains__(self, name: object) -> bool:
+        return name in COMMANDS or name in names(GROUP)

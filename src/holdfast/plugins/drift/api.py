@@ -1,0 +1,44 @@
+"""``holdfast.drift``: the command as a function."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from holdfast.api import TrainedRun, file_of, options_of
+
+if TYPE_CHECKING:
+    from holdfast.plugins.drift.drift import Drifted
+
+
+def drift(
+    run: str | Path | TrainedRun,
+    data: str | Path,
+    *,
+    between_alarms: int = 100_000,
+    text: str | Sequence[str] | None = None,
+    label: str | None = None,
+    encoding: str | None = None,
+) -> Drifted:
+    """Do what ``holdfast drift`` does: are the rows of ``data`` like those that the run was judged
+    by, and how right is its model about them?
+
+    Parameters
+    ----------
+    run : a finished run, its folder or a ``TrainedRun``.
+    data : a file by its name, a data frame or a list of texts: rows in the order in which they
+        came, with labels or without.
+    between_alarms : clean rows between alarms that say since when rows differ.
+
+    Others as the options of the command. ``to_json()`` of the result is what ``--json`` prints.
+    Raises ``holdfast.core.errors.InputError`` where the command would exit with 2.
+    """
+    from holdfast.contract.advice import in_python
+    from holdfast.plugins.drift.drift import drift as drifted
+
+    folder = run.folder if isinstance(run, TrainedRun) else Path(run)
+    with in_python():
+        options = options_of(text, label, encoding, ())
+        with file_of(data) as source:
+            return drifted(folder, source, options, between=between_alarms)

@@ -1,0 +1,78 @@
+"""``holdfast.meta``: the command as a function."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from holdfast.api import Settings, TrainedRun, request_of
+from holdfast.contract.request import Request
+from holdfast.contract.run_folder import chosen_folder
+from holdfast.core.records import Decision, Finding
+from holdfast.terminal.say import Teller, needs_person
+
+if TYPE_CHECKING:
+    from holdfast.contract.request import Request
+    from holdfast.core.records import Decision, Finding
+
+
+def meta(
+    source: Any,
+    labels: Any = None,
+    *,
+    task_column: str | None = None,
+    test: Any = None,
+    model: str | Path | None = None,
+    task: str | None = None,
+    text: str | Sequence[str] | None = None,
+    label: str | None = None,
+    settings: Settings = (),
+    out: str | Path | None = None,
+    seed: int | None = None,
+    resume: bool = False,
+    quiet: bool = True,
+) -> TrainedRun:
+    """Do what ``holdfast meta`` does: learn a start from many small tasks that adapts to a new one
+    in a few steps. ``folder / "model"`` of what it returns is the start, for ``train(…, model=…)``.
+
+    Parameters
+    ----------
+    source, labels, test : as for ``train``; ``test`` holds tasks (or classes) of their own.
+    task_column : the column that tells the tasks apart; left out, classes are divided, or in a
+        folder ``task/class/picture`` the tasks.
+
+    Others as the options of the command. ``result["meta"]`` says what was kept and why. Raises
+    ``holdfast.core.errors.InputError`` where the command would exit with 2.
+    """
+    from holdfast.contract.advice import in_python
+    from holdfast.recipe import as_settings
+
+    pass
+
+    more = [] if task_column is None else [f"meta.task_column={task_column}"]
+    with in_python():
+        rows = (source, labels, None, test, text, label, None)
+        every = [*more, *as_settings(settings)]
+        request = request_of(*rows, model, task, seed, every, out, resume)
+        return TrainedRun(meta_watched(request, quiet=quiet)[1])
+
+
+def meta_watched(
+    request: Request, *, quiet: bool = False, verbose: bool = False
+) -> tuple[dict[str, Any], Path]:
+    """Learn the start that ``request`` asks for; the result and the run's folder."""
+    from holdfast.plugins.episodes.meta import meta
+
+    teller, whole = Teller(quiet, verbose), Teller(quiet)
+
+    def notify(item: Decision | Finding) -> None:
+        # There is no outline of a run here that what needs a person could stand below.
+        person = isinstance(item, Finding) and needs_person(item)
+        (whole if person else teller)(item)
+
+    recipe = request.recipe()
+    with chosen_folder(request.source, request.out, request.resume) as folder:
+        teller.title(f"holdfast meta → {folder}")
+        held = request.held
+        return meta(recipe, folder, resume=request.resume, notify=notify, held=held), folder

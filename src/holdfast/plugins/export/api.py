@@ -1,0 +1,43 @@
+"""``holdfast.export``: the command as a function."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from holdfast.api import TrainedRun
+
+if TYPE_CHECKING:
+    from holdfast.plugins.export.export import Exported
+
+
+def export(
+    run: str | Path | TrainedRun,
+    to: str,
+    *,
+    int8: bool = False,
+    push: str | None = None,
+    space: bool = False,
+    out: str | Path | None = None,
+    quiet: bool = True,
+) -> Exported:
+    """Do what ``holdfast export`` does; ``folder`` of what it returns is where the file lies, and
+    ``facts`` what stands in its ``export.json``.
+
+    Parameters
+    ----------
+    run : a finished run, or its folder.
+    to : ``onnx`` or ``openvino`` (classifiers and taggers), ``gguf`` (language models).
+    quiet : no progress on standard error.
+
+    Others as the options of the command. Raises ``holdfast.core.errors.InputError`` where the
+    command would exit with 2.
+    """
+    from holdfast.contract.advice import in_python
+    from holdfast.plugins.export.export import export as write
+    from holdfast.terminal.say import Teller
+
+    folder = run.folder if isinstance(run, TrainedRun) else Path(run)
+    place = None if out is None else Path(out)
+    with in_python():
+        return write(folder, to, int8=int8, push=push, space=space, out=place, notify=Teller(quiet))

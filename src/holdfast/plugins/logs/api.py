@@ -1,0 +1,27 @@
+"""``holdfast.diagnose``: the command as a function."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from holdfast.core.records import Verdict
+
+
+def diagnose(path: str | Path, *, train: str | None = None, valid: str | None = None) -> Verdict:
+    """Do what ``holdfast diagnose`` does, and return the verdict.
+
+    Parameters
+    ----------
+    path : a training log, a file or a folder, of any program that ``docs/diagnose.md`` lists.
+    train, valid : the names of the columns to read; found by name where left out.
+
+    Raises ``holdfast.core.errors.InputError`` where the command would exit with 2.
+    """
+    from holdfast.contract.advice import in_python
+    from holdfast.plugins.logs.read import read_verdict
+
+    named = {"train": train, "valid": valid}
+    with in_python():
+        return read_verdict(Path(path), {k: v for k, v in named.items() if v is not None})[1]

@@ -1,0 +1,61 @@
+"""``holdfast.update``: the command as a function."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from holdfast.api import Settings, TrainedRun
+
+if TYPE_CHECKING:
+    pass
+
+
+def update(
+    run: str | Path | TrainedRun,
+    feedback: Any = None,
+    *,
+    margin: float | None = None,
+    start: str = "auto",
+    hold: float | None = None,
+    own: float = 0.2,
+    out: str | Path | None = None,
+    seed: int | None = None,
+    settings: Settings = (),
+    resume: bool = False,
+    quiet: bool = False,
+) -> TrainedRun:
+    """Do what ``holdfast update`` does once, and return the new run.
+    ``run.result["update"]["gate"]["outcome"]`` says whether it may take over: accepted, rejected or
+    inconclusive. A run that is not accepted is returned too, where the command exits with 3.
+
+    Parameters
+    ----------
+    run : the run that is served.
+    feedback : a file of labelled rows, a data frame, or the store of a service (its file or URL).
+    margin : in points, what may be lost on old rows; 2 to 5 by their number where it is not said.
+    start : ``warm`` (from the served model), ``anew``, or ``auto``: both are tried.
+    hold, own : shares: of the feedback that is kept out of training for the gate; of training rows
+        that a model may have labelled.
+
+    Others as for ``train``. Raises ``holdfast.core.errors.InputError`` where the command would exit
+    with 2.
+    """
+    from holdfast.contract.advice import in_python
+    from holdfast.data.frames import frame_file, is_frame
+    from holdfast.plugins.update.asking import Asking
+    from holdfast.plugins.update.progress import updated
+
+    with in_python():
+        folder = Path(run.folder if isinstance(run, TrainedRun) else run)
+        given = None if feedback is None else feedback
+        made = frame_file(given, "the feedback") if is_frame(given) else None
+        try:
+            where = str(made or given) if given is not None else None
+            asking = Asking(folder, where, margin, start, hold, own, seed, settings)
+            place = Path(out) if out else None
+            _, done = updated(asking, place, resume=resume, quiet=quiet)
+        finally:
+            if made is not None:
+                made.unlink(missing_ok=True)
+    return TrainedRun(done)
