@@ -38,7 +38,7 @@ from typing import Any
 import numpy as np
 from cells import RESULTS, Cell, grid, machine, publish, run_cells
 
-from holdfast.sandbox.fork import ENVIRONMENT, fork
+from holdfast.plugins.sandbox.fork import ENVIRONMENT, fork
 
 NAME = "kills"
 TASKS = ("text-classification", "seq2seq", "causal-lm", "image-classification")

@@ -169,7 +169,7 @@ def _run_tests(source: Path, tests: Sequence[str], told: Path, aloud: bool) -> N
 
 @functools.cache
 def forking() -> Any:
-    """``sandbox/fork.py``, without the package around it."""
+    """``plugins/sandbox/fork.py``, without the package around it."""
     path = ROOT / "src" / "holdfast" / "tasks" / "code" / "fork.py"
     spec = importlib.util.spec_from_file_location("forking", path)
     assert spec is not None

@@ -37,12 +37,13 @@ ELSEWHERE = {
         "tests/integrations/test_logs.py",
         "tests/service",
         "tests/store",
+        "tests/tasks/test_execution.py",
+        "tests/tasks/test_fence.py",
         "tests/update",
     ),
     "prepare": ("tests/pipeline/test_prepared.py",),
     "recipe": ("tests/recipe", "tests/recipes/test_check.py"),
     "runs": ("tests/pipeline/test_predictor.py",),
-    "sandbox": ("tests/tasks/test_fence.py", "tests/tasks/test_execution.py"),
 }
 # Kits that hold a family of the room to its promises.
 KITS = {

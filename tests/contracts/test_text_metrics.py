@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from holdfast.metrics import TEXT_METRICS, TextMetric, Texts
-from holdfast.metrics.execution import NAME as EXECUTION
+from holdfast.metrics.texts import EXECUTION_NAME as EXECUTION
 
 # Execution accuracy runs code on tables; its own tests stand in tests/tasks/test_execution.py.
 ALL = [pytest.param(one, id=name) for name, one in TEXT_METRICS.items() if name != EXECUTION]

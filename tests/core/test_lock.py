@@ -21,7 +21,7 @@ import pytest
 from holdfast.core import lock
 from holdfast.core.errors import MachineError, RunError
 from holdfast.core.lock import NAME, locked, refuse_held
-from holdfast.sandbox.fork import ENVIRONMENT
+from holdfast.plugins.sandbox.fork import ENVIRONMENT
 
 # A process that holds the folder until it is killed, or its input ends. With ``forks`` a child of
 # it goes on; with ``leaves`` a child leaves the block first.
@@ -29,7 +29,7 @@ HOLDER = """
 import os, sys
 from pathlib import Path
 from holdfast.core.lock import locked
-from holdfast.sandbox.fork import fork
+from holdfast.plugins.sandbox.fork import fork
 way = sys.argv[2]
 with locked(Path(sys.argv[1])):
     child = way != "holds" and fork() == 0

@@ -16,7 +16,7 @@ from holdfast.core.errors import MachineError
 from holdfast.core.files import disk_errors
 from holdfast.data import scratch
 from holdfast.data.scratch import scratch_file
-from holdfast.sandbox.fork import ENVIRONMENT
+from holdfast.plugins.sandbox.fork import ENVIRONMENT
 
 CODE = """
 import sys
@@ -101,7 +101,7 @@ def test_the_folder_of_a_live_process_stays_and_so_does_a_stranger_s(base: Path)
 OUTLIVED = """
 import os, signal, sys
 from holdfast.data.scratch import scratch_file
-from holdfast.sandbox.fork import fork
+from holdfast.plugins.sandbox.fork import fork
 folder = scratch_file("rows").parent
 if fork() == 0:
     print(folder, flush=True)

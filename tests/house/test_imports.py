@@ -58,8 +58,8 @@ class TestCommandLine:
     )
 
     def test_help_loads_little(self) -> None:
-        """Three hundred small modules are a third of a second."""
-        assert modules(self.HELP[1]) < 300
+        """Small modules are about a millisecond each; a fifth of them read entry points."""
+        assert modules(self.HELP[1]) < 340
 
     def test_help_loads_nothing_heavy(self) -> None:
         watch = "import atexit, sys; atexit.register(lambda: print('HEAVY', [name for name in "

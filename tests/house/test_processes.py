@@ -16,7 +16,7 @@ import pytest
 
 TESTS = Path(__file__).resolve().parents[1]
 # The only fork: of a process that has one thread.
-FORK = "src/holdfast/sandbox/fork.py"
+FORK = "src/holdfast/plugins/sandbox/fork.py"
 FORKS = ("os.fork", "os.forkpty", "pty.fork", "pty.spawn")
 # What starts processes by a fork, unless it is told another way.
 POOLS = ("Process", "Pool")
@@ -62,7 +62,7 @@ def test_no_process_that_may_have_threads_is_forked(tracked: list[Path], root: P
         name = str(path.relative_to(root))
         if path.suffix == ".py" and name != FORK and WORDS.search(code := path.read_text("utf-8")):
             found += [f"{name}: {one}" for one in forks(code)]
-    assert found == [], f"fork a process begun for it, with holdfast.sandbox.fork ({FORK})"
+    assert found == [], f"fork a process begun for it, with holdfast.plugins.sandbox.fork ({FORK})"
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,8 @@ import holdfast.runs.scoring as scoring
 import holdfast.tasks.classes.task as text_classification
 import holdfast.tasks.seq2seq.scores as seq2seq
 import holdfast.training.checkpoint as checkpoint
+from holdfast.plugins.sandbox.fork import fork
 from holdfast.recipe import Recipe, override
-from holdfast.sandbox.fork import fork
 
 
 def die(*_: Any, **__: Any) -> None:

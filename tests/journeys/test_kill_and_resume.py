@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.sandbox.fork import ENVIRONMENT
+from holdfast.plugins.sandbox.fork import ENVIRONMENT
 
 SCRIPT = Path(__file__).with_name("kill_runs.py")
 MOMENTS = ["before-recipe", "step", "checkpoint", "model", "scoring", "result", "report"]

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from holdfast.metrics import Texts
-from holdfast.metrics.execution import execution_metric
-from holdfast.sandbox import runner
-from holdfast.sandbox.answers import DEEPEST, MOST_BYTES, parse, problem
-from holdfast.sandbox.runner import Outcome, run_programs
-from holdfast.sandbox.same import same_result
+from holdfast.plugins.sandbox import runner
+from holdfast.plugins.sandbox.answers import DEEPEST, MOST_BYTES, parse, problem
+from holdfast.plugins.sandbox.metric import execution_metric
+from holdfast.plugins.sandbox.runner import Outcome, run_programs
+from holdfast.plugins.sandbox.same import same_result
 
 
 def nested(value: Any, depth: int) -> Any:

@@ -14,13 +14,13 @@ import pytest
 
 from holdfast.core.errors import MachineError
 from holdfast.metrics import Texts
-from holdfast.metrics.execution import execution_metric
 from holdfast.metrics.text_scores import estimate
-from holdfast.sandbox import runner
-from holdfast.sandbox.fork import ThreadedForkError, fork
-from holdfast.sandbox.runner import Outcome, fence_here, isolation, run_programs
-from holdfast.sandbox.same import is_ordered, same_result
-from holdfast.sandbox.tables import tables_of
+from holdfast.plugins.sandbox import runner
+from holdfast.plugins.sandbox.fork import ThreadedForkError, fork
+from holdfast.plugins.sandbox.metric import execution_metric
+from holdfast.plugins.sandbox.runner import Outcome, fence_here, isolation, run_programs
+from holdfast.plugins.sandbox.same import is_ordered, same_result
+from holdfast.plugins.sandbox.tables import tables_of
 from holdfast.stats.intervals import wilson
 
 ROWS = [
@@ -151,7 +151,7 @@ def test_what_keeps_it_in_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_its_environment_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
     """The secrets of the user's process are not in the child's, whatever it may read."""
-    from holdfast.sandbox.runner import _process
+    from holdfast.plugins.sandbox.runner import _process
 
     monkeypatch.setenv("SECRET_TOKEN", "hunter2")
     with _process("sql", 1.0, 64) as process:
@@ -167,7 +167,7 @@ LATE = "df['points'].corr(df['points'], method='spearman')"
 @pytest.mark.parametrize(("language", "program"), [("sql", "SELECT 1"), ("pandas", LATE)])
 def test_the_process_that_forks_has_one_thread(language: str, program: str) -> None:
     """By the kernel's count, whatever its libraries would start, late ones too."""
-    from holdfast.sandbox.runner import _answers, _process
+    from holdfast.plugins.sandbox.runner import _answers, _process
 
     with _process(language, 5.0, 512) as process:
         tasks = Path(f"/proc/{process.inner.pid}/task")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.sandbox import fence
+from holdfast.plugins.sandbox import fence
 
 HEADERS = {
     "x86_64": Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h"),

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from holdfast.sandbox import run_pandas
-from holdfast.sandbox.read_pandas import Refused, check_query
-from holdfast.sandbox.runner import run_programs
+from holdfast.plugins.sandbox import run_pandas
+from holdfast.plugins.sandbox.read_pandas import Refused, check_query
+from holdfast.plugins.sandbox.runner import run_programs
 
 pd = pytest.importorskip("pandas")
 

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import typer
+import typer.core
 
-from holdfast.cli.words import Command
+from holdfast.cli.words import SOURCES, Command, tamed
+from holdfast.core.errors import RecipeError
+from holdfast.core.missing import lies_there
 from holdfast.core.plugins import Entry, load, names
 
 GROUP = "holdfast.commands"
@@ -197,3 +201,33 @@ class Commands(Mapping[str, Any]):
 
     def __contains__(self, name: object) -> bool:
         return name in COMMANDS or name in names(GROUP)
+
+
+class Group(typer.core.TyperGroup):
+    """The commands; a file in the place of a command is for ``train``."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.commands: Any = Commands()
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(self.commands)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        # Of their lines alone: no command is imported to be listed.
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, self.commands.entry(name).short) for name in self.commands])
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name = args[0]
+        is_data = Path(name).suffix.lower() in SOURCES or (
+            lies_there(Path(name)) and Path(name).is_dir()
+        )
+        if name not in self.commands and is_data:
+            raise RecipeError(
+                name, "is not a command", None, f"Did you mean holdfast train {name}?"
+            )
+        try:
+            return super().resolve_command(ctx, args)
+        except Exception as error:
+            raise tamed(error) from None

@@ -13,9 +13,8 @@ from typing import Annotated, Any
 import typer
 
 from holdfast._version import __version__
-from holdfast.cli.commands import Commands
+from holdfast.cli.commands import Group
 from holdfast.cli.net import check_arguments, check_folder, fault_of
-from holdfast.cli.words import Group
 from holdfast.core.door import PANIC
 from holdfast.core.errors import DataError, HoldfastError, Interrupted, ModelError, RunError
 from holdfast.core.lacking import lacking
@@ -102,9 +101,7 @@ def run() -> None:
 @functools.cache
 def _command() -> Any:
     """The program, whose commands are found when they are asked for."""
-    group: Any = typer.main.get_command(app)
-    group.commands = Commands()
-    return group
+    return typer.main.get_command(app)
 
 
 def _run() -> int | str | None:

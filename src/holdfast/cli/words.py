@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import typer.core
 
 from holdfast.core.errors import RecipeError
-from holdfast.core.missing import lies_there
 from holdfast.core.shown import printable
 
 TASKS = (
@@ -36,33 +34,6 @@ VERDICTS = (
 )
 LONGEST = 400  # characters of Typer's message
 SOURCES = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".gz", ".yaml", ".yml")
-
-
-class Group(typer.core.TyperGroup):
-    """The commands; a file in the place of a command is for ``train``."""
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        return list(self.commands)
-
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
-        # Of their lines alone: no command is imported to be listed.
-        entries: Any = self.commands
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, entries.entry(name).short) for name in entries])
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        name = args[0]
-        is_data = Path(name).suffix.lower() in SOURCES or (
-            lies_there(Path(name)) and Path(name).is_dir()
-        )
-        if name not in self.commands and is_data:
-            raise RecipeError(
-                name, "is not a command", None, f"Did you mean holdfast train {name}?"
-            )
-        try:
-            return super().resolve_command(ctx, args)
-        except Exception as error:
-            raise tamed(error) from None
 
 
 class Command(typer.core.TyperCommand):

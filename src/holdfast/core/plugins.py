@@ -1,7 +1,8 @@
 """What other packages bring, found by entry points and imported when it is asked for.
 
 Groups: ``holdfast.commands`` (a command's name → its ``Entry``), ``holdfast.functions`` (a public
-function's name → the function). Holdfast's own plug-ins register in the same way as anybody's.
+function's name → the function) and ``holdfast.hooks`` (what the core asks a plug-in for).
+Holdfast's own plug-ins register in the same way as anybody's.
 """
 
 from __future__ import annotations

@@ -200,3 +200,19 @@ EXACT_MATCH = add_text_metric(
         rate=True,
     )
 )
+
+
+EXECUTION_NAME = "execution_accuracy"
+
+
+EXECUTION = add_text_metric(
+    TextMetric(
+        EXECUTION_NAME,
+        True,
+        0.0,
+        1.0,
+        of_rows=lambda made: np.full(len(made), np.nan),
+        rate=True,
+        undefined="there is no table beside them, or the reference's code does not run on it",
+    )
+)

@@ -19,9 +19,9 @@ from typing import Any
 
 import pytest
 
-from holdfast.sandbox import child, runner
-from holdfast.sandbox.fence import NEEDED
-from holdfast.sandbox.runner import Outcome, fence_here, run_programs
+from holdfast.plugins.sandbox import child, runner
+from holdfast.plugins.sandbox.fence import NEEDED
+from holdfast.plugins.sandbox.runner import Outcome, fence_here, run_programs
 
 pytest.importorskip("pandas")
 HERE = Path(__file__).parent

@@ -9,21 +9,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holdfast.core.errors import RecipeError, RunError
+from holdfast.core.plugins import load
 from holdfast.core.records import Decision, Ints
 from holdfast.data.beside import with_column
 from holdfast.data.table import Table
 from holdfast.metrics import TEXT_METRICS, TextMetric, Texts, find_text_metric
-from holdfast.metrics.execution import NAME as EXECUTION
-from holdfast.metrics.execution import execution_metric
+from holdfast.metrics.texts import EXECUTION_NAME as EXECUTION
 from holdfast.models.prefix import train_mode
 from holdfast.recipe import Recipe
-from holdfast.sandbox.runner import isolation
 from holdfast.tasks.generation.text_scores import COUNTS, count_copies, sample_positions
 from holdfast.training.batches import probe_positions
 from holdfast.training.plan import FORWARD_SHARE
 from holdfast.training.task import Written
 
 TABLES = "tables"
+# Code that a model wrote is run by a plug-in.
+HOOKS = "holdfast.hooks"
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -84,12 +85,13 @@ def execution_of(recipe: Recipe, needed: bool = False) -> TextMetric | None:
             f"{part.execute}, {part.table}",
             "E.g. --set generate.execute=sql --set generate.table=COLUMN.",
         )
-    return execution_metric(
+    made: TextMetric = load(HOOKS, "execution_metric")(
         part.execute,
         seconds=part.code_seconds,
         memory_mb=part.code_memory_mb,
         unsafe=part.execute_unsafe,
     )
+    return made
 
 
 def extra_metrics(recipe: Recipe) -> tuple[TextMetric, ...]:
@@ -189,7 +191,7 @@ def told(
         return decisions
     because = (
         "nobody has read it, and the answers of the rows are run as code too: "
-        f"{isolation(language, recipe.generate.execute_unsafe)}"
+        f"{load(HOOKS, 'isolation')(language, recipe.generate.execute_unsafe)}"
     )
     return (
         *decisions,

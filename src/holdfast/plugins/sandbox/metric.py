@@ -12,11 +12,10 @@ from dataclasses import replace
 import numpy as np
 
 from holdfast.core.records import Floats
-from holdfast.metrics.texts import TextMetric, Texts, add_text_metric
-from holdfast.sandbox.runner import Outcome, check_machine, run_programs
-from holdfast.sandbox.same import is_ordered, same_result
+from holdfast.metrics.texts import EXECUTION, TextMetric, Texts
+from holdfast.plugins.sandbox.runner import Outcome, check_machine, run_programs
+from holdfast.plugins.sandbox.same import is_ordered, same_result
 
-NAME = "execution_accuracy"
 SECONDS, MEMORY_MB = 5.0, 512
 
 
@@ -67,16 +66,3 @@ def execution_metric(
         return values
 
     return replace(EXECUTION, of_rows=rows)
-
-
-EXECUTION = add_text_metric(
-    TextMetric(
-        NAME,
-        True,
-        0.0,
-        1.0,
-        of_rows=lambda made: np.full(len(made), np.nan),
-        rate=True,
-        undefined="there is no table beside them, or the reference's code does not run on it",
-    )
-)
