@@ -7,7 +7,7 @@ sizes fall geometrically to a twentieth of the largest, in another order of the 
 seed; 18 % of them are validation rows, as in a run. All other rows are the test: every class is
 scored by its own rows, and what depends on how frequent the classes are (accuracy, macro-F1, log
 loss, calibration) is weighted back to the rates of the training rows, so that few rows of a rare
-class are no noise. Classes' rates are corrected by ``methods/rates.py``, as in a run.
+class are no noise. Classes' rates are corrected by ``methods/heads/class_rates.py``, as in a run.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from cells import HERE, Cell, Result, grid, publish, run_cells
 from peers.rows import FILES, Rows, data_folder, without_copies
 
 from holdfast.core.seeds import generator
-from holdfast.methods.rates import choose_strength, moved
-from holdfast.models.probe import fit_probe
+from holdfast.methods.heads.class_rates import choose_strength, moved
+from holdfast.models.probes.probe import fit_probe
 from holdfast.stats.temperature import best_temperature
 
 NAME = "balance"
@@ -163,7 +163,7 @@ def vectors(data: str) -> tuple[Array, Array]:
 def encoded(texts: tuple[str, ...]) -> Array:
     from transformers import AutoModel, AutoTokenizer
 
-    from holdfast.models.embedded import embedded_folder
+    from holdfast.models.loading.builtin import embedded_folder
 
     tokenizer = AutoTokenizer.from_pretrained(embedded_folder())
     model = AutoModel.from_pretrained(embedded_folder()).eval()

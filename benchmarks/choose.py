@@ -35,7 +35,7 @@ from peers.tables import markdown
 from scipy.special import stdtrit
 from scipy.stats import spearmanr
 
-from holdfast.models.embedded import embedded_folder
+from holdfast.models.loading.builtin import embedded_folder
 from holdfast.recipe import Recipe, override
 
 NAME = "choose"
@@ -169,10 +169,10 @@ def record(cell: Cell) -> Result:
     """What choosing measures of a base model, and what fine-tuning it gives on test rows."""
     from holdfast.fits.fit import fit
     from holdfast.prepare.rows import load_and_divide
-    from holdfast.search.model_choice import Rows as ChosenRows
-    from holdfast.search.model_choice import short_fit
-    from holdfast.search.probe_evidence import FOLDS, deal, frozen_evidence
-    from holdfast.search.ranking import estimate
+    from holdfast.search.choice.models import Rows as ChosenRows
+    from holdfast.search.choice.models import short_fit
+    from holdfast.search.choice.order import estimate
+    from holdfast.search.choice.probe_evidence import FOLDS, deal, frozen_evidence
 
     rows, tested = rows_of(cell["data"], cell["seed"])
     model, settings = folder_of(cell["model"])
@@ -218,8 +218,8 @@ def record(cell: Cell) -> Result:
 def probe_accuracy(prepared: Any, rows: Any, labels: Any, layer: str, tested: Any) -> float:
     """On test rows: the accuracy of the probe on a layer that learns from all rows, its penalty the
     one that is best out of fold; by the normal equations, where the product decomposes them."""
-    from holdfast.models.ridge import ridge_out_of_fold
-    from holdfast.search.probe_evidence import FOLDS, deal, pass_layers
+    from holdfast.models.probes.ridge import ridge_out_of_fold
+    from holdfast.search.choice.probe_evidence import FOLDS, deal, pass_layers
 
     states = pass_layers(prepared, prepared.examples.take(rows)).states[layer].astype(np.float64)
     others = pass_layers(prepared, tested).states[layer].astype(np.float64)
@@ -277,7 +277,7 @@ def choices(found: Mapping[str, Mapping[str, Result]]) -> str:
 
 def chosen(some: Sequence[Result]) -> int:
     """What ``choose`` takes first: by the probe, and by the short fine-tunes of the best two."""
-    from holdfast.search.ranking import rank
+    from holdfast.search.choice.order import rank
 
     rows = np.stack([_right(one["rows"]) for one in some])
     first = sorted(range(len(some)), key=lambda i: -rows[i].mean())[:2]

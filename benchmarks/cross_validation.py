@@ -42,13 +42,13 @@ from holdfast.analyses.evaluation import scored_block
 from holdfast.contract.answering import Options
 from holdfast.core.seeds import generator
 from holdfast.metrics.out_of_fold import RATE_EFFECT, SLOPE
-from holdfast.models.logistic import first_softmax, fit_softmax, logits_of
-from holdfast.models.probe import stratified_folds
+from holdfast.models.probes.logistic import first_softmax, fit_softmax, logits_of
+from holdfast.models.probes.probe import stratified_folds
 from holdfast.pipeline.main import train
 from holdfast.prepare.vectors import vectors_of
 from holdfast.recipe import parse
 from holdfast.runs.predictor import Predictor
-from holdfast.search.validated import CrossValidation
+from holdfast.search.folds.cross_validation import CrossValidation
 from holdfast.stats.folds import conservative_z, corrected_t, nested
 from holdfast.stats.intervals import wilson
 from holdfast.stats.temperature import losses_at

@@ -34,7 +34,7 @@ import numpy as np
 from cells import NOT_RUN, Cell, Result, grid, publish, run_cells
 
 from holdfast.core.seeds import generator
-from holdfast.models.probe import fit_probe
+from holdfast.models.probes.probe import fit_probe
 from holdfast.plugins.drift.accuracy import estimated_accuracy
 from holdfast.plugins.drift.monitor import Monitor
 from holdfast.plugins.drift.rows import Reference, Rows

@@ -91,7 +91,7 @@ def frozen(cell: Cell) -> dict[str, Any]:
     from holdfast.augment.registry import check_enrich, make_all
     from holdfast.augment.texts.survive import lost
     from holdfast.core.seeds import derive_seed
-    from holdfast.models.probe import Beside, fit_probe
+    from holdfast.models.probes.probe import Beside, fit_probe
 
     seed, arm = cell["seed"], cell["arm"]
     parts = draw(clean_set(cell["data"]), seed=seed, pool=TEST, **labelled_counts(ROWS))

@@ -197,8 +197,8 @@ def encoder(folder: Path, name: str) -> Any:
     """A classifier of three classes, every weight moved, saved and read back."""
     import torch
 
-    from holdfast.models.classifier import load_classifier
-    from holdfast.models.saved import load_saved
+    from holdfast.models.encoders.classifier import load_classifier
+    from holdfast.models.encoders.stored import load_saved
     from holdfast.plugins.export.network import of_texts
 
     source = "embedded" if name == "minilm" else str(tiny(folder / "tiny", name))
@@ -246,8 +246,8 @@ def resnet(folder: Path) -> Any:
     """The ResNet for pictures of 32 pixels that other benchmarks begin with."""
     from vs_trainer_tasks import small_resnet
 
-    from holdfast.models.vision import load_vision
-    from holdfast.models.vision_saved import load_saved_vision
+    from holdfast.models.vision.stored import load_saved_vision
+    from holdfast.models.vision.vision import load_vision
     from holdfast.plugins.export.network import of_pictures
 
     loaded = load_vision(str(small_resnet()), ("a", "b", "c"), seed=1)

@@ -44,7 +44,7 @@ from holdfast.core.records import Outputs
 from holdfast.core.seeds import generator
 from holdfast.metrics.out_of_fold import corrected
 from holdfast.metrics.score import score
-from holdfast.models.probe import fit_probe
+from holdfast.models.probes.probe import fit_probe
 from holdfast.pipeline.main import train
 from holdfast.prepare.model import prepare
 from holdfast.prepare.vectors import vectors_of

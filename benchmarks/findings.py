@@ -27,7 +27,7 @@ from peers.rows import data_folder
 
 from holdfast.analyses.audit.result import Audit
 from holdfast.api import audit
-from holdfast.core.shown import printable
+from holdfast.core.printable import printable
 
 TOP, CUT = 20, 80
 # The first file is audited, the others are what it is held against; then the settings.

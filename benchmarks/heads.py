@@ -23,8 +23,8 @@ from scipy.stats import t as student
 
 from holdfast.core.seeds import generator
 from holdfast.methods.robust import generalized
-from holdfast.models.head_fit import fit_head
-from holdfast.models.probe import fit_probe
+from holdfast.models.probes.head_fit import fit_head
+from holdfast.models.probes.probe import fit_probe
 from holdfast.stats.temperature import losses_at
 
 NAME = "heads"

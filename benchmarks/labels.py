@@ -36,16 +36,16 @@ from cells import HERE, NOT_RUN, Cell, Result, grid, publish, run_cells
 from holdfast.analyses.audit.fold_predictions import tuned_answers
 from holdfast.analyses.audit.views import references
 from holdfast.core.seeds import generator
-from holdfast.data.memory import table_from_texts
-from holdfast.models.probe import fit_probe
-from holdfast.models.probe_curve import cross_entropy
+from holdfast.data.memory.texts import table_from_texts
+from holdfast.models.probes.curve import cross_entropy
+from holdfast.models.probes.probe import fit_probe
 from holdfast.prepare.embedding import MIDDLE, load_encoder
-from holdfast.quality.checks.hidden_giveaway import hidden_giveaway
-from holdfast.quality.checks.image_artefacts import LEAST_ROWS, image_artefacts
-from holdfast.quality.checks.machine_filler import machine_filler
-from holdfast.quality.checks.off_topic import off_topic_rows
-from holdfast.quality.checks.typing_errors import typing_errors
-from holdfast.quality.explained import LEAST_WITH
+from holdfast.quality.checks.shortcuts.hidden_giveaway import hidden_giveaway
+from holdfast.quality.checks.shortcuts.image_artefacts import LEAST_ROWS, image_artefacts
+from holdfast.quality.checks.texts.machine_filler import machine_filler
+from holdfast.quality.checks.texts.off_topic import off_topic_rows
+from holdfast.quality.checks.texts.typing_errors import typing_errors
+from holdfast.quality.cue_explanation import LEAST_WITH
 from holdfast.quality.label_ranking import rank_labels
 from holdfast.quality.views import Closely, Embedded, Pixels, Rows
 from holdfast.recipe import Recipe

@@ -23,7 +23,7 @@ from cells import RESULTS, Cell, Result, key, machine, publish, run_cells, store
 
 from holdfast.plugins.live.arms import MISMATCH, Arms
 from holdfast.plugins.live.shadow import Shadow
-from holdfast.stats.rate_stream import rate_evidence
+from holdfast.stats.streams.rates import rate_evidence
 
 STREAMS, ROWS, USERS = 10_000, 20_000, 20_000
 ORDERS, BATCH = 50, 100

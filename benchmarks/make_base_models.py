@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from holdfast.training.machine import has_bfloat16
+from holdfast.training.machine.machine import has_bfloat16
 
 SEED = 0
 WORDS = 4096

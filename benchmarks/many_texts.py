@@ -336,7 +336,7 @@ def source_words() -> Any:
 
 def large_run(n: int, threads: int) -> None:
     """One run, its stages printed as they end; both cores where there are two."""
-    from holdfast.duplicates import loose, near
+    from holdfast.duplicates import loose, passes
 
     def timed(module: Any, name: str) -> None:
         inner = getattr(module, name)
@@ -354,7 +354,7 @@ def large_run(n: int, threads: int) -> None:
         (loose, "exact_forms"),
         (loose, "hashed_bags"),
         (loose, "near_pairs"),
-        (near, "differing_words"),
+        (passes, "differing_words"),
     ):
         timed(module, name)
     with tempfile.TemporaryDirectory() as folder:

@@ -79,8 +79,8 @@ def run_one(cell: Cell) -> Result:
 
 def null(cell: Cell) -> Result:
     """How often 25 models that saw neither set are said to remember one."""
-    from holdfast.data.memory import table_from_texts
-    from holdfast.models.probe import fit_probe
+    from holdfast.data.memory.texts import table_from_texts
+    from holdfast.models.probes.probe import fit_probe
 
     texts, y, names, last, _ = pool(cell["data"])
     table = table_from_texts(texts, [names[k] for k in y], rare_below=1)
@@ -209,7 +209,7 @@ def _area(name: str, auc: Any) -> Result:
 
 def untrained(run: Path, drawn: Any) -> Result:
     """The area on the same rows by the encoder with a random last layer."""
-    from holdfast.models.classifier import load_classifier
+    from holdfast.models.encoders.classifier import load_classifier
     from holdfast.tasks.forward import forward
 
     heard = heard_of(run)

@@ -210,7 +210,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     (
         "best-is-the-start",
         "the state that is put back is that of the start",
-        "training/guarded.py",
+        "training/guard.py",
         "    run.load_tensors(run.best.tensors)\n    run.guard.points",
         "    run.load_tensors(run.start)\n    run.guard.points",
         (WHOLE,),
@@ -250,7 +250,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     (
         "generators-not-restored",
         "a resumed run draws other dropout",
-        "training/guarded.py",
+        "training/guard.py",
         "    set_random_state(point.random)\n",
         "",
         ("tests/training/test_resume.py",),
@@ -386,7 +386,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     (
         "head-refitted-late",
         "contrast ends with the head of the step before",
-        "methods/head_refit.py",
+        "methods/heads/closed_form.py",
         "added, used = run.job.added, self.first or not before_any_step",
         "added, used = run.job.added, self.first and before_any_step",
         ("tests/methods/test_head_refit.py", "tests/methods/test_contrast.py"),

@@ -100,7 +100,7 @@ def child(folder: Path, every: bool) -> None:
     from holdfast.prepare.rows import load_and_divide
     from holdfast.recipe import override, read_recipe
     from holdfast.training.loop import fit
-    from holdfast.training.machine import make_accelerator
+    from holdfast.training.machine.machine import make_accelerator
 
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     recipe = override(read_recipe(folder / "recipe.yaml"), job["settings"])

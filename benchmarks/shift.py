@@ -115,9 +115,9 @@ class Beside:
     name, place = "zz_beside", "change"
 
     def __init__(self, probed: bool) -> None:
-        from holdfast.methods.ema import Ema
-        from holdfast.methods.soup import SoupOfLooks
-        from holdfast.methods.swa import Swa
+        from holdfast.methods.averages.ema import Ema
+        from holdfast.methods.averages.soup import SoupOfLooks
+        from holdfast.methods.averages.swa import Swa
 
         self.probed = probed
         self.running = (*Ema().listeners(), *Swa().listeners(), SoupOfLooks(5))
@@ -133,7 +133,7 @@ class Beside:
             one.snapshot_taken(run)
 
     def offer(self, run: Any, trial: Any) -> str:
-        from holdfast.methods.wise import LineSearch, between
+        from holdfast.methods.averages.wise import LineSearch, between
 
         self.made["last"], self.made["kept"] = run.previous, run.best.tensors
         lowest = min(self.running[2]._held, key=lambda one: one[0])

@@ -22,7 +22,7 @@ from cells import Cell, Result, grid, publish, run_cells
 
 from holdfast.contract.side_layer import encoded, fit_side
 from holdfast.core.records import Floats, Ints
-from holdfast.data.side import DERIVED, Asked, Column, fit_column
+from holdfast.data.columns.extra import DERIVED, Asked, Column, fit_column
 from holdfast.data.table import Columns, Table
 from holdfast.stats.many import holm
 from holdfast.tasks.classes.side_selection import ALPHA, cross_fitted, unlike_chance

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from holdfast.data.memory import table_from_texts
+from holdfast.data.memory.texts import table_from_texts
 from holdfast.quality.check import Found
 from holdfast.quality.checks import all_checks
 from holdfast.quality.views import Closely, Rows

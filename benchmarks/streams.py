@@ -22,7 +22,12 @@ from cells import NOT_RUN, Cell, Result, grid, publish, run_cells
 
 from holdfast.core.seeds import generator
 from holdfast.stats.intervals import clopper_pearson
-from holdfast.stats.streams import bernstein_limits, betting_limits, mean_evidence, mixture_sprt
+from holdfast.stats.streams.means import (
+    bernstein_limits,
+    betting_limits,
+    mean_evidence,
+    mixture_sprt,
+)
 
 ROWS = 500
 LONG = 3000

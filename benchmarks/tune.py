@@ -182,7 +182,7 @@ def trials_of(journal: Path) -> list[Any]:
 
 def most_promising(tried: Sequence[Any]) -> Any:
     """The trial with the largest expected gain over the default, the default itself included."""
-    from holdfast.search.judged import leader_of
+    from holdfast.search.study_verdict import leader_of
 
     return leader_of([one for one in tried if one.whole])
 

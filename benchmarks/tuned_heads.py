@@ -30,9 +30,9 @@ from peers.rows import clean_set, draw, labelled_counts
 
 from holdfast.core.records import Outputs
 from holdfast.metrics.reliability import calibrate
-from holdfast.models.head_fit import fit_head
-from holdfast.models.probe import Beside
-from holdfast.stats.student import paired_t
+from holdfast.models.probes.head_fit import fit_head
+from holdfast.models.probes.probe import Beside
+from holdfast.stats.paired import paired_t
 from holdfast.stats.temperature import best_temperature, losses_at
 
 NAME = "tuned_heads"

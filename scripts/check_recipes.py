@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Protocol
 
 from holdfast.core.errors import HoldfastError
-from holdfast.data.chat_templates import is_template
+from holdfast.data.chats.templates import is_template
 from holdfast.data.readers.hub import HubName, parse_hub_name, split_names
-from holdfast.models.source import HUB_TIMEOUT_S, TOKENIZER_FILES
+from holdfast.models.loading.source import HUB_TIMEOUT_S, TOKENIZER_FILES
 from holdfast.recipe import DataPart, Recipe, read_recipe
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"

@@ -29,7 +29,7 @@ from holdfast.plan.defaults import FINETUNE
 from holdfast.stats.temperature import best_temperature, losses_at
 from holdfast.training.engine import verdict_line
 from holdfast.training.loop import fit
-from holdfast.training.machine import make_accelerator
+from holdfast.training.machine.machine import make_accelerator
 
 # Of the planned steps.
 FORKS = (0.25, 0.5, 0.75)

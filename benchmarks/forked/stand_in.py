@@ -31,16 +31,16 @@ from torch import nn
 from holdfast.contract.fit import Prepared
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
-from holdfast.data.memory import table_from_texts
+from holdfast.data.memory.texts import table_from_texts
 from holdfast.models.base import Layer
-from holdfast.models.head import new_head
-from holdfast.models.network import EncoderClassifier
-from holdfast.models.pooling import masked_mean
+from holdfast.models.encoders.head import new_head
+from holdfast.models.encoders.network import EncoderClassifier
+from holdfast.models.encoders.pooling import masked_mean
 from holdfast.prepare.model import prepare
 from holdfast.recipe import Recipe, as_settings, override
 from holdfast.tasks import kind_of
 from holdfast.tasks.classes.encoding import EncodedTexts
-from holdfast.training.machine import MachineChoice
+from holdfast.training.machine.machine import MachineChoice
 
 Model = Literal["vectors", "upper", "minilm"]
 Array = np.ndarray[Any, Any]

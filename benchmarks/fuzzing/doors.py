@@ -55,10 +55,10 @@ def recipe(arguments: Sequence[str]) -> int:
 
 def model(arguments: Sequence[str]) -> int:
     """Load a model's folder as the task of that name does."""
-    from holdfast.models.causal import load_causal
-    from holdfast.models.classifier import load_classifier
-    from holdfast.models.seq2seq import load_seq2seq
-    from holdfast.models.vision import load_vision
+    from holdfast.models.encoders.classifier import load_classifier
+    from holdfast.models.generators.causal import load_causal
+    from holdfast.models.generators.seq2seq import load_seq2seq
+    from holdfast.models.vision.vision import load_vision
 
     (name,) = arguments
     loads: dict[str, Callable[[], object]] = {

@@ -169,8 +169,8 @@ def stand_in_fit(cell: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[s
 
 def trainer_fit(cell: Mapping[str, Any]) -> dict[str, Any]:
     """Trainer with early stopping on the same rows."""
-    from holdfast.models.embedded import embedded_folder
-    from holdfast.models.onednn import use_onednn
+    from holdfast.models.compute.onednn import use_onednn
+    from holdfast.models.loading.builtin import embedded_folder
     from peers import trainer_arm
 
     _, _, _, test, classes = prepared_for(cell["data"], cell["rows"], cell["seed"])
@@ -213,7 +213,7 @@ def scores(logits: Any, labels: Any) -> dict[str, float]:
 
 def probe_accuracy(fitted: Any, rows: Any) -> float | None:
     """The accuracy of the linear probe that the fit began with, on the untouched features."""
-    from holdfast.methods.head_refit import HeadRefit
+    from holdfast.methods.heads.closed_form import HeadRefit
     from holdfast.training.observe import Observer
 
     found = [one for one in fitted.listeners if isinstance(one, HeadRefit)]

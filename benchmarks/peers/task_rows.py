@@ -91,8 +91,8 @@ def _chats(rows: Sequence[Row], model: Path) -> list[Row | None]:
     """Each row as Holdfast tokenises it; ``None`` where it keeps nothing of it."""
     from transformers import AutoTokenizer
 
-    from holdfast.data.chat import form_of, load_chats
-    from holdfast.data.chat_templates import choose_template
+    from holdfast.data.chats.chat import form_of, load_chats
+    from holdfast.data.chats.templates import choose_template
     from holdfast.tasks.lm.losses import encode
 
     tokenizer = AutoTokenizer.from_pretrained(model)

@@ -13,7 +13,7 @@ from torch import nn
 from holdfast.control.choice import lowest
 from holdfast.core.records import Snapshot
 from holdfast.methods.optimizers import build_optimizer
-from holdfast.methods.schedules import build_schedule
+from holdfast.methods.schedules.schedules import build_schedule
 from holdfast.monitor.judge import judge
 from holdfast.tasks.classes.encoding import EncodedTexts, TextClassification
 from holdfast.training.loop import fit
@@ -62,7 +62,7 @@ def table_of(data: str) -> tuple[torch.Tensor, dict[str, int]]:
     stands."""
     from transformers import AutoModel, AutoTokenizer
 
-    from holdfast.models.embedded import embedded_folder
+    from holdfast.models.loading.builtin import embedded_folder
 
     texts = list(clean_set(data).texts)
     where = {text: i for i, text in enumerate(texts)}
@@ -157,7 +157,7 @@ def encoded(rows: Any, where: dict[str, int], classes: tuple[str, ...]) -> Encod
 def job_of(
     network: Small, classes: tuple[str, ...], sides: dict[str, Any], plan: Plan, watch: Pool
 ) -> Job:
-    from holdfast.training.machine import make_accelerator
+    from holdfast.training.machine.machine import make_accelerator
 
     def groups(net: Any, phase: Phase) -> list[dict[str, Any]]:
         learning = [p for p in net.parameters() if p.requires_grad]

@@ -17,10 +17,10 @@ from torch import nn
 
 from holdfast.control.choice import lowest
 from holdfast.core.records import Floats, Ints, Snapshot
-from holdfast.methods.head_refit import HeadRefit
+from holdfast.methods.heads.closed_form import HeadRefit
 from holdfast.methods.optimizers import build_optimizer
-from holdfast.methods.schedules import build_schedule
-from holdfast.models.probe import Probe, fit_probe
+from holdfast.methods.schedules.schedules import build_schedule
+from holdfast.models.probes.probe import Probe, fit_probe
 from holdfast.monitor.judge import judge
 from holdfast.tasks.classes.encoding import EncodedTexts, TextClassification
 from holdfast.training.plan import Phase, Plan, evaluation_points, steps_for
@@ -54,8 +54,8 @@ class Residual(nn.Module):
 def encoder() -> tuple[Any, Any]:
     from transformers import AutoModel, AutoTokenizer
 
-    from holdfast.models.embedded import embedded_folder
-    from holdfast.models.onednn import use_onednn
+    from holdfast.models.compute.onednn import use_onednn
+    from holdfast.models.loading.builtin import embedded_folder
 
     model = AutoModel.from_pretrained(embedded_folder()).eval()
     use_onednn(model)
@@ -88,7 +88,7 @@ def _embedded(texts: tuple[str, ...]) -> torch.Tensor:
 
 def job_of(cell: Mapping[str, Any], parts: Parts, held: Any) -> Job:
     """The loop's job; ``held`` is the listener, whose ``tested`` is filled in here."""
-    from holdfast.training.machine import make_accelerator
+    from holdfast.training.machine.machine import make_accelerator
 
     sides = parts.named()
     table = embedded(tuple(text for rows in sides.values() for text in rows.texts))

@@ -144,7 +144,7 @@ def _of_recipe(cell: Mapping[str, Any], parts: Parts, place: Path) -> Arrays:
     from holdfast.prepare.model import prepare_divided
     from holdfast.prepare.rows import load_and_divide
     from holdfast.recipe import override, read_recipe
-    from holdfast.training.machine import make_accelerator
+    from holdfast.training.machine.machine import make_accelerator
 
     write_recipe(parts, place, cell["seed"])
     settings = ["model.name=embedded", "control.policy=off", *OURS[cell["recipe"]]]
@@ -178,8 +178,8 @@ def _of_trainer(cell: Mapping[str, Any], parts: Parts, place: Path) -> Arrays:
     from peers import trainer_arm
     from transformers import TrainerCallback
 
-    from holdfast.models.embedded import embedded_folder
-    from holdfast.models.onednn import use_onednn
+    from holdfast.models.compute.onednn import use_onednn
+    from holdfast.models.loading.builtin import embedded_folder
 
     job = {
         "model": str(embedded_folder()),

@@ -25,7 +25,7 @@ import numpy as np
 from cells import RESULTS, grid, run_cells
 
 from holdfast.core.curves import Curves, Series
-from holdfast.monitor.curves import judge_curves
+from holdfast.monitor.curves.verdict import judge_curves
 from holdfast.plugins.logs.choose import choose
 from holdfast.plugins.logs.table import from_rows
 from verdict_parts.histories import macro_f1
@@ -130,7 +130,7 @@ def report(runs: list[tuple[str, Mapping[str, Any]]], missing: int = 0) -> str:
 
 def judged(runs: list[tuple[str, Mapping[str, Any]]]) -> tuple[np.ndarray, np.ndarray]:
     """The verdicts, and what the simple rule says."""
-    from holdfast.monitor.curve_shape import costs, running_median, window_for
+    from holdfast.monitor.curves.shape import costs, running_median, window_for
 
     said, simple = [], []
     for _, run in runs:

@@ -22,7 +22,7 @@ from holdfast.core.records import Snapshot, Verdict
 from holdfast.core.seeds import generator
 from holdfast.monitor.judge import judge
 from holdfast.stats.temperature import losses_at
-from holdfast.training.looks import read_looks, write_looks
+from holdfast.training.evaluation_file import read_looks, write_looks
 
 Cell = Mapping[str, Any]
 POOL_ROWS, EVALUATIONS, BATCH = 400, 12, 16
@@ -147,7 +147,7 @@ def trained(cell: Cell, parts: Parts, folder: Path) -> Seen:
     from holdfast.prepare.rows import load_and_divide
     from holdfast.recipe import override, read_recipe
     from holdfast.training.loop import fit
-    from holdfast.training.machine import make_accelerator
+    from holdfast.training.machine.machine import make_accelerator
 
     recipe = read_recipe(write_recipe(parts, folder, int(cell["seed"])))
     recipe = override(recipe, settings(cell))
@@ -215,7 +215,7 @@ def guarded(cell: Cell, parts: Parts, folder: Path) -> Seen:
     import transformers
 
     import holdfast
-    from holdfast.models.embedded import embedded_folder
+    from holdfast.models.loading.builtin import embedded_folder
 
     transformers.utils.logging.set_verbosity_error()
     transformers.set_seed(int(cell["seed"]))

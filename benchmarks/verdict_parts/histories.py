@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 
 from holdfast.core.curves import Curves, Series
-from holdfast.monitor.curve_rise import GIVEN_BACK, MARGIN
-from holdfast.monitor.curve_shape import CurveShape, shape_of
-from holdfast.monitor.curves import judge_curves
+from holdfast.monitor.curves.rise import GIVEN_BACK, MARGIN
+from holdfast.monitor.curves.shape import CurveShape, shape_of
+from holdfast.monitor.curves.verdict import judge_curves
 
 DATA = Path(
     os.environ.get("HOLDFAST_DATA", Path(__file__).resolve().parents[3] / "shared" / "data")

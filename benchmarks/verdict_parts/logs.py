@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from holdfast.core.curves import position
-from holdfast.monitor.curves import judge_curves
+from holdfast.monitor.curves.verdict import judge_curves
 from holdfast.plugins.logs.read import read_curves
 
 DATA = Path(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from holdfast.core.curves import Curves, Series
-from holdfast.monitor.curves import judge_curves
+from holdfast.monitor.curves.verdict import judge_curves
 
 FAMILIES = ("plain", "restarts", "resumes")
 NOISES = (0.003, 0.01, 0.03)

@@ -20,8 +20,8 @@ from recorded.store import Recording, path_of, read
 from holdfast.control.stopping import Costs, StoppingRule, planned_learning
 from holdfast.core.records import Verdict
 from holdfast.core.run_facts import RunFacts
-from holdfast.models.probe import fit_probe
-from holdfast.models.probe_curve import count_twins, out_of_fold, probe_curve
+from holdfast.models.probes.curve import count_twins, out_of_fold, probe_curve
+from holdfast.models.probes.probe import fit_probe
 from holdfast.monitor.judge import judge
 from holdfast.stats.intervals import clopper_pearson, wilson
 from holdfast.tasks.classes.label_noise import label_noise

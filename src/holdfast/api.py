@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holdfast.core.errors import InputError
-from holdfast.core.shown import brief
+from holdfast.core.printable import brief
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from holdfast.core.records import Decision, Finding
     from holdfast.runs.prediction_file import Predicted, Prediction
     from holdfast.runs.predictor import Predictor
-    from holdfast.search.model_choice import Choice
+    from holdfast.search.choice.models import Choice
     from holdfast.search.rate_range import RateRange
 
 
@@ -102,7 +102,7 @@ class TrainedRun:
         return page
 
     def __repr__(self) -> str:
-        from holdfast.report.answer import answer
+        from holdfast.report.answer.answer import answer
 
         try:
             told = answer(self.result)
@@ -214,8 +214,8 @@ class TrainedRun:
 
     def _evaluated(self, data: Any, labels: Any, options: Options) -> dict[str, Any]:
         from holdfast.analyses.evaluation import scored_block
-        from holdfast.data.frames import frame_file, is_frame, series_values
-        from holdfast.data.given import labelled_rows, named
+        from holdfast.data.memory.arguments import labelled_rows, named
+        from holdfast.data.memory.frames import frame_file, is_frame, series_values
 
         part = self.predictor.part
         if labels is not None:
@@ -239,9 +239,9 @@ class TrainedRun:
         settings: Settings,
         probabilities: bool = False,
     ) -> Predicted:
-        from holdfast.data.frames import frame_file, frame_table, is_frame, series_values
-        from holdfast.data.given import named
-        from holdfast.data.pictures import is_picture_name
+        from holdfast.data.images.picture import is_picture_name
+        from holdfast.data.memory.arguments import named
+        from holdfast.data.memory.frames import frame_file, frame_table, is_frame, series_values
         from holdfast.data.scratch import goes_with
 
         options = options_of(text, None, encoding, settings)
@@ -272,7 +272,7 @@ class TrainedRun:
         return bool(self.result["task"] == "image-classification")
 
     def _paths(self, table: pa.Table, text: tuple[str, ...] | None) -> list[Any]:
-        from holdfast.data.images import PATH
+        from holdfast.data.images.table import PATH
 
         names = text or self.predictor.part.text or (PATH,)
         paths: list[Any] = table[names[0]].to_pylist()
@@ -370,7 +370,7 @@ def cv(
     Others as for ``train``.
     """
     from holdfast.contract.advice import in_python
-    from holdfast.search.validated import asked_for
+    from holdfast.search.folds.cross_validation import asked_for
     from holdfast.terminal.watch import train_watched
 
     with in_python():
@@ -499,8 +499,8 @@ def choose(
     opened.
     """
     from holdfast.contract.advice import in_python
-    from holdfast.search.adaptation import adapting_of
-    from holdfast.search.model_choice import choose_model
+    from holdfast.search.choice.adaptation import adapting_of
+    from holdfast.search.choice.models import choose_model
     from holdfast.terminal.say import Teller
 
     with in_python():
@@ -615,7 +615,7 @@ def request_of(
 ) -> Request:
     """What is asked for, with the rows that are given in memory and the names of their columns."""
     from holdfast.contract.request import Request
-    from holdfast.data.given import name_of, rows_in_memory
+    from holdfast.data.memory.arguments import name_of, rows_in_memory
     from holdfast.recipe import as_settings
 
     columns = [text] if isinstance(text, str) else list(text or [])
@@ -711,7 +711,7 @@ def audit(
 def file_of(rows: Any) -> Iterator[str]:
     """The name of a file with these rows; an error about rows in memory names them, not the file
     that they were put into."""
-    from holdfast.data.given import named
+    from holdfast.data.memory.arguments import named
 
     source = as_file(rows, None, None, "the rows", {})
     with contextlib.nullcontext() if isinstance(rows, (str, Path)) else named(Path(source)):
@@ -720,8 +720,8 @@ def file_of(rows: Any) -> Iterator[str]:
 
 def as_file(rows: Any, labels: Any, groups: Any, name: str, names: dict[str, str]) -> str:
     """The name of a file; rows in memory are put into one, which ``names`` then holds."""
-    from holdfast.data.frames import frame_file, is_frame, series_values
-    from holdfast.data.given import labelled_rows, rows_in_memory
+    from holdfast.data.memory.arguments import labelled_rows, rows_in_memory
+    from holdfast.data.memory.frames import frame_file, is_frame, series_values
 
     if isinstance(rows, (str, Path)):
         rows_in_memory(rows, labels, groups)
@@ -849,7 +849,7 @@ def explain(
     """
     from holdfast.analyses.explain.explain import explain as explained
     from holdfast.contract.advice import in_python
-    from holdfast.data.frames import is_frame
+    from holdfast.data.memory.frames import is_frame
 
     folder = run.folder if isinstance(run, TrainedRun) else Path(run)
     filed = isinstance(data, (str, Path)) or is_frame(data)

@@ -7,7 +7,7 @@ import pytest
 from sklearn.neighbors import NearestNeighbors
 
 from holdfast.analyses.forgetting import kept_neighbours, nearest, neighbours_block
-from holdfast.data.general_text import passages
+from holdfast.data.texts.general import passages
 
 
 def test_the_passages_are_plain_distinct_and_of_one_size() -> None:

@@ -16,8 +16,8 @@ from holdfast.analyses.explain.attribution import reason_of
 from holdfast.analyses.explain.gradients import STEPS, integrated_gradients
 from holdfast.analyses.explain.masking import leave_one_out
 from holdfast.analyses.explain.texts import Asked, class_cases, label_cases, number_cases, read_row
-from holdfast.models.classifier import load_classifier
-from holdfast.models.saved import SavedClassifier, load_saved
+from holdfast.models.encoders.classifier import load_classifier
+from holdfast.models.encoders.stored import SavedClassifier, load_saved
 
 TEXT = "w1 good w2 w3 bad w4"
 

@@ -21,7 +21,7 @@ from holdfast.analyses.slices.search import Candidate, Pool, pool_of, search
 from holdfast.analyses.slices.topics import Axes, WordSpace, partition, terms_of
 from holdfast.contract.predictions import Told
 from holdfast.data.table import Table
-from holdfast.data.tagged import load_tagged
+from holdfast.data.tags.sentences import load_tagged
 
 WORDS = ["red", "green", "blue", "black", "white", "pink", "brown", "grey", "gold", "lime"]
 WORDS += ["silver", "navy", "plum", "rust", "teal"]

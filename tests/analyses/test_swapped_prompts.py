@@ -13,8 +13,8 @@ import pytest
 from holdfast.analyses.fairness.stored import OUTCOMES, faults_of, sources_of
 from holdfast.analyses.fairness.swap import confirm_swaps, find_swaps
 from holdfast.augment.terms.built_in import built_in
-from holdfast.data.chat import load_chats
-from holdfast.data.pairs import load_pairs
+from holdfast.data.chats.chat import load_chats
+from holdfast.data.pairs.pairs import load_pairs
 from holdfast.data.table import Table
 
 THINGS = ("tea", "a book", "the red car", "some bread", "an old map", "her coat", "two apples")

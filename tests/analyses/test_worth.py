@@ -12,9 +12,9 @@ import pytest
 import torch
 from scipy.stats import binomtest
 
-from holdfast.data.chat import chats_from_prompts, load_chats
+from holdfast.data.chats.chat import chats_from_prompts, load_chats
 from holdfast.metrics import TEXT_METRICS
-from holdfast.models.causal import LoadedCausal, load_causal
+from holdfast.models.generators.causal import LoadedCausal, load_causal
 from holdfast.tasks.generation.general_items import general_items
 from holdfast.tasks.generation.general_tasks import compare_general, right_pairs, right_sentences
 from holdfast.tasks.generation.judge import (
@@ -40,7 +40,7 @@ def loaded(tiny_llama: Path) -> LoadedCausal:
 
 @pytest.fixture(scope="module")
 def tokenizer(loaded: LoadedCausal) -> Any:
-    from holdfast.data.chat_templates import NAMED
+    from holdfast.data.chats.templates import NAMED
 
     loaded.tokenizer.chat_template = NAMED["plain"]
     return loaded.tokenizer

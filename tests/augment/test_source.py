@@ -12,9 +12,9 @@ import pytest
 
 from holdfast.augment.source import Enriched, Turn, occurrences
 from holdfast.core.updates import Draw, Pool, rows_drawn
-from holdfast.methods.balance import Balance
 from holdfast.methods.contrast import ClassBatches
-from holdfast.training.ordinary import EveryRow
+from holdfast.methods.heads.balance import Balance
+from holdfast.training.row_order import EveryRow
 
 
 @dataclass(frozen=True)

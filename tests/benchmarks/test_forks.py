@@ -18,7 +18,7 @@ from holdfast.core.actions import (
 )
 from holdfast.fits.compose import make_job, make_ready
 from holdfast.training.loop import fit
-from holdfast.training.machine import make_accelerator
+from holdfast.training.machine.machine import make_accelerator
 
 SETTINGS = {
     "methods.contrast": False,

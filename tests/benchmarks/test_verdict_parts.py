@@ -22,7 +22,7 @@ def test_macro_f1_is_that_of_scikit_learn() -> None:
 def test_the_rule_that_is_held_out_is_the_rule_that_ships(shared_data: object) -> None:
     from verdict_parts import histories
 
-    from holdfast.monitor.curve_rise import GIVEN_BACK, MARGIN, counts
+    from holdfast.monitor.curves.rise import GIVEN_BACK, MARGIN, counts
 
     found = histories.load()
     said = histories.answers(found, MARGIN, GIVEN_BACK)

@@ -14,7 +14,7 @@ from PIL import Image
 
 import holdfast.quality.checks as room
 from holdfast.core.seeds import generator
-from holdfast.data.memory import table_from_texts
+from holdfast.data.memory.texts import table_from_texts
 from holdfast.duplicates.gather import gather
 from holdfast.duplicates.loose import find_loose_copies
 from holdfast.duplicates.texts import RowTexts
@@ -113,7 +113,7 @@ def messy():
 
 
 def test_every_file_of_the_room_registers_a_check() -> None:
-    files = {path.stem for path in Path(room.__file__).parent.glob("*.py")} - {"__init__"}
+    files = {path.stem for path in Path(room.__file__).parent.rglob("*.py")} - {"__init__"}
     used = {check.run.__module__.rsplit(".", 1)[1] for check in all_checks().values()}
     assert files == used
 

@@ -11,7 +11,7 @@ import pytest
 from holdfast.core.errors import Defect
 from holdfast.data.table import HeldOut
 from holdfast.metrics.row_scores import METRICS
-from holdfast.search.model_choice import choose_model
+from holdfast.search.choice.models import choose_model
 
 
 def test_a_model_is_chosen_for_rows_of_every_kind(

@@ -19,7 +19,7 @@ from holdfast.contract.answering import Options
 from holdfast.core.errors import HoldfastError
 from holdfast.pipeline.main import train
 from holdfast.runs.stored import Again
-from holdfast.search.validated import CrossValidation
+from holdfast.search.folds.cross_validation import CrossValidation
 
 QUICK = {"epochs": 1, "batch_size": 4, "threads": 1, "precision": "float32", "matmul": "default"}
 TASKS = (

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from holdfast.augment.redrawing import Redrawing
+from holdfast.augment.image_forms import Redrawing
 from holdfast.augment.registry import ENRICHMENTS, all_enrichments, check_enrich, make_all
-from holdfast.augment.rewriting import Rewriting
 from holdfast.augment.settings import Rule
 from holdfast.augment.source import Turn
+from holdfast.augment.text_forms import Rewriting
 from holdfast.augment.texts.base import count_of
 from holdfast.augment.texts.survive import lost
 from holdfast.augment.texts.words import split

@@ -18,7 +18,7 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.events import EVENTS, PLACES, Offers
 from holdfast.core.records import Decision, Finding
 from holdfast.core.updates import Draw, Passed, Pool
-from holdfast.methods.hooks import Disturbance
+from holdfast.methods.noise.hooks import Disturbance
 from holdfast.methods.registry import (
     METHODS,
     Known,
@@ -161,7 +161,7 @@ def test_a_source_draws_rows_that_are_there_no_more_than_fit(name: str, n: int, 
 
 @pytest.mark.parametrize("name", BESIDE)
 def test_rows_beside_come_by_seed_and_step_alone_and_leave_own_rows_as_they_are(name: str) -> None:
-    from holdfast.training.ordinary import EveryRow
+    from holdfast.training.row_order import EveryRow
 
     general, inner = pool(20).examples, EveryRow()
     source = BESIDE[name](inner, general)
@@ -317,7 +317,7 @@ def test_the_loop_names_no_method() -> None:
     known = {*ALL, *STEPPERS, *SOURCES, *TERMS} | {type(one).__name__ for one in STEPPERS.values()}
     known -= {"dropout"}
     said: dict[str, set[str]] = {}
-    for path in sorted(Path(training.__path__[0]).glob("*.py")):
+    for path in sorted(Path(training.__path__[0]).rglob("*.py")):
         nodes = list(ast.walk(ast.parse(path.read_text("utf-8"))))
         names = {node.id for node in nodes if isinstance(node, ast.Name)}
         names |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}

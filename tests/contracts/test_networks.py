@@ -18,7 +18,7 @@ import transformers
 import holdfast.models
 from holdfast.core.errors import RecipeError
 from holdfast.models.layers import count_parameters, freeze, parameter_groups
-from holdfast.models.quiet import quiet_transformers
+from holdfast.models.loading.quiet import quiet_transformers
 
 
 def networks() -> set[type]:

@@ -29,11 +29,11 @@ SMALL = [
 ]
 # Of each task what reads its saved folder in plain libraries, and where the answers have it.
 SAVED: dict[str, tuple[str, bool]] = {
-    "text-classification": ("holdfast.models.saved.load_saved", True),
-    "image-classification": ("holdfast.models.vision_saved.load_saved_vision", True),
-    "token-classification": ("holdfast.models.tagger.load_saved_tagger", True),
-    "seq2seq": ("holdfast.models.seq2seq_network.load_saved_seq2seq", False),
-    "causal-lm": ("holdfast.models.causal.load_saved_causal", False),
+    "text-classification": ("holdfast.models.encoders.stored.load_saved", True),
+    "image-classification": ("holdfast.models.vision.stored.load_saved_vision", True),
+    "token-classification": ("holdfast.models.encoders.tagger.load_saved_tagger", True),
+    "seq2seq": ("holdfast.models.generators.seq2seq_network.load_saved_seq2seq", False),
+    "causal-lm": ("holdfast.models.generators.causal.load_saved_causal", False),
 }
 # A saved folder gives the outputs of the fit to this share (docs of the run folder).
 CLOSE = 1e-4

@@ -11,7 +11,7 @@ import pytest
 from holdfast.recipe import override
 from holdfast.search.bench import Bench
 from holdfast.search.job import FitJob
-from holdfast.search.planned import facts_of, folds_of, metric_of
+from holdfast.search.trial_plan import facts_of, folds_of, metric_of
 from holdfast.search.usual_space import default_point, is_open, usual_space
 from holdfast.search.work import work
 

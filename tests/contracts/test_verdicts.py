@@ -24,14 +24,14 @@ from holdfast.core.actions import ACTIONS, RollBack, to_record
 from holdfast.core.errors import HoldfastError
 from holdfast.core.records import Finding, Verdict, to_json
 from holdfast.core.run_files import read_events, read_result, seal_folder, seal_model, write_result
-from holdfast.models.adapter_save import base_folder
+from holdfast.models.adapters.save import base_folder
 from holdfast.pipeline.main import train
 from holdfast.plugins.logs.holdfast_run import own_verdict
 from holdfast.quality.checks import all_checks
 from holdfast.recipe import override
 from holdfast.training.engine import verdict_line
+from holdfast.training.evaluation_file import LOOKS
 from holdfast.training.journal import Journal
-from holdfast.training.looks import LOOKS
 
 TASKS = {
     "classes": (),

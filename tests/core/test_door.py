@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.core.door import door
 from holdfast.core.errors import DataError, Defect, Interrupted, MachineError, RecipeError
+from holdfast.core.input_errors import door
 
 
 def refused(raised: BaseException) -> DataError:

@@ -6,7 +6,7 @@ import errno
 
 import pytest
 
-from holdfast.core.lacking import lacking
+from holdfast.core.input_errors import lacking
 
 MEMORY = [
     MemoryError(),

@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 
 from holdfast.core.errors import MachineError, RunError
-from holdfast.core.output_stream import writing
-from holdfast.core.outputs import checked_output
+from holdfast.core.outputs import checked_output, writing
 
 
 def put(path: Path, text: str = "new", *inputs: Path, force: bool = False) -> None:

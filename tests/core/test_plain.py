@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from holdfast.core.errors import RecipeError
-from holdfast.core.plain import MOST_VALUES, from_yaml
+from holdfast.core.yaml_values import MOST_VALUES, from_yaml
 from holdfast.recipe import Recipe, known_keys, override, parse
 
 PLAIN = some.recursive(
@@ -106,7 +106,7 @@ def test_recipes_are_read_without_libyaml() -> None:
     code = (
         "import sys; sys.modules['yaml._yaml'] = None\n"
         "import yaml; assert not hasattr(yaml, 'CSafeLoader')\n"
-        "from holdfast.core.plain import from_yaml\n"
+        "from holdfast.core.yaml_values import from_yaml\n"
         "print(from_yaml('a: {b: 010, c: yes, d: 1e-3}'))"
     )
     ended = subprocess.run(

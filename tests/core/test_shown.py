@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from holdfast.core.errors import DataError
-from holdfast.core.shown import printable, shown
+from holdfast.core.printable import printable, shown
 
 PLAIN = some.recursive(
     some.none() | some.booleans() | some.integers() | some.floats() | some.text() | some.binary(),

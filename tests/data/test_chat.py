@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from holdfast.core.errors import DataError, RecipeError
-from holdfast.data.chat import chats_from_prompts, form_of, load_chats, turns_of
-from holdfast.data.chat_templates import NAMED, choose_template
-from holdfast.data.rendered import MARKS, parse_rendered, rendered_as
+from holdfast.data.chats.chat import chats_from_prompts, form_of, load_chats, turns_of
+from holdfast.data.chats.templates import NAMED, choose_template
+from holdfast.data.chats.templates_parsed import MARKS, parse_rendered, rendered_as
 from holdfast.data.table import Table
 
 Write = Callable[..., Path]

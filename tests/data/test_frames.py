@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from holdfast.core.errors import DataError
-from holdfast.data.frames import frame_table, is_frame, series_values
+from holdfast.data.memory.frames import frame_table, is_frame, series_values
 
 pd = pytest.importorskip("pandas")
 pl = pytest.importorskip("polars")

@@ -10,8 +10,8 @@ import pytest
 
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision
-from holdfast.data.columns import choose_columns
-from holdfast.data.headers import column_key
+from holdfast.data.columns.columns import choose_columns
+from holdfast.data.columns.headers import column_key
 from holdfast.data.source import read_source
 from holdfast.data.table import Columns
 

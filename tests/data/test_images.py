@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from holdfast.core.errors import DataError
-from holdfast.data.folders import given_sides, is_image_folder, list_pictures
-from holdfast.data.images import left_out, load_images
+from holdfast.data.images.folders import given_sides, is_image_folder, list_pictures
+from holdfast.data.images.table import left_out, load_images
 from holdfast.split.divide import divide
 
 CLASSES = ("cat", "dog")

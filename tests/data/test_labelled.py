@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from holdfast.core.errors import DataError, RecipeError
-from holdfast.data.bins import LEAST, choose_edges, place, strata
-from holdfast.data.classes import ClassRules
-from holdfast.data.columns import NamedColumns
-from holdfast.data.labelled import load_labelled
+from holdfast.data.columns.columns import NamedColumns
+from holdfast.data.labels.bins import LEAST, choose_edges, place, strata
+from holdfast.data.labels.classes import ClassRules
+from holdfast.data.labels.texts import load_labelled
 from holdfast.data.table import Table
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from holdfast.core.errors import DataError
-from holdfast.data.memory import table_from_texts
+from holdfast.data.memory.texts import table_from_texts
 
 TEXTS = [f"text number {n}" for n in range(6)]
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from holdfast.core.errors import DataError, RecipeError
-from holdfast.data.pairs import given_target, load_pairs, pairs_from_texts
+from holdfast.data.pairs.pairs import given_target, load_pairs, pairs_from_texts
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:

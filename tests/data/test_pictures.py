@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from holdfast.data.pictures import Unreadable, content_mark, read_picture, thumbnail
+from holdfast.data.images.picture import Unreadable, content_mark, read_picture, thumbnail
 
 
 def noise(width: int = 20, height: int = 16, seed: int = 0) -> Image.Image:

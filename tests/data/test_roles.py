@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from holdfast.data.headers import column_key
-from holdfast.data.profile import Profile
-from holdfast.data.roles import LABEL, SOURCE, TARGET, TEXT, Role, guess, usual_names, usual_pair
+from holdfast.data.columns.headers import column_key
+from holdfast.data.columns.profile import Profile
+from holdfast.data.columns.roles import (
+    LABEL,
+    SOURCE,
+    TARGET,
+    TEXT,
+    Role,
+    guess,
+    usual_names,
+    usual_pair,
+)
 
 ROLES = [TEXT, LABEL, SOURCE, TARGET]
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from holdfast.core.errors import DataError
-from holdfast.data.shape import RowsShape, shape_of
+from holdfast.data.columns.shape import RowsShape, shape_of
 from holdfast.data.source import read_first
 
 WORDS = ["red", "blue", "green", "small", "large", "old", "new", "fine"]

@@ -10,7 +10,7 @@ import pytest
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from holdfast.core.errors import DataError, RecipeError
-from holdfast.data.side import Asked, Column, asked_columns, days_of, fit_column, number_of
+from holdfast.data.columns.extra import Asked, Column, asked_columns, days_of, fit_column, number_of
 
 
 def again(column: Column) -> Column:

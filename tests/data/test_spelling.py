@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 
 from holdfast.core.errors import DataError
-from holdfast.data.classes import ClassRules
-from holdfast.data.columns import NamedColumns
-from holdfast.data.labelled import load_labelled
-from holdfast.data.labels import match_classes
-from holdfast.data.spelling import merge_spellings, missing_labels
+from holdfast.data.columns.columns import NamedColumns
+from holdfast.data.labels.classes import ClassRules, match_classes
+from holdfast.data.labels.spelling import merge_spellings, missing_labels
+from holdfast.data.labels.texts import load_labelled
 from holdfast.data.table import Table
 
 

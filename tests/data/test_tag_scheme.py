@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from holdfast.data.tag_scheme import entity_types, find_scheme, order_of_tags
+from holdfast.data.tags.scheme import entity_types, find_scheme, order_of_tags
 
 
 @pytest.mark.parametrize(

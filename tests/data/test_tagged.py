@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from holdfast.core.errors import DataError
-from holdfast.data.conll import looks_like_conll, read_conll
 from holdfast.data.source import read_source
-from holdfast.data.tagged import load_tagged, read_tagged, tagged_shape
+from holdfast.data.tags.conll import looks_like_conll, read_conll
+from holdfast.data.tags.sentences import load_tagged, read_tagged, tagged_shape
 
 ROWS = [
     (["Anna", "lives", "in", "New", "York"], ["B-PER", "O", "O", "B-LOC", "I-LOC"]),
@@ -138,7 +138,7 @@ def test_numbers_that_a_feature_names_come_as_their_names(tmp_path: Path) -> Non
     made.to_parquet(tmp_path / "a.parquet")
     check(tmp_path / "a.parquet")
 
-    from holdfast.data.frames import frame_file
+    from holdfast.data.memory.frames import frame_file
 
     check(frame_file(made))
 

@@ -85,7 +85,7 @@ def test_the_rooms_of_changed_files_are_found(quick: ModuleType) -> None:
         "?? src/holdfast/api.py\n M README.md\n"
     )
     assert quick.changed(Shell(said=told)) == ("api", "split", "stats")
-    told = ["", "src/holdfast/core/door.py\n"]
+    told = ["", "src/holdfast/core/input_errors.py\n"]
     shell = Shell()
     answer = shell.__call__
 

@@ -76,7 +76,7 @@ def own_verdict() -> Callable[[Path], None]:
     def check(run: Path) -> None:
         from holdfast.core.records import to_json
         from holdfast.plugins.logs.holdfast_run import own_verdict
-        from holdfast.training.looks import LOOKS
+        from holdfast.training.evaluation_file import LOOKS
 
         told = json.loads((run / "result.json").read_text("utf-8"))
         again = own_verdict(run)

@@ -11,7 +11,7 @@ import pytest
 
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override
-from holdfast.training.looks import read_looks
+from holdfast.training.evaluation_file import read_looks
 
 COLOURS = ("red", "blue", "green", "old", "new", "big", "small", "fast")
 

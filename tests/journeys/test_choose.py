@@ -14,7 +14,7 @@ import pytest
 import holdfast as package
 from holdfast.core.errors import ModelError, RecipeError
 from holdfast.data.table import HeldOut
-from holdfast.search.model_choice import Choice
+from holdfast.search.choice.models import Choice
 
 WORDS = [f"w{i}" for i in range(40)]
 FACTS = {"parameters", "disk_mb", "memory_mb", "licence", "languages", "max_length", "rows_per_s"}
@@ -287,8 +287,8 @@ def drug(rng: np.random.Generator, i: int) -> dict[str, Any]:
 def test_a_model_is_adapted_and_kept_where_it_is_better(
     holdfast: Any, letters_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from holdfast.models.classifier import load_classifier
-    from holdfast.search import adaptation
+    from holdfast.models.encoders.classifier import load_classifier
+    from holdfast.search.choice import adaptation
 
     place = tmp_path / "given"
     place.mkdir()

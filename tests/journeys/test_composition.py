@@ -17,7 +17,7 @@ from scipy import optimize, special, stats
 
 import holdfast
 from holdfast.core.errors import SplitError
-from holdfast.training.looks import read_looks
+from holdfast.training.evaluation_file import read_looks
 
 WORDS = [f"w{i}" for i in range(40)]
 MARKS = ["bad", "good", "odd"]

@@ -82,7 +82,7 @@ def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers import AutoConfig, AutoTokenizer, BertModel
     from transformers.utils import logging
 
-    from holdfast.models.embedded import embedded_folder
+    from holdfast.models.loading.builtin import embedded_folder
 
     real, folder = embedded_folder(), tmp_path_factory.mktemp("embedded") / "model"
     small = {
@@ -102,20 +102,20 @@ def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def embedded(page: Path, stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def builtin(page: Path, stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """On every page but one the stand-in comes along in the embedded model's place."""
-    from holdfast.models import embedded
+    from holdfast.models.loading import builtin
 
     if page.name in REAL:
         yield
         return
-    digest = hashlib.sha256((stand_in / embedded.WEIGHTS).read_bytes()).hexdigest()
-    monkeypatch.setattr(embedded, "_installed_folder", lambda: stand_in)
-    monkeypatch.setattr(embedded, "WEIGHTS_SHA256", digest)
-    embedded.embedded_folder.cache_clear()
+    digest = hashlib.sha256((stand_in / builtin.WEIGHTS).read_bytes()).hexdigest()
+    monkeypatch.setattr(builtin, "_installed_folder", lambda: stand_in)
+    monkeypatch.setattr(builtin, "WEIGHTS_SHA256", digest)
+    builtin.embedded_folder.cache_clear()
     yield
     monkeypatch.undo()
-    embedded.embedded_folder.cache_clear()
+    builtin.embedded_folder.cache_clear()
 
 
 @pytest.mark.usefixtures("embedded")

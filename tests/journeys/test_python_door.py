@@ -20,7 +20,7 @@ import pytest
 import holdfast
 from holdfast.core.errors import DataError, InputError, RecipeError, RunError
 from holdfast.data.scratch import scratch_file
-from holdfast.report.answer import answer
+from holdfast.report.answer.answer import answer
 
 pd = pytest.importorskip("pandas")
 

@@ -121,7 +121,7 @@ def test_the_model_that_is_kept_is_made_by_the_settings_that_won(
 ) -> None:
     """Whatever the rows say: the default wins most searches of few rows."""
     won = Winner("trial 1", "it won", False, "trial 1", 0.1, 0.9, 1.0)
-    monkeypatch.setattr("holdfast.search.judged.winner", lambda *_, **__: won)
+    monkeypatch.setattr("holdfast.search.study_verdict.winner", lambda *_, **__: won)
     settings = [one for one in options if one != "--set"]
     run = holdfast.tune(str(rows), trials=2, out=tmp_path / "r", settings=settings, quiet=True)
     study, made = run.result["study"], run.result["settings"]

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from holdfast.core.events import Offers
-from holdfast.methods.refit_head import MOST_ROWS, RefittedHead
-from holdfast.models.head_fit import fit_head
-from holdfast.models.probe import Beside
+from holdfast.methods.heads.refit_head import MOST_ROWS, RefittedHead
+from holdfast.models.probes.head_fit import fit_head
+from holdfast.models.probes.probe import Beside
 
 ROWS = np.random.default_rng(0).normal(size=(30, 4))
 LABELS = np.arange(30) % 3

@@ -9,7 +9,7 @@ import pytest
 
 from holdfast.core.updates import Pool
 from holdfast.methods.replay import Replay, Replayed
-from holdfast.training.ordinary import EveryRow
+from holdfast.training.row_order import EveryRow
 
 
 @dataclass(frozen=True)

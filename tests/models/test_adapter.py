@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from holdfast.core.errors import ModelError, RecipeError
-from holdfast.models.adapter import KINDS, resolve_spec
+from holdfast.models.adapters.adapter import KINDS, resolve_spec
 from holdfast.models.base import AdapterSpec
-from holdfast.models.classifier import load_classifier
+from holdfast.models.encoders.classifier import load_classifier
+from holdfast.models.encoders.stored import load_saved
 from holdfast.models.layers import freeze, parameter_groups
-from holdfast.models.saved import load_saved
 
 CLASSES = ("a", "b", "c")
 INSIDE = ("lora", "rslora", "dora", "lora+", "ia3")

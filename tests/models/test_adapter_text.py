@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from holdfast.core.errors import RecipeError
-from holdfast.models.adapter import attach
-from holdfast.models.adapter_save import load_adapted, save_whole
+from holdfast.models.adapters.adapter import attach
+from holdfast.models.adapters.save import load_adapted, save_whole
 from holdfast.models.base import AdapterSpec
 
 DECODER: dict[str, Any] = {

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from holdfast.models.averaged import Averaged, mean_logits
-from holdfast.models.causal import CausalNetwork, load_saved_causal
+from holdfast.models.generators.average import Averaged, mean_logits
+from holdfast.models.generators.causal import CausalNetwork, load_saved_causal
 from holdfast.tasks.lm.generation import write_answers
 
 

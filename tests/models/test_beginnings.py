@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from holdfast.models import beginnings as room
-from holdfast.models.beginnings import beginnings
+from holdfast.models.loading import beginnings as room
+from holdfast.models.loading.beginnings import beginnings
 
 
 @pytest.fixture

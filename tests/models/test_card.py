@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.models.card import Card, card_of, read_card
-from holdfast.models.source import find_model
+from holdfast.models.loading.card import Card, card_of, read_card
+from holdfast.models.loading.source import find_model
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ import torch
 import transformers as hf
 
 from holdfast.core.errors import ModelError
-from holdfast.models.causal import load_causal, load_saved_causal
+from holdfast.models.generators.causal import load_causal, load_saved_causal
 from holdfast.models.layers import freeze, parameter_groups
-from holdfast.models.quiet import quiet_transformers
+from holdfast.models.loading.quiet import quiet_transformers
 
 
 @pytest.fixture

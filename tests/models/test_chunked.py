@@ -10,10 +10,10 @@ import torch
 import transformers as hf
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from holdfast.models.causal import CausalNetwork, load_causal
-from holdfast.models.chunked import AT_ONCE, chunked_losses, targets_at_once
-from holdfast.models.quiet import quiet_transformers
-from holdfast.models.seq2seq_network import Seq2SeqNetwork
+from holdfast.models.generators.causal import CausalNetwork, load_causal
+from holdfast.models.generators.chunked_loss import AT_ONCE, chunked_losses, targets_at_once
+from holdfast.models.generators.seq2seq_network import Seq2SeqNetwork
+from holdfast.models.loading.quiet import quiet_transformers
 
 TARGETS, WIDTH, WORDS = 37, 16, 211
 

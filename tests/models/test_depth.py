@@ -11,14 +11,14 @@ import transformers
 from transformers.utils import logging
 
 from holdfast.core.errors import RecipeError
-from holdfast.models.causal import CausalNetwork
-from holdfast.models.classifier import assemble
 from holdfast.models.depth import chosen_blocks, shorten, stated_depth
-from holdfast.models.families import family_of
-from holdfast.models.network import EncoderClassifier, plain_model
-from holdfast.models.seq2seq_network import Seq2SeqNetwork
-from holdfast.models.vision import VisionClassifier
-from holdfast.models.vision_families import vision_family
+from holdfast.models.encoders.classifier import assemble
+from holdfast.models.encoders.families import family_of
+from holdfast.models.encoders.network import EncoderClassifier, plain_model
+from holdfast.models.generators.causal import CausalNetwork
+from holdfast.models.generators.seq2seq_network import Seq2SeqNetwork
+from holdfast.models.vision.families import vision_family
+from holdfast.models.vision.vision import VisionClassifier
 
 SMALL: dict[str, Any] = {
     "hidden_size": 32,

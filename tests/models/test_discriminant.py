@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from holdfast.core.errors import ModelError
-from holdfast.models.discriminant import (
+from holdfast.models.probes.discriminant import (
     DEVIATION,
     SHRINKAGES,
     calibration,
@@ -19,9 +19,9 @@ from holdfast.models.discriminant import (
     fit_discriminant,
     within,
 )
-from holdfast.models.head_fit import fit_again, fit_head
-from holdfast.models.logistic import logits_of
-from holdfast.models.probe import Beside, fit_probe, stratified_folds
+from holdfast.models.probes.head_fit import fit_again, fit_head
+from holdfast.models.probes.logistic import logits_of
+from holdfast.models.probes.probe import Beside, fit_probe, stratified_folds
 
 
 def correlated(n: int, classes: int, width: int, seed: int = 0) -> tuple[Any, Any]:

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from holdfast.core.errors import ModelError
-from holdfast.models.classifier import load_classifier
-from holdfast.models.saved import load_saved
-from holdfast.models.vision import load_vision
-from holdfast.models.vision_saved import load_saved_vision
+from holdfast.models.encoders.classifier import load_classifier
+from holdfast.models.encoders.stored import load_saved
+from holdfast.models.vision.stored import load_saved_vision
+from holdfast.models.vision.vision import load_vision
 from holdfast.plugins.export.engines import OnnxEngine, OpenVinoEngine
 from holdfast.plugins.export.int8 import quantise
 from holdfast.plugins.export.network import Exportable, merged, of_pictures, of_texts
@@ -59,7 +59,7 @@ def test_the_model_without_its_carrying_block_gives_the_same_logits(
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> tuple[Exportable, Path]:
-    from holdfast.models.quiet import quiet_transformers
+    from holdfast.models.loading.quiet import quiet_transformers
 
     conftest: Any = sys.modules[f"{__name__.rpartition('.')[0]}.conftest"]
     folder = tmp_path_factory.mktemp("exported")

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from holdfast.models.activations import checkpoint_activations
 from holdfast.models.base import AdapterSpec
-from holdfast.models.classifier import load_classifier
+from holdfast.models.compute.checkpointing import checkpoint_activations
+from holdfast.models.compute.onednn import use_onednn
+from holdfast.models.encoders.classifier import load_classifier
 from holdfast.models.fresh import fresh, own_weights, same_memory
 from holdfast.models.layers import freeze, parameter_groups
-from holdfast.models.onednn import use_onednn
 
 BATCH = {"input_ids": torch.tensor([[2, 7, 9, 3]]), "attention_mask": torch.ones(1, 4).long()}
 

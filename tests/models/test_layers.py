@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from holdfast.core.errors import RecipeError
-from holdfast.models.classifier import load_classifier
+from holdfast.models.encoders.classifier import load_classifier
 from holdfast.models.layers import count_parameters, freeze, parameter_groups
 
 CLASSES = ("a", "b", "c")

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from holdfast.core.errors import ModelError, RecipeError
-from holdfast.models.classifier import load_classifier
-from holdfast.models.pooling import MeanPool, masked_mean
+from holdfast.models.encoders.classifier import load_classifier
+from holdfast.models.encoders.pooling import MeanPool, masked_mean
 
 CLASSES = ("a", "b", "c")
 

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from holdfast.models.base import Layer
-from holdfast.models.classifier import load_classifier
+from holdfast.models.compute.prefix import Prefix, frozen_prefix, train_mode
+from holdfast.models.encoders.classifier import load_classifier
 from holdfast.models.layers import freeze
-from holdfast.models.prefix import Prefix, frozen_prefix, train_mode
 
 CLASSES = ("a", "b", "c")
 

@@ -13,7 +13,7 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import PredefinedSplit, cross_val_predict
 
 from holdfast.core.errors import ModelError
-from holdfast.models.probe import GRID, choose_c, fit_probe, stratified_folds
+from holdfast.models.probes.probe import GRID, choose_c, fit_probe, stratified_folds
 from holdfast.stats import threads
 
 

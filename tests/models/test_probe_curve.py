@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from scipy import special
 
-from holdfast.models.probe import fit_probe
-from holdfast.models.probe_curve import (
+from holdfast.models.probes.curve import (
     count_twins,
     cross_entropy,
     nested_order,
     out_of_fold,
     probe_curve,
 )
+from holdfast.models.probes.probe import fit_probe
 
 
 def rows(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

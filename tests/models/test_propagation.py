@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from holdfast.models.propagation import WIDTH, neighbour_graph, propagate
+from holdfast.models.probes.propagation import WIDTH, neighbour_graph, propagate
 
 
 def rings(classes: int, each: int, seed: int = 0):

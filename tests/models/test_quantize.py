@@ -13,11 +13,8 @@ import torch
 import transformers as hf
 
 from holdfast.core.errors import MachineError, ModelError
-from holdfast.models.adapter import attach
-from holdfast.models.base import AdapterSpec
-from holdfast.models.causal import load_causal, load_saved_causal
-from holdfast.models.layers import count_parameters
-from holdfast.models.quantize import (
+from holdfast.models.adapters.adapter import attach
+from holdfast.models.adapters.quantize import (
     QuantizeSpec,
     check_machine,
     plain_layer,
@@ -28,7 +25,10 @@ from holdfast.models.quantize import (
     size_of,
     weight_bytes,
 )
-from holdfast.models.quiet import quiet_transformers
+from holdfast.models.base import AdapterSpec
+from holdfast.models.generators.causal import load_causal, load_saved_causal
+from holdfast.models.layers import count_parameters
+from holdfast.models.loading.quiet import quiet_transformers
 
 pytest.importorskip("bitsandbytes")
 pytest.importorskip("peft")
@@ -235,7 +235,7 @@ def test_gpt2_keeps_its_weights_the_other_way_round_and_merges_all_the_same(
 def test_the_sum_that_marks_frozen_weights_sees_a_changed_level_and_a_changed_scale(
     llama: Path,
 ) -> None:
-    from holdfast.models.quantize import frozen_tensors
+    from holdfast.models.adapters.quantize import frozen_tensors
 
     def mark(network: Any) -> float:
         return sum(float(t.abs().sum(dtype=torch.float64)) for t in frozen_tensors(network))

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from holdfast.core.errors import ModelError, RecipeError
+from holdfast.models.generators.seq2seq import end_token, for_targets, load_seq2seq
+from holdfast.models.generators.seq2seq_network import Seq2SeqNetwork, load_saved_seq2seq
 from holdfast.models.layers import freeze, parameter_groups
-from holdfast.models.seq2seq import end_token, for_targets, load_seq2seq
-from holdfast.models.seq2seq_network import Seq2SeqNetwork, load_saved_seq2seq
 from holdfast.tasks.seq2seq.losses import SequenceToSequence
 
 WORDS = list("abcdefghijklmnopqrst")

@@ -17,10 +17,10 @@ import torch
 from safetensors.torch import load_file
 
 from holdfast.core.errors import ModelError
-from holdfast.models import embedded, source
-from holdfast.models.classifier import load_classifier
-from holdfast.models.quiet import quiet_transformers
-from holdfast.models.saved import load_saved
+from holdfast.models.encoders.classifier import load_classifier
+from holdfast.models.encoders.stored import load_saved
+from holdfast.models.loading import builtin, source
+from holdfast.models.loading.quiet import quiet_transformers
 
 CLASSES = ("a", "b")
 
@@ -113,27 +113,27 @@ def test_allowed_code_of_a_tokenizer_runs_and_is_not_needed_again(
 
 
 def test_corrupted_embedded_weights_are_refused(tmp_path: Path) -> None:
-    good = embedded.embedded_folder() / embedded.WEIGHTS
-    embedded.check_weights(good, embedded.WEIGHTS_SHA256)
-    bad = tmp_path / embedded.WEIGHTS
+    good = builtin.embedded_folder() / builtin.WEIGHTS
+    builtin.check_weights(good, builtin.WEIGHTS_SHA256)
+    bad = tmp_path / builtin.WEIGHTS
     with good.open("rb") as file:
         bad.write_bytes(file.read(1000)[:-1] + b"x")
     with pytest.raises(ModelError, match="SHA-256"):
-        embedded.check_weights(bad, embedded.WEIGHTS_SHA256)
+        builtin.check_weights(bad, builtin.WEIGHTS_SHA256)
 
 
 def test_the_embedded_weights_are_hashed_once_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    embedded.embedded_folder.cache_clear()
+    builtin.embedded_folder.cache_clear()
     hashed: list[Path] = []
-    monkeypatch.setattr(embedded, "check_weights", lambda path, _: hashed.append(path))
-    assert embedded.embedded_folder() == embedded.embedded_folder()
+    monkeypatch.setattr(builtin, "check_weights", lambda path, _: hashed.append(path))
+    assert builtin.embedded_folder() == builtin.embedded_folder()
     assert len(hashed) == 1
-    embedded.embedded_folder.cache_clear()
+    builtin.embedded_folder.cache_clear()
 
 
 def test_the_package_of_the_embedded_model_is_not_imported() -> None:
     code = (
-        "import sys; from holdfast.models.embedded import embedded_folder; embedded_folder();"
+        "import sys; from holdfast.models.loading.builtin import embedded_folder as of; of();"
         "print(any(m.startswith(('gt_all', 'torch', 'transformers')) for m in sys.modules))"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -141,10 +141,10 @@ def test_the_package_of_the_embedded_model_is_not_imported() -> None:
 
 
 def test_a_missing_package_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    embedded.embedded_folder.cache_clear()
-    monkeypatch.setattr(embedded, "PACKAGE", "no-such-package-here")
+    builtin.embedded_folder.cache_clear()
+    monkeypatch.setattr(builtin, "PACKAGE", "no-such-package-here")
     with pytest.raises(ModelError, match="pip install"):
-        embedded.embedded_folder()
+        builtin.embedded_folder()
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:

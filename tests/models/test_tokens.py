@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from holdfast.core.errors import ModelError
-from holdfast.models.classifier import load_classifier
-from holdfast.models.saved import load_saved
-from holdfast.models.tokens import load_tokenizer
+from holdfast.models.encoders.classifier import load_classifier
+from holdfast.models.encoders.stored import load_saved
+from holdfast.models.loading.tokenizer import load_tokenizer
 
 SENTENCE = "the film book was very good bad running jumped houses wonderful"
 WORDS = SENTENCE.split()

@@ -8,7 +8,7 @@ from scipy.optimize import minimize
 from scipy.stats import multivariate_normal
 from sklearn.covariance import LedoitWolf
 
-from holdfast.models.transferability import h_score, log_evidence, shrinkage
+from holdfast.models.probes.transferability import h_score, log_evidence, shrinkage
 
 SHAPES = [(60, 12), (30, 50)]
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from holdfast.core.errors import ModelError
-from holdfast.models.adapter import attach
+from holdfast.models.adapters.adapter import attach
 from holdfast.models.base import AdapterSpec
-from holdfast.models.vision import load_vision
-from holdfast.models.vision_saved import load_saved_vision
+from holdfast.models.vision.stored import load_saved_vision
+from holdfast.models.vision.vision import load_vision
 
 CLASSES = ("cat", "dog", "owl")
 SIDE = 32

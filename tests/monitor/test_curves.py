@@ -12,9 +12,9 @@ import pytest
 
 from holdfast.core.curves import Curves, Series
 from holdfast.core.records import Remedy, to_json
-from holdfast.monitor.curve_arguments import arguments
-from holdfast.monitor.curve_shape import running_median, shape_of
-from holdfast.monitor.curves import judge_curves
+from holdfast.monitor.curves.arguments import arguments
+from holdfast.monitor.curves.shape import running_median, shape_of
+from holdfast.monitor.curves.verdict import judge_curves
 from holdfast.recipe import known_keys
 
 POSITIVE = ("overfit", "memorizing", "miscalibrated")

@@ -13,12 +13,12 @@ from holdfast.core.records import Floats, Ints, Snapshot, Verdict
 from holdfast.core.run_facts import RunFacts
 from holdfast.monitor.detectors.plateau import better_than_chance
 from holdfast.monitor.detectors.rate_high import nothing_learned
+from holdfast.monitor.error_budget import spent_times
 from holdfast.monitor.evidence import Bools
 from holdfast.monitor.history import History
 from holdfast.monitor.inconclusive import rows_needed
 from holdfast.monitor.judge import judge
 from holdfast.monitor.limits import RAW_ROSE
-from holdfast.monitor.spent import spent_times
 from holdfast.stats.temperature import losses_at
 
 CHANCE = float(np.log(2))

@@ -14,7 +14,7 @@ from holdfast.core.records import Finding, Snapshot
 from holdfast.core.run_facts import RunFacts
 from holdfast.monitor.judge import judge
 from holdfast.stats.temperature import best_temperature, losses_at
-from holdfast.training.looks import read_looks, write_looks
+from holdfast.training.evaluation_file import read_looks, write_looks
 
 LOOKS = 14
 FACTS = RunFacts(classes=2, planned_steps=100 * (LOOKS - 1), planned_looks=LOOKS, train_rows=60)

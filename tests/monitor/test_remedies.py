@@ -12,7 +12,7 @@ import pytest
 from holdfast.core.curves import Curves, Series
 from holdfast.core.records import Remedy
 from holdfast.core.run_facts import RunFacts
-from holdfast.monitor.curves import judge_curves
+from holdfast.monitor.curves.verdict import judge_curves
 from holdfast.monitor.history import History
 from holdfast.monitor.judge import judge
 from holdfast.monitor.remedies import for_diverging, for_forgetting, for_no_progress, for_slow

@@ -13,7 +13,7 @@ from holdfast.contract.fit import Fitted, Prepared
 from holdfast.core.errors import Defect, RecipeError
 from holdfast.data.added import Added, added_texts, join_added
 from holdfast.fits.fit import fit
-from holdfast.models.probe import Beside, fit_probe
+from holdfast.models.probes.probe import Beside, fit_probe
 from holdfast.prepare.model import prepare
 from holdfast.recipe import parse
 from holdfast.tasks import kind_of

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-import holdfast.training.alerts as alerts
+import holdfast.training.listeners.alerts as alerts
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Verdict
 from holdfast.recipe import Recipe, override
-from holdfast.training.alerts import Alerts
+from holdfast.training.listeners.alerts import Alerts
 
 SECRET = "s3cret-token"
 

@@ -11,8 +11,8 @@ import torch
 import transformers as hf
 
 from holdfast.fits.attention import choose_attention
-from holdfast.models.causal import CausalNetwork
-from holdfast.models.seq2seq_network import Seq2SeqNetwork
+from holdfast.models.generators.causal import CausalNetwork
+from holdfast.models.generators.seq2seq_network import Seq2SeqNetwork
 
 
 def t5() -> Seq2SeqNetwork:

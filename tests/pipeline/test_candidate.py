@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from holdfast.models.embedded import embedded_folder
-from holdfast.search.candidate import Beside, cut_share, doubts_of, fertility, language
-from holdfast.search.probe_evidence import deal
+from holdfast.models.loading.builtin import embedded_folder
+from holdfast.search.choice.candidate import Beside, cut_share, doubts_of, fertility, language
+from holdfast.search.choice.probe_evidence import deal
 
 ENGLISH = ["The remote control feels cheap, but it works.", "I don't like the new menu at all."]
 GERMAN = [

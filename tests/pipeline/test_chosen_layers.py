@@ -17,7 +17,7 @@ from torch import nn
 from holdfast.core.errors import Interrupted, RecipeError
 from holdfast.fits.layers import choose_layers
 from holdfast.models.base import Layer
-from holdfast.models.layer_evidence import LayerSeen, left_alone, pooled, relative_gradient
+from holdfast.models.probes.layer_evidence import LayerSeen, left_alone, pooled, relative_gradient
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override
 

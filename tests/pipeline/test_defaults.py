@@ -9,14 +9,14 @@ import pytest
 
 from holdfast.core.errors import RecipeError
 from holdfast.methods import conflicts
-from holdfast.methods.balance import Balance
 from holdfast.methods.contrast import ClassBatches, ContrastTerm
+from holdfast.methods.heads.balance import Balance
 from holdfast.methods.sam import Sam
 from holdfast.methods.smoothing import LabelSmoothing
 from holdfast.plan.defaults import asked_of, phases_of, resolve
 from holdfast.recipe import Recipe
-from holdfast.training.ordinary import EveryRow, OnePass
 from holdfast.training.plan import Phase
+from holdfast.training.row_order import EveryRow, OnePass
 
 
 @pytest.mark.parametrize(

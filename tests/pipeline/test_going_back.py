@@ -12,11 +12,11 @@ import pytest
 import holdfast.fits.compose as compose
 from holdfast.core.actions import Action, Freeze, RollBack, ScaleLearningRate, SetDropout
 from holdfast.core.records import Snapshot, Verdict, to_json
-from holdfast.models.prefix import train_mode
+from holdfast.models.compute.prefix import train_mode
 from holdfast.pipeline.main import train
 from holdfast.plugins.logs.holdfast_run import own_verdict
 from holdfast.recipe import Recipe, override
-from holdfast.report.read import read_run
+from holdfast.report.run_files import read_run
 
 
 class Once:

@@ -13,8 +13,8 @@ import torch
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
 from holdfast.fits.fit import fit
-from holdfast.models.head_fit import fit_head
-from holdfast.models.probe import fit_probe
+from holdfast.models.probes.head_fit import fit_head
+from holdfast.models.probes.probe import fit_probe
 from holdfast.plan.defaults import resolve
 from holdfast.prepare.model import prepare
 from holdfast.recipe import Recipe, override
@@ -133,7 +133,7 @@ def test_a_head_that_the_rows_find_worse_is_not_kept(
     def wrong(x: Any, y: Any, **named: Any) -> Any:
         return fit_head(x, 1 - y, **named)
 
-    monkeypatch.setattr("holdfast.models.head_fit.fit_head", wrong)
+    monkeypatch.setattr("holdfast.models.probes.head_fit.fit_head", wrong)
     told: list[Any] = []
     run = tuned(prepared, told)
     (tried,) = of(told, "refitted head")

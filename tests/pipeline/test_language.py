@@ -27,7 +27,7 @@ def test_texts_in_a_language_that_the_model_was_not_made_for_are_warned_of(
 def test_a_model_that_names_no_language_or_many_is_left_alone(tmp_path: Path) -> None:
     from shutil import copytree
 
-    from holdfast.models.source import find_model
+    from holdfast.models.loading.source import find_model
 
     model = tmp_path / "model"
     copytree(find_model("embedded").folder, model)

@@ -17,7 +17,7 @@ from holdfast.contract import answering
 from holdfast.contract.answering import Options
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Outputs
-from holdfast.data.memory import table_from_texts
+from holdfast.data.memory.texts import table_from_texts
 from holdfast.recipe import DataPart
 from holdfast.runs.predictor import Predictor
 from holdfast.tasks.classes import answers as text_use

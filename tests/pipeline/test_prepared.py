@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from holdfast.core.errors import Defect
-from holdfast.data.memory import table_from_texts
+from holdfast.data.memory.texts import table_from_texts
 from holdfast.fits.fit import fit
 from holdfast.prepare.model import pooled, prepare, prepare_divided
 from holdfast.prepare.rows import load_and_divide

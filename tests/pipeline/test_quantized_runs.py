@@ -17,8 +17,8 @@ import transformers as hf
 
 from holdfast.core.errors import RecipeError
 from holdfast.fits.compose import make_ready
-from holdfast.models.quantize import quantized_layers, weight_bytes
-from holdfast.models.quiet import quiet_transformers
+from holdfast.models.adapters.quantize import quantized_layers, weight_bytes
+from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.pipeline.main import train
 from holdfast.plan import chunks
 from holdfast.plan.adapters import settle_dtype

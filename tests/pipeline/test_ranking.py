@@ -9,8 +9,8 @@ from scipy import stats
 
 from holdfast.core.errors import Defect
 from holdfast.core.records import Floats
-from holdfast.search.probe_evidence import chosen_apart
-from holdfast.search.ranking import cheapest_as_good, difference, estimate, rank
+from holdfast.search.choice.order import cheapest_as_good, difference, estimate, rank
+from holdfast.search.choice.probe_evidence import chosen_apart
 
 
 def correct(seed: int, n: int, *chances: float) -> Floats:
@@ -53,7 +53,7 @@ def test_the_probe_orders_models_and_a_short_fine_tune_that_shows_a_difference_d
 
 def test_the_interval_of_a_cross_validated_score_holds_that_of_the_probe_from_all_rows() -> None:
     """Ridge on noisy directions, five folds, 120 rows; the truth on 4,000 others."""
-    from holdfast.models.ridge import ridge_out_of_fold
+    from holdfast.models.probes.ridge import ridge_out_of_fold
 
     held = 0
     for seed in range(60):

@@ -11,7 +11,7 @@ import datasets
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.data.side import Asked, Column, fit_column
+from holdfast.data.columns.extra import Asked, Column, fit_column
 from holdfast.data.table import Columns, Table
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override

@@ -12,7 +12,7 @@ import pyarrow.parquet as parquet
 import pytest
 
 from holdfast.core.errors import RecipeError
-from holdfast.data.memory import table_from_texts
+from holdfast.data.memory.texts import table_from_texts
 from holdfast.pipeline.main import train
 from holdfast.prepare.cleaning import same_text, treat_all
 from holdfast.prepare.rows import load_and_divide

@@ -11,7 +11,7 @@ import holdfast.analyses.audit.fold_predictions as module
 from holdfast.analyses.audit.fold_predictions import divided, refuse_untunable, tuned_answers
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
-from holdfast.data.memory import table_from_texts
+from holdfast.data.memory.texts import table_from_texts
 from holdfast.quality.views import Rows
 from holdfast.recipe import Recipe, override
 

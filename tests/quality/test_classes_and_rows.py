@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from holdfast.core.records import Finding
-from holdfast.data.memory import table_from_texts
-from holdfast.quality.checks.names_against_rows import names_against_rows
-from holdfast.quality.checks.overlapping_classes import overlapping_classes
-from holdfast.quality.checks.too_few_rows import too_few_rows
+from holdfast.data.memory.texts import table_from_texts
+from holdfast.quality.checks.labels.names_against_rows import names_against_rows
+from holdfast.quality.checks.labels.overlapping_classes import overlapping_classes
+from holdfast.quality.checks.labels.too_few_rows import too_few_rows
 from holdfast.quality.growth import Growth, growth
 from holdfast.quality.views import Embedded, Rows
 
@@ -122,7 +122,9 @@ def test_of_rows_that_are_all_right_nothing_more_is_foretold(
 
     def foretold(right: float) -> Finding | None:
         made = Growth(right, 0.044, 0.026, 0.062, ())
-        monkeypatch.setattr("holdfast.quality.checks.too_few_rows.growth", lambda *_, **__: made)
+        monkeypatch.setattr(
+            "holdfast.quality.checks.labels.too_few_rows.growth", lambda *_, **__: made
+        )
         return too_few_rows(view)
 
     assert foretold(1.0) is None

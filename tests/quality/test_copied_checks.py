@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 from tests.quality.test_checks import sentences
 
-from holdfast.data.chat import load_chats
-from holdfast.data.memory import table_from_texts
+from holdfast.data.chats.chat import load_chats
+from holdfast.data.memory.texts import table_from_texts
 from holdfast.duplicates.gather import gather
 from holdfast.duplicates.loose import find_loose_copies
 from holdfast.duplicates.normalise import normalise
 from holdfast.duplicates.texts import RowTexts
 from holdfast.quality.check import Found
 from holdfast.quality.checks import all_checks
-from holdfast.quality.checks.unnamed_groups import likeness
-from holdfast.quality.contained import find_contained
+from holdfast.quality.checks.splits.unnamed_groups import likeness
+from holdfast.quality.containment import find_contained
 from holdfast.quality.leaks import duplicate_groups, leaks_with
 from holdfast.quality.price import Pricing
 from holdfast.quality.run import look

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import entropy
 
-from holdfast.data.memory import table_from_texts
+from holdfast.data.memory.texts import table_from_texts
 from holdfast.quality.checks import all_checks
 from holdfast.quality.diversity import effective_rows, vocabulary_growth
 from holdfast.quality.views import Embedded, Rows

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from holdfast.core.seeds import generator
-from holdfast.data.memory import table_from_texts
-from holdfast.quality.checks.hidden_giveaway import hidden_giveaway
+from holdfast.data.memory.texts import table_from_texts
+from holdfast.quality.checks.shortcuts.hidden_giveaway import hidden_giveaway
 from holdfast.quality.cues import Cue, candidates, cues_of, shape_of, without
 from holdfast.quality.views import Embedded, Rows
 

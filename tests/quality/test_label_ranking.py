@@ -8,12 +8,11 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 
-from holdfast.data.memory import table_from_texts
-from holdfast.quality.checks.label_problems import label_problems
-from holdfast.quality.cross_fitted import cross_fit, log_softmax, pool_weights
+from holdfast.data.memory.texts import table_from_texts
+from holdfast.quality.checks.labels.label_problems import label_problems
+from holdfast.quality.fold_answers import cross_fit, log_softmax, pool_weights, word_features
 from holdfast.quality.label_ranking import rank_labels
 from holdfast.quality.views import Embedded, Rows
-from holdfast.quality.word_features import word_features
 
 WIDTH, CLASSES = 16, 4
 

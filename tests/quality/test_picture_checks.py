@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from holdfast.data.images import load_images
-from holdfast.data.pictures import read_picture
-from holdfast.quality.checks import all_checks, image_artefacts
+from holdfast.data.images.picture import read_picture
+from holdfast.data.images.table import load_images
+from holdfast.quality.checks import all_checks
+from holdfast.quality.checks.shortcuts import image_artefacts
 from holdfast.quality.picture_facts import jpeg_quality, look_at
 from holdfast.quality.picture_traces import CORNERS, QUALITIES, SCALARS, Traces, traces_of
 from holdfast.quality.run import audit_table

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from holdfast.core.errors import MachineError
-from holdfast.data.memory import table_from_texts
-from holdfast.data.pairs import pairs_from_texts
+from holdfast.data.memory.texts import table_from_texts
+from holdfast.data.pairs.pairs import pairs_from_texts
 from holdfast.quality.check import Found
 from holdfast.quality.checks import all_checks
 from holdfast.quality.clean import spelling

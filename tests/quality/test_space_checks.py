@@ -9,7 +9,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from holdfast.data.memory import table_from_texts
+from holdfast.data.memory.texts import table_from_texts
 from holdfast.quality.checks import all_checks
 from holdfast.quality.views import Beside, Embedded, Rows, Tokenized
 

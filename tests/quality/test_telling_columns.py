@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from holdfast.data.memory import table_from_texts
-from holdfast.quality.checks.telling_columns import telling_columns
+from holdfast.data.memory.texts import table_from_texts
+from holdfast.quality.checks.shortcuts.telling_columns import telling_columns
 from holdfast.quality.views import Beside, Rows
 
 N = 300

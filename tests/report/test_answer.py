@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.report.answer import answer
+from holdfast.report.answer.answer import answer
 
 PLAIN = str.maketrans({"\u00a0": " ", "\u2212": "-"})
 

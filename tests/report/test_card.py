@@ -82,7 +82,7 @@ def test_the_base_model_has_its_public_name_and_licence(
 
 
 def test_the_answer_stands_first(runs: ModuleType, tmp_path: Path) -> None:
-    from holdfast.report.answer import answer
+    from holdfast.report.answer.answer import answer
 
     run = runs.make_run(tmp_path / "run")
     _, body = split(write_card(run))

@@ -10,13 +10,13 @@ from typing import Any, get_args
 
 import pytest
 
-from holdfast.cli.ending import summary
+from holdfast.cli.text.result import summary
 from holdfast.core.records import Label
 from holdfast.report.card import render
 from holdfast.report.diagnosis import as_confirmed
-from holdfast.report.discarded import discarded
 from holdfast.report.page import write_report
-from holdfast.report.read import read_run
+from holdfast.report.page_words import discarded
+from holdfast.report.run_files import read_run
 from holdfast.report.view.headline import PLAIN, headline
 from holdfast.report.view.study import ENDS
 

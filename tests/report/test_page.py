@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from holdfast.report.page import write_report
-from holdfast.report.read import read_run
+from holdfast.report.run_files import read_run
 from holdfast.report.view import record
 
 ACTIVE = {"src", "srcset", "poster", "data", "action", "formaction", "background", "style"}

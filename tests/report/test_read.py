@@ -15,7 +15,7 @@ import pytest
 from holdfast.core.errors import RunError
 from holdfast.report import card, page
 from holdfast.report.page import write_report
-from holdfast.report.read import read_run
+from holdfast.report.run_files import read_run
 from holdfast.report.view import headline
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from holdfast.report import recorded as page
-from holdfast.report.recorded import Recorded, RecordedRow, draw_page
+from holdfast.report import predictions_page as page
+from holdfast.report.predictions_page import Recorded, RecordedRow, draw_page
 
 
 def row(n: int, text: str, said: str = "good", label: str = "good", **more: Any) -> RecordedRow:

@@ -12,7 +12,7 @@ import pytest
 
 from holdfast.report.card import write_card
 from holdfast.report.page import write_report
-from holdfast.report.read import read_run
+from holdfast.report.run_files import read_run
 from holdfast.report.view.reliance import MOST, QUESTIONS, Reliance, reliance
 
 ALL = {section for section, _, _ in QUESTIONS}

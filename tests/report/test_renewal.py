@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from holdfast.report.read import RunFiles
-from holdfast.report.view.renewal import left_out_words, renewal, score_words
+from holdfast.report.run_files import RunFiles
+from holdfast.report.view.update import left_out_words, renewal, score_words
 
 TEST = {
     "metric": "accuracy",

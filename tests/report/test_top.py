@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from holdfast.report.answer import answer
+from holdfast.report.answer.answer import answer
 from holdfast.report.page import write_report
-from holdfast.report.read import read_run
+from holdfast.report.run_files import read_run
 from holdfast.report.view.headline import USE_TONES, data_name, evidence_value, headline
 
 
@@ -135,7 +135,7 @@ def test_another_trainers_run_begins_with_its_verdict(runs: ModuleType, tmp_path
 def test_every_use_has_a_tone() -> None:
     from typing import get_args
 
-    from holdfast.report.answer import Use
+    from holdfast.report.answer.answer import Use
 
     assert set(USE_TONES) == set(get_args(Use))
 

@@ -24,7 +24,7 @@ from holdfast.search.bench import Bench
 from holdfast.search.engines import engine_of
 from holdfast.search.job import Done, FitJob
 from holdfast.search.store import Store
-from holdfast.search.tuned import bench_mark
+from holdfast.search.tune import bench_mark
 from holdfast.search.work import work
 
 

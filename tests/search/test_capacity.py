@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from holdfast.search.bench import Bench
-from holdfast.search.capacity_rules import drawn, judge_sizes, monotone
-from holdfast.search.searching import Fold
-from holdfast.search.sizes import Size, costs_of, sizes_of
-from holdfast.search.sizes_tried import WELL, WORSE, Trying, in_turn
+from holdfast.search.capacity.progress import WELL, WORSE, Trying, in_turn
+from holdfast.search.capacity.rules import drawn, judge_sizes, monotone
+from holdfast.search.capacity.sizes import Size, costs_of, sizes_of
+from holdfast.search.search_loop import Fold
 
 CHAIN = [["b", "c", "d"]]
 LARGE = {"b": 3.0, "c": 2.0, "d": 1.0}
@@ -197,7 +197,7 @@ def test_a_killed_search_ends_as_an_undisturbed_one(
     from holdfast.pipeline.main import train
     from holdfast.recipe import read_recipe
     from holdfast.search import work as working
-    from holdfast.search.capacity import Sizing
+    from holdfast.search.capacity.capacity import Sizing
     from holdfast.search.engines import local
     from holdfast.search.request import tune_request
 
@@ -261,7 +261,7 @@ def test_what_cannot_be_is_refused(
     from holdfast.core.errors import RecipeError
     from holdfast.pipeline.main import train
     from holdfast.recipe import override
-    from holdfast.search.capacity import Sizing
+    from holdfast.search.capacity.capacity import Sizing
 
     with pytest.raises(RecipeError, match=told):
         train(override(search_recipe, settings), tmp_path / "run", procedure=Sizing())

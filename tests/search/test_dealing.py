@@ -13,7 +13,7 @@ from holdfast.fits.row_use import against_dealing, learning_of
 from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe
 from holdfast.search.settings import SearchPart, search_part
-from holdfast.search.tuned import Tune
+from holdfast.search.tune import Tune
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from holdfast.search.fold_scores import _by_folds, told_of_fold
+from holdfast.search.folds.scores import _by_folds, told_of_fold
 
 
 def fold(**metrics: Any) -> Any:

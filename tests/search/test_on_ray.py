@@ -14,7 +14,7 @@ import pytest
 
 from holdfast.core.errors import MachineError, RecipeError
 from holdfast.core.records import Decision, Snapshot
-from holdfast.models.quick_dropout import quick_dropout
+from holdfast.models.compute.dropout import quick_dropout
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe
 from holdfast.search.bench import Bench
@@ -22,8 +22,8 @@ from holdfast.search.engines import Engine, engine_of
 from holdfast.search.job import Done, FitJob
 from holdfast.search.settings import SearchPart
 from holdfast.search.store import Store
-from holdfast.search.tuned import Tune
-from holdfast.training.machine import flushed_subnormals
+from holdfast.search.tune import Tune
+from holdfast.training.machine.machine import flushed_subnormals
 
 psutil = pytest.importorskip("psutil")
 ray = pytest.importorskip("ray")

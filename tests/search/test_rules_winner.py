@@ -6,7 +6,7 @@ from scipy.stats import ttest_rel
 
 from holdfast.core.errors import Defect
 from holdfast.core.records import Floats
-from holdfast.search.rules.shrunken import (
+from holdfast.search.rules.shrinkage import (
     CENTRE,
     CENTRE_SPREAD,
     CENTRES,

@@ -13,12 +13,12 @@ from optuna.storages.journal import JournalFileBackend
 
 from holdfast.core.errors import RunError
 from holdfast.data.database_url import masked, without_password
-from holdfast.search.asked import key_of
 from holdfast.search.job import Done, FitJob, Looks
 from holdfast.search.pruning import Pruning, make_pruner
 from holdfast.search.samplers import make_sampler
-from holdfast.search.searching import Fold, Searching
+from holdfast.search.search_loop import Fold, Searching
 from holdfast.search.space import Dimension, Space
+from holdfast.search.space_request import key_of
 from holdfast.search.storage import open_storage
 from holdfast.search.study import Trials, Tried
 

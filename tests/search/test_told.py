@@ -15,14 +15,14 @@ from holdfast.core.records import Snapshot
 from holdfast.search.bench import Bench
 from holdfast.search.importance import importance
 from holdfast.search.job import FitJob
-from holdfast.search.judged import DEFAULT, behind_leader, judged, name_of
 from holdfast.search.pareto import alike, footing, front
-from holdfast.search.planned import grid_of, strata
 from holdfast.search.pruning import Pruning, choose_pruner
 from holdfast.search.samplers import choose_sampler
-from holdfast.search.searching import score_of
+from holdfast.search.search_loop import score_of
 from holdfast.search.space import Dimension, Space
 from holdfast.search.study import Tried
+from holdfast.search.study_verdict import DEFAULT, behind_leader, judged, name_of
+from holdfast.search.trial_plan import grid_of, strata
 from holdfast.search.work import work
 
 

@@ -20,10 +20,10 @@ from holdfast.pipeline import main
 from holdfast.pipeline.main import train
 from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe
-from holdfast.search.fold_rows import FoldPlan
-from holdfast.search.fold_scores import verdicts
+from holdfast.search.folds.cross_validation import CrossValidation, Validated, joined
+from holdfast.search.folds.rows import FoldPlan
+from holdfast.search.folds.scores import verdicts
 from holdfast.search.job import Done, FitJob
-from holdfast.search.validated import CrossValidation, Validated, joined
 
 CUT = {"train": {"epochs": 2, "keep": "last"}}
 

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from holdfast.core.errors import DataError, InputError, RecipeError
-from holdfast.data.profile import is_missing
+from holdfast.data.columns.profile import is_missing
 from holdfast.data.scratch import scratch_file
 from holdfast.plugins.export.export import export
 from holdfast.plugins.service.asked import Full, Late

@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 
 from holdfast.core.errors import Defect
-from holdfast.stats.looks import Look, _skews, look, unskewed
-from holdfast.stats.spending import POWER, times_by_plan, times_without_plan
+from holdfast.stats.course.error_budget import POWER, times_by_plan, times_without_plan
+from holdfast.stats.course.rise import Look, _skews, look, unskewed
 
 
 def _path(

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from holdfast.stats.path import rise_from_best
+from holdfast.stats.course.path import rise_from_best
 
 
 def _flat(rng: np.random.Generator, n: int = 100, looks: int = 10) -> np.ndarray:

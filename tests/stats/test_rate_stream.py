@@ -7,7 +7,7 @@ import pytest
 from scipy import integrate, stats
 
 from holdfast.core.errors import Defect
-from holdfast.stats.rate_stream import rate_evidence, rate_limits
+from holdfast.stats.streams.rates import rate_evidence, rate_limits
 
 
 @pytest.mark.parametrize(("hits", "rows", "rate"), [(0, 0, 0.3), (7, 10, 0.5), (2, 200, 0.05)])

@@ -7,7 +7,7 @@ import pytest
 from scipy import integrate, stats
 
 from holdfast.core.errors import Defect
-from holdfast.stats.streams import (
+from holdfast.stats.streams.means import (
     StreamLimits,
     bernstein_limits,
     betting_limits,
@@ -82,7 +82,7 @@ def test_betting_refuses_what_the_capital_refuses_row_by_row() -> None:
 def test_a_stream_in_two_chunks_is_one_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     x = np.random.default_rng(4).random(100)
     whole = betting_limits(x)
-    monkeypatch.setattr("holdfast.stats.streams.CHUNK", 700)
+    monkeypatch.setattr("holdfast.stats.streams.means.CHUNK", 700)
     assert np.allclose(betting_limits(x).low, whole.low)
 
 

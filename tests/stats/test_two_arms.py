@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 
 from holdfast.core.errors import Defect
-from holdfast.stats.streams import mean_evidence, sums_evidence
-from holdfast.stats.two_arms import STAKES, ArmSums, effect_evidence
+from holdfast.stats.streams.arms import STAKES, ArmSums, effect_evidence
+from holdfast.stats.streams.means import mean_evidence, sums_evidence
 
 
 def _loop(share: float, arm: list[bool], value: list[float]) -> list[float]:

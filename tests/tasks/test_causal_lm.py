@@ -14,10 +14,10 @@ import torch
 import transformers as hf
 
 from holdfast.core.errors import RecipeError
-from holdfast.data.chat import chats_from_prompts, load_chats
-from holdfast.data.chat_templates import NAMED
-from holdfast.models.causal import CausalNetwork, keeps_apart
-from holdfast.models.quiet import quiet_transformers
+from holdfast.data.chats.chat import chats_from_prompts, load_chats
+from holdfast.data.chats.templates import NAMED
+from holdfast.models.generators.causal import CausalNetwork, keeps_apart
+from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.tasks.lm.chat_tokens import answers_in, blocks_of, chat_tokens, text_tokens
 from holdfast.tasks.lm.losses import CausalLM, EncodedTokens, encode
 from holdfast.training.task import of_whole_rows

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from holdfast.core.updates import Passed
-from holdfast.data.pairs import pairs_from_texts
+from holdfast.data.pairs.pairs import pairs_from_texts
 from holdfast.data.table import Table
 from holdfast.methods.smoothing import LabelSmoothing
 from holdfast.tasks.generation.losses import measure_tokens

@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 from holdfast.contract.side_layer import SideLayer, fit_side, load_side
 from holdfast.core.errors import RunError
-from holdfast.data.side import Asked, fit_column
+from holdfast.data.columns.extra import Asked, fit_column
 
 
 def test_without_a_text_it_is_scikit_learns_logistic_regression() -> None:

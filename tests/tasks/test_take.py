@@ -15,11 +15,11 @@ from PIL import Image
 from transformers import AutoTokenizer
 from transformers.models.vit import ViTImageProcessorPil
 
-from holdfast.data.chat import load_chats
-from holdfast.data.chat_templates import NAMED
-from holdfast.data.images import images_at
-from holdfast.data.memory import table_from_texts
-from holdfast.data.pairs import pairs_from_texts
+from holdfast.data.chats.chat import load_chats
+from holdfast.data.chats.templates import NAMED
+from holdfast.data.images.table import images_at
+from holdfast.data.memory.texts import table_from_texts
+from holdfast.data.pairs.pairs import pairs_from_texts
 from holdfast.data.table import Table
 from holdfast.tasks.classes.encoding import encode
 from holdfast.tasks.images.losses import encode_images

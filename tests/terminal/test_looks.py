@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from holdfast.core.records import Snapshot
-from holdfast.methods.head_refit import HeadRefit
+from holdfast.methods.heads.closed_form import HeadRefit
 from holdfast.terminal.looks import best, heading, row
 from holdfast.terminal.progress import expected_seconds
 

@@ -57,7 +57,7 @@ def test_the_outline_is_four_lines_of_eighty_columns() -> None:
 
 def test_why_rows_are_dropped_and_labels_merged_is_said_without_being_asked(capsys: Any) -> None:
     from holdfast.core.records import Decision
-    from holdfast.data.spelling import merge_spellings
+    from holdfast.data.labels.spelling import merge_spellings
     from holdfast.terminal.say import Teller
 
     part = replace(ROWS, dropped=10, why_dropped="missing text or label")

@@ -16,11 +16,11 @@ from holdfast.control.choice import lowest
 from holdfast.core.records import Snapshot, Verdict
 from holdfast.methods.contrast import ClassBatches, ContrastTerm
 from holdfast.methods.optimizers import build_optimizer
-from holdfast.methods.schedules import build_schedule
+from holdfast.methods.schedules.schedules import build_schedule
 from holdfast.tasks.classes.encoding import EncodedTexts, TextClassification
 from holdfast.training.checkpoint import CheckpointStore
 from holdfast.training.journal import Journal
-from holdfast.training.machine import make_accelerator
+from holdfast.training.machine.machine import make_accelerator
 from holdfast.training.plan import Phase, Plan
 from holdfast.training.run import Job
 

@@ -37,7 +37,7 @@ from holdfast.core.errors import Interrupted, RecipeError, RunError
 from holdfast.core.events import RollsBack
 from holdfast.core.records import Branch, Snapshot, Verdict
 from holdfast.terminal.progress import Show
-from holdfast.training.guarded import begin_run
+from holdfast.training.guard import begin_run
 from holdfast.training.loop import Trained, fit
 from holdfast.training.run import Job
 
@@ -836,7 +836,7 @@ def test_its_files_hold_the_branch_that_is_alive(build: Any, tmp_path: Path) -> 
     """The looks are read back as they were, and the log of the run is the one of that branch."""
     from holdfast.core.run_facts import RunFacts
     from holdfast.plugins.logs.holdfast_run import read
-    from holdfast.training.looks import read_looks, write_looks
+    from holdfast.training.evaluation_file import read_looks, write_looks
 
     script = Script({5: back(4, ScaleLearningRate(WHY, 0.1))}, keep=[4])
     fitted = fit(build(tmp_path, advisor=script))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from holdfast.core.updates import Draw, Pool
 from holdfast.training.batches import parts_by_length, probe_positions
-from holdfast.training.ordinary import EveryRow
+from holdfast.training.row_order import EveryRow
 
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=300)
 

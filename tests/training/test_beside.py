@@ -11,10 +11,10 @@ import torch
 from torch.nn.functional import cross_entropy, kl_div
 
 from holdfast.core.updates import Draw, Passed, Pool
-from holdfast.methods.kl_start import KLStart
-from holdfast.training.guarded import begin_run
+from holdfast.methods.penalties.kl_start import KLStart
+from holdfast.training.guard import begin_run
 from holdfast.training.loop import fit
-from holdfast.training.ordinary import EveryRow
+from holdfast.training.row_order import EveryRow
 from holdfast.training.step import begin_phase, train_step
 
 

@@ -13,7 +13,7 @@ import pytest
 from scipy.special import softmax
 
 from holdfast.core.errors import Interrupted
-from holdfast.training.examples import ExampleHistory, map_of_looks
+from holdfast.training.listeners.examples import ExampleHistory, map_of_looks
 from holdfast.training.loop import fit
 
 Build = Callable[..., Any]

@@ -15,8 +15,8 @@ import pytest
 from holdfast.core.errors import RunError
 from holdfast.core.records import Branch, Finding, Snapshot
 from holdfast.core.run_facts import LabelNoise, RunFacts
-from holdfast.training import looks
-from holdfast.training.looks import read_looks, write_looks
+from holdfast.training import evaluation_file
+from holdfast.training.evaluation_file import read_looks, write_looks
 
 
 def history(rows: int = 30, kept_logits: bool = True) -> list[Snapshot]:
@@ -104,7 +104,7 @@ def test_rows_of_a_few_hundred_looks_stay_small(tmp_path: Path) -> None:
 
 def test_what_is_too_large_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "looks.npz"
-    monkeypatch.setattr(looks, "MOST_BYTES", 1000)
+    monkeypatch.setattr(evaluation_file, "MOST_BYTES", 1000)
     assert not write_looks(path, history(), known(), 0, "0")
     assert not path.exists()
 

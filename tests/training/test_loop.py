@@ -250,7 +250,7 @@ def test_a_signal_stops_after_the_step_with_a_checkpoint(
 
 
 def test_what_nohup_ignores_stays_ignored(job, recorder, tmp_path: Path) -> None:
-    from holdfast.training.signals import terminate_like_interrupt
+    from holdfast.training.machine.signals import terminate_like_interrupt
 
     recorder.at["batch_ready"] = lambda run: os.kill(os.getpid(), signal.SIGHUP)
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -266,7 +266,7 @@ def test_what_nohup_ignores_stays_ignored(job, recorder, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_outside_of_the_loop_it_is_an_interrupt(number: int) -> None:
-    from holdfast.training.signals import terminate_like_interrupt
+    from holdfast.training.machine.signals import terminate_like_interrupt
 
     before = signal.getsignal(number)
     with pytest.raises(KeyboardInterrupt), terminate_like_interrupt():

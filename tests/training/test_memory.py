@@ -11,7 +11,7 @@ import torch
 from holdfast.core.actions import to_record
 from holdfast.core.errors import MachineError
 from holdfast.training.loop import fit
-from holdfast.training.memory import lacks_memory, pieces
+from holdfast.training.machine.memory import lacks_memory, pieces
 
 
 class Allocator:
@@ -108,8 +108,8 @@ def test_other_errors_pass_through(job: Any) -> None:
 
 
 def test_a_resume_keeps_the_pieces(job: Any) -> None:
-    from holdfast.training.adjust import start_phase
-    from holdfast.training.guarded import begin_run, resume_from, state_of
+    from holdfast.training.actions.adjust import start_phase
+    from holdfast.training.guard import begin_run, resume_from, state_of
 
     first = begin_run(job())
     start_phase(first)

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from holdfast.core.errors import RecipeError
 from holdfast.core.updates import Pool
 from holdfast.methods.contrast import ClassBatches
-from holdfast.training.ordinary import EveryRow
 from holdfast.training.plan import (
     EVALUATION_BUDGET,
     FORWARD_SHARE,
@@ -22,6 +21,7 @@ from holdfast.training.plan import (
     first_seen,
 )
 from holdfast.training.plan import steps_for as steps_for_epochs
+from holdfast.training.row_order import EveryRow
 
 
 @pytest.mark.parametrize(

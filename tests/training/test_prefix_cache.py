@@ -10,16 +10,16 @@ import pytest
 import torch
 from torch import nn
 
-from holdfast.methods.head_refit import HeadRefit
+from holdfast.methods.heads.closed_form import HeadRefit
 from holdfast.methods.sam import Sam
-from holdfast.models.classifier import load_classifier
+from holdfast.models.compute.prefix import Prefix, frozen_prefix
+from holdfast.models.encoders.classifier import load_classifier
 from holdfast.models.layers import freeze, parameter_groups
-from holdfast.models.prefix import Prefix, frozen_prefix
-from holdfast.models.probe import fit_probe
-from holdfast.training.guarded import begin_run
+from holdfast.models.probes.probe import fit_probe
+from holdfast.training.guard import begin_run
 from holdfast.training.loop import fit
-from holdfast.training.prefix_cache import PrefixCache
-from holdfast.training.prefix_probe import ask_model
+from holdfast.training.prefix.cache import PrefixCache
+from holdfast.training.prefix.entry import ask_model
 from holdfast.training.run import Job, Run
 
 CLASSES = ("a", "b")
@@ -27,7 +27,7 @@ CLASSES = ("a", "b")
 
 @pytest.fixture(autouse=True)
 def _short_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("holdfast.training.prefix_probe.PROBE_SECONDS", 0.0)
+    monkeypatch.setattr("holdfast.training.prefix.entry.PROBE_SECONDS", 0.0)
 
 
 def groups(network: Any, phase: Any) -> list[dict[str, Any]]:

@@ -13,8 +13,8 @@ from holdfast.control.patience import Patience
 from holdfast.core.events import EVENTS
 from holdfast.core.records import Snapshot
 from holdfast.methods.contrast import ClassBatches, ContrastTerm
-from holdfast.methods.head_refit import HeadRefit
-from holdfast.models.probe import fit_probe
+from holdfast.methods.heads.closed_form import HeadRefit
+from holdfast.models.probes.probe import fit_probe
 from holdfast.training.loop import Trained, fit
 from holdfast.training.run import Job
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from holdfast.training.guarded import begin_run
+from holdfast.training.guard import begin_run
 from holdfast.training.loop import fit
 from holdfast.training.snapshot import take_snapshot
 

@@ -20,10 +20,10 @@ from holdfast.core.actions import HalveBatch
 from holdfast.core.errors import Defect, Interrupted, TrainingError
 from holdfast.core.events import in_order
 from holdfast.core.updates import Draw, Pool
-from holdfast.methods.balance import Balance
+from holdfast.methods.heads.balance import Balance
 from holdfast.methods.sam import Sam
-from holdfast.training.examples import ExampleHistory
-from holdfast.training.guarded import begin_run
+from holdfast.training.guard import begin_run
+from holdfast.training.listeners.examples import ExampleHistory
 from holdfast.training.loop import fit
 from holdfast.training.run import Run
 from holdfast.training.step import begin_phase, train_step

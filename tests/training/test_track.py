@@ -13,7 +13,7 @@ from holdfast.core.errors import MachineError, RecipeError
 from holdfast.core.records import Verdict
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override
-from holdfast.training.track import check_trackers, flat, make_tracker, verdict_values
+from holdfast.training.listeners.trackers import check_trackers, flat, make_tracker, verdict_values
 
 
 class KillAt:
@@ -132,7 +132,7 @@ def test_a_verdict_is_words_and_a_place_in_the_contracts_list() -> None:
 
 def test_a_broken_mark_is_refused_with_the_way_out(tmp_path: Path) -> None:
     from holdfast.core.errors import RunError
-    from holdfast.training.track import read_mark
+    from holdfast.training.listeners.trackers import read_mark
 
     mark = tmp_path / "tracked.json"
     for odd in ("", "[]", "{}", '{"id": 3}', '{"id": "a", "step": "x"}', "[" * 100_000):

@@ -12,11 +12,11 @@ from torch import nn
 
 from holdfast.core.actions import Action, Extend, Freeze
 from holdfast.core.errors import ModelError, RecipeError
-from holdfast.methods.progressive import Progressive
-from holdfast.methods.reinit import RedrawnTop, Reinit, check_reinit
-from holdfast.methods.reset_head import HeadPutBack
-from holdfast.methods.unfreeze import Unfreeze, thawed_layers
-from holdfast.methods.who_learns import WhoLearns
+from holdfast.methods.heads.reinit import RedrawnTop, Reinit, check_reinit
+from holdfast.methods.heads.reset_head import HeadPutBack
+from holdfast.methods.schedules.progressive import Progressive
+from holdfast.methods.schedules.unfreeze import Unfreeze, thawed_layers
+from holdfast.methods.schedules.who_learns import WhoLearns
 from holdfast.models.base import Layer
 from holdfast.models.redraw import redraw, top_layers
 from holdfast.training.loop import fit
@@ -255,7 +255,7 @@ def test_the_head_is_never_put_back_after_the_last_update(
 
 @pytest.fixture(scope="module")
 def bert(tiny_model: Any) -> Any:
-    from holdfast.models.classifier import load_classifier
+    from holdfast.models.encoders.classifier import load_classifier
 
     return load_classifier(str(tiny_model), ["a", "b"]).network
 

@@ -18,7 +18,7 @@ from holdfast.contract.predictions import Side, Told, ask_side, rows_of, told_of
 from holdfast.contract.result import class_columns
 from holdfast.core.defects import defect_line, raises_defects
 from holdfast.core.errors import InputError, Interrupted
-from holdfast.core.lacking import lacking
+from holdfast.core.input_errors import lacking
 from holdfast.core.records import Decision, to_json
 from holdfast.core.stages import stage
 from holdfast.runs.stored import Beside

@@ -18,8 +18,8 @@ from holdfast.analyses.analysis import After, Before, Question
 from holdfast.contract.result import rise_block
 from holdfast.core.records import Estimate, Floats, Ints
 from holdfast.core.seeds import generator
-from holdfast.data.chat import chats_from_prompts
-from holdfast.data.general_text import SKIPPED, passages
+from holdfast.data.chats.chat import chats_from_prompts
+from holdfast.data.texts.general import SKIPPED, passages
 from holdfast.prepare.general import probe_examples
 from holdfast.stats.paired import paired_bootstrap
 from holdfast.stats.ratio import loss_rows

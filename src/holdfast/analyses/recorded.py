@@ -19,15 +19,14 @@ import numpy as np
 from holdfast.contract.predictions import Side, rows_of
 from holdfast.contract.run_folder import unsealed
 from holdfast.core.errors import DataError, MachineError, RunError
-from holdfast.core.output_stream import writing
-from holdfast.core.outputs import checked_output
+from holdfast.core.outputs import checked_output, writing
 from holdfast.core.records import Decision
-from holdfast.data.pictures import thumbnail
+from holdfast.data.images.picture import thumbnail
 from holdfast.plan.task import WRITERS
 from holdfast.prepare.rows import Notify, notify_all
 from holdfast.report.numbers import moment
+from holdfast.report.predictions_page import CHANCES, Recorded, RecordedRow, draw_page
 from holdfast.report.public import last_part, public_name
-from holdfast.report.recorded import CHANCES, Recorded, RecordedRow, draw_page
 from holdfast.runs.stored import Again
 from holdfast.runs.threshold import rule_of
 

@@ -14,11 +14,11 @@ import numpy as np
 
 from holdfast.contract.answering import Answering, Answers
 from holdfast.core.records import Floats, Ints
-from holdfast.data.chat import form_of
+from holdfast.data.chats.chat import form_of
 from holdfast.data.table import Table
-from holdfast.models.last_read import hearing
-from holdfast.models.limits import position_limit
-from holdfast.models.pooling import masked_mean
+from holdfast.models.encoders.last_features import hearing
+from holdfast.models.encoders.pooling import masked_mean
+from holdfast.models.loading.limits import position_limit
 from holdfast.runs.predictor import Predictor
 from holdfast.tasks import forward
 from holdfast.tasks.classes.answers import TextUse
@@ -31,7 +31,7 @@ from holdfast.tasks.seq2seq.task import PairUse
 from holdfast.tasks.tags import scores as tagged
 from holdfast.tasks.tags.answers import TagUse
 from holdfast.tasks.tags.losses import encode_words
-from holdfast.training.batching import by_length
+from holdfast.training.batches import by_length
 
 
 def answer_with_vectors(predictor: Predictor, table: Table) -> tuple[Answers, Floats | None]:

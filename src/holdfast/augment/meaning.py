@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from holdfast.core.records import Floats
-from holdfast.models.embedded import embedded_folder
-from holdfast.models.pooling import masked_mean
-from holdfast.models.quiet import quiet_transformers
+from holdfast.models.encoders.pooling import masked_mean
+from holdfast.models.loading.builtin import embedded_folder
+from holdfast.models.loading.quiet import quiet_transformers
 
 BATCH = 32
 TOKENS = 256

@@ -10,7 +10,7 @@ import typer
 
 from holdfast.core.errors import Defect, RunError
 from holdfast.core.machine import refuse_too_little
-from holdfast.core.shown import printable
+from holdfast.core.printable import printable
 from holdfast.terminal.streams import json_text
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def command(
             document["fixed"] = _fix(asked, found, fix, force).to_json()
         typer.echo(json_text(document))
     else:
-        from holdfast.cli.audited import summary
+        from holdfast.cli.text.audit import summary
 
         columns = min(80, width())
         typer.echo("\n".join(summary(found, columns)))
@@ -127,7 +127,7 @@ def _target(path: Path, asked: AuditRequest, force: bool) -> OutputFile:
 
 
 def _write(page: OutputFile, found: Audit) -> None:
-    from holdfast.core.output_stream import writing
+    from holdfast.core.outputs import writing
     from holdfast.report.audit import render_audit
 
     text = render_audit(found.to_json(), found.shown())

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from holdfast.cli.asked import Group, Label, Seed, Source, Task, Test, Text, Verbose, check_how
+from holdfast.cli.options import Group, Label, Seed, Source, Task, Test, Text, Verbose, check_how
 from holdfast.core.machine import refuse_too_little
-from holdfast.core.shown import printable
+from holdfast.core.printable import printable
 from holdfast.terminal.streams import json_text
 
 if TYPE_CHECKING:
-    from holdfast.search.adaptation import Adapted
-    from holdfast.search.model_choice import Candidate, Choice
+    from holdfast.search.choice.adaptation import Adapted
+    from holdfast.search.choice.models import Candidate, Choice
 
 # Of a model's name, in the table.
 LONGEST = 26
@@ -63,8 +63,8 @@ def command(
     refuse_too_little("torch")
     check_how(quiet, verbose, task)
     from holdfast.contract.request import Request
-    from holdfast.search.adaptation import adapting_of
-    from holdfast.search.model_choice import choose_model
+    from holdfast.search.choice.adaptation import adapting_of
+    from holdfast.search.choice.models import choose_model
     from holdfast.terminal.say import Teller, width
 
     request = Request(

@@ -16,7 +16,7 @@ import typer.core
 
 from holdfast.cli.words import SOURCES, Command, tamed
 from holdfast.core.errors import RecipeError
-from holdfast.core.missing import lies_there
+from holdfast.core.path_hints import lies_there
 from holdfast.core.plugins import Entry, load, names
 
 GROUP = "holdfast.commands"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from holdfast.core.machine import refuse_too_little
-from holdfast.core.shown import printable
+from holdfast.core.printable import printable
 from holdfast.terminal.streams import json_text
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from holdfast.cli.asked import (
+from holdfast.cli.options import (
     Group,
     Label,
     Model,
@@ -23,12 +23,12 @@ from holdfast.cli.asked import (
 )
 from holdfast.cli.words import VERDICTS, complete_verdicts
 from holdfast.core.machine import refuse_too_little
-from holdfast.core.shown import printable
+from holdfast.core.printable import printable
 from holdfast.terminal.streams import json_text
 
 if TYPE_CHECKING:
     from holdfast.recipe import Recipe
-    from holdfast.search.validated import CrossValidation
+    from holdfast.search.folds.cross_validation import CrossValidation
 
 # Scores that are printed; the others are in the report.
 MOST = 4
@@ -88,7 +88,7 @@ def command(
     feared = check_known(fail_on or [], "--fail-on", "verdict", VERDICTS)
     from holdfast.contract.request import Request
     from holdfast.core.records import is_asked
-    from holdfast.search.validated import asked_for
+    from holdfast.search.folds.cross_validation import asked_for
     from holdfast.terminal.say import width
     from holdfast.terminal.watch import train_watched
 
@@ -127,7 +127,7 @@ def show_folds(
     procedure: CrossValidation, recipe: Recipe, as_json: bool, quiet: bool, verbose: bool = False
 ) -> None:
     """The plan of ``--dry-run``."""
-    from holdfast.search.validated import planned
+    from holdfast.search.folds.cross_validation import planned
     from holdfast.terminal.say import Teller, width
 
     plan = planned(procedure, recipe, Teller(quiet, verbose))
@@ -138,7 +138,7 @@ def shown(result: Mapping[str, Any], run: Path, columns: int) -> list[str]:
     """The answer first, at the width of a terminal."""
     import textwrap
 
-    from holdfast.report.answer_folds import answer_words
+    from holdfast.report.answer.folds import answer_words
     from holdfast.terminal.say import COLUMN, entry
 
     cv = result["cv"]

@@ -24,7 +24,7 @@ def command(
     sources that neither has seen.
     """
     refuse_too_little("torch")
-    from holdfast.cli.ending import summary
+    from holdfast.cli.text.result import summary
     from holdfast.contract.request import Request
     from holdfast.recipe import read_recipe
     from holdfast.terminal.say import width

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from holdfast.cli.asked import Seed, Verbose, check_how
+from holdfast.cli.options import Seed, Verbose, check_how
 from holdfast.core.machine import refuse_too_little
-from holdfast.core.shown import printable
+from holdfast.core.printable import printable
 from holdfast.terminal.streams import json_text
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def command(
     if as_json:
         typer.echo(json_text(result))
         return
-    from holdfast.cli.ending import summary
+    from holdfast.cli.text.result import summary
 
     lines = summary(result, folder, width())
     typer.echo(printable("\n".join([*lines, "", *shown(result.get("distilled") or {}, width())])))

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from holdfast.cli.written import output_lines, worth_lines
+from holdfast.cli.text.generation import output_lines, worth_lines
 from holdfast.core.machine import refuse_too_little
-from holdfast.core.shown import printable
+from holdfast.core.printable import printable
 from holdfast.core.wording import counted
 from holdfast.terminal.streams import json_text
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from holdfast.core.machine import refuse_too_little
-from holdfast.core.shown import printable
+from holdfast.core.printable import printable
 from holdfast.terminal.streams import json_text
 
 LIMITS = "data.limits."
@@ -53,7 +53,7 @@ def command(
     """
     refuse_too_little("torch")
     from holdfast.analyses.evaluation import evaluate
-    from holdfast.cli.runs import ENSEMBLE, ensemble_of, runs_and_data
+    from holdfast.cli.options import ENSEMBLE, ensemble_of, runs_and_data
     from holdfast.contract.answering import Options, check_limits
     from holdfast.terminal.say import Teller
 

@@ -10,7 +10,7 @@ import typer
 
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.machine import refuse_too_little
-from holdfast.core.shown import printable_json
+from holdfast.core.printable import printable_json
 from holdfast.terminal.streams import json_text
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def command(
     run, data = _run_and_data(given)
     target = None if out is None else _target(out, run, data, force)
     from holdfast.analyses.explain.explain import explain
-    from holdfast.cli.piped import piped
+    from holdfast.cli.standard_input import piped
     from holdfast.contract.answering import Options, check_limits
     from holdfast.contract.run_folder import need_run
     from holdfast.terminal.progress_line import ProgressLine
@@ -87,13 +87,13 @@ def command(
     if as_json:
         typer.echo(json_text(found.to_json()))
     elif target is None:
-        from holdfast.cli.explained import shown
+        from holdfast.cli.text.explanation import shown
 
         typer.echo(shown(found.to_json(), min(80, width())))
     else:
         import textwrap
 
-        from holdfast.report.explained import answer
+        from holdfast.report.explanation import answer
 
         lines = textwrap.wrap(answer(found.to_json()), min(80, width()))
         typer.echo("\n".join([*lines, str(target.path)]))
@@ -101,7 +101,7 @@ def command(
 
 def _carried(run: Path, as_json: bool) -> None:
     """What the run found when it was made: shown as it is stored."""
-    from holdfast.cli.explained import carried
+    from holdfast.cli.text.explanation import carried
     from holdfast.contract.run_folder import open_run
     from holdfast.terminal.say import width
 
@@ -118,7 +118,7 @@ def _carried(run: Path, as_json: bool) -> None:
 
 
 def _run_and_data(given: list[str]) -> tuple[Path, str]:
-    from holdfast.cli.runs import runs_and_data
+    from holdfast.cli.options import runs_and_data
 
     runs, data = runs_and_data("explain", given)
     if len(runs) > 1:
@@ -148,7 +148,7 @@ def _target(out: Path, run: Path, data: str, force: bool) -> OutputFile:
 
 
 def _write(target: OutputFile, found: Explanation) -> None:
-    from holdfast.core.output_stream import writing
+    from holdfast.core.outputs import writing
 
     if target.path.suffix.lower() == ".html":
         text = found.page()

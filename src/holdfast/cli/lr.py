@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from holdfast.cli.asked import (
+from holdfast.cli.options import (
     Group,
     Label,
     Model,
@@ -19,7 +19,7 @@ from holdfast.cli.asked import (
     check_how,
 )
 from holdfast.core.machine import refuse_too_little
-from holdfast.core.shown import printable
+from holdfast.core.printable import printable
 from holdfast.terminal.streams import json_text
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def command(
 
 def shown(found: RateRange, columns: int) -> str:
     """The picture, what is suggested, and why."""
-    from holdfast.cli.rate_chart import rate_chart
+    from holdfast.cli.text.rate_curve import rate_chart
     from holdfast.core.wording import counted
     from holdfast.terminal.say import entry
 

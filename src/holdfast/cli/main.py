@@ -14,15 +14,13 @@ import typer
 
 from holdfast._version import __version__
 from holdfast.cli.commands import Group
-from holdfast.cli.net import check_arguments, check_folder, fault_of
-from holdfast.core.door import PANIC
+from holdfast.cli.unexpected_errors import check_arguments, check_folder, fault_of
 from holdfast.core.errors import DataError, HoldfastError, Interrupted, ModelError, RunError
-from holdfast.core.lacking import lacking
-from holdfast.core.machine import refuse_threads
-from holdfast.core.processes import check_launch
-from holdfast.core.shown import printable
+from holdfast.core.input_errors import PANIC, lacking
+from holdfast.core.machine import check_launch, refuse_threads
+from holdfast.core.printable import printable
 from holdfast.terminal.streams import drop, flush, prepare
-from holdfast.training.signals import terminate_like_interrupt
+from holdfast.training.machine.signals import terminate_like_interrupt
 
 # Whose message would send a person to mend a file that is whole.
 BLAMED = (DataError, ModelError, RunError)

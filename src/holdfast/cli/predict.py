@@ -62,13 +62,13 @@ def command(
     Without --out, one JSON object a line is printed.
     """
     refuse_too_little("torch")
-    from holdfast.cli.runs import ensemble_of, runs_and_data
+    from holdfast.cli.options import ensemble_of, runs_and_data
 
     runs, data = runs_and_data("predict", given)
     ensemble, others = ensemble_of(set_ or [])
     switches, limits = _settings(others)
     from holdfast.analyses.evaluation import predict
-    from holdfast.cli.piped import piped
+    from holdfast.cli.standard_input import piped
     from holdfast.contract.answering import Options
     from holdfast.contract.run_folder import need_run
     from holdfast.runs.prediction_file import check_target, write_lines, write_predictions

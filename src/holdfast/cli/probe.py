@@ -9,7 +9,7 @@ import typer
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.machine import refuse_too_little
-from holdfast.core.shown import printable
+from holdfast.core.printable import printable
 from holdfast.terminal.streams import json_text
 
 NAMES = {

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from holdfast.core.machine import refuse_too_little
-from holdfast.core.shown import printable
+from holdfast.core.printable import printable
 from holdfast.terminal.streams import json_text
 
 # Nothing can be promised, and nothing was written.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from holdfast.cli.asked import (
+from holdfast.cli.options import (
     Group,
     Label,
     Model,
@@ -22,7 +22,7 @@ from holdfast.cli.asked import (
 )
 from holdfast.cli.words import VERDICTS, complete_verdicts
 from holdfast.core.machine import refuse_too_little
-from holdfast.core.shown import printable
+from holdfast.core.printable import printable
 from holdfast.terminal.streams import json_text
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def _print(result: dict[str, Any], run: Path, as_json: bool) -> None:
     if as_json:
         typer.echo(json_text(result))
     else:
-        from holdfast.cli.ending import summary
+        from holdfast.cli.text.result import summary
         from holdfast.terminal.say import width
 
         typer.echo(printable("\n".join(summary(result, run, width()))))
@@ -115,7 +115,7 @@ def _print(result: dict[str, Any], run: Path, as_json: bool) -> None:
 
 def _dry_run(request: Request, recipe: Recipe, as_json: bool, quiet: bool) -> None:
     from holdfast.cli.cv import show_folds
-    from holdfast.cli.plan import show_plan
+    from holdfast.cli.text.plan import show_plan
     from holdfast.contract.run_folder import check_place
     from holdfast.pipeline.preview import preview
     from holdfast.terminal.say import Teller

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from holdfast.cli.asked import (
+from holdfast.cli.options import (
     Group,
     Label,
     Model,
@@ -22,7 +22,7 @@ from holdfast.cli.asked import (
 )
 from holdfast.cli.words import VERDICTS, complete_verdicts
 from holdfast.core.machine import refuse_too_little
-from holdfast.core.shown import printable
+from holdfast.core.printable import printable
 from holdfast.terminal.streams import json_text
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def _foresee(
     procedure: Procedure, recipe: Recipe, as_json: bool, quiet: bool, verbose: bool
 ) -> None:
     """The plan of ``--dry-run``."""
-    from holdfast.search.foreseen import foreseen
+    from holdfast.search.outlook import foreseen
     from holdfast.terminal.say import Teller, width
 
     plan = foreseen(procedure, recipe, Teller(quiet, verbose))
@@ -167,9 +167,8 @@ def _print(result: Mapping[str, Any], run: Path, as_json: bool) -> None:
     if as_json:
         typer.echo(json_text(result))
         return
-    from holdfast.cli.ending import summary
-    from holdfast.cli.sizes import size_lines
-    from holdfast.cli.trials import study_lines
+    from holdfast.cli.text.result import summary
+    from holdfast.cli.text.trials import size_lines, study_lines
     from holdfast.terminal.say import width
 
     told = [*study_lines(result, width()), *size_lines(result, width())]

@@ -9,7 +9,7 @@ from typing import Any
 import typer.core
 
 from holdfast.core.errors import RecipeError
-from holdfast.core.shown import printable
+from holdfast.core.printable import printable
 
 TASKS = (
     "text-classification",

@@ -19,11 +19,11 @@ from holdfast.core.records import Decision, Finding, Floats, Ints, Outputs, Snap
 from holdfast.core.updates import LossTerm
 from holdfast.data.added import Added, join_added
 from holdfast.data.table import Table, TrainSplit, ValidSplit
-from holdfast.methods.rates import Rates
+from holdfast.methods.heads.class_rates import Rates
 from holdfast.metrics import Metric, find_metric
+from holdfast.models.compute.prefix import Prefix
 from holdfast.models.fresh import fresh
 from holdfast.models.layers import count_parameters
-from holdfast.models.prefix import Prefix
 from holdfast.recipe import DataPart, Recipe, as_settings, known_keys, override
 from holdfast.recipe.resolved import ResolvedRecipe
 from holdfast.training.observe import Observer
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from holdfast.tasks.generation.samples import WrittenSamples
     from holdfast.tasks.lm.verbatim import Verbatim
     from holdfast.training.loop import Trained
-    from holdfast.training.machine import MachineChoice
+    from holdfast.training.machine.machine import MachineChoice
     from holdfast.training.run import Job
     from holdfast.training.task import Examples, Task
 

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import yaml
 
 from holdfast.contract.run_folder import CHECKPOINTS, RECIPE, SEARCH
-from holdfast.core.door import door
 from holdfast.core.errors import RunError
 from holdfast.core.files import write_text
-from holdfast.core.plain import from_yaml, read_yaml
-from holdfast.core.processes import processes
+from holdfast.core.input_errors import door
+from holdfast.core.machine import processes
 from holdfast.core.records import Decision
+from holdfast.core.yaml_values import from_yaml, read_yaml
 from holdfast.recipe import Recipe, anchored
 from holdfast.recipe.whole import parse
 

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holdfast.core import run_files
-from holdfast.core.door import door
 from holdfast.core.errors import MachineError, RunError
 from holdfast.core.files import disk_errors, refuse_link
+from holdfast.core.input_errors import door
 from holdfast.core.lock import NAME as LOCK
 from holdfast.core.lock import locked, refuse_held
-from holdfast.core.processes import processes, rank
+from holdfast.core.machine import processes, rank
 from holdfast.core.records import Decision
 from holdfast.core.run_files import (
     FOLDS,
@@ -109,7 +109,7 @@ def _agreed(chosen: Path | None) -> Path:
     from accelerate import PartialState
     from accelerate.utils import broadcast_object_list
 
-    from holdfast.training.machine import several_on_processor
+    from holdfast.training.machine.machine import several_on_processor
 
     PartialState(cpu=several_on_processor())
     return Path(broadcast_object_list([str(chosen or "")])[0])
@@ -321,7 +321,7 @@ def model_of(run: Path) -> Path:
     """The model's folder of a finished run, every file of it (and of the folder that its adapter is
     put on) as the run left it; raises ``RunError`` for any other. Whatever loads a run's model asks
     for it here."""
-    from holdfast.models.adapter_save import base_folder
+    from holdfast.models.adapters.save import base_folder
 
     result = open_run(run)
     check_model(run, result)

@@ -2,9 +2,9 @@
 
     z = s · z_text + W · x + b
 
-with x the columns as ``data/side.py`` reads them. On disk it is plain: ``features/features.json``
-(the columns and how they are read, s) and ``features/features.safetensors`` (``weight``
-[classes, width], ``bias`` [classes], float64).
+with x the columns as ``data/columns/extra.py`` reads them. On disk it is plain:
+``features/features.json`` (the columns and how they are read, s) and
+``features/features.safetensors`` (``weight`` [classes, width], ``bias`` [classes], float64).
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.core.door import door
 from holdfast.core.errors import DataError, RunError
 from holdfast.core.files import disk_errors, write_json
+from holdfast.core.input_errors import door
 from holdfast.core.records import Floats, Ints
-from holdfast.data.side import DERIVED, PREFIX, Asked, Column, cells_of
+from holdfast.data.columns.extra import DERIVED, PREFIX, Asked, Column, cells_of
 from holdfast.data.table import Table
 
 FOLDER, JSON, WEIGHTS = "features", "features.json", "features.safetensors"

@@ -19,7 +19,7 @@ from holdfast.core.actions import Action, RollBack, Stop, to_record
 from holdfast.core.records import Floats, Snapshot, Verdict, to_json
 from holdfast.monitor.evidence import validation_labels, validation_losses
 from holdfast.monitor.generalisation import at_floor
-from holdfast.stats.student import paired_t
+from holdfast.stats.paired import paired_t
 
 # Each of them is a further choice on the validation rows.
 MOST_TRIALS = 3

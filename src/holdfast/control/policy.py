@@ -38,8 +38,8 @@ from holdfast.core.actions import (
     revive,
     to_record,
 )
-from holdfast.core.door import door
 from holdfast.core.errors import RunError
+from holdfast.core.input_errors import door
 
 
 @dataclass(frozen=True, slots=True)

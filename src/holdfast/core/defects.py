@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from holdfast.core.errors import InputError, Interrupted
-from holdfast.core.lacking import lacking
+from holdfast.core.input_errors import lacking
 from holdfast.core.records import Decision
 
 REPORT_IT = "a defect in Holdfast, please report it"

@@ -17,7 +17,7 @@ HoldfastError
 
 from __future__ import annotations
 
-from holdfast.core.shown import printable, shown
+from holdfast.core.printable import printable, shown
 
 # Of a name of 5,000 characters nobody reads the middle; a remedy may list columns or classes.
 LONGEST_WHAT, LONGEST_RULE = 400, 2000

@@ -17,8 +17,8 @@ from typing import Any
 
 from holdfast.core.errors import RunError
 from holdfast.core.files import disk_errors
+from holdfast.core.printable import printable
 from holdfast.core.records import Decision
-from holdfast.core.shown import printable
 
 NAME = ".lock"
 # A lock that was let go between opening the file and asking for it is asked for again.

@@ -1,8 +1,8 @@
 """From raw columns to rows with a text and a label; what is missing is counted.
 
-Missing means null, empty or white space alone, for a label also what ``data/spelling.py`` lists;
-every other text stays exactly as written. Labels lose the white space around them. A row is left
-out when any of its text columns is missing.
+Missing means null, empty or white space alone, for a label also what ``data/labels/spelling.py``
+lists; every other text stays exactly as written. Labels lose the white space around them. A row is
+left out when any of its text columns is missing.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import pyarrow.compute as pc
 
 from holdfast.core.errors import DataError
 from holdfast.core.records import Finding
-from holdfast.data.profile import NUMBER, is_missing
+from holdfast.data.columns.profile import NUMBER, is_missing
+from holdfast.data.columns.template import fill_template
+from holdfast.data.labels.spelling import MISSING, written
 from holdfast.data.raw import Raw
-from holdfast.data.spelling import MISSING, written
 from holdfast.data.table import Columns
-from holdfast.data.template import fill_template
 
 _LISTED = 100
 

@@ -10,15 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from holdfast.core.errors import DataError
-from holdfast.data.classes import ClassRules, make_classes
 from holdfast.data.clean import missing_findings
-from holdfast.data.columns import NamedColumns, choose_columns
-from holdfast.data.label_kind import label_counts
-from holdfast.data.rare import RARE_BELOW, Rare
+from holdfast.data.columns.columns import NamedColumns, choose_columns
+from holdfast.data.labels.classes import ClassRules, make_classes
+from holdfast.data.labels.label_type import label_counts
+from holdfast.data.labels.rare import RARE_BELOW, Rare
+from holdfast.data.labels.spelling import Labels, missing_labels
+from holdfast.data.labels.survey import survey
 from holdfast.data.raw import Raw
 from holdfast.data.source import read_source
-from holdfast.data.spelling import Labels, missing_labels
-from holdfast.data.survey import survey
 from holdfast.data.table import Table
 from holdfast.data.write import write_rows
 
@@ -51,8 +51,8 @@ def load_table(
     need_label : if false, the label column may be absent, and a row whose label is missing or
         unknown stays, with label -1.
     rare, rare_below : what to do with a class of fewer than ``rare_below`` distinct texts
-        (see ``data/rare.py``). Not asked when ``classes`` are given or labels not needed.
-    labels : ``merged`` or ``exact`` (see ``data/spelling.py``).
+        (see ``data/labels/rare.py``). Not asked when ``classes`` are given or labels not needed.
+    labels : ``merged`` or ``exact`` (see ``data/labels/spelling.py``).
 
     Raises
     ------

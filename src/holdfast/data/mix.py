@@ -14,12 +14,12 @@ import pyarrow.compute as pc
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding, Severity
-from holdfast.data.columns import choose_columns
+from holdfast.data.columns.columns import choose_columns
+from holdfast.data.columns.profile import present
+from holdfast.data.columns.roles import check_column
 from holdfast.data.load import refuse_empty
 from holdfast.data.paths import source_path
-from holdfast.data.profile import present
 from holdfast.data.raw import Raw
-from holdfast.data.roles import check_column
 from holdfast.data.source import read_source
 from holdfast.data.table import Table
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from holdfast.core.door import reason
 from holdfast.core.errors import DataError
+from holdfast.core.input_errors import reason
 
 
 def source_path(source: str | Path) -> Path:

@@ -17,9 +17,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from holdfast.core.door import reason
 from holdfast.core.errors import MachineError
 from holdfast.core.files import SCRATCH, disk_errors
+from holdfast.core.input_errors import reason
 
 if TYPE_CHECKING:
     import datasets

@@ -6,16 +6,16 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from holdfast.core.door import door
 from holdfast.core.errors import DataError
-from holdfast.core.missing import missing_remedy
-from holdfast.data.conll import SUFFIX as CONLL
+from holdfast.core.input_errors import door
+from holdfast.core.path_hints import missing_remedy
 from holdfast.data.limits import check_rows
 from holdfast.data.paths import source_path
 from holdfast.data.raw import Batch, Raw, reading, store
 from holdfast.data.readers import Reader, all_readers
 from holdfast.data.readers.hub import HubName, parse_hub_name, read_hub
 from holdfast.data.readers.text import is_packed
+from holdfast.data.tags.conll import SUFFIX as CONLL
 
 # Formats that are compressed within.
 _PACKED = (".parquet", ".xlsx")

@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 from holdfast.core.files import disk_errors
 from holdfast.core.records import Finding
 from holdfast.core.wording import counted, have
-from holdfast.data.classes import UNKNOWN, Classes
 from holdfast.data.clean import Tally, complete, meant
-from holdfast.data.rare import rare_finding
+from holdfast.data.labels.classes import UNKNOWN, Classes
+from holdfast.data.labels.rare import rare_finding
 from holdfast.data.raw import Raw
 from holdfast.data.scratch import scratch_file, stored_rows
 from holdfast.data.table import Columns

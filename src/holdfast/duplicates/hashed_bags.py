@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.duplicates.engines import Engine
-from holdfast.duplicates.hashed import word_hashes
 from holdfast.duplicates.normalise import content_keys, folded, normal_forms, spaced_words
 from holdfast.duplicates.texts import arrow_slice
+from holdfast.duplicates.word_hashes import word_hashes
 from holdfast.duplicates.words import (
     BLOCK,
     CHARACTERS,

@@ -24,8 +24,7 @@ from holdfast.core.errors import Defect
 from holdfast.duplicates.candidates import can_be_near
 from holdfast.duplicates.engines import Engine, engine_here
 from holdfast.duplicates.hashed_bags import hashed_bags, read_hashed
-from holdfast.duplicates.near import near_pairs
-from holdfast.duplicates.passes import depths_of
+from holdfast.duplicates.passes import depths_of, near_pairs
 from holdfast.duplicates.verify import Links
 from holdfast.duplicates.words import I64, Bags, exact_forms
 

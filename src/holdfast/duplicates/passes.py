@@ -8,6 +8,8 @@ texts of a bucket. Passes know nothing of each other and may run side by side.
 A pair is kept where bags and signatures allow it (``verify.py``); ``windowed`` texts stood in a
 bucket of more than ``WINDOW`` texts that a third word did not make smaller, and met the next
 ``FEW`` alone.
+
+Candidates of millions of bags → the pairs that a number of differing words allows, exactly.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import numpy.typing as npt
 
 from holdfast.duplicates.candidates import FEW, WINDOW, eligible, mix
 from holdfast.duplicates.engines import Engine
-from holdfast.duplicates.verify import signatures
+from holdfast.duplicates.verify import Links, differing_words, signatures
 from holdfast.duplicates.words import I64, U64, Bags
 
 AT_ONCE = 1 << 22
@@ -165,3 +167,19 @@ def _shared(packed: U64, bits: int) -> tuple[U64, I64]:
     counts = np.diff(edges)
     sizes = np.repeat(counts, counts)
     return packed[sizes > 1], sizes[sizes > 1]
+
+
+def near_pairs(
+    bags: Bags, limits: npt.NDArray[np.int16], depths: npt.NDArray[np.int8], engine: Engine
+) -> tuple[Links, int]:
+    """The candidates of ``passes.py`` whose bags differ in no more words than the smaller of their
+    limits, in order; and how many rows met only some of a bucket."""
+    packed, windowed = Passes(bags, limits, depths).pairs(engine)
+    first = (packed >> np.uint64(32)).astype(np.int64)
+    second = (packed & np.uint64(0xFFFFFFFF)).astype(np.int64)
+    differing = differing_words(bags, first, second)
+    kept = differing <= np.minimum(limits[first], limits[second])
+    first, second, differing = first[kept], second[kept], differing[kept]
+    sizes = np.maximum(bags.counts_of(first), bags.counts_of(second))
+    similarity = (1 - differing / np.maximum(sizes, 1)).astype(np.float32)
+    return Links(first, second, similarity), windowed

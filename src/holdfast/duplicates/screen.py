@@ -23,8 +23,7 @@ from holdfast.duplicates.candidates import LONG, OVERLAP, can_be_near
 from holdfast.duplicates.criterion import allowed
 from holdfast.duplicates.engines import Engine
 from holdfast.duplicates.hashed_bags import hashed_bags, read_hashed
-from holdfast.duplicates.near import near_pairs
-from holdfast.duplicates.passes import depths_of
+from holdfast.duplicates.passes import depths_of, near_pairs
 from holdfast.duplicates.texts import ArrowTexts, arrow_slice
 from holdfast.duplicates.words import BLOCK, I64, U64, exact_forms
 

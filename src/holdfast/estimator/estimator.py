@@ -13,13 +13,13 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import column_or_1d
 from sklearn.utils.validation import check_is_fitted
 
-from holdfast.core.door import door
 from holdfast.core.errors import DataError, ModelError, RecipeError, RunError
 from holdfast.core.files import disk_errors, replace_folder, write_json
+from holdfast.core.input_errors import door
 from holdfast.core.records import Evidence, Remedy, Verdict
 from holdfast.core.run_files import seal_folder
-from holdfast.data.columns import choose_columns
-from holdfast.data.frames import frame_table, is_frame, series_values
+from holdfast.data.columns.columns import choose_columns
+from holdfast.data.memory.frames import frame_table, is_frame, series_values
 from holdfast.data.raw import store
 from holdfast.data.readers.parquet import typed_batch
 from holdfast.estimator.facts import COPY, SAVED, read_facts
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from holdfast.contract.fit import Fitted
     from holdfast.data.table import Splits
-    from holdfast.models.network import EncoderClassifier
-    from holdfast.models.saved import PlainClassifier
+    from holdfast.models.encoders.network import EncoderClassifier
+    from holdfast.models.encoders.stored import PlainClassifier
     from holdfast.runs.predictor import Predictor
 
 TRAIN_SHARE = 0.82
@@ -121,7 +121,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def predict_proba(self, X: Any) -> npt.NDArray[np.float64]:
         """Probabilities [n, classes], in the order of ``classes_``, of texts or of the rows of a
         data frame."""
-        from holdfast.data.memory import table_from_texts
+        from holdfast.data.memory.texts import table_from_texts
 
         check_is_fitted(self, "network_")
         texts = _texts([X] if isinstance(X, str) else X, self.text_columns_)
@@ -177,7 +177,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """The fitted estimator that ``save`` wrote. It has no ``history_``; its ``network_`` is
         the plain model. Raises ``ModelError`` where the folder holds none or a broken one,
         ``RunError`` where a file is missing or was changed since."""
-        from holdfast.models.saved import load_saved
+        from holdfast.models.encoders.stored import load_saved
 
         path = Path(folder) / SAVED
         if not path.is_file():
@@ -200,7 +200,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return made
 
     def _save_network(self, folder: Path) -> None:
-        from holdfast.models.saved import PlainClassifier, save_plain
+        from holdfast.models.encoders.stored import PlainClassifier, save_plain
 
         if isinstance(self.network_, PlainClassifier):
             save_plain(self.network_, folder, self.tokenizer_)
@@ -233,7 +233,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return override(recipe, [f"seed={self.random_state}", *as_settings(usual), *given])
 
     def _divide(self, texts: list[Any], labels: Any, groups: Sequence[Any] | None) -> Splits:
-        from holdfast.data.memory import table_from_texts
+        from holdfast.data.memory.texts import table_from_texts
         from holdfast.split.divide import divide
 
         numbers = np.searchsorted(self.classes_, labels)
@@ -246,7 +246,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return divide(table, seed=self.random_state, fractions=(TRAIN_SHARE, 1 - TRAIN_SHARE, 0))
 
     def _keep(self, fitted: Fitted) -> None:
-        from holdfast.models.network import EncoderClassifier
+        from holdfast.models.encoders.network import EncoderClassifier
         from holdfast.stats.temperature import best_temperature
         from holdfast.training.task import labels_of
 

@@ -6,8 +6,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from holdfast.core.door import door
 from holdfast.core.errors import ModelError
+from holdfast.core.input_errors import door
 from holdfast.core.run_files import check_folder
 from holdfast.core.run_shapes import MARK, VERDICT
 from holdfast.core.shapes import (

@@ -22,9 +22,9 @@ from holdfast.methods.registry import Known, Method, Parts, all_methods, parts_o
 from holdfast.methods.replay import Replayed
 from holdfast.plan.defaults import FINETUNE, asked_of, method_parts, method_settings
 from holdfast.recipe.resolved import resolved
-from holdfast.training.additions import Settings
-from holdfast.training.ordinary import EveryRow, OnePass
+from holdfast.training.actions.additions import Settings
 from holdfast.training.plan import Phase, Plan
+from holdfast.training.row_order import EveryRow, OnePass
 from holdfast.training.task import labels_of
 
 # One notch more of a number that says how much an enrichment does.

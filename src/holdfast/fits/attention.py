@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from holdfast.core.records import Decision
-from holdfast.models.causal import CausalNetwork
+from holdfast.models.generators.causal import CausalNetwork
 
 SHORT_TOKENS = 256
 

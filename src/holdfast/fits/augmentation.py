@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
+from holdfast.augment.image_forms import Redrawing
 from holdfast.augment.pictures.mixing import MixedLabels, Mixing
 from holdfast.augment.pictures.orientation import Mirror, in_a_mirror
 from holdfast.augment.pictures.usual import BY_EVIDENCE, NO, YES
-from holdfast.augment.redrawing import Redrawing
 from holdfast.augment.registry import ENRICHMENTS, check_enrich, make_all
-from holdfast.augment.rewriting import Rewriting, Survey, read_rows, survey
 from holdfast.augment.settings import names_of
 from holdfast.augment.source import Enriched
-from holdfast.augment.texts.own import Own, check_function, load_function
+from holdfast.augment.text_forms import Rewriting, Survey, read_rows, survey
+from holdfast.augment.texts.user_function import Own, check_function, load_function
 from holdfast.contract.fit import Kind, Sides
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding, Ints

@@ -18,13 +18,13 @@ from holdfast.control.choice import (
     reason,
 )
 from holdfast.core.records import Decision, Floats, Snapshot
-from holdfast.methods.head_refit import HeadRefit
-from holdfast.methods.schedules import build_schedule
+from holdfast.methods.heads.closed_form import HeadRefit
+from holdfast.methods.schedules.schedules import build_schedule
 from holdfast.models.layers import count_parameters
 from holdfast.plan.defaults import measured_phases
 from holdfast.recipe.resolved import ResolvedRecipe
+from holdfast.training.actions.offers import AVERAGE
 from holdfast.training.loop import Trained
-from holdfast.training.offers import AVERAGE
 from holdfast.training.plan import Phase
 
 # Of the learning of the measured recipe: rounding to whole steps is no other recipe.

@@ -16,7 +16,7 @@ import numpy as np
 from holdfast.contract.fit import Begun, Kind, Prepared, Ready, Sides, classes_of
 from holdfast.control.stopping import StoppingRule
 from holdfast.core.errors import Defect, RecipeError
-from holdfast.core.processes import processes
+from holdfast.core.machine import processes
 from holdfast.core.records import Decision, Finding, Ints
 from holdfast.core.updates import OfRows
 from holdfast.data.scratch import goes_with, scratch_file
@@ -30,15 +30,15 @@ from holdfast.fits.frozen import keep_prefix
 from holdfast.fits.layers import AUTO, choose_layers
 from holdfast.fits.policies import controller, stopping_rule
 from holdfast.fits.run_facts import make_monitor
-from holdfast.methods.balance import check_target
+from holdfast.methods.heads.balance import check_target
 from holdfast.methods.optimizers import build_optimizer
-from holdfast.methods.schedules import build_schedule
+from holdfast.methods.schedules.schedules import build_schedule
 from holdfast.metrics import Metric
-from holdfast.models.activations import checkpoint_activations
 from holdfast.models.base import Loaded, Network
+from holdfast.models.compute.checkpointing import checkpoint_activations
+from holdfast.models.compute.onednn import use_onednn
 from holdfast.models.fresh import fresh, own_weights, tensors_of
 from holdfast.models.layers import count_parameters, freeze, parameter_groups
-from holdfast.models.onednn import use_onednn
 from holdfast.plan.adapters import adapter_settings
 from holdfast.plan.chunks import choose_chunks
 from holdfast.plan.defaults import (
@@ -63,11 +63,11 @@ from holdfast.tasks.classes.row_weights import group_weights, source_weights
 from holdfast.tasks.classes.side_selection import fitted_columns
 from holdfast.tasks.generation.samples import WrittenSamples, told, watches, writer
 from holdfast.training.checkpoint import CheckpointStore
-from holdfast.training.examples import ExampleHistory
 from holdfast.training.journal import Journal
-from holdfast.training.machine import use_threads
+from holdfast.training.listeners.examples import ExampleHistory
+from holdfast.training.machine.machine import use_threads
 from holdfast.training.plan import Phase, Plan, check_phase, evaluation_points
-from holdfast.training.prefix_cache import PrefixCache
+from holdfast.training.prefix.cache import PrefixCache
 from holdfast.training.run import Job
 from holdfast.training.task import Examples, ExtendableExamples, GrowingExamples, labels_of
 

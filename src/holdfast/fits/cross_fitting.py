@@ -38,15 +38,15 @@ from holdfast.core.records import Decision, Finding, Floats, Ints, Snapshot
 from holdfast.core.seeds import derive_seed
 from holdfast.fits.compose import Place, make_job, make_ready
 from holdfast.fits.fit import fit_ready
-from holdfast.methods.head_refit import curve_from_state, curve_to_state
-from holdfast.models.probe_curve import ProbeCurve
+from holdfast.methods.heads.closed_form import curve_from_state, curve_to_state
+from holdfast.models.probes.curve import ProbeCurve
 from holdfast.plan.defaults import method_parts
 from holdfast.split.folds import Fold, make_folds
 from holdfast.training.checkpoint import Unfit, read_sealed, write_sealed
 from holdfast.training.engine import pack, unpack
+from holdfast.training.fold_evaluations import OutOfFold
 from holdfast.training.loop import fit as train
 from holdfast.training.observe import Observer
-from holdfast.training.out_of_fold import OutOfFold
 from holdfast.training.plan import Plan
 from holdfast.training.task import labels_of
 

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.contract.predictions import ASKED_ROWS, MOST_HEARD
-from holdfast.data.general_text import passages
-from holdfast.models.prefix import train_mode
+from holdfast.data.texts.general import passages
+from holdfast.models.compute.prefix import train_mode
 from holdfast.plan.task import WRITERS, WRITING
 from holdfast.tasks.generation.base_model import FEW_SHOT_ROWS
 from holdfast.tasks.generation.general_items import general_items

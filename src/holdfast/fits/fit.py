@@ -19,16 +19,23 @@ from holdfast.core.errors import Defect
 from holdfast.core.records import Decision, Finding, Floats, Ints
 from holdfast.fits.checkpoint_rule import kept_state, start_probe
 from holdfast.fits.compose import Place, make_job, make_ready
-from holdfast.methods.balance import TARGET, asked_target
-from holdfast.methods.head_refit import HeadRefit
-from holdfast.methods.rates import USUAL, Rates, between, choose_strength, shares_of, stated
+from holdfast.methods.heads.balance import TARGET, asked_target
+from holdfast.methods.heads.class_rates import (
+    USUAL,
+    Rates,
+    between,
+    choose_strength,
+    shares_of,
+    stated,
+)
+from holdfast.methods.heads.closed_form import HeadRefit
 from holdfast.prepare.rows import notify_all
 from holdfast.prepare.sharding import gathered
 from holdfast.tasks.classes.classifier import classifier, kept_temperature
 from holdfast.tasks.classes.side_selection import with_side
+from holdfast.training.fold_evaluations import FoldLooks, OutOfFold
 from holdfast.training.loop import fit as train
-from holdfast.training.machine import make_accelerator
-from holdfast.training.out_of_fold import FoldLooks, OutOfFold
+from holdfast.training.machine.machine import make_accelerator
 from holdfast.training.task import labels_of
 
 if TYPE_CHECKING:

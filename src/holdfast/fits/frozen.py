@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.core.errors import RecipeError
-from holdfast.core.processes import processes
+from holdfast.core.machine import processes
 from holdfast.core.records import Decision
-from holdfast.models.prefix import Prefix, frozen_prefix
+from holdfast.models.compute.prefix import Prefix, frozen_prefix
 from holdfast.training.plan import Plan
-from holdfast.training.prefix_probe import Entry, ask_model
+from holdfast.training.prefix.entry import Entry, ask_model
 
 SETTING = "train.cache_frozen"
 # Unasked, no more than this, nor more than half of what the disk has left.

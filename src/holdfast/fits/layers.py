@@ -10,7 +10,8 @@ import numpy as np
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.models.base import Network
-from holdfast.models.layer_evidence import (
+from holdfast.models.layers import SETTING, freeze
+from holdfast.models.probes.layer_evidence import (
     LITTLE,
     LayerSeen,
     below_head,
@@ -20,8 +21,7 @@ from holdfast.models.layer_evidence import (
     pooled,
     relative_gradient,
 )
-from holdfast.models.layers import SETTING, freeze
-from holdfast.models.probe import Probe, fit_probe
+from holdfast.models.probes.probe import Probe, fit_probe
 from holdfast.training.batches import probe_positions
 from holdfast.training.restore import random_state, set_random_state
 from holdfast.training.task import Examples, Task, features_of

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.augment.crossed import crossed
+from holdfast.augment.teacher_texts import crossed
 from holdfast.contract.fit import Prepared, Sides
 from holdfast.contract.run_folder import SPLITS, open_run
 from holdfast.core.errors import RecipeError, RunError
@@ -381,7 +381,7 @@ def _teacher_rows(run: Path) -> tuple[Any, Any]:
     import pyarrow.compute as pc
     import pyarrow.parquet as parquet
 
-    from holdfast.core.door import door
+    from holdfast.core.input_errors import door
     from holdfast.core.run_files import RESTORE, check_files, read_result
 
     path = run / SPLITS

@@ -14,7 +14,7 @@ import numpy as np
 
 from holdfast.contract.fit import Prepared
 from holdfast.core.errors import RecipeError
-from holdfast.core.processes import processes
+from holdfast.core.machine import processes
 from holdfast.core.records import Decision, Ints
 from holdfast.data.table import Splits, Table, TrainSplit, ValidSplit
 from holdfast.fits.layers import AUTO

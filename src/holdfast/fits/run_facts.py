@@ -21,8 +21,8 @@ from holdfast.core.events import Monitor
 from holdfast.core.records import Ints, Snapshot, Verdict
 from holdfast.core.run_facts import RunFacts
 from holdfast.core.stages import stage
-from holdfast.models.adapter import home_of
-from holdfast.models.adapter_targets import find_targets
+from holdfast.models.adapters.adapter import home_of
+from holdfast.models.adapters.targets import find_targets
 from holdfast.models.base import Network
 from holdfast.models.layers import count_parameters
 from holdfast.monitor.judge import judge

@@ -26,9 +26,9 @@ from holdfast.core.records import Floats, Ints
 from holdfast.core.updates import Passed
 from holdfast.data.table import Table
 from holdfast.methods.inside import Heard, Inside
-from holdfast.models.adapter_save import is_adapter_folder
+from holdfast.models.adapters.save import is_adapter_folder
 from holdfast.models.depth import chosen_blocks
-from holdfast.models.network import EncoderClassifier
+from holdfast.models.encoders.network import EncoderClassifier
 from holdfast.recipe import Recipe, read_recipe
 from holdfast.tasks import kind_of
 from holdfast.tasks.classes.answers import TextUse

@@ -4,7 +4,7 @@
 
 of a row's class. Made for detectors with a thousand easy negatives to a positive. It knows no class
 rates and does not correct for them: its probabilities lean towards the middle, which the
-temperature undoes in part. ``methods/balance.py`` says what does.
+temperature undoes in part. ``methods/heads/balance.py`` says what does.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ class Stage:
     its ``name`` is that of its method.
 
     ``head`` says how the last layer follows: ``train`` by gradient like the others, ``refit`` in
-    closed form at each evaluation point (``methods/head_refit.py``).
+    closed form at each evaluation point (``methods/heads/closed_form.py``).
     """
 
     name: str

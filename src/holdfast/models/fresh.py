@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from holdfast.models.adapters.quantize import quantized_layers
 from holdfast.models.base import Weights
-from holdfast.models.quantize import quantized_layers
 
 N = TypeVar("N", bound=Weights)
 

@@ -9,8 +9,8 @@ from torch import nn
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
+from holdfast.models.adapters.quantize import size_of
 from holdfast.models.base import Layer, Network, Weights
-from holdfast.models.quantize import size_of
 
 SETTING = "model.freeze"
 # Suffix of a group's name; whether LoRA+'s rate is meant; whether weights decay.

@@ -9,11 +9,10 @@ import numpy.typing as npt
 
 from holdfast.core.records import Floats, Ints, Snapshot
 from holdfast.stats.many import holm
-from holdfast.stats.paired import newcombe
+from holdfast.stats.paired import newcombe, paired_t
+from holdfast.stats.rates import fisher_above
 from holdfast.stats.ratio import loss_rows
-from holdfast.stats.student import paired_t
 from holdfast.stats.temperature import best_temperature, losses_at, recover_labels
-from holdfast.stats.two_rates import fisher_above
 
 LEVEL = 0.05
 Bools = npt.NDArray[np.bool_]

@@ -15,9 +15,9 @@ import numpy as np
 from holdfast.core.records import Evidence, Floats, Ints, Snapshot
 from holdfast.monitor import limits
 from holdfast.monitor.symptom import item
-from holdfast.stats.rate_gap import gap_probability, rate_gap
+from holdfast.stats.paired import welch
+from holdfast.stats.rates import gap_probability, rate_gap
 from holdfast.stats.ratio import ratio_rows
-from holdfast.stats.student import welch
 
 Harm = Literal["answers", "certainty", "both"]
 NAMES = {
@@ -80,7 +80,7 @@ class Gap:
 
 def gap_of(snapshot: Snapshot) -> Gap | None:
     """The gap at one look: Newcombe's interval of two rates, and a flat prior on both
-    (``stats/rate_gap.py``); ``None`` where answers are not right or wrong, or rows are missing."""
+    (``stats/rates.py``); ``None`` where answers are not right or wrong, or rows are missing."""
     train, valid = snapshot.train_correct, snapshot.valid_correct
     if train is None or valid is None or not len(train) or not len(valid):
         return _token_gap(snapshot)

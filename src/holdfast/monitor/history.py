@@ -12,6 +12,7 @@ import numpy as np
 from holdfast.core.records import Floats, Ints, Snapshot
 from holdfast.core.run_facts import RunFacts
 from holdfast.monitor import limits
+from holdfast.monitor.error_budget import look_of
 from holdfast.monitor.evidence import (
     Bools,
     raw_losses,
@@ -20,11 +21,9 @@ from holdfast.monitor.evidence import (
     validation_losses,
 )
 from holdfast.monitor.generalisation import Gap, Harm, at_floor, completions_gap, gap_of
-from holdfast.monitor.spent import look_of
-from holdfast.stats.looks import Look
-from holdfast.stats.paired import Difference
+from holdfast.stats.course.rise import Look
+from holdfast.stats.paired import Difference, paired_t
 from holdfast.stats.ratio import loss_rows
-from holdfast.stats.student import paired_t
 
 NOTHING_KNOWN = RunFacts()
 

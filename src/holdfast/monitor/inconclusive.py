@@ -19,7 +19,7 @@ from holdfast.monitor.remedies import (
     for_no_rows,
 )
 from holdfast.monitor.symptom import Symptom, item, shown
-from holdfast.stats.settle import rows_to_settle
+from holdfast.stats.rows_needed import rows_to_settle
 
 Remedies = tuple[Remedy, ...]
 # The usual power of a planned experiment (Cohen 1988), and as sure that the spread is not larger.

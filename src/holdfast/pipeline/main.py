@@ -58,8 +58,8 @@ from holdfast.fits.learning import Learning
 from holdfast.fits.outer_folds import answer_outer
 from holdfast.fits.row_use import learning_of
 from holdfast.fits.run_facts import run_facts_of, with_probe, with_texts
-from holdfast.models.adapter_save import base_folder
-from holdfast.models.quick_dropout import quick_dropout
+from holdfast.models.adapters.save import base_folder
+from holdfast.models.compute.dropout import quick_dropout
 from holdfast.monitor.confirmation import confirmed
 from holdfast.prepare.names import check_names
 from holdfast.prepare.rows import Divided, Notify, load_and_divide
@@ -73,10 +73,10 @@ from holdfast.runs.start import Destination, check_recipe
 from holdfast.runs.tables import EXAMPLES, control_block, write_examples
 from holdfast.stats.threads import one_thread
 from holdfast.training.checkpoint import LEAST_SECONDS
-from holdfast.training.looks import LOOKS, write_looks
+from holdfast.training.evaluation_file import LOOKS, write_looks
 from holdfast.training.loop import Trained, memory_errors
-from holdfast.training.machine import flushed_subnormals
-from holdfast.training.signals import terminate_like_interrupt
+from holdfast.training.machine.machine import flushed_subnormals
+from holdfast.training.machine.signals import terminate_like_interrupt
 
 
 def train(

@@ -20,8 +20,8 @@ from holdfast.plan.memory import available_mb, tightest
 from holdfast.prepare.rows import Notify, load_and_divide, notify_all
 from holdfast.prepare.sources import mixed_file
 from holdfast.recipe import Recipe
-from holdfast.training.guarded import begin_run
-from holdfast.training.machine import make_accelerator
+from holdfast.training.guard import begin_run
+from holdfast.training.machine.machine import make_accelerator
 from holdfast.training.plan import FORWARD_SHARE
 from holdfast.training.step import begin_phase, train_step
 

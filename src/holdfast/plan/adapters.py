@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from holdfast.core.errors import RecipeError
-from holdfast.models.adapter import attach
+from holdfast.models.adapters.adapter import attach
+from holdfast.models.adapters.quantize import SETTING, QuantizeSpec
 from holdfast.models.base import AdapterSpec, Loaded, Network
-from holdfast.models.quantize import SETTING, QuantizeSpec
 from holdfast.recipe import Recipe
 
 # Times the rate of a full fine-tune. LoRA's best rate is about ten times that of a full

@@ -27,12 +27,12 @@ from holdfast.methods.registry import (
     parts_of,
     settle,
 )
-from holdfast.methods.schedules import WARMUPS
+from holdfast.methods.schedules.schedules import WARMUPS
 from holdfast.plan.adapters import rate_factor
 from holdfast.recipe import Recipe
 from holdfast.recipe.resolved import ResolvedRecipe, resolved
-from holdfast.training.ordinary import EveryRow, OnePass
 from holdfast.training.plan import Phase, steps_for
+from holdfast.training.row_order import EveryRow, OnePass
 
 SMALL_PARAMETERS = 40_000_000
 LARGE_PARAMETERS = 200_000_000

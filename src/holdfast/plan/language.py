@@ -11,9 +11,9 @@ import numpy as np
 from holdfast.core.records import Finding
 from holdfast.core.seeds import generator
 from holdfast.data.table import Table
-from holdfast.models.adapter_save import EMBEDDED
-from holdfast.models.card import card_here
-from holdfast.models.source import find_model
+from holdfast.models.adapters.save import EMBEDDED
+from holdfast.models.loading.card import card_here
+from holdfast.models.loading.source import find_model
 
 CHECK = "model_language"
 # py3langid's certainty; below it a text may be of several languages, or of none.
@@ -35,7 +35,7 @@ def texts_of(table: Table, seed: int) -> list[str]:
 def language(texts: Sequence[str]) -> str | None:
     """The code of the language that the texts are in; ``None`` where that is not sure, or cannot be
     told for lack of a package."""
-    from holdfast.data.language import language_of
+    from holdfast.data.texts.language import language_of
 
     with contextlib.suppress(ImportError):
         code, sure = language_of("\n".join(texts[:TEXTS])[:CHARACTERS])

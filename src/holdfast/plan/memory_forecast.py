@@ -17,12 +17,12 @@ from typing import Any
 from holdfast.contract.fit import Need
 from holdfast.core.errors import RecipeError
 from holdfast.core.machine import MB
-from holdfast.models.activations import switch
-from holdfast.models.adapter import attach
+from holdfast.models.adapters.adapter import attach
+from holdfast.models.adapters.quantize import BYTES, quantizable
 from holdfast.models.base import AdapterSpec
-from holdfast.models.causal import CausalNetwork
-from holdfast.models.quantize import BYTES, quantizable
-from holdfast.models.quiet import quiet_transformers
+from holdfast.models.compute.checkpointing import switch
+from holdfast.models.generators.causal import CausalNetwork
+from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.plan.chunks import logits_mb
 from holdfast.plan.memory import STATES
 

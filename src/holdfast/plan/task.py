@@ -6,13 +6,13 @@ from pathlib import Path
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
-from holdfast.data.chat_templates import is_template
-from holdfast.data.conll import is_conll_file, looks_like_conll
-from holdfast.data.folders import is_image_folder
-from holdfast.data.passages import is_text_file
-from holdfast.data.shape import RowsShape, shape_of
+from holdfast.data.chats.passages import is_text_file
+from holdfast.data.chats.templates import is_template
+from holdfast.data.columns.shape import RowsShape, shape_of
+from holdfast.data.images.folders import is_image_folder
 from holdfast.data.source import read_first
-from holdfast.models.purpose import Purpose, purpose_of
+from holdfast.data.tags.conll import is_conll_file, looks_like_conll
+from holdfast.models.loading.purpose import Purpose, purpose_of
 from holdfast.recipe import DataPart, Recipe
 
 CLASSES, PAIRS, WRITING = "text-classification", "seq2seq", "causal-lm"

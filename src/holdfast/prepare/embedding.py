@@ -10,14 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.core.records import Decision
-from holdfast.models.onednn import use_onednn
-from holdfast.models.purpose import purpose_of
+from holdfast.models.compute.onednn import use_onednn
+from holdfast.models.loading.purpose import purpose_of
 from holdfast.recipe import Recipe
-from holdfast.training.batching import by_length
-from holdfast.training.machine import choose_machine
+from holdfast.training.batches import by_length
+from holdfast.training.machine.machine import choose_machine
 
 if TYPE_CHECKING:
-    from holdfast.models.classifier import LoadedClassifier
+    from holdfast.models.encoders.classifier import LoadedClassifier
 
 Vectors = npt.NDArray[np.float32]
 EMBEDDED = "embedded"
@@ -98,7 +98,7 @@ def load_encoder(recipe: Recipe) -> tuple[Encoder, tuple[Decision, ...]]:
 
     Raises ``ModelError`` where the model cannot be found or read.
     """
-    from holdfast.models.classifier import load_classifier
+    from holdfast.models.encoders.classifier import load_classifier
 
     model = recipe.model
     told: tuple[Decision, ...] = ()

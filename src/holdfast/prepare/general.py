@@ -19,14 +19,14 @@ from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding
 from holdfast.core.seeds import generator
 from holdfast.core.wording import counted
-from holdfast.data.chat import chats_from_prompts
-from holdfast.data.general_text import BUILT_IN, GENERAL, SKIPPED
+from holdfast.data.chats.chat import chats_from_prompts
 from holdfast.data.source import refuse_missing
 from holdfast.data.table import Table
+from holdfast.data.texts.general import BUILT_IN, GENERAL, SKIPPED
 from holdfast.duplicates.gather import gather
 from holdfast.methods.registry import all_methods
-from holdfast.models.causal import CausalNetwork
-from holdfast.models.own_texts import own_texts
+from holdfast.models.generators.causal import CausalNetwork
+from holdfast.models.generators.samples import own_texts
 from holdfast.recipe import Recipe
 from holdfast.tasks.lm.losses import EncodedTokens
 from holdfast.training.task import Examples

@@ -17,9 +17,9 @@ from holdfast.contract.fit import Prepared
 from holdfast.core.records import Finding, Ints
 from holdfast.data.added import Added
 from holdfast.data.table import Splits, Table
+from holdfast.models.adapters.quantize import compute_in
 from holdfast.models.base import Loaded
 from holdfast.models.layers import count_parameters
-from holdfast.models.quantize import compute_in
 from holdfast.plan.adapters import settle_dtype, settle_quantize, with_adapter
 from holdfast.plan.language import model_language, texts_of
 from holdfast.plan.task import with_task
@@ -32,7 +32,7 @@ from holdfast.prepare.unlabelled import with_unlabelled
 from holdfast.recipe import Recipe
 from holdfast.tasks import kind_of
 from holdfast.tasks.generation.base_model import check_probes
-from holdfast.training.machine import choose_machine
+from holdfast.training.machine.machine import choose_machine
 
 
 def prepare(

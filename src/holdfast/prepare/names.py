@@ -12,12 +12,12 @@ from holdfast.core.records import Decision
 from holdfast.methods.conflicts import refuse
 from holdfast.methods.optimizers import OPTIMIZERS
 from holdfast.methods.registry import check_methods
-from holdfast.methods.schedules import SCHEDULES
+from holdfast.methods.schedules.schedules import SCHEDULES
 from holdfast.plan.defaults import asked_of
 from holdfast.quality.clean.apply import choose
 from holdfast.recipe import Recipe
-from holdfast.training.alerts import address_of
-from holdfast.training.track import check_trackers
+from holdfast.training.listeners.alerts import address_of
+from holdfast.training.listeners.trackers import check_trackers
 
 REGISTRIES: Mapping[str, Mapping[str, Any]] = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES}
 CODE = "code that runs"

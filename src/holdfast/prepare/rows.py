@@ -17,11 +17,11 @@ from holdfast.contract.fit import Kind
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding
 from holdfast.core.seeds import generator
-from holdfast.data.extra_texts import Unlabelled, read_unlabelled, refuse_test_rows
-from holdfast.data.general_text import BUILT_IN
 from holdfast.data.readers.hub import HubName, parse_hub_name, split_names
 from holdfast.data.source import refuse_missing
 from holdfast.data.table import Splits, Table
+from holdfast.data.texts.extra import Unlabelled, read_unlabelled, refuse_test_rows
+from holdfast.data.texts.general import BUILT_IN
 from holdfast.duplicates.duplicates import Copies
 from holdfast.duplicates.gather import gather
 from holdfast.models.base import Loaded

@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.contract.fit import Ready
 from holdfast.core.errors import MachineError, RecipeError
-from holdfast.core.machine import MB
-from holdfast.core.processes import processes
+from holdfast.core.machine import MB, processes
 from holdfast.core.records import Decision
+from holdfast.models.adapters.quantize import weight_bytes
 from holdfast.models.fresh import fresh, renumber, tensors_of
-from holdfast.models.quantize import weight_bytes
 from holdfast.plan.defaults import own_methods
 from holdfast.plan.memory import on_gpu, tightest
 from holdfast.recipe import Recipe
 from holdfast.tasks.generation.samples import watches
 from holdfast.training.loop import Trained
+from holdfast.training.machine.sharding import is_sharded, shard, whole
 from holdfast.training.run import Job
-from holdfast.training.sharding import is_sharded, shard, whole
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -19,7 +19,7 @@ from holdfast.core.records import Decision, Finding, Ints
 from holdfast.core.seeds import generator
 from holdfast.core.wording import counted
 from holdfast.data.added import Added, added_texts
-from holdfast.data.class_names import words_of
+from holdfast.data.labels.names import words_of
 from holdfast.data.source import read_source
 from holdfast.data.table import Table
 from holdfast.prepare.vectors import has_classes, vectors_of

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holdfast.contract.run_folder import CHECKPOINTS, RECIPE, SEARCH, is_main_process
-from holdfast.core.door import door
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.files import write_atomically
-from holdfast.core.processes import processes
-from holdfast.data.frames import frame_file, write_frame
+from holdfast.core.input_errors import door
+from holdfast.core.machine import processes
+from holdfast.data.memory.frames import frame_file, write_frame
 from holdfast.data.mix import SOURCE, Mixed, Part, mix
 from holdfast.prepare.rows import Notify, notify_all
 from holdfast.recipe import Recipe
@@ -95,7 +95,7 @@ def _wait_for_everyone() -> None:
         return
     from accelerate import PartialState
 
-    from holdfast.training.machine import several_on_processor
+    from holdfast.training.machine.machine import several_on_processor
 
     PartialState(cpu=several_on_processor()).wait_for_everyone()
 
@@ -158,7 +158,7 @@ def _of_one_table(recipe: Recipe, found: Mixed) -> dict[str, Any]:
 @contextmanager
 def mixed_file(recipe: Recipe, notify: Notify = lambda _: None) -> Iterator[Recipe]:
     """The same for a run that writes nothing: the table lies in a file that goes again."""
-    from holdfast.data.frames import frame_file
+    from holdfast.data.memory.frames import frame_file
 
     recipe, held = with_mix(recipe, {}, notify)
     if not held:

@@ -15,7 +15,7 @@ from holdfast.core.discovery import nearest
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Ints
 from holdfast.core.seeds import derive_seed
-from holdfast.data.beside import with_column
+from holdfast.data.columns.carry import with_column
 from holdfast.data.table import Table
 from holdfast.recipe import Recipe
 from holdfast.split.ways import PLAIN, Way

@@ -23,10 +23,10 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.data.added import added_texts
-from holdfast.data.class_names import words_of
+from holdfast.data.labels.names import words_of
 from holdfast.data.source import read_source
 from holdfast.data.table import Table
-from holdfast.models.probe import Beside, Probe, fit_probe, stratified_folds
+from holdfast.models.probes.probe import Beside, Probe, fit_probe, stratified_folds
 from holdfast.prepare.vectors import has_classes, vectors_of
 from holdfast.recipe.parts import SynthesizePart
 from holdfast.stats.paired import Difference, paired_bootstrap
@@ -104,7 +104,7 @@ def _made(
     if asked.recombine:
         made += recombined(texts, labels, folds, count, rng)
     if asked.model is not None:
-        from holdfast.models.writer import continued
+        from holdfast.models.generators.samples import continued
 
         name, seed = asked.model, prepared.recipe.seed
         names = [words_of(label) or label for label in classes]

@@ -14,9 +14,9 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.data.added import added_texts
-from holdfast.models.logistic import softmax_losses
-from holdfast.models.probe import Beside, Probe, fit_probe
-from holdfast.models.propagation import neighbour_graph, propagate
+from holdfast.models.probes.logistic import softmax_losses
+from holdfast.models.probes.probe import Beside, Probe, fit_probe
+from holdfast.models.probes.propagation import neighbour_graph, propagate
 from holdfast.prepare.vectors import has_classes, vectors_of
 from holdfast.stats.paired import paired_bootstrap
 

@@ -6,9 +6,9 @@ import numpy as np
 
 from holdfast.contract.fit import Prepared
 from holdfast.core.records import Floats, Ints
+from holdfast.models.compute.onednn import use_onednn
 from holdfast.models.fresh import fresh
-from holdfast.models.onednn import use_onednn
-from holdfast.training.machine import make_accelerator, use_threads
+from holdfast.training.machine.machine import make_accelerator, use_threads
 from holdfast.training.observe import Observer
 from holdfast.training.task import Examples
 

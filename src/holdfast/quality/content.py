@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from holdfast.core.records import Floats, Ints
 from holdfast.duplicates.vectors import Vectors
-from holdfast.models.probe import Probe, fit_probe, stratified_folds
+from holdfast.models.probes.probe import Probe, fit_probe, stratified_folds
 
 FOLDS = 5
 PENALTY = 0.3

@@ -9,8 +9,8 @@ import numpy as np
 
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
-from holdfast.models.probe_curve import nested_order
-from holdfast.quality.cross_fitted import probe_logits, scaled
+from holdfast.models.probes.curve import nested_order
+from holdfast.quality.fold_answers import probe_logits, scaled
 
 DIVISIONS, HELD = 6, 0.2
 SHARES = (0.125, 0.25, 0.5, 1.0)

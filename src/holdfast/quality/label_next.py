@@ -8,8 +8,8 @@ import numpy as np
 
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
-from holdfast.models.probe import choose_c
-from holdfast.quality.cross_fitted import log_softmax, probe_logits, scaled
+from holdfast.models.probes.probe import choose_c
+from holdfast.quality.fold_answers import log_softmax, probe_logits, scaled
 
 # With fewer classes rows that were chosen taught less than rows at random.
 LEAST_CLASSES = 20

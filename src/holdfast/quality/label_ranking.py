@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from holdfast.core.records import Floats, Ints
-from holdfast.quality.cross_fitted import CrossFitted, log_softmax
+from holdfast.quality.fold_answers import CrossFitted, log_softmax
 from holdfast.stats.lapse import Lapse, lapse_rate
 
 # Below 2 % of wrong labels, or with a rate open by more than a factor of two, nothing is promised

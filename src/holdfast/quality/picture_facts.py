@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.data.pictures import header
+from holdfast.data.images.picture import header
 from holdfast.duplicates.pictures import Bytes, thumbnail_of
 
 # EXIF's numbers of the tags.

@@ -23,9 +23,8 @@ from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.data.table import Table
 from holdfast.duplicates.gather import AllRows
-from holdfast.models.probe import fit_probe
-from holdfast.quality.cost import Price
-from holdfast.quality.leaks import Leaks
+from holdfast.models.probes.probe import fit_probe
+from holdfast.quality.leaks import Leaks, Price
 from holdfast.quality.views import Embedded
 from holdfast.stats.intervals import wilson
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from holdfast.core.records import Floats
 from holdfast.duplicates.vectors import Vectors
-from holdfast.models.probe import fit_probe, stratified_folds
+from holdfast.models.probes.probe import fit_probe, stratified_folds
 
 FOLDS, ROUNDS = 5, 2
 PENALTY = 0.3

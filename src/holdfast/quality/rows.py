@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from holdfast.core.records import Ints
-from holdfast.data.normal import normal_text
 from holdfast.data.table import Table
+from holdfast.data.texts.normal import normal_text
 
 _BATCH_ROWS = 10_000
 

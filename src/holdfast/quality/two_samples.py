@@ -21,7 +21,7 @@ import numpy as np
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.duplicates.vectors import Vectors
-from holdfast.models.probe import fit_probe, stratified_folds
+from holdfast.models.probes.probe import fit_probe, stratified_folds
 from holdfast.stats.auc import Area, delong
 from holdfast.stats.intervals import normal_quantile
 

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
-from holdfast.data.pictures import read_picture
+from holdfast.data.images.picture import read_picture
 from holdfast.data.table import Table
 from holdfast.duplicates.pictures import Thumbnails, near_pictures, unequal
 from holdfast.duplicates.semantic import in_other_words, paraphrases
@@ -32,8 +32,8 @@ from holdfast.quality.rows import normal_pair
 if TYPE_CHECKING:
     from holdfast.duplicates.gather import AllRows
     from holdfast.duplicates.loose import LooseCopies
-    from holdfast.quality.cost import Prices
-    from holdfast.quality.cross_fitted import CrossFitted
+    from holdfast.quality.fold_answers import CrossFitted
+    from holdfast.quality.leaks import Prices
 
 Vectors = npt.NDArray[np.float32]
 
@@ -194,7 +194,7 @@ class Embedded:
     def answers(self) -> CrossFitted | None:
         """What the rows say of each other's labels, from fits that had not seen the row; ``None``
         where there are too few, or labels are no classes."""
-        from holdfast.quality.cross_fitted import cross_fit
+        from holdfast.quality.fold_answers import cross_fit
 
         table = self.rows.table
         if table.columns.label_kind not in (None, "class") or len(table.classes) < 2:

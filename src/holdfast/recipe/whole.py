@@ -16,9 +16,9 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import RecipeError
-from holdfast.core.missing import lies_there
-from holdfast.core.plain import DEEPEST, TooMuchError, from_yaml, read_yaml
+from holdfast.core.path_hints import lies_there
 from holdfast.core.wording import HIDDEN
+from holdfast.core.yaml_values import DEEPEST, TooMuchError, from_yaml, read_yaml
 from holdfast.recipe.parts import (
     EMBEDDED,
     AlertPart,
@@ -55,7 +55,7 @@ METHOD_FORMS = ("dict[str,any]", "bool")
 BLOCKS = ("|", ">")
 # Parts whose keys are names of a registry, with settings of their own.
 FREE = ("methods", "enrich", "treat")
-# What stands in the place of a value that is to be searched (``search/asked.py``).
+# What stands in the place of a value that is to be searched (``search/space_request.py``).
 SEARCHED = {"range", "choices"}
 # Of files of rows: no name on the hub ends so.
 ENDINGS = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".conll", ".txt", ".xlsx", ".gz")

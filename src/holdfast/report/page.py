@@ -16,15 +16,15 @@ from holdfast._version import __version__
 from holdfast.core.errors import HoldfastError, RunError
 from holdfast.core.files import write_text
 from holdfast.core.run_files import is_sealed
-from holdfast.report.compiled import Compiled
 from holdfast.report.glossary import Glossary
 from holdfast.report.numbers import moment
 from holdfast.report.public import without_paths
-from holdfast.report.read import RunFiles, read_run
+from holdfast.report.run_files import RunFiles, read_run
+from holdfast.report.templates_cache import Compiled
 from holdfast.report.view import (
-    beside_start,
+    base_model,
     capacity,
-    distilled,
+    distillation,
     division,
     episodes,
     examples,
@@ -40,10 +40,10 @@ from holdfast.report.view import (
     reasons,
     record,
     reliance,
-    renewal,
     slices,
     study,
     thresholds,
+    update,
 )
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -154,12 +154,12 @@ def sections(run: RunFiles) -> tuple[Section, ...]:
     parts = (
         Section("folds", "How sure is the score?", folds.folds(run)),
         Section("score", "The honest score", None if folded else honest.honest(run)),
-        Section("update", "May it take over?", renewal.renewal(run)),
-        Section("distilled", "What it keeps of its teacher", distilled.distilled(run)),
+        Section("update", "May it take over?", update.renewal(run)),
+        Section("distilled", "What it keeps of its teacher", distillation.distilled(run)),
         Section("episodes", "New tasks", episodes.episodes(run)),
-        Section("worth", "Was it worth it?", beside_start.worth(run)),
+        Section("worth", "Was it worth it?", base_model.worth(run)),
         Section("generations", "What it writes", generations.generations(run)),
-        Section("outputs", "What its answers show", beside_start.outputs(run)),
+        Section("outputs", "What its answers show", base_model.outputs(run)),
         # Where it is right and wrong, and whom to ask; then what it holds; then how it was made.
         Section("confusion", "What it confuses", mistakes.matrix(run)),
         Section("classes", "Class by class", mistakes.class_scores(run)),

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
-from holdfast.report.read import RunFiles
+from holdfast.report.run_files import RunFiles
 
 # The models that come along, by the name and licence under which they are published.
 PUBLISHED = {"embedded": ("sentence-transformers/all-MiniLM-L6-v2", "Apache-2.0")}

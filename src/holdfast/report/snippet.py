@@ -14,7 +14,7 @@ from holdfast.report.charts.svg import SIZES
 from holdfast.report.glossary import Glossary
 from holdfast.report.numbers import interval, metric_name, metrics, number
 from holdfast.report.page import UNPRINTABLE, asset, environment
-from holdfast.report.read import RunFiles, read_run
+from holdfast.report.run_files import RunFiles, read_run
 from holdfast.report.view.headline import headline
 from holdfast.report.view.learning import Learning, learning
 

@@ -21,10 +21,10 @@ from holdfast.prepare.sharding import part_of
 from holdfast.runs.outline import outline_model
 from holdfast.runs.scoring import opened_before
 from holdfast.runs.start import Destination, begun_elsewhere, remember
-from holdfast.training.alerts import Alerts
 from holdfast.training.checkpoint import CheckpointStore
 from holdfast.training.journal import Journal
-from holdfast.training.track import MARK, Track, open_track
+from holdfast.training.listeners.alerts import Alerts
+from holdfast.training.listeners.trackers import MARK, Track, open_track
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

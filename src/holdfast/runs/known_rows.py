@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.contract.run_folder import RECIPE
-from holdfast.core.door import door
 from holdfast.core.errors import HoldfastError, RunError
+from holdfast.core.input_errors import door
 from holdfast.core.records import Ints
 from holdfast.core.run_files import RESTORE, check_files, read_result
 from holdfast.data.table import Table

@@ -22,14 +22,13 @@ import pyarrow.compute as pc
 
 from holdfast.contract.answering import Answered, Answers, Asked, WrittenAnswers
 from holdfast.contract.run_folder import own_files
-from holdfast.core.door import door
 from holdfast.core.errors import DataError, RecipeError
-from holdfast.core.output_stream import writing
-from holdfast.core.outputs import OutputFile, checked_output
+from holdfast.core.input_errors import door
+from holdfast.core.outputs import OutputFile, checked_output, writing
+from holdfast.core.printable import printable_json
 from holdfast.core.records import Decision, Floats
-from holdfast.core.shown import printable_json
 from holdfast.data.cells import write_json_cell
-from holdfast.data.delimited import write_delimited
+from holdfast.data.csv_text import write_delimited
 from holdfast.data.paths import source_path
 from holdfast.data.raw import Raw
 from holdfast.data.table import Table

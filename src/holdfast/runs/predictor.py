@@ -41,7 +41,7 @@ from holdfast.recipe import DataPart, Recipe, read_recipe
 from holdfast.runs.prediction_file import Predicted
 from holdfast.runs.threshold import Rule, rule_of
 from holdfast.tasks import kind_of
-from holdfast.training.machine import flushed_subnormals
+from holdfast.training.machine.machine import flushed_subnormals
 
 if TYPE_CHECKING:
     from holdfast.contract.fit import Fitted

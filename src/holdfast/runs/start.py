@@ -12,11 +12,11 @@ from typing import Any
 
 from holdfast.contract.fit import Begun, Ready
 from holdfast.contract.run_folder import BEGUN, CHECKPOINTS, RECIPE
-from holdfast.core.door import door
 from holdfast.core.errors import RunError
 from holdfast.core.files import write_json, write_text
-from holdfast.core.plain import from_yaml, read_yaml
+from holdfast.core.input_errors import door
 from holdfast.core.records import Decision, to_json
+from holdfast.core.yaml_values import from_yaml, read_yaml
 from holdfast.data.table import Table
 from holdfast.prepare.rows import Divided, Notify
 from holdfast.runs.outline import Outline

@@ -24,17 +24,17 @@ from holdfast.contract.answering import read_columns
 from holdfast.contract.predictions import ANSWERS, Side, Told, rows_of, told_of
 from holdfast.contract.result import now
 from holdfast.contract.run_folder import PREDICTIONS, RECIPE, SPLITS, open_run
-from holdfast.core.door import door
 from holdfast.core.errors import RunError
 from holdfast.core.files import disk_errors, refuse_link
+from holdfast.core.input_errors import door
 from holdfast.core.records import Ints
 from holdfast.core.run_files import RESTORE, check_files
-from holdfast.data.beside import refuse_changed
+from holdfast.data.columns.carry import refuse_changed
 from holdfast.data.paths import source_path
 from holdfast.data.raw import Raw
 from holdfast.data.source import read_source
 from holdfast.data.table import Table
-from holdfast.data.tagged import from_conll, read_tagged
+from holdfast.data.tags.sentences import from_conll, read_tagged
 from holdfast.recipe import DataPart, Recipe, read_recipe
 from holdfast.runs.run_tables import run_tables
 from holdfast.split.leaks import text_keys

@@ -17,8 +17,8 @@ from holdfast.contract.result import write_parquet
 from holdfast.control.controller import Controller
 from holdfast.control.optimism import Optimism, optimism_of
 from holdfast.core.records import Estimate, to_json
-from holdfast.stats.rate_gap import rate_gap
-from holdfast.training.examples import DataMap, ExampleHistory, map_of_looks
+from holdfast.stats.rates import rate_gap
+from holdfast.training.listeners.examples import DataMap, ExampleHistory, map_of_looks
 
 if TYPE_CHECKING:
     from holdfast.contract.fit import Fitted

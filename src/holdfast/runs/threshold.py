@@ -20,13 +20,13 @@ from typing import Any, Literal
 import numpy as np
 
 from holdfast.contract.run_folder import open_run
-from holdfast.core.door import door
 from holdfast.core.errors import RunError
 from holdfast.core.files import refuse_link, write_json
+from holdfast.core.input_errors import door
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.core.run_files import MODEL
 from holdfast.core.run_shapes import SEAL
-from holdfast.stats.streams import betting_limits
+from holdfast.stats.streams.means import betting_limits
 
 FILE = "threshold.json"
 TAKE_AWAY = f"Take {FILE} away: every row is answered then; or choose it again with --force."

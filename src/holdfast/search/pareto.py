@@ -38,7 +38,7 @@ def footing(bench: Bench, settings: Mapping[str, Any]) -> Footing:
 
     from holdfast.models.fresh import fresh
     from holdfast.models.layers import count_parameters
-    from holdfast.training.machine import use_threads
+    from holdfast.training.machine.machine import use_threads
 
     prepared = bench.prepared(settings)
     use_threads(prepared.machine.threads)

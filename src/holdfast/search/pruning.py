@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from holdfast.core.records import Decision, Snapshot
 from holdfast.monitor.evidence import raw_losses
 from holdfast.monitor.judge import judge
-from holdfast.search.rules.shrunken import probabilities
+from holdfast.search.rules.shrinkage import probabilities
 from holdfast.search.storage import calm
 
 if TYPE_CHECKING:

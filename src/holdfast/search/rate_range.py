@@ -1,9 +1,9 @@
 """``holdfast lr``: which learning rate suits these rows and this model, found in a hundred updates.
 
 The rows are read, divided and encoded, and the run begins, as ``train`` would have it; then the
-rate rises from update to update, on training rows alone (``training/sweep.py``), and the fall of
-the loss says which rates move the model without breaking it (``stats/rate_curve.py``). Nothing is
-written, and the network that was swept is thrown away.
+rate rises from update to update, on training rows alone (``training/sweeps/learning_rate.py``), and
+the fall of the loss says which rates move the model without breaking it (``stats/rate_curve.py``).
+Nothing is written, and the network that was swept is thrown away.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.contract.fit import Prepared
+from holdfast.core.printable import brief
 from holdfast.core.records import Decision, Ints
-from holdfast.core.shown import brief
 from holdfast.fits.compose import make_job, make_ready
-from holdfast.models.quick_dropout import quick_dropout
+from holdfast.models.compute.dropout import quick_dropout
 from holdfast.prepare.model import prepare_divided
 from holdfast.prepare.rows import Notify, load_and_divide, notify_all
 from holdfast.prepare.sources import in_files, with_mix
 from holdfast.recipe import Recipe
 from holdfast.stats.rate_curve import suggest
 from holdfast.training.loop import memory_errors
-from holdfast.training.machine import flushed_subnormals, make_accelerator
-from holdfast.training.signals import terminate_like_interrupt
-from holdfast.training.sweep import Swept, sweep
+from holdfast.training.machine.machine import flushed_subnormals, make_accelerator
+from holdfast.training.machine.signals import terminate_like_interrupt
+from holdfast.training.sweeps.learning_rate import Swept, sweep
 
 if TYPE_CHECKING:
     import pyarrow as pa

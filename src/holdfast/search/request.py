@@ -13,10 +13,10 @@ from holdfast.contract.run_folder import default_folder
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.data.database_url import masked
 from holdfast.recipe import Recipe
-from holdfast.search.asked import read_asked, space_of, split_settings
 from holdfast.search.searches import SEARCHES, procedure_of
 from holdfast.search.settings import SearchPart, search_part
-from holdfast.search.tuned import Tune
+from holdfast.search.space_request import read_asked, space_of, split_settings
+from holdfast.search.tune import Tune
 
 
 def tune_request(

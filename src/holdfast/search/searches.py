@@ -9,7 +9,7 @@ from holdfast.contract.procedure import Procedure
 
 # Beside the search of settings, which has no name: the module, and what there makes the procedure
 # of an engine and its address.
-SEARCHES: dict[str, str] = {"capacity": "holdfast.search.capacity:make"}
+SEARCHES: dict[str, str] = {"capacity": "holdfast.search.capacity.capacity:make"}
 
 
 def procedure_of(name: str, engine: str, address: str | None) -> Procedure:

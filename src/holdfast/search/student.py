@@ -14,9 +14,9 @@ from holdfast.contract.predictions import Side
 from holdfast.contract.run_folder import MODEL, RECIPE, open_run
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.fits.lessons import check_teachers, refuse_unlabelled
-from holdfast.models.adapter_save import is_adapter_folder
+from holdfast.models.adapters.save import is_adapter_folder
 from holdfast.models.depth import stated_depth
-from holdfast.models.source import read_config
+from holdfast.models.loading.source import read_config
 from holdfast.recipe import Recipe, anchored, as_settings, override, read_recipe
 from holdfast.recipe.parts import DistillPart, ModelPart, TrainPart
 from holdfast.runs.stored import Again

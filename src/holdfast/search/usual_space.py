@@ -16,8 +16,8 @@ from holdfast.plan.defaults import OF_CLASSES, SMALL_PARAMETERS, WRITING
 from holdfast.recipe import Recipe
 from holdfast.recipe.parts import EMBEDDED
 from holdfast.recipe.resolved import ResolvedRecipe
-from holdfast.search.asked import KIND, OF_ADAPTERS
 from holdfast.search.space import Dimension, OnlyWhere, Space, ordered
+from holdfast.search.space_request import KIND, OF_ADAPTERS
 
 # How far to both sides of the rate that is known to work, inside the region that is.
 RATE_FACTOR = 4.0

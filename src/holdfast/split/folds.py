@@ -75,7 +75,8 @@ def make_folds(
     Parameters
     ----------
     units : [n] equal for rows that must not be parted.
-    labels : [n] numbers of classes, or of ranges of numbers (``data/bins.py``), which every fold
+    labels : [n] numbers of classes, or of ranges of numbers (``data/labels/bins.py``), which every
+    fold
         holds in proportion; each needs as many units as there are folds.
     folds, repeats : at least 2, at least 1; each repeat deals the units anew.
     names : of the classes, for messages.

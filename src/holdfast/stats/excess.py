@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.core.records import Floats, Ints
-from holdfast.stats.two_rates import fisher_above
+from holdfast.stats.rates import fisher_above
 
 Bools = npt.NDArray[np.bool_]
 # Numbers that are shuffled in all, and so many shuffles at least and at most.

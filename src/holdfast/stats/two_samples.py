@@ -17,10 +17,8 @@ from holdfast.core.records import Floats
 from holdfast.stats.bootstrap import group_codes
 from holdfast.stats.excess import group_error
 from holdfast.stats.intervals import wilson
-from holdfast.stats.paired import Difference
-from holdfast.stats.rate_gap import rate_gap
-from holdfast.stats.student import around, welch
-from holdfast.stats.two_rates import fisher
+from holdfast.stats.paired import Difference, around, welch
+from holdfast.stats.rates import fisher, rate_gap
 
 FISHER = "Fisher's exact test"
 WELCH = "Welch's t-test"

@@ -12,7 +12,7 @@ from holdfast.contract.predictions import groups_of
 from holdfast.core.records import Floats, Outputs
 from holdfast.core.stages import tick
 from holdfast.tasks.classes.encoding import EncodedTexts, TextClassification, encode
-from holdfast.training.batching import by_length
+from holdfast.training.batches import by_length
 
 if TYPE_CHECKING:
     import torch

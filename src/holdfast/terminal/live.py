@@ -6,8 +6,8 @@ import math
 import textwrap
 from collections.abc import Sequence
 
+from holdfast.core.printable import printable
 from holdfast.core.records import Snapshot, Verdict
-from holdfast.core.shown import printable
 from holdfast.terminal.looks import is_calibrated, metric_of, share
 
 BLOCKS = "▁▂▃▄▅▆▇█"

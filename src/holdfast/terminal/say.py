@@ -8,8 +8,8 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from holdfast.core.printable import printable
 from holdfast.core.records import Decision, Finding
-from holdfast.core.shown import printable
 from holdfast.core.wording import counted, have
 from holdfast.terminal.streams import notify
 

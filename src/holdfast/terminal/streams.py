@@ -9,7 +9,7 @@ import os
 import sys
 from typing import Any, TextIO
 
-from holdfast.core.shown import printable_json
+from holdfast.core.printable import printable_json
 
 
 def prepare() -> None:

@@ -17,7 +17,7 @@ from holdfast.terminal.progress_line import ProgressLine
 from holdfast.terminal.say import Teller
 
 if TYPE_CHECKING:
-    from holdfast.search.validated import CrossValidation
+    from holdfast.search.folds.cross_validation import CrossValidation
 
 
 def train_watched(
@@ -65,6 +65,6 @@ def folds_of(recipe: Recipe) -> CrossValidation | None:
     ``holdfast cv`` does; ``None`` where it asks for none."""
     if recipe.cv.folds is None:
         return None
-    from holdfast.search.validated import CrossValidation
+    from holdfast.search.folds.cross_validation import CrossValidation
 
     return CrossValidation(recipe.cv.folds, recipe.cv.repeats, recipe.cv.nested)

@@ -23,9 +23,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any
 
-from holdfast.core.door import reason
 from holdfast.core.errors import MachineError, RunError
 from holdfast.core.files import write_atomically
+from holdfast.core.input_errors import reason
 from holdfast.core.records import Decision
 
 LEAST_SECONDS = 5.0

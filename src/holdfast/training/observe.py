@@ -11,17 +11,16 @@ import torch
 
 from holdfast.core.records import Floats, Ints
 from holdfast.core.stages import tick
-from holdfast.models.prefix import train_mode
-from holdfast.training.batches import shard
-from holdfast.training.batching import by_length
-from holdfast.training.prefix_cache import entered
-from holdfast.training.sharding import is_sharded
+from holdfast.models.compute.prefix import train_mode
+from holdfast.training.batches import by_length, shard
+from holdfast.training.machine.sharding import is_sharded
+from holdfast.training.prefix.cache import entered
 from holdfast.training.task import classify_features, features_of
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from holdfast.training.prefix_cache import PrefixCache
+    from holdfast.training.prefix.cache import PrefixCache
     from holdfast.training.task import Task
 
 # On a processor a batch that stays in its caches is a quarter faster than one four times as large.

@@ -12,7 +12,7 @@ import numpy as np
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Ints
 from holdfast.core.updates import BatchSource, LossTerm, OfTwoPasses, Pool, Stepper, rows_drawn
-from holdfast.training.ordinary import EveryRow, OnePass
+from holdfast.training.row_order import EveryRow, OnePass
 
 # Of a training pass: the way back takes about as much as two ways forward.
 FORWARD_SHARE = 1 / 3

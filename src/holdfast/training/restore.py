@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from holdfast.training.adjustments import Adjustments
+from holdfast.training.actions.adjustments import Adjustments
 
 
 @dataclass(frozen=True, slots=True)

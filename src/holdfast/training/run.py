@@ -1,4 +1,7 @@
-"""The state of a run: what the loop moves, what listeners see, what a checkpoint keeps."""
+"""The state of a run: what the loop moves, what listeners see, what a checkpoint keeps.
+
+What one forward pass of a training step said of its rows.
+"""
 
 from __future__ import annotations
 
@@ -14,28 +17,29 @@ import torch
 from holdfast.core.errors import Defect
 from holdfast.core.events import EVENTS, Advisor, Monitor, Stateful, in_order
 from holdfast.core.records import Decision, Ints, Snapshot, Verdict
-from holdfast.core.updates import Pool
-from holdfast.models.quantize import frozen_tensors
-from holdfast.training.additions import NO_ADDITIONS, Additions
-from holdfast.training.adjustments import NONE
-from holdfast.training.batch_losses import BatchLosses
+from holdfast.core.updates import Passed, Pool
+from holdfast.models.adapters.quantize import frozen_tensors
+from holdfast.training.actions.additions import NO_ADDITIONS, Additions
+from holdfast.training.actions.adjustments import NONE
 from holdfast.training.batches import probe_positions
 from holdfast.training.checkpoint import CheckpointStore
 from holdfast.training.engine import GuardEngine
+from holdfast.training.fold_evaluations import FoldLooks, OutOfFold
 from holdfast.training.journal import Journal
+from holdfast.training.machine.loss_scale import LossScale
+from holdfast.training.machine.sharding import is_sharded, local, summed
 from holdfast.training.observe import EVALUATION_TOKENS, Observer
-from holdfast.training.out_of_fold import FoldLooks, OutOfFold
 from holdfast.training.plan import Phase, Plan
-from holdfast.training.prefix_cache import Passes, PrefixCache
+from holdfast.training.prefix.cache import Passes, PrefixCache
 from holdfast.training.restore import SavedWeights
-from holdfast.training.scaling import LossScale
-from holdfast.training.sharding import is_sharded, local, summed
 
 if TYPE_CHECKING:
+    import torch
     from accelerate import Accelerator
 
     from holdfast.models.base import Network, Weights
     from holdfast.training.task import Examples, Task, Written
+
 
 MARK_CHUNK = 1 << 20
 
@@ -134,7 +138,7 @@ class Run:
         self._asleep: dict[str, torch.Tensor] = {}
         self.dropouts = dropouts_of(job.network)
         self.adjustments = NONE
-        # Averages of weights that were tried after the last step (training/offers.py).
+        # Averages of weights that were tried after the last step (training/actions/offers.py).
         self.offers: list[Any] = []
         self.guard: GuardEngine
 
@@ -379,3 +383,28 @@ def dropouts_of(network: Weights) -> tuple[tuple[torch.nn.Module, str, float], .
             if "dropout" in name and isinstance(value, float)
         ]
     return tuple(one for one in found if one[2] > 0)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLosses:
+    """``rows`` [batch] positions among the training rows, their ``losses`` [batch] before any loss
+    term, ``logits`` [batch, classes] and ``labels`` [batch] where the task is one of classes."""
+
+    rows: Ints
+    losses: torch.Tensor
+    logits: torch.Tensor | None
+    labels: torch.Tensor | None
+
+
+def batch_losses_of(passed: Passed, losses: torch.Tensor) -> BatchLosses:
+    """What a forward pass said; logits only where each row has one class."""
+    logits, labels = getattr(passed.output, "logits", None), passed.batch.get("labels")
+    one_class = (
+        logits is not None
+        and labels is not None
+        and labels.ndim == 1
+        and not labels.is_floating_point()
+        and logits.ndim == 2
+    )
+    known = (logits, labels) if one_class else (None, None)
+    return BatchLosses(passed.rows, losses.detach(), *known)

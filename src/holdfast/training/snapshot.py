@@ -11,7 +11,7 @@ import torch
 
 from holdfast.core.records import Ints, Snapshot, mean_loss
 from holdfast.models.fresh import same_memory
-from holdfast.training.sharding import is_sharded, summed
+from holdfast.training.machine.sharding import is_sharded, summed
 from holdfast.training.task import Measured, Written, of_whole_rows
 
 if TYPE_CHECKING:

@@ -14,14 +14,13 @@ import torch
 from holdfast.core.errors import TrainingError
 from holdfast.core.seeds import derive_seed
 from holdfast.core.updates import Draw, OfTwoPasses, Passed, Pool
-from holdfast.models.prefix import train_mode
-from holdfast.training.batch_losses import batch_losses_of
+from holdfast.models.compute.prefix import train_mode
 from holdfast.training.batches import parts_by_length
-from holdfast.training.memory import in_less_memory, pieces
-from holdfast.training.prefix_cache import entered
+from holdfast.training.machine.memory import in_less_memory, pieces
+from holdfast.training.machine.sharding import gathered, is_sharded, summed
+from holdfast.training.prefix.cache import entered
 from holdfast.training.restore import random_state, set_random_state
-from holdfast.training.run import Run, running_statistics
-from holdfast.training.sharding import gathered, is_sharded, summed
+from holdfast.training.run import Run, batch_losses_of, running_statistics
 
 PART_ROWS = 8
 # What an update costs, in forward passes of its rows: 2.6 to 3.3 were measured of the default plans

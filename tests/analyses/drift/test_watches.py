@@ -21,7 +21,7 @@ from holdfast.plugins.drift.vectors import (
     marks_of,
     precision_of,
 )
-from holdfast.stats.e_detector import Detector
+from holdfast.stats.streams.e_detector import Detector
 
 LIMIT = 100_000.0
 

@@ -12,7 +12,7 @@ from PIL import Image
 import holdfast
 from holdfast import Guard
 from holdfast.plugins.trainers.rows import MOST_COMPARED, copied_rows, hold_out
-from holdfast.training.looks import LOOKS, read_looks
+from holdfast.training.evaluation_file import LOOKS, read_looks
 
 EPOCHS, RATE, BATCH = 40, 3e-3, 16
 

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from holdfast.core.errors import DataError
-from holdfast.data.folders import is_image_folder, list_pictures
-from holdfast.data.images import load_images
+from holdfast.data.images.folders import is_image_folder, list_pictures
+from holdfast.data.images.table import load_images
 from holdfast.data.table import Table
 
 

@@ -15,14 +15,14 @@ from typing import Any
 
 import pytest
 
-from holdfast.core.bounded import OverrunError, bounded
+from holdfast.core.bounds import OverrunError, bounded
 from holdfast.core.errors import InputError, RecipeError
-from holdfast.models.classifier import load_classifier
-from holdfast.models.families import FAMILIES
-from holdfast.models.loading import check_claims
-from holdfast.models.purpose import purpose_of
-from holdfast.models.source import find_model
-from holdfast.models.vision_families import VISION_FAMILIES
+from holdfast.models.encoders.classifier import load_classifier
+from holdfast.models.encoders.families import FAMILIES
+from holdfast.models.loading.checks import check_claims
+from holdfast.models.loading.purpose import purpose_of
+from holdfast.models.loading.source import find_model
+from holdfast.models.vision.families import VISION_FAMILIES
 from holdfast.tasks.lm.chat_tokens import render
 
 CLASSES = ["a", "b"]

@@ -17,9 +17,9 @@ import pytest
 from PIL import Image
 
 from holdfast.core.errors import DataError
-from holdfast.data.images import load_images
+from holdfast.data.images.picture import Unreadable, content_mark, read_picture
+from holdfast.data.images.table import load_images
 from holdfast.data.limits import Limits, within
-from holdfast.data.pictures import Unreadable, content_mark, read_picture
 
 CASES = 5
 
@@ -163,7 +163,7 @@ def test_strips_make_the_picture_that_the_whole_makes(
         image = Image.fromarray(noise, "RGBA").convert(mode)
     image.save(tmp_path / "p", format)
     whole = read_picture(tmp_path / "p")
-    monkeypatch.setattr("holdfast.data.pictures.STRIP_PIXELS", 70)
+    monkeypatch.setattr("holdfast.data.images.picture.STRIP_PIXELS", 70)
     parts = read_picture(tmp_path / "p")
     assert parts.notes == whole.notes
     assert parts.image.tobytes() == whole.image.tobytes()

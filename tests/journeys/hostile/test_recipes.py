@@ -16,7 +16,7 @@ import pytest
 
 import holdfast
 from holdfast.core.errors import RecipeError
-from holdfast.core.shown import shown
+from holdfast.core.printable import shown
 from holdfast.recipe import Recipe, override, read_recipe
 
 ROWS = "text,label\n" + "\n".join(f"words {i},{'ab'[i % 2]}" for i in range(40)) + "\n"

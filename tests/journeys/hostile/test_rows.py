@@ -23,9 +23,9 @@ import pyarrow.parquet as parquet
 import pytest
 
 from holdfast.core.errors import DataError
-from holdfast.data.classes import ClassRules
-from holdfast.data.columns import NamedColumns
-from holdfast.data.labelled import load_labelled
+from holdfast.data.columns.columns import NamedColumns
+from holdfast.data.labels.classes import ClassRules
+from holdfast.data.labels.texts import load_labelled
 from holdfast.data.source import read_source
 from holdfast.data.table import Table
 
@@ -566,7 +566,7 @@ def test_a_damaged_parquet_file_is_refused_or_read(seed: int, tmp_path: Path) ->
 
 
 def test_digits_are_ordered_by_value_however_many() -> None:
-    from holdfast.data.labels import sort_classes
+    from holdfast.data.labels.classes import sort_classes
 
     long = "9" * 5_000
     assert sort_classes([f"q{long}", "q10", f"q1{long}", "q9", "q09"]) == (
@@ -579,7 +579,7 @@ def test_digits_are_ordered_by_value_however_many() -> None:
 
 
 def test_chats_without_an_end_take_linear_time() -> None:
-    from holdfast.data.rendered import parse_rendered
+    from holdfast.data.chats.templates_parsed import parse_rendered
 
     assert parse_rendered("[/INST]" + "[INST]" * 200_000, "llama2") is None
     turns = parse_rendered("[INST] a [/INST] b " * 20_000, "llama2")

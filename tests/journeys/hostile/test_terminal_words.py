@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.core.shown import printable, printable_json
+from holdfast.core.printable import printable, printable_json
 
 CLEAR = "\x1b[2J\x1b]0;owned\x07"
 NASTY = f"la{CLEAR}bel\x9b31m\u202eevil"

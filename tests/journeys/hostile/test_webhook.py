@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-import holdfast.training.alerts as alerts
+import holdfast.training.listeners.alerts as alerts
 from holdfast.core.records import Verdict
 
 SECRET = "s3cret-t0ken"

@@ -20,11 +20,10 @@ import pyarrow as pa
 from holdfast.analyses.audit.audit import AuditRequest
 from holdfast.analyses.audit.result import Audit
 from holdfast.core.errors import DataError, RecipeError
-from holdfast.core.output_stream import writing
-from holdfast.core.outputs import OutputFile, checked_output
+from holdfast.core.outputs import OutputFile, checked_output, writing
 from holdfast.core.wording import counted
 from holdfast.data.cells import read_json_cell
-from holdfast.data.delimited import write_delimited
+from holdfast.data.csv_text import write_delimited
 from holdfast.data.paths import source_path
 from holdfast.data.raw import Raw, reading
 from holdfast.data.source import read_source

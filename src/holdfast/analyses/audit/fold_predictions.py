@@ -17,18 +17,18 @@ import numpy as np
 
 from holdfast.contract.fit import classes_of
 from holdfast.contract.run_folder import SPLITS, open_run
-from holdfast.core.door import door
 from holdfast.core.errors import RecipeError, RunError
+from holdfast.core.input_errors import door
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.core.run_files import FOLDS, RESTORE, check_files
 from holdfast.core.seeds import derive_seed, generator
 from holdfast.data.table import Table
 from holdfast.fits.fit import fit
 from holdfast.models.layers import count_parameters
-from holdfast.models.probe import stratified_folds
+from holdfast.models.probes.probe import stratified_folds
 from holdfast.plan.defaults import line_for
 from holdfast.prepare.model import prepare
-from holdfast.quality.cross_fitted import log_softmax
+from holdfast.quality.fold_answers import log_softmax
 from holdfast.quality.views import Rows
 from holdfast.recipe import Recipe
 from holdfast.split.leaks import text_keys

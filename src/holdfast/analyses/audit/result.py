@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from holdfast.core.printable import brief
 from holdfast.core.records import Decision, Finding, to_json
-from holdfast.core.shown import brief
 from holdfast.core.wording import counted
 from holdfast.quality.checks import all_checks
 

@@ -12,22 +12,22 @@ import pyarrow as pa
 
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding
-from holdfast.data.beside import refuse_changed
-from holdfast.data.chat import load_chats
-from holdfast.data.classes import ClassRules
-from holdfast.data.columns import NamedColumns
-from holdfast.data.conll import is_conll_file, looks_like_conll
-from holdfast.data.extra_texts import read_unlabelled
-from holdfast.data.images import load_images
-from holdfast.data.labelled import load_labelled
+from holdfast.data.chats.chat import load_chats
+from holdfast.data.chats.passages import is_text_file
+from holdfast.data.columns.carry import refuse_changed
+from holdfast.data.columns.columns import NamedColumns
+from holdfast.data.columns.profile import is_missing
+from holdfast.data.images.table import load_images
+from holdfast.data.labels.classes import ClassRules
+from holdfast.data.labels.texts import load_labelled
 from holdfast.data.load import load_table
-from holdfast.data.pairs import load_pairs
-from holdfast.data.passages import is_text_file
+from holdfast.data.pairs.pairs import load_pairs
 from holdfast.data.paths import source_path
-from holdfast.data.profile import is_missing
 from holdfast.data.source import read_source, refuse_missing
 from holdfast.data.table import Table
-from holdfast.data.unlabelled import unlabelled
+from holdfast.data.tags.conll import is_conll_file, looks_like_conll
+from holdfast.data.texts.extra import read_unlabelled
+from holdfast.data.texts.new_rows import unlabelled
 from holdfast.plan.task import rows_task
 from holdfast.prepare.rows import given_rows
 from holdfast.quality.views import Beside

@@ -17,9 +17,9 @@ from holdfast.analyses.audit.rows import AuditRows, Tell
 from holdfast.core.errors import ModelError, RecipeError
 from holdfast.core.records import Decision, Ints
 from holdfast.core.seeds import derive_seed
-from holdfast.data.general_text import passages
-from holdfast.data.pictures import read_picture
+from holdfast.data.images.picture import read_picture
 from holdfast.data.table import Table
+from holdfast.data.texts.general import passages
 from holdfast.duplicates.duplicates import Copies
 from holdfast.duplicates.engines import OnRay
 from holdfast.duplicates.gather import AllRows, gather
@@ -198,10 +198,10 @@ def _tokenized(found: AuditRows, rows: Rows, encoder: Encoder) -> tuple[list[Tok
             return [], (
                 f"{name} is no model that writes: --set model.name=NAME names the one to be trained"
             )
-        from holdfast.models.limits import choose_max_length
-        from holdfast.models.pretrained import configuration
-        from holdfast.models.source import find_model
-        from holdfast.models.tokens import load_tokenizer
+        from holdfast.models.loading.limits import choose_max_length
+        from holdfast.models.loading.source import find_model
+        from holdfast.models.loading.tokenizer import load_tokenizer
+        from holdfast.models.loading.weights import configuration
 
         name = model.name
         try:

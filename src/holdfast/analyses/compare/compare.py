@@ -24,10 +24,10 @@ from holdfast.contract.advice import advising
 from holdfast.contract.answering import Options
 from holdfast.contract.predictions import Told
 from holdfast.core.errors import DataError, RecipeError, RunError
+from holdfast.core.printable import brief
 from holdfast.core.records import Decision, Ints, to_json
-from holdfast.core.shown import brief
+from holdfast.data.labels.spelling import match_spellings
 from holdfast.data.source import refuse_missing
-from holdfast.data.spelling import match_spellings
 from holdfast.data.table import Table
 from holdfast.prepare.rows import Notify
 from holdfast.runs.known_rows import SeenRows, seen_rows
@@ -189,9 +189,9 @@ def _labelled(sides: Sequence[Contender], data: str, options: Options) -> Table:
             refused = refused or error
     if refused is not None:
         raise refused
-    from holdfast.data.classes import ClassRules
-    from holdfast.data.columns import NamedColumns
-    from holdfast.data.labelled import load_labelled
+    from holdfast.data.columns.columns import NamedColumns
+    from holdfast.data.labels.classes import ClassRules
+    from holdfast.data.labels.texts import load_labelled
 
     return load_labelled(
         data,

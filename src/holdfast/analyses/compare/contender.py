@@ -90,13 +90,13 @@ def _plain(folder: Path, options: Options) -> Predictor:
         raise ModelError(str(config), "cannot be read", None, GIVE_FILE) from None
     part = DataPart(text=options.text, label=options.label)
     if architecture.endswith("ForImageClassification"):
-        from holdfast.models.vision_saved import load_saved_vision
+        from holdfast.models.vision.stored import load_saved_vision
         from holdfast.tasks.images.task import ImageUse
 
         return Predictor(ImageUse([load_saved_vision(folder)], part), part)
     kinds = {"multi_label_classification": "several", "regression": "number"}
     if architecture.endswith("ForSequenceClassification"):
-        from holdfast.models.saved import load_saved
+        from holdfast.models.encoders.stored import load_saved
         from holdfast.tasks.classes.answers import TextUse
         from holdfast.tasks.number.losses import Scale
 
@@ -115,7 +115,7 @@ def _file(path: str) -> dict[int, Any]:
     if path.lower().endswith(".parquet"):
         import pyarrow.parquet as parquet
 
-        from holdfast.core.door import door
+        from holdfast.core.input_errors import door
 
         with door(path, DataError, remedy="Give a file that `holdfast predict --out` wrote."):
             table = parquet.read_table(path)
@@ -217,7 +217,7 @@ def labels_of_rows(table: Table) -> list[Any]:
     none."""
     if "turns" not in table.rows.column_names:
         return given_labels(table)
-    from holdfast.data.chat import turns_of
+    from holdfast.data.chats.chat import turns_of
 
     turns = turns_of(table)
     if not all(turns):
@@ -238,7 +238,7 @@ def texts_of_rows(table: Table) -> list[str]:
     if "tokens" in names:
         return [" ".join(words) for words in table.column("tokens")]
     if "turns" in names:
-        from holdfast.data.chat import turns_of
+        from holdfast.data.chats.chat import turns_of
 
         chats = turns_of(table)
         return [chat[-2]["content"] if len(chat) > 1 else "" for chat in chats]

@@ -12,7 +12,7 @@ from typing import Any, Literal, cast
 import numpy as np
 
 from holdfast.core.records import Floats, Ints
-from holdfast.data.tag_scheme import OUTSIDE
+from holdfast.data.tags.scheme import OUTSIDE
 from holdfast.stats.many import holm
 from holdfast.tasks.tags.entities import TagTable, entity_counts
 

@@ -20,7 +20,7 @@ from holdfast.analyses.slices.topics import WordSpace
 from holdfast.contract.predictions import Told
 from holdfast.core.seeds import generator
 from holdfast.data.table import Table
-from holdfast.training.examples import ExampleHistory
+from holdfast.training.listeners.examples import ExampleHistory
 
 # Of more training rows a fixed sample is looked through.
 MOST_LEARNED = 10_000

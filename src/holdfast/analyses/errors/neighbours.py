@@ -17,7 +17,7 @@ HARDEST, NEAREST = 10, 3
 # Below this cosine a training row has little in common with the row.
 ALIKE = 0.35
 SHOWN = 300
-# Kinds of the data map (``training/examples.py``) that a wrong label makes of a row.
+# Kinds of the data map (``training/listeners/examples.py``) that a wrong label makes of a row.
 SUSPECT = ("unlearnable", "memorized", "relearned")
 
 

@@ -34,11 +34,11 @@ from holdfast.contract.answering import Answers, Data, Options
 from holdfast.contract.answering import Asked as Rows
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
-from holdfast.data.chat import turns_of
-from holdfast.data.pictures import thumbnail
+from holdfast.data.chats.chat import turns_of
+from holdfast.data.chats.turns import asked as last_question
+from holdfast.data.images.picture import thumbnail
 from holdfast.data.source import refuse_missing
 from holdfast.data.table import Table
-from holdfast.data.turns import asked as last_question
 from holdfast.prepare.rows import Notify, notify_all
 from holdfast.runs.predictor import Predictor
 from holdfast.tasks.classes.answers import BesideText, TextUse

@@ -12,11 +12,11 @@ from holdfast.analyses.explain.attribution import Map, Reason
 from holdfast.analyses.explain.faithfulness import LEVEL, Faithful, joint_p
 from holdfast.analyses.explain.masking import rounded
 from holdfast.analyses.explain.units import Unit
+from holdfast.core.printable import brief
 from holdfast.core.records import Floats
-from holdfast.core.shown import brief
 from holdfast.core.wording import counted
-from holdfast.stats.settle import rows_to_settle
-from holdfast.stats.student import paired_t
+from holdfast.stats.paired import paired_t
+from holdfast.stats.rows_needed import rows_to_settle
 
 # Of so many rows together a test can tell more than of each alone.
 TOGETHER = 5
@@ -206,7 +206,7 @@ class Explanation:
 
     def page(self) -> str:
         """A self-contained HTML page with the words shaded where that is worth something."""
-        from holdfast.report.explained import render_explained
+        from holdfast.report.explanation import render_explained
 
         return render_explained(self.to_json(), [row.picture for row in self.rows])
 

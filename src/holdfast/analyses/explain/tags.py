@@ -14,7 +14,7 @@ from holdfast.analyses.explain.texts import TOKENS, Asked, Read, check_fast, les
 from holdfast.analyses.explain.units import MOST, Parted, Unit
 from holdfast.contract.predictions import Bools
 from holdfast.core.records import Floats, Ints
-from holdfast.data.tag_scheme import OUTSIDE
+from holdfast.data.tags.scheme import OUTSIDE
 from holdfast.tasks.forward import TextModel
 
 if TYPE_CHECKING:

@@ -19,10 +19,10 @@ from holdfast.analyses.fairness.groups import (
     usable,
 )
 from holdfast.analyses.fairness.swap import Swaps, confirm_swaps, find_swaps
-from holdfast.augment.rewriting import SOURCES
 from holdfast.augment.terms.built_in import built_in
 from holdfast.augment.terms.forms import mentions
 from holdfast.augment.terms.lexicon import Axis, read_lexicon
+from holdfast.augment.text_forms import SOURCES
 from holdfast.contract.predictions import Told
 from holdfast.core.errors import DataError
 from holdfast.core.records import Floats

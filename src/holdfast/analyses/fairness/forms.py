@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from holdfast.augment.rewriting import SOURCES, read_rows, write_rows
 from holdfast.augment.terms.forms import in_group, inserted, mentions
 from holdfast.augment.terms.lexicon import Axis
+from holdfast.augment.text_forms import SOURCES, read_rows, write_rows
 from holdfast.contract.predictions import Bools
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator

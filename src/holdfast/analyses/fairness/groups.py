@@ -21,9 +21,8 @@ from holdfast.contract.predictions import Bools, Told
 from holdfast.core.records import Estimate, Floats, Ints
 from holdfast.stats.intervals import wilson, wilson_by_groups
 from holdfast.stats.many import holm
-from holdfast.stats.rate_gap import rate_gap
-from holdfast.stats.student import welch
-from holdfast.stats.two_rates import fisher_above, rows_for_rates
+from holdfast.stats.paired import welch
+from holdfast.stats.rates import fisher_above, rate_gap, rows_for_rates
 
 ALPHA = 0.05
 # Validation rows this far from the others make a candidate.

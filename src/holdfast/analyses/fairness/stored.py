@@ -27,8 +27,8 @@ from holdfast.analyses.fairness.mitigation import fairea
 from holdfast.contract.predictions import Told
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.records import Floats
+from holdfast.data.chats.turns import asked, prompt_of
 from holdfast.data.table import Table
-from holdfast.data.turns import asked, prompt_of
 from holdfast.recipe.parts import FairnessPart
 from holdfast.runs.stored import Again
 from holdfast.tasks.generation.marks import marks
@@ -229,7 +229,7 @@ def sources_of(table: Table) -> list[str]:
     texts: list[str] = table.column("text")
     if "turns" not in table.rows.column_names:
         return texts
-    from holdfast.data.chat import turns_of
+    from holdfast.data.chats.chat import turns_of
 
     return [
         asked(prompt_of(turns)) if turns else text

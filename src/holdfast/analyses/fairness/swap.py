@@ -29,7 +29,7 @@ from holdfast.data.table import Table
 from holdfast.stats.intervals import wilson
 from holdfast.stats.many import holm
 from holdfast.stats.paired import Difference, paired_bootstrap
-from holdfast.stats.settle import rows_to_settle
+from holdfast.stats.rows_needed import rows_to_settle
 
 ALPHA = 0.05
 # Mean changes of a probability: the smallest that is told, and what is small enough to say so.

@@ -21,7 +21,7 @@ from holdfast.core.seeds import generator
 from holdfast.plan.task import WRITERS
 from holdfast.prepare.canaries import exposed
 from holdfast.tasks.lm.verbatim import Verbatim, verbatim
-from holdfast.training.examples import ExampleHistory
+from holdfast.training.listeners.examples import ExampleHistory
 
 if TYPE_CHECKING:
     from holdfast.contract.fit import Fitted

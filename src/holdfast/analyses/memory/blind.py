@@ -23,7 +23,7 @@ from holdfast.core.errors import DataError
 from holdfast.core.records import Estimate, Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.data.table import Table
-from holdfast.models.probe import fit_probe, stratified_folds
+from holdfast.models.probes.probe import fit_probe, stratified_folds
 from holdfast.stats.auc import delong
 from holdfast.stats.intervals import normal_quantile
 
@@ -176,7 +176,7 @@ def _thumbnails(paths: Sequence[str]) -> Floats:
     """Pictures as 8 × 8 colours [n, 192]."""
     from pathlib import Path
 
-    from holdfast.data.pictures import Unreadable, read_picture
+    from holdfast.data.images.picture import Unreadable, read_picture
 
     made = np.zeros((len(paths), SIDE * SIDE * 3))
     for at, path in enumerate(paths):

@@ -23,7 +23,7 @@ from holdfast.runs.stored import Again
 from holdfast.stats.threads import one_thread
 
 if TYPE_CHECKING:
-    from holdfast.models.source import Source
+    from holdfast.models.loading.source import Source
 
 # Rows of each file that a model is asked about.
 MOST_ROWS = 3000
@@ -91,7 +91,7 @@ def probe_model(model: str, files: Files, notify: Notify = lambda _: None) -> di
     Raises ``ModelError`` for any other model, ``DataError`` for rows that cannot be read,
     ``RecipeError`` where ``files.start`` reads other tokens.
     """
-    from holdfast.training.machine import flushed_subnormals
+    from holdfast.training.machine.machine import flushed_subnormals
 
     for file in (files.members, files.others):
         refuse_missing(file)
@@ -109,7 +109,7 @@ def is_run(path: str) -> bool:
 
 
 def _heard(model: str, files: Files, notify: Notify) -> tuple[Heard, Heard, dict[str, Any]]:
-    from holdfast.models.purpose import purpose_of
+    from holdfast.models.loading.purpose import purpose_of
 
     folder = _folder(model)
     purpose = _purpose_of_adapter(folder) or purpose_of(str(folder))
@@ -130,7 +130,7 @@ def _folder(model: str) -> Path:
         of = path.resolve().parent
         # The model of a run, named by itself: it must be the one that the run ended with.
         return model_of(of) if path.resolve() == of / MODEL and (of / RESULT).is_file() else path
-    from holdfast.models.source import find_model
+    from holdfast.models.loading.source import find_model
 
     source: Source = find_model(model)
     return source.folder
@@ -138,7 +138,7 @@ def _folder(model: str) -> Path:
 
 def _purpose_of_adapter(folder: Path) -> str | None:
     from holdfast.core.shapes import parse_object
-    from holdfast.models.adapter_save import CONFIG, is_adapter_folder
+    from holdfast.models.adapters.save import CONFIG, is_adapter_folder
 
     if not is_adapter_folder(folder):
         return None
@@ -148,10 +148,10 @@ def _purpose_of_adapter(folder: Path) -> str | None:
 
 
 def _classified(folder: Path, files: Files) -> tuple[Heard, Heard]:
-    from holdfast.data.classes import ClassRules
-    from holdfast.data.columns import NamedColumns
-    from holdfast.data.labelled import load_labelled
-    from holdfast.models.saved import load_saved
+    from holdfast.data.columns.columns import NamedColumns
+    from holdfast.data.labels.classes import ClassRules
+    from holdfast.data.labels.texts import load_labelled
+    from holdfast.models.encoders.stored import load_saved
     from holdfast.tasks.forward import answer
 
     saved = load_saved(folder)
@@ -168,9 +168,9 @@ def _classified(folder: Path, files: Files) -> tuple[Heard, Heard]:
 
 def _continued(folder: Path, files: Files, notify: Notify) -> tuple[Heard, Heard, dict[str, Any]]:
     from holdfast.analyses.memory.token_losses import heard
-    from holdfast.data.chat import form_of, load_chats
-    from holdfast.models.causal import load_saved_causal
-    from holdfast.models.limits import position_limit
+    from holdfast.data.chats.chat import form_of, load_chats
+    from holdfast.models.generators.causal import load_saved_causal
+    from holdfast.models.loading.limits import position_limit
     from holdfast.tasks.generation.shared import best_device
     from holdfast.tasks.lm.losses import CausalLM, encode
     from holdfast.tasks.lm.verbatim import verbatim
@@ -208,9 +208,9 @@ def _continued(folder: Path, files: Files, notify: Notify) -> tuple[Heard, Heard
 
 def _rewritten(folder: Path, files: Files, notify: Notify) -> tuple[Heard, Heard]:
     from holdfast.analyses.memory.token_losses import heard
-    from holdfast.data.pairs import load_pairs
-    from holdfast.models.seq2seq import end_token
-    from holdfast.models.seq2seq_network import load_saved_seq2seq
+    from holdfast.data.pairs.pairs import load_pairs
+    from holdfast.models.generators.seq2seq import end_token
+    from holdfast.models.generators.seq2seq_network import load_saved_seq2seq
     from holdfast.tasks.generation.shared import best_device
     from holdfast.tasks.seq2seq.losses import SequenceToSequence, encode_pairs
 
@@ -237,7 +237,7 @@ def _rewritten(folder: Path, files: Files, notify: Notify) -> tuple[Heard, Heard
 
 def _start_folder(folder: Path, files: Files, notify: Notify) -> Path | None:
     """The model that it was tuned from: the one that is named, else an adapter's own."""
-    from holdfast.models.adapter_save import base_folder
+    from holdfast.models.adapters.save import base_folder
 
     if files.start is not None:
         return _folder(files.start)

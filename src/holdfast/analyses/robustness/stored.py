@@ -172,7 +172,7 @@ def _repaint(path: str, to: Path, name: str, rng: np.random.Generator) -> None:
     import torch
     from PIL import Image
 
-    from holdfast.data.pictures import read_picture
+    from holdfast.data.images.picture import read_picture
 
     image = read_picture(path).image.convert("RGB")
     pixels = torch.from_numpy(np.array(image, dtype=np.float32) / 255).permute(2, 0, 1)[None]

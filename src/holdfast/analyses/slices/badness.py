@@ -10,7 +10,7 @@ import numpy as np
 from holdfast.analyses.row_texts import given_labels
 from holdfast.contract.predictions import Told
 from holdfast.core.records import Floats
-from holdfast.data.tag_scheme import OUTSIDE
+from holdfast.data.tags.scheme import OUTSIDE
 from holdfast.tasks.tags.entities import TagTable, entity_counts
 
 WRONG, ABSOLUTE, ENTITIES, LOSS = "wrong", "absolute error", "1 − entity F1", "loss"

@@ -13,7 +13,7 @@ import numpy as np
 from holdfast.analyses.slices.topics import Partition
 from holdfast.augment.texts.words import is_negation, split
 from holdfast.core.records import Floats, Ints
-from holdfast.data.language import language_of
+from holdfast.data.texts.language import language_of
 
 # Of a text that is longer its beginning is read.
 MOST_WORDS = 2_000

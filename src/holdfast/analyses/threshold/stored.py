@@ -27,8 +27,8 @@ from holdfast.contract.predictions import Told
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.lock import locked
 from holdfast.core.records import Ints, to_json
+from holdfast.data.labels.spelling import match_spellings
 from holdfast.data.source import read_source
-from holdfast.data.spelling import match_spellings
 from holdfast.runs.stored import Again
 from holdfast.runs.threshold import (
     FILE,

@@ -11,7 +11,7 @@ from typing import Any
 
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import RecipeError
-from holdfast.core.plain import read_yaml
+from holdfast.core.yaml_values import read_yaml
 
 WORD = "word"
 MOST_TERMS = 2000

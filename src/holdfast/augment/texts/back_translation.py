@@ -84,7 +84,7 @@ def check_pair(pair: str) -> None:
 def _model(name: str) -> tuple[Any, Any]:
     from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-    from holdfast.models.quiet import quiet_transformers
+    from holdfast.models.loading.quiet import quiet_transformers
 
     try:
         with quiet_transformers():

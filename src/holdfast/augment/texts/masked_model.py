@@ -28,7 +28,7 @@ def masked_model(name: str) -> tuple[Any, Any]:
     cannot be loaded or has no mask."""
     from transformers import AutoModelForMaskedLM, AutoTokenizer
 
-    from holdfast.models.quiet import quiet_transformers
+    from holdfast.models.loading.quiet import quiet_transformers
 
     try:
         with quiet_transformers():

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from holdfast.core.door import first_line
 from holdfast.core.errors import DataError, HoldfastError
+from holdfast.core.input_errors import first_line
 from holdfast.core.records import Decision
 from holdfast.data.bars import without_bars
 from holdfast.data.raw import BATCH_ROWS, Batch

@@ -9,8 +9,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from holdfast.core.door import first_line
 from holdfast.core.errors import DataError
+from holdfast.core.input_errors import first_line
 from holdfast.data.cells import write_json_cell
 from holdfast.data.raw import Batch, Kind, reading
 from holdfast.data.readers import READERS, Reader

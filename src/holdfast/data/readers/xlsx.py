@@ -17,8 +17,8 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 
-from holdfast.core.door import door
 from holdfast.core.errors import DataError, MachineError
+from holdfast.core.input_errors import door
 from holdfast.core.records import Decision
 from holdfast.data.limits import check_columns, check_row, check_unpacked
 from holdfast.data.raw import BATCH_CHARACTERS, Batch, Kind, batch_rows, refuse_repeated

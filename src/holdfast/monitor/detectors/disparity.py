@@ -6,7 +6,7 @@ from holdfast.monitor import limits
 from holdfast.monitor.detectors import DETECTORS
 from holdfast.monitor.history import History
 from holdfast.monitor.symptom import Symptom, item
-from holdfast.stats.rate_gap import rate_gap
+from holdfast.stats.rates import rate_gap
 
 
 def disparity(history: History) -> Symptom | None:

@@ -10,8 +10,7 @@ from holdfast.monitor.evidence import general_rows
 from holdfast.monitor.history import History
 from holdfast.monitor.remedies import for_forgetting
 from holdfast.monitor.symptom import Symptom, item, shown
-from holdfast.stats.paired import Difference
-from holdfast.stats.student import paired_t
+from holdfast.stats.paired import Difference, paired_t
 
 CAUSE = "the new rows overwrite what the model knew"
 

@@ -11,7 +11,7 @@ from holdfast.monitor.history import History
 from holdfast.monitor.remedies import for_copied_targets, for_giveaway, for_leaks
 from holdfast.monitor.symptom import Symptom, item, shown, sure
 from holdfast.stats.intervals import wilson
-from holdfast.stats.student import welch
+from holdfast.stats.paired import welch
 
 COPIED_TARGETS = "the targets copy the source"
 GIVEAWAY = "the label stands in the text"

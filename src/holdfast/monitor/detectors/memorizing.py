@@ -12,7 +12,7 @@ from holdfast.monitor.generalisation import RECITED, at_floor, gap_of
 from holdfast.monitor.history import History
 from holdfast.monitor.remedies import for_memory, for_overfit
 from holdfast.monitor.symptom import Symptom, item, shown
-from holdfast.stats.rate_gap import rate_gap
+from holdfast.stats.rates import rate_gap
 
 # In words, how sure, and with what evidence.
 Found = tuple[str, float, tuple[Evidence, ...]]

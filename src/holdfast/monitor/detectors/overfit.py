@@ -17,7 +17,7 @@ from holdfast.monitor.remedies import for_memory, for_overfit
 from holdfast.monitor.symptom import Symptom, item, shown, sure
 
 TOO_LONG = "trained too long for this much data"
-# How the p-value of a rise is come by (``stats/looks.py``).
+# How the p-value of a rise is come by (``stats/course/rise.py``).
 OVER_LOOKS = "test over all evaluations"
 HARMS = {
     "both": "both its predictions and their probabilities got worse",

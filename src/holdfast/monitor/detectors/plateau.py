@@ -8,8 +8,7 @@ from holdfast.monitor.detectors.memorizing import as_good_as_now
 from holdfast.monitor.evidence import beats_chance
 from holdfast.monitor.history import History
 from holdfast.monitor.symptom import Symptom, shown
-from holdfast.stats.paired import newcombe
-from holdfast.stats.student import paired_t
+from holdfast.stats.paired import newcombe, paired_t
 
 
 def plateau(history: History) -> Symptom | None:

@@ -10,8 +10,7 @@ from holdfast.monitor.detectors.rate_low import left_over, rate_low
 from holdfast.monitor.history import History
 from holdfast.monitor.remedies import for_learning
 from holdfast.monitor.symptom import Symptom, item, shown
-from holdfast.stats.paired import Difference
-from holdfast.stats.student import paired_t
+from holdfast.stats.paired import Difference, paired_t
 
 TOO_SHORT = "too few steps"
 BETTER = "better than always giving the class frequencies"

@@ -16,8 +16,8 @@ import typer
 
 from holdfast.core.errors import DataError, HoldfastError, RecipeError
 from holdfast.core.machine import refuse_too_little
-from holdfast.core.shown import printable, printable_json
-from holdfast.training.signals import ending_signals
+from holdfast.core.printable import printable, printable_json
+from holdfast.training.machine.signals import ending_signals
 
 if TYPE_CHECKING:
     from holdfast.plugins.chat.talk import Reply, Talk

@@ -17,9 +17,9 @@ from typing import Any, Protocol
 from holdfast.contract.run_folder import RECIPE, model_of, open_run, unsealed
 from holdfast.core.errors import HoldfastError, RecipeError
 from holdfast.core.records import Decision
-from holdfast.data.turns import Turn
-from holdfast.models.limits import position_limit
-from holdfast.models.quiet import quiet_transformers
+from holdfast.data.chats.turns import Turn
+from holdfast.models.loading.limits import position_limit
+from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.plan.task import WRITERS
 from holdfast.recipe import Recipe, read_recipe
 from holdfast.tasks.generation.shared import best_device
@@ -226,8 +226,8 @@ class Talk:
 
 
 def _saved(task: str, folder: Path, recipe: Recipe, run: Path) -> Any:
-    from holdfast.models.causal import load_saved_causal
-    from holdfast.models.seq2seq_network import load_saved_seq2seq
+    from holdfast.models.generators.causal import load_saved_causal
+    from holdfast.models.generators.seq2seq_network import load_saved_seq2seq
     from holdfast.tasks.lm.answers import of_plain_text
 
     if task == "seq2seq":
@@ -240,9 +240,9 @@ def _saved(task: str, folder: Path, recipe: Recipe, run: Path) -> Any:
 
 def _start_model(task: str, tuned: Any, recipe: Recipe) -> Speaker:
     """The model before its training: the same network without its adapter, or loaded anew."""
-    from holdfast.models.adapter_off import adapter_off, below_prompt, has_switch
-    from holdfast.models.causal import load_causal
-    from holdfast.models.seq2seq import load_seq2seq
+    from holdfast.models.adapters.adapter import adapter_off, below_prompt, has_switch
+    from holdfast.models.generators.causal import load_causal
+    from holdfast.models.generators.seq2seq import load_seq2seq
 
     without: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
     if has_switch(tuned.plain):

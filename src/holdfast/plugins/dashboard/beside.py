@@ -14,7 +14,7 @@ from markupsafe import Markup
 from holdfast.core.errors import HoldfastError
 from holdfast.report.charts.curves import ChartSeries, CurvesChart, curves
 from holdfast.report.numbers import AT_LOOKS, metric_name
-from holdfast.report.read import RunFiles
+from holdfast.report.run_files import RunFiles
 
 # Runs that can be told apart in one chart.
 MOST = 6

@@ -8,8 +8,8 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-from holdfast.core.door import door
 from holdfast.core.errors import RunError
+from holdfast.core.input_errors import door
 
 # The result of a run over a thousand classes has 20 MB.
 LARGEST = 64_000_000

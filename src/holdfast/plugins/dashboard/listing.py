@@ -13,7 +13,7 @@ from markupsafe import Markup
 from holdfast.core.records import Estimate
 from holdfast.plugins.dashboard.runs import STATES
 from holdfast.plugins.dashboard.summary import Summary
-from holdfast.report.answer_score import FALLING
+from holdfast.report.answer.score import FALLING
 from holdfast.report.charts.svg import element
 from holdfast.report.numbers import interval, is_rate, metric_name, number
 

@@ -11,17 +11,17 @@ from typing import Any
 
 from holdfast.core.branches import living_events
 from holdfast.core.errors import RunError
-from holdfast.core.plain import from_yaml
 from holdfast.core.run_files import EVENTS, RESULT
 from holdfast.core.run_shapes import EVENT_SHAPES
 from holdfast.core.shapes import anything
+from holdfast.core.yaml_values import from_yaml
 from holdfast.plugins.dashboard.follow import START, follow
 from holdfast.plugins.dashboard.inside import LARGEST, read_whole, refuse_links
 from holdfast.plugins.dashboard.state import RECIPE
 from holdfast.report.numbers import count, sentence
 from holdfast.report.page import Section, sections
 from holdfast.report.public import without_paths
-from holdfast.report.read import READ, RunFiles, read_run
+from holdfast.report.run_files import READ, RunFiles, read_run
 from holdfast.report.view import learning as learning_view
 from holdfast.report.view.headline import PLAIN, TONES
 

@@ -16,7 +16,7 @@ from urllib.parse import quote
 from jinja2 import Environment
 
 from holdfast._version import __version__
-from holdfast.core.shown import printable
+from holdfast.core.printable import printable
 from holdfast.plugins.dashboard.listing import score_bar, score_text
 from holdfast.report.glossary import Glossary
 from holdfast.report.numbers import duration

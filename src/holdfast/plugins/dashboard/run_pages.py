@@ -20,7 +20,7 @@ from holdfast.plugins.dashboard.listing import Query, page_of
 from holdfast.plugins.dashboard.one_run import TABS, parts_of, so_far, tab_of
 from holdfast.plugins.dashboard.pages import plain, render, run_address
 from holdfast.plugins.dashboard.summary import Summary
-from holdfast.report.read import RunFiles
+from holdfast.report.run_files import RunFiles
 from holdfast.report.view import headline, record, reliance
 
 # How long a page waits for runs that nobody has read yet [s]; the rest follows by itself.

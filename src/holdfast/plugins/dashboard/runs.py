@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from holdfast.core.lock import NAME as LOCK
+from holdfast.core.printable import printable
 from holdfast.core.run_files import EVENTS, RESULT
-from holdfast.core.shown import printable
 from holdfast.plugins.dashboard.state import MARKS, State, state_of
 from holdfast.plugins.dashboard.summary import Summary, summary_of
 

@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from holdfast.core.door import first_line
 from holdfast.core.errors import HoldfastError
-from holdfast.core.plain import from_yaml
+from holdfast.core.input_errors import first_line
+from holdfast.core.printable import printable
 from holdfast.core.records import Estimate
 from holdfast.core.run_files import EVENTS, RESULT
 from holdfast.core.run_shapes import RESULT_SHAPE
 from holdfast.core.shapes import parse_object
-from holdfast.core.shown import printable
+from holdfast.core.yaml_values import from_yaml
 from holdfast.plugins.dashboard.inside import read_end, read_whole
 from holdfast.plugins.dashboard.state import RECIPE, State
-from holdfast.report.answer import answer
-from holdfast.report.answer_score import score_of
+from holdfast.report.answer.answer import answer
+from holdfast.report.answer.score import score_of
 from holdfast.report.numbers import AT_LOOKS, FIRST, count, metrics, moment
 from holdfast.report.public import last_part, public_name
 from holdfast.report.view.headline import PLAIN, TONES, USE_TONES

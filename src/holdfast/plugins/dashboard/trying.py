@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from holdfast.core.door import door
 from holdfast.core.errors import DataError, InputError
+from holdfast.core.input_errors import door
 from holdfast.core.run_files import RESULT
 from holdfast.data.paths import source_path
 from holdfast.report.numbers import NBSP
@@ -233,7 +233,7 @@ def _reasons(predictor: Predictor, data: Any) -> tuple[Any, tuple[str, ...]]:
     """The report's view of what carries the answer, tested against random orders."""
     from holdfast.analyses.explain.explain import explained, opener
     from holdfast.analyses.explain.explanation import Explanation
-    from holdfast.report.explained import row_view
+    from holdfast.report.explanation import row_view
 
     asked = predictor.ask(data)
     if not len(asked.table):

@@ -9,7 +9,7 @@ import numpy as np
 
 from holdfast.core.records import Estimate, Floats, Ints
 from holdfast.core.seeds import generator
-from holdfast.models.probe import stratified_folds
+from holdfast.models.probes.probe import stratified_folds
 from holdfast.plugins.drift.accuracy import edge_place, logit
 from holdfast.plugins.drift.vectors import precision_of
 from holdfast.stats.auc import delong

@@ -14,10 +14,10 @@ from holdfast.analyses.row_texts import read_texts
 from holdfast.analyses.vectors import answer_with_vectors
 from holdfast.contract.answering import Asked, Options
 from holdfast.core.errors import DataError, RecipeError
+from holdfast.core.printable import shown
 from holdfast.core.records import Decision, Floats, to_json
 from holdfast.core.seeds import generator
-from holdfast.core.shown import shown
-from holdfast.data.spelling import match_spellings
+from holdfast.data.labels.spelling import match_spellings
 from holdfast.plugins.drift.compared import Compared, compare_rows
 from holdfast.plugins.drift.monitor import BETWEEN
 from holdfast.plugins.drift.run_rows import WRITE, Held, held_reference, rows_of_answers

@@ -12,7 +12,7 @@ import numpy as np
 
 from holdfast.core.records import Floats
 from holdfast.plugins.drift.payoffs import SURE, in_tail, rank_bound, ranks, shared, tail_bound
-from holdfast.stats.e_detector import Detector
+from holdfast.stats.streams.e_detector import Detector
 
 WAYS = ("higher", "much higher", "lower", "much lower")
 FEWEST = 20

@@ -21,7 +21,7 @@ from holdfast.core.files import write_atomically
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.core.run_files import check_files
 from holdfast.core.seeds import generator
-from holdfast.data.tag_scheme import OUTSIDE
+from holdfast.data.tags.scheme import OUTSIDE
 from holdfast.plugins.drift.facts import facts_of
 from holdfast.plugins.drift.held import of_arrays, to_arrays, unit
 from holdfast.plugins.drift.rows import Reference, Rows

@@ -17,8 +17,8 @@ from holdfast.core.errors import TrainingError
 from holdfast.core.records import Decision, Floats
 from holdfast.core.seeds import generator
 from holdfast.fits.compose import freeze_part
+from holdfast.models.compute.onednn import use_onednn
 from holdfast.models.fresh import fresh, own_weights
-from holdfast.models.onednn import use_onednn
 from holdfast.plugins.episodes.learn import Course, Learned, Look, learn
 from holdfast.plugins.episodes.methods import BASELINE, METHODS, Embedding
 from holdfast.plugins.episodes.methods.base import StartMethod
@@ -31,7 +31,7 @@ from holdfast.recipe import Recipe
 from holdfast.stats.paired import Difference
 from holdfast.stats.shared_units import mean_over_units
 from holdfast.training.checkpoint import CheckpointStore
-from holdfast.training.machine import make_accelerator, use_threads
+from holdfast.training.machine.machine import make_accelerator, use_threads
 
 FROZEN, TUNED = "frozen", "tuned"
 # Validation episodes for each probe episode.

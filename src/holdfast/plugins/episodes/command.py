@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from holdfast.cli.asked import Label, Model, Seed, Source, Task, Test, Text, Verbose, check_how
+from holdfast.cli.options import Label, Model, Seed, Source, Task, Test, Text, Verbose, check_how
 from holdfast.core.machine import refuse_too_little
-from holdfast.core.shown import printable
+from holdfast.core.printable import printable
 from holdfast.terminal.streams import json_text
 
 
@@ -67,7 +67,7 @@ def shown(result: Mapping[str, Any], run: Path, columns: int) -> list[str]:
     """The answer, what stands beside it, and what to type next."""
     import textwrap
 
-    from holdfast.report.answer import answer
+    from holdfast.report.answer.answer import answer
     from holdfast.terminal.say import entry
 
     found, told = answer(result), result["meta"]

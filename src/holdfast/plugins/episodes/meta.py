@@ -28,16 +28,16 @@ from holdfast._version import __version__
 from holdfast.contract import result as outcome
 from holdfast.contract.run_folder import BEGUN, CHECKPOINTS, MODEL, RECIPE, claimed, is_finished
 from holdfast.core.curves import Curves, Series
-from holdfast.core.door import door
 from holdfast.core.errors import Interrupted, MachineError, RecipeError, RunError
 from holdfast.core.files import disk_errors, replace_folder, write_json, write_text
-from holdfast.core.plain import from_yaml
-from holdfast.core.processes import processes
+from holdfast.core.input_errors import door
+from holdfast.core.machine import processes
 from holdfast.core.records import Decision, Floats, Verdict, to_json
 from holdfast.core.run_files import read_result, seal_model, write_result
+from holdfast.core.yaml_values import from_yaml
 from holdfast.data.table import Table
-from holdfast.models.logistic import softmax_losses
-from holdfast.monitor.curves import judge_curves
+from holdfast.models.probes.logistic import softmax_losses
+from holdfast.monitor.curves.verdict import judge_curves
 from holdfast.plugins.episodes.choice import Chosen, MetaBench, choose, settled, with_prototypes
 from holdfast.plugins.episodes.learn import Look
 from holdfast.plugins.episodes.methods import BASELINE, METHODS
@@ -55,8 +55,8 @@ from holdfast.stats.paired import Difference
 from holdfast.stats.shared_units import mean_over_units
 from holdfast.training.checkpoint import LEAST_SECONDS
 from holdfast.training.journal import Journal
-from holdfast.training.machine import flushed_subnormals
-from holdfast.training.signals import terminate_like_interrupt
+from holdfast.training.machine.machine import flushed_subnormals
+from holdfast.training.machine.signals import terminate_like_interrupt
 
 # ±1.96 standard errors over episodes, as papers give it: it takes each for a new task.
 PLAIN = 1.959963984540054

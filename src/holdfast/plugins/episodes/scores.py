@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from holdfast.core.records import Floats
-from holdfast.models.logistic import softmax_losses
+from holdfast.models.probes.logistic import softmax_losses
 from holdfast.plugins.episodes.methods.base import StartMethod, Vectors
 from holdfast.plugins.episodes.reader import Reader
 from holdfast.plugins.episodes.tasks import Episode

@@ -35,7 +35,7 @@ from holdfast.plugins.export.speed import measure
 from holdfast.prepare.rows import Notify
 from holdfast.runs.stored import Again
 from holdfast.tasks.images.losses import encode_images
-from holdfast.training.machine import flushed_subnormals
+from holdfast.training.machine.machine import flushed_subnormals
 
 # Texts whose length is looked at.
 LOOKED_AT = 500

@@ -8,8 +8,8 @@ from typing import Any
 from holdfast.contract.run_folder import model_of
 from holdfast.core.files import write_text
 from holdfast.core.records import Decision
-from holdfast.models.adapter_save import is_adapter_folder, load_adapted
-from holdfast.models.causal import load_saved_causal
+from holdfast.models.adapters.save import is_adapter_folder, load_adapted
+from holdfast.models.generators.causal import load_saved_causal
 from holdfast.plugins.export.facts import about, too_far, valid_rows
 from holdfast.plugins.export.formats import FORMATS
 from holdfast.plugins.export.gguf_file import check_decoder, write_gguf

@@ -17,8 +17,8 @@ from typing import Any
 from holdfast.contract.run_folder import unsealed
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.files import disk_errors, replace_folder, write_json, write_text
+from holdfast.core.printable import brief
 from holdfast.core.records import Decision
-from holdfast.core.shown import brief
 from holdfast.plugins.export import folder as files
 from holdfast.plugins.export.formats import Format, format_of
 from holdfast.plugins.export.hub import Hub

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from holdfast.core.door import door
 from holdfast.core.errors import ModelError
+from holdfast.core.input_errors import door
 from holdfast.core.records import Floats
 from holdfast.plugins.export.gguf_words import Words, words_of
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from holdfast.core.door import door
 from holdfast.core.errors import ModelError
-from holdfast.models.quiet import quiet_transformers
+from holdfast.core.input_errors import door
+from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.plugins.export.quiet import hushed
 
 # Tokens that are written after each text.

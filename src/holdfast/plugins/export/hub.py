@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from holdfast.core.door import first_line
 from holdfast.core.errors import MachineError, RecipeError, RunError
+from holdfast.core.input_errors import first_line
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
 OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from holdfast.core.door import door
 from holdfast.core.errors import ModelError
+from holdfast.core.input_errors import door
 from holdfast.plugins.export.quiet import hushed
 
 

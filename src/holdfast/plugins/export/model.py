@@ -21,7 +21,7 @@ from holdfast.tasks import kind_of
 from holdfast.tasks.classes.answers import FittedText
 from holdfast.tasks.images.task import FittedVision
 from holdfast.tasks.labels.losses import label_matrix
-from holdfast.training.machine import flushed_subnormals
+from holdfast.training.machine.machine import flushed_subnormals
 
 METRICS = {
     "class": "accuracy",

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from holdfast.core.errors import ModelError
-from holdfast.models.carry import MARK, strip_carrier
-from holdfast.models.families import FAMILIES, Family
-from holdfast.models.pooling import MeanPool
-from holdfast.models.tokens import accepted_inputs
+from holdfast.models.encoders.families import FAMILIES, Family
+from holdfast.models.encoders.pooling import MARK, MeanPool, strip_carrier
+from holdfast.models.loading.tokenizer import accepted_inputs
 
 PICTURE = "pixel_values"
 

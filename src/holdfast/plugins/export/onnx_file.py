@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from holdfast.core.door import door
 from holdfast.core.errors import ModelError
+from holdfast.core.input_errors import door
 from holdfast.plugins.export.network import Exportable
 from holdfast.plugins.export.proof import rows_of
 from holdfast.plugins.export.quiet import hushed

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from holdfast.core.door import door
 from holdfast.core.errors import ModelError
+from holdfast.core.input_errors import door
 from holdfast.plugins.export.quiet import hushed
 
 HOME = "holdfast"

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import DataError
-from holdfast.data.spelling import label_key
+from holdfast.data.labels.spelling import label_key
 
 Kind = Literal["class", "several", "number", "tags", "text"]
 TASKS: Mapping[str, Kind] = {

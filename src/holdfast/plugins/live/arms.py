@@ -20,8 +20,8 @@ import numpy as np
 from holdfast.core.records import Floats
 from holdfast.plugins.live.stream import SIDE, WIN, Verdict
 from holdfast.stats.paired import Bools
-from holdfast.stats.rate_stream import rate_evidence
-from holdfast.stats.two_arms import ArmSums, effect_evidence
+from holdfast.stats.streams.arms import ArmSums, effect_evidence
+from holdfast.stats.streams.rates import rate_evidence
 
 # Users, of either arm and not compared, whose values say how large a value can be.
 SCALE_USERS = 200

@@ -16,8 +16,8 @@ import numpy as np
 
 from holdfast.core.errors import Defect
 from holdfast.core.records import Floats
-from holdfast.stats.pair_stream import below_evidence, win_evidence
 from holdfast.stats.paired import Bools
+from holdfast.stats.streams.pairs import below_evidence, win_evidence
 
 Verdict = Literal["better", "worse", "equivalent", "undecided"]
 # Evidence that is never there by chance in more than 2.5 % of streams, for better and for worse, so

@@ -100,7 +100,7 @@ def saved(curves: Curves) -> dict[str, Any] | None:
 
 def show(curves: Curves, verdict: Verdict, columns: int, colour: bool) -> str:
     """The verdict for a person, ``columns`` wide."""
-    from holdfast.cli.chart import chart
+    from holdfast.cli.text.curves import chart
 
     evidence, remedies = _evidence(verdict), _remedies(curves, verdict, columns)
     parts = [_head(curves, verdict, columns), chart(curves, columns, colour)]
@@ -117,7 +117,7 @@ def _head(curves: Curves, verdict: Verdict, columns: int) -> str:
 
 def _fact_lines(curves: Curves, verdict: Verdict, columns: int) -> Iterator[str]:
     from holdfast.core.curves import position
-    from holdfast.report.discarded import DISCARDED
+    from holdfast.report.page_words import DISCARDED
 
     if curves.best is not None and curves.valid is not None:
         known = curves.valid.finite
@@ -193,7 +193,7 @@ def _target(html: Path, log: Path, force: bool) -> OutputFile:
 
 
 def _write(page: OutputFile, curves: Curves, found: dict[str, Any], log: Path) -> None:
-    from holdfast.core.output_stream import writing
+    from holdfast.core.outputs import writing
     from holdfast.report.diagnosis import render_diagnosis
 
     text = render_diagnosis(curves, found, log.name or str(log.resolve()))

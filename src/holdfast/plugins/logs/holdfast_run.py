@@ -19,8 +19,8 @@ from holdfast.monitor.judge import judge
 from holdfast.plugins.logs import LOGS, Log, LogReader, not_a_log
 from holdfast.plugins.logs.table import from_rows
 from holdfast.plugins.logs.text import head
-from holdfast.report.discarded import DISCARDED, discarded
-from holdfast.training.looks import LOOKS, WITHOUT, read_looks
+from holdfast.report.page_words import DISCARDED, discarded
+from holdfast.training.evaluation_file import LOOKS, WITHOUT, read_looks
 
 FILE = "events.jsonl"
 LOSSES = {"train_loss": "train_rows", "valid_loss": "valid_rows", "refined_loss": "valid_rows"}

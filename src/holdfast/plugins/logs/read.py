@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from holdfast.core.curves import Curves
-from holdfast.core.door import door
 from holdfast.core.errors import DataError, RecipeError
-from holdfast.core.missing import missing_remedy
+from holdfast.core.input_errors import door
+from holdfast.core.path_hints import missing_remedy
 from holdfast.core.records import Verdict
-from holdfast.monitor.curves import judge_curves
+from holdfast.monitor.curves.verdict import judge_curves
 from holdfast.plugins.logs import Log, all_log_readers, not_a_log
 from holdfast.plugins.logs.choose import choose
 from holdfast.plugins.logs.holdfast_run import own_verdict

@@ -12,8 +12,8 @@ import numpy as np
 
 from holdfast.core.curves import Series
 from holdfast.core.errors import DataError
+from holdfast.core.printable import printable
 from holdfast.core.records import Decision, Floats
-from holdfast.core.shown import printable
 from holdfast.plugins.logs import Log, not_a_log
 
 STEPS = (

@@ -16,7 +16,7 @@ import numpy as np
 
 from holdfast.analyses.row_texts import PAIR
 from holdfast.core.records import Estimate, Floats, to_json
-from holdfast.data.tag_scheme import OUTSIDE
+from holdfast.data.tags.scheme import OUTSIDE
 from holdfast.plugins.drift.accuracy import estimated_accuracy, support_of
 from holdfast.plugins.drift.apart import apart
 from holdfast.plugins.drift.compared import compare_rows

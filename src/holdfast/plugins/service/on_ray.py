@@ -20,8 +20,8 @@ from typing import Any
 
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import MachineError, RecipeError
+from holdfast.core.printable import printable
 from holdfast.core.records import Decision, Finding
-from holdfast.core.shown import printable
 
 LOG = logging.getLogger("ray.serve")
 ARGUMENTS = (

@@ -27,7 +27,7 @@ from holdfast.plugins.service.chat.opened import Following
 from holdfast.plugins.service.service import Service
 from holdfast.plugins.service.web.application import Application
 from holdfast.plugins.service.web.wire import Bounds, WireServer, wire_of
-from holdfast.training.signals import ending_signals
+from holdfast.training.machine.signals import ending_signals
 
 BACKLOG = 2048
 # Files that the process holds beside its connections.

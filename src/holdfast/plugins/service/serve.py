@@ -9,7 +9,7 @@ import typer
 
 from holdfast.core.errors import MachineError
 from holdfast.core.machine import refuse_too_little
-from holdfast.core.shown import printable
+from holdfast.core.printable import printable
 
 if TYPE_CHECKING:
     from holdfast.plugins.service.asked import Engine

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import RecipeError
-from holdfast.core.plain import TooMuchError, from_yaml
+from holdfast.core.yaml_values import TooMuchError, from_yaml
 from holdfast.recipe.parts import Part
 
 PREFIX = "serve."

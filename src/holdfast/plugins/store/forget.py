@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from holdfast.core.errors import RecipeError, StoreError
-from holdfast.core.shown import printable
+from holdfast.core.printable import printable
 from holdfast.core.wording import counted
 from holdfast.terminal.streams import json_text
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from holdfast.core.errors import InputError, StoreGone
-from holdfast.core.shown import printable
+from holdfast.core.printable import printable
 from holdfast.plugins.store.records import Event, KeptText, Request, Said
 from holdfast.plugins.store.store import Store
 

@@ -24,14 +24,14 @@ from holdfast.core.records import (
 from holdfast.core.run_files import write_result as write_result_file
 from holdfast.core.seeds import generator
 from holdfast.metrics.score import score
-from holdfast.monitor.curve_arguments import in_their_words
+from holdfast.monitor.curves.arguments import in_their_words
 from holdfast.plugins.trainers.checkpoint import calibration
 from holdfast.plugins.trainers.foreign import ForeignRun
 from holdfast.plugins.trainers.watch import Watch
 from holdfast.stats.paired import paired_bootstrap
 from holdfast.stats.ratio import loss_rows
 from holdfast.stats.temperature import recover_labels
-from holdfast.training.looks import LOOKS, write_looks
+from holdfast.training.evaluation_file import LOOKS, write_looks
 
 NO_TEST = "the guard sees no test rows; score the restored model on rows of your own"
 

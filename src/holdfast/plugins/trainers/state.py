@@ -6,9 +6,9 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from holdfast.core.door import door
 from holdfast.core.errors import RunError
 from holdfast.core.files import write_atomically
+from holdfast.core.input_errors import door
 from holdfast.training.checkpoint import Unfit, Unsealed, read_sealed, write_sealed
 
 NAME = "holdfast_guard.pt"

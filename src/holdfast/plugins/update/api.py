@@ -42,7 +42,7 @@ def update(
     with 2.
     """
     from holdfast.contract.advice import in_python
-    from holdfast.data.frames import frame_file, is_frame
+    from holdfast.data.memory.frames import frame_file, is_frame
     from holdfast.plugins.update.asking import Asking
     from holdfast.plugins.update.progress import updated
 

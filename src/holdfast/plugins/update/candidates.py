@@ -16,7 +16,7 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.files import write_json
 from holdfast.core.records import Decision, to_json
 from holdfast.data.table import Table
-from holdfast.models.adapter_save import is_adapter_folder
+from holdfast.models.adapters.save import is_adapter_folder
 from holdfast.recipe import Recipe
 from holdfast.runs.predictor import Predictor
 

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from holdfast.cli.asked import Seed, Verbose, check_how
+from holdfast.cli.options import Seed, Verbose, check_how
 from holdfast.core.machine import refuse_too_little
-from holdfast.core.shown import printable
+from holdfast.core.printable import printable
 from holdfast.core.wording import GATE_OUTCOMES
 from holdfast.terminal.streams import json_text
 
@@ -121,7 +121,7 @@ def shown(result: Mapping[str, Any], run: Path, columns: int, store: str = "URL"
     """The answer first, at the width of a terminal."""
     import textwrap
 
-    from holdfast.report.view.renewal import gate_words
+    from holdfast.report.view.update import gate_words
     from holdfast.terminal.say import COLUMN, entry
 
     block = result["update"]
@@ -135,7 +135,7 @@ def shown(result: Mapping[str, Any], run: Path, columns: int, store: str = "URL"
 
 
 def _entries(block: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    from holdfast.report.view.renewal import left_out_words, score_words
+    from holdfast.report.view.update import left_out_words, score_words
 
     feedback, start = block["feedback"], block["start"]
     replayed = feedback["replayed"]

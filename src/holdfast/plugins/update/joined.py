@@ -25,12 +25,12 @@ from holdfast.core.errors import DataError, RecipeError, RunError
 from holdfast.core.records import Decision, Finding, Ints
 from holdfast.core.seeds import generator
 from holdfast.core.wording import counted, have
-from holdfast.data.frames import frame_file
+from holdfast.data.labels.spelling import label_key
+from holdfast.data.memory.frames import frame_file
 from holdfast.data.raw import Raw
 from holdfast.data.source import read_source
-from holdfast.data.spelling import label_key
 from holdfast.data.table import Table
-from holdfast.data.tagged import read_tagged
+from holdfast.data.tags.sentences import read_tagged
 from holdfast.duplicates.duplicates import find_copies
 from holdfast.duplicates.texts import RowTexts
 from holdfast.plugins.update.given import Given, read_given

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.contract.request import Request
 from holdfast.contract.run_folder import default_folder, is_finished
-from holdfast.core.shown import printable
+from holdfast.core.printable import printable
 from holdfast.terminal.watch import train_watched
 
 if TYPE_CHECKING:

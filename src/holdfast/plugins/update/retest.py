@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.core.records import to_json
-from holdfast.stats.streams import betting_limits
+from holdfast.stats.streams.means import betting_limits
 
 LEVEL = 0.95
 GRID = 400

@@ -26,10 +26,9 @@ import numpy as np
 from holdfast.analyses.compare.contender import kind_of_rows, labels_of_rows
 from holdfast.contract.procedure import begun_search
 from holdfast.contract.run_folder import RESULT, open_run
-from holdfast.core.door import door
 from holdfast.core.errors import InputError, Interrupted, RecipeError, RunError, StoreError
 from holdfast.core.files import disk_errors, refuse_link
-from holdfast.core.lacking import lacking
+from holdfast.core.input_errors import door, lacking
 from holdfast.core.lock import locked
 from holdfast.core.wording import GATE_OUTCOMES, counted
 from holdfast.plugins.update.asking import Asking

@@ -9,8 +9,8 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from holdfast.core.wording import counted
-from holdfast.data.normal import normal_text
-from holdfast.data.spelling import label_key
+from holdfast.data.labels.spelling import label_key
+from holdfast.data.texts.normal import normal_text
 from holdfast.duplicates.duplicates import find_copies
 from holdfast.duplicates.normalise import PAIR_MARK
 from holdfast.quality.clean.treatment import Edit, Side, TableTreatment, add

@@ -1,6 +1,6 @@
 """One class written in several ways: ``Yes``, ``yes `` and ``YES`` become what most rows say.
 
-The reader of rows does so by itself (``data/spelling.py``); this writes it into a file.
+The reader of rows does so by itself (``data/labels/spelling.py``); this writes it into a file.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from holdfast.data.spelling import merge_spellings
+from holdfast.data.labels.spelling import merge_spellings
 from holdfast.quality.clean.treatment import Edit, NoSettings, Side, TableTreatment, add
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from holdfast.data.spelling import missing_labels
+from holdfast.data.labels.spelling import missing_labels
 from holdfast.quality.clean.treatment import Edit, Side, TableTreatment, add
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from holdfast.report.read import RunFiles
+from holdfast.report.run_files import RunFiles
 
 Block = Mapping[str, Any]
 

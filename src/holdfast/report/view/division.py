@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from holdfast.report.charts.bars import stacked
 from holdfast.report.numbers import NBSP, count, plural
-from holdfast.report.read import NotedRows, RunFiles
+from holdfast.report.run_files import NotedRows, RunFiles
 
 PARTS = ("train", "valid", "test", "dropped")
 NAMES = {"train": "Train", "valid": "Validation", "test": "Test", "dropped": "Dropped"}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from holdfast.report.numbers import count, estimate, interval
-from holdfast.report.read import RunFiles
+from holdfast.report.run_files import RunFiles
 
 NAMES = {
     "frozen": "the model as it is, a head fitted anew",

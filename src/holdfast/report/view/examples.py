@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from holdfast.report.charts.scatter import Mark, scatter
 from holdfast.report.numbers import count, number, plural
-from holdfast.report.read import RunFiles
+from holdfast.report.run_files import RunFiles
 
 MOST_MARKS = 1500
 # Rows of which fewer than this share were seen often enough are not drawn: the picture would show

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from holdfast.report.numbers import count, estimate, interval, number, points, sentence
-from holdfast.report.read import RunFiles
+from holdfast.report.run_files import RunFiles
 
 Block = Mapping[str, Any]
 # What is shown of a value that is no rate.

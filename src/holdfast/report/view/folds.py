@@ -9,10 +9,10 @@ from typing import Any
 from markupsafe import Markup
 
 from holdfast.core.records import Estimate
-from holdfast.report.answer_folds import answer_words
+from holdfast.report.answer.folds import answer_words
 from holdfast.report.charts.dots import Dot, dots
 from holdfast.report.numbers import count, estimate, interval, metric_name, number
-from holdfast.report.read import RunFiles
+from holdfast.report.run_files import RunFiles
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from holdfast.report.charts.curves import ChartSeries, CurvesChart, curves
 from holdfast.report.numbers import count, estimate, interval, number, sentence
-from holdfast.report.read import RunFiles
+from holdfast.report.run_files import RunFiles
 
 GENERAL = "General probe"
 

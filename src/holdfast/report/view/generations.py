@@ -8,7 +8,7 @@ from typing import Any
 
 from holdfast.core.records import Estimate
 from holdfast.report.numbers import count, estimate, metric_name, plural
-from holdfast.report.read import RunFiles
+from holdfast.report.run_files import RunFiles
 from holdfast.report.view.honest import Cell, cell
 
 COLUMNS = {

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from holdfast.core.wording import bounds
-from holdfast.report.answer import Answer, answer
-from holdfast.report.answer_episodes import Use
-from holdfast.report.discarded import discarded
+from holdfast.report.answer.answer import Answer, answer
+from holdfast.report.answer.episodes import Use
 from holdfast.report.numbers import NBSP, compact, count, duration, p_value, sentence
+from holdfast.report.page_words import discarded
 from holdfast.report.public import last_part, public_name
-from holdfast.report.read import RunFiles
+from holdfast.report.run_files import RunFiles
 
 # label: (tone, the word shown beside the mark, the sentence)
 PLAIN: Mapping[str, tuple[str, str]] = {

@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from holdfast.core.records import Estimate
-from holdfast.report.answer_score import rows_of
+from holdfast.report.answer.score import rows_of
 from holdfast.report.charts.dots import Dot, dots
 from holdfast.report.numbers import (
     FIRST,
@@ -25,7 +25,7 @@ from holdfast.report.numbers import (
     plural,
     points,
 )
-from holdfast.report.read import RunFiles
+from holdfast.report.run_files import RunFiles
 
 LOSSES = ("loss", "token_loss", "perplexity", "mae")
 

@@ -25,7 +25,7 @@ from holdfast.report.numbers import (
     points,
     sentence,
 )
-from holdfast.report.read import RunFiles
+from holdfast.report.run_files import RunFiles
 from holdfast.report.view.honest import Cell, cell, headline_metric
 
 FOLDS, TEST = "Validation, out of fold", "Test"

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from holdfast.core.errors import RunError
 from holdfast.report.charts.reliability import Bin, reliability
 from holdfast.report.numbers import compact, count, estimate, metrics, number
-from holdfast.report.read import Prediction, RunFiles
+from holdfast.report.run_files import Prediction, RunFiles
 from holdfast.report.view.honest import Cell, cell
 
 COMPACT_FROM = 13

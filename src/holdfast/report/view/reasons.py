@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from holdfast.report.numbers import count, p_value
-from holdfast.report.read import RunFiles
+from holdfast.report.run_files import RunFiles
 
 
 @dataclass(frozen=True, slots=True)

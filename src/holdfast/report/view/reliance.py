@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from holdfast.report.numbers import NBSP, estimate, number, plural, sentence
-from holdfast.report.read import RunFiles
+from holdfast.report.run_files import RunFiles
 
 MOST = 5
 # A slice's name may hold any word of a text.

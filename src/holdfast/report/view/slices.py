@@ -9,7 +9,7 @@ from typing import Any
 
 from holdfast.core.records import Estimate
 from holdfast.report.numbers import compact, count, estimate, interval, number, p_value, plural
-from holdfast.report.read import RunFiles
+from holdfast.report.run_files import RunFiles
 
 WRONG = "wrong"
 SHOWN_TEXT = 300

@@ -23,7 +23,7 @@ from holdfast.report.numbers import (
     points,
     sentence,
 )
-from holdfast.report.read import RunFiles
+from holdfast.report.run_files import RunFiles
 
 Block = Mapping[str, Any]
 # Settings of a trial that are named in a sentence; the table has all.

@@ -22,13 +22,13 @@ from holdfast.core.records import Decision, Snapshot
 from holdfast.core.wording import counted
 from holdfast.data.table import Table
 from holdfast.duplicates.engines import connected, is_connected
-from holdfast.models.quick_dropout import quick_dropout
+from holdfast.models.compute.dropout import quick_dropout
 from holdfast.prepare.rows import Notify
 from holdfast.search.bench import Bench
 from holdfast.search.job import Done, FitJob, Watch
 from holdfast.search.store import Store
 from holdfast.search.work import work
-from holdfast.training.machine import flushed_subnormals
+from holdfast.training.machine.machine import flushed_subnormals
 
 # How often a fit is begun: one that has cost three workers would cost a fourth.
 TRIES = 3

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from holdfast.core.records import Floats
-from holdfast.search.rules.shrunken import WRONG, Shrunken, scores_of, shrunken
+from holdfast.search.rules.shrinkage import WRONG, Shrunken, scores_of, shrunken
 
 # What a trial that costs as much as the default must be expected to bring, in shares of the score;
 # and how many trials are seen before that is asked. Chosen on the cheap arena.

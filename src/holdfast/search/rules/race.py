@@ -19,7 +19,7 @@ import numpy as np
 
 from holdfast.core.errors import Defect
 from holdfast.core.records import Floats
-from holdfast.search.rules.shrunken import scores_of
+from holdfast.search.rules.shrinkage import scores_of
 
 ERROR = 0.1
 # Of a run that is not at its end yet, in shares of the score.

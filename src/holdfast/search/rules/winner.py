@@ -10,9 +10,9 @@ import numpy as np
 from holdfast.core.errors import Defect
 from holdfast.core.records import Floats, Ints
 from holdfast.core.wording import counted, p_words
-from holdfast.search.rules.shrunken import Shrunken, scores_of, shrunken
+from holdfast.search.rules.shrinkage import Shrunken, scores_of, shrunken
 from holdfast.stats.many import weighted_holm
-from holdfast.stats.student import paired_t
+from holdfast.stats.paired import paired_t
 
 # A search takes another setting than a default as good as any other with this chance at most,
 # however many trials it has.

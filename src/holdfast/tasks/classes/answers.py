@@ -37,17 +37,17 @@ from holdfast.contract.side_layer import FOLDER, JSON, WEIGHTS, SideLayer, load_
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Floats, Ints, Outputs, Scores
 from holdfast.core.run_files import check_files, read_result
-from holdfast.data.classes import ClassRules
-from holdfast.data.columns import NamedColumns, choose_columns
-from holdfast.data.labelled import load_labelled
-from holdfast.data.side import Asked as SideColumn
-from holdfast.data.side import check_side, with_side_cells
+from holdfast.data.columns.columns import NamedColumns, choose_columns
+from holdfast.data.columns.extra import Asked as SideColumn
+from holdfast.data.columns.extra import check_side, with_side_cells
+from holdfast.data.labels.classes import ClassRules
+from holdfast.data.labels.texts import load_labelled
 from holdfast.data.source import read_source
 from holdfast.data.table import Table
-from holdfast.data.unlabelled import renamed, unlabelled
-from holdfast.models.classifier import LoadedClassifier
-from holdfast.models.network import EncoderClassifier
-from holdfast.models.saved import load_saved
+from holdfast.data.texts.new_rows import renamed, unlabelled
+from holdfast.models.encoders.classifier import LoadedClassifier
+from holdfast.models.encoders.network import EncoderClassifier
+from holdfast.models.encoders.stored import load_saved
 from holdfast.recipe import DataPart, Recipe, read_recipe
 from holdfast.tasks.classes import classifier as shared
 from holdfast.tasks.ensemble import (

@@ -18,18 +18,18 @@ from holdfast.contract.result import class_columns, scores_block
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding, Floats, Ints, Outputs, Scores, to_json
 from holdfast.data.table import Table
-from holdfast.methods.head_refit import HeadRefit
+from holdfast.methods.heads.closed_form import HeadRefit
 from holdfast.metrics import Metric
 from holdfast.metrics.comparison import compare
 from holdfast.metrics.out_of_fold import score_out_of_fold
 from holdfast.metrics.reliability import Calibration, calibrate
 from holdfast.metrics.score import score
 from holdfast.models.base import Network
-from holdfast.models.head_fit import HeadKind, fit_head
+from holdfast.models.encoders.network import EncoderClassifier
 from holdfast.models.layers import count_parameters
-from holdfast.models.network import EncoderClassifier
-from holdfast.models.probe import fit_probe
-from holdfast.models.vision import VisionClassifier
+from holdfast.models.probes.head_fit import HeadKind, fit_head
+from holdfast.models.probes.probe import fit_probe
+from holdfast.models.vision.vision import VisionClassifier
 from holdfast.stats.temperature import losses_at
 from holdfast.tasks.classes.baseline import MAJORITY, PROBE, choose_baseline, majority_outputs
 from holdfast.tasks.classes.hardest import hardest

@@ -8,8 +8,8 @@ import numpy as np
 
 from holdfast.core.records import Floats, Ints
 from holdfast.core.run_facts import LabelNoise
-from holdfast.models.probe import Probe
-from holdfast.models.probe_curve import ProbeCurve, out_of_fold, probe_curve
+from holdfast.models.probes.curve import ProbeCurve, out_of_fold, probe_curve
+from holdfast.models.probes.probe import Probe
 from holdfast.monitor.limits import WRONG_LEVEL
 from holdfast.stats.lapse import lapse_rate
 

@@ -14,9 +14,9 @@ import pyarrow as pa
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, Ints, Outputs
+from holdfast.data.columns.roles import check_present
 from holdfast.data.mix import SOURCE
 from holdfast.data.raw import Raw
-from holdfast.data.roles import check_present
 from holdfast.data.table import Table
 from holdfast.metrics.out_of_fold import score_out_of_fold
 from holdfast.metrics.score import score

@@ -32,8 +32,7 @@ from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding, Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.core.wording import p_words
-from holdfast.data.raw import Raw
-from holdfast.data.side import (
+from holdfast.data.columns.extra import (
     AUTO,
     Asked,
     Column,
@@ -44,9 +43,10 @@ from holdfast.data.side import (
     fit_column,
     with_side_cells,
 )
+from holdfast.data.raw import Raw
 from holdfast.data.table import Table
-from holdfast.models.head_fit import HeadKind, fit_head
-from holdfast.models.probe import stratified_folds
+from holdfast.models.probes.head_fit import HeadKind, fit_head
+from holdfast.models.probes.probe import stratified_folds
 from holdfast.stats.many import holm
 from holdfast.stats.paired import Difference, paired_bootstrap
 from holdfast.stats.temperature import best_temperature, losses_at

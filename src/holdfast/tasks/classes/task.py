@@ -12,17 +12,17 @@ from holdfast.contract.run_folder import MODEL
 from holdfast.contract.side_layer import FOLDER, load_side
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding, Outputs
-from holdfast.data.classes import ClassRules
-from holdfast.data.columns import NamedColumns
-from holdfast.data.labelled import load_labelled
+from holdfast.data.columns.columns import NamedColumns
+from holdfast.data.columns.extra import AUTO, with_side_cells
+from holdfast.data.labels.classes import ClassRules
+from holdfast.data.labels.texts import load_labelled
 from holdfast.data.mix import with_sources
-from holdfast.data.side import AUTO, with_side_cells
 from holdfast.data.source import read_source
 from holdfast.data.table import Table
 from holdfast.metrics import Metric
-from holdfast.models.classifier import LoadedClassifier, load_classifier
-from holdfast.models.onednn import use_onednn
-from holdfast.models.saved import load_saved
+from holdfast.models.compute.onednn import use_onednn
+from holdfast.models.encoders.classifier import LoadedClassifier, load_classifier
+from holdfast.models.encoders.stored import load_saved
 from holdfast.plan.adapters import adapter_spec
 from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks.classes import classifier as shared

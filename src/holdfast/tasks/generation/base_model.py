@@ -14,8 +14,8 @@ from holdfast.core.errors import HoldfastError, RecipeError
 from holdfast.core.machine import MB
 from holdfast.core.stages import stage
 from holdfast.metrics import TEXT_METRICS, TextMetric
+from holdfast.models.adapters.quantize import is_quantized
 from holdfast.models.layers import count_parameters
-from holdfast.models.quantize import is_quantized
 from holdfast.plan.memory import free_mb
 from holdfast.plan.task import WRITERS
 from holdfast.recipe import Recipe
@@ -42,7 +42,7 @@ def check_probes(recipe: Recipe) -> None:
 
     Raises ``ModelError`` or ``RecipeError``.
     """
-    from holdfast.models.causal import check_causal
+    from holdfast.models.generators.causal import check_causal
 
     judge = recipe.probes.judge
     for key, given in (("judge", judge), ("classifier", recipe.probes.classifier)):

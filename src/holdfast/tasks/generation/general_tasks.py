@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.core.records import Estimate, Floats
-from holdfast.data.chat import chats_from_prompts
+from holdfast.data.chats.chat import chats_from_prompts
 from holdfast.stats.intervals import wilson
 from holdfast.stats.many import holm
 from holdfast.stats.paired import mcnemar, newcombe
@@ -18,7 +18,7 @@ from holdfast.tasks.lm.generation import measure_saved
 from holdfast.tasks.lm.losses import CausalLM, encode
 
 if TYPE_CHECKING:
-    from holdfast.models.causal import CausalNetwork
+    from holdfast.models.generators.causal import CausalNetwork
 
 Bools = npt.NDArray[np.bool_]
 LEVEL, ALPHA = 0.95, 0.05

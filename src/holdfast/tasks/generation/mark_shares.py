@@ -16,15 +16,15 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.core.door import door
 from holdfast.core.errors import ModelError, RecipeError
+from holdfast.core.input_errors import door
 from holdfast.core.records import Estimate, Ints, to_json
-from holdfast.models.quiet import quiet_transformers
-from holdfast.models.source import find_model
+from holdfast.models.loading.quiet import quiet_transformers
+from holdfast.models.loading.source import find_model
 from holdfast.stats.intervals import wilson
 from holdfast.stats.many import holm
 from holdfast.stats.paired import mcnemar, newcombe
-from holdfast.stats.settle import rows_to_settle
+from holdfast.stats.rows_needed import rows_to_settle
 from holdfast.tasks.generation.marks import MEANING
 
 Bools = npt.NDArray[np.bool_]

@@ -18,8 +18,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.data.language import language_of
-from holdfast.data.phrases import PHRASES, REFUSAL
+from holdfast.data.texts.language import language_of
+from holdfast.data.texts.phrases import PHRASES, REFUSAL
 from holdfast.tasks.generation.text_scores import loops, normal
 
 Bools = npt.NDArray[np.bool_]

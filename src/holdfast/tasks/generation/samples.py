@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.plugins import load
 from holdfast.core.records import Decision, Ints
-from holdfast.data.beside import with_column
+from holdfast.data.columns.carry import with_column
 from holdfast.data.table import Table
 from holdfast.metrics import TEXT_METRICS, TextMetric, Texts, find_text_metric
 from holdfast.metrics.texts import EXECUTION_NAME as EXECUTION
-from holdfast.models.prefix import train_mode
+from holdfast.models.compute.prefix import train_mode
 from holdfast.recipe import Recipe
 from holdfast.tasks.generation.text_scores import COUNTS, count_copies, sample_positions
 from holdfast.training.batches import probe_positions

@@ -18,7 +18,7 @@ from holdfast.core.records import Estimate, Floats, Ints, Scores
 from holdfast.data.table import Table
 from holdfast.metrics import TEXT_METRICS, Metric
 from holdfast.metrics import find_text_metric as find_written
-from holdfast.models.averaged import Averaged
+from holdfast.models.generators.average import Averaged
 from holdfast.recipe import Recipe, read_recipe
 from holdfast.stats.ratio import loss_rows
 from holdfast.tasks.generation.losses import WATCHED

@@ -30,7 +30,7 @@ from holdfast.stats.bootstrap import bootstrap, folded, sums
 from holdfast.stats.ratio import loss_rows
 from holdfast.tasks.generation.losses import token_losses
 from holdfast.tasks.seq2seq.losses import wanted_of
-from holdfast.training.batching import by_length
+from holdfast.training.batches import by_length
 
 METRICS = ("loss", "token_loss", "perplexity", "token_accuracy")
 

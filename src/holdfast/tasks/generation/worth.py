@@ -12,7 +12,7 @@ import numpy as np
 from holdfast.core.records import Estimate, Floats, Ints, to_json
 from holdfast.metrics import TextMetric, Texts
 from holdfast.stats.many import holm
-from holdfast.stats.settle import rows_to_settle
+from holdfast.stats.rows_needed import rows_to_settle
 from holdfast.tasks.generation.judge import (
     Judge,
     MetricJudge,

@@ -10,7 +10,7 @@ import numpy as np
 from holdfast.core.records import Outputs
 from holdfast.stats.temperature import losses_at
 from holdfast.tasks.images.losses import ImageClassification, encode_images
-from holdfast.training.batching import by_length
+from holdfast.training.batches import by_length
 
 if TYPE_CHECKING:
     import torch

@@ -17,7 +17,7 @@ import numpy as np
 
 from holdfast.core.errors import DataError, ModelError
 from holdfast.core.records import Ints
-from holdfast.data.pictures import Unreadable, read_picture
+from holdfast.data.images.picture import Unreadable, read_picture
 from holdfast.data.scratch import goes_with, scratch_file
 
 if TYPE_CHECKING:

@@ -24,17 +24,17 @@ from holdfast.contract.answering import (
 from holdfast.contract.fit import Finish, Fitted, Kind, Ready, Scored
 from holdfast.contract.run_folder import MODEL, model_of, need_run
 from holdfast.core.records import Decision, Finding, Floats, Outputs
-from holdfast.data.folders import given_sides, list_pictures
-from holdfast.data.images import CLASS, images_at, left_out, load_images, paths_raw
+from holdfast.data.images.folders import given_sides, list_pictures
+from holdfast.data.images.picture import thumbnail
+from holdfast.data.images.table import CLASS, images_at, left_out, load_images, paths_raw
 from holdfast.data.paths import source_path
-from holdfast.data.pictures import thumbnail
 from holdfast.data.raw import Raw
 from holdfast.data.source import read_source
 from holdfast.data.table import Table
 from holdfast.metrics import Metric
-from holdfast.models.memory_layout import channels_together
-from holdfast.models.vision import LoadedVision, load_vision
-from holdfast.models.vision_saved import load_saved_vision
+from holdfast.models.vision.memory_layout import channels_together
+from holdfast.models.vision.stored import load_saved_vision
+from holdfast.models.vision.vision import LoadedVision, load_vision
 from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks.classes import classifier as shared
 from holdfast.tasks.ensemble import (
@@ -47,7 +47,7 @@ from holdfast.tasks.ensemble import (
 )
 from holdfast.tasks.images.forward import VisionModel, answer_images, forward_images
 from holdfast.tasks.images.losses import EncodedImages, ImageClassification, encode_images
-from holdfast.training.machine import device_kind
+from holdfast.training.machine.machine import device_kind
 
 
 def read(source: str, data: DataPart, like: Table | None) -> Table:

@@ -13,9 +13,9 @@ from holdfast.contract.fit import Fitted
 from holdfast.core.records import Decision, Floats, Scores
 from holdfast.data.table import Table
 from holdfast.metrics.comparison import compare_losses
-from holdfast.models.linear import fit_labels, frequency_logits
-from holdfast.models.network import MULTI_LABEL
-from holdfast.models.probe import Probe
+from holdfast.models.encoders.network import MULTI_LABEL
+from holdfast.models.probes.linear import fit_labels, frequency_logits
+from holdfast.models.probes.probe import Probe
 from holdfast.recipe import Recipe
 from holdfast.tasks.labels.losses import LabelSets, label_matrix, set_losses
 from holdfast.tasks.labels.scores import SetOutputs, score_sets

@@ -20,14 +20,14 @@ from holdfast.core.discovery import nearest
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, Ints, Scores, to_json
 from holdfast.data.table import Table
-from holdfast.methods.head_refit import HeadRefit
+from holdfast.methods.heads.closed_form import HeadRefit
 from holdfast.metrics import Metric
 from holdfast.metrics import find_metric as find_class_metric
-from holdfast.models.classifier import LoadedClassifier, load_classifier
+from holdfast.models.compute.onednn import use_onednn
+from holdfast.models.encoders.classifier import LoadedClassifier, load_classifier
+from holdfast.models.encoders.stored import SavedClassifier, load_saved
 from holdfast.models.layers import count_parameters
-from holdfast.models.onednn import use_onednn
-from holdfast.models.probe import Beside, Probe
-from holdfast.models.saved import SavedClassifier, load_saved
+from holdfast.models.probes.probe import Beside, Probe
 from holdfast.plan.adapters import adapter_spec
 from holdfast.plan.defaults import size_of
 from holdfast.recipe import Recipe

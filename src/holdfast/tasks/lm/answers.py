@@ -21,15 +21,15 @@ from holdfast.contract.answering import (
 from holdfast.contract.fit import Fitted
 from holdfast.contract.run_folder import model_of, open_run
 from holdfast.core.records import Decision, Floats, Scores
-from holdfast.data.chat import chats_from_prompts, form_of, load_chats
-from holdfast.data.chat_templates import is_template
-from holdfast.data.memory import raw_of_texts
+from holdfast.data.chats.chat import chats_from_prompts, form_of, load_chats
+from holdfast.data.chats.templates import is_template
+from holdfast.data.columns.template import named_columns
+from holdfast.data.memory.texts import raw_of_texts
 from holdfast.data.raw import Raw
 from holdfast.data.table import Table
-from holdfast.data.template import named_columns
-from holdfast.data.unlabelled import renamed
-from holdfast.models.averaged import Averaged
-from holdfast.models.causal import CausalNetwork, load_saved_causal
+from holdfast.data.texts.new_rows import renamed
+from holdfast.models.generators.average import Averaged
+from holdfast.models.generators.causal import CausalNetwork, load_saved_causal
 from holdfast.recipe import Recipe
 from holdfast.tasks.ensemble import Chances, Evidence, SharedRows, lie_apart, souped_model
 from holdfast.tasks.generation.shared import (

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.core.bounded import bounded
-from holdfast.core.door import first_line
+from holdfast.core.bounds import bounded
 from holdfast.core.errors import RecipeError
+from holdfast.core.input_errors import first_line
 from holdfast.core.records import Ints
-from holdfast.data.turns import Turn
+from holdfast.data.chats.turns import Turn
 
 Mask = npt.NDArray[np.bool_]
 Span = tuple[int, int]

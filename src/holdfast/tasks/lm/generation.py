@@ -11,19 +11,19 @@ import numpy as np
 
 from holdfast.core.records import Floats
 from holdfast.core.stages import tick
-from holdfast.data.chat import form_of, turns_of
+from holdfast.data.chats.chat import form_of, turns_of
+from holdfast.data.chats.turns import asked, prompt_of
 from holdfast.data.table import Table
-from holdfast.data.turns import asked, prompt_of
-from holdfast.models.averaged import Averaged, processors_of
-from holdfast.models.limits import position_limit
-from holdfast.models.quiet import quiet_transformers
+from holdfast.models.generators.average import Averaged, processors_of
+from holdfast.models.loading.limits import position_limit
+from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.tasks.generation.token_scores import TokenOutputs, Written, drawing
 from holdfast.tasks.lm.chat_tokens import prompt_tokens, render, text_tokens
 from holdfast.tasks.lm.losses import CausalLM, EncodedTokens
-from holdfast.training.batching import by_length
+from holdfast.training.batches import by_length
 
 if TYPE_CHECKING:
-    from holdfast.models.causal import CausalNetwork
+    from holdfast.models.generators.causal import CausalNetwork
 
 TOKENS = 4096
 BEGINNING = 64

@@ -11,7 +11,7 @@ import numpy as np
 
 from holdfast.core.errors import Defect
 from holdfast.core.records import Floats, Ints
-from holdfast.data.chat import turns_of
+from holdfast.data.chats.chat import turns_of
 from holdfast.tasks.generation.losses import (
     ChunkedOutput,
     mean_of_each,

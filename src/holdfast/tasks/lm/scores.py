@@ -14,10 +14,10 @@ from holdfast.contract.result import scores_block
 from holdfast.contract.run_folder import MODEL
 from holdfast.core.records import Decision, to_json
 from holdfast.core.stages import stage
-from holdfast.data.chat import turns_of
+from holdfast.data.chats.chat import turns_of
+from holdfast.data.chats.turns import prompt_of
 from holdfast.data.table import Table
-from holdfast.data.turns import prompt_of
-from holdfast.models.causal import CausalNetwork, has_prompt, load_saved_causal
+from holdfast.models.generators.causal import CausalNetwork, has_prompt, load_saved_causal
 from holdfast.models.layers import count_parameters
 from holdfast.recipe import Recipe
 from holdfast.tasks.generation.base_model import (

@@ -11,12 +11,12 @@ import numpy as np
 from holdfast.contract.fit import Fitted, Kind, Read, Ready, Sides
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding
-from holdfast.data.chat import form_of, load_chats, same_form
-from holdfast.data.chat_templates import choose_template
+from holdfast.data.chats.chat import form_of, load_chats, same_form
+from holdfast.data.chats.templates import choose_template
 from holdfast.data.table import Table
 from holdfast.metrics import Metric
-from holdfast.models.adapter import PROMPT_VECTORS
-from holdfast.models.causal import LoadedCausal, keeps_apart, load_causal
+from holdfast.models.adapters.adapter import PROMPT_VECTORS
+from holdfast.models.generators.causal import LoadedCausal, keeps_apart, load_causal
 from holdfast.models.layers import count_parameters
 from holdfast.plan.adapters import quantize_spec
 from holdfast.plan.chunks import chunk_of

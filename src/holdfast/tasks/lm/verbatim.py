@@ -13,9 +13,9 @@ from typing import Any
 from holdfast.core.records import Estimate
 from holdfast.core.seeds import generator
 from holdfast.core.wording import counted
-from holdfast.data.chat import turns_of
+from holdfast.data.chats.chat import turns_of
+from holdfast.data.chats.turns import prompt_of
 from holdfast.data.table import Table
-from holdfast.data.turns import prompt_of
 from holdfast.stats.intervals import clopper_pearson
 from holdfast.tasks.lm.chat_tokens import prompt_tokens
 from holdfast.tasks.lm.generation import write_answers

@@ -14,9 +14,9 @@ from holdfast.core.errors import DataError
 from holdfast.core.records import Decision, Floats, Scores
 from holdfast.data.table import Table
 from holdfast.metrics.comparison import compare_losses
-from holdfast.models.linear import fit_ridge
-from holdfast.models.network import REGRESSION
-from holdfast.models.probe import Probe
+from holdfast.models.encoders.network import REGRESSION
+from holdfast.models.probes.linear import fit_ridge
+from holdfast.models.probes.probe import Probe
 from holdfast.recipe import Recipe
 from holdfast.tasks.labels.shared import LoadedText, ProblemAnswers, loaded_text
 from holdfast.tasks.number.losses import Numbers, Scale, number_losses

@@ -10,13 +10,13 @@ import numpy as np
 
 from holdfast.core.records import Floats, Ints
 from holdfast.core.stages import tick
-from holdfast.models.averaged import processors_of
-from holdfast.models.quiet import quiet_transformers
-from holdfast.models.seq2seq_network import PLAIN_INPUTS
+from holdfast.models.generators.average import processors_of
+from holdfast.models.generators.seq2seq_network import PLAIN_INPUTS
+from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.tasks.generation.losses import IGNORED
 from holdfast.tasks.generation.token_scores import TokenOutputs, Written, drawing
 from holdfast.tasks.seq2seq.losses import EncodedPairs, SequenceToSequence
-from holdfast.training.batching import by_length
+from holdfast.training.batches import by_length
 
 if TYPE_CHECKING:
     import torch

@@ -14,9 +14,9 @@ from holdfast.contract.run_folder import MODEL
 from holdfast.core.records import Floats, Scores, to_json
 from holdfast.data.table import Table
 from holdfast.metrics import TextMetric
+from holdfast.models.generators.seq2seq import LoadedSeq2Seq, end_token, position_limit
+from holdfast.models.generators.seq2seq_network import load_saved_seq2seq
 from holdfast.models.layers import count_parameters
-from holdfast.models.seq2seq import LoadedSeq2Seq, end_token, position_limit
-from holdfast.models.seq2seq_network import load_saved_seq2seq
 from holdfast.recipe import Recipe
 from holdfast.tasks.generation.base_model import corrected, outputs_of, start_model, worth_of
 from holdfast.tasks.generation.samples import TABLES, extra_metrics

@@ -27,14 +27,14 @@ from holdfast.contract.answering import (
 from holdfast.contract.fit import Fitted, Kind, Ready, Sides
 from holdfast.contract.run_folder import model_of
 from holdfast.core.records import Finding, Floats, Scores
-from holdfast.data.pair_columns import choose_pair
-from holdfast.data.pairs import given_target, load_pairs
+from holdfast.data.pairs.columns import choose_pair
+from holdfast.data.pairs.pairs import given_target, load_pairs
 from holdfast.data.table import Table
-from holdfast.data.unlabelled import renamed, unlabelled
+from holdfast.data.texts.new_rows import renamed, unlabelled
 from holdfast.metrics import Metric
-from holdfast.models.averaged import Averaged
-from holdfast.models.seq2seq import LoadedSeq2Seq, end_token, for_targets, load_seq2seq
-from holdfast.models.seq2seq_network import Seq2SeqNetwork, load_saved_seq2seq
+from holdfast.models.generators.average import Averaged
+from holdfast.models.generators.seq2seq import LoadedSeq2Seq, end_token, for_targets, load_seq2seq
+from holdfast.models.generators.seq2seq_network import Seq2SeqNetwork, load_saved_seq2seq
 from holdfast.plan.adapters import quantize_spec
 from holdfast.plan.chunks import chunk_of
 from holdfast.recipe import DataPart, Recipe

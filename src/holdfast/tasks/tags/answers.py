@@ -26,14 +26,14 @@ from holdfast.contract.run_folder import RECIPE, model_of, need_run, open_run
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Floats, Ints, Outputs, Scores
 from holdfast.data.cells import write_json_cell
-from holdfast.data.conll import holds_sentences, read_sentences, sentence_rows
 from holdfast.data.raw import Raw, store
 from holdfast.data.table import Columns, Table
-from holdfast.data.tag_scheme import OUTSIDE
-from holdfast.data.tagged import choose_tagged, load_tagged, read_tagged, untagged
+from holdfast.data.tags.conll import holds_sentences, read_sentences, sentence_rows
+from holdfast.data.tags.scheme import OUTSIDE
+from holdfast.data.tags.sentences import choose_tagged, load_tagged, read_tagged, untagged
 from holdfast.metrics.reliability import Calibration, calibrate
-from holdfast.models.classifier import LoadedClassifier
-from holdfast.models.tagger import load_saved_tagger
+from holdfast.models.encoders.classifier import LoadedClassifier
+from holdfast.models.encoders.tagger import load_saved_tagger
 from holdfast.recipe import Recipe, read_recipe
 from holdfast.stats.temperature import losses_at
 from holdfast.tasks.classes.answers import FittedText

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from holdfast.core.records import Floats, Ints
-from holdfast.data.tag_scheme import are_bare, entity_types, mark_of
+from holdfast.data.tags.scheme import are_bare, entity_types, mark_of
 
 OUTSIDE, BEGIN, INSIDE, END, SINGLE = range(5)
 _CODES = {"B": BEGIN, "I": INSIDE, "E": END, "S": SINGLE}

@@ -26,7 +26,7 @@ from holdfast.stats.bootstrap import bootstrap, folded, sums
 from holdfast.stats.temperature import losses_at
 from holdfast.tasks.tags.entities import TagTable, entity_counts, f1_from, spans_of
 from holdfast.tasks.tags.losses import EncodedWords, TokenClassification
-from holdfast.training.batching import by_length
+from holdfast.training.batches import by_length
 
 if TYPE_CHECKING:
     import torch

@@ -17,15 +17,15 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding, Floats, Ints, Scores, to_json
 from holdfast.core.seeds import generator
 from holdfast.data.table import Table
-from holdfast.data.tag_scheme import are_bare, entity_types
-from holdfast.data.tagged import load_tagged
-from holdfast.methods.head_refit import HeadRefit
+from holdfast.data.tags.scheme import are_bare, entity_types
+from holdfast.data.tags.sentences import load_tagged
+from holdfast.methods.heads.closed_form import HeadRefit
 from holdfast.metrics import Metric
 from holdfast.metrics.comparison import compare_losses
-from holdfast.models.classifier import LoadedClassifier
+from holdfast.models.encoders.classifier import LoadedClassifier
+from holdfast.models.encoders.tagger import load_saved_tagger, load_tagger
 from holdfast.models.layers import count_parameters
-from holdfast.models.probe import Probe, fit_probe
-from holdfast.models.tagger import load_saved_tagger, load_tagger
+from holdfast.models.probes.probe import Probe, fit_probe
 from holdfast.plan.adapters import adapter_spec
 from holdfast.plan.defaults import size_of
 from holdfast.recipe import DataPart, Recipe
@@ -54,8 +54,7 @@ from holdfast.tasks.tags.scores import (
     tag_outputs,
     word_outputs,
 )
-from holdfast.training.batches import probe_positions
-from holdfast.training.batching import by_length
+from holdfast.training.batches import by_length, probe_positions
 
 # The probe's words: what its penalty is chosen on, and what it is fitted to.
 CHOSEN_ON, FITTED_TO = 2_000, 50_000

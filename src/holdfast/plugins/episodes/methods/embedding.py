@@ -12,7 +12,7 @@ from torch import nn
 
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
-from holdfast.models.logistic import Array, first_softmax, fit_softmax, logits_of
+from holdfast.models.probes.logistic import Array, first_softmax, fit_softmax, logits_of
 from holdfast.plugins.episodes.methods.base import Step, Vectors
 from holdfast.plugins.episodes.reader import Reader
 from holdfast.plugins.episodes.tasks import Episode, Pool

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from holdfast.data.turns import Turn, read_turns
+from holdfast.data.chats.turns import Turn, read_turns
 from holdfast.plugins.service.chat.refused import Refused
 
 MOST_STOPS = 4

@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from holdfast.core.errors import HoldfastError
+from holdfast.core.printable import printable
 from holdfast.core.records import Decision
-from holdfast.core.shown import printable
-from holdfast.models.limits import position_limit
+from holdfast.models.loading.limits import position_limit
 from holdfast.plugins.service.chat.asked import Ask
 from holdfast.plugins.service.chat.decoder import Decoder, Row, chooser, decoder_of
 from holdfast.plugins.service.chat.pieces import Pieces

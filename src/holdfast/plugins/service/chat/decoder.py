@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from holdfast.core.records import Decision
-from holdfast.models.quiet import quiet_transformers
+from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.tasks.generation.token_scores import drawing
 
 WHAT = "conversations"

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from holdfast.core.records import Decision
-from holdfast.models.last_read import hearing
-from holdfast.models.onednn import FASTER_BY, measure_gain, use_onednn
-from holdfast.models.pooling import masked_mean
+from holdfast.models.compute.onednn import FASTER_BY, measure_gain, use_onednn
+from holdfast.models.encoders.last_features import hearing
+from holdfast.models.encoders.pooling import masked_mean
 from holdfast.plugins.export.engines import OnnxEngine, OpenVinoEngine
 from holdfast.plugins.export.network import ByPlace, Uncarried, of_texts
 

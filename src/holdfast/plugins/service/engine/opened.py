@@ -23,7 +23,7 @@ from holdfast.recipe import Recipe, read_recipe
 from holdfast.runs.predictor import Predictor
 from holdfast.runs.threshold import served_name
 from holdfast.tasks.classes.answers import BesideText, TextUse
-from holdfast.training.machine import KERNEL_CACHES, KERNELS_KEPT, use_threads
+from holdfast.training.machine.machine import KERNEL_CACHES, KERNELS_KEPT, use_threads
 
 SWITCH_S = 0.0005
 # An answer that is written takes its time, and so does waiting for it.

@@ -14,8 +14,8 @@ from typing import Any
 from holdfast.contract.answering import Asked, read_columns, within_limits
 from holdfast.core.errors import DataError, InputError, MachineError
 from holdfast.data.cells import too_deep
+from holdfast.data.images.picture import header
 from holdfast.data.limits import limits
-from holdfast.data.pictures import header
 from holdfast.data.scratch import goes_with, scratch_file
 from holdfast.plugins.store.records import Row
 from holdfast.runs.predictor import Predictor

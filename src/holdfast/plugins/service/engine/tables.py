@@ -187,7 +187,7 @@ def _filled(kept: Floats | None, rows: int, found: Floats, first: int) -> Floats
 
 def _alike(turn: Turn) -> list[list[tuple[ReadTable, range]]]:
     """The parts of a turn whose tables have the same columns, and of chats the same form."""
-    from holdfast.data.chat import form_of
+    from holdfast.data.chats.chat import form_of
 
     found: dict[Any, list[tuple[ReadTable, range]]] = {}
     for one, places in turn.parts:

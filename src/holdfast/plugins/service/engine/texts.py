@@ -20,10 +20,10 @@ import torch
 
 from holdfast.contract.answering import Answers, ClassAnswers, read_columns
 from holdfast.core.records import Floats, Outputs
+from holdfast.data.columns.profile import is_missing
+from holdfast.data.columns.template import fill_template
 from holdfast.data.limits import limits
-from holdfast.data.profile import is_missing
-from holdfast.data.template import fill_template
-from holdfast.models.beginnings import beginnings
+from holdfast.models.loading.beginnings import beginnings
 from holdfast.plugins.service.asked import Answer
 from holdfast.plugins.service.engine.line import Turn, Waiting
 from holdfast.plugins.service.engine.networks import Graph

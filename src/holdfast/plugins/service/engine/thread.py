@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from holdfast.training.machine import flushed_subnormals
+from holdfast.training.machine.machine import flushed_subnormals
 
 T = TypeVar("T")
 Work = Callable[[], None]

@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route, Router
 
 from holdfast.core.errors import HoldfastError
-from holdfast.core.lacking import lacking
+from holdfast.core.input_errors import lacking
 from holdfast.plugins.service.asked import Full, Late
 from holdfast.plugins.service.service import Service
 from holdfast.plugins.service.settings import MB

@@ -19,7 +19,7 @@ from holdfast.core.errors import (
     RecipeError,
     StoreError,
 )
-from holdfast.core.shown import printable, shown
+from holdfast.core.printable import printable, shown
 
 LONGEST = 400
 AGAIN_S = 1.0

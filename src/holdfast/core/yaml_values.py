@@ -1,0 +1,161 @@
+"""YAML → plain values, and nothing that a settings file does not need.
+
+What a person means is read, as YAML 1.2 has it: ``yes``, ``off``, ``1:30``, ``010`` and
+``2024-01-31`` are words, not a truth, 90, 8 and a day. Anchors and merge keys may be used, up to a
+bound on what they write out to; tags of other types, keys that stand twice and what is nested
+beyond any setting are refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from holdfast.core.errors import RecipeError
+from holdfast.core.input_errors import door
+from holdfast.core.path_hints import missing_remedy
+
+# The longest recipe of this project's tests and benchmarks has 4 kB and 130 values, five deep.
+LARGEST_FILE = 1_000_000  # bytes
+MOST_VALUES = 20_000  # with every alias written out
+DEEPEST = 30  # levels
+LONGEST_NUMBER = 100  # digits
+MERGE = "tag:yaml.org,2002:merge"
+TAGS = ("null", "bool", "int", "float", "str", "seq", "map")
+WORDS = {
+    "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    "bool": (r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    "int": (r"[-+]?(?:0|[1-9][0-9_]*|0x[0-9a-fA-F_]+|0b[01_]+)", list("-+0123456789")),
+    "float": (
+        r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        list("-+0123456789."),
+    ),
+}
+
+
+class TooMuchError(yaml.YAMLError):
+    """A document beyond the bounds; its words are for the person."""
+
+
+if TYPE_CHECKING:
+    from yaml import SafeLoader as Fastest
+else:
+    # libyaml reads ten times as fast; PyYAML may be built without it.
+    Fastest = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(Fastest):
+    """Only the types of ``TAGS``, each in one spelling."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                # PyYAML keeps the last of two and says nothing.
+                if key.value in seen:
+                    raise TooMuchError(f"{_at(key)}: the key {key.value[:80]!r} stands twice")
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        if len(node.value) > LONGEST_NUMBER:
+            raise TooMuchError(f"{_at(node)}: a number of {len(node.value)} digits")
+        return int(super().construct_yaml_int(node))
+
+
+_Loader.yaml_implicit_resolvers = {}
+_Loader.yaml_constructors = {
+    tag: make
+    for tag, make in yaml.SafeLoader.yaml_constructors.items()
+    if tag is None or tag.rpartition(":")[2] in TAGS
+}
+for _name, (_pattern, _first) in WORDS.items():
+    _Loader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_name}", re.compile(f"^(?:{_pattern})$"), _first
+    )
+_Loader.add_implicit_resolver(MERGE, re.compile("^<<$"), ["<"])
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+
+
+def from_yaml(text: str) -> Any:
+    """Nothing but ``None``, truths, numbers, words, lists and dictionaries.
+
+    Raises ``yaml.YAMLError`` for what is no YAML, holds other types, or goes beyond the bounds.
+    """
+    try:
+        _bounded(text)
+        return yaml.load(text, Loader=_Loader)
+    except UnicodeEncodeError as error:
+        # What a shell hands over of bytes that are no text.
+        raise yaml.YAMLError(f"character {error.start + 1} is half of one") from None
+
+
+def read_yaml(path: Path) -> Any:
+    """The settings in a file. Raises ``RecipeError`` for what cannot be one: nothing there, no
+    regular file, over 1 MB, no text, no YAML."""
+    what = str(path)
+    with door(what, RecipeError, "cannot be read", "Name a recipe: a YAML file of settings."):
+        if not path.exists():
+            raise RecipeError(what, "does not exist", None, missing_remedy(path))
+        # Opening a pipe would wait for ever for somebody to write.
+        if not path.is_file():
+            kind = "a folder" if path.is_dir() else "a pipe or a device"
+            raise RecipeError(what, f"is {kind}, not a file", None, "Name the recipe file.")
+        size = path.stat().st_size
+        if size > LARGEST_FILE:
+            raise RecipeError(
+                what,
+                f"is too large for a recipe, which has at most {LARGEST_FILE:,} bytes",
+                size,
+                "Name the recipe; rows are named in it, as data.path.",
+            )
+        content = path.read_bytes()
+    try:
+        # Editors on Windows put a mark before the first letter.
+        return from_yaml(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise RecipeError(what, "cannot be read", str(error), "Save it as UTF-8.") from None
+    except yaml.YAMLError as error:
+        raise RecipeError(what, "is not valid YAML", str(error), "Mend that line.") from None
+
+
+def _bounded(text: str) -> None:
+    """Look at the document's events before a value is made of them: its depth, and how many values
+    its aliases write out to. Five hundred bytes of aliases of aliases are a billion values."""
+    sizes: dict[str, int] = {}
+    open_: list[tuple[str | None, int]] = []
+    total = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        more = 0
+        if isinstance(event, yaml.CollectionStartEvent):
+            open_.append((event.anchor, total))
+            more = 1
+            if len(open_) > DEEPEST:
+                raise TooMuchError(f"{_at(event)}: nested beyond {DEEPEST} levels")
+        elif isinstance(event, yaml.ScalarEvent):
+            more = 1
+            if event.anchor:
+                sizes[event.anchor] = 1
+        elif isinstance(event, yaml.AliasEvent):
+            name = str(event.anchor)
+            if any(anchor == name for anchor, _ in open_):
+                raise TooMuchError(f"{_at(event)}: *{name[:80]} stands inside itself")
+            more = sizes.get(name, 1)
+        total += more
+        if isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = open_.pop()
+            if anchor:
+                sizes[anchor] = total - before
+        if total > MOST_VALUES:
+            raise TooMuchError(
+                f"{_at(event)}: more than {MOST_VALUES:,} values, aliases written out"
+            )
+
+
+def _at(part: Any) -> str:
+    return f"line {part.start_mark.line + 1}"

@@ -1,0 +1,1 @@
+"""Chats, instructions and plain text."""

@@ -1,0 +1,149 @@
+"""Which columns hold the chat, the question and the answer, or the plain text: as given, or worked
+out from their names with a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from holdfast.core.errors import DataError
+from holdfast.core.records import Decision
+from holdfast.data.chats.templates import is_template
+from holdfast.data.columns.profile import profile
+from holdfast.data.columns.roles import check_present, usual_names
+from holdfast.data.columns.template import template_columns
+from holdfast.data.pairs.columns import PAIRS, SURE
+from holdfast.data.raw import Raw
+
+MESSAGES = ("messages", "conversations", "conversation", "dialog", "dialogue", "turns", "chat")
+INSTRUCTION = ("instruction", "instructions", "task")
+ANSWERS = ("output", "response", "completion", "answer", "answers", "target")
+INPUTS = ("input", "inputs", "context")
+PROMPTS = (
+    ("prompt", "completion"),
+    ("prompt", "response"),
+    ("question", "answer"),
+    ("query", "response"),
+    ("question", "response"),
+    ("input", "output"),
+    ("source", "target"),
+)
+TEXTS = ("text", "content", "document", "body", "article", "passage", "story")
+
+
+@dataclass(frozen=True, slots=True)
+class ChatColumns:
+    """``form`` is ``messages``, ``instruction``, ``prompt`` or ``text``; ``text`` the columns of
+    the chat, of the question (instruction, then input) or of the text; ``answer`` the column of
+    the answer; ``system`` that of a system turn; ``template`` one made of columns."""
+
+    form: str
+    text: tuple[str, ...]
+    answer: str | None = None
+    system: str | None = None
+    template: str | None = None
+
+
+def choose_chat_columns(
+    raw: Raw,
+    *,
+    messages: str | None,
+    text: Sequence[str] | None,
+    label: str | None,
+    template: str | None,
+    need_answer: bool,
+) -> tuple[ChatColumns, tuple[Decision, ...]]:
+    """The columns, and what was decided without being asked.
+
+    With ``need_answer=False`` a named answer column may be absent.
+    Raises ``DataError`` where a named column is absent or none can be told.
+    """
+    for name in (*(text or ()), *((label,) if label and need_answer else ())):
+        check_present(raw, name)
+    if label is not None and label not in raw.names:
+        label = None
+    if messages is not None:
+        check_present(raw, messages)
+        return ChatColumns("messages", (messages,)), ()
+    system = "system" if "system" in raw.names else None
+    if template is not None and not is_template(template):
+        return _made(raw, template, label, need_answer), ()
+    if text:
+        return _given(raw, tuple(text), label, system, need_answer), ()
+    return _found(raw, label, system, need_answer)
+
+
+def _made(raw: Raw, template: str, label: str | None, need_answer: bool) -> ChatColumns:
+    names = template_columns(template, raw.names)
+    label = label or _first(raw, ANSWERS)
+    if label is None and need_answer:
+        return ChatColumns("text", names, template=template)
+    return ChatColumns("prompt", names, label, template=template)
+
+
+def _given(
+    raw: Raw, text: tuple[str, ...], label: str | None, system: str | None, need_answer: bool
+) -> ChatColumns:
+    if label is None and len(text) == 1:
+        nested = "nested" in raw.kinds.get(text[0], set())
+        if nested or text[0].lower() in MESSAGES:
+            return ChatColumns("messages", text)
+        if need_answer or text[0].lower() in TEXTS:
+            return ChatColumns("text", text)
+    if label is None and need_answer:
+        raise DataError(
+            raw.source,
+            "has several text columns and no answer column",
+            ", ".join(text),
+            "Name the column of the answers: --label COLUMN.",
+        )
+    instruction = text[0].lower() in INSTRUCTION
+    return ChatColumns("instruction" if instruction else "prompt", text, label, system)
+
+
+def _found(
+    raw: Raw, label: str | None, system: str | None, need_answer: bool
+) -> tuple[ChatColumns, tuple[Decision, ...]]:
+    # Of a dialogue and its summary the one is a text, and the other what is to be written of it.
+    pair = next((one for one in PAIRS if one in SURE and set(one) <= set(raw.names)), None)
+    chat = _first(raw, MESSAGES)
+    told = pair is not None and chat == pair[0] and "nested" not in raw.kinds.get(chat, set())
+    if chat is not None and label is None and not told:
+        return _say(ChatColumns("messages", (chat,)), f"{chat!r} is a usual name of chats")
+    instruction, answer = _first(raw, INSTRUCTION), label or _first(raw, ANSWERS)
+    if instruction is not None and (answer is not None or not need_answer):
+        extra = _first(raw, INPUTS)
+        text = (instruction,) if extra in (None, answer) else (instruction, str(extra))
+        because = "usual names of an instruction, its input and its answer"
+        return _say(ChatColumns("instruction", text, answer, system), because)
+    for prompt, completion in (*PROMPTS, *([pair] if pair else [])):
+        if prompt in raw.names and (completion in raw.names or not need_answer):
+            found = completion if completion in raw.names else None
+            because = "a usual pair of names"
+            return _say(ChatColumns("prompt", (prompt,), label or found, system), because)
+    return _plain(raw)
+
+
+def _plain(raw: Raw) -> tuple[ChatColumns, tuple[Decision, ...]]:
+    named = _first(raw, TEXTS)
+    if named is not None:
+        return _say(ChatColumns("text", (named,)), "a usual name of plain texts")
+    wordy = [name for name, seen in profile(raw).items() if seen.wordy]
+    if len(wordy) == 1:
+        return _say(ChatColumns("text", (wordy[0],)), "it alone holds texts")
+    raise DataError(
+        raw.source,
+        "has no columns that could be a chat, an instruction or a text",
+        ", ".join(raw.names),
+        "Name them: --set data.messages=COLUMN for chats; --text QUESTION --label ANSWER; or "
+        "--text COLUMN for plain text.",
+    )
+
+
+def _say(columns: ChatColumns, because: str) -> tuple[ChatColumns, tuple[Decision, ...]]:
+    names = " + ".join(columns.text) + (f" → {columns.answer}" if columns.answer else "")
+    return columns, (Decision(f"columns of the {columns.form}", names, because),)
+
+
+def _first(raw: Raw, names: Sequence[str]) -> str | None:
+    return next(iter(usual_names(raw.names, names)), None)

@@ -1,0 +1,270 @@
+"""Which column plays a part: the text, the label, the source, the target, the picture's path.
+
+One way for all of them. A role has usual names, and questions that are asked one after the other of
+the columns that are left; a question to which exactly one column answers settles the role, and is
+the reason. The table of roles is at the end; what is particular to one of them (rivals of a label,
+pairs of names) stands where it is chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from holdfast.core.discovery import nearest
+from holdfast.core.errors import DataError, RecipeError
+from holdfast.data.columns.headers import by_key, column_key
+from holdfast.data.columns.profile import Profile
+from holdfast.data.columns.template import template_columns
+from holdfast.data.raw import Raw
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Asked ``of`` the columns with a usual name, of the ``likely`` ones (those, or all where no
+    column has one), or of ``all``. ``because`` may name a field of the column's profile. Where
+    several answer and ``last``, nothing further is asked."""
+
+    of: Literal["usual", "likely", "all"]
+    fits: Callable[[Profile], bool]
+    because: str
+    last: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """Its ``usual`` names, as ``column_key`` writes them, the more usual first; its ``questions``
+    in order. A usual name counts where the column ``may`` play the role."""
+
+    usual: tuple[str, ...]
+    questions: tuple[Question, ...]
+    may: Callable[[Profile], bool] = lambda _: True
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """The column ``name`` and why; or ``None``, and ``among`` which it cannot be told: those that
+    answered the last question that any column answered."""
+
+    name: str | None
+    because: str
+    among: tuple[str, ...]
+
+
+def guess(role: Role, free: Mapping[str, Profile]) -> Guess:
+    """The column that plays ``role``, of those that are left."""
+    keys = by_key(free)
+    usual = [keys[name] for name in role.usual if name in keys and role.may(free[keys[name]])]
+    asked = {"usual": usual, "likely": usual or list(free), "all": list(free)}
+    among = asked["likely"]
+    for question in role.questions:
+        found = [name for name in asked[question.of] if question.fits(free[name])]
+        if len(found) == 1:
+            seen = free[found[0]]
+            reason = question.because.format(words=f"{seen.words:.0f}", distinct=seen.distinct)
+            return Guess(found[0], reason, (found[0],))
+        among = found or among
+        if question.last and found:
+            break
+    return Guess(None, "", tuple(among))
+
+
+def usual_names(names: Iterable[str], usual: Sequence[str]) -> list[str]:
+    """The columns with usual names, the more usual first; of twins the first."""
+    # Backwards, so that of twins the first stays.
+    keys = {column_key(name): name for name in reversed([*names])}
+    return [keys[name] for name in usual if name in keys]
+
+
+def usual_pair(
+    pairs: Iterable[tuple[str, str]], firsts: Iterable[str], seconds: Iterable[str]
+) -> tuple[str, str] | None:
+    """The first of the usual ``pairs`` of names that stand among these columns."""
+    one, two = ({column_key(name) for name in names} for names in (firsts, seconds))
+    return next(((a, b) for a, b in pairs if a in one and b in two), None)
+
+
+def check_present(raw: Raw, name: str) -> None:
+    """Raise ``DataError`` where the source has no such column."""
+    if name not in raw.names:
+        raise DataError(raw.source, f"has no column {name!r}", None, nearest(name, raw.names))
+
+
+def check_column(raw: Raw, name: str) -> None:
+    """Refuse a column that is not there, or whose cells are not plain values."""
+    check_present(raw, name)
+    if "nested" in raw.kinds.get(name, set()):
+        raise DataError(
+            f"{raw.source}, column {name!r}",
+            "holds lists, objects or bytes, not plain values",
+            None,
+            "Write one plain value a cell, or choose another column.",
+        )
+
+
+def templated(raw: Raw, template: str, text: Sequence[str] | None) -> tuple[str, ...]:
+    """The columns that a template names. Raises ``RecipeError`` where ``text`` names others."""
+    names = template_columns(template, raw.names)
+    if text and set(text) != set(names):
+        raise RecipeError(
+            "data.template",
+            f"and data.text name different columns: {', '.join(text)}",
+            template,
+            "Give the template alone: it names its columns.",
+        )
+    return names
+
+
+def refuse_twice(names: Sequence[str | None], options: str) -> None:
+    """Raise ``RecipeError`` where one column is to play two roles."""
+    for name in filter(None, names):
+        if names.count(name) > 1:
+            raise RecipeError(
+                f"column {name!r}",
+                "is asked to be two things at once",
+                None,
+                f"Choose different columns with {options}.",
+            )
+
+
+def reads_as_text(column: Profile) -> bool:
+    """Whether a column is called a text, or holds what could be texts."""
+    named = column_key(column.name) in TEXT.usual and not column.numeric
+    return named or column.wordy
+
+
+def _any(_: Profile) -> bool:
+    return True
+
+
+def _wordy(column: Profile) -> bool:
+    return column.wordy
+
+
+def _no_label(column: Profile) -> bool:
+    return column_key(column.name) not in LABEL.usual
+
+
+def _words(column: Profile) -> bool:
+    return _no_label(column) and not column.numeric and not column.repeats
+
+
+TEXT = Role(
+    (
+        "text",
+        "texts",
+        "sentence",
+        "review",
+        "review_text",
+        "reviewtext",
+        "content",
+        "comment",
+        "comment_text",
+        "message",
+        "tweet",
+        "utterance",
+        "document",
+        "body",
+        "description",
+        "abstract",
+        "article",
+        "post",
+        "question",
+        "query",
+        "title",
+        "headline",
+        "summary",
+        "synopsis",
+    ),
+    (
+        Question("usual", _any, "it alone has a usual name of texts"),
+        # Several columns of texts: the longest may be taken, which ``columns`` looks at.
+        Question(
+            "likely", reads_as_text, "it alone holds texts ({words} words on average)", last=True
+        ),
+        Question("all", _no_label, "no other column could be the text"),
+        Question("all", _words, "it alone holds words that mostly differ"),
+    ),
+    lambda column: not column.numeric,
+)
+LABEL = Role(
+    (
+        "label",
+        "labels",
+        "class",
+        "category",
+        "target",
+        "sentiment",
+        "intent",
+        "topic",
+        "polarity",
+        "stance",
+        "emotion",
+        "genre",
+        "section",
+        "tag",
+        "y",
+        "rating",
+        "stars",
+        "coarse_label",
+        "label_text",
+        "gold_label",
+        "is_duplicate",
+    ),
+    (
+        Question("usual", _any, "it alone has a usual name of labels"),
+        Question(
+            "likely", lambda c: c.repeats, "it alone holds few values that repeat ({distinct})"
+        ),
+    ),
+)
+SOURCE = Role(
+    (
+        "source",
+        "src",
+        "input",
+        "input_text",
+        "dialogue",
+        "dialog",
+        "conversation",
+        "article",
+        "document",
+        "question",
+        "text",
+        "prompt",
+        "instruction",
+        "content",
+        "body",
+        "context",
+    ),
+    (
+        Question("usual", _any, "it alone has a usual name of sources"),
+        Question("likely", _wordy, "it alone holds texts"),
+    ),
+)
+TARGET = Role(
+    (
+        "target",
+        "tgt",
+        "output",
+        "target_text",
+        "summary",
+        "highlights",
+        "answer",
+        "abstract",
+        "completion",
+        "response",
+        "translation",
+        "headline",
+        "title",
+        "sql",
+        "pandas",
+        "code",
+        "label",
+    ),
+    (
+        Question("usual", _any, "it alone has a usual name of targets"),
+        Question("likely", _wordy, "it alone is left that holds texts"),
+    ),
+)

@@ -1,0 +1,226 @@
+"""What rows look like before anybody says what they are for: chats, pairs of texts, plain text,
+words with tags, or texts with a class.
+
+A first part of the source is looked at. Whatever could be a text with a class is one; the other
+forms need a name that says so, or a file in which no column could hold classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import pyarrow.compute as pc
+
+from holdfast.core.errors import DataError
+from holdfast.core.wording import counted
+from holdfast.data.cells import read_json_cell
+from holdfast.data.chats.columns import ANSWERS, INSTRUCTION, MESSAGES
+from holdfast.data.chats.templates_parsed import SAMPLE, rendered_as
+from holdfast.data.columns.headers import column_key
+from holdfast.data.columns.profile import Profile, is_missing, profile
+from holdfast.data.columns.roles import LABEL
+from holdfast.data.pairs.columns import PAIRS, SURE
+from holdfast.data.raw import Raw
+from holdfast.data.tags.sentences import tagged_shape
+
+Form = Literal["chat", "instruction", "prompt", "text", "pair", "tags", "classes"]
+
+PROMPTS = (("prompt", "completion"), ("prompt", "response"))
+# Of two answers the one that somebody liked better; and what both answer.
+PREFERENCES = ("chosen", "rejected")
+ASKED = ("prompt", "question", "instruction", "input")
+IDS = ("id", "idx", "index", "uid", "uuid", "guid", "row", "url", "unnamed: 0", "")
+FREE_WORDS = 3.0
+FREE_SHARE = 0.9
+VARIED = 0.3
+LONGER = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class RowsShape:
+    """The ``form`` of the rows and the reason; ``text`` and ``target`` are its columns where the
+    form has them."""
+
+    form: Form
+    because: str
+    text: tuple[str, ...] = ()
+    target: str | None = None
+
+
+def shape_of(raw: Raw, *, text: Sequence[str] | None = None, label: str | None = None) -> RowsShape:
+    """The form of these rows; ``text`` and ``label`` are the columns that a user named.
+
+    In doubt it is ``classes``: an error that asks for a column costs less than a wrong guess.
+    Raises ``DataError`` for preferences where no column is named: they are no classes, and neither
+    answer is the one to learn by itself.
+    """
+    if (because := tagged_shape(raw, text, label)) is not None:
+        return RowsShape("tags", because)
+    seen = profile(raw)
+    if label is not None:
+        return _labelled(seen, tuple(text or ()), label)
+    if text is not None:
+        return _unlabelled(raw, seen, tuple(text))
+    _refuse_preferences(raw)
+    for found in (_chat(raw, seen), _instructed(raw, seen), _pair(raw, seen), _plain(raw, seen)):
+        if found is not None:
+            return found
+    return RowsShape("classes", _classes(seen))
+
+
+def _refuse_preferences(raw: Raw) -> None:
+    lower = {name.lower(): name for name in raw.names}
+    if not lower.keys() >= set(PREFERENCES):
+        return
+    chosen = lower[PREFERENCES[0]]
+    asked = next((lower[name] for name in ASKED if name in lower), None)
+    learn = f"--text {asked} --label {chosen}" if asked else f"--set data.messages={chosen}"
+    raise DataError(
+        raw.source,
+        "holds preferences: an answer that was chosen and one that was rejected",
+        ", ".join(raw.names),
+        f"Holdfast learns answers: those that were chosen with --task causal-lm {learn}. A trainer "
+        "of preferences (DPO) can be watched with holdfast.Guard.",
+    )
+
+
+def is_free(column: Profile) -> bool:
+    """Whether a column holds texts that nearly all differ, so that no value is a class."""
+    return column.words >= FREE_WORDS and column.distinct >= FREE_SHARE * column.filled
+
+
+def _labelled(seen: Mapping[str, Profile], text: tuple[str, ...], label: str) -> RowsShape:
+    """A column that the user calls the label holds classes, or is a text to be written."""
+    column = seen.get(label)
+    if column is None or not column.filled or column.numeric:
+        return RowsShape("classes", f"the column {label!r} is named as the label")
+    beside = [name.lower() for name in (text or seen)]
+    named = any((name, label.lower()) in SURE for name in beside)
+    if not is_free(column) and not (named and column.wordy):
+        return RowsShape("classes", f"the column {label!r} holds labels: {_told(column)}")
+    form: Form = "instruction" if text and text[0].lower() in INSTRUCTION else "pair"
+    return RowsShape(form, f"the column {label!r} holds texts: {_told(column)}", text, label)
+
+
+def _unlabelled(raw: Raw, seen: Mapping[str, Profile], text: tuple[str, ...]) -> RowsShape:
+    """The user named texts alone: plain text where nothing else is left."""
+    if len(text) == 1:
+        found = _pair(raw, seen) or _chat(raw, seen) or _plain(raw, seen)
+        if found is not None and found.text == text:
+            return found
+    return RowsShape("classes", _classes(seen))
+
+
+def _chat(raw: Raw, seen: Mapping[str, Profile]) -> RowsShape | None:
+    for name in raw.names:
+        if name.lower() in MESSAGES and _holds_turns(raw, name) and not _class_names(seen):
+            return RowsShape("chat", f"the column {name!r} holds chats: lists of turns", (name,))
+    return None
+
+
+def _holds_turns(raw: Raw, name: str) -> bool:
+    values = raw.table[name]
+    first = values.filter(pc.invert(is_missing(values))).slice(0, 1).to_pylist()
+    try:
+        turns = read_json_cell(first[0]) if first else None
+    except ValueError:
+        return False
+    return (
+        isinstance(turns, list)
+        and bool(turns)
+        and all(isinstance(turn, dict) and {"role", "from"} & set(turn) for turn in turns)
+    )
+
+
+def _instructed(raw: Raw, seen: Mapping[str, Profile]) -> RowsShape | None:
+    """An instruction or a prompt with its answer. A column of kinds of task may stand beside
+    them, one that is called the label may not."""
+    lower = {name.lower(): name for name in raw.names}
+    if {"label", "labels", "class"} & set(lower):
+        return None
+    asked = next((lower[name] for name in INSTRUCTION if name in lower), None)
+    answer = next((lower[name] for name in ANSWERS if name in lower), None)
+    if asked is not None and answer is not None:
+        because = f"{asked} and {answer} are usual names of an instruction and its answer"
+        return RowsShape("instruction", because, (asked,), answer)
+    for first, second in PROMPTS:
+        if first in lower and second in lower:
+            because = f"{first} and {second} are usual names of a prompt and its answer"
+            return RowsShape("prompt", because, (lower[first],), lower[second])
+    return None
+
+
+def _pair(raw: Raw, seen: Mapping[str, Profile]) -> RowsShape | None:
+    """A source and its target, by their names; or the only two columns of texts."""
+    lower = {name.lower(): name for name in seen}
+    for first, second in PAIRS:
+        if first not in lower or second not in lower:
+            continue
+        source, target = seen[lower[first]], seen[lower[second]]
+        # A target that is empty throughout is for the reader of pairs to refuse.
+        varied = target.distinct >= VARIED * target.filled and not target.numeric
+        others = [n for n in _class_like(seen) if n not in (source.name, target.name)]
+        named = [n for n in others if column_key(n) in LABEL.usual and seen[n].repeats]
+        sure = (first, second) in SURE and varied and not named
+        if sure or (is_free(target) and not others):
+            because = (
+                f"{source.name} and {target.name} are a usual pair of names, and "
+                f"{target.name} holds texts: {_told(target)}"
+            )
+            return RowsShape("pair", because, (source.name,), target.name)
+    return _two_texts(raw, seen)
+
+
+def _two_texts(raw: Raw, seen: Mapping[str, Profile]) -> RowsShape | None:
+    free = sorted((p for p in seen.values() if is_free(p)), key=lambda p: -p.words)
+    rest = [name for name in raw.names if name not in {p.name for p in free}]
+    if len(free) != 2 or any(name.lower() not in IDS for name in rest):
+        return None
+    longer, shorter = free
+    if longer.words < LONGER * shorter.words:
+        return None
+    because = (
+        f"its columns are two of texts that nearly all differ, of which {longer.name} is the longer"
+    )
+    return RowsShape("pair", because, (longer.name,), shorter.name)
+
+
+def _plain(raw: Raw, seen: Mapping[str, Profile]) -> RowsShape | None:
+    """One column of texts and nothing that could be its class; or chats that are written out."""
+    wordy = [name for name, column in seen.items() if column.wordy]
+    if len(wordy) != 1:
+        return None
+    name = wordy[0]
+    cells = [cell or "" for cell in raw.table[name].slice(0, SAMPLE).to_pylist()]
+    template = rendered_as(cells)
+    if template is not None and not _class_names(seen):
+        return RowsShape("text", f"the column {name!r} holds chats written as {template}", (name,))
+    if any(other.lower() not in IDS for other in raw.names if other != name):
+        return None
+    return RowsShape("text", f"the column {name!r} of texts has no label beside it", (name,))
+
+
+def _class_like(seen: Mapping[str, Profile]) -> list[str]:
+    """Columns that could hold classes: by their name or by values that repeat."""
+    return [name for name, p in seen.items() if column_key(name) in LABEL.usual or p.repeats]
+
+
+def _class_names(seen: Mapping[str, Profile]) -> list[str]:
+    """Columns with a usual name of labels that do not hold texts."""
+    return [name for name, p in seen.items() if column_key(name) in LABEL.usual and not is_free(p)]
+
+
+def _classes(seen: Mapping[str, Profile]) -> str:
+    likely = [*_class_names(seen), *_class_like(seen)]
+    if likely:
+        return f"the column {likely[0]!r} could hold classes: {_told(seen[likely[0]])}"
+    return "nothing in its columns says otherwise"
+
+
+def _told(column: Profile) -> str:
+    return (
+        f"{column.distinct} different values in {column.filled} rows examined, of "
+        f"{counted(round(column.words), 'word')} on average"
+    )

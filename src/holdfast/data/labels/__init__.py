@@ -1,0 +1,1 @@
+"""Labels: classes, sets of labels, numbers."""

@@ -1,0 +1,155 @@
+"""What the label of a text is: one class, several labels, or a number; worked out with a reason.
+
+The names of the kinds are what a recipe's ``data.label_kind`` says: ``class``, ``several``,
+``number``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Literal, cast
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from holdfast.core.records import Decision
+from holdfast.data.cells import read_json_cell
+from holdfast.data.columns.profile import is_missing
+from holdfast.data.columns.roles import LABEL
+from holdfast.data.labels.spelling import label_key
+from holdfast.data.limits import LABELS_CHARACTERS
+from holdfast.data.raw import Raw
+
+LabelKind = Literal["class", "several", "number"]
+SEPARATORS = ("|", ";")
+# As data.labels: more distinct numbers with decimals than this are measurements.
+MOST_SCORES = 20
+SHARE_OF_SEVERAL = 0.05
+PLURALS = ("labels", "tags", "categories", "topics", "genres", "emotions", "classes", "intents")
+_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
+
+
+def open_lists(raw: Raw, label: str | None) -> Raw:
+    """The source with its label column of lists read as plain text, which is how it is stored.
+
+    Only ``label``, or without it columns with a usual name of labels; other nested columns stay.
+    """
+    usual = {*LABEL.usual, *PLURALS}
+    opened = {
+        name
+        for name, kinds in raw.kinds.items()
+        if "nested" in kinds
+        and (name == label if label else name.lower() in usual)
+        and _holds_lists(raw.table[name])
+    }
+    if not opened:
+        return raw
+    kinds: dict[str, Any] = {
+        name: {"text"} if name in opened else found for name, found in raw.kinds.items()
+    }
+    return replace(raw, kinds=kinds)
+
+
+def label_counts(raw: Raw, label: str) -> dict[str, int]:
+    """How often each label stands in the column, as written but for the space around it."""
+    values = raw.table[label]
+    values = values.filter(pc.invert(is_missing(values)))
+    found = pc.value_counts(pc.utf8_trim_whitespace(values))
+    return dict(zip(found.field(0).to_pylist(), found.field(1).to_pylist(), strict=True))
+
+
+def decide_kind(
+    counts: Mapping[str, int], asked: str | None, separator: str | None
+) -> tuple[LabelKind, str | None, tuple[Decision, ...]]:
+    """The kind of these labels, the separator of several (``None`` for lists), and the reason
+    where nobody said it."""
+    if asked == "several" or (asked is None and separator):
+        found = separator or (None if all_lists(counts) else _separator(counts, 0.0))
+        return "several", found, ()
+    if asked is not None:
+        return cast("LabelKind", asked), None, ()
+    if all_lists(counts):
+        return "several", None, (_several("its cells are lists"),)
+    found = _separator(counts, SHARE_OF_SEVERAL)
+    if found:
+        share = _share(counts, found)
+        because = f"{share:.0%} of its cells hold several labels with {found!r} between them"
+        return "several", found, (_several(because),)
+    if _measured(counts):
+        because = (
+            f"{len(counts)} different numbers with decimals in {sum(counts.values())} rows "
+            "(data.label_kind=class if they are classes)"
+        )
+        return "number", None, (Decision("data.label_kind", "number", because),)
+    return "class", None, ()
+
+
+def all_lists(counts: Mapping[str, int]) -> bool:
+    """Whether every cell is a JSON list of plain values."""
+    return bool(counts) and all(read_list(cell) is not None for cell in counts)
+
+
+def read_list(cell: str) -> list[str] | None:
+    """The labels of a cell that is a JSON list of plain values, else ``None``."""
+    if not cell.startswith("[") or len(cell) > LABELS_CHARACTERS:
+        return None
+    try:
+        found = read_json_cell(cell)
+    except ValueError:
+        return None
+    if not isinstance(found, list) or any(isinstance(x, (list, dict)) for x in found):
+        return None
+    return [_plain(x) for x in found if x is not None]
+
+
+def _plain(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, (bool, float)) else str(value)
+
+
+def _several(because: str) -> Decision:
+    told = f"{because} (data.label_kind=class if each cell is one class)"
+    return Decision("data.label_kind", "several", told)
+
+
+def _holds_lists(values: pa.ChunkedArray) -> bool:
+    kept = values.filter(pc.invert(is_missing(values)))
+    return bool(pc.all(pc.starts_with(kept, "[")).as_py())
+
+
+def _separator(counts: Mapping[str, int], least: float) -> str | None:
+    """The separator that takes the cells apart into fewer labels than there are cells; where it is
+    known that cells hold several (``least`` 0), the first that occurs."""
+    for mark in SEPARATORS:
+        if _share(counts, mark) <= least:
+            continue
+        if not least:
+            return mark
+        if _parts_are_fewer(counts, mark):
+            return mark
+    return None
+
+
+def _parts_are_fewer(counts: Mapping[str, int], mark: str) -> bool:
+    """Whether the mark takes the cells apart into fewer labels, and into none that is empty."""
+    parts: set[str] = set()
+    for cell in counts:
+        if len(cell) > LABELS_CHARACTERS:
+            return False
+        parts |= {label_key(part) for part in set(cell.split(mark))}
+        if "" in parts or len(parts) >= len(counts):
+            return False
+    return True
+
+
+def _share(counts: Mapping[str, int], mark: str) -> float:
+    rows_with_mark = sum(count for cell, count in counts.items() if mark in cell)
+    return rows_with_mark / max(1, sum(counts.values()))
+
+
+def _measured(counts: Mapping[str, int]) -> bool:
+    if len(counts) <= MOST_SCORES or not all(_NUMBER.fullmatch(cell) for cell in counts):
+        return False
+    return any("." in cell or "e" in cell.lower() for cell in counts)

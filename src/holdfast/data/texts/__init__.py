@@ -1,0 +1,1 @@
+"""Texts without labels, and words about texts."""

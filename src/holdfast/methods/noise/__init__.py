@@ -1,0 +1,1 @@
+"""Noise while the network learns."""

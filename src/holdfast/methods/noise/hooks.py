@@ -1,0 +1,71 @@
+"""What all methods share that disturb a network while it learns: hooks that are there during a run
+and act in training mode alone, so that nothing that is measured, saved or generated sees them.
+
+Their chance is PyTorch's own generator, whose state a checkpoint keeps: a resumed run draws what
+the run that was not killed draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from holdfast.core.errors import RecipeError
+from holdfast.core.events import Place
+from holdfast.core.records import Decision, Finding
+
+if TYPE_CHECKING:
+    from torch import nn
+
+# What puts itself into a network, and gives back how it is taken out.
+Attach = Callable[[Any], Sequence[Callable[[], None]]]
+
+
+class Disturbance:
+    """The listener: ``attach`` is given the network when the run starts."""
+
+    place: Place = "change"
+
+    def __init__(self, name: str, attach: Attach) -> None:
+        self.name = name
+        self._attach = attach
+        self._remove: Sequence[Callable[[], None]] = ()
+
+    def run_start(self, run: Any) -> None:
+        self._remove = self._attach(run.network)
+
+    def run_end(self, run: Any) -> None:
+        for remove in self._remove:
+            remove()
+        self._remove = ()
+
+
+def tables_for(method: str, network: Any) -> list[Any]:
+    """The tables of word embeddings; raises ``RecipeError`` where the network reads no words."""
+    from holdfast.models.places import word_tables
+
+    try:
+        return list(word_tables(network))
+    except RecipeError as error:
+        rule = "acts on the words of a row, and this network reads none"
+        raise RecipeError(f"methods.{method}", rule, None, "Leave it out.") from error
+
+
+def frozen_finding(method: str, network: Any, modules: Sequence[nn.Module]) -> list[Finding]:
+    """A finding where all these modules are frozen first layers, which are never disturbed: they
+    stay in evaluation mode, and their outputs may be kept."""
+    from holdfast.models.compute.prefix import frozen_prefix
+
+    layers = [part for layer in frozen_prefix(network) for part in layer.modules]
+    frozen = {id(module) for layer in layers for module in layer.modules()}
+    if not all(id(module) in frozen for module in modules):
+        return []
+    because = f"methods.{method} disturbs layers that are all frozen, and frozen first layers are "
+    because += "computed as they are: it changes nothing"
+    remedy = "Leave it out, or freeze fewer layers (model.freeze)."
+    return [Finding("unused_setting", "warn", 0.5, 1, (), because, remedy)]
+
+
+def where(method: str, chosen: str, because: str) -> Decision:
+    """What a method disturbs of this network."""
+    return Decision(f"where {method} acts", chosen, because)

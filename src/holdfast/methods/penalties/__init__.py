@@ -1,0 +1,1 @@
+"""Penalties on weights and answers."""

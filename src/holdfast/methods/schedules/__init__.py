@@ -1,0 +1,1 @@
+"""Learning rates over the steps, and which layers learn when."""

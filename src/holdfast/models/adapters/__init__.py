@@ -1,0 +1,1 @@
+"""Adapters, and pretrained weights in few bits."""

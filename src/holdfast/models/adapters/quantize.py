@@ -1,0 +1,266 @@
+"""Pretrained weights in 4 or 8 bits: bitsandbytes keeps and multiplies them, an adapter learns.
+
+| bits | a weight is | bytes each |
+|---|---|---|
+| 4 | one of 16 levels × the scale of its block of 64 (QLoRA, 2305.14314) | 0.52 |
+| 8 | one of 255 levels × the scale of its row (LLM.int8(), 2208.07339) | 1 |
+
+``nf4`` has its 16 levels at the quantiles of a normal distribution, ``fp4`` those of a small float;
+``double`` keeps the scales themselves in 8 bits. In 8 bits what the layer reads is rounded too, row
+by row, but for columns in which any row of the batch is above 6: those are multiplied in float16,
+so that a row's outputs depend a little on its batch. Embeddings, norms and the last layer stay
+float32.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from holdfast.core.errors import MachineError, ModelError
+from holdfast.core.input_errors import first_line
+from holdfast.core.records import Decision
+from holdfast.models.base import Weights
+from holdfast.models.loading.quiet import quiet_transformers
+
+SETTING = "model.quantize"
+CLASSES = ("Linear4bit", "Linear8bitLt")
+# Of 4 bits with ``double``: half a byte, a byte of scale for each block of 64, and four for each
+# 256 of these.
+BYTES = {4: 0.5 + 1 / 64 + 4 / (64 * 256), 8: 1.0}
+# What bitsandbytes' bfloat16 kernel for processors takes: [rows, columns] in these multiples.
+KERNEL_ROWS, KERNEL_COLUMNS = 32, 64
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizeSpec:
+    """``bits`` 4 or 8; ``kind`` (``nf4`` or ``fp4``) and ``double`` are of 4 bits alone."""
+
+    bits: int
+    kind: str = "nf4"
+    double: bool = True
+
+    def __str__(self) -> str:
+        if self.bits == 8:
+            return "8bit"
+        return f"4bit, {self.kind}" + (", double" if self.double else "")
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """As ``BitsAndBytesConfig`` takes it."""
+        if self.bits == 8:
+            return {"load_in_8bit": True}
+        return {
+            "load_in_4bit": True,
+            "bnb_4bit_quant_type": self.kind,
+            "bnb_4bit_use_double_quant": self.double,
+        }
+
+
+def load_settings(config: dict[str, Any] | None) -> dict[str, Any]:
+    """What ``from_pretrained`` takes beside the rest; nothing without ``config``.
+
+    Raises ``MachineError`` where bitsandbytes is absent or refuses this machine.
+    """
+    if not config:
+        return {}
+    check_machine(8 if config.get("load_in_8bit") else 4)
+    from transformers import BitsAndBytesConfig
+
+    make: Any = BitsAndBytesConfig
+    return {"quantization_config": make(**config), "device_map": {"": _device()}}
+
+
+def check_machine(bits: int) -> None:
+    """Quantise a small layer, multiply with it and go backwards: what works is not refused."""
+    try:
+        with quiet_transformers():
+            bnb: Any = importlib.import_module("bitsandbytes")
+    except ImportError as error:
+        raise MachineError(
+            SETTING, "needs the package bitsandbytes", None, "pip install 'holdfast[quantize]'"
+        ) from error
+    # Each product in 8 bits would say again that it is computed in float16.
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
+    make = bnb.nn.Linear4bit if bits == 4 else bnb.nn.Linear8bitLt
+    kwargs: dict[str, Any] = {} if bits == 4 else {"has_fp16_weights": False}
+    try:
+        # A new layer draws its weights; the run's own draws must not depend on this check.
+        with torch.random.fork_rng(devices=[]):
+            layer = make(64, 64, bias=False, **kwargs).to(_device())
+        layer(torch.ones(2, 64, device=_device(), requires_grad=True)).sum().backward()
+    except Exception as error:
+        raise MachineError(
+            SETTING,
+            f"cannot be {bits}bit on this machine ({_device()}): bitsandbytes refuses",
+            first_line(error),
+            f"Leave {SETTING} out, or choose {'8bit' if bits == 4 else '4bit'}.",
+        ) from error
+
+
+def settle(plain: nn.Module, spec: QuantizeSpec, name: str) -> tuple[Decision, ...]:
+    """Make a freshly quantised model fit to be trained around; how much of it is quantised.
+
+    bitsandbytes has a kernel for evaluation on processors that rounds to bfloat16, turns the
+    weights into its own form in place and has no backward pass: it is switched off here.
+
+    Raises ``ModelError`` where the model has no layer that can be quantised.
+    """
+    layers = list(quantized_layers(plain))
+    if not layers:
+        raise ModelError(
+            name,
+            "has no linear layer that can be quantised (convolutions cannot)",
+            type(plain).__name__,
+            f"Leave {SETTING} out.",
+        )
+    for _, layer in layers:
+        layer.support_avx512bf16_for_cpu = False
+    inside = sum(size_of(layer.weight) for _, layer in layers)
+    total = sum(map(size_of, plain.parameters()))
+    because = (
+        f"set by you: {inside:,} of {total:,} parameters, in {len(layers)} linear layers, take "
+        f"{BYTES[spec.bits]:.2g} bytes each and stay as they are; the rest is float32"
+    )
+    return (Decision(SETTING, str(spec), because),)
+
+
+def keep_fitting_kernels(model: nn.Module) -> None:
+    """Leave bitsandbytes' evaluation kernel to the layers whose shape it takes: it fails on others.
+
+    A reloaded model so computes what plain libraries compute from the same folder.
+    """
+    for _, layer in quantized_layers(model):
+        rows, columns = layer.out_features, layer.in_features
+        fits = rows % KERNEL_ROWS == 0 and columns % KERNEL_COLUMNS == 0
+        if not fits:
+            layer.support_avx512bf16_for_cpu = False
+
+
+def compute_in(network: Weights, precision: str) -> None:
+    """Let the products of 4-bit layers run in ``float32`` or ``bfloat16``; those of 8-bit layers
+    have a precision of their own."""
+    for _, layer in quantized_layers(network):
+        layer.compute_dtype = getattr(torch, precision)
+
+
+def quantized_layers(network: Weights) -> Iterator[tuple[str, Any]]:
+    """Every layer of bitsandbytes' own, with its name; PEFT's around them have the same names."""
+    for name, module in network.named_modules():
+        if type(module).__name__ in CLASSES and type(module).__module__.startswith("bitsandbytes."):
+            yield name, module
+
+
+def quantizable(plain: Any) -> list[Tensor]:
+    """The weights that would be quantised: those of linear layers, but for the last layer and what
+    the architecture wants kept precise (T5's second feed-forward layers)."""
+    kept = set(getattr(plain, "_keep_in_fp32_modules", None) or ())
+    head = plain.get_output_embeddings()
+    return [
+        module.weight
+        for name, module in plain.named_modules()
+        if (isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D")
+        and module is not head
+        and not kept & set(name.split("."))
+    ]
+
+
+def is_quantized(network: Weights) -> bool:
+    """Whether any layer is."""
+    return next(quantized_layers(network), None) is not None
+
+
+def size_of(parameter: Tensor) -> int:
+    """How many weights a parameter holds: two lie in each byte of a 4-bit one."""
+    state = getattr(parameter, "quant_state", None)
+    return int(parameter.numel() if state is None else state.shape.numel())
+
+
+def weight_bytes(network: Weights) -> int:
+    """Bytes of all weights as they are held, the scales of quantised ones included."""
+    scales = [scale for _, layer in quantized_layers(network) for scale in scales_of(layer)]
+    return sum(t.numel() * t.element_size() for t in [*network.parameters(), *scales])
+
+
+def scales_of(layer: Any) -> list[Tensor]:
+    """The tensors beside the levels of a quantised layer, wherever bitsandbytes keeps them now."""
+    state = getattr(layer.weight, "quant_state", None)
+    if state is None:
+        scale = layer.weight.SCB if layer.weight.SCB is not None else layer.state.SCB
+        return [scale]
+    inner = [state.state2.absmax, state.state2.code] if state.nested else []
+    return [state.absmax, state.code, *inner]
+
+
+def frozen_tensors(network: Weights) -> Iterator[Tensor]:
+    """Every tensor that training must not change: weights that do not learn, and scales. Biases of
+    quantised layers are left out: bitsandbytes turns them to the precision of what it reads."""
+    layers = [layer for _, layer in quantized_layers(network)]
+    biases = {id(layer.bias) for layer in layers if layer.bias is not None}
+    for parameter in network.parameters():
+        if not parameter.requires_grad and id(parameter) not in biases:
+            yield parameter.detach().as_subclass(Tensor)
+    for layer in layers:
+        yield from scales_of(layer)
+
+
+def plain_layer(layer: Any) -> nn.Linear:
+    """A quantised layer as a plain float32 one on the processor's memory."""
+    packed: Any = importlib.import_module("bitsandbytes.functional")
+    weight = layer.weight
+    if getattr(weight, "quant_state", None) is not None:
+        value = packed.dequantize_4bit(weight.data, weight.quant_state)
+    else:
+        value = packed.int8_vectorwise_dequant(weight.data, scales_of(layer)[0])
+    # The weights are copied in below, so none are drawn.
+    make: Any = nn.utils.skip_init
+    plain: nn.Linear = make(
+        nn.Linear, layer.in_features, layer.out_features, bias=layer.bias is not None
+    )
+    with torch.no_grad():
+        plain.weight.copy_(value)
+        if layer.bias is not None:
+            plain.bias.copy_(layer.bias)
+    return plain
+
+
+def plain_tensors(layer: Any, plain: nn.Linear) -> dict[str, Tensor]:
+    """The weights of ``plain``, a dequantised ``layer``, as the unquantised model holds them:
+    GPT-2's lie the other way round."""
+    state = {name: value.detach() for name, value in plain.state_dict().items()}
+    if getattr(getattr(layer, "source_cls", None), "__name__", "") == "Conv1D":
+        state["weight"] = state["weight"].t().contiguous()
+    return state
+
+
+def config_of(config: Any) -> dict[str, Any] | None:
+    """How a model of this configuration is quantised, as ``BitsAndBytesConfig`` takes it; ``None``
+    where it is not."""
+    quantization = getattr(config, "quantization_config", None)
+    if quantization is None:
+        return None
+    plain = quantization.to_dict()
+    names = (
+        ["load_in_8bit"]
+        if plain.get("load_in_8bit")
+        else ["load_in_4bit", "bnb_4bit_quant_type", "bnb_4bit_use_double_quant"]
+    )
+    names += ["llm_int8_skip_modules"] if plain.get("llm_int8_skip_modules") else []
+    return {name: plain[name] for name in names}
+
+
+def forget(config: Any) -> Any:
+    """``config`` without the mark of a quantised model, for one that is so no longer."""
+    if getattr(config, "quantization_config", None) is not None:
+        del config.quantization_config
+    return config
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"

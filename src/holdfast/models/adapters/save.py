@@ -1,0 +1,262 @@
+"""An adapter → a plain PEFT folder or merged weights; and such a folder → a model again."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from holdfast.core.errors import ModelError
+from holdfast.core.files import disk_errors
+from holdfast.core.input_errors import door, first_line
+from holdfast.core.shapes import anything, each, maybe, parse_object, record, table, text
+from holdfast.models.adapters.adapter import layers_with_adapter
+from holdfast.models.adapters.prompt import NAME
+from holdfast.models.adapters.quantize import (
+    config_of,
+    forget,
+    keep_fitting_kernels,
+    load_settings,
+    plain_layer,
+    plain_tensors,
+    quantized_layers,
+)
+from holdfast.models.base import Adapter, Network
+from holdfast.models.loading.builtin import embedded_folder
+from holdfast.models.loading.completeness import check_adapter
+from holdfast.models.loading.quiet import quiet_transformers
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+FACTS = "holdfast.json"
+FACTS_SHAPE = record(
+    {
+        "model": maybe(text),
+        "classes": maybe(each(text)),
+        "quantization": maybe(table(anything)),
+        "dtype": text,
+    }
+)
+EMBEDDED = "embedded"
+PLAIN, PROMPTED = "base_model.model.", "base_model."
+
+
+def is_adapter_folder(folder: Path) -> bool:
+    """Whether PEFT wrote it, or we did as PEFT would."""
+    return (folder / CONFIG).is_file()
+
+
+def save_adapter(
+    adapter: Adapter,
+    folder: Path,
+    tokenizer: Any,
+    *,
+    prefix: str = "",
+    extra: Mapping[str, Tensor] | None = None,
+    modules: Sequence[str] = (),
+    classes: Sequence[str] | None = None,
+) -> None:
+    """Write ``adapter_config.json``, ``adapter_model.safetensors`` and the tokenizer.
+
+    ``prefix`` is where the adapter's home stands in the plain model; ``extra`` are whole tensors
+    saved beside the adapter, under the plain model's names, that belong to its ``modules``;
+    ``classes`` go into a small file of our own, since PEFT has no place for them, and so does how
+    the model is to be quantised.
+    """
+    from safetensors.torch import save_file
+
+    config: Any = copy.deepcopy(adapter.config)
+    config.base_model_name_or_path, config.revision = _found_by(adapter), adapter.commit
+    config.modules_to_save = list(modules) or None
+    config.inference_mode = True
+    tensors = adapter_tensors(adapter, prefix)
+    # PEFT puts a prompt around the plain model itself, other adapters around a tuner's model.
+    start = PROMPTED if adapter.spec.kind == "prompt" else PLAIN
+    tensors |= {start + name: _plain(value) for name, value in (extra or {}).items()}
+    with disk_errors(folder), quiet_transformers():
+        folder.mkdir(parents=True, exist_ok=True)
+        config.save_pretrained(str(folder))
+        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+        tokenizer.save_pretrained(folder)
+        facts = {
+            "model": adapter.base,
+            "classes": list(classes) if classes else None,
+            "quantization": config_of(adapter.home.config),
+        }
+        if getattr(adapter.home, "dtype", None) == torch.bfloat16:
+            facts["dtype"] = "bfloat16"
+        (folder / FACTS).write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
+
+
+def save_whole(plain: Any, adapter: Adapter | None, folder: Path, tokenizer: Any) -> None:
+    """Write a whole plain model as its adapter asks: a plain PEFT folder, or a plain model with
+    the adapter, if any, merged in."""
+    if adapter is not None and not adapter.spec.merge:
+        save_adapter(adapter, folder, tokenizer)
+        return
+    with disk_errors(folder), quiet_transformers():
+        folder.mkdir(parents=True, exist_ok=True)
+        _whole(plain, adapter).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+
+def _whole(plain: Any, adapter: Adapter | None) -> Any:
+    """The plain model itself, or a new one with the merged weights; on the meta device, so that
+    none are drawn."""
+    if adapter is None:
+        return plain
+    with torch.device("meta"):
+        merged = type(plain)(forget(copy.deepcopy(plain.config)))
+    state = merged_state(plain)
+    merged.load_state_dict(state, strict=False, assign=True)
+    merged.tie_weights()
+    merged.generation_config = plain.generation_config
+    return merged
+
+
+def _found_by(adapter: Adapter) -> str:
+    """What PEFT loads the pretrained model by: a folder, or a name on the hub."""
+    if adapter.base == EMBEDDED:
+        return str(embedded_folder())
+    path = Path(adapter.base).expanduser()
+    return str(path.resolve()) if path.is_dir() else adapter.base
+
+
+def adapter_tensors(adapter: Adapter, prefix: str) -> dict[str, Tensor]:
+    """The adapter's own weights, under the names that PEFT reads."""
+    from peft import get_peft_model_state_dict
+
+    if adapter.spec.kind == "prompt":
+        return {"prompt_embeddings": _plain(getattr(adapter.home, NAME).weight)}
+    state = get_peft_model_state_dict(adapter.home, save_embedding_layers=False)
+    return {f"{PLAIN}{prefix}{name}": _plain(value) for name, value in state.items()}
+
+
+def merged_state(home: nn.Module) -> dict[str, Tensor]:
+    """The weights of the pretrained model with the adapter merged in, under their plain names,
+    in float32 on the processor's memory; ``home`` is left as it is. Quantised weights are merged
+    and written as what they stand for, and not quantised again."""
+    packed = dict(quantized_layers(home))
+    inside = tuple(f"{name}." for name in packed)
+    state = {n: _plain(v) for n, v in home.state_dict().items() if not n.startswith(inside)}
+    done: list[str] = []
+    for name, layer in layers_with_adapter(home):
+        # Experts lie in one another: a layer for each of their weights, around the same module.
+        if any(name.startswith(f"{outer}.") for outer in done):
+            continue
+        done.append(name)
+        replaced = [key for key in state if key.startswith(f"{name}.")]
+        for key in replaced:
+            del state[key]
+        base = packed.pop(f"{name}.base_layer", None)
+        alone = copy.deepcopy(layer).cpu().float() if base is None else _unpacked(home, layer, base)
+        for _, inner in layers_with_adapter(alone):
+            # In a copy first, and refused where the sum is no finite number.
+            inner.merge(safe_merge=True)
+        merged = alone.get_base_layer()
+        found = merged.state_dict() if base is None else plain_tensors(base, merged)
+        state |= {f"{name}.{part}": _plain(value) for part, value in found.items()}
+    for name, layer in packed.items():
+        found = plain_tensors(layer, plain_layer(layer))
+        state |= {f"{name}.{part}": _plain(value) for part, value in found.items()}
+    return state
+
+
+def _unpacked(home: Any, layer: Any, base: Any) -> Any:
+    """PEFT's adapted ``layer`` around a plain copy of its quantised ``base``: PEFT's own merge of a
+    quantised one would round again."""
+    from peft import inject_adapter_in_model
+
+    config = copy.deepcopy(home.peft_config["default"])
+    config.target_modules, config.fan_in_fan_out = ["layer"], False
+    if hasattr(config, "feedforward_modules"):
+        config.feedforward_modules = ["layer"] if layer.is_feedforward else []
+    alone = nn.ModuleDict({"layer": plain_layer(base)})
+    with torch.random.fork_rng(devices=[]):
+        inject_adapter_in_model(config, alone)
+    twin: Any = alone["layer"]
+    learned = {n: v for n, v in layer.state_dict().items() if not n.startswith("base_layer.")}
+    twin.load_state_dict(learned, strict=False)
+    return twin
+
+
+def merges(network: Network) -> bool:
+    """Whether the network is saved as a plain model: it has no adapter, or merges it."""
+    adapter = network.adapter
+    return adapter is None or adapter.spec.merge
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """Our own small file beside the adapter; empty where another program wrote the folder."""
+    path = folder / FACTS
+    if not path.is_file():
+        return {}
+    with door(str(path), ModelError, remedy="Use a complete copy."):
+        found = parse_object(path.read_text("utf-8"))
+        FACTS_SHAPE(found, "")
+    return found
+
+
+def load_adapted(folder: Path, make: Any, **settings: Any) -> Any:
+    """The pretrained model through ``make.from_pretrained``, with the adapter of ``folder`` on it,
+    through plain PEFT, in evaluation mode; in float32, or held as it was in training.
+
+    Raises
+    ------
+    ModelError : the pretrained model is not where it was, or the folder cannot be read.
+    MachineError : it is quantised, and this machine cannot.
+    """
+    facts = read_facts(folder)
+    settings |= load_settings(facts.get("quantization"))
+    try:
+        with quiet_transformers():
+            from peft import PeftConfig, PeftModel
+
+            config = PeftConfig.from_pretrained(str(folder))
+            base = _base(str(config.base_model_name_or_path), folder)
+            model = make.from_pretrained(
+                base,
+                revision=config.revision,
+                dtype=getattr(torch, facts.get("dtype", "float32")),
+                trust_remote_code=False,
+                **settings,
+            )
+            keep_fitting_kernels(model)
+            adapted: Any = PeftModel.from_pretrained(model, str(folder)).eval()
+    except Exception as error:
+        raise ModelError(
+            str(folder),
+            "holds an adapter that cannot be put on its model",
+            first_line(error),
+            "The model that it was trained on must be where adapter_config.json says.",
+        ) from error
+    check_adapter(folder, folder / WEIGHTS, adapted)
+    return adapted
+
+
+def base_folder(folder: Path) -> Path | None:
+    """The folder of the pretrained model that a saved adapter is put on; ``None`` where the saved
+    ``folder`` is a whole model, or its base is one of the hub, which its commit names."""
+    if not is_adapter_folder(folder):
+        return None
+    with door(str(folder / CONFIG), ModelError, remedy="Use a complete copy."):
+        found = parse_object((folder / CONFIG).read_text("utf-8"))
+        text(found.get("base_model_name_or_path"), "base_model_name_or_path")
+        base = Path(_base(found["base_model_name_or_path"], folder))
+    return base if base.is_dir() else None
+
+
+def _base(name: str, folder: Path) -> str:
+    """Where the pretrained model is; the one that comes along may have moved with its package."""
+    if read_facts(folder).get("model") == EMBEDDED and not Path(name).exists():
+        return str(embedded_folder())
+    return name
+
+
+def _plain(value: Tensor) -> Tensor:
+    return value.detach().to("cpu", torch.float32, copy=True).contiguous()

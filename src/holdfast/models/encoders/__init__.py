@@ -1,0 +1,1 @@
+"""Encoders of texts with a head: classifiers and taggers."""

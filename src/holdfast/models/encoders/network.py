@@ -1,0 +1,261 @@
+"""The network that is trained: backbone → pooling → dropout → one linear layer."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from holdfast.core.errors import Defect
+from holdfast.core.files import disk_errors
+from holdfast.models.adapters.prompt import NAME as PROMPT
+from holdfast.models.adapters.prompt import extended
+from holdfast.models.adapters.save import merged_state, merges, save_adapter
+from holdfast.models.base import Adapter, Layer
+from holdfast.models.encoders.families import Family
+from holdfast.models.encoders.head import new_head
+from holdfast.models.encoders.pooling import EachToken, MeanPool, OwnPool, carry_mean, masked_mean
+from holdfast.models.loading.quiet import quiet_transformers
+from holdfast.models.loading.tokenizer import accepted_inputs, forget_limits
+
+Pooling = Literal["mean", "own"]
+SINGLE_LABEL = "single_label_classification"
+MULTI_LABEL = "multi_label_classification"
+REGRESSION = "regression"
+TOKENS = "token_classification"
+# Transformers' classes of plain models, by what the outputs mean.
+PLAIN = {TOKENS: "AutoModelForTokenClassification"}
+WHOLE_TEXTS = "AutoModelForSequenceClassification"
+
+
+class EncoderClassifier(nn.Module):
+    """A text classifier: ``head(dropout(features))``.
+
+    ``features`` [B, D] is the pooled text, the exact input of the last linear layer; with mean
+    pooling it is the layer-normed mean of the last hidden states, otherwise the output of the
+    architecture's own pooling layers. ``save`` writes the same function as a plain folder.
+
+    ``problem`` says what the outputs mean: one class of several, several labels, one number, or a
+    tag for each token; then features are [B, T, D] and logits [B, T, C].
+
+    Inputs that the architecture does not take (``token_type_ids`` for most) are left out, so
+    that one tokenizer call serves all.
+    """
+
+    config: Any
+    problem: str = SINGLE_LABEL
+    adapter: Adapter | None = None
+    fixed: frozenset[int] = frozenset()
+    new_head = True
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        pool: MeanPool | OwnPool | EachToken,
+        family: Family,
+        classes: tuple[str, ...],
+        dropout: float,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.pool = pool
+        self.dropout = nn.Dropout(dropout)
+        self.family = family
+        self.classes = classes
+        self.config = backbone.config
+        self.accepts = accepted_inputs(self.config)
+        self.head = new_head(int(self.config.hidden_size), len(classes), seed)
+
+    @property
+    def pooling(self) -> Pooling:
+        return "mean" if isinstance(self.pool, MeanPool) or self.pool.over == "mean" else "own"
+
+    def forward(self, **inputs: Tensor) -> Tensor:
+        """Token ids [B, T] and mask [B, T] → logits [B, C]."""
+        logits: Tensor = self.head(self.dropout(self.features(**inputs)))
+        return logits
+
+    def features(self, **inputs: Tensor) -> Tensor:
+        """The input of the last linear layer before its dropout, [B, D]."""
+        features: Tensor = self.pool(*self._states(inputs))
+        return features
+
+    def embed(self, **inputs: Tensor) -> Tensor:
+        """The mean of the last hidden states over the real tokens, [B, H], whatever the head;
+        neither normed nor of unit length."""
+        return masked_mean(*self._states(inputs))
+
+    def embed_at(self, depths: Sequence[float], **inputs: Tensor) -> Tensor:
+        """The means of the hidden states over the real tokens at these shares of the depth, 0 the
+        embeddings and 1 the last block, [B, depths, H]; neither normed nor of unit length."""
+        taken = {name: value for name, value in inputs.items() if name in self.accepts}
+        found = self.backbone(**taken, output_hidden_states=True)
+        # Some architectures norm the last states after they have listed them.
+        states = [*found.hidden_states[:-1], found.last_hidden_state]
+        mask = inputs.get("attention_mask")
+        chosen = [states[round(depth * (len(states) - 1))] for depth in depths]
+        return torch.stack([masked_mean(state, mask) for state in chosen], dim=1)
+
+    def _states(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
+        """The last hidden states and their mask, which a learnt prompt lengthens."""
+        hidden, mask = self.hidden(**inputs), inputs.get("attention_mask")
+        if mask is not None and hidden.shape[1] > mask.shape[1]:
+            mask = extended(mask, hidden.shape[1] - mask.shape[1])
+        return hidden, mask
+
+    def hidden(self, **inputs: Tensor) -> Tensor:
+        """The last hidden states of all tokens, [B, T, H]."""
+        taken = {name: value for name, value in inputs.items() if name in self.accepts}
+        states: Tensor = self.backbone(**taken).last_hidden_state
+        return states
+
+    def layers(self) -> list[Layer]:
+        """The layers in the order of the computation: embeddings (with a learnt prompt), blocks,
+        the architecture's own pooling layers if used, head. Every weight is in exactly one.
+        ALBERT's shared blocks are one layer a group."""
+        family = self.family
+        blocks = list(self.backbone.get_submodule(family.blocks).children())
+        tail = _present(self.backbone, family.tail)
+        layers = [Layer("embeddings", _present(self.backbone, (*family.embeddings, PROMPT)))]
+        for index, block in enumerate(blocks):
+            after = tail if index == len(blocks) - 1 else ()
+            layers.append(Layer(f"block.{index}", (block, *after)))
+        if any(True for _ in self.pool.parameters()):
+            layers.append(Layer("pooler", (self.pool,)))
+        return [*layers, Layer("head", (self.head,))]
+
+    @property
+    def word_embeddings(self) -> nn.Embedding:
+        """The table of word embeddings, [vocabulary, E]."""
+        table: nn.Embedding = self.backbone.get_input_embeddings()  # type: ignore[operator]
+        return table
+
+    def save(self, folder: Path, tokenizer: Any, temperature: float = 1.0) -> None:
+        """Write configuration, float32 safetensors and tokenizer into ``folder``.
+
+        Plain ``AutoModelForSequenceClassification.from_pretrained(folder)`` (or
+        ``AutoModelForTokenClassification``), without remote code,
+        then gives the network's logits in evaluation mode ÷ ``temperature``, to 1e-4 of the
+        largest. The class names stand in the configuration. Files of the same name are replaced.
+        A network with an adapter that is not to be merged becomes a plain PEFT folder instead.
+
+        Raises
+        ------
+        MachineError : the folder cannot be written.
+        Defect : the temperature is not a positive number.
+        """
+        if not (math.isfinite(temperature) and temperature > 0):
+            raise Defect("temperature", "must be a positive number", temperature)
+        forget_limits(tokenizer)
+        if not merges(self):
+            _save_adapter(self, folder, tokenizer, temperature)
+            return
+        plain = plain_model(self, temperature)
+        with disk_errors(folder), quiet_transformers():
+            folder.mkdir(parents=True, exist_ok=True)
+            plain.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+
+
+def _present(backbone: nn.Module, paths: tuple[str, ...]) -> tuple[nn.Module, ...]:
+    found = []
+    for path in paths:
+        module: Any = backbone
+        for part in path.split("."):
+            module = getattr(module, part, None)
+        if isinstance(module, nn.Module):
+            found.append(module)
+    return tuple(found)
+
+
+def _save_adapter(
+    network: EncoderClassifier, folder: Path, tokenizer: Any, temperature: float
+) -> None:
+    """The adapter, and the layers after the backbone whole: they are new."""
+    adapter, family = network.adapter, network.family
+    assert adapter is not None
+    tail = _tail_state(network, temperature)
+    save_adapter(
+        adapter,
+        folder,
+        tokenizer,
+        prefix=f"{family.base}.",
+        extra=tail,
+        modules=_owners(tail),
+        classes=network.classes,
+    )
+
+
+def _owners(names: dict[str, Tensor]) -> list[str]:
+    """The modules of these tensors as PEFT saves them: a ``classifier`` of several layers whole."""
+    owners = dict.fromkeys(name.rpartition(".")[0] for name in names)
+    return list(dict.fromkeys("classifier" if o.startswith("classifier.") else o for o in owners))
+
+
+def plain_model(network: EncoderClassifier, temperature: float = 1.0) -> Any:
+    """The plain model, its weights filled in. On the meta device, so that none are drawn."""
+    import transformers
+
+    make: Any = getattr(transformers, PLAIN.get(network.problem, WHOLE_TEXTS)).from_config
+    config = _config(network)
+    state = plain_state(network, config, temperature)
+    with quiet_transformers(), torch.device("meta"):
+        plain = make(config, dtype=torch.float32)
+    plain.load_state_dict(state, strict=True, assign=True)
+    return plain
+
+
+def plain_state(network: EncoderClassifier, config: Any, temperature: float) -> dict[str, Tensor]:
+    """All weights under a plain model's names; ``config`` is adapted where a block is added."""
+    family = network.family
+    backbone = merged_state(network.backbone) if network.adapter else _under("", network.backbone)
+    state = {f"{family.base}.{k}": v for k, v in backbone.items()}
+    if not isinstance(network.pool, MeanPool):
+        return state | _tail_state(network, temperature)
+    carry_mean(state, family, config, network.head)
+    for name in ("weight", "bias"):
+        state[f"{family.last}.{name}"] = state[f"{family.last}.{name}"] / temperature
+    return state
+
+
+def _tail_state(network: EncoderClassifier, temperature: float) -> dict[str, Tensor]:
+    """The architecture's own pooling and the last layer ÷ temperature, under their plain names."""
+    family, pool = network.family, network.pool
+    if isinstance(pool, EachToken):
+        last = {n: value / temperature for n, value in _under("classifier", network.head).items()}
+        return (_under("head", pool.between) if pool.between is not None else {}) | last
+    assert isinstance(pool, OwnPool)
+    last = {name: value / temperature for name, value in _under(family.last, network.head).items()}
+    return _own_pool(pool, family.dense, family.norm) | last
+
+
+def _own_pool(pool: OwnPool, dense: str, norm: str | None) -> dict[str, Tensor]:
+    state = _under(dense, pool.dense)
+    return state | (_under(norm, pool.norm) if norm and pool.norm is not None else {})
+
+
+def _under(prefix: str, module: torch.nn.Module) -> dict[str, Tensor]:
+    start = f"{prefix}." if prefix else ""
+    return {f"{start}{name}": _copy(value) for name, value in module.state_dict().items()}
+
+
+def _copy(value: Tensor) -> Tensor:
+    return value.detach().to("cpu", torch.float32, copy=True).contiguous()
+
+
+def _config(network: EncoderClassifier) -> Any:
+    config = copy.deepcopy(network.config)
+    names = dict(enumerate(network.classes))
+    config.id2label, config.label2id = names, {name: index for index, name in names.items()}
+    # Transformers names the problem of whole texts alone.
+    config.problem_type = None if network.problem == TOKENS else network.problem
+    config.dtype = torch.float32
+    if getattr(config, "auto_map", None):
+        del config.auto_map
+    return config

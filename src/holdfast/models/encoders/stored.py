@@ -1,0 +1,106 @@
+"""A saved folder → a classifier, through plain Transformers classes alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from holdfast.core.errors import ModelError
+from holdfast.core.input_errors import door
+from holdfast.models.adapters.save import is_adapter_folder, load_adapted, read_facts
+from holdfast.models.loading.completeness import SAVED, check_tokenizer, read_saved
+from holdfast.models.loading.limits import stated_limit
+from holdfast.models.loading.quiet import quiet_transformers
+from holdfast.models.loading.source import read_config
+from holdfast.models.loading.tokenizer import accepted_inputs
+
+
+class PlainClassifier(nn.Module):
+    """A plain classification model whose ``forward`` takes what a tokenizer gives and returns
+    logits [B, C]. Differs from ``EncoderClassifier`` in that nothing of Holdfast computes."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.accepts = accepted_inputs(model.config)
+
+    def forward(self, **inputs: Tensor) -> Tensor:
+        taken = {name: value for name, value in inputs.items() if name in self.accepts}
+        logits: Tensor = self.model(**taken).logits
+        return logits
+
+
+@dataclass(frozen=True)
+class SavedClassifier:
+    """What ``load_saved`` gives; ``classes`` in the order of the logits, ``max_length`` in
+    tokens."""
+
+    network: PlainClassifier
+    tokenizer: Any
+    classes: tuple[str, ...]
+    max_length: int
+
+
+def load_saved(
+    folder: Path, least: int = 2, purpose: str = "AutoModelForSequenceClassification"
+) -> SavedClassifier:
+    """Load a folder that ``EncoderClassifier.save`` wrote, in float32 and evaluation mode.
+
+    Only Transformers' ``AutoTokenizer`` and the class that ``purpose`` names read it, without
+    remote code and from safetensors, so that what is scored is what anybody loads.
+
+    Raises
+    ------
+    ModelError : the folder is absent, incomplete, or not a classifier.
+    """
+    import transformers
+    from transformers import AutoTokenizer
+
+    make, rule = getattr(transformers, purpose), "cannot be loaded as a classifier"
+    model, classes = saved_model(folder, make, rule, least)
+    with quiet_transformers(), door(str(folder), ModelError, "has no readable tokenizer", SAVED):
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    check_tokenizer(str(folder), tokenizer, model.config)
+    length = stated_limit(tokenizer.model_max_length)
+    return SavedClassifier(PlainClassifier(model).eval(), tokenizer, classes, length)
+
+
+def saved_model(folder: Path, make: Any, rule: str, least: int = 0) -> tuple[Any, tuple[str, ...]]:
+    """The classifier of Transformers' class ``make`` in a saved folder, or the pretrained one with
+    the folder's adapter on it through plain PEFT; and its classes in the order of the logits.
+
+    Raises ``ModelError`` with ``rule`` where it cannot be read, or names fewer than ``least``.
+    """
+    adapted = is_adapter_folder(folder)
+    if adapted:
+        named: Any = dict(enumerate(map(str, read_facts(folder).get("classes") or ())))
+    else:
+        named = read_config(str(folder), folder).get("id2label")
+    if least and (not isinstance(named, dict) or len(named) < least):
+        raise ModelError(str(folder), "is not a saved classifier: it names no classes", None, SAVED)
+    if adapted:
+        model = load_adapted(
+            folder,
+            make,
+            num_labels=len(named),
+            id2label=named,
+            label2id={name: index for index, name in named.items()},
+            ignore_mismatched_sizes=True,
+        )
+        return model, tuple(named.values())
+    with door(str(folder), ModelError, rule, SAVED), quiet_transformers():
+        model = read_saved(make, folder)
+    with door(str(folder), ModelError, "does not name its classes from 0 on"):
+        names = model.config.id2label
+        return model, tuple(str(names[index]) for index in range(len(names)))
+
+
+def save_plain(network: PlainClassifier, folder: Path, tokenizer: Any) -> None:
+    """Write a classifier that ``load_saved`` gave, as it was read."""
+    model: Any = network.model
+    with quiet_transformers():
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)

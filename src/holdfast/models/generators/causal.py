@@ -1,0 +1,314 @@
+"""A name or folder → a causal language model ready to be trained, its tokenizer and the reasons."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from holdfast.core.errors import ModelError
+from holdfast.core.input_errors import door
+from holdfast.core.records import Decision
+from holdfast.models.adapters.quantize import QuantizeSpec, load_settings, settle
+from holdfast.models.adapters.save import is_adapter_folder, load_adapted, save_whole
+from holdfast.models.base import Adapter, Layer
+from holdfast.models.blocks import blocks_in_order
+from holdfast.models.generators.chunked_loss import chunked_losses
+from holdfast.models.loading.checks import architectures, loading
+from holdfast.models.loading.completeness import SAVED, check_tokenizer, read_saved
+from holdfast.models.loading.limits import choose_max_length
+from holdfast.models.loading.quiet import quiet_transformers
+from holdfast.models.loading.source import Source, find_model, read_config
+from holdfast.models.loading.tokenizer import forget_limits, load_tokenizer
+from holdfast.models.loading.weights import (
+    check_writes,
+    configuration,
+    describe,
+    held_in,
+    pretrained,
+)
+
+DROPOUTS = (
+    "attention_dropout",
+    "hidden_dropout",
+    "resid_pdrop",
+    "embd_pdrop",
+    "attn_pdrop",
+    "dropout",
+)
+SPARE_PADS = ("<|finetune_right_pad_id|>", "<|pad|>", "<pad>", "[PAD]", "<|PAD_TOKEN|>")
+
+
+class CausalNetwork(nn.Module):
+    """A plain causal language model of Transformers, with what the loop asks of a network.
+
+    ``plain`` is the model itself; adapters may change its modules in place. The last layer is
+    pretrained like the rest.
+    """
+
+    adapter: Adapter | None = None
+    fixed: frozenset[int] = frozenset()
+    new_head = False
+
+    def __init__(self, plain: Any) -> None:
+        super().__init__()
+        self.plain = plain
+        self.training = bool(plain.training)
+        self.direct = _is_direct(plain)
+
+    @property
+    def config(self) -> Any:
+        return self.plain.config
+
+    @property
+    def backbone(self) -> nn.Module:
+        """All but the last layer."""
+        body: nn.Module = self.plain.base_model
+        return body
+
+    @property
+    def head(self) -> nn.Module:
+        """The layer from hidden states to the vocabulary."""
+        last: nn.Module = self.plain.get_output_embeddings()
+        return last
+
+    @property
+    def word_embeddings(self) -> nn.Module:
+        """The table of word embeddings, [vocabulary, E]."""
+        table: nn.Module = self.plain.get_input_embeddings()
+        return table
+
+    def forward(self, **inputs: Tensor) -> Tensor:
+        """Token ids [B, T] → logits [B, T, vocabulary]."""
+        logits: Tensor = self.plain(**inputs, use_cache=False).logits
+        # A learnt prompt's own places come first.
+        return logits[:, -inputs["input_ids"].shape[1] :]
+
+    def logits_at(self, where: Tensor, **inputs: Tensor) -> Tensor:
+        """Logits [N, vocabulary] at the flat positions ``where`` [N] of the batch.
+
+        Where the model's logits are its last layer of its hidden states and nothing else (asked of
+        the model itself when it is loaded), those of other positions are never computed: they are
+        the largest tensor of a step.
+        """
+        if not self.direct or has_prompt(self):
+            whole: Tensor = self(**inputs)
+            return whole.flatten(0, 1)[where]
+        states = self.backbone(**inputs, use_cache=False).last_hidden_state
+        logits: Tensor = self.head(states.flatten(0, 1)[where])
+        return logits
+
+    @property
+    def chunks(self) -> bool:
+        """Whether ``losses_at`` can be asked."""
+        return self.direct and not has_prompt(self)
+
+    def losses_at(
+        self, where: Tensor, expected: Tensor, together: int, **inputs: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The loss of each target ``expected`` [N] at the flat positions ``where`` [N], and whether
+        it was the likeliest; see ``chunked_losses``."""
+        states = self.backbone(**inputs, use_cache=False).last_hidden_state
+        return chunked_losses(self.head, states.flatten(0, 1)[where], expected, together)
+
+    def layers(self) -> list[Layer]:
+        """Embeddings (a learnt prompt among them), each block, the head; every weight is in exactly
+        one. A head that shares the embeddings' weights has none of its own."""
+        body, head = self.backbone, self.head
+        first, *blocks = blocks_in_order(body, int(self.config.num_hidden_layers))
+        placed = {id(body), id(head), *map(id, first.modules)}
+        beside = tuple(module for module in self.plain.children() if id(module) not in placed)
+        shared = head.weight is self.word_embeddings.weight
+        last = Layer("head", () if shared else (head,))
+        return [Layer(first.name, (*beside, *first.modules)), *blocks, last]
+
+    def save(self, folder: Path, tokenizer: Any) -> None:
+        """Write a folder that plain ``AutoModelForCausalLM`` loads without remote code; with an
+        adapter that is not merged, one that plain ``peft`` loads."""
+        forget_limits(tokenizer)
+        if getattr(self.config, "auto_map", None):
+            del self.config.auto_map
+        save_whole(self.plain, self.adapter, folder, tokenizer)
+
+
+@dataclass(frozen=True)
+class LoadedCausal:
+    """What ``load_causal`` gives; ``max_length`` is the tokens that an example is cut to."""
+
+    network: CausalNetwork
+    tokenizer: Any
+    max_length: int
+    decisions: tuple[Decision, ...]
+    facts: dict[str, Any]
+    defaults: str | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {}
+
+
+def load_causal(
+    name: str,
+    *,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    max_length: int | None = None,
+    dropout: float | None = None,
+    seed: int = 0,
+    taken: int = 0,
+    quantize: QuantizeSpec | None = None,
+    dtype: str = "float32",
+) -> LoadedCausal:
+    """Load a decoder (Llama, Mistral, Qwen, Gemma, Phi, GPT-2, SmolLM, DeepSeek …) in evaluation
+    mode, its weights held in ``dtype``.
+
+    The vocabulary is never resized. A tokenizer without a padding token gets a spare or its
+    end-of-text token for generation; in training nothing is read off padding. ``taken`` positions
+    are not for the text (a learnt prompt's). What ``quantize`` asks for needs an adapter later.
+
+    Raises
+    ------
+    ModelError : the model cannot be found or read, or is no causal language model.
+    """
+    from transformers import AutoModelForCausalLM
+
+    check_writes(name, "a causal language model", "HuggingFaceTB/SmolLM2-135M")
+    source = find_model(name, revision=revision, trust=trust_remote_code)
+    config = _config(source, dropout)
+    tokenizer = load_tokenizer(source, trust_remote_code, need_pad=False)
+    with loading(source.name, "states no length that can be used"):
+        length, reason = choose_max_length(source.folder, config, tokenizer, max_length, taken)
+    plain = pretrained(
+        AutoModelForCausalLM,
+        source,
+        config,
+        "a causal language model",
+        seed=seed,
+        dtype=dtype,
+        **load_settings(quantize.config if quantize else None),
+    )
+    packed = settle(plain, quantize, source.name) if quantize else held_in(dtype)
+    pad = _give_pad(plain, tokenizer)
+    with loading(source.name, "cannot compute: its config.json does not fit it"):
+        network = CausalNetwork(plain).eval()
+    return LoadedCausal(
+        network,
+        tokenizer,
+        length,
+        (*source.decisions, *packed, reason, *pad),
+        describe(
+            source,
+            network,
+            read_config(source.name, source.folder)["model_type"],
+            pooling=None,
+            hidden_size=int(config.hidden_size),
+            vocabulary=int(config.vocab_size),
+        ),
+    )
+
+
+def check_causal(name: str) -> None:
+    """Raise ``ModelError`` where ``name`` is no causal language model, by its files alone."""
+    check_writes(name, "a causal language model", "HuggingFaceTB/SmolLM2-135M")
+    _config(find_model(name), None)
+
+
+def load_saved_causal(folder: Path) -> tuple[CausalNetwork, Any]:
+    """A saved folder through ``AutoModelForCausalLM`` and ``AutoTokenizer`` alone (or, with an
+    adapter, plain ``peft``), in float32 and evaluation mode, and its tokenizer."""
+    from transformers import AutoTokenizer
+
+    rule = "cannot be loaded as a causal language model"
+    with door(str(folder), ModelError, rule, SAVED), quiet_transformers():
+        plain = _saved_model(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    check_tokenizer(str(folder), tokenizer, plain.config)
+    return CausalNetwork(plain).eval(), tokenizer
+
+
+def _saved_model(folder: Path) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    if not is_adapter_folder(folder):
+        return read_saved(AutoModelForCausalLM, folder)
+    adapted = load_adapted(folder, AutoModelForCausalLM)
+    learnt = getattr(adapted, "active_peft_config", None)
+    return adapted if learnt and learnt.is_prompt_learning else adapted.get_base_model()
+
+
+def _config(source: Source, dropout: float | None) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    config = configuration(source, dropout, DROPOUTS)
+    named = architectures(source.config)
+    decoder = not named or any(n.endswith(("ForCausalLM", "LMHeadModel")) for n in named)
+    # The private table alone says which configurations have such a class.
+    if not decoder or type(config) not in AutoModelForCausalLM._model_mapping:
+        raise ModelError(
+            source.name,
+            "is no causal language model",
+            named or config.model_type,
+            "Choose a decoder (Llama, Mistral, Qwen, Gemma, Phi, GPT-2, SmolLM, DeepSeek …), or "
+            "another task.",
+        )
+    return config
+
+
+def _give_pad(plain: Any, tokenizer: Any) -> tuple[Decision, ...]:
+    """A padding token that the vocabulary already has; none is added."""
+    chosen = tokenizer.pad_token
+    if chosen is None:
+        known = tokenizer.get_vocab()
+        spare = next((token for token in SPARE_PADS if token in known), None)
+        chosen = spare or tokenizer.eos_token or tokenizer.unk_token or tokenizer.bos_token
+        if chosen is None:
+            return ()
+        tokenizer.pad_token = chosen
+    if plain.generation_config is not None:
+        plain.generation_config.pad_token_id = tokenizer.pad_token_id
+    because = "the tokenizer has it; no weights are added, and no loss is read off padding"
+    return (Decision("padding token", chosen, because),)
+
+
+def _is_direct(plain: Any) -> bool:
+    """Whether the logits are the last layer of the hidden states and nothing more (Gemma-2 caps
+    them, Cohere scales them), asked of the model with eight tokens."""
+    whole_model = type(plain).__module__.startswith("transformers.")
+    if not whole_model or plain.base_model is plain:
+        return False
+    head: Any = plain.get_output_embeddings()
+    if head is None:
+        return False
+    ids = torch.arange(1, 9, device=head.weight.device)[None] % int(head.weight.shape[0])
+    was_training = plain.training
+    plain.eval()
+    with torch.inference_mode():
+        whole = plain(input_ids=ids, use_cache=False).logits
+        states = plain.base_model(input_ids=ids, use_cache=False).last_hidden_state
+        same = torch.allclose(whole.float(), head(states).float(), rtol=1e-4, atol=1e-4)
+    plain.train(was_training)
+    return same
+
+
+def keeps_apart(network: CausalNetwork) -> bool:
+    """Whether examples that share a line see themselves alone, asked of the model with two of
+    them. Some architectures (OPT, Falcon) do not read where one ends off the positions."""
+    table: Any = network.word_embeddings.weight
+    ids = (torch.arange(1, 13, device=table.device) * 7 % int(table.shape[0]))[None]
+    at = torch.cat([torch.arange(6), torch.arange(6)])[None].to(ids.device)
+    was_training = network.training
+    network.eval()
+    with torch.inference_mode():
+        alone = network(input_ids=ids[:, 6:])
+        beside = network(input_ids=ids, position_ids=at)[:, 6:]
+    network.train(was_training)
+    return bool(torch.allclose(alone.float(), beside.float(), rtol=1e-3, atol=1e-3))
+
+
+def has_prompt(network: CausalNetwork) -> bool:
+    """Whether a learnt prompt stands before every text: only the whole model reads it."""
+    adapter = network.adapter
+    return adapter is not None and adapter.spec.kind == "prompt"

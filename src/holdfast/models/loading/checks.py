@@ -1,0 +1,249 @@
+"""The net round Transformers' reading of a model's folder, and what a folder may claim.
+
+A configuration is a stranger's word: a number of layers, classes or positions costs memory before
+anything is compared with the weights. So it is held against them first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import math
+import os
+import pickle
+import re
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from holdfast.core.errors import HoldfastError, MachineError, ModelError
+from holdfast.core.input_errors import PANIC, door, reason
+from holdfast.models.loading.quiet import quiet_transformers
+
+WEIGHTS = "has weights that cannot be read"
+DAMAGED = "Fetch the model again: the file is damaged, or not of this architecture."
+BROKEN = "Fetch the model again: the file is damaged, or was edited."
+# Beside the weights: tokenizer.json of 256,000 tokens has 33 MB, every other file below 10.
+LARGEST_TOKENIZER, LARGEST_FILE = 256_000_000, 20_000_000
+DEEPEST = 40
+# The deepest models have some 200 blocks; each costs milliseconds before any weight is looked at.
+MOST_LAYERS = 400
+MOST_CLASSES = 100_000  # ImageNet-21k has 21,841
+LARGEST_PICTURE = 16_384  # pixels a side
+# What a model may hold beyond its file: buffers of positions, a head, the halves of float16.
+SPARE = 50_000_000
+LAYERS = re.compile(
+    r"(^|_)(layers?|depths?|blocks?)$|^n_layer|^(num_hidden_groups|inner_group_num|num_stages)$"
+)
+PIXELS = ("height", "width", "shortest_edge", "longest_edge", "image_size", "size", "crop_size")
+SMALL_FILES = (
+    "config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "preprocessor_config.json",
+    "generation_config.json",
+    "sentence_bert_config.json",
+    "model.safetensors.index.json",
+    "pytorch_model.bin.index.json",
+    "processor_config.json",
+)
+# These may hold a list in some models (merges as a list, chat templates by name).
+OTHER_FILES = ("tokenizer.json", "vocab.json", "chat_template.json")
+
+
+@contextlib.contextmanager
+def loading(name: str, rule: str = WEIGHTS, remedy: str = DAMAGED) -> Iterator[None]:
+    """Transformers reading a stranger's files: quiet, and whatever breaks is one ``ModelError``.
+
+    Raises ``ModelError`` that names the model and the reason; ``MachineError`` where memory ran
+    out.
+    """
+    try:
+        with quiet_transformers(), _quiet_panics():
+            yield
+    except HoldfastError:
+        raise
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            name,
+            "has a weights file that holds more than numbers; it was not loaded",
+            reason(error),
+            "Such a file can run code. Use a copy of the model in safetensors.",
+        ) from error
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != PANIC:
+            raise
+        if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+            raise MachineError(
+                name,
+                "needs more memory to be loaded than there is",
+                reason(error),
+                "Choose a smaller model, or give the process more memory.",
+            ) from error
+        raise ModelError(name, rule, reason(error), remedy) from error
+
+
+def read_object(name: str, path: Path, largest: int = LARGEST_FILE) -> dict[str, Any]:
+    """A JSON file of a model's folder, which must be one object.
+
+    Raises ``ModelError`` for anything else: no regular file, too large, no JSON, too deep, a list.
+    """
+    what = f"{name}: {path.name}"
+    with door(what, ModelError, "cannot be read", BROKEN):
+        _check_file(what, path, largest)
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
+    if not isinstance(value, dict):
+        raise ModelError(what, "is not a table of settings", value, BROKEN)
+    if _depth(value) > DEEPEST:
+        raise ModelError(what, f"is nested beyond {DEEPEST} levels", None, BROKEN)
+    return value
+
+
+def check_files(name: str, folder: Path, pictures: bool = False) -> None:
+    """Refuse a folder whose small files are not what they must be, before anything reads them.
+    ``pictures``: an image model, whose processor scales to the sizes that it names."""
+    if (folder / "adapter_config.json").exists() and (folder / "config.json").exists():
+        raise ModelError(
+            name,
+            "holds a model and an adapter_config.json, which would put another model in its place",
+            str(folder),
+            "Take adapter_config.json out, or name the merged model.",
+        )
+    for file in SMALL_FILES:
+        if _there(folder / file):
+            value = read_object(name, folder / file)
+            check_claims(f"{name}: {file}", value, pictures)
+            if file.endswith(".index.json"):
+                _check_parts(f"{name}: {file}", value)
+    for file in OTHER_FILES:
+        if _there(folder / file):
+            with door(f"{name}: {file}", ModelError, "cannot be read", BROKEN):
+                _check_file(f"{name}: {file}", folder / file, LARGEST_TOKENIZER)
+
+
+def check_claims(what: str, settings: dict[str, Any], pictures: bool = False) -> None:
+    """Refuse counts that cost memory or time by themselves, at any depth of a configuration."""
+    for key, value in _numbers(settings):
+        if LAYERS.search(key) and abs(value) > MOST_LAYERS:
+            rule, most = "layers", MOST_LAYERS
+        elif key in ("num_labels", "num_classes") and abs(value) > MOST_CLASSES:
+            rule, most = "classes", MOST_CLASSES
+        elif pictures and key in PIXELS and abs(value) > LARGEST_PICTURE:
+            rule, most = "pixels a side", LARGEST_PICTURE
+        else:
+            continue
+        raise ModelError(
+            what,
+            f"claims a {key} beyond {most:,} {rule}, more than any model has",
+            value,
+            "Its configuration does not describe its weights; use a complete copy.",
+        )
+
+
+def check_size(name: str, folder: Path, make: Any, config: Any) -> None:
+    """Refuse a configuration of many more numbers than the weights files have bytes.
+
+    The model is laid out without memory (PyTorch's ``meta`` device) and counted.
+    """
+    import torch
+
+    rule = "has a config.json that no model can be made from"
+    with loading(name, rule), torch.random.fork_rng(devices=[]), torch.device("meta"):
+        plain = make.from_config(config, trust_remote_code=False)
+    claimed = sum(t.numel() for t in itertools.chain(plain.parameters(), plain.buffers()))
+    stored = sum(f.stat().st_size for f in folder.iterdir() if f.suffix in (".safetensors", ".bin"))
+    if claimed > stored + SPARE:
+        raise ModelError(
+            name,
+            f"describes a model of {claimed:,} numbers in its config.json, more than its "
+            "weights files have bytes",
+            stored,
+            "Use a complete copy of the model.",
+        )
+
+
+def architectures(config: dict[str, Any]) -> list[str]:
+    """The classes that a configuration names; none where it names them as anything but a list."""
+    named = config.get("architectures")
+    return [str(one) for one in named] if isinstance(named, list) else []
+
+
+def _check_parts(what: str, index: dict[str, Any]) -> None:
+    """An index names the files that hold the weights, all in its own folder."""
+    named = index.get("weight_map")
+    files = set(map(str, named.values())) if isinstance(named, dict) else None
+    outside = [file for file in sorted(files or ()) if "/" in file or "\\" in file]
+    if files is None or outside:
+        raise ModelError(
+            what,
+            "does not name the weights files of its own folder",
+            named if files is None else outside[0],
+            BROKEN,
+        )
+
+
+def check_computes(name: str, network: Any, tokenizer: Any) -> None:
+    """Have the model read one word: a configuration may name what breaks only then."""
+    import torch
+
+    with loading(name, "cannot compute: its config.json does not fit it"), torch.inference_mode():
+        network(**tokenizer("a", return_tensors="pt"))
+
+
+def _numbers(value: Any, key: str = "") -> Iterator[tuple[str, int | float]]:
+    if isinstance(value, dict):
+        for name, item in value.items():
+            # The sides of a picture stand in a table of their own: {"size": {"height": 224}}.
+            yield from _numbers(item, str(name))
+    elif isinstance(value, list):
+        for item in value:
+            yield from _numbers(item, key)
+    elif type(value) is int or (type(value) is float and math.isfinite(value)):
+        yield key, value
+
+
+def _depth(value: Any) -> int:
+    deepest, waiting = 0, [(value, 1)]
+    while waiting:
+        one, depth = waiting.pop()
+        deepest = max(deepest, depth)
+        inner = one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()
+        waiting += [(item, depth + 1) for item in inner if isinstance(item, (dict, list))]
+    return deepest
+
+
+def _there(path: Path) -> bool:
+    return os.path.lexists(path)
+
+
+def _check_file(what: str, path: Path, largest: int) -> None:
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise ModelError(what, "is not a regular file", None, BROKEN)
+    if found.st_size > largest:
+        raise ModelError(what, f"has more than {largest:,} bytes", found.st_size, BROKEN)
+
+
+@contextlib.contextmanager
+def _quiet_panics() -> Iterator[None]:
+    """Keep what a library in Rust writes to the terminal as it gives up off it: the same words are
+    in the error."""
+    stream = sys.__stderr__
+    try:
+        number = stream.fileno() if stream is not None else -1
+        kept = os.dup(number)
+    except (OSError, ValueError):
+        yield
+        return
+    sink = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(sink, number)
+        yield
+    finally:
+        os.dup2(kept, number)
+        os.close(kept)
+        os.close(sink)

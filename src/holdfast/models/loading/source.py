@@ -1,0 +1,253 @@
+"""A model's name → a local folder with its files, or an error that says what to do."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from holdfast.core.errors import ModelError
+from holdfast.core.input_errors import first_line, reason
+from holdfast.core.path_hints import lies_there
+from holdfast.core.records import Decision
+from holdfast.models.loading.builtin import embedded_folder
+from holdfast.models.loading.checks import check_files, read_object
+from holdfast.models.loading.quiet import quiet_transformers
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "spm.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+)
+SMALL_FILES = ("*.json", "*.txt", "*.model", "*.spm")
+HUB_TIMEOUT_S = 15
+LONGEST_NAME = 4000  # characters; Linux takes paths of 4,095
+UNREACHABLE = "the hub is not reachable"
+TRUST = "--set model.trust_remote_code=true"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a model's files are. ``weights`` says which kind of file holds its weights;
+    ``config`` is its ``config.json``."""
+
+    name: str
+    folder: Path
+    weights: Literal["safetensors", "pytorch"]
+    config: dict[str, Any]
+    decisions: tuple[Decision, ...]
+
+    @property
+    def commit(self) -> str | None:
+        """The hub's commit of a fetched model; ``None`` for a folder and for ``embedded``."""
+        return self.folder.name if self.folder.parent.name == "snapshots" else None
+
+
+def find_model(
+    name: str,
+    *,
+    revision: str | None = None,
+    trust: bool = False,
+    reads: str = "tokenizer",
+    files: tuple[str, ...] = TOKENIZER_FILES,
+) -> Source:
+    """The files of ``"embedded"``, of a folder, or of a model on the Hugging Face hub.
+
+    Of a hub model only what is needed is fetched: configuration, tokenizer and one set of
+    weights, safetensors where there are any. ``reads`` is what turns rows into inputs, a tokenizer
+    or another processor, of which one of ``files`` must be there.
+
+    Raises
+    ------
+    ModelError : no such folder or hub model, no network, a licence to accept, no weights or
+        quantised ones, no tokenizer, or code of the model's own that was not allowed to run.
+    """
+    check_name(name)
+    folder = _folder(name, revision)
+    config = read_config(name, folder)
+    if name != "embedded":
+        check_files(name, folder, pictures=files is not TOKENIZER_FILES)
+    if config.get("quantization_config"):
+        raise ModelError(
+            name,
+            "is stored in few bits already, which is not read here",
+            config["quantization_config"],
+            "Name the model that it was made from, with --set model.quantize=4bit.",
+        )
+    allowed = _remote_code(name, folder, config, trust)
+    if not any((folder / file).is_file() for file in files):
+        raise ModelError(
+            name, f"has no {reads}", str(folder), f"Put the model's {reads} files beside it."
+        )
+    weights = _weights(name, folder)
+    return Source(name, folder, weights, config, (*allowed, *_decisions(name, revision, weights)))
+
+
+def read_config(name: str, folder: Path) -> dict[str, Any]:
+    """``config.json`` as a dictionary; a folder without a readable one is not a model's."""
+    path = folder / "config.json"
+    try:
+        return read_object(name, path)
+    except ModelError as error:
+        remedy = "Name a folder written by save_pretrained, or a model of the Hugging Face hub."
+        # A run holds its model in a folder of its own.
+        if lies_there(folder / "model" / "config.json"):
+            remedy = f"Did you mean {Path(name) / 'model'}? {remedy}"
+        raise ModelError(
+            name, "is no model folder: it has no readable config.json", error.rule, remedy
+        ) from error
+
+
+def check_name(name: str) -> None:
+    """Refuse what neither a folder nor a model of the hub can be called."""
+    if not name.strip() or not name.isprintable() or len(name) > LONGEST_NAME:
+        raise ModelError(
+            "model.name",
+            f"is no name: up to {LONGEST_NAME:,} printable characters",
+            name,
+            "Name a model folder, a model of the Hugging Face hub (owner/name), or embedded.",
+        )
+
+
+def _folder(name: str, revision: str | None) -> Path:
+    if name == "embedded":
+        return embedded_folder()
+    path = Path(os.path.expanduser(name))  # noqa: PTH111 - raises for no name of a home
+    if lies_there(path) and path.is_dir():
+        return path
+    if lies_there(path) or name.startswith((".", "~", "/")) or "\\" in name or name.count("/") > 1:
+        raise ModelError(
+            name,
+            "is not a folder",
+            None,
+            "Name a model folder, a model of the Hugging Face hub (owner/name), or embedded.",
+        )
+    return _download(name, revision)
+
+
+def _download(name: str, revision: str | None) -> Path:
+    """The hub's files in the local cache, where a copy of an earlier run serves offline."""
+    from huggingface_hub import snapshot_download
+
+    with quiet_transformers():
+        try:
+            wanted = [*SMALL_FILES, _weights_pattern(_hub_files(name, revision))]
+            return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
+        except Exception as error:
+            explained = _explain(name, revision, error)
+            if UNREACHABLE not in explained.rule:
+                raise explained from error
+            with contextlib.suppress(OSError):
+                return Path(snapshot_download(name, revision=revision, local_files_only=True))
+            raise explained from error
+
+
+def _hub_files(name: str, revision: str | None) -> list[str]:
+    from huggingface_hub import HfApi
+
+    # Of the calls that list files this one does not try again for half a minute offline.
+    siblings = HfApi().model_info(name, revision=revision, timeout=HUB_TIMEOUT_S).siblings
+    return [file.rfilename for file in siblings or []]
+
+
+def _weights_pattern(files: list[str]) -> str:
+    """Of several copies of the weights, take one; those in sub-folders are other formats."""
+    top = [file for file in files if "/" not in file]
+    return "model*.safetensors" if any(f.endswith(".safetensors") for f in top) else "pytorch*.bin"
+
+
+def _explain(name: str, revision: str | None, error: Exception) -> ModelError:
+    """What the hub's refusals mean for the person who typed the name."""
+    from huggingface_hub import errors as hub
+
+    if isinstance(error, hub.GatedRepoError):
+        return ModelError(
+            name,
+            "has a licence that must be accepted first",
+            None,
+            f"Accept it at the model's page on the hub ({name}), then give a read token of that "
+            "account: HF_TOKEN=… or `hf auth login`.",
+        )
+    if isinstance(error, hub.RevisionNotFoundError):
+        return ModelError(
+            name, "has no such revision", revision, "Name a branch, a tag or a commit of it."
+        )
+    if isinstance(error, (hub.RepositoryNotFoundError, hub.HFValidationError)):
+        return ModelError(
+            name,
+            "is neither a folder nor a model of the Hugging Face hub",
+            None,
+            "Check the spelling. A private model needs a read token: HF_TOKEN=…",
+        )
+    if isinstance(error, (OSError, hub.LocalEntryNotFoundError)) or "onnect" in repr(error):
+        return ModelError(
+            name,
+            f"is no folder, and cannot be fetched: {UNREACHABLE}",
+            first_line(error)[:120],
+            "Connect to the network (unset HF_HUB_OFFLINE), name a local folder, or use "
+            "--model embedded.",
+        )
+    return ModelError(
+        name,
+        "cannot be fetched from the Hugging Face hub",
+        reason(error),
+        "Try again later, name a local folder, or use --model embedded.",
+    )
+
+
+def _remote_code(name: str, folder: Path, config: dict[str, Any], trust: bool) -> list[Decision]:
+    """Refuse a model that brings code, unless that was allowed. Allowed, its tokenizer's code
+    runs; its layers are Transformers' own all the same, for a saved folder must load without."""
+    path = folder / "tokenizer_config.json"
+    tokenizer = read_object(name, path) if path.is_file() else {}
+    brings = {"model": config.get("auto_map"), "tokenizer": tokenizer.get("auto_map")}
+    found = {what: code for what, code in brings.items() if code}
+    if found and not trust:
+        raise ModelError(
+            name,
+            f"brings code of its own for its {' and '.join(found)}, which is not run unasked",
+            found,
+            f"Read that code; if you trust it, say so: {TRUST}, best with a pinned "
+            "model.revision. Layers that exist only as such code are refused even then.",
+        )
+    decisions = []
+    if "model" in found:
+        because = "the saved model must load without remote code; all weights must fit these"
+        decisions.append(Decision("model's own code", "Transformers' layers instead", because))
+    if "tokenizer" in found:
+        decisions.append(Decision("tokenizer's own code", "run", f"allowed by you: {TRUST}"))
+    return decisions
+
+
+def _weights(name: str, folder: Path) -> Literal["safetensors", "pytorch"]:
+    for file in ("model.safetensors", "model.safetensors.index.json"):
+        if (folder / file).is_file():
+            return "safetensors"
+    for file in ("pytorch_model.bin", "pytorch_model.bin.index.json"):
+        if (folder / file).is_file():
+            return "pytorch"
+    raise ModelError(
+        name,
+        "has no weights that can be read safely",
+        str(folder),
+        "Its folder needs model.safetensors, or pytorch_model.bin.",
+    )
+
+
+def _decisions(name: str, revision: str | None, weights: str) -> tuple[Decision, ...]:
+    decisions = []
+    if revision is not None and name != "embedded" and not Path(os.path.expanduser(name)).is_dir():  # noqa: PTH111
+        decisions.append(Decision("model.revision", revision, "set by you"))
+    if weights == "pytorch":
+        because = (
+            "the model ships no safetensors; PyTorch's weights-only loader reads numbers and "
+            "refuses anything in the file that could run code"
+        )
+        decisions.append(Decision("weights file", "pytorch_model.bin", because))
+    return tuple(decisions)

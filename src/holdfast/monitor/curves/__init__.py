@@ -1,0 +1,1 @@
+"""Verdicts from the scalar curves of a log."""

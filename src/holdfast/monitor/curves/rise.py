@@ -1,0 +1,194 @@
+"""Rules for curves: the validation loss has risen since its lowest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from holdfast.core.curves import WHOLE
+from holdfast.core.records import Label, Verdict
+from holdfast.monitor.curves import remedies
+from holdfast.monitor.curves.facts import CurveFacts
+from holdfast.monitor.curves.gap import CurveGap, gap_at_end
+from holdfast.monitor.curves.shape import ENOUGH, RECOVERED, CurveShape
+from holdfast.monitor.curves.words import (
+    FEWEST,
+    GIVEN_BACK,
+    MARGIN,
+    gap_words,
+    needed,
+    place,
+    shape,
+    sureness,
+    train_name,
+    valid_name,
+    verdict,
+)
+from holdfast.monitor.limits import GAP
+
+ROWS = 4.5  # of validation must have got worse: five
+HALF = 0.5  # of what was learned is given back: harm by the loss alone
+
+
+@dataclass(frozen=True, slots=True)
+class Harm:
+    """What a rise did: the ``label``, what got ``worse``, and both in words."""
+
+    label: Label
+    words: str
+    worse: Literal["answers", "certainty", "both"] | None = None
+
+
+def counts(shape: CurveShape, margin: float = MARGIN, given_back: float = GIVEN_BACK) -> bool:
+    """Whether a rise is large enough to matter: against the level reached, or half of that against
+    it and a good part of what had been learned (a loss that hardly fell has little to give back).
+    """
+    if shape.rise_share > margin:
+        return True
+    return shape.rise_share > margin / 2 and shape.given_back > given_back
+
+
+def matters(facts: CurveFacts) -> bool:
+    """``counts``, and where a metric stands in for the loss: a point of it at least, and five rows
+    where their number is known (of four answers that change by chance all get worse once in 16)."""
+    valid, series = shape(facts), facts.curves.valid
+    if not facts.valid_is_metric or series is None or series.finite.values.min() < 0:
+        return counts(valid)
+    point = 0.01 if series.finite.values.max() <= WHOLE else 1.0
+    return counts(valid) and valid.rise > point * _least_points(facts)
+
+
+def _least_points(facts: CurveFacts) -> float:
+    """Points of the metric below which no answer is said to have got worse."""
+    rows = facts.curves.valid_rows
+    return max(1.0, 100 * ROWS / rows) if rows else 1.0
+
+
+def risen(facts: CurveFacts) -> Verdict | None:
+    """A rise that counts and is more than noise, in a course that is long enough."""
+    if facts.valid is None or len(facts.valid.cost) < FEWEST:
+        return None
+    valid = facts.valid
+    if not matters(facts) or not valid.beyond_doubt:
+        return None
+    change = facts.train_change
+    grown = f"{valid_name(facts)} is {valid.rise_share:.0%} above its lowest at " + place(
+        facts, facts.best
+    )
+    sure = sureness(facts, valid)
+    if change is not None and change > MARGIN and facts.train and facts.train.beyond_doubt:
+        return verdict(
+            facts,
+            "diverging",
+            f"{grown}, and {train_name(facts)} rose by {change:.0%} too",
+            sure,
+            since=valid.since,
+            cause="the learning rate is too high",
+            remedies=remedies.for_diverging(),
+        )
+    if _both(facts):
+        because = f"{grown}, and {train_name(facts)} rose by {change or 0:.0%} too"
+        return verdict(facts, "inconclusive", because, 0.0, remedies=remedies.for_restarts())
+    meanwhile = "the log has no training loss" if change is None else _meanwhile(facts, change)
+    return _named(facts, f"{grown}, while {meanwhile}", _harm(facts), sure)
+
+
+def _both(facts: CurveFacts) -> bool:
+    """Whether the training loss rose by half as much: then it is not overfitting, and too little
+    for a divergence."""
+    if facts.train is None or facts.train_change is None or not facts.curves.comparable:
+        return False
+    valid = shape(facts)
+    then = facts.train.value_at(float(valid.at[valid.low]))
+    return facts.train.end - then > max(HALF * valid.rise, ENOUGH * facts.train.noise)
+
+
+def _named(facts: CurveFacts, grown: str, harm: Harm, sure: float) -> Verdict:
+    because = f"{grown}; {harm.words}"
+    if harm.label == "inconclusive":
+        few = remedies.for_unknown_gap()
+        return verdict(facts, "inconclusive", because, 0.0, remedies=few, harm=harm.worse)
+    confidence = harm.label == "miscalibrated"
+    return verdict(
+        facts,
+        harm.label,
+        because,
+        sure,
+        since=shape(facts).since,
+        cause="too confident, not less knowing"
+        if confidence
+        else "trained too long for this much data",
+        remedies=(remedies.for_confidence if confidence else remedies.for_rise)(facts.curves),
+        harm=harm.worse,
+    )
+
+
+def _harm(facts: CurveFacts) -> Harm:
+    """Whether a rising loss is overfitting, confidence alone, or open: by the answers, else by the
+    gap of the metric, else by how much of what was learned is given back."""
+    if facts.valid_is_metric:
+        return Harm("overfit", "the harm is to its answers", "answers")
+    if facts.metric is None:
+        untold = "the log has no metric, so it cannot tell wrong answers from wrong certainty"
+        return Harm("overfit", untold)
+    gap, answers = gap_at_end(facts), _answers(facts)
+    known = "" if gap is None else f"; {gap_words(facts, gap)}"
+    if answers < 0:
+        fell = f"{_metric(facts)} fell by {-answers:.1f} points, so the harm is to answers and "
+        return Harm("overfit", f"{fell}certainty both{known}", "both")
+    holds = f"{_metric(facts)} holds ({answers:+.1f} points), so the harm is to certainty alone"
+    return _by_gap(facts, gap, f"{holds}{known}")
+
+
+def _by_gap(facts: CurveFacts, gap: CurveGap | None, words: str) -> Harm:
+    """The answers hold: overfit with a wide gap, confidence with a narrow one, else by the loss."""
+    if gap is not None and gap.wide:
+        return Harm("overfit", words, "certainty")
+    if gap is not None and gap.narrow:
+        return Harm("miscalibrated", words, "certainty")
+    back = shape(facts).given_back
+    open_gap = f"whether the gap is above {100 * GAP:.0f} points is open"
+    lost = "all" if back >= 1 else f"{back:.0%}"
+    if back > HALF:
+        words = f"{words}; {open_gap}, but {lost} of what was learned is lost"
+        return Harm("overfit", words, "certainty")
+    words = f"{words}; {open_gap}, and only {lost} of what the loss had gained is lost"
+    return Harm("inconclusive", words, "certainty")
+
+
+def _answers(facts: CurveFacts) -> float:
+    """Points that the metric gained since the loss was lowest; 0 or more where it held."""
+    gain = facts.metric_change or 0.0
+    assert facts.metric is not None
+    slack = max(facts.unit * _least_points(facts), ENOUGH * facts.metric.noise)
+    return gain / facts.unit if gain < -slack else max(0.0, gain / facts.unit)
+
+
+def _metric(facts: CurveFacts) -> str:
+    return facts.curves.valid_metric.name if facts.curves.valid_metric else "the metric"
+
+
+def _meanwhile(facts: CurveFacts, change: float) -> str:
+    if change < -0.01:
+        return f"{train_name(facts)} fell by {-change:.0%}"
+    return f"{train_name(facts)} stayed ({change:+.0%})"
+
+
+def perhaps_risen(facts: CurveFacts) -> Verdict | None:
+    """A rise that counts but may be noise, or one of those that come back."""
+    valid = shape(facts)
+    if not matters(facts):
+        return None
+    grown = f"{valid_name(facts)} ends {valid.rise_share:.0%} above its lowest"
+    if valid.comes_back and valid.rise > valid.doubt:
+        because = (
+            f"{grown}, but it has come back from a rise of {valid.recovered / valid.floor:.0%} "
+            f"before, as under a rate that restarts; a rise {RECOVERED:g} times as large, or the "
+            "end of the cycle, would tell"
+        )
+        return verdict(facts, "inconclusive", because, 0.0, remedies=remedies.for_restarts())
+    because = (
+        f"{grown}, but noise may show {valid.doubt / valid.floor:.0%}; "
+        f"{needed(facts, valid.doubt / valid.rise)}"
+    )
+    return verdict(facts, "inconclusive", because, 0.0, remedies=remedies.for_noise())

@@ -1,0 +1,112 @@
+"""A run resumed with another scale of its loss: both losses step by one factor at one place.
+
+A changed label smoothing, a sum in place of a mean, another number of accumulated batches: none of
+it changes the model, and all of it looks like a rise (or hides one). Both losses step at the same
+look by the same factor, which no change of the model does: overfitting moves validation alone, a
+collapse brings both to one level, so by different factors, or to where they began. The factor is
+taken out, and the course judged as one.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from holdfast.core.curves import Curves, Series
+from holdfast.core.records import Floats
+from holdfast.monitor.curves.shape import noise_of
+
+FEWEST = 8  # points of each series
+LEAST = 0.14  # logarithm of the factor: 15 %
+STEP = 4.0  # deviations of a step that is noise alone
+ALIKE, SLACK = (
+    0.15,
+    0.06,
+)  # the factors' logarithms differ by this share, or by as much as noise may
+CANDIDATES = 3  # steps that stand out most from those around
+AROUND = 3  # points before and after that the factor is read from
+COLLAPSED = 0.9  # of where training began, of the first points after the step, of the other set
+
+
+@dataclass(frozen=True, slots=True)
+class Rescaled:
+    """Where both losses step, and by which factor."""
+
+    at: float
+    factor: float
+
+
+def one_scale(log: Curves) -> tuple[Curves, Rescaled | None]:
+    """The log with both losses in the scale that they began with, and what was taken out; as it is
+    where there is no such place (one only is looked for), or no two positive losses of eight
+    points."""
+    found = _place(log)
+    if found is None or log.valid is None or log.train is None:
+        return log, None
+    return replace(log, valid=_back(log.valid, found), train=_back(log.train, found)), found
+
+
+def _place(log: Curves) -> Rescaled | None:
+    if log.valid is None or log.train is None or log.valid.rises or log.train.rises:
+        return None
+    valid, train = log.valid.finite, log.train.finite
+    if min(len(valid), len(train)) < FEWEST or min(valid.values.min(), train.values.min()) <= 0:
+        return None
+    # A factor is a step of the logarithm, as high at any level of the loss.
+    logs = np.log(valid.values)
+    steps = np.diff(logs)
+    # Against its neighbours: the steep first steps of every run are large and no step of the scale.
+    around = [np.median(steps[max(0, i - AROUND) : i + AROUND + 1]) for i in range(len(steps))]
+    for step in np.argsort(-np.abs(steps - around))[:CANDIDATES]:
+        at = int(step) + 1
+        if _begins(steps, int(step)) or not 2 <= at <= len(valid) - 2:
+            continue
+        if (found := _same(valid, train, logs, at)) is not None:
+            return found
+    return None
+
+
+def _begins(steps: Floats, step: int) -> bool:
+    """Whether a step down is one of the steep first ones of a run: less than twice those before."""
+    before = steps[max(0, step - AROUND) : step]
+    return bool(steps[step] < 0 and (not len(before) or steps[step] > 2 * before.min()))
+
+
+def _same(valid: Series, train: Series, logs: Floats, at: int) -> Rescaled | None:
+    """Whether training steps by the same factor where validation steps at ``at``."""
+    other = int(np.searchsorted(train.at, valid.at[at - 1], side="right"))
+    if not 2 <= other <= len(train) - 2:
+        return None
+    their_logs = np.log(train.values)
+    ours, theirs = _factor(logs, at), _factor(their_logs, other)
+    # A step is the difference of two points.
+    noise = math.sqrt(2) * max(noise_of(logs), noise_of(their_logs))
+    if abs(ours) <= max(LEAST, STEP * noise) or abs(ours - theirs) > max(SLACK, ALIKE * abs(ours)):
+        return None
+    if ours > 0 and _collapsed(train.values[other:], valid.values[at:], train.values[:AROUND]):
+        return None
+    return Rescaled(float(valid.at[at]), math.exp((ours + theirs) / 2))
+
+
+def _collapsed(train: Floats, valid: Floats, began: Floats) -> bool:
+    """Whether from the step on training is back where it began and learns nothing, and validation
+    stands on the same level."""
+    level = float(np.median(train))
+    back = level >= COLLAPSED * began.max()
+    flat = np.median(train[-AROUND:]) > COLLAPSED * np.median(train[:AROUND])
+    return bool(back and flat and abs(float(np.median(valid)) / level - 1) < 1 - COLLAPSED)
+
+
+def _factor(logs: Floats, at: int) -> float:
+    """The step at ``at`` by least squares: one slope and two levels through the points around."""
+    first, last = max(0, at - AROUND), min(len(logs), at + AROUND)
+    places = np.arange(first, last)
+    design = np.stack([np.ones(len(places)), places, places >= at], axis=1).astype(np.float64)
+    return float(np.linalg.lstsq(design, logs[first:last], rcond=None)[0][2])
+
+
+def _back(series: Series, found: Rescaled) -> Series:
+    scale = np.where(series.at >= found.at, found.factor, 1.0)
+    return replace(series, values=series.values / scale)

@@ -1,0 +1,138 @@
+"""How the rules for curves speak, and how sure they are."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from holdfast.core.curves import position
+from holdfast.core.records import Label, Remedy, Verdict
+from holdfast.monitor.curves.arguments import in_their_words
+from holdfast.monitor.curves.evidence import evidence_of
+from holdfast.monitor.curves.facts import CurveFacts
+from holdfast.monitor.curves.gap import CurveGap, gap_at_best, gap_at_end
+from holdfast.monitor.curves.shape import ENOUGH, CurveShape
+
+MARGIN = 0.05
+GIVEN_BACK = 0.125
+FEWEST = 4
+SETTLED = 6
+RUNNING = "the running training loss (measured with dropout on a moving model)"
+
+
+def sureness(facts: CurveFacts, shape: CurveShape) -> float:
+    """The normal share below the rise, the choice of the lowest taken off, with its limit."""
+    most = 0.9 if facts.train is not None and facts.evaluations >= SETTLED else 0.8
+    if shape.noise <= 0:
+        return most
+    chosen = shape.doubt / shape.noise - ENOUGH
+    return min(most, 0.5 * math.erfc(-(shape.rise / shape.noise - chosen) / math.sqrt(2)))
+
+
+def from_the_start(facts: CurveFacts) -> bool:
+    """Whether the log shows the beginning: one cut off by a resume says little of what was learned
+    before."""
+    series = [s for s in (facts.train, facts.valid) if s is not None]
+    return min(float(s.at[0]) for s in series) <= max(float(s.at[-1]) for s in series) / 2
+
+
+def complete(facts: CurveFacts) -> bool:
+    """Whether the run came to where it was planned to end, as far as the log knows."""
+    planned, last = facts.curves.planned, facts.curves.last
+    return planned is None or last is None or last >= 0.9 * planned
+
+
+def valid_name(facts: CurveFacts) -> str:
+    """The validation series in a sentence."""
+    name = facts.curves.valid.name if facts.curves.valid else ""
+    return f"1 − {name}" if facts.valid_is_metric else f"the validation loss ({name})"
+
+
+def train_name(facts: CurveFacts) -> str:
+    """The training series in a sentence, with what it is."""
+    return "the training loss" if facts.curves.clean else RUNNING
+
+
+def place(facts: CurveFacts, at: float) -> str:
+    """A position with the name of its axis."""
+    return f"{facts.curves.axis} {position(at):g}"
+
+
+def many(count: int) -> str:
+    """A count of evaluations in words."""
+    return "1 evaluation" if count == 1 else f"{count} evaluations"
+
+
+def needed(facts: CurveFacts, times: float) -> str:
+    """How many evaluations would make noise this many times narrower: the square, in vain beyond
+    ten times as many."""
+    wanted = facts.evaluations * max(1.5, times**2)
+    if wanted > 10 * facts.evaluations:
+        return (
+            f"even {10 * facts.evaluations} evaluations would not tell, more validation rows would"
+        )
+    return f"about {math.ceil(wanted)} evaluations of this noise would tell"
+
+
+def gap_words(facts: CurveFacts, gap: CurveGap) -> str:
+    """The gap of the last look in a sentence, and that of the best state."""
+    series = facts.curves.valid_metric
+    name = series.name if series is not None else "the metric"
+    if gap.value is None:
+        last = f"{name} is {gap.valid:.1%} at the last evaluation"
+        if gap.least <= gap.valid:
+            return f"{last}, and the log has no such metric of the training rows"
+        return f"{last}, and by their loss at least {gap.least:.1%} of the training rows are right"
+    points = f"{100 * gap.value:.0f} points"
+    best = gap_at_best(facts)
+    if best is not None and best.value is not None and facts.best != facts.curves.last:
+        points += f", {100 * best.value:.0f} at the best one, {place(facts, facts.best)}"
+    return (
+        f"at the last evaluation {name} is {gap.train:.1%} on the training rows and "
+        f"{gap.valid:.1%} on validation (a gap of {points})"
+    )
+
+
+def rescaled_words(facts: CurveFacts) -> str:
+    """What was taken out of the losses, after a sentence."""
+    if facts.rescaled is None:
+        return ""
+    where, factor = place(facts, facts.rescaled.at), facts.rescaled.factor
+    return f" (both losses step by a factor of {factor:.2f} at {where}, which is taken out)"
+
+
+def gap_named(facts: CurveFacts) -> str:
+    """A wide gap after a label that is given beside it; else nothing."""
+    gap = gap_at_end(facts)
+    return f"; {gap_words(facts, gap)}" if gap is not None and gap.wide else ""
+
+
+def shape(facts: CurveFacts) -> CurveShape:
+    """The shape of the validation series, which every later rule has."""
+    assert facts.valid is not None  # `_too_little` came before
+    return facts.valid
+
+
+def verdict(
+    facts: CurveFacts,
+    label: Label,
+    because: str,
+    confidence: float,
+    *,
+    since: float | None = None,
+    cause: str | None = None,
+    remedies: tuple[Remedy, ...] = (),
+    harm: Literal["answers", "certainty", "both"] | None = None,
+) -> Verdict:
+    """A verdict with the whole evidence behind it."""
+    because += rescaled_words(facts)
+    return Verdict(
+        label,
+        f"By the curves alone: {because}.",
+        confidence,
+        position(since),
+        cause,
+        evidence_of(facts),
+        in_their_words(remedies, facts.curves),
+        harm,
+    )

@@ -1,0 +1,1 @@
+"""Checks for rows that are alike."""

@@ -1,0 +1,1 @@
+"""Checks of labels and classes."""

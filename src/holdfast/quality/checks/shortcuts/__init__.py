@@ -1,0 +1,1 @@
+"""Checks for what gives a label away."""

@@ -1,0 +1,288 @@
+"""Labels that depend on who a row is about, or where it is from, more than on what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from holdfast.core.records import Finding, Floats, Ints
+from holdfast.core.wording import counted
+from holdfast.quality.check import Check, Example, Found, add, with_classes
+from holdfast.quality.content import Expected
+from holdfast.quality.identity import SWAPS, TERMS, Bools, holds, swapped, without
+from holdfast.quality.views import Embedded
+from holdfast.stats.intervals import wilson
+from holdfast.stats.many import holm
+from holdfast.stats.rates import rate_gap
+
+_ALPHA = 0.01
+_LEAST_ROWS = 30
+_MOST_VALUES = 12
+_GAP = 0.1
+# Beyond this a column says what the label is, which is another finding.
+_GIVEN_AWAY = 0.95
+_BEYOND = 0.05
+_MOVES = 0.02
+_MOST = 120
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class _Slice:
+    """Rows [n] that have something in common, in words."""
+
+    name: str
+    rows: Bools
+
+
+def label_slices(view: Embedded) -> Found | None:
+    """Reports slices, by the value of a side column, whose label rates differ from the other rows'
+    by 10 points or more: rates with Wilson's limits, the gap with Newcombe's, each question at
+    Fisher's exact test, adjusted for all of them by Holm's method at 1 %.
+
+    Columns of 2 to 12 values of at least 30 rows; one whose value names the label for 95 % of its
+    rows gives it away, which is another finding. Score: the largest gap.
+    """
+    return _rates(view, "label_slices", list(_columns(view)))
+
+
+def identity_rates(view: Embedded) -> Found | None:
+    """Reports words for who somebody is (``quality/identity.py``) whose rows have other label
+    rates than the rest, by the rule of ``label_slices``, and more so than the rows' content
+    explains: with the word replaced by *person* a probe that was fitted on other rows expects
+    rates that are still 5 points away, by a t test of the paired differences (Holm, 1 %).
+    Score: the largest gap."""
+    slices = [
+        _Slice(term, rows)
+        for terms in TERMS.values()
+        for term, forms in terms.items()
+        if (rows := holds(view.rows.texts, forms)).sum() >= _LEAST_ROWS
+    ]
+    return _rates(view, "identity_rates", slices, beyond=True)
+
+
+def start_model_bias(view: Embedded) -> Found | None:
+    """Reports swaps of one word for its counterpart (he and she, …) that alone move what a linear
+    probe on the start model's vectors answers: the mean change of a class's probability over the
+    rows that hold such a word, each by a probe fitted without the row, from the first word of a
+    pair to the second.
+
+    Reported are 2 points or more that another draw of the labels would not bring about: a probe
+    leans on every direction a little, by chance, so the test is of what the labels put on this one
+    (``Expected.leaning``), adjusted for all swaps and classes (Holm, 1 %); the interval is that of
+    the mean over the rows. At most 120 rows a swap. Score: the largest change."""
+    expected = view.expected
+    if expected is None:
+        return None
+    changes = [
+        (name, label, change, p)
+        for name, pairs in SWAPS.items()
+        for label, (change, p) in enumerate(_changes(view, expected, pairs))
+    ]
+    if not changes:
+        return None
+    adjusted = holm(np.array([p for *_, p in changes]))
+    kept = [
+        (abs(float(change.mean())), name, label, change)
+        for (name, label, change, _), p in zip(changes, adjusted, strict=True)
+        if p <= _ALPHA and abs(float(change.mean())) >= _MOVES
+    ]
+    if not kept:
+        return None
+    kept.sort(key=lambda one: (-one[0], one[1], one[2]))
+    classes = view.rows.table.classes
+    # Of two classes one falls as the other rises.
+    if len(classes) == 2:
+        kept = [one for one in kept if one[2] == 1] or kept
+    shown = "; ".join(
+        f"{name.replace(' and ', ' → ')} moves {classes[label]!r} by "
+        f"{_points(*_mean_limits(change))} over {counted(len(change), 'row')}"
+        for _, name, label, change in kept[:_SHOWN]
+    )
+    return Found(
+        Finding(
+            "start_model_bias",
+            "info",
+            min(1.0, kept[0][0]),
+            len({name for _, name, _, _ in kept}),
+            (),
+            f"a probe on {view.encoder} answers otherwise when only a word for a person is "
+            f"swapped: {shown}",
+            "Compare the tuned model's answers on such pairs before it decides about people; more "
+            "rows of both kinds under each label take the difference away.",
+        )
+    )
+
+
+def _columns(view: Embedded) -> Iterator[_Slice]:
+    for name in view.rows.beside.names:
+        values = np.array(view.rows.beside[name], dtype=object)
+        kinds, counts = np.unique(values[values != None].astype(str), return_counts=True)  # noqa: E711
+        large = kinds[counts >= _LEAST_ROWS]
+        if len(large) >= 2 and len(kinds) <= _MOST_VALUES:
+            # Of two values the second says what the first does.
+            shown = large[:1] if len(kinds) == 2 else large
+            yield from (_Slice(f"{name} {str(value)!r}", values == value) for value in shown)
+
+
+def _rates(view: Embedded, name: str, slices: list[_Slice], beyond: bool = False) -> Found | None:
+    labels, classes = view.rows.labels, view.rows.table.classes
+    known = labels >= 0
+    asked: list[tuple[_Slice, int, int, int, int, int]] = []
+    for one in slices:
+        inside, outside = labels[one.rows & known], labels[~one.rows & known]
+        if min(len(inside), len(outside)) < _LEAST_ROWS:
+            continue
+        if not beyond and np.bincount(inside).max() >= _GIVEN_AWAY * len(inside):
+            continue
+        # Of two classes the second says it all.
+        for label in range(len(classes) == 2, len(classes)):
+            hits, others = int((inside == label).sum()), int((outside == label).sum())
+            asked.append((one, label, hits, len(inside), others, len(outside)))
+    if not asked:
+        return None
+    adjusted = holm(np.array([_fisher(*counts) for _, _, *counts in asked]))
+    kept = [
+        (one, label, a, n, b, m)
+        for (one, label, a, n, b, m), p in zip(asked, adjusted, strict=True)
+        if p <= _ALPHA and abs(a / n - b / m) >= _GAP
+    ]
+    left = {}
+    if beyond:
+        left = _beyond_content(view, [(one, label) for one, label, *_ in kept])
+        kept = [one for one in kept if (one[0].name, one[1]) in left]
+    if not kept:
+        return None
+    kept.sort(key=lambda one: (-abs(one[2] / one[3] - one[4] / one[5]), one[0].name))
+    said = []
+    for one, label, a, n, b, m in kept[:_SHOWN]:
+        low, high = wilson(a, n)
+        gap = rate_gap(a, n, b, m)
+        said.append(
+            f"{one.name}: {a / n:.0%} of {counted(n, 'row')} are {classes[label]!r} "
+            f"({low:.0%} to {high:.0%}), {b / m:.0%} of the others, a gap of "
+            f"{_points(a / n - b / m, *gap)}{left.get((one.name, label), '')}"
+        )
+    return Found(
+        Finding(
+            name,
+            "info",
+            abs(kept[0][2] / kept[0][3] - kept[0][4] / kept[0][5]),
+            len({one.name for one, *_ in kept}),
+            (),
+            f"label rates differ: {'; '.join(said)}",
+            "If the world is not like that, gather rows of the rarer kind; report the score of "
+            "each slice by itself.",
+        ),
+        tuple(_example(view, one, label) for one, label, *_ in kept[:_SHOWN]),
+    )
+
+
+def _example(view: Embedded, one: _Slice, label: int) -> Example:
+    rows = np.flatnonzero(one.rows & (view.rows.labels == label))
+    return Example(int(view.rows.ids[[*rows, *np.flatnonzero(one.rows)][0]]), one.name)
+
+
+def _beyond_content(view: Embedded, asked: list[tuple[_Slice, int]]) -> dict[tuple[str, int], str]:
+    """What is left of the gaps of these terms when the content is taken off, in words."""
+    if not asked or (expected := view.expected) is None:
+        return {}
+    forms = {term: forms for terms in TERMS.values() for term, forms in terms.items()}
+    masked: dict[str, tuple[Ints, Floats]] = {}
+    gaps = []
+    for one, label in asked:
+        if one.name not in masked:
+            chosen: Ints = np.flatnonzero(one.rows & (view.rows.labels >= 0))[:_MOST]
+            texts = [without(view.rows.texts[row], forms[one.name]) for row in chosen.tolist()]
+            masked[one.name] = chosen, expected.chances(chosen, view.embed(texts))
+        rows, chances = masked[one.name]
+        gaps.append((view.rows.labels[rows] == label) - chances[:, label])
+    adjusted = holm(np.array([_t_test(gap) for gap in gaps]))
+    return {
+        (one.name, label): f", {_points(*_mean_limits(gap))} beyond what its content explains"
+        for (one, label), gap, p in zip(asked, gaps, adjusted, strict=True)
+        if p <= _ALPHA and abs(float(gap.mean())) >= _BEYOND
+    }
+
+
+def _changes(
+    view: Embedded, expected: Expected, pairs: tuple[tuple[str, str], ...]
+) -> list[tuple[Floats, float]]:
+    """For each class the change of its probability from the first words of the pairs to the second,
+    [rows], and the p-value of a change by chance; nothing where too few rows hold one."""
+    texts, known = view.rows.texts, view.rows.labels >= 0
+    first = holds(texts, [a for a, _ in pairs]) & known
+    second = holds(texts, [b for _, b in pairs]) & known
+    # A row with both would be moved both ways.
+    rows: Ints = np.flatnonzero(first ^ second)[:_MOST]
+    if len(rows) < _LEAST_ROWS:
+        return []
+    other = view.embed([swapped(texts[row], pairs) for row in rows.tolist()])
+    change = expected.chances(rows, other) - expected.chances(rows, view.vectors[rows])
+    sign = np.where(first[rows], 1.0, -1.0)[:, None]
+    direction = (sign * (other - view.vectors[rows])).mean(axis=0)
+    p_values = expected.leaning(view.vectors, view.rows.labels, direction)
+    return list(zip((sign * change).T, p_values.tolist(), strict=True))
+
+
+def _fisher(a: int, n: int, b: int, m: int) -> float:
+    from scipy.stats import fisher_exact
+
+    return float(fisher_exact(np.array([[a, n - a], [b, m - b]])).pvalue)
+
+
+def _t_test(values: Floats) -> float:
+    from scipy.special import stdtr
+
+    error = float(values.std(ddof=1)) / np.sqrt(len(values))
+    if error == 0:
+        return 1.0
+    return 2 * float(stdtr(len(values) - 1, -abs(float(values.mean())) / error))
+
+
+def _mean_limits(values: Floats) -> tuple[float, float, float]:
+    from scipy.special import stdtrit
+
+    mean, error = float(values.mean()), float(values.std(ddof=1)) / np.sqrt(len(values))
+    half = float(stdtrit(len(values) - 1, 0.975)) * error
+    return mean, mean - half, mean + half
+
+
+def _points(value: float, low: float, high: float) -> str:
+    return f"{100 * value:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
+
+
+add(
+    Check(
+        "label_slices",
+        Embedded,
+        label_slices,
+        cannot_see="Why the rates differ, and slices that no column names.",
+        error_rate="By design at most 1 % over all columns and classes (Fisher, Holm).",
+        holds_for=with_classes,
+    )
+)
+add(
+    Check(
+        "identity_rates",
+        Embedded,
+        identity_rates,
+        cannot_see="Groups that the list of words does not name, in languages other than English, "
+        "or that rows are about without a word of it.",
+        error_rate="By design at most 1 % over all words and classes (Holm); none on CR.",
+        holds_for=with_classes,
+    )
+)
+add(
+    Check(
+        "start_model_bias",
+        Embedded,
+        start_model_bias,
+        cannot_see="What the model makes of it once it is tuned, and swaps that are not listed.",
+        error_rate="By design at most 1 % over all swaps and classes (Holm); none in 5 small "
+        "tables with labels drawn at random.",
+        holds_for=with_classes,
+    )
+)

@@ -1,0 +1,1 @@
+"""Checks across splits, files and groups."""

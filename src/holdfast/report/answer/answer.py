@@ -1,0 +1,208 @@
+"""The answer that a manager needs, in one line, and whether to use the model: the terminal's last
+words and the top of the report say the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from holdfast.report.answer.comparison import by_words, gap_words, paired_of
+from holdfast.report.answer.episodes import Use, of_start
+from holdfast.report.answer.folds import ADVICE, answer_words
+from holdfast.report.answer.score import (
+    FALLING,
+    GUESSES,
+    PHRASES,
+    Score,
+    is_written,
+    rows_of,
+    score_of,
+)
+from holdfast.report.answer.update import of_update
+from holdfast.report.numbers import estimate, metric_name
+
+NOTHING = "Whether to use it cannot be said: score it on labelled rows with `holdfast evaluate`."
+WORTH: Mapping[str, tuple[str, Use]] = {
+    "yes": ("Worth using", "yes"),
+    "no": ("Do not use it", "no"),
+    "undecided": ("Inconclusive", "unsettled"),
+}
+BROKEN = {
+    "repetition": "repeat themselves over and over",
+    "empty": "are empty",
+    "collapsed": "are the same text for unlike questions",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """``headline``: the score with its interval, and what it must beat; ``advice``: whether to use
+    the model, and by what; ``use`` the same as a word, to colour it by.
+
+    ``no``: it does no better than an answer that reads nothing, a comparison beyond chance is
+    against it, or what it writes is broken. ``unsettled``: the test rows cannot tell it from what
+    is simpler, or its verdict is that the rows leak. ``unknown``: nothing was measured, or nothing
+    stands beside it. Where the score is at or below a baseline's, the headline begins with that.
+    """
+
+    headline: str
+    advice: str
+    use: Use
+
+    @property
+    def lines(self) -> tuple[str, str]:
+        """Both, in the order in which they are read."""
+        return self.headline, self.advice
+
+
+def answer(result: Mapping[str, Any]) -> Answer:
+    """The answer in ``result.json``, whatever its task; a pure function, tolerant of absent parts.
+
+    - one class: accuracy in percent, the linear probe, the majority class;
+    - several labels: rows whose labels are all correct, then precision and recall over all labels;
+      judged by micro F1;
+    - a number: the mean error in the user's unit, beside the probe and the mean;
+    - written text: execution accuracy or exact match where that was scored and is above 0, else
+      ROUGE-L, else perplexity; beside the untuned model. What is empty,
+      repetitive or always the same in half of the rows is of no use, whatever its score;
+    - pictures as classes;
+    - an update: its gate's decision before the advice (``answer_update.py``);
+    - a start for new tasks: its accuracy on tasks that it never met, and whether a head that is
+      fitted anew to an ordinary embedding does as well.
+
+    A number that is ``null`` is told with its ``why``, an absent interval with its reason; fewer
+    than 100 test rows are named. Percentages are whole, and get a decimal where whole ones would
+    hide a difference or round to all or nothing.
+    """
+    folds = result.get("cv") or {}
+    if folds.get("metrics") and not (result.get("test") or {}).get("n"):
+        return Answer(answer_words(folds), ADVICE, "unknown")
+    if isinstance(result.get("meta"), Mapping):
+        return Answer(*of_start(result["meta"]))
+    score = score_of(result)
+    if score is None:
+        return Answer("Not measured: no test rows were scored.", NOTHING, "unknown")
+    if score.value.value is None:
+        why = score.value.why or "undefined"
+        return Answer(
+            f"Not measured: {metric_name(score.name)} is undefined ({why}).", NOTHING, "unknown"
+        )
+    worse, headline = score.beaten_by(), score.say()
+    if worse:
+        simpler = PHRASES.get(worse[0], worse[0])
+        paired = paired_of(result)
+        open_still = paired is not None and not (paired.apart and paired.gain < 0)
+        unproven = open_still and worse[0] not in GUESSES
+        start = "Not shown to be better than" if unproven else "No better than"
+        headline = f"{start} the {simpler}: {_inside(headline)}"
+    advice, use = of_update(result, *_advice(result, score, worse))
+    return Answer(headline, f"{advice}{_rare(result)}", use)
+
+
+# Of such a class one row more or less is ten points of its recall.
+FEW_ROWS = 10
+
+
+def _rare(result: Mapping[str, Any]) -> str:
+    """That a class has next to no test rows, of which a score over all rows says nothing: fewer
+    than ten, and a quarter of its even share or less; empty where none is so rare."""
+    classes = (result.get("test") or {}).get("per_class") or {}
+    classes = {name: one for name, one in classes.items() if isinstance(one, Mapping)}
+    rows = {name: int(one.get("n") or 0) for name, one in classes.items()}
+    if not rows or min(rows.values()) >= FEW_ROWS:
+        return ""
+    name = min(rows, key=lambda one: rows[one])
+    if not 0 < 4 * len(rows) * rows[name] <= sum(rows.values()):
+        return ""
+    recall = estimate(classes[name].get("recall"))
+    if recall.value is None or recall.low is None or recall.high is None:
+        return ""
+    value, low, high = (f"{100 * one:.0f}" for one in (recall.value, recall.low, recall.high))
+    has = f"{rows[name]} test row{'s' * (rows[name] > 1)}"
+    return f" Class {name!r} has {has}: its recall is {value} % (95 % CI {low}–{high})."
+
+
+def _advice(result: Mapping[str, Any], score: Score, worse: Sequence[str]) -> tuple[str, Use]:
+    # First of all: texts that repeat themselves may still score above a baseline.
+    broken = _broken(result)
+    if broken:
+        return f"Do not use it: {broken}.", "no"
+    if worse and worse[0] in GUESSES:
+        return (
+            f"Do not use it: on {rows_of(result)} the {GUESSES[worse[0]]} scores as well, and "
+            "reads nothing.",
+            "no",
+        )
+    paired = paired_of(result)
+    other = "untuned model" if is_written(result) else "linear probe (baseline)"
+    if paired is None:
+        return (
+            f"No paired comparison with a baseline was possible on {rows_of(result)}.",
+            "unknown",
+        )
+    by = by_words(paired)
+    if paired.apart and paired.gain < 0:
+        return f"Do not use it: the {other} is better {by}.", "no"
+    # After what is bad in any case: a leak makes a number too good, never too bad.
+    if (result.get("verdict") or {}).get("label") == "leaking":
+        return "Do not rely on this number before the leak below is settled.", "unsettled"
+    told = _worth(result)
+    if told is not None and told[1] != "yes":
+        return told
+    if worse and paired.apart:
+        return (
+            f"Inconclusive: it is better than the {other} {by}, but not by the metric above. "
+            f"The {other} costs less.",
+            "unsettled",
+        )
+    if not paired.apart:
+        instead = f" The {other} costs less." if worse else ""
+        words = f"Inconclusive: {rows_of(result)} show no difference from the {other}"
+        return f"{words} ({gap_words(paired)}).{instead}", "unsettled"
+    guess = next((what for what in score.others if what in GUESSES), None)
+    if guess and _may_be(score, score.others[guess]):
+        return (
+            f"Inconclusive: the 95 % CI includes the score of the {GUESSES[guess]}.",
+            "unsettled",
+        )
+    return told or (f"Worth using: better than the {other} {by}.", "yes")
+
+
+def _inside(headline: str) -> str:
+    """A headline inside a sentence: "accuracy 88 % …"; "ROUGE-L 0.41 …" stays."""
+    return f"{headline[:1].lower()}{headline[1:]}" if headline[1:2].islower() else headline
+
+
+def _worth(result: Mapping[str, Any]) -> tuple[str, Use] | None:
+    """What ``worth`` says of a model that writes, which is asked beside its start model in more
+    ways than one; ``None`` where it has nothing to compare."""
+    block = result.get("worth") or {}
+    _, colon, said = str(block.get("because") or "").partition(": ")
+    if not colon or block.get("verdict") not in WORTH:
+        return None
+    words, use = WORTH[block["verdict"]]
+    return f"{words}: {said}", use
+
+
+def _may_be(score: Score, other: float) -> bool:
+    """Whether the score's interval reaches what a guess gets."""
+    if score.name in FALLING:
+        return score.value.high is not None and score.value.high >= other
+    return score.value.low is not None and score.value.low <= other
+
+
+def _broken(result: Mapping[str, Any]) -> str:
+    """What is wrong with half or more of the texts that were written; empty where nothing is."""
+    counts = ((result.get("generations") or {}).get("counts") or {}).get("test") or {}
+    n = counts.get("n") or 0
+    found = max(BROKEN, key=lambda name: counts.get(name) or 0)
+    share = counts.get(found) or 0
+    if n and 2 * share >= n:
+        return f"{share} of the {n} texts that it wrote {BROKEN[found]}"
+    scores = ((result.get("generations") or {}).get("scores") or {}).get("test") or {}
+    overlap = estimate(scores.get("rouge_l")).value
+    if n and overlap is not None and overlap <= 0:
+        return "its texts share no word in order with the references"
+    return ""

@@ -1,0 +1,242 @@
+"""The files of a run folder as one frozen value; the only file of this room that opens them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from holdfast.core.branches import living_events
+from holdfast.core.errors import RunError
+from holdfast.core.input_errors import door
+from holdfast.core.run_files import REPEAT, check_files, read_events, read_result
+from holdfast.core.yaml_values import from_yaml
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+READ = ("recipe.yaml", "events.jsonl", "splits.parquet", "predictions.parquet", "examples.parquet")
+EXAMPLE_KINDS = frozenset({"easy", "memorized", "relearned", "forgotten", "unlearnable", "unclear"})
+WHOLE, NUMBER, TEXT, NUMBERS, ANY = "whole numbers", "numbers", "texts", "lists of numbers", "any"
+NOTES_KEPT = 40
+KINDS = ("snapshot", "verdict", "action", "note")
+
+
+@dataclass(frozen=True, slots=True)
+class NotedRows:
+    """Rows of one split that carry the same note: how many, and the first of them."""
+
+    split: str
+    note: str
+    count: int
+    first: int
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One test row as ``predictions.parquet`` holds it; ``confidence`` is the largest
+    probability, or ``None`` where none was written."""
+
+    row: int
+    label: str
+    prediction: str
+    loss: float | None
+    confidence: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunFiles:
+    """What a run folder says. ``noted`` and ``predictions`` are empty where their file is absent;
+    ``absent`` names such files, so that the page can say so. ``snapshots`` are those of the branch
+    that was alive at the end, ``left`` those of a run that went back which are of another."""
+
+    result: Mapping[str, Any]
+    snapshots: tuple[Mapping[str, Any], ...]
+    verdicts: tuple[Mapping[str, Any], ...]
+    actions: tuple[Mapping[str, Any], ...]
+    notes: tuple[Mapping[str, Any], ...]
+    timeline: tuple[Mapping[str, Any], ...]
+    recipe: Mapping[str, Any]
+    split_counts: Mapping[str, int]
+    noted: tuple[NotedRows, ...]
+    noted_left_out: int
+    predictions: tuple[Prediction, ...]
+    absent: tuple[str, ...]
+    examples: tuple[Mapping[str, Any], ...] = ()
+    left: tuple[Mapping[str, Any], ...] = ()
+
+    @classmethod
+    def of_result(cls, result: Mapping[str, Any]) -> RunFiles:
+        """What ``result.json`` alone says."""
+        return cls(result, (), (), (), (), (), {}, {}, (), 0, (), ())
+
+    def part(self, *keys: str) -> Mapping[str, Any]:
+        """The object at ``keys`` of result.json, empty where it is absent or null."""
+        found: Any = self.result
+        for key in keys:
+            found = found.get(key) if isinstance(found, Mapping) else None
+        return found if isinstance(found, Mapping) else {}
+
+    def records(self, *keys: str) -> tuple[Mapping[str, Any], ...]:
+        """The objects of the list at ``keys`` of result.json; empty where it is absent."""
+        found = self.part(*keys[:-1]).get(keys[-1]) if keys[:-1] else self.result.get(keys[-1])
+        return tuple(item for item in found or () if isinstance(item, Mapping))
+
+    def table(self, *keys: str) -> dict[str, Mapping[str, Any]]:
+        """The objects by name at ``keys`` of result.json; empty where it is absent."""
+        found = self.part(*keys).items()
+        return {str(name): item for name, item in found if isinstance(item, Mapping)}
+
+
+def read_run(run: Path) -> RunFiles:
+    """Read every file of the run folder ``run``.
+
+    ``result.json`` and ``events.jsonl`` are needed; the other files may be absent (an older or
+    partial run). A file that is broken, or not the one that the run ended with, is refused with a
+    ``RunError`` that names it, and the line.
+    """
+    result = read_result(run)
+    check_files(run, result, READ)
+    events = read_events(run / "events.jsonl")
+    recipe = _optional(run / "recipe.yaml", _yaml, {})
+    counts, noted, left_out = _optional(run / "splits.parquet", _splits, ({}, (), 0))
+    predictions = _optional(run / "predictions.parquet", _predictions, ())
+    by_kind = {kind: tuple(e for e in events if e.get("event") == kind) for kind in KINDS}
+    alive = living_events(events)
+    living = set(map(id, alive))
+    return RunFiles(
+        result=MappingProxyType(result),
+        snapshots=tuple(alive),
+        left=tuple(look for look in by_kind["snapshot"] if id(look) not in living),
+        verdicts=by_kind["verdict"],
+        actions=by_kind["action"],
+        # What a policy saw at each look is there to be replayed, not to be read.
+        notes=tuple(note for note in by_kind["note"] if "sight" not in note),
+        timeline=tuple(e for e in events if e.get("event") in ("verdict", "action")),
+        recipe=recipe,
+        split_counts=counts,
+        noted=noted,
+        noted_left_out=left_out,
+        predictions=predictions,
+        absent=_absent(run),
+        examples=_optional(run / "examples.parquet", _examples, ()),
+    )
+
+
+def _absent(run: Path) -> tuple[str, ...]:
+    names = ("recipe.yaml", "splits.parquet", "predictions.parquet")
+    return tuple(name for name in names if not (run / name).is_file())
+
+
+def _optional(path: Path, read: Callable[[Path], Any], default: Any) -> Any:
+    with door(str(path), RunError, "is broken", REPEAT):
+        if not path.exists() and not path.is_symlink():
+            return default
+        if path.exists() and not path.is_file():
+            raise RunError(str(path), "is not a file", None, REPEAT)
+        return read(path)
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    # The same reading as that of a recipe: to YAML 1.1, which PyYAML reads, ``off`` is no word.
+    value = from_yaml(path.read_text(encoding="utf-8"))
+    if not isinstance(value, dict):
+        raise ValueError("a recipe is a mapping of keys to values")
+    return value
+
+
+def _splits(path: Path) -> tuple[dict[str, int], tuple[NotedRows, ...], int]:
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path, columns=["row", "split", "note"])
+    _check(table, {"row": WHOLE, "split": TEXT, "note": TEXT})
+    tally = table.group_by("split").aggregate([("row", "count")]).to_pylist()
+    counts = {str(line["split"]): int(line["row_count"]) for line in tally}
+    noted = table.filter(pc.greater(pc.utf8_length(pc.fill_null(table["note"], "")), 0))
+    groups = noted.group_by(["split", "note"]).aggregate([("row", "count"), ("row", "min")])
+    found = [
+        NotedRows(g["split"], g["note"], g["row_count"], g["row_min"]) for g in groups.to_pylist()
+    ]
+    # Ties in a fixed order: the same files give the same page.
+    found.sort(key=lambda group: (-group.count, group.split, group.first, group.note))
+    return counts, tuple(found[:NOTES_KEPT]), max(0, len(found) - NOTES_KEPT)
+
+
+def _examples(path: Path) -> tuple[Mapping[str, Any], ...]:
+    import pyarrow.parquet as pq
+
+    columns = ["row", "split", "label", "confidence", "variability", "aum", "passes", "kind"]
+    table = pq.read_table(path, columns=columns)
+    _check(
+        table,
+        {
+            "row": WHOLE,
+            "split": TEXT,
+            "label": ANY,
+            "passes": NUMBER,
+            "kind": TEXT,
+            **dict.fromkeys(("confidence", "variability", "aum"), NUMBER),
+        },
+    )
+    found = table.to_pylist()
+    for line in found:
+        if (
+            line["kind"] not in EXAMPLE_KINDS
+            or line["row"] is None
+            or not _is_count(line["passes"])
+        ):
+            raise ValueError(f"it holds a row of no kind that is known: {line['kind']!r:.40}")
+    return tuple(found)
+
+
+def _is_count(value: Any) -> bool:
+    return value is not None and math.isfinite(value) and value >= 0
+
+
+def _predictions(path: Path) -> tuple[Prediction, ...]:
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path)
+    _check(table, {"row": WHOLE, "label": ANY, "prediction": ANY})
+    more = {"loss": NUMBER, "probabilities": NUMBERS}
+    _check(table, {name: kind for name, kind in more.items() if name in table.column_names})
+    return tuple(_prediction(line) for line in table.to_pylist())
+
+
+def _prediction(line: Mapping[str, Any]) -> Prediction:
+    probabilities = line.get("probabilities")
+    known = [p for p in probabilities or () if p is not None]
+    return Prediction(
+        row=int(line["row"]),
+        label=str(line["label"]),
+        prediction=str(line["prediction"]),
+        loss=line.get("loss"),
+        confidence=max(known, default=None),
+    )
+
+
+def _check(table: pa.Table, kinds: Mapping[str, str]) -> None:
+    """Raise ``ValueError`` unless the table has these columns, of these types."""
+    import pyarrow.types as types
+
+    numeric = {
+        NUMBER: lambda t: types.is_integer(t) or types.is_floating(t) or types.is_null(t),
+        WHOLE: types.is_integer,
+        ANY: lambda _: True,
+        TEXT: lambda t: types.is_string(t) or types.is_large_string(t) or types.is_null(t),
+        NUMBERS: lambda t: (
+            types.is_null(t)
+            or ((types.is_list(t) or types.is_large_list(t)) and types.is_floating(t.value_type))
+        ),
+    }
+    for name, kind in kinds.items():
+        if name not in table.column_names:
+            raise ValueError(f"it lacks the column {name!r}")
+        if not numeric[kind](table.schema.field(name).type):
+            raise ValueError(
+                f"the column {name!r} must hold {kind}, and holds {table.schema.field(name).type}"
+            )

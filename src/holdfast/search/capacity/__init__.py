@@ -1,0 +1,1 @@
+"""Is the model larger than the rows need?"""

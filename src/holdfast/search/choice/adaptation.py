@@ -1,0 +1,384 @@
+"""A model whose language or domain is not that of the rows: pretrained further on texts without
+labels, with words of its own, and kept only where that is shown to help.
+
+What is made is a plain folder that ``--model`` takes everywhere. The model as it was and as it
+became are both fine-tuned on the training rows, as ``train`` does it, by two seeds each; their
+losses of the validation rows, of which no text was read before, are compared row by row. No gain
+beyond chance: no folder. The interval is over rows; how far two seeds lie from the mean of all is
+not in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from holdfast.core.errors import DataError, ModelError, RecipeError, RunError
+from holdfast.core.files import disk_errors, replace_folder
+from holdfast.core.records import Decision, Floats
+from holdfast.core.seeds import generator
+from holdfast.core.wording import counted
+from holdfast.fits.fit import fit
+from holdfast.models.encoders.vocabulary import NewWord, extend_vocabulary, new_words
+from holdfast.models.loading.card import CARD, card_of
+from holdfast.models.loading.checks import architectures
+from holdfast.models.loading.purpose import purpose_of
+from holdfast.models.loading.quiet import quiet_transformers
+from holdfast.models.loading.source import Source, find_model
+from holdfast.models.loading.tokenizer import forget_limits, load_tokenizer
+from holdfast.models.loading.weights import configuration, pretrained
+from holdfast.plan.language import texts_of
+from holdfast.prepare.model import prepare_divided
+from holdfast.prepare.rows import Divided, Notify
+from holdfast.recipe import Recipe
+from holdfast.search.choice.candidate import fertility
+from holdfast.search.choice.text_evidence import text_rows
+from holdfast.stats.paired import paired_bootstrap
+from holdfast.stats.temperature import best_temperature, losses_at
+from holdfast.training.sweeps.pretrain import BATCH, Pretrained, pretrain
+
+TASKS = ("text-classification", "causal-lm")
+# Updates of the pretraining, where nobody says: three passes, and no more than these.
+PASSES, MOST_STEPS = 3, 400
+SEEDS = 2
+LIMITS_OF_SENTENCES = "sentence_bert_config.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Adapting:
+    """What is asked for: ``texts`` a file to pretrain on, at most ``words`` new ones, ``steps`` of
+    pretraining (``None``: worked out), and the folder ``out``."""
+
+    out: Path
+    texts: str | None = None
+    words: int = 0
+    steps: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Adapted:
+    """What became of ``model``: ``kept`` says whether it lies in ``folder``, ``because`` why.
+
+    ``difference`` is by how much less a validation row costs it than the model as it was (value,
+    low, high), in ``unit``; ``words`` were added, and a word of the rows takes so many ``pieces``
+    before and after.
+    """
+
+    model: str
+    kept: bool
+    because: str
+    folder: Path | None
+    difference: tuple[float, float, float]
+    unit: str
+    rows: int
+    words: tuple[NewWord, ...]
+    pieces: tuple[float | None, float | None]
+    pretrained: Pretrained | None
+
+    def to_json(self) -> dict[str, Any]:
+        value, low, high = self.difference
+        made = self.pretrained
+        return {
+            "model": self.model,
+            "kept": self.kept,
+            "because": self.because,
+            "folder": None if self.folder is None else str(self.folder),
+            "difference": {"value": value, "low": low, "high": high, "unit": self.unit},
+            "rows": self.rows,
+            "new_words": [word.token.strip() for word in self.words],
+            "tokens_per_word": {"before": self.pieces[0], "after": self.pieces[1]},
+            "pretrain": made
+            and {
+                "steps": made.steps,
+                "kept": made.kept,
+                "texts": made.blocks,
+                "held_out": made.held,
+                "loss_before": made.before,
+                "loss_after": made.after,
+            },
+        }
+
+
+def adapting_of(texts: str | Path | None, words: int, out: str | Path | None) -> Adapting | None:
+    """What was asked for at a door; ``None`` where nothing was."""
+    if texts is None and not words and out is None:
+        return None
+    if words < 0:
+        raise RecipeError("--extend", "must be at least 0", words, "Say how many words, e.g. 200.")
+    if out is None:
+        raise RecipeError(
+            "--adapt and --extend",
+            "make a model, and nothing says where it is to lie",
+            None,
+            "Add --out FOLDER.",
+        )
+    return Adapting(Path(out), None if texts is None else str(texts), words)
+
+
+def check_adapting(asked: Adapting, task: str | None = None) -> None:
+    """Refuse what cannot be done, before anything is read; the task once it is known."""
+    if asked.texts is None and not asked.words:
+        raise RecipeError(
+            "--out",
+            "is where an adapted model goes, and nothing says how to adapt it",
+            str(asked.out),
+            "Add --adapt FILE with texts, or --extend N for new words.",
+        )
+    _refuse_taken(asked.out)
+    if task is not None and task not in TASKS:
+        raise RecipeError(
+            "--adapt and --extend",
+            f"are not built for {task}",
+            None,
+            f"Leave them out; they are there for {' and '.join(TASKS)}.",
+        )
+
+
+def adapt_model(
+    divided: Divided, recipe: Recipe, texts: Sequence[str], asked: Adapting, notify: Notify
+) -> Adapted:
+    """Adapt the model of a recipe to ``texts`` without labels, of which none copies a row that is
+    held out, and try it on the rows of a division.
+
+    Raises ``ModelError`` where the model cannot be pretrained further, ``DataError`` where there
+    are too few texts, ``RunError`` where the folder is there.
+    """
+    check_adapting(asked, recipe.task)
+    if divided.table.has_pairs:
+        raise RecipeError(
+            "--adapt and --extend",
+            f"are not built for pairs of texts ({recipe.task})",
+            None,
+            "Leave them out.",
+        )
+    with _made(asked.out) as (folder, finish):
+        made, words = build(recipe, divided, texts, asked, folder, notify)
+        difference, rows, unit = tried(divided, recipe, str(folder), notify)
+        pieces = tuple(
+            fertility(_tokenizer(name), texts_of(divided.splits.valid.table, recipe.seed))[0]
+            for name in (recipe.model.name, str(folder))
+        )
+        kept = difference[1] > 0
+        if kept:
+            finish()
+    value, low, high = difference
+    gap = f"{value:.4f} {unit} ({low:.4f} to {high:.4f})"
+    on = f"on {counted(rows, 'validation row')}"
+    because = (
+        f"once fine-tuned it costs {gap} less a row than the model as it was, {on}: kept"
+        if kept
+        else f"once fine-tuned it is not shown to be better than the model as it was: {gap} less a "
+        f"row, {on}; nothing was written"
+    )
+    return Adapted(
+        recipe.model.name,
+        kept,
+        because,
+        asked.out if kept else None,
+        difference,
+        unit,
+        rows,
+        tuple(words),
+        (pieces[0], pieces[1]),
+        made,
+    )
+
+
+def build(
+    recipe: Recipe,
+    divided: Divided,
+    texts: Sequence[str],
+    asked: Adapting,
+    folder: Path,
+    notify: Notify,
+) -> tuple[Pretrained | None, list[NewWord]]:
+    """The adapted model in ``folder``, a plain one: what its pretraining was, and its new words."""
+    model = recipe.model
+    source = find_model(model.name, revision=model.revision, trust=model.trust_remote_code)
+    masked = purpose_of(str(source.folder)) == "encoder"
+    tokenizer = load_tokenizer(source, model.trust_remote_code, need_pad=masked)
+    if masked and asked.texts is not None and tokenizer.mask_token_id is None:
+        raise ModelError(
+            model.name,
+            "has no token that masks others, so it cannot be pretrained further",
+            None,
+            "Leave --adapt out.",
+        )
+    whole, base, is_new = _loaded(source, masked, recipe.seed)
+    words: list[NewWord] = []
+    if asked.words:
+        own = divided.splits.train.table
+        read = [*texts, *(text for text in own.column("text") if text)]
+        words = extend_vocabulary(whole, tokenizer, new_words(tokenizer, read, asked.words))
+        shown = ", ".join(word.token.strip() for word in words[:8]) or "none"
+        because = f"of the texts and training rows, those that save most tokens: {shown}"
+        notify(Decision("new words", f"{len(words):,}", because, prominent=True))
+        if not words and asked.texts is None:
+            raise DataError(
+                "--extend",
+                "finds no word that the model takes apart and that stands in three places",
+                asked.words,
+                "Its words are those of the rows already: leave it out.",
+            )
+    made = None
+    if asked.texts is not None:
+        steps = asked.steps or min(MOST_STEPS, max(1, PASSES * len(texts) // BATCH))
+        because = "masked tokens are said" if masked else "the next token is said"
+        notify(Decision("pretraining", f"{counted(steps, 'update')}", because, prominent=True))
+        made = pretrain(
+            whole,
+            tokenizer,
+            texts,
+            masked=masked,
+            steps=steps,
+            seed=recipe.seed,
+            new=is_new,
+            told=lambda step, loss: notify(
+                Decision("pretraining", f"update {step}", f"{loss:.3f} nats a token held out")
+            ),
+        )
+    _save(source, whole, base, tokenizer, folder)
+    return made, words
+
+
+def _loaded(source: Source, masked: bool, seed: int) -> tuple[Any, Any, Any]:
+    """The model with a head that pretrains, the plain one that is saved, and which weights of the
+    first are new."""
+    import transformers
+
+    config = configuration(source)
+    if not masked:
+        whole = pretrained(
+            transformers.AutoModelForCausalLM, source, config, "a causal language model", seed=seed
+        )
+        return whole, whole, lambda name: False
+    base = pretrained(
+        transformers.AutoModel,
+        source,
+        config,
+        "an encoder",
+        seed=seed,
+        new=lambda key: key.startswith("pooler."),
+    )
+    known = any(name.endswith("ForMaskedLM") for name in architectures(source.config))
+    prefix = f"{base.base_model_prefix}."
+
+    def is_new(name: str) -> bool:
+        return not known and not name.startswith(prefix)
+
+    whole = pretrained(
+        transformers.AutoModelForMaskedLM,
+        source,
+        configuration(source),
+        "a masked language model",
+        seed=seed,
+        new=lambda key: not key.startswith(prefix),
+    )
+    return whole, base, is_new
+
+
+def _save(source: Source, whole: Any, base: Any, tokenizer: Any, folder: Path) -> None:
+    """A plain folder, with what the first one said of lengths, licence and language."""
+    if base is not whole:
+        size = whole.get_input_embeddings().weight.shape[0]
+        base.resize_token_embeddings(size, mean_resizing=False)
+        # Its pooling layer is in no masked language model, and stays as it was.
+        base.load_state_dict(whole.base_model.state_dict(), strict=False)
+    with disk_errors(folder), quiet_transformers():
+        base.cpu().eval().save_pretrained(folder)
+        forget_limits(tokenizer)
+        tokenizer.save_pretrained(folder)
+        limits = source.folder / LIMITS_OF_SENTENCES
+        if limits.is_file():
+            shutil.copy(limits, folder / LIMITS_OF_SENTENCES)
+        card = card_of(source)
+        head = {"license": card.licence, "language": list(card.languages)}
+        stated = [f"{key}: {json.dumps(value)}" for key, value in head.items() if value]
+        lines = ["---", *stated, "---", "", f"# {source.name}, adapted by Holdfast", ""]
+        (folder / CARD).write_text("\n".join(lines), encoding="utf-8")
+
+
+def tried(
+    divided: Divided, recipe: Recipe, adapted: str, notify: Notify
+) -> tuple[tuple[float, float, float], int, str]:
+    """By how much less a validation row costs the adapted model than the other, both fine-tuned."""
+    rows = []
+    for name in (recipe.model.name, adapted):
+        found = [_costs(divided, recipe, name, seed) for seed in range(SEEDS)]
+        rows.append(np.mean([costs for costs, _ in found], axis=0))
+        units = found[0][1]
+        said = f"{np.nanmean(rows[-1]):.4f} a validation row once fine-tuned, {SEEDS} seeds"
+        what = "the model as it was" if name == recipe.model.name else "the adapted model"
+        notify(Decision(what, "tried", said, prominent=True))
+    both = np.isfinite(rows[0]) & np.isfinite(rows[1])
+    plain, other = rows[0][both], rows[1][both]
+    groups = np.unique(units[both], return_inverse=True)[1]
+    made = paired_bootstrap(
+        plain,
+        other,
+        seed=generator(recipe.seed, "adapted or not"),
+        groups=groups if len(np.unique(groups)) < len(groups) else None,
+    )
+    unit = "bits a byte" if recipe.task == "causal-lm" else "nats"
+    return (made.value, made.low, made.high), int(both.sum()), unit
+
+
+def _costs(divided: Divided, recipe: Recipe, name: str, seed: int) -> tuple[Floats, Any]:
+    """What each validation row costs a fit of ``train`` [n], and the rows' units [n]."""
+    own = recipe.changed(model={"name": name}).model_copy(update={"seed": recipe.seed + seed})
+    prepared, train, valid = prepare_divided(own, divided.splits, extend=False)
+    fitted = fit(prepared, train, valid)
+    examples: Any = fitted.ready.valid
+    losses, kept = fitted.measure(examples)
+    if own.task == "causal-lm":
+        costs = -text_rows(examples, losses, kept, fitted.ready.loaded.tokenizer)
+    elif prepared.rows.columns.label_kind in (None, "class"):
+        temperature, _ = best_temperature(kept, examples.labels)
+        costs = losses_at(kept, examples.labels, temperature)
+    else:
+        costs = losses
+    return costs, prepared.units[valid]
+
+
+def _tokenizer(name: str) -> Any:
+    return load_tokenizer(find_model(name), need_pad=False)
+
+
+def _refuse_taken(out: Path) -> None:
+    if out.is_symlink() or out.exists():
+        raise RunError(
+            str(out),
+            "exists already, and a model is never written over",
+            None,
+            "Choose another --out, or remove it.",
+        )
+
+
+@contextlib.contextmanager
+def _made(out: Path) -> Iterator[tuple[Path, Any]]:
+    """A hidden folder beside ``out``, and the function that makes it ``out``; else it goes."""
+    beside = out.with_name(f".{out.name}.partial")
+    new = [path for path in (out.parent, *out.parent.parents) if not path.exists()]
+    with disk_errors(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir()
+
+    def finish() -> None:
+        _refuse_taken(out)
+        replace_folder(beside, out)
+
+    try:
+        yield beside, finish
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+        for path in new:
+            with contextlib.suppress(OSError):
+                path.rmdir()

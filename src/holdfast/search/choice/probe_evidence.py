@@ -1,0 +1,249 @@
+"""What a model knows of rows before any training: a linear probe on each of its layers, out of
+fold, with the H-score and LogME beside it.
+
+One pass over the rows serves all layers. A row is what the layer's states are on average over its
+places; for tags each word is its first piece. Folds keep copies and groups together.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from holdfast.contract.fit import Prepared
+from holdfast.core.records import Floats, Ints
+from holdfast.core.seeds import generator
+from holdfast.metrics.row_scores import entity_rows, number_rows, right_rows, set_rows
+from holdfast.models.base import Layer
+from holdfast.models.compute.onednn import use_onednn
+from holdfast.models.fresh import fresh
+from holdfast.models.probes.layer_evidence import below_head, outputs_of, pooled
+from holdfast.models.probes.ridge import ridge_out_of_fold
+from holdfast.models.probes.transferability import h_score, log_evidence
+from holdfast.tasks.tags.entities import TagTable, entity_counts
+from holdfast.tasks.tags.losses import word_features
+from holdfast.training.batches import by_length
+from holdfast.training.machine.machine import make_accelerator, use_threads
+from holdfast.training.observe import EVALUATION_TOKENS
+from holdfast.training.task import features_of
+
+if TYPE_CHECKING:
+    import torch
+
+FOLDS = 5
+# Of a deep model so many layers, evenly, the last among them.
+MOST_LAYERS = 8
+HEAD = "pooled"
+
+
+@dataclass(frozen=True, slots=True)
+class LayerScore:
+    """One layer: the out-of-fold ``score`` of a probe on it, its shrunken ``h_score`` (``None``
+    where there is no class) and its ``log_evidence`` (LogME)."""
+
+    name: str
+    score: float
+    h_score: float | None
+    log_evidence: float
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "score": self.score,
+            "h_score": self.h_score,
+            "logme": self.log_evidence,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """``layers`` in their order, the last being what the head reads, ``best`` the place of the
+    one that a probe reads best. ``rows`` [n] are the scores of the rows that were asked for (NaN
+    for one of which nothing is read), of each fold by the layer that is best on the other folds:
+    their mean has no luck of the choice among layers. ``units`` [n] say which rows are copies or of
+    one group; ``rows_per_s`` passed the network."""
+
+    layers: tuple[LayerScore, ...]
+    best: int
+    rows: Floats
+    units: Ints
+    rows_per_s: float
+
+    @property
+    def score(self) -> float:
+        """Of a probe on the layer that other folds chose, out of fold."""
+        return float(np.nanmean(self.rows))
+
+    @property
+    def layer(self) -> LayerScore:
+        return self.layers[self.best]
+
+    @property
+    def head(self) -> LayerScore:
+        """What the last layer reads."""
+        return self.layers[-1]
+
+    @property
+    def h_score(self) -> float | None:
+        """The mean over the layers; ``None`` where there is no class."""
+        known = [layer.h_score for layer in self.layers if layer.h_score is not None]
+        return float(np.mean(known)) if known else None
+
+    @property
+    def log_evidence(self) -> float:
+        """LogME, the mean over the layers."""
+        return float(np.mean([layer.log_evidence for layer in self.layers]))
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """What the layers give of rows, one line each: of a text or picture, or of each word. ``owner``
+    [lines] is the line's example, ``tags`` [lines] the word's tag."""
+
+    states: dict[str, Floats]
+    owner: Ints
+    tags: Ints | None
+    rows_per_s: float
+
+
+def deal(units: Ints, labels: Ints, folds: int, seed: int) -> Ints:
+    """A fold for every row [n], the same for rows of one unit, units of each label dealt in turn.
+    Fewer units than folds: a fold each."""
+    _, first, of_row = np.unique(units, return_index=True, return_inverse=True)
+    chance = generator(seed, "folds of the probe").permutation(len(first))
+    order = np.lexsort((chance, labels[first]))
+    place = np.empty(len(first), dtype=np.int64)
+    place[order] = np.arange(len(first)) % folds
+    return np.asarray(place[of_row])
+
+
+def frozen_evidence(prepared: Prepared, positions: Ints, folds: Ints) -> Frozen:
+    """The evidence of ``positions`` among what is prepared; ``folds`` [n] of them."""
+    examples: Any = prepared.examples.take(positions)
+    passed = pass_layers(prepared, examples)
+    # A sentence of which no word is read is no example.
+    at = np.arange(len(positions)) if len(examples) == len(positions) else examples.kept
+    of_line = folds[at][passed.owner]
+    kind = "tags" if passed.tags is not None else prepared.rows.columns.label_kind
+    layers, rows = [], []
+    for name, states in passed.states.items():
+        targets, classes = _targets(examples, passed, kind)
+        answers = ridge_out_of_fold(states, targets, of_line).answers
+        scores = _scores(prepared, examples, passed, kind, answers)
+        whole = np.full(len(positions), np.nan)
+        whole[at] = scores
+        rows.append(whole)
+        explained = h_score(states, classes) if classes is not None else None
+        layers.append(
+            LayerScore(name, float(np.mean(scores)), explained, log_evidence(states, targets))
+        )
+    known = [layer.score if np.isfinite(layer.score) else -np.inf for layer in layers]
+    best = int(np.argmax(known))
+    apart = chosen_apart(np.stack(rows), folds)
+    units = prepared.units[positions]
+    return Frozen(tuple(layers), best, apart, units, passed.rows_per_s)
+
+
+def chosen_apart(rows: Floats, folds: Ints) -> Floats:
+    """The scores [n] of each fold by the layer with the best mean of ``rows`` [layers, n] on the
+    other folds; the first of equals, and the best of all where there are no other rows."""
+    made = np.full(rows.shape[1], np.nan)
+    for fold in np.unique(folds):
+        inside = folds == fold
+        others = rows[:, ~inside] if (~inside).any() else rows
+        read = np.isfinite(others)
+        counts = read.sum(axis=1)
+        sums = np.where(read, others, 0.0).sum(axis=1)
+        means = np.where(counts > 0, sums / np.maximum(counts, 1), -np.inf)
+        made[inside] = rows[int(np.argmax(means)), inside]
+    return made
+
+
+def _targets(examples: Any, passed: Passed, kind: str | None) -> tuple[Floats, Ints | None]:
+    """What the probe learns [lines, C], and class indices [lines] where there are some."""
+    labels = passed.tags if passed.tags is not None else np.asarray(examples.labels)
+    if kind == "several":
+        return labels.astype(np.float64), None
+    if kind == "number":
+        wide = labels.astype(np.float64).reshape(-1, 1)
+        return (wide - wide.mean()) / (wide.std() or 1.0), None
+    present, classes = np.unique(labels, return_inverse=True)
+    return np.eye(len(present))[classes], classes
+
+
+def _scores(
+    prepared: Prepared, examples: Any, passed: Passed, kind: str | None, answers: Floats
+) -> Floats:
+    """The rows' scores, one an example."""
+    if kind == "several":
+        return set_rows(answers > 0.5, np.asarray(examples.labels))
+    if kind == "number":
+        truth, _ = _targets(examples, passed, kind)
+        return number_rows(answers[:, 0], truth[:, 0])
+    if passed.tags is None:
+        _, classes = np.unique(np.asarray(examples.labels), return_inverse=True)
+        return right_rows(answers, classes)
+    said = np.unique(passed.tags)[answers.argmax(axis=1)]
+    table = TagTable.of(prepared.rows.names)
+    counts = np.bincount(passed.owner, minlength=len(examples))
+    found = entity_counts(passed.tags, said, counts, table)
+    return entity_rows(found.reshape(len(counts), 3, -1).sum(axis=2))
+
+
+def pass_layers(prepared: Prepared, examples: Any) -> Passed:
+    """One pass of ``examples`` through the untouched network, in evaluation mode."""
+    import torch
+
+    use_threads(prepared.machine.threads)
+    network: Any = fresh(prepared.loaded.network)
+    if prepared.recipe.train.matmul == "onednn":
+        use_onednn(network)
+    accelerator = make_accelerator(prepared.machine.precision)
+    device = accelerator.device
+    network.to(device).eval()
+    task: Any = prepared.kind.make_task(prepared.loaded, prepared.rows, prepared.recipe, None)
+    tokens = EVALUATION_TOKENS.get(device.type, EVALUATION_TOKENS["cpu"])
+    lengths = np.asarray(examples.lengths)
+    parts: dict[str, list[Floats]] = {}
+    owner: list[Ints] = []
+    tags: list[Ints] = []
+    start = time.perf_counter()
+    with outputs_of(_some(below_head(network))) as outputs, torch.inference_mode():
+        for chosen in by_length(lengths, np.arange(len(examples)), tokens):
+            batch = {k: v.to(device) for k, v in task.collate(examples, chosen).items()}
+            words = "where" in batch
+            with accelerator.autocast():
+                last = word_features(network, batch) if words else features_of(network, batch)
+            mask = None if words else batch.get("attention_mask")
+            for name, states in outputs().items():
+                given = _words(states, batch) if words else pooled(states, mask)
+                parts.setdefault(name, []).append(given.float().cpu().numpy())
+            parts.setdefault(HEAD, []).append(last.float().cpu().numpy())
+            counts = batch["counts"].cpu().numpy() if words else np.ones(len(chosen), np.int64)
+            owner.append(np.repeat(chosen, counts))
+            tags += [batch["tags"].cpu().numpy()] if words else []
+    speed = len(examples) / max(time.perf_counter() - start, 1e-9)
+    lines = np.concatenate(owner)
+    order = np.argsort(lines, kind="stable")
+    whole = {name: np.concatenate(some)[order] for name, some in parts.items()}
+    marks = np.concatenate(tags)[order] if tags else None
+    return Passed(whole, lines[order], marks, speed)
+
+
+def _words(states: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The states [batch, places, width] of the first piece of each word."""
+    states = states[:, states.shape[1] - batch["input_ids"].shape[1] :]
+    return states.flatten(0, 1)[batch["where"]]
+
+
+def _some(layers: Sequence[Layer]) -> list[Layer]:
+    """At most eight of them: the hooks of the others would cost memory, and say little more."""
+    if len(layers) <= MOST_LAYERS:
+        return list(layers)
+    places: npt.NDArray[Any] = np.linspace(0, len(layers) - 1, MOST_LAYERS).round().astype(int)
+    return [layers[place] for place in np.unique(places)]

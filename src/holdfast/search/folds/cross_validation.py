@@ -1,0 +1,320 @@
+"""``holdfast cv``: every row is answered once a repeat by a model to which it was unknown, and a
+model of all rows comes out.
+
+    folds ── each the one fit: its training rows teach, its validation rows decide steps and state,
+      │      its held rows only score
+      ├─ scores of the held rows → metrics with intervals (``fold_scores.py``)
+      ├─ looks at the validation rows, joined → the looks of the fit on all rows
+      └─ at which share of their way they were best → where that fit ends
+
+The model of all rows is judged by nothing of its own: no row is left for it. With ``cv.nested``
+folds within each fold judge in the place of validation rows, and the model of all rows is
+cross-fitted in the same way (``fits/cross_fitting.py``).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from holdfast.contract.fit import Fitted, OutOfFoldAnswers, Ready
+from holdfast.contract.result import write_parquet
+from holdfast.core.errors import RecipeError
+from holdfast.core.events import Offers
+from holdfast.core.records import Decision, Ints
+from holdfast.core.run_files import FOLDS as FOLDS_FILE
+from holdfast.fits.compose import make_ready
+from holdfast.fits.fit import fit_ready
+from holdfast.fits.learning import Learning, known_tables
+from holdfast.fits.row_use import against_folds, all_training
+from holdfast.pipeline.main import absolute
+from holdfast.plan.defaults import method_parts
+from holdfast.prepare.general import with_general
+from holdfast.prepare.model import prepare_divided, with_added
+from holdfast.prepare.rows import Divided, Notify, load_and_divide
+from holdfast.recipe import Recipe
+from holdfast.recipe.resolved import ResolvedRecipe
+from holdfast.runs.journal import RunFolder
+from holdfast.search.bench import Bench
+from holdfast.search.engines import engine_of
+from holdfast.search.folds.rows import FoldPlan, FoldRows, fold_rows
+from holdfast.search.folds.scores import cv_block, folds_table, told_of_fold
+from holdfast.search.job import Done, FitJob
+from holdfast.search.store import Store
+from holdfast.training.fold_evaluations import FoldLooks
+from holdfast.training.task import Measured
+
+FOLDS = 5
+FOLDED = "a validation row of the division: folded as all others are"
+
+
+@dataclass(frozen=True, slots=True)
+class CrossValidation:
+    """The procedure: so many ``folds``, dealt ``repeats`` times, carried out by an ``engine``."""
+
+    folds: int = FOLDS
+    repeats: int = 1
+    nested: bool = False
+    engine: str = "local"
+    address: str | None = None
+
+    @property
+    def name(self) -> str:
+        return "cv"
+
+    def asked(self, recipe: Recipe) -> Recipe:
+        """All rows are folded: none are set aside, unless test rows are given.
+
+        Raises ``RecipeError`` for what folds do not go together with.
+        """
+        _refuse(recipe, self.nested)
+        shares = {"test": 0.0} if recipe.data.test is None else {}
+        split = {**recipe.data.split.model_dump(), **shares}
+        asked = {"folds": self.folds, "repeats": self.repeats, "nested": self.nested}
+        return recipe.changed(data={"split": split}, cv=asked)
+
+    def described(self) -> Mapping[str, Any]:
+        return {"folds": self.folds, "repeats": self.repeats, "nested": self.nested}
+
+    def learn(self, recipe: Recipe, divided: Divided, notify: Notify) -> Validated:
+        """Prepare all rows, and fold them."""
+        if any(one is not None for one in (recipe.data.valid,)) or _brings_valid(recipe, divided):
+            rule = "divides the rows itself, and validation rows are given"
+            remedy = "Give all rows as one file, or leave data.valid out."
+            raise RecipeError("holdfast cv", rule, recipe.data.valid, remedy)
+        bare, train, valid = prepare_divided(recipe, divided.splits, divided.findings, extend=False)
+        if recipe.cv.nested and (against := against_folds(bare, divided)):
+            raise RecipeError(
+                "--nested", against, None, "Leave it out: validation rows then judge."
+            )
+        bare = with_general(bare, known_tables(divided))
+        everything = np.union1d(train, valid)
+        folds = max(2, self.folds - 1) if recipe.cv.nested else 0
+        share = 0.0 if folds else len(valid) / len(everything)
+        plan = fold_rows(bare.recipe, bare, divided, share)
+        splits = all_training(divided.splits, bare.rows, FOLDED)
+        divided = replace(divided, splits=splits)
+        names = bare.recipe.data.names
+        learning = Learning(bare, everything, everything, folds, divided, names)
+        return Validated(self, learning, plan)
+
+
+def asked_for(
+    recipe: Recipe,
+    folds: int | None,
+    repeats: int | None,
+    nested: bool,
+    engine: str = "local",
+    address: str | None = None,
+) -> CrossValidation:
+    """What options say, else the recipe, else the usual.
+
+    Raises ``RecipeError`` for an engine that is none.
+    """
+    engine_of(engine, address)
+    own = recipe.cv
+    return CrossValidation(
+        folds or own.folds or FOLDS, repeats or own.repeats, nested or own.nested, engine, address
+    )
+
+
+def planned(
+    procedure: CrossValidation, recipe: Recipe, notify: Notify = lambda _: None
+) -> dict[str, Any]:
+    """The folds as they would be dealt; nothing is trained or written."""
+    divided = load_and_divide(procedure.asked(recipe), notify, folded=True)
+    made = procedure.learn(absolute(divided.recipe, divided.table), divided, notify)
+    sizes = [
+        {
+            "fold": one.number,
+            "repeat": one.repeat,
+            **{name: len(getattr(one, name)) for name in ("train", "valid", "held")},
+        }
+        for one in made.plan.folds
+    ]
+    return {
+        "schema": 1,
+        "rows": len(made.learning.everything),
+        "how": made.plan.how,
+        "fits": len(sizes) * (1 + made.learning.folds) + 1 + made.learning.folds,
+        "folds": sizes,
+    }
+
+
+def _refuse(recipe: Recipe, nested: bool) -> None:
+    data = recipe.data
+    hindering = {
+        "data.features": data.features not in (None, False),
+        "data.unlabelled": data.unlabelled is not None,
+        "data.synthesize": data.synthesize is not None,
+        "data.split.held": data.split.held is not None,
+        "data.split.stable": data.split.stable,
+        "train.folds": bool(recipe.train.folds),
+        "train.max_minutes": recipe.train.max_minutes is not None,
+    }
+    if found := [name for name, there in hindering.items() if there]:
+        rule = f"does not go together with {' and '.join(found)}"
+        remedy = "Leave it out."
+        if "train.folds" in found:
+            remedy = "Leave it out: --nested has folds within each fold choose."
+        raise RecipeError("holdfast cv", rule, None, remedy)
+
+
+def _brings_valid(recipe: Recipe, divided: Divided) -> bool:
+    return len(divided.given) > int("test" in divided.splits.records["split"].to_pylist())
+
+
+class Validated:
+    """What cross-validation makes of a division: its folds, and then the model of all rows."""
+
+    outer: tuple[Any, ...] = ()
+
+    def __init__(self, asked: CrossValidation, learning: Learning, plan: FoldPlan) -> None:
+        self._asked, self.learning, self.plan = asked, learning, plan
+        self._blocks: dict[str, Any] = {}
+
+    @property
+    def divided(self) -> Divided:
+        return self.learning.divided
+
+    def blocks(self) -> Mapping[str, Any]:
+        return self._blocks
+
+    def fit(
+        self,
+        into: RunFolder | None = None,
+        listeners: Sequence[Any] = (),
+        notify: Notify = lambda _: None,
+    ) -> Fitted:
+        """The folds, one after another or many at a time, then the model of all rows."""
+        start, plan, bench = time.perf_counter(), self.plan, Bench.of(self.learning)
+        own = f"{len(plan.of_repeat(0))} folds of {len(bench.rows):,} rows"
+        told = Decision("cross-validation", own, plan.how, prominent=True)
+        notify(told)
+        jobs = (FitJob(one.key, one.train, one.valid, one.held) for one in plan.folds)
+        store = Store(into.kept_in if into else None, bench.mark, notify)
+        engine = engine_of(self._asked.engine, self._asked.address)
+        by_key: dict[str, Done] = {}
+        rows = {one.key: one for one in plan.folds}
+        for done in engine.run(bench, jobs, store=store, notify=notify):
+            by_key[done.key] = done
+            notify(told_of_fold(rows[done.key], done, len(plan.of_repeat(0))))
+        pairs = [(one, by_key[one.key]) for one in plan.folds]
+        spent = time.perf_counter() - start
+        answered = _answered(bench, pairs)
+        if into is not None:
+            write_parquet(into.run / FOLDS_FILE, folds_table(pairs))
+        fitted = self._final(bench, pairs, told, into, listeners, notify)
+        block, valid = cv_block(bench, pairs, plan.how, fitted, spent)
+        self._blocks = {"cv": block, "valid": valid}
+        return replace(fitted, answered=answered)
+
+    def _final(
+        self,
+        bench: Bench,
+        pairs: Sequence[tuple[FoldRows, Done]],
+        told: Decision,
+        into: RunFolder | None,
+        listeners: Sequence[Any],
+        notify: Notify,
+    ) -> Fitted:
+        learning = self.learning
+        known = known_tables(learning.divided)
+        everything = learning.everything
+        prepared = with_added(learning.bare, everything, everything[:0], (), known)
+        as_asked = prepared.recipe.changed(data={"names": learning.names})
+        prepared = replace(
+            prepared,
+            recipe=as_asked,
+            decisions=(*prepared.decisions, replace(told, prominent=False)),
+        )
+        if learning.folds:
+            whole = replace(learning, prepared=prepared)
+            return whole.fit(into, listeners, notify)
+        start = time.perf_counter()
+        first = [(one, done) for one, done in pairs if one.repeat == 0]
+        judged = np.concatenate([one.valid for one, _ in first])
+        kept_in = into.kept_in if into else None
+        ready = make_ready(prepared, everything, judged, (), kept_in, cross_fitted=True)
+        _refuse_averages(ready.recipe)
+        share = float(np.median([done.best_step / max(1, done.planned) for _, done in pairs]))
+
+        def looks(ready: Ready, accelerator: Any, place: Any) -> FoldLooks:
+            return joined(first, ready, share, len(pairs))
+
+        return fit_ready(ready, start, into=into, listeners=listeners, notify=notify, folds=looks)
+
+
+def _refuse_averages(recipe: ResolvedRecipe) -> None:
+    """Weights that are tried at the end are judged by validation rows, and the model of all rows
+    has none."""
+    found = [x.name for x in method_parts(recipe).listeners() if isinstance(x, Offers)]
+    if found:
+        rule = "does not go together with weights tried at the end, which validation rows judge"
+        raise RecipeError("holdfast cv", rule, f"methods.{found[0]}", "Leave it out.")
+
+
+def joined(
+    pairs: Sequence[tuple[FoldRows, Done]], ready: Ready, share: float, folds: int
+) -> FoldLooks:
+    """The folds' looks at their validation rows as looks of the fit on all rows, each at the same
+    share of the way; a fold that had stopped says what it said last. The fit ends at the look that
+    is nearest to this ``share``."""
+    plan = ready.plan
+    looks = []
+    for step in plan.evaluate_at:
+        at = step / plan.steps
+        places = [
+            int(np.argmin(np.abs(done.looks.steps / max(1, done.planned) - at)))
+            for _, done in pairs
+        ]
+        looks.append(_look([done for _, done in pairs], places, ready))
+    ends = min(plan.evaluate_at, key=lambda step: abs(step / plan.steps - share))
+    because = (
+        f"the {folds} folds were best at {share:.0%} of their way (the median), and no row is left "
+        "to judge the model of all rows"
+    )
+    return FoldLooks(len(pairs), plan.evaluate_at, tuple(looks), ends, because)
+
+
+def _look(dones: Sequence[Done], places: Sequence[int], ready: Ready) -> Measured:
+    losses = np.concatenate([d.looks.losses[i] for d, i in zip(dones, places, strict=True)])
+    logits, right = [], []
+    for done, i in zip(dones, places, strict=True):
+        if done.looks.logits is not None:
+            logits.append(done.looks.logits[i])
+        if done.looks.correct is not None:
+            right.append(done.looks.correct[i])
+    if len(logits) == len(dones):
+        examples = ready.valid
+        return ready.task.measure(
+            losses, np.concatenate(logits), examples, np.arange(len(examples))
+        )
+    sizes = np.array([done.looks.losses.shape[1] for done in dones], dtype=np.float64)
+
+    def mean(values: Sequence[float]) -> float:
+        return float((np.asarray(values) * sizes).sum() / sizes.sum())
+
+    found = [done.looks.metrics[i] for done, i in zip(dones, places, strict=True)]
+    return Measured(
+        losses,
+        {name: mean([one[name] for one in found]) for name in found[0]},
+        mean([done.looks.refined[i] for done, i in zip(dones, places, strict=True)]),
+        mean([done.looks.temperature[i] for done, i in zip(dones, places, strict=True)]),
+        np.concatenate(right) if len(right) == len(dones) else None,
+    )
+
+
+def _answered(bench: Bench, pairs: Sequence[tuple[FoldRows, Done]]) -> OutOfFoldAnswers:
+    """What the folds of the first repeat said, in the order of the rows."""
+    import pyarrow as pa
+
+    first = [done.held for one, done in pairs if one.repeat == 0 and done.held is not None]
+    columns = pa.concat_tables([held.answers for held in first])
+    places: Ints = bench.rows.places(columns["row"].to_numpy())
+    order = np.argsort(places, kind="stable")
+    return OutOfFoldAnswers(bench.rows.take(places[order]), columns.take(pa.array(order)))

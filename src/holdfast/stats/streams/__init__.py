@@ -1,0 +1,1 @@
+"""Evidence on streams: rows arrive, and one may stop whenever one likes."""

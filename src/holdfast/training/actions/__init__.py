@@ -1,0 +1,1 @@
+"""What actions change of a run."""

@@ -1,0 +1,207 @@
+"""The only place that applies actions to a run: a function each, found by the action's class.
+
+Those that change a setting change ``run.adjustments``, which a restore point holds: that is how a
+rollback undoes them. ``HalveBatch`` is about this machine's memory, and no rollback brings more.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from holdfast.core.actions import (
+    Extend,
+    Freeze,
+    HalveBatch,
+    ResetHead,
+    Reshuffle,
+    ScaleLearningRate,
+    SetDropout,
+    SetWeightDecay,
+    Shorten,
+    StrengthenAugmentation,
+    SwitchOn,
+    Unfreeze,
+)
+from holdfast.core.errors import RunError
+from holdfast.models.encoders.head import put_head_back
+from holdfast.training.actions.adjust import adjust, all_learning
+from holdfast.training.machine.memory import can_halve, free_memory, pieces
+from holdfast.training.plan import Phase, steps_for
+
+if TYPE_CHECKING:
+    from holdfast.training.run import Run
+
+
+def appliers(run: Run) -> Mapping[type[Any], Callable[[Any], None]]:
+    """Each class of action that changes a run of the loop, to what applies one to ``run``."""
+
+    def of(change: Callable[[Run, Any], None]) -> Callable[[Any], None]:
+        return lambda action: change(run, action)
+
+    return {
+        ScaleLearningRate: of(_scale_rate),
+        SetWeightDecay: of(_set_decay),
+        SetDropout: of(_set_dropout),
+        Freeze: of(_freeze),
+        Unfreeze: of(_unfreeze),
+        Extend: of(_extend),
+        Shorten: of(_shorten),
+        SwitchOn: of(_switch_on),
+        StrengthenAugmentation: of(_strengthen),
+        ResetHead: of(_reset_head),
+        Reshuffle: of(_reshuffle),
+        HalveBatch: of(_halve),
+    }
+
+
+def _scale_rate(run: Run, action: ScaleLearningRate) -> None:
+    adjust(run, replace(run.adjustments, rate=run.adjustments.rate * action.factor))
+
+
+def _set_decay(run: Run, action: SetWeightDecay) -> None:
+    adjust(run, replace(run.adjustments, weight_decay=action.weight_decay))
+
+
+def _set_dropout(run: Run, action: SetDropout) -> None:
+    if not run.dropouts:
+        raise _impossible(
+            "SetDropout", "none of the network's dropouts is on", None, "Set model.dropout first."
+        )
+    adjust(run, replace(run.adjustments, dropout=action.dropout))
+
+
+def _freeze(run: Run, action: Freeze) -> None:
+    named = _named(run, action.layers, "Freeze", run.learning_parameters())
+    frozen = {*run.adjustments.frozen, *named}
+    for phase in _phases_to_come(run):
+        if _learnt_in(run, phase) <= frozen:
+            rule = f"nothing would be left to learn in the phase {phase.name!r}"
+            raise _impossible("Freeze", rule, action.layers, "Name fewer.")
+    adjust(run, replace(run.adjustments, frozen=tuple(sorted(frozen))))
+
+
+def _phases_to_come(run: Run) -> tuple[Phase, ...]:
+    """Those that take a step yet; at the end of the run the last, which may be extended."""
+    phases = run.plan.phases[run.phase_index :]
+    if len(phases) > 1 and run.step_in_phase >= phases[0].steps:
+        phases = phases[1:]
+    return phases or run.plan.phases[-1:]
+
+
+def _learnt_in(run: Run, phase: Phase) -> set[str]:
+    """The names of what this phase learns: a phase may leave the head alone."""
+    with all_learning(run):
+        groups = run.job.groups(run.network, phase)
+    inside = {id(parameter) for group in groups for parameter in group["params"]}
+    return {name for name, p in run.learning_parameters().items() if id(p) in inside}
+
+
+def _unfreeze(run: Run, action: Unfreeze) -> None:
+    """The layers that an action has frozen, and those that never learned and may."""
+    named = _named(run, action.layers, "Unfreeze", run.may_learn())
+    left = tuple(name for name in run.adjustments.frozen if name not in named)
+    new = named - run.learning_parameters().keys()
+    if left == run.adjustments.frozen and not new:
+        rule = "all of these learn already"
+        raise _impossible("Unfreeze", rule, action.layers, "Name layers that are frozen.")
+    thawed = tuple(sorted({*run.adjustments.thawed, *new}))
+    adjust(run, replace(run.adjustments, frozen=left, thawed=thawed))
+
+
+def _extend(run: Run, action: Extend) -> None:
+    rows, per_step = len(run.job.train), run.plan.phases[-1].rows_per_step
+    steps = action.steps or steps_for(float(action.epochs or 0), rows, per_step)
+    adjust(run, replace(run.adjustments, more_steps=run.adjustments.more_steps + steps))
+
+
+def _shorten(run: Run, action: Shorten) -> None:
+    before = sum(phase.steps for phase in run.plan.phases[:-1])
+    least = max(run.step, before) + 1
+    if not least <= action.to_step < run.plan.steps:
+        raise _impossible(
+            "Shorten",
+            f"a run at step {run.step} of {run.plan.steps} cannot end there",
+            action.to_step,
+            f"Name a step from {least} to {run.plan.steps - 1}."
+            if least < run.plan.steps
+            else "It is about to end.",
+        )
+    fewer = run.plan.steps - action.to_step
+    adjust(run, replace(run.adjustments, more_steps=run.adjustments.more_steps - fewer))
+
+
+def _switch_on(run: Run, action: SwitchOn) -> None:
+    made, additions = run.adjustments, run.job.additions
+    _refuse_without_phase(run, "SwitchOn", action.method)
+    settings = additions.settled(action.method, action.settings, made.methods)
+    adjust(run, replace(made, methods={**made.methods, action.method: settings}))
+
+
+def _strengthen(run: Run, action: StrengthenAugmentation) -> None:
+    _refuse_without_phase(run, "StrengthenAugmentation", action.notches)
+    wanted, most = run.adjustments.augmentation + action.notches, run.job.additions.notches
+    if wanted > most:
+        rule = f"these rows can be enriched by {most} notches more than the recipe says, no further"
+        raise _impossible("StrengthenAugmentation", rule, wanted, "Leave them as they are.")
+    adjust(run, replace(run.adjustments, augmentation=wanted))
+
+
+def _refuse_without_phase(run: Run, action: str, value: object) -> None:
+    if not any(run.job.additions.takes(phase) for phase in _phases_to_come(run)):
+        rule = "no phase that is still to come takes it"
+        raise _impossible(action, rule, value, "It is for the fine-tuning.")
+
+
+def _reset_head(run: Run, action: ResetHead) -> None:
+    """Weights that are not learned stay; the moments of those that are go."""
+    if not put_head_back(run.network, run.learning_parameters(), run.start, run.optimizer):
+        rule = "the last layer does not learn"
+        raise _impossible("ResetHead", rule, None, "Unfreeze it.")
+
+
+def _reshuffle(run: Run, action: Reshuffle) -> None:
+    adjust(run, replace(run.adjustments, shuffles=run.adjustments.shuffles + 1))
+
+
+def _halve(run: Run, action: HalveBatch) -> None:
+    if not can_halve(run) or action.accumulate != 2 * pieces(run):
+        raise _impossible(
+            "HalveBatch",
+            f"an update of {run.phase.rows_per_step} rows in {pieces(run)} pieces cannot be cut so",
+            action.accumulate,
+            "Name twice as many pieces; rows that are compared stay together.",
+        )
+    run.halvings += 1
+    free_memory(run)
+
+
+def _named(
+    run: Run, patterns: tuple[str, ...], action: str, among: Mapping[str, torch.nn.Parameter]
+) -> set[str]:
+    """Those ``among`` the parameters that a layer's or their own name matches."""
+    layers = run.network.layers() if hasattr(run.network, "layers") else ()
+    inside = {
+        id(parameter)
+        for layer in layers
+        if any(fnmatch.fnmatchcase(layer.name, pattern) for pattern in patterns)
+        for parameter in layer.parameters()
+    }
+    found = {
+        name
+        for name, parameter in among.items()
+        if id(parameter) in inside or any(fnmatch.fnmatchcase(name, p) for p in patterns)
+    }
+    if not found:
+        names = ", ".join(layer.name for layer in layers)
+        rule = f"no layer that {'learns' if action == 'Freeze' else 'may learn'} is named so"
+        raise _impossible(action, rule, patterns, f"Layers: {names}")
+    return found
+
+
+def _impossible(action: str, rule: str, value: object, remedy: str) -> RunError:
+    return RunError(f"the action {action}", f"cannot be applied: {rule}", value, remedy)

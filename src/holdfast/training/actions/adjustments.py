@@ -1,0 +1,77 @@
+"""What actions have changed of the settings that a run began with: a value, so that a checkpoint
+keeps it, and a rollback puts back the one of then.
+
+The job is never written to: ``plan_of`` gives the plan that follows from it, and
+``training/actions/adjust.py`` makes the optimizer, the schedule and the network follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from holdfast.training.actions.additions import NO_ADDITIONS, Additions
+from holdfast.training.plan import Phase, Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Adjustments:
+    """``rate`` is a factor on every learning rate; ``weight_decay`` and ``dropout`` stand in the
+    place of the recipe's where they are not ``None``; ``frozen`` are names of parameters that would
+    learn, ``thawed`` of those that would not; ``more_steps`` are those that the last phase takes
+    beyond its plan, below 0 where it takes fewer. ``methods`` are those that were switched on, with
+    every setting, ``augmentation`` how many notches stronger the rows are enriched, ``shuffles``
+    how often the rows to come were put in another order."""
+
+    rate: float = 1.0
+    weight_decay: float | None = None
+    dropout: float | None = None
+    frozen: tuple[str, ...] = ()
+    more_steps: int = 0
+    methods: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    augmentation: int = 0
+    thawed: tuple[str, ...] = ()
+    shuffles: int = 0
+
+    def to_state(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Adjustments:
+        """An older version's state knew fewer of them."""
+        names = {name: tuple(state.get(name, ())) for name in ("frozen", "thawed")}
+        return cls(**{**state, **names})
+
+
+NONE = Adjustments()
+
+
+def plan_of(plan: Plan, made: Adjustments, additions: Additions = NO_ADDITIONS) -> Plan:
+    """The plan with what was changed of its rates, decay, length, methods and forms of rows; itself
+    without a change."""
+    phases = plan.phases
+    if made.methods or made.augmentation:
+        phases = tuple(additions.added(p, made.methods, made.augmentation) for p in phases)
+    if (made.rate, made.weight_decay) != (1.0, None):
+        phases = tuple(_phase_of(phase, made) for phase in phases)
+    if not made.more_steps:
+        return plan if phases is plan.phases else replace(plan, phases=phases)
+    last, before = phases[-1], plan.evaluate_at
+    # A longer warm-up would begin anew behind its end: it keeps its steps, of which the share is
+    # rounded up.
+    warmup = max(0.0, last.warmup_steps - 0.5) / (last.steps + made.more_steps)
+    other = replace(last, steps=last.steps + made.more_steps, warmup=min(warmup, 1.0))
+    end, apart = plan.steps + made.more_steps, before[-1] - before[-2] if len(before) > 1 else 1
+    looks = (*(step for step in before if step < end), *range(before[-1] + apart, end, apart), end)
+    return replace(plan, phases=(*phases[:-1], other), evaluate_at=looks)
+
+
+def _phase_of(phase: Phase, made: Adjustments) -> Phase:
+    decay = phase.weight_decay if made.weight_decay is None else made.weight_decay
+    return replace(
+        phase,
+        learning_rate=phase.learning_rate * made.rate,
+        head_learning_rate=phase.head_learning_rate * made.rate,
+        weight_decay=decay,
+    )

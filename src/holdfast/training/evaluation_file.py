@@ -1,0 +1,296 @@
+"""``looks.npz``: what a run saw at its evaluation points, row by row, to be judged again.
+
+``events.jsonl`` keeps means; a verdict compares rows. Numbers come back as they were, to the bit.
+Of a run that went back, these are the looks of the branch that was alive at its end: the verdict
+was made of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from holdfast.core.branches import branch_from
+from holdfast.core.defects import raises_defects
+from holdfast.core.errors import RunError
+from holdfast.core.files import write_atomically
+from holdfast.core.input_errors import reason
+from holdfast.core.records import Finding, Snapshot
+from holdfast.core.run_facts import LabelNoise, RunFacts
+from holdfast.core.run_shapes import BRANCH
+from holdfast.core.shapes import (
+    Shape,
+    any_number,
+    count,
+    each,
+    flag,
+    maybe,
+    nothing,
+    number,
+    pair,
+    record,
+    table,
+    text,
+    whole,
+)
+
+LOOKS = "looks.npz"
+FORMAT = 1
+WITHOUT = "Remove it: the verdict is then the one that the run wrote down."
+# Logits of very many rows and classes would outgrow the model; the run's verdict is kept anyway.
+MOST_BYTES = 64_000_000
+KINDS = ("float64", "float32", "int64", "int32", "bool")
+NUMBERS = table(number)
+# ``json`` writes NaN as it is, and a loss or a rate may be one.
+LOOKS_SHAPES: dict[str, Shape] = {
+    **dict.fromkeys(("step", "examples_seen"), each(whole)),
+    "phase": each(text),
+    **dict.fromkeys(
+        ("epoch", "refined_loss", "temperature", "learning_rate", "seconds"), each(any_number)
+    ),
+    **dict.fromkeys(
+        ("gradient_norm", "relative_update", "distance", "general_loss"), each(maybe(any_number))
+    ),
+    **dict.fromkeys(("train_metrics", "valid_metrics"), each(table(any_number))),
+    **dict.fromkeys(
+        (
+            "train_correct",
+            "valid_correct",
+            "valid_logits",
+            "general_losses",
+            "train_tokens",
+            "valid_tokens",
+            "general_tokens",
+            "train_right",
+            "valid_right",
+        ),
+        each(maybe(nothing)),
+    ),
+    "outputs": each(maybe(table(table(any_number)))),
+    "planned_steps": each(maybe(count)),
+    "branch": each(BRANCH),
+}
+KNOWN_SHAPES: dict[str, Shape] = {
+    "task": text,
+    **dict.fromkeys(
+        ("classes", "planned_steps", "planned_looks", "train_rows", "train_tokens", "trainable"),
+        maybe(count),
+    ),
+    "peak_rate": maybe(number),
+    "usual_rates": maybe(pair(number)),
+    "copied_valid": maybe(pair(count)),
+    "probe_curve": each(pair(number)),
+    "refused": each(text),
+    **dict.fromkeys(("probe_valid_losses", "first_seen"), maybe(nothing)),
+    "findings": each(
+        record(
+            {
+                "check": text,
+                "severity": text,
+                "score": any_number,
+                "count": count,
+                "rows": each(whole),
+                "because": text,
+                "remedy": text,
+                "fixed": flag,
+            },
+            ("check", "severity", "rows"),
+        )
+    ),
+    "label_noise": maybe(
+        record({**dict.fromkeys(("rate", "low", "high", "right", "base"), any_number), "n": count})
+    ),
+}
+HEADER = record(
+    {
+        "format": whole,
+        "holdfast": text,
+        "kept": whole,
+        "kinds": table(text),
+        "looks": record(LOOKS_SHAPES, ("step", "epoch", "examples_seen", "phase")),
+        "known": record(KNOWN_SHAPES, ("task", "findings")),
+    },
+    ("format", "holdfast", "kept", "kinds", "looks", "known"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """What ``monitor.judge.judge`` takes: the snapshots, what is known beside them, the step of the
+    state that was kept; and the version of Holdfast that wrote them."""
+
+    history: tuple[Snapshot, ...]
+    run_facts: RunFacts
+    kept: int
+    holdfast: str
+
+
+def write_looks(
+    path: Path, history: Sequence[Snapshot], known: RunFacts, kept: int, version: str
+) -> bool:
+    """Write them compressed, and read them again. Gives ``False``, and leaves nothing, where they
+    are above 64 MB or what was written cannot be read: the verdict stands in ``result.json``."""
+    arrays: dict[str, Any] = {}
+    plain: dict[str, list[Any]] = {}
+    for field in dataclasses.fields(Snapshot):
+        values = [getattr(snapshot, field.name) for snapshot in history]
+        if all(isinstance(value, np.ndarray) for value in values):
+            arrays[f"look_{field.name}"] = np.stack(values)
+        else:
+            plain[field.name] = [_plain(value) for value in values]
+    facts = {}
+    for field in dataclasses.fields(RunFacts):
+        value = getattr(known, field.name)
+        if isinstance(value, np.ndarray):
+            arrays[f"known_{field.name}"] = value
+        else:
+            facts[field.name] = _plain(value)
+    if sum(array.nbytes for array in arrays.values()) > MOST_BYTES:
+        path.unlink(missing_ok=True)
+        return False
+    kinds = {name: str(array.dtype) for name, array in arrays.items()}
+    header = json.dumps(
+        {
+            "format": FORMAT,
+            "holdfast": version,
+            "kept": kept,
+            "looks": plain,
+            "known": facts,
+            "kinds": kinds,
+        }
+    )
+    small = {name: _shortened(array) for name, array in arrays.items()}
+
+    def write(beside: Path) -> None:
+        with beside.open("wb") as file:
+            np.savez_compressed(file, told=np.array(header), **small)
+
+    write_atomically(path, write)
+    try:
+        read_looks(path)
+    except RunError:
+        if raises_defects():
+            raise
+        path.unlink()
+        return False
+    return True
+
+
+def read_looks(path: Path) -> Looks:
+    """What ``write_looks`` wrote. Raises ``RunError`` where the file is none of these or broken."""
+    try:
+        _check_size(path)
+        # NumPy leaves a file open that it opened itself and could not read.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
+            header = json.loads(str(kept["told"]))
+            HEADER(header, "")
+            if header["format"] != FORMAT:
+                raise ValueError(f"format {header['format']} is not known")
+            arrays = {name: _array(kept[name], kind) for name, kind in header["kinds"].items()}
+        return _looks(header, arrays)
+    except Exception as error:
+        # A file that anyone may have touched: whatever it makes fail, the way out is the same.
+        raise RunError(
+            str(path), f"cannot be read as the looks of a run ({reason(error)})", None, WITHOUT
+        ) from error
+
+
+def _check_size(path: Path) -> None:
+    """Raise ``ValueError`` where the file would unpack to more than is ever written: a small one
+    may stand for any number of zeros."""
+    if not path.is_file():
+        raise ValueError("it is not a file")
+    with zipfile.ZipFile(path) as archive:
+        size = sum(entry.file_size for entry in archive.infolist())
+    if size > 2 * MOST_BYTES:
+        raise ValueError(f"it would unpack to {size:,} bytes")
+
+
+def _array(found: Any, kind: str) -> Any:
+    """Numbers or truth values of one of the types that are written; nothing that Python would
+    have to build from bytes."""
+    if kind not in KINDS or found.dtype.kind not in "fiub":
+        raise ValueError(f"an array of {found.dtype} is none of a run's looks")
+    return found.astype(kind)
+
+
+def _looks(header: Mapping[str, Any], arrays: Mapping[str, Any]) -> Looks:
+    count = len(header["looks"]["step"])
+    rows = {name[5:]: array for name, array in arrays.items() if name.startswith("look_")}
+    looks = dict(header["looks"])
+    if "branch" in looks:
+        looks["branch"] = [branch_from(one) for one in looks["branch"]]
+    history = tuple(
+        Snapshot(
+            **{name: values[i] for name, values in looks.items()},
+            **{name: array[i] for name, array in rows.items()},
+        )
+        for i in range(count)
+    )
+    known = {name[6:]: array for name, array in arrays.items() if name.startswith("known_")}
+    facts = {name: _tuples(value) for name, value in header["known"].items()}
+    facts["findings"] = tuple(
+        Finding(**{**one, "rows": tuple(one["rows"])}) for one in header["known"]["findings"]
+    )
+    noise = header["known"].get("label_noise")
+    facts["label_noise"] = None if noise is None else LabelNoise(**noise)
+    _check(history)
+    _check_known(known, history)
+    return Looks(history, RunFacts(**facts, **known), header["kept"], header["holdfast"])
+
+
+def _check(history: Sequence[Snapshot]) -> None:
+    """Raise ``ValueError`` where looks are not those of one and the same rows."""
+    if not history:
+        raise ValueError("no looks")
+    for side in ("train", "valid"):
+        rows = {len(getattr(snapshot, f"{side}_losses")) for snapshot in history}
+        per_row = (f"{side}_correct", f"{side}_tokens", f"{side}_right")
+        shapes = {np.shape(getattr(s, name)) for s in history for name in per_row} - {()}
+        flat = all(getattr(snapshot, f"{side}_losses").ndim == 1 for snapshot in history)
+        if not flat or len(rows) != 1 or any(shape != (*rows,) for shape in shapes):
+            raise ValueError(f"the {side} rows of its looks differ")
+    logits = {s.valid_logits.shape for s in history if s.valid_logits is not None}
+    if any(shape[0] != len(history[0].valid_losses) or 0 in shape[1:] for shape in logits):
+        raise ValueError("its logits are of other rows")
+
+
+def _check_known(known: Mapping[str, Any], history: Sequence[Snapshot]) -> None:
+    """Raise ``ValueError`` where what is known of single rows is of other rows."""
+    sizes = {
+        "probe_valid_losses": len(history[0].valid_losses),
+        "first_seen": len(history[0].train_losses),
+    }
+    for name, size in sizes.items():
+        if known.get(name) is not None and known[name].shape != (size,):
+            raise ValueError(f"{name} is of other rows")
+
+
+def _shortened(array: Any) -> Any:
+    """The same numbers in half the bytes, where they came from half the bytes."""
+    if array.dtype == np.float64:
+        with np.errstate(over="ignore"):
+            short = array.astype(np.float32)
+        if np.array_equal(short.astype(np.float64), array, equal_nan=True):
+            return short
+    return array
+
+
+def _plain(value: Any) -> Any:
+    """JSON's types, with NaN as it is, which the standard library reads back."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value

@@ -1,0 +1,187 @@
+"""Our loop's run as the guard sees it: how it is measured, what can be changed in it, and how all
+that its training depends on is taken and put back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from holdfast.core.errors import Defect
+from holdfast.core.records import Snapshot
+from holdfast.models.fresh import same_memory
+from holdfast.training.actions.act import appliers
+from holdfast.training.actions.adjust import adjust, all_learning, start_phase
+from holdfast.training.actions.adjustments import NONE
+from holdfast.training.actions.offers import Considered
+from holdfast.training.engine import Appliers, GuardEngine, Rules
+from holdfast.training.journal import restore
+from holdfast.training.machine.sharding import is_sharded, local, parts_of, spread_state
+from holdfast.training.restore import RestorePoint, SavedWeights, random_state, set_random_state
+from holdfast.training.run import Job, Run
+from holdfast.training.snapshot import take_snapshot
+
+if TYPE_CHECKING:
+    import torch
+
+# Where training stands: a rollback puts these back.
+POSITION = (
+    "step",
+    "phase_index",
+    "step_in_phase",
+    "examples_seen",
+    "running_loss",
+    "learning_rate",
+    "gradient_norms",
+)
+# What has happened, which no rollback undoes.
+HAPPENED = ("finished", "halvings", "examples_undone")
+
+
+def begin_run(job: Job) -> Run:
+    """A run of this job before its first step, under its guard."""
+    run = Run(job)
+    rules = Rules(job.monitor, job.choose, job.advisor)
+    run.guard = GuardEngine(GuardedRun(run), rules, job.journal)
+    return run
+
+
+class GuardedRun:
+    """``training.engine.Guarded`` of a run of the loop."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    @property
+    def step(self) -> int:
+        return self._run.step
+
+    @property
+    def appliers(self) -> Appliers:
+        return appliers(self._run)
+
+    def observe(self) -> Snapshot:
+        run = self._run
+        run.emit("snapshot_due")
+        snapshot = take_snapshot(run)
+        if run.schedule is not None:
+            # Before any action is decided, so that a restore point of this look has heard it too.
+            run.schedule.observe(snapshot.valid_loss)
+        return snapshot
+
+    def save_weights(self) -> SavedWeights:
+        # What ``take_snapshot`` has just copied: a second copy would be the largest thing beside
+        # the model.
+        return SavedWeights(self._run.step, self._run.previous)
+
+    def restore_point(self) -> RestorePoint:
+        return moment_of(self._run, self.save_weights())
+
+    def put_back(self, point: RestorePoint) -> None:
+        run, learnt = self._run, self._run.examples_seen
+        go_on_from(run, point)
+        run.examples_undone += learnt - run.examples_seen
+
+
+def state_of(run: Run) -> dict[str, Any]:
+    """Everything a resume needs, in types that the weights-only loader reads."""
+    now = SavedWeights(run.step, {n: local(t.detach()) for n, t in run.changing().items()})
+    return {
+        "step": run.step,
+        **{name: getattr(run, name) for name in HAPPENED},
+        "seconds": run.seconds,
+        "loss_scale": run.loss_scale.state_dict(),
+        "frozen": _mark_of_frozen(run),
+        "start": run.start,
+        "now": moment_of(run, now).to_state(),
+        "guard": run.guard.state_dict(),
+        "offers": [made.to_state() for made in run.offers],
+    }
+
+
+def resume_from(run: Run, state: Mapping[str, Any]) -> None:
+    """Continue from a state of ``state_of``."""
+    for name in HAPPENED:
+        setattr(run, name, state[name])
+    now = RestorePoint.from_state(state["now"])
+    run.thaw(now.adjustments.thawed)
+    if abs(state["frozen"] - _mark_of_frozen(run)) > 1e-6 * max(1.0, abs(state["frozen"])):
+        raise Defect("the frozen weights", "are not those of the checkpoint")
+    run.continue_clock(state["seconds"])
+    run.loss_scale.load_state_dict(state.get("loss_scale", {}))
+    run.start = same_memory(state["start"], run.job.pretrained)
+    run.guard.load_state_dict(state["guard"])
+    go_on_from(run, now)
+    run.guard.best = now.best
+    run.offers = [Considered.from_state(made) for made in state.get("offers", ())]
+    if run.job.advisor is not None and now.advisor is not None:
+        run.job.advisor.load_state_dict(now.advisor)
+    run.guard.judge_again()
+    said = run.job.store.said
+    restore(run.journal, state["guard"]["journal"], run.step, said, run.job.notify)
+
+
+def moment_of(run: Run, weights: SavedWeights) -> RestorePoint:
+    """Now, with these weights; of a finished run without its optimizer: no step follows."""
+    optimizer = None if run.finished else run.optimizer
+    advisor = run.job.advisor
+    return RestorePoint(
+        weights=weights,
+        previous=run.previous,
+        best=run.guard.best,
+        position={name: getattr(run, name) for name in POSITION},
+        adjustments=run.adjustments,
+        optimizer=_state_of(optimizer) if optimizer is not None else None,
+        schedule=run.schedule.state_dict() if optimizer is not None else None,
+        random=random_state(),
+        advisor=advisor.state_dict() if advisor is not None else None,
+        listeners={name: keeper.state_dict() for name, keeper in run.keepers().items()},
+    )
+
+
+def _state_of(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    state = optimizer.state_dict()
+    first = next(iter(optimizer.param_groups[0]["params"]), None)
+    return parts_of(state) if hasattr(first, "to_local") else state
+
+
+def go_on_from(run: Run, point: RestorePoint) -> None:
+    """Put a moment back; the run may write into what it is given. The guard's own part of it (the
+    best state, the advisor) is the guard's to take."""
+    run.optimizer = run.schedule = None
+    for name, value in point.position.items():
+        setattr(run, name, value)
+    # Listeners that leave may still change weights.
+    adjust(run, point.adjustments)
+    run.load_tensors(point.weights.tensors)
+    run.previous = point.previous
+    if point.optimizer is not None:
+        start_phase(run)
+        assert run.optimizer is not None
+        run.optimizer.load_state_dict(point.optimizer)
+        if is_sharded(run.network):
+            spread_state(run.optimizer)
+        run.schedule.load_state_dict(point.schedule)
+    for name, keeper in run.keepers().items():
+        if name in point.listeners:  # an alert may be set while a run is not finished
+            keeper.load_state_dict(point.listeners[name])
+    set_random_state(point.random)
+
+
+def end_run(run: Run) -> None:
+    """The network in its best state, under the settings that its job came with; memory and disk
+    are given back, since scoring needs them."""
+    run.load_tensors(run.best.tensors)
+    run.guard.points = {}
+    run.let_go()
+    if run.adjustments != NONE:
+        # The plan stays: that the run took more or fewer steps is what happened. So do the layers
+        # that learned in it.
+        made = run.adjustments
+        adjust(run, replace(NONE, more_steps=made.more_steps, thawed=made.thawed))
+
+
+def _mark_of_frozen(run: Run) -> float:
+    """Of what no phase changes: what an action has frozen for a while is not part of it."""
+    with all_learning(run):
+        return run.frozen_sum

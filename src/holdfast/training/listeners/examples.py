@@ -1,0 +1,269 @@
+"""What each training row was like to learn: a data map made of the losses of the training itself.
+
+No row is passed forward for it. Each pass over the training rows sees every row once, in training
+mode, and that is what is kept: how sure the model was of the row's own label, by how much, and
+whether it had it right (Swayamdipta and others 2020, 2009.10795; Pleiss and others 2020,
+2001.10528; Toneva and others 2019, 1812.05159).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from holdfast.core.records import Floats, Ints, Snapshot
+from holdfast.training.run import BatchLosses
+
+if TYPE_CHECKING:
+    import torch
+
+    from holdfast.training.run import Run
+
+LEARNT = 0.5
+# Below this mean probability of its label a row was hard all along.
+HARD = 0.5
+LEAST_PASSES = 3
+# Losses that are kept of each row, and of all: of more passes every second is kept, then every
+# fourth. Of more rows fewer are; below eight a row there is no trace.
+MOST_KEPT, MOST_NUMBERS, LEAST_KEPT = 64, 4_000_000, 8
+
+
+@dataclass(slots=True)
+class _Sums:
+    """Running sums over passes, one number a row."""
+
+    passes: Floats
+    confidence: Floats
+    squares: Floats
+    margin: Floats
+    last: Floats
+    right: Floats
+    forgotten: Floats
+    learnt_at: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class DataMap:
+    """One line a training row [n]; NaN where a row was never seen.
+
+    ``confidence`` is the mean over passes of the probability of the row's label (of its target
+    tokens: e to the minus mean loss), in [0, 1]; ``variability`` its standard deviation; ``aum``
+    the mean of logit(label) − largest other logit (NaN without logits); ``last`` the probability
+    at the last pass; ``loss_range`` the inter-quartile range of the losses over the passes in nats,
+    how late and how far the row was learned (2411.05743; NaN below four passes); ``learnt_at``
+    the first pass from which it was right to the end (−1: never);
+    ``forgotten`` how often it went from right to wrong; ``kind`` is below.
+
+    | kind | what |
+    |---|---|
+    | ``easy`` | right at the end, and sure on average |
+    | ``memorized`` | right at the end, yet unsure on average: learnt late |
+    | ``unlearnable`` | wrong at the end, and never right before |
+    | ``forgotten`` | wrong at the end, and right before |
+    | ``relearned`` | right at the end, unsure on average, and forgotten on the way |
+    | ``unclear`` | seen in fewer than three passes |
+    """
+
+    rows: Ints
+    confidence: Floats
+    variability: Floats
+    aum: Floats
+    last: Floats
+    loss_range: Floats
+    learnt_at: Ints
+    forgotten: Ints
+    passes: Ints
+    kind: tuple[str, ...]
+
+
+class _Traces:
+    """The losses of each row over the passes [kept, n], float32, NaN where it was not passed."""
+
+    def __init__(self, count: int) -> None:
+        fit = min(MOST_KEPT, MOST_NUMBERS // max(count, 1))
+        self.losses = np.full((fit if fit >= LEAST_KEPT else 0, count), np.nan, dtype=np.float32)
+        self.stride = 1
+
+    def add(self, at: int, rows: Ints, sure: Floats) -> None:
+        """The probabilities of the labels of some rows in the pass ``at``."""
+        kept = len(self.losses)
+        if not kept:
+            return
+        while at // self.stride >= kept:
+            half = self.losses[::2].copy()
+            self.losses[: len(half)], self.losses[len(half) :] = half, np.nan
+            self.stride *= 2
+        if at % self.stride == 0:
+            self.losses[at // self.stride, rows] = -np.log(np.maximum(sure, 1e-38))
+
+    def range(self) -> Floats:
+        """The inter-quartile range of each row [n]; NaN below four losses."""
+        found = np.full(self.losses.shape[1], np.nan)
+        enough = (~np.isnan(self.losses)).sum(axis=0) >= 4
+        if enough.any():
+            high, low = np.nanquantile(self.losses[:, enough], [0.75, 0.25], axis=0)
+            found[enough] = high - low
+        return found
+
+
+class ExampleHistory:
+    """A listener that keeps the data map of a run; its state is part of a checkpoint.
+
+    A phase whose loss compares rows (contrast) says nothing of single rows and is left out. With
+    several processes each row is seen by one of them a pass; they tell each other when it ends.
+    """
+
+    name, place = "example_history", "note"
+
+    def __init__(self, rows: Ints, world: int = 1) -> None:
+        self._rows = np.asarray(rows, dtype=np.int64)
+        self._world = world
+        count = len(self._rows)
+        self._sums = _Sums(*(np.zeros(count) for _ in fields(_Sums)))
+        self._sums.learnt_at[:] = -1
+        self._traces = _Traces(count)
+        self._pending: list[tuple[Ints, torch.Tensor]] = []
+        self._pass = 0
+
+    def loss_ready(self, run: Run) -> None:
+        passed = run.batch_losses
+        if passed is None or run.phase.compares_rows:
+            return
+        rows, values = np.asarray(passed.rows), _measured(passed)
+        # What was added stands behind the training rows and is no part of the map.
+        own = rows < len(self._rows)
+        if not own.all():
+            rows, values = rows[own], values[np.flatnonzero(own)]
+        self._pending.append((rows, values))
+
+    def epoch_end(self, run: Run) -> None:
+        for rows, values in self._gathered():
+            self._add(rows, values)
+        self._pending = []
+        self._pass += not run.phase.compares_rows
+
+    def state_dict(self) -> dict[str, Any]:
+        import torch
+
+        sums = {f.name: torch.from_numpy(getattr(self._sums, f.name)) for f in fields(_Sums)}
+        return {
+            "sums": sums,
+            "traces": torch.from_numpy(self._traces.losses.copy()),
+            "stride": self._traces.stride,
+            "pass": self._pass,
+            "pending": [(torch.from_numpy(rows), values) for rows, values in self._pending],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._sums = _Sums(
+            **{name: values.numpy().copy() for name, values in state["sums"].items()}
+        )
+        # A checkpoint of an older version has none: its passes are missing in the trace.
+        if "traces" in state:
+            self._traces.losses = state["traces"].numpy().copy()
+            self._traces.stride = state["stride"]
+        self._pass = state["pass"]
+        self._pending = [(rows.numpy(), values) for rows, values in state["pending"]]
+
+    def data_map(self) -> DataMap | None:
+        """The map of the passes so far; ``None`` where no row was seen."""
+        sums = self._sums
+        if not sums.passes.any():
+            return None
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mean = sums.confidence / sums.passes
+            # Rounding may leave a variance of 0 just below it.
+            spread = np.sqrt(np.maximum(sums.squares / sums.passes - mean**2, 0.0))
+            aum = sums.margin / sums.passes
+        unseen = sums.passes == 0
+        return DataMap(
+            self._rows,
+            mean,
+            spread,
+            aum,
+            np.where(unseen, np.nan, sums.last),
+            self._traces.range(),
+            sums.learnt_at.astype(np.int64),
+            sums.forgotten.astype(np.int64),
+            sums.passes.astype(np.int64),
+            _kinds(sums, mean),
+        )
+
+    def _gathered(self) -> list[tuple[Ints, Floats]]:
+        here = [(rows, values.float().cpu().numpy()) for rows, values in self._pending]
+        if self._world == 1:
+            return here
+        from accelerate.utils import gather_object
+
+        everyone: list[tuple[Ints, Floats]] = gather_object(here)
+        return everyone
+
+    def _add(self, rows: Ints, values: Floats) -> None:
+        """``values`` [rows, 3]: probability of the label, margin, right or wrong. A row that was
+        drawn twice counts twice, in the order of its draws."""
+        while len(rows):
+            distinct, first = np.unique(rows, return_index=True)
+            self._add_distinct(distinct, values[first])
+            rows, values = np.delete(rows, first), np.delete(values, first, axis=0)
+
+    def _add_distinct(self, rows: Ints, values: Floats) -> None:
+        sums, (sure, margin, right) = self._sums, values.astype(np.float64).T
+        self._traces.add(self._pass, rows, sure)
+        sums.passes[rows] += 1
+        sums.confidence[rows] += sure
+        sums.squares[rows] += sure**2
+        sums.margin[rows] += margin
+        sums.last[rows] = sure
+        sums.forgotten[rows] += (sums.right[rows] == 1) & (right == 0)
+        begins = (right == 1) & (sums.right[rows] == 0)
+        sums.learnt_at[rows] = np.where(
+            right == 0, -1, np.where(begins, self._pass, sums.learnt_at[rows])
+        )
+        sums.right[rows] = right
+
+
+def map_of_looks(rows: Ints, history: Sequence[Snapshot]) -> DataMap | None:
+    """The same map of the validation rows, a look standing for a pass; the look before the first
+    step is left out. ``None`` without rows or without a look after that."""
+    import torch
+
+    looks = [s for s in history if s.step and len(s.valid_losses) == len(rows)]
+    kept = ExampleHistory(rows)
+    for snapshot in looks if len(rows) else ():
+        losses = torch.from_numpy(np.ascontiguousarray(snapshot.valid_losses))
+        values = _measured(BatchLosses(np.arange(len(rows)), losses, None, None)).numpy()
+        if snapshot.valid_correct is not None:
+            values[:, 2] = snapshot.valid_correct
+        kept._add(np.arange(len(rows)), values)
+        kept._pass += 1
+    return kept.data_map()
+
+
+def _measured(passed: BatchLosses) -> torch.Tensor:
+    """Probability of the label, margin and right or wrong of each row [batch, 3]."""
+    import torch
+
+    sure = torch.exp(-passed.losses.detach().float())
+    if passed.logits is None or passed.labels is None:
+        margin = torch.full_like(sure, float("nan"))
+        return torch.stack([sure, margin, (sure > LEARNT).float()], dim=1)
+    logits, labels = passed.logits.detach().float(), passed.labels[:, None]
+    of_label = logits.gather(1, labels)[:, 0]
+    others = logits.scatter(1, labels, float("-inf")).amax(dim=1)
+    return torch.stack([sure, of_label - others, (of_label > others).float()], dim=1)
+
+
+def _kinds(sums: _Sums, mean: Floats) -> tuple[str, ...]:
+    right = sums.right == 1
+    ever = right | (sums.forgotten > 0)
+    kind = np.where(
+        right,
+        np.where(mean >= HARD, "easy", "memorized"),
+        np.where(ever, "forgotten", "unlearnable"),
+    ).astype(object)
+    kind[right & (mean < HARD) & (sums.forgotten > 0)] = "relearned"
+    kind[sums.passes < LEAST_PASSES] = "unclear"
+    return tuple(kind.tolist())

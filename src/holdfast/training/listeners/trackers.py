@@ -1,0 +1,180 @@
+"""A listener that sends what a run logs to trackers, through Accelerate's.
+
+| tracker | gets |
+|---|---|
+| TensorBoard | numbers, and the verdict's words; in ``RUN/tracking/tensorboard`` |
+| Weights & Biases | the same |
+| MLflow | numbers; its tracking server is the one that MLflow's own settings name |
+
+Nothing is sent unless a recipe asks for it. What is sent are the numbers of the snapshots, the
+verdict and the settings, in which a path is shortened to its last part; no row, no environment.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from holdfast.core.errors import MachineError, RunError
+from holdfast.core.files import write_json
+from holdfast.core.input_errors import door
+from holdfast.core.records import Label, Snapshot, Verdict
+from holdfast.core.shapes import flag, parse_object, record, text, whole
+
+MARK = "tracked.json"
+MARK_SHAPE = record({"id": text, "step": whole, "mlflow": text, "scored": flag}, ("id",))
+FOLDER = "tracking"
+NUMBERS_ONLY = ("mlflow",)
+INSTALLED_BY = {"tensorboard": "'holdfast[logs]'", "mlflow": "mlflow", "wandb": "wandb"}
+LABELS = get_args(Label)
+
+
+class Track:
+    """Sends every snapshot once, whatever the number of resumes.
+
+    A tracker's steps rise, so a run that went back sends nothing until it is past where it was.
+
+    ``mark`` is a file that holds the last step sent and what a tracker needs to go on with the
+    same run. It is written before a step is sent: a run killed in between loses that step from its
+    tracker, and none is ever there twice.
+    """
+
+    name, place = "track", "tell"
+
+    def __init__(self, trackers: Sequence[Any], mark: Path, settings: Mapping[str, Any]) -> None:
+        self._trackers = trackers
+        self._mark = mark
+        self._known = read_mark(mark)
+        for tracker in trackers:
+            tracker.start()
+            if "step" not in self._known:
+                tracker.store_init_configuration(flat(settings))
+            if tracker.name == "mlflow":
+                self._known["mlflow"] = tracker.tracker.info.run_id
+        self._remember(self._known.get("step", -1))
+
+    def snapshot_taken(self, run: Any) -> None:
+        if run.step <= self._known["step"] or run.verdict is None:
+            return
+        self._remember(run.step)
+        self._send({**numbers(run.history[-1]), **verdict_values(run.verdict)}, run.step)
+
+    def score(self, step: int, metrics: Mapping[str, Mapping[str, Any]]) -> None:
+        """The test rows' metrics, when they are known: once a run."""
+        values = {f"test/{name}": found["value"] for name, found in metrics.items()}
+        if not self._known.get("scored"):
+            self._known["scored"] = True
+            self._remember(self._known["step"])
+            self._send({k: v for k, v in values.items() if v is not None}, step)
+
+    def close(self) -> None:
+        for tracker in self._trackers:
+            tracker.finish()
+
+    def _send(self, values: dict[str, float | str], step: int) -> None:
+        plain = {name: v for name, v in values.items() if not isinstance(v, str)}
+        for tracker in self._trackers:
+            tracker.log(plain if tracker.name in NUMBERS_ONLY else values, step=step)
+
+    def _remember(self, step: int) -> None:
+        self._known["step"] = step
+        write_json(self._mark, self._known)
+
+
+def open_track(
+    to: Sequence[str], project: str, name: str, run: Path, mark: Path, settings: Mapping[str, Any]
+) -> Track:
+    """Start the trackers ``to`` for the folder ``run``, or go on where ``mark`` says they were."""
+    known = read_mark(mark)
+    if not known:
+        known = {"id": uuid.uuid4().hex[:16]}
+        write_json(mark, known)
+    trackers = [make_tracker(which, project, name, run, known) for which in to]
+    return Track(trackers, mark, settings)
+
+
+def make_tracker(which: str, project: str, name: str, run: Path, known: Mapping[str, Any]) -> Any:
+    """One of Accelerate's trackers, not started yet; ``known`` is what a mark holds."""
+    from accelerate.tracking import MLflowTracker, TensorBoardTracker, WandBTracker
+
+    if which == "tensorboard":
+        return TensorBoardTracker("tensorboard", run / FOLDER)
+    if which == "mlflow":
+        return MLflowTracker(project, run_id=known.get("mlflow"), run_name=name)
+    (run / FOLDER).mkdir(exist_ok=True)
+    return WandBTracker(project, name=name, id=known["id"], resume="allow", dir=str(run / FOLDER))
+
+
+def check_trackers(to: Sequence[str]) -> None:
+    """Raise ``MachineError``, with the command that installs it, for a package that is absent."""
+    for which in to:
+        if importlib.util.find_spec(which) is None:
+            raise MachineError(
+                "track.to",
+                f"needs the package {which}",
+                which,
+                f"pip install {INSTALLED_BY[which]}, or leave it out of track.to.",
+            )
+
+
+def numbers(snapshot: Snapshot) -> dict[str, float | str]:
+    """The scalars of a snapshot by the names that trackers group: ``train/…``, ``valid/…``."""
+    values: dict[str, float | None] = {
+        "train/loss": snapshot.train_loss,
+        "valid/loss": snapshot.valid_loss,
+        "valid/refined_loss": snapshot.refined_loss,
+        "valid/temperature": snapshot.temperature,
+        **{f"train/{name}": value for name, value in snapshot.train_metrics.items()},
+        **{f"valid/{name}": value for name, value in snapshot.valid_metrics.items()},
+        "run/epoch": snapshot.epoch,
+        "run/examples_seen": float(snapshot.examples_seen),
+        "run/learning_rate": snapshot.learning_rate,
+        "run/gradient_norm": snapshot.gradient_norm,
+        "run/relative_update": snapshot.relative_update,
+        "run/distance": snapshot.distance,
+    }
+    return {name: float(value) for name, value in values.items() if value is not None}
+
+
+def verdict_values(verdict: Verdict) -> dict[str, float | str]:
+    """The verdict as words, and as numbers for trackers that draw only those: ``number`` is the
+    place of the label in the contract's list, from 0."""
+    return {
+        "verdict/label": verdict.label,
+        "verdict/because": verdict.because,
+        "verdict/number": float(LABELS.index(verdict.label)),
+        "verdict/confidence": float(verdict.confidence),
+    }
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted keys to plain values; a path that exists is shortened to its last part."""
+    values: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            values |= flat(value, f"{prefix}{key}.")
+        else:
+            plain = isinstance(value, (bool, int, float))
+            values[prefix + key] = value if plain else _shortened(str(value))
+    return values
+
+
+def read_mark(mark: Path) -> dict[str, Any]:
+    """What an earlier part of the run remembered; empty where there was none. Raises ``RunError``
+    where it cannot be read."""
+    if not mark.exists():
+        return {}
+    with door(str(mark), RunError, remedy="Delete it: the tracker then begins with a new run."):
+        known = parse_object(mark.read_text("utf-8"))
+        MARK_SHAPE(known, "")
+    return known
+
+
+def _shortened(text: str) -> str:
+    path, _, function = text.partition(".py:")
+    named = Path(f"{path}.py") if function else Path(path)
+    absolute = named.is_absolute()
+    return f"{named.name}{':' if function else ''}{function}" if absolute else text

@@ -1,0 +1,267 @@
+"""What the machine decides: threads, precision, matrix products. Decided once before step 0, with
+a reason, stored in the run's recipe, and reused on resume.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from holdfast.core.errors import MachineError
+from holdfast.core.input_errors import door
+from holdfast.core.machine import processes, refuse_too_many, usable_cores
+from holdfast.core.records import Decision
+
+if TYPE_CHECKING:
+    import torch
+    from accelerate import Accelerator
+
+
+PROBE_SECONDS = 0.25
+# oneDNN and its wrapper keep a compiled kernel with its scratch memory for every shape they meet,
+# and rows of many lengths make many shapes: at the default of 1,024 this took 300 MB of a run on
+# 400 rows, at 16 nothing was slower. Pictures have one size, and a convolutional net many kernels,
+# each wanted again in every step: at 16 a step of a small ResNet took 1.6 times as long.
+KERNEL_CACHES = ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY")
+KERNELS_KEPT = "16"
+# Read by PyTorch when it is loaded.
+APPLE_FALLBACK = "PYTORCH_ENABLE_MPS_FALLBACK"
+
+
+@dataclass(frozen=True, slots=True)
+class MachineChoice:
+    """``threads`` for PyTorch, ``precision`` of the forward and backward pass, and who multiplies
+    float32 matrices: PyTorch's ``default`` or ``onednn``."""
+
+    threads: int
+    precision: str
+    matmul: str
+    decisions: tuple[Decision, ...]
+
+
+@contextmanager
+def flushed_subnormals() -> Iterator[None]:
+    """Inside, results of PyTorch and NumPy on a processor that are nearer to 0 than the smallest
+    normal number (1.2e-38 in float32) are 0.
+
+    Processors compute with such numbers many times slower, and the softmax of an attention whose
+    scores are not scaled (T5's) is full of them: a step of a small T5 took 2.8 times as long. It
+    holds for this thread, and for those that PyTorch starts from here on; on leaving this thread
+    is as before. Other devices have rules of their own.
+    """
+    import torch
+
+    before = _flushes()
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)
+
+
+def _flushes() -> bool:
+    import torch
+
+    return float(torch.tensor(2.0**-126, dtype=torch.float32).mul(0.5)) == 0
+
+
+def choose_machine(
+    threads: int | None, precision: str, matmul: str = "auto", *, one_size: bool = False
+) -> MachineChoice:
+    """Fill in what the recipe leaves open. Sets PyTorch's thread count. ``one_size`` says that all
+    batches have the same shape."""
+    for name in KERNEL_CACHES if not one_size else ():
+        os.environ.setdefault(name, KERNELS_KEPT)
+    count, threads_because = _choose_threads(threads)
+    use_threads(count)
+    chosen, precision_because = _choose_precision(precision)
+    products, products_because = _choose_matmul(matmul)
+    decisions = (
+        Decision("train.threads", str(count), threads_because),
+        Decision("train.precision", chosen, precision_because),
+        Decision("train.matmul", products, products_because),
+        *_subnormals(),
+        *_apple(),
+    )
+    return MachineChoice(count, chosen, products, decisions)
+
+
+def use_threads(count: int) -> None:
+    """How many threads PyTorch computes with from here on, in the whole process."""
+    import torch
+
+    torch.set_num_threads(count)
+
+
+def has_bfloat16(device: str) -> tuple[bool, str]:
+    """Whether ``device`` (cpu, cuda, mps) multiplies bfloat16 in hardware, and how we know."""
+    import torch
+
+    if device == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        return fast, f"{torch.cuda.get_device_name()} {'has' if fast else 'lacks'} it"
+    if device == "mps":
+        return False, "not used on Apple GPUs"
+    flags = _processor_flags() & {"amx_bf16", "avx512_bf16", "avx_ne_convert", "bf16", "svebf16"}
+    flags -= {"avx_ne_convert"}
+    shown = ", ".join(sorted(flags))
+    return bool(flags), f"processor flags: {shown}" if flags else "no such flag on this processor"
+
+
+def has_tensor_cores() -> bool:
+    """Whether the GPU multiplies float16 many times as fast as float32 (Volta, T4, RTX 20)."""
+    import torch
+
+    return torch.version.hip is not None or torch.cuda.get_device_capability() >= (7, 0)
+
+
+def autocast(device: str, precision: str) -> torch.autocast:
+    """A block in which ``device`` multiplies in ``precision``."""
+    import torch
+
+    half = torch.bfloat16 if precision == "float32" else getattr(torch, precision)
+    return torch.autocast(device, half, enabled=precision != "float32")
+
+
+def device_kind() -> str:
+    """``cuda``, ``mps`` or ``cpu``: the best that PyTorch sees."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def several_on_processor() -> bool:
+    """Whether a launcher started several processes that have the processor alone.
+
+    Accelerate must be told: under plain ``torchrun`` it would take each for a run of its own.
+    """
+    return processes() > 1 and device_kind() == "cpu"
+
+
+def _subnormals() -> tuple[Decision, ...]:
+    if device_kind() != "cpu" or not _flushes():
+        return ()
+    because = "a processor takes many times as long with them"
+    return (Decision("numbers nearer to 0 than 1.2e-38", "0", because),)
+
+
+def _apple() -> tuple[Decision, ...]:
+    if device_kind() != "mps":
+        return ()
+    lacking = "4 and 8 bits, float16 with scaled losses and several processes are not there"
+    if os.environ.get(APPLE_FALLBACK) == "1":
+        because = f"an Apple GPU; what its back end lacks runs on the processor; {lacking}"
+        return (Decision("device", "mps", because),)
+    because = (
+        f"an Apple GPU; what its back end lacks ends the run: set {APPLE_FALLBACK}=1 before "
+        f"Python starts, and it runs on the processor; {lacking}"
+    )
+    return (Decision("device", "mps", because, prominent=True),)
+
+
+def _choose_precision(wanted: str) -> tuple[str, str]:
+    device = device_kind()
+    if wanted == "float16" and device != "cuda":
+        raise MachineError(
+            "train.precision",
+            "is float16, which needs a GPU of NVIDIA's or AMD's",
+            device,
+            "Leave it out: what suits this machine is then chosen.",
+        )
+    if wanted != "auto":
+        return wanted, "set in the recipe"
+    fast, because = has_bfloat16(device)
+    if fast:
+        return "bfloat16", f"bfloat16 is in hardware here ({because}); weights stay float32"
+    if device == "cuda" and has_tensor_cores():
+        why = "float16 is; weights stay float32, and losses are scaled"
+        return "float16", f"bfloat16 is not in hardware here ({because}), and {why}"
+    return "float32", f"bfloat16 is not in hardware here ({because})"
+
+
+def _choose_matmul(wanted: str) -> tuple[str, str]:
+    from holdfast.models.compute.onednn import FASTER_BY, measure_gain
+
+    if wanted != "auto":
+        return wanted, "set in the recipe"
+    if device_kind() != "cpu":
+        return "default", "the products run on the accelerator"
+    gain = measure_gain()
+    if not gain:
+        return "default", "this PyTorch has no oneDNN"
+    measured = f"a probe measured oneDNN at {gain:.1f} times the default's speed in float32"
+    return ("onednn" if gain >= FASTER_BY else "default"), measured
+
+
+def _choose_threads(wanted: int | None) -> tuple[int, str]:
+    if wanted is not None:
+        refuse_too_many("train.threads", wanted)
+        return wanted, "set in the recipe"
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    if given.isdigit() and int(given) > 0:
+        refuse_too_many("OMP_NUM_THREADS", int(given))
+        return int(given), "OMP_NUM_THREADS is set"
+    cores = usable_cores()
+    if cores == 1:
+        return 1, "one core is usable"
+    return _probe_threads(cores)
+
+
+def _probe_threads(cores: int) -> tuple[int, str]:
+    alone, together = _steps_per_second(1), _steps_per_second(cores)
+    # Several threads must pay clearly: on shared cores they spin while waiting for each other.
+    best = cores if together > 1.15 * alone else 1
+    measured = f"{alone:.0f} small steps a second on 1 thread, {together:.0f} on {cores}"
+    return best, f"a half-second probe measured {measured}"
+
+
+def _steps_per_second(threads: int) -> float:
+    import torch
+
+    torch.set_num_threads(threads)
+    left, right = torch.ones(512, 384), torch.ones(384, 1536)
+    torch.nn.functional.gelu(left @ right)
+    count, start = 0, time.perf_counter()
+    while time.perf_counter() - start < PROBE_SECONDS:
+        torch.nn.functional.gelu(left @ right).sum()
+        count += 1
+    return count / (time.perf_counter() - start)
+
+
+def _processor_flags() -> set[str]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return set()
+    for line in lines:
+        name, _, value = line.partition(":")
+        if name.strip() in ("flags", "Features"):
+            return set(value.split())
+    return set()
+
+
+def make_accelerator(precision: str) -> Accelerator:
+    """Accelerate's view of devices and processes; autocast in ``precision``, and in float16 the
+    scaler of its losses.
+
+    Accelerate keeps one state a process and refuses another precision in it; a second run in the
+    same process starts that state anew.
+    """
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    mixed = {"bfloat16": "bf16", "float16": "fp16"}.get(precision, "no")
+    known = AcceleratorState._shared_state.get("_mixed_precision", mixed)
+    if known != mixed:
+        # One precision a process is all that Accelerate allows; the run before this one is over.
+        AcceleratorState._reset_state()
+    remedy = "Unset those of these variables that hold no value that Accelerate knows."
+    with door("ACCELERATE_* and LOCAL_RANK", MachineError, "cannot be followed", remedy):
+        return Accelerator(mixed_precision=mixed, cpu=several_on_processor())

@@ -1,0 +1,1 @@
+"""Kept outputs of the frozen first layers."""

@@ -1,0 +1,1 @@
+"""Updates outside a fine-tuning."""

@@ -1,0 +1,114 @@
+"""A sweep of the learning rate: the rate rises from update to update (1506.01186).
+
+Rows differ more from one another than a few updates change any of them. So the loss of each
+update's rows is compared with what the same rows lost before the first update, under the same
+dropout: what is left of the difference is what the updates did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from holdfast.core.errors import MachineError, TrainingError
+from holdfast.core.seeds import derive_seed
+from holdfast.models.compute.prefix import train_mode
+from holdfast.training.actions.adjust import start_phase
+from holdfast.training.guard import begin_run
+from holdfast.training.restore import random_state, set_random_state
+from holdfast.training.run import Job, Run
+from holdfast.training.step import draw_of_step, loss_of, train_step
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """One update of a sweep: its ``rate``, the mean ``loss`` of the rows that came next, in nats,
+    and what the same rows lost at the ``start``."""
+
+    rate: float
+    loss: float
+    start: float
+
+
+class Rising:
+    """The schedule of a sweep: the rates in their order, as factors of ``top``."""
+
+    def __init__(self, rates: Sequence[float], top: float) -> None:
+        self._scales = [rate / top for rate in rates]
+
+    def scale(self, step: int) -> float:
+        return self._scales[min(step, len(self._scales) - 1)]
+
+    def observe(self, valid_loss: float) -> None:
+        """Nothing: the rates are given."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Nothing to load."""
+
+
+def sweep(
+    job: Job, phase: int, rates: Sequence[float], enough: Callable[[Sequence[Swept]], bool]
+) -> tuple[Swept, ...]:
+    """Updates of the job's ``phase`` (its place in the plan), one at each of ``rates``, on training
+    rows alone, until ``enough`` says so or a loss is not finite, with which it ends.
+
+    The run begins as it would: the first look, the head that it begins with. The network is
+    changed; the generators are put back.
+    """
+    if job.accelerator.num_processes > 1:
+        rule = "runs in one process: a sweep takes a hundred updates"
+        raise MachineError("the sweep", rule, job.accelerator.num_processes, "Start it alone.")
+    before = random_state()
+    try:
+        run = begin_run(job)
+        run.emit("run_start")
+        run.guard.look()
+        run.emit("snapshot_taken")
+        run.phase_index = phase
+        start_phase(run)
+        run.emit("phase_start")
+        run.schedule = Rising(rates, run.phase.learning_rate)
+        made = _swept(run, rates, enough)
+        run.emit("run_end")
+        return made
+    finally:
+        set_random_state(before)
+
+
+def _swept(
+    run: Run, rates: Sequence[float], enough: Callable[[Sequence[Swept]], bool]
+) -> tuple[Swept, ...]:
+    train_mode(run.network)
+    start = [_loss_at(run, step) for step in range(1, len(rates) + 1)]
+    made: list[Swept] = []
+    for step, rate in enumerate(rates):
+        run.step_in_phase = step
+        _seed(run, step)
+        try:
+            train_step(run, draw_of_step(run))
+            loss = _loss_at(run, step + 1)
+        except TrainingError:
+            # A loss that is not finite; the rate before it was the last that could be taken.
+            break
+        made.append(Swept(rate, loss, start[step]))
+        if enough(made):
+            break
+    return tuple(made)
+
+
+def _loss_at(run: Run, step: int) -> float:
+    """The loss of the rows of this update, whatever update the run is at."""
+    run.step_in_phase = step
+    _seed(run, step)
+    return loss_of(run, draw_of_step(run))
+
+
+def _seed(run: Run, step: int) -> None:
+    """The dropout of an update depends on its place alone."""
+    torch.manual_seed(derive_seed(run.plan.seed, "sweep", step))
