@@ -15,7 +15,7 @@ import typer
 import typer.core
 
 from holdfast.cli.words import SOURCES, Command, tamed
-from holdfast.core.errors import RecipeError
+from holdfast.core.errors import MachineError, RecipeError
 from holdfast.core.path_hints import lies_there
 from holdfast.core.plugins import Entry, load, names
 
@@ -216,7 +216,14 @@ class Group(typer.core.TyperGroup):
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         # Of their lines alone: no command is imported to be listed.
         with formatter.section("Commands"):
-            formatter.write_dl([(name, self.commands.entry(name).short) for name in self.commands])
+            formatter.write_dl([(name, self._line(name)) for name in self.commands])
+
+    def _line(self, name: str) -> str:
+        try:
+            return str(self.commands.entry(name).short)
+        except MachineError as error:
+            # A broken package of somebody else's hides no other command.
+            return error.rule
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name = args[0]
