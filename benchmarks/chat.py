@@ -93,10 +93,15 @@ def alone(plain: Any, tokenizer: Any) -> tuple[list[str], list[float], float]:
 
 def beside(plain: Any, tokenizer: Any, together: int) -> tuple[list[str], list[float], float]:
     from holdfast.plugins.service.chat.asked import Ask
-    from holdfast.plugins.service.chat.conversations import Bounds, Chats, Ended
+    from holdfast.plugins.service.chat.conversations import ChatBounds, Chats, Ended
 
     chats = Chats(
-        plain, tokenizer, name="m", of_text=False, new_tokens=NEW, bounds=Bounds(together=together)
+        plain,
+        tokenizer,
+        name="m",
+        of_text=False,
+        new_tokens=NEW,
+        bounds=ChatBounds(together=together),
     )
     chats._stops = []
     chats.warm()

@@ -169,7 +169,7 @@ def record(cell: Cell) -> Result:
     """What choosing measures of a base model, and what fine-tuning it gives on test rows."""
     from holdfast.fits.fit import fit
     from holdfast.prepare.rows import load_and_divide
-    from holdfast.search.choice.models import Rows as ChosenRows
+    from holdfast.search.choice.models import ChoiceRows as ChosenRows
     from holdfast.search.choice.models import short_fit
     from holdfast.search.choice.order import estimate
     from holdfast.search.choice.probe_evidence import FOLDS, deal, frozen_evidence

@@ -36,8 +36,8 @@ from cells import NOT_RUN, Cell, Result, grid, publish, run_cells
 from holdfast.core.seeds import generator
 from holdfast.models.probes.probe import fit_probe
 from holdfast.plugins.drift.accuracy import estimated_accuracy
-from holdfast.plugins.drift.monitor import Monitor
-from holdfast.plugins.drift.rows import Reference, Rows
+from holdfast.plugins.drift.monitor import DriftMonitor
+from holdfast.plugins.drift.rows import DriftRows, Reference
 from holdfast.recipe import Recipe
 from holdfast.stats.intervals import clopper_pearson, wilson
 from holdfast.stats.temperature import best_temperature
@@ -117,7 +117,7 @@ class Served:
 
     reference: Reference
     rest: Any
-    answer: Callable[[Any], Rows]
+    answer: Callable[[Any], DriftRows]
     names: tuple[str, ...]
 
 
@@ -139,18 +139,18 @@ def served(name: str, part: int, left_out: str = "") -> Served:
     logits = probe.logits(data.vectors[held])
     heat = best_temperature(logits, labels[held], smoothing=1)[0]
 
-    def answer(vectors: Any) -> Rows:
+    def answer(vectors: Any) -> DriftRows:
         made = probe.logits(vectors) / heat
         chances = np.exp(made - made.max(axis=1, keepdims=True))
         sure = chances.max(axis=1) / chances.sum(axis=1)
-        return Rows(len(vectors), vectors, made.argmax(axis=1), {"confidence": sure})
+        return DriftRows(len(vectors), vectors, made.argmax(axis=1), {"confidence": sure})
 
     rows = answer(data.vectors[held])
     right = (rows.answers == labels[held]).astype(float)
     return Served(Reference(rows, tuple(map(str, names)), right), rest, answer, tuple(names))
 
 
-def stream(cell: Cell, seed: int) -> tuple[Reference, Rows]:
+def stream(cell: Cell, seed: int) -> tuple[Reference, DriftRows]:
     """One stream: clean rows, or clean rows and then others."""
     random = generator(10_000 + seed, "drift streams", cell["what"], cell["data"])
     name, left_out = cell["data"], ""
@@ -183,10 +183,10 @@ def others(name: str, base: str, left_out: str, one: Served, random: Any) -> Any
     return other[random.choice(len(other), AFTER)]
 
 
-def alarms_of(system: str, reference: Reference, rows: Rows) -> list[int]:
+def alarms_of(system: str, reference: Reference, rows: DriftRows) -> list[int]:
     """After which rows (0-based) a system alarms."""
     if system == "Holdfast":
-        return [one.at for one in Monitor.of_reference(reference).add(rows).alarms]
+        return [one.at for one in DriftMonitor.of_reference(reference).add(rows).alarms]
     sure = rows.numbers["confidence"]
     if system == "PSI":
         return psi_alarms(reference.rows.numbers["confidence"], sure)

@@ -91,7 +91,7 @@ def frozen(cell: Cell) -> dict[str, Any]:
     from holdfast.augment.registry import check_enrich, make_all
     from holdfast.augment.texts.survive import lost
     from holdfast.core.seeds import derive_seed
-    from holdfast.models.probes.probe import Beside, fit_probe
+    from holdfast.models.probes.probe import ExtraRows, fit_probe
 
     seed, arm = cell["seed"], cell["arm"]
     parts = draw(clean_set(cell["data"]), seed=seed, pool=TEST, **labelled_counts(ROWS))
@@ -118,7 +118,7 @@ def frozen(cell: Cell) -> dict[str, Any]:
         changed = len(forms)
         turns = len(forms) and (1 if arm == "back_translation" else FORMS)
         weights = np.full(len(forms), 1 / max(1, turns))
-        beside = Beside(meaning().vectors(forms), labels[whose], weights)
+        beside = ExtraRows(meaning().vectors(forms), labels[whose], weights)
         probe = fit_probe(features, labels, classes=count, seed=seed, c=probe.c, beside=beside)
     seconds = time.perf_counter() - start
     right = np.array(classes)[probe.logits(vectors).argmax(axis=1)] == names

@@ -269,7 +269,7 @@ def eight_bits(data: str) -> Result:
     from holdfast.plugins.export.onnx_file import write_onnx
     from holdfast.plugins.export.proof import rows_of
     from holdfast.plugins.export.speed import measure
-    from holdfast.runs.stored import Again
+    from holdfast.runs.stored import FinishedRun
 
     here = Path(os.environ["HOLDFAST_DATA"]) / data
     source, test = SETS[data]
@@ -282,7 +282,7 @@ def eight_bits(data: str) -> Result:
             out=folder / "run",
             settings=settings,
         )
-        again = Again(folder / "run")
+        again = FinishedRun(folder / "run")
         model = answered(folder / "run", again.result)
         whole = exportable(model, None)
         write_onnx(whole, folder / "a.onnx", {})

@@ -38,8 +38,8 @@ from peers.rows import data_folder
 from holdfast.analyses.fairness.groups import Grouping, confirm_gaps, find_gaps
 from holdfast.analyses.fairness.swap import confirm_swaps, find_swaps
 from holdfast.augment.terms.built_in import NAMES
-from holdfast.augment.terms.lexicon import Axis, Block, Term
-from holdfast.contract.predictions import Told
+from holdfast.augment.terms.lexicon import Axis, GroupTerm, TermBlock
+from holdfast.contract.predictions import Predictions
 from holdfast.data.table import Table
 from holdfast.fits.fit import fit
 from holdfast.prepare.model import prepare
@@ -91,8 +91,10 @@ def write(path: Path, rows: list[tuple[str, str]]) -> str:
 def axis_of(learned: bool) -> Axis:
     """The two lists: names of the training rows, or the others."""
     part = LEARNED if learned else KEPT
-    groups = {one: tuple(Term((("name", name),)) for name in names_of(one, part)) for one in (A, B)}
-    return Axis("origin", (Block("names", groups, False, "{} says: ", "name"),))
+    groups = {
+        one: tuple(GroupTerm((("name", name),)) for name in names_of(one, part)) for one in (A, B)
+    }
+    return Axis("origin", (TermBlock("names", groups, False, "{} says: ", "name"),))
 
 
 def run_planted(cell: Cell) -> dict[str, Any]:
@@ -193,11 +195,13 @@ def run_groups(cell: Cell) -> dict[str, Any]:
         count = int(rng.integers(2, 7))
         share = rng.dirichlet(np.full(count, rng.choice([2.0, 8.0])))
 
-        def said(at: Any, side: Any, head: Any = head, names: Any = names) -> Told:
+        def said(at: Any, side: Any, head: Any = head, names: Any = names) -> Predictions:
             answers = head.predict(held[at])
             shown = tuple(str(k) for k in answers)
             table = bare_table(labels[at], names)
-            return Told(side, table, np.ones(len(at)), answers != labels[at], shown, None, names)
+            return Predictions(
+                side, table, np.ones(len(at)), answers != labels[at], shown, None, names
+            )
 
         def grouped(at: Any, rng: Any = rng, count: int = count, share: Any = share) -> Grouping:
             return Grouping("random", [f"g{k}" for k in rng.choice(count, len(at), p=share)])
@@ -283,9 +287,10 @@ def word_alarm(answers: Any, lists: Any, order: Any) -> bool:
 
     size = lists.shape[1]
     groups = {
-        f"g{k}": tuple(Term((("word", f"t{w}"),)) for w in words) for k, words in enumerate(lists)
+        f"g{k}": tuple(GroupTerm((("word", f"t{w}"),)) for w in words)
+        for k, words in enumerate(lists)
     }
-    axis = Axis("words", (Block("words", groups),))
+    axis = Axis("words", (TermBlock("words", groups),))
     half = len(order) // 2
 
     def forms(rows: Any) -> tuple[Forms, Any]:
@@ -298,7 +303,7 @@ def word_alarm(answers: Any, lists: Any, order: Any) -> bool:
 
     one = steps.most_moved(*forms(order[:half]))
     made, said = forms(order[half:])
-    tested = steps.Tested(one, made, said, steps.difference(one, made, said))
+    tested = steps.TestedSwap(one, made, said, steps.difference(one, made, said))
     p = tested.p
     return p is not None and tested.status(p, True)[0] == "changes"
 

@@ -39,7 +39,7 @@ from cells import NOT_RUN, RESULTS, Cell, Result, grid, key, publish, run_cells
 from peers.rows import Rows, clean_set, data_folder, stratified, without_copies
 from peers.tables import gap, markdown, points
 
-from holdfast.contract.fit import Prepared
+from holdfast.contract.fit import PreparedData
 from holdfast.core.records import Outputs
 from holdfast.core.seeds import generator
 from holdfast.metrics.out_of_fold import corrected
@@ -91,7 +91,7 @@ def rows_of(name: str) -> Rows:
     return without_copies(Rows(tuple(t for t, _ in lines), tuple(name for _, name in lines)))
 
 
-def prepared_of(rows: Rows, seed: int) -> Prepared:
+def prepared_of(rows: Rows, seed: int) -> PreparedData:
     with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as name:
         path = Path(name) / "rows.jsonl"
         lines = zip(rows.texts, rows.labels, strict=True)

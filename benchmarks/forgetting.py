@@ -32,7 +32,7 @@ from cells import NOT_RUN, RESULTS, Cell, grid, key, publish, run_cells, stored
 from forgetting_parts import rows
 from forgetting_parts.base import base
 
-from holdfast.contract.fit import Fitted
+from holdfast.contract.fit import FittedModel
 from holdfast.fits.fit import fit
 from holdfast.models.fresh import fresh
 from holdfast.prepare.general import with_general
@@ -145,7 +145,7 @@ def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
     return whole
 
 
-def _loss(fitted: Fitted, network: Any, examples: Any) -> float:
+def _loss(fitted: FittedModel, network: Any, examples: Any) -> float:
     """The mean over target tokens, in nats."""
     from holdfast.training.observe import Observer
 
@@ -155,7 +155,7 @@ def _loss(fitted: Fitted, network: Any, examples: Any) -> float:
     return float((losses * kept[:, 0]).sum() / kept[:, 0].sum())
 
 
-def _along(fitted: Fitted, alpha: float, sides: Mapping[str, Any]) -> dict[str, float]:
+def _along(fitted: FittedModel, alpha: float, sides: Mapping[str, Any]) -> dict[str, float]:
     """The losses at w₀ + α (w − w₀)."""
     start, now = fitted.trained.start, dict(fitted.network.named_parameters())
     mixed = {name: torch.lerp(start[name], now[name].detach(), alpha) for name in start}
@@ -163,7 +163,7 @@ def _along(fitted: Fitted, alpha: float, sides: Mapping[str, Any]) -> dict[str, 
     return {"alpha": alpha, **{n: _loss(fitted, network, rows) for n, rows in sides.items()}}
 
 
-def _work(fitted: Fitted, arm: str) -> float:
+def _work(fitted: FittedModel, arm: str) -> float:
     """Tokens passed forward and back by all updates; of what is passed forward alone a third."""
     total, job = 0.0, fitted.job
     phase = job.plan.phases[-1]

@@ -33,7 +33,7 @@ from holdfast.tasks.generation.mark_shares import Marked, compare_shares
 from holdfast.tasks.generation.marks import marks
 from holdfast.tasks.generation.text_scores import Generated
 from holdfast.tasks.generation.token_scores import TokenOutputs
-from holdfast.tasks.generation.worth import EXAMPLES, PLAIN, Way, worth_block
+from holdfast.tasks.generation.worth import EXAMPLES, PLAIN, Prompting, worth_block
 
 DATA = Path(os.environ.get("HOLDFAST_DATA", "../shared/data"))
 BASE = Path.home() / ".cache/holdfast/base_models/novels-llama"
@@ -141,7 +141,7 @@ def null_judged(cell: Cell) -> Result:
         found = win_rate(prefers)
         covered += found["low"] <= 0.5 <= found["high"]
         made = Generated(np.arange(n), ["q"] * n, ["r"] * n, ["a"] * n, ["b"] * n)
-        ways = {PLAIN: Way(texts=["b"] * n), EXAMPLES: Way(texts=["c"] * n)}
+        ways = {PLAIN: Prompting(texts=["b"] * n), EXAMPLES: Prompting(texts=["c"] * n)}
         block = worth_block(ways, made, Drawn(rng), metric, None)
         told = [one["verdict"] for one in block["win_rate"].values()]
         alarms += any(one != "not shown" for one in told)
@@ -167,7 +167,7 @@ def null_losses(cell: Cell) -> Result:
         n = cell["n"]
         base = rng.gamma(4.0, 0.5, n)
         tuned_, plain, shown = (outputs(base + rng.laplace(0, 0.2, n)) for _ in range(3))
-        ways = {PLAIN: Way(plain, tuned_), EXAMPLES: Way(shown, tuned_)}
+        ways = {PLAIN: Prompting(plain, tuned_), EXAMPLES: Prompting(shown, tuned_)}
         empty = Generated(np.zeros(0, dtype=int), [], [], [], [])
         verdict = worth_block(ways, empty, None, TEXT_METRICS["rouge_l"], None)["verdict"]
         yes, no = yes + (verdict == "yes"), no + (verdict == "no")

@@ -27,7 +27,7 @@ from cells import NOT_RUN, Cell, Result, grid, publish, run_cells
 
 from holdfast.core.seeds import generator
 from holdfast.plugins.labelling.doubt import doubt_of, scaled, updated
-from holdfast.plugins.labelling.draw import Pool, next_rows
+from holdfast.plugins.labelling.draw import LabelPool, next_rows
 from holdfast.plugins.labelling.even import places
 
 NAME = "labelling"
@@ -75,7 +75,7 @@ def measure(cell: Cell) -> Result:
             ranked = free[np.argsort(top[:, -1] - top[:, -2], kind="stable")]
             new = [(int(at), "chosen") for at in ranked[:step]]
         else:
-            pool = Pool(place, ~even, ~known, known, doubt_of(probabilities), x)
+            pool = LabelPool(place, ~even, ~known, known, doubt_of(probabilities), x)
             new = [(item.position, item.drawn) for item in next_rows(pool, step)]
         for at, drawn in new:
             labels.append(at)

@@ -47,7 +47,7 @@ from holdfast.quality.checks.texts.off_topic import off_topic_rows
 from holdfast.quality.checks.texts.typing_errors import typing_errors
 from holdfast.quality.cue_explanation import LEAST_WITH
 from holdfast.quality.label_ranking import rank_labels
-from holdfast.quality.views import Closely, Embedded, Pixels, Rows
+from holdfast.quality.views import Closely, Embedded, ImageSample, TableRows
 from holdfast.recipe import Recipe
 
 NAME = "labels"
@@ -164,7 +164,7 @@ def view(
     table = table_from_texts(list(texts), [names[k] for k in labels], rare_below=1)
     # A text that says that it is missing is left out.
     kept = table.column("row")
-    return Embedded(Rows(table), last[kept], "embedded", encoder(), inner=inner[kept])
+    return Embedded(TableRows(table), last[kept], "embedded", encoder(), inner=inner[kept])
 
 
 def issues(cell: Cell) -> Result:
@@ -324,7 +324,7 @@ def artefacts(cell: Cell) -> Result:
         looked += int(np.bincount(y[rows]).max()) >= LEAST_ROWS
         table = table_from_texts([f"image {k}" for k in rows], [f"class {k}" for k in y[rows]])
         start = time.process_time()
-        found = image_artefacts(Pixels(Rows(table), shown.__getitem__))
+        found = image_artefacts(ImageSample(TableRows(table), shown.__getitem__))
         spent, count = spent + time.process_time() - start, count + len(rows)
         accused += found is not None
         named += found is not None and f"class 'class {label}'" in found.finding.because
@@ -387,8 +387,8 @@ def typing(cell: Cell) -> Result:
             while wrong == place[0]:
                 wrong = mistyped(place[0], rng)
             made[at] = rows[at][: place.start()] + wrong + rows[at][place.end() :]
-        as_it_is = typing_errors(Closely(Rows(table_from_texts(rows))))
-        found = typing_errors(Closely(Rows(table_from_texts(made))))
+        as_it_is = typing_errors(Closely(TableRows(table_from_texts(rows))))
+        found = typing_errors(Closely(TableRows(table_from_texts(made))))
         clean += as_it_is.finding.count if as_it_is else 0
         said = said or (", ".join(one.note for one in as_it_is.examples[:6]) if as_it_is else "")
         # A finding names 100 rows at most, and no draw has so many.

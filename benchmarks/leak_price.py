@@ -33,8 +33,7 @@ from holdfast.prepare.embedding import load_encoder
 from holdfast.prepare.model import prepare
 from holdfast.quality.leaks import Leaks, leaks_with
 from holdfast.quality.price import Pricing
-from holdfast.quality.views import Embedded
-from holdfast.quality.views import Rows as TableRows
+from holdfast.quality.views import Embedded, TableRows
 from holdfast.recipe import Recipe
 from holdfast.stats.intervals import wilson
 

@@ -35,13 +35,13 @@ from labels import pool, source
 from make_base_models import cache_folder
 
 from holdfast.analyses.memory.membership import better, membership
-from holdfast.analyses.memory.probe import Heard, remember
+from holdfast.analyses.memory.probe import SetScores, remember
 from holdfast.core.records import Estimate
 from holdfast.core.run_files import read_result
 from holdfast.core.seeds import generator
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, as_settings, override
-from holdfast.runs.stored import Again
+from holdfast.runs.stored import FinishedRun
 from holdfast.stats.intervals import clopper_pearson
 
 NAME = "memory"
@@ -91,10 +91,10 @@ def null(cell: Cell) -> Result:
         seen, one, other = order[:300], order[300:600], order[600:800]
         head = fit_probe(last[seen], y[seen], classes=len(names), seed=number, c=1.0)
 
-        def heard(at: Any, head: Any = head) -> Heard:
+        def heard(at: Any, head: Any = head) -> SetScores:
             logits = head.logits(last[at])
             total = np.logaddexp.reduce(logits, axis=1)
-            return Heard(table.take(at), total - logits[np.arange(len(at)), y[at]])
+            return SetScores(table.take(at), total - logits[np.arange(len(at)), y[at]])
 
         found.append(remember(heard(one), heard(other), number))
     return {
@@ -160,19 +160,22 @@ def noisy_trec(folder: Path, seed: int) -> tuple[dict[str, Path], Any, Any]:
     return files, drawn, wrong
 
 
-def heard_of(run: Path) -> dict[str, Heard]:
+def heard_of(run: Path) -> dict[str, SetScores]:
     """What the kept model says of training and test rows."""
-    again = Again(run)
+    again = FinishedRun(run)
     test = again.told("test")
     if again.has("train"):
         learned = again.told("train")
         return {
-            "train": Heard(learned.table, learned.losses),
-            "test": Heard(test.table, test.losses),
+            "train": SetScores(learned.table, learned.losses),
+            "test": SetScores(test.table, test.losses),
         }
     table = again.table("train")
     answers: Any = again.predictor.answer(table)
-    return {"train": Heard(table, answers.outputs.losses), "test": Heard(test.table, test.losses)}
+    return {
+        "train": SetScores(table, answers.outputs.losses),
+        "test": SetScores(test.table, test.losses),
+    }
 
 
 def measured(run: Path, drawn: Any, wrong: Any) -> Result:
@@ -214,7 +217,7 @@ def untrained(run: Path, drawn: Any) -> Result:
 
     heard = heard_of(run)
     classes = heard["train"].table.classes
-    loaded = load_classifier("embedded", classes, seed=Again(run).recipe.seed)
+    loaded = load_classifier("embedded", classes, seed=FinishedRun(run).recipe.seed)
     found = []
     for side, one in heard.items():
         part = one.table.take(np.flatnonzero(drawn[side][np.asarray(one.table.column("row"))]))

@@ -200,7 +200,7 @@ def projected(shots: int) -> Any:
     from torch import nn
 
     from holdfast.plugins.episodes.choice import some_rows
-    from holdfast.plugins.episodes.reader import Reader, scaled
+    from holdfast.plugins.episodes.reader import FeatureReader, scaled
 
     shared = bench("banking77", shots)
     path = PLACE / "vectors.npy"
@@ -228,7 +228,7 @@ def projected(shots: int) -> Any:
 
     def fresh() -> Any:
         torch.manual_seed(0)
-        reader = Reader(Projection().eval(), collate, Rows(), torch.device("cpu"))
+        reader = FeatureReader(Projection().eval(), collate, Rows(), torch.device("cpu"))
         return scaled(reader, *some_rows(shared.rows.pools[0], 0))
 
     return fresh, shared.rows.pools, width
@@ -236,7 +236,7 @@ def projected(shots: int) -> Any:
 
 def projected_of(cell: Any) -> dict[str, Any]:
     """One method over the frozen vectors of BANKING77: 600 updates, 600 test episodes."""
-    from holdfast.plugins.episodes.learn import Course, learn
+    from holdfast.plugins.episodes.learn import EpisodePlan, learn
     from holdfast.plugins.episodes.methods import METHODS as ALL
     from holdfast.plugins.episodes.methods import Embedding
     from holdfast.plugins.episodes.scores import score, vectors_for
@@ -255,7 +255,7 @@ def projected_of(cell: Any) -> dict[str, Any]:
         method = ALL[name]()
     best, seconds = 0, 0.0
     if name != "frozen":
-        course = Course(pools[0], shape, 600, 3e-4, 6, probe, judge, 0)
+        course = EpisodePlan(pools[0], shape, 600, 3e-4, 6, probe, judge, 0)
         learned = learn(method, reader, course, CheckpointStore(None))
         best, seconds = learned.best, learned.looks[-1].seconds
     vectors = vectors_for(reader, episodes)

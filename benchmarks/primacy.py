@@ -35,7 +35,7 @@ from recorded.features import Small, encoded, job_of, table_of
 
 from holdfast.core.run_facts import RunFacts
 from holdfast.core.seeds import generator
-from holdfast.core.updates import Draw, Pool
+from holdfast.core.updates import Draw, RowPool
 from holdfast.models.encoders.head import put_head_back
 from holdfast.monitor.detectors.primacy import primacy
 from holdfast.monitor.history import History
@@ -69,10 +69,10 @@ class InOrder:
     name: ClassVar[str] = "in order"
     has_epochs: ClassVar[bool] = False
 
-    def steps_per_epoch(self, pool: Pool) -> int:
+    def steps_per_epoch(self, pool: RowPool) -> int:
         return pool.steps_per_pass
 
-    def draw(self, pool: Pool, step: int) -> Draw:
+    def draw(self, pool: RowPool, step: int) -> Draw:
         by_chance = self.shuffled or self.late
         if self.turned is not None and step >= self.turned and by_chance:
             return Draw(self._by_chance(pool, step))
@@ -81,7 +81,7 @@ class InOrder:
         at = np.where(at < len(order), at, FIRST * REPEATS + (at - len(order)) % len(pool))
         return Draw(order[at])
 
-    def _by_chance(self, pool: Pool, step: int) -> np.ndarray:
+    def _by_chance(self, pool: RowPool, step: int) -> np.ndarray:
         rng = generator(pool.seed, "benchmark", "primacy", step)
         weight = np.ones(len(pool))
         if self.late:
@@ -93,7 +93,7 @@ class InOrder:
 class ByChance(InOrder):
     """All rows, by chance."""
 
-    def draw(self, pool: Pool, step: int) -> Draw:
+    def draw(self, pool: RowPool, step: int) -> Draw:
         return Draw(self._by_chance(pool, step))
 
 

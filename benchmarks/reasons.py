@@ -133,9 +133,9 @@ def models() -> tuple[Any, Any, list[tuple[str, str]]]:
 
 
 def case_of(model: Any, text: str) -> Any:
-    from holdfast.analyses.explain.texts import Asked, class_cases, read_row
+    from holdfast.analyses.explain.texts import TextQuery, class_cases, read_row
 
-    asked = Asked(model, read_row(model, [text]))
+    asked = TextQuery(model, read_row(model, [text]))
     return class_cases(asked)[0], asked.read.parted.words([text])
 
 

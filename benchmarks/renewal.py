@@ -28,7 +28,7 @@ import numpy as np
 from cells import RESULTS, Cell, Result, grid, key, machine, publish, run_cells, stored, table
 
 from holdfast.analyses.compare.rows import paired
-from holdfast.plugins.update.gate import Held, RowPart, decide, renamed_classes, usual_margin
+from holdfast.plugins.update.gate import GateRows, RowPart, decide, renamed_classes, usual_margin
 from holdfast.stats.temperature import cross_fitted_losses
 
 Floats = Any
@@ -120,9 +120,9 @@ def one_gate(data: str, kind: str, seed: int) -> tuple[str, float, float]:
         places = np.searchsorted(model.classes_, y)
         return cross_fitted_losses(model.predict_log_proba(x), places, seed=order)
 
-    def held(what: str, x: Floats, y: Floats) -> Held:
+    def held(what: str, x: Floats, y: Floats) -> GateRows:
         pairs = paired("class", y, new.predict(x), served.predict(x))
-        return Held(what, pairs, gain=losses(served, x, y) - losses(new, x, y))
+        return GateRows(what, pairs, gain=losses(served, x, y) - losses(new, x, y))
 
     valid, fresh = rows["valid"], (x[aside], y[aside])
     parts = [RowPart(str(c), "class", valid[1] == c) for c in np.unique(valid[1])]

@@ -22,7 +22,7 @@ from cells import Cell, Result, grid, publish, run_cells
 
 from holdfast.contract.side_layer import encoded, fit_side
 from holdfast.core.records import Floats, Ints
-from holdfast.data.columns.extra import DERIVED, Asked, Column, fit_column
+from holdfast.data.columns.extra import DERIVED, Column, ColumnRequest, fit_column
 from holdfast.data.table import Columns, Table
 from holdfast.stats.many import holm
 from holdfast.tasks.classes.side_selection import ALPHA, cross_fitted, unlike_chance
@@ -60,8 +60,11 @@ def draw(name: str, rows: int, seed: int) -> dict[str, float]:
     if name == "ai_text":
         both["domain"] = table["domain"].to_list()
     columns = tuple(
-        [fit_column(Asked(c), of[:rows]) for c, of in both.items()]
-        + [fit_column(Asked(c), [DERIVED[c](t) for t in texts[:rows]]) for c in ("text.length",)]
+        [fit_column(ColumnRequest(c), of[:rows]) for c, of in both.items()]
+        + [
+            fit_column(ColumnRequest(c), [DERIVED[c](t) for t in texts[:rows]])
+            for c in ("text.length",)
+        ]
     )
     held = {"text": texts, **{f"side:{c}": [str(v) for v in of] for c, of in both.items()}}
     import datasets

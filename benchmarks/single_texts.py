@@ -19,9 +19,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from holdfast.data.memory.texts import table_from_texts
-from holdfast.quality.check import Found
+from holdfast.quality.check import CheckResult
 from holdfast.quality.checks import all_checks
-from holdfast.quality.views import Closely, Rows
+from holdfast.quality.views import Closely, TableRows
 
 DATA = Path(os.environ.get("HOLDFAST_DATA", "shared/data"))
 DISGUISED = ["p\u0430ypal", "fre\u0435", "\u0441redit"]
@@ -109,9 +109,9 @@ def real_sets() -> dict[str, list[str]]:
     }
 
 
-def _see(name: str, texts: list[str]) -> tuple[Found | None, float]:
+def _see(name: str, texts: list[str]) -> tuple[CheckResult | None, float]:
     check = all_checks()[name]
-    rows = Rows(table_from_texts(texts))
+    rows = TableRows(table_from_texts(texts))
     assert len(rows.ids) == len(rows.sampled)
     start = time.perf_counter()
     found = check(Closely(rows) if check.sees is Closely else rows)

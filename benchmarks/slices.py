@@ -31,10 +31,10 @@ from typing import Any
 import cells
 import numpy as np
 
-from holdfast.analyses.slices.conditions import Category, Condition, Holds, Length, Range
-from holdfast.analyses.slices.confirmation import ALPHA, Asked, confirm_candidates, weights
-from holdfast.analyses.slices.facts import Facts
-from holdfast.analyses.slices.search import Pool, pool_of, search
+from holdfast.analyses.slices.conditions import Category, Condition, Holds, Length, NumberRange
+from holdfast.analyses.slices.confirmation import ALPHA, SliceData, confirm_candidates, weights
+from holdfast.analyses.slices.facts import RowFacts
+from holdfast.analyses.slices.search import ConditionPool, pool_of, search
 from holdfast.analyses.slices.topics import Axes, WordSpace, partition
 from holdfast.stats.excess import excess_p_values
 from holdfast.stats.intervals import wilson
@@ -66,8 +66,8 @@ texts hardly agrees with itself, and half of both sets of rows must be shared. A
 class Side:
     """Rows of a side in both spaces, with what a head is unsure of."""
 
-    words: Facts
-    frozen: Facts
+    words: RowFacts
+    frozen: RowFacts
     vectors: np.ndarray
     doubt: np.ndarray
 
@@ -116,7 +116,7 @@ def sides(name: str, draw: int, n: int) -> tuple[Side, Side]:
             "shop": rng.choice(list(SHOPS), n).tolist(),
             "price": np.round(rng.exponential(20, n), 2).tolist(),
         }
-        facts = Facts(n, tuple(texts[i] for i in part), columns)
+        facts = RowFacts(n, tuple(texts[i] for i in part), columns)
         space = space or WordSpace.fit(facts.words)
         found.append(
             Side(
@@ -129,8 +129,8 @@ def sides(name: str, draw: int, n: int) -> tuple[Side, Side]:
     return found[0], found[1]
 
 
-def _in(facts: Facts, vectors: Callable[[], np.ndarray]) -> Facts:
-    new = Facts(facts.n, facts.texts, facts.columns, vectors)
+def _in(facts: RowFacts, vectors: Callable[[], np.ndarray]) -> RowFacts:
+    new = RowFacts(facts.n, facts.texts, facts.columns, vectors)
     # What was worked out of the texts once serves both spaces.
     new.__dict__.update({name: getattr(facts, name) for name in ("words", "grams", "languages")})
     return new
@@ -148,12 +148,14 @@ def null_values(kind: str, rng: np.random.Generator, side: Side) -> tuple[Any, A
     return (rng.random(n) < doubt).astype(float), None
 
 
-def one_null(kind: str, rng: np.random.Generator, pool: Pool, a: Side, b: Side) -> dict[str, bool]:
+def one_null(
+    kind: str, rng: np.random.Generator, pool: ConditionPool, a: Side, b: Side
+) -> dict[str, bool]:
     """Whether a false slice was confirmed, and by the tests on the rows that were searched."""
     (found, found_groups), (asked, groups) = (null_values(kind, rng, side) for side in (a, b))
     candidates = search(pool, found, groups=found_groups)
     tested = confirm_candidates(
-        candidates, b.words, Asked(asked, np.arange(len(asked)), groups=groups), seed=0
+        candidates, b.words, SliceData(asked, np.arange(len(asked)), groups=groups), seed=0
     )
     confirmed = [one for one in tested if one.confirmed]
     false = bool(confirmed)
@@ -188,7 +190,9 @@ def planted(kind: str, rng: np.random.Generator, a: Side, b: Side) -> Any:
     return (condition.holds(a.words), condition.holds(b.words), name) if condition else None
 
 
-def _condition(kind: str, rng: np.random.Generator, facts: Facts) -> tuple[Condition | None, str]:
+def _condition(
+    kind: str, rng: np.random.Generator, facts: RowFacts
+) -> tuple[Condition | None, str]:
     n = len(facts)
     if kind == "length":
         ends = np.sort(facts.lengths)
@@ -198,7 +202,9 @@ def _condition(kind: str, rng: np.random.Generator, facts: Facts) -> tuple[Condi
     if kind == "column":
         if rng.random() < 0.5:
             return Category("shop", str(rng.choice(list(SHOPS)))), "shop"
-        return Range("price", float(np.quantile(facts.numbers("price"), 1 - SHARE)), None), "price"
+        return NumberRange(
+            "price", float(np.quantile(facts.numbers("price"), 1 - SHARE)), None
+        ), "price"
     words, counts = np.unique([w for row in facts.words for w in set(row)], return_counts=True)
     right = words[abs(counts / n - SHARE) < 0.03]
     if not len(right):
@@ -208,7 +214,7 @@ def _condition(kind: str, rng: np.random.Generator, facts: Facts) -> tuple[Condi
 
 
 def one_planted(
-    kind: str, rng: np.random.Generator, pools: Mapping[str, Pool], a: Side, b: Side
+    kind: str, rng: np.random.Generator, pools: Mapping[str, ConditionPool], a: Side, b: Side
 ) -> dict[str, bool] | None:
     """Whether it was found and named, in each space that is asked."""
     made = planted(kind, rng, a, b)
@@ -224,7 +230,7 @@ def one_planted(
         facts = getattr(b, space)
         candidates = search(pools[space], values[0])
         tested = confirm_candidates(
-            candidates, facts, Asked(values[1], np.arange(len(theirs))), seed=0
+            candidates, facts, SliceData(values[1], np.arange(len(theirs))), seed=0
         )
         hits = [one.candidate.condition for one in tested if one.confirmed]
         hits = [one for one in hits if _alike(one.holds(facts), theirs)]

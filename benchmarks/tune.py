@@ -171,13 +171,13 @@ def trials_of(journal: Path) -> list[Any]:
     import optuna
 
     from holdfast.search.storage import open_storage
-    from holdfast.search.study import RESULT, Tried
+    from holdfast.search.study import RESULT, TrialResult
 
     storage = open_storage(str(journal))
     (name,) = optuna.get_all_study_names(storage)
     study = optuna.load_study(study_name=name, storage=storage)
     kept = [one for one in study.get_trials(deepcopy=False) if RESULT in one.user_attrs]
-    return [Tried.unpacked(one.number, one.params, one.user_attrs[RESULT]) for one in kept]
+    return [TrialResult.unpacked(one.number, one.params, one.user_attrs[RESULT]) for one in kept]
 
 
 def most_promising(tried: Sequence[Any]) -> Any:

@@ -31,7 +31,7 @@ from peers.rows import clean_set, draw, labelled_counts
 from holdfast.core.records import Outputs
 from holdfast.metrics.reliability import calibrate
 from holdfast.models.probes.head_fit import fit_head
-from holdfast.models.probes.probe import Beside
+from holdfast.models.probes.probe import ExtraRows
 from holdfast.stats.paired import paired_t
 from holdfast.stats.temperature import best_temperature, losses_at
 
@@ -117,7 +117,7 @@ def trained(data: str, rows: int, seed: int) -> dict[str, Any]:
     }
     if added is not None:
         features = observer.features(network, added, np.arange(len(added)))
-        found["beside"] = Beside(features, added.labels, added.weights)
+        found["beside"] = ExtraRows(features, added.labels, added.weights)
     return found
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from arena.space import CHOICES, EPOCHS, RANGE, RATES, of_grid
 from arena.table import Drawn, known_settings
 from holdfast.search.rules.ending import end_now
-from holdfast.search.rules.expected import Expected, expected_test
+from holdfast.search.rules.expected import ExpectedScore, expected_test
 from holdfast.search.rules.race import race_at_look
 from holdfast.search.rules.winner import winner
 
@@ -48,7 +48,7 @@ class Found:
     taken: int
     passes: float
     trials: int
-    said: Expected | None = None
+    said: ExpectedScore | None = None
 
 
 Search = Callable[[Drawn, np.random.Generator], Found]

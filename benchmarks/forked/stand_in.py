@@ -28,7 +28,7 @@ from recorded.from_probe import embedded, encoder
 from recorded.store import folder
 from torch import nn
 
-from holdfast.contract.fit import Prepared
+from holdfast.contract.fit import PreparedData
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
 from holdfast.data.memory.texts import table_from_texts
@@ -135,7 +135,7 @@ class Case:
     """Rows ready for fits: the labelled ones in ``prepared``, the ``test`` rows encoded like them,
     with their labels as they are and never wrong."""
 
-    prepared: Prepared
+    prepared: PreparedData
     test: EncodedTexts
 
 
@@ -159,7 +159,7 @@ def case(
     cut = int(counts[: len(texts)].sum())
     marks = np.asarray(rows.column("label"), dtype=np.int64)
     of_test = np.array([rows.classes.index(label) for label in test.labels])
-    prepared = Prepared(
+    prepared = PreparedData(
         recipe=recipe.changed(train=decided),
         kind=kind_of("text-classification"),
         rows=rows,

@@ -787,13 +787,13 @@ def fairness(
 
     Without any of them it is what the run stored.
     """
-    from holdfast.analyses.fairness.stored import Wanted, answered
+    from holdfast.analyses.fairness.stored import FairnessRequest, answered
     from holdfast.contract.advice import in_python
 
     columns = (groups,) if isinstance(groups, str) else tuple(groups)
     own = None if terms is None else str(Path(terms).absolute())
     with in_python():
-        wanted = Wanted(columns, own, rows, insert)
+        wanted = FairnessRequest(columns, own, rows, insert)
         return answered(Path(run), wanted, None if against is None else Path(against))
 
 
@@ -812,12 +812,12 @@ def threshold(
     ``rule`` is ``None``, nothing is stored, and ``highest`` says what they can promise. Raises
     ``holdfast.core.errors.InputError`` where the command would exit with 2.
     """
-    from holdfast.analyses.threshold.stored import Wanted, set_threshold
+    from holdfast.analyses.threshold.stored import ThresholdRequest, set_threshold
     from holdfast.contract.advice import in_python
 
     folder = run.folder if isinstance(run, TrainedRun) else Path(run)
     with in_python():
-        wanted = Wanted(precision, coverage, None if cost is None else str(cost))
+        wanted = ThresholdRequest(precision, coverage, None if cost is None else str(cost))
         found = set_threshold(folder, wanted, force=force)
     if isinstance(run, TrainedRun):
         # What is loaded answers as before; the next question loads it with its threshold.

@@ -10,7 +10,7 @@ import pytest
 from holdfast.core.errors import MachineError, RecipeError
 from holdfast.plugins.export import formats
 from holdfast.plugins.export.inferior import inferiority
-from holdfast.plugins.export.measured import Form, Measured, choose
+from holdfast.plugins.export.measured import FormMeasurements, ModelForm, choose
 from holdfast.plugins.export.speed import Times, faster, measure
 
 STEADY = np.linspace(1.0, 1.1, 21)
@@ -21,18 +21,18 @@ def times(**factors: float) -> tuple[Times, ...]:
     return tuple(Times(batch, seconds) for batch in (1, 16))
 
 
-def measured(good: bool, quick: float, n: int = 2000) -> Measured:
+def measured(good: bool, quick: float, n: int = 2000) -> FormMeasurements:
     ones = np.ones(n)
     worse = ones.copy()
     worse[: n // 20] = 0
     fine, poor = inferiority(ones, ones), inferiority(ones, worse)
     forms = (
-        Form("torch", "float32"),
-        Form("onnx", "float32", fine),
-        Form("onnx", "int8", fine if good else poor),
+        ModelForm("torch", "float32"),
+        ModelForm("onnx", "float32", fine),
+        ModelForm("onnx", "int8", fine if good else poor),
     )
     took = times(torch_float32=1.0, onnx_float32=0.5, onnx_int8=quick)
-    return Measured(forms, took, 20, 1, "a processor")
+    return FormMeasurements(forms, took, 20, 1, "a processor")
 
 
 def test_engines_take_turns_and_a_slow_minute_hits_them_all() -> None:

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from holdfast.core.errors import DataError
 from holdfast.plugins.labelling.design import RIDGE, design
 from holdfast.plugins.labelling.doubt import C, doubt_of, scaled, updated
-from holdfast.plugins.labelling.draw import Pool, next_rows
+from holdfast.plugins.labelling.draw import LabelPool, next_rows
 from holdfast.plugins.labelling.even import LEAST, SHARE, even_accuracy, places
 from holdfast.plugins.labelling.rule import LabelRule, rule_of, rule_of_answers
 from holdfast.plugins.labelling.settled import settled
@@ -107,12 +107,12 @@ def test_doubt_is_none_where_one_class_is_certain_and_largest_where_two_are_alik
     assert found.max() <= 1
 
 
-def pool(n: int, seed: int = 0) -> Pool:
+def pool(n: int, seed: int = 0) -> LabelPool:
     x, _ = rows(n, seed=seed)
     rng = np.random.default_rng(seed)
     place = places([(f"{seed}", k) for k in range(n)])
     yes = np.ones(n, bool)
-    return Pool(place, yes, yes, ~yes, rng.uniform(size=n), x)
+    return LabelPool(place, yes, yes, ~yes, rng.uniform(size=n), x)
 
 
 def test_a_fifth_is_drawn_evenly_in_the_order_of_places_whatever_the_model_says() -> None:
@@ -138,7 +138,7 @@ def test_the_evenly_drawn_are_a_fair_sample_of_any_property() -> None:
         part = slice(500 * k, 500 * k + 500)
         doubt = np.where(wrong[part], 0.0, 1.0)
         yes = np.ones(500, bool)
-        found = next_rows(Pool(place[part], yes, yes, ~yes, doubt), 100)
+        found = next_rows(LabelPool(place[part], yes, yes, ~yes, doubt), 100)
         even = [item.position for item in found if item.drawn == "uniform"]
         assert len(even) == 20
         shares.append(wrong[part][even].mean())

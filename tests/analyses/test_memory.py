@@ -25,7 +25,7 @@ from holdfast.analyses.memory.membership import (
     quantile_line,
     smallest_rate,
 )
-from holdfast.analyses.memory.probe import Heard, Risks, remember
+from holdfast.analyses.memory.probe import Risks, SetScores, remember
 from holdfast.data.table import Table
 from holdfast.prepare.canaries import exposures, labelled_canaries, repeated
 from holdfast.recipe import DataPart
@@ -122,13 +122,16 @@ def test_what_was_learned_by_heart_is_said_and_its_rows_are_named(
     members = make_table(texts(120, 0), ["a", "b"] * 60)
     others = make_table(texts(150, 1), ["a", "b"] * 75)
     low, high = random.exponential(0.05, 120), random.exponential(1.0, 150)
-    found = remember(Heard(members, low), Heard(others, high), 0)
+    found = remember(SetScores(members, low), SetScores(others, high), 0)
     assert found.verdict == "memorized"
     assert "memorized its training rows" in found.because
     risk = np.arange(120.0)
     rows = np.asarray(members.column("row"))
     traced = remember(
-        Heard(members, low), Heard(others, high), 0, Risks(members, rows, risk, "loss trace")
+        SetScores(members, low),
+        SetScores(others, high),
+        0,
+        Risks(members, rows, risk, "loss trace"),
     ).to_json()
     assert [one["row"] for one in traced["exposed"]] == list(range(119, 109, -1))
     assert traced["exposed"][0]["text"] == members.column("text")[119]
@@ -140,7 +143,9 @@ def test_two_sets_that_differ_in_themselves_are_no_evidence(make_table: Any, tex
     members = make_table(texts(120, 0), ["a", "b"] * 60)
     others = make_table(texts(150, 1, ("zinc", "lead", "gold", "coal")), ["a", "b"] * 75)
     found = remember(
-        Heard(members, random.exponential(0.05, 120)), Heard(others, random.exponential(1, 150)), 0
+        SetScores(members, random.exponential(0.05, 120)),
+        SetScores(others, random.exponential(1, 150)),
+        0,
     )
     assert found.verdict == "undecided"
     assert "the two sets differ" in found.because
@@ -149,7 +154,7 @@ def test_two_sets_that_differ_in_themselves_are_no_evidence(make_table: Any, tex
 def test_of_too_few_rows_nothing_is_said(make_table: Any, texts: Any) -> None:
     members = make_table(texts(120, 0), ["a", "b"] * 60)
     few = make_table(texts(10, 1), ["a", "b"] * 5)
-    found = remember(Heard(members, np.zeros(120)), Heard(few, np.ones(10)), 0).to_json()
+    found = remember(SetScores(members, np.zeros(120)), SetScores(few, np.ones(10)), 0).to_json()
     assert found["verdict"] == "undecided"
     assert found["auc"]["value"] is None
     assert found["auc"]["why"]
@@ -161,7 +166,9 @@ def test_copies_of_one_text_are_one_witness(make_table: Any, texts: Any) -> None
     members: Table = make_table(own * 3, ["a", "b"] * 60)
     others = make_table(texts(60, 1), ["a", "b"] * 30)
     found = remember(
-        Heard(members, random.exponential(1, 120)), Heard(others, random.exponential(1, 60)), 0
+        SetScores(members, random.exponential(1, 120)),
+        SetScores(others, random.exponential(1, 60)),
+        0,
     ).to_json()
     assert (found["members"], found["others"], found["one_row_a_unit"]) == (40, 60, True)
 
@@ -216,8 +223,8 @@ def test_pictures_and_written_answers_are_asked_too(tmp_path: Path) -> None:
         order = random.permutation(len(table))
         one, other = table.take(order[::2]), table.take(order[1::2])
         found = remember(
-            Heard(one, random.exponential(size=len(one))),
-            Heard(other, random.exponential(size=len(other))),
+            SetScores(one, random.exponential(size=len(one))),
+            SetScores(other, random.exponential(size=len(other))),
             0,
         ).to_json()
         assert found["auc"]["value"] is not None

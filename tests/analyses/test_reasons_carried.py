@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from holdfast.analyses.explain.class_words import (
-    Candidate,
+    WordCandidate,
     candidates,
     confirmed,
     exchange_p,
@@ -93,7 +93,7 @@ def test_the_test_of_exchange_is_that_of_all_signs(n: int) -> None:
 
 def test_words_that_are_like_others_are_confirmed_in_at_most_one_run_of_twenty() -> None:
     rng, alarms = np.random.default_rng(0), 0
-    six = [Candidate("a", (f"w{k}",), 9) for k in range(6)]
+    six = [WordCandidate("a", (f"w{k}",), 9) for k in range(6)]
     for _ in range(400):
         draws = [rng.standard_t(2, (2, rng.integers(4, 13))) for _ in six]
         found = confirmed(six, [one[0] for one in draws], [one[1] for one in draws])
@@ -104,7 +104,7 @@ def test_words_that_are_like_others_are_confirmed_in_at_most_one_run_of_twenty()
 
 def test_what_is_not_settled_says_how_many_rows_would() -> None:
     rng = np.random.default_rng(1)
-    one = Candidate("a", ("x",), 9)
+    one = WordCandidate("a", ("x",), 9)
     clear, faint = confirmed(
         [one, one],
         [rng.standard_normal(12) + 4, np.array([1.0, 0.4, -0.5, 0.6, 0.2])],
@@ -121,7 +121,9 @@ def test_what_is_not_settled_says_how_many_rows_would() -> None:
 def test_no_fewer_rows_than_there_are_would_decide() -> None:
     """Four rows that agree: a t-test of three would settle it, and the exchanges of four rows
     cannot (1/16 at best); of ten that a t-test holds settled and Holm does not, nothing is said."""
-    (few,) = confirmed([Candidate("a", ("x",), 4)], [np.array([2.0, 2.1, 1.9, 2.0])], [np.zeros(4)])
+    (few,) = confirmed(
+        [WordCandidate("a", ("x",), 4)], [np.array([2.0, 2.1, 1.9, 2.0])], [np.zeros(4)]
+    )
     assert few.p == pytest.approx(1 / 16)
     assert few.rows_to_settle == 5
     assert 2.0**-5 < 0.05 < 2.0**-4
@@ -135,7 +137,7 @@ def test_a_word_that_only_a_class_has_gives_it_away_unless_the_class_is_called_s
         texts[at] = [f"{texts[at][0]} zorvex"]
     told = np.stack([labels == 0, labels == 1], axis=1).astype(float)
 
-    def of(names: tuple[str, str], known: Any = labels) -> Candidate:
+    def of(names: tuple[str, str], known: Any = labels) -> WordCandidate:
         found = candidates(texts, told, names, known)
         return next(one for one in found if one.words == ("zorvex",))
 

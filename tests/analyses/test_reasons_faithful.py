@@ -20,7 +20,13 @@ from holdfast.analyses.explain.faithfulness import (
     joint_p,
     points_of,
 )
-from holdfast.analyses.explain.masking import Case, Kept, chance_of_odds, leave_one_out, log_odds
+from holdfast.analyses.explain.masking import (
+    Case,
+    MaskedScore,
+    chance_of_odds,
+    leave_one_out,
+    log_odds,
+)
 from holdfast.core.records import Floats
 
 
@@ -36,8 +42,8 @@ def _twisted(units: int, seed: int = 0) -> Callable[[Any], Floats]:
     return ask
 
 
-def _additive(weights: Floats) -> Kept:
-    return Kept(lambda kept: kept @ np.asarray(weights, dtype=float), len(weights))
+def _additive(weights: Floats) -> MaskedScore:
+    return MaskedScore(lambda kept: kept @ np.asarray(weights, dtype=float), len(weights))
 
 
 def test_each_set_of_units_is_asked_once() -> None:
@@ -47,7 +53,7 @@ def test_each_set_of_units_is_asked_once() -> None:
         asked.append(len(kept))
         return kept.sum(axis=1).astype(float)
 
-    kept = Kept(ask, 3)
+    kept = MaskedScore(ask, 3)
     masks = np.array([[1, 1, 0], [1, 1, 0], [0, 1, 1]], dtype=bool)
     assert kept(masks).tolist() == [2.0, 2.0, 2.0]
     assert kept(masks[1:]).tolist() == [2.0, 2.0]
@@ -57,7 +63,7 @@ def test_each_set_of_units_is_asked_once() -> None:
 
 def test_the_limits_of_few_units_are_those_of_all_orders() -> None:
     units, ask = 5, _twisted(5)
-    kept = Kept(ask, units)
+    kept = MaskedScore(ask, units)
     whole = kept.whole
     every = []
     for order in itertools.permutations(range(units)):
@@ -85,7 +91,7 @@ def test_the_beam_of_many_units_comes_near_the_limits(monkeypatch: pytest.Monkey
 
     ways = []
     for seed in range(10):
-        kept = Kept(_twisted(ALL_SETS, seed), ALL_SETS)
+        kept = MaskedScore(_twisted(ALL_SETS, seed), ALL_SETS)
         values = leave_one_out(kept)
         (exact,) = faithfulness(kept, [values], np.random.default_rng(0))
         low, high = faithfulness._beam_limits(
@@ -116,7 +122,7 @@ def test_maps_of_noise_pass_in_at_most_one_of_twenty(units: int) -> None:
     passed = tried = 0
     for seed in range(40):
         rng = np.random.default_rng(1000 + seed)
-        kept = Kept(_twisted(units, seed), units)
+        kept = MaskedScore(_twisted(units, seed), units)
         maps = [rng.standard_normal(units) for _ in range(20)]
         passed += sum(one.better for one in faithfulness(kept, maps, rng))
         tried += len(maps)

@@ -15,7 +15,13 @@ from captum.attr import IntegratedGradients, LayerIntegratedGradients
 from holdfast.analyses.explain.attribution import reason_of
 from holdfast.analyses.explain.gradients import STEPS, integrated_gradients
 from holdfast.analyses.explain.masking import leave_one_out
-from holdfast.analyses.explain.texts import Asked, class_cases, label_cases, number_cases, read_row
+from holdfast.analyses.explain.texts import (
+    TextQuery,
+    class_cases,
+    label_cases,
+    number_cases,
+    read_row,
+)
 from holdfast.models.encoders.classifier import load_classifier
 from holdfast.models.encoders.stored import SavedClassifier, load_saved
 
@@ -42,8 +48,8 @@ def _odds(logits: torch.Tensor, place: int) -> float:
     return float((chance / (1 - chance)).log())
 
 
-def _case(saved: SavedClassifier, *texts: str) -> tuple[Any, Asked]:
-    asked = Asked(saved, read_row(saved, texts))
+def _case(saved: SavedClassifier, *texts: str) -> tuple[Any, TextQuery]:
+    asked = TextQuery(saved, read_row(saved, texts))
     return class_cases(asked)[0], asked
 
 
@@ -146,7 +152,7 @@ def test_a_pair_has_the_words_of_both_texts(saved: SavedClassifier) -> None:
 
 
 def test_labels_and_numbers_are_outputs_by_themselves(saved: SavedClassifier) -> None:
-    asked = Asked(saved, read_row(saved, [TEXT]))
+    asked = TextQuery(saved, read_row(saved, [TEXT]))
     logits = _logits(saved, TEXT).double().numpy()
     given = [place for place in np.argsort(-logits) if logits[place] > 0]
     cases = label_cases(asked)
@@ -162,8 +168,8 @@ def test_labels_and_numbers_are_outputs_by_themselves(saved: SavedClassifier) ->
 
 def test_what_stands_beside_a_text_is_part_of_its_score(saved: SavedClassifier) -> None:
     layer: Callable[[Any], Any] = lambda logits: 0.5 * logits + np.array([1.0, 2.0, -1.0])  # noqa: E731
-    plain = Asked(saved, read_row(saved, [TEXT]))
-    both = Asked(saved, read_row(saved, [TEXT]), layer)
+    plain = TextQuery(saved, read_row(saved, [TEXT]))
+    both = TextQuery(saved, read_row(saved, [TEXT]), layer)
     masks = np.ones((1, 6), dtype=bool)
     np.testing.assert_allclose(both.outputs(masks), layer(plain.outputs(masks)))
     assert class_cases(both)[0].gradients is None

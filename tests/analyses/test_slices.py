@@ -14,12 +14,20 @@ from holdfast.analyses.errors.neighbours import hardest_rows
 from holdfast.analyses.row_texts import given_labels
 from holdfast.analyses.slices.analysis import Hypotheses, confirm_slices, find_slices
 from holdfast.analyses.slices.badness import badness, sentence_f1
-from holdfast.analyses.slices.conditions import Both, Category, Form, Holds, Language, Length, Range
-from holdfast.analyses.slices.confirmation import Asked, confirm_candidates
-from holdfast.analyses.slices.facts import Facts
-from holdfast.analyses.slices.search import Candidate, Pool, pool_of, search
+from holdfast.analyses.slices.conditions import (
+    Both,
+    Category,
+    Holds,
+    Language,
+    Length,
+    NumberRange,
+    TextForm,
+)
+from holdfast.analyses.slices.confirmation import SliceData, confirm_candidates
+from holdfast.analyses.slices.facts import RowFacts
+from holdfast.analyses.slices.search import ConditionPool, SliceCandidate, pool_of, search
 from holdfast.analyses.slices.topics import Axes, WordSpace, partition, terms_of
-from holdfast.contract.predictions import Told
+from holdfast.contract.predictions import Predictions
 from holdfast.data.table import Table
 from holdfast.data.tags.sentences import load_tagged
 
@@ -31,14 +39,14 @@ def _texts(rng: np.random.Generator, n: int) -> tuple[str, ...]:
     return tuple(" ".join(rng.choice(WORDS, rng.integers(3, 15))) for _ in range(n))
 
 
-def _facts(seed: int, n: int) -> Facts:
+def _facts(seed: int, n: int) -> RowFacts:
     rng = np.random.default_rng(seed)
     columns = {
         "shop": rng.choice(list("ABCDEFGH"), n).tolist(),
         "price": [str(x) for x in np.round(rng.exponential(20, n), 2)],
         "id": [str(k) + "x" for k in range(n)],
     }
-    return Facts(n, _texts(rng, n), columns)
+    return RowFacts(n, _texts(rng, n), columns)
 
 
 def _wrong(seed: int, slice_: np.ndarray, base: float = 0.12, more: float = 0.3) -> np.ndarray:
@@ -47,7 +55,7 @@ def _wrong(seed: int, slice_: np.ndarray, base: float = 0.12, more: float = 0.3)
 
 
 def test_conditions_hold_of_the_rows_that_their_words_name() -> None:
-    facts = Facts(
+    facts = RowFacts(
         4,
         ("Not one of 3 phones", "Battery life is fine!", "ok", ""),
         {"shop": ["A", "B", None, "A"], "price": ["1.5", "20", "x", None]},
@@ -57,13 +65,13 @@ def test_conditions_hold_of_the_rows_that_their_words_name() -> None:
         Length(2, 4): [False, True, False, False],
         Holds("battery life"): [False, True, False, False],
         Holds("life battery"): [False, False, False, False],
-        Form("a number"): [True, False, False, False],
-        Form("a negation"): [True, False, False, False],
-        Form("an exclamation mark"): [False, True, False, False],
+        TextForm("a number"): [True, False, False, False],
+        TextForm("a negation"): [True, False, False, False],
+        TextForm("an exclamation mark"): [False, True, False, False],
         Category("shop", "A"): [True, False, False, True],
         Category("shop", None): [False, False, True, False],
-        Range("price", None, 2.0): [True, False, False, False],
-        Range("price", 2.0, None): [False, True, False, False],
+        NumberRange("price", None, 2.0): [True, False, False, False],
+        NumberRange("price", 2.0, None): [False, True, False, False],
         Category("nowhere", "A"): [False] * 4,
         Both(Category("shop", "A"), Length(1, None)): [True, False, False, False],
     }
@@ -74,7 +82,7 @@ def test_conditions_hold_of_the_rows_that_their_words_name() -> None:
 def test_a_language_is_named_where_it_is_sure() -> None:
     german = "Die Kamera ist gut, aber der Akku hält leider nicht sehr lange durch."
     english = "The camera is good, but sadly the battery does not last for very long."
-    facts = Facts(3, (german, english, "gut"))
+    facts = RowFacts(3, (german, english, "gut"))
     assert Language("de").holds(facts).tolist() == [True, False, False]
 
 
@@ -84,7 +92,7 @@ def test_a_language_is_named_where_it_is_sure() -> None:
         (Holds("plum"), '"plum"'),
         (Length(None, 4), "at most 4 words"),
         (Category("shop", "C"), "shop = C"),
-        (Range("price", 40.0, None), "price of"),
+        (NumberRange("price", 40.0, None), "price of"),
     ],
 )
 def test_a_planted_slice_is_found_and_named(planted: Any, named: str) -> None:
@@ -93,7 +101,7 @@ def test_a_planted_slice_is_found_and_named(planted: Any, named: str) -> None:
     candidates = search(pool, _wrong(3, planted.holds(a)))
     assert len(candidates) <= 20
     mask = planted.holds(b)
-    tested = confirm_candidates(candidates, b, Asked(_wrong(4, mask), np.arange(900)), seed=0)
+    tested = confirm_candidates(candidates, b, SliceData(_wrong(4, mask), np.arange(900)), seed=0)
     found = [one for one in tested if one.confirmed]
     assert any(named in str(one.candidate.condition) for one in found)
     best = next(one for one in found if named in str(one.candidate.condition))
@@ -115,7 +123,7 @@ def test_without_a_slice_one_is_confirmed_in_few_runs() -> None:
     alarms = 0
     for run in range(60):
         candidates = search(pool, _wrong(100 + run, nowhere))
-        asked = Asked(_wrong(500 + run, nowhere), np.arange(500))
+        asked = SliceData(_wrong(500 + run, nowhere), np.arange(500))
         alarms += any(one.confirmed for one in confirm_candidates(candidates, b, asked, seed=0))
     assert alarms <= 8
 
@@ -128,7 +136,7 @@ def test_what_the_rows_suggest_is_what_a_search_of_all_subsets_finds() -> None:
 
     rng = np.random.default_rng(8)
     columns = {name: rng.choice(list("xyz"), 600).tolist() for name in ("one", "two", "three")}
-    facts = Facts(600, None, columns)
+    facts = RowFacts(600, None, columns)
     both = Category("one", "x").holds(facts) & Category("three", "z").holds(facts)
     wrong = _wrong(9, both, 0.08, 0.6)
     finder = Slicefinder(k=1, max_l=2, alpha=0.9, min_sup=12, verbose=False)
@@ -157,14 +165,14 @@ def test_rows_in_groups_that_fail_as_a_whole_prove_no_slice() -> None:
     groups = np.repeat(np.arange(30), 10)
     for _ in range(40):
         shop = np.repeat(rng.choice(list("ABCD"), 30), 10)
-        facts = Facts(300, None, {"shop": shop.tolist()})
+        facts = RowFacts(300, None, {"shop": shop.tolist()})
         found, asked = (np.repeat((rng.random(30) < 0.3).astype(float), 10) for _ in range(2))
         candidates = search(pool_of(facts, 0), found, groups=groups, least=0.0)
         rows = np.arange(300)
         with_groups = confirm_candidates(
-            candidates, facts, Asked(asked, rows, groups=groups), seed=0
+            candidates, facts, SliceData(asked, rows, groups=groups), seed=0
         )
-        alone = confirm_candidates(candidates, facts, Asked(asked, rows), seed=0)
+        alone = confirm_candidates(candidates, facts, SliceData(asked, rows), seed=0)
         alarms += any(one.confirmed for one in with_groups)
         naive += any(one.confirmed for one in alone)
     assert naive >= 8
@@ -172,12 +180,14 @@ def test_rows_in_groups_that_fail_as_a_whole_prove_no_slice() -> None:
 
 
 def test_what_is_not_decided_says_what_is_lacking() -> None:
-    facts = Facts(60, None, {"shop": ["A"] * 12 + ["B"] * 48})
+    facts = RowFacts(60, None, {"shop": ["A"] * 12 + ["B"] * 48})
     wrong = np.concatenate([np.arange(12) < 4, np.arange(48) < 8]).astype(float)
-    there = Candidate(Category("shop", "A"), 12, 0.3, 0.1, 2.0)
-    absent = Candidate(Category("shop", "Z"), 12, 0.3, 0.1, 1.0)
-    better = Candidate(Category("shop", "B"), 48, 0.3, 0.1, 0.5)
-    tested = confirm_candidates([there, absent, better], facts, Asked(wrong, np.arange(60)), seed=0)
+    there = SliceCandidate(Category("shop", "A"), 12, 0.3, 0.1, 2.0)
+    absent = SliceCandidate(Category("shop", "Z"), 12, 0.3, 0.1, 1.0)
+    better = SliceCandidate(Category("shop", "B"), 48, 0.3, 0.1, 0.5)
+    tested = confirm_candidates(
+        [there, absent, better], facts, SliceData(wrong, np.arange(60)), seed=0
+    )
     assert not any(one.confirmed for one in tested)
     assert tested[0].more_rows is not None
     assert tested[0].because == f"{tested[0].more_rows:,} more test rows would settle it"
@@ -206,7 +216,7 @@ def test_the_space_of_words_is_latent_semantic_analysis() -> None:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     texts = _texts(np.random.default_rng(14), 120)
-    words = Facts(120, texts).words
+    words = RowFacts(120, texts).words
     space = WordSpace.fit(words)
     assert space is not None
     table = TfidfVectorizer(sublinear_tf=True, min_df=2).fit_transform(texts)
@@ -248,10 +258,10 @@ def test_the_tags_of_a_table_are_scored_by_their_names(tmp_path: Path) -> None:
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
     table = load_tagged(str(source), text=["tokens"], label="tags")
     assert given_labels(table) == tags
-    told = Told("test", table, np.zeros(4), np.zeros(4, dtype=bool), tuple(map(list, tags)))
+    told = Predictions("test", table, np.zeros(4), np.zeros(4, dtype=bool), tuple(map(list, tags)))
     assert badness(told).values.tolist() == [0, 0, 0, 0]
     said = ([*tags[0]], ["O", "O"], [*tags[2]], ["B-LOC", "O"])
-    half = Told("test", table, np.ones(4), np.array([False, True, False, True]), said)
+    half = Predictions("test", table, np.ones(4), np.array([False, True, False, True]), said)
     bad = badness(half)
     np.testing.assert_allclose(bad.values, [0, 1, 0, 1 / 3])
     hardest = hardest_rows(half, None, None, None, bad.values, bad.what)
@@ -263,16 +273,16 @@ def test_of_numbers_the_distance_counts_and_of_written_texts_the_loss(
 ) -> None:
     table = make_table(["a", "b"], ["x", "y"])
     losses = np.array([0.5, 1.5])
-    numbers = Told("test", table, losses, errors=np.array([-2.0, 1.0]))
+    numbers = Predictions("test", table, losses, errors=np.array([-2.0, 1.0]))
     assert badness(numbers).values.tolist() == [2.0, 1.0]
-    assert badness(Told("test", table, losses)).values.tolist() == losses.tolist()
-    assert badness(Told("test", table, losses, np.array([True, False]))).what == "wrong"
+    assert badness(Predictions("test", table, losses)).values.tolist() == losses.tolist()
+    assert badness(Predictions("test", table, losses, np.array([True, False]))).what == "wrong"
 
 
 def test_the_whole_question_from_what_was_said_of_two_sides(
     make_table: Callable[..., Table],
 ) -> None:
-    def told(seed: int, side: Any) -> Told:
+    def told(seed: int, side: Any) -> Predictions:
         texts = _texts(np.random.default_rng(seed), 400)
         labels = ["x", "y"] * 200
         groups = [str(k) for k in range(400)]
@@ -281,7 +291,7 @@ def test_the_whole_question_from_what_was_said_of_two_sides(
         wrong = _wrong(seed + 1, mask, 0.05, 0.3).astype(bool)
         said = tuple("yx"[k % 2] if bad else "xy"[k % 2] for k, bad in enumerate(wrong))
         chances = np.tile([0.9, 0.1], (400, 1))
-        return Told(side, table, wrong * 1.0, wrong, said, chances, ("x", "y"))
+        return Predictions(side, table, wrong * 1.0, wrong, said, chances, ("x", "y"))
 
     valid, test = told(20, "valid"), told(30, "test")
     assert valid.groups is not None
@@ -296,7 +306,9 @@ def test_the_whole_question_from_what_was_said_of_two_sides(
 
 
 def test_too_few_rows_are_said_to_be_too_few(make_table: Callable[..., Table]) -> None:
-    few = Told("valid", make_table(["a"] * 10, ["x", "y"] * 5), np.zeros(10), np.zeros(10, bool))
+    few = Predictions(
+        "valid", make_table(["a"] * 10, ["x", "y"] * 5), np.zeros(10), np.zeros(10, bool)
+    )
     why = find_slices(few, few, {}, 0)
     assert isinstance(why, str)
     assert "10 validation rows are too few" in why
@@ -305,7 +317,7 @@ def test_too_few_rows_are_said_to_be_too_few(make_table: Callable[..., Table]) -
 def test_a_pool_is_made_of_the_rows_alone() -> None:
     facts = _facts(16, 300)
     pool = pool_of(facts, 0)
-    assert isinstance(pool, Pool)
+    assert isinstance(pool, ConditionPool)
     assert not any(getattr(one, "column", "") == "id" for one in pool.conditions)
     share = pool.masks.mean(axis=1)
     assert share.min() >= 8 / 300
@@ -321,9 +333,9 @@ def test_the_level_of_all_candidates_together_is_five_percent() -> None:
     size, hits = {"A": 50, "B": 50, "C": 100}, {"A": 15, "B": 14, "C": 10}
     shop = [name for name, n in size.items() for _ in range(n)]
     wrong = np.concatenate([np.arange(n) < hits[name] for name, n in size.items()]).astype(float)
-    candidates = [Candidate(Category("shop", x), 50, 0.3, 0.1, 1.0) for x in size]
-    facts = Facts(200, None, {"shop": shop})
-    tested = confirm_candidates(candidates, facts, Asked(wrong, np.arange(200)), seed=0)
+    candidates = [SliceCandidate(Category("shop", x), 50, 0.3, 0.1, 1.0) for x in size]
+    facts = RowFacts(200, None, {"shop": shop})
+    tested = confirm_candidates(candidates, facts, SliceData(wrong, np.arange(200)), seed=0)
     raw = []
     for name, n in size.items():
         inside, total = hits[name], sum(hits.values())

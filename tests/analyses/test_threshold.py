@@ -19,7 +19,7 @@ from holdfast.analyses.threshold.choice import (
 )
 from holdfast.core.errors import Defect
 from holdfast.core.records import to_json
-from holdfast.runs.threshold import CostMatrix, Rule, priced
+from holdfast.runs.threshold import CostMatrix, ThresholdRule, priced
 
 
 def _rows(n: int, seed: int = 0) -> tuple[Any, Any]:
@@ -250,26 +250,30 @@ def test_what_is_paid_lies_below_its_limit() -> None:
 def test_a_rule_is_what_was_written_of_it() -> None:
     chances = np.array([[0.95, 0.05], [0.5, 0.5]])
     for rule in (
-        Rule("precision", 0.7),
-        Rule("cost", None, _matrix(0.45)),
-        Rule("cost", None, _matrix()),
+        ThresholdRule("precision", 0.7),
+        ThresholdRule("cost", None, _matrix(0.45)),
+        ThresholdRule("cost", None, _matrix()),
     ):
-        again = Rule.of(json.loads(json.dumps(to_json(rule.to_json()))))
+        again = ThresholdRule.of(json.loads(json.dumps(to_json(rule.to_json()))))
         given = (["no", "no"], [0.95, 0.5], chances)
         assert again.apply(*given) == rule.apply(*given)
-    said, sure, why = Rule("precision", 0.7).apply(["no", "yes"], [0.95, None], None)
+    said, sure, why = ThresholdRule("precision", 0.7).apply(["no", "yes"], [0.95, None], None)
     assert (said, sure) == (["no", None], [0.95, None])
     assert why[0] is None
     assert "ask a person" in str(why[1])
-    said, sure, why = Rule("cost", None, _matrix()).apply(["no", "no"], [0.95, 0.5], chances)
+    said, sure, why = ThresholdRule("cost", None, _matrix()).apply(
+        ["no", "no"], [0.95, 0.5], chances
+    )
     assert (said, sure) == (["no", "yes"], [0.95, 0.5])
     with pytest.raises(ValueError, match="by must be"):
-        Rule.of({"by": "magic", "threshold": 1, "matrix": None})
+        ThresholdRule.of({"by": "magic", "threshold": 1, "matrix": None})
 
 
 def test_a_row_as_sure_as_the_threshold_is_answered() -> None:
     """It was counted among the rows that the promise is of."""
-    said, sure, why = Rule("precision", 0.5).apply(["a", "b", "c"], [0.5, 0.499, None], None)
+    said, sure, why = ThresholdRule("precision", 0.5).apply(
+        ["a", "b", "c"], [0.5, 0.499, None], None
+    )
     assert said == ["a", None, None]
     assert sure == [0.5, 0.499, None]
     assert why[0] is None

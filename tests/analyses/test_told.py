@@ -7,15 +7,17 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from holdfast.contract.predictions import Told
+from holdfast.contract.predictions import Predictions
 from holdfast.data.table import Table
 
 
-def _told(table: Table) -> Told:
+def _told(table: Table) -> Predictions:
     n = len(table)
     chances = np.stack([np.linspace(0, 1, n), 1 - np.linspace(0, 1, n)], axis=1)
     wrong = np.arange(n) % 2 == 1
-    return Told("valid", table, np.arange(n) / 10, wrong, tuple("abcd"[:n]), chances, ("x", "y"))
+    return Predictions(
+        "valid", table, np.arange(n) / 10, wrong, tuple("abcd"[:n]), chances, ("x", "y")
+    )
 
 
 def test_some_rows_keep_all_that_was_said_of_them(make_table: Callable[..., Table]) -> None:
@@ -32,7 +34,7 @@ def test_some_rows_keep_all_that_was_said_of_them(make_table: Callable[..., Tabl
 
 def test_an_answer_too_few_is_refused(make_table: Callable[..., Table]) -> None:
     with pytest.raises(ValueError, match="3 rows need 3 answers"):
-        Told("test", make_table(["a", "b", "c"], ["x", "y", "x"]), np.zeros(2))
+        Predictions("test", make_table(["a", "b", "c"], ["x", "y", "x"]), np.zeros(2))
 
 
 def test_another_column_draws_no_bar(

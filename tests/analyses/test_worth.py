@@ -28,7 +28,7 @@ from holdfast.tasks.generation.judge import (
 from holdfast.tasks.generation.shots import encode_with_shots, fitting, pairs_before, shots_of
 from holdfast.tasks.generation.text_scores import Generated
 from holdfast.tasks.generation.token_scores import TokenOutputs
-from holdfast.tasks.generation.worth import EXAMPLES, PLAIN, Way, worth_block
+from holdfast.tasks.generation.worth import EXAMPLES, PLAIN, Prompting, worth_block
 from holdfast.tasks.lm.generation import measure_saved
 from holdfast.tasks.lm.losses import CausalLM
 
@@ -243,8 +243,10 @@ def answer() -> Callable[[float, float], dict[str, Any]]:
         rng = np.random.default_rng(0)
         tuned = rng.normal(1.0, 0.3, 60)
         ways = {
-            PLAIN: Way(outputs(tuned + plain + rng.normal(0, 0.1, 60)), outputs(tuned), ["no"] * 4),
-            EXAMPLES: Way(
+            PLAIN: Prompting(
+                outputs(tuned + plain + rng.normal(0, 0.1, 60)), outputs(tuned), ["no"] * 4
+            ),
+            EXAMPLES: Prompting(
                 outputs(tuned + shown + rng.normal(0, 0.1, 60)), outputs(tuned), ["yes"] * 4, 3
             ),
         }
@@ -278,7 +280,7 @@ def test_it_was_not_where_examples_do_as_well_or_better(
 
 def test_a_judge_that_cannot_tell_gives_no_rate() -> None:
     texts = Generated(np.arange(9), ["q"] * 9, [f"r {i}" for i in range(9)], ["a"] * 9, ["b"] * 9)
-    ways = {PLAIN: Way(texts=["b"] * 9)}
+    ways = {PLAIN: Prompting(texts=["b"] * 9)}
     judge = ModelJudge("biased", first_wins)
     found = worth_block(ways, texts, judge, TEXT_METRICS["rouge_l"], None)
     assert found["win_rate"][PLAIN]["value"] is None

@@ -12,7 +12,7 @@ from holdfast.augment.pictures.blur import blurred
 from holdfast.augment.pictures.crop import shifted
 from holdfast.augment.pictures.erase import erased
 from holdfast.augment.pictures.jitter import brighter, contrasted, grey, saturated
-from holdfast.augment.pictures.mixing import CutMix, MixedLabels, Mixup
+from holdfast.augment.pictures.mixing import CutMix, ImageMixup, MixedLabels
 from holdfast.augment.pictures.orientation import in_a_mirror
 from holdfast.augment.pictures.resize import zoomed
 from holdfast.augment.pictures.trivial import (
@@ -171,7 +171,7 @@ def test_a_square_is_blanked_with_the_mean() -> None:
 
 def test_mixup_is_the_weighted_sum() -> None:
     ones, others, shares = pictures(3), pictures(3, seed=1), np.array([0.0, 0.25, 1.0])
-    found, came_to = Mixup().mixed(ones, others, shares, rngs(3))
+    found, came_to = ImageMixup().mixed(ones, others, shares, rngs(3))
     for k, share in enumerate(shares):
         assert torch.allclose(found[k], share * ones[k] + (1 - share) * others[k], atol=1e-6)
     assert came_to.tolist() == shares.tolist()
@@ -186,7 +186,7 @@ def test_the_share_of_a_cut_mix_is_that_of_its_pixels() -> None:
 
 
 def test_the_loss_of_a_mixed_picture_is_that_of_soft_targets() -> None:
-    from holdfast.core.updates import Passed
+    from holdfast.core.updates import ForwardPass
 
     class Output:
         logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
@@ -196,14 +196,14 @@ def test_the_loss_of_a_mixed_picture_is_that_of_soft_targets() -> None:
     batch = {"labels": labels, "partners": partners, "shares": shares}
     cross = torch.nn.functional.cross_entropy
     plain = cross(Output.logits, labels, reduction="none")
-    found = MixedLabels()(Passed(np.arange(4), batch, Output()), plain)
+    found = MixedLabels()(ForwardPass(np.arange(4), batch, Output()), plain)
     soft = torch.zeros(4, 3)
     for k in range(4):
         soft[k, labels[k]] += float(shares[k])
         soft[k, partners[k]] += float(1 - shares[k])
     assert torch.allclose(found, cross(Output.logits, soft, reduction="none"), atol=1e-6)
     bare = {"labels": labels}
-    assert torch.equal(MixedLabels()(Passed(np.arange(4), bare, Output()), plain), plain)
+    assert torch.equal(MixedLabels()(ForwardPass(np.arange(4), bare, Output()), plain), plain)
 
 
 def bars(count: int, sided: bool, seed: int = 0) -> tuple[torch.Tensor, np.ndarray]:

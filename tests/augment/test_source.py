@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from holdfast.augment.source import Enriched, Turn, occurrences
-from holdfast.core.updates import Draw, Pool, rows_drawn
+from holdfast.augment.source import Enriched, RowTurn, occurrences
+from holdfast.core.updates import Draw, RowPool, rows_drawn
 from holdfast.methods.contrast import ClassBatches
 from holdfast.methods.heads.balance import Balance
 from holdfast.training.row_order import EveryRow
@@ -34,10 +34,10 @@ class Spoken:
     """Forms that say which row and turn they are; keeps what it was asked, and by whom."""
 
     steps: int = 4
-    asked: list[tuple[int, Turn]] = field(default_factory=list)
+    asked: list[tuple[int, RowTurn]] = field(default_factory=list)
     threads: set[str] = field(default_factory=set)
 
-    def __call__(self, rows: np.ndarray, turns: Sequence[Turn]) -> tuple[Any, np.ndarray]:
+    def __call__(self, rows: np.ndarray, turns: Sequence[RowTurn]) -> tuple[Any, np.ndarray]:
         self.threads.add(threading.current_thread().name)
         pairs = [(int(row), turn) for row, turn in zip(rows, turns, strict=True)]
         self.asked += pairs
@@ -48,11 +48,11 @@ LABELS = np.array([0] * 60 + [1] * 12 + [2] * 3)
 SOURCES = {"every row": EveryRow(), "balance": Balance(), "contrast": ClassBatches(2)}
 
 
-def pool() -> Pool:
-    return Pool(Rows(LABELS), 8, 0, "finetune")
+def pool() -> RowPool:
+    return RowPool(Rows(LABELS), 8, 0, "finetune")
 
 
-def forms(draw: Draw) -> list[tuple[int, Turn]]:
+def forms(draw: Draw) -> list[tuple[int, RowTurn]]:
     return [draw.examples[place] for place in draw.positions]
 
 
@@ -114,10 +114,10 @@ class Brought:
     name: str = "brought"
     has_epochs: bool = False
 
-    def steps_per_epoch(self, pool: Pool) -> int:
+    def steps_per_epoch(self, pool: RowPool) -> int:
         return 1
 
-    def draw(self, pool: Pool, step: int) -> Draw:
+    def draw(self, pool: RowPool, step: int) -> Draw:
         return Draw(np.arange(3), "mine", np.arange(3))
 
 
@@ -129,7 +129,7 @@ def test_rows_that_a_source_brings_stay_as_they_are() -> None:
 
 def test_what_fails_in_the_thread_is_raised_where_the_rows_are_drawn() -> None:
     class Fails(Spoken):
-        def __call__(self, rows: np.ndarray, turns: Sequence[Turn]) -> Any:
+        def __call__(self, rows: np.ndarray, turns: Sequence[RowTurn]) -> Any:
             raise ValueError("no form")
 
     with pytest.raises(ValueError, match="no form"):
@@ -147,7 +147,7 @@ def test_occurrences_are_counted_over_the_draws() -> None:
 
 
 def test_of_another_pool_nothing_that_was_made_is_used() -> None:
-    source, other = Enriched(EveryRow(), Spoken()), Pool(Rows(LABELS), 8, 1, "finetune")
+    source, other = Enriched(EveryRow(), Spoken()), RowPool(Rows(LABELS), 8, 1, "finetune")
     first = forms(source.draw(pool(), 1))
     assert forms(source.draw(other, 1)) != first
     assert source.draw(other, 1).rows.tolist() == EveryRow().draw(other, 1).rows.tolist()

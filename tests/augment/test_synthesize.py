@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from holdfast.augment.synthesize import (
-    Made,
+    NewText,
     from_templates,
     halves_of,
     prompt_of,
@@ -86,7 +86,7 @@ def test_copies_strangers_and_twins_are_refused_each_with_its_reason() -> None:
         "one more sentence whose vector is the same as that of the second one here",
         "a last one that would be fine if the share were not used up by then",
     ]
-    made = [Made(text, 0, "model") for text in texts]
+    made = [NewText(text, 0, "model") for text in texts]
     vectors = np.array([[1, 0], [0, 1], [0, 1], [1, 1], [0, 1.01], [1, -1]], dtype=float)
     chances = np.array([[0.9, 0.1]] * 6)
     chances[3] = [0.4, 0.6]

@@ -13,7 +13,14 @@ from typer.testing import CliRunner
 
 from holdfast.cli.main import app
 from holdfast.core.errors import RecipeError, StoreError
-from holdfast.plugins.store.records import Feedback, KeptText, Request, Said, new_id, user_mark
+from holdfast.plugins.store.records import (
+    Feedback,
+    KeptText,
+    StoredPrediction,
+    StoredRequest,
+    new_id,
+    user_mark,
+)
 from holdfast.plugins.store.store import open_store
 
 
@@ -21,8 +28,8 @@ def filled(path: Path) -> list[str]:
     store, ids = open_store(str(path)), []
     for k, user in enumerate(("anna", "anna", "bob")):
         id = new_id(1e9 + k)
-        said, kept = (Said(0, "m@1", "good"),), (KeptText(0, {"text": f"secret {k}"}),)
-        call = Request(id, 1e9 + k, "m@1", 1, 0.0, user_mark(user), said, kept)
+        said, kept = (StoredPrediction(0, "m@1", "good"),), (KeptText(0, {"text": f"secret {k}"}),)
+        call = StoredRequest(id, 1e9 + k, "m@1", 1, 0.0, user_mark(user), said, kept)
         store.add_requests([call])
         store.add_feedback(Feedback(id, 0, "bad", "Mara", 1e9 + k))
         ids.append(id)

@@ -18,20 +18,28 @@ from holdfast.data.memory.texts import table_from_texts
 from holdfast.duplicates.gather import gather
 from holdfast.duplicates.loose import find_loose_copies
 from holdfast.duplicates.texts import RowTexts
-from holdfast.quality.check import Found
+from holdfast.quality.check import CheckResult
 from holdfast.quality.checks import all_checks
-from holdfast.quality.views import Closely, Copied, Embedded, Pictures, Pixels, Rows, Tokenized
+from holdfast.quality.views import (
+    Closely,
+    Copied,
+    Embedded,
+    ImageSample,
+    Pictures,
+    TableRows,
+    Tokenized,
+)
 
 
 def pictures(table) -> Pictures:
     """A picture of each text: equal texts, equal pictures."""
     folder, paths = Path(mkdtemp()), []
-    for at, text in enumerate(Rows(table).texts):
+    for at, text in enumerate(TableRows(table).texts):
         rng = np.random.default_rng(zlib.crc32(text.encode()))
         coarse = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8))
         coarse.resize((32, 32), Image.Resampling.BICUBIC).save(folder / f"{at}.png")
         paths.append(str(folder / f"{at}.png"))
-    return Pictures(Rows(table), paths, lambda at: Image.open(paths[at]).convert("RGB"))
+    return Pictures(TableRows(table), paths, lambda at: Image.open(paths[at]).convert("RGB"))
 
 
 def copied(table) -> Copied:
@@ -41,7 +49,7 @@ def copied(table) -> Copied:
         other = table_from_texts([*other.column("text"), *table.column("text")[:40]])
     gathered = gather(table, {"other": other}, 0)
     loose = find_loose_copies(RowTexts(*gathered.tables.values()))
-    return Copied(Rows(table), gathered, loose=loose)
+    return Copied(TableRows(table), gathered, loose=loose)
 
 
 def embedded(table) -> Embedded:
@@ -53,7 +61,7 @@ def embedded(table) -> Embedded:
         # A direction that no word has: that of the references.
         return np.pad(unit, ((0, 0), (0, 1)))
 
-    rows = Rows(table)
+    rows = TableRows(table)
     own = embed(rows.texts)
     other = own[:30] * np.float32(0.1) + np.eye(25, dtype=np.float32)[24]
     known = dict.fromkeys(("general", "filler"), other)
@@ -67,23 +75,23 @@ def direction(word: str):
 
 def tokenized(table) -> Tokenized:
     words = np.array([len(text.split()) for text in table.column("text")])
-    return Tokenized(Rows(table), words + 2, np.zeros_like(words), words, 20, "a model")
+    return Tokenized(TableRows(table), words + 2, np.zeros_like(words), words, 20, "a model")
 
 
 # How a view of each kind is made of a table.
 VIEWS = {
-    Rows: Rows,
-    Closely: lambda table: Closely(Rows(table)),
+    TableRows: TableRows,
+    Closely: lambda table: Closely(TableRows(table)),
     Copied: copied,
     Embedded: embedded,
     Tokenized: tokenized,
     Pictures: pictures,
-    Pixels: lambda table: Pixels(Rows(table), pictures(table).open),
+    ImageSample: lambda table: ImageSample(TableRows(table), pictures(table).open),
 }
 ALL = [name for name, check in all_checks().items() if check.sees in VIEWS]
 
 
-def seen(name: str, table) -> Found | None:
+def seen(name: str, table) -> CheckResult | None:
     check = all_checks()[name]
     return check(VIEWS[check.sees](table)) if check.holds_for(table) else None
 

@@ -13,12 +13,12 @@ import pytest
 
 from holdfast.analyses.errors.stored import errors
 from holdfast.analyses.evaluation import scored_block
-from holdfast.analyses.threshold.stored import Wanted, set_threshold
+from holdfast.analyses.threshold.stored import ThresholdRequest, set_threshold
 from holdfast.cli.errors import show
 from holdfast.contract.answering import Options
 from holdfast.core.errors import HoldfastError
 from holdfast.pipeline.main import train
-from holdfast.runs.stored import Again
+from holdfast.runs.stored import FinishedRun
 from holdfast.search.folds.cross_validation import CrossValidation
 
 QUICK = {"epochs": 1, "batch_size": 4, "threads": 1, "precision": "float32", "matmul": "default"}
@@ -72,7 +72,7 @@ def test_every_task_is_cross_validated(
     page = (run / "report.html").read_text("utf-8")
     assert "How sure is the score?" in page
 
-    told = Again(run).told("valid")
+    told = FinishedRun(run).told("valid")
     assert len(told.losses) == len(rows)
     assert errors(run)["slices"]["why"]
     assert show(errors(run), 80)
@@ -80,9 +80,9 @@ def test_every_task_is_cross_validated(
     assert block["n"] > 0
     if name in ("numbers", "seq2seq", "chats", "plain texts, adapter"):
         with pytest.raises(HoldfastError, match="not right or wrong"):
-            set_threshold(run, Wanted(coverage=0.5))
+            set_threshold(run, ThresholdRequest(coverage=0.5))
     else:
-        assert set_threshold(run, Wanted(coverage=0.5))["rule"] is not None
+        assert set_threshold(run, ThresholdRequest(coverage=0.5))["rule"] is not None
 
 
 def scored_block_of(run: Path, data: str) -> dict[str, Any]:

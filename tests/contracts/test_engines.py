@@ -16,7 +16,7 @@ from tests.contracts.test_predictors import fitted_of, reloaded
 
 from holdfast.analyses.vectors import answer_with_vectors
 from holdfast.core.errors import InputError
-from holdfast.plugins.service.asked import Answer, Answered
+from holdfast.plugins.service.asked import RowPrediction, RowPredictions
 from holdfast.plugins.service.engine.engine import ModelEngine
 from holdfast.plugins.service.engine.opened import engine_of
 from holdfast.plugins.service.engine.precision import computing
@@ -54,7 +54,7 @@ def rows_of(source: Path) -> tuple[list[dict[str, Any]], Any]:
     return pictures, [str(path) for path in files]
 
 
-def close(found: Answer, expected: Any) -> None:
+def close(found: RowPrediction, expected: Any) -> None:
     if isinstance(expected.prediction, float):
         assert found.prediction == pytest.approx(expected.prediction, rel=CLOSE, abs=CLOSE)
     else:
@@ -72,7 +72,7 @@ def test_an_engine_answers_as_predict_does(served: Any) -> None:
     rows, data = rows_of(Path(sample.recipe.data.path))
     expected = list(predictor.predict(data, probabilities=bool(predictor.names)))
 
-    async def asked() -> tuple[Answered, list[Answered]]:
+    async def asked() -> tuple[RowPredictions, list[RowPredictions]]:
         whole = await engine.answer(rows)
         return whole, await asyncio.gather(*(engine.answer([row]) for row in rows))
 

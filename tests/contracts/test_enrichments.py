@@ -15,8 +15,8 @@ import torch
 
 from holdfast.augment.image_forms import Redrawing
 from holdfast.augment.registry import ENRICHMENTS, all_enrichments, check_enrich, make_all
-from holdfast.augment.settings import Rule
-from holdfast.augment.source import Turn
+from holdfast.augment.settings import SettingRule
+from holdfast.augment.source import RowTurn
 from holdfast.augment.text_forms import Rewriting
 from holdfast.augment.texts.base import count_of
 from holdfast.augment.texts.survive import lost
@@ -129,7 +129,7 @@ def test_its_settings_are_frozen_bounded_and_documented(name: str) -> None:
     assert ENRICHMENTS[name].known
     for one in dataclasses.fields(settings):
         rule = one.metadata["rule"]
-        assert isinstance(rule, Rule), one.name
+        assert isinstance(rule, SettingRule), one.name
         if one.default is not dataclasses.MISSING:
             assert rule.hold(one.default), one.name
 
@@ -266,7 +266,7 @@ def test_rows_of_every_kind_change_and_what_is_to_be_learned_does_not(
     sample = make_sample(name)
     forms, own = forms_of(sample), sample.examples
     rows = np.array([3, 0, 3, len(own) - 1])
-    turns = [Turn(0, 0), Turn(0, 0), Turn(1, 0), Turn(5, 0)]
+    turns = [RowTurn(0, 0), RowTurn(0, 0), RowTurn(1, 0), RowTurn(5, 0)]
     examples, places = forms(rows, turns)
     for row, place in zip(rows, places, strict=True):
         assert wanted(examples, place) == wanted(own, row)
@@ -288,7 +288,7 @@ def test_rows_whose_words_are_bound_are_refused(
 def test_answers_are_rewritten_where_they_are_asked_for(make_sample: Callable[[str], Any]) -> None:
     sample = make_sample("seq2seq")
     forms = forms_of(sample, answers=True)
-    examples, places = forms(np.arange(6), [Turn(0, 0)] * 6)
+    examples, places = forms(np.arange(6), [RowTurn(0, 0)] * 6)
     assert any(wanted(examples, p) != wanted(sample.examples, r) for r, p in enumerate(places))
 
 
@@ -297,7 +297,7 @@ def test_a_row_has_so_many_forms_as_copies(make_sample: Callable[[str], Any]) ->
     forms = forms_of(sample, copies=2)
     row = np.flatnonzero(sample.examples.lengths > 12)[:1]
     seen = {
-        tuple(read(*(lambda made: (made[0], made[1][0]))(forms(row, [Turn(k, 0)]))))
+        tuple(read(*(lambda made: (made[0], made[1][0]))(forms(row, [RowTurn(k, 0)]))))
         for k in range(8)
     }
     assert len(seen) == 2
@@ -337,12 +337,12 @@ def test_added_rows_are_passed_as_they_are_with_their_weights(
     added = both.take(np.arange(count, count + 3))
     forms = dataclasses.replace(forms_of(sample), added=added)
     rows = np.array([count + 2, 0, count, 5])
-    examples, places = forms(rows, [Turn(0, 0)] * 4)
+    examples, places = forms(rows, [RowTurn(0, 0)] * 4)
     assert np.asarray(examples.weights)[places].tolist() == [3.0, 1.0, 0.5, 1.0]
     assert read(examples, places[0]) == read(added, 2)
     assert read(examples, places[2]) == read(added, 0)
     assert np.asarray(examples.labels)[places].tolist() == both.labels[rows].tolist()
-    alone, at = forms(np.array([count + 1]), [Turn(0, 0)])
+    alone, at = forms(np.array([count + 1]), [RowTurn(0, 0)])
     assert read(alone, at[0]) == read(added, 1)
 
 
@@ -387,7 +387,10 @@ def test_pictures_in_other_forms_keep_their_labels_unless_they_are_mixed(
 ) -> None:
     sample = make_sample(name)
     own = sample.examples
-    rows, turns = np.array([3, 0, 3, 1]), [Turn(0, 0), Turn(0, 0), Turn(1, 0), Turn(0, 0)]
+    rows, turns = (
+        np.array([3, 0, 3, 1]),
+        [RowTurn(0, 0), RowTurn(0, 0), RowTurn(1, 0), RowTurn(0, 0)],
+    )
 
     def forms(**asked: Any) -> Redrawing:
         ways = make_all(check_enrich(asked))
@@ -435,7 +438,7 @@ def test_the_partner_of_a_mixed_picture_is_the_class_of_what_is_mixed_in(
         0,
     )
     rows, every = np.arange(8), own.pixels.colours(own.places)
-    made, places = forms(rows, [Turn(0, 0)] * 8)
+    made, places = forms(rows, [RowTurn(0, 0)] * 8)
     for k, row in enumerate(rows):
         share = float(made.shares[k])
         other = (made.pixels(places[k : k + 1])[0] - share * every[row]) / (1 - share)
@@ -507,7 +510,7 @@ def test_a_row_is_changed_in_its_share_of_turns(make_sample: Callable[[str], Any
     sample = make_sample("classes")
     forms = forms_of(sample, share=0.5, copies=1)
     row = int(np.flatnonzero(sample.examples.lengths > 12)[0])
-    examples, places = forms(np.full(60, row), [Turn(k, 0) for k in range(60)])
+    examples, places = forms(np.full(60, row), [RowTurn(k, 0) for k in range(60)])
     changed = sum(read(examples, place) != read(sample.examples, row) for place in places)
     assert 15 <= changed <= 45
 
@@ -525,7 +528,7 @@ def test_two_pictures_of_a_turn_have_chances_of_their_own(
         own.pixels.from_colours,
         0,
     )
-    drawn = [rng.random() for rng in forms._chances("crop", np.arange(8), [Turn(0, 0)] * 8)]
+    drawn = [rng.random() for rng in forms._chances("crop", np.arange(8), [RowTurn(0, 0)] * 8)]
     assert len(set(drawn)) == 8
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import torch
 
-from holdfast.contract.fit import Fitted, Prepared
+from holdfast.contract.fit import FittedModel, PreparedData
 from holdfast.core.errors import Defect, Interrupted, RecipeError
 from holdfast.core.records import to_json
 from holdfast.data.scratch import scratch_file
@@ -71,7 +71,7 @@ FITS: dict[str, tuple[list[int], list[int], dict[str, Any]]] = {
 }
 
 
-def fit_of(prepared: Prepared, name: str) -> Fitted:
+def fit_of(prepared: PreparedData, name: str) -> FittedModel:
     train, valid, settings = FITS[name]
     network, impossible = prepared.loaded.network, set()
     if network.adapter is not None:
@@ -82,7 +82,7 @@ def fit_of(prepared: Prepared, name: str) -> Fitted:
     return fit(prepared, np.array(train), np.array(valid), settings)
 
 
-def digest(fitted: Fitted) -> dict[str, str]:
+def digest(fitted: FittedModel) -> dict[str, str]:
     """What a fit gave, and what the run would store of its settings, as hashes."""
     weights = hashlib.blake2b()
     for name, tensor in sorted(fitted.network.state_dict().items()):
@@ -108,7 +108,7 @@ def digest(fitted: Fitted) -> dict[str, str]:
     }
 
 
-def prepared_of(plain: dict[str, Any]) -> Prepared:
+def prepared_of(plain: dict[str, Any]) -> PreparedData:
     recipe = parse(plain, "recipe")
     return prepare(recipe, kind_of(recipe.task).read(str(recipe.data.path), recipe.data, None))
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from holdfast.contract.answering import Options
-from holdfast.contract.fit import Fitted, Kind
+from holdfast.contract.fit import FittedModel, Kind
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding
 from holdfast.fits.fit import fit
@@ -36,10 +36,10 @@ TRAIN, VALID = np.array([0, 1, 3, 4, 5, 6, 7, 8]), np.array([9, 10, 11, 12, 13])
 
 
 @pytest.fixture(scope="session")
-def make_fitted(make_sample: Callable[[str], Any]) -> Callable[[str], Fitted]:
-    made: dict[str, Fitted] = {}
+def make_fitted(make_sample: Callable[[str], Any]) -> Callable[[str], FittedModel]:
+    made: dict[str, FittedModel] = {}
 
-    def make(name: str) -> Fitted:
+    def make(name: str) -> FittedModel:
         if name not in made:
             sample = make_sample(name)
             made[name] = fit(prepare(override(sample.recipe, SMALL), sample.table), TRAIN, VALID)
@@ -49,7 +49,9 @@ def make_fitted(make_sample: Callable[[str], Any]) -> Callable[[str], Fitted]:
 
 
 @pytest.fixture
-def fitted(request: pytest.FixtureRequest, make_fitted: Callable[[str], Fitted]) -> Fitted:
+def fitted(
+    request: pytest.FixtureRequest, make_fitted: Callable[[str], FittedModel]
+) -> FittedModel:
     """A fit of two steps of each sample, once a session; no test may change it."""
     return make_fitted(request.node.callspec.params["sample"])
 
@@ -137,12 +139,12 @@ def test_what_a_fit_settles_leaves_what_was_loaded_as_it_was(sample: Any) -> Non
     assert (side.lengths <= sample.examples.lengths).all()
 
 
-def test_listeners_have_names_that_differ(sample: Any, fitted: Fitted) -> None:
+def test_listeners_have_names_that_differ(sample: Any, fitted: FittedModel) -> None:
     names = [one.name for one in sample.kind.listeners(fitted.ready)]
     assert len(set(names)) == len(names)
 
 
-def test_a_saved_fit_is_a_plain_folder(sample: Any, fitted: Fitted, tmp_path: Path) -> None:
+def test_a_saved_fit_is_a_plain_folder(sample: Any, fitted: FittedModel, tmp_path: Path) -> None:
     facts = sample.kind.save(tmp_path / "model", fitted)
     assert isinstance(facts, dict)
     assert (tmp_path / "model" / "config.json").is_file()
@@ -150,7 +152,9 @@ def test_a_saved_fit_is_a_plain_folder(sample: Any, fitted: Fitted, tmp_path: Pa
     assert not list((tmp_path / "model").glob("*.py"))
 
 
-def test_a_fit_answers_each_row_once_and_scores_labelled_ones(sample: Any, fitted: Fitted) -> None:
+def test_a_fit_answers_each_row_once_and_scores_labelled_ones(
+    sample: Any, fitted: FittedModel
+) -> None:
     answering = sample.kind.use_fitted(fitted)
     asked = answering.ask(str(sample.recipe.data.path), Options())
     answers = answering.answer(asked.table)

@@ -17,7 +17,7 @@ from holdfast import training
 from holdfast.core.errors import RecipeError
 from holdfast.core.events import EVENTS, PLACES, Offers
 from holdfast.core.records import Decision, Finding
-from holdfast.core.updates import Draw, Passed, Pool
+from holdfast.core.updates import Draw, ForwardPass, RowPool
 from holdfast.methods.noise.hooks import Disturbance
 from holdfast.methods.registry import (
     METHODS,
@@ -128,9 +128,9 @@ class Rows:
         return len(self.labels)
 
 
-def pool(n: int = 90, batch: int = 8, seed: int = 0) -> Pool:
+def pool(n: int = 90, batch: int = 8, seed: int = 0) -> RowPool:
     rng = np.random.default_rng(1)
-    return Pool(Rows(rng.integers(0, 3, n), rng.integers(2, 30, n)), batch, seed, "p")
+    return RowPool(Rows(rng.integers(0, 3, n), rng.integers(2, 30, n)), batch, seed, "p")
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -208,7 +208,7 @@ def test_a_stepper_leaves_a_gradient_and_the_weights_as_they_were(name: str) -> 
     assert update.passes == STEPPERS[name].passes
 
 
-def passed(rows: np.ndarray) -> tuple[Passed, torch.Tensor]:
+def passed(rows: np.ndarray) -> tuple[ForwardPass, torch.Tensor]:
     """A classifier's pass of these of eight rows."""
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(8, 3, generator=generator)[rows]
@@ -223,7 +223,7 @@ def passed(rows: np.ndarray) -> tuple[Passed, torch.Tensor]:
     losses = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
     before = torch.randn(8, 3, generator=generator)[rows]
     start = Output(before, features)
-    return Passed(
+    return ForwardPass(
         rows, {"labels": labels}, Output(logits, features), lambda at: take(start, at)
     ), losses
 

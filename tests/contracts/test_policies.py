@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from holdfast.control.ladder import Ladder
-from holdfast.control.policy import Advice, Policy, Remedy, advise
-from holdfast.control.sight import Can, Compared, Sight, Trial
+from holdfast.control.policy import Advice, Policy, PolicyRemedy, advise
+from holdfast.control.sight import Can, LossDifference, RemedyTrial, Sight
 from holdfast.core.actions import (
     ACTIONS,
     Continue,
@@ -37,7 +37,7 @@ from holdfast.methods.registry import all_methods
 GUIDE = Path(__file__).parents[2] / "docs" / "guard.md"
 ALL = tuple(name for name in ACTIONS if name not in ("HalveBatch", "Continue"))
 STOP = to_record(Stop("a further gain is unlikely", 0.1, 0.2, 0.1))
-WORSE, BETTER = Compared(0.2, 0.1, 0.3, 0.99), Compared(-0.2, -0.3, -0.1, 0.01)
+WORSE, BETTER = LossDifference(0.2, 0.1, 0.3, 0.99), LossDifference(-0.2, -0.3, -0.1, 0.01)
 
 
 def sight(**changes: Any) -> Sight:
@@ -71,9 +71,9 @@ def sight(**changes: Any) -> Sight:
     return dataclasses.replace(plain, **changes)
 
 
-def trial(**changes: Any) -> Trial:
+def trial(**changes: Any) -> RemedyTrial:
     done = (to_record(ScaleLearningRate("why", 3.0)),)
-    return dataclasses.replace(Trial("a trial", 50, 0, 30, done, over=True), **changes)
+    return dataclasses.replace(RemedyTrial("a trial", 50, 0, 30, done, over=True), **changes)
 
 
 def sights() -> Iterator[Sight]:
@@ -115,10 +115,10 @@ def ends() -> Iterator[Sight]:
 class Halver:
     """Halves the rate at the third look, once."""
 
-    def decide(self, sight: Sight) -> Remedy | None:
+    def decide(self, sight: Sight) -> PolicyRemedy | None:
         if sight.look != 5 or sight.tried or sight.trial:
             return None
-        return Remedy("half the rate", (ScaleLearningRate("the third look", 0.5),))
+        return PolicyRemedy("half the rate", (ScaleLearningRate("the third look", 0.5),))
 
 
 def guide_policy(folder: Path) -> Policy:
@@ -226,7 +226,7 @@ def test_of_runs_that_are_well_one_too_slow_to_get_anywhere_is_helped() -> None:
     idle = {"look": 4, "step": 40, "kept_step": 40, "first_train": 0.69, "train_loss": 0.68}
     for rate in (3e-6, 1e-4):
         found = Ladder().decide(sight(label="learning", rate=rate, **idle))
-        assert isinstance(found, Remedy)
+        assert isinstance(found, PolicyRemedy)
         assert "learning rate" in found.name
 
 
@@ -262,7 +262,7 @@ def test_the_methods_that_the_ladder_names_exist() -> None:
 
 def test_little_learned_is_not_said_of_rows_that_got_worse() -> None:
     slow = {"rate": 3e-6, "step": 30, "spent": 30, "first_train": 0.6, "points": (0, 30)}
-    cold = sight(**slow, train_loss=0.59, against_first=Compared())
+    cold = sight(**slow, train_loss=0.59, against_first=LossDifference())
     for label in ("learning", "underfit"):
         one = dataclasses.replace(cold, label=label)
         names = [type(found).__name__ for found in advise(Ladder(), one).actions]
@@ -349,7 +349,7 @@ def test_a_trial_with_nothing_to_show_in_time_is_undone_while_the_plan_can_be_fi
             assert not sight(**one, spent=spent, trial=trial(**{**_own(began), **change})).failing
 
 
-def _own(one: Trial) -> dict[str, Any]:
+def _own(one: RemedyTrial) -> dict[str, Any]:
     return {field.name: getattr(one, field.name) for field in dataclasses.fields(one)}
 
 
@@ -364,8 +364,8 @@ def test_a_higher_rate_must_show_something_in_time_and_the_usual_one_need_not() 
 
 def broken(*actions: Any, **changes: Any) -> RunError:
     class Policy:
-        def decide(self, sight: Sight) -> Remedy:
-            return Remedy("mine", actions)
+        def decide(self, sight: Sight) -> PolicyRemedy:
+            return PolicyRemedy("mine", actions)
 
     with pytest.raises(RunError) as caught:
         advise(Policy(), sight(**changes))
@@ -396,9 +396,9 @@ def test_what_a_policy_may_not_is_refused_with_the_rule() -> None:
         True,
         (Stop("a tuple"),),
         SetDropout("no remedy", 0.1),
-        Remedy("", (SetDropout("x", 0.1),)),
-        Remedy("one", SetDropout("x", 0.1)),  # type: ignore[arg-type]
-        Remedy("unsaid", (SetDropout(None, 0.1),)),  # type: ignore[arg-type]
+        PolicyRemedy("", (SetDropout("x", 0.1),)),
+        PolicyRemedy("one", SetDropout("x", 0.1)),  # type: ignore[arg-type]
+        PolicyRemedy("unsaid", (SetDropout(None, 0.1),)),  # type: ignore[arg-type]
         Stop(None),  # type: ignore[arg-type]
     ],
 )
@@ -432,8 +432,8 @@ def test_what_a_policy_writes_into_its_sight_is_nobody_elses() -> None:
 
 def test_actions_may_come_in_a_list_and_a_longer_run_in_epochs() -> None:
     class Longer:
-        def decide(self, sight: Sight) -> Remedy:
-            return Remedy("longer", [Extend("x", epochs=2.5)])  # type: ignore[arg-type]
+        def decide(self, sight: Sight) -> PolicyRemedy:
+            return PolicyRemedy("longer", [Extend("x", epochs=2.5)])  # type: ignore[arg-type]
 
     back, longer, cut = advise(Longer(), sight(epoch=20)).actions
     assert isinstance(back, RollBack)
@@ -444,8 +444,8 @@ def test_actions_may_come_in_a_list_and_a_longer_run_in_epochs() -> None:
 
 def test_a_plan_that_would_be_too_long_is_cut_to_what_is_left() -> None:
     class Again:
-        def decide(self, sight: Sight) -> Remedy:
-            return Remedy("again", (RollBack("x", 0), SetDropout("x", 0.1)))
+        def decide(self, sight: Sight) -> PolicyRemedy:
+            return PolicyRemedy("again", (RollBack("x", 0), SetDropout("x", 0.1)))
 
     actions = advise(Again(), sight()).actions
     assert actions[-1] == Shorten("at most 130 updates may be taken in all, and 50 are", 80)

@@ -11,7 +11,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-from holdfast.contract.fit import Fitted
+from holdfast.contract.fit import FittedModel
 from holdfast.fits.fit import fit
 from holdfast.prepare.model import prepare
 from holdfast.recipe import Recipe, override
@@ -44,10 +44,10 @@ def test_every_task_is_reloaded_here() -> None:
 
 
 @pytest.fixture(scope="module")
-def fitted_of(make_sample: Callable[[str], Any]) -> Callable[[str], tuple[Any, Fitted]]:
-    made: dict[str, tuple[Any, Fitted]] = {}
+def fitted_of(make_sample: Callable[[str], Any]) -> Callable[[str], tuple[Any, FittedModel]]:
+    made: dict[str, tuple[Any, FittedModel]] = {}
 
-    def make(name: str) -> tuple[Any, Fitted]:
+    def make(name: str) -> tuple[Any, FittedModel]:
         if name not in made:
             sample = make_sample(name)
             recipe: Recipe = override(sample.recipe, SMALL)
@@ -58,7 +58,7 @@ def fitted_of(make_sample: Callable[[str], Any]) -> Callable[[str], tuple[Any, F
     return make
 
 
-def reloaded(fitted: Fitted, folder: Path) -> Any:
+def reloaded(fitted: FittedModel, folder: Path) -> Any:
     """The answers of the fit's saved folder, read as a run's is."""
     fitted.ready.kind.save(folder, fitted)
     place, several = SAVED[fitted.ready.kind.name]

@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow.parquet as parquet
 import pytest
 
-from holdfast.analyses.analysis import Found, all_questions, confirm_all, find_all
+from holdfast.analyses.analysis import Candidates, all_questions, confirm_all, find_all
 from holdfast.analyses.robustness.stored import changes_of
-from holdfast.contract.fit import Fitted, Scored
+from holdfast.contract.fit import FittedModel, Scored
 from holdfast.core.records import to_json
 from holdfast.fits.fit import fit
 from holdfast.plan.task import WRITERS
@@ -37,7 +37,7 @@ SMALL = [
 @pytest.fixture(scope="module")
 def asked(
     make_sample: Callable[[str], Any], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], tuple[Any, Fitted, dict[str, Any], Path, Found]]:
+) -> Callable[[str], tuple[Any, FittedModel, dict[str, Any], Path, Candidates]]:
     """A small fit of each sample and what every question found of it."""
     made: dict[str, Any] = {}
 
@@ -54,11 +54,11 @@ def asked(
     return make
 
 
-def scored_by(sample: Any, fitted: Fitted, saved: dict[str, Any]) -> Scored:
+def scored_by(sample: Any, fitted: FittedModel, saved: dict[str, Any]) -> Scored:
     """The last three rows as test rows, answered as training and validation rows are."""
-    from holdfast.contract.fit import AskedSide
+    from holdfast.contract.fit import SplitRows
 
-    columns = fitted.ready.kind.tell(AskedSide(fitted, saved, "train", np.array([4, 5, 6])))
+    columns = fitted.ready.kind.tell(SplitRows(fitted, saved, "train", np.array([4, 5, 6])))
     rows = fitted.ready.sides.train_rows.table.take([4, 5, 6])
     return Scored({}, (), {}, predictions=dict(columns), table=rows)
 

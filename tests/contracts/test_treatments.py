@@ -15,7 +15,7 @@ from holdfast.core.errors import RecipeError
 from holdfast.quality.clean import all_treatments
 from holdfast.quality.clean.apply import choose, treat_side, treated
 from holdfast.quality.clean.log import line, read_log, revert
-from holdfast.quality.clean.treatment import RowTreatment, Side, TableTreatment
+from holdfast.quality.clean.treatment import RowSet, RowTreatment, TableTreatment
 
 ROW = [name for name, one in all_treatments().items() if isinstance(one, RowTreatment)]
 TABLE = [name for name, one in all_treatments().items() if isinstance(one, TableTreatment)]
@@ -46,10 +46,10 @@ def texts(n: int = 60) -> list[str]:
     return [" ".join(rng.choices(PIECES, k=rng.randint(1, 4))) for _ in range(n)] + PIECES
 
 
-def side() -> Side:
+def side() -> RowSet:
     rows = [*texts(), "", "Same words.", "same words", "Same words.", "same words"]
     labels = ["yes", "Yes ", "no", "n/a"] * len(rows)
-    return Side(
+    return RowSet(
         range(len(rows)),
         {"id": [str(n) for n in range(len(rows))], "text": rows, "label": labels[: len(rows)]},
         ("text",),
@@ -137,7 +137,7 @@ def test_the_log_gives_back_what_it_may(name: str) -> None:
     after, changes = treat_side(before, choose(asked))
     written = read_log([line(change) for change in changes])
     assert written == changes
-    renumbered = Side(range(len(after)), after.columns, before.text, before.label)
+    renumbered = RowSet(range(len(after)), after.columns, before.text, before.label)
     back = revert(renumbered, written)
     lost = set(back.lost)
     assert list(back.side.rows) == list(before.rows)

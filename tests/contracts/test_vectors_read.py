@@ -11,7 +11,7 @@ import torch
 from tests.contracts.test_predictors import fitted_of, reloaded, same
 
 from holdfast.analyses.vectors import answer_with_vectors
-from holdfast.contract.fit import Fitted
+from holdfast.contract.fit import FittedModel
 from holdfast.core.records import Floats
 from holdfast.models.encoders.pooling import masked_mean
 from holdfast.runs.predictor import Predictor
@@ -20,7 +20,7 @@ __all__ = ["fitted_of"]
 WRITERS = ("seq2seq", "causal-lm")
 
 
-def one_by_one(fitted: Fitted, examples: Any) -> Floats:
+def one_by_one(fitted: FittedModel, examples: Any) -> Floats:
     """The features of each row alone, by the network that was trained: another code, no padding."""
     network: Any = fitted.network.cpu().eval()
     rows = []

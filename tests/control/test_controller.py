@@ -9,14 +9,14 @@ import numpy as np
 import torch
 
 from holdfast.control.choice import newest_unless_worse
-from holdfast.control.controller import Controller, Course
-from holdfast.control.policy import Remedy
+from holdfast.control.controller import Controller, RunCourse
+from holdfast.control.policy import PolicyRemedy
 from holdfast.control.sight import Can, Sight
 from holdfast.control.stopping import StoppingRule
 from holdfast.core.actions import ACTIONS, Extend, RollBack, ScaleLearningRate, Stop
 from holdfast.core.records import Branch, Snapshot, Verdict
 
-COURSE = Course(looks=tuple(range(0, 110, 10)), can=Can(tuple(ACTIONS)), rate=1e-3, epoch=5)
+COURSE = RunCourse(looks=tuple(range(0, 110, 10)), can=Can(tuple(ACTIONS)), rate=1e-3, epoch=5)
 TRIAL = Branch(1, 0, 10)
 
 
@@ -46,11 +46,11 @@ def look(step: int, mean: float, branch: Branch | None = None, **changes: object
 class FromTheTenth:
     """At the third look back to step 10, at half the rate and for longer; once."""
 
-    def decide(self, sight: Sight) -> Remedy | None:
+    def decide(self, sight: Sight) -> PolicyRemedy | None:
         if sight.step != 20 or sight.tried or sight.trial:
             return None
         back = RollBack("why", 10)
-        return Remedy("mine", (back, ScaleLearningRate("why", 0.5), Extend("why", steps=7)))
+        return PolicyRemedy("mine", (back, ScaleLearningRate("why", 0.5), Extend("why", steps=7)))
 
 
 def controller(patience: int | None = None) -> Controller:

@@ -10,7 +10,14 @@ import pytest
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from holdfast.core.errors import DataError, RecipeError
-from holdfast.data.columns.extra import Asked, Column, asked_columns, days_of, fit_column, number_of
+from holdfast.data.columns.extra import (
+    Column,
+    ColumnRequest,
+    asked_columns,
+    days_of,
+    fit_column,
+    number_of,
+)
 
 
 def again(column: Column) -> Column:
@@ -21,7 +28,7 @@ def again(column: Column) -> Column:
 def test_numbers_are_scaled_as_scikit_learn_does_on_the_training_rows_alone() -> None:
     rng = np.random.default_rng(0)
     train, new = rng.normal(7, 3, 200), np.array([100.0, -5.0, 7.0])
-    column = again(fit_column(Asked("x"), [f"{v:.6f}" for v in train]))
+    column = again(fit_column(ColumnRequest("x"), [f"{v:.6f}" for v in train]))
     scaler = StandardScaler().fit(np.round(train, 6)[:, None])
     z = scaler.transform(new[:, None])[:, 0]
     found = column.encode([str(v) for v in new])
@@ -32,7 +39,7 @@ def test_numbers_are_scaled_as_scikit_learn_does_on_the_training_rows_alone() ->
 
 
 def test_a_missing_number_is_the_mean_and_has_a_mark() -> None:
-    column = again(fit_column(Asked("x"), [str(v) for v in range(20)] + ["", None]))
+    column = again(fit_column(ColumnRequest("x"), [str(v) for v in range(20)] + ["", None]))
     found = column.encode(["", "9.5"])
     assert found.shape == (2, column.width)
     assert found[0].tolist() == [0] * (column.width - 1) + [1]
@@ -42,13 +49,13 @@ def test_a_missing_number_is_the_mean_and_has_a_mark() -> None:
 
 def test_long_tails_are_read_on_a_logarithmic_scale() -> None:
     values = np.exp(np.random.default_rng(1).normal(3, 1.5, 300))
-    assert fit_column(Asked("x"), [str(v) for v in values]).facts["log"] is True
-    assert fit_column(Asked("x"), [str(v) for v in np.arange(300)]).facts["log"] is False
+    assert fit_column(ColumnRequest("x"), [str(v) for v in values]).facts["log"] is True
+    assert fit_column(ColumnRequest("x"), [str(v) for v in np.arange(300)]).facts["log"] is False
 
 
 def test_categories_are_those_of_scikit_learn_and_the_rare_ones_are_others() -> None:
     cells = ["a"] * 5 + ["b"] * 4 + ["c"] * 3 + ["d", "e"]
-    column = again(fit_column(Asked("shop"), cells))
+    column = again(fit_column(ColumnRequest("shop"), cells))
     oracle = OneHotEncoder(
         min_frequency=3, sparse_output=False, handle_unknown="infrequent_if_exist"
     )
@@ -60,7 +67,7 @@ def test_categories_are_those_of_scikit_learn_and_the_rare_ones_are_others() -> 
 
 def test_a_date_is_days_and_its_places_in_week_and_year() -> None:
     days = [datetime.date(2024, 1, 1) + datetime.timedelta(days=k) for k in range(60)]
-    column = again(fit_column(Asked("when"), [day.isoformat() for day in days]))
+    column = again(fit_column(ColumnRequest("when"), [day.isoformat() for day in days]))
     assert column.kind == "date"
     found = column.encode(["2024-01-01", "2024-01-08", "2024-01-04"])
     week = found[:, -4:-2]
@@ -79,29 +86,31 @@ def test_cells_are_read_as_the_numbers_that_people_write() -> None:
 
 def test_few_different_numbers_are_grades_unless_the_recipe_says_numbers() -> None:
     cells = ["1", "2", "3", "4", "5"] * 10
-    assert fit_column(Asked("stars"), cells).kind == "category"
-    assert fit_column(Asked("stars", "number"), cells).kind == "number"
+    assert fit_column(ColumnRequest("stars"), cells).kind == "category"
+    assert fit_column(ColumnRequest("stars", "number"), cells).kind == "number"
 
 
 @pytest.mark.parametrize(
     ("asked", "cells", "rule"),
     [
-        (Asked("x"), ["a", "a", ""], "one value only"),
-        (Asked("x"), ["", None], "is empty"),
-        (Asked("x", "number"), ["1", "2", "three"], "no number"),
-        (Asked("x"), [f"id{k}" for k in range(30)], "names rows"),
+        (ColumnRequest("x"), ["a", "a", ""], "one value only"),
+        (ColumnRequest("x"), ["", None], "is empty"),
+        (ColumnRequest("x", "number"), ["1", "2", "three"], "no number"),
+        (ColumnRequest("x"), [f"id{k}" for k in range(30)], "names rows"),
     ],
 )
-def test_what_cannot_be_a_feature_is_refused(asked: Asked, cells: list[str], rule: str) -> None:
+def test_what_cannot_be_a_feature_is_refused(
+    asked: ColumnRequest, cells: list[str], rule: str
+) -> None:
     with pytest.raises(DataError, match=rule):
         fit_column(asked, cells)
 
 
 def test_kinds_follow_the_last_colon_of_a_name() -> None:
     assert asked_columns(["a", "b:number", "c:d:date"]) == (
-        Asked("a"),
-        Asked("b", "number"),
-        Asked("c:d", "date"),
+        ColumnRequest("a"),
+        ColumnRequest("b", "number"),
+        ColumnRequest("c:d", "date"),
     )
     for wrong in (["a:numbre"], ["text.lenght"], ["a", "a:number"]):
         with pytest.raises(RecipeError, match=r"data\.features"):

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from holdfast.plugins.episodes.reader import Reader
-from holdfast.plugins.episodes.tasks import FewShotTask, Pool
+from holdfast.plugins.episodes.reader import FeatureReader
+from holdfast.plugins.episodes.tasks import FewShotTask, TaskPool
 
 
 class Small(nn.Module):
@@ -43,10 +43,10 @@ def collate(rows: Rows, positions: Any) -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture
-def small() -> Callable[..., tuple[Reader, Pool]]:
+def small() -> Callable[..., tuple[FeatureReader, TaskPool]]:
     """A reader and a pool of two tasks with four classes of 12 rows; two features of six tell."""
 
-    def make(norm: bool = False, seed: int = 0) -> tuple[Reader, Pool]:
+    def make(norm: bool = False, seed: int = 0) -> tuple[FeatureReader, TaskPool]:
         rng = np.random.default_rng(seed)
         tasks, rows, start = [], [], 0
         for t in range(2):
@@ -61,7 +61,7 @@ def small() -> Callable[..., tuple[Reader, Pool]]:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = Small(norm)
-        reader = Reader(network.eval(), collate, Rows(x), torch.device("cpu"), 0.7)
-        return reader, Pool(tuple(tasks))
+        reader = FeatureReader(network.eval(), collate, Rows(x), torch.device("cpu"), 0.7)
+        return reader, TaskPool(tuple(tasks))
 
     return make

@@ -11,22 +11,22 @@ import numpy as np
 import pytest
 import torch
 
-from holdfast.plugins.episodes.learn import Course, Learned, learn
+from holdfast.plugins.episodes.learn import EpisodePlan, MethodResult, learn
 from holdfast.plugins.episodes.methods import Embedding, Prototypes
-from holdfast.plugins.episodes.reader import Reader
-from holdfast.plugins.episodes.tasks import Pool, Shape
+from holdfast.plugins.episodes.reader import FeatureReader
+from holdfast.plugins.episodes.tasks import Shape, TaskPool
 from holdfast.training.checkpoint import CheckpointStore
 
 SHAPE = Shape(3, 2, 4)
-Small = Callable[..., tuple[Reader, Pool]]
+Small = Callable[..., tuple[FeatureReader, TaskPool]]
 
 
-def course(pool: Pool, updates: int = 12, looks: int = 3, rate: float = 0.02) -> Course:
+def course(pool: TaskPool, updates: int = 12, looks: int = 3, rate: float = 0.02) -> EpisodePlan:
     probe, judge = (pool.episodes(SHAPE, n, 0, name) for n, name in ((6, "probe"), (20, "valid")))
-    return Course(pool, SHAPE, updates, rate, looks, probe, judge, 0)
+    return EpisodePlan(pool, SHAPE, updates, rate, looks, probe, judge, 0)
 
 
-def method_of(name: str, pool: Pool) -> Any:
+def method_of(name: str, pool: TaskPool) -> Any:
     return {
         "prototypes": lambda: Prototypes(),
         "embedding": lambda: Embedding(pool, 5, "centroid"),
@@ -104,7 +104,7 @@ def test_rates_rise_for_a_tenth_and_then_fall_to_nothing(small: Small) -> None:
 def test_what_is_kept_survives_its_plain_form(small: Small) -> None:
     reader, pool = small()
     found = learn(Prototypes(), reader, course(pool, 4, 2), CheckpointStore(None))
-    again = Learned.of(found.plain())
+    again = MethodResult.of(found.plain())
     assert again.best == found.best
     assert [k.step for k in again.looks] == [k.step for k in found.looks]
     assert np.array_equal(again.kept.accuracy, found.kept.accuracy)

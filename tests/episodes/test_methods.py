@@ -16,15 +16,15 @@ from holdfast.plugins.episodes.methods import Embedding, Prototypes
 from holdfast.plugins.episodes.methods.base import Step
 from holdfast.plugins.episodes.methods.embedding import STRENGTH, read_out, unit_length
 from holdfast.plugins.episodes.methods.prototypes import distances
-from holdfast.plugins.episodes.reader import DISTANCE, Reader, scaled, spread
+from holdfast.plugins.episodes.reader import DISTANCE, FeatureReader, scaled, spread
 from holdfast.plugins.episodes.scores import score, vectors_for
-from holdfast.plugins.episodes.tasks import Pool, Shape
+from holdfast.plugins.episodes.tasks import Shape, TaskPool
 
 SHAPE = Shape(3, 2, 4)
-Small = Callable[..., tuple[Reader, Pool]]
+Small = Callable[..., tuple[FeatureReader, TaskPool]]
 
 
-def step_of(reader: Reader, pool: Pool) -> Step:
+def step_of(reader: FeatureReader, pool: TaskPool) -> Step:
     return Step(reader, pool, SHAPE, 0, 0)
 
 

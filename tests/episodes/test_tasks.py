@@ -8,21 +8,21 @@ import pytest
 from holdfast.plugins.episodes.tasks import (
     Episode,
     FewShotTask,
-    Pool,
     Shape,
+    TaskPool,
     counts_of,
     divided,
     usable,
 )
 
 
-def pool(tasks: int = 3, classes: int = 6, rows: int = 9) -> Pool:
+def pool(tasks: int = 3, classes: int = 6, rows: int = 9) -> TaskPool:
     made, start = [], 0
     for t in range(tasks):
         parts = [np.arange(start + c * rows, start + (c + 1) * rows) for c in range(classes)]
         start += classes * rows
         made.append(FewShotTask(f"t{t}", tuple(f"c{c}" for c in range(classes)), tuple(parts)))
-    return Pool(tuple(made))
+    return TaskPool(tuple(made))
 
 
 def test_an_episode_has_rows_of_its_classes_each_once() -> None:

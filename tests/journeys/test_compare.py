@@ -249,9 +249,9 @@ def test_rows_of_two_sources_are_the_same_by_what_they_hold(
 
 
 def _test_texts(run: Path) -> list[str]:
-    from holdfast.runs.stored import Again
+    from holdfast.runs.stored import FinishedRun
 
-    return list(Again(run).told("test").table.column("text"))
+    return list(FinishedRun(run).told("test").table.column("text"))
 
 
 def test_the_smallest_margin_is_a_margin(holdfast: Any, finished_run: Path) -> None:

@@ -61,13 +61,13 @@ def test_what_is_stored_is_shown_and_worked_out_alike_where_it_is_not(
     failing_run: Path, holdfast: Callable[..., Any], tmp_path: Path
 ) -> None:
     from holdfast.analyses.errors.stored import _rows, _slices
-    from holdfast.runs.stored import Again
+    from holdfast.runs.stored import FinishedRun
 
     shown = json.loads(holdfast("errors", failing_run, "--json", "--quiet").out)
     result = read_result(failing_run)
     assert shown["slices"] == result["slices"]
     assert shown["confusions"] == result["errors"]["confusions"]
-    again = Again(failing_run)
+    again = FinishedRun(failing_run)
     made = _slices(again, lambda _: None)
     assert [one["slice"] for one in made["found"]] == [
         one["slice"] for one in shown["slices"]["found"]
@@ -88,10 +88,10 @@ def test_confusions_count_what_the_matrix_counts(failing_run: Path) -> None:
 
 
 def test_hard_rows_stand_beside_training_rows(failing_run: Path) -> None:
-    from holdfast.runs.stored import Again
+    from holdfast.runs.stored import FinishedRun
 
     hardest = read_result(failing_run)["errors"]["hardest"]
-    again = Again(failing_run)
+    again = FinishedRun(failing_run)
     train_rows, test = set(again.table("train").column("row")), again.told("test")
     losses = dict(zip(test.rows.tolist(), test.losses.tolist(), strict=True))
     assert [losses[one["row"]] for one in hardest] == sorted(

@@ -139,15 +139,15 @@ def test_maps_that_are_no_better_than_random_are_not_marked(
     finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same run with maps turned round: no word is marked, in print or on the page."""
-    from holdfast.analyses.explain.texts import Asked
+    from holdfast.analyses.explain.texts import TextQuery
 
-    original = Asked.gradients
+    original = TextQuery.gradients
 
-    def turned(asked: Asked, score: Any) -> Any:
+    def turned(asked: TextQuery, score: Any) -> Any:
         found = original(asked, score)
         return replace(found, values=-found.values)
 
-    monkeypatch.setattr(Asked, "gradients", turned)
+    monkeypatch.setattr(TextQuery, "gradients", turned)
     found = holdfast.explain(finished_run, ["w1 w2 good w3 w4 w5 w6 w7 w8 w9", "bad w1 w2 w3 w4"])
     document = found.to_json()
     assert not any(one["shown"] for row in document["rows"] for one in row["reasons"])

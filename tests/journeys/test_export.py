@@ -40,12 +40,12 @@ def exported(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> di
     """The JSON of one export with everything, of a run with a threshold."""
     from holdfast import export
     from holdfast.contract.run_folder import open_run
-    from holdfast.runs.threshold import Rule, model_mark, write_threshold
+    from holdfast.runs.threshold import ThresholdRule, model_mark, write_threshold
 
     place = tmp_path_factory.mktemp("exports")
     shutil.copytree(finished_run, place / "run")
     mark = model_mark(open_run(place / "run"))
-    rule = Rule("precision", 0.9999).to_json()
+    rule = ThresholdRule("precision", 0.9999).to_json()
     write_threshold(place / "run", {"rule": rule, "model": mark})
     made = export(place / "run", "onnx", int8=True, space=True, out=place / "out")
     return made.to_json()
@@ -299,12 +299,12 @@ def test_a_run_without_validation_rows_is_not_judged_by_what_others_answered(
     from holdfast.pipeline.main import train
     from holdfast.plugins.export.facts import valid_rows
     from holdfast.recipe import Recipe, override
-    from holdfast.runs.stored import Again
+    from holdfast.runs.stored import FinishedRun
 
     settings = [f"data.path={marked_csv}", *quick, "train.folds=2", "train.epochs=1"]
     train(override(Recipe(), settings), tmp_path / "run")
     told: list[Decision] = []
-    again = Again(tmp_path / "run")
+    again = FinishedRun(tmp_path / "run")
     assert again.out_of_fold
     assert valid_rows(again, told.append) == (None, None)
     assert [one.what for one in told if one.chosen == "not on validation rows"] == ["scored"]

@@ -15,7 +15,7 @@ import yaml
 
 from holdfast.core.errors import Interrupted, RecipeError
 from holdfast.core.records import Decision
-from holdfast.core.updates import Passed
+from holdfast.core.updates import ForwardPass
 from holdfast.methods.registry import METHODS, Method, Parts, setting
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override
@@ -29,7 +29,7 @@ class Flood:
     name: ClassVar[str] = "flood"
     compares_rows: ClassVar[bool] = False
 
-    def __call__(self, passed: Passed, losses: torch.Tensor) -> torch.Tensor:
+    def __call__(self, passed: ForwardPass, losses: torch.Tensor) -> torch.Tensor:
         return (losses - self.level).abs() + self.level
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from holdfast.core.errors import InputError
-from holdfast.plugins.service.composed import Wanted, compose
+from holdfast.plugins.service.composed import ServeRequest, compose
 
 TEXTS = ["a good one", "", "bad bad bad " * 400, "Grüße 😀", "it was not what I had hoped for"]
 TOKEN = "not-a-token-of-anybody-0123456789"
@@ -289,7 +289,7 @@ def test_what_cannot_be_served_is_refused_before_a_model_is_loaded(
             ("is taken", {"port": port}),
         ]
         for rule, change in wrong:
-            wanted = Wanted(**{"run": finished_run, "port": 0, "store": "none", **change})
+            wanted = ServeRequest(**{"run": finished_run, "port": 0, "store": "none", **change})
             with pytest.raises(InputError, match=rule):
                 compose(wanted, lambda _: None, print, lambda _: None)
 
@@ -301,7 +301,7 @@ def test_a_store_beside_the_run_that_cannot_be_made_says_how_to_do_without(
     shutil.copytree(run, link)
     (tmp_path / "other.store.db").mkdir()
     with pytest.raises(InputError) as caught:
-        compose(Wanted(link, port=0), lambda _: None, print, lambda _: None)
+        compose(ServeRequest(link, port=0), lambda _: None, print, lambda _: None)
     assert "--store none" in caught.value.remedy
 
 

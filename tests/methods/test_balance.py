@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.core.updates import Passed, Pool
+from holdfast.core.updates import ForwardPass, RowPool
 from holdfast.methods.heads.balance import (
     Balance,
     BalancedLoss,
@@ -38,7 +38,7 @@ LABELS = np.array([0] * 60 + [1] * 12 + [2] * 3)
 
 def epoch(source: Balance, number: int, seed: int = 0, batch: int = 8) -> np.ndarray:
     """The rows of one epoch, drawn step by step."""
-    pool = Pool(Rows(LABELS), batch, seed, "finetune")
+    pool = RowPool(Rows(LABELS), batch, seed, "finetune")
     count = source.steps_per_epoch(pool)
     draws = [source.draw(pool, number * count + index) for index in range(count)]
     assert all(len(draw) == batch for draw in draws[:-1] if len(draw) != len(LABELS) % batch)
@@ -131,7 +131,7 @@ def test_logits_that_know_the_rows_rates_are_right_whatever_is_drawn(asked: Bala
 
     def expected(z: np.ndarray) -> float:
         logits = torch.tensor(z, dtype=torch.float32).repeat(3, 1)
-        passed = Passed(np.arange(3), {"labels": labels}, SimpleNamespace(logits=logits))
+        passed = ForwardPass(np.arange(3), {"labels": labels}, SimpleNamespace(logits=logits))
         plain = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
         return float(made(passed, plain).numpy() @ drawn)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from holdfast.core.errors import RecipeError
-from holdfast.methods.conflicts import TABLE, Asked, Clash, refuse, useless
+from holdfast.methods.conflicts import TABLE, Clash, ConflictQuery, refuse, useless
 from holdfast.methods.registry import all_methods
 from holdfast.recipe import known_keys
 
@@ -82,9 +82,9 @@ def test_a_line_names_what_exists_and_is_found_when_it_is_asked_for(clash: Clash
     assert set(clash.beside) <= set(known_keys())
     assert clash.because.strip()
     assert clash.remedy.endswith(".")
-    asked = Asked(**ASKED[clash.keys])
+    asked = ConflictQuery(**ASKED[clash.keys])
     assert clash.holds(asked)
-    assert not clash.holds(Asked())
+    assert not clash.holds(ConflictQuery())
     if clash.refused:
         with pytest.raises(RecipeError) as caught:
             refuse(asked)
@@ -99,11 +99,11 @@ def test_a_line_names_what_exists_and_is_found_when_it_is_asked_for(clash: Clash
 
 @pytest.mark.parametrize("asked", SPARED)
 def test_what_goes_together_is_left_alone(asked: dict) -> None:
-    refuse(Asked(**asked))
-    assert useless(Asked(**asked)) == ()
+    refuse(ConflictQuery(**asked))
+    assert useless(ConflictQuery(**asked)) == ()
 
 
 def test_a_pair_is_found_whatever_else_is_on() -> None:
     everything = {name: {} for name in all_methods()}
     with pytest.raises(RecipeError):
-        refuse(Asked(everything))
+        refuse(ConflictQuery(everything))

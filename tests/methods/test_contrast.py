@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from holdfast.core.updates import Passed
+from holdfast.core.updates import ForwardPass
 from holdfast.methods.contrast import ContrastTerm, class_batch, contrast
 from holdfast.training.task import ClassifierOutput
 
@@ -85,7 +85,7 @@ def test_identical_texts_have_a_finite_loss_and_gradient() -> None:
 def test_the_term_replaces_the_losses() -> None:
     features, labels = torch.randn(4, 3), torch.tensor([0, 0, 1, 1])
     output = ClassifierOutput(torch.zeros(4, 2), features)
-    passed = Passed(np.arange(4), {"labels": labels}, output)
+    passed = ForwardPass(np.arange(4), {"labels": labels}, output)
     told = ContrastTerm(0.3)(passed, torch.full((4,), 99.0))
     assert torch.equal(told, contrast(features, labels, 0.3))
 

@@ -7,13 +7,15 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from holdfast.core.updates import Passed
+from holdfast.core.updates import ForwardPass
 from holdfast.methods.focal import Focal
 from holdfast.training.task import ClassifierOutput
 
 
 def told(gamma: float, logits: torch.Tensor, labels: torch.Tensor, times: float) -> torch.Tensor:
-    passed = Passed(np.arange(len(labels)), {"labels": labels}, ClassifierOutput(logits, logits))
+    passed = ForwardPass(
+        np.arange(len(labels)), {"labels": labels}, ClassifierOutput(logits, logits)
+    )
     plain = cross_entropy(logits, labels, reduction="none")
     return Focal(gamma)(passed, times * plain)
 

@@ -9,7 +9,7 @@ from scipy.special import log_softmax
 from scipy.stats import entropy
 from torch import nn
 
-from holdfast.methods.inside import Heard, relations_apart, states_apart
+from holdfast.methods.inside import ModuleOutputs, relations_apart, states_apart
 
 MASK = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]])
 
@@ -60,7 +60,7 @@ def test_relations_are_compared_by_their_divergence() -> None:
 
 def test_what_is_heard_is_that_of_the_last_pass_and_of_learning_alone() -> None:
     layers = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
-    heard = Heard({"first": layers[0]})
+    heard = ModuleOutputs({"first": layers[0]})
     x = torch.ones(2, 3)
     layers(x)
     torch.testing.assert_close(heard.take()["first"], layers[0](x))

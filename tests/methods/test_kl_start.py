@@ -12,7 +12,7 @@ from scipy.stats import entropy
 from torch.nn.functional import cross_entropy
 
 from holdfast.core.errors import Defect
-from holdfast.core.updates import Passed
+from holdfast.core.updates import ForwardPass
 from holdfast.methods.penalties.kl_start import KLStart, chosen, divergence
 
 
@@ -46,7 +46,9 @@ def test_what_is_learnt_of_the_target_alone_costs_nothing() -> None:
     assert divergence(start, sure).min() > 0.1
 
 
-def language(rows: np.ndarray, counts: list[int], seed: int = 0) -> tuple[Passed, torch.Tensor]:
+def language(
+    rows: np.ndarray, counts: list[int], seed: int = 0
+) -> tuple[ForwardPass, torch.Tensor]:
     """A pass of a model that writes: ``counts`` target tokens of each row, and their mean loss."""
     start, now = tables(sum(counts), 11, seed)
     expected = torch.arange(sum(counts)) % 11
@@ -59,7 +61,7 @@ def language(rows: np.ndarray, counts: list[int], seed: int = 0) -> tuple[Passed
 
     each = cross_entropy(now, expected, reduction="none")
     losses = torch.segment_reduce(each, "mean", lengths=batch["counts"])
-    return Passed(rows, batch, SimpleNamespace(logits=now), before), losses
+    return ForwardPass(rows, batch, SimpleNamespace(logits=now), before), losses
 
 
 def test_a_row_pays_the_mean_over_its_target_tokens() -> None:
@@ -89,7 +91,7 @@ def test_a_share_of_the_rows_pays_the_more_and_is_the_same_in_every_order() -> N
 def test_classes_are_compared_over_all_of_them() -> None:
     start, now = tables(6, 2)
     batch = {"labels": torch.arange(6) % 2}
-    passed = Passed(
+    passed = ForwardPass(
         np.arange(6),
         batch,
         SimpleNamespace(logits=now),
@@ -101,6 +103,8 @@ def test_classes_are_compared_over_all_of_them() -> None:
 
 
 def test_a_pass_without_a_start_is_a_defect() -> None:
-    passed = Passed(np.arange(2), {"labels": torch.zeros(2, dtype=torch.long)}, torch.zeros(2, 2))
+    passed = ForwardPass(
+        np.arange(2), {"labels": torch.zeros(2, dtype=torch.long)}, torch.zeros(2, 2)
+    )
     with pytest.raises(Defect, match="knows no start"):
         KLStart(share=1.0)(passed, torch.zeros(2))

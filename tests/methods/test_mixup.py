@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, one_hot
 
-from holdfast.core.updates import Passed
+from holdfast.core.updates import ForwardPass
 from holdfast.methods.mixup import Mixup, mixed_losses, pairs_of
 from holdfast.training.task import ClassifierOutput
 
@@ -52,7 +52,7 @@ def test_the_term_mixes_the_rows_of_its_update() -> None:
     torch.manual_seed(1)
     logits, labels = torch.randn(6, 3), torch.tensor([0, 1, 2, 0, 1, 2])
     rows = np.array([40, 2, 9, 17, 5, 30])
-    passed = Passed(rows, {"labels": labels}, ClassifierOutput(logits, logits))
+    passed = ForwardPass(rows, {"labels": labels}, ClassifierOutput(logits, logits))
     partners, shares = pairs_of(rows, 1.0)
     expected = [
         cross_entropy(share * logits[i] + (1 - share) * logits[j], labels[i]) * share

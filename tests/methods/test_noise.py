@@ -13,7 +13,7 @@ from torch import nn
 from torch.distributions import Bernoulli, kl_divergence
 
 from holdfast.core.errors import RecipeError
-from holdfast.core.updates import Passed
+from holdfast.core.updates import ForwardPass
 from holdfast.methods.noise.dropconnect import DropConnect
 from holdfast.methods.noise.hype import HyPe
 from holdfast.methods.noise.neftune import Neftune, noise, real_tokens
@@ -194,8 +194,8 @@ def test_dropconnect_drops_connections_and_keeps_the_mean() -> None:
     assert "forward" not in vars(layer)
 
 
-def passed(logits: torch.Tensor, **batch: torch.Tensor) -> Passed:
-    return Passed(np.arange(len(logits)), batch, SimpleNamespace(logits=logits))
+def passed(logits: torch.Tensor, **batch: torch.Tensor) -> ForwardPass:
+    return ForwardPass(np.arange(len(logits)), batch, SimpleNamespace(logits=logits))
 
 
 def test_the_disagreement_is_scipy_s_both_ways() -> None:

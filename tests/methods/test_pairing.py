@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from holdfast.core.updates import Passed, Pool
+from holdfast.core.updates import ForwardPass, RowPool
 from holdfast.methods.pairing import Pairing, pairs_among
 
 
@@ -22,7 +22,7 @@ class Rows:
 
 
 def test_an_epoch_draws_every_row_twice_side_by_side() -> None:
-    pool = Pool(Rows(np.arange(21)), 8, 0, "p")
+    pool = RowPool(Rows(np.arange(21)), 8, 0, "p")
     source = Pairing()
     draws = [source.draw(pool, step).rows for step in range(source.steps_per_epoch(pool))]
     assert sorted(np.concatenate(draws).tolist()) == sorted([*range(21), *range(21)])
@@ -41,7 +41,7 @@ def test_the_loss_and_its_gradient_are_those_of_autograds_own_difference(several
     logits = torch.randn(5, 3, generator=generator, requires_grad=True)
     labels = torch.zeros(5, 3) if several else torch.zeros(5, dtype=torch.int64)
     rows = np.array([4, 9, 4, 9, 1])
-    passed = Passed(rows, {"labels": labels}, SimpleNamespace(logits=logits))
+    passed = ForwardPass(rows, {"labels": labels}, SimpleNamespace(logits=logits))
     losses = Pairing(weight=3.0)(passed, torch.ones(5))
     assert losses[4] == 1
     gap = logits[:2] - logits[2:4]
@@ -58,7 +58,7 @@ def test_the_loss_and_its_gradient_are_those_of_autograds_own_difference(several
 
 def test_a_shift_of_all_logits_is_no_other_answer() -> None:
     logits = torch.tensor([[1.0, 2.0], [4.0, 5.0]])
-    passed = Passed(
+    passed = ForwardPass(
         np.array([0, 0]), {"labels": torch.tensor([0, 0])}, SimpleNamespace(logits=logits)
     )
     torch.testing.assert_close(Pairing()(passed, torch.zeros(2)), torch.zeros(2))

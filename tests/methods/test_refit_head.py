@@ -12,7 +12,7 @@ import torch
 from holdfast.core.events import Offers
 from holdfast.methods.heads.refit_head import MOST_ROWS, RefittedHead
 from holdfast.models.probes.head_fit import fit_head
-from holdfast.models.probes.probe import Beside
+from holdfast.models.probes.probe import ExtraRows
 
 ROWS = np.random.default_rng(0).normal(size=(30, 4))
 LABELS = np.arange(30) % 3
@@ -60,7 +60,7 @@ def test_the_head_is_fitted_to_the_features_of_the_kept_state() -> None:
 def test_added_rows_are_fitted_too() -> None:
     added = Examples(ROWS[:6] + 1, LABELS[:6])
     offer: Any = RefittedHead().offer(Run(added), None)  # type: ignore[arg-type]
-    beside = Beside(5 * (ROWS[:6] + 1), LABELS[:6], np.full(6, 2.0))
+    beside = ExtraRows(5 * (ROWS[:6] + 1), LABELS[:6], np.full(6, 2.0))
     wanted = fit_head(5 * ROWS, LABELS, classes=3, seed=0, beside=beside)
     assert offer.tensors["head.weight"].numpy() == pytest.approx(wanted.weight, abs=1e-5)
 

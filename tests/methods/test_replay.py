@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from holdfast.core.updates import Pool
-from holdfast.methods.replay import Replay, Replayed
+from holdfast.core.updates import RowPool
+from holdfast.methods.replay import Replay, ReplaySource
 from holdfast.training.row_order import EveryRow
 
 
@@ -20,8 +20,8 @@ class Rows:
         return len(self.lengths)
 
 
-def pool(n: int = 50, batch: int = 8) -> Pool:
-    return Pool(Rows(np.full(n, 20)), batch, 3, "finetune")
+def pool(n: int = 50, batch: int = 8) -> RowPool:
+    return RowPool(Rows(np.full(n, 20)), batch, 3, "finetune")
 
 
 def test_own_rows_come_as_they_would_without() -> None:
@@ -34,7 +34,7 @@ def test_own_rows_come_as_they_would_without() -> None:
 @pytest.mark.parametrize("share", [0.03, 0.25, 1.0, 3.0])
 @pytest.mark.parametrize("length", [5, 20, 80])
 def test_the_share_of_the_work_is_kept_in_the_long_run(share: float, length: int) -> None:
-    source = Replayed(EveryRow(), Rows(np.full(30, length)), share)
+    source = ReplaySource(EveryRow(), Rows(np.full(30, length)), share)
     draws = [source.draw(pool(), step) for step in range(400)]
     general = sum(length * len(d.beside) for d in draws if d.beside is not None)
     # Of whole batches: the last of an epoch is smaller.
@@ -42,7 +42,7 @@ def test_the_share_of_the_work_is_kept_in_the_long_run(share: float, length: int
 
 
 def test_every_general_row_comes_once_before_one_comes_again() -> None:
-    source = Replayed(EveryRow(), Rows(np.full(9, 20)), 0.4)
+    source = ReplaySource(EveryRow(), Rows(np.full(9, 20)), 0.4)
     seen = np.concatenate(
         [d.beside.places for d in (source.draw(pool(), s) for s in range(200)) if d.beside]
     )
@@ -52,7 +52,7 @@ def test_every_general_row_comes_once_before_one_comes_again() -> None:
 
 
 def test_they_are_no_training_rows() -> None:
-    source = Replayed(EveryRow(), Rows(np.full(9, 20)), 0.5)
+    source = ReplaySource(EveryRow(), Rows(np.full(9, 20)), 0.5)
     beside = source.draw(pool(), 0).beside
     assert beside is not None
     assert beside.rows.min() >= 50

@@ -8,13 +8,15 @@ import torch
 from scipy import special
 from torch.nn.functional import cross_entropy
 
-from holdfast.core.updates import Passed
+from holdfast.core.updates import ForwardPass
 from holdfast.methods.robust import GeneralizedCrossEntropy
 from holdfast.training.task import ClassifierOutput
 
 
 def told(q: float, logits: torch.Tensor, labels: torch.Tensor, times: float = 1) -> torch.Tensor:
-    passed = Passed(np.arange(len(labels)), {"labels": labels}, ClassifierOutput(logits, logits))
+    passed = ForwardPass(
+        np.arange(len(labels)), {"labels": labels}, ClassifierOutput(logits, logits)
+    )
     plain = cross_entropy(logits, labels, reduction="none")
     return GeneralizedCrossEntropy(q)(passed, times * plain)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from holdfast.core.updates import Passed
+from holdfast.core.updates import ForwardPass
 from holdfast.methods.smoothing import LabelSmoothing
 from holdfast.training.task import ClassifierOutput
 
@@ -15,7 +15,9 @@ from holdfast.training.task import ClassifierOutput
 def smoothed(
     share: float, logits: torch.Tensor, labels: torch.Tensor, plain: torch.Tensor
 ) -> torch.Tensor:
-    passed = Passed(np.arange(len(labels)), {"labels": labels}, ClassifierOutput(logits, logits))
+    passed = ForwardPass(
+        np.arange(len(labels)), {"labels": labels}, ClassifierOutput(logits, logits)
+    )
     return LabelSmoothing(share)(passed, plain)
 
 
@@ -39,7 +41,7 @@ def test_a_row_that_writes_pays_the_mean_of_pytorch_s_over_its_target_tokens() -
     each = cross_entropy(logits, expected, reduction="none", label_smoothing=0.2).split([2, 4, 3])
     plain = cross_entropy(logits, expected, reduction="none").split([2, 4, 3])
     losses = torch.stack([one.mean() for one in plain])
-    passed = Passed(np.arange(3), {"counts": counts}, ClassifierOutput(logits, logits))
+    passed = ForwardPass(np.arange(3), {"counts": counts}, ClassifierOutput(logits, logits))
     told = LabelSmoothing(0.2)(passed, losses)
     assert torch.allclose(told, torch.stack([one.mean() for one in each]), atol=1e-5)
 

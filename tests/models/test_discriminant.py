@@ -21,7 +21,7 @@ from holdfast.models.probes.discriminant import (
 )
 from holdfast.models.probes.head_fit import fit_again, fit_head
 from holdfast.models.probes.logistic import logits_of
-from holdfast.models.probes.probe import Beside, fit_probe, stratified_folds
+from holdfast.models.probes.probe import ExtraRows, fit_probe, stratified_folds
 
 
 def correlated(n: int, classes: int, width: int, seed: int = 0) -> tuple[Any, Any]:
@@ -135,9 +135,9 @@ def test_where_rows_vary_in_directions_that_say_nothing_it_beats_logistic_regres
 
 def test_rows_beside_are_learned_from_and_move_no_fold() -> None:
     x, y = correlated(60, 3, 10)
-    beside = Beside(x[:9] + 0.1, y[:9], np.full(9, 2.0))
+    beside = ExtraRows(x[:9] + 0.1, y[:9], np.full(9, 2.0))
     plain, more = (fit_discriminant(x, y, classes=3, seed=0, beside=one) for one in (None, beside))
-    nothing = fit_discriminant(x, y, classes=3, seed=0, beside=Beside(x[:2], y[:2], np.zeros(2)))
+    nothing = fit_discriminant(x, y, classes=3, seed=0, beside=ExtraRows(x[:2], y[:2], np.zeros(2)))
     assert plain is not None
     assert more is not None
     assert nothing is not None
@@ -153,7 +153,7 @@ def test_rows_beside_are_learned_from_and_move_no_fold() -> None:
 
 def test_a_class_that_only_rows_beside_have_is_learned() -> None:
     x, y = correlated(40, 2, 5)
-    beside = Beside(np.full((3, 5), 9.0), np.full(3, 2), np.ones(3))
+    beside = ExtraRows(np.full((3, 5), 9.0), np.full(3, 2), np.ones(3))
     probe = fit_head(x, y, classes=4, seed=0, beside=beside)
     assert probe.logits(np.full((1, 5), 9.0)).argmax() == 2
     assert np.isfinite(probe.bias).all()

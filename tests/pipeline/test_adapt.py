@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from holdfast.contract.fit import Fitted, Prepared
+from holdfast.contract.fit import FittedModel, PreparedData
 from holdfast.control.ladder import Ladder
 from holdfast.control.optimism import Optimism, optimism_of
-from holdfast.control.policy import Remedy
+from holdfast.control.policy import PolicyRemedy
 from holdfast.control.replay import read_events, replay
 from holdfast.control.sight import Sight
 from holdfast.core.actions import ScaleLearningRate, to_record
@@ -59,26 +59,26 @@ def settings(
 
 
 @pytest.fixture(scope="module")
-def prepared(settings: list[str]) -> Prepared:
+def prepared(settings: list[str]) -> PreparedData:
     recipe = override(Recipe(), settings)
     return prepare(recipe, kind_of(recipe.task).read(recipe.data.path, recipe.data, None))
 
 
-def run_of(prepared: Prepared, **changes: Any) -> Fitted:
+def run_of(prepared: PreparedData, **changes: Any) -> FittedModel:
     given = {name.replace("__", "."): value for name, value in changes.items()}
     return fit(prepared, TRAIN, VALID, {**PLAIN, **given})
 
 
-def same(one: Fitted, two: Fitted) -> bool:
+def same(one: FittedModel, two: FittedModel) -> bool:
     first, second = one.network.state_dict(), two.network.state_dict()
     return all(np.array_equal(first[name].numpy(), second[name].numpy()) for name in first)
 
 
-def tried(fitted: Fitted) -> list[tuple[str, bool]]:
+def tried(fitted: FittedModel) -> list[tuple[str, bool]]:
     return [(one.name, one.kept) for one in fitted.job.advisor.tried]  # type: ignore[union-attr]
 
 
-def test_a_run_that_is_well_ends_as_under_stop_to_the_bit(prepared: Prepared) -> None:
+def test_a_run_that_is_well_ends_as_under_stop_to_the_bit(prepared: PreparedData) -> None:
     well = {"train__learning_rate": 3e-3, "train__epochs": 12}
     stop, adapt = (run_of(prepared, control__policy=name, **well) for name in ("stop", "adapt"))
     assert stop.trained.verdict.label == "healthy", "as is meant"
@@ -89,7 +89,7 @@ def test_a_run_that_is_well_ends_as_under_stop_to_the_bit(prepared: Prepared) ->
     assert tried(adapt) == []
 
 
-def test_a_rate_far_too_low_is_found_early_and_mended(prepared: Prepared) -> None:
+def test_a_rate_far_too_low_is_found_early_and_mended(prepared: PreparedData) -> None:
     slow = {"train__learning_rate": 2e-3 / 30}
     off = run_of(prepared, control__policy="off", **slow)
     mended = run_of(prepared, control__policy="adapt", **slow)
@@ -102,7 +102,9 @@ def test_a_rate_far_too_low_is_found_early_and_mended(prepared: Prepared) -> Non
     assert steps <= 1.3 * mended.ready.plan.steps
 
 
-def test_a_rate_that_breaks_the_run_is_found_and_the_run_begins_again(prepared: Prepared) -> None:
+def test_a_rate_that_breaks_the_run_is_found_and_the_run_begins_again(
+    prepared: PreparedData,
+) -> None:
     hot = {"train__learning_rate": 0.3}
     off = run_of(prepared, control__policy="off", **hot)
     mended = run_of(prepared, control__policy="adapt", **hot)
@@ -114,14 +116,14 @@ def test_a_rate_that_breaks_the_run_is_found_and_the_run_begins_again(prepared: 
 class Blows:
     """A rate at which the loss is no number two steps later."""
 
-    def decide(self, sight: Sight) -> Remedy | None:
+    def decide(self, sight: Sight) -> PolicyRemedy | None:
         if sight.look != 2 or sight.tries("blow"):
             return None
-        return Remedy("blow", (ScaleLearningRate("let it break", 1e30),))
+        return PolicyRemedy("blow", (ScaleLearningRate("let it break", 1e30),))
 
 
 def test_a_trial_whose_loss_is_no_number_is_undone_and_the_run_goes_on(
-    prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+    prepared: PreparedData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(TrainingError):
         run_of(prepared, train__learning_rate=1e30, control__policy="off")
@@ -133,7 +135,7 @@ def test_a_trial_whose_loss_is_no_number_is_undone_and_the_run_goes_on(
     assert broken.trained.last_step == plain.trained.last_step
 
 
-def test_no_more_updates_are_taken_than_max_steps_allows(prepared: Prepared) -> None:
+def test_no_more_updates_are_taken_than_max_steps_allows(prepared: PreparedData) -> None:
     slow = {"train__learning_rate": 2e-3 / 30, "control__policy": "adapt"}
     for most in (100, 220):
         held = run_of(prepared, **slow, train__max_steps=most)
@@ -283,7 +285,7 @@ def test_a_policy_of_a_file_is_asked_and_its_path_is_kept(
 
 
 def test_a_policy_that_never_has_enough_stays_within_the_updates_of_the_run(
-    prepared: Prepared, tmp_path: Path
+    prepared: PreparedData, tmp_path: Path
 ) -> None:
     (tmp_path / "mine.py").write_text(
         "from holdfast.control.policy import Remedy\n"

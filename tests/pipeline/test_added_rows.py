@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from holdfast.contract.fit import Fitted, Prepared
+from holdfast.contract.fit import FittedModel, PreparedData
 from holdfast.core.errors import Defect, RecipeError
 from holdfast.data.added import Added, added_texts, join_added
 from holdfast.fits.fit import fit
-from holdfast.models.probes.probe import Beside, fit_probe
+from holdfast.models.probes.probe import ExtraRows, fit_probe
 from holdfast.prepare.model import prepare
 from holdfast.recipe import parse
 from holdfast.tasks import kind_of
@@ -29,13 +29,13 @@ SETTINGS = {
 TRAIN, VALID = np.arange(24), np.arange(24, 36)
 
 
-def prepared_of(plain: dict[str, Any], **more: Any) -> Prepared:
+def prepared_of(plain: dict[str, Any], **more: Any) -> PreparedData:
     recipe = parse(plain, "recipe")
     rows = kind_of(recipe.task).read(str(recipe.data.path), recipe.data, None)
     return prepare(recipe, rows, **more)
 
 
-def digest(fitted: Fitted) -> dict[str, Any]:
+def digest(fitted: FittedModel) -> dict[str, Any]:
     """The weights and every look of a fit."""
     weights = {n: t.detach().numpy().tobytes() for n, t in fitted.network.state_dict().items()}
     looks = [(s.train_losses.tolist(), s.valid_losses.tolist()) for s in fitted.trained.history]
@@ -53,7 +53,7 @@ def rows_of(path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Prepared:
+def plain(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> PreparedData:
     source = rows_of(tmp_path_factory.mktemp("added") / "rows.csv")
     return prepared_of(
         {
@@ -66,7 +66,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Prepare
 
 
 @pytest.fixture(scope="module")
-def added(plain: Prepared) -> Added:
+def added(plain: PreparedData) -> Added:
     return join_added(
         added_texts(plain.rows, list(WORDS.values()), [0, 1, 2], origin="name", weights=2.0),
         added_texts(plain.rows, ["w1 w4", "w12 w14"], [0, 1], origin="synthetic"),
@@ -74,7 +74,7 @@ def added(plain: Prepared) -> Added:
 
 
 def test_rows_that_are_left_out_or_weigh_nothing_change_no_bit(
-    plain: Prepared, added: Added
+    plain: PreparedData, added: Added
 ) -> None:
     wanted = digest(fit(plain, TRAIN, VALID, SETTINGS))
     left_out = fit(plain.extended(added), TRAIN, VALID, {**SETTINGS, "train.added": []})
@@ -84,7 +84,9 @@ def test_rows_that_are_left_out_or_weigh_nothing_change_no_bit(
     assert digest(fit(weightless, TRAIN, VALID, SETTINGS)) == wanted
 
 
-def test_added_rows_are_learned_from_and_stand_nowhere_else(plain: Prepared, added: Added) -> None:
+def test_added_rows_are_learned_from_and_stand_nowhere_else(
+    plain: PreparedData, added: Added
+) -> None:
     both = plain.extended(added)
     fitted, without = (fit(one, TRAIN, VALID, SETTINGS) for one in (both, plain))
     assert digest(fitted)["weights"] != digest(without)["weights"]
@@ -106,7 +108,7 @@ def test_added_rows_are_learned_from_and_stand_nowhere_else(plain: Prepared, add
 
 
 def test_a_fit_chooses_by_origin_and_relabels_without_encoding(
-    plain: Prepared, added: Added
+    plain: PreparedData, added: Added
 ) -> None:
     both = plain.extended(added)
     names = fit(both, TRAIN, VALID, {**SETTINGS, "train.added": ["name"]})
@@ -120,7 +122,7 @@ def test_a_fit_chooses_by_origin_and_relabels_without_encoding(
     assert alone.added.table.column("label").tolist() == [0, 1, 2]
 
 
-def test_a_weight_of_two_is_the_row_twice_in_every_gradient(plain: Prepared) -> None:
+def test_a_weight_of_two_is_the_row_twice_in_every_gradient(plain: PreparedData) -> None:
     """In one full batch without dropout the mean loss over rows with weights is that of the rows
     repeated."""
     text, label = ["w1 w4", "w12 w14"], [0, 1]
@@ -148,7 +150,7 @@ def test_a_probe_with_rows_beside_it_is_the_weighted_regression_of_scikit_learn(
         others, theirs = random.normal(size=(7, 6)), np.arange(7) % classes
         weights = random.uniform(0.2, 3, size=7)
         probe = fit_probe(
-            x, y, classes=classes, seed=0, c=0.3, beside=Beside(others, theirs, weights)
+            x, y, classes=classes, seed=0, c=0.3, beside=ExtraRows(others, theirs, weights)
         )
         centre, scale = x.mean(axis=0), np.sqrt(x.var(axis=0).mean())
         both = (np.concatenate([x, others]) - centre) / scale
@@ -163,7 +165,7 @@ def test_a_probe_with_rows_beside_it_is_the_weighted_regression_of_scikit_learn(
 def test_rows_beside_a_probe_are_in_no_held_out_fold_and_bring_classes() -> None:
     random = np.random.default_rng(2)
     x, y = random.normal(size=(40, 3)), np.arange(40) % 2
-    beside = Beside(random.normal(size=(3, 3)), np.array([2, 2, 0]), np.ones(3))
+    beside = ExtraRows(random.normal(size=(3, 3)), np.array([2, 2, 0]), np.ones(3))
     probe = fit_probe(x, y, classes=4, seed=0, beside=beside)
     assert probe.held_out is not None
     assert probe.held_out.shape == (40, 4)
@@ -171,12 +173,12 @@ def test_rows_beside_a_probe_are_in_no_held_out_fold_and_bring_classes() -> None
     assert probe.weight[2].any()
     assert not probe.weight[3].any()
     # Of no weight they are not there.
-    nothing = Beside(beside.features, beside.labels, np.zeros(3))
+    nothing = ExtraRows(beside.features, beside.labels, np.zeros(3))
     one = fit_probe(x, y, classes=4, seed=0, beside=nothing)
     assert np.array_equal(one.weight, fit_probe(x, y, classes=4, seed=0).weight)
 
 
-def test_faults_are_named(plain: Prepared, added: Added, tmp_path: Path) -> None:
+def test_faults_are_named(plain: PreparedData, added: Added, tmp_path: Path) -> None:
     like: Any = plain.rows
     with pytest.raises(Defect, match="classes"):
         added_texts(like, ["x"], [3], origin="name")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from holdfast.contract.fit import Fitted, Prepared
+from holdfast.contract.fit import FittedModel, PreparedData
 from holdfast.core.actions import Action, RollBack, StrengthenAugmentation, SwitchOn
 from holdfast.core.errors import RunError
 from holdfast.core.records import Snapshot, Verdict
@@ -57,7 +57,9 @@ class Script:
 
 
 @pytest.fixture(scope="module")
-def prepared(tiny_model: Path, marked_rows: Any, write_csv: Any, tmp_path_factory: Any) -> Prepared:
+def prepared(
+    tiny_model: Path, marked_rows: Any, write_csv: Any, tmp_path_factory: Any
+) -> PreparedData:
     path = write_csv(tmp_path_factory.mktemp("rows") / "rows.csv", marked_rows(44))
     given = [
         "task=text-classification",
@@ -74,30 +76,30 @@ def prepared(tiny_model: Path, marked_rows: Any, write_csv: Any, tmp_path_factor
     return prepare(recipe, rows)
 
 
-Scripted = Callable[..., Fitted]
+Scripted = Callable[..., FittedModel]
 
 
 @pytest.fixture
-def scripted(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> Scripted:
+def scripted(prepared: PreparedData, monkeypatch: pytest.MonkeyPatch) -> Scripted:
     """A fit that takes these actions at its looks."""
 
-    def make(actions: dict[int, tuple[Action, ...]], **settings: Any) -> Fitted:
+    def make(actions: dict[int, tuple[Action, ...]], **settings: Any) -> FittedModel:
         monkeypatch.setattr(compose, "_advisor", lambda *_: Script(actions))
         return fit(prepared, TRAIN, VALID, {**PLAIN, **settings})
 
     return make
 
 
-def same(one: Fitted, two: Fitted) -> bool:
+def same(one: FittedModel, two: FittedModel) -> bool:
     first, second = one.network.state_dict(), two.network.state_dict()
     return all(np.array_equal(first[name].numpy(), second[name].numpy()) for name in first)
 
 
-def possible(prepared: Prepared) -> list[str]:
+def possible(prepared: PreparedData) -> list[str]:
     return sorted(FitAdditions(make_ready(prepared, TRAIN, VALID, PLAIN)).possible)
 
 
-def test_what_can_join_is_named_with_its_settings(prepared: Prepared) -> None:
+def test_what_can_join_is_named_with_its_settings(prepared: PreparedData) -> None:
     ready = make_ready(prepared, TRAIN, VALID, PLAIN)
     found = FitAdditions(ready).possible
     assert {"balance", "focal", "label_smoothing", "sam"} <= found.keys()
@@ -106,7 +108,7 @@ def test_what_can_join_is_named_with_its_settings(prepared: Prepared) -> None:
     assert found["label_smoothing"] == {"share": 0.1}
 
 
-def test_what_the_recipe_has_on_or_excludes_cannot_join(prepared: Prepared) -> None:
+def test_what_the_recipe_has_on_or_excludes_cannot_join(prepared: PreparedData) -> None:
     on = {**PLAIN, "methods": {"contrast": False, "sam": True}, "train.label_smoothing": 0.1}
     additions = FitAdditions(make_ready(prepared, TRAIN, VALID, on))
     assert not {"sam", "label_smoothing"} & additions.possible.keys()
@@ -122,7 +124,7 @@ def test_what_the_recipe_has_on_or_excludes_cannot_join(prepared: Prepared) -> N
         additions.settled("focal", {"gamma": 0}, {})
 
 
-def test_two_that_make_the_gradient_cannot_both_join(prepared: Prepared) -> None:
+def test_two_that_make_the_gradient_cannot_both_join(prepared: PreparedData) -> None:
     entry = METHODS["sam"]
     METHODS.add("other_sam", Method(entry.settings, entry.parts))
     try:
@@ -134,12 +136,12 @@ def test_two_that_make_the_gradient_cannot_both_join(prepared: Prepared) -> None
 
 
 @pytest.fixture(scope="module")
-def plain(prepared: Prepared) -> Fitted:
+def plain(prepared: PreparedData) -> FittedModel:
     return fit(prepared, TRAIN, VALID, {**PLAIN, "control.policy": "off"})
 
 
 def test_each_method_joins_a_run_and_going_back_leaves_nothing_of_it(
-    scripted: Scripted, prepared: Prepared, plain: Fitted
+    scripted: Scripted, prepared: PreparedData, plain: FittedModel
 ) -> None:
     for name in possible(prepared):
         on = SwitchOn(WHY, name)
@@ -153,7 +155,7 @@ def test_each_method_joins_a_run_and_going_back_leaves_nothing_of_it(
 
 
 def test_rows_are_enriched_by_a_notch_and_plain_again(
-    scripted: Scripted, prepared: Prepared, plain: Fitted
+    scripted: Scripted, prepared: PreparedData, plain: FittedModel
 ) -> None:
     assert FitAdditions(make_ready(prepared, TRAIN, VALID, PLAIN)).notches == 2
     more, step = StrengthenAugmentation(WHY), plain.trained.history[2].step
@@ -161,7 +163,7 @@ def test_rows_are_enriched_by_a_notch_and_plain_again(
     assert same(scripted({3: (more,), 5: (RollBack(WHY, step),)}), plain)
 
 
-def test_what_the_recipe_enriches_with_becomes_stronger(prepared: Prepared) -> None:
+def test_what_the_recipe_enriches_with_becomes_stronger(prepared: PreparedData) -> None:
     given = {**PLAIN, "enrich": {"delete": {"strength": 0.4, "share": 0.5}}}
     additions = FitAdditions(make_ready(prepared, TRAIN, VALID, given))
     assert additions.notches == 3
@@ -170,7 +172,7 @@ def test_what_the_recipe_enriches_with_becomes_stronger(prepared: Prepared) -> N
     assert additions.told(1)
 
 
-def test_a_plan_without_fine_tuning_takes_nothing(prepared: Prepared) -> None:
+def test_a_plan_without_fine_tuning_takes_nothing(prepared: PreparedData) -> None:
     contrast = {"methods.contrast": True, "train.epochs": 1.0, "train.learning_rate": 3e-3}
     ready = make_ready(prepared, TRAIN, VALID, contrast)
     assert [phase.name for phase in ready.plan.phases] == ["contrast"]

@@ -11,7 +11,7 @@ import pytest
 from holdfast.core.errors import DataError
 from holdfast.data.source import read_source
 from holdfast.recipe import DataPart
-from holdfast.runs.stored import Beside
+from holdfast.runs.stored import SourceColumns
 from holdfast.tasks import kind_of
 
 
@@ -22,7 +22,7 @@ def test_the_other_columns_of_the_very_rows_as_the_source_writes_them(tmp_path: 
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     part = DataPart(path=str(path), text=("text",), label="label")
     table = kind_of("text-classification").read(str(path), part, None)
-    found = Beside(part)(table.take([3, 0, 2]))
+    found = SourceColumns(part)(table.take([3, 0, 2]))
     assert found == {"shop": ["d", "a", ""], "price": ["4", "1.50", ""]}
 
 
@@ -32,11 +32,13 @@ def test_sentences_of_words_have_columns_beside_them_too(tmp_path: Path) -> None
     path.write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
     kind = kind_of("token-classification")
     part = DataPart(path=str(path))
-    assert Beside(part)(kind.read(str(path), part, None).take([2, 1])) == {"from": ["r", "q"]}
+    assert SourceColumns(part)(kind.read(str(path), part, None).take([2, 1])) == {
+        "from": ["r", "q"]
+    }
     conll = tmp_path / "rows.conll"
     conll.write_text("a O\nb B-X\n\nc O\nd B-X\n", encoding="utf-8")
     part = DataPart(path=str(conll))
-    assert Beside(part)(kind.read(str(conll), part, None)) == {}
+    assert SourceColumns(part)(kind.read(str(conll), part, None)) == {}
 
 
 def test_each_source_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,7 +55,7 @@ def test_each_source_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         lines = [f"t{i},{'xy'[i % 2]},{name}{i}" for i in range(6)]
         (tmp_path / name).write_text("\n".join(["text,label,shop", *lines]) + "\n", "utf-8")
         tables.append(kind_of("text-classification").read(str(tmp_path / name), part, None))
-    beside = Beside(part)
+    beside = SourceColumns(part)
     for at in (0, 3):
         for table, name in zip(tables, ("one.csv", "two.csv"), strict=True):
             assert beside(table.take([at])) == {"shop": [f"{name}{at}"]}
@@ -70,4 +72,4 @@ def test_a_source_that_grew_is_refused(tmp_path: Path) -> None:
     with path.open("a", encoding="utf-8") as stream:
         stream.write("four,y\n")
     with pytest.raises(DataError, match="changed while it was read"):
-        Beside(part)(table)
+        SourceColumns(part)(table)

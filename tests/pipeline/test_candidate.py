@@ -10,7 +10,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from holdfast.models.loading.builtin import embedded_folder
-from holdfast.search.choice.candidate import Beside, cut_share, doubts_of, fertility, language
+from holdfast.search.choice.candidate import ModelFacts, cut_share, doubts_of, fertility, language
 from holdfast.search.choice.probe_evidence import deal
 
 ENGLISH = ["The remote control feels cheap, but it works.", "I don't like the new menu at all."]
@@ -42,7 +42,7 @@ def test_bytes_stand_for_what_a_vocabulary_lacks(tiny_model: Path) -> None:
 
 
 def test_what_does_not_fit_is_said() -> None:
-    fine = Beside(1, 1.0, 1.0, None, ("en",), 256, 0.0, 1.1, 0.0, "en")
+    fine = ModelFacts(1, 1.0, 1.0, None, ("en",), 256, 0.0, 1.1, 0.0, "en")
     assert doubts_of(fine) == ()
     assert doubts_of(replace(fine, languages=())) == ()
     assert doubts_of(replace(fine, rows_in="de", languages=("multilingual",))) == ()

@@ -13,10 +13,10 @@ import pyarrow.parquet as parquet
 import pytest
 import torch
 
-from holdfast.contract.fit import Begun, Fitted, Prepared
+from holdfast.contract.fit import FittedModel, PreparedData, RunStart
 from holdfast.core.errors import RecipeError
 from holdfast.fits import cross_fitting
-from holdfast.fits.compose import Place
+from holdfast.fits.compose import FitPlace
 from holdfast.fits.cross_fitting import FoldRun, FoldStore, cross_fit, look_of_fold, steps_of_fold
 from holdfast.pipeline.main import train
 from holdfast.prepare.model import prepare
@@ -37,7 +37,7 @@ USUAL = {"train.evaluations": 3, "train.learning_rate": 1e-3}
 @pytest.fixture(scope="module")
 def prepared(
     tmp_path_factory: pytest.TempPathFactory, marked_rows: Any, write_csv: Any, quick: list[str]
-) -> Prepared:
+) -> PreparedData:
     path = write_csv(tmp_path_factory.mktemp("few") / "rows.csv", marked_rows(ROWS))
     recipe = override(Recipe(), [f"data.path={path}", *quick])
     recipe = recipe.model_copy(update={"task": "text-classification"})
@@ -56,11 +56,11 @@ def losses_of(logits: Any, labels: Any) -> Any:
 
 
 @pytest.fixture(scope="module", params=sorted(PLANS))
-def fitted(request: pytest.FixtureRequest, prepared: Prepared) -> Fitted:
+def fitted(request: pytest.FixtureRequest, prepared: PreparedData) -> FittedModel:
     return cross_fit(prepared, np.arange(ROWS), 3, {**USUAL, **PLANS[request.param]})
 
 
-def test_it_learns_from_all_rows_and_is_judged_by_all(fitted: Fitted) -> None:
+def test_it_learns_from_all_rows_and_is_judged_by_all(fitted: FittedModel) -> None:
     assert len(fitted.ready.train) == ROWS
     history = fitted.trained.history
     assert all(look.valid_losses.shape == (ROWS,) for look in history)
@@ -72,7 +72,7 @@ def test_it_learns_from_all_rows_and_is_judged_by_all(fitted: Fitted) -> None:
 
 
 def test_every_row_is_answered_by_a_fit_that_never_saw_it(
-    prepared: Prepared, fitted: Fitted
+    prepared: PreparedData, fitted: FittedModel
 ) -> None:
     """The same losses from separate fits on the other folds, by the ordinary way."""
     everything = np.arange(ROWS)
@@ -93,7 +93,7 @@ def test_every_row_is_answered_by_a_fit_that_never_saw_it(
     assert not np.allclose(look.valid_losses, own_losses, rtol=1e-2)
 
 
-def fit_with_steps(prepared: Prepared, fold: Any, steps: Any) -> Fitted:
+def fit_with_steps(prepared: PreparedData, fold: Any, steps: Any) -> FittedModel:
     """An ordinary fit whose phases take so many steps."""
     from holdfast.fits.compose import make_ready
     from holdfast.fits.fit import fit_ready
@@ -105,7 +105,7 @@ def fit_with_steps(prepared: Prepared, fold: Any, steps: Any) -> Fitted:
     return fit_ready(replace(ready, plan=plan), 0.0)
 
 
-def exchanged(prepared: Prepared, one: int, other: int) -> Prepared:
+def exchanged(prepared: PreparedData, one: int, other: int) -> PreparedData:
     """The same rows with the labels of two of them exchanged."""
     examples: Any = prepared.examples
     marks = np.array(examples.labels)
@@ -115,7 +115,7 @@ def exchanged(prepared: Prepared, one: int, other: int) -> Prepared:
     return replace(prepared, rows=replace(table, rows=rows), examples=examples.relabelled(marks))
 
 
-def test_the_labels_of_a_fold_change_no_answer_to_it(prepared: Prepared) -> None:
+def test_the_labels_of_a_fold_change_no_answer_to_it(prepared: PreparedData) -> None:
     """Two rows of one fold with each other's label are answered as before, to the bit, at every
     look; rows of the other folds are not."""
     settings = {**USUAL, **PLANS["contrast"]}
@@ -148,10 +148,10 @@ def test_the_labels_of_a_fold_change_no_answer_to_it(prepared: Prepared) -> None
         assert not np.array_equal(before.valid_logits[elsewhere], after.valid_logits[elsewhere])
 
 
-def test_what_is_added_in_a_fold_is_worked_out_from_its_own_rows(prepared: Prepared) -> None:
+def test_what_is_added_in_a_fold_is_worked_out_from_its_own_rows(prepared: PreparedData) -> None:
     asked: list[tuple[Any, Any]] = []
 
-    def extend(train: Any, held: Any) -> Prepared:
+    def extend(train: Any, held: Any) -> PreparedData:
         asked.append((train, held))
         return prepared
 
@@ -163,7 +163,7 @@ def test_what_is_added_in_a_fold_is_worked_out_from_its_own_rows(prepared: Prepa
         assert not np.isin(prepared.units[held], prepared.units[learned]).any()
 
 
-def test_the_probe_is_judged_out_of_fold(fitted: Fitted) -> None:
+def test_the_probe_is_judged_out_of_fold(fitted: FittedModel) -> None:
     """Not on the rows that it was fitted to."""
     (refit,) = fitted.listeners
     folds = fitted.job.out_of_fold
@@ -174,7 +174,7 @@ def test_the_probe_is_judged_out_of_fold(fitted: Fitted) -> None:
 
 def test_a_fold_of_another_run_is_not_used(tmp_path: Path) -> None:
     def store(rows: str, number: int) -> FoldStore:
-        return FoldStore(tmp_path, Place(begun=Begun(rows, "settings", (), ())), number)
+        return FoldStore(tmp_path, FitPlace(begun=RunStart(rows, "settings", (), ())), number)
 
     one = FoldRun(0, np.arange(2), (), np.zeros((2, 2)), None, 1, 1.0, 0.0, 0.0)
     store("rows", 0).save(one)
@@ -185,7 +185,7 @@ def test_a_fold_of_another_run_is_not_used(tmp_path: Path) -> None:
     assert told[0].chosen == "not used"
 
 
-def test_a_fold_has_its_looks_at_the_same_share_of_the_way(fitted: Fitted) -> None:
+def test_a_fold_has_its_looks_at_the_same_share_of_the_way(fitted: FittedModel) -> None:
     plan = fitted.ready.plan
     steps = steps_of_fold(plan, 2 / 3)
     assert look_of_fold(0, plan, steps) == 0
@@ -196,7 +196,7 @@ def test_a_fold_has_its_looks_at_the_same_share_of_the_way(fitted: Fitted) -> No
     assert look_of_fold(first, plan, steps) == steps[0]
 
 
-def test_it_is_a_value(prepared: Prepared) -> None:
+def test_it_is_a_value(prepared: PreparedData) -> None:
     settings = {**USUAL, **PLANS["both"]}
     one, two = (cross_fit(prepared, np.arange(ROWS), 2, settings) for _ in range(2))
     for name, tensor in one.network.state_dict().items():

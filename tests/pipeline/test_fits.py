@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from holdfast.contract.fit import Need, Ready
+from holdfast.contract.fit import Need, TrainingPlan
 from holdfast.core.errors import MachineError
 from holdfast.fits.compose import make_ready, model_size
 from holdfast.plan.memory import activations_mb, check_fit, estimate, refuse_clearly_too_large
@@ -17,14 +17,14 @@ from holdfast.prepare.model import prepare_divided
 from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe, override
 
-Make = Callable[..., Ready]
+Make = Callable[..., TrainingPlan]
 
 
 @pytest.fixture
 def make(marked_csv: Path, quick: list[str]) -> Make:
     """A run that is ready, with more settings."""
 
-    def build(*settings: str) -> Ready:
+    def build(*settings: str) -> TrainingPlan:
         base = [f"data.path={marked_csv}", *quick, "methods.contrast=false", "model.freeze=none"]
         recipe = override(Recipe(), [*base, *settings])
         return make_ready(*prepare_divided(recipe, load_and_divide(recipe).splits))
@@ -32,13 +32,13 @@ def make(marked_csv: Path, quick: list[str]) -> Make:
     return build
 
 
-def look(ready: Ready, available: float | None = None) -> Any:
+def look(ready: TrainingPlan, available: float | None = None) -> Any:
     return check_fit(
         ready.loaded.network, ready.task, ready.train, ready.plan.phases, "float32", available
     )
 
 
-def need_of(ready: Ready) -> Need:
+def need_of(ready: TrainingPlan) -> Need:
     return estimate(ready.loaded.network, ready.task, ready.train, ready.plan.phases, "float32")
 
 
@@ -155,7 +155,7 @@ def test_where_weights_are_the_trouble_an_adapter_is_the_change() -> None:
 
 
 def test_checkpointed_gradients_are_the_gradients(make: Make) -> None:
-    def gradients(ready: Ready) -> dict[str, torch.Tensor]:
+    def gradients(ready: TrainingPlan) -> dict[str, torch.Tensor]:
         network = ready.loaded.network.train()
         batch = ready.task.collate(ready.train, range(8))
         torch.manual_seed(5)

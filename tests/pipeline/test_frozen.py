@@ -23,7 +23,7 @@ from holdfast.recipe import Recipe, override
 from holdfast.tasks.classes.encoding import EncodedTexts, TextClassification
 from holdfast.tasks.lm.losses import CausalLM, EncodedTokens
 from holdfast.training.plan import Phase, Plan
-from holdfast.training.prefix.entry import Entry
+from holdfast.training.prefix.entry import PrefixEntry
 
 FINETUNE = Phase(
     name="finetune", steps=50, batch_size=8, learning_rate=1e-3, head_learning_rate=1e-3
@@ -143,8 +143,8 @@ def test_passes_are_counted_over_steps_looks_and_refits() -> None:
 
 def test_what_is_kept_is_counted_by_tokens_or_by_pictures() -> None:
     examples = rows(7)
-    assert Entry(None, 10).bytes_of(examples) == 10 * len(examples.ids)
-    assert Entry(None, 10, 197).bytes_of(examples) == 10 * 197 * 7
+    assert PrefixEntry(None, 10).bytes_of(examples) == 10 * len(examples.ids)
+    assert PrefixEntry(None, 10, 197).bytes_of(examples) == 10 * 197 * 7
 
 
 @pytest.mark.usefixtures("seconds")

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from holdfast.core.errors import RecipeError, RunError
-from holdfast.core.updates import Passed
+from holdfast.core.updates import ForwardPass
 from holdfast.fits import lessons
 from holdfast.fits.compose import make_ready
 from holdfast.fits.lessons import Lessons
@@ -59,7 +59,7 @@ def test_a_fit_is_told_what_was_said_of_its_own_rows(taught: Any) -> None:
         rows = np.array([2, 0, 5])
         batch = ready.task.collate(ready.train, rows)
         logits = torch.zeros(3, 2)
-        passed = Passed(rows, batch, type("Output", (), {"logits": logits})())
+        passed = ForwardPass(rows, batch, type("Output", (), {"logits": logits})())
         found = term.ask(passed).logits[0].numpy()
         np.testing.assert_allclose(found, said.values[train[rows]], rtol=1e-4, atol=1e-5)
 

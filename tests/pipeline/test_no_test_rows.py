@@ -17,7 +17,7 @@ from holdfast.core.records import Outputs
 from holdfast.data.mix import SOURCE
 from holdfast.fits import outer_folds
 from holdfast.fits.compose import make_ready
-from holdfast.fits.learning import Learning
+from holdfast.fits.learning import LearningRows
 from holdfast.fits.outer_folds import answer_outer
 from holdfast.fits.row_use import learning_of
 from holdfast.pipeline.main import train
@@ -121,7 +121,7 @@ def test_its_recipe_repeats_it(run: Path, tmp_path: Path) -> None:
     assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
-def learning(csv: Path, quick: list[str], *settings: str) -> Learning:
+def learning(csv: Path, quick: list[str], *settings: str) -> LearningRows:
     divided = load_and_divide(recipe_of(csv, quick, *settings))
     return learning_of(divided.recipe, divided)
 

@@ -11,22 +11,22 @@ import numpy as np
 import pytest
 
 from holdfast.analyses import analysis as question
-from holdfast.analyses.analysis import Question, Unasked
+from holdfast.analyses.analysis import Analysis, NoAnswer
 from holdfast.core.errors import Defect, Interrupted, RunError
 from holdfast.core.run_files import read_events, read_result
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override
 from holdfast.runs.scoring import OPENED
-from holdfast.runs.stored import OPENINGS, Again
+from holdfast.runs.stored import OPENINGS, FinishedRun
 
 
 @pytest.fixture
-def asking(monkeypatch: pytest.MonkeyPatch) -> Callable[[Question[Any]], None]:
+def asking(monkeypatch: pytest.MonkeyPatch) -> Callable[[Analysis[Any]], None]:
     """Puts questions of a test in the place of all others."""
-    asked: dict[str, Question[Any]] = {}
+    asked: dict[str, Analysis[Any]] = {}
     monkeypatch.setattr(question, "all_questions", lambda: asked)
 
-    def add(one: Question[Any]) -> None:
+    def add(one: Analysis[Any]) -> None:
         asked[one.name] = one
 
     return add
@@ -61,7 +61,7 @@ def test_candidates_are_found_before_the_test_rows_open_and_confirmed_after(
         seen["losses"] = after.test.losses
         return {**found, "test": len(after.test)}
 
-    asking(Question("counted", ("probes", "counted"), find, confirm))
+    asking(Analysis("counted", ("probes", "counted"), find, confirm))
     run = run_of()
     result = read_result(run)
     assert opened == [False, True]
@@ -76,9 +76,9 @@ def test_what_cannot_be_asked_says_why_and_costs_no_run(asking: Any, run_of: Any
     def refuse(before: Any) -> None:
         raise RunError("the rows", "cannot be asked this", None, "Ask another.")
 
-    asking(Question("first", ("first",), lambda _: Unasked("there is no reason"), lambda *_: {}))
-    asking(Question("second", ("second",), refuse, lambda *_: {}))
-    asking(Question("third", ("third",), lambda _: None, lambda *_: {}))
+    asking(Analysis("first", ("first",), lambda _: NoAnswer("there is no reason"), lambda *_: {}))
+    asking(Analysis("second", ("second",), refuse, lambda *_: {}))
+    asking(Analysis("third", ("third",), lambda _: None, lambda *_: {}))
     result = read_result(run_of())
     assert result["first"] == {"why": "there is no reason"}
     assert "cannot be asked this" in result["second"]["why"]
@@ -91,7 +91,7 @@ def test_a_defect_in_a_question_costs_no_run_and_is_told(
     def fail(before: Any) -> None:
         raise IndexError("the fourth of three")
 
-    asking(Question("broken", ("broken",), fail, lambda *_: {}))
+    asking(Analysis("broken", ("broken",), fail, lambda *_: {}))
     monkeypatch.setenv("HOLDFAST_DEFECTS", "")
     why = read_result(run_of())["broken"]["why"]
     assert "IndexError: the fourth of three" in why
@@ -104,7 +104,7 @@ def test_an_interrupt_inside_a_question_ends_the_run_as_anywhere_else(
     def interrupted(before: Any) -> None:
         raise Interrupted("the fit", "was interrupted at step 3", None, "Fit it again.")
 
-    asking(Question("long", ("long",), interrupted, lambda *_: {}))
+    asking(Analysis("long", ("long",), interrupted, lambda *_: {}))
     with pytest.raises(Interrupted, match="the run") as found:
         run_of()
     assert "--resume" in found.value.remedy
@@ -114,7 +114,7 @@ def test_a_broken_promise_in_a_question_is_a_defect_not_an_answer(asking: Any, r
     def broken(before: Any) -> None:
         raise Defect("the rows", "must be as many", (3, 4))
 
-    asking(Question("broken", ("broken",), broken, lambda *_: {}))
+    asking(Analysis("broken", ("broken",), broken, lambda *_: {}))
     with pytest.raises(Defect, match="as many"):
         run_of()
 
@@ -123,13 +123,13 @@ def test_without_test_rows_nothing_is_confirmed(asking: Any, run_of: Any) -> Non
     def never(*_: Any) -> dict[str, Any]:
         raise AssertionError("there is nothing to confirm it on")
 
-    asking(Question("one", ("one",), lambda _: 1, never))
+    asking(Analysis("one", ("one",), lambda _: 1, never))
     result = read_result(run_of("data.split.test=0"))
     assert "no test rows" in result["one"]["why"]
 
 
 def test_a_finished_run_gives_its_rows_and_what_was_said_of_them_again(finished_run: Path) -> None:
-    again = Again(finished_run)
+    again = FinishedRun(finished_run)
     result = read_result(finished_run)
     for side in ("train", "valid", "test"):
         told = again.told(side)
@@ -157,7 +157,7 @@ def test_a_source_that_changed_is_refused(run_of: Any, marked_csv: Path, tmp_pat
     lines = moved.read_text("utf-8").splitlines()
     moved.write_text("\n".join([lines[0], *reversed(lines[1:])]) + "\n", encoding="utf-8")
     with pytest.raises(RunError, match="has changed since"):
-        Again(run).told("valid")
+        FinishedRun(run).told("valid")
 
 
 def test_each_opening_of_the_test_rows_is_written_down(finished_run: Path, tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_each_opening_of_the_test_rows_is_written_down(finished_run: Path, tmp_p
 
     run = tmp_path / "run"
     shutil.copytree(finished_run, run)
-    again = Again(run)
+    again = FinishedRun(run)
     assert again.reopen("explain", ["does the word matter?"]).count == 1
     assert again.reopen("explain", ["does the word matter?"]).count == 2
     lines = [json.loads(line) for line in (run / OPENINGS).read_text("utf-8").splitlines()]

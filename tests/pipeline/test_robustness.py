@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from holdfast.analyses.robustness.stored import _flipped
-from holdfast.contract.predictions import Told
+from holdfast.contract.predictions import Predictions
 from holdfast.data.table import Table
 
 
@@ -16,12 +16,12 @@ def test_a_number_that_moves_by_less_than_the_usual_error_is_the_same_answer(
 ) -> None:
     errors = np.array([-1.0, 0.5, 2.0])
     table = make_table(["a", "b", "c"], ["x", "y", "x"])
-    told = Told("test", table, errors**2, predictions=("10", "20.5", "30"), errors=errors)
+    told = Predictions("test", table, errors**2, predictions=("10", "20.5", "30"), errors=errors)
     # The median error is 1.
     assert _flipped(told, [10.9, 21.6, 30.0]).tolist() == [False, True, False]
 
 
 def test_another_class_is_another_answer(make_table: Callable[..., Table]) -> None:
     table = make_table(["a", "b"], ["x", "y"])
-    told = Told("test", table, np.zeros(2), np.zeros(2, dtype=bool), ("x", "y"))
+    told = Predictions("test", table, np.zeros(2), np.zeros(2, dtype=bool), ("x", "y"))
     assert _flipped(told, ["x", "x"]).tolist() == [False, True]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from holdfast.contract.fit import Fitted
+from holdfast.contract.fit import FittedModel
 from holdfast.core.records import Decision, Verdict
 from holdfast.core.run_facts import LabelNoise, RunFacts
 from holdfast.fits.run_facts import with_probe, with_texts
@@ -40,7 +40,7 @@ EMPTY = {"n": 4.0, "empty": 0.5}
 
 def fitted(
     last: Any, job: Any = None, *, rows: int = 4, adapter: str = "lora", task: str = "seq2seq"
-) -> Fitted:
+) -> FittedModel:
     """A run whose kept model writes ``WRITTEN`` for its validation rows."""
     before = Verdict("healthy", "It was.", 0.9)
     trained = Trained((last,), before, (), 0, 1, "", 1, 0.0, 0.0, 0.0, {})
@@ -59,7 +59,7 @@ def fitted(
         ),
         plan=SimpleNamespace(probe_rows=4),
     )
-    return Fitted(ready, job, (), trained, Decision("kept state", "step 0", "it is"), 0.0)
+    return FittedModel(ready, job, (), trained, Decision("kept state", "step 0", "it is"), 0.0)
 
 
 def test_a_run_that_writes_no_text_keeps_its_verdict(tiny_snapshot: Any) -> None:

@@ -11,7 +11,7 @@ import datasets
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.data.columns.extra import Asked, Column, fit_column
+from holdfast.data.columns.extra import Column, ColumnRequest, fit_column
 from holdfast.data.table import Columns, Table
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override
@@ -50,7 +50,7 @@ def drawn(
     cells |= {name: noise_cells(kind, n, rng) for name, kind in NOISE.items()}
     held = datasets.Dataset.from_dict({f"side:{name}": list(of) for name, of in cells.items()})
     table = Table(held, (), Columns(("text",), "label"), "rows.csv", n)
-    columns = tuple(fit_column(Asked(name), of) for name, of in cells.items())
+    columns = tuple(fit_column(ColumnRequest(name), of) for name, of in cells.items())
     return columns, table, labels, text
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import holdfast
-from holdfast.contract.fit import Prepared
+from holdfast.contract.fit import PreparedData
 from holdfast.core.errors import RecipeError
 from holdfast.fits.compose import make_ready
 from holdfast.prepare.model import prepare
@@ -37,7 +37,7 @@ def rows_of(path: Path, labels: dict[str, str] | None = None, repeat: int = 5) -
     return path
 
 
-def prepared_of(source: Path, **data: Any) -> Prepared:
+def prepared_of(source: Path, **data: Any) -> PreparedData:
     recipe = parse(
         {
             "task": "text-classification",
@@ -50,7 +50,7 @@ def prepared_of(source: Path, **data: Any) -> Prepared:
     return prepare(recipe, rows)
 
 
-def decided(prepared: Prepared) -> dict[str, tuple[str, str]]:
+def decided(prepared: PreparedData) -> dict[str, tuple[str, str]]:
     return {d.what: (d.chosen, d.because) for d in prepared.decisions}
 
 

@@ -12,7 +12,7 @@ from holdfast.analyses.audit.fold_predictions import divided, refuse_untunable, 
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
 from holdfast.data.memory.texts import table_from_texts
-from holdfast.quality.views import Rows
+from holdfast.quality.views import TableRows
 from holdfast.recipe import Recipe, override
 
 SUBJECTS = ("train", "hotel", "soup", "film", "phone", "song", "road", "garden")
@@ -65,7 +65,7 @@ def test_no_fit_sees_the_rows_that_it_answers(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(module, "fit", watched)
     told: list[Decision] = []
     recipe = override(Recipe(), ["audit.tuned=true", "train.threads=1", "train.precision=float32"])
-    answers = tuned_answers(Rows(table), recipe, "embedded", 2.0, told.append, lambda *_: None)
+    answers = tuned_answers(TableRows(table), recipe, "embedded", 2.0, told.append, lambda *_: None)
     assert len(seen) == 3
     assert all(not learned & asked for learned, asked in seen)
     assert sorted(row for _, asked in seen for row in asked) == list(range(72))

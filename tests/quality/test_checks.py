@@ -14,7 +14,7 @@ from holdfast.data.memory.texts import table_from_texts
 from holdfast.quality.checks import all_checks
 from holdfast.quality.checks.labels.undividable_classes import undividable_classes
 from holdfast.quality.run import audit_table
-from holdfast.quality.views import Closely, Rows
+from holdfast.quality.views import Closely, TableRows
 
 WORDS = [
     "red",
@@ -95,7 +95,7 @@ def test_classes_that_train_refuses_to_divide_are_named() -> None:
     def see(of_c: list[str]) -> Finding | None:
         labels = ["a"] * 30 + ["b"] * 20 + ["c"] * len(of_c)
         table = table_from_texts(sentences(50) + of_c, labels, rare_below=1)
-        return undividable_classes(Closely(Rows(table)))
+        return undividable_classes(Closely(TableRows(table)))
 
     assert see(["one thing", "another thing", "a third thing"]) is None
     one, two = see(["Only this!", "only  this"] * 2), see(["one thing", "another thing"])
@@ -106,7 +106,7 @@ def test_classes_that_train_refuses_to_divide_are_named() -> None:
     assert "--test FILE" in two.because
     assert "data.rare=drop" in two.remedy
     table = table_from_texts(sentences(32), ["a"] * 30 + ["b"] * 2, rare_below=1)
-    rest = undividable_classes(Closely(Rows(table)))
+    rest = undividable_classes(Closely(TableRows(table)))
     assert rest is not None
     assert rest.severity == "error", "one class is left"
     assert "data.rare=drop" not in rest.remedy
@@ -211,7 +211,7 @@ def test_spellings_of_a_label_that_were_merged_are_reported_as_done(tmp_path: Pa
     path.write_text("\n".join(["text,label", *lines]), "utf-8")
     table = load_table(path)
     assert table.classes == ("Yes", "no")
-    found = all_checks()["label_variants"](Rows(table)).finding
+    found = all_checks()["label_variants"](TableRows(table)).finding
     assert (found.severity, found.fixed, found.count) == ("info", True, 33)
     assert "'yes' (33 rows) → 'Yes' (33 rows)" in found.because
 

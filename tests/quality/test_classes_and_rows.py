@@ -11,7 +11,7 @@ from holdfast.quality.checks.labels.names_against_rows import names_against_rows
 from holdfast.quality.checks.labels.overlapping_classes import overlapping_classes
 from holdfast.quality.checks.labels.too_few_rows import too_few_rows
 from holdfast.quality.growth import Growth, growth
-from holdfast.quality.views import Embedded, Rows
+from holdfast.quality.views import Embedded, TableRows
 
 NAMES = ("card arrival", "lost phone", "cash deposit", "exchange rate", "refund wanted")
 
@@ -31,7 +31,7 @@ def rows(n: int = 400, spread: float = 0.4, names: tuple[str, ...] = NAMES, seed
         return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
 
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    return Embedded(Rows(table), unit.astype(np.float32), "toy", embed), truth
+    return Embedded(TableRows(table), unit.astype(np.float32), "toy", embed), truth
 
 
 def test_names_that_say_what_their_rows_say_are_left_alone() -> None:
@@ -58,7 +58,7 @@ def test_classes_whose_rows_cannot_be_told_apart_are_named_with_the_unclear_rows
     mixed = np.flatnonzero(truth < 2)
     labels[mixed] = np.random.default_rng(1).integers(0, 2, len(mixed))
     table = table_from_texts(view.rows.texts, [NAMES[k] for k in labels], rare_below=1)
-    found = overlapping_classes(Embedded(Rows(table), view.vectors, "toy", view.embed))
+    found = overlapping_classes(Embedded(TableRows(table), view.vectors, "toy", view.embed))
     assert "'card arrival'" in found.finding.because
     assert "'lost phone'" in found.finding.because
     assert set(found.finding.rows) <= set(mixed)
@@ -69,7 +69,10 @@ def test_of_two_classes_nothing_is_said() -> None:
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((100, 8)).astype(np.float32)
     table = table_from_texts([f"text {k}" for k in range(100)], ["ab"[k % 2] for k in range(100)])
-    assert overlapping_classes(Embedded(Rows(table), vectors, "toy", lambda t: vectors[:1])) is None
+    assert (
+        overlapping_classes(Embedded(TableRows(table), vectors, "toy", lambda t: vectors[:1]))
+        is None
+    )
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -107,7 +110,7 @@ def test_rows_that_still_teach_are_told_with_an_interval() -> None:
     vectors = middles[y] + 6 * rng.standard_normal((1600, 200))
     unit = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     table = table_from_texts([f"text {k}" for k in range(1600)], [f"class {k}" for k in y])
-    finding = too_few_rows(Embedded(Rows(table), unit, "toy", lambda t: unit[:1]))
+    finding = too_few_rows(Embedded(TableRows(table), unit, "toy", lambda t: unit[:1]))
     assert finding is not None
     assert "twice as many would bring about" in finding.because
 
@@ -118,7 +121,7 @@ def test_of_rows_that_are_all_right_nothing_more_is_foretold(
     y = np.arange(120) % 2
     vectors = (np.eye(2)[y] + 0.01 * np.arange(120)[:, None] / 120).astype(np.float32)
     table = table_from_texts([f"text {k}" for k in range(120)], [f"class {k}" for k in y])
-    view = Embedded(Rows(table), vectors, "toy", lambda t: vectors[:1])
+    view = Embedded(TableRows(table), vectors, "toy", lambda t: vectors[:1])
 
     def foretold(right: float) -> Finding | None:
         made = Growth(right, 0.044, 0.026, 0.062, ())

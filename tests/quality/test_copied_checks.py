@@ -17,23 +17,23 @@ from holdfast.duplicates.gather import gather
 from holdfast.duplicates.loose import find_loose_copies
 from holdfast.duplicates.normalise import normalise
 from holdfast.duplicates.texts import RowTexts
-from holdfast.quality.check import Found
+from holdfast.quality.check import CheckResult
 from holdfast.quality.checks import all_checks
 from holdfast.quality.checks.splits.unnamed_groups import likeness
 from holdfast.quality.containment import find_contained
 from holdfast.quality.leaks import duplicate_groups, leaks_with
 from holdfast.quality.price import Pricing
 from holdfast.quality.run import look
-from holdfast.quality.views import Beside, Copied, Embedded, Rows
+from holdfast.quality.views import Copied, Embedded, OtherColumns, TableRows
 
 
 def view(texts: list[str], **others: list[str]) -> Copied:
     table = table_from_texts(texts)
     given = {name: table_from_texts(rows, source=f"{name}.csv") for name, rows in others.items()}
-    return Copied(Rows(table), gather(table, given, 0))
+    return Copied(TableRows(table), gather(table, given, 0))
 
 
-def seen(name: str, copied: Copied) -> Found | None:
+def seen(name: str, copied: Copied) -> CheckResult | None:
     return all_checks()[name](copied)
 
 
@@ -107,7 +107,7 @@ def test_a_copy_within_the_other_file_is_no_leak() -> None:
 
 def labelled(texts: list[str], labels: list[str], **others: Any) -> Copied:
     table = table_from_texts(texts, labels, rare_below=1)
-    return Copied(Rows(table), gather(table, others, 0))
+    return Copied(TableRows(table), gather(table, others, 0))
 
 
 def long_sentences(n: int, seed: int = 0) -> list[str]:
@@ -132,8 +132,8 @@ def test_a_column_of_sides_is_held_against_itself() -> None:
     table = table_from_texts(texts)
 
     def view(name: str, values: list[str]) -> Copied:
-        beside = Beside((name,), lambda _: list(values))
-        return Copied(Rows(table, beside), gather(table, {}, 0))
+        beside = OtherColumns((name,), lambda _: list(values))
+        return Copied(TableRows(table, beside), gather(table, {}, 0))
 
     found = seen("split_leaks", view("split", sides))
     assert found is not None
@@ -151,19 +151,19 @@ def test_groups_on_both_sides_are_counted_in_the_other_file() -> None:
     other = table_from_texts(
         more, groups=["u3", "u3", *(f"v{n}" for n in range(8))], source="t.csv"
     )
-    found = seen("shared_groups", Copied(Rows(table), gather(table, {"t": other}, 0)))
+    found = seen("shared_groups", Copied(TableRows(table), gather(table, {"t": other}, 0)))
     assert found is not None
     assert found.finding.rows == (6, 7)
     assert found.finding.score == pytest.approx(0.2)
     apart = table_from_texts(more, groups=[f"v{n}" for n in range(10)])
-    assert seen("shared_groups", Copied(Rows(table), gather(table, {"t": apart}, 0))) is None
+    assert seen("shared_groups", Copied(TableRows(table), gather(table, {"t": apart}, 0))) is None
 
 
 def dated(here: list[str], there: list[str]) -> Copied:
     table = table_from_texts(long_sentences(len(here)))
     other = table_from_texts(long_sentences(len(there), 1), source="t.csv")
-    mine, theirs = (Beside(("when",), lambda _, v=v: list(v)) for v in (here, there))
-    return Copied(Rows(table, mine), gather(table, {"t": other}, 0), (), {"t": theirs})
+    mine, theirs = (OtherColumns(("when",), lambda _, v=v: list(v)) for v in (here, there))
+    return Copied(TableRows(table, mine), gather(table, {"t": other}, 0), (), {"t": theirs})
 
 
 def test_test_rows_older_than_the_training_rows_are_told() -> None:
@@ -223,7 +223,7 @@ def test_answers_that_say_the_question_again(tmp_path: Path) -> None:
     ]
     path.write_text("\n".join(json.dumps({"messages": t}) for t in turns), "utf-8")
     table = load_chats(path)
-    found = seen("echoed_answers", Copied(Rows(table), gather(table, {}, 0)))
+    found = seen("echoed_answers", Copied(TableRows(table), gather(table, {}, 0)))
     assert found is not None
     assert found.finding.rows == (10, 11)
 
@@ -250,10 +250,10 @@ def test_a_column_of_related_rows_is_proposed_and_one_of_chance_is_not() -> None
     assert "--group user" in told.finding.remedy
 
 
-def unnamed(x: Any, groups: Any, labels: Any) -> Found | None:
+def unnamed(x: Any, groups: Any, labels: Any) -> CheckResult | None:
     table = table_from_texts(sentences(len(x)), [f"c{k}" for k in labels])
-    beside = Beside(("user",), lambda _: [f"u{g}" for g in groups])
-    return all_checks()["unnamed_groups"](Embedded(Rows(table, beside), x, "x", lambda t: x))
+    beside = OtherColumns(("user",), lambda _: [f"u{g}" for g in groups])
+    return all_checks()["unnamed_groups"](Embedded(TableRows(table, beside), x, "x", lambda t: x))
 
 
 def test_the_mean_similarity_within_groups_is_that_of_all_pairs() -> None:
@@ -284,9 +284,9 @@ def priced(
     table = table_from_texts([texts[i] for i in mine], [names[i] for i in mine])
     test = table_from_texts(texts[n:], names[n:], source="test.csv")
     gathered = gather(table, {"test": test}, 0)
-    embedded = Embedded(Rows(table), x[mine], "x", lambda t: x, {"test": (test, x[n:])})
+    embedded = Embedded(TableRows(table), x[mine], "x", lambda t: x, {"test": (test, x[n:])})
     return (
-        Copied(Rows(table), gathered, pricing=Pricing(embedded)),
+        Copied(TableRows(table), gathered, pricing=Pricing(embedded)),
         embedded,
         labels[n:] == told[n:],
     )
@@ -329,7 +329,7 @@ def test_the_price_of_a_random_division_grows_with_the_copies() -> None:
         rows = table.rows.remove_columns("label").add_column("label", labels.tolist())
         table = replace(table, rows=rows)
         gathered = replace(copied.gathered, tables={**copied.gathered.tables, "source": table})
-        price = Pricing(replace(embedded, rows=Rows(table))).of_division(gathered, units)
+        price = Pricing(replace(embedded, rows=TableRows(table))).of_division(gathered, units)
         assert price is not None
         assert 0 <= price.low <= price.points <= price.high
         points.append(price.points)

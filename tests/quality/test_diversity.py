@@ -11,7 +11,7 @@ from scipy.stats import entropy
 from holdfast.data.memory.texts import table_from_texts
 from holdfast.quality.checks import all_checks
 from holdfast.quality.diversity import effective_rows, vocabulary_growth
-from holdfast.quality.views import Embedded, Rows
+from holdfast.quality.views import Embedded, TableRows
 
 
 def test_it_is_the_entropy_of_the_eigenvalues_of_the_similarities() -> None:
@@ -46,7 +46,7 @@ def test_rows_of_a_few_forms_are_reported_and_others_are_not() -> None:
         made = centres + rng.normal(0, 0.02, centres.shape)
         made /= np.linalg.norm(made, axis=1, keepdims=True)
         texts = [f"form {i % 6} of the table with row words here" for i in range(len(made))]
-        return Embedded(Rows(table_from_texts(texts)), made.astype(np.float32), "m", None)
+        return Embedded(TableRows(table_from_texts(texts)), made.astype(np.float32), "m", None)
 
     found = all_checks()["low_diversity"](view(forms[np.arange(300) % 6]))
     assert "300 rows say as much as 5 that have nothing in common" in found.finding.because
@@ -62,7 +62,7 @@ def test_rows_of_another_kind_lie_far_from_the_middle() -> None:
     made = np.concatenate([rows, odd])
     made /= np.linalg.norm(made, axis=1, keepdims=True)
     texts = [f"row {i}" for i in range(205)]
-    table = Rows(table_from_texts(texts))
+    table = TableRows(table_from_texts(texts))
     other = rng.normal(size=(60, 30)) * 0.3 + np.eye(30)[1]
     general = {"general": (other / np.linalg.norm(other, axis=1, keepdims=True)).astype("f4")}
     every = Embedded(table, made.astype(np.float32), "m", None, references=general)
@@ -70,7 +70,7 @@ def test_rows_of_another_kind_lie_far_from_the_middle() -> None:
     assert set(found.finding.rows) >= {200, 201, 202, 203, 204}
     assert found.finding.count <= 7
     assert {example.row for example in found.examples[:5]} == {200, 201, 202, 203, 204}
-    even = replace(every, rows=Rows(table.table.take(range(200))), vectors=every.vectors[:200])
+    even = replace(every, rows=TableRows(table.table.take(range(200))), vectors=every.vectors[:200])
     healthy = all_checks()["off_topic_rows"](even)
     assert healthy is None or healthy.finding.count <= 2
     unread = all_checks()["off_topic_rows"].nothing(replace(every, references={}))
@@ -85,10 +85,10 @@ def test_rows_like_filler_are_listed_and_others_are_not() -> None:
         return (made / np.linalg.norm(made, axis=1, keepdims=True)).astype("f4")
 
     rows, filler, references = near(0, 200), near(1, 8), {"filler": near(1, 50)}
-    table = Rows(table_from_texts([f"row {i}" for i in range(208)]))
+    table = TableRows(table_from_texts([f"row {i}" for i in range(208)]))
     every = Embedded(table, np.concatenate([rows, filler]), "m", None, references=references)
     found = all_checks()["machine_filler"](every)
     assert set(found.finding.rows) == set(range(200, 208))
     assert found.finding.score == 8 / 208
-    even = replace(every, rows=Rows(table.table.take(range(200))), vectors=rows)
+    even = replace(every, rows=TableRows(table.table.take(range(200))), vectors=rows)
     assert all_checks()["machine_filler"](even) is None

@@ -11,7 +11,7 @@ from holdfast.core.seeds import generator
 from holdfast.data.memory.texts import table_from_texts
 from holdfast.quality.checks.shortcuts.hidden_giveaway import hidden_giveaway
 from holdfast.quality.cues import Cue, candidates, cues_of, shape_of, without
-from holdfast.quality.views import Embedded, Rows
+from holdfast.quality.views import Embedded, TableRows
 
 TOPICS = {
     "fruit": ["apple", "pear", "plum", "grape", "cherry", "melon"],
@@ -49,7 +49,7 @@ def texts_of(n: int = 520, seed: int = 0):
 
 def found(texts, labels, names=("a", "b")):
     table = table_from_texts(texts, [names[k] for k in labels])
-    return hidden_giveaway(Embedded(Rows(table), embed(texts), "toy", embed))
+    return hidden_giveaway(Embedded(TableRows(table), embed(texts), "toy", embed))
 
 
 def test_a_topic_s_own_words_are_content() -> None:

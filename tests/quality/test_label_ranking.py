@@ -12,7 +12,7 @@ from holdfast.data.memory.texts import table_from_texts
 from holdfast.quality.checks.labels.label_problems import label_problems
 from holdfast.quality.fold_answers import cross_fit, log_softmax, pool_weights, word_features
 from holdfast.quality.label_ranking import rank_labels
-from holdfast.quality.views import Embedded, Rows
+from holdfast.quality.views import Embedded, TableRows
 
 WIDTH, CLASSES = 16, 4
 
@@ -37,7 +37,7 @@ def rows(n: int = 600, noise: float = 0.1, spread: float = 0.25, seed: int = 0):
 
 def view(vectors, texts, given) -> Embedded:
     table = table_from_texts(texts, [f"class {k}" for k in given], rare_below=1)
-    return Embedded(Rows(table), vectors, "toy", lambda _: vectors)
+    return Embedded(TableRows(table), vectors, "toy", lambda _: vectors)
 
 
 def test_words_weigh_as_scikit_learn_has_them() -> None:

@@ -17,7 +17,7 @@ from holdfast.quality.checks.shortcuts import image_artefacts
 from holdfast.quality.picture_facts import jpeg_quality, look_at
 from holdfast.quality.picture_traces import CORNERS, QUALITIES, SCALARS, Traces, traces_of
 from holdfast.quality.run import audit_table
-from holdfast.quality.views import Pictures, Rows, pixels_of
+from holdfast.quality.views import Pictures, TableRows, pixels_of
 
 NAMES = ["near_images", "image_conflicts", "image_leaks", "blank_images"]
 NAMES += ["image_giveaway", "image_source"]
@@ -44,7 +44,7 @@ def view_of(path: Path, others: dict[str, Path] | None = None) -> Pictures:
     table = load_images(path)
     paths = table.column("path")
     given = {name: view_of(other) for name, other in (others or {}).items()}
-    return Pictures(Rows(table), paths, lambda at: read_picture(paths[at]).image, others=given)
+    return Pictures(TableRows(table), paths, lambda at: read_picture(paths[at]).image, others=given)
 
 
 def found(name: str, view: Pictures):
@@ -238,7 +238,7 @@ def test_pixels_give_a_class_away_whatever_the_files_say(change, said: str, tmp_
     path = folder(tmp_path / "train", 40, save)
     assert found("image_giveaway", view_of(path)) is None
     table = load_images(path)
-    finding = found("image_artefacts", pixels_of(Rows(table))).finding
+    finding = found("image_artefacts", pixels_of(TableRows(table))).finding
     assert said in finding.because
     # What separates two classes marks either of them.
     assert "40 of class" in finding.because
@@ -247,7 +247,7 @@ def test_pixels_give_a_class_away_whatever_the_files_say(change, said: str, tmp_
 
 
 def test_pixels_of_classes_made_alike_are_left_in_peace(tmp_path: Path) -> None:
-    view = pixels_of(Rows(load_images(folder(tmp_path / "train", 40))))
+    view = pixels_of(TableRows(load_images(folder(tmp_path / "train", 40))))
     assert found("image_artefacts", view) is None
 
 
@@ -256,12 +256,12 @@ def test_a_corner_of_half_of_a_class_is_not_said_to_give_it_away(tmp_path: Path)
         (red(image) if name == "dog" and i % 2 else image).save(to.with_suffix(".png"))
         return True
 
-    view = pixels_of(Rows(load_images(folder(tmp_path / "train", 40, save))))
+    view = pixels_of(TableRows(load_images(folder(tmp_path / "train", 40, save))))
     assert found("image_artefacts", view) is None
 
 
 def test_classes_of_few_images_are_not_called_fine(tmp_path: Path) -> None:
-    view = pixels_of(Rows(load_images(folder(tmp_path / "train", 10))))
+    view = pixels_of(TableRows(load_images(folder(tmp_path / "train", 10))))
     assert all_checks()["image_artefacts"].nothing(view).startswith("no class has 20")
 
 

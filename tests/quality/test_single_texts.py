@@ -11,13 +11,13 @@ import pytest
 from holdfast.core.errors import MachineError
 from holdfast.data.memory.texts import table_from_texts
 from holdfast.data.pairs.pairs import pairs_from_texts
-from holdfast.quality.check import Found
+from holdfast.quality.check import CheckResult
 from holdfast.quality.checks import all_checks
 from holdfast.quality.clean import spelling
 from holdfast.quality.clean.markup import plain
 from holdfast.quality.clean.spelling import Spelling, corrected
 from holdfast.quality.personal import bits_a_character, find_personal, iban, luhn
-from holdfast.quality.views import Closely, Rows, Tokenized
+from holdfast.quality.views import Closely, TableRows, Tokenized
 
 SENTENCES = [
     "The battery lasts two days and charges quickly enough for me.",
@@ -36,9 +36,9 @@ def texts(n: int = 300) -> list[str]:
     return [" ".join([*rng.sample(SENTENCES, 2), f"That was day {n}."]) for n in range(n)]
 
 
-def see(name: str, rows: list[str]) -> Found | None:
+def see(name: str, rows: list[str]) -> CheckResult | None:
     check = all_checks()[name]
-    view = Rows(table_from_texts(rows))
+    view = TableRows(table_from_texts(rows))
     return check(Closely(view) if check.sees is Closely else view)
 
 
@@ -101,8 +101,8 @@ def test_typing_errors_are_named_with_what_was_meant_and_what_was_not_read_is_co
 )
 def test_what_is_no_english_prose_is_not_called_free_of_typing_errors(text: str) -> None:
     check = all_checks()["typing_errors"]
-    assert "no text is English" in check.nothing(Closely(Rows(table_from_texts([text] * 30))))
-    assert check.nothing(Closely(Rows(table_from_texts([*[text] * 30, "It is here."])))) == ""
+    assert "no text is English" in check.nothing(Closely(TableRows(table_from_texts([text] * 30))))
+    assert check.nothing(Closely(TableRows(table_from_texts([*[text] * 30, "It is here."])))) == ""
 
 
 def test_without_the_dictionary_typing_errors_are_not_looked_for(
@@ -110,7 +110,7 @@ def test_without_the_dictionary_typing_errors_are_not_looked_for(
 ) -> None:
     monkeypatch.setitem(sys.modules, "symspellpy", None)
     check = all_checks()["typing_errors"]
-    assert "pip install" in check.nothing(Closely(Rows(table_from_texts(texts()))))
+    assert "pip install" in check.nothing(Closely(TableRows(table_from_texts(texts()))))
 
 
 @pytest.mark.parametrize("name", ["boilerplate", "template_rows"])
@@ -214,7 +214,7 @@ def test_refusals_and_broken_answers() -> None:
     answers[5] = f"{answers[5]} {answers[6]} The most important thing is that the"
     table = pairs_from_texts([f"question {n}" for n in range(100)])
     table = table_with_targets(table, answers)
-    found = {name: all_checks()[name](Rows(table)) for name in ("refusals", "cut_answers")}
+    found = {name: all_checks()[name](TableRows(table)) for name in ("refusals", "cut_answers")}
     refused, cut = found["refusals"], found["cut_answers"]
     assert refused is not None
     assert refused.finding.rows == (3, 4)
@@ -232,7 +232,7 @@ def table_with_targets(table, answers):
 def test_truncated_texts_are_counted_by_the_models_tokens() -> None:
     table = table_from_texts(texts(10))
     lengths = np.array([10, 30, 20, 50, 20, 20, 20, 20, 20, 20])
-    view = Tokenized(Rows(table), lengths, lengths * 0, lengths, 20, "tiny")
+    view = Tokenized(TableRows(table), lengths, lengths * 0, lengths, 20, "tiny")
     found = all_checks()["truncated_texts"](view)
     assert found is not None
     assert found.finding.rows == (3, 1)
@@ -288,7 +288,7 @@ def test_protected_words_stay_and_a_missing_package_is_named(
 def test_rows_that_were_sampled_are_one_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pattern is compiled for every chunk: 100,000 short rows took twelve seconds for two."""
     monkeypatch.setattr("holdfast.quality.views.SAMPLE", 50)
-    rows = Rows(table_from_texts([f"text number {n}" for n in range(200)], ["a", "b"] * 100))
+    rows = TableRows(table_from_texts([f"text number {n}" for n in range(200)], ["a", "b"] * 100))
     assert len(rows.sampled) == 50
     assert rows.sampled.num_chunks == 1
 

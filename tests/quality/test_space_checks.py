@@ -11,7 +11,7 @@ import pytest
 
 from holdfast.data.memory.texts import table_from_texts
 from holdfast.quality.checks import all_checks
-from holdfast.quality.views import Beside, Embedded, Rows, Tokenized
+from holdfast.quality.views import Embedded, OtherColumns, TableRows, Tokenized
 
 # 300 words without digits, which would count as numbers.
 WORDS = np.array(["".join(parts) for parts in product("bdfgk", "aeiou", "lmnr", "aou")])
@@ -28,12 +28,12 @@ def embed(texts):
 
 def seen(texts, labels=None, others=None, columns=None):
     table = table_from_texts(texts, labels, source="rows.csv", rare_below=1)
-    beside = Beside(tuple(columns or ()), lambda name: list(columns[name]))
+    beside = OtherColumns(tuple(columns or ()), lambda name: list(columns[name]))
     given = {
         name: (other := table_from_texts(*part, source=name), embed(other.column("text")))
         for name, part in (others or {}).items()
     }
-    return Embedded(Rows(table, beside), embed(texts), "words", embed, given)
+    return Embedded(TableRows(table, beside), embed(texts), "words", embed, given)
 
 
 def sentences(n: int, seed: int = 0, words=WORDS):
@@ -142,7 +142,7 @@ def test_a_slice_with_other_labels_is_counted_and_a_giveaway_is_not() -> None:
 
 
 def tokenized(texts, per_character: float, unknown: float = 0.0) -> Tokenized:
-    rows = Rows(table_from_texts(texts, None))
+    rows = TableRows(table_from_texts(texts, None))
     lengths = np.array([round(len(text) * per_character) + 2 for text in texts])
     words = np.array([len(text.split()) for text in texts])
     odd = (lengths * unknown).astype(np.int64)

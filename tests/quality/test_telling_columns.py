@@ -7,7 +7,7 @@ import pytest
 
 from holdfast.data.memory.texts import table_from_texts
 from holdfast.quality.checks.shortcuts.telling_columns import telling_columns
-from holdfast.quality.views import Beside, Rows
+from holdfast.quality.views import OtherColumns, TableRows
 
 N = 300
 Y = np.random.default_rng(0).integers(0, 3, N)
@@ -16,7 +16,9 @@ DRAWN = np.random.default_rng(1)
 
 def found(**columns):
     table = table_from_texts([f"text {k}" for k in range(N)], [f"class {k}" for k in Y])
-    return telling_columns(Rows(table, Beside(tuple(columns), lambda name: list(columns[name]))))
+    return telling_columns(
+        TableRows(table, OtherColumns(tuple(columns), lambda name: list(columns[name])))
+    )
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from holdfast.tasks.generation.mark_shares import Marked, outputs_block
 from holdfast.tasks.generation.marks import marks
 from holdfast.tasks.generation.text_scores import Generated
 from holdfast.tasks.generation.token_scores import TokenOutputs
-from holdfast.tasks.generation.worth import EXAMPLES, PLAIN, Way, worth_block
+from holdfast.tasks.generation.worth import EXAMPLES, PLAIN, Prompting, worth_block
 
 CURSED = "You idiot, all women are irrational."
 
@@ -34,8 +34,8 @@ def blocks() -> dict[str, Any]:
     made = Generated(np.arange(n), ["q"] * n, said, [*said[:30], *[CURSED] * 10], ["no"] * n)
     tuned = outputs(0)
     ways = {
-        PLAIN: Way(outputs(1), tuned, ["no"] * n),
-        EXAMPLES: Way(why="the rows are <script>plain</script> text"),
+        PLAIN: Prompting(outputs(1), tuned, ["no"] * n),
+        EXAMPLES: Prompting(why="the rows are <script>plain</script> text"),
     }
     tables = [
         marks(made.sources, made.references, texts, np.ones(n, dtype=bool))

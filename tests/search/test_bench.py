@@ -14,7 +14,7 @@ from sklearn.metrics import accuracy_score, log_loss
 
 from holdfast.core.records import Decision, Snapshot
 from holdfast.fits.fit import fit
-from holdfast.fits.learning import Learning
+from holdfast.fits.learning import LearningRows
 from holdfast.fits.row_use import learning_of
 from holdfast.pipeline.main import train
 from holdfast.prepare.rows import load_and_divide
@@ -23,7 +23,7 @@ from holdfast.search import work as works
 from holdfast.search.bench import Bench
 from holdfast.search.engines import engine_of
 from holdfast.search.job import Done, FitJob
-from holdfast.search.store import Store
+from holdfast.search.store import FitStore
 from holdfast.search.tune import bench_mark
 from holdfast.search.work import work
 
@@ -97,7 +97,7 @@ def test_a_bench_in_another_process_gives_the_same(bench: Bench, done: Done) -> 
 def test_what_was_done_is_read_and_not_done_again(
     bench: Bench, done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store, job = Store(tmp_path, bench.mark), own(bench)
+    store, job = FitStore(tmp_path, bench.mark), own(bench)
     assert store.load(job) is None
     store.save(job, done)
     found = store.load(job)
@@ -113,12 +113,12 @@ def test_what_was_done_is_read_and_not_done_again(
     # Of other settings, of other rows, on another bench: not the same job.
     assert store.load(own(bench, train__epochs=1)) is None
     assert store.load(FitJob(job.key, job.train, job.valid, job.held[:3])) is None
-    assert Store(tmp_path, "another").load(job) is None
+    assert FitStore(tmp_path, "another").load(job) is None
 
 
 def test_a_damaged_fit_is_done_again_and_said(bench: Bench, done: Done, tmp_path: Path) -> None:
     told: list[Decision] = []
-    store, job = Store(tmp_path, bench.mark, told.append), own(bench)
+    store, job = FitStore(tmp_path, bench.mark, told.append), own(bench)
     store.save(job, done)
     (path,) = tmp_path.rglob("*.pt")
     raw = bytearray(path.read_bytes())
@@ -141,7 +141,7 @@ class Ends:
 
 def test_a_watch_ends_the_job_that_it_means(bench: Bench, tmp_path: Path) -> None:
     watch = Ends("trial-1")
-    store = Store(tmp_path, bench.mark)
+    store = FitStore(tmp_path, bench.mark)
     some = iter([own(bench, f"trial-{i}", train__epochs=4) for i in range(2)])
     whole, cut = engine_of("local").run(bench, some, store=store, watch=watch)
     assert whole.stopped is None
@@ -160,7 +160,7 @@ def test_the_next_job_is_asked_for_when_the_one_before_is_done(bench: Bench) -> 
             asked.append(len(seen))
             yield own(bench, f"trial-{i}", train__epochs=1)
 
-    for _ in engine_of("local").run(bench, lazily(), store=Store(None, "")):
+    for _ in engine_of("local").run(bench, lazily(), store=FitStore(None, "")):
         seen.append(1)
     assert asked == [0, 1, 2]
 
@@ -201,13 +201,13 @@ class Best:
 
 
 class OfBest:
-    def __init__(self, learning: Learning) -> None:
+    def __init__(self, learning: LearningRows) -> None:
         self.learning, self.divided = learning, learning.divided
         self.found: dict[str, float] = {}
 
     def fit(self, into: Any, listeners: Any, notify: Any) -> Any:
         bench = Bench.of(self.learning)
-        store = Store(into.kept_in, bench.mark, notify)
+        store = FitStore(into.kept_in, bench.mark, notify)
         none = bench.train[:0]
         rates = Best().described()["rates"]
         some = (

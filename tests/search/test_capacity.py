@@ -14,7 +14,7 @@ from holdfast.search.bench import Bench
 from holdfast.search.capacity.progress import WELL, WORSE, Trying, in_turn
 from holdfast.search.capacity.rules import drawn, judge_sizes, monotone
 from holdfast.search.capacity.sizes import Size, costs_of, sizes_of
-from holdfast.search.search_loop import Fold
+from holdfast.search.search_loop import TrialFold
 
 CHAIN = [["b", "c", "d"]]
 LARGE = {"b": 3.0, "c": 2.0, "d": 1.0}
@@ -133,7 +133,7 @@ def trying(n: int = 4000) -> Trying:
         *(Size(f"first-{d}", f"{d} of 4 blocks", {"model.layers": d}, d) for d in (3, 2, 1)),
     ]
     rows = np.arange(n)
-    return Trying(sizes, [Fold(rows[: n // 2], rows[n // 2 :])])
+    return Trying(sizes, [TrialFold(rows[: n // 2], rows[n // 2 :])])
 
 
 def test_sizes_that_others_make_idle_are_not_fitted() -> None:

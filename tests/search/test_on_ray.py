@@ -18,10 +18,10 @@ from holdfast.models.compute.dropout import quick_dropout
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe
 from holdfast.search.bench import Bench
-from holdfast.search.engines import Engine, engine_of
+from holdfast.search.engines import FitEngine, engine_of
 from holdfast.search.job import Done, FitJob
 from holdfast.search.settings import SearchPart
-from holdfast.search.store import Store
+from holdfast.search.store import FitStore
 from holdfast.search.tune import Tune
 from holdfast.training.machine.machine import flushed_subnormals
 
@@ -30,7 +30,7 @@ ray = pytest.importorskip("ray")
 
 
 @pytest.fixture(scope="module")
-def there() -> Iterator[Engine]:
+def there() -> Iterator[FitEngine]:
     try:
         yield engine_of("ray")
     finally:
@@ -65,12 +65,12 @@ class Kills:
 
 
 def test_fits_on_ray_are_those_made_here_and_a_killed_worker_costs_its_time_alone(
-    bench: Bench, there: Engine, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    bench: Bench, there: FitEngine, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     jobs = some(bench, (1e-3, 3e-3, 5e-3))
     told: list[Decision] = []
     watch = Kills("trial-1")
-    store = Store(tmp_path, bench.mark)
+    store = FitStore(tmp_path, bench.mark)
     found = {
         done.key: done
         for done in there.run(bench, iter(jobs), store=store, watch=watch, notify=told.append)
@@ -82,7 +82,7 @@ def test_fits_on_ray_are_those_made_here_and_a_killed_worker_costs_its_time_alon
     here: dict[str, Done] = {}
     # As every run has it.
     with flushed_subnormals(), quick_dropout():
-        for done in engine_of("local").run(bench, iter(jobs[:2]), store=Store(None, "")):
+        for done in engine_of("local").run(bench, iter(jobs[:2]), store=FitStore(None, "")):
             here[done.key] = done
     assert set(found) == {"trial-0", "trial-1", "trial-2"}
     for key, done in here.items():
@@ -97,10 +97,10 @@ def test_fits_on_ray_are_those_made_here_and_a_killed_worker_costs_its_time_alon
     assert sorted(done.key for done in again) == sorted(found)
 
 
-def test_what_is_wrong_with_a_setting_is_said_as_here(bench: Bench, there: Engine) -> None:
+def test_what_is_wrong_with_a_setting_is_said_as_here(bench: Bench, there: FitEngine) -> None:
     wrong = FitJob("trial-0", bench.train, bench.valid, bench.train[:0], {"methods.sam.rho": -1})
     with pytest.raises(RecipeError, match="sam"):
-        list(there.run(bench, iter([wrong]), store=Store(None, "")))
+        list(there.run(bench, iter([wrong]), store=FitStore(None, "")))
 
 
 def test_a_cluster_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,14 +13,14 @@ from optuna.storages.journal import JournalFileBackend
 
 from holdfast.core.errors import RunError
 from holdfast.data.database_url import masked, without_password
-from holdfast.search.job import Done, FitJob, Looks
+from holdfast.search.job import Done, FitEvaluations, FitJob
 from holdfast.search.pruning import Pruning, make_pruner
 from holdfast.search.samplers import make_sampler
-from holdfast.search.search_loop import Fold, Searching
+from holdfast.search.search_loop import Searching, TrialFold
 from holdfast.search.space import Dimension, Space
 from holdfast.search.space_request import key_of
 from holdfast.search.storage import open_storage
-from holdfast.search.study import Trials, Tried
+from holdfast.search.study import TrialResult, Trials
 
 SPACE = Space(
     (
@@ -49,7 +49,7 @@ def trials(where: str, sampler: str = "tpe", owner: str = "me", **about: Any) ->
 
 def searching(of: Trials, most: int = 8, folds: int = 1, **more: Any) -> Searching:
     places = np.array_split(np.arange(ROWS), folds)
-    made = [Fold(np.arange(ROWS, 2 * ROWS), part) for part in places]
+    made = [TrialFold(np.arange(ROWS, 2 * ROWS), part) for part in places]
     points: Any = [("default", DEFAULT), ("portfolio", {**DEFAULT, "train.epochs": 5})]
     return Searching(
         of, SPACE, made, Pruning("none"), "loss", lambda _: None, points=points, most=most, **more
@@ -64,7 +64,9 @@ def carried_out(job: FitJob) -> Done:
     return Done(
         key=job.key,
         settings=job.settings,
-        looks=Looks(np.array([1]), losses[None], None, ({},), None, losses[:1], losses[:1]),
+        looks=FitEvaluations(
+            np.array([1]), losses[None], None, ({},), None, losses[:1], losses[:1]
+        ),
         best=0,
         losses=losses,
         correct=None,
@@ -82,13 +84,13 @@ def carried_out(job: FitJob) -> Done:
     )
 
 
-def done(of: Searching) -> tuple[Tried, ...]:
+def done(of: Searching) -> tuple[TrialResult, ...]:
     for job in of.jobs():
         of.take(carried_out(job))
     return of.tried
 
 
-def plain(tried: tuple[Tried, ...]) -> list[Any]:
+def plain(tried: tuple[TrialResult, ...]) -> list[Any]:
     return [(key_of(one.settings), one.origin, one.state, one.losses.tolist()) for one in tried]
 
 
@@ -263,7 +265,7 @@ def test_a_default_that_a_killed_run_never_finished_is_done_by_another(
 def test_a_trial_that_fails_or_is_dropped_does_not_end_the_search(tmp_path: Path) -> None:
     import dataclasses
 
-    def behind(tried: Tried, _: Any) -> str | None:
+    def behind(tried: TrialResult, _: Any) -> str | None:
         return "behind" if tried.settings.get("train.optimizer") == "sgd" else None
 
     of = searching(trials(str(tmp_path / "s.journal"), "random"), most=8, folds=3, behind=behind)

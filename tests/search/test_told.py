@@ -20,15 +20,15 @@ from holdfast.search.pruning import Pruning, choose_pruner
 from holdfast.search.samplers import choose_sampler
 from holdfast.search.search_loop import score_of
 from holdfast.search.space import Dimension, Space
-from holdfast.search.study import Tried
+from holdfast.search.study import TrialResult
 from holdfast.search.study_verdict import DEFAULT, behind_leader, judged, name_of
 from holdfast.search.trial_plan import grid_of, strata
 from holdfast.search.work import work
 
 
-def tried(number: int, losses: Any, cost: float = 100.0, **more: Any) -> Tried:
+def tried(number: int, losses: Any, cost: float = 100.0, **more: Any) -> TrialResult:
     rows = np.asarray(losses, dtype=np.float64)
-    base = Tried(
+    base = TrialResult(
         number=number,
         settings={"train.epochs": number} if number else {},
         origin="sampler" if number else "default",

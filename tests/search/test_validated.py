@@ -361,12 +361,12 @@ def test_the_audit_goes_by_what_the_folds_said_of_each_row(
     crossed: Path, search_recipe: Recipe, tmp_path: Path, marked_rows: Any, write_csv: Any
 ) -> None:
     from holdfast.analyses.audit.fold_predictions import folded_answers
-    from holdfast.quality.views import Rows
+    from holdfast.quality.views import TableRows
     from holdfast.tasks import kind_of
 
-    def rows_of(path: Any) -> Rows:
+    def rows_of(path: Any) -> TableRows:
         data = search_recipe.data.model_copy(update={"path": str(path)})
-        return Rows(kind_of("text-classification").read(str(path), data, None))
+        return TableRows(kind_of("text-classification").read(str(path), data, None))
 
     told: list[Any] = []
     rows = rows_of(search_recipe.data.path)

@@ -29,7 +29,7 @@ def serving_of(tmp_path: Path) -> Iterator[Callable[..., Any]]:
     from holdfast.plugins.service.service import Service
     from holdfast.plugins.service.settings import serving
     from holdfast.plugins.service.web.application import Application
-    from holdfast.plugins.service.web.guard import Guard
+    from holdfast.plugins.service.web.guard import AccessRules
     from holdfast.plugins.store.store import open_store
 
     made = []
@@ -44,7 +44,7 @@ def serving_of(tmp_path: Path) -> Iterator[Callable[..., Any]]:
     ) -> Any:
         said: list[str] = []
         where = open_store(str(tmp_path / "store.db")) if store else None
-        service = Service(serving(settings), Guard.of("127.0.0.1", token), where, said.append)
+        service = Service(serving(settings), AccessRules.of("127.0.0.1", token), where, said.append)
         made.append(service)
         if begun:
             service.begin(engine or stand_in.StandIn(), list(observers))

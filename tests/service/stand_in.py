@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.core.errors import DataError
-from holdfast.plugins.service.asked import Answer, Answered, Facts, Full, Late
+from holdfast.plugins.service.asked import EngineFacts, Full, Late, RowPrediction, RowPredictions
 from holdfast.plugins.store.records import Row
 
 CLASSES = ("bad", "good")
-FACTS = Facts(
+FACTS = EngineFacts(
     "text-classification",
     "reviews@0123abcd",
     Path("reviews"),
@@ -30,7 +30,7 @@ class StandIn:
     """``good`` for a text with an even number of letters; below 0.6 where it is empty. It waits for
     some time, or for a file."""
 
-    def __init__(self, facts: Facts = FACTS, *, wait: float | str = 0.0) -> None:
+    def __init__(self, facts: EngineFacts = FACTS, *, wait: float | str = 0.0) -> None:
         self.facts, self.wait = facts, wait
         self.ready = True
         self.full = False
@@ -40,7 +40,7 @@ class StandIn:
     def warm(self) -> None:
         self.ready = True
 
-    async def answer(self, rows: Sequence[Row], deadline: float | None = None) -> Answered:
+    async def answer(self, rows: Sequence[Row], deadline: float | None = None) -> RowPredictions:
         if self.full:
             raise Full(3.2, "too much is waiting")
         self.taken += len(rows)
@@ -53,22 +53,22 @@ class StandIn:
         if deadline is not None and time.monotonic() > deadline:
             raise Late
         self.answered += len(rows)
-        return Answered(tuple(self._one(row) for row in rows), self.facts.model)
+        return RowPredictions(tuple(self._one(row) for row in rows), self.facts.model)
 
-    def _one(self, row: Row) -> Answer:
+    def _one(self, row: Row) -> RowPrediction:
         value = row[self.facts.columns[0]]
         if value == "a row that cannot be read":
             raise DataError("row 0", "cannot be read", value, "Mend it.")
         if value == "a defect":
             raise ZeroDivisionError(f"of the secret text {value}")
         if self.facts.task == "token-classification":
-            return Answer(["O"] * len(value), 0.9)
+            return RowPrediction(["O"] * len(value), 0.9)
         if self.facts.classes is None:
-            return Answer(f"{value}!", None)
+            return RowPrediction(f"{value}!", None)
         if value == "":
-            return Answer(None, 0.5, {"bad": 0.5, "good": 0.5}, "below the threshold 0.6")
+            return RowPrediction(None, 0.5, {"bad": 0.5, "good": 0.5}, "below the threshold 0.6")
         good = 0.9 if len(str(value)) % 2 == 0 else 0.2
-        return Answer(
+        return RowPrediction(
             "good" if good > 0.5 else "bad", max(good, 1 - good), {"bad": 1 - good, "good": good}
         )
 
@@ -134,7 +134,7 @@ def main(asked: str) -> int:
     from holdfast.plugins.service.service import Service
     from holdfast.plugins.service.settings import serving
     from holdfast.plugins.service.web.application import Application
-    from holdfast.plugins.service.web.guard import Guard
+    from holdfast.plugins.service.web.guard import AccessRules
     from holdfast.plugins.store.store import open_store
 
     given = json.loads(asked)
@@ -143,7 +143,9 @@ def main(asked: str) -> int:
         print(line, file=sys.stderr, flush=True)
 
     store = open_store(given["store"]) if "store" in given else None
-    service = Service(serving(given.get("settings", [])), Guard.of("127.0.0.1", None), store, log)
+    service = Service(
+        serving(given.get("settings", [])), AccessRules.of("127.0.0.1", None), store, log
+    )
     application = Application(service, ENDPOINTS)
     place = listen("127.0.0.1", 0)
 

@@ -28,16 +28,22 @@ from stand_in import StandIn
 
 from holdfast.pipeline.main import train
 from holdfast.plugins.chat.talk import Manner, Talk
-from holdfast.plugins.service.asked import Facts
-from holdfast.plugins.service.chat.conversations import Bounds, Chats, Conversation
-from holdfast.plugins.service.chat.decoder import Joined, Reread, Row, chooser, decoder_of
+from holdfast.plugins.service.asked import EngineFacts
+from holdfast.plugins.service.chat.conversations import ChatBounds, Chats, Conversation
+from holdfast.plugins.service.chat.decoder import (
+    DecodedText,
+    PaddedBatch,
+    Reread,
+    chooser,
+    decoder_of,
+)
 from holdfast.plugins.service.chat.opened import Following
 from holdfast.plugins.service.chat.pieces import Pieces
 from holdfast.plugins.service.routes.all import ENDPOINTS
 from holdfast.plugins.service.service import Service
 from holdfast.plugins.service.settings import serving
 from holdfast.plugins.service.web.application import Application
-from holdfast.plugins.service.web.guard import Guard
+from holdfast.plugins.service.web.guard import AccessRules
 from holdfast.recipe import Recipe, override
 from holdfast.runs.predictor import Predictor
 from holdfast.tasks.lm.answers import TokenUse
@@ -141,7 +147,7 @@ def open_chats(predictor: Predictor, run: Path) -> Iterator[Callable[..., Chats]
     made: list[Chats] = []
 
     def opened(**bounds: Any) -> Chats:
-        chats = Chats.of(predictor.model, run.name, bounds=Bounds(**bounds))
+        chats = Chats.of(predictor.model, run.name, bounds=ChatBounds(**bounds))
         assert chats is not None
         chats.warm()
         made.append(chats)
@@ -153,8 +159,8 @@ def open_chats(predictor: Predictor, run: Path) -> Iterator[Callable[..., Chats]
 
 
 def application(chats: Chats | None, task: str = "causal-lm") -> Application:
-    facts = Facts(task, "say@0123abcd", Path("say"), ("text",), None, "float32", "it is")
-    service = Service(serving(), Guard.of("127.0.0.1", None, ()))
+    facts = EngineFacts(task, "say@0123abcd", Path("say"), ("text",), None, "float32", "it is")
+    service = Service(serving(), AccessRules.of("127.0.0.1", None, ()))
     engine = StandIn(facts)
     service.begin(engine, (), Following(engine, service.settings, chats))
     return Application(service, ENDPOINTS)
@@ -401,7 +407,7 @@ class Held:
     """A decoder that takes a step only when it is let; one that is made of a model is plain."""
 
     def __new__(cls, inner: Any) -> Any:
-        return object.__new__(cls) if isinstance(inner, Joined) else Joined(inner)
+        return object.__new__(cls) if isinstance(inner, PaddedBatch) else PaddedBatch(inner)
 
     def __init__(self, inner: Any) -> None:
         self.inner, self.free = inner, threading.Semaphore(0)
@@ -411,7 +417,7 @@ class Held:
     def rows(self) -> Any:
         return self.inner.rows
 
-    def join(self, row: Row) -> int:
+    def join(self, row: DecodedText) -> int:
         return int(self.inner.join(row))
 
     def step(self) -> Any:
@@ -420,7 +426,7 @@ class Held:
             raise RuntimeError("out of memory")
         return self.inner.step()
 
-    def leave(self, row: Row) -> None:
+    def leave(self, row: DecodedText) -> None:
         self.inner.leave(row)
 
 
@@ -740,16 +746,16 @@ def alone(plain: Any, prompt: list[int], new: int) -> list[int]:
 
 
 @pytest.mark.parametrize("kind", ["window", "bloom", "gpt2"])
-@pytest.mark.parametrize("make", [Joined, Reread])
+@pytest.mark.parametrize("make", [PaddedBatch, Reread])
 def test_texts_that_join_and_leave_are_written_as_each_alone(kind: str, make: Any) -> None:
     plain = small(kind)
     draw = torch.Generator().manual_seed(3)
     prompts = [torch.randint(2, 120, (n,), generator=draw).tolist() for n in (20, 3, 9, 14)]
     lengths = [15, 4, 12, 9]
     settings = {"stops": [], "pad": 0, "temperature": 0.0, "top_p": 1.0, "seed": 0}
-    rows = [Row(p, chooser(plain, p, new_tokens=15, **settings)) for p in prompts]
+    rows = [DecodedText(p, chooser(plain, p, new_tokens=15, **settings)) for p in prompts]
     decoder, waiting = make(plain), list(zip(rows, lengths, strict=True))
-    running: list[tuple[Row, int]] = []
+    running: list[tuple[DecodedText, int]] = []
     steps = 0
     while waiting or running:
         if waiting and steps % 2 == 0:
@@ -771,7 +777,7 @@ def test_the_models_own_settings_of_generation_are_kept() -> None:
     plain.generation_config.repetition_penalty = 1.8
     prompt = [5, 9, 5, 9, 5, 9]
     settings = {"stops": [], "pad": 0, "temperature": 0.0, "top_p": 1.0, "seed": 0}
-    row = Row(prompt, chooser(plain, prompt, new_tokens=12, **settings))
+    row = DecodedText(prompt, chooser(plain, prompt, new_tokens=12, **settings))
     decoder, _ = decoder_of(plain)
     decoder.join(row)
     while len(row.written) < 12:
@@ -785,7 +791,7 @@ def test_a_model_whose_answers_differ_beside_others_is_asked_in_turns(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     plain = small("gpt2")
-    assert isinstance(decoder_of(plain)[0], Joined)
+    assert isinstance(decoder_of(plain)[0], PaddedBatch)
     # A model that takes the padding of others for words.
     forward = type(plain).forward
 
@@ -864,7 +870,7 @@ def test_conversations_follow_the_model_that_is_promoted_and_end_with_the_one_be
 
     engines = [open_engine(run, threads=1, vectors=False) for _ in range(2)]
     lineup = Lineup(engines[0])
-    service = Service(serving(), Guard.of("127.0.0.1", None, ()))
+    service = Service(serving(), AccessRules.of("127.0.0.1", None, ()))
     following = Following(lineup, service.settings)
     service.begin(lineup, (), following)
     app = Application(service, ENDPOINTS)

@@ -11,10 +11,10 @@ import pytest
 
 from holdfast.plugins.drift.facts import facts_of
 from holdfast.plugins.drift.held import unit
-from holdfast.plugins.drift.rows import Reference, Rows
-from holdfast.plugins.drift.run_rows import Held
+from holdfast.plugins.drift.rows import DriftRows, Reference
+from holdfast.plugins.drift.run_rows import RunReference
 from holdfast.plugins.drift.words import hashed_words, rows_with
-from holdfast.plugins.service.asked import Answer, Answered, Facts, Served
+from holdfast.plugins.service.asked import EngineFacts, RowPrediction, RowPredictions, Served
 from holdfast.plugins.service.drift_start import StartingDrift, drift_observers
 from holdfast.plugins.service.drifting import Drifting, same_answer, texts_of
 from holdfast.plugins.service.settings import serving
@@ -22,7 +22,7 @@ from holdfast.plugins.store.records import Feedback
 from holdfast.plugins.store.store import open_store
 from holdfast.recipe import DataPart
 
-FACTS = Facts(
+FACTS = EngineFacts(
     "text-classification", "reviews@01", Path("reviews"), ("text",), ("no", "yes"), "float32", ""
 )
 WORDS = [a + b for a in "bdfgkl" for b in ("a", "e", "i", "o", "u")]
@@ -45,14 +45,14 @@ def _sure(n: int, seed: int) -> Any:
 
 
 @pytest.fixture
-def held() -> Held:
+def held() -> RunReference:
     texts, sure, random = _texts(120, 0), _sure(120, 0), np.random.default_rng(5)
     numbers = facts_of(texts, (), sure.tolist())
     answers = (random.uniform(size=120) < 0.5).astype(np.int64)
-    rows = Rows(120, unit(_vectors(120, 0)), answers, numbers)
+    rows = DriftRows(120, unit(_vectors(120, 0)), answers, numbers)
     right = (random.uniform(size=120) < sure).astype(float)
     reference = Reference(rows, ("no", "yes"), right, rows_with(texts), 120)
-    return Held(reference, hashed_words(texts))
+    return RunReference(reference, hashed_words(texts))
 
 
 def _served(
@@ -60,14 +60,14 @@ def _served(
 ) -> Served:
     random = np.random.default_rng(seed)
     answers = tuple(
-        Answer("yes" if random.uniform() < 0.5 else "no", float(p)) for p in _sure(n, seed)
+        RowPrediction("yes" if random.uniform() < 0.5 else "no", float(p)) for p in _sure(n, seed)
     )
     made = _vectors(n, seed, by).astype(np.float32) if vectors else None
     rows = tuple({"text": text} for text in _texts(n, seed, word))
-    return Served(f"r{seed}-{at}", 0.0, rows, Answered(answers, FACTS.model, made))
+    return Served(f"r{seed}-{at}", 0.0, rows, RowPredictions(answers, FACTS.model, made))
 
 
-def _watch(held: Held, **more: Any) -> Drifting:
+def _watch(held: RunReference, **more: Any) -> Drifting:
     return Drifting(held, more.pop("facts", FACTS), DataPart(), **more)
 
 
@@ -79,7 +79,7 @@ def _look(watch: Drifting, *parts: Served) -> list[tuple[str, Any]]:
     return found
 
 
-def test_clean_requests_raise_no_alarm_and_accuracy_is_estimated(held: Held) -> None:
+def test_clean_requests_raise_no_alarm_and_accuracy_is_estimated(held: RunReference) -> None:
     watch = _watch(held)
     assert _look(watch, *(_served(50, seed) for seed in range(1, 25))) == []
     said = watch.said()
@@ -89,7 +89,7 @@ def test_clean_requests_raise_no_alarm_and_accuracy_is_estimated(held: Held) -> 
     json.dumps(said)
 
 
-def test_a_change_is_told_once_and_what_it_is_like_when_that_is_known(held: Held) -> None:
+def test_a_change_is_told_once_and_what_it_is_like_when_that_is_known(held: RunReference) -> None:
     watch = _watch(held, log_texts=True)
     clean = [_served(50, seed) for seed in range(1, 7)]
     other = [_served(50, seed, by=3.0, word="zebra mail a.b@example.com") for seed in range(50, 70)]
@@ -109,7 +109,7 @@ def test_a_change_is_told_once_and_what_it_is_like_when_that_is_known(held: Held
     assert said["against"].startswith("rows from row")
 
 
-def test_the_log_says_what_an_alarm_is_about(held: Held) -> None:
+def test_the_log_says_what_an_alarm_is_about(held: RunReference) -> None:
     from holdfast.plugins.service.afterwards import Watching
 
     lines: list[str] = []
@@ -121,7 +121,7 @@ def test_the_log_says_what_an_alarm_is_about(held: Held) -> None:
     assert lines[0].startswith("drift: inputs are not like the validation rows")
 
 
-def test_texts_stay_where_they_are_not_to_be_written_down(held: Held) -> None:
+def test_texts_stay_where_they_are_not_to_be_written_down(held: RunReference) -> None:
     watch = _watch(held)
     secret = [_served(50, seed, by=3.0, word="zebra") for seed in range(50, 70)]
     secret[3] = replace(secret[3], rows=tuple({"text": f"of ada{n}"} for n in range(50)))
@@ -132,7 +132,7 @@ def test_texts_stay_where_they_are_not_to_be_written_down(held: Held) -> None:
     assert "ada" not in json.dumps([found, watch.state(), watch.said()])
 
 
-def test_words_stand_in_where_the_model_gives_no_vectors(held: Held) -> None:
+def test_words_stand_in_where_the_model_gives_no_vectors(held: RunReference) -> None:
     clean = [_served(50, seed, vectors=False) for seed in range(1, 7)]
     other = [_served(50, seed, word="zebra zebra", vectors=False) for seed in range(50, 60)]
     watch = _watch(held)
@@ -146,7 +146,7 @@ def test_words_stand_in_where_the_model_gives_no_vectors(held: Held) -> None:
     assert exact.said()["by"] == "words"
 
 
-def test_a_restart_goes_on(held: Held) -> None:
+def test_a_restart_goes_on(held: RunReference) -> None:
     parts = [_served(50, seed) for seed in range(1, 7)]
     parts += [_served(10, seed, by=3.0) for seed in range(50, 60)]
     whole = _watch(held)
@@ -165,7 +165,7 @@ def test_a_restart_goes_on(held: Held) -> None:
             _watch(held).restore(broken)
 
 
-def test_labels_drawn_evenly_show_harm_and_others_are_counted(held: Held) -> None:
+def test_labels_drawn_evenly_show_harm_and_others_are_counted(held: RunReference) -> None:
     watch = _watch(held, between=1000)
     served = _served(300, 1)
     watch.seen(served)
@@ -182,7 +182,7 @@ def test_labels_drawn_evenly_show_harm_and_others_are_counted(held: Held) -> Non
     assert said["accuracy_labelled"] < 0.1
 
 
-def test_a_row_that_is_labelled_again_and_again_counts_once(held: Held) -> None:
+def test_a_row_that_is_labelled_again_and_again_counts_once(held: RunReference) -> None:
     """A client that sends its label until somebody listens is no harm."""
     watch = _watch(held, between=1000)
     served = _served(10, 1)
@@ -193,7 +193,7 @@ def test_a_row_that_is_labelled_again_and_again_counts_once(held: Held) -> None:
     assert (said["labels"], said["labels_of_a_row_again"], said["harmful"]) == (1, 59, 0)
 
 
-def test_another_model_is_not_watched(held: Held) -> None:
+def test_another_model_is_not_watched(held: RunReference) -> None:
     watch = _watch(held)
     served = _served(50, 1)
     _look(watch, replace(served, answered=replace(served.answered, model="new@02")))
@@ -201,10 +201,10 @@ def test_another_model_is_not_watched(held: Held) -> None:
 
 
 def test_through_the_service_an_alarm_is_an_event_and_a_gauge(
-    held: Held, serving_of: Callable[..., Any], tmp_path: Path
+    held: RunReference, serving_of: Callable[..., Any], tmp_path: Path
 ) -> None:
     rows = replace(held.reference.rows, vectors=None, answers=None, numbers={})
-    words = Held(replace(held.reference, rows=rows, classes=()), held.words)
+    words = RunReference(replace(held.reference, rows=rows, classes=()), held.words)
     import sys
 
     facts = sys.modules["stand_in"].FACTS
@@ -237,7 +237,7 @@ def test_what_was_asked_is_read_as_the_reference_reads_it() -> None:
     assert same_answer("Yes", " yes")
 
 
-def test_the_watch_begins_with_the_first_request_and_keeps_its_state(held: Held) -> None:
+def test_the_watch_begins_with_the_first_request_and_keeps_its_state(held: RunReference) -> None:
     said: list[str] = []
     first = StartingDrift(lambda: _watch(held), said.append)
     assert first.said()["watched"] == 0
@@ -260,7 +260,7 @@ def test_the_watch_begins_with_the_first_request_and_keeps_its_state(held: Held)
     assert "anew" in said[0]
 
 
-def test_a_model_that_takes_over_is_watched_by_its_own_reference(held: Held) -> None:
+def test_a_model_that_takes_over_is_watched_by_its_own_reference(held: RunReference) -> None:
     said: list[str] = []
     model = ["first"]
     watch = StartingDrift(lambda: _watch(held), said.append, lambda: model[0])

@@ -30,13 +30,13 @@ from holdfast.data.scratch import scratch_file
 from holdfast.plugins.export.export import export
 from holdfast.plugins.service.asked import Full, Late
 from holdfast.plugins.service.engine.engine import ModelEngine
-from holdfast.plugins.service.engine.line import Bounds, Turn, Waiting
+from holdfast.plugins.service.engine.line import EngineTurn, QueueBounds, Waiting
 from holdfast.plugins.service.engine.opened import engine_of, open_engine
 from holdfast.plugins.service.engine.precision import computing
 from holdfast.plugins.service.engine.tables import TableForm
 from holdfast.recipe import read_recipe
 from holdfast.runs.predictor import Predictor
-from holdfast.runs.threshold import Rule
+from holdfast.runs.threshold import ThresholdRule
 
 HOSTILE = [
     "",
@@ -271,7 +271,9 @@ def test_a_model_that_once_stood_still_is_not_refused_for_ever(finished_run: Pat
 
 
 def test_more_than_can_wait_is_refused_at_once(finished_run: Path) -> None:
-    engine = open_engine(finished_run, threads=1, bounds=Bounds(rows=3, tokens=10_000, seconds=60))
+    engine = open_engine(
+        finished_run, threads=1, bounds=QueueBounds(rows=3, tokens=10_000, seconds=60)
+    )
     try:
         with pytest.raises(Full, match="not ready"):
             said(engine, [{"text": "early"}])
@@ -409,7 +411,7 @@ def test_a_threshold_leaves_rows_to_a_person(
     with marked_csv.open(encoding="utf-8", newline="") as file:
         rows = [{"text": line["text"]} for line in csv.DictReader(file)][:12]
     sure = sorted(one.confidence for one in by_predict(predictor, rows, tmp_path))
-    predictor.rule = Rule("precision", (sure[0] + sure[-1]) / 2)
+    predictor.rule = ThresholdRule("precision", (sure[0] + sure[-1]) / 2)
     made = computing(None, predictor, "float32", lambda _: None)
     recipe = read_recipe(finished_run / "recipe.yaml")
     engine = engine_of(predictor, recipe, made, finished_run, "a@1")
@@ -503,7 +505,7 @@ def test_pictures_of_requests_leave_the_disk_when_they_are_answered(
     gc.collect()
     assert len(list(folder.glob("picture-*"))) >= 3
     places = range(len(some))
-    form.ask(Turn([(Waiting(read, read.costs), places)], sum(read.costs), len(some)))
+    form.ask(EngineTurn([(Waiting(read, read.costs), places)], sum(read.costs), len(some)))
     assert all(one.prediction is not None for one in form.say([read])[0][0])
     del read
     gc.collect()

@@ -12,8 +12,8 @@ import pytest
 
 from holdfast.core.errors import DataError
 from holdfast.plugins.labelling.even import SHARE, places
-from holdfast.plugins.service.labelling import Item, Labelling
-from holdfast.plugins.store.records import Feedback, KeptText, Request, Said
+from holdfast.plugins.service.labelling import Labelling, LabelTask
+from holdfast.plugins.store.records import Feedback, KeptText, StoredPrediction, StoredRequest
 from holdfast.plugins.store.store import Store, open_store
 
 MODEL = "reviews-1@0123456789ab"
@@ -28,14 +28,14 @@ class Clock:
         return self.now
 
 
-def asked(k: int, vectors: bool = True, **more: Any) -> Request:
+def asked(k: int, vectors: bool = True, **more: Any) -> StoredRequest:
     rng = np.random.default_rng(k)
     p = float(rng.uniform(0.5, 1))
     vector = rng.standard_normal(8).astype("<f2").tobytes() if vectors else None
-    said = Said(0, MODEL, "good", p, {"good": p, "bad": 1 - p})
-    said = Said(**{**{n: getattr(said, n) for n in said.__slots__}, **more})
+    said = StoredPrediction(0, MODEL, "good", p, {"good": p, "bad": 1 - p})
+    said = StoredPrediction(**{**{n: getattr(said, n) for n in said.__slots__}, **more})
     kept = KeptText(0, {"text": f"text {k}"}, vector, None)
-    return Request(f"{k:032d}", 1e9 + k, MODEL, 1, 0.01, None, (said,), (kept,))
+    return StoredRequest(f"{k:032d}", 1e9 + k, MODEL, 1, 0.01, None, (said,), (kept,))
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def desk(store: Store, clock: Clock) -> Labelling:
     return Labelling(store, clock=clock)
 
 
-def taken(item: Item | None) -> Item:
+def taken(item: LabelTask | None) -> LabelTask:
     assert item is not None
     return item
 
@@ -205,7 +205,7 @@ def test_copies_are_not_chosen_twice_and_rows_without_vectors_have_a_queue(
     store = open_store(str(tmp_path / "copies.db"))
     calls = [asked(k, vectors=False) for k in range(N)]
     copies = [
-        Request(f"{N + k:032d}", 2e9, MODEL, 1, 0.0, None, one.said, one.texts)
+        StoredRequest(f"{N + k:032d}", 2e9, MODEL, 1, 0.0, None, one.said, one.texts)
         for k, one in enumerate(calls)
     ]
     store.add_requests([*calls, *copies])
@@ -261,7 +261,7 @@ def test_rows_on_which_two_compared_models_differ_are_drawn_evenly_and_never_cho
     for k in range(N):
         name = f"{k:032d}"
         answer = "bad" if name in differing else "good"
-        store.add_said(name, [Said(0, other, answer, 0.8, None, None, False)])
+        store.add_said(name, [StoredPrediction(0, other, answer, 0.8, None, None, False)])
     latest = {"way": "shadow", "verdict": "undecided", "shown": MODEL, "challenger": other}
     store.save_state("comparison", latest, 1e9)
     ways: dict[str, set[str]] = {"uniform": set(), "unlike": set(), "chosen": set()}
@@ -280,7 +280,7 @@ def test_with_a_verdict_nothing_is_drawn_for_the_comparison(desk: Labelling, sto
     latest = {"way": "shadow", "verdict": "better", "shown": MODEL, "challenger": "c@1"}
     store.save_state("comparison", latest, 1e9)
     for k in range(N):
-        store.add_said(f"{k:032d}", [Said(0, "c@1", "bad", 0.8, None, None, False)])
+        store.add_said(f"{k:032d}", [StoredPrediction(0, "c@1", "bad", 0.8, None, None, False)])
     drawn = set()
     while (item := desk.next_item("ann")) is not None:
         drawn.add(desk.answer(item.request, item.index, "ann", "good").drawn)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast.plugins.service.asked import Full, Late
-from holdfast.plugins.service.engine.line import Bounds, Line, Waiting
+from holdfast.plugins.service.engine.line import QueueBounds, RequestQueue, Waiting
 from holdfast.plugins.service.engine.pace import Pace
 from holdfast.plugins.service.engine.passes import passes
 
@@ -22,7 +22,7 @@ def waiting(name: str, costs: Sequence[int], deadline: float = math.inf) -> Wait
     return Waiting(name, list(costs), deadline=deadline)
 
 
-def taken(line: Line, most: int, now: float = 0.0) -> list[tuple[str, int]]:
+def taken(line: RequestQueue, most: int, now: float = 0.0) -> list[tuple[str, int]]:
     turn = line.take(now, most)
     assert turn is not None
     found = [(one.read, place) for one, places in turn.parts for place in places]
@@ -31,7 +31,7 @@ def taken(line: Line, most: int, now: float = 0.0) -> list[tuple[str, int]]:
 
 
 def test_rows_are_taken_in_their_order_and_once() -> None:
-    line = Line()
+    line = RequestQueue()
     line.add(waiting("a", [5, 5, 5]), 0.0, FAST)
     assert taken(line, 10) == [("a", 0), ("a", 1)]
     assert (line.rows, line.tokens, len(line)) == (1, 5, 1)
@@ -41,14 +41,14 @@ def test_rows_are_taken_in_their_order_and_once() -> None:
 
 
 def test_a_row_longer_than_a_turn_is_one_by_itself() -> None:
-    line = Line()
+    line = RequestQueue()
     line.add(waiting("a", [50, 3]), 0.0, FAST)
     assert taken(line, 10) == [("a", 0)]
     assert taken(line, 10) == [("a", 1)]
 
 
 def test_a_small_request_does_not_wait_for_a_large_one() -> None:
-    line = Line()
+    line = RequestQueue()
     line.add(waiting("large", [10] * 1000), 0.0, FAST)
     taken(line, 100)
     line.add(waiting("small", [10]), 0.0, FAST)
@@ -57,7 +57,7 @@ def test_a_small_request_does_not_wait_for_a_large_one() -> None:
 
 def test_a_large_request_goes_on_however_many_small_ones_arrive() -> None:
     """More come than there is room for, so that forty wait always, as many as are let in."""
-    line = Line()
+    line = RequestQueue()
     line.add(waiting("large", [10] * 100), 0.0, FAST)
     got, turns = 0, 0
     while got < 100 and turns < 1000:
@@ -70,7 +70,7 @@ def test_a_large_request_goes_on_however_many_small_ones_arrive() -> None:
 
 
 def test_equal_requests_go_on_side_by_side() -> None:
-    line = Line()
+    line = RequestQueue()
     for name in "ab":
         line.add(waiting(name, [10] * 50), 0.0, FAST)
     counts = {"a": 0, "b": 0}
@@ -81,7 +81,7 @@ def test_equal_requests_go_on_side_by_side() -> None:
 
 
 def test_who_is_gone_or_late_costs_no_time() -> None:
-    line = Line()
+    line = RequestQueue()
     gone, late = waiting("gone", [5]), waiting("late", [5, 5], deadline=3.0)
     for one in (gone, late, waiting("there", [5], deadline=9.0)):
         line.add(one, 0.0, FAST)
@@ -92,7 +92,7 @@ def test_who_is_gone_or_late_costs_no_time() -> None:
 
 
 def test_what_is_left_of_a_request_that_is_gone_is_dropped() -> None:
-    line = Line()
+    line = RequestQueue()
     one = waiting("a", [5] * 10)
     line.add(one, 0.0, FAST)
     taken(line, 15)
@@ -102,19 +102,19 @@ def test_what_is_left_of_a_request_that_is_gone_is_dropped() -> None:
 
 
 def test_more_rows_or_tokens_than_may_wait_are_refused_at_once() -> None:
-    line = Line(Bounds(rows=10, tokens=100, seconds=1e9))
+    line = RequestQueue(QueueBounds(rows=10, tokens=100, seconds=1e9))
     # One alone may be as large as it likes.
     line.add(waiting("a", [1] * 11), 0.0, FAST)
     with pytest.raises(Full, match="11 rows are waiting"):
         line.add(waiting("b", [1]), 0.0, FAST)
-    other = Line(Bounds(rows=10, tokens=100, seconds=1e9))
+    other = RequestQueue(QueueBounds(rows=10, tokens=100, seconds=1e9))
     other.add(waiting("a", [101]), 0.0, FAST)
     with pytest.raises(Full, match="101 tokens are waiting"):
         other.add(waiting("b", [1]), 0.0, FAST)
 
 
 def test_a_request_that_would_wait_too_long_is_refused_and_told_when_to_come() -> None:
-    line = Line(Bounds(seconds=2.0))
+    line = RequestQueue(QueueBounds(seconds=2.0))
     for number in range(3):
         line.add(waiting(str(number), [100]), 0.0, 0.01)
     with pytest.raises(Full, match=r"in 3\.0 s, at most 2 s") as full:
@@ -142,7 +142,7 @@ def test_a_request_that_would_wait_too_long_is_refused_and_told_when_to_come() -
 def test_every_row_is_taken_once_whoever_goes(
     requests: list[tuple[list[int], bool]], most: int
 ) -> None:
-    line = Line()
+    line = RequestQueue()
     made = []
     for number, (costs, leaves) in enumerate(requests):
         one = waiting(str(number), costs)
@@ -166,7 +166,7 @@ def test_every_row_is_taken_once_whoever_goes(
     assert (line.rows, line.tokens, len(line)) == (0, 0, 0)
 
 
-def line_left(line: Line) -> list[tuple[Waiting, None]]:
+def line_left(line: RequestQueue) -> list[tuple[Waiting, None]]:
     return [(one, None) for _, _, one in line._heap]
 
 

@@ -11,9 +11,15 @@ import pytest
 from holdfast.plugins.live.arms import Arms, in_challenger
 from holdfast.plugins.live.shadow import Shadow
 from holdfast.plugins.service.live.counts import why_apart
-from holdfast.plugins.service.live.look import LATEST, VERDICT, Looked, look
+from holdfast.plugins.service.live.look import LATEST, VERDICT, LiveState, look
 from holdfast.plugins.service.live.setup import Setup
-from holdfast.plugins.store.records import Feedback, Outcome, Request, Said, new_id
+from holdfast.plugins.store.records import (
+    Feedback,
+    RequestOutcome,
+    StoredPrediction,
+    StoredRequest,
+    new_id,
+)
 from holdfast.plugins.store.store import Store, open_store
 from holdfast.plugins.store.tables import outcomes
 
@@ -32,10 +38,10 @@ def store(tmp_path: Path) -> Iterator[Store]:
 def asked(store: Store, at: float, pairs: list[tuple[Any, Any]], shadow: bool = True) -> str:
     """A request whose rows the shown model and the challenger answered so."""
     name = new_id(at)
-    said = tuple(Said(i, A, one) for i, (one, _) in enumerate(pairs))
+    said = tuple(StoredPrediction(i, A, one) for i, (one, _) in enumerate(pairs))
     if shadow:
-        said += tuple(Said(i, B, two, shown=False) for i, (_, two) in enumerate(pairs))
-    store.add_requests([Request(name, at, A, len(pairs), 0.01, None, said)])
+        said += tuple(StoredPrediction(i, B, two, shown=False) for i, (_, two) in enumerate(pairs))
+    store.add_requests([StoredRequest(name, at, A, len(pairs), 0.01, None, said)])
     return name
 
 
@@ -44,7 +50,7 @@ def label(store: Store, request: str, index: int, right: Any, at: float, **more:
     store.add_feedback(Feedback(request, index, right, "me", at, A, "page", **given))
 
 
-def shadow_of(found: Looked) -> Shadow:
+def shadow_of(found: LiveState) -> Shadow:
     assert isinstance(found.evidence, Shadow)
     return found.evidence
 
@@ -97,7 +103,7 @@ def test_looks_at_any_time_by_any_replica_come_to_the_same(store: Store, tmp_pat
         assert getattr(shadow_of(after), name) == getattr(shadow_of(once), name)
     assert shadow_of(after).peaks[:2] == pytest.approx(shadow_of(once).peaks[:2])
     assert look(store, SETUP, now + 20) == after
-    assert Looked.of(after.to_json()) == after
+    assert LiveState.of(after.to_json()) == after
     anew.close()
     other.close()
 
@@ -185,12 +191,14 @@ def came(store: Store, user: str, at: float, *values: tuple[float, float]) -> No
     """A request of a user, and outcomes of it, each when and how much."""
     name = new_id(at)
     model = B if in_challenger(user, AB.secret, AB.share) else A
-    store.add_requests([Request(name, at, model, 1, 0.01, user, (Said(0, model, "a"),))])
+    store.add_requests(
+        [StoredRequest(name, at, model, 1, 0.01, user, (StoredPrediction(0, model, "a"),))]
+    )
     for when, value in values:
-        store.add_outcome(Outcome(name, value, when))
+        store.add_outcome(RequestOutcome(name, value, when))
 
 
-def arms_of(found: Looked) -> Arms:
+def arms_of(found: LiveState) -> Arms:
     assert isinstance(found.evidence, Arms)
     return found.evidence
 
@@ -234,7 +242,7 @@ def test_arms_of_the_store_are_those_of_a_plain_loop(store: Store) -> None:
             mine = in_challenger(user, AB.secret, 0.5)
             value = float(rng.random() < (0.6 if mine else 0.2))
             expected[mine].append(value)
-            requests.append(Request(new_id(at), at, B if mine else A, 1, 0.01, user))
+            requests.append(StoredRequest(new_id(at), at, B if mine else A, 1, 0.01, user))
             rows.append({"request": requests[-1].id, "value": value, "at": at + 1})
         store.add_requests(requests)
         # All at once: one by one each would wait for the disk.
@@ -246,7 +254,7 @@ def test_arms_of_the_store_are_those_of_a_plain_loop(store: Store) -> None:
     assert arms.sums.users == (len(expected[False]), len(expected[True]))
     assert arms.means == pytest.approx((np.mean(expected[False]), np.mean(expected[True])))
     assert arms.decided == "better"
-    assert Looked.of(found.to_json()) == found
+    assert LiveState.of(found.to_json()) == found
     whole = found.said()
     assert whole["arms"]["challenger"]["users"] == len(expected[True])
     assert not whole["ratio"]["skewed"]
@@ -258,7 +266,7 @@ def test_users_whom_an_absent_challenger_did_not_answer_are_not_its_own(store: S
     made = [new_id(1001.0 + i / 10) for i in range(900)]
     store.add_requests(
         [
-            Request(name, 1001.0 + i / 10, "c@3" if i >= 800 else A, 1, 0.01, f"user-{i}")
+            StoredRequest(name, 1001.0 + i / 10, "c@3" if i >= 800 else A, 1, 0.01, f"user-{i}")
             for i, name in enumerate(made)
         ]
     )

@@ -14,7 +14,7 @@ from stand_in import FACTS, StandIn
 
 from holdfast.core.errors import RecipeError
 from holdfast.plugins.live.arms import in_challenger
-from holdfast.plugins.service.asked import Answer, Answered, Full, Served
+from holdfast.plugins.service.asked import Full, RowPrediction, RowPredictions, Served
 from holdfast.plugins.service.live.lineup import Lineup
 from holdfast.plugins.service.live.look import look
 from holdfast.plugins.service.live.observer import Comparing
@@ -34,14 +34,14 @@ class Contrary(StandIn):
         super().__init__(OTHER, **more)
         self.sizes: list[int] = []
 
-    async def answer(self, rows: Sequence[Row], deadline: float | None = None) -> Answered:
+    async def answer(self, rows: Sequence[Row], deadline: float | None = None) -> RowPredictions:
         self.sizes.append(len(rows))
         found = await super().answer(rows, deadline)
         turned = {"good": "bad", "bad": "good"}
         return replace(
             found,
             answers=tuple(
-                Answer(turned[one.prediction], one.confidence)
+                RowPrediction(turned[one.prediction], one.confidence)
                 if str(row["text"]).startswith("x")
                 else one
                 for row, one in zip(rows, found.answers, strict=True)
@@ -67,7 +67,9 @@ def until(there: Callable[[], Any], within_s: float = 100.0) -> Any:
 
 def served(name: str, texts: Sequence[str]) -> Served:
     rows = tuple({"text": one} for one in texts)
-    return Served(name, 0.0, rows, Answered(tuple(Answer("good") for _ in rows), FACTS.model))
+    return Served(
+        name, 0.0, rows, RowPredictions(tuple(RowPrediction("good") for _ in rows), FACTS.model)
+    )
 
 
 @pytest.mark.parametrize(
@@ -148,7 +150,7 @@ def test_an_arm_is_answered_by_its_model_and_nobody_without_a_name_is(store: Sto
 class Slow(StandIn):
     """Reads a request before it takes it, and takes none when it was closed."""
 
-    async def answer(self, rows: Sequence[Row], deadline: float | None = None) -> Answered:
+    async def answer(self, rows: Sequence[Row], deadline: float | None = None) -> RowPredictions:
         await asyncio.sleep(0.03)
         if not self.ready:
             raise Full(1.0, "it has ended")

@@ -22,7 +22,7 @@ from holdfast.plugins.service.live.setup import Setup
 from holdfast.plugins.service.live.start import stood_in
 from holdfast.plugins.service.pair_evidence import live_evidence
 from holdfast.plugins.service.promotion import PROMOTION, promote, standings
-from holdfast.plugins.store.records import Event, Feedback, Request, Said, new_id
+from holdfast.plugins.store.records import Event, Feedback, StoredPrediction, StoredRequest, new_id
 from holdfast.plugins.store.store import Store, open_store
 from holdfast.runs.threshold import served_name
 
@@ -88,11 +88,11 @@ def answered(
     labels it."""
     name = new_id(since)
     said = [
-        Said(i, model, answer, shown=model == shown)
+        StoredPrediction(i, model, answer, shown=model == shown)
         for i in range(rows)
         for model, answer in ((shown, "a"), (challenger, "a" if right is None else "b"))
     ]
-    store.add_requests([Request(name, since, shown, rows, 0.01, None, tuple(said))])
+    store.add_requests([StoredRequest(name, since, shown, rows, 0.01, None, tuple(said))])
     if right is not None:
         for i in range(rows):
             label = Feedback(name, i, right, "me", since, shown, "page", "uniform", "hidden")

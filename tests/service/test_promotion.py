@@ -21,7 +21,7 @@ from holdfast.plugins.service.live.start import lined_up, stood_in
 from holdfast.plugins.service.live.successor import Successor
 from holdfast.plugins.service.promotion import FAILED, PROMOTION, promote, standings
 from holdfast.plugins.service.settings import serving
-from holdfast.plugins.store.records import Event, Feedback, Request, Said, new_id
+from holdfast.plugins.store.records import Event, Feedback, StoredPrediction, StoredRequest, new_id
 from holdfast.plugins.store.store import Store, open_store
 from holdfast.runs.threshold import served_name
 
@@ -213,9 +213,9 @@ def compared(store: Store, shown: str, challenger: str, right: str) -> None:
     setup = Setup(shown, challenger, "text-classification", lag_s=0)
     for i in range(60):
         at = 1000.0 + i
-        said = (Said(0, shown, "a"), Said(0, challenger, "b", shown=False))
+        said = (StoredPrediction(0, shown, "a"), StoredPrediction(0, challenger, "b", shown=False))
         name = new_id(at)
-        store.add_requests([Request(name, at, shown, 1, 0.01, None, said)])
+        store.add_requests([StoredRequest(name, at, shown, 1, 0.01, None, said)])
         store.add_feedback(Feedback(name, 0, right, "me", at, shown, "page", "uniform", "hidden"))
     look(store, setup, time.time())
 

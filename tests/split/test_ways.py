@@ -13,7 +13,7 @@ import pytest
 from holdfast.core.errors import SplitError
 from holdfast.data.table import Splits, Table
 from holdfast.split.divide import divide
-from holdfast.split.ways import Way, by_hash, by_time, whole_units
+from holdfast.split.ways import SplitStrategy, by_hash, by_time, whole_units
 
 Make = Callable[..., Table]
 Alter = Callable[[str, Sequence[str], random.Random], str]
@@ -40,8 +40,8 @@ def checks(splits: Splits) -> dict[str, Any]:
 # --- by time -------------------------------------------------------------------------------------
 
 
-def by_moment(ages: Sequence[float]) -> Way:
-    return Way(
+def by_moment(ages: Sequence[float]) -> SplitStrategy:
+    return SplitStrategy(
         "time", "by time: the {side} rows", ages=np.array(ages), moments=tuple(map(str, ages))
     )
 
@@ -115,10 +115,12 @@ def test_a_given_test_table_leaves_the_newest_for_validation(make_table: Make) -
 # --- by blocks -----------------------------------------------------------------------------------
 
 
-def by_names(kind: Any, values: Sequence[str], held: Sequence[str] = ()) -> Way:
+def by_names(kind: Any, values: Sequence[str], held: Sequence[str] = ()) -> SplitStrategy:
     names, numbers = np.unique(values, return_inverse=True)
     chosen = tuple(names.tolist().index(name) for name in held)
-    return Way(kind, f"by {kind}: the {{side}} rows", numbers, tuple(names.tolist()), chosen)
+    return SplitStrategy(
+        kind, f"by {kind}: the {{side}} rows", numbers, tuple(names.tolist()), chosen
+    )
 
 
 def test_whole_sources_are_test_rows_and_the_others_are_divided_evenly(make_table: Make) -> None:
@@ -162,7 +164,7 @@ def test_topics_hold_their_copies_and_no_topic_is_on_two_sides(
     texts = corpus(150)
     texts += [alter(text, texts[0].split(), rng) for text in texts[:50]]
     topics = np.array([at % 15 for at in range(150)] + [14 - at % 15 for at in range(50)])
-    way = Way("topic", "by topic", topics, tuple(f"t{n}" for n in range(15)))
+    way = SplitStrategy("topic", "by topic", topics, tuple(f"t{n}" for n in range(15)))
     splits = divide(make_table(texts, labels_for(200)), seed=0, way=way)
     found = sides(splits)
     assert (found[:50] == found[150:]).all()
@@ -196,7 +198,7 @@ def test_blocks_that_hold_a_class_alone_are_never_chosen_and_refused_by_name(
 
 # --- by hash -------------------------------------------------------------------------------------
 
-STABLE = Way(stable=True, because="stable")
+STABLE = SplitStrategy(stable=True, because="stable")
 
 
 def test_rows_that_are_added_move_none(make_table: Make, alter: Alter) -> None:
@@ -264,7 +266,10 @@ def test_every_way_is_the_same_whatever_the_order_of_the_rows(
     ways = [
         (by_moment(ages), by_moment([ages[at] for at in order])),
         (STABLE, STABLE),
-        (Way("topic", "", topics, names), Way("topic", "", topics[order], names)),
+        (
+            SplitStrategy("topic", "", topics, names),
+            SplitStrategy("topic", "", topics[order], names),
+        ),
     ]
     for one, other in ways:
         first = sides(divide(make_table(texts, labels), seed=3, way=one))
@@ -277,6 +282,6 @@ def test_every_way_is_the_same_whatever_the_order_of_the_rows(
 def test_a_way_that_differs_in_nothing_is_the_plain_one(make_table: Make) -> None:
     table = make_table(corpus(100), labels_for(100))
     assert (
-        sides(divide(table, seed=0, way=replace(Way()))).tolist()
+        sides(divide(table, seed=0, way=replace(SplitStrategy()))).tolist()
         == sides(divide(table, seed=0)).tolist()
     )

@@ -8,7 +8,7 @@ from scipy import stats
 
 from holdfast.core.errors import Defect
 from holdfast.stats.course.error_budget import POWER, times_by_plan, times_without_plan
-from holdfast.stats.course.rise import Look, _skews, look, unskewed
+from holdfast.stats.course.rise import RiseState, _skews, look, unskewed
 
 
 def _path(
@@ -26,7 +26,9 @@ def _path(
     return np.asarray(hard * (1 + fall) + steps.cumsum(axis=1) + up)
 
 
-def _look(losses: np.ndarray, planned: int | None = None, seed: int = 0, **others: object) -> Look:
+def _look(
+    losses: np.ndarray, planned: int | None = None, seed: int = 0, **others: object
+) -> RiseState:
     rng = np.random.default_rng(seed)
     return look(losses, planned or losses.shape[1], seed=rng, **others)  # type: ignore[arg-type]
 

@@ -18,19 +18,27 @@ import sqlalchemy
 
 from holdfast.core.errors import DataError, StoreError, StoreGone
 from holdfast.plugins.store import opened
-from holdfast.plugins.store.records import Claim, Event, Feedback, KeptText, Request, Said, new_id
+from holdfast.plugins.store.records import (
+    Claim,
+    Event,
+    Feedback,
+    KeptText,
+    StoredPrediction,
+    StoredRequest,
+    new_id,
+)
 from holdfast.plugins.store.store import Store, open_store
-from holdfast.plugins.store.writer import MOST_BYTES, Writer
+from holdfast.plugins.store.writer import MOST_BYTES, StoreWriter
 
 MODEL = "reviews-1@0123456789ab"
 SECRET = "the quick brown fox jumped over 4711 lazy dogs"
 
 
-def call(text: str = "fine", user: str | None = None, at: float | None = None) -> Request:
+def call(text: str = "fine", user: str | None = None, at: float | None = None) -> StoredRequest:
     at = time.time() if at is None else at
-    said = Said(0, MODEL, "good", 0.9, {"good": 0.9, "bad": 0.1})
+    said = StoredPrediction(0, MODEL, "good", 0.9, {"good": 0.9, "bad": 0.1})
     kept = KeptText(0, {"text": text}, b"\0\x3c" * 8, at + 60)
-    return Request(new_id(at), at, MODEL, 1, 0.01, user, (said,), (kept,))
+    return StoredRequest(new_id(at), at, MODEL, 1, 0.01, user, (said,), (kept,))
 
 
 @pytest.fixture(params=["file", "postgres"])
@@ -48,11 +56,11 @@ def store(where: str) -> Iterator[Store]:
 
 
 @pytest.fixture
-def writer() -> Iterator[Callable[..., Writer]]:
-    made: list[Writer] = []
+def writer() -> Iterator[Callable[..., StoreWriter]]:
+    made: list[StoreWriter] = []
 
-    def make(*args: Any, **more: Any) -> Writer:
-        made.append(Writer(*args, **more))
+    def make(*args: Any, **more: Any) -> StoreWriter:
+        made.append(StoreWriter(*args, **more))
         return made[-1]
 
     yield make
@@ -80,7 +88,9 @@ def full(store: Store, pages: int | None) -> None:
 def test_both_databases_keep_the_same(store: Store) -> None:
     calls = [call(f"text {k}: é \U0001f600", at=1e9 + k) for k in range(3)]
     store.add_requests(calls)
-    store.add_said(calls[0].id, [Said(0, "other@1", None, because="below 0.7", shown=False)])
+    store.add_said(
+        calls[0].id, [StoredPrediction(0, "other@1", None, because="below 0.7", shown=False)]
+    )
     found = store.requests()
     assert [one.id for one in found] == [one.id for one in calls]
     assert found[0].texts == calls[0].texts
@@ -109,7 +119,7 @@ def test_a_deleted_request_does_not_come_back_by_any_way(store: Store) -> None:
     store.add_requests([mine, other])
     label = store.add_feedback(Feedback(mine.id, 0, "bad", "ann", 3.0, row={"text": SECRET}))
     store.delete(time.time(), by="request", value=mine.id)
-    store.add([mine, (mine.id, (Said(0, "b", "x"),))])
+    store.add([mine, (mine.id, (StoredPrediction(0, "b", "x"),))])
     with pytest.raises(DataError, match="was deleted"):
         store.add_feedback(Feedback(mine.id, 0, "bad", "ann", 4.0))
     assert [one.id for one in store.requests()] == [other.id]
@@ -310,7 +320,7 @@ def test_a_password_stands_in_no_message(cluster: Any) -> None:
 
 
 def test_a_full_disk_loses_nothing_that_fits_and_comes_back(
-    tmp_path: Path, writer: Callable[..., Writer]
+    tmp_path: Path, writer: Callable[..., StoreWriter]
 ) -> None:
     store = open_store(str(tmp_path / "store.db"))
     full(store, 60)
@@ -338,7 +348,7 @@ def test_a_full_disk_loses_nothing_that_fits_and_comes_back(
 
 
 def test_what_is_lost_in_a_burst_is_told_though_the_store_was_there(
-    tmp_path: Path, writer: Callable[..., Writer]
+    tmp_path: Path, writer: Callable[..., StoreWriter]
 ) -> None:
     store = open_store(str(tmp_path / "store.db"))
     write = writer(store, most=5)
@@ -351,7 +361,7 @@ def test_what_is_lost_in_a_burst_is_told_though_the_store_was_there(
 
 
 def test_a_file_deleted_or_replaced_under_it_is_made_anew(
-    tmp_path: Path, writer: Callable[..., Writer]
+    tmp_path: Path, writer: Callable[..., StoreWriter]
 ) -> None:
     path = tmp_path / "store.db"
     store = open_store(str(path))
@@ -378,7 +388,7 @@ def test_a_file_deleted_or_replaced_under_it_is_made_anew(
 
 
 def test_a_locked_database_is_waited_for_and_no_put_blocks(
-    tmp_path: Path, writer: Callable[..., Writer]
+    tmp_path: Path, writer: Callable[..., StoreWriter]
 ) -> None:
     path = tmp_path / "store.db"
     store = open_store(str(path))
@@ -406,7 +416,7 @@ def test_a_locked_database_is_waited_for_and_no_put_blocks(
 
 
 def test_postgres_stopped_and_started_loses_nothing(
-    cluster: Any, writer: Callable[..., Writer]
+    cluster: Any, writer: Callable[..., StoreWriter]
 ) -> None:
     store = open_store(cluster.fresh("restarted"))
     write = writer(store)
@@ -463,7 +473,7 @@ def test_a_machine_that_is_gone_is_waited_for_as_long_as_is_said() -> None:
 
 
 def test_a_record_that_the_database_does_not_take_costs_none_but_itself(
-    store: Store, writer: Callable[..., Writer]
+    store: Store, writer: Callable[..., StoreWriter]
 ) -> None:
     write = writer(store)
     calls = [call() for _ in range(9)]
@@ -476,7 +486,9 @@ def test_a_record_that_the_database_does_not_take_costs_none_but_itself(
     assert (counts.written, counts.refused, counts.lost, counts.away) == (9, 1, 0, False)
 
 
-def test_what_waits_is_bounded_by_bytes_too(tmp_path: Path, writer: Callable[..., Writer]) -> None:
+def test_what_waits_is_bounded_by_bytes_too(
+    tmp_path: Path, writer: Callable[..., StoreWriter]
+) -> None:
     store = open_store(str(tmp_path / "store.db"))
     other = sqlite3.connect(tmp_path / "store.db", isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
@@ -491,7 +503,7 @@ def test_what_waits_is_bounded_by_bytes_too(tmp_path: Path, writer: Callable[...
 def test_closing_writes_what_waits_and_says_what_was_lost(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     store = open_store(str(path))
-    write = Writer(store)
+    write = StoreWriter(store)
     for _ in range(50):
         write.put(call())
     assert write.close() == 0
@@ -500,7 +512,7 @@ def test_closing_writes_what_waits_and_says_what_was_lost(tmp_path: Path) -> Non
     store.append(Event("end", 1.0))
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
-    stuck = Writer(store)
+    stuck = StoreWriter(store)
     for _ in range(7):
         stuck.put(call())
     assert stuck.close(0.3) == 7
@@ -508,7 +520,7 @@ def test_closing_writes_what_waits_and_says_what_was_lost(tmp_path: Path) -> Non
     other.close()
 
 
-def test_texts_expire_by_the_writer(tmp_path: Path, writer: Callable[..., Writer]) -> None:
+def test_texts_expire_by_the_writer(tmp_path: Path, writer: Callable[..., StoreWriter]) -> None:
     store = open_store(str(tmp_path / "store.db"))
     store.add_requests([call(SECRET)])
     write = writer(store, clock=lambda: time.time() + 100)

@@ -8,16 +8,24 @@ from pathlib import Path
 import pytest
 
 from holdfast.core.errors import DataError, StoreError
-from holdfast.plugins.store.records import Event, Feedback, KeptText, Outcome, Request, Said, new_id
+from holdfast.plugins.store.records import (
+    Event,
+    Feedback,
+    KeptText,
+    RequestOutcome,
+    StoredPrediction,
+    StoredRequest,
+    new_id,
+)
 from holdfast.plugins.store.store import Store, open_store
 
 MODEL = "reviews-1@0123456789ab"
 
 
-def call(at: float, user: str | None = None, text: str = "fine") -> Request:
-    said = Said(0, MODEL, "good", 0.9, {"good": 0.9, "bad": 0.1})
+def call(at: float, user: str | None = None, text: str = "fine") -> StoredRequest:
+    said = StoredPrediction(0, MODEL, "good", 0.9, {"good": 0.9, "bad": 0.1})
     kept = KeptText(0, {"text": text}, b"\0\x3c", at + 60)
-    return Request(new_id(at), at, MODEL, 1, 0.01, user, (said,), (kept,))
+    return StoredRequest(new_id(at), at, MODEL, 1, 0.01, user, (said,), (kept,))
 
 
 @pytest.fixture
@@ -44,7 +52,7 @@ def test_labels_outcomes_and_events_come_in_the_order_of_their_arrival(store: St
     labels = [store.add_feedback(Feedback("r", k, {"a": [k]}, "ann", 9.0 - k)) for k in range(3)]
     assert store.feedback() == labels
     assert store.feedback(after=labels[0].id or 0) == labels[1:]
-    outcome = store.add_outcome(Outcome("r", 1.5, 2.0))
+    outcome = store.add_outcome(RequestOutcome("r", 1.5, 2.0))
     assert store.outcomes() == [outcome]
     alarm = store.append(Event("drift", 1.0, {"since": 0.5}))
     store.append(Event("promotion", 2.0))
@@ -95,7 +103,7 @@ def test_a_label_brings_the_request_that_is_not_written_yet_and_goes_with_its_us
     """A service that was killed has not written the request, and the label was confirmed."""
     asked = replace(call(1.0, "anna"), said=(), texts=())
     label = store.add_feedback(Feedback(asked.id, 0, "bad", "ann", 2.0), asked)
-    store.add_outcome(Outcome(asked.id, 1.0, 2.0), asked)
+    store.add_outcome(RequestOutcome(asked.id, 1.0, 2.0), asked)
     assert [one.id for one in store.requests()] == [asked.id]
     assert store.feedback() == [label]
     gone = store.delete(3.0, by="user", value="anna")

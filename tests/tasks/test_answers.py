@@ -13,7 +13,7 @@ from holdfast.metrics import Texts
 from holdfast.plugins.sandbox import runner
 from holdfast.plugins.sandbox.answers import DEEPEST, MOST_BYTES, parse, problem
 from holdfast.plugins.sandbox.metric import execution_metric
-from holdfast.plugins.sandbox.runner import Outcome, run_programs
+from holdfast.plugins.sandbox.runner import ProgramOutcome, run_programs
 from holdfast.plugins.sandbox.same import same_result
 
 
@@ -171,7 +171,7 @@ def test_no_child_raises_in_its_parent(tmp_path: Path, monkeypatch: pytest.Monke
     found = run_programs(
         [(one, "[]") for one in programs], "sql", seconds=5, memory_mb=64, unsafe=True
     )
-    assert found[::2] == [Outcome(error="the process that runs code ended")] * len(ANSWERS)
+    assert found[::2] == [ProgramOutcome(error="the process that runs code ended")] * len(ANSWERS)
     assert [one.result for one in found[1::2]] == [1] * len(ANSWERS)
 
 

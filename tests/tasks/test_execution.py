@@ -18,7 +18,7 @@ from holdfast.metrics.text_scores import estimate
 from holdfast.plugins.sandbox import runner
 from holdfast.plugins.sandbox.fork import ThreadedForkError, fork
 from holdfast.plugins.sandbox.metric import execution_metric
-from holdfast.plugins.sandbox.runner import Outcome, fence_here, isolation, run_programs
+from holdfast.plugins.sandbox.runner import ProgramOutcome, fence_here, isolation, run_programs
 from holdfast.plugins.sandbox.same import is_ordered, same_result
 from holdfast.plugins.sandbox.tables import tables_of
 from holdfast.stats.intervals import wilson
@@ -32,7 +32,9 @@ TABLE = json.dumps(ROWS)
 pytest.importorskip("pandas")
 
 
-def run(language: str, *programs: str, seconds: float = 2.0, memory_mb: int = 256) -> list[Outcome]:
+def run(
+    language: str, *programs: str, seconds: float = 2.0, memory_mb: int = 256
+) -> list[ProgramOutcome]:
     return run_programs(
         [(one, TABLE) for one in programs],
         language,

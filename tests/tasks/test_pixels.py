@@ -13,7 +13,7 @@ from transformers.models.convnext import ConvNextImageProcessorPil
 from transformers.models.vit import ViTImageProcessorPil
 
 from holdfast.core.errors import ModelError
-from holdfast.tasks.images.pixels import Pixels
+from holdfast.tasks.images.pixels import PixelTensors
 
 PROCESSORS = {
     "vit": ViTImageProcessorPil(size={"height": 16, "width": 16}),
@@ -41,7 +41,7 @@ def paths(tmp_path: Path) -> list[str]:
 @pytest.mark.parametrize("name", PROCESSORS)
 def test_pixels_are_what_the_processor_gives(paths: list[str], name: str, limit: int) -> None:
     processor: Any = PROCESSORS[name]
-    pixels = Pixels(paths, processor, 3, limit)
+    pixels = PixelTensors(paths, processor, 3, limit)
     chosen = [4, 0, 4, 2]
     expected = processor([Image.open(paths[i]) for i in chosen], return_tensors="pt")
     assert pixels.cached == (limit > 0)
@@ -50,7 +50,7 @@ def test_pixels_are_what_the_processor_gives(paths: list[str], name: str, limit:
 
 
 def test_kept_and_decoded_each_time_are_equal(paths: list[str]) -> None:
-    kept, fresh = (Pixels(paths, PROCESSORS["vit"], 3, limit) for limit in (10**9, 0))
+    kept, fresh = (PixelTensors(paths, PROCESSORS["vit"], 3, limit) for limit in (10**9, 0))
     assert torch.equal(kept(range(6)), fresh(range(6)))
 
 
@@ -65,7 +65,7 @@ def test_a_processor_that_does_something_else_runs_whole(paths: list[str]) -> No
             given = inner(images, **settings)
             return {"pixel_values": given["pixel_values"] ** 2}
 
-    pixels = Pixels(paths, Odd(), 3)
+    pixels = PixelTensors(paths, Odd(), 3)
     expected = inner([Image.open(paths[1])], return_tensors="pt")["pixel_values"] ** 2
     assert pixels.affine is None
     assert torch.allclose(pixels([1]), expected)
@@ -74,14 +74,14 @@ def test_a_processor_that_does_something_else_runs_whole(paths: list[str]) -> No
 def test_pictures_of_unlike_size_are_refused(paths: list[str]) -> None:
     processor = ViTImageProcessorPil(do_resize=False)
     with pytest.raises(ModelError, match="unlike size"):
-        Pixels(paths, processor, 3)
+        PixelTensors(paths, processor, 3)
 
 
 def test_a_grey_model_gets_one_channel(paths: list[str]) -> None:
     processor = ViTImageProcessorPil(
         size={"height": 16, "width": 16}, image_mean=[0.5], image_std=[0.5]
     )
-    pixels = Pixels(paths, processor, 1)
+    pixels = PixelTensors(paths, processor, 1)
     grey = Image.open(paths[2]).convert("L").resize((16, 16), Image.Resampling.BILINEAR)
     expected = (np.asarray(grey) / 255 - 0.5) / 0.5
     assert pixels([2]).shape == (1, 1, 16, 16)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from holdfast.core.updates import Passed
+from holdfast.core.updates import ForwardPass
 from holdfast.data.pairs.pairs import pairs_from_texts
 from holdfast.data.table import Table
 from holdfast.methods.smoothing import LabelSmoothing
@@ -130,7 +130,7 @@ def test_smoothing_is_torchs_own_per_token() -> None:
     rows = laid_out(labels)
     wanted = logits.flatten(0, 1)[rows["where"]]
     smoothed = LabelSmoothing(0.1)(
-        Passed(np.arange(2), rows, wanted), SequenceToSequence(0).losses(wanted, rows)
+        ForwardPass(np.arange(2), rows, wanted), SequenceToSequence(0).losses(wanted, rows)
     )
     oracle = torch.nn.functional.cross_entropy(
         logits.flatten(0, 1), labels.flatten(), label_smoothing=0.1, reduction="none"

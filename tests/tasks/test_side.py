@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 from holdfast.contract.side_layer import SideLayer, fit_side, load_side
 from holdfast.core.errors import RunError
-from holdfast.data.columns.extra import Asked, fit_column
+from holdfast.data.columns.extra import ColumnRequest, fit_column
 
 
 def test_without_a_text_it_is_scikit_learns_logistic_regression() -> None:
@@ -37,7 +37,7 @@ def test_what_the_text_says_already_is_left_to_it() -> None:
 
 
 def test_a_folder_gives_the_layer_again_and_a_broken_one_is_refused(tmp_path: Path) -> None:
-    column = fit_column(Asked("shop"), ["a"] * 4 + ["b"] * 4)
+    column = fit_column(ColumnRequest("shop"), ["a"] * 4 + ["b"] * 4)
     layer = SideLayer((column,), ("x", "y"), np.array([[0.1, 0.2], [0.3, 0.4]]), np.ones(2), 0.7)
     layer.save(tmp_path / "features")
     again = load_side(tmp_path / "features")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from holdfast.core.updates import Draw, Pool
+from holdfast.core.updates import Draw, RowPool
 from holdfast.training.batches import parts_by_length, probe_positions
 from holdfast.training.row_order import EveryRow
 
@@ -38,7 +38,7 @@ def epoch_of(
     name: str = "finetune",
 ) -> list[np.ndarray]:
     """The batches of an epoch, drawn step by step."""
-    source, pool = EveryRow(window), Pool(Rows(np.asarray(lengths)), batch, seed, name)
+    source, pool = EveryRow(window), RowPool(Rows(np.asarray(lengths)), batch, seed, name)
     count = source.steps_per_epoch(pool)
     return [source.draw(pool, epoch * count + index).rows for index in range(count)]
 
@@ -125,7 +125,7 @@ def test_shuffled_batches_have_the_lengths_of_chance() -> None:
 
 
 def test_an_epoch_is_made_once_and_the_last_one_alone_is_held() -> None:
-    pool, made = Pool(Rows(np.arange(4)), 2, 0, "p"), []
+    pool, made = RowPool(Rows(np.arange(4)), 2, 0, "p"), []
     for epoch in (0, 0, 1, 1, 0):
         assert pool.once(epoch, lambda epoch=epoch: made.append(epoch) or epoch) == epoch
     assert made == [0, 1, 0]

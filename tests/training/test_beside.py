@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy, kl_div
 
-from holdfast.core.updates import Draw, Passed, Pool
+from holdfast.core.updates import Draw, ForwardPass, RowPool
 from holdfast.methods.penalties.kl_start import KLStart
 from holdfast.training.guard import begin_run
 from holdfast.training.loop import fit
@@ -56,10 +56,10 @@ class WithOthers:
     name: ClassVar[str] = "with others"
     has_epochs: ClassVar[bool] = True
 
-    def steps_per_epoch(self, pool: Pool) -> int:
+    def steps_per_epoch(self, pool: RowPool) -> int:
         return self.inner.steps_per_epoch(pool)
 
-    def draw(self, pool: Pool, step: int) -> Draw:
+    def draw(self, pool: RowPool, step: int) -> Draw:
         beside = Draw(len(pool) + np.arange(3), self.examples, np.arange(3))
         return replace(self.inner.draw(pool, step), beside=beside)
 
@@ -119,7 +119,7 @@ def test_asking_the_start_changes_no_draw_of_chance_and_no_weight(job, phase) ->
         name: ClassVar[str] = "asks"
         compares_rows: ClassVar[bool] = False
 
-        def __call__(self, passed: Passed, losses: torch.Tensor) -> torch.Tensor:
+        def __call__(self, passed: ForwardPass, losses: torch.Tensor) -> torch.Tensor:
             assert passed.start is not None
             assert len(passed.start(np.arange(len(losses))).logits) == len(losses)
             return losses

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast.core.errors import RecipeError
-from holdfast.core.updates import Pool
+from holdfast.core.updates import RowPool
 from holdfast.methods.contrast import ClassBatches
 from holdfast.training.plan import (
     EVALUATION_BUDGET,
@@ -153,7 +153,7 @@ def test_first_seen_is_what_walking_the_steps_finds(phase, contrast_phase, examp
     phases = (contrast_phase(steps=4, batch_size=8), phase(steps=30, batch_size=8))
     expected, step = np.full(90, -1), 0
     for one in phases:
-        pool = Pool(rows, 8, 0, one.name)
+        pool = RowPool(rows, 8, 0, one.name)
         for k in range(one.steps):
             step += 1
             for row in one.source.draw(pool, k).rows:

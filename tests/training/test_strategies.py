@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy
 from holdfast.core.actions import HalveBatch
 from holdfast.core.errors import Defect, Interrupted, TrainingError
 from holdfast.core.events import in_order
-from holdfast.core.updates import Draw, Pool
+from holdfast.core.updates import Draw, RowPool
 from holdfast.methods.heads.balance import Balance
 from holdfast.methods.sam import Sam
 from holdfast.training.guard import begin_run
@@ -184,10 +184,10 @@ class Backwards:
     name: ClassVar[str] = "backwards"
     has_epochs: ClassVar[bool] = True
 
-    def steps_per_epoch(self, pool: Pool) -> int:
+    def steps_per_epoch(self, pool: RowPool) -> int:
         return pool.steps_per_pass
 
-    def draw(self, pool: Pool, step: int) -> Draw:
+    def draw(self, pool: RowPool, step: int) -> Draw:
         epoch, index = divmod(step, pool.steps_per_pass)
         count = len(pool)
         other = pool.once(epoch, lambda: pool.examples.take(np.arange(count)[::-1]))
@@ -202,7 +202,7 @@ def test_rows_in_another_form_are_passed_and_heard_of_as_their_originals(
 
     @dataclass(frozen=True, slots=True)
     class Plain(Backwards):
-        def draw(self, pool: Pool, step: int) -> Draw:
+        def draw(self, pool: RowPool, step: int) -> Draw:
             return Draw(Backwards.draw(self, pool, step).rows)
 
     maps, fitted = [], []

@@ -15,7 +15,7 @@ from holdfast.core.errors import ModelError, RecipeError
 from holdfast.methods.heads.reinit import RedrawnTop, Reinit, check_reinit
 from holdfast.methods.heads.reset_head import HeadPutBack
 from holdfast.methods.schedules.progressive import Progressive
-from holdfast.methods.schedules.unfreeze import Unfreeze, thawed_layers
+from holdfast.methods.schedules.unfreeze import GradualUnfreezing, thawed_layers
 from holdfast.methods.schedules.who_learns import WhoLearns
 from holdfast.models.base import Layer
 from holdfast.models.redraw import redraw, top_layers
@@ -96,7 +96,7 @@ def test_one_more_layer_at_a_time(done: float, wanted: int) -> None:
 def test_gradual_unfreezing_starts_at_the_top(layered: Any) -> None:
     """Of two layers below the head the words never learn by the recipe: the other joins alone, when
     the share ``until`` is over."""
-    made, _, moved = layered(*Unfreeze(until=0.5).listeners())
+    made, _, moved = layered(*GradualUnfreezing(until=0.5).listeners())
     assert lowers(moved) == list(range(7, STEPS + 1))
     assert not made.network.words.weight.requires_grad
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from holdfast.core.errors import DataError, RecipeError
-from holdfast.plugins.update.asking import Asking
+from holdfast.plugins.update.asking import UpdateOptions
 from holdfast.plugins.update.every import moment, seconds_of
-from holdfast.plugins.update.rounds import ROUNDS, Rounds, Schedule, read_rounds, schedule_of
+from holdfast.plugins.update.rounds import ROUNDS, Rounds, RoundSchedule, read_rounds, schedule_of
 
 
 @pytest.mark.parametrize(
@@ -56,14 +56,14 @@ def loop(served: Path, tmp_path: Path, odd_rows: Any, write_csv: Any) -> Any:
     path = tmp_path / "feedback.csv"
     clock, said, done = Clock(), [], []
 
-    def do(asking: Asking, folder: Path, resume: bool) -> Mapping[str, Any]:
+    def do(asking: UpdateOptions, folder: Path, resume: bool) -> Mapping[str, Any]:
         done.append((folder.name, resume))
         return block()
 
     def make(rows: int, act: Any = do, ended: Any = lambda line, result: None) -> Rounds:
         write_csv(path, odd_rows(rows))
-        asking = Asking(served, str(path))
-        schedule = Schedule(3600, tmp_path / "rounds", 50)
+        asking = UpdateOptions(served, str(path))
+        schedule = RoundSchedule(3600, tmp_path / "rounds", 50)
         made = Rounds(asking, schedule, act, said.append, clock, ended=ended)
 
         def wait(seconds: float) -> bool:
@@ -115,7 +115,7 @@ def test_an_update_that_was_begun_is_continued_first(loop: Any) -> None:
 
 
 def test_what_is_at_fault_ends_no_loop(loop: Any) -> None:
-    def broken(asking: Asking, folder: Path, resume: bool) -> Mapping[str, Any]:
+    def broken(asking: UpdateOptions, folder: Path, resume: bool) -> Mapping[str, Any]:
         raise DataError("feedback.csv", "is cut short", None, "Fetch it again.")
 
     loop(120, broken).run(1)
@@ -135,7 +135,7 @@ def test_an_update_that_fails_half_way_is_not_tried_at_every_moment(loop: Any) -
     """It leaves a folder that could be continued: the next round begins anew, a time later."""
     tried: list[tuple[str, bool, float]] = []
 
-    def broken(asking: Asking, folder: Path, resume: bool) -> Mapping[str, Any]:
+    def broken(asking: UpdateOptions, folder: Path, resume: bool) -> Mapping[str, Any]:
         tried.append((folder.name, resume, loop.clock.now))
         begun_by(folder)
         raise DataError("the run", "came to a loss that is no number", None, "Lower the rate.")
@@ -185,7 +185,7 @@ def test_a_defect_in_a_round_ends_the_loop_and_is_not_met_again_at_once(loop: An
     """Whatever starts the command again (systemd, Kubernetes) waits for the next round with it."""
     tried: list[tuple[str, bool, float]] = []
 
-    def broken(asking: Asking, folder: Path, resume: bool) -> Mapping[str, Any]:
+    def broken(asking: UpdateOptions, folder: Path, resume: bool) -> Mapping[str, Any]:
         tried.append((folder.name, resume, loop.clock.now))
         begun_by(folder)
         raise ZeroDivisionError("of a library")
@@ -200,7 +200,7 @@ def test_a_defect_in_a_round_ends_the_loop_and_is_not_met_again_at_once(loop: An
 
 
 def test_no_memory_for_a_round_ends_no_loop(loop: Any) -> None:
-    def broken(asking: Asking, folder: Path, resume: bool) -> Mapping[str, Any]:
+    def broken(asking: UpdateOptions, folder: Path, resume: bool) -> Mapping[str, Any]:
         loop.done.append((folder.name, resume))
         begun_by(folder)
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:66] can't allocate memory")
@@ -214,7 +214,7 @@ def test_no_memory_for_a_round_ends_no_loop(loop: Any) -> None:
 def test_an_update_without_its_page_is_done(loop: Any) -> None:
     """A defect in the report costs the report, and no round after it."""
 
-    def paged(asking: Asking, folder: Path, resume: bool) -> Mapping[str, Any]:
+    def paged(asking: UpdateOptions, folder: Path, resume: bool) -> Mapping[str, Any]:
         loop.done.append((folder.name, resume))
         folder.mkdir()
         (folder / "search.yaml").write_text("command: update\n")
@@ -231,7 +231,7 @@ def test_an_update_without_its_page_is_done(loop: Any) -> None:
 
 
 def test_a_kill_before_the_line_of_an_update_writes_it_and_repeats_nothing(loop: Any) -> None:
-    def killed(asking: Asking, folder: Path, resume: bool) -> Mapping[str, Any]:
+    def killed(asking: UpdateOptions, folder: Path, resume: bool) -> Mapping[str, Any]:
         loop.done.append((folder.name, resume))
         if not resume:
             folder.mkdir()
@@ -253,7 +253,7 @@ def test_no_decision_of_a_gate_ends_the_loop(loop: Any, decision: str) -> None:
     heard: list[tuple[Any, Any]] = []
     done: list[str] = []
 
-    def refused(asking: Asking, folder: Path, resume: bool) -> Mapping[str, Any]:
+    def refused(asking: UpdateOptions, folder: Path, resume: bool) -> Mapping[str, Any]:
         folder.mkdir()
         done.append(folder.name)
         return block(decision)
@@ -317,7 +317,7 @@ def test_a_round_updates_the_run_that_is_in_service_by_now(
 
     where, later = str(tmp_path / "service.db"), served_once / "run"
     store = open_store(where)
-    asking = Asking(served, where)
+    asking = UpdateOptions(served, where)
     assert in_service(asking) == served
     started(store, served_name(served), {}, served, 1.0)
     assert in_service(asking) == served
@@ -325,14 +325,14 @@ def test_a_round_updates_the_run_that_is_in_service_by_now(
     store.append(Event(PROMOTION, 2.0, body))
     store.close()
     assert in_service(asking) == later
-    assert in_service(Asking(served, "feedback.csv")) == served
+    assert in_service(UpdateOptions(served, "feedback.csv")) == served
 
 
 def test_what_a_schedule_needs(served: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="needs a folder"):
-        schedule_of(Asking(served, "x.csv"), "1d", None, 50)
+        schedule_of(UpdateOptions(served, "x.csv"), "1d", None, 50)
     with pytest.raises(RecipeError, match="feedback that grows"):
-        schedule_of(Asking(served), "1d", tmp_path, 50)
+        schedule_of(UpdateOptions(served), "1d", tmp_path, 50)
     lines = [json.dumps({"at": 1.0, "skipped": "x"}), "no json", "[]"]
     (tmp_path / ROUNDS).write_text("\n".join(lines))
     assert read_rounds(tmp_path) == [{"at": 1.0, "skipped": "x"}]

@@ -11,7 +11,7 @@ from scipy import stats
 from holdfast.analyses.compare.rows import paired
 from holdfast.core.errors import RecipeError
 from holdfast.plugins.update.gate import (
-    Held,
+    GateRows,
     RowPart,
     decide,
     part_answers,
@@ -21,11 +21,11 @@ from holdfast.plugins.update.gate import (
 )
 
 
-def held(what: str, only_new: int, only_old: int, both: int, neither: int = 0) -> Held:
+def held(what: str, only_new: int, only_old: int, both: int, neither: int = 0) -> GateRows:
     """Rows of a class "a", of which so many the new model alone has right, and so on."""
     new = ["a"] * only_new + ["b"] * only_old + ["a"] * both + ["b"] * neither
     old = ["b"] * only_new + ["a"] * only_old + ["a"] * both + ["b"] * neither
-    return Held(what, paired("class", ["a"] * len(new), new, old))
+    return GateRows(what, paired("class", ["a"] * len(new), new, old))
 
 
 KEPT = held("old validation rows", 10, 10, 980)
@@ -88,7 +88,7 @@ def test_parts_are_tested_by_the_exact_sign_test_and_holm() -> None:
     rng = np.random.default_rng(3)
     labels = rng.choice(["a", "b", "c"], 400)
     new, old = (np.where(rng.random(400) < p, labels, "?") for p in (0.7, 0.75))
-    one = Held("old", paired("class", labels.tolist(), new.tolist(), old.tolist()))
+    one = GateRows("old", paired("class", labels.tolist(), new.tolist(), old.tolist()))
     parts = [RowPart(name, "class", labels == name) for name in "abc"]
     # By hand: SciPy's binomial test, then Holm's steps one after the other.
     raw = []
@@ -134,14 +134,14 @@ def test_by_losses_a_gain_is_seen_that_answers_do_not_show_yet() -> None:
     few = held("new rows", 14, 8, 128)
     assert decide([KEPT], few, margin=0.02).decision == "undecided"
     gain = rng.normal(0.1, 0.3, 150)
-    more = Held("new rows", few.pairs, None, gain)
+    more = GateRows("new rows", few.pairs, None, gain)
     assert decide([KEPT], more, margin=0.02).decision == "taken"
     # Two ways to be better: 3.7 % by one of them is not enough.
     almost = (gain - gain.mean()) / gain.std() + 1.8 / np.sqrt(150)
-    nearly = Held("new rows", few.pairs, None, almost)
+    nearly = GateRows("new rows", few.pairs, None, almost)
     assert decide([KEPT], nearly, margin=0.02).decision == "undecided"
     # Losses do not outvote answers that are worse.
-    worse = Held("new rows", held("new rows", 8, 14, 128).pairs, None, gain)
+    worse = GateRows("new rows", held("new rows", 8, 14, 128).pairs, None, gain)
     assert decide([KEPT], worse, margin=0.02).decision != "taken"
 
 
@@ -175,7 +175,7 @@ def test_groups_of_rows_count_once_each() -> None:
     one = held("old validation rows", 0, 60, 540)
     groups = np.concatenate([np.zeros(60, int), 1 + np.arange(540) % 5])
     alone, together = (
-        decide([Held("old", one.pairs, codes)], BETTER, margin=0.02).old[0]
+        decide([GateRows("old", one.pairs, codes)], BETTER, margin=0.02).old[0]
         for codes in (None, groups)
     )
     assert alone.found == "lost"

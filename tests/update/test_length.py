@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.plugins.update.asking import Asking, begin
+from holdfast.plugins.update.asking import UpdateOptions, begin
 from holdfast.plugins.update.length import for_rows
 from holdfast.recipe import Recipe, override
 
@@ -69,13 +69,13 @@ def test_an_update_of_a_short_run_is_as_long_for_its_rows(
     del result["seal"]
     (served / "result.json").write_text(json.dumps(result), "utf-8")
     feedback = write_csv(tmp_path / "feedback.csv", odd_rows(600))
-    begun = begin(Asking(served, str(feedback)))
+    begun = begin(UpdateOptions(served, str(feedback)))
     block = begun.procedure.feedback
     rows = block["used"] + block["replayed"]["n"]
     assert block["replayed"]["of"] == result["data"]["train"]
     assert begun.recipe.train.max_steps == -(-20 * rows // block["replayed"]["of"]) > 40
     (said,) = (one for one in begun.procedure.decisions if one["what"] == "train.max_steps")
     assert said["chosen"] == str(begun.recipe.train.max_steps)
-    own = begin(Asking(served, str(feedback), settings={"train.max_steps": 20}))
+    own = begin(UpdateOptions(served, str(feedback), settings={"train.max_steps": 20}))
     assert own.recipe.train.max_steps == 20
     assert not [one for one in own.procedure.decisions if one["what"] == "train.max_steps"]

@@ -11,26 +11,26 @@ from holdfast.analyses.slices.conditions import (
     Both,
     Category,
     Condition,
-    Form,
     Holds,
     Language,
     Length,
-    Range,
+    NumberRange,
+    TextForm,
     condition_of,
 )
-from holdfast.analyses.slices.facts import Facts
+from holdfast.analyses.slices.facts import RowFacts
 from holdfast.plugins.update.parts import parts_of
 
 CONDITIONS = [
     Length(None, 3),
     Length(2, None),
     Holds("not good"),
-    Form("a question mark"),
+    TextForm("a question mark"),
     Language("en"),
     Category("shop", "north"),
     Category("shop", None),
-    Range("stars", 2.0, None),
-    Both(Length(None, 3), Form("a question mark")),
+    NumberRange("stars", 2.0, None),
+    Both(Length(None, 3), TextForm("a question mark")),
 ]
 
 
@@ -40,7 +40,7 @@ def test_a_condition_is_made_again_of_what_the_run_wrote_down(one: Condition) ->
     assert made == one
     texts = ("is it not good ?", "why ?", "so it is")
     columns = {"shop": ("north", None, "south"), "stars": ("3", "x", "1.5")}
-    facts = Facts(3, texts, columns)
+    facts = RowFacts(3, texts, columns)
     assert made is not None
     np.testing.assert_array_equal(made.holds(facts), one.holds(facts))
 
@@ -62,7 +62,7 @@ def test_classes_confirmed_slices_and_groups_are_asked_about(make_table: Any) ->
             "found": [
                 {
                     "slice": "texts with a question mark",
-                    "condition": Form("a question mark").to_json(),
+                    "condition": TextForm("a question mark").to_json(),
                 },
                 {"slice": "texts about: x", "condition": topic},
             ]

@@ -13,8 +13,8 @@ import pytest
 
 from holdfast.core.errors import RunError
 from holdfast.pipeline.main import train
-from holdfast.plugins.update.asking import Asking
-from holdfast.plugins.update.joined import Asked, join
+from holdfast.plugins.update.asking import UpdateOptions
+from holdfast.plugins.update.joined import JoinOptions, join
 from holdfast.plugins.update.progress import updated
 from holdfast.recipe import Recipe, override
 
@@ -78,7 +78,7 @@ def test_an_update_of_each_kind(name: str, tmp_path: Path, request: pytest.Fixtu
     train(override(Recipe(), [*settings, *more]), tmp_path / "run")
     feedback = _write(tmp_path / "feedback.jsonl", make, 40, 1)
     start = "warm" if name in ("tags", "turns") else "anew"
-    asking = Asking(tmp_path / "run", str(feedback), start=start)
+    asking = UpdateOptions(tmp_path / "run", str(feedback), start=start)
     result, out = updated(asking, tmp_path / "new", quiet=True)
     block = result["update"]
     assert block["gate"]["new"]["metric"] == metric
@@ -122,7 +122,7 @@ def test_what_cannot_be_updated_is_refused_by_name(
         more = [f"data.path={source}", f"model.name={llama}", "task=causal-lm"]
     train(override(Recipe(), [*more, "train.epochs=1", "train.threads=1"]), tmp_path / "run")
     with pytest.raises(RunError, match=said):
-        join(tmp_path / "run", "feedback.csv", Asked())
+        join(tmp_path / "run", "feedback.csv", JoinOptions())
 
 
 def _vit(folder: Path) -> Path:

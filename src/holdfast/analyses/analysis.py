@@ -14,22 +14,30 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from holdfast.contract.predictions import Side, Told, ask_side, rows_of, told_of, write_answers
+from holdfast.contract.predictions import (
+    Predictions,
+    Side,
+    ask_side,
+    rows_of,
+    told_of,
+    write_answers,
+)
 from holdfast.contract.result import class_columns
 from holdfast.core.defects import defect_line, raises_defects
 from holdfast.core.errors import InputError, Interrupted
 from holdfast.core.input_errors import lacking
 from holdfast.core.records import Decision, to_json
 from holdfast.core.stages import stage
-from holdfast.runs.stored import Beside
+from holdfast.runs.stored import SourceColumns
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from holdfast.contract.fit import Fitted, Scored
+    from holdfast.contract.fit import FittedModel, Scored
     from holdfast.data.table import Table
     from holdfast.prepare.rows import Notify
     from holdfast.runs.predictor import Predictor
+
 
 C = TypeVar("C")
 
@@ -54,11 +62,11 @@ class Before:
     what that says of all validation rows and of training rows (500 at most, a fixed sample)."""
 
     run: Path
-    fitted: Fitted
-    train: Told
-    valid: Told
+    fitted: FittedModel
+    train: Predictions
+    valid: Predictions
     notify: Notify
-    sources: Beside
+    sources: SourceColumns
 
     @cached_property
     def predictor(self) -> Predictor:
@@ -76,37 +84,37 @@ class Before:
 class After(Before):
     """The same, and what the scored model said of the test rows; ``scored`` is the score itself."""
 
-    test: Told
+    test: Predictions
     scored: Scored
 
 
 @dataclass(frozen=True, slots=True)
-class Unasked:
+class NoAnswer:
     """Why a question has no answer for this run: ``{"why": …}`` in the place of its block."""
 
     why: str
 
 
 @dataclass(frozen=True, slots=True)
-class Question(Generic[C]):
+class Analysis(Generic[C]):
     """``find`` fixes what may be said, from training and validation rows alone; ``confirm`` says it
     of the test rows. ``where`` is the block's place in ``result.json``; ``None`` from ``find``
     leaves it out altogether."""
 
     name: str
     where: tuple[str, ...]
-    find: Callable[[Before], C | Unasked | None]
+    find: Callable[[Before], C | NoAnswer | None]
     confirm: Callable[[C, After], Mapping[str, Any]]
 
 
-def all_questions() -> dict[str, Question[Any]]:
+def all_questions() -> dict[str, Analysis[Any]]:
     """``QUESTION`` of every module in ``ANALYSES``, by name, in their order."""
     found = [import_module(f"{PACKAGE}.{name}").QUESTION for name in ANALYSES]
     return {question.name: question for question in found}
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Candidates:
     """What every question found before the test rows were opened, by name."""
 
     before: Before
@@ -114,7 +122,9 @@ class Found:
     seconds: Mapping[str, float]
 
 
-def find_all(run: Path, fitted: Fitted, saved: Mapping[str, Any], notify: Notify) -> Found:
+def find_all(
+    run: Path, fitted: FittedModel, saved: Mapping[str, Any], notify: Notify
+) -> Candidates:
     """Ask the kept state about training and validation rows, write ``answers.parquet``, and let
     every question find its candidates."""
     start = time.perf_counter()
@@ -124,16 +134,16 @@ def find_all(run: Path, fitted: Fitted, saved: Mapping[str, Any], notify: Notify
     write_answers(run, {side: columns for side, (_, columns) in asked.items()})
     names = fitted.ready.task.classes
     train, valid = (told_of(side, *asked[side], names) for side in sides)
-    before = Before(run, fitted, train, valid, notify, Beside(fitted.recipe.data))
+    before = Before(run, fitted, train, valid, notify, SourceColumns(fitted.recipe.data))
     seconds = {"answers": time.perf_counter() - start}
     found: dict[str, Any] = {}
     for name, question in all_questions().items():
         with stage(f"analysing training and validation rows: {name}"):
             found[name] = _timed(name, seconds, partial(question.find, before), notify)
-    return Found(before, found, seconds)
+    return Candidates(before, found, seconds)
 
 
-def confirm_all(found: Found, scored: Scored) -> Scored:
+def confirm_all(found: Candidates, scored: Scored) -> Scored:
     """``scored`` with the blocks of all questions, each at its place."""
     seconds, before, notify = dict(found.seconds), found.before, found.before.notify
     after = None if scored.table is None else _after(before, scored, scored.table)
@@ -142,14 +152,14 @@ def confirm_all(found: Found, scored: Scored) -> Scored:
         what = found.candidates[name]
         if what is None:
             continue
-        if not isinstance(what, Unasked):
+        if not isinstance(what, NoAnswer):
             with stage(f"confirming on test rows: {name}"):
                 what = (
-                    Unasked("no test rows were set aside, on which it could be confirmed")
+                    NoAnswer("no test rows were set aside, on which it could be confirmed")
                     if after is None
                     else _timed(name, seconds, partial(question.confirm, what, after), notify)
                 )
-        block = {"why": what.why} if isinstance(what, Unasked) else to_json(what)
+        block = {"why": what.why} if isinstance(what, NoAnswer) else to_json(what)
         place = blocks
         for key in question.where[:-1]:
             place = place.setdefault(key, {})
@@ -182,12 +192,12 @@ def _timed(name: str, seconds: dict[str, float], ask: Callable[[], Any], notify:
         raise KeyboardInterrupt from None
     except InputError as error:
         notify(Decision(name, "not answered", str(error)))
-        return Unasked(str(error))
+        return NoAnswer(str(error))
     except Exception as error:
         if raises_defects() or lacking(error):
             raise
         because = defect_line(error)
         notify(Decision(name, "not answered", because, prominent=True))
-        return Unasked(because)
+        return NoAnswer(because)
     finally:
         seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - start

@@ -5,16 +5,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from holdfast.analyses.analysis import After, Before, Question, Unasked
+from holdfast.analyses.analysis import After, Analysis, Before, NoAnswer
 from holdfast.analyses.row_scores import RowScores, compared, comparison_block
 
 SETS = ("valid", "test_rows")
 
 
-def find(before: Before) -> RowScores | Unasked:
+def find(before: Before) -> RowScores | NoAnswer:
     """The validation rows' scores, as they stand before the test rows are opened."""
     found = RowScores.of(before.valid)
-    return found if len(found.values) else Unasked("there are no validation rows to compare with")
+    return found if len(found.values) else NoAnswer("there are no validation rows to compare with")
 
 
 def confirm(found: RowScores, after: After) -> dict[str, Any]:
@@ -26,4 +26,4 @@ def confirm(found: RowScores, after: After) -> dict[str, Any]:
     return block
 
 
-QUESTION = Question("confirmation", ("verdict", "test_comparison"), find, confirm)
+QUESTION = Analysis("confirmation", ("verdict", "test_comparison"), find, confirm)

@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.analyses.analysis import After, Before, Question, Unasked
+from holdfast.analyses.analysis import After, Analysis, Before, NoAnswer
 from holdfast.analyses.compare.compare import sentence
 from holdfast.analyses.compare.contender import kind_of_rows, labels_of_rows
-from holdfast.analyses.compare.rows import AnswerKind, Pairs, paired
+from holdfast.analyses.compare.rows import AnswerKind, PairedRows, paired
 from holdfast.analyses.compare.verdict import PairedVerdict, judge_pairs
-from holdfast.contract.fit import Fitted
-from holdfast.contract.predictions import Told
+from holdfast.contract.fit import FittedModel
+from holdfast.contract.predictions import Predictions
 from holdfast.contract.run_folder import RECIPE, open_run
 from holdfast.core.errors import InputError
 from holdfast.core.records import Decision, Estimate, Floats, Ints
@@ -44,7 +44,7 @@ from holdfast.stats.intervals import wilson, wilson_by_groups
 
 
 def kept_share(
-    pairs: Pairs, found: PairedVerdict, seed: np.random.Generator, groups: Ints | None = None
+    pairs: PairedRows, found: PairedVerdict, seed: np.random.Generator, groups: Ints | None = None
 ) -> dict[str, Any]:
     """The second model's score ÷ the first one's, of the same rows, with its 95 % interval.
 
@@ -134,7 +134,7 @@ class Rivals:
     block: Mapping[str, Any]
 
 
-def find(before: Before) -> Rivals | Unasked | None:
+def find(before: Before) -> Rivals | NoAnswer | None:
     """Train the student without its teachers, and time both."""
     fitted = before.fitted
     wanted = fitted.recipe.distill
@@ -142,7 +142,7 @@ def find(before: Before) -> Rivals | Unasked | None:
         return None
     runs = [Path(one) for one in wanted.teacher]
     if fitted.recipe.task == "causal-lm" and "[]" in fitted.ready.prepared.rows.rows[:1]["turns"]:
-        return Unasked("plain text has no answers that two models could be compared by")
+        return NoAnswer("plain text has no answers that two models could be compared by")
     teacher = Predictor.load(runs)
     alone = _alone(before) if wanted.alone else "set by you: distill.alone=false"
     lessons = fitted.ready.prepared.lessons
@@ -196,7 +196,7 @@ def confirm(found: Rivals, after: After) -> Mapping[str, Any]:
     return {**block, "because": " ".join([*_untaught(after.fitted), _because(block)])}
 
 
-def _untaught(fitted: Fitted) -> list[str]:
+def _untaught(fitted: FittedModel) -> list[str]:
     """What the student is where no step of its training is kept; nothing where one is."""
     trained = fitted.trained
     if trained.best_step or trained.average is not None or not trained.last_step:
@@ -209,7 +209,7 @@ def _untaught(fitted: Fitted) -> list[str]:
     ]
 
 
-def _written(after: After) -> Told:
+def _written(after: After) -> Predictions:
     """The test rows whose answers are compared: all, or of a model that writes some of those that
     it wrote to for its score."""
     told = after.test
@@ -284,7 +284,7 @@ def _shown(recipe: Recipe) -> str:
     return name if model.layers is None else f"{name}, {counted(model.layers, 'block')}"
 
 
-def _speed(fitted: Fitted, lessons: Lessons, before: Before) -> dict[str, Any]:
+def _speed(fitted: FittedModel, lessons: Lessons, before: Before) -> dict[str, Any]:
     """How long teacher and student take for the same validation rows, one beside the other."""
     import torch
 
@@ -388,4 +388,4 @@ def _without_teacher(recipe: Recipe) -> Recipe:
     )
 
 
-QUESTION = Question("distilled", ("distilled",), find, confirm)
+QUESTION = Analysis("distilled", ("distilled",), find, confirm)

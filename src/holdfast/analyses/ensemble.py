@@ -30,7 +30,7 @@ from holdfast.runs.shared_rows import shared_rows
 from holdfast.stats.bootstrap import group_codes
 from holdfast.stats.ratio import loss_rows
 from holdfast.stats.stacking import held_out_losses
-from holdfast.tasks.ensemble import Evidence, SharedRows, in_turn, together_mb
+from holdfast.tasks.ensemble import EnsembleEvidence, SharedRows, in_turn, together_mb
 
 KEY = "predict.ensemble"
 Way = Literal["average", "stack", "soup"]
@@ -46,7 +46,7 @@ class Joining(Answering, Protocol):
     def weighed(self, weights: Sequence[float]) -> Self:
         """The same with these weights."""
 
-    def evidence(self, shared: SharedRows) -> Evidence:
+    def evidence(self, shared: SharedRows) -> EnsembleEvidence:
         """What each model says of these rows."""
 
     def souped(self, places: Sequence[int]) -> Self:

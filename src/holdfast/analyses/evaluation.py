@@ -38,8 +38,8 @@ from holdfast.quality.two_samples import proportions_differ
 from holdfast.runs.known_rows import NONE, SeenRows, seen_rows
 from holdfast.runs.prediction_file import Predicted, json_object
 from holdfast.runs.predictor import Predictor
-from holdfast.runs.stored import Again
-from holdfast.runs.threshold import Rule
+from holdfast.runs.stored import FinishedRun
+from holdfast.runs.threshold import ThresholdRule
 from holdfast.stats.two_samples import TwoSamples, two_samples
 
 if TYPE_CHECKING:
@@ -97,7 +97,9 @@ def scored_block(
     return block
 
 
-def _by_rule(predictor: Predictor, rule: Rule, table: Table, unseen: Ints | None) -> dict[str, Any]:
+def _by_rule(
+    predictor: Predictor, rule: ThresholdRule, table: Table, unseen: Ints | None
+) -> dict[str, Any]:
     """What the run's threshold does to the rows that it had not seen: how many are answered, and
     how many of them rightly."""
     table = table if unseen is None else table.take(unseen)
@@ -158,7 +160,7 @@ def against_run(
     if len(predictor.runs) != 1:
         return {"why": "several runs were averaged, and no run has a test score of the average"}
     run = predictor.runs[0]
-    result, again = read_result(run), Again(run)
+    result, again = read_result(run), FinishedRun(run)
     if result.get("meta") is not None or not (result.get("test") or {}).get("n"):
         return {"why": "the run has no test score of a single task"}
     known = int((seen.side != NONE).sum())
@@ -223,10 +225,10 @@ def _scores_of_others(
 
 
 def _writes(predictor: Predictor) -> bool:
-    return Again(predictor.runs[0]).recipe.task in WRITERS
+    return FinishedRun(predictor.runs[0]).recipe.task in WRITERS
 
 
-def _scores_of_run(again: Again, metric: str) -> RowScores:
+def _scores_of_run(again: FinishedRun, metric: str) -> RowScores:
     """Of the stored predictions, without the run's own source."""
     columns = again.stored("test")
     groups = _groups_of_run(again, columns["row"].to_pylist())
@@ -242,7 +244,7 @@ def _scores_of_run(again: Again, metric: str) -> RowScores:
     return RowScores.of_answers(metric, label, said, groups)
 
 
-def _groups_of_run(again: Again, rows: Sequence[int]) -> list[str] | None:
+def _groups_of_run(again: FinishedRun, rows: Sequence[int]) -> list[str] | None:
     """The groups of its test rows, as they stand in ``splits.parquet``; ``None`` without."""
     if again.recipe.data.group is None:
         return None
@@ -269,7 +271,7 @@ def _shown(metric: str, value: float) -> str:
 
 
 def _reasons(
-    again: Again, table: Table, seen: SeenRows, others: RowScores | None, own: RowScores
+    again: FinishedRun, table: Table, seen: SeenRows, others: RowScores | None, own: RowScores
 ) -> list[dict[str, Any]]:
     """What was looked for in the data: ``found`` true or false, null where it could not be;
     ``others`` are the scores of the rows that the run had not seen."""
@@ -298,7 +300,7 @@ def _copies(seen: SeenRows, others: RowScores | None, own: RowScores) -> dict[st
     return _reason(name, True, f"{told}; without them: {found.why or _words(own.metric, found)}")
 
 
-def _classes(again: Again, table: Table, own: RowScores) -> dict[str, Any]:
+def _classes(again: FinishedRun, table: Table, own: RowScores) -> dict[str, Any]:
     """Another mix of classes, and what the run's own classes would score in that mix."""
     name = "another class mix"
     if own.metric != "accuracy":
@@ -331,7 +333,7 @@ def _expected(names: Sequence[str], new: Ints, labels: Sequence[str], right: Flo
     return f"{100 * float(np.dot(rates, new) / new.sum()):.1f} %"
 
 
-def _of_texts(again: Again, table: Table) -> list[dict[str, Any]]:
+def _of_texts(again: FinishedRun, table: Table) -> list[dict[str, Any]]:
     """Length and groups, which need the run's own rows: its source is read again."""
     names = ("another text length", "another source")
     try:

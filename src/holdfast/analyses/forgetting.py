@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.analyses.analysis import After, Before, Question
+from holdfast.analyses.analysis import After, Analysis, Before
 from holdfast.contract.result import rise_block
 from holdfast.core.records import Estimate, Floats, Ints
 from holdfast.core.seeds import generator
@@ -27,7 +27,7 @@ from holdfast.training.observe import Observer
 from holdfast.training.task import of_whole_rows
 
 if TYPE_CHECKING:
-    from holdfast.contract.fit import Fitted
+    from holdfast.contract.fit import FittedModel
     from holdfast.models.base import Network
 
 
@@ -89,7 +89,7 @@ def confirm(found: Mapping[str, Any], after: After) -> Mapping[str, Any]:
     return found
 
 
-def losses_block(fitted: Fitted) -> dict[str, Any]:
+def losses_block(fitted: FittedModel) -> dict[str, Any]:
     """The mean loss of a token on 48 passages before and after, with the paired rise over the
     passages; neither their end nor their first tokens are scored (``EncodedTokens.as_probe``)."""
     table = chats_from_prompts(passages(), "text")
@@ -106,7 +106,7 @@ def losses_block(fitted: Fitted) -> dict[str, Any]:
     return {"what": "general text", "skipped": SKIPPED, **found}
 
 
-def vectors_block(fitted: Fitted) -> dict[str, Any]:
+def vectors_block(fitted: FittedModel) -> dict[str, Any]:
     """The neighbours that general texts keep, by what the last layer reads."""
     texts = passages()
     like = fitted.ready.prepared.rows
@@ -124,4 +124,4 @@ def vectors_block(fitted: Fitted) -> dict[str, Any]:
     return neighbours_block(before, after, fitted.recipe.seed)
 
 
-QUESTION = Question("forgetting", ("probes", "forgetting"), find, confirm)
+QUESTION = Analysis("forgetting", ("probes", "forgetting"), find, confirm)

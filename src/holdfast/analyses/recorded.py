@@ -27,7 +27,7 @@ from holdfast.prepare.rows import Notify, notify_all
 from holdfast.report.numbers import moment
 from holdfast.report.predictions_page import CHANCES, Recorded, RecordedRow, draw_page
 from holdfast.report.public import last_part, public_name
-from holdfast.runs.stored import Again
+from holdfast.runs.stored import FinishedRun
 from holdfast.runs.threshold import rule_of
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def write_page(run: Path, page: Path, *, force: bool = False, notify: Notify) ->
 
 def recorded_of(run: Path) -> tuple[Recorded, tuple[Decision, ...]]:
     """What the page of a finished run is made of, and what was decided about its rows."""
-    again = Again(run)
+    again = FinishedRun(run)
     result = again.result
     side = _side(again)
     columns = again.stored(side)
@@ -125,7 +125,7 @@ def _which(task: str, some: bool, gone: bool) -> str:
     return WRITTEN if task in WRITERS else HARDEST if gone else ""
 
 
-def _side(again: Again) -> Side:
+def _side(again: FinishedRun) -> Side:
     if again.has("test") and len(again.stored("test")):
         return "test"
     if again.has("valid") and len(again.stored("valid")):
@@ -139,7 +139,7 @@ def _side(again: Again) -> Side:
 
 
 def _table(
-    again: Again, side: Side, columns: pa.Table
+    again: FinishedRun, side: Side, columns: pa.Table
 ) -> tuple[Table | None, tuple[Decision, ...]]:
     """The rows in the order of their answers; ``None`` where the source is not as it was."""
     try:
@@ -158,7 +158,7 @@ def _kept(result: Mapping[str, Any]) -> dict[int, Mapping[str, Any]]:
 
 
 def _rows(
-    again: Again,
+    again: FinishedRun,
     task: str,
     lines: Sequence[Mapping[str, Any]],
     table: Table | None,

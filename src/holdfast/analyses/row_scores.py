@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.contract.predictions import Told, groups_of
+from holdfast.contract.predictions import Predictions, groups_of
 from holdfast.core.records import Floats, Ints, to_json
 from holdfast.data.table import Table
 from holdfast.stats.ratio import loss_rows
@@ -28,7 +28,7 @@ class RowScores:
     groups: Any = None
 
     @classmethod
-    def of(cls, told: Told) -> RowScores:
+    def of(cls, told: Predictions) -> RowScores:
         """Of what a model said of some rows; those without a loss, of which nothing was read, are
         left out where the loss is what counts."""
         groups = groups_of(told.table)

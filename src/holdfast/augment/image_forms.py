@@ -10,7 +10,7 @@ import numpy as np
 
 from holdfast.augment.pictures.base import PictureEnrichment
 from holdfast.augment.pictures.mixing import Mixing
-from holdfast.augment.source import Turn
+from holdfast.augment.source import RowTurn
 from holdfast.core.errors import Defect
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
@@ -19,12 +19,13 @@ from holdfast.data.table import TrainSplit
 if TYPE_CHECKING:
     from torch import Tensor
 
+
 # Fewer updates at a time than of texts: pictures are large, and no call is saved.
 STEPS = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Held:
+class ImageArrays:
     """Pictures ready for the model [n, channels, H, W], read by position."""
 
     values: Tensor
@@ -41,7 +42,7 @@ class FormedPictures:
     ``partners`` [n] are the classes of the pictures that are mixed in, and ``shares`` [n] how much
     of a picture is its own; ``None`` where nothing is mixed."""
 
-    pixels: Held
+    pixels: ImageArrays
     places: Ints
     rows: Ints
     labels: Ints
@@ -79,7 +80,7 @@ class Redrawing:
         """Those that mix two pictures."""
         return tuple(one for one in self.enrichments.values() if isinstance(one, Mixing))
 
-    def __call__(self, rows: Ints, turns: Sequence[Turn]) -> tuple[Any, Ints]:
+    def __call__(self, rows: Ints, turns: Sequence[RowTurn]) -> tuple[Any, Ints]:
         """See ``MakesForms``."""
         places = np.arange(len(rows))
         labels = np.asarray(self.examples.labels)[rows]
@@ -88,7 +89,7 @@ class Redrawing:
         if self.mixing:
             pixels, partners, shares = self._mixed(pixels, rows, turns)
         made = FormedPictures(
-            Held(self.finish(pixels)),
+            ImageArrays(self.finish(pixels)),
             places,
             self.examples.rows[rows],
             labels,
@@ -98,7 +99,7 @@ class Redrawing:
         )
         return made, places
 
-    def changed(self, rows: Ints, turns: Sequence[Turn], what: str) -> Tensor:
+    def changed(self, rows: Ints, turns: Sequence[RowTurn], what: str) -> Tensor:
         """The pictures after every enrichment that works on one alone; ``what`` tells the chance of
         a picture that is mixed in from that of one that is drawn."""
         pixels = self.read(rows)
@@ -108,7 +109,7 @@ class Redrawing:
         return pixels
 
     def _mixed(
-        self, pixels: Tensor, rows: Ints, turns: Sequence[Turn]
+        self, pixels: Tensor, rows: Ints, turns: Sequence[RowTurn]
     ) -> tuple[Tensor, Ints, Floats]:
         import torch
 
@@ -133,7 +134,9 @@ class Redrawing:
             partners[here], shares[here] = labels[others[here]], came_to
         return pixels, partners, shares
 
-    def _chances(self, name: str, rows: Ints, turns: Sequence[Turn]) -> list[np.random.Generator]:
+    def _chances(
+        self, name: str, rows: Ints, turns: Sequence[RowTurn]
+    ) -> list[np.random.Generator]:
         source = self.examples.rows[rows]
         return [
             generator(self.seed, "enrich", name, int(row), turn.epoch, turn.again)

@@ -16,7 +16,7 @@ BATCH = 32
 TOKENS = 256
 
 
-class Meaning:
+class MeaningModel:
     """MiniLM as it comes along (English), whatever model is trained: the vectors of a model that
     was not trained to compare sentences are all alike, and a threshold would say nothing."""
 
@@ -57,6 +57,6 @@ class Meaning:
 
 
 @functools.cache
-def meaning() -> Meaning:
+def meaning() -> MeaningModel:
     """The encoder, loaded once a process."""
-    return Meaning()
+    return MeaningModel()

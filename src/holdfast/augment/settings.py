@@ -13,7 +13,7 @@ MOST = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class SettingRule:
     """What the values of a setting may be: a ``number`` or a ``whole`` one above ``above`` (where
     that is ``None`` at least ``least``) and at most ``most``; one text (``words``, of ``choices``
     where there are some); ``several`` texts; or a ``truth``."""
@@ -61,28 +61,28 @@ class Rule:
 
 def number(default: float, **bounds: Any) -> Any:
     """A field that holds a number."""
-    return field(default=float(default), metadata={"rule": Rule("number", **bounds)})
+    return field(default=float(default), metadata={"rule": SettingRule("number", **bounds)})
 
 
 def whole(default: int, **bounds: Any) -> Any:
     """A field that holds a whole number."""
-    return field(default=default, metadata={"rule": Rule("whole", **bounds)})
+    return field(default=default, metadata={"rule": SettingRule("whole", **bounds)})
 
 
 def words(default: str | None = None, choices: tuple[str, ...] = ()) -> Any:
     """A field that holds a text; one without a default must be set."""
     held = MISSING if default is None else default
-    return field(default=held, metadata={"rule": Rule("words", choices=choices)})
+    return field(default=held, metadata={"rule": SettingRule("words", choices=choices)})
 
 
 def several() -> Any:
     """A field that holds a list of texts, none by default."""
-    return field(default=(), metadata={"rule": Rule("several")})
+    return field(default=(), metadata={"rule": SettingRule("several")})
 
 
 def truth(default: bool) -> Any:
     """A field that holds true or false."""
-    return field(default=default, metadata={"rule": Rule("truth")})
+    return field(default=default, metadata={"rule": SettingRule("truth")})
 
 
 def settled(where: str, settings: type[Any], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The rows that a source draws, in other forms: made by a thread of its own, a block of updates
-ahead of the one that is computed."""
+ahead of the one that is computed.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +13,13 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from holdfast.core.records import Ints
-from holdfast.core.updates import BatchSource, Draw, Pool
+from holdfast.core.updates import BatchSource, Draw, RowPool
 
 # Updates whose rows are made together: one call of a tokenizer serves them all.
 BLOCK = 8
 
 
-class Turn(NamedTuple):
+class RowTurn(NamedTuple):
     """Which time a row comes up: the ``epoch``, and within it the how-manieth time ``again``,
     from 0. Of a source without epochs each update is one."""
 
@@ -33,7 +34,7 @@ class MakesForms(Protocol):
     def steps(self) -> int:
         """How many updates are made in one call, at most ``BLOCK``."""
 
-    def __call__(self, rows: Ints, turns: Sequence[Turn]) -> tuple[Any, Ints]:
+    def __call__(self, rows: Ints, turns: Sequence[RowTurn]) -> tuple[Any, Ints]:
         """Encoded rows, and where among them each of ``rows`` [n] (positions among the training
         examples) stands in its form of its turn: a function of the two alone, whatever else is
         asked with them."""
@@ -88,10 +89,10 @@ class Enriched:
     def has_epochs(self) -> bool:
         return self.inner.has_epochs
 
-    def steps_per_epoch(self, pool: Pool) -> int:
+    def steps_per_epoch(self, pool: RowPool) -> int:
         return self.inner.steps_per_epoch(pool)
 
-    def draw(self, pool: Pool, step: int) -> Draw:
+    def draw(self, pool: RowPool, step: int) -> Draw:
         block, place = divmod(step, self.forms.steps)
         made: list[Draw] = self.ahead.get(
             pool, block, lambda: _Blocks(self.inner, self.forms, pool).make
@@ -102,10 +103,10 @@ class Enriched:
 class _Blocks:
     """The blocks of one pool, made by one thread."""
 
-    def __init__(self, inner: BatchSource, forms: MakesForms, pool: Pool) -> None:
+    def __init__(self, inner: BatchSource, forms: MakesForms, pool: RowPool) -> None:
         self._inner, self._forms = inner, forms
         # A pool of this thread's own: it remembers an epoch, and the loop's may be at another.
-        self._pool = Pool(pool.examples, pool.batch, pool.seed, pool.phase)
+        self._pool = RowPool(pool.examples, pool.batch, pool.seed, pool.phase)
         self._agains: tuple[int, list[Ints]] = (-1, [])
 
     def make(self, number: int) -> list[Draw]:
@@ -124,16 +125,16 @@ class _Blocks:
             draws[step], start = Draw(draw.rows, examples, here), start + len(draw)
         return list(draws.values())
 
-    def _turns(self, step: int, rows: Ints) -> list[Turn]:
+    def _turns(self, step: int, rows: Ints) -> list[RowTurn]:
         if not self._inner.has_epochs:
-            return [Turn(step, int(again)) for again in occurrences([rows])[0]]
+            return [RowTurn(step, int(again)) for again in occurrences([rows])[0]]
         count = self._inner.steps_per_epoch(self._pool)
         epoch, index = divmod(step, count)
         if self._agains[0] != epoch:
             whole = range(epoch * count, (epoch + 1) * count)
             drawn = [self._inner.draw(self._pool, one).rows for one in whole]
             self._agains = (epoch, occurrences(drawn))
-        return [Turn(epoch, int(again)) for again in self._agains[1][index]]
+        return [RowTurn(epoch, int(again)) for again in self._agains[1][index]]
 
 
 def occurrences(draws: Sequence[Ints]) -> list[Ints]:

@@ -34,7 +34,7 @@ SHOTS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class NewText:
     """A new text: its ``label``, an index of a class; ``by`` which way; the ``fold`` that its
     parents are of, −1 where it has none."""
 
@@ -46,7 +46,7 @@ class Made:
 
 def from_templates(
     templates: Mapping[int, Sequence[str]], count: Mapping[int, int], rng: np.random.Generator
-) -> list[Made]:
+) -> list[NewText]:
     """Texts of templates by class. ``{great|lovely}`` is a slot with its fillings; each combination
     is made once at most, ``count`` of a class, in an order of chance.
 
@@ -67,7 +67,7 @@ def from_templates(
             texts |= dict.fromkeys(" ".join("".join(one).split()) for one in drawn)
         order = rng.permutation(len(texts))[: count.get(label, 0)].tolist()
         every = list(texts)
-        found += [Made(every[i], label, "template") for i in order]
+        found += [NewText(every[i], label, "template") for i in order]
     return found
 
 
@@ -87,7 +87,7 @@ def recombined(
     folds: Ints,
     count: Mapping[int, int],
     rng: np.random.Generator,
-) -> list[Made]:
+) -> list[NewText]:
     """The first part of one text and the last of another, both of one class and one fold.
 
     A text is parted at the clause that is nearest to its middle; one without a clause, or of fewer
@@ -107,7 +107,7 @@ def recombined(
         for place in rng.permutation(len(pairs))[:wanted].tolist():
             fold, one, other = pairs[place]
             text = f"{halves[fold][one][0]} {halves[fold][other][1]}"
-            found.append(Made(text, label, "recombination", fold))
+            found.append(NewText(text, label, "recombination", fold))
     return found
 
 
@@ -131,7 +131,7 @@ def written(
     folds: Ints,
     count: Mapping[int, int],
     rng: np.random.Generator,
-) -> list[Made]:
+) -> list[NewText]:
     """Texts that a language model writes after a few of a class, all of one fold (``prompt_of``).
 
     ``write`` continues prompts; the first line of what it gives is the text. ``names`` [classes]
@@ -147,7 +147,7 @@ def written(
             prompts.append(prompt_of(names[label], [texts[i] for i in chosen]))
             of.append((label, fold))
     lines = [one.strip().split("\n")[0].strip(" -\"'") for one in write(prompts)]
-    return [Made(t, *where) for t, where in zip(lines, _by(of, "model"), strict=True) if t]
+    return [NewText(t, *where) for t, where in zip(lines, _by(of, "model"), strict=True) if t]
 
 
 def _by(of: Sequence[tuple[int, int]], by: str) -> list[tuple[int, str, int]]:
@@ -169,7 +169,7 @@ class Sifted:
 
 
 def sift(
-    made: Sequence[Made], known: Sequence[str], vectors: Floats, chances: Floats, most: int
+    made: Sequence[NewText], known: Sequence[str], vectors: Floats, chances: Floats, most: int
 ) -> Sifted:
     """Which of the new texts may be learned from.
 

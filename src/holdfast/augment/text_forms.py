@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.augment.meaning import meaning
-from holdfast.augment.source import BLOCK, Turn
+from holdfast.augment.source import BLOCK, RowTurn
 from holdfast.augment.texts.base import Row, TextEnrichment
 from holdfast.augment.texts.survive import lost
 from holdfast.core.errors import Defect
@@ -22,11 +22,12 @@ from holdfast.data.table import Table, TrainSplit
 if TYPE_CHECKING:
     import pyarrow as pa
 
+
 SOURCES, ANSWERS = ("text", "text_pair", "question"), ("target", "answer")
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class RowForms:
     """A row in a form: its texts, by which enrichment, and why that form is not used (``kept``),
     which leaves the row as it is; a row that no enrichment was drawn for has neither."""
 
@@ -56,14 +57,14 @@ class Rewriting:
     seed: int
     added: Any = None
     steps: int = BLOCK
-    _known: dict[tuple[str, int, int], Made] = field(default_factory=dict, repr=False)
+    _known: dict[tuple[str, int, int], RowForms] = field(default_factory=dict, repr=False)
     _vectors: dict[str, Floats] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.train, TrainSplit):
             raise Defect("enrichment", "takes training rows alone", type(self.train).__name__)
 
-    def __call__(self, rows: Ints, turns: Sequence[Turn]) -> tuple[Any, Ints]:
+    def __call__(self, rows: Ints, turns: Sequence[RowTurn]) -> tuple[Any, Ints]:
         """See ``MakesForms``."""
         own = np.asarray(rows) < len(self.places)
         if own.all():
@@ -77,7 +78,7 @@ class Rewriting:
         places[own], places[~own] = at, len(examples) + np.arange(len(beside))
         return examples.extended(beside, beside.weights), places
 
-    def _of_table(self, rows: Ints, turns: Sequence[Turn]) -> tuple[Any, Ints]:
+    def _of_table(self, rows: Ints, turns: Sequence[RowTurn]) -> tuple[Any, Ints]:
         places = np.asarray(self.places[rows], dtype=np.int64)
         block = self._block(places)
         plain = read_rows(block, self.train.table)
@@ -91,12 +92,12 @@ class Rewriting:
             raise Defect("enrichment", "met a row that gives not exactly one example")
         return examples, at
 
-    def forms(self, places: Ints, plain: Sequence[Row], turns: Sequence[Turn]) -> list[Made]:
+    def forms(self, places: Ints, plain: Sequence[Row], turns: Sequence[RowTurn]) -> list[RowForms]:
         """The rows at these ``places`` of the table, ``plain`` as they are, each in the form of its
         turn."""
         source = [int(row) for row in self._block(places).column("row").to_pylist()]
         drawn = [self._drawn(row, turn) for row, turn in zip(source, turns, strict=True)]
-        found = [Made(row) for row in plain]
+        found = [RowForms(row) for row in plain]
         for name, one in self.enrichments.items():
             wanted = [k for k, (by, _) in enumerate(drawn) if by == name]
             keys = [(name, source[k], drawn[k][1]) for k in wanted]
@@ -115,7 +116,7 @@ class Rewriting:
                     self._known[key] = found[k]
         return found
 
-    def _drawn(self, row: int, turn: Turn) -> tuple[str | None, int]:
+    def _drawn(self, row: int, turn: RowTurn) -> tuple[str | None, int]:
         """By which enrichment a row is changed in a turn, if it is, and the seed of that form."""
         rng = generator(self.seed, "enrich", row, turn.epoch, turn.again)
         names = list(self.enrichments)
@@ -128,7 +129,7 @@ class Rewriting:
             which = str((turn.epoch + turn.again) % one.copies)
         return name, derive_seed(self.seed, "form", name, row, which)
 
-    def _made(self, name: str, rows: Sequence[Row], seeds: Sequence[int]) -> list[Made]:
+    def _made(self, name: str, rows: Sequence[Row], seeds: Sequence[int]) -> list[RowForms]:
         """Forms of these rows, each with why it is not used."""
         one = self.enrichments[name]
         if not rows:
@@ -144,7 +145,7 @@ class Rewriting:
                     if float(self._vector(old) @ meaning().vectors([form])[0]) < one.similarity:
                         faults[k] = "similarity"
         return [
-            Made(form if fault is None else old, name, fault)
+            RowForms(form if fault is None else old, name, fault)
             for old, form, fault in zip(rows, new, faults, strict=True)
         ]
 
@@ -176,7 +177,7 @@ class Rewriting:
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
+class FormSurvey:
     """What becomes of ``rows`` training rows, each changed once by each enrichment: how many are
     ``changed`` by it, how many forms were not used and why (``kept``), how alike text and form are
     (the median cosine), and an example. All by the name of the enrichment."""
@@ -191,7 +192,7 @@ class Survey:
 MOST_SURVEYED, MOST_COMPARED = 500, 50
 
 
-def survey(forms: Rewriting) -> Survey:
+def survey(forms: Rewriting) -> FormSurvey:
     """Look at forms of up to 500 rows before any is learned from; of 50 the likeness."""
     count = len(forms.train)
     rng = generator(forms.seed, "enrich", "survey")
@@ -217,7 +218,7 @@ def survey(forms: Rewriting) -> Survey:
             likeness = meaning().likeness([a for a, _ in some], [b for _, b in some])
             alike[name] = float(np.median(likeness))
             shown[name] = min(pairs, key=lambda pair: abs(len(pair[0]) - 60))
-    return Survey(len(places), changed, kept, alike, shown)
+    return FormSurvey(len(places), changed, kept, alike, shown)
 
 
 SAME = "unchanged"

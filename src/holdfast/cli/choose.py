@@ -14,7 +14,7 @@ from holdfast.terminal.streams import json_text
 
 if TYPE_CHECKING:
     from holdfast.search.choice.adaptation import Adapted
-    from holdfast.search.choice.models import Candidate, Choice
+    from holdfast.search.choice.models import Choice, ModelCandidate
 
 # Of a model's name, in the table.
 LONGEST = 26
@@ -139,7 +139,7 @@ def _short(name: str) -> str:
     return name if len(name) <= LONGEST else f"…{name[1 - LONGEST :]}"
 
 
-def _beside(candidate: Candidate) -> list[tuple[str, str]]:
+def _beside(candidate: ModelCandidate) -> list[tuple[str, str]]:
     facts = candidate.beside
     languages = ", ".join(facts.languages[:8]) or UNKNOWN
     said = [("Licence", f"{facts.licence or UNKNOWN}; language: {languages}")]
@@ -154,7 +154,7 @@ def _beside(candidate: Candidate) -> list[tuple[str, str]]:
     return [*said, *(("But", doubt) for doubt in facts.doubts)]
 
 
-def _evidence(candidate: Candidate) -> str:
+def _evidence(candidate: ModelCandidate) -> str:
     frozen, texts = candidate.frozen, candidate.texts
     if frozen is not None:
         explained = "" if frozen.h_score is None else f"H-score {frozen.h_score:.3f}, "

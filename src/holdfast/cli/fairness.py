@@ -41,11 +41,11 @@ def command(
     shows what the run stored.
     """
     refuse_too_little("torch")
-    from holdfast.analyses.fairness.stored import Wanted, answered
+    from holdfast.analyses.fairness.stored import FairnessRequest, answered
     from holdfast.terminal.say import width
 
     own = None if terms is None else str(terms.absolute())
-    found = answered(run, Wanted(tuple(group or ()), own, rows, insert), against)
+    found = answered(run, FairnessRequest(tuple(group or ()), own, rows, insert), against)
     if as_json:
         typer.echo(json_text(found))
         return

@@ -152,7 +152,7 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class PredictionRequest:
     """Rows to be predicted: ``raw`` all as the source writes them, ``table`` those that the model
     can read (``row`` says which), ``because`` why another cannot be, where there is more to say
     than that it has no text."""
@@ -182,7 +182,7 @@ class Answers(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
+class LabelledRequest:
     """Labelled rows as a model's own classes and columns read them, and what was decided."""
 
     table: Table
@@ -206,10 +206,10 @@ class Answering(Protocol):
     @property
     def names(self) -> tuple[str, ...]: ...
 
-    def ask(self, data: Data, options: Options) -> Asked:
+    def ask(self, data: Data, options: Options) -> PredictionRequest:
         """Read the rows of a file or a list, without labels."""
 
-    def labelled(self, data: str, options: Options) -> Labelled:
+    def labelled(self, data: str, options: Options) -> LabelledRequest:
         """Read the labelled rows of a file."""
 
     def answer(self, table: Table) -> Answers:
@@ -220,7 +220,7 @@ class Answering(Protocol):
 
 
 @runtime_checkable
-class Writing(Protocol):
+class WritingModel(Protocol):
     """A model that writes its answers."""
 
     def writing(self, max_tokens: int | None, temperature: float) -> Answering:

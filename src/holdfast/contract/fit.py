@@ -83,7 +83,7 @@ class Teaches(Protocol):
 
     def term(
         self,
-        prepared: Prepared,
+        prepared: PreparedData,
         recipe: ResolvedRecipe,
         train: Ints,
         sides: Sides,
@@ -95,7 +95,7 @@ class Teaches(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedData:
     """Rows and a model from which any number of fits begin, each as in a process of its own.
 
     Nothing here depends on a division: a fit says by position which of the ``rows`` it learns from
@@ -134,7 +134,7 @@ class Prepared:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def extended(self, added: Added) -> Prepared:
+    def extended(self, added: Added) -> PreparedData:
         """The same with rows that every fit learns from beside its own: encoded here, once.
 
         They are of the training side in every fit, whatever its division; validation, the train
@@ -160,7 +160,7 @@ class Prepared:
         seconds = self.seconds + time.perf_counter() - start
         return replace(self, added=both, added_examples=fresh, seconds=seconds)
 
-    def weighed(self, weights: Floats, labels: Ints | None = None) -> Prepared:
+    def weighed(self, weights: Floats, labels: Ints | None = None) -> PreparedData:
         """The same added rows with other ``weights`` [m] (0 leaves a row out) and ``labels`` [m];
         nothing is encoded again. So what was worked out from the training rows of one fit never
         reaches another."""
@@ -196,7 +196,7 @@ class Prepared:
         return recipe
 
 
-def classes_of(prepared: Prepared) -> int:
+def classes_of(prepared: PreparedData) -> int:
     """How many classes a text's label is one of; 0 where it is something else."""
     one_class = prepared.rows.columns.label_kind in (None, "class")
     of_texts = prepared.recipe.task == "text-classification"
@@ -225,7 +225,7 @@ class Sides:
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
+class TrainingPlan:
     """Everything of a fit before its first step: the resolved recipe, the model, its rows.
 
     ``prepared`` is what it shares with other fits, ``loaded`` what is its own of that: a network
@@ -235,7 +235,7 @@ class Ready:
     rates that are known to work.
     """
 
-    prepared: Prepared
+    prepared: PreparedData
     recipe: ResolvedRecipe
     loaded: Loaded
     task: Task
@@ -284,7 +284,7 @@ class Ready:
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class RunStart:
     """What a run began with: marks of its rows and settings, its findings and decisions as JSON
     has them."""
 
@@ -347,7 +347,7 @@ class OutOfFoldAnswers:
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
+class FittedModel:
     """A fit that has come to its end, as a value: the next fit takes nothing from it.
 
     ``trained`` is what the loop hands on: history, verdict, actions. ``network`` is in the state
@@ -359,13 +359,13 @@ class Fitted:
     ``completed`` the training rows that a causal language model completes to the word.
     """
 
-    ready: Ready
+    ready: TrainingPlan
     job: Job
     listeners: tuple[Any, ...]
     trained: Trained
     kept: Decision
     seconds: float
-    begun: Begun | None = None
+    begun: RunStart | None = None
     rates: Rates | None = None
     side: SideKept | None = None
     answered: OutOfFoldAnswers | None = None
@@ -435,23 +435,23 @@ class Finish:
     """
 
     run: Path
-    fitted: Fitted
+    fitted: FittedModel
     saved: dict[str, Any]
     table: Table
     opened_at: str | None
     outer: OuterAnswers | None = None
 
     @property
-    def ready(self) -> Ready:
+    def ready(self) -> TrainingPlan:
         return self.fitted.ready
 
 
 @dataclass(frozen=True, slots=True)
-class AskedSide:
+class SplitRows:
     """Training or validation rows of which the kept state is asked what it says: some of the fit's
     own (``side``), by their ``positions`` there, with their ``examples``."""
 
-    fitted: Fitted
+    fitted: FittedModel
     saved: Mapping[str, Any]
     side: Literal["train", "valid"]
     positions: Ints
@@ -516,7 +516,7 @@ def takes_every_setting(recipe: Recipe) -> None:
     """Of a task for which every setting means something."""
 
 
-def plain_facts(fitted: Fitted, saved: Mapping[str, Any]) -> dict[str, Any]:
+def plain_facts(fitted: FittedModel, saved: Mapping[str, Any]) -> dict[str, Any]:
     """``model_facts`` of ``result.json``."""
     ready = fitted.ready
     total, trainable = count_parameters(ready.loaded.network)
@@ -575,20 +575,20 @@ class Kind(Generic[L, E]):
     encode: Callable[[Table, L, Recipe], E]
     make_task: Callable[[L, Table, Recipe, Metric | None], Task]
     notices: Callable[[E, L], tuple[Finding, ...]]
-    listeners: Callable[[Ready], tuple[Any, ...]]
-    save: Callable[[Path, Fitted], dict[str, Any]]
+    listeners: Callable[[TrainingPlan], tuple[Any, ...]]
+    save: Callable[[Path, FittedModel], dict[str, Any]]
     score: Callable[[Finish], Scored]
-    tell: Callable[[AskedSide], Mapping[str, Any]]
+    tell: Callable[[SplitRows], Mapping[str, Any]]
     plain: Callable[[Path], Any]
     use_runs: Callable[[Sequence[Path]], Answering]
-    use_fitted: Callable[[Fitted], Answering]
+    use_fitted: Callable[[FittedModel], Answering]
     sides: Callable[[DataPart], tuple[dict[str, str], tuple[Decision, ...]]] = no_sides
     find_metric: Callable[[str], Metric] = find_metric
     watch: Callable[[L, Sides, Recipe, int], WrittenSamples | None] = no_watch
     general: Callable[[Read, str, DataPart, Table], Table] = as_own
     settle: Callable[[L, Table, E], L] = as_loaded
     side: Callable[[E, L, Table], E] = as_encoded
-    facts: Callable[[Fitted, Mapping[str, Any]], dict[str, Any]] = plain_facts
+    facts: Callable[[FittedModel, Mapping[str, Any]], dict[str, Any]] = plain_facts
     refuse: Callable[[Recipe], None] = takes_every_setting
 
     def read_general(self, source: str, data: DataPart, like: Table) -> Table:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.contract.fit import AskedSide
+from holdfast.contract.fit import SplitRows
 from holdfast.contract.result import write_parquet
 from holdfast.core.records import Floats, Ints
 from holdfast.data.table import Table
@@ -25,7 +25,7 @@ from holdfast.training.plan import MOST_PROBE_ROWS
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from holdfast.contract.fit import Fitted
+    from holdfast.contract.fit import FittedModel
     from holdfast.data.table import Table
 
 
@@ -34,7 +34,7 @@ Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Told:
+class Predictions:
     """The rows of a ``side`` [n] (``table``, in its order) and what the kept model says of them.
 
     ``losses`` [n] in nats (of generators the mean over the ``tokens`` [n] that count), NaN where
@@ -86,11 +86,11 @@ class Told:
         given = groups_of(self.table)
         return None if given is None else group_codes(given, len(self))
 
-    def take(self, positions: Ints | Sequence[int]) -> Told:
+    def take(self, positions: Ints | Sequence[int]) -> Predictions:
         """Some of the rows, by their positions here."""
         at = np.asarray(positions, dtype=np.int64)
         said = self.predictions
-        return Told(
+        return Predictions(
             self.side,
             self.table.take(at),
             self.losses[at],
@@ -111,7 +111,7 @@ COLUMNS = ("row", "split", "label", "prediction", "loss", "tokens", "probabiliti
 ASKED_ROWS = MOST_PROBE_ROWS
 
 
-def ask_side(fitted: Fitted, saved: Mapping[str, Any], side: Side) -> tuple[Table, pa.Table]:
+def ask_side(fitted: FittedModel, saved: Mapping[str, Any], side: Side) -> tuple[Table, pa.Table]:
     """All validation rows, or at most ``ASKED_ROWS`` of the training rows (a fixed random sample),
     and what the kept state says of them in the columns of ``predictions.parquet``; rows of which
     nothing can be read are left out."""
@@ -126,7 +126,7 @@ def ask_side(fitted: Fitted, saved: Mapping[str, Any], side: Side) -> tuple[Tabl
     if side == "train":
         # The train probe is the beginning of the same order.
         positions = probe_positions(positions, ASKED_ROWS, fitted.ready.plan.seed)
-    asked = AskedSide(fitted, saved, side, positions)
+    asked = SplitRows(fitted, saved, side, positions)
     columns = pa.table(dict(fitted.ready.kind.tell(asked)))
     return rows_of(asked.table, columns["row"].to_numpy()), columns
 
@@ -139,7 +139,7 @@ def rows_of(table: Table, rows: Ints) -> Table:
     return table.take(table.places(rows))
 
 
-def told_of(side: Side, table: Table, columns: pa.Table, names: Sequence[str] = ()) -> Told:
+def told_of(side: Side, table: Table, columns: pa.Table, names: Sequence[str] = ()) -> Predictions:
     """What ``columns`` say of the rows of ``table``, which stand in the same order. ``names`` is
     what there are probabilities of."""
     held = columns.column_names
@@ -152,7 +152,7 @@ def told_of(side: Side, table: Table, columns: pa.Table, names: Sequence[str] = 
         width = (len(label), len(names))
         chances = np.array(columns["probabilities"].to_pylist(), np.float64).reshape(width)
     judged = sets or chances is not None
-    return Told(
+    return Predictions(
         side,
         table,
         losses_of(columns),

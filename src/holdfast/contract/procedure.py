@@ -26,7 +26,7 @@ from holdfast.recipe import Recipe, anchored
 from holdfast.recipe.whole import parse
 
 if TYPE_CHECKING:
-    from holdfast.contract.fit import Fitted, Scored
+    from holdfast.contract.fit import FittedModel, Scored
     from holdfast.prepare.rows import Divided, Notify
     from holdfast.runs.journal import RunFolder
 
@@ -42,7 +42,7 @@ class Learner(Protocol):
     @property
     def divided(self) -> Divided: ...
 
-    def fit(self, into: RunFolder | None, listeners: Sequence[Any], notify: Notify) -> Fitted:
+    def fit(self, into: RunFolder | None, listeners: Sequence[Any], notify: Notify) -> FittedModel:
         """Everything up to the fitted model. Whatever comes before the last fit keeps what is
         finished below ``into.kept_in / FITS``, so that a killed run does not repeat it."""
         ...

@@ -21,7 +21,7 @@ from holdfast.core.errors import DataError, RunError
 from holdfast.core.files import disk_errors, write_json
 from holdfast.core.input_errors import door
 from holdfast.core.records import Floats, Ints
-from holdfast.data.columns.extra import DERIVED, PREFIX, Asked, Column, cells_of
+from holdfast.data.columns.extra import DERIVED, PREFIX, Column, ColumnRequest, cells_of
 from holdfast.data.table import Table
 
 FOLDER, JSON, WEIGHTS = "features", "features.json", "features.safetensors"
@@ -38,9 +38,9 @@ class SideLayer:
     scale: float = 1.0
 
     @property
-    def asked(self) -> tuple[Asked, ...]:
+    def asked(self) -> tuple[ColumnRequest, ...]:
         """The columns that rows must bring, facts of the text among them."""
-        return tuple(Asked(column.name, column.kind) for column in self.columns)
+        return tuple(ColumnRequest(column.name, column.kind) for column in self.columns)
 
     def encode(self, table: Table) -> Floats:
         """The rows' columns as numbers [n, width]. Raises ``DataError`` where one is not there."""

@@ -1,5 +1,6 @@
 """The advisor of a policy that acts: looks at the run for it, holds it to its bounds, and remembers
-what was tried. Deterministic; its state survives a resume."""
+what was tried. Deterministic; its state survives a resume.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from holdfast.control.choice import Choose, of_branches
 from holdfast.control.policy import Policy, advise
-from holdfast.control.sight import Can, Compared, Sight, Trial, revived
+from holdfast.control.sight import Can, LossDifference, RemedyTrial, Sight, revived
 from holdfast.control.stopping import StoppingRule
 from holdfast.core.actions import Action, RollBack, Stop, to_record
 from holdfast.core.records import Floats, Snapshot, Verdict, to_json
@@ -29,7 +30,7 @@ NOTHING = "nothing is done"
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class RunCourse:
     """What a controller knows of its run before the first step: the ``looks`` of its plan, the peak
     ``rate`` and the ``usual`` ones, the ``skew`` of the training rows' classes, what it ``can`` do,
     the sentences of ``findings`` that say which rows leak, the updates of an ``epoch``, and the
@@ -60,7 +61,7 @@ class Course:
 
 
 @dataclass(slots=True)
-class Memory:
+class ControllerMemory:
     """What is remembered from look to look, whatever the run goes back to. ``reference`` are the
     validation losses [n] of the state that was kept when the present trial began, ``before`` its
     step; ``plans`` where the run would end from each of the ``points``."""
@@ -71,8 +72,8 @@ class Memory:
     kept: int = 0
     before: int = 0
     points: tuple[int, ...] = (0,)
-    trial: Trial | None = None
-    tried: tuple[Trial, ...] = ()
+    trial: RemedyTrial | None = None
+    tried: tuple[RemedyTrial, ...] = ()
     reference: Floats | None = None
     plans: tuple[int, ...] = (0,)
 
@@ -96,17 +97,17 @@ class Controller:
         rule: StoppingRule,
         trial_rule: StoppingRule,
         choose: Choose,
-        course: Course,
+        course: RunCourse,
     ) -> None:
         self.policy = policy
         self.course = course
         self._rules = (rule, trial_rule)
         self._plain = choose
-        self._now = Memory()
+        self._now = ControllerMemory()
         self._told: list[dict[str, Any]] = []
 
     @property
-    def tried(self) -> tuple[Trial, ...]:
+    def tried(self) -> tuple[RemedyTrial, ...]:
         """The trials of the run, the last of which may be going on."""
         now = self._now
         return (*now.tried, *([now.trial] if now.trial is not None else []))
@@ -179,9 +180,9 @@ class Controller:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.rolled_back(state)
         spent, position, looks, kept, before, points = state["now"]
-        trial, *tried = (revived(Trial, one) for one in state["trials"])
+        trial, *tried = (revived(RemedyTrial, one) for one in state["trials"])
         held = None if state["reference"] is None else np.array(state["reference"])
-        self._now = Memory(
+        self._now = ControllerMemory(
             spent, position, looks, kept, before, tuple(points), trial, tuple(tried), held
         )
         self._now.plans = tuple(state["plans"])
@@ -274,7 +275,7 @@ def _scaled(rate: float | None, scalings: Sequence[Mapping[str, Any]]) -> float 
     return None if rate is None else rate * math.prod(one["factor"] for one in scalings)
 
 
-def _is_of(trial: Trial, look: Snapshot) -> bool:
+def _is_of(trial: RemedyTrial, look: Snapshot) -> bool:
     """Whether a look is one of the trial's: of a later branch, or where the run cannot go back of a
     later step."""
     if look.branch.number > trial.branch:
@@ -282,7 +283,7 @@ def _is_of(trial: Trial, look: Snapshot) -> bool:
     return look.branch.number == trial.branch and look.step > trial.step
 
 
-def _looks_of(trial: Trial | None, history: Sequence[Snapshot]) -> int:
+def _looks_of(trial: RemedyTrial | None, history: Sequence[Snapshot]) -> int:
     return sum(_is_of(trial, look) for look in history) if trial is not None else 0
 
 
@@ -294,16 +295,16 @@ def _chance(look: Snapshot) -> float | None:
     return float(-(shares[shares > 0] * np.log(shares[shares > 0])).sum())
 
 
-def _compared(losses: Floats | None, place: int) -> Compared:
+def _compared(losses: Floats | None, place: int) -> LossDifference:
     return _against(losses, losses[:, place] if losses is not None and len(losses) else None)
 
 
-def _against(losses: Floats | None, bar: Floats | None) -> Compared:
+def _against(losses: Floats | None, bar: Floats | None) -> LossDifference:
     if losses is None or bar is None or not len(losses):
-        return Compared()
+        return LossDifference()
     found = paired_t(losses[:, -1], bar)
     values = (found.value, found.low, found.high, found.above)
-    return Compared(*(_number(value) for value in values))
+    return LossDifference(*(_number(value) for value in values))
 
 
 def _mean(losses: Floats | None) -> float | None:

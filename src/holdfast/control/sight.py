@@ -19,7 +19,7 @@ Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class LossDifference:
     """A mean difference of validation losses (after each look's best temperature), row by row, with
     its 95 % interval; ``above`` is the one-sided chance that it is above 0, by Student's t. All are
     ``None`` where it is undefined."""
@@ -62,7 +62,7 @@ class Can:
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class RemedyTrial:
     """A change on trial, or one that has ended: the ``name`` of the remedy, the look at which it
     was begun (``step`` of the branch ``branch``), ``from_step`` from which it went on, what was
     ``done`` (records of actions), whether the run was ``over`` without it; whether a state of
@@ -125,9 +125,9 @@ class Sight:
     train_loss: float | None = None
     first_train: float | None = None
     at_floor: bool = False
-    against_first: Compared = Compared()
-    against_kept: Compared = Compared()
-    against_before: Compared = Compared()
+    against_first: LossDifference = LossDifference()
+    against_kept: LossDifference = LossDifference()
+    against_before: LossDifference = LossDifference()
     chance: float | None = None
     trial_looks: int = 0
     rate: float | None = None
@@ -137,8 +137,8 @@ class Sight:
     points: tuple[int, ...] = ()
     plans: tuple[int, ...] = ()
     epoch: int | None = None
-    tried: tuple[Trial, ...] = ()
-    trial: Trial | None = None
+    tried: tuple[RemedyTrial, ...] = ()
+    trial: RemedyTrial | None = None
     trials_left: int = 0
     valid_rows: int = 0
     metrics: Mapping[str, Any] = field(default_factory=dict)

@@ -19,6 +19,7 @@ from holdfast.core.records import Snapshot, Verdict
 if TYPE_CHECKING:
     import torch
 
+
 EVENTS = (
     "run_start",
     "snapshot_due",
@@ -100,7 +101,7 @@ class Offer:
     within: float = 0.0
 
 
-class Trial(Protocol):
+class OfferTrial(Protocol):
     """How weights that a run never had do on its validation rows. Running statistics of batch norms
     are measured anew, on training rows, and a head that the phase refits is refitted: an average of
     either would be that of no network."""
@@ -119,7 +120,7 @@ class Offers(Protocol):
     """A listener that, at the end of a run, offers weights for the state to keep. They are kept if
     the rule that chooses among the looks would choose them as the newest of all."""
 
-    def offer(self, run: Any, trial: Trial) -> Offer | str:
+    def offer(self, run: Any, trial: OfferTrial) -> Offer | str:
         """The weights; or why there are none, as a clause."""
         ...
 

@@ -32,7 +32,7 @@ class Misshapen(ValueError):
         self.path: list[str | int] = []
 
 
-class Missing(Misshapen):
+class MissingField(Misshapen):
     """A field that must be there and is not; ``path`` leads to the object that lacks it."""
 
     def __init__(self, where: str) -> None:
@@ -192,7 +192,7 @@ def record(shapes: Mapping[str, Shape], need: tuple[str, ...] = ()) -> Shape:
             raise Misshapen(where, "an object", value)
         for name in need:
             if name not in value:
-                raise Missing(_inside(where, name))
+                raise MissingField(_inside(where, name))
         for name, shape in shapes.items():
             if name in value:
                 _check(shape, value[name], _inside(where, name), name)

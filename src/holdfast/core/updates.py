@@ -61,7 +61,7 @@ class Draw:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Pool:
+class RowPool:
     """The training rows, and behind them those that were added, as a source draws from them in one
     phase: ``examples``, the rows of an update (``batch``), and the ``seed`` and name of the
     ``phase``, from which its chance comes."""
@@ -109,10 +109,10 @@ class BatchSource(Protocol):
     def has_epochs(self) -> bool:
         """Whether ``steps_per_epoch`` updates make a pass, after which a look is due at least."""
 
-    def steps_per_epoch(self, pool: Pool) -> int:
+    def steps_per_epoch(self, pool: RowPool) -> int:
         """How many updates an epoch has; the same for every epoch."""
 
-    def draw(self, pool: Pool, step: int) -> Draw:
+    def draw(self, pool: RowPool, step: int) -> Draw:
         """The rows of an update, counted from 0 in its phase: a function of the pool and the step
         alone, never of what was drawn before."""
 
@@ -157,7 +157,7 @@ class Stepper(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Passed:
+class ForwardPass:
     """A forward pass of a training step: positions ``rows`` [batch] among the training rows, the
     ``batch`` as the task made it, the network's ``output``.
 
@@ -182,7 +182,7 @@ class LossTerm(Protocol):
         """Whether the loss of a row depends on the others of its update. These then pass together,
         in every process, and are not cut into pieces."""
 
-    def __call__(self, passed: Passed, losses: torch.Tensor) -> torch.Tensor:
+    def __call__(self, passed: ForwardPass, losses: torch.Tensor) -> torch.Tensor:
         """The losses [batch] to use instead of ``losses`` [batch]."""
 
 
@@ -200,13 +200,13 @@ class OfTwoPasses(Protocol):
     By itself, where rows pass once, it leaves the losses as they are."""
 
     def between(
-        self, first: Passed, second: Passed, losses: tuple[torch.Tensor, torch.Tensor]
+        self, first: ForwardPass, second: ForwardPass, losses: tuple[torch.Tensor, torch.Tensor]
     ) -> torch.Tensor:
         """The losses [batch] of the two passes, from those of each [batch] after every other
         term."""
 
 
-def rows_drawn(source: BatchSource, pool: Pool, step: int) -> Ints:
+def rows_drawn(source: BatchSource, pool: RowPool, step: int) -> Ints:
     """Which rows an update uses [n], whatever their form, which is not made: a source that passes
     on the rows of another in other forms names that one as its ``inner``."""
     inner: BatchSource | None = getattr(source, "inner", None)

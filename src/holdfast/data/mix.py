@@ -1,5 +1,6 @@
 """Several small data sets as one table: the same columns, the same names for the same labels, and a
-column that says which source a row came from."""
+column that says which source a row came from.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ ALIKE = 0.6
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class MixSource:
     """One source: its ``text`` and ``label`` columns where they are said, and ``labels``, what its
     labels are called here."""
 
@@ -57,7 +58,7 @@ class Mixed:
         return tuple(name for name in ("text", "text_pair") if name in self.rows.column_names)
 
 
-def mix(parts: Sequence[Part]) -> Mixed:
+def mix(parts: Sequence[MixSource]) -> Mixed:
     """Read the sources one after the other and put their rows into one table.
 
     Raises ``RecipeError`` for fewer than two sources, two of one name, or a label that a source has
@@ -101,7 +102,7 @@ def with_sources(table: Table, raw: Raw, name: str) -> Table:
     return replace(table, rows=rows.add_column(SOURCE, found))
 
 
-def _names(parts: Sequence[Part]) -> tuple[str, ...]:
+def _names(parts: Sequence[MixSource]) -> tuple[str, ...]:
     """Each source's own name, else that of its file; told apart by numbers where they are equal."""
     given = [part.name for part in parts if part.name]
     for name in given:
@@ -118,7 +119,7 @@ def _names(parts: Sequence[Part]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _read(part: Part, name: str) -> tuple[pa.Table, Decision]:
+def _read(part: MixSource, name: str) -> tuple[pa.Table, Decision]:
     raw = read_source(part.path, part.encoding, part.config)
     refuse_empty(raw)
     columns, _, _ = choose_columns(raw, text=part.text, label=part.label)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from holdfast.duplicates.candidates import Search
 from holdfast.duplicates.chains import Cut, group_and_cut
-from holdfast.duplicates.engines import Engine, engine_here
+from holdfast.duplicates.engines import MapEngine, engine_here
 from holdfast.duplicates.screen import screen
 from holdfast.duplicates.verify import Links, verify
 from holdfast.duplicates.words import I64, U64, exact_forms, make_bags, read_texts
@@ -73,7 +73,7 @@ class Copies:
         return Links(low, high, self.links.similarity)
 
 
-def find_copies(texts: Sequence[str], *, seed: int = 0, engine: Engine | None = None) -> Copies:
+def find_copies(texts: Sequence[str], *, seed: int = 0, engine: MapEngine | None = None) -> Copies:
     """Group the texts that are copies of each other.
 
     Parameters
@@ -93,7 +93,7 @@ def find_copies(texts: Sequence[str], *, seed: int = 0, engine: Engine | None = 
 
 
 def find_copies_of_many(
-    texts: Sequence[str], *, seed: int = 0, engine: Engine | None = None
+    texts: Sequence[str], *, seed: int = 0, engine: MapEngine | None = None
 ) -> Copies:
     """``find_copies`` in two searches: which texts can have near-copies, and the rule for these."""
     screened = screen(texts, engine or engine_here())

@@ -25,7 +25,7 @@ A = TypeVar("A")
 MOST_THREADS = 4
 
 
-class Engine(Protocol):
+class MapEngine(Protocol):
     """Does ``work`` for each item and gives the results in the order of the items."""
 
     def map(self, work: Callable[[A], T], items: Iterable[A]) -> Iterator[T]: ...
@@ -53,7 +53,7 @@ class Threads:
 
 
 @dataclass(frozen=True, slots=True)
-class OnRay:
+class RayMap:
     """Ray Data, on the cluster that ``RAY_ADDRESS`` names, or one that is started on this machine.
 
     What all items share goes to the object store once. Holdfast must be installed on every machine
@@ -76,7 +76,7 @@ class OnRay:
             yield pickle.loads(row["done"])
 
 
-def engine_here() -> Engine:
+def engine_here() -> MapEngine:
     """As many threads as there are processors, at most ``MOST_THREADS`` (each holds a pass in
     memory), and no more than ``OMP_NUM_THREADS`` says."""
     told = os.environ.get("OMP_NUM_THREADS", "")

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from holdfast.data.table import Table
 from holdfast.duplicates.duplicates import Copies, find_copies
-from holdfast.duplicates.engines import Engine
+from holdfast.duplicates.engines import MapEngine
 from holdfast.duplicates.texts import RowTexts
 
 
@@ -46,7 +46,7 @@ class AllRows:
 
 
 def gather(
-    table: Table, given: Mapping[str, Table], seed: int, engine: Engine | None = None
+    table: Table, given: Mapping[str, Table], seed: int, engine: MapEngine | None = None
 ) -> AllRows:
     """Find the copies among the source and the given tables together; ``engine`` as for
     ``find_copies``."""

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.duplicates.engines import Engine
+from holdfast.duplicates.engines import MapEngine
 from holdfast.duplicates.normalise import content_keys, folded, normal_forms, spaced_words
 from holdfast.duplicates.texts import arrow_slice
 from holdfast.duplicates.word_hashes import word_hashes
@@ -27,7 +27,7 @@ from holdfast.duplicates.words import (
     I64,
     U64,
     Bags,
-    Read,
+    HashedTexts,
     sorted_rows,
     starts_of,
     take_rows,
@@ -40,7 +40,7 @@ _MOST_SLOT_BITS = 24
 _WORDS = 1 << 25
 
 
-def read_hashed(texts: Sequence[str], engine: Engine) -> Read:
+def read_hashed(texts: Sequence[str], engine: MapEngine) -> HashedTexts:
     """Every text, read once, in blocks: ``Read`` without a vocabulary, its ``words`` the upper
     bits of their hashes. About 30 bytes a text and 4 a word."""
     n = len(texts)
@@ -53,10 +53,10 @@ def read_hashed(texts: Sequence[str], engine: Engine) -> Read:
         keys[here], contents[here], lengths[here], counts[here] = block[:4]
         words.append(block[4])
         at = here.stop
-    return Read(keys, contents, lengths, _joined(words), starts_of(counts), [])
+    return HashedTexts(keys, contents, lengths, _joined(words), starts_of(counts), [])
 
 
-def hashed_bags(read: Read, rows: I64) -> Bags:
+def hashed_bags(read: HashedTexts, rows: I64) -> Bags:
     """The bags of the chosen rows. There is no ``sequence`` and no vocabulary."""
     flat, starts = take_rows(read.words, read.starts, rows)
     # A few slots a word: a small table is quick to count, and 2^24 is far above any vocabulary.

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from holdfast.core.errors import Defect
 from holdfast.duplicates.candidates import can_be_near
-from holdfast.duplicates.engines import Engine, engine_here
+from holdfast.duplicates.engines import MapEngine, engine_here
 from holdfast.duplicates.hashed_bags import hashed_bags, read_hashed
 from holdfast.duplicates.passes import depths_of, near_pairs
 from holdfast.duplicates.verify import Links
@@ -52,7 +52,7 @@ class LooseCopies:
 
 
 def find_loose_copies(
-    texts: Sequence[str], *, share: float = 0.3, engine: Engine | None = None, depth: int = DEPTH
+    texts: Sequence[str], *, share: float = 0.3, engine: MapEngine | None = None, depth: int = DEPTH
 ) -> LooseCopies:
     """The pairs of texts that differ in at most ``share`` of their words.
 

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.duplicates.candidates import FEW, WINDOW, eligible, mix
-from holdfast.duplicates.engines import Engine
+from holdfast.duplicates.engines import MapEngine
 from holdfast.duplicates.verify import Links, differing_words, signatures
 from holdfast.duplicates.words import I64, U64, Bags
 
@@ -33,7 +33,7 @@ _ROWS = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Passes:
+class BagSearch:
     """One search. ``limits`` [rows] are the most words that each text may differ in from a longer
     one; ``depths`` [rows] how many of its rarest words make its buckets, at most ``DEEPEST``."""
 
@@ -41,7 +41,7 @@ class Passes:
     limits: npt.NDArray[np.int16]
     depths: npt.NDArray[np.int8]
 
-    def pairs(self, engine: Engine) -> tuple[U64, int]:
+    def pairs(self, engine: MapEngine) -> tuple[U64, int]:
         """Pairs of rows that may be within their limits, ``first << 32 | second``, each once,
         sorted; and how many rows met only some of their bucket."""
         marks = signatures(self.bags)
@@ -170,11 +170,11 @@ def _shared(packed: U64, bits: int) -> tuple[U64, I64]:
 
 
 def near_pairs(
-    bags: Bags, limits: npt.NDArray[np.int16], depths: npt.NDArray[np.int8], engine: Engine
+    bags: Bags, limits: npt.NDArray[np.int16], depths: npt.NDArray[np.int8], engine: MapEngine
 ) -> tuple[Links, int]:
     """The candidates of ``passes.py`` whose bags differ in no more words than the smaller of their
     limits, in order; and how many rows met only some of a bucket."""
-    packed, windowed = Passes(bags, limits, depths).pairs(engine)
+    packed, windowed = BagSearch(bags, limits, depths).pairs(engine)
     first = (packed >> np.uint64(32)).astype(np.int64)
     second = (packed & np.uint64(0xFFFFFFFF)).astype(np.int64)
     differing = differing_words(bags, first, second)

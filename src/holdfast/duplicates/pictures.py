@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.core.records import Floats, Ints
-from holdfast.duplicates.vectors import Pairs, Vectors, nearest, pairs_of
+from holdfast.duplicates.vectors import SimilarPairs, Vectors, nearest, pairs_of
 
 SIDE = 32
 SHIFT = 2
@@ -107,7 +107,7 @@ def thumbnail_of(image: Any) -> tuple[Bytes, float]:
 
 def near_pictures(
     one: Thumbnails, other: Thumbnails | None = None, vectors: Vectors | None = None
-) -> Pairs:
+) -> SimilarPairs:
     """The verified copies within a table, or of its pictures among those of another; exact ones
     are among them. ``similarity`` is the correlation of the pixels. ``vectors`` [n, d] of a model
     bring candidates of their own, which the pixels must confirm. Flat pictures are left out: they
@@ -127,7 +127,7 @@ def near_pictures(
     kept &= 1 - agreement <= STANDS_OUT * apart[likely]
     first, second, agreement = first[kept], second[kept], agreement[kept]
     order = np.lexsort((second, first, -agreement))
-    return Pairs(first[order], second[order], agreement[order])
+    return SimilarPairs(first[order], second[order], agreement[order])
 
 
 def _apart(one: Thumbnails, theirs: Thumbnails, first: Ints, second: Ints) -> Vectors:
@@ -167,7 +167,7 @@ def _overlap(one: Any, other: Any, down: int, right: int) -> Vectors:
     return made
 
 
-def unequal(one: Sequence[str], other: Sequence[str], pairs: Pairs) -> npt.NDArray[np.bool_]:
+def unequal(one: Sequence[str], other: Sequence[str], pairs: SimilarPairs) -> npt.NDArray[np.bool_]:
     """Which pairs have different marks of their content [m]."""
     both = zip(pairs.first.tolist(), pairs.second.tolist(), strict=True)
     return np.array([one[a] != other[b] for a, b in both], dtype=bool)

@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from holdfast.duplicates.candidates import LONG, OVERLAP, can_be_near
 from holdfast.duplicates.criterion import allowed
-from holdfast.duplicates.engines import Engine
+from holdfast.duplicates.engines import MapEngine
 from holdfast.duplicates.hashed_bags import hashed_bags, read_hashed
 from holdfast.duplicates.passes import depths_of, near_pairs
 from holdfast.duplicates.texts import ArrowTexts, arrow_slice
@@ -43,7 +43,7 @@ class Screened:
         return taken(texts, np.sort(self.positions))
 
 
-def screen(texts: Sequence[str], engine: Engine) -> Screened:
+def screen(texts: Sequence[str], engine: MapEngine) -> Screened:
     """The texts that may have near-copies."""
     read = read_hashed(texts, engine)
     exact, chosen = exact_forms(read)

@@ -22,7 +22,7 @@ from holdfast.core.records import Ints
 from holdfast.data.table import Table
 from holdfast.duplicates.duplicates import find_copies
 from holdfast.duplicates.texts import RowTexts
-from holdfast.duplicates.vectors import Pairs, Vectors, near_pairs, shared_similarity
+from holdfast.duplicates.vectors import SimilarPairs, Vectors, near_pairs, shared_similarity
 
 AGREEMENT = 0.92
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
@@ -38,7 +38,7 @@ def paraphrases(
     texts: Sequence[str],
     others: tuple[Vectors, Sequence[str]] | None = None,
     agreement: float = AGREEMENT,
-) -> Pairs:
+) -> SimilarPairs:
     """The pairs of rows that say the same; or, with ``others``, pairs of a row and one of theirs.
 
     ``vectors`` [n, d] unit length, of ``texts`` [n]; ``similarity`` of a pair is its agreement.
@@ -48,7 +48,7 @@ def paraphrases(
     # A table of one text has nothing beyond what it shares.
     if shared >= 1 - 1e-6:
         none = np.empty(0, dtype=np.int64)
-        return Pairs(none, none, none.astype(np.float32))
+        return SimilarPairs(none, none, none.astype(np.float32))
     pool, words = (None, texts) if others is None else others
     found = near_pairs(vectors, shared + agreement * (1 - shared), pool)
     kept = [
@@ -57,7 +57,7 @@ def paraphrases(
     ]
     found = found.where(np.array(kept, dtype=bool))
     raised = ((found.similarity - shared) / (1 - shared)).astype(np.float32)
-    return Pairs(found.first, found.second, np.minimum(raised, np.float32(1)))
+    return SimilarPairs(found.first, found.second, np.minimum(raised, np.float32(1)))
 
 
 def in_other_words(table: Table, first: Ints, other: Table, second: Ints) -> npt.NDArray[np.bool_]:

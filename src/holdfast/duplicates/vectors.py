@@ -34,7 +34,7 @@ class Nearest:
 
 
 @dataclass(frozen=True, slots=True)
-class Pairs:
+class SimilarPairs:
     """Pairs of positions, the most similar first: ``first`` [m], ``second`` [m], ``similarity`` [m]
     the cosine. Within one table ``first`` < ``second`` and each pair stands once."""
 
@@ -45,9 +45,9 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.first)
 
-    def where(self, mask: npt.NDArray[np.bool_]) -> Pairs:
+    def where(self, mask: npt.NDArray[np.bool_]) -> SimilarPairs:
         """The pairs that ``mask`` [m] keeps."""
-        return Pairs(self.first[mask], self.second[mask], self.similarity[mask])
+        return SimilarPairs(self.first[mask], self.second[mask], self.similarity[mask])
 
 
 def nearest(vectors: Vectors, k: int = NEIGHBOURS, among: Vectors | None = None) -> Nearest:
@@ -81,13 +81,13 @@ def nearest(vectors: Vectors, k: int = NEIGHBOURS, among: Vectors | None = None)
 
 def near_pairs(
     vectors: Vectors, least: float, among: Vectors | None = None, k: int = NEIGHBOURS
-) -> Pairs:
+) -> SimilarPairs:
     """The pairs of at least this cosine, of each row with at most its ``k`` nearest: in a crowd of
     alike rows each still has a pair, and there are never more than n·k."""
     return pairs_of(nearest(vectors, k, among), least, own=among is None)
 
 
-def pairs_of(found: Nearest, least: float, *, own: bool) -> Pairs:
+def pairs_of(found: Nearest, least: float, *, own: bool) -> SimilarPairs:
     """The pairs in a list of neighbours; ``own`` says that both are of one table."""
     rows, places = np.nonzero(found.similarity >= least)
     first, second = rows.astype(np.int64), found.index[rows, places]
@@ -97,7 +97,7 @@ def pairs_of(found: Nearest, least: float, *, own: bool) -> Pairs:
     # A pair of one table is seen from both of its rows.
     _, once = np.unique(np.column_stack([first, second]), axis=0, return_index=True)
     order = once[np.lexsort((second[once], first[once], -similarity[once]))]
-    return Pairs(first[order], second[order], similarity[order])
+    return SimilarPairs(first[order], second[order], similarity[order])
 
 
 def shared_similarity(vectors: Vectors) -> float:

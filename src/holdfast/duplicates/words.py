@@ -27,7 +27,7 @@ CHARACTERS = 1 << 23
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
+class HashedTexts:
     """Every text, read once: ``keys`` [n] hash of the normal form; ``contents`` [n] hash of the
     text; ``lengths`` [n] words as written, lone punctuation included; ``words`` flat word numbers
     in reading order, row i from ``starts[i]`` to ``starts[i + 1]``; ``vocabulary`` the words."""
@@ -65,7 +65,7 @@ class Bags:
         return len(self.lengths)
 
 
-def read_texts(texts: Sequence[str]) -> Read:
+def read_texts(texts: Sequence[str]) -> HashedTexts:
     """Fold, split and number the words of all texts, in blocks."""
     numbers: dict[str, int] = {}
     blocks = [
@@ -78,10 +78,10 @@ def read_texts(texts: Sequence[str]) -> Read:
     keys, contents, lengths, words, counts = (
         np.concatenate([block[part] for block in blocks]) for part in range(5)
     )
-    return Read(keys, contents, lengths, words, starts_of(counts), list(numbers))
+    return HashedTexts(keys, contents, lengths, words, starts_of(counts), list(numbers))
 
 
-def exact_forms(read: Read) -> tuple[I64, I64]:
+def exact_forms(read: HashedTexts) -> tuple[I64, I64]:
     """The number of each text's normal form, by hash [n], and a text for each: the one of the
     most words, then of the lowest content hash."""
     # By content and never by position: the division must not change when a file is sorted.
@@ -94,7 +94,7 @@ def exact_forms(read: Read) -> tuple[I64, I64]:
     return exact, order[new]
 
 
-def make_bags(read: Read, rows: I64) -> Bags:
+def make_bags(read: HashedTexts, rows: I64) -> Bags:
     """The bags of the chosen rows, words numbered by their rarity among these rows."""
     sequence, starts = take_rows(read.words, read.starts, rows)
     totals = np.bincount(sequence, minlength=len(read.vocabulary))

@@ -29,7 +29,7 @@ from holdfast.recipe import Recipe, as_settings, override
 if TYPE_CHECKING:
     from sklearn.utils import Tags
 
-    from holdfast.contract.fit import Fitted
+    from holdfast.contract.fit import FittedModel
     from holdfast.data.table import Splits
     from holdfast.models.encoders.network import EncoderClassifier
     from holdfast.models.encoders.stored import PlainClassifier
@@ -245,7 +245,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         )
         return divide(table, seed=self.random_state, fractions=(TRAIN_SHARE, 1 - TRAIN_SHARE, 0))
 
-    def _keep(self, fitted: Fitted) -> None:
+    def _keep(self, fitted: FittedModel) -> None:
         from holdfast.models.encoders.network import EncoderClassifier
         from holdfast.stats.temperature import best_temperature
         from holdfast.training.task import labels_of

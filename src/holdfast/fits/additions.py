@@ -11,7 +11,7 @@ from typing import Any
 from holdfast.augment.pictures.mixing import MixedLabels
 from holdfast.augment.registry import all_enrichments, asked_for, kind_of_rows
 from holdfast.augment.source import Enriched
-from holdfast.contract.fit import Ready
+from holdfast.contract.fit import TrainingPlan
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.events import Listener
 from holdfast.core.records import Decision, Finding
@@ -19,7 +19,7 @@ from holdfast.core.updates import LossTerm, OfRows
 from holdfast.fits.augmentation import enriched
 from holdfast.methods.conflicts import refuse
 from holdfast.methods.registry import Known, Method, Parts, all_methods, parts_of, settle
-from holdfast.methods.replay import Replayed
+from holdfast.methods.replay import ReplaySource
 from holdfast.plan.defaults import FINETUNE, asked_of, method_parts, method_settings
 from holdfast.recipe.resolved import resolved
 from holdfast.training.actions.additions import Settings
@@ -47,7 +47,7 @@ MOST_NOTCHES = 3
 class FitAdditions:
     """Of one fit: its resolved recipe, its rows, its model."""
 
-    def __init__(self, ready: Ready) -> None:
+    def __init__(self, ready: TrainingPlan) -> None:
         self._ready = ready
         self._enriched: dict[int, tuple[Phase, ...]] = {}
 
@@ -213,7 +213,7 @@ def _inner(source: Any) -> Any:
 
 def _alone(source: Any) -> Any:
     """The source without general rows beside."""
-    return source.inner if isinstance(source, Replayed) else source
+    return source.inner if isinstance(source, ReplaySource) else source
 
 
 def _drawn_by(phase: Phase, parts: Parts) -> Any:

@@ -17,7 +17,7 @@ from holdfast.augment.pictures.usual import BY_EVIDENCE, NO, YES
 from holdfast.augment.registry import ENRICHMENTS, check_enrich, make_all
 from holdfast.augment.settings import names_of
 from holdfast.augment.source import Enriched
-from holdfast.augment.text_forms import Rewriting, Survey, read_rows, survey
+from holdfast.augment.text_forms import FormSurvey, Rewriting, read_rows, survey
 from holdfast.augment.texts.user_function import Own, check_function, load_function
 from holdfast.contract.fit import Kind, Sides
 from holdfast.core.errors import RecipeError
@@ -124,7 +124,7 @@ def places_of(examples: Any, rows: int) -> Ints:
     return found
 
 
-def _told(ways: Mapping[str, Any], found: Survey) -> tuple[Decision, ...]:
+def _told(ways: Mapping[str, Any], found: FormSurvey) -> tuple[Decision, ...]:
     """A line for each enrichment: what it does to rows, seen before any is learned from."""
     lines = []
     for name, one in ways.items():
@@ -151,7 +151,7 @@ def _short(text: str) -> str:
     return text if len(text) <= 80 else f"{text[:79]}…"
 
 
-def _idle(ways: Mapping[str, Any], found: Survey) -> tuple[Finding, ...]:
+def _idle(ways: Mapping[str, Any], found: FormSurvey) -> tuple[Finding, ...]:
     """A finding for each enrichment that leaves nearly every row as it is."""
     findings = []
     for name in ways:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from holdfast.contract.fit import Ready
+from holdfast.contract.fit import TrainingPlan
 from holdfast.control.choice import (
     Choose,
     last,
@@ -31,7 +31,7 @@ from holdfast.training.plan import Phase
 SLACK = 1.05
 
 
-def choice(ready: Ready, listeners: Sequence[Any]) -> Choose:
+def choice(ready: TrainingPlan, listeners: Sequence[Any]) -> Choose:
     """Which state the run keeps, by ``train.keep``; ``listeners`` are those of its kind of
     task."""
     keep = ready.recipe.train.keep
@@ -43,7 +43,7 @@ def choice(ready: Ready, listeners: Sequence[Any]) -> Choose:
     return lowest_calibrated if calibrated else lowest(criterion(ready))
 
 
-def kept_state(ready: Ready, listeners: Sequence[Any], trained: Trained) -> Decision:
+def kept_state(ready: TrainingPlan, listeners: Sequence[Any], trained: Trained) -> Decision:
     """Which state the run keeps, in words, and why."""
     if trained.average is not None:
         last = next(made for made in reversed(trained.offers) if made.kept)
@@ -73,13 +73,13 @@ def begins_as_probe(listeners: Sequence[Any]) -> bool:
     return any(isinstance(listener, HeadRefit) and listener.first for listener in listeners)
 
 
-def start_probe(ready: Ready) -> str:
+def start_probe(ready: TrainingPlan) -> str:
     """What the last layer of a run is that begins as a linear probe: the baseline's, unless rows
     were added, which the baseline never learns from."""
     return "a linear probe fitted to the added rows too" if ready.added else "a linear probe"
 
 
-def _gains(ready: Ready, listeners: Sequence[Any]) -> bool:
+def _gains(ready: TrainingPlan, listeners: Sequence[Any]) -> bool:
     """Whether the run begins as a linear probe over which such runs were measured to gain."""
     total, _ = count_parameters(ready.loaded.network)
     sizes = (total, len(ready.train), ready.classes)
@@ -110,7 +110,7 @@ def is_measured(
     return learning[0] <= SLACK * learning[1]
 
 
-def criterion(ready: Ready) -> Callable[[Snapshot], float]:
+def criterion(ready: TrainingPlan) -> Callable[[Snapshot], float]:
     """A snapshot to a number, smaller is better, by ``train.metric``.
 
     ``refined_loss`` and ``loss`` are as they are; a metric that rises is negated. Where the metric

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.contract.fit import Begun, Kind, Prepared, Ready, Sides, classes_of
+from holdfast.contract.fit import Kind, PreparedData, RunStart, Sides, TrainingPlan, classes_of
 from holdfast.control.stopping import StoppingRule
 from holdfast.core.errors import Defect, RecipeError
 from holdfast.core.machine import processes
@@ -76,7 +76,7 @@ if TYPE_CHECKING:
 
 
 def make_ready(
-    prepared: Prepared,
+    prepared: PreparedData,
     train: Ints,
     valid: Ints,
     settings: Mapping[str, Any] | Sequence[str] = (),
@@ -84,7 +84,7 @@ def make_ready(
     *,
     cross_fitted: bool = False,
     planned_for: int | None = None,
-) -> Ready:
+) -> TrainingPlan:
     """A fit up to its first step: a network of its own, the table of defaults, the plan.
 
     ``kept_in`` is the folder where the outputs of frozen layers are kept. A fit that is
@@ -141,7 +141,7 @@ def make_ready(
     )
     sizes = (total, len(train), classes)
     rule = recipe.train.keep or rule_of(resolved, plan.phases, sizes, loaded.defaults)
-    return Ready(
+    return TrainingPlan(
         prepared=prepared,
         recipe=resolve_all(
             resolved,
@@ -219,7 +219,7 @@ def _check_positions(rows: int, train: Ints, valid: Ints) -> None:
 
 
 def _sides(
-    prepared: Prepared, loaded: Any, train: Ints, valid: Ints, recipe: Recipe
+    prepared: PreparedData, loaded: Any, train: Ints, valid: Ints, recipe: Recipe
 ) -> tuple[Any, Sides, tuple[Decision, ...]]:
     """The rows of both sides, and what was loaded with the unit and limits of the first; of the
     added rows those of the origins that ``train.added`` names. Rows weigh by their source."""
@@ -248,7 +248,7 @@ def _sides(
 
 
 def _added(
-    prepared: Prepared, train: Examples, origins: Sequence[str] | None, loaded: Any
+    prepared: PreparedData, train: Examples, origins: Sequence[str] | None, loaded: Any
 ) -> tuple[Examples | None, Examples | None]:
     """The added rows that this fit learns from, with their weights; and they behind ``train``."""
     lot, examples = prepared.added, prepared.added_examples
@@ -337,7 +337,7 @@ def _with_general(plan: Plan, recipe: ResolvedRecipe, sides: Sides) -> Plan:
 
 def _with_teacher(
     plan: Plan,
-    prepared: Prepared,
+    prepared: PreparedData,
     recipe: ResolvedRecipe,
     train: Ints,
     sides: Sides,
@@ -364,7 +364,7 @@ def _with_teacher(
     return replace(plan, phases=phases)
 
 
-def _added_rows(prepared: Prepared, recipe: ResolvedRecipe) -> tuple[Decision, ...]:
+def _added_rows(prepared: PreparedData, recipe: ResolvedRecipe) -> tuple[Decision, ...]:
     """What this fit learns from beside the rows of the table."""
     lot = prepared.added
     if lot is None:
@@ -398,7 +398,7 @@ def _told(
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class FitPlace:
     """Where a fit is written while it runs: nowhere, unless a run's folder is given.
 
     ``decisions`` are what the journal begins with; with ``resume`` the newest state in ``store`` is
@@ -412,20 +412,20 @@ class Place:
     resume: bool = False
     decisions: Sequence[Decision] = ()
     listeners: Sequence[Any] = ()
-    begun: Begun | None = None
+    begun: RunStart | None = None
     test_rows: int | None = None
 
 
 def make_job(
-    ready: Ready,
+    ready: TrainingPlan,
     accelerator: Accelerator,
-    place: Place | None = None,
+    place: FitPlace | None = None,
     listeners: Sequence[Any] = (),
     notify: Callable[[Decision], None] = lambda _: None,
 ) -> tuple[Job, tuple[Any, ...]]:
     """The loop's job, on a network that may learn now; and the listeners that its kind of task
     brought."""
-    place = place or Place()
+    place = place or FitPlace()
     of_kind, network = ready.kind.listeners(ready), ready.loaded.network
     additions, choose = FitAdditions(ready), choice(ready, of_kind)
     acting = controller(ready, choose, additions)
@@ -472,7 +472,7 @@ def make_job(
 
 
 def _others(
-    ready: Ready, test_rows: int | None, network: Any, device: Any
+    ready: TrainingPlan, test_rows: int | None, network: Any, device: Any
 ) -> Callable[[float], float] | None:
     """The seconds of a run beside its steps and passes; ``None`` of a fit that ends with them."""
     # Of a network that is spread over processes all would have to write together.
@@ -487,20 +487,20 @@ def _others(
     return seconds
 
 
-def _of_methods(ready: Ready) -> tuple[Any, ...]:
+def _of_methods(ready: TrainingPlan) -> tuple[Any, ...]:
     """The listeners that methods bring, anew."""
     parts = method_parts(ready.recipe)
     return (*parts.listeners(), *parts.listeners_for(ready.loaded))
 
 
-def _histories(ready: Ready, accelerator: Accelerator) -> tuple[ExampleHistory, ...]:
+def _histories(ready: TrainingPlan, accelerator: Accelerator) -> tuple[ExampleHistory, ...]:
     """The data map of the training rows; a number's loss is no probability, so it has none."""
     if ready.recipe.data.label_kind == "number":
         return ()
     return (ExampleHistory(ready.train.rows, accelerator.num_processes),)
 
 
-def _cache(ready: Ready, folder: Path | None) -> PrefixCache | None:
+def _cache(ready: TrainingPlan, folder: Path | None) -> PrefixCache | None:
     """Where the outputs of frozen layers are kept: beside the checkpoints, which go at the end."""
     if ready.prefix is None:
         return None
@@ -550,7 +550,7 @@ def _groups(network: Network, phase: Phase) -> list[dict[str, Any]]:
     return [group for group in groups if not group["name"].startswith("head")]
 
 
-def _advisor(ready: Ready) -> StoppingRule | None:
+def _advisor(ready: TrainingPlan) -> StoppingRule | None:
     return None if ready.recipe.control.policy == "off" else stopping_rule(ready)
 
 

@@ -30,13 +30,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.contract.fit import Fitted, Prepared, Ready
+from holdfast.contract.fit import FittedModel, PreparedData, TrainingPlan
 from holdfast.core.errors import Interrupted, RecipeError
 from holdfast.core.events import Offers
 from holdfast.core.files import write_atomically
 from holdfast.core.records import Decision, Finding, Floats, Ints, Snapshot
 from holdfast.core.seeds import derive_seed
-from holdfast.fits.compose import Place, make_job, make_ready
+from holdfast.fits.compose import FitPlace, make_job, make_ready
 from holdfast.fits.fit import fit_ready
 from holdfast.methods.heads.closed_form import curve_from_state, curve_to_state
 from holdfast.models.probes.curve import ProbeCurve
@@ -44,7 +44,7 @@ from holdfast.plan.defaults import method_parts
 from holdfast.split.folds import Fold, make_folds
 from holdfast.training.checkpoint import Unfit, read_sealed, write_sealed
 from holdfast.training.engine import pack, unpack
-from holdfast.training.fold_evaluations import OutOfFold
+from holdfast.training.fold_evaluations import FoldEvaluation
 from holdfast.training.loop import fit as train
 from holdfast.training.observe import Observer
 from holdfast.training.plan import Plan
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from holdfast.runs.journal import RunFolder
 
 Notify = Callable[[Decision | Finding], None]
-Extend = Callable[[Ints, Ints], Prepared]
+Extend = Callable[[Ints, Ints], PreparedData]
 FOLDER = "folds"
 SPENT = ("examples_seen", "evaluate_s", "guard_s")
 COUNTED = ("seconds", *SPENT)
@@ -82,7 +82,7 @@ class FoldRun:
 
 
 def cross_fit(
-    prepared: Prepared,
+    prepared: PreparedData,
     positions: Ints | Sequence[int],
     folds: int,
     settings: Mapping[str, Any] | Sequence[str] = (),
@@ -91,7 +91,7 @@ def cross_fit(
     into: RunFolder | None = None,
     listeners: Sequence[Any] = (),
     notify: Notify = lambda _: None,
-) -> Fitted:
+) -> FittedModel:
     """Train on all rows at ``positions``, with every choice made out of fold.
 
     It is to ``fit`` what cross-validation is to a hold-out: the same value comes back, whose
@@ -120,7 +120,7 @@ def cross_fit(
     runs: list[FoldRun] = []
     before = 0.0
 
-    def answered(ready: Ready, accelerator: Accelerator, place: Place) -> OutOfFold:
+    def answered(ready: TrainingPlan, accelerator: Accelerator, place: FitPlace) -> FoldEvaluation:
         nonlocal before
         for fold in parts:
             store = FoldStore(kept_in, place, fold.number)
@@ -143,7 +143,7 @@ def cross_fit(
     return replace(fitted, trained=replace(trained, **more), seconds=fitted.seconds + before)
 
 
-def _refuse_averages(ready: Ready) -> None:
+def _refuse_averages(ready: TrainingPlan) -> None:
     """What is tried at the end (averages of weights, a head fitted anew) is tried on validation
     rows, and no fold has any of it to answer with."""
     found = [x.name for x in method_parts(ready.recipe).listeners() if isinstance(x, Offers)]
@@ -156,12 +156,14 @@ def _refuse_averages(ready: Ready) -> None:
         )
 
 
-def seed_of(prepared: Prepared) -> int:
+def seed_of(prepared: PreparedData) -> int:
     """Of the folds."""
     return derive_seed(prepared.recipe.seed, "cross-fit")
 
 
-def _run_fold(prepared: Prepared, fold: Fold, whole: Ready, accelerator: Accelerator) -> FoldRun:
+def _run_fold(
+    prepared: PreparedData, fold: Fold, whole: TrainingPlan, accelerator: Accelerator
+) -> FoldRun:
     """One fold's run, from the loaded weights, by the settings of the ``whole``."""
     start = time.perf_counter()
     own = replace(prepared, recipe=recipe_of_fold(whole))
@@ -171,7 +173,7 @@ def _run_fold(prepared: Prepared, fold: Fold, whole: Ready, accelerator: Acceler
     job, of_kind = make_job(ready, accelerator)
     with resumable(f"fold {fold.number + 1}"):
         trained = train(job)
-    fitted = Fitted(ready, job, of_kind, trained, Decision("kept state", "the last", ""), 0.0)
+    fitted = FittedModel(ready, job, of_kind, trained, Decision("kept state", "the last", ""), 0.0)
     (refit,) = of_kind
     return FoldRun(
         fold.number,
@@ -196,7 +198,7 @@ def resumable(where: str) -> Iterator[None]:
         raise Interrupted("the run", f"was interrupted in {where}", None, remedy) from error
 
 
-def probe_logits(fitted: Fitted, examples: Any, positions: Ints) -> Floats:
+def probe_logits(fitted: FittedModel, examples: Any, positions: Ints) -> Floats:
     """What the linear probe of a fit says of encoded rows [n, classes]."""
     (refit,) = fitted.listeners
     job = fitted.job
@@ -204,7 +206,7 @@ def probe_logits(fitted: Fitted, examples: Any, positions: Ints) -> Floats:
     return Observer(job.accelerator, job.task, alone=True).measure(network, examples, positions)[1]
 
 
-def recipe_of_fold(whole: Ready) -> Any:
+def recipe_of_fold(whole: TrainingPlan) -> Any:
     """The recipe of the run on all rows, with nothing that would end a fold's run early."""
     return whole.recipe.changed(
         control={"policy": "off"}, train={"keep": "last", "max_minutes": None, "folds": 0}
@@ -237,7 +239,7 @@ def look_of_fold(step: int, whole: Plan, steps: Sequence[int]) -> int:
     return done
 
 
-def joined(runs: Sequence[FoldRun], plan: Plan, rows: int) -> OutOfFold:
+def joined(runs: Sequence[FoldRun], plan: Plan, rows: int) -> FoldEvaluation:
     """The folds' looks as looks at all ``rows``, at the steps of ``plan``."""
     at = []
     for run in runs:
@@ -250,7 +252,7 @@ def joined(runs: Sequence[FoldRun], plan: Plan, rows: int) -> OutOfFold:
         losses.append(_spread(runs, [one.valid_losses for one in of_fold], rows))
         logits = [one.valid_logits for one in of_fold]
         kept.append(_spread(runs, [one for one in logits if one is not None], rows))
-    return OutOfFold(
+    return FoldEvaluation(
         folds=len(runs),
         steps=plan.evaluate_at,
         losses=tuple(losses),
@@ -316,7 +318,7 @@ class FoldStore:
     """Where a finished fold of a run is kept until the run is finished; nowhere without a
     folder."""
 
-    def __init__(self, kept_in: Path | None, place: Place, number: int) -> None:
+    def __init__(self, kept_in: Path | None, place: FitPlace, number: int) -> None:
         self._path = kept_in / FOLDER / f"fold-{number}.pt" if kept_in else None
         mark = place.begun.mark if place.begun else ""
         self._mark = hashlib.sha256(f"{mark} fold {number}".encode()).hexdigest()

@@ -26,14 +26,14 @@ from holdfast.tasks.lm.generation import TOGETHER
 from holdfast.tasks.lm.verbatim import COMPARED, MOST_ROWS, TOKENS_A_WORD
 
 if TYPE_CHECKING:
-    from holdfast.contract.fit import Ready
+    from holdfast.contract.fit import TrainingPlan
 
 # Tokens by which a batch of texts is timed, after one that lays out memory.
 TIMED_TOKENS = 8
 
 
 def seconds_after(
-    ready: Ready, test_rows: int, network: Any, device: Any, a_row: float
+    ready: TrainingPlan, test_rows: int, network: Any, device: Any, a_row: float
 ) -> dict[str, float]:
     """Seconds of ``scoring``, ``texts`` and ``probes``, where a row takes ``a_row`` forward, and of
     the texts of one evaluation (``evaluation``; 0 where none are written there)."""
@@ -71,7 +71,7 @@ def seconds_after(
 
 
 def _seconds_of_texts(
-    ready: Ready, test_rows: int, prefill: float, token: float
+    ready: TrainingPlan, test_rows: int, prefill: float, token: float
 ) -> tuple[float, float]:
     """Of the generated rows, and of the completions that show what is known by heart."""
     recipe = ready.recipe
@@ -94,7 +94,7 @@ def _seconds_of_texts(
     return own, (asked + _batches(min(MOST_ROWS, len(ready.valid)))) * each
 
 
-def _timed(ready: Ready, network: Any, device: Any) -> tuple[float, float]:
+def _timed(ready: TrainingPlan, network: Any, device: Any) -> tuple[float, float]:
     """Seconds of a batch's first token, and of each one that follows."""
 
     def seconds(tokens: int) -> float:
@@ -121,7 +121,7 @@ def _batches(rows: int) -> int:
     return math.ceil(rows / TOGETHER)
 
 
-def _rows_of(texts: Sequence[str], ready: Ready) -> float:
+def _rows_of(texts: Sequence[str], ready: TrainingPlan) -> float:
     """These texts, as so many rows of the run's mean length."""
     tokens = sum(len(ids) for ids in ready.loaded.tokenizer(list(texts))["input_ids"])
     return tokens / max(1.0, float(np.mean(ready.train.lengths)))

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.contract.fit import Fitted, Prepared, Ready
+from holdfast.contract.fit import FittedModel, PreparedData, TrainingPlan
 from holdfast.control.choice import last
 from holdfast.control.ends_at import EndsAt
 from holdfast.core.errors import Defect
 from holdfast.core.records import Decision, Finding, Floats, Ints
 from holdfast.fits.checkpoint_rule import kept_state, start_probe
-from holdfast.fits.compose import Place, make_job, make_ready
+from holdfast.fits.compose import FitPlace, make_job, make_ready
 from holdfast.methods.heads.balance import TARGET, asked_target
 from holdfast.methods.heads.class_rates import (
     USUAL,
@@ -33,7 +33,7 @@ from holdfast.prepare.rows import notify_all
 from holdfast.prepare.sharding import gathered
 from holdfast.tasks.classes.classifier import classifier, kept_temperature
 from holdfast.tasks.classes.side_selection import with_side
-from holdfast.training.fold_evaluations import FoldLooks, OutOfFold
+from holdfast.training.fold_evaluations import FoldEvaluation, FoldLooks
 from holdfast.training.loop import fit as train
 from holdfast.training.machine.machine import make_accelerator
 from holdfast.training.task import labels_of
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 
 def fit(
-    prepared: Prepared,
+    prepared: PreparedData,
     train_positions: Ints | Sequence[int],
     valid_positions: Ints | Sequence[int],
     settings: Mapping[str, Any] | Sequence[str] = (),
@@ -53,7 +53,7 @@ def fit(
     into: RunFolder | None = None,
     listeners: Sequence[Any] = (),
     notify: Callable[[Decision | Finding], None] = lambda _: None,
-) -> Fitted:
+) -> FittedModel:
     """Train on the rows at ``train_positions`` of what is prepared, judged by those at
     ``valid_positions``, and keep the best state.
 
@@ -83,19 +83,20 @@ def fit(
 
 
 def fit_ready(
-    ready: Ready,
+    ready: TrainingPlan,
     start: float,
     *,
     into: RunFolder | None = None,
     listeners: Sequence[Any] = (),
     notify: Callable[[Decision | Finding], None] = lambda _: None,
-    folds: Callable[[Ready, Accelerator, Place], OutOfFold | FoldLooks] | None = None,
-) -> Fitted:
+    folds: Callable[[TrainingPlan, Accelerator, FitPlace], FoldEvaluation | FoldLooks]
+    | None = None,
+) -> FittedModel:
     """A fit from its first step on; it began at ``start`` of the clock. ``folds`` answers the rows
     that a cross-fitted one learns from, once its folder is begun."""
     notify_all(notify, ready.decisions, ready.findings)
     accelerator = make_accelerator(ready.recipe.train.precision)
-    place = into.begin(ready, accelerator) if into else Place()
+    place = into.begin(ready, accelerator) if into else FitPlace()
     out_of_fold = folds(ready, accelerator, place) if folds else None
     job, of_kind = make_job(ready, accelerator, place, listeners, notify)
     job = replace(job, out_of_fold=out_of_fold)
@@ -112,7 +113,9 @@ def fit_ready(
     job.journal.note(trained.last_step, kept.what, kept.because, chosen=kept.chosen)
     notify(kept)
     seconds = until_the_loop + trained.train_s
-    fitted = with_side(with_rates(Fitted(ready, job, of_kind, trained, kept, seconds, place.begun)))
+    fitted = with_side(
+        with_rates(FittedModel(ready, job, of_kind, trained, kept, seconds, place.begun))
+    )
     for made in late_decisions(fitted):
         job.journal.note(trained.last_step, made.what, made.because, chosen=made.chosen)
         notify(made)
@@ -120,7 +123,7 @@ def fit_ready(
     return fitted
 
 
-def late_decisions(fitted: Fitted) -> tuple[Decision, ...]:
+def late_decisions(fitted: FittedModel) -> tuple[Decision, ...]:
     """What was decided of a fit's answers after its state was chosen."""
     probes = [
         Decision("linear probe (baseline)", _used_as(one, fitted.ready), one.because)
@@ -131,7 +134,7 @@ def late_decisions(fitted: Fitted) -> tuple[Decision, ...]:
     return (*probes, *(one.decision for one in late if one is not None))
 
 
-def _used_as(probe: HeadRefit, ready: Ready) -> str:
+def _used_as(probe: HeadRefit, ready: TrainingPlan) -> str:
     if not probe.first:
         return "baseline"
     if ready.added:
@@ -139,7 +142,7 @@ def _used_as(probe: HeadRefit, ready: Ready) -> str:
     return "baseline, and the last layer at step 0"
 
 
-def averages(fitted: Fitted) -> tuple[Decision, ...]:
+def averages(fitted: FittedModel) -> tuple[Decision, ...]:
     """What was decided of the averages of weights that the run tried; its journal has them."""
     return tuple(made.decision for made in fitted.trained.offers)
 
@@ -158,7 +161,7 @@ def _whole(name: str, given: Ints | Sequence[int]) -> Ints:
     return found.astype(np.int64)
 
 
-def with_rates(fitted: Fitted) -> Fitted:
+def with_rates(fitted: FittedModel) -> FittedModel:
     """The fit, its last layer moved to the population that was asked for, where one was.
 
     The shift is that of calibrated logits: the bias takes it times the temperature by which the
@@ -181,7 +184,7 @@ def with_rates(fitted: Fitted) -> Fitted:
 
 
 def _rates(
-    fitted: Fitted, target: Any, classes: tuple[str, ...], rows: Floats, temperature: float
+    fitted: FittedModel, target: Any, classes: tuple[str, ...], rows: Floats, temperature: float
 ) -> Rates:
     if isinstance(target, dict):
         return Rates(

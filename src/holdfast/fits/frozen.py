@@ -13,7 +13,7 @@ from holdfast.core.machine import processes
 from holdfast.core.records import Decision
 from holdfast.models.compute.prefix import Prefix, frozen_prefix
 from holdfast.training.plan import Plan
-from holdfast.training.prefix.entry import Entry, ask_model
+from holdfast.training.prefix.entry import PrefixEntry, ask_model
 
 SETTING = "train.cache_frozen"
 # Unasked, no more than this, nor more than half of what the disk has left.
@@ -102,11 +102,11 @@ def passes_of(plan: Plan, train_rows: int, valid_rows: int) -> int:
     return rows
 
 
-def _refusal(task: Any) -> Entry | None:
+def _refusal(task: Any) -> PrefixEntry | None:
     if processes() > 1:
-        return Entry("several processes train together, and each would fill files of its own")
+        return PrefixEntry("several processes train together, and each would fill files of its own")
     if getattr(task, "pack", False):
-        return Entry("rows share a line (train.pack), in company that changes")
+        return PrefixEntry("rows share a line (train.pack), in company that changes")
     return None
 
 
@@ -126,14 +126,16 @@ def _no_room(size: int, wanted: str, folder: Path | None) -> str | None:
     )
 
 
-def _gain(entry: Entry, train: Any, valid: Any, plan: Plan, size: int) -> float:
+def _gain(entry: PrefixEntry, train: Any, valid: Any, plan: Plan, size: int) -> float:
     """Seconds that are saved, those of filling taken off."""
     rows = len(train) + len(valid)
     saved = (passes_of(plan, len(train), len(valid)) - rows) * entry.saved_s
     return saved - size / WRITTEN_BYTES_A_SECOND
 
 
-def _reckoned(entry: Entry, train: Any, valid: Any, plan: Plan, size: int, gain: float) -> str:
+def _reckoned(
+    entry: PrefixEntry, train: Any, valid: Any, plan: Plan, size: int, gain: float
+) -> str:
     rows = len(train) + len(valid)
     times = passes_of(plan, len(train), len(valid)) / rows
     verdict = f"about {gain:,.1f} s are saved" if gain > 0 else "keeping them would not pay"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.contract.fit import Fitted, Prepared
+from holdfast.contract.fit import FittedModel, PreparedData
 from holdfast.core.records import Ints
 from holdfast.data.table import Table
 from holdfast.fits.cross_fitting import cross_fit
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Learning:
+class LearningRows:
     """What a run learns from: ``train`` and ``valid`` positions among the rows of ``prepared``, or
     all of them in so many ``folds`` (0: none). ``divided`` is the division as it is then used.
     ``names`` is what was asked of the names of classes. ``outer`` are the folds that are scored
     where there are no test rows."""
 
-    prepared: Prepared
+    prepared: PreparedData
     train: Ints
     valid: Ints
     folds: int
@@ -46,7 +46,7 @@ class Learning:
         into: RunFolder | None = None,
         listeners: Sequence[Any] = (),
         notify: Notify = lambda _: None,
-    ) -> Fitted:
+    ) -> FittedModel:
         """Train, by whichever way was chosen."""
         if not self.folds:
             return fit(
@@ -67,7 +67,7 @@ class Learning:
         return {}
 
     @property
-    def bare(self) -> Prepared:
+    def bare(self) -> PreparedData:
         """What is prepared, without anything that was worked out from training rows."""
         return replace(
             self.prepared,
@@ -80,7 +80,7 @@ class Learning:
             lessons=None,
         )
 
-    def extended(self, train: Ints, valid: Ints) -> Prepared:
+    def extended(self, train: Ints, valid: Ints) -> PreparedData:
         """What is prepared, with the rows that are added to these training rows."""
         return with_added(self.bare, train, valid, (), known_tables(self.divided))
 

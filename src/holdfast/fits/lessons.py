@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.augment.teacher_texts import crossed
-from holdfast.contract.fit import Prepared, Sides
+from holdfast.contract.fit import PreparedData, Sides
 from holdfast.contract.run_folder import SPLITS, open_run
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.records import Decision, Finding, Floats, Ints
 from holdfast.core.seeds import generator
-from holdfast.core.updates import Passed
+from holdfast.core.updates import ForwardPass
 from holdfast.core.wording import counted
 from holdfast.data.added import Added, added_texts
 from holdfast.data.table import Table
@@ -33,7 +33,7 @@ from holdfast.fits.teachers import (
     of_examples,
     teachers_of,
 )
-from holdfast.methods.teacher import Problem, Said, Taught
+from holdfast.methods.teacher import Problem, Taught, TeacherOutputs
 from holdfast.plan.defaults import PASSIVE
 from holdfast.prepare.rows import Divided
 from holdfast.recipe import Recipe
@@ -69,7 +69,7 @@ class Lessons:
 
     def term(
         self,
-        prepared: Prepared,
+        prepared: PreparedData,
         recipe: ResolvedRecipe,
         train: Ints,
         sides: Sides,
@@ -110,7 +110,7 @@ def _each(added: tuple[RowAnswers, ...], count: int) -> list[tuple[RowAnswers, .
     return [(one,) for one in added] if added else [()] * count
 
 
-def _places(prepared: Prepared, train: Ints, sides: Sides) -> Ints:
+def _places(prepared: PreparedData, train: Ints, sides: Sides) -> Ints:
     """Which prepared examples the fit's own training examples are."""
     rows = np.asarray(train)[places_of(sides.train, len(train))]
     if isinstance(prepared.examples, EncodedWords):
@@ -130,7 +130,7 @@ class _Kept:
         # What one of them did not read, none says something of.
         self._known = torch.from_numpy(np.logical_and.reduce(known)) if known else None
 
-    def __call__(self, passed: Passed) -> Said:
+    def __call__(self, passed: ForwardPass) -> TeacherOutputs:
         import torch
 
         device = getattr(passed.output, "logits", passed.output).device
@@ -140,7 +140,7 @@ class _Kept:
             rows = np.concatenate(parts) if parts else rows
         at = torch.from_numpy(rows)
         known = None if self._known is None else self._known[at].to(device)
-        return Said([one[at].to(device) for one in self._tables], known)
+        return TeacherOutputs([one[at].to(device) for one in self._tables], known)
 
 
 class _Asked:
@@ -151,7 +151,7 @@ class _Asked:
         self._task = task
         self._inside = inside
 
-    def __call__(self, passed: Passed) -> Said:
+    def __call__(self, passed: ForwardPass) -> TeacherOutputs:
         import torch
 
         device = getattr(passed.output, "logits", passed.output).device
@@ -161,7 +161,7 @@ class _Asked:
                 one.network.to(device)
                 logits: torch.Tensor = one.batch(self._task, passed.batch).float()
                 found.append(logits if self._inside is None else self._scaled(logits))
-        return Said(found)
+        return TeacherOutputs(found)
 
     def _scaled(self, values: torch.Tensor) -> torch.Tensor:
         import torch
@@ -170,7 +170,7 @@ class _Asked:
         return torch.from_numpy(np.asarray(inside, dtype=np.float32)).to(values.device)
 
 
-def with_lessons(prepared: Prepared, divided: Divided) -> Prepared:
+def with_lessons(prepared: PreparedData, divided: Divided) -> PreparedData:
     """What is prepared, with what the recipe's teachers say of its rows, and with the unlabelled
     texts that they alone say something of.
 
@@ -215,7 +215,7 @@ def _said(teachers: Sequence[Teacher], table: Table, examples: Any) -> tuple[Row
     return tuple(one for one in found if one is not None)
 
 
-def _planned(prepared: Prepared, divided: Divided) -> Prepared:
+def _planned(prepared: PreparedData, divided: Divided) -> PreparedData:
     """With what a student needs otherwise than who learns from labels alone, where the recipe
     leaves it open: no contrast of classes, and more passes."""
     recipe, told = prepared.recipe, []
@@ -244,11 +244,11 @@ def check_teachers(runs: Sequence[Path], recipe: Recipe) -> None:
             raise RecipeError(TEACHER, rule, None, "Name a run of the same task.")
 
 
-def _of_texts(prepared: Prepared) -> bool:
+def _of_texts(prepared: PreparedData) -> bool:
     return prepared.recipe.task == "text-classification"
 
 
-def _asked_live(prepared: Prepared, teachers: Sequence[Teacher]) -> str:
+def _asked_live(prepared: PreparedData, teachers: Sequence[Teacher]) -> str:
     """Why teachers are asked pass by pass; empty where they are asked once.
 
     Raises ``RecipeError`` where they would have to be, and cannot.
@@ -277,7 +277,7 @@ def _asked_live(prepared: Prepared, teachers: Sequence[Teacher]) -> str:
     )
 
 
-def _with_texts(prepared: Prepared, lessons: Lessons, divided: Divided) -> Prepared:
+def _with_texts(prepared: PreparedData, lessons: Lessons, divided: Divided) -> PreparedData:
     """With texts that have no label as added rows: unlabelled ones, and those that are crossed of
     training rows, each with what the teachers say as its label."""
     told, texts = [], list(divided.unlabelled)
@@ -319,7 +319,7 @@ def refuse_unlabelled(recipe: Recipe) -> None:
         raise RecipeError("data.unlabelled", rule, recipe.data.unlabelled, "Leave it out.")
 
 
-def _labelled(prepared: Prepared, lessons: Lessons, texts: Sequence[str]) -> Added:
+def _labelled(prepared: PreparedData, lessons: Lessons, texts: Sequence[str]) -> Added:
     import datasets
 
     like = prepared.rows

@@ -18,14 +18,14 @@ from pathlib import Path
 
 import numpy as np
 
-from holdfast.contract.fit import Fitted, OuterAnswers, Prepared
+from holdfast.contract.fit import FittedModel, OuterAnswers, PreparedData
 from holdfast.core.errors import SplitError
 from holdfast.core.files import write_atomically
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.core.seeds import derive_seed
 from holdfast.fits.cross_fitting import FOLDER, FORM, cross_fit, probe_logits, resumable, seed_of
 from holdfast.fits.fit import fit
-from holdfast.fits.learning import Learning
+from holdfast.fits.learning import LearningRows
 from holdfast.prepare.rows import Notify
 from holdfast.recipe.resolved import ResolvedRecipe
 from holdfast.split.folds import Fold, make_folds, set_aside
@@ -36,7 +36,7 @@ FOLDS = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Answered:
+class FoldLogits:
     """One outer fold: the calibrated ``logits`` [held, classes] and those of the linear
     ``probe``."""
 
@@ -45,7 +45,7 @@ class Answered:
     probe: Floats
 
 
-def outer_folds(learning: Learning) -> tuple[Fold, ...]:
+def outer_folds(learning: LearningRows) -> tuple[Fold, ...]:
     """The folds, as positions among all rows. Everything that could be wrong with them shows here,
     before anything is trained.
 
@@ -79,7 +79,7 @@ def _named(division: str) -> Iterator[None]:
 
 
 def answer_outer(
-    learning: Learning,
+    learning: LearningRows,
     folds: Sequence[Fold],
     recipe: ResolvedRecipe,
     kept_in: Path,
@@ -117,18 +117,18 @@ def answer_outer(
     return OuterAnswers(len(folds), logits, probe, majority)
 
 
-def _answer(learning: Learning, fold: Fold, recipe: ResolvedRecipe) -> Answered:
+def _answer(learning: LearningRows, fold: Fold, recipe: ResolvedRecipe) -> FoldLogits:
     fitted = _fit(learning, fold.train, recipe)
     examples = learning.prepared.examples
     # Before the probe, for which the network's memory is used.
     logits = fitted.measure(examples, fold.held)[1] / kept_temperature(fitted)
-    return Answered(fold.held, logits, probe_logits(fitted, examples, fold.held))
+    return FoldLogits(fold.held, logits, probe_logits(fitted, examples, fold.held))
 
 
-def _fit(learning: Learning, rows: Ints, recipe: ResolvedRecipe) -> Fitted:
+def _fit(learning: LearningRows, rows: Ints, recipe: ResolvedRecipe) -> FittedModel:
     """The run's own procedure, on some of its rows."""
 
-    def extended(train: Ints, valid: Ints) -> Prepared:
+    def extended(train: Ints, valid: Ints) -> PreparedData:
         return replace(learning.extended(train, valid), recipe=recipe)
 
     if learning.folds:
@@ -137,7 +137,7 @@ def _fit(learning: Learning, rows: Ints, recipe: ResolvedRecipe) -> Fitted:
     return fit(extended(train, valid), train, valid)
 
 
-def _inner(learning: Learning, rows: Ints) -> tuple[Ints, Ints]:
+def _inner(learning: LearningRows, rows: Ints) -> tuple[Ints, Ints]:
     """Training and validation rows of these, in the shares of the run's own division."""
     prepared = learning.prepared
     share = len(learning.valid) / len(learning.everything)
@@ -147,20 +147,20 @@ def _inner(learning: Learning, rows: Ints) -> tuple[Ints, Ints]:
     return rows[train], rows[valid]
 
 
-def _labels(learning: Learning) -> Ints:
+def _labels(learning: LearningRows) -> Ints:
     labels: Ints = np.asarray(learning.prepared.rows.column("label"))
     return labels
 
 
-def _save(path: Path, mark: str, found: Answered) -> None:
+def _save(path: Path, mark: str, found: FoldLogits) -> None:
     import torch
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    state = {name: torch.as_tensor(getattr(found, name)) for name in Answered.__slots__}
+    state = {name: torch.as_tensor(getattr(found, name)) for name in FoldLogits.__slots__}
     write_atomically(path, lambda beside: write_sealed(beside, state, mark, FORM))
 
 
-def _load(path: Path, mark: str, notify: Notify) -> Answered | None:
+def _load(path: Path, mark: str, notify: Notify) -> FoldLogits | None:
     if not path.exists():
         return None
     try:
@@ -168,4 +168,4 @@ def _load(path: Path, mark: str, notify: Notify) -> Answered | None:
     except Unfit as error:
         notify(Decision("a finished outer fold", "not used", f"{path.name} {error}"))
         return None
-    return Answered(**{name: state[name].numpy() for name in Answered.__slots__})
+    return FoldLogits(**{name: state[name].numpy() for name in FoldLogits.__slots__})

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.contract.fit import Ready
+from holdfast.contract.fit import TrainingPlan
 from holdfast.control.choice import Choose
-from holdfast.control.controller import Controller, Course
+from holdfast.control.controller import Controller, RunCourse
 from holdfast.control.ladder import Ladder
 from holdfast.control.policy import Policy
 from holdfast.control.sight import Can
@@ -31,7 +31,7 @@ NO_CHOICE = (HalveBatch.__name__, Continue.__name__)
 LEAKS = ("leak", "copies", "duplicates", "giveaway", "target_is_source")
 
 
-def stopping_rule(ready: Ready, *, waits: bool = True) -> StoppingRule:
+def stopping_rule(ready: TrainingPlan, *, waits: bool = True) -> StoppingRule:
     """When the policy ``stop`` ends the run; without ``waits`` never for want of further gain."""
     wanted, first = ready.recipe.control, ready.plan.phases[0]
     # Such a phase moves the features for the head that follows; it is short, and 18 validation
@@ -42,7 +42,7 @@ def stopping_rule(ready: Ready, *, waits: bool = True) -> StoppingRule:
     return StoppingRule(learning, costs, ready.recipe.train.patience, criterion(ready), start)
 
 
-def controller(ready: Ready, choose: Choose, additions: FitAdditions) -> Controller | None:
+def controller(ready: TrainingPlan, choose: Choose, additions: FitAdditions) -> Controller | None:
     """The advisor of a policy that acts; ``None`` for one that does not."""
     if ready.recipe.control.policy in PASSIVE:
         return None
@@ -55,10 +55,10 @@ def controller(ready: Ready, choose: Choose, additions: FitAdditions) -> Control
     )
 
 
-def course_of(ready: Ready, additions: FitAdditions) -> Course:
+def course_of(ready: TrainingPlan, additions: FitAdditions) -> RunCourse:
     """What a policy is told of this fit before its first step."""
     last = ready.plan.phases[-1]
-    return Course(
+    return RunCourse(
         looks=ready.plan.evaluate_at,
         can=what_it_can(ready, additions),
         rate=last.learning_rate,
@@ -70,7 +70,7 @@ def course_of(ready: Ready, additions: FitAdditions) -> Course:
     )
 
 
-def what_it_can(ready: Ready, additions: FitAdditions) -> Can:
+def what_it_can(ready: TrainingPlan, additions: FitAdditions) -> Can:
     """The actions that this fit can take; those of the fine-tuning only where it has one."""
     names = [name for name in ACTIONS if name not in NO_CHOICE]
     tuned = any(additions.takes(phase) for phase in ready.plan.phases)
@@ -94,7 +94,7 @@ def what_it_can(ready: Ready, additions: FitAdditions) -> Can:
     )
 
 
-def _skew(ready: Ready) -> float | None:
+def _skew(ready: TrainingPlan) -> float | None:
     labels = getattr(ready.train, "labels", None)
     if not ready.classes or labels is None:
         return None
@@ -102,7 +102,7 @@ def _skew(ready: Ready) -> float | None:
     return float(sizes.max() / max(1, sizes[sizes > 0].min()))
 
 
-def _leaking_rows(ready: Ready) -> list[str]:
+def _leaking_rows(ready: TrainingPlan) -> list[str]:
     found = (*ready.prepared.findings, *ready.findings)
     return [
         f"{one.check.replace('_', ' ')}: rows {', '.join(map(str, one.rows[:20]))}"

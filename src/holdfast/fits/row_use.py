@@ -12,13 +12,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from holdfast.contract.fit import Prepared
+from holdfast.contract.fit import PreparedData
 from holdfast.core.errors import RecipeError
 from holdfast.core.machine import processes
 from holdfast.core.records import Decision, Ints
 from holdfast.data.table import Splits, Table, TrainSplit, ValidSplit
 from holdfast.fits.layers import AUTO
-from holdfast.fits.learning import Learning, known_tables
+from holdfast.fits.learning import LearningRows, known_tables
 from holdfast.fits.outer_folds import outer_folds
 from holdfast.plan.defaults import PASSIVE
 from holdfast.prepare.general import with_general
@@ -34,7 +34,7 @@ VALID_GIVEN = "divides the training and validation rows, and validation rows are
 LEARNED_TOO = "a validation row of the division: learned from too, judged out of fold"
 
 
-def learning_of(recipe: Recipe, divided: Divided) -> Learning:
+def learning_of(recipe: Recipe, divided: Divided) -> LearningRows:
     """Prepare the rows of a division, and choose how they are used.
 
     Raises ``RecipeError`` where folds are asked for that these rows cannot have.
@@ -62,7 +62,7 @@ def learning_of(recipe: Recipe, divided: Divided) -> Learning:
         from holdfast.fits.lessons import with_lessons
 
         prepared = with_lessons(prepared, divided)
-    learning = Learning(prepared, train, valid, folds, divided, names)
+    learning = LearningRows(prepared, train, valid, folds, divided, names)
     if len(divided.splits.test):
         return learning
     outer = outer_folds(learning)
@@ -93,7 +93,7 @@ def all_training(splits: Splits, rows: Table, note: str = LEARNED_TOO) -> Splits
 
 
 def folds_of(
-    prepared: Prepared, divided: Divided, train: Ints, valid: Ints
+    prepared: PreparedData, divided: Divided, train: Ints, valid: Ints
 ) -> tuple[int, Decision | None]:
     """How many folds, 0 for none, and why. Raises ``RecipeError`` for ones that were asked for and
     cannot be."""
@@ -117,7 +117,7 @@ def folds_of(
     return USUAL_FOLDS, Decision("cross-fitting", f"{USUAL_FOLDS} folds", because, prominent=True)
 
 
-def against_folds(prepared: Prepared, divided: Divided) -> str | None:
+def against_folds(prepared: PreparedData, divided: Divided) -> str | None:
     """Why these rows cannot be cross-fitted, as the rest of a sentence about ``train.folds``."""
     recipe, columns = prepared.recipe, prepared.rows.columns
     data, one_class = recipe.data, columns.label_kind in (None, "class")
@@ -161,7 +161,7 @@ def against_dealing(recipe: Recipe, divided: Divided) -> str | None:
     return None
 
 
-def refuse_without_test(prepared: Prepared, divided: Divided) -> None:
+def refuse_without_test(prepared: PreparedData, divided: Divided) -> None:
     """Raise ``RecipeError`` where there are no test rows, and the score cannot be out of fold."""
     if len(divided.splits.test):
         return
@@ -176,7 +176,7 @@ def refuse_without_test(prepared: Prepared, divided: Divided) -> None:
         raise RecipeError("data.split.test", rule, 0, remedy)
 
 
-def _least_units(prepared: Prepared) -> int:
+def _least_units(prepared: PreparedData) -> int:
     """Of the class with the fewest units, how many it has: each fold needs one."""
     labels = np.asarray(prepared.rows.column("label"))
     return min(len(np.unique(prepared.units[labels == label])) for label in np.unique(labels))

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.contract.fit import Fitted, Ready
+from holdfast.contract.fit import FittedModel, TrainingPlan
 from holdfast.core.errors import InputError
 from holdfast.core.events import Monitor
 from holdfast.core.records import Ints, Snapshot, Verdict
@@ -40,7 +40,7 @@ from holdfast.training.engine import verdict_line
 from holdfast.training.plan import first_seen
 
 
-def make_monitor(ready: Ready, listeners: Sequence[Any]) -> Monitor:
+def make_monitor(ready: TrainingPlan, listeners: Sequence[Any]) -> Monitor:
     """The judge with the circumstances of this run; ``listeners`` are the kind's own: one of them
     may measure a linear probe."""
     known = run_facts_of(ready)
@@ -51,7 +51,7 @@ def make_monitor(ready: Ready, listeners: Sequence[Any]) -> Monitor:
     return monitor
 
 
-def run_facts_of(ready: Ready) -> RunFacts:
+def run_facts_of(ready: TrainingPlan) -> RunFacts:
     """What is known before the model is looked at."""
     classes = getattr(ready.task, "classes", None) if _has_classes(ready) else None
     return RunFacts(
@@ -70,7 +70,7 @@ def run_facts_of(ready: Ready) -> RunFacts:
     )
 
 
-def _with_labels(ready: Ready) -> Recipe:
+def _with_labels(ready: TrainingPlan) -> Recipe:
     """The recipe with what its labels are, where that was worked out from the rows."""
     label_kind = ready.prepared.rows.columns.label_kind
     return ready.recipe.changed(data={"label_kind": label_kind}) if label_kind else ready.recipe
@@ -92,7 +92,7 @@ def with_probe(known: RunFacts, listeners: Sequence[Any]) -> RunFacts:
     )
 
 
-def with_texts(fitted: Fitted) -> Fitted:
+def with_texts(fitted: FittedModel) -> FittedModel:
     """The fitted run with a verdict that has also read what the kept model writes for a sample of
     the validation rows (``generate.rows``), and which answers of training and validation rows a
     causal language model completes to the word, before any test row is opened.
@@ -119,7 +119,7 @@ def with_texts(fitted: Fitted) -> Fitted:
     return replace(fitted, trained=replace(trained, verdict=verdict, history=history))
 
 
-def _validation_texts(fitted: Fitted) -> dict[str, dict[str, float]]:
+def _validation_texts(fitted: FittedModel) -> dict[str, dict[str, float]]:
     """What is counted of the texts for validation rows; empty where there are none."""
     ready = fitted.ready
     samples = ready.kind.watch(ready.loaded, ready.sides, ready.recipe, ready.plan.probe_rows)
@@ -131,8 +131,8 @@ def _validation_texts(fitted: Fitted) -> dict[str, dict[str, float]]:
 
 
 def _completions(
-    fitted: Fitted, shares: dict[str, dict[str, float]]
-) -> tuple[Fitted, dict[str, dict[str, float]]]:
+    fitted: FittedModel, shares: dict[str, dict[str, float]]
+) -> tuple[FittedModel, dict[str, dict[str, float]]]:
     """The same with the rows of both sides that are completed to the word (``verbatim``, of
     ``verbatim_n`` that are long enough to ask)."""
     sides, tokenizer, seed = fitted.ready.sides, fitted.ready.loaded.tokenizer, fitted.recipe.seed
@@ -149,12 +149,12 @@ def _completions(
     return replace(fitted, completed=both["train"]), with_both
 
 
-def _has_classes(ready: Ready) -> bool:
+def _has_classes(ready: TrainingPlan) -> bool:
     labels = getattr(ready.train, "labels", None)
     return labels is not None and np.ndim(labels) == 1 and np.issubdtype(labels.dtype, np.integer)
 
 
-def _first_seen(ready: Ready) -> Ints:
+def _first_seen(ready: TrainingPlan) -> Ints:
     plan, rows = ready.plan, ready.train
     probe = probe_positions(rows.rows, plan.probe_rows, plan.seed)
     return first_seen(plan.phases, ready.sides.learnt, plan.seed, probe)

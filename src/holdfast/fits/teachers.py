@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from holdfast.contract.fit import Prepared
+from holdfast.contract.fit import PreparedData
 from holdfast.contract.run_folder import MODEL, RECIPE
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Floats, Ints
-from holdfast.core.updates import Passed
+from holdfast.core.updates import ForwardPass
 from holdfast.data.table import Table
-from holdfast.methods.inside import Heard, Inside
+from holdfast.methods.inside import Inside, ModuleOutputs
 from holdfast.models.adapters.save import is_adapter_folder
 from holdfast.models.depth import chosen_blocks
 from holdfast.models.encoders.network import EncoderClassifier
@@ -75,11 +75,11 @@ class Teacher(Protocol):
     def batch(self, task: Task, batch: Batch) -> torch.Tensor:
         """Its logits for a batch of the student's."""
 
-    def differs(self, prepared: Prepared) -> str | None:
+    def differs(self, prepared: PreparedData) -> str | None:
         """Why the student's batches mean nothing to it, as a clause; ``None`` where they do."""
 
 
-def teachers_of(runs: Sequence[Path], prepared: Prepared) -> tuple[Teacher, ...]:
+def teachers_of(runs: Sequence[Path], prepared: PreparedData) -> tuple[Teacher, ...]:
     """The runs as teachers of what is prepared.
 
     Raises ``RecipeError`` where they know other classes than its rows have.
@@ -141,7 +141,7 @@ class TextTeacher:
         logits: torch.Tensor = self.model.network(**inputs)
         return logits if self.order is None else logits[:, self.order.tolist()]
 
-    def differs(self, prepared: Prepared) -> str | None:
+    def differs(self, prepared: PreparedData) -> str | None:
         return _read_otherwise(self.model.tokenizer, prepared, _texts)
 
 
@@ -166,7 +166,7 @@ class ImageTeacher:
         logits: torch.Tensor = self.model.network(pixel_values=batch["pixel_values"])
         return logits[:, self.order.tolist()]
 
-    def differs(self, prepared: Prepared) -> str | None:
+    def differs(self, prepared: PreparedData) -> str | None:
         own, other = prepared.loaded.tokenizer.to_dict(), self.model.processor.to_dict()
         return None if own == other else "its image processor makes other pictures of them"
 
@@ -202,7 +202,7 @@ class TagTeacher:
         logits: torch.Tensor = self.model.network(**inputs)
         return logits.flatten(0, 1)[batch["where"]][:, self.order.tolist()]
 
-    def differs(self, prepared: Prepared) -> str | None:
+    def differs(self, prepared: PreparedData) -> str | None:
         return _read_otherwise(self.model.tokenizer, prepared, _words)
 
 
@@ -221,7 +221,7 @@ class WritingTeacher:
         logits: torch.Tensor = getattr(output, "logits", output)
         return logits
 
-    def differs(self, prepared: Prepared) -> str | None:
+    def differs(self, prepared: PreparedData) -> str | None:
         return _read_otherwise(self.tokenizer, prepared, _texts)
 
 
@@ -238,7 +238,7 @@ def _words(tokenizer: Any, table: Table) -> list[list[int]]:
     return ids
 
 
-def _read_otherwise(tokenizer: Any, prepared: Prepared, read: Read) -> str | None:
+def _read_otherwise(tokenizer: Any, prepared: PreparedData, read: Read) -> str | None:
     own, table = prepared.loaded.tokenizer, prepared.rows
     if tokenizer.get_vocab() != own.get_vocab():
         return "its vocabulary is another one than the student's"
@@ -265,7 +265,9 @@ BESIDE["value_proj"] = ("query_proj", "key_proj")
 NOT_READ = ("labels", "where", "tags", "counts")
 
 
-def inside_teacher(run: Path, prepared: Prepared, differs: str | None) -> EncoderClassifier | None:
+def inside_teacher(
+    run: Path, prepared: PreparedData, differs: str | None
+) -> EncoderClassifier | None:
     """The network of the run with its blocks, where the recipe asks for what they say.
 
     Raises ``RecipeError`` where they cannot be compared with the student's.
@@ -306,14 +308,14 @@ def inside_of(recipe: Recipe, teacher: EncoderClassifier, student: Any) -> Insid
         own = {f"block {i}": block for i, block in enumerate(blocks)}
         named.append({**own, **(_values(network) if wanted.attention else {})})
 
-    def ask(passed: Passed) -> None:
+    def ask(passed: ForwardPass) -> None:
         inputs = {k: v for k, v in passed.batch.items() if k not in NOT_READ}
         teacher.to(inputs["input_ids"].device).hidden(**inputs)
 
     return Inside(
         ask,
-        Heard(named[0], always=True),
-        Heard(named[1]),
+        ModuleOutputs(named[0], always=True),
+        ModuleOutputs(named[1]),
         wanted.hidden,
         wanted.attention,
         [(f"block {a}", f"block {b}") for a, b in pairs],

@@ -20,7 +20,7 @@ LARGE_DECAY = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ConflictQuery:
     """What a recipe asks for that the table reads: the ``methods`` that are on, with those of their
     settings that are known; ``enrich`` the enrichments that are on; ``head_learns``: in some phase
     the head learns by gradient."""
@@ -33,7 +33,7 @@ class Asked:
     head_learns: bool = True
 
 
-def always(asked: Asked) -> bool:
+def always(asked: ConflictQuery) -> bool:
     """Of a pair that clashes whatever its settings."""
     return True
 
@@ -47,7 +47,7 @@ class Clash:
     because: str
     remedy: str
     refused: bool = False
-    when: Callable[[Asked], bool] = always
+    when: Callable[[ConflictQuery], bool] = always
     beside: tuple[str, ...] = ()
 
     @property
@@ -55,23 +55,23 @@ class Clash:
         """As a recipe calls them."""
         return (*(f"methods.{name}" for name in self.methods), *self.beside)
 
-    def holds(self, asked: Asked) -> bool:
+    def holds(self, asked: ConflictQuery) -> bool:
         """Whether the recipe asks for it."""
         return all(name in asked.methods for name in self.methods) and self.when(asked)
 
 
-def _of_head(name: str) -> Callable[[Asked], bool]:
+def _of_head(name: str) -> Callable[[ConflictQuery], bool]:
     """The penalty pulls the head alone, and no phase moves the head by gradient."""
     return lambda asked: (
         asked.methods[name].get("place", "head") == "head" and not asked.head_learns
     )
 
 
-def _decays(asked: Asked) -> bool:
+def _decays(asked: ConflictQuery) -> bool:
     return asked.weight_decay >= LARGE_DECAY
 
 
-def _mixes_pictures(asked: Asked) -> bool:
+def _mixes_pictures(asked: ConflictQuery) -> bool:
     return bool(asked.enrich & {"mixup", "cutmix"})
 
 
@@ -265,14 +265,14 @@ TABLE: tuple[Clash, ...] = (
 )
 
 
-def refuse(asked: Asked) -> None:
+def refuse(asked: ConflictQuery) -> None:
     """Raise ``RecipeError`` for what contradicts itself."""
     for clash in TABLE:
         if clash.refused and clash.holds(asked):
             raise RecipeError(" and ".join(clash.keys), clash.because, None, clash.remedy)
 
 
-def useless(asked: Asked) -> tuple[Finding, ...]:
+def useless(asked: ConflictQuery) -> tuple[Finding, ...]:
     """A finding for each pair of which one does nothing, or that pull against each other."""
     return tuple(
         Finding("useless_setting", "warn", 0.4, 1, (), _because(clash), clash.remedy)

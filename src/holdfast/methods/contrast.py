@@ -19,7 +19,7 @@ import numpy as np
 
 from holdfast.core.records import Ints
 from holdfast.core.seeds import generator
-from holdfast.core.updates import Draw, Passed, Pool
+from holdfast.core.updates import Draw, ForwardPass, RowPool
 from holdfast.methods.registry import METHODS, MOST, Known, Method, Parts, Stage, setting
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class ContrastTerm:
     name: ClassVar[str] = "contrast"
     compares_rows: ClassVar[bool] = True
 
-    def __call__(self, passed: Passed, losses: torch.Tensor) -> torch.Tensor:
+    def __call__(self, passed: ForwardPass, losses: torch.Tensor) -> torch.Tensor:
         return contrast(passed.output.features, passed.batch["labels"], self.temperature)
 
 
@@ -73,10 +73,10 @@ class ClassBatches:
     name: ClassVar[str] = "classes"
     has_epochs: ClassVar[bool] = False
 
-    def steps_per_epoch(self, pool: Pool) -> int:
+    def steps_per_epoch(self, pool: RowPool) -> int:
         return pool.steps_per_pass
 
-    def draw(self, pool: Pool, step: int) -> Draw:
+    def draw(self, pool: RowPool, step: int) -> Draw:
         assert pool.labels is not None
         return Draw(class_batch(pool.labels, pool.batch, self.classes, pool.seed, step))
 

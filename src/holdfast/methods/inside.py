@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from holdfast.core.errors import Defect
-from holdfast.core.updates import Passed
+from holdfast.core.updates import ForwardPass
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
 
 NOWHERE = -1e30
 
@@ -68,7 +69,7 @@ def _relations(x: torch.Tensor, mask: torch.Tensor, heads: int) -> torch.Tensor:
     return found
 
 
-class Heard:
+class ModuleOutputs:
     """What some modules of a network put out in the last pass, by name: while they learn, or
     ``always``."""
 
@@ -96,16 +97,16 @@ class Inside:
     over ``pairs`` of names (the teacher's, the student's), and ``attention`` times the relations of
     ``related`` names. ``ask`` has the teacher read the pass, whose inside ``teacher`` hears."""
 
-    ask: Callable[[Passed], None]
-    teacher: Heard
-    student: Heard
+    ask: Callable[[ForwardPass], None]
+    teacher: ModuleOutputs
+    student: ModuleOutputs
     hidden: float
     attention: float
     pairs: Sequence[tuple[str, str]]
     related: Sequence[str]
     heads: int
 
-    def __call__(self, passed: Passed) -> torch.Tensor:
+    def __call__(self, passed: ForwardPass) -> torch.Tensor:
         import torch
 
         with torch.no_grad():

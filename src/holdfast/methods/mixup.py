@@ -19,7 +19,7 @@ import numpy as np
 
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
-from holdfast.core.updates import Passed
+from holdfast.core.updates import ForwardPass
 from holdfast.methods.registry import METHODS, Method, Parts, setting
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Mixup:
     name: ClassVar[str] = "mixup"
     compares_rows: ClassVar[bool] = True
 
-    def __call__(self, passed: Passed, losses: torch.Tensor) -> torch.Tensor:
+    def __call__(self, passed: ForwardPass, losses: torch.Tensor) -> torch.Tensor:
         import torch
 
         logits, labels = passed.output.logits.float(), passed.batch["labels"]

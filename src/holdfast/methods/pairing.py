@@ -18,7 +18,7 @@ import numpy as np
 
 from holdfast.core.records import Ints
 from holdfast.core.seeds import generator
-from holdfast.core.updates import Draw, Passed, Pool, like_lengths
+from holdfast.core.updates import Draw, ForwardPass, RowPool, like_lengths
 from holdfast.methods.registry import METHODS, Method, Parts, setting
 
 if TYPE_CHECKING:
@@ -49,15 +49,15 @@ class Pairing:
     has_epochs: ClassVar[bool] = True
     compares_rows: ClassVar[bool] = True
 
-    def steps_per_epoch(self, pool: Pool) -> int:
+    def steps_per_epoch(self, pool: RowPool) -> int:
         return max(1, -(-len(pool) // self._different(pool)))
 
-    def draw(self, pool: Pool, step: int) -> Draw:
+    def draw(self, pool: RowPool, step: int) -> Draw:
         epoch, index = divmod(step, self.steps_per_epoch(pool))
         rows = pool.once(epoch, lambda: self._batches(pool, epoch))[index]
         return Draw(np.repeat(rows, 2) if pool.batch > 1 else rows)
 
-    def __call__(self, passed: Passed, losses: torch.Tensor) -> torch.Tensor:
+    def __call__(self, passed: ForwardPass, losses: torch.Tensor) -> torch.Tensor:
         import torch
 
         pairs = torch.as_tensor(pairs_among(np.asarray(passed.rows)), device=losses.device)
@@ -71,10 +71,10 @@ class Pairing:
         added = torch.zeros_like(losses).index_add(0, pairs.reshape(-1), each.repeat_interleave(2))
         return losses + added
 
-    def _different(self, pool: Pool) -> int:
+    def _different(self, pool: RowPool) -> int:
         return max(1, pool.batch // 2)
 
-    def _batches(self, pool: Pool, epoch: int) -> list[Ints]:
+    def _batches(self, pool: RowPool, epoch: int) -> list[Ints]:
         rng = generator(pool.seed, "pairing", pool.phase, epoch)
         order, size = rng.permutation(len(pool)), self._different(pool)
         return like_lengths(order, pool.lengths, size, WINDOW * size, rng)

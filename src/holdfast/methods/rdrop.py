@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
-from holdfast.core.updates import Passed
+from holdfast.core.updates import ForwardPass
 from holdfast.methods.registry import METHODS, Method, Parts, setting
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 REGRESSION = "regression"
 
 
-def disagreement(first: Passed, second: Passed) -> torch.Tensor:
+def disagreement(first: ForwardPass, second: ForwardPass) -> torch.Tensor:
     """½ (KL(P₁‖P₂) + KL(P₂‖P₁)) of each row [batch], in nats."""
     import torch
 
@@ -50,11 +50,11 @@ class RDrop:
     name: ClassVar[str] = "rdrop"
     compares_rows: ClassVar[bool] = False
 
-    def __call__(self, passed: Passed, losses: torch.Tensor) -> torch.Tensor:
+    def __call__(self, passed: ForwardPass, losses: torch.Tensor) -> torch.Tensor:
         return losses
 
     def between(
-        self, first: Passed, second: Passed, losses: tuple[torch.Tensor, torch.Tensor]
+        self, first: ForwardPass, second: ForwardPass, losses: tuple[torch.Tensor, torch.Tensor]
     ) -> torch.Tensor:
         return 0.5 * (losses[0] + losses[1]) + self.alpha * disagreement(first, second)
 

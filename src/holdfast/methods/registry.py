@@ -21,7 +21,7 @@ MOST = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class SettingBounds:
     """What a setting may be: a number above ``above``, or where that is ``None`` at least ``least``
     (0 without one), and at most ``most``; with ``whole`` a whole number. With ``words`` one of
     them, with ``or_number`` also such a number, and with ``shares`` beside them a table of classes
@@ -65,7 +65,7 @@ class Bounds:
 def setting(default: float | str | None = None, **bounds: Any) -> Any:
     """A field of a method's settings with its ``Bounds``; without a ``default`` it is worked out
     from the run (``Method.worked_out``)."""
-    return field(default=default, metadata={"bounds": Bounds(**bounds)})
+    return field(default=default, metadata={"bounds": SettingBounds(**bounds)})
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ import numpy as np
 
 from holdfast.core.records import Ints
 from holdfast.core.seeds import generator
-from holdfast.core.updates import BatchSource, Draw, Pool
+from holdfast.core.updates import BatchSource, Draw, RowPool
 from holdfast.methods.registry import METHODS, Method, Parts, setting
 
 SHARE = 0.1
@@ -37,11 +37,11 @@ class Replay:
     written: int = setting(400, least=8, most=100_000, whole=True)
 
     def beside(self, inner: BatchSource, general: Any) -> BatchSource:
-        return Replayed(inner, general, self.share)
+        return ReplaySource(inner, general, self.share)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Replayed:
+class ReplaySource:
     """A source that passes on the draws of ``inner`` with ``general`` rows beside."""
 
     inner: BatchSource
@@ -56,10 +56,10 @@ class Replayed:
     def has_epochs(self) -> bool:
         return self.inner.has_epochs
 
-    def steps_per_epoch(self, pool: Pool) -> int:
+    def steps_per_epoch(self, pool: RowPool) -> int:
         return self.inner.steps_per_epoch(pool)
 
-    def draw(self, pool: Pool, step: int) -> Draw:
+    def draw(self, pool: RowPool, step: int) -> Draw:
         own = self.inner.draw(pool, step)
         rate = self.per_update(pool)
         places = self._places(pool, math.floor(step * rate), math.floor((step + 1) * rate))
@@ -68,12 +68,12 @@ class Replayed:
         beside = Draw(len(pool) + places, self.general, places)
         return Draw(own.rows, own.examples, own.places, beside)
 
-    def per_update(self, pool: Pool) -> float:
+    def per_update(self, pool: RowPool) -> float:
         """How many general rows an update passes, on average."""
         ratio = float(np.mean(pool.lengths)) / float(np.mean(self.general.lengths))
         return self.share * pool.batch * ratio
 
-    def _places(self, pool: Pool, first: int, last: int) -> Ints:
+    def _places(self, pool: RowPool, first: int, last: int) -> Ints:
         """The general rows of these numbers, counted on from the run's first."""
         count, found = len(self.general), []
         for turn in range(first // count, (last - 1) // count + 1 if last > first else 0):

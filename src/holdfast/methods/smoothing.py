@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from holdfast.core.updates import Passed
+from holdfast.core.updates import ForwardPass
 from holdfast.methods.registry import METHODS, Method, Parts, setting
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class LabelSmoothing:
     name: ClassVar[str] = "label_smoothing"
     compares_rows: ClassVar[bool] = False
 
-    def __call__(self, passed: Passed, losses: torch.Tensor) -> torch.Tensor:
+    def __call__(self, passed: ForwardPass, losses: torch.Tensor) -> torch.Tensor:
         logits = getattr(passed.output, "logits", passed.output)
         uniform = uniform_loss(logits, passed.batch.get("counts"))
         return (1 - self.share) * losses + self.share * uniform

@@ -20,10 +20,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from holdfast.core.updates import Passed
+from holdfast.core.updates import ForwardPass
 
 if TYPE_CHECKING:
     import torch
+
 
 Problem = Literal["class", "several", "number"]
 Compared = Literal["probabilities", "logits"]
@@ -85,7 +86,7 @@ def _log_sigmoid(x: torch.Tensor) -> torch.Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class TeacherOutputs:
     """What the teachers say of a pass: ``logits`` of each teacher [n, outputs], n rows or tokens;
     ``known`` [n] whether they said something of it (of all, where ``None``)."""
 
@@ -100,18 +101,18 @@ class Taught:
     them). ``weight`` is α, ``temperature`` T; ``beside`` gives further losses
     [batch] of a pass."""
 
-    ask: Callable[[Passed], Said]
+    ask: Callable[[ForwardPass], TeacherOutputs]
     labelled: int
     rows: int
     weight: float
     temperature: float
     problem: Problem = "class"
     compared: Compared = "probabilities"
-    beside: Callable[[Passed], torch.Tensor] | None = None
+    beside: Callable[[ForwardPass], torch.Tensor] | None = None
     name: ClassVar[str] = "taught"
     compares_rows: ClassVar[bool] = False
 
-    def __call__(self, passed: Passed, losses: torch.Tensor) -> torch.Tensor:
+    def __call__(self, passed: ForwardPass, losses: torch.Tensor) -> torch.Tensor:
         import torch
 
         if len(passed.rows) and int(min(passed.rows)) >= self.rows:
@@ -122,7 +123,7 @@ class Taught:
         found = torch.where(rows < self.labelled, mixed, taught)
         return found if self.beside is None else found + self.beside(passed)
 
-    def apart(self, passed: Passed) -> torch.Tensor:
+    def apart(self, passed: ForwardPass) -> torch.Tensor:
         """How far the student is from its teachers, of each row [batch]."""
         import torch
 

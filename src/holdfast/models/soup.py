@@ -18,7 +18,7 @@ FAR = 0.7
 
 
 @dataclass(frozen=True, slots=True)
-class Soup:
+class GreedySoup:
     """What a greedy soup took: the places of its ``members``, ascending, its ``loss`` on the rows
     that judge, and the losses of the members ``alone``."""
 
@@ -73,7 +73,7 @@ def distance(first: State, second: State) -> float:
     return float(torch.tensor(apart, dtype=torch.float64).median()) if apart else 0.0
 
 
-def greedy_soup(alone: Sequence[float], loss_of: Callable[[Sequence[int]], float]) -> Soup:
+def greedy_soup(alone: Sequence[float], loss_of: Callable[[Sequence[int]], float]) -> GreedySoup:
     """From the best member on, each next one is taken in if the soup's loss is not larger for it
     (2203.05482, recipe 1). ``alone`` [members] are the members' losses, ``loss_of`` gives that of a
     soup of members by their places; both on rows that none of them learned from."""
@@ -83,4 +83,4 @@ def greedy_soup(alone: Sequence[float], loss_of: Callable[[Sequence[int]], float
         tried = loss_of(sorted([*chosen, place]))
         if tried <= best:
             chosen, best = [*chosen, place], tried
-    return Soup(tuple(sorted(chosen)), best, tuple(alone))
+    return GreedySoup(tuple(sorted(chosen)), best, tuple(alone))

@@ -10,13 +10,13 @@ from holdfast.core.records import Floats, Snapshot
 from holdfast.core.run_facts import RunFacts
 from holdfast.core.seeds import generator
 from holdfast.stats.course.error_budget import POWER, times_by_plan, times_without_plan
-from holdfast.stats.course.rise import Look, look
+from holdfast.stats.course.rise import RiseState, look
 
 # An error of 4 % over a run is eighty of them.
 RESAMPLES = 2000
 
 
-def look_of(history: Sequence[Snapshot], known: RunFacts, table: Floats, alpha: float) -> Look:
+def look_of(history: Sequence[Snapshot], known: RunFacts, table: Floats, alpha: float) -> RiseState:
     """What ``table`` [rows, snapshots] says of a rise of its last column above its best, at the
     error ``alpha`` over the whole run."""
     power, times = spent_times(history, known)

@@ -29,7 +29,7 @@ RECITED = "completed_verbatim_train_above_valid"
 
 
 @dataclass(frozen=True, slots=True)
-class Gap:
+class AccuracyGap:
     """The share of right answers of the train probe less that of validation, at one look; of
     models that write, the share of right tokens, or that of answers which the kept model completes
     to the word (``of``). ``low`` and ``high`` are its 95 %
@@ -78,7 +78,7 @@ class Gap:
         return item(name, self.value, self.low, self.high, self.step)
 
 
-def gap_of(snapshot: Snapshot) -> Gap | None:
+def gap_of(snapshot: Snapshot) -> AccuracyGap | None:
     """The gap at one look: Newcombe's interval of two rates, and a flat prior on both
     (``stats/rates.py``); ``None`` where answers are not right or wrong, or rows are missing."""
     train, valid = snapshot.train_correct, snapshot.valid_correct
@@ -87,10 +87,10 @@ def gap_of(snapshot: Snapshot) -> Gap | None:
     counts = int(train.sum()), len(train), int(valid.sum()), len(valid)
     low, high = rate_gap(*counts, limits.USUAL)
     beyond = gap_probability(*counts, limits.GAP)
-    return Gap(float(train.mean()), float(valid.mean()), low, high, beyond, snapshot.step)
+    return AccuracyGap(float(train.mean()), float(valid.mean()), low, high, beyond, snapshot.step)
 
 
-def _token_gap(snapshot: Snapshot) -> Gap | None:
+def _token_gap(snapshot: Snapshot) -> AccuracyGap | None:
     """Of models that write: rows are the units, since the tokens of one belong together (ratios of
     sums over rows, Welch's interval)."""
     train = right_rows(snapshot.train_right, snapshot.train_tokens)
@@ -101,10 +101,10 @@ def _token_gap(snapshot: Snapshot) -> Gap | None:
     beyond = welch(train - limits.GAP, valid).above
     shares = float(train.mean()), float(valid.mean())
     low, high = max(-1.0, found.low), min(1.0, found.high)
-    return Gap(*shares, low, high, beyond, snapshot.step, "tokens")
+    return AccuracyGap(*shares, low, high, beyond, snapshot.step, "tokens")
 
 
-def completions_gap(snapshot: Snapshot) -> Gap | None:
+def completions_gap(snapshot: Snapshot) -> AccuracyGap | None:
     """Of answers that a causal language model completes to the word, training rows against
     validation rows; ``None`` where none was asked for on either side."""
     shares = [(snapshot.outputs or {}).get(side, {}) for side in ("train", "valid")]
@@ -114,7 +114,7 @@ def completions_gap(snapshot: Snapshot) -> Gap | None:
     counts = round(train * n_1), n_1, round(valid * n_2), n_2
     low, high = rate_gap(*counts, limits.USUAL)
     beyond = gap_probability(*counts, limits.GAP)
-    return Gap(train, valid, low, high, beyond, snapshot.step, "completions")
+    return AccuracyGap(train, valid, low, high, beyond, snapshot.step, "completions")
 
 
 def right_rows(right: Floats | None, tokens: Ints | None) -> Floats | None:

@@ -20,8 +20,8 @@ from holdfast.monitor.evidence import (
     validation_labels,
     validation_losses,
 )
-from holdfast.monitor.generalisation import Gap, Harm, at_floor, completions_gap, gap_of
-from holdfast.stats.course.rise import Look
+from holdfast.monitor.generalisation import AccuracyGap, Harm, at_floor, completions_gap, gap_of
+from holdfast.stats.course.rise import RiseState
 from holdfast.stats.paired import Difference, paired_t
 from holdfast.stats.ratio import loss_rows
 
@@ -126,7 +126,7 @@ class History:
         return _margin(self.valid, self.best)
 
     @cached_property
-    def rise(self) -> Look:
+    def rise(self) -> RiseState:
         """The rise of the last state's loss after its best temperature above the best one, with
         its share of the error of a whole run; the raw rise where there are no logits."""
         if not self.refined:
@@ -134,7 +134,7 @@ class History:
         return look_of(self.snapshots, self.run_facts, self.valid, limits.REFINED_ROSE)
 
     @cached_property
-    def raw_rise(self) -> Look:
+    def raw_rise(self) -> RiseState:
         """The same of the raw losses, which take most of the error."""
         return look_of(self.snapshots, self.run_facts, self.raw, limits.RAW_ROSE)
 
@@ -181,7 +181,7 @@ class History:
         return self.raw_rose or self.refined_rose
 
     @cached_property
-    def error_rise(self) -> Look | None:
+    def error_rise(self) -> RiseState | None:
         """The rise of the share of wrong answers above its lowest, corrected for that choice."""
         if self.valid_hits is None:
             return None
@@ -217,12 +217,12 @@ class History:
         return float(means[-1] - best) / (self.chance - best)
 
     @cached_property
-    def accuracy_gap(self) -> Gap | None:
+    def accuracy_gap(self) -> AccuracyGap | None:
         """The gap of right answers at the last look."""
         return gap_of(self.snapshots[-1]) if self.snapshots else None
 
     @cached_property
-    def completions(self) -> Gap | None:
+    def completions(self) -> AccuracyGap | None:
         """The gap of answers that are completed to the word, where it lies above 0 beyond chance:
         the model recites what it read, and it is not that all answers go on alike."""
         gap = completions_gap(self.snapshots[-1]) if self.snapshots else None

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.contract.fit import Fitted
+from holdfast.contract.fit import FittedModel
 from holdfast.contract.run_folder import RECIPE
 from holdfast.core.files import write_text
 from holdfast.core.lock import locked
@@ -105,7 +105,7 @@ def _random_division(table: Table, seed: int) -> tuple[Ints, Ints]:
     return np.sort(train), np.sort(own)
 
 
-def _accuracy(fitted: Fitted, positions: Ints, groups: Any) -> Estimate:
+def _accuracy(fitted: FittedModel, positions: Ints, groups: Any) -> Estimate:
     """Of the trained network on rows that were prepared."""
     examples: Any = fitted.ready.prepared.examples.take(positions)
     losses, logits = fitted.measure(examples)
@@ -114,7 +114,7 @@ def _accuracy(fitted: Fitted, positions: Ints, groups: Any) -> Estimate:
     )
 
 
-def _block(promise: Estimate, truth: Estimate, fitted: Fitted) -> dict[str, Any]:
+def _block(promise: Estimate, truth: Estimate, fitted: FittedModel) -> dict[str, Any]:
     return {
         "what": "careless fine-tune",
         "random_split": promise.to_json(),

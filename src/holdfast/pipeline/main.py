@@ -17,7 +17,7 @@ from typing import Any
 from holdfast._version import __version__
 from holdfast.analyses.analysis import confirm_all, find_all
 from holdfast.contract import result as outcome
-from holdfast.contract.fit import Fitted, OuterAnswers, Scored
+from holdfast.contract.fit import FittedModel, OuterAnswers, Scored
 from holdfast.contract.procedure import (
     Learner,
     Procedure,
@@ -54,7 +54,7 @@ from holdfast.core.run_files import (
 from holdfast.core.stages import stage
 from holdfast.data.table import Table
 from holdfast.fits.fit import averages, late_decisions
-from holdfast.fits.learning import Learning
+from holdfast.fits.learning import LearningRows
 from holdfast.fits.outer_folds import answer_outer
 from holdfast.fits.row_use import learning_of
 from holdfast.fits.run_facts import run_facts_of, with_probe, with_texts
@@ -207,10 +207,10 @@ def learner_of(
 
 
 def _answered(
-    learning: Learner, folder: RunFolder, fitted: Fitted, notify: Notify
+    learning: Learner, folder: RunFolder, fitted: FittedModel, notify: Notify
 ) -> OuterAnswers | None:
     """What the outer folds say, where there are no test rows."""
-    if not (isinstance(learning, Learning) and learning.outer):
+    if not (isinstance(learning, LearningRows) and learning.outer):
         return None
     mark = fitted.begun.mark if fitted.begun else ""
     with stage("scoring by outer folds"):
@@ -244,7 +244,7 @@ class Finished:
 
     run: Path
     divided: Divided
-    fitted: Fitted
+    fitted: FittedModel
     scored: Scored
     seconds: float
     model: Mapping[str, Any]
@@ -323,7 +323,7 @@ def _with_answers(block: dict[str, Any], answers: Mapping[str, Any]) -> dict[str
     return {**block, **answers, "probes": probes, "verdict": block["verdict"]}
 
 
-def _keep_looks(run: Path, fitted: Fitted) -> None:
+def _keep_looks(run: Path, fitted: FittedModel) -> None:
     """What the verdict was made of, so that ``diagnose`` can make it again."""
     trained = fitted.trained
     known = with_probe(run_facts_of(fitted.ready), fitted.listeners)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.contract.fit import Need, Ready
+from holdfast.contract.fit import Need, TrainingPlan
 from holdfast.contract.result import peak_memory_mb
 from holdfast.core.machine import MB
 from holdfast.core.records import Decision, Finding, to_json
@@ -67,7 +67,7 @@ def preview(recipe: Recipe, notify: Notify = lambda _: None) -> dict[str, Any]:
     }
 
 
-def _seconds_a_row(ready: Ready) -> float:
+def _seconds_a_row(ready: TrainingPlan) -> float:
     """Median time of a pass of a training row over a few steps of rows of median length."""
     job, _ = make_job(ready, make_accelerator(ready.recipe.train.precision))
     run = begin_run(job)
@@ -102,7 +102,9 @@ def _memory(need: Need) -> dict[str, float]:
     return {name: round(value, 1) for name, value in parts.items()}
 
 
-def _time(ready: Ready, seconds_a_row: float, test_rows: int, times: int) -> dict[str, float]:
+def _time(
+    ready: TrainingPlan, seconds_a_row: float, test_rows: int, times: int
+) -> dict[str, float]:
     """``times`` how often the run's own steps are taken, over all folds."""
     rows = sum(phase.rows_passed for phase in ready.plan.phases) * times
     looks = len(ready.plan.evaluate_at) * (ready.plan.probe_rows + len(ready.valid)) * times

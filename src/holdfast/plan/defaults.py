@@ -15,7 +15,7 @@ from holdfast.augment.registry import asked_for, check_enrich, kind_of_rows
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding
 from holdfast.core.wording import counted
-from holdfast.methods.conflicts import Asked
+from holdfast.methods.conflicts import ConflictQuery
 from holdfast.methods.conflicts import useless as useless_pairs
 from holdfast.methods.contrast import MANY_CLASSES
 from holdfast.methods.registry import (
@@ -447,14 +447,14 @@ def unused(recipe: ResolvedRecipe, phases: Sequence[Phase]) -> tuple[Finding, ..
     return (Finding("unused_setting", "warn", 0.5, len(idle), (), because, remedy),)
 
 
-def asked_of(recipe: Recipe, phases: Sequence[Phase] = ()) -> Asked:
+def asked_of(recipe: Recipe, phases: Sequence[Phase] = ()) -> ConflictQuery:
     """What a recipe, in which something may be open, asks of its methods; with the ``phases`` of
     its plan where that is made."""
     train, methods = recipe.train, _switched_on(recipe.methods)
     if recipe.task in WRITING:
         # It is on by default, and of what writes no head is fitted.
         methods.pop("probe_first", None)
-    return Asked(
+    return ConflictQuery(
         methods=methods,
         enrich=frozenset(asked_for(recipe.enrich)),
         optimizer=train.optimizer or "adamw",

@@ -95,7 +95,7 @@ def _network(config: Any, plan: LargeRun) -> CausalNetwork:
     with torch.device("meta"), quiet_transformers():
         make: Any = AutoModelForCausalLM
         plain = make.from_config(config, dtype=held)
-        network = Unasked(plain)
+        network = MeasuredTask(plain)
         if plan.rank is not None:
             attach(network, AdapterSpec("lora", rank=plan.rank), base="foretold")
     if plan.checkpoints:
@@ -103,7 +103,7 @@ def _network(config: Any, plan: LargeRun) -> CausalNetwork:
     return network
 
 
-class Unasked(CausalNetwork):
+class MeasuredTask(CausalNetwork):
     """One of which nothing is asked by a pass: it has no numbers to answer with."""
 
     def __init__(self, plain: Any) -> None:
@@ -148,7 +148,7 @@ def _row_mb(network: CausalNetwork, plan: LargeRun) -> float:
         ),
     }
     network.train()
-    kept, block = Kept(network, plan.tokens), Kept(network, plan.tokens)
+    kept, block = AutogradBytes(network, plan.tokens), AutogradBytes(network, plan.tokens)
     with kept.counting():
         network.plain.base_model(**inputs, use_cache=False)
     if not plan.checkpoints:
@@ -160,7 +160,7 @@ def _row_mb(network: CausalNetwork, plan: LargeRun) -> float:
     return kept.mb + block.mb / blocks
 
 
-class Kept:
+class AutogradBytes:
     """The bytes that autograd keeps inside ``counting``, each storage once, and no weights."""
 
     def __init__(self, network: Any, tokens: int) -> None:

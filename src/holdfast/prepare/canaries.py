@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.contract.fit import Prepared
+from holdfast.contract.fit import PreparedData
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.core.seeds import generator
@@ -27,14 +27,14 @@ from holdfast.data.chats.chat import form_of
 from holdfast.data.table import Table
 
 if TYPE_CHECKING:
-    from holdfast.contract.fit import Fitted
+    from holdfast.contract.fit import FittedModel
 
 
 ORIGIN = "canary"
 KEY = "probes.canaries"
 
 
-def canaries_of(prepared: Prepared) -> Canaries | None:
+def canaries_of(prepared: PreparedData) -> Canaries | None:
     """What is planted, by the recipe alone and the words of all rows: the same in every fit."""
     recipe = prepared.recipe
     count = recipe.probes.canaries
@@ -51,7 +51,7 @@ def canaries_of(prepared: Prepared) -> Canaries | None:
     return labelled_canaries(texts, len(prepared.rows.classes), count, recipe.seed)
 
 
-def with_canaries(prepared: Prepared) -> Prepared:
+def with_canaries(prepared: PreparedData) -> PreparedData:
     """What is prepared, with its canaries among the rows that every fit learns from. They are in no
     table: nothing is divided, chosen, measured or scored on them."""
     canaries = canaries_of(prepared)
@@ -97,7 +97,7 @@ def table_of(like: Table, canaries: Sequence[Canary]) -> Table:
     return replace(like, rows=rows, source="", source_rows=0, findings=(), decisions=())
 
 
-def exposed(fitted: Fitted) -> dict[str, Any] | None:
+def exposed(fitted: FittedModel) -> dict[str, Any] | None:
     """``canaries`` of the memory block, by the losses of the kept state on what was planted and on
     others; ``None`` without any."""
     prepared = fitted.ready.prepared

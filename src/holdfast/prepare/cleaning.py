@@ -19,15 +19,15 @@ from holdfast.core.records import Decision, Finding, Ints
 from holdfast.core.wording import counted
 from holdfast.data.table import Splits, Table, TrainSplit
 from holdfast.quality.clean import all_treatments
-from holdfast.quality.clean.apply import Chosen, choose, treat_side, unread_words
+from holdfast.quality.clean.apply import CleaningPlan, choose, treat_side, unread_words
 from holdfast.quality.clean.table import Treated, treat_table
-from holdfast.quality.clean.treatment import RowTreatment, Side
+from holdfast.quality.clean.treatment import RowSet, RowTreatment
 from holdfast.recipe import Recipe
 
 TEXTS = ("text-classification", "seq2seq", "causal-lm")
 
 
-def with_treatments(recipe: Recipe) -> tuple[Recipe, Chosen]:
+def with_treatments(recipe: Recipe) -> tuple[Recipe, CleaningPlan]:
     """The recipe with every treatment named that its rows get, those by default too, and what they
     are.
 
@@ -40,7 +40,7 @@ def with_treatments(recipe: Recipe) -> tuple[Recipe, Chosen]:
         if any(given is not False for given in asked.values()):
             rule = f"does not exist for {recipe.task}"
             raise RecipeError("treat", rule, ", ".join(asked), "Leave it out.")
-        return recipe, Chosen()
+        return recipe, CleaningPlan()
     for name in by_default():
         asked.setdefault(name, True)
     chosen = choose(asked)
@@ -69,7 +69,7 @@ def same_text(table: Table, recipe: Recipe) -> Table:
 
 
 def treat_all(
-    table: Table, given: Mapping[str, Table], findings: Sequence[Finding], chosen: Chosen
+    table: Table, given: Mapping[str, Table], findings: Sequence[Finding], chosen: CleaningPlan
 ) -> tuple[Table, dict[str, Table], tuple[Finding, ...], tuple[Decision, ...]]:
     """The source and the given files with every text treated, the findings that are settled by it,
     and what was done."""
@@ -125,7 +125,7 @@ def _because(treatment: RowTreatment[Any]) -> str:
     )
 
 
-def treat_training(splits: Splits, chosen: Chosen) -> Splits:
+def treat_training(splits: Splits, chosen: CleaningPlan) -> Splits:
     """The division without the training rows that a table treatment leaves out.
 
     Raises ``SplitError`` where none is left.
@@ -133,7 +133,7 @@ def treat_training(splits: Splits, chosen: Chosen) -> Splits:
     if not chosen.table:
         return splits
     table = splits.train.table
-    _, changes = treat_side(_side(table), Chosen(table=chosen.table))
+    _, changes = treat_side(_side(table), CleaningPlan(table=chosen.table))
     gone = {change.row: change for change in changes if change.column is None}
     if not gone:
         return splits
@@ -167,7 +167,7 @@ def _units(splits: Splits, kept: Ints) -> Ints | None:
     return np.concatenate([splits.units[:n][kept], splits.units[n:]])
 
 
-def _side(table: Table) -> Side:
+def _side(table: Table) -> RowSet:
     """The training rows as a treatment reads them: their texts, and one label whatever its kind."""
     names = [name for name in ("text", "text_pair") if name in table.rows.column_names]
     label = next(
@@ -177,7 +177,7 @@ def _side(table: Table) -> Side:
     )
     columns = {name: list(table.column(name)) for name in names}
     columns["label"] = [str(one) for one in table.column(label)]
-    return Side(table.column("row").tolist(), columns, tuple(names), "label")
+    return RowSet(table.column("row").tolist(), columns, tuple(names), "label")
 
 
 def _recorded(records: Any, gone: Mapping[int, Any]) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.contract.fit import General, Prepared
+from holdfast.contract.fit import General, PreparedData
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding
 from holdfast.core.seeds import generator
@@ -39,7 +39,7 @@ LEAST_PROBE = 10
 WRITTEN_TOKENS = 128
 
 
-def with_general(prepared: Prepared, known: Sequence[Table]) -> Prepared:
+def with_general(prepared: PreparedData, known: Sequence[Table]) -> PreparedData:
     """What is prepared, with the general rows that the recipe asks for.
 
     ``known`` are all tables of the run, whose copies are left out; nothing else is read of them.
@@ -83,7 +83,7 @@ def needs_rows(method: str) -> RecipeError:
 
 
 def general_sides(
-    prepared: Prepared, recipe: Recipe, loaded: Any
+    prepared: PreparedData, recipe: Recipe, loaded: Any
 ) -> tuple[Examples | None, Examples | None]:
     """The general probe of a fit and the rows that its methods hold on to, in the units and within
     the limits of what it ``loaded``. Raises ``RecipeError`` where it switches a method on for which
@@ -104,7 +104,7 @@ def general_sides(
 
 
 def _divided(
-    prepared: Prepared, known: Sequence[Table], probe_from: str, rows_from: str, needed: bool
+    prepared: PreparedData, known: Sequence[Table], probe_from: str, rows_from: str, needed: bool
 ) -> tuple[Table, Table | None, tuple[Decision, ...], tuple[Finding, ...]]:
     """The probe's rows, and those that are held on to where that is asked for; of one file first
     the probe's, by chance."""
@@ -136,7 +136,7 @@ def _divided(
     return probe, rows, tuple(told), found
 
 
-def _read(prepared: Prepared, source: str, key: str, known: Sequence[Table]) -> Table:
+def _read(prepared: PreparedData, source: str, key: str, known: Sequence[Table]) -> Table:
     if source == BUILT_IN:
         source = _built_in(prepared, key)
     refuse_missing(source)
@@ -147,7 +147,7 @@ def _read(prepared: Prepared, source: str, key: str, known: Sequence[Table]) -> 
     return table.take(np.sort(rng.permutation(len(table))[:MOST_ROWS]))
 
 
-def _built_in(prepared: Prepared, key: str) -> str:
+def _built_in(prepared: PreparedData, key: str) -> str:
     """The file of our own general text, for a model that goes on with texts."""
     if prepared.recipe.task != WRITES:
         rule = f"is plain text when it is {BUILT_IN}, on which no loss exists for"
@@ -188,7 +188,7 @@ def _without_copies(
     return free, tuple(found)
 
 
-def _encoded(prepared: Prepared, rows: Table) -> Examples:
+def _encoded(prepared: PreparedData, rows: Table) -> Examples:
     return prepared.kind.encode(rows, prepared.loaded, prepared.recipe)
 
 
@@ -200,7 +200,7 @@ def probe_examples(examples: Any, loaded: Any) -> Any:
     return examples.as_probe(loaded.tokenizer.eos_token_id, SKIPPED)
 
 
-def _written(prepared: Prepared, needing: Sequence[str]) -> General:
+def _written(prepared: PreparedData, needing: Sequence[str]) -> General:
     """Rows that the model writes itself, before anything is learned."""
     recipe, loaded = prepared.recipe, prepared.loaded
     if recipe.model.adapter.kind == "prompt":

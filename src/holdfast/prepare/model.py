@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from holdfast.contract.fit import Prepared
+from holdfast.contract.fit import PreparedData
 from holdfast.core.records import Finding, Ints
 from holdfast.data.added import Added
 from holdfast.data.table import Splits, Table
@@ -42,7 +42,7 @@ def prepare(
     units: Ints | None = None,
     findings: Sequence[Finding] = (),
     added: Added | None = None,
-) -> Prepared:
+) -> PreparedData:
     """Let the machine decide, load the model, and encode the rows.
 
     ``rows`` are all that a fit may learn from or be judged by, as the kind of task reads them
@@ -69,7 +69,7 @@ def prepare(
         "shard": shard,
     }
     recipe = recipe.changed(train=decided)
-    prepared = Prepared(
+    prepared = PreparedData(
         recipe=recipe,
         kind=kind,
         rows=rows,
@@ -112,7 +112,7 @@ def prepare_divided(
     known: Sequence[Table] = (),
     *,
     extend: bool = True,
-) -> tuple[Prepared, Ints, Ints]:
+) -> tuple[PreparedData, Ints, Ints]:
     """The training and validation rows of a division, prepared, with what the names of their
     classes, ``unlabelled`` texts and synthetic ones add to them, and the general rows, none a copy
     of a row of the ``known`` tables (none of that without ``extend``); and where each of them
@@ -126,8 +126,12 @@ def prepare_divided(
 
 
 def with_added(
-    prepared: Prepared, train: Ints, valid: Ints, unlabelled: Sequence[str], known: Sequence[Table]
-) -> Prepared:
+    prepared: PreparedData,
+    train: Ints,
+    valid: Ints,
+    unlabelled: Sequence[str],
+    known: Sequence[Table],
+) -> PreparedData:
     """What is prepared, with the rows that are added to the training ones: worked out by ``train``,
     and whether they are of use by ``valid`` too. See ``prepare_divided``."""
     prepared = with_signals(prepared, train, known)

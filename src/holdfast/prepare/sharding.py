@@ -7,7 +7,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from holdfast.contract.fit import Ready
+from holdfast.contract.fit import TrainingPlan
 from holdfast.core.errors import MachineError, RecipeError
 from holdfast.core.machine import MB, processes
 from holdfast.core.records import Decision
@@ -83,7 +83,7 @@ def spread(network: Any, accelerator: Accelerator, precision: str) -> None:
     renumber(network, {number: id(after[name]) for name, number in before.items()})
 
 
-def gathered(ready: Ready, job: Job, trained: Trained) -> tuple[Ready, Job, Trained]:
+def gathered(ready: TrainingPlan, job: Job, trained: Trained) -> tuple[TrainingPlan, Job, Trained]:
     """The same with a plain network in the kept state, in the first process: it saves and scores.
 
     What did not learn lies in the processor's memory as it was loaded, so that only what learned is
@@ -118,7 +118,7 @@ class OnProcessor:
         return getattr(self._accelerator, name)
 
 
-def _scoring(job: Job, ready: Ready) -> Any:
+def _scoring(job: Job, ready: TrainingPlan) -> Any:
     """Where the first process holds the whole model to score it: on its device if that has room."""
     need, free = weight_bytes(ready.prepared.loaded.network) / MB, tightest().left_mb
     if not on_gpu() or ROOM * need <= free:

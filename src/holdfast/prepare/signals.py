@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from holdfast.contract.fit import Prepared
+from holdfast.contract.fit import PreparedData
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding, Ints
@@ -40,7 +40,7 @@ LEAST_NAMED = 0.8
 CHECK = "class_names"
 
 
-def with_signals(prepared: Prepared, train: Ints, known: Sequence[Table] = ()) -> Prepared:
+def with_signals(prepared: PreparedData, train: Ints, known: Sequence[Table] = ()) -> PreparedData:
     """What is prepared, with the names and descriptions of its classes as added rows where the
     recipe or the rows at ``train`` call for them, no description a copy of a row of the ``known``
     tables; its recipe says what was chosen, so that it gives the same again."""
@@ -105,7 +105,7 @@ class Named:
     findings: tuple[Finding, ...] = ()
 
 
-def _named(prepared: Prepared, train: Ints) -> Named:
+def _named(prepared: PreparedData, train: Ints) -> Named:
     """Which names are used: those that the recipe gives, or the labels where they are words that
     their rows bear out."""
     wanted, classes = prepared.recipe.data.names, prepared.rows.classes
@@ -131,7 +131,7 @@ def _named(prepared: Prepared, train: Ints) -> Named:
     return _borne_out(prepared, train, pairs)
 
 
-def _why_not(prepared: Prepared, train: Ints, pairs: Sequence[tuple[str, str]]) -> str | None:
+def _why_not(prepared: PreparedData, train: Ints, pairs: Sequence[tuple[str, str]]) -> str | None:
     """Why names are not even held against the rows."""
     classes = prepared.rows.classes
     if len(pairs) < LEAST_NAMED * len(classes) or len(pairs) < 2:
@@ -152,7 +152,7 @@ def _why_not(prepared: Prepared, train: Ints, pairs: Sequence[tuple[str, str]]) 
     return None
 
 
-def _borne_out(prepared: Prepared, train: Ints, pairs: tuple[tuple[str, str], ...]) -> Named:
+def _borne_out(prepared: PreparedData, train: Ints, pairs: tuple[tuple[str, str], ...]) -> Named:
     """The names that the training rows do not contradict."""
     judged, known = _judge(prepared, train, pairs)
     share = (
@@ -171,7 +171,7 @@ def _borne_out(prepared: Prepared, train: Ints, pairs: tuple[tuple[str, str], ..
 
 
 def _judge(
-    prepared: Prepared, train: Ints, pairs: Sequence[tuple[str, str]]
+    prepared: PreparedData, train: Ints, pairs: Sequence[tuple[str, str]]
 ) -> tuple[NamesJudged, tuple[str, ...]]:
     """Names against a sample of the training rows; and the classes, in the order of the names."""
     classes, seed = prepared.rows.classes, prepared.recipe.seed
@@ -248,7 +248,7 @@ def _check_labels(key: str, given: Mapping[str, object], classes: Sequence[str])
             raise RecipeError(key, "names a label that no row has", label, nearest(label, classes))
 
 
-def _refuse_without_classes(prepared: Prepared) -> None:
+def _refuse_without_classes(prepared: PreparedData) -> None:
     data = prepared.recipe.data
     for key, value in (("names", data.names), ("descriptions", data.descriptions)):
         if value:

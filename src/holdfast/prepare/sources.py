@@ -18,7 +18,7 @@ from holdfast.core.files import write_atomically
 from holdfast.core.input_errors import door
 from holdfast.core.machine import processes
 from holdfast.data.memory.frames import frame_file, write_frame
-from holdfast.data.mix import SOURCE, Mixed, Part, mix
+from holdfast.data.mix import SOURCE, Mixed, MixSource, mix
 from holdfast.prepare.rows import Notify, notify_all
 from holdfast.recipe import Recipe
 
@@ -122,7 +122,7 @@ def with_mix(
             raise RecipeError(f"data.{key}", rule, getattr(recipe.data, key), remedy)
     found = mix(
         [
-            Part(
+            MixSource(
                 one.path,
                 one.name,
                 one.config,

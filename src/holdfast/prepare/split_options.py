@@ -18,14 +18,14 @@ from holdfast.core.seeds import derive_seed
 from holdfast.data.columns.carry import with_column
 from holdfast.data.table import Table
 from holdfast.recipe import Recipe
-from holdfast.split.ways import PLAIN, Way
+from holdfast.split.ways import PLAIN, SplitStrategy
 
 # Rows that topics are found on; the others join the nearest.
 SAMPLE = 50_000
 SHOWN = 5
 
 
-def way_of(recipe: Recipe, table: Table) -> tuple[Way, tuple[Decision, ...]]:
+def way_of(recipe: Recipe, table: Table) -> tuple[SplitStrategy, tuple[Decision, ...]]:
     """How the recipe divides ``table``, and what was decided for it.
 
     Raises ``RecipeError`` or ``DataError`` where the column that it divides by cannot be used.
@@ -34,7 +34,7 @@ def way_of(recipe: Recipe, table: Table) -> tuple[Way, tuple[Decision, ...]]:
     if split.stable:
         what = "the name of its group" if table.has_groups else "its text"
         because = f"data.split.stable: each row's side follows from {what} and the seed alone"
-        return Way(stable=True, because=because), ()
+        return SplitStrategy(stable=True, because=because), ()
     if split.by == "time":
         return _by_time(table, recipe), ()
     if split.by == "topic":
@@ -59,7 +59,9 @@ def way_of(recipe: Recipe, table: Table) -> tuple[Way, tuple[Decision, ...]]:
 _TEXTS = "Name a column with data.group, or divide by rows."
 
 
-def _of_names(kind: Any, column: str, values: Sequence[str], held: tuple[str, ...] | None) -> Way:
+def _of_names(
+    kind: Any, column: str, values: Sequence[str], held: tuple[str, ...] | None
+) -> SplitStrategy:
     names, numbers = np.unique(np.asarray(values, dtype=object).astype(str), return_inverse=True)
     known = names.tolist()
     for name in held or ():
@@ -72,10 +74,10 @@ def _of_names(kind: Any, column: str, values: Sequence[str], held: tuple[str, ..
             )
     chosen = tuple(known.index(name) for name in held or ())
     because = f"data.split.by: {kind}: the {{side}} rows are whole {kind}s of the column {column!r}"
-    return Way(kind, because, numbers.astype(np.int64), tuple(known), chosen)
+    return SplitStrategy(kind, because, numbers.astype(np.int64), tuple(known), chosen)
 
 
-def _by_time(table: Table, recipe: Recipe) -> Way:
+def _by_time(table: Table, recipe: Recipe) -> SplitStrategy:
     column = str(recipe.data.time)
     values = _column(table, recipe, "time")
     ages = np.array([moment(value) for value in values], dtype=np.float64)
@@ -91,7 +93,7 @@ def _by_time(table: Table, recipe: Recipe) -> Way:
             "with time; leave rows without one out.",
         )
     because = f"data.split.by: time: the {{side}} rows are the newest by the column {column!r}"
-    return Way("time", because, ages=ages, moments=tuple(str(value) for value in values))
+    return SplitStrategy("time", because, ages=ages, moments=tuple(str(value) for value in values))
 
 
 def moment(value: str | None) -> float:
@@ -111,9 +113,9 @@ def moment(value: str | None) -> float:
     return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
 
 
-def _by_topic(table: Table, recipe: Recipe) -> tuple[Way, tuple[Decision, ...]]:
+def _by_topic(table: Table, recipe: Recipe) -> tuple[SplitStrategy, tuple[Decision, ...]]:
     from holdfast.prepare.embedding import load_encoder
-    from holdfast.quality.views import Rows
+    from holdfast.quality.views import TableRows
 
     if recipe.task == "image-classification":
         raise RecipeError(
@@ -128,7 +130,7 @@ def _by_topic(table: Table, recipe: Recipe) -> tuple[Way, tuple[Decision, ...]]:
             f"Set data.split.topics to at most {max(3, len(table) // 3)}, or divide by rows.",
         )
     encoder, told = load_encoder(recipe)
-    vectors = encoder(Rows(table).texts)
+    vectors = encoder(TableRows(table).texts)
     labels: Ints = table.column("label")
     topics = find_topics(vectors, labels, wanted, derive_seed(recipe.seed, "topics"))
     because = (
@@ -137,7 +139,7 @@ def _by_topic(table: Table, recipe: Recipe) -> tuple[Way, tuple[Decision, ...]]:
         "model never saw, and harder than that of a division by rows"
     )
     names = tuple(f"topic {number}" for number in range(wanted))
-    return Way("topic", because, topics, names), told
+    return SplitStrategy("topic", because, topics, names), told
 
 
 def find_topics(

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.augment.synthesize import Made, from_templates, recombined, sift, written
-from holdfast.contract.fit import Prepared
+from holdfast.augment.synthesize import NewText, from_templates, recombined, sift, written
+from holdfast.contract.fit import PreparedData
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, Ints
@@ -26,7 +26,7 @@ from holdfast.data.added import added_texts
 from holdfast.data.labels.names import words_of
 from holdfast.data.source import read_source
 from holdfast.data.table import Table
-from holdfast.models.probes.probe import Beside, Probe, fit_probe, stratified_folds
+from holdfast.models.probes.probe import ExtraRows, Probe, fit_probe, stratified_folds
 from holdfast.prepare.vectors import has_classes, vectors_of
 from holdfast.recipe.parts import SynthesizePart
 from holdfast.stats.paired import Difference, paired_bootstrap
@@ -39,8 +39,8 @@ SHOWN = 100
 
 
 def with_synthetic(
-    prepared: Prepared, train: Ints, valid: Ints, known: Sequence[Table]
-) -> Prepared:
+    prepared: PreparedData, train: Ints, valid: Ints, known: Sequence[Table]
+) -> PreparedData:
     """What is prepared, with the synthetic rows that the recipe asks for, where they prove useful.
 
     ``known`` are all tables of the run, whose texts no new one may copy; nothing else is read of
@@ -91,14 +91,14 @@ def with_synthetic(
 
 
 def _made(
-    asked: SynthesizePart, prepared: Prepared, texts: Sequence[str], labels: Ints, folds: Ints
-) -> list[Made]:
+    asked: SynthesizePart, prepared: PreparedData, texts: Sequence[str], labels: Ints, folds: Ints
+) -> list[NewText]:
     """New texts of every way that is asked for, mixed by chance."""
     classes, rng = prepared.rows.classes, generator(prepared.recipe.seed, "synthesize")
     sizes = np.bincount(labels, minlength=len(classes))
     wanted = max(1, round(SPARE * asked.share * len(labels) / max(1, int((sizes > 0).sum()))))
     count = {int(label): wanted for label in np.flatnonzero(sizes)}
-    made: list[Made] = []
+    made: list[NewText] = []
     if asked.templates is not None:
         made += from_templates(read_templates(asked.templates, classes), count, rng)
     if asked.recombine:
@@ -142,7 +142,7 @@ def read_templates(path: str, classes: Sequence[str]) -> dict[int, list[str]]:
 
 
 def _chances(
-    made: Sequence[Made],
+    made: Sequence[NewText],
     new: Floats,
     old: Floats,
     labels: Ints,
@@ -160,10 +160,10 @@ def _chances(
 
 
 def _gain(
-    prepared: Prepared,
+    prepared: PreparedData,
     old: Floats,
     new: Floats,
-    kept: Sequence[Made],
+    kept: Sequence[NewText],
     train: Ints,
     valid: Ints,
     weight: float,
@@ -173,7 +173,7 @@ def _gain(
     seed = prepared.recipe.seed
     plain = fit_probe(old[train], labels[train], classes=classes, seed=seed)
     marks = np.array([one.label for one in kept], dtype=np.int64)
-    beside = Beside(new, marks, np.full(len(kept), weight))
+    beside = ExtraRows(new, marks, np.full(len(kept), weight))
     both = fit_probe(old[train], labels[train], classes=classes, seed=seed, beside=beside)
     held, wanted = old[valid], labels[valid]
     before, after = (losses_at(_logits(p, held), wanted, 1.0) for p in (plain, both))
@@ -194,14 +194,14 @@ def _shown(refused: Mapping[str, int]) -> str:
 
 
 def _with(
-    prepared: Prepared,
+    prepared: PreparedData,
     chosen: str,
     because: str,
-    made: Sequence[Made],
-    kept: Sequence[Made],
+    made: Sequence[NewText],
+    kept: Sequence[NewText],
     refused: Mapping[str, int],
     gain: Difference | None,
-) -> Prepared:
+) -> PreparedData:
     """What is prepared, with what was decided and the first of the rows that passed."""
     classes = prepared.rows.classes
     block: dict[str, Any] = {

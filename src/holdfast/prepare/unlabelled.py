@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.contract.fit import Prepared
+from holdfast.contract.fit import PreparedData
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.data.added import added_texts
 from holdfast.models.probes.logistic import softmax_losses
-from holdfast.models.probes.probe import Beside, Probe, fit_probe
+from holdfast.models.probes.probe import ExtraRows, Probe, fit_probe
 from holdfast.models.probes.propagation import neighbour_graph, propagate
 from holdfast.prepare.vectors import has_classes, vectors_of
 from holdfast.stats.paired import paired_bootstrap
@@ -60,20 +60,22 @@ class Vectors:
     def added(self) -> Floats:
         return self.vectors[len(self.labels) + self.texts :]
 
-    def beside(self, labels: Ints | None = None, weights: Floats | None = None) -> Beside | None:
+    def beside(self, labels: Ints | None = None, weights: Floats | None = None) -> ExtraRows | None:
         """The added rows, and the unlabelled ones with these labels and weights."""
         if labels is None or weights is None:
             if not len(self.added_labels):
                 return None
-            return Beside(self.added, self.added_labels, self.added_weights)
-        return Beside(
+            return ExtraRows(self.added, self.added_labels, self.added_weights)
+        return ExtraRows(
             np.concatenate([self.added, self.unlabelled]),
             np.concatenate([self.added_labels, labels]),
             np.concatenate([self.added_weights, weights]),
         )
 
 
-def with_unlabelled(prepared: Prepared, train: Ints, valid: Ints, texts: Sequence[str]) -> Prepared:
+def with_unlabelled(
+    prepared: PreparedData, train: Ints, valid: Ints, texts: Sequence[str]
+) -> PreparedData:
     """What is prepared, with the unlabelled ``texts`` as added rows where they are worth it.
 
     Labels for them are told by the rows at ``train`` (and the names of classes). Whether they are
@@ -121,7 +123,7 @@ def with_unlabelled(prepared: Prepared, train: Ints, valid: Ints, texts: Sequenc
     return _settled(prepared, way, because).extended(lot)
 
 
-def _settled(prepared: Prepared, way: str, because: str) -> Prepared:
+def _settled(prepared: PreparedData, way: str, because: str) -> PreparedData:
     return replace(
         prepared,
         recipe=prepared.recipe.changed(data={"unlabelled_by": way}),
@@ -129,7 +131,7 @@ def _settled(prepared: Prepared, way: str, because: str) -> Prepared:
     )
 
 
-def _vectors(prepared: Prepared, rows: Ints, texts: Sequence[str]) -> Vectors:
+def _vectors(prepared: PreparedData, rows: Ints, texts: Sequence[str]) -> Vectors:
     kind, loaded, recipe = prepared.kind, prepared.loaded, prepared.recipe
     lot = added_texts(prepared.rows, texts, np.zeros(len(texts), int), origin="unlabelled")
     encoded = kind.encode(lot.table, loaded, recipe)
@@ -193,7 +195,7 @@ def _weighed(shares: Floats, rows: int) -> tuple[Ints, Floats]:
     return labels, weights * min(1.0, MOST_WEIGHT * rows / max(float(weights.sum()), 1e-12))
 
 
-def _probe(known: Vectors, rows: Any, c: float | None, beside: Beside | None) -> Probe:
+def _probe(known: Vectors, rows: Any, c: float | None, beside: ExtraRows | None) -> Probe:
     return fit_probe(
         known.rows[rows],
         known.labels[rows],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from holdfast.contract.fit import Prepared
+from holdfast.contract.fit import PreparedData
 from holdfast.core.records import Floats, Ints
 from holdfast.models.compute.onednn import use_onednn
 from holdfast.models.fresh import fresh
@@ -13,13 +13,13 @@ from holdfast.training.observe import Observer
 from holdfast.training.task import Examples
 
 
-def has_classes(prepared: Prepared) -> bool:
+def has_classes(prepared: PreparedData) -> bool:
     """Whether each row is one text with one class."""
     kind = prepared.rows.columns.label_kind in (None, "class")
     return prepared.recipe.task == "text-classification" and kind and not prepared.rows.has_pairs
 
 
-def vectors_of(prepared: Prepared, examples: Examples, positions: Ints | None = None) -> Floats:
+def vectors_of(prepared: PreparedData, examples: Examples, positions: Ints | None = None) -> Floats:
     """What the untouched model's last layer would read [n, width], of encoded rows."""
     use_threads(prepared.machine.threads)
     network = fresh(prepared.loaded.network)

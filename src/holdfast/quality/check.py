@@ -15,7 +15,7 @@ V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
+class CheckExample:
     """A row to look at: ``row`` of the source, what is to be seen there, and the row beside it, of
     the same table or of ``other_file``. ``masked`` texts are shown in place of the row's own."""
 
@@ -27,11 +27,11 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class CheckResult:
     """A finding, and examples of it, the plainest first; they are for a page, not for a result."""
 
     finding: Finding
-    examples: tuple[Example, ...] = ()
+    examples: tuple[CheckExample, ...] = ()
 
 
 def something(view: Any) -> str:
@@ -74,18 +74,18 @@ class Check(Generic[V]):
 
     name: str
     sees: type[V]
-    run: Callable[[V], Found | Finding | None]
+    run: Callable[[V], CheckResult | Finding | None]
     cannot_see: str
     error_rate: str
     holds_for: Callable[[Table], bool] = anything
     nothing: Callable[[V], str] = something
 
-    def __call__(self, view: V) -> Found | None:
+    def __call__(self, view: V) -> CheckResult | None:
         found = self.run(view)
-        return without_personal(Found(found) if isinstance(found, Finding) else found)
+        return without_personal(CheckResult(found) if isinstance(found, Finding) else found)
 
 
-def without_personal(found: Found | None) -> Found | None:
+def without_personal(found: CheckResult | None) -> CheckResult | None:
     """What is quoted of a row shows no personal data and no secret whole, whatever was looked
     for: a sentence of a finding ends in logs, pages and issues."""
     if found is None:

@@ -17,7 +17,7 @@ Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
+class ContentProbes:
     """One probe a fold, and the ``fold`` of each row [n]: −1 for a row that every probe may judge,
     as its label is not known or it is the only one of its class."""
 
@@ -62,7 +62,7 @@ class Expected:
         return made
 
 
-def expect(vectors: Vectors, labels: Ints, classes: int, seed: int) -> Expected | None:
+def expect(vectors: Vectors, labels: Ints, classes: int, seed: int) -> ContentProbes | None:
     """Cross-fitted probes of the labels [n] on the vectors [n, d]; ``None`` where fewer than two
     classes have two rows."""
     known = np.flatnonzero(labels >= 0)
@@ -75,4 +75,4 @@ def expect(vectors: Vectors, labels: Ints, classes: int, seed: int) -> Expected 
     for fold in range(FOLDS):
         part = known[folds[known] != fold]
         probes.append(fit_probe(vectors[part], labels[part], classes=classes, seed=seed, c=PENALTY))
-    return Expected(tuple(probes), folds)
+    return ContentProbes(tuple(probes), folds)

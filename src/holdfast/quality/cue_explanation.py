@@ -10,7 +10,7 @@ import numpy as np
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.models.probes.probe import Probe, fit_probe
-from holdfast.quality.cues import LEAST_WITH, MOST_OF_CLASS, Candidate, is_named, without
+from holdfast.quality.cues import LEAST_WITH, MOST_OF_CLASS, CueCandidate, is_named, without
 from holdfast.quality.fold_answers import log_softmax
 from holdfast.quality.views import Vectors
 
@@ -42,7 +42,7 @@ class Content:
     embed: Callable[[Sequence[str]], Vectors]
     seed: int
 
-    def explains(self, found: Candidate) -> bool:
+    def explains(self, found: CueCandidate) -> bool:
         """Whether a model that never saw the cue expects it in this class.
 
         A probe is fitted on rows without the cue, against the eleven classes most like its own;
@@ -93,7 +93,7 @@ class Content:
         return pull >= MORE * float(np.abs(before - odds(other)).mean())
 
     def _probe(
-        self, found: Candidate, masked: Vectors, rng: np.random.Generator
+        self, found: CueCandidate, masked: Vectors, rng: np.random.Generator
     ) -> tuple[Probe, float]:
         """A probe of the class, which is its first, against those most like it, and its share."""
         lacks = self.labels >= 0

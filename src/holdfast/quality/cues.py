@@ -91,7 +91,7 @@ class Cue:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class CueCandidate:
     """A cue that nearly only one class has: ``rows`` all positions that have it; ``count`` of them
     are of ``label``, which is ``share`` of the class."""
 
@@ -167,7 +167,7 @@ def without(text: str, cue: Cue) -> str:
     return text
 
 
-def candidates(texts: Sequence[str], labels: Ints, classes: int) -> list[Candidate]:
+def candidates(texts: Sequence[str], labels: Ints, classes: int) -> list[CueCandidate]:
     """Every cue that stands in at least a quarter of a class (10 rows or more) and whose rows are
     of that class to 97 % or more; of those in nearly the same rows the one in most of them. A class
     that is nearly everything has none. ``labels`` [n], −1 where unknown."""
@@ -188,7 +188,7 @@ def candidates(texts: Sequence[str], labels: Ints, classes: int) -> list[Candida
     return _distinct(found, len(texts))
 
 
-def _candidate(cue: Cue, rows: Ints, labels: Ints, sizes: Ints) -> Candidate | None:
+def _candidate(cue: Cue, rows: Ints, labels: Ints, sizes: Ints) -> CueCandidate | None:
     counts = np.bincount(labels[rows], minlength=len(sizes))
     label = int(counts.argmax())
     count, share = int(counts[label]), float(counts[label] / sizes[label])
@@ -197,10 +197,10 @@ def _candidate(cue: Cue, rows: Ints, labels: Ints, sizes: Ints) -> Candidate | N
     # A class that nine in ten rows are of makes any word look like its own.
     if sizes[label] > 0.9 * sizes.sum():
         return None
-    return Candidate(cue, label, rows, count, share)
+    return CueCandidate(cue, label, rows, count, share)
 
 
-def _beyond(lengths: Ints, labels: Ints, sizes: Ints) -> list[Candidate]:
+def _beyond(lengths: Ints, labels: Ints, sizes: Ints) -> list[CueCandidate]:
     """Texts longer or shorter than a length that are of one class."""
     known, found = np.flatnonzero(labels >= 0), []
     for kind, sign in (("over", -1), ("under", 1)):
@@ -219,7 +219,7 @@ def _beyond(lengths: Ints, labels: Ints, sizes: Ints) -> list[Candidate]:
     return found
 
 
-def _parities(lengths: Ints, labels: Ints, sizes: Ints) -> list[Candidate]:
+def _parities(lengths: Ints, labels: Ints, sizes: Ints) -> list[CueCandidate]:
     """Classes whose texts have an even (or odd) length more often than the others'."""
     from scipy.special import ndtr
 
@@ -235,16 +235,16 @@ def _parities(lengths: Ints, labels: Ints, sizes: Ints) -> list[Candidate]:
             spread = np.sqrt(both * (1 - both) * (1 / own.sum() + 1 / rest.sum()))
             if a - b >= PARITY_GAP and ndtr(-(a - b) / spread) * len(sizes) < PARITY_CHANCE:
                 rows = np.flatnonzero(own & has)
-                found.append(Candidate(Cue("even", name), int(label), rows, len(rows), float(a)))
+                found.append(CueCandidate(Cue("even", name), int(label), rows, len(rows), float(a)))
     return found
 
 
-def _distinct(found: list[Candidate], n: int) -> list[Candidate]:
+def _distinct(found: list[CueCandidate], n: int) -> list[CueCandidate]:
     """One of those that stand in nearly the same rows: of the broadest what is no plain word, as
     the word inside a mark or an id says less than they do; then the plainest."""
     order = {kind: place for place, kind in enumerate(_ORDER)}
     found.sort(key=lambda c: (-c.count, order.get(c.cue.kind, len(order)), c.cue))
-    kept: list[tuple[Candidate, Floats]] = []
+    kept: list[tuple[CueCandidate, Floats]] = []
     for one in found:
         has = np.zeros(n, dtype=bool)
         has[one.rows] = True

@@ -45,7 +45,7 @@ FLOOR = -25.0
 
 
 @dataclass(frozen=True)
-class CrossFitted:
+class FoldLogProbabilities:
     """``log_p`` [n, C], log-probabilities of each row by fits on other rows, of all ``C`` classes;
     ``labels`` [n], −1 where there is none, which every fit answers. ``runs`` [r, n, C] are the
     single answers of each division that ``log_p`` is the pool of. ``weights`` are those of the
@@ -84,7 +84,7 @@ def cross_fit(
     classes: int,
     seed: int,
     tuned: Floats | None = None,
-) -> CrossFitted | None:
+) -> FoldLogProbabilities | None:
     """Answer every row by fits on the others: five folds, divided in three ways.
 
     Both probes are L2-regularised multinomial logistic regressions; C of the vectors' probe is
@@ -122,7 +122,7 @@ def cross_fit(
     weights = pool_weights(means[:, known], marks[known])
     runs = log_softmax(np.tensordot(weights, sources, axes=1))
     pooled = log_softmax(np.tensordot(weights, means, axes=1))
-    return CrossFitted(pooled, marks, runs, tuple(weights.tolist()), chosen.c)
+    return FoldLogProbabilities(pooled, marks, runs, tuple(weights.tolist()), chosen.c)
 
 
 def scaled(vectors: Floats) -> npt.NDArray[np.float64]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from holdfast.core.records import Floats, Ints
-from holdfast.quality.fold_answers import CrossFitted, log_softmax
+from holdfast.quality.fold_answers import FoldLogProbabilities, log_softmax
 from holdfast.stats.lapse import Lapse, lapse_rate
 
 # Below 2 % of wrong labels, or with a rate open by more than a factor of two, nothing is promised
@@ -41,7 +41,7 @@ class LabelRanking:
         return float(self.wrong[: max(1, most)].mean())
 
 
-def rank_labels(answers: CrossFitted) -> LabelRanking:
+def rank_labels(answers: FoldLogProbabilities) -> LabelRanking:
     """Rank by out-of-fold loss, the highest first: the cross-fitted self-confidence of confident
     learning (1911.00068), by a pool of probes.
 
@@ -66,7 +66,7 @@ def rank_labels(answers: CrossFitted) -> LabelRanking:
     return LabelRanking(order, given, log_p.argmax(axis=1), np.clip(score, 0, 1), lapse, wrong)
 
 
-def _skill(answers: CrossFitted, known: Ints) -> float:
+def _skill(answers: FoldLogProbabilities, known: Ints) -> float:
     base = float(np.bincount(answers.labels[known]).max()) / len(known)
     return (answers.right - base) / max(1 - base, 1e-12)
 

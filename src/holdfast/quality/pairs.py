@@ -8,25 +8,25 @@ from dataclasses import dataclass
 import numpy as np
 
 from holdfast.core.records import Ints
-from holdfast.duplicates.vectors import Pairs
-from holdfast.quality.check import Example
-from holdfast.quality.views import Rows
+from holdfast.duplicates.vectors import SimilarPairs
+from holdfast.quality.check import CheckExample
+from holdfast.quality.views import TableRows
 
 SHOWN = 20
 
 
-def rows_in(pairs: Pairs) -> Ints:
+def rows_in(pairs: SimilarPairs) -> Ints:
     """The positions that stand in any pair, each once, in order."""
     return np.unique(np.concatenate([pairs.first, pairs.second]))
 
 
-def differently_labelled(pairs: Pairs, labels: Ints) -> Pairs:
+def differently_labelled(pairs: SimilarPairs, labels: Ints) -> SimilarPairs:
     """The pairs whose two labels are known and differ; ``labels`` [n], −1 where not known."""
     one, other = labels[pairs.first], labels[pairs.second]
     return pairs.where((one >= 0) & (other >= 0) & (one != other))
 
 
-def both_labels(pairs: Pairs, rows: Rows) -> list[str]:
+def both_labels(pairs: SimilarPairs, rows: TableRows) -> list[str]:
     """The two class names of each pair that is shown."""
     labels, classes = rows.labels, rows.table.classes
     return [
@@ -36,17 +36,17 @@ def both_labels(pairs: Pairs, rows: Rows) -> list[str]:
 
 
 def examples_of(
-    pairs: Pairs,
+    pairs: SimilarPairs,
     ids: Ints,
     others: Ints,
     likeness: str,
     file: str | None = None,
     notes: Sequence[str] = (),
-) -> tuple[Example, ...]:
+) -> tuple[CheckExample, ...]:
     """The first pairs to be looked at. ``ids`` and ``others`` are the source rows of either side's
     positions; ``likeness`` says a pair's similarity (``agreement {:.2f}``), after its note."""
     return tuple(
-        Example(
+        CheckExample(
             int(ids[pairs.first[n]]),
             ", ".join([*notes[n : n + 1], likeness.format(pairs.similarity[n])]),
             int(others[pairs.second[n]]),
@@ -64,7 +64,7 @@ class Elsewhere:
     positions: Ints
     met: Mapping[str, int]
     sizes: Mapping[str, int]
-    examples: tuple[Example, ...]
+    examples: tuple[CheckExample, ...]
 
     @property
     def share(self) -> float:
@@ -80,7 +80,7 @@ class Elsewhere:
 
 
 def elsewhere(
-    found: Mapping[str, tuple[Pairs, Rows]], ids: Ints, likeness: str
+    found: Mapping[str, tuple[SimilarPairs, TableRows]], ids: Ints, likeness: str
 ) -> Elsewhere | None:
     """What pairs with the rows of other files (by name) come to; ``None`` without any."""
     held = {name: (pairs, rows) for name, (pairs, rows) in found.items() if len(pairs)}

@@ -24,7 +24,7 @@ _MARGIN = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class FileFacts:
     """One file. ``seen`` are facts that the pixels carry, so that a network can read the label off
     them; ``unseen`` those that only the file carries. Each by its name, as text; what a file has
     not is ``"none"``. ``width`` and ``height`` in pixels as stored, ``pixels`` its thumbnail."""
@@ -37,7 +37,7 @@ class Look:
     shape: float
 
 
-def look_at(path: str, image: Any) -> Look:
+def look_at(path: str, image: Any) -> FileFacts:
     """The facts of the file ``path`` whose upright picture is ``image``.
 
     ``compression`` is a mark of the JPEG's quantisation tables, by which programs and qualities
@@ -64,7 +64,7 @@ def look_at(path: str, image: Any) -> Look:
         "file name": _DIGITS.sub("#", Path(path).stem),
     }
     unseen = {name: value or "none" for name, value in unseen.items()}
-    return Look(seen, unseen, width, height, pixels, shape)
+    return FileFacts(seen, unseen, width, height, pixels, shape)
 
 
 def jpeg_quality(tables: dict[int, Any]) -> int | None:

@@ -10,21 +10,21 @@ from typing import Any
 from holdfast.core.errors import HoldfastError
 from holdfast.core.records import Finding
 from holdfast.data.table import Table
-from holdfast.quality.check import Check, Found
+from holdfast.quality.check import Check, CheckResult
 from holdfast.quality.checks import all_checks
-from holdfast.quality.views import Rows, pixels_of
+from holdfast.quality.views import TableRows, pixels_of
 
 ORDER = {"error": 0, "warn": 1, "info": 2}
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
+class AuditResults:
     """What a look through all checks gave: ``found`` the worst first, then by name; ``seconds`` of
     each check that ran; ``blind`` those that had no view or nothing to see in it, which is then
     said; ``idle`` those that mean nothing for the
     table; ``broken`` what those said that fell over."""
 
-    found: tuple[Found, ...]
+    found: tuple[CheckResult, ...]
     seconds: dict[str, float]
     blind: Mapping[str, str] = field(default_factory=dict)
     idle: tuple[str, ...] = ()
@@ -37,7 +37,7 @@ def look(
     started: Callable[[str], None] = lambda _: None,
     *,
     go_on: bool = False,
-) -> Looked:
+) -> AuditResults:
     """Run every check that sees one of these views; ``started`` hears its name. An empty table has
     nothing to be seen. With ``go_on`` a check that falls over is named in ``broken`` and the others
     look all the same."""
@@ -64,14 +64,14 @@ def look(
                 continue
             seconds[check.name] = time.perf_counter() - begun
     ranked = sorted(found, key=lambda one: (ORDER[one.finding.severity], one.finding.check))
-    return Looked(tuple(ranked), seconds, blind, tuple(idle), broken)
+    return AuditResults(tuple(ranked), seconds, blind, tuple(idle), broken)
 
 
-def _all(check: Check[Any], views: Sequence[Any]) -> list[Found]:
+def _all(check: Check[Any], views: Sequence[Any]) -> list[CheckResult]:
     return [one for view in views if (one := check(view)) is not None]
 
 
-def run_checks(table: Table, views: Sequence[Any]) -> tuple[Found, ...]:
+def run_checks(table: Table, views: Sequence[Any]) -> tuple[CheckResult, ...]:
     """What the checks found that see one of these views, the worst first, then by name. Those that
     mean nothing for the table are left out. An empty table has none."""
     return look(table, views).found
@@ -80,6 +80,6 @@ def run_checks(table: Table, views: Sequence[Any]) -> tuple[Found, ...]:
 def audit_table(table: Table) -> tuple[Finding, ...]:
     """What the checks found that look at the table alone, and of images at the pixels of a sample.
     The table's own findings (missing values, rare classes) are not repeated."""
-    rows = Rows(table)
+    rows = TableRows(table)
     pixels = [pixels_of(rows)] if "path" in table.rows.column_names else []
     return tuple(found.finding for found in run_checks(table, [rows, *pixels]))

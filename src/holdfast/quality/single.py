@@ -10,16 +10,16 @@ import pyarrow.compute as pc
 
 from holdfast.core.records import Finding
 from holdfast.core.wording import counted, have
-from holdfast.quality.check import Example, Found
+from holdfast.quality.check import CheckExample, CheckResult
 from holdfast.quality.personal import find_personal
-from holdfast.quality.views import Rows
+from holdfast.quality.views import TableRows
 
 EXAMPLES, SHOWN = 20, 60
 # How far beside a stretch a secret may begin or end that reaches into it.
 _BEYOND = 300
 
 
-def matching(rows: Rows, pattern: str) -> list[tuple[int, str]]:
+def matching(rows: TableRows, pattern: str) -> list[tuple[int, str]]:
     """Position in the table and text of each row looked at that a pattern of RE2 matches."""
     seen = pc.fill_null(pc.match_substring_regex(rows.sampled, pattern), False)
     places = pc.indices_nonzero(seen)
@@ -27,20 +27,20 @@ def matching(rows: Rows, pattern: str) -> list[tuple[int, str]]:
     return list(zip(rows.sample[places.to_numpy()].tolist(), texts, strict=True))
 
 
-def reading(rows: Rows) -> list[tuple[int, str]]:
+def reading(rows: TableRows) -> list[tuple[int, str]]:
     """Position in the table and text of every row looked at."""
     return list(zip(rows.sample.tolist(), rows.sampled.to_pylist(), strict=True))
 
 
 def single_finding(
-    rows: Rows,
+    rows: TableRows,
     check: str,
     found: Sequence[tuple[int, str]],
     what: str | Callable[[str], str],
     remedy: str,
     severity: Literal["info", "warn", "error"] = "warn",
     masked: Callable[[int], str] | None = None,
-) -> Found | None:
+) -> CheckResult | None:
     """The finding of a check of single texts: ``found`` are positions with a note of what is there,
     the plainest first; ``None`` without any. Score: their share of the rows looked at.
 
@@ -62,10 +62,10 @@ def single_finding(
         remedy,
     )
     examples = tuple(
-        Example(int(ids[position]), note, masked=masked(position) if masked else None)
+        CheckExample(int(ids[position]), note, masked=masked(position) if masked else None)
         for position, note in found[:EXAMPLES]
     )
-    return Found(finding, examples)
+    return CheckResult(finding, examples)
 
 
 def around(text: str, start: int, end: int, width: int = 20) -> str:

@@ -73,7 +73,7 @@ def _widened(level: float) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Term:
+class TellingWord:
     """A word that tells two sets apart, and the share of the rows of each that hold it."""
 
     word: str
@@ -81,7 +81,9 @@ class Term:
     other: float
 
 
-def telling_words(one: Sequence[str], other: Sequence[str], alpha: float = 0.01) -> list[Term]:
+def telling_words(
+    one: Sequence[str], other: Sequence[str], alpha: float = 0.01
+) -> list[TellingWord]:
     """The words by which the texts differ, the strongest first: at most eight.
 
     A logistic regression with an L1 penalty on the words that five rows or more hold, from the
@@ -102,7 +104,7 @@ def telling_words(one: Sequence[str], other: Sequence[str], alpha: float = 0.01)
     for at in sorted(np.flatnonzero(weights), key=lambda at: -abs(weights[at]))[:_TERMS]:
         a, b = int(held[0][at]), int(held[1][at])
         if _rates_differ(a, len(one), b, len(other)) <= alpha / len(words):
-            found.append(Term(words[at], a / len(one), b / len(other)))
+            found.append(TellingWord(words[at], a / len(one), b / len(other)))
     return found
 
 

@@ -23,17 +23,18 @@ from holdfast.data.images.picture import read_picture
 from holdfast.data.table import Table
 from holdfast.duplicates.pictures import Thumbnails, near_pictures, unequal
 from holdfast.duplicates.semantic import in_other_words, paraphrases
-from holdfast.duplicates.vectors import Pairs
-from holdfast.quality.content import Expected, expect
-from holdfast.quality.picture_facts import Look, look_at
+from holdfast.duplicates.vectors import SimilarPairs
+from holdfast.quality.content import ContentProbes, expect
+from holdfast.quality.picture_facts import FileFacts, look_at
 from holdfast.quality.picture_traces import Traces, traces_of
 from holdfast.quality.rows import normal_pair
 
 if TYPE_CHECKING:
     from holdfast.duplicates.gather import AllRows
     from holdfast.duplicates.loose import LooseCopies
-    from holdfast.quality.fold_answers import CrossFitted
+    from holdfast.quality.fold_answers import FoldLogProbabilities
     from holdfast.quality.leaks import Prices
+
 
 Vectors = npt.NDArray[np.float32]
 
@@ -49,7 +50,7 @@ def _no_column(name: str) -> list[str | None]:
 
 
 @dataclass(frozen=True)
-class Beside:
+class OtherColumns:
     """The columns of a source that are neither text nor label, as the source writes them.
 
     ``names`` are theirs; ``beside[name]`` gives the values [n] in the order of the table's rows,
@@ -65,18 +66,18 @@ class Beside:
             self._known[name] = self.read(name)
         return self._known[name]
 
-    def take(self, positions: Ints) -> Beside:
+    def take(self, positions: Ints) -> OtherColumns:
         """Those of some rows, by their positions."""
-        return Beside(self.names, lambda name: [self[name][at] for at in positions.tolist()])
+        return OtherColumns(self.names, lambda name: [self[name][at] for at in positions.tolist()])
 
 
 @dataclass(frozen=True)
-class Rows:
+class TableRows:
     """The table alone, and the other columns of its source (``beside``), where they are read.
     ``sample`` and ``sampled`` are for checks that read every text."""
 
     table: Table
-    beside: Beside = field(default_factory=Beside)
+    beside: OtherColumns = field(default_factory=OtherColumns)
 
     @cached_property
     def sample(self) -> Ints:
@@ -129,7 +130,7 @@ class Closely:
     """The table alone, for checks that take longer than a training should wait for: the audit makes
     this view, ``train`` does not."""
 
-    rows: Rows
+    rows: TableRows
 
 
 @dataclass(frozen=True)
@@ -141,10 +142,10 @@ class Copied:
     where a model has read the rows; ``loose`` are the pairs of all their texts that differ in more
     words, where they are asked for (``audit.loose``)."""
 
-    rows: Rows
+    rows: TableRows
     gathered: AllRows
     sides: tuple[str, ...] = ()
-    beside: Mapping[str, Beside] = field(default_factory=dict)
+    beside: Mapping[str, OtherColumns] = field(default_factory=dict)
     pricing: Prices | None = None
     loose: LooseCopies | None = None
 
@@ -173,7 +174,7 @@ class Embedded:
     geometry of ``probed``, by name: ``general`` of many subjects, ``filler`` that says nothing.
     """
 
-    rows: Rows
+    rows: TableRows
     vectors: Vectors
     encoder: str
     embed: Callable[[Sequence[str]], Vectors]
@@ -191,7 +192,7 @@ class Embedded:
         return np.concatenate([self.vectors, *inner], axis=1)
 
     @cached_property
-    def answers(self) -> CrossFitted | None:
+    def answers(self) -> FoldLogProbabilities | None:
         """What the rows say of each other's labels, from fits that had not seen the row; ``None``
         where there are too few, or labels are no classes."""
         from holdfast.quality.fold_answers import cross_fit
@@ -217,18 +218,18 @@ class Embedded:
         return np.fromiter(first.values(), dtype=np.int64, count=len(first))
 
     @cached_property
-    def paraphrases(self) -> Pairs:
+    def paraphrases(self) -> SimilarPairs:
         """The pairs of distinct rows that say the same in other words, by position; copies and
         near-copies word for word are not among them."""
         texts = [self.rows.texts[position] for position in self.distinct.tolist()]
         found = paraphrases(self.vectors[self.distinct], texts)
         first, second = self.distinct[found.first], self.distinct[found.second]
-        return Pairs(first, second, found.similarity).where(
+        return SimilarPairs(first, second, found.similarity).where(
             in_other_words(self.rows.table, first, self.rows.table, second)
         )
 
     @cached_property
-    def expected(self) -> Expected | None:
+    def expected(self) -> ContentProbes | None:
         """Probes of the classes, each fitted without a fifth of the rows; ``None`` where fewer than
         two classes have two rows."""
         return expect(self.vectors, self.rows.labels, len(self.rows.table.classes), self.seed)
@@ -241,7 +242,7 @@ class Tokenized:
     Of each length ``special`` tokens are not the text's.
     """
 
-    rows: Rows
+    rows: TableRows
     lengths: Ints
     unknown: Ints
     words: Ints
@@ -256,14 +257,14 @@ class Pictures:
     has it, ``paths`` its files. ``vectors`` [n, d] unit length are those of a model, where one is
     given; ``others`` the pictures it is held against, by name."""
 
-    rows: Rows
+    rows: TableRows
     paths: Sequence[str]
     open: Callable[[int], Any]
     vectors: Vectors | None = None
     others: Mapping[str, Pictures] = field(default_factory=dict)
 
     @cached_property
-    def looks(self) -> list[Look]:
+    def looks(self) -> list[FileFacts]:
         """What each file says beside what it shows [n], and its thumbnail. Each is decoded once."""
         return [look_at(path, self.open(position)) for position, path in enumerate(self.paths)]
 
@@ -274,18 +275,18 @@ class Pictures:
         return Thumbnails(pixels, np.array([look.shape for look in self.looks]))
 
     @cached_property
-    def copies(self) -> Pairs:
+    def copies(self) -> SimilarPairs:
         """The pairs of positions whose pixels agree though they are not the same."""
         found = near_pictures(self.thumbnails, vectors=self.vectors)
         return found.where(unequal(self.rows.texts, self.rows.texts, found))
 
 
 @dataclass(frozen=True)
-class Pixels:
+class ImageSample:
     """A sample of a table of images, small enough that a training waits for it too; ``open`` gives
     the upright RGB image of a position as the library Pillow has it."""
 
-    rows: Rows
+    rows: TableRows
     open: Callable[[int], Any]
 
     @cached_property
@@ -307,7 +308,7 @@ class Pixels:
         return traces_of(map(self.open, self.sample.tolist()), len(self.sample))
 
 
-def pixels_of(rows: Rows) -> Pixels:
+def pixels_of(rows: TableRows) -> ImageSample:
     """The view of a table of image files."""
     paths: list[str] = rows.table.column("path")
-    return Pixels(rows, lambda at: read_picture(paths[at]).image)
+    return ImageSample(rows, lambda at: read_picture(paths[at]).image)

@@ -31,7 +31,7 @@ SENTENCES = {"overfit": "It overfits.", "learning": "It is still learning."}
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class CurveChart:
     """The chart of the losses with its legend and table; ``thinned`` says how many points stand
     for how many."""
 
@@ -56,7 +56,7 @@ def render_diagnosis(log: Curves, document: Mapping[str, Any], name: str) -> str
     return standalone(_top(log, document, name), sections, words, f"log of kind {log.source}")
 
 
-def drawn(log: Curves) -> Drawn:
+def drawn(log: Curves) -> CurveChart:
     """Both losses over the log's axis, and both metrics where there are some beside a loss."""
     places, note = _places(log)
     losses = _lines(log, places, (("train", log.train), ("valid", log.valid)))
@@ -64,7 +64,7 @@ def drawn(log: Curves) -> Drawn:
     metrics = (("train", log.train_metric), ("valid", log.valid_metric)) if beside else ()
     rates = _lines(log, places, metrics)
     every = [*losses, *rates]
-    return Drawn(
+    return CurveChart(
         chart=_chart(log, "loss", "Losses over the run", places, losses),
         metric_chart=_chart(log, "metric", "The metric over the run", places, rates),
         legend=tuple((s.style, s.name) for s in losses),

@@ -84,7 +84,7 @@ class Recorded:
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
+class PageRow:
     """A row as the template shows it."""
 
     row: str
@@ -103,7 +103,7 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class PredictionsPage:
     """The page, and how many rows of how many are on it."""
 
     html: str
@@ -111,7 +111,7 @@ class Drawn:
     of: int
 
 
-def draw_page(recorded: Recorded) -> Drawn:
+def draw_page(recorded: Recorded) -> PredictionsPage:
     """The page with as many rows as fit ``LARGEST`` bytes, at most ``MOST_ROWS``, drawn evenly. The
     same run gives the same bytes."""
     order = generator(recorded.seed, "page of recorded answers").permutation(len(recorded.rows))
@@ -120,7 +120,7 @@ def draw_page(recorded: Recorded) -> Drawn:
         html = _render(recorded, rows)
         size = len(html.encode())
         if size <= LARGEST or len(rows) <= 1:
-            return Drawn(html, len(rows), recorded.of)
+            return PredictionsPage(html, len(rows), recorded.of)
         rows = rows[: max(1, int(0.95 * len(rows) * LARGEST / size))]
 
 
@@ -174,7 +174,7 @@ def _names(value: Any) -> list[str]:
     return [str(one) for one in value] if isinstance(value, list) else [str(value)]
 
 
-def _example(recorded: Recorded, one: RecordedRow) -> Example:
+def _example(recorded: Recorded, one: RecordedRow) -> PageRow:
     tagged = bool(one.words)
     text = _tagged(one) if tagged else _marked(_cut(one.text), _carriers(recorded, one.said))
     sure = "" if one.sure is None else number(one.sure, "confidence")
@@ -182,7 +182,7 @@ def _example(recorded: Recorded, one: RecordedRow) -> Example:
     if one.sure is not None:
         level = "sure" if one.sure >= SURE else "unsure" if one.sure < UNSURE else "between"
     safe = one.picture if one.picture.startswith(PICTURE) else ""
-    return Example(
+    return PageRow(
         row=str(one.row),
         text=text,
         picture=safe,

@@ -18,6 +18,7 @@ from holdfast.core.yaml_values import from_yaml
 if TYPE_CHECKING:
     import pyarrow as pa
 
+
 READ = ("recipe.yaml", "events.jsonl", "splits.parquet", "predictions.parquet", "examples.parquet")
 EXAMPLE_KINDS = frozenset({"easy", "memorized", "relearned", "forgotten", "unlearnable", "unclear"})
 WHOLE, NUMBER, TEXT, NUMBERS, ANY = "whole numbers", "numbers", "texts", "lists of numbers", "any"
@@ -36,7 +37,7 @@ class NotedRows:
 
 
 @dataclass(frozen=True, slots=True)
-class Prediction:
+class TestPrediction:
     """One test row as ``predictions.parquet`` holds it; ``confidence`` is the largest
     probability, or ``None`` where none was written."""
 
@@ -63,7 +64,7 @@ class RunFiles:
     split_counts: Mapping[str, int]
     noted: tuple[NotedRows, ...]
     noted_left_out: int
-    predictions: tuple[Prediction, ...]
+    predictions: tuple[TestPrediction, ...]
     absent: tuple[str, ...]
     examples: tuple[Mapping[str, Any], ...] = ()
     left: tuple[Mapping[str, Any], ...] = ()
@@ -197,7 +198,7 @@ def _is_count(value: Any) -> bool:
     return value is not None and math.isfinite(value) and value >= 0
 
 
-def _predictions(path: Path) -> tuple[Prediction, ...]:
+def _predictions(path: Path) -> tuple[TestPrediction, ...]:
     import pyarrow.parquet as pq
 
     table = pq.read_table(path)
@@ -207,10 +208,10 @@ def _predictions(path: Path) -> tuple[Prediction, ...]:
     return tuple(_prediction(line) for line in table.to_pylist())
 
 
-def _prediction(line: Mapping[str, Any]) -> Prediction:
+def _prediction(line: Mapping[str, Any]) -> TestPrediction:
     probabilities = line.get("probabilities")
     known = [p for p in probabilities or () if p is not None]
-    return Prediction(
+    return TestPrediction(
         row=int(line["row"]),
         label=str(line["label"]),
         prediction=str(line["prediction"]),

@@ -16,7 +16,7 @@ from holdfast.report.numbers import interval, metric_name, metrics, number
 from holdfast.report.page import UNPRINTABLE, asset, environment
 from holdfast.report.run_files import RunFiles, read_run
 from holdfast.report.view.headline import headline
-from holdfast.report.view.learning import Learning, learning
+from holdfast.report.view.learning import LearningView, learning
 
 # The first of them that a run has are shown.
 SCORES = (
@@ -74,7 +74,7 @@ def _rendered(problem: str, run: RunFiles | None, folder: Path) -> str:
     return page.translate(UNPRINTABLE)
 
 
-def _curves(run: RunFiles, folder: Path) -> Learning:
+def _curves(run: RunFiles, folder: Path) -> LearningView:
     # A notebook shows many runs on one page, where two elements must not have one id.
     mark = hashlib.sha256(str(folder.resolve()).encode("utf-8", "replace")).hexdigest()[:8]
     narrow = tuple(size for size in SIZES if size[0] == "narrow")

@@ -12,10 +12,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from holdfast.contract.fit import Fitted, Ready, Scored
+from holdfast.contract.fit import FittedModel, Scored, TrainingPlan
 from holdfast.contract.run_folder import CHECKPOINTS
 from holdfast.core.records import Decision
-from holdfast.fits.compose import Place
+from holdfast.fits.compose import FitPlace
 from holdfast.prepare.rows import Divided
 from holdfast.prepare.sharding import part_of
 from holdfast.runs.outline import outline_model
@@ -56,7 +56,7 @@ class RunFolder:
         """What goes when the run is finished lies here."""
         return self._to.run / CHECKPOINTS
 
-    def begin(self, ready: Ready, accelerator: Accelerator) -> Place:
+    def begin(self, ready: TrainingPlan, accelerator: Accelerator) -> FitPlace:
         """Write down what the run begins with, or compare it with what it began with.
 
         Raises ``RunError`` where a run that is continued began with other rows or settings.
@@ -70,7 +70,7 @@ class RunFolder:
         journal = Journal(to.run if writes else None)
         # The loop takes the journal back to its last checkpoint, which may be before that.
         self.opened_before = opened_before(journal)
-        return Place(
+        return FitPlace(
             journal=journal,
             store=CheckpointStore(
                 self.kept_in,
@@ -88,7 +88,7 @@ class RunFolder:
             test_rows=len(self._divided.splits.test),
         )
 
-    def send_score(self, fitted: Fitted, scored: Scored) -> None:
+    def send_score(self, fitted: FittedModel, scored: Scored) -> None:
         """The honest score, beside the curves that led to it."""
         for track in self._tracks:
             track.score(fitted.trained.last_step, scored.blocks["test"]["metrics"])
@@ -104,7 +104,7 @@ class RunFolder:
     ) -> None:
         self._open.__exit__(kind, error, trace)
 
-    def _alerts(self, ready: Ready, writes: bool) -> tuple[Any, ...]:
+    def _alerts(self, ready: TrainingPlan, writes: bool) -> tuple[Any, ...]:
         wanted = ready.recipe.alert
         if not writes or not (wanted.command or wanted.webhook):
             return ()

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from holdfast.contract.fit import Ready
+from holdfast.contract.fit import TrainingPlan
 from holdfast.models.layers import count_parameters
 from holdfast.prepare.rows import Divided
 from holdfast.training.plan import Phase
@@ -81,7 +81,7 @@ def outline_rows(divided: Divided, folded: bool = False) -> RowsOutline:
     )
 
 
-def outline_model(ready: Ready) -> ModelOutline:
+def outline_model(ready: TrainingPlan) -> ModelOutline:
     """Of a model that is loaded and a plan that stands."""
     total, learning = count_parameters(ready.loaded.network)
     phases, name = ready.plan.phases, str(ready.recipe.model.name)

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from holdfast.contract.answering import Answered, Answers, Asked, WrittenAnswers
+from holdfast.contract.answering import Answered, Answers, PredictionRequest, WrittenAnswers
 from holdfast.contract.run_folder import own_files
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.input_errors import door
@@ -32,7 +32,7 @@ from holdfast.data.csv_text import write_delimited
 from holdfast.data.paths import source_path
 from holdfast.data.raw import Raw
 from holdfast.data.table import Table
-from holdfast.runs.threshold import Rule
+from holdfast.runs.threshold import ThresholdRule
 
 ENDINGS = (".jsonl", ".csv", ".parquet")
 DIGITS = 6
@@ -81,12 +81,12 @@ class Predicted:
 
     def __init__(
         self,
-        asked: Asked,
+        asked: PredictionRequest,
         answer: Callable[[Table], Answers],
         answered: Answered,
         names: tuple[str, ...],
         file: Path | None,
-        rule: Rule | None = None,
+        rule: ThresholdRule | None = None,
         writes: bool = False,
     ) -> None:
         self._asked = asked

@@ -23,12 +23,12 @@ from holdfast.contract.answering import (
     Answered,
     Answering,
     Answers,
-    Asked,
     Data,
-    Labelled,
+    LabelledRequest,
     Options,
+    PredictionRequest,
     Score,
-    Writing,
+    WritingModel,
     within_limits,
 )
 from holdfast.contract.run_folder import RECIPE, open_run, unsealed
@@ -39,12 +39,12 @@ from holdfast.data.table import Table
 from holdfast.prepare.cleaning import same_text
 from holdfast.recipe import DataPart, Recipe, read_recipe
 from holdfast.runs.prediction_file import Predicted
-from holdfast.runs.threshold import Rule, rule_of
+from holdfast.runs.threshold import ThresholdRule, rule_of
 from holdfast.tasks import kind_of
 from holdfast.training.machine.machine import flushed_subnormals
 
 if TYPE_CHECKING:
-    from holdfast.contract.fit import Fitted
+    from holdfast.contract.fit import FittedModel
 
 
 # Runs and what answers for their average → what answers for them together, what ``evaluate`` says
@@ -76,7 +76,7 @@ class Predictor:
         runs: Sequence[Path] = (),
         decisions: tuple[Decision, ...] = (),
         treated: Callable[[Table], Table] = as_written,
-        rule: Rule | None = None,
+        rule: ThresholdRule | None = None,
         ensemble: Mapping[str, Any] | None = None,
     ) -> None:
         self._model = model
@@ -110,7 +110,7 @@ class Predictor:
         return cls(model, recipe.data, paths, (*unsealed(paths), *told), treated, rule, made)
 
     @classmethod
-    def of(cls, fitted: Fitted) -> Predictor:
+    def of(cls, fitted: FittedModel) -> Predictor:
         """The predictor of a fit's kept state, calibrated as its saved folder would be."""
         recipe = fitted.recipe
         model = fitted.ready.kind.use_fitted(fitted)
@@ -137,7 +137,7 @@ class Predictor:
         with self._lock, flushed_subnormals():
             yield
 
-    def ask(self, data: Data, options: Options | None = None) -> Asked:
+    def ask(self, data: Data, options: Options | None = None) -> PredictionRequest:
         """The rows of a file as ``train`` reads them, or of a list, with the run's limits."""
         options = options or Options()
         with advising(), within_limits(self.part, options.limits):
@@ -169,7 +169,7 @@ class Predictor:
         file = source_path(data) if isinstance(data, str) else None
         names = self.names if probabilities else ()
         asked = self.ask(data, options)
-        writes = isinstance(self._model, Writing)
+        writes = isinstance(self._model, WritingModel)
         return Predicted(
             asked, self._answering(options), self.answered, names, file, self.rule, writes
         )
@@ -178,7 +178,7 @@ class Predictor:
         """What answers the rows, as ``options`` have it written."""
         if options.max_tokens is None and not options.temperature:
             return self.answer
-        if not isinstance(self._model, Writing):
+        if not isinstance(self._model, WritingModel):
             rule = "is for models that write, and this run's answers are not written"
             given = options.max_tokens if options.max_tokens is not None else options.temperature
             what = "--max-tokens" if options.max_tokens is not None else "--temperature"
@@ -194,7 +194,7 @@ class Predictor:
 
         return answer
 
-    def labelled(self, data: str, options: Options | None = None) -> Labelled:
+    def labelled(self, data: str, options: Options | None = None) -> LabelledRequest:
         """The labelled rows of a file, with the run's limits, columns and classes."""
         options = options or Options()
         with advising(), within_limits(self.part, options.limits):

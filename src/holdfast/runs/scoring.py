@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from holdfast.contract.fit import Finish, Fitted, OuterAnswers, Scored
+from holdfast.contract.fit import Finish, FittedModel, OuterAnswers, Scored
 from holdfast.contract.result import now
 from holdfast.contract.run_folder import MODEL
 from holdfast.contract.side_layer import FOLDER
@@ -28,7 +28,7 @@ from holdfast.training.journal import Journal
 OPENED = "test rows opened"
 
 
-def save_model(run: Path, fitted: Fitted) -> dict[str, Any]:
+def save_model(run: Path, fitted: FittedModel) -> dict[str, Any]:
     """Write the model folder whole or not at all; returns what the kind says of it."""
     beside = run / ".model.partial"
     shutil.rmtree(beside, ignore_errors=True)
@@ -38,7 +38,7 @@ def save_model(run: Path, fitted: Fitted) -> dict[str, Any]:
     return saved
 
 
-def save_side(run: Path, fitted: Fitted) -> None:
+def save_side(run: Path, fitted: FittedModel) -> None:
     """Write the layer over the side columns whole or not at all, where there is one."""
     if fitted.side is None or fitted.side.layer is None:
         return
@@ -56,7 +56,7 @@ def opened_before(journal: Journal) -> str | None:
 
 def score_once(
     run: Path,
-    fitted: Fitted,
+    fitted: FittedModel,
     test: HeldOut,
     saved: dict[str, Any],
     before: str | None,
@@ -79,7 +79,7 @@ def score_once(
     return _noted(fitted, replace(scored, table=table))
 
 
-def _noted(fitted: Fitted, scored: Scored) -> Scored:
+def _noted(fitted: FittedModel, scored: Scored) -> Scored:
     journal = fitted.job.journal
     for made in scored.decisions:
         journal.note(fitted.trained.last_step, made.what, made.because, chosen=made.chosen)
@@ -90,7 +90,7 @@ WHY = "no test rows were set aside, and none were given"
 PROBLEMS = {"several": "multi_label_classification", "number": "regression"}
 
 
-def unscored(fitted: Fitted, saved: Mapping[str, Any], why: str = WHY) -> Scored:
+def unscored(fitted: FittedModel, saved: Mapping[str, Any], why: str = WHY) -> Scored:
     """``test`` with ``n`` 0 and ``why``, no baseline, and the train probe by the kept state.
     ``predictions.parquet`` has no line."""
     start = time.perf_counter()
@@ -116,7 +116,7 @@ def unscored(fitted: Fitted, saved: Mapping[str, Any], why: str = WHY) -> Scored
     return Scored(blocks, (), seconds, predictions=_no_lines(fitted))
 
 
-def _no_lines(fitted: Fitted) -> dict[str, Any]:
+def _no_lines(fitted: FittedModel) -> dict[str, Any]:
     """The columns of ``predictions.parquet``, as the answers of other rows have them."""
     if fitted.answered is None:
         types = {"row": pa.int64(), "label": pa.string(), "prediction": pa.string()}

@@ -14,7 +14,7 @@ import numpy as np
 
 from holdfast.contract.predictions import ANSWERS
 from holdfast.core.errors import RecipeError
-from holdfast.runs.stored import Again
+from holdfast.runs.stored import FinishedRun
 from holdfast.tasks.ensemble import HOW, SharedRows, cross_fitted, split_records
 
 
@@ -24,7 +24,7 @@ def shared_rows(folders: Sequence[Path], what: str) -> SharedRows:
     Raises ``RecipeError`` where there are none, or a run stored no answers, naming ``what`` needs
     them and how such runs are made.
     """
-    runs = tuple(Again(folder) for folder in folders)
+    runs = tuple(FinishedRun(folder) for folder in folders)
     sides, learned = [], []
     for run in runs:
         if not (run.run / ANSWERS).is_file():
@@ -55,7 +55,7 @@ def _counts(sides: Sequence[dict[int, int]]) -> str:
     return " and ".join(str(len(side)) for side in sides)
 
 
-def _judging(run: Again) -> dict[int, int]:
+def _judging(run: FinishedRun) -> dict[int, int]:
     """The source row of each text that judged the run; of copies the first."""
     answered = set(run.stored("valid")["row"].to_pylist())
     found: dict[int, int] = {}
@@ -65,7 +65,7 @@ def _judging(run: Again) -> dict[int, int]:
     return found
 
 
-def _learned(run: Again) -> set[int]:
+def _learned(run: FinishedRun) -> set[int]:
     """The texts that no answer of the run is out of sample for; of a cross-fitted one none, since
     copies stay in one fold."""
     if cross_fitted(run):

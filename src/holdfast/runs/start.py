@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from holdfast.contract.fit import Begun, Ready
+from holdfast.contract.fit import RunStart, TrainingPlan
 from holdfast.contract.run_folder import BEGUN, CHECKPOINTS, RECIPE
 from holdfast.core.errors import RunError
 from holdfast.core.files import write_json, write_text
@@ -50,7 +50,7 @@ class Destination:
     outline: Callable[[Outline], None] = lambda _: None
 
 
-def remember(to: Destination, ready: Ready, divided: Divided) -> Begun:
+def remember(to: Destination, ready: TrainingPlan, divided: Divided) -> RunStart:
     """What the run began with.
 
     It is written once, before the recipe. A run that is continued reads it; where that cannot be
@@ -58,7 +58,7 @@ def remember(to: Destination, ready: Ready, divided: Divided) -> Begun:
     with another recipe.
     """
     run, again, text = to.run, to.resume, ready.recipe.to_yaml()
-    begun = Begun(
+    begun = RunStart(
         _fingerprint(divided, ready),
         settings_of(run) if again else settings_mark(from_yaml(text)),
         to_json([*divided.findings, *ready.findings]),
@@ -83,9 +83,9 @@ def remember(to: Destination, ready: Ready, divided: Divided) -> Begun:
     return replace(begun, findings=before["findings"], decisions=before["decisions"])
 
 
-def begun_elsewhere(run: Path, ready: Ready, divided: Divided) -> Begun:
+def begun_elsewhere(run: Path, ready: TrainingPlan, divided: Divided) -> RunStart:
     """For a process that is not the first, which writes nothing and gives no reasons."""
-    return Begun(_fingerprint(divided, ready), settings_of(run), (), ())
+    return RunStart(_fingerprint(divided, ready), settings_of(run), (), ())
 
 
 def check_recipe(run: Path) -> None:
@@ -97,7 +97,7 @@ def check_recipe(run: Path) -> None:
         raise RunError(str(run / RECIPE), "is not the recipe that the run began with", None, OTHER)
 
 
-def _again(path: Path, wrong: str, begun: Begun, notify: Notify) -> dict[str, Any]:
+def _again(path: Path, wrong: str, begun: RunStart, notify: Notify) -> dict[str, Any]:
     """What the run began with where its file ``wrong``: from a checkpoint, else as of now."""
     kept = CheckpointStore(path.parent, mark=begun.mark).beside()
     if kept is None:
@@ -169,7 +169,7 @@ def settings_mark(plain: Any) -> str:
     return hashlib.sha256(told.encode()).hexdigest()
 
 
-def _fingerprint(divided: Divided, ready: Ready) -> str:
+def _fingerprint(divided: Divided, ready: TrainingPlan) -> str:
     lot, general = ready.prepared.added, ready.prepared.general
     beside = (*((lot.table,) if lot else ()), *(general.tables if general else ()))
     return rows_digest((divided.table, *divided.given, *beside))

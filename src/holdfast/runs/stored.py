@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.contract.answering import read_columns
-from holdfast.contract.predictions import ANSWERS, Side, Told, rows_of, told_of
+from holdfast.contract.predictions import ANSWERS, Predictions, Side, rows_of, told_of
 from holdfast.contract.result import now
 from holdfast.contract.run_folder import PREDICTIONS, RECIPE, SPLITS, open_run
 from holdfast.core.errors import RunError
@@ -59,7 +59,7 @@ class Opening:
 
 
 @dataclass(frozen=True)
-class Again:
+class FinishedRun:
     """A finished run, from its folder. Raises ``RunError`` for any other, and wherever a file of
     the run or a row of its sources is not as the run left it."""
 
@@ -97,7 +97,7 @@ class Again:
         """Whether the run stored what its model said of this side's rows."""
         return (self.run / (PREDICTIONS if side == "test" else ANSWERS)).is_file()
 
-    def told(self, side: Side) -> Told:
+    def told(self, side: Side) -> Predictions:
         """What the model said of the rows of a side, as the run stored it, beside their texts; of
         training rows a sample. Of runs by older versions only the test rows are stored."""
         columns = self._columns(side)
@@ -146,8 +146,8 @@ class Again:
         return Opening(table, count)
 
     @cached_property
-    def _beside(self) -> Beside:
-        return Beside(self.recipe.data)
+    def _beside(self) -> SourceColumns:
+        return SourceColumns(self.recipe.data)
 
     @cached_property
     def _tables(self) -> dict[str, Table]:
@@ -220,7 +220,7 @@ def _of_one_task(run: Path) -> dict[str, Any]:
     return result
 
 
-class Beside:
+class SourceColumns:
     """The columns beside rows, by the ``part`` of the recipe that names the others. Each source is
     read once, however many questions ask about its rows."""
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.contract.fit import Fitted
+from holdfast.contract.fit import FittedModel
 from holdfast.contract.result import write_parquet
 from holdfast.control.controller import Controller
 from holdfast.control.optimism import Optimism, optimism_of
@@ -21,10 +21,10 @@ from holdfast.stats.rates import rate_gap
 from holdfast.training.listeners.examples import DataMap, ExampleHistory, map_of_looks
 
 if TYPE_CHECKING:
-    from holdfast.contract.fit import Fitted
+    from holdfast.contract.fit import FittedModel
 
 
-def control_block(fitted: Fitted, blocks: Mapping[str, Any]) -> dict[str, Any]:
+def control_block(fitted: FittedModel, blocks: Mapping[str, Any]) -> dict[str, Any]:
     """``policy``, ``looks`` at the validation rows in all branches, the ``steps`` taken in all and
     planned at the beginning, the ``trials``, and the ``optimism`` of choosing. ``blocks`` are those
     of ``result.json`` with the scores of ``valid`` and ``test``."""
@@ -110,7 +110,7 @@ def _sentence(expected: Optimism, seen: Estimate) -> str:
 EXAMPLES = "examples.parquet"
 
 
-def write_examples(path: Path, fitted: Fitted) -> None:
+def write_examples(path: Path, fitted: FittedModel) -> None:
     """One line a row: ``row``, ``split``, ``label`` (a class, else null) and the columns of
     ``DataMap``. No file where nothing was learnt row by row."""
     import pyarrow as pa

@@ -63,7 +63,7 @@ def _mark(document: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
-def read_threshold(run: Path) -> Rule | None:
+def read_threshold(run: Path) -> ThresholdRule | None:
     """The rule that a run answers by, ``None`` where no threshold was set. Raises ``RunError``
     where the file was changed, or belongs to another model."""
     path = run / FILE
@@ -73,7 +73,7 @@ def read_threshold(run: Path) -> Rule | None:
     with door(str(path), RunError, "cannot be read", TAKE_AWAY):
         found = json.loads(path.read_text("utf-8"))
         changed = found.get("sha256") != _mark(found)
-        rule = None if changed else Rule.of(found["rule"])
+        rule = None if changed else ThresholdRule.of(found["rule"])
     if rule is None:
         raise RunError(str(path), "was changed since it was chosen", None, TAKE_AWAY)
     result = open_run(run)
@@ -84,7 +84,7 @@ def read_threshold(run: Path) -> Rule | None:
     return rule
 
 
-def rule_of(runs: Sequence[Path]) -> tuple[Rule | None, tuple[Decision, ...]]:
+def rule_of(runs: Sequence[Path]) -> tuple[ThresholdRule | None, tuple[Decision, ...]]:
     """The rule of one run; the average of several has other certainties, so theirs are not
     applied, which is said."""
     if len(runs) == 1:
@@ -106,7 +106,7 @@ TO_A_PERSON = "ask a person"
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class ThresholdRule:
     """A row is answered where the model is sure enough (``threshold``), or where an answer costs
     less than none (``matrix``)."""
 
@@ -149,7 +149,7 @@ class Rule:
         return {"by": self.by, "threshold": self.threshold, "matrix": matrix}
 
     @classmethod
-    def of(cls, stored: Mapping[str, Any]) -> Rule:
+    def of(cls, stored: Mapping[str, Any]) -> ThresholdRule:
         """The rule that ``to_json`` wrote. Raises ``ValueError`` for anything else."""
         by, threshold, found = stored["by"], stored["threshold"], stored["matrix"]
         if by not in ("precision", "coverage", "cost"):

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from holdfast.contract.fit import OF_A_FIT, PREPARED_WITH, Fitted, Prepared
+from holdfast.contract.fit import OF_A_FIT, PREPARED_WITH, FittedModel, PreparedData
 from holdfast.core.records import Finding, Ints
 from holdfast.data.table import Table
 from holdfast.fits.cross_fitting import cross_fit
 from holdfast.fits.fit import fit
-from holdfast.fits.learning import Learning, known_tables
+from holdfast.fits.learning import LearningRows, known_tables
 from holdfast.prepare.general import with_general
 from holdfast.prepare.model import prepare, with_added
 from holdfast.prepare.rows import Notify
@@ -52,10 +52,10 @@ class Bench:
     folds: int
     known: tuple[Table, ...]
     unlabelled: tuple[str, ...]
-    _prepared: dict[str, Prepared] = field(default_factory=dict, repr=False)
+    _prepared: dict[str, PreparedData] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, learning: Learning) -> Bench:
+    def of(cls, learning: LearningRows) -> Bench:
         """That of a run whose rows are prepared."""
         bare = learning.bare
         made = cls(
@@ -78,7 +78,7 @@ class Bench:
         told = f"{rows_digest((self.rows, *self.known))} {self.recipe.to_yaml()}"
         return hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()
 
-    def prepared(self, settings: Mapping[str, Any]) -> Prepared:
+    def prepared(self, settings: Mapping[str, Any]) -> PreparedData:
         """The rows and the model as these ``settings`` have them, with nothing worked out from
         training rows. Those that a fit sets for itself change nothing here.
 
@@ -94,19 +94,19 @@ class Bench:
             self._prepared[key] = with_general(made, self.known)
         return self._prepared[key]
 
-    def extended(self, settings: Mapping[str, Any], train: Ints, valid: Ints) -> Prepared:
+    def extended(self, settings: Mapping[str, Any], train: Ints, valid: Ints) -> PreparedData:
         """The same with the rows that are added to these training rows, worked out from them
         alone."""
         return with_added(self.prepared(settings), train, valid, self.unlabelled, self.known)
 
     def fit(
         self, job: FitJob, listeners: Sequence[Any] = (), notify: Notify = lambda _: None
-    ) -> Fitted:
+    ) -> FittedModel:
         """One fit of the search, written nowhere."""
         own = {key: value for key, value in job.settings.items() if of_a_fit(key)}
         if self.folds:
 
-            def extend(train: Ints, valid: Ints) -> Prepared:
+            def extend(train: Ints, valid: Ints) -> PreparedData:
                 return self.extended(job.settings, train, valid)
 
             prepared = extend(job.train, job.train[:0])

@@ -42,7 +42,7 @@ class FitJob:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Looks:
+class FitEvaluations:
     """What a fit saw of its L looks at its validation rows: ``steps`` [L], ``losses`` [L, n] per
     example in nats, ``correct`` [L, n] or ``None``, and the ``metrics`` of each look by name.
     ``logits`` [L, n, classes] of a classifier; ``refined`` [L] are mean losses after the best
@@ -58,7 +58,7 @@ class Looks:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Held:
+class FoldScores:
     """What the kept state says of held rows: ``scores`` in the shape of a ``test`` block, and
     ``answers`` in the columns of ``predictions.parquet``; ``losses`` [m] per example."""
 
@@ -81,7 +81,7 @@ class Done:
 
     key: str
     settings: Mapping[str, Any]
-    looks: Looks
+    looks: FitEvaluations
     best: int | None
     losses: Floats
     correct: Floats | None
@@ -96,13 +96,13 @@ class Done:
     ended: str
     stopped: str | None
     recipe: Mapping[str, Any]
-    held: Held | None = None
+    held: FoldScores | None = None
     folder: Path | None = None
     failed: str | None = None
     refined: Floats | None = None
 
 
-class Watch(Protocol):
+class FitWatch(Protocol):
     """Follows the fits of a search and may end one."""
 
     def look(self, key: str, look: Snapshot) -> str | None:

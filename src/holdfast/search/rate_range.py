@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.contract.fit import Prepared
+from holdfast.contract.fit import PreparedData
 from holdfast.core.printable import brief
 from holdfast.core.records import Decision, Ints
 from holdfast.fits.compose import make_job, make_ready
@@ -112,7 +112,7 @@ def range_test(
 
 
 def range_of(
-    prepared: Prepared,
+    prepared: PreparedData,
     train: Ints,
     valid: Ints,
     settings: Mapping[str, Any] | Sequence[str] = (),

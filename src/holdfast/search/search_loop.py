@@ -22,7 +22,7 @@ from holdfast.search.pruning import Pruning
 from holdfast.search.rules.shrinkage import probabilities
 from holdfast.search.space import Space, shown
 from holdfast.search.space_request import key_of
-from holdfast.search.study import Begun, Origin, State, Trials, Tried
+from holdfast.search.study import Origin, State, TrialResult, Trials, TrialStart
 
 # Of proposals in a row that were tried already, after which the space counts as searched.
 REPEATS = 50
@@ -31,7 +31,7 @@ LEAST_TRIALS = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Fold:
+class TrialFold:
     """One fit of a trial: the rows that it learns from, and those that judge it, as positions
     among the bench's rows."""
 
@@ -43,13 +43,13 @@ class Fold:
 class _Open:
     """A trial under way: its folds that are done."""
 
-    begun: Begun
+    begun: TrialStart
     done: dict[int, Done] = field(default_factory=dict)
     dropped: str | None = None
 
 
-Ends = Callable[[Sequence[Tried]], str | None]
-Behind = Callable[[Tried, Sequence[Tried]], str | None]
+Ends = Callable[[Sequence[TrialResult]], str | None]
+Behind = Callable[[TrialResult, Sequence[TrialResult]], str | None]
 
 
 @dataclass(eq=False)
@@ -64,7 +64,7 @@ class Searching:
 
     trials: Trials
     space: Space
-    folds: Sequence[Fold]
+    folds: Sequence[TrialFold]
     pruning: Pruning
     metric: str
     notify: Notify
@@ -76,7 +76,7 @@ class Searching:
     behind: Behind = lambda _, __: None
     stopped: str = ""
     _open: dict[str, _Open] = field(default_factory=dict)
-    _tried: dict[int, Tried] = field(default_factory=dict)
+    _tried: dict[int, TrialResult] = field(default_factory=dict)
     _keys: set[str] = field(default_factory=set)
     _sizes: dict[int, int] = field(default_factory=dict)
     _since: float = field(default_factory=time.monotonic)
@@ -86,7 +86,7 @@ class Searching:
             self._remember(one)
 
     @property
-    def tried(self) -> tuple[Tried, ...]:
+    def tried(self) -> tuple[TrialResult, ...]:
         """Every trial that has come to its end, by number."""
         return tuple(self._tried[number] for number in sorted(self._tried))
 
@@ -119,13 +119,13 @@ class Searching:
         del self._open[name]
         self._say(tried)
 
-    def _remember(self, tried: Tried) -> None:
+    def _remember(self, tried: TrialResult) -> None:
         self._tried[tried.number] = tried
         if tried.whole:
             self._sizes |= dict(enumerate(tried.sizes))
         self._keys.add(key_of(tried.settings))
 
-    def value(self, tried: Tried) -> float:
+    def value(self, tried: TrialResult) -> float:
         """The metric of a trial, over all rows that judged it."""
         if self.metric == "accuracy":
             if tried.correct is None:
@@ -133,7 +133,7 @@ class Searching:
             return float(np.nanmean(tried.correct))
         return _mean(tried.losses)
 
-    def _jobs_of(self, begun: Begun) -> Iterator[FitJob]:
+    def _jobs_of(self, begun: TrialStart) -> Iterator[FitJob]:
         name = key_of(begun.settings)
         if name in self._keys or name in self._open:
             self.trials.again(begun)
@@ -150,7 +150,7 @@ class Searching:
             none = fold.train[:0]
             yield FitJob(key, fold.train, fold.valid, none, begun.settings, may_fail=True)
 
-    def _next(self) -> Begun | None:
+    def _next(self) -> TrialStart | None:
         for _ in range(REPEATS):
             self._hear()
             because = self._over()
@@ -171,7 +171,7 @@ class Searching:
                 if one.number not in self._tried:
                     self._remember(one)
 
-    def _missing_default(self) -> Begun | None:
+    def _missing_default(self) -> TrialStart | None:
         """The default, where another run began it and has not finished it, or never will: all
         trials are held against it."""
         defaults = [point for origin, point in self.points if origin == "default"]
@@ -186,7 +186,7 @@ class Searching:
             return "every point of the grid was tried"
         return "the points of the grid that are left were begun by other runs of the study"
 
-    def _asked(self) -> Begun | None:
+    def _asked(self) -> TrialStart | None:
         """The next trial of the first origin that has one left."""
         queue: list[tuple[Origin, Mapping[str, Any] | None]] = list(self.points)
         queue += [("grid", point) for point in self.grid or ()]
@@ -214,7 +214,7 @@ class Searching:
         whole = [one for one in self.tried if one.whole]
         return self.ends(self.tried) if len(whole) >= LEAST_TRIALS else None
 
-    def _assembled(self, of: _Open) -> Tried:
+    def _assembled(self, of: _Open) -> TrialResult:
         """A trial of those of its folds that are done."""
         done = [of.done[number] for number in sorted(of.done)]
         for number, one in of.done.items():
@@ -233,7 +233,7 @@ class Searching:
         elif stopped is not None or of.dropped is not None or len(done) < len(self.folds):
             state = "pruned"
         judged = np.isfinite(correct).any()
-        return Tried(
+        return TrialResult(
             number=of.begun.number,
             settings=of.begun.settings,
             origin=of.begun.origin,
@@ -262,7 +262,7 @@ class Searching:
         fits = found is not None and len(found) == size
         return np.asarray(found) if fits else np.full(size, np.nan)
 
-    def _say(self, tried: Tried) -> None:
+    def _say(self, tried: TrialResult) -> None:
         # Trials are numbered from 0, the default.
         of = f" ({tried.number + 1} of {self.most})" if self.most else ""
         value = self.value(tried)
@@ -274,7 +274,7 @@ class Searching:
         self.notify(Decision(f"trial {tried.number}{of}", score, because, prominent=True))
 
 
-def score_of(tried: Tried) -> float:
+def score_of(tried: TrialResult) -> float:
     """What the sampler goes by: the mean probability of what was right, which is less noisy than
     the share of right answers (``rules/shrunken.py``); over the rows that judged the trial."""
     known = tried.losses[np.isfinite(tried.losses)]

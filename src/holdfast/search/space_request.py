@@ -1,6 +1,7 @@
 """The space of a search as a person writes it: ``{range: [1e-5, 5e-4], log: true}``,
 ``{range: [1, 8], step: 1}`` or ``{choices: [linear, cosine]}`` in the place of a value, in a recipe
-or behind ``--set``. They are taken out before the recipe is read, which knows values alone."""
+or behind ``--set``. They are taken out before the recipe is read, which knows values alone.
+"""
 
 from __future__ import annotations
 
@@ -91,7 +92,7 @@ OF_ADAPTERS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class SpaceRequest:
     """A recipe without its space, the ``space`` (empty where none was written), and what was said
     under ``search``."""
 

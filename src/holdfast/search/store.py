@@ -1,5 +1,6 @@
 """Finished fits of a search, on disk until the run is finished, so that a killed search repeats
-none of them."""
+none of them.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +16,12 @@ from holdfast.contract.procedure import FITS
 from holdfast.core.files import write_atomically
 from holdfast.core.records import Decision
 from holdfast.prepare.rows import Notify
-from holdfast.search.job import Done, FitJob, Held, Looks
+from holdfast.search.job import Done, FitEvaluations, FitJob, FoldScores
 from holdfast.training.checkpoint import Unfit, read_sealed, write_sealed
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
 
 # As long as that of a checkpoint: what stands at the end of the file has one length.
 FORM = b"holdfast search fit 1"
@@ -27,7 +29,7 @@ _ARRAYS = ("losses", "correct", "refined")
 _OWN = ("looks", "held", "folder", *_ARRAYS)
 
 
-class Store:
+class FitStore:
     """``folder`` is the run's ``checkpoints`` (``None``: nothing is kept), ``mark`` that of the
     bench: what was done on other rows or by another recipe is not read."""
 
@@ -99,7 +101,7 @@ def _unpacked(state: dict[str, Any], job: FitJob) -> Done:
     return Done(
         **json.loads(state["plain"]),
         **{name: _array(state[name]) for name in _ARRAYS},
-        looks=Looks(
+        looks=FitEvaluations(
             looks["steps"].numpy(),
             looks["losses"].numpy(),
             _array(looks["correct"]),
@@ -110,7 +112,9 @@ def _unpacked(state: dict[str, Any], job: FitJob) -> Done:
         ),
         held=None
         if held is None
-        else Held(json.loads(held["scores"]), _table(held["answers"]), held["losses"].numpy()),
+        else FoldScores(
+            json.loads(held["scores"]), _table(held["answers"]), held["losses"].numpy()
+        ),
         folder=job.keep,
     )
 

@@ -19,7 +19,7 @@ from holdfast.models.depth import stated_depth
 from holdfast.models.loading.source import read_config
 from holdfast.recipe import Recipe, anchored, as_settings, override, read_recipe
 from holdfast.recipe.parts import DistillPart, ModelPart, TrainPart
-from holdfast.runs.stored import Again
+from holdfast.runs.stored import FinishedRun
 
 COMMAND = "holdfast distill"
 SIDES: tuple[Side, ...] = ("train", "valid", "test")
@@ -120,7 +120,7 @@ def _cut(run: Path, recipe: Recipe, layers: int | None) -> ModelPart:
 
 def _refuse_changed(run: Path) -> None:
     """Raise ``RunError`` where the rows of the run are not there as they were."""
-    again = Again(run)
+    again = FinishedRun(run)
     for side in SIDES:
         again.table(side)
 

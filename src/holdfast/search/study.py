@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from optuna.study import Study as OptunaStudy
     from optuna.trial import FrozenTrial
 
+
 ABOUT, RESULT, OWNER, ORIGIN, PLACE = "holdfast", "result", "owner", "origin", "place"
 State = Literal["complete", "pruned", "failed"]
 Origin = Literal["default", "grid", "sampler"]
@@ -43,7 +44,7 @@ WORDS = {
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Tried:
+class TrialResult:
     """A trial that has come to its end.
 
     ``losses`` [n], after the temperature that suits the trial best, and ``correct`` [n] (``None``:
@@ -90,7 +91,9 @@ class Tried:
         }
 
     @classmethod
-    def unpacked(cls, number: int, params: Mapping[str, Any], kept: Mapping[str, Any]) -> Tried:
+    def unpacked(
+        cls, number: int, params: Mapping[str, Any], kept: Mapping[str, Any]
+    ) -> TrialResult:
         """Of what the study holds."""
         own = {**kept, "losses": _array(kept["losses"]), "sizes": tuple(kept["sizes"])}
         own["correct"] = None if kept["correct"] is None else _array(kept["correct"])
@@ -107,7 +110,7 @@ def _array(text: str) -> Floats:
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class TrialStart:
     """A trial that is to be carried out."""
 
     number: int
@@ -167,10 +170,10 @@ class Trials:
         """As Optuna has it, for its pruners and importances."""
         return self._study
 
-    def finished(self) -> tuple[Tried, ...]:
+    def finished(self) -> tuple[TrialResult, ...]:
         """All trials that have come to their end, whoever did them, by number."""
         return tuple(
-            Tried.unpacked(one.number, one.params, one.user_attrs[RESULT])
+            TrialResult.unpacked(one.number, one.params, one.user_attrs[RESULT])
             for one in self._study.get_trials(deepcopy=False)
             if one.state.is_finished() and RESULT in one.user_attrs
         )
@@ -183,7 +186,7 @@ class Trials:
             if one.user_attrs.get(ORIGIN) == origin and PLACE in one.user_attrs
         }
 
-    def open(self) -> Iterator[Begun]:
+    def open(self) -> Iterator[TrialStart]:
         """Those that this run began and did not finish."""
         from optuna.trial import TrialState
 
@@ -193,7 +196,7 @@ class Trials:
 
     def ask(
         self, origin: Origin, place: int | None = None, fixed: Mapping[str, Any] | None = None
-    ) -> Begun:
+    ) -> TrialStart:
         """The next trial: at a ``fixed`` point of the space, or where the sampler goes. ``place``
         is its number among those of its origin."""
         from optuna.trial import TrialState
@@ -213,7 +216,7 @@ class Trials:
             trial.set_user_attr(OWNER, self._owner)
         return self._filled(trial)
 
-    def tell(self, begun: Begun, tried: Tried, value: float) -> None:
+    def tell(self, begun: TrialStart, tried: TrialResult, value: float) -> None:
         """What came of a trial: first what it gave, then that it is done. ``value`` is what the
         sampler goes by, more being better; it is not asked for of a failed one."""
         from optuna.trial import TrialState
@@ -229,13 +232,13 @@ class Trials:
             else:
                 self._study.tell(begun.number, value)
 
-    def again(self, begun: Begun) -> None:
+    def again(self, begun: TrialStart) -> None:
         """Give a trial back whose settings were tried already: it is no trial of its own."""
         from optuna.trial import TrialState
 
         self._study.tell(begun.number, state=TrialState.FAIL)
 
-    def _taken_up(self, frozen: FrozenTrial) -> Begun:
+    def _taken_up(self, frozen: FrozenTrial) -> TrialStart:
         import optuna
 
         with calm():
@@ -254,17 +257,17 @@ class Trials:
             copy.add_trials([one for one in so_far if one.state in seen])
             return self._chosen(copy.ask())
 
-    def _filled(self, trial: Any) -> Begun:
+    def _filled(self, trial: Any) -> TrialStart:
         """The trial with a value for every key that has an effect."""
         origin: Origin = trial.user_attrs.get(ORIGIN, "sampler")
         if origin == "default" and self._default is None:
-            return Begun(trial.number, {}, origin, trial)
+            return TrialStart(trial.number, {}, origin, trial)
         with calm():
             chosen = self._chosen(trial)
         if origin == "default" or chosen == self._default:
             # What ``train`` takes when it is told nothing, to the last digit, whoever came upon it.
             chosen, origin = {}, "default"
-        return Begun(trial.number, chosen, origin, trial)
+        return TrialStart(trial.number, chosen, origin, trial)
 
     def _chosen(self, trial: Any) -> dict[str, Any]:
         chosen: dict[str, Any] = {}

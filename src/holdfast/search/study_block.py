@@ -11,9 +11,9 @@ from holdfast.search.bench import Bench
 from holdfast.search.importance import importance
 from holdfast.search.pareto import Footing, alike, footing, front
 from holdfast.search.rules.winner import LEVEL
-from holdfast.search.search_loop import Fold, Searching
+from holdfast.search.search_loop import Searching, TrialFold
 from holdfast.search.space_request import key_of
-from holdfast.search.study import Tried
+from holdfast.search.study import TrialResult
 from holdfast.search.study_verdict import Judged
 from holdfast.search.trial_plan import Planned
 
@@ -70,18 +70,18 @@ def block(
     }
 
 
-def judged_by(folds: Sequence[Fold]) -> dict[str, int]:
+def judged_by(folds: Sequence[TrialFold]) -> dict[str, int]:
     """How many rows judge a trial, in how many fits."""
     return {"rows": sum(len(one.valid) for one in folds), "folds": len(folds)}
 
 
-def _of(search: Searching, one: Tried | None) -> dict[str, Any] | None:
+def _of(search: Searching, one: TrialResult | None) -> dict[str, Any] | None:
     """A trial in short."""
     return None if one is None else {"trial": one.number, "seen": _number(search.value(one))}
 
 
 def _line(
-    search: Searching, one: Tried, form: Footing | None, expected: float | None
+    search: Searching, one: TrialResult, form: Footing | None, expected: float | None
 ) -> dict[str, Any]:
     return {
         "trial": one.number,
@@ -132,7 +132,7 @@ def _pareto(
     }
 
 
-def _footings(bench: Bench, whole: Sequence[Tried]) -> dict[str, Footing]:
+def _footings(bench: Bench, whole: Sequence[TrialResult]) -> dict[str, Footing]:
     """The cost of every form of the model among the trials, each measured once."""
     found: dict[str, Footing] = {}
     for one in whole:
@@ -142,7 +142,7 @@ def _footings(bench: Bench, whole: Sequence[Tried]) -> dict[str, Footing]:
     return found
 
 
-def _known(found: Judged, one: Tried) -> float | None:
+def _known(found: Judged, one: TrialResult) -> float | None:
     value = found.each.get(one.number)
     return None if value is None else _number(value)
 

@@ -11,11 +11,11 @@ import numpy as np
 from holdfast.core.errors import TrainingError
 from holdfast.core.records import Floats, Ints
 from holdfast.search.rules.ending import end_now
-from holdfast.search.rules.expected import Range, expected_test
+from holdfast.search.rules.expected import ScoreRange, expected_test
 from holdfast.search.rules.race import race
 from holdfast.search.rules.shrinkage import scores_of, shrunken
 from holdfast.search.rules.winner import LEVEL, winner
-from holdfast.search.study import Tried
+from holdfast.search.study import TrialResult
 
 DEFAULT = "the default"
 
@@ -30,27 +30,27 @@ class Judged:
     ``optimism`` by how much its score is too good; ``each`` what every whole trial may be expected
     to score, by number."""
 
-    winner: Tried
-    top: Tried
-    default: Tried | None
+    winner: TrialResult
+    top: TrialResult
+    default: TrialResult | None
     because: str
     noise: bool
-    looked_best: Tried
+    looked_best: TrialResult
     gain: float
     p_value: float
     p_average: float
-    expected: Range
-    optimism: Range
+    expected: ScoreRange
+    optimism: ScoreRange
     each: dict[int, float]
 
 
-def whole_trials(tried: Sequence[Tried]) -> list[Tried]:
+def whole_trials(tried: Sequence[TrialResult]) -> list[TrialResult]:
     """Those that every row has judged."""
     return [one for one in tried if one.whole]
 
 
 def judged(
-    tried: Sequence[Tried], metric: str, test_rows: int, units: Ints | None = None
+    tried: Sequence[TrialResult], metric: str, test_rows: int, units: Ints | None = None
 ) -> Judged:
     """``test_rows`` is how many the expected score is said of; ``units`` [n] are those of the rows
     that judge (``winner``), left out where trials are judged by pieces of rows. Raises
@@ -91,37 +91,37 @@ def judged(
         gain=won.gain,
         p_value=won.p_value,
         p_average=won.p_average,
-        expected=Range(sign * kept.value, ends[0], ends[1]),
+        expected=ScoreRange(sign * kept.value, ends[0], ends[1]),
         optimism=kept.optimism,
         each={known[key].number: sign * one.value for key, one in found.items()},
     )
 
 
-def reference(whole: Sequence[Tried]) -> Tried:
+def reference(whole: Sequence[TrialResult]) -> TrialResult:
     """The default; where it did not come to its end, the trial in the middle."""
     default = next((one for one in whole if one.origin == "default"), None)
     ranked = sorted(whole, key=lambda one: (float(one.losses.mean()), one.number))
     return default or ranked[len(ranked) // 2]
 
 
-def name_of(one: Tried) -> str:
+def name_of(one: TrialResult) -> str:
     """As sentences call it."""
     return DEFAULT if one.origin == "default" else f"trial {one.number}"
 
 
-def costs_of(whole: Sequence[Tried]) -> dict[str, float]:
+def costs_of(whole: Sequence[TrialResult]) -> dict[str, float]:
     """What each trial cost: rows passed, so that no clock decides who wins."""
     return {name_of(one): max(one.cost, 1.0) for one in whole}
 
 
-def ends_of(tried: Sequence[Tried]) -> str | None:
+def ends_of(tried: Sequence[TrialResult]) -> str | None:
     """Why another trial is not worth its price; ``None`` where it is."""
     whole = whole_trials(tried)
     losses = {name_of(one): one.losses for one in whole}
     return end_now(losses, costs_of(whole), name_of(reference(whole)))
 
 
-def behind_leader(trial: Tried, tried: Sequence[Tried]) -> str | None:
+def behind_leader(trial: TrialResult, tried: Sequence[TrialResult]) -> str | None:
     """Why a trial of which some folds are done has no other: the best of the whole trials is better
     on the rows of these, beyond what chance does. The default goes on whatever it shows, since all
     are compared with it."""
@@ -133,7 +133,7 @@ def behind_leader(trial: Tried, tried: Sequence[Tried]) -> str | None:
     return race(trial.losses[seen], leader.losses[seen]).dropped
 
 
-def leader_of(whole: Sequence[Tried]) -> Tried:
+def leader_of(whole: Sequence[TrialResult]) -> TrialResult:
     """The trial that is expected to be best."""
     names = {name_of(one): one for one in whole}
     rows: dict[str, Floats] = {key: one.losses for key, one in names.items()}

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.contract.fit import Ready, classes_of
+from holdfast.contract.fit import TrainingPlan, classes_of
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Ints
 from holdfast.core.seeds import generator
@@ -16,12 +16,12 @@ from holdfast.fits.compose import make_ready
 from holdfast.search.bench import Bench
 from holdfast.search.pruning import choose_pruner
 from holdfast.search.samplers import choose_sampler
-from holdfast.search.search_loop import Fold
+from holdfast.search.search_loop import TrialFold
 from holdfast.search.settings import MOST_TRIALS, SearchPart
 from holdfast.search.space import Space
 from holdfast.search.space_request import space_of
 from holdfast.search.study import Origin
-from holdfast.search.usual_space import Facts, default_point, usual_space
+from holdfast.search.usual_space import SpaceFacts, default_point, usual_space
 from holdfast.split.folds import make_folds
 
 # Trials where neither they nor minutes were asked for; the search may end before.
@@ -40,7 +40,7 @@ class Planned:
     passed: float
     points: Sequence[tuple[Origin, Mapping[str, Any] | None]]
     grid: Sequence[Mapping[str, Any]] | None
-    folds: Sequence[Fold]
+    folds: Sequence[TrialFold]
     metric: str
     most: int | None
     seed: int
@@ -76,7 +76,7 @@ def planned(ranges: Mapping[str, Any], part: SearchPart, bench: Bench) -> Planne
     )
 
 
-def facts_of(bench: Bench) -> tuple[Facts, float]:
+def facts_of(bench: Bench) -> tuple[SpaceFacts, float]:
     """What the default space is made by, and how many rows the default passes."""
     train = bench.train
     prepared = bench.extended({}, train, train[:0] if bench.folds else bench.valid)
@@ -85,7 +85,7 @@ def facts_of(bench: Bench) -> tuple[Facts, float]:
     return _facts(bench, ready), passed
 
 
-def _facts(bench: Bench, ready: Ready) -> Facts:
+def _facts(bench: Bench, ready: TrainingPlan) -> SpaceFacts:
     from holdfast.models.layers import count_parameters
     from holdfast.plan.defaults import FINETUNE, size_of
 
@@ -93,7 +93,7 @@ def _facts(bench: Bench, ready: Ready) -> Facts:
     total, _ = count_parameters(network)
     lengths = np.asarray(ready.train.lengths)
     names = [layer.name for layer in network.layers()]
-    return Facts(
+    return SpaceFacts(
         recipe=bench.recipe,
         default=ready.recipe,
         model=ready.loaded.defaults or size_of(total),
@@ -108,25 +108,25 @@ def _facts(bench: Bench, ready: Ready) -> Facts:
     )
 
 
-def metric_of(facts: Facts) -> str:
+def metric_of(facts: SpaceFacts) -> str:
     """What the study is about: the share of right answers where a row has one, else the loss a row,
     which every task has row by row."""
     return "accuracy" if facts.has_head_of_classes else "loss"
 
 
-def folds_of(bench: Bench, folds: int, seed: int) -> tuple[Fold, ...]:
+def folds_of(bench: Bench, folds: int, seed: int) -> tuple[TrialFold, ...]:
     """The fits of a trial."""
     if not folds:
-        return (Fold(bench.train, bench.valid),)
+        return (TrialFold(bench.train, bench.valid),)
     everything = np.union1d(bench.train, bench.valid)
     rows, units = bench.rows.take(everything), bench.units[everything]
     named = "label" in rows.rows.column_names
     labels = np.asarray(rows.column("label")) if named else np.zeros(len(rows), dtype=np.int64)
     dealt = make_folds(units, strata(labels, units, folds), folds, seed)
-    return tuple(Fold(everything[one.train], everything[one.held]) for one in dealt)
+    return tuple(TrialFold(everything[one.train], everything[one.held]) for one in dealt)
 
 
-def units_of(bench: Bench, folds: Sequence[Fold]) -> Ints | None:
+def units_of(bench: Bench, folds: Sequence[TrialFold]) -> Ints | None:
     """The unit (a group, copies) of each row that judges, fold by fold (cross-fitted, each training
     row does, out of fold); ``None`` where each row is its own."""
     judging = [fold.train if bench.folds else fold.valid for fold in folds]

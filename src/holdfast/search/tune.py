@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from holdfast.contract.fit import Fitted, Prepared
+from holdfast.contract.fit import FittedModel, PreparedData
 from holdfast.contract.procedure import FITS
 from holdfast.contract.run_folder import STUDY
 from holdfast.core.errors import RecipeError
@@ -26,12 +26,12 @@ from holdfast.core.wording import counted
 from holdfast.data.database_url import masked
 from holdfast.fits.cross_fitting import cross_fit
 from holdfast.fits.fit import fit
-from holdfast.fits.learning import Learning
+from holdfast.fits.learning import LearningRows
 from holdfast.fits.row_use import against_dealing, learning_of
 from holdfast.prepare.rows import Divided, Notify
 from holdfast.recipe import Recipe
 from holdfast.search.bench import Bench, of_a_fit
-from holdfast.search.engines import Engine, engine_of
+from holdfast.search.engines import FitEngine, engine_of
 from holdfast.search.pruning import Pruning, make_pruner
 from holdfast.search.samplers import make_sampler
 from holdfast.search.search_loop import Searching
@@ -39,7 +39,7 @@ from holdfast.search.settings import SearchPart
 from holdfast.search.space import shown
 from holdfast.search.space_request import space_of
 from holdfast.search.storage import check_study, need_optuna, open_storage
-from holdfast.search.store import Store
+from holdfast.search.store import FitStore
 from holdfast.search.study import Trials
 from holdfast.search.study_block import block, judged_by
 from holdfast.search.study_verdict import behind_leader, ends_of, judged
@@ -104,12 +104,12 @@ class Tune:
 class Tuning:
     """A search under way: the learner of ``tune``."""
 
-    def __init__(self, asked: Tune, learning: Learning, engine: Engine) -> None:
+    def __init__(self, asked: Tune, learning: LearningRows, engine: FitEngine) -> None:
         self._asked, self._learning, self._engine = asked, learning, engine
         self.divided = learning.divided
         self._block: Mapping[str, Any] = {}
 
-    def fit(self, into: RunFolder | None, listeners: Sequence[Any], notify: Notify) -> Fitted:
+    def fit(self, into: RunFolder | None, listeners: Sequence[Any], notify: Notify) -> FittedModel:
         """Search, then fit by the settings that won."""
         assert into is not None
         start, bench = time.perf_counter(), Bench.of(self._learning)
@@ -124,7 +124,7 @@ class Tuning:
         if search.tried:
             there = f"{counted(len(search.tried), 'finished trial')} in it are not repeated"
             notify(Decision("study", masked(where), there, prominent=True))
-        store = Store(into.kept_in, bench.mark, notify)
+        store = FitStore(into.kept_in, bench.mark, notify)
         jobs = search.jobs()
         for done in self._engine.run(bench, jobs, store=store, watch=watch, notify=notify):
             search.take(done)
@@ -212,13 +212,13 @@ class Tuning:
         into: RunFolder,
         listeners: Sequence[Any],
         notify: Notify,
-    ) -> Fitted:
+    ) -> FittedModel:
         """The fit whose model is kept: that of the trial again, into the run's folder."""
         own = {key: value for key, value in settings.items() if of_a_fit(key)}
         # They were told as they were made.
         told = tuple(replace(one, prominent=False) for one in told)
 
-        def extend(train: Ints, valid: Ints) -> Prepared:
+        def extend(train: Ints, valid: Ints) -> PreparedData:
             made = bench.extended(settings, train, valid)
             return replace(made, decisions=(*made.decisions, *told))
 

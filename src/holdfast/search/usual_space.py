@@ -31,7 +31,7 @@ TEXT_FORM, PICTURE_FORM = "swap", "usual"
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class SpaceFacts:
     """What the default space is made by.
 
     ``recipe`` is as it was asked, ``default`` with every setting that ``train`` would take.
@@ -70,7 +70,7 @@ class Facts:
         return self.default.task == "image-classification"
 
 
-def usual_space(facts: Facts) -> Space:
+def usual_space(facts: SpaceFacts) -> Space:
     """The default space."""
     open_ = [one for one in _all(facts) if is_open(facts.recipe, one.key)]
     return Space(ordered([_reachable(one, open_) for one in open_]), own=False)
@@ -95,7 +95,7 @@ def _reachable(one: Dimension, others: list[Dimension]) -> Dimension:
     return replace(one, when=None)
 
 
-def _all(facts: Facts) -> Iterator[Dimension]:
+def _all(facts: SpaceFacts) -> Iterator[Dimension]:
     yield from _rate_and_length(facts)
     yield from _updates(facts)
     yield from _network(facts)
@@ -103,7 +103,7 @@ def _all(facts: Facts) -> Iterator[Dimension]:
     yield from _forms(facts)
 
 
-def _rate_and_length(facts: Facts) -> Iterator[Dimension]:
+def _rate_and_length(facts: SpaceFacts) -> Iterator[Dimension]:
     train = facts.default.train
     low, high = _around(train.learning_rate, RATE_FACTOR)
     within = ""
@@ -134,7 +134,7 @@ def _rate_and_length(facts: Facts) -> Iterator[Dimension]:
         yield from _contrast(facts)
 
 
-def _contrast(facts: Facts) -> Iterator[Dimension]:
+def _contrast(facts: SpaceFacts) -> Iterator[Dimension]:
     said = facts.default.methods.get("contrast")
     on = said not in (None, False)
     first = ("on", "without") if on else ("off", "with")
@@ -165,7 +165,7 @@ def _contrast(facts: Facts) -> Iterator[Dimension]:
     )
 
 
-def _updates(facts: Facts) -> Iterator[Dimension]:
+def _updates(facts: SpaceFacts) -> Iterator[Dimension]:
     train = facts.default.train
     wanted = {4, 8, 16} if facts.writes else {8, 16, 32}
     sizes = sorted({one for one in wanted if one <= facts.train_rows / 4} | {train.batch_size})
@@ -206,7 +206,7 @@ def _updates(facts: Facts) -> Iterator[Dimension]:
         )
 
 
-def _network(facts: Facts) -> Iterator[Dimension]:
+def _network(facts: SpaceFacts) -> Iterator[Dimension]:
     adapted = facts.recipe.model.adapter.kind is not None
     yield Dimension(
         "model.dropout",
@@ -242,7 +242,7 @@ def _network(facts: Facts) -> Iterator[Dimension]:
         )
 
 
-def _adapter(facts: Facts) -> Iterator[Dimension]:
+def _adapter(facts: SpaceFacts) -> Iterator[Dimension]:
     kind = facts.recipe.model.adapter.kind
     when = None
     if kind is None:
@@ -267,7 +267,7 @@ def _adapter(facts: Facts) -> Iterator[Dimension]:
         )
 
 
-def _forms(facts: Facts) -> Iterator[Dimension]:
+def _forms(facts: SpaceFacts) -> Iterator[Dimension]:
     if facts.default.task not in ("text-classification", "image-classification"):
         return
     name = PICTURE_FORM if facts.pictures else TEXT_FORM

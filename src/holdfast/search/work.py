@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.contract.fit import AskedSide, Fitted
+from holdfast.contract.fit import FittedModel, SplitRows
 from holdfast.core.actions import Stop
 from holdfast.core.errors import InputError, MachineError, ModelError, RecipeError, TrainingError
 from holdfast.core.records import Floats, Snapshot, to_json
@@ -20,7 +20,7 @@ from holdfast.data.table import Table, TrainSplit
 from holdfast.monitor.evidence import raw_losses
 from holdfast.prepare.rows import Notify
 from holdfast.search.bench import Bench
-from holdfast.search.job import Done, FitJob, Held, Looks, Watch
+from holdfast.search.job import Done, FitEvaluations, FitJob, FitWatch, FoldScores
 from holdfast.stats.temperature import losses_at
 
 
@@ -30,7 +30,7 @@ class Watched:
     name = "search"
     place = "tell"
 
-    def __init__(self, key: str, watch: Watch) -> None:
+    def __init__(self, key: str, watch: FitWatch) -> None:
         self._key, self._watch = key, watch
         self.because: str | None = None
 
@@ -43,7 +43,7 @@ class Watched:
 
 
 def work(
-    bench: Bench, job: FitJob, watch: Watch | None = None, notify: Notify = lambda _: None
+    bench: Bench, job: FitJob, watch: FitWatch | None = None, notify: Notify = lambda _: None
 ) -> Done:
     """Fit, and say what came of it."""
     watched, start = Watched(job.key, watch) if watch else None, time.perf_counter()
@@ -59,7 +59,7 @@ def work(
     return _done(job, fitted, watched.because if watched else None, held)
 
 
-def _saved(fitted: Fitted, bench: Bench, job: FitJob) -> Held | None:
+def _saved(fitted: FittedModel, bench: Bench, job: FitJob) -> FoldScores | None:
     """Save the model, for good or for the facts that answering needs; what it says of held rows."""
     from holdfast.runs.scoring import save_model, save_side
 
@@ -74,7 +74,7 @@ def _saved(fitted: Fitted, bench: Bench, job: FitJob) -> Held | None:
     return answers_of(fitted, saved, bench.rows.take(job.held)) if len(job.held) else None
 
 
-def answers_of(fitted: Fitted, saved: Mapping[str, Any], table: Table) -> Held:
+def answers_of(fitted: FittedModel, saved: Mapping[str, Any], table: Table) -> FoldScores:
     """What a fit's kept state says of other labelled rows, which it neither learned from nor was
     judged by; ``saved`` is what saving its model gave."""
     import pyarrow as pa
@@ -85,18 +85,18 @@ def answers_of(fitted: Fitted, saved: Mapping[str, Any], table: Table) -> Held:
     sides = replace(fitted.ready.sides, train=examples, train_rows=TrainSplit(table))
     # A kind answers for the rows of a side; these stand where the training rows do.
     asked = replace(fitted, ready=replace(fitted.ready, sides=sides))
-    of_all = AskedSide(asked, saved, "train", np.arange(len(table)))
+    of_all = SplitRows(asked, saved, "train", np.arange(len(table)))
     answers = pa.table(dict(fitted.ready.kind.tell(of_all)))
     losses = fitted.measure(examples)[0]
     scores = Predictor.of(fitted).judge(table)()
-    return Held(scores.to_json(), answers, losses)
+    return FoldScores(scores.to_json(), answers, losses)
 
 
-def _done(job: FitJob, fitted: Fitted, stopped: str | None, held: Held | None) -> Done:
+def _done(job: FitJob, fitted: FittedModel, stopped: str | None, held: FoldScores | None) -> Done:
     trained, kept = fitted.trained, fitted.kept_look
     history = trained.history
     steps = [look.step for look in history]
-    looks = Looks(
+    looks = FitEvaluations(
         np.array(steps, dtype=np.int64),
         np.array(raw_losses(history).T, dtype=np.float64),
         _whole([look.valid_correct for look in history]),
@@ -130,7 +130,7 @@ def _done(job: FitJob, fitted: Fitted, stopped: str | None, held: Held | None) -
     )
 
 
-def _refined(fitted: Fitted, kept: Snapshot) -> Floats:
+def _refined(fitted: FittedModel, kept: Snapshot) -> Floats:
     """The losses of the validation rows after the temperature that suits the kept state."""
     logits, labels = kept.valid_logits, getattr(fitted.ready.valid, "labels", None)
     if logits is None or labels is None or kept.valid_correct is None:
@@ -145,7 +145,9 @@ def _failed(job: FitJob, error: InputError, seconds: float) -> Done:
     return Done(
         key=job.key,
         settings=dict(job.settings),
-        looks=Looks(nothing.astype(np.int64), nothing[None], None, (), None, nothing, nothing),
+        looks=FitEvaluations(
+            nothing.astype(np.int64), nothing[None], None, (), None, nothing, nothing
+        ),
         best=None,
         losses=nothing,
         correct=None,

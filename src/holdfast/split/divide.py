@@ -38,7 +38,7 @@ from holdfast.split.leaks import refuse_leaks, refuse_shared_copies, text_keys
 from holdfast.split.notes import moved_notes, records_table, source_records
 from holdfast.split.sources import by_source, source_findings
 from holdfast.split.units import Units, make_units, number_groups
-from holdfast.split.ways import PLAIN, Way, by_blocks, by_hash, by_time, whole_units
+from holdfast.split.ways import PLAIN, SplitStrategy, by_blocks, by_hash, by_time, whole_units
 
 Sides = npt.NDArray[np.int8]
 FRACTIONS = (0.7, 0.15, 0.15)
@@ -62,7 +62,7 @@ class _Division:
     side: Sides
     plain: Sides
     crossing: Crossing
-    way: Way = PLAIN
+    way: SplitStrategy = PLAIN
 
     @property
     def moved(self) -> npt.NDArray[np.bool_]:
@@ -76,7 +76,7 @@ def divide(
     fractions: tuple[float, float, float] = FRACTIONS,
     test: Table | None = None,
     valid: Table | None = None,
-    way: Way = PLAIN,
+    way: SplitStrategy = PLAIN,
 ) -> Splits:
     """Divide ``table``, or what a given ``test`` or ``valid`` table leaves of it.
 
@@ -111,7 +111,11 @@ def divide(
 
 
 def _divide_source(
-    gathered: AllRows, drops: tuple[Drops, ...], fractions: tuple[float, ...], seed: int, way: Way
+    gathered: AllRows,
+    drops: tuple[Drops, ...],
+    fractions: tuple[float, ...],
+    seed: int,
+    way: SplitStrategy,
 ) -> _Division:
     table = gathered.tables["source"]
     kept = np.flatnonzero(~dropped(drops, "source", len(table)))
@@ -396,7 +400,11 @@ def _check_train(
 
 
 def _check_sides(
-    table: Table, labels: npt.NDArray[np.int64], side: Sides, names: tuple[str, ...], way: Way
+    table: Table,
+    labels: npt.NDArray[np.int64],
+    side: Sides,
+    names: tuple[str, ...],
+    way: SplitStrategy,
 ) -> None:
     """A class that is not learned, or a side without rows: chance, or the course of time, made the
     sides and not the classes."""

@@ -15,7 +15,7 @@ from holdfast.duplicates.gather import AllRows
 from holdfast.duplicates.words import I64
 from holdfast.split.crossing import Crossing
 from holdfast.split.division import Drops
-from holdfast.split.ways import PLAIN, Way
+from holdfast.split.ways import PLAIN, SplitStrategy
 
 # As many as a finding is written with.
 KEPT_ROWS = 100
@@ -235,7 +235,11 @@ def group_finding(
 
 
 def uneven_finding(
-    sizes: I64, fractions: Sequence[float], names: Sequence[str], largest: int, way: Way = PLAIN
+    sizes: I64,
+    fractions: Sequence[float],
+    names: Sequence[str],
+    largest: int,
+    way: SplitStrategy = PLAIN,
 ) -> Finding | None:
     """A side that is more than a fifth, and more than a row or two, off its fraction."""
     total = int(sizes.sum())
@@ -270,7 +274,7 @@ def uneven_finding(
 
 
 def reach_finding(
-    table: Table, side: npt.NDArray[np.int8], way: Way, kept: I64, names: Sequence[str]
+    table: Table, side: npt.NDArray[np.int8], way: SplitStrategy, kept: I64, names: Sequence[str]
 ) -> Finding | None:
     """Test rows that copies or a group hold on that side though they are older than a training row,
     or of a block that is learned. ``side`` [m] of the rows ``kept`` [m], those of ``table``."""

@@ -34,7 +34,7 @@ Sides = npt.NDArray[np.int8]
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class SplitStrategy:
     """How a table is divided.
 
     ``blocks`` [n] the number of each row's block into ``names``, for ``group``, ``source`` and
@@ -53,7 +53,7 @@ class Way:
     stable: bool = False
 
 
-PLAIN = Way()
+PLAIN = SplitStrategy()
 # How far beyond its share whole blocks may make a side.
 SLACK = 0.2
 

@@ -130,7 +130,7 @@ def _refuse_unlike(models: Sequence[T], plain_of: Callable[[T], Any]) -> None:
 TINY = float(np.finfo(np.float64).tiny)
 
 
-class Evidence(Protocol):
+class EnsembleEvidence(Protocol):
     """``n`` rows; ``metric`` names what ``losses`` are."""
 
     @property
@@ -216,7 +216,7 @@ class Blend:
         return np.asarray((self.answers[rows] @ weights - self.truth[rows]) ** 2)
 
 
-def stored_evidence(shared: SharedRows, labels: str) -> Evidence:
+def stored_evidence(shared: SharedRows, labels: str) -> EnsembleEvidence:
     """What the runs stored of the rows they share; ``labels`` is the kind of label (``class``,
     ``several`` or ``number``). Raises ``RecipeError`` where the runs do not agree on a label."""
     _same_labels(shared)
@@ -276,7 +276,7 @@ HOW = (
 )
 
 
-class StoredRun(Protocol):
+class MemberRun(Protocol):
     """A finished run of which stored predictions and rows are read: ``runs.stored.Again``."""
 
     @property
@@ -300,7 +300,7 @@ class SharedRows:
     """``runs`` and, for each, the source positions [n] of the rows that they share, in one order;
     ``keys`` [n] are those of their texts."""
 
-    runs: tuple[StoredRun, ...]
+    runs: tuple[MemberRun, ...]
     rows: tuple[Ints, ...]
     keys: Any
     out_of_fold: bool
@@ -334,11 +334,11 @@ class SharedRows:
         return None if any(one is None for one in groups) else np.array(groups, dtype=object)
 
 
-def cross_fitted(run: StoredRun) -> bool:
+def cross_fitted(run: MemberRun) -> bool:
     return bool((run.result.get("valid") or {}).get("out_of_fold"))
 
 
-def split_records(run: StoredRun, side: str) -> list[dict[str, Any]]:
+def split_records(run: MemberRun, side: str) -> list[dict[str, Any]]:
     found = run.divided()
     if "text_key" not in found.column_names:
         raise RecipeError(

@@ -122,7 +122,7 @@ HEADER = record(
 
 
 @dataclass(frozen=True, slots=True)
-class Looks:
+class StoredEvaluations:
     """What ``monitor.judge.judge`` takes: the snapshots, what is known beside them, the step of the
     state that was kept; and the version of Holdfast that wrote them."""
 
@@ -183,7 +183,7 @@ def write_looks(
     return True
 
 
-def read_looks(path: Path) -> Looks:
+def read_looks(path: Path) -> StoredEvaluations:
     """What ``write_looks`` wrote. Raises ``RunError`` where the file is none of these or broken."""
     try:
         _check_size(path)
@@ -221,7 +221,7 @@ def _array(found: Any, kind: str) -> Any:
     return found.astype(kind)
 
 
-def _looks(header: Mapping[str, Any], arrays: Mapping[str, Any]) -> Looks:
+def _looks(header: Mapping[str, Any], arrays: Mapping[str, Any]) -> StoredEvaluations:
     count = len(header["looks"]["step"])
     rows = {name[5:]: array for name, array in arrays.items() if name.startswith("look_")}
     looks = dict(header["looks"])
@@ -243,7 +243,9 @@ def _looks(header: Mapping[str, Any], arrays: Mapping[str, Any]) -> Looks:
     facts["label_noise"] = None if noise is None else LabelNoise(**noise)
     _check(history)
     _check_known(known, history)
-    return Looks(history, RunFacts(**facts, **known), header["kept"], header["holdfast"])
+    return StoredEvaluations(
+        history, RunFacts(**facts, **known), header["kept"], header["holdfast"]
+    )
 
 
 def _check(history: Sequence[Snapshot]) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class OutOfFold:
+class FoldEvaluation:
     """The rows [n] as the folds' networks answered them.
 
     ``steps`` are those of the looks of the run that is judged, rising from 0; ``losses`` (one [n] a

@@ -11,7 +11,7 @@ import numpy as np
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Ints
-from holdfast.core.updates import BatchSource, LossTerm, OfTwoPasses, Pool, Stepper, rows_drawn
+from holdfast.core.updates import BatchSource, LossTerm, OfTwoPasses, RowPool, Stepper, rows_drawn
 from holdfast.training.row_order import EveryRow, OnePass
 
 # Of a training pass: the way back takes about as much as two ways forward.
@@ -84,9 +84,9 @@ class Phase:
         """Whether the rows of an update must pass together."""
         return any(term.compares_rows for term in self.terms)
 
-    def pool(self, examples: Any, seed: int) -> Pool:
+    def pool(self, examples: Any, seed: int) -> RowPool:
         """These rows as this phase draws from them."""
-        return Pool(examples, self.rows_per_step, seed, self.name)
+        return RowPool(examples, self.rows_per_step, seed, self.name)
 
     def to_json(self) -> dict[str, Any]:
         """The strategies by their names, which is all that the outside knows of them."""

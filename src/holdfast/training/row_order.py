@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from holdfast.core.records import Ints
 from holdfast.core.seeds import generator
-from holdfast.core.updates import Draw, Pool, Update, like_lengths
+from holdfast.core.updates import Draw, RowPool, Update, like_lengths
 
 WINDOW = 16
 
@@ -28,14 +28,14 @@ class EveryRow:
     name: ClassVar[str] = "every_row"
     has_epochs: ClassVar[bool] = True
 
-    def steps_per_epoch(self, pool: Pool) -> int:
+    def steps_per_epoch(self, pool: RowPool) -> int:
         return pool.steps_per_pass
 
-    def draw(self, pool: Pool, step: int) -> Draw:
+    def draw(self, pool: RowPool, step: int) -> Draw:
         epoch, index = divmod(step, self.steps_per_epoch(pool))
         return Draw(pool.once(epoch, lambda: self.batches(pool, epoch))[index])
 
-    def batches(self, pool: Pool, epoch: int) -> list[Ints]:
+    def batches(self, pool: RowPool, epoch: int) -> list[Ints]:
         """The batches of one epoch."""
         rng = generator(pool.seed, "batches", pool.phase, epoch)
         order = rng.permutation(len(pool))

@@ -17,20 +17,20 @@ import torch
 from holdfast.core.errors import Defect
 from holdfast.core.events import EVENTS, Advisor, Monitor, Stateful, in_order
 from holdfast.core.records import Decision, Ints, Snapshot, Verdict
-from holdfast.core.updates import Passed, Pool
+from holdfast.core.updates import ForwardPass, RowPool
 from holdfast.models.adapters.quantize import frozen_tensors
 from holdfast.training.actions.additions import NO_ADDITIONS, Additions
 from holdfast.training.actions.adjustments import NONE
 from holdfast.training.batches import probe_positions
 from holdfast.training.checkpoint import CheckpointStore
 from holdfast.training.engine import GuardEngine
-from holdfast.training.fold_evaluations import FoldLooks, OutOfFold
+from holdfast.training.fold_evaluations import FoldEvaluation, FoldLooks
 from holdfast.training.journal import Journal
 from holdfast.training.machine.loss_scale import LossScale
 from holdfast.training.machine.sharding import is_sharded, local, summed
 from holdfast.training.observe import EVALUATION_TOKENS, Observer
 from holdfast.training.plan import Phase, Plan
-from holdfast.training.prefix.cache import Passes, PrefixCache
+from holdfast.training.prefix.cache import PrefixCache, RowPasses
 from holdfast.training.restore import SavedWeights
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from holdfast.models.base import Network, Weights
-    from holdfast.training.task import Examples, Task, Written
+    from holdfast.training.task import Examples, Task, WrittenMeasurements
 
 
 MARK_CHUNK = 1 << 20
@@ -77,7 +77,7 @@ class Job:
     choose: Callable[[Sequence[Snapshot]], int]
     monitor: Monitor
     advisor: Advisor | None = None
-    write: Callable[[Any], Written] | None = None
+    write: Callable[[Any], WrittenMeasurements] | None = None
     listeners: Sequence[Any] = ()
     decisions: Sequence[Decision] = ()
     journal: Journal = field(default_factory=lambda: Journal(None))
@@ -90,7 +90,7 @@ class Job:
     general_rows: Examples | None = None
     notify: Callable[[Decision], None] = lambda _: None
     additions: Additions = NO_ADDITIONS
-    out_of_fold: OutOfFold | FoldLooks | None = None
+    out_of_fold: FoldEvaluation | FoldLooks | None = None
     others_s: Callable[[float], float] | None = None
 
     @property
@@ -119,7 +119,7 @@ class Run:
         self.gradient_norms: list[float] = []
         self.learning_rate = 0.0
         self.finished = False
-        self.pool: Pool | None = None
+        self.pool: RowPool | None = None
         self.optimizer: torch.optim.Optimizer | None = None
         self.schedule: Any = None
         self.loss_scale = LossScale(getattr(job.accelerator, "scaler", None))
@@ -297,7 +297,7 @@ class Run:
         if job.cache is not None:
             job.cache.notify = lambda why: self.journal.note(self.step, "kept outputs dropped", why)
             sets = {"train": job.learnt, "valid": job.valid}
-            passes = Passes(self.network, job.task, job.accelerator)
+            passes = RowPasses(self.network, job.task, job.accelerator)
             job.cache.fill(passes, sets, tokens_of(job), beginnings={"train": job.train})
 
     def let_go(self) -> None:
@@ -396,7 +396,7 @@ class BatchLosses:
     labels: torch.Tensor | None
 
 
-def batch_losses_of(passed: Passed, losses: torch.Tensor) -> BatchLosses:
+def batch_losses_of(passed: ForwardPass, losses: torch.Tensor) -> BatchLosses:
     """What a forward pass said; logits only where each row has one class."""
     logits, labels = getattr(passed.output, "logits", None), passed.batch.get("labels")
     one_class = (

@@ -12,12 +12,12 @@ import torch
 from holdfast.core.records import Ints, Snapshot, mean_loss
 from holdfast.models.fresh import same_memory
 from holdfast.training.machine.sharding import is_sharded, summed
-from holdfast.training.task import Measured, Written, of_whole_rows
+from holdfast.training.task import Measured, WrittenMeasurements, of_whole_rows
 
 if TYPE_CHECKING:
     from holdfast.training.run import Run
 
-NOTHING = Written({"train": {}, "valid": {}}, {})
+NOTHING = WrittenMeasurements({"train": {}, "valid": {}}, {})
 NOT_MEASURED = Measured(np.zeros(0), {}, float("nan"), 1.0)
 
 

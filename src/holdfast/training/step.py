@@ -13,7 +13,7 @@ import torch
 
 from holdfast.core.errors import TrainingError
 from holdfast.core.seeds import derive_seed
-from holdfast.core.updates import Draw, OfTwoPasses, Passed, Pool
+from holdfast.core.updates import Draw, ForwardPass, OfTwoPasses, RowPool
 from holdfast.models.compute.prefix import train_mode
 from holdfast.training.batches import parts_by_length
 from holdfast.training.machine.memory import in_less_memory, pieces
@@ -50,7 +50,7 @@ def draw_of_step(run: Run) -> Draw:
     return run.phase.source.draw(_pool(run), run.step_in_phase)
 
 
-def _pool(run: Run) -> Pool:
+def _pool(run: Run) -> RowPool:
     """The training rows as the present phase draws from them."""
     if run.pool is None or run.pool.phase != run.phase.name:
         run.pool = run.phase.pool(run.job.learnt, _seed_of_rows(run))
@@ -258,11 +258,11 @@ def _losses(run: Run, draw: Draw, unheard: bool) -> torch.Tensor:
     return losses
 
 
-def _passed(run: Run, draw: Draw) -> tuple[Passed, torch.Tensor]:
+def _passed(run: Run, draw: Draw) -> tuple[ForwardPass, torch.Tensor]:
     """A forward pass of these rows, and their losses after the terms of one pass."""
     output, batch = _output(run, draw)
     losses = run.job.task.losses(output, batch)
-    passed = Passed(draw.rows, batch, output, lambda chosen: _before(run, draw.take(chosen)))
+    passed = ForwardPass(draw.rows, batch, output, lambda chosen: _before(run, draw.take(chosen)))
     run.batch_losses = batch_losses_of(passed, losses)
     for term in run.phase.terms:
         losses = term(passed, losses)

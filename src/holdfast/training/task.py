@@ -88,7 +88,7 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class WrittenMeasurements:
     """What a model wrote for a fixed sample of two sets of rows, ``train`` and ``valid``: numbers
     by metric, and the shares of texts that copy, repeat or say nothing."""
 

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 
 from holdfast.core.errors import Defect
-from holdfast.plugins.drift.monitor import REGIME, Monitor
-from holdfast.plugins.drift.rows import Reference, Rows, joined
+from holdfast.plugins.drift.monitor import REGIME, DriftMonitor
+from holdfast.plugins.drift.rows import DriftRows, Reference, joined
 
 
-def _rows(n: int, seed: int, by: float = 0.0, second: float = 0.3) -> Rows:
+def _rows(n: int, seed: int, by: float = 0.0, second: float = 0.3) -> DriftRows:
     random = np.random.default_rng(seed)
     vectors = random.normal(size=(n, 8))
     vectors[:, 0] += by
     answers = (random.uniform(size=n) < second).astype(np.int64)
-    return Rows(n, vectors, answers, {"confidence": random.uniform(0.5, 1, n)})
+    return DriftRows(n, vectors, answers, {"confidence": random.uniform(0.5, 1, n)})
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def reference() -> Reference:
 
 
 def test_there_and_back_are_two_alarms(reference: Reference) -> None:
-    monitor = Monitor.of_reference(reference)
+    monitor = DriftMonitor.of_reference(reference)
     for part in (_rows(500, 1), _rows(900, 2, by=3.0), _rows(900, 3)):
         monitor = monitor.add(part)
     first, second = monitor.alarms
@@ -42,20 +42,20 @@ def test_there_and_back_are_two_alarms(reference: Reference) -> None:
 
 def test_rows_that_are_new_from_the_first_on_are_dated_so(reference: Reference) -> None:
     for seed in range(5):
-        monitor = Monitor.of_reference(reference).add(_rows(200, seed, by=3.0))
+        monitor = DriftMonitor.of_reference(reference).add(_rows(200, seed, by=3.0))
         assert monitor.alarms[0].since <= 2
         assert monitor.alarms[0].at < 60
 
 
 def test_clean_rows_raise_none(reference: Reference) -> None:
-    monitor = Monitor.of_reference(reference).add(_rows(4000, 11))
+    monitor = DriftMonitor.of_reference(reference).add(_rows(4000, 11))
     assert monitor.alarms == ()
     assert set(monitor.levels) == {"inputs", "classes", "numbers"}
     assert max(monitor.levels.values()) < 10_000
 
 
 def test_the_side_that_changes_is_named(reference: Reference) -> None:
-    monitor = Monitor.of_reference(reference).add(_rows(400, 1)).add(_rows(400, 2, second=0.9))
+    monitor = DriftMonitor.of_reference(reference).add(_rows(400, 1)).add(_rows(400, 2, second=0.9))
     (alarm,) = monitor.alarms
     assert alarm.side == "classes"
     assert alarm.by in ("yes more often", "no less often")
@@ -63,11 +63,11 @@ def test_the_side_that_changes_is_named(reference: Reference) -> None:
 
 def test_a_restart_at_any_point_changes_nothing(reference: Reference) -> None:
     rows = joined([_rows(300, 1), _rows(700, 2, by=3.0), _rows(300, 3)])
-    whole = Monitor.of_reference(reference).add(rows)
-    monitor = Monitor.of_reference(reference)
+    whole = DriftMonitor.of_reference(reference).add(rows)
+    monitor = DriftMonitor.of_reference(reference)
     for start in range(0, len(rows), 90):
         monitor = monitor.add(rows.take(slice(start, start + 90)))
-        monitor = Monitor.of(json.loads(json.dumps(monitor.to_json())), reference)
+        monitor = DriftMonitor.of(json.loads(json.dumps(monitor.to_json())), reference)
     # What stands in memory alone, for alarms to be told with, is gone.
     assert [(a.at, a.side, a.against) for a in monitor.alarms[:1]] == [
         (a.at, a.side, a.against) for a in whole.alarms[:1]
@@ -80,21 +80,23 @@ def test_a_restart_at_any_point_changes_nothing(reference: Reference) -> None:
 
 
 def test_sides_that_nothing_is_known_of_are_named(reference: Reference) -> None:
-    bare = Reference(Rows(12, np.zeros((12, 3)), None, {"confidence": np.linspace(0, 1, 12)}))
-    monitor = Monitor.of_reference(bare)
+    bare = Reference(DriftRows(12, np.zeros((12, 3)), None, {"confidence": np.linspace(0, 1, 12)}))
+    monitor = DriftMonitor.of_reference(bare)
     assert set(monitor.unwatched) == {"inputs", "classes", "numbers"}
     assert "fewer than" in monitor.unwatched["inputs"]
     assert monitor.add(_rows(50, 0)).alarms == ()
-    partly = Monitor.of_reference(reference).add(replace(_rows(40, 1), vectors=None, answers=None))
+    partly = DriftMonitor.of_reference(reference).add(
+        replace(_rows(40, 1), vectors=None, answers=None)
+    )
     assert partly.levels["inputs"] == 0
     assert partly.sides["classes"].detector.rows == 40
     assert REGIME > 0
 
 
 def test_a_state_of_another_form_is_refused(reference: Reference) -> None:
-    said = Monitor.of_reference(reference).to_json()
+    said = DriftMonitor.of_reference(reference).to_json()
     for broken in ({}, {**said, "format": 99}, {**said, "sides": {}}):
         with pytest.raises(ValueError, match=r"\w"):
-            Monitor.of(broken, reference)
+            DriftMonitor.of(broken, reference)
     with pytest.raises(Defect, match="at least 1"):
-        Monitor.of_reference(reference, 0)
+        DriftMonitor.of_reference(reference, 0)

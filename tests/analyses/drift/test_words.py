@@ -5,7 +5,7 @@ import pytest
 
 from holdfast.plugins.drift.facts import facts_of, repetition
 from holdfast.plugins.drift.held import of_arrays, to_arrays, unit
-from holdfast.plugins.drift.rows import Reference, Rows
+from holdfast.plugins.drift.rows import DriftRows, Reference
 from holdfast.plugins.drift.words import hashed_words, rows_with, telling_terms
 
 
@@ -48,7 +48,7 @@ def test_facts_by_kind_of_answer() -> None:
 
 
 def test_a_reference_comes_back_from_its_arrays_without_a_text() -> None:
-    rows = Rows(
+    rows = DriftRows(
         3,
         unit(np.random.default_rng(0).normal(size=(3, 4))),
         np.array([0, 1, 0]),

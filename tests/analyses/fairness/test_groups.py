@@ -19,21 +19,23 @@ from sklearn.metrics import accuracy_score
 
 from holdfast.analyses.fairness.groups import Grouping, confirm_gaps, find_gaps
 from holdfast.analyses.fairness.measures import measures_of
-from holdfast.contract.predictions import Side, Told
+from holdfast.contract.predictions import Predictions, Side
 from holdfast.data.table import Table
 
 Make = Callable[..., Table]
 CLASSES = ("no", "yes")
 
 
-def told(make_table: Make, labels: np.ndarray, answers: np.ndarray, side: Side = "test") -> Told:
+def told(
+    make_table: Make, labels: np.ndarray, answers: np.ndarray, side: Side = "test"
+) -> Predictions:
     names = np.array(CLASSES)
     table = make_table(
         [f"row {k}" for k in range(len(labels))], names[labels].tolist(), classes=CLASSES
     )
     chances = np.where(answers[:, None] == np.arange(2), 0.9, 0.1)
     said = tuple(names[answers].tolist())
-    return Told(side, table, np.ones(len(labels)), labels != answers, said, chances, CLASSES)
+    return Predictions(side, table, np.ones(len(labels)), labels != answers, said, chances, CLASSES)
 
 
 def rows(n: int, seed: int, gap: float = 0.0) -> tuple[np.ndarray, np.ndarray, list[str]]:
@@ -43,7 +45,7 @@ def rows(n: int, seed: int, gap: float = 0.0) -> tuple[np.ndarray, np.ndarray, l
     return labels, np.where(right, labels, 1 - labels), [f"g{k}" for k in groups]
 
 
-def block(told_: Told, groups: list[str]) -> dict:
+def block(told_: Predictions, groups: list[str]) -> dict:
     found = find_gaps(told_, [Grouping("who", groups)])
     return confirm_gaps(found, told_, [Grouping("who", groups)])
 
@@ -134,7 +136,9 @@ def test_rows_of_one_author_are_no_evidence_of_their_own(make_table: Make) -> No
         classes=CLASSES,
         groups=[str(k) for k in authors],
     )
-    grouped = Told("test", table, plain.losses, plain.wrong, plain.predictions, None, CLASSES)
+    grouped = Predictions(
+        "test", table, plain.losses, plain.wrong, plain.predictions, None, CLASSES
+    )
     assert block(grouped, groups)["findings"] == []
 
 
@@ -145,7 +149,7 @@ def test_rows_of_one_author_alone_have_no_interval_and_say_so(make_table: Make) 
         [f"r{k}" for k in range(300)], names[labels].tolist(), classes=CLASSES, groups=["a"] * 300
     )
     plain = told(make_table, labels, answers)
-    one = Told("test", table, plain.losses, plain.wrong, plain.predictions, None, CLASSES)
+    one = Predictions("test", table, plain.losses, plain.wrong, plain.predictions, None, CLASSES)
     said = block(one, groups)
     assert said["findings"] == []
     assert said["undecided"][0]["gap"]["why"] == "all these rows are of one unit"
@@ -158,7 +162,7 @@ def test_of_many_classes_the_tables_hold_what_was_asked(make_table: Make) -> Non
     labels = rng.integers(0, 30, 400)
     table = make_table([f"r{k}" for k in range(400)], [classes[k] for k in labels], classes=classes)
     said_ = tuple(classes[k] for k in labels)
-    one = Told("test", table, np.ones(400), np.zeros(400, bool), said_, None, classes)
+    one = Predictions("test", table, np.ones(400), np.zeros(400, bool), said_, None, classes)
     assert len(measures_of(one)) == 91
     (column,) = block(one, rng.choice(["a", "b"], 400).tolist())["columns"]
     assert all(len(held["measures"]) <= 11 for held in column["groups"].values())
@@ -169,7 +173,7 @@ def test_several_labels_are_measured_each(make_table: Make) -> None:
     held = table.rows.add_column("labels", [[0], [0, 1], []])
     from dataclasses import replace
 
-    told_ = Told(
+    told_ = Predictions(
         "test",
         replace(table, rows=held, names=("p", "q")),
         np.ones(3),

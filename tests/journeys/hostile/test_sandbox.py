@@ -21,7 +21,7 @@ import pytest
 
 from holdfast.plugins.sandbox import child, runner
 from holdfast.plugins.sandbox.fence import NEEDED
-from holdfast.plugins.sandbox.runner import Outcome, fence_here, run_programs
+from holdfast.plugins.sandbox.runner import ProgramOutcome, fence_here, run_programs
 
 pytest.importorskip("pandas")
 HERE = Path(__file__).parent
@@ -282,7 +282,7 @@ def test_nor_behind_both_fences(outside: Outside) -> None:
     outside.check()
 
 
-def run_escapes(names: Sequence[str], outside: Outside) -> dict[str, Outcome]:
+def run_escapes(names: Sequence[str], outside: Outside) -> dict[str, ProgramOutcome]:
     """What each gives, one process for all; a program after them finds its table as it was."""
     words = {
         "KEY": outside.key,

@@ -26,14 +26,14 @@ from holdfast.data.table import Table
 from holdfast.duplicates.gather import AllRows
 from holdfast.plan.language import model_language, texts_of
 from holdfast.prepare.names import check_names
-from holdfast.quality.check import Example, Found
+from holdfast.quality.check import CheckExample, CheckResult
 from holdfast.quality.checks import all_checks
 from holdfast.quality.clean.mask import masked
 from holdfast.quality.label_next import label_next
 from holdfast.quality.label_ranking import rank_labels
 from holdfast.quality.leaks import duplicate_groups, leaks_with
 from holdfast.quality.run import ORDER, look
-from holdfast.quality.views import Embedded, Rows
+from holdfast.quality.views import Embedded, TableRows
 from holdfast.recipe import Recipe
 
 # Examples of a finding that are kept to be shown.
@@ -82,7 +82,7 @@ def _audited(
         go_on=os.environ.get("HOLDFAST_TRACEBACK") != "1",
     )
     language = model_language(found.recipe.model.name, texts_of(table, found.recipe.seed))
-    reading = tuple(Found(finding) for finding in (*table.findings, *language))
+    reading = tuple(CheckResult(finding) for finding in (*table.findings, *language))
     ranked = sorted(
         (*looked.found, *reading), key=lambda one: (ORDER[one.finding.severity], -one.finding.score)
     )
@@ -176,7 +176,7 @@ def _label_next(view: Embedded | None, seed: int) -> LabelFirst | None:
     found = label_next(
         view.vectors, labels, vectors, classes=len(view.rows.table.classes), seed=seed
     )
-    ids, texts = lot.column("row"), Rows(lot).texts
+    ids, texts = lot.column("row"), TableRows(lot).texts
     rows = tuple(int(ids[at]) for at in found.order)
     shown = tuple(texts[at] for at in found.order[:SHOWN])
     return LabelFirst(lot.source, len(lot), found.ranked, found.because, rows, shown)
@@ -198,7 +198,7 @@ def _fallen(broken: Mapping[str, str]) -> dict[str, str]:
 _NO_VIEW = {"Pictures": "these are texts"}
 
 
-def _shown(examples: Sequence[Example], found: AuditRows) -> tuple[Shown, ...]:
+def _shown(examples: Sequence[CheckExample], found: AuditRows) -> tuple[Shown, ...]:
     """The rows of examples with their texts."""
     tables: dict[str | None, Table] = {t.source: t for t in found.given.values()}
     for name, table in found.given.items():
@@ -232,7 +232,7 @@ def _shown(examples: Sequence[Example], found: AuditRows) -> tuple[Shown, ...]:
 def _texts(table: Table, rows: set[int]) -> dict[int, tuple[str, str]]:
     """The text and the label of some rows of the source, by their row."""
     at = np.flatnonzero(np.isin(table.column("row"), list(rows)))
-    part = Rows(table.take(at))
+    part = TableRows(table.take(at))
     picture = "path" in table.rows.column_names
     texts = [Path(path).name for path in part.table.column("path")] if picture else part.texts
     # An address in two copies is as much on the screen as one that was looked for.

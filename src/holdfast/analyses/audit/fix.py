@@ -30,7 +30,7 @@ from holdfast.data.source import read_source
 from holdfast.prepare.cleaning import by_default
 from holdfast.quality.clean.apply import choose, count_unread, treat_side, unread_words
 from holdfast.quality.clean.log import line, read_log, revert
-from holdfast.quality.clean.treatment import Side
+from holdfast.quality.clean.treatment import RowSet
 from holdfast.recipe import Recipe
 from holdfast.runs.prediction_file import is_parquet, typed_parts
 
@@ -216,12 +216,12 @@ def _check_columns(raw: Raw, names: Sequence[str], label: str | None) -> None:
             raise DataError(raw.source, rule, None, "Name columns of text with --text.")
 
 
-def _side(raw: Raw, text: tuple[str, ...], label: str | None) -> Side:
+def _side(raw: Raw, text: tuple[str, ...], label: str | None) -> RowSet:
     columns = {name: raw.table[name].to_pylist() for name in raw.names}
-    return Side(range(len(raw)), columns, text, label)
+    return RowSet(range(len(raw)), columns, text, label)
 
 
-def _typed(raw: Raw, file: Path, side: Side, touched: set[str]) -> pa.Table:
+def _typed(raw: Raw, file: Path, side: RowSet, touched: set[str]) -> pa.Table:
     """The rows of ``side`` in the types of the source. ``touched`` columns are made of their cells,
     the others taken as they were."""
     whole = pa.concat_tables(list(typed_parts(raw, file)))

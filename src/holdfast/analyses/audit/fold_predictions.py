@@ -29,7 +29,7 @@ from holdfast.models.probes.probe import stratified_folds
 from holdfast.plan.defaults import line_for
 from holdfast.prepare.model import prepare
 from holdfast.quality.fold_answers import log_softmax
-from holdfast.quality.views import Rows
+from holdfast.quality.views import TableRows
 from holdfast.recipe import Recipe
 from holdfast.split.leaks import text_keys
 
@@ -37,7 +37,7 @@ FOLDS_KEY = "audit.folds"
 REMEDY = "Name a run of `holdfast cv` on these rows, of texts with one class each, or leave it out."
 
 
-def folded_answers(rows: Rows, run: Path, tell: Callable[[Decision], None]) -> Floats:
+def folded_answers(rows: TableRows, run: Path, tell: Callable[[Decision], None]) -> Floats:
     """Log-probabilities [n, classes] of each row by fine-tuned models that had not seen it, the
     mean over repeats; a row that no fold answered (it was dropped as a copy, say) has the mean of
     all.
@@ -77,7 +77,7 @@ def folded_answers(rows: Rows, run: Path, tell: Callable[[Decision], None]) -> F
     return np.asarray(np.log(np.maximum(total, np.finfo(np.float64).tiny)))
 
 
-def _refuse_other_rows(rows: Rows, run: Path, own: Ints, keys: Ints) -> None:
+def _refuse_other_rows(rows: TableRows, run: Path, own: Ints, keys: Ints) -> None:
     """Raise ``RecipeError`` where the texts are not those that the run divided."""
     here = {
         int(row): int(key)
@@ -108,7 +108,7 @@ READ = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Fold:
+class AuditFold:
     """The positions that one fit learns from (``train``), is looked at on (``valid``) and alone
     answers (``held``)."""
 
@@ -158,7 +158,7 @@ def refuse_untunable(recipe: Recipe, table: Table) -> None:
         raise RecipeError(TUNED_KEY, rule, known, "Leave it out.")
 
 
-def divided(labels: Ints, seed: int) -> tuple[tuple[Fold, ...], Ints]:
+def divided(labels: Ints, seed: int) -> tuple[tuple[AuditFold, ...], Ints]:
     """Three folds, evenly by class; and the rows that no fit sees and each answers, because they
     have no label or are the only one of their class."""
     folds = stratified_folds(labels, TUNED_FOLDS, derive_seed(seed, "tuned"))
@@ -169,12 +169,12 @@ def divided(labels: Ints, seed: int) -> tuple[tuple[Fold, ...], Ints]:
         mixed = generator(seed, "tuned", fold).permutation(others)
         aside = max(2, round(LOOKED_AT * len(mixed)))
         train, valid = np.sort(mixed[aside:]), np.sort(mixed[:aside])
-        made.append(Fold(train, valid, np.flatnonzero(folds == fold)))
+        made.append(AuditFold(train, valid, np.flatnonzero(folds == fold)))
     return tuple(made), np.flatnonzero(folds < 0)
 
 
 def tuned_answers(
-    rows: Rows, recipe: Recipe, encoder: str, seconds: float, tell: Tell, progress: Progress
+    rows: TableRows, recipe: Recipe, encoder: str, seconds: float, tell: Tell, progress: Progress
 ) -> Floats:
     """Log-probabilities [n, classes] of each row, by a model tuned on two thirds of the others.
 
@@ -206,7 +206,7 @@ def tuned_answers(
     return log_softmax(answers)
 
 
-def _cost(folds: Sequence[Fold], rows: int, seconds: float) -> Decision:
+def _cost(folds: Sequence[AuditFold], rows: int, seconds: float) -> Decision:
     passed = sum(PASSES * fold.steps * fold.batch + READ * rows for fold in folds)
     cost = max(1.0, seconds * passed / rows)
     because = (

@@ -30,7 +30,7 @@ from holdfast.data.texts.extra import read_unlabelled
 from holdfast.data.texts.new_rows import unlabelled
 from holdfast.plan.task import rows_task
 from holdfast.prepare.rows import given_rows
-from holdfast.quality.views import Beside
+from holdfast.quality.views import OtherColumns
 from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks import kind_of
 
@@ -49,7 +49,7 @@ class AuditRows:
     table: Table
     sides: Mapping[str, Table]
     against: Mapping[str, Table]
-    beside: Mapping[str, Beside]
+    beside: Mapping[str, OtherColumns]
     without: Mapping[str, str]
     empty: tuple[int, ...] = ()
     unlabelled: Table | None = None
@@ -267,18 +267,18 @@ def _unlabelled(recipe: Recipe, table: Table, path: str, names: Mapping[str, str
     return replace(lot, source=names.get(path, table.source)) if len(lot) else None
 
 
-def _beside(table: Table, path: str, data: DataPart) -> tuple[Beside, str]:
+def _beside(table: Table, path: str, data: DataPart) -> tuple[OtherColumns, str]:
     """The other columns of a table's source, or why there are none."""
     place = source_path(path)
     if place.is_dir():
-        return Beside(), "a folder of pictures has no columns"
+        return OtherColumns(), "a folder of pictures has no columns"
     if is_conll_file(path) or looks_like_conll(path, data.encoding) or is_text_file(path):
-        return Beside(), f"{Path(path).name} has no columns beside its texts"
+        return OtherColumns(), f"{Path(path).name} has no columns beside its texts"
     raw = read_source(path, data.encoding, data.config)
     refuse_changed(raw, table)
     used = {*table.columns.text, table.columns.label, table.columns.group}
     names = tuple(name for name in raw.names if name not in used)
     if not names:
-        return Beside(), "there are no other columns"
+        return OtherColumns(), "there are no other columns"
     at = pa.array(table.column("row"), pa.int64())
-    return Beside(names, lambda name: raw.table[name].take(at).to_pylist()), ""
+    return OtherColumns(names, lambda name: raw.table[name].take(at).to_pylist()), ""

@@ -21,14 +21,22 @@ from holdfast.data.images.picture import read_picture
 from holdfast.data.table import Table
 from holdfast.data.texts.general import passages
 from holdfast.duplicates.duplicates import Copies
-from holdfast.duplicates.engines import OnRay
+from holdfast.duplicates.engines import RayMap
 from holdfast.duplicates.gather import AllRows, gather
 from holdfast.duplicates.loose import find_loose_copies
 from holdfast.duplicates.texts import RowTexts
 from holdfast.plan.defaults import WRITING
 from holdfast.quality.price import Pricing
 from holdfast.quality.reference_texts import filler
-from holdfast.quality.views import Closely, Copied, Embedded, Pictures, Rows, Tokenized, pixels_of
+from holdfast.quality.views import (
+    Closely,
+    Copied,
+    Embedded,
+    Pictures,
+    TableRows,
+    Tokenized,
+    pixels_of,
+)
 
 if TYPE_CHECKING:
     from holdfast.prepare.embedding import Encoder, Vectors
@@ -58,10 +66,10 @@ def make_views(found: AuditRows, tell: Tell, progress: Progress) -> Views:
         raise RecipeError("audit.tuned and audit.folds", rule, None, "Leave one out.")
     if found.recipe.audit.tuned:
         refuse_untunable(found.recipe, found.table)
-    rows = Rows(found.table, found.beside["source"])
+    rows = TableRows(found.table, found.beside["source"])
     progress("looking for copies", None, None)
     seed = derive_seed(found.recipe.seed, "copies")
-    engine = OnRay() if found.recipe.audit.engine == "ray" else None
+    engine = RayMap() if found.recipe.audit.engine == "ray" else None
     gathered = gather(found.table, found.given, seed, engine)
     others = {name: each for name, each in found.beside.items() if name != "source"}
     copied = Copied(rows, gathered, tuple(found.sides), others)
@@ -82,14 +90,14 @@ def make_views(found: AuditRows, tell: Tell, progress: Progress) -> Views:
     return Views((rows, Closely(rows), copied, *views), without, gathered)
 
 
-def _pictures(rows: Rows, given: Mapping[str, Table] = MappingProxyType({})) -> Pictures:
+def _pictures(rows: TableRows, given: Mapping[str, Table] = MappingProxyType({})) -> Pictures:
     paths: list[str] = rows.table.column("path")
-    others = {name: _pictures(Rows(table)) for name, table in given.items()}
+    others = {name: _pictures(TableRows(table)) for name, table in given.items()}
     return Pictures(rows, paths, lambda at: read_picture(paths[at]).image, others=others)
 
 
 def _read_by_model(
-    found: AuditRows, rows: Rows, copies: Copies, tell: Tell, progress: Progress
+    found: AuditRows, rows: TableRows, copies: Copies, tell: Tell, progress: Progress
 ) -> tuple[list[Any], dict[str, str]]:
     """The rows as the model reads them: in its geometry and as its tokens."""
     from holdfast.prepare.embedding import load_encoder
@@ -103,7 +111,7 @@ def _read_by_model(
     for decision in told:
         tell(decision)
     chosen = _sample(found.table, copies, settings.rows)
-    part = rows if chosen is None else Rows(rows.table.take(chosen), rows.beside.take(chosen))
+    part = rows if chosen is None else TableRows(rows.table.take(chosen), rows.beside.take(chosen))
     if chosen is not None:
         because = (
             f"audit.rows is {settings.rows:,} of {len(rows.table):,}: a sample by content, the "
@@ -125,15 +133,15 @@ def _sample(table: Table, copies: Copies, most: int) -> Ints | None:
 
 
 def _embedded(
-    found: AuditRows, rows: Rows, encoder: Encoder, tell: Tell, progress: Progress
+    found: AuditRows, rows: TableRows, encoder: Encoder, tell: Tell, progress: Progress
 ) -> Embedded:
     from holdfast.prepare.embedding import EMBEDDED, MIDDLE
 
     most = found.recipe.audit.rows
     tables = {name: _first(table, most) for name, table in found.given.items()}
     waiting = None if found.unlabelled is None else _first(found.unlabelled, most)
-    texts = [rows.texts, *(Rows(table).texts for table in tables.values())]
-    texts += [] if waiting is None else [Rows(waiting).texts]
+    texts = [rows.texts, *(TableRows(table).texts for table in tables.values())]
+    texts += [] if waiting is None else [TableRows(waiting).texts]
     total, through = sum(len({*each}) for each in texts), 0
 
     def embed(part: list[str]) -> Vectors:
@@ -189,7 +197,7 @@ def _first(table: Table, most: int) -> Table:
     return table.take(np.linspace(0, len(table) - 1, most).astype(np.int64))
 
 
-def _tokenized(found: AuditRows, rows: Rows, encoder: Encoder) -> tuple[list[Tokenized], str]:
+def _tokenized(found: AuditRows, rows: TableRows, encoder: Encoder) -> tuple[list[Tokenized], str]:
     """Lengths and unknown tokens by the model that is to be trained, or why they are not known."""
     model = found.recipe.model
     tokenizer, limit, name = encoder.tokenizer, encoder.max_length, encoder.name
@@ -214,7 +222,7 @@ def _tokenized(found: AuditRows, rows: Rows, encoder: Encoder) -> tuple[list[Tok
     return [_counted(rows, tokenizer, limit, name)], ""
 
 
-def _counted(rows: Rows, tokenizer: Any, limit: int, name: str) -> Tokenized:
+def _counted(rows: TableRows, tokenizer: Any, limit: int, name: str) -> Tokenized:
     texts, unknown = rows.texts, tokenizer.unk_token_id
     lengths, unread, words = (np.zeros(len(texts), dtype=np.int64) for _ in range(3))
     for start in range(0, len(texts), 4096):

@@ -18,11 +18,11 @@ from holdfast.analyses.compare.contender import (
     labels_of_rows,
     texts_of_rows,
 )
-from holdfast.analyses.compare.rows import AnswerKind, Pairs, by_class, differing_rows, paired
+from holdfast.analyses.compare.rows import AnswerKind, PairedRows, by_class, differing_rows, paired
 from holdfast.analyses.compare.verdict import PairedVerdict, judge_pairs
 from holdfast.contract.advice import advising
 from holdfast.contract.answering import Options
-from holdfast.contract.predictions import Told
+from holdfast.contract.predictions import Predictions
 from holdfast.core.errors import DataError, RecipeError, RunError
 from holdfast.core.printable import brief
 from holdfast.core.records import Decision, Ints, to_json
@@ -46,10 +46,10 @@ class Comparison:
     the user named them; ``classes`` those that only one of them knows."""
 
     names: tuple[str, str]
-    pairs: Pairs
+    pairs: PairedRows
     found: PairedVerdict
     differ: Mapping[str, Any]
-    whole: tuple[Pairs, PairedVerdict] | None = None
+    whole: tuple[PairedRows, PairedVerdict] | None = None
     seen: SeenRows | None = None
     classes: Mapping[str, Sequence[str]] | None = None
     warnings: tuple[str, ...] = ()
@@ -91,7 +91,7 @@ class Comparison:
         return plain
 
 
-def _block(pairs: Pairs, found: PairedVerdict) -> dict[str, Any]:
+def _block(pairs: PairedRows, found: PairedVerdict) -> dict[str, Any]:
     """The numbers in the metric's own unit: a difference of errors turns round."""
     block, scale = found.to_json(), pairs.scale
 
@@ -110,7 +110,7 @@ def _block(pairs: Pairs, found: PairedVerdict) -> dict[str, Any]:
     return block
 
 
-def sentence(found: PairedVerdict, pairs: Pairs) -> str:
+def sentence(found: PairedVerdict, pairs: PairedRows) -> str:
     """The verdict with its numbers, in words."""
     if found.why:
         return f"inconclusive: {found.why}"
@@ -273,9 +273,9 @@ def _judged(
     margin: float,
     groups: Any,
     at: Ints,
-) -> tuple[Pairs, PairedVerdict]:
+) -> tuple[PairedRows, PairedVerdict]:
     if not len(at):
-        return Pairs("none", True, math.nan, math.nan, np.zeros(0)), judge_pairs(
+        return PairedRows("none", True, math.nan, math.nan, np.zeros(0)), judge_pairs(
             np.zeros(0), margin
         )
     some = [[one[int(i)] for i in at] for one in (labels, *said)]
@@ -306,7 +306,7 @@ def _on_stored(a: str, b: str, margin: float) -> Comparison:
     from pathlib import Path
 
     from holdfast.core.run_files import RESULT
-    from holdfast.runs.stored import Again
+    from holdfast.runs.stored import FinishedRun
 
     for one in (a, b):
         if not (Path(one) / RESULT).is_file():
@@ -316,7 +316,7 @@ def _on_stored(a: str, b: str, margin: float) -> Comparison:
                 None,
                 f"Name the rows too: holdfast compare {a} {b} DATA.",
             )
-    told = [Again(Path(one)).told("test") for one in (a, b)]
+    told = [FinishedRun(Path(one)).told("test") for one in (a, b)]
     if any(one.predictions is None for one in told):
         raise RunError(a, "stored no answers to its test rows", None, "Name labelled rows: DATA.")
     same = [one.take(at) for one, at in zip(told, same_rows(*told), strict=True)]
@@ -342,7 +342,7 @@ def _on_stored(a: str, b: str, margin: float) -> Comparison:
     return replace(found, stored=True)
 
 
-def same_rows(one: Told, other: Told) -> tuple[Ints, Ints]:
+def same_rows(one: Predictions, other: Predictions) -> tuple[Ints, Ints]:
     """Where the rows that both hold stand in each [m], [m]: by their numbers where both were read
     from one source and rows of one number hold the same, else by what they hold
     (``texts_of_rows``), of copies the first with the first."""
@@ -359,7 +359,7 @@ def same_rows(one: Told, other: Told) -> tuple[Ints, Ints]:
     return found[:, 0], found[:, 1]
 
 
-def _refuse_other_labels(a: str, b: str, told: Sequence[Told]) -> None:
+def _refuse_other_labels(a: str, b: str, told: Sequence[Predictions]) -> None:
     """Two runs on the same rows may have learned other columns of them: one's answers are then no
     answers to the labels of the other."""
     (kind, labels), (other, others) = (

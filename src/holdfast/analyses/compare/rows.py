@@ -20,7 +20,7 @@ SHOWN, CHARACTERS, CLASSES = 10, 300, 10
 
 
 def differing_rows(
-    pairs: Pairs,
+    pairs: PairedRows,
     rows: Ints,
     texts: Sequence[str],
     labels: Sequence[Any],
@@ -46,7 +46,7 @@ def differing_rows(
     return found
 
 
-def by_class(pairs: Pairs, labels: Sequence[Any]) -> list[dict[str, Any]] | None:
+def by_class(pairs: PairedRows, labels: Sequence[Any]) -> list[dict[str, Any]] | None:
     """Each class with the rows of it that one model alone has right, and the p-value of "equally
     many" (exact sign test, Holm over the classes: by chance one of them is below 5 % in at most 5 %
     of comparisons). At most ten, the smallest p-values first; ``None`` where answers are not right
@@ -81,7 +81,7 @@ Rows = Sequence[Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Pairs:
+class PairedRows:
     """``gap`` [n] is how much better the first answers each row; its mean times ``scale`` is
     ``metric`` of the first (``first``) less that of the second (``second``). A point of margin is
     0.01 of ``gap``'s unit: of a share, or of the labels' standard deviation. ``right`` are the
@@ -96,7 +96,7 @@ class Pairs:
     right: tuple[Any, Any] | None = None
 
 
-def paired(kind: AnswerKind, labels: Rows, first: Rows, second: Rows) -> Pairs:
+def paired(kind: AnswerKind, labels: Rows, first: Rows, second: Rows) -> PairedRows:
     """The pairs of rows with these ``labels`` [n], answered ``first`` and ``second``; an answer of
     ``None`` is none, and counts as wrong.
 
@@ -105,7 +105,7 @@ def paired(kind: AnswerKind, labels: Rows, first: Rows, second: Rows) -> Pairs:
     F1. ``text``: ROUGE-L with the label. An F1 is a ratio of sums; a row's part in it is its
     influence (the linearisation 2 (h_i − F1 (a_i + l_i) ÷ 2) ÷ mean(a + l), Efron 1982).
     """
-    made: dict[AnswerKind, Callable[[Rows, Rows, Rows], Pairs]] = {
+    made: dict[AnswerKind, Callable[[Rows, Rows, Rows], PairedRows]] = {
         "class": _classes,
         "several": _sets,
         "number": _numbers,
@@ -115,17 +115,17 @@ def paired(kind: AnswerKind, labels: Rows, first: Rows, second: Rows) -> Pairs:
     return made[kind](labels, first, second)
 
 
-def _classes(labels: Rows, first: Rows, second: Rows) -> Pairs:
+def _classes(labels: Rows, first: Rows, second: Rows) -> PairedRows:
     right = tuple(
         np.array([a == b for a, b in zip(labels, one, strict=True)], dtype=bool)
         for one in (first, second)
     )
     values = [float(one.mean()) for one in right]
     gap = right[0].astype(float) - right[1]
-    return Pairs("accuracy", True, values[0], values[1], gap, right=(right[0], right[1]))
+    return PairedRows("accuracy", True, values[0], values[1], gap, right=(right[0], right[1]))
 
 
-def _sets(labels: Rows, first: Rows, second: Rows) -> Pairs:
+def _sets(labels: Rows, first: Rows, second: Rows) -> PairedRows:
     held = [set(one) for one in labels]
     counts = []
     for said in (first, second):
@@ -135,7 +135,7 @@ def _sets(labels: Rows, first: Rows, second: Rows) -> Pairs:
     return _ratio("f1_micro", np.array([len(one) for one in held], dtype=float), *counts)
 
 
-def _tags(labels: Rows, first: Rows, second: Rows) -> Pairs:
+def _tags(labels: Rows, first: Rows, second: Rows) -> PairedRows:
     said_of_all = (tag for said in (labels, first, second) for row in said for tag in row or ())
     names = sorted({OUTSIDE, *said_of_all})
     table, place = TagTable.of(names), {name: i for i, name in enumerate(names)}
@@ -158,7 +158,7 @@ def _tags(labels: Rows, first: Rows, second: Rows) -> Pairs:
 
 def _ratio(
     metric: str, labelled: Floats, one: tuple[Floats, Floats], two: tuple[Floats, Floats]
-) -> Pairs:
+) -> PairedRows:
     values, parts = [], []
     for hits, answered in (one, two):
         size = answered + labelled
@@ -167,10 +167,10 @@ def _ratio(
         parts.append(
             value + (2 * hits - value * size) / size.mean() if size.sum() else hits * value
         )
-    return Pairs(metric, True, values[0], values[1], parts[0] - parts[1])
+    return PairedRows(metric, True, values[0], values[1], parts[0] - parts[1])
 
 
-def _numbers(labels: Rows, first: Rows, second: Rows) -> Pairs:
+def _numbers(labels: Rows, first: Rows, second: Rows) -> PairedRows:
     real = np.array([float(one) for one in labels])
     spread = float(real.std()) or 1.0
     errors = []
@@ -178,10 +178,10 @@ def _numbers(labels: Rows, first: Rows, second: Rows) -> Pairs:
         made = np.array([real.mean() if one is None else float(one) for one in said])
         errors.append(np.abs(made - real))
     values = [float(one.mean()) for one in errors]
-    return Pairs("mae", False, values[0], values[1], (errors[1] - errors[0]) / spread, -spread)
+    return PairedRows("mae", False, values[0], values[1], (errors[1] - errors[0]) / spread, -spread)
 
 
-def _texts(labels: Rows, first: Rows, second: Rows) -> Pairs:
+def _texts(labels: Rows, first: Rows, second: Rows) -> PairedRows:
     from holdfast.metrics.texts import need_packages, rouge_rows
 
     need_packages()
@@ -191,4 +191,4 @@ def _texts(labels: Rows, first: Rows, second: Rows) -> Pairs:
         for said in (first, second)
     ]
     values = [float(one.mean()) for one in scores]
-    return Pairs("rouge_l", True, values[0], values[1], cast("Floats", scores[0] - scores[1]))
+    return PairedRows("rouge_l", True, values[0], values[1], cast("Floats", scores[0] - scores[1]))

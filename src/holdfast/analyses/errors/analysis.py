@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.analyses.analysis import After, Before, Question
+from holdfast.analyses.analysis import After, Analysis, Before
 from holdfast.analyses.errors.confusions import confusions
-from holdfast.analyses.errors.neighbours import Learned, hardest_rows
+from holdfast.analyses.errors.neighbours import TrainingNeighbours, hardest_rows
 from holdfast.analyses.row_texts import given_labels, read_texts
 from holdfast.analyses.slices.badness import badness
-from holdfast.analyses.slices.facts import Facts
+from holdfast.analyses.slices.facts import RowFacts
 from holdfast.analyses.slices.topics import WordSpace
-from holdfast.contract.predictions import Told
+from holdfast.contract.predictions import Predictions
 from holdfast.core.seeds import generator
 from holdfast.data.table import Table
 from holdfast.training.listeners.examples import ExampleHistory
@@ -28,7 +28,7 @@ NO_TEXTS = "rows are no texts whose words could be compared"
 NO_CLASSES = "answers are not one class each"
 
 
-def learned_rows(table: Table, kinds: Mapping[int, str], seed: int) -> Learned | None:
+def learned_rows(table: Table, kinds: Mapping[int, str], seed: int) -> TrainingNeighbours | None:
     """Training rows to look others up in, at most 10,000; ``None`` where there are no texts."""
     if len(table) > MOST_LEARNED:
         order = generator(seed, "training rows looked up").permutation(len(table))
@@ -37,21 +37,23 @@ def learned_rows(table: Table, kinds: Mapping[int, str], seed: int) -> Learned |
     texts = read_texts(table)
     if texts is None:
         return None
-    words = Facts(len(table), texts).words
+    words = RowFacts(len(table), texts).words
     space = WordSpace.fit(words)
     if space is None:
         return None
     labels = tuple(given_labels(table))
     rows = np.asarray(table.column("row"), dtype=np.int64)
-    return Learned(rows, texts, labels, space(words), space, kinds)
+    return TrainingNeighbours(rows, texts, labels, space(words), space, kinds)
 
 
-def errors_of(valid: Told | None, test: Told, learned: Learned | None) -> dict[str, Any]:
+def errors_of(
+    valid: Predictions | None, test: Predictions, learned: TrainingNeighbours | None
+) -> dict[str, Any]:
     """``errors`` of ``result.json``: ``confusions`` and ``hardest``, with a why where a part does
     not apply."""
     texts, vectors = read_texts(test.table), None
     if texts is not None and learned is not None:
-        vectors = learned.space(Facts(len(test), texts).words)
+        vectors = learned.space(RowFacts(len(test), texts).words)
     bad = badness(test)
     block: dict[str, Any] = {"schema": 1, "what": bad.what, "confusions": []}
     one_class = test.table.columns.label_kind in (None, "class") and test.predictions is not None
@@ -65,7 +67,7 @@ def errors_of(valid: Told | None, test: Told, learned: Learned | None) -> dict[s
     return block
 
 
-def find(before: Before) -> tuple[Learned | None]:
+def find(before: Before) -> tuple[TrainingNeighbours | None]:
     """Nothing is looked for: what the training rows were like is put in order."""
     kinds: dict[int, str] = {}
     for listener in before.fitted.job.listeners:
@@ -76,8 +78,8 @@ def find(before: Before) -> tuple[Learned | None]:
     return (learned_rows(table, kinds, before.fitted.recipe.seed),)
 
 
-def confirm(found: tuple[Learned | None], after: After) -> dict[str, Any]:
+def confirm(found: tuple[TrainingNeighbours | None], after: After) -> dict[str, Any]:
     return errors_of(after.valid, after.test, found[0])
 
 
-QUESTION = Question("errors", ("errors",), find, confirm)
+QUESTION = Analysis("errors", ("errors",), find, confirm)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.analyses.errors.neighbours import SHOWN, Learned
-from holdfast.contract.predictions import Told
+from holdfast.analyses.errors.neighbours import SHOWN, TrainingNeighbours
+from holdfast.contract.predictions import Predictions
 from holdfast.core.records import Estimate, Floats
 from holdfast.stats.intervals import wilson, wilson_by_groups
 
@@ -16,11 +16,11 @@ MOST, EXAMPLES = 10, 2
 
 
 def confusions(
-    valid: Told | None,
-    test: Told,
+    valid: Predictions | None,
+    test: Predictions,
     texts: tuple[str, ...] | None,
     vectors: Floats | None,
-    learned: Learned | None,
+    learned: TrainingNeighbours | None,
 ) -> list[dict[str, Any]]:
     """The pairs (class, answer) that are most frequent among the test rows, at most ten: how many
     rows, which share of the class (Wilson, by groups where there are some), how many of the
@@ -34,7 +34,7 @@ def confusions(
     ]
 
 
-def _pairs(told: Told) -> list[tuple[str, str]]:
+def _pairs(told: Predictions) -> list[tuple[str, str]]:
     """The pair of each wrong row."""
     labels = told.table.column("label")
     assert told.predictions is not None
@@ -49,10 +49,10 @@ def _pairs(told: Told) -> list[tuple[str, str]]:
 def _of_pair(
     pair: tuple[str, str],
     before: int | None,
-    test: Told,
+    test: Predictions,
     texts: tuple[str, ...] | None,
     vectors: Floats | None,
-    learned: Learned | None,
+    learned: TrainingNeighbours | None,
 ) -> dict[str, Any]:
     label, answer = pair
     of_class = np.flatnonzero(test.table.column("label") == test.table.classes.index(label))
@@ -87,10 +87,10 @@ def _share(hits: Any, groups: Any) -> Estimate:
 def _example(
     place: int,
     answer: str,
-    test: Told,
+    test: Predictions,
     texts: tuple[str, ...] | None,
     vectors: Floats | None,
-    learned: Learned | None,
+    learned: TrainingNeighbours | None,
 ) -> dict[str, Any]:
     like = None
     if learned is not None and vectors is not None:

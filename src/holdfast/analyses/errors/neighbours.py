@@ -10,7 +10,7 @@ import numpy as np
 
 from holdfast.analyses.row_texts import given_labels
 from holdfast.analyses.slices.topics import WordSpace
-from holdfast.contract.predictions import Told
+from holdfast.contract.predictions import Predictions
 from holdfast.core.records import Floats, Ints
 
 HARDEST, NEAREST = 10, 3
@@ -22,7 +22,7 @@ SUSPECT = ("unlearnable", "memorized", "relearned")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Learned:
+class TrainingNeighbours:
     """Training rows by which others are looked up: source ``rows`` [n], ``texts`` [n], labels as
     the source writes them, ``vectors`` [n, d] of unit length in ``space``, and what the data map
     says of them by row."""
@@ -56,10 +56,10 @@ class Learned:
 
 
 def hardest_rows(
-    told: Told,
+    told: Predictions,
     texts: tuple[str, ...] | None,
     vectors: Floats | None,
-    learned: Learned | None,
+    learned: TrainingNeighbours | None,
     values: Floats,
     what: str,
 ) -> list[dict[str, Any]]:

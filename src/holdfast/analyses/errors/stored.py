@@ -9,12 +9,12 @@ from holdfast.analyses.errors.analysis import errors_of, learned_rows
 from holdfast.analyses.outputs import written_blocks
 from holdfast.analyses.robustness.stored import refuse_task, robustness
 from holdfast.analyses.slices.analysis import confirm_slices, find_slices, find_topics
-from holdfast.analyses.slices.facts import Facts
+from holdfast.analyses.slices.facts import RowFacts
 from holdfast.augment.meaning import meaning
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, to_json
 from holdfast.prepare.rows import Notify
-from holdfast.runs.stored import Again
+from holdfast.runs.stored import FinishedRun
 from holdfast.runs.tables import EXAMPLES
 
 OLDER = "a version of Holdfast made this run that did not keep what it says of validation rows"
@@ -32,7 +32,7 @@ def errors(
     Raises ``RunError`` for a folder that is no finished run, or whose sources have changed where
     their texts are needed; ``RecipeError`` for ``robust`` where a model writes texts.
     """
-    again = Again(run)
+    again = FinishedRun(run)
     result = again.result
     if robust:
         refuse_task(str(result["task"]))
@@ -57,7 +57,7 @@ def errors(
     return document
 
 
-def _slices(again: Again, notify: Notify) -> dict[str, Any]:
+def _slices(again: FinishedRun, notify: Notify) -> dict[str, Any]:
     if not again.has("valid") or not again.has("test"):
         return {"why": OLDER}
     notify(Decision("slices", "looked for now", "the run has none stored"))
@@ -69,14 +69,14 @@ def _slices(again: Again, notify: Notify) -> dict[str, Any]:
     return confirm_slices(found, test, again.beside(test.table), seed)
 
 
-def _topics(again: Again, notify: Notify) -> dict[str, Any]:
+def _topics(again: FinishedRun, notify: Notify) -> dict[str, Any]:
     if not again.has("valid") or not again.has("test"):
         return {"why": OLDER}
     valid, test = again.told("valid"), again.told("test")
     because = "they become vectors of the sentence encoder that comes along (English)"
     notify(Decision("topics", f"{len(valid) + len(test)} texts", because, prominent=True))
 
-    def space(facts: Facts) -> Floats:
+    def space(facts: RowFacts) -> Floats:
         return meaning().vectors(facts.texts or ())
 
     seed = int(again.result.get("seed") or 0)
@@ -84,7 +84,7 @@ def _topics(again: Again, notify: Notify) -> dict[str, Any]:
     return {"why": found} if isinstance(found, str) else confirm_slices(found, test, {}, seed)
 
 
-def _rows(again: Again, notify: Notify) -> dict[str, Any]:
+def _rows(again: FinishedRun, notify: Notify) -> dict[str, Any]:
     if not again.has("test"):
         return {"why": "the run stored no answers to test rows", "confusions": [], "hardest": []}
     notify(Decision("hardest rows", "looked up now", "the run has none stored"))

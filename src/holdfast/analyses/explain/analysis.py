@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.analyses.analysis import After, Before, Question, Unasked
+from holdfast.analyses.analysis import After, Analysis, Before, NoAnswer
 from holdfast.analyses.explain.class_words import (
     ROWS,
-    Candidate,
+    WordCandidate,
     candidates,
     confirmed,
     grams,
@@ -20,7 +20,7 @@ from holdfast.analyses.explain.class_words import (
 )
 from holdfast.analyses.explain.explain import asked_text, texts_of
 from holdfast.analyses.explain.masking import log_odds
-from holdfast.contract.predictions import Told
+from holdfast.contract.predictions import Predictions
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.data.table import Table
@@ -40,21 +40,21 @@ FALSE_ALARMS = {
 class Searched:
     """The candidates, and how many rows they were looked for in."""
 
-    found: tuple[Candidate, ...]
+    found: tuple[WordCandidate, ...]
     rows: int
 
 
-def find(before: Before) -> Searched | Unasked:
+def find(before: Before) -> Searched | NoAnswer:
     told = (before.train, before.valid)
     if "text" not in told[0].table.rows.column_names or told[0].probabilities is None:
-        return Unasked(NOT_HERE)
+        return NoAnswer(NOT_HERE)
     texts = [row for side in told for row in texts_of(side.table)]
     chances = np.concatenate([np.asarray(side.probabilities) for side in told])
     found = candidates(texts, chances, told[0].names, _labels(told))
-    return Searched(found, len(texts)) if found else Unasked(NOTHING)
+    return Searched(found, len(texts)) if found else NoAnswer(NOTHING)
 
 
-def _labels(told: Sequence[Told]) -> Ints | None:
+def _labels(told: Sequence[Predictions]) -> Ints | None:
     """The class of each row, where it has one."""
     if any(side.table.columns.label_kind not in (None, "class") for side in told):
         return None
@@ -74,7 +74,7 @@ def confirm(searched: Searched, after: After) -> Mapping[str, Any]:
     }
 
 
-def costs_of(predictor: Predictor, one: Candidate, table: Table) -> tuple[Floats, Floats]:
+def costs_of(predictor: Predictor, one: WordCandidate, table: Table) -> tuple[Floats, Floats]:
     """By how much the log-odds of the candidate's class fall without its words, and without as many
     others of the same row, [n] of at most ``ROWS`` rows with them, the first in a fixed order."""
     use = predictor.model
@@ -101,7 +101,7 @@ def costs_of(predictor: Predictor, one: Candidate, table: Table) -> tuple[Floats
     return np.asarray(mine), np.asarray(theirs)
 
 
-def _holding(one: Candidate, texts: Sequence[tuple[str, ...]]) -> list[int]:
+def _holding(one: WordCandidate, texts: Sequence[tuple[str, ...]]) -> list[int]:
     """Rows with the candidate's words, at most ``ROWS``."""
     order = generator(0, "rows of a word", *one.words).permutation(len(texts))
     found = []
@@ -115,4 +115,4 @@ def _holding(one: Candidate, texts: Sequence[tuple[str, ...]]) -> list[int]:
     return sorted(found)
 
 
-QUESTION: Question[Searched] = Question("words that carry a class", ("reasons",), find, confirm)
+QUESTION: Analysis[Searched] = Analysis("words that carry a class", ("reasons",), find, confirm)

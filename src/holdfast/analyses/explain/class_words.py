@@ -1,6 +1,7 @@
 """The words and pairs of words that carry each class: candidates from what a model says of training
 and validation rows, and the test that taking them out of other rows costs more than taking out
-others of the same rows."""
+others of the same rows.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +34,7 @@ SAME_ROWS = 0.8
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class WordCandidate:
     """``words`` that may carry the class ``name``: ``rows`` of those that were searched hold
     them. ``own`` is the share of the class's rows that do, and ``others`` that of all others;
     ``None`` where a row may have several labels."""
@@ -64,7 +65,7 @@ class Carried:
     """A candidate on test rows. ``costs`` [n] is by how much the log-odds of its class fall without
     its words, ``others`` [n] without as many others of the same row; ``p`` is Holm's."""
 
-    candidate: Candidate
+    candidate: WordCandidate
     costs: Floats
     others: Floats
     p: float
@@ -117,7 +118,7 @@ def candidates(
     names: Sequence[str],
     labels: Ints | None = None,
     most: int = MOST,
-) -> tuple[Candidate, ...]:
+) -> tuple[WordCandidate, ...]:
     """The ``most`` candidates of rows [n] whose probabilities ``chances`` [n, names] a model gave,
     and whose classes are ``labels`` [n] where each has one:
     those of the largest coefficients, in the spread of their word, of one ridge regression of the
@@ -150,7 +151,7 @@ def candidates(
             else:
                 ranked[k] = []
     return tuple(
-        Candidate(names[k], often[g], counts[often[g]], *_shares(there[:, g], labels, k))
+        WordCandidate(names[k], often[g], counts[often[g]], *_shares(there[:, g], labels, k))
         for g, k in chosen
     )
 
@@ -197,7 +198,7 @@ def others_of(taken: Ints, units: int, rng: np.random.Generator) -> Ints | None:
 
 
 def confirmed(
-    found: Sequence[Candidate], costs: Sequence[Floats], others: Sequence[Floats]
+    found: Sequence[WordCandidate], costs: Sequence[Floats], others: Sequence[Floats]
 ) -> tuple[Carried, ...]:
     """Each candidate on its test rows [n].
 

@@ -13,7 +13,7 @@ import numpy as np
 from holdfast.analyses.explain.attribution import reason_of
 from holdfast.analyses.explain.explanation import ExplainedRow, Explanation
 from holdfast.analyses.explain.generated import (
-    Written,
+    GeneratedRow,
     causal_writer,
     pair_writer,
     written,
@@ -23,7 +23,7 @@ from holdfast.analyses.explain.images import covered, picture_cases
 from holdfast.analyses.explain.masking import Case
 from holdfast.analyses.explain.tags import read_sentence, tag_cases
 from holdfast.analyses.explain.texts import (
-    Asked,
+    TextQuery,
     class_cases,
     label_cases,
     number_cases,
@@ -31,7 +31,7 @@ from holdfast.analyses.explain.texts import (
     same,
 )
 from holdfast.contract.answering import Answers, Data, Options
-from holdfast.contract.answering import Asked as Rows
+from holdfast.contract.answering import PredictionRequest as Rows
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
 from holdfast.data.chats.chat import turns_of
@@ -65,7 +65,7 @@ class Opened:
 
     row: ExplainedRow
     cases: list[Case]
-    after: Written | None = None
+    after: GeneratedRow | None = None
 
 
 def explain(
@@ -180,14 +180,14 @@ def opener(
 Begun = Callable[[int, tuple[str, ...]], ExplainedRow]
 
 
-def text_cases(use: TextUse, table: Table, place: int) -> tuple[Asked, list[Case]]:
+def text_cases(use: TextUse, table: Table, place: int) -> tuple[TextQuery, list[Case]]:
     """The row at ``place`` as the first model reads it, and the cases of its answer."""
     asked = asked_text(use, table, place)
     make = {"class": class_cases, "several": label_cases, "number": number_cases}[use.labels]
     return asked, make(asked) if asked.read.words else []
 
 
-def asked_text(use: TextUse, table: Table, place: int) -> Asked:
+def asked_text(use: TextUse, table: Table, place: int) -> TextQuery:
     """The row at ``place`` as the first model reads it."""
     model = use.models[0]
     texts = texts_at(table, place)
@@ -200,7 +200,7 @@ def asked_text(use: TextUse, table: Table, place: int) -> Asked:
             # What the other columns add is the same whatever words are left.
             return layer.scale * logits + nothing
 
-    return Asked(model, read_row(model, texts), beside)
+    return TextQuery(model, read_row(model, texts), beside)
 
 
 def texts_at(table: Table, place: int) -> tuple[str, ...]:

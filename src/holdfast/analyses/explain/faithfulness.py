@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from holdfast.analyses.explain.masking import Kept
+from holdfast.analyses.explain.masking import MaskedScore
 from holdfast.contract.predictions import Bools
 from holdfast.core.records import Floats, Ints
 
@@ -59,7 +59,7 @@ def points_of(units: int, points: int = POINTS) -> Ints:
     return np.unique(np.geomspace(1, units, points).round().astype(np.int64))
 
 
-def curves(kept: Kept, orders: Sequence[Ints], points: Ints) -> Floats:
+def curves(kept: MaskedScore, orders: Sequence[Ints], points: Ints) -> Floats:
     """The scores [orders, points] of the row without the first units of each order."""
     masks = np.ones((len(orders), len(points), kept.units), dtype=bool)
     for line, order in zip(masks, orders, strict=True):
@@ -69,7 +69,7 @@ def curves(kept: Kept, orders: Sequence[Ints], points: Ints) -> Floats:
 
 
 def faithfulness(
-    kept: Kept, maps: Sequence[Floats], rng: np.random.Generator
+    kept: MaskedScore, maps: Sequence[Floats], rng: np.random.Generator
 ) -> tuple[Faithful, ...]:
     """Each of the ``maps`` [units] of one row, against the same random orders and limits.
 
@@ -132,7 +132,7 @@ def _all_sets(units: int) -> Bools:
     return np.asarray(codes & 1, dtype=bool)
 
 
-def _all_limits(kept: Kept, units: int) -> tuple[float, float]:
+def _all_limits(kept: MaskedScore, units: int) -> tuple[float, float]:
     """The least and the largest AOPC of all orders: the best way through all sets of units, from
     the row to nothing, taking one unit away at a time."""
     masks = _all_sets(units)
@@ -147,7 +147,7 @@ def _all_limits(kept: Kept, units: int) -> tuple[float, float]:
 
 
 def _beam_limits(
-    kept: Kept, maps: Sequence[Floats], points: Ints, rng: np.random.Generator
+    kept: MaskedScore, maps: Sequence[Floats], points: Ints, rng: np.random.Generator
 ) -> tuple[float, float]:
     whole = kept.whole
     ends = []

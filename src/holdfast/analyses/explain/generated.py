@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from holdfast.analyses.explain.gradients import integrated_gradients
-from holdfast.analyses.explain.masking import Case, Gradients, Kept, sums
+from holdfast.analyses.explain.masking import Case, Gradients, MaskedScore, sums
 from holdfast.analyses.explain.texts import check_fast
 from holdfast.analyses.explain.units import Parted, parted
 from holdfast.contract.predictions import Bools
@@ -23,13 +23,14 @@ from holdfast.core.records import Floats, Ints
 if TYPE_CHECKING:
     from torch import Tensor
 
+
 TOKENS = 4096
 # Of a longer answer the beginning is explained.
 MOST_WRITTEN = 64
 NAMED = 3
 
 
-class Writer(Protocol):
+class GeneratorModel(Protocol):
     """How a generator is asked for the logits of a target."""
 
     def __call__(self, states: Tensor, mask: Tensor, target: Tensor) -> Tensor:
@@ -38,12 +39,12 @@ class Writer(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Written:
+class GeneratedRow:
     """A source (``ids`` [S], with the words that may be left out in ``parted``) and the ``target``
     [T] that the model wrote; ``table`` embeds ids. ``seen`` keeps the log probabilities [T] of the
     target's tokens by the words that were left."""
 
-    writer: Writer
+    writer: GeneratorModel
     table: Any
     ids: Ints
     parted: Parted
@@ -128,7 +129,7 @@ class Written:
 
 
 def written(
-    writer: Writer,
+    writer: GeneratorModel,
     table: Any,
     tokenizer: Any,
     source: str,
@@ -136,7 +137,7 @@ def written(
     answer: str,
     special: bool,
     longest: int,
-) -> Written | None:
+) -> GeneratedRow | None:
     """A source as a generator reads it, of which the words within ``inside`` (characters) may be
     left out, and the ``answer`` that it wrote. ``special``: whether the tokenizer adds its marks.
     The end of a source of more than ``longest`` tokens is not read. ``None`` for an answer without
@@ -157,7 +158,7 @@ def written(
     if not target:
         return None
     words = tuple(tokenizer.decode([token]) for token in target)
-    return Written(
+    return GeneratedRow(
         writer,
         table,
         np.asarray(encoded["input_ids"], dtype=np.int64),
@@ -167,7 +168,7 @@ def written(
     )
 
 
-def written_cases(asked: Written, answer: str) -> list[Case]:
+def written_cases(asked: GeneratedRow, answer: str) -> list[Case]:
     """The case of an answer: the log probability of its tokens; the chance is the geometric mean of
     theirs."""
     tokens = len(asked.target)
@@ -175,14 +176,14 @@ def written_cases(asked: Written, answer: str) -> list[Case]:
         Case(
             answer,
             "log probability",
-            Kept(asked.scores, len(asked.parted.units)),
+            MaskedScore(asked.scores, len(asked.parted.units)),
             asked.gradients,
             lambda scores: np.exp(np.minimum(scores, 0.0) / tokens),
         )
     ]
 
 
-def causal_writer(plain: Any) -> Writer:
+def causal_writer(plain: Any) -> GeneratorModel:
     """A decoder: the target stands right behind each source, and is read off the tokens before."""
     import torch
 
@@ -211,7 +212,7 @@ def causal_writer(plain: Any) -> Writer:
     return ask
 
 
-def pair_writer(plain: Any) -> Writer:
+def pair_writer(plain: Any) -> GeneratorModel:
     """An encoder-decoder: the encoder reads the sources, the decoder the target."""
 
     def ask(states: Tensor, mask: Tensor, target: Tensor) -> Tensor:

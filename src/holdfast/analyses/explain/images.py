@@ -12,11 +12,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from holdfast.analyses.explain.gradients import integrated_gradients
-from holdfast.analyses.explain.masking import Case, Gradients, Kept, chance_of_odds, log_odds, sums
+from holdfast.analyses.explain.masking import (
+    Case,
+    Gradients,
+    MaskedScore,
+    chance_of_odds,
+    log_odds,
+    sums,
+)
 from holdfast.contract.predictions import Bools
 from holdfast.core.records import Floats, Ints
 from holdfast.tasks.images.forward import VisionModel
-from holdfast.tasks.images.pixels import Pixels
+from holdfast.tasks.images.pixels import PixelTensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,7 +83,7 @@ class Covered:
 def covered(model: VisionModel, path: str, side: int = SIDE) -> Covered:
     """The picture at ``path`` as the model reads it, in ``side`` × ``side`` squares (fewer where it
     has fewer pixels)."""
-    pixels = Pixels([path], model.processor, model.channels)([0])
+    pixels = PixelTensors([path], model.processor, model.channels)([0])
     high, wide = int(pixels.shape[-2]), int(pixels.shape[-1])
     return Covered(model, pixels, min(side, high), min(side, wide))
 
@@ -93,7 +100,7 @@ def picture_cases(seen: Covered) -> list[Case]:
         Case(
             seen.model.classes[place],
             "log-odds",
-            Kept(ask, squares),
+            MaskedScore(ask, squares),
             lambda: seen.gradients(place),
             chance_of_odds,
         )

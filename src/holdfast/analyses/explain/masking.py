@@ -1,5 +1,6 @@
 """What a model says of a row of which only some units are left: the one thing that every kind of
-task must bring for its answers to be explained."""
+task must bring for its answers to be explained.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from holdfast.contract.predictions import Bools
 from holdfast.core.records import Floats, Ints
 
 
-class Kept:
+class MaskedScore:
     """The score of a row with some of its ``units`` taken away; each set of units is asked once.
 
     ``ask`` maps kept units [m, units] to scores [m]. ``passes`` counts the rows that the model was
@@ -59,7 +60,7 @@ class Case:
 
     target: str
     measure: str
-    kept: Kept
+    kept: MaskedScore
     gradients: Callable[[], Gradients] | None = None
     chance: Callable[[Floats], Floats] | None = None
 
@@ -74,7 +75,7 @@ class Gradients:
     passes: int
 
 
-def leave_one_out(kept: Kept) -> Floats:
+def leave_one_out(kept: MaskedScore) -> Floats:
     """What each unit adds to the score [units]: the score of the row less that of the row without
     the unit.
 

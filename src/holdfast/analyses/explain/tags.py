@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.analyses.explain.masking import Case, Kept
-from holdfast.analyses.explain.texts import TOKENS, Asked, Read, check_fast, lessened
+from holdfast.analyses.explain.masking import Case, MaskedScore
+from holdfast.analyses.explain.texts import TOKENS, EncodedRow, TextQuery, check_fast, lessened
 from holdfast.analyses.explain.units import MOST, Parted, Unit
 from holdfast.contract.predictions import Bools
 from holdfast.core.records import Floats, Ints
@@ -28,7 +28,7 @@ class Sentence:
 
     model: TextModel
     words: tuple[str, ...]
-    read: Read
+    read: EncodedRow
     firsts: Ints
 
     @property
@@ -80,7 +80,7 @@ def read_sentence(model: TextModel, words: Sequence[str]) -> Sentence:
         units.append(Unit(0, int(starts[inside[0]]), int(starts[last]) + len(words[last])))
     owner = np.where(of_word >= 0, unit_of[of_word], -1)
     types = encoded.get("token_type_ids")
-    found = Read(
+    found = EncodedRow(
         np.asarray(encoded["input_ids"][0], dtype=np.int64),
         None if types is None else np.asarray(types[0], dtype=np.int64),
         Parted(tuple(units), owner, joined, len(words) - len(read)),
@@ -114,7 +114,7 @@ def tag_cases(sentence: Sentence) -> list[Case]:
         places = torch.as_tensor(chosen).expand(len(at), -1).unsqueeze(-1)
         return at.gather(2, places)[..., 0].mean(dim=1)
 
-    asked = Asked(sentence.model, sentence.read)
+    asked = TextQuery(sentence.model, sentence.read)
     can = hasattr(sentence.model.network, "model")
     gradients = (lambda: asked.gradients(score)) if can else None
     shown = sorted({names[tag].partition("-")[2] or names[tag] for tag in chosen})
@@ -122,7 +122,7 @@ def tag_cases(sentence: Sentence) -> list[Case]:
         Case(
             ", ".join(shown) if len(inside) else OUTSIDE,
             "log probability",
-            Kept(ask, units),
+            MaskedScore(ask, units),
             gradients,
             lambda scores: np.exp(np.minimum(scores, 0.0)),
         )

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.analyses.explain.gradients import in_place_of, integrated_gradients
-from holdfast.analyses.explain.masking import Case, Gradients, Kept, chance_of_odds, log_odds, sums
+from holdfast.analyses.explain.masking import (
+    Case,
+    Gradients,
+    MaskedScore,
+    chance_of_odds,
+    log_odds,
+    sums,
+)
 from holdfast.analyses.explain.units import Parted, parted
 from holdfast.contract.predictions import Bools
 from holdfast.core.errors import ModelError
@@ -24,6 +31,7 @@ from holdfast.tasks.forward import TextModel
 
 if TYPE_CHECKING:
     from torch import Tensor
+
 
 TOKENS = 2048
 # Of a row with many labels those that are surest are explained.
@@ -37,7 +45,7 @@ def same(logits: Floats) -> Floats:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Read:
+class EncodedRow:
     """One row as a model reads it: ``ids`` [T], ``types`` [T] where it has segments; ``parted``
     says which pieces are of which word."""
 
@@ -50,7 +58,7 @@ class Read:
         return len(self.parted.units)
 
 
-def read_row(model: TextModel, texts: Sequence[str]) -> Read:
+def read_row(model: TextModel, texts: Sequence[str]) -> EncodedRow:
     """Tokenise one row as the model is asked with it; ``texts`` are one text, or a pair.
 
     Raises ``ModelError`` for a tokenizer that does not tell which pieces are of which word.
@@ -66,7 +74,7 @@ def read_row(model: TextModel, texts: Sequence[str]) -> Read:
     )
     found = parted(texts, encoded["offset_mapping"], encoded.sequence_ids(0))
     types = encoded.get("token_type_ids")
-    return Read(
+    return EncodedRow(
         np.asarray(encoded["input_ids"], dtype=np.int64),
         None if types is None else np.asarray(types, dtype=np.int64),
         found,
@@ -85,7 +93,7 @@ def check_fast(tokenizer: Any) -> Any:
     return tokenizer
 
 
-def lessened(read: Read, kept: Bools, mask: int | None, pad: int) -> dict[str, Any]:
+def lessened(read: EncodedRow, kept: Bools, mask: int | None, pad: int) -> dict[str, Any]:
     """The batch of a row with only ``kept`` [m, units] of its words: each piece of the others is
     ``mask``, or left out where that is ``None`` (the rest is padded on the right with ``pad``)."""
     import torch
@@ -118,12 +126,12 @@ def lessened(read: Read, kept: Bools, mask: int | None, pad: int) -> dict[str, A
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class TextQuery:
     """A row, the model that is asked, and ``beside``: what the columns beside the text make of the
     outputs [m, classes]."""
 
     model: TextModel
-    read: Read
+    read: EncodedRow
     beside: Layer = same
 
     def outputs(self, kept: Bools) -> Floats:
@@ -176,7 +184,7 @@ class Asked:
         return Gradients(sums(pieces, read.parted.owner, read.words), path.gap, path.passes)
 
 
-def class_cases(asked: Asked, target: int | None = None) -> list[Case]:
+def class_cases(asked: TextQuery, target: int | None = None) -> list[Case]:
     """The case of the answer of one class: the log-odds of the likeliest, or of ``target``, against
     all others, which unlike a probability does not stand still where the model is sure."""
     outputs = asked.outputs(_everything(asked))[0]
@@ -195,14 +203,14 @@ def class_cases(asked: Asked, target: int | None = None) -> list[Case]:
         Case(
             asked.model.classes[place],
             "log-odds",
-            Kept(ask, asked.read.words),
+            MaskedScore(ask, asked.read.words),
             _gradients(asked, score),
             chance_of_odds,
         )
     ]
 
 
-def label_cases(asked: Asked) -> list[Case]:
+def label_cases(asked: TextQuery) -> list[Case]:
     """A case for each label that a row of several is given, at most ``MOST_TARGETS`` of the surest;
     of a row that is given none, for the likeliest."""
     outputs = asked.outputs(_everything(asked))[0]
@@ -210,12 +218,12 @@ def label_cases(asked: Asked) -> list[Case]:
     return [_one_output(asked, p, "log-odds") for p in given[:MOST_TARGETS] or [outputs.argmax()]]
 
 
-def number_cases(asked: Asked) -> list[Case]:
+def number_cases(asked: TextQuery) -> list[Case]:
     """The case of an answer that is a number, in the user's unit."""
     return [_one_output(asked, 0, "output")]
 
 
-def _one_output(asked: Asked, place: int, measure: str) -> Case:
+def _one_output(asked: TextQuery, place: int, measure: str) -> Case:
     def ask(kept: Bools) -> Floats:
         return np.asarray(asked.outputs(kept)[:, place], dtype=np.float64)
 
@@ -224,17 +232,19 @@ def _one_output(asked: Asked, place: int, measure: str) -> Case:
     return Case(
         target,
         measure,
-        Kept(ask, asked.read.words),
+        MaskedScore(ask, asked.read.words),
         _gradients(asked, lambda found: found[:, place]),
         chance_of_odds if odds else None,
     )
 
 
-def _everything(asked: Asked) -> Bools:
+def _everything(asked: TextQuery) -> Bools:
     return np.ones((1, asked.read.words), dtype=bool)
 
 
-def _gradients(asked: Asked, score: Callable[[Tensor], Tensor]) -> Callable[[], Gradients] | None:
+def _gradients(
+    asked: TextQuery, score: Callable[[Tensor], Tensor]
+) -> Callable[[], Gradients] | None:
     """Only a saved model has its word embeddings in reach, and what stands beside a text is not
     differentiated."""
     if asked.beside is not same or not hasattr(asked.model.network, "model"):

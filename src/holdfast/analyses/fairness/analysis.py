@@ -6,19 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.analyses.analysis import After, Before, Question, Unasked
+from holdfast.analyses.analysis import After, Analysis, Before, NoAnswer
 from holdfast.analyses.fairness.columns import FairnessFound, asker, confirm_fairness, find_fairness
 from holdfast.analyses.fairness.forms import Ask
-from holdfast.contract.fit import Fitted
+from holdfast.contract.fit import FittedModel
 from holdfast.core.records import Floats
 from holdfast.data.table import Table
 from holdfast.training.observe import Observer
 
 
-def _find(before: Before) -> FairnessFound | Unasked:
+def _find(before: Before) -> FairnessFound | NoAnswer:
     recipe = before.fitted.recipe
     if not len(before.valid):
-        return Unasked("there are no validation rows to look for gaps on")
+        return NoAnswer("there are no validation rows to look for gaps on")
     columns = before.beside(before.valid.table)
     predictor = before.predictor
     return find_fairness(
@@ -45,7 +45,7 @@ def _confirm(found: FairnessFound, after: After) -> dict[str, Any]:
     )
 
 
-def _start(fitted: Fitted) -> Ask | None:
+def _start(fitted: FittedModel) -> Ask | None:
     """The untouched backbone with the linear probe on it, where a run has one."""
     probes = [getattr(one, "baseline", None) for one in fitted.listeners]
     head = next((one for one in probes if one is not None), None)
@@ -69,4 +69,4 @@ def _start(fitted: Fitted) -> Ask | None:
     return ask
 
 
-QUESTION = Question("fairness", ("fairness",), _find, _confirm)
+QUESTION = Analysis("fairness", ("fairness",), _find, _confirm)

@@ -11,7 +11,7 @@ import numpy as np
 
 from holdfast.analyses.fairness.forms import Ask
 from holdfast.analyses.fairness.groups import (
-    Found,
+    GroupCandidates,
     Grouping,
     confirm_gaps,
     find_gaps,
@@ -23,7 +23,7 @@ from holdfast.augment.terms.built_in import built_in
 from holdfast.augment.terms.forms import mentions
 from holdfast.augment.terms.lexicon import Axis, read_lexicon
 from holdfast.augment.text_forms import SOURCES
-from holdfast.contract.predictions import Told
+from holdfast.contract.predictions import Predictions
 from holdfast.core.errors import DataError
 from holdfast.core.records import Floats
 from holdfast.data.table import Table
@@ -48,7 +48,7 @@ class FairnessFound:
     """What was fixed on validation rows; ``swaps`` is ``None`` where texts cannot be swapped, for
     which ``why`` is the reason."""
 
-    groups: Found
+    groups: GroupCandidates
     swaps: Swaps | None
     axes: tuple[Axis, ...]
     why: str | None = None
@@ -74,7 +74,7 @@ def axes_of(part: FairnessPart) -> tuple[Axis, ...]:
     return tuple((read_lexicon(part.terms) if part.terms else built_in()).values())
 
 
-def groupings_of(told: Told, columns: Columns, names: Sequence[str]) -> list[Grouping]:
+def groupings_of(told: Predictions, columns: Columns, names: Sequence[str]) -> list[Grouping]:
     """The ``columns`` beside the rows by these ``names``, as rows are told apart by them."""
     found = []
     for name in names:
@@ -102,7 +102,7 @@ def _to_add(
     ]
 
 
-def of_terms(told: Told, axes: Sequence[Axis]) -> list[Grouping]:
+def of_terms(told: Predictions, axes: Sequence[Axis]) -> list[Grouping]:
     """Rows by the terms in their texts: of an axis the one group that is named, or none."""
     names = told.table.rows.column_names
     parts = [part for part in SOURCES if part in names]
@@ -118,7 +118,7 @@ def _named(axis: Axis, text: str) -> str | None:
 
 
 def find_fairness(
-    valid: Told,
+    valid: Predictions,
     columns: Columns,
     part: FairnessPart,
     ask: Ask | None,
@@ -154,7 +154,7 @@ def find_fairness(
     return FairnessFound(groups, swaps, axes)
 
 
-def _no_swap(valid: Told, part: FairnessPart, ask: Ask | None) -> str | None:
+def _no_swap(valid: Predictions, part: FairnessPart, ask: Ask | None) -> str | None:
     if not part.rows:
         return "probes.fairness.rows is 0"
     held = valid.table.rows.column_names
@@ -172,7 +172,7 @@ def _no_swap(valid: Told, part: FairnessPart, ask: Ask | None) -> str | None:
 
 def confirm_fairness(
     found: FairnessFound,
-    test: Told,
+    test: Predictions,
     columns: Columns,
     ask: Ask | None,
     *,

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from holdfast.analyses.fairness.measures import Measure, measures_of
-from holdfast.contract.predictions import Bools, Told
+from holdfast.contract.predictions import Bools, Predictions
 from holdfast.core.records import Estimate, Floats, Ints
 from holdfast.stats.intervals import wilson, wilson_by_groups
 from holdfast.stats.many import holm
@@ -61,7 +61,7 @@ class Grouping:
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class GroupCandidate:
     """A ``group`` of ``column`` that looked ``above`` or below the others on validation rows in a
     ``measure`` (of class ``of``); ``gap`` is group − others there."""
 
@@ -74,11 +74,11 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class GroupCandidates:
     """Candidates, fixed on validation rows; ``looked`` group × measure pairs were looked at, and
     ``small`` are the groups with too few rows: (column, group) → validation rows."""
 
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[GroupCandidate, ...]
     looked: int
     small: Mapping[tuple[str, str], int]
     columns: tuple[str, ...]
@@ -91,7 +91,7 @@ def usable(grouping: Grouping) -> bool:
     return 2 <= len(counts) <= MOST_GROUPS and sum(n >= LEAST for n in counts) >= 2
 
 
-def find_gaps(told: Told, groupings: Sequence[Grouping]) -> Found:
+def find_gaps(told: Predictions, groupings: Sequence[Grouping]) -> GroupCandidates:
     """Candidates among the groups of validation rows."""
     measures, ranked, small, looked = measures_of(told), [], {}, 0
     for grouping in groupings:
@@ -109,14 +109,16 @@ def find_gaps(told: Told, groupings: Sequence[Grouping]) -> Found:
                 gap, above, below = seen
                 p = min(above, below)
                 if p <= STANDS_OUT:
-                    which = Candidate(grouping.name, group, one.name, one.of, above < below, gap)
+                    which = GroupCandidate(
+                        grouping.name, group, one.name, one.of, above < below, gap
+                    )
                     ranked.append((p, which))
     ranked.sort(key=lambda pair: (pair[0], -abs(pair[1].gap)))
     chosen = tuple(candidate for _, candidate in _once(ranked)[:MOST])
-    return Found(chosen, looked, small, tuple(one.name for one in groupings))
+    return GroupCandidates(chosen, looked, small, tuple(one.name for one in groupings))
 
 
-def _once(ranked: list[tuple[float, Candidate]]) -> list[tuple[float, Candidate]]:
+def _once(ranked: list[tuple[float, GroupCandidate]]) -> list[tuple[float, GroupCandidate]]:
     """Of a column with two groups the one is the other turned round: the first stays."""
     kept, seen = [], set()
     for p, one in ranked:
@@ -127,7 +129,9 @@ def _once(ranked: list[tuple[float, Candidate]]) -> list[tuple[float, Candidate]
     return kept
 
 
-def confirm_gaps(found: Found, told: Told, groupings: Sequence[Grouping]) -> dict[str, object]:
+def confirm_gaps(
+    found: GroupCandidates, told: Predictions, groupings: Sequence[Grouping]
+) -> dict[str, object]:
     """What the test rows say: every group's measures with intervals, the candidates that hold, and
     of the others how many rows would settle them."""
     measures = {(one.name, one.of): one for one in measures_of(told)}
@@ -178,7 +182,7 @@ def _compared(measure: Measure, inside: Bools, others: Bools) -> tuple[float, fl
 
 
 def _tested(
-    one: Candidate, grouping: Grouping | None, measure: Measure | None, units: Ints | None
+    one: GroupCandidate, grouping: Grouping | None, measure: Measure | None, units: Ints | None
 ) -> tuple[float | None, dict[str, object]]:
     record: dict[str, object] = {
         "column": one.column,
@@ -247,7 +251,7 @@ def _by_units(
 
 
 def _to_settle(
-    one: Candidate,
+    one: GroupCandidate,
     grouping: Grouping | None,
     measures: Mapping[tuple[str, str | None], Measure],
     candidates: int,

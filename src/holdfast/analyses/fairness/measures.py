@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from holdfast.contract.predictions import Bools, Told
+from holdfast.contract.predictions import Bools, Predictions
 from holdfast.core.records import Floats, Ints
 
 ACCURACY, POSITIVE = "accuracy", "positive rate"
@@ -32,7 +32,7 @@ class Measure:
         return self.name if self.of is None else f"{self.name} of {self.of}"
 
 
-def measures_of(told: Told) -> tuple[Measure, ...]:
+def measures_of(told: Predictions) -> tuple[Measure, ...]:
     """What can be compared of these answers.
 
     Of classes: accuracy; of each class P(answered c), P(answered c | not c), P(not answered c | c)
@@ -69,11 +69,11 @@ def measures_of(told: Told) -> tuple[Measure, ...]:
     return tuple(found)
 
 
-def _several(told: Told) -> bool:
+def _several(told: Predictions) -> bool:
     return "labels" in told.table.rows.column_names
 
 
-def _marks(told: Told) -> tuple[Bools, Bools]:
+def _marks(told: Predictions) -> tuple[Bools, Bools]:
     """Whether each row is labelled and answered as each name, [n, names] twice."""
     assert told.predictions is not None
     index = {name: k for k, name in enumerate(told.names)}

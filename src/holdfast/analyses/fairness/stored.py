@@ -24,13 +24,13 @@ from holdfast.analyses.fairness.forms import Ask, ask_forms, make_forms
 from holdfast.analyses.fairness.groups import Grouping
 from holdfast.analyses.fairness.measures import measures_of
 from holdfast.analyses.fairness.mitigation import fairea
-from holdfast.contract.predictions import Told
+from holdfast.contract.predictions import Predictions
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.records import Floats
 from holdfast.data.chats.turns import asked, prompt_of
 from holdfast.data.table import Table
 from holdfast.recipe.parts import FairnessPart
-from holdfast.runs.stored import Again
+from holdfast.runs.stored import FinishedRun
 from holdfast.tasks.generation.marks import marks
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ ROWS = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class FairnessRequest:
     """What the command asks for beyond the stored block: see its options."""
 
     groups: tuple[str, ...] = ()
@@ -66,15 +66,17 @@ class Wanted:
         )
 
 
-def answered(run: Path, wanted: Wanted, plain: Path | None) -> dict[str, Any]:
+def answered(run: Path, wanted: FairnessRequest, plain: Path | None) -> dict[str, Any]:
     """What the command prints with ``--json``: ``fairness_of`` the run, and beside the ``plain``
     one, where it is given, the list ``against``."""
-    again = Again(run)
+    again = FinishedRun(run)
     found = fairness_of(again, wanted)
-    return found if plain is None else {**found, "against": against(again, Again(plain), wanted)}
+    return (
+        found if plain is None else {**found, "against": against(again, FinishedRun(plain), wanted)}
+    )
 
 
-def fairness_of(again: Again, wanted: Wanted) -> dict[str, Any]:
+def fairness_of(again: FinishedRun, wanted: FairnessRequest) -> dict[str, Any]:
     """``{"schema": 1, "fairness": block, "openings": n | null}``: the block that the run stored,
     where nothing else is ``wanted``; else made anew. Groups rest on stored answers; swapped test
     rows are another pass over them, which ``openings.jsonl`` counts."""
@@ -128,7 +130,7 @@ def asked_of(predictor: Predictor) -> tuple[Ask | None, Sequence[str]]:
     return faults_of(written), tuple(OUTCOMES)
 
 
-def against(new: Again, plain: Again, wanted: Wanted) -> list[dict[str, Any]]:
+def against(new: FinishedRun, plain: FinishedRun, wanted: FairnessRequest) -> list[dict[str, Any]]:
     """What a mitigated run gave up and gained beside the plain one: a line for each column and
     axis, decided on the validation rows that both have.
 
@@ -163,7 +165,7 @@ def against(new: Again, plain: Again, wanted: Wanted) -> list[dict[str, Any]]:
     return lines
 
 
-def _shared(new: Again, plain: Again) -> tuple[Told, Told]:
+def _shared(new: FinishedRun, plain: FinishedRun) -> tuple[Predictions, Predictions]:
     one, other = new.told("valid"), plain.told("valid")
     if one.wrong is None or "label" not in one.table.rows.column_names or not one.names:
         task = new.result.get("task")
@@ -180,12 +182,12 @@ def _shared(new: Again, plain: Again) -> tuple[Told, Told]:
     return one, other
 
 
-def _right(told: Told) -> Any:
+def _right(told: Predictions) -> Any:
     assert told.wrong is not None
     return ~told.wrong
 
 
-def _gaps(told: Told, grouping: Grouping) -> list[tuple[str, float]]:
+def _gaps(told: Predictions, grouping: Grouping) -> list[tuple[str, float]]:
     """The largest difference of each measure between the groups."""
     found = []
     for one in measures_of(told):

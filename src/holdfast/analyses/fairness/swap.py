@@ -129,7 +129,7 @@ def confirm_swaps(
     same of the start model.
     ``bounded``: the outcomes are probabilities, of which a change below ``LEAST_CHANGE`` is not
     told, and one within ``SMALL`` settled as small."""
-    tested = [Tested.of(one, swaps, table, ask, seed, known) for one in swaps.candidates]
+    tested = [TestedSwap.of(one, swaps, table, ask, seed, known) for one in swaps.candidates]
     p = np.array([1.0 if one.p is None else one.p for one in tested])
     blocks = [
         one.block(swaps.names, float(q), bounded, None if start is None else (start, table))
@@ -139,7 +139,7 @@ def confirm_swaps(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Tested:
+class TestedSwap:
     """A candidate on test rows: the ``change`` [r] of the outcome from its first group to its
     second, with its interval over units."""
 
@@ -157,7 +157,7 @@ class Tested:
         ask: Ask,
         seed: int,
         known: Floats | None,
-    ) -> Tested:
+    ) -> TestedSwap:
         limit = _rows_of(one.axis, swaps.rows)
         forms = make_forms(table, one.axis, limit, insert=swaps.insert, seed=seed)
         if len(forms) < 2:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.analyses.analysis import After, Before, Question
-from holdfast.analyses.memory.probe import Heard, Risks, remember
+from holdfast.analyses.analysis import After, Analysis, Before
+from holdfast.analyses.memory.probe import Risks, SetScores, remember
 from holdfast.analyses.memory.token_losses import Hear, hearing
-from holdfast.contract.predictions import MOST_HEARD, Told
+from holdfast.contract.predictions import MOST_HEARD, Predictions
 from holdfast.core.seeds import generator
 from holdfast.plan.task import WRITERS
 from holdfast.prepare.canaries import exposed
@@ -24,7 +24,7 @@ from holdfast.tasks.lm.verbatim import Verbatim, verbatim
 from holdfast.training.listeners.examples import ExampleHistory
 
 if TYPE_CHECKING:
-    from holdfast.contract.fit import Fitted
+    from holdfast.contract.fit import FittedModel
 
 
 TRACE = "loss trace"
@@ -35,7 +35,7 @@ class Members:
     """The training rows that are compared, what the loss traces say of all of them, and how the
     test rows will be asked, where their stored losses are not all."""
 
-    heard: Heard
+    heard: SetScores
     risks: Risks | None
     hear: Hear | None
     seed: int
@@ -73,18 +73,18 @@ def _extracted(before: Before, seed: int) -> Verbatim | None:
     return fitted.completed.beside(start)
 
 
-def heard_of(told: Told, seed: int, hear: Hear | None = None) -> Heard:
+def heard_of(told: Predictions, seed: int, hear: Hear | None = None) -> SetScores:
     """What a model says of a side, as the attacks read it; token by token of at most 500 rows, a
     fixed sample."""
     if hear is None:
-        return Heard(told.table, told.losses)
+        return SetScores(told.table, told.losses)
     if len(told) <= MOST_HEARD:
         return hear(told.table)
     order = generator(seed, "rows asked token by token", told.side).permutation(len(told))
     return hear(told.table.take(np.sort(order[:MOST_HEARD])))
 
 
-def risks_of(fitted: Fitted) -> Risks | None:
+def risks_of(fitted: FittedModel) -> Risks | None:
     """The range of each training row's losses over the passes; of a long row that was learned in
     parts the largest. ``None`` where the run kept no traces."""
     for listener in fitted.job.listeners:
@@ -100,4 +100,4 @@ def risks_of(fitted: Fitted) -> Risks | None:
     return None
 
 
-QUESTION = Question("memory", ("probes", "memorization"), find, confirm)
+QUESTION = Analysis("memory", ("probes", "memorization"), find, confirm)

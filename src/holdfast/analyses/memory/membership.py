@@ -33,7 +33,7 @@ LEVEL = 0.95
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class AttackRate:
     """The share of the members above a threshold at which at most ``at_fpr`` of others are."""
 
     at_fpr: float
@@ -50,7 +50,7 @@ class Membership:
 
     attack: str
     auc: Estimate
-    tpr: tuple[Found, ...]
+    tpr: tuple[AttackRate, ...]
     p_value: float
 
     @property
@@ -129,19 +129,19 @@ def allowed(others: int, rate: float) -> int | None:
     return best
 
 
-def found_at(members: Floats, others: Floats, rate: float) -> Found:
+def found_at(members: Floats, others: Floats, rate: float) -> AttackRate:
     """The share of the members above a threshold that lets through so few of the others that their
     rate is shown to be at most ``rate``, with Clopper and Pearson's interval."""
     alarms = allowed(len(others), rate) if len(others) else None
     if alarms is None or not len(members):
         needed = math.ceil(math.log(1 - LEVEL) / math.log1p(-rate))
         why = f"needs {needed:,} rows that were not trained on; there are {len(others)}"
-        return Found(rate, Estimate(None, why=why))
+        return AttackRate(rate, Estimate(None, why=why))
     # Members that tie with an other are not found: no threshold parts them.
     bar = np.sort(others)[::-1][alarms]
     hits = int((members > bar).sum())
     low, high = clopper_pearson(hits, len(members), LEVEL)
-    return Found(rate, Estimate(hits / len(members), low, high, LEVEL))
+    return AttackRate(rate, Estimate(hits / len(members), low, high, LEVEL))
 
 
 def rows_to_see(area: float) -> int:

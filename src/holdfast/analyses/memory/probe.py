@@ -1,5 +1,6 @@
 """The memory of a model in one block: ``probes.memorization`` of ``result.json``, and what
-``holdfast probe`` prints."""
+``holdfast probe`` prints.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +54,7 @@ FALSE_ALARMS: Mapping[str, Any] = {
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Heard:
+class SetScores:
     """What a model says of the rows of one set: ``losses`` [n] in nats; of generators also those of
     the model before training (``start``) and of single ``tokens``."""
 
@@ -62,8 +63,8 @@ class Heard:
     start: Floats | None = None
     tokens: tuple[Tokens, ...] | None = None
 
-    def take(self, at: Ints) -> Heard:
-        return Heard(
+    def take(self, at: Ints) -> SetScores:
+        return SetScores(
             self.table.take(at),
             self.losses[at],
             None if self.start is None else self.start[at],
@@ -82,7 +83,7 @@ class Risks:
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class MembershipProbe:
     """Whether a model tells its training rows from others, by ``attack``, beside ``attacks`` that
     decide nothing; ``blind`` is the area without the model."""
 
@@ -168,7 +169,9 @@ def _strength(area: float, least: float | None) -> str:
     return "clearly" if area < 0.8 or least < 0.65 else "strongly"
 
 
-def remember(members: Heard, others: Heard, seed: int, risks: Risks | None = None) -> Memory:
+def remember(
+    members: SetScores, others: SetScores, seed: int, risks: Risks | None = None
+) -> MembershipProbe:
     """What the model's answers give away of ``members``, against ``others`` that it never saw.
 
     Rows that copies or a group hold together were divided together, and are no independent
@@ -199,7 +202,7 @@ def remember(members: Heard, others: Heard, seed: int, risks: Risks | None = Non
         risk = scores[attack][0] if ranked is None else ranked
         rows = np.asarray(one.table.column("row"), dtype=np.int64)
         risks = Risks(one.table, rows, np.asarray(risk), by)
-    return Memory(
+    return MembershipProbe(
         attack,
         attacks,
         blind,
@@ -212,7 +215,7 @@ def remember(members: Heard, others: Heard, seed: int, risks: Risks | None = Non
     )
 
 
-def _scores(one: Heard, other: Heard, seed: int) -> dict[str, tuple[Floats, Floats]]:
+def _scores(one: SetScores, other: SetScores, seed: int) -> dict[str, tuple[Floats, Floats]]:
     found = {"loss": _of_both(by_loss, one, other)}
     width = int(np.clip(len(other.table) // ROWS_A_DIRECTION, 1, MOST_DIRECTIONS))
     features = features_of(one.table, other.table, width)
@@ -225,7 +228,7 @@ def _scores(one: Heard, other: Heard, seed: int) -> dict[str, tuple[Floats, Floa
     return found
 
 
-def _of_both(score: Any, one: Heard, other: Heard) -> tuple[Floats, Floats]:
+def _of_both(score: Any, one: SetScores, other: SetScores) -> tuple[Floats, Floats]:
     return score(one.losses), score(other.losses)
 
 

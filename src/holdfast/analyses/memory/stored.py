@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.analyses.memory.probe import Heard, remember
+from holdfast.analyses.memory.probe import SetScores, remember
 from holdfast.contract.predictions import ANSWERS, Side
 from holdfast.contract.run_folder import MODEL, RESULT, model_of
 from holdfast.core.errors import ModelError, RecipeError, RunError
@@ -19,7 +19,7 @@ from holdfast.core.wording import counted
 from holdfast.data.source import refuse_missing
 from holdfast.data.table import Table
 from holdfast.prepare.rows import Notify
-from holdfast.runs.stored import Again
+from holdfast.runs.stored import FinishedRun
 from holdfast.stats.threads import one_thread
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def probe_run(run: Path, notify: Notify = lambda _: None) -> dict[str, Any]:
 
     Raises ``RunError`` where the folder is no finished run or its sources have changed.
     """
-    again = Again(run)
+    again = FinishedRun(run)
     probes = again.result.get("probes") or {}
     found = probes.get("memorization")
     if not isinstance(found, Mapping):
@@ -64,7 +64,7 @@ def _document(memorization: Mapping[str, Any], forgetting: Any) -> dict[str, Any
     return plain
 
 
-def _of_old(again: Again, notify: Notify) -> dict[str, Any]:
+def _of_old(again: FinishedRun, notify: Notify) -> dict[str, Any]:
     """Memory from stored test losses and a new pass over training rows."""
     task = again.recipe.task
     if not again.has("train"):
@@ -72,16 +72,16 @@ def _of_old(again: Again, notify: Notify) -> dict[str, Any]:
     test = again.told("test")
     if again.has("train"):
         told = again.told("train")
-        members = Heard(told.table, told.losses)
+        members = SetScores(told.table, told.losses)
     else:
         table = _few(again.table("train"), "train")
         outputs = getattr(again.predictor.answer(table), "outputs", None)
         if outputs is None:
             why = f"{task} runs keep no losses that can be asked for again"
             raise RunError(str(again.run), f"was {OLD}, and {why}", None, "Train it again.")
-        members = Heard(table, np.asarray(outputs.losses, dtype=np.float64))
+        members = SetScores(table, np.asarray(outputs.losses, dtype=np.float64))
     with one_thread():
-        return remember(members, Heard(test.table, test.losses), again.recipe.seed).to_json()
+        return remember(members, SetScores(test.table, test.losses), again.recipe.seed).to_json()
 
 
 def probe_model(model: str, files: Files, notify: Notify = lambda _: None) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def is_run(path: str) -> bool:
     return (folder / RESULT).is_file() or (folder / "events.jsonl").is_file()
 
 
-def _heard(model: str, files: Files, notify: Notify) -> tuple[Heard, Heard, dict[str, Any]]:
+def _heard(model: str, files: Files, notify: Notify) -> tuple[SetScores, SetScores, dict[str, Any]]:
     from holdfast.models.loading.purpose import purpose_of
 
     folder = _folder(model)
@@ -147,7 +147,7 @@ def _purpose_of_adapter(folder: Path) -> str | None:
     return known.get(kind)
 
 
-def _classified(folder: Path, files: Files) -> tuple[Heard, Heard]:
+def _classified(folder: Path, files: Files) -> tuple[SetScores, SetScores]:
     from holdfast.data.columns.columns import NamedColumns
     from holdfast.data.labels.classes import ClassRules
     from holdfast.data.labels.texts import load_labelled
@@ -162,11 +162,13 @@ def _classified(folder: Path, files: Files) -> tuple[Heard, Heard]:
         return load_labelled(file, named, rules, encoding=files.encoding, kind="class")
 
     tables = [_few(read(file), side) for file, side in _sides(files)]
-    heard = [Heard(table, np.asarray(answer(saved, table).losses, float)) for table in tables]
+    heard = [SetScores(table, np.asarray(answer(saved, table).losses, float)) for table in tables]
     return heard[0], heard[1]
 
 
-def _continued(folder: Path, files: Files, notify: Notify) -> tuple[Heard, Heard, dict[str, Any]]:
+def _continued(
+    folder: Path, files: Files, notify: Notify
+) -> tuple[SetScores, SetScores, dict[str, Any]]:
     from holdfast.analyses.memory.token_losses import heard
     from holdfast.data.chats.chat import form_of, load_chats
     from holdfast.models.generators.causal import load_saved_causal
@@ -193,7 +195,7 @@ def _continued(folder: Path, files: Files, notify: Notify) -> tuple[Heard, Heard
             )
         return table
 
-    def ask(table: Table) -> Heard:
+    def ask(table: Table) -> SetScores:
         network.to(device)
         if start is not None:
             start.to(device)
@@ -206,7 +208,7 @@ def _continued(folder: Path, files: Files, notify: Notify) -> tuple[Heard, Heard
     return ask(tables[0]), ask(tables[1]), {"extraction": told.to_json()}
 
 
-def _rewritten(folder: Path, files: Files, notify: Notify) -> tuple[Heard, Heard]:
+def _rewritten(folder: Path, files: Files, notify: Notify) -> tuple[SetScores, SetScores]:
     from holdfast.analyses.memory.token_losses import heard
     from holdfast.data.pairs.pairs import load_pairs
     from holdfast.models.generators.seq2seq import end_token
@@ -222,7 +224,7 @@ def _rewritten(folder: Path, files: Files, notify: Notify) -> tuple[Heard, Heard
         _same_tokens(tokenizer, other, begun)
     device, task = best_device(), SequenceToSequence(tokenizer.pad_token_id or 0)
 
-    def ask(file: str, side: Side) -> Heard:
+    def ask(file: str, side: Side) -> SetScores:
         rows = load_pairs(file, text=files.text, target=files.label, encoding=files.encoding)
         table = _few(rows, side)
         examples = encode_pairs(table, tokenizer, 512, 256, end_token(tokenizer))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.analyses.memory.membership import Tokens
-from holdfast.analyses.memory.probe import Heard
+from holdfast.analyses.memory.probe import SetScores
 from holdfast.core.records import Floats
 from holdfast.core.stages import tick
 from holdfast.data.table import Table
@@ -19,20 +19,20 @@ from holdfast.tasks.seq2seq.losses import wanted_of
 from holdfast.training.batches import by_length
 
 if TYPE_CHECKING:
-    from holdfast.contract.fit import Fitted
+    from holdfast.contract.fit import FittedModel
 
 TOKENS = 4096
 
-Hear = Callable[[Table], Heard]
+Hear = Callable[[Table], SetScores]
 
 
-def hearing(fitted: Fitted) -> Hear:
+def hearing(fitted: FittedModel) -> Hear:
     """A function that asks the kept state of a fit and the network before its first step about
     rows: two forward passes a row."""
     job, start = fitted.job, fitted.untuned()
     device = job.accelerator.device
 
-    def hear(table: Table) -> Heard:
+    def hear(table: Table) -> SetScores:
         tuned = fitted.network.to(device)
         return heard(table, fitted.encode(table), job.task, tuned, start, device)
 
@@ -41,7 +41,7 @@ def hearing(fitted: Fitted) -> Hear:
 
 def heard(
     table: Table, examples: Any, task: Any, tuned: Any, start: Any | None, device: Any
-) -> Heard:
+) -> SetScores:
     """The mean loss of each row's target tokens [n] by both networks (NaN for a row without one),
     and their tokens; ``start`` may be missing."""
     of_row = table.places(np.asarray(examples.rows))
@@ -60,12 +60,12 @@ def heard(
         return np.array([-float(one.mean()) if len(one) else np.nan for one in whole])
 
     if by_start is None:
-        return Heard(table, losses(by_tuned))
+        return SetScores(table, losses(by_tuned))
     tokens = tuple(
         Tokens(joined(by_tuned, row), joined(by_start, row), joined(right, row).astype(bool))
         for row in range(len(table))
     )
-    return Heard(table, losses(by_tuned), losses(by_start), tokens)
+    return SetScores(table, losses(by_tuned), losses(by_start), tokens)
 
 
 def _sure(output: Any, batch: dict[str, Any]) -> tuple[Any, Any]:

@@ -16,7 +16,7 @@ from holdfast.tasks.generation.judge import MetricJudge
 from holdfast.tasks.generation.mark_shares import Marked, outputs_block
 from holdfast.tasks.generation.marks import marks
 from holdfast.tasks.generation.text_scores import SHOWN, Generated
-from holdfast.tasks.generation.worth import PLAIN, Way, adjusted, answer_of, worth_block
+from holdfast.tasks.generation.worth import PLAIN, Prompting, adjusted, answer_of, worth_block
 
 OLD = f"an older version made this run: of its texts the first {SHOWN} of each side are kept"
 
@@ -41,7 +41,7 @@ def written_blocks(result: Mapping[str, Any]) -> dict[str, Any]:
 def _worth(result: Mapping[str, Any], made: Generated) -> dict[str, Any]:
     metric = TEXT_METRICS["rouge_l"]
     why = {"few_shot": OLD, "general": OLD}
-    way = Way(texts=made.untuned, why=OLD)
+    way = Prompting(texts=made.untuned, why=OLD)
     block = worth_block({PLAIN: way}, made, MetricJudge(metric), metric, None, why=why)
     compared = (result.get("baseline") or {}).get("comparison")
     if isinstance(compared, dict):

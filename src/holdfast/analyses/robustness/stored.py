@@ -23,14 +23,14 @@ from holdfast.analyses.robustness.perturbations import (
 )
 from holdfast.analyses.row_texts import given_labels
 from holdfast.analyses.slices.badness import ABSOLUTE, ENTITIES, WRONG, badness, sentence_f1
-from holdfast.contract.predictions import Told
+from holdfast.contract.predictions import Predictions
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.data.table import Table
 from holdfast.plan.task import WRITERS
 from holdfast.prepare.rows import Notify
-from holdfast.runs.stored import Again
+from holdfast.runs.stored import FinishedRun
 
 MOST_ROWS = 500
 TEXT_PARTS = ("text", "text_pair")
@@ -48,7 +48,7 @@ def refuse_task(task: str) -> None:
         )
 
 
-def robustness(again: Again, notify: Notify) -> dict[str, Any]:
+def robustness(again: FinishedRun, notify: Notify) -> dict[str, Any]:
     """``robustness`` of ``errors --json``: what each change costs, on at most 500 of the test rows
     (a fixed sample), and which were not made and why.
 
@@ -191,7 +191,7 @@ def _with(
     return taken, at
 
 
-def _values(told: Told, said: Sequence[object], what: str) -> Floats:
+def _values(told: Predictions, said: Sequence[object], what: str) -> Floats:
     """What is bad about other answers to the same rows, as ``badness`` has it."""
     if not len(said):
         return np.zeros(0)
@@ -208,7 +208,7 @@ def _values(told: Told, said: Sequence[object], what: str) -> Floats:
     return np.array([one != own for one, own in zip(answers, labels, strict=True)], np.float64)
 
 
-def _flipped(told: Told, said: Sequence[object]) -> Any:
+def _flipped(told: Predictions, said: Sequence[object]) -> Any:
     """Which answers are other ones; of numbers those that moved by more than the model's usual
     (median) error on these rows, since every number moves a little."""
     before = told.predictions or ()
@@ -225,7 +225,7 @@ def _plain(answer: object) -> object:
 
 
 def _examples(
-    told: Told, table: Table, said: Sequence[object], flipped: Any
+    told: Predictions, table: Table, said: Sequence[object], flipped: Any
 ) -> list[dict[str, Any]]:
     """Up to three rows whose answer flipped, as they are and as they were changed."""
     columns = table.rows.column_names

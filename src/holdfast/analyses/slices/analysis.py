@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.analyses.analysis import After, Before, Question, Unasked
+from holdfast.analyses.analysis import After, Analysis, Before, NoAnswer
 from holdfast.analyses.row_texts import read_texts
 from holdfast.analyses.slices.badness import badness
-from holdfast.analyses.slices.confirmation import Asked, block, confirm_candidates
-from holdfast.analyses.slices.facts import Facts
-from holdfast.analyses.slices.search import Candidate, Pool, pool_of, search
+from holdfast.analyses.slices.confirmation import SliceData, block, confirm_candidates
+from holdfast.analyses.slices.facts import RowFacts
+from holdfast.analyses.slices.search import ConditionPool, SliceCandidate, pool_of, search
 from holdfast.analyses.slices.topics import WordSpace
-from holdfast.contract.predictions import Told
+from holdfast.contract.predictions import Predictions
 from holdfast.core.records import Floats
 from holdfast.core.seeds import generator
 
@@ -30,7 +30,7 @@ MOST_ROWS = 5_000
 LEAST_ROWS = 40
 Columns = Mapping[str, Sequence[object]]
 # The vectors of rows [n, d].
-Space = Callable[[Facts], Floats]
+Space = Callable[[RowFacts], Floats]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,13 +38,15 @@ class Hypotheses:
     """The candidates of a run, fixed before its test rows are looked at; ``space`` is where its
     topics lie, ``n`` how many rows they were found on."""
 
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[SliceCandidate, ...]
     space: Space | None
     n: int
     what: str
 
 
-def find_slices(valid: Told, train: Told, columns: Columns, seed: int) -> Hypotheses | str:
+def find_slices(
+    valid: Predictions, train: Predictions, columns: Columns, seed: int
+) -> Hypotheses | str:
     """Candidates among the validation rows (out-of-fold answers where there are none), beside their
     side ``columns`` [n]; why there are none to be had, in words.
 
@@ -55,16 +57,16 @@ def find_slices(valid: Told, train: Told, columns: Columns, seed: int) -> Hypoth
         return why
     valid, columns = _some(valid, columns, seed)
     texts = read_texts(valid.table)
-    facts, space = Facts(len(valid), texts, columns), None
+    facts, space = RowFacts(len(valid), texts, columns), None
     if texts is not None:
-        others = Facts(len(train), read_texts(train.table))
+        others = RowFacts(len(train), read_texts(train.table))
         words = WordSpace.fit((*facts.words, *others.words))
         space = None if words is None else _of_words(words)
     found = pool_of(in_space(facts, space), seed)
     return _hypotheses(found, valid, space)
 
 
-def find_topics(valid: Told, space: Space, seed: int) -> Hypotheses | str:
+def find_topics(valid: Predictions, space: Space, seed: int) -> Hypotheses | str:
     """The same among topics of another space alone, which a network makes of the texts."""
     if why := _lacking(valid):
         return why
@@ -72,13 +74,13 @@ def find_topics(valid: Told, space: Space, seed: int) -> Hypotheses | str:
     texts = read_texts(valid.table)
     if texts is None:
         return "rows are no texts"
-    pool = pool_of(in_space(Facts(len(valid), texts), space), seed)
+    pool = pool_of(in_space(RowFacts(len(valid), texts), space), seed)
     topics = np.array([one.kind == "topic" for one in pool.conditions], dtype=np.bool_)
     named = tuple(one for one in pool.conditions if one.kind == "topic")
-    return _hypotheses(Pool(named, pool.masks[topics]), valid, space)
+    return _hypotheses(ConditionPool(named, pool.masks[topics]), valid, space)
 
 
-def _lacking(valid: Told) -> str:
+def _lacking(valid: Predictions) -> str:
     n = len(valid)
     if n < LEAST_ROWS:
         return f"{n} validation rows are too few to find slices on; {LEAST_ROWS} are needed"
@@ -87,7 +89,7 @@ def _lacking(valid: Told) -> str:
     return ""
 
 
-def _some(valid: Told, columns: Columns, seed: int) -> tuple[Told, Columns]:
+def _some(valid: Predictions, columns: Columns, seed: int) -> tuple[Predictions, Columns]:
     """At most ``MOST_ROWS`` of the rows, a fixed sample."""
     if len(valid) <= MOST_ROWS:
         return valid, columns
@@ -100,28 +102,30 @@ def _of_words(words: WordSpace) -> Space:
     return lambda facts: words(facts.words)
 
 
-def _hypotheses(pool: Pool, valid: Told, space: Space | None) -> Hypotheses:
+def _hypotheses(pool: ConditionPool, valid: Predictions, space: Space | None) -> Hypotheses:
     bad = badness(valid)
     found = search(pool, bad.values, groups=valid.groups)
     return Hypotheses(found, space, len(valid), bad.what)
 
 
-def confirm_slices(found: Hypotheses, test: Told, columns: Columns, seed: int) -> dict[str, Any]:
+def confirm_slices(
+    found: Hypotheses, test: Predictions, columns: Columns, seed: int
+) -> dict[str, Any]:
     """The block of the run: each candidate tested once on the test rows."""
-    facts = in_space(Facts(len(test), read_texts(test.table), columns), found.space)
+    facts = in_space(RowFacts(len(test), read_texts(test.table), columns), found.space)
     tested = confirm_candidates(found.candidates, facts, asked_of(test), seed=seed)
     n = {"validation": found.n, "test": len(test)}
     return {**block(tested, FALSE_ALARMS), "what": found.what, "rows": n}
 
 
-def in_space(facts: Facts, space: Space | None) -> Facts:
+def in_space(facts: RowFacts, space: Space | None) -> RowFacts:
     """The facts with their topics' space."""
     if space is None:
         return facts
-    return Facts(facts.n, facts.texts, facts.columns, lambda: space(facts))
+    return RowFacts(facts.n, facts.texts, facts.columns, lambda: space(facts))
 
 
-def asked_of(told: Told) -> Asked:
+def asked_of(told: Predictions) -> SliceData:
     """What is asked of the rows of a side."""
     bad = badness(told)
     doubt: Floats | None = None
@@ -129,7 +133,7 @@ def asked_of(told: Told) -> Asked:
         sums = told.probabilities.sum(axis=1)
         if np.allclose(sums, 1.0, atol=1e-3):
             doubt = np.asarray(1.0 - told.probabilities.max(axis=1))
-    return Asked(bad.values, told.rows, doubt, told.groups)
+    return SliceData(bad.values, told.rows, doubt, told.groups)
 
 
 # ``benchmarks/slices.py``: 46 of 1,020, errors dealt out at random among the rows of CR, TREC and
@@ -142,10 +146,10 @@ FALSE_ALARMS: Mapping[str, Any] = {
 }
 
 
-def find(before: Before) -> Hypotheses | Unasked:
+def find(before: Before) -> Hypotheses | NoAnswer:
     columns = before.beside(before.valid.table)
     found = find_slices(before.valid, before.train, columns, before.fitted.recipe.seed)
-    return Unasked(found) if isinstance(found, str) else found
+    return NoAnswer(found) if isinstance(found, str) else found
 
 
 def confirm(found: Hypotheses, after: After) -> dict[str, Any]:
@@ -153,4 +157,4 @@ def confirm(found: Hypotheses, after: After) -> dict[str, Any]:
     return confirm_slices(found, after.test, columns, after.fitted.recipe.seed)
 
 
-QUESTION = Question("slices", ("slices",), find, confirm)
+QUESTION = Analysis("slices", ("slices",), find, confirm)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from holdfast.analyses.row_texts import given_labels
-from holdfast.contract.predictions import Told
+from holdfast.contract.predictions import Predictions
 from holdfast.core.records import Floats
 from holdfast.data.tags.scheme import OUTSIDE
 from holdfast.tasks.tags.entities import TagTable, entity_counts
@@ -31,7 +31,7 @@ class Badness:
         return self.what == WRONG
 
 
-def badness(told: Told) -> Badness:
+def badness(told: Predictions) -> Badness:
     """See ``Badness``. Of tags a sentence is scored by its entities, not as right or wrong as a
     whole: else every slice of long sentences would be one that fails."""
     if told.errors is not None:

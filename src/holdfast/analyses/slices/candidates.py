@@ -12,15 +12,15 @@ import numpy as np
 from holdfast.analyses.slices.conditions import (
     Category,
     Condition,
-    Form,
     Holds,
     Language,
     Length,
-    Range,
+    NumberRange,
+    TextForm,
     Topic,
     as_category,
 )
-from holdfast.analyses.slices.facts import FORMS, Facts
+from holdfast.analyses.slices.facts import FORMS, RowFacts
 from holdfast.analyses.slices.topics import Axes, Partition, partition, terms_of
 from holdfast.core.seeds import generator
 
@@ -43,25 +43,25 @@ def least_rows(n: int) -> int:
     return max(LEAST_ROWS, int(np.ceil(LEAST * n)))
 
 
-def atoms(facts: Facts, seed: int) -> list[Condition]:
+def atoms(facts: RowFacts, seed: int) -> list[Condition]:
     """Conditions of depth 1 that these rows suggest: lengths at quantiles, forms, languages, words
     and pairs of words, values and ranges of the side columns, topics."""
     found: list[Condition] = []
     if facts.texts is not None:
-        found += [*_lengths(facts), *(Form(name) for name in FORMS)]
+        found += [*_lengths(facts), *(TextForm(name) for name in FORMS)]
         found += [*_languages(facts), *_grams(facts)]
     for name in facts.columns:
         found += _column(facts, name)
     return [*found, *_topics(facts, seed)]
 
 
-def _lengths(facts: Facts) -> Iterator[Condition]:
+def _lengths(facts: RowFacts) -> Iterator[Condition]:
     for low, high in _ends(facts.lengths):
         yield Length(None if low is None else int(low), None if high is None else int(high))
 
 
-def _languages(facts: Facts) -> Iterator[Condition]:
-    foreign = Form("a letter beyond ASCII").holds(facts)
+def _languages(facts: RowFacts) -> Iterator[Condition]:
+    foreign = TextForm("a letter beyond ASCII").holds(facts)
     # Loading what tells languages apart takes longer than the rest of the search.
     if foreign.sum() < least_rows(len(facts)):
         return
@@ -70,13 +70,13 @@ def _languages(facts: Facts) -> Iterator[Condition]:
         yield from (Language(code) for code in sorted(known))
 
 
-def _grams(facts: Facts) -> Iterator[Condition]:
+def _grams(facts: RowFacts) -> Iterator[Condition]:
     rows_with = Counter(gram for row in facts.grams for gram in row)
     low, high = least_rows(len(facts)), MOST * len(facts)
     yield from (Holds(gram) for gram in sorted(rows_with) if low <= rows_with[gram] <= high)
 
 
-def _column(facts: Facts, name: str) -> Iterator[Condition]:
+def _column(facts: RowFacts, name: str) -> Iterator[Condition]:
     cells = [as_category(cell) for cell in facts.columns[name]]
     known = Counter(cells)
     if len(known) < 2:
@@ -86,7 +86,9 @@ def _column(facts: Facts, name: str) -> Iterator[Condition]:
     if np.isfinite(numbers).sum() >= 0.95 * given and len(known) > FEW_NUMBERS:
         if known[None]:
             yield Category(name, None)
-        yield from (Range(name, low, high) for low, high in _ends(numbers[np.isfinite(numbers)]))
+        yield from (
+            NumberRange(name, low, high) for low, high in _ends(numbers[np.isfinite(numbers)])
+        )
         return
     often = [value for value, n in known.most_common(MOST_VALUES) if n >= least_rows(len(facts))]
     yield from (Category(name, value) for value in sorted(often, key=str))
@@ -109,7 +111,7 @@ def _ends(values: np.ndarray) -> Iterator[tuple[float | None, float | None]]:
     yield from dict.fromkeys(found)
 
 
-def _topics(facts: Facts, seed: int) -> Iterator[Condition]:
+def _topics(facts: RowFacts, seed: int) -> Iterator[Condition]:
     space = facts.space
     if space is None or not len(space):
         return
@@ -124,7 +126,7 @@ def _topics(facts: Facts, seed: int) -> Iterator[Condition]:
             yield from named_topics(made, facts)
 
 
-def named_topics(made: Partition, facts: Facts) -> Sequence[Topic]:
+def named_topics(made: Partition, facts: RowFacts) -> Sequence[Topic]:
     """A condition for each part, with the terms that tell it from the others."""
     of = facts.topic_of(made)
     if facts.texts is None:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.analyses.slices.facts import FORMS, Facts
+from holdfast.analyses.slices.facts import FORMS, RowFacts
 from holdfast.analyses.slices.topics import Partition
 
 
@@ -26,13 +26,13 @@ def condition_of(plain: Mapping[str, Any]) -> Condition | None:
     if kind == "words":
         return Holds(plain["value"])
     if kind == "form":
-        return Form(plain["value"]) if plain["value"] in FORMS else None
+        return TextForm(plain["value"]) if plain["value"] in FORMS else None
     if kind == "language":
         return Language(plain["value"])
     if kind == "column":
         if "value" in plain:
             return Category(plain["column"], plain["value"])
-        return Range(plain["column"], plain["low"], plain["high"])
+        return NumberRange(plain["column"], plain["low"], plain["high"])
     if kind == "both":
         made = [condition_of(one) for one in plain["of"]]
         return None if None in made else Both(*made)  # type: ignore[arg-type]
@@ -50,7 +50,7 @@ class Condition(ABC):
     depth: ClassVar[int] = 1
 
     @abstractmethod
-    def holds(self, facts: Facts) -> Bools:
+    def holds(self, facts: RowFacts) -> Bools:
         """Which of these rows, [n]."""
 
     def to_json(self) -> dict[str, Any]:
@@ -68,7 +68,7 @@ class Length(Condition):
     high: int | None
     kind: ClassVar[str] = "length"
 
-    def holds(self, facts: Facts) -> Bools:
+    def holds(self, facts: RowFacts) -> Bools:
         return _within(facts.lengths, self.low, self.high)
 
     def __str__(self) -> str:
@@ -89,7 +89,7 @@ class Holds(Condition):
     gram: str
     kind: ClassVar[str] = "words"
 
-    def holds(self, facts: Facts) -> Bools:
+    def holds(self, facts: RowFacts) -> Bools:
         return np.fromiter((self.gram in row for row in facts.grams), np.bool_, len(facts))
 
     def __str__(self) -> str:
@@ -100,13 +100,13 @@ class Holds(Condition):
 
 
 @dataclass(frozen=True, slots=True)
-class Form(Condition):
+class TextForm(Condition):
     """Texts of a form, by its name in ``FORMS``."""
 
     name: str
     kind: ClassVar[str] = "form"
 
-    def holds(self, facts: Facts) -> Bools:
+    def holds(self, facts: RowFacts) -> Bools:
         test = FORMS[self.name]
         return np.fromiter(map(test, facts.texts or ("",) * len(facts)), np.bool_, len(facts))
 
@@ -124,7 +124,7 @@ class Language(Condition):
     code: str
     kind: ClassVar[str] = "language"
 
-    def holds(self, facts: Facts) -> Bools:
+    def holds(self, facts: RowFacts) -> Bools:
         return np.fromiter((one == self.code for one in facts.languages), np.bool_, len(facts))
 
     def __str__(self) -> str:
@@ -142,7 +142,7 @@ class Category(Condition):
     value: str | None
     kind: ClassVar[str] = "column"
 
-    def holds(self, facts: Facts) -> Bools:
+    def holds(self, facts: RowFacts) -> Bools:
         cells = facts.columns.get(self.column, (None,) * len(facts))
         return np.fromiter(
             (as_category(cell) == self.value for cell in cells), np.bool_, len(facts)
@@ -158,7 +158,7 @@ class Category(Condition):
 
 
 @dataclass(frozen=True, slots=True)
-class Range(Condition):
+class NumberRange(Condition):
     """Rows whose side column is a number from ``low`` to ``high``, both included."""
 
     column: str
@@ -166,7 +166,7 @@ class Range(Condition):
     high: float | None
     kind: ClassVar[str] = "column"
 
-    def holds(self, facts: Facts) -> Bools:
+    def holds(self, facts: RowFacts) -> Bools:
         return _within(facts.numbers(self.column), self.low, self.high)
 
     def __str__(self) -> str:
@@ -189,7 +189,7 @@ class Topic(Condition):
     terms: tuple[str, ...]
     kind: ClassVar[str] = "topic"
 
-    def holds(self, facts: Facts) -> Bools:
+    def holds(self, facts: RowFacts) -> Bools:
         return np.asarray(facts.topic_of(self.partition) == self.number)
 
     def __str__(self) -> str:
@@ -210,7 +210,7 @@ class Both(Condition):
     kind: ClassVar[str] = "both"
     depth: ClassVar[int] = 2
 
-    def holds(self, facts: Facts) -> Bools:
+    def holds(self, facts: RowFacts) -> Bools:
         return self.one.holds(facts) & self.other.holds(facts)
 
     def __str__(self) -> str:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.analyses.slices.facts import Facts
-from holdfast.analyses.slices.search import Candidate
+from holdfast.analyses.slices.facts import RowFacts
+from holdfast.analyses.slices.search import SliceCandidate
 from holdfast.core.records import Estimate, Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.stats.excess import excess, excess_p_values, rows_for_excess
@@ -26,12 +26,12 @@ EXAMPLES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Tested:
+class TestedSlice:
     """A candidate and what the test rows say of it. ``value`` is the mean over its ``n`` rows of
     what is bad, ``rest`` that over all others; ``p_value`` after Holm; ``more_rows`` how many more
     test rows would settle it, or ``because`` they would not."""
 
-    candidate: Candidate
+    candidate: SliceCandidate
     n: int
     value: Estimate
     rest: Estimate
@@ -62,7 +62,7 @@ class Tested:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class SliceData:
     """What of the test rows is asked about: ``values`` [n] of what is bad (1 for wrong), source
     ``rows`` [n], ``doubt`` [n] (1 − the confidence of the answer) and ``groups`` [n] where they
     exist."""
@@ -79,8 +79,8 @@ def weights(count: int) -> Floats:
 
 
 def confirm_candidates(
-    candidates: Sequence[Candidate], facts: Facts, asked: Asked, *, seed: int
-) -> tuple[Tested, ...]:
+    candidates: Sequence[SliceCandidate], facts: RowFacts, asked: SliceData, *, seed: int
+) -> tuple[TestedSlice, ...]:
     """Each candidate with its one-sided test, together at a level of 5 % (Holm 1979, weighted by
     the rank that validation gave: ``weights``). The conditions were fixed before; nothing is chosen
     here.
@@ -112,7 +112,7 @@ def confirm_candidates(
     )
 
 
-def block(tested: Sequence[Tested], rate: Mapping[str, Any]) -> dict[str, Any]:
+def block(tested: Sequence[TestedSlice], rate: Mapping[str, Any]) -> dict[str, Any]:
     """``slices`` of ``result.json``: the confirmed ones by their rows in excess, the others by what
     they lack."""
     found = [one for one in tested if one.confirmed]
@@ -128,8 +128,8 @@ def block(tested: Sequence[Tested], rate: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _only(asked: Asked, kept: Ints) -> Asked:
-    return Asked(
+def _only(asked: SliceData, kept: Ints) -> SliceData:
+    return SliceData(
         asked.values[kept],
         asked.rows[kept],
         None if asked.doubt is None else asked.doubt[kept],
@@ -138,8 +138,8 @@ def _only(asked: Asked, kept: Ints) -> Asked:
 
 
 def _tested(
-    candidate: Candidate, mask: Bools, asked: Asked, p: float, gap: float, level: float
-) -> Tested:
+    candidate: SliceCandidate, mask: Bools, asked: SliceData, p: float, gap: float, level: float
+) -> TestedSlice:
     n, confirmed = int(mask.sum()), p <= ALPHA
     more, because = (None, "") if confirmed else _lacking(mask, asked, level)
     worst = np.flatnonzero(mask)
@@ -147,7 +147,7 @@ def _tested(
     expected = None
     if asked.doubt is not None and n:
         expected = float(asked.doubt[mask].mean())
-    return Tested(
+    return TestedSlice(
         candidate,
         n,
         mean_of(asked, mask),
@@ -162,7 +162,7 @@ def _tested(
     )
 
 
-def _lacking(mask: Bools, asked: Asked, level: float) -> tuple[int | None, str]:
+def _lacking(mask: Bools, asked: SliceData, level: float) -> tuple[int | None, str]:
     """How many more rows would settle it, or why none are named."""
     if not mask.any():
         return None, "no test row is in it"
@@ -181,7 +181,7 @@ def _lacking(mask: Bools, asked: Asked, level: float) -> tuple[int | None, str]:
     return more, f"{more:,} more test rows would settle it"
 
 
-def mean_of(asked: Asked, mask: Bools) -> Estimate:
+def mean_of(asked: SliceData, mask: Bools) -> Estimate:
     """The mean over some rows with its interval: Wilson's of a rate (by groups where there are
     some), Student's of numbers."""
     values = asked.values[mask]

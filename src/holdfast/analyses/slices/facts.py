@@ -32,7 +32,7 @@ Vectors = Callable[[], Floats]
 
 
 @dataclass(frozen=True, eq=False)
-class Facts:
+class RowFacts:
     """Facts of ``n`` rows, each worked out when it is first asked for.
 
     ``texts`` [n], or ``None`` where rows are no texts; ``columns`` by name, [n] each: what stands

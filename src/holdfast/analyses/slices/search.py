@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from holdfast.analyses.slices.candidates import MOST, atoms, least_rows
 from holdfast.analyses.slices.conditions import Both, Condition
-from holdfast.analyses.slices.facts import Facts
+from holdfast.analyses.slices.facts import RowFacts
 from holdfast.core.records import Floats, Ints
 
 Bools = npt.NDArray[np.bool_]
@@ -31,7 +31,7 @@ TOPIC, PAIR = 0.97, 0.9
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class SliceCandidate:
     """A condition that is to be tested, with what spoke for it: how many of the finding rows it
     holds (``n``), their mean ``value``, what they are above the others by (``shrunken``), and the
     ``score`` by which candidates are ranked."""
@@ -44,14 +44,14 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Pool:
+class ConditionPool:
     """Simple conditions with the finding rows that they hold, [k, n]."""
 
     conditions: tuple[Condition, ...]
     masks: Bools
 
 
-def pool_of(facts: Facts, seed: int) -> Pool:
+def pool_of(facts: RowFacts, seed: int) -> ConditionPool:
     """What may be asked of these rows, by the rows alone: no error has been looked at. Conditions
     with a sensible share of the rows; of those with the same rows the first."""
     kept: dict[bytes, tuple[Condition, Bools]] = {}
@@ -61,12 +61,12 @@ def pool_of(facts: Facts, seed: int) -> Pool:
         if low <= int(mask.sum()) <= high:
             kept.setdefault(np.packbits(mask).tobytes(), (condition, mask))
     masks = np.array([mask for _, mask in kept.values()], dtype=np.bool_).reshape(-1, len(facts))
-    return Pool(tuple(one for one, _ in kept.values()), masks)
+    return ConditionPool(tuple(one for one, _ in kept.values()), masks)
 
 
 def search(
-    pool: Pool, values: Floats, *, groups: Ints | None = None, least: float = LEAST_SCORE
-) -> tuple[Candidate, ...]:
+    pool: ConditionPool, values: Floats, *, groups: Ints | None = None, least: float = LEAST_SCORE
+) -> tuple[SliceCandidate, ...]:
     """Candidates among the conditions of a pool, best first.
 
     values : [n], 1 for a wrong row and 0 for a right one, or any numbers of which more is worse;
@@ -241,10 +241,10 @@ def _told_by(mask: Bools, other: Bools, rating: _Rating) -> bool:
     return rating.left(mask, other) < LEAST_SCORE
 
 
-def _candidate(pool: _Ranked, k: int, rating: _Rating) -> Candidate:
+def _candidate(pool: _Ranked, k: int, rating: _Rating) -> SliceCandidate:
     mask = pool.masks[k]
     n = int(mask.sum())
     value = float(rating.values[mask].mean())
     above = value - float(rating.values[~mask].mean())
     shrunken = above * n / (n + rating.prior)
-    return Candidate(pool.conditions[k], n, value, shrunken, float(pool.scores[k]))
+    return SliceCandidate(pool.conditions[k], n, value, shrunken, float(pool.scores[k]))

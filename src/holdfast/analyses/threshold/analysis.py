@@ -6,25 +6,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from holdfast.analyses.analysis import After, Before, Question, Unasked
-from holdfast.analyses.threshold.choice import SURE, Chosen
-from holdfast.analyses.threshold.stored import BROKEN, Wanted, chosen_by, measured, refuse_task
+from holdfast.analyses.analysis import After, Analysis, Before, NoAnswer
+from holdfast.analyses.threshold.choice import SURE, ThresholdChoice
+from holdfast.analyses.threshold.stored import (
+    BROKEN,
+    ThresholdRequest,
+    chosen_by,
+    measured,
+    refuse_task,
+)
 from holdfast.core.errors import RecipeError
 
 PROMISES = (0.9, 0.95, 0.99)
 
 
-def find(before: Before) -> Mapping[float, Chosen] | Unasked:
+def find(before: Before) -> Mapping[float, ThresholdChoice] | NoAnswer:
     """The threshold of each promise, from validation rows alone."""
     task = str(before.fitted.recipe.task)
     try:
-        refuse_task(task, before.valid, Wanted(precision=PROMISES[0]))
+        refuse_task(task, before.valid, ThresholdRequest(precision=PROMISES[0]))
     except RecipeError as error:
-        return Unasked(error.rule)
-    return {p: chosen_by(before.valid, Wanted(precision=p)) for p in PROMISES}
+        return NoAnswer(error.rule)
+    return {p: chosen_by(before.valid, ThresholdRequest(precision=p)) for p in PROMISES}
 
 
-def confirm(found: Mapping[float, Chosen], after: After) -> dict[str, Any]:
+def confirm(found: Mapping[float, ThresholdChoice], after: After) -> dict[str, Any]:
     """What each does on the test rows."""
     lines = []
     for promise, chosen in found.items():
@@ -37,4 +43,4 @@ def confirm(found: Mapping[float, Chosen], after: After) -> dict[str, Any]:
     return {"sure": SURE, "broken_in": BROKEN, "promises": lines}
 
 
-QUESTION = Question("thresholds", ("thresholds",), find, confirm)
+QUESTION = Analysis("thresholds", ("thresholds",), find, confirm)

@@ -34,7 +34,7 @@ GRID = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class ThresholdChoice:
     """A row is answered where its certainty is at least ``threshold``; ``None`` where nothing can
     be promised, with ``why``, and with the ``rows`` of validation that would allow it with a chance
     of 80 % if they are like these (``None``: no number would). Of the ``n`` rows that it was chosen
@@ -55,7 +55,7 @@ def for_precision(
     *,
     sure: float = SURE,
     groups: Ints | None = None,
-) -> Chosen:
+) -> ThresholdChoice:
     """The lowest threshold from which on the share of right answers is proven to be ``target`` or
     more.
 
@@ -80,7 +80,9 @@ def for_precision(
     ranked, mistakes = confidence[order], np.cumsum(wrong[order].astype(np.int64))
     shrink = _shrink(wrong, groups)
     if shrink is None:
-        return Chosen(None, n, 0, 0, "the rows are of one group, which shows nothing of others")
+        return ThresholdChoice(
+            None, n, 0, 0, "the rows are of one group, which shows nothing of others"
+        )
     prefix = np.arange(1, n + 1)
     # Rows of equal certainty are answered together or not at all.
     whole = np.append(ranked[1:] < ranked[:-1], True) if n else np.zeros(0, dtype=bool)
@@ -97,12 +99,14 @@ def for_precision(
         reached = walked[: stops[0]] if len(stops) else walked
         best = max(best, int(reached[-1]) + 1 if len(reached) else 0)
     if best:
-        return Chosen(float(ranked[best - 1]), n, best, int(mistakes[best - 1]))
+        return ThresholdChoice(float(ranked[best - 1]), n, best, int(mistakes[best - 1]))
     rows = _rows_needed(errors, size, shrink, n, target, alpha)
-    return Chosen(None, n, 0, 0, _why(starts, ranked, mistakes, target, alpha), rows)
+    return ThresholdChoice(None, n, 0, 0, _why(starts, ranked, mistakes, target, alpha), rows)
 
 
-def for_coverage(confidence: Floats, wrong: Bools, target: float, *, sure: float = SURE) -> Chosen:
+def for_coverage(
+    confidence: Floats, wrong: Bools, target: float, *, sure: float = SURE
+) -> ThresholdChoice:
     """The highest threshold with which at least the share ``target`` of rows to come is answered,
     in ``sure`` of draws of validation rows.
 
@@ -119,15 +123,15 @@ def for_coverage(confidence: Floats, wrong: Bools, target: float, *, sure: float
     places = np.arange(1, n + 1)
     enough = 1 - betainc(places, n + 1 - places, target) >= sure if n else np.zeros(0, dtype=bool)
     if target == 1:
-        return Chosen(0.0, n, n, int(wrong.sum()))
+        return ThresholdChoice(0.0, n, n, int(wrong.sum()))
     if not enough.any():
         # Of n rows the least threshold is the smallest certainty, j = n: targetⁿ ≤ 1 − sure.
         rows = math.ceil(math.log(1 - sure) / math.log(target))
         why = f"{n} validation rows: to promise {target:g} with a threshold takes {rows}"
-        return Chosen(None, n, 0, 0, why, rows if rows <= MOST_ROWS else None)
+        return ThresholdChoice(None, n, 0, 0, why, rows if rows <= MOST_ROWS else None)
     threshold = float(-np.sort(-confidence)[np.argmax(enough)])
     above = confidence >= threshold
-    return Chosen(threshold, n, int(above.sum()), int(wrong[above].sum()))
+    return ThresholdChoice(threshold, n, int(above.sum()), int(wrong[above].sum()))
 
 
 def highest_precision(
@@ -137,7 +141,7 @@ def highest_precision(
     *,
     sure: float = SURE,
     groups: Ints | None = None,
-) -> tuple[float, Chosen] | None:
+) -> tuple[float, ThresholdChoice] | None:
     """The highest precision below ``below``, in thousandths, that ``for_precision`` promises by
     these rows, with what it chooses then; ``None`` where it promises none.
 
@@ -164,7 +168,7 @@ def highest_precision(
 
 def highest_coverage(
     confidence: Floats, wrong: Bools, *, sure: float = SURE
-) -> tuple[float, Chosen] | None:
+) -> tuple[float, ThresholdChoice] | None:
     """The highest coverage, in thousandths, that ``for_coverage`` promises by these rows with a
     threshold, (1 − ``sure``)^(1/n), with what it chooses then; ``None`` where it promises none."""
     share = math.floor(GRID * (1 - sure) ** (1 / max(len(confidence), 1))) / GRID

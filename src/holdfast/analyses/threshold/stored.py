@@ -17,24 +17,24 @@ import numpy as np
 
 from holdfast.analyses.threshold.choice import (
     SURE,
-    Chosen,
+    ThresholdChoice,
     for_coverage,
     for_precision,
     highest_coverage,
     highest_precision,
 )
-from holdfast.contract.predictions import Told
+from holdfast.contract.predictions import Predictions
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.lock import locked
 from holdfast.core.records import Ints, to_json
 from holdfast.data.labels.spelling import match_spellings
 from holdfast.data.source import read_source
-from holdfast.runs.stored import Again
+from holdfast.runs.stored import FinishedRun
 from holdfast.runs.threshold import (
     FILE,
     By,
     CostMatrix,
-    Rule,
+    ThresholdRule,
     model_mark,
     priced,
     refuse_second,
@@ -49,7 +49,7 @@ BROKEN = 0.038
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ThresholdRequest:
     """What is asked of a threshold: one of a share of right answers, a share of rows that are
     answered, and a file of costs."""
 
@@ -79,7 +79,7 @@ class Wanted:
         return self.cost or self.precision or self.coverage or ""
 
 
-def set_threshold(run: Path, wanted: Wanted, *, force: bool = False) -> dict[str, Any]:
+def set_threshold(run: Path, wanted: ThresholdRequest, *, force: bool = False) -> dict[str, Any]:
     """Choose and store the threshold of a finished run; returns the document of
     ``threshold.json``. Where nothing can be promised its ``rule`` is ``None``, nothing is stored
     (what was stored before stays in force, ``unchanged``), and ``highest`` says what can be
@@ -88,7 +88,7 @@ def set_threshold(run: Path, wanted: Wanted, *, force: bool = False) -> dict[str
     Raises ``RecipeError`` for a task that has no certainty to go by, ``RunError`` where one is
     stored already and ``force`` is not given.
     """
-    again = Again(run)
+    again = FinishedRun(run)
     task = str(again.result["task"])
     valid, test = again.told("valid"), again.told("test")
     refuse_task(task, valid, wanted)
@@ -108,7 +108,7 @@ def set_threshold(run: Path, wanted: Wanted, *, force: bool = False) -> dict[str
     return document
 
 
-def refuse_task(task: str, valid: Told, wanted: Wanted) -> None:
+def refuse_task(task: str, valid: Predictions, wanted: ThresholdRequest) -> None:
     """Raise ``RecipeError`` where answers are not right or wrong, or nothing tells how sure they
     are."""
     if valid.sure is None or valid.wrong is None:
@@ -128,14 +128,17 @@ def refuse_task(task: str, valid: Told, wanted: Wanted) -> None:
         )
 
 
-def _kinds(told: Told) -> set[str]:
+def _kinds(told: Predictions) -> set[str]:
     """``label`` where a row has one class."""
     columns = told.table.rows.column_names
     return set() if {"labels", "tags"} & set(columns) else {"label"}
 
 
 def decided(
-    result: Mapping[str, Any], valid: Told, test: Told | None, wanted: Wanted
+    result: Mapping[str, Any],
+    valid: Predictions,
+    test: Predictions | None,
+    wanted: ThresholdRequest,
 ) -> dict[str, Any]:
     """The document: what was chosen on ``valid``, what it promises, and what it does on
     ``test``."""
@@ -157,7 +160,7 @@ def decided(
     return plain
 
 
-def chosen_by(valid: Told, wanted: Wanted) -> Chosen:
+def chosen_by(valid: Predictions, wanted: ThresholdRequest) -> ThresholdChoice:
     """The threshold on how sure the model is, from validation rows; rows of which nothing is read
     are never answered."""
     assert valid.sure is not None
@@ -172,11 +175,13 @@ def chosen_by(valid: Told, wanted: Wanted) -> Chosen:
     )
 
 
-def _by_certainty(valid: Told, test: Told | None, wanted: Wanted) -> dict[str, Any]:
+def _by_certainty(
+    valid: Predictions, test: Predictions | None, wanted: ThresholdRequest
+) -> dict[str, Any]:
     found = chosen_by(valid, wanted)
     share = wanted.precision or wanted.coverage
     what = "right answers" if wanted.precision else "answered rows"
-    rule = None if found.threshold is None else Rule(wanted.by, found.threshold)
+    rule = None if found.threshold is None else ThresholdRule(wanted.by, found.threshold)
     promise = f"at least {100 * float(share or 0):g} % {what}, in {100 * SURE:g} % of draws"
     on_test = None if test is None or rule is None else measured(test, found.threshold)
     return {
@@ -193,7 +198,7 @@ def _by_certainty(valid: Told, test: Told | None, wanted: Wanted) -> dict[str, A
     }
 
 
-def _highest(valid: Told, wanted: Wanted) -> dict[str, Any] | None:
+def _highest(valid: Predictions, wanted: ThresholdRequest) -> dict[str, Any] | None:
     """The most that these rows promise in the place of what was asked: a coverage where one was
     asked, else a precision; ``None`` where they promise nothing."""
     assert valid.sure is not None
@@ -212,7 +217,7 @@ def _highest(valid: Told, wanted: Wanted) -> dict[str, Any] | None:
     return {"by": by, "asked": share, "answered": chosen.answered, "n": chosen.n}
 
 
-def measured(told: Told, threshold: float | None) -> dict[str, Any]:
+def measured(told: Predictions, threshold: float | None) -> dict[str, Any]:
     """How many rows are answered at a threshold, and how many of them rightly, with Clopper and
     Pearson's limits at 95 %; and the answered classes, those with the most mistakes first."""
     assert told.sure is not None
@@ -256,7 +261,7 @@ def _rate(hits: int, n: int) -> dict[str, Any]:
     return {"value": hits / n, "low": low, "high": high, "level": 0.95}
 
 
-def _kept(test: Mapping[str, Any] | None, wanted: Wanted) -> bool | None:
+def _kept(test: Mapping[str, Any] | None, wanted: ThresholdRequest) -> bool | None:
     """Whether the test rows agree with the promise: ``False`` where its value lies above their
     limits, ``None`` where they say nothing."""
     if test is None:
@@ -267,14 +272,16 @@ def _kept(test: Mapping[str, Any] | None, wanted: Wanted) -> bool | None:
     return bool(found["high"] >= float(wanted.precision or wanted.coverage or 0))
 
 
-def _by_cost(matrix: CostMatrix, valid: Told, test: Told | None, wanted: Wanted) -> dict[str, Any]:
+def _by_cost(
+    matrix: CostMatrix, valid: Predictions, test: Predictions | None, wanted: ThresholdRequest
+) -> dict[str, Any]:
     assert valid.probabilities is not None
     found = priced(matrix, _labels(valid), valid.probabilities)
     blocks: dict[str, Any] = {"valid": _cost_block(matrix, valid), "test": None}
     if test is not None:
         blocks["test"] = _cost_block(matrix, test)
     better = found.mean < found.plain
-    rule = Rule("cost", None, matrix) if better else None
+    rule = ThresholdRule("cost", None, matrix) if better else None
     why = None
     if not better:
         why = (
@@ -300,11 +307,11 @@ def _by_cost(matrix: CostMatrix, valid: Told, test: Told | None, wanted: Wanted)
     }
 
 
-def _labels(told: Told) -> Ints:
+def _labels(told: Predictions) -> Ints:
     return np.asarray(told.table.column("label"), dtype=np.int64)
 
 
-def _cost_block(matrix: CostMatrix, told: Told) -> dict[str, Any]:
+def _cost_block(matrix: CostMatrix, told: Predictions) -> dict[str, Any]:
     assert told.probabilities is not None
     answers, labels = matrix.choose(told.probabilities), _labels(told)
     plain = told.probabilities.argmax(axis=1)

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from holdfast.core.updates import Passed
+    from holdfast.core.updates import ForwardPass
+
 
 PARTNERS, SHARES = "partners", "shares"
 
@@ -48,7 +49,7 @@ class Mixing(PictureEnrichment):
 
 
 @dataclass(frozen=True)
-class Mixup(Mixing):
+class ImageMixup(Mixing):
     """Each value is the sum of the two pictures' by their shares."""
 
     alpha: float = number(0.2, above=0, most=100)
@@ -94,7 +95,7 @@ class MixedLabels:
     name: ClassVar[str] = "mixed_labels"
     compares_rows: ClassVar[bool] = False
 
-    def __call__(self, passed: Passed, losses: torch.Tensor) -> torch.Tensor:
+    def __call__(self, passed: ForwardPass, losses: torch.Tensor) -> torch.Tensor:
         import torch
 
         if PARTNERS not in passed.batch:
@@ -106,7 +107,7 @@ class MixedLabels:
 
 
 ENRICHMENTS.add(
-    "mixup", Enrichment(Mixup, "pictures", "about a point on CIFAR-10 whole (1710.09412)")
+    "mixup", Enrichment(ImageMixup, "pictures", "about a point on CIFAR-10 whole (1710.09412)")
 )
 ENRICHMENTS.add(
     "cutmix", Enrichment(CutMix, "pictures", "about a point on CIFAR-10 whole (1905.04899)")

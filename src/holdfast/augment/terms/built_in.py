@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 
-from holdfast.augment.terms.lexicon import Axis, Block, Term
+from holdfast.augment.terms.lexicon import Axis, GroupTerm, TermBlock
 
 FEMALE, MALE = "female", "male"
 SAYS = "{} says: "
@@ -98,12 +98,12 @@ def built_in() -> dict[str, Axis]:
     return {"gender": _gender(), "origin": _origin(), "region": _region()}
 
 
-def _names(key: tuple[str, str]) -> tuple[Term, ...]:
-    return tuple(Term((("name", name),)) for name in NAMES[key].split())
+def _names(key: tuple[str, str]) -> tuple[GroupTerm, ...]:
+    return tuple(GroupTerm((("name", name),)) for name in NAMES[key].split())
 
 
 def _gender() -> Axis:
-    words: dict[str, list[Term]] = {MALE: [], FEMALE: []}
+    words: dict[str, list[GroupTerm]] = {MALE: [], FEMALE: []}
     lines = [line.split() for line in PAIRED.strip().splitlines()]
     lines += [[pair] for pair in OTHERS.split()]
     for line in lines:
@@ -111,19 +111,21 @@ def _gender() -> Axis:
         slots = ("noun", "plural") if line[0] not in OTHERS.split() else ("other",)
         for k, group in enumerate((MALE, FEMALE)):
             forms = zip(slots, (pair.split("/")[k] for pair in line), strict=False)
-            words[group].append(Term(tuple(forms)))
-    pronouns = {group: (Term(tuple(forms.items())),) for group, forms in PRONOUNS.items()}
+            words[group].append(GroupTerm(tuple(forms)))
+    pronouns = {group: (GroupTerm(tuple(forms.items())),) for group, forms in PRONOUNS.items()}
     origins = dict.fromkeys(origin for origin, _ in NAMES)
     names = [
-        Block(f"names, {one}", {g: _names((one, g)) for g in (MALE, FEMALE)}, False, SAYS, "name")
+        TermBlock(
+            f"names, {one}", {g: _names((one, g)) for g in (MALE, FEMALE)}, False, SAYS, "name"
+        )
         for one in origins
     ]
     paired = {group: tuple(terms) for group, terms in words.items()}
     return Axis(
         "gender",
         (
-            Block("pronouns", pronouns, True),
-            Block("words", paired, True, "The {} says: ", "noun"),
+            TermBlock("pronouns", pronouns, True),
+            TermBlock("words", paired, True, "The {} says: ", "noun"),
             *names,
         ),
     )
@@ -134,7 +136,9 @@ def _origin() -> Axis:
     return Axis(
         "origin",
         tuple(
-            Block(f"{gender} names", {o: _names((o, gender)) for o in origins}, False, SAYS, "name")
+            TermBlock(
+                f"{gender} names", {o: _names((o, gender)) for o in origins}, False, SAYS, "name"
+            )
             for gender in (FEMALE, MALE)
         ),
     )
@@ -143,9 +147,9 @@ def _origin() -> Axis:
 def _region() -> Axis:
     groups = {
         region: tuple(
-            Term(tuple(zip(("country", "adjective"), pair.split("/"), strict=True)))
+            GroupTerm(tuple(zip(("country", "adjective"), pair.split("/"), strict=True)))
             for pair in pairs.split()
         )
         for region, pairs in REGIONS.items()
     }
-    return Axis("region", (Block("countries", groups, False, "From {}: ", "country"),))
+    return Axis("region", (TermBlock("countries", groups, False, "From {}: ", "country"),))

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from holdfast.augment.terms.lexicon import Axis, Block
+from holdfast.augment.terms.lexicon import Axis, TermBlock
 from holdfast.augment.texts.words import FUNCTION
 
 # Written with a vowel and spoken with a consonant, and the other way round.
@@ -36,10 +36,10 @@ class Mention(NamedTuple):
 
 
 # block, the group to write, the mention → which term of that group.
-Pick = Callable[[Block, str, Mention], int]
+Pick = Callable[[TermBlock, str, Mention], int]
 
 
-def same_place(block: Block, group: str, mention: Mention) -> int:
+def same_place(block: TermBlock, group: str, mention: Mention) -> int:
     """The term that stands where the old one did in its list."""
     return mention.place
 
@@ -95,7 +95,7 @@ def in_group(
     return "".join([*pieces, text[end:]])
 
 
-def inserted(block: Block, text: str, group: str, place: int) -> str:
+def inserted(block: TermBlock, text: str, group: str, place: int) -> str:
     """``text`` behind the block's frame with a term of ``group``; in small letters where the text
     has no capital."""
     word = block.groups[group][place].word(block.framed)

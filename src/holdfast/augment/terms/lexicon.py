@@ -18,7 +18,7 @@ MOST_TERMS = 2000
 
 
 @dataclass(frozen=True, slots=True)
-class Term:
+class GroupTerm:
     """One term in its forms: what each is for (its slot: subject, country, plural) → the word."""
 
     forms: tuple[tuple[str, str], ...]
@@ -29,7 +29,7 @@ class Term:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class TermBlock:
     """Terms of one kind (first names, say) by their group, in lists of the same length.
 
     ``matched``: the k-th term of a group answers to the k-th of each other (father, mother), so
@@ -39,7 +39,7 @@ class Block:
     """
 
     name: str
-    groups: Mapping[str, tuple[Term, ...]]
+    groups: Mapping[str, tuple[GroupTerm, ...]]
     matched: bool = False
     frame: str | None = None
     framed: str = WORD
@@ -63,7 +63,7 @@ class Axis:
     """What is told apart (``name``), by blocks that have the same groups."""
 
     name: str
-    blocks: tuple[Block, ...]
+    blocks: tuple[TermBlock, ...]
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -116,7 +116,7 @@ def _axis(path: str | Path, name: str, given: Any) -> Axis:
     return Axis(name, (_block(path, name, groups, frame, bool(given.get("matched", False))),))
 
 
-def _block(path: str | Path, name: str, groups: Any, frame: str | None, matched: bool) -> Block:
+def _block(path: str | Path, name: str, groups: Any, frame: str | None, matched: bool) -> TermBlock:
     listed = isinstance(groups, Mapping) and all(isinstance(one, list) for one in groups.values())
     if not listed or len(groups) < 2:
         raise _wrong(path, f"must give {name} two groups or more, each a list of terms", groups)
@@ -129,8 +129,10 @@ def _block(path: str | Path, name: str, groups: Any, frame: str | None, matched:
         for word in words:
             if not word or seen.setdefault(word.casefold(), group) != group:
                 raise _wrong(path, f"must have each term of {name} in one group alone", word)
-    made = {group: tuple(Term(((WORD, word),)) for word in words) for group, words in terms.items()}
-    return Block(name, made, matched, frame)
+    made = {
+        group: tuple(GroupTerm(((WORD, word),)) for word in words) for group, words in terms.items()
+    }
+    return TermBlock(name, made, matched, frame)
 
 
 def _wrong(path: str | Path, rule: str, value: Any) -> RecipeError:

@@ -14,7 +14,7 @@ from holdfast.augment.registry import ENRICHMENTS, Enrichment
 from holdfast.augment.settings import number, several, truth, words
 from holdfast.augment.terms.built_in import built_in
 from holdfast.augment.terms.forms import Mention, in_group, inserted, mentions
-from holdfast.augment.terms.lexicon import Axis, Block, read_lexicon
+from holdfast.augment.terms.lexicon import Axis, TermBlock, read_lexicon
 from holdfast.augment.texts.base import EachText
 from holdfast.core.errors import RecipeError
 
@@ -39,7 +39,7 @@ def any_group(
         return inserted(block, text, group, int(rng.choice(block.insertable)))
     drawn: dict[tuple[int, str, int], int] = {}
 
-    def pick(block: Block, _: str, one: Mention) -> int:
+    def pick(block: TermBlock, _: str, one: Mention) -> int:
         key = (one.block, one.group, one.place)
         return drawn.setdefault(key, int(rng.integers(block.size)))
 

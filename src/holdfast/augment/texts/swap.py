@@ -10,7 +10,7 @@ import numpy as np
 from holdfast.augment.registry import ENRICHMENTS, Enrichment
 from holdfast.augment.settings import number
 from holdfast.augment.texts.base import EachText, count_of
-from holdfast.augment.texts.words import Words, free_places, split
+from holdfast.augment.texts.words import SplitText, free_places, split
 
 EDA = "gains for CNNs and RNNs on few rows (1901.11196), none for tuned transformers (2010.01764)"
 
@@ -27,7 +27,7 @@ def swapped(
     for _ in range(count_of(strength, len(words))):
         one, other = (int(place) for place in rng.choice(free, size=2, replace=False))
         order[one], order[other] = order[other], order[one]
-    return str(Words(tuple(order), words.gaps))
+    return str(SplitText(tuple(order), words.gaps))
 
 
 @dataclass(frozen=True)

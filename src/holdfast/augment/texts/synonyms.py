@@ -17,7 +17,7 @@ from holdfast.augment.settings import number
 from holdfast.augment.texts.base import EachText, count_of
 from holdfast.augment.texts.swap import EDA
 from holdfast.augment.texts.wordnet import wordnet
-from holdfast.augment.texts.words import FUNCTION, Words, free_places, split
+from holdfast.augment.texts.words import FUNCTION, SplitText, free_places, split
 
 VOWELS = "aeiou"
 LEAST_LETTERS = 3
@@ -40,7 +40,7 @@ def reworded(
     return str(words)
 
 
-def content_places(words: Words, protect: Sequence[str]) -> list[int]:
+def content_places(words: SplitText, protect: Sequence[str]) -> list[int]:
     """The free places that hold words of content."""
     return [
         place
@@ -51,7 +51,7 @@ def content_places(words: Words, protect: Sequence[str]) -> list[int]:
     ]
 
 
-def put(words: Words, place: int, new: str) -> Words:
+def put(words: SplitText, place: int, new: str) -> SplitText:
     """The words with ``new`` at ``place``, in its case, with an article that fits."""
     old = words.words[place]
     cased = new.upper() if old.isupper() and len(old) > 1 else new

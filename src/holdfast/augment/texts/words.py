@@ -32,7 +32,7 @@ FUNCTION = frozenset(_FUNCTION.split())
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class SplitText:
     """``gaps[0] + words[0] + gaps[1] + … + words[n − 1] + gaps[n]`` is the text."""
 
     words: tuple[str, ...]
@@ -47,36 +47,36 @@ class Words:
             pieces += [word, gap]
         return "".join(pieces)
 
-    def changed(self, place: int, word: str) -> Words:
+    def changed(self, place: int, word: str) -> SplitText:
         """With another word at ``place``."""
         return replace(self, words=(*self.words[:place], word, *self.words[place + 1 :]))
 
-    def without(self, begin: int, end: int) -> Words:
+    def without(self, begin: int, end: int) -> SplitText:
         """Without the words from ``begin`` up to ``end``, nor what stands between them."""
         left, right = self.gaps[begin], self.gaps[end]
         joint = left.rstrip() + right
         if begin == 0 and not left.strip():
             joint = joint.lstrip()
         gaps = (*self.gaps[:begin], joint, *self.gaps[end + 1 :])
-        return Words((*self.words[:begin], *self.words[end:]), gaps)
+        return SplitText((*self.words[:begin], *self.words[end:]), gaps)
 
-    def inserted(self, place: int, word: str) -> Words:
+    def inserted(self, place: int, word: str) -> SplitText:
         """With one word more before the one at ``place``, or at the end."""
         if place == len(self.words):
             gaps = (*self.gaps[:-1], " " if self.words else self.gaps[0], self.gaps[-1])
-            return Words((*self.words, word), gaps)
+            return SplitText((*self.words, word), gaps)
         gaps = (*self.gaps[: place + 1], " ", *self.gaps[place + 1 :])
-        return Words((*self.words[:place], word, *self.words[place:]), gaps)
+        return SplitText((*self.words[:place], word, *self.words[place:]), gaps)
 
 
-def split(text: str) -> Words:
+def split(text: str) -> SplitText:
     """The words of a text."""
     words, gaps, end = [], [], 0
     for found in WORD.finditer(text):
         gaps.append(text[end : found.start()])
         words.append(found.group())
         end = found.end()
-    return Words(tuple(words), (*gaps, text[end:]))
+    return SplitText(tuple(words), (*gaps, text[end:]))
 
 
 def is_negation(word: str) -> bool:
@@ -85,7 +85,7 @@ def is_negation(word: str) -> bool:
     return plain in NEGATIONS or NOT.search(plain) is not None
 
 
-def is_name(words: Words, place: int) -> bool:
+def is_name(words: SplitText, place: int) -> bool:
     """Whether a word looks like a name: a capital that no sentence's beginning explains. A text
     without a small letter has no names to tell."""
     word = words.words[place]
@@ -97,7 +97,7 @@ def is_name(words: Words, place: int) -> bool:
     return not begins or (len(word) > 1 and word.isupper())
 
 
-def protected_places(words: Words, terms: Sequence[str]) -> set[int]:
+def protected_places(words: SplitText, terms: Sequence[str]) -> set[int]:
     """The places of words that belong to one of these terms, whatever the case."""
     if not terms:
         return set()
@@ -110,7 +110,7 @@ def protected_places(words: Words, terms: Sequence[str]) -> set[int]:
     return found
 
 
-def free_places(words: Words, protect: Sequence[str] = ()) -> list[int]:
+def free_places(words: SplitText, protect: Sequence[str] = ()) -> list[int]:
     """The places of words that may be replaced, moved or left out: neither numbers, negations,
     names nor protected terms."""
     held = protected_places(words, protect)
@@ -129,11 +129,11 @@ def numbers_of(text: str) -> Counter[str]:
     return Counter(NUMBER.findall(text))
 
 
-def negations_of(words: Words) -> int:
+def negations_of(words: SplitText) -> int:
     """How many words of a text negate."""
     return sum(is_negation(word) for word in words.words)
 
 
-def names_of(words: Words) -> Counter[str]:
+def names_of(words: SplitText) -> Counter[str]:
     """How often each name stands in a text."""
     return Counter(word for place, word in enumerate(words.words) if is_name(words, place))

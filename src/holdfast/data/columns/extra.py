@@ -65,14 +65,14 @@ DERIVED: dict[str, Callable[[str], float]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ColumnRequest:
     """A column that a recipe names: ``kind`` as it says, or ``None`` where the values decide."""
 
     name: str
     kind: str | None = None
 
 
-def asked_columns(given: Sequence[str]) -> tuple[Asked, ...]:
+def asked_columns(given: Sequence[str]) -> tuple[ColumnRequest, ...]:
     """Names, or ``name:kind``. Raises ``RecipeError`` for a kind that does not exist, a fact of the
     text that does not exist, and a name that stands twice."""
     found = []
@@ -85,7 +85,7 @@ def asked_columns(given: Sequence[str]) -> tuple[Asked, ...]:
         if name.startswith("text.") and name not in DERIVED:
             known = nearest(name, list(DERIVED))
             raise RecipeError("data.features", "names no fact of a text", name, known)
-        found.append(Asked(name, kind or None))
+        found.append(ColumnRequest(name, kind or None))
     names = [one.name for one in found]
     for name in names:
         if names.count(name) > 1:
@@ -94,7 +94,7 @@ def asked_columns(given: Sequence[str]) -> tuple[Asked, ...]:
 
 
 def with_side_cells(
-    table: Table, raw: Raw, asked: Sequence[Asked], used: Sequence[str] = ()
+    table: Table, raw: Raw, asked: Sequence[ColumnRequest], used: Sequence[str] = ()
 ) -> Table:
     """The table with the cells of these columns of its source, as written. ``used`` are columns
     that are something else already: text, label, group.
@@ -127,7 +127,7 @@ def with_side_cells(
     return replace(table, rows=rows)
 
 
-def check_side(raw: Raw, asked: Sequence[Asked]) -> None:
+def check_side(raw: Raw, asked: Sequence[ColumnRequest]) -> None:
     """Refuse rows that lack columns which a model reads beside the text. Raises ``DataError``."""
     names = [one.name for one in asked if one.name not in DERIVED]
     lacking = [name for name in names if name not in raw.names]
@@ -140,7 +140,7 @@ def check_side(raw: Raw, asked: Sequence[Asked]) -> None:
         )
 
 
-def candidates(raw: Raw, used: Sequence[str]) -> tuple[Asked, ...]:
+def candidates(raw: Raw, used: Sequence[str]) -> tuple[ColumnRequest, ...]:
     """The columns of a source that could be side columns, and all facts of the text."""
     from holdfast.data.columns.profile import profile
 
@@ -150,11 +150,11 @@ def candidates(raw: Raw, used: Sequence[str]) -> tuple[Asked, ...]:
         identifies = seen.distinct == seen.filled and not seen.numeric
         free = name not in used and seen.filled > 0 and not seen.wordy and not identifies
         if free and (seen.numeric or (few and seen.distinct > 1)):
-            found.append(Asked(name))
-    return (*found, *(Asked(name) for name in DERIVED))
+            found.append(ColumnRequest(name))
+    return (*found, *(ColumnRequest(name) for name in DERIVED))
 
 
-def check_cells(table: Table, asked: Sequence[Asked]) -> None:
+def check_cells(table: Table, asked: Sequence[ColumnRequest]) -> None:
     """Refuse a table that was read without these columns, as texts in memory are."""
     there = {name.removeprefix(PREFIX) for name in table.rows.column_names} | set(DERIVED)
     lacking = [one.name for one in asked if one.name not in there]
@@ -225,7 +225,7 @@ class Column:
         return made
 
 
-def fit_column(asked: Asked, cells: Sequence[str | float | None]) -> Column:
+def fit_column(asked: ColumnRequest, cells: Sequence[str | float | None]) -> Column:
     """How to read a column, from the cells of the training rows.
 
     Raises ``DataError`` where it holds nothing, one value alone, or not the kind that is asked for.

@@ -21,7 +21,7 @@ from holdfast.data.raw import Raw
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class RoleQuery:
     """Asked ``of`` the columns with a usual name, of the ``likely`` ones (those, or all where no
     column has one), or of ``all``. ``because`` may name a field of the column's profile. Where
     several answer and ``last``, nothing further is asked."""
@@ -38,7 +38,7 @@ class Role:
     in order. A usual name counts where the column ``may`` play the role."""
 
     usual: tuple[str, ...]
-    questions: tuple[Question, ...]
+    questions: tuple[RoleQuery, ...]
     may: Callable[[Profile], bool] = lambda _: True
 
 
@@ -178,13 +178,13 @@ TEXT = Role(
         "synopsis",
     ),
     (
-        Question("usual", _any, "it alone has a usual name of texts"),
+        RoleQuery("usual", _any, "it alone has a usual name of texts"),
         # Several columns of texts: the longest may be taken, which ``columns`` looks at.
-        Question(
+        RoleQuery(
             "likely", reads_as_text, "it alone holds texts ({words} words on average)", last=True
         ),
-        Question("all", _no_label, "no other column could be the text"),
-        Question("all", _words, "it alone holds words that mostly differ"),
+        RoleQuery("all", _no_label, "no other column could be the text"),
+        RoleQuery("all", _words, "it alone holds words that mostly differ"),
     ),
     lambda column: not column.numeric,
 )
@@ -213,8 +213,8 @@ LABEL = Role(
         "is_duplicate",
     ),
     (
-        Question("usual", _any, "it alone has a usual name of labels"),
-        Question(
+        RoleQuery("usual", _any, "it alone has a usual name of labels"),
+        RoleQuery(
             "likely", lambda c: c.repeats, "it alone holds few values that repeat ({distinct})"
         ),
     ),
@@ -239,8 +239,8 @@ SOURCE = Role(
         "context",
     ),
     (
-        Question("usual", _any, "it alone has a usual name of sources"),
-        Question("likely", _wordy, "it alone holds texts"),
+        RoleQuery("usual", _any, "it alone has a usual name of sources"),
+        RoleQuery("likely", _wordy, "it alone holds texts"),
     ),
 )
 TARGET = Role(
@@ -264,7 +264,7 @@ TARGET = Role(
         "label",
     ),
     (
-        Question("usual", _any, "it alone has a usual name of targets"),
-        Question("likely", _wordy, "it alone is left that holds texts"),
+        RoleQuery("usual", _any, "it alone has a usual name of targets"),
+        RoleQuery("likely", _wordy, "it alone is left that holds texts"),
     ),
 )

@@ -25,7 +25,7 @@ FOLLOW = "data.links=follow"
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ImageList:
     """The pictures of ``folder``: ``names`` relative to it, sorted, and their ``classes`` (the
     first folder of each path, with accents composed), or ``None`` where they are not asked for."""
 
@@ -70,7 +70,7 @@ def given_sides(source: str | Path) -> tuple[dict[str, str], tuple[Decision, ...
     return found, tuple(Decision(f"{side} rows", part, because) for side, part in found.items())
 
 
-def list_pictures(folder: Path, by_class: bool, links: Links = "skip") -> Listed:
+def list_pictures(folder: Path, by_class: bool, links: Links = "skip") -> ImageList:
     """Every picture below ``folder`` (below its training part, where it is divided), sorted by
     path. Hidden files and folders do not count; other files are told, and so are links, which may
     lead out of the folder or show one picture as two: they are left out, or with ``follow`` read,
@@ -94,7 +94,7 @@ def list_pictures(folder: Path, by_class: bool, links: Links = "skip") -> Listed
             else "Give a folder with one sub-folder of pictures a class.",
         )
     if not by_class:
-        return Listed(folder, names, None, left)
+        return ImageList(folder, names, None, left)
     within = tuple(name for name in names if "/" in name)
     # macOS stores accents apart from their letters: one class would be two.
     classes = tuple(unicodedata.normalize("NFC", name.partition("/")[0]) for name in within)
@@ -110,7 +110,7 @@ def list_pictures(folder: Path, by_class: bool, links: Links = "skip") -> Listed
     in_classes = set(within)
     stray = [told_name(name) for name in files if name not in in_classes]
     findings = (*left, *_stray(stray), *_empty(folder, set(classes)), *_one_name(within))
-    return Listed(folder, within, classes, findings)
+    return ImageList(folder, within, classes, findings)
 
 
 def _refuse_odd_names(folder: Path, names: tuple[str, ...]) -> None:

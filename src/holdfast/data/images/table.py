@@ -20,8 +20,8 @@ from holdfast.core.files import disk_errors
 from holdfast.core.records import Decision, Finding
 from holdfast.data.columns.columns import NamedColumns
 from holdfast.data.columns.profile import profile
-from holdfast.data.columns.roles import Question, Role, check_present, guess
-from holdfast.data.images.folders import FOLLOW, Links, Listed, list_pictures
+from holdfast.data.columns.roles import Role, RoleQuery, check_present, guess
+from holdfast.data.images.folders import FOLLOW, ImageList, Links, list_pictures
 from holdfast.data.images.picture import (
     NOTES,
     Unreadable,
@@ -154,7 +154,7 @@ def left_out(table: Table) -> list[int]:
     return [row for row in range(table.source_rows) if row not in held]
 
 
-def _raw_of(listed: Listed) -> Raw:
+def _raw_of(listed: ImageList) -> Raw:
     """The folder's pictures as if a table had listed them."""
     columns = {PATH: pa.array(listed.names, pa.string())}
     if listed.classes is not None:
@@ -166,7 +166,7 @@ def _path_column(raw: Raw, given: str | None) -> tuple[str, tuple[Decision, ...]
     """The column of paths: as given, by its name, or by what it holds."""
     if given is not None and (given in raw.names or given != PATH):
         return given, ()
-    question = Question(
+    question = RoleQuery(
         "likely", lambda column: _holds_paths(raw, column.name), "its values end like picture files"
     )
     found = guess(Role(PATHS, (question,)), profile(raw))

@@ -18,7 +18,7 @@ from holdfast.core.errors import DataError
 from holdfast.core.records import Decision
 from holdfast.data.labels.rare import RARE_BELOW, Rare, treat_rare
 from holdfast.data.labels.spelling import Labels, match_spellings, merge_spellings, written
-from holdfast.data.labels.survey import Survey
+from holdfast.data.labels.survey import LabelSurvey
 from holdfast.data.limits import NAME_CHARACTERS, check_classes
 from holdfast.data.raw import Raw
 from holdfast.data.table import Columns
@@ -229,7 +229,7 @@ class ClassRules:
     labels: Labels = "merged"
 
 
-def make_classes(raw: Raw, columns: Columns, seen: Survey, rules: ClassRules) -> Classes:
+def make_classes(raw: Raw, columns: Columns, seen: LabelSurvey, rules: ClassRules) -> Classes:
     """The classes of the source, or its labels in terms of the given ``classes``."""
     where = f"{raw.source}, column {columns.label!r}"
     if rules.classes is not None:
@@ -242,7 +242,7 @@ def make_classes(raw: Raw, columns: Columns, seen: Survey, rules: ClassRules) ->
     return _found(where, seen, rules)
 
 
-def _found(where: str, seen: Survey, rules: ClassRules) -> Classes:
+def _found(where: str, seen: LabelSurvey, rules: ClassRules) -> Classes:
     spelled, decisions = spellings(seen.counts, rules.labels)
     counts: Counter[str] = Counter()
     texts: dict[str, set[str]] = {}
@@ -266,7 +266,7 @@ def _known(
     where: str,
     raw: Raw,
     columns: Columns,
-    seen: Survey,
+    seen: LabelSurvey,
     classes: tuple[str, ...],
     need_label: bool,
     labels: Labels,

@@ -17,7 +17,7 @@ from holdfast.data.texts.normal import normal_text
 
 
 @dataclass(slots=True)
-class Survey:
+class LabelSurvey:
     """What one pass has seen. ``counts`` are the labels as written, of rows that have a text.
     ``texts`` holds, of each label, its distinct normalised texts, at most ``enough`` of them."""
 
@@ -31,9 +31,9 @@ class Survey:
     numeric: Numeric = field(default_factory=Numeric)
 
 
-def survey(raw: Raw, columns: Columns, *, enough: int) -> Survey:
+def survey(raw: Raw, columns: Columns, *, enough: int) -> LabelSurvey:
     """Look at every row once; refuse a text column that is all numbers or all empty."""
-    seen = Survey(enough)
+    seen = LabelSurvey(enough)
     for batch in meant(raw, columns):
         _look(seen, batch)
     _groups(seen, raw, columns)
@@ -41,7 +41,7 @@ def survey(raw: Raw, columns: Columns, *, enough: int) -> Survey:
     return seen
 
 
-def _look(seen: Survey, batch: pa.RecordBatch) -> None:
+def _look(seen: LabelSurvey, batch: pa.RecordBatch) -> None:
     kept = complete(batch)
     seen.no_text.add(batch.column("row").filter(pc.invert(kept)))
     batch = batch.filter(kept)
@@ -59,7 +59,7 @@ def _look(seen: Survey, batch: pa.RecordBatch) -> None:
     _texts_per_label(seen, batch)
 
 
-def _texts_per_label(seen: Survey, batch: pa.RecordBatch) -> None:
+def _texts_per_label(seen: LabelSurvey, batch: pa.RecordBatch) -> None:
     # Beyond the classes that may be, the labels are refused: their texts are of no use.
     if not seen.enough or len(seen.counts) > limits().classes:
         return
@@ -77,7 +77,7 @@ def _texts_per_label(seen: Survey, batch: pa.RecordBatch) -> None:
             texts.add(normal_text(batch.column("text")[n].as_py()) + pair)
 
 
-def _groups(seen: Survey, raw: Raw, columns: Columns) -> None:
+def _groups(seen: LabelSurvey, raw: Raw, columns: Columns) -> None:
     if columns.group is None:
         return
     offset = 0
@@ -87,7 +87,7 @@ def _groups(seen: Survey, raw: Raw, columns: Columns) -> None:
         offset += len(values)
 
 
-def _refuse_texts(seen: Survey, raw: Raw, columns: Columns) -> None:
+def _refuse_texts(seen: LabelSurvey, raw: Raw, columns: Columns) -> None:
     named = ", ".join(map(repr, columns.text))
     if not seen.used:
         raise DataError(

@@ -27,7 +27,7 @@ SAME = {"L": "E", "U": "S"}
 NAMELESS = "_"
 
 
-class Mark(NamedTuple):
+class TagParts(NamedTuple):
     """A tag in its parts: ``letter`` B, I, E or S (empty without a prefix, and for ``O``), and the
     ``entity`` type (empty for ``O``)."""
 
@@ -66,7 +66,7 @@ def are_bare(tags: Collection[str]) -> bool:
     return {OUTSIDE, "B"} <= found <= {OUTSIDE, *MARKS}
 
 
-def mark_of(tag: str, bare: bool = False) -> Mark:
+def mark_of(tag: str, bare: bool = False) -> TagParts:
     """The parts of a tag; ``bare`` says that a letter alone is a mark.
 
     >>> mark_of("B-PER"), mark_of("L-LOC"), mark_of("O"), mark_of("NOUN")
@@ -74,12 +74,12 @@ def mark_of(tag: str, bare: bool = False) -> Mark:
 Mark(letter='', entity='NOUN'))
     """
     if tag == OUTSIDE:
-        return Mark("", "")
+        return TagParts("", "")
     if bare and tag in set(MARKS):
-        return Mark(SAME.get(tag, tag), NAMELESS)
+        return TagParts(SAME.get(tag, tag), NAMELESS)
     if len(tag) > 2 and tag[1] == "-" and tag[0] in MARKS:
-        return Mark(SAME.get(tag[0], tag[0]), tag[2:])
-    return Mark("", tag)
+        return TagParts(SAME.get(tag[0], tag[0]), tag[2:])
+    return TagParts("", tag)
 
 
 def entity_types(tags: Iterable[str], bare: bool = False) -> tuple[str, ...]:
@@ -120,10 +120,10 @@ def find_scheme(sentences: Sequence[Sequence[str]]) -> FoundScheme:
 
 
 def _breaks(
-    sentences: Sequence[Sequence[str]], kinds: dict[str, Mark], scheme: Scheme
+    sentences: Sequence[Sequence[str]], kinds: dict[str, TagParts], scheme: Scheme
 ) -> Iterator[Break]:
     for row, sentence in enumerate(sentences):
-        before, last = OUTSIDE, Mark("", "")
+        before, last = OUTSIDE, TagParts("", "")
         for word, tag in enumerate(sentence):
             now = kinds[tag]
             better = _better(now, last, tag, scheme)
@@ -134,7 +134,7 @@ def _breaks(
             yield Break(row, len(sentence), "the end", before, _closing(last))
 
 
-def _better(now: Mark, last: Mark, tag: str, scheme: Scheme) -> str | None:
+def _better(now: TagParts, last: TagParts, tag: str, scheme: Scheme) -> str | None:
     """What would be right in place of this tag; ``None`` where it is right."""
     if not now.letter:
         if now.entity:
@@ -151,9 +151,9 @@ def _better(now: Mark, last: Mark, tag: str, scheme: Scheme) -> str | None:
     return _closing(last) if is_open else None
 
 
-def _closing(last: Mark) -> str:
+def _closing(last: TagParts) -> str:
     return f"an {_tag('E', last)} before it"
 
 
-def _tag(letter: str, mark: Mark) -> str:
+def _tag(letter: str, mark: TagParts) -> str:
     return letter if mark.entity == NAMELESS else f"{letter}-{mark.entity}"

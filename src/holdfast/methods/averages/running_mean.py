@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from holdfast.core.events import Offer, Place, Trial
+from holdfast.core.events import Offer, OfferTrial, Place
 
 if TYPE_CHECKING:
     import torch
@@ -70,7 +70,7 @@ class RunningMean:
             self._then = {name: tensor.clone() for name, tensor in self.mean.items()}
             self._then_count, self._then_step = self.count, run.step
 
-    def offer(self, run: Any, trial: Trial) -> Offer | str:
+    def offer(self, run: Any, trial: OfferTrial) -> Offer | str:
         if not self.count:
             first = int(self._start * run.plan.steps) + 1
             return f"the run ended at step {run.step}, before the first that counts, {first}"

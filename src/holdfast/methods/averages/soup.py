@@ -17,11 +17,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from holdfast.core.events import Offer, Place, Trial
+from holdfast.core.events import Offer, OfferTrial, Place
 from holdfast.methods.registry import METHODS, Method, Parts, setting
 
 if TYPE_CHECKING:
     import torch
+
 
 Tensors = Mapping[str, "torch.Tensor"]
 
@@ -49,7 +50,7 @@ def greedy(states: Sequence[Tensors], loss_of: Callable[[Tensors], float]) -> li
 
 
 @dataclass(frozen=True, slots=True)
-class Soup:
+class SoupMethod:
     """``states`` is k, how many of the best looks are held and tried: a copy of what learns each,
     and one of them every run holds anyway."""
 
@@ -74,7 +75,7 @@ class SoupOfLooks:
             self._held.append((float(look.refined_loss), look.step, run.previous))
             self._held = sorted(self._held, key=lambda one: one[:2])[: self._most]
 
-    def offer(self, run: Any, trial: Trial) -> Offer | str:
+    def offer(self, run: Any, trial: OfferTrial) -> Offer | str:
         if len(self._held) < 2:
             return "a soup needs two looks with a validation loss"
         states = [tensors for _, _, tensors in self._held]
@@ -96,7 +97,7 @@ class SoupOfLooks:
 METHODS.add(
     "soup",
     Method(
-        Soup,
+        SoupMethod,
         lambda asked: Parts(
             listeners=lambda: (SoupOfLooks(asked.states),), copies=max(0, asked.states - 1)
         ),

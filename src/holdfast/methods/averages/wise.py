@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from holdfast.core.events import Offer, Place, Trial
+from holdfast.core.events import Offer, OfferTrial, Place
 from holdfast.methods.registry import METHODS, Method, Parts, setting
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class LineSearch:
     def __init__(self, points: int, lean: str, within: float = 0.0) -> None:
         self._points, self._lean, self._within = points, lean, within
 
-    def offer(self, run: Any, trial: Trial) -> Offer | str:
+    def offer(self, run: Any, trial: OfferTrial) -> Offer | str:
         # A run that keeps its start still went somewhere.
         end, step = (run.best.tensors, run.best.step)
         if not step:

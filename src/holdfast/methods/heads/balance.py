@@ -38,7 +38,7 @@ import numpy as np
 
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
-from holdfast.core.updates import Draw, Passed, Pool, like_lengths
+from holdfast.core.updates import Draw, ForwardPass, RowPool, like_lengths
 from holdfast.methods.heads.class_rates import between, shares_of, stated
 from holdfast.methods.registry import METHODS, Method, Parts, setting
 
@@ -88,14 +88,14 @@ class Balance:
     name: ClassVar[str] = "balance"
     has_epochs: ClassVar[bool] = True
 
-    def steps_per_epoch(self, pool: Pool) -> int:
+    def steps_per_epoch(self, pool: RowPool) -> int:
         return pool.steps_per_pass
 
-    def draw(self, pool: Pool, step: int) -> Draw:
+    def draw(self, pool: RowPool, step: int) -> Draw:
         epoch, index = divmod(step, self.steps_per_epoch(pool))
         return Draw(pool.once(epoch, lambda: self._batches(pool, epoch))[index])
 
-    def _batches(self, pool: Pool, epoch: int) -> list[Ints]:
+    def _batches(self, pool: RowPool, epoch: int) -> list[Ints]:
         assert pool.labels is not None
         rng = generator(pool.seed, "balance", pool.phase, epoch)
         order = balanced(pool.labels, self.strength, rng)
@@ -125,7 +125,7 @@ class BalancedLoss:
             offset = np.asarray(np.log(drawn / drawn.sum()) - np.log(shares))
         return BalancedLoss(self.asked, tuple(weights.tolist()), tuple(offset.tolist()))
 
-    def __call__(self, passed: Passed, losses: torch.Tensor) -> torch.Tensor:
+    def __call__(self, passed: ForwardPass, losses: torch.Tensor) -> torch.Tensor:
         import torch
 
         if not self.weights:

@@ -118,7 +118,7 @@ class Rates:
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class TargetRates:
     """Which rates the decision is for: ``target`` [classes], ``strength`` of the way to classes
     alike, and ``because``. ``gain`` in macro-F1 with its 90 % interval, a fraction."""
 
@@ -130,7 +130,7 @@ class Chosen:
     because: str
 
 
-def choose_strength(logits: Floats, labels: Ints, shares: Floats, *, seed: int) -> Chosen:
+def choose_strength(logits: Floats, labels: Ints, shares: Floats, *, seed: int) -> TargetRates:
     """How far to move the decision towards classes alike, for macro-F1.
 
     ``logits`` [n, classes] at the rates ``shares`` of rows that the model did not learn from, with
@@ -145,7 +145,7 @@ def choose_strength(logits: Floats, labels: Ints, shares: Floats, *, seed: int) 
     where = f"on {len(labels)} validation rows"
     if whole[best] <= whole[usual]:
         because = f"half of the way to classes alike; {where} no other move has a better macro-F1"
-        return Chosen(between(shares, USUAL), USUAL, 0.0, 0.0, 0.0, because)
+        return TargetRates(between(shares, USUAL), USUAL, 0.0, 0.0, 0.0, because)
     rng, gains = generator(seed, "rates"), np.zeros(RESAMPLES)
     places = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     for index in range(RESAMPLES):
@@ -158,9 +158,9 @@ def choose_strength(logits: Floats, labels: Ints, shares: Floats, *, seed: int) 
     way = f"{STRENGTHS[best]:.0%} of the way to classes alike"
     if low <= 0:
         because = f"half of the way to classes alike; {way} would bring {shown}: may be chance"
-        return Chosen(between(shares, USUAL), USUAL, gain, low, high, because)
+        return TargetRates(between(shares, USUAL), USUAL, gain, low, high, because)
     because = f"{way} in place of half of it: {shown}"
-    return Chosen(between(shares, STRENGTHS[best]), STRENGTHS[best], gain, low, high, because)
+    return TargetRates(between(shares, STRENGTHS[best]), STRENGTHS[best], gain, low, high, because)
 
 
 def _f1(labels: Ints, guess: Ints, classes: int) -> float:

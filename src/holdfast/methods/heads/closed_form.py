@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.methods.registry import METHODS, Method, Parts
-from holdfast.models.probes.probe import Beside
+from holdfast.models.probes.probe import ExtraRows
 
 if TYPE_CHECKING:
     import torch
@@ -91,7 +91,7 @@ class HeadRefit:
             self._measure(run, probe, features, labels)
         if added is not None and used:
             others, marks = self._read(run, added)
-            probe = fit(features, labels, beside=Beside(others, marks, added.weights))
+            probe = fit(features, labels, beside=ExtraRows(others, marks, added.weights))
         if used and probe is not None:
             with torch.no_grad():
                 for name, value in _tensors(probe).items():

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from holdfast.core.events import Offer, Place, Trial
+from holdfast.core.events import Offer, OfferTrial, Place
 from holdfast.methods.heads.balance import Balance
 from holdfast.methods.registry import METHODS, Method, Parts
 
@@ -37,12 +37,12 @@ class RefittedHead:
     place: ClassVar[Place] = "change"
     what: ClassVar[str] = "refitted head"
 
-    def offer(self, run: Any, trial: Trial) -> Offer | str:
+    def offer(self, run: Any, trial: OfferTrial) -> Offer | str:
         """The kept state with a head of its own, or why there is none."""
         import torch
 
         from holdfast.models.probes.head_fit import fit_head
-        from holdfast.models.probes.probe import Beside
+        from holdfast.models.probes.probe import ExtraRows
 
         why = _why_not(run)
         if why is not None:
@@ -58,7 +58,7 @@ class RefittedHead:
 
         beside = None
         if job.added is not None:
-            beside = Beside(read(job.added), job.added.labels, job.added.weights)
+            beside = ExtraRows(read(job.added), job.added.labels, job.added.weights)
         head = run.network.head
         probe = fit_head(
             read(job.train),

@@ -23,7 +23,7 @@ import numpy as np
 
 from holdfast.core.errors import Defect
 from holdfast.core.records import Ints
-from holdfast.core.updates import Passed
+from holdfast.core.updates import ForwardPass
 from holdfast.methods.registry import METHODS, Method, Parts, setting
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class KLStart:
     name: ClassVar[str] = "kl_start"
     compares_rows: ClassVar[bool] = False
 
-    def __call__(self, passed: Passed, losses: torch.Tensor) -> torch.Tensor:
+    def __call__(self, passed: ForwardPass, losses: torch.Tensor) -> torch.Tensor:
         import torch
 
         if passed.start is None:

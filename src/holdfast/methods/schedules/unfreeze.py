@@ -23,7 +23,7 @@ def thawed_layers(done: float, layers: int, until: float) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Unfreeze:
+class GradualUnfreezing:
     """``until`` is the share of the fine-tuning, above 0, at which all layers learn."""
 
     until: float = setting(0.5, above=0, most=1)
@@ -32,4 +32,4 @@ class Unfreeze:
         return (WhoLearns("unfreeze", lambda d, n: thawed_layers(d, n, self.until)),)
 
 
-METHODS.add("unfreeze", Method(Unfreeze, lambda asked: Parts(listeners=asked.listeners)))
+METHODS.add("unfreeze", Method(GradualUnfreezing, lambda asked: Parts(listeners=asked.listeners)))

@@ -13,7 +13,7 @@ from holdfast.core.errors import ModelError
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class BlockLayout:
     """Where one post-norm encoder block keeps its attention's value and output projections and
     its two layer norms."""
 
@@ -54,7 +54,7 @@ class Family:
     activation: str
     inner_dropout: str | None = None
     norm: str | None = None
-    block: Block | None = None
+    block: BlockLayout | None = None
     cannot_carry: str = ""
     carry: Literal["tanh", "odd"] = "tanh"
     count: str = "num_hidden_layers"
@@ -62,7 +62,7 @@ class Family:
     own_mean: bool = False
 
 
-_BERT_BLOCK = Block(
+_BERT_BLOCK = BlockLayout(
     "attention.self.value",
     "attention.output.dense",
     "attention.output.LayerNorm",
@@ -108,7 +108,7 @@ _DISTILBERT = Family(
     "relu",
     carry="odd",
     count="n_layers",
-    block=Block("attention.v_lin", "attention.out_lin", "sa_layer_norm", "output_layer_norm"),
+    block=BlockLayout("attention.v_lin", "attention.out_lin", "sa_layer_norm", "output_layer_norm"),
 )
 
 _ELECTRA = Family(
@@ -136,7 +136,7 @@ _DEBERTA = Family(
     "config:pooler_hidden_act",
     inner_dropout="pooler.dropout",
     carry="odd",
-    block=Block(
+    block=BlockLayout(
         "attention.self.value_proj",
         "attention.output.dense",
         "attention.output.LayerNorm",

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from holdfast.core.errors import Defect
-from holdfast.models.encoders.families import Block, Family
+from holdfast.models.encoders.families import BlockLayout, Family
 
 # A millionth is left of the first token's own state, about what float32 resolves.
 SCALE = 1e6
@@ -100,7 +100,7 @@ def strip_carrier(plain: nn.Module, family: Family) -> None:
             parameters[key].div_(SHRINK)
 
 
-def _fill_block(state: State, added: str, block: Block) -> None:
+def _fill_block(state: State, added: str, block: BlockLayout) -> None:
     width = state[f"{added}{block.value}.bias"].shape[0]
     state[f"{added}{block.value}.weight"] = torch.eye(width) * math.sqrt(SCALE)
     state[f"{added}{block.output}.weight"] = torch.eye(width) * math.sqrt(SCALE)

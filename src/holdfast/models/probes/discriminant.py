@@ -25,7 +25,14 @@ import numpy.typing as npt
 
 from holdfast.core.records import Floats, Ints
 from holdfast.models.probes.logistic import logits_of, softmax_losses
-from holdfast.models.probes.probe import FOLDS, Beside, Probe, check_rows, spread, stratified_folds
+from holdfast.models.probes.probe import (
+    FOLDS,
+    ExtraRows,
+    Probe,
+    check_rows,
+    spread,
+    stratified_folds,
+)
 from holdfast.stats.threads import threads_for
 
 SHRINKAGES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0)
@@ -87,7 +94,9 @@ class ShrinkageChoice(NamedTuple):
     held_out: Array
 
 
-def choose_shrinkage(x: Array, y: Ints, seed: int, beside: Beside | None = None) -> ShrinkageChoice:
+def choose_shrinkage(
+    x: Array, y: Ints, seed: int, beside: ExtraRows | None = None
+) -> ShrinkageChoice:
     """The shrinkage of ``SHRINKAGES`` and the calibration of the smallest cross-validated log loss,
     in the folds of ``fit_probe``; at least one row must be in one. Rows ``beside`` stand in the
     training part of every fold."""
@@ -150,7 +159,7 @@ def calibration(logits: Array, y: Ints) -> tuple[float, Array, float]:
 
 
 def fit_discriminant(
-    features: Floats, labels: Ints, *, classes: int, seed: int, beside: Beside | None = None
+    features: Floats, labels: Ints, *, classes: int, seed: int, beside: ExtraRows | None = None
 ) -> Probe | None:
     """A linear head by discriminant analysis; ``None`` where the rows cannot say how strongly to
     shrink: one class, or no class with two rows.
@@ -176,7 +185,7 @@ def fit_discriminant(
     present, y = np.unique(marks, return_inverse=True)
     if len(present) == 1 or (stratified_folds(y[:n], FOLDS, seed) < 0).all():
         return None
-    own = None if weights is None else Beside(x[n:], y[n:], weights[n:])
+    own = None if weights is None else ExtraRows(x[n:], y[n:], weights[n:])
     with threads_for(x.size):
         chosen = choose_shrinkage(x[:n], y[:n], seed, own)
         table = within(x, y, weights).table(chosen.shrinkage) * chosen.scale

@@ -16,7 +16,7 @@ from typing import Literal, get_args
 
 from holdfast.core.records import Floats, Ints
 from holdfast.models.probes.discriminant import fit_discriminant
-from holdfast.models.probes.probe import Beside, Probe, fit_probe
+from holdfast.models.probes.probe import ExtraRows, Probe, fit_probe
 
 HeadKind = Literal["both", "logistic", "discriminant"]
 KINDS: tuple[HeadKind, ...] = get_args(HeadKind)
@@ -29,7 +29,7 @@ def fit_head(
     classes: int,
     seed: int,
     kind: HeadKind = "both",
-    beside: Beside | None = None,
+    beside: ExtraRows | None = None,
 ) -> Probe:
     """A head of this ``kind``, its strengths chosen by stratified five-fold cross-validation on
     these rows; the parameters and errors are those of ``models.probe.fit_probe``.

@@ -48,7 +48,7 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
+class ExtraRows:
     """Rows that a probe learns from and is never judged by: ``features`` [m, D], ``labels`` [m]
     class indices, ``weights`` [m] at least 0, a row of the others counting 1. They stand in the
     training part of every fold, and in none that is held out."""
@@ -65,7 +65,7 @@ def fit_probe(
     classes: int,
     seed: int,
     c: float | None = None,
-    beside: Beside | None = None,
+    beside: ExtraRows | None = None,
 ) -> Probe:
     """Fit L2-regularised multinomial logistic regression: the mean of −log p(label) over the rows
     plus ‖w‖² ÷ (2 C n), the biases free, by L-BFGS. With two classes w is the difference of their
@@ -116,7 +116,7 @@ def fit_probe(
 
 
 def _fit_beside(
-    rows: Array, marks: Ints, beside: Beside, *, classes: int, seed: int, c: float | None
+    rows: Array, marks: Ints, beside: ExtraRows, *, classes: int, seed: int, c: float | None
 ) -> Probe:
     """The same with rows beside them."""
     counted = beside.weights > 0
@@ -132,7 +132,7 @@ def _fit_beside(
     chosen = (
         PenaltyChoice(c, "set by you")
         if c
-        else choose_c(x, y[:n], seed, beside=Beside(extra, y[n:], weights))
+        else choose_c(x, y[:n], seed, beside=ExtraRows(extra, y[n:], weights))
     )
     both, w = np.concatenate([x, extra]), np.concatenate([np.ones(n), weights])
     first = first_softmax(both, y)
@@ -154,7 +154,7 @@ class PenaltyChoice(NamedTuple):
 
 
 def choose_c(
-    x: Array, y: Ints, seed: int, grid: Sequence[float] = GRID, beside: Beside | None = None
+    x: Array, y: Ints, seed: int, grid: Sequence[float] = GRID, beside: ExtraRows | None = None
 ) -> PenaltyChoice:
     """The C of the smallest cross-validated log loss; rows ``beside``, in the same units, are
     learned from in every fold."""

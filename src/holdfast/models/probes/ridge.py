@@ -23,7 +23,7 @@ SHARES = tuple(float(s) for s in 10.0 ** np.arange(-4, 2.1, 0.5))
 
 
 @dataclass(frozen=True, slots=True)
-class OutOfFold:
+class RidgeFold:
     """``answers`` [n, C], each by a fit that had not learned from its row; ``share`` is the λ of
     the least squared ``error`` (mean over rows and columns) among ``SHARES``."""
 
@@ -32,7 +32,7 @@ class OutOfFold:
     error: float
 
 
-def ridge_out_of_fold(features: Floats, targets: Floats, folds: Ints) -> OutOfFold:
+def ridge_out_of_fold(features: Floats, targets: Floats, folds: Ints) -> RidgeFold:
     """Answer every row of ``features`` [n, D] by the rows of the other ``folds`` [n] (numbers, at
     least two different ones), for ``targets`` [n, C]."""
     x, y = np.asarray(features, np.float64), np.asarray(targets, np.float64)
@@ -42,7 +42,7 @@ def ridge_out_of_fold(features: Floats, targets: Floats, folds: Ints) -> OutOfFo
         said[:, held] = _answers(x[~held], y[~held], x[held])
     errors = ((said - y) ** 2).mean(axis=(1, 2))
     best = int(errors.argmin())
-    return OutOfFold(said[best], SHARES[best], float(errors[best]))
+    return RidgeFold(said[best], SHARES[best], float(errors[best]))
 
 
 def _answers(x: Array, y: Array, held: Array) -> Array:

@@ -19,7 +19,7 @@ from starlette.routing import Route
 from holdfast.core.errors import InputError, StoreError
 from holdfast.plugins.dashboard.follow import START
 from holdfast.plugins.dashboard.forms import message_page
-from holdfast.plugins.dashboard.guard import Guard, of_file
+from holdfast.plugins.dashboard.guard import PageGuard, of_file
 from holdfast.plugins.dashboard.held import Dashboard
 from holdfast.plugins.dashboard.news import list_news, run_news
 from holdfast.plugins.dashboard.pages import files, plain, render
@@ -67,7 +67,7 @@ def application(dashboard: Dashboard) -> Starlette:
     return Starlette(
         routes=routes,
         middleware=[
-            Middleware(Guard, access=dashboard.access),
+            Middleware(PageGuard, access=dashboard.access),
             Middleware(GZipMiddleware, minimum_size=1_000, compresslevel=5),
         ],
         exception_handlers={HTTPException: _not_found, Exception: _defect},

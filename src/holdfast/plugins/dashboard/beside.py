@@ -1,5 +1,6 @@
 """Several runs beside each other: what they were told that differs, their curves in one chart, and
-whether one is better than another on the rows that both were tested on."""
+whether one is better than another on the rows that both were tested on.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +41,7 @@ class Overlaid:
 
 
 @dataclass(frozen=True, slots=True)
-class PairedView:
+class PairView:
     """What the paired test says of the first run and another: ``verdict`` is "" where it could not
     be made, and ``because`` says why."""
 
@@ -78,7 +79,7 @@ def overlaid(runs: Sequence[RunFiles]) -> tuple[Overlaid, ...]:
     return tuple(one for one in found if one.chart)
 
 
-def paired_views(names: Sequence[str], paths: Sequence[Path]) -> tuple[PairedView, ...]:
+def paired_views(names: Sequence[str], paths: Sequence[Path]) -> tuple[PairView, ...]:
     """The first run against each other one, on the test rows that both stored answers to."""
     return tuple(
         _paired(names[0], paths[0], name, path)
@@ -86,14 +87,14 @@ def paired_views(names: Sequence[str], paths: Sequence[Path]) -> tuple[PairedVie
     )
 
 
-def _paired(name: str, first: Path, other: str, path: Path) -> PairedView:
+def _paired(name: str, first: Path, other: str, path: Path) -> PairView:
     from holdfast.analyses.compare.compare import compare
 
     try:
         found = compare(str(first), str(path))
     except HoldfastError as error:
         told = f"{error.what}: {error.rule}".replace(str(first), name).replace(str(path), other)
-        return PairedView(other, "", "unsure", told)
+        return PairView(other, "", "unsure", told)
     block = found.to_json()
     tone = {"better": "good", "worse": "bad", "equivalent": "good"}.get(block["verdict"], "unsure")
     facts = [("Rows", f"{block['n']:,}")]
@@ -104,7 +105,7 @@ def _paired(name: str, first: Path, other: str, path: Path) -> PairedView:
     because = found.because.replace("A minus B", f"{name} minus {other}")
     because = because.replace("A and B", f"{name} and {other}")
     because = because.replace("A is ", f"{name} is ").replace(" than B ", f" than {other} ")
-    return PairedView(other, block["verdict"], tone, because, tuple(facts))
+    return PairView(other, block["verdict"], tone, because, tuple(facts))
 
 
 def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:

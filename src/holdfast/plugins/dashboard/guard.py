@@ -17,7 +17,7 @@ STATIC = "/static/"
 OTHER_HOST = "This page answers on this machine alone, under 127.0.0.1 or localhost.\n"
 
 
-class Guard:
+class PageGuard:
     """Lets in whom ``access`` knows, and puts the safety headers on every answer."""
 
     def __init__(self, app: ASGIApp, access: Access) -> None:

@@ -15,11 +15,12 @@ from holdfast.plugins.dashboard.access import Access
 from holdfast.plugins.dashboard.in_service import ServiceView, service_view
 from holdfast.plugins.dashboard.one_run import Whole, whole_run
 from holdfast.plugins.dashboard.runs import Runs, run_mark
-from holdfast.plugins.dashboard.trying import Tried, Trier
+from holdfast.plugins.dashboard.trying import TrialAnswer, Trier
 
 if TYPE_CHECKING:
     from holdfast.plugins.service.labelling import Labelling
     from holdfast.plugins.store.store import Store
+
 
 # A look at a service is kept so many times what it took, and so long at least [s].
 LOOKS_PAUSE, LEAST_S = 100.0, 1.0
@@ -28,12 +29,12 @@ MOST_KEPT, MOST_TRIED = 8, 200
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class TriedRow:
     """A row that was tried, and what the run at ``path`` said of it."""
 
     path: Path
     row: Mapping[str, Any]
-    tried: Tried
+    tried: TrialAnswer
 
 
 @dataclass
@@ -48,7 +49,7 @@ class Dashboard:
     clock: Callable[[], float] = time.time
     closing: Callable[[], bool] = lambda: False
     streams: int = 0
-    tried: OrderedDict[str, Asked] = field(default_factory=OrderedDict)
+    tried: OrderedDict[str, TriedRow] = field(default_factory=OrderedDict)
     seen: dict[str, tuple[float, ServiceView]] = field(default_factory=dict)
     kept: OrderedDict[tuple[Any, ...], Whole] = field(default_factory=OrderedDict)
 
@@ -74,10 +75,10 @@ class Dashboard:
             self.seen[view.span] = (ended + max(LEAST_S, LOOKS_PAUSE * (ended - began)), view)
         return view
 
-    def remember(self, path: Path, row: Mapping[str, Any], tried: Tried) -> str:
+    def remember(self, path: Path, row: Mapping[str, Any], tried: TrialAnswer) -> str:
         """Keep a row that was tried until somebody says what is right for it; its name."""
         name = secrets.token_urlsafe(12)
-        self.tried[name] = Asked(path, row, tried)
+        self.tried[name] = TriedRow(path, row, tried)
         while len(self.tried) > MOST_TRIED:
             self.tried.popitem(last=False)
         return name

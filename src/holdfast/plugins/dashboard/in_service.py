@@ -1,5 +1,6 @@
 """What befell a service, from its store alone: traffic, latency, drift, the live comparison, the
-models that served, what re-testing found, what was deleted."""
+models that served, what re-testing found, what was deleted.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +23,7 @@ from holdfast.report.numbers import compact, count, interval, is_rate, number, p
 if TYPE_CHECKING:
     from holdfast.plugins.store.records import Event
     from holdfast.plugins.store.store import Store
+
 
 DAY_S = 86_400.0
 # Spans that can be looked at, and how many columns each is drawn in.
@@ -81,7 +83,7 @@ class EventView:
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class LiveEvidence:
     """Where the live comparison stands."""
 
     verdict: str
@@ -110,7 +112,7 @@ class ServiceView:
     traffic: Markup
     latency: Markup
     lines: tuple[tuple[str, str, str, str, str], ...]
-    comparison: Evidence | None
+    comparison: LiveEvidence | None
     drift: DriftView | None
     observed: tuple[Observed, ...]
     tests: tuple[tuple[str, str, str, str], ...]
@@ -269,7 +271,7 @@ def _ms(seconds: float) -> str:
     return f"{1e3 * seconds:,.{digits}f}\u00a0ms"
 
 
-def _evidence(body: Mapping[str, Any]) -> Evidence:
+def _evidence(body: Mapping[str, Any]) -> LiveEvidence:
     verdict = str(body.get("verdict") or "undecided")
     found = body.get("difference")
     gap = found if isinstance(found, Mapping) else {}
@@ -285,7 +287,7 @@ def _evidence(body: Mapping[str, Any]) -> Evidence:
         for name in ("rows", "unlike", "labels", "users", "needed", "budget")
         if body.get(name) is not None
     ]
-    return Evidence(
+    return LiveEvidence(
         verdict=verdict,
         tone=VERDICTS.get(verdict, "unsure"),
         because=plain(body.get("because") or "", 600),

@@ -18,6 +18,7 @@ from holdfast.report.numbers import interval, number
 if TYPE_CHECKING:
     from holdfast.plugins.service.labelling import Labelling
 
+
 # Labels that have a key of their own.
 KEYED = 9
 LONGEST_CELL = 20_000
@@ -39,7 +40,7 @@ WAYS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class LabelChoice:
     """A label that can be chosen, with its key."""
 
     name: str
@@ -56,7 +57,7 @@ class TaskView:
     index: int
     cells: tuple[tuple[str, str, str], ...]
     kind: str
-    choices: tuple[Choice, ...]
+    choices: tuple[LabelChoice, ...]
     tokens: tuple[str, ...]
     why: str
     suggestion: str | None = None
@@ -151,13 +152,14 @@ def task_view(item: Any, suggestion: str | None = None) -> TaskView:
     )
 
 
-def choices_of(classes: Sequence[str]) -> tuple[Choice, ...]:
+def choices_of(classes: Sequence[str]) -> tuple[LabelChoice, ...]:
     """The classes with their keys: 1 to 9 in their order, but where classes are called ``0``,
     ``1`` … each its own, so that 1 never stores 0."""
     if any(len(name) == 1 and name.isascii() and name.isdecimal() for name in classes):
-        return tuple(Choice(name, name if name in "0123456789" else "") for name in classes)
+        return tuple(LabelChoice(name, name if name in "0123456789" else "") for name in classes)
     return tuple(
-        Choice(name, str(place + 1) if place < KEYED else "") for place, name in enumerate(classes)
+        LabelChoice(name, str(place + 1) if place < KEYED else "")
+        for place, name in enumerate(classes)
     )
 
 

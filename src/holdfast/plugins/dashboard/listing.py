@@ -64,7 +64,7 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class ListColumn:
     """A heading: where a click on it leads, and how the list is sorted by it now."""
 
     name: str
@@ -84,7 +84,7 @@ class ListPage:
     total: int
     of: int
     pages: int
-    columns: tuple[Column, ...]
+    columns: tuple[ListColumn, ...]
     choices: Mapping[str, tuple[str, ...]]
 
     @property
@@ -164,11 +164,11 @@ def score_bar(score: Estimate, metric: str) -> Markup:
     )
 
 
-def _column(query: Query, name: str) -> Column:
+def _column(query: Query, name: str) -> ListColumn:
     title, _, falls = COLUMNS[name]
     now = {name: "ascending", f"-{name}": "descending"}.get(query.sort, "")
     first, other = (f"-{name}", name) if falls else (name, f"-{name}")
-    return Column(
+    return ListColumn(
         name,
         title,
         query.address(sort=other if query.sort == first else first),

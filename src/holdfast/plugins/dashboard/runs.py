@@ -28,7 +28,7 @@ Mark = tuple[tuple[int, int, int] | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class RunFile:
     """A run's folder, the name that the pages know it by, and the marks of its files."""
 
     name: str
@@ -38,7 +38,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class RunList:
     """What is known at a moment: ``summaries`` by name; ``unread`` runs that are not summed up yet;
     ``links`` that were not followed, ``closed`` folders that could not be opened."""
 
@@ -60,7 +60,7 @@ class Runs:
         self._lock = threading.Lock()
         self._scanning = threading.Lock()
         self.version = 0
-        self._found: dict[str, Found] = {}
+        self._found: dict[str, RunFile] = {}
         self._summaries: dict[str, tuple[Mark, Summary]] = {}
         self._folders: dict[Path, int] = {}
         self._links = self._closed = 0
@@ -77,7 +77,7 @@ class Runs:
         there = found is not None and found.path.is_dir() and not found.path.is_symlink()
         return found.path if found is not None and there else None
 
-    def listed(self, within_s: float = 60.0) -> Listed:
+    def listed(self, within_s: float = 60.0) -> RunList:
         """Every run as its files say now; those that could not be read in ``within_s`` are told as
         ``unread`` and read at the next call."""
         until = time.monotonic() + within_s
@@ -125,9 +125,9 @@ class Runs:
         if path is None:
             return None
         names = _names(path)
-        return self._read(Found(name, path, names, run_mark(path))) if names else None
+        return self._read(RunFile(name, path, names, run_mark(path))) if names else None
 
-    def _summed(self, until: float) -> Listed:
+    def _summed(self, until: float) -> RunList:
         summaries: dict[str, Summary] = {}
         unread = 0
         for found in list(self._found.values()):
@@ -138,9 +138,9 @@ class Runs:
                 summaries[found.name] = self._read(found)
             else:
                 unread += 1
-        return Listed(summaries, unread, self._links, self._closed)
+        return RunList(summaries, unread, self._links, self._closed)
 
-    def _read(self, found: Found) -> Summary:
+    def _read(self, found: RunFile) -> Summary:
         state = state_of(found.path, found.names)
         kept = self._summaries.get(found.name)
         if kept and kept[0] == found.mark:
@@ -170,7 +170,7 @@ class Runs:
 
     def _walk(
         self, folder: Path, parts: Sequence[str], folders: dict[Path, int]
-    ) -> Iterator[Found]:
+    ) -> Iterator[RunFile]:
         stamp = _stamp(folder)
         try:
             with os.scandir(folder) as entries:
@@ -181,7 +181,7 @@ class Runs:
         names = frozenset(one.name for one in inside)
         if names & MARKS:
             name = "/".join(map(_named, parts or (folder.name,)))
-            yield Found(name, folder, names, run_mark(folder))
+            yield RunFile(name, folder, names, run_mark(folder))
             return
         folders[folder] = stamp
         if len(parts) >= DEEPEST:

@@ -17,7 +17,7 @@ from holdfast.plugins.dashboard.app import application
 from holdfast.plugins.dashboard.held import Dashboard
 from holdfast.plugins.dashboard.pages import warm
 from holdfast.plugins.dashboard.runs import Runs
-from holdfast.plugins.service.web.wire import Bounds, WireServer, wire_of
+from holdfast.plugins.service.web.wire import ConnectionBounds, WireServer, wire_of
 
 HOST = "127.0.0.1"
 # What is read of the runs before the address is told; the rest is read while the page waits.
@@ -48,7 +48,7 @@ def run_dashboard(root: Path, port: int, store: str | None, tell: Callable[[str]
         dashboard.runs.listed(FIRST_S)
         config = uvicorn.Config(
             application(dashboard),
-            http=wire_of(Bounds(MOST_CONNECTIONS, READ_S, lambda _: None)),
+            http=wire_of(ConnectionBounds(MOST_CONNECTIONS, READ_S, lambda _: None)),
             log_level="warning",
             access_log=False,
             server_header=False,

@@ -25,6 +25,7 @@ from holdfast.report.numbers import NBSP
 if TYPE_CHECKING:
     from holdfast.runs.predictor import Predictor
 
+
 # Questions that wait; each takes a second or so, a generator's more.
 MOST_WAITING = 4
 # A model that nobody asked so long is let go [s].
@@ -69,7 +70,7 @@ class Chance:
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
+class TrialAnswer:
     """The answer to one row: ``model`` is who gave it, ``reasons`` the words that carry it (the
     report's own view of them), ``seconds`` what it took, ``loaded`` whether the model had to be
     loaded first, ``kind`` what a label of this task is."""
@@ -97,7 +98,7 @@ class Trier:
         self._kept: tuple[tuple[Path, int], Predictor] | None = None
         self._asked = 0.0
 
-    async def ask(self, run: Path, row: Mapping[str, Any], why: bool) -> Tried:
+    async def ask(self, run: Path, row: Mapping[str, Any], why: bool) -> TrialAnswer:
         """The answer to ``row``, a value for each field, with reasons where ``why``.
 
         Raises ``Busy`` at once where too many wait, ``InputError`` for a row that the model cannot
@@ -128,7 +129,7 @@ class Trier:
         if not self._waiting and time.monotonic() - self._asked >= self._idle_s:
             self._kept = None
 
-    def _ask(self, run: Path, row: Mapping[str, Any], why: bool) -> Tried:
+    def _ask(self, run: Path, row: Mapping[str, Any], why: bool) -> TrialAnswer:
         from holdfast.runs.predictor import Predictor
 
         started = time.perf_counter()
@@ -195,7 +196,7 @@ def _data(fields: Sequence[Field], row: Mapping[str, Any], folder: Path) -> Any:
     return str(source_path(str(path)))
 
 
-def _answered(predictor: Predictor, data: Any, why: bool) -> Tried:
+def _answered(predictor: Predictor, data: Any, why: bool) -> TrialAnswer:
     predicted = predictor.predict(data, probabilities=bool(predictor.names))
     found = next(iter(predicted))
     chances = sorted((found.probabilities or {}).items(), key=lambda pair: -pair[1])
@@ -210,7 +211,7 @@ def _answered(predictor: Predictor, data: Any, why: bool) -> Tried:
     elif isinstance(said, list):
         said = ", ".join(map(str, said)) or "no label"
     sure = "" if found.confidence is None else f"{100 * found.confidence:.1f}{NBSP}%"
-    return Tried(
+    return TrialAnswer(
         prediction=found.prediction,
         said="" if said is None else str(said),
         sure=sure,

@@ -1,5 +1,6 @@
 """Rows that are all there, held against the reference: like it or not, in what, how right the model
-is about them, and since which row."""
+is about them, and since which row.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +16,9 @@ from holdfast.plugins.drift.accuracy import estimated_accuracy, support_of
 from holdfast.plugins.drift.apart import Apart, apart
 from holdfast.plugins.drift.facts import CONFIDENCE
 from holdfast.plugins.drift.labelled import HarmWatch, powered_accuracy
-from holdfast.plugins.drift.monitor import BETWEEN, Alarm, Monitor
-from holdfast.plugins.drift.rows import Reference, Rows
-from holdfast.plugins.drift.words import Term, rows_with, telling_terms
+from holdfast.plugins.drift.monitor import BETWEEN, Alarm, DriftMonitor
+from holdfast.plugins.drift.rows import DriftRows, Reference
+from holdfast.plugins.drift.words import DriftWord, rows_with, telling_terms
 from holdfast.quality.two_samples import proportions_differ
 from holdfast.stats.auc import delong
 from holdfast.stats.intervals import wilson
@@ -58,7 +59,7 @@ class ClassShare:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Compared:
+class DriftReport:
     """What ``compare_rows`` found. ``differ`` are the sides on which rows are surely not alike
     (``inputs``, ``classes``, or a fact's name); ``alarms`` say since when, where rows stand in the
     order in which they came."""
@@ -75,7 +76,7 @@ class Compared:
     labels: int
     harm: Mapping[str, Any] | None
     alarms: tuple[Alarm, ...]
-    terms: tuple[Term, ...]
+    terms: tuple[DriftWord, ...]
     examples: tuple[tuple[str, str, float], ...]
     unwatched: Mapping[str, str]
 
@@ -120,12 +121,12 @@ class Compared:
 
 def compare_rows(
     reference: Reference,
-    new: Rows,
+    new: DriftRows,
     *,
     wrong: Floats | None = None,
     between: int = BETWEEN,
     seed: int = 0,
-) -> Compared:
+) -> DriftReport:
     """``new`` rows, in the order in which they came, against the reference.
 
     Each side is tested at its share of 1 %, both sets being samples: the area under the ROC curve
@@ -151,17 +152,17 @@ def compare_rows(
             differ.append("classes")
     facts = tuple(_fact(n, held.numbers[n], new.numbers[n], 1 - ERROR / tests) for n in numbers)
     differ += [one.name for one in facts if one.moved]
-    monitor = Monitor.of_reference(reference, between, seed).add(new)
+    monitor = DriftMonitor.of_reference(reference, between, seed).add(new)
     accuracy, before = _accuracy(reference, new, found, bool(differ), len(some))
     powered, labels, harm = _by_labels(reference, new, wrong, between)
-    terms: tuple[Term, ...] = ()
+    terms: tuple[DriftWord, ...] = ()
     examples: tuple[tuple[str, str, float], ...] = ()
     if differ and new.texts is not None:
         now = rows_with(new.texts)
         terms = tuple(telling_terms(now, len(new), reference.words, reference.told_of))
         if found is not None:
             examples = _examples(new.take(some), found.scores)
-    return Compared(
+    return DriftReport(
         len(new),
         reference,
         tuple(differ),
@@ -217,7 +218,7 @@ def _fact(name: str, then: Floats, now: Floats, level: float) -> Fact:
 
 
 def _accuracy(
-    reference: Reference, new: Rows, found: Apart | None, differ: bool, sampled: int
+    reference: Reference, new: DriftRows, found: Apart | None, differ: bool, sampled: int
 ) -> tuple[Estimate, Estimate]:
     """Of the new rows without a label, and of the reference."""
     right = reference.right
@@ -237,7 +238,7 @@ def _accuracy(
 
 
 def _by_labels(
-    reference: Reference, new: Rows, wrong: Floats | None, between: int
+    reference: Reference, new: DriftRows, wrong: Floats | None, between: int
 ) -> tuple[Estimate | None, int, dict[str, Any] | None]:
     if wrong is None or not np.isfinite(wrong).any():
         return None, 0, None
@@ -258,7 +259,7 @@ def _by_labels(
     return powered, int(labelled.sum()), harm
 
 
-def _examples(rows: Rows, scores: Floats) -> tuple[tuple[str, str, float], ...]:
+def _examples(rows: DriftRows, scores: Floats) -> tuple[tuple[str, str, float], ...]:
     """The rows that look newest, each text once."""
     assert rows.texts is not None
     found: dict[str, tuple[str, str, float]] = {}

@@ -12,18 +12,18 @@ import numpy as np
 
 from holdfast.analyses.row_texts import read_texts
 from holdfast.analyses.vectors import answer_with_vectors
-from holdfast.contract.answering import Asked, Options
+from holdfast.contract.answering import Options, PredictionRequest
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.printable import shown
 from holdfast.core.records import Decision, Floats, to_json
 from holdfast.core.seeds import generator
 from holdfast.data.labels.spelling import match_spellings
-from holdfast.plugins.drift.compared import Compared, compare_rows
+from holdfast.plugins.drift.compared import DriftReport, compare_rows
 from holdfast.plugins.drift.monitor import BETWEEN
-from holdfast.plugins.drift.run_rows import WRITE, Held, held_reference, rows_of_answers
+from holdfast.plugins.drift.run_rows import WRITE, RunReference, held_reference, rows_of_answers
 from holdfast.plugins.drift.words import hashed_words
 from holdfast.prepare.rows import Notify
-from holdfast.runs.stored import Again
+from holdfast.runs.stored import FinishedRun
 
 # Rows that are asked about; of a model that writes, whose answers take longest.
 MOST, MOST_WRITTEN, FEWEST = 5000, 200, 20
@@ -40,7 +40,7 @@ class Drifted:
     run: Path
     data: str
     task: str
-    found: Compared
+    found: DriftReport
     positions: Sequence[int]
     of: int
     unread: int = 0
@@ -88,7 +88,7 @@ def drift(
     """
     if between < 1:
         raise RecipeError("drift.between_alarms", "must be at least 1", between, "Give 100000.")
-    again = Again(run)
+    again = FinishedRun(run)
     task = str(again.result["task"])
     held = held_reference(again, notify)
     predictor = again.predictor
@@ -122,9 +122,9 @@ def drift(
 
 
 def _wrong(
-    held: Held,
-    asked: Asked,
-    again: Again,
+    held: RunReference,
+    asked: PredictionRequest,
+    again: FinishedRun,
     options: Options | None,
     predictions: Sequence[object],
     positions: Any,

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.core.records import Floats
-from holdfast.plugins.drift.rows import Reference, Rows
+from holdfast.plugins.drift.rows import DriftRows, Reference
 
 FORMAT = 1
 _NUMBER = "number:"
@@ -51,7 +51,7 @@ def of_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[Reference, Floats
         if facts["format"] != FORMAT:
             raise ValueError(f"format {facts['format']}")
         vectors = arrays.get("vectors")
-        rows = Rows(
+        rows = DriftRows(
             int(facts["n"]),
             None if vectors is None else vectors.astype(np.float64),
             arrays.get("answers"),

@@ -17,7 +17,7 @@ import numpy as np
 from holdfast.core.errors import Defect
 from holdfast.plugins.drift.classes import ClassWatch
 from holdfast.plugins.drift.numbers import NumberWatch
-from holdfast.plugins.drift.rows import Reference, Rows, joined
+from holdfast.plugins.drift.rows import DriftRows, Reference, joined
 from holdfast.plugins.drift.vectors import LEAST_REFERENCE, VectorWatch, packed, unpacked
 
 FORMAT = 1
@@ -58,7 +58,7 @@ class Alarm:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Monitor:
+class DriftMonitor:
     """What was watched so far, a value. ``reference`` is what rows are held against now; ``rows``
     how many came, ``begun`` the row at which this reference was taken up. While ``gathering`` a new
     regime, which it is once there are ``REGIME`` rows, nothing alarms."""
@@ -71,14 +71,14 @@ class Monitor:
     numbers: NumberWatch | None
     rows: int = 0
     begun: int = 0
-    recent: Rows = field(default_factory=lambda: Rows(0))
-    gathering: Rows | None = None
+    recent: DriftRows = field(default_factory=lambda: DriftRows(0))
+    gathering: DriftRows | None = None
     alarms: tuple[Alarm, ...] = ()
 
     @classmethod
     def of_reference(
         cls, reference: Reference, between: int = BETWEEN, seed: int = 0, rows: int = 0
-    ) -> Monitor:
+    ) -> DriftMonitor:
         """A monitor that has seen nothing, with ``between`` clean rows between alarms. Sides of
         which the reference says too little are left out: ``unwatched`` says which, and why."""
         if between < 1:
@@ -120,7 +120,7 @@ class Monitor:
         sides = self.sides
         return {name: one.detector.level / len(sides) for name, one in sides.items()}
 
-    def add(self, rows: Rows) -> Monitor:
+    def add(self, rows: DriftRows) -> DriftMonitor:
         """After more rows, in their order. Each alarm on the way is added to ``alarms``."""
         made, left = self, rows
         while len(left):
@@ -128,7 +128,7 @@ class Monitor:
             left = left.take(slice(taken, None))
         return made
 
-    def _bet(self, rows: Rows) -> tuple[Monitor, int]:
+    def _bet(self, rows: DriftRows) -> tuple[DriftMonitor, int]:
         """The monitor after the rows up to the first alarm, and how many those were."""
         limit = self.between * max(1, len(self.sides))
         watched, ends = self._watched(rows, limit)
@@ -141,7 +141,7 @@ class Monitor:
         made = replace(watched, rows=self.rows + len(part), recent=recent)
         return (made if first is None else made._alarmed()), len(part)
 
-    def _watched(self, rows: Rows, limit: float) -> tuple[Monitor, list[int]]:
+    def _watched(self, rows: DriftRows, limit: float) -> tuple[DriftMonitor, list[int]]:
         """After these rows, and after how many of them each side that alarms did."""
         vectors, classes, numbers = self.vectors, self.classes, self.numbers
         ends: list[int | None] = []
@@ -161,7 +161,7 @@ class Monitor:
         made = replace(self, vectors=vectors, classes=classes, numbers=numbers)
         return made, [at for at in ends if at is not None]
 
-    def _alarmed(self) -> Monitor:
+    def _alarmed(self) -> DriftMonitor:
         levels = self.levels
         side = max(levels, key=lambda name: levels[name])
         watch = self.sides[side]
@@ -176,7 +176,7 @@ class Monitor:
         known = self.recent.take(slice(max(0, len(self.recent) - (self.rows - since)), None))
         return replace(self, alarms=(*self.alarms, alarm), gathering=known)
 
-    def _gathered(self, rows: Rows) -> tuple[Monitor, int]:
+    def _gathered(self, rows: DriftRows) -> tuple[DriftMonitor, int]:
         assert self.gathering is not None
         need = max(0, REGIME - len(self.gathering))
         part = rows.take(slice(0, need))
@@ -190,11 +190,11 @@ class Monitor:
             # As they are written down, so that a restart changes nothing.
             whole = replace(whole, vectors=whole.vectors.astype(np.float16).astype(np.float64))
         reference = self.reference.of_traffic(whole, {}, f"rows from row {made.since} on")
-        fresh = Monitor.of_reference(reference, self.between, self.seed, made.rows)
+        fresh = DriftMonitor.of_reference(reference, self.between, self.seed, made.rows)
         return replace(fresh, alarms=self.alarms, recent=made.recent), len(part)
 
     @property
-    def regime(self) -> Rows | None:
+    def regime(self) -> DriftRows | None:
         """The rows that the present regime is known by; ``None`` where it is the first."""
         return self.reference.rows if self.alarms and self.gathering is None else None
 
@@ -221,7 +221,7 @@ class Monitor:
         }
 
     @classmethod
-    def of(cls, said: Mapping[str, Any], reference: Reference) -> Monitor:
+    def of(cls, said: Mapping[str, Any], reference: Reference) -> DriftMonitor:
         """The monitor that ``to_json`` wrote down, of the run's ``reference``. Raises
         ``ValueError`` for what is of another form or reference."""
         try:
@@ -249,7 +249,7 @@ class Monitor:
             raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
-def _rows_json(rows: Rows) -> dict[str, Any]:
+def _rows_json(rows: DriftRows) -> dict[str, Any]:
     return {
         "n": len(rows),
         "vectors": None if rows.vectors is None else packed(rows.vectors, "<f2"),
@@ -258,9 +258,9 @@ def _rows_json(rows: Rows) -> dict[str, Any]:
     }
 
 
-def _rows_of(said: Mapping[str, Any]) -> Rows:
+def _rows_of(said: Mapping[str, Any]) -> DriftRows:
     n, vectors, answers = int(said["n"]), said["vectors"], said["answers"]
-    return Rows(
+    return DriftRows(
         n,
         None if vectors is None else unpacked(vectors, "<f2").reshape(n, -1),
         None if answers is None else np.array(answers, np.int64),
@@ -268,5 +268,5 @@ def _rows_of(said: Mapping[str, Any]) -> Rows:
     )
 
 
-def _last(rows: Rows, most: int) -> Rows:
+def _last(rows: DriftRows, most: int) -> DriftRows:
     return rows.take(slice(max(0, len(rows) - most), None))

@@ -15,7 +15,7 @@ from holdfast.core.records import Floats, Ints
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Rows:
+class DriftRows:
     """``n`` rows in the order in which they came, with what is known of each.
 
     ``vectors`` [n, d] are what the model's last layer reads, or what stands for it; ``answers`` [n]
@@ -40,10 +40,10 @@ class Rows:
     def __len__(self) -> int:
         return self.n
 
-    def take(self, at: Ints | slice) -> Rows:
+    def take(self, at: Ints | slice) -> DriftRows:
         """Some of the rows, by position."""
         where = np.arange(self.n)[at]
-        return Rows(
+        return DriftRows(
             len(where),
             None if self.vectors is None else self.vectors[where],
             None if self.answers is None else self.answers[where],
@@ -53,7 +53,7 @@ class Rows:
         )
 
 
-def joined(parts: Sequence[Rows]) -> Rows:
+def joined(parts: Sequence[DriftRows]) -> DriftRows:
     """Rows after one another; what one of them lacks, all do."""
     if len(parts) == 1:
         return parts[0]
@@ -63,7 +63,7 @@ def joined(parts: Sequence[Rows]) -> Rows:
     names = [one.names for one in parts if one.names is not None]
     known = [name for name in parts[0].numbers if all(name in one.numbers for one in parts)]
     whole = len(parts)
-    return Rows(
+    return DriftRows(
         sum(map(len, parts)),
         np.concatenate(vectors) if len(vectors) == whole else None,
         np.concatenate(answers) if len(answers) == whole else None,
@@ -80,7 +80,7 @@ class Reference:
     ``classes``, how many of ``told_of`` texts hold each word (``words``), and where the rows come
     from, in words (``what``)."""
 
-    rows: Rows
+    rows: DriftRows
     classes: tuple[str, ...] = ()
     right: Floats | None = None
     words: Mapping[str, int] = field(default_factory=dict)
@@ -90,6 +90,6 @@ class Reference:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def of_traffic(self, rows: Rows, words: Mapping[str, int], what: str) -> Reference:
+    def of_traffic(self, rows: DriftRows, words: Mapping[str, int], what: str) -> Reference:
         """Arrived rows as what later ones are held against: whether they were right is unknown."""
         return replace(self, rows=rows, right=None, words=words, told_of=len(rows), what=what)

@@ -1,5 +1,6 @@
 """Rows as drift sees them (``know/drift``): what a run's model says of a table, and the run's
-reference, which is kept as ``reference.npz`` in its folder."""
+reference, which is kept as ``reference.npz`` in its folder.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +25,10 @@ from holdfast.core.seeds import generator
 from holdfast.data.tags.scheme import OUTSIDE
 from holdfast.plugins.drift.facts import facts_of
 from holdfast.plugins.drift.held import of_arrays, to_arrays, unit
-from holdfast.plugins.drift.rows import Reference, Rows
+from holdfast.plugins.drift.rows import DriftRows, Reference
 from holdfast.plugins.drift.words import hashed_words, rows_with
 from holdfast.prepare.rows import Notify
-from holdfast.runs.stored import Again
+from holdfast.runs.stored import FinishedRun
 
 REFERENCE = "reference.npz"
 # Validation rows that are kept; of a model that writes, whose answers take longest.
@@ -40,7 +41,7 @@ BACK = (
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Held:
+class RunReference:
     """A run's reference with the vectors of its own model, ``None`` where it gives none, and
     ``words`` [n, 256], hashed ones of the same rows, for whoever has no such vectors (``None`` of
     pictures)."""
@@ -59,7 +60,7 @@ class Held:
         return replace(self.reference, rows=rows)
 
 
-def held_reference(again: Again, notify: Notify) -> Held:
+def held_reference(again: FinishedRun, notify: Notify) -> RunReference:
     """The run's reference: from its file, or made now of its validation rows and kept there.
 
     Raises ``RunError`` where neither the file nor the rows are there.
@@ -83,7 +84,7 @@ def held_reference(again: Again, notify: Notify) -> Held:
     return made
 
 
-def read_reference(run: Path, result: dict[str, Any]) -> Held:
+def read_reference(run: Path, result: dict[str, Any]) -> RunReference:
     """The reference in the run's folder. Raises ``RunError`` where it is damaged, or of a model
     that is not there any more."""
     path = run / REFERENCE
@@ -97,10 +98,10 @@ def read_reference(run: Path, result: dict[str, Any]) -> Held:
         raise RunError(str(path), "cannot be read", str(error)[:200], remedy) from error
     if mark != mark_of(result):
         raise RunError(str(path), "is of another run", None, remedy)
-    return Held(reference, words)
+    return RunReference(reference, words)
 
 
-def write_reference(run: Path, held: Held, mark: str) -> None:
+def write_reference(run: Path, held: RunReference, mark: str) -> None:
     stream = io.BytesIO()
     arrays: dict[str, Any] = dict(to_arrays(held.reference, held.words, mark))
     np.savez_compressed(stream, **arrays)
@@ -119,7 +120,7 @@ def mark_of(result: dict[str, Any]) -> str:
     return hashlib.sha256("\n".join(sums).encode()).hexdigest()[:16] if sums else "unsealed"
 
 
-def make_reference(again: Again, notify: Notify) -> Held:
+def make_reference(again: FinishedRun, notify: Notify) -> RunReference:
     """Of at most ``MOST`` validation rows, a fixed sample, read again from the run's source."""
     told = again.told("valid")
     task, seed = str(again.result["task"]), int(again.result.get("seed") or 0)
@@ -147,7 +148,7 @@ def make_reference(again: Again, notify: Notify) -> Held:
     reference = Reference(rows, classes, right, rows_with(texts or ()), len(told))
     words = None if texts is None else hashed_words(texts)
     # As it is written down, so that the first use says what later ones say.
-    return Held(*of_arrays(to_arrays(reference, words, ""))[:2])
+    return RunReference(*of_arrays(to_arrays(reference, words, ""))[:2])
 
 
 def rows_of_answers(
@@ -157,7 +158,7 @@ def rows_of_answers(
     predictions: Sequence[object],
     confidence: Sequence[float | None],
     vectors: Floats | None,
-) -> Rows:
+) -> DriftRows:
     """What a model said of rows [n], as arrays: ``classes`` are those that it may answer, ``texts``
     what it was asked, where it was a text."""
     known = one_class_each(task, classes, predictions)
@@ -170,7 +171,7 @@ def rows_of_answers(
     outside = OUTSIDE if task == "token-classification" else None
     numbers = facts_of(texts, said, confidence, outside)
     usable = None if vectors is None else unit(vectors)
-    return Rows(len(predictions), usable, answers, numbers, texts)
+    return DriftRows(len(predictions), usable, answers, numbers, texts)
 
 
 def one_class_each(

@@ -72,7 +72,7 @@ class Halves:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Learned:
+class DirectionClassifier:
     """A classifier a memory: ``ways`` [memories, d] that it looks (NaN before there is one), the
     ``centres`` [memories, d] and ``counts`` [memories] of what it learned from, and the ``scores``
     [memories, m] of the held half, as they are and sorted (``among``)."""
@@ -96,7 +96,7 @@ class VectorWatch:
     sums: Floats
     counts: Floats
     came: Marks
-    learned: Learned
+    learned: DirectionClassifier
     late: int = 0
 
     @classmethod
@@ -232,7 +232,7 @@ class VectorWatch:
         )
 
 
-def _learn(halves: Halves, sums: Floats, counts: Floats) -> Learned:
+def _learn(halves: Halves, sums: Floats, counts: Floats) -> DirectionClassifier:
     ways, centres = np.full(sums.shape, np.nan), np.full(sums.shape, np.nan)
     for k in np.flatnonzero(counts >= FIRST):
         centres[k] = sums[k] / counts[k]
@@ -240,10 +240,12 @@ def _learn(halves: Halves, sums: Floats, counts: Floats) -> Learned:
     return learned_of(halves, ways, centres, counts)
 
 
-def learned_of(halves: Halves, ways: Floats, centres: Floats, counts: Floats) -> Learned:
+def learned_of(
+    halves: Halves, ways: Floats, centres: Floats, counts: Floats
+) -> DirectionClassifier:
     """With what the held half says of them."""
     scores = ways @ halves.held.T
-    return Learned(ways, centres, counts, scores, np.sort(scores, axis=1))
+    return DirectionClassifier(ways, centres, counts, scores, np.sort(scores, axis=1))
 
 
 def marks_of(gaps: Floats, signs: Floats) -> Marks:

@@ -1,5 +1,6 @@
 """Words of rows: vectors of them where a model gives none, and the words that tell new rows from
-old ones."""
+old ones.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 
 
 @dataclass(frozen=True, slots=True)
-class Term:
+class DriftWord:
     """A word, and the shares of new and of old rows that hold it; ``z`` is how sure the difference
     is, in standard errors, above 0 where it is more frequent now."""
 
@@ -65,7 +66,7 @@ def rows_with(texts: Sequence[str], least: int = LEAST_ROWS) -> dict[str, int]:
 
 def telling_terms(
     now: Mapping[str, int], rows: int, then: Mapping[str, int], before: int
-) -> list[Term]:
+) -> list[DriftWord]:
     """The words that new rows hold more often, or less, than old ones, the surest first, at most
     eight: from how many of ``rows`` and of ``before`` hold each.
 
@@ -82,7 +83,7 @@ def telling_terms(
         gap = math.log((a + yes) / (rows - a + no)) - math.log((b + yes) / (before - b + no))
         error = math.sqrt(1 / (a + yes) + 1 / (b + yes))
         if abs(gap / error) >= SURE:
-            found.append(Term(word, a / max(1, rows), b / max(1, before), gap / error))
+            found.append(DriftWord(word, a / max(1, rows), b / max(1, before), gap / error))
     return sorted(found, key=lambda term: (-abs(term.z), term.word))[:TERMS]
 
 

@@ -1,6 +1,7 @@
 """Which start is kept: every method learns from the same tasks and meets the same validation
 episodes, and one is kept in the place of the baseline only where a paired test says that it is
-better."""
+better.
+"""
 
 from __future__ import annotations
 
@@ -12,21 +13,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from holdfast.contract.fit import Prepared
+from holdfast.contract.fit import PreparedData
 from holdfast.core.errors import TrainingError
 from holdfast.core.records import Decision, Floats
 from holdfast.core.seeds import generator
 from holdfast.fits.compose import freeze_part
 from holdfast.models.compute.onednn import use_onednn
 from holdfast.models.fresh import fresh, own_weights
-from holdfast.plugins.episodes.learn import Course, Learned, Look, learn
+from holdfast.plugins.episodes.learn import EpisodeEvaluation, EpisodePlan, MethodResult, learn
 from holdfast.plugins.episodes.methods import BASELINE, METHODS, Embedding
 from holdfast.plugins.episodes.methods.base import StartMethod
 from holdfast.plugins.episodes.methods.embedding import READOUTS
-from holdfast.plugins.episodes.reader import Reader, scaled
+from holdfast.plugins.episodes.reader import FeatureReader, scaled
 from holdfast.plugins.episodes.rows import MetaRows
 from holdfast.plugins.episodes.scores import EpisodeScores, score, vectors_for
-from holdfast.plugins.episodes.tasks import Episode, Pool
+from holdfast.plugins.episodes.tasks import Episode, TaskPool
 from holdfast.recipe import Recipe
 from holdfast.stats.paired import Difference
 from holdfast.stats.shared_units import mean_over_units
@@ -52,7 +53,7 @@ class Arm:
 
     name: str
     method: StartMethod
-    learned: Learned | None
+    learned: MethodResult | None
     judged: EpisodeScores
 
     @property
@@ -66,7 +67,7 @@ class Arm:
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class MethodChoice:
     """The candidate that is ``kept``, and why; the ``baseline`` that it was held against (itself
     where nothing beat it); all ``arms`` that were tried, the frozen and the tuned embedding first,
     and the paired differences of others from the baseline by name (``against``)."""
@@ -84,7 +85,7 @@ class MetaBench:
     ``into`` which their courses are kept (none where it is ``None``), under ``mark``, at most every
     ``every_s``; ``notify`` hears what is decided."""
 
-    prepared: Prepared
+    prepared: PreparedData
     rows: MetaRows
     recipe: Recipe
     into: Path | None
@@ -92,7 +93,7 @@ class MetaBench:
     every_s: float
     notify: Callable[[Decision], None]
 
-    def reader(self, state: Mapping[str, Any] | None = None) -> Reader:
+    def reader(self, state: Mapping[str, Any] | None = None) -> FeatureReader:
         """The network as it was loaded, or with a learned ``state``, and the rows."""
         prepared, recipe = self.prepared, self.recipe
         use_threads(prepared.machine.threads)
@@ -104,7 +105,7 @@ class MetaBench:
         device = make_accelerator("float32").device
         network.to(device).eval()
         task = prepared.kind.make_task(prepared.loaded, prepared.rows, recipe, None)
-        reader = Reader(network, task.collate, prepared.examples, device)
+        reader = FeatureReader(network, task.collate, prepared.examples, device)
         # The scale is that of the start, whatever state the network is then put into.
         reader = scaled(reader, *some_rows(self.rows.pools[0], recipe.seed))
         if state is not None:
@@ -121,7 +122,7 @@ class MetaBench:
         recipe, (_, valid, _) = self.recipe, self.rows.pools
         return valid.episodes(self.rows.shape, recipe.meta.judge_episodes, recipe.seed, "valid")
 
-    def course(self) -> Course:
+    def course(self) -> EpisodePlan:
         """How a candidate learns."""
         recipe, rows, judge = self.recipe, self.rows, self.judge()
         train = rows.pools[0]
@@ -130,10 +131,10 @@ class MetaBench:
         assert updates is not None
         assert rate is not None
         looks, seed = recipe.meta.looks, recipe.seed
-        return Course(train, rows.shape, updates, rate, looks, probe, judge, seed)
+        return EpisodePlan(train, rows.shape, updates, rate, looks, probe, judge, seed)
 
 
-def settled(recipe: Recipe, prepared: Prepared) -> tuple[Recipe, tuple[Decision, ...]]:
+def settled(recipe: Recipe, prepared: PreparedData) -> tuple[Recipe, tuple[Decision, ...]]:
     """The recipe with the numbers of the learning filled in, and why."""
     row, decisions = prepared.loaded.defaults, []
     rate, episodes = recipe.train.learning_rate, recipe.meta.episodes
@@ -153,7 +154,9 @@ def settled(recipe: Recipe, prepared: Prepared) -> tuple[Recipe, tuple[Decision,
     return recipe.changed(train=fixed, meta={"episodes": episodes}), tuple(decisions)
 
 
-def choose(bench: MetaBench, hear: Callable[[str, Look], None] = lambda *_: None) -> Chosen:
+def choose(
+    bench: MetaBench, hear: Callable[[str, EpisodeEvaluation], None] = lambda *_: None
+) -> MethodChoice:
     """Try the baseline and the methods that the recipe names, and keep one."""
     wanted = bench.recipe.meta.method
     names = {"auto": tuple(METHODS), BASELINE: ()}.get(str(wanted), (str(wanted),))
@@ -168,10 +171,10 @@ def choose(bench: MetaBench, hear: Callable[[str, Look], None] = lambda *_: None
         bench.notify(_told(arm, against[name], baseline))
     kept, because = _kept(arms[2:], against, baseline, asked=wanted not in ("auto", BASELINE))
     bench.notify(Decision("meta.method", kept.name, because, prominent=True))
-    return Chosen(kept, baseline, tuple(arms), against, because)
+    return MethodChoice(kept, baseline, tuple(arms), against, because)
 
 
-def baselines(bench: MetaBench, hear: Callable[[str, Look], None]) -> tuple[Arm, Arm]:
+def baselines(bench: MetaBench, hear: Callable[[str, EpisodeEvaluation], None]) -> tuple[Arm, Arm]:
     """The features as they were loaded, and tuned on all training classes at once; each with the
     head that does better on the validation episodes."""
     reader, judge = bench.reader(), bench.judge()
@@ -189,10 +192,10 @@ def baselines(bench: MetaBench, hear: Callable[[str, Look], None]) -> tuple[Arm,
 
 def _read_out(
     bench: MetaBench,
-    reader: Reader,
+    reader: FeatureReader,
     method: Embedding,
     name: str,
-    learned: Learned | None,
+    learned: MethodResult | None,
     judge: Sequence[Episode],
 ) -> Arm:
     vectors = vectors_for(reader, judge)
@@ -205,7 +208,7 @@ def _read_out(
 
 
 def learned_arm(
-    bench: MetaBench, name: str, method: StartMethod, hear: Callable[[str, Look], None]
+    bench: MetaBench, name: str, method: StartMethod, hear: Callable[[str, EpisodeEvaluation], None]
 ) -> Arm:
     reader = bench.reader()
     course = bench.course()
@@ -215,11 +218,13 @@ def learned_arm(
     return Arm(name, method, learned, judged)
 
 
-def _heard(hear: Callable[[str, Look], None], name: str) -> Callable[[Look], None]:
+def _heard(
+    hear: Callable[[str, EpisodeEvaluation], None], name: str
+) -> Callable[[EpisodeEvaluation], None]:
     return lambda look: hear(name, look)
 
 
-def _check(learned: Learned, name: str) -> None:
+def _check(learned: MethodResult, name: str) -> None:
     last = learned.looks[-1]
     if not np.isfinite(last.valid_loss):
         raise TrainingError(
@@ -299,7 +304,7 @@ def _kept(
     )
 
 
-def some_rows(pool: Pool, seed: int) -> tuple[Any, Any]:
+def some_rows(pool: TaskPool, seed: int) -> tuple[Any, Any]:
     """Some rows of some training classes, and their classes."""
     rng = generator(seed, "scale")
     classes = [rows for task in pool.tasks for rows in task.rows]
@@ -308,7 +313,7 @@ def some_rows(pool: Pool, seed: int) -> tuple[Any, Any]:
     return np.concatenate(parts), np.repeat(np.arange(len(parts)), [len(p) for p in parts])
 
 
-def with_prototypes(bench: MetaBench, reader: Reader) -> Any:
+def with_prototypes(bench: MetaBench, reader: FeatureReader) -> Any:
     """The network with a last layer that names the training class of the nearest mean."""
     network, pool = reader.network, bench.rows.pools[0]
     means = np.stack([reader.vectors(rows).mean(axis=0) for t in pool.tasks for rows in t.rows])

@@ -12,9 +12,9 @@ import torch
 
 from holdfast.core.records import Floats
 from holdfast.plugins.episodes.methods.base import StartMethod, Step
-from holdfast.plugins.episodes.reader import Reader, seeded
+from holdfast.plugins.episodes.reader import FeatureReader, seeded
 from holdfast.plugins.episodes.scores import score
-from holdfast.plugins.episodes.tasks import Episode, Pool, Shape
+from holdfast.plugins.episodes.tasks import Episode, Shape, TaskPool
 
 WARMUP = 0.1
 CLIP = 1.0
@@ -22,7 +22,7 @@ DECAY = 0.01
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class EpisodeEvaluation:
     """What a look saw: accuracy [episodes] and mean loss of fixed training and validation
     episodes, the mean loss of the updates since the last look, and the rows learned from."""
 
@@ -41,11 +41,11 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class EpisodePlan:
     """How a method is run: ``updates`` at ``rate`` (a tenth of them rising, then falling to 0),
     with ``looks`` beside the first; ``probe`` are training, ``judge`` validation episodes."""
 
-    pool: Pool
+    pool: TaskPool
     shape: Shape
     updates: int
     rate: float
@@ -80,16 +80,16 @@ class Keeper(Protocol):
 
 
 @dataclass(slots=True)
-class Learned:
+class MethodResult:
     """A method at its end: the looks, the step of the best one by validation accuracy (the earliest
     of equals) and its weights, ``state``."""
 
-    looks: list[Look] = field(default_factory=list)
+    looks: list[EpisodeEvaluation] = field(default_factory=list)
     best: int = 0
     state: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def kept(self) -> Look:
+    def kept(self) -> EpisodeEvaluation:
         return next(look for look in self.looks if look.step == self.best)
 
     def plain(self) -> dict[str, Any]:
@@ -98,19 +98,22 @@ class Learned:
         return {"looks": looks, "best": self.best, "state": self.state}
 
     @classmethod
-    def of(cls, plain: Mapping[str, Any]) -> Learned:
+    def of(cls, plain: Mapping[str, Any]) -> MethodResult:
         """What ``plain`` gave."""
-        looks = [Look(**{**one, "accuracy": np.array(one["accuracy"])}) for one in plain["looks"]]
+        looks = [
+            EpisodeEvaluation(**{**one, "accuracy": np.array(one["accuracy"])})
+            for one in plain["looks"]
+        ]
         return cls(looks, plain["best"], dict(plain["state"]))
 
 
 def learn(
     method: StartMethod,
-    reader: Reader,
-    course: Course,
+    reader: FeatureReader,
+    course: EpisodePlan,
     keeper: Keeper,
-    hear: Callable[[Look], None] = lambda _: None,
-) -> Learned:
+    hear: Callable[[EpisodeEvaluation], None] = lambda _: None,
+) -> MethodResult:
     """Run a method's course, or what is left of it, and put the network into its best state.
 
     The network begins as it is. Whatever is drawn is drawn by the update's number, so that a course
@@ -119,10 +122,10 @@ def learn(
     network, head = reader.network, method.head
     optimizer = torch.optim.AdamW(_groups(method, reader, course.rate), weight_decay=DECAY)
     optimizer.register_step_pre_hook(_clipped)
-    learned, at, sums, clock = Learned(), 0, 0.0, time.perf_counter()
+    learned, at, sums, clock = MethodResult(), 0, 0.0, time.perf_counter()
     found = keeper.load()
     if found is not None:
-        learned, at, sums = Learned.of(found["learned"]), found["step"], found["sums"]
+        learned, at, sums = MethodResult.of(found["learned"]), found["step"], found["sums"]
         network.load_state_dict(found["network"])
         optimizer.load_state_dict(found["optimizer"])
         if head is not None:
@@ -163,7 +166,7 @@ def _clipped(optimizer: Any, *_: Any) -> None:
 
 
 def _state(
-    learned: Learned, at: int, sums: float, network: Any, optimizer: Any, head: Any
+    learned: MethodResult, at: int, sums: float, network: Any, optimizer: Any, head: Any
 ) -> dict[str, Any]:
     return {
         "learned": learned.plain(),
@@ -175,7 +178,7 @@ def _state(
     }
 
 
-def _groups(method: StartMethod, reader: Reader, rate: float) -> list[dict[str, Any]]:
+def _groups(method: StartMethod, reader: FeatureReader, rate: float) -> list[dict[str, Any]]:
     groups: list[dict[str, Any]] = [{"params": reader.learns, "planned": rate, "lr": rate}]
     if method.head is not None:
         quick = max(rate, getattr(method, "HEAD_RATE", rate))
@@ -185,16 +188,16 @@ def _groups(method: StartMethod, reader: Reader, rate: float) -> list[dict[str, 
 
 def _look(
     method: StartMethod,
-    reader: Reader,
-    course: Course,
-    before: Sequence[Look],
+    reader: FeatureReader,
+    course: EpisodePlan,
+    before: Sequence[EpisodeEvaluation],
     at: int,
     sums: float,
     seconds: float,
-) -> Look:
+) -> EpisodeEvaluation:
     probe, judge = score(method, reader, course.probe), score(method, reader, course.judge)
     updates = at - (before[-1].step if before else 0)
-    return Look(
+    return EpisodeEvaluation(
         step=at,
         train_accuracy=float(probe.accuracy.mean()),
         train_loss=float(probe.loss.mean()),

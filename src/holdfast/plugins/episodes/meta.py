@@ -38,12 +38,18 @@ from holdfast.core.yaml_values import from_yaml
 from holdfast.data.table import Table
 from holdfast.models.probes.logistic import softmax_losses
 from holdfast.monitor.curves.verdict import judge_curves
-from holdfast.plugins.episodes.choice import Chosen, MetaBench, choose, settled, with_prototypes
-from holdfast.plugins.episodes.learn import Look
+from holdfast.plugins.episodes.choice import (
+    MetaBench,
+    MethodChoice,
+    choose,
+    settled,
+    with_prototypes,
+)
+from holdfast.plugins.episodes.learn import EpisodeEvaluation
 from holdfast.plugins.episodes.methods import BASELINE, METHODS
 from holdfast.plugins.episodes.rows import MetaRows, Notify, load_tasks
 from holdfast.plugins.episodes.scores import EpisodeScores, score
-from holdfast.plugins.episodes.tasks import Episode, Pool
+from holdfast.plugins.episodes.tasks import Episode, TaskPool
 from holdfast.prepare.model import prepare
 from holdfast.prepare.names import check_names
 from holdfast.prepare.sources import stored
@@ -223,19 +229,19 @@ def _begin(run: Path, recipe: Recipe, rows: str, again: bool) -> str:
     return f"{rows} {now}"
 
 
-def _seen(name: str, look: Look, recipe: Recipe) -> Decision:
+def _seen(name: str, look: EpisodeEvaluation, recipe: Recipe) -> Decision:
     told = f"{100 * look.valid_accuracy:.1f} % on validation episodes"
     because = f"{100 * look.train_accuracy:.1f} % on training ones; loss {look.valid_loss:.3f}"
     return Decision(f"{name}, {look.step} of {recipe.meta.episodes}", told, because)
 
 
-def _last(chosen: Chosen) -> int:
+def _last(chosen: MethodChoice) -> int:
     learned = chosen.kept.learned
     return learned.looks[-1].step if learned else 0
 
 
 def _write_course(
-    journal: Journal, chosen: Chosen, recipe: Recipe, decisions: Sequence[Decision]
+    journal: Journal, chosen: MethodChoice, recipe: Recipe, decisions: Sequence[Decision]
 ) -> Verdict:
     """The kept method's looks as the run's, those of others as notes, and the verdict on them."""
     for arm in chosen.arms:
@@ -267,7 +273,7 @@ def _write_course(
     return verdict
 
 
-def _plain(look: Look) -> dict[str, Any]:
+def _plain(look: EpisodeEvaluation) -> dict[str, Any]:
     return {
         "train_accuracy": look.train_accuracy,
         "train_loss": look.train_loss,
@@ -277,7 +283,7 @@ def _plain(look: Look) -> dict[str, Any]:
     }
 
 
-def _verdict(chosen: Chosen, recipe: Recipe) -> Verdict:
+def _verdict(chosen: MethodChoice, recipe: Recipe) -> Verdict:
     """What the looks at fixed training and validation episodes show, by the rules for curves."""
     if chosen.kept.learned is None:
         because = "Nothing was trained: the model as it is was kept"
@@ -324,7 +330,7 @@ class _Scored:
     opened_at: str
 
 
-def _score(bench: MetaBench, chosen: Chosen, reader: Any) -> _Scored:
+def _score(bench: MetaBench, chosen: MethodChoice, reader: Any) -> _Scored:
     """The test episodes, met once by the start that is kept and by the baselines."""
     test, rows, meta = bench.rows.pools[2], bench.rows, bench.recipe.meta
     opened_at = outcome.now()
@@ -350,7 +356,7 @@ def _write_predictions(run: Path, rows: MetaRows, scored: _Scored) -> None:
 
     ids = np.asarray(rows.table.column("row"))
     columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
-    test: Pool = rows.pools[2]
+    test: TaskPool = rows.pools[2]
     for at, (episode, kept) in enumerate(zip(scored.episodes, scored.kept.logits, strict=True)):
         logits = np.asarray(kept, dtype=np.float64)
         names = [test.tasks[episode.task].classes[c] for c in episode.classes.tolist()]
@@ -444,7 +450,7 @@ def _gap(gap: Difference) -> dict[str, Any]:
 def _result(
     rows: MetaRows,
     recipe: Recipe,
-    chosen: Chosen,
+    chosen: MethodChoice,
     scored: _Scored,
     verdict: Verdict,
     decisions: Sequence[Decision],
@@ -549,6 +555,6 @@ def bench_members(rows: MetaRows, recipe: Recipe, count: int) -> tuple[Floats, s
     return rows.pools[1].members(episodes)
 
 
-def _rate(chosen: Chosen, seconds: float) -> float:
+def _rate(chosen: MethodChoice, seconds: float) -> float:
     passed = sum(arm.learned.looks[-1].rows for arm in chosen.arms if arm.learned)
     return round(passed / seconds, 3) if seconds else 0.0

@@ -19,7 +19,7 @@ TOKENS = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
+class FeatureReader:
     """The encoded rows and the network that reads them.
 
     ``collate`` makes a batch of ``examples`` at some positions. Features are the exact input of the
@@ -81,7 +81,7 @@ def spread(vectors: Floats, labels: Ints) -> float:
     return DISTANCE / mean if mean > 0 else 1.0
 
 
-def scaled(reader: Reader, positions: Ints, labels: Ints) -> Reader:
+def scaled(reader: FeatureReader, positions: Ints, labels: Ints) -> FeatureReader:
     """The reader with the ``spread`` of these rows at the start as its scale.
 
     Batch norms norm by the rows themselves here: in a network that was drawn anew their statistics

@@ -18,7 +18,7 @@ from holdfast.data.source import refuse_missing
 from holdfast.data.table import Table
 from holdfast.duplicates.gather import gather
 from holdfast.plan.task import with_task
-from holdfast.plugins.episodes.tasks import FewShotTask, Pool, Shape, divided, usable
+from holdfast.plugins.episodes.tasks import FewShotTask, Shape, TaskPool, divided, usable
 from holdfast.prepare.cleaning import treat_all, with_treatments
 from holdfast.prepare.model import pooled
 from holdfast.prepare.rows import notify_all
@@ -52,7 +52,7 @@ class MetaRows:
     recipe: Recipe
     table: Table
     sources: tuple[Table, ...]
-    pools: tuple[Pool, Pool, Pool]
+    pools: tuple[TaskPool, TaskPool, TaskPool]
     shape: Shape
     by: str
     names: tuple[str, ...]
@@ -317,7 +317,7 @@ def _kept(
     return kept, tuple(found)
 
 
-def _pool(tasks: Any, classes: Any, mask: Any, shape: Shape) -> Pool:
+def _pool(tasks: Any, classes: Any, mask: Any, shape: Shape) -> TaskPool:
     """The tasks of the rows in ``mask`` that episodes can be drawn from."""
     found: dict[str, dict[str, list[int]]] = {}
     for row in np.flatnonzero(mask).tolist():
@@ -326,10 +326,10 @@ def _pool(tasks: Any, classes: Any, mask: Any, shape: Shape) -> Pool:
         FewShotTask(name, tuple(sorted(rows)), tuple(np.array(rows[c]) for c in sorted(rows)))
         for name, rows in sorted(found.items())
     ]
-    return Pool(usable(made, shape))
+    return TaskPool(usable(made, shape))
 
 
-def _refuse_empty(pools: Sequence[Pool], shape: Shape, source: str, several: bool) -> None:
+def _refuse_empty(pools: Sequence[TaskPool], shape: Shape, source: str, several: bool) -> None:
     for name, pool in zip(SIDES, pools, strict=True):
         if not pool.tasks:
             raise DataError(
@@ -343,7 +343,7 @@ def _refuse_empty(pools: Sequence[Pool], shape: Shape, source: str, several: boo
 
 
 def _too_small(
-    pools: Sequence[Pool], side: Ints, unit: Any, shape: Shape, several: bool
+    pools: Sequence[TaskPool], side: Ints, unit: Any, shape: Shape, several: bool
 ) -> tuple[tuple[Finding, ...], Ints]:
     """Rows that no episode can hold, since their class or task is too small: told, and marked."""
     used = np.zeros(len(side), dtype=bool)

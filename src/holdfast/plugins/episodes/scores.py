@@ -10,7 +10,7 @@ import numpy as np
 from holdfast.core.records import Floats
 from holdfast.models.probes.logistic import softmax_losses
 from holdfast.plugins.episodes.methods.base import StartMethod, Vectors
-from holdfast.plugins.episodes.reader import Reader
+from holdfast.plugins.episodes.reader import FeatureReader
 from holdfast.plugins.episodes.tasks import Episode
 
 
@@ -26,7 +26,7 @@ class EpisodeScores:
 
 def score(
     method: StartMethod,
-    reader: Reader,
+    reader: FeatureReader,
     episodes: Sequence[Episode],
     vectors: Vectors | None = None,
     done: Callable[[int], None] = lambda _: None,
@@ -45,7 +45,7 @@ def score(
     return EpisodeScores(np.array(accuracy), np.array(losses), tuple(kept))
 
 
-def vectors_for(reader: Reader, episodes: Sequence[Episode]) -> Vectors:
+def vectors_for(reader: FeatureReader, episodes: Sequence[Episode]) -> Vectors:
     """The vectors of every row of these episodes, each row read once."""
     rows = np.unique(np.concatenate([np.r_[e.support.ravel(), e.query.ravel()] for e in episodes]))
     table = reader.vectors(rows)

@@ -65,7 +65,7 @@ class Episode:
 
 
 @dataclass(frozen=True, slots=True)
-class Pool:
+class TaskPool:
     """The tasks of one side."""
 
     tasks: tuple[FewShotTask, ...]

@@ -1,5 +1,6 @@
 """A classifier or tagger → ONNX or OpenVINO: written, proven, scored, timed, and the precision that
-is kept."""
+is kept.
+"""
 
 from __future__ import annotations
 
@@ -25,15 +26,22 @@ from holdfast.plugins.export.facts import about, middle, too_far, valid_rows
 from holdfast.plugins.export.formats import Format
 from holdfast.plugins.export.inferior import FALSE_KEPT, Inferiority, inferiority
 from holdfast.plugins.export.int8 import quantise
-from holdfast.plugins.export.measured import BFLOAT16, FLOAT32, INT8, Form, Measured, choose
-from holdfast.plugins.export.model import Answered, answered, exportable, facts_of
+from holdfast.plugins.export.measured import (
+    BFLOAT16,
+    FLOAT32,
+    INT8,
+    FormMeasurements,
+    ModelForm,
+    choose,
+)
+from holdfast.plugins.export.model import ExportableModel, answered, exportable, facts_of
 from holdfast.plugins.export.network import Exportable
 from holdfast.plugins.export.onnx_file import BESIDE, write_onnx
 from holdfast.plugins.export.openvino_file import write_openvino
-from holdfast.plugins.export.proof import TOLERANCE, Gap, lengths_of, prove, rows_of
+from holdfast.plugins.export.proof import TOLERANCE, OutputGap, lengths_of, prove, rows_of
 from holdfast.plugins.export.speed import measure
 from holdfast.prepare.rows import Notify
-from holdfast.runs.stored import Again
+from holdfast.runs.stored import FinishedRun
 from holdfast.tasks.images.losses import encode_images
 from holdfast.training.machine.machine import flushed_subnormals
 
@@ -44,16 +52,16 @@ ONNX_FILE, ROUGH_FILE = "model.onnx", "model.int8.onnx"
 
 
 @dataclass(frozen=True)
-class Made:
+class WrittenForm:
     """A form with what asks it, and the file that holds it (none of torch)."""
 
-    form: Form
+    form: ModelForm
     engine: Any
     path: Path | None = None
 
 
 def write_classifier(
-    again: Again, form: Format, int8: bool, made: Path, notify: Notify
+    again: FinishedRun, form: Format, int8: bool, made: Path, notify: Notify
 ) -> dict[str, Any]:
     """Write everything but card and ``export.json`` into the folder ``made``; the facts."""
     run, result = again.run, again.result
@@ -116,7 +124,7 @@ def _say_text_part(result: Mapping[str, Any], notify: Notify) -> None:
         notify(Decision("exported", "the text part alone", because, prominent=True))
 
 
-def _shape(model: Answered, table: Table | None) -> tuple[int, int, int] | None:
+def _shape(model: ExportableModel, table: Table | None) -> tuple[int, int, int] | None:
     """The shape of a picture as the processor makes it."""
     if model.task != "image-classification":
         return None
@@ -134,7 +142,7 @@ def _shape(model: Answered, table: Table | None) -> tuple[int, int, int] | None:
 
 def _forms(
     whole: Exportable, form: Format, int8: bool, made: Path, facts: Mapping[str, str]
-) -> tuple[list[Made], Gap, dict[str, str]]:
+) -> tuple[list[WrittenForm], OutputGap, dict[str, str]]:
     """The model itself, the file, and every coarser form; how far the file lies from the model; why
     a form could not be made."""
     source, rough = made / ONNX_FILE, made / ROUGH_FILE
@@ -145,10 +153,10 @@ def _forms(
             quantise(source, rough)
         except ModelError as error:
             lacking[INT8] = error.rule
-    itself = Made(Form("torch", FLOAT32), TorchEngine(whole.asked, whole.inputs))
-    ours = [Made(Form("onnx", FLOAT32), OnnxEngine(source), source)]
+    itself = WrittenForm(ModelForm("torch", FLOAT32), TorchEngine(whole.asked, whole.inputs))
+    ours = [WrittenForm(ModelForm("onnx", FLOAT32), OnnxEngine(source), source)]
     if rough.exists():
-        ours.append(Made(Form("onnx", INT8), OnnxEngine(rough), rough))
+        ours.append(WrittenForm(ModelForm("onnx", INT8), OnnxEngine(rough), rough))
     if form.name == "openvino":
         ours = _in_openvino(made, facts, rough.exists(), lacking)
     gap = prove(whole, ours[0].engine.run)
@@ -160,24 +168,24 @@ def _forms(
 
 def _in_openvino(
     made: Path, facts: Mapping[str, str], rough: bool, lacking: dict[str, str]
-) -> list[Made]:
+) -> list[WrittenForm]:
     path = made / "model.xml"
     write_openvino(made / ONNX_FILE, path, facts)
-    found = [Made(Form("openvino", FLOAT32), OpenVinoEngine(path), path)]
+    found = [WrittenForm(ModelForm("openvino", FLOAT32), OpenVinoEngine(path), path)]
     if rough:
         small = made / "model.int8.xml"
         try:
             write_openvino(made / ROUGH_FILE, small, facts)
-            found.append(Made(Form("openvino", INT8), OpenVinoEngine(small), small))
+            found.append(WrittenForm(ModelForm("openvino", INT8), OpenVinoEngine(small), small))
         except (ModelError, RuntimeError) as error:
             lacking[INT8] = str(error).splitlines()[0]
             for part in (small, small.with_suffix(".bin")):
                 part.unlink(missing_ok=True)
-    found.append(Made(Form("openvino", BFLOAT16), OpenVinoEngine(path, "bf16"), path))
+    found.append(WrittenForm(ModelForm("openvino", BFLOAT16), OpenVinoEngine(path, "bf16"), path))
     return found
 
 
-def _halved(whole: Exportable) -> list[Made]:
+def _halved(whole: Exportable) -> list[WrittenForm]:
     """The model in bfloat16 through torch, for comparison; nothing where it cannot compute so."""
     try:
         network = copy.deepcopy(whole.asked).to(torch.bfloat16)
@@ -185,16 +193,16 @@ def _halved(whole: Exportable) -> list[Made]:
         engine.run(dict(zip(whole.inputs, rows_of(whole, 1, 2), strict=True)))
     except RuntimeError:
         return []
-    return [Made(Form("torch", BFLOAT16), engine)]
+    return [WrittenForm(ModelForm("torch", BFLOAT16), engine)]
 
 
 def _judged(
-    model: Answered,
+    model: ExportableModel,
     whole: Exportable,
     table: Table | None,
     stored: list[Any] | None,
-    forms: list[Made],
-) -> list[Made]:
+    forms: list[WrittenForm],
+) -> list[WrittenForm]:
     """Each form with how it did on the validation rows against the model itself, and how far its
     logits lie."""
     base, groups = None, None
@@ -213,8 +221,8 @@ def _judged(
             found = model.through(one.engine).predictions(table)
             valid = inferiority(base, model.scores(found, table), groups=groups)
         gap = _apart(wanted, one.engine.run(given), whole, given)
-        form = Form(one.form.engine, one.form.precision, valid, gap, _size(one.path))
-        out.append(Made(form, one.engine, one.path))
+        form = ModelForm(one.form.engine, one.form.precision, valid, gap, _size(one.path))
+        out.append(WrittenForm(form, one.engine, one.path))
     return out
 
 
@@ -232,7 +240,7 @@ def _size(path: Path | None) -> int | None:
     return sum(part.stat().st_size for part in parts if part.exists())
 
 
-def _timed(judged: list[Made], whole: Exportable, length: int | None) -> Measured:
+def _timed(judged: list[WrittenForm], whole: Exportable, length: int | None) -> FormMeasurements:
     times = []
     for batch in BATCHES:
         given = dict(zip(whole.inputs, rows_of(whole, batch, length or 1), strict=True))
@@ -240,14 +248,14 @@ def _timed(judged: list[Made], whole: Exportable, length: int | None) -> Measure
         times.append(measure(batch, asks))
     threads = torch.get_num_threads()
     cpu = str(surroundings(threads, "cpu")["machine"]["cpu"])
-    return Measured(tuple(one.form for one in judged), tuple(times), length, threads, cpu)
+    return FormMeasurements(tuple(one.form for one in judged), tuple(times), length, threads, cpu)
 
 
 def _ask(run: Callable[[Mapping[str, Any]], Floats], given: Mapping[str, Any]) -> Callable[[], Any]:
     return lambda: run(given)
 
 
-def _length(model: Answered, table: Table | None) -> int | None:
+def _length(model: ExportableModel, table: Table | None) -> int | None:
     """Tokens of a usual text; ``None`` for pictures."""
     if model.task == "image-classification":
         return None
@@ -267,7 +275,7 @@ def _length(model: Answered, table: Table | None) -> int | None:
     return middle(np.array([len(ids) for ids in encoded["input_ids"]]))
 
 
-def _keep(form: Format, kept: Made, made: Path, facts: Mapping[str, str]) -> None:
+def _keep(form: Format, kept: WrittenForm, made: Path, facts: Mapping[str, str]) -> None:
     """Leave the kept file alone in the folder, under the format's name, with the facts inside."""
     assert kept.path is not None
     if form.name == "onnx":
@@ -291,12 +299,12 @@ def _keep(form: Format, kept: Made, made: Path, facts: Mapping[str, str]) -> Non
         path.unlink()
 
 
-def _hint(kept: Form) -> str:
+def _hint(kept: ModelForm) -> str:
     """What OpenVINO is to compute in."""
     return "bf16" if kept.precision == BFLOAT16 else "f32"
 
 
-def _valid(model: Answered, kept: Form, table: Table | None) -> dict[str, Any]:
+def _valid(model: ExportableModel, kept: ModelForm, table: Table | None) -> dict[str, Any]:
     if table is None or kept.valid is None:
         return {"n": 0, "why": "there are no validation rows to score it on"}
     found = kept.valid

@@ -18,14 +18,14 @@ from holdfast.plugins.export.network import merged
 from holdfast.plugins.export.ollama import modelfile
 from holdfast.plugins.export.proof import TOLERANCE
 from holdfast.prepare.rows import Notify
-from holdfast.runs.stored import Again
+from holdfast.runs.stored import FinishedRun
 
 MODELFILE = "Modelfile"
 # Rows of the run that are read back beside the made ones.
 ROWS = 4
 
 
-def write_decoder(again: Again, made: Path, name: str, notify: Notify) -> dict[str, Any]:
+def write_decoder(again: FinishedRun, made: Path, name: str, notify: Notify) -> dict[str, Any]:
     """Write everything but card and ``export.json`` into the folder ``made``; the facts."""
     form = FORMATS["gguf"]
     source = model_of(again.run)

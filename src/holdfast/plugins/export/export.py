@@ -23,7 +23,7 @@ from holdfast.plugins.export import folder as files
 from holdfast.plugins.export.formats import Format, format_of
 from holdfast.plugins.export.hub import Hub
 from holdfast.prepare.rows import Notify
-from holdfast.runs.stored import Again
+from holdfast.runs.stored import FinishedRun
 
 HOME = "export"
 SPACE = "space"
@@ -64,7 +64,7 @@ def export(
     ModelError : the model has no form in this format, or its file computes something else.
     MachineError : a package is missing, the disk or the hub refuses.
     """
-    again = Again(run)
+    again = FinishedRun(run)
     result = again.result
     form = format_of(to, str(result["task"]))
     _check(form, int8, space)
@@ -160,7 +160,9 @@ def _beside(place: Path) -> Iterator[Path]:
         raise
 
 
-def _write_card(again: Again, form: Format, facts: dict[str, Any], made: Path, name: str) -> None:
+def _write_card(
+    again: FinishedRun, form: Format, facts: dict[str, Any], made: Path, name: str
+) -> None:
     stated = any(facts.get(name) is not None for name in ("threshold", "costs"))
     if form.name == "gguf":
         use = files.decoder_use(name.rpartition("/")[2])

@@ -14,10 +14,10 @@ from holdfast.data.table import Table
 from holdfast.plugins.export.formats import Format
 from holdfast.prepare.rows import Notify
 from holdfast.report.public import public_name
-from holdfast.runs.stored import Again
+from holdfast.runs.stored import FinishedRun
 
 
-def about(again: Again, form: Format, precision: str, because: str) -> dict[str, Any]:
+def about(again: FinishedRun, form: Format, precision: str, because: str) -> dict[str, Any]:
     """The facts that every format has, first in ``export.json``."""
     result = again.result
     return {
@@ -32,7 +32,7 @@ def about(again: Again, form: Format, precision: str, because: str) -> dict[str,
     }
 
 
-def valid_rows(again: Again, notify: Notify) -> tuple[Table | None, list[Any] | None]:
+def valid_rows(again: FinishedRun, notify: Notify) -> tuple[Table | None, list[Any] | None]:
     """The run's validation rows and what it stored of its answers (``None`` where it stored none);
     no rows where the run had none or they cannot be read, which is said."""
     if again.out_of_fold:

@@ -18,11 +18,11 @@ import torch
 from holdfast.core.errors import ModelError
 from holdfast.core.input_errors import door
 from holdfast.core.records import Floats
-from holdfast.plugins.export.gguf_words import Words, words_of
+from holdfast.plugins.export.gguf_words import GgufTokenizer, words_of
 
 
 @dataclass(frozen=True, slots=True)
-class Decoder:
+class GgufArchitecture:
     """An architecture as GGUF names it; ``pairs`` whether query and key are put into pairs."""
 
     name: str
@@ -30,14 +30,14 @@ class Decoder:
 
 
 DECODERS = {
-    "llama": Decoder("llama", True),
-    "mistral": Decoder("llama", True),
-    "qwen2": Decoder("qwen2", False),
-    "qwen3": Decoder("qwen3", False),
+    "llama": GgufArchitecture("llama", True),
+    "mistral": GgufArchitecture("llama", True),
+    "qwen2": GgufArchitecture("qwen2", False),
+    "qwen3": GgufArchitecture("qwen3", False),
 }
 
 
-def check_decoder(config: Any) -> Decoder:
+def check_decoder(config: Any) -> GgufArchitecture:
     """How GGUF has the architecture. Raises ``ModelError`` for one that is no such decoder, or that
     has parts which are not written here."""
     kind = str(config.model_type)
@@ -69,7 +69,7 @@ def check_decoder(config: Any) -> Decoder:
     return DECODERS[kind]
 
 
-def write_gguf(model: Any, tokenizer: Any, path: Path, name: str) -> Words:
+def write_gguf(model: Any, tokenizer: Any, path: Path, name: str) -> GgufTokenizer:
     """Write a plain causal language model (no adapter beside it) and its tokenizer; what was made
     of the tokenizer. Raises ``ModelError`` where either cannot be written."""
     import gguf
@@ -124,7 +124,7 @@ def _describe(writer: Any, config: Any, name: str) -> None:
     writer.add_vocab_size(int(config.vocab_size))
 
 
-def _tensors(model: Any, decoder: Decoder) -> Iterator[tuple[str, Floats]]:
+def _tensors(model: Any, decoder: GgufArchitecture) -> Iterator[tuple[str, Floats]]:
     """Each weight once, float32: a tied output layer is left out, which says that it is tied."""
     config = model.config
     heads = int(config.num_attention_heads)

@@ -22,7 +22,7 @@ CUTS = {
 
 
 @dataclass(frozen=True)
-class Words:
+class GgufTokenizer:
     """``model`` is ``gpt2`` (byte-level) or ``llama`` (SentencePiece's), ``cut`` llama.cpp's name
     of how texts are cut; ``special`` the ids of the named tokens."""
 
@@ -54,7 +54,7 @@ class Words:
             writer.add_chat_template(self.template)
 
 
-def words_of(tokenizer: Any, size: int) -> Words:
+def words_of(tokenizer: Any, size: int) -> GgufTokenizer:
     """What GGUF holds of a tokenizer, filled up to the ``size`` of the model's table with tokens
     that are not used. Raises ``ModelError`` for one that llama.cpp would read otherwise."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
@@ -79,7 +79,7 @@ def words_of(tokenizer: Any, size: int) -> Words:
         tokens.append(named.get(number, f"[PAD{number}]"))
         kinds.append(_kind(number, named, added, unknown if pieces else None))
     ids = tokenizer("a")["input_ids"]
-    return Words(
+    return GgufTokenizer(
         "llama" if pieces else "gpt2",
         cut,
         tuple(tokens),

@@ -13,7 +13,7 @@ FLOAT32, BFLOAT16, INT8 = "float32", "bfloat16", "int8"
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class ModelForm:
     """The model in one engine and precision. ``valid`` is how much worse it is on the validation
     rows than the model itself (``None``: not asked), ``gap`` the largest difference of a logit on
     made rows, ``size`` the bytes of its file."""
@@ -30,18 +30,18 @@ class Form:
 
 
 @dataclass(frozen=True)
-class Measured:
+class FormMeasurements:
     """All forms, the model itself first, and the ``times`` of each; a form that writes nothing (of
     torch) is beside the others for comparison."""
 
-    forms: tuple[Form, ...]
+    forms: tuple[ModelForm, ...]
     times: tuple[Times, ...]
     tokens: int | None
     threads: int
     cpu: str
 
     @property
-    def base(self) -> Form:
+    def base(self) -> ModelForm:
         """The model itself."""
         return self.forms[0]
 
@@ -50,7 +50,7 @@ class Measured:
         an interval, and how it did on the validation rows."""
         return [self._line(form) for form in self.forms]
 
-    def _line(self, form: Form) -> dict[str, Any]:
+    def _line(self, form: ModelForm) -> dict[str, Any]:
         line: dict[str, Any] = {"engine": form.engine, "precision": form.precision}
         line["ms"] = {str(t.batch): round(t.median_ms(form.name), 3) for t in self.times}
         line["times_as_fast"] = {
@@ -71,7 +71,7 @@ class Measured:
             line["bytes"] = form.size
         return line
 
-    def fastest(self) -> Form:
+    def fastest(self) -> ModelForm:
         """Of the forms that are no worse, the one that takes the least time for single rows."""
         safe = [f for f in self.forms if f is self.base or (f.valid and f.valid.held)]
         return min(safe, key=lambda form: self.times[0].median_ms(form.name))
@@ -83,8 +83,12 @@ def _inverse(ratio: tuple[float, float, float]) -> dict[str, float]:
 
 
 def choose(
-    measured: Measured, plain: Form, coarse: Sequence[Form], metric: str, lacking: Mapping[str, str]
-) -> tuple[Form, str]:
+    measured: FormMeasurements,
+    plain: ModelForm,
+    coarse: Sequence[ModelForm],
+    metric: str,
+    lacking: Mapping[str, str],
+) -> tuple[ModelForm, str]:
     """The form that is written: the first of ``coarse`` that is no worse and faster than ``plain``,
     else ``plain``; with the reason. ``lacking`` says of forms that could not be made, why."""
     against = [f"{name} cannot be written: {why}" for name, why in lacking.items()]
@@ -96,7 +100,9 @@ def choose(
     return plain, "; ".join(against)
 
 
-def _obstacle(measured: Measured, form: Form, plain: Form, metric: str) -> tuple[bool, str]:
+def _obstacle(
+    measured: FormMeasurements, form: ModelForm, plain: ModelForm, metric: str
+) -> tuple[bool, str]:
     valid, margin = form.valid, 100 * (form.valid.margin if form.valid else 0.01)
     if valid is None or not valid.n:
         return True, "there are no validation rows to judge it by"

@@ -1,5 +1,6 @@
 """A finished run's model as it is exported: the function, what it answers with, and the facts that
-stand in the file beside the weights."""
+stand in the file beside the weights.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ METRICS = {
 
 
 @dataclass(frozen=True)
-class Answered:
+class ExportableModel:
     """A run's model as something to be asked through any engine. ``kind`` is that of its labels
     (``tags`` for a tagger), ``saved`` what was loaded; ``use`` answers and judges tables."""
 
@@ -46,7 +47,7 @@ class Answered:
         """What its answers are compared by, in words."""
         return METRICS[self.kind]
 
-    def through(self, network: Callable[..., Any]) -> Answered:
+    def through(self, network: Callable[..., Any]) -> ExportableModel:
         """The same with ``network`` in the place of the saved one's; columns beside the text are
         not read."""
         saved = self.saved
@@ -83,7 +84,7 @@ def _share(said: Sequence[str], true: Sequence[str]) -> float:
     return float(np.mean([a == b for a, b in zip(said, true, strict=True)])) if true else 1.0
 
 
-def answered(run: Path, result: dict[str, Any]) -> Answered:
+def answered(run: Path, result: dict[str, Any]) -> ExportableModel:
     """The saved model of a run, loaded by plain libraries."""
     task = str(result["task"])
     with flushed_subnormals():
@@ -91,10 +92,10 @@ def answered(run: Path, result: dict[str, Any]) -> Answered:
     kind = getattr(use, "labels", "tags" if task == "token-classification" else "class")
     one = use.models[0]
     # Of a model that reads columns beside the text, the text's part.
-    return Answered(task, kind, getattr(one, "text", one), use)
+    return ExportableModel(task, kind, getattr(one, "text", one), use)
 
 
-def exportable(model: Answered, shape: tuple[int, int, int] | None) -> Exportable:
+def exportable(model: ExportableModel, shape: tuple[int, int, int] | None) -> Exportable:
     """What is written of it; ``shape`` is that of a picture."""
     saved = model.saved
     plain = saved.network.model.eval()
@@ -106,7 +107,7 @@ def exportable(model: Answered, shape: tuple[int, int, int] | None) -> Exportabl
     return of_texts(plain, again, saved.tokenizer, saved.max_length, each_token=tags)
 
 
-def facts_of(run: Path, result: dict[str, Any], model: Answered) -> dict[str, str]:
+def facts_of(run: Path, result: dict[str, Any], model: ExportableModel) -> dict[str, str]:
     """What stands in the exported file: all that is needed to use it, as text. The temperature is
     in the weights already, and said for the record."""
     saved = model.saved

@@ -28,7 +28,7 @@ Engine = Callable[[Mapping[str, Tensor]], Floats]
 
 
 @dataclass(frozen=True, slots=True)
-class Gap:
+class OutputGap:
     """How far a file's outputs lie from the model's: ``largest`` the greatest difference of a
     logit, ``relative`` the same as a share of the largest logit where that exceeds 1,
     ``shapes`` what was asked, batch × length."""
@@ -75,7 +75,7 @@ def rows_of(exportable: Exportable, batch: int, length: int) -> tuple[Tensor, ..
     return tuple(torch.from_numpy(made[name][at].astype(np.int64)) for name in exportable.inputs)
 
 
-def prove(exportable: Exportable, engine: Engine) -> Gap:
+def prove(exportable: Exportable, engine: Engine) -> OutputGap:
     """The gap between the file behind ``engine`` and the model as it was saved, over every batch
     and length."""
     largest = relative = 0.0
@@ -96,4 +96,4 @@ def prove(exportable: Exportable, engine: Engine) -> Gap:
             relative = max(relative, apart / max(1.0, float(np.abs(wanted).max())))
             size = "x".join(map(str, exportable.shape)) if exportable.shape else str(length)
             shapes.append(f"{batch}x{size}")
-    return Gap(largest, relative, tuple(shapes))
+    return OutputGap(largest, relative, tuple(shapes))

@@ -1,5 +1,6 @@
 """The queue to label: a fifth drawn evenly, the rest where a label teaches most; while two models
-are compared two fifths evenly of the rows that they answer differently."""
+are compared two fifths evenly of the rows that they answer differently.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ ANY = "nothing tells rows apart yet, so it is any row"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Pool:
+class LabelPool:
     """Rows that were answered [n]: their ``place`` in [0, 1) (``even.places``), which may be drawn
     evenly (``due``: not labelled by such a draw before) and which chosen (``free``: not labelled at
     all), which are ``known`` (labelled), how much the model doubts each (in [0, 1], NaN where it
@@ -44,7 +45,7 @@ class Pool:
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class DrawnRow:
     """The row at a position of the pool, how it was drawn, and why."""
 
     position: int
@@ -52,7 +53,7 @@ class Item:
     reason: str
 
 
-def next_rows(pool: Pool, n: int) -> tuple[Item, ...]:
+def next_rows(pool: LabelPool, n: int) -> tuple[DrawnRow, ...]:
     """Up to ``n`` rows to label, in order: of each five one evenly at random among those set apart
     for it, two in the same way among the ``unlike`` where there are any, and the others by what
     their labels teach (``design``). Without vectors these are those of the
@@ -64,26 +65,26 @@ def next_rows(pool: Pool, n: int) -> tuple[Item, ...]:
     share = -(-n // EVERY)
     compared = [] if pool.unlike is None else [int(at) for at in order if pool.unlike[at]]
     chosen = _chosen(pool, pool.free & ~apart, n - min(share, len(evenly)))
-    items: list[Item] = []
+    items: list[DrawnRow] = []
     while len(items) < n and (evenly or compared or chosen):
         turn = len(items) % EVERY
         others = compared or chosen
         if evenly and (turn == 0 or not others):
-            items.append(Item(evenly.pop(0), "uniform", EVENLY))
+            items.append(DrawnRow(evenly.pop(0), "uniform", EVENLY))
         elif compared and (turn in COMPARED or not chosen):
-            items.append(Item(compared.pop(0), "unlike", DIFFER))
+            items.append(DrawnRow(compared.pop(0), "unlike", DIFFER))
         else:
             items.append(chosen.pop(0))
     return tuple(items)
 
 
-def _chosen(pool: Pool, free: Bools, n: int) -> list[Item]:
+def _chosen(pool: LabelPool, free: Bools, n: int) -> list[DrawnRow]:
     told = np.isfinite(pool.doubt)
     doubt = np.where(told, pool.doubt, 1.0)
     if pool.vectors is not None:
         found, _ = design(pool.vectors, doubt, pool.known, free, n)
-        return [Item(int(at), "chosen", TEACHES) for at in found]
+        return [DrawnRow(int(at), "chosen", TEACHES) for at in found]
     # Ties in the order of the places, which is any.
     order = np.lexsort((pool.place, -doubt))
     reason = UNSURE if told.any() else ANY
-    return [Item(int(at), "chosen", reason) for at in order if free[at]][:n]
+    return [DrawnRow(int(at), "chosen", reason) for at in order if free[at]][:n]

@@ -11,7 +11,7 @@ from holdfast.core.discovery import nearest
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision
 from holdfast.plugins.logs import Log, not_a_log
-from holdfast.plugins.logs.names import LOSSES, Meaning, meaning
+from holdfast.plugins.logs.names import LOSSES, NameMeaning, meaning
 from holdfast.plugins.logs.rows import valid_rows
 
 MOST_POINTS = 20_000
@@ -87,7 +87,7 @@ def _fewer(curves: Curves) -> Curves:
     )
 
 
-def _sided(log: Log) -> list[Meaning]:
+def _sided(log: Log) -> list[NameMeaning]:
     """What every column means; a name without a set gets one."""
     filled = [name for name, series in log.columns.items() if len(series)]
     found = [m for name in filled if (m := meaning(name)) is not None]
@@ -103,7 +103,7 @@ def _sided(log: Log) -> list[Meaning]:
 
 
 def _side(
-    bare: Meaning, twins: Collection[str], losses: Collection[str | None], log: Log
+    bare: NameMeaning, twins: Collection[str], losses: Collection[str | None], log: Log
 ) -> Literal["train", "valid"]:
     """The set of a name that says none.
 
@@ -118,7 +118,7 @@ def _side(
     return "valid" if twins == {"train"} or losses == {"train", "valid"} else log.unsided
 
 
-def _asked(log: Log, settings: Mapping[str, str], side: str, what: str) -> Meaning | None:
+def _asked(log: Log, settings: Mapping[str, str], side: str, what: str) -> NameMeaning | None:
     if side not in settings:
         return None
     name = settings[side]
@@ -129,10 +129,10 @@ def _asked(log: Log, settings: Mapping[str, str], side: str, what: str) -> Meani
             name,
             nearest(name, list(log.columns)),
         )
-    return meaning(name) or Meaning(name, None, False, 0, False, False, (), name)
+    return meaning(name) or NameMeaning(name, None, False, 0, False, False, (), name)
 
 
-def _best(known: Iterable[Meaning], side: str, rises: bool) -> Meaning | None:
+def _best(known: Iterable[NameMeaning], side: str, rises: bool) -> NameMeaning | None:
     """The plainest name of a set: the loss itself before its parts, epochs before single steps."""
     fitting = [m for m in known if m.side == side and m.rises == rises]
     if side == "train":
@@ -142,16 +142,16 @@ def _best(known: Iterable[Meaning], side: str, rises: bool) -> Meaning | None:
     return min(fitting, key=lambda m: (*_cost(m), order[m.name]), default=None)
 
 
-def _cost(m: Meaning) -> tuple[bool, int, int, bool]:
+def _cost(m: NameMeaning) -> tuple[bool, int, int, bool]:
     return m.held_aside, m.rank, len(m.extra), m.per_step
 
 
-def _valid(known: Iterable[Meaning]) -> Meaning | None:
+def _valid(known: Iterable[NameMeaning]) -> NameMeaning | None:
     known = list(known)
     return _best(known, "valid", rises=False) or _best(known, "valid", rises=True)
 
 
-def _metrics(known: Iterable[Meaning]) -> tuple[Meaning | None, Meaning | None]:
+def _metrics(known: Iterable[NameMeaning]) -> tuple[NameMeaning | None, NameMeaning | None]:
     """The metric of the validation rows, and the same one of the training rows; a rate of errors
     where no metric rises."""
     known = list(known)
@@ -162,12 +162,12 @@ def _metrics(known: Iterable[Meaning]) -> tuple[Meaning | None, Meaning | None]:
     return min((m for m in same if m.base == valid.base), key=_cost, default=None), valid
 
 
-def _error_rate(known: Iterable[Meaning]) -> Meaning | None:
+def _error_rate(known: Iterable[NameMeaning]) -> NameMeaning | None:
     rates = [m for m in known if m.side == "valid" and m.base in ERRORS]
     return min(rates, key=_cost, default=None)
 
 
-def _share_right(log: Log, chosen: Meaning | None) -> Series | None:
+def _share_right(log: Log, chosen: NameMeaning | None) -> Series | None:
     """A metric as it is; a rate of errors as 1 − it (100 − it in per cent)."""
     series = _take(log, chosen)
     if series is None or chosen is None or chosen.rises:
@@ -178,7 +178,7 @@ def _share_right(log: Log, chosen: Meaning | None) -> Series | None:
     )
 
 
-def _metric_decision(train: Meaning | None, valid: Meaning | None) -> Iterable[Decision]:
+def _metric_decision(train: NameMeaning | None, valid: NameMeaning | None) -> Iterable[Decision]:
     if valid is None:
         return
     beside = "no training metric" if train is None else f"{train.name} on the training rows"
@@ -186,16 +186,16 @@ def _metric_decision(train: Meaning | None, valid: Meaning | None) -> Iterable[D
     yield Decision("metric", f"{valid.name} on validation, {beside}", because)
 
 
-def _take(log: Log, chosen: Meaning | None) -> Series | None:
+def _take(log: Log, chosen: NameMeaning | None) -> Series | None:
     if chosen is None:
         return None
     return replace(log.columns[chosen.name], rises=chosen.rises)
 
 
 def _series_decisions(
-    known: Iterable[Meaning],
-    train: Meaning | None,
-    valid: Meaning | None,
+    known: Iterable[NameMeaning],
+    train: NameMeaning | None,
+    valid: NameMeaning | None,
     settings: Mapping[str, str],
 ) -> Iterable[Decision]:
     known = list(known)

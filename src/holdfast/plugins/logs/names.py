@@ -87,7 +87,7 @@ PLAIN = {"epoch", "total", "step", "mean", "avg", "average", "metrics", "history
 
 
 @dataclass(frozen=True, slots=True)
-class Meaning:
+class NameMeaning:
     """A name taken apart. ``rank`` orders the kinds of one direction, best first; ``extra`` are the
     words that neither name the set nor the kind; ``base`` is the name without its set, in one
     spelling."""
@@ -102,7 +102,7 @@ class Meaning:
     base: str
 
 
-def meaning(name: str) -> Meaning | None:
+def meaning(name: str) -> NameMeaning | None:
     """What ``name`` measures, ``None`` when it is neither a loss nor a known metric."""
     words = _words(name)
     known = [(_kind(word), word) for word in words]
@@ -111,7 +111,7 @@ def meaning(name: str) -> Meaning | None:
         return None
     (rises, rank), named = min(kinds)
     extra = tuple(w for w in words if w not in (*VALID, *TRAIN, *PLAIN, named))
-    return Meaning(
+    return NameMeaning(
         name,
         _side(words),
         rises,

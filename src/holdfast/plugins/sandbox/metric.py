@@ -13,7 +13,7 @@ import numpy as np
 
 from holdfast.core.records import Floats
 from holdfast.metrics.texts import EXECUTION, TextMetric, Texts
-from holdfast.plugins.sandbox.runner import Outcome, check_machine, run_programs
+from holdfast.plugins.sandbox.runner import ProgramOutcome, check_machine, run_programs
 from holdfast.plugins.sandbox.same import is_ordered, same_result
 
 SECONDS, MEMORY_MB = 5.0, 512
@@ -29,7 +29,7 @@ def execution_metric(
     Raises ``MachineError`` where the system cannot run code safely.
     """
     check_machine(language, unsafe)
-    known: dict[tuple[str, str], Outcome] = {}
+    known: dict[tuple[str, str], ProgramOutcome] = {}
 
     def rows(made: Texts) -> Floats:
         tables = made.tables or [None] * len(made)
@@ -47,10 +47,10 @@ def execution_metric(
         ]
         return _compared(made, wanted)
 
-    def _run(pairs: list[tuple[str, str]]) -> list[Outcome]:
+    def _run(pairs: list[tuple[str, str]]) -> list[ProgramOutcome]:
         return run_programs(pairs, language, seconds=seconds, memory_mb=memory_mb, unsafe=unsafe)
 
-    def _compared(made: Texts, wanted: list[Outcome | None]) -> Floats:
+    def _compared(made: Texts, wanted: list[ProgramOutcome | None]) -> Floats:
         values = np.full(len(made), np.nan)
         runs = [
             i for i, outcome in enumerate(wanted) if outcome is not None and outcome.error is None

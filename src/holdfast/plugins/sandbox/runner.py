@@ -33,14 +33,14 @@ ENVIRONMENT = {"LANG": "C.UTF-8", **ONE_THREAD}
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ProgramOutcome:
     """What a program gave: its ``result`` in plain values, or the ``error`` that ended it."""
 
     result: Any = None
     error: str | None = None
 
 
-TOO_MUCH = Outcome(error="ValueError: the results of all programs together are too large")
+TOO_MUCH = ProgramOutcome(error="ValueError: the results of all programs together are too large")
 
 
 def run_programs(
@@ -50,7 +50,7 @@ def run_programs(
     seconds: float,
     memory_mb: int,
     unsafe: bool = False,
-) -> list[Outcome]:
+) -> list[ProgramOutcome]:
     """Run each (code, tables as JSON) alone, ``language`` ``sql`` or ``pandas``, [n].
 
     A program has ``seconds`` of time and ``memory_mb`` of memory, and nothing else: the kernel
@@ -62,7 +62,7 @@ def run_programs(
     Raises ``MachineError`` where the system cannot give such a process.
     """
     check_machine(language, unsafe)
-    outcomes: list[Outcome] = []
+    outcomes: list[ProgramOutcome] = []
     room = MOST_TOGETHER
     while len(outcomes) < len(programs):
         with _process(language, seconds, memory_mb) as process:
@@ -191,14 +191,14 @@ def _process(language: str, seconds: float, memory_mb: int) -> Iterator[_Process
 
 def _answers(
     process: _Process, programs: Sequence[tuple[str, str]], seconds: float
-) -> Iterator[Outcome]:
+) -> Iterator[ProgramOutcome]:
     """Outcomes up to the first program that takes the whole process with it, that one too."""
     for code, tables in programs:
         reply = _ask(process, {"code": code, "tables": tables}, seconds + GRACE_SECONDS)
         if reply is None:
-            yield Outcome(error="the process that runs code ended")
+            yield ProgramOutcome(error="the process that runs code ended")
             return
-        yield Outcome(reply.get("result"), reply.get("error"))
+        yield ProgramOutcome(reply.get("result"), reply.get("error"))
 
 
 def _ask(process: _Process, question: dict[str, Any], seconds: float) -> dict[str, Any] | None:

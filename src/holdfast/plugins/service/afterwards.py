@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from holdfast.core.errors import StoreError
-from holdfast.plugins.service.asked import Observer, Served
-from holdfast.plugins.store.records import Event, Feedback, Outcome
+from holdfast.plugins.service.asked import Served, ServiceObserver
+from holdfast.plugins.store.records import Event, Feedback, RequestOutcome
 from holdfast.plugins.store.store import Store
 
 T = TypeVar("T")
@@ -81,15 +81,15 @@ class Watching:
 
     def __init__(
         self,
-        observers: Sequence[Observer],
+        observers: Sequence[ServiceObserver],
         store: Store | None,
         log: Log,
         model: Callable[[], str] = lambda: "",
     ) -> None:
-        self._observers: list[Observer] = []
+        self._observers: list[ServiceObserver] = []
         self._model = model
         self._store, self._log = store, log
-        self._queue: Queue[Served | Feedback | Outcome] = Queue()
+        self._queue: Queue[Served | Feedback | RequestOutcome] = Queue()
         self.defects = 0
         self._saved_at = time.monotonic()
         self._heard_at = -HEAR_EVERY_S
@@ -114,7 +114,7 @@ class Watching:
         """What each said last; it is renewed by their own thread."""
         return dict(self._said)
 
-    def put(self, item: Served | Feedback | Outcome) -> None:
+    def put(self, item: Served | Feedback | RequestOutcome) -> None:
         """Show it to all of them, soon."""
         if self._observers:
             self._queue.put(item, len(item.rows) if isinstance(item, Served) else 1)
@@ -160,7 +160,7 @@ class Watching:
             self._safely(one, lambda one=one: self._said.update({one.name: one.said()}))  # type: ignore[misc]
             self._safely(one, lambda one=one: self._keep(one))  # type: ignore[misc]
 
-    def _keep(self, one: Observer) -> None:
+    def _keep(self, one: ServiceObserver) -> None:
         for kind, body in one.events():
             because = str(body.get("because") or "")[:LONGEST_SAID]
             self._log(f"{kind}: {because}" if because else f"{one.name}: {kind}")
@@ -171,7 +171,7 @@ class Watching:
             except StoreError as error:
                 self._log(f"{one.name}: {kind} could not be stored: {error}")
 
-    def add(self, one: Observer) -> None:
+    def add(self, one: ServiceObserver) -> None:
         """Have one more look on, from where it left off in the store."""
         if self._store is not None:
             try:
@@ -181,7 +181,7 @@ class Watching:
                 self._log(f"{one.name} begins anew: {error}")
         self._observers.append(one)
 
-    def _key(self, one: Observer) -> str:
+    def _key(self, one: ServiceObserver) -> str:
         # One store may serve several models, and what was seen of one says nothing of another.
         return f"{STATE}{one.name} {self._model()}".strip()
 
@@ -190,7 +190,7 @@ class Watching:
         for one in list(self._observers) if self._store is not None else ():
             self._safely(one, lambda one=one: self._save_one(one))  # type: ignore[misc]
 
-    def _save_one(self, one: Observer) -> None:
+    def _save_one(self, one: ServiceObserver) -> None:
         assert self._store is not None
         try:
             self._store.save_state(self._key(one), one.state(), time.time())
@@ -198,7 +198,7 @@ class Watching:
         except StoreError as error:
             self._log(f"the state of {one.name} could not be stored: {error}")
 
-    def _safely(self, one: Observer, do: Callable[[], object]) -> None:
+    def _safely(self, one: ServiceObserver, do: Callable[[], object]) -> None:
         try:
             do()
         except Exception as error:
@@ -208,7 +208,7 @@ class Watching:
             self._log(f"a defect switched the observer {one.name} off: {type(error).__name__}")
 
 
-def _show(one: Observer, item: Served | Feedback | Outcome) -> None:
+def _show(one: ServiceObserver, item: Served | Feedback | RequestOutcome) -> None:
     if isinstance(item, Served):
         one.seen(item)
     elif isinstance(item, Feedback):

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from holdfast.core.records import Floats
-from holdfast.plugins.store.records import Feedback, Outcome, Row
+from holdfast.plugins.store.records import Feedback, RequestOutcome, Row
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class RowPrediction:
     """What the model says of one row: ``prediction`` is JSON (``None``: left to a person, and
     ``because`` says why), ``confidence`` in [0, 1] where it can tell, and of each class its
     probability."""
@@ -29,20 +29,20 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class RowPredictions:
     """The answers to the rows of a request, in their order, by ``model`` (``NAME@MARK``).
 
     ``vectors`` [rows, width] is what the model's last layer read of each row, ``None`` where the
     engine does not give them; a row that could not be read is NaN.
     """
 
-    answers: tuple[Answer, ...]
+    answers: tuple[RowPrediction, ...]
     model: str
     vectors: Floats | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class EngineFacts:
     """What is known of an engine before it is asked.
 
     ``columns`` are those that a row must have (the first is that of a plain text), ``classes`` what
@@ -71,11 +71,11 @@ class Late(Exception):
     """The time of a request was over before its rows were answered."""
 
 
-class Engine(Protocol):
+class ServiceEngine(Protocol):
     """One model, asked by one thread. All but ``answer`` and ``drain`` may block."""
 
     @property
-    def facts(self) -> Facts: ...
+    def facts(self) -> EngineFacts: ...
 
     @property
     def ready(self) -> bool:
@@ -84,7 +84,7 @@ class Engine(Protocol):
     def warm(self) -> None:
         """Answer rows of every shape once, so that the first request is as quick as others."""
 
-    async def answer(self, rows: Sequence[Row], deadline: float | None = None) -> Answered:
+    async def answer(self, rows: Sequence[Row], deadline: float | None = None) -> RowPredictions:
         """The answers to rows, in their order, before ``deadline`` (``time.monotonic``).
 
         Raises ``Full`` at once where too much is waiting, ``Late`` where the time is over,
@@ -110,13 +110,13 @@ class Served:
     request: str
     at: float
     rows: tuple[Row, ...]
-    answered: Answered
+    answered: RowPredictions
     user: str | None = None
-    shadow: Answered | None = None
+    shadow: RowPredictions | None = None
     conversation: bool = False
 
 
-class Observer(Protocol):
+class ServiceObserver(Protocol):
     """Who looks on, in a thread of its own. A defect in one is told once and switches it off; no
     answer ever waits for it."""
 
@@ -130,7 +130,7 @@ class Observer(Protocol):
     def labelled(self, feedback: Feedback) -> None:
         """Somebody said what is right."""
 
-    def came_of_it(self, outcome: Outcome) -> None:
+    def came_of_it(self, outcome: RequestOutcome) -> None:
         """Something came of a request outside."""
 
     def state(self) -> Mapping[str, Any]:

@@ -1,5 +1,6 @@
 """A run and what was asked for → a service that can be started: the one place where its parts are
-put together."""
+put together.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +11,13 @@ from pathlib import Path
 from holdfast.contract.run_folder import need_run
 from holdfast.core.errors import RecipeError, StoreError
 from holdfast.core.records import Decision, Finding
-from holdfast.plugins.service.asked import Engine, Observer
+from holdfast.plugins.service.asked import ServiceEngine, ServiceObserver
 from holdfast.plugins.service.routes.all import ENDPOINTS
-from holdfast.plugins.service.running import Place, Running, connections_within, listen
+from holdfast.plugins.service.running import Address, Running, connections_within, listen
 from holdfast.plugins.service.service import Service
 from holdfast.plugins.service.settings import Serving
 from holdfast.plugins.service.web.application import Application
-from holdfast.plugins.service.web.guard import Guard, is_local
+from holdfast.plugins.service.web.guard import AccessRules, is_local
 from holdfast.plugins.service.web.token_file import read_token
 from holdfast.plugins.store.store import Store, open_store
 
@@ -29,7 +30,7 @@ PRECISIONS = ("float32", "auto")
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ServeRequest:
     """What ``holdfast serve`` was asked for. ``store`` is a file or URL, ``none`` for none, and
     ``None`` for the file beside the run's folder."""
 
@@ -49,11 +50,13 @@ class Composed:
     """A service that holds its port, and is to be run."""
 
     service: Service
-    place: Place
+    place: Address
     running: Running
 
 
-def compose(wanted: Wanted, ready: Callable[[Engine], None], log: Log, notify: Notify) -> Composed:
+def compose(
+    wanted: ServeRequest, ready: Callable[[ServiceEngine], None], log: Log, notify: Notify
+) -> Composed:
     """Check what can be checked without the model, open the store and take the port; the model is
     loaded by ``running.run()``. ``ready`` hears when requests are answered.
 
@@ -76,11 +79,11 @@ def compose(wanted: Wanted, ready: Callable[[Engine], None], log: Log, notify: N
     except BaseException:
         place.sock.close()
         raise
-    guard = Guard.of(wanted.host, token, wanted.settings.hosts)
+    guard = AccessRules.of(wanted.host, token, wanted.settings.hosts)
     service = Service(wanted.settings, guard, store, log)
     application = Application(service, ENDPOINTS)
 
-    def load() -> tuple[Engine, Sequence[Observer]]:
+    def load() -> tuple[ServiceEngine, Sequence[ServiceObserver]]:
         return loaded(wanted, store, log, notify)
 
     running = Running(
@@ -102,7 +105,7 @@ def store_beside(run: Path) -> Path:
     return folder.with_name(folder.name + ENDING)
 
 
-def _token(wanted: Wanted, notify: Notify) -> str | None:
+def _token(wanted: ServeRequest, notify: Notify) -> str | None:
     if wanted.token_file is not None:
         token, said = read_token(wanted.token_file)
         for decision in said:
@@ -119,7 +122,7 @@ def _token(wanted: Wanted, notify: Notify) -> str | None:
     )
 
 
-def _store(wanted: Wanted) -> Store | None:
+def _store(wanted: ServeRequest) -> Store | None:
     if wanted.store == NO_STORE:
         return None
     if wanted.store is not None:
@@ -133,14 +136,14 @@ def _store(wanted: Wanted) -> Store | None:
 
 
 def loaded(
-    wanted: Wanted, store: Store | None, log: Log, notify: Notify
-) -> tuple[Engine, Sequence[Observer]]:
+    wanted: ServeRequest, store: Store | None, log: Log, notify: Notify
+) -> tuple[ServiceEngine, Sequence[ServiceObserver]]:
     """Who answers, and the observers of a live comparison; raises as ``compose`` does."""
     from holdfast.plugins.service.engine.engine import ModelEngine
     from holdfast.plugins.service.engine.opened import open_engine
     from holdfast.plugins.service.live.start import lined_up
 
-    def load(run: Path, beside: Engine | None) -> Engine:
+    def load(run: Path, beside: ServiceEngine | None) -> ServiceEngine:
         first = beside if isinstance(beside, ModelEngine) else None
         return open_engine(
             run, wanted.precision, threads=wanted.threads, beside=first, notify=notify

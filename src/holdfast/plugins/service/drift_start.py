@@ -18,10 +18,10 @@ from holdfast.core.run_files import read_result
 from holdfast.core.wording import counted
 from holdfast.plugins.drift.run_rows import REFERENCE
 from holdfast.plugins.drift.vectors import FEWEST, LEAST_REFERENCE
-from holdfast.plugins.service.asked import Facts, Served
+from holdfast.plugins.service.asked import EngineFacts, Served
 from holdfast.plugins.service.drifting import NAME, Drifting, watch_drift
 from holdfast.plugins.service.settings import Serving
-from holdfast.plugins.store.records import Feedback, Outcome
+from holdfast.plugins.store.records import Feedback, RequestOutcome
 from holdfast.prepare.rows import Notify
 
 
@@ -78,7 +78,7 @@ class StartingDrift:
         if self._inner is not None:
             self._inner.labelled(feedback)
 
-    def came_of_it(self, outcome: Outcome) -> None:
+    def came_of_it(self, outcome: RequestOutcome) -> None:
         """Nothing, as ``Drifting`` has it."""
 
     def state(self) -> Mapping[str, Any]:
@@ -107,7 +107,7 @@ class StartingDrift:
 
 
 def drift_observers(
-    served: Callable[[], Facts], settings: Serving, log: Callable[[str], None], notify: Notify
+    served: Callable[[], EngineFacts], settings: Serving, log: Callable[[str], None], notify: Notify
 ) -> list[StartingDrift]:
     """The watch for drift of the run that is ``served`` at a time; none where ``serve.drift`` is
     false."""

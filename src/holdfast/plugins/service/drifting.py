@@ -23,16 +23,16 @@ from holdfast.plugins.drift.compared import compare_rows
 from holdfast.plugins.drift.facts import CONFIDENCE, facts_of
 from holdfast.plugins.drift.held import unit
 from holdfast.plugins.drift.labelled import HarmWatch, powered_accuracy
-from holdfast.plugins.drift.monitor import BETWEEN, THEMSELVES, Alarm, Monitor
-from holdfast.plugins.drift.rows import Reference, Rows, joined
-from holdfast.plugins.drift.run_rows import Held, held_reference
+from holdfast.plugins.drift.monitor import BETWEEN, THEMSELVES, Alarm, DriftMonitor
+from holdfast.plugins.drift.rows import DriftRows, Reference, joined
+from holdfast.plugins.drift.run_rows import RunReference, held_reference
 from holdfast.plugins.drift.words import hashed_words
-from holdfast.plugins.service.asked import Answer, Facts, Served
-from holdfast.plugins.store.records import Feedback, Outcome, Row
+from holdfast.plugins.service.asked import EngineFacts, RowPrediction, Served
+from holdfast.plugins.store.records import Feedback, RequestOutcome, Row
 from holdfast.prepare.rows import Notify
 from holdfast.quality.clean.mask import masked
 from holdfast.recipe import DataPart
-from holdfast.runs.stored import Again
+from holdfast.runs.stored import FinishedRun
 
 NAME = "drift"
 ALARM, REGIME, HARM = "drift", "drift regime", "harm"
@@ -51,8 +51,8 @@ class Drifting:
 
     def __init__(
         self,
-        held: Held,
-        facts: Facts,
+        held: RunReference,
+        facts: EngineFacts,
         data: DataPart,
         *,
         between: int = BETWEEN,
@@ -62,9 +62,9 @@ class Drifting:
         self._held, self._facts, self._data = held, facts, data
         self._between, self._log_texts, self._mask = between, log_texts, mask
         self._by: str | None = None
-        self._monitor: Monitor | None = None
-        self._waiting: list[Rows] = []
-        self._recent: Rows | None = None
+        self._monitor: DriftMonitor | None = None
+        self._waiting: list[DriftRows] = []
+        self._recent: DriftRows | None = None
         self._events: list[tuple[str, Mapping[str, Any]]] = []
         self._answers: OrderedDict[str, list[tuple[Any, float] | None]] = OrderedDict()
         self._kept = 0
@@ -130,7 +130,7 @@ class Drifting:
             assert self._held.reference.right is not None
             self._harm = HarmWatch.of_reference(self._held.reference.right)
 
-    def came_of_it(self, outcome: Outcome) -> None:
+    def came_of_it(self, outcome: RequestOutcome) -> None:
         """Nothing: what came of a request says nothing of what was asked."""
 
     def events(self) -> Sequence[tuple[str, Mapping[str, Any]]]:
@@ -177,7 +177,7 @@ class Drifting:
                 return
             self._begin(str(state["by"]))
             assert self._monitor is not None
-            self._monitor = Monitor.of(state["monitor"], self._monitor.reference)
+            self._monitor = DriftMonitor.of(state["monitor"], self._monitor.reference)
             # The service may have been told otherwise since.
             self._monitor = replace(self._monitor, between=self._between)
             if self._harm is not None and state["harm"] is not None:
@@ -190,7 +190,7 @@ class Drifting:
     def _begin(self, by: str) -> None:
         self._by = by
         reference = self._held.reference if by == MODEL else self._held.of_words()
-        self._monitor = Monitor.of_reference(reference, self._between)
+        self._monitor = DriftMonitor.of_reference(reference, self._between)
 
     def _by_model(self, vectors: Floats | None) -> str:
         """What tells rows from others: the model's vectors, where they are those of the reference
@@ -199,7 +199,7 @@ class Drifting:
         same = own is not None and vectors is not None and vectors.shape[1] == own.shape[1]
         return MODEL if same and self._facts.precision == FLOAT32 else WORDS
 
-    def _rows_of(self, served: Served) -> Rows:
+    def _rows_of(self, served: Served) -> DriftRows:
         texts = texts_of(served.rows, self._facts, self._data)
         answers = served.answered.answers
         classes, vectors = self._held.reference.classes, served.answered.vectors
@@ -214,7 +214,7 @@ class Drifting:
         if self._by == WORDS:
             vectors = None if texts is None else hashed_words(texts)
         names = tuple(f"{served.request}/{n}" for n in range(len(answers)))
-        return Rows(
+        return DriftRows(
             len(answers), None if vectors is None else unit(vectors), known, numbers, texts, names
         )
 
@@ -240,7 +240,7 @@ class Drifting:
         because = f"{alarm.side} are not like the {alarm.against}{by}, {when}"
         return {**alarm.to_json(), "because": because, "between_alarms": self._between}
 
-    def _like(self, regime: Rows) -> dict[str, Any]:
+    def _like(self, regime: DriftRows) -> dict[str, Any]:
         """What the new regime is like, against the rows that the model was judged by."""
         assert self._monitor is not None
         reference = self._held.reference if self._by == MODEL else self._held.of_words()
@@ -273,7 +273,7 @@ class Drifting:
         said = {"accuracy_estimated": found.value, "accuracy_low": found.low}
         return {**said, "accuracy_high": found.high, "accuracy_rows": len(self._recent or ())}
 
-    def _estimated(self, recent: Rows) -> Estimate:
+    def _estimated(self, recent: DriftRows) -> Estimate:
         reference: Reference = self._held.reference if self._by == MODEL else self._held.of_words()
         sure, now = reference.rows.numbers.get(CONFIDENCE), recent.numbers.get(CONFIDENCE)
         if reference.right is None or sure is None or now is None:
@@ -309,7 +309,7 @@ class Drifting:
 
 
 def watch_drift(
-    facts: Facts,
+    facts: EngineFacts,
     *,
     between: int = BETWEEN,
     log_texts: bool = False,
@@ -321,13 +321,13 @@ def watch_drift(
 
     Raises ``RunError`` where those rows are not there either.
     """
-    again = Again(facts.run)
+    again = FinishedRun(facts.run)
     held = held_reference(again, notify)
     data = again.recipe.data
     return Drifting(held, facts, data, between=between, log_texts=log_texts, mask=mask)
 
 
-def texts_of(rows: Sequence[Row], facts: Facts, data: DataPart) -> tuple[str, ...] | None:
+def texts_of(rows: Sequence[Row], facts: EngineFacts, data: DataPart) -> tuple[str, ...] | None:
     """What was asked, as ``know.texts.read_texts`` says of a table; ``None`` of pictures, and where
     a template makes the text of columns."""
     if facts.task == "image-classification" or data.template:
@@ -342,7 +342,7 @@ def _text(cell: Any) -> str:
     return "" if cell is None else str(cell)
 
 
-def _answered(answer: Answer) -> Any:
+def _answered(answer: RowPrediction) -> Any:
     """What the model says, also where a threshold leaves the row to a person."""
     if answer.prediction is None and answer.probabilities:
         return max(answer.probabilities, key=lambda name: answer.probabilities[name])  # type: ignore[index]

@@ -12,7 +12,7 @@ from typing import Any
 
 from holdfast.analyses.explain.explain import explain_asked
 from holdfast.analyses.explain.explanation import Explanation
-from holdfast.plugins.service.asked import Engine, Full
+from holdfast.plugins.service.asked import Full, ServiceEngine
 from holdfast.plugins.service.engine.engine import ModelEngine
 from holdfast.plugins.service.engine.rows import asked_of
 from holdfast.plugins.service.web.faults import Fault
@@ -30,7 +30,7 @@ class Explaining:
         self._turn = asyncio.Lock()
         self._waiting = 0
 
-    async def explain(self, engine: Engine, rows: Sequence[Row]) -> dict[str, Any]:
+    async def explain(self, engine: ServiceEngine, rows: Sequence[Row]) -> dict[str, Any]:
         """What ``holdfast explain --json`` says of the rows. Raises ``Full`` where others wait for
         theirs, ``InputError`` for rows that cannot be read."""
         if not isinstance(engine, ModelEngine) or engine.predictor is None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from holdfast.core.records import Floats
-from holdfast.plugins.store.records import Request, Row, Said
+from holdfast.plugins.store.records import Row, StoredPrediction, StoredRequest
 from holdfast.quality.clean.mask import masked
 
 # Beyond it a picture or a file stands in the place of a text: its letters say nothing.
@@ -23,14 +23,14 @@ def masked_row(row: Row) -> Row:
     return masked_one
 
 
-def masked_request(request: Request) -> Request:
+def masked_request(request: StoredRequest) -> StoredRequest:
     """The request with its texts masked, and with those of its answers that a model wrote. Takes
     tens of microseconds a text: not on the way of an answer."""
     texts = tuple(replace(one, row=masked_row(one.row)) for one in request.texts)
     return replace(request, texts=texts, said=masked_said(request.said))
 
 
-def masked_said(said: Sequence[Said]) -> tuple[Said, ...]:
+def masked_said(said: Sequence[StoredPrediction]) -> tuple[StoredPrediction, ...]:
     """Answers with what a model wrote masked: it may say again what it was asked. One with
     probabilities is the name of a class."""
     return tuple(

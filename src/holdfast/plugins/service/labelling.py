@@ -23,14 +23,14 @@ import numpy as np
 from holdfast.core.errors import DataError
 from holdfast.core.records import Estimate, Floats
 from holdfast.plugins.labelling.doubt import doubt_of, scaled, updated
-from holdfast.plugins.labelling.draw import Item as Drawn
-from holdfast.plugins.labelling.draw import Pool, next_rows
+from holdfast.plugins.labelling.draw import DrawnRow as Drawn
+from holdfast.plugins.labelling.draw import LabelPool, next_rows
 from holdfast.plugins.labelling.even import SHARE, even_accuracy, places
 from holdfast.plugins.labelling.rule import LabelRule, rule_of_answers
 from holdfast.plugins.labelling.settled import Settled, settled
 from holdfast.plugins.service.live.look import LATEST
 from holdfast.plugins.store.records import Drawn as Way
-from holdfast.plugins.store.records import Feedback, Kept, Request, Row, Said
+from holdfast.plugins.store.records import Feedback, KeptRow, Row, StoredPrediction, StoredRequest
 from holdfast.plugins.store.store import Store
 
 # The newest rows among which labels are looked for, and how many are laid out at a time.
@@ -47,7 +47,7 @@ Key = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class LabelTask:
     """A row to label: its columns, how it was drawn and why, what a label may be, and when the
     service was asked. The model's answer is not here: ``Labelling.suggestion`` tells it to those
     who ask, and it is written down that they did."""
@@ -96,12 +96,12 @@ class Labelling:
         self._clock = clock
         self._lease = lease
         self._lock = threading.Lock()
-        self._laid: deque[tuple[Kept, Drawn]] = deque()
+        self._laid: deque[tuple[KeptRow, Drawn]] = deque()
         self._laid_at = -np.inf
         self._since = 0
         self._found_rule = rule or LabelRule("text")
 
-    def next_item(self, who: str) -> Item | None:
+    def next_item(self, who: str) -> LabelTask | None:
         """The next row for this person, his alone for a while; ``None`` where nothing is left: no
         text is kept, or all rows are labelled, skipped or taken. A row that he has not finished
         comes first."""
@@ -127,7 +127,7 @@ class Labelling:
                     return None
         return None
 
-    def item(self, request: str, index: int, who: str) -> Item:
+    def item(self, request: str, index: int, who: str) -> LabelTask:
         """This row once more, for one who has not finished it. Raises ``DataError`` where it is
         gone, or somebody else has it by now."""
         found, now = self._there(request, index), self._clock()
@@ -135,7 +135,7 @@ class Labelling:
             raise DataError("this row", "was taken by somebody else", None, "Take the next one.")
         return self._item((found, Drawn(0, self._way(request, index), "asked again")), now)
 
-    def suggestion(self, request: str, index: int, who: str) -> Said:
+    def suggestion(self, request: str, index: int, who: str) -> StoredPrediction:
         """What the model answered, for one who asks to see it; from now on his label of this row
         says so. Raises ``DataError`` where there is no such row."""
         found = self._there(request, index)
@@ -180,7 +180,7 @@ class Labelling:
         self._store.skip(request, index, who, self._clock())
         self._store.release(request, index, who)
 
-    def undo(self, who: str) -> Item | None:
+    def undo(self, who: str) -> LabelTask | None:
         """Take the last label or skip of this person back, and give him the row again; ``None``
         where there is none. The label is deleted for good."""
         who = _named(who)
@@ -234,7 +234,7 @@ class Labelling:
         mine = {(one.request, one.index) for one in claims if one.who == who}
         return mine, {(one.request, one.index) for one in claims if one.who != who}
 
-    def _wanted(self, one: tuple[Kept, Drawn]) -> bool:
+    def _wanted(self, one: tuple[KeptRow, Drawn]) -> bool:
         """Whether it is still there, and nobody labelled it since the queue was made."""
         kept, drawn = one
         if self._store.kept_row(kept.request, kept.index) is None:
@@ -258,16 +258,16 @@ class Labelling:
             self._since += 1
             self._laid = deque(one for one in self._laid if _key(one[0]) != key)
 
-    def _there(self, request: str, index: int) -> Kept:
+    def _there(self, request: str, index: int) -> KeptRow:
         found = self._store.kept_row(request, index)
         if found is None:
             rule = "is gone: it was deleted, or its time is over"
             raise DataError("this row", rule, None, "Take the next one.")
         return found
 
-    def _item(self, one: tuple[Kept, Drawn], now: float) -> Item:
+    def _item(self, one: tuple[KeptRow, Drawn], now: float) -> LabelTask:
         kept, drawn = one
-        return Item(
+        return LabelTask(
             kept.request,
             kept.index,
             kept.row,
@@ -299,7 +299,7 @@ class Labelling:
         right: Counter[str] = Counter()
         total: Counter[str] = Counter()
         ids = sorted({one.request for one in even})
-        said: dict[Key, Said] = {}
+        said: dict[Key, StoredPrediction] = {}
         for start in range(0, len(ids), 500):
             for request in self._store.requests(ids=ids[start : start + 500]):
                 said |= {(request.id, one.index): one for one in request.said if one.shown}
@@ -312,7 +312,7 @@ class Labelling:
         return {model: even_accuracy(right[model], n) for model, n in total.items()}
 
 
-def differing(store: Store, rows: Sequence[Kept]) -> dict[Key, bool] | None:
+def differing(store: Store, rows: Sequence[KeptRow]) -> dict[Key, bool] | None:
     """Of rows that two compared models both answered whether they differ; ``None`` where nothing is
     compared, or there is a verdict."""
     models = _compared(store)
@@ -327,7 +327,7 @@ def differing(store: Store, rows: Sequence[Kept]) -> dict[Key, bool] | None:
     return found
 
 
-def differs(request: Request, models: tuple[str, str]) -> dict[int, bool]:
+def differs(request: StoredRequest, models: tuple[str, str]) -> dict[int, bool]:
     """Of the rows of a request that both models answered, by place, whether they differ."""
     said: dict[str, dict[int, Any]] = {model: {} for model in models}
     for one in request.said:
@@ -345,11 +345,11 @@ def _compared(store: Store) -> tuple[str, str] | None:
 
 
 def pool_of(
-    rows: Sequence[Kept],
+    rows: Sequence[KeptRow],
     feedback: Sequence[Feedback],
     rule: LabelRule,
     pairs: Mapping[Key, bool] | None = None,
-) -> Pool:
+) -> LabelPool:
     """What the queue is drawn from: rows with their answers, and labels so far; ``pairs`` is what
     ``differing`` says of them."""
     keys = [_key(one) for one in rows]
@@ -383,10 +383,10 @@ def pool_of(
         alike = np.array([not pairs.get(key, True) for key in keys])
         # A row that is not answered by both yet may turn out to be one of them.
         unlike, free = free & mine & other, free & (~mine | alike)
-    return Pool(at, due, free, known, np.clip(doubt, 0, 1), vectors, unlike)
+    return LabelPool(at, due, free, known, np.clip(doubt, 0, 1), vectors, unlike)
 
 
-def _vectors(rows: Sequence[Kept], model: str) -> Floats | None:
+def _vectors(rows: Sequence[KeptRow], model: str) -> Floats | None:
     """The vectors of the rows that this model answered; of others the middle, which teaches
     nothing. ``None`` where most rows have none."""
     raw = [one.vector if one.said.model == model else None for one in rows]
@@ -403,7 +403,7 @@ def _vectors(rows: Sequence[Kept], model: str) -> Floats | None:
     return vectors
 
 
-def _probabilities(rows: Sequence[Kept], rule: LabelRule) -> Floats | None:
+def _probabilities(rows: Sequence[KeptRow], rule: LabelRule) -> Floats | None:
     if rule.kind != "class" or not rule.classes or len(rule.classes) < 2:
         return None
     given = [one.said.probabilities or {} for one in rows]
@@ -419,7 +419,7 @@ def _same(prediction: Any, label: Any, rule: LabelRule) -> bool:
     return bool(prediction == label)
 
 
-def _key(kept: Kept) -> Key:
+def _key(kept: KeptRow) -> Key:
     return kept.request, kept.index
 
 

@@ -25,7 +25,7 @@ Now = Callable[[], Mapping[str, float]]
 Said = Callable[[], Mapping[str, Mapping[str, Any]]]
 
 
-class Measured:
+class ServiceCounters:
     """Counters of one service. ``now`` are gauges that are asked for when somebody looks, ``said``
     what each observer says (the numbers of its first level become gauges), ``facts`` the labels of
     ``holdfast_model_info``."""

@@ -55,12 +55,12 @@ class Replica:
     def of(cls, told: Mapping[str, str]) -> Replica:
         """Load the run, open the store, and be warm; as ``holdfast serve`` does."""
         from holdfast.plugins.service.chat.opened import Following
-        from holdfast.plugins.service.composed import Wanted, loaded, watch_drift_of
+        from holdfast.plugins.service.composed import ServeRequest, loaded, watch_drift_of
         from holdfast.plugins.service.routes.all import ENDPOINTS
         from holdfast.plugins.service.service import Service
         from holdfast.plugins.service.settings import serving
         from holdfast.plugins.service.web.application import Application
-        from holdfast.plugins.service.web.guard import Guard
+        from holdfast.plugins.service.web.guard import AccessRules
         from holdfast.plugins.service.web.token_file import read_token
         from holdfast.plugins.store.store import open_store
 
@@ -71,9 +71,9 @@ class Replica:
         token = None if "token_file" not in told else read_token(Path(told["token_file"]))[0]
         store = open_store(told["store"]) if "store" in told else None
         hosts = told.get("hosts", "").replace(",", " ").split()
-        guard = Guard.of("127.0.0.1" if token is None else "0.0.0.0", token, hosts)
+        guard = AccessRules.of("127.0.0.1" if token is None else "0.0.0.0", token, hosts)
         service = Service(settings, guard, store, log)
-        wanted = Wanted(
+        wanted = ServeRequest(
             Path(told["run"]),
             challenger=Path(told["challenger"]) if "challenger" in told else None,
             precision=told.get("precision", "float32"),

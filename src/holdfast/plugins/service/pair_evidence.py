@@ -16,7 +16,7 @@ from typing import Any
 
 from holdfast.core.errors import InputError, RecipeError
 from holdfast.core.wording import GATE_OUTCOMES
-from holdfast.plugins.service.live.look import LATEST, VERDICT, Looked, all_events, look
+from holdfast.plugins.service.live.look import LATEST, VERDICT, LiveState, all_events, look
 from holdfast.plugins.store.store import Store
 from holdfast.runs.threshold import served_name
 
@@ -172,7 +172,7 @@ def _going_on(store: Store, pair: set[str], at: float) -> Mapping[str, Any] | No
     if {latest.get("shown"), latest.get("challenger")} != pair:
         return None
     kept = store.state(latest["key"])
-    return latest if kept is None else look(store, Looked.of(kept).setup, at).said()
+    return latest if kept is None else look(store, LiveState.of(kept).setup, at).said()
 
 
 def _about(model: str, found: Mapping[str, Any]) -> Mapping[str, Any]:

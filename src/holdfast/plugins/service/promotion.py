@@ -19,7 +19,7 @@ from holdfast.contract.run_folder import open_run, unsealed
 from holdfast.core.errors import InputError, RecipeError, RunError
 from holdfast.core.records import to_json
 from holdfast.core.run_files import RESULT, check_model
-from holdfast.plugins.service.asked import Facts
+from holdfast.plugins.service.asked import EngineFacts
 from holdfast.plugins.service.live.look import LATEST
 from holdfast.plugins.service.pair_evidence import pair_evidence
 from holdfast.plugins.store.records import Event
@@ -31,7 +31,7 @@ PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ServedModel:
     """The model in service and its run; ``before`` are those that it took over from, the last one
     last, each with its run; ``since`` the number of the event that brought it."""
 
@@ -72,7 +72,9 @@ class Promotion:
         return made
 
 
-def started(store: Store, model: str, facts: Mapping[str, Any], run: Path, now: float) -> Standing:
+def started(
+    store: Store, model: str, facts: Mapping[str, Any], run: Path, now: float
+) -> ServedModel:
     """A server is started with ``run``: what it is to serve, which is what took its run's place
     since it was first started so."""
     body = {"model": model, "run": str(run.resolve()), **facts}
@@ -80,13 +82,15 @@ def started(store: Store, model: str, facts: Mapping[str, Any], run: Path, now: 
     return standings(store)[model]
 
 
-def standings(store: Store) -> dict[str, Standing]:
+def standings(store: Store) -> dict[str, ServedModel]:
     """For each model that a server was ever started with, who stands in its place now."""
-    found: dict[str, Standing] = {}
+    found: dict[str, ServedModel] = {}
     for event in _events(store):
         body, number = event.body, event.id or 0
         if event.kind == SERVING:
-            found.setdefault(body["model"], Standing(body["model"], Path(body["run"]), (), number))
+            found.setdefault(
+                body["model"], ServedModel(body["model"], Path(body["run"]), (), number)
+            )
             continue
         for first, one in found.items():
             if one.model == body["from"]:
@@ -94,13 +98,13 @@ def standings(store: Store) -> dict[str, Standing]:
     return found
 
 
-def _after(one: Standing, body: Mapping[str, Any], number: int) -> Standing:
+def _after(one: ServedModel, body: Mapping[str, Any], number: int) -> ServedModel:
     to, run = body["to"], Path(body["run"])
     if to == one.model:
-        return Standing(to, run, one.before, number)
+        return ServedModel(to, run, one.before, number)
     if body.get("undo"):
-        return Standing(to, run, one.before[:-1], number)
-    return Standing(to, run, (*one.before, (one.model, one.run)), number)
+        return ServedModel(to, run, one.before[:-1], number)
+    return ServedModel(to, run, (*one.before, (one.model, one.run)), number)
 
 
 def _events(store: Store) -> list[Event]:
@@ -159,7 +163,7 @@ def promote(
     return _appended(store, here, model, run, at, known.live, told=told, forced=force)
 
 
-def _places(store: Store) -> list[Standing]:
+def _places(store: Store) -> list[ServedModel]:
     """Who is served now, each once."""
     # A server may have been started with a model that took another's place before: its way back is
     # the longer one.
@@ -176,8 +180,8 @@ def _places(store: Store) -> list[Standing]:
 
 
 def _place(
-    store: Store, places: Sequence[Standing], model: str, run: Path, named: str | None
-) -> Standing:
+    store: Store, places: Sequence[ServedModel], model: str, run: Path, named: str | None
+) -> ServedModel:
     if named is not None:
         mine = [one for one in places if named in (one.model, one.model.rpartition("@")[0])]
         if len(mine) == 1:
@@ -197,12 +201,12 @@ def _place(
     )
 
 
-def _names(places: Sequence[Standing]) -> str:
+def _names(places: Sequence[ServedModel]) -> str:
     return f"Served: {', '.join(one.model for one in places)}."
 
 
 def _refuse_other(
-    store: Store, here: Standing, model: str, run: Path, result: Mapping[str, Any]
+    store: Store, here: ServedModel, model: str, run: Path, result: Mapping[str, Any]
 ) -> None:
     """Refuse a run of another task or other classes than what servers said of theirs."""
     facts = [
@@ -225,7 +229,7 @@ def _refuse_other(
             raise RecipeError(model, rule, two, "Serve it on its own: holdfast serve RUN.")
 
 
-def _undone(store: Store, run: Path, places: Sequence[Standing], at: float) -> Promotion:
+def _undone(store: Store, run: Path, places: Sequence[ServedModel], at: float) -> Promotion:
     mine = [one for one in places if _is(one, run)]
     if not mine:
         rule = "is not served, so there is nothing to undo"
@@ -244,7 +248,7 @@ def _undone(store: Store, run: Path, places: Sequence[Standing], at: float) -> P
     return _appended(store, here, model, back, at, None, undo=True)
 
 
-def _is(one: Standing, run: Path) -> bool:
+def _is(one: ServedModel, run: Path) -> bool:
     """Whether ``run`` is the model that stands there; known by its folder where the run is lost,
     which is when one goes back."""
     try:
@@ -255,7 +259,7 @@ def _is(one: Standing, run: Path) -> bool:
 
 def _appended(
     store: Store,
-    here: Standing,
+    here: ServedModel,
     model: str,
     run: Path,
     at: float,
@@ -287,7 +291,7 @@ def _appended(
     return Promotion(here.model, model, run.resolve(), who, undo, evidence, number, told)
 
 
-def facts_of(facts: Facts) -> dict[str, Any]:
+def facts_of(facts: EngineFacts) -> dict[str, Any]:
     """What a server says of its model when it is started."""
     return {"task": facts.task, "classes": None if facts.classes is None else list(facts.classes)}
 

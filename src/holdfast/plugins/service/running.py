@@ -22,11 +22,11 @@ import uvicorn
 
 from holdfast.core.errors import Interrupted, MachineError, RecipeError
 from holdfast.core.records import Decision
-from holdfast.plugins.service.asked import Engine, Observer
+from holdfast.plugins.service.asked import ServiceEngine, ServiceObserver
 from holdfast.plugins.service.chat.opened import Following
 from holdfast.plugins.service.service import Service
 from holdfast.plugins.service.web.application import Application
-from holdfast.plugins.service.web.wire import Bounds, WireServer, wire_of
+from holdfast.plugins.service.web.wire import ConnectionBounds, WireServer, wire_of
 from holdfast.training.machine.signals import ending_signals
 
 BACKLOG = 2048
@@ -37,11 +37,11 @@ ENDED, INTERRUPTED = 0, Interrupted.exit_code
 GRACE_S = 5.0
 LANGUAGE_MODEL = "causal-lm"
 
-Load = Callable[[], tuple[Engine, Sequence[Observer]]]
+Load = Callable[[], tuple[ServiceEngine, Sequence[ServiceObserver]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Address:
     """Where a service listens."""
 
     sock: socket.socket
@@ -54,7 +54,7 @@ class Place:
         return f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
 
 
-def listen(host: str, port: int) -> Place:
+def listen(host: str, port: int) -> Address:
     """Take the port (0: the system chooses one). Raises ``RecipeError`` where it is taken, may not
     be had, or the host is none of this machine's."""
     what = f"--port {port}"
@@ -76,7 +76,7 @@ def listen(host: str, port: int) -> Place:
         sock.close()
         raise _unbound(what, host, port, error) from error
     sock.setblocking(False)
-    return Place(sock)
+    return Address(sock)
 
 
 def _unbound(what: str, host: str, port: int, error: OSError) -> RecipeError | MachineError:
@@ -121,16 +121,16 @@ class Running:
         self,
         service: Service,
         application: Application,
-        place: Place,
+        place: Address,
         load: Load,
-        loaded: Callable[[Engine], None] = lambda _: None,
+        loaded: Callable[[ServiceEngine], None] = lambda _: None,
         connections: int | None = None,
         afterwards: Callable[[], None] = lambda: None,
     ) -> None:
         self._service, self._place, self._load, self._loaded = service, place, load, loaded
         self._afterwards = afterwards
         settings = service.settings
-        bounds = Bounds(
+        bounds = ConnectionBounds(
             connections or settings.max_connections,
             settings.read_s,
             lambda fault: service.measured.refused(fault.reason),

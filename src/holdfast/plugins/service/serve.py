@@ -12,7 +12,7 @@ from holdfast.core.machine import refuse_too_little
 from holdfast.core.printable import printable
 
 if TYPE_CHECKING:
-    from holdfast.plugins.service.asked import Engine
+    from holdfast.plugins.service.asked import ServiceEngine
 
 PACKAGES = ("starlette", "uvicorn", "httptools", "prometheus_client", "sqlalchemy")
 
@@ -66,14 +66,14 @@ def command(
 
     settings = serving(set_ or [])
     refuse_too_little("torch")
-    from holdfast.plugins.service.composed import Wanted, compose
+    from holdfast.plugins.service.composed import ServeRequest, compose
     from holdfast.terminal.say import Teller
     from holdfast.terminal.streams import notify
 
     def log(line: str) -> None:
         notify(f"holdfast: {printable(line)}\n")
 
-    def ready(engine: Engine) -> None:
+    def ready(engine: ServiceEngine) -> None:
         facts = engine.facts
         kept = "no store" if composed.service.store is None else composed.service.store.name
         line = f"{facts.model} ({facts.task}), {facts.precision} ({facts.because})"
@@ -81,7 +81,9 @@ def command(
 
     teller = Teller(quiet)
     teller.title(f"holdfast serve {run}")
-    wanted = Wanted(run, host, port, store, challenger, token_file, precision, threads, settings)
+    wanted = ServeRequest(
+        run, host, port, store, challenger, token_file, precision, threads, settings
+    )
     composed = compose(wanted, ready, log, teller)
     teller.line(f"loading the model; until then {composed.place.url} answers 503")
     code = composed.running.run()

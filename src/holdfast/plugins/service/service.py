@@ -10,18 +10,24 @@ from typing import Any
 
 from holdfast.core.wording import counted
 from holdfast.plugins.service.afterwards import Watching
-from holdfast.plugins.service.asked import Answered, Engine, Facts, Observer, Served
+from holdfast.plugins.service.asked import (
+    EngineFacts,
+    RowPredictions,
+    Served,
+    ServiceEngine,
+    ServiceObserver,
+)
 from holdfast.plugins.service.chat.opened import Following
 from holdfast.plugins.service.explaining import Explaining
 from holdfast.plugins.service.kept import masked_request, packed
 from holdfast.plugins.service.live.lineup import Lineup
-from holdfast.plugins.service.measured import Measured
+from holdfast.plugins.service.measured import ServiceCounters
 from holdfast.plugins.service.settings import Serving
 from holdfast.plugins.service.web.faults import Fault
-from holdfast.plugins.service.web.guard import Guard
-from holdfast.plugins.store.records import KeptText, Request, Row, Said
+from holdfast.plugins.service.web.guard import AccessRules
+from holdfast.plugins.store.records import KeptText, Row, StoredPrediction, StoredRequest
 from holdfast.plugins.store.store import Store
-from holdfast.plugins.store.writer import Writer
+from holdfast.plugins.store.writer import StoreWriter
 
 DAY_S = 86_400.0
 # Characters of rows that are held in memory until somebody says what is right for them.
@@ -35,7 +41,7 @@ class Remembered:
     the store, without what was said."""
 
     rows: tuple[Row, ...]
-    asked: Request
+    asked: StoredRequest
     size: int
 
 
@@ -49,26 +55,29 @@ class Service:
     def __init__(
         self,
         settings: Serving,
-        guard: Guard,
+        guard: AccessRules,
         store: Store | None = None,
         log: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.settings, self.guard, self.store, self.log = settings, guard, store, log
         self.draining = False
         self.started = time.time()
-        self._engine: Engine | None = None
+        self._engine: ServiceEngine | None = None
         self.chats: Following | None = None
         self._memory: OrderedDict[str, Remembered] = OrderedDict()
         self._memory_size = 0
         # Masked in the writer's thread: it takes longer than an answer may.
         masking = masked_request if settings.mask else (lambda request: request)
-        self.writing = None if store is None else Writer(store, log, prepare=masking)
+        self.writing = None if store is None else StoreWriter(store, log, prepare=masking)
         self.watching: Watching | None = None
         self.explaining = Explaining()
-        self.measured = Measured(self._now, self.said, self._labels)
+        self.measured = ServiceCounters(self._now, self.said, self._labels)
 
     def begin(
-        self, engine: Engine, observers: Sequence[Observer] = (), chats: Following | None = None
+        self,
+        engine: ServiceEngine,
+        observers: Sequence[ServiceObserver] = (),
+        chats: Following | None = None,
     ) -> None:
         """The model is there, with ``chats`` where it may hold conversations."""
         self._engine = engine
@@ -81,12 +90,12 @@ class Service:
         return not self.draining and self._engine is not None and self._engine.ready
 
     @property
-    def held(self) -> Engine | None:
+    def held(self) -> ServiceEngine | None:
         """The model, ready or not; ``None`` before it is loaded."""
         return self._engine
 
     @property
-    def engine(self) -> Engine:
+    def engine(self) -> ServiceEngine:
         """The model. Raises ``Fault`` 503 where there is none yet."""
         if self._engine is None or not self.ready:
             what = "shuts down" if self.draining else "is loading its model"
@@ -102,19 +111,19 @@ class Service:
         return self._engine
 
     @property
-    def shown(self) -> Engine:
+    def shown(self) -> ServiceEngine:
         """The model itself, without those that are compared with it; raises as ``engine`` does."""
         engine = self.engine
         return engine.shown if isinstance(engine, Lineup) else engine
 
     @property
-    def facts(self) -> Facts:
+    def facts(self) -> EngineFacts:
         """What is known of the model; raises as ``engine`` does."""
         return self.engine.facts
 
     async def answer(
         self, rows: Sequence[Row], deadline: float, user: str | None = None
-    ) -> Answered:
+    ) -> RowPredictions:
         """What the model says of rows (in an A/B test that of the ``user``'s arm); raises as
         ``Engine.answer`` does."""
         engine = self.engine
@@ -163,7 +172,7 @@ class Service:
         if self.store is not None:
             self.store.close()
 
-    def _remember(self, served: Served, asked: Request, size: int) -> None:
+    def _remember(self, served: Served, asked: StoredRequest, size: int) -> None:
         self._memory[served.request] = Remembered(served.rows, asked, size)
         self._memory_size += size
         while self._memory and (
@@ -172,10 +181,12 @@ class Service:
             _, gone = self._memory.popitem(last=False)
             self._memory_size -= gone.size
 
-    def _record(self, served: Served, seconds: float) -> Request:
+    def _record(self, served: Served, seconds: float) -> StoredRequest:
         answered = served.answered
         said = tuple(
-            Said(place, answered.model, a.prediction, a.confidence, a.probabilities, a.because)
+            StoredPrediction(
+                place, answered.model, a.prediction, a.confidence, a.probabilities, a.because
+            )
             for place, a in enumerate(answered.answers)
         )
         texts: tuple[KeptText, ...] = ()
@@ -185,7 +196,7 @@ class Service:
                 KeptText(place, row, packed(vectors, place), over)
                 for place, row in enumerate(served.rows)
             )
-        return Request(
+        return StoredRequest(
             served.request,
             served.at,
             answered.model,

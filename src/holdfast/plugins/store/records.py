@@ -38,7 +38,7 @@ def user_mark(user: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class StoredPrediction:
     """What one model said of one row: ``shown`` is the answer that went out, others were asked in
     its shadow. ``prediction`` is JSON, ``None`` below the threshold, ``because`` says why."""
 
@@ -63,7 +63,7 @@ class KeptText:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class StoredRequest:
     """One call: when, by whom (a hash, ``None`` where no user was named), of which model, how long
     it took [s], what was said, and its texts where they are kept."""
 
@@ -73,19 +73,19 @@ class Request:
     rows: int
     seconds: float
     user: str | None = None
-    said: tuple[Said, ...] = ()
+    said: tuple[StoredPrediction, ...] = ()
     texts: tuple[KeptText, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class KeptRow:
     """A row whose text is kept, with the answer that went out."""
 
     request: str
     index: int
     at: float
     row: Row
-    said: Said
+    said: StoredPrediction
     vector: bytes | None = None
     expires_at: float | None = None
 
@@ -122,7 +122,7 @@ class Feedback:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RequestOutcome:
     """What came of a request outside: 1 for a click or a sale, an amount; ``at`` is when it was
     told, and the request's own time is what it counts for."""
 

@@ -28,11 +28,11 @@ from holdfast.plugins.store.records import (
     Claim,
     Event,
     Feedback,
-    Kept,
+    KeptRow,
     KeptText,
-    Outcome,
-    Request,
-    Said,
+    RequestOutcome,
+    StoredPrediction,
+    StoredRequest,
     Tombstones,
 )
 
@@ -91,21 +91,23 @@ class Store:
 
     # What a service writes.
 
-    def add_requests(self, requests: Sequence[Request]) -> None:
+    def add_requests(self, requests: Sequence[StoredRequest]) -> None:
         """Calls with what was said, and their texts where they are kept; all or none. Of one that
         was deleted meanwhile nothing is written."""
         self.add(requests)
 
-    def add_said(self, request: str, said: Sequence[Said]) -> None:
+    def add_said(self, request: str, said: Sequence[StoredPrediction]) -> None:
         """What another model said of a request that is there already."""
         self.add([(request, tuple(said))])
 
-    def add(self, batch: Sequence[Request | tuple[str, tuple[Said, ...]]]) -> None:
+    def add(
+        self, batch: Sequence[StoredRequest | tuple[str, tuple[StoredPrediction, ...]]]
+    ) -> None:
         """Calls, and what others said of calls, in one transaction; all or none."""
         from holdfast.plugins.store import tables
 
-        calls = [one for one in batch if isinstance(one, Request)]
-        others = [one for one in batch if not isinstance(one, Request)]
+        calls = [one for one in batch if isinstance(one, StoredRequest)]
+        others = [one for one in batch if not isinstance(one, StoredRequest)]
         with self._writing() as connection:
             gone = _buried(connection, [*(one.id for one in calls), *(id for id, _ in others)])
             since = _left(connection, {one.user for one in calls if one.user})
@@ -121,7 +123,7 @@ class Store:
             texts = [{"request": one.id, **asdict(each)} for one in calls for each in one.texts]
             _insert(connection, tables.texts, texts)
 
-    def add_feedback(self, feedback: Feedback, of: Request | None = None) -> Feedback:
+    def add_feedback(self, feedback: Feedback, of: StoredRequest | None = None) -> Feedback:
         """One label; the same record with its number. It is on the disk when this returns, and with
         it the request ``of`` which it is, where that is not written yet: whoever forgets a user
         finds his labels by his requests. Raises ``DataError`` where the request was deleted."""
@@ -131,7 +133,9 @@ class Store:
             _stands(connection, feedback.request, "label", of)
             return replace(feedback, id=_numbered(connection, tables.feedback, feedback))
 
-    def add_outcome(self, outcome: Outcome, of: Request | None = None) -> Outcome:
+    def add_outcome(
+        self, outcome: RequestOutcome, of: StoredRequest | None = None
+    ) -> RequestOutcome:
         """What came of a request; as ``add_feedback``."""
         from holdfast.plugins.store import tables
 
@@ -166,7 +170,7 @@ class Store:
         found = self._read(select(tables.states.c.body).where(tables.states.c.name == name))
         return dict(found[0].body) if found else None
 
-    def request(self, id: str) -> Request | None:
+    def request(self, id: str) -> StoredRequest | None:
         """A call with what was said and its texts; ``None`` where there is none."""
         found = self.requests(ids=[id])
         return found[0] if found else None
@@ -178,7 +182,7 @@ class Store:
         after: str = "",
         since: float | None = None,
         limit: int = 1000,
-    ) -> list[Request]:
+    ) -> list[StoredRequest]:
         """Calls in the order of their names, behind ``after``, with what was said and their texts:
         those of ``ids``, or those that were asked at ``since`` or later."""
         from sqlalchemy import select
@@ -191,19 +195,19 @@ class Store:
             wanted = wanted.where(table.c.id.in_(list(ids)))
         if since is not None:
             wanted = wanted.where(table.c.at >= since)
-        found = {row.id: Request(**_named(row)) for row in self._read(wanted)}
-        said: dict[str, list[Said]] = {one: [] for one in found}
+        found = {row.id: StoredRequest(**_named(row)) for row in self._read(wanted)}
+        said: dict[str, list[StoredPrediction]] = {one: [] for one in found}
         kept: dict[str, list[KeptText]] = {one: [] for one in found}
         shown_first = tables.answers.c.shown.desc(), tables.answers.c.model
         for row in self._read(_of(tables.answers, found).order_by(*shown_first)):
-            said[row.request].append(Said(**_named(row, "request")))
+            said[row.request].append(StoredPrediction(**_named(row, "request")))
         for row in self._read(_of(tables.texts, found)):
             kept[row.request].append(KeptText(**_named(row, "request")))
         return [
             replace(one, said=tuple(said[id]), texts=tuple(kept[id])) for id, one in found.items()
         ]
 
-    def kept(self, limit: int = 5000) -> list[Kept]:
+    def kept(self, limit: int = 5000) -> list[KeptRow]:
         """The newest rows whose text is kept, the newest first, each with the answer that went
         out."""
         from holdfast.plugins.store import tables
@@ -212,7 +216,7 @@ class Store:
         newest = _kept_rows().order_by(own.request.desc(), own.index).limit(limit)
         return [_kept(one) for one in self._read(newest)]
 
-    def kept_row(self, request: str, index: int) -> Kept | None:
+    def kept_row(self, request: str, index: int) -> KeptRow | None:
         """One such row; ``None`` where its text is not kept."""
         from holdfast.plugins.store import tables
 
@@ -253,7 +257,7 @@ class Store:
         found = select(table).where(table.c.id > after).order_by(table.c.id).limit(limit)
         return [Feedback(**_named(row)) for row in self._read(found)]
 
-    def outcomes(self, *, after: int = 0, limit: int = 10_000) -> list[Outcome]:
+    def outcomes(self, *, after: int = 0, limit: int = 10_000) -> list[RequestOutcome]:
         """What came of requests, in the order in which it was told, behind number ``after``."""
         from sqlalchemy import select
 
@@ -261,7 +265,7 @@ class Store:
 
         table = tables.outcomes
         found = select(table).where(table.c.id > after).order_by(table.c.id).limit(limit)
-        return [Outcome(**_named(row)) for row in self._read(found)]
+        return [RequestOutcome(**_named(row)) for row in self._read(found)]
 
     def events(self, kind: str | None = None, *, after: int = 0, limit: int = 1000) -> list[Event]:
         """What befell the service, oldest first, behind number ``after``; of one kind or of all."""
@@ -571,9 +575,9 @@ def _kept_rows() -> Any:
     )
 
 
-def _kept(row: Any) -> Kept:
-    said = Said(**_named(row, "request", "row", "vector", "expires_at", "at"))
-    return Kept(row.request, row.index, row.at, row.row, said, row.vector, row.expires_at)
+def _kept(row: Any) -> KeptRow:
+    said = StoredPrediction(**_named(row, "request", "row", "vector", "expires_at", "at"))
+    return KeptRow(row.request, row.index, row.at, row.row, said, row.vector, row.expires_at)
 
 
 def _mine(table: Any, request: str, index: int, who: str) -> Any:
@@ -618,7 +622,7 @@ def _buried(connection: Connection, requests: Sequence[str]) -> set[str]:
     return found
 
 
-def _stands(connection: Connection, request: str, what: str, of: Request | None) -> None:
+def _stands(connection: Connection, request: str, what: str, of: StoredRequest | None) -> None:
     """See that a request stands in the store, as ``of`` where it is not written yet. Raises
     ``DataError`` where it was deleted, or its user was since."""
     gone = bool(_buried(connection, [request]))
@@ -635,7 +639,7 @@ def _stands(connection: Connection, request: str, what: str, of: Request | None)
         _add_calls(connection, [of])
 
 
-def _add_calls(connection: Connection, calls: Sequence[Request]) -> None:
+def _add_calls(connection: Connection, calls: Sequence[StoredRequest]) -> None:
     """Requests; of one that came with its label already nothing is written again."""
     from holdfast.plugins.store import tables
 
@@ -715,7 +719,7 @@ def _numbered(connection: Connection, table: Any, record: Any) -> int:
     return int(made.scalar_one())
 
 
-def _of_request(request: Request) -> dict[str, Any]:
+def _of_request(request: StoredRequest) -> dict[str, Any]:
     return {
         name: getattr(request, name) for name in ("id", "at", "model", "rows", "seconds", "user")
     }

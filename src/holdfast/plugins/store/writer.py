@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from holdfast.core.errors import InputError, StoreGone
 from holdfast.core.printable import printable
-from holdfast.plugins.store.records import Event, KeptText, Request, Said
+from holdfast.plugins.store.records import Event, KeptText, StoredPrediction, StoredRequest
 from holdfast.plugins.store.store import Store
 
 # How much waits at most: requests, rows of requests, and bytes of their texts.
@@ -24,11 +24,11 @@ GATHERED = 0.05
 FIRST_WAIT, LONGEST_WAIT = 0.1, 5.0
 EXPIRED_EVERY = 60.0
 # A call, or what another model said of one that is there.
-Job = Request | tuple[str, tuple[Said, ...]]
+Job = StoredRequest | tuple[str, tuple[StoredPrediction, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class WriteCounts:
     """What became of requests: ``written``, still ``waiting``, ``lost`` for want of room or time,
     ``refused`` by the database; ``failures`` of the store so far, ``away`` while it is gone, and
     what it said ``last``; ``expired`` texts."""
@@ -43,7 +43,7 @@ class Written:
     expired: int = 0
 
 
-class Writer:
+class StoreWriter:
     """Takes requests at once and writes them in order, many in a transaction.
 
     Where the store is locked, full or gone, up to ``MOST_REQUESTS`` wait (and as many rows and
@@ -61,7 +61,7 @@ class Writer:
         say: Callable[[str], None] = lambda _: None,
         *,
         most: int = MOST_REQUESTS,
-        prepare: Callable[[Request], Request] = lambda request: request,
+        prepare: Callable[[StoredRequest], StoredRequest] = lambda request: request,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
@@ -85,24 +85,26 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="store writer", daemon=True)
         self._thread.start()
 
-    def put(self, request: Request) -> bool:
+    def put(self, request: StoredRequest) -> bool:
         """Have it written soon; ``False`` where it is lost since too much waits. Never blocks."""
         return self._put(request)
 
-    def put_said(self, request: str, said: Sequence[Said]) -> bool:
+    def put_said(self, request: str, said: Sequence[StoredPrediction]) -> bool:
         """What another model said of a request that was put before."""
         return self._put((request, tuple(said)))
 
-    def counts(self) -> Written:
+    def counts(self) -> WriteCounts:
         """What became of requests so far."""
         with self._changed:
             waiting = len(self._waiting)
-            return Written(waiting=waiting, away=self._away, last=self._last, **self._told)
+            return WriteCounts(waiting=waiting, away=self._away, last=self._last, **self._told)
 
     def holds(self, request: str) -> bool:
         """Whether a request still waits to be written."""
         with self._changed:
-            return any(isinstance(one, Request) and one.id == request for one in self._waiting)
+            return any(
+                isinstance(one, StoredRequest) and one.id == request for one in self._waiting
+            )
 
     def flush(self, timeout: float) -> bool:
         """Wait until everything that was put is written, or lost; whether it is, in time [s]."""
@@ -202,7 +204,7 @@ class Writer:
         """How many were written, and how many the database does not take, whatever is tried."""
         try:
             self._store.add(
-                [self._prepare(one) if isinstance(one, Request) else one for one in batch]
+                [self._prepare(one) if isinstance(one, StoredRequest) else one for one in batch]
             )
         except StoreGone:
             raise
@@ -213,7 +215,7 @@ class Writer:
             half = len(batch) // 2
             first, second = self._tried(batch[:half]), self._tried(batch[half:])
             return first[0] + second[0], first[1] + second[1]
-        return sum(isinstance(one, Request) for one in batch), 0
+        return sum(isinstance(one, StoredRequest) for one in batch), 0
 
     def _expire(self) -> None:
         now = self._clock()
@@ -255,11 +257,13 @@ def _line(error: Exception) -> str:
 
 
 def _rows(one: Job) -> int:
-    return 1 + (max(len(one.said), len(one.texts)) if isinstance(one, Request) else len(one[1]))
+    return 1 + (
+        max(len(one.said), len(one.texts)) if isinstance(one, StoredRequest) else len(one[1])
+    )
 
 
 def _bytes(one: Job) -> int:
-    return sum(map(_text_bytes, one.texts)) if isinstance(one, Request) else 0
+    return sum(map(_text_bytes, one.texts)) if isinstance(one, StoredRequest) else 0
 
 
 def _text_bytes(kept: KeptText) -> int:

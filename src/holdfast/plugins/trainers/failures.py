@@ -17,7 +17,7 @@ from holdfast.core.errors import InputError, MachineError
 from holdfast.plugins.trainers.foreign import TheirFailure
 
 if TYPE_CHECKING:
-    from holdfast.plugins.trainers.watch import GuardHandle, Watch
+    from holdfast.plugins.trainers.watch import GuardHandle, TrainerRun
 
 
 class FailsafeCallback:
@@ -33,7 +33,7 @@ class FailsafeCallback:
     STATE: ClassVar[str] = "state_dict"
 
     _guard: GuardHandle
-    _watch: Watch | None
+    _watch: TrainerRun | None
     _aside: bool = False
 
     def __init_subclass__(cls, **settings: Any) -> None:

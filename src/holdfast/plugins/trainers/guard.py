@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from holdfast.control import stopping as stopping
 from holdfast.control.choice import lowest_calibrated
-from holdfast.control.controller import Controller, Course
+from holdfast.control.controller import Controller, RunCourse
 from holdfast.control.ladder import Ladder
 from holdfast.control.policy import Policy
 from holdfast.control.sight import Can
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from transformers import TrainerCallback
 
     from holdfast.plugins.trainers.foreign import ForeignRun
-    from holdfast.plugins.trainers.watch import Watch
+    from holdfast.plugins.trainers.watch import TrainerRun
 
 PATIENCE = 10
 LOOKS = 20
@@ -111,7 +111,7 @@ class Guard:
         self._advisor = advisor
         self._choose = choose
         self._say = say or _to_standard_error
-        self._watch: Watch | None = None
+        self._watch: TrainerRun | None = None
         self._promised: list[Decision] = []
         self._fresh = copy.deepcopy(advisor.state_dict()) if advisor is not None else {}
 
@@ -180,13 +180,13 @@ class Guard:
         """A choice made before the run has a folder; written when it begins."""
         self._promised.append(decision)
 
-    def begin(self, foreign_run: ForeignRun, state: dict[str, Any] | None) -> Watch:
+    def begin(self, foreign_run: ForeignRun, state: dict[str, Any] | None) -> TrainerRun:
         """Watch a new run, or go on with the one whose ``state`` a checkpoint kept."""
-        from holdfast.plugins.trainers.watch import Watch
+        from holdfast.plugins.trainers.watch import TrainerRun
 
         name = state["folder"] if state is not None else None
         advisor = self._fresh_advisor(foreign_run)
-        watch = self._watch = Watch(
+        watch = self._watch = TrainerRun(
             self._place(foreign_run.output, name),
             foreign_run,
             advisor.choose if isinstance(advisor, Controller) else self._choose,
@@ -211,7 +211,7 @@ class Guard:
         self._say(f"{watch.engine.verdict.label.replace('_', ' ')}; report: {path}")
 
     def step_aside(
-        self, hook: str, error: Exception, watch: Watch | None, output: Callable[[], Path]
+        self, hook: str, error: Exception, watch: TrainerRun | None, output: Callable[[], Path]
     ) -> None:
         """Tell a failure of the guard's own in ``hook``, and note it in ``events.jsonl``: of the
         ``watch``, or where there is none yet of a new folder in the trainer's ``output``. Raises
@@ -261,14 +261,14 @@ class Guard:
         return wanted.with_name(name) if name is not None else _free(wanted)
 
 
-def foreign_course(foreign_run: ForeignRun) -> Course:
+def foreign_course(foreign_run: ForeignRun) -> RunCourse:
     """What a policy is told of somebody else's run: its plan, what its trainer lets others change,
     and the rates that are known to work for a model of its size."""
     parameters = sum(p.numel() for p in foreign_run.model.parameters())
     planned = foreign_run.run_facts.planned_steps or UNKNOWN_END
     apart = max(1, planned // LOOKS)
     names = [Stop.__name__, *(kind.__name__ for kind in foreign_run.changes)]
-    return Course(
+    return RunCourse(
         looks=(*range(0, planned, apart), planned),
         can=Can(actions=tuple(names)),
         rate=foreign_run.rate,

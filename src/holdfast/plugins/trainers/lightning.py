@@ -16,7 +16,7 @@ from holdfast.core.run_facts import RunFacts
 from holdfast.plugins.trainers.failures import FailsafeCallback
 from holdfast.plugins.trainers.foreign import ForeignRun
 from holdfast.plugins.trainers.lightning_rows import Logits, ModuleRows, module_rows
-from holdfast.plugins.trainers.watch import GuardHandle, Watch
+from holdfast.plugins.trainers.watch import GuardHandle, TrainerRun
 
 
 def make_callback(guard: GuardHandle, logits: Logits | None) -> Any:
@@ -43,7 +43,7 @@ class _Hooks(FailsafeCallback):
     def __init__(self, guard: GuardHandle, logits: Logits | None) -> None:
         self._guard = guard
         self._logits = logits
-        self._watch: Watch | None = None
+        self._watch: TrainerRun | None = None
         self._state: dict[str, Any] = {}
         self._watching = False
         self._rows = 0

@@ -27,7 +27,7 @@ from holdfast.metrics.score import score
 from holdfast.monitor.curves.arguments import in_their_words
 from holdfast.plugins.trainers.checkpoint import calibration
 from holdfast.plugins.trainers.foreign import ForeignRun
-from holdfast.plugins.trainers.watch import Watch
+from holdfast.plugins.trainers.watch import TrainerRun
 from holdfast.stats.paired import paired_bootstrap
 from holdfast.stats.ratio import loss_rows
 from holdfast.stats.temperature import recover_labels
@@ -36,7 +36,7 @@ from holdfast.training.evaluation_file import LOOKS, write_looks
 NO_TEST = "the guard sees no test rows; score the restored model on rows of your own"
 
 
-def write_result(watch: Watch, policy: str, seed: int) -> tuple[Decision, ...]:
+def write_result(watch: TrainerRun, policy: str, seed: int) -> tuple[Decision, ...]:
     """Write ``result.json``, schema 1, of what was seen so far, and give what was left out.
 
     The rows on which the best state was chosen flatter it, so nothing stands under ``test``.
@@ -128,7 +128,7 @@ def _theirs(remedies: tuple[Remedy, ...], foreign_run: ForeignRun) -> tuple[Reme
     return tuple(Remedy(one.do) for one in in_their_words(remedies, log))
 
 
-def _timing(watch: Watch) -> dict[str, float]:
+def _timing(watch: TrainerRun) -> dict[str, float]:
     total, last = watch.seconds, watch.engine.history[-1]
     return {
         "total_s": round(total, 3),
@@ -139,7 +139,7 @@ def _timing(watch: Watch) -> dict[str, float]:
     }
 
 
-def _machine(watch: Watch) -> tuple[int, str]:
+def _machine(watch: TrainerRun) -> tuple[int, str]:
     import torch
 
     return torch.get_num_threads(), watch.device

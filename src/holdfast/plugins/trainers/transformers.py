@@ -33,7 +33,7 @@ from holdfast.plugins.trainers.foreign import ForeignRun
 from holdfast.plugins.trainers.rows import hold_out, looks_at
 from holdfast.plugins.trainers.state import read_state, write_state
 from holdfast.plugins.trainers.trainer_rows import class_names, run_facts, trainer_rows
-from holdfast.plugins.trainers.watch import GuardHandle, Watch
+from holdfast.plugins.trainers.watch import GuardHandle, TrainerRun
 
 
 class GuardCallback(FailsafeCallback, TrainerCallback):
@@ -45,7 +45,7 @@ class GuardCallback(FailsafeCallback, TrainerCallback):
 
     def __init__(self, guard: GuardHandle) -> None:
         self._guard = guard
-        self._watch: Watch | None = None
+        self._watch: TrainerRun | None = None
         self._rows = 0
         self._own_looks: frozenset[int] = frozenset()
 

@@ -19,7 +19,7 @@ from holdfast.monitor.judge import judge
 from holdfast.plugins.trainers.checkpoint import calibration_decision, kept_checkpoint
 from holdfast.plugins.trainers.foreign import ForeignRun, theirs
 from holdfast.plugins.trainers.still import undisturbed
-from holdfast.plugins.trainers.weights import Weights
+from holdfast.plugins.trainers.weights import WeightCopies
 from holdfast.training.engine import Appliers, GuardEngine, Rules
 from holdfast.training.journal import Journal
 from holdfast.training.restore import RestorePoint, SavedWeights
@@ -38,16 +38,16 @@ class GuardHandle(Protocol):
 
     def promise(self, decision: Decision) -> None: ...
 
-    def begin(self, foreign_run: ForeignRun, state: dict[str, Any] | None) -> Watch: ...
+    def begin(self, foreign_run: ForeignRun, state: dict[str, Any] | None) -> TrainerRun: ...
 
     def finish(self) -> None: ...
 
     def step_aside(
-        self, hook: str, error: Exception, watch: Watch | None, output: Callable[[], Path]
+        self, hook: str, error: Exception, watch: TrainerRun | None, output: Callable[[], Path]
     ) -> None: ...
 
 
-class Watch:
+class TrainerRun:
     """``training.engine.Guarded`` of a run whose trainer is somebody else's: its rows are measured
     as its adapter says, its weights can be copied, and it can be stopped; what else of it can be
     changed its adapter says too (``ForeignRun.changes``). All that its training depends on is out
@@ -75,7 +75,7 @@ class Watch:
         self.folder = folder
         self.foreign_run = foreign_run
         self.decisions: list[Decision] = []
-        self._weights = Weights(foreign_run.model)
+        self._weights = WeightCopies(foreign_run.model)
         self._advisor = advisor
         self._seed = seed
         self._say = say

@@ -16,7 +16,7 @@ from holdfast.training.snapshot import moved_share
 MOST_TRACKED_BYTES = 512_000_000
 
 
-class Weights:
+class WeightCopies:
     """What learns in ``model``: parameters with gradients (of a PEFT model, the adapter alone),
     and the running statistics of batch norms.
 

@@ -43,7 +43,7 @@ def update(
     """
     from holdfast.contract.advice import in_python
     from holdfast.data.memory.frames import frame_file, is_frame
-    from holdfast.plugins.update.asking import Asking
+    from holdfast.plugins.update.asking import UpdateOptions
     from holdfast.plugins.update.progress import updated
 
     with in_python():
@@ -52,7 +52,7 @@ def update(
         made = frame_file(given, "the feedback") if is_frame(given) else None
         try:
             where = str(made or given) if given is not None else None
-            asking = Asking(folder, where, margin, start, hold, own, seed, settings)
+            asking = UpdateOptions(folder, where, margin, start, hold, own, seed, settings)
             place = Path(out) if out else None
             _, done = updated(asking, place, resume=resume, quiet=quiet)
         finally:

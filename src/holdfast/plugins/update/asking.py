@@ -14,7 +14,7 @@ from holdfast.core.errors import MachineError, RecipeError, RunError
 from holdfast.core.records import to_json
 from holdfast.plugins.update.candidates import against_warm, check_start
 from holdfast.plugins.update.gate import check_margin
-from holdfast.plugins.update.joined import OWN_SHARE, Asked, join
+from holdfast.plugins.update.joined import OWN_SHARE, JoinOptions, join
 from holdfast.plugins.update.length import for_rows
 from holdfast.plugins.update.procedure import Renewal
 from holdfast.recipe import Recipe, anchored, as_settings, override, read_recipe
@@ -22,7 +22,7 @@ from holdfast.runs.stored import OPENINGS
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
+class UpdateOptions:
     """What was asked; ``None`` and empty is what was not said. ``hold`` is the share set aside for
     the gate, ``own`` the largest share of training rows that a model may have labelled, ``margin``
     in points."""
@@ -38,7 +38,7 @@ class Asking:
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class UpdateStart:
     """The recipe of the update, the tables that are stored in its folder, and the procedure."""
 
     recipe: Recipe
@@ -46,7 +46,7 @@ class Begun:
     held: Mapping[str, Any] = field(default_factory=dict)
 
 
-def begin(asking: Asking, out: Path | None = None, *, resume: bool = False) -> Begun:
+def begin(asking: UpdateOptions, out: Path | None = None, *, resume: bool = False) -> UpdateStart:
     """Read and join the rows; of an update that is continued nothing is read again.
 
     Raises ``RunError``, ``RecipeError``, ``DataError`` or ``StoreError`` for what cannot be.
@@ -64,7 +64,7 @@ def begin(asking: Asking, out: Path | None = None, *, resume: bool = False) -> B
     check_start(asking.start, None)
     open_run(asking.run)
     _check_writable(asking.run)
-    joined = join(asking.run, asking.feedback, Asked(asking.hold, asking.own))
+    joined = join(asking.run, asking.feedback, JoinOptions(asking.hold, asking.own))
     settings = as_settings(asking.settings)
     recipe, lengths = for_rows(override(joined.recipe, settings), *joined.rows, settings)
     if asking.seed is not None:
@@ -79,7 +79,7 @@ def begin(asking: Asking, out: Path | None = None, *, resume: bool = False) -> B
         tuple(to_json(joined.findings)),
         tuple(to_json((*joined.decisions, *lengths))),
     )
-    return Begun(anchored(recipe, Path()), procedure, joined.held)
+    return UpdateStart(anchored(recipe, Path()), procedure, joined.held)
 
 
 def folder_name(run: Path) -> str:
@@ -94,13 +94,13 @@ def no_update(folder: Path) -> RunError:
     return RunError(str(folder), rule, None, remedy)
 
 
-def _continued(asking: Asking, out: Path | None) -> Begun:
+def _continued(asking: UpdateOptions, out: Path | None) -> UpdateStart:
     begun = None if out is None else begun_search(out)
     if out is None or begun is None or begun.get("command") != "update":
         raise no_update(out or asking.run)
     done = out / RECIPE
     recipe = read_recipe(done) if done.exists() else read_recipe(asking.run / RECIPE)
-    return Begun(recipe, Renewal.of(begun))
+    return UpdateStart(recipe, Renewal.of(begun))
 
 
 def _check_writable(run: Path) -> None:

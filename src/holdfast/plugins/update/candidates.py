@@ -26,7 +26,7 @@ WORDS = {"warm": "from the served model", "anew": "from the start"}
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class StartChoice:
     """The start that was chosen, why, and what each that was tried scored on the validation
     rows."""
 
@@ -79,7 +79,7 @@ def choose(
     valid: Table,
     answers: Callable[[Start], Sequence[Any]],
     kept_in: Path,
-) -> Chosen:
+) -> StartChoice:
     """The start. Both are tried (``answers`` fits one and answers the validation rows) where
     neither was asked for; what was answered is kept below ``kept_in``, so that a killed run fits
     neither again.
@@ -89,9 +89,9 @@ def choose(
     holds nothing of rows that are deleted later.
     """
     if asked == "warm":
-        return Chosen("warm", "asked for", {})
+        return StartChoice("warm", "asked for", {})
     if asked == "anew" or against:
-        return Chosen("anew", against or "asked for", {})
+        return StartChoice("anew", against or "asked for", {})
     said = {start: _kept(start, answers, kept_in) for start in ("warm", "anew")}
     pairs = paired(kind_of_rows(valid), labels_of_rows(valid), said["warm"], said["anew"])
     found = judge_pairs(pairs.gap, 0.01, groups_of(valid))
@@ -106,14 +106,14 @@ def choose(
     gap = f"{100 * found.value:+.1f} points for it on {found.n:,} validation rows"
     limits = f"{100 * found.low:+.1f} to {100 * found.high:+.1f}"
     if found.verdict == "better":
-        return Chosen("warm", f"{gap} ({limits})", tried)
+        return StartChoice("warm", f"{gap} ({limits})", tried)
     if found.verdict == "worse":
-        return Chosen("anew", f"the served model as a start is worse: {gap} ({limits})", tried)
+        return StartChoice("anew", f"the served model as a start is worse: {gap} ({limits})", tried)
     because = (
         f"starting from the served model is not shown to be better ({gap}, {limits}), and training "
         "from the base model keeps nothing of rows that are deleted later"
     )
-    return Chosen("anew", because, tried)
+    return StartChoice("anew", because, tried)
 
 
 def groups_of(table: Table) -> Any:

@@ -71,10 +71,10 @@ def command(
     too. --every goes on whatever the gate says."""
     refuse_too_little("torch")
     check_how(quiet, verbose, None)
-    from holdfast.plugins.update.asking import Asking
+    from holdfast.plugins.update.asking import UpdateOptions
     from holdfast.terminal.say import width
 
-    asking = Asking(run, feedback, margin, start, hold, own, seed, set_ or [])
+    asking = UpdateOptions(run, feedback, margin, start, hold, own, seed, set_ or [])
     if every is not None:
         _rounds(asking, every, out, least, quiet, as_json)
         return

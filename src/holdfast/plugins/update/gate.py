@@ -26,7 +26,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.analyses.compare.rows import Pairs
+from holdfast.analyses.compare.rows import PairedRows
 from holdfast.analyses.compare.verdict import FEW_VALUES, PairedVerdict, judge_pairs
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Floats, Ints, to_json
@@ -54,14 +54,14 @@ TRUSTED, VANISHED = 0.5, 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class GateRows:
     """The answers to one lot of rows: ``what`` they are in words, the ``pairs`` (new less old), and
     the group of each row [n] where rows come in groups. ``gain`` [n], where there is one, is how
     much smaller the new model's loss is, each at the temperature that suits it best on other rows
     (``stats.temperature.cross_fitted_losses``): so no model gains by being less sure."""
 
     what: str
-    pairs: Pairs
+    pairs: PairedRows
     groups: Ints | None = None
     gain: Floats | None = None
 
@@ -98,7 +98,7 @@ class RowPart:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class GateEvidence:
     """What one lot of rows says: the mean difference in the unit of ``gap`` with limits that each
     hold at 95 % one-sided. ``more`` rows in all would settle it with a chance of 80 %, if what was
     seen is how it is; ``None`` where no number would."""
@@ -173,8 +173,8 @@ class Gate:
 
     decision: Decision
     because: str
-    old: tuple[Answer, ...]
-    new: Answer
+    old: tuple[GateEvidence, ...]
+    new: GateEvidence
     parts: tuple[PartAnswer, ...]
     margin: float
     renamed: tuple[Renamed, ...] = ()
@@ -196,8 +196,8 @@ class Gate:
 
 
 def decide(
-    old: Sequence[Held],
-    new: Held,
+    old: Sequence[GateRows],
+    new: GateRows,
     parts: Sequence[RowPart] = (),
     renamed: Sequence[Renamed] = (),
     *,
@@ -266,7 +266,7 @@ def renamed_classes(
     return tuple(found)
 
 
-def part_answers(old: Held, parts: Sequence[RowPart]) -> tuple[PartAnswer, ...]:
+def part_answers(old: GateRows, parts: Sequence[RowPart]) -> tuple[PartAnswer, ...]:
     """Each part that has rows, tested one-sided for "worse", adjusted together by Holm."""
     asked = [one for one in parts if one.inside.any()]
     values, p_values = [], []
@@ -322,7 +322,7 @@ def _one_sided(found: PairedVerdict) -> float:
     return found.p_value / 2 if found.value < 0 else 1 - found.p_value / 2
 
 
-def _kept(held: Held, margin: float) -> Answer:
+def _kept(held: GateRows, margin: float) -> GateEvidence:
     judged = judge_pairs(held.pairs.gap, margin, held.groups)
     low, high = judged.near
     found: Found = "open"
@@ -333,7 +333,7 @@ def _kept(held: Held, margin: float) -> Answer:
     return _answer(held, judged, found, -margin)
 
 
-def _gained(held: Held, margin: float) -> Answer:
+def _gained(held: GateRows, margin: float) -> GateEvidence:
     judged = judge_pairs(held.pairs.gap, margin, held.groups)
     low, high = judged.near
     found: Found = "open"
@@ -347,7 +347,7 @@ def _gained(held: Held, margin: float) -> Answer:
     return _answer(held, judged, found, 0.0)
 
 
-def _loses_less(held: Held) -> bool:
+def _loses_less(held: GateRows) -> bool:
     if held.gain is None or len(held.gain) < FEW_VALUES:
         return False
     gain = held.gain
@@ -357,13 +357,13 @@ def _loses_less(held: Held) -> bool:
     return bool(paired_t(gain, np.zeros(len(gain)), 1 - ALPHA).low > 0)
 
 
-def _answer(held: Held, judged: PairedVerdict, found: Found, beyond: float) -> Answer:
+def _answer(held: GateRows, judged: PairedVerdict, found: Found, beyond: float) -> GateEvidence:
     pairs = held.pairs
     more = rows_needed(pairs.gap, beyond) if found == "open" else None
     if more is not None and more <= judged.n:
         # Just missed: chance decided, and as many rows again are a fair second look.
         more = 2 * judged.n
-    return Answer(
+    return GateEvidence(
         held.what,
         pairs.metric,
         found,
@@ -387,7 +387,7 @@ def _margin(margin: float) -> str:
     return f"{size} point" + ("" if size == "1" else "s")
 
 
-def _lost(one: Answer, margin: float) -> str:
+def _lost(one: GateEvidence, margin: float) -> str:
     return (
         f"worse on {counted(one.n, 'row')} of {one.what} by {abs(100 * one.value):.1f} points "
         f"(surely by more than {abs(100 * one.high):.1f}, and up to {abs(100 * one.low):.1f}; "
@@ -402,7 +402,7 @@ def _worse(one: PartAnswer) -> str:
     )
 
 
-def _not_better(one: Answer) -> str:
+def _not_better(one: GateEvidence) -> str:
     if one.found == "worse":
         return f"worse on {counted(one.n, 'row')} of {one.what} ({_points(one.value)} points)"
     return (
@@ -411,7 +411,7 @@ def _not_better(one: Answer) -> str:
     )
 
 
-def _open(one: Answer, margin: float) -> str:
+def _open(one: GateEvidence, margin: float) -> str:
     if one.why:
         return f"{one.what}: {one.why}"
     asked = (
@@ -431,7 +431,7 @@ def _open(one: Answer, margin: float) -> str:
 
 
 def _taken(
-    kept: Sequence[Answer], gained: Answer, parts: Sequence[PartAnswer], margin: float
+    kept: Sequence[GateEvidence], gained: GateEvidence, parts: Sequence[PartAnswer], margin: float
 ) -> str:
     first = kept[0]
     none = f"; none of {counted(len(parts), 'part')} of them is shown to be worse" if parts else ""

@@ -41,12 +41,13 @@ from holdfast.recipe import Recipe
 from holdfast.recipe.parts import SplitShares
 from holdfast.runs.known_rows import NONE, SIDES, seen_rows
 from holdfast.runs.run_tables import run_tables
-from holdfast.runs.stored import Again
+from holdfast.runs.stored import FinishedRun
 from holdfast.split.leaks import text_keys
 from holdfast.tasks import kind_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
 
 Bools = npt.NDArray[np.bool_]
 # Of rows that were drawn evenly, and of a file that does not say how its rows came.
@@ -59,7 +60,7 @@ FEEDBACK, GATE = "feedback", "gate"
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class JoinOptions:
     """``hold`` is the share that is set aside for the gate (``None``: the usual one); ``own`` the
     largest share of training rows that a model may have labelled."""
 
@@ -68,7 +69,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Joined:
+class JoinedRows:
     """``recipe`` is the run's own on the new rows, ``held`` its tables by name: ``data``, ``valid``
     and ``test``, ``gate`` the rows set aside, ``feedback`` which of the rows came of which
     feedback. ``block`` counts what became of the feedback; ``deleted`` of the rows that the run had
@@ -88,13 +89,13 @@ class Joined:
         return replayed["of"], replayed["n"] + self.block["used"]
 
 
-def join(run: Path, where: str, asked: Asked) -> Joined:
+def join(run: Path, where: str, asked: JoinOptions) -> JoinedRows:
     """The rows from which the update of ``run`` learns, and by which it is judged.
 
     Raises ``RecipeError`` or ``RunError`` for a run that cannot be updated, ``DataError`` where no
     row of the feedback can be learned from or judged by.
     """
-    again = Again(run)
+    again = FinishedRun(run)
     recipe = again.recipe
     refuse_run(again)
     sources = _Sources(recipe)
@@ -105,14 +106,14 @@ def join(run: Path, where: str, asked: Asked) -> Joined:
 def labelled_rows(run: Path, where: str) -> Table:
     """The feedback that speaks for all that the model meets and that it has not learned from, in
     the order in which it came."""
-    again = Again(run)
+    again = FinishedRun(run)
     refuse_run(again)
     sources = _Sources(again.recipe)
     given = read_given(where, again.recipe.data, sources.raw("source"), sources.read)
-    return _Joining(again, sources, given, Asked()).unseen()
+    return _Joining(again, sources, given, JoinOptions()).unseen()
 
 
-def refuse_run(again: Again) -> None:
+def refuse_run(again: FinishedRun) -> None:
     """Raise ``RunError`` for a run that has nothing to be judged by, or of a task whose rows cannot
     be joined."""
     run, task = str(again.run), again.recipe.task
@@ -167,14 +168,16 @@ class _Sources:
 
 
 class _Joining:
-    def __init__(self, again: Again, sources: _Sources, given: Given, asked: Asked) -> None:
+    def __init__(
+        self, again: FinishedRun, sources: _Sources, given: Given, asked: JoinOptions
+    ) -> None:
         self._again, self._sources, self._given, self._asked = again, sources, given, asked
         self._recipe = again.recipe
         self._counts: dict[str, Any] = dict(given.unusable)
         self._findings: list[Finding] = []
         self._decisions = list(given.decisions)
 
-    def join(self) -> Joined:
+    def join(self) -> JoinedRows:
         given, recipe = self._given, self._recipe
         if not len(given):
             raise DataError(given.where, "holds no feedback that can be learned from", 0, MORE)
@@ -211,7 +214,7 @@ class _Joining:
         self._tell_labels(table, taught, train)
         self._tell_spread(table, taught, own, old)
         block = self._block(at, taught, aside.rows, own, len(old), len(train), len(gone))
-        return Joined(
+        return JoinedRows(
             self._renewed(recipe),
             held,
             block,

@@ -10,7 +10,7 @@ import numpy as np
 from holdfast.analyses.fairness.groups import Grouping
 from holdfast.analyses.row_texts import read_texts
 from holdfast.analyses.slices.conditions import as_category, condition_of
-from holdfast.analyses.slices.facts import Facts
+from holdfast.analyses.slices.facts import RowFacts
 from holdfast.data.table import Table
 from holdfast.plugins.update.gate import RowPart
 
@@ -27,7 +27,7 @@ def parts_of(
         found += [
             RowPart(name, "class", labels == place) for place, name in enumerate(table.classes)
         ]
-    facts = Facts(len(table), read_texts(table), columns)
+    facts = RowFacts(len(table), read_texts(table), columns)
     for one in (result.get("slices") or {}).get("found") or ():
         condition = condition_of(one["condition"])
         if condition is None:

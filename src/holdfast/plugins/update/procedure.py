@@ -16,7 +16,7 @@ import numpy as np
 from holdfast.analyses.compare.contender import kind_of_rows, labels_of_rows
 from holdfast.analyses.compare.rows import paired
 from holdfast.analyses.compare.verdict import judge_pairs
-from holdfast.contract.fit import Fitted, Scored
+from holdfast.contract.fit import FittedModel, Scored
 from holdfast.contract.predictions import rows_of
 from holdfast.contract.procedure import FITS
 from holdfast.contract.result import class_columns
@@ -26,11 +26,11 @@ from holdfast.core.records import Decision, Finding, Floats, to_json
 from holdfast.core.seeds import generator
 from holdfast.core.wording import GATE_OUTCOMES
 from holdfast.data.table import Table
-from holdfast.fits.learning import Learning
+from holdfast.fits.learning import LearningRows
 from holdfast.fits.row_use import learning_of
 from holdfast.plugins.update.candidates import (
-    Chosen,
     Start,
+    StartChoice,
     against_warm,
     check_start,
     choose,
@@ -42,7 +42,7 @@ from holdfast.plugins.update.gate import (
     NEW,
     OLD,
     Gate,
-    Held,
+    GateRows,
     Renamed,
     check_margin,
     decide,
@@ -54,7 +54,7 @@ from holdfast.plugins.update.parts import parts_of
 from holdfast.prepare.rows import Divided, Notify, notify_all
 from holdfast.recipe import Recipe
 from holdfast.runs.predictor import Predictor
-from holdfast.runs.stored import Again, Beside
+from holdfast.runs.stored import FinishedRun, SourceColumns
 from holdfast.split.leaks import text_keys
 from holdfast.stats.bootstrap import group_codes
 from holdfast.stats.temperature import cross_fitted_losses
@@ -125,11 +125,11 @@ class Renewing:
     def __init__(self, asked: Renewal, recipe: Recipe, divided: Divided) -> None:
         self._asked, self._recipe, self.divided = asked, recipe, divided
         self._run = Path(asked.run)
-        self._chosen: Chosen | None = None
+        self._chosen: StartChoice | None = None
         self._gate: Gate | None = None
         self._block: dict[str, Any] = {}
 
-    def fit(self, into: RunFolder | None, listeners: Sequence[Any], notify: Notify) -> Fitted:
+    def fit(self, into: RunFolder | None, listeners: Sequence[Any], notify: Notify) -> FittedModel:
         """Choose the start, fit, decide."""
         assert into is not None
         valid = self.divided.splits.valid.table
@@ -157,7 +157,7 @@ class Renewing:
             "gate": {**gate.to_json(), **more},
         }
         # Written down before the test rows are opened, which comes next.
-        Again(self._run).reopen("update", [f"score of {into.run}"])
+        FinishedRun(self._run).reopen("update", [f"score of {into.run}"])
         return fitted
 
     def blocks(self) -> Mapping[str, Any]:
@@ -167,10 +167,10 @@ class Renewing:
     def scored(self, scored: Scored) -> Mapping[str, Any]:
         """See ``HearsScore.scored``: the served model's own score beside the new one's, and their
         difference row by row."""
-        old = Again(self._run)
+        old = FinishedRun(self._run)
         return {"update": {**self._block, "test": test_block(old, scored)}}
 
-    def _learning(self, start: Start) -> Learning:
+    def _learning(self, start: Start) -> LearningRows:
         return learning_of(recipe_of(start, self._recipe, self._run), self.divided)
 
     def _judge(self, new: Predictor, valid: Table, folder: Path) -> tuple[Gate, dict[str, Any]]:
@@ -187,8 +187,8 @@ class Renewing:
         for one in models[1:]:
             what = f"{OLD}, beside the first model"
             old.append(_held(what, valid, ours_old, _said(one, valid), seed))
-        columns = Beside(self._recipe.data)(valid)
-        parts, lost = parts_of(Again(self._run).result, valid, columns)
+        columns = SourceColumns(self._recipe.data)(valid)
+        parts, lost = parts_of(FinishedRun(self._run).result, valid, columns)
         renamed: tuple[Renamed, ...] = ()
         if kind_of_rows(valid) == "class":
             renamed = renamed_classes(
@@ -217,7 +217,7 @@ def _said(predictor: Predictor, table: Table) -> _Said:
     return _Said(plain, found.probabilities, predictor.names)
 
 
-def _held(what: str, table: Table, new: _Said, old: _Said, seed: int) -> Held:
+def _held(what: str, table: Table, new: _Said, old: _Said, seed: int) -> GateRows:
     kind, labels = kind_of_rows(table), labels_of_rows(table)
     groups = groups_of(table)
     codes = None if groups is None else group_codes(groups, len(table))
@@ -226,7 +226,7 @@ def _held(what: str, table: Table, new: _Said, old: _Said, seed: int) -> Held:
         losses = [_losses(one, labels, codes, seed) for one in (old, new)]
         if losses[0] is not None and losses[1] is not None:
             gain = losses[0] - losses[1]
-    return Held(what, paired(kind, labels, new.predictions, old.predictions), codes, gain)
+    return GateRows(what, paired(kind, labels, new.predictions, old.predictions), codes, gain)
 
 
 def _losses(said: _Said, labels: Sequence[Any], groups: Any, seed: int) -> Floats | None:
@@ -244,7 +244,7 @@ def first_of(run: Path) -> Path:
     """The first run of a line of updates, as far back as the folders are there."""
     seen = {run}
     while True:
-        block = Again(run).result.get("update") or {}
+        block = FinishedRun(run).result.get("update") or {}
         before = block.get("from")
         if before is None or not (Path(before) / RESULT).is_file() or Path(before) in seen:
             return run
@@ -252,7 +252,7 @@ def first_of(run: Path) -> Path:
         seen.add(run)
 
 
-def test_block(old: Again, scored: Scored) -> dict[str, Any]:
+def test_block(old: FinishedRun, scored: Scored) -> dict[str, Any]:
     """``test`` of the block ``update``: the old run's score, the new one's, and the difference on
     the rows that both have."""
     before = (old.result.get("test") or {}).get("metrics") or {}
@@ -271,7 +271,7 @@ def test_block(old: Again, scored: Scored) -> dict[str, Any]:
     }
 
 
-def _difference(old: Again, scored: Scored) -> dict[str, Any]:
+def _difference(old: FinishedRun, scored: Scored) -> dict[str, Any]:
     """New less old on the test rows, by what the old run stored of them."""
     import pyarrow as pa
 

@@ -13,11 +13,11 @@ from holdfast.core.printable import printable
 from holdfast.terminal.watch import train_watched
 
 if TYPE_CHECKING:
-    from holdfast.plugins.update.asking import Asking
+    from holdfast.plugins.update.asking import UpdateOptions
 
 
 def updated(
-    asking: Asking,
+    asking: UpdateOptions,
     out: Path | None,
     *,
     resume: bool = False,
@@ -69,7 +69,7 @@ def _tell(where: str | None, result: Mapping[str, Any], folder: Path) -> None:
 
 
 def rounds(
-    asking: Asking,
+    asking: UpdateOptions,
     every: str,
     out: Path | None,
     least: int,
@@ -85,7 +85,7 @@ def rounds(
 
     schedule = schedule_of(asking, every, out, least)
 
-    def do(asking: Asking, folder: Path, resume: bool) -> Mapping[str, Any]:
+    def do(asking: UpdateOptions, folder: Path, resume: bool) -> Mapping[str, Any]:
         return updated(asking, folder, resume=resume, quiet=True)[0]
 
     def ended(line: Mapping[str, Any], result: Mapping[str, Any] | None) -> None:
@@ -99,7 +99,7 @@ def rounds(
     Rounds(asking, schedule, do, say, serving=in_service, ended=ended).run(most)
 
 
-def in_service(asking: Asking) -> Path:
+def in_service(asking: UpdateOptions) -> Path:
     """The run that took the place of the one that was asked for, by the store that the feedback
     comes of; else that one."""
     from holdfast.plugins.service.promotion import standings

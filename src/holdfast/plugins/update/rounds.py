@@ -31,24 +31,24 @@ from holdfast.core.files import disk_errors, refuse_link
 from holdfast.core.input_errors import door, lacking
 from holdfast.core.lock import locked
 from holdfast.core.wording import GATE_OUTCOMES, counted
-from holdfast.plugins.update.asking import Asking
+from holdfast.plugins.update.asking import UpdateOptions
 from holdfast.plugins.update.candidates import predictions
 from holdfast.plugins.update.every import moment, seconds_of
 from holdfast.plugins.update.given import is_store
 from holdfast.plugins.update.joined import labelled_rows
 from holdfast.plugins.update.retest import Retest, retest
 from holdfast.runs.predictor import Predictor
-from holdfast.runs.stored import Again
+from holdfast.runs.stored import FinishedRun
 
 ROUNDS = "rounds.jsonl"
 DIGITS = 4
-Do = Callable[[Asking, Path, bool], Mapping[str, Any]]
+Do = Callable[[UpdateOptions, Path, bool], Mapping[str, Any]]
 Say = Callable[[str], None]
 Ended = Callable[[Mapping[str, Any], Mapping[str, Any] | None], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Schedule:
+class RoundSchedule:
     """Every so many seconds, into folders below ``folder``; a round needs ``least`` new rows."""
 
     every: float
@@ -56,7 +56,7 @@ class Schedule:
     least: int
 
 
-def schedule_of(asking: Asking, every: str, out: Path | None, least: int) -> Schedule:
+def schedule_of(asking: UpdateOptions, every: str, out: Path | None, least: int) -> RoundSchedule:
     """What ``--every`` asks for. Raises ``RecipeError`` for what cannot be."""
     seconds = seconds_of(every)
     if asking.feedback is None:
@@ -69,7 +69,7 @@ def schedule_of(asking: Asking, every: str, out: Path | None, least: int) -> Sch
         rule = "is a run, and --every writes runs below a folder"
         raise RunError(str(out), rule, None, "Name another folder with --out.")
     open_run(asking.run)
-    return Schedule(seconds, out, least)
+    return RoundSchedule(seconds, out, least)
 
 
 class Rounds:
@@ -80,12 +80,12 @@ class Rounds:
 
     def __init__(
         self,
-        asking: Asking,
-        schedule: Schedule,
+        asking: UpdateOptions,
+        schedule: RoundSchedule,
         do: Do,
         say: Say,
         clock: Callable[[], float] = time.time,
-        serving: Callable[[Asking], Path] = lambda asking: asking.run,
+        serving: Callable[[UpdateOptions], Path] = lambda asking: asking.run,
         ended: Ended = lambda line, result: None,
     ) -> None:
         self._first, self._schedule, self._do, self._say = asking, schedule, do, say
@@ -288,7 +288,7 @@ def read_rounds(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
-def count_feedback(asking: Asking) -> int:
+def count_feedback(asking: UpdateOptions) -> int:
     """How many rows of feedback there have been so far; what was deleted counts on."""
     from holdfast.data.source import read_source
     from holdfast.plugins.store.store import open_store
@@ -305,10 +305,10 @@ def count_feedback(asking: Asking) -> int:
     return last
 
 
-def retested(asking: Asking) -> Retest:
+def retested(asking: UpdateOptions) -> Retest:
     """The served model on labelled rows, drawn evenly, that it has not learned from."""
     table = labelled_rows(asking.run, str(asking.feedback))
-    test = (Again(asking.run).result.get("test") or {}).get("metrics") or {}
+    test = (FinishedRun(asking.run).result.get("test") or {}).get("metrics") or {}
     kind = kind_of_rows(table)
     if kind != "class":
         why = "its answers are not right or wrong; the gate compares them"

@@ -17,14 +17,14 @@ import pyarrow.compute as pc
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import RecipeError
 from holdfast.quality.clean import all_treatments
-from holdfast.quality.clean.treatment import Change, RowTreatment, Side, TableTreatment, settle
+from holdfast.quality.clean.treatment import Change, RowSet, RowTreatment, TableTreatment, settle
 
 # A text that changes for ever has two treatments that undo each other; none have been seen.
 MOST_ROUNDS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class CleaningPlan:
     """Treatments with their settings, in the order in which they are applied."""
 
     row: tuple[tuple[RowTreatment[Any], Any], ...] = ()
@@ -34,12 +34,12 @@ class Chosen:
     def names(self) -> tuple[str, ...]:
         return (*(one.name for one, _ in self.row), *(one.name for one, _ in self.table))
 
-    def of_answers(self) -> Chosen:
+    def of_answers(self) -> CleaningPlan:
         """Those that texts to be written are treated by as well."""
-        return Chosen(tuple(pair for pair in self.row if pair[0].answers))
+        return CleaningPlan(tuple(pair for pair in self.row if pair[0].answers))
 
 
-def choose(asked: Mapping[str, Mapping[str, Any] | bool]) -> Chosen:
+def choose(asked: Mapping[str, Mapping[str, Any] | bool]) -> CleaningPlan:
     """The treatments of ``treat: {NAME: {SETTING: …} | true | false}``.
 
     Raises ``RecipeError`` for a name or a setting that does not exist.
@@ -59,10 +59,10 @@ def choose(asked: Mapping[str, Mapping[str, Any] | bool]) -> Chosen:
             row.append((treatment, settle(treatment, given)))
         else:
             table.append((treatment, settle(treatment, given)))
-    return Chosen(tuple(row), tuple(table))
+    return CleaningPlan(tuple(row), tuple(table))
 
 
-def treated(text: str, chosen: Chosen) -> tuple[str, tuple[str, ...]]:
+def treated(text: str, chosen: CleaningPlan) -> tuple[str, tuple[str, ...]]:
     """The text after all row treatments, and which of them changed it.
 
     They are repeated until nothing changes. A text of which nothing would be left stays as it is.
@@ -80,7 +80,7 @@ def treated(text: str, chosen: Chosen) -> tuple[str, tuple[str, ...]]:
     return now, tuple(dict.fromkeys(by))
 
 
-def texts_treated(values: pa.Array | pa.ChunkedArray, chosen: Chosen) -> dict[int, Any]:
+def texts_treated(values: pa.Array | pa.ChunkedArray, chosen: CleaningPlan) -> dict[int, Any]:
     """Of an Arrow column of texts, those that change: position → the text after it and the names
     of the treatments. Texts that no pattern of a treatment matches are never looked at."""
     may = positions_that_may(values, chosen)
@@ -92,7 +92,7 @@ def texts_treated(values: pa.Array | pa.ChunkedArray, chosen: Chosen) -> dict[in
     return found
 
 
-def positions_that_may(values: pa.Array | pa.ChunkedArray, chosen: Chosen) -> list[int]:
+def positions_that_may(values: pa.Array | pa.ChunkedArray, chosen: CleaningPlan) -> list[int]:
     """Where a text is that one of the treatments might change."""
     if not chosen.row or not len(values):
         return []
@@ -103,7 +103,7 @@ def positions_that_may(values: pa.Array | pa.ChunkedArray, chosen: Chosen) -> li
 
 
 def count_unread(
-    texts: Iterable[str | None], chosen: Chosen, counts: dict[str, Counter[str]]
+    texts: Iterable[str | None], chosen: CleaningPlan, counts: dict[str, Counter[str]]
 ) -> None:
     """Add to ``counts`` how many texts each treatment leaves alone without a look, by why."""
     asked = [(one.name, one.unread) for one, _ in chosen.row if one.unread is not None]
@@ -119,8 +119,8 @@ def unread_words(counts: Mapping[str, int]) -> str:
 
 
 def treat_side(
-    side: Side, chosen: Chosen, targets: Sequence[str] = ()
-) -> tuple[Side, list[Change]]:
+    side: RowSet, chosen: CleaningPlan, targets: Sequence[str] = ()
+) -> tuple[RowSet, list[Change]]:
     """The rows of one side after every treatment, and the changes in the order in which they were
     made.
 
@@ -142,7 +142,9 @@ def treat_side(
     return now, changes
 
 
-def _treat_column(side: Side, name: str, cells: list[str | None], chosen: Chosen) -> list[Change]:
+def _treat_column(
+    side: RowSet, name: str, cells: list[str | None], chosen: CleaningPlan
+) -> list[Change]:
     changes = []
     for position in positions_that_may(pa.array(cells, pa.string()), chosen):
         text = str(cells[position])
@@ -154,7 +156,7 @@ def _treat_column(side: Side, name: str, cells: list[str | None], chosen: Chosen
     return changes
 
 
-def _steps(row: int, column: str, text: str, chosen: Chosen) -> list[Change]:
+def _steps(row: int, column: str, text: str, chosen: CleaningPlan) -> list[Change]:
     """The same way as ``treated``, a line for each step."""
     changes = []
     for _ in range(MOST_ROUNDS):
@@ -175,8 +177,8 @@ def _withheld(change: Change) -> Change:
 
 
 def _treat_table(
-    side: Side, treatment: TableTreatment[Any], settings: Any
-) -> tuple[Side, list[Change]]:
+    side: RowSet, treatment: TableTreatment[Any], settings: Any
+) -> tuple[RowSet, list[Change]]:
     edits = treatment.edits(side, settings)
     columns = {name: list(cells) for name, cells in side.columns.items()}
     changes, gone = [], set()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from holdfast.quality.clean.treatment import Edit, NoSettings, Side, TableTreatment, add
+from holdfast.quality.clean.treatment import Edit, NoSettings, RowSet, TableTreatment, add
 
 _LEAST_ROWS, _SHARE, LEAST_WORDS = 20, 0.01, 5
 _MOST_ROUNDS = 10
@@ -40,7 +40,7 @@ def often_enough(rows: int) -> float:
     return max(_LEAST_ROWS, _SHARE * rows)
 
 
-def without_boilerplate(side: Side, settings: NoSettings | None = None) -> Sequence[Edit]:
+def without_boilerplate(side: RowSet, settings: NoSettings | None = None) -> Sequence[Edit]:
     """An edit for each text that opens or closes with a sentence of five words or more which at
     least 20 texts and 1 % of them share; again and again, as signatures have several lines."""
     edits = []

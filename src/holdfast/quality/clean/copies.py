@@ -13,11 +13,11 @@ from holdfast.data.labels.spelling import label_key
 from holdfast.data.texts.normal import normal_text
 from holdfast.duplicates.duplicates import find_copies
 from holdfast.duplicates.normalise import PAIR_MARK
-from holdfast.quality.clean.treatment import Edit, Side, TableTreatment, add
+from holdfast.quality.clean.treatment import Edit, RowSet, TableTreatment, add
 
 
 @dataclass(frozen=True, slots=True)
-class Copies:
+class DropCopies:
     """``same``: ``written`` counts texts that are equal to the letter, ``normal`` also those that
     differ in case, space and punctuation alone, ``near`` also verified near-copies. ``count`` names
     a column to be added that says for how many rows one stands, so that its weight is not lost."""
@@ -33,7 +33,7 @@ class Copies:
             raise RecipeError("treat.copies.same", rule, self.same, "written, normal or near.")
 
 
-def without_copies(side: Side, settings: Copies) -> Sequence[Edit]:
+def without_copies(side: RowSet, settings: DropCopies) -> Sequence[Edit]:
     """An edit for each row that copies an earlier one of the same label."""
     first: dict[Hashable, int] = {}
     stands_for: dict[int, int] = {}
@@ -53,13 +53,13 @@ def without_copies(side: Side, settings: Copies) -> Sequence[Edit]:
     return edits
 
 
-def _weights(side: Side, column: str) -> list[int]:
+def _weights(side: RowSet, column: str) -> list[int]:
     """For how many rows each stands already, where copies of it were left out before."""
     cells = side.columns.get(column) or [None] * len(side)
     return [int(cell) if cell and cell.isdecimal() else 1 for cell in cells]
 
 
-def _keys(side: Side, same: str) -> Sequence[Hashable]:
+def _keys(side: RowSet, same: str) -> Sequence[Hashable]:
     labels = side.columns[side.label] if side.label is not None else [None] * len(side)
     known = [None if one is None else label_key(one) for one in labels]
     texts = side.texts()
@@ -73,6 +73,6 @@ def _keys(side: Side, same: str) -> Sequence[Hashable]:
 
 add(
     TableTreatment(
-        "copies", Copies, without_copies, order=90, fixes=("exact_duplicates",), trains=True
+        "copies", DropCopies, without_copies, order=90, fixes=("exact_duplicates",), trains=True
     )
 )

@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 from holdfast.data.labels.spelling import merge_spellings
-from holdfast.quality.clean.treatment import Edit, NoSettings, Side, TableTreatment, add
+from holdfast.quality.clean.treatment import Edit, NoSettings, RowSet, TableTreatment, add
 
 
-def unified(side: Side, settings: NoSettings | None = None) -> Sequence[Edit]:
+def unified(side: RowSet, settings: NoSettings | None = None) -> Sequence[Edit]:
     """Every label that differs from its class's most frequent spelling in case or space alone."""
     if side.label is None:
         return ()

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from holdfast.core.errors import DataError
-from holdfast.quality.clean.treatment import Change, Side
+from holdfast.quality.clean.treatment import Change, RowSet
 
 _KEYS = {"row", "treatment", "column", "before", "after", "why"}
 
@@ -80,11 +80,11 @@ class Reverted:
     """The rows as they were, but for the cells ``lost`` (row, column): what stood there was
     personal and was not written down."""
 
-    side: Side
+    side: RowSet
     lost: tuple[tuple[int, str], ...]
 
 
-def revert(side: Side, changes: Sequence[Change]) -> Reverted:
+def revert(side: RowSet, changes: Sequence[Change]) -> Reverted:
     """Undo the changes, the last first. ``side.rows`` are counted as the treated file has them: 0
     to n − 1.
 

@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from holdfast.data.labels.spelling import missing_labels
-from holdfast.quality.clean.treatment import Edit, Side, TableTreatment, add
+from holdfast.quality.clean.treatment import Edit, RowSet, TableTreatment, add
 
 
 @dataclass(frozen=True, slots=True)
-class Missing:
+class FillMissing:
     """``text`` and ``label`` stand where one is missing; where a value is empty, the row goes."""
 
     text: str = ""
     label: str = ""
 
 
-def without_missing(side: Side, settings: Missing) -> Sequence[Edit]:
+def without_missing(side: RowSet, settings: FillMissing) -> Sequence[Edit]:
     """An edit for each missing text, and for each missing label (also ``N/A`` and the like)."""
     wanted = [(name, settings.text) for name in side.text]
     wanted += [(side.label, settings.label)] if side.label is not None else []
@@ -42,7 +42,7 @@ def without_missing(side: Side, settings: Missing) -> Sequence[Edit]:
 add(
     TableTreatment(
         "missing",
-        Missing,
+        FillMissing,
         without_missing,
         order=75,
         fixes=("missing_text", "missing_label", "missing_source", "missing_target"),

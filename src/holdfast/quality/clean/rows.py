@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from holdfast.core.errors import RecipeError
-from holdfast.quality.clean.treatment import Edit, Side, TableTreatment, add
+from holdfast.quality.clean.treatment import Edit, RowSet, TableTreatment, add
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class DropRows:
     """``drop``: rows of the source, counted from 0, as findings name them."""
 
     drop: tuple[int, ...] = ()
@@ -22,7 +22,7 @@ class Rows:
                 raise RecipeError("treat.rows.drop", rule, row, "Take the numbers of a finding.")
 
 
-def without_rows(side: Side, settings: Rows) -> Sequence[Edit]:
+def without_rows(side: RowSet, settings: DropRows) -> Sequence[Edit]:
     """An edit for each row that is named and is there."""
     wanted = set(settings.drop)
     return [
@@ -32,4 +32,4 @@ def without_rows(side: Side, settings: Rows) -> Sequence[Edit]:
     ]
 
 
-add(TableTreatment("rows", Rows, without_rows, order=65, trains=True))
+add(TableTreatment("rows", DropRows, without_rows, order=65, trains=True))

@@ -14,7 +14,7 @@ from holdfast.core.files import disk_errors
 from holdfast.data.scratch import scratch_file, stored_rows
 from holdfast.data.table import Table
 from holdfast.quality.clean.apply import (
-    Chosen,
+    CleaningPlan,
     count_unread,
     positions_that_may,
     texts_treated,
@@ -37,7 +37,7 @@ class Treated:
     unread: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
-def treat_table(table: Table, chosen: Chosen) -> Treated:
+def treat_table(table: Table, chosen: CleaningPlan) -> Treated:
     """The table with every text treated: what is read, and, by those treatments that are for them
     too, what is to be written (targets, answers, texts that are learned whole).
 
@@ -74,7 +74,7 @@ def treat_table(table: Table, chosen: Chosen) -> Treated:
     )
 
 
-def _changes(batch: pa.Table, name: str, chosen: Chosen) -> dict[int, Any]:
+def _changes(batch: pa.Table, name: str, chosen: CleaningPlan) -> dict[int, Any]:
     if name == TURNS:
         return _turns(batch[name], chosen)
     if name in WRITTEN:
@@ -90,7 +90,7 @@ def _changes(batch: pa.Table, name: str, chosen: Chosen) -> dict[int, Any]:
     return texts_treated(batch[name], chosen)
 
 
-def _turns(values: pa.ChunkedArray, chosen: Chosen) -> dict[int, Any]:
+def _turns(values: pa.ChunkedArray, chosen: CleaningPlan) -> dict[int, Any]:
     """Chats, as JSON: each turn by itself."""
     found = {}
     for position, cell in enumerate(values.to_pylist()):

@@ -79,7 +79,7 @@ class RowTreatment(Generic[S]):
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class RowSet:
     """The rows that a ``TableTreatment`` may look at: those of one side, or of a whole file that
     somebody cleans.
 
@@ -127,7 +127,7 @@ class TableTreatment(Generic[S]):
 
     name: str
     settings: type[S]
-    edits: Callable[[Side, S], Sequence[Edit]]
+    edits: Callable[[RowSet, S], Sequence[Edit]]
     order: int
     fixes: tuple[str, ...] = ()
     trains: bool = False

@@ -15,7 +15,7 @@ from holdfast.report.answer.score import (
     FALLING,
     GUESSES,
     PHRASES,
-    Score,
+    Headline,
     is_written,
     rows_of,
     score_of,
@@ -37,7 +37,7 @@ BROKEN = {
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class RunAnswer:
     """``headline``: the score with its interval, and what it must beat; ``advice``: whether to use
     the model, and by what; ``use`` the same as a word, to colour it by.
 
@@ -57,7 +57,7 @@ class Answer:
         return self.headline, self.advice
 
 
-def answer(result: Mapping[str, Any]) -> Answer:
+def answer(result: Mapping[str, Any]) -> RunAnswer:
     """The answer in ``result.json``, whatever its task; a pure function, tolerant of absent parts.
 
     - one class: accuracy in percent, the linear probe, the majority class;
@@ -78,15 +78,15 @@ def answer(result: Mapping[str, Any]) -> Answer:
     """
     folds = result.get("cv") or {}
     if folds.get("metrics") and not (result.get("test") or {}).get("n"):
-        return Answer(answer_words(folds), ADVICE, "unknown")
+        return RunAnswer(answer_words(folds), ADVICE, "unknown")
     if isinstance(result.get("meta"), Mapping):
-        return Answer(*of_start(result["meta"]))
+        return RunAnswer(*of_start(result["meta"]))
     score = score_of(result)
     if score is None:
-        return Answer("Not measured: no test rows were scored.", NOTHING, "unknown")
+        return RunAnswer("Not measured: no test rows were scored.", NOTHING, "unknown")
     if score.value.value is None:
         why = score.value.why or "undefined"
-        return Answer(
+        return RunAnswer(
             f"Not measured: {metric_name(score.name)} is undefined ({why}).", NOTHING, "unknown"
         )
     worse, headline = score.beaten_by(), score.say()
@@ -98,7 +98,7 @@ def answer(result: Mapping[str, Any]) -> Answer:
         start = "Not shown to be better than" if unproven else "No better than"
         headline = f"{start} the {simpler}: {_inside(headline)}"
     advice, use = of_update(result, *_advice(result, score, worse))
-    return Answer(headline, f"{advice}{_rare(result)}", use)
+    return RunAnswer(headline, f"{advice}{_rare(result)}", use)
 
 
 # Of such a class one row more or less is ten points of its recall.
@@ -124,7 +124,7 @@ def _rare(result: Mapping[str, Any]) -> str:
     return f" Class {name!r} has {has}: its recall is {value} % (95 % CI {low}–{high})."
 
 
-def _advice(result: Mapping[str, Any], score: Score, worse: Sequence[str]) -> tuple[str, Use]:
+def _advice(result: Mapping[str, Any], score: Headline, worse: Sequence[str]) -> tuple[str, Use]:
     # First of all: texts that repeat themselves may still score above a baseline.
     broken = _broken(result)
     if broken:
@@ -186,7 +186,7 @@ def _worth(result: Mapping[str, Any]) -> tuple[str, Use] | None:
     return f"{words}: {said}", use
 
 
-def _may_be(score: Score, other: float) -> bool:
+def _may_be(score: Headline, other: float) -> bool:
     """Whether the score's interval reaches what a guess gets."""
     if score.name in FALLING:
         return score.value.high is not None and score.value.high >= other

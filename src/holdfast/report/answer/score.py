@@ -22,7 +22,7 @@ FALLING = ("mae", "rmse", "loss", "token_loss", "perplexity")
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
+class Headline:
     """One number of the test rows, ``others`` its baselines' by name; ``say`` writes the headline,
     which begins with the metric's name."""
 
@@ -41,7 +41,7 @@ class Score:
         return sorted(found, key=lambda what: what not in GUESSES)
 
 
-def score_of(result: Mapping[str, Any]) -> Score | None:
+def score_of(result: Mapping[str, Any]) -> Headline | None:
     """The number of the task's kind; ``None`` where the test rows have no metric at all."""
     found = metrics(result.get("test") or {})
     if "entity_f1" in found:
@@ -65,7 +65,7 @@ def _share(
     start: str = "",
     end: str = "",
     written: int | None = None,
-) -> Score:
+) -> Headline:
     """A share of the rows in percent (ROUGE as a fraction, as the tables have it); ``start`` is
     what it is called (the metric's name where empty), ``end`` a sentence that follows."""
     value, others = found[name], _others(result, name)
@@ -77,18 +77,18 @@ def _share(
         of = f"{start or metric_name(name)} {shown(value.value)}{unit}"
         return f"{of}{_span(value, shown, result, written)}{_list(others, shown, unit)}.{end}"
 
-    return Score(name, value, others, say)
+    return Headline(name, value, others, say)
 
 
-def _label_sets(result: Mapping[str, Any], found: Mapping[str, Estimate]) -> Score:
+def _label_sets(result: Mapping[str, Any], found: Mapping[str, Estimate]) -> Headline:
     """Judged by micro F1, told by what F1 is made of."""
     parts = _precision_recall(found.get("precision_micro"), found.get("recall_micro"))
     end = f" Micro-averaged over labels: {parts}." if parts else ""
     whole = _share(result, "exact_match", found, "All labels correct in", end)
-    return Score("f1_micro", found["f1_micro"], _others(result, "f1_micro"), whole.say)
+    return Headline("f1_micro", found["f1_micro"], _others(result, "f1_micro"), whole.say)
 
 
-def _entities(result: Mapping[str, Any], found: Mapping[str, Estimate]) -> Score:
+def _entities(result: Mapping[str, Any], found: Mapping[str, Estimate]) -> Headline:
     """Judged by entity F1, told by what it is made of."""
     parts = _precision_recall(found.get("entity_precision"), found.get("entity_recall"))
     end = f" {parts[:1].upper()}{parts[1:]}." if parts else ""
@@ -103,11 +103,11 @@ def _precision_recall(given: Estimate | None, seen: Estimate | None) -> str:
     return f"precision {precision} %, recall {recall} %"
 
 
-def _error(result: Mapping[str, Any], found: Mapping[str, Estimate]) -> Score:
+def _error(result: Mapping[str, Any], found: Mapping[str, Estimate]) -> Headline:
     return _measure(result, "mae", found["mae"])
 
 
-def _writing(result: Mapping[str, Any], found: Mapping[str, Estimate]) -> Score | None:
+def _writing(result: Mapping[str, Any], found: Mapping[str, Estimate]) -> Headline | None:
     """The strictest score of written texts that any row reaches; without texts, perplexity."""
     generated = (result.get("generations") or {}).get("scores") or {}
     texts = {**found, **metrics({"metrics": generated.get("test") or {}})}
@@ -129,7 +129,7 @@ def _written(result: Mapping[str, Any]) -> int | None:
     return n if isinstance(n, int) else None
 
 
-def _measure(result: Mapping[str, Any], name: str, value: Estimate) -> Score:
+def _measure(result: Mapping[str, Any], name: str, value: Estimate) -> Headline:
     """A number that is no share, in its own unit."""
     others = _others(result, name)
     shown = _measured([value.value, *others.values()])
@@ -139,7 +139,7 @@ def _measure(result: Mapping[str, Any], name: str, value: Estimate) -> Score:
         of = f"{metric_name(name)} {shown(value.value)}"
         return f"{of}{_span(value, shown, result)}{_list(others, shown)}."
 
-    return Score(name, value, others, say)
+    return Headline(name, value, others, say)
 
 
 def _others(result: Mapping[str, Any], name: str) -> dict[str, float]:

@@ -14,7 +14,7 @@ MOST = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class PointMark:
     """A row at (variability, confidence); ``style`` gives its colour, ``words`` its tip."""
 
     variability: float
@@ -23,14 +23,14 @@ class Mark:
     words: str
 
 
-def scatter(marks: Sequence[Mark], about: str) -> Markup:
+def scatter(marks: Sequence[PointMark], about: str) -> Markup:
     """Both sizes of the map; empty without marks."""
     if not marks:
         return Markup("")
     return Markup("").join(_draw(size, width, marks, about) for size, width in SIZES)
 
 
-def _draw(size: str, width: float, marks: Sequence[Mark], about: str) -> Markup:
+def _draw(size: str, width: float, marks: Sequence[PointMark], about: str) -> Markup:
     height = 380.0 if size == "wide" else 320.0
     x = AxisScale(0.0, MOST, 56.0, width - 14.0)
     y = AxisScale(0.0, 1.0, height - 44.0, 34.0)
@@ -56,7 +56,7 @@ def _axes(x: AxisScale, y: AxisScale) -> Markup:
     return element("g", *parts, aria_hidden="true")
 
 
-def _mark(mark: Mark, x: AxisScale, y: AxisScale) -> Markup:
+def _mark(mark: PointMark, x: AxisScale, y: AxisScale) -> Markup:
     at, over = x(min(mark.variability, MOST)), y(mark.confidence)
     return element(
         "g",

@@ -20,7 +20,7 @@ HARDEST = 40
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
+class MethodRow:
     """A method: validation accuracy, its difference from the baseline with interval."""
 
     name: str
@@ -35,7 +35,7 @@ class EpisodesView:
 
     sentence: str
     scores: tuple[tuple[str, str, str], ...]
-    tried: tuple[Tried, ...]
+    tried: tuple[MethodRow, ...]
     tasks: tuple[tuple[str, str, str], ...]
     hidden: int
     what: str
@@ -90,11 +90,11 @@ def _score(raw: Any) -> tuple[str, str]:
     return _percent(found.value) if found.value is not None else "–", interval(found, "accuracy")
 
 
-def _tried(one: Any, kept: str) -> Tried:
+def _tried(one: Any, kept: str) -> MethodRow:
     gap = one.get("difference") or {}
     value, low, high = (gap.get(name) for name in ("value", "low", "high"))
     words = "–" if value is None else f"{100 * value:+.1f} points"
     if low is not None and high is not None:
         words += f" ({100 * low:+.1f} to {100 * high:+.1f})"
     name = str(one.get("method"))
-    return Tried(NAMES.get(name, name), _percent(float(one["accuracy"])), words, name == kept)
+    return MethodRow(NAMES.get(name, name), _percent(float(one["accuracy"])), words, name == kept)

@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from holdfast.report.charts.scatter import Mark, scatter
+from holdfast.report.charts.scatter import PointMark, scatter
 from holdfast.report.numbers import count, number, plural
 from holdfast.report.run_files import RunFiles
 
@@ -116,7 +116,7 @@ def _suspects(seen: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     )[:LISTED]
 
 
-def _mark(line: Mapping[str, Any]) -> Mark:
+def _mark(line: Mapping[str, Any]) -> PointMark:
     words = (
         f"Row {line['row']}"
         + (f", {line['label']}" if line["label"] is not None else "")
@@ -124,7 +124,7 @@ def _mark(line: Mapping[str, Any]) -> Mark:
         f"\nconfidence {number(line['confidence'], 'confidence')}"
         f"\nvariability {number(line['variability'], '')}"
     )
-    return Mark(line["variability"], line["confidence"], str(line["kind"]), words)
+    return PointMark(line["variability"], line["confidence"], str(line["kind"]), words)
 
 
 def _line(line: Mapping[str, Any]) -> RowLine:

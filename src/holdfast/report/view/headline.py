@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from holdfast.core.wording import bounds
-from holdfast.report.answer.answer import Answer, answer
+from holdfast.report.answer.answer import RunAnswer, answer
 from holdfast.report.answer.episodes import Use
 from holdfast.report.numbers import NBSP, compact, count, duration, p_value, sentence
 from holdfast.report.page_words import discarded
@@ -139,7 +139,7 @@ def title(run: RunFiles) -> str:
     return f"{data_name(run)} · {public_name(str(run.result.get('model') or 'model'))}"
 
 
-def _tone(tone: str, found: Answer, unused: bool) -> tuple[str, str]:
+def _tone(tone: str, found: RunAnswer, unused: bool) -> tuple[str, str]:
     if tone == "good" and (unused or found.use != "yes"):
         return "unsure", "Verdict on the training"
     return tone, TONES[tone]

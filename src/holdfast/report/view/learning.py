@@ -44,7 +44,7 @@ class LookView:
 
 
 @dataclass(frozen=True, slots=True)
-class Learning:
+class LearningView:
     """Two charts and their table; ``legend`` lists (style, name) of the lines that have values.
     ``went_back`` tells of the looks that a rollback took out of the run, empty where none did;
     ``tried`` of each trial and whether it was kept, ``optimism`` what choosing among the looks is
@@ -81,7 +81,7 @@ def learning(
     key: str = "curve",
     sizes: tuple[tuple[str, float], ...] = SIZES,
     scripted: bool = True,
-) -> Learning:
+) -> LearningView:
     """Without looks, or without validation rows, says so in ``missing``. ``key`` begins the ids of
     the charts, which are drawn in ``sizes``."""
     looks = sorted((s for s in run.snapshots if isinstance(s.get("step"), int)), key=_step)
@@ -120,7 +120,7 @@ def learning(
         series=_shown(rates),
         left=_left(stretches, {"train": ("train_metrics", rate), "valid": ("valid_metrics", rate)}),
     )
-    return Learning(
+    return LearningView(
         loss=curves(loss),
         accuracy=curves(accuracy),
         legend=tuple((s.style, s.name) for s in shown if any(v is not None for v in s.values)),

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from holdfast.core.errors import RunError
 from holdfast.report.charts.reliability import Bin, reliability
 from holdfast.report.numbers import compact, count, estimate, metrics, number
-from holdfast.report.run_files import Prediction, RunFiles
+from holdfast.report.run_files import RunFiles, TestPrediction
 from holdfast.report.view.honest import Cell, cell
 
 COMPACT_FROM = 13
@@ -61,7 +61,7 @@ class CalibrationView:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class MistakeRow:
     """One test row that went wrong. ``text`` is cut at ``TEXT_LIMIT`` characters; ``image`` is the
     address of a small copy of a picture, empty for other rows."""
 
@@ -79,8 +79,8 @@ class Row:
 class Hardest:
     """Two lists: by loss, and wrong by confidence; ``numbers`` are neither wrong nor sure."""
 
-    by_loss: tuple[Row, ...]
-    confident: tuple[Row, ...]
+    by_loss: tuple[MistakeRow, ...]
+    confident: tuple[MistakeRow, ...]
     has_text: bool
     numbers: bool = False
 
@@ -197,7 +197,7 @@ def _no_classes(run: RunFiles) -> str:
     return problem if problem in (REGRESSION, MULTI_LABEL) else ""
 
 
-def _counted(predictions: Sequence[Prediction], classes: Sequence[str]) -> list[list[int]]:
+def _counted(predictions: Sequence[TestPrediction], classes: Sequence[str]) -> list[list[int]]:
     place = {name: i for i, name in enumerate(classes)}
     counts = [[0] * len(classes) for _ in classes]
     for p in predictions:
@@ -239,9 +239,9 @@ def _bin(raw: Mapping[str, Any]) -> Bin | None:
     return Bin(raw["low"], raw["high"], int(raw["n"]), raw["confidence"], raw["accuracy"])
 
 
-def _row(raw: Mapping[str, Any]) -> Row:
+def _row(raw: Mapping[str, Any]) -> MistakeRow:
     label, prediction = str(raw.get("label", "")), str(raw.get("prediction", ""))
-    return Row(
+    return MistakeRow(
         row=str(raw.get("row", "–")),
         text=_cut(str(raw.get("text") or "")),
         label=label,
@@ -263,9 +263,9 @@ def _cut(text: str) -> str:
     return text if len(text) <= TEXT_LIMIT else f"{text[:TEXT_LIMIT]} …"
 
 
-def _plain(rows: Sequence[Prediction]) -> tuple[Row, ...]:
+def _plain(rows: Sequence[TestPrediction]) -> tuple[MistakeRow, ...]:
     return tuple(
-        Row(
+        MistakeRow(
             str(p.row),
             "",
             p.label,

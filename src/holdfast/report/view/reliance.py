@@ -1,5 +1,6 @@
 """Before you rely on it: what the parts of the report found that a user of the model must know, at
-most five lines, each with the section that says more."""
+most five lines, each with the section that says more.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class RelianceLine:
     """One thing to know: the ``section`` that says more, whether it is a fault (``warn``) or a way
     to use the model (``info``), and the ``text``, a sentence."""
 
@@ -31,14 +32,14 @@ class Reliance:
     """``lines``, the gravest first; ``rest`` says in one line what was looked for and not found,
     and what could not be decided."""
 
-    lines: tuple[Line, ...]
+    lines: tuple[RelianceLine, ...]
     rest: str
 
 
 def reliance(run: RunFiles, shown: Collection[str] | None = None) -> Reliance | None:
     """By the blocks of ``result.json``, of a page by those whose sections are ``shown``; ``None``
     where a run has none of them (older versions)."""
-    found: list[Line] = []
+    found: list[RelianceLine] = []
     clean: list[str] = []
     undecided: list[str] = []
     for section, looked_for, told in QUESTIONS:
@@ -50,7 +51,9 @@ def reliance(run: RunFiles, shown: Collection[str] | None = None) -> Reliance | 
         if said in (CLEAN, UNDECIDED):
             (clean if said == CLEAN else undecided).append(looked_for)
         else:
-            found.append(Line(section, "info" if section in USES else "warn", sentence(said)))
+            found.append(
+                RelianceLine(section, "info" if section in USES else "warn", sentence(said))
+            )
     if not (found or clean or undecided):
         return None
     faults = [line for line in found if line.tone == "warn"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from holdfast.search.capacity.rules import WHOLE, Capacity, Standing
+from holdfast.search.capacity.rules import WHOLE, Capacity, SizeStanding
 from holdfast.search.capacity.sizes import Cost, Size
 from holdfast.search.pareto import front
 from holdfast.search.rules.expected import expected_test
@@ -41,7 +41,7 @@ def sentence(
     return f"{unknown}; kept as the cheaper choice: {named[kept.key].name} ({gap}), {speed}"
 
 
-def _gap(one: Standing, by_rights: bool) -> str:
+def _gap(one: SizeStanding, by_rights: bool) -> str:
     found, times = one.found, 100.0 if by_rights else -1.0
     unit = " points" if by_rights else " of the loss"
     ends = sorted((found.low * times, found.high * times))

@@ -15,12 +15,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from holdfast.contract.fit import Fitted
+from holdfast.contract.fit import FittedModel
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, to_json
 from holdfast.core.wording import counted
 from holdfast.fits.fit import fit
-from holdfast.fits.learning import Learning
+from holdfast.fits.learning import LearningRows
 from holdfast.fits.row_use import against_dealing, learning_of
 from holdfast.prepare.rows import Divided, Notify
 from holdfast.recipe import Recipe
@@ -29,8 +29,8 @@ from holdfast.search.capacity.block import block_of, sentence, study_of
 from holdfast.search.capacity.progress import Trying
 from holdfast.search.capacity.sizes import LAYERS, costs_of, sizes_of
 from holdfast.search.engines import engine_of
-from holdfast.search.search_loop import Fold
-from holdfast.search.store import Store
+from holdfast.search.search_loop import TrialFold
+from holdfast.search.store import FitStore
 from holdfast.search.study_block import judged_by
 from holdfast.search.trial_plan import folds_of, units_of
 
@@ -84,7 +84,7 @@ class Sized:
     """A search under way: the learner of ``search=capacity``; ``dealt``: whether rows may be dealt
     into folds."""
 
-    def __init__(self, asked: Sizing, learning: Learning, dealt: bool = True) -> None:
+    def __init__(self, asked: Sizing, learning: LearningRows, dealt: bool = True) -> None:
         self._asked, self._learning, self._dealt = asked, learning, dealt
         self.divided = learning.divided
         self._blocks: Mapping[str, Any] = {}
@@ -94,7 +94,7 @@ class Sized:
         """No outer folds: the test rows score the model that is kept."""
         return ()
 
-    def fit(self, into: RunFolder | None, listeners: Sequence[Any], notify: Notify) -> Fitted:
+    def fit(self, into: RunFolder | None, listeners: Sequence[Any], notify: Notify) -> FittedModel:
         """Fit the sizes, judge them, then fit the one that is chosen on all training rows."""
         assert into is not None
         start, bench = time.perf_counter(), Bench.of(self._learning)
@@ -111,7 +111,7 @@ class Sized:
         notify(told)
         trying = Trying(sizes, folds, units_of(bench, folds))
         engine = engine_of(self._asked.engine, self._asked.address)
-        store = Store(into.kept_in, bench.mark, notify)
+        store = FitStore(into.kept_in, bench.mark, notify)
         for done in engine.run(bench, trying.jobs(), store=store, notify=notify):
             trying.take(done)
             key = done.key.rpartition("-f")[0]
@@ -138,7 +138,7 @@ class Sized:
             prepared, bench.train, bench.valid, own, into=into, listeners=listeners, notify=notify
         )
 
-    def _folds(self, bench: Bench) -> Sequence[Fold]:
+    def _folds(self, bench: Bench) -> Sequence[TrialFold]:
         """The fits of a size: folds, where rows may be dealt, until validation rows are enough."""
         few = self._dealt and len(bench.valid) < ENOUGH
         return folds_of(bench, FOLDS if few else 0, bench.recipe.seed)

@@ -11,7 +11,7 @@ from holdfast.core.records import Floats, Ints
 from holdfast.search.capacity.rules import WHOLE, Capacity, judge_sizes
 from holdfast.search.capacity.sizes import KEPT, Size
 from holdfast.search.job import Done, FitJob
-from holdfast.search.search_loop import Fold
+from holdfast.search.search_loop import TrialFold
 
 # Of right answers in points ÷ 100; of losses a share of the whole model's.
 MARGIN, SHARE = 0.01, 0.02
@@ -24,7 +24,7 @@ class Trying:
     """The sizes under way: which is fitted next, by what is known, and what came of each."""
 
     sizes: Sequence[Size]
-    folds: Sequence[Fold]
+    folds: Sequence[TrialFold]
     units: Ints | None = None
     done: dict[str, dict[int, Done]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)

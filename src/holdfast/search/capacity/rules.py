@@ -17,7 +17,7 @@ WHOLE = "whole"
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class SizeStanding:
     """How one size stands beside the whole model on the same rows: ``found`` is size less whole
     (more is better), ``likely`` the difference that is to be expected once the other sizes and its
     own noise are counted in."""
@@ -33,11 +33,11 @@ class Capacity:
 
     answer: Answer
     chosen: str
-    standings: tuple[Standing, ...]
+    standings: tuple[SizeStanding, ...]
     margin: float
     n: int
 
-    def of(self, key: str) -> Standing | None:
+    def of(self, key: str) -> SizeStanding | None:
         """How this size stands; ``None`` for the whole model."""
         return next((one for one in self.standings if one.key == key), None)
 
@@ -74,7 +74,7 @@ def judge_sizes(
         means = monotone([judged[key].value for key in keys])
         for key, mean in zip(keys, means, strict=True):
             likely[key] = drawn(mean, _error(others[key] - whole, units))
-    standings = tuple(Standing(key, judged[key], likely[key]) for key in likely)
+    standings = tuple(SizeStanding(key, judged[key], likely[key]) for key in likely)
 
     def smallest(keys: Sequence[str]) -> str:
         return min(keys, key=lambda key: (large[key], -likely[key]))

@@ -1,5 +1,6 @@
 """What stands beside a candidate's score: its size, its licence and languages, and whether rows fit
-into what it reads."""
+into what it reads.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.contract.fit import Prepared
+from holdfast.contract.fit import PreparedData
 from holdfast.core.machine import MB
 from holdfast.core.records import Ints
 from holdfast.models.adapters.quantize import weight_bytes
@@ -32,7 +33,7 @@ MANY_PIECES, MANY_UNKNOWN, MANY_CUT = 1.5, 0.01, 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
+class ModelFacts:
     """``parameters``; ``disk_mb`` of its weights files and ``memory_mb`` of its weights as loaded;
     ``licence`` and ``languages`` of its card; ``max_length`` tokens that a row is cut to, and the
     share of rows that are ``cut``; ``tokens_per_word`` and the share of tokens that are
@@ -56,7 +57,7 @@ class Beside:
         return {**made, "languages": list(self.languages), "doubts": list(self.doubts)}
 
 
-def beside(prepared: Prepared, positions: Ints) -> Beside:
+def beside(prepared: PreparedData, positions: Ints) -> ModelFacts:
     """Of a candidate that was prepared, by the rows at these ``positions``."""
     loaded, recipe = prepared.loaded, prepared.recipe
     pictures = recipe.task == "image-classification"
@@ -73,7 +74,7 @@ def beside(prepared: Prepared, positions: Ints) -> Beside:
     pieces, unknown = fertility(loaded.tokenizer, texts) if texts else (None, None)
     rows_in = language(texts)
     cut = cut_share(prepared.examples.take(positions))
-    made = Beside(
+    made = ModelFacts(
         parameters=int(loaded.facts["parameters"]),
         disk_mb=sum(path.stat().st_size for path in files) / MB,
         memory_mb=weight_bytes(loaded.network) / MB,
@@ -86,7 +87,7 @@ def beside(prepared: Prepared, positions: Ints) -> Beside:
         rows_in=rows_in,
     )
     values = {field.name: getattr(made, field.name) for field in fields(made)}
-    return Beside(**{**values, "doubts": doubts_of(made)})
+    return ModelFacts(**{**values, "doubts": doubts_of(made)})
 
 
 def fertility(tokenizer: Any, texts: Sequence[str]) -> tuple[float | None, float]:
@@ -117,7 +118,7 @@ def cut_share(examples: Any) -> float | None:
     return float((np.asarray(found) > 0).mean())
 
 
-def doubts_of(made: Beside) -> tuple[str, ...]:
+def doubts_of(made: ModelFacts) -> tuple[str, ...]:
     """What does not fit, in words."""
     said = []
     if (other := other_language(made.languages, made.rows_in)) is not None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.contract.fit import Fitted, Prepared
+from holdfast.contract.fit import FittedModel, PreparedData
 from holdfast.core.errors import DataError, InputError, ModelError, RecipeError
 from holdfast.core.printable import brief
 from holdfast.core.records import Decision, Estimate, Floats, Ints, to_json
@@ -38,11 +38,11 @@ from holdfast.prepare.rows import Divided, Notify, load_and_divide
 from holdfast.prepare.sources import in_files, with_mix
 from holdfast.recipe import Recipe
 from holdfast.search.choice.adaptation import Adapted, Adapting, adapt_model, check_adapting
-from holdfast.search.choice.candidate import Beside, beside
+from holdfast.search.choice.candidate import ModelFacts, beside
 from holdfast.search.choice.order import (
     LEVEL,
     MARGIN,
-    Ranking,
+    ModelOrder,
     cheapest_as_good,
     difference,
     estimate,
@@ -55,6 +55,7 @@ from holdfast.training.machine.signals import terminate_like_interrupt
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
 
 # A probe learns from no more rows, and of sentences from no more words: more would say little more.
 MOST_ROWS, MOST_WORDS = 600, 4000
@@ -90,13 +91,13 @@ class Short:
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class ModelCandidate:
     """A model that was asked about: by a ``frozen`` probe or by the ``texts`` that it was to write,
     with ``evidence`` the score that it has by that; ``short`` where it was fine-tuned for a while.
     Scores are as the metric has them."""
 
     name: str
-    beside: Beside
+    beside: ModelFacts
     rows_per_s: float
     seconds: float
     evidence: Estimate
@@ -178,7 +179,7 @@ class Choice:
     higher: bool
     rows: int
     valid: int
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[ModelCandidate, ...]
     predicted: tuple[Mapping[str, Any], ...]
     left_out: tuple[LeftOut, ...]
     calibrated: str
@@ -193,7 +194,7 @@ class Choice:
         made: dict[str, Any] = to_json(self._plain(both))
         return made
 
-    def _plain(self, both: Iterable[tuple[Candidate, Mapping[str, float]]]) -> dict[str, Any]:
+    def _plain(self, both: Iterable[tuple[ModelCandidate, Mapping[str, float]]]) -> dict[str, Any]:
         return {
             "schema": 1,
             "chosen": self.chosen,
@@ -237,7 +238,7 @@ def choose_model(
             check_adapting(adapting, recipe.task)
             recipe = recipe.changed(data={"unlabelled": adapting.texts})
         divided, texts = _divided(recipe, adapting, notify)
-        rows = Rows.of(divided)
+        rows = ChoiceRows.of(divided)
         found, left_out = _asked(rows, names, notify)
         tried = _tried(rows, found, notify)
         choice = _choice(rows, tried, left_out, time.perf_counter() - start)
@@ -289,7 +290,7 @@ def _settled(recipe: Recipe, names: Sequence[str]) -> Recipe:
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class ChoiceRows:
     """The divided rows that every candidate is asked about, and as what."""
 
     divided: Divided
@@ -297,7 +298,7 @@ class Rows:
     kind: str
 
     @classmethod
-    def of(cls, divided: Divided) -> Rows:
+    def of(cls, divided: Divided) -> ChoiceRows:
         task = divided.recipe.task
         label = divided.table.columns.label_kind or "class"
         kinds = dict.fromkeys(WRITERS, "text") | {"token-classification": "tags"}
@@ -310,12 +311,12 @@ class Rows:
     def writes(self) -> bool:
         return self.kind == "text"
 
-    def prepared(self, name: str) -> tuple[Prepared, Ints, Ints]:
+    def prepared(self, name: str) -> tuple[PreparedData, Ints, Ints]:
         """The rows as a candidate reads them, without what is added to them."""
         recipe = self.recipe.changed(model={"name": name})
         return prepare_divided(recipe, self.divided.splits, self.divided.findings, extend=False)
 
-    def extended(self, prepared: Prepared, train: Ints, valid: Ints) -> Prepared:
+    def extended(self, prepared: PreparedData, train: Ints, valid: Ints) -> PreparedData:
         """With what a fit of ``train`` would learn from beside them."""
         known = known_tables(self.divided)
         wide = with_general(prepared, known)
@@ -323,10 +324,10 @@ class Rows:
 
 
 def _asked(
-    rows: Rows, names: Sequence[str], notify: Notify
-) -> tuple[list[Candidate], list[LeftOut]]:
+    rows: ChoiceRows, names: Sequence[str], notify: Notify
+) -> tuple[list[ModelCandidate], list[LeftOut]]:
     """What each candidate knows already."""
-    found: list[Candidate] = []
+    found: list[ModelCandidate] = []
     left_out: list[LeftOut] = []
     for name in names:
         start = time.perf_counter()
@@ -349,7 +350,7 @@ def _asked(
     return found, left_out
 
 
-def _evidence(rows: Rows, name: str, start: float) -> Candidate:
+def _evidence(rows: ChoiceRows, name: str, start: float) -> ModelCandidate:
     prepared, train, valid = rows.prepared(name)
     frozen, texts = None, None
     if rows.writes:
@@ -368,10 +369,10 @@ def _evidence(rows: Rows, name: str, start: float) -> Candidate:
         raise DataError(prepared.rows.source, rule, None, "Give more rows, or others.")
     facts = beside(prepared, positions)
     score = _measured(rows, found.rows, found.units, frozen is not None)
-    return Candidate(name, facts, speed, time.perf_counter() - start, score, frozen, texts)
+    return ModelCandidate(name, facts, speed, time.perf_counter() - start, score, frozen, texts)
 
 
-def _measured(rows: Rows, scores: Floats, units: Ints, probe: bool) -> Estimate:
+def _measured(rows: ChoiceRows, scores: Floats, units: Ints, probe: bool) -> Estimate:
     """The mean of rows with its interval, as the metric has it."""
     found = estimate(scores, units, METRICS[rows.kind][0], FOLDS if probe else None)
     if METRICS[rows.kind][1] or found.value is None:
@@ -380,7 +381,7 @@ def _measured(rows: Rows, scores: Floats, units: Ints, probe: bool) -> Estimate:
     return replace(found, value=-found.value, low=low, high=high)
 
 
-def asked_rows(prepared: Prepared, everything: Ints) -> Ints:
+def asked_rows(prepared: PreparedData, everything: Ints) -> Ints:
     """Of all rows at most 600, of sentences with a tag a word at most 4,000 words: a fixed sample
     that hangs on no model, in the rows' order."""
     order = generator(prepared.recipe.seed, "rows of candidates").permutation(len(everything))
@@ -393,7 +394,7 @@ def asked_rows(prepared: Prepared, everything: Ints) -> Ints:
     return np.sort(some)
 
 
-def _heard(candidate: Candidate) -> Decision:
+def _heard(candidate: ModelCandidate) -> Decision:
     """A line as soon as a candidate was asked: the next one takes seconds to minutes."""
     if candidate.frozen is not None:
         name = candidate.frozen.layer.name
@@ -409,7 +410,7 @@ def _heard(candidate: Candidate) -> Decision:
     return Decision(f"candidate {candidate.name}", took, f"{said}{doubts}", prominent=True)
 
 
-def _tried(rows: Rows, found: list[Candidate], notify: Notify) -> list[Candidate]:
+def _tried(rows: ChoiceRows, found: list[ModelCandidate], notify: Notify) -> list[ModelCandidate]:
     """The candidates, the best two of them fine-tuned for a short while."""
     best = sorted(range(len(found)), key=lambda i: -np.nanmean(found[i].rows))[:TRIED]
     for place in best:
@@ -429,7 +430,7 @@ def _tried(rows: Rows, found: list[Candidate], notify: Notify) -> list[Candidate
     return found
 
 
-def short_fit(rows: Rows, prepared: Prepared, train: Ints, valid: Ints) -> Short:
+def short_fit(rows: ChoiceRows, prepared: PreparedData, train: Ints, valid: Ints) -> Short:
     """A tenth of the updates that ``train`` would take, 5 to 200, judged by validation rows."""
     start = time.perf_counter()
     planned = sum(phase.steps for phase in make_ready(prepared, train, valid).plan.phases)
@@ -445,7 +446,7 @@ def short_fit(rows: Rows, prepared: Prepared, train: Ints, valid: Ints) -> Short
     return Short(scores, units, float(np.nanmean(scores)), fitted.trained.last_step, seconds)
 
 
-def fitted_rows(kind: str, fitted: Fitted) -> Floats:
+def fitted_rows(kind: str, fitted: FittedModel) -> Floats:
     """The scores of a fit's validation rows, higher better, as ``Candidate.rows`` has them."""
     examples: Any = fitted.ready.valid
     losses, kept = fitted.measure(examples)
@@ -461,13 +462,13 @@ def fitted_rows(kind: str, fitted: Fitted) -> Floats:
     return right_rows(kept, labels)
 
 
-def _of(rows: Rows, score: float) -> float:
+def _of(rows: ChoiceRows, score: float) -> float:
     """A score as its metric has it: where less is better it is reckoned with its sign turned."""
     return score if METRICS[rows.kind][1] else -score
 
 
 def _choice(
-    rows: Rows, found: Sequence[Candidate], left_out: Sequence[LeftOut], seconds: float
+    rows: ChoiceRows, found: Sequence[ModelCandidate], left_out: Sequence[LeftOut], seconds: float
 ) -> Choice:
     metric, higher = METRICS[rows.kind]
     scores = np.stack([one.rows for one in found])
@@ -495,7 +496,7 @@ def _choice(
 
 
 def _decided(
-    rows: Rows, found: Sequence[Candidate], ranking: Ranking, units: Ints
+    rows: ChoiceRows, found: Sequence[ModelCandidate], ranking: ModelOrder, units: Ints
 ) -> tuple[int, str]:
     """Which is taken, and why in a sentence."""
     best = ranking.order[0]
@@ -529,7 +530,7 @@ def _decided(
     )
 
 
-def _score_words(rows: Rows, candidate: Candidate) -> str:
+def _score_words(rows: ChoiceRows, candidate: ModelCandidate) -> str:
     """What was measured of a candidate, with its interval."""
     found, word = candidate.evidence, WORDS[METRICS[rows.kind][0]]
     assert found.value is not None

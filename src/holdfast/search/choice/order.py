@@ -36,7 +36,7 @@ RESAMPLES = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Ranking:
+class ModelOrder:
     """``order`` [models]: positions, best first. ``lead`` is that of the first over the second with
     its 95 % interval (``None``: there is one model), by the short fine-tunes where ``by_short``."""
 
@@ -55,7 +55,7 @@ def rank(
     units: Ints,
     short: dict[int, Floats] | None = None,
     valid_units: Ints | None = None,
-) -> Ranking:
+) -> ModelOrder:
     """The order of models by ``rows`` [models, n], higher better, and by ``short`` (of two models,
     by position, the scores [v] of their validation rows) where these show a difference.
 
@@ -66,7 +66,7 @@ def rank(
     means = known(rows).mean(axis=1)
     order = sorted(range(len(rows)), key=lambda i: -means[i])
     if len(order) == 1:
-        return Ranking((0,), None, False)
+        return ModelOrder((0,), None, False)
     first, second = order[:2]
     if short is not None and valid_units is not None and {first, second} <= short.keys():
         found = difference(short[first], short[second], valid_units)
@@ -74,8 +74,8 @@ def rank(
             if found.high < 0:
                 order[:2] = second, first
                 found = difference(short[second], short[first], valid_units)
-            return Ranking(tuple(order), found, True)
-    return Ranking(tuple(order), difference(rows[first], rows[second], units), False)
+            return ModelOrder(tuple(order), found, True)
+    return ModelOrder(tuple(order), difference(rows[first], rows[second], units), False)
 
 
 def known(rows: Floats) -> Floats:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.contract.fit import Prepared
+from holdfast.contract.fit import PreparedData
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.metrics.row_scores import entity_rows, number_rows, right_rows, set_rows
@@ -34,6 +34,7 @@ from holdfast.training.task import features_of
 
 if TYPE_CHECKING:
     import torch
+
 
 FOLDS = 5
 # Of a deep model so many layers, evenly, the last among them.
@@ -101,7 +102,7 @@ class Frozen:
 
 
 @dataclass(frozen=True, slots=True)
-class Passed:
+class LayerFeatures:
     """What the layers give of rows, one line each: of a text or picture, or of each word. ``owner``
     [lines] is the line's example, ``tags`` [lines] the word's tag."""
 
@@ -122,7 +123,7 @@ def deal(units: Ints, labels: Ints, folds: int, seed: int) -> Ints:
     return np.asarray(place[of_row])
 
 
-def frozen_evidence(prepared: Prepared, positions: Ints, folds: Ints) -> Frozen:
+def frozen_evidence(prepared: PreparedData, positions: Ints, folds: Ints) -> Frozen:
     """The evidence of ``positions`` among what is prepared; ``folds`` [n] of them."""
     examples: Any = prepared.examples.take(positions)
     passed = pass_layers(prepared, examples)
@@ -164,7 +165,7 @@ def chosen_apart(rows: Floats, folds: Ints) -> Floats:
     return made
 
 
-def _targets(examples: Any, passed: Passed, kind: str | None) -> tuple[Floats, Ints | None]:
+def _targets(examples: Any, passed: LayerFeatures, kind: str | None) -> tuple[Floats, Ints | None]:
     """What the probe learns [lines, C], and class indices [lines] where there are some."""
     labels = passed.tags if passed.tags is not None else np.asarray(examples.labels)
     if kind == "several":
@@ -177,7 +178,7 @@ def _targets(examples: Any, passed: Passed, kind: str | None) -> tuple[Floats, I
 
 
 def _scores(
-    prepared: Prepared, examples: Any, passed: Passed, kind: str | None, answers: Floats
+    prepared: PreparedData, examples: Any, passed: LayerFeatures, kind: str | None, answers: Floats
 ) -> Floats:
     """The rows' scores, one an example."""
     if kind == "several":
@@ -195,7 +196,7 @@ def _scores(
     return entity_rows(found.reshape(len(counts), 3, -1).sum(axis=2))
 
 
-def pass_layers(prepared: Prepared, examples: Any) -> Passed:
+def pass_layers(prepared: PreparedData, examples: Any) -> LayerFeatures:
     """One pass of ``examples`` through the untouched network, in evaluation mode."""
     import torch
 
@@ -232,7 +233,7 @@ def pass_layers(prepared: Prepared, examples: Any) -> Passed:
     order = np.argsort(lines, kind="stable")
     whole = {name: np.concatenate(some)[order] for name, some in parts.items()}
     marks = np.concatenate(tags)[order] if tags else None
-    return Passed(whole, lines[order], marks, speed)
+    return LayerFeatures(whole, lines[order], marks, speed)
 
 
 def _words(states: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.contract.fit import Prepared
+from holdfast.contract.fit import PreparedData
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.fits.fit import fit
@@ -50,7 +50,7 @@ class TextEvidence:
         }
 
 
-def text_evidence(prepared: Prepared, train: Ints, valid: Ints) -> TextEvidence:
+def text_evidence(prepared: PreparedData, train: Ints, valid: Ints) -> TextEvidence:
     """Of at most 300 of the ``valid`` rows, the same for every model; ``train`` rows are learned
     from."""
     order = generator(prepared.recipe.seed, "rows of candidates").permutation(len(valid))

@@ -8,13 +8,13 @@ from typing import Protocol
 from holdfast.core.errors import RecipeError
 from holdfast.prepare.rows import Notify
 from holdfast.search.bench import Bench
-from holdfast.search.job import Done, FitJob, Watch
-from holdfast.search.store import Store
+from holdfast.search.job import Done, FitJob, FitWatch
+from holdfast.search.store import FitStore
 
 ENGINES = ("local", "ray")
 
 
-class Engine(Protocol):
+class FitEngine(Protocol):
     """Carries out jobs. The same jobs give the same results, whichever engine does them.
 
     ``workers`` is how many are done at a time.
@@ -28,8 +28,8 @@ class Engine(Protocol):
         bench: Bench,
         jobs: Iterator[FitJob],
         *,
-        store: Store,
-        watch: Watch | None = None,
+        store: FitStore,
+        watch: FitWatch | None = None,
         notify: Notify = lambda _: None,
     ) -> Iterator[Done]:
         """The jobs' results, each as it is there. The next job is asked for only when a worker is
@@ -38,7 +38,7 @@ class Engine(Protocol):
         ...
 
 
-def engine_of(name: str, address: str | None = None) -> Engine:
+def engine_of(name: str, address: str | None = None) -> FitEngine:
     """The engine of this name; ``address`` is that of a Ray cluster.
 
     Raises ``RecipeError`` for a name or an address that does not go with it, ``MachineError`` where
@@ -53,6 +53,6 @@ def engine_of(name: str, address: str | None = None) -> Engine:
         from holdfast.search.engines.local import Local
 
         return Local()
-    from holdfast.search.engines.on_ray import OnRay
+    from holdfast.search.engines.on_ray import RayEngine
 
-    return OnRay.of(address)
+    return RayEngine.of(address)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from holdfast.fits.cross_fitting import resumable
 from holdfast.prepare.rows import Notify
 from holdfast.search.bench import Bench
-from holdfast.search.job import Done, FitJob, Watch
-from holdfast.search.store import Store
+from holdfast.search.job import Done, FitJob, FitWatch
+from holdfast.search.store import FitStore
 from holdfast.search.work import work
 
 
@@ -24,8 +24,8 @@ class Local:
         bench: Bench,
         jobs: Iterator[FitJob],
         *,
-        store: Store,
-        watch: Watch | None = None,
+        store: FitStore,
+        watch: FitWatch | None = None,
         notify: Notify = lambda _: None,
     ) -> Iterator[Done]:
         """See ``Engine.run``."""

@@ -25,8 +25,8 @@ from holdfast.duplicates.engines import connected, is_connected
 from holdfast.models.compute.dropout import quick_dropout
 from holdfast.prepare.rows import Notify
 from holdfast.search.bench import Bench
-from holdfast.search.job import Done, FitJob, Watch
-from holdfast.search.store import Store
+from holdfast.search.job import Done, FitJob, FitWatch
+from holdfast.search.store import FitStore
 from holdfast.search.work import work
 from holdfast.training.machine.machine import flushed_subnormals
 
@@ -38,7 +38,7 @@ _BENCHES: dict[str, Bench] = {}
 
 
 @dataclass(frozen=True, slots=True)
-class OnRay:
+class RayEngine:
     """``address`` is that of a cluster (``host:port``, ``ray://host:port`` or ``auto``); without it
     ``RAY_ADDRESS`` names one, else one is started on this machine. ``processors`` and ``gpus`` are
     those of the cluster: a fit takes as many processors as it has threads, and a GPU where there
@@ -50,7 +50,7 @@ class OnRay:
     own: bool = False
 
     @classmethod
-    def of(cls, address: str | None = None) -> OnRay:
+    def of(cls, address: str | None = None) -> RayEngine:
         """Connect. Raises ``MachineError`` where Ray is not installed or cannot be reached."""
         before = is_connected()
         there = connected(address).cluster_resources()
@@ -66,8 +66,8 @@ class OnRay:
         bench: Bench,
         jobs: Iterator[FitJob],
         *,
-        store: Store,
-        watch: Watch | None = None,
+        store: FitStore,
+        watch: FitWatch | None = None,
         notify: Notify = lambda _: None,
     ) -> Iterator[Done]:
         """See ``Engine.run``; the results come as they are there, in no order."""
@@ -88,7 +88,7 @@ class OnRay:
                     ray.shutdown()
 
 
-def _done(crew: _Crew, jobs: Iterator[FitJob], most: int, store: Store) -> Iterator[Done]:
+def _done(crew: _Crew, jobs: Iterator[FitJob], most: int, store: FitStore) -> Iterator[Done]:
     """The results, with at most so many fits under way."""
     waiting = True
     while waiting or crew.busy:
@@ -111,7 +111,7 @@ class _Crew:
     """The fits that are under way."""
 
     def __init__(
-        self, ray: Any, each: tuple[int, int], bench: Bench, watch: Watch | None, notify: Notify
+        self, ray: Any, each: tuple[int, int], bench: Bench, watch: FitWatch | None, notify: Notify
     ) -> None:
         threads, gpus = each
         self._ray, self._watch, self._notify = ray, watch, notify

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.contract.fit import Fitted, OutOfFoldAnswers, Ready
+from holdfast.contract.fit import FittedModel, OutOfFoldAnswers, TrainingPlan
 from holdfast.contract.result import write_parquet
 from holdfast.core.errors import RecipeError
 from holdfast.core.events import Offers
@@ -29,7 +29,7 @@ from holdfast.core.records import Decision, Ints
 from holdfast.core.run_files import FOLDS as FOLDS_FILE
 from holdfast.fits.compose import make_ready
 from holdfast.fits.fit import fit_ready
-from holdfast.fits.learning import Learning, known_tables
+from holdfast.fits.learning import LearningRows, known_tables
 from holdfast.fits.row_use import against_folds, all_training
 from holdfast.pipeline.main import absolute
 from holdfast.plan.defaults import method_parts
@@ -44,7 +44,7 @@ from holdfast.search.engines import engine_of
 from holdfast.search.folds.rows import FoldPlan, FoldRows, fold_rows
 from holdfast.search.folds.scores import cv_block, folds_table, told_of_fold
 from holdfast.search.job import Done, FitJob
-from holdfast.search.store import Store
+from holdfast.search.store import FitStore
 from holdfast.training.fold_evaluations import FoldLooks
 from holdfast.training.task import Measured
 
@@ -99,7 +99,7 @@ class CrossValidation:
         splits = all_training(divided.splits, bare.rows, FOLDED)
         divided = replace(divided, splits=splits)
         names = bare.recipe.data.names
-        learning = Learning(bare, everything, everything, folds, divided, names)
+        learning = LearningRows(bare, everything, everything, folds, divided, names)
         return Validated(self, learning, plan)
 
 
@@ -173,7 +173,7 @@ class Validated:
 
     outer: tuple[Any, ...] = ()
 
-    def __init__(self, asked: CrossValidation, learning: Learning, plan: FoldPlan) -> None:
+    def __init__(self, asked: CrossValidation, learning: LearningRows, plan: FoldPlan) -> None:
         self._asked, self.learning, self.plan = asked, learning, plan
         self._blocks: dict[str, Any] = {}
 
@@ -189,14 +189,14 @@ class Validated:
         into: RunFolder | None = None,
         listeners: Sequence[Any] = (),
         notify: Notify = lambda _: None,
-    ) -> Fitted:
+    ) -> FittedModel:
         """The folds, one after another or many at a time, then the model of all rows."""
         start, plan, bench = time.perf_counter(), self.plan, Bench.of(self.learning)
         own = f"{len(plan.of_repeat(0))} folds of {len(bench.rows):,} rows"
         told = Decision("cross-validation", own, plan.how, prominent=True)
         notify(told)
         jobs = (FitJob(one.key, one.train, one.valid, one.held) for one in plan.folds)
-        store = Store(into.kept_in if into else None, bench.mark, notify)
+        store = FitStore(into.kept_in if into else None, bench.mark, notify)
         engine = engine_of(self._asked.engine, self._asked.address)
         by_key: dict[str, Done] = {}
         rows = {one.key: one for one in plan.folds}
@@ -221,7 +221,7 @@ class Validated:
         into: RunFolder | None,
         listeners: Sequence[Any],
         notify: Notify,
-    ) -> Fitted:
+    ) -> FittedModel:
         learning = self.learning
         known = known_tables(learning.divided)
         everything = learning.everything
@@ -243,7 +243,7 @@ class Validated:
         _refuse_averages(ready.recipe)
         share = float(np.median([done.best_step / max(1, done.planned) for _, done in pairs]))
 
-        def looks(ready: Ready, accelerator: Any, place: Any) -> FoldLooks:
+        def looks(ready: TrainingPlan, accelerator: Any, place: Any) -> FoldLooks:
             return joined(first, ready, share, len(pairs))
 
         return fit_ready(ready, start, into=into, listeners=listeners, notify=notify, folds=looks)
@@ -259,7 +259,7 @@ def _refuse_averages(recipe: ResolvedRecipe) -> None:
 
 
 def joined(
-    pairs: Sequence[tuple[FoldRows, Done]], ready: Ready, share: float, folds: int
+    pairs: Sequence[tuple[FoldRows, Done]], ready: TrainingPlan, share: float, folds: int
 ) -> FoldLooks:
     """The folds' looks at their validation rows as looks of the fit on all rows, each at the same
     share of the way; a fold that had stopped says what it said last. The fit ends at the look that
@@ -281,7 +281,7 @@ def joined(
     return FoldLooks(len(pairs), plan.evaluate_at, tuple(looks), ends, because)
 
 
-def _look(dones: Sequence[Done], places: Sequence[int], ready: Ready) -> Measured:
+def _look(dones: Sequence[Done], places: Sequence[int], ready: TrainingPlan) -> Measured:
     losses = np.concatenate([d.looks.losses[i] for d, i in zip(dones, places, strict=True)])
     logits, right = [], []
     for done, i in zip(dones, places, strict=True):

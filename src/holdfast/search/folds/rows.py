@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.contract.fit import Prepared
+from holdfast.contract.fit import PreparedData
 from holdfast.core.errors import RecipeError, SplitError
 from holdfast.core.records import Ints
 from holdfast.core.seeds import derive_seed
@@ -21,7 +21,7 @@ from holdfast.prepare.rows import Divided
 from holdfast.prepare.split_options import way_of
 from holdfast.recipe import Recipe
 from holdfast.split.folds import Fold, Folds, forward, make_folds, set_aside
-from holdfast.split.ways import Way, whole_units
+from holdfast.split.ways import SplitStrategy, whole_units
 from holdfast.tasks.labels.losses import label_matrix
 
 Ages = npt.NDArray[np.float64]
@@ -56,7 +56,7 @@ class FoldPlan:
         return tuple(one for one in self.folds if one.repeat == repeat)
 
 
-def fold_rows(recipe: Recipe, prepared: Prepared, divided: Divided, share: float) -> FoldPlan:
+def fold_rows(recipe: Recipe, prepared: PreparedData, divided: Divided, share: float) -> FoldPlan:
     """The folds of all ``prepared`` rows; ``share`` is that of validation rows among those that a
     fold does not hold (0: none).
 
@@ -78,7 +78,9 @@ def fold_rows(recipe: Recipe, prepared: Prepared, divided: Divided, share: float
     return FoldPlan(tuple(found), made.how)
 
 
-def _folds(recipe: Recipe, prepared: Prepared, divided: Divided, way: Way, seed: int) -> Folds:
+def _folds(
+    recipe: Recipe, prepared: PreparedData, divided: Divided, way: SplitStrategy, seed: int
+) -> Folds:
     units, cv, rows = prepared.units, recipe.cv, prepared.rows
     labels = np.asarray(rows.column("label"))
     assert cv.folds is not None
@@ -111,12 +113,12 @@ def _folds(recipe: Recipe, prepared: Prepared, divided: Divided, way: Way, seed:
     return Folds(made.folds, prepared.units, np.asarray(rows.column("label")), how + made.how)
 
 
-def _ages(prepared: Prepared, divided: Divided, way: Way) -> Ages:
+def _ages(prepared: PreparedData, divided: Divided, way: SplitStrategy) -> Ages:
     assert way.ages is not None
     return np.asarray(way.ages[divided.table.places(np.asarray(prepared.rows.column("row")))])
 
 
-def _of_next(prepared: Prepared, made: Folds, fold: Fold, share: float, seed: int) -> Ints:
+def _of_next(prepared: PreparedData, made: Folds, fold: Fold, share: float, seed: int) -> Ints:
     """Rows of the next fold of the repeat, whole units, each class in proportion where it has the
     units for it."""
     of_repeat = [one for one in made if one.repeat == fold.repeat]
@@ -136,7 +138,7 @@ def _of_next(prepared: Prepared, made: Folds, fold: Fold, share: float, seed: in
     return rows[chosen]
 
 
-def _newest(prepared: Prepared, ages: Ages, fold: Fold, share: float) -> Ints:
+def _newest(prepared: PreparedData, ages: Ages, fold: Fold, share: float) -> Ints:
     """The newest units of the training rows, about this share of them."""
     rows = fold.train
     units = np.unique(prepared.units[rows], return_inverse=True)[1]
@@ -150,7 +152,7 @@ def _newest(prepared: Prepared, ages: Ages, fold: Fold, share: float) -> Ints:
     return rows[np.isin(units, order[:count])]
 
 
-def _check(prepared: Prepared, fold: Fold, train: Ints) -> None:
+def _check(prepared: PreparedData, fold: Fold, train: Ints) -> None:
     """Refuse a fold that has nothing to learn from, or not every class of what it answers."""
     labels = np.asarray(prepared.rows.column("label"))
     one_class = prepared.rows.columns.label_kind in (None, "class")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.contract.fit import Fitted
+from holdfast.contract.fit import FittedModel
 from holdfast.contract.predictions import groups_of
 from holdfast.core.records import Decision, Estimate, Floats, Outputs, to_json
 from holdfast.core.wording import counted
@@ -49,7 +49,7 @@ FOR = (
 
 
 def cv_block(
-    bench: Bench, pairs: Pairs, how: str, fitted: Fitted, seconds: float
+    bench: Bench, pairs: Pairs, how: str, fitted: FittedModel, seconds: float
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """``cv`` of ``result.json``, and ``valid``, which says what is known of rows out of fold."""
     repeats = len({one.repeat for one, _ in pairs})
@@ -200,7 +200,7 @@ def _ends(name: str) -> tuple[float, float]:
     return 0.0, 1.0 if name.startswith(SHARES) else math.inf
 
 
-def _pooled(bench: Bench, pairs: Pairs, fitted: Fitted) -> dict[str, Estimate]:
+def _pooled(bench: Bench, pairs: Pairs, fitted: FittedModel) -> dict[str, Estimate]:
     """Of classes the scores of all rows at once, each repeat by itself, and then their mean."""
     classes = bench.rows.classes
     columns = bench.rows.rows.column_names

@@ -16,7 +16,7 @@ from holdfast.stats.paired import by_groups
 
 
 @dataclass(frozen=True, slots=True)
-class Range:
+class ScoreRange:
     """A number, and between which others it lies."""
 
     value: float
@@ -25,13 +25,13 @@ class Range:
 
 
 @dataclass(frozen=True, slots=True)
-class Expected(Range):
+class ExpectedScore(ScoreRange):
     """The score to expect of the chosen setting on unseen rows, ``value`` with an interval, in the
     unit of the score. ``measured`` is its score on the rows that chose it, and ``optimism`` by how
     much that is too good: measured − value, with the interval that this leaves it."""
 
     measured: float
-    optimism: Range
+    optimism: ScoreRange
 
 
 def expected_test(
@@ -43,7 +43,7 @@ def expected_test(
     test_rows: int | None = None,
     level: float = 0.95,
     units: Ints | None = None,
-) -> Expected:
+) -> ExpectedScore:
     """The score of ``chosen`` on rows to come, without the luck that choosing it has bought.
 
     Of the chosen setting's gain over the default in the probability of what was right, D, the part
@@ -78,8 +78,8 @@ def expected_test(
     rate = bool(np.isin(rows[chosen], (0.0, 1.0)).all())
     value = min(1.0, max(0.0, measured - luck)) if rate else measured - luck
     low, high = _interval(rows[chosen], value, rate, test_rows, level, units)
-    optimism = Range(measured - value, measured - high, measured - low)
-    return Expected(value, low, high, measured, optimism)
+    optimism = ScoreRange(measured - value, measured - high, measured - low)
+    return ExpectedScore(value, low, high, measured, optimism)
 
 
 def _luck(

@@ -29,7 +29,7 @@ Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class RiseState:
     """What the looks so far say about a rise above the best.
 
     best : position of the look with the smallest mean loss, the first of equals.
@@ -70,7 +70,7 @@ def look(
     power: float = POWER,
     level: float = 0.95,
     resamples: int = 2000,
-) -> Look:
+) -> RiseState:
     """Test, at every look of a run, whether validation has risen above its best.
 
     With means m_k over the n rows, the statistic of look k is T_k = max over its rivals i < k of
@@ -124,7 +124,7 @@ def look(
         # The value needs no spread, so it is given where the test cannot be.
         value = float(means[-1] - means[best]) if looks else math.nan
         nothing = (math.nan,) * 4
-        return Look(
+        return RiseState(
             best, value, *nothing, math.nan, alpha * share_spent(times, power), None, None, n
         )
     roots = _roots(atoms)
@@ -137,7 +137,7 @@ def look(
     # At any look so far, not the last one alone: an alarm that was raised stays.
     alarm = paths.alarm(alpha)
     low, high = _interval(means, errors[-1], scales[-1], rivals[-1], draws[-1], n, level)
-    return Look(
+    return RiseState(
         best,
         float(means[-1] - means[best]),
         low,

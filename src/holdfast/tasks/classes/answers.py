@@ -14,13 +14,13 @@ from typing import Any
 from holdfast.contract.answering import (
     Answered,
     Answers,
-    Asked,
     ClassAnswers,
     Data,
-    Labelled,
+    LabelledRequest,
     LabelSetAnswers,
     NumberAnswers,
     Options,
+    PredictionRequest,
     Score,
     data_part,
     encoding_for,
@@ -30,7 +30,7 @@ from holdfast.contract.answering import (
     read_columns,
     rows_to_answer,
 )
-from holdfast.contract.fit import Fitted, Ready
+from holdfast.contract.fit import FittedModel, TrainingPlan
 from holdfast.contract.predictions import groups_of
 from holdfast.contract.run_folder import RECIPE, model_of, need_run, open_run
 from holdfast.contract.side_layer import FOLDER, JSON, WEIGHTS, SideLayer, load_side
@@ -38,7 +38,7 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.records import Floats, Ints, Outputs, Scores
 from holdfast.core.run_files import check_files, read_result
 from holdfast.data.columns.columns import NamedColumns, choose_columns
-from holdfast.data.columns.extra import Asked as SideColumn
+from holdfast.data.columns.extra import ColumnRequest as SideColumn
 from holdfast.data.columns.extra import check_side, with_side_cells
 from holdfast.data.labels.classes import ClassRules
 from holdfast.data.labels.texts import load_labelled
@@ -51,7 +51,7 @@ from holdfast.models.encoders.stored import load_saved
 from holdfast.recipe import DataPart, Recipe, read_recipe
 from holdfast.tasks.classes import classifier as shared
 from holdfast.tasks.ensemble import (
-    Evidence,
+    EnsembleEvidence,
     SharedRows,
     lie_apart,
     members,
@@ -91,7 +91,7 @@ class TextUse:
     def names(self) -> tuple[str, ...]:
         return () if self.labels == "number" else self.models[0].classes
 
-    def ask(self, data: Data, options: Options) -> Asked:
+    def ask(self, data: Data, options: Options) -> PredictionRequest:
         found = self._ask(data, options)
         asked = self.side_columns()
         check_side(found.raw, asked)
@@ -102,19 +102,19 @@ class TextUse:
         layers = [one.layer for one in self.models if isinstance(one, BesideText)]
         return tuple({a.name: a for layer in layers for a in layer.asked}.values())
 
-    def _ask(self, data: Data, options: Options) -> Asked:
+    def _ask(self, data: Data, options: Options) -> PredictionRequest:
         part = self.recipe.data
         raw, decisions = rows_to_answer(part, data, options)
         names = read_columns(part)
         if names is None:
             columns, chosen, _ = choose_columns(raw, text=options.text, need_label=False)
             decisions = (*decisions, *(d for d in chosen if d.what != "label column"))
-            return Asked(raw, unlabelled(raw, columns), decisions=decisions)
+            return PredictionRequest(raw, unlabelled(raw, columns), decisions=decisions)
         view, text = read_alone(raw, names, options), None if part.template else names
         columns, _, _ = choose_columns(view, text=text, template=part.template, need_label=False)
-        return Asked(raw, unlabelled(view, columns), decisions=decisions)
+        return PredictionRequest(raw, unlabelled(view, columns), decisions=decisions)
 
-    def labelled(self, data: str, options: Options) -> Labelled:
+    def labelled(self, data: str, options: Options) -> LabelledRequest:
         part, text = self.recipe.data, options.text
         encoding, decisions = encoding_for(part, data, options)
         names = read_columns(part)
@@ -137,7 +137,7 @@ class TextUse:
             raw = read_source(data, encoding, None)
             check_side(raw, asked)
             table = with_side_cells(table, raw, asked)
-        return Labelled(table, (*decisions, *dropped))
+        return LabelledRequest(table, (*decisions, *dropped))
 
     def answer(self, table: Table) -> Answers:
         return self._classes(table) if self.labels == "class" else self._problem(table)
@@ -176,7 +176,7 @@ class TextUse:
     def weighed(self, weights: Sequence[float]) -> TextUse:
         return replace(self, weights=tuple(weights))
 
-    def evidence(self, rows: SharedRows) -> Evidence:
+    def evidence(self, rows: SharedRows) -> EnsembleEvidence:
         return stored_evidence(rows, self.labels)
 
     def souped(self, places: Sequence[int]) -> TextUse:
@@ -261,7 +261,7 @@ def use_runs(runs: Sequence[Path]) -> TextUse:
     return TextUse(models, labels, read_recipe(runs[0] / RECIPE), scale)
 
 
-def use_fitted(fitted: Fitted) -> TextUse:
+def use_fitted(fitted: FittedModel) -> TextUse:
     """The kept state of a fit, in the user's unit and calibrated as its saved folder would be."""
     ready, loaded, network = fitted.ready, fitted.ready.loaded, fitted.network.cpu().eval()
     assert isinstance(loaded, LoadedClassifier)
@@ -294,7 +294,7 @@ def _outside(network: Callable[..., Any], scale: Scale, **batch: Any) -> Any:
     return network(**batch) * scale.std + scale.mean
 
 
-def labels_of(ready: Ready) -> str:
+def labels_of(ready: TrainingPlan) -> str:
     """The kind of label that a loaded network is made for: ``class``, ``several`` or ``number``."""
     network = ready.loaded.network
     assert isinstance(network, EncoderClassifier)

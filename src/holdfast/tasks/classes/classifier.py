@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from holdfast.contract.answering import ClassAnswers, Score
-from holdfast.contract.fit import AskedSide, Finish, Fitted, Ready, Scored
+from holdfast.contract.fit import Finish, FittedModel, Scored, SplitRows, TrainingPlan
 from holdfast.contract.predictions import groups_of
 from holdfast.contract.result import class_columns, scores_block
 from holdfast.core.errors import RecipeError
@@ -46,10 +46,10 @@ Record = TypeVar("Record", bound="DataclassInstance")
 # How much each of several models counts; ``None``: all alike.
 Weights = Sequence[float] | None
 Answer = Callable[[Table], Outputs]
-Forward = Callable[[Callable[..., Any], Ready, Table], Outputs]
+Forward = Callable[[Callable[..., Any], TrainingPlan, Table], Outputs]
 
 
-def listeners(ready: Ready) -> tuple[HeadRefit, ...]:
+def listeners(ready: TrainingPlan) -> tuple[HeadRefit, ...]:
     """The refitted head, which also keeps the linear-probe baseline."""
     seed, classes = ready.recipe.seed, len(ready.task.classes)
     kind: HeadKind = ready.recipe.train.head or "both"
@@ -76,7 +76,7 @@ def watched(
     return {metric.name: compute}
 
 
-def save(folder: Path, fitted: Fitted) -> dict[str, Any]:
+def save(folder: Path, fitted: FittedModel) -> dict[str, Any]:
     """Write the plain model with the temperature folded into its last layer."""
     found = calibrated(fitted)
     temperature = found.temperature
@@ -91,7 +91,7 @@ def classifier(network: Network) -> EncoderClassifier | VisionClassifier:
     return network
 
 
-def calibrated(fitted: Fitted) -> Calibration:
+def calibrated(fitted: FittedModel) -> Calibration:
     """The temperature of the best state, by its logits of the validation rows."""
     ready = fitted.ready
     logits = fitted.kept_look.valid_logits
@@ -101,7 +101,7 @@ def calibrated(fitted: Fitted) -> Calibration:
     return calibrate(grouped, seed=fitted.recipe.seed)
 
 
-def kept_temperature(fitted: Fitted) -> float:
+def kept_temperature(fitted: FittedModel) -> float:
     """What the logits of the kept state are divided by, wherever they are used."""
     return calibrated(fitted).temperature
 
@@ -232,7 +232,7 @@ def _other_rows(finish: Finish, temperature: float) -> tuple[Outputs, Outputs]:
     return valid, train
 
 
-def tell(asked: AskedSide) -> dict[str, Any]:
+def tell(asked: SplitRows) -> dict[str, Any]:
     """What the kept state says of training or validation rows, calibrated."""
     fitted, table, temperature = asked.fitted, asked.table, asked.saved["temperature"]
     if asked.side == "valid":
@@ -244,7 +244,7 @@ def tell(asked: AskedSide) -> dict[str, Any]:
     return class_columns(outputs, fitted.ready.task.classes)
 
 
-def _valid_logits(fitted: Fitted, temperature: float) -> Floats:
+def _valid_logits(fitted: FittedModel, temperature: float) -> Floats:
     """Calibrated ones of the validation rows by the kept state; of cross-fitted ones as the folds
     answered, at the class rates that the kept network's last layer was moved to."""
     if fitted.job.out_of_fold is None:
@@ -255,7 +255,7 @@ def _valid_logits(fitted: Fitted, temperature: float) -> Floats:
     return np.asarray(answered / temperature + shift)
 
 
-def _beside(fitted: Fitted, logits: Floats, table: Table) -> Floats:
+def _beside(fitted: FittedModel, logits: Floats, table: Table) -> Floats:
     """The calibrated logits of these rows, with what their side columns say."""
     layer = fitted.side.layer if fitted.side else None
     return logits if layer is None else layer.add(logits, table, fitted.ready.task.classes)
@@ -267,15 +267,15 @@ def _outputs(rows: Any, labels: Any, logits: Floats, table: Table | None = None)
     return Outputs(rows, labels, logits, losses_at(logits, labels, 1.0), groups)
 
 
-def _score(ready: Ready, outputs: Outputs) -> Scores:
+def _score(ready: TrainingPlan, outputs: Outputs) -> Scores:
     return score(outputs, ready.task.classes, extra_metrics=_own(ready))
 
 
-def _own(ready: Ready) -> tuple[Metric, ...]:
+def _own(ready: TrainingPlan) -> tuple[Metric, ...]:
     return (ready.metric,) if ready.metric is not None and ready.own_metric else ()
 
 
-def part_block(ready: Ready, plain: Outputs, both: Outputs) -> dict[str, Any]:
+def part_block(ready: TrainingPlan, plain: Outputs, both: Outputs) -> dict[str, Any]:
     """The score of the text part alone, and the whole's paired difference to it."""
     part = score(plain, ready.task.classes)
     return {"test": _brief(part), "comparison": to_json(compare(both, plain))}
@@ -294,13 +294,13 @@ def texts_of(table: Table) -> list[str]:
     return [f"{one} ⟂ {two}" for one, two in zip(texts, table.column("text_pair"), strict=True)]
 
 
-def _folds_block(fitted: Fitted) -> dict[str, Any]:
+def _folds_block(fitted: FittedModel) -> dict[str, Any]:
     """What ``valid`` says beside its numbers where no validation row was set aside."""
     folds = fitted.job.out_of_fold
     return {} if folds is None else {"out_of_fold": True, "folds": folds.folds}
 
 
-def _scored_model_facts(ready: Ready, temperature: float) -> dict[str, Any]:
+def _scored_model_facts(ready: TrainingPlan, temperature: float) -> dict[str, Any]:
     total, trainable = count_parameters(ready.loaded.network)
     return {
         **ready.loaded.facts,

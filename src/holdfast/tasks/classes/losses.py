@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Metrics = Mapping[str, Callable[[Outputs], float]]
 
 
-class Labelled(Protocol):
+class ClassExamples(Protocol):
     """Encoded rows with a class index each, [n]."""
 
     @property
@@ -95,7 +95,7 @@ def join_outputs(
 def measure_classes(
     losses: Floats,
     kept: Floats,
-    examples: Labelled,
+    examples: ClassExamples,
     positions: Sequence[int] | Ints,
     metrics: Metrics,
 ) -> Measured:

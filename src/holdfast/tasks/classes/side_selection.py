@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.contract.fit import Fitted, SideKept
+from holdfast.contract.fit import FittedModel, SideKept
 from holdfast.contract.side_layer import SideLayer, encoded, fit_side
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding, Floats, Ints
@@ -34,8 +34,8 @@ from holdfast.core.seeds import generator
 from holdfast.core.wording import p_words
 from holdfast.data.columns.extra import (
     AUTO,
-    Asked,
     Column,
+    ColumnRequest,
     asked_columns,
     candidates,
     cells_of,
@@ -66,7 +66,7 @@ MOST_ROWS = 5_000
 
 
 @dataclass(frozen=True, slots=True)
-class CrossFitted:
+class FoldLosses:
     """Columns fitted out of fold: the penalty ``c``, the losses [n] at it, and for each column the
     losses [n] when its cells are exchanged between rows."""
 
@@ -75,7 +75,7 @@ class CrossFitted:
     permuted: tuple[Floats, ...]
 
 
-def wanted(given: tuple[str, ...] | bool | None) -> tuple[Asked, ...]:
+def wanted(given: tuple[str, ...] | bool | None) -> tuple[ColumnRequest, ...]:
     """The columns that ``data.features`` names: none for ``false`` and for ``auto``, which only
     proposes. Raises ``RecipeError`` for ``true``."""
     if given is True:
@@ -93,7 +93,7 @@ def fitted_columns(given: tuple[str, ...] | bool | None, rows: Table) -> tuple[C
     return tuple(fit_column(one, cells_of(rows, one.name)) for one in asked)
 
 
-def with_side(fitted: Fitted) -> Fitted:
+def with_side(fitted: FittedModel) -> FittedModel:
     """The fit with the side columns that it was asked for, where they prove useful."""
     ready, seed = fitted.ready, fitted.recipe.seed
     rows = ready.sides.train_rows.table
@@ -137,7 +137,7 @@ def with_side(fitted: Fitted) -> Fitted:
 
 def cross_fitted(
     columns: Sequence[Column], rows: Table, labels: Ints, text: Floats, seed: int
-) -> CrossFitted:
+) -> FoldLosses:
     """The layer over ``columns`` fitted on folds of the rows [n] and asked of the others, beside
     the ``text`` logits [n, classes], which were made out of fold themselves."""
     parts = [column.encode(cells_of(rows, column.name)) for column in columns]
@@ -159,7 +159,7 @@ def cross_fitted(
         other[:, start:end] = x[rng.permutation(len(x)), start:end]
         permuted.append(_losses(_asked(fits, folds, other, text), labels))
     losses = _losses(_asked(fits, folds, x, text), labels)
-    return CrossFitted(c, losses, tuple(permuted))
+    return FoldLosses(c, losses, tuple(permuted))
 
 
 def unlike_chance(
@@ -198,7 +198,7 @@ def _asked(fits: Sequence[Any], folds: Ints, x: Floats, text: Floats) -> Floats:
     return logits
 
 
-def _text_logits(fitted: Fitted, labels: Ints) -> Floats:
+def _text_logits(fitted: FittedModel, labels: Ints) -> Floats:
     """The linear probe's logits of the training rows [n, classes], each from a fold that had not
     seen the row; NaN where a class has one row only."""
     from holdfast.training.observe import Observer
@@ -214,7 +214,7 @@ def _text_logits(fitted: Fitted, labels: Ints) -> Floats:
     return np.full((len(labels), classes), np.nan) if held is None else np.asarray(held)
 
 
-def _fitted_to(fitted: Fitted, layer: SideLayer) -> tuple[SideLayer, Difference]:
+def _fitted_to(fitted: FittedModel, layer: SideLayer) -> tuple[SideLayer, Difference]:
     """The layer calibrated beside the trained network, and what it brings on the validation rows.
 
     One temperature makes the sum honest; it is folded into the layer, the text part's folder keeps
@@ -276,12 +276,12 @@ def _block(
 
 
 def _without(
-    fitted: Fitted,
+    fitted: FittedModel,
     shown: Sequence[dict[str, Any]],
     because: str,
     out: Difference | None,
     valid: Difference | None = None,
-) -> Fitted:
+) -> FittedModel:
     decision = Decision("side columns", "none", because, prominent=True)
     found = SideKept(None, decision, _block(False, shown, out, valid), ())
     return replace(fitted, side=found)

@@ -7,7 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from holdfast.contract.fit import AskedSide, Finish, Fitted, Kind, Ready, Scored, plain_facts
+from holdfast.contract.fit import (
+    Finish,
+    FittedModel,
+    Kind,
+    Scored,
+    SplitRows,
+    TrainingPlan,
+    plain_facts,
+)
 from holdfast.contract.run_folder import MODEL
 from holdfast.contract.side_layer import FOLDER, load_side
 from holdfast.core.errors import RecipeError
@@ -212,13 +220,13 @@ def score_rows(finish: Finish) -> Scored:
     return scored
 
 
-def tell(asked: AskedSide) -> dict[str, Any]:
+def tell(asked: SplitRows) -> dict[str, Any]:
     """What the kept state says of training or validation rows."""
     problem = problem_of(labels_of(asked.fitted.ready))
     return shared.tell(asked) if problem is None else problems.tell(asked, problem)
 
 
-def _forward(network: Callable[..., Any], ready: Ready, table: Table) -> Outputs:
+def _forward(network: Callable[..., Any], ready: TrainingPlan, table: Table) -> Outputs:
     loaded = ready.loaded
     assert isinstance(loaded, LoadedClassifier)
     return forward(network, loaded.tokenizer, loaded.max_length, ready.task.classes, table)
@@ -228,13 +236,13 @@ def notices(examples: EncodedTexts, loaded: LoadedClassifier) -> tuple[Finding, 
     return shared.truncation(examples, loaded)
 
 
-def listeners(ready: Ready) -> tuple[Any, ...]:
+def listeners(ready: TrainingPlan) -> tuple[Any, ...]:
     """The refitted head of the problem."""
     problem = problem_of(labels_of(ready))
     return problems.listeners(ready, problem) if problem else shared.listeners(ready)
 
 
-def save(folder: Path, fitted: Fitted) -> dict[str, Any]:
+def save(folder: Path, fitted: FittedModel) -> dict[str, Any]:
     """Write the plain model."""
     problem = problem_of(labels_of(fitted.ready))
     if problem is None:
@@ -244,7 +252,7 @@ def save(folder: Path, fitted: Fitted) -> dict[str, Any]:
     return {}
 
 
-def facts(fitted: Fitted, saved: Mapping[str, Any]) -> dict[str, Any]:
+def facts(fitted: FittedModel, saved: Mapping[str, Any]) -> dict[str, Any]:
     """``model_facts`` where no test rows are scored."""
     problem = problem_of(labels_of(fitted.ready))
     return plain_facts(fitted, saved) if problem is None else problems.facts(fitted, saved)

@@ -24,7 +24,7 @@ from holdfast.tasks.generation.mark_shares import Flags, Marked, check_classifie
 from holdfast.tasks.generation.marks import marks
 from holdfast.tasks.generation.samples import execution_of, text_metric_of
 from holdfast.tasks.generation.text_scores import Generated
-from holdfast.tasks.generation.worth import PLAIN, QUANTIZED, Way, worth_block
+from holdfast.tasks.generation.worth import PLAIN, QUANTIZED, Prompting, worth_block
 
 if TYPE_CHECKING:
     from holdfast.contract.fit import Finish
@@ -78,7 +78,7 @@ def judge_of(recipe: Recipe, device: Any) -> Judge:
 
 def start_model(
     finish: Finish, tuned: TokenOutputs, measure: Callable[[Network], TokenOutputs]
-) -> tuple[Network, dict[str, Way], dict[str, str]]:
+) -> tuple[Network, dict[str, Prompting], dict[str, str]]:
     """The model that the run began from, on the run's device; a way that stands beside it, and what
     was left out. Of a run that quantised it that is the unquantised model, which a user would have
     without the run, and the quantised one stands beside it. Where memory does not hold the
@@ -95,7 +95,7 @@ def start_model(
             "are there; the quantised one stands in its place"
         )
         return untuned, {}, {"unquantised start model": why}
-    beside = {QUANTIZED: Way(measure(untuned), tuned, judged=False)}
+    beside = {QUANTIZED: Prompting(measure(untuned), tuned, judged=False)}
     untuned.cpu()
     whole = {"quantize": "none", "quant_type": None, "double_quant": None}
     with stage("loading the unquantised start model"):
@@ -105,7 +105,7 @@ def start_model(
 
 def worth_of(
     recipe: Recipe,
-    ways: Mapping[str, Way],
+    ways: Mapping[str, Prompting],
     made: Generated,
     device: Any,
     general: Mapping[str, Any] | None,

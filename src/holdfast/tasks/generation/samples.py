@@ -20,7 +20,7 @@ from holdfast.recipe import Recipe
 from holdfast.tasks.generation.text_scores import COUNTS, count_copies, sample_positions
 from holdfast.training.batches import probe_positions
 from holdfast.training.plan import FORWARD_SHARE
-from holdfast.training.task import Written
+from holdfast.training.task import WrittenMeasurements
 
 TABLES = "tables"
 # Code that a model wrote is run by a plug-in.
@@ -147,11 +147,11 @@ def watched_positions(train: Any, valid: Any, probe_rows: int, recipe: Recipe) -
     }
 
 
-def writer(watch: WrittenSamples, accelerator: Accelerator) -> Callable[[Any], Written]:
+def writer(watch: WrittenSamples, accelerator: Accelerator) -> Callable[[Any], WrittenMeasurements]:
     """What the loop calls. Every process writes the whole sample, so that all choose alike;
     nothing is drawn at random."""
 
-    def write(network: Any) -> Written:
+    def write(network: Any) -> WrittenMeasurements:
         was_training = network.training
         network.eval()
         metrics, shares = {}, {}
@@ -162,7 +162,7 @@ def writer(watch: WrittenSamples, accelerator: Accelerator) -> Callable[[Any], W
                 shares[side] = _shares(sample, texts, watch.answers)
         if was_training:
             train_mode(network)
-        return Written(metrics, shares)
+        return WrittenMeasurements(metrics, shares)
 
     return write
 

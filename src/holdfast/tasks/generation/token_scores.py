@@ -177,7 +177,7 @@ def drawing(temperature: float, top_p: float = 1.0) -> dict[str, Any]:
     return {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": None}
 
 
-class Written(NamedTuple):
+class GeneratedTexts(NamedTuple):
     """Texts in the order asked for: ``texts`` [n]; ``sure`` [n], the geometric mean of the
     probabilities of each text's tokens (NaN for an empty one); ``ended`` [n], whether the model
     ended the text itself, rather than being stopped at the longest length."""

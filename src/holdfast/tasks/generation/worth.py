@@ -1,5 +1,6 @@
 """``worth`` of ``result.json``: the tuned model beside the one that it began from, asked plainly
-and with examples, on the same test rows."""
+and with examples, on the same test rows.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +39,7 @@ NAMES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class Prompting:
     """One way to ask the start model: the losses of the answers that it is given (``outputs``) and
     those of the tuned model on the same rows (``tuned``); the ``texts`` that it writes to the
     generated sample; ``why`` where something of it is missing. ``shots`` is how many examples it
@@ -56,7 +57,7 @@ class Way:
 
 
 def worth_block(
-    ways: Mapping[str, Way],
+    ways: Mapping[str, Prompting],
     made: Generated,
     judge: Judge | None,
     metric: TextMetric,
@@ -92,7 +93,7 @@ def worth_block(
     return block
 
 
-def _compared(name: str, way: Way, seed: int) -> dict[str, Any]:
+def _compared(name: str, way: Prompting, seed: int) -> dict[str, Any]:
     facts = {"shots": way.shots, "fewer": way.fewer, **way.facts}
     facts |= {} if way.judged else {"judged": False}
     if way.outputs is None or way.tuned is None:
@@ -157,7 +158,7 @@ def _against(called: str, gap: float, verdict: str) -> str:
     return f"its loss is {side} than that of {called} by {abs(gap):.3f} nats a token"
 
 
-def _written(ways: Mapping[str, Way], made: Generated) -> dict[str, Texts]:
+def _written(ways: Mapping[str, Prompting], made: Generated) -> dict[str, Texts]:
     """The texts of the tuned model and of each way."""
     every = {"tuned": made.texts, **{name: way.texts for name, way in ways.items()}}
     return {
@@ -167,7 +168,9 @@ def _written(ways: Mapping[str, Way], made: Generated) -> dict[str, Texts]:
     }
 
 
-def _row_scores(ways: Mapping[str, Way], made: Generated, metric: TextMetric) -> dict[str, Floats]:
+def _row_scores(
+    ways: Mapping[str, Prompting], made: Generated, metric: TextMetric
+) -> dict[str, Floats]:
     """The metric of every row and text: once, for code is run to get it."""
     if metric.of_rows is None:
         return {}
@@ -175,7 +178,7 @@ def _row_scores(ways: Mapping[str, Way], made: Generated, metric: TextMetric) ->
 
 
 def _texts(
-    ways: Mapping[str, Way], made: Generated, metric: TextMetric, scores: Mapping[str, Floats]
+    ways: Mapping[str, Prompting], made: Generated, metric: TextMetric, scores: Mapping[str, Floats]
 ) -> dict[str, Any]:
     """The metric over the generated sample, for the tuned model and each way."""
     found: dict[str, float | None]
@@ -194,7 +197,7 @@ def _ability(judge: Judge | None, made: Generated) -> dict[str, Any] | None:
 
 
 def _win_rates(
-    ways: Mapping[str, Way],
+    ways: Mapping[str, Prompting],
     made: Generated,
     judge: Judge | None,
     ability: dict[str, Any] | None,

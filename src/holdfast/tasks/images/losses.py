@@ -10,7 +10,7 @@ import numpy as np
 
 from holdfast.core.records import Ints
 from holdfast.tasks.classes.losses import Classification, Metrics
-from holdfast.tasks.images.pixels import Pixels
+from holdfast.tasks.images.pixels import PixelTensors
 from holdfast.training.task import Batch
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class EncodedImages:
     the cost of one, in units of 16 × 16 pixels. ``places`` [n] are theirs among the ``pixels``,
     which sides of one table share."""
 
-    pixels: Pixels
+    pixels: PixelTensors
     places: Ints
     rows: Ints
     labels: Ints
@@ -44,7 +44,7 @@ class EncodedImages:
 def encode_images(table: Table, processor: Any, channels: int) -> EncodedImages:
     """Decode every picture of ``table`` through the model's processor, once where they fit."""
     return EncodedImages(
-        Pixels(table.column("path"), processor, channels),
+        PixelTensors(table.column("path"), processor, channels),
         np.arange(len(table), dtype=np.int64),
         np.asarray(table.column("row"), dtype=np.int64),
         np.asarray(table.column("label"), dtype=np.int64),

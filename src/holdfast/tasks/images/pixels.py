@@ -23,6 +23,7 @@ from holdfast.data.scratch import goes_with, scratch_file
 if TYPE_CHECKING:
     import torch
 
+
 # The training and validation rows of a run lie in one file.
 CACHE_BYTES = 5_000_000_000
 FREE_SHARE = 0.5
@@ -57,7 +58,7 @@ class Affine:
         return values.mul(255 * self.rescale).sub_(mean).div_(deviation)
 
 
-class Pixels:
+class PixelTensors:
     """The pixels of some picture files, by position.
 
     ``affine`` is ``None`` where the processor does something else than resize, crop, rescale and

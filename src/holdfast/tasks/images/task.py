@@ -10,18 +10,18 @@ from typing import Any
 
 from holdfast.contract.answering import (
     Answered,
-    Asked,
     ClassAnswers,
     Data,
-    Labelled,
+    LabelledRequest,
     Options,
+    PredictionRequest,
     Score,
     data_part,
     encoding_for,
     group_for,
     label_for,
 )
-from holdfast.contract.fit import Finish, Fitted, Kind, Ready, Scored
+from holdfast.contract.fit import Finish, FittedModel, Kind, Scored, TrainingPlan
 from holdfast.contract.run_folder import MODEL, model_of, need_run
 from holdfast.core.records import Decision, Finding, Floats, Outputs
 from holdfast.data.images.folders import given_sides, list_pictures
@@ -38,7 +38,7 @@ from holdfast.models.vision.vision import LoadedVision, load_vision
 from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks.classes import classifier as shared
 from holdfast.tasks.ensemble import (
-    Evidence,
+    EnsembleEvidence,
     SharedRows,
     lie_apart,
     members,
@@ -169,10 +169,10 @@ class ImageUse:
     def names(self) -> tuple[str, ...]:
         return self.models[0].classes
 
-    def ask(self, data: Data, options: Options) -> Asked:
+    def ask(self, data: Data, options: Options) -> PredictionRequest:
         raw, table, decisions = self._read(data, options)
         because = dict.fromkeys(left_out(table), "the picture cannot be read")
-        return Asked(raw, table, because, decisions)
+        return PredictionRequest(raw, table, because, decisions)
 
     def _read(self, data: Data, options: Options) -> tuple[Raw, Table, tuple[Decision, ...]]:
         if not isinstance(data, str):
@@ -191,7 +191,7 @@ class ImageUse:
             return paths_raw(list_pictures(folder, False, self.part.links).names), table, decisions
         return read_source(data, encoding, None), table, decisions
 
-    def labelled(self, data: str, options: Options) -> Labelled:
+    def labelled(self, data: str, options: Options) -> LabelledRequest:
         part = self.part
         encoding, decisions = encoding_for(part, data, options)
         folder = source_path(data).is_dir()
@@ -206,7 +206,7 @@ class ImageUse:
             labels=part.labels,
             links=part.links,
         )
-        return Labelled(table, (*decisions, *dropped))
+        return LabelledRequest(table, (*decisions, *dropped))
 
     def answer(self, table: Table) -> ClassAnswers:
         return shared.class_answers(self.models, answer_images, table, self.weights)
@@ -220,7 +220,7 @@ class ImageUse:
     def weighed(self, weights: Sequence[float]) -> ImageUse:
         return replace(self, weights=tuple(weights))
 
-    def evidence(self, rows: SharedRows) -> Evidence:
+    def evidence(self, rows: SharedRows) -> EnsembleEvidence:
         return stored_evidence(rows, "class")
 
     def souped(self, places: Sequence[int]) -> ImageUse:
@@ -250,7 +250,7 @@ def use_runs(runs: Sequence[Path]) -> ImageUse:
     return ImageUse(models, data_part(runs[0]))
 
 
-def use_fitted(fitted: Fitted) -> ImageUse:
+def use_fitted(fitted: FittedModel) -> ImageUse:
     """The kept state of a fit, calibrated as its saved folder would be."""
     ready, loaded = fitted.ready, fitted.ready.loaded
     temperature = shared.kept_temperature(fitted)
@@ -291,7 +291,7 @@ def _path(part: DataPart, options: Options | None = None) -> str | None:
     return given[0] if given else None
 
 
-def _forward(network: Callable[..., Any], ready: Ready, table: Table) -> Outputs:
+def _forward(network: Callable[..., Any], ready: TrainingPlan, table: Table) -> Outputs:
     loaded = ready.loaded
     assert isinstance(loaded, LoadedVision)
     return forward_images(network, loaded.tokenizer, loaded.channels, ready.task.classes, table)

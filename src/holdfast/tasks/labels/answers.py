@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.contract.answering import named
-from holdfast.contract.fit import Fitted
+from holdfast.contract.fit import FittedModel
 from holdfast.core.records import Decision, Floats, Scores
 from holdfast.data.table import Table
 from holdfast.metrics.comparison import compare_losses
@@ -47,7 +47,7 @@ class SeveralLabels:
     def fit(self, features: Floats, labels: Floats, seed: int) -> Probe:
         return fit_labels(features, labels, seed=seed)
 
-    def save(self, folder: Path, fitted: Fitted) -> None:
+    def save(self, folder: Path, fitted: FittedModel) -> None:
         fitted.network.save(folder, fitted.ready.loaded.tokenizer)
 
     def from_saved(self, raw: Floats, scale: Scale) -> Floats:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.contract.answering import LabelSetAnswers, NumberAnswers
-from holdfast.contract.fit import AskedSide, Finish, Fitted, Ready, Scored
+from holdfast.contract.fit import Finish, FittedModel, Scored, SplitRows, TrainingPlan
 from holdfast.contract.predictions import groups_of
 from holdfast.contract.run_folder import MODEL
 from holdfast.core.discovery import nearest
@@ -27,7 +27,7 @@ from holdfast.models.compute.onednn import use_onednn
 from holdfast.models.encoders.classifier import LoadedClassifier, load_classifier
 from holdfast.models.encoders.stored import SavedClassifier, load_saved
 from holdfast.models.layers import count_parameters
-from holdfast.models.probes.probe import Beside, Probe
+from holdfast.models.probes.probe import ExtraRows, Probe
 from holdfast.plan.adapters import adapter_spec
 from holdfast.plan.defaults import size_of
 from holdfast.recipe import Recipe
@@ -81,7 +81,7 @@ class Problem(Protocol):
 
     def fit(self, features: Floats, labels: Floats, seed: int) -> Probe: ...
 
-    def save(self, folder: Path, fitted: Fitted) -> None: ...
+    def save(self, folder: Path, fitted: FittedModel) -> None: ...
 
     def from_saved(self, raw: Floats, scale: Scale) -> Floats:
         """The saved model's output as the loop has it."""
@@ -182,12 +182,12 @@ def check_metric(metric: Metric | None, kind: str) -> None:
         )
 
 
-def listeners(ready: Ready, problem: Problem) -> tuple[HeadRefit, ...]:
+def listeners(ready: TrainingPlan, problem: Problem) -> tuple[HeadRefit, ...]:
     """The head fitted to the pretrained features, which is the baseline and the start."""
     seed = ready.recipe.seed
     first = bool(ready.recipe.methods["probe_first"])
 
-    def fit(features: Floats, labels: Any, beside: Beside | None = None) -> Probe:
+    def fit(features: Floats, labels: Any, beside: ExtraRows | None = None) -> Probe:
         if beside is not None:
             # What a teacher said of unlabelled rows, each of which counts as a row of the table.
             features = np.concatenate([features, beside.features])
@@ -206,7 +206,7 @@ def ask(problem: Problem, saved: SavedClassifier, table: Table, scale: Scale) ->
     return ProblemAnswers(examples.rows, labels, problem.from_saved(raw, scale), groups_of(table))
 
 
-def loaded_text(ready: Ready) -> LoadedText:
+def loaded_text(ready: TrainingPlan) -> LoadedText:
     """What was loaded for a label that is no class."""
     assert isinstance(ready.loaded, LoadedText)
     return ready.loaded
@@ -256,7 +256,7 @@ def _other_rows(finish: Finish, problem: Problem) -> dict[str, Any]:
     return {"valid": block(ready.valid, everything), "train_probe": block(ready.train, probe)}
 
 
-def tell(asked: AskedSide, problem: Problem) -> dict[str, Any]:
+def tell(asked: SplitRows, problem: Problem) -> dict[str, Any]:
     """What the kept state says of training or validation rows."""
     ready, examples, table = asked.fitted.ready, asked.examples, asked.table
     _, raw = asked.measure()
@@ -295,7 +295,7 @@ def _baseline(finish: Finish, problem: Problem, made: Any) -> tuple[dict[str, An
 
 
 def _two(
-    problem: Problem, ready: Ready, table: Table, network: Callable[..., Any]
+    problem: Problem, ready: TrainingPlan, table: Table, network: Callable[..., Any]
 ) -> dict[str, Any]:
     loaded = loaded_text(ready)
     scale, outputs = loaded.scale, len(ready.task.classes)
@@ -313,7 +313,7 @@ def _brief(scores: Scores) -> dict[str, Any]:
     return {"n": scores.n, "metrics": scores.to_json()["metrics"]}
 
 
-def _scored_model_facts(ready: Ready) -> dict[str, Any]:
+def _scored_model_facts(ready: TrainingPlan) -> dict[str, Any]:
     loaded = loaded_text(ready)
     total, trainable = count_parameters(loaded.network)
     return {
@@ -327,7 +327,7 @@ def _scored_model_facts(ready: Ready) -> dict[str, Any]:
     }
 
 
-def facts(fitted: Fitted, saved: Mapping[str, Any]) -> dict[str, Any]:
+def facts(fitted: FittedModel, saved: Mapping[str, Any]) -> dict[str, Any]:
     """``model_facts`` where no test rows are scored."""
     return _scored_model_facts(fitted.ready)
 

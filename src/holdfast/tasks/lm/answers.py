@@ -9,16 +9,16 @@ from typing import Any
 
 from holdfast.contract.answering import (
     Answered,
-    Asked,
     Data,
-    Labelled,
+    LabelledRequest,
     Options,
+    PredictionRequest,
     Score,
     WrittenAnswers,
     encoding_for,
     group_for,
 )
-from holdfast.contract.fit import Fitted
+from holdfast.contract.fit import FittedModel
 from holdfast.contract.run_folder import model_of, open_run
 from holdfast.core.records import Decision, Floats, Scores
 from holdfast.data.chats.chat import chats_from_prompts, form_of, load_chats
@@ -31,7 +31,7 @@ from holdfast.data.texts.new_rows import renamed
 from holdfast.models.generators.average import Averaged
 from holdfast.models.generators.causal import CausalNetwork, load_saved_causal
 from holdfast.recipe import Recipe
-from holdfast.tasks.ensemble import Chances, Evidence, SharedRows, lie_apart, souped_model
+from holdfast.tasks.ensemble import Chances, EnsembleEvidence, SharedRows, lie_apart, souped_model
 from holdfast.tasks.generation.shared import (
     asked_again,
     best_device,
@@ -68,20 +68,20 @@ class TokenUse:
     names: tuple[str, ...] = ()
     temperature: float = 0.0
 
-    def ask(self, data: Data, options: Options) -> Asked:
+    def ask(self, data: Data, options: Options) -> PredictionRequest:
         if isinstance(data, str):
             table, raw, decisions = _rows(self.recipe, data, options, need_answer=False)
-            return Asked(raw, table, decisions=(*decisions, *table.decisions))
+            return PredictionRequest(raw, table, decisions=(*decisions, *table.decisions))
         raw = raw_of_texts(data)
         table = chats_from_prompts(
             [str(text or "") for text in data], "text" if self.of_text else "prompt"
         )
         given = [row for row, text in enumerate(data) if str(text or "").strip()]
-        return Asked(raw, table.take(given))
+        return PredictionRequest(raw, table.take(given))
 
-    def labelled(self, data: str, options: Options) -> Labelled:
+    def labelled(self, data: str, options: Options) -> LabelledRequest:
         table, _, decisions = _rows(self.recipe, data, options, need_answer=True)
-        return Labelled(table, decisions)
+        return LabelledRequest(table, decisions)
 
     def answer(self, table: Table) -> WrittenAnswers:
         """What it writes, with the geometric mean of its tokens' probabilities."""
@@ -138,7 +138,7 @@ class TokenUse:
     def weighed(self, weights: Sequence[float]) -> TokenUse:
         return replace(self, network=Averaged(networks_of(self.network), weights))
 
-    def evidence(self, rows: SharedRows) -> Evidence:
+    def evidence(self, rows: SharedRows) -> EnsembleEvidence:
         examples = self._encoded(rows.table)
         found, owner = token_chances(networks_of(self.network), self._task, examples, best_device())
         return Chances(found, examples.positions[owner], len(rows), by_token=True)
@@ -165,7 +165,7 @@ def use_runs(runs: Sequence[Path]) -> TokenUse:
     return TokenUse(together(networks, tokenizers), tokenizer, recipe, of_text)
 
 
-def use_fitted(fitted: Fitted) -> TokenUse:
+def use_fitted(fitted: FittedModel) -> TokenUse:
     """The kept state of a fit."""
     ready, loaded = fitted.ready, fitted.ready.loaded
     of_text = any(d.what == LOSS and d.chosen == EVERY_TOKEN for d in ready.decisions)

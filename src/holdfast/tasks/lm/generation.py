@@ -17,7 +17,7 @@ from holdfast.data.table import Table
 from holdfast.models.generators.average import Averaged, processors_of
 from holdfast.models.loading.limits import position_limit
 from holdfast.models.loading.quiet import quiet_transformers
-from holdfast.tasks.generation.token_scores import TokenOutputs, Written, drawing
+from holdfast.tasks.generation.token_scores import GeneratedTexts, TokenOutputs, drawing
 from holdfast.tasks.lm.chat_tokens import prompt_tokens, render, text_tokens
 from holdfast.tasks.lm.losses import CausalLM, EncodedTokens
 from holdfast.training.batches import by_length
@@ -143,7 +143,7 @@ def write_answers(
     chat: bool,
     beams: int = 1,
     temperature: float = 0.0,
-) -> Written:
+) -> GeneratedTexts:
     """The model's answers [n], the likeliest token at each place (or beam search); above
     ``temperature`` 0 tokens are drawn, by PyTorch's generators as they stand. In a ``chat`` an
     answer ends where its template closes it.
@@ -167,7 +167,7 @@ def write_answers(
         for n, (text, confidence, whole) in zip(chosen, made, strict=True):
             texts[n], confidences[n], ended[n] = text, confidence, whole
         tick(start + len(chosen), len(order))
-    return Written(texts, confidences, ended)
+    return GeneratedTexts(texts, confidences, ended)
 
 
 def _generate(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.contract.fit import AskedSide, Finish, Ready, Scored
+from holdfast.contract.fit import Finish, Scored, SplitRows, TrainingPlan
 from holdfast.contract.result import scores_block
 from holdfast.contract.run_folder import MODEL
 from holdfast.core.records import Decision, to_json
@@ -42,12 +42,12 @@ from holdfast.tasks.generation.text_scores import (
     score_generated,
 )
 from holdfast.tasks.generation.token_scores import (
+    GeneratedTexts,
     TokenOutputs,
-    Written,
     compare_tokens,
     score_tokens,
 )
-from holdfast.tasks.generation.worth import EXAMPLES, PLAIN, Way, only
+from holdfast.tasks.generation.worth import EXAMPLES, PLAIN, Prompting, only
 from holdfast.tasks.lm.chat_tokens import prompt_tokens
 from holdfast.tasks.lm.generation import (
     Prompts,
@@ -109,7 +109,7 @@ def score_rows(finish: Finish) -> Scored:
     )
     assert isinstance(untuned, CausalNetwork)
     before = _measured(finish, untuned, examples, groups)
-    first: dict[str, Written | None] = dict.fromkeys(samples)
+    first: dict[str, GeneratedTexts | None] = dict.fromkeys(samples)
     # A learnt prompt stands before every call of the model, and generation calls it for each token.
     if not has_prompt(untuned):
         with stage("generating texts by the base model"):
@@ -125,7 +125,7 @@ def score_rows(finish: Finish) -> Scored:
     ended = {side: _ends(samples[side], written[side], first[side]) for side in samples}
     general = compare_general(right_sentences(untuned, tokenizer, device), after)
     untuned.cpu()
-    ways = {PLAIN: Way(before, outputs, generated["test"].untuned), EXAMPLES: few, **beside}
+    ways = {PLAIN: Prompting(before, outputs, generated["test"].untuned), EXAMPLES: few, **beside}
     worth = worth_of(ready.recipe, ways, generated["test"], device, general, left_out)
     blocks = {
         "classes": None,
@@ -185,7 +185,7 @@ def _baseline(outputs: TokenOutputs, before: TokenOutputs) -> dict[str, Any]:
     }
 
 
-def _sample(ready: Ready, tokenizer: Any, table: Table) -> _Sample:
+def _sample(ready: TrainingPlan, tokenizer: Any, table: Table) -> _Sample:
     positions = sample_positions(len(table), ready.recipe.generate.rows, ready.recipe.seed)
     return sample_of(table, positions, tokenizer)
 
@@ -219,7 +219,9 @@ def answers_of(table: Table) -> list[str]:
     return [turn["content"] for turn in turns if turn["role"] == "assistant"]
 
 
-def _answers(ready: Ready, network: CausalNetwork, tokenizer: Any, sample: _Sample) -> Written:
+def _answers(
+    ready: TrainingPlan, network: CausalNetwork, tokenizer: Any, sample: _Sample
+) -> GeneratedTexts:
     settings = ready.recipe.generate
     new = answer_length(sample.prompts, tokenizer, settings.max_new_tokens)
     return write_answers(
@@ -233,7 +235,7 @@ def _answers(ready: Ready, network: CausalNetwork, tokenizer: Any, sample: _Samp
 
 
 def _ends(
-    sample: _Sample, tuned: Written, begun: Written | None
+    sample: _Sample, tuned: GeneratedTexts, begun: GeneratedTexts | None
 ) -> tuple[Bools | None, Bools | None]:
     """Which texts were ended by the tuned and by the start model; texts that are continued have no
     end of their own."""
@@ -244,19 +246,19 @@ def _ends(
 
 def _few_shot(
     finish: Finish, untuned: CausalNetwork, tokenizer: Any, tuned: TokenOutputs, sample: _Sample
-) -> Way:
+) -> Prompting:
     """The start model with training rows as examples: losses of a fixed sample of the test rows,
     and the texts of the generated one."""
     ready, table = finish.ready, finish.table
     recipe, length = ready.recipe, ready.loaded.max_length
     assert length is not None
     if has_prompt(untuned):
-        return Way(why="its learnt prompt stands where examples would")
+        return Prompting(why="its learnt prompt stands where examples would")
     shots = shots_of(
         ready.sides.train_rows.table, tokenizer, untuned.config, recipe.probes.shots, recipe.seed
     )
     if isinstance(shots, str) or not len(table):
-        return Way(why=shots if isinstance(shots, str) else "there are no test rows")
+        return Prompting(why=shots if isinstance(shots, str) else "there are no test rows")
     chosen = sample_positions(len(table), FEW_SHOT_ROWS, recipe.seed, "few shots")
     rows = table.take(chosen)
     alone, behind, counts = encode_with_shots(rows, tokenizer, length, shots)
@@ -271,7 +273,7 @@ def _few_shot(
     behind_examples = table_with_shots(sample.table, shots, asked)
     prompts = prompts_of(behind_examples, tokenizer)
     made = _answers(ready, untuned, tokenizer, replace(sample, prompts=prompts))
-    return Way(
+    return Prompting(
         outputs=_measured(finish, untuned, behind, groups),
         tuned=only(tuned, places),
         texts=list(made.texts),
@@ -303,7 +305,7 @@ def _texts(finish: Finish, generated: dict[str, Generated]) -> dict[str, Any]:
     return {**block, "scores": to_json(scores)}
 
 
-def _scored_model_facts(ready: Ready) -> dict[str, Any]:
+def _scored_model_facts(ready: TrainingPlan) -> dict[str, Any]:
     total, trainable = count_parameters(ready.loaded.network)
     return {
         **ready.loaded.facts,
@@ -326,7 +328,7 @@ def _predictions(
     return _columns(table, examples, losses, written)
 
 
-def tell(asked: AskedSide) -> dict[str, Any]:
+def tell(asked: SplitRows) -> dict[str, Any]:
     """The losses of training or validation rows by the kept state; no text is written."""
     examples, table = asked.examples, asked.table
     assert isinstance(examples, EncodedTokens)

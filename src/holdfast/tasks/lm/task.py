@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.contract.fit import Fitted, Kind, Read, Ready, Sides
+from holdfast.contract.fit import FittedModel, Kind, Read, Sides, TrainingPlan
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding
 from holdfast.data.chats.chat import form_of, load_chats, same_form
@@ -221,11 +221,11 @@ def notices(examples: EncodedTokens, loaded: Any) -> tuple[Finding, ...]:
     return tuple(found)
 
 
-def no_listeners(ready: Ready) -> tuple[Any, ...]:
+def no_listeners(ready: TrainingPlan) -> tuple[Any, ...]:
     return ()
 
 
-def save(folder: Path, fitted: Fitted) -> dict[str, Any]:
+def save(folder: Path, fitted: FittedModel) -> dict[str, Any]:
     """Write the plain model (or adapter) with its tokenizer."""
     fitted.network.cpu().save(folder, fitted.ready.loaded.tokenizer)
     return {}

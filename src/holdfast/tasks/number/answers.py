@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.contract.answering import shown_number
-from holdfast.contract.fit import Fitted
+from holdfast.contract.fit import FittedModel
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision, Floats, Scores
 from holdfast.data.table import Table
@@ -61,7 +61,7 @@ class OneNumber:
     def fit(self, features: Floats, labels: Floats, seed: int) -> Probe:
         return fit_ridge(features, labels, seed=seed)
 
-    def save(self, folder: Path, fitted: Fitted) -> None:
+    def save(self, folder: Path, fitted: FittedModel) -> None:
         """Write the plain model with the scale folded into its last layer."""
         import torch
 

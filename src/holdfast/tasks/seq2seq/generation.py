@@ -14,7 +14,7 @@ from holdfast.models.generators.average import processors_of
 from holdfast.models.generators.seq2seq_network import PLAIN_INPUTS
 from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.tasks.generation.losses import IGNORED
-from holdfast.tasks.generation.token_scores import TokenOutputs, Written, drawing
+from holdfast.tasks.generation.token_scores import GeneratedTexts, TokenOutputs, drawing
 from holdfast.tasks.seq2seq.losses import EncodedPairs, SequenceToSequence
 from holdfast.training.batches import by_length
 
@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 
     from holdfast.data.table import Table
 
+
 TOKENS = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Writing:
+class GenerationOptions:
     """How texts are made: ``beams`` (1 is greedy), at most ``max_new_tokens`` each; above
     ``temperature`` 0 tokens are drawn, by PyTorch's generators as they stand."""
 
@@ -68,9 +69,9 @@ def write_texts(
     tokenizer: Any,
     examples: EncodedPairs,
     positions: Ints,
-    writing: Writing,
+    writing: GenerationOptions,
     device: Any,
-) -> Written:
+) -> GeneratedTexts:
     """The texts that the model writes for the sources at ``positions``, in that order."""
     import torch
 
@@ -94,10 +95,12 @@ def write_texts(
             ended[chosen] = _ends(network, ids).any(dim=1).cpu().numpy()
             written += len(chosen)
             tick(written, len(positions))
-    return Written(texts, sure, ended)
+    return GeneratedTexts(texts, sure, ended)
 
 
-def _generate(network: Any, inputs: dict[str, torch.Tensor], writing: Writing) -> torch.Tensor:
+def _generate(
+    network: Any, inputs: dict[str, torch.Tensor], writing: GenerationOptions
+) -> torch.Tensor:
     """Token ids [batch, T] without the token that starts the decoder."""
     taken = {name: value for name, value in inputs.items() if name in network.accepts}
     draws = drawing(writing.temperature)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.contract.fit import AskedSide, Finish, Ready, Scored
+from holdfast.contract.fit import Finish, Scored, SplitRows, TrainingPlan
 from holdfast.contract.run_folder import MODEL
 from holdfast.core.records import Floats, Scores, to_json
 from holdfast.data.table import Table
@@ -29,8 +29,8 @@ from holdfast.tasks.generation.text_scores import (
     score_generated,
 )
 from holdfast.tasks.generation.token_scores import TokenOutputs, compare_tokens, score_tokens
-from holdfast.tasks.generation.worth import EXAMPLES, PLAIN, Way, only
-from holdfast.tasks.seq2seq.generation import Writing, read_pairs, texts_at, write_texts
+from holdfast.tasks.generation.worth import EXAMPLES, PLAIN, Prompting, only
+from holdfast.tasks.seq2seq.generation import GenerationOptions, read_pairs, texts_at, write_texts
 from holdfast.tasks.seq2seq.losses import EncodedPairs, SequenceToSequence, encode_pairs
 
 
@@ -49,7 +49,7 @@ NO_SENTENCES = "an encoder-decoder gives no sentence a likelihood of its own"
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class SampledRows:
     """Rows of which a sample is generated: their table, their tokens, the sample's positions."""
 
     table: Table
@@ -109,7 +109,7 @@ def score_rows(finish: Finish) -> Scored:
         for side, (tuned, begun) in zip((train, test), pairs, strict=True)
     ]
     few = _few_shot(finish, untuned, tokenizer, outputs, test, writing)
-    ways = {PLAIN: Way(before, outputs, made[1].untuned), EXAMPLES: few, **quantized}
+    ways = {PLAIN: Prompting(before, outputs, made[1].untuned), EXAMPLES: few, **quantized}
     ended = [(tuned.ended, begun.ended) for tuned, begun in pairs]
     sides = ("train", "test")
     left_out["general"] = NO_SENTENCES
@@ -140,8 +140,13 @@ def score_rows(finish: Finish) -> Scored:
 
 
 def _few_shot(
-    finish: Finish, untuned: Any, tokenizer: Any, tuned: TokenOutputs, test: Side, writing: Writing
-) -> Way:
+    finish: Finish,
+    untuned: Any,
+    tokenizer: Any,
+    tuned: TokenOutputs,
+    test: SampledRows,
+    writing: GenerationOptions,
+) -> Prompting:
     """The start model with training pairs before each source: the losses of the generated sample
     and its texts."""
     ready, recipe = finish.ready, finish.ready.recipe
@@ -160,14 +165,14 @@ def _few_shot(
         recipe.seed,
     )
     if isinstance(found, str):
-        return Way(why=found)
+        return Prompting(why=found)
     behind = sample.with_column("text", found.sources)
     examples = encode_pairs(
         behind, tokenizer, found.room, loaded.max_target_length, end_token(tokenizer)
     )
     device = finish.fitted.job.accelerator.device
     made = write_texts(untuned, tokenizer, examples, np.arange(len(examples)), writing, device)
-    return Way(
+    return Prompting(
         outputs=read_pairs(untuned, task.pad_id, examples, behind, device),
         tuned=only(tuned, test.sample),
         texts=list(made.texts),
@@ -176,23 +181,23 @@ def _few_shot(
     )
 
 
-def _sides(finish: Finish) -> tuple[Side, Side]:
+def _sides(finish: Finish) -> tuple[SampledRows, SampledRows]:
     ready, seed, rows = finish.ready, finish.ready.recipe.seed, finish.ready.recipe.generate.rows
     examples, train = finish.fitted.encode(finish.table), ready.train
     assert isinstance(examples, EncodedPairs)
     assert isinstance(train, EncodedPairs)
     return (
-        Side(
+        SampledRows(
             ready.sides.train_rows.table, train, sample_positions(len(train), rows, seed, "train")
         ),
-        Side(finish.table, examples, sample_positions(len(examples), rows, seed, "test")),
+        SampledRows(finish.table, examples, sample_positions(len(examples), rows, seed, "test")),
     )
 
 
-def writing_of(recipe: Recipe, longest_target: int) -> Writing:
+def writing_of(recipe: Recipe, longest_target: int) -> GenerationOptions:
     """The recipe's ``generate``."""
     part = recipe.generate
-    return Writing(part.beams, part.max_new_tokens or longest_target)
+    return GenerationOptions(part.beams, part.max_new_tokens or longest_target)
 
 
 def scores_of(
@@ -228,7 +233,11 @@ def _baseline(
 
 
 def _generations(
-    finish: Finish, writing: Writing, train: Generated, test: Generated, extra: Sequence[TextMetric]
+    finish: Finish,
+    writing: GenerationOptions,
+    train: Generated,
+    test: Generated,
+    extra: Sequence[TextMetric],
 ) -> dict[str, Any]:
     """Texts side by side, what they repeat, and their overlap with the references."""
     recipe, table = finish.ready.recipe, finish.ready.sides.train_rows.table
@@ -246,7 +255,7 @@ def _generations(
     return {**generations_block(train, test, answers, settings), "scores": to_json(scores)}
 
 
-def _scored_model_facts(ready: Ready) -> dict[str, Any]:
+def _scored_model_facts(ready: TrainingPlan) -> dict[str, Any]:
     loaded = ready.loaded
     assert isinstance(loaded, LoadedSeq2Seq)
     total, trainable = count_parameters(loaded.network)
@@ -260,7 +269,7 @@ def _scored_model_facts(ready: Ready) -> dict[str, Any]:
     }
 
 
-def _predictions(side: Side, outputs: TokenOutputs, texts: list[str]) -> dict[str, Any]:
+def _predictions(side: SampledRows, outputs: TokenOutputs, texts: list[str]) -> dict[str, Any]:
     """Every test row; the generated text where the row was in the sample, the loss where its
     target has tokens."""
     written: list[str | None] = [None] * len(side.table)
@@ -269,7 +278,7 @@ def _predictions(side: Side, outputs: TokenOutputs, texts: list[str]) -> dict[st
     return texts_column_block(side.table, side.examples, outputs.losses, written)
 
 
-def tell(asked: AskedSide) -> dict[str, Any]:
+def tell(asked: SplitRows) -> dict[str, Any]:
     """The losses of training or validation rows by the kept state; no text is written."""
     examples, table = asked.examples, asked.table
     assert isinstance(examples, EncodedPairs)

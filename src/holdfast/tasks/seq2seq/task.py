@@ -12,10 +12,10 @@ import numpy as np
 
 from holdfast.contract.answering import (
     Answered,
-    Asked,
     Data,
-    Labelled,
+    LabelledRequest,
     Options,
+    PredictionRequest,
     Score,
     WrittenAnswers,
     encoding_for,
@@ -24,7 +24,7 @@ from holdfast.contract.answering import (
     read_columns,
     rows_to_answer,
 )
-from holdfast.contract.fit import Fitted, Kind, Ready, Sides
+from holdfast.contract.fit import FittedModel, Kind, Sides, TrainingPlan
 from holdfast.contract.run_folder import model_of
 from holdfast.core.records import Finding, Floats, Scores
 from holdfast.data.pairs.columns import choose_pair
@@ -38,7 +38,7 @@ from holdfast.models.generators.seq2seq_network import Seq2SeqNetwork, load_save
 from holdfast.plan.adapters import quantize_spec
 from holdfast.plan.chunks import chunk_of
 from holdfast.recipe import DataPart, Recipe
-from holdfast.tasks.ensemble import Chances, Evidence, SharedRows, lie_apart, souped_model
+from holdfast.tasks.ensemble import Chances, EnsembleEvidence, SharedRows, lie_apart, souped_model
 from holdfast.tasks.generation.samples import (
     Sample,
     WrittenSamples,
@@ -63,7 +63,14 @@ from holdfast.tasks.generation.text_scores import need_packages, sample_position
 from holdfast.tasks.generation.token_scores import token_chances
 from holdfast.tasks.seq2seq.generation import read_pairs, write_texts
 from holdfast.tasks.seq2seq.losses import EncodedPairs, SequenceToSequence, encode_pairs
-from holdfast.tasks.seq2seq.scores import Side, encode_rows, score_rows, scores_of, tell, writing_of
+from holdfast.tasks.seq2seq.scores import (
+    SampledRows,
+    encode_rows,
+    score_rows,
+    scores_of,
+    tell,
+    writing_of,
+)
 
 
 def read(source: str, data: DataPart, like: Table | None) -> Table:
@@ -117,7 +124,7 @@ def watch(loaded: LoadedSeq2Seq, sides: Sides, recipe: Recipe, probe_rows: int) 
     assert isinstance(valid, EncodedPairs)
     at = watched_positions(train, valid, probe_rows, recipe)
 
-    def sample(side: Side) -> Sample:
+    def sample(side: SampledRows) -> Sample:
         def write(network: Any, device: Any) -> list[str]:
             return list(
                 write_texts(
@@ -128,8 +135,8 @@ def watch(loaded: LoadedSeq2Seq, sides: Sides, recipe: Recipe, probe_rows: int) 
         return Sample(side.texts("text"), side.texts("target"), side.tables, write)
 
     samples = {
-        "train": sample(Side(sides.train_rows.table, train, at["train"])),
-        "valid": sample(Side(sides.valid_rows.table, valid, at["valid"])),
+        "train": sample(SampledRows(sides.train_rows.table, train, at["train"])),
+        "valid": sample(SampledRows(sides.valid_rows.table, valid, at["valid"])),
     }
     answers = texts_column(train, sides.train_rows.table, "target")
     return WrittenSamples(samples, answers, text_metric_of(recipe), writing.max_new_tokens)
@@ -192,11 +199,11 @@ def notices(examples: EncodedPairs, loaded: LoadedSeq2Seq) -> tuple[Finding, ...
     return tuple(found)
 
 
-def listeners(ready: Ready) -> tuple[Any, ...]:
+def listeners(ready: TrainingPlan) -> tuple[Any, ...]:
     return ()
 
 
-def save(folder: Path, fitted: Fitted) -> dict[str, Any]:
+def save(folder: Path, fitted: FittedModel) -> dict[str, Any]:
     """Write the plain model."""
     fitted.network.cpu().save(folder, fitted.ready.loaded.tokenizer)
     return {}
@@ -215,7 +222,7 @@ class PairUse:
     names: tuple[str, ...] = ()
     temperature: float = 0.0
 
-    def ask(self, data: Data, options: Options) -> Asked:
+    def ask(self, data: Data, options: Options) -> PredictionRequest:
         part = self.recipe.data
         raw, decisions = rows_to_answer(part, data, options, "text")
         names = read_columns(part)
@@ -229,9 +236,9 @@ class PairUse:
             need_target=False,
         )
         table = unlabelled(view, columns, label=0, target=True)
-        return Asked(raw, table, decisions=decisions)
+        return PredictionRequest(raw, table, decisions=decisions)
 
-    def labelled(self, data: str, options: Options) -> Labelled:
+    def labelled(self, data: str, options: Options) -> LabelledRequest:
         part = self.recipe.data
         encoding, decisions = encoding_for(part, data, options)
         group, dropped = group_for(part, data, encoding)
@@ -246,7 +253,7 @@ class PairUse:
             view=partial(renamed, expected=names, given=options.text) if names else None,
         )
         metric = check_own_metric(self.folder, self.recipe) if self.folder else ()
-        return Labelled(with_tables(table, self.recipe), (*decisions, *dropped, *metric))
+        return LabelledRequest(with_tables(table, self.recipe), (*decisions, *dropped, *metric))
 
     def answer(self, table: Table) -> WrittenAnswers:
         """The texts for the sources, with the geometric mean probability of their tokens."""
@@ -277,7 +284,7 @@ class PairUse:
         examples = _encode_saved(table, tokenizer, recipe, need_target=True)
         outputs = read_pairs(network, int(tokenizer.pad_token_id), examples, table, device)
         chosen = sample_positions(len(examples), recipe.generate.rows, recipe.seed, "test")
-        side = Side(table, examples, chosen)
+        side = SampledRows(table, examples, chosen)
         writing = writing_of(recipe, recipe.model.max_target_length or 0)
         texts, _, _ = write_texts(network, tokenizer, examples, side.sample, writing, device)
         made = side.generated(list(texts), [])
@@ -297,7 +304,7 @@ class PairUse:
     def weighed(self, weights: Sequence[float]) -> PairUse:
         return replace(self, network=Averaged(networks_of(self.network), weights))
 
-    def evidence(self, rows: SharedRows) -> Evidence:
+    def evidence(self, rows: SharedRows) -> EnsembleEvidence:
         examples = _encode_saved(rows.table, self.tokenizer, self.recipe, need_target=True)
         task = SequenceToSequence(int(self.tokenizer.pad_token_id))
         found, owner = token_chances(networks_of(self.network), task, examples, best_device())
@@ -322,7 +329,7 @@ def use_runs(runs: Sequence[Path]) -> PairUse:
     return PairUse(together(networks, tokenizers), tokenizers[0], recipe, runs[0])
 
 
-def use_fitted(fitted: Fitted) -> PairUse:
+def use_fitted(fitted: FittedModel) -> PairUse:
     """The kept state of a fit."""
     network = fitted.network.eval()
     assert isinstance(network, Seq2SeqNetwork)

@@ -13,15 +13,15 @@ import numpy as np
 
 from holdfast.contract.answering import (
     Answered,
-    Asked,
     Data,
-    Labelled,
+    LabelledRequest,
     Options,
+    PredictionRequest,
     Score,
     encoding_for,
     label_for,
 )
-from holdfast.contract.fit import Fitted, Ready
+from holdfast.contract.fit import FittedModel, TrainingPlan
 from holdfast.contract.run_folder import RECIPE, model_of, need_run, open_run
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Floats, Ints, Outputs, Scores
@@ -38,7 +38,14 @@ from holdfast.recipe import Recipe, read_recipe
 from holdfast.stats.temperature import losses_at
 from holdfast.tasks.classes.answers import FittedText
 from holdfast.tasks.classes.classifier import Tempered, Weights
-from holdfast.tasks.ensemble import Chances, Evidence, SharedRows, lie_apart, members, souped_model
+from holdfast.tasks.ensemble import (
+    Chances,
+    EnsembleEvidence,
+    SharedRows,
+    lie_apart,
+    members,
+    souped_model,
+)
 from holdfast.tasks.forward import TextModel
 from holdfast.tasks.tags.losses import EncodedWords, TokenClassification, encode_words
 from holdfast.tasks.tags.scores import (
@@ -80,7 +87,7 @@ class TagUse:
     names: tuple[str, ...] = ()
     weights: Weights = None
 
-    def ask(self, data: Data, options: Options) -> Asked:
+    def ask(self, data: Data, options: Options) -> PredictionRequest:
         """A file as training reads it, with tags or without, or a ``.txt`` with a sentence a line;
         or a list of lists of words, in which a text stands for its words between white space."""
         part = self.recipe.data
@@ -96,7 +103,7 @@ class TagUse:
         )
         chosen = tuple(made for made in chosen if made.what == "words column")
         table = untagged(raw, Columns(columns.text, None))
-        return Asked(raw, table, decisions=(*decisions, *raw.decisions, *chosen))
+        return PredictionRequest(raw, table, decisions=(*decisions, *raw.decisions, *chosen))
 
     def _words(self, raw: Raw, options: Options) -> Sequence[str] | None:
         """The column of words: the one that is asked for, else the run's where it is there; else
@@ -104,7 +111,7 @@ class TagUse:
         own = self.recipe.data.text
         return options.text or (own if own and own[0] in raw.names else None)
 
-    def labelled(self, data: str, options: Options) -> Labelled:
+    def labelled(self, data: str, options: Options) -> LabelledRequest:
         part = self.recipe.data
         encoding, decisions = encoding_for(part, data, options)
         raw = read_tagged(data, encoding, first=True)
@@ -121,7 +128,7 @@ class TagUse:
             encoding=encoding,
             names=self.models[0].classes,
         )
-        return Labelled(table, decisions)
+        return LabelledRequest(table, decisions)
 
     def answer(self, table: Table) -> TagAnswers:
         outputs = self._outputs(table)
@@ -144,7 +151,7 @@ class TagUse:
     def weighed(self, weights: Sequence[float]) -> TagUse:
         return replace(self, weights=tuple(weights))
 
-    def evidence(self, rows: SharedRows) -> Evidence:
+    def evidence(self, rows: SharedRows) -> EnsembleEvidence:
         """What each gave to the true tag of every word that all of them read."""
         table = rows.table
         found = [self._of(model, table) for model in self.models]
@@ -228,13 +235,13 @@ def words_in(examples: Examples) -> EncodedWords:
     return examples
 
 
-def task_of(ready: Ready) -> TokenClassification:
+def task_of(ready: TrainingPlan) -> TokenClassification:
     """The task's side of the loop."""
     assert isinstance(ready.task, TokenClassification)
     return ready.task
 
 
-def use_fitted(fitted: Fitted) -> TagUse:
+def use_fitted(fitted: FittedModel) -> TagUse:
     """The kept state of a fit, calibrated as its saved folder would be."""
     ready, loaded = fitted.ready, fitted.ready.loaded
     network = Tempered(fitted.network.cpu().eval(), kept_temperature(fitted))
@@ -243,7 +250,7 @@ def use_fitted(fitted: Fitted) -> TagUse:
     return TagUse([model], ready.recipe, unread_tag(ready.task.classes, words_in(ready.train)))
 
 
-def calibrated(fitted: Fitted) -> Calibration:
+def calibrated(fitted: FittedModel) -> Calibration:
     """The temperature of the kept state, by the words of the validation sentences; words of one
     sentence stay together."""
     if fitted.job.out_of_fold is not None:
@@ -257,7 +264,7 @@ def calibrated(fitted: Fitted) -> Calibration:
     return calibrate(words, seed=fitted.recipe.seed)
 
 
-def kept_temperature(fitted: Fitted) -> float:
+def kept_temperature(fitted: FittedModel) -> float:
     """What the logits of the kept state are divided by, wherever they are used."""
     return calibrated(fitted).temperature
 

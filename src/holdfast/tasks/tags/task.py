@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.contract.fit import AskedSide, Finish, Fitted, Kind, Ready, Scored
+from holdfast.contract.fit import Finish, FittedModel, Kind, Scored, SplitRows, TrainingPlan
 from holdfast.contract.run_folder import MODEL
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import RecipeError
@@ -186,7 +186,7 @@ def notices(examples: EncodedWords, loaded: LoadedClassifier) -> tuple[Finding, 
     return tuple(found)
 
 
-def listeners(ready: Ready) -> tuple[HeadRefit, ...]:
+def listeners(ready: TrainingPlan) -> tuple[HeadRefit, ...]:
     """The last layer fitted to the pretrained features of the words: the baseline and the start."""
     seed, classes = ready.recipe.seed, len(ready.task.classes)
 
@@ -231,7 +231,7 @@ def words_read(run: Any, examples: EncodedWords) -> tuple[Floats, Ints]:
     return np.concatenate(parts), some.tags
 
 
-def save(folder: Path, fitted: Fitted) -> dict[str, Any]:
+def save(folder: Path, fitted: FittedModel) -> dict[str, Any]:
     """Write the plain model with the temperature folded into its last layer."""
     found = calibrated(fitted)
     temperature = found.temperature
@@ -267,7 +267,7 @@ def score_rows(finish: Finish) -> Scored:
     return Scored(blocks, decisions, seconds, predictions=_predictions(outputs, names))
 
 
-def _answered(ready: Ready, network: Any, table: Table, unread: int) -> TagOutputs:
+def _answered(ready: TrainingPlan, network: Any, table: Table, unread: int) -> TagOutputs:
     loaded = ready.loaded
     assert isinstance(loaded, LoadedClassifier)
     examples = encode_words(table, loaded.tokenizer, loaded.max_length, need_words=False)
@@ -294,7 +294,7 @@ def _other_rows(finish: Finish, temperature: float, unread: int) -> dict[str, An
     return {name: scored(*side).to_json() for name, side in found.items()}
 
 
-def tell(asked: AskedSide) -> dict[str, Any]:
+def tell(asked: SplitRows) -> dict[str, Any]:
     """What the kept state says of training or validation sentences, calibrated."""
     fitted, examples = asked.fitted, words_in(asked.examples)
     ready, names = fitted.ready, fitted.ready.task.classes
@@ -356,7 +356,7 @@ def _merit(scores: Scores) -> tuple[float, float]:
     return f1 or 0.0, -(loss if loss is not None else np.inf)
 
 
-def _scored_model_facts(ready: Ready, temperature: float, unread: str) -> dict[str, Any]:
+def _scored_model_facts(ready: TrainingPlan, temperature: float, unread: str) -> dict[str, Any]:
     total, trainable = count_parameters(ready.loaded.network)
     return {
         **ready.loaded.facts,
@@ -369,7 +369,7 @@ def _scored_model_facts(ready: Ready, temperature: float, unread: str) -> dict[s
     }
 
 
-def facts(fitted: Fitted, saved: Mapping[str, Any]) -> dict[str, Any]:
+def facts(fitted: FittedModel, saved: Mapping[str, Any]) -> dict[str, Any]:
     """``model_facts`` where no test rows are scored."""
     ready, names = fitted.ready, fitted.ready.task.classes
     unread = names[unread_tag(names, words_in(ready.train))]

@@ -28,12 +28,13 @@ if TYPE_CHECKING:
 
     from holdfast.training.task import Batch, Task
 
+
 # What a network reads; the rest of a batch is for the losses.
 INPUTS = ("input_ids", "token_type_ids", "position_ids", "pixel_values")
 
 
 @dataclass(frozen=True, slots=True)
-class Passes:
+class RowPasses:
     """How rows pass the network: what the loop has of it."""
 
     network: Any
@@ -73,7 +74,7 @@ class PrefixCache:
 
     def fill(
         self,
-        passes: Passes,
+        passes: RowPasses,
         sets: Mapping[str, Any],
         tokens: int,
         beginnings: Mapping[str, Any] = MappingProxyType({}),
@@ -119,7 +120,7 @@ class PrefixCache:
         self._sets = []
 
     def _filled(
-        self, passes: Passes, name: str, examples: Any, tokens: int, weights: bytes
+        self, passes: RowPasses, name: str, examples: Any, tokens: int, weights: bytes
     ) -> _Kept:
         """The file of one set of rows, every one of them in it, and their marks."""
         batches = list(by_length(examples.lengths, np.arange(len(examples)), tokens))
@@ -146,7 +147,7 @@ class PrefixCache:
         file.seal()
         return _Kept(examples, file, marks)
 
-    def _states(self, passes: Passes, examples: Any, positions: Ints) -> torch.Tensor:
+    def _states(self, passes: RowPasses, examples: Any, positions: Ints) -> torch.Tensor:
         batch = passes.batch(examples, positions)
         return self._prefix.output(lambda: passes.task.forward(passes.network, batch))
 

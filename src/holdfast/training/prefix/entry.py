@@ -21,6 +21,7 @@ from holdfast.training.restore import random_state, set_random_state
 if TYPE_CHECKING:
     from holdfast.training.task import Batch, Task
 
+
 MOST_ROWS, MOST_TOKENS = 8, 512
 PROBE_SECONDS = 0.2
 # A row's state may differ from that of the row alone by this share of its largest number: the sums
@@ -29,7 +30,7 @@ ROUNDING = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class PrefixEntry:
     """What was found: ``why_not``, or what keeping costs and saves. ``unit_bytes`` are those of one
     unit of a row's size, ``whole`` the size of every row where rows are not cut to their length;
     ``saved_s`` the seconds by which a row passes faster."""
@@ -45,7 +46,9 @@ class Entry:
         return units * self.unit_bytes
 
 
-def ask_model(prefix: Prefix, network: Any, task: Task, examples: Any, precision: str) -> Entry:
+def ask_model(
+    prefix: Prefix, network: Any, task: Task, examples: Any, precision: str
+) -> PrefixEntry:
     """Pass a few rows as they are and entered half-way, and compare.
 
     The losses must be the same from the kept states alone, with zeros where a row is padded, and a
@@ -60,7 +63,7 @@ def ask_model(prefix: Prefix, network: Any, task: Task, examples: Any, precision
         return _ask(prefix, network, task, examples, device)
 
 
-def _ask(prefix: Prefix, network: Any, task: Task, examples: Any, device: str) -> Entry:
+def _ask(prefix: Prefix, network: Any, task: Task, examples: Any, device: str) -> PrefixEntry:
     def batch_of(rows: Ints) -> Batch:
         return {k: v.to(device) for k, v in task.collate(examples, rows).items()}
 
@@ -78,7 +81,7 @@ def _ask(prefix: Prefix, network: Any, task: Task, examples: Any, device: str) -
     batch = batch_of(rows)
     why_not = prefix.ask(losses)
     if why_not is not None:
-        return Entry(why_not)
+        return PrefixEntry(why_not)
     states = output(batch)
     sizes = sizes_of(examples, rows, states)
     kept = _without_padding(states, sizes[rows]).cpu()
@@ -88,10 +91,10 @@ def _ask(prefix: Prefix, network: Any, task: Task, examples: Any, device: str) -
         or _draws(network, states, lambda: output(batch))
     )
     if why_not is not None:
-        return Entry(why_not)
+        return PrefixEntry(why_not)
     saved = (_seconds(losses) - _seconds(half_way)) / len(rows)
     whole = None if np.array_equal(sizes, examples.lengths) else int(states.shape[1])
-    return Entry(None, math.prod(states.shape[2:]) * states.dtype.itemsize, whole, saved)
+    return PrefixEntry(None, math.prod(states.shape[2:]) * states.dtype.itemsize, whole, saved)
 
 
 def _unlike(examples: Any) -> Ints:

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 from torch import nn
 
 from holdfast.core.records import Floats, Ints
-from holdfast.plugins.episodes.reader import Reader
-from holdfast.plugins.episodes.tasks import Episode, Pool, Shape
+from holdfast.plugins.episodes.reader import FeatureReader
+from holdfast.plugins.episodes.tasks import Episode, Shape, TaskPool
 
 Vectors = Callable[[Ints], Floats]
 
@@ -19,8 +19,8 @@ Vectors = Callable[[Ints], Floats]
 class Step:
     """One update: the ``index``-th of its method."""
 
-    reader: Reader
-    pool: Pool
+    reader: FeatureReader
+    pool: TaskPool
     shape: Shape
     seed: int
     index: int
@@ -48,6 +48,6 @@ class StartMethod(Protocol):
     def update(self, step: Step) -> float:
         """The loss in nats of one draw of the training tasks, and its gradient in the weights."""
 
-    def answer(self, reader: Reader, episode: Episode, vectors: Vectors) -> Floats:
+    def answer(self, reader: FeatureReader, episode: Episode, vectors: Vectors) -> Floats:
         """Logits [ways · queries, ways] of the query rows, after seeing the support rows alone. The
         network is as it was afterwards. ``vectors`` gives what ``reader.vectors`` would."""

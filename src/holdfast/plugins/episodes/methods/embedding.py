@@ -14,8 +14,8 @@ from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.models.probes.logistic import Array, first_softmax, fit_softmax, logits_of
 from holdfast.plugins.episodes.methods.base import Step, Vectors
-from holdfast.plugins.episodes.reader import Reader
-from holdfast.plugins.episodes.tasks import Episode, Pool
+from holdfast.plugins.episodes.reader import FeatureReader
+from holdfast.plugins.episodes.tasks import Episode, TaskPool
 
 # Of the penalty on unit vectors: the weaker of two usual ones, as a few rows a class need.
 STRENGTH = 10.0
@@ -52,7 +52,7 @@ class Embedding:
     name = "embedding"
     HEAD_RATE = 5e-3
 
-    def __init__(self, pool: Pool, width: int, readout: str = "logistic") -> None:
+    def __init__(self, pool: TaskPool, width: int, readout: str = "logistic") -> None:
         self.readout = readout
         self._rows = np.concatenate([r for task in pool.tasks for r in task.rows])
         counts = [len(r) for task in pool.tasks for r in task.rows]
@@ -87,6 +87,6 @@ class Embedding:
         torch.autograd.backward(loss)
         return float(loss.detach())
 
-    def answer(self, reader: Reader, episode: Episode, vectors: Vectors) -> Floats:
+    def answer(self, reader: FeatureReader, episode: Episode, vectors: Vectors) -> Floats:
         support, query = vectors(episode.support.ravel()), vectors(episode.query.ravel())
         return read_out(self.readout, support, episode.support_labels, query)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from holdfast.core.records import Floats
 from holdfast.plugins.episodes.methods.base import Step, Vectors
-from holdfast.plugins.episodes.reader import Reader
+from holdfast.plugins.episodes.reader import FeatureReader
 from holdfast.plugins.episodes.tasks import Episode
 
 
@@ -48,7 +48,7 @@ class Prototypes:
         torch.autograd.backward(loss)
         return float(loss.detach())
 
-    def answer(self, reader: Reader, episode: Episode, vectors: Vectors) -> Floats:
+    def answer(self, reader: FeatureReader, episode: Episode, vectors: Vectors) -> Floats:
         support = torch.from_numpy(vectors(episode.support.ravel()))
         query = torch.from_numpy(vectors(episode.query.ravel()))
         found = distances(support.view(*episode.support.shape, -1), query)

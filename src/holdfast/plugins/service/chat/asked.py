@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from holdfast.data.chats.turns import Turn, read_turns
-from holdfast.plugins.service.chat.refused import Refused
+from holdfast.plugins.service.chat.refused import ChatError
 
 MOST_STOPS = 4
 LONGEST_STOP = 500
@@ -117,7 +117,7 @@ def read_chat(body: object, *models: str) -> Ask:
     """
     read = _checked(ChatBody, body, models)
     if read.max_tokens and read.max_completion_tokens:
-        raise Refused(
+        raise ChatError(
             400,
             "max_tokens and max_completion_tokens are two names of one limit: send one.",
             param="max_tokens",
@@ -132,19 +132,19 @@ def read_completion(body: object, *models: str) -> Ask:
     text = read.prompt if isinstance(read.prompt, str) else read.prompt[0]
     _refuse_unwritable(text, "prompt")
     if not text:
-        raise Refused(400, "prompt is empty: there is nothing to go on with.", param="prompt")
+        raise ChatError(400, "prompt is empty: there is nothing to go on with.", param="prompt")
     return Ask("text", text=text, **_shared(read, None))
 
 
 def _checked(kind: type[B], body: object, models: Sequence[str]) -> B:
     if not isinstance(body, Mapping):
-        raise Refused(400, "The body must be a JSON object.")
+        raise ChatError(400, "The body must be a JSON object.")
     try:
         read = kind.model_validate(dict(body))
     except ValidationError as error:
         raise _named(error) from None
     if read.model is not None and read.model not in models:
-        raise Refused(
+        raise ChatError(
             404,
             f"The model {read.model[:200]!r} does not exist here. This server has {models[0]!r}.",
             param="model",
@@ -154,7 +154,7 @@ def _checked(kind: type[B], body: object, models: Sequence[str]) -> B:
     return read
 
 
-def _named(error: ValidationError) -> Refused:
+def _named(error: ValidationError) -> ChatError:
     errors = error.errors(include_url=False, include_context=False)
     # Pydantic tells of every member of a union, and names it in the path: the one that was meant is
     # the one that was read furthest, and fields and places are enough of a path.
@@ -164,7 +164,7 @@ def _named(error: ValidationError) -> Refused:
     where = ".".join([str(name), *(str(part) for part in more if isinstance(part, int))])
     found = "" if first["type"] == "missing" else f" (found: {str(first['input'])[:80]!r})"
     said = str(first["msg"])
-    return Refused(400, f"{where}: {said[:1].lower()}{said[1:]}{found}.", param=where)
+    return ChatError(400, f"{where}: {said[:1].lower()}{said[1:]}{found}.", param=where)
 
 
 def _refuse_others(others: Mapping[str, Any]) -> None:
@@ -176,7 +176,7 @@ def _refuse_others(others: Mapping[str, Any]) -> None:
             rule = f"cannot be done here, where it is {able}: leave it out"
         else:
             rule = "is no field of this endpoint: leave it out"
-        raise Refused(
+        raise ChatError(
             400,
             f"{name[:100]} {rule} (found: {str(value)[:80]!r}).",
             param=name[:100],
@@ -194,12 +194,14 @@ def _turns(messages: Sequence[dict[str, Any]]) -> tuple[Turn, ...]:
     for place, message in enumerate(messages):
         where = f"messages.{place}"
         if message.get("tool_calls") or message.get("function_call"):
-            raise Refused(400, f"{where} calls a tool, which is not understood here.", param=where)
+            raise ChatError(
+                400, f"{where} calls a tool, which is not understood here.", param=where
+            )
         # Rows of a file are read more widely: other names of the roles, no content at all.
         known = message.get("role") in ASKING and message.get("content") is not None
         read = read_turns([message]) if known else None
         if read is None:
-            raise Refused(
+            raise ChatError(
                 400,
                 f"{where} must have a role (system, developer, user, assistant or tool) and a "
                 "content that is a text or a list of parts of text.",
@@ -208,7 +210,7 @@ def _turns(messages: Sequence[dict[str, Any]]) -> tuple[Turn, ...]:
         _refuse_unwritable(read[0]["content"], where)
         turns += read
     if turns[-1]["role"] not in ("user", "tool"):
-        raise Refused(400, f"messages {ORDER} (found: {turns[-1]['role']!r}).", param="messages")
+        raise ChatError(400, f"messages {ORDER} (found: {turns[-1]['role']!r}).", param="messages")
     return tuple(turns)
 
 
@@ -216,7 +218,7 @@ def _refuse_unwritable(text: str, where: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise Refused(
+        raise ChatError(
             400, f"{where} holds half of a surrogate pair, which is no character.", param=where
         ) from None
 
@@ -224,7 +226,9 @@ def _refuse_unwritable(text: str, where: str) -> None:
 def _shared(read: Settings, more: int | None) -> dict[str, Any]:
     stops = [read.stop] if isinstance(read.stop, str) else read.stop or []
     if len(stops) > MOST_STOPS:
-        raise Refused(400, f"stop: at most {MOST_STOPS} texts (found: {len(stops)}).", param="stop")
+        raise ChatError(
+            400, f"stop: at most {MOST_STOPS} texts (found: {len(stops)}).", param="stop"
+        )
     return {
         "tokens": more or read.max_tokens,
         "temperature": read.temperature or 0.0,

@@ -24,9 +24,9 @@ from holdfast.core.printable import printable
 from holdfast.core.records import Decision
 from holdfast.models.loading.limits import position_limit
 from holdfast.plugins.service.chat.asked import Ask
-from holdfast.plugins.service.chat.decoder import Decoder, Row, chooser, decoder_of
+from holdfast.plugins.service.chat.decoder import DecodedText, Decoder, chooser, decoder_of
 from holdfast.plugins.service.chat.pieces import Pieces
-from holdfast.plugins.service.chat.refused import Refused
+from holdfast.plugins.service.chat.refused import ChatError
 from holdfast.plugins.store.records import new_id
 from holdfast.tasks.lm.chat_tokens import prompt_tokens
 from holdfast.tasks.lm.generation import LONGEST_ANSWER, closing, stop_tokens, whole_prompts
@@ -60,7 +60,7 @@ def at_once(job: Callable[[], Any]) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class ChatBounds:
     """How many conversations are answered at once (``together``) and may wait besides; after how
     many seconds one ends unfinished; how many bytes of keys and values all of them may take."""
 
@@ -89,7 +89,7 @@ class Conversation:
 
     id: str
     ask: Ask
-    row: Row
+    row: DecodedText
     new_tokens: int
     written: Pieces
     at: float
@@ -128,10 +128,10 @@ class Chats:
         mark: str | None = None,
         new_tokens: int | None = None,
         within: Within = at_once,
-        bounds: Bounds | None = None,
+        bounds: ChatBounds | None = None,
     ) -> None:
         self.name, self.of_text = printable(name), of_text
-        self.bounds = bounds or Bounds()
+        self.bounds = bounds or ChatBounds()
         self.decisions: tuple[Decision, ...] = ()
         self.counts: Counter[str] = Counter()
         self.since = time.time()
@@ -166,7 +166,7 @@ class Chats:
         *,
         mark: str | None = None,
         within: Within = at_once,
-        bounds: Bounds | None = None,
+        bounds: ChatBounds | None = None,
     ) -> Chats | None:
         """The conversations with a model that already answers rows (``Predictor.model``), of which
         nothing is loaded twice; ``None`` where it is no causal language model."""
@@ -239,7 +239,7 @@ class Chats:
         conversation = Conversation(
             new_id(),
             ask,
-            Row(ids, _not_yet),
+            DecodedText(ids, _not_yet),
             new,
             Pieces(self._decode, (self._end, *ask.stops)),
             time.time(),
@@ -256,13 +256,13 @@ class Chats:
     def _refuse_full(self) -> None:
         if self._draining or self._thread is None:
             self.counts["refused_ending"] += 1
-            raise Refused(503, "The server is ending or not ready yet.", retry_after=5)
+            raise ChatError(503, "The server is ending or not ready yet.", retry_after=5)
         waiting = len(self._waiting) + self._entering
         if waiting >= self.bounds.waiting:
             self.counts["refused_full"] += 1
             turns = (waiting + len(self._running)) / self.bounds.together
             after = min(60, max(1, math.ceil(self._seconds * turns)))
-            raise Refused(
+            raise ChatError(
                 503,
                 f"{waiting} conversations wait already, which is as many as may.",
                 code="full",
@@ -273,7 +273,7 @@ class Chats:
         said = [ask.text] if ask.kind == "text" else [turn["content"] for turn in ask.turns]
         length, most = sum(map(len, said)), self.context * LONGEST_TOKEN
         if length > most:
-            raise Refused(
+            raise ChatError(
                 400,
                 f"What is asked has {length:,} characters; more than {most:,} cannot fit the "
                 f"{self.context:,} places of this model.",
@@ -283,7 +283,7 @@ class Chats:
             # Alone: a chat template runs within bounds that hold for the whole process.
             ids: list[int] = self._within(lambda: self._rendered(ask))
         except HoldfastError as error:
-            raise Refused(400, f"{error.what}: {error.rule}", param="messages") from None
+            raise ChatError(400, f"{error.what}: {error.rule}", param="messages") from None
         return ids
 
     def _rendered(self, ask: Ask) -> list[int]:
@@ -295,7 +295,7 @@ class Chats:
         if not self.of_text:
             return prompt_tokens(self._tokenizer, ask.turns)
         if len(ask.turns) > 1 or ask.turns[0]["role"] != "user":
-            raise Refused(
+            raise ChatError(
                 400,
                 "This model was trained on plain text: it knows no turns and goes on with one "
                 "text. Send one message of the user, or ask /v1/completions.",
@@ -312,7 +312,7 @@ class Chats:
         if wanted is not None and wanted <= most:
             return wanted
         asked = f"an answer of up to {wanted:,} tokens" if wanted else "an answer of one token"
-        raise Refused(
+        raise ChatError(
             400,
             f"This model has {self.context:,} places; what is asked takes {prompt:,} tokens and "
             f"{asked} as many more. Shorten the messages or max_tokens.",

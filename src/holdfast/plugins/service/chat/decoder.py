@@ -25,7 +25,7 @@ Choose = Callable[[Tensor, Tensor], tuple[int, float]]
 
 
 @dataclass(eq=False)
-class Row:
+class DecodedText:
     """A text that is being written: its ``prompt``, the tokens ``written`` to it and the ``logs``
     of their probabilities; ``choose`` picks a token from ids [1, T] and logits [1, V]."""
 
@@ -50,15 +50,15 @@ class Row:
 class Decoder(Protocol):
     """Rows that are written beside one another, in the order in which they joined."""
 
-    rows: list[Row]
+    rows: list[DecodedText]
 
-    def join(self, row: Row) -> int:
+    def join(self, row: DecodedText) -> int:
         """Read the prompt of ``row`` and write its first token, which is returned."""
 
     def step(self) -> list[int]:
         """The next token of every row, in their order."""
 
-    def leave(self, row: Row) -> None:
+    def leave(self, row: DecodedText) -> None:
         """Write ``row`` no further."""
 
 
@@ -76,7 +76,7 @@ def decoder_of(plain: Any) -> tuple[Decoder, Decision]:
         because = f"asked of the model: {found}, so that each token reads its whole text again"
         return Reread(plain), Decision(WHAT, "in turns", because)
     because = "asked of the model: beside others a text gets the logits that it gets alone"
-    return Joined(plain), Decision(WHAT, "in one batch", because)
+    return PaddedBatch(plain), Decision(WHAT, "in one batch", because)
 
 
 def chooser(
@@ -129,20 +129,20 @@ def chooser(
     return choose
 
 
-class Joined:
+class PaddedBatch:
     """One batch, padded on the left: row r has its last token in the last column, and ``mask``
     [B, L] says which columns are its own."""
 
     def __init__(self, plain: Any) -> None:
         self.plain = plain
-        self.rows: list[Row] = []
+        self.rows: list[DecodedText] = []
         self._cache: Any = None
         self._mask: Tensor | None = None
         takes = inspect.signature(plain.forward).parameters
         self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in takes else {}
         self._has_places = "position_ids" in takes
 
-    def join(self, row: Row) -> int:
+    def join(self, row: DecodedText) -> int:
         device = self.plain.get_input_embeddings().weight.device
         ids = torch.tensor([row.prompt], device=device)
         mask = torch.ones_like(ids)
@@ -167,7 +167,7 @@ class Joined:
         logits = self._logits(ids, self._mask, places, self._cache)
         return [row.take(logits[place : place + 1]) for place, row in enumerate(self.rows)]
 
-    def leave(self, row: Row) -> None:
+    def leave(self, row: DecodedText) -> None:
         kept = [place for place, one in enumerate(self.rows) if one is not row]
         self.rows = [self.rows[place] for place in kept]
         if not kept:
@@ -203,9 +203,9 @@ class Reread:
 
     def __init__(self, plain: Any) -> None:
         self.plain = plain
-        self.rows: list[Row] = []
+        self.rows: list[DecodedText] = []
 
-    def join(self, row: Row) -> int:
+    def join(self, row: DecodedText) -> int:
         token = self._next(row)
         self.rows.append(row)
         return token
@@ -213,10 +213,10 @@ class Reread:
     def step(self) -> list[int]:
         return [self._next(row) for row in self.rows]
 
-    def leave(self, row: Row) -> None:
+    def leave(self, row: DecodedText) -> None:
         self.rows = [one for one in self.rows if one is not row]
 
-    def _next(self, row: Row) -> int:
+    def _next(self, row: DecodedText) -> int:
         device = self.plain.get_input_embeddings().weight.device
         ids = torch.tensor([row.ids], device=device)
         with torch.inference_mode():
@@ -254,10 +254,10 @@ def _same_beside(plain: Any) -> bool:
 
         return choose
 
-    decoder = Joined(plain)
-    decoder.join(Row(words[:7], watching(0)))
+    decoder = PaddedBatch(plain)
+    decoder.join(DecodedText(words[:7], watching(0)))
     decoder.step()
-    decoder.join(Row(words[4:7], watching(1)))
+    decoder.join(DecodedText(words[4:7], watching(1)))
     decoder.step()
     decoder.leave(decoder.rows[0])
     decoder.step()

@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from holdfast.plugins.service.asked import Engine
-from holdfast.plugins.service.chat.conversations import Bounds, Chats, Within, at_once
+from holdfast.plugins.service.asked import ServiceEngine
+from holdfast.plugins.service.chat.conversations import ChatBounds, Chats, Within, at_once
 from holdfast.plugins.service.settings import Serving
 
 
-def open_chats(engine: Engine, settings: Serving) -> Chats | None:
+def open_chats(engine: ServiceEngine, settings: Serving) -> Chats | None:
     """Conversations with the model that ``engine`` holds, asked by the engine's one thread; not
     warm yet. ``None`` where it is no causal language model."""
     use, thread = getattr(engine, "use", None), getattr(engine, "thread", None)
     # Between two turns of the rows that the engine answers.
     within: Within = at_once if thread is None else lambda job: thread.run(job).result()
-    bounds = Bounds(
+    bounds = ChatBounds(
         together=settings.chat_together,
         waiting=settings.chat_waiting,
         deadline_s=settings.chat_timeout_s,
@@ -32,7 +32,9 @@ class Following:
     ``chats`` are those of the first model, where they are there already.
     """
 
-    def __init__(self, engine: Engine, settings: Serving, chats: Chats | None = None) -> None:
+    def __init__(
+        self, engine: ServiceEngine, settings: Serving, chats: Chats | None = None
+    ) -> None:
         self._engine, self._settings = engine, settings
         self._lock = asyncio.Lock()
         self._of = None if chats is None else shown_of(engine)
@@ -68,7 +70,7 @@ class Following:
             self._chats.drain()
 
 
-def shown_of(engine: Engine) -> Engine:
+def shown_of(engine: ServiceEngine) -> ServiceEngine:
     """The engine that answers, where several stand in a line."""
-    shown: Engine = getattr(engine, "shown", engine)
+    shown: ServiceEngine = getattr(engine, "shown", engine)
     return shown

@@ -1,5 +1,6 @@
 """``Refused``: what a client is told instead of an answer, in the shape that OpenAI's clients
-read."""
+read.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ KINDS = {
 }
 
 
-class Refused(Exception):
+class ChatError(Exception):
     """No answer: the HTTP ``status``, a sentence, the field at fault (``param``), a ``code`` for
     programs, and after how many seconds it may be tried again (``retry_after``)."""
 

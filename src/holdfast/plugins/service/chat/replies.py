@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from holdfast.plugins.service.chat import shapes
 from holdfast.plugins.service.chat.conversations import Conversation, Ended
-from holdfast.plugins.service.chat.refused import Refused
+from holdfast.plugins.service.chat.refused import ChatError
 
 STILL_HERE_S = 15.0
 # A client that left gets no answer; the counters show this number, which nginx made known.
@@ -24,7 +24,7 @@ def reply(one: Conversation, model: str) -> Response:
     return _Streamed(one, model) if one.ask.stream else _Whole(one, model)
 
 
-def refusal(refused: Refused) -> Response:
+def refusal(refused: ChatError) -> Response:
     """What is told instead of an answer."""
     return JSONResponse(refused.to_json(), refused.status, headers=refused.headers)
 
@@ -100,11 +100,11 @@ async def _events(one: Conversation, model: str) -> AsyncIterator[str]:
         return
 
 
-def _failed(ended: Ended) -> Refused | None:
+def _failed(ended: Ended) -> ChatError | None:
     """What is told of an answer that did not come to its end."""
     if ended.why in ("stop", "length"):
         return None
     if ended.why == "deadline":
         rule = "The answer was not ready in the time that a request has here."
-        return Refused(504, rule, code="deadline", retry_after=5)
-    return Refused(500, "The model could not answer; the server's log says why.", code="failed")
+        return ChatError(504, rule, code="deadline", retry_after=5)
+    return ChatError(500, "The model could not answer; the server's log says why.", code="failed")

@@ -17,8 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
 from holdfast.core.records import Floats
-from holdfast.plugins.service.asked import Answer, Answered, Facts, Full, Late
-from holdfast.plugins.service.engine.line import Bounds, Line, Turn, Waiting
+from holdfast.plugins.service.asked import EngineFacts, Full, Late, RowPrediction, RowPredictions
+from holdfast.plugins.service.engine.line import EngineTurn, QueueBounds, RequestQueue, Waiting
 from holdfast.plugins.service.engine.pace import Pace
 from holdfast.plugins.service.engine.thread import ModelThread, Work
 from holdfast.plugins.store.records import Row
@@ -37,7 +37,7 @@ NOT_READY = 1.0
 Alone = Callable[[Callable[[], float]], float]
 
 
-class Form(Protocol):
+class RowForm(Protocol):
     """How the rows of a task are read, asked and said."""
 
     def light(self, rows: Sequence[Row]) -> bool: ...
@@ -46,9 +46,9 @@ class Form(Protocol):
 
     def turn_tokens(self, wanted: int) -> int: ...
 
-    def ask(self, turn: Turn) -> int: ...
+    def ask(self, turn: EngineTurn) -> int: ...
 
-    def say(self, reads: Sequence[Any]) -> list[tuple[list[Answer], Floats | None]]: ...
+    def say(self, reads: Sequence[Any]) -> list[tuple[list[RowPrediction], Floats | None]]: ...
 
     def warm(self, alone: Alone) -> tuple[int, float]: ...
 
@@ -62,17 +62,17 @@ class ModelEngine:
 
     def __init__(
         self,
-        form: Form,
-        facts: Facts,
+        form: RowForm,
+        facts: EngineFacts,
         *,
-        bounds: Bounds | None = None,
+        bounds: QueueBounds | None = None,
         thread: ModelThread | None = None,
         rank: int = 0,
         turn_seconds: float = TURN_SECONDS,
     ) -> None:
         self._form = form
         self._facts = facts
-        self._line = Line(bounds)
+        self._line = RequestQueue(bounds)
         self._pace = Pace()
         self._lock = threading.Lock()
         self._thread = thread or ModelThread()
@@ -88,7 +88,7 @@ class ModelEngine:
         self._thread.add(self._take, rank)
 
     @property
-    def facts(self) -> Facts:
+    def facts(self) -> EngineFacts:
         return self._facts
 
     @property
@@ -117,15 +117,15 @@ class ModelEngine:
         """Do something that needs the model alone, between two turns."""
         return await asyncio.wrap_future(self._thread.run(job))
 
-    async def answer(self, rows: Sequence[Row], deadline: float | None = None) -> Answered:
+    async def answer(self, rows: Sequence[Row], deadline: float | None = None) -> RowPredictions:
         until = math.inf if deadline is None else deadline
         read = await self._admitted(rows, until)
         if not read.costs:
             ((answers, vectors),) = self._form.say([read])
             self._counts["requests_total"] += 1
-            return Answered(tuple(answers), self._facts.model, vectors)
+            return RowPredictions(tuple(answers), self._facts.model, vectors)
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Answered] = loop.create_future()
+        future: asyncio.Future[RowPredictions] = loop.create_future()
         one = Waiting(read, read.costs, future, until)
         with self._lock:
             try:
@@ -193,7 +193,7 @@ class ModelEngine:
             turn = self._line.take(time.monotonic(), most)
         return None if turn is None else lambda: self._answer(turn)
 
-    def _answer(self, turn: Turn) -> None:
+    def _answer(self, turn: EngineTurn) -> None:
         began = time.perf_counter()
         failed: dict[Waiting, Exception] = {}
         padded = 0
@@ -205,7 +205,7 @@ class ModelEngine:
             one.answered += len(places)
         whole = [one for one, _ in turn.parts if one.answered == len(one.costs)]
         done = [one for one in whole if one not in failed]
-        said: list[tuple[list[Answer], Floats | None]] = []
+        said: list[tuple[list[RowPrediction], Floats | None]] = []
         if done:
             try:
                 said = self._form.say([one.read for one in done])
@@ -221,7 +221,7 @@ class ModelEngine:
                 listener(turn.rows, turn.tokens, seconds)
         self._settle(done, said, failed)
 
-    def _apart(self, turn: Turn, error: Exception) -> dict[Waiting, Exception]:
+    def _apart(self, turn: EngineTurn, error: Exception) -> dict[Waiting, Exception]:
         """Ask each request of a turn that failed by itself; those that fail again, and how."""
         if len(turn.parts) == 1:
             return {turn.parts[0][0]: error}
@@ -229,7 +229,7 @@ class ModelEngine:
         for one, places in turn.parts:
             costs = one.costs[places.start : places.stop]
             try:
-                self._form.ask(Turn([(one, places)], sum(costs), len(costs)))
+                self._form.ask(EngineTurn([(one, places)], sum(costs), len(costs)))
             except Exception as own:
                 failed[one] = own
         return failed
@@ -237,13 +237,13 @@ class ModelEngine:
     def _settle(
         self,
         done: Sequence[Waiting],
-        said: Sequence[tuple[list[Answer], Floats | None]],
+        said: Sequence[tuple[list[RowPrediction], Floats | None]],
         failed: dict[Waiting, Exception],
     ) -> None:
         """Hand results to those who wait, in one call of their loop."""
         name = self._facts.model
         results: list[tuple[asyncio.Future[Any], Any]] = [
-            (one.caller, Answered(tuple(answers), name, vectors))
+            (one.caller, RowPredictions(tuple(answers), name, vectors))
             for one, (answers, vectors) in zip(done, said, strict=True)
         ]
         for one, error in failed.items():
@@ -258,7 +258,7 @@ class ModelEngine:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(_deliver, some)
 
-    def _count(self, turn: Turn, padded: int, seconds: float, done: int, failed: int) -> None:
+    def _count(self, turn: EngineTurn, padded: int, seconds: float, done: int, failed: int) -> None:
         counts = self._counts
         counts["turns_total"] += 1
         counts["rows_total"] += turn.rows

@@ -22,7 +22,7 @@ from holdfast.plugins.service.asked import Full, Late
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class QueueBounds:
     """What may wait: ``rows`` and ``tokens`` in all, and as long as a new request would be
     answered within ``seconds``. A request alone may have as many rows as all together."""
 
@@ -55,7 +55,7 @@ class Waiting:
 
 
 @dataclass(slots=True)
-class Turn:
+class EngineTurn:
     """What is asked together: of each request some of its rows, by their places in its order."""
 
     parts: list[tuple[Waiting, range]] = field(default_factory=list)
@@ -63,7 +63,7 @@ class Turn:
     rows: int = 0
 
 
-class Line:
+class RequestQueue:
     """Requests in the order in which their rows are answered. Not to be used by two threads at
     once.
 
@@ -71,8 +71,8 @@ class Line:
     waited for them any more, by the reason.
     """
 
-    def __init__(self, bounds: Bounds | None = None) -> None:
-        self.bounds = bounds or Bounds()
+    def __init__(self, bounds: QueueBounds | None = None) -> None:
+        self.bounds = bounds or QueueBounds()
         self.rows = 0
         self.tokens = 0
         self.dropped = {"gone": 0, "late": 0}
@@ -125,10 +125,10 @@ class Line:
         """When to come again [whole s]: when what waits is below its bound."""
         return float(max(1, math.ceil(seconds - self.bounds.seconds)))
 
-    def take(self, now: float, most: int) -> Turn | None:
+    def take(self, now: float, most: int) -> EngineTurn | None:
         """Rows of at most ``most`` tokens (or one row), those of the smallest tags; ``None`` where
         nobody waits. Who is gone or late by ``now`` is dropped."""
-        turn = Turn()
+        turn = EngineTurn()
         while self._heap:
             one = self._heap[0][2]
             if one.gone or one.deadline <= now:
@@ -144,7 +144,7 @@ class Line:
             self._now = 0.0
         return turn if turn.rows else None
 
-    def _take_rows(self, one: Waiting, turn: Turn, most: int) -> None:
+    def _take_rows(self, one: Waiting, turn: EngineTurn, most: int) -> None:
         """The request's next rows, as long as no other's turn is before."""
         first = one.taken
         following = self._heap[0][:2] if self._heap else (math.inf, 0)

@@ -11,9 +11,9 @@ from holdfast.core.machine import refuse_too_many, usable_cores
 from holdfast.core.records import Decision
 from holdfast.plan.task import WRITERS
 from holdfast.plugins.export.measured import FLOAT32
-from holdfast.plugins.service.asked import Facts
-from holdfast.plugins.service.engine.engine import Form, ModelEngine
-from holdfast.plugins.service.engine.line import Bounds
+from holdfast.plugins.service.asked import EngineFacts
+from holdfast.plugins.service.engine.engine import ModelEngine, RowForm
+from holdfast.plugins.service.engine.line import QueueBounds
 from holdfast.plugins.service.engine.precision import Computing, Notify, computing
 from holdfast.plugins.service.engine.rows import columns_of
 from holdfast.plugins.service.engine.tables import TableForm
@@ -35,7 +35,7 @@ def open_engine(
     precision: str = FLOAT32,
     *,
     threads: int | None = None,
-    bounds: Bounds | None = None,
+    bounds: QueueBounds | None = None,
     vectors: bool = True,
     beside: ModelEngine | None = None,
     notify: Notify = lambda _: None,
@@ -90,13 +90,13 @@ def engine_of(
     run: Path,
     model: str,
     *,
-    bounds: Bounds | None = None,
+    bounds: QueueBounds | None = None,
     vectors: bool = True,
     beside: ModelEngine | None = None,
 ) -> ModelEngine:
     """The engine of a predictor that is loaded, whose ``recipe`` says how texts are treated."""
     task = str(recipe.task)
-    facts = Facts(
+    facts = EngineFacts(
         task,
         model,
         run,
@@ -111,7 +111,7 @@ def engine_of(
     engine = ModelEngine(
         form,
         facts,
-        bounds=bounds or Bounds(seconds=seconds),
+        bounds=bounds or QueueBounds(seconds=seconds),
         thread=thread,
         rank=0 if beside is None else 1,
     )
@@ -119,7 +119,9 @@ def engine_of(
     return engine
 
 
-def form_of(predictor: Predictor, recipe: Recipe, made: Computing, *, vectors: bool = True) -> Form:
+def form_of(
+    predictor: Predictor, recipe: Recipe, made: Computing, *, vectors: bool = True
+) -> RowForm:
     """How the rows of this task are read, asked and said."""
     use = made.use
     plain = isinstance(use, TextUse) and not isinstance(use.models[0], BesideText)

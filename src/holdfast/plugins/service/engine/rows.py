@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from holdfast.contract.answering import Asked, read_columns, within_limits
+from holdfast.contract.answering import PredictionRequest, read_columns, within_limits
 from holdfast.core.errors import DataError, InputError, MachineError
 from holdfast.data.cells import too_deep
 from holdfast.data.images.picture import header
@@ -71,7 +71,7 @@ def _grey() -> bytes:
     return into.getvalue()
 
 
-def asked_of(predictor: Predictor, rows: Sequence[Row]) -> Asked:
+def asked_of(predictor: Predictor, rows: Sequence[Row]) -> PredictionRequest:
     """The rows as a model of any task reads them. Raises ``InputError`` where they cannot be."""
     use, first = predictor.model, columns_of(predictor)[0]
     if isinstance(use, ImageUse):
@@ -86,7 +86,7 @@ def asked_of(predictor: Predictor, rows: Sequence[Row]) -> Asked:
     return asked_rows(predictor, rows)
 
 
-def asked_rows(predictor: Predictor, rows: Sequence[Row]) -> Asked:
+def asked_rows(predictor: Predictor, rows: Sequence[Row]) -> PredictionRequest:
     """The rows as a file of them would be read."""
     path = scratch_file("request", ".jsonl")
     try:
@@ -113,7 +113,7 @@ def _of_request(error: InputError, places: dict[str, str]) -> InputError:
     return type(error)(told(error.what), told(error.rule), told(error.value), told(error.remedy))
 
 
-def _asked_pictures(predictor: Predictor, rows: Sequence[Row]) -> Asked:
+def _asked_pictures(predictor: Predictor, rows: Sequence[Row]) -> PredictionRequest:
     files: list[Path] = []
     asked = None
     try:

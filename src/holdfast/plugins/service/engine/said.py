@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from holdfast.contract.answering import Answered, Answers
-from holdfast.plugins.service.asked import Answer
+from holdfast.plugins.service.asked import RowPrediction
 from holdfast.runs.prediction_file import DIGITS
-from holdfast.runs.threshold import Rule
+from holdfast.runs.threshold import ThresholdRule
 
 NO_TEXT = "there is nothing to read in this row"
 
 
-def answers_said(answers: Answers, names: Sequence[str], rule: Rule | None) -> list[Answer]:
+def answers_said(
+    answers: Answers, names: Sequence[str], rule: ThresholdRule | None
+) -> list[RowPrediction]:
     """One answer a row: certainties and probabilities to six digits, nothing where the run's
     threshold leaves a row to a person."""
     chances = answers.probabilities
@@ -24,12 +26,12 @@ def answers_said(answers: Answers, names: Sequence[str], rule: Rule | None) -> l
     if names and chances is not None:
         rows = [dict(zip(names, row, strict=True)) for row in chances.round(DIGITS).tolist()]
     return [
-        Answer(one, None if p is None else round(p, DIGITS), row, because)
+        RowPrediction(one, None if p is None else round(p, DIGITS), row, because)
         for one, p, row, because in zip(said, sure, rows, why, strict=True)
     ]
 
 
-def nothing_said(answered: Answered, because: str | None, pictures: bool) -> Answer:
+def nothing_said(answered: Answered, because: str | None, pictures: bool) -> RowPrediction:
     """The answer to a row without anything to read: empty where answers are texts."""
     empty = "" if answered == "text" and not pictures else None
-    return Answer(empty, None, None, because or NO_TEXT)
+    return RowPrediction(empty, None, None, because or NO_TEXT)

@@ -16,8 +16,8 @@ from holdfast.contract.answering import Answering
 from holdfast.core.errors import InputError
 from holdfast.core.records import Floats
 from holdfast.data.table import Table
-from holdfast.plugins.service.asked import Answer
-from holdfast.plugins.service.engine.line import Turn, Waiting
+from holdfast.plugins.service.asked import RowPrediction
+from holdfast.plugins.service.engine.line import EngineTurn, Waiting
 from holdfast.plugins.service.engine.rows import asked_of, made_row
 from holdfast.plugins.service.engine.said import answers_said, nothing_said
 from holdfast.plugins.store.records import Row
@@ -103,7 +103,7 @@ class TableForm:
         """How many tokens a turn may have at most, where ``wanted`` keep to its time."""
         return max(wanted, TOGETHER * self._more) if self.writes else wanted
 
-    def ask(self, turn: Turn) -> int:
+    def ask(self, turn: EngineTurn) -> int:
         """Let the model answer the rows of a turn; their tokens."""
         for parts in _alike(turn):
             self._ask_table(parts)
@@ -148,16 +148,16 @@ class TableForm:
     def _time(self, read: ReadTable) -> float:
         """Seconds that the rows of a request take."""
         before, places = time.perf_counter(), range(len(read.costs))
-        self.ask(Turn([(Waiting(read, read.costs), places)], sum(read.costs), len(places)))
+        self.ask(EngineTurn([(Waiting(read, read.costs), places)], sum(read.costs), len(places)))
         self.say([read])
         return time.perf_counter() - before
 
-    def say(self, reads: Sequence[ReadTable]) -> list[tuple[list[Answer], Floats | None]]:
+    def say(self, reads: Sequence[ReadTable]) -> list[tuple[list[RowPrediction], Floats | None]]:
         """The answers to whole requests, with their vectors [rows, width] (NaN where nothing was
         read), in the order of their rows."""
         return [(self._said(one), self._all_vectors(one)) for one in reads]
 
-    def _said(self, read: ReadTable) -> list[Answer]:
+    def _said(self, read: ReadTable) -> list[RowPrediction]:
         names, rule = self.predictor.names, self.predictor.rule
         rows: list[Any] = [None] * read.rows
         said = answers_said(read.collected, names, rule) if len(read.table) else []
@@ -185,7 +185,7 @@ def _filled(kept: Floats | None, rows: int, found: Floats, first: int) -> Floats
     return made
 
 
-def _alike(turn: Turn) -> list[list[tuple[ReadTable, range]]]:
+def _alike(turn: EngineTurn) -> list[list[tuple[ReadTable, range]]]:
     """The parts of a turn whose tables have the same columns, and of chats the same form."""
     from holdfast.data.chats.chat import form_of
 

@@ -24,8 +24,8 @@ from holdfast.data.columns.profile import is_missing
 from holdfast.data.columns.template import fill_template
 from holdfast.data.limits import limits
 from holdfast.models.loading.beginnings import beginnings
-from holdfast.plugins.service.asked import Answer
-from holdfast.plugins.service.engine.line import Turn, Waiting
+from holdfast.plugins.service.asked import RowPrediction
+from holdfast.plugins.service.engine.line import EngineTurn, Waiting
 from holdfast.plugins.service.engine.networks import Graph
 from holdfast.plugins.service.engine.passes import passes
 from holdfast.plugins.service.engine.rows import asked_rows
@@ -162,7 +162,7 @@ class TextForm:
         types = encoded.get("token_type_ids")
         return list(encoded["input_ids"]), None if types is None else list(types)
 
-    def ask(self, turn: Turn) -> int:
+    def ask(self, turn: EngineTurn) -> int:
         """Let the model answer the rows of a turn; how many tokens it was given, padding too."""
         owners = [(one.read, place) for one, places in turn.parts for place in places]
         lengths = [_up(len(read.ids[place]), self.multiple) for read, place in owners]
@@ -206,7 +206,7 @@ class TextForm:
             batch["token_type_ids"] = torch.from_numpy(types)
         return batch
 
-    def say(self, reads: Sequence[ReadTexts]) -> list[tuple[list[Answer], Floats | None]]:
+    def say(self, reads: Sequence[ReadTexts]) -> list[tuple[list[RowPrediction], Floats | None]]:
         """The answers to whole requests, with their vectors [rows, width] (NaN where nothing was
         read), in the order of their rows."""
         answers = self._answers(np.concatenate([one.outputs for one in reads]))
@@ -269,7 +269,7 @@ class TextForm:
             np.zeros((rows, self._outputs), dtype=np.float32),
         )
         before = time.perf_counter()
-        self.ask(Turn([(Waiting(made, made.costs), range(rows))], rows * length, rows))
+        self.ask(EngineTurn([(Waiting(made, made.costs), range(rows))], rows * length, rows))
         return time.perf_counter() - before
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from holdfast.plugins.live.arms import in_challenger
-from holdfast.plugins.service.asked import Answered, Engine, Facts
+from holdfast.plugins.service.asked import EngineFacts, RowPredictions, ServiceEngine
 from holdfast.plugins.service.live.setup import Setup
 from holdfast.plugins.store.records import Row
 
@@ -25,7 +25,10 @@ class Lineup:
     """
 
     def __init__(
-        self, shown: Engine, challenger: Engine | None = None, setup: Setup | None = None
+        self,
+        shown: ServiceEngine,
+        challenger: ServiceEngine | None = None,
+        setup: Setup | None = None,
     ) -> None:
         self._shown, self._challenger, self._setup = shown, challenger, setup
         self._lock = threading.Lock()
@@ -42,17 +45,17 @@ class Lineup:
         self._figures.append(figures)
 
     @property
-    def shown(self) -> Engine:
+    def shown(self) -> ServiceEngine:
         """The model in service."""
         return self._shown
 
     @property
-    def challenger(self) -> Engine | None:
+    def challenger(self) -> ServiceEngine | None:
         """The model that is compared with it."""
         return self._challenger
 
     @property
-    def facts(self) -> Facts:
+    def facts(self) -> EngineFacts:
         return self._shown.facts
 
     @property
@@ -66,7 +69,7 @@ class Lineup:
 
     async def answer(
         self, rows: Sequence[Row], deadline: float | None = None, user: str | None = None
-    ) -> Answered:
+    ) -> RowPredictions:
         """As ``Engine.answer``; ``user`` is the stored hash of whom it is for."""
         with self._lock:
             # Counted before anything is awaited: who takes over waits for these alone.
@@ -78,7 +81,7 @@ class Lineup:
             with self._lock:
                 self._asked[id(engine)] -= 1
 
-    def _for(self, user: str | None) -> Engine:
+    def _for(self, user: str | None) -> ServiceEngine:
         setup = self._setup
         if self._challenger is None or setup is None or setup.way != "ab":
             return self._shown
@@ -116,7 +119,7 @@ class Lineup:
             found |= more()
         return found
 
-    def take_over(self, engine: Engine) -> list[Engine]:
+    def take_over(self, engine: ServiceEngine) -> list[ServiceEngine]:
         """From the next request on ``engine`` answers, and there is no challenger. The engines that
         are not asked any more, to be ended by ``retire``."""
         with self._lock:
@@ -124,7 +127,7 @@ class Lineup:
             self._shown, self._challenger, self._setup = engine, None, None
         return [one for one in before if one is not None and one is not engine]
 
-    def retire(self, engine: Engine) -> None:
+    def retire(self, engine: ServiceEngine) -> None:
         """End an engine that was taken off, once those that asked it have their answers: each
         request ends by itself, when its time is over at the latest."""
         while self._asked[id(engine)]:

@@ -22,7 +22,7 @@ from holdfast.plugins.live.shadow import Shadow
 from holdfast.plugins.live.told import told
 from holdfast.plugins.service.live.counts import why_apart
 from holdfast.plugins.service.live.setup import Setup
-from holdfast.plugins.store.records import Event, Feedback, Request, new_id
+from holdfast.plugins.store.records import Event, Feedback, StoredRequest, new_id
 from holdfast.plugins.store.store import Store
 from holdfast.plugins.store.users import Came, brought, first_requests
 
@@ -33,7 +33,7 @@ TIME_DIGITS = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
+class LiveState:
     """What a comparison has come to. ``since`` is when it began. Of shadow: ``request`` and
     ``label`` are how far was read, ``counted`` the rows whose label counts already (hashes), and
     ``without`` labels of rows that not both had answered. Of ab: ``came`` and ``matured`` are the
@@ -77,7 +77,7 @@ class Looked:
         }
 
     @classmethod
-    def of(cls, stored: Mapping[str, Any]) -> Looked:
+    def of(cls, stored: Mapping[str, Any]) -> LiveState:
         """What ``to_json`` wrote down."""
         setup = Setup(**stored["setup"])
         form = Shadow if setup.way == "shadow" else Arms
@@ -88,22 +88,22 @@ class Looked:
         return cls(setup, evidence, counted=tuple(stored["counted"]), **plain)
 
 
-def begun(store: Store, setup: Setup, now: float) -> Looked:
+def begun(store: Store, setup: Setup, now: float) -> LiveState:
     """The comparison as it was last left, or a new one. Whoever begins it first says since when: a
     user who came before was answered by the shown model alone."""
     if (kept := store.state(setup.key)) is not None:
-        return replace(Looked.of(kept), setup=setup)
+        return replace(LiveState.of(kept), setup=setup)
     mine = [one for one in all_events(store, STARTED) if one.body.get("key") == setup.key]
     if not mine:
         store.append(Event(STARTED, now, {"key": setup.key, **_pair(setup)}))
         mine = [one for one in all_events(store, STARTED) if one.body.get("key") == setup.key]
     if setup.way == "shadow":
-        return Looked(setup, Shadow(setup.margin, setup.budget), mine[0].at)
+        return LiveState(setup, Shadow(setup.margin, setup.budget), mine[0].at)
     arms = Arms(setup.share, setup.margin, setup.budget, setup.least, setup.most)
-    return Looked(setup, arms, mine[0].at)
+    return LiveState(setup, arms, mine[0].at)
 
 
-def look(store: Store, setup: Setup, now: float) -> Looked:
+def look(store: Store, setup: Setup, now: float) -> LiveState:
     """The comparison with all that has come, kept in the store. Raises ``StoreError``."""
     before = begun(store, setup, now)
     after = _shadow(store, before, now) if setup.way == "shadow" else _arms(store, before, now)
@@ -136,7 +136,7 @@ def all_events(store: Store, kind: str) -> list[Event]:
     return found
 
 
-def _shadow(store: Store, looked: Looked, now: float) -> Looked:
+def _shadow(store: Store, looked: LiveState, now: float) -> LiveState:
     evidence = looked.evidence
     assert isinstance(evidence, Shadow)
     setup, at = looked.setup, looked.request
@@ -158,7 +158,7 @@ def _shadow(store: Store, looked: Looked, now: float) -> Looked:
     return looked
 
 
-def _both(setup: Setup, request: Request) -> dict[int, tuple[Any, Any]]:
+def _both(setup: Setup, request: StoredRequest) -> dict[int, tuple[Any, Any]]:
     """The rows of a request that both models answered: the challenger's answer and the shown one's
     by place."""
     said: dict[str, dict[int, Any]] = {setup.shown: {}, setup.challenger: {}}
@@ -169,10 +169,10 @@ def _both(setup: Setup, request: Request) -> dict[int, tuple[Any, Any]]:
     return {place: (challenger[place], shown[place]) for place in shown if place in challenger}
 
 
-def _labelled(store: Store, looked: Looked, labels: list[Feedback]) -> Looked:
+def _labelled(store: Store, looked: LiveState, labels: list[Feedback]) -> LiveState:
     evidence = looked.evidence
     assert isinstance(evidence, Shadow)
-    asked: dict[str, Request] = {}
+    asked: dict[str, StoredRequest] = {}
     names = sorted({one.request for one in labels})
     for start in range(0, len(names), REQUESTS):
         part = names[start : start + REQUESTS]
@@ -208,7 +208,7 @@ def _mark(request: str, index: int) -> str:
     return hashlib.blake2b(f"{request} {index}".encode(), digest_size=8).hexdigest()
 
 
-def _arms(store: Store, looked: Looked, now: float) -> Looked:
+def _arms(store: Store, looked: LiveState, now: float) -> LiveState:
     setup, evidence = looked.setup, looked.evidence
     assert isinstance(evidence, Arms)
     settled = now - setup.lag_s

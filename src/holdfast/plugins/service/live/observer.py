@@ -10,10 +10,10 @@ from typing import Any
 
 from holdfast.core.errors import StoreError
 from holdfast.plugins.service.asked import Served
-from holdfast.plugins.service.live.look import Looked, look
+from holdfast.plugins.service.live.look import LiveState, look
 from holdfast.plugins.service.live.setup import Setup
 from holdfast.plugins.service.live.shadowing import Shadowing
-from holdfast.plugins.store.records import Feedback, Outcome
+from holdfast.plugins.store.records import Feedback, RequestOutcome
 from holdfast.plugins.store.store import Store
 
 NAME = "comparison"
@@ -60,7 +60,7 @@ class Comparing:
     def labelled(self, feedback: Feedback) -> None:
         """Nothing: the store brings every label in its order."""
 
-    def came_of_it(self, outcome: Outcome) -> None:
+    def came_of_it(self, outcome: RequestOutcome) -> None:
         """Nothing, as of labels."""
 
     def state(self) -> Mapping[str, Any]:
@@ -110,7 +110,7 @@ class Comparing:
             pause = max(self._look_s, SHARE * (time.monotonic() - started))
 
     def _look(self) -> None:
-        found: Looked = look(self._store, self.setup, time.time())
+        found: LiveState = look(self._store, self.setup, time.time())
         self._failing = False
         self._said = found.said()
         verdict = self._said["verdict"]

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from holdfast.core.errors import RecipeError
-from holdfast.plugins.service.asked import Facts
+from holdfast.plugins.service.asked import EngineFacts
 
 Way = Literal["shadow", "ab"]
 REMEDY = "Train the challenger on the same task and classes, or compare the two on a file: "
@@ -56,7 +56,7 @@ class Setup:
         return self.salt or f"{self.shown} {self.challenger}"
 
 
-def refuse_unlike(shown: Facts, challenger: Facts) -> None:
+def refuse_unlike(shown: EngineFacts, challenger: EngineFacts) -> None:
     """Raise ``RecipeError`` where two models cannot stand for one another: another task, classes or
     columns, or the same model twice."""
     what = f"the challenger {challenger.model}"

@@ -15,9 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from holdfast.core.errors import HoldfastError, StoreError
-from holdfast.plugins.service.asked import Answer, Engine, Full, Late, Served
+from holdfast.plugins.service.asked import Full, Late, RowPrediction, Served, ServiceEngine
 from holdfast.plugins.service.kept import masked_said
-from holdfast.plugins.store.records import Said
+from holdfast.plugins.store.records import StoredPrediction
 from holdfast.plugins.store.store import Store
 
 # Rows that the challenger is asked at once: so long at most does a shown answer share the machine
@@ -38,7 +38,7 @@ class Shadowing:
 
     def __init__(
         self,
-        challenger: Engine,
+        challenger: ServiceEngine,
         store: Store,
         busy: Callable[[], bool],
         patience_s: float = 20.0,
@@ -123,8 +123,8 @@ class Shadowing:
             self._until = since + self._patience_s
             return served
 
-    async def _said(self, served: Served) -> tuple[Said, ...]:
-        found: list[Answer] = []
+    async def _said(self, served: Served) -> tuple[StoredPrediction, ...]:
+        found: list[RowPrediction] = []
         model = ""
         for start in range(0, len(served.rows), CHUNK):
             await self._free()
@@ -132,7 +132,9 @@ class Shadowing:
             found += answered.answers
             model = answered.model
         return tuple(
-            Said(place, model, a.prediction, a.confidence, a.probabilities, a.because, False)
+            StoredPrediction(
+                place, model, a.prediction, a.confidence, a.probabilities, a.because, False
+            )
             for place, a in enumerate(found)
         )
 
@@ -156,7 +158,7 @@ class Shadowing:
             raise _NoTime
         await asyncio.sleep(seconds)
 
-    def _write(self, request: str, said: tuple[Said, ...]) -> None:
+    def _write(self, request: str, said: tuple[StoredPrediction, ...]) -> None:
         try:
             # As what the shown model said is written: the two are compared.
             self._store.add_said(request, masked_said(said) if self._mask else said)

@@ -10,34 +10,34 @@ from pathlib import Path
 from holdfast.contract.run_folder import open_run
 from holdfast.core.errors import InputError, RecipeError
 from holdfast.core.machine import usable_cores
-from holdfast.plugins.service.asked import Engine, Observer
+from holdfast.plugins.service.asked import ServiceEngine, ServiceObserver
 from holdfast.plugins.service.live.lineup import Lineup
 from holdfast.plugins.service.live.observer import Comparing
 from holdfast.plugins.service.live.setup import Setup, refuse_unlike
 from holdfast.plugins.service.live.shadowing import Shadowing
 from holdfast.plugins.service.live.successor import Successor
-from holdfast.plugins.service.promotion import Standing, started
+from holdfast.plugins.service.promotion import ServedModel, started
 from holdfast.plugins.service.settings import Serving
 from holdfast.plugins.store.store import Store
 from holdfast.runs.threshold import served_name
 
 # An engine of a run; beside another, whose thread it shares and to whom it gives way.
-Load = Callable[[Path, Engine | None], Engine]
+Load = Callable[[Path, ServiceEngine | None], ServiceEngine]
 Log = Callable[[str], None]
 
 
-def stood_in(run: Path, store: Store | None, log: Log) -> Standing:
+def stood_in(run: Path, store: Store | None, log: Log) -> ServedModel:
     """The run that a server started with ``run`` serves: itself, or what was promoted in its place.
     Raises ``InputError`` where that one is not there or is another by now."""
     result = open_run(run)
     first = served_name(run)
     if store is None:
-        return Standing(first, run)
+        return ServedModel(first, run)
     facts = {"task": result.get("task"), "classes": result.get("classes")}
     now = started(store, first, facts, run, time.time())
     if now.model == first:
         # The folder of the command line, which may have been moved since.
-        return Standing(first, run, now.before, now.since)
+        return ServedModel(first, run, now.before, now.since)
     remedy = f"Bring it back, or go back: holdfast promote {now.run} --store … --undo"
     try:
         found = served_name(now.run)
@@ -59,7 +59,7 @@ def lined_up(
     store: Store | None,
     settings: Serving,
     log: Log,
-) -> tuple[Lineup, list[Observer]]:
+) -> tuple[Lineup, list[ServiceObserver]]:
     """The engine of a server started with ``run``, and the observers that the comparison needs;
     closing the engine ends all threads. Raises ``InputError`` for what cannot be served or
     compared; then no thread is left."""
@@ -115,7 +115,7 @@ def lined_up(
 
 
 def _compared(
-    shown: Engine, challenger: Engine, store: Store, settings: Serving, log: Log
+    shown: ServiceEngine, challenger: ServiceEngine, store: Store, settings: Serving, log: Log
 ) -> tuple[Lineup, Comparing]:
     try:
         refuse_unlike(shown.facts, challenger.facts)

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.core.errors import HoldfastError, RunError, StoreError
-from holdfast.plugins.service.asked import Engine
+from holdfast.plugins.service.asked import ServiceEngine
 from holdfast.plugins.service.live.lineup import Lineup
 from holdfast.plugins.service.live.setup import refuse_unlike
-from holdfast.plugins.service.promotion import FAILED, PROMOTION, Standing, standings
+from holdfast.plugins.service.promotion import FAILED, PROMOTION, ServedModel, standings
 from holdfast.plugins.store.records import Event
 from holdfast.plugins.store.store import Store
 from holdfast.runs.threshold import served_name
@@ -35,7 +35,7 @@ class Successor:
         store: Store,
         lineup: Lineup,
         first: str,
-        load: Callable[[Path, Engine | None], Engine],
+        load: Callable[[Path, ServiceEngine | None], ServiceEngine],
         changed: Callable[[str], None] = lambda _: None,
         enrol: Callable[[], object] = lambda: None,
         log: Callable[[str], None] = lambda _: None,
@@ -87,7 +87,7 @@ class Successor:
                 self._follow(now)
             self._read = newer[-1].id or self._read
 
-    def _follow(self, now: Standing) -> None:
+    def _follow(self, now: ServedModel) -> None:
         if now.model == self._lineup.facts.model or now.since == self._tried:
             return
         self._tried = now.since
@@ -113,7 +113,7 @@ class Successor:
         for one in retired:
             self._lineup.retire(one)
 
-    def _engine(self, now: Standing) -> Engine:
+    def _engine(self, now: ServedModel) -> ServiceEngine:
         challenger = self._lineup.challenger
         if challenger is not None and challenger.facts.model == now.model:
             return challenger

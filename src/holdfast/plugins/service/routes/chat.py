@@ -9,7 +9,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from holdfast.plugins.service.asked import Answer, Answered, Served
+from holdfast.plugins.service.asked import RowPrediction, RowPredictions, Served
 from holdfast.plugins.service.chat import shapes
 from holdfast.plugins.service.chat.asked import (
     Ask,
@@ -19,7 +19,7 @@ from holdfast.plugins.service.chat.asked import (
     read_completion,
 )
 from holdfast.plugins.service.chat.conversations import Chats, Conversation
-from holdfast.plugins.service.chat.refused import Refused
+from holdfast.plugins.service.chat.refused import ChatError
 from holdfast.plugins.service.chat.replies import refusal, reply
 from holdfast.plugins.service.chat.schemas import (
     ChatCompletion,
@@ -57,7 +57,7 @@ async def models(service: Service, call: Call) -> Response:
     """The one model that is served."""
     try:
         chats = await _chats(service)
-    except Refused as refused:
+    except ChatError as refused:
         return refusal(refused)
     return as_json({"object": "list", "data": [_model(chats)]})
 
@@ -69,8 +69,8 @@ async def model(service: Service, call: Call) -> Response:
         name = call.params["name"]
         if name not in (chats.name, chats.mark):
             rule = f"The model {name[:200]!r} does not exist here. This server has {chats.name!r}."
-            raise Refused(404, rule, param="model", code="model_not_found")
-    except Refused as refused:
+            raise ChatError(404, rule, param="model", code="model_not_found")
+    except ChatError as refused:
         return refusal(refused)
     return as_json(_model(chats))
 
@@ -83,7 +83,7 @@ async def _answer(service: Service, call: Call, read: Read) -> Response:
             holding.enter_context(asking())
         chats = await _chats(service)
         one = await chats.begin(read(call.json(), chats.name, chats.mark))
-    except Refused as refused:
+    except ChatError as refused:
         holding.close()
         service.measured.refused(refused.code or "bad request")
         return refusal(refused)
@@ -107,7 +107,7 @@ async def _chats(service: Service) -> Chats:
             f"This run is of the task {task}: it holds no conversations. Ask POST /predict "
             'with {"texts": [...]}.'
         )
-        raise Refused(404, rule, code="not_a_language_model")
+        raise ChatError(404, rule, code="not_a_language_model")
     return chats
 
 
@@ -126,7 +126,7 @@ def _record(service: Service, call: Call, chats: Chats, one: Conversation) -> No
         row = {"messages": [dict(turn) for turn in ask.turns]}
         if single:
             row = {service.facts.columns[0]: ask.turns[0]["content"]}
-    answered = Answered((Answer(ended.text, ended.confidence),), chats.mark)
+    answered = RowPredictions((RowPrediction(ended.text, ended.confidence),), chats.mark)
     user = None if ask.user is None else user_mark(ask.user)
     seconds = time.monotonic() - call.started
     served = Served(one.id, one.at, (row,), answered, user, conversation=True)

@@ -20,7 +20,7 @@ from holdfast.plugins.service.web.endpoint import Call, Endpoint
 from holdfast.plugins.service.web.faults import Fault, bad
 from holdfast.plugins.service.web.replies import as_json
 from holdfast.plugins.service.web.schemas import ErrorBody, FeedbackAnswer, FeedbackBody
-from holdfast.plugins.store.records import Feedback, Outcome, Request, Row, Suggestion
+from holdfast.plugins.store.records import Feedback, RequestOutcome, Row, StoredRequest, Suggestion
 from holdfast.plugins.store.store import Store
 from holdfast.recipe import read_recipe
 
@@ -56,7 +56,9 @@ async def feedback(service: Service, call: Call) -> Response:
         except OverflowError:
             rule = "is beyond every number that can be held"
             raise bad("outcome", rule, None, "Send 1 or 0, or an amount.") from None
-        outcome = await asyncio.to_thread(store.add_outcome, Outcome(request, amount, at), of)
+        outcome = await asyncio.to_thread(
+            store.add_outcome, RequestOutcome(request, amount, at), of
+        )
         _show(service, outcome)
         number = outcome.id
     else:
@@ -75,7 +77,7 @@ async def feedback(service: Service, call: Call) -> Response:
     return as_json({"id": request, "index": index, "number": number, "row": row is not None})
 
 
-def _show(service: Service, item: Feedback | Outcome) -> None:
+def _show(service: Service, item: Feedback | RequestOutcome) -> None:
     if service.watching is not None:
         service.watching.put(item)
 
@@ -95,7 +97,7 @@ def _store(service: Service) -> Store:
 
 async def _found(
     service: Service, store: Store, request: str, index: int
-) -> tuple[Request, Row | None, bool]:
+) -> tuple[StoredRequest, Row | None, bool]:
     """The request, its row where it is still known, and whether it is surely in the store."""
     if (one := service.remembered(request)) is not None:
         row = one.rows[index] if index < len(one.rows) else None

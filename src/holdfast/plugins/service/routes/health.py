@@ -9,7 +9,7 @@ from holdfast.plugins.service.service import Service
 from holdfast.plugins.service.web.endpoint import Call, Endpoint
 from holdfast.plugins.service.web.faults import Fault
 from holdfast.plugins.service.web.replies import as_json, as_text
-from holdfast.plugins.service.web.schemas import ErrorBody, Health, ModelWords, Words
+from holdfast.plugins.service.web.schemas import ErrorBody, Health, ModelWords, ObserverWords
 
 SUBJECTS = ("drift", "comparison")
 
@@ -67,7 +67,7 @@ def _said(subject: str) -> Endpoint:
         f"/{subject}",
         said,
         f"What is known of the {subject}",
-        gives=Words,
+        gives=ObserverWords,
         also=((404, "Nobody watches it"),),
         wrong=ErrorBody,
     )

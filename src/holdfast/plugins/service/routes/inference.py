@@ -15,7 +15,7 @@ from typing import Any
 from starlette.responses import Response
 
 from holdfast._version import __version__
-from holdfast.plugins.service.asked import Answered, Facts
+from holdfast.plugins.service.asked import EngineFacts, RowPredictions
 from holdfast.plugins.service.routes.predict import asked
 from holdfast.plugins.service.routes.rows import rows_of
 from holdfast.plugins.service.service import Service
@@ -110,12 +110,12 @@ async def infer(service: Service, call: Call) -> Response:
     )
 
 
-def name_of(facts: Facts) -> str:
+def name_of(facts: EngineFacts) -> str:
     """The model's name in a path: without its mark."""
     return facts.model.partition("@")[0]
 
 
-def _named(service: Service, call: Call) -> Facts:
+def _named(service: Service, call: Call) -> EngineFacts:
     facts = service.facts
     asked_for, version = call.params["name"], call.params.get("version", VERSION)
     if asked_for not in (name_of(facts), facts.model) or version != VERSION:
@@ -130,11 +130,11 @@ def _named(service: Service, call: Call) -> Facts:
     return facts
 
 
-def _shape(facts: Facts) -> list[int]:
+def _shape(facts: EngineFacts) -> list[int]:
     return [-1, -1] if facts.task == "token-classification" else [-1]
 
 
-def _outputs(facts: Facts) -> list[dict[str, Any]]:
+def _outputs(facts: EngineFacts) -> list[dict[str, Any]]:
     found = [
         {"name": "label", "datatype": "BYTES", "shape": [-1]},
         {"name": "confidence", "datatype": "FP64", "shape": [-1]},
@@ -146,7 +146,7 @@ def _outputs(facts: Facts) -> list[dict[str, Any]]:
     return found
 
 
-def _wanted(body: dict[str, Any], facts: Facts) -> set[str] | None:
+def _wanted(body: dict[str, Any], facts: EngineFacts) -> set[str] | None:
     outputs = body.get("outputs")
     if outputs is None:
         return None
@@ -160,7 +160,7 @@ def _wanted(body: dict[str, Any], facts: Facts) -> set[str] | None:
     return {str(name) for name in names}
 
 
-def _columns(body: dict[str, Any], facts: Facts) -> dict[str, list[Any]]:
+def _columns(body: dict[str, Any], facts: EngineFacts) -> dict[str, list[Any]]:
     """Each input tensor as a value a row."""
     inputs = body.get("inputs")
     if not isinstance(inputs, list) or not inputs:
@@ -215,7 +215,7 @@ def _values(tensor: dict[str, Any], where: str) -> list[Any]:
     return [flat[start : start + width] for start in range(0, len(flat), width)]
 
 
-def _tensors(answered: Answered, facts: Facts) -> list[dict[str, Any]]:
+def _tensors(answered: RowPredictions, facts: EngineFacts) -> list[dict[str, Any]]:
     answers = answered.answers
     n = len(answers)
     lists = any(isinstance(one.prediction, (list, dict)) for one in answers)

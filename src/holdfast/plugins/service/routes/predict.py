@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from holdfast.plugins.service.asked import Answer, Answered, Served
+from holdfast.plugins.service.asked import RowPrediction, RowPredictions, Served
 from holdfast.plugins.service.routes.rows import WAYS, rows_of
 from holdfast.plugins.service.service import Service
 from holdfast.plugins.service.web.endpoint import Call, Endpoint
@@ -34,7 +34,7 @@ async def predict(service: Service, call: Call) -> Response:
 
 async def asked(
     service: Service, call: Call, rows: tuple[Row, ...], user: str | None
-) -> tuple[str, Answered]:
+) -> tuple[str, RowPredictions]:
     """The answers and the name of the request, with all that is to be done afterwards."""
     at = time.time()
     with call.while_there():
@@ -45,7 +45,7 @@ async def asked(
     return served.request, answered
 
 
-def one_said(answer: Answer) -> dict[str, Any]:
+def one_said(answer: RowPrediction) -> dict[str, Any]:
     """An answer as JSON."""
     found: dict[str, Any] = {"prediction": answer.prediction, "confidence": answer.confidence}
     if answer.probabilities is not None:

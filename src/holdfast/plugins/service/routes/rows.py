@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from holdfast.plugins.service.asked import Facts
+from holdfast.plugins.service.asked import EngineFacts
 from holdfast.plugins.service.settings import Serving
 from holdfast.plugins.service.web.faults import Fault, bad
 
@@ -15,7 +15,7 @@ EXAMPLE = {"texts": '{"texts": ["…"]}', "rows": '{"rows": [{…}]}'}
 
 
 def rows_of(
-    body: Mapping[str, Any], facts: Facts, settings: Serving, *, most: int | None = None
+    body: Mapping[str, Any], facts: EngineFacts, settings: Serving, *, most: int | None = None
 ) -> tuple[dict[str, Any], ...]:
     """The rows that a body names by one of ``text``, ``texts``, ``row`` and ``rows``.
 
@@ -43,7 +43,7 @@ def rows_of(
     return tuple(_checked(row, place, facts, settings) for place, row in enumerate(given))
 
 
-def _of_texts(texts: Sequence[Any], facts: Facts, longest: int) -> tuple[dict[str, Any], ...]:
+def _of_texts(texts: Sequence[Any], facts: EngineFacts, longest: int) -> tuple[dict[str, Any], ...]:
     if len(facts.columns) != 1:
         columns = ", ".join(facts.columns)
         rule = f"cannot stand for rows of this model, which reads the columns {columns}"
@@ -61,7 +61,7 @@ def _of_texts(texts: Sequence[Any], facts: Facts, longest: int) -> tuple[dict[st
     return tuple({column: text} for text in texts)
 
 
-def _checked(row: Any, place: int, facts: Facts, settings: Serving) -> dict[str, Any]:
+def _checked(row: Any, place: int, facts: EngineFacts, settings: Serving) -> dict[str, Any]:
     where = f"rows[{place}]"
     if not isinstance(row, dict):
         raise bad(where, "is no object", row, "Send an object a row, by column.")

@@ -41,7 +41,7 @@ def host_name(value: str) -> str | None:
 
 
 @dataclass(frozen=True)
-class Guard:
+class AccessRules:
     """``hosts`` are the names that a ``Host`` header may hold, ``None`` for any; ``digest`` is the
     SHA-256 of the token, ``None`` where none is asked for; ``named`` are names of this service that
     a proxy in front of it is asked by, whose own pages may write."""
@@ -51,7 +51,7 @@ class Guard:
     named: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, host: str, token: str | None, hosts: Iterable[str] = ()) -> Guard:
+    def of(cls, host: str, token: str | None, hosts: Iterable[str] = ()) -> AccessRules:
         """Of a server that listens at ``host``. At a local one, or where ``hosts`` are named, other
         names are refused."""
         named = frozenset(name.lower() for name in hosts)

@@ -1,5 +1,6 @@
 """What goes in and out, as schemas: the OpenAPI document is made of these, and tests hold real
-answers to them."""
+answers to them.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="allow", protected_namespaces=())
 
 
-class Asked(BaseModel):
+class RequestSchema(BaseModel):
     """A question: no field is unknown."""
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
@@ -35,7 +36,7 @@ class ErrorBody(Body):
     error: ErrorParts
 
 
-class RowsAsked(Asked):
+class RowsAsked(RequestSchema):
     """Rows: `text` or `texts` for a model of one text, `row` or `rows` by the columns of its
     training data; one of the four."""
 
@@ -51,7 +52,7 @@ class PredictBody(RowsAsked):
     user: str | None = Field(default=None, min_length=1, max_length=500)
 
 
-class Prediction(Body):
+class PredictionSchema(Body):
     """What is said of one row; null where the model leaves it to a person, with `because`."""
 
     prediction: Any
@@ -65,7 +66,7 @@ class PredictAnswer(Body):
 
     id: str
     model: str
-    predictions: list[Prediction]
+    predictions: list[PredictionSchema]
 
 
 class ExplainAnswer(Body):
@@ -75,7 +76,7 @@ class ExplainAnswer(Body):
     explanation: dict[str, Any]
 
 
-class FeedbackBody(Asked):
+class FeedbackBody(RequestSchema):
     """What is right for row `index` of request `id`, who says so, whether the model's answer had
     been `seen` before, and how the row came to be labelled (`drawn`: "uniform" where chance alone
     chose it, or every row has a label; "unlike" where chance chose it of those that two models
@@ -126,7 +127,7 @@ class OpenApi(Body):
     paths: dict[str, Any]
 
 
-class Words(Body):
+class ObserverWords(Body):
     """What each observer of this subject says."""
 
     observers: dict[str, dict[str, Any]]

@@ -141,7 +141,7 @@ class _Closing:
 class Wire(HttpToolsProtocol):
     """One connection. ``bounds`` is set by ``wire_of``."""
 
-    bounds: Bounds
+    bounds: ConnectionBounds
 
     def connection_made(self, transport: Any) -> None:
         self.raw = transport
@@ -341,7 +341,7 @@ def wrong_head(version: str, url: bytes, headers: Sequence[tuple[bytes, bytes]])
     return CODED if codings not in ([], [b"chunked"]) else None
 
 
-class Bounds:
+class ConnectionBounds:
     """What the connections of one server share: how many, for how long, and who hears of those
     that were refused before any application was asked."""
 
@@ -349,7 +349,7 @@ class Bounds:
         self.connections, self.read_s, self.refused = connections, read_s, refused
 
 
-def wire_of(bounds: Bounds) -> type[Wire]:
+def wire_of(bounds: ConnectionBounds) -> type[Wire]:
     """The class of a server's connections."""
     return type("BoundWire", (Wire,), {"bounds": bounds})
 

@@ -9,10 +9,10 @@ import numpy as np
 from holdfast.core.records import Finding
 from holdfast.core.wording import counted
 from holdfast.data.table import Table
-from holdfast.quality.check import Check, Example, Found, add
+from holdfast.quality.check import Check, CheckExample, CheckResult, add
 from holdfast.quality.containment import RUN, SHARE, find_contained
 from holdfast.quality.leaks import leaks_with
-from holdfast.quality.views import Copied, Rows, alone
+from holdfast.quality.views import Copied, TableRows, alone
 
 SERIOUS = 0.01
 EXAMPLES = 8
@@ -21,7 +21,7 @@ LISTED = 100
 ROWS = 100_000
 
 
-def contained_rows(copied: Copied) -> Found | None:
+def contained_rows(copied: Copied) -> CheckResult | None:
     """Lists the source rows that hold a row of another table inside a longer text: seven tenths of
     its runs of eight words, but for runs that more than five rows share. Copies and near-copies are
     ``leaks``. Score: the largest share of another table's rows that are held so."""
@@ -32,7 +32,7 @@ def contained_rows(copied: Copied) -> Found | None:
         table = gathered.tables[name]
         step = max(1, -(-len(table) // ROWS))
         asked = np.setdiff1d(np.arange(0, len(table), step), leaks_with(gathered, name).other)
-        part = Rows(table.take(asked))
+        part = TableRows(table.take(asked))
         found = find_contained(part.texts, outer)
         if not len(found):
             continue
@@ -43,7 +43,7 @@ def contained_rows(copied: Copied) -> Found | None:
             f"({shares[-1]:.1%}) {'stands' if len(found) == 1 else 'stand'} inside a longer row"
         )
         examples += [
-            Example(
+            CheckExample(
                 int(source.ids[found.outer[n]]),
                 f"{found.share[n]:.0%} of the other's runs of {RUN} words stand here",
                 int(part.ids[found.inner[n]]),
@@ -64,12 +64,12 @@ def contained_rows(copied: Copied) -> Found | None:
         "Take these rows, or the parts that they share, out of the training rows: a model has read "
         "what it is then asked.",
     )
-    return Found(finding, tuple(examples[:EXAMPLES]))
+    return CheckResult(finding, tuple(examples[:EXAMPLES]))
 
 
 def whole_texts(table: Table) -> list[str]:
     """All that is learned of each row: the text, and the target or every turn of a chat."""
-    texts = Rows(table).texts
+    texts = TableRows(table).texts
     names = table.rows.column_names
     if "target" in names:
         return [f"{text}\n{more}" for text, more in zip(texts, table.column("target"), strict=True)]

@@ -6,8 +6,8 @@ import numpy as np
 
 from holdfast.core.records import Finding, Ints
 from holdfast.core.wording import counted
-from holdfast.quality.check import Check, Example, Found, add
-from holdfast.quality.views import Copied, Rows
+from holdfast.quality.check import Check, CheckExample, CheckResult, add
+from holdfast.quality.views import Copied, TableRows
 
 SERIOUS = 0.01
 EXAMPLES = 8
@@ -16,7 +16,7 @@ COMPARED, TELLING = 1000, 3
 LISTED = 100
 
 
-def exact_duplicates(copied: Copied) -> Found | None:
+def exact_duplicates(copied: Copied) -> CheckResult | None:
     """Lists the rows whose normal form (``duplicates/normalise.py``: without case, space and
     punctuation) another row of the table has too, the largest group first. Score: the rows that one
     of each text would make superfluous, as a share of all."""
@@ -45,10 +45,10 @@ def exact_duplicates(copied: Copied) -> Found | None:
         "Keep one row of each, or leave them: train puts copies on one side of its division. "
         f"A random division would not{cost}.",
     )
-    return Found(finding, _examples(copied, order, group))
+    return CheckResult(finding, _examples(copied, order, group))
 
 
-def _examples(copied: Copied, order: Ints, group: Ints) -> tuple[Example, ...]:
+def _examples(copied: Copied, order: Ints, group: Ints) -> tuple[CheckExample, ...]:
     """The first two rows of groups, those that say more than a word or two first."""
     rows = copied.rows
     first: dict[int, int] = {}
@@ -56,10 +56,10 @@ def _examples(copied: Copied, order: Ints, group: Ints) -> tuple[Example, ...]:
     for at in order.tolist():
         (second if group[at] in first else first).setdefault(int(group[at]), at)
     pairs = [(first[g], second[g]) for g in list(first)[:COMPARED] if g in second]
-    texts = Rows(rows.table.take(np.array([a for a, _ in pairs], dtype=np.int64))).texts
+    texts = TableRows(rows.table.take(np.array([a for a, _ in pairs], dtype=np.int64))).texts
     ranked = sorted(range(len(pairs)), key=lambda n: len(texts[n].split()) < TELLING)
     return tuple(
-        Example(int(rows.ids[pairs[n][0]]), "the same text", int(rows.ids[pairs[n][1]]))
+        CheckExample(int(rows.ids[pairs[n][0]]), "the same text", int(rows.ids[pairs[n][1]]))
         for n in ranked[:EXAMPLES]
     )
 

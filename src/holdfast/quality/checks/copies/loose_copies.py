@@ -7,14 +7,14 @@ import numpy as np
 from holdfast.core.records import Finding
 from holdfast.core.wording import counted
 from holdfast.duplicates.verify import Links
-from holdfast.quality.check import Check, Example, Found, add
+from holdfast.quality.check import Check, CheckExample, CheckResult, add
 from holdfast.quality.views import Copied
 
 EXAMPLES = 8
 LISTED = 100
 
 
-def loose_copies(copied: Copied) -> Found | None:
+def loose_copies(copied: Copied) -> CheckResult | None:
     """Lists the rows that differ from another row, of the table or of a file that it is held
     against, in at most the share of the words that ``audit.loose`` names, and are no near-copies
     (``near_duplicates``, ``leaks``). Score: the share of the rows."""
@@ -51,15 +51,17 @@ def loose_copies(copied: Copied) -> Found | None:
         "Look at the examples: forms with a slot are no copies. Where they are, give them a group "
         "(--group), so that no side tests what another has learned.",
     )
-    return Found(finding, tuple(_example(copied, pairs, n) for n in order[:EXAMPLES].tolist()))
+    return CheckResult(
+        finding, tuple(_example(copied, pairs, n) for n in order[:EXAMPLES].tolist())
+    )
 
 
-def _example(copied: Copied, pairs: Links, n: int) -> Example:
+def _example(copied: Copied, pairs: Links, n: int) -> CheckExample:
     first, second = int(pairs.first[n]), int(pairs.second[n])
     gathered = copied.gathered
     name = gathered.owner(second)
     row = int(gathered.tables[name].column("row")[second - gathered.starts[name]])
-    return Example(
+    return CheckExample(
         int(copied.rows.ids[first]),
         f"similarity {pairs.similarity[n]:.2f}",
         row,

@@ -6,7 +6,7 @@ import numpy as np
 
 from holdfast.core.records import Finding
 from holdfast.core.wording import counted
-from holdfast.quality.check import Check, Example, Found, add
+from holdfast.quality.check import Check, CheckExample, CheckResult, add
 from holdfast.quality.views import Copied
 
 SERIOUS = 0.01
@@ -14,7 +14,7 @@ EXAMPLES = 8
 LISTED = 100
 
 
-def near_duplicates(copied: Copied) -> Found | None:
+def near_duplicates(copied: Copied) -> CheckResult | None:
     """Lists the rows that are verified near-copies of another row of the table (the rule of
     ``duplicates/criterion.py``: at most one word in eight differs), the most alike first. Score:
     the share of the rows that are."""
@@ -48,14 +48,14 @@ def near_duplicates(copied: Copied) -> Found | None:
         f"would not{cost}.",
     )
     examples = tuple(
-        Example(
+        CheckExample(
             int(ids[pairs.first[n]]),
             f"similarity {pairs.similarity[n]:.2f}",
             int(ids[pairs.second[n]]),
         )
         for n in order[:EXAMPLES].tolist()
     )
-    return Found(finding, examples)
+    return CheckResult(finding, examples)
 
 
 add(

@@ -7,8 +7,8 @@ import numpy as np
 from holdfast.core.records import Finding
 from holdfast.core.wording import counted, have
 from holdfast.duplicates.pictures import near_pictures, unequal
-from holdfast.duplicates.vectors import Pairs
-from holdfast.quality.check import Check, Found, add, anything, with_classes
+from holdfast.duplicates.vectors import SimilarPairs
+from holdfast.quality.check import Check, CheckResult, add, anything, with_classes
 from holdfast.quality.pairs import (
     both_labels,
     differently_labelled,
@@ -16,7 +16,7 @@ from holdfast.quality.pairs import (
     examples_of,
     rows_in,
 )
-from holdfast.quality.views import Pictures, Rows
+from holdfast.quality.views import Pictures, TableRows
 
 _LIKENESS = "correlation {:.3f}"
 _CANNOT_SEE = (
@@ -31,7 +31,7 @@ _ERROR_RATE = (
 )
 
 
-def near_images(view: Pictures) -> Found | None:
+def near_images(view: Pictures) -> CheckResult | None:
     """Lists the pictures whose pixels agree with another's after a resize, a recompression or a
     small change (``duplicates/pictures.py``); pictures of equal pixels are exact copies and not
     among them. Score: the share of pictures in such pairs."""
@@ -40,7 +40,7 @@ def near_images(view: Pictures) -> Found | None:
         return None
     rows, ids = rows_in(pairs), view.rows.ids
     least = float(pairs.similarity.min())
-    return Found(
+    return CheckResult(
         Finding(
             "near_images",
             "warn",
@@ -56,7 +56,7 @@ def near_images(view: Pictures) -> Found | None:
     )
 
 
-def image_conflicts(view: Pictures) -> Found | None:
+def image_conflicts(view: Pictures) -> CheckResult | None:
     """Lists the pictures that are copies, exact or near, of one with another label. Score: their
     share of the pictures."""
     labels, ids = view.rows.labels, view.rows.ids
@@ -65,7 +65,7 @@ def image_conflicts(view: Pictures) -> Found | None:
         return None
     rows = rows_in(pairs)
     notes = both_labels(pairs, view.rows)
-    return Found(
+    return CheckResult(
         Finding(
             "image_conflicts",
             "warn",
@@ -80,11 +80,11 @@ def image_conflicts(view: Pictures) -> Found | None:
     )
 
 
-def image_leaks(view: Pictures) -> Found | None:
+def image_leaks(view: Pictures) -> CheckResult | None:
     """Lists the pictures that stand in another folder too but for a small change; equal pixels are
     leaks of their own. Score: the largest share of a folder's pictures that are met here."""
     ids = view.rows.ids
-    found: dict[str, tuple[Pairs, Rows]] = {}
+    found: dict[str, tuple[SimilarPairs, TableRows]] = {}
     for name, other in view.others.items():
         pairs = near_pictures(view.thumbnails, other.thumbnails)
         kept = pairs.where(unequal(view.rows.texts, other.rows.texts, pairs))
@@ -92,7 +92,7 @@ def image_leaks(view: Pictures) -> Found | None:
     met = elsewhere(found, ids, _LIKENESS)
     if met is None:
         return None
-    return Found(
+    return CheckResult(
         Finding(
             "image_leaks",
             "warn",

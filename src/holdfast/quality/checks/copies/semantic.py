@@ -5,8 +5,8 @@ from __future__ import annotations
 from holdfast.core.records import Finding
 from holdfast.core.wording import counted
 from holdfast.duplicates.semantic import AGREEMENT, in_other_words, paraphrases
-from holdfast.duplicates.vectors import Pairs
-from holdfast.quality.check import Check, Found, add, anything, with_classes
+from holdfast.duplicates.vectors import SimilarPairs
+from holdfast.quality.check import Check, CheckResult, add, anything, with_classes
 from holdfast.quality.pairs import (
     both_labels,
     differently_labelled,
@@ -14,7 +14,7 @@ from holdfast.quality.pairs import (
     examples_of,
     rows_in,
 )
-from holdfast.quality.views import Embedded, Rows
+from holdfast.quality.views import Embedded, TableRows
 
 _LIKENESS = "agreement {:.2f}"
 _CUT = 60
@@ -28,7 +28,7 @@ _ERROR_RATE = (
 )
 
 
-def semantic_copies(view: Embedded) -> Found | None:
+def semantic_copies(view: Embedded) -> CheckResult | None:
     """Lists the rows that say what another row says in other words: pairs whose agreement
     (``duplicates/semantic.py``) is 0.92 or more and that are no copies word for word. Each row is
     compared with its ten nearest. Score: the share of rows in such pairs."""
@@ -51,10 +51,10 @@ def semantic_copies(view: Embedded) -> Found | None:
         "They count as fewer rows than they are. Where they are forms of one question, give them a "
         "group (--group), so that no side tests what another has learned.",
     )
-    return Found(finding, examples_of(pairs, ids, ids, _LIKENESS))
+    return CheckResult(finding, examples_of(pairs, ids, ids, _LIKENESS))
 
 
-def semantic_conflicts(view: Embedded) -> Found | None:
+def semantic_conflicts(view: Embedded) -> CheckResult | None:
     """Lists the pairs of ``semantic_copies`` whose labels differ: one of the two may be wrong, or
     the classes overlap. Score: the share of rows in such pairs."""
     labels, ids, texts = view.rows.labels, view.rows.ids, view.rows.texts
@@ -75,16 +75,16 @@ def semantic_conflicts(view: Embedded) -> Found | None:
         f"{_cut(texts[b])}",
         "Read these pairs: correct a label, or write down what parts the two classes.",
     )
-    return Found(finding, examples_of(pairs, ids, ids, _LIKENESS, notes=named))
+    return CheckResult(finding, examples_of(pairs, ids, ids, _LIKENESS, notes=named))
 
 
-def semantic_leaks(view: Embedded) -> Found | None:
+def semantic_leaks(view: Embedded) -> CheckResult | None:
     """Lists the rows that say what a row of another file says in other words; copies word for word
     are leaks of their own. Score: the largest share of a file's rows that are met so."""
     rows, ids = view.rows, view.rows.ids
-    found: dict[str, tuple[Pairs, Rows]] = {}
+    found: dict[str, tuple[SimilarPairs, TableRows]] = {}
     for name, (table, vectors) in view.others.items():
-        theirs = Rows(table)
+        theirs = TableRows(table)
         pairs = paraphrases(view.vectors, rows.texts, (vectors, theirs.texts))
         kept = pairs.where(in_other_words(rows.table, pairs.first, table, pairs.second))
         found[name] = kept, theirs
@@ -102,7 +102,7 @@ def semantic_leaks(view: Embedded) -> Found | None:
         "Divide by what the rows are forms of (--group): a score on such rows says little about "
         "new ones.",
     )
-    return Found(finding, met.examples)
+    return CheckResult(finding, met.examples)
 
 
 def _cut(text: str) -> str:

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 
 from holdfast.core.records import Finding
 from holdfast.core.wording import counted
-from holdfast.quality.check import Check, Example, Found, add, with_texts
+from holdfast.quality.check import Check, CheckExample, CheckResult, add, with_texts
 from holdfast.quality.single import matching
-from holdfast.quality.views import Rows
+from holdfast.quality.views import TableRows
 
 _NUMBER = re.compile(r"(?<!\w)\d+(?:[.,:/-]\d+)*(?!\w)")
 _LEAST_ROWS, _SHARE, _LEAST_WORDS = 20, 0.01, 4
@@ -17,7 +17,7 @@ _LEAST_ROWS, _SHARE, _LEAST_WORDS = 20, 0.01, 4
 _LONGEST = 300
 
 
-def template_rows(rows: Rows) -> Found | None:
+def template_rows(rows: TableRows) -> CheckResult | None:
     """Reports texts, of four words to 300 characters, that at least 20 rows and 1 % of them share
     but for their numbers. Score: the share of rows made so."""
     groups: dict[str, list[tuple[int, str]]] = {}
@@ -52,10 +52,10 @@ def template_rows(rows: Rows) -> Found | None:
         "leak: name a column that tells them apart (--group), or keep a few.",
     )
     examples = tuple(
-        Example(int(ids[members[0][0]]), "the same but for numbers", int(ids[members[1][0]]))
+        CheckExample(int(ids[members[0][0]]), "the same but for numbers", int(ids[members[1][0]]))
         for _, members in found[:20]
     )
-    return Found(finding, examples)
+    return CheckResult(finding, examples)
 
 
 def _words(mould: str) -> bool:
@@ -70,7 +70,7 @@ def _differ(members: Iterable[tuple[int, str]], enough: float) -> bool:
 add(
     Check(
         "template_rows",
-        Rows,
+        TableRows,
         template_rows,
         cannot_see="Templates whose slots hold names or words; near-copies show most of those.",
         error_rate="Eleven real sets: found in each where one row in twenty was made of one "

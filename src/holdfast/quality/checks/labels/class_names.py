@@ -10,13 +10,13 @@ from holdfast.core.wording import counted, have
 from holdfast.data.labels.spelling import merged_spellings
 from holdfast.quality.check import Check, add, with_classes
 from holdfast.quality.rows import class_counts
-from holdfast.quality.views import Rows
+from holdfast.quality.views import TableRows
 
 _BETWEEN = re.compile(r"[\s_-]+")
 _MISSING = {"nan", "null", "n/a", "#n/a", "<na>", "undefined"}
 
 
-def label_variants(rows: Rows) -> Finding | None:
+def label_variants(rows: TableRows) -> Finding | None:
     """Reports classes that differ only in case or in spaces, hyphens and underscores between
     letters, and spellings that were merged when the file was read. Numbers are left alone. Score:
     their share of the classes; 0 for what was merged."""
@@ -44,7 +44,7 @@ def label_variants(rows: Rows) -> Finding | None:
     )
 
 
-def _merged(rows: Rows) -> Finding | None:
+def _merged(rows: TableRows) -> Finding | None:
     merged = merged_spellings(rows.table.decisions)
     if merged is None:
         return None
@@ -54,7 +54,7 @@ def _merged(rows: Rows) -> Finding | None:
     )
 
 
-def missing_as_class(rows: Rows) -> Finding | None:
+def missing_as_class(rows: TableRows) -> Finding | None:
     """Reports classes named like a missing value (``nan``, ``null``, ``n/a``, ``<na>`` …). ``none``
     and ``NA`` are left alone, as they are often meant. Score: their share of the rows."""
     table = rows.table
@@ -78,7 +78,7 @@ def missing_as_class(rows: Rows) -> Finding | None:
 add(
     Check(
         "label_variants",
-        Rows,
+        TableRows,
         label_variants,
         cannot_see="Classes that mean the same in other words.",
         error_rate="Accuses two classes that only case parts; none on CR, MR, TREC, BANKING77.",
@@ -88,7 +88,7 @@ add(
 add(
     Check(
         "missing_as_class",
-        Rows,
+        TableRows,
         missing_as_class,
         cannot_see="Names of its own for an unknown label, such as 'other'.",
         error_rate="Accuses a class that is really called so; none on CR, MR, TREC, BANKING77.",

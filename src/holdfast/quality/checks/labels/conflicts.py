@@ -12,10 +12,10 @@ from holdfast.core.records import Finding
 from holdfast.data.table import Table
 from holdfast.quality.check import Check, add, with_classes
 from holdfast.quality.rows import normal_pair, texts
-from holdfast.quality.views import Rows
+from holdfast.quality.views import TableRows
 
 
-def conflicting_labels(rows: Rows) -> Finding | None:
+def conflicting_labels(rows: TableRows) -> Finding | None:
     """Lists the rows whose text, but for case, space and punctuation, stands elsewhere with another
     label. Exact: hashes only choose the candidates. Score: their share of the labelled rows."""
     table = rows.table
@@ -77,7 +77,7 @@ def _hash(text: str) -> int:
 add(
     Check(
         "conflicting_labels",
-        Rows,
+        TableRows,
         conflicting_labels,
         cannot_see="Conflicts between texts that differ by more than case, space and punctuation.",
         error_rate="Exact: the texts are the same; which of the labels is wrong it cannot tell.",

@@ -5,13 +5,13 @@ from __future__ import annotations
 from holdfast.core.records import Finding
 from holdfast.quality.check import Check, add, with_classes
 from holdfast.quality.rows import class_counts
-from holdfast.quality.views import Rows
+from holdfast.quality.views import TableRows
 
 _SHARE = 0.8
 _RATIO = 20
 
 
-def class_imbalance(rows: Rows) -> Finding | None:
+def class_imbalance(rows: TableRows) -> Finding | None:
     """Warns where one class holds 80 % of the rows or more, or 20 times those of another.
 
     Silent with fewer than two classes present. Score: the share of the largest class.
@@ -43,7 +43,7 @@ def class_imbalance(rows: Rows) -> Finding | None:
 add(
     Check(
         "class_imbalance",
-        Rows,
+        TableRows,
         class_imbalance,
         cannot_see="Whether the skew is that of the world.",
         error_rate="Counts: never wrong about the rows.",

@@ -6,7 +6,7 @@ import numpy as np
 
 from holdfast.core.records import Finding, Floats, Ints, Severity
 from holdfast.core.wording import counted
-from holdfast.quality.check import Check, Example, Found, add, with_classes
+from holdfast.quality.check import Check, CheckExample, CheckResult, add, with_classes
 from holdfast.quality.label_ranking import LabelRanking, rank_labels
 from holdfast.quality.views import Embedded
 
@@ -19,7 +19,7 @@ DOUBTED, LIKELIER = 0.9, 0.5
 LEAST = 0.005
 
 
-def label_problems(view: Embedded) -> Found | None:
+def label_problems(view: Embedded) -> CheckResult | None:
     """Reports the rows whose label gets less than a tenth of the probability, and another class
     more than half, from fits that had not seen the row. The share of those rows that is wrong is
     stated where the data say it (``rank_labels``), and the finding is then a warning; else it is a
@@ -53,10 +53,10 @@ def label_problems(view: Embedded) -> Found | None:
         "Look at them, the first ones first, and correct those that are wrong: label_issues of "
         "--json has every row in this order. Nothing is changed for you.",
     )
-    return Found(finding, examples)
+    return CheckResult(finding, examples)
 
 
-def _likeliest(labels: int, examples: tuple[Example, ...]) -> str:
+def _likeliest(labels: int, examples: tuple[CheckExample, ...]) -> str:
     rows = "; ".join(f"row {one.row}: {one.note}" for one in examples)
     return (
         f"of {counted(labels, 'label')} these are the likeliest to be wrong ({rows}); no more "
@@ -83,10 +83,10 @@ def _said(ranking: LabelRanking, count: int) -> tuple[str, Severity]:
 
 def _examples(
     view: Embedded, ranking: LabelRanking, named: Ints, likelier: Floats
-) -> tuple[Example, ...]:
+) -> tuple[CheckExample, ...]:
     classes, ids = view.rows.table.classes, view.rows.ids
     return tuple(
-        Example(
+        CheckExample(
             int(ids[ranking.order[at]]),
             f"its label {classes[ranking.given[at]]!r} has a probability of "
             f"{1 - ranking.score[at]:.2g} by the other rows, {classes[ranking.suggested[at]]!r} "

@@ -6,7 +6,7 @@ import numpy as np
 
 from holdfast.core.records import Finding, Floats, Ints
 from holdfast.data.labels.names import words_of
-from holdfast.quality.check import Check, Found, add, with_classes
+from holdfast.quality.check import Check, CheckResult, add, with_classes
 from holdfast.quality.names import judge_names
 from holdfast.quality.views import Embedded
 
@@ -15,7 +15,7 @@ MOST_ROWS = 5000
 SHOWN = 4
 
 
-def names_against_rows(view: Embedded) -> Found | Finding | None:
+def names_against_rows(view: Embedded) -> CheckResult | Finding | None:
     """Reports classes whose rows lie nearer to more than half of the other names than to their own
     (``quality/names.py``), and pairs of classes whose rows lie nearer to each other's name: names
     that were exchanged. Only classes that are named in words and have 10 rows, three of them at

@@ -6,14 +6,14 @@ import numpy as np
 
 from holdfast.core.records import Finding
 from holdfast.core.wording import counted
-from holdfast.quality.check import Check, Example, Found, add, with_classes
+from holdfast.quality.check import Check, CheckExample, CheckResult, add, with_classes
 from holdfast.quality.views import Copied
 
 EXAMPLES = 8
 LISTED = 100
 
 
-def conflicting_near_duplicates(copied: Copied) -> Found | None:
+def conflicting_near_duplicates(copied: Copied) -> CheckResult | None:
     """Lists the rows of verified near-copies whose labels differ, the most alike first; texts that
     are the same but for case, space and punctuation are ``conflicting_labels``. Score: the share of
     the labelled rows."""
@@ -41,10 +41,10 @@ def conflicting_near_duplicates(copied: Copied) -> Found | None:
         f"{classes[rows.labels[a]]!r}, row {ids[b]} {classes[rows.labels[b]]!r}",
         "Read both: correct the label that is wrong, and leave what the differing word decides.",
     )
-    return Found(
+    return CheckResult(
         finding,
         tuple(
-            Example(int(ids[one]), "nearly the same text, another label", int(ids[other]))
+            CheckExample(int(ids[one]), "nearly the same text, another label", int(ids[other]))
             for one, other in both[:EXAMPLES].tolist()
         ),
     )

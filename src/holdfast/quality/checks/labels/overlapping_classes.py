@@ -7,7 +7,7 @@ import numpy as np
 
 from holdfast.core.records import Finding
 from holdfast.core.wording import counted
-from holdfast.quality.check import Check, Example, Found, add, with_classes
+from holdfast.quality.check import Check, CheckExample, CheckResult, add, with_classes
 from holdfast.quality.views import Embedded
 
 LEAST_ROWS = 10
@@ -16,7 +16,7 @@ TAKEN = 0.3
 LOW, SHOWN, EXAMPLES = 0.3, 4, 6
 
 
-def overlapping_classes(view: Embedded) -> Found | None:
+def overlapping_classes(view: Embedded) -> CheckResult | None:
     """Reports pairs of classes of which three in ten rows of each, or more, are taken for the other
     by fits that had not seen them; of three classes or more, of 10 rows each. The rows named are
     those that get 30 % or more for both in every one of the divisions: ambiguous, whoever labels
@@ -59,11 +59,11 @@ def overlapping_classes(view: Embedded) -> Found | None:
         "Join the classes, or say in words what tells them apart and label the rows again.",
     )
     examples = tuple(
-        Example(int(ids[known[at]]), f"{classes[a]!r} or {classes[b]!r}")
+        CheckExample(int(ids[known[at]]), f"{classes[a]!r} or {classes[b]!r}")
         for (a, b), places in unclear.items()
         for at in places[:EXAMPLES]
     )
-    return Found(finding, examples)
+    return CheckResult(finding, examples)
 
 
 def _unclear(view: Embedded, known: np.ndarray, pair: tuple[int, int]) -> np.ndarray:

@@ -7,12 +7,12 @@ import numpy as np
 from holdfast.core.records import Finding
 from holdfast.quality.check import Check, add, with_classes
 from holdfast.quality.rows import class_counts
-from holdfast.quality.views import Rows
+from holdfast.quality.views import TableRows
 
 _FEW = 20
 
 
-def thin_classes(rows: Rows) -> Finding | None:
+def thin_classes(rows: TableRows) -> Finding | None:
     """Says which classes have fewer than 20 rows: at 15 % for the test, at most three of them.
 
     Silent where no class is so small. Score: the share of the classes that are.
@@ -39,7 +39,7 @@ def thin_classes(rows: Rows) -> Finding | None:
 add(
     Check(
         "thin_classes",
-        Rows,
+        TableRows,
         thin_classes,
         cannot_see="Whether the few rows are typical.",
         error_rate="Counts: never wrong about the rows.",

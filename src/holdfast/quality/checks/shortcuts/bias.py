@@ -9,8 +9,8 @@ import numpy as np
 
 from holdfast.core.records import Finding, Floats, Ints
 from holdfast.core.wording import counted
-from holdfast.quality.check import Check, Example, Found, add, with_classes
-from holdfast.quality.content import Expected
+from holdfast.quality.check import Check, CheckExample, CheckResult, add, with_classes
+from holdfast.quality.content import ContentProbes
 from holdfast.quality.identity import SWAPS, TERMS, Bools, holds, swapped, without
 from holdfast.quality.views import Embedded
 from holdfast.stats.intervals import wilson
@@ -37,7 +37,7 @@ class _Slice:
     rows: Bools
 
 
-def label_slices(view: Embedded) -> Found | None:
+def label_slices(view: Embedded) -> CheckResult | None:
     """Reports slices, by the value of a side column, whose label rates differ from the other rows'
     by 10 points or more: rates with Wilson's limits, the gap with Newcombe's, each question at
     Fisher's exact test, adjusted for all of them by Holm's method at 1 %.
@@ -48,7 +48,7 @@ def label_slices(view: Embedded) -> Found | None:
     return _rates(view, "label_slices", list(_columns(view)))
 
 
-def identity_rates(view: Embedded) -> Found | None:
+def identity_rates(view: Embedded) -> CheckResult | None:
     """Reports words for who somebody is (``quality/identity.py``) whose rows have other label
     rates than the rest, by the rule of ``label_slices``, and more so than the rows' content
     explains: with the word replaced by *person* a probe that was fitted on other rows expects
@@ -63,7 +63,7 @@ def identity_rates(view: Embedded) -> Found | None:
     return _rates(view, "identity_rates", slices, beyond=True)
 
 
-def start_model_bias(view: Embedded) -> Found | None:
+def start_model_bias(view: Embedded) -> CheckResult | None:
     """Reports swaps of one word for its counterpart (he and she, …) that alone move what a linear
     probe on the start model's vectors answers: the mean change of a class's probability over the
     rows that hold such a word, each by a probe fitted without the row, from the first word of a
@@ -101,7 +101,7 @@ def start_model_bias(view: Embedded) -> Found | None:
         f"{_points(*_mean_limits(change))} over {counted(len(change), 'row')}"
         for _, name, label, change in kept[:_SHOWN]
     )
-    return Found(
+    return CheckResult(
         Finding(
             "start_model_bias",
             "info",
@@ -127,7 +127,9 @@ def _columns(view: Embedded) -> Iterator[_Slice]:
             yield from (_Slice(f"{name} {str(value)!r}", values == value) for value in shown)
 
 
-def _rates(view: Embedded, name: str, slices: list[_Slice], beyond: bool = False) -> Found | None:
+def _rates(
+    view: Embedded, name: str, slices: list[_Slice], beyond: bool = False
+) -> CheckResult | None:
     labels, classes = view.rows.labels, view.rows.table.classes
     known = labels >= 0
     asked: list[tuple[_Slice, int, int, int, int, int]] = []
@@ -165,7 +167,7 @@ def _rates(view: Embedded, name: str, slices: list[_Slice], beyond: bool = False
             f"({low:.0%} to {high:.0%}), {b / m:.0%} of the others, a gap of "
             f"{_points(a / n - b / m, *gap)}{left.get((one.name, label), '')}"
         )
-    return Found(
+    return CheckResult(
         Finding(
             name,
             "info",
@@ -180,9 +182,9 @@ def _rates(view: Embedded, name: str, slices: list[_Slice], beyond: bool = False
     )
 
 
-def _example(view: Embedded, one: _Slice, label: int) -> Example:
+def _example(view: Embedded, one: _Slice, label: int) -> CheckExample:
     rows = np.flatnonzero(one.rows & (view.rows.labels == label))
-    return Example(int(view.rows.ids[[*rows, *np.flatnonzero(one.rows)][0]]), one.name)
+    return CheckExample(int(view.rows.ids[[*rows, *np.flatnonzero(one.rows)][0]]), one.name)
 
 
 def _beyond_content(view: Embedded, asked: list[tuple[_Slice, int]]) -> dict[tuple[str, int], str]:
@@ -208,7 +210,7 @@ def _beyond_content(view: Embedded, asked: list[tuple[_Slice, int]]) -> dict[tup
 
 
 def _changes(
-    view: Embedded, expected: Expected, pairs: tuple[tuple[str, str], ...]
+    view: Embedded, expected: ContentProbes, pairs: tuple[tuple[str, str], ...]
 ) -> list[tuple[Floats, float]]:
     """For each class the change of its probability from the first words of the pairs to the second,
     [rows], and the p-value of a change by chance; nothing where too few rows hold one."""

@@ -11,7 +11,7 @@ import numpy as np
 from holdfast.core.records import Finding
 from holdfast.data.table import Table
 from holdfast.quality.check import Check, add, with_classes
-from holdfast.quality.views import Rows
+from holdfast.quality.views import TableRows
 
 _SAMPLE = 20_000
 _LEAST_ROWS = 20
@@ -23,7 +23,7 @@ _SHOWN = 4
 _BETWEEN = re.compile(r"[\W_]+")
 
 
-def label_giveaway(rows: Rows) -> Finding | None:
+def label_giveaway(rows: TableRows) -> Finding | None:
     """Reports a class whose name opens or closes at least half of its texts and at most 2 % of the
     others'; or an opening or closing word of its own for *every* class, in 95 % of its texts; or
     something that stands anywhere in *every* text of a class, and in at most one in 500 others: a
@@ -177,7 +177,7 @@ def _finding(share: float, count: int, because: str) -> Finding:
 add(
     Check(
         "label_giveaway",
-        Rows,
+        TableRows,
         label_giveaway,
         cannot_see="A giveaway in only some rows of a class, or one that other classes share.",
         error_rate="Nothing on CR, MR, TREC and BANKING77, which have none.",

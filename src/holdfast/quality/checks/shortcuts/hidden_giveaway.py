@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from holdfast.core.records import Finding
-from holdfast.quality.check import Check, Example, Found, add, with_classes
+from holdfast.quality.check import Check, CheckExample, CheckResult, add, with_classes
 from holdfast.quality.cue_explanation import Content
-from holdfast.quality.cues import Candidate, candidates
+from holdfast.quality.cues import CueCandidate, candidates
 from holdfast.quality.views import Embedded
 
 MOST_ROWS = 20_000
@@ -17,7 +17,7 @@ SHOWN = 4
 SERIOUS = 0.5
 
 
-def hidden_giveaway(view: Embedded) -> Found | None:
+def hidden_giveaway(view: Embedded) -> CheckResult | None:
     """Reports cues (``quality/cues.py``) that stand in at least a quarter of a class and, to 97 %,
     in no other, and that its content does not explain (``quality/cue_explanation.py``); and classes
     whose texts have an even number of characters far more, or less, often than the others'. An
@@ -49,14 +49,14 @@ def hidden_giveaway(view: Embedded) -> Found | None:
         "write it into those of every class.",
     )
     examples = tuple(
-        Example(int(ids[at]), f"{one.cue}: class {table.classes[one.label]!r}")
+        CheckExample(int(ids[at]), f"{one.cue}: class {table.classes[one.label]!r}")
         for one in found
         for at in one.rows[:2]
     )
-    return Found(finding, examples)
+    return CheckResult(finding, examples)
 
 
-def _shown(one: Candidate, classes: tuple[str, ...]) -> str:
+def _shown(one: CueCandidate, classes: tuple[str, ...]) -> str:
     if one.cue.kind == "even":
         return f"{one.cue} in {one.share:.0%} of class {classes[one.label]!r}, unlike the others"
     return (

@@ -11,9 +11,9 @@ import numpy.typing as npt
 from holdfast.core.records import Finding, Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.core.wording import counted
-from holdfast.quality.check import Check, Example, Found, add, with_classes
+from holdfast.quality.check import Check, CheckExample, CheckResult, add, with_classes
 from holdfast.quality.picture_traces import CORNERS, SCALARS, Traces
-from holdfast.quality.views import Pixels
+from holdfast.quality.views import ImageSample
 
 LEAST_ROWS = 20
 # What real classes differ in for honest reasons reached 0.57 on the draws that it was chosen on.
@@ -38,7 +38,7 @@ class _Trace:
     separation: float
 
 
-def image_artefacts(view: Pixels) -> Found | None:
+def image_artefacts(view: ImageSample) -> CheckResult | None:
     """Reports classes that one trace of how images were made gives away nearly alone: earlier JPEG
     compression, block borders, blur or sharpening (frequency bands), a corner of one colour. A
     trace separates a class by the share of the class that has it, less five times the share of the
@@ -64,14 +64,14 @@ def image_artefacts(view: Pixels) -> Found | None:
     return _reported(view, sorted(best.values(), key=lambda one: -one.separation), p)
 
 
-def looked_at(view: Pixels) -> Ints:
+def looked_at(view: ImageSample) -> Ints:
     """The classes with 20 images or more in the sample, and as many of others."""
     counts = np.bincount(view.labels, minlength=len(view.rows.table.classes))
     enough = (counts >= LEAST_ROWS) & (counts.sum() - counts >= LEAST_ROWS)
     return np.flatnonzero(enough)
 
 
-def _nothing(view: Pixels) -> str:
+def _nothing(view: ImageSample) -> str:
     if len(looked_at(view)):
         return ""
     return f"no class has {LEAST_ROWS} of the {len(view.labels):,} images that were decoded"
@@ -142,7 +142,7 @@ def _chance(traces: Traces, labels: Ints, asked: Ints, least: float) -> float:
     return float(1 + reached.sum()) / (1 + PERMUTATIONS)
 
 
-def _reported(view: Pixels, traces: list[_Trace], p: float) -> Found:
+def _reported(view: ImageSample, traces: list[_Trace], p: float) -> CheckResult:
     classes, ids, labels = view.rows.table.classes, view.rows.ids[view.sample], view.labels
     rows = np.unique(np.concatenate([one.rows[labels[one.rows] == one.label] for one in traces]))
     share = len(rows) / len(labels)
@@ -162,10 +162,10 @@ def _reported(view: Pixels, traces: list[_Trace], p: float) -> Found:
         "cut off) before training: a network learns such traces instead of what is shown.",
     )
     examples = tuple(
-        Example(int(ids[one.rows[labels[one.rows] == one.label][0]]), one.name)
+        CheckExample(int(ids[one.rows[labels[one.rows] == one.label][0]]), one.name)
         for one in traces[:_SHOWN]
     )
-    return Found(finding, examples)
+    return CheckResult(finding, examples)
 
 
 def _shown(one: _Trace, labels: Ints, classes: tuple[str, ...]) -> str:
@@ -180,7 +180,7 @@ def _shown(one: _Trace, labels: Ints, classes: tuple[str, ...]) -> str:
 add(
     Check(
         "image_artefacts",
-        Pixels,
+        ImageSample,
         image_artefacts,
         cannot_see="A trace in less than seven tenths of a class, or in other classes too; a mark "
         "away from the corners or under a sixteenth of the shorter side; compression by tables "

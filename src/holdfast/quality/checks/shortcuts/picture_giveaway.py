@@ -10,7 +10,7 @@ import numpy as np
 
 from holdfast.core.records import Finding, Ints
 from holdfast.core.wording import counted
-from holdfast.quality.check import Check, Example, Found, add, with_classes
+from holdfast.quality.check import Check, CheckExample, CheckResult, add, with_classes
 from holdfast.quality.views import Pictures
 from holdfast.stats.auc import delong
 from holdfast.stats.intervals import wilson
@@ -34,7 +34,7 @@ class _Cue:
     share: float
 
 
-def image_giveaway(view: Pictures) -> Found | None:
+def image_giveaway(view: Pictures) -> CheckResult | None:
     """Reports a fact of the files that alone predicts the class: format, compression, exact size,
     transparency, a border, grey beside colour; width, height or shape beyond a limit.
 
@@ -49,7 +49,7 @@ def image_giveaway(view: Pictures) -> Found | None:
     return _found(view, cues, "image_giveaway")
 
 
-def image_source(view: Pictures) -> Found | None:
+def image_source(view: Pictures) -> CheckResult | None:
     """Reports what only the file carries (camera, software, date, metadata, the form of its name)
     where it alone predicts the class, by the rule of ``image_giveaway``. A network does not see
     it, but such classes were gathered in different places, which it may see. A name that holds its
@@ -104,7 +104,7 @@ def _measures(view: Pictures) -> Iterator[_Cue]:
             yield _Cue(name, words, label, where, float(area.value))
 
 
-def _found(view: Pictures, cues: list[_Cue], name: str) -> Found | None:
+def _found(view: Pictures, cues: list[_Cue], name: str) -> CheckResult | None:
     if not cues:
         return None
     # A PNG has no JPEG quality either: what marks the same pictures is said once.
@@ -135,9 +135,9 @@ def _found(view: Pictures, cues: list[_Cue], name: str) -> Found | None:
         else "Test on pictures of each class from places that were not trained on.",
     )
     examples = tuple(
-        Example(int(ids[cue.rows[0]]), f"{cue.fact}: {cue.value}") for cue in cues[:_SHOWN]
+        CheckExample(int(ids[cue.rows[0]]), f"{cue.fact}: {cue.value}") for cue in cues[:_SHOWN]
     )
-    return Found(finding, examples)
+    return CheckResult(finding, examples)
 
 
 add(

@@ -9,7 +9,7 @@ import numpy as np
 
 from holdfast.core.records import Finding, Ints
 from holdfast.quality.check import Check, add, with_classes
-from holdfast.quality.views import Rows
+from holdfast.quality.views import TableRows
 
 LEAST_ROWS = 50
 # Of what the commonest class leaves open, this share must be told.
@@ -19,7 +19,7 @@ _LAST_PART = re.compile(r"[\\/][^\\/]*$")
 _DIGITS = re.compile(r"\d+")
 
 
-def telling_columns(rows: Rows) -> Finding | None:
+def telling_columns(rows: TableRows) -> Finding | None:
     """Reports columns beside the text from which the class is told without reading it: from the
     value, from the folder of a path, from what surrounds the digits of an id, or from the row that
     comes next in the order of its numbers or dates. A row never tells itself. At least four fifths
@@ -104,7 +104,7 @@ def _by_order(numbers: Sequence[tuple[int, ...]], y: Ints) -> np.ndarray:
 add(
     Check(
         "telling_columns",
-        Rows,
+        TableRows,
         telling_columns,
         cannot_see="Columns that tell the class only together, and the order of the file itself.",
         error_rate="A second column of labels is named too; none of 40 columns of random values, "

@@ -6,9 +6,9 @@ import numpy as np
 
 from holdfast.core.records import Finding
 from holdfast.core.wording import counted
-from holdfast.quality.check import Check, Example, Found, add
+from holdfast.quality.check import Check, CheckExample, CheckResult, add
 from holdfast.quality.leaks import Leaks, leaks_with
-from holdfast.quality.views import Copied, Rows, alone
+from holdfast.quality.views import Copied, TableRows, alone
 
 # Of the other file's rows: from there on they may move its score by a point.
 SERIOUS = 0.01
@@ -18,7 +18,7 @@ EXAMPLES = 8
 LISTED = 100
 
 
-def leaks(copied: Copied) -> Found | None:
+def leaks(copied: Copied) -> CheckResult | None:
     """Lists the rows that are verified copies or near-copies of a row of another table. Score: the
     largest share of another table's rows that the source holds too."""
     gathered = copied.gathered
@@ -45,14 +45,14 @@ def leaks(copied: Copied) -> Found | None:
         "Take them out of one of the two. train --test FILE leaves such rows out of the training "
         "part by itself, and lists them.",
     )
-    return Found(finding, _examples(copied, found))
+    return CheckResult(finding, _examples(copied, found))
 
 
 def _telling(copied: Copied, name: str, pairs: Leaks) -> float:
     """The share of the other table's rows that stand here and say more than a word or two: those
     may repeat by chance."""
     table = copied.gathered.tables[name]
-    texts = Rows(table.take(np.unique(pairs.other))).texts
+    texts = TableRows(table.take(np.unique(pairs.other))).texts
     return sum(len(text.split()) >= TELLING for text in texts) / len(table)
 
 
@@ -74,7 +74,7 @@ def _told(copied: Copied, name: str, pairs: Leaks, share: float) -> str:
     )
 
 
-def _examples(copied: Copied, found: dict[str, Leaks]) -> tuple[Example, ...]:
+def _examples(copied: Copied, found: dict[str, Leaks]) -> tuple[CheckExample, ...]:
     made = []
     for name, pairs in found.items():
         table = copied.gathered.tables[name]
@@ -82,7 +82,7 @@ def _examples(copied: Copied, found: dict[str, Leaks]) -> tuple[Example, ...]:
         # The plainest are the most alike, and of these the longest.
         order = np.lexsort((-lengths[pairs.other], -pairs.similarity))
         made += [
-            Example(
+            CheckExample(
                 int(copied.rows.ids[pairs.source[n]]),
                 f"similarity {pairs.similarity[n]:.2f}",
                 int(theirs[pairs.other[n]]),

@@ -8,7 +8,7 @@ import numpy as np
 
 from holdfast.core.records import Finding
 from holdfast.core.wording import counted
-from holdfast.quality.check import Check, Example, Found, add
+from holdfast.quality.check import Check, CheckExample, CheckResult, add
 from holdfast.quality.views import Copied, alone
 
 SERIOUS = 0.01
@@ -16,7 +16,7 @@ EXAMPLES = 8
 LISTED = 100
 
 
-def shared_groups(copied: Copied) -> Found | None:
+def shared_groups(copied: Copied) -> CheckResult | None:
     """Lists the rows whose group, by the column that ``--group`` names, has rows in another table
     too. Score: the largest share of another table's rows that are of such a group."""
     gathered = copied.gathered
@@ -44,7 +44,7 @@ def shared_groups(copied: Copied) -> Found | None:
         )
         ids, other = copied.rows.ids, table.column("row")
         examples += [
-            Example(
+            CheckExample(
                 int(ids[own.index(g)]),
                 f"both of group {g!r}",
                 int(other[theirs.index(g)]),
@@ -65,7 +65,7 @@ def shared_groups(copied: Copied) -> Found | None:
         "Put each group into one file: a model that knows the group answers its rows better than "
         "those of a new one. train --test FILE --group leaves such rows out of the training part.",
     )
-    return Found(finding, tuple(examples[:EXAMPLES]))
+    return CheckResult(finding, tuple(examples[:EXAMPLES]))
 
 
 def _first(groups: Sequence[str], shared: set[str]) -> list[str]:

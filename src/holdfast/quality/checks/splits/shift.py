@@ -9,18 +9,18 @@ import numpy as np
 from holdfast.core.records import Finding, Ints
 from holdfast.core.seeds import generator
 from holdfast.data.table import Table
-from holdfast.quality.check import Check, Example, Found, add, anything
+from holdfast.quality.check import Check, CheckExample, CheckResult, add, anything
 from holdfast.quality.rows import normal_pair
 from holdfast.quality.two_samples import (
     FEWEST,
-    Term,
+    TellingWord,
     ToldApart,
     proportions_differ,
     tell_apart,
     telling_words,
     topics,
 )
-from holdfast.quality.views import Embedded, Rows, Vectors
+from holdfast.quality.views import Embedded, TableRows, Vectors
 
 _ALPHA = 0.01
 _MOST = 2000
@@ -36,13 +36,13 @@ class _Shift:
 
     name: str
     told: ToldApart
-    terms: list[Term]
+    terms: list[TellingWord]
     said: list[str]
     mine: Ints
     theirs: Ints
 
 
-def shift(view: Embedded) -> Found | None:
+def shift(view: Embedded) -> CheckResult | None:
     """Reports another file whose rows differ from the table's: where a classifier on the vectors
     tells rows it was not fitted on apart better than chance, or the shares of labels or of topics
     (clusters of both files together) differ.
@@ -73,13 +73,13 @@ def shift(view: Embedded) -> Found | None:
         "Ask which of the files is like what the model will meet, and test on rows of that kind; "
         "a score there says little about the other.",
     )
-    return Found(finding, _examples(view, worst))
+    return CheckResult(finding, _examples(view, worst))
 
 
 def _compare(
     view: Embedded, name: str, table: Table, vectors: Vectors, alpha: float
 ) -> _Shift | None:
-    other = Rows(table)
+    other = TableRows(table)
     mine = _some(view.distinct, view.seed, "table")
     theirs = _some(_distinct(other), view.seed, name)
     if min(len(mine), len(theirs)) < FEWEST:
@@ -108,7 +108,7 @@ def _compare(
     return _Shift(name, told, terms, said, mine, theirs)
 
 
-def _distinct(rows: Rows) -> Ints:
+def _distinct(rows: TableRows) -> Ints:
     first: dict[str, int] = {}
     for position, text in enumerate(rows.texts):
         first.setdefault(normal_pair(text), position)
@@ -123,7 +123,7 @@ def _some(positions: Ints, seed: int, name: str) -> Ints:
 
 
 def _labels(
-    one: Rows, other: Rows, mine: Ints, theirs: Ints
+    one: TableRows, other: TableRows, mine: Ints, theirs: Ints
 ) -> tuple[list[str], Ints, Ints] | None:
     """The class names, and the rows of each on both sides; ``None`` where a side has none."""
     names = sorted({*one.table.classes, *other.table.classes})
@@ -160,14 +160,14 @@ def _sentence(one: _Shift) -> str:
     return ", ".join([*what, *one.said])
 
 
-def _examples(view: Embedded, found: _Shift) -> tuple[Example, ...]:
+def _examples(view: Embedded, found: _Shift) -> tuple[CheckExample, ...]:
     """The rows of both files that are most unlike the other file, side by side."""
     ids = view.rows.ids
     others = view.others[found.name][0].column("row")
     here = found.mine[np.argsort(found.told.one, kind="stable")[:_SHOWN]]
     there = found.theirs[np.argsort(-found.told.other, kind="stable")[:_SHOWN]]
     return tuple(
-        Example(int(ids[a]), "each the least like the other file", int(others[b]), found.name)
+        CheckExample(int(ids[a]), "each the least like the other file", int(others[b]), found.name)
         for a, b in zip(here, there, strict=False)
     )
 

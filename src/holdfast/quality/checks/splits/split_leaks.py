@@ -7,8 +7,8 @@ import numpy as np
 from holdfast.core.records import Finding
 from holdfast.core.wording import counted
 from holdfast.duplicates.against import nearest_protected
-from holdfast.quality.check import Check, Example, Found, add
-from holdfast.quality.views import Beside, Copied
+from holdfast.quality.check import Check, CheckExample, CheckResult, add
+from holdfast.quality.views import Copied, OtherColumns
 
 NAMES = ("split", "subset", "partition", "set", "fold_name", "data_split", "dataset_split")
 TRAIN = ("train", "training", "trn")
@@ -21,7 +21,7 @@ EXAMPLES = 8
 LISTED = 100
 
 
-def split_leaks(copied: Copied) -> Found | None:
+def split_leaks(copied: Copied) -> CheckResult | None:
     """Lists the validation and test rows, by a column of the source that says so, that copy or
     nearly copy a training row. Score: the largest share of either side that does."""
     column = side_column(copied.rows.beside)
@@ -55,17 +55,17 @@ def split_leaks(copied: Copied) -> Found | None:
         "puts copies on one side.",
     )
     examples = tuple(
-        Example(
+        CheckExample(
             int(ids[at]),
             f"{sides[at]}, of a training row; similarity {nearest.similarity[at]:.2f}",
             int(ids[nearest.of[at]]),
         )
         for at in order[:EXAMPLES].tolist()
     )
-    return Found(finding, examples)
+    return CheckResult(finding, examples)
 
 
-def side_column(beside: Beside) -> str | None:
+def side_column(beside: OtherColumns) -> str | None:
     """The column that names sides: usually called so, each of its values a side, train among
     them."""
     for name in beside.names:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from holdfast.core.records import Finding, Floats
-from holdfast.quality.check import Check, Found, add
-from holdfast.quality.views import Beside, Copied, alone
+from holdfast.quality.check import Check, CheckResult, add
+from holdfast.quality.views import Copied, OtherColumns, alone
 
 # A column in which as many of the cells are dates is one of dates.
 PARSED = 0.95
@@ -17,13 +17,13 @@ LISTED = 100
 NEEDED = 20
 
 
-def time_order(copied: Copied) -> Found | None:
+def time_order(copied: Copied) -> CheckResult | None:
     """Compares the dates of the source with those of another table, by a column that both have:
     ISO 8601 dates or times. Warns where half of the other's rows or more are older than the newest
     of the source. Score: that share. Silent where the other table begins after the source ends."""
     worst: tuple[float, str, str, Floats] | None = None
     for name in copied.others:
-        theirs = copied.beside.get(name, Beside())
+        theirs = copied.beside.get(name, OtherColumns())
         for column in copied.rows.beside.names:
             if column not in theirs.names:
                 continue
@@ -52,7 +52,7 @@ def time_order(copied: Copied) -> Found | None:
         "Where it is to be used on later rows, hold it against rows that are newer than all of "
         "these.",
     )
-    return Found(finding)
+    return CheckResult(finding)
 
 
 def undated(copied: Copied) -> str:

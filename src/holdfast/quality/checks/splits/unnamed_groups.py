@@ -9,7 +9,7 @@ import numpy as np
 from holdfast.core.records import Finding, Ints
 from holdfast.core.seeds import generator
 from holdfast.core.wording import counted
-from holdfast.quality.check import Check, Found, add
+from holdfast.quality.check import Check, CheckResult, add
 from holdfast.quality.checks.splits.split_leaks import side_column
 from holdfast.quality.views import Embedded, Vectors
 
@@ -32,7 +32,7 @@ class Likeness:
     rank: int
 
 
-def unnamed_groups(embedded: Embedded) -> Found | None:
+def unnamed_groups(embedded: Embedded) -> CheckResult | None:
     """Proposes a column as the group: many values, repeated, whose rows are more alike than others
     of their class by 0.05 of cosine similarity and in none of 99 exchanges (a permutation test
     within classes, p = 0.01). The column of the largest difference. Score: that difference."""
@@ -56,7 +56,7 @@ def unnamed_groups(embedded: Embedded) -> Found | None:
     if best is None:
         return None
     name, found, count = best
-    return Found(
+    return CheckResult(
         Finding(
             "unnamed_groups",
             "warn",

@@ -6,13 +6,13 @@ from collections import Counter
 
 from holdfast.core.records import Finding
 from holdfast.core.wording import counted
-from holdfast.quality.check import Check, Example, Found, add, with_texts
+from holdfast.quality.check import Check, CheckExample, CheckResult, add, with_texts
 from holdfast.quality.clean.boilerplate import first_line, last_line, often_enough
 from holdfast.quality.single import EXAMPLES, reading
 from holdfast.quality.views import Closely
 
 
-def boilerplate(view: Closely) -> Found | None:
+def boilerplate(view: Closely) -> CheckResult | None:
     """Reports sentences or lines of five words or more that open or close at least 20 texts and 1 %
     of them, whose other words differ. Score: the share of rows with any."""
     rows = view.rows
@@ -52,11 +52,11 @@ def boilerplate(view: Closely) -> Found | None:
         "out; if new texts have it too, it does no harm.",
     )
     examples = tuple(
-        Example(int(ids[position]), f"{place}s with {line[:60]!r}")
+        CheckExample(int(ids[position]), f"{place}s with {line[:60]!r}")
         for place, line, positions in often[:EXAMPLES]
         for position in positions[:1]
     )
-    return Found(finding, examples)
+    return CheckResult(finding, examples)
 
 
 add(

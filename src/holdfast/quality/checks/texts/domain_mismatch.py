@@ -7,7 +7,7 @@ import re
 import numpy as np
 
 from holdfast.core.records import Finding
-from holdfast.quality.check import Check, Example, Found, add, anything
+from holdfast.quality.check import Check, CheckExample, CheckResult, add, anything
 from holdfast.quality.views import Tokenized
 
 # What one token holds, with its share of the spaces, for text of the kind that a vocabulary was
@@ -26,7 +26,7 @@ _DENSE = re.compile(
 )
 
 
-def domain_mismatch(view: Tokenized) -> Found | None:
+def domain_mismatch(view: Tokenized) -> CheckResult | None:
     """Reports texts that the model reads in small pieces: fewer than 3.5 characters a token, where
     text of its own kind has 3.7 to 5.0; or of whose tokens 1 % or more are the unknown one.
 
@@ -63,7 +63,7 @@ def domain_mismatch(view: Tokenized) -> Found | None:
     if unknown >= _UNKNOWN:
         said.append(f"{unknown:.1%} of the tokens are unknown to {view.model}")
     shortfall = max(0.0, 1 - piece / _LEAST) if small else 0.0
-    return Found(
+    return CheckResult(
         Finding(
             "domain_mismatch",
             "warn" if unknown >= _SERIOUS_UNKNOWN or (small and piece < _SERIOUS) else "info",
@@ -76,7 +76,7 @@ def domain_mismatch(view: Tokenized) -> Found | None:
             "this kind first.",
         ),
         tuple(
-            Example(int(ids[at]), f"{tokens[at]} tokens for {characters[at]} characters")
+            CheckExample(int(ids[at]), f"{tokens[at]} tokens for {characters[at]} characters")
             for at in worst.tolist()
         ),
     )

@@ -8,7 +8,7 @@ from holdfast.core.records import Finding
 from holdfast.core.wording import counted
 from holdfast.data.table import Table
 from holdfast.data.texts.normal import normal_text
-from holdfast.quality.check import Check, Example, Found, add
+from holdfast.quality.check import Check, CheckExample, CheckResult, add
 from holdfast.quality.views import Copied
 
 # Words of a question that an answer may begin with by right are fewer.
@@ -18,7 +18,7 @@ EXAMPLES = 8
 LISTED = 100
 
 
-def echoed_answers(copied: Copied) -> Found | None:
+def echoed_answers(copied: Copied) -> CheckResult | None:
     """Lists the chats of which an answer is the question before it, or begins with all of it where
     it has eight words or more; but for case, space and punctuation. Score: their share."""
     rows = copied.rows
@@ -36,7 +36,9 @@ def echoed_answers(copied: Copied) -> Found | None:
         "begins with all of it: the model learns to repeat",
         "Take the question out of these answers, unless repeating is the task.",
     )
-    return Found(finding, tuple(Example(int(rows.ids[at]), "echo") for at in found[:EXAMPLES]))
+    return CheckResult(
+        finding, tuple(CheckExample(int(rows.ids[at]), "echo") for at in found[:EXAMPLES])
+    )
 
 
 def _echoes(turns: list[dict[str, object]]) -> bool:

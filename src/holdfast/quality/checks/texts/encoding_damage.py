@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from holdfast.quality.check import Check, Found, add, with_texts
+from holdfast.quality.check import Check, CheckResult, add, with_texts
 from holdfast.quality.clean.encoding import SEEN, repaired
 from holdfast.quality.single import difference, matching, single_finding
-from holdfast.quality.views import Rows
+from holdfast.quality.views import TableRows
 
 
-def encoding_damage(rows: Rows) -> Found | None:
+def encoding_damage(rows: TableRows) -> CheckResult | None:
     """Lists the rows that ftfy reads otherwise: those whose letters are improbable as they stand
     and probable once a wrong decoding is undone. Score: their share of the rows."""
     found = [
@@ -29,7 +29,7 @@ def encoding_damage(rows: Rows) -> Found | None:
 add(
     Check(
         "encoding_damage",
-        Rows,
+        TableRows,
         encoding_damage,
         cannot_see="Letters that were lost (? or \ufffd), and damage that leaves probable text.",
         error_rate="Eleven real sets, 1,500 texts each: every damage that was planted was found "

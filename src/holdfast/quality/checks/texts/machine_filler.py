@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from holdfast.quality.check import Check, Found, add, anything
+from holdfast.quality.check import Check, CheckResult, add, anything
 from holdfast.quality.checks.texts.off_topic import list_rows, nothing_to_compare
 from holdfast.quality.reference_texts import likeness
 from holdfast.quality.views import Embedded
@@ -10,7 +10,7 @@ from holdfast.quality.views import Embedded
 _ODDS = 2.5
 
 
-def machine_filler(view: Embedded) -> Found | None:
+def machine_filler(view: Embedded) -> CheckResult | None:
     """Lists the rows that read like filler of a language model ("plays a pivotal role in today's
     fast-paced world"): whose log-odds to be one of 50 such sentences and not a row of this table
     are 2.5 or more, were both as many. The probe that says so was fitted without the row, and

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from holdfast.quality.check import Check, Found, add, with_texts
+from holdfast.quality.check import Check, CheckResult, add, with_texts
 from holdfast.quality.clean.markup import ENTITY, TAG, entities
 from holdfast.quality.single import around, matching, single_finding
-from holdfast.quality.views import Rows
+from holdfast.quality.views import TableRows
 
 _MANY = 0.01
 
 
-def markup(rows: Rows) -> Found | None:
+def markup(rows: TableRows) -> CheckResult | None:
     """Lists the rows with a tag or an entity that HTML knows; a warning from one row in a hundred
     on. Score: their share of the rows."""
     found = []
@@ -35,7 +35,7 @@ def markup(rows: Rows) -> Found | None:
 add(
     Check(
         "markup",
-        Rows,
+        TableRows,
         markup,
         cannot_see="Marks of Markdown and of other languages; whether a text is about HTML.",
         error_rate="Eleven real sets, 1,500 texts each: recall 1.00 of planted tags and entities, "

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from holdfast.quality.check import Check, Found, add, with_texts
+from holdfast.quality.check import Check, CheckResult, add, with_texts
 from holdfast.quality.clean.homoglyphs import MIXED, SEEN
 from holdfast.quality.single import matching, single_finding
-from holdfast.quality.views import Rows
+from holdfast.quality.views import TableRows
 
 
-def mixed_scripts(rows: Rows) -> Found | None:
+def mixed_scripts(rows: TableRows) -> CheckResult | None:
     """Lists the rows with a word of Latin letters and of Cyrillic or Greek ones that look like
     them. Score: their share of the rows."""
     found = [
@@ -28,7 +28,7 @@ def mixed_scripts(rows: Rows) -> Found | None:
 add(
     Check(
         "mixed_scripts",
-        Rows,
+        TableRows,
         mixed_scripts,
         cannot_see="Whole words in another script, and look-alikes within one (l, I and 1).",
         error_rate="Eleven real sets, 1,500 texts each: recall 1.00 of planted words, and nothing "

@@ -9,14 +9,14 @@ from __future__ import annotations
 import re
 
 from holdfast.data.texts.phrases import PHRASES
-from holdfast.quality.check import Check, Found, add, with_texts
+from holdfast.quality.check import Check, CheckResult, add, with_texts
 from holdfast.quality.single import around, matching, single_finding
-from holdfast.quality.views import Rows
+from holdfast.quality.views import TableRows
 
 _PHRASES = re.compile(PHRASES)
 
 
-def model_phrases(rows: Rows) -> Found | None:
+def model_phrases(rows: TableRows) -> CheckResult | None:
     """Lists the rows with what only a language model says (``as an AI language model``), marks of
     chat templates, or a gap to be filled in (``[Your Name]``). Score: their share of the rows."""
     found = []
@@ -37,7 +37,7 @@ def model_phrases(rows: Rows) -> Found | None:
 add(
     Check(
         "model_phrases",
-        Rows,
+        TableRows,
         model_phrases,
         cannot_see="All other machine-made texts, which are nearly all of them.",
         error_rate="Of 3,283 texts made by machines it finds 49 (1.5 %), in essays alone; of "

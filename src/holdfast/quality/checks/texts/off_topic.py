@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from holdfast.core.records import Finding, Floats
 from holdfast.core.wording import counted
-from holdfast.quality.check import Check, Example, Found, add, anything
+from holdfast.quality.check import Check, CheckExample, CheckResult, add, anything
 from holdfast.quality.reference_texts import centre_distance, deviations, likeness
 from holdfast.quality.views import Embedded
 
@@ -18,7 +18,7 @@ _SHOWN = 10
 _CUT = 60
 
 
-def off_topic_rows(view: Embedded) -> Found | None:
+def off_topic_rows(view: Embedded) -> CheckResult | None:
     """Lists the rows that lie far from what the table is about: which a probe finds more like
     sentences of many other subjects than like the table (``quality/reference_texts.py``), and of
     which two scores, in robust deviations above their medians, sum to 4 or more: the distance from
@@ -46,7 +46,7 @@ def off_topic_rows(view: Embedded) -> Found | None:
 
 def list_rows(
     view: Embedded, name: str, scores: Floats, chosen: Bools, what: str, remedy: str, note: str
-) -> Found | None:
+) -> CheckResult | None:
     """The finding of the check ``name`` that lists the ``chosen`` [n] rows, highest ``scores`` [n]
     first; ``what`` is said of them, ``note`` is the form of a score. ``None`` where none is."""
     found = np.flatnonzero(chosen)
@@ -56,7 +56,7 @@ def list_rows(
     ids, texts = view.rows.ids, view.rows.texts
     shown = " ".join(texts[found[0]].split())
     cut = shown if len(shown) <= _CUT else f"{shown[: _CUT - 1]}…"
-    return Found(
+    return CheckResult(
         Finding(
             name,
             "info",
@@ -67,7 +67,9 @@ def list_rows(
             f"{ids[found[0]]}: {cut!r}",
             remedy,
         ),
-        tuple(Example(int(ids[at]), note.format(scores[at])) for at in found[:_SHOWN].tolist()),
+        tuple(
+            CheckExample(int(ids[at]), note.format(scores[at])) for at in found[:_SHOWN].tolist()
+        ),
     )
 
 

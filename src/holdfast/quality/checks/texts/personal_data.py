@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
-from holdfast.quality.check import Check, Found, add, with_texts
+from holdfast.quality.check import Check, CheckResult, add, with_texts
 from holdfast.quality.clean.mask import masked
 from holdfast.quality.personal import SEEN, find_personal, hidden
 from holdfast.quality.single import matching, single_finding
-from holdfast.quality.views import Rows
+from holdfast.quality.views import TableRows
 
 _NAMES = {
     "email": "e-mail addresses",
@@ -23,7 +23,7 @@ _NAMES = {
 }
 
 
-def personal_data(rows: Rows) -> Found | None:
+def personal_data(rows: TableRows) -> CheckResult | None:
     """Counts the rows with e-mail addresses, telephone numbers, IBANs and cards that pass their
     check, identity numbers that check themselves, IP addresses, and keys. Nothing is shown whole.
     Score: their share of the rows."""
@@ -51,7 +51,7 @@ def personal_data(rows: Rows) -> Found | None:
 add(
     Check(
         "personal_data",
-        Rows,
+        TableRows,
         personal_data,
         cannot_see="Names, addresses, dates of birth, health; national telephone numbers without a "
         "word before them; identity numbers that do not check themselves.",

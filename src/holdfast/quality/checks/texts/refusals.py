@@ -6,9 +6,9 @@ import json
 
 from holdfast.data.table import Table
 from holdfast.data.texts.phrases import REFUSAL
-from holdfast.quality.check import Check, Found, add
+from holdfast.quality.check import Check, CheckResult, add
 from holdfast.quality.single import single_finding
-from holdfast.quality.views import Rows
+from holdfast.quality.views import TableRows
 
 _BEGINNING = 250
 
@@ -18,7 +18,7 @@ def with_answers(table: Table) -> bool:
     return any(name in table.rows.column_names for name in ("target", "turns"))
 
 
-def answers(rows: Rows) -> list[tuple[int, str]]:
+def answers(rows: TableRows) -> list[tuple[int, str]]:
     """Position and text of each answer of the rows looked at: the targets, or what an assistant
     says."""
     table = rows.table.take(rows.sample)
@@ -33,7 +33,7 @@ def answers(rows: Rows) -> list[tuple[int, str]]:
     return said
 
 
-def refusals(rows: Rows) -> Found | None:
+def refusals(rows: TableRows) -> CheckResult | None:
     """Lists the rows whose answer begins by refusing or by speaking of itself as a language model.
     Score: their share of the rows."""
     found: dict[int, str] = {}
@@ -53,7 +53,7 @@ def refusals(rows: Rows) -> Found | None:
 add(
     Check(
         "refusals",
-        Rows,
+        TableRows,
         refusals,
         cannot_see="Refusals in other words or languages; whether one is due.",
         error_rate="Silent on the 12,000 summaries of SAMSum and the 4,210 answers of a set of "

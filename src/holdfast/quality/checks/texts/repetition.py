@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from holdfast.quality.check import Check, Found, add, with_texts
+from holdfast.quality.check import Check, CheckResult, add, with_texts
 from holdfast.quality.single import around, reading, single_finding
 from holdfast.quality.views import Closely
 
@@ -18,7 +18,7 @@ _GRAM, _COVERED = 10, 0.30
 _DISTINCT = 0.35
 
 
-def repetition(view: Closely) -> Found | None:
+def repetition(view: Closely) -> CheckResult | None:
     """Lists the rows in which a word stands six times in a row; repeated lines of three words or
     more make 30 % of the characters; or, in texts of 50 words and more, 30 % of the words stand in
     runs of ten words that occur before. Score: their share of the rows."""

@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow.compute as pc
 
 from holdfast.core.wording import counted
-from holdfast.quality.check import Check, Found, add, with_texts
+from holdfast.quality.check import Check, CheckResult, add, with_texts
 from holdfast.quality.single import single_finding
-from holdfast.quality.views import Rows
+from holdfast.quality.views import TableRows
 
 _LEAST_ROWS = 100
 # A median absolute deviation times this estimates a standard deviation of normal values.
@@ -16,7 +16,7 @@ _NORMAL = 1.4826
 _FAR, _FACTOR = 6.0, 20.0
 
 
-def text_lengths(rows: Rows) -> Found | None:
+def text_lengths(rows: TableRows) -> CheckResult | None:
     """Lists the rows whose number of characters is more than 6 robust standard deviations (of its
     logarithm, around the median) and 20 times from the usual one. Fewer than 100 rows: silent.
     Score: their share of the rows."""
@@ -47,7 +47,7 @@ def text_lengths(rows: Rows) -> Found | None:
 add(
     Check(
         "text_lengths",
-        Rows,
+        TableRows,
         text_lengths,
         cannot_see="A text that is cut but not short; whether a short one says enough.",
         error_rate="Eleven real sets: a text of 400 copies of itself is found in all of nine sets "

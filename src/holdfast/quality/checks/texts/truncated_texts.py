@@ -6,13 +6,13 @@ import numpy as np
 
 from holdfast.core.records import Finding
 from holdfast.core.wording import counted
-from holdfast.quality.check import Check, Example, Found, add, with_texts
+from holdfast.quality.check import Check, CheckExample, CheckResult, add, with_texts
 from holdfast.quality.views import Tokenized
 
 _MANY = 0.05
 
 
-def truncated_texts(view: Tokenized) -> Found | None:
+def truncated_texts(view: Tokenized) -> CheckResult | None:
     """Says how many texts have more tokens than the model's limit, and which share of all tokens is
     cut; a warning from one row in twenty on. Score: the share of the rows."""
     over = np.flatnonzero(view.lengths > view.limit)
@@ -34,8 +34,8 @@ def truncated_texts(view: Tokenized) -> Found | None:
         "If what matters stands at the end, read more (model.max_length), take a model that does, "
         "or shorten the texts.",
     )
-    notes = (Example(int(ids[at]), f"{view.lengths[at]} tokens") for at in order[:20])
-    return Found(finding, tuple(notes))
+    notes = (CheckExample(int(ids[at]), f"{view.lengths[at]} tokens") for at in order[:20])
+    return CheckResult(finding, tuple(notes))
 
 
 add(

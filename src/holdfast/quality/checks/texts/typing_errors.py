@@ -7,7 +7,7 @@ import re
 from collections import Counter
 
 from holdfast.core.wording import counted
-from holdfast.quality.check import Check, Found, add, with_texts
+from holdfast.quality.check import Check, CheckResult, add, with_texts
 from holdfast.quality.clean.spelling import (
     CAPITAL,
     ENGLISH,
@@ -25,7 +25,7 @@ _HALF = 0.5
 _SMALL = re.compile(r"^[^a-zA-Z]*[A-Z][a-z]*|(?<![^\W\d_])[a-z]+(?![^\W\d_])")
 
 
-def typing_errors(view: Closely) -> Found | None:
+def typing_errors(view: Closely) -> CheckResult | None:
     """Lists the rows with a word of four small letters or more that no English dictionary has, is
     one letter (more, less, other, or two that changed places) away from a usual word with the same
     first letter, and stands in five rows at most. Programs, texts without a capital letter and

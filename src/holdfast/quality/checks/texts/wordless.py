@@ -7,12 +7,12 @@ import re
 from holdfast.core.records import Finding
 from holdfast.quality.check import Check, add, anything
 from holdfast.quality.rows import texts
-from holdfast.quality.views import Rows
+from holdfast.quality.views import TableRows
 
 _WORD = re.compile(r"[^\W_]")
 
 
-def wordless_texts(rows: Rows) -> Finding | None:
+def wordless_texts(rows: TableRows) -> Finding | None:
     """Lists the rows whose text has no letter and no digit of any script. They may mean something
     (an emoji), so this is for information. Score: their share of the rows."""
     table = rows.table
@@ -41,7 +41,7 @@ def wordless_texts(rows: Rows) -> Finding | None:
 add(
     Check(
         "wordless_texts",
-        Rows,
+        TableRows,
         wordless_texts,
         cannot_see="Words without meaning.",
         error_rate="Exact; signs that carry a meaning are listed too.",

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 
 from holdfast.data.texts.language import language_of
-from holdfast.quality.check import Check, Found, add, with_texts
+from holdfast.quality.check import Check, CheckResult, add, with_texts
 from holdfast.quality.single import single_finding
 from holdfast.quality.views import Closely
 
@@ -17,7 +17,7 @@ _LETTERS, _SURE, _LIKELY = 40, 0.9, 0.5
 _LETTER = re.compile(r"[^\W\d_]")
 
 
-def wrong_language(view: Closely) -> Found | None:
+def wrong_language(view: Closely) -> CheckResult | None:
     """Lists the rows of 40 letters and more that py3langid is sure of (0.9) and that are not in the
     language of the others, where at least 50 rows can be told and eight in ten agree. At most
     20,000 rows are read. Score: their share of those.
