@@ -144,7 +144,7 @@ def test_the_recipe_reference_has_every_key_and_no_other(root: Path) -> None:
 def test_every_class_of_the_glossary_exists_and_has_one_meaning(root: Path, source: Path) -> None:
     glossary = (root / "docs/design.md").read_text("utf-8").partition("## Glossary")[2]
     named = set(re.findall(r"`([A-Z]\w+)`", glossary))
-    assert {"Prepared", "Fitted", "Predictor", "Snapshot", "Verdict"} <= named
+    assert {"PreparedData", "FittedModel", "Predictor", "Snapshot", "Verdict"} <= named
     trees = [ast.parse(path.read_text("utf-8")) for path in source.rglob("*.py")]
     public = [
         node.name
