@@ -87,16 +87,14 @@ def test_the_limits_of_few_units_are_those_of_all_orders() -> None:
 
 def test_the_beam_of_many_units_comes_near_the_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """On rows where both can be had: the search finds nine tenths of the way between the limits."""
-    from holdfast.analyses.explain import faithfulness
+    from holdfast.analyses.explain.faithfulness import _beam_limits
 
     ways = []
     for seed in range(10):
         kept = MaskedScore(_twisted(ALL_SETS, seed), ALL_SETS)
         values = leave_one_out(kept)
         (exact,) = faithfulness(kept, [values], np.random.default_rng(0))
-        low, high = faithfulness._beam_limits(
-            kept, [values], points_of(ALL_SETS), np.random.default_rng(0)
-        )
+        low, high = _beam_limits(kept, [values], points_of(ALL_SETS), np.random.default_rng(0))
         assert exact.low - 1e-9 <= low <= high <= exact.high + 1e-9
         ways.append((high - low) / (exact.high - exact.low))
     assert np.mean(ways) > 0.9

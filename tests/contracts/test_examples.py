@@ -17,7 +17,7 @@ import holdfast.tasks
 
 def examples_classes() -> set[type]:
     found = set()
-    for module in pkgutil.iter_modules(holdfast.tasks.__path__, "holdfast.tasks."):
+    for module in pkgutil.walk_packages(holdfast.tasks.__path__, "holdfast.tasks."):
         for _, thing in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
             protocol = getattr(thing, "_is_protocol", False)
             if not protocol and {"take", "lengths"} <= set(dir(thing)):

@@ -26,7 +26,7 @@ def loaded_classes() -> set[type]:
     """Every dataclass of the house with a network and decisions about it."""
     found = set()
     for module in pkgutil.walk_packages(holdfast.__path__, "holdfast."):
-        if not module.name.startswith(("holdfast.models.", "holdfast.pipeline.")):
+        if not module.name.startswith(("holdfast.models.", "holdfast.tasks.")):
             continue
         for _, thing in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
             fields = getattr(thing, "__dataclass_fields__", {})

@@ -33,7 +33,7 @@ class Unit(configparser.ConfigParser):
 
     def __init__(self) -> None:
         super().__init__(strict=False, interpolation=None, delimiters=("=",), comment_prefixes="#")
-        self.read(DEPLOY / "holdfast.plugins.service", encoding="utf-8")
+        self.read(DEPLOY / "holdfast.service", encoding="utf-8")
 
     def optionxform(self, name: str) -> str:
         return name
@@ -117,10 +117,10 @@ def test_the_image_is_made_of_what_is_there() -> None:
 def test_the_unit_is_one(tmp_path: Path) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("needs systemd-analyze")
-    text = (DEPLOY / "holdfast.plugins.service").read_text("utf-8")
+    text = (DEPLOY / "holdfast.service").read_text("utf-8")
     # It looks whether the program is there.
     place = Unit()["Service"]["ExecStart"].partition(" ")[0]
-    unit = tmp_path / "holdfast.plugins.service"
+    unit = tmp_path / "holdfast.service"
     unit.write_text(text.replace(place, shutil.which("true") or "/bin/true"), encoding="utf-8")
     done = subprocess.run(
         ["systemd-analyze", "verify", str(unit)],
@@ -134,9 +134,12 @@ def test_the_unit_is_one(tmp_path: Path) -> None:
 
 def test_the_page_names_what_ray_may_be_told() -> None:
     page = (ROOT / "docs" / "deploy.md").read_text("utf-8")
-    (line,) = re.findall(r"serve run holdfast\.service\.on_ray:app (.+)", page)
+    (line,) = re.findall(r"serve run holdfast\.plugins\.service\.on_ray:app (.+)", page)
     assert {word.partition("=")[0] for word in line.split()} <= set(ARGUMENTS)
     for name in ARGUMENTS:
         assert f"`{name}`" in page
-    for setting in re.findall(r"serve\.(\w+)", page.replace("holdfast.plugins.service", "")):
+    for setting in re.findall(
+        r"serve\.(\w+)",
+        page.replace("holdfast.plugins.service", "").replace("holdfast.service", ""),
+    ):
         assert setting in Serving.model_fields

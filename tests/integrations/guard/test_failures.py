@@ -23,7 +23,7 @@ from holdfast.plugins.trainers import failures
 from holdfast.training.journal import Journal
 
 Part = tuple[str, str]
-CALLERS = ("integrations/guard/", "training/engine.py")
+CALLERS = ("plugins/trainers/", "training/engine.py")
 # What takes a failure is no part that fails.
 TAKES = {failures.__file__, __file__}
 SETTINGS = {

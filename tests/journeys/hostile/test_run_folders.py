@@ -330,25 +330,30 @@ def test_whatever_uses_a_runs_model_asks_for_it_by_its_seal() -> None:
     it, takes its folder from ``model_of``. The loaders themselves are in ``models/``."""
     import holdfast
 
-    found = []
-    for path in sorted(Path(holdfast.__file__).parent.rglob("*.py")):
-        if path.parent.name == "models":
-            continue
-        for call in re.findall(r"\bload_saved\w*\(([^:]*?)[,)\]]", path.read_text("utf-8")):
-            found.append((path.name, call))
+    source = Path(holdfast.__file__).parent
+    texts = {
+        str(path.relative_to(source)): path.read_text("utf-8")
+        for path in sorted(source.rglob("*.py"))
+        if not path.is_relative_to(source / "models")
+    }
+    found = [
+        (name, call)
+        for name, text in texts.items()
+        for call in re.findall(r"\bload_saved\w*\(([^:]*?)[,)\]]", text)
+    ]
     used = {(name, call) for name, call in found if call and "Path" not in call}
     asked = {name for name, call in used if call.startswith("model_of(")}
-    assert {f"{name}_use.py" for name in ("text", "token", "causal")} <= asked
-    assert {"seq2seq.py", "image_classification.py"} <= asked
+    assert {f"tasks/{name}/answers.py" for name in ("classes", "tags", "lm")} <= asked
+    assert {"tasks/seq2seq/task.py", "tasks/images/task.py"} <= asked
     others = {(name, call) for name, call in used if not call.startswith("model_of(")}
     # A folder that a caller in the same file has of ``model_of``, where it is one of a run.
-    handed = {"contender.py", "export_decoder.py", "probed.py", "talk.py"}
-    texts = {
-        path.name: path.read_text("utf-8")
-        for path in Path(holdfast.__file__).parent.rglob("*.py")
-        if path.name in handed
+    handed = {
+        "analyses/compare/contender.py",
+        "analyses/memory/stored.py",
+        "plugins/chat/talk.py",
+        "plugins/export/decoder.py",
     }
-    assert {name for name, text in texts.items() if "model_of(" in text} == handed
+    assert {name for name in handed if "model_of(" in texts[name]} == handed
     others = {(name, call) for name, call in others if name not in handed}
     assert others <= {(name, "finish.run / MODEL") for name, _ in used}
 
