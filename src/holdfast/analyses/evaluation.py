@@ -182,7 +182,13 @@ def against_run(
     made |= {"differs": differs, "because": because, "reasons": []}
     if differs:
         others = _scores_of_others(here, seen, block.get("without_seen") or {})
-        made["reasons"] = _reasons(again, table, seen, others, own)
+        # What was looked for in the data: found true or false, null where it could not be; others
+        # are the scores of the rows that the run had not seen.
+        made["reasons"] = [
+            _copies(seen, others, own),
+            _classes(again, table, own),
+            *_of_texts(again, table),
+        ]
     return made
 
 
@@ -190,7 +196,7 @@ def _scores_here(predictor: Predictor, table: Table, block: Mapping[str, Any]) -
     groups = groups_of(table)
     if groups is None and (known := _of_rate(block, rate_name(table))) is not None:
         return known
-    if _writes(predictor):
+    if FinishedRun(predictor.runs[0]).recipe.task in WRITERS:
         with predictor.alone():
             losses = cast("Joining", predictor.model).row_losses(table)
         return RowScores.of_losses(np.asarray(losses, dtype=np.float64), groups)
@@ -222,10 +228,6 @@ def _scores_of_others(
         return None
     groups = None if here.groups is None else np.asarray(here.groups)[known]
     return RowScores(here.metric, here.values[known], groups)
-
-
-def _writes(predictor: Predictor) -> bool:
-    return FinishedRun(predictor.runs[0]).recipe.task in WRITERS
 
 
 def _scores_of_run(again: FinishedRun, metric: str) -> RowScores:
@@ -268,14 +270,6 @@ def _words(metric: str, found: TwoSamples) -> str:
 
 def _shown(metric: str, value: float) -> str:
     return f"{100 * value:.1f} %" if metric in RATES else f"{value:.3g}"
-
-
-def _reasons(
-    again: FinishedRun, table: Table, seen: SeenRows, others: RowScores | None, own: RowScores
-) -> list[dict[str, Any]]:
-    """What was looked for in the data: ``found`` true or false, null where it could not be;
-    ``others`` are the scores of the rows that the run had not seen."""
-    return [_copies(seen, others, own), _classes(again, table, own), *_of_texts(again, table)]
 
 
 def _reason(check: str, found: bool | None, because: str) -> dict[str, Any]:

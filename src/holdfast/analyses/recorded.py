@@ -179,7 +179,10 @@ def _rows(
         else:
             said, label = line["prediction"], line["label"]
             text = texts[place] if texts else known.get("text")
-        words = _words(table, place)
+        if table is None or "tags" not in table.rows.column_names:
+            words: tuple[str, ...] = ()
+        else:
+            words = tuple(map(str, table.column("tokens")[place]))
         picture = _picture(table, place, known)
         if text is None and not words and not picture:
             continue
@@ -212,12 +215,6 @@ def _texts(table: Table | None, task: str) -> list[str] | None:
         return texts
     pairs = table.column("text_pair")
     return [f"{one}\n\n{other}" for one, other in zip(texts, pairs, strict=True)]
-
-
-def _words(table: Table | None, place: int) -> tuple[str, ...]:
-    if table is None or "tags" not in table.rows.column_names:
-        return ()
-    return tuple(map(str, table.column("tokens")[place]))
 
 
 def _picture(table: Table | None, place: int, known: Mapping[str, Any]) -> str:

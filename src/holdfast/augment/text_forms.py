@@ -142,18 +142,15 @@ class Rewriting:
             for part in parts:
                 pairs = [(str(rows[k][part]), str(new[k][part])) for k in asked]
                 for k, (old, form) in zip(asked, pairs, strict=True):
-                    if float(self._vector(old) @ meaning().vectors([form])[0]) < one.similarity:
+                    # What the encoder makes of a row's own text, once.
+                    if old not in self._vectors:
+                        self._vectors[old] = meaning().vectors([old])[0]
+                    if float(self._vectors[old] @ meaning().vectors([form])[0]) < one.similarity:
                         faults[k] = "similarity"
         return [
             RowForms(form if fault is None else old, name, fault)
             for old, form, fault in zip(rows, new, faults, strict=True)
         ]
-
-    def _vector(self, text: str) -> Floats:
-        """What the encoder makes of a row's own text, once."""
-        if text not in self._vectors:
-            self._vectors[text] = meaning().vectors([text])[0]
-        return self._vectors[text]
 
     def _block(self, places: Ints) -> pa.Table:
         return self.train.table.rows.with_format("arrow")[places.tolist()]

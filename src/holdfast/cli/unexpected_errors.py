@@ -53,7 +53,9 @@ def fault_of(error: BaseException) -> InputError | None:
         return None
     if error.filename is not None:
         remedy = REMEDIES.get(error.errno, "Name a file or folder that can be used.")
-        return DataError(_name(error.filename), f"cannot be used: {reason(error)}", None, remedy)
+        filename = error.filename
+        name = os.fsdecode(filename) if isinstance(filename, (str, bytes)) else str(filename)
+        return DataError(name, f"cannot be used: {reason(error)}", None, remedy)
     if error.errno in MACHINE:
         return MachineError(
             "the machine",
@@ -95,7 +97,3 @@ def check_folder() -> None:
 
 def _says_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(word in str(error) for word in OUT_OF_MEMORY)
-
-
-def _name(filename: object) -> str:
-    return os.fsdecode(filename) if isinstance(filename, (str, bytes)) else str(filename)

@@ -145,7 +145,7 @@ def of_branches(
     too: the one that was kept when the branch was begun, which may lie behind its fork.
     """
     numbers = [look.branch.number for look in history]
-    first = _length_of_first(numbers)
+    first = next((i for i, one in enumerate(numbers) if one != numbers[0]), len(numbers))
     kept = choose(history[:first])
     if first == len(history) or not history[-1].valid_losses.size:
         return kept
@@ -166,10 +166,6 @@ def of_branches(
         if proven or dominates(means, correct, place, kept):
             kept = place
     return kept
-
-
-def _length_of_first(numbers: Sequence[int]) -> int:
-    return next((i for i, one in enumerate(numbers) if one != numbers[0]), len(numbers))
 
 
 def _beats(now: Floats, bar: Floats) -> bool:

@@ -41,7 +41,12 @@ class Patience:
 
     def count(self, history: Sequence[Snapshot]) -> tuple[Action, ...]:
         """What the looks alone say, whatever the verdict."""
-        self._count(history[-1])
+        snapshot = history[-1]
+        value = self._criterion(snapshot)
+        if value < self._best:
+            self._best, self._best_step, self._waited = value, snapshot.step, 0
+        elif snapshot.step > self._start_step:
+            self._waited += 1
         if self._patience is not None and self._waited >= self._patience:
             return (Stop(self._reason()),)
         return ()
@@ -52,13 +57,6 @@ class Patience:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._best, self._best_step = state["best"], state["best_step"]
         self._waited = state["waited"]
-
-    def _count(self, snapshot: Snapshot) -> None:
-        value = self._criterion(snapshot)
-        if value < self._best:
-            self._best, self._best_step, self._waited = value, snapshot.step, 0
-        elif snapshot.step > self._start_step:
-            self._waited += 1
 
     def _reason(self) -> str:
         return (

@@ -72,7 +72,13 @@ def checked_output(
         end = _end_of_links(path)
         number = _descriptor(end)
         if number is not None:
-            return _open_already(path, number)
+            try:
+                access = fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE
+            except OSError:
+                raise RunError(str(path), "is not open", None, ANOTHER) from None
+            if access == os.O_RDONLY:
+                raise RunError(str(path), "is open for reading only", None, ANOTHER)
+            return OutputFile(path, descriptor=number)
         try:
             found = end.stat()
         except (FileNotFoundError, NotADirectoryError):
@@ -102,16 +108,6 @@ def _of_this_process(path: Path) -> bool:
     return path.parts[1] == "dev" or path.parts[2] in ("self", "thread-self", str(os.getpid()))
 
 
-def _open_already(path: Path, number: int) -> OutputFile:
-    try:
-        access = fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE
-    except OSError:
-        raise RunError(str(path), "is not open", None, ANOTHER) from None
-    if access == os.O_RDONLY:
-        raise RunError(str(path), "is open for reading only", None, ANOTHER)
-    return OutputFile(path, descriptor=number)
-
-
 def _new(path: Path, end: Path) -> OutputFile:
     if path.is_symlink():
         raise RunError(
@@ -134,7 +130,9 @@ def _new(path: Path, end: Path) -> OutputFile:
 def _existing(
     path: Path, end: Path, found: os.stat_result, inputs: Sequence[Path | int], force: bool
 ) -> OutputFile:
-    kind = _refused_kind(found.st_mode)
+    mode = found.st_mode
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFBLK: "a disk", stat.S_IFSOCK: "a socket"}
+    kind = kinds.get(stat.S_IFMT(mode))
     if kind is not None:
         raise RunError(str(path), f"is {kind}", None, "Name a file in a folder that is there.")
     if not stat.S_ISREG(found.st_mode):
@@ -157,14 +155,12 @@ def _existing(
             None,
             "Choose another file, or write over this one with --force.",
         )
-    _refuse_sticky(path, end, found)
+    # In a folder such as /tmp only its owner replaces a file; that would be told too late.
+    folder, me = end.parent.stat(), os.geteuid()
+    if folder.st_mode & stat.S_ISVTX and me not in (0, found.st_uid, folder.st_uid):
+        raise RunError(str(path), "belongs to somebody else", None, ANOTHER)
     _try(end.parent)
     return OutputFile(path, end, force=True)
-
-
-def _refused_kind(mode: int) -> str | None:
-    kinds = {stat.S_IFDIR: "a folder", stat.S_IFBLK: "a disk", stat.S_IFSOCK: "a socket"}
-    return kinds.get(stat.S_IFMT(mode))
 
 
 def _read_here(end: Path, found: os.stat_result, inputs: Sequence[Path | int]) -> Path | int | None:
@@ -182,13 +178,6 @@ def _read_here(end: Path, found: os.stat_result, inputs: Sequence[Path | int]) -
         if end.resolve().is_relative_to(given.resolve()):
             return given
     return None
-
-
-def _refuse_sticky(path: Path, end: Path, found: os.stat_result) -> None:
-    """In a folder such as ``/tmp`` only its owner replaces a file; that would be told too late."""
-    folder, me = end.parent.stat(), os.geteuid()
-    if folder.st_mode & stat.S_ISVTX and me not in (0, found.st_uid, folder.st_uid):
-        raise RunError(str(path), "belongs to somebody else", None, ANOTHER)
 
 
 def _try(folder: Path) -> None:

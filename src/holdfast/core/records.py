@@ -278,6 +278,15 @@ class Snapshot:
 
     def summary(self) -> dict[str, Any]:
         """The line that ``events.jsonl`` keeps: means, not rows."""
+        if self.valid_tokens is None:
+            units = {}
+        else:
+            # What the mean losses are means over, and how many on each side.
+            sides = {"train_tokens": self.train_tokens, "valid_tokens": self.valid_tokens}
+            known = {
+                name: int(of_rows.sum()) for name, of_rows in sides.items() if of_rows is not None
+            }
+            units = {"loss_unit": TOKEN, **known}
         record: dict[str, Any] = to_json(
             {
                 "step": self.step,
@@ -297,7 +306,7 @@ class Snapshot:
                 "seconds": round(self.seconds, 3),
                 "train_rows": int(self.train_losses.size),
                 "valid_rows": int(self.valid_losses.size),
-                **({} if self.valid_tokens is None else self._units()),
+                **(units),
                 **({} if self.general_loss is None else {"general_loss": self.general_loss}),
                 **({"outputs": self.outputs} if self.outputs else {}),
                 **({"planned_steps": self.planned_steps} if self.planned_steps else {}),
@@ -305,12 +314,6 @@ class Snapshot:
             }
         )
         return record
-
-    def _units(self) -> dict[str, Any]:
-        """What the mean losses are means over, and how many on each side."""
-        sides = {"train_tokens": self.train_tokens, "valid_tokens": self.valid_tokens}
-        known = {name: int(of_rows.sum()) for name, of_rows in sides.items() if of_rows is not None}
-        return {"loss_unit": TOKEN, **known}
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,13 @@ def meant(raw: Raw, columns: Columns) -> Iterator[pa.RecordBatch]:
         if columns.label is not None:
             arrays["label"] = _label(batch.column(columns.label), columns.label_missing)
         if columns.group is not None:
-            arrays["group"] = _groups(batch.column(columns.group), rows)
+            # A row without a group stands alone, under a name that no group has by accident. White
+            # space around a name makes no other group.
+            values = batch.column(columns.group)
+            alone = pc.binary_join_element_wise("(no group) row ", rows.cast(pa.string()), "")
+            arrays["group"] = pc.if_else(
+                has_no_group(values), alone, pc.utf8_trim_whitespace(values)
+            )
         yield pa.RecordBatch.from_pydict(arrays)
 
 
@@ -90,13 +96,6 @@ def _label(values: pa.Array, missing: tuple[str, ...]) -> pa.Array:
     if missing:
         gone = pc.or_(gone, pc.is_in(trimmed, pa.array(missing, pa.string())))
     return pc.if_else(gone, pa.scalar(None, pa.string()), trimmed)
-
-
-def _groups(values: pa.Array, rows: pa.Array) -> pa.Array:
-    """A row without a group stands alone, under a name that no group has by accident. White space
-    around a name makes no other group."""
-    alone = pc.binary_join_element_wise("(no group) row ", rows.cast(pa.string()), "")
-    return pc.if_else(has_no_group(values), alone, pc.utf8_trim_whitespace(values))
 
 
 def has_no_group(values: pa.Array) -> pa.Array:

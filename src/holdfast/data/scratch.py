@@ -72,7 +72,15 @@ def _remove_file(path: Path, process: int) -> None:
 def _folder(process: int) -> Path:
     # Keyed by the process: a forked child must not remove its parent's files.
     base = _base()
-    _sweep(base)
+    # Remove the folders of processes that were killed on this machine. Whether one is alive is told
+    # by the lock that it holds, not by its number, which another process may have by now. Folders
+    # of other machines, on a shared disk, are left alone.
+    with contextlib.suppress(OSError), os.scandir(base) as entries:
+        found = [entry for entry in entries if SCRATCH.fullmatch(entry.name)]
+        left = [entry.path for entry in found if entry.name.split("-")[2] == _host()]
+        for path in left:
+            with contextlib.suppress(OSError):
+                _remove_dead(path)
     with disk_errors(base, REMEDY):
         folder = _made(base, process)
     atexit.register(_remove, folder, process)
@@ -114,20 +122,6 @@ def _made(base: Path, process: int) -> Path:
             _LOCKS.append(opened)
             return folder
         os.close(opened)
-
-
-def _sweep(base: Path) -> None:
-    """Remove the folders of processes that were killed on this machine.
-
-    Whether one is alive is told by the lock that it holds, not by its number, which another process
-    may have by now. Folders of other machines, on a shared disk, are left alone.
-    """
-    with contextlib.suppress(OSError), os.scandir(base) as entries:
-        found = [entry for entry in entries if SCRATCH.fullmatch(entry.name)]
-        left = [entry.path for entry in found if entry.name.split("-")[2] == _host()]
-        for path in left:
-            with contextlib.suppress(OSError):
-                _remove_dead(path)
 
 
 def _remove_dead(path: str) -> None:

@@ -37,7 +37,7 @@ def write_rows(
             if columns.label is not None:
                 labels = batch.column("label")
                 small.add(batch.column("row").filter(pc.is_in(labels, rare)))
-                index = _encode(labels, written, values)
+                index = pc.fill_null(pc.take(values, pc.index_in(labels, written)), UNKNOWN)
                 unknown.add(
                     batch.column("row").filter(
                         pc.and_(pc.is_valid(labels), pc.equal(index, UNKNOWN))
@@ -45,7 +45,9 @@ def write_rows(
                 )
                 batch = _keep(batch, index, need_label)
             else:
-                batch = _unlabelled(batch)
+                batch = batch.append_column(
+                    "label", pa.array(np.full(batch.num_rows, UNKNOWN, np.int64))
+                )
             target.write_batch(batch.select(schema.names))
     rows = stored_rows(path)
     return rows, _findings(made, small, unknown)
@@ -66,19 +68,11 @@ def _lookup(made: Classes) -> tuple[pa.Array, pa.Array]:
     return written, pa.array(list(made.indices.values()), pa.int64())
 
 
-def _encode(labels: pa.Array, written: pa.Array, values: pa.Array) -> pa.Array:
-    return pc.fill_null(pc.take(values, pc.index_in(labels, written)), UNKNOWN)
-
-
 def _keep(batch: pa.RecordBatch, index: pa.Array, need_label: bool) -> pa.RecordBatch:
     position = batch.schema.get_field_index("label")
     # ``GONE`` is below both.
     lowest = 0 if need_label else UNKNOWN
     return batch.set_column(position, "label", index).filter(pc.greater_equal(index, lowest))
-
-
-def _unlabelled(batch: pa.RecordBatch) -> pa.RecordBatch:
-    return batch.append_column("label", pa.array(np.full(batch.num_rows, UNKNOWN, np.int64)))
 
 
 def _findings(made: Classes, small: Tally, unknown: Tally) -> tuple[Finding, ...]:

@@ -70,9 +70,8 @@ def find_loose_copies(
     exact, chosen = exact_forms(read)
     bags = hashed_bags(read, chosen)
     del read
-    links, windowed = near_pairs(
-        bags, loose_limits(bags, share), depths_of(bags, _depths(bags, depth)), engine
-    )
+    wanted = np.full(len(bags), depth, dtype=np.int64)
+    links, windowed = near_pairs(bags, loose_limits(bags, share), depths_of(bags, wanted), engine)
     return LooseCopies(exact, chosen, links, share, windowed)
 
 
@@ -84,7 +83,3 @@ def loose_limits(bags: Bags, share: float) -> npt.NDArray[np.int16]:
     limits = np.maximum(1, words)
     limits = np.minimum(limits, np.iinfo(np.int16).max)
     return np.where(can_be_near(bags), limits, -1).astype(np.int16)
-
-
-def _depths(bags: Bags, depth: int) -> I64:
-    return np.full(len(bags), depth, dtype=np.int64)

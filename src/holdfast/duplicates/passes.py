@@ -56,7 +56,8 @@ class BagSearch:
         return np.unique(np.concatenate(found)), int(windowed.sum())
 
     def _pass(self, marks: U64, parts: int, part: int) -> tuple[U64, I64]:
-        bits = _bits(len(self.bags))
+        # Bits that number the rows.
+        bits = max(1, (len(self.bags) - 1).bit_length())
         packed = np.concatenate([np.empty(0, np.uint64), *self._keys(parts, part, bits)])
         packed.sort()
         packed, sizes = _shared(packed, bits)
@@ -87,7 +88,8 @@ class BagSearch:
 
     def _third_words(self, packed: U64, bits: int) -> U64:
         """The entries again for every later word among the depth's rarest and one more."""
-        rows, second = _rows(packed, bits), _depth(packed, bits)
+        depth = np.asarray(((packed >> np.uint64(bits)) & np.uint64(DEEPEST)).astype(np.int64))
+        rows, second = _rows(packed, bits), depth
         keys = packed >> np.uint64(bits + _DEPTH_BITS)
         depths = np.minimum(self.depths[rows].astype(np.int64) + 1, self.bags.counts_of(rows))
         # A text of nothing beyond the two words keeps its bucket.
@@ -138,11 +140,6 @@ def depths_of(bags: Bags, wanted: npt.NDArray[np.int64]) -> npt.NDArray[np.int8]
     return depths
 
 
-def _bits(rows: int) -> int:
-    """Bits that number the rows."""
-    return max(1, (rows - 1).bit_length())
-
-
 def _packed(keys: U64, second: int, rows: I64, bits: int) -> U64:
     # The key's upper bits, without those that the part takes: its low ones.
     place = (np.uint64(second) << np.uint64(bits)) | rows.astype(np.uint64)
@@ -152,10 +149,6 @@ def _packed(keys: U64, second: int, rows: I64, bits: int) -> U64:
 
 def _rows(packed: U64, bits: int) -> I64:
     return np.asarray((packed & np.uint64((1 << bits) - 1)).astype(np.int64))
-
-
-def _depth(packed: U64, bits: int) -> I64:
-    return np.asarray(((packed >> np.uint64(bits)) & np.uint64(DEEPEST)).astype(np.int64))
 
 
 def _shared(packed: U64, bits: int) -> tuple[U64, I64]:

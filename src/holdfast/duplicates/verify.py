@@ -73,7 +73,8 @@ def verify(bags: Bags, candidates: Iterable[Candidates]) -> Links:
     first, second = pairs >> 32, pairs & 0xFFFFFFFF
     differing = differing_words(bags, first, second)
     kept = _within_rule(bags, first, second, differing)
-    links = Links(first, second, _similarity(bags, first, second, differing))
+    sizes = np.maximum(bags.counts[first], bags.counts[second])
+    links = Links(first, second, (1 - differing / np.maximum(sizes, 1)).astype(np.float32))
     return links.where(kept)
 
 
@@ -101,11 +102,6 @@ def _within_rule(bags: Bags, first: I64, second: I64, differing: I64) -> npt.NDA
     short = np.flatnonzero(kept & (lengths < 2 * ONE_WORD_IN))
     kept[short] = ~reordered(bags, first[short], second[short], differing[short], MOVES)
     return np.asarray(kept)
-
-
-def _similarity(bags: Bags, first: I64, second: I64, differing: I64) -> npt.NDArray[np.float32]:
-    sizes = np.maximum(bags.counts[first], bags.counts[second])
-    return (1 - differing / np.maximum(sizes, 1)).astype(np.float32)
 
 
 def signatures(bags: Bags) -> U64:
@@ -206,28 +202,24 @@ def refused(
     odd = odd_words(bags, first[single], second[single])
     short = lengths[single] < LONG_ENOUGH
     typing = np.zeros(len(single), dtype=bool)
-    typing[short] = _typing_errors(bags.vocabulary, odd.first[short], odd.second[short])
+    typing[short] = [
+        a != NONE and b != NONE and one_typing_error(bags.vocabulary[a], bags.vocabulary[b])
+        for a, b in zip(odd.first[short].tolist(), odd.second[short].tolist(), strict=True)
+    ]
     numbers = _digits(bags.vocabulary, odd.first) & _digits(bags.vocabulary, odd.second)
-    slots = _in_templates(odd.rest, first[single], second[single])
-    no[single] = np.where(short, ~typing, numbers | slots)
-    return no
-
-
-def _in_templates(rest: U64, first: I64, second: I64) -> npt.NDArray[np.bool_]:
-    """Which pairs share their common words with ``TEMPLATE`` or more rows in all."""
+    # Which pairs share their common words with TEMPLATE or more rows in all.
+    rest = odd.rest
     both = np.stack(
-        [np.concatenate([rest, rest]), np.concatenate([first, second]).astype(np.uint64)]
+        [
+            np.concatenate([rest, rest]),
+            np.concatenate([first[single], second[single]]).astype(np.uint64),
+        ]
     )
     seen = np.unique(both, axis=1)[0]
     values, counts = np.unique(seen, return_counts=True)
-    return np.isin(rest, values[counts >= TEMPLATE])
-
-
-def _typing_errors(vocabulary: list[str], left: I64, right: I64) -> list[bool]:
-    return [
-        a != NONE and b != NONE and one_typing_error(vocabulary[a], vocabulary[b])
-        for a, b in zip(left.tolist(), right.tolist(), strict=True)
-    ]
+    slots = np.isin(rest, values[counts >= TEMPLATE])
+    no[single] = np.where(short, ~typing, numbers | slots)
+    return no
 
 
 def _digits(vocabulary: list[str], words: I64) -> npt.NDArray[np.bool_]:

@@ -79,7 +79,10 @@ def keep_prefix(
     why_not = entry.why_not or _no_room(size, wanted, folder)
     if why_not and wanted == "on":
         raise RecipeError(SETTING, f"is not possible here: {why_not}", wanted, "Leave it out.")
-    gain = _gain(entry, train, valid, plan, size)
+    # Seconds that are saved, those of filling taken off.
+    rows = len(train) + len(valid)
+    saved = (passes_of(plan, len(train), len(valid)) - rows) * entry.saved_s
+    gain = saved - size / WRITTEN_BYTES_A_SECOND
     on = why_not is None and (wanted == "on" or gain > 0)
     because = f"{len(layers)} first layers are frozen; " + (
         why_not or _reckoned(entry, train, valid, plan, size, gain)
@@ -124,13 +127,6 @@ def _no_room(size: int, wanted: str, folder: Path | None) -> str | None:
         f"their outputs take {size / MB:,.0f} MB, and {most / MB:,.0f} MB are allowed "
         f"({free / MB:,.0f} MB of disk are free)"
     )
-
-
-def _gain(entry: PrefixEntry, train: Any, valid: Any, plan: Plan, size: int) -> float:
-    """Seconds that are saved, those of filling taken off."""
-    rows = len(train) + len(valid)
-    saved = (passes_of(plan, len(train), len(valid)) - rows) * entry.saved_s
-    return saved - size / WRITTEN_BYTES_A_SECOND
 
 
 def _reckoned(

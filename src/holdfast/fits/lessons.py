@@ -87,11 +87,19 @@ class Lessons:
         if self.rows is None:
             ask: Any = _Asked(self.teachers, task, inside if scaled else None)
         else:
-            at = _places(prepared, train, sides)
+            # Which prepared examples the fit's own training examples are.
+            rows = np.asarray(train)[places_of(sides.train, len(train))]
+            if isinstance(prepared.examples, EncodedWords):
+                at: Ints = np.searchsorted(prepared.examples.kept, rows)
+            else:
+                at = rows
             said = [of_examples(one, at) for one in self.rows]
+            added = self.added
+            count = len(said)
+            each = [(one,) for one in added] if added else [()] * count
             tables = [
                 np.concatenate([inside(one.values), *(inside(a.values[chosen]) for a in more)])
-                for one, more in zip(said, _each(self.added, len(said)), strict=True)
+                for one, more in zip(said, each, strict=True)
             ]
             ask = _Kept([np.asarray(t, dtype=np.float32) for t in tables], said)
         return Taught(
@@ -104,18 +112,6 @@ class Lessons:
             wanted.compared,
             None if self.inside is None else inside_of(recipe, self.inside, loaded.network),
         )
-
-
-def _each(added: tuple[RowAnswers, ...], count: int) -> list[tuple[RowAnswers, ...]]:
-    return [(one,) for one in added] if added else [()] * count
-
-
-def _places(prepared: PreparedData, train: Ints, sides: Sides) -> Ints:
-    """Which prepared examples the fit's own training examples are."""
-    rows = np.asarray(train)[places_of(sides.train, len(train))]
-    if isinstance(prepared.examples, EncodedWords):
-        return np.searchsorted(prepared.examples.kept, rows)
-    return rows
 
 
 class _Kept:

@@ -53,7 +53,11 @@ def make_monitor(ready: TrainingPlan, listeners: Sequence[Any]) -> Monitor:
 
 def run_facts_of(ready: TrainingPlan) -> RunFacts:
     """What is known before the model is looked at."""
-    classes = getattr(ready.task, "classes", None) if _has_classes(ready) else None
+    labels = getattr(ready.train, "labels", None)
+    has_classes = (
+        labels is not None and np.ndim(labels) == 1 and np.issubdtype(labels.dtype, np.integer)
+    )
+    classes = getattr(ready.task, "classes", None) if has_classes else None
     return RunFacts(
         task=ready.kind.name,
         classes=len(classes) if classes else None,
@@ -147,11 +151,6 @@ def _completions(
             of_side = with_both.setdefault(side, {})
             of_side.update(verbatim=len(told.completed) / told.n, verbatim_n=float(told.n))
     return replace(fitted, completed=both["train"]), with_both
-
-
-def _has_classes(ready: TrainingPlan) -> bool:
-    labels = getattr(ready.train, "labels", None)
-    return labels is not None and np.ndim(labels) == 1 and np.issubdtype(labels.dtype, np.integer)
 
 
 def _first_seen(ready: TrainingPlan) -> Ints:

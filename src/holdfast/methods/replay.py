@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.core.records import Ints
 from holdfast.core.seeds import generator
 from holdfast.core.updates import BatchSource, Draw, RowPool
 from holdfast.methods.registry import METHODS, Method, Parts, setting
@@ -62,7 +61,14 @@ class ReplaySource:
     def draw(self, pool: RowPool, step: int) -> Draw:
         own = self.inner.draw(pool, step)
         rate = self.per_update(pool)
-        places = self._places(pool, math.floor(step * rate), math.floor((step + 1) * rate))
+        # The general rows of these numbers, counted on from the run's first.
+        first = math.floor(step * rate)
+        last = math.floor((step + 1) * rate)
+        count, found = len(self.general), []
+        for turn in range(first // count, (last - 1) // count + 1 if last > first else 0):
+            order = generator(pool.seed, "replay", pool.phase, turn).permutation(count)
+            found.append(order[max(0, first - turn * count) : last - turn * count])
+        places = np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
         if not len(places):
             return own
         beside = Draw(len(pool) + places, self.general, places)
@@ -72,14 +78,6 @@ class ReplaySource:
         """How many general rows an update passes, on average."""
         ratio = float(np.mean(pool.lengths)) / float(np.mean(self.general.lengths))
         return self.share * pool.batch * ratio
-
-    def _places(self, pool: RowPool, first: int, last: int) -> Ints:
-        """The general rows of these numbers, counted on from the run's first."""
-        count, found = len(self.general), []
-        for turn in range(first // count, (last - 1) // count + 1 if last > first else 0):
-            order = generator(pool.seed, "replay", pool.phase, turn).permutation(count)
-            found.append(order[max(0, first - turn * count) : last - turn * count])
-        return np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
 
 
 METHODS.add("replay", Method(Replay, lambda asked: Parts(beside=asked.beside), needs_general=True))

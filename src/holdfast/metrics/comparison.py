@@ -45,7 +45,9 @@ def compare(
 
     Raises ``Defect`` where the two do not hold the same rows with the same labels.
     """
-    _check_same_rows(first, second)
+    same = np.array_equal(first.rows, second.rows) and np.array_equal(first.labels, second.labels)
+    if not same:
+        raise Defect("a paired comparison", "needs the same rows with the same labels, in order")
     if not len(first.labels):
         nothing = undefined("there are no rows")
         return {"difference": nothing, "p_value": None, "because": NO_ROWS}
@@ -104,12 +106,6 @@ def _sentence(
         return f"{count}: these rows cannot tell the two apart ({p_words(p_value, test)})."
     better = names[0] if difference.value > 0 else names[1]
     return f"{count}: the {better} is better by {points} ({p_words(p_value, test)})."
-
-
-def _check_same_rows(first: Outputs, second: Outputs) -> None:
-    same = np.array_equal(first.rows, second.rows) and np.array_equal(first.labels, second.labels)
-    if not same:
-        raise Defect("a paired comparison", "needs the same rows with the same labels, in order")
 
 
 def compare_losses(

@@ -208,7 +208,12 @@ def _limits(
     np.add.at(cells, (outputs.labels, outputs.predictions), 1)
     f1 = of.f1(counts)[occurs]
     # F1 alone: a precision or a recall of few rows is unbiased.
-    bias = _bias(result.draws[:, FIRST_CLASS_COLUMN:][:, occurs], f1)
+    # The mean over classes of how far F1 in the resamples that hold the class lies from F1 in the
+    # sample: F1 of few rows is biased downwards.
+    draws = result.draws[:, FIRST_CLASS_COLUMN:][:, occurs]
+    defined = np.isfinite(draws)
+    mean = np.where(defined, draws, 0.0).sum(axis=0) / np.maximum(defined.sum(axis=0), 1)
+    bias = float(np.where(defined.any(axis=0), mean - f1, 0.0).mean())
     together = f1_correlation(cells[np.ix_(occurs, occurs)])
     precision, recall = of.precision(counts)[occurs], of.recall(counts)[occurs]
     either = labelled + predicted - right
@@ -217,11 +222,3 @@ def _limits(
         "recall_macro": mean_limits(recall, *rate_limits(right, labelled, level), alone),
         "f1_macro": mean_limits(f1, *f1_limits(right, either, level), together, bias),
     }
-
-
-def _bias(draws: Floats, f1: Floats) -> float:
-    """The mean over classes of how far F1 in the resamples that hold the class lies from F1 in
-    the sample: F1 of few rows is biased downwards."""
-    defined = np.isfinite(draws)
-    mean = np.where(defined, draws, 0.0).sum(axis=0) / np.maximum(defined.sum(axis=0), 1)
-    return float(np.where(defined.any(axis=0), mean - f1, 0.0).mean())

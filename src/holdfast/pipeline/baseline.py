@@ -48,26 +48,22 @@ def add_careless(run: Path, listeners: Sequence[Any] = ()) -> dict[str, Any]:
     show on the validation rows of ``run``; ``because`` one sentence.
     """
     with locked(run):
-        return _add(run, listeners)
-
-
-def _add(run: Path, listeners: Sequence[Any]) -> dict[str, Any]:
-    recipe = read_recipe(run / RECIPE)
-    splits = load_and_divide(recipe).splits
-    unseen = splits.test.open()
-    rows, (train, valid, test) = pooled(splits.train.table, splits.valid.table, unseen)
-    kept, own = _random_division(splits.train.table, recipe.seed)
-    prepared = prepare(carelessly(recipe), rows)
-    fitted = fit(prepared, train[kept], valid, listeners=listeners)
-    promise = _accuracy(fitted, train[own], None)
-    groups = np.asarray(unseen.column("group")) if unseen.has_groups else None
-    truth = _accuracy(fitted, test, groups)
-    result = read_result(run)
-    result["careless"] = _block(promise, truth, fitted)
-    write_text(run / LOG, _log(fitted.trained.history))
-    write_result(run, result)
-    write_report(run)
-    return result
+        recipe = read_recipe(run / RECIPE)
+        splits = load_and_divide(recipe).splits
+        unseen = splits.test.open()
+        rows, (train, valid, test) = pooled(splits.train.table, splits.valid.table, unseen)
+        kept, own = _random_division(splits.train.table, recipe.seed)
+        prepared = prepare(carelessly(recipe), rows)
+        fitted = fit(prepared, train[kept], valid, listeners=listeners)
+        promise = _accuracy(fitted, train[own], None)
+        groups = np.asarray(unseen.column("group")) if unseen.has_groups else None
+        truth = _accuracy(fitted, test, groups)
+        result = read_result(run)
+        result["careless"] = _block(promise, truth, fitted)
+        write_text(run / LOG, _log(fitted.trained.history))
+        write_result(run, result)
+        write_report(run)
+        return result
 
 
 def carelessly(recipe: Recipe) -> Recipe:

@@ -138,21 +138,17 @@ def _divided(
 
 def _read(prepared: PreparedData, source: str, key: str, known: Sequence[Table]) -> Table:
     if source == BUILT_IN:
-        source = _built_in(prepared, key)
+        # The file of our own general text, for a model that goes on with texts.
+        if prepared.recipe.task != WRITES:
+            rule = f"is plain text when it is {BUILT_IN}, on which no loss exists for"
+            raise RecipeError(key, rule, prepared.recipe.task, "Name a file of general rows.")
+        source = str(GENERAL)
     refuse_missing(source)
     table = prepared.kind.read_general(source, prepared.recipe.data, prepared.rows)
     if len(table) <= MOST_ROWS:
         return table
     rng = generator(prepared.recipe.seed, "general rows", key)
     return table.take(np.sort(rng.permutation(len(table))[:MOST_ROWS]))
-
-
-def _built_in(prepared: PreparedData, key: str) -> str:
-    """The file of our own general text, for a model that goes on with texts."""
-    if prepared.recipe.task != WRITES:
-        rule = f"is plain text when it is {BUILT_IN}, on which no loss exists for"
-        raise RecipeError(key, rule, prepared.recipe.task, "Name a file of general rows.")
-    return str(GENERAL)
 
 
 def _without_copies(

@@ -155,7 +155,9 @@ def _chances(
     for fold in np.unique(fold_of):
         there = folds != fold
         probe = fit_probe(old[there], labels[there], classes=classes, seed=seed)
-        found[fold_of == fold] = _softmax(_logits(probe, new[fold_of == fold]))
+        logits = _logits(probe, new[fold_of == fold])
+        raised = np.exp(logits - logits.max(axis=1, keepdims=True))
+        found[fold_of == fold] = np.asarray(raised / raised.sum(axis=1, keepdims=True))
     return found
 
 
@@ -182,11 +184,6 @@ def _gain(
 
 def _logits(probe: Probe, features: Floats) -> Floats:
     return np.asarray(np.asarray(features, dtype=np.float64) @ probe.weight.T + probe.bias)
-
-
-def _softmax(logits: Floats) -> Floats:
-    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(raised / raised.sum(axis=1, keepdims=True))
 
 
 def _shown(refused: Mapping[str, int]) -> str:

@@ -107,7 +107,8 @@ def cross_fit(
         return None
     x, words = scaled(vectors), word_features(texts)
     some = generator(seed, "penalty").permutation(known)[:CHOSEN_BY]
-    chosen = choose_c(x[some], _short(marks[some]), seed, GRID)
+    short = np.asarray(np.unique(marks[some], return_inverse=True)[1])
+    chosen = choose_c(x[some], short, seed, GRID)
     by_vectors, by_words = [], []
     for repeat in range(REPEATS if len(known) * classes <= MANY else 1):
         folds = np.full(len(marks), -1)
@@ -130,10 +131,6 @@ def scaled(vectors: Floats) -> npt.NDArray[np.float64]:
     rows = np.asarray(vectors, dtype=np.float64)
     rows = rows - rows.mean(axis=0)
     return np.asarray(rows / (float(np.sqrt(rows.var(axis=0).mean())) or 1.0), dtype=np.float64)
-
-
-def _short(labels: Ints) -> Ints:
-    return np.asarray(np.unique(labels, return_inverse=True)[1])
 
 
 def probe_logits(x: Any, y: Ints, held: Any, classes: int, c: float) -> Floats:

@@ -48,9 +48,10 @@ def look_at(path: str, image: Any) -> FileFacts:
         tables = getattr(source, "quantization", None) or {}
         width, height = source.size
     pixels, shape = thumbnail_of(image)
+    spread = pixels.astype(np.int16).max(axis=2) - pixels.min(axis=2)
     seen = {
         "format": form,
-        "colour": "grey" if _is_grey(pixels) else "colour",
+        "colour": "grey" if bool(spread.max(initial=0) <= _GREY) else "colour",
         "transparency": "yes" if mode in ("RGBA", "LA", "PA") else "no",
         "size": f"{width} × {height}",
         "compression": _compression(tables),
@@ -91,11 +92,6 @@ def _compression(tables: dict[int, Any]) -> str:
         return f"JPEG quality {quality}"
     marks = b"".join(bytes(min(255, int(v)) for v in tables[key]) for key in sorted(tables))
     return f"JPEG tables {zlib.crc32(marks):08x}"
-
-
-def _is_grey(pixels: Bytes) -> bool:
-    spread = pixels.astype(np.int16).max(axis=2) - pixels.min(axis=2)
-    return bool(spread.max(initial=0) <= _GREY)
 
 
 def _border(image: Any) -> str:

@@ -53,18 +53,37 @@ def traces_of(images: Iterable[Any], count: int) -> Traces:
     for at, image in enumerate(images):
         if min(image.size) >= BLOCK:
             scalars[at], corners[at] = _scalars(image), _corners(image)
-    scalars[:, : len(QUALITIES)] = _against_neighbours(scalars[:, : len(QUALITIES)])
+    # The changes [n, qualities] less the median of those by the qualities around: far below 0 where
+    # the image was compressed so before (JPEG ghosts, Farid 2009).
+    changes = scalars[:, : len(QUALITIES)]
+    wide = ((0, 0), (_NEIGHBOURS, _NEIGHBOURS))
+    around = np.pad(changes, wide, constant_values=np.nan)
+    offsets = [k for k in range(2 * _NEIGHBOURS + 1) if k != _NEIGHBOURS]
+    shifted = [around[:, k : k + changes.shape[1]] for k in offsets]
+    kept: Floats = changes - np.nanmedian(shifted, axis=0)
+    scalars[:, : len(QUALITIES)] = kept
     return Traces(scalars, corners)
 
 
 def _scalars(image: Any) -> Any:
     luma = np.asarray(image.crop(_window(image.size)), dtype=np.float32) @ _LUMA - 128
-    spectrum = _spectrum(luma)
+    # The discrete cosine transforms [blocks, 8, 8] of blocks that are spread evenly.
+    high, wide = (side // BLOCK for side in luma.shape)
+    blocks = luma.reshape(high, BLOCK, wide, BLOCK).swapaxes(1, 2).reshape(-1, BLOCK, BLOCK)
+    blocks = blocks[:: -(-len(blocks) // _MOST_BLOCKS)]
+    spectrum = _COSINES @ blocks @ _COSINES.T
     energy = (spectrum**2).mean(axis=0)
     diagonal = np.add.outer(np.arange(BLOCK), np.arange(BLOCK))
     bands = [energy[(diagonal >= low) & (diagonal <= high)].mean() for low, high in _BANDS]
+    # How much each quality would change the image, in logarithms [qualities].
+    steps = spectrum[None] / _TABLES[:, None]
+    lost = ((steps - np.rint(steps)) * _TABLES[:, None]) ** 2
     return np.concatenate(
-        [_changes(spectrum), [_blocking(luma)], np.diff(np.log(np.add(bands, 0.1)))]
+        [
+            np.log(lost.mean(axis=(1, 2, 3)) + 0.05),
+            [_blocking(luma)],
+            np.diff(np.log(np.add(bands, 0.1))),
+        ]
     )
 
 
@@ -76,32 +95,6 @@ def _window(size: tuple[int, int]) -> tuple[int, int, int, int]:
         for start, side in zip(starts, size, strict=True)
     ]
     return starts[0], starts[1], ends[0], ends[1]
-
-
-def _spectrum(luma: Any) -> Any:
-    """The discrete cosine transforms [blocks, 8, 8] of blocks that are spread evenly."""
-    high, wide = (side // BLOCK for side in luma.shape)
-    blocks = luma.reshape(high, BLOCK, wide, BLOCK).swapaxes(1, 2).reshape(-1, BLOCK, BLOCK)
-    blocks = blocks[:: -(-len(blocks) // _MOST_BLOCKS)]
-    return _COSINES @ blocks @ _COSINES.T
-
-
-def _changes(spectrum: Any) -> Any:
-    """How much each quality would change the image, in logarithms [qualities]."""
-    steps = spectrum[None] / _TABLES[:, None]
-    lost = ((steps - np.rint(steps)) * _TABLES[:, None]) ** 2
-    return np.log(lost.mean(axis=(1, 2, 3)) + 0.05)
-
-
-def _against_neighbours(changes: Floats) -> Floats:
-    """The changes [n, qualities] less the median of those by the qualities around: far below 0
-    where the image was compressed so before (JPEG ghosts, Farid 2009)."""
-    wide = ((0, 0), (_NEIGHBOURS, _NEIGHBOURS))
-    around = np.pad(changes, wide, constant_values=np.nan)
-    offsets = [k for k in range(2 * _NEIGHBOURS + 1) if k != _NEIGHBOURS]
-    shifted = [around[:, k : k + changes.shape[1]] for k in offsets]
-    kept: Floats = changes - np.nanmedian(shifted, axis=0)
-    return kept
 
 
 def _blocking(luma: Any) -> float:

@@ -59,7 +59,10 @@ class Pricing:
         left = np.setdiff1d(np.flatnonzero(own >= 0), pairs.source)
         if len(seen) < LEAST:
             return None
-        agree = _agreement(pairs.other, labels[pairs.other] == source.column("label")[pairs.source])
+        # Of each row that rows names, the share of same, by row.
+        same = labels[pairs.other] == source.column("label")[pairs.source]
+        counts = np.maximum(np.bincount(pairs.other), 1)
+        agree = np.asarray(np.bincount(pairs.other, weights=same) / counts)
         right = self._right(own[left], vectors[places[seen]], labels[seen])
         if right is None:
             return None
@@ -122,12 +125,6 @@ def _places(part: Table, whole: Table) -> Ints:
     """Where each row of ``whole`` stands in ``part``, −1 where it does not."""
     at = {row: place for place, row in enumerate(part.column("row").tolist())}
     return np.array([at.get(row, -1) for row in whole.column("row").tolist()], dtype=np.int64)
-
-
-def _agreement(rows: Ints, same: npt.NDArray[np.bool_]) -> Floats:
-    """Of each row that ``rows`` names, the share of ``same``, by row."""
-    counts = np.maximum(np.bincount(rows), 1)
-    return np.asarray(np.bincount(rows, weights=same) / counts)
 
 
 def _agreement_within(group: Ints, sizes: Ints, labels: Ints) -> Floats:

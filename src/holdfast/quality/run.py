@@ -10,7 +10,7 @@ from typing import Any
 from holdfast.core.errors import HoldfastError
 from holdfast.core.records import Finding
 from holdfast.data.table import Table
-from holdfast.quality.check import Check, CheckResult
+from holdfast.quality.check import CheckResult
 from holdfast.quality.checks import all_checks
 from holdfast.quality.views import TableRows, pixels_of
 
@@ -55,7 +55,7 @@ def look(
             started(check.name)
             begun = time.perf_counter()
             try:
-                found += _all(check, seen)
+                found += [one for view in seen if (one := check(view)) is not None]
             except Exception as error:
                 # What a user is told of is no defect, nor is a lack of memory.
                 if not go_on or isinstance(error, (HoldfastError, MemoryError)):
@@ -65,10 +65,6 @@ def look(
             seconds[check.name] = time.perf_counter() - begun
     ranked = sorted(found, key=lambda one: (ORDER[one.finding.severity], one.finding.check))
     return AuditResults(tuple(ranked), seconds, blind, tuple(idle), broken)
-
-
-def _all(check: Check[Any], views: Sequence[Any]) -> list[CheckResult]:
-    return [one for view in views if (one := check(view)) is not None]
 
 
 def run_checks(table: Table, views: Sequence[Any]) -> tuple[CheckResult, ...]:

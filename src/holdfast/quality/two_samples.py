@@ -63,13 +63,9 @@ def tell_apart(one: Vectors, other: Vectors, seed: int, level: float) -> ToldApa
         probe = fit_probe(x[~held], y[~held], classes=2, seed=seed, c=PENALTY)
         logits = probe.logits(x[held])
         scores[held] = logits[:, 1] - logits[:, 0]
-    area = delong(y == 1, scores, _widened(level))
+    # The level whose normal quantile is √2 times that of level.
+    area = delong(y == 1, scores, 2 * NormalDist().cdf(math.sqrt(2) * normal_quantile(level)) - 1)
     return ToldApart(area, scores[: len(one)], scores[len(one) :])
-
-
-def _widened(level: float) -> float:
-    """The level whose normal quantile is √2 times that of ``level``."""
-    return 2 * NormalDist().cdf(math.sqrt(2) * normal_quantile(level)) - 1
 
 
 @dataclass(frozen=True, slots=True)

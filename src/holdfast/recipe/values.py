@@ -38,12 +38,19 @@ def checked(value: Any, taken: frozenset[type]) -> Any:
     if value is None:
         return None
     if taken == {bool}:
-        return _truth(value)
+        if isinstance(value, bool):
+            return value
+        if isinstance(value, str) and value.lower() in TRUTHS:
+            return TRUTHS[value.lower()]
+        raise ValueError("must be true or false")
     numeric = taken <= {int, float, str} and taken & {int, float}
     if numeric and isinstance(value, bool):
         raise ValueError("must be a number, not true or false")
     if numeric and isinstance(value, str) and str not in taken:
-        return _number(value)
+        # A number in quotes, or one that YAML 1.1 does not know for one: 1e-4.
+        if len(value) > LONGEST_NUMBER or not NUMBER.fullmatch(value):
+            raise ValueError("must be a number")
+        return float(value) if re.search("[.eE]", value) else int(value)
     if taken == {str} and isinstance(value, (bool, int, float)):
         raise ValueError("must be text: put it in quotes")
     if isinstance(value, str):
@@ -70,21 +77,6 @@ def check_free(value: Any) -> None:
         _check_words(value)
     elif value is not None and not isinstance(value, (bool, int, float)):
         raise ValueError(f"holds a value of the type {type(value).__name__}")
-
-
-def _truth(value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.lower() in TRUTHS:
-        return TRUTHS[value.lower()]
-    raise ValueError("must be true or false")
-
-
-def _number(text: str) -> int | float:
-    """A number in quotes, or one that YAML 1.1 does not know for one: ``1e-4``."""
-    if len(text) > LONGEST_NUMBER or not NUMBER.fullmatch(text):
-        raise ValueError("must be a number")
-    return float(text) if re.search("[.eE]", text) else int(text)
 
 
 def _check_words(text: str) -> None:

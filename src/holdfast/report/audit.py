@@ -99,7 +99,9 @@ def render_audit(document: Mapping[str, Any], examples: Examples) -> str:
     of each finding's examples by its place. The same audit gives the same bytes."""
     words = Glossary()
     levels = _levels(document, examples)
-    looked = LookedView(_fine(document), tuple(document["not_looked_at"].items()))
+    found = {finding["check"] for finding in document["findings"]}
+    fine = tuple(name for name in document["looked_at"] if name not in found)
+    looked = LookedView(fine, tuple(document["not_looked_at"].items()))
     choices = [
         ChoiceView(str(d["what"]), str(d["chosen"]), str(d["because"]))
         for d in document["decisions"]
@@ -179,11 +181,6 @@ def _about(document: Mapping[str, Any]) -> str:
     looked, blind = len(document["looked_at"]), len(document["not_looked_at"])
     rest = f"; {blind} had nothing to see here" if blind else ""
     return f"{looked} checks looked at {document['rows']:,} rows{rest}. Nothing was changed."
-
-
-def _fine(document: Mapping[str, Any]) -> tuple[str, ...]:
-    found = {finding["check"] for finding in document["findings"]}
-    return tuple(name for name in document["looked_at"] if name not in found)
 
 
 def _levels(document: Mapping[str, Any], examples: Examples) -> list[Level]:

@@ -102,7 +102,7 @@ def render_explained(document: Mapping[str, Any], pictures: Sequence[str | None]
     ]
     sections = [
         Section("explained", "Row by row", rows),
-        Section("trusted", "What this is worth", _trust(document)),
+        Section("trusted", "What this is worth", TrustView(tuple(joint_lines(document)), ())),
     ]
     return standalone(
         _top(document),
@@ -337,7 +337,3 @@ preserveAspectRatio="none"/>'
         f'role="img" aria-label="The picture with its squares marked">{image}{"".join(squares)}'
         "</svg>"
     )
-
-
-def _trust(document: Mapping[str, Any]) -> TrustView:
-    return TrustView(tuple(joint_lines(document)), ())

@@ -19,7 +19,9 @@ def discarded(result: Mapping[str, Any]) -> str | None:
         return None
     if result.get("policy") == "off":
         return None
-    kept = _kept_state(result)
+    # What was decided of the kept checkpoint; of another trainer's run nothing.
+    found = [one for one in result.get("decisions") or () if one.get("what") == "kept state"]
+    kept = str(found[-1].get("chosen") or "") if found else ""
     if "average" in kept:
         return None
     head = " with a linear probe as its last layer" if "linear probe" in kept else ""
@@ -29,9 +31,3 @@ def discarded(result: Mapping[str, Any]) -> str | None:
     what = "the served model" if start == "warm" else what
     steps = "its only step was not" if last == 1 else f"none of its {last:,} steps was"
     return f"Fine-tuning was discarded: {steps} kept, so the saved model is {what}{head}."
-
-
-def _kept_state(result: Mapping[str, Any]) -> str:
-    """What was decided of the kept checkpoint; of another trainer's run nothing."""
-    found = [one for one in result.get("decisions") or () if one.get("what") == "kept state"]
-    return str(found[-1].get("chosen") or "") if found else ""

@@ -87,7 +87,9 @@ def _seen_by(run: Path, table: Table) -> SeenRows:
         return SeenRows(rows, nothing, never, f"{path} is missing")
     check_files(run, read_result(run), [path.name])
     records = _records(path)
-    sides = _side_numbers(records["split"].to_pylist())
+    names = records["split"].to_pylist()
+    numbers: Mapping[str, int] = {name: index for index, name in enumerate(SIDES)}
+    sides = np.array([numbers.get(name, NONE) for name in names], dtype=np.int8)
     side, same = nothing, never
     if KEY in records.column_names:
         side = np.minimum(side, _by_keys(*_keys(records), sides, text_keys(table)))
@@ -119,11 +121,6 @@ def _records(path: Path) -> Any:
         if KEY in found.column_names and not pa.types.is_uint64(found.schema.field(KEY).type):
             raise ValueError(f"the column {KEY!r} must hold hashes")
     return found
-
-
-def _side_numbers(names: Sequence[str]) -> npt.NDArray[np.int8]:
-    numbers: Mapping[str, int] = {name: index for index, name in enumerate(SIDES)}
-    return np.array([numbers.get(name, NONE) for name in names], dtype=np.int8)
 
 
 def _by_row(records: Any, sides: npt.NDArray[np.int8], table: Table) -> npt.NDArray[np.int8]:

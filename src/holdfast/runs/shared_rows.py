@@ -39,20 +39,17 @@ def shared_rows(folders: Sequence[Path], what: str) -> SharedRows:
     every: set[int] = set.intersection(*(set(side) for side in sides))
     common = sorted(every.difference(*learned))
     if not common:
+        counts = " and ".join(str(len(side)) for side in sides)
         raise RecipeError(
             what,
             "needs rows that judged every one of the runs and that none learned from, and there "
-            f"are none: each run has {_counts(sides)} of its own",
+            f"are none: each run has {counts} of its own",
             len(common),
             HOW,
         )
     rows = tuple(np.array([side[key] for key in common], dtype=np.int64) for side in sides)
     folds = any(cross_fitted(run) for run in runs)
     return SharedRows(runs, rows, np.array(common, dtype=np.uint64), folds)
-
-
-def _counts(sides: Sequence[dict[int, int]]) -> str:
-    return " and ".join(str(len(side)) for side in sides)
 
 
 def _judging(run: FinishedRun) -> dict[int, int]:

@@ -111,7 +111,11 @@ class FinishedRun:
             side = "train"
         whole = self._tables.get(side, self._tables["source"])
         wanted, keys = self._divided(side)
-        table = rows_of(whole, _present(whole, wanted, self._changed(side)))
+        # wanted, which must all be rows of the table.
+        error = self._changed(side)
+        if not np.isin(wanted, whole.column("row")).all():
+            raise error
+        table = rows_of(whole, wanted)
         if keys is not None and not np.array_equal(keys, text_keys(table)):
             raise self._changed(side)
         return table
@@ -198,13 +202,6 @@ class FinishedRun:
             None,
             "Restore the file as it was, or train again.",
         )
-
-
-def _present(table: Table, wanted: Ints, error: RunError) -> Ints:
-    """``wanted``, which must all be rows of the table."""
-    if not np.isin(wanted, table.column("row")).all():
-        raise error
-    return wanted
 
 
 def _of_one_task(run: Path) -> dict[str, Any]:

@@ -9,7 +9,6 @@ trial, and the first trial of all, are never ended.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from holdfast.core.records import Decision, Snapshot
@@ -88,7 +87,13 @@ class Pruning:
         if self._until is not None and time.monotonic() > self._until:
             return "the search's minutes are over"
         if self.name == "verdict":
-            return self._hopeless(seen)
+            # What the guard itself would say of these looks, where it means that nothing comes.
+            if len(seen) < LEAST_LOOKS:
+                return None
+            verdict = judge(seen)
+            if verdict.label not in HOPELESS:
+                return None
+            return f"{verdict.label}: {verdict.because}"
         handle = self._handles.get(key)
         if handle is None or self.name not in ("halving", "hyperband") or not self.rows:
             return None
@@ -105,12 +110,3 @@ class Pruning:
             if not handle.should_prune():
                 return None
         return f"behind the others after {at} % of the default's rows ({self.name})"
-
-    def _hopeless(self, seen: Sequence[Snapshot]) -> str | None:
-        """What the guard itself would say of these looks, where it means that nothing comes."""
-        if len(seen) < LEAST_LOOKS:
-            return None
-        verdict = judge(seen)
-        if verdict.label not in HOPELESS:
-            return None
-        return f"{verdict.label}: {verdict.because}"

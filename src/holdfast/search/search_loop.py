@@ -131,7 +131,9 @@ class Searching:
             if tried.correct is None:
                 return float("nan")
             return float(np.nanmean(tried.correct))
-        return _mean(tried.losses)
+        losses = tried.losses
+        known = losses[np.isfinite(losses)]
+        return float(known.mean()) if len(known) else float("nan")
 
     def _jobs_of(self, begun: TrialStart) -> Iterator[FitJob]:
         name = key_of(begun.settings)
@@ -157,7 +159,16 @@ class Searching:
             begun = self._asked() if because is None else None
             if begun is None:
                 self.stopped = because or self._grid_over()
-                return self._missing_default()
+                # The default, where another run began it and has not finished it, or never will:
+                # all trials are held against it.
+                defaults = [point for origin, point in self.points if origin == "default"]
+                if (
+                    self.trials.alone
+                    or not defaults
+                    or key_of({}) in self._keys | self._open.keys()
+                ):
+                    return None
+                return self.trials.ask("default", 0, defaults[0])
             if key_of(begun.settings) not in self._keys | self._open.keys():
                 return begun
             self.trials.again(begun)
@@ -170,14 +181,6 @@ class Searching:
             for one in self.trials.finished():
                 if one.number not in self._tried:
                     self._remember(one)
-
-    def _missing_default(self) -> TrialStart | None:
-        """The default, where another run began it and has not finished it, or never will: all
-        trials are held against it."""
-        defaults = [point for origin, point in self.points if origin == "default"]
-        if self.trials.alone or not defaults or key_of({}) in self._keys | self._open.keys():
-            return None
-        return self.trials.ask("default", 0, defaults[0])
 
     def _grid_over(self) -> str:
         default = next((point for origin, point in self.points if origin == "default"), None)
@@ -233,6 +236,11 @@ class Searching:
         elif stopped is not None or of.dropped is not None or len(done) < len(self.folds):
             state = "pruned"
         judged = np.isfinite(correct).any()
+        several = [one.metrics for one in done if not one.failed]
+        names = dict.fromkeys(name for one in several for name in one)
+        metrics = {
+            name: float(np.mean([one[name] for one in several if name in one])) for name in names
+        }
         return TrialResult(
             number=of.begun.number,
             settings=of.begun.settings,
@@ -240,7 +248,7 @@ class Searching:
             state=state,
             losses=losses,
             correct=correct if judged else None,
-            metrics=_means([one.metrics for one in done if not one.failed]),
+            metrics=metrics,
             cost=float(sum(one.examples_seen for one in done)),
             seconds=round(sum(one.seconds for one in done), 3),
             parameters=max(one.parameters for one in done),
@@ -279,16 +287,6 @@ def score_of(tried: TrialResult) -> float:
     the share of right answers (``rules/shrunken.py``); over the rows that judged the trial."""
     known = tried.losses[np.isfinite(tried.losses)]
     return float(probabilities(known).mean()) if len(known) else float("nan")
-
-
-def _mean(losses: Floats) -> float:
-    known = losses[np.isfinite(losses)]
-    return float(known.mean()) if len(known) else float("nan")
-
-
-def _means(several: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    names = dict.fromkeys(name for one in several for name in one)
-    return {name: float(np.mean([one[name] for one in several if name in one])) for name in names}
 
 
 def _labels(done: Sequence[Done]) -> str:

@@ -189,7 +189,22 @@ def _dimension(key: str, table: Mapping[str, Any]) -> Dimension:
         if name not in WORDS:
             raise RecipeError(where, "names an unknown word", name, nearest(str(name), WORDS))
     if "choices" in table:
-        return _choice(where, key, table)
+        choices = table["choices"]
+        more = [name for name in table if name != "choices"]
+        if more:
+            raise RecipeError(where, f"has choices and {more[0]} too", None, f"Write {EXAMPLES}.")
+        if not isinstance(choices, (list, tuple)) or len(choices) < 2:
+            rule = "needs a list of at least two values"
+            raise RecipeError(where, rule, choices, f"Write {EXAMPLES}.")
+        if len(choices) > MOST_CHOICES:
+            rule = f"has {counted(len(choices), 'choice')}, more than {MOST_CHOICES:,}"
+            raise RecipeError(where, rule, None, "Give a range.")
+        if key.partition(".")[0] not in FREE:
+            choices = [_number(one) if _is_number(one) else one for one in choices]
+        for place, one in enumerate(choices):
+            if any(same(one, other) for other in choices[:place]):
+                raise RecipeError(where, "names a value twice", one, "Name each value once.")
+        return Dimension(key, "choice", choices=tuple(choices))
     return _range(where, key, table)
 
 
@@ -205,25 +220,6 @@ def _check_key(key: str) -> None:
             rule = "is a part of several settings"
             raise RecipeError(f"search space: {key}", rule, None, f"Search one: {inside[0]}.")
         raise RecipeError("search space", "names an unknown key", key, nearest(key, known))
-
-
-def _choice(where: str, key: str, table: Mapping[str, Any]) -> Dimension:
-    choices = table["choices"]
-    more = [name for name in table if name != "choices"]
-    if more:
-        raise RecipeError(where, f"has choices and {more[0]} too", None, f"Write {EXAMPLES}.")
-    if not isinstance(choices, (list, tuple)) or len(choices) < 2:
-        rule = "needs a list of at least two values"
-        raise RecipeError(where, rule, choices, f"Write {EXAMPLES}.")
-    if len(choices) > MOST_CHOICES:
-        rule = f"has {counted(len(choices), 'choice')}, more than {MOST_CHOICES:,}"
-        raise RecipeError(where, rule, None, "Give a range.")
-    if key.partition(".")[0] not in FREE:
-        choices = [_number(one) if _is_number(one) else one for one in choices]
-    for place, one in enumerate(choices):
-        if any(same(one, other) for other in choices[:place]):
-            raise RecipeError(where, "names a value twice", one, "Name each value once.")
-    return Dimension(key, "choice", choices=tuple(choices))
 
 
 def _range(where: str, key: str, table: Mapping[str, Any]) -> Dimension:
@@ -262,21 +258,17 @@ def _takes_whole(key: str) -> bool:
     part: Any = Recipe
     *path, last = key.split(".")
     if path and path[0] in FREE:
-        return _method_takes_whole(path, last)
+        from holdfast.methods.registry import all_methods
+
+        known = all_methods()
+        if path[0] != "methods" or len(path) != 2 or path[1] not in known:
+            return False
+        fields = getattr(known[path[1]].settings, "__dataclass_fields__", {})
+        bounds = fields[last].metadata.get("bounds") if last in fields else None
+        return bool(bounds is not None and bounds.whole)
     for name in path:
         part = part.model_fields[name].annotation
     return takes(part, last) == {int}
-
-
-def _method_takes_whole(path: Sequence[str], last: str) -> bool:
-    from holdfast.methods.registry import all_methods
-
-    known = all_methods()
-    if path[0] != "methods" or len(path) != 2 or path[1] not in known:
-        return False
-    fields = getattr(known[path[1]].settings, "__dataclass_fields__", {})
-    bounds = fields[last].metadata.get("bounds") if last in fields else None
-    return bool(bounds is not None and bounds.whole)
 
 
 def _is_number(value: Any) -> bool:

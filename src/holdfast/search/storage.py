@@ -79,7 +79,12 @@ def check_study(where: str) -> None:
         raise RunError(what, rule, str(path.parent), "Make the folder, or name another file.")
     with _readable(what):
         if path.exists():
-            _need_journal(path)
+            # Optuna reads nothing in a file of one strange line, and would write behind it.
+            with path.open("rb") as file:
+                first = file.readline(LONGEST_LINE)
+            # The first write may be the one that was cut off.
+            if first and not first.startswith(b'{"op_code":'):
+                raise ValueError("no operation of a journal")
 
 
 def _journal(path: Path) -> BaseStorage:
@@ -105,15 +110,6 @@ def _readable(what: str) -> Iterator[None]:
     except Exception as error:
         # Whatever a foreign file makes of the reader: a wrong line is a KeyError there.
         raise RunError(what, "is no study of Optuna's", type(error).__name__, remedy) from error
-
-
-def _need_journal(path: Path) -> None:
-    """Optuna reads nothing in a file of one strange line, and would write behind it."""
-    with path.open("rb") as file:
-        first = file.readline(LONGEST_LINE)
-    # The first write may be the one that was cut off.
-    if first and not first.startswith(b'{"op_code":'):
-        raise ValueError("no operation of a journal")
 
 
 def _end_whole(path: Path, lock: Any) -> None:

@@ -119,7 +119,9 @@ class Tuning:
         where, owner = self._where(into.kept_in), _owner(into.kept_in)
         trials = self._trials(bench, how, where, owner)
         # Not before the study is known to be of this search: a refused one leaves no run behind.
-        _keep_owner(into.kept_in, owner)
+        path = into.kept_in / FITS / OWNER
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, owner)
         search, watch = self._searching(how, trials, notify)
         if search.tried:
             there = f"{counted(len(search.tried), 'finished trial')} in it are not repeated"
@@ -178,6 +180,12 @@ class Tuning:
         seconds = None if part.minutes is None else 60 * part.minutes
         until = None if seconds is None else time.monotonic() + seconds
         watch = Pruning(how.pruner.chosen, how.passed, until)
+        # When the search ends before its last trial, and who is dropped between folds.
+        ends = {"ends": ends_of} if part.end else {}
+        rules: dict[str, Any] = {
+            **ends,
+            **({"behind": behind_leader} if how.pruner.chosen == "race" else {}),
+        }
         search = Searching(
             trials,
             how.space,
@@ -189,7 +197,7 @@ class Tuning:
             grid=how.grid,
             most=how.most,
             seconds=seconds,
-            **_rules(part, how.pruner.chosen),
+            **rules,
         )
         return search, watch
 
@@ -259,19 +267,7 @@ def bench_mark(bench: Bench) -> str:
     return hashlib.sha256(f"{rows} {sides} {told}".encode()).hexdigest()[:32]
 
 
-def _rules(part: SearchPart, pruner: str) -> dict[str, Any]:
-    """When the search ends before its last trial, and who is dropped between folds."""
-    ends = {"ends": ends_of} if part.end else {}
-    return {**ends, **({"behind": behind_leader} if pruner == "race" else {})}
-
-
 def _owner(kept_in: Path) -> str:
     """This run's name among others that share a study."""
     path = kept_in / FITS / OWNER
     return path.read_text("utf-8").strip() if path.exists() else uuid.uuid4().hex
-
-
-def _keep_owner(kept_in: Path, owner: str) -> None:
-    path = kept_in / FITS / OWNER
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, owner)

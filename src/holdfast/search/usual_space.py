@@ -105,7 +105,10 @@ def _all(facts: SpaceFacts) -> Iterator[Dimension]:
 
 def _rate_and_length(facts: SpaceFacts) -> Iterator[Dimension]:
     train = facts.default.train
-    low, high = _around(train.learning_rate, RATE_FACTOR)
+    low, high = (
+        float(f"{train.learning_rate / RATE_FACTOR:.3g}"),
+        float(f"{train.learning_rate * RATE_FACTOR:.3g}"),
+    )
     within = ""
     if facts.region is not None:
         low, high = (
@@ -279,10 +282,6 @@ def _forms(facts: SpaceFacts) -> Iterator[Dimension]:
     )
 
 
-def _around(value: float, factor: float) -> tuple[float, float]:
-    return float(f"{value / factor:.3g}"), float(f"{value * factor:.3g}")
-
-
 def default_point(space: Space, default: ResolvedRecipe) -> dict[str, Any] | None:
     """Where in the space ``train``'s own settings lie; ``None`` where they lie outside."""
     plain = default.model_dump(mode="json")
@@ -293,16 +292,16 @@ def default_point(space: Space, default: ResolvedRecipe) -> dict[str, Any] | Non
         value = _value(plain, one.key)
         if one.kind != "choice" and isinstance(value, (int, float)):
             # What a range was rounded to must not lose its default.
-            value = min(max(value, one.low), one.high) if _close(value, one) else value
+            slack = 1e-6 * max(abs(one.low), abs(one.high))
+            value = (
+                min(max(value, one.low), one.high)
+                if one.low - slack <= value <= one.high + slack
+                else value
+            )
         if not one.holds(value):
             return None
         chosen[one.key] = value
     return chosen
-
-
-def _close(value: float, one: Dimension) -> bool:
-    slack = 1e-6 * max(abs(one.low), abs(one.high))
-    return one.low - slack <= value <= one.high + slack
 
 
 def _value(plain: Mapping[str, Any], key: str) -> Any:

@@ -192,7 +192,10 @@ def _fill_gaps(board: _Board, names: tuple[str, ...]) -> None:
                 "Its rows stand in too few or too mixed groups: choose a finer --group, add rows, "
                 "or use --set data.rare=drop.",
             )
-        _move(board, unit, side)
+        entries = np.flatnonzero(board.unit == unit)
+        board.placed[board.label[entries], board.side[unit]] -= board.count[entries]
+        board.placed[board.label[entries], side] += board.count[entries]
+        board.side[unit] = side
 
 
 def _spare(board: _Board, label: int) -> int | None:
@@ -205,10 +208,3 @@ def _spare(board: _Board, label: int) -> int | None:
         if (left > 0).all():
             return int(unit)
     return None
-
-
-def _move(board: _Board, unit: int, side: int) -> None:
-    entries = np.flatnonzero(board.unit == unit)
-    board.placed[board.label[entries], board.side[unit]] -= board.count[entries]
-    board.placed[board.label[entries], side] += board.count[entries]
-    board.side[unit] = side

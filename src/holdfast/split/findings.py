@@ -66,12 +66,16 @@ def _near(gathered: AllRows, name: str, rows: npt.NDArray[np.bool_]) -> Finding 
     table, count = gathered.tables[name], int(rows.sum())
     if not count:
         return None
+    cut = name == "source" and gathered.copies.cuts
+    but_for_cuts = (
+        ", but for those that the cut of a long chain parted (copy_chains)" if cut else ""
+    )
     return _finding(
         "near_duplicates" if name == "source" else "test_near_duplicates",
         table,
         rows,
         f"{count} rows differ from another only in few words (at most one in eight); "
-        f"{_handled(name)}{_but_for_cuts(gathered, name)}",
+        f"{_handled(name)}{but_for_cuts}",
         "Nothing to do: splits.parquet notes those that moved.",
         name == "source",
     )
@@ -79,11 +83,6 @@ def _near(gathered: AllRows, name: str, rows: npt.NDArray[np.bool_]) -> Finding 
 
 def _handled(name: str) -> str:
     return "copies always fall on one side" if name == "source" else "the test rows are used as is"
-
-
-def _but_for_cuts(gathered: AllRows, name: str) -> str:
-    cut = name == "source" and gathered.copies.cuts
-    return ", but for those that the cut of a long chain parted (copy_chains)" if cut else ""
 
 
 def leak_findings(gathered: AllRows, drops: Sequence[Drops]) -> list[Finding]:

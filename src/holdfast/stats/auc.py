@@ -86,12 +86,9 @@ def delong_difference(
         return AreaDifference(value, math.nan, math.nan, math.nan)
     covariance = _covariance(above, below)
     variance = float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
-    return _difference(value, variance, np.array_equal(above[0], above[1]), level)
-
-
-def _difference(value: float, variance: float, same: bool, level: float) -> AreaDifference:
     from scipy.special import ndtr
 
+    same = np.array_equal(above[0], above[1])
     # Two parts of a variance that cancel leave rounding of about 1e-17, whose root would pass for a
     # tiny error.
     if variance <= 1e-16:

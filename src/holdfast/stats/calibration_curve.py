@@ -74,7 +74,8 @@ def calibration_error_interval(
     """
     cells = _cells(np.asarray(confidence, np.float64), np.asarray(right, np.float64), effect)
     # A confidence of exactly 0 or 1 has no logit.
-    offset = _logit(np.clip(cells.confidence, 1e-5, 1 - 1e-5))
+    chance = np.clip(cells.confidence, 1e-5, 1 - 1e-5)
+    offset = np.asarray(np.log(chance) - np.log1p(-chance))
     slope = offset - np.average(offset, weights=cells.weight)
     base = np.column_stack([np.ones_like(slope), slope])
     drawn = _errors(cells, offset, base, seed, draws)
@@ -174,10 +175,6 @@ def _may_be_right(cells: _Cells, base: Floats, level: float) -> bool:
     variance = (base.T * spread) @ base + 1e-9 * np.eye(2)
     statistic = float(score @ np.linalg.solve(variance, score))
     return float(chdtrc(2, statistic)) > 1 - level
-
-
-def _logit(chance: Floats) -> Floats:
-    return np.asarray(np.log(chance) - np.log1p(-chance))
 
 
 def _expit(line: Floats) -> Floats:

@@ -50,7 +50,10 @@ def rows_to_settle(
     """
     from scipy.special import chdtri
 
-    _check(margin, alpha, power)
+    if not 0 < margin < math.inf:
+        raise Defect("the margin to settle", "must be positive and finite", margin)
+    if not 0 < alpha < power < 1:
+        raise Defect("level and power", "need 0 < alpha < power < 1", (alpha, power))
     atoms = atoms_by_look(np.asarray(gap, dtype=np.float64)[:, None], groups)[:, 0]
     if len(atoms) < 2 or not np.isfinite(atoms).all():
         return None
@@ -58,13 +61,6 @@ def rows_to_settle(
     if sure is not None:
         spread *= math.sqrt((len(atoms) - 1) / float(chdtri(len(atoms) - 1, sure)))
     return math.ceil(_least(spread / margin, alpha / sides, power) * len(gap) / len(atoms))
-
-
-def _check(margin: float, alpha: float, power: float) -> None:
-    if not 0 < margin < math.inf:
-        raise Defect("the margin to settle", "must be positive and finite", margin)
-    if not 0 < alpha < power < 1:
-        raise Defect("level and power", "need 0 < alpha < power < 1", (alpha, power))
 
 
 def _least(ratio: float, tail: float, power: float) -> int:

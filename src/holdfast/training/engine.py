@@ -138,7 +138,9 @@ class GuardEngine:
         looked = time.perf_counter()
         self.evaluate_s += looked - start
         # First, since the verdict speaks of the state that is kept.
-        self._choose()
+        history = self.history
+        if self.rules.choose(history) == len(history) - 1:
+            self.best = self._guarded.save_weights()
         self._diagnose()
         advice = self._decide()
         # Before anything is done here, so that it can be undone.
@@ -215,11 +217,6 @@ class GuardEngine:
             (branch, step): {at: RestorePoint.from_state(point) for at, point in held.items()}
             for branch, step, held in state.get("left", ())
         }
-
-    def _choose(self) -> None:
-        history = self.history
-        if self.rules.choose(history) == len(history) - 1:
-            self.best = self._guarded.save_weights()
 
     def _diagnose(self) -> None:
         before = self.verdict

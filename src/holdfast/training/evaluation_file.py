@@ -186,7 +186,14 @@ def write_looks(
 def read_looks(path: Path) -> StoredEvaluations:
     """What ``write_looks`` wrote. Raises ``RunError`` where the file is none of these or broken."""
     try:
-        _check_size(path)
+        # Raise ValueError where the file would unpack to more than is ever written: a small one may
+        # stand for any number of zeros.
+        if not path.is_file():
+            raise ValueError("it is not a file")
+        with zipfile.ZipFile(path) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+        if size > 2 * MOST_BYTES:
+            raise ValueError(f"it would unpack to {size:,} bytes")
         # NumPy leaves a file open that it opened itself and could not read.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
             header = json.loads(str(kept["told"]))
@@ -200,17 +207,6 @@ def read_looks(path: Path) -> StoredEvaluations:
         raise RunError(
             str(path), f"cannot be read as the looks of a run ({reason(error)})", None, WITHOUT
         ) from error
-
-
-def _check_size(path: Path) -> None:
-    """Raise ``ValueError`` where the file would unpack to more than is ever written: a small one
-    may stand for any number of zeros."""
-    if not path.is_file():
-        raise ValueError("it is not a file")
-    with zipfile.ZipFile(path) as archive:
-        size = sum(entry.file_size for entry in archive.infolist())
-    if size > 2 * MOST_BYTES:
-        raise ValueError(f"it would unpack to {size:,} bytes")
 
 
 def _array(found: Any, kind: str) -> Any:

@@ -97,7 +97,9 @@ def fit(job: Job, resume: bool = False) -> Trained:
             run.finished = True
             run.load_tensors(run.best.tensors)
             _save(run)
-            _stop_if_asked(run, signals)
+            # For a request that came while the last checkpoint was being written.
+            if _any(run, signals.asked):
+                raise _interrupted(run)
         end_run(run)
     run.emit("run_end")
     return _trained(run)
@@ -147,7 +149,9 @@ def _steps(run: Run, signals: StopSignals) -> None:
             continue
         if run.step_in_phase % steps_per_epoch(run) == 0 or run.step_in_phase == run.phase.steps:
             run.emit("epoch_end")
-        _check_clock(run)
+        limit = run.plan.max_minutes
+        if limit is not None and run.stop_because is None and _any(run, run.seconds >= limit * 60):
+            run.guard.act(Stop(f"the limit of {limit:g} minutes (train.max_minutes) is reached"))
         if run.step in run.plan.evaluate_at or run.stop_because is not None:
             _evaluation_point(run)
         _checkpoint_if_due(run, signals)
@@ -169,12 +173,6 @@ def _evaluation_point(run: Run) -> None:
     run.emit("snapshot_taken")
 
 
-def _check_clock(run: Run) -> None:
-    limit = run.plan.max_minutes
-    if limit is not None and run.stop_because is None and _any(run, run.seconds >= limit * 60):
-        run.guard.act(Stop(f"the limit of {limit:g} minutes (train.max_minutes) is reached"))
-
-
 def _checkpoint_if_due(run: Run, signals: StopSignals) -> None:
     if _any(run, signals.asked):
         _save(run)
@@ -183,12 +181,6 @@ def _checkpoint_if_due(run: Run, signals: StopSignals) -> None:
     # Clocks differ between processes, and all must save at the same step.
     if run.job.store.due if alone else run.step in run.plan.evaluate_at:
         _save(run)
-
-
-def _stop_if_asked(run: Run, signals: StopSignals) -> None:
-    """For a request that came while the last checkpoint was being written."""
-    if _any(run, signals.asked):
-        raise _interrupted(run)
 
 
 def _interrupted(run: Run) -> Interrupted:

@@ -129,17 +129,7 @@ class Observer:
         self.seconds += time.perf_counter() - start
         if was_training:
             train_mode(network)
-        return self._in_order(index, lines, len(positions))
-
-    def _spare_passes(self, network: Any, lengths: Ints, made: int) -> int:
-        """How many passes more another process makes, where each pass is made by all."""
-        if not is_sharded(network):
-            return 0
-        everything = np.arange(len(lengths))
-        each = (shard(everything, rank, self._world) for rank in range(self._world))
-        return max(sum(1 for _ in by_length(lengths, one, self._tokens)) for one in each) - made
-
-    def _in_order(self, index: list[Ints], lines: list[torch.Tensor], count: int) -> Floats:
+        count = len(positions)
         order = np.concatenate(index) if index else np.zeros(0, dtype=np.int64)
         values = torch.cat(lines).numpy() if lines else np.zeros((0, 1), dtype=np.float32)
         parts = _gather([(order, values)], self._world)
@@ -150,6 +140,14 @@ class Observer:
             if len(part_order):
                 table[part_order] = part_values
         return table
+
+    def _spare_passes(self, network: Any, lengths: Ints, made: int) -> int:
+        """How many passes more another process makes, where each pass is made by all."""
+        if not is_sharded(network):
+            return 0
+        everything = np.arange(len(lengths))
+        each = (shard(everything, rank, self._world) for rank in range(self._world))
+        return max(sum(1 for _ in by_length(lengths, one, self._tokens)) for one in each) - made
 
 
 def _gather(parts: list[Any], world: int) -> list[Any]:

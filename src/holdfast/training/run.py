@@ -280,16 +280,14 @@ class Run:
         held = {name: tensor.data for name, tensor in self._changing.items()}
         try:
             for name, tensor in self._changing.items():
-                tensor.data = self._start_of(name, tensor.device)
+                device = tensor.device
+                if name not in self._start_here:
+                    self._start_here[name] = self.start[name].to(device)
+                tensor.data = self._start_here[name]
             yield
         finally:
             for name, tensor in self._changing.items():
                 tensor.data = held[name]
-
-    def _start_of(self, name: str, device: torch.device) -> torch.Tensor:
-        if name not in self._start_here:
-            self._start_here[name] = self.start[name].to(device)
-        return self._start_here[name]
 
     def keep_prefix(self) -> None:
         """Compute the outputs of the frozen first layers, once a row, where they are to be kept."""

@@ -229,17 +229,15 @@ def _typed(raw: Raw, file: Path, side: RowSet, touched: set[str]) -> pa.Table:
     columns = {}
     for name, cells in side.columns.items():
         if name not in whole.column_names:
-            columns[name] = _numbers(cells)
+            # A column that was added, which counts.
+            columns[name] = pa.array(
+                [None if cell is None else int(cell) for cell in cells], pa.int64()
+            )
         elif name in touched:
             columns[name] = _cast(cells, whole.schema.field(name).type)
         else:
             columns[name] = whole[name].take(kept)
     return pa.table(columns)
-
-
-def _numbers(cells: Sequence[str | None]) -> pa.Array:
-    """A column that was added, which counts."""
-    return pa.array([None if cell is None else int(cell) for cell in cells], pa.int64())
 
 
 def _cast(cells: Sequence[str | None], kind: pa.DataType) -> pa.Array:

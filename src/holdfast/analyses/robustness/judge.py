@@ -66,17 +66,15 @@ def _p_value(pair: Pair, seed: int, name: str) -> float:
     if not len(pair.before):
         return 1.0
     if pair.is_rate and pair.groups is None:
-        return _one_sided(pair.after > pair.before, pair.after < pair.before)
+        # P(X ≥ rows that got worse), X ~ Binomial(all that changed, ½).
+        from scipy.special import bdtrc
+
+        worse = pair.after > pair.before
+        better = pair.after < pair.before
+        b, c = int(worse.sum()), int(better.sum())
+        return 1.0 if b == 0 else float(bdtrc(b - 1, b + c, 0.5))
     above = _boot(pair, seed, name).above
     return 1.0 if math.isnan(above) else 1.0 - above
-
-
-def _one_sided(worse: npt.NDArray[np.bool_], better: npt.NDArray[np.bool_]) -> float:
-    """P(X ≥ rows that got worse), X ~ Binomial(all that changed, ½)."""
-    from scipy.special import bdtrc
-
-    b, c = int(worse.sum()), int(better.sum())
-    return 1.0 if b == 0 else float(bdtrc(b - 1, b + c, 0.5))
 
 
 def _boot(pair: Pair, seed: int, name: str) -> Any:

@@ -56,9 +56,14 @@ def robustness(again: FinishedRun, notify: Notify) -> dict[str, Any]:
     stored.
     """
     told, seed = again.told("test"), int(again.result.get("seed") or 0)
-    chosen = _sample(len(told), seed)
+    n = len(told)
+    if n <= MOST_ROWS:
+        chosen = np.arange(n)
+    else:
+        chosen = np.sort(generator(seed, "robustness rows").permutation(n)[:MOST_ROWS])
     told = told.take(chosen)
-    opened = again.reopen("errors --robustness", [*_names(told.table)])
+    names = list(PICTURES if "path" in told.table.rows.column_names else TEXTS)
+    opened = again.reopen("errors --robustness", [*names])
     changes, left_out = changes_of(told.table, seed)
     bad = badness(told)
     pairs: dict[str, Pair] = {}
@@ -84,16 +89,6 @@ def robustness(again: FinishedRun, notify: Notify) -> dict[str, Any]:
         "not_made": left_out,
         "false_alarm_rate": {"value": 0.05, "what": "at most, by Holm, for all changes together"},
     }
-
-
-def _sample(n: int, seed: int) -> Ints:
-    if n <= MOST_ROWS:
-        return np.arange(n)
-    return np.sort(generator(seed, "robustness rows").permutation(n)[:MOST_ROWS])
-
-
-def _names(table: Table) -> Sequence[str]:
-    return list(PICTURES if "path" in table.rows.column_names else TEXTS)
 
 
 Made = Callable[[Path], tuple[Table, Ints]]

@@ -61,7 +61,7 @@ def find_slices(
     if texts is not None:
         others = RowFacts(len(train), read_texts(train.table))
         words = WordSpace.fit((*facts.words, *others.words))
-        space = None if words is None else _of_words(words)
+        space = None if words is None else (lambda facts: words(facts.words))
     found = pool_of(in_space(facts, space), seed)
     return _hypotheses(found, valid, space)
 
@@ -96,10 +96,6 @@ def _some(valid: Predictions, columns: Columns, seed: int) -> tuple[Predictions,
     chosen = np.sort(generator(seed, "slice rows").permutation(len(valid))[:MOST_ROWS])
     kept = {name: [cells[int(i)] for i in chosen] for name, cells in columns.items()}
     return valid.take(chosen), kept
-
-
-def _of_words(words: WordSpace) -> Space:
-    return lambda facts: words(facts.words)
 
 
 def _hypotheses(pool: ConditionPool, valid: Predictions, space: Space | None) -> Hypotheses:

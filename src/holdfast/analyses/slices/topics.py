@@ -134,7 +134,11 @@ def partition(vectors: Floats, k: int, seed: np.random.Generator, axes: Axes) ->
     centres = _starts(points, k, seed)
     for _ in range(ROUNDS):
         of = _distances(points, centres).argmin(axis=1)
-        moved = _means(points, of, centres)
+        counts = np.bincount(of, minlength=len(centres))
+        member = (of[None] == np.arange(len(centres))[:, None]).astype(np.float64)
+        # A centre that lost its rows stays where it was.
+        means = member @ points / np.maximum(counts, 1)[:, None]
+        moved = np.asarray(np.where(counts[:, None] > 0, means, centres))
         if np.array_equal(moved, centres):
             break
         centres = moved
@@ -155,14 +159,6 @@ def _starts(points: Floats, k: int, seed: np.random.Generator) -> Floats:
         chosen.append(int(seed.choice(len(points), p=chance)))
         nearest = np.minimum(nearest, _distances(points, points[chosen[-1:]])[:, 0])
     return np.asarray(points[chosen], dtype=np.float64)
-
-
-def _means(points: Floats, of: Ints, centres: Floats) -> Floats:
-    counts = np.bincount(of, minlength=len(centres))
-    member = (of[None] == np.arange(len(centres))[:, None]).astype(np.float64)
-    # A centre that lost its rows stays where it was.
-    means = member @ points / np.maximum(counts, 1)[:, None]
-    return np.asarray(np.where(counts[:, None] > 0, means, centres))
 
 
 def terms_of(words: Sequence[Sequence[str]], of: Ints, k: int) -> list[tuple[str, ...]]:

@@ -91,7 +91,10 @@ def for_precision(
     late = tuple((math.ceil(share * n / shrink), FOR_LATE * alpha) for share in LATE)
     starts = _starts(int(n / shrink), target, OF_STARTS * alpha)
     best = 0
-    p_values = _p_values(errors, size, target)
+    # Of "right in less than the target": P(that few mistakes or fewer | as many as allowed).
+    from scipy.special import bdtr
+
+    p_values = np.asarray(bdtr(errors, np.maximum(size, errors).astype(np.int64), 1 - target))
     for begin, level in (*starts, *late):
         refused = p_values <= level
         walked = np.flatnonzero(whole & (size >= begin))
@@ -183,13 +186,6 @@ def _shrink(wrong: Bools, groups: Ints | None) -> float | None:
         return 1.0
     effect = design_effect(~wrong, groups)
     return None if math.isnan(effect) else effect
-
-
-def _p_values(errors: Floats, size: Floats, target: float) -> Floats:
-    """Of "right in less than the target": P(that few mistakes or fewer | as many as allowed)."""
-    from scipy.special import bdtr
-
-    return np.asarray(bdtr(errors, np.maximum(size, errors).astype(np.int64), 1 - target))
 
 
 @lru_cache(maxsize=256)

@@ -34,7 +34,23 @@ def translated(texts: Sequence[str], through: str) -> list[str]:
     """
     if through.startswith(APERTIUM):
         return _by_apertium(texts, through.removeprefix(APERTIUM))
-    return _by_model(texts, through)
+    import torch
+
+    tokenizer, model = _model(through)
+    found: list[str] = []
+    for start in range(0, len(texts), BATCH):
+        batch = tokenizer(
+            list(texts[start : start + BATCH]),
+            padding=True,
+            truncation=True,
+            max_length=TOKENS,
+            return_tensors="pt",
+        )
+        batch.pop("token_type_ids", None)
+        with torch.inference_mode():
+            written = model.generate(**batch, max_new_tokens=TOKENS, num_beams=1, do_sample=False)
+        found += tokenizer.batch_decode(written, skip_special_tokens=True)
+    return found
 
 
 def _by_apertium(texts: Sequence[str], pair: str) -> list[str]:
@@ -98,26 +114,6 @@ def _model(name: str) -> tuple[Any, Any]:
             f"Give {SETTING}.there and {SETTING}.back a folder or a name on the hub, or "
             f"{APERTIUM}PAIR.",
         ) from error
-
-
-def _by_model(texts: Sequence[str], name: str) -> list[str]:
-    import torch
-
-    tokenizer, model = _model(name)
-    found: list[str] = []
-    for start in range(0, len(texts), BATCH):
-        batch = tokenizer(
-            list(texts[start : start + BATCH]),
-            padding=True,
-            truncation=True,
-            max_length=TOKENS,
-            return_tensors="pt",
-        )
-        batch.pop("token_type_ids", None)
-        with torch.inference_mode():
-            written = model.generate(**batch, max_new_tokens=TOKENS, num_beams=1, do_sample=False)
-        found += tokenizer.batch_decode(written, skip_special_tokens=True)
-    return found
 
 
 def like_first(text: str, form: str) -> str:

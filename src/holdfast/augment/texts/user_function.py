@@ -42,7 +42,13 @@ def load_function(spec: str) -> Function:
         raise RecipeError(
             SETTING, "names no function", spec, "Give module:function or path.py:function."
         )
-    module = _from_file(Path(place), spec) if place.endswith(".py") else _from_path(place, spec)
+    if place.endswith(".py"):
+        module = _from_file(Path(place), spec)
+    else:
+        # As ``python -m`` does: the folder where the command was typed.
+        if "" not in sys.path and str(Path.cwd()) not in sys.path:
+            sys.path.append(str(Path.cwd()))
+        module = _imported(lambda: importlib.import_module(place), spec)
     function = getattr(module, name, None)
     if not callable(function):
         known = sorted(k for k, v in vars(module).items() if callable(v) and k[0] != "_")
@@ -60,13 +66,6 @@ def _from_file(path: Path, spec: str) -> Any:
         raise RecipeError(SETTING, "names a file that Python cannot import", spec)
     module, loader = importlib.util.module_from_spec(found), found.loader
     return _imported(lambda: loader.exec_module(module), spec) or module
-
-
-def _from_path(name: str, spec: str) -> Any:
-    # As ``python -m`` does: the folder where the command was typed.
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))
-    return _imported(lambda: importlib.import_module(name), spec)
 
 
 def _imported(load: Callable[[], Any], spec: str) -> Any:

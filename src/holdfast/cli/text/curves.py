@@ -36,7 +36,10 @@ def chart(curves: Curves, columns: int, colour: bool) -> str:
     straight = known.min() <= 0 or known.max() < LOG_FROM * known.min()
     scale = (lambda v: v) if straight else np.log
     rows = _rows([(mark, scale(line)) for mark, line in lines], scale(known))
-    labels = _labels(known, straight)
+    low, high = float(known.min()), float(known.max())
+    middle = (low + high) / 2 if straight else math.sqrt(low * high)
+    shown = {0: high, ROWS // 2: middle, ROWS - 1: low}
+    labels = [f"{shown[row]:.4g}" if row in shown else "" for row in range(ROWS)]
     body = [
         f"{label:>{GUTTER}} ┤{_paint(row, colour)}" for label, row in zip(labels, rows, strict=True)
     ]
@@ -69,13 +72,6 @@ def _rows(lines: Sequence[tuple[str, Floats]], known: Floats) -> list[str]:
             row = round((high - line[column]) / ((high - low) or 1.0) * (ROWS - 1))
             grid[row, column] = mark if grid[row, column] == " " else BOTH
     return ["".join(row).rstrip() for row in grid]
-
-
-def _labels(known: Floats, straight: bool) -> list[str]:
-    low, high = float(known.min()), float(known.max())
-    middle = (low + high) / 2 if straight else math.sqrt(low * high)
-    shown = {0: high, ROWS // 2: middle, ROWS - 1: low}
-    return [f"{shown[row]:.4g}" if row in shown else "" for row in range(ROWS)]
 
 
 def _below(curves: Curves, first: float, last: float, width: int) -> list[str]:

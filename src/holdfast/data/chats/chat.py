@@ -242,7 +242,14 @@ class _Reader:
             return read_turns(cell)
         if columns.answer is None and self.form not in ("instruction", "prompt"):
             return parse_rendered(cells[columns.text[0]] or "", self.form)
-        return _asked_and_answered(columns, cells, made)
+        # Question and answer as turns; either may itself hold a list of turns.
+        parts = [cells[name] or "" for name in columns.text]
+        question = made if made is not None else "\n\n".join(part for part in parts if part.strip())
+        answer = cells.get(columns.answer) if columns.answer else None
+        system = cells.get(columns.system) if columns.system else None
+        turns: list[Turn] = [{"role": "system", "content": system}] if system else []
+        turns += _as_turns(question, "user")
+        return turns + (_as_turns(answer or "", "assistant") if columns.answer else [])
 
     def _leave(self, row: int, fault: str) -> None:
         self.faults.setdefault(fault, Tally()).add(pa.array([row]))
@@ -284,19 +291,6 @@ class _Reader:
             return ()
         because = "its rows hold the marks of this chat template; they are parsed back to turns"
         return (Decision("form of the text", f"chats rendered as {self.form}", because),)
-
-
-def _asked_and_answered(
-    columns: ChatColumns, cells: dict[str, str | None], made: str | None
-) -> list[Turn]:
-    """Question and answer as turns; either may itself hold a list of turns."""
-    parts = [cells[name] or "" for name in columns.text]
-    question = made if made is not None else "\n\n".join(part for part in parts if part.strip())
-    answer = cells.get(columns.answer) if columns.answer else None
-    system = cells.get(columns.system) if columns.system else None
-    turns: list[Turn] = [{"role": "system", "content": system}] if system else []
-    turns += _as_turns(question, "user")
-    return turns + (_as_turns(answer or "", "assistant") if columns.answer else [])
 
 
 def _as_turns(text: str, role: str) -> list[Turn]:

@@ -156,20 +156,16 @@ def _find_text(raw: Raw, free: dict[str, Profile], lower: dict[str, str]) -> tup
         return found.name, found.because
     several = [name for name in found.among if reads_as_text(free[name])]
     if len(several) > 1:
-        return _longest(raw, free, several)
+        ranked = sorted(several, key=lambda name: -free[name].words)
+        first, second = free[ranked[0]].words, free[ranked[1]].words
+        # To ask costs a line, a wrong guess a run.
+        if first < 3 * second:
+            raise _ask(raw, "text", ranked, "several columns hold texts")
+        because = (
+            f"its texts are the longest: {first:.0f} words on average, {ranked[1]} has {second:.0f}"
+        )
+        return ranked[0], because
     raise _ask(raw, "text", found.among, "it cannot be told which is the text")
-
-
-def _longest(raw: Raw, free: dict[str, Profile], names: Sequence[str]) -> tuple[str, str]:
-    ranked = sorted(names, key=lambda name: -free[name].words)
-    first, second = free[ranked[0]].words, free[ranked[1]].words
-    # To ask costs a line, a wrong guess a run.
-    if first < 3 * second:
-        raise _ask(raw, "text", ranked, "several columns hold texts")
-    because = (
-        f"its texts are the longest: {first:.0f} words on average, {ranked[1]} has {second:.0f}"
-    )
-    return ranked[0], because
 
 
 def _joined(texts: tuple[str, ...], decisions: list[Decision]) -> str | None:

@@ -162,22 +162,20 @@ def _as_rgb(image: Any, pillow: Any) -> tuple[Any, list[str]]:
     if image.mode.startswith("I") or image.mode == "F":
         return _scaled(image, pillow).convert("RGB"), ["deep"]
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        return _laid_on_white(image, pillow)
+        seen_through = any(
+            strip.convert("RGBA").getextrema()[3][0] < 255 for strip in _strips(image)
+        )
+        made = pillow.Image.new("RGB", image.size)
+        top = 0
+        for strip in _strips(image):
+            layer = strip.convert("RGBA")
+            if seen_through:
+                white = pillow.Image.new("RGBA", layer.size, "white")
+                layer = pillow.Image.alpha_composite(white, layer)
+            made.paste(layer.convert("RGB"), (0, top))
+            top += layer.size[1]
+        return made, ["alpha"] if seen_through else []
     return (image if image.mode == "RGB" else image.convert("RGB")), []
-
-
-def _laid_on_white(image: Any, pillow: Any) -> tuple[Any, list[str]]:
-    seen_through = any(strip.convert("RGBA").getextrema()[3][0] < 255 for strip in _strips(image))
-    made = pillow.Image.new("RGB", image.size)
-    top = 0
-    for strip in _strips(image):
-        layer = strip.convert("RGBA")
-        if seen_through:
-            white = pillow.Image.new("RGBA", layer.size, "white")
-            layer = pillow.Image.alpha_composite(white, layer)
-        made.paste(layer.convert("RGB"), (0, top))
-        top += layer.size[1]
-    return made, ["alpha"] if seen_through else []
 
 
 def _scaled(image: Any, pillow: Any) -> Any:

@@ -21,7 +21,7 @@ from holdfast.core.records import Decision, Finding
 from holdfast.data.columns.columns import NamedColumns
 from holdfast.data.columns.profile import profile
 from holdfast.data.columns.roles import Role, RoleQuery, check_present, guess
-from holdfast.data.images.folders import FOLLOW, ImageList, Links, list_pictures
+from holdfast.data.images.folders import FOLLOW, Links, list_pictures
 from holdfast.data.images.picture import (
     NOTES,
     Unreadable,
@@ -102,7 +102,11 @@ def load_images(
         # Somebody named each folder, "null" among them: only a table's cells stand for none.
         labels = "exact"
         listed = list_pictures(folder, need_label, links)
-        raw = _raw_of(listed)
+        # The folder's pictures as if a table had listed them.
+        columns = {PATH: pa.array(listed.names, pa.string())}
+        if listed.classes is not None:
+            columns[CLASS] = pa.array(listed.classes, pa.string())
+        raw = store(iter([Batch(columns)]), str(listed.folder))
         paths: list[str | None] = [str(listed.folder.absolute() / name) for name in listed.names]
         path, label, group = PATH, CLASS if need_label else None, None
         told: tuple[Finding, ...] = listed.findings
@@ -152,14 +156,6 @@ def left_out(table: Table) -> list[int]:
     """The source rows that ``table`` does not hold."""
     held = set(table.column("row").tolist())
     return [row for row in range(table.source_rows) if row not in held]
-
-
-def _raw_of(listed: ImageList) -> Raw:
-    """The folder's pictures as if a table had listed them."""
-    columns = {PATH: pa.array(listed.names, pa.string())}
-    if listed.classes is not None:
-        columns[CLASS] = pa.array(listed.classes, pa.string())
-    return store(iter([Batch(columns)]), str(listed.folder))
 
 
 def _path_column(raw: Raw, given: str | None) -> tuple[str, tuple[Decision, ...]]:

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from holdfast.core.records import Floats, Ints
 
@@ -35,7 +34,10 @@ def choose_edges(values: Floats, units: Ints) -> Floats:
     # An edge at the largest value would leave nothing above it.
     edges = edges[edges < values.max()]
     while len(edges):
-        sizes = _units_of(place(values, edges), units, len(edges) + 1)
+        # How many different units each range holds, [count].
+        count = len(edges) + 1
+        pairs = np.unique(np.column_stack([place(values, edges), units]), axis=0)
+        sizes = np.bincount(pairs[:, 0], minlength=count)
         small = int(sizes.argmin())
         if sizes[small] >= LEAST:
             break
@@ -59,12 +61,6 @@ def range_names(edges: Floats) -> tuple[str, ...]:
         shown = [repr(float(edge)) for edge in edges]
     between = [f"{low} to {high}" for low, high in itertools.pairwise(shown)]
     return (f"up to {shown[0]}", *between, f"above {shown[-1]}")
-
-
-def _units_of(places: Ints, units: Ints, count: int) -> npt.NDArray[np.int64]:
-    """How many different units each range holds, [count]."""
-    pairs = np.unique(np.column_stack([places, units]), axis=0)
-    return np.bincount(pairs[:, 0], minlength=count)
 
 
 def strata(sets: Sequence[tuple[str, ...]], units: Ints) -> tuple[tuple[str, ...], Ints]:

@@ -233,7 +233,18 @@ def make_classes(raw: Raw, columns: Columns, seen: LabelSurvey, rules: ClassRule
     """The classes of the source, or its labels in terms of the given ``classes``."""
     where = f"{raw.source}, column {columns.label!r}"
     if rules.classes is not None:
-        return _known(where, raw, columns, seen, tuple(rules.classes), rules.needed, rules.labels)
+        classes = tuple(rules.classes)
+        labels = rules.labels
+        if rules.needed and not seen.counts:
+            raise DataError(where, "holds no label at all", None, "Choose another with --label.")
+        matched = match_classes(seen.counts, classes, labels)
+        index: dict[str | None, int] = {name: n for n, name in enumerate(classes)}
+        for label, name in matched.items():
+            if name is None and rules.needed:
+                row = _first_row(raw, columns, label)
+                raise refuse_unknown(f"{where}, row {row}", label, classes)
+        indices = {label: index.get(name, UNKNOWN) for label, name in matched.items()}
+        return Classes(classes, indices, seen.counts)
     if columns.label is None:
         return Classes((), {}, seen.counts)
     if rules.needed:
@@ -260,27 +271,6 @@ def _found(where: str, seen: LabelSurvey, rules: ClassRules) -> Classes:
     indices = {label: index.get(fates[name], GONE) for label, name in spelled.items()}
     rare_as_written = tuple(label for label, name in spelled.items() if name in small)
     return Classes(names, indices, seen.counts, rare_as_written, rules.rare, decisions)
-
-
-def _known(
-    where: str,
-    raw: Raw,
-    columns: Columns,
-    seen: LabelSurvey,
-    classes: tuple[str, ...],
-    need_label: bool,
-    labels: Labels,
-) -> Classes:
-    if need_label and not seen.counts:
-        raise DataError(where, "holds no label at all", None, "Choose another with --label.")
-    matched = match_classes(seen.counts, classes, labels)
-    index: dict[str | None, int] = {name: n for n, name in enumerate(classes)}
-    for label, name in matched.items():
-        if name is None and need_label:
-            row = _first_row(raw, columns, label)
-            raise refuse_unknown(f"{where}, row {row}", label, classes)
-    indices = {label: index.get(name, UNKNOWN) for label, name in matched.items()}
-    return Classes(classes, indices, seen.counts)
 
 
 def _first_row(raw: Raw, columns: Columns, written: str) -> int:

@@ -102,11 +102,9 @@ def read_list(cell: str) -> list[str] | None:
         return None
     if not isinstance(found, list) or any(isinstance(x, (list, dict)) for x in found):
         return None
-    return [_plain(x) for x in found if x is not None]
-
-
-def _plain(value: Any) -> str:
-    return json.dumps(value) if isinstance(value, (bool, float)) else str(value)
+    return [
+        json.dumps(x) if isinstance(x, (bool, float)) else str(x) for x in found if x is not None
+    ]
 
 
 def _several(because: str) -> Decision:

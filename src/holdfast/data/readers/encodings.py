@@ -21,29 +21,29 @@ def refuse_encoding(
 ) -> NoReturn:
     """Raise what the user needs: the first bad line, and the encoding that would read it."""
     if encoding is not None:
+        # The bytes that a decoder refused, between those beside them.
+        if not isinstance(error, UnicodeDecodeError):
+            refused = None
+        else:
+            refused = error.object[max(0, error.start - CONTEXT) : error.end + CONTEXT]
         raise DataError(
             str(path),
             f"is not in {encoding}: {getattr(error, 'reason', error)}",
-            _refused(error),
+            refused,
             "Leave data.encoding out to have the encoding named.",
         ) from error
     number, line, before, sample = _odd_lines(path, open_bytes)
     likely = likely_encodings(sample)
     hint = _hint(line, likely) if likely else "Save it as UTF-8, or name its encoding"
     example = likely[0] if likely else "…"
+    # The bytes about the first odd ones.
+    start, end = _first_odd(line)
     raise DataError(
         f"{path}, line {number}",
         f"is not UTF-8: {_odd_bytes(line, before)}",
-        _around(line),
+        line[max(0, start - CONTEXT) : end + CONTEXT].strip(),
         f"{hint}. If that is right, add --set data.encoding={example}",
     ) from error
-
-
-def _refused(error: UnicodeError) -> bytes | None:
-    """The bytes that a decoder refused, between those beside them."""
-    if not isinstance(error, UnicodeDecodeError):
-        return None
-    return error.object[max(0, error.start - CONTEXT) : error.end + CONTEXT]
 
 
 def _odd_bytes(line: bytes, before: int) -> str:
@@ -55,12 +55,6 @@ def _odd_bytes(line: bytes, before: int) -> str:
         f"byte{plural} {shown} at position {start + 1} of the line, "
         f"{before + start + 1} of the file"
     )
-
-
-def _around(line: bytes) -> bytes:
-    """The bytes about the first odd ones."""
-    start, end = _first_odd(line)
-    return line[max(0, start - CONTEXT) : end + CONTEXT].strip()
 
 
 def _about(line: bytes) -> bytes:

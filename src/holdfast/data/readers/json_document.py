@@ -181,7 +181,12 @@ def _objects(path: Path, value: Any) -> Iterator[dict[str, Any]]:
         rows = [item for item in value.values() if _is_rows(item)]
         if len(rows) == 1:
             return (check_object(f"{path}, item {n}", item) for n, item in enumerate(rows[0]))
-        if _is_indexed(value):
+        # Columns of rows by index, {"text": {"0": "…"}, …}, as pandas writes them.
+        if not value or not all(isinstance(item, dict) for item in value.values()):
+            indexed = False
+        else:
+            indexed = len({tuple(item) for item in value.values()}) == 1
+        if indexed:
             return _from_columns(path, {name: list(item.values()) for name, item in value.items()})
         if value and all(isinstance(item, list) for item in value.values()):
             return _from_columns(path, value)
@@ -192,13 +197,6 @@ def _objects(path: Path, value: Any) -> Iterator[dict[str, Any]]:
 
 def _is_rows(item: Any) -> bool:
     return isinstance(item, list) and bool(item) and isinstance(item[0], dict)
-
-
-def _is_indexed(value: dict[str, Any]) -> bool:
-    """Columns of rows by index, ``{"text": {"0": "…"}, …}``, as pandas writes them."""
-    if not value or not all(isinstance(item, dict) for item in value.values()):
-        return False
-    return len({tuple(item) for item in value.values()}) == 1
 
 
 def _from_columns(path: Path, value: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:

@@ -125,22 +125,18 @@ def _spelled(values: pa.Array, kind: Kind) -> pa.Array:
     if isinstance(values, pa.ChunkedArray):
         values = pa.concat_arrays(values.chunks) if values.num_chunks else pa.nulls(0, pa.string())
     if kind == "nested":
-        return _as_json(values)
+        # Lists and objects as JSON; bytes, dates inside and the like have no such form: null.
+        try:
+            written = [None if v is None else write_json_cell(v) for v in values.to_pylist()]
+        except TypeError:
+            return pa.nulls(len(values), pa.string())
+        return pa.array(written, pa.string())
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
     if pa.types.is_floating(values.type):
         # NaN is how pandas writes a missing number.
         values = pc.if_else(pc.is_nan(values), None, values)
     return values.cast(pa.string())
-
-
-def _as_json(values: pa.Array) -> pa.Array:
-    """Lists and objects as JSON; bytes, dates inside and the like have no such form: null."""
-    try:
-        written = [None if v is None else write_json_cell(v) for v in values.to_pylist()]
-    except TypeError:
-        return pa.nulls(len(values), pa.string())
-    return pa.array(written, pa.string())
 
 
 READERS.add("parquet", Reader(".parquet", read_parquet))

@@ -122,7 +122,9 @@ def open_text(path: Path, encoding: str | None) -> Iterator[TextIO]:
     with open_bytes(path) as stream:
         # The longest mark that is looked for.
         head = stream.read(4)
-        _refuse_foreign(path, head)
+        for magic, what, remedy in _FOREIGN:
+            if head.startswith(magic):
+                raise DataError(str(path), f"is {what}, not text", None, remedy)
         _refuse_marks(path, head, encoding)
         stream.seek(0)
         yield io.TextIOWrapper(
@@ -153,12 +155,6 @@ def find_codec(encoding: str | None) -> str:
             "Try utf-8, utf-16, cp1252, latin-1, cp1251, gb18030, shift_jis or big5.",
         )
     return "utf-8-sig" if name in ("utf-8", "utf-8-sig") else encoding
-
-
-def _refuse_foreign(path: Path, head: bytes) -> None:
-    for magic, what, remedy in _FOREIGN:
-        if head.startswith(magic):
-            raise DataError(str(path), f"is {what}, not text", None, remedy)
 
 
 def _refuse_marks(path: Path, head: bytes, encoding: str | None) -> None:

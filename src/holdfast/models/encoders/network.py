@@ -232,12 +232,10 @@ def _tail_state(network: EncoderClassifier, temperature: float) -> dict[str, Ten
         return (_under("head", pool.between) if pool.between is not None else {}) | last
     assert isinstance(pool, OwnPool)
     last = {name: value / temperature for name, value in _under(family.last, network.head).items()}
-    return _own_pool(pool, family.dense, family.norm) | last
-
-
-def _own_pool(pool: OwnPool, dense: str, norm: str | None) -> dict[str, Tensor]:
-    state = _under(dense, pool.dense)
-    return state | (_under(norm, pool.norm) if norm and pool.norm is not None else {})
+    norm = family.norm
+    state = _under(family.dense, pool.dense)
+    own_pool = state | (_under(norm, pool.norm) if norm and pool.norm is not None else {})
+    return own_pool | last
 
 
 def _under(prefix: str, module: torch.nn.Module) -> dict[str, Tensor]:

@@ -50,7 +50,8 @@ def why_not_mean(family: Family, config: Any, classes: int) -> str:
         return ""
     if family.block is None:
         return family.cannot_carry
-    if int(getattr(config, "attention_head_size", 0) or 0) not in (0, _head_size(config)):
+    head_size = int(config.hidden_size) // int(config.num_attention_heads)
+    if int(getattr(config, "attention_head_size", 0) or 0) not in (0, head_size):
         return "its attention is not as wide as its hidden states"
     if int(getattr(config, "pooler_hidden_size", hidden)) != hidden:
         return "its pooler is not as wide as its hidden states"
@@ -132,10 +133,6 @@ def _fill_head(state: State, family: Family, head: nn.Linear) -> None:
         last[:, : 2 * classes] = torch.cat([torch.eye(classes), -torch.eye(classes)], dim=1)
     state[f"{family.dense}.weight"], state[f"{family.dense}.bias"] = dense, dense_bias
     state[f"{family.last}.weight"], state[f"{family.last}.bias"] = last, last_bias
-
-
-def _head_size(config: Any) -> int:
-    return int(config.hidden_size) // int(config.num_attention_heads)
 
 
 # The plain carrier of mean pooling scales its input up before the norm, so that no epsilon of an

@@ -156,7 +156,9 @@ def settle_tokens(plain: Any, tokenizer: Any) -> tuple[Decision, ...]:
     end = end_token(tokenizer)
     wanted = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": end}
     for key, token in wanted.items():
-        if not _same(_setting(config, key), token):
+        found = _setting(config, key)
+        same = token in found if isinstance(found, list) else found == token
+        if not same:
             _set(config, generation, key, token)
             because = "the tokenizer's, where the model's configuration says another"
             decisions.append(
@@ -214,10 +216,6 @@ def _first_of(*tokens: int | None) -> int | None:
 
 def _setting(config: Any, key: str) -> Any:
     return getattr(config, key, None)
-
-
-def _same(found: Any, token: int) -> bool:
-    return token in found if isinstance(found, list) else found == token
 
 
 def _set(config: Any, generation: Any, key: str, token: int | None) -> None:

@@ -31,7 +31,14 @@ def choose_max_length(
     """
     positions = position_limit(config) - taken
     if asked is not None:
-        return _asked(asked, positions)
+        if LEAST <= asked <= positions:
+            return asked, Decision(SETTING, str(asked), "set by you")
+        raise RecipeError(
+            SETTING,
+            f"must be between 4 and the model's {positions} positions",
+            asked,
+            f"Use --set {SETTING}={positions} or less, or a model for longer texts.",
+        )
     limits = {
         f"the model has {positions} positions": positions,
         "its tokenizer states this limit": stated_limit(tokenizer.model_max_length),
@@ -50,17 +57,6 @@ def position_limit(config: Any) -> int:
     if config.model_type in ("roberta", "xlm-roberta", "camembert"):
         return positions - int(config.pad_token_id) - 1
     return positions
-
-
-def _asked(asked: int, positions: int) -> tuple[int, Decision]:
-    if LEAST <= asked <= positions:
-        return asked, Decision(SETTING, str(asked), "set by you")
-    raise RecipeError(
-        SETTING,
-        f"must be between 4 and the model's {positions} positions",
-        asked,
-        f"Use --set {SETTING}={positions} or less, or a model for longer texts.",
-    )
 
 
 def stated_limit(limit: Any) -> int:

@@ -107,7 +107,8 @@ def fit_probe(
         empty = np.zeros((1, x.shape[1]))
         return spread(Probe(empty, np.zeros(1), c or UNTESTED_C, "one class"), present, classes, y)
     chosen = PenaltyChoice(c, "set by you") if c else choose_c(x, y, seed)
-    weight, bias = _fit(x, y, chosen.c)
+    table = fit_softmax(x, y, chosen.c, first_softmax(x, y), tolerance=1e-5, steps=1000)
+    weight, bias = table[:, :-1], table[:, -1]
     raw = weight / scale
     fitted = Probe(
         raw, bias - raw @ centre, chosen.c, chosen.because, chosen.losses, chosen.held_out
@@ -162,7 +163,7 @@ def choose_c(
     places = [folds == fold for fold in range(FOLDS) if (folds == fold).any()]
     if not places:
         return PenaltyChoice(UNTESTED_C, "too few rows to choose it by cross-validation")
-    parts = [_divided(x, y, held) for held in places]
+    parts = [(x[~held], y[~held], x[held], y[held]) for held in places]
     weights: list[Array | None] = [None] * len(parts)
     most = int(y.max()) + 1
     if beside is not None:
@@ -194,10 +195,6 @@ def choose_c(
     return PenaltyChoice(seen[best][0], because, tuple(seen), kept)
 
 
-def _divided(x: Array, y: Ints, held: npt.NDArray[np.bool_]) -> tuple[Array, Ints, Array, Ints]:
-    return x[~held], y[~held], x[held], y[held]
-
-
 def stratified_folds(y: Ints, folds: int, seed: int) -> npt.NDArray[np.int64]:
     """A fold for every row [n]: the rows of each class are dealt out in turn, the next class
     going on where the last one ended. −1 marks the row of a class with one row only."""
@@ -209,11 +206,6 @@ def stratified_folds(y: Ints, folds: int, seed: int) -> npt.NDArray[np.int64]:
             dealt[rows] = (at + np.arange(len(rows))) % folds
             at += len(rows)
     return dealt
-
-
-def _fit(x: Array, y: Ints, c: float) -> tuple[Array, Array]:
-    table = fit_softmax(x, y, c, first_softmax(x, y), tolerance=1e-5, steps=1000)
-    return table[:, :-1], table[:, -1]
 
 
 def spread(probe: Probe, present: Ints, classes: int, y: Ints) -> Probe:

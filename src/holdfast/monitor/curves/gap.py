@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from holdfast.monitor.curves.facts import CurveFacts, as_share
-from holdfast.monitor.curves.shape import ENOUGH, CurveShape
+from holdfast.monitor.curves.shape import ENOUGH
 from holdfast.monitor.limits import GAP
 from holdfast.stats.intervals import wilson
 
@@ -117,20 +117,17 @@ def _gap(facts: CurveFacts, place: float) -> CurveGap | None:
     valid = 1 - facts.metric.near(place)
     low, high = _valid_bounds(facts, valid)
     if facts.train_metric is not None:
-        train = 1 - _trained(facts.train_metric, facts.metric, place)
+        # The training metric at a look; smoothed where it is logged more often than looks are made,
+        # as single batches are.
+        # A metric of one batch of 32 rows wobbles by some 5 points.
+        often = len(facts.train_metric.cost) > 2 * len(facts.metric.cost)
+        trained = facts.train_metric.value_at(place) if often else facts.train_metric.near(place)
+        train = 1 - trained
         wobble = ENOUGH * facts.train_metric.wobble
         return CurveGap(train, valid, train, train - wobble - high, train + wobble - low)
     loss = None if facts.train is None else facts.train.value_at(place)
     least = _least(facts, series.name, loss)
     return CurveGap(None, valid, least, least - high, 1 - low)
-
-
-def _trained(train: CurveShape, valid: CurveShape, place: float) -> float:
-    """The training metric at a look; smoothed where it is logged more often than looks are made,
-    as single batches are."""
-    # A metric of one batch of 32 rows wobbles by some 5 points.
-    often = len(train.cost) > 2 * len(valid.cost)
-    return train.value_at(place) if often else train.near(place)
 
 
 def _valid_bounds(facts: CurveFacts, valid: float) -> tuple[float, float]:

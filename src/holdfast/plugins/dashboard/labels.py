@@ -103,7 +103,9 @@ def act(labelling: Labelling, who: str, given: Mapping[str, Sequence[str]]) -> L
             item = labelling.undo(who)
             told = "Taken back." if item else "There is nothing to take back."
         elif action in ("store", "skip", "suggest"):
-            place = _place(index)
+            if not (index.isascii() and index.isdecimal() and len(index) < 10):
+                raise DataError("the row", "is named by no number", index, "Take the next one.")
+            place = int(index)
             if action == "store":
                 label = label_of(labelling.rule, given)
                 labelling.answer(request, place, who, label)
@@ -208,12 +210,6 @@ def picture_uri(value: Any) -> str:
     if not kind or not BASE64.fullmatch(value):
         return ""
     return f"data:image/{kind};base64,{value}"
-
-
-def _place(index: str) -> int:
-    if not (index.isascii() and index.isdecimal() and len(index) < 10):
-        raise DataError("the row", "is named by no number", index, "Take the next one.")
-    return int(index)
 
 
 def _said(prediction: Any) -> str:

@@ -86,7 +86,17 @@ class Runs:
                 self._scan_beside()
             else:
                 self._scan()
-        return self._summed(until)
+        summaries: dict[str, Summary] = {}
+        unread = 0
+        for found in list(self._found.values()):
+            kept = self._summaries.get(found.name)
+            if kept and kept[0] == found.mark and kept[1].state in ("finished", "damaged"):
+                summaries[found.name] = kept[1]
+            elif time.monotonic() < until:
+                summaries[found.name] = self._read(found)
+            else:
+                unread += 1
+        return RunList(summaries, unread, self._links, self._closed)
 
     def _scan_beside(self) -> None:
         """Look through a large folder while the page shows what is known; ``version`` tells those
@@ -126,19 +136,6 @@ class Runs:
             return None
         names = _names(path)
         return self._read(RunFile(name, path, names, run_mark(path))) if names else None
-
-    def _summed(self, until: float) -> RunList:
-        summaries: dict[str, Summary] = {}
-        unread = 0
-        for found in list(self._found.values()):
-            kept = self._summaries.get(found.name)
-            if kept and kept[0] == found.mark and kept[1].state in ("finished", "damaged"):
-                summaries[found.name] = kept[1]
-            elif time.monotonic() < until:
-                summaries[found.name] = self._read(found)
-            else:
-                unread += 1
-        return RunList(summaries, unread, self._links, self._closed)
 
     def _read(self, found: RunFile) -> Summary:
         state = state_of(found.path, found.names)

@@ -116,9 +116,9 @@ def estimated_accuracy(
     if len(given) < FEWEST:
         return Estimate(None, level=level, why=f"{len(given)} rows are fewer than {FEWEST}")
     random = generator(seed, "accuracy without labels")
-    counts = np.concatenate(
-        [np.ones((1, len(sure))), random.multinomial(len(sure), _alike(len(sure)), DRAWS)]
-    )
+    n = len(sure)
+    alike = np.full(n, 1 / n)
+    counts = np.concatenate([np.ones((1, len(sure))), random.multinomial(len(sure), alike, DRAWS)])
     tables = fitted(logit(sure), hit, counts * (weigh / weigh.mean()))
     places, shares = _bins(logit(given))
     means = _expit(tables[:, :1] + tables[:, 1:] * places[None]) @ shares
@@ -181,10 +181,6 @@ def logit(chance: Floats) -> Floats:
     """log p ÷ (1 − p), of a chance kept ``EDGE`` from 0 and 1."""
     p = np.clip(np.asarray(chance, dtype=np.float64), EDGE, 1 - EDGE)
     return np.asarray(np.log(p) - np.log1p(-p))
-
-
-def _alike(n: int) -> Floats:
-    return np.full(n, 1 / n)
 
 
 def _expit(line: Floats) -> Floats:

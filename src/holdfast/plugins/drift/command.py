@@ -74,7 +74,10 @@ def shown(found: Drifted, columns: int) -> str:
     from holdfast.terminal.say import entry
 
     block = found.to_json()
-    entries = [("Rows", _rows(block)), ("Accuracy", _accuracy(block["accuracy"]))]
+    some = f" of {block['of']:,}" if block["of"] > block["rows"] else ""
+    reference = block["reference"]
+    rows = f"{block['rows']:,}{some}, against {reference['rows']:,} {reference['what']}"
+    entries = [("Rows", rows), ("Accuracy", _accuracy(block["accuracy"]))]
     entries += [("Labels", _labels(block))] if block["accuracy"]["labels"] else []
     entries += [("Left out", left)] if (left := _left_out(block["left_out"])) else []
     entries += [("Inputs", _inputs(block["inputs"]))] if block["inputs"] else []
@@ -108,12 +111,6 @@ def sentence(block: Mapping[str, Any]) -> str:
 
 def _side(name: str) -> str:
     return {"inputs": "what is asked", "classes": "the mix of answers"}.get(name, name)
-
-
-def _rows(block: Mapping[str, Any]) -> str:
-    some = f" of {block['of']:,}" if block["of"] > block["rows"] else ""
-    reference = block["reference"]
-    return f"{block['rows']:,}{some}, against {reference['rows']:,} {reference['what']}"
 
 
 def _accuracy(block: Mapping[str, Any]) -> str:

@@ -59,7 +59,7 @@ def read_back(model: Any, tokenizer: Any, path: Path, texts: Sequence[str] = ())
         count += 1
         if not wanted:
             continue
-        ids = torch.tensor([wanted[: _room(model)]])
+        ids = torch.tensor([wanted[: max(1, int(model.config.max_position_embeddings) - WRITTEN)]])
         first, logits = _written(model, ids)
         second, others = _written(again, ids)
         if first != second:
@@ -70,10 +70,6 @@ def read_back(model: Any, tokenizer: Any, path: Path, texts: Sequence[str] = ())
         apart = float((logits - others).abs().max()) / max(1.0, float(logits.abs().max()))
         gap = max(gap, apart)
     return ReadBack(count, tokens, gap)
-
-
-def _room(model: Any) -> int:
-    return max(1, int(model.config.max_position_embeddings) - WRITTEN)
 
 
 def _written(model: Any, ids: torch.Tensor) -> tuple[list[int], torch.Tensor]:

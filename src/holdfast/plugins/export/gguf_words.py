@@ -79,13 +79,17 @@ def words_of(tokenizer: Any, size: int) -> GgufTokenizer:
         tokens.append(named.get(number, f"[PAD{number}]"))
         kinds.append(_kind(number, named, added, unknown if pieces else None))
     ids = tokenizer("a")["input_ids"]
+    # The named tokens that there are, by GGUF's names for them.
+    names = {"bos": "bos", "eos": "eos", "unk": "unk", "pad": "pad"}
+    found = {name: getattr(tokenizer, f"{own}_token_id", None) for name, own in names.items()}
+    special = {name: int(number) for name, number in found.items() if number is not None}
     return GgufTokenizer(
         "llama" if pieces else "gpt2",
         cut,
         tuple(tokens),
         tuple(kinds),
         tuple(one if isinstance(one, str) else " ".join(one) for one in model["merges"]),
-        _special(tokenizer),
+        special,
         bool(ids) and ids[0] == tokenizer.bos_token_id,
         bool(ids) and ids[-1] == tokenizer.eos_token_id,
         _template(tokenizer),
@@ -120,13 +124,6 @@ def _cut(whole: Mapping[str, Any]) -> str:
         if found:
             return found
     raise ModelError("the tokenizer", "cuts texts in a way that has no name here", kinds, OTHER)
-
-
-def _special(tokenizer: Any) -> dict[str, int]:
-    """The named tokens that there are, by GGUF's names for them."""
-    names = {"bos": "bos", "eos": "eos", "unk": "unk", "pad": "pad"}
-    found = {name: getattr(tokenizer, f"{own}_token_id", None) for name, own in names.items()}
-    return {name: int(number) for name, number in found.items() if number is not None}
 
 
 def _template(tokenizer: Any) -> str | None:

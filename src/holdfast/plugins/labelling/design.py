@@ -32,7 +32,12 @@ def design(
     vectors [n, d] as ``scaled`` gives them, doubt [n] in [0, 1], known and free [n].
     Siblings: ``quality/label_next.py`` (margin × distance) needs many classes to pay.
     """
-    x = _narrow(vectors)
+    # The directions in which rows differ most, where there are more than WIDEST.
+    if vectors.shape[1] <= WIDEST:
+        x = vectors
+    else:
+        _, axes = np.linalg.eigh(vectors.T @ vectors)
+        x = np.asarray(vectors @ axes[:, -WIDEST:], dtype=np.float32)
     x = np.concatenate([x, np.ones((len(x), 1), x.dtype)], axis=1)
     weight = np.maximum(doubt, LEAST_DOUBT).astype(np.float32)
     width = x.shape[1]
@@ -63,11 +68,3 @@ def design(
         height -= step * along**2
         seen -= step * np.outer(along, u)
     return np.array(chosen, dtype=np.int64), np.array(worth)
-
-
-def _narrow(vectors: Floats) -> Floats:
-    """The directions in which rows differ most, where there are more than ``WIDEST``."""
-    if vectors.shape[1] <= WIDEST:
-        return vectors
-    _, axes = np.linalg.eigh(vectors.T @ vectors)
-    return np.asarray(vectors @ axes[:, -WIDEST:], dtype=np.float32)

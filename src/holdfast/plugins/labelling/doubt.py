@@ -40,7 +40,9 @@ def updated(vectors: Floats, labels: Ints, probabilities: Floats) -> Floats:
     offset = np.log(np.maximum(probabilities, LEAST_PROBABILITY))
     x = np.concatenate([vectors, np.ones((len(vectors), 1), vectors.dtype)], axis=1)
     weights = _fitted(x[known].astype(np.float64), labels[known], offset[known])
-    return _softmax(x @ weights.T.astype(x.dtype) + offset)
+    logits = x @ weights.T.astype(x.dtype) + offset
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
 
 
 def scaled(vectors: Floats) -> Floats:
@@ -72,8 +74,3 @@ def _fitted(x: Floats, labels: Ints, offset: Floats) -> Floats:
     start = np.zeros(shape[0] * shape[1])
     found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": STEPS})
     return np.asarray(found.x.reshape(shape))
-
-
-def _softmax(logits: Floats) -> Floats:
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))

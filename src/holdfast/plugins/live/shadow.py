@@ -123,7 +123,10 @@ class Shadow:
             neither=self.neither + int((found == 0).sum()),
             peaks=(one, two, three, four),
         )
-        verdicts = _verdicts(peaks)
+        win, side = math.log(WIN), math.log(SIDE)
+        both = (peaks[:, 2] >= side) & (peaks[:, 3] >= side)
+        claims = [peaks[:, 0] >= win, peaks[:, 1] >= win, both]
+        verdicts = np.select(claims, ["better", "worse", "equivalent"], "undecided")
         settled = verdicts != "undecided"
         if self.decided != "undecided" or not settled.any():
             return after
@@ -179,13 +182,6 @@ class Shadow:
         apart = {name: (a, b, c) for name, (a, b, c) in plain["apart"].items()}
         plain |= {"peaks": (one, two, three, four), "apart": apart}
         return cls(**plain, decided=stored["verdict"])
-
-
-def _verdicts(peaks: Floats) -> Any:
-    win, side = math.log(WIN), math.log(SIDE)
-    both = (peaks[:, 2] >= side) & (peaks[:, 3] >= side)
-    claims = [peaks[:, 0] >= win, peaks[:, 1] >= win, both]
-    return np.select(claims, ["better", "worse", "equivalent"], "undecided")
 
 
 def _above(wins: int, losses: int, labels: int) -> float:

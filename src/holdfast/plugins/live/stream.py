@@ -15,7 +15,6 @@ from typing import Any, Literal
 import numpy as np
 
 from holdfast.core.errors import Defect
-from holdfast.core.records import Floats
 from holdfast.stats.paired import Bools
 from holdfast.stats.streams.pairs import below_evidence, win_evidence
 
@@ -80,7 +79,15 @@ class PairStream:
             losses=int(losses[-1]),
             peaks=tuple(peaks[-1].tolist()),
         )
-        verdicts, futile = _verdicts(peaks)
+        # The verdict [rows] and whether it is futile to wait for a gain of the margin [rows], from
+        # the peaks [rows, 4] so far.
+        win, side = math.log(WIN), math.log(SIDE)
+        not_better, not_worse = peaks[:, 2] >= side, peaks[:, 3] >= side
+        claims = [peaks[:, 0] >= win, peaks[:, 1] >= win, not_better & not_worse]
+        verdicts, futile = (
+            np.select(claims, ["better", "worse", "equivalent"], "undecided"),
+            not_better,
+        )
         if self.futile_at is None and futile.any():
             after = replace(after, futile_at=int(rows[np.argmax(futile)]))
         settled = verdicts != "undecided"
@@ -145,12 +152,3 @@ class PairStream:
             stored["decided_at"],
             stored["futile_at"],
         )
-
-
-def _verdicts(peaks: Floats) -> tuple[Any, Bools]:
-    """The verdict [rows] and whether it is futile to wait for a gain of the margin [rows], from the
-    peaks [rows, 4] so far."""
-    win, side = math.log(WIN), math.log(SIDE)
-    not_better, not_worse = peaks[:, 2] >= side, peaks[:, 3] >= side
-    claims = [peaks[:, 0] >= win, peaks[:, 1] >= win, not_better & not_worse]
-    return np.select(claims, ["better", "worse", "equivalent"], "undecided"), not_better

@@ -95,7 +95,8 @@ def because(found: Shadow | Arms) -> str:
 
 
 def _shadow_words(found: Shadow) -> str:
-    margin = _points(found.margin)
+    points = 100 * found.margin
+    margin = "1 point" if math.isclose(points, 1) else f"{points:g} points"
     seen = (
         f"of {_count(found.labels, 'labelled row')} on which the two differ the challenger alone "
         f"has {found.wins:,} right, the shown model alone {found.losses:,}"
@@ -155,7 +156,18 @@ def needed(found: Shadow | Arms) -> dict[str, int] | None:
     if found.decided != "undecided":
         return None
     if isinstance(found, Arms):
-        return _users_needed(found)
+        sums = found.sums
+        if min(sums.users) < 2:
+            return None
+        # The same mean and spread in as many numbers, which is all that the estimate reads.
+        count = min(sums.rows, SPELLED)
+        wide = math.sqrt(sums.spread / sums.rows)
+        mean = sums.effect / sums.rows
+        gap = mean + wide * np.where(np.arange(count) % 2, 1.0, -1.0) if wide else np.zeros(count)
+        total = rows_that_settle(gap, found.margin)
+        if total is None:
+            return None
+        return {"users": max(math.ceil(total * ARMS_COST) - sums.rows, 1)}
     if not found.labels or not found.unlike:
         return None
     gap = np.repeat([1.0, -1.0, 0.0], [found.wins, found.losses, found.neither])
@@ -167,21 +179,6 @@ def needed(found: Shadow | Arms) -> dict[str, int] | None:
     return {"labels": labels, "rows": math.ceil(labels / share)}
 
 
-def _users_needed(found: Arms) -> dict[str, int] | None:
-    sums = found.sums
-    if min(sums.users) < 2:
-        return None
-    # The same mean and spread in as many numbers, which is all that the estimate reads.
-    count = min(sums.rows, SPELLED)
-    wide = math.sqrt(sums.spread / sums.rows)
-    mean = sums.effect / sums.rows
-    gap = mean + wide * np.where(np.arange(count) % 2, 1.0, -1.0) if wide else np.zeros(count)
-    total = rows_that_settle(gap, found.margin)
-    if total is None:
-        return None
-    return {"users": max(math.ceil(total * ARMS_COST) - sums.rows, 1)}
-
-
 def _more(more: Mapping[str, int] | None) -> str:
     if more is None:
         return ""
@@ -191,11 +188,6 @@ def _more(more: Mapping[str, int] | None) -> str:
         f"; about {more['labels']:,} more labels of such rows would settle it (in some "
         f"{more['rows']:,} rows)"
     )
-
-
-def _points(share: float) -> str:
-    points = 100 * share
-    return "1 point" if math.isclose(points, 1) else f"{points:g} points"
 
 
 def _percent(share: float) -> str:

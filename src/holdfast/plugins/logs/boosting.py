@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from holdfast.core.records import Decision
 from holdfast.plugins.logs import LOGS, Log, LogReader
@@ -22,7 +20,9 @@ def read(path: Path) -> Log:
     the first is taken as the training rows, which is how ``eval_set`` is given by custom.
     """
     sets = document(path)
-    first = _training_by_custom(sets)
+    numbered = [name for name in sets if name.startswith(("validation_", "valid_"))]
+    named = [name for name in sets if name.lower() in TRAIN]
+    first = numbered[0] if len(numbered) > 1 and not named else None
     columns = {
         f"{'train, ' if name == first else ''}{name}-{metric}": values
         for name, metrics in sets.items()
@@ -44,24 +44,17 @@ def accepts(path: Path) -> bool:
     if not start or not start.startswith("{"):
         return False
     try:
-        return _is_sets(document(path))
+        value = document(path)
+        return (
+            isinstance(value, dict)
+            and bool(value)
+            and all(isinstance(metrics, dict) and metrics for metrics in value.values())
+            and all(
+                isinstance(v, list) and v for metrics in value.values() for v in metrics.values()
+            )
+        )
     except Exception:  # a broken document is another reader's to refuse
         return False
-
-
-def _is_sets(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and bool(value)
-        and all(isinstance(metrics, dict) and metrics for metrics in value.values())
-        and all(isinstance(v, list) and v for metrics in value.values() for v in metrics.values())
-    )
-
-
-def _training_by_custom(sets: Mapping[str, Any]) -> str | None:
-    numbered = [name for name in sets if name.startswith(("validation_", "valid_"))]
-    named = [name for name in sets if name.lower() in TRAIN]
-    return numbered[0] if len(numbered) > 1 and not named else None
 
 
 def _without_valid(name: str) -> str:

@@ -54,7 +54,12 @@ def command(
     for decision in curves.decisions:
         notify(decision)
     if page is not None:
-        _write(page, curves, found, log)
+        from holdfast.core.outputs import writing
+        from holdfast.report.diagnosis import render_diagnosis
+
+        text = render_diagnosis(curves, found, log.name or str(log.resolve()))
+        with writing(page) as stream:
+            stream.write(text.encode("utf-8"))
     if as_json:
         typer.echo(json_text(found))
     else:
@@ -190,15 +195,6 @@ def _target(html: Path, log: Path, force: bool) -> OutputFile:
 
     inputs = own_files(log) if html.suffix.lower() in PAGES else [log, *own_files(log)]
     return checked_output(html, inputs if log.is_dir() else [log], force=force)
-
-
-def _write(page: OutputFile, curves: Curves, found: dict[str, Any], log: Path) -> None:
-    from holdfast.core.outputs import writing
-    from holdfast.report.diagnosis import render_diagnosis
-
-    text = render_diagnosis(curves, found, log.name or str(log.resolve()))
-    with writing(page) as stream:
-        stream.write(text.encode("utf-8"))
 
 
 def _clock(seconds: float) -> str:

@@ -111,9 +111,13 @@ def meaning(name: str) -> NameMeaning | None:
         return None
     (rises, rank), named = min(kinds)
     extra = tuple(w for w in words if w not in (*VALID, *TRAIN, *PLAIN, named))
+    if any(word in VALID for word in words):
+        side: Literal["train", "valid"] | None = "valid"
+    else:
+        side = "train" if any(word in TRAIN for word in words) else None
     return NameMeaning(
         name,
-        _side(words),
+        side,
         rises,
         rank,
         "test" in words,
@@ -152,9 +156,3 @@ def _kind(word: str) -> tuple[bool, int] | None:
     if stem:
         return True, METRICS.index(stem[1]) if stem[1] in METRICS else len(METRICS)
     return None
-
-
-def _side(words: tuple[str, ...]) -> Literal["train", "valid"] | None:
-    if any(word in VALID for word in words):
-        return "valid"
-    return "train" if any(word in TRAIN for word in words) else None

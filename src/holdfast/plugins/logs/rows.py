@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 
 from holdfast.core.curves import WHOLE, Series
@@ -78,7 +76,10 @@ def _by_fractions(metric: Series | None) -> tuple[int, str] | None:
     values = values[(values > 0) & (values < scale)]
     if len(values) < DISTINCT:
         return None
-    slack = 10.0 ** -_decimals(values) / scale
+    # The most decimals with which the values were written.
+    # Twelve: further ones of a float64 are its own rounding.
+    decimals = max(len(f"{v:.12f}".rstrip("0").partition(".")[2]) for v in values)
+    slack = 10.0**-decimals / scale
     accident = 0.0
     for rows in range(2, MOST):
         # Added up over all numbers tried: the search itself makes a fit by accident likelier.
@@ -89,12 +90,6 @@ def _by_fractions(metric: Series | None) -> tuple[int, str] | None:
         if np.all(np.abs(parts - np.round(parts)) <= rows * slack / 2 + 1e-9):
             return rows, f"every value of {metric.name} is a whole part of that many"
     return None
-
-
-def _decimals(values: Iterable[float]) -> int:
-    """The most decimals with which the values were written."""
-    # Twelve: further ones of a float64 are its own rounding.
-    return max(len(f"{v:.12f}".rstrip("0").partition(".")[2]) for v in values)
 
 
 def _positive(values: object) -> bool:

@@ -53,7 +53,9 @@ def _files(path: Path) -> list[tuple[Path, str]]:
         return [(path, "")]
     files = sorted(files_below(path, PATTERN), key=lambda file: (str(file.parent), file.name))
     folders = {file.parent for file in files}
-    strangers = sorted(str(f.relative_to(path)) for f in folders if not _names_a_set(f.name))
+    strangers = sorted(
+        str(f.relative_to(path)) for f in folders if f.name.lower() not in (*TRAIN, *VALID)
+    )
     if len(folders) > 1 and len(strangers) > 1:
         shown = ", ".join(strangers[:12])
         raise DataError(str(path), "holds several runs", shown, "Name the folder of one of them.")
@@ -62,10 +64,6 @@ def _files(path: Path) -> list[tuple[Path, str]]:
 
 def _prefix(file: Path, path: Path, folders: set[Path]) -> str:
     return f"{file.parent.name}/" if len(folders) > 1 and file.parent != path else ""
-
-
-def _names_a_set(name: str) -> bool:
-    return name.lower() in (*TRAIN, *VALID)
 
 
 def _event_file_decisions(path: Path) -> tuple[Decision, ...]:

@@ -43,7 +43,7 @@ def problem(result: Any) -> str | None:
     """Why ``result`` cannot be compared; ``None`` where it can. Its depth may be anything."""
     level = [result]
     for _ in range(DEEPEST):
-        if any(_is_too_large(value) for value in level):
+        if any(isinstance(value, int) and abs(value) > LARGEST for value in level):
             return "the result has a whole number of more than 308 digits"
         level = [item for value in level for item in _items(value)]
         if not level:
@@ -59,10 +59,6 @@ def memory(result: Any) -> int:
         taken += 64 + (len(value) if isinstance(value, str) else 0)
         left += _items(value)
     return taken
-
-
-def _is_too_large(value: Any) -> bool:
-    return isinstance(value, int) and abs(value) > LARGEST
 
 
 def _items(value: Any) -> list[Any]:

@@ -60,7 +60,13 @@ class Worker:
         os.close(writing)
         reply = self._read(reading)
         os.close(reading)
-        _kill(process)
+        # The fork may not have come to make its group.
+        for kill in (os.killpg, os.kill):
+            try:
+                kill(process, signal.SIGKILL)
+            except OSError:
+                continue
+        os.waitpid(process, 0)
         if reply is None:
             return {"error": f"TimeoutError: longer than {self.seconds:g} s"}
         return dict(self.answers.parse(reply))
@@ -106,16 +112,6 @@ class Worker:
                 break
             reply += part
         return bytes(reply)
-
-
-def _kill(process: int) -> None:
-    # The fork may not have come to make its group.
-    for kill in (os.killpg, os.kill):
-        try:
-            kill(process, signal.SIGKILL)
-        except OSError:
-            continue
-    os.waitpid(process, 0)
 
 
 def main() -> None:

@@ -171,7 +171,10 @@ class ProgramGuard:
         for value in (*given, *named.values()):
             self._check_value(value, DEEPEST)
         if name:
-            self._check_keywords(name, named)
+            # None that chooses what compiles or evaluates; the name of an outcome is no such.
+            for key in self.words.KEYWORDS_REFUSED & set(named):
+                if name not in self.words.NAMING or not isinstance(named[key], tuple):
+                    raise RefusedValue(f"the keyword {key} is refused")
         if name == "map" and any(isinstance(value, str) for value in given):
             raise RefusedValue("map takes a function or a table of values")
         if by_name:
@@ -180,12 +183,6 @@ class ProgramGuard:
                 self._check_called(value, DEEPEST)
             for key, value in named.items():
                 self._check_named(name, key, value)
-
-    def _check_keywords(self, name: str, named: dict[str, Any]) -> None:
-        """None that chooses what compiles or evaluates; the name of an outcome is no such."""
-        for key in self.words.KEYWORDS_REFUSED & set(named):
-            if name not in self.words.NAMING or not isinstance(named[key], tuple):
-                raise RefusedValue(f"the keyword {key} is refused")
 
     def _check_named(self, name: str, key: str, value: Any) -> None:
         """``aggfunc='mean'`` is called; so is ``total=('points', 'sum')``, and any other text."""

@@ -37,7 +37,12 @@ def run(query: str, tables: dict[str, Table], seconds: float) -> list[list[Any]]
     connection.execute("PRAGMA temp_store=MEMORY")
     connection.commit()
     # The tables are filled: from here on nothing may write.
-    _close(connection, time.monotonic() + seconds)
+    deadline = time.monotonic() + seconds
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, LONGEST_QUERY)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+    connection.set_progress_handler(lambda: time.monotonic() > deadline, CHECK_EVERY)
+    connection.set_authorizer(authorize)
     # One more than may be: so it shows that there are more.
     found = connection.execute(query).fetchmany(MOST_ROWS + 1)
     if len(found) > MOST_ROWS:
@@ -51,14 +56,6 @@ def _fill(connection: Any, name: str, columns: list[str], rows: list[list[Any]])
     connection.execute(f"CREATE TABLE {_quoted(name)} ({', '.join(map(_quoted, columns))})")
     cells = ([_plain(cell) for cell in row] for row in rows)
     connection.executemany(f"INSERT INTO {_quoted(name)} VALUES ({marks})", cells)
-
-
-def _close(connection: sqlite3.Connection, deadline: float) -> None:
-    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
-    connection.setlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, LONGEST_QUERY)
-    connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
-    connection.set_progress_handler(lambda: time.monotonic() > deadline, CHECK_EVERY)
-    connection.set_authorizer(authorize)
 
 
 def authorize(action: int, first: str | None, second: str | None, *_: Any) -> int:

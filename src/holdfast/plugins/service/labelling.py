@@ -171,7 +171,10 @@ class Labelling:
             )
         )
         self._store.release(request, index, who)
-        self._done((request, index))
+        key = (request, index)
+        with self._lock:
+            self._since += 1
+            self._laid = deque(one for one in self._laid if _key(one[0]) != key)
         return made
 
     def skip(self, request: str, index: int, who: str) -> None:
@@ -252,11 +255,6 @@ class Labelling:
             return "chosen"
         found = self._store.request(request)
         return "unlike" if found and differs(found, models).get(index) else "chosen"
-
-    def _done(self, key: Key) -> None:
-        with self._lock:
-            self._since += 1
-            self._laid = deque(one for one in self._laid if _key(one[0]) != key)
 
     def _there(self, request: str, index: int) -> KeptRow:
         found = self._store.kept_row(request, index)

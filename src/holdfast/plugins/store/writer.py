@@ -118,7 +118,9 @@ class StoreWriter:
         with self._changed:
             self._closing = True
             left = len(self._waiting)
-            self._drop()
+            self._told["lost"] += len(self._waiting)
+            self._waiting.clear()
+            self._rows = self._bytes = 0
             self._changed.notify_all()
         self._thread.join(timeout)
         return left
@@ -142,11 +144,6 @@ class StoreWriter:
             if len(self._waiting) == 1:
                 self._changed.notify_all()
             return True
-
-    def _drop(self) -> None:
-        self._told["lost"] += len(self._waiting)
-        self._waiting.clear()
-        self._rows = self._bytes = 0
 
     def _run(self) -> None:
         wait = FIRST_WAIT

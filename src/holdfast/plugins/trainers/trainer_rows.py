@@ -168,7 +168,11 @@ def run_facts(trainer: Any, rows: TrainerRows, steps: int) -> RunFacts:
     model = trainer.model
     sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
     trainable = sum(size for size, learns in sizes if learns)
-    task = _task(model, rows)
+    if rows.formula is not None and rows.formula.writes:
+        task = "seq2seq" if getattr(model.config, "is_encoder_decoder", False) else "causal-lm"
+    else:
+        pictures = getattr(model, "main_input_name", "") == "pixel_values"
+        task = "image-classification" if pictures else "text-classification"
     # An adapter, or a head alone, takes other rates than the whole network.
     whole = trainable >= LEAST_SHARE_OF_FULL * sum(size for size, _ in sizes)
     return RunFacts(
@@ -194,13 +198,6 @@ def class_names(model: Any) -> tuple[str, ...]:
     """The classes in the order of the logits."""
     names = getattr(model.config, "id2label", None) or {}
     return tuple(str(names[i]) for i in sorted(names))
-
-
-def _task(model: Any, rows: TrainerRows) -> str:
-    if rows.formula is not None and rows.formula.writes:
-        return "seq2seq" if getattr(model.config, "is_encoder_decoder", False) else "causal-lm"
-    pictures = getattr(model, "main_input_name", "") == "pixel_values"
-    return "image-classification" if pictures else "text-classification"
 
 
 def _usual_rates(task: str, parameters: int) -> tuple[float, float] | None:

@@ -52,7 +52,12 @@ def begin(asking: UpdateOptions, out: Path | None = None, *, resume: bool = Fals
     Raises ``RunError``, ``RecipeError``, ``DataError`` or ``StoreError`` for what cannot be.
     """
     if resume:
-        return _continued(asking, out)
+        begun = None if out is None else begun_search(out)
+        if out is None or begun is None or begun.get("command") != "update":
+            raise no_update(out or asking.run)
+        done = out / RECIPE
+        recipe = read_recipe(done) if done.exists() else read_recipe(asking.run / RECIPE)
+        return UpdateStart(recipe, Renewal.of(begun))
     if asking.feedback is None:
         rule = "is missing: an update learns from rows that people labelled since"
         remedy = "Name a file of rows with labels, or the store of the service (its URL or file)."
@@ -92,15 +97,6 @@ def no_update(folder: Path) -> RunError:
     rule = "is not an update that could be continued"
     remedy = "Name the folder of the update with --out, or leave --resume out."
     return RunError(str(folder), rule, None, remedy)
-
-
-def _continued(asking: UpdateOptions, out: Path | None) -> UpdateStart:
-    begun = None if out is None else begun_search(out)
-    if out is None or begun is None or begun.get("command") != "update":
-        raise no_update(out or asking.run)
-    done = out / RECIPE
-    recipe = read_recipe(done) if done.exists() else read_recipe(asking.run / RECIPE)
-    return UpdateStart(recipe, Renewal.of(begun))
 
 
 def _check_writable(run: Path) -> None:

@@ -274,7 +274,12 @@ def part_answers(old: GateRows, parts: Sequence[RowPart]) -> tuple[PartAnswer, .
         groups = None if old.groups is None else old.groups[one.inside]
         found = judge_pairs(old.pairs.gap[one.inside], 1.0, groups)
         values.append(found.value)
-        p_values.append(_one_sided(found))
+        # Of "not worse than before"; 1 where nothing can be said.
+        if found.why or math.isnan(found.p_value):
+            one_sided = 1.0
+        else:
+            one_sided = found.p_value / 2 if found.value < 0 else 1 - found.p_value / 2
+        p_values.append(one_sided)
     adjusted = holm(np.array(p_values, dtype=np.float64))
     return tuple(
         PartAnswer(one, int(one.inside.sum()), value, float(p))
@@ -313,13 +318,6 @@ def rows_needed(gap: Floats, beyond: float) -> int | None:
     if value <= beyond or variance <= 0:
         return None
     return math.ceil((Z_ALPHA + Z_POWER) ** 2 * variance / (value - beyond) ** 2)
-
-
-def _one_sided(found: PairedVerdict) -> float:
-    """Of "not worse than before"; 1 where nothing can be said."""
-    if found.why or math.isnan(found.p_value):
-        return 1.0
-    return found.p_value / 2 if found.value < 0 else 1 - found.p_value / 2
 
 
 def _kept(held: GateRows, margin: float) -> GateEvidence:

@@ -171,7 +171,11 @@ class Rounds:
             self._say(f"not re-tested: {error.what} {error.rule}")
             return None
         self._say(("alarm: " if found.alarm else "re-tested: ") + found.because)
-        self._tell("retest", {**found.to_json(), "run": str(self._asking.run)})
+        body = {**found.to_json(), "run": str(self._asking.run)}
+        try:
+            tell_store(self._asking.feedback, "retest", body, self._clock())
+        except StoreError as error:
+            self._say(f"not written into the store: {error.what} {error.rule}")
         return found
 
     def _update(self, folder: Path, resume: bool, line: Mapping[str, Any]) -> None:
@@ -226,18 +230,8 @@ class Rounds:
         if "begun" not in line:
             self._ended(line, result)
 
-    def _tell(self, kind: str, body: Mapping[str, Any]) -> None:
-        try:
-            tell_store(self._asking.feedback, kind, body, self._clock())
-        except StoreError as error:
-            self._say(f"not written into the store: {error.what} {error.rule}")
-
     def _lines(self) -> list[dict[str, Any]]:
         return read_rounds(self._schedule.folder)
-
-    def _folders(self) -> list[Path]:
-        found = [p for p in self._schedule.folder.iterdir() if p.is_dir() and p.name.isdecimal()]
-        return sorted(found, key=lambda path: int(path.name))
 
     def _begun(self) -> dict[str, Any] | None:
         """The line of a round that was begun and has none of its end: its update was killed, or is
@@ -249,7 +243,8 @@ class Rounds:
         return lines[-1]
 
     def _next(self) -> Path:
-        folders = self._folders()
+        found = [p for p in self._schedule.folder.iterdir() if p.is_dir() and p.name.isdecimal()]
+        folders = sorted(found, key=lambda path: int(path.name))
         number = int(folders[-1].name) + 1 if folders else 1
         return self._schedule.folder / f"{number:0{DIGITS}d}"
 

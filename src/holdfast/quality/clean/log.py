@@ -96,7 +96,11 @@ def revert(side: RowSet, changes: Sequence[Change]) -> Reverted:
     at = {row: position for position, row in enumerate(kept)}
     columns = {name: list(cells) for name, cells in side.columns.items()}
     lost: dict[tuple[int, str], None] = {}
-    added = _added(changes)
+    # Columns that the source did not have, which only the counting of copies adds: nothing stood in
+    # any of their cells.
+    counted = [change for change in changes if change.treatment == "copies" and change.column]
+    had = {change.column for change in counted if change.before is not None}
+    added = {str(change.column) for change in counted} - had
     for change in reversed(changes):
         if change.column is None:
             continue
@@ -143,11 +147,3 @@ def _numbers(count: int, gone: Mapping[int, Any]) -> list[int]:
             kept.append(row)
         row += 1
     return kept
-
-
-def _added(changes: Sequence[Change]) -> set[str]:
-    """Columns that the source did not have, which only the counting of copies adds: nothing stood
-    in any of their cells."""
-    counted = [change for change in changes if change.treatment == "copies" and change.column]
-    had = {change.column for change in counted if change.before is not None}
-    return {str(change.column) for change in counted} - had

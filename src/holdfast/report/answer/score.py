@@ -116,17 +116,13 @@ def _writing(result: Mapping[str, Any], found: Mapping[str, Estimate]) -> Headli
         if value is None or value.value is None or (name != "rouge_l" and not value.value):
             continue
         start = "Execution accuracy" if name == "execution" else ""
-        return _share(result, name, {name: value}, start, written=_written(result))
+        # For how many test rows texts were written.
+        counts = ((result.get("generations") or {}).get("counts") or {}).get("test") or {}
+        n = counts.get("n")
+        return _share(result, name, {name: value}, start, written=n if isinstance(n, int) else None)
     if "perplexity" not in found:
         return None
     return _measure(result, "perplexity", found["perplexity"])
-
-
-def _written(result: Mapping[str, Any]) -> int | None:
-    """For how many test rows texts were written."""
-    counts = ((result.get("generations") or {}).get("counts") or {}).get("test") or {}
-    n = counts.get("n")
-    return n if isinstance(n, int) else None
 
 
 def _measure(result: Mapping[str, Any], name: str, value: Estimate) -> Headline:

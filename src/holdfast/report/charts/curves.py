@@ -172,16 +172,13 @@ def _bands(chart: CurvesChart, x: AxisScale, y: AxisScale) -> list[Markup]:
     if last >= MOST_BANDS:
         even = (round(i * last / (MOST_BANDS - 1)) for i in range(MOST_BANDS))
         places = sorted({*even, first})
-    edges = _edges([x(chart.steps[index]) for index in places], x)
+    centres = [x(chart.steps[index]) for index in places]
+    between = [(a + b) / 2 for a, b in itertools.pairwise(centres)]
+    edges = [x.start, *between, x.end]
     return [
         _band(chart, index, edges[place : place + 2], x(chart.steps[index]), y, index == first)
         for place, index in enumerate(places)
     ]
-
-
-def _edges(centres: Sequence[float], x: AxisScale) -> list[float]:
-    between = [(a + b) / 2 for a, b in itertools.pairwise(centres)]
-    return [x.start, *between, x.end]
 
 
 def _band(

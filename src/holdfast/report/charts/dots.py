@@ -85,7 +85,8 @@ def _line(
 ) -> Markup:
     middle = LINE * index + LINE / 2 if wide else 58.0 * index + 42
     text_y = middle + 4.5 if wide else middle - 20
-    label = element("text", _cut(line.label, letters), x=0, y=text_y, class_=f"label {line.kind}")
+    cut = line.label if len(line.label) <= letters else line.label[: letters - 1] + "…"
+    label = element("text", cut, x=0, y=text_y, class_=f"label {line.kind}")
     value = element(
         "text", _value_text(line, metric), x=width, y=text_y, text_anchor="end", class_="value"
     )
@@ -154,7 +155,3 @@ def _words(line: Dot, metric: str) -> str:
     span = interval(line.estimate, metric)
     inside = f" ({100 * line.estimate.level:.0f}\u00a0% interval {span})" if span else ""
     return number(line.estimate.value, metric) + inside
-
-
-def _cut(text: str, limit: int) -> str:
-    return text if len(text) <= limit else text[: limit - 1] + "…"

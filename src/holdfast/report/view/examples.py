@@ -66,9 +66,13 @@ def data_map(run: RunFiles) -> DataMapView | None:
         (kind, kind, words, count(tally[kind])) for kind, words in WORDS.items() if tally[kind]
     )
     left = len(seen) - len(shown)
+    rows = len(seen)
+    suspects = [f"{count(tally[kind])} {kind}" for kind in SUSPECT if tally.get(kind)]
+    odd = ", ".join(suspects) if suspects else "none that was memorized, forgotten or never learnt"
+    about = "; ".join(f"{kind} ({WORDS[kind]}): {n}" for kind, n in tally.items())
     return DataMapView(
-        sentence=_sentence(tally, len(seen)) + _left_out(unclear),
-        chart=scatter([_mark(line) for line in shown], _about(tally)),
+        sentence=f"Of {plural(rows, 'training row')}: {odd}." + _left_out(unclear),
+        chart=scatter([_mark(line) for line in shown], about),
         kinds=kinds,
         rows=tuple(_line(x) for x in _suspects(seen)),
         left_out=f"{plural(left, 'row')} more are not drawn." if left else "",
@@ -136,13 +140,3 @@ def _line(line: Mapping[str, Any]) -> RowLine:
         number(line["confidence"], "confidence"),
         number(line["aum"], ""),
     )
-
-
-def _sentence(tally: Mapping[str, int], rows: int) -> str:
-    suspects = [f"{count(tally[kind])} {kind}" for kind in SUSPECT if tally.get(kind)]
-    odd = ", ".join(suspects) if suspects else "none that was memorized, forgotten or never learnt"
-    return f"Of {plural(rows, 'training row')}: {odd}."
-
-
-def _about(tally: Mapping[str, int]) -> str:
-    return "; ".join(f"{kind} ({WORDS[kind]}): {n}" for kind, n in tally.items())

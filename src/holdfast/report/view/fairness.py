@@ -102,7 +102,12 @@ def _title(one: Block) -> str:
 
 def _gap(one: Block) -> str:
     gap = estimate(one["gap"])
-    shown = _points_or_number(one["measure"], gap.value)
+    measure = one["measure"]
+    value = gap.value
+    if value is None:
+        shown = "an unknown amount"
+    else:
+        shown = number(abs(value)) if measure in NUMBERS else f"{100 * abs(value):.1f} points"
     where = "above" if (gap.value or 0) > 0 else "below"
     values = [_value(one["measure"], one.get(key)) for key in ("value", "value_others")]
     return sentence(
@@ -125,12 +130,6 @@ def _lacking(missing: list[Block]) -> list[str]:
         )
         for column, rows in found.items()
     ]
-
-
-def _points_or_number(measure: str, value: float | None) -> str:
-    if value is None:
-        return "an unknown amount"
-    return number(abs(value)) if measure in NUMBERS else f"{100 * abs(value):.1f} points"
 
 
 def _value(measure: str, value: float | None) -> str:

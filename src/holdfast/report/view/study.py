@@ -91,7 +91,9 @@ def settings_of(row: Block) -> str:
 
 def answer_of(block: Block) -> str:
     """Which trial is kept, and why."""
-    best, row = block["best"], _row(block, block["best"])
+    trial = block["best"]
+    rows: Sequence[Block] = block["trials_table"]
+    best, row = block["best"], next(row for row in rows if row["trial"] == trial)
     tried = plural(block["trials"], "trial")
     if block["noise"]:
         top = block.get("top") or {}
@@ -208,11 +210,6 @@ def searched(block: Block) -> Iterator[tuple[str, str, str]]:
             low, high = one["range"]
             values = f"{_plain(low)} to {_plain(high)}{' (log)' if one['log'] else ''}"
         yield one["key"], values, str(one["because"])
-
-
-def _row(block: Block, trial: int) -> Block:
-    rows: Sequence[Block] = block["trials_table"]
-    return next(row for row in rows if row["trial"] == trial)
 
 
 def _settings(settings: Block) -> str:

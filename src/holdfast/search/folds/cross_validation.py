@@ -37,7 +37,6 @@ from holdfast.prepare.general import with_general
 from holdfast.prepare.model import prepare_divided, with_added
 from holdfast.prepare.rows import Divided, Notify, load_and_divide
 from holdfast.recipe import Recipe
-from holdfast.recipe.resolved import ResolvedRecipe
 from holdfast.runs.journal import RunFolder
 from holdfast.search.bench import Bench
 from holdfast.search.engines import engine_of
@@ -240,22 +239,18 @@ class Validated:
         judged = np.concatenate([one.valid for one, _ in first])
         kept_in = into.kept_in if into else None
         ready = make_ready(prepared, everything, judged, (), kept_in, cross_fitted=True)
-        _refuse_averages(ready.recipe)
+        # Weights that are tried at the end are judged by validation rows, and the model of all rows
+        # has none.
+        found = [x.name for x in method_parts(ready.recipe).listeners() if isinstance(x, Offers)]
+        if found:
+            rule = "does not go together with weights tried at the end, which validation rows judge"
+            raise RecipeError("holdfast cv", rule, f"methods.{found[0]}", "Leave it out.")
         share = float(np.median([done.best_step / max(1, done.planned) for _, done in pairs]))
 
         def looks(ready: TrainingPlan, accelerator: Any, place: Any) -> FoldLooks:
             return joined(first, ready, share, len(pairs))
 
         return fit_ready(ready, start, into=into, listeners=listeners, notify=notify, folds=looks)
-
-
-def _refuse_averages(recipe: ResolvedRecipe) -> None:
-    """Weights that are tried at the end are judged by validation rows, and the model of all rows
-    has none."""
-    found = [x.name for x in method_parts(recipe).listeners() if isinstance(x, Offers)]
-    if found:
-        rule = "does not go together with weights tried at the end, which validation rows judge"
-        raise RecipeError("holdfast cv", rule, f"methods.{found[0]}", "Leave it out.")
 
 
 def joined(

@@ -88,7 +88,7 @@ def cv_block(
             "rows": len(fitted.ready.sides.train_rows),
             "step": trained.best_step,
             "planned": fitted.job.plan.steps,
-            "shares": [_share(done) for _, done in pairs],
+            "shares": [round(done.best_step / max(1, done.planned), 4) for _, done in pairs],
             "because": fitted.kept.because,
         },
         "seconds": round(seconds, 3),
@@ -319,10 +319,6 @@ def _spread(pairs: Pairs, repeats: int) -> dict[str, Any]:
 
 def _sd(values: Sequence[float]) -> float | None:
     return float(np.std(values, ddof=1)) if len(values) > 1 else None
-
-
-def _share(done: Done) -> float:
-    return round(done.best_step / max(1, done.planned), 4)
 
 
 def _plain(metric: Mapping[str, Any]) -> dict[str, Any]:

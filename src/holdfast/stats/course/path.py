@@ -57,7 +57,8 @@ def rise_from_best(
     if best == looks - 1:
         return Rise(best, 0.0, 0.0, 1.0)
     centred = table - table.mean(axis=0)
-    t = _studentised(value, float(_errors(centred, looks - 1)[best]))
+    error = float(_errors(centred, looks - 1)[best])
+    t = value / error if error > 0 else math.inf
     maxima = _null_maxima(centred, seed, resamples)
     # The sample counts as one of the draws: no p-value of a resampling test is 0.
     p_value = (1 + int(np.sum(maxima >= t))) / (1 + resamples)
@@ -106,7 +107,3 @@ def _errors(centred: Floats, later: int) -> Floats:
     """Standard errors of (look ``later`` − each look), [looks]."""
     gaps = centred[:, later, None] - centred
     return np.asarray(gaps.std(axis=0, ddof=1) / math.sqrt(len(centred)))
-
-
-def _studentised(value: float, error: float) -> float:
-    return value / error if error > 0 else math.inf

@@ -114,7 +114,10 @@ def look(
     where a number cannot be told.
     """
     times = checked_times(losses.shape[1], planned, times)
-    _check(alpha, power)
+    if not 0.0 < alpha < 1.0:
+        raise Defect("the error of looks", "must lie strictly between 0 and 1", alpha)
+    if not power > 0:
+        raise Defect("the power of the error spent", "must be positive", power)
     atoms = atoms_by_look(losses, groups)
     n, looks = atoms.shape
     finite = bool(np.isfinite(atoms).all())
@@ -150,13 +153,6 @@ def look(
         None if alarm is None else int(np.argmin(means[: alarm + 1])) + 1,
         n,
     )
-
-
-def _check(alpha: float, power: float) -> None:
-    if not 0.0 < alpha < 1.0:
-        raise Defect("the error of looks", "must lie strictly between 0 and 1", alpha)
-    if not power > 0:
-        raise Defect("the power of the error spent", "must be positive", power)
 
 
 def _roots(atoms: Floats) -> Floats:

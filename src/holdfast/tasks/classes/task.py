@@ -49,17 +49,13 @@ def read(source: str, data: DataPart, like: Table | None) -> Table:
     """The rows of a source; ``like`` another table, with its columns and labels."""
     table = _with_side(_read(source, data, like), source, data, like)
     if data.reweigh is not None and like is None:
-        table = _with_groups(table, source, data)
+        # The table with the groups by which its rows weigh; nobody weighs rows that are scored.
+        if table.columns.label_kind != "class":
+            rule = f"does not exist where data.label_kind is {table.columns.label_kind}"
+            raise RecipeError("data.reweigh", rule, data.reweigh, "Leave it out.")
+        raw = read_source(source, data.encoding, data.config)
+        table = with_groups_to_weigh(table, raw, str(data.reweigh))
     return table if data.source is None else _with_sources(table, source, data, like)
-
-
-def _with_groups(table: Table, source: str, data: DataPart) -> Table:
-    """The table with the groups by which its rows weigh; nobody weighs rows that are scored."""
-    if table.columns.label_kind != "class":
-        rule = f"does not exist where data.label_kind is {table.columns.label_kind}"
-        raise RecipeError("data.reweigh", rule, data.reweigh, "Leave it out.")
-    raw = read_source(source, data.encoding, data.config)
-    return with_groups_to_weigh(table, raw, str(data.reweigh))
 
 
 def _with_sources(table: Table, source: str, data: DataPart, like: Table | None) -> Table:

@@ -159,7 +159,13 @@ def writer(watch: WrittenSamples, accelerator: Accelerator) -> Callable[[Any], W
             for side, sample in watch.samples.items():
                 texts = sample.write(network, accelerator.device)
                 metrics[side] = _measured(watch.metric, sample, texts)
-                shares[side] = _shares(sample, texts, watch.answers)
+                # The counts of copying ÷ rows, and n, how many rows these are shares of.
+                counts = count_copies(sample.sources, sample.references, texts, watch.answers)
+                n = counts["n"]
+                shares[side] = {
+                    "n": float(n),
+                    **{name: counts[name] / n if n else float("nan") for name in COUNTS},
+                }
         if was_training:
             train_mode(network)
         return WrittenMeasurements(metrics, shares)
@@ -172,13 +178,6 @@ def _measured(metric: TextMetric | None, sample: Sample, texts: list[str]) -> di
         return {}
     value = metric.compute(Texts(sample.references, texts, sample.sources, sample.tables))
     return {metric.name: float("nan") if value is None else value}
-
-
-def _shares(sample: Sample, texts: list[str], answers: Sequence[str]) -> dict[str, float]:
-    """The counts of ``copying`` ÷ rows, and ``n``, how many rows these are shares of."""
-    counts = count_copies(sample.sources, sample.references, texts, answers)
-    n = counts["n"]
-    return {"n": float(n), **{name: counts[name] / n if n else float("nan") for name in COUNTS}}
 
 
 def told(

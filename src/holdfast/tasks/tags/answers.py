@@ -186,7 +186,9 @@ class TagUse:
             total = np.zeros((len(common), logits.shape[1]))
             weights = self.weights or [1 / len(found)] * len(found)
             for weight, key, (_, raw) in zip(weights, keys, found, strict=True):
-                total += weight * _probabilities(raw[np.isin(key, common)])
+                wide = raw[np.isin(key, common)].astype(np.float64)
+                shifted = np.exp(wide - wide.max(axis=1, keepdims=True))
+                total += weight * np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
             examples = _with_words(examples, np.isin(keys[0], common))
             logits = np.log(np.maximum(total, np.finfo(np.float64).tiny))
         return tag_outputs(examples, logits, table, self.unread)
@@ -314,9 +316,3 @@ def _with_words(examples: EncodedWords, kept: Any) -> EncodedWords:
         tags=examples.tags[kept],
         starts=np.concatenate([[0], np.cumsum(read)]).astype(np.int64),
     )
-
-
-def _probabilities(logits: Floats) -> Floats:
-    wide = logits.astype(np.float64)
-    shifted = np.exp(wide - wide.max(axis=1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))

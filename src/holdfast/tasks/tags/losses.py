@@ -165,11 +165,6 @@ def _encoded(
     )
 
 
-def _stretches(starts: Ints, chosen: Ints) -> Ints:
-    """The places ``starts[i]`` to ``starts[i + 1]`` of each chosen i, one after the other."""
-    return take_lines(np.arange(starts[-1]), starts, chosen)
-
-
 @dataclass(frozen=True)
 class TokenClassification:
     """The task's side of the loop; ``classes`` are the tags. ``table`` says what each means."""
@@ -191,7 +186,9 @@ class TokenClassification:
         chosen = np.asarray(positions, dtype=np.int64)
         ids, inside = padded(examples.ids, examples.offsets, chosen, self.pad_id)
         read = examples.read[chosen]
-        at = _stretches(examples.starts, chosen)
+        # The places starts[i] to starts[i + 1] of each chosen i, one after the other.
+        starts = examples.starts
+        at = take_lines(np.arange(starts[-1]), starts, chosen)
         where = examples.places[at] + np.repeat(np.arange(len(chosen)), read) * ids.shape[1]
         batch = {
             "input_ids": torch.from_numpy(ids),

@@ -32,7 +32,11 @@ def adjust(run: Run, made: Adjustments) -> None:
     run.thaw(made.thawed)
     if run.optimizer is not None:
         _follow(run, regroup=made.thawed != before.thawed)
-    _freeze(run)
+    for name, parameter in run.learning_parameters().items():
+        parameter.requires_grad_(name not in run.adjustments.frozen)
+        if name in run.adjustments.frozen:
+            # An optimizer passes over what has no gradient, its weight decay included.
+            parameter.grad = None
     if run.network.training:
         # What is frozen at the front of a network draws no dropout; a resumed run begins so.
         train_mode(run.network)
@@ -96,14 +100,6 @@ def all_learning(run: Run) -> Iterator[None]:
     # As it was: a method may hold back layers too, and knows by it when their turn comes.
     for parameter, learns in learning:
         parameter.requires_grad_(learns)
-
-
-def _freeze(run: Run) -> None:
-    for name, parameter in run.learning_parameters().items():
-        parameter.requires_grad_(name not in run.adjustments.frozen)
-        if name in run.adjustments.frozen:
-            # An optimizer passes over what has no gradient, its weight decay included.
-            parameter.grad = None
 
 
 def start_phase(run: Run) -> None:

@@ -211,10 +211,6 @@ def _choose_threads(wanted: int | None) -> tuple[int, str]:
     cores = usable_cores()
     if cores == 1:
         return 1, "one core is usable"
-    return _probe_threads(cores)
-
-
-def _probe_threads(cores: int) -> tuple[int, str]:
     alone, together = _steps_per_second(1), _steps_per_second(cores)
     # Several threads must pay clearly: on shared cores they spin while waiting for each other.
     best = cores if together > 1.15 * alone else 1

@@ -133,7 +133,10 @@ class RequestQueue:
             one = self._heap[0][2]
             if one.gone or one.deadline <= now:
                 heapq.heappop(self._heap)
-                self._drop(one)
+                self.rows -= len(one.costs) - one.taken
+                self.tokens -= one.left
+                one.late = not one.gone
+                self.dropped["late" if one.late else "gone"] += 1
                 continue
             cost = one.costs[one.taken]
             if turn.rows and turn.tokens + cost > most:
@@ -164,9 +167,3 @@ class RequestQueue:
             turn.parts.append((one, range(first, one.taken)))
         if one.taken < len(one.costs):
             heapq.heappush(self._heap, (one.tag, one.number, one))
-
-    def _drop(self, one: Waiting) -> None:
-        self.rows -= len(one.costs) - one.taken
-        self.tokens -= one.left
-        one.late = not one.gone
-        self.dropped["late" if one.late else "gone"] += 1

@@ -125,7 +125,11 @@ def _measured(run: Path, use: Answering, notify: Notify) -> Computing | str:
     if chosen is None:
         return "; ".join(why)
     ours, itself, place, facts = chosen
-    network = _opened(place.parent, facts)
+    path = place.parent / str(facts["file"])
+    if facts["format"] == "onnx":
+        network: OnnxFile | OpenVinoFile = OnnxFile(path)
+    else:
+        network = OpenVinoFile(path, "bf16" if facts["precision"] == BFLOAT16 else "f32")
     because = (
         f"{place.parent} keeps it ({facts['kept_because']}); {ours:g} ms a row at batch {BATCH} "
         f"where it was made, the model itself {itself:g}"
@@ -161,7 +165,9 @@ def _made(run: Path, notify: Notify) -> Path | str:
         raise
     except InputError as error:
         # A folder that may only be read.
-        if not _unwritable(run):
+        import os
+
+        if os.access(run, os.W_OK):
             return f"it cannot be exported: {error.what}: {error.rule}"
         place = scratch_file("export", "")
         place.unlink(missing_ok=True)
@@ -169,16 +175,3 @@ def _made(run: Path, notify: Notify) -> Path | str:
 
 
 _PACKAGES = {"openvino": "openvino", "onnx": "onnxruntime"}
-
-
-def _unwritable(run: Path) -> bool:
-    import os
-
-    return not os.access(run, os.W_OK)
-
-
-def _opened(folder: Path, facts: Mapping[str, Any]) -> OnnxFile | OpenVinoFile:
-    path = folder / str(facts["file"])
-    if facts["format"] == "onnx":
-        return OnnxFile(path)
-    return OpenVinoFile(path, "bf16" if facts["precision"] == BFLOAT16 else "f32")

@@ -233,7 +233,8 @@ class TextForm:
         if labels != "class":
             return answers_of(names, [raw], sets=labels == "several")
         nothing = np.full(len(raw), -1, dtype=np.int64)
-        return ClassAnswers(names, *_softmax(raw, nothing))
+        outputs = Outputs(nothing, nothing, raw, np.full(len(raw), np.nan))
+        return ClassAnswers(names, *(outputs.probabilities, outputs))
 
     def turn_tokens(self, wanted: int) -> int:
         """How many tokens a turn may have at most, where ``wanted`` keep to its time."""
@@ -271,11 +272,6 @@ class TextForm:
         before = time.perf_counter()
         self.ask(EngineTurn([(Waiting(made, made.costs), range(rows))], rows * length, rows))
         return time.perf_counter() - before
-
-
-def _softmax(raw: Floats, nothing: Any) -> tuple[Floats, Outputs]:
-    outputs = Outputs(nothing, nothing, raw, np.full(len(raw), np.nan))
-    return outputs.probabilities, outputs
 
 
 def _up(length: int, multiple: int) -> int:

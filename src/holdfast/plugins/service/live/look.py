@@ -185,7 +185,7 @@ def _labelled(store: Store, looked: LiveState, labels: list[Feedback]) -> LiveSt
         if pair is None:
             without += 1
             continue
-        place = _mark(one.request, one.index)
+        place = hashlib.blake2b(f"{one.request} {one.index}".encode(), digest_size=8).hexdigest()
         because = why_apart(one)
         if because is None and place in counted:
             because = "a second label of a row that counts already"
@@ -202,10 +202,6 @@ def _labelled(store: Store, looked: LiveState, labels: list[Feedback]) -> LiveSt
     last = labels[-1].id if labels else None
     label = looked.label if last is None else last
     return replace(looked, evidence=evidence, label=label, counted=tuple(counted), without=without)
-
-
-def _mark(request: str, index: int) -> str:
-    return hashlib.blake2b(f"{request} {index}".encode(), digest_size=8).hexdigest()
 
 
 def _arms(store: Store, looked: LiveState, now: float) -> LiveState:

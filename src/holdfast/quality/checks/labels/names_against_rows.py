@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from holdfast.core.records import Finding, Floats, Ints
+from holdfast.core.records import Finding, Floats
 from holdfast.data.labels.names import words_of
 from holdfast.quality.check import Check, CheckResult, add, with_classes
 from holdfast.quality.names import judge_names
@@ -41,7 +41,12 @@ def names_against_rows(view: Embedded) -> CheckResult | Finding | None:
     if not judged.agree:
         return None
     known = list(named)
-    pairs = _exchanged(vectors, marks, names)
+    # Pairs of names of which each lies nearer to the other's rows than to its own, and nearest of
+    # all to them.
+    middles = np.stack([vectors[marks == k].mean(axis=0) for k in range(len(names))])
+    near = _unit(middles - middles.mean(axis=0)) @ _unit(names - names.mean(axis=0)).T
+    best = near.argmax(axis=1)
+    pairs = [(a, int(b)) for a, b in enumerate(best) if a < b and best[b] == a]
     wrong = sorted({*judged.contradicted, *(k for pair in pairs for k in pair)})
     if not wrong:
         return None
@@ -57,15 +62,6 @@ def names_against_rows(view: Embedded) -> CheckResult | Finding | None:
         "See whether these classes carry the right names: names are read by people, and learned "
         "from as rows.",
     )
-
-
-def _exchanged(vectors: Floats, marks: Ints, names: Floats) -> list[tuple[int, int]]:
-    """Pairs of names of which each lies nearer to the other's rows than to its own, and nearest of
-    all to them."""
-    middles = np.stack([vectors[marks == k].mean(axis=0) for k in range(len(names))])
-    near = _unit(middles - middles.mean(axis=0)) @ _unit(names - names.mean(axis=0)).T
-    best = near.argmax(axis=1)
-    return [(a, int(b)) for a, b in enumerate(best) if a < b and best[b] == a]
 
 
 def _unit(rows: Floats) -> Floats:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from holdfast.core.records import Finding
 from holdfast.quality.check import Check, add, with_classes
-from holdfast.quality.growth import Growth, growth
+from holdfast.quality.growth import growth
 from holdfast.quality.views import Embedded
 
 # Rows times classes: beyond, the fits take longer than their answer is worth.
@@ -24,6 +24,9 @@ def too_few_rows(view: Embedded) -> Finding | None:
     if found is None or min(found.low, 1 - found.right) < WORTH:
         return None
     n = len(answers.known)
+    most = 1 - found.right
+    gain, low, high = (100 * min(one, most) for one in (found.gain, found.low, found.high))
+    points = f"{gain:.1f} (90 % interval {low:.1f}–{high:.1f})"
     return Finding(
         "too_few_rows",
         "info",
@@ -31,15 +34,9 @@ def too_few_rows(view: Embedded) -> Finding | None:
         n,
         (),
         f"a linear probe has an accuracy of {found.right:.1%} with these {n:,} rows; twice as many "
-        f"would bring about {_points(found)} points",
+        f"would bring about {points} points",
         "Label more rows before trying other settings; fine-tuning gains from them too.",
     )
-
-
-def _points(found: Growth) -> str:
-    most = 1 - found.right
-    gain, low, high = (100 * min(one, most) for one in (found.gain, found.low, found.high))
-    return f"{gain:.1f} (90 % interval {low:.1f}–{high:.1f})"
 
 
 add(

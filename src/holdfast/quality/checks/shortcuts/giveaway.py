@@ -36,20 +36,16 @@ def label_giveaway(rows: TableRows) -> Finding | None:
     the share of its class's texts that give it away; for what stands inside, of all texts.
     """
     table = rows.table
-    labels, texts = _sample(table)
+    # Spread over the table, as files are often sorted by class.
+    step = max(1, len(table) // _SAMPLE)
+    part = table.take(np.arange(0, len(table), step))
+    labels, texts = part.column("label"), part.column("text")
     words = [_words(text) for text in texts]
     for end, place in ((0, "begins"), (-1, "ends")):
         found = _name(table, labels, words, end, place) or _mark(table, labels, words, end, place)
         if found is not None:
             return found
     return _inside(table, labels, texts)
-
-
-def _sample(table: Table) -> tuple[np.ndarray, list[str]]:
-    # Spread over the table, as files are often sorted by class.
-    step = max(1, len(table) // _SAMPLE)
-    part = table.take(np.arange(0, len(table), step))
-    return part.column("label"), part.column("text")
 
 
 def _words(text: str) -> list[str]:
