@@ -51,11 +51,13 @@ class Registry(Mapping[str, T], Generic[T]):
 
 
 @functools.cache
-def modules_of(package: str) -> tuple[ModuleType, ...]:
-    """Every module of a package, and of those within it, in the order of their names. The first
-    call imports them, by which each registers what it holds."""
+def modules_of(package: str, flat: bool = False) -> tuple[ModuleType, ...]:
+    """Every module of a package, and of those within it, in the order of their names: ``flat`` of
+    their files' names, whatever folder a file is sorted into. The first call imports them, by which
+    each registers what it holds."""
     places = importlib.import_module(package).__path__
-    names = sorted(found.name for found in pkgutil.walk_packages(places, f"{package}."))
+    names = [found.name for found in pkgutil.walk_packages(places, f"{package}.")]
+    names.sort(key=lambda name: (name.rpartition(".")[2] if flat else "", name))
     return tuple(map(importlib.import_module, names))
 
 

@@ -174,7 +174,7 @@ METHODS: Registry[Method] = Registry("method", "methods")
 
 def all_methods() -> Registry[Method]:
     """The registry after every file of this room has been imported."""
-    modules_of(__name__.rpartition(".")[0])
+    modules_of(__name__.rpartition(".")[0], flat=True)
     return METHODS
 
 

@@ -187,15 +187,12 @@ def _unseen(blind: Mapping[str, str], without: Mapping[str, str]) -> dict[str, s
     checks, told = all_checks(), {}
     for name, why in blind.items():
         kind = checks[name].sees.__name__
-        told[name] = why or without.get(kind) or _NO_VIEW.get(kind) or f"there are no {kind} here"
+        told[name] = why or without.get(kind) or f"there are no {kind} here"
     return told
 
 
 def _fallen(broken: Mapping[str, str]) -> dict[str, str]:
     return {name: f"a defect in Holdfast: {said}" for name, said in broken.items()}
-
-
-_NO_VIEW = {"Pictures": "these are texts"}
 
 
 def _shown(examples: Sequence[CheckExample], found: AuditRows) -> tuple[Shown, ...]:

@@ -32,6 +32,7 @@ from holdfast.quality.views import (
     Closely,
     Copied,
     Embedded,
+    ImageSample,
     Pictures,
     TableRows,
     Tokenized,
@@ -78,15 +79,16 @@ def make_views(found: AuditRows, tell: Tell, progress: Progress) -> Views:
         copied = replace(copied, loose=find_loose_copies(texts, share=share, engine=engine))
     without = {f"columns of {name}": why for name, why in found.without.items()}
     if found.recipe.task == "image-classification":
-        without["Embedded"] = "these are pictures"
-        without["Tokenized"] = "pictures have no tokens"
+        without[Embedded.__name__] = "these are pictures"
+        without[Tokenized.__name__] = "pictures have no tokens"
         seen = (rows, Closely(rows), copied, _pictures(rows, found.given), pixels_of(rows))
         return Views(seen, without, gathered)
     views, reasons = _read_by_model(found, rows, gathered.copies, tell, progress)
     embedded = next((view for view in views if isinstance(view, Embedded)), None)
     if embedded is not None:
         copied = replace(copied, pricing=Pricing(embedded))
-    without |= {**reasons, "Pictures": "these are texts", "Pixels": "these are texts"}
+    of_texts = dict.fromkeys((Pictures.__name__, ImageSample.__name__), "these are texts")
+    without |= {**reasons, **texts}
     return Views((rows, Closely(rows), copied, *views), without, gathered)
 
 
@@ -105,7 +107,7 @@ def _read_by_model(
     settings = found.recipe.audit
     if not settings.rows:
         why = "audit.rows is 0: no model was asked"
-        return [], {"Embedded": why, "Tokenized": why}
+        return [], {Embedded.__name__: why, Tokenized.__name__: why}
     progress("loading the model", None, None)
     encoder, told = load_encoder(found.recipe)
     for decision in told:
@@ -120,7 +122,7 @@ def _read_by_model(
         tell(Decision("rows read by the model", f"{len(chosen):,}", because, prominent=True))
     embedded = _embedded(found, part, encoder, tell, progress)
     tokens, why = _tokenized(found, part, encoder)
-    return [embedded, *tokens], {"Tokenized": why} if why else {}
+    return [embedded, *tokens], {Tokenized.__name__: why} if why else {}
 
 
 def _sample(table: Table, copies: Copies, most: int) -> Ints | None:

@@ -10,5 +10,5 @@ from holdfast.quality.check import CHECKS, Check
 
 def all_checks() -> Registry[Check[Any]]:
     """The registry after every file of this room has been imported."""
-    modules_of(__name__)
+    modules_of(__name__, flat=True)
     return CHECKS
