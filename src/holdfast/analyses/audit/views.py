@@ -88,7 +88,7 @@ def make_views(found: AuditRows, tell: Tell, progress: Progress) -> Views:
     if embedded is not None:
         copied = replace(copied, pricing=Pricing(embedded))
     of_texts = dict.fromkeys((Pictures.__name__, ImageSample.__name__), "these are texts")
-    without |= {**reasons, **texts}
+    without |= {**reasons, **of_texts}
     return Views((rows, Closely(rows), copied, *views), without, gathered)
 
 
