@@ -15,7 +15,7 @@ from holdfast.core.run_facts import RunFacts
 from holdfast.monitor.curves.verdict import judge_curves
 from holdfast.monitor.history import History
 from holdfast.monitor.judge import judge
-from holdfast.monitor.remedies import for_diverging, for_forgetting, for_no_progress, for_slow
+from holdfast.monitor.remedies import FINDINGS, REMEDIES, WORKED_OUT, remedies_for
 
 # Fractions of the peak by the share of the run that is over.
 SCHEDULES: tuple[Callable[[float], float], ...] = (
@@ -34,9 +34,15 @@ def advised(remedies: tuple[Remedy, ...], word: str) -> list[float]:
 
 
 def told(history: History) -> tuple[Remedy, ...]:
-    rules = (for_diverging, for_forgetting, for_no_progress, for_slow)
+    findings = ("diverging", "forgetting", "no progress", "slow")
     verdict = judge(history.snapshots, history.run_facts)
-    return (*(r for rule in rules for r in rule(history)), *verdict.remedies)
+    return (*(r for one in findings for r in remedies_for(one, history)), *verdict.remedies)
+
+
+def test_every_name_of_the_tables_is_a_remedy_and_is_used() -> None:
+    named = {name for names in FINDINGS.values() for name in names}
+    assert named == {*REMEDIES, *WORKED_OUT}
+    assert not {*REMEDIES} & {*WORKED_OUT}
 
 
 def test_raise_is_always_higher_and_lower_always_lower_than_the_peak(history) -> None:

@@ -11,13 +11,7 @@ from holdfast.monitor import limits
 from holdfast.monitor.detectors.overfit import rise_evidence, rise_words
 from holdfast.monitor.detectors.plateau import better_than_chance
 from holdfast.monitor.history import History
-from holdfast.monitor.remedies import (
-    for_few_rows,
-    for_learning,
-    for_miscalibrated,
-    for_no_progress,
-    for_no_rows,
-)
+from holdfast.monitor.remedies import remedies_for
 from holdfast.monitor.symptom import Symptom, item, shown
 from holdfast.stats.rows_needed import rows_to_settle
 
@@ -36,10 +30,10 @@ def inconclusive(history: History) -> Symptom:
         because = (
             "there is one evaluation" if history.snapshots else "there is no evaluation"
         ) + ", and at least 2 are needed for a comparison"
-        return Symptom(because, label="inconclusive", remedies=for_learning(history.snapshots))
+        return Symptom(because, label="inconclusive", remedies=remedies_for("learning", history))
     if not history.snapshots[-1].valid_losses.size:
         because = "there are no validation rows, so nothing can be said about unseen data"
-        return Symptom(because, label="inconclusive", remedies=for_no_rows())
+        return Symptom(because, label="inconclusive", remedies=remedies_for("no rows"))
     if history.rose and history.accuracy_gap is None:
         because = (
             f"{rise_words(history)}, and without the accuracy on training and validation rows "
@@ -49,11 +43,12 @@ def inconclusive(history: History) -> Symptom:
             because,
             label="inconclusive",
             evidence=rise_evidence(history),
-            remedies=(*for_few_rows(), *for_miscalibrated()),
+            remedies=(*remedies_for("few rows"), *remedies_for("miscalibrated")),
         )
     if history.rose:
         question = "its predictions got worse or only their probabilities"
-        return _open_gap(history, f"{rise_words(history)}, and", question, *for_miscalibrated())
+        more = remedies_for("miscalibrated")
+        return _open_gap(history, f"{rise_words(history)}, and", question, *more)
     if history.at_floor and history.accuracy_gap and history.accuracy_gap.value > limits.GAP:
         return _open_gap(
             history,
@@ -69,7 +64,7 @@ def inconclusive(history: History) -> Symptom:
         )
         seen = max(history.margin, abs(history.learned.value))
         gap = history.valid[:, history.best] - history.valid[:, 0]
-        return _open(history, because, gap, seen, for_no_progress(history))
+        return _open(history, because, gap, seen, remedies_for("no progress", history))
     falling = history.above_best.high <= history.margin
     question = (
         f"whether {history.loss_name} is still falling"
@@ -80,7 +75,7 @@ def inconclusive(history: History) -> Symptom:
     because = f"{len(gap)} validation rows cannot tell {question}"
     if len(gap) < limits.FEWEST_ROWS and not rows_needed(gap, history.margin):
         because += f", since fewer than {limits.FEWEST_ROWS} rows can hide a rise"
-    return _open(history, because, gap, history.margin, for_few_rows())
+    return _open(history, because, gap, history.margin, remedies_for("few rows"))
 
 
 def _open_chance(history: History) -> Symptom:
@@ -93,9 +88,8 @@ def _open_chance(history: History) -> Symptom:
         f"class frequencies: {history.loss_name} is {history.valid[:, -1].mean():.3f}, and that of "
         f"the class frequencies {history.chance:.3f}"
     )
-    remedies = (Remedy("check that the labels belong to these rows"), *for_no_progress(history))
     seen = max(history.margin, abs(float(gap.mean())))
-    return _open(history, because, gap, seen, remedies)
+    return _open(history, because, gap, seen, remedies_for("nothing learned", history))
 
 
 def _open_gap(history: History, before: str, question: str, *more: Remedy) -> Symptom:
@@ -114,7 +108,7 @@ def _open_gap(history: History, before: str, question: str, *more: Remedy) -> Sy
     return Symptom(
         f"{before} {n} validation rows cannot tell whether {question}{settles}",
         label="inconclusive",
-        remedies=(*for_few_rows(), *more),
+        remedies=(*remedies_for("few rows"), *more),
         evidence=(*seen, *rows),
     )
 

@@ -6,7 +6,7 @@ from holdfast.core.records import Label
 from holdfast.monitor import limits
 from holdfast.monitor.detectors import DETECTORS
 from holdfast.monitor.history import History
-from holdfast.monitor.remedies import for_few_rows
+from holdfast.monitor.remedies import remedies_for
 from holdfast.monitor.symptom import Symptom, item
 
 CAUSE = "too few rows"
@@ -36,7 +36,7 @@ def few_rows(history: History) -> Symptom | None:
         blame=min(0.9, 4 * gain),
         explains=EXPLAINS,
         evidence=(item("probe_loss_gain_of_the_last_doubling", gain), item("train_rows", full)),
-        remedies=for_few_rows(),
+        remedies=remedies_for("few rows"),
     )
 
 

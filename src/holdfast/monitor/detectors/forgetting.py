@@ -8,7 +8,7 @@ from holdfast.monitor import limits
 from holdfast.monitor.detectors import DETECTORS
 from holdfast.monitor.evidence import general_rows
 from holdfast.monitor.history import History
-from holdfast.monitor.remedies import for_forgetting
+from holdfast.monitor.remedies import remedies_for
 from holdfast.monitor.symptom import Symptom, item, shown
 from holdfast.stats.paired import Difference, paired_t
 
@@ -47,7 +47,7 @@ def forgetting(history: History) -> Symptom | None:
         cause=CAUSE,
         since_step=since,
         evidence=(seen,),
-        remedies=for_forgetting(history),
+        remedies=remedies_for("forgetting", history),
     )
 
 

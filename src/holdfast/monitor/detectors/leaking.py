@@ -8,7 +8,7 @@ from holdfast.core.records import Finding
 from holdfast.monitor import limits
 from holdfast.monitor.detectors import DETECTORS
 from holdfast.monitor.history import History
-from holdfast.monitor.remedies import for_copied_targets, for_giveaway, for_leaks
+from holdfast.monitor.remedies import remedies_for
 from holdfast.monitor.symptom import Symptom, item, shown, sure
 from holdfast.stats.intervals import wilson
 from holdfast.stats.paired import welch
@@ -60,7 +60,7 @@ def _copied_targets(history: History) -> Symptom | None:
         cause=COPIED_TARGETS,
         since_step=history.steps[0],
         evidence=(rate,),
-        remedies=for_copied_targets(),
+        remedies=remedies_for("copied targets"),
     )
 
 
@@ -82,7 +82,7 @@ def _giveaway(history: History) -> Symptom | None:
         label="leaking",
         cause=GIVEAWAY,
         since_step=history.steps[0],
-        remedies=for_giveaway(),
+        remedies=remedies_for("giveaway"),
         evidence=(
             item("share_of_texts_that_give_their_label_away", float(found.score)),
             item(
@@ -111,7 +111,7 @@ def _better_than_train(history: History) -> Symptom | None:
         label="leaking",
         cause=COPIES,
         since_step=history.steps[-2],
-        remedies=for_leaks(),
+        remedies=remedies_for("leaks"),
         evidence=(shown("valid_loss_above_train_probe", gaps[-1], history.now),),
     )
 
@@ -137,7 +137,7 @@ def _twins(history: History) -> Symptom | None:
         cause=COPIES,
         since_step=history.steps[0],
         evidence=(item("share_of_valid_rows_with_a_training_twin", twins / n, *wilson(twins, n)),),
-        remedies=for_leaks(),
+        remedies=remedies_for("leaks"),
     )
 
 
@@ -174,7 +174,7 @@ def _repaired(history: History) -> Symptom | None:
         label="leaking",
         cause=COPIES,
         since_step=step,
-        remedies=for_leaks(),
+        remedies=remedies_for("leaks"),
         evidence=(item("share_of_hard_valid_rows_fitted", net / n, low, high, history.now),),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from holdfast.monitor.detectors import DETECTORS
 from holdfast.monitor.history import History
-from holdfast.monitor.remedies import for_learning
+from holdfast.monitor.remedies import remedies_for
 from holdfast.monitor.symptom import Symptom, shown, sure
 
 
@@ -25,7 +25,7 @@ def learning(history: History) -> Symptom | None:
             shown("valid_recent_change", history.recent, history.now),
             shown("valid_best_against_first", history.learned, history.now),
         ),
-        remedies=for_learning(history.snapshots),
+        remedies=remedies_for("learning", history),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from holdfast.core.records import Evidence, Remedy, Snapshot
+from holdfast.core.records import Evidence, Snapshot
 from holdfast.core.wording import p_words
 from holdfast.monitor import limits
 from holdfast.monitor.detectors import DETECTORS
@@ -10,7 +10,7 @@ from holdfast.monitor.detectors.few_rows import CAUSE as FEW_ROWS
 from holdfast.monitor.detectors.overfit import OVER_LOOKS, TOO_LONG
 from holdfast.monitor.generalisation import RECITED, at_floor, gap_of
 from holdfast.monitor.history import History
-from holdfast.monitor.remedies import for_memory, for_overfit
+from holdfast.monitor.remedies import for_overfit, remedies_for
 from holdfast.monitor.symptom import Symptom, item, shown
 from holdfast.stats.rates import rate_gap
 
@@ -57,9 +57,7 @@ def memorizing(history: History) -> Symptom | None:
         explains=("miscalibrated",) if idle else (),
         blame=min(0.9, 1 - history.steps[since] / max(1, history.now)) if idle else 0.3,
         since_step=history.steps[began],
-        remedies=for_overfit(history, since)
-        if idle
-        else (Remedy("label more rows"), *for_memory()),
+        remedies=for_overfit(history, since) if idle else remedies_for("gap of few rows"),
         evidence=(
             *evidence,
             *(() if recited is None else (recited.evidence(RECITED),)),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from holdfast.monitor.detectors import DETECTORS
 from holdfast.monitor.detectors.overfit import rise_evidence, rise_words
 from holdfast.monitor.history import History
-from holdfast.monitor.remedies import for_miscalibrated
+from holdfast.monitor.remedies import remedies_for
 from holdfast.monitor.symptom import Symptom, sure
 
 CAUSE = "overconfidence: the predicted probabilities exceed the accuracy"
@@ -38,7 +38,7 @@ def miscalibrated(history: History) -> Symptom | None:
         blame=0.5,
         since_step=history.steps[history.raw_best + 1],
         evidence=rise_evidence(history),
-        remedies=for_miscalibrated(),
+        remedies=remedies_for("miscalibrated"),
     )
 
 

@@ -14,7 +14,7 @@ from holdfast.monitor import limits
 from holdfast.monitor.detectors import DETECTORS
 from holdfast.monitor.detectors.overfit import is_overfit
 from holdfast.monitor.history import History
-from holdfast.monitor.remedies import for_noisy_labels
+from holdfast.monitor.remedies import remedies_for
 from holdfast.monitor.symptom import Symptom, item
 from holdfast.stats.intervals import wilson
 from holdfast.stats.lapse import lapse_rate
@@ -62,7 +62,7 @@ def noisy_labels(history: History) -> Symptom | None:
             item("labels_answered_right", noise.right, *wilson(noise.right * noise.n, noise.n)),
             item("share_of_the_commonest_class", noise.base),
         ),
-        remedies=for_noisy_labels(),
+        remedies=remedies_for("noisy labels"),
     )
 
 

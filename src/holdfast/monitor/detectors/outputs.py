@@ -8,7 +8,7 @@ from holdfast.core.records import Label
 from holdfast.monitor import limits
 from holdfast.monitor.detectors import DETECTORS
 from holdfast.monitor.history import History
-from holdfast.monitor.remedies import for_copying, for_repeating
+from holdfast.monitor.remedies import remedies_for
 from holdfast.monitor.symptom import Symptom, item
 from holdfast.stats.intervals import wilson
 
@@ -81,7 +81,7 @@ def _fault(
                 else ()
             ),
         ),
-        remedies=for_copying() if name != "repetition" else for_repeating(),
+        remedies=remedies_for("copying") if name != "repetition" else remedies_for("repeating"),
     )
 
 

@@ -6,14 +6,14 @@ sees rise. Whether it is ``overfit`` or only ``miscalibrated`` is a question abo
 
 from __future__ import annotations
 
-from holdfast.core.records import Evidence, Remedy
+from holdfast.core.records import Evidence
 from holdfast.core.wording import p_words
 from holdfast.monitor import limits
 from holdfast.monitor.detectors import DETECTORS
 from holdfast.monitor.detectors.few_rows import CAUSE as FEW_ROWS
 from holdfast.monitor.generalisation import RECITED
 from holdfast.monitor.history import History
-from holdfast.monitor.remedies import for_memory, for_overfit
+from holdfast.monitor.remedies import for_overfit, remedies_for
 from holdfast.monitor.symptom import Symptom, item, shown, sure
 
 TOO_LONG = "trained too long for this much data"
@@ -60,7 +60,7 @@ def overfit(history: History) -> Symptom | None:
             *(() if history.completions is None else (history.completions.evidence(RECITED),)),
             item("share_of_the_run_beyond_the_best", beyond, step=history.steps[best]),
         ),
-        remedies=(Remedy("label more rows"), *for_memory()) if last else for_overfit(history, best),
+        remedies=remedies_for("gap of few rows") if last else for_overfit(history, best),
     )
 
 

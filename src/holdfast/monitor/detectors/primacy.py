@@ -10,7 +10,7 @@ from holdfast.core.records import Floats, Label
 from holdfast.monitor import limits
 from holdfast.monitor.detectors import DETECTORS
 from holdfast.monitor.history import History
-from holdfast.monitor.remedies import for_primacy
+from holdfast.monitor.remedies import remedies_for
 from holdfast.monitor.symptom import Symptom, item
 from holdfast.stats.ranks import average_ranks
 
@@ -45,7 +45,7 @@ def primacy(history: History) -> Symptom | None:
         explains=EXPLAINS,
         since_step=history.steps[0],
         evidence=(item("rank_correlation_first_seen_with_loss_left", rho, low, high, history.now),),
-        remedies=for_primacy(history.snapshots),
+        remedies=remedies_for("primacy", history),
     )
 
 

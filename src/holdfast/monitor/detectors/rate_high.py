@@ -11,7 +11,7 @@ from holdfast.monitor import limits
 from holdfast.monitor.detectors import DETECTORS
 from holdfast.monitor.evidence import follow_labels
 from holdfast.monitor.history import History
-from holdfast.monitor.remedies import for_broken_start, for_diverging
+from holdfast.monitor.remedies import remedies_for
 from holdfast.monitor.symptom import Symptom, item, shown, sure
 from holdfast.stats.paired import Difference
 
@@ -47,7 +47,7 @@ def rate_high(history: History) -> Symptom | None:
             cause=CAUSE,
             explains=EXPLAINS,
             since_step=since,
-            remedies=for_diverging(history),
+            remedies=remedies_for("diverging", history),
             evidence=(shown("train_probe_rise", gap, history.now), *symptoms),
         )
     if not symptoms:
@@ -58,7 +58,7 @@ def rate_high(history: History) -> Symptom | None:
         blame=0.95,
         explains=EXPLAINS,
         evidence=symptoms,
-        remedies=for_diverging(history),
+        remedies=remedies_for("diverging", history),
     )
 
 
@@ -73,7 +73,7 @@ def _broken(history: History) -> Symptom:
             cause="rows or weights that were invalid before training",
             since_step=step,
             evidence=(item("loss_not_a_number", 1.0, step=step),),
-            remedies=for_broken_start(),
+            remedies=remedies_for("broken start"),
         )
     return Symptom(
         because=f"a loss at step {step} is not a number",
@@ -82,7 +82,7 @@ def _broken(history: History) -> Symptom:
         cause=f"{CAUSE}, or the precision too low",
         since_step=step,
         evidence=(item("loss_not_a_number", 1.0, step=step),),
-        remedies=for_diverging(history),
+        remedies=remedies_for("diverging", history),
     )
 
 

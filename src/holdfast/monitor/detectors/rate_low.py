@@ -8,7 +8,7 @@ from holdfast.core.records import Evidence, Floats, Label
 from holdfast.monitor import limits
 from holdfast.monitor.detectors import DETECTORS
 from holdfast.monitor.history import History
-from holdfast.monitor.remedies import for_slow
+from holdfast.monitor.remedies import remedies_for
 from holdfast.monitor.symptom import Symptom, item
 
 CAUSE = "the learning rate is too low"
@@ -38,7 +38,7 @@ def rate_low(history: History) -> Symptom | None:
         blame=blame,
         explains=EXPLAINS,
         evidence=tuple(found),
-        remedies=for_slow(history),
+        remedies=remedies_for("slow", history),
     )
 
 

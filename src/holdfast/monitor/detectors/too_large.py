@@ -6,7 +6,7 @@ from holdfast.core.records import Label
 from holdfast.monitor import limits
 from holdfast.monitor.detectors import DETECTORS
 from holdfast.monitor.history import History
-from holdfast.monitor.remedies import for_too_large
+from holdfast.monitor.remedies import remedies_for
 from holdfast.monitor.symptom import Symptom, item
 
 CAUSE = "too large a model for these rows"
@@ -28,7 +28,7 @@ def too_large(history: History) -> Symptom | None:
         blame=min(0.9, 0.5 + 0.1 * a_row / limits.MOST_A_ROW),
         explains=EXPLAINS,
         evidence=(item("learning_parameters_a_row", a_row, None, float(limits.MOST_A_ROW)),),
-        remedies=for_too_large(),
+        remedies=remedies_for("too large"),
     )
 
 

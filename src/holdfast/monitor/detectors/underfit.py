@@ -8,7 +8,7 @@ from holdfast.monitor.detectors import DETECTORS
 from holdfast.monitor.detectors.rate_high import nothing_learned
 from holdfast.monitor.detectors.rate_low import left_over, rate_low
 from holdfast.monitor.history import History
-from holdfast.monitor.remedies import for_learning
+from holdfast.monitor.remedies import remedies_for
 from holdfast.monitor.symptom import Symptom, item, shown
 from holdfast.stats.paired import Difference, paired_t
 
@@ -112,7 +112,7 @@ def _underfit(history: History, because: str, strength: float, *evidence: Eviden
         blame=0.3,
         since_step=history.steps[0],
         evidence=evidence,
-        remedies=for_learning(history.snapshots),
+        remedies=remedies_for("learning", history),
     )
 
 
