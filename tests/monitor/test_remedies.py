@@ -12,6 +12,7 @@ import pytest
 from holdfast.core.curves import Curves, Series
 from holdfast.core.records import Remedy
 from holdfast.core.run_facts import RunFacts
+from holdfast.monitor.curves import remedies as of_logs
 from holdfast.monitor.curves.verdict import judge_curves
 from holdfast.monitor.history import History
 from holdfast.monitor.judge import judge
@@ -105,3 +106,8 @@ def test_a_foreign_log_gets_no_value_of_the_rate(ends: float) -> None:
     assert verdict.label in ("underfit", "diverging")
     assert not any("learning_rate" in s for r in verdict.remedies for s in r.set)
     assert not any("larger learning rate" in r.do for r in verdict.remedies)
+
+
+def test_the_tables_of_logs_name_remedies_and_use_each() -> None:
+    named = {name for names in of_logs.FINDINGS.values() for name in names}
+    assert named == {*of_logs.OF_LOGS, *of_logs.WORKED_OUT}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 from holdfast.core.records import Verdict
-from holdfast.monitor.curves import remedies
 from holdfast.monitor.curves.facts import QUARTER, CurveFacts
 from holdfast.monitor.curves.gap import gap_at_end, parted_since, training_fitted
 from holdfast.monitor.curves.shape import ENOUGH, RECOVERED, CurveShape
@@ -50,7 +49,7 @@ def parted(facts: CurveFacts) -> Verdict | None:
         sure,
         since=parted_since(facts),
         cause="trained too long for this much data",
-        remedies=remedies.for_gap(facts.curves),
+        tried="gap",
     )
 
 
@@ -76,7 +75,7 @@ def at_the_floor(facts: CurveFacts) -> Verdict | None:
         0.6,
         since=facts.best,
         cause="trained too long for this much data",
-        remedies=remedies.for_rise(facts.curves),
+        tried="rise",
     )
 
 
@@ -101,7 +100,7 @@ def underfit(facts: CurveFacts) -> Verdict | None:
             "underfit",
             because,
             0.7,
-            remedies=remedies.for_no_progress(facts.curves),
+            tried="no progress",
             cause="too low a learning rate, too small a model, or labels that do not fit",
         )
     recent = valid.fall_over(QUARTER)
@@ -113,7 +112,7 @@ def underfit(facts: CurveFacts) -> Verdict | None:
         "underfit",
         because,
         0.7,
-        remedies=remedies.for_no_progress(facts.curves),
+        tried="no progress",
         cause="stopped too early, or too low a learning rate",
     )
 
@@ -128,9 +127,9 @@ def learning(facts: CurveFacts) -> Verdict | None:
         return None
     because = f"{valid_name(facts)} still fell by {recent / valid.end:.1%} over the last quarter"
     fitted = training_fitted(facts)
-    tried = remedies.for_fitted() if fitted else remedies.for_falling(facts.curves)
+    tried = "fitted" if fitted else "falling"
     return verdict(
-        facts, "learning", because + gap_named(facts), 0.8, since=float(valid.at[0]), remedies=tried
+        facts, "learning", because + gap_named(facts), 0.8, since=float(valid.at[0]), tried=tried
     )
 
 
@@ -154,7 +153,7 @@ def healthy(facts: CurveFacts) -> Verdict | None:
     if gap is not None and gap.open:
         because += f", but {gap_words(facts, gap)} may be anything from {100 * gap.low:.0f} to "
         because += f"{100 * gap.high:.0f} points with so few validation rows"
-        return verdict(facts, "inconclusive", because, 0.0, remedies=remedies.for_noise()[:1])
+        return verdict(facts, "inconclusive", because, 0.0, tried="few rows")
     return verdict(facts, "healthy", because + gap_named(facts), 0.7, since=facts.best)
 
 
@@ -166,10 +165,10 @@ def unclear(facts: CurveFacts) -> Verdict:
             f"{valid_name(facts)} ends above where the log begins, by {valid.rise_share:.1%}, "
             f"which is too little to count; {needed(facts, 1.0)}"
         )
-        return verdict(facts, "inconclusive", because, 0.0, remedies=remedies.for_few_points())
+        return verdict(facts, "inconclusive", because, 0.0, tried="few points")
     wide = ENOUGH * valid.noise / valid.floor if valid.floor > 0 else math.inf
     because = (
         f"{valid_name(facts)} jumps by about {wide:.0%}, so its direction cannot be told; "
         f"{needed(facts, wide / MARGIN)}"
     )
-    return verdict(facts, "inconclusive", because, 0.0, remedies=remedies.for_noise())
+    return verdict(facts, "inconclusive", because, 0.0, tried="noise")

@@ -1,142 +1,101 @@
-"""What to try after a foreign log, as sentences with runnable ``--set`` strings."""
+"""What to try after a foreign log, as sentences with runnable ``--set`` strings: the tables of
+``monitor.remedies`` with the remedies that only a log has."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from holdfast.core.curves import Curves
 from holdfast.core.records import Remedy
+from holdfast.monitor.remedies import MOST_VALID, REMEDIES, USUAL_VALID
+
+OF_LOGS: Mapping[str, Remedy] = {
+    **{name: REMEDIES[name] for name in ("regularize", "layer decay", "full precision")},
+    "more validation": Remedy("give validation more rows", MOST_VALID),
+    "more rows": Remedy("give it more training rows"),
+    "new rows": Remedy("give it more training rows: those it has are known already"),
+    "while it falls": Remedy(
+        "go on only while validation falls: the training rows are fitted already"
+    ),
+    "training metric": Remedy("log the metric on the training rows too: the gap tells which it is"),
+    "best so far": Remedy("until then keep the state of the best evaluation"),
+    "end of a cycle": Remedy("judge at the end of a cycle, where the rate is lowest"),
+    "no restarts": Remedy("or train without restarts", ("train.schedule=cosine",)),
+    "two logs": Remedy("diagnose the parts before and after the jump as two logs"),
+    "temperature": Remedy("scale the logits by a temperature fitted on validation rows"),
+    "soft labels": Remedy("train towards softer labels", ("train.label_smoothing=0.1",)),
+    "metric": Remedy("choose the state by the metric that matters", ("train.metric=accuracy",)),
+    # Without a value: curves do not tell the peak that it must lie below.
+    "slower": Remedy("use a smaller learning rate"),
+    "warm up and clip": Remedy("warm up longer and clip", ("train.warmup=0.1", "train.clip=1.0")),
+    "evaluate precisely": Remedy("evaluate in full precision", ("train.precision=float32",)),
+    "answers left": Remedy(
+        "check that every validation row has an answer left after it is cut to length"
+    ),
+    "check labels": Remedy("check that labels and inputs belong together"),
+    "find copies": Remedy("look for copies between the training and the validation set"),
+    "find a giveaway": Remedy("look for a feature that gives the answer away"),
+    "keep validation": Remedy(
+        "keep rows for validation and evaluate on them during the run", USUAL_VALID
+    ),
+    "name a column": Remedy("or name the column: holdfast diagnose LOG --set valid=COL"),
+    "evaluate often": Remedy("evaluate more often", ("train.evaluations=20",)),
+}
+
+# Each finding, and the names of what helps; what has no words in the table is worked out.
+FINDINGS: Mapping[str, tuple[str, ...]] = {
+    "rise": ("keep the best", "regularize", "layer decay", "more rows"),
+    # Nothing that fits training rows further that are known by heart.
+    "gap": ("new rows", "regularize", "layer decay", "keep the best of several"),
+    # Little is left to learn from the training rows, whatever the rate or the length of the run.
+    "fitted": ("while it falls", "more rows"),
+    # A rise of the loss may be confidence alone, or more.
+    "unknown gap": ("training metric", "more validation", "best so far"),
+    "restarts": ("end of a cycle", "no restarts"),
+    "shift": ("two logs", "evaluate often"),
+    "confidence": ("temperature", "soft labels", "metric", "lowest loss"),
+    "diverging": ("slower", "warm up and clip", "full precision"),
+    # Training goes on and only the evaluation breaks.
+    "broken evaluation": ("evaluate precisely", "answers left"),
+    "falling": ("longer",),
+    # Not a larger rate: curves do not tell whether the peak was too low or too high.
+    "no progress": ("longer", "check labels"),
+    "leak": ("find copies", "find a giveaway"),
+    "no validation": ("keep validation", "name a column"),
+    "few points": ("evaluate often",),
+    "few rows": ("more validation",),
+    "noise": ("more validation", "evaluate often"),
+}
 
 
-def _keep_best(curves: Curves) -> Remedy:
+def remedies_for(finding: str, curves: Curves) -> tuple[Remedy, ...]:
+    """What helps against a finding of a log, the likeliest first."""
+    found: list[Remedy] = []
+    for name in FINDINGS[finding]:
+        found += (OF_LOGS[name],) if name in OF_LOGS else WORKED_OUT[name](curves)
+    return tuple(found)
+
+
+def _keep_best(curves: Curves) -> tuple[Remedy, ...]:
     do = "stop at the best evaluation and keep that state"
-    return Remedy(do, _until_best(curves), aim="best")
+    return (Remedy(do, _until_best(curves), aim="best"),)
 
 
-def for_rise(curves: Curves) -> tuple[Remedy, ...]:
-    """Against overfitting and memorizing."""
-    return (
-        _keep_best(curves),
-        Remedy("regularize more", ("train.weight_decay=0.1", "train.label_smoothing=0.1")),
-        Remedy("lower the learning rate of the lower layers", ("train.layer_decay=0.9",)),
-        Remedy("give it more training rows"),
-    )
+def _keep_best_of_several(curves: Curves) -> tuple[Remedy, ...]:
+    return () if curves.best in (None, curves.last) else _keep_best(curves)
 
 
-def for_gap(curves: Curves) -> tuple[Remedy, ...]:
-    """Against training rows known by heart: nothing that fits them further."""
-    regular = ("train.weight_decay=0.1", "train.label_smoothing=0.1")
-    known = Remedy("give it more training rows: those it has are known already")
-    tried = (
-        known,
-        Remedy("regularize more", regular),
-        Remedy("lower the learning rate of the lower layers", ("train.layer_decay=0.9",)),
-    )
-    if curves.best is None or curves.best == curves.last:
-        return tried
-    return (*tried, _keep_best(curves))
-
-
-def for_fitted() -> tuple[Remedy, ...]:
-    """Validation still falls, and the training rows are at their floor: little is left to learn
-    from them, whatever the rate or the length of the run."""
-    return (
-        Remedy("go on only while validation falls: the training rows are fitted already"),
-        Remedy("give it more training rows"),
-    )
-
-
-def for_unknown_gap() -> tuple[Remedy, ...]:
-    """Where a rise of the loss may be confidence alone, or more."""
-    return (
-        Remedy("log the metric on the training rows too: the gap tells which it is"),
-        *for_noise()[:1],
-        Remedy("until then keep the state of the best evaluation"),
-    )
-
-
-def for_restarts() -> tuple[Remedy, ...]:
-    """Where a rise may be a part of the schedule."""
-    return (
-        Remedy("judge at the end of a cycle, where the rate is lowest"),
-        Remedy("or train without restarts", ("train.schedule=cosine",)),
-    )
-
-
-def for_shift() -> tuple[Remedy, ...]:
-    """Where the scale of the loss changed in the middle."""
-    return (Remedy("diagnose the parts before and after the jump as two logs"), *for_few_points())
-
-
-def for_confidence(curves: Curves) -> tuple[Remedy, ...]:
-    """Against confidence that outgrows knowledge."""
-    return (
-        Remedy("scale the logits by a temperature fitted on validation rows"),
-        Remedy("train towards softer labels", ("train.label_smoothing=0.1",)),
-        Remedy("choose the state by the metric that matters", ("train.metric=accuracy",)),
-        Remedy("or stop at the lowest validation loss", _until_best(curves)),
-    )
-
-
-def for_diverging() -> tuple[Remedy, ...]:
-    """Against a run that diverged."""
-    return (
-        # Without a value: curves do not tell the peak that it must lie below.
-        Remedy("use a smaller learning rate"),
-        Remedy("warm up longer and clip", ("train.warmup=0.1", "train.clip=1.0")),
-        Remedy("compute in full precision", ("train.precision=float32",)),
-    )
-
-
-def for_broken_evaluation() -> tuple[Remedy, ...]:
-    """Where training goes on and only the evaluation breaks."""
-    return (
-        Remedy("evaluate in full precision", ("train.precision=float32",)),
-        Remedy("check that every validation row has an answer left after it is cut to length"),
-    )
-
-
-def for_falling(curves: Curves) -> tuple[Remedy, ...]:
-    """Where there is more to gain."""
+def _longer(curves: Curves) -> tuple[Remedy, ...]:
     epochs = _epochs_at(curves, curves.last)
     longer = () if epochs is None else (f"train.epochs={2 * epochs}",)
     return (Remedy("train longer", longer),)
 
 
-def for_no_progress(curves: Curves) -> tuple[Remedy, ...]:
-    """Where hardly anything was learned. Not a larger rate: curves do not tell whether the peak was
-    too low or too high."""
-    return (*for_falling(curves), Remedy("check that labels and inputs belong together"))
-
-
-def for_leak() -> tuple[Remedy, ...]:
-    """Where validation is too good."""
-    return (
-        Remedy("look for copies between the training and the validation set"),
-        Remedy("look for a feature that gives the answer away"),
-    )
-
-
-def for_no_validation() -> tuple[Remedy, ...]:
-    """Where nothing is known of unseen data."""
-    shares = ("data.split.train=0.7", "data.split.valid=0.15", "data.split.test=0.15")
-    return (
-        Remedy("keep rows for validation and evaluate on them during the run", shares),
-        Remedy("or name the column: holdfast diagnose LOG --set valid=COL"),
-    )
-
-
-def for_few_points() -> tuple[Remedy, ...]:
-    """Where the log has too few evaluations."""
-    return (Remedy("evaluate more often", ("train.evaluations=20",)),)
-
-
-def for_noise() -> tuple[Remedy, ...]:
-    """Where noise hides the answer."""
-    shares = ("data.split.train=0.6", "data.split.valid=0.25", "data.split.test=0.15")
-    return (Remedy("give validation more rows", shares), *for_few_points())
+def _lowest_loss(curves: Curves) -> tuple[Remedy, ...]:
+    return (Remedy("or stop at the lowest validation loss", _until_best(curves)),)
 
 
 def _until_best(curves: Curves) -> tuple[str, ...]:
@@ -158,3 +117,11 @@ def _epochs_at(curves: Curves, place: float | None) -> int | None:
     if curves.epochs is None or not len(curves.epochs):
         return None
     return max(1, math.ceil(np.interp(place, curves.epochs.at, curves.epochs.values)))
+
+
+WORKED_OUT: Mapping[str, Callable[[Curves], tuple[Remedy, ...]]] = {
+    "keep the best": _keep_best,
+    "keep the best of several": _keep_best_of_several,
+    "longer": _longer,
+    "lowest loss": _lowest_loss,
+}

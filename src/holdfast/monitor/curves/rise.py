@@ -7,7 +7,6 @@ from typing import Literal
 
 from holdfast.core.curves import WHOLE
 from holdfast.core.records import Label, Verdict
-from holdfast.monitor.curves import remedies
 from holdfast.monitor.curves.facts import CurveFacts
 from holdfast.monitor.curves.gap import CurveGap, gap_at_end
 from holdfast.monitor.curves.shape import ENOUGH, RECOVERED, CurveShape
@@ -84,11 +83,11 @@ def risen(facts: CurveFacts) -> Verdict | None:
             sure,
             since=valid.since,
             cause="the learning rate is too high",
-            remedies=remedies.for_diverging(),
+            tried="diverging",
         )
     if _both(facts):
         because = f"{grown}, and {train_name(facts)} rose by {change or 0:.0%} too"
-        return verdict(facts, "inconclusive", because, 0.0, remedies=remedies.for_restarts())
+        return verdict(facts, "inconclusive", because, 0.0, tried="restarts")
     meanwhile = "the log has no training loss" if change is None else _meanwhile(facts, change)
     return _named(facts, f"{grown}, while {meanwhile}", _harm(facts), sure)
 
@@ -106,8 +105,7 @@ def _both(facts: CurveFacts) -> bool:
 def _named(facts: CurveFacts, grown: str, harm: Harm, sure: float) -> Verdict:
     because = f"{grown}; {harm.words}"
     if harm.label == "inconclusive":
-        few = remedies.for_unknown_gap()
-        return verdict(facts, "inconclusive", because, 0.0, remedies=few, harm=harm.worse)
+        return verdict(facts, "inconclusive", because, 0.0, tried="unknown gap", harm=harm.worse)
     confidence = harm.label == "miscalibrated"
     return verdict(
         facts,
@@ -118,7 +116,7 @@ def _named(facts: CurveFacts, grown: str, harm: Harm, sure: float) -> Verdict:
         cause="too confident, not less knowing"
         if confidence
         else "trained too long for this much data",
-        remedies=(remedies.for_confidence if confidence else remedies.for_rise)(facts.curves),
+        tried="confidence" if confidence else "rise",
         harm=harm.worse,
     )
 
@@ -186,9 +184,9 @@ def perhaps_risen(facts: CurveFacts) -> Verdict | None:
             f"before, as under a rate that restarts; a rise {RECOVERED:g} times as large, or the "
             "end of the cycle, would tell"
         )
-        return verdict(facts, "inconclusive", because, 0.0, remedies=remedies.for_restarts())
+        return verdict(facts, "inconclusive", because, 0.0, tried="restarts")
     because = (
         f"{grown}, but noise may show {valid.doubt / valid.floor:.0%}; "
         f"{needed(facts, valid.doubt / valid.rise)}"
     )
-    return verdict(facts, "inconclusive", because, 0.0, remedies=remedies.for_noise())
+    return verdict(facts, "inconclusive", because, 0.0, tried="noise")

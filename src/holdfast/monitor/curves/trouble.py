@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from holdfast.core.records import Verdict
-from holdfast.monitor.curves import remedies
 from holdfast.monitor.curves.facts import CurveFacts, first_broken
 from holdfast.monitor.curves.words import (
     FEWEST,
@@ -25,13 +24,13 @@ def broken(facts: CurveFacts) -> Verdict | None:
     series, at = found
     none = "" if len(series.finite) else ", and no value of it is finite"
     cause = "the learning rate is too high, or the precision too low"
-    tried = remedies.for_diverging()
+    tried = "diverging"
     # Every evaluation is broken while training goes on: not the run, the evaluation is at fault.
     if series is facts.curves.valid and facts.train is not None and none:
         cause = "evaluation overflows in low precision, or its rows have no answer to predict"
-        tried = remedies.for_broken_evaluation()
+        tried = "broken evaluation"
     because = f"{series.name} is not a number from {place(facts, at)} on{none}"
-    return verdict(facts, "diverging", because, 0.9, since=at, cause=cause, remedies=tried)
+    return verdict(facts, "diverging", because, 0.9, since=at, cause=cause, tried=tried)
 
 
 def exploded(facts: CurveFacts) -> Verdict | None:
@@ -51,7 +50,7 @@ def exploded(facts: CurveFacts) -> Verdict | None:
         sureness(facts, train),
         since=train.since,
         cause="the learning rate is too high",
-        remedies=remedies.for_diverging(),
+        tried="diverging",
     )
 
 
@@ -60,7 +59,7 @@ def no_validation(facts: CurveFacts) -> Verdict | None:
     if facts.curves.valid is not None:
         return None
     because = "the log has no validation series, so nothing can be said about unseen data"
-    return verdict(facts, "inconclusive", because, 0.0, remedies=remedies.for_no_validation())
+    return verdict(facts, "inconclusive", because, 0.0, tried="no validation")
 
 
 def too_little(facts: CurveFacts) -> Verdict | None:
@@ -73,7 +72,7 @@ def too_little(facts: CurveFacts) -> Verdict | None:
             f"{many(facts.evaluations)} with a finite {facts.curves.valid.name} are too few; "
             f"{FEWEST} is the least, and about {2 * SETTLED} make a rise distinct from noise"
         )
-        return verdict(facts, "inconclusive", because, 0.0, remedies=remedies.for_few_points())
+        return verdict(facts, "inconclusive", because, 0.0, tried="few points")
     return None
 
 
@@ -88,7 +87,7 @@ def _too_little_since(facts: CurveFacts) -> Verdict | None:
         "since, as after a resume with another scale of the loss or a restart of the rate; "
         f"{many(len(facts.valid.cost))} since then are too few, {FEWEST} is the least"
     )
-    return verdict(facts, "inconclusive", because, 0.0, remedies=remedies.for_shift())
+    return verdict(facts, "inconclusive", because, 0.0, tried="shift")
 
 
 def leaking(facts: CurveFacts) -> Verdict | None:
@@ -119,5 +118,5 @@ def leaking(facts: CurveFacts) -> Verdict | None:
         0.6,
         cause="copies of the training rows among the validation "
         "rows, a feature that gives the answer away, or very strong dropout or augmentation",
-        remedies=remedies.for_leak(),
+        tried="leak",
     )

@@ -6,11 +6,12 @@ import math
 from typing import Literal
 
 from holdfast.core.curves import position
-from holdfast.core.records import Label, Remedy, Verdict
+from holdfast.core.records import Label, Verdict
 from holdfast.monitor.curves.arguments import in_their_words
 from holdfast.monitor.curves.evidence import evidence_of
 from holdfast.monitor.curves.facts import CurveFacts
 from holdfast.monitor.curves.gap import CurveGap, gap_at_best, gap_at_end
+from holdfast.monitor.curves.remedies import remedies_for
 from holdfast.monitor.curves.shape import ENOUGH, CurveShape
 
 MARGIN = 0.05
@@ -121,11 +122,13 @@ def verdict(
     *,
     since: float | None = None,
     cause: str | None = None,
-    remedies: tuple[Remedy, ...] = (),
+    tried: str | None = None,
     harm: Literal["answers", "certainty", "both"] | None = None,
 ) -> Verdict:
-    """A verdict with the whole evidence behind it."""
+    """A verdict with the whole evidence behind it; ``tried`` names the finding whose remedies are
+    given."""
     because += rescaled_words(facts)
+    remedies = () if tried is None else remedies_for(tried, facts.curves)
     return Verdict(
         label,
         f"By the curves alone: {because}.",
