@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from holdfast.core.records import Decision
 
 if TYPE_CHECKING:
+    import torch
     from peft import PeftConfig
+    from transformers import PretrainedConfig, PreTrainedModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +93,8 @@ class Weights(Protocol):
     def state_dict(self, *, prefix: str = ..., keep_vars: bool = ...) -> dict[str, Any]: ...
 
     def load_state_dict(
-        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
-    ) -> Any: ...
+        self, state_dict: Mapping[str, Tensor], strict: bool = True, assign: bool = False
+    ) -> object: ...
 
     def train(self, mode: bool = True) -> Self: ...
 
@@ -100,7 +102,25 @@ class Weights(Protocol):
 
     def cpu(self) -> Self: ...
 
-    def to(self, *where: Any) -> Self: ...
+    def to(self, device: torch.device | str, /) -> Self: ...
+
+
+class Preprocessor(Protocol):
+    """What turns rows into inputs and is saved with the weights: a tokenizer, or an image
+    processor."""
+
+    def save_pretrained(self, save_directory: Path, /) -> object: ...
+
+
+class ModelFactory(Protocol):
+    """One of Transformers' ``AutoModelFor…`` classes."""
+
+    def from_config(
+        self, config: PretrainedConfig, /, *, trust_remote_code: bool
+    ) -> PreTrainedModel: ...
+
+    def from_pretrained(self, pretrained_model_name_or_path: str | Path, **settings: object) -> Any:
+        """The model; with ``output_loading_info`` the model and what was found of its weights."""
 
 
 class Network(Weights, Protocol):
@@ -136,14 +156,14 @@ class Network(Weights, Protocol):
         """The table of word embeddings, with ``weight`` [vocabulary, E]. Raises ``RecipeError``
         where the inputs are no words."""
 
-    def __call__(self, **inputs: Any) -> Tensor:
+    def __call__(self, **inputs: Tensor) -> Tensor:
         """A batch of the tokenizer's (or processor's) outputs → the head's outputs."""
 
     def layers(self) -> list[Layer]:
         """The layers in the order of the computation, ``embeddings`` first and ``head`` last;
         every weight is in exactly one."""
 
-    def save(self, folder: Path, tokenizer: Any) -> None:
+    def save(self, folder: Path, tokenizer: Preprocessor) -> None:
         """Write a folder that plain libraries load and that gives these outputs."""
 
 

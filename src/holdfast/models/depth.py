@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import nn
 
@@ -21,6 +21,11 @@ from holdfast.models.encoders.pooling import MARK
 from holdfast.models.generators.causal import CausalNetwork
 from holdfast.models.generators.seq2seq_network import Seq2SeqNetwork
 from holdfast.models.vision.vision import VisionClassifier
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
+
+    from holdfast.models.base import Network
 
 Kept = Literal["spread", "first"]
 SETTING = "model.layers"
@@ -51,13 +56,13 @@ def chosen_blocks(there: int, count: int, kept: Kept) -> tuple[int, ...]:
     return tuple(round(i * (there - 1) / (count - 1)) for i in range(count))
 
 
-def depth_of(network: Any) -> int:
+def depth_of(network: Network) -> int:
     """How many blocks a network has, of an encoder and a decoder the larger number. Raises
     ``RecipeError`` where they are no list of equal ones."""
     return max(len(stack.blocks) for stack in _stacks(network))
 
 
-def shorten(network: Any, count: int, kept: Kept) -> Decision:
+def shorten(network: Network, count: int, kept: Kept) -> Decision:
     """Take all but ``count`` blocks out of ``network``, of an encoder-decoder on either side; what
     it saves loads as a plain model of so many.
 
@@ -85,7 +90,7 @@ def shorten(network: Any, count: int, kept: Kept) -> Decision:
     return Decision("blocks", shown, because)
 
 
-def _stacks(network: Any) -> list[Stack]:
+def _stacks(network: Network) -> list[Stack]:
     """The lists of blocks of a network."""
     if isinstance(network, Seq2SeqNetwork):
         both = ("encoder", COUNTS), ("decoder", DECODER_COUNTS)
@@ -105,7 +110,7 @@ def _stacks(network: Any) -> list[Stack]:
     return [Stack(network.backbone.get_submodule(above), name, (*COUNTS, family.count))]
 
 
-def _side(plain: Any, side: str) -> nn.Module:
+def _side(plain: PreTrainedModel, side: str) -> nn.Module:
     found: nn.Module = getattr(plain.base_model, side)
     return found
 
@@ -125,7 +130,7 @@ def _of_length(body: nn.Module, count: int) -> Stack:
     raise _no_list(type(body).__name__, f"it has no list of {count} blocks")
 
 
-def _keep(network: Any, stack: Stack, chosen: Sequence[int]) -> None:
+def _keep(network: Network, stack: Stack, chosen: Sequence[int]) -> None:
     there, blocks = len(stack.blocks), list(stack.blocks)
     stayed = nn.ModuleList([blocks[i] for i in chosen])
     setattr(stack.holder, stack.name, stayed)
@@ -140,7 +145,9 @@ def _keep(network: Any, stack: Stack, chosen: Sequence[int]) -> None:
         _count(config, stack.counts, there, chosen)
 
 
-def _count(config: Any, counts: tuple[str, ...], there: int, chosen: Sequence[int]) -> None:
+def _count(
+    config: PretrainedConfig, counts: tuple[str, ...], there: int, chosen: Sequence[int]
+) -> None:
     """Write the number of blocks into a configuration, and cut what it says block by block."""
     plain = config.to_dict()
     for key in counts:

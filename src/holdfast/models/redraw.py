@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -11,6 +11,9 @@ from torch import nn
 from holdfast.core.errors import ModelError, RecipeError
 from holdfast.core.seeds import derive_seed
 from holdfast.models.base import Layer, Network
+
+if TYPE_CHECKING:
+    pass
 
 # What Transformers marks loaded weights with; its initializers pass over them.
 LOADED = "_is_hf_initialized"

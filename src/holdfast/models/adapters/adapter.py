@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -31,6 +31,9 @@ from holdfast.models.adapters.quantize import size_of
 from holdfast.models.adapters.targets import Targets, find_targets
 from holdfast.models.base import Adapter, AdapterSpec, Network, Weights
 from holdfast.models.loading.quiet import quiet_transformers
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 KINDS = ("lora", "rslora", "dora", "lora+", "ia3", "prompt")
 LOW_RANK = ("lora", "rslora", "dora", "lora+")
@@ -54,7 +57,7 @@ def attach(
     ModelError : the model has nothing that this kind fits.
     """
     _need_peft()
-    home = home_of(network)
+    home: Any = home_of(network)
     held = frozenset(id(parameter) for parameter in home.parameters())
     task = task_type(network, home)
     if spec.kind == "prompt":
@@ -129,7 +132,7 @@ def resolve_spec(spec: AdapterSpec) -> tuple[AdapterSpec, str]:
     return spec, ", ".join([spec.kind, *shown])
 
 
-def task_type(network: Network, home: Any) -> str | None:
+def task_type(network: Network, home: PreTrainedModel) -> str | None:
     """PEFT's name for what the plain model does; ``None`` where it has none (images)."""
     if type(home).__name__.endswith("ForImageClassification"):
         return None
@@ -164,7 +167,7 @@ def _without_dropout(spec: AdapterSpec, targets: Targets) -> AdapterSpec:
 
 
 def _inject(
-    home: Any, spec: AdapterSpec, targets: Targets, task: str | None, seed: int
+    home: PreTrainedModel, spec: AdapterSpec, targets: Targets, task: str | None, seed: int
 ) -> tuple[Any, str]:
     from peft import IA3Config, LoraConfig, inject_adapter_in_model
 
@@ -205,7 +208,7 @@ def _inject(
     return config, _reason(home, spec, targets)
 
 
-def _reason(home: Any, spec: AdapterSpec, targets: Targets) -> str:
+def _reason(home: PreTrainedModel, spec: AdapterSpec, targets: Targets) -> str:
     count = sum(1 for _ in layers_with_adapter(home))
     family = str(getattr(home.config, "model_type", type(home).__name__))
     names = ", ".join((*targets.names, *targets.stacks))
@@ -218,7 +221,7 @@ def _reason(home: Any, spec: AdapterSpec, targets: Targets) -> str:
     return f"{count} layers of {family} ({names}): {why}"
 
 
-def _prompt(home: Any, spec: AdapterSpec, task: str | None, seed: int) -> Any:
+def _prompt(home: PreTrainedModel, spec: AdapterSpec, task: str | None, seed: int) -> Any:
     from peft import PromptTuningConfig
 
     assert spec.rank is not None
@@ -261,7 +264,7 @@ def _need_peft() -> None:
         ) from error
 
 
-def has_switch(plain: Any) -> bool:
+def has_switch(plain: nn.Module) -> bool:
     """Whether PEFT's layers are in the model, which can be switched off. One whose adapter was
     merged into its weights has none."""
     return any(True for _ in _layers(plain))
@@ -274,7 +277,7 @@ def below_prompt(plain: Any) -> Any | None:
 
 
 @contextlib.contextmanager
-def adapter_off(plain: Any) -> Iterator[None]:
+def adapter_off(plain: nn.Module) -> Iterator[None]:
     """Switch the adapter's layers off for the length of the block."""
     layers = list(_layers(plain))
     try:
@@ -286,7 +289,7 @@ def adapter_off(plain: Any) -> Iterator[None]:
             layer.enable_adapters(True)
 
 
-def _layers(plain: Any) -> Iterator[Any]:
+def _layers(plain: nn.Module) -> Iterator[Any]:
     from importlib.util import find_spec
 
     if find_spec("peft") is None:

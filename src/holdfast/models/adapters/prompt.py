@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from holdfast.core.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 NAME = "prompt_vectors"
 
@@ -38,7 +41,9 @@ def extended(mask: Tensor, count: int) -> Tensor:
     return torch.cat([mask.new_ones(len(mask), count), mask], dim=1)
 
 
-def _read_first(module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+def _read_first(
+    module: PreTrainedModel, args: tuple[object, ...], kwargs: dict[str, Any]
+) -> tuple[Any, dict[str, Any]]:
     if kwargs.get("input_ids") is None:
         return args, kwargs
     ids = kwargs["input_ids"]
@@ -72,7 +77,7 @@ def _written(kwargs: dict[str, Any]) -> int:
     return int(cache.get_seq_length()) if cache is not None else 0
 
 
-def _cut_logits(module: Any, args: Any, output: Any) -> None:
+def _cut_logits(module: nn.Module, args: tuple[object, ...], output: Any) -> None:
     """Only a decoder's logits stand for the places that the vectors took."""
     logits = getattr(output, "logits", None)
     count = getattr(module, NAME).num_embeddings

@@ -18,7 +18,7 @@ import importlib
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,11 @@ from holdfast.core.input_errors import first_line
 from holdfast.core.records import Decision
 from holdfast.models.base import Weights
 from holdfast.models.loading.quiet import quiet_transformers
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from transformers import PretrainedConfig
 
 SETTING = "model.quantize"
 CLASSES = ("Linear4bit", "Linear8bitLt")
@@ -63,7 +68,7 @@ class QuantizeSpec:
         }
 
 
-def load_settings(config: dict[str, Any] | None) -> dict[str, Any]:
+def load_settings(config: Mapping[str, object] | None) -> dict[str, Any]:
     """What ``from_pretrained`` takes beside the rest; nothing without ``config``.
 
     Raises ``MachineError`` where bitsandbytes is absent or refuses this machine.
@@ -230,7 +235,7 @@ def plain_layer(layer: Any) -> nn.Linear:
     return plain
 
 
-def plain_tensors(layer: Any, plain: nn.Linear) -> dict[str, Tensor]:
+def plain_tensors(layer: nn.Module, plain: nn.Linear) -> dict[str, Tensor]:
     """The weights of ``plain``, a dequantised ``layer``, as the unquantised model holds them:
     GPT-2's lie the other way round."""
     state = {name: value.detach() for name, value in plain.state_dict().items()}
@@ -239,7 +244,7 @@ def plain_tensors(layer: Any, plain: nn.Linear) -> dict[str, Tensor]:
     return state
 
 
-def config_of(config: Any) -> dict[str, Any] | None:
+def config_of(config: PretrainedConfig) -> dict[str, Any] | None:
     """How a model of this configuration is quantised, as ``BitsAndBytesConfig`` takes it; ``None``
     where it is not."""
     quantization = getattr(config, "quantization_config", None)
@@ -255,7 +260,7 @@ def config_of(config: Any) -> dict[str, Any] | None:
     return {name: plain[name] for name in names}
 
 
-def forget(config: Any) -> Any:
+def forget(config: PretrainedConfig) -> Any:
     """``config`` without the mark of a quantised model, for one that is so no longer."""
     if getattr(config, "quantization_config", None) is not None:
         del config.quantization_config

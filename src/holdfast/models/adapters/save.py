@@ -6,7 +6,7 @@ import copy
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,11 @@ from holdfast.models.loading.builtin import embedded_folder
 from holdfast.models.loading.completeness import check_adapter
 from holdfast.models.loading.quiet import quiet_transformers
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from holdfast.models.base import ModelFactory, Preprocessor
+
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 FACTS = "holdfast.json"
@@ -54,7 +59,7 @@ def is_adapter_folder(folder: Path) -> bool:
 def save_adapter(
     adapter: Adapter,
     folder: Path,
-    tokenizer: Any,
+    tokenizer: Preprocessor,
     *,
     prefix: str = "",
     extra: Mapping[str, Tensor] | None = None,
@@ -93,7 +98,9 @@ def save_adapter(
         (folder / FACTS).write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
 
 
-def save_whole(plain: Any, adapter: Adapter | None, folder: Path, tokenizer: Any) -> None:
+def save_whole(
+    plain: PreTrainedModel, adapter: Adapter | None, folder: Path, tokenizer: Preprocessor
+) -> None:
     """Write a whole plain model as its adapter asks: a plain PEFT folder, or a plain model with
     the adapter, if any, merged in."""
     if adapter is not None and not adapter.spec.merge:
@@ -105,7 +112,7 @@ def save_whole(plain: Any, adapter: Adapter | None, folder: Path, tokenizer: Any
         tokenizer.save_pretrained(folder)
 
 
-def _whole(plain: Any, adapter: Adapter | None) -> Any:
+def _whole(plain: PreTrainedModel, adapter: Adapter | None) -> Any:
     """The plain model itself, or a new one with the merged weights; on the meta device, so that
     none are drawn."""
     if adapter is None:
@@ -167,7 +174,7 @@ def merged_state(home: nn.Module) -> dict[str, Tensor]:
     return state
 
 
-def _unpacked(home: Any, layer: Any, base: Any) -> Any:
+def _unpacked(home: Any, layer: Any, base: nn.Module) -> Any:
     """PEFT's adapted ``layer`` around a plain copy of its quantised ``base``: PEFT's own merge of a
     quantised one would round again."""
     from peft import inject_adapter_in_model
@@ -202,7 +209,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
     return found
 
 
-def load_adapted(folder: Path, make: Any, **settings: Any) -> Any:
+def load_adapted(folder: Path, make: ModelFactory, **settings: object) -> Any:
     """The pretrained model through ``make.from_pretrained``, with the adapter of ``folder`` on it,
     through plain PEFT, in evaluation mode; in float32, or held as it was in training.
 

@@ -6,11 +6,14 @@ instead of all (Chen and others 2016, 1604.06174).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from holdfast.core.errors import ModelError
 from holdfast.core.records import Decision
 from holdfast.models.base import Weights
+
+if TYPE_CHECKING:
+    from torch import nn
 
 SETTING = "train.checkpoint_activations"
 
@@ -42,7 +45,7 @@ def checkpoint_activations(network: Weights, wanted: bool) -> tuple[Decision, ..
     return (Decision(SETTING, "true", because),)
 
 
-def switch(model: Any, on: bool) -> None:
+def switch(model: nn.Module, on: bool) -> None:
     """Switch it, under the method's old name and its new one (Transformers 5.20 and later)."""
     new = hasattr(model, "activation_checkpointing_enable")
     name = f"{'activation' if new else 'gradient'}_checkpointing_{'enable' if on else 'disable'}"
@@ -52,7 +55,7 @@ def switch(model: Any, on: bool) -> None:
     getattr(model, name)(**({key: settings} if on else {}))
 
 
-def can_checkpoint(module: Any) -> bool:
+def can_checkpoint(module: object) -> bool:
     """Whether this is a Transformers model that offers it."""
     return bool(getattr(module, "supports_gradient_checkpointing", False)) and hasattr(
         module, "gradient_checkpointing_enable"

@@ -68,7 +68,7 @@ class Prefix:
         """Whether no weight of it learns or has been written to since ``remember``."""
         return self._marks == self._mark()
 
-    def ask(self, forward: Callable[[], Any]) -> str | None:
+    def ask(self, forward: Callable[[], object]) -> str | None:
         """Learn the form of the blocks' outputs from one pass; the reason, where they cannot be
         left out."""
         if any(isinstance(block, nn.ParameterList) for block in self.blocks):
@@ -91,11 +91,13 @@ class Prefix:
         self.forms = tuple(form for form in forms if form is not False)
         return None
 
-    def output(self, forward: Callable[[], Any]) -> Tensor:
+    def output(self, forward: Callable[[], object]) -> Tensor:
         """What the last frozen block gives in this pass [batch, …]; the pass ends there."""
         outputs: list[Tensor] = []
 
-        def stop(_module: nn.Module, _inputs: Any, out: Any) -> None:
+        def stop(
+            _module: nn.Module, _inputs: tuple[object, ...], out: Tensor | tuple[Tensor, ...]
+        ) -> None:
             outputs.append(out if isinstance(out, Tensor) else out[0])
             # Nothing behind this block is wanted: the pass is left from inside.
             raise _Reached
@@ -146,7 +148,7 @@ def _form(out: Any) -> int | bool | None:
 def _giving(states: Tensor | None, form: int | None) -> Callable[..., Any]:
     """A block's ``forward`` that gives ``states``, or its own input where there are none."""
 
-    def forward(*inputs: Any, **named: Any) -> Any:
+    def forward(*inputs: Tensor | None, **named: Tensor | None) -> Any:
         given = states
         if given is None:
             given = inputs[0] if inputs else named["hidden_states"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -27,6 +27,9 @@ from holdfast.models.loading.weights import (
     name_classes,
     pretrained,
 )
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 POOLINGS = ("auto", "mean", "own")
 DROPOUTS = (
@@ -122,7 +125,11 @@ def load_classifier(
 
 
 def settle_length(
-    source: Source, config: Any, tokenizer: Any, asked: int | None, adapter: AdapterSpec | None
+    source: Source,
+    config: PretrainedConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    asked: int | None,
+    adapter: AdapterSpec | None,
 ) -> tuple[int, Decision]:
     """How many tokens a text is cut to, and why; the tokenizer, and any saved copy of it, then cuts
     there and yields what the model takes."""
@@ -139,7 +146,7 @@ def settle_length(
 def finish(
     source: Source,
     network: EncoderClassifier,
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     adapter: AdapterSpec | None,
     seed: int,
 ) -> tuple[Decision, ...]:
@@ -187,7 +194,7 @@ def _own_pool(plain: nn.Module, family: Family, pooling: str) -> OwnPool:
     )
 
 
-def _activation(family: Family, config: Any) -> Callable[[torch.Tensor], torch.Tensor]:
+def _activation(family: Family, config: PretrainedConfig) -> Callable[[torch.Tensor], torch.Tensor]:
     from transformers.activations import ACT2FN
 
     name = family.activation
@@ -236,7 +243,11 @@ def _check_base(source: Source, adapter: AdapterSpec | None) -> None:
 
 
 def _choose_pooling(
-    asked: str, family: Family, config: Any, classes: int, adapter: AdapterSpec | None = None
+    asked: str,
+    family: Family,
+    config: PretrainedConfig,
+    classes: int,
+    adapter: AdapterSpec | None = None,
 ) -> tuple[str, Decision]:
     """``"mean"`` or ``"own"`` with the reason; ModernBERT's own head is told to take the mean."""
     obstacle = why_not_mean(family, config, classes)
@@ -266,7 +277,7 @@ def _choose_pooling(
     return chosen, Decision("model.pooling", chosen, because)
 
 
-def _load_weights(source: Source, family: Family, config: Any, seed: int) -> nn.Module:
+def _load_weights(source: Source, family: Family, config: PretrainedConfig, seed: int) -> nn.Module:
     """The backbone must come from the file; only what is new by design may be drawn."""
     from transformers import AutoModelForSequenceClassification
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from holdfast.core.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from holdfast.models.base import Network
 
 # As BERT and ViT draw new weights (``initializer_range``).
 HEAD_STD = 0.02
@@ -25,7 +28,7 @@ def new_head(features: int, outputs: int, seed: int) -> nn.Linear:
 
 
 def put_head_back(
-    network: Any,
+    network: Network,
     learning: Mapping[str, nn.Parameter],
     start: Mapping[str, torch.Tensor],
     optimizer: torch.optim.Optimizer | None,

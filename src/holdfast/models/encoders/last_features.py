@@ -42,7 +42,7 @@ def hearing(plain: nn.Module, layer: nn.Module | None = None) -> Iterator[list[T
     layer, heard = layer or last_layer(plain), list[Tensor]()
     masks: list[Tensor | None] = []
 
-    def begin(_: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+    def begin(_: nn.Module, given: tuple[object, ...], named: dict[str, Tensor | None]) -> None:
         masks[:] = [named.get("attention_mask")]
 
     def read(_: nn.Module, given: tuple[Tensor, ...]) -> None:

@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,11 @@ from holdfast.models.encoders.head import new_head
 from holdfast.models.encoders.pooling import EachToken, MeanPool, OwnPool, carry_mean, masked_mean
 from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.models.loading.tokenizer import accepted_inputs, forget_limits
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+    from holdfast.models.base import Preprocessor
 
 Pooling = Literal["mean", "own"]
 SINGLE_LABEL = "single_label_classification"
@@ -136,7 +141,7 @@ class EncoderClassifier(nn.Module):
         table: nn.Embedding = self.backbone.get_input_embeddings()  # type: ignore[operator]
         return table
 
-    def save(self, folder: Path, tokenizer: Any, temperature: float = 1.0) -> None:
+    def save(self, folder: Path, tokenizer: Preprocessor, temperature: float = 1.0) -> None:
         """Write configuration, float32 safetensors and tokenizer into ``folder``.
 
         Plain ``AutoModelForSequenceClassification.from_pretrained(folder)`` (or
@@ -175,7 +180,7 @@ def _present(backbone: nn.Module, paths: tuple[str, ...]) -> tuple[nn.Module, ..
 
 
 def _save_adapter(
-    network: EncoderClassifier, folder: Path, tokenizer: Any, temperature: float
+    network: EncoderClassifier, folder: Path, tokenizer: Preprocessor, temperature: float
 ) -> None:
     """The adapter, and the layers after the backbone whole: they are new."""
     adapter, family = network.adapter, network.family
@@ -211,7 +216,9 @@ def plain_model(network: EncoderClassifier, temperature: float = 1.0) -> Any:
     return plain
 
 
-def plain_state(network: EncoderClassifier, config: Any, temperature: float) -> dict[str, Tensor]:
+def plain_state(
+    network: EncoderClassifier, config: PretrainedConfig, temperature: float
+) -> dict[str, Tensor]:
     """All weights under a plain model's names; ``config`` is adapted where a block is added."""
     family = network.family
     backbone = merged_state(network.backbone) if network.adapter else _under("", network.backbone)

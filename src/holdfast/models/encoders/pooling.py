@@ -22,13 +22,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from holdfast.core.errors import Defect
 from holdfast.models.encoders.families import BlockLayout, Family
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from transformers import PretrainedConfig
 
 # A millionth is left of the first token's own state, about what float32 resolves.
 SCALE = 1e6
@@ -43,7 +48,7 @@ ODD_PARTS = ("relu", "gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "silu
 State = dict[str, Tensor]
 
 
-def why_not_mean(family: Family, config: Any, classes: int) -> str:
+def why_not_mean(family: Family, config: PretrainedConfig, classes: int) -> str:
     """Why a plain folder of this model cannot carry mean pooling; empty when it can."""
     hidden = int(config.hidden_size)
     if family.own_mean:
@@ -64,7 +69,7 @@ def why_not_mean(family: Family, config: Any, classes: int) -> str:
     return ""
 
 
-def carry_mean(state: State, family: Family, config: Any, head: nn.Linear) -> None:
+def carry_mean(state: State, family: Family, config: PretrainedConfig, head: nn.Linear) -> None:
     """Add the carrying block and head to ``state`` (a plain model's, without a head), and count
     it in ``config``."""
     if family.block is None:
@@ -110,7 +115,7 @@ def _fill_block(state: State, added: str, block: BlockLayout) -> None:
     state[f"{added}{block.last_norm}.weight"] = torch.ones(width)
 
 
-def _last_norm_keys(state: Any, family: Family, before: str, count: int) -> list[str]:
+def _last_norm_keys(state: Collection[str], family: Family, before: str, count: int) -> list[str]:
     """The norm whose output the carrying block reads: in DeBERTa's first block that of its
     convolution, where it has one."""
     convolution = f"{family.base}.encoder.conv.LayerNorm"

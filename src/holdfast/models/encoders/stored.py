@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -17,12 +17,17 @@ from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.models.loading.source import read_config
 from holdfast.models.loading.tokenizer import accepted_inputs
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from holdfast.models.base import ModelFactory, Preprocessor
+
 
 class PlainClassifier(nn.Module):
     """A plain classification model whose ``forward`` takes what a tokenizer gives and returns
     logits [B, C]. Differs from ``EncoderClassifier`` in that nothing of Holdfast computes."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model = model
         self.accepts = accepted_inputs(model.config)
@@ -68,7 +73,9 @@ def load_saved(
     return SavedClassifier(PlainClassifier(model).eval(), tokenizer, classes, length)
 
 
-def saved_model(folder: Path, make: Any, rule: str, least: int = 0) -> tuple[Any, tuple[str, ...]]:
+def saved_model(
+    folder: Path, make: ModelFactory, rule: str, least: int = 0
+) -> tuple[Any, tuple[str, ...]]:
     """The classifier of Transformers' class ``make`` in a saved folder, or the pretrained one with
     the folder's adapter on it through plain PEFT; and its classes in the order of the logits.
 
@@ -98,7 +105,7 @@ def saved_model(folder: Path, make: Any, rule: str, least: int = 0) -> tuple[Any
         return model, tuple(str(names[index]) for index in range(len(names)))
 
 
-def save_plain(network: PlainClassifier, folder: Path, tokenizer: Any) -> None:
+def save_plain(network: PlainClassifier, folder: Path, tokenizer: Preprocessor) -> None:
     """Write a classifier that ``load_saved`` gave, as it was read."""
     model: Any = network.model
     with quiet_transformers():

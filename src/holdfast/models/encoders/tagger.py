@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -25,6 +25,9 @@ from holdfast.models.loading.checks import loading
 from holdfast.models.loading.source import Source, find_model
 from holdfast.models.loading.tokenizer import forget_limits, load_tokenizer
 from holdfast.models.loading.weights import check_dropout, configuration, name_classes, pretrained
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 
 def load_tagger(
@@ -66,7 +69,7 @@ def load_saved_tagger(folder: Path) -> SavedClassifier:
     return saved
 
 
-def _by_words(source: Source, tokenizer: Any) -> Any:
+def _by_words(source: Source, tokenizer: PreTrainedTokenizerBase) -> Any:
     """The tokenizer as it reads lists of words: one of the byte-level kind must put a space before
     each of them."""
     _check_fast(source.name, tokenizer)
@@ -81,7 +84,7 @@ def _by_words(source: Source, tokenizer: Any) -> Any:
         return spaced
 
 
-def _check_fast(what: str, tokenizer: Any) -> None:
+def _check_fast(what: str, tokenizer: PreTrainedTokenizerBase) -> None:
     if not tokenizer.is_fast:
         raise ModelError(
             what,
@@ -91,7 +94,7 @@ def _check_fast(what: str, tokenizer: Any) -> None:
         )
 
 
-def _load_weights(source: Source, family: Family, config: Any, seed: int) -> nn.Module:
+def _load_weights(source: Source, family: Family, config: PretrainedConfig, seed: int) -> nn.Module:
     """The backbone must come from the file; what stands behind it may be drawn."""
     from transformers import AutoModelForTokenClassification
 

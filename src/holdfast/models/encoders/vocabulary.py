@@ -11,9 +11,12 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 WORD = re.compile(r"\w[\w'’-]*\w|\w")
 # A word that is seldom seen has nothing to learn its vector from.
@@ -37,7 +40,7 @@ class NewWord:
         return self.seen * (len(self.pieces) - 1)
 
 
-def new_words(tokenizer: Any, texts: Sequence[str], most: int) -> list[NewWord]:
+def new_words(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], most: int) -> list[NewWord]:
     """At most ``most`` words of ``texts`` that save the most tokens, the most saving first: seen
     three times, of two pieces and more."""
     spaced = _keeps_spaces(tokenizer)
@@ -98,7 +101,7 @@ def _tables(model: Any) -> list[torch.Tensor]:
     return tables
 
 
-def _returning(tokenizer: Any, words: Sequence[NewWord]) -> list[NewWord]:
+def _returning(tokenizer: PreTrainedTokenizerBase, words: Sequence[NewWord]) -> list[NewWord]:
     """Those that a copy of the tokenizer with all of them gives back as they are, in a text."""
     import copy
 
@@ -119,14 +122,14 @@ def _returning(tokenizer: Any, words: Sequence[NewWord]) -> list[NewWord]:
     return kept
 
 
-def _keeps_spaces(tokenizer: Any) -> bool:
+def _keeps_spaces(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether a space is part of the word behind it, as with byte-level tokenizers."""
     ids = tokenizer("a a", add_special_tokens=False)["input_ids"]
     pieces = tokenizer.convert_ids_to_tokens(ids)
     return any(piece.startswith("Ġ") for piece in pieces)
 
 
-def _normal(tokenizer: Any, word: str) -> str:
+def _normal(tokenizer: PreTrainedTokenizerBase, word: str) -> str:
     """The word as the tokenizer reads it, in small letters where it knows no others."""
     normalizer = getattr(getattr(tokenizer, "backend_tokenizer", None), "normalizer", None)
     return word if normalizer is None else str(normalizer.normalize_str(word)).strip()

@@ -61,7 +61,7 @@ def mean_logits(logits: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     return torch.logsumexp(torch.stack(shares), dim=0)
 
 
-def processors_of(network: Any, **inputs: Tensor) -> dict[str, Any]:
+def processors_of(network: object, **inputs: Tensor) -> dict[str, Any]:
     """The arguments that ``generate`` needs so that ``network`` writes: of one alone none."""
     if not isinstance(network, Averaged):
         return {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from holdfast.core.input_errors import door
 from holdfast.core.records import Decision
 from holdfast.models.adapters.quantize import QuantizeSpec, load_settings, settle
 from holdfast.models.adapters.save import is_adapter_folder, load_adapted, save_whole
-from holdfast.models.base import Adapter, Layer
+from holdfast.models.base import Adapter, Layer, Preprocessor
 from holdfast.models.blocks import blocks_in_order
 from holdfast.models.generators.chunked_loss import chunked_losses
 from holdfast.models.loading.checks import architectures, loading
@@ -30,6 +30,9 @@ from holdfast.models.loading.weights import (
     held_in,
     pretrained,
 )
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 DROPOUTS = (
     "attention_dropout",
@@ -53,9 +56,9 @@ class CausalNetwork(nn.Module):
     fixed: frozenset[int] = frozenset()
     new_head = False
 
-    def __init__(self, plain: Any) -> None:
+    def __init__(self, plain: PreTrainedModel) -> None:
         super().__init__()
-        self.plain = plain
+        self.plain: Any = plain
         self.training = bool(plain.training)
         self.direct = _is_direct(plain)
 
@@ -125,7 +128,7 @@ class CausalNetwork(nn.Module):
         last = Layer("head", () if shared else (head,))
         return [Layer(first.name, (*beside, *first.modules)), *blocks, last]
 
-    def save(self, folder: Path, tokenizer: Any) -> None:
+    def save(self, folder: Path, tokenizer: Preprocessor) -> None:
         """Write a folder that plain ``AutoModelForCausalLM`` loads without remote code; with an
         adapter that is not merged, one that plain ``peft`` loads."""
         forget_limits(tokenizer)
@@ -257,7 +260,7 @@ def _config(source: Source, dropout: float | None) -> Any:
     return config
 
 
-def _give_pad(plain: Any, tokenizer: Any) -> tuple[Decision, ...]:
+def _give_pad(plain: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[Decision, ...]:
     """A padding token that the vocabulary already has; none is added."""
     chosen = tokenizer.pad_token
     if chosen is None:

@@ -9,11 +9,14 @@ checkpoints any last layer will do: tied, with an adapter, spread over processes
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
+
+if TYPE_CHECKING:
+    from torch import nn
 
 # Bytes of float32 logits that are there at once: beyond this nothing is gained in speed.
 AT_ONCE = 64_000_000
@@ -25,7 +28,7 @@ def targets_at_once(vocabulary: int) -> int:
 
 
 def chunked_losses(
-    head: Any, states: Tensor, expected: Tensor, together: int
+    head: nn.Module, states: Tensor, expected: Tensor, together: int
 ) -> tuple[Tensor, Tensor]:
     """Cross-entropy of each target in nats, float32 [N], and whether it was the likeliest [N].
 
@@ -43,7 +46,7 @@ def chunked_losses(
     return torch.cat([one for one, _ in parts]), torch.cat([hit for _, hit in parts])
 
 
-def _losses(head: Any, states: Tensor, expected: Tensor) -> tuple[Tensor, Tensor]:
+def _losses(head: nn.Module, states: Tensor, expected: Tensor) -> tuple[Tensor, Tensor]:
     logits = head(states).float()
     losses = torch.nn.functional.cross_entropy(logits, expected, reduction="none")
     return losses, logits.detach().argmax(dim=-1) == expected

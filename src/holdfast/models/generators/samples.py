@@ -6,7 +6,7 @@ A causal language model that continues prompts: sampled, by a seed, in one go.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -14,13 +14,16 @@ from holdfast.core.seeds import derive_seed
 from holdfast.models.generators.causal import CausalNetwork, load_causal
 from holdfast.models.loading.quiet import quiet_transformers
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 SAMPLES_AT_ONCE = 64
 # A model whose texts are all empty gives none, instead of being asked for ever.
 ROUNDS = 4
 
 
 def own_texts(
-    network: CausalNetwork, tokenizer: Any, count: int, tokens: int, seed: int
+    network: CausalNetwork, tokenizer: PreTrainedTokenizerBase, count: int, tokens: int, seed: int
 ) -> list[str]:
     """At most ``count`` texts of at most ``tokens`` tokens, sampled from the model's own
     distribution (temperature 1, no word left out) from its first token on, up to its end token.
@@ -57,7 +60,7 @@ def own_texts(
     return found[:count]
 
 
-def _first(tokenizer: Any) -> int | None:
+def _first(tokenizer: PreTrainedTokenizerBase) -> int | None:
     begins = tokenizer("a", verbose=False)["input_ids"]
     if begins and begins[0] == tokenizer.bos_token_id and tokenizer.bos_token_id is not None:
         return int(begins[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from holdfast.core.errors import ModelError, RecipeError
 from holdfast.core.records import Decision, Ints
@@ -21,6 +21,14 @@ from holdfast.models.loading.weights import (
     held_in,
     pretrained,
 )
+
+if TYPE_CHECKING:
+    from transformers import (
+        GenerationConfig,
+        PretrainedConfig,
+        PreTrainedModel,
+        PreTrainedTokenizerBase,
+    )
 
 DROPOUTS = (
     "dropout_rate",
@@ -146,7 +154,9 @@ def for_targets(loaded: LoadedSeq2Seq, sizes: Ints) -> LoadedSeq2Seq:
     return replace(loaded, max_target_length=length, decisions=decisions, by_targets=False)
 
 
-def settle_tokens(plain: Any, tokenizer: Any) -> tuple[Decision, ...]:
+def settle_tokens(
+    plain: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> tuple[Decision, ...]:
     """Make the model begin, end and pad its texts with the tokens that the tokenizer has.
 
     A model and a tokenizer that belong together agree already, and nothing changes.
@@ -175,7 +185,7 @@ def settle_tokens(plain: Any, tokenizer: Any) -> tuple[Decision, ...]:
     return tuple(decisions)
 
 
-def end_token(tokenizer: Any) -> int:
+def end_token(tokenizer: PreTrainedTokenizerBase) -> int:
     """The token that ends a target: the last special one that the tokenizer adds, else its own.
 
     Raises ``ModelError`` where there is none: a model could not learn to stop.
@@ -194,7 +204,7 @@ def end_token(tokenizer: Any) -> int:
     return end
 
 
-def _ending(tokenizer: Any) -> int:
+def _ending(tokenizer: PreTrainedTokenizerBase) -> int:
     """How many tokens end a target: those that the tokenizer adds, else the one that is added for
     it (see ``end_token``)."""
     special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
@@ -204,7 +214,7 @@ def _ending(tokenizer: Any) -> int:
     return max(1, len(list(added)))
 
 
-def position_limit(config: Any) -> int | None:
+def position_limit(config: PretrainedConfig) -> int | None:
     """The positions of the model; ``None`` where they are relative (T5, mT5)."""
     positions = getattr(config, "max_position_embeddings", None)
     return int(positions) if positions else None
@@ -214,11 +224,13 @@ def _first_of(*tokens: int | None) -> int | None:
     return next((int(token) for token in tokens if token is not None), None)
 
 
-def _setting(config: Any, key: str) -> Any:
+def _setting(config: PretrainedConfig, key: str) -> Any:
     return getattr(config, key, None)
 
 
-def _set(config: Any, generation: Any, key: str, token: int | None) -> None:
+def _set(
+    config: PretrainedConfig, generation: GenerationConfig, key: str, token: int | None
+) -> None:
     setattr(config, key, token)
     setattr(generation, key, token)
 
@@ -241,7 +253,10 @@ def _config(source: Source, dropout: float | None) -> Any:
 
 
 def _lengths(
-    config: Any, tokenizer: Any, asked: int | None, asked_target: int | None
+    config: PretrainedConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    asked: int | None,
+    asked_target: int | None,
 ) -> tuple[Decision, Decision]:
     """The limits of source and target, in tokens, special ones included."""
     positions = position_limit(config)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,11 @@ from holdfast.models.generators.chunked_loss import chunked_losses
 from holdfast.models.loading.completeness import SAVED, check_tokenizer, read_saved
 from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.models.loading.tokenizer import forget_limits
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from holdfast.models.base import Preprocessor
 
 PLAIN_INPUTS = ("input_ids", "attention_mask")
 IGNORED = -100
@@ -37,9 +42,9 @@ class Seq2SeqNetwork(nn.Module):
     adapter: Adapter | None = None
     new_head = False
 
-    def __init__(self, plain: Any) -> None:
+    def __init__(self, plain: PreTrainedModel) -> None:
         super().__init__()
-        self.plain = plain
+        self.plain: Any = plain
         self.accepts = frozenset(inspect.signature(plain.forward).parameters)
         self.fixed = frozenset(id(p) for p in _sinusoids(plain))
         for parameter in _sinusoids(plain):
@@ -111,7 +116,7 @@ class Seq2SeqNetwork(nn.Module):
         and whether it was the likeliest; see ``chunked_losses``."""
         read: list[Tensor] = []
 
-        def take(_: Any, given: tuple[Tensor, ...]) -> tuple[Tensor]:
+        def take(_: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor]:
             read.append(given[0].flatten(0, 1)[where])
             # The model's own forward goes on with one state, whose logits nobody reads.
             return (read[0][:1][None],)
@@ -134,7 +139,7 @@ class Seq2SeqNetwork(nn.Module):
             found[_layer_of(name, sides)].append(parameter)
         return [Layer(name, (nn.ParameterList(parameters),)) for name, parameters in found.items()]
 
-    def save(self, folder: Path, tokenizer: Any) -> None:
+    def save(self, folder: Path, tokenizer: Preprocessor) -> None:
         """Write a folder that plain ``AutoModelForSeq2SeqLM`` loads without remote code (or, with
         an adapter that is not to be merged, plain ``peft``), with tokenizer and generation
         configuration."""

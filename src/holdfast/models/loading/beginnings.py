@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 # Below this a text is tokenised whole, as ever: an article is far below, a novel just reaches it.
 LONG = 1_000_000
@@ -13,7 +16,9 @@ SPARE = 2
 CHARACTERS_A_TOKEN = 25
 
 
-def beginnings(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[str]:
+def beginnings(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int
+) -> list[str]:
     """The texts; of one of more than ``LONG`` characters its first ones, if their words but the
     last make ``SPARE`` times ``max_length`` tokens: then the first ``max_length`` are those of the
     whole text, and it is cut at ``max_length`` as before. Else the whole text.
@@ -23,7 +28,7 @@ def beginnings(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[st
     ]
 
 
-def _beginning(tokenizer: Any, text: str, max_length: int) -> str:
+def _beginning(tokenizer: PreTrainedTokenizerBase, text: str, max_length: int) -> str:
     wanted = SPARE * max_length
     most = CHARACTERS_A_TOKEN * wanted
     # Up to a space; where there is none for long, anywhere: the last word is not counted.

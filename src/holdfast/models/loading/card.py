@@ -66,7 +66,7 @@ def read_card(text: str) -> Card:
     return Card(_word(named) or _word(licence), tuple(filter(None, map(_word, languages[:MOST]))))
 
 
-def _word(value: Any) -> str | None:
+def _word(value: object) -> str | None:
     # YAML reads the language "no" as a truth.
     if value is False:
         return "no"

@@ -17,11 +17,18 @@ import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from holdfast.core.errors import HoldfastError, MachineError, ModelError
 from holdfast.core.input_errors import PANIC, door, reason
 from holdfast.models.loading.quiet import quiet_transformers
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+    from holdfast.models.base import ModelFactory, Network
 
 WEIGHTS = "has weights that cannot be read"
 DAMAGED = "Fetch the model again: the file is damaged, or not of this architecture."
@@ -125,7 +132,7 @@ def check_files(name: str, folder: Path, pictures: bool = False) -> None:
                 _check_file(f"{name}: {file}", folder / file, LARGEST_TOKENIZER)
 
 
-def check_claims(what: str, settings: dict[str, Any], pictures: bool = False) -> None:
+def check_claims(what: str, settings: Mapping[str, object], pictures: bool = False) -> None:
     """Refuse counts that cost memory or time by themselves, at any depth of a configuration."""
     for key, value in _numbers(settings):
         if LAYERS.search(key) and abs(value) > MOST_LAYERS:
@@ -144,7 +151,7 @@ def check_claims(what: str, settings: dict[str, Any], pictures: bool = False) ->
         )
 
 
-def check_size(name: str, folder: Path, make: Any, config: Any) -> None:
+def check_size(name: str, folder: Path, make: ModelFactory, config: PretrainedConfig) -> None:
     """Refuse a configuration of many more numbers than the weights files have bytes.
 
     The model is laid out without memory (PyTorch's ``meta`` device) and counted.
@@ -166,13 +173,13 @@ def check_size(name: str, folder: Path, make: Any, config: Any) -> None:
         )
 
 
-def architectures(config: dict[str, Any]) -> list[str]:
+def architectures(config: Mapping[str, object]) -> list[str]:
     """The classes that a configuration names; none where it names them as anything but a list."""
     named = config.get("architectures")
     return [str(one) for one in named] if isinstance(named, list) else []
 
 
-def _check_parts(what: str, index: dict[str, Any]) -> None:
+def _check_parts(what: str, index: Mapping[str, object]) -> None:
     """An index names the files that hold the weights, all in its own folder."""
     named = index.get("weight_map")
     files = set(map(str, named.values())) if isinstance(named, dict) else None
@@ -186,7 +193,7 @@ def _check_parts(what: str, index: dict[str, Any]) -> None:
         )
 
 
-def check_computes(name: str, network: Any, tokenizer: Any) -> None:
+def check_computes(name: str, network: Network, tokenizer: PreTrainedTokenizerBase) -> None:
     """Have the model read one word: a configuration may name what breaks only then."""
     import torch
 
@@ -194,7 +201,7 @@ def check_computes(name: str, network: Any, tokenizer: Any) -> None:
         network(**tokenizer("a", return_tensors="pt"))
 
 
-def _numbers(value: Any, key: str = "") -> Iterator[tuple[str, int | float]]:
+def _numbers(value: object, key: str = "") -> Iterator[tuple[str, int | float]]:
     if isinstance(value, dict):
         for name, item in value.items():
             # The sides of a picture stand in a table of their own: {"size": {"height": 224}}.
@@ -206,7 +213,7 @@ def _numbers(value: Any, key: str = "") -> Iterator[tuple[str, int | float]]:
         yield key, value
 
 
-def _depth(value: Any) -> int:
+def _depth(value: object) -> int:
     deepest, waiting = 0, [(value, 1)]
     while waiting:
         one, depth = waiting.pop()

@@ -7,15 +7,21 @@ in a log line at most, and each gives other answers. Here they are errors.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import torch
 from torch import nn
 
 from holdfast.core.errors import ModelError
 from holdfast.core.input_errors import door
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+    from holdfast.models.base import ModelFactory
 
 # They are counted or computed, not learned, and a plain folder may lack them.
 COMPUTED = (
@@ -29,7 +35,16 @@ SAVED = "Name the model folder of a finished run."
 WEIGHTS = "Its config.json does not describe its weights file; use a complete copy."
 
 
-def check_saved(folder: Path, model: nn.Module, info: Mapping[str, Any]) -> None:
+class LoadingInfo(TypedDict):
+    """What Transformers says of the weights that it loaded, by name; of mismatched ones their
+    shapes too."""
+
+    missing_keys: Collection[str]
+    unexpected_keys: Collection[str]
+    mismatched_keys: Collection[tuple[str, *tuple[object, ...]]]
+
+
+def check_saved(folder: Path, model: nn.Module, info: LoadingInfo) -> None:
     """Raise ``ModelError`` unless the weights in a saved ``folder`` are exactly those of ``model``.
 
     ``info`` is what Transformers' ``output_loading_info`` gives. Of a folder that somebody brings
@@ -55,7 +70,7 @@ def check_saved(folder: Path, model: nn.Module, info: Mapping[str, Any]) -> None
     check_finite(str(folder), model)
 
 
-def read_saved(make: Any, folder: Path) -> Any:
+def read_saved(make: ModelFactory, folder: Path) -> Any:
     """What ``make.from_pretrained`` gives for a saved folder, without remote code, from safetensors
     and in float32, where it is whole. Raises ``ModelError`` where it is not, and whatever
     Transformers raises where the folder cannot be read at all."""
@@ -91,7 +106,9 @@ def check_finite(what: str, model: nn.Module) -> None:
             )
 
 
-def check_tokenizer(what: str, tokenizer: Any, config: Any) -> None:
+def check_tokenizer(
+    what: str, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig
+) -> None:
     """Raise ``ModelError`` where a tokenizer knows no words, or more than the model has embeddings
     for. Fewer are usual: tables are padded to round sizes."""
     vocabulary = tokenizer.get_vocab()
@@ -114,7 +131,7 @@ def check_tokenizer(what: str, tokenizer: Any, config: Any) -> None:
         )
 
 
-def check_adapter(folder: Path, weights: Path, model: Any) -> None:
+def check_adapter(folder: Path, weights: Path, model: PeftModel) -> None:
     """Raise ``ModelError`` unless the file of an adapter holds exactly what PEFT put onto
     ``model``."""
     from peft import get_peft_model_state_dict

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from holdfast.core.errors import ModelError, RecipeError
 from holdfast.core.records import Decision
 from holdfast.models.loading.checks import read_object
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 SETTING = "model.max_length"
 LONGEST_UNASKED = 512
@@ -17,7 +20,11 @@ LEAST = 4  # two special tokens, and two of a text
 
 
 def choose_max_length(
-    folder: Path, config: Any, tokenizer: Any, asked: int | None, taken: int = 0
+    folder: Path,
+    config: PretrainedConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    asked: int | None,
+    taken: int = 0,
 ) -> tuple[int, Decision]:
     """The number of tokens a text is cut to, special ones included, with the reason.
 
@@ -50,7 +57,7 @@ def choose_max_length(
     return limits[because], Decision(SETTING, str(limits[because]), because)
 
 
-def position_limit(config: Any) -> int:
+def position_limit(config: PretrainedConfig) -> int:
     """The positions that tokens can take. RoBERTa's family numbers them from the padding index
     plus one, so that of its 514 rows only 512 are positions."""
     positions = int(config.max_position_embeddings)
@@ -59,7 +66,7 @@ def position_limit(config: Any) -> int:
     return positions
 
 
-def stated_limit(limit: Any) -> int:
+def stated_limit(limit: object) -> int:
     """What a tokenizer's or a model's file states as its largest length, in tokens; ``NO_LIMIT``
     where it states none, or so large a number that it means none.
 

@@ -6,7 +6,7 @@ import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from holdfast.core.errors import ModelError
 from holdfast.core.input_errors import first_line, reason
@@ -15,6 +15,9 @@ from holdfast.core.records import Decision
 from holdfast.models.loading.builtin import embedded_folder
 from holdfast.models.loading.checks import check_files, read_object
 from holdfast.models.loading.quiet import quiet_transformers
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -201,7 +204,9 @@ def _explain(name: str, revision: str | None, error: Exception) -> ModelError:
     )
 
 
-def _remote_code(name: str, folder: Path, config: dict[str, Any], trust: bool) -> list[Decision]:
+def _remote_code(
+    name: str, folder: Path, config: Mapping[str, object], trust: bool
+) -> list[Decision]:
     """Refuse a model that brings code, unless that was allowed. Allowed, its tokenizer's code
     runs; its layers are Transformers' own all the same, for a saved folder must load without."""
     path = folder / "tokenizer_config.json"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from holdfast.core.errors import ModelError
 from holdfast.models.loading.checks import loading
 from holdfast.models.loading.source import Source
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 PIECES = "If it is a SentencePiece one: pip install 'holdfast[sentencepiece]'."
 
@@ -30,7 +33,7 @@ def load_tokenizer(source: Source, trust: bool = False, need_pad: bool = True) -
     return tokenizer
 
 
-def forget_limits(tokenizer: Any) -> None:
+def forget_limits(tokenizer: object) -> None:
     """Drop the truncation and padding that a fast tokenizer keeps from its file or last call."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
@@ -38,13 +41,13 @@ def forget_limits(tokenizer: Any) -> None:
         backend.no_padding()
 
 
-def accepted_inputs(config: Any) -> tuple[str, ...]:
+def accepted_inputs(config: PretrainedConfig) -> tuple[str, ...]:
     """The tokenizer's outputs that a backbone with this configuration can take."""
     segments = int(getattr(config, "type_vocab_size", 0) or 0)
     return ("input_ids", "attention_mask") + (("token_type_ids",) if segments > 1 else ())
 
 
-def limit_inputs(tokenizer: Any, config: Any) -> None:
+def limit_inputs(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig) -> None:
     """Have the tokenizer, and any saved copy of it, yield what a backbone with ``config`` takes."""
     tokenizer.model_input_names = list(accepted_inputs(config))
     # What is saved comes from here. Without it a reloaded ALBERT would not see where the second
@@ -59,7 +62,7 @@ def _read(source: Source, trust: bool) -> Any:
         return AutoTokenizer.from_pretrained(source.folder, trust_remote_code=trust)
 
 
-def _as_plain(source: Source, tokenizer: Any) -> Any:
+def _as_plain(source: Source, tokenizer: PreTrainedTokenizerBase) -> Any:
     """A tokenizer of the model's own class as a plain one, which a saved folder needs."""
     from transformers import PreTrainedTokenizerFast
 
@@ -75,7 +78,7 @@ def _as_plain(source: Source, tokenizer: Any) -> Any:
     return make(tokenizer_object=backend, **tokenizer.special_tokens_map)
 
 
-def _check(source: Source, tokenizer: Any, need_pad: bool) -> None:
+def _check(source: Source, tokenizer: PreTrainedTokenizerBase, need_pad: bool) -> None:
     if need_pad and tokenizer.pad_token_id is None:
         raise ModelError(
             source.name,

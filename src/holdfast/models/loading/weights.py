@@ -7,7 +7,7 @@ all of them, a stranger's folder read in float32 without its code, stands here.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -19,6 +19,11 @@ from holdfast.models.layers import count_parameters
 from holdfast.models.loading.checks import check_size, loading
 from holdfast.models.loading.completeness import check_finite
 from holdfast.models.loading.source import Source
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+    from holdfast.models.base import ModelFactory
 
 
 def check_writes(name: str, what: str, example: str) -> None:
@@ -53,22 +58,22 @@ def configuration(source: Source, dropout: float | None = None, rates: Sequence[
     return config
 
 
-def name_classes(config: Any, classes: Sequence[str]) -> None:
+def name_classes(config: PretrainedConfig, classes: Sequence[str]) -> None:
     """Write the names of the outputs into a configuration, in their order."""
     names = dict(enumerate(classes))
     config.id2label, config.label2id = names, {name: index for index, name in names.items()}
 
 
 def pretrained(
-    make: Any,
+    make: ModelFactory,
     source: Source,
-    config: Any,
+    config: PretrainedConfig,
     what: str,
     *,
     seed: int = 0,
     new: Callable[[str], bool] | None = None,
     dtype: str = "float32",
-    **settings: Any,
+    **settings: object,
 ) -> Any:
     """The model of class ``make`` with the weights of ``source``, held in ``dtype``.
 
@@ -122,7 +127,7 @@ def held_in(dtype: str) -> tuple[Decision, ...]:
     return (Decision("model.dtype", dtype, because),)
 
 
-def describe(source: Source, network: Network, architecture: str, **more: Any) -> dict[str, Any]:
+def describe(source: Source, network: Network, architecture: str, **more: object) -> dict[str, Any]:
     """The facts of a loaded model (see ``models.base.Loaded``)."""
     total, trainable = count_parameters(network)
     return {

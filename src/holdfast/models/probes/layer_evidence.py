@@ -14,7 +14,6 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -110,7 +109,7 @@ def below_head(network: Network) -> list[Layer]:
     return [layer for layer in network.layers() if layer.name not in ("pooler", "head")]
 
 
-def clear(network: Any) -> None:
+def clear(network: Network) -> None:
     """No gradient is left behind."""
     for parameter in network.parameters():
         parameter.grad = None

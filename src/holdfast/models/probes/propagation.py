@@ -13,12 +13,15 @@ carries labels across, and this does harm.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from holdfast.core.records import Floats, Ints
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 NEIGHBOURS = 10
 WIDTH = 0.1
@@ -50,7 +53,7 @@ def neighbour_graph(vectors: Floats, neighbours: int = NEIGHBOURS) -> Any:
 
 
 def propagate(
-    graph: Any,
+    graph: csr_matrix,
     labels: Ints,
     *,
     classes: int,

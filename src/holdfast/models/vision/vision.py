@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,11 @@ from holdfast.models.loading.weights import (
     pretrained,
 )
 from holdfast.models.vision.families import VisionFamily, image_layers, vision_family
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+    from holdfast.models.base import Preprocessor
 
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 
@@ -100,7 +105,7 @@ class VisionClassifier(nn.Module):
             f"Layers: {', '.join(layer.name for layer in self.layers())}.",
         )
 
-    def save(self, folder: Path, processor: Any, temperature: float = 1.0) -> None:
+    def save(self, folder: Path, processor: Preprocessor, temperature: float = 1.0) -> None:
         """Write a folder that plain ``AutoModelForImageClassification`` loads, giving these logits
         ÷ ``temperature``, with the processor beside it. Raises ``Defect`` for a temperature that is
         no positive number, ``MachineError`` when the folder cannot be written."""
@@ -129,7 +134,7 @@ class VisionClassifier(nn.Module):
 
 
 def _save_adapter(
-    network: VisionClassifier, folder: Path, processor: Any, temperature: float
+    network: VisionClassifier, folder: Path, processor: Preprocessor, temperature: float
 ) -> None:
     """The adapter and the last layer ÷ ``temperature``, with the processor beside them."""
     adapter = network.adapter
@@ -144,7 +149,7 @@ def _save_adapter(
     )
 
 
-def _merged(network: VisionClassifier, config: Any, temperature: float) -> Any:
+def _merged(network: VisionClassifier, config: PretrainedConfig, temperature: float) -> Any:
     """A plain image classifier with the adapter merged in and the last layer ÷ ``temperature``."""
     with torch.device("meta"):
         plain = type(network.backbone)(copy.deepcopy(config))
@@ -275,7 +280,7 @@ def _load_weights(source: Source, family: VisionFamily, classes: tuple[str, ...]
     )
 
 
-def _set_classes(config: Any, classes: tuple[str, ...]) -> None:
+def _set_classes(config: PretrainedConfig, classes: tuple[str, ...]) -> None:
     name_classes(config, classes)
     config.problem_type = "single_label_classification"
     config.dtype = torch.float32
