@@ -75,7 +75,7 @@ def _mixes_pictures(asked: ConflictQuery) -> bool:
     return bool(asked.enrich & {"mixup", "cutmix"})
 
 
-def _balances_losses(balance: Mapping[str, Any]) -> bool:
+def _balances_losses(balance: Mapping[str, object]) -> bool:
     """By weights, or by moving the logits of the loss."""
     by, target = balance.get("by", "draw"), balance.get("target", "drawn")
     return by in ("weights", "effective") or (by == "draw" and target != "drawn")

@@ -79,7 +79,11 @@ class ModuleOutputs:
             module.register_forward_hook(self._hearing(name, always))
 
     def _hearing(self, name: str, always: bool) -> Callable[..., None]:
-        def hear(module: Any, given: Any, said: Any) -> None:
+        def hear(
+            module: nn.Module,
+            given: tuple[object, ...],
+            said: torch.Tensor | tuple[torch.Tensor, ...],
+        ) -> None:
             if always or module.training:
                 self._said[name] = said[0] if isinstance(said, tuple) else said
 

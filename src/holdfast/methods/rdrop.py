@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
@@ -22,6 +22,8 @@ from holdfast.methods.registry import METHODS, Method, Parts, setting
 
 if TYPE_CHECKING:
     import torch
+
+    from holdfast.models.base import Loaded
 
 REGRESSION = "regression"
 
@@ -59,7 +61,7 @@ class RDrop:
         return 0.5 * (losses[0] + losses[1]) + self.alpha * disagreement(first, second)
 
 
-def _prepares(loaded: Any) -> Sequence[Decision]:
+def _prepares(loaded: Loaded) -> Sequence[Decision]:
     from holdfast.models.places import dropouts_by_place
 
     if getattr(loaded.network, "problem", None) == REGRESSION:

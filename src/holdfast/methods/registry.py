@@ -9,13 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from holdfast.core.discovery import Registry, modules_of, nearest
 from holdfast.core.errors import RecipeError
 from holdfast.core.events import Listener
 from holdfast.core.records import Decision, Finding
 from holdfast.core.updates import BatchSource, LossTerm, Stepper
+
+if TYPE_CHECKING:
+    from holdfast.methods.run_view import EncodedRows
+    from holdfast.models.base import Loaded
 
 MOST = 1_000_000
 
@@ -62,8 +66,20 @@ class SettingBounds:
         return type(value) in (int, float) and 0 < value <= MOST  # type: ignore[operator]
 
 
-def setting(default: float | str | None = None, **bounds: Any) -> Any:
-    """A field of a method's settings with its ``Bounds``; without a ``default`` it is worked out
+class Bounds(TypedDict, total=False):
+    """The fields of ``SettingBounds`` that a setting states."""
+
+    above: float | None
+    least: float | None
+    most: float
+    whole: bool
+    words: tuple[str, ...]
+    shares: bool
+    or_number: bool
+
+
+def setting(default: float | str | None = None, **bounds: Unpack[Bounds]) -> Any:
+    """A field of a method's settings with its ``bounds``; without a ``default`` it is worked out
     from the run (``Method.worked_out``)."""
     return field(default=default, metadata={"bounds": SettingBounds(**bounds)})
 
@@ -101,7 +117,7 @@ def no_listeners() -> tuple[Listener, ...]:
     return ()
 
 
-def none_for(loaded: Any) -> tuple[Listener, ...]:
+def none_for(loaded: Loaded) -> tuple[Listener, ...]:
     """Of a method that asks nothing of the model."""
     return ()
 
@@ -109,7 +125,7 @@ def none_for(loaded: Any) -> tuple[Listener, ...]:
 Told = Sequence[Decision | Finding]
 
 
-def nothing_to_prepare(loaded: Any) -> Told:
+def nothing_to_prepare(loaded: Loaded) -> Told:
     """Of a method that suits every model."""
     return ()
 
@@ -135,9 +151,9 @@ class Parts:
     terms: tuple[LossTerm, ...] = ()
     listeners: Callable[[], Sequence[Listener]] = no_listeners
     copies: int = 0
-    listeners_for: Callable[[Any], Sequence[Listener]] = none_for
-    prepares: Callable[[Any], Told] = nothing_to_prepare
-    beside: Callable[[BatchSource, Any], BatchSource] | None = None
+    listeners_for: Callable[[Loaded], Sequence[Listener]] = none_for
+    prepares: Callable[[Loaded], Told] = nothing_to_prepare
+    beside: Callable[[BatchSource, EncodedRows], BatchSource] | None = None
 
     @property
     def changes_finetuning(self) -> bool:
@@ -178,7 +194,7 @@ def all_methods() -> Registry[Method]:
     return METHODS
 
 
-def check_methods(asked: Mapping[str, Any]) -> None:
+def check_methods(asked: Mapping[str, object]) -> None:
     """Refuse a method that does not exist, one that has a key of its own, and a setting that a
     method does not have or that is out of its bounds."""
     known = all_methods()
@@ -194,7 +210,7 @@ def check_methods(asked: Mapping[str, Any]) -> None:
             _check_settings(f"methods.{name}", known[name], given)
 
 
-def _check_settings(where: str, method: Method, given: Mapping[str, Any]) -> None:
+def _check_settings(where: str, method: Method, given: Mapping[str, object]) -> None:
     bounds = {one.name: one.metadata["bounds"] for one in fields(method.settings)}
     for key, value in given.items():
         if key not in bounds:
@@ -205,7 +221,7 @@ def _check_settings(where: str, method: Method, given: Mapping[str, Any]) -> Non
             raise RecipeError(f"{where}.{key}", str(bounds[key]), value, "Leave it out.")
 
 
-def settle(name: str, given: Mapping[str, Any], known: Known) -> dict[str, Any]:
+def settle(name: str, given: Mapping[str, object], known: Known) -> dict[str, Any]:
     """Every setting of a method, in their order: as given, worked out, or by default; checked."""
     method = all_methods()[name]
     worked_out = method.worked_out(known)

@@ -16,13 +16,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from holdfast.core.seeds import generator
 from holdfast.core.updates import BatchSource, Draw, RowPool
 from holdfast.methods.registry import METHODS, Method, Parts, setting
+
+if TYPE_CHECKING:
+    from holdfast.methods.run_view import EncodedRows
 
 SHARE = 0.1
 
@@ -35,7 +38,7 @@ class Replay:
     share: float = setting(SHARE, above=0, most=10)
     written: int = setting(400, least=8, most=100_000, whole=True)
 
-    def beside(self, inner: BatchSource, general: Any) -> BatchSource:
+    def beside(self, inner: BatchSource, general: EncodedRows) -> BatchSource:
         return ReplaySource(inner, general, self.share)
 
 
@@ -44,7 +47,7 @@ class ReplaySource:
     """A source that passes on the draws of ``inner`` with ``general`` rows beside."""
 
     inner: BatchSource
-    general: Any
+    general: EncodedRows
     share: float
 
     @property

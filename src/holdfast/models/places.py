@@ -40,7 +40,7 @@ def blocks_of(network: Network) -> list[nn.Module]:
     return [block for one in _lists(network.backbone) for block in one]
 
 
-def word_tables(network: Network) -> list[nn.Module]:
+def word_tables(network: Network) -> list[nn.Embedding]:
     """Every module that looks words up in the table of word embeddings: an encoder-decoder may have
     one a side that share their weights. Raises ``RecipeError`` where the inputs are no words."""
     table = network.word_embeddings.weight

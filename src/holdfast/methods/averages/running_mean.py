@@ -14,12 +14,14 @@ before it stopped to gain. So it holds two copies of what learns: the mean, and 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
 from holdfast.core.events import Offer, OfferTrial, Place
 
 if TYPE_CHECKING:
     import torch
+
+    from holdfast.methods.run_view import RunView
 
 COPIES = 2
 
@@ -42,6 +44,16 @@ def moved_mean(
     return moved
 
 
+class MeanState(TypedDict):
+    """What a checkpoint keeps of a mean."""
+
+    mean: Mapping[str, torch.Tensor]
+    count: int
+    then: Mapping[str, torch.Tensor]
+    then_count: int
+    then_step: int
+
+
 class RunningMean:
     """The listener. ``share(t)`` is s_t, t from 1; steps up to ``start``, a share of the planned
     ones, do not count; ``made_of`` says of the number of steps what their mean is."""
@@ -58,19 +70,19 @@ class RunningMean:
         self._then: dict[str, torch.Tensor] = {}
         self._then_count = self._then_step = 0
 
-    def step_done(self, run: Any) -> None:
+    def step_done(self, run: RunView) -> None:
         if not self.count and run.step <= self._start * run.plan.steps:
             return
         self.count += 1
         self.mean = moved_mean(self.mean, run.changing(), self._share(self.count))
 
-    def snapshot_taken(self, run: Any) -> None:
+    def snapshot_taken(self, run: RunView) -> None:
         # A run that has just gone back is not at the look that it kept.
         if self.count and run.best.step == run.step:
             self._then = {name: tensor.clone() for name, tensor in self.mean.items()}
             self._then_count, self._then_step = self.count, run.step
 
-    def offer(self, run: Any, trial: OfferTrial) -> Offer | str:
+    def offer(self, run: RunView, trial: OfferTrial) -> Offer | str:
         if not self.count:
             first = int(self._start * run.plan.steps) + 1
             return f"the run ended at step {run.step}, before the first that counts, {first}"
@@ -88,7 +100,7 @@ class RunningMean:
             "then_step": self._then_step,
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: MeanState) -> None:
         self.mean, self.count = dict(state["mean"]), state["count"]
         self._then, self._then_count = dict(state["then"]), state["then_count"]
         self._then_step = state["then_step"]

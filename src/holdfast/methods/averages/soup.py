@@ -15,13 +15,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
 from holdfast.core.events import Offer, OfferTrial, Place
 from holdfast.methods.registry import METHODS, Method, Parts, setting
 
 if TYPE_CHECKING:
     import torch
+
+    from holdfast.methods.run_view import RunView
 
 
 Tensors = Mapping[str, "torch.Tensor"]
@@ -57,6 +59,12 @@ class SoupMethod:
     states: int = setting(5, least=2, most=50, whole=True)
 
 
+class SoupState(TypedDict):
+    """What a checkpoint keeps of a soup: the loss, step and weights of each look that is held."""
+
+    held: Sequence[tuple[float, int, Tensors]]
+
+
 class SoupOfLooks:
     """Holds the weights of the best looks. ``most`` of them; the state at the start is one."""
 
@@ -67,7 +75,7 @@ class SoupOfLooks:
         self._most = most
         self._held: list[tuple[float, int, Tensors]] = []
 
-    def snapshot_taken(self, run: Any) -> None:
+    def snapshot_taken(self, run: RunView) -> None:
         # Where the run has just gone back, this is the look that it went back to.
         look = run.history[-1]
         known = any(step == look.step for _, step, _ in self._held)
@@ -75,7 +83,7 @@ class SoupOfLooks:
             self._held.append((float(look.refined_loss), look.step, run.previous))
             self._held = sorted(self._held, key=lambda one: one[:2])[: self._most]
 
-    def offer(self, run: Any, trial: OfferTrial) -> Offer | str:
+    def offer(self, run: RunView, trial: OfferTrial) -> Offer | str:
         if len(self._held) < 2:
             return "a soup needs two looks with a validation loss"
         states = [tensors for _, _, tensors in self._held]
@@ -90,7 +98,7 @@ class SoupOfLooks:
     def state_dict(self) -> dict[str, Any]:
         return {"held": [[loss, step, dict(tensors)] for loss, step, tensors in self._held]}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: SoupState) -> None:
         self._held = [(loss, step, tensors) for loss, step, tensors in state["held"]]
 
 

@@ -33,6 +33,9 @@ from holdfast.methods.registry import METHODS, Method, Parts, setting
 if TYPE_CHECKING:
     import torch
 
+    from holdfast.core.records import Floats, Snapshot
+    from holdfast.methods.run_view import RunView
+
 Tensors = Mapping[str, "torch.Tensor"]
 LEANS = ("lowest", "start")
 
@@ -69,7 +72,7 @@ class LineSearch:
     def __init__(self, points: int, lean: str, within: float = 0.0) -> None:
         self._points, self._lean, self._within = points, lean, within
 
-    def offer(self, run: Any, trial: OfferTrial) -> Offer | str:
+    def offer(self, run: RunView, trial: OfferTrial) -> Offer | str:
         # A run that keeps its start still went somewhere.
         end, step = (run.best.tensors, run.best.step)
         if not step:
@@ -92,7 +95,7 @@ class LineSearch:
         tensors = between(run.start, end, shares[place])
         return Offer(tensors, step, f"{made_of}{shown})", curve, self._within)
 
-    def _allowed(self, losses: Any, looks: Sequence[Any]) -> int | None:
+    def _allowed(self, losses: Floats, looks: Sequence[Any]) -> int | None:
         """The place between the ends that is best on the general probe, or without one nearest to
         the start, of those within the limit above the end."""
         inner = range(1, len(losses) - 1)
@@ -101,7 +104,7 @@ class LineSearch:
             return next(iter(found), None)
         return min(found, key=lambda place: float(looks[place].general_loss))
 
-    def _chosen(self, losses: Any, kept: Sequence[bool]) -> int | None:
+    def _chosen(self, losses: Floats, kept: Sequence[bool]) -> int | None:
         """The place on the line; ``kept`` says of the points between its ends whether the run
         would keep them."""
         if self._lean == "start":
@@ -110,7 +113,7 @@ class LineSearch:
         return best if 0 < best < len(losses) - 1 else None
 
 
-def _point(share: float, look: Any) -> dict[str, float | None]:
+def _point(share: float, look: Snapshot) -> dict[str, float | None]:
     right = look.valid_correct
     rate = float(right.mean()) if right is not None and len(right) else None
     point = {"share": share, "valid_loss": float(look.refined_loss), "valid_right": rate}

@@ -152,14 +152,14 @@ def weights_of(asked: Balance, labels: Ints, classes: int) -> Floats:
     return np.asarray(raw * counts.sum() / (raw * counts).sum())
 
 
-def asked_target(methods: Mapping[str, Any]) -> Any:
+def asked_target(methods: Mapping[str, object]) -> Any:
     """The ``target`` of these methods (name: settings); ``None`` where answers stay as learned."""
     asked = methods.get("balance")
     target = asked.get("target", "drawn") if isinstance(asked, Mapping) else "drawn"
     return None if target == "drawn" else target
 
 
-def check_target(methods: Mapping[str, Any], classes: Sequence[str]) -> None:
+def check_target(methods: Mapping[str, object], classes: Sequence[str]) -> None:
     """Refuse a stated population whose classes are not those of the rows, before any step."""
     target = asked_target(methods)
     if isinstance(target, Mapping):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
@@ -22,19 +22,28 @@ if TYPE_CHECKING:
     import torch
 
     from holdfast.core.records import Floats, Ints
+    from holdfast.methods.run_view import LabelledRows, RunView
     from holdfast.models.probes.curve import ProbeCurve
     from holdfast.models.probes.probe import Probe
 
     Fit = Callable[..., Probe]
     HeldOut = Callable[[Probe, Floats, Ints, Floats, Ints], ProbeCurve]
-    Read = Callable[[Any, Any], tuple[Floats, Any]]
+    Read = Callable[[RunView, Any], tuple[Floats, Ints]]
 
 
-def rows_read(run: Any, examples: Any) -> tuple[Floats, Any]:
+def rows_read(run: RunView, examples: LabelledRows) -> tuple[Floats, Ints]:
     """The features [n, width] and labels [n] of all rows; the observer need not pass them again."""
     features = run.observer.features(run.network, examples, np.arange(len(examples)))
     run.observer.remember(examples, features)
     return features, examples.labels
+
+
+class RefitState(TypedDict):
+    """What a checkpoint keeps of a refitted head: the baseline's weights, reason and curve."""
+
+    baseline: dict[str, torch.Tensor] | None
+    because: str
+    curve: Sequence[Any] | None
 
 
 class HeadRefit:
@@ -71,7 +80,7 @@ class HeadRefit:
         self.curve: ProbeCurve | None = None
         self.seconds = 0.0
 
-    def snapshot_due(self, run: Any) -> None:
+    def snapshot_due(self, run: RunView) -> None:
         import torch
 
         before_any_step = run.step == 0
@@ -97,7 +106,7 @@ class HeadRefit:
                 for name, value in _tensors(probe).items():
                     getattr(run.network.head, name).copy_(value)
 
-    def _measure(self, run: Any, probe: Probe, features: Floats, labels: Ints) -> None:
+    def _measure(self, run: RunView, probe: Probe, features: Floats, labels: Ints) -> None:
         if self._held_out is None:
             return
         if run.job.out_of_fold is not None:
@@ -111,7 +120,7 @@ class HeadRefit:
         curve = None if self.curve is None else curve_to_state(self.curve)
         return {"baseline": self.baseline, "because": self.because, "curve": curve}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: RefitState) -> None:
         self.baseline, self.because = state["baseline"], state["because"]
         if state["curve"] is not None:
             self.curve = curve_from_state(state["curve"])

@@ -25,6 +25,7 @@ from holdfast.methods.registry import METHODS, Method, Parts
 
 if TYPE_CHECKING:
     from holdfast.core.records import Floats
+    from holdfast.methods.run_view import LabelledRows, RunView
 
 # With more rows a trained head has arrived, and another pass over them costs more than it brings.
 MOST_ROWS = 20_000
@@ -37,7 +38,7 @@ class RefittedHead:
     place: ClassVar[Place] = "change"
     what: ClassVar[str] = "refitted head"
 
-    def offer(self, run: Any, trial: OfferTrial) -> Offer | str:
+    def offer(self, run: RunView, trial: OfferTrial) -> Offer | str:
         """The kept state with a head of its own, or why there is none."""
         import torch
 
@@ -50,7 +51,7 @@ class RefittedHead:
         job, step = run.job, run.best.step
         run.load_tensors(run.best.tensors)
 
-        def read(examples: Any) -> Floats:
+        def read(examples: LabelledRows) -> Floats:
             features: Floats = run.observer.features(
                 run.network, examples, np.arange(len(examples))
             )
@@ -59,7 +60,7 @@ class RefittedHead:
         beside = None
         if job.added is not None:
             beside = ExtraRows(read(job.added), job.added.labels, job.added.weights)
-        head = run.network.head
+        head: Any = run.network.head
         probe = fit_head(
             read(job.train),
             job.train.labels,
@@ -74,8 +75,9 @@ class RefittedHead:
         return Offer({**run.best.tensors, **tensors}, step, because)
 
 
-def _why_not(run: Any) -> str | None:
+def _why_not(run: RunView) -> str | None:
     """Why no head is fitted; ``None`` where one is."""
+    source: Any
     job, phase, source = run.job, run.phase, run.phase.source
     if phase.head == "refit":
         return "the last phase refits its head at every look"

@@ -14,13 +14,17 @@ are gone, is drawn anew with them. Siblings: ``reset_head`` leaves the blocks, a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.events import Place
 from holdfast.core.records import Decision
 from holdfast.methods.registry import METHODS, Method, Parts, setting
 from holdfast.models.redraw import redraw, top_layers
+
+if TYPE_CHECKING:
+    from holdfast.methods.run_view import RunView
+    from holdfast.models.base import Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,7 @@ class Reinit:
     blocks: int = setting(1, least=0, most=200, whole=True)
 
 
-def check_reinit(asked: Reinit, network: Any) -> tuple[Decision, ...]:
+def check_reinit(asked: Reinit, network: Network) -> tuple[Decision, ...]:
     """Which layers are drawn anew. Raises ``RecipeError`` for more blocks than there are, layers
     that do not learn, and a model under an adapter, whose own weights are not trained."""
     layers = top_layers(network, asked.blocks)
@@ -66,7 +70,7 @@ class RedrawnTop:
     def __init__(self, blocks: int) -> None:
         self._blocks = blocks
 
-    def phase_start(self, run: Any) -> None:
+    def phase_start(self, run: RunView) -> None:
         if run.step:
             return
         network, seed = run.network, run.plan.seed

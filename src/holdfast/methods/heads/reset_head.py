@@ -9,11 +9,16 @@ the action ``ResetHead`` does by what a run shows; here a recipe asks for it at 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from holdfast.core.events import Place
 from holdfast.methods.registry import METHODS, Method, Parts, setting
 from holdfast.models.encoders.head import put_head_back
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from holdfast.methods.run_view import RunView
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +38,7 @@ class HeadPutBack:
         self._at = at
         self._done = False
 
-    def step_done(self, run: Any) -> None:
+    def step_done(self, run: RunView) -> None:
         if self._done or run.phase.head != "train":
             return
         # After the last update nothing would fit what was put back; one update alone has no middle.
@@ -47,7 +52,7 @@ class HeadPutBack:
     def state_dict(self) -> dict[str, Any]:
         return {"done": self._done}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, object]) -> None:
         self._done = bool(state["done"])
 
 

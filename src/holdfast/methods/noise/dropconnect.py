@@ -12,15 +12,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
 from holdfast.methods.noise.hooks import Disturbance, where
 from holdfast.methods.registry import METHODS, Method, Parts, setting
 
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
-def layers_of(network: Any) -> list[Any]:
+    from holdfast.models.base import Loaded, Network
+
+
+def layers_of(network: Network) -> list[nn.Linear]:
     """The linear layers in the blocks whose weights learn."""
     from torch import nn
 
@@ -36,16 +42,16 @@ class DropConnect:
 
     rate: float = setting(0.1, above=0, most=0.95)
 
-    def attach(self, network: Any) -> Sequence[Callable[[], None]]:
+    def attach(self, network: Network) -> Sequence[Callable[[], None]]:
         """A pass of its own in each of the layers."""
         return [self._attached(layer) for layer in layers_of(network)]
 
-    def _attached(self, layer: Any) -> Callable[[], None]:
+    def _attached(self, layer: nn.Linear) -> Callable[[], None]:
         import torch
 
         plain = layer.forward
 
-        def forward(states: Any) -> Any:
+        def forward(states: torch.Tensor) -> Any:
             if not layer.training:
                 return plain(states)
             weight = torch.nn.functional.dropout(layer.weight, self.rate)
@@ -59,7 +65,7 @@ class DropConnect:
         return remove
 
 
-def _prepares(loaded: Any) -> Sequence[Decision]:
+def _prepares(loaded: Loaded) -> Sequence[Decision]:
     layers = layers_of(loaded.network)
     if not layers:
         rule = "needs a linear layer in a block that learns"

@@ -14,11 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
 from holdfast.methods.registry import METHODS, Method, Parts, setting
+
+if TYPE_CHECKING:
+    from holdfast.models.base import Loaded
 
 KEPT = "model"
 MOST = 0.95
@@ -39,7 +42,7 @@ class DropoutRates:
     adapter: float | str = _rate()
 
 
-def set_rates(asked: DropoutRates, loaded: Any) -> Sequence[Decision]:
+def set_rates(asked: DropoutRates, loaded: Loaded) -> Sequence[Decision]:
     """Set them in the network; raises ``RecipeError`` for a place that it has not."""
     from holdfast.models.places import PLACES, dropouts_by_place
 

@@ -8,7 +8,7 @@ the run that was not killed draws.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.events import Place
@@ -17,8 +17,11 @@ from holdfast.core.records import Decision, Finding
 if TYPE_CHECKING:
     from torch import nn
 
+    from holdfast.methods.run_view import RunView
+    from holdfast.models.base import Network
+
 # What puts itself into a network, and gives back how it is taken out.
-Attach = Callable[[Any], Sequence[Callable[[], None]]]
+Attach = Callable[["Network"], Sequence[Callable[[], None]]]
 
 
 class Disturbance:
@@ -31,16 +34,16 @@ class Disturbance:
         self._attach = attach
         self._remove: Sequence[Callable[[], None]] = ()
 
-    def run_start(self, run: Any) -> None:
+    def run_start(self, run: RunView) -> None:
         self._remove = self._attach(run.network)
 
-    def run_end(self, run: Any) -> None:
+    def run_end(self, run: RunView) -> None:
         for remove in self._remove:
             remove()
         self._remove = ()
 
 
-def tables_for(method: str, network: Any) -> list[Any]:
+def tables_for(method: str, network: Network) -> list[nn.Embedding]:
     """The tables of word embeddings; raises ``RecipeError`` where the network reads no words."""
     from holdfast.models.places import word_tables
 
@@ -51,7 +54,7 @@ def tables_for(method: str, network: Any) -> list[Any]:
         raise RecipeError(f"methods.{method}", rule, None, "Leave it out.") from error
 
 
-def frozen_finding(method: str, network: Any, modules: Sequence[nn.Module]) -> list[Finding]:
+def frozen_finding(method: str, network: Network, modules: Sequence[nn.Module]) -> list[Finding]:
     """A finding where all these modules are frozen first layers, which are never disturbed: they
     stay in evaluation mode, and their outputs may be kept."""
     from holdfast.models.compute.prefix import frozen_prefix

@@ -12,12 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding
 from holdfast.methods.noise.hooks import Disturbance, frozen_finding, where
 from holdfast.methods.registry import METHODS, Method, Parts, setting
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from holdfast.models.base import Loaded, Network
 
 NOISES = ("uniform", "normal")
 
@@ -29,7 +35,7 @@ class HyPe:
     scale: float = setting(1e-5, above=0, most=10)
     noise: str = setting("uniform", words=NOISES)
 
-    def disturbed(self, states: Any) -> Any:
+    def disturbed(self, states: torch.Tensor) -> Any:
         """The hidden states with noise of their shape and kind added."""
         import torch
 
@@ -37,11 +43,13 @@ class HyPe:
             return states + self.scale * torch.randn_like(states)
         return states + (2 * self.scale) * (torch.rand_like(states) - 0.5)
 
-    def attach(self, network: Any) -> Sequence[Callable[[], None]]:
+    def attach(self, network: Network) -> Sequence[Callable[[], None]]:
         """A hook on every block."""
         from holdfast.models.places import blocks_of
 
-        def before(block: Any, given: Any, named: Any) -> Any:
+        def before(
+            block: nn.Module, given: tuple[torch.Tensor, ...], named: dict[str, torch.Tensor]
+        ) -> Any:
             if not block.training:
                 return None
             if given:
@@ -52,7 +60,7 @@ class HyPe:
         return [b.register_forward_pre_hook(before, with_kwargs=True).remove for b in blocks]
 
 
-def _prepares(loaded: Any) -> Sequence[Decision | Finding]:
+def _prepares(loaded: Loaded) -> Sequence[Decision | Finding]:
     from holdfast.models.places import blocks_of
 
     blocks = blocks_of(loaded.network)

@@ -21,6 +21,9 @@ from holdfast.methods.registry import METHODS, Method, Parts, setting
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
+
+    from holdfast.models.base import Loaded, Network
 
 
 def real_tokens(ids: torch.Tensor, padding: int | None) -> torch.Tensor:
@@ -51,11 +54,11 @@ class Neftune:
 
     alpha: float = setting(5.0, above=0, most=1000)
 
-    def attach(self, network: Any, padding: int | None) -> Sequence[Callable[[], None]]:
+    def attach(self, network: Network, padding: int | None) -> Sequence[Callable[[], None]]:
         """A hook on the table of words."""
         from holdfast.models.places import word_tables
 
-        def after(table: Any, given: Any, states: Any) -> Any:
+        def after(table: nn.Module, given: tuple[torch.Tensor], states: torch.Tensor) -> Any:
             if not table.training:
                 return None
             ids = given[0].reshape(-1, given[0].shape[-1])
@@ -65,7 +68,7 @@ class Neftune:
         return [one.register_forward_hook(after).remove for one in word_tables(network)]
 
 
-def _prepares(loaded: Any) -> Sequence[Decision | Finding]:
+def _prepares(loaded: Loaded) -> Sequence[Decision | Finding]:
     tables = tables_for("neftune", loaded.network)
     size = int(tables[0].weight.shape[1])
     because = f"of {size} units a token; in updates alone"
@@ -74,7 +77,7 @@ def _prepares(loaded: Any) -> Sequence[Decision | Finding]:
 
 
 def _parts(asked: Neftune) -> Parts:
-    def listeners(loaded: Any) -> tuple[Disturbance]:
+    def listeners(loaded: Loaded) -> tuple[Disturbance]:
         padding = loaded.tokenizer.pad_token_id
         return (Disturbance("neftune", lambda network: asked.attach(network, padding)),)
 

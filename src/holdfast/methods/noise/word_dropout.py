@@ -22,6 +22,10 @@ from holdfast.methods.registry import METHODS, Method, Parts, setting
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
+    from transformers import PreTrainedTokenizerBase
+
+    from holdfast.models.base import Loaded, Network
 
 WAYS = ("auto", "mask", "unknown", "zero")
 
@@ -51,19 +55,19 @@ class WordDropout:
     rate: float = setting(0.1, above=0, most=0.95)
     by: str = setting("auto", words=WAYS)
 
-    def attach(self, network: Any, hidden: Hidden) -> Sequence[Callable[[], None]]:
+    def attach(self, network: Network, hidden: Hidden) -> Sequence[Callable[[], None]]:
         """A hook on the table of words."""
         from holdfast.models.places import word_tables
 
         tables = word_tables(network)
 
-        def before(module: Any, given: Any) -> Any:
+        def before(module: nn.Module, given: Any) -> Any:
             if not module.training:
                 return None
             ids = given[0]
             return ids.masked_fill(chosen(ids, self.rate, hidden.kept), hidden.by)
 
-        def after(module: Any, given: Any, states: Any) -> Any:
+        def after(module: nn.Module, given: tuple[torch.Tensor], states: torch.Tensor) -> Any:
             if not module.training:
                 return None
             return states.masked_fill(chosen(given[0], self.rate, hidden.kept)[..., None], 0)
@@ -73,7 +77,7 @@ class WordDropout:
         return [one.register_forward_pre_hook(before).remove for one in tables]
 
 
-def hidden_by(asked: WordDropout, tokenizer: Any) -> Hidden:
+def hidden_by(asked: WordDropout, tokenizer: PreTrainedTokenizerBase) -> Hidden:
     """What hides a token of this tokenizer; raises ``RecipeError`` for a token that it has not."""
     kept = tuple(int(one) for one in tokenizer.all_special_ids)
     ends = (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.pad_token_id)
@@ -92,7 +96,7 @@ def hidden_by(asked: WordDropout, tokenizer: Any) -> Hidden:
     return Hidden(known[asked.by], kept)
 
 
-def _prepares(asked: WordDropout, loaded: Any) -> Sequence[Decision | Finding]:
+def _prepares(asked: WordDropout, loaded: Loaded) -> Sequence[Decision | Finding]:
     tables = tables_for("word_dropout", loaded.network)
     by = hidden_by(asked, loaded.tokenizer).by
     shown = "a zero vector" if by is None else repr(loaded.tokenizer.convert_ids_to_tokens(by))
@@ -102,7 +106,7 @@ def _prepares(asked: WordDropout, loaded: Any) -> Sequence[Decision | Finding]:
 
 
 def _parts(asked: WordDropout) -> Parts:
-    def listeners(loaded: Any) -> tuple[Disturbance]:
+    def listeners(loaded: Loaded) -> tuple[Disturbance]:
         hidden = hidden_by(asked, loaded.tokenizer)
         return (Disturbance("word_dropout", lambda network: asked.attach(network, hidden)),)
 

@@ -16,7 +16,7 @@ start alone.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -26,6 +26,8 @@ from holdfast.models.compute.prefix import train_mode
 
 if TYPE_CHECKING:
     import torch
+
+    from holdfast.methods.run_view import RunView
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class EWC:
     rows: int = setting(200, least=1, most=100_000, whole=True)
 
 
-def fisher(run: Any, rows: int) -> dict[str, torch.Tensor]:
+def fisher(run: RunView, rows: int) -> dict[str, torch.Tensor]:
     """The mean of the squared gradients of single general rows, at most ``rows`` of them, by name
     of what learns; scaled to a mean of 1 over all of it. In evaluation mode, without dropout."""
     import torch
@@ -78,7 +80,7 @@ class Consolidate:
         self._asked = asked
         self.fisher: dict[str, torch.Tensor] = {}
 
-    def backward_done(self, run: Any) -> None:
+    def backward_done(self, run: RunView) -> None:
         if self.fisher.keys() != run.learning_parameters().keys():
             with run.at_start():
                 self.fisher = fisher(run, self._asked.rows)

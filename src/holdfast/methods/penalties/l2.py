@@ -14,7 +14,7 @@ the start.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from holdfast.core.events import Place
 from holdfast.methods.penalties.shared import PLACES, prepared, pulled, with_gradient
@@ -22,6 +22,8 @@ from holdfast.methods.registry import METHODS, Method, Parts, setting
 
 if TYPE_CHECKING:
     import torch
+
+    from holdfast.methods.run_view import RunView
 
 
 class SquaredWeights:
@@ -34,10 +36,10 @@ class SquaredWeights:
         self._strength, self._where = strength, where
         self._weights: dict[str, torch.nn.Parameter] = {}
 
-    def run_start(self, run: Any) -> None:
+    def run_start(self, run: RunView) -> None:
         self._weights = pulled(run.network, self._where)
 
-    def backward_done(self, run: Any) -> None:
+    def backward_done(self, run: RunView) -> None:
         for _, weight in with_gradient(run, self._weights):
             weight.grad.add_(weight.detach(), alpha=self._strength)
 

@@ -12,7 +12,7 @@ gradient, so that the clip and the optimizer see them, as in ``methods/penalties
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from holdfast.core.events import Place
 from holdfast.methods.penalties.shared import prepared, pulled, with_gradient
@@ -20,6 +20,8 @@ from holdfast.methods.registry import METHODS, Method, Parts, setting
 
 if TYPE_CHECKING:
     import torch
+
+    from holdfast.methods.run_view import RunView
 
 
 class TowardsStart:
@@ -35,11 +37,11 @@ class TowardsStart:
         self._start: dict[str, torch.Tensor] = {}
         self._new: frozenset[str] = frozenset()
 
-    def run_start(self, run: Any) -> None:
+    def run_start(self, run: RunView) -> None:
         self._weights, self._start = pulled(run.network, "all"), {}
         self._new = frozenset(pulled(run.network, "head") if run.network.new_head else ())
 
-    def backward_done(self, run: Any) -> None:
+    def backward_done(self, run: RunView) -> None:
         for name, weight in with_gradient(run, self._weights):
             if name in self._new:
                 weight.grad.add_(weight.detach(), alpha=self._of_head)

@@ -22,7 +22,8 @@ from holdfast.core.records import Decision
 if TYPE_CHECKING:
     import torch
 
-    from holdfast.models.base import Network
+    from holdfast.methods.run_view import RunView
+    from holdfast.models.base import Loaded, Network
 
 PLACES = ("head", "all")
 
@@ -40,7 +41,7 @@ def pulled(network: Network, place: str) -> dict[str, torch.nn.Parameter]:
     }
 
 
-def prepared(method: str, place: str, loaded: Any) -> Sequence[Decision]:
+def prepared(method: str, place: str, loaded: Loaded) -> Sequence[Decision]:
     """What a penalty pulls of this network; raises ``RecipeError`` where that is nothing."""
     weights = pulled(loaded.network, place)
     if not weights:
@@ -56,7 +57,9 @@ def prepared(method: str, place: str, loaded: Any) -> Sequence[Decision]:
     return (Decision(f"what {method} pulls", f"{count:,} weights", because),)
 
 
-def with_gradient(run: Any, weights: dict[str, torch.nn.Parameter]) -> Iterator[tuple[str, Any]]:
+def with_gradient(
+    run: RunView, weights: dict[str, torch.nn.Parameter]
+) -> Iterator[tuple[str, Any]]:
     """Those that this update changes by gradient: an action may have frozen some, and a phase
     may leave the head alone."""
     stepped = {id(p) for group in run.optimizer.param_groups for p in group["params"]}
@@ -87,23 +90,23 @@ class Proximal:
         self._where, self._absolute, self._square = where, absolute, square
         self._weights: dict[str, torch.nn.Parameter] = {}
 
-    def run_start(self, run: Any) -> None:
+    def run_start(self, run: RunView) -> None:
         self._weights = pulled(run.network, self._where)
 
-    def step_done(self, run: Any) -> None:
+    def step_done(self, run: RunView) -> None:
         rates = {id(p): g["lr"] for g in run.optimizer.param_groups for p in g["params"]}
         for _, weight in with_gradient(run, self._weights):
             rate = float(rates[id(weight)])
             shrink(weight, rate * self._absolute, 1 + rate * self._square)
 
-    def run_end(self, run: Any) -> None:
+    def run_end(self, run: RunView) -> None:
         for made in what_is_zero(self.name, run.network, self._weights, run.best.step):
             run.job.journal.note(run.step, made.what, made.because, chosen=made.chosen)
             run.job.notify(made)
 
 
 def what_is_zero(
-    method: str, network: Any, weights: dict[str, torch.nn.Parameter], step: int
+    method: str, network: Network, weights: dict[str, torch.nn.Parameter], step: int
 ) -> tuple[Decision, ...]:
     """How many of the weights are exactly zero, and how many features the head does not read, in
     the state of this ``step``."""

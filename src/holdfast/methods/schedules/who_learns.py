@@ -9,10 +9,15 @@ the schedule is that of the whole phase.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from holdfast.core.events import Place
 from holdfast.models.compute.prefix import train_mode
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from holdfast.methods.run_view import RunView
 
 
 class WhoLearns:
@@ -28,26 +33,26 @@ class WhoLearns:
         self._below = below
         self._joined = (0, 0)
 
-    def run_start(self, run: Any) -> None:
+    def run_start(self, run: RunView) -> None:
         self._joined = (run.phase_index, run.step_in_phase)
 
-    def batch_ready(self, run: Any) -> None:
+    def batch_ready(self, run: RunView) -> None:
         if run.phase.head != "train":
             return
         _let_learn(run, self._learning(run))
 
-    def run_end(self, run: Any) -> None:
+    def run_end(self, run: RunView) -> None:
         """A method that is switched off mid-run leaves this way too."""
         _let_learn(run, {id(p) for p in run.learning_parameters().values()})
 
     def state_dict(self) -> dict[str, Any]:
         return {"joined": list(self._joined)}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, tuple[int, int]]) -> None:
         phase, since = state["joined"]
         self._joined = (phase, since)
 
-    def _learning(self, run: Any) -> set[int]:
+    def _learning(self, run: RunView) -> set[int]:
         layers = run.network.layers()
         top = [layer for layer in layers if layer.name in ("pooler", "head")]
         mine = {id(p) for p in run.learning_parameters().values()}
@@ -65,7 +70,7 @@ class WhoLearns:
         return {id(p) for layer in chosen for p in layer.parameters()}
 
 
-def _let_learn(run: Any, learning: set[int]) -> None:
+def _let_learn(run: RunView, learning: set[int]) -> None:
     """Let these parameters learn, of those that may; an action's freezing stands above it."""
     changed = False
     for name, parameter in run.learning_parameters().items():

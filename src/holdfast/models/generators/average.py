@@ -34,7 +34,7 @@ class Averaged:
             [one.logits_at(where, *given, **inputs) for one in self.networks], self.weights
         )
 
-    def to(self, *where: Any) -> Self:
+    def to(self, *where: torch.device | str) -> Self:
         for one in self.networks:
             one.to(*where)
         return self
