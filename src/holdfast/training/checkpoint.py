@@ -57,7 +57,7 @@ class CheckpointStore:
         every_s: float = LEAST_SECONDS,
         notify: Callable[[Decision], None] = lambda _: None,
         mark: str = "",
-        beside: Mapping[str, Any] = MappingProxyType({}),
+        beside: Mapping[str, object] = MappingProxyType({}),
         part: tuple[int, int] = (0, 1),
     ) -> None:
         self._folder = folder
@@ -83,7 +83,7 @@ class CheckpointStore:
         waited = time.perf_counter() - self._last
         return self._folder is not None and waited >= max(self._every_s, self._cost / self._share)
 
-    def save(self, step: int, state: dict[str, Any]) -> None:
+    def save(self, step: int, state: Mapping[str, object]) -> None:
         """Write the state of ``step`` and drop all but the newest two."""
         if self._folder is None:
             return
@@ -233,7 +233,7 @@ class _Hashing:
     def __init__(self, file: IO[bytes]) -> None:
         self._file, self._held, self.digest = file, b"", hashlib.sha256()
 
-    def write(self, data: Any) -> int:
+    def write(self, data: bytes | bytearray | memoryview) -> int:
         view = memoryview(data).cast("B")
         if len(view) < BLOCK:
             self._hash(view)
@@ -262,7 +262,7 @@ class _Hashing:
         self._file.flush()
 
 
-def write_sealed(path: Path, state: dict[str, Any], mark: str, form: bytes = FORMAT) -> None:
+def write_sealed(path: Path, state: Mapping[str, object], mark: str, form: bytes = FORMAT) -> None:
     """A file of ``torch.save`` that says of what it is, in which ``form`` (as long as ``FORMAT``),
     and what its bytes must be.
 

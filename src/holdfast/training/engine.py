@@ -173,7 +173,7 @@ class GuardEngine:
         else:
             self.record(step, action)
 
-    def record(self, step: int, action: Action, **more: Any) -> None:
+    def record(self, step: int, action: Action, **more: object) -> None:
         """Write down what was done at ``step``."""
         self.actions.append((step, action))
         self.journal.write("action", step, **to_record(action), **more)

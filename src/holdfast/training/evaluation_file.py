@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -40,6 +40,9 @@ from holdfast.core.shapes import (
     text,
     whole,
 )
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 LOOKS = "looks.npz"
 FORMAT = 1
@@ -209,7 +212,7 @@ def read_looks(path: Path) -> StoredEvaluations:
         ) from error
 
 
-def _array(found: Any, kind: str) -> Any:
+def _array(found: npt.NDArray[np.generic], kind: str) -> Any:
     """Numbers or truth values of one of the types that are written; nothing that Python would
     have to build from bytes."""
     if kind not in KINDS or found.dtype.kind not in "fiub":
@@ -217,7 +220,9 @@ def _array(found: Any, kind: str) -> Any:
     return found.astype(kind)
 
 
-def _looks(header: Mapping[str, Any], arrays: Mapping[str, Any]) -> StoredEvaluations:
+def _looks(
+    header: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[np.generic]]
+) -> StoredEvaluations:
     count = len(header["looks"]["step"])
     rows = {name[5:]: array for name, array in arrays.items() if name.startswith("look_")}
     looks = dict(header["looks"])
@@ -230,7 +235,9 @@ def _looks(header: Mapping[str, Any], arrays: Mapping[str, Any]) -> StoredEvalua
         )
         for i in range(count)
     )
-    known = {name[6:]: array for name, array in arrays.items() if name.startswith("known_")}
+    known: dict[str, Any] = {
+        name[6:]: array for name, array in arrays.items() if name.startswith("known_")
+    }
     facts = {name: _tuples(value) for name, value in header["known"].items()}
     facts["findings"] = tuple(
         Finding(**{**one, "rows": tuple(one["rows"])}) for one in header["known"]["findings"]
@@ -260,7 +267,7 @@ def _check(history: Sequence[Snapshot]) -> None:
         raise ValueError("its logits are of other rows")
 
 
-def _check_known(known: Mapping[str, Any], history: Sequence[Snapshot]) -> None:
+def _check_known(known: Mapping[str, npt.NDArray[np.generic]], history: Sequence[Snapshot]) -> None:
     """Raise ``ValueError`` where what is known of single rows is of other rows."""
     sizes = {
         "probe_valid_losses": len(history[0].valid_losses),
@@ -271,7 +278,7 @@ def _check_known(known: Mapping[str, Any], history: Sequence[Snapshot]) -> None:
             raise ValueError(f"{name} is of other rows")
 
 
-def _shortened(array: Any) -> Any:
+def _shortened(array: npt.NDArray[np.generic]) -> Any:
     """The same numbers in half the bytes, where they came from half the bytes."""
     if array.dtype == np.float64:
         with np.errstate(over="ignore"):
@@ -281,7 +288,7 @@ def _shortened(array: Any) -> Any:
     return array
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     """JSON's types, with NaN as it is, which the standard library reads back."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
@@ -290,5 +297,5 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _tuples(value: Any) -> Any:
+def _tuples(value: object) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from holdfast.core.defects import REPORT_IT
 from holdfast.core.errors import RunError
@@ -15,6 +15,9 @@ from holdfast.core.records import Decision, to_json
 from holdfast.core.run_files import without_defects
 from holdfast.core.run_shapes import EVENT_SHAPES
 from holdfast.core.shapes import anything
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 NAME = "events.jsonl"
 
@@ -36,7 +39,7 @@ class Journal:
         """What this run has written, over all its processes in time."""
         return "".join(self._lines)
 
-    def write(self, event: str, step: int, **fields: Any) -> None:
+    def write(self, event: str, step: int, **fields: object) -> None:
         """Append a line, of the shape that it will be read by; a detail that is not is left out,
         and a note says so."""
         if self._path is None:
@@ -47,7 +50,7 @@ class Journal:
         for what in refused:
             self.note(step, f"a detail of this {event} left out", f"{REPORT_IT}: {what}")
 
-    def _append(self, said: dict[str, Any]) -> None:
+    def _append(self, said: Mapping[str, object]) -> None:
         assert self._path is not None
         line = json.dumps(said, ensure_ascii=False)
         # A lone surrogate (of a file's name, say) has no bytes in UTF-8.
@@ -57,7 +60,7 @@ class Journal:
             file.write(line)
             file.flush()
 
-    def note(self, step: int, what: str, because: str, **fields: Any) -> None:
+    def note(self, step: int, what: str, because: str, **fields: object) -> None:
         self.write("note", step, what=what, because=because, **fields)
 
     def restore(self, text: str) -> str | None:

@@ -20,8 +20,9 @@ from holdfast.training.task import classify_features, features_of
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from holdfast.models.base import Network
     from holdfast.training.prefix.cache import PrefixCache
-    from holdfast.training.task import Task
+    from holdfast.training.task import Examples, Task
 
 # On a processor a batch that stays in its caches is a quarter faster than one four times as large.
 EVALUATION_TOKENS = {"cpu": 1024, "mps": 8192, "cuda": 32768}
@@ -56,7 +57,7 @@ class Observer:
         kind = accelerator.device.type
         self._tokens = tokens or EVALUATION_TOKENS.get(kind, EVALUATION_TOKENS["cpu"])
 
-    def remember(self, examples: Any, features: Floats) -> None:
+    def remember(self, examples: Examples, features: Floats) -> None:
         """Until ``forget``, ``measure`` reads what it is asked of ``examples`` off these
         ``features`` [all of them, width] and the network's last layer as it then is: a probe has
         just passed the rows through the rest."""
@@ -66,7 +67,9 @@ class Observer:
         """The network is about to change."""
         self._known = []
 
-    def measure(self, network: Any, examples: Any, positions: Ints) -> tuple[Floats, Floats]:
+    def measure(
+        self, network: Network, examples: Examples, positions: Ints
+    ) -> tuple[Floats, Floats]:
         """Per-example losses [n] and kept outputs [n, …] of these positions, in their order."""
         known = [features for rows, features in self._known if rows is examples]
         if known and len(positions):
@@ -80,7 +83,7 @@ class Observer:
         table = self._collect(network, examples, positions, one)
         return table[:, 0].astype(np.float64), table[:, 1:]
 
-    def features(self, network: Any, examples: Any, positions: Ints) -> Floats:
+    def features(self, network: Network, examples: Examples, positions: Ints) -> Floats:
         """What a classifier's last layer reads [n, width], float32, in the order of
         ``positions``."""
         return self._collect(
@@ -88,7 +91,7 @@ class Observer:
         )
 
     def _read(
-        self, network: Any, examples: Any, positions: Ints, features: Floats
+        self, network: Network, examples: Any, positions: Ints, features: Floats
     ) -> tuple[Floats, Floats]:
         device, was_training = self._accelerator.device, network.training
         network.eval()
@@ -101,7 +104,11 @@ class Observer:
         return losses.float().cpu().numpy().astype(np.float64), kept.float().cpu().numpy()
 
     def _collect(
-        self, network: Any, examples: Any, positions: Ints, one: Callable[..., torch.Tensor]
+        self,
+        network: Network,
+        examples: Examples,
+        positions: Ints,
+        one: Callable[..., torch.Tensor],
     ) -> Floats:
         was_training, start = network.training, time.perf_counter()
         network.eval()
@@ -141,7 +148,7 @@ class Observer:
                 table[part_order] = part_values
         return table
 
-    def _spare_passes(self, network: Any, lengths: Ints, made: int) -> int:
+    def _spare_passes(self, network: Network, lengths: Ints, made: int) -> int:
         """How many passes more another process makes, where each pass is made by all."""
         if not is_sharded(network):
             return 0
@@ -150,10 +157,10 @@ class Observer:
         return max(sum(1 for _ in by_length(lengths, one, self._tokens)) for one in each) - made
 
 
-def _gather(parts: list[Any], world: int) -> list[Any]:
+def _gather(parts: list[tuple[Ints, Floats]], world: int) -> list[tuple[Ints, Floats]]:
     if world == 1:
         return parts
     from accelerate.utils import gather_object
 
-    gathered: list[Any] = gather_object(parts)
+    gathered: list[tuple[Ints, Floats]] = gather_object(parts)
     return gathered

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.records import Ints
 from holdfast.core.updates import BatchSource, LossTerm, OfTwoPasses, RowPool, Stepper, rows_drawn
 from holdfast.training.row_order import EveryRow, OnePass
+
+if TYPE_CHECKING:
+    from holdfast.training.task import Examples
 
 # Of a training pass: the way back takes about as much as two ways forward.
 FORWARD_SHARE = 1 / 3
@@ -84,7 +87,7 @@ class Phase:
         """Whether the rows of an update must pass together."""
         return any(term.compares_rows for term in self.terms)
 
-    def pool(self, examples: Any, seed: int) -> RowPool:
+    def pool(self, examples: Examples, seed: int) -> RowPool:
         """These rows as this phase draws from them."""
         return RowPool(examples, self.rows_per_step, seed, self.name)
 
@@ -204,7 +207,7 @@ def check_phase(phase: Phase) -> None:
         raise RecipeError(f"phase {phase.name}", "needs at least one step", phase.steps)
 
 
-def first_seen(phases: Sequence[Phase], examples: Any, seed: int, positions: Ints) -> Ints:
+def first_seen(phases: Sequence[Phase], examples: Examples, seed: int, positions: Ints) -> Ints:
     """The update, counted from 1, that uses each of ``positions`` [k] first in a run of these
     phases over these rows; −1 for a row that none uses."""
     seen = np.full(len(examples), -1, dtype=np.int64)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
@@ -24,6 +24,15 @@ class SavedWeights:
 
     step: int = -1
     tensors: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+
+class RandomState(TypedDict, total=False):
+    """Where PyTorch's generators are: the processor's, each GPU's, and Apple's where there is
+    one."""
+
+    torch: torch.Tensor
+    cuda: list[torch.Tensor]
+    mps: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +53,7 @@ class RestorePoint:
     adjustments: Adjustments
     optimizer: dict[str, Any] | None
     schedule: dict[str, Any] | None
-    random: dict[str, Any]
+    random: RandomState
     advisor: dict[str, Any] | None
     listeners: Mapping[str, dict[str, Any]]
 
@@ -82,14 +91,16 @@ class RestorePoint:
         )
 
 
-def random_state() -> dict[str, Any]:
+def random_state() -> RandomState:
     """Where PyTorch's generators are."""
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    apple = {"mps": torch.mps.get_rng_state()} if torch.backends.mps.is_available() else {}
+    apple: RandomState = (
+        {"mps": torch.mps.get_rng_state()} if torch.backends.mps.is_available() else {}
+    )
     return {"torch": torch.get_rng_state(), "cuda": cuda, **apple}
 
 
-def set_random_state(state: dict[str, Any]) -> None:
+def set_random_state(state: RandomState) -> None:
     """Put them back there."""
     torch.set_rng_state(state["torch"])
     if state["cuda"]:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     import torch
     from accelerate import Accelerator
 
+    from holdfast.core.events import Listener
     from holdfast.models.base import Network, Weights
     from holdfast.training.task import Examples, Task, WrittenMeasurements
 
@@ -364,7 +365,7 @@ def tokens_of(job: Job) -> int:
     return max(longest, min(suits, largest))
 
 
-def _handlers(event: str, listeners: Sequence[Any]) -> list[Callable[[Run], None]]:
+def _handlers(event: str, listeners: Sequence[Listener]) -> list[Callable[[Run], None]]:
     return [getattr(listener, event) for listener in listeners if hasattr(listener, event)]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from holdfast.training.task import Measured, WrittenMeasurements, of_whole_rows
 
 if TYPE_CHECKING:
     from holdfast.training.run import Run
+    from holdfast.training.task import Examples
 
 NOTHING = WrittenMeasurements({"train": {}, "valid": {}}, {})
 NOT_MEASURED = Measured(np.zeros(0), {}, float("nan"), 1.0)
@@ -99,7 +100,7 @@ def _general(run: Run) -> Measured | None:
     return replace(seen, losses=losses, tokens=tokens)
 
 
-def measure(run: Run, examples: Any, positions: Ints) -> Measured:
+def measure(run: Run, examples: Examples, positions: Ints) -> Measured:
     """These rows through the present model in evaluation mode, to numbers."""
     losses, kept = run.observer.measure(run.network, examples, positions)
     return run.job.task.measure(losses, kept, examples, positions)

@@ -19,7 +19,7 @@ from holdfast.training.batches import parts_by_length
 from holdfast.training.machine.memory import in_less_memory, pieces
 from holdfast.training.machine.sharding import gathered, is_sharded, summed
 from holdfast.training.prefix.cache import entered
-from holdfast.training.restore import random_state, set_random_state
+from holdfast.training.restore import RandomState, random_state, set_random_state
 from holdfast.training.run import Run, batch_losses_of, running_statistics
 
 PART_ROWS = 8
@@ -78,7 +78,7 @@ class RunUpdate:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._before: dict[str, Any] = {}
+        self._before: RandomState = {}
 
     @property
     def parameters(self) -> list[torch.nn.Parameter]:

@@ -52,7 +52,7 @@ class LabelledExamples(Examples, Protocol):
 class GrowingExamples(Examples, Protocol):
     """Examples that others can be learned beside."""
 
-    def extended(self, others: Any, weights: Floats) -> Self:
+    def extended(self, others: Self, weights: Floats) -> Self:
         """These, each of weight 1, and after them ``others`` [m] of ``weights`` [m]."""
 
 
@@ -60,7 +60,7 @@ class GrowingExamples(Examples, Protocol):
 class ExtendableExamples(LabelledExamples, GrowingExamples, Protocol):
     """The same of rows that have a label each, which may be another."""
 
-    def relabelled(self, labels: npt.NDArray[Any]) -> Self:
+    def relabelled(self, labels: Floats | Ints) -> Self:
         """The same with other labels [n, …]."""
 
 

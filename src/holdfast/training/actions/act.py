@@ -9,11 +9,12 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
 from holdfast.core.actions import (
+    Action,
     Extend,
     Freeze,
     HalveBatch,
@@ -37,10 +38,13 @@ if TYPE_CHECKING:
     from holdfast.training.run import Run
 
 
+Applied = TypeVar("Applied", bound=Action)
+
+
 def appliers(run: Run) -> Mapping[type[Any], Callable[[Any], None]]:
     """Each class of action that changes a run of the loop, to what applies one to ``run``."""
 
-    def of(change: Callable[[Run, Any], None]) -> Callable[[Any], None]:
+    def of(change: Callable[[Run, Applied], None]) -> Callable[[Applied], None]:
         return lambda action: change(run, action)
 
     return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from holdfast.core.events import in_order
 from holdfast.models.compute.prefix import train_mode
@@ -13,6 +13,7 @@ from holdfast.training.actions.adjustments import Adjustments, plan_of
 from holdfast.training.step import begin_phase
 
 if TYPE_CHECKING:
+    from holdfast.core.events import Listener
     from holdfast.training.run import Run
 
 
@@ -62,7 +63,7 @@ def _switch(run: Run, made: Adjustments) -> None:
         _tell(run, "phase_start", joined)
 
 
-def _tell(run: Run, event: str, listeners: Sequence[Any]) -> None:
+def _tell(run: Run, event: str, listeners: Sequence[Listener]) -> None:
     for one in in_order(listeners):
         getattr(one, event, lambda _: None)(run)
 

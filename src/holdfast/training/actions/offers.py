@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -24,6 +24,11 @@ from holdfast.training.prefix.cache import entered
 from holdfast.training.restore import SavedWeights
 from holdfast.training.run import Run, learning_norms
 from holdfast.training.snapshot import look_at
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from holdfast.models.base import Network
 
 # Training rows that the running statistics of batch norms are measured on.
 STATISTICS_ROWS = 1024
@@ -98,7 +103,7 @@ def _loss_name(look: Snapshot) -> str:
     return "validation loss at its best temperature" if tempered else "validation loss"
 
 
-def _what(one: Any) -> str:
+def _what(one: object) -> str:
     """What a listener offers: an average, unless it says otherwise."""
     what: str = getattr(one, "what", AVERAGE)
     return what
@@ -111,7 +116,7 @@ def _by(within: float, allowed: bool, kept: bool) -> str:
     return f"{'by' if kept else 'not by'} {rule}"
 
 
-def _note(run: Run, made: Considered, curve: Any) -> None:
+def _note(run: Run, made: Considered, curve: Sequence[Mapping[str, float | None]]) -> None:
     told, more = made.decision, {"curve": list(curve)} if curve else {}
     run.offers.append(made)
     run.journal.note(run.step, told.what, told.because, chosen=told.chosen, **more)
@@ -173,7 +178,9 @@ def measure_statistics(run: Run) -> None:
 
 
 @contextlib.contextmanager
-def _averaging(network: Any, norms: list[Any]) -> Iterator[None]:
+def _averaging(
+    network: Network, norms: Sequence[nn.modules.batchnorm._BatchNorm]
+) -> Iterator[None]:
     """The norms alone in training mode, each taking the plain mean of all batches to come."""
     was_training, momenta = network.training, [norm.momentum for norm in norms]
     network.eval()

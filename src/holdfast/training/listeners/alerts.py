@@ -18,12 +18,15 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, is_asked
+
+if TYPE_CHECKING:
+    from holdfast.training.run import Run
 
 TIMEOUT_S = 10.0
 TRIES = 3
@@ -31,6 +34,10 @@ FIRST_WAIT_S = 1.0
 LAST_WAIT_S = 15.0
 VARIABLE = "env:"
 Note = Callable[[str, str], None]
+
+
+# What an alert says, by name.
+Message = Mapping[str, str | int | float | None]
 
 
 class Alerts:
@@ -67,7 +74,7 @@ class Alerts:
         self._threads: list[threading.Thread] = []
         self._failed: list[Decision] = []
 
-    def snapshot_taken(self, run: Any) -> None:
+    def snapshot_taken(self, run: Run) -> None:
         verdict = run.verdict
         if verdict is None or run.step == 0 or verdict.label == self._last:
             return
@@ -85,7 +92,7 @@ class Alerts:
                 }
             )
 
-    def run_end(self, run: Any) -> None:
+    def run_end(self, run: Run) -> None:
         """Wait for what is under way, but not for ever, and say what did not arrive."""
         deadline = time.monotonic() + LAST_WAIT_S
         for thread in self._threads:
@@ -100,17 +107,17 @@ class Alerts:
     def state_dict(self) -> dict[str, Any]:
         return {"last": self._last}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, str | None]) -> None:
         self._last = state["last"]
 
-    def _send(self, message: dict[str, Any]) -> None:
+    def _send(self, message: Message) -> None:
         for sender in self._senders:
             # A daemon: an address that never answers does not keep the process at its end.
             thread = threading.Thread(target=self._one, args=(sender, message), daemon=True)
             thread.start()
             self._threads.append(thread)
 
-    def _one(self, sender: Callable[[dict[str, Any]], None], message: dict[str, Any]) -> None:
+    def _one(self, sender: Callable[[Message], None], message: Message) -> None:
         try:
             sender(message)
         except Exception as error:
@@ -168,7 +175,7 @@ def _fault(address: str) -> str | None:
 def _command(command: str) -> Callable[[dict[str, Any]], None]:
     """A shell command that gets the alert as JSON on its standard input."""
 
-    def run(message: dict[str, Any]) -> None:
+    def run(message: Message) -> None:
         # A session of its own: a shell that is killed leaves what it started running.
         with subprocess.Popen(
             command,
@@ -195,7 +202,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
     """Leaves a redirect unanswered, so that it counts as the refusal of a POST: followed, it would
     become a GET without the alert, to whatever host it names."""
 
-    def redirect_request(self, *_: Any) -> None:
+    def redirect_request(self, *_: object) -> None:
         return None
 
 
@@ -204,7 +211,7 @@ def _webhook(address: str) -> Callable[[dict[str, Any]], None]:
     answer of 2xx counts as delivered."""
     opener = urllib.request.build_opener(_NoRedirect)
 
-    def post(message: dict[str, Any]) -> None:
+    def post(message: Message) -> None:
         body = json.dumps(message).encode()
         asked = urllib.request.Request(address, body, {"Content-Type": "application/json"})
         for attempt in range(TRIES):

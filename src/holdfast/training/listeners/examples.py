@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 import numpy as np
 
@@ -109,6 +109,19 @@ class _Traces:
         return found
 
 
+# What a checkpoint keeps of the data map of a run; one of an older version has no traces.
+HistoryState = TypedDict(
+    "HistoryState",
+    {
+        "sums": dict[str, "torch.Tensor"],
+        "traces": NotRequired["torch.Tensor"],
+        "stride": NotRequired[int],
+        "pass": int,
+        "pending": Sequence[tuple["torch.Tensor", "torch.Tensor"]],
+    },
+)
+
+
 class ExampleHistory:
     """A listener that keeps the data map of a run; its state is part of a checkpoint.
 
@@ -157,7 +170,7 @@ class ExampleHistory:
             "pending": [(torch.from_numpy(rows), values) for rows, values in self._pending],
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: HistoryState) -> None:
         self._sums = _Sums(
             **{name: values.numpy().copy() for name, values in state["sums"].items()}
         )

@@ -16,13 +16,18 @@ import importlib.util
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from holdfast.core.errors import MachineError, RunError
 from holdfast.core.files import write_json
 from holdfast.core.input_errors import door
 from holdfast.core.records import Label, Snapshot, Verdict
 from holdfast.core.shapes import flag, parse_object, record, text, whole
+
+if TYPE_CHECKING:
+    from accelerate.tracking import GeneralTracker
+
+    from holdfast.training.run import Run
 
 MARK = "tracked.json"
 MARK_SHAPE = record({"id": text, "step": whole, "mlflow": text, "scored": flag}, ("id",))
@@ -44,7 +49,9 @@ class Track:
 
     name, place = "track", "tell"
 
-    def __init__(self, trackers: Sequence[Any], mark: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self, trackers: Sequence[GeneralTracker], mark: Path, settings: Mapping[str, object]
+    ) -> None:
         self._trackers = trackers
         self._mark = mark
         self._known = read_mark(mark)
@@ -56,7 +63,7 @@ class Track:
                 self._known["mlflow"] = tracker.tracker.info.run_id
         self._remember(self._known.get("step", -1))
 
-    def snapshot_taken(self, run: Any) -> None:
+    def snapshot_taken(self, run: Run) -> None:
         if run.step <= self._known["step"] or run.verdict is None:
             return
         self._remember(run.step)
@@ -85,7 +92,12 @@ class Track:
 
 
 def open_track(
-    to: Sequence[str], project: str, name: str, run: Path, mark: Path, settings: Mapping[str, Any]
+    to: Sequence[str],
+    project: str,
+    name: str,
+    run: Path,
+    mark: Path,
+    settings: Mapping[str, object],
 ) -> Track:
     """Start the trackers ``to`` for the folder ``run``, or go on where ``mark`` says they were."""
     known = read_mark(mark)
@@ -96,7 +108,9 @@ def open_track(
     return Track(trackers, mark, settings)
 
 
-def make_tracker(which: str, project: str, name: str, run: Path, known: Mapping[str, Any]) -> Any:
+def make_tracker(
+    which: str, project: str, name: str, run: Path, known: Mapping[str, object]
+) -> Any:
     """One of Accelerate's trackers, not started yet; ``known`` is what a mark holds."""
     from accelerate.tracking import MLflowTracker, TensorBoardTracker, WandBTracker
 
@@ -150,7 +164,7 @@ def verdict_values(verdict: Verdict) -> dict[str, float | str]:
     }
 
 
-def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(settings: Mapping[str, object], prefix: str = "") -> dict[str, Any]:
     """Dotted keys to plain values; a path that exists is shortened to its last part."""
     values: dict[str, Any] = {}
     for key, value in settings.items():

@@ -9,7 +9,7 @@ this is PyTorch's ``GradScaler``, on any device.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import torch
 
@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 
 # Halved so often from the first scale, 65,536, nothing is left to halve: the loss itself overflows.
 MOST_IN_A_ROW = 24
+
+
+class ScaleState(TypedDict, total=False):
+    """What a checkpoint keeps of a loss scale; nothing where there is none."""
+
+    skipped: int
+    in_a_row: int
+    scaler: dict[str, Any]
 
 
 class LossScale:
@@ -80,7 +88,7 @@ class LossScale:
         counts = {"skipped": self.skipped, "in_a_row": self.in_a_row}
         return {**counts, "scaler": self._scaler.state_dict()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: ScaleState) -> None:
         """Go on from such a state."""
         if self._scaler is None or not state:
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -14,10 +14,11 @@ from holdfast.training.machine.sharding import is_sharded
 from holdfast.training.restore import set_random_state
 
 if TYPE_CHECKING:
+    from holdfast.training.restore import RandomState
     from holdfast.training.run import Run
 
 
-def in_less_memory(run: Run, before: dict[str, Any], gradients: Callable[[], float]) -> float:
+def in_less_memory(run: Run, before: RandomState, gradients: Callable[[], float]) -> float:
     """``gradients()``, again in twice as many pieces for as long as memory runs out; ``before`` is
     where the generators are.
 

@@ -19,6 +19,7 @@ import torch
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+
 # Methods of our networks, beside ``forward``, that compute with all weights.
 PASSES = ("logits_at", "losses_at")
 
@@ -55,13 +56,13 @@ def shard(network: Any, accelerator: Accelerator, precision: str, *, reshard: bo
             module.set_gradient_divide_factor(1.0)
 
 
-def blocks_of(network: Any) -> list[Any]:
+def blocks_of(network: torch.nn.Module) -> list[torch.nn.Module]:
     """The modules that are gathered one at a time: those that Transformers never splits."""
     names = set(getattr(network.plain, "_no_split_modules", None) or ())
     return [module for module in network.modules() if type(module).__name__ in names]
 
 
-def is_sharded(network: Any) -> bool:
+def is_sharded(network: object) -> bool:
     """Whether ``shard`` has spread it."""
     # A run of one process must not load what several need.
     return hasattr(network, "set_force_sum_reduction_for_comms")

@@ -6,9 +6,8 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
-from typing import Any
 
 HANGUP = getattr(signal, "SIGHUP", None)
 
@@ -22,6 +21,10 @@ def ending_signals() -> tuple[int, ...]:
     return (signal.SIGTERM, HANGUP)
 
 
+# What Python calls for a signal; a number is one of its own two, ``None`` one that it did not set.
+SignalHandler = Callable[[int, FrameType | None], object] | int | None
+
+
 class StopSignals:
     """A context in which ``asked`` tells whether the user wants to stop.
 
@@ -30,7 +33,7 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.asked = False
-        self._before: dict[int, Any] = {}
+        self._before: dict[int, SignalHandler] = {}
 
     def __enter__(self) -> StopSignals:
         self._before = _caught((signal.SIGINT, *ending_signals()), self._ask)
@@ -67,7 +70,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _caught(numbers: tuple[int, ...], handler: Any) -> dict[int, Any]:
+def _caught(numbers: tuple[int, ...], handler: SignalHandler) -> dict[int, SignalHandler]:
     """Set the handler; returns those from before."""
     if threading.current_thread() is not threading.main_thread():
         return {}
@@ -77,7 +80,7 @@ def _caught(numbers: tuple[int, ...], handler: Any) -> dict[int, Any]:
     return there
 
 
-def _put_back(before: dict[int, Any]) -> None:
+def _put_back(before: dict[int, SignalHandler]) -> None:
     for number, handler in before.items():
         # ``None``: it was set by a program that embeds Python, and only that can put it back.
         signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -26,7 +26,7 @@ from holdfast.training.prefix.row_file import RowFile
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from holdfast.training.task import Batch, Task
+    from holdfast.training.task import Batch, Examples, Task
 
 
 # What a network reads; the rest of a batch is for the losses.
@@ -41,7 +41,7 @@ class RowPasses:
     task: Task
     accelerator: Accelerator
 
-    def batch(self, examples: Any, positions: Ints) -> Batch:
+    def batch(self, examples: Examples, positions: Ints) -> Batch:
         """These rows on the device."""
         batch = self.task.collate(examples, positions)
         return {name: value.to(self.accelerator.device) for name, value in batch.items()}
@@ -75,9 +75,9 @@ class PrefixCache:
     def fill(
         self,
         passes: RowPasses,
-        sets: Mapping[str, Any],
+        sets: Mapping[str, Examples],
         tokens: int,
-        beginnings: Mapping[str, Any] = MappingProxyType({}),
+        beginnings: Mapping[str, Examples] = MappingProxyType({}),
     ) -> None:
         """Compute what is not there yet of the rows of ``sets`` (name: examples), in evaluation
         mode, ``tokens`` padded tokens a batch; ``beginnings`` are examples that a set of this name
@@ -97,7 +97,7 @@ class PrefixCache:
         passes.network.train(was_training)
 
     def entered(
-        self, examples: Any, positions: Ints, batch: Batch
+        self, examples: Examples, positions: Ints, batch: Batch
     ) -> contextlib.AbstractContextManager[None]:
         """In this context a pass of ``batch``, which holds these rows, begins behind the frozen
         layers, if they are kept and still hold."""
@@ -120,7 +120,7 @@ class PrefixCache:
         self._sets = []
 
     def _filled(
-        self, passes: RowPasses, name: str, examples: Any, tokens: int, weights: bytes
+        self, passes: RowPasses, name: str, examples: Examples, tokens: int, weights: bytes
     ) -> _Kept:
         """The file of one set of rows, every one of them in it, and their marks."""
         batches = list(by_length(examples.lengths, np.arange(len(examples)), tokens))
@@ -147,7 +147,7 @@ class PrefixCache:
         file.seal()
         return _Kept(examples, file, marks)
 
-    def _states(self, passes: RowPasses, examples: Any, positions: Ints) -> torch.Tensor:
+    def _states(self, passes: RowPasses, examples: Examples, positions: Ints) -> torch.Tensor:
         batch = passes.batch(examples, positions)
         return self._prefix.output(lambda: passes.task.forward(passes.network, batch))
 
@@ -161,7 +161,7 @@ class PrefixCache:
 
 
 def entered(
-    cache: PrefixCache | None, examples: Any, positions: Ints, batch: Batch
+    cache: PrefixCache | None, examples: Examples, positions: Ints, batch: Batch
 ) -> contextlib.AbstractContextManager[None]:
     """``cache.entered``; nothing where there is no cache."""
     if cache is None:
@@ -169,7 +169,7 @@ def entered(
     return cache.entered(examples, positions, batch)
 
 
-def sizes_of(examples: Any, positions: Ints, states: torch.Tensor) -> Ints:
+def sizes_of(examples: Examples, positions: Ints, states: torch.Tensor) -> Ints:
     """How much of its state [size, …] is a row's own, for all ``examples``: its tokens where the
     batch is padded to the longest, else (pictures) the whole.
 
@@ -190,7 +190,7 @@ def _key(weights: bytes, marks: Sequence[bytes], precision: str, tokens: int) ->
     return digest.hexdigest()
 
 
-def _marks(examples: Any, positions: Ints, batch: Batch) -> list[bytes]:
+def _marks(examples: Examples, positions: Ints, batch: Batch) -> list[bytes]:
     """A hash of what the network reads of each row, whatever it is padded to."""
     lengths = examples.lengths[positions]
     longest = int(lengths.max())

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,7 +19,8 @@ from holdfast.training.prefix.cache import sizes_of
 from holdfast.training.restore import random_state, set_random_state
 
 if TYPE_CHECKING:
-    from holdfast.training.task import Batch, Task
+    from holdfast.models.base import Network
+    from holdfast.training.task import Batch, Examples, Task
 
 
 MOST_ROWS, MOST_TOKENS = 8, 512
@@ -40,14 +41,14 @@ class PrefixEntry:
     whole: int | None = None
     saved_s: float = 0.0
 
-    def bytes_of(self, examples: Any) -> int:
+    def bytes_of(self, examples: Examples) -> int:
         """The size of the kept outputs of these rows."""
         units = len(examples) * self.whole if self.whole else int(examples.lengths.sum())
         return units * self.unit_bytes
 
 
 def ask_model(
-    prefix: Prefix, network: Any, task: Task, examples: Any, precision: str
+    prefix: Prefix, network: Network, task: Task, examples: Examples, precision: str
 ) -> PrefixEntry:
     """Pass a few rows as they are and entered half-way, and compare.
 
@@ -63,7 +64,9 @@ def ask_model(
         return _ask(prefix, network, task, examples, device)
 
 
-def _ask(prefix: Prefix, network: Any, task: Task, examples: Any, device: str) -> PrefixEntry:
+def _ask(
+    prefix: Prefix, network: Network, task: Task, examples: Examples, device: str
+) -> PrefixEntry:
     def batch_of(rows: Ints) -> Batch:
         return {k: v.to(device) for k, v in task.collate(examples, rows).items()}
 
@@ -97,7 +100,7 @@ def _ask(prefix: Prefix, network: Any, task: Task, examples: Any, device: str) -
     return PrefixEntry(None, math.prod(states.shape[2:]) * states.dtype.itemsize, whole, saved)
 
 
-def _unlike(examples: Any) -> Ints:
+def _unlike(examples: Examples) -> Ints:
     """A few rows from the middle half of the lengths, the shortest first."""
     lengths = np.asarray(examples.lengths)
     order = np.argsort(lengths, kind="stable")
@@ -136,7 +139,9 @@ def _company(beside: torch.Tensor, alone: torch.Tensor) -> str | None:
     return "a row's states depend on the rows that share its batch"
 
 
-def _draws(network: Any, states: torch.Tensor, output: Callable[[], torch.Tensor]) -> str | None:
+def _draws(
+    network: Network, states: torch.Tensor, output: Callable[[], torch.Tensor]
+) -> str | None:
     """Dropout outside of the frozen layers, but before their end, would still be drawn."""
     before = random_state()
     train_mode(network)

@@ -12,13 +12,18 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from holdfast.core.errors import DataError
 from holdfast.core.seeds import derive_seed, generator
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from holdfast.core.records import Ints
 
 BATCH, LENGTH, LOOKS, WARMUP, CLIP = 16, 128, 5, 0.06, 1.0
 MASKED, HELD, LEAST_HELD, MOST_HELD = 0.15, 0.05, 8, 200
@@ -44,8 +49,8 @@ class Pretrained:
 
 
 def pretrain(
-    model: Any,
-    tokenizer: Any,
+    model: torch.nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
     texts: Sequence[str],
     *,
     masked: bool,
@@ -74,7 +79,7 @@ def pretrain(
     held, learned = order[:aside], order[aside:]
     device = next(model.parameters()).device
 
-    def batch_of(chosen: Any, name: str, number: int) -> dict[str, torch.Tensor]:
+    def batch_of(chosen: Ints, name: str, number: int) -> dict[str, torch.Tensor]:
         rows = [blocks[i] for i in chosen]
         made = collate(tokenizer, rows, masked, derive_seed(seed, name, number))
         return {key: value.to(device) for key, value in made.items()}
@@ -127,7 +132,7 @@ def pretrain(
     return Pretrained(steps, kept, first, best, len(learned), len(held))
 
 
-def _drawn(learned: Any, step: int, seed: int) -> Any:
+def _drawn(learned: Ints, step: int, seed: int) -> Ints:
     """The blocks of an update: each once an epoch, in an order of its own."""
     places = np.arange(step * BATCH, (step + 1) * BATCH)
     epochs, at = places // len(learned), places % len(learned)
@@ -138,11 +143,13 @@ def _drawn(learned: Any, step: int, seed: int) -> Any:
     return learned[[orders[int(epoch)][place] for epoch, place in zip(epochs, at, strict=True)]]
 
 
-def _weights(model: Any) -> dict[str, torch.Tensor]:
+def _weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: copy.deepcopy(value.detach()) for name, value in model.state_dict().items()}
 
 
-def blocks_of(tokenizer: Any, texts: Sequence[str], length: int = LENGTH) -> list[list[int]]:
+def blocks_of(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], length: int = LENGTH
+) -> list[list[int]]:
     """The texts as token ids, special ones among them, in blocks of at most ``length``; texts of
     which nothing is read are left out."""
     edges = tokenizer.num_special_tokens_to_add()
@@ -158,7 +165,7 @@ def blocks_of(tokenizer: Any, texts: Sequence[str], length: int = LENGTH) -> lis
 
 
 def collate(
-    tokenizer: Any, rows: Sequence[Sequence[int]], masked: bool, seed: int
+    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Sequence[int]], masked: bool, seed: int
 ) -> dict[str, torch.Tensor]:
     """``input_ids``, ``attention_mask`` and ``labels`` [rows, longest]; a label of −100 is not
     asked. Masks are drawn from ``seed``."""
