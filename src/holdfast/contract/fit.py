@@ -31,6 +31,8 @@ from holdfast.training.plan import Plan
 from holdfast.training.task import ExtendableExamples, GrowingExamples
 
 if TYPE_CHECKING:
+    import torch
+
     from holdfast.contract.answering import Answering
     from holdfast.models.base import Loaded, Network
     from holdfast.tasks.generation.samples import WrittenSamples
@@ -87,8 +89,8 @@ class Teaches(Protocol):
         recipe: ResolvedRecipe,
         train: Ints,
         sides: Sides,
-        loaded: Any,
-        task: Any,
+        loaded: Loaded,
+        task: Task,
     ) -> LossTerm:
         """The loss term of a fit on the rows at ``train``, of what it ``loaded`` and its side of
         the loop."""
@@ -175,7 +177,7 @@ class PreparedData:
             examples = examples.relabelled(marks)
         return replace(self, added=added, added_examples=examples)
 
-    def with_settings(self, settings: Mapping[str, Any] | Sequence[str]) -> Recipe:
+    def with_settings(self, settings: Mapping[str, object] | Sequence[str]) -> Recipe:
         """The recipe with a fit's own settings, as ``holdfast.train`` takes them: keys to values,
         or ``["train.epochs=5"]``.
 
@@ -406,7 +408,7 @@ class FittedModel:
             known.add(new, *observer.measure(network, examples, new))
         return known.at(everything)
 
-    def untuned(self, head: Mapping[str, Any] = MappingProxyType({})) -> Network:
+    def untuned(self, head: Mapping[str, torch.Tensor] = MappingProxyType({})) -> Network:
         """The network as it was before the first step, or with another ``head`` (``weight`` and
         ``bias``), made of the weights that are in memory anyway."""
         # A GPU holds one of the two at a time.
@@ -516,7 +518,7 @@ def takes_every_setting(recipe: Recipe) -> None:
     """Of a task for which every setting means something."""
 
 
-def plain_facts(fitted: FittedModel, saved: Mapping[str, Any]) -> dict[str, Any]:
+def plain_facts(fitted: FittedModel, saved: Mapping[str, object]) -> dict[str, Any]:
     """``model_facts`` of ``result.json``."""
     ready = fitted.ready
     total, trainable = count_parameters(ready.loaded.network)

@@ -111,7 +111,9 @@ COLUMNS = ("row", "split", "label", "prediction", "loss", "tokens", "probabiliti
 ASKED_ROWS = MOST_PROBE_ROWS
 
 
-def ask_side(fitted: FittedModel, saved: Mapping[str, Any], side: Side) -> tuple[Table, pa.Table]:
+def ask_side(
+    fitted: FittedModel, saved: Mapping[str, object], side: Side
+) -> tuple[Table, pa.Table]:
     """All validation rows, or at most ``ASKED_ROWS`` of the training rows (a fixed random sample),
     and what the kept state says of them in the columns of ``predictions.parquet``; rows of which
     nothing can be read are left out."""
@@ -178,7 +180,7 @@ def tokens_of(columns: pa.Table) -> Ints | None:
     return np.array(columns["tokens"].fill_null(0).to_pylist(), dtype=np.int64)
 
 
-def _sure(columns: pa.Table, chances: Any, sets: bool) -> Any:
+def _sure(columns: pa.Table, chances: Floats | None, sets: bool) -> Any:
     """How sure each whole answer is, as the predictor says it."""
     if chances is not None:
         return np.maximum(chances, 1 - chances).min(axis=1) if sets else chances.max(axis=1)

@@ -27,6 +27,7 @@ from holdfast.recipe.whole import parse
 
 if TYPE_CHECKING:
     from holdfast.contract.fit import FittedModel, Scored
+    from holdfast.core.events import Listener
     from holdfast.prepare.rows import Divided, Notify
     from holdfast.runs.journal import RunFolder
 
@@ -42,7 +43,9 @@ class Learner(Protocol):
     @property
     def divided(self) -> Divided: ...
 
-    def fit(self, into: RunFolder | None, listeners: Sequence[Any], notify: Notify) -> FittedModel:
+    def fit(
+        self, into: RunFolder | None, listeners: Sequence[Listener], notify: Notify
+    ) -> FittedModel:
         """Everything up to the fitted model. Whatever comes before the last fit keeps what is
         finished below ``into.kept_in / FITS``, so that a killed run does not repeat it."""
         ...
@@ -138,7 +141,7 @@ def begin_search(
 
 
 def _refuse_other(
-    run: Path, procedure: Procedure | None, begun: Mapping[str, Any] | None, resume: bool
+    run: Path, procedure: Procedure | None, begun: Mapping[str, object] | None, resume: bool
 ) -> None:
     if not resume or (begun is None and not (run / RECIPE).exists()):
         return

@@ -43,7 +43,7 @@ def data_block(
     table: Table,
     given: Sequence[Table],
     splits: Splits,
-    findings: Sequence[Any],
+    findings: Sequence[object],
     added: Mapping[str, int] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """``data`` of the contract: how many rows, how they were used, what was found; and the files
