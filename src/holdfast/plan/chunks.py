@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.machine import MB
@@ -14,6 +14,11 @@ from holdfast.recipe import Recipe
 from holdfast.recipe.resolved import ResolvedRecipe, resolved
 from holdfast.training.plan import Phase
 
+if TYPE_CHECKING:
+    from holdfast.models.base import Loaded
+    from holdfast.training.task import Examples
+
+
 SETTING = "train.chunk_loss"
 # Float32 logits, their gradient, and what the softmax keeps.
 COPIES = 3
@@ -22,7 +27,7 @@ PAYS_MB = 1000.0
 
 
 def choose_chunks(
-    recipe: ResolvedRecipe, loaded: Any, examples: Any, phases: tuple[Phase, ...]
+    recipe: ResolvedRecipe, loaded: Loaded, examples: Examples, phases: tuple[Phase, ...]
 ) -> tuple[ResolvedRecipe, tuple[Decision, ...]]:
     """The recipe with ``train.chunk_loss`` on or off; why, where it is on.
 
@@ -49,7 +54,7 @@ def choose_chunks(
     return resolved(recipe, train={"chunk_loss": "on"}), (Decision(SETTING, "on", because),)
 
 
-def chunk_of(recipe: Recipe, loaded: Any) -> int | None:
+def chunk_of(recipe: Recipe, loaded: Loaded) -> int | None:
     """Of how many targets the logits are there at once; ``None``: of all of a pass."""
     if recipe.train.chunk_loss != "on":
         return None
@@ -62,7 +67,7 @@ def logits_mb(vocabulary: int, targets: int, chunked: bool = False) -> float:
     return min(whole, float(COPIES * AT_ONCE)) / MB if chunked else whole / MB
 
 
-def _hindered(recipe: Recipe, loaded: Any) -> str | None:
+def _hindered(recipe: Recipe, loaded: Loaded) -> str | None:
     """Why the losses of this run need all logits."""
     if not getattr(loaded.network, "chunks", False):
         return f"cannot be used for {recipe.task} with this model: its logits are no plain layer"

@@ -196,7 +196,7 @@ def resolve(
     return complete, (filled_in, *_asked_for(methods))
 
 
-def _asked_for(methods: Mapping[str, Any]) -> tuple[Decision, ...]:
+def _asked_for(methods: Mapping[str, object]) -> tuple[Decision, ...]:
     """A line for each method that no plan has by itself, with its settings and what it does."""
     lines = []
     for name, settings in _switched_on(methods).items():
@@ -230,7 +230,7 @@ def _warmup(recipe: Recipe) -> float:
     return WARMUPS.get(recipe.train.schedule or "", usual)
 
 
-def _named(value: Any) -> str:
+def _named(value: object) -> str:
     """A word, or a table of classes with a share each."""
     if not isinstance(value, Mapping):
         return str(value)
@@ -248,7 +248,7 @@ def _head(recipe: Recipe) -> str | None:
     return None
 
 
-def _epochs(line: Default, methods: Mapping[str, Any], rows: int) -> float:
+def _epochs(line: Default, methods: Mapping[str, object], rows: int) -> float:
     """Passes over the training rows in all phases together."""
     stages = parts_of(_switched_on(methods)).stages
     if not stages:
@@ -298,7 +298,7 @@ def _refuse_without_classes(recipe: Recipe, name: str) -> None:
     )
 
 
-def _switched_on(methods: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def _switched_on(methods: Mapping[str, object]) -> dict[str, dict[str, Any]]:
     """The settings of those methods of a resolved recipe that are on."""
     return {
         name: dict(asked) if isinstance(asked, Mapping) else {}

@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -28,6 +28,13 @@ from holdfast.models.adapters.quantize import SETTING as QUANTIZE
 from holdfast.models.compute.checkpointing import can_checkpoint, switch
 from holdfast.training.machine.machine import autocast
 from holdfast.training.plan import Phase
+
+if TYPE_CHECKING:
+    import torch
+
+    from holdfast.models.base import Network
+    from holdfast.training.task import Examples, Task
+
 
 LONG = 1024
 # Copies of what learns, in the processor's memory: at the start, at the last look, of the best.
@@ -47,9 +54,9 @@ class Reduction:
 
 
 def check_fit(
-    network: Any,
-    task: Any,
-    examples: Any,
+    network: Network,
+    task: Task,
+    examples: Examples,
     phases: tuple[Phase, ...],
     precision: str,
     available: float | None = None,
@@ -85,7 +92,7 @@ def check_fit(
 
 
 def refuse_clearly_too_large(
-    network: Any, phases: tuple[Phase, ...], available: float | None = None, shards: int = 1
+    network: Network, phases: tuple[Phase, ...], available: float | None = None, shards: int = 1
 ) -> None:
     """Refuse a run whose weights, gradients, optimizer and copies alone are above 1.25 times what
     is there (``available``, MB).
@@ -105,9 +112,9 @@ def refuse_clearly_too_large(
 
 
 def estimate(
-    network: Any,
-    task: Any,
-    examples: Any,
+    network: Network,
+    task: Task,
+    examples: Examples,
     phases: tuple[Phase, ...],
     precision: str,
     shards: int = 1,
@@ -118,7 +125,7 @@ def estimate(
     return over_processes(need, network, shards)
 
 
-def over_processes(need: Need, network: Any, count: int) -> Need:
+def over_processes(need: Need, network: Network, count: int) -> Need:
     """What one of ``count`` processes holds, over which all that is said of weights is spread
     (ZeRO's third stage, 1910.02054); the whole of one block is gathered at a time, with its
     gradient where it learns. A processor's memory holds the model as it was loaded beside it."""
@@ -137,7 +144,7 @@ def over_processes(need: Need, network: Any, count: int) -> Need:
     )
 
 
-def _without_activations(network: Any, phases: tuple[Phase, ...]) -> Need:
+def _without_activations(network: Network, phases: tuple[Phase, ...]) -> Need:
     weights = weight_bytes(network) / MB
     learns = sum(p.numel() * p.element_size() for p in network.parameters() if p.requires_grad) / MB
     gpu = on_gpu()
@@ -152,7 +159,7 @@ def _without_activations(network: Any, phases: tuple[Phase, ...]) -> Need:
     )
 
 
-def activations_mb(network: Any, task: Any, examples: Any, precision: str) -> float:
+def activations_mb(network: Network, task: Task, examples: Examples, precision: str) -> float:
     """MB that autograd keeps for one of the longest rows in training mode.
 
     The network's buffers and the random generators are left as they were.
@@ -172,7 +179,7 @@ def activations_mb(network: Any, task: Any, examples: Any, precision: str) -> fl
     weights = {p.untyped_storage().data_ptr() for p in network.parameters()}
     kept: dict[int, int] = {}
 
-    def keep(tensor: Any) -> Any:
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in weights:
             kept[storage.data_ptr()] = storage.nbytes()
@@ -194,7 +201,12 @@ def activations_mb(network: Any, task: Any, examples: Any, precision: str) -> fl
 
 
 def changes(
-    network: Any, task: Any, examples: Any, phases: tuple[Phase, ...], precision: str, need: Need
+    network: Network,
+    task: Task,
+    examples: Examples,
+    phases: tuple[Phase, ...],
+    precision: str,
+    need: Need,
 ) -> Iterator[Reduction]:
     """What could be done, the least costly first, each with its effect."""
     size, together = _at_once(phases[-1]), phases[-1].rows_per_step
@@ -239,7 +251,7 @@ def _in_4_bits(need: Need, saved: float, alone: bool) -> Need:
     return replace(need, weights=need.weights - saved)
 
 
-def quantizable_mb(network: Any) -> float:
+def quantizable_mb(network: Network) -> float:
     """MB that 4-bit loading would take off the weights; 0 where it is not possible, or done."""
     plain, adapter = getattr(network, "plain", None), network.adapter
     there = importlib.util.find_spec("bitsandbytes") is not None
@@ -269,7 +281,7 @@ def _remedy(need: Need, limit: float, offered: Iterator[Reduction]) -> str:
 
 
 def _checkpointed_share(
-    network: Any, task: Any, examples: Any, precision: str, whole: float
+    network: Network, task: Task, examples: Examples, precision: str, whole: float
 ) -> float:
     """What is left of the activations with gradient checkpointing: measured, and one block."""
     model = next((m for m in network.modules() if can_checkpoint(m)), None)

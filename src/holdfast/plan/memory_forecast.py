@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from holdfast.contract.fit import Need
 from holdfast.core.errors import RecipeError
@@ -25,6 +25,13 @@ from holdfast.models.generators.causal import CausalNetwork
 from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.plan.chunks import logits_mb
 from holdfast.plan.memory import STATES
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+    from holdfast.models.base import Network
+
 
 # A CUDA context and what the allocator cannot use.
 OVERHEAD_MB = 900.0
@@ -52,7 +59,7 @@ class LargeRun:
     pass_bits: int = 16
 
 
-def foretell(config: Any, plan: LargeRun) -> Need:
+def foretell(config: PreTrainedConfig | Path | str, plan: LargeRun) -> Need:
     """What one device holds at the peak of a run of a causal language model: ``config`` is
     Transformers', or the folder of its ``config.json``.
 
@@ -106,7 +113,7 @@ def _network(config: Any, plan: LargeRun) -> CausalNetwork:
 class MeasuredTask(CausalNetwork):
     """One of which nothing is asked by a pass: it has no numbers to answer with."""
 
-    def __init__(self, plain: Any) -> None:
+    def __init__(self, plain: PreTrainedModel) -> None:
         import torch
 
         torch.nn.Module.__init__(self)
@@ -163,7 +170,7 @@ def _row_mb(network: CausalNetwork, plan: LargeRun) -> float:
 class AutogradBytes:
     """The bytes that autograd keeps inside ``counting``, each storage once, and no weights."""
 
-    def __init__(self, network: Any, tokens: int) -> None:
+    def __init__(self, network: Network, tokens: int) -> None:
         self._tokens = tokens
         self._weights = {p.untyped_storage()._cdata for p in network.parameters()}
         self._found: dict[int, Any] = {}
@@ -176,7 +183,7 @@ class AutogradBytes:
     def counting(self) -> Iterator[None]:
         import torch
 
-        def keep(tensor: Any) -> Any:
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
             storage = tensor.untyped_storage()
             # What a step of attention in one kernel never writes down.
             square = tensor.ndim > 2 and tensor.shape[-2:] == (self._tokens, self._tokens)
