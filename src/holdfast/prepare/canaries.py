@@ -11,7 +11,7 @@ average; the most is log₂(R + 1).
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -169,7 +169,7 @@ def written_canaries(count: int, seed: int) -> Canaries:
     return _made(one, count)
 
 
-def _made(one: Any, count: int) -> Canaries:
+def _made(one: Callable[[int], Canary], count: int) -> Canaries:
     planted = tuple(one(REPEATS[at % len(REPEATS)]) for at in range(count))
     return Canaries(planted, tuple(one(0) for _ in range(REFERENCES)))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -23,6 +23,10 @@ from holdfast.quality.clean.apply import CleaningPlan, choose, treat_side, unrea
 from holdfast.quality.clean.table import Treated, treat_table
 from holdfast.quality.clean.treatment import RowSet, RowTreatment
 from holdfast.recipe import Recipe
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 
 TEXTS = ("text-classification", "seq2seq", "causal-lm")
 
@@ -115,7 +119,10 @@ def _unread(done: Mapping[str, Treated], name: str) -> str:
     return f"; {unread_words(counts)}" if counts else ""
 
 
-def _because(treatment: RowTreatment[Any]) -> str:
+S = TypeVar("S")
+
+
+def _because(treatment: RowTreatment[S]) -> str:
     by_default = " (by default)" if treatment.default else ""
     return (
         f"what {treatment.because} is read as it was meant{by_default}, here, by predict and by "
@@ -180,7 +187,7 @@ def _side(table: Table) -> RowSet:
     return RowSet(table.column("row").tolist(), columns, tuple(names), "label")
 
 
-def _recorded(records: Any, gone: Mapping[int, Any]) -> Any:
+def _recorded(records: pa.Table, gone: Mapping[int, Any]) -> Any:
     """The table of the division with these training rows dropped."""
     import pyarrow as pa
 

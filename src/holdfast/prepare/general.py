@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,10 @@ from holdfast.models.generators.samples import own_texts
 from holdfast.recipe import Recipe
 from holdfast.tasks.lm.losses import EncodedTokens
 from holdfast.training.task import Examples
+
+if TYPE_CHECKING:
+    from holdfast.models.base import Loaded
+
 
 WRITES = "causal-lm"
 PROBE, ROWS = "probes.forgetting.data", "data.general"
@@ -83,7 +87,7 @@ def needs_rows(method: str) -> RecipeError:
 
 
 def general_sides(
-    prepared: PreparedData, recipe: Recipe, loaded: Any
+    prepared: PreparedData, recipe: Recipe, loaded: Loaded
 ) -> tuple[Examples | None, Examples | None]:
     """The general probe of a fit and the rows that its methods hold on to, in the units and within
     the limits of what it ``loaded``. Raises ``RecipeError`` where it switches a method on for which
@@ -188,7 +192,7 @@ def _encoded(prepared: PreparedData, rows: Table) -> Examples:
     return prepared.kind.encode(rows, prepared.loaded, prepared.recipe)
 
 
-def probe_examples(examples: Any, loaded: Any) -> Any:
+def probe_examples(examples: Examples, loaded: Loaded) -> Any:
     """Encoded rows as what a model knows is measured on them: of a language model without what
     tuning on answers changes whatever is forgotten."""
     if not isinstance(examples, EncodedTokens):

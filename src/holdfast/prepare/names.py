@@ -42,7 +42,7 @@ def code_to_run(recipe: Recipe) -> tuple[Decision, ...]:
     return tuple(told)
 
 
-def check_names(recipe: Recipe, find_metric: Callable[[str], Any] | None = None) -> None:
+def check_names(recipe: Recipe, find_metric: Callable[[str], object] | None = None) -> None:
     """Refuse an unknown optimizer, schedule, method, enrichment or treatment, methods that
     contradict each other, an absent tracker,
     an alert without an address, more threads than the machine can use, and with ``find_metric`` (of

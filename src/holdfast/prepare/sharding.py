@@ -24,6 +24,8 @@ from holdfast.training.run import Job
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from holdfast.models.base import Network
+
 SETTING = "train.shard"
 SHARDS = ("causal-lm",)
 ADAPTERS = (None, "lora", "rslora", "lora+")
@@ -75,7 +77,7 @@ def part_of(recipe: Recipe, accelerator: Accelerator) -> tuple[int, int]:
     return accelerator.process_index, accelerator.num_processes
 
 
-def spread(network: Any, accelerator: Accelerator, precision: str) -> None:
+def spread(network: Network, accelerator: Accelerator, precision: str) -> None:
     """Spread a network that may learn, as the launcher says."""
     before = {name: id(parameter) for name, parameter in network.named_parameters()}
     shard(network, accelerator, precision, reshard=os.environ.get(RESHARD, "true") != "false")

@@ -104,7 +104,7 @@ TASK = "text-classification"
 
 
 def with_mix(
-    recipe: Recipe, held: Mapping[str, Any], notify: Notify = lambda _: None
+    recipe: Recipe, held: Mapping[str, object], notify: Notify = lambda _: None
 ) -> tuple[Recipe, Mapping[str, Any]]:
     """The recipe of one table, and the table among the rows in memory, where sources are mixed."""
     if not recipe.data.mix:

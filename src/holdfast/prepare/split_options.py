@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,10 @@ from holdfast.data.columns.carry import with_column
 from holdfast.data.table import Table
 from holdfast.recipe import Recipe
 from holdfast.split.ways import PLAIN, SplitStrategy
+
+if TYPE_CHECKING:
+    from holdfast.split.ways import By
+
 
 # Rows that topics are found on; the others join the nearest.
 SAMPLE = 50_000
@@ -60,7 +64,7 @@ _TEXTS = "Name a column with data.group, or divide by rows."
 
 
 def _of_names(
-    kind: Any, column: str, values: Sequence[str], held: tuple[str, ...] | None
+    kind: By, column: str, values: Sequence[str], held: tuple[str, ...] | None
 ) -> SplitStrategy:
     names, numbers = np.unique(np.asarray(values, dtype=object).astype(str), return_inverse=True)
     known = names.tolist()

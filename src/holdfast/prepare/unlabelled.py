@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,10 @@ from holdfast.models.probes.probe import ExtraRows, Probe, fit_probe
 from holdfast.models.probes.propagation import neighbour_graph, propagate
 from holdfast.prepare.vectors import has_classes, vectors_of
 from holdfast.stats.paired import paired_bootstrap
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
 
 FOLDS = 5
 # With fewer classes most neighbours are of one's own class only by halves.
@@ -156,7 +160,7 @@ def _teller(way: str, known: Vectors) -> Label:
     """What gives every unlabelled row a label and a weight, from the labels [n] of the rows (−1
     where hidden) and which of them are ``hidden`` [n]."""
 
-    def taught(hidden: Any) -> Floats:
+    def taught(hidden: npt.NDArray[np.bool_]) -> Floats:
         probe = _probe(known, ~hidden, None, known.beside())
         logits = probe.logits(known.unlabelled)
         shares = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -166,7 +170,7 @@ def _teller(way: str, known: Vectors) -> Label:
         return lambda labels, hidden: _weighed(taught(hidden), (~hidden).sum())
     graph = neighbour_graph(known.vectors)
 
-    def spread(labels: Ints, hidden: Any) -> tuple[Ints, Floats]:
+    def spread(labels: Ints, hidden: npt.NDArray[np.bool_]) -> tuple[Ints, Floats]:
         none = np.full(known.texts, -1)
         off = np.zeros(len(known.vectors), dtype=bool)
         off[: len(hidden)] = hidden
@@ -195,7 +199,9 @@ def _weighed(shares: Floats, rows: int) -> tuple[Ints, Floats]:
     return labels, weights * min(1.0, MOST_WEIGHT * rows / max(float(weights.sum()), 1e-12))
 
 
-def _probe(known: Vectors, rows: Any, c: float | None, beside: ExtraRows | None) -> Probe:
+def _probe(
+    known: Vectors, rows: npt.NDArray[np.bool_], c: float | None, beside: ExtraRows | None
+) -> Probe:
     return fit_probe(
         known.rows[rows],
         known.labels[rows],
