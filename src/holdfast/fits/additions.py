@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from holdfast.augment.pictures.mixing import MixedLabels
 from holdfast.augment.registry import all_enrichments, asked_for, kind_of_rows
@@ -26,6 +26,10 @@ from holdfast.training.actions.additions import Settings
 from holdfast.training.plan import Phase, Plan
 from holdfast.training.row_order import EveryRow, OnePass
 from holdfast.training.task import labels_of
+
+if TYPE_CHECKING:
+    from holdfast.core.updates import BatchSource
+
 
 # One notch more of a number that says how much an enrichment does.
 STRONGER = 1.5
@@ -164,7 +168,7 @@ class FitAdditions:
     def _has_classes(self) -> bool:
         return self._one_class() and getattr(self._ready.train, "labels", None) is not None
 
-    def _with_general(self, source: Any, *wanted: Parts) -> Any:
+    def _with_general(self, source: BatchSource, *wanted: Parts) -> BatchSource:
         """The source with general rows beside, where the recipe or what joins asks for them."""
         rows = self._ready.sides.general_rows
         beside = next((one.beside for one in wanted if one.beside is not None), None)
@@ -206,12 +210,12 @@ def _bare(phase: Phase) -> Phase:
     return replace(phase, source=_inner(phase.source), terms=terms)
 
 
-def _inner(source: Any) -> Any:
+def _inner(source: BatchSource) -> BatchSource:
     source = _alone(source)
     return source.inner if isinstance(source, Enriched) else source
 
 
-def _alone(source: Any) -> Any:
+def _alone(source: BatchSource) -> BatchSource:
     """The source without general rows beside."""
     return source.inner if isinstance(source, ReplaySource) else source
 

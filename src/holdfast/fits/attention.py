@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from holdfast.core.records import Decision
 from holdfast.models.generators.causal import CausalNetwork
 
+if TYPE_CHECKING:
+    from holdfast.models.base import Network
+    from holdfast.training.task import Examples
+
+
 SHORT_TOKENS = 256
 
 
-def choose_attention(network: Any, train: Any, packed: bool) -> tuple[Decision, ...]:
+def choose_attention(network: Any, train: Examples, packed: bool) -> tuple[Decision, ...]:
     """On a processor the fused attention has a slow backward pass for short rows, and none at all
     where a bias of its scores learns: it then takes a slower way to what plain attention does. A
     decoder that needs no mask keeps it: it is as fast, and keeps no scores in memory."""
@@ -31,7 +36,7 @@ def choose_attention(network: Any, train: Any, packed: bool) -> tuple[Decision, 
     return (Decision("attention", "eager", because),)
 
 
-def _learns_positions(network: Any) -> bool:
+def _learns_positions(network: Network) -> bool:
     """Whether a bias of the attention's scores learns, as T5's relative positions do."""
     return any(
         parameter.requires_grad and "relative_attention_bias" in name

@@ -51,7 +51,7 @@ class EnrichedPlan:
 
 
 def enriched(
-    plan: Plan, kind: Kind[Loaded, Examples], loaded: Any, sides: Sides, recipe: Recipe
+    plan: Plan, kind: Kind[Loaded, Examples], loaded: Loaded, sides: Sides, recipe: Recipe
 ) -> EnrichedPlan:
     """``plan`` with its rows in the forms that the recipe asks for.
 
@@ -124,7 +124,7 @@ def places_of(examples: Any, rows: int) -> Ints:
     return found
 
 
-def _told(ways: Mapping[str, Any], found: FormSurvey) -> tuple[Decision, ...]:
+def _told(ways: Mapping[str, object], found: FormSurvey) -> tuple[Decision, ...]:
     """A line for each enrichment: what it does to rows, seen before any is learned from."""
     lines = []
     for name, one in ways.items():
@@ -151,7 +151,7 @@ def _short(text: str) -> str:
     return text if len(text) <= 80 else f"{text[:79]}…"
 
 
-def _idle(ways: Mapping[str, Any], found: FormSurvey) -> tuple[Finding, ...]:
+def _idle(ways: Mapping[str, object], found: FormSurvey) -> tuple[Finding, ...]:
     """A finding for each enrichment that leaves nearly every row as it is."""
     findings = []
     for name in ways:
@@ -253,7 +253,7 @@ def _refuse_without_colours(ways: Mapping[str, Any], examples: EncodedImages) ->
         )
 
 
-def _line(name: str, one: Any) -> Decision:
+def _line(name: str, one: object) -> Decision:
     settings = names_of(one, ("share", "strength", "least", "degrees", "most", "alpha"))
     known = ENRICHMENTS[name].known
     because = f"set by you; another form each time a picture comes up; known: {known}"

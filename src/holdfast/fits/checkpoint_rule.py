@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -27,11 +27,15 @@ from holdfast.training.actions.offers import AVERAGE
 from holdfast.training.loop import Trained
 from holdfast.training.plan import Phase
 
+if TYPE_CHECKING:
+    from holdfast.core.events import Listener
+
+
 # Of the learning of the measured recipe: rounding to whole steps is no other recipe.
 SLACK = 1.05
 
 
-def choice(ready: TrainingPlan, listeners: Sequence[Any]) -> Choose:
+def choice(ready: TrainingPlan, listeners: Sequence[Listener]) -> Choose:
     """Which state the run keeps, by ``train.keep``; ``listeners`` are those of its kind of
     task."""
     keep = ready.recipe.train.keep
@@ -43,7 +47,7 @@ def choice(ready: TrainingPlan, listeners: Sequence[Any]) -> Choose:
     return lowest_calibrated if calibrated else lowest(criterion(ready))
 
 
-def kept_state(ready: TrainingPlan, listeners: Sequence[Any], trained: Trained) -> Decision:
+def kept_state(ready: TrainingPlan, listeners: Sequence[Listener], trained: Trained) -> Decision:
     """Which state the run keeps, in words, and why."""
     if trained.average is not None:
         last = next(made for made in reversed(trained.offers) if made.kept)
@@ -68,7 +72,7 @@ def kept_state(ready: TrainingPlan, listeners: Sequence[Any], trained: Trained) 
     return Decision("kept state", chosen, because)
 
 
-def begins_as_probe(listeners: Sequence[Any]) -> bool:
+def begins_as_probe(listeners: Sequence[Listener]) -> bool:
     """Whether the head is fitted to the training rows before the first step."""
     return any(isinstance(listener, HeadRefit) and listener.first for listener in listeners)
 
@@ -79,7 +83,7 @@ def start_probe(ready: TrainingPlan) -> str:
     return "a linear probe fitted to the added rows too" if ready.added else "a linear probe"
 
 
-def _gains(ready: TrainingPlan, listeners: Sequence[Any]) -> bool:
+def _gains(ready: TrainingPlan, listeners: Sequence[Listener]) -> bool:
     """Whether the run begins as a linear probe over which such runs were measured to gain."""
     total, _ = count_parameters(ready.loaded.network)
     sizes = (total, len(ready.train), ready.classes)

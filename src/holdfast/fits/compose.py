@@ -72,14 +72,18 @@ from holdfast.training.run import Job
 from holdfast.training.task import Examples, ExtendableExamples, GrowingExamples, labels_of
 
 if TYPE_CHECKING:
+    import torch
     from accelerate import Accelerator
+
+    from holdfast.core.events import Listener
+    from holdfast.training.task import Task
 
 
 def make_ready(
     prepared: PreparedData,
     train: Ints,
     valid: Ints,
-    settings: Mapping[str, Any] | Sequence[str] = (),
+    settings: Mapping[str, object] | Sequence[str] = (),
     kept_in: Path | None = None,
     *,
     cross_fitted: bool = False,
@@ -219,7 +223,7 @@ def _check_positions(rows: int, train: Ints, valid: Ints) -> None:
 
 
 def _sides(
-    prepared: PreparedData, loaded: Any, train: Ints, valid: Ints, recipe: Recipe
+    prepared: PreparedData, loaded: Loaded, train: Ints, valid: Ints, recipe: Recipe
 ) -> tuple[Any, Sides, tuple[Decision, ...]]:
     """The rows of both sides, and what was loaded with the unit and limits of the first; of the
     added rows those of the origins that ``train.added`` names. Rows weigh by their source."""
@@ -248,7 +252,7 @@ def _sides(
 
 
 def _added(
-    prepared: PreparedData, train: Examples, origins: Sequence[str] | None, loaded: Any
+    prepared: PreparedData, train: Examples, origins: Sequence[str] | None, loaded: Loaded
 ) -> tuple[Examples | None, Examples | None]:
     """The added rows that this fit learns from, with their weights; and they behind ``train``."""
     lot, examples = prepared.added, prepared.added_examples
@@ -279,7 +283,7 @@ def _resolved(
 
 
 def _layers_chosen(
-    recipe: ResolvedRecipe, kind: Any, loaded: Loaded, sides: Sides
+    recipe: ResolvedRecipe, kind: Kind[Loaded, Examples], loaded: Loaded, sides: Sides
 ) -> tuple[ResolvedRecipe, tuple[Decision, ...]]:
     """The recipe with the layers that training rows say, where it leaves them to these."""
     if recipe.model.freeze != AUTO:
@@ -341,7 +345,7 @@ def _with_teacher(
     recipe: ResolvedRecipe,
     train: Ints,
     sides: Sides,
-    of: tuple[Any, Any],
+    of: tuple[Loaded, Task],
 ) -> Plan:
     """The plan whose fine-tuning learns from teachers, where the recipe names some.
 
@@ -391,7 +395,7 @@ def _for_rows(phase: Phase, rows: Examples, classes: Sequence[str]) -> Phase:
 
 
 def _told(
-    recipe: Recipe, watch: WrittenSamples | None, train: Any, plan: Plan
+    recipe: Recipe, watch: WrittenSamples | None, train: Examples, plan: Plan
 ) -> tuple[Decision, ...]:
     work = sum(phase.rows_passed for phase in plan.phases)
     return told(recipe, watch, train, len(plan.evaluate_at), work)
@@ -420,7 +424,7 @@ def make_job(
     ready: TrainingPlan,
     accelerator: Accelerator,
     place: FitPlace | None = None,
-    listeners: Sequence[Any] = (),
+    listeners: Sequence[Listener] = (),
     notify: Callable[[Decision], None] = lambda _: None,
 ) -> tuple[Job, tuple[Any, ...]]:
     """The loop's job, on a network that may learn now; and the listeners that its kind of task
@@ -472,7 +476,7 @@ def make_job(
 
 
 def _others(
-    ready: TrainingPlan, test_rows: int | None, network: Any, device: Any
+    ready: TrainingPlan, test_rows: int | None, network: Network, device: torch.device
 ) -> Callable[[float], float] | None:
     """The seconds of a run beside its steps and passes; ``None`` of a fit that ends with them."""
     # Of a network that is spread over processes all would have to write together.
@@ -578,7 +582,7 @@ MOST_A_ROW = 150_000
 SMALL = 40_000_000
 
 
-def model_size(network: Network, examples: Any) -> tuple[Decision, tuple[Finding, ...]]:
+def model_size(network: Network, examples: Examples) -> tuple[Decision, tuple[Finding, ...]]:
     """Learning parameters for each training row, and a warning where that is far too many.
 
     More than 150,000 a row in a model of which more than 40 million learn is oversized: an adapter,

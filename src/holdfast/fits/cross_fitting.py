@@ -53,7 +53,9 @@ from holdfast.training.task import labels_of
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from holdfast.core.events import Listener
     from holdfast.runs.journal import RunFolder
+    from holdfast.training.task import Examples
 
 Notify = Callable[[Decision | Finding], None]
 Extend = Callable[[Ints, Ints], PreparedData]
@@ -85,11 +87,11 @@ def cross_fit(
     prepared: PreparedData,
     positions: Ints | Sequence[int],
     folds: int,
-    settings: Mapping[str, Any] | Sequence[str] = (),
+    settings: Mapping[str, object] | Sequence[str] = (),
     *,
     extend: Extend | None = None,
     into: RunFolder | None = None,
-    listeners: Sequence[Any] = (),
+    listeners: Sequence[Listener] = (),
     notify: Notify = lambda _: None,
 ) -> FittedModel:
     """Train on all rows at ``positions``, with every choice made out of fold.
@@ -198,7 +200,7 @@ def resumable(where: str) -> Iterator[None]:
         raise Interrupted("the run", f"was interrupted in {where}", None, remedy) from error
 
 
-def probe_logits(fitted: FittedModel, examples: Any, positions: Ints) -> Floats:
+def probe_logits(fitted: FittedModel, examples: Examples, positions: Ints) -> Floats:
     """What the linear probe of a fit says of encoded rows [n, classes]."""
     (refit,) = fitted.listeners
     job = fitted.job

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,14 +26,17 @@ from holdfast.tasks.lm.generation import TOGETHER
 from holdfast.tasks.lm.verbatim import COMPARED, MOST_ROWS, TOKENS_A_WORD
 
 if TYPE_CHECKING:
+    import torch
+
     from holdfast.contract.fit import TrainingPlan
+    from holdfast.models.base import Network
 
 # Tokens by which a batch of texts is timed, after one that lays out memory.
 TIMED_TOKENS = 8
 
 
 def seconds_after(
-    ready: TrainingPlan, test_rows: int, network: Any, device: Any, a_row: float
+    ready: TrainingPlan, test_rows: int, network: Network, device: torch.device, a_row: float
 ) -> dict[str, float]:
     """Seconds of ``scoring``, ``texts`` and ``probes``, where a row takes ``a_row`` forward, and of
     the texts of one evaluation (``evaluation``; 0 where none are written there)."""
@@ -94,7 +97,7 @@ def _seconds_of_texts(
     return own, (asked + _batches(min(MOST_ROWS, len(ready.valid)))) * each
 
 
-def _timed(ready: TrainingPlan, network: Any, device: Any) -> tuple[float, float]:
+def _timed(ready: TrainingPlan, network: Network, device: torch.device) -> tuple[float, float]:
     """Seconds of a batch's first token, and of each one that follows."""
 
     def seconds(tokens: int) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -41,6 +41,7 @@ from holdfast.training.task import labels_of
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from holdfast.core.events import Listener
     from holdfast.runs.journal import RunFolder
 
 
@@ -48,10 +49,10 @@ def fit(
     prepared: PreparedData,
     train_positions: Ints | Sequence[int],
     valid_positions: Ints | Sequence[int],
-    settings: Mapping[str, Any] | Sequence[str] = (),
+    settings: Mapping[str, object] | Sequence[str] = (),
     *,
     into: RunFolder | None = None,
-    listeners: Sequence[Any] = (),
+    listeners: Sequence[Listener] = (),
     notify: Callable[[Decision | Finding], None] = lambda _: None,
 ) -> FittedModel:
     """Train on the rows at ``train_positions`` of what is prepared, judged by those at
@@ -87,7 +88,7 @@ def fit_ready(
     start: float,
     *,
     into: RunFolder | None = None,
-    listeners: Sequence[Any] = (),
+    listeners: Sequence[Listener] = (),
     notify: Callable[[Decision | Finding], None] = lambda _: None,
     folds: Callable[[TrainingPlan, Accelerator, FitPlace], FoldEvaluation | FoldLooks]
     | None = None,
@@ -184,7 +185,7 @@ def with_rates(fitted: FittedModel) -> FittedModel:
 
 
 def _rates(
-    fitted: FittedModel, target: Any, classes: tuple[str, ...], rows: Floats, temperature: float
+    fitted: FittedModel, target: object, classes: tuple[str, ...], rows: Floats, temperature: float
 ) -> Rates:
     if isinstance(target, dict):
         return Rates(

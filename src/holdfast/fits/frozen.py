@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.machine import processes
@@ -14,6 +14,11 @@ from holdfast.core.records import Decision
 from holdfast.models.compute.prefix import Prefix, frozen_prefix
 from holdfast.training.plan import Plan
 from holdfast.training.prefix.entry import PrefixEntry, ask_model
+
+if TYPE_CHECKING:
+    from holdfast.models.base import Network
+    from holdfast.training.task import Examples, Task
+
 
 SETTING = "train.cache_frozen"
 # Unasked, no more than this, nor more than half of what the disk has left.
@@ -34,10 +39,10 @@ class KeptPrefix:
 
 def keep_prefix(
     wanted: str,
-    network: Any,
-    task: Any,
-    train: Any,
-    valid: Any,
+    network: Network,
+    task: Task,
+    train: Examples,
+    valid: Examples,
     plan: Plan,
     precision: str,
     folder: Path | None = None,
@@ -105,7 +110,7 @@ def passes_of(plan: Plan, train_rows: int, valid_rows: int) -> int:
     return rows
 
 
-def _refusal(task: Any) -> PrefixEntry | None:
+def _refusal(task: Task) -> PrefixEntry | None:
     if processes() > 1:
         return PrefixEntry("several processes train together, and each would fill files of its own")
     if getattr(task, "pack", False):
@@ -130,7 +135,7 @@ def _no_room(size: int, wanted: str, folder: Path | None) -> str | None:
 
 
 def _reckoned(
-    entry: PrefixEntry, train: Any, valid: Any, plan: Plan, size: int, gain: float
+    entry: PrefixEntry, train: Examples, valid: Examples, plan: Plan, size: int, gain: float
 ) -> str:
     rows = len(train) + len(valid)
     times = passes_of(plan, len(train), len(valid)) / rows

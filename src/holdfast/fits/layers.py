@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,6 +25,10 @@ from holdfast.models.probes.probe import Probe, fit_probe
 from holdfast.training.batches import probe_positions
 from holdfast.training.restore import random_state, set_random_state
 from holdfast.training.task import Examples, Task, features_of
+
+if TYPE_CHECKING:
+    import torch
+
 
 AUTO = "auto"
 ROWS, BATCH = 256, 16
@@ -85,7 +89,7 @@ def _seen(network: Network, task: Task, train: Examples, rows: Ints, seed: int) 
     return seen
 
 
-def _classes(network: Any, task: Task, train: Any) -> int:
+def _classes(network: Network, task: Task, train: Examples) -> int:
     """How many classes a row has one of; 0 where no probe can tell."""
     labels = getattr(train, "labels", None)
     whole = isinstance(labels, np.ndarray) and labels.ndim == 1 and labels.dtype.kind in "iu"
@@ -93,7 +97,7 @@ def _classes(network: Any, task: Task, train: Any) -> int:
 
 
 def _probes(
-    network: Any, task: Task, train: Any, rows: Ints, classes: int, seed: int
+    network: Network, task: Task, train: Any, rows: Ints, classes: int, seed: int
 ) -> dict[str, Probe]:
     """A probe on what each layer gives for all rows; under ``head`` one of the first half, on what
     the head reads."""
@@ -116,7 +120,7 @@ def _probes(
     return probes
 
 
-def _fitted(found: dict[str, Probe], before: Any) -> dict[str, Any]:
+def _fitted(found: dict[str, Probe], before: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     """The head's parameters as a probe has them, where it is a plain linear layer."""
     import torch
 
@@ -130,7 +134,7 @@ def _fitted(found: dict[str, Probe], before: Any) -> dict[str, Any]:
     return {n: torch.as_tensor(v, dtype=torch.float32) for n, v in values.items()}
 
 
-def _gradients(network: Any, task: Task, train: Any, rows: Ints) -> dict[str, float]:
+def _gradients(network: Network, task: Task, train: Examples, rows: Ints) -> dict[str, float]:
     """The relative gradient of each layer below the head, of the mean loss over these rows."""
     clear(network)
     for batch in _batches(task, train, rows):
@@ -140,7 +144,7 @@ def _gradients(network: Any, task: Task, train: Any, rows: Ints) -> dict[str, fl
     return {layer.name: relative_gradient(layer) for layer in below_head(network)}
 
 
-def _batches(task: Task, train: Any, rows: Ints) -> Iterator[dict[str, Any]]:
+def _batches(task: Task, train: Examples, rows: Ints) -> Iterator[dict[str, Any]]:
     for start in range(0, len(rows), BATCH):
         yield task.collate(train, rows[start : start + BATCH])
 

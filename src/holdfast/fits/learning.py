@@ -18,6 +18,7 @@ from holdfast.prepare.rows import Divided, Notify
 from holdfast.split.folds import Fold
 
 if TYPE_CHECKING:
+    from holdfast.core.events import Listener
     from holdfast.runs.journal import RunFolder
 
 
@@ -44,7 +45,7 @@ class LearningRows:
     def fit(
         self,
         into: RunFolder | None = None,
-        listeners: Sequence[Any] = (),
+        listeners: Sequence[Listener] = (),
         notify: Notify = lambda _: None,
     ) -> FittedModel:
         """Train, by whichever way was chosen."""

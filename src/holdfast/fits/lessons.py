@@ -7,7 +7,7 @@ learned of one would reach the student through their answers to the others.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +44,8 @@ from holdfast.tasks.tags.losses import EncodedWords
 if TYPE_CHECKING:
     import torch
 
+    from holdfast.training.task import Examples, Task
+
 TEACHER = "distill.teacher"
 ORIGIN = "taught"
 WRITING = ("seq2seq", "causal-lm")
@@ -74,7 +76,7 @@ class Lessons:
         train: Ints,
         sides: Sides,
         loaded: Any,
-        task: Any,
+        task: Task,
     ) -> Taught:
         """See ``ready.Teaches``."""
         wanted = recipe.distill
@@ -142,10 +144,12 @@ class _Kept:
 class _Asked:
     """Teachers that are asked about each pass."""
 
-    def __init__(self, teachers: Sequence[Teacher], task: Any, inside: Any) -> None:
+    def __init__(
+        self, teachers: Sequence[Teacher], task: Task, inside: Callable[[Floats], Floats] | None
+    ) -> None:
         self._teachers = teachers
         self._task = task
-        self._inside = inside
+        self._inside: Any = inside
 
     def __call__(self, passed: ForwardPass) -> TeacherOutputs:
         import torch
@@ -206,7 +210,9 @@ def with_lessons(prepared: PreparedData, divided: Divided) -> PreparedData:
     )
 
 
-def _said(teachers: Sequence[Teacher], table: Table, examples: Any) -> tuple[RowAnswers, ...]:
+def _said(
+    teachers: Sequence[Teacher], table: Table, examples: Examples | None
+) -> tuple[RowAnswers, ...]:
     found = [one.rows(table, examples) for one in teachers]
     return tuple(one for one in found if one is not None)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import reduce
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -39,8 +39,11 @@ from holdfast.training.batches import probe_positions
 from holdfast.training.engine import verdict_line
 from holdfast.training.plan import first_seen
 
+if TYPE_CHECKING:
+    from holdfast.core.events import Listener
 
-def make_monitor(ready: TrainingPlan, listeners: Sequence[Any]) -> Monitor:
+
+def make_monitor(ready: TrainingPlan, listeners: Sequence[Listener]) -> Monitor:
     """The judge with the circumstances of this run; ``listeners`` are the kind's own: one of them
     may measure a linear probe."""
     known = run_facts_of(ready)
@@ -80,7 +83,7 @@ def _with_labels(ready: TrainingPlan) -> Recipe:
     return ready.recipe.changed(data={"label_kind": label_kind}) if label_kind else ready.recipe
 
 
-def with_probe(known: RunFacts, listeners: Sequence[Any]) -> RunFacts:
+def with_probe(known: RunFacts, listeners: Sequence[Listener]) -> RunFacts:
     """The same with what a refitted head measured of the linear probe at step 0, which is part of
     a checkpoint."""
     curves = [getattr(listener, "curve", None) for listener in listeners]

@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
@@ -43,8 +43,9 @@ from holdfast.training.task import TARGETS
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedTokenizerBase
 
-    from holdfast.training.task import Batch, Task
+    from holdfast.training.task import Batch, Examples, Task
 
 
 # Rows whose tokens are compared, to see that two tokenizers read alike.
@@ -68,7 +69,7 @@ class Teacher(Protocol):
     def network(self) -> Any:
         """The plain model."""
 
-    def rows(self, table: Table, examples: Any) -> RowAnswers | None:
+    def rows(self, table: Table, examples: Examples | None) -> RowAnswers | None:
         """What it says of each row of ``table``, which the student reads as ``examples``; ``None``
         where only passes can be asked about."""
 
@@ -130,7 +131,7 @@ class TextTeacher:
     def network(self) -> Any:
         return self.model.network
 
-    def rows(self, table: Table, examples: Any) -> RowAnswers:
+    def rows(self, table: Table, examples: Examples | None) -> RowAnswers:
         outputs = 1 if self.order is None else len(self.order)
         model = self.model
         _, found = run_texts(model.network, model.tokenizer, model.max_length, outputs, table)
@@ -156,7 +157,7 @@ class ImageTeacher:
     def network(self) -> Any:
         return self.model.network
 
-    def rows(self, table: Table, examples: Any) -> RowAnswers:
+    def rows(self, table: Table, examples: Examples | None) -> RowAnswers:
         model = self.model
         known = model.classes
         found = forward_images(model.network, model.processor, model.channels, known, table)
@@ -183,7 +184,7 @@ class TagTeacher:
     def network(self) -> Any:
         return self.model.network
 
-    def rows(self, table: Table, examples: Any) -> RowAnswers:
+    def rows(self, table: Table, examples: Examples | None) -> RowAnswers:
         assert isinstance(examples, EncodedWords)
         model = self.model
         task = TokenClassification(int(model.tokenizer.pad_token_id), model.classes)
@@ -213,7 +214,7 @@ class WritingTeacher:
     network: Any
     tokenizer: Any
 
-    def rows(self, table: Table, examples: Any) -> None:
+    def rows(self, table: Table, examples: Examples | None) -> None:
         return None
 
     def batch(self, task: Task, batch: Batch) -> torch.Tensor:
@@ -228,17 +229,19 @@ class WritingTeacher:
 Read = Callable[[Any, Table], list[list[int]]]
 
 
-def _texts(tokenizer: Any, table: Table) -> list[list[int]]:
+def _texts(tokenizer: PreTrainedTokenizerBase, table: Table) -> list[list[int]]:
     ids: list[list[int]] = tokenizer([str(text) for text in table.column("text")])["input_ids"]
     return ids
 
 
-def _words(tokenizer: Any, table: Table) -> list[list[int]]:
+def _words(tokenizer: PreTrainedTokenizerBase, table: Table) -> list[list[int]]:
     ids: list[list[int]] = tokenizer(table.column("tokens"), is_split_into_words=True)["input_ids"]
     return ids
 
 
-def _read_otherwise(tokenizer: Any, prepared: PreparedData, read: Read) -> str | None:
+def _read_otherwise(
+    tokenizer: PreTrainedTokenizerBase, prepared: PreparedData, read: Read
+) -> str | None:
     own, table = prepared.loaded.tokenizer, prepared.rows
     if tokenizer.get_vocab() != own.get_vocab():
         return "its vocabulary is another one than the student's"
@@ -297,7 +300,7 @@ def inside_teacher(
     return network
 
 
-def inside_of(recipe: Recipe, teacher: EncoderClassifier, student: Any) -> Inside:
+def inside_of(recipe: Recipe, teacher: EncoderClassifier, student: EncoderClassifier) -> Inside:
     """The further losses of a fit whose network is ``student``."""
     above, below = _blocks(teacher), _blocks(student)
     wanted, spread = recipe.distill, recipe.model.layers_kept
@@ -324,7 +327,9 @@ def inside_of(recipe: Recipe, teacher: EncoderClassifier, student: Any) -> Insid
     )
 
 
-def _pairs(above: int, below: int, cut: bool, kept: Any) -> list[tuple[int, int]]:
+def _pairs(
+    above: int, below: int, cut: bool, kept: Literal["spread", "first"]
+) -> list[tuple[int, int]]:
     """Which of the teacher's blocks each of the student's is held to: of a part of the teacher the
     block that it was, else the one at the same share of the depth."""
     if cut and below <= above:
