@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,10 @@ from holdfast.duplicates.texts import RowTexts
 from holdfast.recipe import read_recipe
 from holdfast.runs.run_tables import run_tables
 from holdfast.split.leaks import text_keys
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 
 Side = Literal["train", "valid", "test"]
 SIDES: tuple[Side, ...] = ("train", "valid", "test")
@@ -123,7 +127,7 @@ def _records(path: Path) -> Any:
     return found
 
 
-def _by_row(records: Any, sides: npt.NDArray[np.int8], table: Table) -> npt.NDArray[np.int8]:
+def _by_row(records: pa.Table, sides: npt.NDArray[np.int8], table: Table) -> npt.NDArray[np.int8]:
     """By file and place in it, where the file is one of the run's own and the row has not changed
     since."""
     found = np.full(len(table), NONE, dtype=np.int8)
@@ -144,7 +148,7 @@ def _by_row(records: Any, sides: npt.NDArray[np.int8], table: Table) -> npt.NDAr
     return np.where(known, sides[at], NONE).astype(np.int8)
 
 
-def _keys(records: Any) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.bool_]]:
+def _keys(records: pa.Table) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.bool_]]:
     """The hashes of the normal forms [records], and where there is one."""
     import pyarrow.compute as pc
 
@@ -171,7 +175,7 @@ def _by_keys(
 
 
 def _by_source(
-    run: Path, records: Any, sides: npt.NDArray[np.int8], table: Table
+    run: Path, records: pa.Table, sides: npt.NDArray[np.int8], table: Table
 ) -> tuple[npt.NDArray[np.int8], str | None]:
     """By near-copies, which need the run's own texts: its source is read again."""
     found = np.full(len(table), NONE, dtype=np.int8)
@@ -198,7 +202,7 @@ def _by_source(
     return np.asarray(reached[copies.exact[-len(table) :]] if len(table) else found), None
 
 
-def _unchanged(run_table: Table, records: Any) -> bool:
+def _unchanged(run_table: Table, records: pa.Table) -> bool:
     """Whether the texts of the rows are those that were divided."""
     keys, known = _keys(records)
     run_keys = set(keys[known].tolist())

@@ -26,7 +26,7 @@ from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.input_errors import door
 from holdfast.core.outputs import OutputFile, checked_output, writing
 from holdfast.core.printable import printable_json
-from holdfast.core.records import Decision, Floats
+from holdfast.core.records import Decision, Floats, Ints
 from holdfast.data.cells import write_json_cell
 from holdfast.data.csv_text import write_delimited
 from holdfast.data.paths import source_path
@@ -143,7 +143,7 @@ class Predicted:
             start = stop
 
     def _part(
-        self, start: int, columns: pa.Table, places: Any, answers: Answers | None
+        self, start: int, columns: pa.Table, places: Ints, answers: Answers | None
     ) -> PredictedPart:
         count = columns.num_rows
         self.without_text += count - len(places)
@@ -304,7 +304,7 @@ def _chance(name: str) -> str:
     return f"probability_{name}"
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """What JSON can hold: dates, bytes and the like as they are shown."""
     if isinstance(value, float) and not math.isfinite(value):
         return None if value != value else str(value)

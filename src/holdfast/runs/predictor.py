@@ -77,7 +77,7 @@ class Predictor:
         decisions: tuple[Decision, ...] = (),
         treated: Callable[[Table], Table] = as_written,
         rule: ThresholdRule | None = None,
-        ensemble: Mapping[str, Any] | None = None,
+        ensemble: Mapping[str, object] | None = None,
     ) -> None:
         self._model = model
         self._lock = threading.Lock()

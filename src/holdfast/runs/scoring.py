@@ -58,7 +58,7 @@ def score_once(
     run: Path,
     fitted: FittedModel,
     test: HeldOut,
-    saved: dict[str, Any],
+    saved: dict[str, object],
     before: str | None,
     outer: OuterAnswers | None = None,
 ) -> Scored:
@@ -90,7 +90,7 @@ WHY = "no test rows were set aside, and none were given"
 PROBLEMS = {"several": "multi_label_classification", "number": "regression"}
 
 
-def unscored(fitted: FittedModel, saved: Mapping[str, Any], why: str = WHY) -> Scored:
+def unscored(fitted: FittedModel, saved: Mapping[str, object], why: str = WHY) -> Scored:
     """``test`` with ``n`` 0 and ``why``, no baseline, and the train probe by the kept state.
     ``predictions.parquet`` has no line."""
     start = time.perf_counter()

@@ -116,7 +116,7 @@ def _again(path: Path, wrong: str, begun: RunStart, notify: Notify) -> dict[str,
     return kept
 
 
-def _write(path: Path, kept: Mapping[str, Any]) -> None:
+def _write(path: Path, kept: Mapping[str, object]) -> None:
     write_json(path, {**kept, "digest": _digest(kept)})
 
 
@@ -145,7 +145,7 @@ def _read(path: Path) -> tuple[dict[str, Any], str | None]:
     return found, None
 
 
-def _digest(begun: Mapping[str, Any]) -> str:
+def _digest(begun: Mapping[str, object]) -> str:
     plain = json.dumps(begun, sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(plain.encode()).hexdigest()
 
@@ -156,7 +156,7 @@ def settings_of(run: Path) -> str:
         return settings_mark(read_yaml(run / RECIPE))
 
 
-def settings_mark(plain: Any) -> str:
+def settings_mark(plain: object) -> str:
     """A hash of what a recipe says, but for what may change while a run is not finished."""
     if not isinstance(plain, dict):
         raise ValueError("it holds no settings")

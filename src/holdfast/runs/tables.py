@@ -22,9 +22,10 @@ from holdfast.training.listeners.examples import DataMap, ExampleHistory, map_of
 
 if TYPE_CHECKING:
     from holdfast.contract.fit import FittedModel
+    from holdfast.training.task import Examples
 
 
-def control_block(fitted: FittedModel, blocks: Mapping[str, Any]) -> dict[str, Any]:
+def control_block(fitted: FittedModel, blocks: Mapping[str, object]) -> dict[str, Any]:
     """``policy``, ``looks`` at the validation rows in all branches, the ``steps`` taken in all and
     planned at the beginning, the ``trials``, and the ``optimism`` of choosing. ``blocks`` are those
     of ``result.json`` with the scores of ``valid`` and ``test``."""
@@ -59,7 +60,7 @@ def control_block(fitted: FittedModel, blocks: Mapping[str, Any]) -> dict[str, A
     }
 
 
-def _seen(expected: Optimism, blocks: Mapping[str, Any]) -> Estimate:
+def _seen(expected: Optimism, blocks: Mapping[str, object]) -> Estimate:
     """The score on the validation rows less the one on the test rows: by it the choice looks better
     than it is, or worse by chance."""
     sides = [_side(blocks, name, expected.metric) for name in ("valid", "test")]
@@ -73,7 +74,7 @@ def _seen(expected: Optimism, blocks: Mapping[str, Any]) -> Estimate:
     return Estimate(gap, low, high)
 
 
-def _side(blocks: Mapping[str, Any], name: str, metric: str) -> tuple[float, int] | None:
+def _side(blocks: Mapping[str, object], name: str, metric: str) -> tuple[float, int] | None:
     block = to_json(blocks.get(name)) or {}
     score = (block.get("metrics") or {}).get(metric) or {}
     value = score.get("value") if isinstance(score, dict) else score
@@ -129,7 +130,7 @@ def write_examples(path: Path, fitted: FittedModel) -> None:
         write_parquet(path, pa.concat_tables(tables))
 
 
-def _table(split: str, rows: Any, made: DataMap, classes: tuple[str, ...]) -> Any:
+def _table(split: str, rows: Examples, made: DataMap, classes: tuple[str, ...]) -> Any:
     import pyarrow as pa
 
     count = len(made.rows)

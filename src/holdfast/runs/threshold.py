@@ -32,7 +32,7 @@ FILE = "threshold.json"
 TAKE_AWAY = f"Take {FILE} away: every row is answered then; or choose it again with --force."
 
 
-def write_threshold(run: Path, document: Mapping[str, Any]) -> None:
+def write_threshold(run: Path, document: Mapping[str, object]) -> None:
     """The document (plain JSON) with the sum of what it says, whole or not at all."""
     refuse_link(run / FILE)
     write_json(run / FILE, {**document, "sha256": _mark(document)})
@@ -58,7 +58,7 @@ def model_mark(result: Mapping[str, Any]) -> str | None:
     return hashlib.sha256(json.dumps(model, sort_keys=True).encode()).hexdigest() if model else None
 
 
-def _mark(document: Mapping[str, Any]) -> str:
+def _mark(document: Mapping[str, object]) -> str:
     plain = {name: value for name, value in document.items() if name != "sha256"}
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
@@ -116,7 +116,7 @@ class ThresholdRule:
 
     def apply(
         self,
-        predictions: Sequence[Any],
+        predictions: Sequence[object],
         confidence: Sequence[float | None],
         probabilities: Floats | None,
     ) -> tuple[list[Any], list[float | None], list[str | None]]:
