@@ -16,7 +16,7 @@ import math
 import numbers
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsFloat
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Outputs
@@ -68,7 +68,7 @@ def _named(spec: str) -> tuple[str, Callable[..., Any], bool]:
     return name, function, _direction(function, direction, spec)
 
 
-def _bounds(function: Callable[..., Any]) -> tuple[float, float]:
+def _bounds(function: Callable[..., SupportsFloat | None]) -> tuple[float, float]:
     low, high = getattr(function, "low", -math.inf), getattr(function, "high", math.inf)
     return float(low), float(high)
 
@@ -115,7 +115,7 @@ def _import(path: Path, spec: str) -> Any:
     return module
 
 
-def _direction(function: Callable[..., Any], suffix: str, spec: str) -> bool:
+def _direction(function: Callable[..., SupportsFloat | None], suffix: str, spec: str) -> bool:
     if suffix in DIRECTIONS:
         return DIRECTIONS[suffix]
     given = getattr(function, "higher_is_better", None)
@@ -130,7 +130,7 @@ def _direction(function: Callable[..., Any], suffix: str, spec: str) -> bool:
     return given
 
 
-def _wrap(function: Callable[..., Any], spec: str) -> Callable[..., float | None]:
+def _wrap(function: Callable[..., SupportsFloat | None], spec: str) -> Callable[..., float | None]:
     def compute(outputs: Outputs, classes: tuple[str, ...]) -> float | None:
         arguments = (outputs.labels, outputs.predictions, outputs.probabilities)
         takes = "labels [n], predictions [n] and probabilities [n, classes]"
@@ -140,7 +140,10 @@ def _wrap(function: Callable[..., Any], spec: str) -> Callable[..., float | None
 
 
 def _called(
-    function: Callable[..., Any], arguments: tuple[Any, ...], spec: str, takes: str
+    function: Callable[..., SupportsFloat | None],
+    arguments: tuple[object, ...],
+    spec: str,
+    takes: str,
 ) -> float | None:
     """What the user's function says of these arguments, which ``takes`` describes."""
     try:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -45,7 +44,7 @@ class ResampledUnits:
         return cls.by(outputs.groups, len(outputs.labels))
 
     @classmethod
-    def by(cls, groups: npt.NDArray[Any] | None, rows: int) -> ResampledUnits:
+    def by(cls, groups: npt.NDArray[np.generic] | None, rows: int) -> ResampledUnits:
         """The units of so many rows: the rows themselves, or the ``groups`` [rows] they are in."""
         codes = group_codes(groups, rows)
         atoms = int(codes.max()) + 1 if len(codes) else 0

@@ -6,8 +6,6 @@ Accuracy is one already. A ratio of sums (F1, bits a byte) becomes one by its fi
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
@@ -29,7 +27,7 @@ def right_rows(answers: Floats, labels: Ints) -> Floats:
     return np.asarray(answers.argmax(axis=1) == labels, dtype=np.float64)
 
 
-def set_rows(holds: npt.NDArray[np.bool_], labels: npt.NDArray[Any]) -> Floats:
+def set_rows(holds: npt.NDArray[np.bool_], labels: Floats) -> Floats:
     """Of labels that hold and were said to, [n, L] each: the rows of micro F1."""
     truth = labels > 0.5
     hits = (truth & holds).sum(axis=1).astype(np.float64)
