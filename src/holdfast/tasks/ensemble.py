@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Generic, Literal, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, overload
 
 import numpy as np
 
@@ -26,6 +26,10 @@ from holdfast.data.table import Table
 from holdfast.models.soup import distance, mean_state, other_shape
 from holdfast.plan.memory import available_mb
 from holdfast.stats.stacking import SHRINK, blend_weights, mixture_weights
+
+if TYPE_CHECKING:
+    import torch
+
 
 T = TypeVar("T")
 # Of the memory that is there: beyond it models are loaded in turn.
@@ -87,7 +91,9 @@ def in_turn(models: object, runs: Sequence[Path]) -> tuple[Decision, ...]:
 AVERAGE = "Take predict.ensemble=stack or average, which need no common weights."
 
 
-def souped_model(models: Sequence[T], places: Sequence[int], plain_of: Callable[[T], Any]) -> T:
+def souped_model(
+    models: Sequence[T], places: Sequence[int], plain_of: Callable[[T], torch.nn.Module]
+) -> T:
     """A copy of the first chosen model with the mean of the weights of those at ``places``;
     ``plain_of`` is a model's module. Raises ``RecipeError`` for models of other shapes, and for
     adapters: the mean of two factors is not the mean of what they make together."""
@@ -98,14 +104,14 @@ def souped_model(models: Sequence[T], places: Sequence[int], plain_of: Callable[
     return made
 
 
-def lie_apart(models: Sequence[T], plain_of: Callable[[T], Any]) -> Floats:
+def lie_apart(models: Sequence[T], plain_of: Callable[[T], torch.nn.Module]) -> Floats:
     """How far each model's weights lie from the first's [models]."""
     _refuse_unlike(models, plain_of)
     first = copy.deepcopy(plain_of(models[0]).state_dict())
     return np.array([distance(first, plain_of(one).state_dict()) for one in models])
 
 
-def _refuse_unlike(models: Sequence[T], plain_of: Callable[[T], Any]) -> None:
+def _refuse_unlike(models: Sequence[T], plain_of: Callable[[T], torch.nn.Module]) -> None:
     first: dict[str, Any] = {}
     for one in models:
         plain = plain_of(one)
@@ -252,7 +258,7 @@ def _table(columns: Sequence[Sequence[float]]) -> Floats:
 
 
 def _same_labels(shared: SharedRows) -> None:
-    def plain(label: Any) -> Any:
+    def plain(label: object) -> object:
         return sorted(label) if isinstance(label, list) else label
 
     first = [plain(line["label"]) for line in shared.answers[0]]

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from holdfast.contract.predictions import groups_of
-from holdfast.core.records import Floats, Outputs
+from holdfast.core.records import Floats, Ints, Outputs
 from holdfast.core.stages import tick
 from holdfast.tasks.classes.encoding import EncodedTexts, TextClassification, encode
 from holdfast.training.batches import by_length
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedTokenizerBase
 
     from holdfast.data.table import Table
 
@@ -52,7 +53,7 @@ def answer(classifier: TextModel, table: Table) -> Outputs:
 
 def forward(
     network: Callable[..., torch.Tensor],
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     max_length: int,
     classes: tuple[str, ...],
     table: Table,
@@ -65,7 +66,7 @@ def forward(
 
 def run_texts(
     network: Callable[..., torch.Tensor],
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     max_length: int,
     outputs: int,
     table: Table,
@@ -94,7 +95,7 @@ def with_logits(outputs: Outputs, logits: Floats) -> Outputs:
     return replace(outputs, logits=logits, losses=_losses(logits, outputs.labels))
 
 
-def _losses(logits: Floats, labels: Any) -> Floats:
+def _losses(logits: Floats, labels: Ints) -> Floats:
     # In float32 the loss of a row that is sure to eight digits is exactly 0.
     wide = logits.astype(np.float64)
     top = wide.max(axis=1, keepdims=True)

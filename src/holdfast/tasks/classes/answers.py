@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from holdfast.contract.answering import (
     Answered,
@@ -64,6 +64,10 @@ from holdfast.tasks.labels import shared as problems
 from holdfast.tasks.labels.shared import LoadedText, Problem, ProblemAnswers
 from holdfast.tasks.number import answers as one_number
 from holdfast.tasks.number.losses import Scale
+
+if TYPE_CHECKING:
+    import torch
+
 
 PROBLEMS: dict[str, Problem] = {
     one.kind: one for one in (several_labels.PROBLEM, one_number.PROBLEM)
@@ -290,7 +294,7 @@ class FittedText:
     max_length: int
 
 
-def _outside(network: Callable[..., Any], scale: Scale, **batch: Any) -> Any:
+def _outside(network: Callable[..., torch.Tensor], scale: Scale, **batch: torch.Tensor) -> Any:
     return network(**batch) * scale.std + scale.mean
 
 

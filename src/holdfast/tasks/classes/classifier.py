@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -41,6 +41,9 @@ from holdfast.training.task import labels_of
 if TYPE_CHECKING:
     import torch
     from _typeshed import DataclassInstance
+
+    from holdfast.models.base import Loaded
+    from holdfast.tasks.classes.encoding import EncodedTexts
 
 Record = TypeVar("Record", bound="DataclassInstance")
 # How much each of several models counts; ``None``: all alike.
@@ -106,6 +109,16 @@ def kept_temperature(fitted: FittedModel) -> float:
     return calibrated(fitted).temperature
 
 
+class NamesClasses(Protocol):
+    """A model whose answers are classes, with their names in its own order."""
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+
+M = TypeVar("M", bound=NamesClasses)
+
+
 @dataclass(frozen=True, slots=True)
 class Tempered:
     """A network whose outputs are divided by a temperature; for the rest of the house one like
@@ -114,7 +127,7 @@ class Tempered:
     network: Callable[..., Any]
     temperature: float = 1.0
 
-    def __call__(self, **batch: Any) -> Any:
+    def __call__(self, **batch: torch.Tensor) -> Any:
         return self.network(**batch) / self.temperature
 
 
@@ -261,7 +274,7 @@ def _beside(fitted: FittedModel, logits: Floats, table: Table) -> Floats:
     return logits if layer is None else layer.add(logits, table, fitted.ready.task.classes)
 
 
-def _outputs(rows: Any, labels: Any, logits: Floats, table: Table | None = None) -> Outputs:
+def _outputs(rows: Ints, labels: Ints, logits: Floats, table: Table | None = None) -> Outputs:
     """``table`` are the rows, where their groups count."""
     groups = None if table is None else groups_of(table)
     return Outputs(rows, labels, logits, losses_at(logits, labels, 1.0), groups)
@@ -313,8 +326,8 @@ def _scored_model_facts(ready: TrainingPlan, temperature: float) -> dict[str, An
 
 
 def class_answers(
-    models: Sequence[Any],
-    answer: Callable[[Any, Table], Outputs],
+    models: Sequence[M],
+    answer: Callable[[M, Table], Outputs],
     table: Table,
     weights: Weights = None,
 ) -> ClassAnswers:
@@ -351,10 +364,7 @@ def take_rows(record: Record, positions: Ints | None) -> Record:
 
 
 def average(
-    saved: Sequence[Any],
-    answer: Callable[[Any, Table], Outputs],
-    table: Table,
-    weights: Weights = None,
+    saved: Sequence[M], answer: Callable[[M, Table], Outputs], table: Table, weights: Weights = None
 ) -> tuple[tuple[str, ...], Floats]:
     """The mean of the probabilities [n, classes] of several models, of equal ``weights`` or of
     these, which add to 1; their order of the classes may differ."""
@@ -368,7 +378,7 @@ def average(
     return classes, total / len(saved) if weights is None else total
 
 
-def same_classes(saved: Sequence[Any]) -> None:
+def same_classes(saved: Sequence[NamesClasses]) -> None:
     """Raise ``RecipeError`` when the models' classes differ."""
     for one in saved:
         if set(one.classes) != set(saved[0].classes):
@@ -388,7 +398,7 @@ def _unknown(table: Table) -> Table:
     return replace(table, rows=rows)
 
 
-def truncation(examples: Any, loaded: Any) -> tuple[Finding, ...]:
+def truncation(examples: EncodedTexts, loaded: Loaded) -> tuple[Finding, ...]:
     count = int(examples.cut.sum())
     share = count / max(1, len(examples))
     if not count:

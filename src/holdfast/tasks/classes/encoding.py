@@ -16,6 +16,8 @@ from holdfast.tasks.lines import offsets_of, take_lines
 from holdfast.training.task import Batch
 
 if TYPE_CHECKING:
+    from transformers import BatchEncoding, PreTrainedTokenizerBase
+
     from holdfast.data.table import Table
 
 # A tokenizer gives lists of Python numbers, 28 bytes and more each, until a block is packed.
@@ -73,13 +75,16 @@ class EncodedTexts:
             weights=np.concatenate([own, weights]),
         )
 
-    def relabelled(self, labels: npt.NDArray[Any]) -> EncodedTexts:
+    def relabelled(self, labels: Ints | Floats) -> EncodedTexts:
         """The same texts with other labels."""
         return replace(self, labels=labels)
 
 
 def encode(
-    table: Table, tokenizer: Any, max_length: int, labels: npt.NDArray[Any] | None = None
+    table: Table,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    labels: Ints | Floats | None = None,
 ) -> EncodedTexts:
     """Tokenise every row, cut at ``max_length`` tokens (the longest first, in pairs).
 
@@ -115,7 +120,7 @@ def encode(
     )
 
 
-def _were_cut(encoded: Any) -> list[bool]:
+def _were_cut(encoded: BatchEncoding) -> list[bool]:
     """Which texts lost their end; a tokenizer in plain Python does not say."""
     encodings = getattr(encoded, "encodings", None)
     if not encodings:

@@ -15,6 +15,9 @@ from holdfast.training.task import Batch, ClassifierOutput, Measured, classify
 if TYPE_CHECKING:
     import torch
 
+    from holdfast.models.base import Network
+    from holdfast.training.task import Examples
+
 
 Metrics = Mapping[str, Callable[[Outputs], float]]
 
@@ -40,26 +43,26 @@ class Classification(ABC):
     def collate(self, examples: Any, positions: Sequence[int] | Ints) -> Batch:
         """A padded batch of these rows, ``labels`` among its tensors."""
 
-    def forward(self, network: Any, batch: Batch) -> ClassifierOutput:
+    def forward(self, network: Network, batch: Batch) -> ClassifierOutput:
         """Logits and features; see ``classify``."""
         return classify(network, batch)
 
-    def losses(self, output: Any, batch: Batch) -> torch.Tensor:
+    def losses(self, output: ClassifierOutput, batch: Batch) -> torch.Tensor:
         """Cross-entropy per row [batch], in nats."""
         return class_losses(output, batch)
 
-    def weights(self, examples: Any, positions: Sequence[int] | Ints) -> Floats:
+    def weights(self, examples: Examples, positions: Sequence[int] | Ints) -> Floats:
         """Every row weighs the same, but for added rows that came with a weight."""
         weights: Floats | None = getattr(examples, "weights", None)
         return np.ones(len(positions)) if weights is None else weights[positions]
 
     def join(
-        self, outputs: Sequence[Any], batches: Sequence[Batch]
+        self, outputs: Sequence[ClassifierOutput], batches: Sequence[Batch]
     ) -> tuple[ClassifierOutput, Batch]:
         """See ``join_outputs``."""
         return join_outputs(outputs, batches)
 
-    def keep(self, output: Any, batch: Batch) -> torch.Tensor:
+    def keep(self, output: ClassifierOutput, batch: Batch) -> torch.Tensor:
         """The logits [batch, classes]."""
         logits: torch.Tensor = output.logits.float()
         return logits

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -190,7 +190,7 @@ def unlike_chance(
     return (1 + beyond) / (1 + count)
 
 
-def _asked(fits: Sequence[Any], folds: Ints, x: Floats, text: Floats) -> Floats:
+def _asked(fits: Sequence[tuple[Floats, Floats]], folds: Ints, x: Floats, text: Floats) -> Floats:
     logits = np.array(text, dtype=np.float64)
     for fold, (weight, bias) in enumerate(fits):
         here = folds == fold
@@ -259,7 +259,10 @@ def _importance(
 
 
 def _block(
-    kept: bool, shown: Sequence[dict[str, Any]], out: Difference | None, valid: Difference | None
+    kept: bool,
+    shown: Sequence[Mapping[str, object]],
+    out: Difference | None,
+    valid: Difference | None,
 ) -> dict[str, Any]:
     def gain(found: Difference | None) -> dict[str, Any] | None:
         if found is None:
@@ -277,7 +280,7 @@ def _block(
 
 def _without(
     fitted: FittedModel,
-    shown: Sequence[dict[str, Any]],
+    shown: Sequence[Mapping[str, object]],
     because: str,
     out: Difference | None,
     valid: Difference | None = None,

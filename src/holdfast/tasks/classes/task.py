@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from holdfast.contract.fit import (
     Finish,
@@ -43,6 +43,9 @@ from holdfast.tasks.labels import shared as problems
 from holdfast.tasks.labels.shared import LoadedText, Problem
 from holdfast.tasks.number.losses import Scale
 from holdfast.training.task import Task
+
+if TYPE_CHECKING:
+    import torch
 
 
 def read(source: str, data: DataPart, like: Table | None) -> Table:
@@ -222,7 +225,7 @@ def tell(asked: SplitRows) -> dict[str, Any]:
     return shared.tell(asked) if problem is None else problems.tell(asked, problem)
 
 
-def _forward(network: Callable[..., Any], ready: TrainingPlan, table: Table) -> Outputs:
+def _forward(network: Callable[..., torch.Tensor], ready: TrainingPlan, table: Table) -> Outputs:
     loaded = ready.loaded
     assert isinstance(loaded, LoadedClassifier)
     return forward(network, loaded.tokenizer, loaded.max_length, ready.task.classes, table)
@@ -248,7 +251,7 @@ def save(folder: Path, fitted: FittedModel) -> dict[str, Any]:
     return {}
 
 
-def facts(fitted: FittedModel, saved: Mapping[str, Any]) -> dict[str, Any]:
+def facts(fitted: FittedModel, saved: Mapping[str, object]) -> dict[str, Any]:
     """``model_facts`` where no test rows are scored."""
     problem = problem_of(labels_of(fitted.ready))
     return plain_facts(fitted, saved) if problem is None else problems.facts(fitted, saved)

@@ -66,7 +66,7 @@ def metric_of(recipe: Recipe) -> TextMetric:
     return own if own is not None and own.of_rows is not None else TEXT_METRICS["rouge_l"]
 
 
-def judge_of(recipe: Recipe, device: Any) -> Judge:
+def judge_of(recipe: Recipe, device: torch.device) -> Judge:
     """The judge that the recipe names, else the metric of the texts."""
     from holdfast.tasks.generation.judge import MetricJudge, load_judge
 
@@ -107,8 +107,8 @@ def worth_of(
     recipe: Recipe,
     ways: Mapping[str, Prompting],
     made: Generated,
-    device: Any,
-    general: Mapping[str, Any] | None,
+    device: torch.device,
+    general: Mapping[str, object] | None,
     why: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """``worth``; a judge that fails is said to have, for the run is trained."""
@@ -134,7 +134,7 @@ def outputs_of(
     recipe: Recipe,
     made: Mapping[str, Generated],
     ended: Mapping[str, tuple[Bools | None, Bools | None]],
-    device: Any,
+    device: torch.device,
 ) -> dict[str, Any]:
     """``outputs`` of the texts of both sides; ``ended`` says of each side which texts the tuned and
     the start model ended themselves."""

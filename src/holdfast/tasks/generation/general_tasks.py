@@ -18,6 +18,9 @@ from holdfast.tasks.lm.generation import measure_saved
 from holdfast.tasks.lm.losses import CausalLM, encode
 
 if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
     from holdfast.models.generators.causal import CausalNetwork
 
 Bools = npt.NDArray[np.bool_]
@@ -39,7 +42,9 @@ def right_pairs(losses: Callable[[Sequence[str]], Floats]) -> dict[str, Bools]:
     return found
 
 
-def right_sentences(network: CausalNetwork, tokenizer: Any, device: Any) -> dict[str, Bools]:
+def right_sentences(
+    network: CausalNetwork, tokenizer: PreTrainedTokenizerBase, device: torch.device
+) -> dict[str, Bools]:
     """The same of a causal language model: each sentence as a text of its own."""
 
     def losses(texts: Sequence[str]) -> Floats:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -25,6 +25,11 @@ from holdfast.stats.intervals import wilson
 from holdfast.stats.rows_needed import rows_to_settle
 from holdfast.tasks.generation.text_scores import Generated
 from holdfast.tasks.lm.chat_tokens import prompt_tokens
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
 
 LEVEL, ALPHA = 0.95, 0.05
 CHARACTERS = 1500
@@ -210,7 +215,7 @@ def _cut(text: str) -> str:
     return text if len(text) <= CHARACTERS else f"{text[:half]} … {text[-half:]}"
 
 
-def load_judge(name: str, device: Any = "cpu") -> ModelJudge:
+def load_judge(name: str, device: torch.device | str = "cpu") -> ModelJudge:
     """Raises ``ModelError`` where ``name`` is no causal language model."""
     loaded = load_causal(name)
     network, tokenizer = loaded.network.to(device).eval(), loaded.tokenizer
@@ -221,7 +226,9 @@ def load_judge(name: str, device: Any = "cpu") -> ModelJudge:
     return ModelJudge(name, scores)
 
 
-def prefers_a(network: CausalNetwork, tokenizer: Any, prompts: Sequence[str]) -> Floats:
+def prefers_a(
+    network: CausalNetwork, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]
+) -> Floats:
     """log P(A) − log P(B) as the next word after each prompt, [n], read at the first token in
     which the two differ."""
     import torch
@@ -238,7 +245,7 @@ def prefers_a(network: CausalNetwork, tokenizer: Any, prompts: Sequence[str]) ->
     return made
 
 
-def _ids(tokenizer: Any, prompt: str, letter: str) -> list[int]:
+def _ids(tokenizer: PreTrainedTokenizerBase, prompt: str, letter: str) -> list[int]:
     """Ids of the prompt with an answer's letter after it, as a chat where there is a template."""
     if tokenizer.chat_template:
         asked = prompt_tokens(tokenizer, [{"role": "user", "content": prompt + ": A or B?"}])

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,10 @@ from holdfast.stats.many import holm
 from holdfast.stats.paired import mcnemar, newcombe
 from holdfast.stats.rows_needed import rows_to_settle
 from holdfast.tasks.generation.marks import MEANING
+
+if TYPE_CHECKING:
+    import torch
+
 
 Bools = npt.NDArray[np.bool_]
 Verdict = Literal["more", "fewer", "not shown", "not asked"]
@@ -314,7 +318,7 @@ def check_classifier(given: str) -> list[int]:
 class Flags:
     """The classifier, loaded once, and which texts it flags."""
 
-    def __init__(self, given: str, device: Any = "cpu") -> None:
+    def __init__(self, given: str, device: torch.device | str = "cpu") -> None:
         import transformers as hf
 
         name, _ = spec_of(given)

@@ -29,6 +29,9 @@ HOOKS = "holdfast.hooks"
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from holdfast.models.base import Network
+    from holdfast.training.task import Examples
+
 
 Decisions = tuple[Decision, ...]
 
@@ -137,7 +140,9 @@ def watches(recipe: Recipe) -> bool:
     )
 
 
-def watched_positions(train: Any, valid: Any, probe_rows: int, recipe: Recipe) -> dict[str, Ints]:
+def watched_positions(
+    train: Examples, valid: Examples, probe_rows: int, recipe: Recipe
+) -> dict[str, Ints]:
     """Which examples of each side are written: of the validation rows, and of the train probe."""
     rows, seed = recipe.generate.rows, recipe.seed
     probe = probe_positions(train.rows, probe_rows, seed)
@@ -151,7 +156,7 @@ def writer(watch: WrittenSamples, accelerator: Accelerator) -> Callable[[Any], W
     """What the loop calls. Every process writes the whole sample, so that all choose alike;
     nothing is drawn at random."""
 
-    def write(network: Any) -> WrittenMeasurements:
+    def write(network: Network) -> WrittenMeasurements:
         was_training = network.training
         network.eval()
         metrics, shares = {}, {}
@@ -181,7 +186,7 @@ def _measured(metric: TextMetric | None, sample: Sample, texts: list[str]) -> di
 
 
 def told(
-    recipe: Recipe, watch: WrittenSamples | None, train: Any, looks: int, work: int
+    recipe: Recipe, watch: WrittenSamples | None, train: Examples, looks: int, work: int
 ) -> Decisions:
     """How written code is run, and what is written at the evaluation points."""
     decisions = (_written_at_looks(watch, train, looks, work),) if watch else ()
@@ -198,7 +203,7 @@ def told(
     )
 
 
-def _written_at_looks(watch: WrittenSamples, train: Any, looks: int, work: int) -> Decision:
+def _written_at_looks(watch: WrittenSamples, train: Examples, looks: int, work: int) -> Decision:
     """What the texts at the evaluation points are for, and what they cost beside the training.
 
     ``work`` is how many rows the training passes. A written token counts as a token of a forward

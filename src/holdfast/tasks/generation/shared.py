@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,13 @@ from holdfast.tasks.generation.losses import WATCHED
 from holdfast.tasks.generation.token_scores import TokenOutputs, score_tokens
 from holdfast.training.batches import probe_positions
 from holdfast.training.task import of_whole_rows
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from holdfast.models.generators.causal import CausalNetwork
+    from holdfast.models.generators.seq2seq_network import Seq2SeqNetwork
+    from holdfast.training.task import Examples
 
 
 def find_text_metric(name: str) -> Metric:
@@ -53,7 +60,7 @@ def other_rows(finish: Finish) -> dict[str, Any]:
     everything = np.arange(len(ready.valid))
     probe = probe_positions(ready.train.rows, ready.plan.probe_rows, ready.plan.seed)
 
-    def block(examples: Any, positions: Ints) -> dict[str, Any]:
+    def block(examples: Examples, positions: Ints) -> dict[str, Any]:
         losses, kept = finish.fitted.measure(examples, positions)
         outputs = TokenOutputs(
             examples.rows[positions], losses, kept[:, 0].astype(np.int64), kept[:, 1]
@@ -85,7 +92,10 @@ def the_runs(runs: Sequence[Path]) -> Recipe:
     return read_recipe(runs[0] / RECIPE)
 
 
-def together(networks: Sequence[Any], tokenizers: Sequence[Any]) -> Any:
+N = TypeVar("N")
+
+
+def together(networks: Sequence[N], tokenizers: Sequence[PreTrainedTokenizerBase]) -> N | Averaged:
     """One network, or several that write as one: at each place by the mean of their probabilities
     of the next token. Raises ``RecipeError`` where their vocabularies or forms of a chat differ."""
     if len(networks) == 1:
@@ -104,12 +114,12 @@ def together(networks: Sequence[Any], tokenizers: Sequence[Any]) -> Any:
     return Averaged(networks)
 
 
-def networks_of(network: Any) -> tuple[Any, ...]:
+def networks_of(network: CausalNetwork | Seq2SeqNetwork | Averaged) -> tuple[Any, ...]:
     """The networks that write as one."""
     return network.networks if isinstance(network, Averaged) else (network,)
 
 
-def plain_of(network: Any) -> Any:
+def plain_of(network: CausalNetwork | Seq2SeqNetwork) -> Any:
     """The module of a network that writes."""
     return network.plain
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,6 +25,10 @@ from holdfast.models.loading.limits import position_limit
 from holdfast.tasks.lines import joined
 from holdfast.tasks.lm.chat_tokens import chat_tokens
 from holdfast.tasks.lm.losses import EncodedTokens, encode
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+
 
 ROOM, LOOKED_AT = 2048, 64
 # Of the room, what all examples together may take.
@@ -43,7 +47,13 @@ class Shots:
         return len(self.turns)
 
 
-def shots_of(train: Table, tokenizer: Any, config: Any, count: int, seed: int) -> Shots | str:
+def shots_of(
+    train: Table,
+    tokenizer: PreTrainedTokenizerBase,
+    config: PreTrainedConfig,
+    count: int,
+    seed: int,
+) -> Shots | str:
     """At most ``count`` training rows as examples, or why there are none."""
     if form_of(train) == "text":
         return "the rows are plain text, which asks nothing"
@@ -109,7 +119,7 @@ def table_with_shots(table: Table, shots: Shots, counts: Ints) -> Table:
 
 
 def encode_with_shots(
-    table: Table, tokenizer: Any, max_length: int, shots: Shots
+    table: Table, tokenizer: PreTrainedTokenizerBase, max_length: int, shots: Shots
 ) -> tuple[EncodedTokens, EncodedTokens, Ints]:
     """The rows as they are scored, the same answers behind examples, and how many examples each
     row of the table has. The targets are the same tokens: those that ``max_length`` leaves."""
@@ -149,7 +159,7 @@ def pairs_before(
     texts: Sequence[str],
     targets: Sequence[str],
     sources: Sequence[str],
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     positions: int | None,
     count: int,
     seed: int,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,7 +81,10 @@ def score_generated(
 
 
 def generations_block(
-    train: Generated, test: Generated, training_answers: Sequence[str], settings: dict[str, Any]
+    train: Generated,
+    test: Generated,
+    training_answers: Sequence[str],
+    settings: Mapping[str, object],
 ) -> dict[str, Any]:
     """``generations`` of ``result.json``: the first rows of both samples side by side, the counts
     on both sides for both models, what the counts mean, and how the texts were made."""

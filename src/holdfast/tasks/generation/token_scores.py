@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,13 @@ from holdfast.stats.ratio import loss_rows
 from holdfast.tasks.generation.losses import token_losses
 from holdfast.tasks.seq2seq.losses import wanted_of
 from holdfast.training.batches import by_length
+
+if TYPE_CHECKING:
+    import torch
+
+    from holdfast.models.base import Network
+    from holdfast.training.task import Examples, Task
+
 
 METRICS = ("loss", "token_loss", "perplexity", "token_accuracy")
 
@@ -140,7 +147,7 @@ TOKENS = 4096
 
 
 def token_chances(
-    networks: Sequence[Any], task: Any, examples: Any, device: Any
+    networks: Sequence[Network], task: Task, examples: Examples, device: torch.device
 ) -> tuple[Floats, Ints]:
     """The probability that each of ``networks`` gives to every target token [tokens, networks], and
     the example [tokens] that it is of; one network after the other."""

@@ -61,7 +61,7 @@ def worth_block(
     made: Generated,
     judge: Judge | None,
     metric: TextMetric,
-    general: Mapping[str, Any] | None,
+    general: Mapping[str, object] | None,
     *,
     seed: int = 0,
     why: Mapping[str, str] | None = None,
@@ -200,7 +200,7 @@ def _win_rates(
     ways: Mapping[str, Prompting],
     made: Generated,
     judge: Judge | None,
-    ability: dict[str, Any] | None,
+    ability: Mapping[str, object] | None,
     scores: Mapping[str, Floats],
 ) -> dict[str, Any]:
     if judge is None or not len(made):

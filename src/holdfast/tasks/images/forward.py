@@ -14,6 +14,7 @@ from holdfast.training.batches import by_length
 
 if TYPE_CHECKING:
     import torch
+    from transformers import BaseImageProcessor
 
     from holdfast.data.table import Table
 
@@ -44,7 +45,7 @@ def answer_images(model: VisionModel, table: Table) -> Outputs:
 
 def forward_images(
     network: Callable[..., torch.Tensor],
-    processor: Any,
+    processor: BaseImageProcessor,
     channels: int,
     classes: tuple[str, ...],
     table: Table,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from holdfast.tasks.images.pixels import PixelTensors
 from holdfast.training.task import Batch
 
 if TYPE_CHECKING:
+    from transformers import BaseImageProcessor
+
     from holdfast.data.table import Table
 
 
@@ -41,7 +43,7 @@ class EncodedImages:
         )
 
 
-def encode_images(table: Table, processor: Any, channels: int) -> EncodedImages:
+def encode_images(table: Table, processor: BaseImageProcessor, channels: int) -> EncodedImages:
     """Decode every picture of ``table`` through the model's processor, once where they fit."""
     return EncodedImages(
         PixelTensors(table.column("path"), processor, channels),

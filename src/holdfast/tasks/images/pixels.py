@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.core.errors import DataError, ModelError
-from holdfast.core.records import Ints
+from holdfast.core.records import Floats, Ints
 from holdfast.data.images.picture import Unreadable, read_picture
 from holdfast.data.scratch import goes_with, scratch_file
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     import torch
+    from transformers import BaseImageProcessor
 
 
 # The training and validation rows of a run lie in one file.
@@ -40,7 +42,7 @@ class Affine:
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
 
-    def __call__(self, pixels: Any) -> torch.Tensor:
+    def __call__(self, pixels: npt.NDArray[np.uint8]) -> torch.Tensor:
         """Bytes [B, channels, H, W] → float32 of the same shape."""
         import torch
 
@@ -67,10 +69,14 @@ class PixelTensors:
     """
 
     def __init__(
-        self, paths: Sequence[str], processor: Any, channels: int, limit: int = CACHE_BYTES
+        self,
+        paths: Sequence[str],
+        processor: BaseImageProcessor,
+        channels: int,
+        limit: int = CACHE_BYTES,
     ) -> None:
         self._paths = paths
-        self._processor = processor
+        self._processor: Any = processor
         self._mode = "L" if channels == 1 else "RGB"
         self.affine = _affine(processor, channels)
         self.shape: tuple[int, ...] = (channels, 1, 1)
@@ -134,7 +140,7 @@ class PixelTensors:
         self._bytes = np.memmap(file, np.uint8, "r", shape=kept.shape)
         goes_with(self, file)
 
-    def _affine_holds(self, whole: Any) -> bool:
+    def _affine_holds(self, whole: Floats) -> bool:
         part = self._run(0, do_rescale=False, do_normalize=False)
         if part.dtype != np.uint8 or self.affine is None:
             return False
@@ -148,7 +154,7 @@ class PixelTensors:
     def _part(self, position: int) -> Any:
         return self._checked(self._run(position, do_rescale=False, do_normalize=False), position)
 
-    def _run(self, position: int, **settings: Any) -> Any:
+    def _run(self, position: int, **settings: bool | str) -> Any:
         path = self._paths[position]
         try:
             image: Any = read_picture(path).image
@@ -163,7 +169,7 @@ class PixelTensors:
             image = np.asarray(image)[None]
         return self._processor([image], return_tensors="np", **settings)["pixel_values"][0]
 
-    def _checked(self, values: Any, position: int) -> Any:
+    def _checked(self, values: npt.NDArray[np.generic], position: int) -> npt.NDArray[np.generic]:
         if position and values.shape != self.shape:
             raise ModelError(
                 "the image processor",

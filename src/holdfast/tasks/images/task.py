@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from holdfast.contract.answering import (
     Answered,
@@ -48,6 +48,9 @@ from holdfast.tasks.ensemble import (
 from holdfast.tasks.images.forward import VisionModel, answer_images, forward_images
 from holdfast.tasks.images.losses import EncodedImages, ImageClassification, encode_images
 from holdfast.training.machine.machine import device_kind
+
+if TYPE_CHECKING:
+    import torch
 
 
 def read(source: str, data: DataPart, like: Table | None) -> Table:
@@ -273,7 +276,7 @@ def _what(source: str, table: Table) -> tuple[Decision, ...]:
     )
 
 
-def _shown(entry: Mapping[str, Any], table: Table) -> dict[str, Any]:
+def _shown(entry: Mapping[str, object], table: Table) -> dict[str, Any]:
     """A hard row with its picture in place of the mark of its content."""
     place = table.column("row").tolist().index(entry["row"])
     path = table.column("path")[place]
@@ -291,7 +294,7 @@ def _path(part: DataPart, options: Options | None = None) -> str | None:
     return given[0] if given else None
 
 
-def _forward(network: Callable[..., Any], ready: TrainingPlan, table: Table) -> Outputs:
+def _forward(network: Callable[..., torch.Tensor], ready: TrainingPlan, table: Table) -> Outputs:
     loaded = ready.loaded
     assert isinstance(loaded, LoadedVision)
     return forward_images(network, loaded.tokenizer, loaded.channels, ready.task.classes, table)

@@ -53,7 +53,7 @@ class SeveralLabels:
     def from_saved(self, raw: Floats, scale: Scale) -> Floats:
         return raw
 
-    def constant(self, labels: npt.NDArray[Any], n: int) -> Floats:
+    def constant(self, labels: Floats, n: int) -> Floats:
         """The training frequencies of the labels: those of more than half of the rows hold."""
         return np.tile(frequency_logits(labels), (n, 1))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from holdfast.data.table import Table
+    from holdfast.training.task import ClassifierOutput
 
 # Name: whether higher is better; what every snapshot measures.
 WATCHED = {"f1_micro": True, "f1_macro": True, "exact_match": True}
@@ -51,7 +52,7 @@ class LabelSets(TextClassification):
 
     name: str = "text-classification"
 
-    def losses(self, output: Any, batch: Batch) -> torch.Tensor:
+    def losses(self, output: ClassifierOutput, batch: Batch) -> torch.Tensor:
         """Mean binary cross-entropy over the labels, per row [batch], in nats, in float32."""
         import torch
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +39,10 @@ from holdfast.tasks.number import losses as numbers
 from holdfast.tasks.number.losses import Scale
 from holdfast.training.batches import probe_positions
 from holdfast.training.task import Examples, Task, labels_of
+
+if TYPE_CHECKING:
+    import torch
+
 
 PROBE = "linear probe"
 WATCHED = {"several": label_sets.WATCHED, "number": numbers.WATCHED}
@@ -86,7 +90,7 @@ class Problem(Protocol):
     def from_saved(self, raw: Floats, scale: Scale) -> Floats:
         """The saved model's output as the loop has it."""
 
-    def constant(self, labels: npt.NDArray[Any], n: int) -> Floats:
+    def constant(self, labels: Floats, n: int) -> Floats:
         """The output for n rows of who knows the training labels only."""
 
     def make(self, answers: ProblemAnswers, recipe: Recipe, scale: Scale) -> Any: ...
@@ -187,7 +191,7 @@ def listeners(ready: TrainingPlan, problem: Problem) -> tuple[HeadRefit, ...]:
     seed = ready.recipe.seed
     first = bool(ready.recipe.methods["probe_first"])
 
-    def fit(features: Floats, labels: Any, beside: ExtraRows | None = None) -> Probe:
+    def fit(features: Floats, labels: Floats, beside: ExtraRows | None = None) -> Probe:
         if beside is not None:
             # What a teacher said of unlabelled rows, each of which counts as a row of the table.
             features = np.concatenate([features, beside.features])
@@ -295,7 +299,7 @@ def _baseline(finish: Finish, problem: Problem, made: Any) -> tuple[dict[str, An
 
 
 def _two(
-    problem: Problem, ready: TrainingPlan, table: Table, network: Callable[..., Any]
+    problem: Problem, ready: TrainingPlan, table: Table, network: Callable[..., torch.Tensor]
 ) -> dict[str, Any]:
     loaded = loaded_text(ready)
     scale, outputs = loaded.scale, len(ready.task.classes)
@@ -327,7 +331,7 @@ def _scored_model_facts(ready: TrainingPlan) -> dict[str, Any]:
     }
 
 
-def facts(fitted: FittedModel, saved: Mapping[str, Any]) -> dict[str, Any]:
+def facts(fitted: FittedModel, saved: Mapping[str, object]) -> dict[str, Any]:
     """``model_facts`` where no test rows are scored."""
     return _scored_model_facts(fitted.ready)
 

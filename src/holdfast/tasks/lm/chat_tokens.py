@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -14,13 +14,17 @@ from holdfast.core.input_errors import first_line
 from holdfast.core.records import Ints
 from holdfast.data.chats.turns import Turn
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
 Mask = npt.NDArray[np.bool_]
 Span = tuple[int, int]
 # A template is a stranger's program. A chat of a thousand turns takes milliseconds and megabytes.
 LONGEST_S, MOST_MEMORY = 5.0, 500_000_000
 
 
-def render(tokenizer: Any, turns: Sequence[Turn], *, answer_next: bool) -> str:
+def render(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], *, answer_next: bool) -> str:
     """The turns as the tokenizer's chat template writes them; ``answer_next`` adds what opens an
     answer.
 
@@ -29,7 +33,8 @@ def render(tokenizer: Any, turns: Sequence[Turn], *, answer_next: bool) -> str:
     """
     try:
         with bounded(LONGEST_S, MOST_MEMORY):
-            text: str = tokenizer.apply_chat_template(
+            # Their annotation does not say that it is a text without ``tokenize``.
+            text: str = tokenizer.apply_chat_template(  # type: ignore[assignment]
                 list(turns), tokenize=False, add_generation_prompt=answer_next
             )
     except Exception as error:
@@ -42,7 +47,7 @@ def render(tokenizer: Any, turns: Sequence[Turn], *, answer_next: bool) -> str:
     return text
 
 
-def answers_in(tokenizer: Any, turns: Sequence[Turn]) -> tuple[str, list[Span]]:
+def answers_in(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn]) -> tuple[str, list[Span]]:
     """The whole chat as text, and where its answers stand in it: each from the end of what opens
     it to the end of what closes it, without the white space after.
 
@@ -66,7 +71,9 @@ def answers_in(tokenizer: Any, turns: Sequence[Turn]) -> tuple[str, list[Span]]:
     return whole, spans
 
 
-def chat_tokens(tokenizer: Any, turns: Sequence[Turn], given: int = 0) -> tuple[Ints, Mask]:
+def chat_tokens(
+    tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], given: int = 0
+) -> tuple[Ints, Mask]:
     """Ids [n] of the chat, and the tokens of its answers [n], the one that ends them included; the
     first ``given`` answers are part of what is asked.
 
@@ -87,14 +94,14 @@ def chat_tokens(tokenizer: Any, turns: Sequence[Turn], given: int = 0) -> tuple[
     return ids, inside
 
 
-def prompt_tokens(tokenizer: Any, turns: Sequence[Turn]) -> list[int]:
+def prompt_tokens(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn]) -> list[int]:
     """Ids of the turns and of what opens the answer to them."""
     text = render(tokenizer, turns, answer_next=True)
     ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
     return ids
 
 
-def text_tokens(tokenizer: Any, text: str) -> Ints:
+def text_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> Ints:
     """Ids of a plain text, with the start token that the tokenizer adds by itself (once: a text
     that begins with it keeps its own) and the end token it has."""
     start, end = tokenizer.bos_token, tokenizer.eos_token_id
@@ -111,7 +118,9 @@ def blocks_of(ids: Ints, length: int) -> list[Ints]:
     return [ids[at : at + length] for at in range(0, max(0, len(ids) - 1), length - 1)]
 
 
-def _piecewise(tokenizer: Any, text: str, spans: Sequence[Span]) -> tuple[Ints, Mask]:
+def _piecewise(
+    tokenizer: PreTrainedTokenizerBase, text: str, spans: Sequence[Span]
+) -> tuple[Ints, Mask]:
     """For a tokenizer without character positions: the pieces between the answers by themselves."""
     edges = [0, *(edge for span in spans for edge in span), len(text)]
     ids: list[int] = []

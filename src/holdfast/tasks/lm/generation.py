@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.core.records import Floats
+from holdfast.core.records import Floats, Ints
 from holdfast.core.stages import tick
 from holdfast.data.chats.chat import form_of, turns_of
 from holdfast.data.chats.turns import asked, prompt_of
@@ -23,6 +23,9 @@ from holdfast.tasks.lm.losses import CausalLM, EncodedTokens
 from holdfast.training.batches import by_length
 
 if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
     from holdfast.models.generators.causal import CausalNetwork
 
 TOKENS = 4096
@@ -56,7 +59,7 @@ def token_outputs(
 
 
 def measure_saved(
-    network: CausalNetwork | Averaged, task: CausalLM, examples: EncodedTokens, device: Any
+    network: CausalNetwork | Averaged, task: CausalLM, examples: EncodedTokens, device: torch.device
 ) -> tuple[Floats, Floats]:
     """Losses [n] and kept outputs [n, 2] of all examples, in float32, as a reloaded folder gives
     them."""
@@ -76,7 +79,7 @@ def measure_saved(
     return table[:, 0], table[:, 1:]
 
 
-def prompts_of(table: Table, tokenizer: Any) -> Prompts:
+def prompts_of(table: Table, tokenizer: PreTrainedTokenizerBase) -> Prompts:
     """The prompts of chats up to their last answer; of plain texts the first tokens, which the
     next ones answer."""
     ids: list[Sequence[int]] = []
@@ -97,7 +100,7 @@ def prompts_of(table: Table, tokenizer: Any) -> Prompts:
     return Prompts(ids, sources, references, form_of(table) != "text")
 
 
-def whole_prompts(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:
+def whole_prompts(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
     """Plain texts to be continued, without the end token."""
     # The end token of a text says that nothing follows.
     ended = [text_tokens(tokenizer, text).tolist() for text in texts]
@@ -105,7 +108,9 @@ def whole_prompts(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:
     return [ids[:-1] if len(ids) > 1 and ids[-1] == end else ids for ids in ended]
 
 
-def answer_length(prompts: Prompts, tokenizer: Any, asked_for: int | None) -> int:
+def answer_length(
+    prompts: Prompts, tokenizer: PreTrainedTokenizerBase, asked_for: int | None
+) -> int:
     """How many tokens an answer may have: as asked, else those of the longest reference, within
     bounds."""
     if asked_for is not None:
@@ -116,7 +121,7 @@ def answer_length(prompts: Prompts, tokenizer: Any, asked_for: int | None) -> in
     return min(LONGEST_ANSWER, longest + ROOM) if longest else LONGEST_ANSWER
 
 
-def closing(tokenizer: Any) -> str:
+def closing(tokenizer: PreTrainedTokenizerBase) -> str:
     """What the chat template writes after an answer, without white space; empty without one."""
     if not tokenizer.chat_template:
         return ""
@@ -124,7 +129,9 @@ def closing(tokenizer: Any) -> str:
     return render(tokenizer, turns, answer_next=False).rpartition("@@")[2].strip()
 
 
-def stop_tokens(tokenizer: Any, end: str, also: Any = ()) -> list[int]:
+def stop_tokens(
+    tokenizer: PreTrainedTokenizerBase, end: str, also: int | Sequence[int] | None = ()
+) -> list[int]:
     """The tokens that end an answer: the tokenizer's, ``end`` where it is one token, and those
     given."""
     given = [also] if isinstance(also, int) else list(also or ())
@@ -136,7 +143,7 @@ def stop_tokens(tokenizer: Any, end: str, also: Any = ()) -> list[int]:
 
 def write_answers(
     network: CausalNetwork | Averaged,
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     ids: Sequence[Sequence[int]],
     *,
     new_tokens: int,
@@ -172,7 +179,7 @@ def write_answers(
 
 def _generate(
     network: CausalNetwork | Averaged,
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     prompts: list[list[int]],
     new: int,
     beams: int,
@@ -218,24 +225,29 @@ def _generate(
     ]
 
 
-def _text(tokenizer: Any, ids: Any, end: str) -> str:
+def _text(tokenizer: PreTrainedTokenizerBase, ids: torch.Tensor, end: str) -> str:
     text = _decode(tokenizer, ids)
     return (text.partition(end)[0] if end else text).strip()
 
 
-def _ended(tokenizer: Any, ids: Any, stops: Sequence[int], end: str) -> bool:
+def _ended(
+    tokenizer: PreTrainedTokenizerBase, ids: torch.Tensor, stops: Sequence[int], end: str
+) -> bool:
     """Whether an end stands in the answer: a token that stops it, or its template's words."""
     if any(token in stops for token in ids.tolist()):
         return True
     return bool(end) and end in _decode(tokenizer, ids)
 
 
-def _decode(tokenizer: Any, ids: Any) -> str:
-    text: str = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+def _decode(tokenizer: PreTrainedTokenizerBase, ids: torch.Tensor | Ints) -> str:
+    # Their annotation does not say that one line of ids gives one text.
+    text: str = tokenizer.decode(  # type: ignore[assignment]
+        ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+    )
     return text
 
 
-def _confidence(ids: Any, scores: Any, stops: Sequence[int], pad: int) -> float:
+def _confidence(ids: torch.Tensor, scores: torch.Tensor, stops: Sequence[int], pad: int) -> float:
     """The geometric mean of the probabilities up to the token that ends the answer."""
     kept: list[float] = []
     for token, score in zip(ids.tolist(), scores.tolist(), strict=False):

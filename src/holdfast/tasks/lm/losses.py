@@ -26,6 +26,7 @@ from holdfast.training.task import Batch, Measured
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedTokenizerBase
 
     from holdfast.data.table import Table
 
@@ -111,7 +112,7 @@ class EncodedTokens:
         )
 
 
-def encode(table: Table, tokenizer: Any, max_length: int) -> EncodedTokens:
+def encode(table: Table, tokenizer: PreTrainedTokenizerBase, max_length: int) -> EncodedTokens:
     """Tokenise every row. A chat is cut at ``max_length`` tokens, and left out where no token of an
     answer remains; a plain text becomes blocks of that length, with no token lost."""
     examples: list[tuple[Ints, Mask, int]] = []
@@ -202,10 +203,13 @@ class CausalLM:
             return ChunkedOutput(*made)
         return TokenOutput(network.logits_at(batch["where"], **inputs))
 
-    def losses(self, output: Any, batch: Batch) -> torch.Tensor:
+    def losses(self, output: TokenOutput | ChunkedOutput, batch: Batch) -> torch.Tensor:
         """Mean cross-entropy over each example's targets [batch], in nats, in float32."""
-        chunked = isinstance(output, ChunkedOutput)
-        tokens = output.losses if chunked else token_losses(output.logits, batch["expected"])
+        tokens = (
+            output.losses
+            if isinstance(output, ChunkedOutput)
+            else token_losses(output.logits, batch["expected"])
+        )
         return mean_of_each(tokens, batch["counts"])
 
     def weights(self, examples: EncodedTokens, positions: Sequence[int] | Ints) -> Floats:
@@ -213,11 +217,11 @@ class CausalLM:
         chosen = np.asarray(positions, dtype=np.int64)
         return examples.target_counts[chosen].astype(np.float64)
 
-    def join(self, outputs: Sequence[Any], batches: Sequence[Batch]) -> tuple[Any, Batch]:
+    def join(self, outputs: Sequence[object], batches: Sequence[Batch]) -> tuple[Any, Batch]:
         """No loss of this task compares examples."""
         raise Defect(self.name, "has no loss that compares rows")
 
-    def keep(self, output: Any, batch: Batch) -> torch.Tensor:
+    def keep(self, output: TokenOutput | ChunkedOutput, batch: Batch) -> torch.Tensor:
         """Targets of each example, and how many were the likeliest token [batch, 2]."""
         if isinstance(output, ChunkedOutput):
             return right_of_each(output.right, batch["counts"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from holdfast.contract.fit import Finish, Scored, SplitRows, TrainingPlan
 from holdfast.contract.result import scores_block
 from holdfast.contract.run_folder import MODEL
-from holdfast.core.records import Decision, to_json
+from holdfast.core.records import Decision, Floats, Ints, to_json
 from holdfast.core.stages import stage
 from holdfast.data.chats.chat import turns_of
 from holdfast.data.chats.turns import prompt_of
@@ -60,6 +60,14 @@ from holdfast.tasks.lm.generation import (
 from holdfast.tasks.lm.losses import CausalLM, EncodedTokens, encode
 from holdfast.training.batches import probe_positions
 from holdfast.training.observe import Observer
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+    from holdfast.models.base import Network
+    from holdfast.models.generators.average import Averaged
+
 
 BASELINE = "untuned model"
 Bools = npt.NDArray[np.bool_]
@@ -167,7 +175,7 @@ def _observer(finish: Finish) -> Observer:
 
 
 def _measured(
-    finish: Finish, network: Any, examples: EncodedTokens, groups: list[str] | None
+    finish: Finish, network: Network, examples: EncodedTokens, groups: list[str] | None
 ) -> TokenOutputs:
     losses, kept = _observer(finish).measure(network, examples, np.arange(len(examples)))
     kept = kept.astype(np.float64) if len(losses) else np.zeros((0, 2))
@@ -185,21 +193,21 @@ def _baseline(outputs: TokenOutputs, before: TokenOutputs) -> dict[str, Any]:
     }
 
 
-def _sample(ready: TrainingPlan, tokenizer: Any, table: Table) -> _Sample:
+def _sample(ready: TrainingPlan, tokenizer: PreTrainedTokenizerBase, table: Table) -> _Sample:
     positions = sample_positions(len(table), ready.recipe.generate.rows, ready.recipe.seed)
     return sample_of(table, positions, tokenizer)
 
 
-def sample_of(table: Table, positions: Any, tokenizer: Any) -> _Sample:
+def sample_of(table: Table, positions: Ints, tokenizer: PreTrainedTokenizerBase) -> _Sample:
     """The rows at these places of the table, as they are answered."""
     chosen = table.take(positions)
     return _Sample(chosen, positions, prompts_of(chosen, tokenizer))
 
 
-def watched(one: _Sample, tokenizer: Any, new: int, recipe: Recipe) -> Sample:
+def watched(one: _Sample, tokenizer: PreTrainedTokenizerBase, new: int, recipe: Recipe) -> Sample:
     """The same for the evaluation points, of at most ``new`` tokens each."""
 
-    def write(network: Any, device: Any) -> list[str]:
+    def write(network: CausalNetwork | Averaged, device: torch.device) -> list[str]:
         made = write_answers(
             network,
             tokenizer,
@@ -220,7 +228,7 @@ def answers_of(table: Table) -> list[str]:
 
 
 def _answers(
-    ready: TrainingPlan, network: CausalNetwork, tokenizer: Any, sample: _Sample
+    ready: TrainingPlan, network: CausalNetwork, tokenizer: PreTrainedTokenizerBase, sample: _Sample
 ) -> GeneratedTexts:
     settings = ready.recipe.generate
     new = answer_length(sample.prompts, tokenizer, settings.max_new_tokens)
@@ -245,7 +253,11 @@ def _ends(
 
 
 def _few_shot(
-    finish: Finish, untuned: CausalNetwork, tokenizer: Any, tuned: TokenOutputs, sample: _Sample
+    finish: Finish,
+    untuned: CausalNetwork,
+    tokenizer: PreTrainedTokenizerBase,
+    tuned: TokenOutputs,
+    sample: _Sample,
 ) -> Prompting:
     """The start model with training rows as examples: losses of a fixed sample of the test rows,
     and the texts of the generated one."""
@@ -318,7 +330,7 @@ def _scored_model_facts(ready: TrainingPlan) -> dict[str, Any]:
 
 
 def _predictions(
-    table: Table, examples: EncodedTokens, losses: Any, sample: _Sample, texts: list[str]
+    table: Table, examples: EncodedTokens, losses: Floats, sample: _Sample, texts: list[str]
 ) -> dict[str, Any]:
     """The test rows: reference, the generated text of the sample, the mean loss over the row's
     target tokens (null where none is left)."""
@@ -337,7 +349,7 @@ def tell(asked: SplitRows) -> dict[str, Any]:
 
 
 def _columns(
-    table: Table, examples: EncodedTokens, losses: Any, written: list[str | None]
+    table: Table, examples: EncodedTokens, losses: Floats, written: list[str | None]
 ) -> dict[str, Any]:
     import pyarrow as pa
 

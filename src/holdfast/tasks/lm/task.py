@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,6 +28,9 @@ from holdfast.tasks.lm.answers import EVERY_TOKEN, LOSS, plain, use_fitted, use_
 from holdfast.tasks.lm.generation import answer_length, closing, stop_tokens
 from holdfast.tasks.lm.losses import CausalLM, EncodedTokens, encode
 from holdfast.tasks.lm.scores import answers_of, sample_of, score_rows, tell, watched
+
+if TYPE_CHECKING:
+    from holdfast.models.base import Loaded
 
 
 def read(source: str, data: DataPart, like: Table | None) -> Table:
@@ -185,7 +188,7 @@ def make_task(
     return CausalLM(pad_id=pad, pack=recipe.train.pack, chunk=chunk_of(recipe, loaded))
 
 
-def notices(examples: EncodedTokens, loaded: Any) -> tuple[Finding, ...]:
+def notices(examples: EncodedTokens, loaded: Loaded) -> tuple[Finding, ...]:
     """Training rows that were cut, or of which no answer is left."""
     found = []
     total, cut = max(1, len(examples.table_rows)), int(examples.cut.sum())

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from holdfast.core.records import Estimate
 from holdfast.core.seeds import generator
@@ -19,6 +19,10 @@ from holdfast.data.table import Table
 from holdfast.stats.intervals import clopper_pearson
 from holdfast.tasks.lm.chat_tokens import prompt_tokens
 from holdfast.tasks.lm.generation import write_answers
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 
 # Words of an answer that are given, the fewest that must follow, and the most that are compared.
 GIVEN, FEWEST, COMPARED = 8, 8, 24
@@ -90,7 +94,7 @@ def is_verbatim(written: str, wanted: Sequence[str]) -> bool:
 TOKENS_A_WORD = 2
 
 
-def verbatim(network: Any, tokenizer: Any, table: Table, seed: int) -> Verbatim:
+def verbatim(network: Any, tokenizer: PreTrainedTokenizerBase, table: Table, seed: int) -> Verbatim:
     """How many of at most fifty rows, drawn by chance, ``network`` completes to the word from the
     first eight words of their answer (of a plain text, of itself). The rows are the same for every
     network that is asked."""

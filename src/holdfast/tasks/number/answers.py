@@ -78,7 +78,7 @@ class OneNumber:
     def from_saved(self, raw: Floats, scale: Scale) -> Floats:
         return np.asarray((raw.astype(np.float64) - scale.mean) / scale.std)
 
-    def constant(self, labels: npt.NDArray[Any], n: int) -> Floats:
+    def constant(self, labels: Floats, n: int) -> Floats:
         """The mean of the training rows."""
         return np.full((n, 1), float(labels.astype(np.float64).mean()))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from holdfast.training.task import Batch, Measured
 
 if TYPE_CHECKING:
     import torch
+
+    from holdfast.training.task import ClassifierOutput
 
 # Name: whether higher is better; what every snapshot measures.
 WATCHED = {"mae": False, "rmse": False, "r2": True, "spearman": True}
@@ -79,7 +81,7 @@ class Numbers(TextClassification):
     scale: Scale = Scale()
     huber: float | None = None
 
-    def losses(self, output: Any, batch: Batch) -> torch.Tensor:
+    def losses(self, output: ClassifierOutput, batch: Batch) -> torch.Tensor:
         """Squared error, or Huber's, per row [batch], in squared deviations, float32."""
         import torch
 

@@ -20,8 +20,11 @@ from holdfast.training.batches import by_length
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedTokenizerBase
 
     from holdfast.data.table import Table
+    from holdfast.models.generators.average import Averaged
+    from holdfast.models.generators.seq2seq_network import Seq2SeqNetwork
 
 
 TOKENS = 4096
@@ -38,7 +41,7 @@ class GenerationOptions:
 
 
 def read_pairs(
-    network: Any, pad_id: int, examples: EncodedPairs, table: Table, device: Any
+    network: Any, pad_id: int, examples: EncodedPairs, table: Table, device: torch.device
 ) -> TokenOutputs:
     """The losses of every row's target, in the precision of the weights, in order."""
     import torch
@@ -66,11 +69,11 @@ def read_pairs(
 
 def write_texts(
     network: Any,
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     examples: EncodedPairs,
     positions: Ints,
     writing: GenerationOptions,
-    device: Any,
+    device: torch.device,
 ) -> GeneratedTexts:
     """The texts that the model writes for the sources at ``positions``, in that order."""
     import torch
@@ -99,7 +102,7 @@ def write_texts(
 
 
 def _generate(
-    network: Any, inputs: dict[str, torch.Tensor], writing: GenerationOptions
+    network: Seq2SeqNetwork | Averaged, inputs: dict[str, torch.Tensor], writing: GenerationOptions
 ) -> torch.Tensor:
     """Token ids [batch, T] without the token that starts the decoder."""
     taken = {name: value for name, value in inputs.items() if name in network.accepts}
@@ -121,7 +124,10 @@ def _generate(
 
 
 def _certainty(
-    network: Any, task: SequenceToSequence, inputs: dict[str, torch.Tensor], ids: torch.Tensor
+    network: Seq2SeqNetwork | Averaged,
+    task: SequenceToSequence,
+    inputs: dict[str, torch.Tensor],
+    ids: torch.Tensor,
 ) -> Floats:
     """The geometric mean probability of a text's own tokens, up to the one that ends it."""
     import torch
@@ -141,7 +147,7 @@ def _certainty(
     return np.asarray(torch.exp(-losses).double().cpu().numpy())
 
 
-def _ends(network: Any, ids: torch.Tensor) -> torch.Tensor:
+def _ends(network: Seq2SeqNetwork | Averaged, ids: torch.Tensor) -> torch.Tensor:
     """Which tokens [batch, T] end a text."""
     import torch
 

@@ -25,6 +25,7 @@ from holdfast.training.task import Batch, Measured
 
 if TYPE_CHECKING:
     import torch
+    from transformers import BatchEncoding, PreTrainedTokenizerBase
 
     from holdfast.data.table import Table
 
@@ -108,7 +109,7 @@ class EncodedPairs:
 
 def encode_pairs(
     table: Table,
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     max_length: int,
     max_target_length: int,
     end: int,
@@ -159,12 +160,14 @@ def encode_pairs(
     )
 
 
-def _ids(encoded: Any) -> list[list[int]]:
+def _ids(encoded: BatchEncoding) -> list[list[int]]:
     ids: list[list[int]] = encoded["input_ids"]
     return ids
 
 
-def _longer(tokenizer: Any, texts: list[str], read: list[list[int]], limit: int) -> list[bool]:
+def _longer(
+    tokenizer: PreTrainedTokenizerBase, texts: list[str], read: list[list[int]], limit: int
+) -> list[bool]:
     """Which texts have more tokens than were read."""
     # Only rows that fill the limit can have been cut: the others are not tokenised twice.
     full = [i for i, ids in enumerate(read) if len(ids) >= limit]
@@ -215,10 +218,13 @@ class SequenceToSequence:
         logits: torch.Tensor = network.logits_at(**inputs)
         return logits
 
-    def losses(self, output: Any, batch: Batch) -> torch.Tensor:
+    def losses(self, output: torch.Tensor | ChunkedOutput, batch: Batch) -> torch.Tensor:
         """The mean cross-entropy of each row's target tokens [batch], in nats, in float32."""
-        chunked = isinstance(output, ChunkedOutput)
-        tokens = output.losses if chunked else token_losses(output, wanted_of(batch))
+        tokens = (
+            output.losses
+            if isinstance(output, ChunkedOutput)
+            else token_losses(output, wanted_of(batch))
+        )
         return mean_of_each(tokens, batch["counts"])
 
     def weights(self, examples: EncodedPairs, positions: Sequence[int] | Ints) -> Floats:
@@ -226,11 +232,11 @@ class SequenceToSequence:
         chosen = np.asarray(positions, dtype=np.int64)
         return examples.target_lengths[chosen].astype(np.float64)
 
-    def join(self, outputs: Sequence[Any], batches: Sequence[Batch]) -> tuple[Any, Batch]:
+    def join(self, outputs: Sequence[object], batches: Sequence[Batch]) -> tuple[Any, Batch]:
         """Not asked: no loss of this task compares rows."""
         raise NotImplementedError("no loss of a generating task compares rows")
 
-    def keep(self, output: Any, batch: Batch) -> torch.Tensor:
+    def keep(self, output: torch.Tensor | ChunkedOutput, batch: Batch) -> torch.Tensor:
         """Target tokens, and those that were the likeliest, of each row [batch, 2]."""
         if isinstance(output, ChunkedOutput):
             return right_of_each(output.right, batch["counts"])

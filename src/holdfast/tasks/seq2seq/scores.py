@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -32,6 +32,11 @@ from holdfast.tasks.generation.token_scores import TokenOutputs, compare_tokens,
 from holdfast.tasks.generation.worth import EXAMPLES, PLAIN, Prompting, only
 from holdfast.tasks.seq2seq.generation import GenerationOptions, read_pairs, texts_at, write_texts
 from holdfast.tasks.seq2seq.losses import EncodedPairs, SequenceToSequence, encode_pairs
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from holdfast.models.base import Network
 
 
 def encode_rows(table: Table, loaded: LoadedSeq2Seq, recipe: Recipe) -> EncodedPairs:
@@ -141,8 +146,8 @@ def score_rows(finish: Finish) -> Scored:
 
 def _few_shot(
     finish: Finish,
-    untuned: Any,
-    tokenizer: Any,
+    untuned: Network,
+    tokenizer: PreTrainedTokenizerBase,
     tuned: TokenOutputs,
     test: SampledRows,
     writing: GenerationOptions,

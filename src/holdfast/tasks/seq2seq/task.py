@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -72,6 +72,10 @@ from holdfast.tasks.seq2seq.scores import (
     writing_of,
 )
 
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
 
 def read(source: str, data: DataPart, like: Table | None) -> Table:
     """The pairs of a source; ``like`` another table, with its columns."""
@@ -125,7 +129,7 @@ def watch(loaded: LoadedSeq2Seq, sides: Sides, recipe: Recipe, probe_rows: int) 
     at = watched_positions(train, valid, probe_rows, recipe)
 
     def sample(side: SampledRows) -> Sample:
-        def write(network: Any, device: Any) -> list[str]:
+        def write(network: Any, device: torch.device) -> list[str]:
             return list(
                 write_texts(
                     network, loaded.tokenizer, side.examples, side.sample, writing, device
@@ -336,7 +340,9 @@ def use_fitted(fitted: FittedModel) -> PairUse:
     return PairUse(network, fitted.ready.loaded.tokenizer, fitted.recipe)
 
 
-def _encode_saved(table: Table, tokenizer: Any, recipe: Recipe, need_target: bool) -> EncodedPairs:
+def _encode_saved(
+    table: Table, tokenizer: PreTrainedTokenizerBase, recipe: Recipe, need_target: bool
+) -> EncodedPairs:
     model = recipe.model
     assert model.max_length is not None
     assert model.max_target_length is not None

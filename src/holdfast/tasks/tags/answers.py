@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -56,6 +56,9 @@ from holdfast.tasks.tags.scores import (
     word_outputs,
 )
 from holdfast.training.task import Examples
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,7 +308,7 @@ def _word_keys(examples: EncodedWords) -> Ints:
     return np.asarray(sentence * (int(examples.counts.max(initial=0)) + 1) + examples.words)
 
 
-def _with_words(examples: EncodedWords, kept: Any) -> EncodedWords:
+def _with_words(examples: EncodedWords, kept: npt.NDArray[np.bool_]) -> EncodedWords:
     """The same with some of the words that are read."""
     sentence = np.repeat(np.arange(len(examples)), examples.read)[kept]
     read = np.bincount(sentence, minlength=len(examples))

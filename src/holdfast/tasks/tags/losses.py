@@ -23,8 +23,10 @@ from holdfast.training.task import Batch, Measured
 
 if TYPE_CHECKING:
     import torch
+    from transformers import BatchEncoding, PreTrainedTokenizerBase
 
     from holdfast.data.table import Table
+    from holdfast.models.base import Network
 
 # What every snapshot measures, and whether more of it is better.
 WATCHED = {"entity_f1": True, "accuracy": True}
@@ -90,7 +92,7 @@ class EncodedWords:
 
 
 def encode_words(
-    table: Table, tokenizer: Any, max_length: int, *, need_words: bool = True
+    table: Table, tokenizer: PreTrainedTokenizerBase, max_length: int, *, need_words: bool = True
 ) -> EncodedWords:
     """Tokenise every sentence word by word, cut at ``max_length`` pieces. ``need_words`` leaves out
     the sentences of which no word is read."""
@@ -143,7 +145,7 @@ class _Sentence:
 
 
 def _encoded(
-    encoded: Any, i: int, words: list[str], tags: list[int], at: int, max_length: int
+    encoded: BatchEncoding, i: int, words: list[str], tags: list[int], at: int, max_length: int
 ) -> _Sentence:
     owner = np.array([UNKNOWN if word is None else word for word in encoded.word_ids(i)])
     # The first place of a word is its first piece.
@@ -202,11 +204,11 @@ class TokenClassification:
             batch["token_type_ids"] = torch.from_numpy(types)
         return batch
 
-    def forward(self, network: Any, batch: Batch) -> torch.Tensor:
+    def forward(self, network: Network, batch: Batch) -> torch.Tensor:
         """The logits of every word that is read, row by row, [words, tags]."""
         return word_logits(network, word_features(network, batch))
 
-    def losses(self, output: Any, batch: Batch) -> torch.Tensor:
+    def losses(self, output: torch.Tensor, batch: Batch) -> torch.Tensor:
         """The mean cross-entropy of each sentence's words [batch], in nats, in float32."""
         return mean_of_each(token_losses(output, batch["tags"]), batch["counts"])
 
@@ -214,11 +216,11 @@ class TokenClassification:
         """Each sentence's words, so that the training loss is the mean over words."""
         return examples.read[np.asarray(positions, dtype=np.int64)].astype(np.float64)
 
-    def join(self, outputs: Sequence[Any], batches: Sequence[Batch]) -> tuple[Any, Batch]:
+    def join(self, outputs: Sequence[object], batches: Sequence[Batch]) -> tuple[Any, Batch]:
         """Not asked: no loss of this task compares rows."""
         raise NotImplementedError("no loss of token classification compares rows")
 
-    def keep(self, output: Any, batch: Batch) -> torch.Tensor:
+    def keep(self, output: torch.Tensor, batch: Batch) -> torch.Tensor:
         """What a sentence counts, [batch, 5]: its words, those that are right, and its entities
         that are found, predicted and labelled."""
         import torch

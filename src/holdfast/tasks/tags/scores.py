@@ -79,7 +79,7 @@ class TagOutputs:
         np.minimum.at(least, self.sentences[known], self.chances[known])
         return np.where(np.isfinite(least), least, np.nan)
 
-    def by_sentence(self, words: npt.NDArray[Any]) -> list[list[Any]]:
+    def by_sentence(self, words: npt.NDArray[np.generic]) -> list[list[Any]]:
         """What stands for each word, as a list a sentence."""
         ends = np.cumsum(self.counts)
         return [list(words[end - n : end]) for end, n in zip(ends, self.counts, strict=True)]

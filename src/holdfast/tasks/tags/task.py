@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -55,6 +55,12 @@ from holdfast.tasks.tags.scores import (
     word_outputs,
 )
 from holdfast.training.batches import by_length, probe_positions
+
+if TYPE_CHECKING:
+    import torch
+
+    from holdfast.training.run import Run
+
 
 # The probe's words: what its penalty is chosen on, and what it is fitted to.
 CHOSEN_ON, FITTED_TO = 2_000, 50_000
@@ -206,7 +212,7 @@ def fit_words(features: Floats, labels: Ints, classes: int, seed: int) -> Probe:
     return fit_probe(features, labels, classes=classes, seed=seed, c=chosen.c)
 
 
-def words_read(run: Any, examples: EncodedWords) -> tuple[Floats, Ints]:
+def words_read(run: Run, examples: EncodedWords) -> tuple[Floats, Ints]:
     """The features [words, width] and tags of the words of the sentences, in their order; of a
     fixed random part of the sentences where there are more than ``FITTED_TO`` words. Every process
     computes them all."""
@@ -267,7 +273,9 @@ def score_rows(finish: Finish) -> Scored:
     return Scored(blocks, decisions, seconds, predictions=_predictions(outputs, names))
 
 
-def _answered(ready: TrainingPlan, network: Any, table: Table, unread: int) -> TagOutputs:
+def _answered(
+    ready: TrainingPlan, network: Callable[..., torch.Tensor], table: Table, unread: int
+) -> TagOutputs:
     loaded = ready.loaded
     assert isinstance(loaded, LoadedClassifier)
     examples = encode_words(table, loaded.tokenizer, loaded.max_length, need_words=False)
