@@ -69,14 +69,12 @@ from holdfast.training.machine.machine import use_threads
 from holdfast.training.plan import Phase, Plan, check_phase, evaluation_points
 from holdfast.training.prefix.cache import PrefixCache
 from holdfast.training.run import Job
-from holdfast.training.task import Examples, ExtendableExamples, GrowingExamples, labels_of
+from holdfast.training.task import Examples, ExtendableExamples, GrowingExamples, Task, labels_of
 
 if TYPE_CHECKING:
-    import torch
     from accelerate import Accelerator
 
     from holdfast.core.events import Listener
-    from holdfast.training.task import Task
 
 
 def make_ready(
@@ -476,7 +474,7 @@ def make_job(
 
 
 def _others(
-    ready: TrainingPlan, test_rows: int | None, network: Network, device: torch.device
+    ready: TrainingPlan, test_rows: int | None, network: Network, device: Any
 ) -> Callable[[float], float] | None:
     """The seconds of a run beside its steps and passes; ``None`` of a fit that ends with them."""
     # Of a network that is spread over processes all would have to write together.
