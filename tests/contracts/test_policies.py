@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from holdfast.control.ladder import Ladder
-from holdfast.control.policy import Advice, Policy, PolicyRemedy, advise
+from holdfast.control.policy import Advice, Policy, Remedy, advise
 from holdfast.control.sight import Can, LossDifference, RemedyTrial, Sight
 from holdfast.core.actions import (
     ACTIONS,
@@ -115,10 +115,10 @@ def ends() -> Iterator[Sight]:
 class Halver:
     """Halves the rate at the third look, once."""
 
-    def decide(self, sight: Sight) -> PolicyRemedy | None:
+    def decide(self, sight: Sight) -> Remedy | None:
         if sight.look != 5 or sight.tried or sight.trial:
             return None
-        return PolicyRemedy("half the rate", (ScaleLearningRate("the third look", 0.5),))
+        return Remedy("half the rate", (ScaleLearningRate("the third look", 0.5),))
 
 
 def guide_policy(folder: Path) -> Policy:
@@ -226,7 +226,7 @@ def test_of_runs_that_are_well_one_too_slow_to_get_anywhere_is_helped() -> None:
     idle = {"look": 4, "step": 40, "kept_step": 40, "first_train": 0.69, "train_loss": 0.68}
     for rate in (3e-6, 1e-4):
         found = Ladder().decide(sight(label="learning", rate=rate, **idle))
-        assert isinstance(found, PolicyRemedy)
+        assert isinstance(found, Remedy)
         assert "learning rate" in found.name
 
 
@@ -364,8 +364,8 @@ def test_a_higher_rate_must_show_something_in_time_and_the_usual_one_need_not() 
 
 def broken(*actions: Any, **changes: Any) -> RunError:
     class Policy:
-        def decide(self, sight: Sight) -> PolicyRemedy:
-            return PolicyRemedy("mine", actions)
+        def decide(self, sight: Sight) -> Remedy:
+            return Remedy("mine", actions)
 
     with pytest.raises(RunError) as caught:
         advise(Policy(), sight(**changes))
@@ -396,9 +396,9 @@ def test_what_a_policy_may_not_is_refused_with_the_rule() -> None:
         True,
         (Stop("a tuple"),),
         SetDropout("no remedy", 0.1),
-        PolicyRemedy("", (SetDropout("x", 0.1),)),
-        PolicyRemedy("one", SetDropout("x", 0.1)),  # type: ignore[arg-type]
-        PolicyRemedy("unsaid", (SetDropout(None, 0.1),)),  # type: ignore[arg-type]
+        Remedy("", (SetDropout("x", 0.1),)),
+        Remedy("one", SetDropout("x", 0.1)),  # type: ignore[arg-type]
+        Remedy("unsaid", (SetDropout(None, 0.1),)),  # type: ignore[arg-type]
         Stop(None),  # type: ignore[arg-type]
     ],
 )
@@ -432,8 +432,8 @@ def test_what_a_policy_writes_into_its_sight_is_nobody_elses() -> None:
 
 def test_actions_may_come_in_a_list_and_a_longer_run_in_epochs() -> None:
     class Longer:
-        def decide(self, sight: Sight) -> PolicyRemedy:
-            return PolicyRemedy("longer", [Extend("x", epochs=2.5)])  # type: ignore[arg-type]
+        def decide(self, sight: Sight) -> Remedy:
+            return Remedy("longer", [Extend("x", epochs=2.5)])  # type: ignore[arg-type]
 
     back, longer, cut = advise(Longer(), sight(epoch=20)).actions
     assert isinstance(back, RollBack)
@@ -444,8 +444,8 @@ def test_actions_may_come_in_a_list_and_a_longer_run_in_epochs() -> None:
 
 def test_a_plan_that_would_be_too_long_is_cut_to_what_is_left() -> None:
     class Again:
-        def decide(self, sight: Sight) -> PolicyRemedy:
-            return PolicyRemedy("again", (RollBack("x", 0), SetDropout("x", 0.1)))
+        def decide(self, sight: Sight) -> Remedy:
+            return Remedy("again", (RollBack("x", 0), SetDropout("x", 0.1)))
 
     actions = advise(Again(), sight()).actions
     assert actions[-1] == Shorten("at most 130 updates may be taken in all, and 50 are", 80)

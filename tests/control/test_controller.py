@@ -10,7 +10,7 @@ import torch
 
 from holdfast.control.choice import newest_unless_worse
 from holdfast.control.controller import Controller, RunCourse
-from holdfast.control.policy import PolicyRemedy
+from holdfast.control.policy import Remedy
 from holdfast.control.sight import Can, Sight
 from holdfast.control.stopping import StoppingRule
 from holdfast.core.actions import ACTIONS, Extend, RollBack, ScaleLearningRate, Stop
@@ -46,11 +46,11 @@ def look(step: int, mean: float, branch: Branch | None = None, **changes: object
 class FromTheTenth:
     """At the third look back to step 10, at half the rate and for longer; once."""
 
-    def decide(self, sight: Sight) -> PolicyRemedy | None:
+    def decide(self, sight: Sight) -> Remedy | None:
         if sight.step != 20 or sight.tried or sight.trial:
             return None
         back = RollBack("why", 10)
-        return PolicyRemedy("mine", (back, ScaleLearningRate("why", 0.5), Extend("why", steps=7)))
+        return Remedy("mine", (back, ScaleLearningRate("why", 0.5), Extend("why", steps=7)))
 
 
 def controller(patience: int | None = None) -> Controller:

@@ -14,7 +14,7 @@ import pytest
 from holdfast.contract.fit import FittedModel, PreparedData
 from holdfast.control.ladder import Ladder
 from holdfast.control.optimism import Optimism, optimism_of
-from holdfast.control.policy import PolicyRemedy
+from holdfast.control.policy import Remedy
 from holdfast.control.replay import read_events, replay
 from holdfast.control.sight import Sight
 from holdfast.core.actions import ScaleLearningRate, to_record
@@ -116,10 +116,10 @@ def test_a_rate_that_breaks_the_run_is_found_and_the_run_begins_again(
 class Blows:
     """A rate at which the loss is no number two steps later."""
 
-    def decide(self, sight: Sight) -> PolicyRemedy | None:
+    def decide(self, sight: Sight) -> Remedy | None:
         if sight.look != 2 or sight.tries("blow"):
             return None
-        return PolicyRemedy("blow", (ScaleLearningRate("let it break", 1e30),))
+        return Remedy("blow", (ScaleLearningRate("let it break", 1e30),))
 
 
 def test_a_trial_whose_loss_is_no_number_is_undone_and_the_run_goes_on(

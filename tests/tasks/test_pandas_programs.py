@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from holdfast.plugins.sandbox import run_pandas
-from holdfast.plugins.sandbox.read_pandas import RefusedProgram, check_query
+from holdfast.plugins.sandbox.read_pandas import Refused, check_query
 from holdfast.plugins.sandbox.runner import run_programs
 
 pd = pytest.importorskip("pandas")
@@ -308,5 +308,5 @@ def test_a_query_may_compare(text: str) -> None:
     ],
 )
 def test_a_query_may_do_no_more(text: Any) -> None:
-    with pytest.raises(RefusedProgram):
+    with pytest.raises(Refused):
         check_query(text)

@@ -28,7 +28,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from holdfast.control.policy import PolicyRemedy
+from holdfast.control.policy import Remedy
 from holdfast.control.sight import Sight
 from holdfast.core.actions import (
     Action,
@@ -71,7 +71,7 @@ class Ladder:
     idle: float = 0.9
     name: ClassVar[str] = "adapt"
 
-    def decide(self, sight: Sight) -> PolicyRemedy | Stop | Continue | None:
+    def decide(self, sight: Sight) -> Remedy | Stop | Continue | None:
         """The first rung that fits; else, where the run would be stopped too early, that it goes
         on."""
         if sight.label == "leaking" and sight.look > 1:
@@ -119,7 +119,7 @@ def usual_rate(sight: Sight) -> float | None:
     return math.sqrt(sight.usual[0] * sight.usual[1]) if sight.usual else None
 
 
-def too_high(ladder: Ladder, sight: Sight) -> PolicyRemedy | None:
+def too_high(ladder: Ladder, sight: Sight) -> Remedy | None:
     """Begin again, while the run is young, where the rate is far above the usual one and the looks
     so far are no better than the first."""
     usual, name = usual_rate(sight), "the usual learning rate from the beginning"
@@ -137,10 +137,10 @@ def too_high(ladder: Ladder, sight: Sight) -> PolicyRemedy | None:
     )
     # Where a run cannot go back it goes on from here.
     back = (RollBack(why, 0),) if 0 in sight.points else ()
-    return PolicyRemedy(name, (*back, ScaleLearningRate(why, usual / sight.rate)))
+    return Remedy(name, (*back, ScaleLearningRate(why, usual / sight.rate)))
 
 
-def too_low(ladder: Ladder, sight: Sight) -> PolicyRemedy | None:
+def too_low(ladder: Ladder, sight: Sight) -> Remedy | None:
     """Go on at the usual rate, for as many updates more as were lost."""
     usual, name = usual_rate(sight), "the usual learning rate from here on"
     early = sight.look < 2 and sight.step < 0.3 * sight.planned
@@ -154,10 +154,10 @@ def too_low(ladder: Ladder, sight: Sight) -> PolicyRemedy | None:
         return None
     why = f"{sight.rate:.2g} is {usual / sight.rate:.3g} times below the usual learning rate"
     faster = ScaleLearningRate(f"{why}, and {_words(sight)}", usual / sight.rate)
-    return PolicyRemedy(name, (faster, *_longer(sight, "for the updates that were lost")))
+    return Remedy(name, (faster, *_longer(sight, "for the updates that were lost")))
 
 
-def too_slow(ladder: Ladder, sight: Sight) -> PolicyRemedy | None:
+def too_slow(ladder: Ladder, sight: Sight) -> Remedy | None:
     """A higher rate where the plan will end long before the rows are learned: from three tenths
     on, most is left of what knowing nothing costs, and the newest state is the best."""
     usual, name = usual_rate(sight), "a higher learning rate"
@@ -175,7 +175,7 @@ def too_slow(ladder: Ladder, sight: Sight) -> PolicyRemedy | None:
         f"after {done:.0%} of the updates {left:.0%} is left of the training loss of knowing "
         "nothing: at this rate the run ends long before the rows are learned"
     )
-    return PolicyRemedy(name, (ScaleLearningRate(why, factor), *_longer(sight, why)), in_time=True)
+    return Remedy(name, (ScaleLearningRate(why, factor), *_longer(sight, why)), in_time=True)
 
 
 def _lost(sight: Sight) -> bool:
@@ -191,7 +191,7 @@ def _longer(sight: Sight, why: str) -> tuple[Action, ...]:
     return (Extend(why, steps=more),) if more > 0 and sight.can.does("Extend") else ()
 
 
-def breaks(ladder: Ladder, sight: Sight) -> PolicyRemedy | None:
+def breaks(ladder: Ladder, sight: Sight) -> Remedy | None:
     """Back to the state that is kept and on with a third of the rate."""
     name = BREAKS
     if sight.label != "diverging" or sight.over is None or sight.tries(name) > 1:
@@ -202,7 +202,7 @@ def breaks(ladder: Ladder, sight: Sight) -> PolicyRemedy | None:
     return _from_kept(sight, name, why, ScaleLearningRate(why, 1 / 3))
 
 
-def underfit(ladder: Ladder, sight: Sight) -> PolicyRemedy | None:
+def underfit(ladder: Ladder, sight: Sight) -> Remedy | None:
     """More to learn with, then more time."""
     if sight.label != "underfit" or not sight.end or not sight.can.does("Extend"):
         return None
@@ -211,11 +211,11 @@ def underfit(ladder: Ladder, sight: Sight) -> PolicyRemedy | None:
         return None
     longer = Extend(why, steps=steps)
     if sight.can.frozen and sight.can.does("Unfreeze") and not sight.tries("more layers"):
-        return PolicyRemedy("more layers", (Unfreeze(why, ("*",)), longer))
-    return None if sight.tries("longer") else PolicyRemedy("longer", (longer,))
+        return Remedy("more layers", (Unfreeze(why, ("*",)), longer))
+    return None if sight.tries("longer") else Remedy("longer", (longer,))
 
 
-def wrong_labels(ladder: Ladder, sight: Sight) -> PolicyRemedy | None:
+def wrong_labels(ladder: Ladder, sight: Sight) -> Remedy | None:
     """A loss that trusts labels less."""
     if sight.label != "noisy_labels":
         return None
@@ -224,7 +224,7 @@ def wrong_labels(ladder: Ladder, sight: Sight) -> PolicyRemedy | None:
     return _with_method(ladder, sight, "a robust loss", why, settings)
 
 
-def primacy(ladder: Ladder, sight: Sight) -> PolicyRemedy | None:
+def primacy(ladder: Ladder, sight: Sight) -> Remedy | None:
     """The last layer anew, the rows in another order, as long as there is time."""
     name = "a fresh last layer"
     if sight.cause is None or "first" not in sight.cause or sight.tries(name):
@@ -234,10 +234,10 @@ def primacy(ladder: Ladder, sight: Sight) -> PolicyRemedy | None:
     if sight.room < sight.apart:
         return None
     why = f"{sight.cause}: {sight.because}"
-    return PolicyRemedy(name, (ResetHead(why), Reshuffle(why), *_longer(sight, why)))
+    return Remedy(name, (ResetHead(why), Reshuffle(why), *_longer(sight, why)))
 
 
-def forgetting(ladder: Ladder, sight: Sight) -> PolicyRemedy | None:
+def forgetting(ladder: Ladder, sight: Sight) -> Remedy | None:
     """The weights, or the answers, held near those of the start."""
     if sight.label != "forgetting":
         return None
@@ -246,7 +246,7 @@ def forgetting(ladder: Ladder, sight: Sight) -> PolicyRemedy | None:
     return _with_method(ladder, sight, "held near the start", why, settings)
 
 
-def too_large(ladder: Ladder, sight: Sight) -> PolicyRemedy | None:
+def too_large(ladder: Ladder, sight: Sight) -> Remedy | None:
     """The lower half of the layers as it is."""
     name, lower = "lower layers frozen", sight.can.layers[: len(sight.can.layers) // 2]
     large = sight.cause is not None and sight.cause.startswith("too large a model")
@@ -256,7 +256,7 @@ def too_large(ladder: Ladder, sight: Sight) -> PolicyRemedy | None:
     return _brought_down(ladder, sight, name, why, Freeze(why, lower))
 
 
-def overfit(ladder: Ladder, sight: Sight) -> PolicyRemedy | None:
+def overfit(ladder: Ladder, sight: Sight) -> Remedy | None:
     """The rate brought down from the best state; then the same with a notch of what suits."""
     early = sight.over is not None and sight.step < ladder.early * sight.first_planned
     if sight.label in WELL or not (sight.label in OVERFIT or sight.harm or early):
@@ -268,7 +268,7 @@ def overfit(ladder: Ladder, sight: Sight) -> PolicyRemedy | None:
     return first or _notch(ladder, sight, why)
 
 
-def _notch(ladder: Ladder, sight: Sight, why: str) -> PolicyRemedy | None:
+def _notch(ladder: Ladder, sight: Sight, why: str) -> Remedy | None:
     """One notch: other forms of pictures, a penalty for texts; of texts no form is known to gain
     (benchmarks/methods.md)."""
     can = sight.can
@@ -284,7 +284,7 @@ def _notch(ladder: Ladder, sight: Sight, why: str) -> PolicyRemedy | None:
 
 def _with_method(
     ladder: Ladder, sight: Sight, name: str, why: str, settings: Settings
-) -> PolicyRemedy | None:
+) -> Remedy | None:
     """The first of these methods that can join, from the state that is kept."""
     method = next((one for one in settings if one in sight.can.methods), None)
     if method is None or not sight.can.does("SwitchOn"):
@@ -294,7 +294,7 @@ def _with_method(
 
 def _brought_down(
     ladder: Ladder, sight: Sight, name: str, why: str, *changes: Action
-) -> PolicyRemedy | None:
+) -> Remedy | None:
     """From the state that is kept, and its rate down to nothing within few looks."""
     if (
         not sight.finished
@@ -313,14 +313,14 @@ def _brought_down(
     # A trial that was kept may have a plan of its own, which is shorter already.
     later = end - sight.planned_from(start)
     down = (Extend(said, steps=later),) if later > 0 else (Shorten(said, end),) if later else ()
-    return PolicyRemedy(name, (RollBack(why, start), *changes, *down))
+    return Remedy(name, (RollBack(why, start), *changes, *down))
 
 
-def _from_kept(sight: Sight, name: str, why: str, *changes: Action) -> PolicyRemedy | None:
+def _from_kept(sight: Sight, name: str, why: str, *changes: Action) -> Remedy | None:
     start = _start(sight)
     if start is None or sight.room < sight.apart or start >= sight.first_planned:
         return None
-    return PolicyRemedy(name, (RollBack(why, start), *changes))
+    return Remedy(name, (RollBack(why, start), *changes))
 
 
 def _start(sight: Sight) -> int | None:
@@ -339,7 +339,7 @@ def _words(sight: Sight) -> str:
     return f"validation is {sight.against_first.value:+.3f} against the first look"
 
 
-Rung = Callable[[Ladder, Sight], PolicyRemedy | None]
+Rung = Callable[[Ladder, Sight], Remedy | None]
 RUNGS: tuple[Rung, ...] = (
     too_high,
     too_low,

@@ -43,7 +43,7 @@ from holdfast.core.input_errors import door
 
 
 @dataclass(frozen=True, slots=True)
-class PolicyRemedy:
+class Remedy:
     """What a policy wants to try: a ``name``, by which it knows it again in ``Sight.tried``, and
     the actions, of which the first may be ``RollBack`` to one of ``Sight.points``. With ``in_time``
     the trial is undone at the last look from which the plan as it was can still be finished, if it
@@ -59,7 +59,7 @@ class Policy(Protocol):
     """Decides at each look, by what it sees alone: it remembers nothing, since ``Sight`` says what
     was tried. So it is the same after a resume, and in a replay."""
 
-    def decide(self, sight: Sight) -> PolicyRemedy | Stop | Continue | None:
+    def decide(self, sight: Sight) -> Remedy | Stop | Continue | None:
         """What to try, or that the run ends here; ``None``: go on as planned, and stop where the
         policy ``stop`` would; ``Continue``: go on where it would stop, while updates are left.
         Where no trial is left (``Sight.trials_left``), none is begun."""
@@ -85,7 +85,7 @@ def advise(policy: Policy, sight: Sight) -> Advice:
     tried = (*sight.tried, *([trial] if trial is not None else []))
     said = (_kept(sight, trial),) if trial is not None and trial.kept else ()
     wanted = _asked(policy, sight)
-    if isinstance(wanted, PolicyRemedy) and sight.trials_left > 0:
+    if isinstance(wanted, Remedy) and sight.trials_left > 0:
         actions, begins = begun(sight, wanted)
         return Advice((*said, *actions), begins, tried)
     on = wanted.because if isinstance(wanted, Continue) and sight.room > 0 else None
@@ -97,7 +97,7 @@ def advise(policy: Policy, sight: Sight) -> Advice:
     return Advice((*said, *stop), None, tried, on if sight.over is not None else None)
 
 
-def _asked(policy: Policy, sight: Sight) -> PolicyRemedy | Stop | Continue | None:
+def _asked(policy: Policy, sight: Sight) -> Remedy | Stop | Continue | None:
     """What the policy wants, in the types that it must give. It is asked about a copy: what it
     writes into its sight is nobody else's."""
     name = f"the policy {type(policy).__name__}"
@@ -106,7 +106,7 @@ def _asked(policy: Policy, sight: Sight) -> PolicyRemedy | Stop | Continue | Non
         wanted = policy.decide(copy.deepcopy(sight))
     if isinstance(wanted, (Stop, Continue)) and isinstance(wanted.because, str):
         return wanted
-    if isinstance(wanted, PolicyRemedy) and _is_remedy(wanted.name, wanted.actions):
+    if isinstance(wanted, Remedy) and _is_remedy(wanted.name, wanted.actions):
         return replace(wanted, actions=tuple(wanted.actions))
     if wanted is None:
         return None
@@ -127,7 +127,7 @@ def _kept(sight: Sight, trial: RemedyTrial) -> Continue:
     return Continue(because, sight.kept_step)
 
 
-def begun(sight: Sight, remedy: PolicyRemedy) -> tuple[tuple[Action, ...], RemedyTrial]:
+def begun(sight: Sight, remedy: Remedy) -> tuple[tuple[Action, ...], RemedyTrial]:
     """The actions that begin a trial, and the trial; it ends within the updates that are left. One
     that follows a trial that failed begins where that one did."""
     _check(sight, remedy)
@@ -213,7 +213,7 @@ def stop_of(sight: Sight) -> Action:
     return revive(**sight.over)
 
 
-def _check(sight: Sight, remedy: PolicyRemedy) -> None:
+def _check(sight: Sight, remedy: Remedy) -> None:
     can, names = sight.can, [type(one).__name__ for one in remedy.actions]
     if not names or "Stop" in names or "RollBack" in names[1:]:
         rule = "must be of changes, of which the first may be a RollBack; Stop stands alone"
@@ -238,5 +238,5 @@ def _check(sight: Sight, remedy: PolicyRemedy) -> None:
             raise _broken(remedy, "enriches further than these rows allow", one.notches)
 
 
-def _broken(remedy: PolicyRemedy, rule: str, value: object, then: str = "") -> RunError:
+def _broken(remedy: Remedy, rule: str, value: object, then: str = "") -> RunError:
     return RunError(f"the policy's remedy {remedy.name!r}", rule, value, then)

@@ -19,7 +19,7 @@ from holdfast import Guard
 from holdfast.cli.main import app
 from holdfast.contract.run_folder import need_run
 from holdfast.control.choice import lowest, newest_unless_worse
-from holdfast.control.policy import PolicyRemedy
+from holdfast.control.policy import Remedy
 from holdfast.core.actions import (
     Action,
     RollBack,
@@ -491,7 +491,7 @@ class Halve:
         if sight.look != 1:
             return None
         changes = (ScaleLearningRate("half", 0.5), SetWeightDecay("less", 0.003))
-        return PolicyRemedy("half the rate", changes)
+        return Remedy("half the rate", changes)
 
 
 def test_a_policy_changes_what_the_trainer_lets_it_change(trainer: Any, lines: list[str]) -> None:

@@ -17,7 +17,7 @@ DEEPEST = 32
 METHODS = (types.FunctionType, types.MethodDescriptorType)
 
 
-class RefusedValue(Exception):
+class Refused(Exception):
     """The program asks for something that is not on the lists."""
 
 
@@ -92,7 +92,7 @@ class ProgramGuard:
         (``df.apply(pd.pivot_table, args=(…, 'to_csv'))``).
         """
         if name in self.guarded and isinstance(owner, Names):
-            raise RefusedValue(f"{name} is called or not named at all")
+            raise Refused(f"{name} is called or not named at all")
         return self.checked(self._looked_up(owner, name), name)
 
     def method(self, owner: Any, name: str, /, *given: Any, **named: Any) -> Any:
@@ -103,7 +103,7 @@ class ProgramGuard:
         self._check_arguments(name, given, named, name in self.words.BY_NAME, 0)
         if name == "query":
             if len(given) != 1 or named:
-                raise RefusedValue("query takes one text")
+                raise Refused("query takes one text")
             self.check_query(given[0])
             # numexpr, where it is installed, would compile the text.
             named = {"engine": "python"}
@@ -112,7 +112,7 @@ class ProgramGuard:
     def call(self, owner: Any, /, *given: Any, **named: Any) -> Any:
         """``owner(…)``."""
         if not self._may_be_called(owner):
-            raise RefusedValue(f"calling a {type(owner).__name__} is refused")
+            raise Refused(f"calling a {type(owner).__name__} is refused")
         name = self.pandas.get(id(owner), "")
         self._check_arguments(name, given, named, name in self.words.BY_NAME, 1)
         return self.checked(owner(*given, **named), name)
@@ -120,31 +120,31 @@ class ProgramGuard:
     def table(self, owner: Any, /) -> Any:
         """What the name of a table is given: an object of pandas or NumPy."""
         if not isinstance(owner, self.tables):
-            raise RefusedValue("the name of a table keeps its meaning")
+            raise Refused("the name of a table keeps its meaning")
         return owner
 
     def checked(self, value: Any, name: str) -> Any:
         """``value``, where it is of an allowed kind."""
         if not (self._is_data(value) or self._may_be_called(value)):
-            raise RefusedValue(f"{name} gives a {type(value).__name__}, which is refused")
+            raise Refused(f"{name} gives a {type(value).__name__}, which is refused")
         return value
 
     def _looked_up(self, owner: Any, name: str) -> Any:
         """The attribute, found where it is known to be: on the class, or as a column."""
         if isinstance(owner, Names):
             if name not in owner.listed:
-                raise RefusedValue(f"{name} is refused")
+                raise Refused(f"{name} is refused")
             return owner.listed[name]
         if any(owner is kind for kind in self.classes):
             # Static: looking an attribute up runs properties and descriptors.
             found = getattr_static(owner, name, None)
             if id(found) not in self.in_class:
-                raise RefusedValue(f"{name} is refused")
+                raise Refused(f"{name} is refused")
             return found
         if name.startswith("_") or not self._is_data(owner):
-            raise RefusedValue(f"{name} of a {type(owner).__name__} is refused")
+            raise Refused(f"{name} of a {type(owner).__name__} is refused")
         if name not in self.words.ATTRIBUTES and hasattr(type(owner), name):
-            raise RefusedValue(f"the attribute {name} is refused")
+            raise Refused(f"the attribute {name} is refused")
         return getattr(owner, name)
 
     def _is_data(self, value: Any) -> bool:
@@ -174,9 +174,9 @@ class ProgramGuard:
             # None that chooses what compiles or evaluates; the name of an outcome is no such.
             for key in self.words.KEYWORDS_REFUSED & set(named):
                 if name not in self.words.NAMING or not isinstance(named[key], tuple):
-                    raise RefusedValue(f"the keyword {key} is refused")
+                    raise Refused(f"the keyword {key} is refused")
         if name == "map" and any(isinstance(value, str) for value in given):
-            raise RefusedValue("map takes a function or a table of values")
+            raise Refused("map takes a function or a table of values")
         if by_name:
             place = self.words.BY_NAME[name][where]
             for value in given[place : place + 1]:
@@ -196,19 +196,19 @@ class ProgramGuard:
     def _check_value(self, value: Any, depth: int) -> None:
         """An argument: data, or what may be called; in containers too."""
         if depth == 0:
-            raise RefusedValue("arguments are nested too deeply")
+            raise Refused("arguments are nested too deeply")
         if not (self._is_data(value) or self._may_be_called(value)):
-            raise RefusedValue(f"a {type(value).__name__} as an argument is refused")
+            raise Refused(f"a {type(value).__name__} as an argument is refused")
         for inner in _inner(value):
             self._check_value(inner, depth - 1)
 
     def _check_called(self, value: Any, depth: int) -> None:
         """What pandas calls by itself: a listed name, a function that may be called, or several."""
         if depth == 0:
-            raise RefusedValue("arguments are nested too deeply")
+            raise Refused("arguments are nested too deeply")
         if isinstance(value, str):
             if value not in self.words.PLAIN:
-                raise RefusedValue(f"calling {value[:40]} by its name is refused")
+                raise Refused(f"calling {value[:40]} by its name is refused")
         elif type(value) in (list, tuple, set, frozenset):
             for inner in value:
                 self._check_called(inner, depth - 1)
@@ -216,7 +216,7 @@ class ProgramGuard:
             for inner in value.values():
                 self._check_called(inner, depth - 1)
         elif value is not None and not self._may_be_called(value):
-            raise RefusedValue(f"calling a {type(value).__name__} is refused")
+            raise Refused(f"calling a {type(value).__name__} is refused")
 
 
 def _inner(value: Any) -> Iterator[Any]:

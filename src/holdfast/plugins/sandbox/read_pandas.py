@@ -71,7 +71,7 @@ QUERY = (
 )
 
 
-class RefusedProgram(Exception):
+class Refused(Exception):
     """The program asks for something that is not on the lists."""
 
 
@@ -85,11 +85,11 @@ def read(
     """The program's tree without its imports of pandas and NumPy; ``columns`` may be named as
     ``df.column`` where no object of pandas has a method of that name. Raises ``Refused``."""
     if len(program) > LONGEST_PROGRAM:
-        raise RefusedProgram("the program is too long")
+        raise Refused("the program is too long")
     tree = ast.parse(program)
     tree.body = [node for node in tree.body if not _known_import(node)]
     if not tree.body:
-        raise RefusedProgram("there is nothing to run")
+        raise Refused("there is nothing to run")
     every_column = (*columns, *_made_columns(tree))
     plain_columns = {name for name in every_column if name.isidentifier() and not is_method(name)}
     # A program that could rebind them would pass off anything as a listed function.
@@ -104,18 +104,18 @@ def read(
 def check_query(text: Any) -> None:
     """A text that compares columns. Raises ``Refused``."""
     if not isinstance(text, str):
-        raise RefusedProgram("query takes one text")
+        raise Refused("query takes one text")
     plain = _without_backticks(text)
     if plain is None or "@" in plain:
-        raise RefusedProgram("query compares columns, nothing more")
+        raise Refused("query compares columns, nothing more")
     try:
         tree = ast.parse(plain.strip().replace("\n", " "), mode="eval")
     except SyntaxError as error:
-        raise RefusedProgram("query compares columns, nothing more") from error
+        raise Refused("query compares columns, nothing more") from error
     for node in ast.walk(tree):
         hidden = isinstance(node, ast.Name) and node.id.startswith("_")
         if hidden or not isinstance(node, QUERY):
-            raise RefusedProgram("query compares columns, nothing more")
+            raise Refused("query compares columns, nothing more")
 
 
 def _without_backticks(text: str) -> str | None:
@@ -168,24 +168,24 @@ def _known_import(node: ast.stmt) -> bool:
 
 def _check(node: ast.AST, words: Any, columns: set[str], fixed: set[str]) -> None:
     if not isinstance(node, NODES):
-        raise RefusedProgram(f"{type(node).__name__} is refused")
+        raise Refused(f"{type(node).__name__} is refused")
     if isinstance(node, (ast.Name, ast.arg)):
         name = node.id if isinstance(node, ast.Name) else node.arg
         # The names of the checks, and every way into the interpreter's insides, begin so.
         if name.startswith("_"):
-            raise RefusedProgram(f"the name {name} is refused")
+            raise Refused(f"the name {name} is refused")
         if name in fixed and not isinstance(getattr(node, "ctx", None), ast.Load):
-            raise RefusedProgram(f"the name {name} keeps its meaning")
+            raise Refused(f"the name {name} keeps its meaning")
     if isinstance(node, ast.Attribute):
         if not isinstance(node.ctx, ast.Load):
-            raise RefusedProgram("only names and columns are assigned")
+            raise Refused("only names and columns are assigned")
         if node.attr.startswith("_") or node.attr not in words.ATTRIBUTES | columns:
-            raise RefusedProgram(f"the attribute {node.attr} is refused")
+            raise Refused(f"the attribute {node.attr} is refused")
     if isinstance(node, ast.keyword):
         if node.arg is None:
-            raise RefusedProgram("** is refused")
+            raise Refused("** is refused")
         if node.arg.startswith("_"):
-            raise RefusedProgram(f"the keyword {node.arg} is refused")
+            raise Refused(f"the keyword {node.arg} is refused")
     if isinstance(node, ast.Assign):
         _check_stores(node)
     if isinstance(node, ast.comprehension):
@@ -195,7 +195,7 @@ def _check(node: ast.AST, words: Any, columns: set[str], fixed: set[str]) -> Non
 def _check_stores(node: ast.Assign) -> None:
     """A column may be set (``df['x'] = …``), an attribute may not."""
     if not all(isinstance(target, (ast.Name, ast.Subscript)) for target in node.targets):
-        raise RefusedProgram("only names and columns are assigned")
+        raise Refused("only names and columns are assigned")
 
 
 def _check_target(target: ast.expr) -> None:
@@ -204,7 +204,7 @@ def _check_target(target: ast.expr) -> None:
         for inner in target.elts:
             _check_target(inner)
     elif not isinstance(target, ast.Name):
-        raise RefusedProgram("a comprehension goes over names")
+        raise Refused("a comprehension goes over names")
 
 
 class _Rewriter(ast.NodeTransformer):
