@@ -212,7 +212,7 @@ class TrainedRun:
         with in_python():
             return self._evaluated(data, labels, options_of(text, label, encoding, settings))
 
-    def _evaluated(self, data: Any, labels: Any, options: Options) -> dict[str, Any]:
+    def _evaluated(self, data: object, labels: object, options: Options) -> dict[str, Any]:
         from holdfast.analyses.evaluation import scored_block
         from holdfast.data.memory.arguments import labelled_rows, named
         from holdfast.data.memory.frames import frame_file, is_frame, series_values

@@ -46,7 +46,7 @@ def kind_of_rows(task: str | None) -> Of | None:
     return "pictures" if task == "image-classification" else "text"
 
 
-def asked_for(enrich: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+def asked_for(enrich: Mapping[str, object]) -> dict[str, Mapping[str, Any]]:
     """The settings of those that are switched on; ``enrich.own`` may be its function alone."""
     found: dict[str, Mapping[str, Any]] = {}
     for name, given in enrich.items():
@@ -62,7 +62,7 @@ def asked_for(enrich: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return found
 
 
-def check_enrich(enrich: Mapping[str, Any], of: Of | None = None) -> dict[str, dict[str, Any]]:
+def check_enrich(enrich: Mapping[str, object], of: Of | None = None) -> dict[str, dict[str, Any]]:
     """Every setting of those that are on. Raises ``RecipeError`` for an enrichment that does not
     exist, or not for rows like these, and for a setting that it does not have or that is out of
     its bounds."""
@@ -82,7 +82,7 @@ def check_enrich(enrich: Mapping[str, Any], of: Of | None = None) -> dict[str, d
     return found
 
 
-def make_all(asked: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def make_all(asked: Mapping[str, Mapping[str, object]]) -> dict[str, Any]:
     """The enrichments of settled settings, ready to be applied, in the order of their names."""
     known = all_enrichments()
     return {name: made(known[name].settings, asked[name]) for name in sorted(asked)}

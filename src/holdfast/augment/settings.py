@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import RecipeError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 MOST = 1_000_000
 
@@ -85,7 +88,9 @@ def truth(default: bool) -> Any:
     return field(default=default, metadata={"rule": SettingRule("truth")})
 
 
-def settled(where: str, settings: type[Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def settled(
+    where: str, settings: type[DataclassInstance], given: Mapping[str, object]
+) -> dict[str, Any]:
     """Every setting in its order, as given or by default, in plain values. Raises ``RecipeError``
     for one that ``settings`` does not have, one out of its bounds and one that must be set."""
     rules = {one.name: one.metadata["rule"] for one in fields(settings)}
@@ -106,12 +111,12 @@ def settled(where: str, settings: type[Any], given: Mapping[str, Any]) -> dict[s
     return found
 
 
-def made(settings: type[Any], plain: Mapping[str, Any]) -> Any:
+def made(settings: type[Any], plain: Mapping[str, object]) -> Any:
     """The dataclass of settled values."""
     rules = {one.name: one.metadata["rule"] for one in fields(settings)}
     return settings(**{key: rules[key].plain(value) for key, value in plain.items()})
 
 
-def names_of(one: Any, names: Sequence[str]) -> str:
+def names_of(one: object, names: Sequence[str]) -> str:
     """Some settings of an enrichment as one reads them: ``share 0.5, strength 0.1``."""
     return ", ".join(f"{name} {getattr(one, name):g}" for name in names if hasattr(one, name))

@@ -8,13 +8,14 @@ import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
 from holdfast.core.records import Ints
 from holdfast.core.updates import BatchSource, Draw, RowPool
 
+T = TypeVar("T")
 # Updates whose rows are made together: one call of a tokenizer serves them all.
 BLOCK = 8
 
@@ -49,7 +50,7 @@ class Ahead:
         self._of: object = None
         self._make: Callable[[int], Any] | None = None
 
-    def get(self, of: object, number: int, begin: Callable[[], Callable[[int], Any]]) -> Any:
+    def get(self, of: object, number: int, begin: Callable[[], Callable[[int], T]]) -> T:
         """The thing ``number`` of ``of``, by the function that ``begin`` gives, which is asked once
         for each ``of``."""
         if self._of is not of or self._make is None:
@@ -58,7 +59,8 @@ class Ahead:
         for wanted in (number, number + 1):
             if wanted not in self._made:
                 self._made[wanted] = self._thread().submit(self._make, wanted)
-        return self._made[number].result()
+        made: T = self._made[number].result()
+        return made
 
     def _thread(self) -> ThreadPoolExecutor:
         if self._worker is None:

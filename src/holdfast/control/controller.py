@@ -271,7 +271,7 @@ class Controller:
         return found
 
 
-def _scaled(rate: float | None, scalings: Sequence[Mapping[str, Any]]) -> float | None:
+def _scaled(rate: float | None, scalings: Sequence[Mapping[str, float]]) -> float | None:
     return None if rate is None else rate * math.prod(one["factor"] for one in scalings)
 
 
@@ -311,7 +311,7 @@ def _mean(losses: Floats | None) -> float | None:
     return _number(losses[:, -1].mean()) if losses is not None and len(losses) else None
 
 
-def _number(value: Any) -> float | None:
+def _number(value: float | None) -> float | None:
     return float(value) if value is not None and math.isfinite(value) else None
 
 

@@ -19,9 +19,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from holdfast.control.sight import RemedyTrial, Sight
 from holdfast.core.actions import (
@@ -114,7 +114,7 @@ def _asked(policy: Policy, sight: Sight) -> Remedy | Stop | Continue | None:
     raise RunError(name, rule, wanted, remedy)
 
 
-def _is_remedy(name: Any, actions: Any) -> bool:
+def _is_remedy(name: object, actions: Iterable[object]) -> bool:
     named = isinstance(name, str) and name != "" and isinstance(actions, (list, tuple))
     return named and all(isinstance(getattr(one, "because", ""), str) for one in actions)
 

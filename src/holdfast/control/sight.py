@@ -194,7 +194,7 @@ class Sight:
         return found
 
 
-def revived(wanted: Any, value: Any) -> Any:
+def revived(wanted: object, value: Any) -> Any:
     """A value of the type ``wanted``, a dataclass of this room or what its fields hold, from what
     ``to_json`` made of it."""
     if value is None:

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 from holdfast.core.errors import RecipeError
@@ -257,7 +257,7 @@ def to_record(action: Action) -> dict[str, Any]:
     return {"action": type(action).__name__, "because": action.because, "settings": settings}
 
 
-def revive(action: str, because: str, settings: Mapping[str, Any]) -> Action:
+def revive(action: str, because: str, settings: Mapping[str, object]) -> Action:
     """The action of such a record. Raises ``KeyError`` for a name that is none."""
     kind: Any = ACTIONS[action]
     values = {
@@ -268,5 +268,5 @@ def revive(action: str, because: str, settings: Mapping[str, Any]) -> Action:
     return kind(because=because, **values)  # type: ignore[no-any-return]
 
 
-def _setting(one: Any) -> str:
+def _setting(one: Field[object]) -> str:
     return str(one.metadata.get("setting", one.name))

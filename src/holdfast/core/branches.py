@@ -5,11 +5,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 from holdfast.core.records import FIRST_BRANCH, Branch, Snapshot
 
 T = TypeVar("T")
+
+
+class BranchRecord(TypedDict):
+    """A ``Branch`` as a file holds it."""
+
+    number: int
+    parent: int | None
+    from_step: int
 
 
 def living(history: Sequence[Snapshot], now: Branch) -> tuple[Snapshot, ...]:
@@ -58,6 +66,6 @@ def branch_of(event: Mapping[str, Any]) -> Branch:
     return branch_from(event["branch"]) if event.get("branch") else FIRST_BRANCH
 
 
-def branch_from(record: Mapping[str, Any]) -> Branch:
+def branch_from(record: BranchRecord) -> Branch:
     """A branch as a file holds it, whatever fields a later version adds."""
     return Branch(record["number"], record["parent"], record["from_step"])

@@ -63,7 +63,7 @@ class Listener(Protocol):
     def place(self) -> Place: ...
 
 
-def in_order(listeners: Iterable[Any]) -> tuple[Any, ...]:
+def in_order(listeners: Iterable[Listener]) -> tuple[Listener, ...]:
     """The listeners as they hear an event, however they were given: by ``place``, in the order of
     ``PLACES``, and inside a place by name. One that names no place only tells.
 
@@ -78,7 +78,7 @@ def in_order(listeners: Iterable[Any]) -> tuple[Any, ...]:
     return tuple(ordered)
 
 
-def _place(listener: Any) -> Place:
+def _place(listener: object) -> Place:
     place: Place = getattr(listener, "place", "tell")
     return place
 

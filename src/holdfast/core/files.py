@@ -10,7 +10,6 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from holdfast.core.errors import MachineError, RunError
 from holdfast.core.records import to_json
@@ -84,12 +83,12 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda beside: _write(beside, text))
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: object) -> None:
     """One JSON document, two-space indented, keys in the order given, NaN as ``null``."""
     write_text(path, dump_json(value) + "\n")
 
 
-def dump_json(value: Any) -> str:
+def dump_json(value: object) -> str:
     """One JSON document, two-space indented, keys in the order given, NaN and infinities as
     ``null``. Raises ``ValueError`` for a number that ``to_json`` left as none."""
     # ``to_json`` made NaN null. Python would write any that is left as a bare NaN, which is no

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from holdfast.core.errors import RunError
 from holdfast.core.files import disk_errors
@@ -32,6 +32,14 @@ REMEDY = (
 )
 # The descriptors that this process holds locks by.
 _HELD: set[int] = set()
+
+
+class LockHolder(TypedDict):
+    """What the file says of the process that holds it."""
+
+    pid: int
+    host: str
+    since: datetime
 
 
 @contextlib.contextmanager
@@ -152,7 +160,7 @@ def _taken(path: Path, descriptor: int) -> RunError:
     )
 
 
-def _holder(descriptor: int) -> dict[str, Any] | None:
+def _holder(descriptor: int) -> LockHolder | None:
     """What the file says of its holder; it may be half written, or a stranger's."""
     try:
         # A stranger's file may be of any size.
@@ -163,7 +171,7 @@ def _holder(descriptor: int) -> dict[str, Any] | None:
         return None
 
 
-def _holder_in_words(holder: dict[str, Any] | None) -> str:
+def _holder_in_words(holder: LockHolder | None) -> str:
     if holder is None:
         return "another process"
     here = holder["host"] == socket.gethostname()

@@ -21,10 +21,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from holdfast.core.errors import RunError
 from holdfast.core.files import disk_errors, sync
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 # As many as Linux follows.
 MOST_LINKS = 40
@@ -239,7 +242,7 @@ class _Target(io.RawIOBase):
     def fileno(self) -> int:
         return self._descriptor
 
-    def write(self, data: Any) -> int:
+    def write(self, data: ReadableBuffer) -> int:
         left = memoryview(data).cast("B")
         size = len(left)
         with disk_errors(self._path, ANOTHER):

@@ -343,7 +343,7 @@ class Outputs:
         return np.asarray(self.logits.argmax(axis=1))
 
 
-def to_json(value: Any) -> Any:
+def to_json(value: object) -> Any:
     """Plain JSON values: records become objects, NaN and infinities become ``null``."""
     if hasattr(value, "to_json"):
         return value.to_json()

@@ -111,9 +111,9 @@ def read_result(run: Path) -> dict[str, Any]:
 
 def write_result(
     run: Path,
-    result: Mapping[str, Any],
-    model: Mapping[str, Any] | None = None,
-    base: Mapping[str, Any] | None = None,
+    result: Mapping[str, object],
+    model: Mapping[str, object] | None = None,
+    base: Mapping[str, object] | None = None,
 ) -> tuple[Decision, ...]:
     """Write ``result.json`` and read it again; with the marks of its ``model`` (and of the ``base``
     that an adapter is put on) it is sealed, and one that is sealed is sealed again.
@@ -135,7 +135,7 @@ def write_result(
     return told
 
 
-def without_defects(value: Any, shape: Shape) -> tuple[Any, tuple[str, ...]]:
+def without_defects(value: object, shape: Shape) -> tuple[Any, tuple[str, ...]]:
     """``value`` (plain JSON) as ``shape`` takes it, and a sentence about each detail that had to
     go. Raises ``Defect`` where the value itself is at fault, or defects are to be raised."""
     try:
@@ -147,7 +147,7 @@ def without_defects(value: Any, shape: Shape) -> tuple[Any, tuple[str, ...]]:
     return kept, refused
 
 
-def _plain(result: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def _plain(result: Mapping[str, object]) -> tuple[dict[str, Any], list[str]]:
     """The result as it will be read; null where a value has no form in JSON, and a sentence."""
     said: list[str] = []
 
@@ -160,7 +160,7 @@ def _plain(result: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     return plain, said
 
 
-def _fitting(result: dict[str, Any], said: list[str]) -> dict[str, Any]:
+def _fitting(result: dict[str, object], said: list[str]) -> dict[str, Any]:
     """The result within the limits of what is read: the table that holds most of too many values
     goes, and ``said`` hears it."""
     while True:
@@ -234,7 +234,7 @@ def _bytes(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def result_mark(result: Mapping[str, Any]) -> str:
+def result_mark(result: Mapping[str, object]) -> str:
     """The SHA-256 of what ``result.json`` says beside its seal."""
     plain = {name: value for name, value in result.items() if name != SEAL}
     # Of the values, not of the bytes: fields that an editor put in another order say the same.
@@ -275,9 +275,9 @@ def _loaded(base: Path) -> list[Path]:
 
 def sealed(
     run: Path,
-    result: Mapping[str, Any],
-    model: Mapping[str, Any],
-    base: Mapping[str, Any] | None = None,
+    result: Mapping[str, object],
+    model: Mapping[str, object],
+    base: Mapping[str, object] | None = None,
 ) -> dict[str, Any]:
     """``result`` (plain JSON) with its seal: the marks of the ``model`` and of its ``base``, and of
     the other files as they are now."""
@@ -336,19 +336,24 @@ def check_base(base: Path, result: Mapping[str, Any]) -> None:
     check_folder(base, marks, "since the adapter was trained on it", BASE)
 
 
-def check_folder(folder: Path, marks: Mapping[str, Any], since: str, remedy: str) -> None:
+def check_folder(
+    folder: Path, marks: Mapping[str, Mapping[str, object]], since: str, remedy: str
+) -> None:
     """Raise ``RunError`` unless these files of a folder are as they were."""
     for name, mark in marks.items():
         _check_file(folder / name, mark, since, remedy)
 
 
-def is_sealed(result: Mapping[str, Any]) -> bool:
+def is_sealed(result: Mapping[str, object]) -> bool:
     """Whether the run says what its files must be; those of older versions do not."""
     return bool(result.get(SEAL))
 
 
 def _check_file(
-    path: Path, wanted: Mapping[str, Any], since: str = "since the run ended", remedy: str = RESTORE
+    path: Path,
+    wanted: Mapping[str, object],
+    since: str = "since the run ended",
+    remedy: str = RESTORE,
 ) -> None:
     with door(str(path), RunError, remedy=remedy):
         if not path.exists() and not path.is_symlink():

@@ -56,7 +56,7 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
     return value
 
 
-def check_size(value: Any) -> None:
+def check_size(value: object) -> None:
     """Raise ``ValueError`` where a value is nested more than 60 levels deep, or holds more than two
     million values, those that stand in several places (a YAML alias) counted at each."""
     left = MOST_VALUES
@@ -80,18 +80,18 @@ def number(value: Any, where: str) -> None:
         raise Misshapen(where, "a finite number", value)
 
 
-def any_number(value: Any, where: str) -> None:
+def any_number(value: object, where: str) -> None:
     """A number; NaN and infinities, which Python writes into JSON, are some."""
     if not isinstance(value, float) or math.isfinite(value):
         number(value, where)
 
 
-def nothing(value: Any, where: str) -> None:
+def nothing(value: object, where: str) -> None:
     """No value at all: with ``maybe``, null alone."""
     raise Misshapen(where, "null", value)
 
 
-def whole(value: Any, where: str) -> None:
+def whole(value: object, where: str) -> None:
     """A whole number that a float holds exactly."""
     if not isinstance(value, int) or isinstance(value, bool) or abs(value) > 2**53:
         raise Misshapen(where, "a whole number", value)
@@ -104,26 +104,26 @@ def count(value: Any, where: str) -> None:
         raise Misshapen(where, "a count", value)
 
 
-def text(value: Any, where: str) -> None:
+def text(value: object, where: str) -> None:
     """A text of any length."""
     if not isinstance(value, str):
         raise Misshapen(where, "a text", value)
 
 
-def flag(value: Any, where: str) -> None:
+def flag(value: object, where: str) -> None:
     """A truth value; no 0 and no 1."""
     if not isinstance(value, bool):
         raise Misshapen(where, "true or false", value)
 
 
-def anything(value: Any, where: str) -> None:
+def anything(value: object, where: str) -> None:
     """Any JSON."""
 
 
 def maybe(shape: Shape) -> Shape:
     """``shape``, or null."""
 
-    def check(value: Any, where: str) -> None:
+    def check(value: object, where: str) -> None:
         if value is not None:
             shape(value, where)
 
@@ -133,7 +133,7 @@ def maybe(shape: Shape) -> Shape:
 def either(first: Shape, second: Shape) -> Shape:
     """One of two; what is said is what the first misses."""
 
-    def check(value: Any, where: str) -> None:
+    def check(value: object, where: str) -> None:
         try:
             first(value, where)
         except Misshapen:
@@ -151,7 +151,7 @@ def either(first: Shape, second: Shape) -> Shape:
 def each(shape: Shape) -> Shape:
     """A list of any length whose items have this shape."""
 
-    def check(value: Any, where: str) -> None:
+    def check(value: object, where: str) -> None:
         if not isinstance(value, list):
             raise Misshapen(where, "a list", value)
         for place, item in enumerate(value):
@@ -163,7 +163,7 @@ def each(shape: Shape) -> Shape:
 def pair(shape: Shape) -> Shape:
     """A list of exactly two items of this shape."""
 
-    def check(value: Any, where: str) -> None:
+    def check(value: object, where: str) -> None:
         if not isinstance(value, list) or len(value) != 2:
             raise Misshapen(where, "a list of two", value)
         for place, item in enumerate(value):
@@ -175,7 +175,7 @@ def pair(shape: Shape) -> Shape:
 def table(shape: Shape) -> Shape:
     """An object with any names, whose values have this shape."""
 
-    def check(value: Any, where: str) -> None:
+    def check(value: object, where: str) -> None:
         if not isinstance(value, dict):
             raise Misshapen(where, "an object", value)
         for name, item in value.items():
@@ -187,7 +187,7 @@ def table(shape: Shape) -> Shape:
 def record(shapes: Mapping[str, Shape], need: tuple[str, ...] = ()) -> Shape:
     """An object whose fields have these shapes where they are there; ``need`` must be."""
 
-    def check(value: Any, where: str) -> None:
+    def check(value: object, where: str) -> None:
         if not isinstance(value, dict):
             raise Misshapen(where, "an object", value)
         for name in need:
@@ -200,7 +200,7 @@ def record(shapes: Mapping[str, Shape], need: tuple[str, ...] = ()) -> Shape:
     return check
 
 
-def well_shaped(shape: Shape, value: Any) -> tuple[Any, tuple[str, ...]]:
+def well_shaped(shape: Shape, value: object) -> tuple[Any, tuple[str, ...]]:
     """A copy of ``value`` (plain JSON) that ``shape`` takes: without the details that it does not,
     each taken out as low as it can be; and a sentence about each.
 
@@ -231,7 +231,7 @@ def _take_out(value: Any, path: list[str | int]) -> None:
     del value[path[-1]]
 
 
-def _check(shape: Shape, value: Any, where: str, key: str | int) -> None:
+def _check(shape: Shape, value: object, where: str, key: str | int) -> None:
     try:
         shape(value, where)
     except Misshapen as error:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -20,6 +20,8 @@ from holdfast.core.records import Ints
 
 if TYPE_CHECKING:
     import torch
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,12 +93,13 @@ class RowPool:
         """Updates that draw as many rows as there are; at least one."""
         return max(1, -(-len(self) // self.batch))
 
-    def once(self, epoch: int, make: Callable[[], Any]) -> Any:
+    def once(self, epoch: int, make: Callable[[], T]) -> T:
         """What ``make`` gives for this epoch, made once and kept until another is asked for."""
         if epoch not in self._kept:
             self._kept.clear()
             self._kept[epoch] = make()
-        return self._kept[epoch]
+        kept: T = self._kept[epoch]
+        return kept
 
 
 class BatchSource(Protocol):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 # What a setting that may hold a secret is shown as.
 HIDDEN = "(set; it stands in recipe.yaml alone)"
@@ -49,7 +48,7 @@ WAYS = {
 }
 
 
-def way_words(name: str, one: Mapping[str, Any]) -> str:
+def way_words(name: str, one: Mapping[str, object]) -> str:
     """A way of ``WAYS`` with the number of its examples, where it had some."""
     way = WAYS.get(name, name)
     return way.format(one["shots"]) if one.get("shots") else way.replace("{} ", "")

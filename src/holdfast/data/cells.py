@@ -27,7 +27,7 @@ def read_json_cell(text: str) -> Any:
     return value
 
 
-def write_json_cell(value: Any) -> str:
+def write_json_cell(value: object) -> str:
     """``value`` as JSON that any reader takes: where it holds numbers that JSON has none for, NaN
     is ``null`` and an infinity the text ``inf``.
 
@@ -50,7 +50,7 @@ def too_deep() -> ValueError:
     return ValueError(f"it is nested more than {DEPTH} levels deep")
 
 
-def _finite(value: Any, levels: int) -> Any:
+def _finite(value: object, levels: int) -> object:
     if isinstance(value, float):
         return value if math.isfinite(value) else None if value != value else str(value)
     if not isinstance(value, (list, tuple, dict)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Sequence
-from typing import IO, Any
+from typing import IO
 
 # What a spreadsheet takes for a formula (OWASP, CSV injection).
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -26,7 +26,7 @@ class _Lines:
 def write_delimited(
     text: IO[str],
     names: Sequence[str],
-    rows: Iterable[Sequence[Any]],
+    rows: Iterable[Sequence[object]],
     *,
     mark: str = ",",
     safe: bool = False,
@@ -39,7 +39,7 @@ def write_delimited(
     writer.writerows([_cell(value, safe) for value in row] for row in rows)
 
 
-def _cell(value: Any, safe: bool) -> Any:
+def _cell(value: object, safe: bool) -> object:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (list, dict)):

@@ -72,7 +72,7 @@ class Table:
         """The rows at these positions of this table (not source rows), in that order."""
         return replace(self, rows=self.rows.select(np.asarray(positions, dtype=np.int64)))
 
-    def with_column(self, name: str, values: Sequence[Any]) -> Table:
+    def with_column(self, name: str, values: Sequence[object]) -> Table:
         """The rows with these values [n] as ``name``, in the place of those that it has."""
         rows, feature = self.rows, None
         if name in rows.column_names:

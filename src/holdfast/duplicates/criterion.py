@@ -30,10 +30,13 @@ Both bags must also have at least five words beside their punctuation.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from holdfast.core.records import Ints
 
 SHORTEST = 5
 LONG_ENOUGH = 10
@@ -43,7 +46,7 @@ TEMPLATE = 4
 MOVES = 1
 
 
-def allowed(lengths: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+def allowed(lengths: Ints) -> npt.NDArray[np.int64]:
     """The largest d for texts of so many words; -1 where only exact copies count."""
     long = np.maximum(1, lengths // ONE_WORD_IN)
     return np.where(lengths < SHORTEST, -1, long).astype(np.int64)

@@ -67,7 +67,7 @@ class RayMap:
         if not packed:
             return
 
-        def apply(row: dict[str, Any]) -> dict[str, Any]:
+        def apply(row: dict[str, bytes]) -> dict[str, bytes]:
             done = ray.get(shared)(pickle.loads(row["item"]))
             return {"done": pickle.dumps(done)}
 

@@ -11,7 +11,7 @@ which moves no verified pair.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,9 @@ from holdfast.duplicates.words import (
     take_rows,
     written_words,
 )
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 ONCE = 1 << 26
 _KEPT_BITS = 31
@@ -83,7 +86,7 @@ def blocks(texts: Sequence[str]) -> Iterator[Any]:
             yield block[low:high]
 
 
-def _read_block(texts: Any) -> tuple[U64, U64, I32, I64, I32]:
+def _read_block(texts: pa.Array) -> tuple[U64, U64, I32, I64, I32]:
     fold = folded(texts)
     bare = spaced_words(fold)
     hashes, counts = word_hashes(bare)
@@ -117,7 +120,7 @@ def _slots(words: I32, bits: int) -> I32:
     return np.asarray(words >> np.int32(_KEPT_BITS - bits))
 
 
-def _bytes(strings: Any) -> I64:
+def _bytes(strings: pa.Array) -> I64:
     import pyarrow.compute as pc
 
     return np.asarray(pc.binary_length(strings).to_numpy(zero_copy_only=False), dtype=np.int64)

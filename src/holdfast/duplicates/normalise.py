@@ -60,12 +60,12 @@ def to_arrow(texts: Sequence[str]) -> Any:
         return pa.array([t.encode("utf-8", "replace").decode() for t in texts], pa.large_string())
 
 
-def folded(texts: Any) -> Any:
+def folded(texts: pa.Array) -> pa.Array:
     """Step 1: NFKC, look-alike letters in one script, and lower case."""
     return pc.utf8_lower(_in_one_script(pc.utf8_normalize(texts, "NFKC")))
 
 
-def _in_one_script(texts: Any) -> Any:
+def _in_one_script(texts: pa.Array) -> pa.Array:
     """Each letter that looks like a Latin one as that: a row that was written again in such letters
     is a copy of it. Whole texts of those scripts change alike on every side."""
     alike = pc.match_substring_regex(texts, ANY)
@@ -75,7 +75,7 @@ def _in_one_script(texts: Any) -> Any:
     return pc.replace_with_mask(texts, alike, pa.array(latin, texts.type))
 
 
-def spaced_words(fold: Any) -> Any:
+def spaced_words(fold: pa.Array) -> pa.Array:
     """Folded texts without punctuation, words still apart: at spaces, and around each letter of a
     script that writes none between words (Chinese, Japanese, Thai …)."""
     # Matches cannot overlap, so the second pass takes what "1.2.3" leaves of the first.
@@ -89,7 +89,9 @@ def spaced_words(fold: Any) -> Any:
     return pc.replace_substring_regex(bare, _NO_SPACES, r" \1 ")
 
 
-def normal_forms(texts: Any, fold: Any = None, words: Any = None) -> Any:
+def normal_forms(
+    texts: pa.Array, fold: pa.Array | None = None, words: pa.Array | None = None
+) -> pa.Array:
     """The normal forms of an Arrow array of strings, as an Arrow array of strings."""
     fold = folded(texts) if fold is None else fold
     words = spaced_words(fold) if words is None else words
@@ -101,7 +103,7 @@ def normal_forms(texts: Any, fold: Any = None, words: Any = None) -> Any:
     return pc.if_else(pc.equal(pc.binary_length(form), 0), alone, form)
 
 
-def content_keys(strings: Any, key: bytes = b"") -> npt.NDArray[np.uint64]:
+def content_keys(strings: pa.Array, key: bytes = b"") -> npt.NDArray[np.uint64]:
     """A 64-bit BLAKE2b hash of each string [n], the same on every machine and in every version.
 
     Among 2 million different strings any two collide with a probability of 1e-7.
@@ -113,7 +115,7 @@ def content_keys(strings: Any, key: bytes = b"") -> npt.NDArray[np.uint64]:
     return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
 
 
-def _between_digits(strings: Any, separators: str) -> Any:
+def _between_digits(strings: pa.Array, separators: str) -> pa.Array:
     return pc.replace_substring_regex(
         strings, f"([0-9]){separators}([0-9])", rf"\1{_BETWEEN_DIGITS}\2"
     )

@@ -17,13 +17,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from holdfast.core.records import Floats, Ints
 from holdfast.duplicates.vectors import SimilarPairs, Vectors, nearest, pairs_of
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 SIDE = 32
 SHIFT = 2
@@ -97,7 +100,7 @@ class Thumbnails:
         return found[:, -1] if found.shape[1] else np.zeros(len(self), dtype=np.float32)
 
 
-def thumbnail_of(image: Any) -> tuple[Bytes, float]:
+def thumbnail_of(image: Image.Image) -> tuple[Bytes, float]:
     """The pixels of a Pillow image made small, and its width ÷ height."""
     from PIL import Image
 
@@ -158,7 +161,7 @@ def aligned(one: Bytes, other: Bytes, first: Ints, second: Ints) -> Vectors:
     return best
 
 
-def _overlap(one: Any, other: Any, down: int, right: int) -> Vectors:
+def _overlap(one: Bytes | Vectors, other: Bytes | Vectors, down: int, right: int) -> Vectors:
     """The correlation of each pair of pictures [m, side, side, …] where they overlap."""
     x = one[:, max(0, down) : SIDE + min(0, down), max(0, right) : SIDE + min(0, right)]
     y = other[:, max(0, -down) : SIDE - max(0, down), max(0, -right) : SIDE - max(0, right)]

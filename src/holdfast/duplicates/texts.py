@@ -54,7 +54,7 @@ class RowTexts(Sequence[str]):
 class ArrowTexts(Sequence[str]):
     """The texts of an Arrow array or of a chunked one, which may be memory-mapped."""
 
-    def __init__(self, strings: Any) -> None:
+    def __init__(self, strings: pa.Array) -> None:
         self._strings = strings
 
     def __len__(self) -> int:
@@ -97,7 +97,7 @@ def _read(table: Table, begin: int, end: int) -> Any:
     )
 
 
-def _whole(strings: Any) -> Any:
+def _whole(strings: pa.Array | pa.ChunkedArray) -> pa.Array:
     # One buffer of 32-bit offsets holds 2 GB: longer slices are wider before they are one.
     wide = strings.cast(pa.large_string())
     if isinstance(wide, pa.ChunkedArray):

@@ -9,13 +9,16 @@ probability of 3e-8.
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from holdfast.duplicates.candidates import mix
 from holdfast.duplicates.words import I64, U64
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _EIGHT = 8
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -25,7 +28,7 @@ _ENDLESS = 1024
 Bytes = npt.NDArray[np.uint8]
 
 
-def word_hashes(spaced: Any) -> tuple[U64, I64]:
+def word_hashes(spaced: pa.Array) -> tuple[U64, I64]:
     """The words of texts: a hash of each [words], in reading order, and how many each text has
     [n]. ``spaced`` is an Arrow array of large strings, words apart by spaces (``spaced_words``)."""
     data, offsets = buffers(spaced)
@@ -67,7 +70,7 @@ def hash_spans(data: Bytes, starts: I64, ends: I64) -> U64:
     return hashes
 
 
-def buffers(strings: Any) -> tuple[Bytes, I64]:
+def buffers(strings: pa.Array) -> tuple[Bytes, I64]:
     """The bytes of an Arrow array of large strings, and where each begins and the last ends
     [n + 1], from 0."""
     if not len(strings):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from holdfast.duplicates.normalise import content_keys, folded, normal_forms, spaced_words, to_arrow
+
+if TYPE_CHECKING:
+    from holdfast.core.records import Ints
 
 I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
@@ -140,7 +143,7 @@ def spans(firsts: I64, counts: I64) -> I64:
     return np.repeat(firsts - ends + counts, counts) + np.arange(total, dtype=np.int64)
 
 
-def starts_of(counts: npt.NDArray[Any]) -> I64:
+def starts_of(counts: Ints) -> I64:
     """Where each row of a ragged array starts, and where the last ends: [n + 1]."""
     return np.concatenate(([0], np.cumsum(counts, dtype=np.int64)))
 
@@ -157,7 +160,7 @@ def _of_size(texts: list[str]) -> Iterator[list[str]]:
         yield texts[begin:]
 
 
-def _read_block(texts: Any, numbers: dict[str, int]) -> tuple[U64, U64, I32, I32, I32]:
+def _read_block(texts: pa.Array, numbers: dict[str, int]) -> tuple[U64, U64, I32, I32, I32]:
     fold = folded(texts)
     bare = spaced_words(fold)
     split = pc.utf8_split_whitespace(bare)
@@ -179,7 +182,7 @@ def _read_block(texts: Any, numbers: dict[str, int]) -> tuple[U64, U64, I32, I32
     return keys, content_keys(texts), lengths, flat[real], counts
 
 
-def written_words(fold: Any) -> I32:
+def written_words(fold: pa.Array) -> I32:
     """Words of folded texts as written, lone punctuation included, [n]."""
     lengths = pc.count_substring_regex(fold, r"[^\s\p{Z}]+").to_numpy()
     return np.asarray(lengths, dtype=np.int32)

@@ -232,7 +232,9 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         recipe = Recipe(task="text-classification").changed(model={"name": str(self.model)})
         return override(recipe, [f"seed={self.random_state}", *as_settings(usual), *given])
 
-    def _divide(self, texts: list[Any], labels: Any, groups: Sequence[Any] | None) -> Splits:
+    def _divide(
+        self, texts: list[object], labels: npt.NDArray[np.generic], groups: Sequence[object] | None
+    ) -> Splits:
         from holdfast.data.memory.texts import table_from_texts
         from holdfast.split.divide import divide
 
@@ -263,7 +265,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self._order = np.argsort([int(name) for name in ready.task.classes])
 
 
-def _refuse_missing(y: Any) -> None:
+def _refuse_missing(y: object) -> None:
     """NumPy would make a class ``nan`` of them."""
     values = np.asarray(y, dtype=object).ravel()
     missing = [i for i, label in enumerate(values) if _is_missing(label)]
@@ -276,13 +278,13 @@ def _refuse_missing(y: Any) -> None:
         )
 
 
-def _is_missing(label: Any) -> bool:
+def _is_missing(label: object) -> bool:
     if isinstance(label, (float, np.floating)):
         return bool(np.isnan(label))
     return label is None or type(label).__name__ in ("NAType", "NaTType")
 
 
-def _text_columns(X: Any) -> tuple[str, ...] | None:
+def _text_columns(X: object) -> tuple[str, ...] | None:
     """Which columns of a data frame hold the texts: the only one, or as ``holdfast train`` chooses
     them; ``None`` where ``X`` is no data frame."""
     if not is_frame(X):
@@ -295,7 +297,7 @@ def _text_columns(X: Any) -> tuple[str, ...] | None:
     return columns.text
 
 
-def _texts(X: Any, columns: Sequence[str] | None = None) -> list[Any]:
+def _texts(X: object, columns: Sequence[str] | None = None) -> list[Any]:
     values = _of_frame(X, columns) if is_frame(X) else series_values(X)
     if not values:
         raise DataError("X", "holds no texts", None, "Give a list of strings.")
@@ -305,7 +307,7 @@ def _texts(X: Any, columns: Sequence[str] | None = None) -> list[Any]:
     return values
 
 
-def _of_frame(X: Any, columns: Sequence[str] | None) -> list[Any]:
+def _of_frame(X: object, columns: Sequence[str] | None) -> list[Any]:
     """The texts of a data frame, or its pairs."""
     table = frame_table(X, "X")
     names = tuple(columns or ())
@@ -330,7 +332,7 @@ def _verdict(facts: Mapping[str, Any]) -> Verdict:
     return Verdict(**{**facts, "evidence": evidence, "remedies": remedies})
 
 
-def _plain_labels(classes: npt.NDArray[Any]) -> list[Any]:
+def _plain_labels(classes: npt.NDArray[np.generic]) -> list[Any]:
     """The labels as JSON holds them."""
     found: list[Any] = classes.tolist()
     wrong = next((x for x in found if not isinstance(x, (str, int, float, bool))), None)

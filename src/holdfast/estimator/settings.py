@@ -41,7 +41,7 @@ def for_estimator(recipe: Recipe, labels: Sequence[Any]) -> Recipe:
     return recipe
 
 
-def _placed(key: str, given: Mapping[str, Any], places: Mapping[str, str]) -> dict[str, Any]:
+def _placed(key: str, given: Mapping[str, object], places: Mapping[str, str]) -> dict[str, object]:
     for name in given:
         if str(name) not in places:
             known = f"Known: {', '.join(places)}."

@@ -34,7 +34,7 @@ class CheckResult:
     examples: tuple[CheckExample, ...] = ()
 
 
-def something(view: Any) -> str:
+def something(view: object) -> str:
     """A check that always has something to see in its view."""
     return ""
 
@@ -98,6 +98,6 @@ def without_personal(found: CheckResult | None) -> CheckResult | None:
 CHECKS: Registry[Check[Any]] = Registry("audit check", "audit")
 
 
-def add(check: Check[Any]) -> Check[Any]:
+def add(check: Check[V]) -> Check[V]:
     """Register a check under its name."""
     return CHECKS.add(check.name, check)

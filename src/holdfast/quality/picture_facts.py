@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from holdfast.data.images.picture import header
 from holdfast.duplicates.pictures import Bytes, thumbnail_of
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 # EXIF's numbers of the tags.
 _MAKE, _MODEL, _SOFTWARE, _DATE = 0x010F, 0x0110, 0x0131, 0x0132
@@ -37,7 +41,7 @@ class FileFacts:
     shape: float
 
 
-def look_at(path: str, image: Any) -> FileFacts:
+def look_at(path: str, image: Image) -> FileFacts:
     """The facts of the file ``path`` whose upright picture is ``image``.
 
     ``compression`` is a mark of the JPEG's quantisation tables, by which programs and qualities
@@ -68,7 +72,7 @@ def look_at(path: str, image: Any) -> FileFacts:
     return FileFacts(seen, unseen, width, height, pixels, shape)
 
 
-def jpeg_quality(tables: dict[int, Any]) -> int | None:
+def jpeg_quality(tables: Mapping[int, Sequence[int]]) -> int | None:
     """The quality 1 … 100 of the Independent JPEG Group's scale whose luminance table has the sum
     of this one; ``None`` where none has, as in cameras with tables of their own."""
     if not tables:
@@ -84,7 +88,7 @@ def luminance_table(quality: int) -> Any:
     return np.clip((_LUMINANCE * scale + 50) // 100, 1, 255)
 
 
-def _compression(tables: dict[int, Any]) -> str:
+def _compression(tables: Mapping[int, Sequence[int]]) -> str:
     if not tables:
         return "none"
     quality = jpeg_quality(tables)
@@ -94,7 +98,7 @@ def _compression(tables: dict[int, Any]) -> str:
     return f"JPEG tables {zlib.crc32(marks):08x}"
 
 
-def _border(image: Any) -> str:
+def _border(image: Image) -> str:
     """The colour and width of a frame of one colour: that of all four sides, its width the
     thinnest of them; ``none`` where there is none, or the picture is of one colour."""
     width, height = image.size
@@ -117,7 +121,7 @@ def _border(image: Any) -> str:
     return f"{'1' if thick == 1 else '2 to 4' if thick < 5 else '5 or more'} pixels of ({shade})"
 
 
-def _array(image: Any, box: tuple[int, int, int, int]) -> Any:
+def _array(image: Image, box: tuple[int, int, int, int]) -> Any:
     # The margins alone: a photograph of 20 million pixels need not become an array.
     return np.asarray(image.crop(box).convert("RGB"), dtype=np.int16)
 

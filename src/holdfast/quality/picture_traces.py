@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from holdfast.core.records import Floats
 from holdfast.quality.picture_facts import luminance_table
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 BLOCK = 8
 # Below 40 compression is seen by its blocks; above 98 it rounds less than storing pixels does.
@@ -46,7 +49,7 @@ class Traces:
     corners: Floats
 
 
-def traces_of(images: Iterable[Any], count: int) -> Traces:
+def traces_of(images: Iterable[Image.Image], count: int) -> Traces:
     """The traces of ``count`` upright RGB images of the library Pillow. One of fewer than 8 × 8
     pixels has zeros: it has no block."""
     scalars, corners = np.zeros((count, len(SCALARS))), np.zeros((count, len(CORNERS), 3))
@@ -65,7 +68,7 @@ def traces_of(images: Iterable[Any], count: int) -> Traces:
     return Traces(scalars, corners)
 
 
-def _scalars(image: Any) -> Any:
+def _scalars(image: Image.Image) -> Any:
     luma = np.asarray(image.crop(_window(image.size)), dtype=np.float32) @ _LUMA - 128
     # The discrete cosine transforms [blocks, 8, 8] of blocks that are spread evenly.
     high, wide = (side // BLOCK for side in luma.shape)
@@ -97,7 +100,7 @@ def _window(size: tuple[int, int]) -> tuple[int, int, int, int]:
     return starts[0], starts[1], ends[0], ends[1]
 
 
-def _blocking(luma: Any) -> float:
+def _blocking(luma: Floats) -> float:
     """The logarithm of the steps across the borders of blocks to those within."""
     across, down = np.abs(np.diff(luma, axis=1)), np.abs(np.diff(luma, axis=0))
     at, under = (np.arange(1, side) % BLOCK == 0 for side in luma.shape[::-1])
@@ -108,7 +111,7 @@ def _blocking(luma: Any) -> float:
     return float(np.log((borders.mean() + 0.25) / (within.mean() + 0.25)))
 
 
-def _corners(image: Any) -> Any:
+def _corners(image: Image.Image) -> Any:
     from PIL import Image
 
     width, height = image.size

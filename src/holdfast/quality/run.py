@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from holdfast.core.errors import HoldfastError
 from holdfast.core.records import Finding
@@ -33,7 +32,7 @@ class AuditResults:
 
 def look(
     table: Table,
-    views: Sequence[Any],
+    views: Sequence[object],
     started: Callable[[str], None] = lambda _: None,
     *,
     go_on: bool = False,
@@ -67,7 +66,7 @@ def look(
     return AuditResults(tuple(ranked), seconds, blind, tuple(idle), broken)
 
 
-def run_checks(table: Table, views: Sequence[Any]) -> tuple[CheckResult, ...]:
+def run_checks(table: Table, views: Sequence[object]) -> tuple[CheckResult, ...]:
     """What the checks found that see one of these views, the worst first, then by name. Those that
     mean nothing for the table are left out. An empty table has none."""
     return look(table, views).found

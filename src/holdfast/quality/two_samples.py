@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from holdfast.duplicates.vectors import Vectors
 from holdfast.models.probes.probe import fit_probe, stratified_folds
 from holdfast.stats.auc import Area, delong
 from holdfast.stats.intervals import normal_quantile
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 FOLDS = 5
 # The inverse penalty: rows of one place are told apart by little, which a weak penalty overfits.
@@ -104,7 +107,7 @@ def telling_words(
     return found
 
 
-def sparse_weights(x: Any, y: Floats, most: int) -> Floats:
+def sparse_weights(x: csr_array, y: Floats, most: int) -> Floats:
     """The weights [d] of a logistic regression with an L1 penalty λ‖w‖₁ on the mean loss, at the
     first λ of a path falling from where none is left (by a fifth each time) at which ``most`` are
     not 0. ``x`` [n, d] sparse; y [n] 0 or 1; the bias is free. By accelerated proximal steps
@@ -130,7 +133,7 @@ def sparse_weights(x: Any, y: Floats, most: int) -> Floats:
     return table[:-1]
 
 
-def lasso(x: Any, y: Floats, penalty: float, first: Floats, step: float) -> Floats:
+def lasso(x: csr_array, y: Floats, penalty: float, first: Floats, step: float) -> Floats:
     """The table [d + 1], the bias last, that minimises mean log loss + ``penalty`` ‖w‖₁."""
     from scipy.special import expit
 

@@ -42,12 +42,12 @@ LAYERS = 400  # the deepest models have some 200 blocks
 RANK = 4096  # of an update of matrices with at most some 16,000 rows; 8 to 256 are usual
 
 
-def _word(value: Any) -> Any:
+def _word(value: object) -> object:
     """YAML reads ``on`` and ``off`` as true and false."""
     return ("off", "on")[value] if isinstance(value, bool) else value
 
 
-def _written(value: Any) -> Any:
+def _written(value: object) -> object:
     """Labels as they are written: YAML reads ``0`` as a number."""
     if not isinstance(value, dict):
         return value
@@ -75,7 +75,7 @@ class Part(BaseModel):
     # Before pydantic's own reading, which takes true for 1 and "5" for 5.
     @field_validator("*", mode="before")
     @classmethod
-    def _of_its_kind(cls, value: Any, info: ValidationInfo) -> Any:
+    def _of_its_kind(cls, value: object, info: ValidationInfo) -> Any:
         return checked(value, takes(cls, str(info.field_name)))
 
 
@@ -206,7 +206,7 @@ class DataPart(Part):
 
     @model_validator(mode="before")
     @classmethod
-    def _several_paths(cls, plain: Any) -> Any:
+    def _several_paths(cls, plain: object) -> object:
         """A list of paths is a mix of them."""
         if not isinstance(plain, dict) or not isinstance(plain.get("path"), (list, tuple)):
             return plain
@@ -347,7 +347,7 @@ class GeneratePart(Part):
 POLICIES = ("off", "stop", "adapt")
 
 
-def _policy(value: Any) -> Any:
+def _policy(value: object) -> Any:
     """One of them, or ``file.py:Name``; YAML's ``false`` is ``off``, and so is that word."""
     value = "off" if value is False or str(value).lower() == "false" else value
     path, ending, name = str(value).rpartition(".py:")

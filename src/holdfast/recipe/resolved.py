@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Literal
 
 from pydantic import ValidationError
 
@@ -50,7 +51,7 @@ class ResolvedRecipe(Recipe):
     train: ResolvedTrain
 
 
-def resolved(recipe: Recipe, **parts: dict[str, Any]) -> ResolvedRecipe:
+def resolved(recipe: Recipe, **parts: Mapping[str, object]) -> ResolvedRecipe:
     """``recipe`` with some keys of some parts replaced, and nothing open. Raises ``Defect`` where
     something is."""
     plain = recipe.model_dump()

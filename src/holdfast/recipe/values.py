@@ -17,7 +17,7 @@ LONGEST_WORDS = 100_000
 LONGEST_NUMBER = 100
 
 
-def kinds(annotation: Any) -> Iterator[type]:
+def kinds(annotation: object) -> Iterator[type]:
     """The plain types that an annotation takes, ``None`` left out; of a tuple its items'."""
     origin = typing.get_origin(annotation)
     if origin is typing.Annotated:
@@ -33,7 +33,7 @@ def kinds(annotation: Any) -> Iterator[type]:
         yield origin
 
 
-def checked(value: Any, taken: frozenset[type]) -> Any:
+def checked(value: object, taken: frozenset[type]) -> Any:
     """``value`` for a key that takes the types ``taken``. Raises ``ValueError`` with the rule."""
     if value is None:
         return None
@@ -61,7 +61,7 @@ def checked(value: Any, taken: frozenset[type]) -> Any:
     return value
 
 
-def check_free(value: Any) -> None:
+def check_free(value: object) -> None:
     """Hold what a free part (``methods``) may be set to: finite numbers, truths, words, lists and
     tables of these. Raises ``ValueError`` with the rule."""
     if isinstance(value, dict):

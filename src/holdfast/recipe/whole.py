@@ -84,7 +84,7 @@ class Recipe(Part):
 
     @field_validator("methods", "enrich", "treat", mode="before")
     @classmethod
-    def _plain_values(cls, value: Any) -> Any:
+    def _plain_values(cls, value: object) -> object:
         check_free(value)
         return value
 
@@ -102,7 +102,7 @@ class Recipe(Part):
             plain["alert"]["command"] = HIDDEN
         return plain
 
-    def changed(self, **parts: Mapping[str, Any]) -> Recipe:
+    def changed(self, **parts: Mapping[str, object]) -> Recipe:
         """A copy with some keys of some parts replaced, checked again."""
         plain = self.model_dump()
         for part, values in parts.items():
@@ -110,7 +110,7 @@ class Recipe(Part):
         return parse(plain, "recipe")
 
 
-def parse(plain: Any, where: str) -> Recipe:
+def parse(plain: object, where: str) -> Recipe:
     """A recipe from plain values; ``where`` is named in an error."""
     if not isinstance(plain, dict):
         raise RecipeError(where, "is not a table of settings", plain, "Write `key: value` lines.")
@@ -147,7 +147,7 @@ def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
     return parse(plain, "--set")
 
 
-def as_settings(settings: Mapping[str, Any] | Iterable[str]) -> list[str]:
+def as_settings(settings: Mapping[str, object] | Iterable[str]) -> list[str]:
     """Keys to values as ``section.key=value`` strings; such strings stay as they are.
 
     Raises ``RecipeError`` for one string alone, whose letters would be taken for settings.
@@ -168,7 +168,7 @@ def as_settings(settings: Mapping[str, Any] | Iterable[str]) -> list[str]:
     return [f"{key}={_written(str(key), value)}" for key, value in settings.items()]
 
 
-def _setting(one: Any) -> str:
+def _setting(one: object) -> str:
     if isinstance(one, str):
         return one
     raise RecipeError(
@@ -176,7 +176,7 @@ def _setting(one: Any) -> str:
     )
 
 
-def _written(key: str, value: Any) -> str:
+def _written(key: str, value: object) -> str:
     """A value as YAML reads it back, on one line."""
     plain = _plain(key, value)
     if isinstance(plain, float) and not math.isfinite(plain):
@@ -188,7 +188,7 @@ def _written(key: str, value: Any) -> str:
         raise _no_value(key, value) from error
 
 
-def _plain(key: str, value: Any) -> Any:
+def _plain(key: str, value: object) -> Any:
     """NumPy's numbers and arrays as Python's, a path as its name."""
     if hasattr(value, "tolist"):
         return value.tolist()
@@ -199,7 +199,7 @@ def _plain(key: str, value: Any) -> Any:
     return value
 
 
-def _no_value(key: str, value: Any) -> RecipeError:
+def _no_value(key: str, value: object) -> RecipeError:
     return RecipeError(
         f"settings: {key}",
         f"is of the type {type(value).__name__}, which no recipe can hold",
@@ -229,7 +229,7 @@ def known_keys(
     return keys
 
 
-def _section(annotation: Any) -> type[BaseModel] | None:
+def _section(annotation: object) -> type[BaseModel] | None:
     """The section of a recipe that a field is, where it is one or ``None``."""
     kinds = [kind for kind in get_args(annotation) or (annotation,) if kind is not type(None)]
     sections = [k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)]
@@ -276,7 +276,7 @@ def _value(text: str, key: str) -> Any:
     return float(value) if free and NUMBER.fullmatch(value) else value
 
 
-def _assign(plain: dict[str, Any], key: str, value: Any) -> None:
+def _assign(plain: dict[str, Any], key: str, value: object) -> None:
     *path, last = key.split(".")
     free = key.partition(".")[0] in FREE
     if not free and key not in _all_keys():
@@ -337,7 +337,7 @@ def anchored(recipe: Recipe, folder: Path) -> Recipe:
     )
 
 
-def _with_code(given: Any, anchor: Callable[[str], str | None]) -> Any:
+def _with_code(given: object, anchor: Callable[[str], str | None]) -> Any:
     """A setting as it is, with the path of a function, or of a lexicon, of the user's made
     absolute."""
     if isinstance(given, dict) and isinstance(given.get("terms"), str):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -61,7 +61,7 @@ def source_records(
     }
 
 
-def records_table(parts: Sequence[dict[str, Any]]) -> Any:
+def records_table(parts: Sequence[Mapping[str, Sequence[object]]]) -> Any:
     """The records of all files as one Arrow table."""
     import pyarrow as pa
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +14,7 @@ LISTED = 100
 
 
 def by_source(
-    labels: Ints, sources: npt.NDArray[Any], of_row: Ints, sides: int, classes: Sequence[str]
+    labels: Ints, sources: npt.NDArray[np.generic], of_row: Ints, sides: int, classes: Sequence[str]
 ) -> tuple[Ints, tuple[str, ...]]:
     """What is kept in proportion [n] where each source is divided by itself: a class of a source,
     and what each is called.

@@ -7,7 +7,6 @@ long as what is joined stays small (``crossing.py``).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -49,7 +48,7 @@ class Units:
 
 
 def make_units(
-    copy_groups: I64, contents: U64, labels: npt.NDArray[Any], groups: I64 | None, seed: int
+    copy_groups: I64, contents: U64, labels: npt.NDArray[np.generic], groups: I64 | None, seed: int
 ) -> Units:
     """Join copies and groups (numbers [n] each, or ``None``); ``contents`` [n] hashes of texts."""
     of_row, block = copy_groups, 0
@@ -86,7 +85,7 @@ def _joined(copies: I64, groups: I64) -> I64:
     return np.asarray(labels[copies], dtype=np.int64)
 
 
-def _row_keys(contents: U64, labels: npt.NDArray[Any], seed: int) -> U64:
+def _row_keys(contents: U64, labels: npt.NDArray[np.generic], seed: int) -> U64:
     """A key for each row. Equal texts are numbered (by label), so that their keys differ and do
     not depend on which of them stands first in the file."""
     order = np.lexsort((labels, contents))

@@ -8,8 +8,8 @@ of one sample.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -49,7 +49,10 @@ class TwoSamples:
 
 
 def two_samples(
-    first: Floats, second: Floats, first_groups: Any = None, second_groups: Any = None
+    first: Floats,
+    second: Floats,
+    first_groups: Iterable[object] | None = None,
+    second_groups: Iterable[object] | None = None,
 ) -> TwoSamples:
     """Compare the means of ``first`` [n] and ``second`` [m].
 
@@ -113,7 +116,11 @@ def _of_numbers(one: Floats, other: Floats, known: TwoSamples) -> TwoSamples:
 
 
 def _by_groups(
-    one: Floats, other: Floats, first: Any, second: Any, known: TwoSamples
+    one: Floats,
+    other: Floats,
+    first: Iterable[object] | None,
+    second: Iterable[object] | None,
+    known: TwoSamples,
 ) -> TwoSamples:
     names = [
         [f"row {side} {i}" for i in range(len(x))]

@@ -101,7 +101,7 @@ def read_lexicon(path: str | Path) -> dict[str, Axis]:
     return {str(name): _axis(path, str(name), one) for name, one in given.items()}
 
 
-def _axis(path: str | Path, name: str, given: Any) -> Axis:
+def _axis(path: str | Path, name: str, given: object) -> Axis:
     if not isinstance(given, Mapping):
         raise _wrong(path, f"must give {name} a table of groups", given)
     plain = "groups" not in given
@@ -135,6 +135,6 @@ def _block(path: str | Path, name: str, groups: Any, frame: str | None, matched:
     return TermBlock(name, made, matched, frame)
 
 
-def _wrong(path: str | Path, rule: str, value: Any) -> RecipeError:
+def _wrong(path: str | Path, rule: str, value: object) -> RecipeError:
     remedy = "Write e.g. age: {frame: 'A {} person wrote: ', groups: {young: [young], old: [old]}}."
     return RecipeError(str(path), rule, value, remedy)

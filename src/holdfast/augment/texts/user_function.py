@@ -68,7 +68,7 @@ def _from_file(path: Path, spec: str) -> Any:
     return _imported(lambda: loader.exec_module(module), spec) or module
 
 
-def _imported(load: Callable[[], Any], spec: str) -> Any:
+def _imported(load: Callable[[], object], spec: str) -> Any:
     try:
         return load()
     except Exception as error:
@@ -102,7 +102,7 @@ def check_function(function: Function, rows: Sequence[Row], spec: str = "the fun
                 raise _broken(spec, "draws from chance that belongs to the whole process", row)
 
 
-def _called(function: Function, row: dict[str, Any], seed: int, spec: str) -> dict[str, Any]:
+def _called(function: Function, row: dict[str, object], seed: int, spec: str) -> dict[str, Any]:
     """A form of a row, held to what can be told from one call."""
     given = dict(row)
     try:

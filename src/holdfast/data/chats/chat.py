@@ -306,7 +306,7 @@ def _fault_in_words(fault: str) -> str:
     return FAULTS.get(fault, "hold no text")
 
 
-def _stored(batches: Iterator[list[dict[str, Any]]], schema: pa.Schema) -> Any:
+def _stored(batches: Iterator[list[dict[str, object]]], schema: pa.Schema) -> Any:
 
     path = scratch_file("chats")
     with disk_errors(path), pa.ipc.new_stream(str(path), schema) as target:

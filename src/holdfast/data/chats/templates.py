@@ -5,11 +5,14 @@ A template is Jinja, as ``tokenizer.apply_chat_template`` takes it.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 WHAT = "chat template"
 SETTING = "data.template"
@@ -57,7 +60,9 @@ def is_template(given: str | None) -> bool:
     return given is not None and (given in NAMED or "{%" in given or "messages" in given)
 
 
-def choose_template(tokenizer: Any, form: str, given: str | None) -> tuple[str, Decision]:
+def choose_template(
+    tokenizer: PreTrainedTokenizerBase, form: str, given: str | None
+) -> tuple[str, Decision]:
     """The Jinja template for rows of this form, with the reason.
 
     In order: the one that the recipe states; the tokenizer's own; for rows that were already

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from holdfast.data.cells import read_json_cell
 
@@ -52,7 +51,7 @@ FAULTS = {
 }
 
 
-def read_turns(value: Any) -> list[Turn] | None:
+def read_turns(value: object) -> list[Turn] | None:
     """The turns of a cell: a list, or its JSON, of objects with ``role`` and ``content`` (or
     ``from`` and ``value``), or an object that wraps such a list; ``None`` where it is none."""
     items = _items(value)
@@ -62,7 +61,7 @@ def read_turns(value: Any) -> list[Turn] | None:
     return [turn for turn in turns if turn]
 
 
-def unread_part(value: Any) -> str | None:
+def unread_part(value: object) -> str | None:
     """What a chat, as ``read_turns`` takes it, holds beside the texts of its turns that a model is
     meant to learn, or not to: the name of the first such part. To drop it would train another chat
     than the one that was given."""
@@ -75,7 +74,7 @@ def unread_part(value: Any) -> str | None:
     return None
 
 
-def _items(value: Any) -> list[Any] | None:
+def _items(value: object) -> list[object] | None:
     if isinstance(value, str):
         try:
             value = read_json_cell(value)
@@ -86,7 +85,7 @@ def _items(value: Any) -> list[Any] | None:
     return value if isinstance(value, list) and value else None
 
 
-def _turn(item: Any) -> Turn | None:
+def _turn(item: object) -> Turn | None:
     if not isinstance(item, dict):
         return None
     role = item.get("role", item.get("from"))

@@ -20,7 +20,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,6 +29,9 @@ from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Floats
 from holdfast.data.raw import Raw
 from holdfast.data.table import Table
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 PREFIX = "side:"
 AUTO = "auto"
@@ -259,7 +262,7 @@ def fit_column(asked: ColumnRequest, cells: Sequence[str | float | None]) -> Col
     return Column(asked.name, kind, facts)
 
 
-def _fit_category(name: str, filled: Sequence[Any], missing: bool) -> Column:
+def _fit_category(name: str, filled: Sequence[object], missing: bool) -> Column:
     counts = Counter(str(cell).strip() for cell in filled)
     kept = sorted(c for c, n in counts.most_common(MOST_CATEGORIES) if n >= LEAST)
     if not kept:
@@ -280,7 +283,7 @@ def _kind(filled: Sequence[str | float]) -> str:
     return "category"
 
 
-def _missing(cell: Any) -> bool:
+def _missing(cell: object) -> bool:
     return cell is None or (isinstance(cell, str) and not cell.strip()) or cell != cell
 
 
@@ -313,7 +316,7 @@ def days_of(cell: str | float | None) -> float:
     return (found - datetime.datetime(1970, 1, 1)).total_seconds() / 86400
 
 
-def _cycles(days: Floats, there: Any, times: bool) -> list[Floats]:
+def _cycles(days: Floats, there: npt.NDArray[np.bool_], times: bool) -> list[Floats]:
     parts = []
     for length in (7.0, 365.2425, *([1.0] if times else [])):
         angle = 2 * np.pi * np.where(there, days, 0.0) / length

@@ -21,6 +21,8 @@ from holdfast.core.input_errors import first_line
 from holdfast.data.limits import ASPECT, limits
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from PIL.Image import Image
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
@@ -89,7 +91,7 @@ def header(path: str | Path) -> Iterator[Any]:
 
 
 @contextmanager
-def _opened(path: str | Path, pillow: Any) -> Iterator[Any]:
+def _opened(path: str | Path, pillow: ModuleType) -> Iterator[Any]:
     """The file's header. Formats are named: of the others, one starts a program to be read."""
     before = pillow.Image.MAX_IMAGE_PIXELS
     # Pillow's own bound is raised with ours, or a setting could not raise it.
@@ -139,7 +141,7 @@ def is_picture_name(name: str) -> bool:
     return name.lower().endswith(SUFFIXES)
 
 
-def _upright(source: Image, pillow: Any) -> Picture:
+def _upright(source: Image, pillow: ModuleType) -> Picture:
     notes = []
     if getattr(source, "is_animated", False) and source.format not in STILL:
         notes.append("animated")
@@ -156,7 +158,7 @@ def _upright(source: Image, pillow: Any) -> Picture:
     return Picture(image, tuple(notes))
 
 
-def _as_rgb(image: Any, pillow: Any) -> tuple[Any, list[str]]:
+def _as_rgb(image: Image, pillow: ModuleType) -> tuple[Image, list[str]]:
     if image.mode == "CMYK":
         return image.convert("RGB"), ["cmyk"]
     if image.mode.startswith("I") or image.mode == "F":
@@ -178,7 +180,7 @@ def _as_rgb(image: Any, pillow: Any) -> tuple[Any, list[str]]:
     return (image if image.mode == "RGB" else image.convert("RGB")), []
 
 
-def _scaled(image: Any, pillow: Any) -> Any:
+def _scaled(image: Image, pillow: ModuleType) -> Any:
     """Deep grey to 8 bits: 16 bits keep their high half, floats in [0, 1] are stretched."""
     import numpy as np
 
@@ -194,7 +196,7 @@ def _scaled(image: Any, pillow: Any) -> Any:
     return made
 
 
-def _strips(image: Any) -> Iterator[Any]:
+def _strips(image: Image) -> Iterator[Any]:
     """The picture from top to bottom, about a million pixels at a time: what is worked out of it
     then takes little memory beside it."""
     width, height = image.size

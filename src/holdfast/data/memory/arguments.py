@@ -16,7 +16,7 @@ from holdfast.data.memory.texts import text_columns
 FRAME = "the data frame"
 
 
-def rows_in_memory(source: Any, labels: Any, groups: Any) -> pa.Table | None:
+def rows_in_memory(source: object, labels: object, groups: object) -> pa.Table | None:
     """The rows of a source that is no name of a file or data set."""
     if isinstance(source, (str, Path)):
         if labels is not None:
@@ -47,7 +47,7 @@ def rows_in_memory(source: Any, labels: Any, groups: Any) -> pa.Table | None:
 
 
 def labelled_rows(
-    texts: list[Any], labels: Any, groups: Any, names: Sequence[str], label: str
+    texts: Sequence[object], labels: object, groups: object, names: Sequence[str], label: str
 ) -> pa.Table:
     """Texts or pairs, labels and groups as a table."""
     columns: dict[str, Sequence[Any]] = text_columns(texts, names, "the texts")
@@ -69,7 +69,7 @@ def labelled_rows(
     return frame_table([dict(zip(columns, record, strict=True)) for record in records], "the texts")
 
 
-def name_of(source: Any, labels: Any) -> str:
+def name_of(source: object, labels: object) -> str:
     """What a run of rows in memory is called."""
     return "texts" if labels is not None else "dataset" if is_dataset(source) else "frame"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -15,6 +15,11 @@ from holdfast.core.input_errors import door
 from holdfast.data.memory.objects import array_of, check_depth, kept_or_spelled, spelled
 from holdfast.data.raw import refuse_repeated
 from holdfast.data.scratch import scratch_file
+
+if TYPE_CHECKING:
+    import datasets
+    import pandas
+    import polars
 
 LEAVE = "Leave the column out, or write plain values into it."
 
@@ -40,7 +45,7 @@ def is_dataset(value: object) -> bool:
     return _library(value) == "datasets" and hasattr(value, "column_names") and not several
 
 
-def frame_table(frame: Any, what: str = "the data frame") -> pa.Table:
+def frame_table(frame: object, what: str = "the data frame") -> pa.Table:
     """The rows as an Arrow table, in their order, without an index.
 
     A column that mixes kinds of values, or holds what no Parquet file can, is written as texts;
@@ -69,11 +74,11 @@ def frame_table(frame: Any, what: str = "the data frame") -> pa.Table:
     if isinstance(frame, pa.Table):
         return _of_arrow(frame, what)
     # A lazy frame has no rows yet.
-    frame = frame.collect() if hasattr(frame, "collect") else frame
-    if _library(frame) == "polars":
-        return _of_arrow(_of_polars(frame, what), what)
-    columns = [partial(_of_series, frame.iloc[:, place]) for place in range(len(frame.columns))]
-    return _table(what, list(zip(frame.columns, columns, strict=True)))
+    eager: Any = frame.collect() if hasattr(frame, "collect") else frame
+    if _library(eager) == "polars":
+        return _of_arrow(_of_polars(eager, what), what)
+    columns = [partial(_of_series, eager.iloc[:, place]) for place in range(len(eager.columns))]
+    return _table(what, list(zip(eager.columns, columns, strict=True)))
 
 
 def write_frame(table: pa.Table, path: Path) -> None:
@@ -84,7 +89,7 @@ def write_frame(table: pa.Table, path: Path) -> None:
         parquet.write_table(table, path)
 
 
-def frame_file(frame: Any, what: str = "the data frame") -> Path:
+def frame_file(frame: object, what: str = "the data frame") -> Path:
     """The rows in a Parquet file of this process's temporary folder."""
     path = scratch_file("frame", ".parquet")
     write_frame(frame_table(frame, what), path)
@@ -126,7 +131,7 @@ def _library(value: object) -> str:
     return type(value).__module__.partition(".")[0]
 
 
-def _table(what: str, columns: Sequence[tuple[Any, Callable[[], pa.Array]]]) -> pa.Table:
+def _table(what: str, columns: Sequence[tuple[object, Callable[[], pa.Array]]]) -> pa.Table:
     """The columns by their names as texts; each name once, each length the same."""
     names = [str(name) for name, _ in columns]
     refuse_repeated(what, names, "Give each a name of its own.")
@@ -146,13 +151,13 @@ def _of_arrow(table: pa.Table, what: str) -> pa.Table:
     return _table(what, [(name, partial(kept_or_spelled, column)) for name, column in columns])
 
 
-def _of_polars(frame: Any, what: str) -> pa.Table:
+def _of_polars(frame: polars.DataFrame, what: str) -> pa.Table:
     with door(what, DataError, "cannot be read", LEAVE):
         table: pa.Table = frame.to_arrow()
         return table
 
 
-def _of_series(series: Any) -> pa.Array:
+def _of_series(series: pandas.Series) -> pa.Array:
     # Only objects can be lists in lists.
     cells = series_values(series) if series.dtype == object else ()
     check_depth(cells)
@@ -166,7 +171,7 @@ def _of_series(series: Any) -> pa.Array:
     return kept_or_spelled(found)
 
 
-def _of_dataset(rows: Any, what: str) -> pa.Table:
+def _of_dataset(rows: datasets.Dataset, what: str) -> pa.Table:
     from holdfast.data.readers.hub import with_class_names
 
     if not hasattr(rows, "__len__"):
@@ -179,7 +184,7 @@ def _of_dataset(rows: Any, what: str) -> pa.Table:
     return with_class_names(rows, rows.with_format("arrow")[:])
 
 
-def _of_records(records: Sequence[Mapping[Any, Any]], what: str) -> pa.Table:
+def _of_records(records: Sequence[Mapping[object, object]], what: str) -> pa.Table:
     names = list(dict.fromkeys(name for record in records for name in record))
     return _table(
         what,

@@ -16,7 +16,7 @@ from holdfast.data.readers.values import spell
 _INNER = (list, tuple, dict)
 
 
-def array_of(values: Sequence[Any]) -> pa.Array:
+def array_of(values: Sequence[object]) -> pa.Array:
     """The values as they are, where Arrow has one type for them all; else as texts.
 
     Raises whatever the values themselves raise when they are asked for their text.
@@ -41,12 +41,12 @@ def kept_or_spelled(found: pa.Array | pa.ChunkedArray) -> pa.Array:
     return spelled(_listed(found)) if odd else found
 
 
-def spelled(values: Sequence[Any]) -> pa.Array:
+def spelled(values: Sequence[object]) -> pa.Array:
     """Every value as the text that a source would write for it; lists and objects as JSON."""
     return pa.array([_text(value) for value in values], pa.string())
 
 
-def check_depth(values: Sequence[Any]) -> None:
+def check_depth(values: Sequence[object]) -> None:
     """Refuse lists in lists without end: Arrow follows them until the process dies.
 
     Raises ``ValueError``.
@@ -91,7 +91,7 @@ def _listed(found: pa.Array) -> list[Any]:
         return [str(value) if value.is_valid else None for value in found]
 
 
-def _text(value: Any) -> str | None:
+def _text(value: object) -> str | None:
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, np.ndarray):

@@ -26,9 +26,9 @@ Text = str | tuple[str, str]
 
 
 def table_from_texts(
-    texts: Sequence[Any],
-    labels: Sequence[Any] | None = None,
-    groups: Sequence[Any] | None = None,
+    texts: Sequence[object],
+    labels: Sequence[object] | None = None,
+    groups: Sequence[object] | None = None,
     classes: Sequence[str] | None = None,
     source: str = "memory",
     *,
@@ -59,7 +59,7 @@ def table_from_texts(
     )
 
 
-def raw_of_texts(texts: Sequence[Any], names: Sequence[str] = (), source: str = "memory") -> Raw:
+def raw_of_texts(texts: Sequence[object], names: Sequence[str] = (), source: str = "memory") -> Raw:
     """Texts, or pairs of texts, as if a file had held them in columns ``names`` (``text``, and for
     pairs ``text_pair``, where none are given)."""
     called = text_columns(texts, names, source)
@@ -69,8 +69,8 @@ def raw_of_texts(texts: Sequence[Any], names: Sequence[str] = (), source: str = 
 
 
 def text_columns(
-    texts: Sequence[Any], names: Sequence[str] = (), source: str = "memory"
-) -> dict[str, Sequence[Any]]:
+    texts: Sequence[object], names: Sequence[str] = (), source: str = "memory"
+) -> dict[str, Sequence[object]]:
     """The column of texts, or the two of pairs, under ``names``.
 
     Raises ``DataError`` where a row is no text, or there are not as many names.
@@ -118,7 +118,7 @@ def _is_text(cell: object) -> bool:
         return False
 
 
-def _batches(columns: Mapping[str, Sequence[Any]]) -> Iterator[Batch]:
+def _batches(columns: Mapping[str, Sequence[object]]) -> Iterator[Batch]:
     rows = len(next(iter(columns.values())))
     for start in range(0, rows, BATCH_ROWS):
         yield Batch(
@@ -131,13 +131,13 @@ def _batches(columns: Mapping[str, Sequence[Any]]) -> Iterator[Batch]:
         )
 
 
-def _spelled(value: Any) -> str | None:
+def _spelled(value: object) -> str | None:
     return spell(value.item() if isinstance(value, np.generic) else value)
 
 
 def _unlabelled(
     columns: dict[str, list[str | None]],
-    groups: Sequence[Any] | None,
+    groups: Sequence[object] | None,
     classes: tuple[str, ...],
     source: str,
 ) -> Table:

@@ -16,7 +16,7 @@ import pyarrow as pa
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.files import disk_errors
-from holdfast.core.records import Finding
+from holdfast.core.records import Finding, Severity
 from holdfast.data.clean import Tally, complete, meant, missing_findings
 from holdfast.data.columns.template import fill_template, named_columns
 from holdfast.data.pairs.columns import choose_pair
@@ -28,6 +28,7 @@ from holdfast.data.texts.normal import normal_text
 
 if TYPE_CHECKING:
     import datasets
+
 
 ALL = "all"
 BEGINS_WITH = 5
@@ -216,7 +217,7 @@ def _begins(text: str, target: str) -> bool:
     return len(first) == BEGINS_WITH and text.split()[:BEGINS_WITH] == first
 
 
-def _finding(check: str, tally: Tally, n: int, what: str, severity: Any) -> Finding | None:
+def _finding(check: str, tally: Tally, n: int, what: str, severity: Severity) -> Finding | None:
     if not tally.count:
         return None
     return Finding(

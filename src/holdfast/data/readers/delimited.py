@@ -14,7 +14,7 @@ import csv
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 
@@ -24,6 +24,9 @@ from holdfast.data.limits import check_columns, check_row, limits
 from holdfast.data.raw import BATCH_CHARACTERS, Batch, batch_rows, refuse_repeated
 from holdfast.data.readers import READERS, Reader
 from holdfast.data.readers.text import open_lines
+
+if TYPE_CHECKING:
+    import _csv
 
 # What an unbalanced quotation mark leads to: none that closes, the rest of a row or of the file in
 # one cell, a row of other cells than the header's.
@@ -64,7 +67,11 @@ def _delimiter(path: Path, encoding: str | None) -> tuple[str, tuple[Decision, .
 
 
 def _read(
-    path: Path, encoding: str | None, delimiter: str, quoting: Any, decisions: tuple[Decision, ...]
+    path: Path,
+    encoding: str | None,
+    delimiter: str,
+    quoting: Literal[0, 1, 2, 3],
+    decisions: tuple[Decision, ...],
 ) -> Iterator[Batch]:
     with open_lines(path, encoding) as lines, _long_cells():
         counted = _Counted(path, lines)
@@ -101,7 +108,7 @@ class _Counted:
         return line
 
 
-def _records(path: Path, rows: Any, lines: _Counted) -> Iterator[list[str]]:
+def _records(path: Path, rows: _csv.Reader, lines: _Counted) -> Iterator[list[str]]:
     """The reader's rows without blank lines; its complaints with the line where the row began."""
     while True:
         began = rows.line_num + 1
@@ -141,7 +148,7 @@ def _header(path: Path, cells: list[str] | None) -> list[str]:
 
 
 def _batches(
-    path: Path, rows: Any, records: Iterator[list[str]], names: list[str]
+    path: Path, rows: _csv.Reader, records: Iterator[list[str]], names: list[str]
 ) -> Iterator[Batch]:
     width, cells, characters = len(names), [], 0
     most = batch_rows(width)

@@ -9,7 +9,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from holdfast.core.errors import DataError, HoldfastError
 from holdfast.core.input_errors import first_line
@@ -17,6 +17,10 @@ from holdfast.core.records import Decision
 from holdfast.data.bars import without_bars
 from holdfast.data.raw import BATCH_ROWS, Batch
 from holdfast.data.readers.parquet import typed_batch, with_list_names
+
+if TYPE_CHECKING:
+    import datasets
+    import pyarrow as pa
 
 _NAME = re.compile(r"(?P<name>[\w.-]+(/[\w.-]+)?)(:(?P<config>[\w.+-]+))?(@(?P<split>[^@\s]+))?")
 
@@ -78,7 +82,7 @@ def _check_kind(hub: HubName) -> None:
         )
 
 
-def batches(rows: Any) -> Iterator[Batch]:
+def batches(rows: datasets.Dataset) -> Iterator[Batch]:
     """A ``datasets.Dataset`` as strings."""
     yield typed_batch(with_class_names(rows, rows.with_format("arrow")[:0]))
     for start in range(0, len(rows), BATCH_ROWS):
@@ -86,7 +90,7 @@ def batches(rows: Any) -> Iterator[Batch]:
         yield typed_batch(with_class_names(rows, part))
 
 
-def with_class_names(rows: Any, part: Any) -> Any:
+def with_class_names(rows: datasets.Dataset, part: pa.Table) -> pa.Table:
     """The Arrow rows ``part`` of a ``datasets.Dataset``, the numbers of its classes as names."""
     import datasets
     import pyarrow as pa

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +176,7 @@ def _whole(path: Path, text: str) -> Iterator[Batch]:
         yield batch_of_objects(batch, str(path))
 
 
-def _objects(path: Path, value: Any) -> Iterator[dict[str, Any]]:
+def _objects(path: Path, value: object) -> Iterator[dict[str, Any]]:
     if isinstance(value, dict):
         rows = [item for item in value.values() if _is_rows(item)]
         if len(rows) == 1:
@@ -195,11 +195,11 @@ def _objects(path: Path, value: Any) -> Iterator[dict[str, Any]]:
     raise DataError(str(path), "is not a table", None, _SHAPES)
 
 
-def _is_rows(item: Any) -> bool:
+def _is_rows(item: object) -> bool:
     return isinstance(item, list) and bool(item) and isinstance(item[0], dict)
 
 
-def _from_columns(path: Path, value: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
+def _from_columns(path: Path, value: Mapping[str, Sequence[object]]) -> Iterator[dict[str, Any]]:
     lengths = {name: len(column) for name, column in value.items()}
     if len(set(lengths.values())) > 1:
         raise DataError(str(path), "has columns of different lengths", lengths, _SHAPES)

@@ -74,7 +74,7 @@ class KeyNames:
         self._names: dict[str, None] = {}
         self.rows = BATCH_ROWS
 
-    def of(self, value: dict[str, Any]) -> dict[str, Any]:
+    def of(self, value: dict[str, object]) -> dict[str, object]:
         """``value`` itself, its names counted among the columns; raises ``DataError`` where they
         become more than ``data.limits.columns``."""
         if not value.keys() <= self._names.keys():
@@ -84,7 +84,7 @@ class KeyNames:
         return value
 
 
-def check_object(where: str, value: Any) -> dict[str, Any]:
+def check_object(where: str, value: object) -> dict[str, Any]:
     """``value``, if it is an object whose texts can be stored as UTF-8."""
     if not isinstance(value, dict):
         remedy = 'A row is an object such as {"text": "…", "label": "…"}.'
@@ -97,7 +97,7 @@ def check_object(where: str, value: Any) -> dict[str, Any]:
     return value
 
 
-def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique_keys(pairs: list[tuple[str, object]]) -> dict[str, Any]:
     """The object of these pairs; a repeated name is refused, where ``json`` keeps the last."""
     value = dict(pairs)
     if len(value) < len(pairs):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,9 @@ from holdfast.core.errors import DataError
 from holdfast.data.limits import MB, check_columns, check_row, check_rows, check_unpacked
 from holdfast.data.raw import batch_rows, refuse_repeated
 
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
+
 # What a batch may hold once its repeated values are written out.
 BATCH_BYTES = 64 * MB
 # Values that take so many times the bytes of their pages are repeated by a dictionary.
@@ -27,7 +30,7 @@ REPEATED = 4
 FEW_ROWS = 256
 
 
-def check_footer(path: Path, file: Any) -> None:
+def check_footer(path: Path, file: pq.ParquetFile) -> None:
     """What the footer alone tells: columns, rows, and how much there is to unpack."""
     names = [field.name for field in file.schema_arrow]
     check_columns(str(path), names)
@@ -49,7 +52,7 @@ def check_footer(path: Path, file: Any) -> None:
             check_row(f"{path}, column {column.path_in_schema!r}", mean)
 
 
-def rows_at_once(path: Path, plain: Path, file: Any) -> int:
+def rows_at_once(path: Path, plain: Path, file: pq.ParquetFile) -> int:
     """The rows of a batch, fewer where values repeat so much that as many would fill memory.
 
     ``plain`` is where the file lies unpacked. Raises ``DataError`` where a cell, or all of them, go
@@ -71,7 +74,7 @@ def rows_at_once(path: Path, plain: Path, file: Any) -> int:
     return max(1, min(usual, int(BATCH_BYTES / max(1.0, worst))))
 
 
-def _repeating(file: Any) -> list[str]:
+def _repeating(file: pq.ParquetFile) -> list[str]:
     """The columns whose texts or bytes a dictionary may repeat beyond what is harmless."""
     found = {
         chunk.path_in_schema.split(".")[0]
@@ -83,7 +86,7 @@ def _repeating(file: Any) -> list[str]:
     return [field.name for field in file.schema_arrow if field.name.split(".")[0] in found]
 
 
-def _chunks(file: Any) -> Iterator[Any]:
+def _chunks(file: pq.ParquetFile) -> Iterator[Any]:
     metadata = file.metadata
     for group in range(metadata.num_row_groups):
         part = metadata.row_group(group)
@@ -91,7 +94,9 @@ def _chunks(file: Any) -> Iterator[Any]:
             yield part.column(at)
 
 
-def _dictionaries(plain: Path, file: Any, names: list[str], usual: int) -> Iterator[pa.RecordBatch]:
+def _dictionaries(
+    plain: Path, file: pq.ParquetFile, names: list[str], usual: int
+) -> Iterator[pa.RecordBatch]:
     """The columns, texts as numbers into their dictionary."""
     import pyarrow.parquet as pq
 

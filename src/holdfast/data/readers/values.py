@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
@@ -14,7 +14,7 @@ from holdfast.data.raw import Batch, Kind
 _KINDS: dict[type, Kind] = {str: "text", bool: "boolean", int: "integer", float: "float"}
 
 
-def spell(value: Any) -> str | None:
+def spell(value: object) -> str | None:
     """``true`` and ``false`` for booleans, the shortest decimal for numbers (``2`` for 2.0, as
     Arrow writes it), ``None`` for NaN."""
     if value is None or isinstance(value, str):
@@ -28,7 +28,7 @@ def spell(value: Any) -> str | None:
     return str(value)
 
 
-def _nested(source: str, name: str, value: Any) -> str:
+def _nested(source: str, name: str, value: object) -> str:
     try:
         return write_json_cell(value)
     except ValueError as error:
@@ -40,7 +40,7 @@ def _nested(source: str, name: str, value: Any) -> str:
         ) from error
 
 
-def batch_of_objects(objects: list[dict[str, Any]], source: str) -> Batch:
+def batch_of_objects(objects: Sequence[Mapping[str, object]], source: str) -> Batch:
     """Objects with any keys, as strings; a list or an object inside makes its column nested, and is
     written as JSON."""
     names = dict.fromkeys(name for item in objects for name in item)

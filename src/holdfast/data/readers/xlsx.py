@@ -13,7 +13,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pyarrow as pa
 
@@ -25,6 +25,9 @@ from holdfast.data.raw import BATCH_CHARACTERS, Batch, Kind, batch_rows, refuse_
 from holdfast.data.readers import READERS, Reader
 from holdfast.data.readers.text import unpacked
 from holdfast.data.readers.values import spell
+
+if TYPE_CHECKING:
+    from openpyxl import Workbook
 
 # Of the format: what goes on below was never written by a spreadsheet.
 _LAST_ROW = 1_048_576
@@ -104,8 +107,8 @@ def _check_zip(path: Path, stream: BinaryIO) -> None:
 
 
 def _first_sheet(
-    path: Path, book: Any
-) -> tuple[str, Iterator[Sequence[Any]], tuple[Decision, ...]]:
+    path: Path, book: Workbook
+) -> tuple[str, Iterator[Sequence[object]], tuple[Decision, ...]]:
     """The name of the first sheet with cells, its rows from the first that is not blank, and which
     others were passed over."""
     for sheet in book.worksheets:
@@ -122,12 +125,12 @@ def _first_sheet(
     raise DataError(str(path), "is empty", None, "It needs a header row and rows below it.")
 
 
-def _after(first: Sequence[Any], rows: Iterator[Sequence[Any]]) -> Iterator[Sequence[Any]]:
+def _after(first: Sequence[object], rows: Iterator[Sequence[object]]) -> Iterator[Sequence[object]]:
     yield first
     yield from rows
 
 
-def _header(path: Path, sheet: str, row: Sequence[Any]) -> list[str]:
+def _header(path: Path, sheet: str, row: Sequence[object]) -> list[str]:
     names = [str(value).strip() if not _is_blank(value) else "" for value in row]
     # Cells that were emptied or only formatted still count as cells of the sheet.
     while names and not names[-1]:
@@ -156,7 +159,7 @@ def _refuse_below(path: Path, sheet: str, row: int) -> None:
         )
 
 
-def _refuse_beyond(path: Path, sheet: str, row: int, cells: Sequence[Any]) -> None:
+def _refuse_beyond(path: Path, sheet: str, row: int, cells: Sequence[object]) -> None:
     extra = next((value for value in cells if not _is_blank(value)), None)
     if extra is not None:
         raise DataError(
@@ -167,7 +170,7 @@ def _refuse_beyond(path: Path, sheet: str, row: int, cells: Sequence[Any]) -> No
         )
 
 
-def _batch(names: list[str], cells: list[list[Any]]) -> Batch:
+def _batch(names: list[str], cells: Sequence[Sequence[object]]) -> Batch:
     columns: dict[str, pa.Array] = {}
     kinds: dict[str, set[Kind]] = {}
     for name, values in zip(names, zip(*cells, strict=True), strict=True):
@@ -177,7 +180,7 @@ def _batch(names: list[str], cells: list[list[Any]]) -> Batch:
     return Batch(columns, kinds)
 
 
-def _spelled(value: Any) -> str | None:
+def _spelled(value: object) -> str | None:
     if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
         return value.isoformat()
     if isinstance(value, str) and "_x" in value:
@@ -186,7 +189,7 @@ def _spelled(value: Any) -> str | None:
     return spell(value)
 
 
-def _is_blank(value: Any) -> bool:
+def _is_blank(value: object) -> bool:
     return value is None or (isinstance(value, str) and not value.strip())
 
 

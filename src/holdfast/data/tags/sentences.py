@@ -16,7 +16,7 @@ import pyarrow as pa
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import DataError
 from holdfast.core.files import disk_errors
-from holdfast.core.records import Decision, Finding
+from holdfast.core.records import Decision, Finding, Floats, Ints
 from holdfast.core.wording import counted
 from holdfast.data.cells import read_json_cell
 from holdfast.data.clean import Tally, has_no_group
@@ -50,6 +50,7 @@ from holdfast.data.texts.normal import normal_text
 
 if TYPE_CHECKING:
     import datasets
+
 
 TOKEN_NAMES = ("tokens", "words", "token", "word")
 TAG_NAMES = (
@@ -419,7 +420,7 @@ def _told(scheme: FoundScheme, counts: Counter[str]) -> Decision:
 
 
 def _write(
-    raw: Raw, columns: Columns, found: _Gathered, names: Sequence[str], places: Any
+    raw: Raw, columns: Columns, found: _Gathered, names: Sequence[str], places: Floats | Ints
 ) -> datasets.Dataset:
     """The sentences on disk, block by block."""
 

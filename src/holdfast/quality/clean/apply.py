@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import RecipeError
 from holdfast.quality.clean import all_treatments
-from holdfast.quality.clean.treatment import Change, RowSet, RowTreatment, TableTreatment, settle
+from holdfast.quality.clean.treatment import Change, RowSet, RowTreatment, S, TableTreatment, settle
 
 # A text that changes for ever has two treatments that undo each other; none have been seen.
 MOST_ROUNDS = 8
@@ -39,7 +39,7 @@ class CleaningPlan:
         return CleaningPlan(tuple(pair for pair in self.row if pair[0].answers))
 
 
-def choose(asked: Mapping[str, Mapping[str, Any] | bool]) -> CleaningPlan:
+def choose(asked: Mapping[str, Mapping[str, object] | bool]) -> CleaningPlan:
     """The treatments of ``treat: {NAME: {SETTING: …} | true | false}``.
 
     Raises ``RecipeError`` for a name or a setting that does not exist.
@@ -177,7 +177,7 @@ def _withheld(change: Change) -> Change:
 
 
 def _treat_table(
-    side: RowSet, treatment: TableTreatment[Any], settings: Any
+    side: RowSet, treatment: TableTreatment[S], settings: S
 ) -> tuple[RowSet, list[Change]]:
     edits = treatment.edits(side, settings)
     columns = {name: list(cells) for name, cells in side.columns.items()}

@@ -8,7 +8,7 @@ its cells; where personal data were taken out both are null, and ``"reversible":
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -133,12 +133,12 @@ def revert(side: RowSet, changes: Sequence[Change]) -> Reverted:
     return Reverted(replace(side, rows=rows, columns=whole), tuple(lost))
 
 
-def _cell(record: Any, name: str) -> str | None:
+def _cell(record: object, name: str) -> str | None:
     value: str | None = record.get(name) if isinstance(record, Mapping) else None
     return value
 
 
-def _numbers(count: int, gone: Mapping[int, Any]) -> list[int]:
+def _numbers(count: int, gone: Container[int]) -> list[int]:
     """The rows of the source that the rows of a treated file are."""
     kept: list[int] = []
     row = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,6 +21,8 @@ from holdfast.quality.clean.apply import (
     treated,
 )
 
+# Of a column: the position of a text that changes, the text after it, the treatments by name.
+Changes = Mapping[int, tuple[str, tuple[str, ...]]]
 _BATCH = 10_000
 READ, WRITTEN, TURNS = ("text", "text_pair"), ("target",), "turns"
 
@@ -112,7 +114,7 @@ def _turns(values: pa.ChunkedArray, chosen: CleaningPlan) -> dict[int, Any]:
 
 def _count(
     batch: pa.Table,
-    found: Mapping[str, Mapping[int, Any]],
+    found: Mapping[str, Changes],
     counts: Counter[str],
     listed: dict[str, list[int]],
 ) -> None:
@@ -129,7 +131,7 @@ def _count(
                 listed[name].append(ids[position].as_py())
 
 
-def _written(table: Table, parts: list[dict[str, Any]]) -> Table:
+def _written(table: Table, parts: Sequence[Mapping[str, Changes]]) -> Table:
     rows = table.rows.with_format("arrow")
     path = scratch_file("treated")
     schema = rows[:0].schema if len(table) else None
@@ -143,7 +145,7 @@ def _written(table: Table, parts: list[dict[str, Any]]) -> Table:
     return replace(table, rows=stored_rows(path))
 
 
-def _replaced(batch: pa.Table, name: str, changes: Mapping[int, Any]) -> pa.Table:
+def _replaced(batch: pa.Table, name: str, changes: Changes) -> pa.Table:
     cells = batch[name].to_pylist()
     for position, (after, _) in changes.items():
         cells[position] = after

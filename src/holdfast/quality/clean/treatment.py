@@ -142,7 +142,7 @@ def add(treatment: Treatment) -> None:
     TREATMENTS.add(treatment.name, treatment)
 
 
-def settle(treatment: Treatment, given: Mapping[str, Any] | bool) -> Any:
+def settle(treatment: Treatment, given: Mapping[str, object] | bool) -> Any:
     """The settings of a treatment, as given or by default.
 
     Raises ``RecipeError`` for one that it does not have, or of another type.
