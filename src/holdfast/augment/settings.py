@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import RecipeError
@@ -13,6 +13,14 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 MOST = 1_000_000
+
+
+class NumberBounds(TypedDict, total=False):
+    """The bounds of a ``SettingRule`` for numbers."""
+
+    least: float
+    above: float | None
+    most: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +70,12 @@ class SettingRule:
         return {"whole": int, "number": float}.get(self.kind, lambda same: same)(value)
 
 
-def number(default: float, **bounds: Any) -> Any:
+def number(default: float, **bounds: Unpack[NumberBounds]) -> Any:
     """A field that holds a number."""
     return field(default=float(default), metadata={"rule": SettingRule("number", **bounds)})
 
 
-def whole(default: int, **bounds: Any) -> Any:
+def whole(default: int, **bounds: Unpack[NumberBounds]) -> Any:
     """A field that holds a whole number."""
     return field(default=default, metadata={"rule": SettingRule("whole", **bounds)})
 
