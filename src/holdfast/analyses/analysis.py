@@ -123,7 +123,7 @@ class Candidates:
 
 
 def find_all(
-    run: Path, fitted: FittedModel, saved: Mapping[str, Any], notify: Notify
+    run: Path, fitted: FittedModel, saved: Mapping[str, object], notify: Notify
 ) -> Candidates:
     """Ask the kept state about training and validation rows, write ``answers.parquet``, and let
     every question find its candidates."""
@@ -180,7 +180,7 @@ def _after(before: Before, scored: Scored, table: Table) -> After:
     return After(**held, test=test, scored=scored)
 
 
-def _timed(name: str, seconds: dict[str, float], ask: Callable[[], Any], notify: Notify) -> Any:
+def _timed(name: str, seconds: dict[str, float], ask: Callable[[], object], notify: Notify) -> Any:
     """The answer, and how long it took. A question that the input keeps from being answered costs
     no run, nor does a defect in one: the model is trained, and the line says what to report.
     ``HOLDFAST_DEFECTS=raise`` lets a defect end the run, as every test has it."""

@@ -80,7 +80,7 @@ def _ratio(sums_of: Floats) -> Floats:
 
 
 def agreement(
-    kind: AnswerKind, first: Sequence[Any], second: Sequence[Any], groups: Ints | None = None
+    kind: AnswerKind, first: Sequence[object], second: Sequence[object], groups: Ints | None = None
 ) -> dict[str, Any]:
     """The share of rows of which both say the same (a set of labels whatever its order), with
     Wilson's interval; of numbers the correlation of the two."""
@@ -221,7 +221,7 @@ def _written(after: After) -> Predictions:
     return replace(told.take(at), wrong=None, sure=None, errors=None)
 
 
-def _plain(kind: AnswerKind, said: Sequence[Any]) -> list[Any]:
+def _plain(kind: AnswerKind, said: Sequence[object]) -> list[Any]:
     """Answers as the labels are written; an empty one is none."""
     return [None if one is None or (isinstance(one, str) and one == "") else one for one in said]
 

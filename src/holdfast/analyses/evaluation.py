@@ -111,7 +111,7 @@ def _by_rule(
     return {"by": rule.by, "threshold": rule.threshold, **answered_block(given, right & given)}
 
 
-def _same(said: Any, label: Any) -> bool:
+def _same(said: object, label: Any) -> bool:
     # Several labels are a set; tags stand in their order, which both have.
     return bool(said == label) if not isinstance(said, list) else list(said) == list(label)
 
@@ -192,7 +192,7 @@ def against_run(
     return made
 
 
-def _scores_here(predictor: Predictor, table: Table, block: Mapping[str, Any]) -> RowScores:
+def _scores_here(predictor: Predictor, table: Table, block: Mapping[str, object]) -> RowScores:
     groups = groups_of(table)
     if groups is None and (known := _of_rate(block, rate_name(table))) is not None:
         return known
@@ -216,7 +216,7 @@ def _of_rate(block: Mapping[str, Any], metric: str) -> RowScores | None:
 
 
 def _scores_of_others(
-    here: RowScores, seen: SeenRows, block: Mapping[str, Any]
+    here: RowScores, seen: SeenRows, block: Mapping[str, object]
 ) -> RowScores | None:
     """Of the rows that the run had not seen; ``None`` where there are none, or all are."""
     known = seen.unseen

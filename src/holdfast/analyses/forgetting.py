@@ -85,7 +85,7 @@ def find(before: Before) -> Mapping[str, Any] | None:
     )
 
 
-def confirm(found: Mapping[str, Any], after: After) -> Mapping[str, Any]:
+def confirm(found: Mapping[str, object], after: After) -> Mapping[str, Any]:
     return found
 
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from holdfast.data.table import Table
+    from holdfast.runs.threshold import ThresholdRule
 
 PICTURE_SIDE = 96
 HARDEST = "the hardest, since of others the run itself keeps no text"
@@ -217,13 +218,13 @@ def _texts(table: Table | None, task: str) -> list[str] | None:
     return [f"{one}\n\n{other}" for one, other in zip(texts, pairs, strict=True)]
 
 
-def _picture(table: Table | None, place: int, known: Mapping[str, Any]) -> str:
+def _picture(table: Table | None, place: int, known: Mapping[str, object]) -> str:
     if table is not None and "path" in table.rows.column_names:
         return thumbnail(str(table.column("path")[place]), PICTURE_SIDE)
     return str(known.get("image") or "")
 
 
-def _right(task: str, line: Mapping[str, Any], said: Any, label: Any) -> bool | None:
+def _right(task: str, line: Mapping[str, object], said: object, label: object) -> bool | None:
     # Of a number it is told how far off it is, of a text that there are many right ones.
     if task in WRITERS or "error" in line:
         return None
@@ -250,12 +251,12 @@ def _chances(names: Sequence[str], line: Mapping[str, Any]) -> tuple[tuple[str, 
     return tuple((name, float(p)) for name, p in ranked[:CHANCES])
 
 
-def _finite(value: Any) -> float | None:
+def _finite(value: float | None) -> float | None:
     return float(value) if value is not None and math.isfinite(value) else None
 
 
 def _left_to_a_person(
-    rows: list[RecordedRow], lines: Sequence[Mapping[str, Any]], rule: Any
+    rows: list[RecordedRow], lines: Sequence[Mapping[str, Any]], rule: ThresholdRule | None
 ) -> list[RecordedRow]:
     if rule is None:
         return rows

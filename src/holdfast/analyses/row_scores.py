@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from holdfast.core.records import Floats, Ints, to_json
 from holdfast.data.table import Table
 from holdfast.stats.ratio import loss_rows
 from holdfast.stats.two_samples import TwoSamples, two_samples
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,7 +42,9 @@ class RowScores:
         return cls.of_losses(told.losses, groups, told.tokens)
 
     @classmethod
-    def of_losses(cls, losses: Floats, groups: Any = None, tokens: Ints | None = None) -> RowScores:
+    def of_losses(
+        cls, losses: Floats, groups: npt.ArrayLike | None = None, tokens: Ints | None = None
+    ) -> RowScores:
         """Of losses [n], NaN where a row has none; each over so many ``tokens`` [n], where it is a
         mean over them."""
         known = np.isfinite(losses)
@@ -48,7 +53,11 @@ class RowScores:
 
     @classmethod
     def of_answers(
-        cls, metric: str, labels: Sequence[Any], said: Sequence[Any], groups: Any = None
+        cls,
+        metric: str,
+        labels: Sequence[Any],
+        said: Sequence[Any],
+        groups: npt.ArrayLike | None = None,
     ) -> RowScores:
         """Of answers beside their labels, by one of the metrics that need no more: absolute errors
         of numbers, else whether the two are the same."""
@@ -58,7 +67,7 @@ class RowScores:
         return cls(metric, np.array([same(a, b) for a, b in pairs], dtype=np.float64), groups)
 
 
-def same(label: Any, said: Any) -> bool:
+def same(label: object, said: Any) -> bool:
     """Whether an answer is its label; several are compared in the order in which both have them."""
     return bool(list(label) == list(said or ())) if isinstance(label, list) else bool(label == said)
 

@@ -134,7 +134,7 @@ def _examples(differ: dict[str, Any], columns: int) -> list[str]:
     return lines
 
 
-def _said(value: Any) -> str:
+def _said(value: object) -> str:
     return "none" if value is None else " ".join(str(value).split())
 
 

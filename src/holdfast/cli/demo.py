@@ -92,5 +92,5 @@ def _rate(estimate: dict[str, Any]) -> str:
     return f"{100 * estimate['value']:.1f} %{span}"
 
 
-def _label(verdict: dict[str, Any]) -> str:
+def _label(verdict: dict[str, object]) -> str:
     return str(verdict["label"]).replace("_", " ")

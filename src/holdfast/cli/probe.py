@@ -108,7 +108,7 @@ def _beside(memory: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [memory[name] for name in ("extraction", "canaries") if memory.get(name)]
 
 
-def _area(raw: Mapping[str, Any]) -> str:
+def _area(raw: Mapping[str, object]) -> str:
     if raw["value"] is None:
         return f"not measured ({raw['why']}),"
     return f"{raw['value']:.3f} (95 % CI {raw['low']:.3f}–{raw['high']:.3f})"
@@ -122,7 +122,7 @@ def _share(raw: Mapping[str, Any]) -> str:
     return f"{rate}: {raw['value']:.1%} of training rows (95 % CI {low}–{high})"
 
 
-def _forgotten(raw: Mapping[str, Any]) -> str:
+def _forgotten(raw: Mapping[str, object]) -> str:
     rise = raw.get("rise")
     said = raw.get("because") or raw.get("why")
     if said or not isinstance(rise, Mapping) or rise.get("value") is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -103,7 +103,7 @@ def command(
         raise typer.Exit(3)
 
 
-def _print(result: dict[str, Any], run: Path, as_json: bool) -> None:
+def _print(result: dict[str, object], run: Path, as_json: bool) -> None:
     if as_json:
         typer.echo(json_text(result))
     else:

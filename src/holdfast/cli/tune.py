@@ -163,7 +163,7 @@ def _plan(plan: Mapping[str, Any], columns: int) -> Iterator[str]:
         yield from entry("", f"{key}: {values}", columns)
 
 
-def _print(result: Mapping[str, Any], run: Path, as_json: bool) -> None:
+def _print(result: Mapping[str, object], run: Path, as_json: bool) -> None:
     if as_json:
         typer.echo(json_text(result))
         return

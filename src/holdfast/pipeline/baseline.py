@@ -13,7 +13,7 @@ import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -32,13 +32,19 @@ from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe, read_recipe
 from holdfast.report.page import write_report
 
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from holdfast.core.events import Listener
+
+
 LOG = "careless.csv"
 TEST_SHARE = 0.15
 RATE_TIMES = 5
 STEPS_TIMES = 2
 
 
-def add_careless(run: Path, listeners: Sequence[Any] = ()) -> dict[str, Any]:
+def add_careless(run: Path, listeners: Sequence[Listener] = ()) -> dict[str, Any]:
     """Train carelessly beside a finished run, add the block ``careless`` to its ``result.json``,
     write the log ``careless.csv`` for ``holdfast diagnose``, and draw the report again.
 
@@ -101,7 +107,9 @@ def _random_division(table: Table, seed: int) -> tuple[Ints, Ints]:
     return np.sort(train), np.sort(own)
 
 
-def _accuracy(fitted: FittedModel, positions: Ints, groups: Any) -> Estimate:
+def _accuracy(
+    fitted: FittedModel, positions: Ints, groups: npt.NDArray[np.object_] | None
+) -> Estimate:
     """Of the trained network on rows that were prepared."""
     examples: Any = fitted.ready.prepared.examples.take(positions)
     losses, logits = fitted.measure(examples)

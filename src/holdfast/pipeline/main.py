@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from holdfast._version import __version__
 from holdfast.analyses.analysis import confirm_all, find_all
@@ -78,16 +78,19 @@ from holdfast.training.loop import Trained, memory_errors
 from holdfast.training.machine.machine import flushed_subnormals
 from holdfast.training.machine.signals import terminate_like_interrupt
 
+if TYPE_CHECKING:
+    from holdfast.core.events import Listener
+
 
 def train(
     recipe: Recipe,
     run: Path,
     *,
     resume: bool = False,
-    listeners: Sequence[Any] = (),
+    listeners: Sequence[Listener] = (),
     notify: Notify = lambda _: None,
     checkpoint_every_s: float = LEAST_SECONDS,
-    held: Mapping[str, Any] = MappingProxyType({}),
+    held: Mapping[str, object] = MappingProxyType({}),
     outline: Callable[[Outline], None] = lambda _: None,
     procedure: Procedure | None = None,
 ) -> dict[str, Any]:
@@ -139,7 +142,7 @@ def train(
 
 
 def _continue(
-    asked: Recipe, to: Destination, listeners: Sequence[Any], procedure: Procedure | None
+    asked: Recipe, to: Destination, listeners: Sequence[Listener], procedure: Procedure | None
 ) -> dict[str, Any]:
     """Finish what a run has come to, by the recipe that it began with: a procedure by what it was
     ``asked``, since the run's recipe is that of the model that it came to."""
@@ -154,7 +157,7 @@ def _continue(
 
 
 def _train(
-    recipe: Recipe, to: Destination, listeners: Sequence[Any], procedure: Procedure | None
+    recipe: Recipe, to: Destination, listeners: Sequence[Listener], procedure: Procedure | None
 ) -> dict[str, Any]:
     """The sentence above, from the rows on."""
     start, run, notify = time.perf_counter(), to.run, to.notify

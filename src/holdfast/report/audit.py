@@ -114,7 +114,7 @@ def render_audit(document: Mapping[str, Any], examples: Examples) -> str:
     return standalone(_top(document), sections, words, str(document["task"]))
 
 
-def audit_snippet(document: Mapping[str, Any], examples: Examples) -> str:
+def audit_snippet(document: Mapping[str, object], examples: Examples) -> str:
     """What an audit shows of itself in a notebook: the answer and the first findings."""
     problems = [p for level in _levels(document, examples) for p in level.problems]
     page = (
@@ -183,7 +183,7 @@ def _about(document: Mapping[str, Any]) -> str:
     return f"{looked} checks looked at {document['rows']:,} rows{rest}. Nothing was changed."
 
 
-def _levels(document: Mapping[str, Any], examples: Examples) -> list[Level]:
+def _levels(document: Mapping[str, object], examples: Examples) -> list[Level]:
     made = [
         Level(
             title,

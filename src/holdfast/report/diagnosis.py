@@ -45,7 +45,7 @@ class CurveChart:
     thinned: str
 
 
-def render_diagnosis(log: Curves, document: Mapping[str, Any], name: str) -> str:
+def render_diagnosis(log: Curves, document: Mapping[str, object], name: str) -> str:
     """A self-contained page on a log: ``document`` is what ``diagnose --json`` prints, ``name`` the
     log's path as the reader should see it."""
     words = Glossary()

@@ -119,7 +119,7 @@ def row_view(document: Mapping[str, Any], picture: str | None = None) -> RowView
     return _row(document, document["rows"][0], picture)
 
 
-def why_not(document: Mapping[str, Any], reason: Mapping[str, Any]) -> str:
+def why_not(document: Mapping[str, object], reason: Mapping[str, object]) -> str:
     """Why nothing is marked; empty where something is."""
     if reason["shown"]:
         return ""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
 from holdfast.core.records import Estimate
 
@@ -121,7 +120,7 @@ def estimate(raw: object) -> Estimate:
     )
 
 
-def metrics(block: Mapping[str, Any]) -> dict[str, Estimate]:
+def metrics(block: Mapping[str, object]) -> dict[str, Estimate]:
     """The metrics of a scores block of result.json, in the order written."""
     found = block.get("metrics")
     return {k: estimate(v) for k, v in found.items()} if isinstance(found, Mapping) else {}

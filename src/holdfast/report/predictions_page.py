@@ -170,7 +170,7 @@ def _classes(recorded: Recorded, rows: Sequence[RecordedRow]) -> list[str]:
     return [name for name in recorded.classes if name in seen]
 
 
-def _names(value: Any) -> list[str]:
+def _names(value: object) -> list[str]:
     return [str(one) for one in value] if isinstance(value, list) else [str(value)]
 
 
@@ -207,7 +207,7 @@ def _key(value: float | None) -> str:
     return "" if value is None else f"{value:.6g}"
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
     return compact(value) if isinstance(value, float) else _cut(str(value))
@@ -217,7 +217,7 @@ def _cut(text: str) -> str:
     return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]} …"
 
 
-def _carriers(recorded: Recorded, said: Any) -> list[str]:
+def _carriers(recorded: Recorded, said: object) -> list[str]:
     carried = recorded.carried or {}
     return [word for name in _names(said) for word in carried.get(name, ())]
 

@@ -66,7 +66,7 @@ def without_paths(run: RunFiles) -> RunFiles:
     # The longest first: a path may be the beginning of another.
     known = [(path, last_part(path)) for path in sorted(named, key=len, reverse=True)]
 
-    def clean(value: Any) -> Any:
+    def clean(value: object) -> Any:
         if isinstance(value, str):
             for path, last in known:
                 value = value.replace(path, last)
@@ -76,7 +76,7 @@ def without_paths(run: RunFiles) -> RunFiles:
             return {key: item if key in USERS_OWN else clean(item) for key, item in value.items()}
         return [clean(item) for item in value] if isinstance(value, (list, tuple)) else value
 
-    def every(lines: tuple[Mapping[str, Any], ...]) -> tuple[Mapping[str, Any], ...]:
+    def every(lines: tuple[Mapping[str, object], ...]) -> tuple[Mapping[str, Any], ...]:
         return tuple(map(clean, lines))
 
     return dataclasses.replace(
@@ -98,7 +98,7 @@ def _files(run: RunFiles) -> Iterator[str]:
             yield path
 
 
-def _paths(value: Any) -> Iterator[str]:
+def _paths(value: object) -> Iterator[str]:
     if isinstance(value, str) and is_local(value) and last_part(value) != value:
         yield value
     elif isinstance(value, Mapping):

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 TEXTS = (
     'classify = pipeline("text-classification", model="FOLDER"HOW)\n'
@@ -72,7 +71,7 @@ PURPOSES = {
 }
 
 
-def purpose_of(result: Mapping[str, Any]) -> Purpose:
+def purpose_of(result: Mapping[str, object]) -> Purpose:
     """By the problem in ``result.json`` where it names one, else by its task."""
     # A problem says more than its task: text classification has three.
     problem, task = (str(result.get(name) or "") for name in ("problem", "task"))

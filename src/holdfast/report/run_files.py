@@ -70,7 +70,7 @@ class RunFiles:
     left: tuple[Mapping[str, Any], ...] = ()
 
     @classmethod
-    def of_result(cls, result: Mapping[str, Any]) -> RunFiles:
+    def of_result(cls, result: Mapping[str, object]) -> RunFiles:
         """What ``result.json`` alone says."""
         return cls(result, (), (), (), (), (), {}, {}, (), 0, (), ())
 
@@ -132,7 +132,7 @@ def _absent(run: Path) -> tuple[str, ...]:
     return tuple(name for name in names if not (run / name).is_file())
 
 
-def _optional(path: Path, read: Callable[[Path], Any], default: Any) -> Any:
+def _optional(path: Path, read: Callable[[Path], object], default: object) -> Any:
     with door(str(path), RunError, "is broken", REPEAT):
         if not path.exists() and not path.is_symlink():
             return default

@@ -21,6 +21,7 @@ from holdfast.recipe import Recipe, as_settings, override
 from holdfast.runs.start import rows_digest
 
 if TYPE_CHECKING:
+    from holdfast.core.events import Listener
     from holdfast.search.job import FitJob
 
 # Prepared models that are held at once: a search goes back and forth between few forms of one.
@@ -78,7 +79,7 @@ class Bench:
         told = f"{rows_digest((self.rows, *self.known))} {self.recipe.to_yaml()}"
         return hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()
 
-    def prepared(self, settings: Mapping[str, Any]) -> PreparedData:
+    def prepared(self, settings: Mapping[str, object]) -> PreparedData:
         """The rows and the model as these ``settings`` have them, with nothing worked out from
         training rows. Those that a fit sets for itself change nothing here.
 
@@ -94,13 +95,13 @@ class Bench:
             self._prepared[key] = with_general(made, self.known)
         return self._prepared[key]
 
-    def extended(self, settings: Mapping[str, Any], train: Ints, valid: Ints) -> PreparedData:
+    def extended(self, settings: Mapping[str, object], train: Ints, valid: Ints) -> PreparedData:
         """The same with the rows that are added to these training rows, worked out from them
         alone."""
         return with_added(self.prepared(settings), train, valid, self.unlabelled, self.known)
 
     def fit(
-        self, job: FitJob, listeners: Sequence[Any] = (), notify: Notify = lambda _: None
+        self, job: FitJob, listeners: Sequence[Listener] = (), notify: Notify = lambda _: None
     ) -> FittedModel:
         """One fit of the search, written nowhere."""
         own = {key: value for key, value in job.settings.items() if of_a_fit(key)}
@@ -127,10 +128,10 @@ class Bench:
         bare = replace(self, _prepared={})
         return tuple(getattr(bare, name) for name in type(self).__slots__)
 
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
+    def __setstate__(self, state: tuple[object, ...]) -> None:
         for name, value in zip(type(self).__slots__, state, strict=True):
             object.__setattr__(self, name, value)
 
 
-def _key(settings: Mapping[str, Any]) -> str:
+def _key(settings: Mapping[str, object]) -> str:
     return json.dumps(dict(settings), sort_keys=True, default=str)

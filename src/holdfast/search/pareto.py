@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,7 +29,7 @@ class Footing:
         return self.parameters * 4 / 1e6
 
 
-def footing(bench: Bench, settings: Mapping[str, Any]) -> Footing:
+def footing(bench: Bench, settings: Mapping[str, object]) -> Footing:
     """Measured on the network as these settings prepare it, on its middle rows: the fastest of
     three rounds, since a machine is disturbed upwards alone. How a fit trains changes neither."""
     import time

@@ -19,6 +19,7 @@ from holdfast.search.storage import calm
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner
+    from optuna.trial import Trial
 
 # Verdicts after which nothing good comes.
 HOPELESS = ("diverging",)
@@ -69,7 +70,7 @@ class Pruning:
         self._seen: dict[str, list[Snapshot]] = {}
         self._spared: set[str] = set()
 
-    def follow(self, key: str, handle: Any | None, spared: bool = False) -> None:
+    def follow(self, key: str, handle: Trial | None, spared: bool = False) -> None:
         """From now on, looks of the job ``key`` are those of a trial; without a ``handle`` it is
         one fold of it. ``spared``: it ends by itself alone."""
         self._seen[key] = []
@@ -99,7 +100,7 @@ class Pruning:
             return None
         return self._behind(handle, look)
 
-    def _behind(self, handle: Any, look: Snapshot) -> str | None:
+    def _behind(self, handle: Trial, look: Snapshot) -> str | None:
         # On the scale of what the sampler is told: more is better.
         value = float(probabilities(raw_losses([look])[:, 0]).mean())
         at = round(100 * look.examples_seen / self.rows)

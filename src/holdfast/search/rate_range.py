@@ -115,7 +115,7 @@ def range_of(
     prepared: PreparedData,
     train: Ints,
     valid: Ints,
-    settings: Mapping[str, Any] | Sequence[str] = (),
+    settings: Mapping[str, object] | Sequence[str] = (),
     *,
     notify: Notify = lambda _: None,
 ) -> RateRange:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from holdfast.contract.procedure import COMMAND, Procedure, begun_search
 from holdfast.contract.request import RECIPES, Request
@@ -17,6 +17,9 @@ from holdfast.search.searches import SEARCHES, procedure_of
 from holdfast.search.settings import SearchPart, search_part
 from holdfast.search.space_request import read_asked, space_of, split_settings
 from holdfast.search.tune import Tune
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 def tune_request(
@@ -80,7 +83,7 @@ def _begun(request: Request) -> Any:
     return begun if begun is not None and begun[COMMAND] == "tune" else None
 
 
-def _again(begun: Any, study: str | None, engine: str, address: str | None) -> Tune:
+def _again(begun: Mapping[str, Any], study: str | None, engine: str, address: str | None) -> Tune:
     """The same search: in its space, by its way. A password was not stored, so that the URL of a
     study is that of the command."""
     part, kept = search_part(begun.get("search"), {}, []), begun.get("study")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, ValidationError
 
@@ -32,7 +32,7 @@ class SearchPart(Part):
     end: bool = True
 
 
-def search_part(said: Any, more: Mapping[str, Any], names: list[str]) -> SearchPart | str:
+def search_part(said: object, more: Mapping[str, object], names: list[str]) -> SearchPart | str:
     """What a recipe says under ``search`` with what was said beside it; or the name of another
     way to search, one of ``names``. Raises ``RecipeError``."""
     plain = dict(more)

@@ -22,7 +22,7 @@ class OnlyWhere:
     key: str
     values: tuple[Any, ...]
 
-    def holds(self, chosen: Mapping[str, Any]) -> bool:
+    def holds(self, chosen: Mapping[str, object]) -> bool:
         return any(same(chosen.get(self.key), value) for value in self.values)
 
     def __str__(self) -> str:
@@ -49,7 +49,7 @@ class Dimension:
     when: OnlyWhere | None = None
     because: str = "set by you"
 
-    def holds(self, value: Any) -> bool:
+    def holds(self, value: object) -> bool:
         """Whether ``value`` is one that it may take."""
         if self.kind == "choice":
             return any(same(value, one) for one in self.choices)
@@ -130,15 +130,15 @@ class Space:
     def by_key(self) -> Mapping[str, Dimension]:
         return {one.key: one for one in self.dimensions}
 
-    def active(self, chosen: Mapping[str, Any]) -> tuple[Dimension, ...]:
+    def active(self, chosen: Mapping[str, object]) -> tuple[Dimension, ...]:
         """Those that have an effect beside what was ``chosen``."""
         return tuple(one for one in self if one.when is None or self._reached(one.when, chosen))
 
-    def _reached(self, when: OnlyWhere, chosen: Mapping[str, Any]) -> bool:
+    def _reached(self, when: OnlyWhere, chosen: Mapping[str, object]) -> bool:
         # What nobody chooses was settled when the space was made.
         return when.key not in self.by_key or when.holds(chosen)
 
-    def holds(self, settings: Mapping[str, Any]) -> bool:
+    def holds(self, settings: Mapping[str, object]) -> bool:
         """Whether these settings are a point of the space, all that has an effect being named."""
         wanted = {one.key: one for one in self.active(settings)}
         return wanted.keys() == settings.keys() and all(
@@ -149,7 +149,7 @@ class Space:
         """Every point of the grid once, the first dimension changing slowest."""
         yield from self._grid({}, 0)
 
-    def _grid(self, chosen: dict[str, Any], place: int) -> Iterator[dict[str, Any]]:
+    def _grid(self, chosen: dict[str, object], place: int) -> Iterator[dict[str, Any]]:
         if place == len(self.dimensions):
             yield dict(chosen)
             return
@@ -201,31 +201,31 @@ def ordered(dimensions: Sequence[Dimension]) -> tuple[Dimension, ...]:
     return tuple(done)
 
 
-def same(one: Any, other: Any) -> bool:
+def same(one: object, other: object) -> bool:
     """Whether two values of a setting are one: ``true`` is not 1, and 1 is 1.0."""
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
     return bool(one == other)
 
 
-def word(value: Any) -> str:
+def word(value: object) -> str:
     """A value as it would be typed."""
     if isinstance(value, float):
         return f"{value:g}"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def shown(settings: Mapping[str, Any]) -> str:
+def shown(settings: Mapping[str, object]) -> str:
     """Settings on a line, ``default`` for none."""
     told = [f"{key}={_short(value)}" for key, value in settings.items()]
     return " ".join(told) or "default"
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else word(value)
 
 
-def plain(value: Any) -> str:
+def plain(value: object) -> str:
     """A value as a text that tells it from every other: for keys of stores, and for choices of a
     library that knows plain values alone."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False)

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import yaml
 
@@ -118,7 +118,7 @@ def without_ranges(tree: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, A
     keys. The part ``search`` is left as it is."""
     ranges: dict[str, Any] = {}
 
-    def walk(node: Mapping[Any, Any], prefix: str) -> dict[Any, Any]:
+    def walk(node: Mapping[str, object], prefix: str) -> dict[Any, Any]:
         left: dict[Any, Any] = {}
         for key, value in node.items():
             name = f"{prefix}{key}"
@@ -133,13 +133,13 @@ def without_ranges(tree: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, A
     return walk(tree, ""), ranges
 
 
-def is_range(value: Any) -> bool:
+def is_range(value: object) -> bool:
     """Whether a value is meant as several."""
     return isinstance(value, dict) and ("range" in value or "choices" in value)
 
 
 def split_settings(
-    settings: Mapping[str, Any] | Sequence[str],
+    settings: Mapping[str, object] | Sequence[str],
 ) -> tuple[list[str], dict[str, Any], dict[str, Any]]:
     """``--set`` strings: those of the recipe, the ranges by their keys, and what is said of the
     search (``search.trials=8``; ``search=capacity`` stands under ``""``)."""
@@ -271,7 +271,7 @@ def _takes_whole(key: str) -> bool:
     return takes(part, last) == {int}
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> TypeGuard[str]:
     return isinstance(value, str) and NUMBER.fullmatch(value) is not None
 
 
@@ -279,7 +279,7 @@ def _number(text: str) -> float:
     return float(text)
 
 
-def _end(where: str, value: Any) -> float:
+def _end(where: str, value: object) -> float:
     """A number; YAML 1.1 takes ``1e-5`` for a word."""
     if _is_number(value):
         value = _number(value)
@@ -331,7 +331,7 @@ def _values(one: Dimension) -> Iterator[Any]:
         yield from (int(one.low), int(one.high)) if whole else (float(one.low), float(one.high))
 
 
-def key_of(settings: Mapping[str, Any]) -> str:
+def key_of(settings: Mapping[str, object]) -> str:
     """A short name of settings that no other settings have."""
     import hashlib
 

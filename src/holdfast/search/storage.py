@@ -15,6 +15,7 @@ from holdfast.data.database_url import DRIVERS, INSTALL, is_url, masked, without
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
+    from optuna.storages.journal._file import BaseJournalFileLock
 
 # Bytes at the end of a journal that may be one torn line.
 LONGEST_LINE = 64_000_000
@@ -112,7 +113,7 @@ def _readable(what: str) -> Iterator[None]:
         raise RunError(what, "is no study of Optuna's", type(error).__name__, remedy) from error
 
 
-def _end_whole(path: Path, lock: Any) -> None:
+def _end_whole(path: Path, lock: BaseJournalFileLock) -> None:
     """Take a last line away that a kill has cut off: the next one would be written behind it."""
     from optuna.storages.journal._file import get_lock_file
 
@@ -138,7 +139,7 @@ def _database(url: str) -> BaseStorage:
     return made
 
 
-def _refusing(url: str, make: Callable[[], Any]) -> Any:
+def _refusing(url: str, make: Callable[[], object]) -> Any:
     """``make()``, with every fault of the database as one block without the password."""
     what, remedy = masked(url), "Check host, name and password; PGPASSWORD and ~/.pgpass are read."
     try:

@@ -20,7 +20,9 @@ from holdfast.search.job import Done, FitEvaluations, FitJob, FoldScores
 from holdfast.training.checkpoint import Unfit, read_sealed, write_sealed
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     import pyarrow as pa
+    import torch
 
 
 # As long as that of a checkpoint: what stands at the end of the file has one length.
@@ -119,13 +121,13 @@ def _unpacked(state: dict[str, Any], job: FitJob) -> Done:
     )
 
 
-def _tensor(array: Any) -> Any:
+def _tensor(array: npt.ArrayLike | None) -> torch.Tensor | None:
     import torch
 
     return None if array is None else torch.as_tensor(np.asarray(array, dtype=np.float64))
 
 
-def _array(tensor: Any) -> Any:
+def _array(tensor: torch.Tensor | None) -> Any:
     return None if tensor is None else tensor.numpy()
 
 
@@ -138,7 +140,7 @@ def _bytes(table: pa.Table) -> bytes:
     return bytes(sink.getvalue())
 
 
-def _table(tensor: Any) -> pa.Table:
+def _table(tensor: torch.Tensor) -> pa.Table:
     import pyarrow as pa
 
     return pa.ipc.open_stream(pa.py_buffer(tensor.numpy().tobytes())).read_all()

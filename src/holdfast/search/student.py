@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from holdfast.contract.predictions import Side
 from holdfast.contract.run_folder import MODEL, RECIPE, open_run
@@ -21,6 +21,10 @@ from holdfast.recipe import Recipe, anchored, as_settings, override, read_recipe
 from holdfast.recipe.parts import DistillPart, ModelPart, TrainPart
 from holdfast.runs.stored import FinishedRun
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
 COMMAND = "holdfast distill"
 SIDES: tuple[Side, ...] = ("train", "valid", "test")
 
@@ -32,7 +36,7 @@ def student_recipe(
     layers: int | None = None,
     unlabelled: str | None = None,
     seed: int | None = None,
-    settings: Any = (),
+    settings: Mapping[str, object] | Sequence[str] = (),
 ) -> Recipe:
     """The recipe of a student of these finished runs.
 

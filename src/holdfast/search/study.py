@@ -27,8 +27,10 @@ from holdfast.search.storage import calm, close_storage
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner
     from optuna.samplers import BaseSampler
+    from optuna.storages import BaseStorage
     from optuna.study import Study as OptunaStudy
-    from optuna.trial import FrozenTrial
+    from optuna.study import StudySummary
+    from optuna.trial import FrozenTrial, Trial
 
 
 ABOUT, RESULT, OWNER, ORIGIN, PLACE = "holdfast", "result", "owner", "origin", "place"
@@ -136,12 +138,12 @@ class Trials:
 
     def __init__(
         self,
-        storage: Any,
+        storage: BaseStorage,
         where: str,
-        about: Mapping[str, Any],
+        about: Mapping[str, object],
         owner: str,
         space: Space,
-        default: Mapping[str, Any] | None,
+        default: Mapping[str, object] | None,
         sampler: Callable[[int], BaseSampler],
         pruner: BasePruner,
         alone: bool,
@@ -195,7 +197,7 @@ class Trials:
                 yield self._taken_up(one)
 
     def ask(
-        self, origin: Origin, place: int | None = None, fixed: Mapping[str, Any] | None = None
+        self, origin: Origin, place: int | None = None, fixed: Mapping[str, object] | None = None
     ) -> TrialStart:
         """The next trial: at a ``fixed`` point of the space, or where the sampler goes. ``place``
         is its number among those of its origin."""
@@ -257,7 +259,7 @@ class Trials:
             copy.add_trials([one for one in so_far if one.state in seen])
             return self._chosen(copy.ask())
 
-    def _filled(self, trial: Any) -> TrialStart:
+    def _filled(self, trial: Trial) -> TrialStart:
         """The trial with a value for every key that has an effect."""
         origin: Origin = trial.user_attrs.get(ORIGIN, "sampler")
         if origin == "default" and self._default is None:
@@ -269,21 +271,21 @@ class Trials:
             chosen, origin = {}, "default"
         return TrialStart(trial.number, chosen, origin, trial)
 
-    def _chosen(self, trial: Any) -> dict[str, Any]:
+    def _chosen(self, trial: Trial) -> dict[str, Any]:
         chosen: dict[str, Any] = {}
         for one in self._space:
             if one in self._space.active(chosen):
                 chosen[one.key] = suggested(trial, one)
         return chosen
 
-    def _stored(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+    def _stored(self, settings: Mapping[str, object]) -> dict[str, Any]:
         return {
             key: plain(value) if self._space.by_key[key].kind == "choice" else value
             for key, value in settings.items()
         }
 
 
-def suggested(trial: Any, one: Dimension) -> Any:
+def suggested(trial: Trial, one: Dimension) -> Any:
     """The value of one dimension in a trial. Choices are texts there: a library of plain values
     takes true for 1, and knows no lists."""
     if one.kind == "choice":
@@ -300,7 +302,7 @@ def suggested(trial: Any, one: Dimension) -> Any:
     return float(trial.suggest_float(one.key, low, high, step=stride, log=one.log))
 
 
-def _study(storage: Any, where: str, about: Mapping[str, Any]) -> OptunaStudy:
+def _study(storage: BaseStorage, where: str, about: Mapping[str, object]) -> OptunaStudy:
     """The study of these trials in a storage: made, or found again. Raises ``RunError`` where a
     file holds the study of something else."""
     import hashlib
@@ -320,7 +322,9 @@ def _study(storage: Any, where: str, about: Mapping[str, Any]) -> OptunaStudy:
     return made
 
 
-def _refuse_other(where: str, there: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+def _refuse_other(
+    where: str, there: Mapping[str, StudySummary], about: Mapping[str, object]
+) -> None:
     """A file holds one study: that of something else is not added to."""
     for name, summary in there.items():
         kept = summary.user_attrs.get(ABOUT)

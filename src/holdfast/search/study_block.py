@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,10 @@ from holdfast.search.space_request import key_of
 from holdfast.search.study import TrialResult
 from holdfast.search.study_verdict import Judged
 from holdfast.search.trial_plan import Planned
+
+if TYPE_CHECKING:
+    from holdfast.core.records import Floats
+
 
 # Settings of a model's form that change how long an answer takes; of those that a search prepares
 # anew, dropout does not.
@@ -147,11 +151,11 @@ def _known(found: Judged, one: TrialResult) -> float | None:
     return None if value is None else _number(value)
 
 
-def _form(settings: Mapping[str, Any]) -> dict[str, Any]:
+def _form(settings: Mapping[str, object]) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if key.startswith(SHAPES)}
 
 
-def _form_key(settings: Mapping[str, Any]) -> str:
+def _form_key(settings: Mapping[str, object]) -> str:
     return key_of(_form(settings))
 
 
@@ -163,6 +167,6 @@ def _number(value: float) -> float | None:
     return round(float(value), 6) if np.isfinite(value) else None
 
 
-def _mean(losses: Any) -> float:
+def _mean(losses: Floats) -> float:
     known = losses[np.isfinite(losses)]
     return float(known.mean()) if len(known) else float("nan")

@@ -49,7 +49,7 @@ class Planned:
     told: tuple[Decision, ...]
 
 
-def planned(ranges: Mapping[str, Any], part: SearchPart, bench: Bench) -> Planned:
+def planned(ranges: Mapping[str, object], part: SearchPart, bench: Bench) -> Planned:
     """For the ranges that were asked for (none: the default space), on these rows."""
     facts, passed = facts_of(bench)
     space = space_of(ranges, bench.recipe) if ranges else usual_space(facts)

@@ -46,6 +46,7 @@ from holdfast.search.study_verdict import behind_leader, ends_of, judged
 from holdfast.search.trial_plan import Planned, planned, units_of
 
 if TYPE_CHECKING:
+    from holdfast.core.events import Listener
     from holdfast.runs.journal import RunFolder
 
 OWNER = "owner"
@@ -109,7 +110,9 @@ class Tuning:
         self.divided = learning.divided
         self._block: Mapping[str, Any] = {}
 
-    def fit(self, into: RunFolder | None, listeners: Sequence[Any], notify: Notify) -> FittedModel:
+    def fit(
+        self, into: RunFolder | None, listeners: Sequence[Listener], notify: Notify
+    ) -> FittedModel:
         """Search, then fit by the settings that won."""
         assert into is not None
         start, bench = time.perf_counter(), Bench.of(self._learning)
@@ -215,10 +218,10 @@ class Tuning:
     def _last(
         self,
         bench: Bench,
-        settings: Mapping[str, Any],
+        settings: Mapping[str, object],
         told: tuple[Decision, ...],
         into: RunFolder,
-        listeners: Sequence[Any],
+        listeners: Sequence[Listener],
         notify: Notify,
     ) -> FittedModel:
         """The fit whose model is kept: that of the trial again, into the run's folder."""

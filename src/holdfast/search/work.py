@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,18 +23,22 @@ from holdfast.search.bench import Bench
 from holdfast.search.job import Done, FitEvaluations, FitJob, FitWatch, FoldScores
 from holdfast.stats.temperature import losses_at
 
+if TYPE_CHECKING:
+    from holdfast.core.events import Place
+    from holdfast.training.run import Run
+
 
 class Watched:
     """A listener that shows each look of a job to the search's watch."""
 
     name = "search"
-    place = "tell"
+    place: Place = "tell"
 
     def __init__(self, key: str, watch: FitWatch) -> None:
         self._key, self._watch = key, watch
         self.because: str | None = None
 
-    def snapshot_taken(self, run: Any) -> None:
+    def snapshot_taken(self, run: Run) -> None:
         if self.because is not None or run.stop_because is not None:
             return
         self.because = self._watch.look(self._key, run.looked)
@@ -74,7 +78,7 @@ def _saved(fitted: FittedModel, bench: Bench, job: FitJob) -> FoldScores | None:
     return answers_of(fitted, saved, bench.rows.take(job.held)) if len(job.held) else None
 
 
-def answers_of(fitted: FittedModel, saved: Mapping[str, Any], table: Table) -> FoldScores:
+def answers_of(fitted: FittedModel, saved: Mapping[str, object], table: Table) -> FoldScores:
     """What a fit's kept state says of other labelled rows, which it neither learned from nor was
     judged by; ``saved`` is what saving its model gave."""
     import pyarrow as pa
@@ -166,7 +170,7 @@ def _failed(job: FitJob, error: InputError, seconds: float) -> Done:
     )
 
 
-def _whole(marks: list[Any]) -> Floats | None:
+def _whole(marks: list[object]) -> Floats | None:
     if any(one is None for one in marks):
         return None
     return np.array(marks, dtype=np.float64)

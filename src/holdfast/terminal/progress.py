@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.progress import Progress
 
+    from holdfast.core.events import Place
+    from holdfast.training.run import Run
+
 
 # Where nothing is wrong, or nothing can be told yet.
 CALM = ("learning", "healthy", "inconclusive")
@@ -26,7 +29,8 @@ CALM = ("learning", "healthy", "inconclusive")
 class Show:
     """Losses, speed and time left, on standard error."""
 
-    name, place = "show", "tell"
+    name = "show"
+    place: Place = "tell"
 
     def __init__(self, quiet: bool, verbose: bool = False, verdicts: bool = True) -> None:
         """Without ``verdicts`` those of the way are not shown (but with ``verbose``): in the last
@@ -44,7 +48,7 @@ class Show:
         self._said = 0
         self._at = 0
 
-    def run_start(self, run: Any) -> None:
+    def run_start(self, run: Run) -> None:
         if self._quiet or not sys.stderr.isatty():
             return
         from rich.console import Console
@@ -64,12 +68,12 @@ class Show:
         self._live.start()
         self._task = self._bar.add_task("measuring the model before any step", total=run.plan.steps)
 
-    def batch_ready(self, run: Any) -> None:
+    def batch_ready(self, run: Run) -> None:
         if self._first is None:
             # Those of a run that is resumed were told when they were done.
             self._said = len(run.guard.actions)
 
-    def step_done(self, run: Any) -> None:
+    def step_done(self, run: Run) -> None:
         if self._first is None:
             # Timed from the end of the first step, which also lays out memory and chooses kernels.
             self._first = (time.perf_counter(), run.step, run.examples_seen)
@@ -84,7 +88,7 @@ class Show:
             # The plan grows where an action extends the run.
             self._bar.update(self._task, completed=run.step, total=run.plan.steps, description=text)
 
-    def snapshot_taken(self, run: Any) -> None:
+    def snapshot_taken(self, run: Run) -> None:
         found = metric_of(run.history[-1])
         self._label = "" if found is None else f"{found[0]} {share(found[1], found[2])}"
         if self._quiet:
@@ -106,7 +110,7 @@ class Show:
         notify(line + "\n")
         self._say_actions(run)
 
-    def run_end(self, run: Any) -> None:
+    def run_end(self, run: Run) -> None:
         drawn = self._live is not None
         self.close()
         if drawn:
@@ -119,7 +123,7 @@ class Show:
             self._live.stop()
             self._live = self._bar = None
 
-    def _say_time(self, run: Any) -> None:
+    def _say_time(self, run: Run) -> None:
         """How long it will take, from what rows took before any step."""
         seconds = expected_seconds(run)
         if seconds is None:
@@ -129,7 +133,7 @@ class Show:
             text = f"about {clock(seconds)}{after}, as measured before the first step"
         self._print(entry("Time", text, width()))
 
-    def _say_verdict(self, run: Any) -> None:
+    def _say_verdict(self, run: Run) -> None:
         """A line when the label changes to or from one that somebody should know of; every change
         stands in ``events.jsonl``. One look is nothing to judge by."""
         verdict = run.verdict
@@ -144,7 +148,7 @@ class Show:
         at = [f"  step {run.step}"] if self._live is not None else []
         self._print([*at, *verdict_lines(verdict, width())])
 
-    def _say_actions(self, run: Any) -> None:
+    def _say_actions(self, run: Run) -> None:
         """What was done to the run itself since the last look; why it ends is said at its end."""
         new = [action for _, action in run.guard.actions[self._said :]]
         for told in in_words([action for action in new if not isinstance(action, Stop)]):
@@ -160,7 +164,7 @@ class Show:
         else:
             notify("\n".join(lines) + "\n")
 
-    def _show_curves(self, run: Any) -> None:
+    def _show_curves(self, run: Run) -> None:
         from rich.console import Group
         from rich.text import Text
 
@@ -170,7 +174,7 @@ class Show:
         seen = Text("\n".join(glance(run.history, verdict, width())))
         self._live.update(Group(self._bar, seen))
 
-    def _speed(self, run: Any) -> str:
+    def _speed(self, run: Run) -> str:
         if self._first is None or run.step <= self._first[1]:
             return ""
         start, _, seen = self._first
@@ -180,7 +184,7 @@ class Show:
             f", {left} left" if left else ""
         )
 
-    def _left(self, run: Any) -> str:
+    def _left(self, run: Run) -> str:
         """The time left at the pace so far; empty before the second step and after the last."""
         if self._first is None or run.step <= self._first[1] or run.step >= run.plan.steps:
             return ""
@@ -189,7 +193,7 @@ class Show:
         return clock(elapsed / (run.step - step) * (run.plan.steps - run.step))
 
 
-def expected_seconds(run: Any) -> float | None:
+def expected_seconds(run: Run) -> float | None:
     """The time of all steps, looks and what follows them (``Job.others_s``), from that of the rows
     that were passed before any step: by the linear probe, where there is one, and by the first
     look, where it has to pass its own; and from that of rows in training mode

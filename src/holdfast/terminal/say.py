@@ -220,7 +220,7 @@ def percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f} %"
 
 
-def plain_interval(estimate: dict[str, Any], short: bool = False) -> str:
+def plain_interval(estimate: dict[str, object], short: bool = False) -> str:
     """A number that is no rate with its interval (left out if ``short``), or why there is none."""
     value = estimate.get("value")
     if value is None:

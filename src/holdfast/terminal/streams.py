@@ -7,7 +7,7 @@ import io
 import json
 import os
 import sys
-from typing import Any, TextIO
+from typing import TextIO
 
 from holdfast.core.printable import printable_json
 
@@ -84,7 +84,7 @@ class Lasting(io.TextIOBase):
         return self._stream.isatty()
 
 
-def json_text(value: Any, indent: int | None = 2) -> str:
+def json_text(value: object, indent: int | None = 2) -> str:
     """One JSON document that standard output can hold: letters as they are in UTF-8, as ``\\u…`` in
     any other encoding; what a terminal would obey is always escaped. Without ``indent`` it is one
     line."""

@@ -120,7 +120,7 @@ def fix_audited(asked: AuditRequest, found: Audit, out: Path, force: bool) -> Fi
 def fix(
     source: str,
     out: Path,
-    asked: Mapping[str, Mapping[str, Any] | bool],
+    asked: Mapping[str, Mapping[str, object] | bool],
     *,
     text: Sequence[str],
     label: str | None = None,
@@ -299,7 +299,7 @@ def _rows(table: pa.Table, nested: set[str]) -> Iterator[dict[str, Any]]:
             yield {name: _plain(value, name in nested) for name, value in row.items()}
 
 
-def _plain(value: Any, nested: bool) -> Any:
+def _plain(value: object, nested: bool) -> Any:
     if nested and isinstance(value, str):
         return read_json_cell(value)
     if value is None or isinstance(value, (str, int, float, bool, list, dict)):

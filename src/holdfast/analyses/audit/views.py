@@ -40,6 +40,8 @@ from holdfast.quality.views import (
 )
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from holdfast.prepare.embedding import Encoder, Vectors
 
 # What is going on, how much of it is done, and how much there is; nothing known is None.
@@ -224,7 +226,9 @@ def _tokenized(found: AuditRows, rows: TableRows, encoder: Encoder) -> tuple[lis
     return [_counted(rows, tokenizer, limit, name)], ""
 
 
-def _counted(rows: TableRows, tokenizer: Any, limit: int, name: str) -> Tokenized:
+def _counted(
+    rows: TableRows, tokenizer: PreTrainedTokenizerBase, limit: int, name: str
+) -> Tokenized:
     texts, unknown = rows.texts, tokenizer.unk_token_id
     lengths, unread, words = (np.zeros(len(texts), dtype=np.int64) for _ in range(3))
     for start in range(0, len(texts), 4096):

@@ -202,7 +202,7 @@ def _labelled(sides: Sequence[Contender], data: str, options: Options) -> Table:
 
 
 def _answered(
-    table: Table, said: Sequence[Mapping[int, Any]], sides: Sequence[Contender]
+    table: Table, said: Sequence[Mapping[int, object]], sides: Sequence[Contender]
 ) -> tuple[Ints, tuple[str, ...]]:
     """The positions of rows that both models answer, and what is said of the others."""
     rows = table.column("row").tolist()
@@ -231,7 +231,7 @@ def _not_known(sides: Sequence[Contender], seen: SeenRows | None) -> tuple[str, 
 def _compared(
     sides: Sequence[Contender],
     table: Table,
-    said: Sequence[Mapping[int, Any]],
+    said: Sequence[Mapping[int, object]],
     margin: float,
     seen: SeenRows | None,
     warnings: tuple[str, ...],
@@ -268,10 +268,10 @@ def _compared(
 
 def _judged(
     kind: AnswerKind,
-    labels: Sequence[Any],
-    said: Sequence[Sequence[Any]],
+    labels: Sequence[object],
+    said: Sequence[Sequence[object]],
     margin: float,
-    groups: Any,
+    groups: Sequence[object] | None,
     at: Ints,
 ) -> tuple[PairedRows, PairedVerdict]:
     if not len(at):
@@ -284,7 +284,7 @@ def _judged(
     return pairs, judge_pairs(pairs.gap, margin, own)
 
 
-def _like_labels(kind: AnswerKind, labels: Sequence[Any], said: list[Any]) -> list[Any]:
+def _like_labels(kind: AnswerKind, labels: Sequence[str], said: list[object]) -> list[object]:
     """Classes in the spelling of the labels: a file of predictions may write them otherwise."""
     if kind != "class":
         return said

@@ -141,7 +141,7 @@ def _file(path: str) -> dict[int, Any]:
     return dict(zip(rows, columns[PREDICTION], strict=True))
 
 
-def _rows(path: str, given: Sequence[Any] | None, n: int) -> list[int]:
+def _rows(path: str, given: Sequence[str | int | float] | None, n: int) -> list[int]:
     if given is None:
         return list(range(n))
     try:
@@ -165,7 +165,7 @@ KINDS: Mapping[AnswerKind, tuple[str, str]] = {
 }
 
 
-def answers_for(side: Contender, kind: AnswerKind, said: Mapping[int, Any]) -> dict[int, Any]:
+def answers_for(side: Contender, kind: AnswerKind, said: Mapping[int, object]) -> dict[int, Any]:
     """The answers of ``side`` as rows with labels of this ``kind`` are compared; an empty one is
     none. Raises ``RunError`` or ``DataError`` where they are of another kind, which would only look
     wrong."""

@@ -23,9 +23,9 @@ def differing_rows(
     pairs: PairedRows,
     rows: Ints,
     texts: Sequence[str],
-    labels: Sequence[Any],
-    first: Sequence[Any],
-    second: Sequence[Any],
+    labels: Sequence[object],
+    first: Sequence[object],
+    second: Sequence[object],
 ) -> dict[str, list[dict[str, Any]]]:
     """``a_better`` and ``b_better``: the rows [n] with the largest differences on either side, ten
     each, the first in the source first among equals."""
@@ -46,7 +46,7 @@ def differing_rows(
     return found
 
 
-def by_class(pairs: PairedRows, labels: Sequence[Any]) -> list[dict[str, Any]] | None:
+def by_class(pairs: PairedRows, labels: Sequence[object]) -> list[dict[str, Any]] | None:
     """Each class with the rows of it that one model alone has right, and the p-value of "equally
     many" (exact sign test, Holm over the classes: by chance one of them is below 5 % in at most 5 %
     of comparisons). At most ten, the smallest p-values first; ``None`` where answers are not right

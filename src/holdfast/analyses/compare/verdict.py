@@ -139,7 +139,7 @@ class PairedVerdict:
         }
 
 
-def judge_pairs(gap: Floats, margin: float, groups: Any = None) -> PairedVerdict:
+def judge_pairs(gap: Floats, margin: float, groups: object = None) -> PairedVerdict:
     """The verdict on the paired differences ``gap`` [n], first less second, larger being better.
 
     Right and wrong answers (every difference −1, 0 or 1) of single rows: better or worse by the

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,6 +11,10 @@ from holdfast.analyses.errors.neighbours import SHOWN, TrainingNeighbours
 from holdfast.contract.predictions import Predictions
 from holdfast.core.records import Estimate, Floats
 from holdfast.stats.intervals import wilson, wilson_by_groups
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
 
 MOST, EXAMPLES = 10, 2
 
@@ -73,7 +77,7 @@ def _of_pair(
     }
 
 
-def _share(hits: Any, groups: Any) -> Estimate:
+def _share(hits: npt.NDArray[np.bool_], groups: npt.NDArray[np.str_] | None) -> Estimate:
     value = float(hits.mean())
     if groups is None:
         return Estimate(value, *wilson(float(hits.sum()), len(hits)))

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -49,6 +49,11 @@ from holdfast.tasks.lm.chat_tokens import render
 from holdfast.tasks.lm.generation import LONGEST_ANSWER
 from holdfast.tasks.seq2seq.task import PairUse
 from holdfast.tasks.tags.answers import TagUse
+
+if TYPE_CHECKING:
+    from holdfast.core.records import Floats
+    from holdfast.data.raw import Raw
+
 
 ROWS = 50
 MASKED = "its pieces are replaced by the tokenizer's mask token"
@@ -196,7 +201,7 @@ def asked_text(use: TextUse, table: Table, place: int) -> TextQuery:
         one, layer, classes = table.take([place]), model.layer, model.classes
         nothing = layer.add(np.zeros((1, len(classes))), one, classes)
 
-        def beside(logits: Any) -> Any:
+        def beside(logits: Floats) -> Floats:
             # What the other columns add is the same whatever words are left.
             return layer.scale * logits + nothing
 
@@ -273,7 +278,7 @@ def _written(
     return Opened(row, written_cases(made, answer) if units else [], made)
 
 
-def _labels(raw: Any, name: str | None) -> Callable[[int], object]:
+def _labels(raw: Raw, name: str | None) -> Callable[[int], object]:
     """The label of a row as the source writes it; ``None`` where it has no such column."""
     if name is None or name not in raw.names:
         return lambda row: None

@@ -21,7 +21,8 @@ from holdfast.contract.predictions import Bools
 from holdfast.core.records import Floats, Ints
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
+    from transformers import PreTrainedModel
 
 
 TOKENS = 4096
@@ -130,7 +131,7 @@ class GeneratedRow:
 
 def written(
     writer: GeneratorModel,
-    table: Any,
+    table: nn.Module,
     tokenizer: Any,
     source: str,
     inside: tuple[int, int],
@@ -183,7 +184,7 @@ def written_cases(asked: GeneratedRow, answer: str) -> list[Case]:
     ]
 
 
-def causal_writer(plain: Any) -> GeneratorModel:
+def causal_writer(plain: PreTrainedModel) -> GeneratorModel:
     """A decoder: the target stands right behind each source, and is read off the tokens before."""
     import torch
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -65,7 +65,7 @@ def integrated_gradients(
 def in_place_of(table: nn.Module, states: Tensor) -> Iterator[None]:
     """A model's word embeddings (``table``) give ``states`` [B, T, E], whatever they are asked."""
 
-    def give(module: Any, inputs: Any, output: Any) -> Tensor:
+    def give(module: object, inputs: object, output: object) -> Tensor:
         return states
 
     handle = table.register_forward_hook(give)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -50,7 +50,7 @@ class Sentence:
                 parts.append(self._at_words(self.model.network(**batch), batch).float().numpy())
         return np.concatenate(parts)
 
-    def _at_words(self, logits: Tensor, batch: dict[str, Any]) -> Tensor:
+    def _at_words(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
         # A learnt prompt stands before the pieces.
         own = logits[:, logits.shape[1] - batch["input_ids"].shape[1] :]
         return own[:, self.firsts.tolist()]

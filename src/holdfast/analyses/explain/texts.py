@@ -31,6 +31,7 @@ from holdfast.tasks.forward import TextModel
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
 
 
 TOKENS = 2048
@@ -81,7 +82,7 @@ def read_row(model: TextModel, texts: Sequence[str]) -> EncodedRow:
     )
 
 
-def check_fast(tokenizer: Any) -> Any:
+def check_fast(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
     """The tokenizer, if it tells the places of its pieces."""
     if not tokenizer.is_fast:
         raise ModelError(

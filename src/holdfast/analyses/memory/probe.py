@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -38,6 +38,10 @@ from holdfast.core.records import Estimate, Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.core.wording import counted
 from holdfast.data.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 # Directions that the loss of a row is conditioned on, by how many others there are.
 ROWS_A_DIRECTION, MOST_DIRECTIONS = 15, 16
@@ -228,7 +232,9 @@ def _scores(one: SetScores, other: SetScores, seed: int) -> dict[str, tuple[Floa
     return found
 
 
-def _of_both(score: Any, one: SetScores, other: SetScores) -> tuple[Floats, Floats]:
+def _of_both(
+    score: Callable[[Floats], Floats], one: SetScores, other: SetScores
+) -> tuple[Floats, Floats]:
     return score(one.losses), score(other.losses)
 
 

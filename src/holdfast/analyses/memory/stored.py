@@ -23,6 +23,8 @@ from holdfast.runs.stored import FinishedRun
 from holdfast.stats.threads import one_thread
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from holdfast.models.loading.source import Source
 
 # Rows of each file that a model is asked about.
@@ -56,7 +58,7 @@ def probe_run(run: Path, notify: Notify = lambda _: None) -> dict[str, Any]:
     return _document(dict(found), probes.get("forgetting"))
 
 
-def _document(memorization: Mapping[str, Any], forgetting: Any) -> dict[str, Any]:
+def _document(memorization: Mapping[str, object], forgetting: object) -> dict[str, Any]:
     """What ``--json`` prints: a number that is not known is null."""
     plain: dict[str, Any] = to_json(
         {"schema": 1, "memorization": memorization, "forgetting": forgetting}
@@ -250,7 +252,7 @@ def _start_folder(folder: Path, files: Files, notify: Notify) -> Path | None:
     return base
 
 
-def _same_tokens(one: Any, other: Any, start: Path) -> None:
+def _same_tokens(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase, start: Path) -> None:
     if one.get_vocab() != other.get_vocab():
         rule = "reads other tokens than the model, so their losses cannot be compared"
         raise RecipeError("--start", rule, str(start), "Name the model that it was tuned from.")

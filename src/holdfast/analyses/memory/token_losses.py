@@ -4,7 +4,7 @@ one before training."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,7 +19,11 @@ from holdfast.tasks.seq2seq.losses import wanted_of
 from holdfast.training.batches import by_length
 
 if TYPE_CHECKING:
+    import torch
+
     from holdfast.contract.fit import FittedModel
+    from holdfast.models.base import Network
+    from holdfast.training.task import Batch, Examples, Task
 
 TOKENS = 4096
 
@@ -40,7 +44,12 @@ def hearing(fitted: FittedModel) -> Hear:
 
 
 def heard(
-    table: Table, examples: Any, task: Any, tuned: Any, start: Any | None, device: Any
+    table: Table,
+    examples: Examples,
+    task: Task,
+    tuned: Network,
+    start: Network | None,
+    device: torch.device,
 ) -> SetScores:
     """The mean loss of each row's target tokens [n] by both networks (NaN for a row without one),
     and their tokens; ``start`` may be missing."""
@@ -68,7 +77,9 @@ def heard(
     return SetScores(table, losses(by_tuned), losses(by_start), tokens)
 
 
-def _sure(output: Any, batch: dict[str, Any]) -> tuple[Any, Any]:
+def _sure(
+    output: ChunkedOutput | TokenOutput | torch.Tensor, batch: Batch
+) -> tuple[torch.Tensor, torch.Tensor]:
     """log p of each target token of a batch, and whether it was the likeliest."""
     if isinstance(output, ChunkedOutput):
         return -output.losses, output.right
@@ -79,7 +90,7 @@ def _sure(output: Any, batch: dict[str, Any]) -> tuple[Any, Any]:
 
 
 def _tokens(
-    network: Any, task: Any, examples: Any, device: Any
+    network: Network, task: Task, examples: Examples, device: torch.device
 ) -> tuple[list[Floats], list[Floats]]:
     """log p of each example's target tokens, and whether each was the likeliest."""
     import torch

@@ -21,7 +21,7 @@ from holdfast.tasks.generation.worth import PLAIN, Prompting, adjusted, answer_o
 OLD = f"an older version made this run: of its texts the first {SHOWN} of each side are kept"
 
 
-def written_blocks(result: Mapping[str, Any]) -> dict[str, Any]:
+def written_blocks(result: Mapping[str, object]) -> dict[str, Any]:
     """``worth`` and ``outputs`` of ``result.json``; nothing for a task that writes no text.
 
     A run by an older version kept neither. Of it both are made of the texts that its report shows,

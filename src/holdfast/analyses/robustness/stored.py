@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,6 +31,10 @@ from holdfast.data.table import Table
 from holdfast.plan.task import WRITERS
 from holdfast.prepare.rows import Notify
 from holdfast.runs.stored import FinishedRun
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
 
 MOST_ROWS = 500
 TEXT_PARTS = ("text", "text_pair")
@@ -176,7 +180,7 @@ def _repaint(path: str, to: Path, name: str, rng: np.random.Generator) -> None:
 
 
 def _with(
-    table: Table, columns: Mapping[str, list[Any]], changed: Sequence[int]
+    table: Table, columns: Mapping[str, Sequence[object]], changed: Sequence[int]
 ) -> tuple[Table, Ints]:
     """The changed rows with these columns in the place of theirs."""
     at = np.asarray(changed, dtype=np.int64)
@@ -220,7 +224,7 @@ def _plain(answer: object) -> object:
 
 
 def _examples(
-    told: Predictions, table: Table, said: Sequence[object], flipped: Any
+    told: Predictions, table: Table, said: Sequence[object], flipped: npt.NDArray[np.bool_]
 ) -> list[dict[str, Any]]:
     """Up to three rows whose answer flipped, as they are and as they were changed."""
     columns = table.rows.column_names

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,10 @@ from holdfast.contract.predictions import Predictions
 from holdfast.core.records import Floats
 from holdfast.data.tags.scheme import OUTSIDE
 from holdfast.tasks.tags.entities import TagTable, entity_counts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 
 WRONG, ABSOLUTE, ENTITIES, LOSS = "wrong", "absolute error", "1 − entity F1", "loss"
 
@@ -43,7 +47,7 @@ def badness(told: Predictions) -> Badness:
     return Badness(LOSS, told.losses)
 
 
-def sentence_f1(given: Any, said: Any) -> Floats:
+def sentence_f1(given: Sequence[Sequence[object]], said: Any) -> Floats:
     """Entity F1 of each sentence [n], 2 · found ÷ (given + said), of tags by name; 1 where there
     is no entity and none was said."""
     rows = [_even(list(own), list(tags)) for own, tags in zip(given, said, strict=True)]
@@ -60,6 +64,6 @@ def sentence_f1(given: Any, said: Any) -> Floats:
     return np.where(whole > 0, 2 * made[:, 0] / np.maximum(whole, 1), 1.0)
 
 
-def _even(given: list[Any], said: list[Any]) -> tuple[list[Any], list[Any]]:
+def _even(given: list[object], said: list[object]) -> tuple[list[object], list[object]]:
     """A sentence that the model cut has no entity in its rest."""
     return given, [*said[: len(given)], *[OUTSIDE] * (len(given) - len(said))]

@@ -8,13 +8,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from holdfast.analyses.slices.facts import FORMS, RowFacts
 from holdfast.analyses.slices.topics import Partition
+
+if TYPE_CHECKING:
+    from holdfast.core.records import Floats, Ints
 
 
 def condition_of(plain: Mapping[str, Any]) -> Condition | None:
@@ -226,7 +229,7 @@ def as_category(cell: object) -> str | None:
     return text or None
 
 
-def _within(values: npt.NDArray[Any], low: float | None, high: float | None) -> Bools:
+def _within(values: Floats | Ints, low: float | None, high: float | None) -> Bools:
     found = values == values
     if low is not None:
         found &= values >= low

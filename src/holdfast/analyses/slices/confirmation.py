@@ -112,7 +112,7 @@ def confirm_candidates(
     )
 
 
-def block(tested: Sequence[TestedSlice], rate: Mapping[str, Any]) -> dict[str, Any]:
+def block(tested: Sequence[TestedSlice], rate: Mapping[str, object]) -> dict[str, Any]:
     """``slices`` of ``result.json``: the confirmed ones by their rows in excess, the others by what
     they lack."""
     found = [one for one in tested if one.confirmed]

@@ -8,13 +8,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from holdfast.augment.texts.words import FUNCTION
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
 
 WORD_DIRECTIONS = 50
 EXTRA, POWERS = 10, 4
@@ -71,7 +75,7 @@ class WordSpace:
         return table
 
 
-def _main_directions(table: Any, many: int) -> Floats:
+def _main_directions(table: csr_matrix, many: int) -> Floats:
     """The right singular vectors [words, many] of the largest singular values, by a random range
     with four power steps (Halko, Martinsson and Tropp 2011, 0909.4061), the same each time."""
     rng = generator(0, "main directions")

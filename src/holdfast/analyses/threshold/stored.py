@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -41,6 +41,10 @@ from holdfast.runs.threshold import (
     write_threshold,
 )
 from holdfast.stats.intervals import clopper_pearson
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
 
 ASSUMES = "the rows to come are drawn as the validation rows were"
 # benchmarks/decisions.py: the most of 1,000 resamplings of validation rows in which the promised
@@ -135,7 +139,7 @@ def _kinds(told: Predictions) -> set[str]:
 
 
 def decided(
-    result: Mapping[str, Any],
+    result: Mapping[str, object],
     valid: Predictions,
     test: Predictions | None,
     wanted: ThresholdRequest,
@@ -232,7 +236,7 @@ def measured(told: Predictions, threshold: float | None) -> dict[str, Any]:
     return block
 
 
-def answered_block(given: Any, right: Any) -> dict[str, Any]:
+def answered_block(given: npt.NDArray[np.bool_], right: npt.NDArray[np.bool_]) -> dict[str, Any]:
     """Of rows [n] the share that is ``given`` an answer, and of those the share that is ``right``,
     with Clopper and Pearson's limits at 95 %."""
     answered = int(given.sum())
@@ -244,7 +248,9 @@ def answered_block(given: Any, right: Any) -> dict[str, Any]:
     }
 
 
-def _per_class(said: Sequence[object], given: Any, right: Any) -> list[dict[str, Any]]:
+def _per_class(
+    said: Sequence[object], given: npt.NDArray[np.bool_], right: npt.NDArray[np.bool_]
+) -> list[dict[str, Any]]:
     names = np.asarray([str(one) for one in said], dtype=object)
     lines = []
     for name in sorted(set(names[given].tolist())):

@@ -39,7 +39,7 @@ def shown(document: Mapping[str, Any], columns: int) -> str:
     return "\n".join(printable(line) for line in lines)
 
 
-def carried(block: Mapping[str, Any], columns: int) -> str:
+def carried(block: Mapping[str, object], columns: int) -> str:
     """The words that carry each class, as a run's ``reasons`` has them."""
     from holdfast.report.view.reasons import alarms_sentence, carried_sentence, word_lines
 
@@ -112,7 +112,7 @@ def _squares(row: Mapping[str, Any], levels: Sequence[int]) -> list[str]:
     return ["    " + "".join(sign * 2 for sign in line) for line in lines]
 
 
-def _named(row: Mapping[str, Any], reason: Mapping[str, Any], columns: int) -> list[str]:
+def _named(row: Mapping[str, object], reason: Mapping[str, object], columns: int) -> list[str]:
     lines = []
     number = reason["measure"] == "output"
     for sign, head in (

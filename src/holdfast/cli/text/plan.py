@@ -56,7 +56,7 @@ def _memory(memory: dict[str, float]) -> str:
     return f"about {memory['estimate']:,.0f} MB ({parts}) of {memory['available']:,.0f} MB"
 
 
-def _findings(findings: list[dict[str, Any]]) -> str:
+def _findings(findings: list[dict[str, object]]) -> str:
     from collections import Counter
 
     if not findings:

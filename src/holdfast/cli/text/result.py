@@ -119,7 +119,7 @@ def _scores(result: Mapping[str, Any], columns: int) -> Iterator[str]:
         yield from entry("Scores", "; ".join(shown).replace("\u00a0", " "), columns)
 
 
-def _known(result: Mapping[str, Any], columns: int) -> Iterator[str]:
+def _known(result: Mapping[str, object], columns: int) -> Iterator[str]:
     """What must be known before the model is relied on: the faults that the report begins with."""
     from holdfast.report.run_files import RunFiles
     from holdfast.report.view.reliance import reliance

@@ -14,7 +14,7 @@ from holdfast.core.wording import counted
 from holdfast.terminal.say import clock, entry
 
 
-def size_lines(result: Mapping[str, Any], columns: int) -> list[str]:
+def size_lines(result: Mapping[str, object], columns: int) -> list[str]:
     """The answer and a line a size; none where no sizes were tried."""
     block = result.get("capacity")
     if not isinstance(block, Mapping):
@@ -36,7 +36,7 @@ MOST_LINES = 12
 STATES = {"pruned": "ended early", "failed": "failed"}
 
 
-def study_lines(result: Mapping[str, Any], columns: int) -> list[str]:
+def study_lines(result: Mapping[str, object], columns: int) -> list[str]:
     """The lines; none where a run has no trials of settings."""
     study = result.get("study")
     if not isinstance(study, Mapping) or "trials_table" not in study or "capacity" in result:

@@ -59,7 +59,7 @@ def score_of(result: Mapping[str, Any]) -> Headline | None:
 
 
 def _share(
-    result: Mapping[str, Any],
+    result: Mapping[str, object],
     name: str,
     found: Mapping[str, Estimate],
     start: str = "",
@@ -80,7 +80,7 @@ def _share(
     return Headline(name, value, others, say)
 
 
-def _label_sets(result: Mapping[str, Any], found: Mapping[str, Estimate]) -> Headline:
+def _label_sets(result: Mapping[str, object], found: Mapping[str, Estimate]) -> Headline:
     """Judged by micro F1, told by what F1 is made of."""
     parts = _precision_recall(found.get("precision_micro"), found.get("recall_micro"))
     end = f" Micro-averaged over labels: {parts}." if parts else ""
@@ -88,7 +88,7 @@ def _label_sets(result: Mapping[str, Any], found: Mapping[str, Estimate]) -> Hea
     return Headline("f1_micro", found["f1_micro"], _others(result, "f1_micro"), whole.say)
 
 
-def _entities(result: Mapping[str, Any], found: Mapping[str, Estimate]) -> Headline:
+def _entities(result: Mapping[str, object], found: Mapping[str, Estimate]) -> Headline:
     """Judged by entity F1, told by what it is made of."""
     parts = _precision_recall(found.get("entity_precision"), found.get("entity_recall"))
     end = f" {parts[:1].upper()}{parts[1:]}." if parts else ""
@@ -103,7 +103,7 @@ def _precision_recall(given: Estimate | None, seen: Estimate | None) -> str:
     return f"precision {precision} %, recall {recall} %"
 
 
-def _error(result: Mapping[str, Any], found: Mapping[str, Estimate]) -> Headline:
+def _error(result: Mapping[str, object], found: Mapping[str, Estimate]) -> Headline:
     return _measure(result, "mae", found["mae"])
 
 
@@ -125,7 +125,7 @@ def _writing(result: Mapping[str, Any], found: Mapping[str, Estimate]) -> Headli
     return _measure(result, "perplexity", found["perplexity"])
 
 
-def _measure(result: Mapping[str, Any], name: str, value: Estimate) -> Headline:
+def _measure(result: Mapping[str, object], name: str, value: Estimate) -> Headline:
     """A number that is no share, in its own unit."""
     others = _others(result, name)
     shown = _measured([value.value, *others.values()])
@@ -157,7 +157,7 @@ def _metric(one: Mapping[str, Any], name: str) -> Estimate:
     return estimate(((one.get("test") or {}).get("metrics") or {}).get(name))
 
 
-def is_written(result: Mapping[str, Any]) -> bool:
+def is_written(result: Mapping[str, object]) -> bool:
     """Whether the task writes text, so that the untuned model is what stands beside it."""
     task = result.get("task")
     return task in ("seq2seq", "causal-lm") or bool(result.get("generations"))

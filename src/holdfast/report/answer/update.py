@@ -12,7 +12,7 @@ from holdfast.report.answer.episodes import Use
 REJECTED, ACCEPTED = "kept_aside", "taken"
 
 
-def of_update(result: Mapping[str, Any], advice: str, use: Use) -> tuple[str, Use]:
+def of_update(result: Mapping[str, object], advice: str, use: Use) -> tuple[str, Use]:
     """The advice on an update, its gate first; that of any other run as it is.
 
     An update that is rejected or inconclusive is never called worth using, however much better than

@@ -213,7 +213,7 @@ def _more(rows: object) -> str:
     return f"; about {count(rows)} more rows would settle it" if rows else ""
 
 
-def _table(raw: Mapping[str, Any], name: str) -> dict[str, Any]:
+def _table(raw: Mapping[str, object], name: str) -> dict[str, Any]:
     found = raw.get(name)
     return found if isinstance(found, dict) else {}
 

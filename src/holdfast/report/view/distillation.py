@@ -50,25 +50,25 @@ def distilled(run: RunFiles) -> BesideStart | None:
     return BesideStart(str(raw["because"]), (f"Its teacher: {runs}.",), tuple(tables), tuple(notes))
 
 
-def _table(raw: Mapping[str, Any], name: str) -> dict[str, Any]:
+def _table(raw: Mapping[str, object], name: str) -> dict[str, Any]:
     found = raw.get(name)
     return found if isinstance(found, dict) else {}
 
 
-def _number(part: Mapping[str, Any]) -> float | None:
+def _number(part: Mapping[str, object]) -> float | None:
     value = part.get("value")
     return float(value) if isinstance(value, (int, float)) else None
 
 
-def _size(part: Mapping[str, Any]) -> str:
+def _size(part: Mapping[str, object]) -> str:
     return count(part["parameters"]) if isinstance(part.get("parameters"), int) else "not known"
 
 
-def _time(speed: Mapping[str, Any], name: str) -> str:
+def _time(speed: Mapping[str, object], name: str) -> str:
     found = speed.get(name)
     return f"{found:.3g}" if isinstance(found, (int, float)) else "not timed"
 
 
-def _difference(name: str, part: Mapping[str, Any]) -> tuple[str, str, str]:
+def _difference(name: str, part: Mapping[str, object]) -> tuple[str, str, str]:
     found = estimate(part.get("difference"))
     return name, number(found.value), interval(found)

@@ -101,7 +101,7 @@ def _uses(run: RunFiles, sizes: Mapping[str, int]) -> str:
     return f"{count(sizes['train'])} for training, {chosen} and {scored}."
 
 
-def _fact_lines(counts: Mapping[str, Any]) -> tuple[str, ...]:
+def _fact_lines(counts: Mapping[str, object]) -> tuple[str, ...]:
     facts = []
     if counts.get("copy_groups") is not None:
         groups = plural(counts["copy_groups"], "group")

@@ -85,7 +85,7 @@ def _percent(value: float) -> str:
     return f"{100 * value:.1f} %"
 
 
-def _score(raw: Any) -> tuple[str, str]:
+def _score(raw: object) -> tuple[str, str]:
     found = estimate(raw)
     return _percent(found.value) if found.value is not None else "–", interval(found, "accuracy")
 

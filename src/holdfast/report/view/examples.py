@@ -96,7 +96,7 @@ def _left_out(unclear: int) -> str:
     return f" {rows} seen in fewer than three passes and {verb} left out."
 
 
-def _sample(seen: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+def _sample(seen: Sequence[Mapping[str, object]]) -> Sequence[Mapping[str, Any]]:
     """Every row that is not easy, and evenly spaced easy ones, up to the most that are drawn."""
     if len(seen) <= MOST_MARKS:
         return seen
@@ -107,7 +107,7 @@ def _sample(seen: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
     return [*easy[::step][:room], *odd]
 
 
-def _suspects(seen: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def _suspects(seen: Sequence[Mapping[str, object]]) -> list[Mapping[str, Any]]:
     """The rows that most deserve a look: the lowest margin, or the least sure where none is."""
     odd = [line for line in seen if line["kind"] in SUSPECT]
     return sorted(

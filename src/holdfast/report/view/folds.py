@@ -73,7 +73,7 @@ def _called(one: Mapping[str, Any]) -> str:
     return fold if not one.get("repeat") else f"{fold}, repeat {int(one['repeat']) + 1}"
 
 
-def _of_fold(one: Mapping[str, Any], name: str) -> Estimate:
+def _of_fold(one: Mapping[str, object], name: str) -> Estimate:
     metrics = one.get("metrics")
     return estimate(metrics.get(name) if isinstance(metrics, Mapping) else None)
 
@@ -84,7 +84,7 @@ def _metric(name: str, raw: object) -> tuple[str, str, str, str]:
     return metric_name(name), number(found.value, name), interval(found, name) or "", how
 
 
-def _fold(one: Mapping[str, Any], name: str) -> tuple[str, ...]:
+def _fold(one: Mapping[str, object], name: str) -> tuple[str, ...]:
     verdict = one.get("verdict")
     label = str(verdict.get("label") or "") if isinstance(verdict, Mapping) else ""
     kept = f"{count(one.get('best_step'))} of {count(one.get('planned_steps'))}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from holdfast.core.records import Estimate
 from holdfast.report.numbers import count, estimate, metric_name, plural
@@ -80,7 +79,7 @@ def _texts(run: RunFiles, side: str) -> tuple[Text, ...]:
     )
 
 
-def _sentence(settings: Mapping[str, Any], counts: Mapping[str, Mapping[str, Any]]) -> str:
+def _sentence(settings: Mapping[str, object], counts: Mapping[str, Mapping[str, object]]) -> str:
     beams = settings.get("beams")
     how = "greedily" if beams in (1, None) else f"with {count(beams)} beams"
     rows = " and ".join(
@@ -91,7 +90,7 @@ def _sentence(settings: Mapping[str, Any], counts: Mapping[str, Mapping[str, Any
     return f"The same fixed sample for both models, written {how}: {rows}."
 
 
-def _scores(columns: list[Mapping[str, Any]]) -> tuple[tuple[str, tuple[Cell, ...]], ...]:
+def _scores(columns: list[Mapping[str, object]]) -> tuple[tuple[str, tuple[Cell, ...]], ...]:
     names = dict.fromkeys(name for column in columns for name in column)
     unknown = Estimate(None, why="not recorded")
     return tuple(
@@ -104,7 +103,7 @@ def _scores(columns: list[Mapping[str, Any]]) -> tuple[tuple[str, tuple[Cell, ..
 
 
 def _counts(
-    columns: list[Mapping[str, Any]], meaning: Mapping[str, Any]
+    columns: list[Mapping[str, object]], meaning: Mapping[str, object]
 ) -> tuple[tuple[str, tuple[str, ...]], ...]:
     names = dict.fromkeys(name for column in columns for name in column if name != "n")
     return tuple(

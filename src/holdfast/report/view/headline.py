@@ -122,7 +122,7 @@ def headline(run: RunFiles) -> Headline:
     )
 
 
-def as_confirmed(verdict: Mapping[str, Any], tone: str, sentence: str) -> tuple[str, str]:
+def as_confirmed(verdict: Mapping[str, object], tone: str, sentence: str) -> tuple[str, str]:
     """Tone and sentence of a label, or of one that the run's test rows do not confirm."""
     if verdict.get("test_agrees") is not False:
         return tone, sentence

@@ -268,7 +268,7 @@ def _holds_zero(difference: Estimate) -> bool:
     return (difference.low or 0.0) <= 0 <= (difference.high or 0.0)
 
 
-def _careless(raw: Mapping[str, Any], name: str) -> Careless | None:
+def _careless(raw: Mapping[str, object], name: str) -> Careless | None:
     if not raw:
         return None
     random_split, truth = estimate(raw.get("random_split")), estimate(raw.get("honest"))

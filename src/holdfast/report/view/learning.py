@@ -206,7 +206,7 @@ def _stretches(run: RunFiles) -> list[list[Mapping[str, Any]]]:
 
 
 def _left(
-    stretches: list[list[Mapping[str, Any]]], keys: Mapping[str, tuple[str, ...]]
+    stretches: list[list[Mapping[str, object]]], keys: Mapping[str, tuple[str, ...]]
 ) -> tuple[LeftCurve, ...]:
     return tuple(
         LeftCurve(style, tuple(map(_step, looks)), _column(looks, *path))
@@ -225,7 +225,7 @@ def _went_back(run: RunFiles) -> str:
     )
 
 
-def _column(looks: list[Mapping[str, Any]], *keys: str) -> tuple[float | None, ...]:
+def _column(looks: list[Mapping[str, object]], *keys: str) -> tuple[float | None, ...]:
     values = []
     for look in looks:
         value: Any = look
@@ -241,7 +241,9 @@ def _finite(value: object) -> float | None:
     return float(value)
 
 
-def _look(look: Mapping[str, Any], series: list[ChartSeries], index: int, best: object) -> LookView:
+def _look(
+    look: Mapping[str, object], series: list[ChartSeries], index: int, best: object
+) -> LookView:
     epoch = _finite(look.get("epoch"))
     shown = [number(s.values[index], "" if i < 3 else "accuracy") for i, s in enumerate(series)]
     return LookView(
@@ -252,7 +254,7 @@ def _look(look: Mapping[str, Any], series: list[ChartSeries], index: int, best: 
     )
 
 
-def _phases(looks: list[Mapping[str, Any]]) -> tuple[str, ...]:
+def _phases(looks: list[Mapping[str, object]]) -> tuple[str, ...]:
     names = [str(look["phase"]) for look in looks if look.get("phase")]
     ranges = []
     for name in dict.fromkeys(names):
@@ -262,7 +264,7 @@ def _phases(looks: list[Mapping[str, Any]]) -> tuple[str, ...]:
     return tuple(ranges) if len(ranges) > 1 else ()
 
 
-def _missing(looks: list[Mapping[str, Any]], valid: ChartSeries) -> str:
+def _missing(looks: list[Mapping[str, object]], valid: ChartSeries) -> str:
     if not looks:
         return "This run recorded no evaluations, so there are no curves."
     if all(value is None for value in valid.values):

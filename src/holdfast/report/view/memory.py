@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from holdfast.report.numbers import estimate, interval, number
 from holdfast.report.run_files import RunFiles
@@ -73,7 +72,7 @@ def _number(raw: object) -> tuple[str, str]:
     return number(found.value), interval(found) or ""
 
 
-def _found(one: Mapping[str, Any]) -> tuple[str, str, str]:
+def _found(one: Mapping[str, object]) -> tuple[str, str, str]:
     share = estimate(one)
     rate = one.get("at_fpr")
     at = f"{100 * rate:.2g}\u00a0%" if isinstance(rate, (int, float)) else "–"
@@ -87,7 +86,7 @@ def _found(one: Mapping[str, Any]) -> tuple[str, str, str]:
     return at, f"{100 * share.value:.1f}\u00a0%", span
 
 
-def _row(one: Mapping[str, Any]) -> tuple[str, str, str, str]:
+def _row(one: Mapping[str, object]) -> tuple[str, str, str, str]:
     risk = one.get("risk")
     shown = number(risk) if isinstance(risk, (int, float)) else "–"
     return str(one.get("row")), str(one.get("label") or ""), str(one.get("text") or ""), shown

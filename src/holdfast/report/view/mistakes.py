@@ -108,7 +108,7 @@ def matrix(run: RunFiles) -> Matrix | None:
     )
 
 
-def _check_square(counts: Sequence[Any], classes: int) -> None:
+def _check_square(counts: Sequence[object], classes: int) -> None:
     rows = [row for row in counts if isinstance(row, list) and len(row) == classes]
     if len(rows) != classes or not all(isinstance(n, int) for row in rows for n in row):
         raise RunError(

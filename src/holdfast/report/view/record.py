@@ -102,7 +102,7 @@ def settings(run: RunFiles) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ..
     return ((("run", top), *rest)) if top else rest
 
 
-def _without_command(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+def _without_command(settings: Mapping[str, object]) -> Mapping[str, Any]:
     """A command that alerts run may hold secrets; a recipe and older runs have it in full."""
     alert = settings.get("alert")
     if not isinstance(alert, Mapping) or alert.get("command") is None:
@@ -190,7 +190,7 @@ def _finding(raw: Mapping[str, Any]) -> FindingLine:
     )
 
 
-def _moment(event: Mapping[str, Any]) -> Moment:
+def _moment(event: Mapping[str, object]) -> Moment:
     verdict = event.get("event") == "verdict"
     what = str(event.get("label", "")).replace("_", " ") if verdict else event.get("action", "")
     return Moment(
@@ -216,7 +216,7 @@ def _timing(run: RunFiles) -> Iterator[tuple[str, str]]:
         yield "peak memory", f"{count(run.result['peak_memory_mb'])}\u00a0MB"
 
 
-def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def _flat(value: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
     for key, item in value.items():
         if isinstance(item, Mapping) and item:
             yield from _flat(item, f"{prefix}{key}.")

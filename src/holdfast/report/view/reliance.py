@@ -159,7 +159,7 @@ def _memory(run: RunFiles) -> str | None:
     return CLEAN if ruled_out else UNDECIDED
 
 
-def _limits(block: Mapping[str, Any]) -> str:
+def _limits(block: Mapping[str, object]) -> str:
     found = estimate(block.get("auc"))
     if found.low is None or found.high is None:
         return ""

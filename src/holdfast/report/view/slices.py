@@ -97,7 +97,7 @@ def _sentence(block: Mapping[str, Any], what: str) -> str:
     )
 
 
-def _line(one: Mapping[str, Any], name: str, note: str) -> SliceLine:
+def _line(one: Mapping[str, object], name: str, note: str) -> SliceLine:
     value, rest = estimate(one.get("value")), estimate(one.get("rest"))
     return SliceLine(
         str(one.get("slice") or "–"),
@@ -113,7 +113,7 @@ def _value(value: Estimate, name: str) -> str:
     return number(value.value, name) if name else compact(value.value)
 
 
-def _alarms(block: Mapping[str, Any]) -> str:
+def _alarms(block: Mapping[str, object]) -> str:
     rate = block.get("false_alarm_rate")
     if not isinstance(rate, Mapping) or rate.get("value") is None:
         return ""

@@ -216,7 +216,7 @@ def _settings(settings: Block) -> str:
     return " ".join(f"{key}={_plain(value)}" for key, value in settings.items())
 
 
-def _plain(value: Any) -> str:
+def _plain(value: object) -> str:
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
     if isinstance(value, float):

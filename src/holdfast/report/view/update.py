@@ -65,7 +65,7 @@ def renewal(run: RunFiles) -> BesideStart | None:
     return BesideStart(sentence, tuple(notes), tuple(tables), tuple(more))
 
 
-def gate_words(gate: Mapping[str, Any]) -> str:
+def gate_words(gate: Mapping[str, object]) -> str:
     """The gate's decision with its reason, as a sentence."""
     decision = str(gate.get("decision"))
     outcome = GATE_OUTCOMES.get(decision, decision)
@@ -100,7 +100,7 @@ def score_words(block: Mapping[str, Any]) -> str:
     return f"{told} (difference {_points(gap)} points, scored after the decision)"
 
 
-def _answers(gate: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+def _answers(gate: Mapping[str, object]) -> Iterator[tuple[str, ...]]:
     for place in ("old", "first", "new"):
         one = gate.get(place)
         if not isinstance(one, Mapping):
@@ -133,7 +133,7 @@ def _feedback(feedback: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "Old rows whose feedback was deleted since", count(feedback["deleted_since"])
 
 
-def _part(one: Mapping[str, Any]) -> tuple[str, ...]:
+def _part(one: Mapping[str, object]) -> tuple[str, ...]:
     value = one.get("difference")
     shown = f"{100 * value:+.1f}" if isinstance(value, (int, float)) else "–"
     name = f"{one.get('kind')} {one.get('part')}"

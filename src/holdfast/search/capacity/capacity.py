@@ -35,6 +35,7 @@ from holdfast.search.study_block import judged_by
 from holdfast.search.trial_plan import folds_of, units_of
 
 if TYPE_CHECKING:
+    from holdfast.core.events import Listener
     from holdfast.runs.journal import RunFolder
 
 NAME = "search=capacity"
@@ -94,7 +95,9 @@ class Sized:
         """No outer folds: the test rows score the model that is kept."""
         return ()
 
-    def fit(self, into: RunFolder | None, listeners: Sequence[Any], notify: Notify) -> FittedModel:
+    def fit(
+        self, into: RunFolder | None, listeners: Sequence[Listener], notify: Notify
+    ) -> FittedModel:
         """Fit the sizes, judge them, then fit the one that is chosen on all training rows."""
         assert into is not None
         start, bench = time.perf_counter(), Bench.of(self._learning)

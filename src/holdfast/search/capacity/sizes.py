@@ -15,6 +15,8 @@ from holdfast.core.errors import RecipeError
 from holdfast.models.depth import depth_of
 
 if TYPE_CHECKING:
+    from holdfast.contract.fit import PreparedData
+    from holdfast.models.base import Network
     from holdfast.search.bench import Bench
 
 LAYERS, KEPT, RANK = "model.layers", "model.layers_kept", "model.adapter.rank"
@@ -160,7 +162,7 @@ def _times(bench: Bench, sizes: Sequence[Size]) -> dict[str, float]:
     return {key: float(seconds.mean()) for key, seconds in best.items()}
 
 
-def _plain(network: Any) -> Any:
+def _plain(network: Network) -> Any:
     """What answers once the network is saved."""
     from holdfast.models.encoders.network import EncoderClassifier, plain_model
 
@@ -169,9 +171,9 @@ def _plain(network: Any) -> Any:
     return network
 
 
-def _passes(prepared: Any, plain: Any) -> list[Callable[[], Any]]:
+def _passes(prepared: PreparedData, plain: Any) -> list[Callable[[], object]]:
     """A pass of each of ``TIMED`` rows through ``plain``, which may be the network itself."""
-    network = prepared.loaded.network
+    network: Any = prepared.loaded.network
     task = prepared.kind.make_task(prepared.loaded, prepared.rows, prepared.recipe, None)
     examples = prepared.kind.side(prepared.examples, prepared.loaded, prepared.rows)
     order = np.argsort(np.asarray(examples.lengths), kind="stable")

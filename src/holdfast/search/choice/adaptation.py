@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -43,6 +43,10 @@ from holdfast.search.choice.text_evidence import text_rows
 from holdfast.stats.paired import paired_bootstrap
 from holdfast.stats.temperature import best_temperature, losses_at
 from holdfast.training.sweeps.pretrain import BATCH, Pretrained, pretrain
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 
 TASKS = ("text-classification", "causal-lm")
 # Updates of the pretraining, where nobody says: three passes, and no more than these.
@@ -284,7 +288,9 @@ def _loaded(source: Source, masked: bool, seed: int) -> tuple[Any, Any, Any]:
     return whole, base, is_new
 
 
-def _save(source: Source, whole: Any, base: Any, tokenizer: Any, folder: Path) -> None:
+def _save(
+    source: Source, whole: Any, base: Any, tokenizer: PreTrainedTokenizerBase, folder: Path
+) -> None:
     """A plain folder, with what the first one said of lengths, licence and language."""
     if base is not whole:
         size = whole.get_input_embeddings().weight.shape[0]

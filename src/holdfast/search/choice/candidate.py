@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,10 @@ from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.models.loading.source import TOKENIZER_FILES, find_model
 from holdfast.models.vision.vision import PROCESSOR_FILES
 from holdfast.plan.language import language, other_language, texts_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 
 WEIGHTS = (".safetensors", ".bin")
 WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
@@ -90,7 +94,9 @@ def beside(prepared: PreparedData, positions: Ints) -> ModelFacts:
     return ModelFacts(**{**values, "doubts": doubts_of(made)})
 
 
-def fertility(tokenizer: Any, texts: Sequence[str]) -> tuple[float | None, float]:
+def fertility(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
+) -> tuple[float | None, float]:
     """Tokens a word, special ones apart (``None`` for writing without spaces), and the share of
     tokens that stand for what the vocabulary has no piece for."""
     words = [word for text in texts for word in WORD.findall(text)]
@@ -110,7 +116,7 @@ def fertility(tokenizer: Any, texts: Sequence[str]) -> tuple[float | None, float
     return (len(ids) / len(words) if spaced else None), share
 
 
-def cut_share(examples: Any) -> float | None:
+def cut_share(examples: object) -> float | None:
     """The share of rows whose end is not read; ``None`` where rows have no length."""
     found = getattr(examples, "source_cut", getattr(examples, "cut", None))
     if found is None or not len(found):

@@ -128,7 +128,7 @@ class ModelCandidate:
             return f"linear probe, {FOLDS}-fold cross-validation"
         return f"after {counted(self.texts.steps, 'update')} of LoRA"
 
-    def to_json(self, predicted: Mapping[str, Any]) -> dict[str, Any]:
+    def to_json(self, predicted: Mapping[str, object]) -> dict[str, Any]:
         made: dict[str, Any] = {"name": self.name, "predicted": dict(predicted)}
         made["evidence"] = {"what": self.what, **self.evidence.to_json()}
         if self.frozen is not None:

@@ -35,6 +35,8 @@ from holdfast.training.task import features_of
 if TYPE_CHECKING:
     import torch
 
+    from holdfast.training.task import Examples, LabelledExamples
+
 
 FOLDS = 5
 # Of a deep model so many layers, evenly, the last among them.
@@ -165,7 +167,9 @@ def chosen_apart(rows: Floats, folds: Ints) -> Floats:
     return made
 
 
-def _targets(examples: Any, passed: LayerFeatures, kind: str | None) -> tuple[Floats, Ints | None]:
+def _targets(
+    examples: LabelledExamples, passed: LayerFeatures, kind: str | None
+) -> tuple[Floats, Ints | None]:
     """What the probe learns [lines, C], and class indices [lines] where there are some."""
     labels = passed.tags if passed.tags is not None else np.asarray(examples.labels)
     if kind == "several":
@@ -178,7 +182,11 @@ def _targets(examples: Any, passed: LayerFeatures, kind: str | None) -> tuple[Fl
 
 
 def _scores(
-    prepared: PreparedData, examples: Any, passed: LayerFeatures, kind: str | None, answers: Floats
+    prepared: PreparedData,
+    examples: LabelledExamples,
+    passed: LayerFeatures,
+    kind: str | None,
+    answers: Floats,
 ) -> Floats:
     """The rows' scores, one an example."""
     if kind == "several":
@@ -196,7 +204,7 @@ def _scores(
     return entity_rows(found.reshape(len(counts), 3, -1).sum(axis=2))
 
 
-def pass_layers(prepared: PreparedData, examples: Any) -> LayerFeatures:
+def pass_layers(prepared: PreparedData, examples: Examples) -> LayerFeatures:
     """One pass of ``examples`` through the untouched network, in evaluation mode."""
     import torch
 

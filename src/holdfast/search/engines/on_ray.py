@@ -14,7 +14,7 @@ import pickle
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from holdfast._version import __version__
 from holdfast.core.errors import HoldfastError, MachineError
@@ -29,6 +29,10 @@ from holdfast.search.job import Done, FitJob, FitWatch
 from holdfast.search.store import FitStore
 from holdfast.search.work import work
 from holdfast.training.machine.machine import flushed_subnormals
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
 
 # How often a fit is begun: one that has cost three workers would cost a fourth.
 TRIES = 3
@@ -111,7 +115,12 @@ class _Crew:
     """The fits that are under way."""
 
     def __init__(
-        self, ray: Any, each: tuple[int, int], bench: Bench, watch: FitWatch | None, notify: Notify
+        self,
+        ray: ModuleType,
+        each: tuple[int, int],
+        bench: Bench,
+        watch: FitWatch | None,
+        notify: Notify,
     ) -> None:
         threads, gpus = each
         self._ray, self._watch, self._notify = ray, watch, notify

@@ -17,7 +17,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -46,6 +46,10 @@ from holdfast.search.job import Done, FitJob
 from holdfast.search.store import FitStore
 from holdfast.training.fold_evaluations import FoldLooks
 from holdfast.training.task import Measured
+
+if TYPE_CHECKING:
+    from holdfast.core.events import Listener
+
 
 FOLDS = 5
 FOLDED = "a validation row of the division: folded as all others are"
@@ -186,7 +190,7 @@ class Validated:
     def fit(
         self,
         into: RunFolder | None = None,
-        listeners: Sequence[Any] = (),
+        listeners: Sequence[Listener] = (),
         notify: Notify = lambda _: None,
     ) -> FittedModel:
         """The folds, one after another or many at a time, then the model of all rows."""
@@ -218,7 +222,7 @@ class Validated:
         pairs: Sequence[tuple[FoldRows, Done]],
         told: Decision,
         into: RunFolder | None,
-        listeners: Sequence[Any],
+        listeners: Sequence[Listener],
         notify: Notify,
     ) -> FittedModel:
         learning = self.learning
@@ -247,7 +251,7 @@ class Validated:
             raise RecipeError("holdfast cv", rule, f"methods.{found[0]}", "Leave it out.")
         share = float(np.median([done.best_step / max(1, done.planned) for _, done in pairs]))
 
-        def looks(ready: TrainingPlan, accelerator: Any, place: Any) -> FoldLooks:
+        def looks(ready: TrainingPlan, accelerator: object, place: object) -> FoldLooks:
             return joined(first, ready, share, len(pairs))
 
         return fit_ready(ready, start, into=into, listeners=listeners, notify=notify, folds=looks)

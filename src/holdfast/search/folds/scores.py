@@ -321,7 +321,7 @@ def _sd(values: Sequence[float]) -> float | None:
     return float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
-def _plain(metric: Mapping[str, Any]) -> dict[str, Any]:
+def _plain(metric: Mapping[str, object]) -> dict[str, Any]:
     return {name: value for name, value in metric.items() if name not in ("corrected_t", "nested")}
 
 
