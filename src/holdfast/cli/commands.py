@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 import typer.core
@@ -18,6 +18,11 @@ from holdfast.cli.words import SOURCES, Command, tamed
 from holdfast.core.errors import MachineError, RecipeError
 from holdfast.core.path_hints import lies_there
 from holdfast.core.plugins import Entry, load, names
+
+if TYPE_CHECKING:
+    from typer._click.core import Context
+    from typer._click.formatting import HelpFormatter
+
 
 GROUP = "holdfast.commands"
 
@@ -210,10 +215,10 @@ class Group(typer.core.TyperGroup):
         super().__init__(*args, **more)
         self.commands: Any = Commands()
 
-    def list_commands(self, ctx: Any) -> list[str]:
+    def list_commands(self, ctx: Context) -> list[str]:
         return list(self.commands)
 
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
+    def format_commands(self, ctx: Context, formatter: HelpFormatter) -> None:
         # Of their lines alone: no command is imported to be listed.
         with formatter.section("Commands"):
             formatter.write_dl([(name, self._line(name)) for name in self.commands])
@@ -225,7 +230,7 @@ class Group(typer.core.TyperGroup):
             # A broken package of somebody else's hides no other command.
             return error.rule
 
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+    def resolve_command(self, ctx: Context, args: list[str]) -> Any:
         name = args[0]
         is_data = Path(name).suffix.lower() in SOURCES or (
             lies_there(Path(name)) and Path(name).is_dir()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from markupsafe import Markup
@@ -24,6 +24,10 @@ from holdfast.report.view.headline import (
     as_confirmed,
     evidence_value,
 )
+
+if TYPE_CHECKING:
+    from holdfast.core.records import Floats
+
 
 MOST_POINTS = 160
 # A log was left as it is: nobody kept a state here.
@@ -133,7 +137,7 @@ def _remedy(raw: Mapping[str, Any], source: str) -> RemedyLine:
     return RemedyLine(words, " ".join(f"--set {setting}" for setting in ours))
 
 
-def _places(log: Curves) -> tuple[np.ndarray[Any, Any], str]:
+def _places(log: Curves) -> tuple[Floats, str]:
     """The positions to draw: the evaluations, else the training points, at most 160 of them; the
     first, the last and the best among them."""
     main = log.valid if log.valid is not None else log.train
@@ -146,7 +150,7 @@ def _places(log: Curves) -> tuple[np.ndarray[Any, Any], str]:
 
 
 def _lines(
-    log: Curves, places: np.ndarray[Any, Any], found: Sequence[tuple[str, Series | None]]
+    log: Curves, places: Floats, found: Sequence[tuple[str, Series | None]]
 ) -> list[ChartSeries]:
     return [
         ChartSeries(logged.name, style, _values(logged, places, mean=logged is log.train))
@@ -155,7 +159,7 @@ def _lines(
     ]
 
 
-def _values(logged: Series, places: np.ndarray[Any, Any], mean: bool) -> tuple[float | None, ...]:
+def _values(logged: Series, places: Floats, mean: bool) -> tuple[float | None, ...]:
     """What a series says at each place; a training loss the mean since the place before."""
     ends = np.searchsorted(logged.at, places, side="right")
     begins = np.concatenate([[0], ends[:-1]])
@@ -168,7 +172,7 @@ def _values(logged: Series, places: np.ndarray[Any, Any], mean: bool) -> tuple[f
 
 
 def _chart(
-    log: Curves, key: str, title: str, places: np.ndarray[Any, Any], lines: Sequence[ChartSeries]
+    log: Curves, key: str, title: str, places: Floats, lines: Sequence[ChartSeries]
 ) -> Markup:
     if not lines:
         return Markup("")

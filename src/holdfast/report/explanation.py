@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from markupsafe import Markup, escape
 
@@ -25,6 +25,49 @@ WHY_NOT = {
     "hardly moves": "the answer hardly changes whatever words are taken away",
 }
 TOGETHER = "the maps of all rows together are not better than random"
+
+
+class MapJson(TypedDict):
+    """One method's map of an answer as ``explain --json`` has it: ``values`` a unit each."""
+
+    values: list[float]
+    naopc: float | None
+    naopc_random: float | None
+    sufficiency: float | None
+    p: float | None
+    orders: int
+    worth: str
+
+
+class ReasonJson(TypedDict):
+    """One answer of a row as ``explain --json`` has it; ``maps`` by their method."""
+
+    target: str
+    measure: str
+    score: float
+    empty: float
+    maps: dict[str, MapJson]
+    agreement: float | None
+    probability_without: list[float] | None
+    shown: bool
+    worth: str
+
+
+class RowJson(TypedDict):
+    """One row as ``explain --json`` has it; ``grid`` is that of a picture alone."""
+
+    row: int
+    prediction: object
+    confidence: float | None
+    label: object
+    texts: list[str]
+    units: list[str]
+    spans: list[tuple[int, int, int]]
+    unread_words: int
+    words_a_unit: int
+    because: str | None
+    reasons: list[ReasonJson]
+    grid: NotRequired[tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +162,7 @@ def row_view(document: Mapping[str, Any], picture: str | None = None) -> RowView
     return _row(document, document["rows"][0], picture)
 
 
-def why_not(document: Mapping[str, object], reason: Mapping[str, object]) -> str:
+def why_not(document: Mapping[str, object], reason: ReasonJson) -> str:
     """Why nothing is marked; empty where something is."""
     if reason["shown"]:
         return ""
@@ -129,7 +172,7 @@ def why_not(document: Mapping[str, object], reason: Mapping[str, object]) -> str
     return f"not better than random: {TOGETHER}" if not document["worth_showing"] else worth
 
 
-def how_faithful(reason: Mapping[str, Any]) -> str:
+def how_faithful(reason: ReasonJson) -> str:
     """What is known of the map that is shown, as one line."""
     first = next(iter(reason["maps"].values()))
     if first["naopc"] is None:
@@ -206,7 +249,7 @@ def _top(document: Mapping[str, Any]) -> Headline:
     )
 
 
-def _row(document: Mapping[str, Any], row: Mapping[str, Any], picture: str | None) -> RowView:
+def _row(document: Mapping[str, Any], row: RowJson, picture: str | None) -> RowView:
     said = said_of(row)
     notes = list(row_notes(row))
     return RowView(
@@ -218,7 +261,7 @@ def _row(document: Mapping[str, Any], row: Mapping[str, Any], picture: str | Non
     )
 
 
-def said_of(row: Mapping[str, Any]) -> str:
+def said_of(row: RowJson) -> str:
     """The answer, how sure, and the label where one is given."""
     found = row["prediction"]
     if isinstance(found, float):
@@ -233,7 +276,7 @@ def said_of(row: Mapping[str, Any]) -> str:
     return said
 
 
-def row_notes(row: Mapping[str, Any]) -> list[str]:
+def row_notes(row: RowJson) -> list[str]:
     """What of a row was not read, or joined."""
     notes = []
     if row["unread_words"]:
@@ -245,10 +288,7 @@ def row_notes(row: Mapping[str, Any]) -> list[str]:
 
 
 def _reason(
-    document: Mapping[str, Any],
-    row: Mapping[str, Any],
-    reason: Mapping[str, Any],
-    picture: str | None,
+    document: Mapping[str, Any], row: RowJson, reason: ReasonJson, picture: str | None
 ) -> ReasonView:
     values = next(iter(reason["maps"].values()))["values"]
     levels = [0] * len(values)
@@ -278,9 +318,7 @@ def _reason(
     )
 
 
-def named_of(
-    row: Mapping[str, Any], reason: Mapping[str, Any], sign: int
-) -> list[tuple[str, str, str]]:
+def named_of(row: RowJson, reason: ReasonJson, sign: int) -> list[tuple[str, str, str]]:
     """The marked words of a sign: the word, what it adds, and the probability without it."""
     values = next(iter(reason["maps"].values()))["values"]
     without = reason["probability_without"]
@@ -294,7 +332,7 @@ def named_of(
     ]
 
 
-def _text(row: Mapping[str, Any], levels: Sequence[int]) -> Markup:
+def _text(row: RowJson, levels: Sequence[int]) -> Markup:
     """The texts as they stand, each marked word in an element of its own."""
     parts = []
     for number, text in enumerate(row["texts"]):
@@ -314,7 +352,7 @@ def _text(row: Mapping[str, Any], levels: Sequence[int]) -> Markup:
     return Markup("<br>".join(parts))
 
 
-def _grid(row: Mapping[str, Any], levels: Sequence[int], picture: str | None) -> Markup:
+def _grid(row: RowJson, levels: Sequence[int], picture: str | None) -> Markup:
     """A small copy of the picture with its squares drawn over it."""
     down, across = row["grid"]
     side = 160

@@ -194,7 +194,7 @@ def _examples(path: Path) -> tuple[Mapping[str, Any], ...]:
     return tuple(found)
 
 
-def _is_count(value: Any) -> bool:
+def _is_count(value: float | None) -> bool:
     return value is not None and math.isfinite(value) and value >= 0
 
 

@@ -94,7 +94,7 @@ class TrialResult:
 
     @classmethod
     def unpacked(
-        cls, number: int, params: Mapping[str, Any], kept: Mapping[str, Any]
+        cls, number: int, params: Mapping[str, object], kept: Mapping[str, Any]
     ) -> TrialResult:
         """Of what the study holds."""
         own = {**kept, "losses": _array(kept["losses"]), "sizes": tuple(kept["sizes"])}

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from holdfast.core.printable import printable
 from holdfast.report.explanation import (
@@ -18,6 +18,10 @@ from holdfast.report.explanation import (
     strength,
     why_not,
 )
+
+if TYPE_CHECKING:
+    from holdfast.report.explanation import ReasonJson, RowJson
+
 
 # Around a word, by how strongly it speaks for the answer, or against it.
 FOR = ("", "", "[", "[[")
@@ -66,7 +70,7 @@ def _head(document: Mapping[str, Any]) -> str:
     return "Why the model says so: words for it, [[strong]], [weaker]; (words against it)."
 
 
-def _row(document: Mapping[str, Any], row: Mapping[str, Any], columns: int) -> list[str]:
+def _row(document: Mapping[str, Any], row: RowJson, columns: int) -> list[str]:
     lines = _wrapped(f"Row {row['row']:,}: {said_of(row)}", columns, "", "  ")
     if row["because"]:
         return [*lines, *_wrapped(f"no answer to explain: {row['because']}", columns, "  ", "  ")]
@@ -85,7 +89,7 @@ def _row(document: Mapping[str, Any], row: Mapping[str, Any], columns: int) -> l
     return lines
 
 
-def _marked(row: Mapping[str, Any], reason: Mapping[str, Any], columns: int) -> list[str]:
+def _marked(row: RowJson, reason: ReasonJson, columns: int) -> list[str]:
     values = next(iter(reason["maps"].values()))["values"]
     top = max((abs(value) for value in values), default=0.0)
     levels = [strength(value, top) if reason["shown"] else 0 for value in values]
@@ -105,14 +109,14 @@ def _marked(row: Mapping[str, Any], reason: Mapping[str, Any], columns: int) -> 
     return lines
 
 
-def _squares(row: Mapping[str, Any], levels: Sequence[int]) -> list[str]:
+def _squares(row: RowJson, levels: Sequence[int]) -> list[str]:
     down, across = row["grid"]
     signs = ["-" if level < -1 else SHADES[max(0, level)] for level in levels]
     lines = [signs[line * across : (line + 1) * across] for line in range(down)]
     return ["    " + "".join(sign * 2 for sign in line) for line in lines]
 
 
-def _named(row: Mapping[str, object], reason: Mapping[str, object], columns: int) -> list[str]:
+def _named(row: RowJson, reason: ReasonJson, columns: int) -> list[str]:
     lines = []
     number = reason["measure"] == "output"
     for sign, head in (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -198,7 +198,9 @@ def _list(others: Mapping[str, float], shown: Callable[[float], str], unit: str 
     return "".join(f"; {PHRASES.get(what, what)} {shown(v)}{unit}" for what, v in others.items())
 
 
-def _percent(value: Estimate, others: Any, scale: int = 100) -> Callable[[float], str]:
+def _percent(
+    value: Estimate, others: Collection[float], scale: int = 100
+) -> Callable[[float], str]:
     """Whole percentages, or one decimal where whole ones would mislead; the same digits of 1 where
     ``scale`` is 1."""
     known = [v for v in (value.value, *others) if v is not None]

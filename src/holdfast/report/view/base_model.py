@@ -130,7 +130,9 @@ def _losses(start: Mapping[str, Any], texts: Mapping[str, Any]) -> Lines:
     return Lines("Loss on the answers, and the texts written", columns, tuple(lines))
 
 
-def _rates(rates: Mapping[str, Any], start: Mapping[str, Any], judge: str) -> Lines:
+def _rates(
+    rates: Mapping[str, Any], start: Mapping[str, Mapping[str, object]], judge: str
+) -> Lines:
     lines = []
     for name, one in rates.items():
         if not one.get("n"):
@@ -175,7 +177,7 @@ def _general(raw: Mapping[str, Any]) -> Lines:
     return Lines("Pairs of short English sentences: the right one is likelier", columns, lines)
 
 
-def _shares(name: str, shares: list[dict[str, Any]], meaning: Mapping[str, Any]) -> Lines:
+def _shares(name: str, shares: list[dict[str, Any]], meaning: Mapping[str, object]) -> Lines:
     lines = tuple(
         (
             str(meaning.get(str(one.get("mark"))) or one.get("mark")),
