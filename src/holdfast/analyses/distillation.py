@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -240,6 +240,14 @@ def _difference(found: PairedVerdict, scale: float) -> dict[str, Any]:
     return {"verdict": found.verdict, "difference": difference}
 
 
+class KeptShare(TypedDict):
+    """The share of its teacher's score that a student keeps."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
 def _because(block: Mapping[str, Any]) -> str:
     kept, speed = block["kept"], block["speed"]["value"]
     quick = f" at {speed:.2g} times its speed" if speed is not None else ""
@@ -255,7 +263,7 @@ def _because(block: Mapping[str, Any]) -> str:
     return f"{told}; beside the same model without a teacher: {more}."
 
 
-def _kept_words(kept: Mapping[str, Any], name: str) -> str:
+def _kept_words(kept: KeptShare, name: str) -> str:
     """A share of more than all is no merit of the student unless its interval says so."""
     share = f"{100 * kept['value']:.1f} %{_span(kept, '')}"
     if kept["value"] < 1:

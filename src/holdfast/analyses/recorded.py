@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Required, TypedDict
 
 import numpy as np
 
@@ -39,6 +39,29 @@ if TYPE_CHECKING:
 PICTURE_SIDE = 96
 HARDEST = "the hardest, since of others the run itself keeps no text"
 WRITTEN = "those that it was asked to write to"
+
+
+class PredictionRow(TypedDict, total=False):
+    """One row of the stored answers; which columns there are depends on the task."""
+
+    row: Required[int]
+    label: Any
+    prediction: Any
+    probabilities: list[float | None] | None
+    loss: float | None
+    error: float | None
+
+
+class KeptRow(TypedDict, total=False):
+    """A row whose texts stand in ``result.json``."""
+
+    row: int
+    text: str | None
+    source: str
+    reference: str
+    generated: str
+    untuned: str | None
+    image: str
 
 
 def write_page(run: Path, page: Path, *, force: bool = False, notify: Notify) -> None:
@@ -150,7 +173,7 @@ def _table(
         return None, (Decision("texts", "those that the run itself kept", because),)
 
 
-def _kept(result: Mapping[str, Any]) -> dict[int, Mapping[str, Any]]:
+def _kept(result: Mapping[str, Any]) -> dict[int, KeptRow]:
     """Rows whose texts stand in ``result.json``: the hardest, and those that were written to."""
     hardest = result.get("hardest") or {}
     written = (result.get("generations") or {}).get("test") or ()
@@ -161,14 +184,14 @@ def _kept(result: Mapping[str, Any]) -> dict[int, Mapping[str, Any]]:
 def _rows(
     again: FinishedRun,
     task: str,
-    lines: Sequence[Mapping[str, Any]],
+    lines: Sequence[PredictionRow],
     table: Table | None,
-    kept: Mapping[int, Mapping[str, Any]],
+    kept: Mapping[int, KeptRow],
 ) -> list[RecordedRow]:
     texts = _texts(table, task)
     found = []
     for place, line in enumerate(lines):
-        known = kept.get(int(line["row"]), {})
+        known: KeptRow = kept.get(int(line["row"]), {})
         if task in WRITERS:
             said = line.get("prediction")
             said = known.get("generated") if said is None else said
@@ -224,14 +247,14 @@ def _picture(table: Table | None, place: int, known: Mapping[str, object]) -> st
     return str(known.get("image") or "")
 
 
-def _right(task: str, line: Mapping[str, object], said: object, label: object) -> bool | None:
+def _right(task: str, line: PredictionRow, said: object, label: object) -> bool | None:
     # Of a number it is told how far off it is, of a text that there are many right ones.
     if task in WRITERS or "error" in line:
         return None
     return bool(said == label)
 
 
-def _sure(task: str, line: Mapping[str, Any]) -> float | None:
+def _sure(task: str, line: PredictionRow) -> float | None:
     chances = [p for p in line.get("probabilities") or () if p is not None]
     if not chances:
         return None
@@ -256,7 +279,7 @@ def _finite(value: float | None) -> float | None:
 
 
 def _left_to_a_person(
-    rows: list[RecordedRow], lines: Sequence[Mapping[str, Any]], rule: ThresholdRule | None
+    rows: list[RecordedRow], lines: Sequence[PredictionRow], rule: ThresholdRule | None
 ) -> list[RecordedRow]:
     if rule is None:
         return rows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,8 @@ from holdfast.core.printable import printable
 from holdfast.terminal.streams import json_text
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from holdfast.analyses.compare.compare import Comparison
 
 EXAMPLES, CELL = 3, 60
@@ -120,7 +122,9 @@ def _only(classes: dict[str, list[str]]) -> str:
     return "; ".join(told)
 
 
-def _examples(differ: dict[str, Any], columns: int) -> list[str]:
+def _examples(
+    differ: Mapping[str, Sequence[Mapping[str, object]] | None], columns: int
+) -> list[str]:
     """Some rows that one of the two answers better, a line of text and one of answers each."""
     lines: list[str] = []
     for key, head in (("a_better", "A"), ("b_better", "B")):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import typer
 
@@ -74,6 +74,12 @@ def command(
     typer.echo(printable("\n".join([*lines, "", *shown(result.get("distilled") or {}, width())])))
 
 
+class Sized(TypedDict, total=False):
+    """A model by its size, where that is known."""
+
+    parameters: int | None
+
+
 def shown(block: Mapping[str, Any], columns: int) -> list[str]:
     """What was kept, beside whom, and how quick it is."""
     from holdfast.terminal.say import entry
@@ -96,6 +102,6 @@ def shown(block: Mapping[str, Any], columns: int) -> list[str]:
     return [line for name, value in entries for line in entry(name, value, columns)]
 
 
-def _size(one: Mapping[str, Any]) -> str:
+def _size(one: Sized) -> str:
     count = one.get("parameters")
     return f", {count / 1e6:,.1f} million parameters" if count else ""

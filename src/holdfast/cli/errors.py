@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NotRequired, TypedDict
 
 import typer
 
@@ -14,6 +14,10 @@ from holdfast.core.machine import refuse_too_little
 from holdfast.core.printable import printable
 from holdfast.core.wording import counted
 from holdfast.terminal.streams import json_text
+
+if TYPE_CHECKING:
+    from holdfast.report.numbers import EstimateJson
+
 
 MOST, TEXT = 5, 160
 
@@ -49,6 +53,50 @@ def command(
     typer.echo(printable(show(found, width())))
 
 
+class SliceJson(TypedDict):
+    """A slice of rows, and how it is answered beside the rest."""
+
+    slice: str
+    n: int
+    value: EstimateJson
+    rest: EstimateJson
+    because: NotRequired[str]
+
+
+class SlicesJson(TypedDict, total=False):
+    """The slices that were tested, or ``why`` none was."""
+
+    why: str
+    what: str
+    rows: dict[str, int]
+    n_candidates: int
+    found: list[SliceJson]
+    undecided: list[SliceJson]
+    false_alarm_rate: EstimateJson
+
+
+class ChangeJson(TypedDict):
+    """What one change of the texts cost."""
+
+    n: int
+    worse: bool
+    before: float
+    after: float
+    difference: EstimateJson
+    flipped: EstimateJson
+
+
+class RobustnessJson(TypedDict):
+    """What changes of the texts cost, each by its name."""
+
+    what: str
+    n: int
+    of: int
+    openings: int
+    changes: dict[str, ChangeJson]
+    not_made: dict[str, str]
+
+
 def show(found: Mapping[str, Any], columns: int) -> str:
     """What a person reads: each part with its heading."""
     parts = [
@@ -72,7 +120,7 @@ def _wrapped(line: str, columns: int) -> str:
     return textwrap.fill(line, columns, subsequent_indent=indent, break_on_hyphens=False)
 
 
-def _slices(block: Mapping[str, Any]) -> list[str]:
+def _slices(block: SlicesJson) -> list[str]:
     if "why" in block:
         return [f"  Not tested: {block['why']}."]
     found, undecided = block["found"], block["undecided"]
@@ -99,7 +147,7 @@ def false_alarms(rate: Mapping[str, Any]) -> str:
     return f"{told} ({100 * rate['low']:.1f} to {100 * rate['high']:.1f})."
 
 
-def _slice(one: Mapping[str, Any], rate: bool) -> str:
+def _slice(one: SliceJson, rate: bool) -> str:
     name = f"{one['slice']} ({counted(one['n'], 'row')})"
     value, rest = one["value"], one["rest"]
     if value["value"] is None or rest["value"] is None:
@@ -149,7 +197,7 @@ def _hardest(found: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _robustness(block: Mapping[str, Any] | None) -> list[str]:
+def _robustness(block: RobustnessJson | None) -> list[str]:
     if block is None:
         return []
     rate, numbers = block["what"] == "wrong", block["what"] == "absolute error"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict
 
 import typer
 
@@ -79,7 +79,29 @@ def show(found: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _traded(pairs: list[dict[str, Any]]) -> list[str]:
+class GainJson(TypedDict):
+    """A difference of accuracy with its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class TradeJson(TypedDict):
+    """A fairness measure beside that of the plain run, and what it cost."""
+
+    by: str
+    measure: str
+    gap_plain: float
+    gap: float
+    accuracy_plain: float
+    accuracy: float
+    line: float
+    verdict: str
+    gain: GainJson
+
+
+def _traded(pairs: list[TradeJson]) -> list[str]:
     if not pairs:
         return []
     lines = ["", "Beside the plain run, on the validation rows of both:"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from markupsafe import Markup, escape
 
@@ -16,6 +16,21 @@ from holdfast.report.numbers import sentence
 from holdfast.report.page import UNPRINTABLE, Section, asset, environment, standalone
 from holdfast.report.view.headline import TONES, Headline
 from holdfast.report.view.record import SEVERITIES, ChoiceView
+
+
+class FindingJson(TypedDict):
+    """One finding as ``audit --json`` has it."""
+
+    check: str
+    severity: str
+    count: int
+    rows: list[int]
+    because: str
+    remedy: str
+    fixed: bool
+    cannot_see: str
+    error_rate: str
+
 
 Examples = Mapping[int, Sequence[Mapping[str, Any]]]
 
@@ -133,7 +148,7 @@ def audit_snippet(document: Mapping[str, object], examples: Examples) -> str:
     return page.translate(UNPRINTABLE)
 
 
-def _of(document: Mapping[str, Any], severity: str) -> list[tuple[int, Mapping[str, Any]]]:
+def _of(document: Mapping[str, Any], severity: str) -> list[tuple[int, FindingJson]]:
     found = enumerate(document["findings"])
     return [(place, finding) for place, finding in found if finding["severity"] == severity]
 
@@ -194,7 +209,7 @@ def _levels(document: Mapping[str, object], examples: Examples) -> list[Level]:
     return [level for level in made if level.problems]
 
 
-def _problem(finding: Mapping[str, Any], shown: Sequence[Mapping[str, Any]]) -> ProblemView:
+def _problem(finding: FindingJson, shown: Sequence[Mapping[str, Any]]) -> ProblemView:
     rows = finding["rows"]
     more = f" and {finding['count'] - LISTED:,} more" if finding["count"] > LISTED else ""
     listed = ", ".join(str(row) for row in rows[:LISTED])

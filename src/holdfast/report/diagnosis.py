@@ -18,8 +18,10 @@ from holdfast.report.page import Section, standalone
 from holdfast.report.view.headline import (
     PLAIN,
     TONES,
+    EvidenceJson,
     EvidenceLine,
     Headline,
+    RemedyJson,
     RemedyLine,
     as_confirmed,
     evidence_value,
@@ -120,7 +122,7 @@ def _fact_lines(log: Curves, document: Mapping[str, Any]) -> tuple[tuple[str, st
     return tuple(facts)
 
 
-def _evidence(raw: Mapping[str, Any]) -> EvidenceLine:
+def _evidence(raw: EvidenceJson) -> EvidenceLine:
     at = raw["at_step"]
     return EvidenceLine(
         raw["name"].replace("_", " "),
@@ -130,7 +132,7 @@ def _evidence(raw: Mapping[str, Any]) -> EvidenceLine:
     )
 
 
-def _remedy(raw: Mapping[str, Any], source: str) -> RemedyLine:
+def _remedy(raw: RemedyJson, source: str) -> RemedyLine:
     """A log of the Transformers trainer has its arguments in the words of the remedy."""
     words = raw["do"][:1].upper() + raw["do"][1:] + "."
     ours = () if source == TRANSFORMERS else raw["set"]

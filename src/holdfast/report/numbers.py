@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Required, TypedDict
 
 from holdfast.core.records import Estimate
 
@@ -105,6 +106,17 @@ AT_LOOKS = {
     "f1_micro": ("F1", False),
     "r2": ("R²", False),
 }
+
+
+class EstimateJson(TypedDict, total=False):
+    """An ``Estimate`` as its JSON has it."""
+
+    value: Required[float | None]
+    low: float | None
+    high: float | None
+    level: float
+    why: str
+    note: str
 
 
 def estimate(raw: object) -> Estimate:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from holdfast.core.branches import living_events
 from holdfast.core.errors import RunError
@@ -34,6 +34,29 @@ class NotedRows:
     note: str
     count: int
     first: int
+
+
+class ExampleRow(TypedDict):
+    """One row of ``examples.parquet``: how the model took it, pass by pass."""
+
+    row: int
+    split: str
+    label: object
+    confidence: float
+    variability: float
+    aum: float | None
+    passes: float
+    kind: str
+
+
+class PredictionRow(TypedDict):
+    """One row of ``predictions.parquet``; the optional columns are those that a task may lack."""
+
+    row: int
+    label: object
+    prediction: object
+    loss: NotRequired[float | None]
+    probabilities: NotRequired[list[float | None] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +89,7 @@ class RunFiles:
     noted_left_out: int
     predictions: tuple[TestPrediction, ...]
     absent: tuple[str, ...]
-    examples: tuple[Mapping[str, Any], ...] = ()
+    examples: tuple[ExampleRow, ...] = ()
     left: tuple[Mapping[str, Any], ...] = ()
 
     @classmethod
@@ -167,7 +190,7 @@ def _splits(path: Path) -> tuple[dict[str, int], tuple[NotedRows, ...], int]:
     return counts, tuple(found[:NOTES_KEPT]), max(0, len(found) - NOTES_KEPT)
 
 
-def _examples(path: Path) -> tuple[Mapping[str, Any], ...]:
+def _examples(path: Path) -> tuple[ExampleRow, ...]:
     import pyarrow.parquet as pq
 
     columns = ["row", "split", "label", "confidence", "variability", "aum", "passes", "kind"]
@@ -208,7 +231,7 @@ def _predictions(path: Path) -> tuple[TestPrediction, ...]:
     return tuple(_prediction(line) for line in table.to_pylist())
 
 
-def _prediction(line: Mapping[str, Any]) -> TestPrediction:
+def _prediction(line: PredictionRow) -> TestPrediction:
     probabilities = line.get("probabilities")
     known = [p for p in probabilities or () if p is not None]
     return TestPrediction(

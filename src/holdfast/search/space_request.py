@@ -113,7 +113,7 @@ def read_asked(path: Path) -> tuple[Recipe, dict[str, Any], Any]:
     return recipe, ranges, said
 
 
-def without_ranges(tree: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def without_ranges(tree: Mapping[str, object]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The tables without those values that are ranges or choices, and these by their dotted
     keys. The part ``search`` is left as it is."""
     ranges: dict[str, Any] = {}

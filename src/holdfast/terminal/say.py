@@ -6,7 +6,7 @@ from __future__ import annotations
 import shutil
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from holdfast.core.printable import printable
 from holdfast.core.records import Decision, Finding
@@ -14,6 +14,7 @@ from holdfast.core.wording import counted, have
 from holdfast.terminal.streams import notify
 
 if TYPE_CHECKING:
+    from holdfast.report.numbers import EstimateJson
     from holdfast.runs.outline import ModelOutline, Outline, RowsOutline
 
 MARKS = {"error": "!!", "warn": "! "}
@@ -231,7 +232,7 @@ def plain_interval(estimate: dict[str, object], short: bool = False) -> str:
     return f"{value:.3f}  ({low:.3f} to {high:.3f}, {estimate['level']:.0%} interval)"
 
 
-def interval(estimate: dict[str, Any]) -> str:
+def interval(estimate: EstimateJson) -> str:
     """A rate with its interval, or why there is none."""
     if estimate.get("value") is None:
         return f"undefined: {estimate.get('why')}"

@@ -7,7 +7,7 @@ What a model's written answers show, beside those of the model that it began fro
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
@@ -19,6 +19,16 @@ from holdfast.tasks.generation.text_scores import SHOWN, Generated
 from holdfast.tasks.generation.worth import PLAIN, Prompting, adjusted, answer_of, worth_block
 
 OLD = f"an older version made this run: of its texts the first {SHOWN} of each side are kept"
+
+
+class GeneratedLine(TypedDict):
+    """A row that was written to, as ``generations`` of ``result.json`` has it."""
+
+    row: int
+    source: str
+    reference: str
+    generated: str
+    untuned: NotRequired[str | None]
 
 
 def written_blocks(result: Mapping[str, object]) -> dict[str, Any]:
@@ -53,7 +63,7 @@ def _worth(result: Mapping[str, Any], made: Generated) -> dict[str, Any]:
     return block
 
 
-def _generated(lines: Sequence[Mapping[str, Any]]) -> Generated:
+def _generated(lines: Sequence[GeneratedLine]) -> Generated:
     untuned = [line.get("untuned") for line in lines]
     return Generated(
         np.asarray([line["row"] for line in lines], dtype=np.int64),

@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypedDict
 
 from holdfast.core.wording import counted
 from holdfast.terminal.say import clock, entry, millions, width
+
+
+class ParametersJson(TypedDict):
+    """How many parameters a plan trains, of how many."""
+
+    trainable: int
+    total: int
+    share: float
+
+
+class PhaseJson(TypedDict):
+    """One phase of a plan."""
+
+    name: str
+    steps: int
+    batch_size: int
+    accumulate: int
+    learning_rate: float
 
 
 def show_plan(plan: dict[str, Any]) -> str:
@@ -30,12 +48,12 @@ def show_plan(plan: dict[str, Any]) -> str:
     return "\n".join(["The plan (nothing was written):", *lines])
 
 
-def _learning(parameters: dict[str, Any]) -> str:
+def _learning(parameters: ParametersJson) -> str:
     learning, total = parameters["trainable"], parameters["total"]
     return f"{millions(learning)} of {millions(total)} parameters ({parameters['share']:.0%})"
 
 
-def _phase(phase: dict[str, Any]) -> str:
+def _phase(phase: PhaseJson) -> str:
     rows = phase["batch_size"] * phase["accumulate"]
     return (
         f"{phase['name']}: {counted(phase['steps'], 'step')} of {counted(rows, 'row')} at a "

@@ -6,10 +6,14 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Required, TypedDict
 
 from holdfast.core.wording import counted
 from holdfast.terminal.say import COLUMN, clock, entry
+
+if TYPE_CHECKING:
+    from holdfast.report.view.headline import RemedyJson
+
 
 # Scores beside the one of the headline, by their names in result.json.
 SCORES = {
@@ -20,6 +24,16 @@ SCORES = {
     "perplexity": "perplexity",
     "rouge_l": "ROUGE-L",
 }
+
+
+class VerdictJson(TypedDict, total=False):
+    """The verdict of a finished run."""
+
+    label: Required[str]
+    because: Required[str]
+    cause: str | None
+    remedies: list[RemedyJson]
+    test_agrees: bool | None
 
 
 def summary(result: Mapping[str, Any], run: Path, columns: int) -> list[str]:
@@ -45,7 +59,7 @@ def summary(result: Mapping[str, Any], run: Path, columns: int) -> list[str]:
     ]
 
 
-def _verdict(verdict: Mapping[str, Any], columns: int, what: str) -> Iterator[str]:
+def _verdict(verdict: VerdictJson, columns: int, what: str) -> Iterator[str]:
     """The label with its reason, and the first remedy as it is typed; ``what`` it is about, where
     that is not the model that is kept."""
     cause = f" Likeliest cause: {verdict['cause']}." if verdict.get("cause") else ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 from holdfast.core.wording import counted
 from holdfast.terminal.say import clock, entry
@@ -36,6 +36,16 @@ MOST_LINES = 12
 STATES = {"pruned": "ended early", "failed": "failed"}
 
 
+class TrialJson(TypedDict):
+    """One trial of a study's table."""
+
+    trial: int
+    state: str
+    seen: float | None
+    seconds: float
+    settings: dict[str, object]
+
+
 def study_lines(result: Mapping[str, object], columns: int) -> list[str]:
     """The lines; none where a run has no trials of settings."""
     study = result.get("study")
@@ -54,7 +64,7 @@ def study_lines(result: Mapping[str, object], columns: int) -> list[str]:
 def _table(study: Mapping[str, Any], columns: int) -> Iterator[str]:
     from holdfast.report.view.study import score, settings_of
 
-    rows: Sequence[Mapping[str, Any]] = study["trials_table"]
+    rows: Sequence[TrialJson] = study["trials_table"]
     shown = _chosen(study, rows)
     yield f"  {'Trial':<7}{'Seen':>8}{'Time':>12}  Settings"
     for row in shown:
@@ -78,12 +88,12 @@ def _table(study: Mapping[str, Any], columns: int) -> Iterator[str]:
     yield f"  * is kept{more}"
 
 
-def _chosen(study: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def _chosen(study: Mapping[str, Any], rows: Sequence[TrialJson]) -> list[TrialJson]:
     """The kept one, the default, and the best seen, in the order of what was seen."""
     sign = -1 if study["higher_is_better"] else 1
     named = {study["best"], 0}
 
-    def place(row: Mapping[str, Any]) -> tuple[bool, bool, float, int]:
+    def place(row: TrialJson) -> tuple[bool, bool, float, int]:
         seen = row["seen"]
         whole = row["state"] == "complete" and seen is not None
         return (row["trial"] not in named, not whole, sign * (seen or 0), row["trial"])

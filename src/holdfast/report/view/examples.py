@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
 from holdfast.report.charts.scatter import PointMark, scatter
 from holdfast.report.numbers import count, number, plural
 from holdfast.report.run_files import RunFiles
+
+if TYPE_CHECKING:
+    from holdfast.report.run_files import ExampleRow
+
 
 MOST_MARKS = 1500
 # Rows of which fewer than this share were seen often enough are not drawn: the picture would show
@@ -79,7 +83,7 @@ def data_map(run: RunFiles) -> DataMapView | None:
     )
 
 
-def _too_seldom(seen: Sequence[Mapping[str, Any]], unclear: int) -> str:
+def _too_seldom(seen: Sequence[ExampleRow], unclear: int) -> str:
     passes = max(int(line["passes"]) for line in seen)
     return (
         f"No map is drawn: {count(unclear)} of {plural(len(seen), 'training row')} were seen in "
@@ -96,7 +100,7 @@ def _left_out(unclear: int) -> str:
     return f" {rows} seen in fewer than three passes and {verb} left out."
 
 
-def _sample(seen: Sequence[Mapping[str, object]]) -> Sequence[Mapping[str, Any]]:
+def _sample(seen: Sequence[ExampleRow]) -> Sequence[ExampleRow]:
     """Every row that is not easy, and evenly spaced easy ones, up to the most that are drawn."""
     if len(seen) <= MOST_MARKS:
         return seen
@@ -107,7 +111,7 @@ def _sample(seen: Sequence[Mapping[str, object]]) -> Sequence[Mapping[str, Any]]
     return [*easy[::step][:room], *odd]
 
 
-def _suspects(seen: Sequence[Mapping[str, object]]) -> list[Mapping[str, Any]]:
+def _suspects(seen: Sequence[ExampleRow]) -> list[ExampleRow]:
     """The rows that most deserve a look: the lowest margin, or the least sure where none is."""
     odd = [line for line in seen if line["kind"] in SUSPECT]
     return sorted(
@@ -120,7 +124,7 @@ def _suspects(seen: Sequence[Mapping[str, object]]) -> list[Mapping[str, Any]]:
     )[:LISTED]
 
 
-def _mark(line: Mapping[str, Any]) -> PointMark:
+def _mark(line: ExampleRow) -> PointMark:
     words = (
         f"Row {line['row']}"
         + (f", {line['label']}" if line["label"] is not None else "")
@@ -131,7 +135,7 @@ def _mark(line: Mapping[str, Any]) -> PointMark:
     return PointMark(line["variability"], line["confidence"], str(line["kind"]), words)
 
 
-def _line(line: Mapping[str, Any]) -> RowLine:
+def _line(line: ExampleRow) -> RowLine:
     label = "–" if line["label"] is None else str(line["label"])
     return RowLine(
         count(line["row"]),

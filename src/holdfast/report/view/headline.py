@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from holdfast.core.wording import bounds
 from holdfast.report.answer.answer import RunAnswer, answer
@@ -120,6 +120,23 @@ def headline(run: RunFiles) -> Headline:
         evidence=tuple(_evidence(e) for e in run.records("verdict", "evidence")),
         remedies=tuple(_remedy(r) for r in run.records("verdict", "remedies")),
     )
+
+
+class EvidenceJson(TypedDict):
+    """One figure that a verdict rests on, as its JSON has it."""
+
+    name: str
+    value: float
+    low: float | None
+    high: float | None
+    at_step: int | None
+
+
+class RemedyJson(TypedDict):
+    """One remedy as a verdict's JSON has it: what to do, and the settings that do it."""
+
+    do: str
+    set: list[str]
 
 
 def as_confirmed(verdict: Mapping[str, object], tone: str, sentence: str) -> tuple[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from holdfast.report.numbers import count, p_value
 from holdfast.report.run_files import RunFiles
@@ -39,6 +39,22 @@ def reasons(run: RunFiles) -> ReasonsView | None:
     if not isinstance(words, list) or not words:
         return None
     return ReasonsView(carried_sentence(block), word_lines(block), alarms_sentence(block))
+
+
+# The key ``class`` is a word of Python's.
+WordJson = TypedDict(
+    "WordJson",
+    {
+        "class": str,
+        "words": str,
+        "confirmed": bool,
+        "n": int,
+        "log_odds": float | None,
+        "log_odds_of_others": float | None,
+        "p": float | None,
+        "rows_to_settle": int | None,
+    },
+)
 
 
 def word_lines(block: Mapping[str, Any]) -> tuple[WordLine, ...]:
@@ -77,7 +93,7 @@ def alarms_sentence(block: Mapping[str, Any]) -> str:
     )
 
 
-def _line(one: Mapping[str, Any]) -> WordLine:
+def _line(one: WordJson) -> WordLine:
     def odds(value: float | None) -> str:
         return "–" if value is None else f"{value:+.2f}"
 

@@ -11,7 +11,7 @@ within this project's scores the sign is turned, so that higher is better everyw
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,11 @@ from holdfast.core.seeds import generator
 from holdfast.fits.fit import fit
 from holdfast.metrics.row_scores import bits_rows
 from holdfast.training.observe import Observer
+
+if TYPE_CHECKING:
+    from holdfast.tasks.lm.losses import EncodedTokens
+    from holdfast.tasks.seq2seq.losses import EncodedPairs
+
 
 # Validation rows that are read, and updates before they are read again.
 MOST_ROWS, FEW = 300, 10
@@ -76,7 +81,9 @@ def text_evidence(prepared: PreparedData, train: Ints, valid: Ints) -> TextEvide
     )
 
 
-def text_rows(examples: Any, losses: Floats, kept: Floats, tokenizer: Any) -> Floats:
+def text_rows(
+    examples: EncodedTokens | EncodedPairs, losses: Floats, kept: Floats, tokenizer: Any
+) -> Floats:
     """Bits a byte of each row of the table, its sign turned: ``losses`` [examples] in nats a token,
     ``kept`` [examples, 2] its target tokens first. A row may have several examples, or none."""
     nats = losses * kept[:, 0].astype(np.float64)
@@ -97,7 +104,7 @@ def text_rows(examples: Any, losses: Floats, kept: Floats, tokenizer: Any) -> Fl
     return found
 
 
-def _places(examples: Any) -> tuple[Ints, int]:
+def _places(examples: EncodedTokens | EncodedPairs) -> tuple[Ints, int]:
     """Which row of the table each example is of, and how many rows there are."""
     at = examples.positions if hasattr(examples, "positions") else examples.kept
     return np.asarray(at), len(examples.table_rows)

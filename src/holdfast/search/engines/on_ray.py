@@ -228,7 +228,7 @@ class ByMail:
         return told
 
 
-def _carry_out(mark: str, packed: list[Any], job: FitJob, mail: Any, version: str) -> Any:
+def _carry_out(mark: str, packed: list[Any], job: FitJob, mail: object, version: str) -> Any:
     """In a worker: the one fit, or the error that a person must see."""
     import ray
 
