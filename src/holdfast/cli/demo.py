@@ -4,15 +4,11 @@ done carelessly."""
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from holdfast.core.machine import refuse_too_little
-
-if TYPE_CHECKING:
-    pass
-
 
 WIDTH = 29
 
