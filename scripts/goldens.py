@@ -47,11 +47,16 @@ CLOCK = re.compile(
 TIMES = re.compile(
     r"\b\d[\d,.]*\s?(?:ms|s|min|h|MB|GB|kB|rows/s|tokens/s)\b(?:\s\d+\s(?:s|min)\b)?"
 )
-# What is free on the machine, how fast it is, and a stage that was shown once more or less.
+# What is free on the machine, and how fast it is.
 OF_MACHINE = re.compile(
-    r"(TIME of|rows a second\n|tokens a second\n|analysing [\w ]+: \w+:|asking the model about "
-    r"training and validation rows:| at 0x|oneDNN at|accuracy at|^at)"
+    r"(TIME of|rows a second\n|tokens a second\n| at 0x|oneDNN at|accuracy at|^at)"
     r" ?[\d.,a-f]+(?: times the default's| times its speed)?",
+    re.M,
+)
+# Progress that is shown only where it takes seconds.
+STAGES = re.compile(
+    r"^  (?:analysing|asking the model about) training and validation rows.*\n"
+    r"|^  (?:reading the texts|rows explained): .*\n",
     re.M,
 )
 STAMPS = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d[\d:.]*(?:Z|[+-]\d\d:\d\d)?|\d{4}-\d\d-\d\d")
@@ -555,7 +560,7 @@ def _facts(value: Any, where: str, said: list[str], place: Path) -> Any:
 
 
 def _scrubbed(text: str, place: Path) -> str:
-    text = text.replace(str(place), "WORK")
+    text = STAGES.sub("", text.replace(str(place), "WORK"))
     text = re.sub(r"/tmp/[^\s'\",)]+", "TEMP", text)
     text = DIGESTS.sub("DIGEST", STAMPS.sub("DATE", TIMES.sub("TIME", text)))
     return OF_MACHINE.sub(r"\1 AMOUNT", text)
