@@ -28,7 +28,7 @@ from cells import Cell, Result, grid, publish, run_cells, table
 from peers.rows import data_folder
 
 from holdfast.analyses.audit.result import Audit
-from holdfast.api import audit
+from holdfast.api.commands import audit
 from holdfast.duplicates.duplicates import find_copies
 
 NAME = "audit"

@@ -26,7 +26,7 @@ from cells import HERE
 from peers.rows import data_folder
 
 from holdfast.analyses.audit.result import Audit
-from holdfast.api import audit
+from holdfast.api.commands import audit
 from holdfast.core.printable import printable
 
 TOP, CUT = 20, 80

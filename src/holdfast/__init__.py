@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 from holdfast._version import __version__
 
 if TYPE_CHECKING:
-    from holdfast.api import (
-        TrainedRun,
+    from holdfast.api.commands import (
         audit,
         choose,
         compare,
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
         train,
         tune,
     )
+    from holdfast.api.run import TrainedRun
     from holdfast.estimator.estimator import TextClassifier
     from holdfast.plugins.chat.api import chat
     from holdfast.plugins.drift.api import drift

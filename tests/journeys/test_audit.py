@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from holdfast.api import audit
+from holdfast.api.commands import audit
 from holdfast.core.errors import DataError, RecipeError
 
 WORDS = ["river", "stone", "window", "garden", "paper", "mountain", "candle", "station", "letter"]

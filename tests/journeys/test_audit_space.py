@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from holdfast.api import audit
+from holdfast.api.commands import audit
 
 PLACES = ["the station", "our hotel", "the museum", "a small cafe", "the harbour", "my school"]
 THINGS = ["ticket", "suitcase", "painting", "sandwich", "old boat", "exercise book"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from holdfast.analyses.audit.result import Audit
-from holdfast.api import audit
+from holdfast.api.commands import audit
 
 LEXICAL = {"audit.rows": 0}
 

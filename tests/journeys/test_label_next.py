@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.api import audit
+from holdfast.api.commands import audit
 from holdfast.core.errors import RecipeError
 
 PLACES = ("Rome", "Oslo", "Lima", "Cairo", "Delhi", "Quito", "Perth", "Seoul", "Paris", "Turin")

@@ -249,7 +249,7 @@ def test_evaluate_scores_a_folder_and_a_table_alike(run: Path, tmp_path: Path) -
 
 
 def test_a_list_of_paths_is_predicted_in_its_order(run: Path, pictures: Path) -> None:
-    from holdfast.api import TrainedRun
+    from holdfast.api.run import TrainedRun
 
     paths = [str(pictures / name) for name in ("red/03.png", "blue/01.png", "green/02.png")]
     lines = [json.loads(line) for line in predict_lines([run], paths)]

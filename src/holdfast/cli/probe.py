@@ -48,7 +48,7 @@ def command(
     """What RUN remembers of its training rows, and what it forgot; or what MODEL remembers of
     --members that it does not know of --others."""
     refuse_too_little("torch")
-    from holdfast.api import probe
+    from holdfast.api.commands import probe
     from holdfast.terminal.say import Teller, width
 
     if (members is None) != (others is None):

@@ -28,8 +28,8 @@ from holdfast.terminal.streams import json_text
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from holdfast.contract.procedure import Procedure
     from holdfast.recipe import Recipe
+    from holdfast.runs.procedure import Procedure
 
 
 def command(

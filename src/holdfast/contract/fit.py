@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     import torch
 
     from holdfast.contract.answering import Answering
+    from holdfast.contract.samples import WrittenSamples
     from holdfast.models.base import Loaded, Network
-    from holdfast.tasks.generation.samples import WrittenSamples
     from holdfast.tasks.lm.verbatim import Verbatim
     from holdfast.training.loop import Trained
     from holdfast.training.machine.machine import MachineChoice

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.contract.fit import Kind, PreparedData, RunStart, Sides, TrainingPlan, classes_of
+from holdfast.contract.samples import WrittenSamples
 from holdfast.control.stopping import StoppingRule
 from holdfast.core.errors import Defect, RecipeError
 from holdfast.core.machine import processes
@@ -61,7 +62,7 @@ from holdfast.recipe.resolved import resolved as resolve_all
 from holdfast.tasks.classes.encoding import EncodedTexts
 from holdfast.tasks.classes.row_weights import group_weights, source_weights
 from holdfast.tasks.classes.side_selection import fitted_columns
-from holdfast.tasks.generation.samples import WrittenSamples, told, watches, writer
+from holdfast.tasks.generation.samples import told, watches, writer
 from holdfast.training.checkpoint import CheckpointStore
 from holdfast.training.journal import Journal
 from holdfast.training.listeners.examples import ExampleHistory

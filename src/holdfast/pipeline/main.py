@@ -18,15 +18,6 @@ from holdfast._version import __version__
 from holdfast.analyses.analysis import confirm_all, find_all
 from holdfast.contract import result as outcome
 from holdfast.contract.fit import FittedModel, OuterAnswers, Scored
-from holdfast.contract.procedure import (
-    Learner,
-    Procedure,
-    ScoresByFolds,
-    begin_search,
-    blocks_of,
-    forget_search,
-    keep_search,
-)
 from holdfast.contract.run_folder import (
     CHECKPOINTS,
     MODEL,
@@ -68,6 +59,15 @@ from holdfast.recipe import Recipe, anchored, read_recipe
 from holdfast.runs.journal import RunFolder
 from holdfast.runs.outline import Outline, outline_rows
 from holdfast.runs.pages import write_pages
+from holdfast.runs.procedure import (
+    Learner,
+    Procedure,
+    ScoresByFolds,
+    begin_search,
+    blocks_of,
+    forget_search,
+    keep_search,
+)
 from holdfast.runs.scoring import save_model, save_side, score_once
 from holdfast.runs.start import Destination, check_recipe
 from holdfast.runs.tables import EXAMPLES, control_block, write_examples

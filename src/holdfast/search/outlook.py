@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
-from holdfast.contract.procedure import Procedure
 from holdfast.core.errors import RecipeError
 from holdfast.pipeline.main import absolute
 from holdfast.prepare.rows import Notify, load_and_divide
 from holdfast.recipe import Recipe
+from holdfast.runs.procedure import Procedure
 
 
 @runtime_checkable

@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from holdfast.contract.procedure import COMMAND, Procedure, begun_search
 from holdfast.contract.request import RECIPES, Request
 from holdfast.contract.run_folder import default_folder
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.data.database_url import masked
 from holdfast.recipe import Recipe
+from holdfast.runs.procedure import COMMAND, Procedure, begun_search
 from holdfast.search.searches import SEARCHES, procedure_of
 from holdfast.search.settings import SearchPart, search_part
 from holdfast.search.space_request import read_asked, space_of, split_settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 
-from holdfast.contract.procedure import Procedure
+from holdfast.runs.procedure import Procedure
 
 # Beside the search of settings, which has no name: the module, and what there makes the procedure
 # of an engine and its address.

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.contract.procedure import FITS
 from holdfast.core.files import write_atomically
 from holdfast.core.records import Decision
 from holdfast.prepare.rows import Notify
+from holdfast.runs.procedure import FITS
 from holdfast.search.job import Done, FitEvaluations, FitJob, FoldScores
 from holdfast.training.checkpoint import Unfit, read_sealed, write_sealed
 

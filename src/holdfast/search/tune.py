@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holdfast.contract.fit import FittedModel, PreparedData
-from holdfast.contract.procedure import FITS
 from holdfast.contract.run_folder import STUDY
 from holdfast.core.errors import RecipeError
 from holdfast.core.files import write_text
@@ -30,6 +29,7 @@ from holdfast.fits.learning import LearningRows
 from holdfast.fits.row_use import against_dealing, learning_of
 from holdfast.prepare.rows import Divided, Notify
 from holdfast.recipe import Recipe
+from holdfast.runs.procedure import FITS
 from holdfast.search.bench import Bench, of_a_fit
 from holdfast.search.engines import FitEngine, engine_of
 from holdfast.search.pruning import Pruning, make_pruner

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from holdfast.contract.procedure import Procedure
 from holdfast.contract.request import Request
 from holdfast.contract.run_folder import chosen_folder, is_main_process
 from holdfast.core.records import Decision, Finding
 from holdfast.core.stages import watched
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe
+from holdfast.runs.procedure import Procedure
 from holdfast.terminal.progress import Show
 from holdfast.terminal.progress_line import ProgressLine
 from holdfast.terminal.say import Teller

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from holdfast.api import TrainedRun
+from holdfast.api.run import TrainedRun
 from holdfast.core.errors import InputError, RunError
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override

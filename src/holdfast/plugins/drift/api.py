@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from holdfast.api import TrainedRun, file_of, options_of
+from holdfast.api.arguments import file_of, options_of
+from holdfast.api.run import TrainedRun
 
 if TYPE_CHECKING:
     from holdfast.plugins.drift.drift import Drifted

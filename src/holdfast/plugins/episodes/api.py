@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from holdfast.api import Settings, TrainedRun, request_of
+from holdfast.api.arguments import Settings, request_of
+from holdfast.api.run import TrainedRun
 from holdfast.contract.request import Request
 from holdfast.contract.run_folder import chosen_folder
 from holdfast.core.records import Decision, Finding

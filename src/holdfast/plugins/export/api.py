@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from holdfast.api import TrainedRun
+from holdfast.api.run import TrainedRun
 
 if TYPE_CHECKING:
     from holdfast.plugins.export.export import Exported

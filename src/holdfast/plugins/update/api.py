@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from holdfast.api import Settings, TrainedRun
+from holdfast.api.arguments import Settings
+from holdfast.api.run import TrainedRun
 
 if TYPE_CHECKING:
     pass

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from holdfast.contract.procedure import begun_search
 from holdfast.contract.run_folder import RECIPE, open_run
 from holdfast.core.errors import MachineError, RecipeError, RunError
 from holdfast.core.records import to_json
@@ -18,6 +17,7 @@ from holdfast.plugins.update.joined import OWN_SHARE, JoinOptions, join
 from holdfast.plugins.update.length import for_rows
 from holdfast.plugins.update.procedure import Renewal
 from holdfast.recipe import Recipe, anchored, as_settings, override, read_recipe
+from holdfast.runs.procedure import begun_search
 from holdfast.runs.stored import OPENINGS
 
 

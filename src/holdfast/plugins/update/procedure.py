@@ -18,7 +18,6 @@ from holdfast.analyses.compare.rows import paired
 from holdfast.analyses.compare.verdict import judge_pairs
 from holdfast.contract.fit import FittedModel, Scored
 from holdfast.contract.predictions import rows_of
-from holdfast.contract.procedure import FITS
 from holdfast.contract.result import class_columns
 from holdfast.contract.run_folder import RESULT
 from holdfast.core.errors import HoldfastError
@@ -54,6 +53,7 @@ from holdfast.plugins.update.parts import parts_of
 from holdfast.prepare.rows import Divided, Notify, notify_all
 from holdfast.recipe import Recipe
 from holdfast.runs.predictor import Predictor
+from holdfast.runs.procedure import FITS
 from holdfast.runs.stored import FinishedRun, SourceColumns
 from holdfast.split.leaks import text_keys
 from holdfast.stats.bootstrap import group_codes

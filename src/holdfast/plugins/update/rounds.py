@@ -24,7 +24,6 @@ from typing import Any
 import numpy as np
 
 from holdfast.analyses.compare.contender import kind_of_rows, labels_of_rows
-from holdfast.contract.procedure import begun_search
 from holdfast.contract.run_folder import RESULT, open_run
 from holdfast.core.errors import InputError, Interrupted, RecipeError, RunError, StoreError
 from holdfast.core.files import disk_errors, refuse_link
@@ -38,6 +37,7 @@ from holdfast.plugins.update.given import is_store
 from holdfast.plugins.update.joined import labelled_rows
 from holdfast.plugins.update.retest import Retest, retest
 from holdfast.runs.predictor import Predictor
+from holdfast.runs.procedure import begun_search
 from holdfast.runs.stored import FinishedRun
 
 ROUNDS = "rounds.jsonl"

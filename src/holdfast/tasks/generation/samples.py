@@ -1,13 +1,14 @@
 """Texts at every evaluation point: a bounded, fixed sample of validation rows and of the train
-probe is written, measured, and looked through for copies."""
+probe is written, measured, and looked through for copies.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from holdfast.contract.samples import Sample, WrittenSamples
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.plugins import load
 from holdfast.core.records import Decision, Ints
@@ -22,10 +23,6 @@ from holdfast.training.batches import probe_positions
 from holdfast.training.plan import FORWARD_SHARE
 from holdfast.training.task import WrittenMeasurements
 
-TABLES = "tables"
-# Code that a model wrote is run by a plug-in.
-HOOKS = "holdfast.hooks"
-
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
@@ -33,29 +30,12 @@ if TYPE_CHECKING:
     from holdfast.training.task import Examples
 
 
+TABLES = "tables"
+# Code that a model wrote is run by a plug-in.
+HOOKS = "holdfast.hooks"
+
+
 Decisions = tuple[Decision, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """Rows of one side that are written: what they are written from, what is wanted, the ``tables``
-    that code runs on; ``write`` gives the network's texts for them on a device."""
-
-    sources: Sequence[str]
-    references: Sequence[str]
-    tables: Sequence[str | None] | None
-    write: Callable[[Any, Any], list[str]]
-
-
-@dataclass(frozen=True, slots=True)
-class WrittenSamples:
-    """What is written at every evaluation point: the samples by side, the training answers that a
-    text may copy, and the metric that is read off, if one is."""
-
-    samples: dict[str, Sample]
-    answers: Sequence[str]
-    metric: TextMetric | None
-    new_tokens: int
 
 
 def text_metric_of(recipe: Recipe) -> TextMetric | None:

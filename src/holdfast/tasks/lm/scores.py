@@ -12,6 +12,7 @@ import numpy.typing as npt
 from holdfast.contract.fit import Finish, Scored, SplitRows, TrainingPlan
 from holdfast.contract.result import scores_block
 from holdfast.contract.run_folder import MODEL
+from holdfast.contract.samples import Sample
 from holdfast.core.records import Decision, Floats, Ints, to_json
 from holdfast.core.stages import stage
 from holdfast.data.chats.chat import turns_of
@@ -28,7 +29,7 @@ from holdfast.tasks.generation.base_model import (
     worth_of,
 )
 from holdfast.tasks.generation.general_tasks import compare_general, right_sentences
-from holdfast.tasks.generation.samples import TABLES, Sample, extra_metrics
+from holdfast.tasks.generation.samples import TABLES, extra_metrics
 from holdfast.tasks.generation.shots import (
     encode_with_shots,
     fitted_shots,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.contract.fit import FittedModel, Kind, Read, Sides, TrainingPlan
+from holdfast.contract.samples import WrittenSamples
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding
 from holdfast.data.chats.chat import form_of, load_chats, same_form
@@ -22,7 +23,7 @@ from holdfast.plan.adapters import quantize_spec
 from holdfast.plan.chunks import chunk_of
 from holdfast.plan.defaults import size_of
 from holdfast.recipe import DataPart, Recipe
-from holdfast.tasks.generation.samples import WrittenSamples, text_metric_of, watched_positions
+from holdfast.tasks.generation.samples import text_metric_of, watched_positions
 from holdfast.tasks.generation.shared import find_text_metric
 from holdfast.tasks.lm.answers import EVERY_TOKEN, LOSS, plain, use_fitted, use_runs
 from holdfast.tasks.lm.generation import answer_length, closing, stop_tokens

@@ -26,6 +26,7 @@ from holdfast.contract.answering import (
 )
 from holdfast.contract.fit import FittedModel, Kind, Sides, TrainingPlan
 from holdfast.contract.run_folder import model_of
+from holdfast.contract.samples import Sample, WrittenSamples
 from holdfast.core.records import Finding, Floats, Scores
 from holdfast.data.pairs.columns import choose_pair
 from holdfast.data.pairs.pairs import given_target, load_pairs
@@ -40,8 +41,6 @@ from holdfast.plan.chunks import chunk_of
 from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks.ensemble import Chances, EnsembleEvidence, SharedRows, lie_apart, souped_model
 from holdfast.tasks.generation.samples import (
-    Sample,
-    WrittenSamples,
     check_own_metric,
     extra_metrics,
     text_metric_of,

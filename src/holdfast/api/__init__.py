@@ -1,0 +1,35 @@
+"""The Python API: what the commands do, as functions, and a finished run."""
+
+from holdfast.api.commands import (
+    audit,
+    choose,
+    compare,
+    cv,
+    distill,
+    errors,
+    explain,
+    fairness,
+    lr,
+    probe,
+    threshold,
+    train,
+    tune,
+)
+from holdfast.api.run import TrainedRun
+
+__all__ = [
+    "TrainedRun",
+    "audit",
+    "choose",
+    "compare",
+    "cv",
+    "distill",
+    "errors",
+    "explain",
+    "fairness",
+    "lr",
+    "probe",
+    "threshold",
+    "train",
+    "tune",
+]

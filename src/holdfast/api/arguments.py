@@ -1,0 +1,103 @@
+"""What a Python program gives, as the commands take it: requests, files and options."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from holdfast.contract.answering import Options
+    from holdfast.contract.request import Request
+
+
+Settings = Mapping[str, Any] | Sequence[str]
+
+
+def request_of(
+    source: Any,
+    labels: Any,
+    groups: Any,
+    test: Any,
+    text: str | Sequence[str] | None,
+    label: str | None,
+    group: str | None,
+    model: str | Path | None,
+    task: str | None,
+    seed: int | None,
+    settings: Settings,
+    out: str | Path | None = None,
+    resume: bool = False,
+) -> Request:
+    """What is asked for, with the rows that are given in memory and the names of their columns."""
+    from holdfast.contract.request import Request
+    from holdfast.data.memory.arguments import name_of, rows_in_memory
+    from holdfast.recipe import as_settings
+
+    columns = [text] if isinstance(text, str) else list(text or [])
+    held: dict[str, pa.Table] = {}
+    rows = rows_in_memory(source, labels, groups)
+    if rows is not None:
+        held["data"] = rows
+        if labels is not None:
+            columns = columns or [n for n in ("text", "text_pair") if n in rows.column_names]
+            label = label or "label"
+            group = group or ("group" if groups is not None else None)
+    tested = rows_in_memory(test, None, None) if test is not None else None
+    if tested is not None:
+        held["test"] = tested
+    return Request(
+        name_of(source, labels) if rows is not None else str(source),
+        model=None if model is None else str(model),
+        task=task,
+        text=columns or None,
+        label=label,
+        group=group,
+        test=None if test is None or tested is not None else str(test),
+        seed=seed,
+        settings=as_settings(settings),
+        out=Path(out) if out else None,
+        resume=resume,
+        held=held,
+    )
+
+
+@contextlib.contextmanager
+def file_of(rows: Any) -> Iterator[str]:
+    """The name of a file with these rows; an error about rows in memory names them, not the file
+    that they were put into."""
+    from holdfast.data.memory.arguments import named
+
+    source = as_file(rows, None, None, "the rows", {})
+    with contextlib.nullcontext() if isinstance(rows, (str, Path)) else named(Path(source)):
+        yield source
+
+
+def as_file(rows: Any, labels: Any, groups: Any, name: str, names: dict[str, str]) -> str:
+    """The name of a file; rows in memory are put into one, which ``names`` then holds."""
+    from holdfast.data.memory.arguments import labelled_rows, rows_in_memory
+    from holdfast.data.memory.frames import frame_file, is_frame, series_values
+
+    if isinstance(rows, (str, Path)):
+        rows_in_memory(rows, labels, groups)
+        return str(rows)
+    if labels is None and not is_frame(rows) and not isinstance(rows, Mapping):
+        found = labelled_rows(series_values(rows), None, groups, (), "label")
+    else:
+        found = rows_in_memory(rows, labels, groups)
+    path = frame_file(found)
+    names[str(path)] = name
+    return str(path)
+
+
+def options_of(
+    text: str | Sequence[str] | None, label: str | None, encoding: str | None, settings: Settings
+) -> Options:
+    from holdfast.contract.answering import Options, check_limits
+    from holdfast.recipe import as_settings
+
+    names = (text,) if isinstance(text, str) else tuple(text or ()) or None
+    return Options(names, label, encoding, check_limits(as_settings(settings)))

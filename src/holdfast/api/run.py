@@ -1,0 +1,282 @@
+"""``TrainedRun``: a finished run in Python."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from holdfast.api.arguments import Settings, options_of
+from holdfast.core.errors import InputError
+from holdfast.core.printable import brief
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pyarrow as pa
+
+    from holdfast.contract.answering import Options
+    from holdfast.runs.prediction_file import Predicted, Prediction
+    from holdfast.runs.predictor import Predictor
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A finished run: ``folder`` holds everything, the attributes read from it.
+
+    ``TrainedRun("runs/reviews-1")`` opens one that was trained before. In a notebook it shows its
+    scores, its verdict and where its report is.
+    """
+
+    folder: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", Path(self.folder))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A copy, in another process say, loads what it needs: a model that is in use has a lock.
+        return type(self), (self.folder,)
+
+    @cached_property
+    def result(self) -> dict[str, Any]:
+        """``result.json``. Raises ``RunError`` where the folder is no finished run."""
+        from holdfast.contract.run_folder import need_run
+        from holdfast.core.run_files import read_result
+
+        need_run(self.folder)
+        return read_result(self.folder)
+
+    @property
+    def verdict(self) -> dict[str, Any]:
+        """What the training history showed: ``label``, ``because``, ``remedies`` and more."""
+        found: dict[str, Any] = self.result["verdict"]
+        return found
+
+    @property
+    def classes(self) -> list[str] | None:
+        """The classes (or labels), in the order of ``predict_proba``; ``None`` for other tasks."""
+        return list(self.predictor.names) or None
+
+    @cached_property
+    def predictor(self) -> Predictor:
+        """What answers for the run: its model, loaded at the first use and kept."""
+        from holdfast.runs.predictor import Predictor
+
+        self._warn_unsealed()
+        return Predictor.load(self.folder)
+
+    @property
+    def model(self) -> Any:
+        """The saved model, a plain ``transformers`` model in evaluation mode."""
+        from holdfast.tasks import kind_of
+
+        found = kind_of(self.result["task"]).plain(self.folder)
+        self._warn_unsealed()
+        return found
+
+    def report(self, *, show: bool = False) -> Path:
+        """The run's page, ``report.html``, which is written where it is missing; ``show`` opens it
+        in a browser. Raises ``RunError`` where the folder is no finished run."""
+        import webbrowser
+
+        from holdfast.contract.run_folder import need_run
+        from holdfast.report.page import write_report
+
+        need_run(self.folder)
+        page = self.folder / "report.html"
+        page = page if page.is_file() else write_report(self.folder)
+        if show:
+            webbrowser.open(page.resolve().as_uri())
+        return page
+
+    def __repr__(self) -> str:
+        from holdfast.report.answer.answer import answer
+
+        try:
+            told = answer(self.result)
+        except InputError as error:
+            return brief("TrainedRun", self.folder, error.rule)
+        label = (self.result.get("verdict") or {}).get("label")
+        return brief("TrainedRun", self.folder, f"verdict {label}", *told.lines)
+
+    def _warn_unsealed(self) -> None:
+        """A function has no other way to say what a command prints."""
+        import warnings
+
+        from holdfast.contract.run_folder import unsealed
+
+        for told in unsealed([self.folder]):
+            warnings.warn(f"{told.what} {told.chosen}: {told.because}", stacklevel=3)
+
+    def predict(
+        self,
+        data: Any,
+        *,
+        text: str | Sequence[str] | None = None,
+        encoding: str | None = None,
+        settings: Settings = (),
+    ) -> list[Any]:
+        """One answer a row: the most probable class, a number, a list of labels, a list of tags
+        (one a word), or the text that a model writes; of a row without text ``""`` (of a number or
+        list ``None``).
+
+        Parameters
+        ----------
+        data : a text; a list, array or series of texts (or of pairs of texts); a data frame; or a
+            file, as a ``Path``. For tags also lists of words; for pictures a path, a list of paths,
+            or a folder as a ``Path``.
+        text, encoding : of a data frame or file, as the options of the command.
+        settings : ``{"data.limits.cell_mb": 50}``: how large the data may be, where that is not
+            as the run was trained.
+
+        A single text gives a list of one answer. ``predictions`` gives more than the answer.
+        Several runs are averaged by ``holdfast predict``.
+        """
+        from holdfast.contract.advice import in_python
+
+        with in_python():
+            predicted = self._predicted(data, text, encoding, settings)
+            return [answer for part in predicted.parts() for answer in part.predictions]
+
+    def predictions(
+        self,
+        data: Any,
+        *,
+        text: str | Sequence[str] | None = None,
+        encoding: str | None = None,
+        settings: Settings = (),
+    ) -> list[Prediction]:
+        """One record a row: ``row``, ``prediction``, ``confidence``, ``probabilities`` by name
+        (``None`` where the task has none) and ``because``. Parameters as for ``predict``."""
+        from holdfast.contract.advice import in_python
+
+        with in_python():
+            several = bool(self.predictor.names)
+            return list(self._predicted(data, text, encoding, settings, several))
+
+    def predict_proba(
+        self,
+        data: Any,
+        *,
+        text: str | Sequence[str] | None = None,
+        encoding: str | None = None,
+        settings: Settings = (),
+    ) -> npt.NDArray[np.float64]:
+        """The probabilities [n, classes] in the order of ``classes``; NaN for a row without text.
+
+        Parameters as for ``predict``. Raises ``RecipeError`` where the run has no classes.
+        """
+        import numpy as np
+
+        from holdfast.contract.advice import in_python
+
+        with in_python():
+            predicted = self._predicted(data, text, encoding, settings, probabilities=True)
+            found = [part.probabilities for part in predicted.parts()]
+        kept = [one for one in found if one is not None]
+        return np.concatenate(kept) if kept else np.empty((0, len(predicted.names)))
+
+    def evaluate(
+        self,
+        data: Any,
+        labels: Any = None,
+        *,
+        text: str | Sequence[str] | None = None,
+        label: str | None = None,
+        encoding: str | None = None,
+        settings: Settings = (),
+    ) -> dict[str, Any]:
+        """What ``holdfast evaluate --json`` prints: ``n`` and ``metrics`` with intervals for these
+        labelled rows, and which of them the run had seen.
+
+        Parameters
+        ----------
+        data : a file or hub data set (by its name), a data frame, or texts with their ``labels``.
+        text, label, encoding : as the options of the command.
+        settings : as for ``predict``.
+        """
+        from holdfast.contract.advice import in_python
+
+        with in_python():
+            return self._evaluated(data, labels, options_of(text, label, encoding, settings))
+
+    def _evaluated(self, data: object, labels: object, options: Options) -> dict[str, Any]:
+        from holdfast.analyses.evaluation import scored_block
+        from holdfast.data.memory.arguments import labelled_rows, named
+        from holdfast.data.memory.frames import frame_file, is_frame, series_values
+
+        part = self.predictor.part
+        if labels is not None:
+            names = part.text or ("text",)
+            rows = labelled_rows(series_values(data), labels, None, names, part.label or "label")
+            data = rows
+        if not is_frame(data):
+            return scored_block(self.predictor, str(data), options)
+        path = frame_file(data)
+        try:
+            with named(path):
+                return scored_block(self.predictor, str(path), options)
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _predicted(
+        self,
+        data: Any,
+        text: str | Sequence[str] | None,
+        encoding: str | None,
+        settings: Settings,
+        probabilities: bool = False,
+    ) -> Predicted:
+        from holdfast.data.images.picture import is_picture_name
+        from holdfast.data.memory.arguments import named
+        from holdfast.data.memory.frames import frame_file, frame_table, is_frame, series_values
+        from holdfast.data.scratch import goes_with
+
+        options = options_of(text, None, encoding, settings)
+        if isinstance(data, str):
+            data = [data]
+        elif isinstance(data, Path):
+            # A picture is a row, and a folder or a file of any other ending holds rows.
+            data = [str(data)] if is_picture_name(data.name) and self._reads_pictures else str(data)
+        elif is_frame(data):
+            table = frame_table(data)
+            if self._reads_pictures:
+                # Paths in a frame are relative to the current folder, as those of a list are.
+                data, options = self._paths(table, options.text), replace(options, text=None)
+            else:
+                options = replace(options, text=options.text or self._column_of(table))
+                path = frame_file(table)
+                with named(path):
+                    asked = self.predictor.predict(str(path), options, probabilities=probabilities)
+                # Its parts are read from there, one after the other.
+                goes_with(asked, path)
+                return asked
+        else:
+            data = series_values(data)
+        return self.predictor.predict(data, options, probabilities=probabilities)
+
+    @property
+    def _reads_pictures(self) -> bool:
+        return bool(self.result["task"] == "image-classification")
+
+    def _paths(self, table: pa.Table, text: tuple[str, ...] | None) -> list[Any]:
+        from holdfast.data.images.table import PATH
+
+        names = text or self.predictor.part.text or (PATH,)
+        paths: list[Any] = table[names[0]].to_pylist()
+        return paths
+
+    def _column_of(self, table: pa.Table) -> tuple[str, ...] | None:
+        """The only column of a frame, where the run reads one that is called otherwise."""
+        from holdfast.contract.answering import read_columns
+
+        read = read_columns(self.predictor.part)
+        names = tuple(table.column_names)
+        return names if len(names) == 1 and (not read or len(read) == 1) else None
+
+    def _repr_html_(self) -> str:
+        from holdfast.report.snippet import run_snippet
+
+        return run_snippet(self.folder)
