@@ -26,11 +26,12 @@ from holdfast.analyses.memory.membership import (
     smallest_rate,
 )
 from holdfast.analyses.memory.probe import Risks, SetScores, remember
+from holdfast.contract.verbatim import Verbatim
 from holdfast.data.table import Table
 from holdfast.prepare.canaries import exposures, labelled_canaries, repeated
 from holdfast.recipe import DataPart
 from holdfast.tasks import kind_of
-from holdfast.tasks.lm.verbatim import Verbatim, is_verbatim, parts_of
+from holdfast.tasks.lm.verbatim import is_verbatim, parts_of
 
 WORDS = ("red", "old", "tree", "house", "runs", "over", "slow", "bird", "sea", "warm", "no", "ice")
 

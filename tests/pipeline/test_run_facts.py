@@ -13,12 +13,12 @@ import torch
 
 from holdfast.contract.fit import FittedModel
 from holdfast.contract.samples import Sample, WrittenSamples
+from holdfast.contract.verbatim import Verbatim
 from holdfast.core.records import Decision, Verdict
 from holdfast.core.run_facts import LabelNoise, RunFacts
 from holdfast.fits.run_facts import with_probe, with_texts
 from holdfast.models.probes.curve import ProbeCurve
 from holdfast.recipe import parse
-from holdfast.tasks.lm.verbatim import Verbatim
 from holdfast.training.loop import Trained
 
 

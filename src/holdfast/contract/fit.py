@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
     from holdfast.contract.answering import Answering
     from holdfast.contract.samples import WrittenSamples
+    from holdfast.contract.verbatim import Verbatim
     from holdfast.models.base import Loaded, Network
-    from holdfast.tasks.lm.verbatim import Verbatim
     from holdfast.training.loop import Trained
     from holdfast.training.machine.machine import MachineChoice
     from holdfast.training.run import Job

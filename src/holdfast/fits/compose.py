@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.contract.fit import Kind, PreparedData, RunStart, Sides, TrainingPlan, classes_of
+from holdfast.contract.fit import Kind, PreparedData, Sides, TrainingPlan, classes_of
 from holdfast.contract.samples import WrittenSamples
 from holdfast.control.stopping import StoppingRule
 from holdfast.core.errors import Defect, RecipeError
@@ -29,6 +29,7 @@ from holdfast.fits.checkpoint_rule import choice, rule_of
 from holdfast.fits.duration import seconds_after
 from holdfast.fits.frozen import keep_prefix
 from holdfast.fits.layers import AUTO, choose_layers
+from holdfast.fits.place import FitPlace
 from holdfast.fits.policies import controller, stopping_rule
 from holdfast.fits.run_facts import make_monitor
 from holdfast.methods.heads.balance import check_target
@@ -63,8 +64,6 @@ from holdfast.tasks.classes.encoding import EncodedTexts
 from holdfast.tasks.classes.row_weights import group_weights, source_weights
 from holdfast.tasks.classes.side_selection import fitted_columns
 from holdfast.tasks.generation.samples import told, watches, writer
-from holdfast.training.checkpoint import CheckpointStore
-from holdfast.training.journal import Journal
 from holdfast.training.listeners.examples import ExampleHistory
 from holdfast.training.machine.machine import use_threads
 from holdfast.training.plan import Phase, Plan, check_phase, evaluation_points
@@ -398,25 +397,6 @@ def _told(
 ) -> tuple[Decision, ...]:
     work = sum(phase.rows_passed for phase in plan.phases)
     return told(recipe, watch, train, len(plan.evaluate_at), work)
-
-
-@dataclass(frozen=True, slots=True)
-class FitPlace:
-    """Where a fit is written while it runs: nowhere, unless a run's folder is given.
-
-    ``decisions`` are what the journal begins with; with ``resume`` the newest state in ``store`` is
-    continued. ``listeners`` join the loop's own (alerts, trackers). ``begun`` is what the folder
-    keeps of the run's beginning. ``test_rows`` are to be scored at the end.
-    """
-
-    journal: Journal = field(default_factory=lambda: Journal(None))
-    store: CheckpointStore = field(default_factory=lambda: CheckpointStore(None))
-    kept_in: Path | None = None
-    resume: bool = False
-    decisions: Sequence[Decision] = ()
-    listeners: Sequence[Any] = ()
-    begun: RunStart | None = None
-    test_rows: int | None = None
 
 
 def make_job(

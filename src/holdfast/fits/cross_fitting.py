@@ -36,8 +36,9 @@ from holdfast.core.events import Offers
 from holdfast.core.files import write_atomically
 from holdfast.core.records import Decision, Finding, Floats, Ints, Snapshot
 from holdfast.core.seeds import derive_seed
-from holdfast.fits.compose import FitPlace, make_job, make_ready
+from holdfast.fits.compose import make_job, make_ready
 from holdfast.fits.fit import fit_ready
+from holdfast.fits.place import FitFolder, FitPlace
 from holdfast.methods.heads.closed_form import curve_from_state, curve_to_state
 from holdfast.models.probes.curve import ProbeCurve
 from holdfast.plan.defaults import method_parts
@@ -54,7 +55,6 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from holdfast.core.events import Listener
-    from holdfast.runs.journal import RunFolder
     from holdfast.training.task import Examples
 
 Notify = Callable[[Decision | Finding], None]
@@ -90,7 +90,7 @@ def cross_fit(
     settings: Mapping[str, object] | Sequence[str] = (),
     *,
     extend: Extend | None = None,
-    into: RunFolder | None = None,
+    into: FitFolder | None = None,
     listeners: Sequence[Listener] = (),
     notify: Notify = lambda _: None,
 ) -> FittedModel:

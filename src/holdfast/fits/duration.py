@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from holdfast.contract.predictions import ASKED_ROWS, MOST_HEARD
+from holdfast.contract.verbatim import COMPARED
 from holdfast.data.texts.general import passages
 from holdfast.models.compute.prefix import train_mode
 from holdfast.plan.task import WRITERS, WRITING
 from holdfast.tasks.generation.base_model import FEW_SHOT_ROWS
 from holdfast.tasks.generation.general_items import general_items
 from holdfast.tasks.lm.generation import TOGETHER
-from holdfast.tasks.lm.verbatim import COMPARED, MOST_ROWS, TOKENS_A_WORD
+from holdfast.tasks.lm.verbatim import MOST_ROWS, TOKENS_A_WORD
 
 if TYPE_CHECKING:
     import torch

@@ -18,7 +18,8 @@ from holdfast.control.ends_at import EndsAt
 from holdfast.core.errors import Defect
 from holdfast.core.records import Decision, Finding, Floats, Ints
 from holdfast.fits.checkpoint_rule import kept_state, start_probe
-from holdfast.fits.compose import FitPlace, make_job, make_ready
+from holdfast.fits.compose import make_job, make_ready
+from holdfast.fits.place import FitFolder, FitPlace
 from holdfast.methods.heads.balance import TARGET, asked_target
 from holdfast.methods.heads.class_rates import (
     USUAL,
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from holdfast.core.events import Listener
-    from holdfast.runs.journal import RunFolder
 
 
 def fit(
@@ -51,7 +51,7 @@ def fit(
     valid_positions: Ints | Sequence[int],
     settings: Mapping[str, object] | Sequence[str] = (),
     *,
-    into: RunFolder | None = None,
+    into: FitFolder | None = None,
     listeners: Sequence[Listener] = (),
     notify: Callable[[Decision | Finding], None] = lambda _: None,
 ) -> FittedModel:
@@ -87,7 +87,7 @@ def fit_ready(
     ready: TrainingPlan,
     start: float,
     *,
-    into: RunFolder | None = None,
+    into: FitFolder | None = None,
     listeners: Sequence[Listener] = (),
     notify: Callable[[Decision | Finding], None] = lambda _: None,
     folds: Callable[[TrainingPlan, Accelerator, FitPlace], FoldEvaluation | FoldLooks]

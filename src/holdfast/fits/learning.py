@@ -19,7 +19,7 @@ from holdfast.split.folds import Fold
 
 if TYPE_CHECKING:
     from holdfast.core.events import Listener
-    from holdfast.runs.journal import RunFolder
+    from holdfast.fits.place import FitFolder
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class LearningRows:
 
     def fit(
         self,
-        into: RunFolder | None = None,
+        into: FitFolder | None = None,
         listeners: Sequence[Listener] = (),
         notify: Notify = lambda _: None,
     ) -> FittedModel:

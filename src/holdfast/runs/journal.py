@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 from holdfast.contract.fit import FittedModel, Scored, TrainingPlan
 from holdfast.contract.run_folder import CHECKPOINTS
 from holdfast.core.records import Decision
-from holdfast.fits.compose import FitPlace
+from holdfast.fits.place import FitPlace
 from holdfast.prepare.rows import Divided
 from holdfast.prepare.sharding import part_of
 from holdfast.runs.outline import outline_model

@@ -17,10 +17,11 @@ from holdfast.analyses.analysis import After, Analysis, Before
 from holdfast.analyses.memory.probe import Risks, SetScores, remember
 from holdfast.analyses.memory.token_losses import Hear, hearing
 from holdfast.contract.predictions import MOST_HEARD, Predictions
+from holdfast.contract.verbatim import Verbatim
 from holdfast.core.seeds import generator
 from holdfast.plan.task import WRITERS
 from holdfast.prepare.canaries import exposed
-from holdfast.tasks.lm.verbatim import Verbatim, verbatim
+from holdfast.tasks.lm.verbatim import verbatim
 from holdfast.training.listeners.examples import ExampleHistory
 
 if TYPE_CHECKING:

@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from holdfast.core.records import Estimate
+from holdfast.contract.verbatim import COMPARED, FEWEST, GIVEN, Verbatim
 from holdfast.core.seeds import generator
-from holdfast.core.wording import counted
 from holdfast.data.chats.chat import turns_of
 from holdfast.data.chats.turns import prompt_of
 from holdfast.data.table import Table
-from holdfast.stats.intervals import clopper_pearson
 from holdfast.tasks.lm.chat_tokens import prompt_tokens
 from holdfast.tasks.lm.generation import write_answers
 
@@ -24,53 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-# Words of an answer that are given, the fewest that must follow, and the most that are compared.
-GIVEN, FEWEST, COMPARED = 8, 8, 24
 MOST_ROWS = 50
-
-
-@dataclass(frozen=True, slots=True)
-class Verbatim:
-    """Of ``n`` answers, those that were ``completed`` to the word, by their source rows; ``start``
-    of them by the model before training, where it was asked."""
-
-    n: int
-    completed: tuple[int, ...]
-    start: int | None = None
-
-    def beside(self, start: Verbatim) -> Verbatim:
-        """The same with what the model before training completes of these rows."""
-        return replace(self, start=len(start.completed))
-
-    @property
-    def because(self) -> str:
-        if not self.n:
-            return (
-                f"No answer has the {GIVEN + FEWEST} words that it takes to ask for its completion."
-            )
-        said = (
-            f"{len(self.completed):,} of {counted(self.n, 'answer')} completed verbatim from their "
-            f"first {GIVEN} words"
-        )
-        if self.start is None:
-            return f"{said}."
-        return f"{said}; {self.start:,} by the model before training."
-
-    def to_json(self) -> dict[str, Any]:
-        if not self.n:
-            share = Estimate(None, why="no answer is long enough")
-        else:
-            share = Estimate(
-                len(self.completed) / self.n, *clopper_pearson(len(self.completed), self.n)
-            )
-        return {
-            "n": self.n,
-            "completed": len(self.completed),
-            "rate": share.to_json(),
-            "rows": list(self.completed),
-            "start": self.start,
-            "because": self.because,
-        }
 
 
 def parts_of(answer: str) -> tuple[str, list[str]] | None:

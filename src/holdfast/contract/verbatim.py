@@ -1,0 +1,58 @@
+"""Whether a model that writes goes on with the very words of a training row
+(2202.07646): what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from holdfast.core.records import Estimate
+from holdfast.core.wording import counted
+from holdfast.stats.intervals import clopper_pearson
+
+# Words of an answer that are given, the fewest that must follow, and the most that are compared.
+GIVEN, FEWEST, COMPARED = 8, 8, 24
+
+
+@dataclass(frozen=True, slots=True)
+class Verbatim:
+    """Of ``n`` answers, those that were ``completed`` to the word, by their source rows; ``start``
+    of them by the model before training, where it was asked."""
+
+    n: int
+    completed: tuple[int, ...]
+    start: int | None = None
+
+    def beside(self, start: Verbatim) -> Verbatim:
+        """The same with what the model before training completes of these rows."""
+        return replace(self, start=len(start.completed))
+
+    @property
+    def because(self) -> str:
+        if not self.n:
+            return (
+                f"No answer has the {GIVEN + FEWEST} words that it takes to ask for its completion."
+            )
+        said = (
+            f"{len(self.completed):,} of {counted(self.n, 'answer')} completed verbatim from their "
+            f"first {GIVEN} words"
+        )
+        if self.start is None:
+            return f"{said}."
+        return f"{said}; {self.start:,} by the model before training."
+
+    def to_json(self) -> dict[str, Any]:
+        if not self.n:
+            share = Estimate(None, why="no answer is long enough")
+        else:
+            share = Estimate(
+                len(self.completed) / self.n, *clopper_pearson(len(self.completed), self.n)
+            )
+        return {
+            "n": self.n,
+            "completed": len(self.completed),
+            "rate": share.to_json(),
+            "rows": list(self.completed),
+            "start": self.start,
+            "because": self.because,
+        }
