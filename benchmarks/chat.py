@@ -92,8 +92,8 @@ def alone(plain: Any, tokenizer: Any) -> tuple[list[str], list[float], float]:
 
 
 def beside(plain: Any, tokenizer: Any, together: int) -> tuple[list[str], list[float], float]:
-    from holdfast.plugins.service.chat.asked import Ask
     from holdfast.plugins.service.chat.conversations import ChatBounds, Chats, Ended
+    from holdfast.plugins.service.chat.request import Ask
 
     chats = Chats(
         plain,

@@ -39,7 +39,7 @@ from peers.rows import stratified
 from peers.tables import markdown
 
 from holdfast.analyses.evaluation import scored_block
-from holdfast.contract.answering import Options
+from holdfast.contract.inference import Options
 from holdfast.core.seeds import generator
 from holdfast.metrics.out_of_fold import RATE_EFFECT, SLOPE
 from holdfast.models.probes.logistic import first_softmax, fit_softmax, logits_of

@@ -197,8 +197,8 @@ def encoder(folder: Path, name: str) -> Any:
     """A classifier of three classes, every weight moved, saved and read back."""
     import torch
 
+    from holdfast.models.encoders.checkpoint import load_saved
     from holdfast.models.encoders.classifier import load_classifier
-    from holdfast.models.encoders.stored import load_saved
     from holdfast.plugins.export.network import of_texts
 
     source = "embedded" if name == "minilm" else str(tiny(folder / "tiny", name))
@@ -246,7 +246,7 @@ def resnet(folder: Path) -> Any:
     """The ResNet for pictures of 32 pixels that other benchmarks begin with."""
     from vs_trainer_tasks import small_resnet
 
-    from holdfast.models.vision.stored import load_saved_vision
+    from holdfast.models.vision.checkpoint import load_saved_vision
     from holdfast.models.vision.vision import load_vision
     from holdfast.plugins.export.network import of_pictures
 
@@ -269,7 +269,7 @@ def eight_bits(data: str) -> Result:
     from holdfast.plugins.export.onnx_file import write_onnx
     from holdfast.plugins.export.proof import rows_of
     from holdfast.plugins.export.speed import measure
-    from holdfast.runs.stored import FinishedRun
+    from holdfast.runs.finished_run import FinishedRun
 
     here = Path(os.environ["HOLDFAST_DATA"]) / data
     source, test = SETS[data]

@@ -45,7 +45,7 @@ from peers.tables import foot, markdown, points, records, target
 from recorded.store import folder
 
 from holdfast.core.seeds import generator
-from holdfast.stats.paired import paired_bootstrap
+from holdfast.stats.paired_tests import paired_bootstrap
 
 NAME = "forks"
 MOST = 720

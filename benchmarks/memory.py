@@ -41,7 +41,7 @@ from holdfast.core.run_files import read_result
 from holdfast.core.seeds import generator
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, as_settings, override
-from holdfast.runs.stored import FinishedRun
+from holdfast.runs.finished_run import FinishedRun
 from holdfast.stats.intervals import clopper_pearson
 
 NAME = "memory"

@@ -66,7 +66,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     (
         "leak-from-one-look",
         "one look is enough for the verdict leaking",
-        "monitor/detectors/leaking.py",
+        "monitor/detectors/leakage.py",
         "for k in (-2, -1)]",
         "for k in (-1,)]",
         (WHOLE,),
@@ -282,7 +282,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     (
         "least-sure-confidence",
         "the confidence of an answer is that of the least likely class",
-        "contract/answering.py",
+        "contract/inference.py",
         "self.probabilities[np.arange(len(best)), best].tolist()",
         "self.probabilities.min(axis=1).tolist()",
         ("tests/journeys/test_use_run.py",),
@@ -322,7 +322,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     (
         "unit-of-all-rows",
         "numbers are learned in the unit that they are written in",
-        "tasks/labels/shared.py",
+        "tasks/labels/base.py",
         "labels=loaded.scale.inside(examples.labels).astype(np.float32))",
         "labels=examples.labels.astype(np.float32))",
         ("tests/pipeline/test_other_labels.py",),

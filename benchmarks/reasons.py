@@ -118,7 +118,7 @@ def models() -> tuple[Any, Any, list[tuple[str, str]]]:
     """The run's model, the same with the entries of every weight matrix shuffled, the test rows."""
     import torch
 
-    from holdfast.models.encoders.stored import load_saved
+    from holdfast.models.encoders.checkpoint import load_saved
 
     whole, shuffled = load_saved(run() / "model"), load_saved(run() / "model")
     draw = torch.Generator().manual_seed(0)

@@ -93,8 +93,8 @@ def run_one(cell: Cell) -> Result:
     """Prepare, fit and score one arm."""
     from holdfast.fits.fit import fit
     from holdfast.prepare.model import prepare
+    from holdfast.prepare.pseudo_labels import with_unlabelled
     from holdfast.prepare.signals import with_signals
-    from holdfast.prepare.unlabelled import with_unlabelled
     from holdfast.recipe import parse
 
     drawn, arm = parts(cell), cell["arm"]

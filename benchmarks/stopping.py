@@ -36,11 +36,11 @@ from recorded import plans
 from recorded.store import Recording, path_of, read
 
 from holdfast.control.choice import newest_unless_worse
-from holdfast.control.stopping import Costs, StoppingRule, planned_learning
+from holdfast.control.stop_rules import Costs, StoppingRule, planned_learning
 from holdfast.core.records import Snapshot
 from holdfast.core.run_facts import RunFacts
 from holdfast.monitor.judge import judge
-from holdfast.stats.paired import Difference
+from holdfast.stats.paired_tests import Difference
 
 NAME = "stopping"
 PATIENCES = (1, 3, 5, 10)

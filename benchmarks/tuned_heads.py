@@ -32,7 +32,7 @@ from holdfast.core.records import Outputs
 from holdfast.metrics.reliability import calibrate
 from holdfast.models.probes.head_fit import fit_head
 from holdfast.models.probes.probe import ExtraRows
-from holdfast.stats.paired import paired_t
+from holdfast.stats.paired_tests import paired_t
 from holdfast.stats.temperature import best_temperature, losses_at
 
 NAME = "tuned_heads"

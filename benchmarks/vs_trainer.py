@@ -42,7 +42,7 @@ from peers.tables import (
 )
 
 from holdfast.core.seeds import generator
-from holdfast.stats.paired import mcnemar, newcombe, paired_bootstrap
+from holdfast.stats.paired_tests import mcnemar, newcombe, paired_bootstrap
 
 NAME = "vs_trainer"
 BY = ("data", "seed")

@@ -51,7 +51,8 @@ NOUNS = """
 embed feed seed need speed shed bed red thing string king ring spring wing evening training
 encoding embedding pooling scaling loading padding clustering sampling smoothing stacking
 scoring tokenizing matching binding family reply supply apply ply fly setting settings wording
-warning meaning rating pairing
+warning meaning rating pairing run spelling masking pruning sharding boosting checkpointing
+forgetting labelling learning lightning
 """
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 DOCUMENTED = (ast.Module, ast.ClassDef, *FUNCTIONS)

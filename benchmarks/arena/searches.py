@@ -17,9 +17,9 @@ import numpy as np
 
 from arena.space import CHOICES, EPOCHS, RANGE, RATES, of_grid
 from arena.table import Drawn, known_settings
-from holdfast.search.rules.ending import end_now
-from holdfast.search.rules.expected import ExpectedScore, expected_test
+from holdfast.search.rules.expectation import ExpectedScore, expected_test
 from holdfast.search.rules.race import race_at_look
+from holdfast.search.rules.stop import end_now
 from holdfast.search.rules.winner import winner
 
 # What a setting that leaves a key open has.

@@ -12,7 +12,7 @@ import numpy as np
 from cells import NOT_RUN, machine
 
 from holdfast.core.seeds import generator
-from holdfast.stats.paired import Difference, paired_bootstrap
+from holdfast.stats.paired_tests import Difference, paired_bootstrap
 
 Record = Mapping[str, Any]
 

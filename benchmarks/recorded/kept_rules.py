@@ -16,7 +16,7 @@ import numpy as np
 
 from holdfast.control.choice import newest_of
 from holdfast.core.records import Floats
-from holdfast.stats.paired import paired_t
+from holdfast.stats.paired_tests import paired_t
 from holdfast.stats.temperature import best_temperature, cross_fitted_losses, losses_at
 from recorded.kept_runs import TRAINERS
 

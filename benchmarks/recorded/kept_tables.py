@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from peers.tables import gap, markdown, points
 
-from holdfast.stats.paired import Difference
+from holdfast.stats.paired_tests import Difference
 from recorded import kept_rules
 from recorded.kept_rules import FIXED, LEFT_OUT, LOWEST, NEWEST, Recorded, Rule
 from recorded.kept_runs import RECIPES, TRAINERS, path_of

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from holdfast.core.curves import position
 from holdfast.monitor.curves.verdict import judge_curves
-from holdfast.plugins.logs.read import read_curves
+from holdfast.plugins.logs.reader import read_curves
 
 DATA = Path(
     os.environ.get("HOLDFAST_DATA", Path(__file__).resolve().parents[3] / "shared" / "data")

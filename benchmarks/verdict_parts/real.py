@@ -17,7 +17,7 @@ from peers.tables import markdown
 from recorded import plans
 from recorded.store import Recording, path_of, read
 
-from holdfast.control.stopping import Costs, StoppingRule, planned_learning
+from holdfast.control.stop_rules import Costs, StoppingRule, planned_learning
 from holdfast.core.records import Verdict
 from holdfast.core.run_facts import RunFacts
 from holdfast.models.probes.curve import count_twins, out_of_fold, probe_curve

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         train,
         tune,
     )
-    from holdfast.api.run import TrainedRun
+    from holdfast.api.trained_run import TrainedRun
     from holdfast.estimator.estimator import TextClassifier
     from holdfast.plugins.chat.api import chat
     from holdfast.plugins.drift.api import drift

@@ -11,7 +11,7 @@ from holdfast.plugins.live.arms import Arms, in_challenger
 from holdfast.plugins.live.nearer import nearer
 from holdfast.plugins.live.shadow import SIDE, Shadow
 from holdfast.plugins.live.stream import PairStream
-from holdfast.plugins.live.told import needed, told
+from holdfast.plugins.live.summary import needed, told
 
 
 def stored(one: Shadow) -> Shadow:

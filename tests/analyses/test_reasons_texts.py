@@ -22,8 +22,8 @@ from holdfast.analyses.explain.texts import (
     number_cases,
     read_row,
 )
+from holdfast.models.encoders.checkpoint import SavedClassifier, load_saved
 from holdfast.models.encoders.classifier import load_classifier
-from holdfast.models.encoders.stored import SavedClassifier, load_saved
 
 TEXT = "w1 good w2 w3 bad w4"
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from holdfast.analyses.fairness.stored import OUTCOMES, faults_of, sources_of
+from holdfast.analyses.fairness.command import OUTCOMES, faults_of, sources_of
 from holdfast.analyses.fairness.swap import confirm_swaps, find_swaps
 from holdfast.augment.terms.built_in import built_in
 from holdfast.data.chats.chat import load_chats

@@ -12,7 +12,7 @@ from holdfast.augment.pictures.blur import blurred
 from holdfast.augment.pictures.crop import shifted
 from holdfast.augment.pictures.erase import erased
 from holdfast.augment.pictures.jitter import brighter, contrasted, grey, saturated
-from holdfast.augment.pictures.mixing import CutMix, ImageMixup, MixedLabels
+from holdfast.augment.pictures.mixup import CutMix, ImageMixup, MixedLabels
 from holdfast.augment.pictures.orientation import in_a_mirror
 from holdfast.augment.pictures.resize import zoomed
 from holdfast.augment.pictures.trivial import (

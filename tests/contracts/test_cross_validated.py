@@ -11,14 +11,14 @@ import numpy as np
 import pyarrow.parquet as parquet
 import pytest
 
-from holdfast.analyses.errors.stored import errors
+from holdfast.analyses.errors.command import errors
 from holdfast.analyses.evaluation import scored_block
-from holdfast.analyses.threshold.stored import ThresholdRequest, set_threshold
+from holdfast.analyses.threshold.command import ThresholdRequest, set_threshold
 from holdfast.cli.errors import show
-from holdfast.contract.answering import Options
+from holdfast.contract.inference import Options
 from holdfast.core.errors import HoldfastError
 from holdfast.pipeline.main import train
-from holdfast.runs.stored import FinishedRun
+from holdfast.runs.finished_run import FinishedRun
 from holdfast.search.folds.cross_validation import CrossValidation
 
 QUICK = {"epochs": 1, "batch_size": 4, "threads": 1, "precision": "float32", "matmul": "default"}

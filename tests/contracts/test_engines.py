@@ -16,10 +16,10 @@ from tests.contracts.test_predictors import fitted_of, reloaded
 
 from holdfast.analyses.vectors import answer_with_vectors
 from holdfast.core.errors import InputError
-from holdfast.plugins.service.asked import RowPrediction, RowPredictions
 from holdfast.plugins.service.engine.engine import ModelEngine
-from holdfast.plugins.service.engine.opened import engine_of
+from holdfast.plugins.service.engine.open import engine_of
 from holdfast.plugins.service.engine.precision import computing
+from holdfast.plugins.service.records import RowPrediction, RowPredictions
 from holdfast.recipe import override
 from holdfast.runs.predictor import Predictor
 

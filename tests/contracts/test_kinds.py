@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from holdfast.contract.answering import Options
 from holdfast.contract.fit import FittedModel, Kind
+from holdfast.contract.inference import Options
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding
 from holdfast.fits.fit import fit

@@ -14,7 +14,7 @@ import pytest
 from holdfast.core.curves import Curves
 from holdfast.core.errors import InputError
 from holdfast.plugins.logs import all_log_readers
-from holdfast.plugins.logs.read import read_curves
+from holdfast.plugins.logs.reader import read_curves
 
 TRAIN = [1.0, 0.7, 0.5, 0.4, 0.3, 0.25]
 VALID = [1.1, 0.8, 0.65, 0.7, 0.8, 0.9]

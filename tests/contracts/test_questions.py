@@ -13,15 +13,15 @@ import pyarrow.parquet as parquet
 import pytest
 
 from holdfast.analyses.analysis import Candidates, all_questions, confirm_all, find_all
-from holdfast.analyses.robustness.stored import changes_of
+from holdfast.analyses.robustness.command import changes_of
 from holdfast.contract.fit import FittedModel, Scored
 from holdfast.core.records import to_json
 from holdfast.fits.fit import fit
 from holdfast.plan.task import WRITERS
 from holdfast.prepare.model import prepare
 from holdfast.recipe import Recipe, override
+from holdfast.runs.finished_run import ANSWERS
 from holdfast.runs.predictor import Predictor
-from holdfast.runs.stored import ANSWERS
 
 SMALL = [
     "train.max_steps=4",

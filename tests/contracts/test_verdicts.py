@@ -219,9 +219,9 @@ def test_a_service_and_a_dashboard_open_it(
 
     from holdfast.plugins.dashboard.access import Access
     from holdfast.plugins.dashboard.app import application
-    from holdfast.plugins.dashboard.held import Dashboard
+    from holdfast.plugins.dashboard.resources import Dashboard
     from holdfast.plugins.dashboard.runs import Runs
-    from holdfast.plugins.service.engine.opened import open_engine
+    from holdfast.plugins.service.engine.open import open_engine
 
     run = runs(name)
     result = read_result(run)

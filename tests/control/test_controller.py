@@ -12,7 +12,7 @@ from holdfast.control.choice import newest_unless_worse
 from holdfast.control.controller import Controller, RunCourse
 from holdfast.control.policy import Remedy
 from holdfast.control.sight import Can, Sight
-from holdfast.control.stopping import StoppingRule
+from holdfast.control.stop_rules import StoppingRule
 from holdfast.core.actions import ACTIONS, Extend, RollBack, ScaleLearningRate, Stop
 from holdfast.core.records import Branch, Snapshot, Verdict
 

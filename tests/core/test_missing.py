@@ -9,7 +9,7 @@ import pytest
 
 from holdfast.core.errors import InputError
 from holdfast.data.source import read_source
-from holdfast.plugins.logs.read import read_log
+from holdfast.plugins.logs.reader import read_log
 from holdfast.recipe.whole import read_recipe
 
 DOORS: dict[str, Callable[[Path], object]] = {

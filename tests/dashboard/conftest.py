@@ -78,7 +78,7 @@ def client_of(root: Path, store: Any = None, come_in: bool = True) -> Any:
 
     from holdfast.plugins.dashboard.access import Access
     from holdfast.plugins.dashboard.app import application
-    from holdfast.plugins.dashboard.held import Dashboard
+    from holdfast.plugins.dashboard.resources import Dashboard
     from holdfast.plugins.dashboard.runs import Runs
 
     dashboard = Dashboard(Runs(root), Access(PORT), store)

@@ -52,7 +52,7 @@ class Served:
 
         from holdfast.plugins.dashboard.access import Access
         from holdfast.plugins.dashboard.app import application
-        from holdfast.plugins.dashboard.held import Dashboard
+        from holdfast.plugins.dashboard.resources import Dashboard
         from holdfast.plugins.dashboard.runs import Runs
         from holdfast.plugins.dashboard.start import listening
 

@@ -228,7 +228,7 @@ def test_a_page_of_the_service_renews_itself(client: Any, store: Store) -> None:
 def test_several_pages_share_one_look_at_the_store(
     client: Any, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("holdfast.plugins.dashboard.held.LEAST_S", 3_600.0)
+    monkeypatch.setattr("holdfast.plugins.dashboard.resources.LEAST_S", 3_600.0)
     first = client.get("/service").text
     fill(store, 7)
     assert client.get("/service").text == first

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from holdfast.core.errors import DataError
-from holdfast.plugins.dashboard.trying import Busy, Trier, fields_of
+from holdfast.plugins.dashboard.inference import Busy, Trier, fields_of
 from holdfast.runs.predictor import Predictor
 
 ORIGIN = {"origin": "http://127.0.0.1:8081"}

@@ -249,7 +249,7 @@ def test_rows_of_two_sources_are_the_same_by_what_they_hold(
 
 
 def _test_texts(run: Path) -> list[str]:
-    from holdfast.runs.stored import FinishedRun
+    from holdfast.runs.finished_run import FinishedRun
 
     return list(FinishedRun(run).told("test").table.column("text"))
 

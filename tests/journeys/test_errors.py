@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import holdfast
-from holdfast.analyses.robustness.stored import refuse_task
+from holdfast.analyses.robustness.command import refuse_task
 from holdfast.core.errors import RecipeError
 from holdfast.core.run_files import read_result
 from holdfast.pipeline.main import train
@@ -60,8 +60,8 @@ def test_a_slice_that_fails_is_named_in_the_run_its_report_and_the_command(
 def test_what_is_stored_is_shown_and_worked_out_alike_where_it_is_not(
     failing_run: Path, holdfast: Callable[..., Any], tmp_path: Path
 ) -> None:
-    from holdfast.analyses.errors.stored import _rows, _slices
-    from holdfast.runs.stored import FinishedRun
+    from holdfast.analyses.errors.command import _rows, _slices
+    from holdfast.runs.finished_run import FinishedRun
 
     shown = json.loads(holdfast("errors", failing_run, "--json", "--quiet").out)
     result = read_result(failing_run)
@@ -88,7 +88,7 @@ def test_confusions_count_what_the_matrix_counts(failing_run: Path) -> None:
 
 
 def test_hard_rows_stand_beside_training_rows(failing_run: Path) -> None:
-    from holdfast.runs.stored import FinishedRun
+    from holdfast.runs.finished_run import FinishedRun
 
     hardest = read_result(failing_run)["errors"]["hardest"]
     again = FinishedRun(failing_run)

@@ -299,7 +299,7 @@ def test_a_run_without_validation_rows_is_not_judged_by_what_others_answered(
     from holdfast.pipeline.main import train
     from holdfast.plugins.export.facts import valid_rows
     from holdfast.recipe import Recipe, override
-    from holdfast.runs.stored import FinishedRun
+    from holdfast.runs.finished_run import FinishedRun
 
     settings = [f"data.path={marked_csv}", *quick, "train.folds=2", "train.epochs=1"]
     train(override(Recipe(), settings), tmp_path / "run")

@@ -67,7 +67,7 @@ def test_a_column_that_tells_half_of_the_label_is_kept_and_noise_is_not(run: Pat
 
 
 def test_the_text_part_is_a_plain_model_of_the_scores_that_stand_beside(run: Path) -> None:
-    from holdfast.models.encoders.stored import load_saved
+    from holdfast.models.encoders.checkpoint import load_saved
 
     result = json.loads((run / "result.json").read_text("utf-8"))
     assert load_saved(run / "model").classes == tuple(result["classes"])

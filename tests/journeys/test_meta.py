@@ -24,7 +24,7 @@ from holdfast.plugins.episodes.meta import meta
 from holdfast.plugins.episodes.rows import MetaRows, load_tasks
 from holdfast.plugins.episodes.scores import EpisodeScores
 from holdfast.recipe import Recipe, override
-from holdfast.stats.paired import Difference
+from holdfast.stats.paired_tests import Difference
 
 WORDS = [f"w{i}" for i in range(40)]
 SMALL = [

@@ -220,7 +220,7 @@ def test_predict_and_evaluate_use_the_run(done: Path, pairs: Path, holdfast: Any
 
 
 def test_the_python_door_gives_the_plain_model_and_its_texts(done: Path) -> None:
-    from holdfast.api.run import TrainedRun
+    from holdfast.api.trained_run import TrainedRun
 
     run = TrainedRun(done)
     assert type(run.model).__name__ == "T5ForConditionalGeneration"

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from holdfast.core.errors import InputError
-from holdfast.plugins.service.composed import ServeRequest, compose
+from holdfast.plugins.service.compose import ServeRequest, compose
 
 TEXTS = ["a good one", "", "bad bad bad " * 400, "Grüße 😀", "it was not what I had hoped for"]
 TOKEN = "not-a-token-of-anybody-0123456789"

@@ -147,7 +147,7 @@ def test_two_runs_are_averaged(
     tmp_path: Path,
 ) -> None:
     from holdfast.data.memory.texts import table_from_texts
-    from holdfast.models.encoders.stored import load_saved
+    from holdfast.models.encoders.checkpoint import load_saved
     from holdfast.tasks.forward import answer
 
     done = holdfast("train", marked_csv, "--seed", "1", "--out", "b", "--quiet", "--json", *sets)

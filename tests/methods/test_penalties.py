@@ -13,10 +13,10 @@ from sklearn.linear_model import Lasso
 from torch import nn
 
 from holdfast.core.errors import RecipeError
+from holdfast.methods.penalties.base import Proximal, prepared, pulled, what_is_zero
 from holdfast.methods.penalties.l1 import L1
 from holdfast.methods.penalties.l2 import SquaredWeights
 from holdfast.methods.penalties.l2_sp import TowardsStart
-from holdfast.methods.penalties.shared import Proximal, prepared, pulled, what_is_zero
 from holdfast.methods.registry import METHODS, Known, parts_of, settle
 
 

@@ -13,8 +13,8 @@ import torch
 from holdfast.core.errors import ModelError, RecipeError
 from holdfast.models.adapters.adapter import KINDS, resolve_spec
 from holdfast.models.base import AdapterSpec
+from holdfast.models.encoders.checkpoint import load_saved
 from holdfast.models.encoders.classifier import load_classifier
-from holdfast.models.encoders.stored import load_saved
 from holdfast.models.layers import freeze, parameter_groups
 
 CLASSES = ("a", "b", "c")

@@ -12,8 +12,8 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from holdfast.core.errors import Defect, MachineError, ModelError
+from holdfast.models.encoders.checkpoint import load_saved
 from holdfast.models.encoders.classifier import LoadedClassifier, load_classifier
-from holdfast.models.encoders.stored import load_saved
 
 CLASSES = ("yes", "no", "it's “complicated”")
 TOLERANCE = 1e-4

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from holdfast.core.errors import ModelError
+from holdfast.models.encoders.checkpoint import load_saved
 from holdfast.models.encoders.classifier import load_classifier
-from holdfast.models.encoders.stored import load_saved
-from holdfast.models.vision.stored import load_saved_vision
+from holdfast.models.vision.checkpoint import load_saved_vision
 from holdfast.models.vision.vision import load_vision
 from holdfast.plugins.export.engines import OnnxEngine, OpenVinoEngine
 from holdfast.plugins.export.int8 import quantise

@@ -17,8 +17,8 @@ import torch
 from safetensors.torch import load_file
 
 from holdfast.core.errors import ModelError
+from holdfast.models.encoders.checkpoint import load_saved
 from holdfast.models.encoders.classifier import load_classifier
-from holdfast.models.encoders.stored import load_saved
 from holdfast.models.loading import builtin, source
 from holdfast.models.loading.quiet import quiet_transformers
 

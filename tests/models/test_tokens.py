@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from holdfast.core.errors import ModelError
+from holdfast.models.encoders.checkpoint import load_saved
 from holdfast.models.encoders.classifier import load_classifier
-from holdfast.models.encoders.stored import load_saved
 from holdfast.models.loading.tokenizer import load_tokenizer
 
 SENTENCE = "the film book was very good bad running jumped houses wonderful"

@@ -15,13 +15,13 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from holdfast.core.errors import ModelError
+from holdfast.models.encoders.checkpoint import load_saved
 from holdfast.models.encoders.classifier import load_classifier
-from holdfast.models.encoders.stored import load_saved
 from holdfast.models.generators.causal import load_causal, load_saved_causal
 from holdfast.models.generators.seq2seq import load_seq2seq
 from holdfast.models.generators.seq2seq_network import load_saved_seq2seq
 from holdfast.models.loading.completeness import check_finite, check_tokenizer
-from holdfast.models.vision.stored import load_saved_vision
+from holdfast.models.vision.checkpoint import load_saved_vision
 from holdfast.models.vision.vision import load_vision
 
 WEIGHTS = "model.safetensors"

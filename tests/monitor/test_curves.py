@@ -446,7 +446,7 @@ def test_the_noise_of_a_shape_is_that_of_the_points_around_it() -> None:
 
 
 def test_the_real_runs_that_clearly_turn_and_clearly_do_not(shared_data: Path) -> None:
-    from holdfast.plugins.logs.read import read_curves
+    from holdfast.plugins.logs.reader import read_curves
 
     expected = {
         "fabiom91__ConvNeXt_AI_Competition_Platform.json": POSITIVE,

@@ -11,7 +11,7 @@ import pytest
 
 from holdfast.contract.fit import FittedModel, PreparedData
 from holdfast.core.errors import Defect, RecipeError
-from holdfast.data.added import Added, added_texts, join_added
+from holdfast.data.extra_rows import Added, added_texts, join_added
 from holdfast.fits.fit import fit
 from holdfast.models.probes.probe import ExtraRows, fit_probe
 from holdfast.prepare.model import prepare

@@ -11,7 +11,7 @@ import pytest
 from holdfast.core.errors import DataError
 from holdfast.data.source import read_source
 from holdfast.recipe import DataPart
-from holdfast.runs.stored import SourceColumns
+from holdfast.runs.finished_run import SourceColumns
 from holdfast.tasks import kind_of
 
 
@@ -48,7 +48,7 @@ def test_each_source_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         read.append(Path(source).name)
         return read_source(source, *rest)
 
-    monkeypatch.setattr("holdfast.runs.stored.read_source", counted)
+    monkeypatch.setattr("holdfast.runs.finished_run.read_source", counted)
     part = DataPart(text=("text",), label="label")
     tables = []
     for name in ("one.csv", "two.csv"):

@@ -193,7 +193,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(
 def test_the_best_state_brings_its_running_statistics(tmp_path: Path, pictures: Path) -> None:
     """The saved model gives the validation loss of the state that was kept, batch norms and all."""
     from holdfast.data.images.table import load_images
-    from holdfast.models.vision.stored import load_saved_vision
+    from holdfast.models.vision.checkpoint import load_saved_vision
     from holdfast.tasks.images.forward import answer_images
 
     model = _tiny_vision()(tmp_path / "m", "resnet")
@@ -249,7 +249,7 @@ def test_evaluate_scores_a_folder_and_a_table_alike(run: Path, tmp_path: Path) -
 
 
 def test_a_list_of_paths_is_predicted_in_its_order(run: Path, pictures: Path) -> None:
-    from holdfast.api.run import TrainedRun
+    from holdfast.api.trained_run import TrainedRun
 
     paths = [str(pictures / name) for name in ("red/03.png", "blue/01.png", "green/02.png")]
     lines = [json.loads(line) for line in predict_lines([run], paths)]

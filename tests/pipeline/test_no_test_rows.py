@@ -17,8 +17,8 @@ from holdfast.core.records import Outputs
 from holdfast.data.mix import SOURCE
 from holdfast.fits import outer_folds
 from holdfast.fits.compose import make_ready
-from holdfast.fits.learning import LearningRows
 from holdfast.fits.outer_folds import answer_outer
+from holdfast.fits.row_roles import LearningRows
 from holdfast.fits.row_use import learning_of
 from holdfast.pipeline.main import train
 from holdfast.prepare.rows import load_and_divide

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import holdfast
-from holdfast.contract import answering
-from holdfast.contract.answering import Options
+from holdfast.contract import inference
+from holdfast.contract.inference import Options
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Outputs
 from holdfast.data.memory.texts import table_from_texts
@@ -24,12 +24,12 @@ from holdfast.tasks.classes import answers as text_use
 from holdfast.tasks.classes.classifier import class_answers
 
 RECORDS = {
-    "classes": (answering.ClassAnswers, str),
-    "several": (answering.LabelSetAnswers, list),
-    "number": (answering.NumberAnswers, float),
-    "seq2seq": (answering.WrittenAnswers, str),
-    "causal": (answering.WrittenAnswers, str),
-    "pictures": (answering.ClassAnswers, str),
+    "classes": (inference.ClassAnswers, str),
+    "several": (inference.LabelSetAnswers, list),
+    "number": (inference.NumberAnswers, float),
+    "seq2seq": (inference.WrittenAnswers, str),
+    "causal": (inference.WrittenAnswers, str),
+    "pictures": (inference.ClassAnswers, str),
 }
 
 
@@ -115,12 +115,12 @@ class Busy:
     def __init__(self) -> None:
         self.asking, self.most = 0, 0
 
-    def answer(self, table: Any) -> answering.NumberAnswers:
+    def answer(self, table: Any) -> inference.NumberAnswers:
         self.asking += 1
         self.most = max(self.most, self.asking)
         time.sleep(0.01)
         self.asking -= 1
-        return answering.NumberAnswers(np.zeros((1, 1)))
+        return inference.NumberAnswers(np.zeros((1, 1)))
 
     def judge(self, table: Any) -> Any:
         self.answer(table)

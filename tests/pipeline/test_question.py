@@ -16,8 +16,8 @@ from holdfast.core.errors import Defect, Interrupted, RunError
 from holdfast.core.run_files import read_events, read_result
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override
+from holdfast.runs.finished_run import OPENINGS, FinishedRun
 from holdfast.runs.scoring import OPENED
-from holdfast.runs.stored import OPENINGS, FinishedRun
 
 
 @pytest.fixture

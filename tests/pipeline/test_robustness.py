@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from holdfast.analyses.robustness.stored import _flipped
+from holdfast.analyses.robustness.command import _flipped
 from holdfast.contract.predictions import Predictions
 from holdfast.data.table import Table
 

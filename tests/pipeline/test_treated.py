@@ -14,7 +14,7 @@ import pytest
 from holdfast.core.errors import RecipeError
 from holdfast.data.memory.texts import table_from_texts
 from holdfast.pipeline.main import train
-from holdfast.prepare.cleaning import same_text, treat_all
+from holdfast.prepare.clean import same_text, treat_all
 from holdfast.prepare.rows import load_and_divide
 from holdfast.quality.clean.apply import choose
 from holdfast.recipe import Recipe, override, read_recipe

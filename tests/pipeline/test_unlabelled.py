@@ -13,9 +13,9 @@ import pytest
 import holdfast
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Ints
-from holdfast.prepare import unlabelled
+from holdfast.prepare import pseudo_labels
+from holdfast.prepare.pseudo_labels import FOLDS, Vectors, _borne_out, _folds, _teller
 from holdfast.prepare.rows import load_and_divide
-from holdfast.prepare.unlabelled import FOLDS, Vectors, _borne_out, _folds, _teller
 from holdfast.recipe import parse
 
 PLACES = ["Paris", "Rome", "Oslo", "Lima", "Cairo", "Tokyo", "Quito", "Delhi"]
@@ -102,16 +102,16 @@ def test_no_text_is_told_a_label_by_a_validation_row(
     prepared: Any = SimpleNamespace(recipe=SimpleNamespace(data=data), rows=rows)
 
     def lot(labels: Ints) -> Any:
-        monkeypatch.setattr(unlabelled, "has_classes", lambda _: True)
-        monkeypatch.setattr(unlabelled, "_vectors", lambda *_: replace(known, labels=labels))
+        monkeypatch.setattr(pseudo_labels, "has_classes", lambda _: True)
+        monkeypatch.setattr(pseudo_labels, "_vectors", lambda *_: replace(known, labels=labels))
         monkeypatch.setattr(
-            unlabelled, "added_texts", lambda _, texts, labels, **more: (labels, more["weights"])
+            pseudo_labels, "added_texts", lambda _, texts, labels, **more: (labels, more["weights"])
         )
         monkeypatch.setattr(
-            unlabelled, "_settled", lambda *_: SimpleNamespace(extended=lambda lot: lot)
+            pseudo_labels, "_settled", lambda *_: SimpleNamespace(extended=lambda lot: lot)
         )
         texts = ["text"] * known.texts
-        return unlabelled.with_unlabelled(prepared, np.arange(30), np.arange(30, 40), texts)
+        return pseudo_labels.with_unlabelled(prepared, np.arange(30), np.arange(30, 40), texts)
 
     for one, other in zip(lot(known.labels), lot(flipped), strict=True):
         np.testing.assert_array_equal(one, other)

@@ -23,7 +23,7 @@ from holdfast.quality.checks.splits.unnamed_groups import likeness
 from holdfast.quality.containment import find_contained
 from holdfast.quality.leaks import duplicate_groups, leaks_with
 from holdfast.quality.price import Pricing
-from holdfast.quality.run import look
+from holdfast.quality.runner import look
 from holdfast.quality.views import Copied, Embedded, OtherColumns, TableRows
 
 

@@ -16,7 +16,7 @@ from holdfast.quality.checks import all_checks
 from holdfast.quality.checks.shortcuts import image_artefacts
 from holdfast.quality.picture_facts import jpeg_quality, look_at
 from holdfast.quality.picture_traces import CORNERS, QUALITIES, SCALARS, Traces, traces_of
-from holdfast.quality.run import audit_table
+from holdfast.quality.runner import audit_table
 from holdfast.quality.views import Pictures, TableRows, pixels_of
 
 NAMES = ["near_images", "image_conflicts", "image_leaks", "blank_images"]

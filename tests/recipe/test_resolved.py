@@ -7,7 +7,7 @@ import pytest
 from holdfast.core.errors import Defect
 from holdfast.plan.defaults import resolve
 from holdfast.recipe import Recipe, override
-from holdfast.recipe.resolved import ResolvedRecipe, ResolvedTrain, resolved
+from holdfast.recipe.resolution import ResolvedRecipe, ResolvedTrain, resolved
 
 MACHINE = ["train.threads=1", "train.precision=float32", "train.matmul=default"]
 

@@ -14,7 +14,7 @@ from sklearn.metrics import accuracy_score, log_loss
 
 from holdfast.core.records import Decision, Snapshot
 from holdfast.fits.fit import fit
-from holdfast.fits.learning import LearningRows
+from holdfast.fits.row_roles import LearningRows
 from holdfast.fits.row_use import learning_of
 from holdfast.pipeline.main import train
 from holdfast.prepare.rows import load_and_divide

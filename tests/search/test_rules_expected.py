@@ -6,10 +6,10 @@ from scipy import stats
 
 from holdfast.core.errors import Defect
 from holdfast.core.records import Floats
-from holdfast.search.rules.ending import end_now, next_gain
-from holdfast.search.rules.expected import expected_test
+from holdfast.search.rules.expectation import expected_test
 from holdfast.search.rules.race import STAKES, race, race_at_look
 from holdfast.search.rules.shrinkage import CENTRES, SPREADS, scores_of, shrunken
+from holdfast.search.rules.stop import end_now, next_gain
 from holdfast.search.rules.winner import winner
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.core.errors import DataError
-from holdfast.plugins.service.asked import EngineFacts, Full, Late, RowPrediction, RowPredictions
+from holdfast.plugins.service.records import EngineFacts, Full, Late, RowPrediction, RowPredictions
 from holdfast.plugins.store.records import Row
 
 CLASSES = ("bad", "good")
@@ -130,7 +130,7 @@ class Onlooker:
 def main(asked: str) -> int:
     """Serve a stand-in: the process of the tests that need sockets and signals."""
     from holdfast.plugins.service.routes.all import ENDPOINTS
-    from holdfast.plugins.service.running import Running, listen
+    from holdfast.plugins.service.server import Running, listen
     from holdfast.plugins.service.service import Service
     from holdfast.plugins.service.settings import serving
     from holdfast.plugins.service.web.application import Application

@@ -28,7 +28,6 @@ from stand_in import StandIn
 
 from holdfast.pipeline.main import train
 from holdfast.plugins.chat.talk import Manner, Talk
-from holdfast.plugins.service.asked import EngineFacts
 from holdfast.plugins.service.chat.conversations import ChatBounds, Chats, Conversation
 from holdfast.plugins.service.chat.decoder import (
     DecodedText,
@@ -37,8 +36,9 @@ from holdfast.plugins.service.chat.decoder import (
     chooser,
     decoder_of,
 )
-from holdfast.plugins.service.chat.opened import Following
+from holdfast.plugins.service.chat.models import Following
 from holdfast.plugins.service.chat.pieces import Pieces
+from holdfast.plugins.service.records import EngineFacts
 from holdfast.plugins.service.routes.all import ENDPOINTS
 from holdfast.plugins.service.service import Service
 from holdfast.plugins.service.settings import serving
@@ -865,7 +865,7 @@ def test_pieces_never_break_a_character_nor_take_anything_back() -> None:
 def test_conversations_follow_the_model_that_is_promoted_and_end_with_the_one_before(
     run: Path, predictor: Predictor
 ) -> None:
-    from holdfast.plugins.service.engine.opened import open_engine
+    from holdfast.plugins.service.engine.open import open_engine
     from holdfast.plugins.service.live.lineup import Lineup
 
     engines = [open_engine(run, threads=1, vectors=False) for _ in range(2)]

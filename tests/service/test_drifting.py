@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from holdfast.plugins.drift.facts import facts_of
-from holdfast.plugins.drift.held import unit
+from holdfast.plugins.drift.reference_file import unit
 from holdfast.plugins.drift.rows import DriftRows, Reference
 from holdfast.plugins.drift.run_rows import RunReference
 from holdfast.plugins.drift.words import hashed_words, rows_with
-from holdfast.plugins.service.asked import EngineFacts, RowPrediction, RowPredictions, Served
+from holdfast.plugins.service.drift_observer import Drifting, same_answer, texts_of
 from holdfast.plugins.service.drift_start import StartingDrift, drift_observers
-from holdfast.plugins.service.drifting import Drifting, same_answer, texts_of
+from holdfast.plugins.service.records import EngineFacts, RowPrediction, RowPredictions, Served
 from holdfast.plugins.service.settings import serving
 from holdfast.plugins.store.records import Feedback
 from holdfast.plugins.store.store import open_store

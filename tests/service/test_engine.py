@@ -28,12 +28,12 @@ from holdfast.core.errors import DataError, InputError, RecipeError
 from holdfast.data.columns.profile import is_missing
 from holdfast.data.scratch import scratch_file
 from holdfast.plugins.export.export import export
-from holdfast.plugins.service.asked import Full, Late
 from holdfast.plugins.service.engine.engine import ModelEngine
 from holdfast.plugins.service.engine.line import EngineTurn, QueueBounds, Waiting
-from holdfast.plugins.service.engine.opened import engine_of, open_engine
+from holdfast.plugins.service.engine.open import engine_of, open_engine
 from holdfast.plugins.service.engine.precision import computing
 from holdfast.plugins.service.engine.tables import TableForm
+from holdfast.plugins.service.records import Full, Late
 from holdfast.recipe import read_recipe
 from holdfast.runs.predictor import Predictor
 from holdfast.runs.threshold import ThresholdRule

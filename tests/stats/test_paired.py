@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from holdfast.stats.paired import mcnemar, newcombe, paired_bootstrap
+from holdfast.stats.paired_tests import mcnemar, newcombe, paired_bootstrap
 
 
 def _table(both: int, only_1: int, only_2: int, neither: int) -> tuple[np.ndarray, np.ndarray]:

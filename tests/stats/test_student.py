@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from holdfast.stats.paired import by_groups, paired_t, welch
+from holdfast.stats.paired_tests import by_groups, paired_t, welch
 
 
 @pytest.mark.parametrize("level", [0.8, 0.95, 0.999])

@@ -17,7 +17,7 @@ import pytest
 import sqlalchemy
 
 from holdfast.core.errors import DataError, StoreError, StoreGone
-from holdfast.plugins.store import opened
+from holdfast.plugins.store import connection
 from holdfast.plugins.store.records import (
     Claim,
     Event,
@@ -448,7 +448,7 @@ def test_a_table_that_somebody_locks_holds_no_label_for_ever(
     store = open_store(url)
     one = call()
     store.add_requests([one])
-    monkeypatch.setattr(opened, "PATIENCE", 0.5)
+    monkeypatch.setattr(connection, "PATIENCE", 0.5)
     with psycopg.connect(url) as other:
         other.execute("LOCK TABLE feedback IN ACCESS EXCLUSIVE MODE")
         other.execute("SET idle_in_transaction_session_timeout = 20000")
@@ -468,7 +468,7 @@ def test_a_table_that_somebody_locks_holds_no_label_for_ever(
 
 
 def test_a_machine_that_is_gone_is_waited_for_as_long_as_is_said() -> None:
-    told = opened._patient(None)
+    told = connection._patient(None)
     assert told["connect_timeout"] * 1000 <= told["tcp_user_timeout"] <= 60_000
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from holdfast.core.errors import DataError, RecipeError
-from holdfast.plugins.update.asking import UpdateOptions
 from holdfast.plugins.update.every import moment, seconds_of
+from holdfast.plugins.update.options import UpdateOptions
 from holdfast.plugins.update.rounds import ROUNDS, Rounds, RoundSchedule, read_rounds, schedule_of
 
 

@@ -13,8 +13,8 @@ import pytest
 
 from holdfast.core.errors import RunError
 from holdfast.pipeline.main import train
-from holdfast.plugins.update.asking import UpdateOptions
-from holdfast.plugins.update.joined import JoinOptions, join
+from holdfast.plugins.update.merge import JoinOptions, join
+from holdfast.plugins.update.options import UpdateOptions
 from holdfast.plugins.update.progress import updated
 from holdfast.recipe import Recipe, override
 

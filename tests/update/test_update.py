@@ -192,7 +192,7 @@ def test_rows_in_look_alike_letters_are_the_copies_that_they_are_and_are_reporte
     served: Path, served_once: Path, odd_rows: Any, write_csv: Any, tmp_path: Path
 ) -> None:
     """Rows of the run written again with Cyrillic letters and the other label, and a Greek one."""
-    from holdfast.plugins.update.joined import JoinOptions, join
+    from holdfast.plugins.update.merge import JoinOptions, join
 
     with (served_once / "reviews.csv").open(encoding="utf-8") as file:
         source = list(csv.DictReader(file))
@@ -378,7 +378,7 @@ def test_feedback_of_a_store_and_what_was_deleted_since(
             Feedback(f"g{i}", 0, label, "eve", 900.0, source="file", drawn="uniform", row=row)
         )
     store.close()
-    from holdfast.plugins.update.joined import JoinOptions, join
+    from holdfast.plugins.update.merge import JoinOptions, join
 
     joined = join(later, str(where), JoinOptions())
     left = joined.held["data"]["text"].to_pylist()
@@ -407,7 +407,7 @@ def test_who_saw_the_answer_judges_nothing_and_near_copies_stay_on_one_side(
 ) -> None:
     from holdfast.plugins.store.records import Feedback
     from holdfast.plugins.store.store import open_store
-    from holdfast.plugins.update.joined import JoinOptions, join
+    from holdfast.plugins.update.merge import JoinOptions, join
 
     where = tmp_path / "service.db"
     store = open_store(str(where))

@@ -28,7 +28,7 @@ from holdfast.core.errors import InputError, Interrupted
 from holdfast.core.input_errors import lacking
 from holdfast.core.records import Decision, to_json
 from holdfast.core.stages import stage
-from holdfast.runs.stored import SourceColumns
+from holdfast.runs.finished_run import SourceColumns
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -29,7 +29,7 @@ from holdfast.core.errors import InputError
 from holdfast.core.records import Decision, Estimate, Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.core.wording import counted
-from holdfast.data.added import Added
+from holdfast.data.extra_rows import Added
 from holdfast.data.table import Table
 from holdfast.fits.checkpoint_rule import begins_as_probe
 from holdfast.fits.fit import fit

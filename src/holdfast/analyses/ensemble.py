@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol, Self, cast, get_args
 import numpy as np
 
 from holdfast.analyses.compare.verdict import PairedVerdict, judge_pairs
-from holdfast.contract.answering import Answering
+from holdfast.contract.inference import Answering
 from holdfast.contract.run_folder import open_run
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import RecipeError

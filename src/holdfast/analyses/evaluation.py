@@ -21,9 +21,9 @@ from holdfast.analyses.compare.contender import labels_of_rows
 from holdfast.analyses.ensemble import join_as
 from holdfast.analyses.row_scores import RowScores, compared, comparison_block, rate_name
 from holdfast.analyses.row_texts import read_texts
-from holdfast.analyses.threshold.stored import answered_block
+from holdfast.analyses.threshold.command import answered_block
 from holdfast.contract.advice import advising
-from holdfast.contract.answering import Data, Options, within_limits
+from holdfast.contract.inference import Data, Options, within_limits
 from holdfast.contract.predictions import groups_of, losses_of, tokens_of
 from holdfast.core.errors import HoldfastError, RunError
 from holdfast.core.records import Floats, Ints
@@ -35,10 +35,10 @@ from holdfast.monitor.confirmation import ALPHA, METRICS, RATES
 from holdfast.plan.task import WRITERS
 from holdfast.prepare.rows import Notify, notify_all
 from holdfast.quality.two_samples import proportions_differ
+from holdfast.runs.finished_run import FinishedRun
 from holdfast.runs.known_rows import NONE, SeenRows, seen_rows
 from holdfast.runs.prediction_file import Predicted, json_object
 from holdfast.runs.predictor import Predictor
-from holdfast.runs.stored import FinishedRun
 from holdfast.runs.threshold import ThresholdRule
 from holdfast.stats.two_samples import TwoSamples, two_samples
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.contract.answering import Answering, Answers
+from holdfast.contract.inference import Answering, Answers
 from holdfast.core.records import Floats, Ints
 from holdfast.data.chats.chat import form_of
 from holdfast.data.table import Table

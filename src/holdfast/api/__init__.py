@@ -15,7 +15,7 @@ from holdfast.api.commands import (
     train,
     tune,
 )
-from holdfast.api.run import TrainedRun
+from holdfast.api.trained_run import TrainedRun
 
 __all__ = [
     "TrainedRun",

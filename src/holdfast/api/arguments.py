@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from holdfast.contract.answering import Options
+    from holdfast.contract.inference import Options
     from holdfast.contract.request import Request
 
 
@@ -96,7 +96,7 @@ def as_file(rows: Any, labels: Any, groups: Any, name: str, names: dict[str, str
 def options_of(
     text: str | Sequence[str] | None, label: str | None, encoding: str | None, settings: Settings
 ) -> Options:
-    from holdfast.contract.answering import Options, check_limits
+    from holdfast.contract.inference import Options, check_limits
     from holdfast.recipe import as_settings
 
     names = (text,) if isinstance(text, str) else tuple(text or ()) or None

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holdfast.api.arguments import Settings, as_file, file_of, options_of, request_of
-from holdfast.api.run import TrainedRun
+from holdfast.api.trained_run import TrainedRun
 
 if TYPE_CHECKING:
     from holdfast.analyses.audit.result import Audit
@@ -304,7 +304,7 @@ def probe(
     of the files is given, ``RunError`` or ``ModelError`` where ``model`` is no such thing,
     ``DataError`` for rows that cannot be read.
     """
-    from holdfast.analyses.memory.stored import Files, is_run, probe_model, probe_run
+    from holdfast.analyses.memory.command import Files, is_run, probe_model, probe_run
     from holdfast.contract.advice import in_python
     from holdfast.contract.run_folder import model_of
     from holdfast.core.errors import RecipeError
@@ -438,7 +438,7 @@ def fairness(
 
     Without any of them it is what the run stored.
     """
-    from holdfast.analyses.fairness.stored import FairnessRequest, answered
+    from holdfast.analyses.fairness.command import FairnessRequest, answered
     from holdfast.contract.advice import in_python
 
     columns = (groups,) if isinstance(groups, str) else tuple(groups)
@@ -463,7 +463,7 @@ def threshold(
     ``rule`` is ``None``, nothing is stored, and ``highest`` says what they can promise. Raises
     ``holdfast.core.errors.InputError`` where the command would exit with 2.
     """
-    from holdfast.analyses.threshold.stored import ThresholdRequest, set_threshold
+    from holdfast.analyses.threshold.command import ThresholdRequest, set_threshold
     from holdfast.contract.advice import in_python
 
     folder = run.folder if isinstance(run, TrainedRun) else Path(run)
@@ -518,7 +518,7 @@ def errors(
     looks for slices among clusters of frozen vectors of the texts. Raises
     ``holdfast.core.errors.InputError`` where the command would exit with 2.
     """
-    from holdfast.analyses.errors.stored import errors as errors_of_run
+    from holdfast.analyses.errors.command import errors as errors_of_run
     from holdfast.contract.advice import in_python
 
     folder = run.folder if isinstance(run, TrainedRun) else Path(run)

@@ -57,7 +57,7 @@ def command(
     it. Rows that either had learned from are left out, and counted."""
     refuse_too_little("torch")
     from holdfast.analyses.compare.compare import compare
-    from holdfast.contract.answering import Options
+    from holdfast.contract.inference import Options
     from holdfast.terminal.say import Teller, width
 
     options = Options(tuple(text) if text else None, label, encoding)

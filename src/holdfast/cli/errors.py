@@ -43,7 +43,7 @@ def command(
     Of a model that writes: was tuning it worth it, and what its answers show.
     """
     refuse_too_little("torch")
-    from holdfast.analyses.errors.stored import errors
+    from holdfast.analyses.errors.command import errors
     from holdfast.terminal.say import Teller, width
 
     found = errors(run, robust=robust, topics=topics, notify=Teller(quiet))

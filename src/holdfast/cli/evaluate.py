@@ -54,7 +54,7 @@ def command(
     refuse_too_little("torch")
     from holdfast.analyses.evaluation import evaluate
     from holdfast.cli.options import ENSEMBLE, ensemble_of, runs_and_data
-    from holdfast.contract.answering import Options, check_limits
+    from holdfast.contract.inference import Options, check_limits
     from holdfast.terminal.say import Teller
 
     runs, data = runs_and_data("evaluate", given)

@@ -62,7 +62,7 @@ def command(
     target = None if out is None else _target(out, run, data, force)
     from holdfast.analyses.explain.explain import explain
     from holdfast.cli.standard_input import piped
-    from holdfast.contract.answering import Options, check_limits
+    from holdfast.contract.inference import Options, check_limits
     from holdfast.contract.run_folder import need_run
     from holdfast.terminal.progress_line import ProgressLine
     from holdfast.terminal.say import Teller, width

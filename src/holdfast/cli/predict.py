@@ -13,7 +13,7 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.machine import refuse_too_little
 
 if TYPE_CHECKING:
-    from holdfast.contract.answering import Data
+    from holdfast.contract.inference import Data
 
 PROBABILITIES = "predict.probabilities"
 CSV_SAFE = "predict.csv_safe"
@@ -69,7 +69,7 @@ def command(
     switches, limits = _settings(others)
     from holdfast.analyses.evaluation import predict
     from holdfast.cli.standard_input import piped
-    from holdfast.contract.answering import Options
+    from holdfast.contract.inference import Options
     from holdfast.contract.run_folder import need_run
     from holdfast.runs.prediction_file import check_target, write_lines, write_predictions
     from holdfast.terminal.say import Teller, tell_below, tell_cut, tell_empty
@@ -109,7 +109,7 @@ def command(
 
 def _settings(settings: Sequence[str]) -> tuple[dict[str, bool], tuple[str, ...]]:
     """The settings of this command: what is on or off, by its key, and limits."""
-    from holdfast.contract.answering import check_limits
+    from holdfast.contract.inference import check_limits
 
     switches, others = {PROBABILITIES: False, CSV_SAFE: False}, []
     for setting in settings:

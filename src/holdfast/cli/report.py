@@ -50,7 +50,7 @@ def command(
 
 def _page(run: Path, page: Path, force: bool) -> None:
     refuse_too_little("numpy")
-    from holdfast.analyses.recorded import write_page
+    from holdfast.analyses.prediction_page import write_page
     from holdfast.terminal.say import Teller
 
     write_page(run, page, force=force, notify=Teller(False))

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 from holdfast.core.errors import DataError
 
 if TYPE_CHECKING:
-    from holdfast.contract.answering import Options
+    from holdfast.contract.inference import Options
 
 
 def piped(run: Path, options: Options) -> list[str]:
     """One text a line, within the limits of the run as a file would be read."""
     from holdfast.contract.advice import advising
-    from holdfast.contract.answering import data_part, within_limits
+    from holdfast.contract.inference import data_part, within_limits
 
     with advising(), within_limits(data_part(run), options.limits):
         return _stdin(options.encoding)

@@ -43,7 +43,7 @@ def command(
     answers to the test rows. From then on predict leaves uncertain rows to a person (null). Exit
     code: 3 where nothing can be promised; nothing is written then, and what can be is printed."""
     refuse_too_little("torch")
-    from holdfast.analyses.threshold.stored import ThresholdRequest, set_threshold
+    from holdfast.analyses.threshold.command import ThresholdRequest, set_threshold
     from holdfast.runs.threshold import FILE
     from holdfast.terminal.say import Teller, width
 

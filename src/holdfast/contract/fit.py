@@ -17,7 +17,7 @@ from holdfast.contract.side_layer import SideLayer
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding, Floats, Ints, Outputs, Snapshot
 from holdfast.core.updates import LossTerm
-from holdfast.data.added import Added, join_added
+from holdfast.data.extra_rows import Added, join_added
 from holdfast.data.table import Table, TrainSplit, ValidSplit
 from holdfast.methods.heads.class_rates import Rates
 from holdfast.metrics import Metric, find_metric
@@ -25,7 +25,7 @@ from holdfast.models.compute.prefix import Prefix
 from holdfast.models.fresh import fresh
 from holdfast.models.layers import count_parameters
 from holdfast.recipe import DataPart, Recipe, as_settings, known_keys, override
-from holdfast.recipe.resolved import ResolvedRecipe
+from holdfast.recipe.resolution import ResolvedRecipe
 from holdfast.training.observe import Observer
 from holdfast.training.plan import Plan
 from holdfast.training.task import ExtendableExamples, GrowingExamples
@@ -33,7 +33,7 @@ from holdfast.training.task import ExtendableExamples, GrowingExamples
 if TYPE_CHECKING:
     import torch
 
-    from holdfast.contract.answering import Answering
+    from holdfast.contract.inference import Answering
     from holdfast.contract.samples import WrittenSamples
     from holdfast.contract.verbatim import Verbatim
     from holdfast.models.base import Loaded, Network

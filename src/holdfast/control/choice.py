@@ -30,7 +30,7 @@ import numpy as np
 
 from holdfast.core.records import Floats, Snapshot
 from holdfast.monitor.evidence import validation_losses
-from holdfast.stats.paired import paired_t
+from holdfast.stats.paired_tests import paired_t
 
 # Of a checkpoint that is called worse than the lowest; and of one that a trial must be better than
 # (benchmarks/kept_state.py).

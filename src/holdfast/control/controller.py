@@ -15,12 +15,12 @@ import numpy as np
 from holdfast.control.choice import Choose, of_branches
 from holdfast.control.policy import Policy, advise
 from holdfast.control.sight import Can, LossDifference, RemedyTrial, Sight, revived
-from holdfast.control.stopping import StoppingRule
+from holdfast.control.stop_rules import StoppingRule
 from holdfast.core.actions import Action, RollBack, Stop, to_record
 from holdfast.core.records import Floats, Snapshot, Verdict, to_json
 from holdfast.monitor.evidence import validation_labels, validation_losses
 from holdfast.monitor.generalisation import at_floor
-from holdfast.stats.paired import paired_t
+from holdfast.stats.paired_tests import paired_t
 
 # Each of them is a further choice on the validation rows.
 MOST_TRIALS = 3

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from holdfast.contract.fit import FittedModel
     from holdfast.data.table import Splits
+    from holdfast.models.encoders.checkpoint import PlainClassifier
     from holdfast.models.encoders.network import EncoderClassifier
-    from holdfast.models.encoders.stored import PlainClassifier
     from holdfast.runs.predictor import Predictor
 
 TRAIN_SHARE = 0.82
@@ -177,7 +177,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """The fitted estimator that ``save`` wrote. It has no ``history_``; its ``network_`` is
         the plain model. Raises ``ModelError`` where the folder holds none or a broken one,
         ``RunError`` where a file is missing or was changed since."""
-        from holdfast.models.encoders.stored import load_saved
+        from holdfast.models.encoders.checkpoint import load_saved
 
         path = Path(folder) / SAVED
         if not path.is_file():
@@ -200,7 +200,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return made
 
     def _save_network(self, folder: Path) -> None:
-        from holdfast.models.encoders.stored import PlainClassifier, save_plain
+        from holdfast.models.encoders.checkpoint import PlainClassifier, save_plain
 
         if isinstance(self.network_, PlainClassifier):
             save_plain(self.network_, folder, self.tokenizer_)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from holdfast.augment.pictures.mixing import MixedLabels
+from holdfast.augment.pictures.mixup import MixedLabels
 from holdfast.augment.registry import all_enrichments, asked_for, kind_of_rows
 from holdfast.augment.source import Enriched
 from holdfast.contract.fit import TrainingPlan
@@ -21,7 +21,7 @@ from holdfast.methods.conflicts import refuse
 from holdfast.methods.registry import Known, Method, Parts, all_methods, parts_of, settle
 from holdfast.methods.replay import ReplaySource
 from holdfast.plan.defaults import FINETUNE, asked_of, method_parts, method_settings
-from holdfast.recipe.resolved import resolved
+from holdfast.recipe.resolution import resolved
 from holdfast.training.actions.additions import Settings
 from holdfast.training.plan import Phase, Plan
 from holdfast.training.row_order import EveryRow, OnePass

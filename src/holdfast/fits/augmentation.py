@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from holdfast.augment.image_forms import Redrawing
-from holdfast.augment.pictures.mixing import MixedLabels, Mixing
+from holdfast.augment.pictures.mixup import MixedLabels, Mixing
 from holdfast.augment.pictures.orientation import Mirror, in_a_mirror
 from holdfast.augment.pictures.usual import BY_EVIDENCE, NO, YES
 from holdfast.augment.registry import ENRICHMENTS, check_enrich, make_all

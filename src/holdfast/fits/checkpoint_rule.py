@@ -22,7 +22,7 @@ from holdfast.methods.heads.closed_form import HeadRefit
 from holdfast.methods.schedules.schedules import build_schedule
 from holdfast.models.layers import count_parameters
 from holdfast.plan.defaults import measured_phases
-from holdfast.recipe.resolved import ResolvedRecipe
+from holdfast.recipe.resolution import ResolvedRecipe
 from holdfast.training.actions.offers import AVERAGE
 from holdfast.training.loop import Trained
 from holdfast.training.plan import Phase

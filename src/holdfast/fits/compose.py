@@ -15,7 +15,7 @@ import numpy as np
 
 from holdfast.contract.fit import Kind, PreparedData, Sides, TrainingPlan, classes_of
 from holdfast.contract.samples import WrittenSamples
-from holdfast.control.stopping import StoppingRule
+from holdfast.control.stop_rules import StoppingRule
 from holdfast.core.errors import Defect, RecipeError
 from holdfast.core.machine import processes
 from holdfast.core.records import Decision, Finding, Ints
@@ -58,8 +58,8 @@ from holdfast.prepare.general import general_sides
 from holdfast.prepare.names import check_names
 from holdfast.prepare.sharding import spread
 from holdfast.recipe import Recipe
-from holdfast.recipe.resolved import ResolvedRecipe
-from holdfast.recipe.resolved import resolved as resolve_all
+from holdfast.recipe.resolution import ResolvedRecipe
+from holdfast.recipe.resolution import resolved as resolve_all
 from holdfast.tasks.classes.encoding import EncodedTexts
 from holdfast.tasks.classes.row_weights import group_weights, source_weights
 from holdfast.tasks.classes.side_selection import fitted_columns

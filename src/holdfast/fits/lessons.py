@@ -22,7 +22,7 @@ from holdfast.core.records import Decision, Finding, Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.core.updates import ForwardPass
 from holdfast.core.wording import counted
-from holdfast.data.added import Added, added_texts
+from holdfast.data.extra_rows import Added, added_texts
 from holdfast.data.table import Table
 from holdfast.fits.augmentation import places_of
 from holdfast.fits.teachers import (
@@ -37,7 +37,7 @@ from holdfast.methods.teacher import Problem, Taught, TeacherOutputs
 from holdfast.plan.defaults import PASSIVE
 from holdfast.prepare.rows import Divided
 from holdfast.recipe import Recipe
-from holdfast.recipe.resolved import ResolvedRecipe
+from holdfast.recipe.resolution import ResolvedRecipe
 from holdfast.split.leaks import text_keys
 from holdfast.tasks.tags.losses import EncodedWords
 

@@ -25,9 +25,9 @@ from holdfast.core.records import Decision, Floats, Ints
 from holdfast.core.seeds import derive_seed
 from holdfast.fits.cross_fitting import FOLDER, FORM, cross_fit, probe_logits, resumable, seed_of
 from holdfast.fits.fit import fit
-from holdfast.fits.learning import LearningRows
+from holdfast.fits.row_roles import LearningRows
 from holdfast.prepare.rows import Notify
-from holdfast.recipe.resolved import ResolvedRecipe
+from holdfast.recipe.resolution import ResolvedRecipe
 from holdfast.split.folds import Fold, make_folds, set_aside
 from holdfast.tasks.classes.classifier import kept_temperature
 from holdfast.training.checkpoint import Unfit, read_sealed, write_sealed

@@ -15,7 +15,7 @@ from holdfast.control.controller import Controller, RunCourse
 from holdfast.control.ladder import Ladder
 from holdfast.control.policy import Policy
 from holdfast.control.sight import Can
-from holdfast.control.stopping import Costs, StoppingRule, planned_learning
+from holdfast.control.stop_rules import Costs, StoppingRule, planned_learning
 from holdfast.core.actions import ACTIONS, Continue, HalveBatch
 from holdfast.core.errors import RecipeError
 from holdfast.fits.additions import FitAdditions

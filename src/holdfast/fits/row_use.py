@@ -18,8 +18,8 @@ from holdfast.core.machine import processes
 from holdfast.core.records import Decision, Ints
 from holdfast.data.table import Splits, Table, TrainSplit, ValidSplit
 from holdfast.fits.layers import AUTO
-from holdfast.fits.learning import LearningRows, known_tables
 from holdfast.fits.outer_folds import outer_folds
+from holdfast.fits.row_roles import LearningRows, known_tables
 from holdfast.plan.defaults import PASSIVE
 from holdfast.prepare.general import with_general
 from holdfast.prepare.model import prepare_divided, with_added

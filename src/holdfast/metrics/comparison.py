@@ -15,7 +15,7 @@ from holdfast.core.records import Estimate, Floats, Outputs
 from holdfast.core.seeds import generator
 from holdfast.core.wording import p_words
 from holdfast.metrics.resample import ResampledUnits, bootstrap_notes, too_few, undefined
-from holdfast.stats.paired import (
+from holdfast.stats.paired_tests import (
     BOOTSTRAP,
     BY_GROUPS,
     MCNEMAR,

@@ -15,7 +15,7 @@ from holdfast.metrics.classes import Bins, confidence_bins, ece
 from holdfast.metrics.resample import RELIABLE_FROM, ResampledUnits, undefined
 from holdfast.stats.bootstrap import group_codes, sums
 from holdfast.stats.calibration_curve import calibration_error_interval
-from holdfast.stats.paired import paired_t
+from holdfast.stats.paired_tests import paired_t
 from holdfast.stats.temperature import best_temperature, cross_fitted_losses
 
 # Fewer rows cannot tell that a temperature fitted on them does harm: fine-tuned models are too sure

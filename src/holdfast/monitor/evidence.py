@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from holdfast.core.records import Floats, Ints, Snapshot
 from holdfast.stats.many import holm
-from holdfast.stats.paired import newcombe, paired_t
+from holdfast.stats.paired_tests import newcombe, paired_t
 from holdfast.stats.rates import fisher_above
 from holdfast.stats.ratio import loss_rows
 from holdfast.stats.temperature import best_temperature, losses_at, recover_labels

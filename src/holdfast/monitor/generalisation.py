@@ -15,7 +15,7 @@ import numpy as np
 from holdfast.core.records import Evidence, Floats, Ints, Snapshot
 from holdfast.monitor import limits
 from holdfast.monitor.symptom import item
-from holdfast.stats.paired import welch
+from holdfast.stats.paired_tests import welch
 from holdfast.stats.rates import gap_probability, rate_gap
 from holdfast.stats.ratio import ratio_rows
 

@@ -22,7 +22,7 @@ from holdfast.monitor.evidence import (
 )
 from holdfast.monitor.generalisation import AccuracyGap, Harm, at_floor, completions_gap, gap_of
 from holdfast.stats.course.rise import RiseState
-from holdfast.stats.paired import Difference, paired_t
+from holdfast.stats.paired_tests import Difference, paired_t
 from holdfast.stats.ratio import loss_rows
 
 NOTHING_KNOWN = RunFacts()

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from holdfast.core.records import Evidence, Label, Remedy
-from holdfast.stats.paired import Difference
+from holdfast.stats.paired_tests import Difference
 
 
 @dataclass(frozen=True, slots=True)

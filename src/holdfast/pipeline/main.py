@@ -45,8 +45,8 @@ from holdfast.core.run_files import (
 from holdfast.core.stages import stage
 from holdfast.data.table import Table
 from holdfast.fits.fit import averages, late_decisions
-from holdfast.fits.learning import LearningRows
 from holdfast.fits.outer_folds import answer_outer
+from holdfast.fits.row_roles import LearningRows
 from holdfast.fits.row_use import learning_of
 from holdfast.fits.run_facts import run_facts_of, with_probe, with_texts
 from holdfast.models.adapters.save import base_folder

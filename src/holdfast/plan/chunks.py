@@ -11,7 +11,7 @@ from holdfast.models.generators.chunked_loss import AT_ONCE, targets_at_once
 from holdfast.plan.defaults import PASSIVE, own_methods
 from holdfast.plan.memory import held_rows
 from holdfast.recipe import Recipe
-from holdfast.recipe.resolved import ResolvedRecipe, resolved
+from holdfast.recipe.resolution import ResolvedRecipe, resolved
 from holdfast.training.plan import Phase
 
 if TYPE_CHECKING:

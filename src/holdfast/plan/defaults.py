@@ -30,7 +30,7 @@ from holdfast.methods.registry import (
 from holdfast.methods.schedules.schedules import WARMUPS
 from holdfast.plan.adapters import rate_factor
 from holdfast.recipe import Recipe
-from holdfast.recipe.resolved import ResolvedRecipe, resolved
+from holdfast.recipe.resolution import ResolvedRecipe, resolved
 from holdfast.training.plan import Phase, steps_for
 from holdfast.training.row_order import EveryRow, OnePass
 

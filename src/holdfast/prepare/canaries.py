@@ -22,8 +22,8 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.core.wording import counted
-from holdfast.data.added import Added, added_texts
 from holdfast.data.chats.chat import form_of
+from holdfast.data.extra_rows import Added, added_texts
 from holdfast.data.table import Table
 
 if TYPE_CHECKING:

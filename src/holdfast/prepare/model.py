@@ -15,7 +15,7 @@ import numpy as np
 
 from holdfast.contract.fit import PreparedData
 from holdfast.core.records import Finding, Ints
-from holdfast.data.added import Added
+from holdfast.data.extra_rows import Added
 from holdfast.data.table import Splits, Table
 from holdfast.models.adapters.quantize import compute_in
 from holdfast.models.base import Loaded
@@ -25,10 +25,10 @@ from holdfast.plan.language import model_language, texts_of
 from holdfast.plan.task import with_task
 from holdfast.prepare.canaries import with_canaries
 from holdfast.prepare.general import with_general
+from holdfast.prepare.pseudo_labels import with_unlabelled
 from holdfast.prepare.sharding import choose_sharding
 from holdfast.prepare.signals import with_signals
 from holdfast.prepare.synthetic import with_synthetic
-from holdfast.prepare.unlabelled import with_unlabelled
 from holdfast.recipe import Recipe
 from holdfast.tasks import kind_of
 from holdfast.tasks.generation.base_model import check_probes

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.contract.answering import within_limits
 from holdfast.contract.fit import Kind
+from holdfast.contract.inference import within_limits
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding
 from holdfast.core.seeds import generator
@@ -26,10 +26,10 @@ from holdfast.duplicates.duplicates import Copies
 from holdfast.duplicates.gather import gather
 from holdfast.models.base import Loaded
 from holdfast.plan.task import with_task
-from holdfast.prepare.cleaning import same_text, treat_all, treat_training, with_treatments
+from holdfast.prepare.clean import same_text, treat_all, treat_training, with_treatments
 from holdfast.prepare.names import check_names, code_to_run, refuse_meta
 from holdfast.prepare.split_options import way_of
-from holdfast.quality.run import audit_table
+from holdfast.quality.runner import audit_table
 from holdfast.recipe import DataPart, Recipe
 from holdfast.recipe.parts import SplitShares
 from holdfast.split.divide import divide

@@ -18,7 +18,7 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding, Ints
 from holdfast.core.seeds import generator
 from holdfast.core.wording import counted
-from holdfast.data.added import Added, added_texts
+from holdfast.data.extra_rows import Added, added_texts
 from holdfast.data.labels.names import words_of
 from holdfast.data.source import read_source
 from holdfast.data.table import Table

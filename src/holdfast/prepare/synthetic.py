@@ -22,14 +22,14 @@ from holdfast.core.discovery import nearest
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.core.seeds import generator
-from holdfast.data.added import added_texts
+from holdfast.data.extra_rows import added_texts
 from holdfast.data.labels.names import words_of
 from holdfast.data.source import read_source
 from holdfast.data.table import Table
 from holdfast.models.probes.probe import ExtraRows, Probe, fit_probe, stratified_folds
 from holdfast.prepare.vectors import has_classes, vectors_of
 from holdfast.recipe.parts import SynthesizePart
-from holdfast.stats.paired import Difference, paired_bootstrap
+from holdfast.stats.paired_tests import Difference, paired_bootstrap
 from holdfast.stats.temperature import losses_at
 
 FOLDS = 5

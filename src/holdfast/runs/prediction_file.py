@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from holdfast.contract.answering import Answered, Answers, PredictionRequest, WrittenAnswers
+from holdfast.contract.inference import Answered, Answers, PredictionRequest, WrittenAnswers
 from holdfast.contract.run_folder import own_files
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.input_errors import door

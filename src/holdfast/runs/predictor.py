@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holdfast.contract.advice import advising
-from holdfast.contract.answering import (
+from holdfast.contract.inference import (
     Answered,
     Answering,
     Answers,
@@ -36,7 +36,7 @@ from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.records import Decision, Ints, Scores
 from holdfast.data.paths import source_path
 from holdfast.data.table import Table
-from holdfast.prepare.cleaning import same_text
+from holdfast.prepare.clean import same_text
 from holdfast.recipe import DataPart, Recipe, read_recipe
 from holdfast.runs.prediction_file import Predicted
 from holdfast.runs.threshold import ThresholdRule, rule_of

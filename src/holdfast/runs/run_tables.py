@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from holdfast.contract.answering import within_limits
+from holdfast.contract.inference import within_limits
 from holdfast.data.table import Table
-from holdfast.prepare.cleaning import same_text
+from holdfast.prepare.clean import same_text
 from holdfast.prepare.rows import given_rows
 from holdfast.recipe import Recipe
 from holdfast.tasks import kind_of

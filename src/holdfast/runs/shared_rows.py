@@ -14,7 +14,7 @@ import numpy as np
 
 from holdfast.contract.predictions import ANSWERS
 from holdfast.core.errors import RecipeError
-from holdfast.runs.stored import FinishedRun
+from holdfast.runs.finished_run import FinishedRun
 from holdfast.tasks.ensemble import HOW, SharedRows, cross_fitted, split_records
 
 

@@ -13,7 +13,7 @@ from holdfast.core.records import Finding, Ints
 from holdfast.data.table import Table
 from holdfast.fits.cross_fitting import cross_fit
 from holdfast.fits.fit import fit
-from holdfast.fits.learning import LearningRows, known_tables
+from holdfast.fits.row_roles import LearningRows, known_tables
 from holdfast.prepare.general import with_general
 from holdfast.prepare.model import prepare, with_added
 from holdfast.prepare.rows import Notify

@@ -19,7 +19,7 @@ from holdfast.models.depth import stated_depth
 from holdfast.models.loading.source import read_config
 from holdfast.recipe import Recipe, anchored, as_settings, override, read_recipe
 from holdfast.recipe.parts import DistillPart, ModelPart, TrainPart
-from holdfast.runs.stored import FinishedRun
+from holdfast.runs.finished_run import FinishedRun
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,10 +10,10 @@ import numpy as np
 
 from holdfast.core.errors import TrainingError
 from holdfast.core.records import Floats, Ints
-from holdfast.search.rules.ending import end_now
-from holdfast.search.rules.expected import ScoreRange, expected_test
+from holdfast.search.rules.expectation import ScoreRange, expected_test
 from holdfast.search.rules.race import race
 from holdfast.search.rules.shrinkage import scores_of, shrunken
+from holdfast.search.rules.stop import end_now
 from holdfast.search.rules.winner import LEVEL, winner
 from holdfast.search.study import TrialResult
 

@@ -25,7 +25,7 @@ from holdfast.core.wording import counted
 from holdfast.data.database_url import masked
 from holdfast.fits.cross_fitting import cross_fit
 from holdfast.fits.fit import fit
-from holdfast.fits.learning import LearningRows
+from holdfast.fits.row_roles import LearningRows
 from holdfast.fits.row_use import against_dealing, learning_of
 from holdfast.prepare.rows import Divided, Notify
 from holdfast.recipe import Recipe

@@ -15,7 +15,7 @@ from typing import Any
 from holdfast.plan.defaults import OF_CLASSES, SMALL_PARAMETERS, WRITING
 from holdfast.recipe import Recipe
 from holdfast.recipe.parts import EMBEDDED
-from holdfast.recipe.resolved import ResolvedRecipe
+from holdfast.recipe.resolution import ResolvedRecipe
 from holdfast.search.space import Dimension, OnlyWhere, Space, ordered
 from holdfast.search.space_request import KIND, OF_ADAPTERS
 

@@ -23,7 +23,7 @@ from holdfast.duplicates.gather import AllRows, gather
 from holdfast.duplicates.normalise import content_keys
 from holdfast.duplicates.words import U64
 from holdfast.split.assign import assign
-from holdfast.split.crossing import Crossing, find_crossing
+from holdfast.split.cross_group_copies import Crossing, find_crossing
 from holdfast.split.division import SIDES, Drops, crossing_notes, drop_notes, dropped, find_drops
 from holdfast.split.findings import (
     copy_findings,

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from holdfast.duplicates.against import Protected, nearest_protected
 from holdfast.duplicates.gather import AllRows
 from holdfast.duplicates.words import I64
-from holdfast.split.crossing import Crossing
+from holdfast.split.cross_group_copies import Crossing
 
 SIDES = ("train", "valid", "test")
 

@@ -13,7 +13,7 @@ from holdfast.duplicates.chains import SHARE, SMALLEST
 from holdfast.duplicates.duplicates import Copies
 from holdfast.duplicates.gather import AllRows
 from holdfast.duplicates.words import I64
-from holdfast.split.crossing import Crossing
+from holdfast.split.cross_group_copies import Crossing
 from holdfast.split.division import Drops
 from holdfast.split.ways import PLAIN, SplitStrategy
 

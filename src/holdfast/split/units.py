@@ -14,7 +14,7 @@ import numpy.typing as npt
 from holdfast.core.seeds import derive_seed
 from holdfast.duplicates.candidates import mix
 from holdfast.duplicates.words import I64, U64
-from holdfast.split.crossing import part_large
+from holdfast.split.cross_group_copies import part_large
 
 # SplitMix64's step: the golden ratio in 64 bits.
 _STEP = np.uint64(0x9E3779B97F4A7C15)

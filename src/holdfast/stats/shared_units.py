@@ -13,7 +13,7 @@ import numpy as np
 
 from holdfast.core.errors import Defect
 from holdfast.core.records import Floats
-from holdfast.stats.paired import Difference
+from holdfast.stats.paired_tests import Difference
 
 
 def mean_over_units(values: Floats, members: Floats, level: float = 0.95) -> Difference:

@@ -17,7 +17,7 @@ from holdfast.core.records import Floats
 from holdfast.stats.bootstrap import group_codes
 from holdfast.stats.excess import group_error
 from holdfast.stats.intervals import wilson
-from holdfast.stats.paired import Difference, around, welch
+from holdfast.stats.paired_tests import Difference, around, welch
 from holdfast.stats.rates import fisher, rate_gap
 
 FISHER = "Fisher's exact test"

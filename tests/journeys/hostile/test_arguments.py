@@ -161,7 +161,7 @@ def test_a_defect_is_still_a_defect(
     def broken(*_: object) -> None:
         raise ZeroDivisionError("\x1b[2J of our own")
 
-    monkeypatch.setattr("holdfast.plugins.logs.read.read_verdict", broken)
+    monkeypatch.setattr("holdfast.plugins.logs.reader.read_verdict", broken)
     done = holdfast("diagnose", "log.csv")
     assert done.code == 1
     assert "a defect in Holdfast" in done.err

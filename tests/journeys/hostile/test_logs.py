@@ -20,7 +20,7 @@ import pytest
 
 from holdfast.core.errors import InputError
 from holdfast.plugins.logs.choose import MOST_POINTS
-from holdfast.plugins.logs.read import read_verdict
+from holdfast.plugins.logs.reader import read_verdict
 from holdfast.plugins.logs.table import from_rows
 
 HEAD = "epoch,loss,val_loss\n"

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from holdfast.api.run import TrainedRun
+from holdfast.api.trained_run import TrainedRun
 from holdfast.core.errors import InputError, RunError
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override
@@ -349,7 +349,7 @@ def test_whatever_uses_a_runs_model_asks_for_it_by_its_seal() -> None:
     # A folder that a caller in the same file has of ``model_of``, where it is one of a run.
     handed = {
         "analyses/compare/contender.py",
-        "analyses/memory/stored.py",
+        "analyses/memory/command.py",
         "plugins/chat/talk.py",
         "plugins/export/decoder.py",
     }

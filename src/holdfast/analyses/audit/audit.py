@@ -17,7 +17,7 @@ import numpy as np
 from holdfast.analyses.audit.result import Audit, LabelFirst, LabelIssue, Leak, Shown
 from holdfast.analyses.audit.rows import AuditRows, Tell, read_rows
 from holdfast.analyses.audit.views import Progress, Views, make_views
-from holdfast.contract.answering import within_limits
+from holdfast.contract.inference import within_limits
 from holdfast.contract.request import Request
 from holdfast.contract.run_folder import RECIPE
 from holdfast.core.records import Decision
@@ -32,7 +32,7 @@ from holdfast.quality.clean.mask import masked
 from holdfast.quality.label_next import label_next
 from holdfast.quality.label_ranking import rank_labels
 from holdfast.quality.leaks import duplicate_groups, leaks_with
-from holdfast.quality.run import ORDER, look
+from holdfast.quality.runner import ORDER, look
 from holdfast.quality.views import Embedded, TableRows
 from holdfast.recipe import Recipe
 

@@ -27,7 +27,7 @@ from holdfast.data.csv_text import write_delimited
 from holdfast.data.paths import source_path
 from holdfast.data.raw import Raw, reading
 from holdfast.data.source import read_source
-from holdfast.prepare.cleaning import by_default
+from holdfast.prepare.clean import by_default
 from holdfast.quality.clean.apply import choose, count_unread, treat_side, unread_words
 from holdfast.quality.clean.log import line, read_log, revert
 from holdfast.quality.clean.treatment import RowSet

@@ -21,7 +21,7 @@ from holdfast.analyses.compare.contender import (
 from holdfast.analyses.compare.rows import AnswerKind, PairedRows, by_class, differing_rows, paired
 from holdfast.analyses.compare.verdict import PairedVerdict, judge_pairs
 from holdfast.contract.advice import advising
-from holdfast.contract.answering import Options
+from holdfast.contract.inference import Options
 from holdfast.contract.predictions import Predictions
 from holdfast.core.errors import DataError, RecipeError, RunError
 from holdfast.core.printable import brief
@@ -306,7 +306,7 @@ def _on_stored(a: str, b: str, margin: float) -> Comparison:
     from pathlib import Path
 
     from holdfast.core.run_files import RESULT
-    from holdfast.runs.stored import FinishedRun
+    from holdfast.runs.finished_run import FinishedRun
 
     for one in (a, b):
         if not (Path(one) / RESULT).is_file():

@@ -12,7 +12,7 @@ from typing import Any
 
 from holdfast.analyses.compare.rows import AnswerKind
 from holdfast.analyses.row_texts import given_labels
-from holdfast.contract.answering import Options
+from holdfast.contract.inference import Options
 from holdfast.contract.run_folder import model_of, open_run
 from holdfast.core.errors import DataError, ModelError, RecipeError, RunError
 from holdfast.core.run_files import MODEL, RESULT
@@ -90,13 +90,13 @@ def _plain(folder: Path, options: Options) -> Predictor:
         raise ModelError(str(config), "cannot be read", None, GIVE_FILE) from None
     part = DataPart(text=options.text, label=options.label)
     if architecture.endswith("ForImageClassification"):
-        from holdfast.models.vision.stored import load_saved_vision
+        from holdfast.models.vision.checkpoint import load_saved_vision
         from holdfast.tasks.images.task import ImageUse
 
         return Predictor(ImageUse([load_saved_vision(folder)], part), part)
     kinds = {"multi_label_classification": "several", "regression": "number"}
     if architecture.endswith("ForSequenceClassification"):
-        from holdfast.models.encoders.stored import load_saved
+        from holdfast.models.encoders.checkpoint import load_saved
         from holdfast.tasks.classes.answers import TextUse
         from holdfast.tasks.number.losses import Scale
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from holdfast.core.records import Floats, Ints
 from holdfast.stats.bootstrap import group_codes
-from holdfast.stats.paired import MCNEMAR_EXACT, by_groups, newcombe, paired_t
+from holdfast.stats.paired_tests import MCNEMAR_EXACT, by_groups, newcombe, paired_t
 from holdfast.stats.rates import tango
 
 CHANCE = 0.8

@@ -18,7 +18,7 @@ from holdfast.analyses.explain.units import words_of
 from holdfast.core.records import Floats, Ints
 from holdfast.quality.cues import LEAST_WITH, MOST_OF_CLASS, PURE, is_named
 from holdfast.stats.many import holm
-from holdfast.stats.paired import paired_t
+from holdfast.stats.paired_tests import paired_t
 from holdfast.stats.rows_needed import rows_to_settle
 
 Words = tuple[str, ...]

@@ -12,7 +12,7 @@ import numpy as np
 
 from holdfast.analyses.explain.attribution import reason_of
 from holdfast.analyses.explain.explanation import ExplainedRow, Explanation
-from holdfast.analyses.explain.generated import (
+from holdfast.analyses.explain.generation import (
     GeneratedRow,
     causal_writer,
     pair_writer,
@@ -30,8 +30,8 @@ from holdfast.analyses.explain.texts import (
     read_row,
     same,
 )
-from holdfast.contract.answering import Answers, Data, Options
-from holdfast.contract.answering import PredictionRequest as Rows
+from holdfast.contract.inference import Answers, Data, Options
+from holdfast.contract.inference import PredictionRequest as Rows
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
 from holdfast.data.chats.chat import turns_of

@@ -21,7 +21,7 @@ from holdfast.contract.predictions import Bools, Predictions
 from holdfast.core.records import Estimate, Floats, Ints
 from holdfast.stats.intervals import wilson, wilson_by_groups
 from holdfast.stats.many import holm
-from holdfast.stats.paired import welch
+from holdfast.stats.paired_tests import welch
 from holdfast.stats.rates import fisher_above, rate_gap, rows_for_rates
 
 ALPHA = 0.05

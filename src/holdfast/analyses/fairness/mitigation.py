@@ -14,7 +14,7 @@ import numpy as np
 
 from holdfast.contract.predictions import Bools
 from holdfast.core.records import Estimate, Floats, Ints
-from holdfast.stats.paired import paired_t
+from holdfast.stats.paired_tests import paired_t
 
 
 @dataclass(frozen=True, slots=True)

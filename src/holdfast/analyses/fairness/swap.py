@@ -28,7 +28,7 @@ from holdfast.core.seeds import generator
 from holdfast.data.table import Table
 from holdfast.stats.intervals import wilson
 from holdfast.stats.many import holm
-from holdfast.stats.paired import Difference, paired_bootstrap
+from holdfast.stats.paired_tests import Difference, paired_bootstrap
 from holdfast.stats.rows_needed import rows_to_settle
 
 ALPHA = 0.05

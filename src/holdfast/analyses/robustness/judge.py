@@ -14,7 +14,7 @@ from holdfast.core.records import Estimate, Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.stats.intervals import wilson, wilson_by_groups
 from holdfast.stats.many import holm
-from holdfast.stats.paired import newcombe, paired_bootstrap
+from holdfast.stats.paired_tests import newcombe, paired_bootstrap
 
 ALPHA = 0.05
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from holdfast.analyses.analysis import After, Analysis, Before, NoAnswer
 from holdfast.analyses.threshold.choice import SURE, ThresholdChoice
-from holdfast.analyses.threshold.stored import (
+from holdfast.analyses.threshold.command import (
     BROKEN,
     ThresholdRequest,
     chosen_by,

@@ -15,7 +15,7 @@ import numpy as np
 from holdfast.core.errors import Defect
 from holdfast.core.records import Floats, Ints
 from holdfast.stats.intervals import design_effect
-from holdfast.stats.paired import Bools
+from holdfast.stats.paired_tests import Bools
 
 SURE = 0.95
 # Where the walks from certain to uncertain rows begin: with so many mistakes among the first. Of

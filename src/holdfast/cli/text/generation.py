@@ -42,7 +42,7 @@ def worth_lines(block: Mapping[str, Any]) -> list[str]:
 
 def output_lines(block: Mapping[str, Any]) -> list[str]:
     """Shares of which one is not 0, a line each; then how often such a finding is false."""
-    from holdfast.stats.paired import MCNEMAR_EXACT
+    from holdfast.stats.paired_tests import MCNEMAR_EXACT
 
     lines = [f"  {block['because']}"]
     for one in block["shares"]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from holdfast.methods.penalties.shared import PLACES, Proximal, prepared
+from holdfast.methods.penalties.base import PLACES, Proximal, prepared
 from holdfast.methods.registry import METHODS, Method, Parts, setting
 
 

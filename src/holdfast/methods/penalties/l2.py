@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from holdfast.core.events import Place
-from holdfast.methods.penalties.shared import PLACES, prepared, pulled, with_gradient
+from holdfast.methods.penalties.base import PLACES, prepared, pulled, with_gradient
 from holdfast.methods.registry import METHODS, Method, Parts, setting
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from torch import nn
 
 from holdfast.core.errors import ModelError
 from holdfast.models.base import AdapterSpec
+from holdfast.models.encoders.checkpoint import SavedClassifier, load_saved
 from holdfast.models.encoders.classifier import (
     DROPOUTS,
     LoadedClassifier,
@@ -20,7 +21,6 @@ from holdfast.models.encoders.classifier import (
 from holdfast.models.encoders.families import Family, family_of
 from holdfast.models.encoders.network import PLAIN, TOKENS, EncoderClassifier
 from holdfast.models.encoders.pooling import EachToken, strip_carrier
-from holdfast.models.encoders.stored import SavedClassifier, load_saved
 from holdfast.models.loading.checks import loading
 from holdfast.models.loading.source import Source, find_model
 from holdfast.models.loading.tokenizer import forget_limits, load_tokenizer

@@ -10,7 +10,7 @@ from holdfast.monitor.evidence import general_rows
 from holdfast.monitor.history import History
 from holdfast.monitor.remedies import remedies_for
 from holdfast.monitor.symptom import Symptom, item, shown
-from holdfast.stats.paired import Difference, paired_t
+from holdfast.stats.paired_tests import Difference, paired_t
 
 CAUSE = "the new rows overwrite what the model knew"
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from holdfast.monitor import limits
 from holdfast.monitor.detectors import DETECTORS
-from holdfast.monitor.detectors.memorizing import as_good_as_now
+from holdfast.monitor.detectors.memorization import as_good_as_now
 from holdfast.monitor.evidence import beats_chance
 from holdfast.monitor.history import History
 from holdfast.monitor.symptom import Symptom, shown
-from holdfast.stats.paired import newcombe, paired_t
+from holdfast.stats.paired_tests import newcombe, paired_t
 
 
 def plateau(history: History) -> Symptom | None:

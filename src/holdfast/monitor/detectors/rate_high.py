@@ -13,7 +13,7 @@ from holdfast.monitor.evidence import follow_labels
 from holdfast.monitor.history import History
 from holdfast.monitor.remedies import remedies_for
 from holdfast.monitor.symptom import Symptom, item, shown, sure
-from holdfast.stats.paired import Difference
+from holdfast.stats.paired_tests import Difference
 
 CAUSE = "the learning rate is too high"
 EXPLAINS: tuple[Label, ...] = ("underfit", "overfit", "memorizing", "miscalibrated", "inconclusive")

@@ -10,7 +10,7 @@ from holdfast.monitor.detectors.rate_low import left_over, rate_low
 from holdfast.monitor.history import History
 from holdfast.monitor.remedies import remedies_for
 from holdfast.monitor.symptom import Symptom, item, shown
-from holdfast.stats.paired import Difference, paired_t
+from holdfast.stats.paired_tests import Difference, paired_t
 
 TOO_SHORT = "too few steps"
 BETTER = "better than always giving the class frequencies"

@@ -22,7 +22,7 @@ from holdfast.models.loading.limits import position_limit
 from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.plan.task import WRITERS
 from holdfast.recipe import Recipe, read_recipe
-from holdfast.tasks.generation.shared import best_device
+from holdfast.tasks.generation.base import best_device
 from holdfast.tasks.generation.token_scores import drawing
 from holdfast.tasks.lm.chat_tokens import prompt_tokens
 from holdfast.tasks.lm.generation import LONGEST_ANSWER, closing, stop_tokens, whole_prompts

@@ -20,9 +20,9 @@ from holdfast.core.errors import InputError, StoreError
 from holdfast.plugins.dashboard.follow import START
 from holdfast.plugins.dashboard.forms import message_page
 from holdfast.plugins.dashboard.guard import PageGuard, of_file
-from holdfast.plugins.dashboard.held import Dashboard
 from holdfast.plugins.dashboard.news import list_news, run_news
 from holdfast.plugins.dashboard.pages import files, plain, render
+from holdfast.plugins.dashboard.resources import Dashboard
 from holdfast.plugins.dashboard.run_pages import compare_page, data_page, run_page, runs_page
 from holdfast.plugins.dashboard.service_pages import label_page, service_page
 from holdfast.plugins.dashboard.try_pages import feedback, try_page

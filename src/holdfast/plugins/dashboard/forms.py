@@ -13,8 +13,8 @@ from starlette.responses import HTMLResponse, Response
 
 from holdfast.core.errors import HoldfastError
 from holdfast.plugins.dashboard.access import DAY_S, cookie_value
-from holdfast.plugins.dashboard.held import Dashboard
 from holdfast.plugins.dashboard.pages import plain, render
+from holdfast.plugins.dashboard.resources import Dashboard
 from holdfast.plugins.dashboard.summary import Summary
 
 LARGEST_FORM, LONGEST_NAME = 300_000, 200

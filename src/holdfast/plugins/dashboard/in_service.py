@@ -13,7 +13,7 @@ import numpy as np
 from markupsafe import Markup
 
 from holdfast.core.records import Estimate
-from holdfast.plugins.dashboard.drifted import DriftView, drift_view
+from holdfast.plugins.dashboard.drift_view import DriftView, drift_view
 from holdfast.plugins.dashboard.pages import moment_of, plain
 from holdfast.plugins.service.afterwards import SAID
 from holdfast.report.charts.curves import ChartSeries, CurvesChart, curves

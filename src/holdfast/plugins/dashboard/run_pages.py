@@ -12,13 +12,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from holdfast.core.errors import RunError
-from holdfast.plugins.dashboard.beside import MOST, overlaid, paired_views, settings_that_differ
+from holdfast.plugins.dashboard.comparison import MOST, overlaid, paired_views, settings_that_differ
 from holdfast.plugins.dashboard.findings import data_views
 from holdfast.plugins.dashboard.forms import known_run, message_page, part_of
-from holdfast.plugins.dashboard.held import Dashboard
-from holdfast.plugins.dashboard.listing import Query, page_of
 from holdfast.plugins.dashboard.one_run import TABS, parts_of, so_far, tab_of
 from holdfast.plugins.dashboard.pages import plain, render, run_address
+from holdfast.plugins.dashboard.resources import Dashboard
+from holdfast.plugins.dashboard.run_list import Query, page_of
 from holdfast.plugins.dashboard.summary import Summary
 from holdfast.report.run_files import RunFiles
 from holdfast.report.view import headline, record, reliance

@@ -10,10 +10,10 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from holdfast.plugins.dashboard.forms import part_of, read_form, remember_who, who_is
-from holdfast.plugins.dashboard.held import Dashboard
 from holdfast.plugins.dashboard.in_service import SPANS
 from holdfast.plugins.dashboard.labels import LabelView, act, done_view, task_view
 from holdfast.plugins.dashboard.pages import own, render
+from holdfast.plugins.dashboard.resources import Dashboard
 
 
 async def service_page(dashboard: Dashboard, request: Request) -> str:

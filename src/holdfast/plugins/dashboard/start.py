@@ -14,8 +14,8 @@ import uvicorn
 from holdfast.core.errors import MachineError, RunError
 from holdfast.plugins.dashboard.access import Access
 from holdfast.plugins.dashboard.app import application
-from holdfast.plugins.dashboard.held import Dashboard
 from holdfast.plugins.dashboard.pages import warm
+from holdfast.plugins.dashboard.resources import Dashboard
 from holdfast.plugins.dashboard.runs import Runs
 from holdfast.plugins.service.web.wire import ConnectionBounds, WireServer, wire_of
 

@@ -20,10 +20,10 @@ from holdfast.plugins.dashboard.forms import (
     remember_who,
     who_is,
 )
-from holdfast.plugins.dashboard.held import Dashboard
+from holdfast.plugins.dashboard.inference import Busy
 from holdfast.plugins.dashboard.labels import label_of
 from holdfast.plugins.dashboard.pages import own, plain, render
-from holdfast.plugins.dashboard.trying import Busy
+from holdfast.plugins.dashboard.resources import Dashboard
 
 LARGEST_PICTURE, LARGEST_KEPT = 12_000_000, 4_000_000
 

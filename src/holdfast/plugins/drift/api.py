@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from holdfast.api.arguments import file_of, options_of
-from holdfast.api.run import TrainedRun
+from holdfast.api.trained_run import TrainedRun
 
 if TYPE_CHECKING:
     from holdfast.plugins.drift.drift import Drifted

@@ -52,7 +52,7 @@ def command(
     for one in fail_on or ():
         if one not in VERDICTS:
             raise RecipeError("--fail-on", "is no verdict", one, f"There is {', '.join(VERDICTS)}.")
-    from holdfast.contract.answering import Options
+    from holdfast.contract.inference import Options
     from holdfast.plugins.drift.drift import drift
     from holdfast.terminal.say import Teller, width
 

@@ -24,11 +24,11 @@ from holdfast.core.run_files import check_files
 from holdfast.core.seeds import generator
 from holdfast.data.tags.scheme import OUTSIDE
 from holdfast.plugins.drift.facts import facts_of
-from holdfast.plugins.drift.held import of_arrays, to_arrays, unit
+from holdfast.plugins.drift.reference_file import of_arrays, to_arrays, unit
 from holdfast.plugins.drift.rows import DriftRows, Reference
 from holdfast.plugins.drift.words import hashed_words, rows_with
 from holdfast.prepare.rows import Notify
-from holdfast.runs.stored import FinishedRun
+from holdfast.runs.finished_run import FinishedRun
 
 REFERENCE = "reference.npz"
 # Validation rows that are kept; of a model that writes, whose answers take longest.

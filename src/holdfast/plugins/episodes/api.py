@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holdfast.api.arguments import Settings, request_of
-from holdfast.api.run import TrainedRun
+from holdfast.api.trained_run import TrainedRun
 from holdfast.contract.request import Request
 from holdfast.contract.run_folder import chosen_folder
 from holdfast.core.records import Decision, Finding

@@ -57,7 +57,7 @@ from holdfast.recipe import Recipe, anchored, read_recipe
 from holdfast.runs.pages import write_pages
 from holdfast.runs.scoring import OPENED
 from holdfast.runs.start import settings_mark, settings_of
-from holdfast.stats.paired import Difference
+from holdfast.stats.paired_tests import Difference
 from holdfast.stats.shared_units import mean_over_units
 from holdfast.training.checkpoint import LEAST_SECONDS
 from holdfast.training.journal import Journal

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.contract.answering import within_limits
+from holdfast.contract.inference import within_limits
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding, Ints
 from holdfast.core.wording import counted
@@ -19,7 +19,7 @@ from holdfast.data.table import Table
 from holdfast.duplicates.gather import gather
 from holdfast.plan.task import with_task
 from holdfast.plugins.episodes.tasks import FewShotTask, Shape, TaskPool, divided, usable
-from holdfast.prepare.cleaning import treat_all, with_treatments
+from holdfast.prepare.clean import treat_all, with_treatments
 from holdfast.prepare.model import pooled
 from holdfast.prepare.rows import notify_all
 from holdfast.recipe import Recipe

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from holdfast.api.run import TrainedRun
+from holdfast.api.trained_run import TrainedRun
 
 if TYPE_CHECKING:
     from holdfast.plugins.export.export import Exported

@@ -26,7 +26,7 @@ from holdfast.plugins.export.facts import about, middle, too_far, valid_rows
 from holdfast.plugins.export.formats import Format
 from holdfast.plugins.export.inferior import FALSE_KEPT, Inferiority, inferiority
 from holdfast.plugins.export.int8 import quantise
-from holdfast.plugins.export.measured import (
+from holdfast.plugins.export.measurements import (
     BFLOAT16,
     FLOAT32,
     INT8,
@@ -41,7 +41,7 @@ from holdfast.plugins.export.openvino_file import write_openvino
 from holdfast.plugins.export.proof import TOLERANCE, OutputGap, lengths_of, prove, rows_of
 from holdfast.plugins.export.speed import measure
 from holdfast.prepare.rows import Notify
-from holdfast.runs.stored import FinishedRun
+from holdfast.runs.finished_run import FinishedRun
 from holdfast.tasks.images.losses import encode_images
 from holdfast.training.machine.machine import flushed_subnormals
 

@@ -18,7 +18,7 @@ from holdfast.plugins.export.network import merged
 from holdfast.plugins.export.ollama import modelfile
 from holdfast.plugins.export.proof import TOLERANCE
 from holdfast.prepare.rows import Notify
-from holdfast.runs.stored import FinishedRun
+from holdfast.runs.finished_run import FinishedRun
 
 MODELFILE = "Modelfile"
 # Rows of the run that are read back beside the made ones.

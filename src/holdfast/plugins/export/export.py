@@ -23,7 +23,7 @@ from holdfast.plugins.export import folder as files
 from holdfast.plugins.export.formats import Format, format_of
 from holdfast.plugins.export.hub import Hub
 from holdfast.prepare.rows import Notify
-from holdfast.runs.stored import FinishedRun
+from holdfast.runs.finished_run import FinishedRun
 
 HOME = "export"
 SPACE = "space"

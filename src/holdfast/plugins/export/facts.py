@@ -14,7 +14,7 @@ from holdfast.data.table import Table
 from holdfast.plugins.export.formats import Format
 from holdfast.prepare.rows import Notify
 from holdfast.report.public import public_name
-from holdfast.runs.stored import FinishedRun
+from holdfast.runs.finished_run import FinishedRun
 
 
 def about(again: FinishedRun, form: Format, precision: str, because: str) -> dict[str, Any]:

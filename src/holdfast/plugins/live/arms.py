@@ -19,7 +19,7 @@ import numpy as np
 
 from holdfast.core.records import Floats
 from holdfast.plugins.live.stream import SIDE, WIN, Verdict
-from holdfast.stats.paired import Bools
+from holdfast.stats.paired_tests import Bools
 from holdfast.stats.streams.arms import ArmSums, effect_evidence
 from holdfast.stats.streams.rates import rate_evidence
 

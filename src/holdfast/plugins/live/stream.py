@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from holdfast.core.errors import Defect
-from holdfast.stats.paired import Bools
+from holdfast.stats.paired_tests import Bools
 from holdfast.stats.streams.pairs import below_evidence, win_evidence
 
 Verdict = Literal["better", "worse", "equivalent", "undecided"]

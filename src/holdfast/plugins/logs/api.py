@@ -20,7 +20,7 @@ def diagnose(path: str | Path, *, train: str | None = None, valid: str | None = 
     Raises ``holdfast.core.errors.InputError`` where the command would exit with 2.
     """
     from holdfast.contract.advice import in_python
-    from holdfast.plugins.logs.read import read_verdict
+    from holdfast.plugins.logs.reader import read_verdict
 
     named = {"train": train, "valid": valid}
     with in_python():

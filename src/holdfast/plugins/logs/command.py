@@ -44,7 +44,7 @@ def command(
 ) -> None:
     """Say whether the run in LOG learned, overfits or diverged, since when, and what to do."""
     refuse_too_little("numpy")
-    from holdfast.plugins.logs.read import parse_settings, read_verdict
+    from holdfast.plugins.logs.reader import parse_settings, read_verdict
     from holdfast.terminal.say import Teller, width
 
     page = None if html is None else _target(html, log, force)

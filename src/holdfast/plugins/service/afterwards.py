@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from holdfast.core.errors import StoreError
-from holdfast.plugins.service.asked import Served, ServiceObserver
+from holdfast.plugins.service.records import Served, ServiceObserver
 from holdfast.plugins.store.records import Event, Feedback, RequestOutcome
 from holdfast.plugins.store.store import Store
 

@@ -18,8 +18,8 @@ from holdfast.core.run_files import read_result
 from holdfast.core.wording import counted
 from holdfast.plugins.drift.run_rows import REFERENCE
 from holdfast.plugins.drift.vectors import FEWEST, LEAST_REFERENCE
-from holdfast.plugins.service.asked import EngineFacts, Served
-from holdfast.plugins.service.drifting import NAME, Drifting, watch_drift
+from holdfast.plugins.service.drift_observer import NAME, Drifting, watch_drift
+from holdfast.plugins.service.records import EngineFacts, Served
 from holdfast.plugins.service.settings import Serving
 from holdfast.plugins.store.records import Feedback, RequestOutcome
 from holdfast.prepare.rows import Notify

@@ -26,8 +26,8 @@ from holdfast.plugins.labelling.doubt import doubt_of, scaled, updated
 from holdfast.plugins.labelling.draw import DrawnRow as Drawn
 from holdfast.plugins.labelling.draw import LabelPool, next_rows
 from holdfast.plugins.labelling.even import SHARE, even_accuracy, places
+from holdfast.plugins.labelling.majority import Settled, settled
 from holdfast.plugins.labelling.rule import LabelRule, rule_of_answers
-from holdfast.plugins.labelling.settled import Settled, settled
 from holdfast.plugins.service.live.look import LATEST
 from holdfast.plugins.store.records import Drawn as Way
 from holdfast.plugins.store.records import Feedback, KeptRow, Row, StoredPrediction, StoredRequest

@@ -54,8 +54,8 @@ class Replica:
     @classmethod
     def of(cls, told: Mapping[str, str]) -> Replica:
         """Load the run, open the store, and be warm; as ``holdfast serve`` does."""
-        from holdfast.plugins.service.chat.opened import Following
-        from holdfast.plugins.service.composed import ServeRequest, loaded, watch_drift_of
+        from holdfast.plugins.service.chat.models import Following
+        from holdfast.plugins.service.compose import ServeRequest, loaded, watch_drift_of
         from holdfast.plugins.service.routes.all import ENDPOINTS
         from holdfast.plugins.service.service import Service
         from holdfast.plugins.service.settings import serving

@@ -19,9 +19,9 @@ from holdfast.contract.run_folder import open_run, unsealed
 from holdfast.core.errors import InputError, RecipeError, RunError
 from holdfast.core.records import to_json
 from holdfast.core.run_files import RESULT, check_model
-from holdfast.plugins.service.asked import EngineFacts
 from holdfast.plugins.service.live.look import LATEST
 from holdfast.plugins.service.pair_evidence import pair_evidence
+from holdfast.plugins.service.records import EngineFacts
 from holdfast.plugins.store.records import Event
 from holdfast.plugins.store.store import Store
 from holdfast.runs.threshold import served_name

@@ -12,7 +12,7 @@ from holdfast.core.machine import refuse_too_little
 from holdfast.core.printable import printable
 
 if TYPE_CHECKING:
-    from holdfast.plugins.service.asked import ServiceEngine
+    from holdfast.plugins.service.records import ServiceEngine
 
 PACKAGES = ("starlette", "uvicorn", "httptools", "prometheus_client", "sqlalchemy")
 
@@ -66,7 +66,7 @@ def command(
 
     settings = serving(set_ or [])
     refuse_too_little("torch")
-    from holdfast.plugins.service.composed import ServeRequest, compose
+    from holdfast.plugins.service.compose import ServeRequest, compose
     from holdfast.terminal.say import Teller
     from holdfast.terminal.streams import notify
 

@@ -10,18 +10,18 @@ from typing import Any
 
 from holdfast.core.wording import counted
 from holdfast.plugins.service.afterwards import Watching
-from holdfast.plugins.service.asked import (
+from holdfast.plugins.service.chat.models import Following
+from holdfast.plugins.service.explanation import Explaining
+from holdfast.plugins.service.live.lineup import Lineup
+from holdfast.plugins.service.metrics import ServiceCounters
+from holdfast.plugins.service.records import (
     EngineFacts,
     RowPredictions,
     Served,
     ServiceEngine,
     ServiceObserver,
 )
-from holdfast.plugins.service.chat.opened import Following
-from holdfast.plugins.service.explaining import Explaining
-from holdfast.plugins.service.kept import masked_request, packed
-from holdfast.plugins.service.live.lineup import Lineup
-from holdfast.plugins.service.measured import ServiceCounters
+from holdfast.plugins.service.row_privacy import masked_request, packed
 from holdfast.plugins.service.settings import Serving
 from holdfast.plugins.service.web.faults import Fault
 from holdfast.plugins.service.web.guard import AccessRules

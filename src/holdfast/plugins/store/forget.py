@@ -50,7 +50,7 @@ def command(
 
 
 def _forget(where: str, by: Any, value: str) -> dict[str, Any]:
-    from holdfast.plugins.store.opened import file_of
+    from holdfast.plugins.store.connection import file_of
     from holdfast.plugins.store.records import user_mark
     from holdfast.plugins.store.store import open_store
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from holdfast.core.errors import DataError, StoreError
 from holdfast.data.database_url import masked
-from holdfast.plugins.store.opened import (
+from holdfast.plugins.store.connection import (
     PATIENCE,
     file_of,
     make_tables,

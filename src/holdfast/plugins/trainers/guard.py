@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from holdfast.control import stopping as stopping
+from holdfast.control import stop_rules as stopping
 from holdfast.control.choice import lowest_calibrated
 from holdfast.control.controller import Controller, RunCourse
 from holdfast.control.ladder import Ladder

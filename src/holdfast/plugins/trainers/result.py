@@ -28,7 +28,7 @@ from holdfast.monitor.curves.arguments import in_their_words
 from holdfast.plugins.trainers.checkpoint import calibration
 from holdfast.plugins.trainers.foreign import ForeignRun
 from holdfast.plugins.trainers.watch import TrainerRun
-from holdfast.stats.paired import paired_bootstrap
+from holdfast.stats.paired_tests import paired_bootstrap
 from holdfast.stats.ratio import loss_rows
 from holdfast.stats.temperature import recover_labels
 from holdfast.training.evaluation_file import LOOKS, write_looks

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holdfast.api.arguments import Settings
-from holdfast.api.run import TrainedRun
+from holdfast.api.trained_run import TrainedRun
 
 if TYPE_CHECKING:
     pass
@@ -44,7 +44,7 @@ def update(
     """
     from holdfast.contract.advice import in_python
     from holdfast.data.memory.frames import frame_file, is_frame
-    from holdfast.plugins.update.asking import UpdateOptions
+    from holdfast.plugins.update.options import UpdateOptions
     from holdfast.plugins.update.progress import updated
 
     with in_python():

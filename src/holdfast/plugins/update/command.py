@@ -71,7 +71,7 @@ def command(
     too. --every goes on whatever the gate says."""
     refuse_too_little("torch")
     check_how(quiet, verbose, None)
-    from holdfast.plugins.update.asking import UpdateOptions
+    from holdfast.plugins.update.options import UpdateOptions
     from holdfast.terminal.say import width
 
     asking = UpdateOptions(run, feedback, margin, start, hold, own, seed, set_ or [])
@@ -95,7 +95,7 @@ def command(
 def _store(feedback: str | None) -> str:
     """The store that the feedback came of, without a password."""
     from holdfast.data.database_url import masked
-    from holdfast.plugins.update.given import is_store
+    from holdfast.plugins.update.feedback import is_store
 
     return masked(feedback) if feedback is not None and is_store(feedback) else "URL"
 

@@ -34,7 +34,7 @@ from holdfast.core.wording import GATE_OUTCOMES, counted
 from holdfast.stats.bootstrap import group_codes
 from holdfast.stats.intervals import wilson
 from holdfast.stats.many import holm
-from holdfast.stats.paired import paired_t
+from holdfast.stats.paired_tests import paired_t
 
 Decision = Literal["taken", "kept_aside", "undecided"]
 Found = Literal["kept", "lost", "better", "no_gain", "worse", "open"]

@@ -25,7 +25,7 @@ from holdfast.core.records import Decision, Finding, Floats, to_json
 from holdfast.core.seeds import generator
 from holdfast.core.wording import GATE_OUTCOMES
 from holdfast.data.table import Table
-from holdfast.fits.learning import LearningRows
+from holdfast.fits.row_roles import LearningRows
 from holdfast.fits.row_use import learning_of
 from holdfast.plugins.update.candidates import (
     Start,
@@ -48,13 +48,13 @@ from holdfast.plugins.update.gate import (
     renamed_classes,
     usual_margin,
 )
-from holdfast.plugins.update.joined import GATE
+from holdfast.plugins.update.merge import GATE
 from holdfast.plugins.update.parts import parts_of
 from holdfast.prepare.rows import Divided, Notify, notify_all
 from holdfast.recipe import Recipe
+from holdfast.runs.finished_run import FinishedRun, SourceColumns
 from holdfast.runs.predictor import Predictor
 from holdfast.runs.procedure import FITS
-from holdfast.runs.stored import FinishedRun, SourceColumns
 from holdfast.split.leaks import text_keys
 from holdfast.stats.bootstrap import group_codes
 from holdfast.stats.temperature import cross_fitted_losses

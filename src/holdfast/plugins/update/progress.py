@@ -13,7 +13,7 @@ from holdfast.core.printable import printable
 from holdfast.terminal.watch import train_watched
 
 if TYPE_CHECKING:
-    from holdfast.plugins.update.asking import UpdateOptions
+    from holdfast.plugins.update.options import UpdateOptions
 
 
 def updated(
@@ -26,7 +26,7 @@ def updated(
 ) -> tuple[dict[str, Any], Path]:
     """Do what ``holdfast update`` does once: the result, and the new run's folder."""
     from holdfast.core.run_files import read_result
-    from holdfast.plugins.update.asking import begin, folder_name, no_update
+    from holdfast.plugins.update.options import begin, folder_name, no_update
 
     source = folder_name(asking.run)
     if resume:
@@ -104,7 +104,7 @@ def in_service(asking: UpdateOptions) -> Path:
     comes of; else that one."""
     from holdfast.plugins.service.promotion import standings
     from holdfast.plugins.store.store import open_store
-    from holdfast.plugins.update.given import is_store
+    from holdfast.plugins.update.feedback import is_store
     from holdfast.runs.threshold import served_name
 
     if asking.feedback is None or not is_store(asking.feedback):

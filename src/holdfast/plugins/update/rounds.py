@@ -30,15 +30,15 @@ from holdfast.core.files import disk_errors, refuse_link
 from holdfast.core.input_errors import door, lacking
 from holdfast.core.lock import locked
 from holdfast.core.wording import GATE_OUTCOMES, counted
-from holdfast.plugins.update.asking import UpdateOptions
 from holdfast.plugins.update.candidates import predictions
 from holdfast.plugins.update.every import moment, seconds_of
-from holdfast.plugins.update.given import is_store
-from holdfast.plugins.update.joined import labelled_rows
+from holdfast.plugins.update.feedback import is_store
+from holdfast.plugins.update.merge import labelled_rows
+from holdfast.plugins.update.options import UpdateOptions
 from holdfast.plugins.update.retest import Retest, retest
+from holdfast.runs.finished_run import FinishedRun
 from holdfast.runs.predictor import Predictor
 from holdfast.runs.procedure import begun_search
-from holdfast.runs.stored import FinishedRun
 
 ROUNDS = "rounds.jsonl"
 DIGITS = 4

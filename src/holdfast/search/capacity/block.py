@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from holdfast.search.capacity.rules import WHOLE, Capacity, SizeStanding
 from holdfast.search.capacity.sizes import Cost, Size
 from holdfast.search.pareto import front
-from holdfast.search.rules.expected import expected_test
+from holdfast.search.rules.expectation import expected_test
 
 if TYPE_CHECKING:
     from holdfast.search.capacity.progress import Trying

@@ -20,7 +20,7 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, to_json
 from holdfast.core.wording import counted
 from holdfast.fits.fit import fit
-from holdfast.fits.learning import LearningRows
+from holdfast.fits.row_roles import LearningRows
 from holdfast.fits.row_use import against_dealing, learning_of
 from holdfast.prepare.rows import Divided, Notify
 from holdfast.recipe import Recipe

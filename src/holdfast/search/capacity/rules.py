@@ -10,7 +10,7 @@ import numpy as np
 
 from holdfast.analyses.compare.verdict import PairedVerdict, judge_pairs
 from holdfast.core.records import Floats, Ints
-from holdfast.stats.paired import by_groups
+from holdfast.stats.paired_tests import by_groups
 
 Answer = Literal["oversized", "all_needed", "too_small", "undecided"]
 WHOLE = "whole"

@@ -40,7 +40,7 @@ from holdfast.prepare.rows import Divided, Notify
 from holdfast.recipe import Recipe
 from holdfast.search.choice.candidate import fertility
 from holdfast.search.choice.text_evidence import text_rows
-from holdfast.stats.paired import paired_bootstrap
+from holdfast.stats.paired_tests import paired_bootstrap
 from holdfast.stats.temperature import best_temperature, losses_at
 from holdfast.training.sweeps.pretrain import BATCH, Pretrained, pretrain
 

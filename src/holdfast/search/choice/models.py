@@ -28,7 +28,7 @@ from holdfast.core.seeds import generator
 from holdfast.core.wording import counted
 from holdfast.fits.compose import make_ready
 from holdfast.fits.fit import fit
-from holdfast.fits.learning import known_tables
+from holdfast.fits.row_roles import known_tables
 from holdfast.metrics.row_scores import METRICS, entity_rows, number_rows, right_rows, set_rows
 from holdfast.models.compute.dropout import quick_dropout
 from holdfast.plan.task import WRITERS, with_task

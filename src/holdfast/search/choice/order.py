@@ -24,7 +24,7 @@ from holdfast.core.records import Estimate, Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.metrics.out_of_fold import widened
 from holdfast.stats.intervals import wilson_by_groups
-from holdfast.stats.paired import Difference, paired_bootstrap
+from holdfast.stats.paired_tests import Difference, paired_bootstrap
 
 LEVEL = 0.95
 # What may be lost, in the score or as a share of the bits, where a cheaper model is as good.

@@ -29,7 +29,7 @@ from holdfast.core.records import Decision, Ints
 from holdfast.core.run_files import FOLDS as FOLDS_FILE
 from holdfast.fits.compose import make_ready
 from holdfast.fits.fit import fit_ready
-from holdfast.fits.learning import LearningRows, known_tables
+from holdfast.fits.row_roles import LearningRows, known_tables
 from holdfast.fits.row_use import against_folds, all_training
 from holdfast.pipeline.main import absolute
 from holdfast.plan.defaults import method_parts

@@ -16,7 +16,7 @@ import numpy as np
 
 from holdfast.core.errors import Defect
 from holdfast.core.records import Floats, Ints
-from holdfast.stats.paired import by_groups
+from holdfast.stats.paired_tests import by_groups
 
 # What is believed of settings before any is tried, in shares of the score, with the spread of that
 # belief; a few trials move it. Chosen on heads over frozen features (benchmarks/arena/heads.py),

@@ -12,7 +12,7 @@ from holdfast.core.records import Floats, Ints
 from holdfast.core.wording import counted, p_words
 from holdfast.search.rules.shrinkage import Shrunken, scores_of, shrunken
 from holdfast.stats.many import weighted_holm
-from holdfast.stats.paired import paired_t
+from holdfast.stats.paired_tests import paired_t
 
 # A search takes another setting than a default as good as any other with this chance at most,
 # however many trials it has.

@@ -14,7 +14,7 @@ import numpy as np
 
 from holdfast.core.errors import Defect
 from holdfast.core.records import Floats
-from holdfast.stats.paired import Bools
+from holdfast.stats.paired_tests import Bools
 from holdfast.stats.streams.means import sums_evidence
 
 STEPS = 60

@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from holdfast.contract.answering import (
+from holdfast.contract.fit import FittedModel, TrainingPlan
+from holdfast.contract.inference import (
     Answered,
     Answers,
     ClassAnswers,
@@ -30,7 +31,6 @@ from holdfast.contract.answering import (
     read_columns,
     rows_to_answer,
 )
-from holdfast.contract.fit import FittedModel, TrainingPlan
 from holdfast.contract.predictions import groups_of
 from holdfast.contract.run_folder import RECIPE, model_of, need_run, open_run
 from holdfast.contract.side_layer import FOLDER, JSON, WEIGHTS, SideLayer, load_side
@@ -45,9 +45,9 @@ from holdfast.data.labels.texts import load_labelled
 from holdfast.data.source import read_source
 from holdfast.data.table import Table
 from holdfast.data.texts.new_rows import renamed, unlabelled
+from holdfast.models.encoders.checkpoint import load_saved
 from holdfast.models.encoders.classifier import LoadedClassifier
 from holdfast.models.encoders.network import EncoderClassifier
-from holdfast.models.encoders.stored import load_saved
 from holdfast.recipe import DataPart, Recipe, read_recipe
 from holdfast.tasks.classes import classifier as shared
 from holdfast.tasks.ensemble import (
@@ -60,8 +60,8 @@ from holdfast.tasks.ensemble import (
 )
 from holdfast.tasks.forward import TextModel, answer, with_logits
 from holdfast.tasks.labels import answers as several_labels
-from holdfast.tasks.labels import shared as problems
-from holdfast.tasks.labels.shared import LoadedText, Problem, ProblemAnswers
+from holdfast.tasks.labels import base as problems
+from holdfast.tasks.labels.base import LoadedText, Problem, ProblemAnswers
 from holdfast.tasks.number import answers as one_number
 from holdfast.tasks.number.losses import Scale
 

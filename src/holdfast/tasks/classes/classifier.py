@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
-from holdfast.contract.answering import ClassAnswers, Score
 from holdfast.contract.fit import Finish, FittedModel, Scored, SplitRows, TrainingPlan
+from holdfast.contract.inference import ClassAnswers, Score
 from holdfast.contract.predictions import groups_of
 from holdfast.contract.result import class_columns, scores_block
 from holdfast.core.errors import RecipeError

@@ -29,8 +29,8 @@ from holdfast.data.source import read_source
 from holdfast.data.table import Table
 from holdfast.metrics import Metric
 from holdfast.models.compute.onednn import use_onednn
+from holdfast.models.encoders.checkpoint import load_saved
 from holdfast.models.encoders.classifier import LoadedClassifier, load_classifier
-from holdfast.models.encoders.stored import load_saved
 from holdfast.plan.adapters import adapter_spec
 from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks.classes import classifier as shared
@@ -39,8 +39,8 @@ from holdfast.tasks.classes.encoding import EncodedTexts, TextClassification, en
 from holdfast.tasks.classes.row_weights import with_groups_to_weigh
 from holdfast.tasks.classes.side_selection import proposals, wanted
 from holdfast.tasks.forward import answer, forward
-from holdfast.tasks.labels import shared as problems
-from holdfast.tasks.labels.shared import LoadedText, Problem
+from holdfast.tasks.labels import base as problems
+from holdfast.tasks.labels.base import LoadedText, Problem
 from holdfast.tasks.number.losses import Scale
 from holdfast.training.task import Task
 

@@ -12,7 +12,7 @@ from holdfast.core.records import Estimate, Floats
 from holdfast.data.chats.chat import chats_from_prompts
 from holdfast.stats.intervals import wilson
 from holdfast.stats.many import holm
-from holdfast.stats.paired import mcnemar, newcombe
+from holdfast.stats.paired_tests import mcnemar, newcombe
 from holdfast.tasks.generation.general_items import general_items
 from holdfast.tasks.lm.generation import measure_saved
 from holdfast.tasks.lm.losses import CausalLM, encode

@@ -23,7 +23,7 @@ from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.models.loading.source import find_model
 from holdfast.stats.intervals import wilson
 from holdfast.stats.many import holm
-from holdfast.stats.paired import mcnemar, newcombe
+from holdfast.stats.paired_tests import mcnemar, newcombe
 from holdfast.stats.rows_needed import rows_to_settle
 from holdfast.tasks.generation.marks import MEANING
 

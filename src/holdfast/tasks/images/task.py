@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from holdfast.contract.answering import (
+from holdfast.contract.fit import Finish, FittedModel, Kind, Scored, TrainingPlan
+from holdfast.contract.inference import (
     Answered,
     ClassAnswers,
     Data,
@@ -21,7 +22,6 @@ from holdfast.contract.answering import (
     group_for,
     label_for,
 )
-from holdfast.contract.fit import Finish, FittedModel, Kind, Scored, TrainingPlan
 from holdfast.contract.run_folder import MODEL, model_of, need_run
 from holdfast.core.records import Decision, Finding, Floats, Outputs
 from holdfast.data.images.folders import given_sides, list_pictures
@@ -32,8 +32,8 @@ from holdfast.data.raw import Raw
 from holdfast.data.source import read_source
 from holdfast.data.table import Table
 from holdfast.metrics import Metric
+from holdfast.models.vision.checkpoint import load_saved_vision
 from holdfast.models.vision.memory_layout import channels_together
-from holdfast.models.vision.stored import load_saved_vision
 from holdfast.models.vision.vision import LoadedVision, load_vision
 from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks.classes import classifier as shared

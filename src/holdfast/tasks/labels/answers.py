@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.contract.answering import named
 from holdfast.contract.fit import FittedModel
+from holdfast.contract.inference import named
 from holdfast.core.records import Decision, Floats, Scores
 from holdfast.data.table import Table
 from holdfast.metrics.comparison import compare_losses
@@ -17,9 +17,9 @@ from holdfast.models.encoders.network import MULTI_LABEL
 from holdfast.models.probes.linear import fit_labels, frequency_logits
 from holdfast.models.probes.probe import Probe
 from holdfast.recipe import Recipe
+from holdfast.tasks.labels.base import LoadedText, ProblemAnswers
 from holdfast.tasks.labels.losses import LabelSets, label_matrix, set_losses
 from holdfast.tasks.labels.scores import SetOutputs, score_sets
-from holdfast.tasks.labels.shared import LoadedText, ProblemAnswers
 from holdfast.tasks.number.losses import Scale
 
 SHOWN = 20

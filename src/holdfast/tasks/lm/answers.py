@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from holdfast.contract.answering import (
+from holdfast.contract.fit import FittedModel
+from holdfast.contract.inference import (
     Answered,
     Data,
     LabelledRequest,
@@ -18,7 +19,6 @@ from holdfast.contract.answering import (
     encoding_for,
     group_for,
 )
-from holdfast.contract.fit import FittedModel
 from holdfast.contract.run_folder import model_of, open_run
 from holdfast.core.records import Decision, Floats, Scores
 from holdfast.data.chats.chat import chats_from_prompts, form_of, load_chats
@@ -32,7 +32,7 @@ from holdfast.models.generators.average import Averaged
 from holdfast.models.generators.causal import CausalNetwork, load_saved_causal
 from holdfast.recipe import Recipe
 from holdfast.tasks.ensemble import Chances, EnsembleEvidence, SharedRows, lie_apart, souped_model
-from holdfast.tasks.generation.shared import (
+from holdfast.tasks.generation.base import (
     asked_again,
     best_device,
     loss_of_rows,

@@ -23,8 +23,8 @@ from holdfast.plan.adapters import quantize_spec
 from holdfast.plan.chunks import chunk_of
 from holdfast.plan.defaults import size_of
 from holdfast.recipe import DataPart, Recipe
+from holdfast.tasks.generation.base import find_text_metric
 from holdfast.tasks.generation.samples import text_metric_of, watched_positions
-from holdfast.tasks.generation.shared import find_text_metric
 from holdfast.tasks.lm.answers import EVERY_TOKEN, LOSS, plain, use_fitted, use_runs
 from holdfast.tasks.lm.generation import answer_length, closing, stop_tokens
 from holdfast.tasks.lm.losses import CausalLM, EncodedTokens, encode

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.contract.answering import shown_number
 from holdfast.contract.fit import FittedModel
+from holdfast.contract.inference import shown_number
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision, Floats, Scores
 from holdfast.data.table import Table
@@ -18,7 +18,7 @@ from holdfast.models.encoders.network import REGRESSION
 from holdfast.models.probes.linear import fit_ridge
 from holdfast.models.probes.probe import Probe
 from holdfast.recipe import Recipe
-from holdfast.tasks.labels.shared import LoadedText, ProblemAnswers, loaded_text
+from holdfast.tasks.labels.base import LoadedText, ProblemAnswers, loaded_text
 from holdfast.tasks.number.losses import Numbers, Scale, number_losses
 from holdfast.tasks.number.scores import NumberOutputs, score_numbers
 

@@ -18,9 +18,9 @@ from holdfast.models.generators.seq2seq import LoadedSeq2Seq, end_token, positio
 from holdfast.models.generators.seq2seq_network import load_saved_seq2seq
 from holdfast.models.layers import count_parameters
 from holdfast.recipe import Recipe
+from holdfast.tasks.generation.base import losses_at_rows, noted, other_rows, texts_column
 from holdfast.tasks.generation.base_model import corrected, outputs_of, start_model, worth_of
 from holdfast.tasks.generation.samples import TABLES, extra_metrics
-from holdfast.tasks.generation.shared import losses_at_rows, noted, other_rows, texts_column
 from holdfast.tasks.generation.shots import pairs_before
 from holdfast.tasks.generation.text_scores import (
     Generated,

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.contract.answering import (
+from holdfast.contract.fit import FittedModel, Kind, Sides, TrainingPlan
+from holdfast.contract.inference import (
     Answered,
     Data,
     LabelledRequest,
@@ -24,7 +25,6 @@ from holdfast.contract.answering import (
     read_columns,
     rows_to_answer,
 )
-from holdfast.contract.fit import FittedModel, Kind, Sides, TrainingPlan
 from holdfast.contract.run_folder import model_of
 from holdfast.contract.samples import Sample, WrittenSamples
 from holdfast.core.records import Finding, Floats, Scores
@@ -40,14 +40,7 @@ from holdfast.plan.adapters import quantize_spec
 from holdfast.plan.chunks import chunk_of
 from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks.ensemble import Chances, EnsembleEvidence, SharedRows, lie_apart, souped_model
-from holdfast.tasks.generation.samples import (
-    check_own_metric,
-    extra_metrics,
-    text_metric_of,
-    watched_positions,
-    with_tables,
-)
-from holdfast.tasks.generation.shared import (
+from holdfast.tasks.generation.base import (
     asked_again,
     best_device,
     find_text_metric,
@@ -57,6 +50,13 @@ from holdfast.tasks.generation.shared import (
     texts_column,
     the_runs,
     together,
+)
+from holdfast.tasks.generation.samples import (
+    check_own_metric,
+    extra_metrics,
+    text_metric_of,
+    watched_positions,
+    with_tables,
 )
 from holdfast.tasks.generation.text_scores import need_packages, sample_positions
 from holdfast.tasks.generation.token_scores import token_chances

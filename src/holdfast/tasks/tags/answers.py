@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.contract.answering import (
+from holdfast.contract.fit import FittedModel, TrainingPlan
+from holdfast.contract.inference import (
     Answered,
     Data,
     LabelledRequest,
@@ -21,7 +22,6 @@ from holdfast.contract.answering import (
     encoding_for,
     label_for,
 )
-from holdfast.contract.fit import FittedModel, TrainingPlan
 from holdfast.contract.run_folder import RECIPE, model_of, need_run, open_run
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Floats, Ints, Outputs, Scores

@@ -23,10 +23,10 @@ from holdfast.core.errors import HoldfastError
 from holdfast.core.printable import printable
 from holdfast.core.records import Decision
 from holdfast.models.loading.limits import position_limit
-from holdfast.plugins.service.chat.asked import Ask
 from holdfast.plugins.service.chat.decoder import DecodedText, Decoder, chooser, decoder_of
+from holdfast.plugins.service.chat.errors import ChatError
 from holdfast.plugins.service.chat.pieces import Pieces
-from holdfast.plugins.service.chat.refused import ChatError
+from holdfast.plugins.service.chat.request import Ask
 from holdfast.plugins.store.records import new_id
 from holdfast.tasks.lm.chat_tokens import prompt_tokens
 from holdfast.tasks.lm.generation import LONGEST_ANSWER, closing, stop_tokens, whole_prompts
@@ -170,7 +170,7 @@ class Chats:
     ) -> Chats | None:
         """The conversations with a model that already answers rows (``Predictor.model``), of which
         nothing is loaded twice; ``None`` where it is no causal language model."""
-        from holdfast.tasks.generation.shared import best_device
+        from holdfast.tasks.generation.base import best_device
         from holdfast.tasks.lm.answers import TokenUse
 
         if not isinstance(use, TokenUse):

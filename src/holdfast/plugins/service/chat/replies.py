@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from holdfast.plugins.service.chat import shapes
 from holdfast.plugins.service.chat.conversations import Conversation, Ended
-from holdfast.plugins.service.chat.refused import ChatError
+from holdfast.plugins.service.chat.errors import ChatError
 
 STILL_HERE_S = 15.0
 # A client that left gets no answer; the counters show this number, which nginx made known.

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from holdfast.plugins.service.asked import Full, Late
+from holdfast.plugins.service.records import Full, Late
 
 
 @dataclass(frozen=True, slots=True)

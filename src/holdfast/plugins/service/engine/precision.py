@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from holdfast.contract.answering import Answering
+from holdfast.contract.inference import Answering
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import InputError, RecipeError, RunError
 from holdfast.core.records import Decision
@@ -19,7 +19,7 @@ from holdfast.data.scratch import scratch_file
 from holdfast.plugins.export.export import HOME, export
 from holdfast.plugins.export.folder import FACTS
 from holdfast.plugins.export.formats import format_of
-from holdfast.plugins.export.measured import BFLOAT16, FLOAT32
+from holdfast.plugins.export.measurements import BFLOAT16, FLOAT32
 from holdfast.plugins.service.engine.networks import Graph, OnnxFile, OpenVinoFile, Saved, quicker
 from holdfast.runs.predictor import Predictor
 from holdfast.tasks.classes.answers import BesideText, FittedText, TextUse

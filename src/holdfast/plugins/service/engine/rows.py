@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from holdfast.contract.answering import PredictionRequest, read_columns, within_limits
+from holdfast.contract.inference import PredictionRequest, read_columns, within_limits
 from holdfast.core.errors import DataError, InputError, MachineError
 from holdfast.data.cells import too_deep
 from holdfast.data.images.picture import header

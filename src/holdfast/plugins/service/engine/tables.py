@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from holdfast.analyses.vectors import use_with_vectors
-from holdfast.contract.answering import Answering
+from holdfast.contract.inference import Answering
 from holdfast.core.errors import InputError
 from holdfast.core.records import Floats
 from holdfast.data.table import Table
-from holdfast.plugins.service.asked import RowPrediction
 from holdfast.plugins.service.engine.line import EngineTurn, Waiting
+from holdfast.plugins.service.engine.output import answers_said, nothing_said
 from holdfast.plugins.service.engine.rows import asked_of, made_row
-from holdfast.plugins.service.engine.said import answers_said, nothing_said
+from holdfast.plugins.service.records import RowPrediction
 from holdfast.plugins.store.records import Row
 from holdfast.runs.predictor import Predictor
 from holdfast.tasks.images.task import ImageUse

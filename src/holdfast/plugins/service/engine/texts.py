@@ -18,25 +18,25 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from holdfast.contract.answering import Answers, ClassAnswers, read_columns
+from holdfast.contract.inference import Answers, ClassAnswers, read_columns
 from holdfast.core.records import Floats, Outputs
 from holdfast.data.columns.profile import is_missing
 from holdfast.data.columns.template import fill_template
 from holdfast.data.limits import limits
 from holdfast.models.loading.beginnings import beginnings
-from holdfast.plugins.service.asked import RowPrediction
 from holdfast.plugins.service.engine.line import EngineTurn, Waiting
 from holdfast.plugins.service.engine.networks import Graph
+from holdfast.plugins.service.engine.output import answers_said, nothing_said
 from holdfast.plugins.service.engine.passes import passes
 from holdfast.plugins.service.engine.rows import asked_rows
-from holdfast.plugins.service.engine.said import answers_said, nothing_said
+from holdfast.plugins.service.records import RowPrediction
 from holdfast.plugins.store.records import Row
-from holdfast.prepare.cleaning import TEXTS
+from holdfast.prepare.clean import TEXTS
 from holdfast.quality.clean.apply import choose, treated
 from holdfast.recipe import Recipe
 from holdfast.runs.predictor import Predictor
 from holdfast.tasks.classes.answers import TextUse
-from holdfast.tasks.labels.shared import answers_of
+from holdfast.tasks.labels.base import answers_of
 
 # So much is read at once between two requests; more goes to a thread beside.
 LIGHT_ROWS, LIGHT_CHARACTERS = 16, 20_000

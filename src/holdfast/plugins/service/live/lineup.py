@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from holdfast.plugins.live.arms import in_challenger
-from holdfast.plugins.service.asked import EngineFacts, RowPredictions, ServiceEngine
 from holdfast.plugins.service.live.setup import Setup
+from holdfast.plugins.service.records import EngineFacts, RowPredictions, ServiceEngine
 from holdfast.plugins.store.records import Row
 
 POLL_S = 0.01

@@ -19,7 +19,7 @@ import numpy as np
 from holdfast.plugins.live.arms import Arms
 from holdfast.plugins.live.nearer import nearer
 from holdfast.plugins.live.shadow import Shadow
-from holdfast.plugins.live.told import told
+from holdfast.plugins.live.summary import told
 from holdfast.plugins.service.live.counts import why_apart
 from holdfast.plugins.service.live.setup import Setup
 from holdfast.plugins.store.records import Event, Feedback, StoredRequest, new_id

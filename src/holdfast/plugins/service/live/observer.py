@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from holdfast.core.errors import StoreError
-from holdfast.plugins.service.asked import Served
 from holdfast.plugins.service.live.look import LiveState, look
 from holdfast.plugins.service.live.setup import Setup
-from holdfast.plugins.service.live.shadowing import Shadowing
+from holdfast.plugins.service.live.shadow import Shadowing
+from holdfast.plugins.service.records import Served
 from holdfast.plugins.store.records import Feedback, RequestOutcome
 from holdfast.plugins.store.store import Store
 

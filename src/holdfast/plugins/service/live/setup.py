@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from holdfast.core.errors import RecipeError
-from holdfast.plugins.service.asked import EngineFacts
+from holdfast.plugins.service.records import EngineFacts
 
 Way = Literal["shadow", "ab"]
 REMEDY = "Train the challenger on the same task and classes, or compare the two on a file: "

@@ -10,13 +10,13 @@ from pathlib import Path
 from holdfast.contract.run_folder import open_run
 from holdfast.core.errors import InputError, RecipeError
 from holdfast.core.machine import usable_cores
-from holdfast.plugins.service.asked import ServiceEngine, ServiceObserver
 from holdfast.plugins.service.live.lineup import Lineup
 from holdfast.plugins.service.live.observer import Comparing
 from holdfast.plugins.service.live.setup import Setup, refuse_unlike
-from holdfast.plugins.service.live.shadowing import Shadowing
+from holdfast.plugins.service.live.shadow import Shadowing
 from holdfast.plugins.service.live.successor import Successor
 from holdfast.plugins.service.promotion import ServedModel, started
+from holdfast.plugins.service.records import ServiceEngine, ServiceObserver
 from holdfast.plugins.service.settings import Serving
 from holdfast.plugins.store.store import Store
 from holdfast.runs.threshold import served_name

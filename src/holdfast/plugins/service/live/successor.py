@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.core.errors import HoldfastError, RunError, StoreError
-from holdfast.plugins.service.asked import ServiceEngine
 from holdfast.plugins.service.live.lineup import Lineup
 from holdfast.plugins.service.live.setup import refuse_unlike
 from holdfast.plugins.service.promotion import FAILED, PROMOTION, ServedModel, standings
+from holdfast.plugins.service.records import ServiceEngine
 from holdfast.plugins.store.records import Event
 from holdfast.plugins.store.store import Store
 from holdfast.runs.threshold import served_name

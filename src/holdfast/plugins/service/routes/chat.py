@@ -9,18 +9,17 @@ from typing import Any
 
 from starlette.responses import Response
 
-from holdfast.plugins.service.asked import RowPrediction, RowPredictions, Served
 from holdfast.plugins.service.chat import shapes
-from holdfast.plugins.service.chat.asked import (
+from holdfast.plugins.service.chat.conversations import Chats, Conversation
+from holdfast.plugins.service.chat.errors import ChatError
+from holdfast.plugins.service.chat.replies import refusal, reply
+from holdfast.plugins.service.chat.request import (
     Ask,
     ChatBody,
     CompletionBody,
     read_chat,
     read_completion,
 )
-from holdfast.plugins.service.chat.conversations import Chats, Conversation
-from holdfast.plugins.service.chat.refused import ChatError
-from holdfast.plugins.service.chat.replies import refusal, reply
 from holdfast.plugins.service.chat.schemas import (
     ChatCompletion,
     Model,
@@ -28,6 +27,7 @@ from holdfast.plugins.service.chat.schemas import (
     TextCompletion,
     WrongBody,
 )
+from holdfast.plugins.service.records import RowPrediction, RowPredictions, Served
 from holdfast.plugins.service.service import Service
 from holdfast.plugins.service.web.endpoint import Call, Endpoint
 from holdfast.plugins.service.web.faults import openai

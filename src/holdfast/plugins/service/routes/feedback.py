@@ -13,8 +13,8 @@ from starlette.responses import Response
 
 from holdfast.contract.run_folder import RECIPE
 from holdfast.plugins.labelling.rule import LabelRule, rule_of
-from holdfast.plugins.service.kept import masked_row
 from holdfast.plugins.service.routes.predict import known
+from holdfast.plugins.service.row_privacy import masked_row
 from holdfast.plugins.service.service import Service
 from holdfast.plugins.service.web.endpoint import Call, Endpoint
 from holdfast.plugins.service.web.faults import Fault, bad

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from holdfast.plugins.service.measured import TYPE
+from holdfast.plugins.service.metrics import TYPE
 from holdfast.plugins.service.service import Service
 from holdfast.plugins.service.web.endpoint import Call, Endpoint
 from holdfast.plugins.service.web.faults import Fault

@@ -15,7 +15,7 @@ from typing import Any
 from starlette.responses import Response
 
 from holdfast._version import __version__
-from holdfast.plugins.service.asked import EngineFacts, RowPredictions
+from holdfast.plugins.service.records import EngineFacts, RowPredictions
 from holdfast.plugins.service.routes.predict import asked
 from holdfast.plugins.service.routes.rows import rows_of
 from holdfast.plugins.service.service import Service

@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from holdfast.plugins.service.asked import RowPrediction, RowPredictions, Served
+from holdfast.plugins.service.records import RowPrediction, RowPredictions, Served
 from holdfast.plugins.service.routes.rows import WAYS, rows_of
 from holdfast.plugins.service.service import Service
 from holdfast.plugins.service.web.endpoint import Call, Endpoint

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from holdfast.plugins.service.asked import EngineFacts
+from holdfast.plugins.service.records import EngineFacts
 from holdfast.plugins.service.settings import Serving
 from holdfast.plugins.service.web.faults import Fault, bad
 

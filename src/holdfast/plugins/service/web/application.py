@@ -20,7 +20,7 @@ from starlette.routing import Route, Router
 
 from holdfast.core.errors import HoldfastError
 from holdfast.core.input_errors import lacking
-from holdfast.plugins.service.asked import Full, Late
+from holdfast.plugins.service.records import Full, Late
 from holdfast.plugins.service.service import Service
 from holdfast.plugins.service.settings import MB
 from holdfast.plugins.service.web.body import Arriving, Gone, check_head, read_body

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from holdfast.plugins.service.asked import ServiceEngine
 from holdfast.plugins.service.chat.conversations import ChatBounds, Chats, Within, at_once
+from holdfast.plugins.service.records import ServiceEngine
 from holdfast.plugins.service.settings import Serving
 
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.contract.answering import read_columns
+from holdfast.contract.inference import read_columns
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision
 from holdfast.data.paths import source_path
 from holdfast.data.raw import Raw
 from holdfast.data.source import refuse_missing
-from holdfast.plugins.labelling.settled import settled
+from holdfast.plugins.labelling.majority import settled
 from holdfast.recipe import DataPart
 
 if TYPE_CHECKING:

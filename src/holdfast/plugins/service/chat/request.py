@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from holdfast.data.chats.turns import Turn, read_turns
-from holdfast.plugins.service.chat.refused import ChatError
+from holdfast.plugins.service.chat.errors import ChatError
 
 MOST_STOPS = 4
 LONGEST_STOP = 500

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.contract.answering import LabelSetAnswers, NumberAnswers
 from holdfast.contract.fit import Finish, FittedModel, Scored, SplitRows, TrainingPlan
+from holdfast.contract.inference import LabelSetAnswers, NumberAnswers
 from holdfast.contract.predictions import groups_of
 from holdfast.contract.run_folder import MODEL
 from holdfast.core.discovery import nearest
@@ -24,8 +24,8 @@ from holdfast.methods.heads.closed_form import HeadRefit
 from holdfast.metrics import Metric
 from holdfast.metrics import find_metric as find_class_metric
 from holdfast.models.compute.onednn import use_onednn
+from holdfast.models.encoders.checkpoint import SavedClassifier, load_saved
 from holdfast.models.encoders.classifier import LoadedClassifier, load_classifier
-from holdfast.models.encoders.stored import SavedClassifier, load_saved
 from holdfast.models.layers import count_parameters
 from holdfast.models.probes.probe import ExtraRows, Probe
 from holdfast.plan.adapters import adapter_spec

@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from holdfast.core.errors import HoldfastError, StoreError
-from holdfast.plugins.service.asked import Full, Late, RowPrediction, Served, ServiceEngine
-from holdfast.plugins.service.kept import masked_said
+from holdfast.plugins.service.records import Full, Late, RowPrediction, Served, ServiceEngine
+from holdfast.plugins.service.row_privacy import masked_said
 from holdfast.plugins.store.records import StoredPrediction
 from holdfast.plugins.store.store import Store
 

@@ -29,7 +29,7 @@ from holdfast.core.lock import locked
 from holdfast.core.records import Ints, to_json
 from holdfast.data.labels.spelling import match_spellings
 from holdfast.data.source import read_source
-from holdfast.runs.stored import FinishedRun
+from holdfast.runs.finished_run import FinishedRun
 from holdfast.runs.threshold import (
     FILE,
     By,

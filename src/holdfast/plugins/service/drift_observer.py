@@ -18,21 +18,21 @@ from holdfast.analyses.row_texts import PAIR
 from holdfast.core.records import Estimate, Floats, to_json
 from holdfast.data.tags.scheme import OUTSIDE
 from holdfast.plugins.drift.accuracy import estimated_accuracy, support_of
-from holdfast.plugins.drift.apart import apart
-from holdfast.plugins.drift.compared import compare_rows
+from holdfast.plugins.drift.distance import apart
 from holdfast.plugins.drift.facts import CONFIDENCE, facts_of
-from holdfast.plugins.drift.held import unit
-from holdfast.plugins.drift.labelled import HarmWatch, powered_accuracy
+from holdfast.plugins.drift.label_evidence import HarmWatch, powered_accuracy
 from holdfast.plugins.drift.monitor import BETWEEN, THEMSELVES, Alarm, DriftMonitor
+from holdfast.plugins.drift.reference_file import unit
+from holdfast.plugins.drift.report import compare_rows
 from holdfast.plugins.drift.rows import DriftRows, Reference, joined
 from holdfast.plugins.drift.run_rows import RunReference, held_reference
 from holdfast.plugins.drift.words import hashed_words
-from holdfast.plugins.service.asked import EngineFacts, RowPrediction, Served
+from holdfast.plugins.service.records import EngineFacts, RowPrediction, Served
 from holdfast.plugins.store.records import Feedback, RequestOutcome, Row
 from holdfast.prepare.rows import Notify
 from holdfast.quality.clean.mask import masked
 from holdfast.recipe import DataPart
-from holdfast.runs.stored import FinishedRun
+from holdfast.runs.finished_run import FinishedRun
 
 NAME = "drift"
 ALARM, REGIME, HARM = "drift", "drift regime", "harm"

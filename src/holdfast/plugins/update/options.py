@@ -13,12 +13,12 @@ from holdfast.core.errors import MachineError, RecipeError, RunError
 from holdfast.core.records import to_json
 from holdfast.plugins.update.candidates import against_warm, check_start
 from holdfast.plugins.update.gate import check_margin
-from holdfast.plugins.update.joined import OWN_SHARE, JoinOptions, join
 from holdfast.plugins.update.length import for_rows
+from holdfast.plugins.update.merge import OWN_SHARE, JoinOptions, join
 from holdfast.plugins.update.procedure import Renewal
 from holdfast.recipe import Recipe, anchored, as_settings, override, read_recipe
+from holdfast.runs.finished_run import OPENINGS
 from holdfast.runs.procedure import begun_search
-from holdfast.runs.stored import OPENINGS
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from holdfast.contract.answering import Score
 from holdfast.contract.fit import Finish
+from holdfast.contract.inference import Score
 from holdfast.contract.run_folder import RECIPE, need_run
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import RecipeError

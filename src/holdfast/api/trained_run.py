@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
-    from holdfast.contract.answering import Options
+    from holdfast.contract.inference import Options
     from holdfast.runs.prediction_file import Predicted, Prediction
     from holdfast.runs.predictor import Predictor
 
@@ -270,7 +270,7 @@ class TrainedRun:
 
     def _column_of(self, table: pa.Table) -> tuple[str, ...] | None:
         """The only column of a frame, where the run reads one that is called otherwise."""
-        from holdfast.contract.answering import read_columns
+        from holdfast.contract.inference import read_columns
 
         read = read_columns(self.predictor.part)
         names = tuple(table.column_names)

@@ -10,8 +10,7 @@ from holdfast.contract.run_folder import RECIPE
 from holdfast.core.machine import refuse_too_many, usable_cores
 from holdfast.core.records import Decision
 from holdfast.plan.task import WRITERS
-from holdfast.plugins.export.measured import FLOAT32
-from holdfast.plugins.service.asked import EngineFacts
+from holdfast.plugins.export.measurements import FLOAT32
 from holdfast.plugins.service.engine.engine import ModelEngine, RowForm
 from holdfast.plugins.service.engine.line import QueueBounds
 from holdfast.plugins.service.engine.precision import Computing, Notify, computing
@@ -19,6 +18,7 @@ from holdfast.plugins.service.engine.rows import columns_of
 from holdfast.plugins.service.engine.tables import TableForm
 from holdfast.plugins.service.engine.texts import TextForm
 from holdfast.plugins.service.engine.thread import ModelThread
+from holdfast.plugins.service.records import EngineFacts
 from holdfast.recipe import Recipe, read_recipe
 from holdfast.runs.predictor import Predictor
 from holdfast.runs.threshold import served_name

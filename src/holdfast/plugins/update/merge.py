@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from holdfast.analyses.compare.contender import labels_of_rows
 from holdfast.analyses.row_texts import given_labels
-from holdfast.contract.answering import within_limits
+from holdfast.contract.inference import within_limits
 from holdfast.core.errors import DataError, RecipeError, RunError
 from holdfast.core.records import Decision, Finding, Ints
 from holdfast.core.seeds import generator
@@ -33,15 +33,15 @@ from holdfast.data.table import Table
 from holdfast.data.tags.sentences import read_tagged
 from holdfast.duplicates.duplicates import find_copies
 from holdfast.duplicates.texts import RowTexts
-from holdfast.plugins.update.given import Given, read_given
+from holdfast.plugins.update.feedback import Given, read_given
 from holdfast.plugins.update.scripts import mixed_words, new_scripts
 from holdfast.plugins.update.spread import Spread, spread_of
-from holdfast.prepare.cleaning import same_text
+from holdfast.prepare.clean import same_text
 from holdfast.recipe import Recipe
 from holdfast.recipe.parts import SplitShares
+from holdfast.runs.finished_run import FinishedRun
 from holdfast.runs.known_rows import NONE, SIDES, seen_rows
 from holdfast.runs.run_tables import run_tables
-from holdfast.runs.stored import FinishedRun
 from holdfast.split.leaks import text_keys
 from holdfast.tasks import kind_of
 

@@ -19,7 +19,7 @@ from holdfast.core.wording import counted
 from holdfast.data.source import refuse_missing
 from holdfast.data.table import Table
 from holdfast.prepare.rows import Notify
-from holdfast.runs.stored import FinishedRun
+from holdfast.runs.finished_run import FinishedRun
 from holdfast.stats.threads import one_thread
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def _classified(folder: Path, files: Files) -> tuple[SetScores, SetScores]:
     from holdfast.data.columns.columns import NamedColumns
     from holdfast.data.labels.classes import ClassRules
     from holdfast.data.labels.texts import load_labelled
-    from holdfast.models.encoders.stored import load_saved
+    from holdfast.models.encoders.checkpoint import load_saved
     from holdfast.tasks.forward import answer
 
     saved = load_saved(folder)
@@ -175,7 +175,7 @@ def _continued(
     from holdfast.data.chats.chat import form_of, load_chats
     from holdfast.models.generators.causal import load_saved_causal
     from holdfast.models.loading.limits import position_limit
-    from holdfast.tasks.generation.shared import best_device
+    from holdfast.tasks.generation.base import best_device
     from holdfast.tasks.lm.losses import CausalLM, encode
     from holdfast.tasks.lm.verbatim import verbatim
 
@@ -215,7 +215,7 @@ def _rewritten(folder: Path, files: Files, notify: Notify) -> tuple[SetScores, S
     from holdfast.data.pairs.pairs import load_pairs
     from holdfast.models.generators.seq2seq import end_token
     from holdfast.models.generators.seq2seq_network import load_saved_seq2seq
-    from holdfast.tasks.generation.shared import best_device
+    from holdfast.tasks.generation.base import best_device
     from holdfast.tasks.seq2seq.losses import SequenceToSequence, encode_pairs
 
     network, tokenizer = load_saved_seq2seq(folder)

@@ -13,9 +13,9 @@ import numpy as np
 from holdfast.core.records import Estimate, Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.plugins.drift.accuracy import estimated_accuracy, support_of
-from holdfast.plugins.drift.apart import Apart, apart
+from holdfast.plugins.drift.distance import Apart, apart
 from holdfast.plugins.drift.facts import CONFIDENCE
-from holdfast.plugins.drift.labelled import HarmWatch, powered_accuracy
+from holdfast.plugins.drift.label_evidence import HarmWatch, powered_accuracy
 from holdfast.plugins.drift.monitor import BETWEEN, Alarm, DriftMonitor
 from holdfast.plugins.drift.rows import DriftRows, Reference
 from holdfast.plugins.drift.words import DriftWord, rows_with, telling_terms

@@ -27,7 +27,7 @@ from holdfast.prepare.rows import Notify, notify_all
 from holdfast.report.numbers import moment
 from holdfast.report.predictions_page import CHANCES, Recorded, RecordedRow, draw_page
 from holdfast.report.public import last_part, public_name
-from holdfast.runs.stored import FinishedRun
+from holdfast.runs.finished_run import FinishedRun
 from holdfast.runs.threshold import rule_of
 
 if TYPE_CHECKING:

@@ -13,12 +13,12 @@ from holdfast.contract.fit import PreparedData
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.core.seeds import generator
-from holdfast.data.added import added_texts
+from holdfast.data.extra_rows import added_texts
 from holdfast.models.probes.logistic import softmax_losses
 from holdfast.models.probes.probe import ExtraRows, Probe, fit_probe
 from holdfast.models.probes.propagation import neighbour_graph, propagate
 from holdfast.prepare.vectors import has_classes, vectors_of
-from holdfast.stats.paired import paired_bootstrap
+from holdfast.stats.paired_tests import paired_bootstrap
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.plugins.dashboard.access import Access
 from holdfast.plugins.dashboard.in_service import ServiceView, service_view
+from holdfast.plugins.dashboard.inference import TrialAnswer, Trier
 from holdfast.plugins.dashboard.one_run import Whole, whole_run
 from holdfast.plugins.dashboard.runs import Runs, run_mark
-from holdfast.plugins.dashboard.trying import TrialAnswer, Trier
 
 if TYPE_CHECKING:
     from holdfast.plugins.service.labelling import Labelling

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from holdfast.models.encoders.stored import saved_model
+from holdfast.models.encoders.checkpoint import saved_model
 from holdfast.models.vision.vision import load_processor
 
 

@@ -150,7 +150,7 @@ class Trier:
 
 def fields_of(run: Path) -> tuple[Field, ...]:
     """The columns that a run's model reads: its texts, those beside them, or a picture."""
-    from holdfast.contract.answering import data_part, read_columns
+    from holdfast.contract.inference import data_part, read_columns
     from holdfast.recipe import read_recipe
 
     recipe = read_recipe(run / "recipe.yaml")

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.contract.answering import read_columns
+from holdfast.contract.inference import read_columns
 from holdfast.contract.predictions import ANSWERS, Predictions, Side, rows_of, told_of
 from holdfast.contract.result import now
 from holdfast.contract.run_folder import PREDICTIONS, RECIPE, SPLITS, open_run

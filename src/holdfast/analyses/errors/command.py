@@ -7,14 +7,14 @@ from typing import Any
 
 from holdfast.analyses.errors.analysis import errors_of, learned_rows
 from holdfast.analyses.outputs import written_blocks
-from holdfast.analyses.robustness.stored import refuse_task, robustness
+from holdfast.analyses.robustness.command import refuse_task, robustness
 from holdfast.analyses.slices.analysis import confirm_slices, find_slices, find_topics
 from holdfast.analyses.slices.facts import RowFacts
 from holdfast.augment.meaning import meaning
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, to_json
 from holdfast.prepare.rows import Notify
-from holdfast.runs.stored import FinishedRun
+from holdfast.runs.finished_run import FinishedRun
 from holdfast.runs.tables import EXAMPLES
 
 OLDER = "a version of Holdfast made this run that did not keep what it says of validation rows"

@@ -11,9 +11,9 @@ from pathlib import Path
 from holdfast.contract.run_folder import need_run
 from holdfast.core.errors import RecipeError, StoreError
 from holdfast.core.records import Decision, Finding
-from holdfast.plugins.service.asked import ServiceEngine, ServiceObserver
+from holdfast.plugins.service.records import ServiceEngine, ServiceObserver
 from holdfast.plugins.service.routes.all import ENDPOINTS
-from holdfast.plugins.service.running import Address, Running, connections_within, listen
+from holdfast.plugins.service.server import Address, Running, connections_within, listen
 from holdfast.plugins.service.service import Service
 from holdfast.plugins.service.settings import Serving
 from holdfast.plugins.service.web.application import Application
@@ -140,7 +140,7 @@ def loaded(
 ) -> tuple[ServiceEngine, Sequence[ServiceObserver]]:
     """Who answers, and the observers of a live comparison; raises as ``compose`` does."""
     from holdfast.plugins.service.engine.engine import ModelEngine
-    from holdfast.plugins.service.engine.opened import open_engine
+    from holdfast.plugins.service.engine.open import open_engine
     from holdfast.plugins.service.live.start import lined_up
 
     def load(run: Path, beside: ServiceEngine | None) -> ServiceEngine:

@@ -12,7 +12,7 @@ from holdfast.core.errors import Defect
 from holdfast.core.records import Floats, Ints
 from holdfast.search.rules.shrinkage import scores_of, shrunken
 from holdfast.stats.intervals import design_effect, wilson
-from holdfast.stats.paired import by_groups
+from holdfast.stats.paired_tests import by_groups
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from holdfast.contract.answering import Answered, Answers
-from holdfast.plugins.service.asked import RowPrediction
+from holdfast.contract.inference import Answered, Answers
+from holdfast.plugins.service.records import RowPrediction
 from holdfast.runs.prediction_file import DIGITS
 from holdfast.runs.threshold import ThresholdRule
 

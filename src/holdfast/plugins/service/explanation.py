@@ -12,9 +12,9 @@ from typing import Any
 
 from holdfast.analyses.explain.explain import explain_asked
 from holdfast.analyses.explain.explanation import Explanation
-from holdfast.plugins.service.asked import Full, ServiceEngine
 from holdfast.plugins.service.engine.engine import ModelEngine
 from holdfast.plugins.service.engine.rows import asked_of
+from holdfast.plugins.service.records import Full, ServiceEngine
 from holdfast.plugins.service.web.faults import Fault
 from holdfast.plugins.store.records import Row
 

@@ -11,7 +11,7 @@ from holdfast.monitor.history import History
 from holdfast.monitor.remedies import remedies_for
 from holdfast.monitor.symptom import Symptom, item, shown, sure
 from holdfast.stats.intervals import wilson
-from holdfast.stats.paired import welch
+from holdfast.stats.paired_tests import welch
 
 COPIED_TARGETS = "the targets copy the source"
 GIVEAWAY = "the label stands in the text"

@@ -30,7 +30,7 @@ from holdfast.core.records import Floats
 from holdfast.data.chats.turns import asked, prompt_of
 from holdfast.data.table import Table
 from holdfast.recipe.parts import FairnessPart
-from holdfast.runs.stored import FinishedRun
+from holdfast.runs.finished_run import FinishedRun
 from holdfast.tasks.generation.marks import marks
 
 if TYPE_CHECKING:

@@ -22,8 +22,8 @@ import uvicorn
 
 from holdfast.core.errors import Interrupted, MachineError, RecipeError
 from holdfast.core.records import Decision
-from holdfast.plugins.service.asked import ServiceEngine, ServiceObserver
-from holdfast.plugins.service.chat.opened import Following
+from holdfast.plugins.service.chat.models import Following
+from holdfast.plugins.service.records import ServiceEngine, ServiceObserver
 from holdfast.plugins.service.service import Service
 from holdfast.plugins.service.web.application import Application
 from holdfast.plugins.service.web.wire import ConnectionBounds, WireServer, wire_of

@@ -30,7 +30,7 @@ from holdfast.core.seeds import generator
 from holdfast.data.table import Table
 from holdfast.plan.task import WRITERS
 from holdfast.prepare.rows import Notify
-from holdfast.runs.stored import FinishedRun
+from holdfast.runs.finished_run import FinishedRun
 
 if TYPE_CHECKING:
     import numpy.typing as npt
