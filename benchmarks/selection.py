@@ -128,7 +128,7 @@ def child(folder: Path, every: bool) -> None:
 
 def rules(ready: Any) -> dict[str, Rule]:
     """The loop's own criteria by ``train.metric``, and two that it does not offer."""
-    from holdfast.fits.compose import criterion
+    from holdfast.fits.checkpoint_rule import criterion
     from holdfast.metrics import find_metric
     from holdfast.stats.temperature import best_temperature
 

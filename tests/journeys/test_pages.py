@@ -102,7 +102,7 @@ def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def builtin(page: Path, stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def embedded(page: Path, stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """On every page but one the stand-in comes along in the embedded model's place."""
     from holdfast.models.loading import builtin
 

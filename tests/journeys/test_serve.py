@@ -218,14 +218,14 @@ def test_without_a_store_named_one_lies_beside_the_run_and_drift_is_watched(
 LONG_REFERENCE = """
 import sys
 import torch
-from holdfast.plugins.service import drifting, service
+from holdfast.plugins.service import drift_observer, service
 service.FLUSH_S = 0.1
 def passes(again, notify):
     layer = torch.nn.Linear(64, 64)
     print("the pass begins", file=sys.stderr, flush=True)
     while True:
         layer(torch.randn(8, 64)).sum().backward()
-drifting.held_reference = passes
+drift_observer.held_reference = passes
 from holdfast.cli.main import main
 main()
 """

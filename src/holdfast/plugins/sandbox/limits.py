@@ -82,13 +82,7 @@ def enter(fence: Any, parts: list[str], seconds: float, memory_mb: int, answer: 
     # While files can still be opened, for it opens ``/dev/null``.
     fence.keep_one_descriptor(answer)
     # Before the capabilities go: changing the user takes one.
-    # To be nobody. In a namespace that knows no such user, the superuser's rights are dropped all
-    # the same (fence.drop_capabilities).
-    if os.geteuid() == 0:
-        with contextlib.suppress(OSError):
-            os.setgroups([])
-            os.setgid(NOBODY)
-            os.setuid(NOBODY)
+    _leave_superuser()
     if sys.platform.startswith("linux"):
         fence.drop_capabilities()
         fence.keep_from_debuggers()
@@ -116,6 +110,16 @@ def refuse(event: str, arguments: tuple[Any, ...]) -> None:
     """The audit hook: no process, no socket, no file."""
     if event.startswith(REFUSED) and event not in HARMLESS:
         raise PermissionError(f"{event} is refused")
+
+
+def _leave_superuser() -> None:
+    """To be nobody. In a namespace that knows no such user, the superuser's rights are dropped
+    all the same (``fence.drop_capabilities``)."""
+    if os.geteuid() == 0:
+        with contextlib.suppress(OSError):
+            os.setgroups([])
+            os.setgid(NOBODY)
+            os.setuid(NOBODY)
 
 
 def _mapped_bytes() -> int:
