@@ -5,7 +5,7 @@
 Two classes; a group shifts the margin of all of its rows by a normal amount, so that rows of one
 group are right and wrong together (``icc`` is the correlation of being right within a group), and
 prefers one class. Groups have 30 rows on average, log-normal with sigma 0.6. The truth is the value
-over 4,000 such groups. ``evaluate.score`` is given samples of few groups; the share of its
+over 4,000 such groups. ``metrics.score`` is given samples of few groups; the share of its
 intervals that hold the truth is the coverage.
 """
 

@@ -4,7 +4,7 @@
 
 A cheap classifier (TF-IDF and logistic regression) is trained on part of a real data set and
 predicts the large rest, the pool. The pool's own value is the truth. Samples of 30, 100 and 300
-rows are drawn from it with replacement, ``evaluate.score`` computes each sample's intervals, and
+rows are drawn from it with replacement, ``metrics.score`` computes each sample's intervals, and
 the share that holds the truth is the coverage. Demanded: accuracy 94 to 97 % and ECE 93 to 97 % on
 average over the sets at each size, macro-F1 at least 93 % from 100 rows. Beyond the demand:
 banking77, whose 77 classes have 4 (13) rows each in samples of 300 (1,000).

@@ -5,11 +5,11 @@
 CR, TREC and BANKING77, read by MiniLM as it is; a logistic head on the frozen vectors stands in for
 the model (it is fitted anew after each batch; a fine-tuned one would take hours). From no label on,
 rows are labelled by the data's own labels: at *random*; by the *queue* (a fifth evenly at random,
-the rest by ``know/labelling``); by *margin* alone, the usual rule; and by the queue where what was
-drawn evenly is *held* out of learning altogether, as a gate does with a part of it (held against
-random rows of which a fifth is held out too). A set's figure is the number of labels at which the
-mean curve of its seeds reaches 90 % of the accuracy with all labels; the settings of the queue were
-chosen on seeds from 100 on.
+the rest by ``plugins/labelling``); by *margin* alone, the usual rule; and by the queue where what
+was drawn evenly is *held* out of learning altogether, as a gate does with a part of it (held
+against random rows of which a fifth is held out too). A set's figure is the number of labels at
+which the mean curve of its seeds reaches 90 % of the accuracy with all labels; the settings of the
+queue were chosen on seeds from 100 on.
 """
 
 from __future__ import annotations

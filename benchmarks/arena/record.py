@@ -3,7 +3,7 @@
     python benchmarks/arena/record.py --minutes 5    # record more cells; resumable
     python benchmarks/arena/record.py --ship         # what is there as arena.npz
 
-A cell is one setting on one set: ``pipeline.fit.fit`` on prepared rows, never stopped, 160 training
+A cell is one setting on one set: ``fits.fit.fit`` on prepared rows, never stopped, 160 training
 rows, and at about five looks the losses and answers of 440 rows that the run does not learn from.
 A replay draws its validation rows from these. The model is the embedded one's first two layers and
 texts are cut to their first twelve words, so that a cell takes five seconds of one core. Cells lie

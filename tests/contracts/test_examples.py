@@ -1,4 +1,4 @@
-"""The encoded rows of every kind keep what ``tasks.base.Examples`` promises."""
+"""The encoded rows of every kind keep what ``training.task.Examples`` promises."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every kind of task keeps what ``pipeline.ready.Kind`` promises, function by function."""
+"""Every kind of task keeps what ``contract.fit.Kind`` promises, function by function."""
 
 from __future__ import annotations
 

@@ -23,10 +23,7 @@ if TYPE_CHECKING:
     from typer._click.core import Context
     from typer._click.formatting import HelpFormatter
 
-
 GROUP = "holdfast.commands"
-
-
 # In the order of the list; what other distributions bring comes after.
 ORDER = (
     "train",
@@ -202,7 +199,7 @@ class Commands(Mapping[str, Any]):
         return iter([*(name for name in ORDER if name in known), *sorted({*known} - {*ORDER})])
 
     def __len__(self) -> int:
-        return len({**COMMANDS, **names(GROUP)})
+        return sum(1 for _ in self)
 
     def __contains__(self, name: object) -> bool:
         return name in COMMANDS or name in names(GROUP)

@@ -1,8 +1,8 @@
 """What an error that nobody foresaw means: the outermost net, below which a defect is a defect.
 
-Every door has a net of its own (``core.door``). Here only what can never be a fault of Holdfast's
-is taken for the input's or the machine's: a file that the system refuses, memory that ran out, a
-stream that cannot be written.
+Every door has a net of its own (``core.input_errors``). Here only what can never be a fault of
+Holdfast's is taken for the input's or the machine's: a file that the system refuses, memory that
+ran out, a stream that cannot be written.
 """
 
 from __future__ import annotations

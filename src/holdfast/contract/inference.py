@@ -198,7 +198,7 @@ class Score(Protocol):
 class Answering(Protocol):
     """What a kind of task brings so that its trained models can be used: one, or the average of
     several. ``answered`` is the type of a prediction, ``names`` what there are probabilities of
-    (none where it is empty). ``pipeline.predictor.Predictor`` is the one that calls it."""
+    (none where it is empty). ``runs.predictor.Predictor`` is the one that calls it."""
 
     @property
     def answered(self) -> Answered: ...

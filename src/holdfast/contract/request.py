@@ -16,7 +16,7 @@ RECIPES = (".yaml", ".yml")
 class Request:
     """``source`` is a recipe or data, by its name; what is ``None`` was not said. ``settings`` are
     ``key=value`` strings. ``out`` is the run's folder; with ``resume`` it is continued. ``held``
-    are rows in memory, see ``pipeline.held``."""
+    are rows in memory, see ``prepare.sources``."""
 
     source: str
     model: str | None = None

@@ -10,7 +10,7 @@ import shlex
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from holdfast.core import run_files
 from holdfast.core.errors import MachineError, RunError
@@ -28,10 +28,6 @@ from holdfast.core.run_files import (
     is_sealed,
     read_result,
 )
-
-if TYPE_CHECKING:
-    pass
-
 
 RESULT = run_files.RESULT
 MODEL = run_files.MODEL

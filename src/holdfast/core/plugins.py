@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 from typing import Any
@@ -17,19 +16,12 @@ from typing import Any
 from holdfast.core.errors import MachineError
 
 
-@dataclass(frozen=True)
 class Entry:
     """A command: the ``module`` whose ``command`` it is, its line in the list, and what may be
     typed."""
 
-    module: str
-    short: str
-    examples: tuple[str, ...]
-
     def __init__(self, module: str, short: str, *examples: str) -> None:
-        object.__setattr__(self, "module", module)
-        object.__setattr__(self, "short", short)
-        object.__setattr__(self, "examples", examples)
+        self.module, self.short, self.examples = module, short, examples
 
 
 @functools.cache

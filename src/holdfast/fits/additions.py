@@ -1,5 +1,6 @@
-"""What may join the fine-tuning of a run that is under way: ``training.additions.Additions`` of a
-fit, from the registries of methods and of enrichments."""
+"""What may join the fine-tuning of a run that is under way:
+``training.actions.additions.Additions`` of a fit, from the registries of methods and of
+enrichments."""
 
 from __future__ import annotations
 

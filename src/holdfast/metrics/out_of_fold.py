@@ -44,7 +44,7 @@ def score_out_of_fold(
     extra_metrics: Sequence[Metric] = (),
     resamples: int = RESAMPLES,
 ) -> Scores:
-    """``evaluate.score.score`` of answers out of so many ``folds``, with intervals for the model
+    """``metrics.score.score`` of answers out of so many ``folds``, with intervals for the model
     from all rows. See ``corrected``."""
     plain = score(
         outputs, classes, seed=seed, level=level, extra_metrics=extra_metrics, resamples=resamples

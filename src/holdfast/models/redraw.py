@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,9 +11,6 @@ from torch import nn
 from holdfast.core.errors import ModelError, RecipeError
 from holdfast.core.seeds import derive_seed
 from holdfast.models.base import Layer, Network
-
-if TYPE_CHECKING:
-    pass
 
 # What Transformers marks loaded weights with; its initializers pass over them.
 LOADED = "_is_hf_initialized"

@@ -101,7 +101,7 @@ def train(
     what was made of the model, as soon as each stands. ``checkpoint_every_s`` is the least time
     between two checkpoints. On a finished run ``resume`` changes nothing. ``held`` are rows that
     lie in memory (``data``, ``test``), which are stored in the run's folder first; see
-    ``pipeline.held``. A ``procedure`` takes the place of the one fit.
+    ``prepare.sources``. A ``procedure`` takes the place of the one fit.
 
     Raises ``Interrupted`` on Ctrl-C and SIGTERM; what is there then can be resumed.
     """

@@ -91,7 +91,7 @@ class Predictor:
     @classmethod
     def load(cls, runs: Path | Sequence[Path], join: Join | None = None) -> Predictor:
         """The predictor of a finished run, or of several of the same task: of their average, or
-        as ``join`` puts them together (``pipeline.ensemble``).
+        as ``join`` puts them together (``analyses.ensemble``).
 
         Raises ``RunError`` where one is no finished run or was changed since, ``RecipeError`` where
         they cannot be put together so.

@@ -93,7 +93,7 @@ def range_test(
     notify: Notify = lambda _: None,
     held: Mapping[str, pa.Table] = MappingProxyType({}),
 ) -> RateRange:
-    """The range test of a recipe; ``held`` are rows in memory, see ``pipeline.held``.
+    """The range test of a recipe; ``held`` are rows in memory, see ``prepare.sources``.
 
     Raises what ``train`` raises of its rows, model and settings, ``Interrupted`` not among them:
     there is nothing to resume.

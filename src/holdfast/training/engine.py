@@ -8,7 +8,7 @@
      ├─ restore points          where the advisor may yet go back to this look
      └─ act                     each action, by a table from its class
 
-Our loop (``training/run.py``) and somebody else's trainer (``integrations/guard``) differ in who
+Our loop (``training/run.py``) and somebody else's trainer (``plugins/trainers``) differ in who
 measures, whose weights are copied, and what can be changed while training goes on: that is
 ``Guarded``, and all that differs.
 """

@@ -294,6 +294,5 @@ def _layers(plain: nn.Module) -> Iterator[Any]:
 
     if find_spec("peft") is None:
         return
-    pass
 
     yield from (layer for _, layer in layers_with_adapter(plain))

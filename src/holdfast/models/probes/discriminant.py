@@ -164,8 +164,8 @@ def fit_discriminant(
     """A linear head by discriminant analysis; ``None`` where the rows cannot say how strongly to
     shrink: one class, or no class with two rows.
 
-    The parameters are those of ``models.probe.fit_probe``, and so is the unit of the features; the
-    rows ``beside`` count in means, shares and covariance.
+    The parameters are those of ``models.probes.probe.fit_probe``, and so is the unit of the
+    features; the rows ``beside`` count in means, shares and covariance.
 
     Raises
     ------

@@ -32,7 +32,7 @@ def fit_head(
     beside: ExtraRows | None = None,
 ) -> Probe:
     """A head of this ``kind``, its strengths chosen by stratified five-fold cross-validation on
-    these rows; the parameters and errors are those of ``models.probe.fit_probe``.
+    these rows; the parameters and errors are those of ``models.probes.probe.fit_probe``.
 
     Rows that cannot say how to shrink (one class, or no class with two rows) get the logistic
     regression, and ``because`` says what was fitted.

@@ -41,7 +41,7 @@ def apart(held: Floats, new: Floats, *, seed: int = 0, level: float = 0.95) -> A
 
     Each row is scored by a linear discriminant that was made without it (5 folds). The interval of
     the area is DeLong's, √2 as wide: scores of different folds hang together by the rows that their
-    fits share, as in ``auditing.two_samples``.
+    fits share, as in ``quality.two_samples``.
     """
     m, n = len(held), len(new)
     if min(m, n) < FEWEST:

@@ -1,4 +1,4 @@
-"""Rows as drift sees them (``know/drift``): what a run's model says of a table, and the run's
+"""Rows as drift sees them (``plugins/drift``): what a run's model says of a table, and the run's
 reference, which is kept as ``reference.npz`` in its folder.
 """
 

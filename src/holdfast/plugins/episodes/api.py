@@ -49,8 +49,6 @@ def meta(
     from holdfast.contract.advice import in_python
     from holdfast.recipe import as_settings
 
-    pass
-
     more = [] if task_column is None else [f"meta.task_column={task_column}"]
     with in_python():
         rows = (source, labels, None, test, text, label, None)

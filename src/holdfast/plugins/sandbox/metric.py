@@ -1,7 +1,7 @@
 """Execution accuracy: the share of rows whose written code gives what the reference's code gives.
 
-Both run on the row's table, in a process of their own (``tasks/code``). Equal results are not equal
-programs: on a small table a wrong query can give the right rows, an empty result most easily
+Both run on the row's table, in a process of their own (``plugins/sandbox``). Equal results are not
+equal programs: on a small table a wrong query can give the right rows, an empty result most easily
 (Zhong et al., 2010.02840). Exact match is the stricter sibling.
 """
 

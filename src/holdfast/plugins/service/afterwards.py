@@ -1,8 +1,8 @@
 """What happens when an answer is out: the observers look at it, in a thread beside.
 
 Its queue is bounded; where it is full, what comes is dropped and counted: no answer ever waits.
-What is written into the store goes another way (``store.writer``), so that a full disk keeps no
-observer waiting, and a slow observer no record.
+What is written into the store goes another way (``plugins.store.writer``), so that a full disk
+keeps no observer waiting, and a slow observer no record.
 """
 
 from __future__ import annotations

@@ -328,8 +328,8 @@ def watch_drift(
 
 
 def texts_of(rows: Sequence[Row], facts: EngineFacts, data: DataPart) -> tuple[str, ...] | None:
-    """What was asked, as ``know.texts.read_texts`` says of a table; ``None`` of pictures, and where
-    a template makes the text of columns."""
+    """What was asked, as ``analyses.row_texts.read_texts`` says of a table; ``None`` of pictures,
+    and where a template makes the text of columns."""
     if facts.task == "image-classification" or data.template:
         return None
     columns = facts.columns[: max(1, len(data.text or ()))]

@@ -1,6 +1,6 @@
 """What a page for labelling asks: the next row, the model's answer to it, a label, a skip, an undo.
 
-The queue is that of ``know/labelling``: a fifth evenly at random, the rest where a label teaches
+The queue is that of ``plugins/labelling``: a fifth evenly at random, the rest where a label teaches
 most. It is made of the rows whose texts the service keeps, anew after every ``AFRESH`` labels. Two
 people never have the same row: who gets one has it alone for ``LEASE`` seconds, whichever process
 shows the page. A row that was labelled through the endpoint may still be drawn evenly; what

@@ -330,7 +330,7 @@ class Store:
         return Tombstones(by["request"], by["label"])
 
     def select(self, statement: Any) -> list[Any]:
-        """The rows of a statement over ``store.tables``, for what no method reads."""
+        """The rows of a statement over ``plugins.store.tables``, for what no method reads."""
         return self._read(statement)
 
     # What goes away.

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from holdfast.api.arguments import Settings
 from holdfast.api.trained_run import TrainedRun
-
-if TYPE_CHECKING:
-    pass
 
 
 def update(

@@ -221,7 +221,7 @@ def choose_model(
     adapting: Adapting | None = None,
 ) -> Choice:
     """Choose among ``models`` (names or folders) for the rows of a recipe; ``held`` are rows in
-    memory, see ``pipeline.held``. The chosen one is then adapted, where that is asked for.
+    memory, see ``prepare.sources``. The chosen one is then adapted, where that is asked for.
 
     Raises what ``train`` raises of its rows and settings, ``RecipeError`` where no model is named,
     ``ModelError`` where none can be used.

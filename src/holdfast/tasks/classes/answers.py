@@ -286,7 +286,7 @@ def use_fitted(fitted: FittedModel) -> TextUse:
 
 @dataclass(frozen=True)
 class FittedText:
-    """A classifier that was not saved, as ``evaluate.forward`` asks for one."""
+    """A classifier that was not saved, as ``tasks.forward`` asks for one."""
 
     network: Callable[..., Any]
     tokenizer: Any

@@ -54,7 +54,7 @@ class RowForm(Protocol):
 
 
 class ModelEngine:
-    """An ``Engine`` (see ``service.asked``) over a ``Form``.
+    """An ``Engine`` (see ``plugins.service.records``) over a ``Form``.
 
     Several may share a ``thread``: one of a higher ``rank`` is asked when those of lower ranks have
     nothing. ``listeners`` hear of each turn its rows, its tokens and its seconds.
@@ -93,8 +93,8 @@ class ModelEngine:
 
     @property
     def use(self) -> Any:
-        """What answers (``pipeline.using.Answering``), for those who ask it by ``run``; ``None``
-        where rows pass another way."""
+        """What answers (``contract.inference.Answering``), for those who ask it by ``run``;
+        ``None`` where rows pass another way."""
         return getattr(self._form, "use", None)
 
     @property
