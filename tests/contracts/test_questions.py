@@ -47,7 +47,7 @@ def asked(
             recipe: Recipe = override(sample.recipe, SMALL)
             fitted = fit(prepare(recipe, sample.table), np.arange(4, 11), np.arange(4))
             saved = fitted.ready.kind.save(run / "model", fitted)
-            found = find_all(run, fitted, saved, lambda _: None)
+            found = find_all(run, fitted, saved)
             made[name] = (sample, fitted, saved, run, found)
         return made[name]
 
@@ -85,7 +85,7 @@ def test_a_question_gives_plain_values_and_the_same_again(
 ) -> None:
     sample, fitted, saved, run, found = asked(request.node.callspec.params["sample"])
     scored = confirm_all(found, scored_by(sample, fitted, saved))
-    again = find_all(run, fitted, saved, lambda _: None)
+    again = find_all(run, fitted, saved)
     twice = confirm_all(again, scored_by(sample, fitted, saved))
     text = json.dumps(to_json(dict(scored.answers)), allow_nan=False, sort_keys=True)
     assert text == json.dumps(to_json(dict(twice.answers)), allow_nan=False, sort_keys=True)
@@ -96,7 +96,7 @@ def test_a_question_leaves_the_fit_as_it_was(
 ) -> None:
     _, fitted, saved, run, _ = asked(request.node.callspec.params["sample"])
     before = {name: value.clone() for name, value in fitted.network.state_dict().items()}
-    find_all(run, fitted, saved, lambda _: None)
+    find_all(run, fitted, saved)
     for name, value in fitted.network.state_dict().items():
         assert (value.cpu() == before[name].cpu()).all(), name
 

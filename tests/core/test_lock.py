@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from holdfast.core import lock
+from holdfast.core.decisions import decisions_to
 from holdfast.core.errors import MachineError, RunError
 from holdfast.core.lock import NAME, locked, refuse_held
 from holdfast.plugins.sandbox.fork import ENVIRONMENT
@@ -202,7 +203,7 @@ def test_where_there_are_no_locks_it_is_said(
 
     monkeypatch.setattr(lock.fcntl, "flock", refuse)
     said: list[Any] = []
-    with locked(tmp_path, said.append):
+    with decisions_to(said.append), locked(tmp_path):
         refuse_held(tmp_path)
     assert "give no two processes this folder" in said[0].because
     assert list(tmp_path.iterdir()) == []

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from holdfast.core.decisions import decisions_to
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
 from holdfast.pipeline.main import train
@@ -48,14 +49,8 @@ def test_a_stated_population_moves_the_answers_by_bayes_rule(
     told: list[Decision] = []
     target = json.dumps({names[0]: 3, names[1]: 1})
     by = "methods.balance.by=none"
-    moved = go(
-        rare_csv,
-        quick,
-        tmp_path / "moved",
-        by,
-        f"methods.balance.target={target}",
-        notify=told.append,
-    )
+    with decisions_to(told.append):
+        moved = go(rare_csv, quick, tmp_path / "moved", by, f"methods.balance.target={target}")
     rates = moved["rates"]["classes"]
     shares = [rates[name]["rows"] for name in names]
     wanted = [math.log(t / s) for t, s in zip((0.75, 0.25), shares, strict=True)]

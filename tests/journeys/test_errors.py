@@ -68,11 +68,11 @@ def test_what_is_stored_is_shown_and_worked_out_alike_where_it_is_not(
     assert shown["slices"] == result["slices"]
     assert shown["confusions"] == result["errors"]["confusions"]
     again = FinishedRun(failing_run)
-    made = _slices(again, lambda _: None)
+    made = _slices(again)
     assert [one["slice"] for one in made["found"]] == [
         one["slice"] for one in shown["slices"]["found"]
     ]
-    rows = _rows(again, lambda _: None)
+    rows = _rows(again)
     assert [one["row"] for one in rows["hardest"]] == [one["row"] for one in shown["hardest"]]
     assert rows["hardest"][0]["nearest"] == shown["hardest"][0]["nearest"]
 

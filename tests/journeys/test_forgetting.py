@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from holdfast.core.decisions import decisions_to
 from holdfast.core.errors import DataError, Interrupted, RecipeError
 from holdfast.core.records import Decision, Finding
 from holdfast.pipeline.main import train
@@ -108,7 +109,8 @@ def test_replay_learns_general_rows_that_no_look_measures(
     both = [f"data.general={general}", "probes.forgetting.rows=20", "train.keep=last"]
     plain = go(tmp_path / "plain", *both)
     told: list[Decision | Finding] = []
-    kept = go(tmp_path / "run", *both, "methods.replay.share=1", notify=told.append)
+    with decisions_to(told.append):
+        kept = go(tmp_path / "run", *both, "methods.replay.share=1")
     chosen = {d.what: d.chosen for d in told if isinstance(d, Decision)}
     assert chosen["general probe"] == "20 rows"
     # Sixty, one of which is repeated or not: what is left after the probe.
@@ -148,7 +150,8 @@ def test_a_killed_run_with_every_guard_ends_to_the_bit_as_it_would_have(
 def test_where_no_file_is_given_the_model_writes_what_it_replays(go: Go, tmp_path: Path) -> None:
     told: list[Decision | Finding] = []
     asked = ("methods.replay.share=0.5", "methods.replay.written=12")
-    result = go(tmp_path / "run", *asked, notify=told.append)
+    with decisions_to(told.append):
+        result = go(tmp_path / "run", *asked)
     (rows,) = [d for d in told if isinstance(d, Decision) and d.what == "general rows"]
     assert rows.chosen == "12 rows"
     assert "written by the model before its first step" in rows.because
@@ -164,7 +167,8 @@ def test_general_rows_that_copy_rows_of_the_run_are_left_out(
     both = tmp_path / "both.txt"
     both.write_text(general.read_text("utf-8") + "\n" + rows.read_text("utf-8"), encoding="utf-8")
     told: list[Decision | Finding] = []
-    go(tmp_path / "run", f"data.general={both}", "methods.replay=true", notify=told.append)
+    with decisions_to(told.append):
+        go(tmp_path / "run", f"data.general={both}", "methods.replay=true")
     (found,) = [f for f in told if isinstance(f, Finding) and f.check == "general_rows"]
     assert found.count >= 60
     assert found.fixed

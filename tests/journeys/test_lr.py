@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import holdfast as package
+from holdfast.core.decisions import decisions_to
 from holdfast.core.errors import InputError
 from holdfast.core.records import Decision
 from holdfast.recipe import Recipe, override
@@ -63,7 +64,8 @@ def test_python_gives_what_the_command_gives_and_leaves_the_generators(
     assert isinstance(found, RateRange)
     recipe = override(Recipe(), [f"data.path={marked_csv}", *settings])
     told: list[Any] = []
-    assert range_test(recipe, told.append) == found
+    with decisions_to(told.append):
+        assert range_test(recipe) == found
     assert any(isinstance(one, Decision) and one.what == "default recipe" for one in told)
     # Said before the wait, where only what is prominent is printed.
     (coming,) = [one for one in told if isinstance(one, Decision) and one.what == "range test"]

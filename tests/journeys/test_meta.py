@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 import holdfast as package
+from holdfast.core.decisions import decisions_to
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision
 from holdfast.core.run_shapes import SEAL
@@ -268,8 +269,8 @@ def test_a_run_that_is_killed_and_resumed_ends_as_one_that_was_not(
         if isinstance(told, Decision) and told.what.startswith("prototypes, 2 of 4"):
             raise killed
 
-    with pytest.raises(killed):
-        meta(recipe, tmp_path / "out", notify=dies, checkpoint_every_s=0)
+    with pytest.raises(killed), decisions_to(dies):
+        meta(recipe, tmp_path / "out", checkpoint_every_s=0)
     assert not (tmp_path / "out" / "result.json").exists()
     other = holdfast("train", classes_csv, "--out", tmp_path / "out", "--resume")
     assert other.code == 2
@@ -281,13 +282,8 @@ def test_a_run_that_is_killed_and_resumed_ends_as_one_that_was_not(
     assert "began with other rows or settings" in changed.err
     (tmp_path / "out" / "recipe.yaml").write_text(written, "utf-8")
     heard.clear()
-    again = meta(
-        recipe,
-        tmp_path / "out",
-        resume=True,
-        notify=lambda told: heard.append(getattr(told, "what", "")),
-        checkpoint_every_s=0,
-    )
+    with decisions_to(lambda told: heard.append(getattr(told, "what", ""))):
+        again = meta(recipe, tmp_path / "out", resume=True, checkpoint_every_s=0)
     assert "tuned, 2 of 4" not in heard
     whole = json.loads((run / "result.json").read_text("utf-8"))
     skip = {"seconds"}
@@ -407,7 +403,7 @@ def test_what_is_chosen_is_chosen_by_the_tasks_that_decide(
     recipe = override(Recipe(), [f"data.path={classes_csv}", *settings, "train.learning_rate=1e-3"])
     found = load_tasks(recipe)
     unready: Any = None
-    bench = meta_choice.MetaBench(unready, found, found.recipe, None, "", 0.0, lambda _: None)
+    bench = meta_choice.MetaBench(unready, found, found.recipe, None, "", 0.0)
     course = bench.course()
     assert course.pool is found.pools[0]
     for episodes, side in ((bench.judge(), 1), (course.judge, 1), (course.probe, 0)):

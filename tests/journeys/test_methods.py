@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 
+from holdfast.core.decisions import decisions_to
 from holdfast.core.errors import Interrupted, RecipeError
 from holdfast.core.records import Decision
 from holdfast.core.updates import ForwardPass
@@ -136,7 +137,8 @@ def test_a_killed_run_of_two_methods_ends_to_the_bit_as_it_would_have(
 ) -> None:
     both = ("methods.sam.rho=0.1", "methods.balance=true")
     told: list[Decision] = []
-    go(rare_csv, quick[:-1], tmp_path / "whole", *both, notify=told.append)
+    with decisions_to(told.append):
+        go(rare_csv, quick[:-1], tmp_path / "whole", *both)
     lines = {one.chosen: one.because for one in told if getattr(one, "what", "") == "method"}
     assert lines == {
         "sam (rho 0.1)": "set by you; each update passes its rows 2 times",
@@ -201,7 +203,8 @@ def test_averages_are_tried_told_and_kept_as_a_plain_model(
     """``train.keep=last`` keeps the newest, which is the last average that was made."""
     heard: list[Any] = []
     settings = (*AVERAGES, "train.keep=last", "methods.wise.lean=start", "train.max_steps=12")
-    result = go(marked_csv, quick, tmp_path / "run", *settings, notify=heard.append)
+    with decisions_to(heard.append):
+        result = go(marked_csv, quick, tmp_path / "run", *settings)
     told = [one for one in result["decisions"] if one["what"] == "average of weights"]
     assert [one["chosen"].split(":")[0] for one in told] == ["ema", "soup", "swa", "wise"]
     (kept,) = [one for one in result["decisions"] if one["what"] == "kept state"]
@@ -294,7 +297,8 @@ def test_a_killed_run_of_all_noise_and_penalties_ends_to_the_bit_as_it_would_hav
     rare_csv: Path, quick: list[str], tmp_path: Path
 ) -> None:
     told: list[Any] = []
-    go(rare_csv, quick[:-1], tmp_path / "whole", *NOISE, notify=told.append)
+    with decisions_to(told.append):
+        go(rare_csv, quick[:-1], tmp_path / "whole", *NOISE)
     killed = {"listeners": (Kill(),), "checkpoint_every_s": 0.0}
     with pytest.raises(Interrupted):
         go(rare_csv, quick[:-1], tmp_path / "cut", *NOISE, **killed)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from holdfast.core.decisions import decisions_to
 from holdfast.core.errors import RunError
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override
@@ -99,7 +100,8 @@ def test_a_damaged_checkpoint_is_passed_over_aloud(
     newest = sorted((run / "checkpoints").glob("step-*.pt"))[-1]
     newest.write_bytes(newest.read_bytes()[:1000])
     told: list[str] = []
-    train(Recipe(), run, resume=True, notify=lambda item: told.append(f"{item}"))
+    with decisions_to(lambda item: told.append(f"{item}")):
+        train(Recipe(), run, resume=True)
     assert any(f"{newest.name} is damaged" in line for line in told)
 
 
@@ -109,7 +111,8 @@ def test_settings_are_those_that_the_run_began_with(
     run = start(rows(tmp_path, marked_rows, write_csv))
     told: list[Any] = []
     other = override(Recipe(), ["train.epochs=50", "seed=9"])
-    result = train(other, run, resume=True, notify=told.append)
+    with decisions_to(told.append):
+        result = train(other, run, resume=True)
     assert result["seed"] == 0
     assert result["settings"]["train"]["epochs"] == 3
     assert [item.because for item in told if getattr(item, "what", "") == "resumed"] == [

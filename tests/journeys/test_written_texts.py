@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from holdfast.analyses.evaluation import evaluate
+from holdfast.core.decisions import decisions_to
 from holdfast.core.errors import InputError, RunError
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override
@@ -229,7 +230,8 @@ def test_evaluate_runs_no_metric_of_a_sent_folder_and_tells_another(
         named = re.sub(r"( metric:) .*", rf"\1 {path}:share", recipe)
         (folder / "recipe.yaml").write_text(named)
         heard: list[Any] = []
-        evaluate(folder, str(questions), notify=heard.append)
+        with decisions_to(heard.append):
+            evaluate(folder, str(questions))
         return heard
 
     with pytest.raises(RunError, match=r"mine\.py.*came with the run's folder"):

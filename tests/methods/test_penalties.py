@@ -35,9 +35,7 @@ class Small(nn.Module):
 class Told:
     def __init__(self) -> None:
         self.notes: list[Any] = []
-        self.said: list[Any] = []
         self.journal = SimpleNamespace(note=lambda *a, **k: self.notes.append((a, k)))
-        self.notify = self.said.append
 
 
 def run_of(network: Any, parameters: list[Any], optimizer: Any, **settings: Any) -> Any:

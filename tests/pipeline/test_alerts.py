@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import holdfast.training.listeners.alerts as alerts
+from holdfast.core.decisions import decisions_to
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Verdict
 from holdfast.recipe import Recipe, override
@@ -117,9 +118,10 @@ def test_a_server_in_trouble_is_asked_again_and_a_refusal_is_not(
 ) -> None:
     server.answers = list(answers)
     told: list[Decision] = []
-    listener, run = Alerts(ALL, None, "env:HOOK", "r", told.append), Run()
+    listener, run = Alerts(ALL, None, "env:HOOK", "r"), Run()
     run.look(listener, "overfit")
-    listener.run_end(run)
+    with decisions_to(told.append):
+        listener.run_end(run)
     assert len(server.got) == posts
     assert len(run.notes) == len(told) == notes
     assert SECRET not in str(run.notes) + str(told)

@@ -11,6 +11,7 @@ import pytest
 import holdfast
 from holdfast.contract import result as outcome
 from holdfast.core import shapes
+from holdfast.core.decisions import decisions_to
 from holdfast.core.errors import Defect
 from holdfast.core.records import Decision, Evidence
 from holdfast.core.run_files import check_model, read_events, read_result, seal_model, write_result
@@ -138,7 +139,8 @@ def test_a_run_with_a_defect_in_its_verdict_and_its_pages_comes_to_its_end(
     monkeypatch.setattr(pages, "PAGES", (card, ("report.html", no_page)))
     heard: list[Any] = []
     run, recipe = tmp_path / "run", override(Recipe(), [f"data.path={marked_csv}", *quick])
-    result = main.train(recipe.changed(train={"max_steps": 4}), run, notify=heard.append)
+    with decisions_to(heard.append):
+        result = main.train(recipe.changed(train={"max_steps": 4}), run)
     assert result == read_result(run)
     assert all(isinstance(one["name"], str) for one in result["verdict"]["evidence"] if one)
     told = [one for one in heard if isinstance(one, Decision) and one.prominent]

@@ -128,7 +128,7 @@ def test_what_another_process_wrote_before_it_let_go_is_seen(
 
     held = folder.locked
 
-    def late(run: Path, notify: object) -> object:
+    def late(run: Path) -> object:
         (run / "recipe.yaml").write_text("theirs")
         return held(run)
 

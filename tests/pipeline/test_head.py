@@ -12,7 +12,7 @@ import torch
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
-from holdfast.fits.fit import fit
+from holdfast.fits.fit import averages, fit, late_decisions
 from holdfast.models.probes.head_fit import fit_head
 from holdfast.models.probes.probe import fit_probe
 from holdfast.plan.defaults import resolve
@@ -42,14 +42,15 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return prepare(recipe, kind_of("text-classification").read(str(path), recipe.data, None))
 
 
+def heard(prepared: Any, told: list[Any], settings: Any) -> Any:
+    made = fit(prepared, np.arange(44), np.arange(44, 60), settings)
+    told += [*made.ready.decisions, *made.ready.findings, *averages(made)]
+    told += [made.kept, *late_decisions(made)]
+    return made
+
+
 def fitted(prepared: Any, told: list[Any], **settings: Any) -> Any:
-    return fit(
-        prepared,
-        np.arange(44),
-        np.arange(44, 60),
-        {f"train.{key}": value for key, value in settings.items()},
-        notify=told.append,
-    )
+    return heard(prepared, told, {f"train.{key}": value for key, value in settings.items()})
 
 
 @pytest.mark.parametrize("kind", ["both", "logistic", "discriminant"])
@@ -100,7 +101,7 @@ TUNED = {"methods.contrast": False, "methods.refit_head": True, "train.max_steps
 
 def tuned(prepared: Any, told: list[Any], **settings: Any) -> Any:
     given = {**TUNED, **{key.replace("__", "."): value for key, value in settings.items()}}
-    return fit(prepared, np.arange(44), np.arange(44, 60), given, notify=told.append)
+    return heard(prepared, told, given)
 
 
 def of(told: list[Any], what: str) -> list[Decision]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from holdfast.core.decisions import decisions_to
 from holdfast.core.errors import RecipeError
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override
@@ -112,7 +113,8 @@ def test_frozen_words_do_not_move_and_the_rest_does(marked_csv, quick, tmp_path,
 def test_what_was_decided_is_heard_and_written(marked_csv, quick, tmp_path: Path) -> None:
     told: list[Any] = []
     recipe = override(Recipe(), [f"data.path={marked_csv}", *quick])
-    result = train(recipe, tmp_path / "r", notify=told.append)
+    with decisions_to(told.append):
+        result = train(recipe, tmp_path / "r")
     heard = {item.what for item in told if hasattr(item, "what")}
     written = {item["what"] for item in result["decisions"]}
     assert heard <= written

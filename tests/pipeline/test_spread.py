@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from holdfast.core.decisions import decisions_to
 from holdfast.core.errors import InputError, MachineError, RecipeError, RunError
 from holdfast.core.machine import Limit
 from holdfast.prepare import sharding
@@ -191,12 +192,12 @@ def test_a_model_too_large_for_a_device_is_scored_in_the_processor_s_memory(
         accelerator=held,
         plan=SimpleNamespace(steps=3),
         journal=SimpleNamespace(note=lambda *_, **more: told.append(more["chosen"])),
-        notify=lambda decision: told.append(decision.chosen),
     )
     ready = SimpleNamespace(prepared=SimpleNamespace(loaded=SimpleNamespace(network=network)))
     monkeypatch.setattr(sharding, "on_gpu", lambda: gpu)
     monkeypatch.setattr(sharding, "tightest", lambda: Limit(free, "said"))
-    found = sharding._scoring(job, ready)  # type: ignore[arg-type]
+    with decisions_to(lambda decision: told.append(decision.chosen)):
+        found = sharding._scoring(job, ready)  # type: ignore[arg-type]
     assert found.device.type == where
     assert found.num_processes == 2
     assert told == (["on the processor"] * 2 if where == "cpu" else [])

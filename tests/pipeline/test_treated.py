@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as parquet
 import pytest
 
+from holdfast.core.decisions import decisions_to
 from holdfast.core.errors import RecipeError
 from holdfast.data.memory.texts import table_from_texts
 from holdfast.pipeline.main import train
@@ -39,7 +40,8 @@ def source(folder: Path, n: int = 80) -> Path:
 
 def divided(path: Path, *settings: str):
     said = []
-    found = load_and_divide(override(Recipe(), [f"data.path={path}", *settings]), said.append)
+    with decisions_to(said.append):
+        found = load_and_divide(override(Recipe(), [f"data.path={path}", *settings]))
     return found, said
 
 

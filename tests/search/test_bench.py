@@ -12,6 +12,7 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, log_loss
 
+from holdfast.core.decisions import decisions_to
 from holdfast.core.records import Decision, Snapshot
 from holdfast.fits.fit import fit
 from holdfast.fits.row_roles import LearningRows
@@ -118,13 +119,14 @@ def test_what_was_done_is_read_and_not_done_again(
 
 def test_a_damaged_fit_is_done_again_and_said(bench: Bench, done: Done, tmp_path: Path) -> None:
     told: list[Decision] = []
-    store, job = FitStore(tmp_path, bench.mark, told.append), own(bench)
+    store, job = FitStore(tmp_path, bench.mark), own(bench)
     store.save(job, done)
     (path,) = tmp_path.rglob("*.pt")
     raw = bytearray(path.read_bytes())
     raw[len(raw) // 2] ^= 1
     path.write_bytes(raw)
-    assert store.load(job) is None
+    with decisions_to(told.append):
+        assert store.load(job) is None
     assert [one.chosen for one in told] == ["not used"]
 
 
@@ -196,7 +198,7 @@ class Best:
     def described(self) -> dict[str, Any]:
         return {"rates": [1e-4, 1e-3, 5e-3]}
 
-    def learn(self, recipe: Recipe, divided: Any, notify: Any) -> Any:
+    def learn(self, recipe: Recipe, divided: Any) -> Any:
         return OfBest(learning_of(recipe, divided))
 
 
@@ -205,9 +207,9 @@ class OfBest:
         self.learning, self.divided = learning, learning.divided
         self.found: dict[str, float] = {}
 
-    def fit(self, into: Any, listeners: Any, notify: Any) -> Any:
+    def fit(self, into: Any, listeners: Any) -> Any:
         bench = Bench.of(self.learning)
-        store = FitStore(into.kept_in, bench.mark, notify)
+        store = FitStore(into.kept_in, bench.mark)
         none = bench.train[:0]
         rates = Best().described()["rates"]
         some = (
@@ -225,7 +227,6 @@ class OfBest:
             {"train.learning_rate": best},
             into=into,
             listeners=listeners,
-            notify=notify,
         )
 
     def blocks(self) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def test_rows_by_time_are_never_dealt_by_chance(placed: Recipe, by: str) -> None
     assert against is not None
     assert "time" in against
     with pytest.raises(RecipeError, match="divided by time") as refused:
-        Tune(search=SearchPart(folds=3)).learn(divided.recipe, divided, lambda _: None)
+        Tune(search=SearchPart(folds=3)).learn(divided.recipe, divided)
     assert refused.value.what == "search.folds"
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from holdfast.core.decisions import decisions_to
 from holdfast.core.errors import MachineError, RecipeError
 from holdfast.core.records import Decision, Snapshot
 from holdfast.models.compute.dropout import quick_dropout
@@ -71,10 +72,9 @@ def test_fits_on_ray_are_those_made_here_and_a_killed_worker_costs_its_time_alon
     told: list[Decision] = []
     watch = Kills("trial-1")
     store = FitStore(tmp_path, bench.mark)
-    found = {
-        done.key: done
-        for done in there.run(bench, iter(jobs), store=store, watch=watch, notify=told.append)
-    }
+    with decisions_to(told.append):
+        done = list(there.run(bench, iter(jobs), store=store, watch=watch))
+    found = {one.key: one for one in done}
     assert watch.killed == 1
     assert not ray.is_initialized()
     assert capfd.readouterr().out == ""

@@ -51,9 +51,7 @@ def searching(of: Trials, most: int = 8, folds: int = 1, **more: Any) -> Searchi
     places = np.array_split(np.arange(ROWS), folds)
     made = [TrialFold(np.arange(ROWS, 2 * ROWS), part) for part in places]
     points: Any = [("default", DEFAULT), ("portfolio", {**DEFAULT, "train.epochs": 5})]
-    return Searching(
-        of, SPACE, made, Pruning("none"), "loss", lambda _: None, points=points, most=most, **more
-    )
+    return Searching(of, SPACE, made, Pruning("none"), "loss", points=points, most=most, **more)
 
 
 def carried_out(job: FitJob) -> Done:

@@ -32,7 +32,7 @@ def validated(recipe: Recipe, **asked: Any) -> Validated:
     procedure = CrossValidation(**asked)
     recipe = procedure.asked(recipe)
     divided = load_and_divide(recipe, folded=True)
-    return procedure.learn(divided.recipe, divided, lambda _: None)
+    return procedure.learn(divided.recipe, divided)
 
 
 def plan_of(recipe: Recipe, **asked: Any) -> tuple[FoldPlan, Any]:

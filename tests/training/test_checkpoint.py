@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from holdfast.core.decisions import decisions_to
 from holdfast.core.errors import MachineError, RunError
 from holdfast.core.records import Decision
 from holdfast.training import checkpoint
@@ -54,12 +55,13 @@ DAMAGE = {
 @pytest.mark.parametrize("damage", sorted(DAMAGE))
 def test_a_damaged_newest_is_passed_over_aloud(tmp_path: Path, damage: str) -> None:
     told: list[Decision] = []
-    store = CheckpointStore(tmp_path, 0, told.append)
+    store = CheckpointStore(tmp_path, 0)
     store.save(1, state(1))
     store.save(2, state(2))
     newest = tmp_path / "step-00000002.pt"
     newest.write_bytes(DAMAGE[damage](newest.read_bytes()))
-    loaded = store.load()
+    with decisions_to(told.append):
+        loaded = store.load()
     assert loaded is not None
     assert loaded["step"] == 1
     assert [(t.what, t.chosen) for t in told] == [("checkpoint", "step-00000001.pt")]
@@ -68,9 +70,10 @@ def test_a_damaged_newest_is_passed_over_aloud(tmp_path: Path, damage: str) -> N
 
 def test_sound_checkpoints_are_read_in_silence(tmp_path: Path) -> None:
     told: list[Decision] = []
-    store = CheckpointStore(tmp_path, 0, told.append)
+    store = CheckpointStore(tmp_path, 0)
     store.save(1, state(1))
-    store.load()
+    with decisions_to(told.append):
+        store.load()
     assert told == []
 
 

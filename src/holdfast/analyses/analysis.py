@@ -23,6 +23,7 @@ from holdfast.contract.predictions import (
     write_answers,
 )
 from holdfast.contract.result import class_columns
+from holdfast.core.decisions import notify
 from holdfast.core.defects import defect_line, raises_defects
 from holdfast.core.errors import InputError, Interrupted
 from holdfast.core.input_errors import lacking
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
     from holdfast.contract.fit import FittedModel, Scored
     from holdfast.data.table import Table
-    from holdfast.prepare.rows import Notify
     from holdfast.runs.predictor import Predictor
 
 
@@ -65,7 +65,6 @@ class Before:
     fitted: FittedModel
     train: Predictions
     valid: Predictions
-    notify: Notify
     sources: SourceColumns
 
     @cached_property
@@ -122,9 +121,7 @@ class Candidates:
     seconds: Mapping[str, float]
 
 
-def find_all(
-    run: Path, fitted: FittedModel, saved: Mapping[str, object], notify: Notify
-) -> Candidates:
+def find_all(run: Path, fitted: FittedModel, saved: Mapping[str, object]) -> Candidates:
     """Ask the kept state about training and validation rows, write ``answers.parquet``, and let
     every question find its candidates."""
     start = time.perf_counter()
@@ -134,18 +131,18 @@ def find_all(
     write_answers(run, {side: columns for side, (_, columns) in asked.items()})
     names = fitted.ready.task.classes
     train, valid = (told_of(side, *asked[side], names) for side in sides)
-    before = Before(run, fitted, train, valid, notify, SourceColumns(fitted.recipe.data))
+    before = Before(run, fitted, train, valid, SourceColumns(fitted.recipe.data))
     seconds = {"answers": time.perf_counter() - start}
     found: dict[str, Any] = {}
     for name, question in all_questions().items():
         with stage(f"analysing training and validation rows: {name}"):
-            found[name] = _timed(name, seconds, partial(question.find, before), notify)
+            found[name] = _timed(name, seconds, partial(question.find, before))
     return Candidates(before, found, seconds)
 
 
 def confirm_all(found: Candidates, scored: Scored) -> Scored:
     """``scored`` with the blocks of all questions, each at its place."""
-    seconds, before, notify = dict(found.seconds), found.before, found.before.notify
+    seconds, before = dict(found.seconds), found.before
     after = None if scored.table is None else _after(before, scored, scored.table)
     blocks: dict[str, Any] = {}
     for name, question in all_questions().items():
@@ -157,7 +154,7 @@ def confirm_all(found: Candidates, scored: Scored) -> Scored:
                 what = (
                     NoAnswer("no test rows were set aside, on which it could be confirmed")
                     if after is None
-                    else _timed(name, seconds, partial(question.confirm, what, after), notify)
+                    else _timed(name, seconds, partial(question.confirm, what, after))
                 )
         block = {"why": what.why} if isinstance(what, NoAnswer) else to_json(what)
         place = blocks
@@ -180,7 +177,7 @@ def _after(before: Before, scored: Scored, table: Table) -> After:
     return After(**held, test=test, scored=scored)
 
 
-def _timed(name: str, seconds: dict[str, float], ask: Callable[[], object], notify: Notify) -> Any:
+def _timed(name: str, seconds: dict[str, float], ask: Callable[[], object]) -> Any:
     """The answer, and how long it took. A question that the input keeps from being answered costs
     no run, nor does a defect in one: the model is trained, and the line says what to report.
     ``HOLDFAST_DEFECTS=raise`` lets a defect end the run, as every test has it."""

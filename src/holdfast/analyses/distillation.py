@@ -25,6 +25,7 @@ from holdfast.analyses.compare.verdict import PairedVerdict, judge_pairs
 from holdfast.contract.fit import FittedModel
 from holdfast.contract.predictions import Predictions
 from holdfast.contract.run_folder import RECIPE, open_run
+from holdfast.core.decisions import notify
 from holdfast.core.errors import InputError
 from holdfast.core.records import Decision, Estimate, Floats, Ints
 from holdfast.core.seeds import generator
@@ -358,7 +359,7 @@ def _alone(before: Before) -> Predictor | str:
     because = (
         "the same model, rows and seed, by the labels alone (distill.alone=false leaves it out)"
     )
-    before.notify(Decision("student alone", "trained to be held against", because))
+    notify(Decision("student alone", "trained to be held against", because))
     rows, (train, valid) = pooled(ready.sides.train_rows.table, ready.sides.valid_rows.table)
     lot = ready.prepared.added
     own = [] if lot is None else [i for i, origin in enumerate(lot.origins) if origin != ORIGIN]

@@ -25,6 +25,7 @@ from holdfast.analyses.threshold.command import answered_block
 from holdfast.contract.advice import advising
 from holdfast.contract.inference import Data, Options, within_limits
 from holdfast.contract.predictions import groups_of, losses_of, tokens_of
+from holdfast.core.decisions import notify
 from holdfast.core.errors import HoldfastError, RunError
 from holdfast.core.records import Floats, Ints
 from holdfast.core.run_files import read_result
@@ -33,7 +34,6 @@ from holdfast.data.source import refuse_missing
 from holdfast.data.table import Table
 from holdfast.monitor.confirmation import ALPHA, METRICS, RATES
 from holdfast.plan.task import WRITERS
-from holdfast.prepare.rows import Notify, notify_all
 from holdfast.quality.two_samples import proportions_differ
 from holdfast.runs.finished_run import FinishedRun
 from holdfast.runs.known_rows import NONE, SeenRows, seen_rows
@@ -50,14 +50,13 @@ def evaluate(
     runs: Path | Sequence[Path],
     data: str,
     options: Options | None = None,
-    notify: Notify = lambda _: None,
     ensemble: str = "average",
 ) -> dict[str, Any]:
     """A ``test`` block for the labelled rows of ``data``, scored by the saved model of a run, or by
     several as an ``ensemble``; see ``scored_block``."""
     # A name with a mistake in it is told before the seconds that a model takes to load.
     refuse_missing(data)
-    return scored_block(_loaded(runs, ensemble), data, options, notify)
+    return scored_block(_loaded(runs, ensemble), data, options)
 
 
 def _loaded(runs: Path | Sequence[Path], ensemble: str) -> Predictor:
@@ -65,9 +64,7 @@ def _loaded(runs: Path | Sequence[Path], ensemble: str) -> Predictor:
     return Predictor.load(paths, join_as(ensemble, paths))
 
 
-def scored_block(
-    predictor: Predictor, data: str, options: Options | None = None, notify: Notify = lambda _: None
-) -> dict[str, Any]:
+def scored_block(predictor: Predictor, data: str, options: Options | None = None) -> dict[str, Any]:
     """``n`` and ``metrics`` of the labelled rows of ``data``.
 
     ``seen`` says how many of the rows the runs were trained on or chosen by (the same rows, or
@@ -78,7 +75,7 @@ def scored_block(
     options = options or Options()
     labelled = predictor.labelled(data, options)
     table = labelled.table
-    notify_all(notify, (*predictor.decisions, *labelled.decisions), table.findings)
+    notify(*predictor.decisions, *labelled.decisions, *table.findings)
     score = predictor.judge(table)
     block = score().to_json()
     if predictor.ensemble is not None:
@@ -122,7 +119,6 @@ def predict(
     options: Options | None = None,
     *,
     probabilities: bool = False,
-    notify: Notify = lambda _: None,
     ensemble: str = "average",
 ) -> Predicted:
     """The predictions for a file as ``train`` reads them, or a list of texts: one a row, made part
@@ -131,7 +127,7 @@ def predict(
         refuse_missing(data)
     predictor = _loaded(runs, ensemble)
     predicted = predictor.predict(data, options, probabilities=probabilities)
-    notify_all(notify, (*predictor.decisions, *predicted.decisions), ())
+    notify(*predictor.decisions, *predicted.decisions)
     return predicted
 
 

@@ -18,12 +18,12 @@ import numpy as np
 
 from holdfast.contract.predictions import Side, rows_of
 from holdfast.contract.run_folder import unsealed
+from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError, MachineError, RunError
 from holdfast.core.outputs import checked_output, writing
 from holdfast.core.records import Decision
 from holdfast.data.images.picture import thumbnail
 from holdfast.plan.task import WRITERS
-from holdfast.prepare.rows import Notify, notify_all
 from holdfast.report.numbers import moment
 from holdfast.report.predictions_page import CHANCES, Recorded, RecordedRow, draw_page
 from holdfast.report.public import last_part, public_name
@@ -64,7 +64,7 @@ class KeptRow(TypedDict, total=False):
     image: str
 
 
-def write_page(run: Path, page: Path, *, force: bool = False, notify: Notify) -> None:
+def write_page(run: Path, page: Path, *, force: bool = False) -> None:
     """Write the page of a finished ``run`` to the file ``page``; what it holds is told.
 
     Raises ``RunError`` for what is no finished run, a run that stored no answers, and a file that
@@ -85,7 +85,7 @@ def write_page(run: Path, page: Path, *, force: bool = False, notify: Notify) ->
         "give it only to those who may read them",
         prominent=True,
     )
-    notify_all(notify, (*unsealed([run]), *decisions, shown, private), ())
+    notify(*unsealed([run]), *decisions, shown, private)
 
 
 def recorded_of(run: Path) -> tuple[Recorded, tuple[Decision, ...]]:

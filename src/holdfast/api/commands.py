@@ -185,13 +185,15 @@ def lr(
     says nothing, and ``because`` says why. Parameters and errors as for ``train``; nothing is
     written."""
     from holdfast.contract.advice import in_python
+    from holdfast.core.decisions import decisions_to
     from holdfast.search.rate_range import range_test
     from holdfast.terminal.say import Teller
 
     with in_python():
         rows = (source, labels, groups, test, text, label, group)
         request = request_of(*rows, model, task, seed, settings)
-        return range_test(request.recipe(), Teller(quiet, verbose=False), request.held)
+        with decisions_to(Teller(quiet, verbose=False)):
+            return range_test(request.recipe(), request.held)
 
 
 def choose(
@@ -226,6 +228,7 @@ def choose(
     opened.
     """
     from holdfast.contract.advice import in_python
+    from holdfast.core.decisions import decisions_to
     from holdfast.search.choice.adaptation import adapting_of
     from holdfast.search.choice.models import choose_model
     from holdfast.terminal.say import Teller
@@ -234,9 +237,9 @@ def choose(
         rows = (source, labels, groups, test, text, label, group)
         request = request_of(*rows, None, task, seed, settings)
         named = [models] if isinstance(models, (str, Path)) else models
-        told = Teller(quiet, verbose=False)
         adapting = adapting_of(adapt, extend, out)
-        return choose_model(request.recipe(), list(map(str, named)), told, request.held, adapting)
+        with decisions_to(Teller(quiet, verbose=False)):
+            return choose_model(request.recipe(), list(map(str, named)), request.held, adapting)
 
 
 def distill(
@@ -307,6 +310,7 @@ def probe(
     from holdfast.analyses.memory.command import Files, is_run, probe_model, probe_run
     from holdfast.contract.advice import in_python
     from holdfast.contract.run_folder import model_of
+    from holdfast.core.decisions import decisions_to
     from holdfast.core.errors import RecipeError
 
     folder = str(model.folder if isinstance(model, TrainedRun) else model)
@@ -314,15 +318,15 @@ def probe(
         rule = "needs both members and others"
         remedy = "One holds rows that the model learned from, the other rows that it never saw."
         raise RecipeError("probe", rule, None, remedy)
-    with in_python():
+    with in_python(), decisions_to(notify):
         if members is None or others is None:
-            return probe_run(Path(folder).expanduser(), notify)
+            return probe_run(Path(folder).expanduser())
         if is_run(folder):
             folder = str(model_of(Path(folder).expanduser()))
         columns = (text,) if isinstance(text, str) else tuple(text or ()) or None
         begun = None if start is None else str(start)
         files = Files(str(members), str(others), columns, label, encoding, begun)
-        return probe_model(folder, files, notify)
+        return probe_model(folder, files)
 
 
 def audit(

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from holdfast.cli.options import Group, Label, Seed, Source, Task, Test, Text, Verbose, check_how
+from holdfast.cli.options import ResultOutput, RowOptions, Seed, Source
 from holdfast.core.machine import refuse_too_little
-from holdfast.core.printable import printable
-from holdfast.terminal.streams import json_text
 
 if TYPE_CHECKING:
     from holdfast.search.choice.adaptation import Adapted
@@ -21,6 +20,22 @@ LONGEST = 26
 UNKNOWN = "unknown"
 
 
+@dataclass(frozen=True, slots=True)
+class AdaptOptions:
+    """What the chosen model is pretrained on, and where it goes then."""
+
+    adapt: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Texts without labels to pretrain the chosen model on."),
+    ] = None
+    extend: Annotated[
+        int, typer.Option(metavar="N", help="New words of the rows for its vocabulary, at most N.")
+    ] = 0
+    out: Annotated[
+        Path | None, typer.Option(help="Where the adapted model goes, if it is shown to be better.")
+    ] = None
+
+
 def command(
     source: Source,
     models: Annotated[
@@ -29,11 +44,7 @@ def command(
             metavar="NAME[,NAME]...", help="Folders, Hugging Face names, or embedded, by commas."
         ),
     ],
-    task: Task = None,
-    text: Text = None,
-    label: Label = None,
-    group: Group = None,
-    test: Test = None,
+    rows: RowOptions,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -41,47 +52,22 @@ def command(
         ),
     ] = None,
     seed: Seed = None,
-    adapt: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="Texts without labels to pretrain the chosen model on."),
-    ] = None,
-    extend: Annotated[
-        int, typer.Option(metavar="N", help="New words of the rows for its vocabulary, at most N.")
-    ] = 0,
-    out: Annotated[
-        Path | None, typer.Option(help="Where the adapted model goes, if it is shown to be better.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", help="The result alone: nothing of the way to it.")
-    ] = False,
-    verbose: Verbose = False,
+    *,
+    adapted: AdaptOptions,
+    output: ResultOutput,
 ) -> None:
     """Choose a model for SOURCE: a linear probe scores each, and the best two are fine-tuned
     for a short while. Prints the scores of both with intervals; the score after fine-tuning is not
     predicted. Writes nothing but an adapted model; test rows stay closed."""
     refuse_too_little("torch")
-    check_how(quiet, verbose, task)
-    from holdfast.contract.request import Request
     from holdfast.search.choice.adaptation import adapting_of
     from holdfast.search.choice.models import choose_model
-    from holdfast.terminal.say import Teller, width
 
-    request = Request(
-        source,
-        task=task,
-        text=text,
-        label=label,
-        group=group,
-        test=test,
-        seed=seed,
-        settings=set_ or [],
-    )
-    adapting = adapting_of(adapt, extend, out)
-    notify = Teller(quiet, verbose)
-    notify.title(f"holdfast choose {source}")
-    found = choose_model(request.recipe(), models.split(","), notify, adapting=adapting)
-    typer.echo(json_text(found.to_json()) if as_json else printable(shown(found, width())))
+    request = rows.request(source, seed=seed, settings=set_ or [])
+    adapting = adapting_of(adapted.adapt, adapted.extend, adapted.out)
+    with output.heard(f"holdfast choose {source}"):
+        found = choose_model(request.recipe(), models.split(","), adapting=adapting)
+    output.show(found.to_json(), lambda columns: shown(found, columns))
 
 
 def shown(found: Choice, columns: int) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 import typer.core
 
+from holdfast.cli.options import flat
 from holdfast.cli.words import SOURCES, Command, tamed
 from holdfast.core.errors import MachineError, RecipeError
 from holdfast.core.path_hints import lies_there
@@ -180,7 +181,7 @@ class Commands(Mapping[str, Any]):
         lines = "\n".join(f"  {example}" for example in found.examples)
         info = typer.models.CommandInfo(
             name=name,
-            callback=importlib.import_module(found.module).command,
+            callback=flat(importlib.import_module(found.module).command),
             cls=Command,
             short_help=found.short,
             epilog=f"\b\nExamples:\n{lines}",

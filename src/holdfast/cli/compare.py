@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from holdfast.cli.options import DataOptions, Output
 from holdfast.core.machine import refuse_too_little
-from holdfast.core.printable import printable
-from holdfast.terminal.streams import json_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,33 +39,20 @@ def command(
             "their standard deviation).",
         ),
     ] = 1.0,
-    text: Annotated[
-        list[str] | None,
-        typer.Option(help="The text column, where DATA calls it otherwise; twice for pairs."),
-    ] = None,
-    label: Annotated[
-        str | None, typer.Option(help="The label column, where DATA calls it otherwise.")
-    ] = None,
-    encoding: Annotated[
-        str | None, typer.Option(help="Of DATA, where it is not UTF-8, e.g. cp1252.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing beside the result.")] = False,
+    *,
+    rows: DataOptions,
+    output: Output,
 ) -> None:
     """Compare A with B on the same rows: better, equivalent, worse, or how many rows would settle
     it. Rows that either had learned from are left out, and counted."""
     refuse_too_little("torch")
     from holdfast.analyses.compare.compare import compare
-    from holdfast.contract.inference import Options
-    from holdfast.terminal.say import Teller, width
 
-    options = Options(tuple(text) if text else None, label, encoding)
-    notify = Teller(quiet)
-    notify.title(f"holdfast compare {a} {b}")
-    found = compare(a, b, data, margin=margin, options=options, notify=notify)
+    with output.heard(f"holdfast compare {a} {b}") as teller:
+        found = compare(a, b, data, margin=margin, options=rows.options())
     for warning in found.warnings:
-        notify.line(f"!  {warning}")
-    typer.echo(json_text(found.to_json()) if as_json else printable(shown(found, width())))
+        teller.line(f"!  {warning}")
+    output.show(found.to_json(), lambda columns: shown(found, columns))
 
 
 def shown(found: Comparison, columns: int) -> str:

@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from holdfast.cli.options import (
-    Group,
-    Label,
-    Model,
-    Seed,
-    Source,
-    Task,
-    Test,
-    Text,
-    Verbose,
-    check_how,
-    check_known,
-)
+from holdfast.cli.options import Address, EndOptions, RunOptions, RunOutput, SourceOptions
 from holdfast.cli.words import VERDICTS, complete_verdicts
 from holdfast.core.machine import refuse_too_little
-from holdfast.core.printable import printable
-from holdfast.terminal.streams import json_text
 
 if TYPE_CHECKING:
     from holdfast.recipe import Recipe
@@ -34,39 +21,32 @@ if TYPE_CHECKING:
 MOST = 4
 
 
-def command(
-    source: Source,
-    model: Model = None,
-    task: Task = None,
-    text: Text = None,
-    label: Label = None,
-    group: Group = None,
-    test: Test = None,
+@dataclass(frozen=True, slots=True)
+class FoldOptions:
+    """The folds, and where they are carried out."""
+
     folds: Annotated[
         int | None, typer.Option(min=2, max=100, help="Parts that are held out in turn: 5.")
-    ] = None,
+    ] = None
     repeats: Annotated[
         int | None, typer.Option(min=1, max=100, help="Deal the folds so often anew: 1.")
-    ] = None,
+    ] = None
     nested: Annotated[
         bool, typer.Option("--nested", help="Folds within each fold choose steps and state.")
-    ] = False,
+    ] = False
     engine: Annotated[
         str, typer.Option(metavar="local|ray", help="Where the folds are carried out.")
-    ] = "local",
-    address: Annotated[str | None, typer.Option(help="Of a Ray cluster.")] = None,
-    out: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Any key of a recipe, e.g. train.epochs=5."
-        ),
-    ] = None,
-    seed: Seed = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
+    ] = "local"
+    address: Address = None
+
+
+@dataclass(frozen=True, slots=True)
+class FoldEndOptions(EndOptions):
+    """The same of folds."""
+
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the folds, train and write nothing.")
-    ] = False,
+    ] = False
     fail_on: Annotated[
         list[str] | None,
         typer.Option(
@@ -74,64 +54,38 @@ def command(
             autocompletion=complete_verdicts,
             help=f"Exit 3 where a fold has this verdict: {', '.join(VERDICTS)}.",
         ),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print result.json.")] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", help="The result alone: no plan, no progress.")
-    ] = False,
-    verbose: Verbose = False,
+    ] = None
+
+
+def command(
+    rows: SourceOptions, folds: FoldOptions, run: RunOptions, end: FoldEndOptions, output: RunOutput
 ) -> None:
     """Cross-validate SOURCE: every row is answered by a model to which it was unknown, and a model
     of all rows comes out."""
     refuse_too_little("torch")
-    check_how(quiet, verbose, task)
-    feared = check_known(fail_on or [], "--fail-on", "verdict", VERDICTS)
-    from holdfast.contract.request import Request
-    from holdfast.core.records import is_asked
     from holdfast.search.folds.cross_validation import asked_for
-    from holdfast.terminal.say import width
     from holdfast.terminal.watch import train_watched
 
-    request = Request(
-        source,
-        model=model,
-        task=task,
-        text=text,
-        label=label,
-        group=group,
-        test=test,
-        seed=seed,
-        settings=set_ or [],
-        out=out,
-        resume=resume,
-    )
+    request = rows.request(seed=run.seed, settings=run.set_ or [], out=run.out, resume=end.resume)
     recipe = request.recipe()
-    procedure = asked_for(recipe, folds, repeats, nested, engine, address)
-    if dry_run:
-        show_folds(procedure, recipe, as_json, quiet, verbose)
+    procedure = asked_for(recipe, *astuple(folds))
+    if end.dry_run:
+        show_folds(procedure, recipe, output)
         return
-    result, run = train_watched(request, recipe, quiet=quiet, verbose=verbose, procedure=procedure)
-    if as_json:
-        typer.echo(json_text(result))
-    else:
-        typer.echo(printable("\n".join(shown(result, run, width()))))
-    found = [name for name in result["cv"]["verdicts"]["labels"] if is_asked(name, feared)]
-    if found:
-        if not quiet:
-            told = f"a fold's verdict is {found[0]} (--fail-on), so the exit code is 3"
-            typer.echo(f"holdfast: {told}", err=True)
-        raise typer.Exit(3)
+    result, folder = train_watched(
+        request, recipe, quiet=output.quiet, verbose=output.verbose, procedure=procedure
+    )
+    output.show(result, lambda columns: "\n".join(shown(result, folder, columns)))
+    end.leave(result["cv"]["verdicts"]["labels"], "a fold's", output.quiet)
 
 
-def show_folds(
-    procedure: CrossValidation, recipe: Recipe, as_json: bool, quiet: bool, verbose: bool = False
-) -> None:
+def show_folds(procedure: CrossValidation, recipe: Recipe, output: RunOutput) -> None:
     """The plan of ``--dry-run``."""
     from holdfast.search.folds.cross_validation import planned
-    from holdfast.terminal.say import Teller, width
 
-    plan = planned(procedure, recipe, Teller(quiet, verbose))
-    typer.echo(json_text(plan) if as_json else printable("\n".join(_plan(plan, width()))))
+    with output.heard():
+        plan = planned(procedure, recipe)
+    output.show(plan, lambda columns: "\n".join(_plan(plan, columns)))
 
 
 def shown(result: Mapping[str, Any], run: Path, columns: int) -> list[str]:

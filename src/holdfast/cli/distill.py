@@ -2,18 +2,49 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import typer
 
-from holdfast.cli.options import Seed, Verbose, check_how
+from holdfast.cli.options import Resume, RunOptions, RunOutput
 from holdfast.core.machine import refuse_too_little
-from holdfast.core.printable import printable
-from holdfast.terminal.streams import json_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class StudentOptions:
+    """The student, and what it learns from."""
+
+    student: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The student: a Hugging Face name or folder.")
+    ] = None
+    layers: Annotated[
+        int | None,
+        typer.Option(
+            metavar="K", help="Or the teacher's own network with K of its blocks (half of them)."
+        ),
+    ] = None
+    unlabelled: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Texts without labels, which the teacher answers."),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True)
+class StudentRunOptions(RunOptions):
+    """The student's folder and settings."""
+
+    out: Annotated[Path | None, typer.Option(help="The student's folder.")] = None
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Any key of a recipe, e.g. distill.temperature=4."
+        ),
+    ] = None
 
 
 def command(
@@ -21,57 +52,33 @@ def command(
         list[Path],
         typer.Argument(metavar="RUN...", help="The teacher; of several the average teaches."),
     ],
-    student: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The student: a Hugging Face name or folder.")
-    ] = None,
-    layers: Annotated[
-        int | None,
-        typer.Option(
-            metavar="K", help="Or the teacher's own network with K of its blocks (half of them)."
-        ),
-    ] = None,
-    unlabelled: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="Texts without labels, which the teacher answers."),
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="The student's folder.")] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Any key of a recipe, e.g. distill.temperature=4."
-        ),
-    ] = None,
-    seed: Seed = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print result.json.")] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", help="The result alone: no plan, no progress.")
-    ] = False,
-    verbose: Verbose = False,
+    student: StudentOptions,
+    run: StudentRunOptions,
+    resume: Resume = False,
+    *,
+    output: RunOutput,
 ) -> None:
     """Make a smaller model that answers as RUN does: on its rows, its division, its test rows."""
     refuse_too_little("torch")
-    check_how(quiet, verbose, None)
     from holdfast.contract.request import Request
     from holdfast.contract.run_folder import is_main_process
     from holdfast.search.student import folder_name, student_recipe
-    from holdfast.terminal.say import width
     from holdfast.terminal.watch import train_watched
 
-    recipe = student_recipe(
-        runs, student=student, layers=layers, unlabelled=unlabelled, seed=seed, settings=set_ or []
+    recipe = student_recipe(runs, **asdict(student), seed=run.seed, settings=run.set_ or [])
+    request = Request(folder_name(runs), out=run.out, resume=resume)
+    result, folder = train_watched(
+        request, recipe, quiet=output.quiet, verbose=output.verbose, command="distill"
     )
-    request = Request(folder_name(runs), out=out, resume=resume)
-    result, folder = train_watched(request, recipe, quiet=quiet, verbose=verbose, command="distill")
-    if not is_main_process():
-        return
-    if as_json:
-        typer.echo(json_text(result))
-        return
+    if is_main_process():
+        output.show(result, lambda columns: _shown(result, folder, columns))
+
+
+def _shown(result: Mapping[str, Any], folder: Path, columns: int) -> str:
     from holdfast.cli.text.result import summary
 
-    lines = summary(result, folder, width())
-    typer.echo(printable("\n".join([*lines, "", *shown(result.get("distilled") or {}, width())])))
+    lines = summary(result, folder, columns)
+    return "\n".join([*lines, "", *shown(result.get("distilled") or {}, columns)])
 
 
 class Sized(TypedDict, total=False):

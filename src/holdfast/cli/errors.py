@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NotRequired, TypedDict
 
 import typer
 
+from holdfast.cli.options import Output
 from holdfast.cli.text.generation import output_lines, worth_lines
 from holdfast.core.machine import refuse_too_little
-from holdfast.core.printable import printable
 from holdfast.core.wording import counted
-from holdfast.terminal.streams import json_text
 
 if TYPE_CHECKING:
     from holdfast.report.numbers import EstimateJson
@@ -35,8 +34,8 @@ def command(
         bool,
         typer.Option("--topics", help="Look for topics among frozen vectors of the texts too."),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing beside the result.")] = False,
+    *,
+    output: Output,
 ) -> None:
     """Show where RUN fails: slices that were found on validation rows and confirmed on test rows,
     confusions by pairs of classes, and the hardest rows beside the training rows nearest to them.
@@ -44,13 +43,10 @@ def command(
     """
     refuse_too_little("torch")
     from holdfast.analyses.errors.command import errors
-    from holdfast.terminal.say import Teller, width
 
-    found = errors(run, robust=robust, topics=topics, notify=Teller(quiet))
-    if as_json:
-        typer.echo(json_text(found))
-        return
-    typer.echo(printable(show(found, width())))
+    with output.heard():
+        found = errors(run, robust=robust, topics=topics)
+    output.show(found, lambda columns: show(found, columns))
 
 
 class SliceJson(TypedDict):

@@ -7,9 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from holdfast.cli.options import ENSEMBLE, DataOptions, Output, ensemble_of, runs_and_data
 from holdfast.core.machine import refuse_too_little
-from holdfast.core.printable import printable
-from holdfast.terminal.streams import json_text
 
 LIMITS = "data.limits."
 TEXTS = ("token_loss", "perplexity", "rouge1", "rouge2", "rouge_l", "rouge_lsum", "bleu", "chrf")
@@ -24,16 +23,7 @@ def command(
             help="Finished runs (several are averaged), then labelled rows in any format of train.",
         ),
     ],
-    text: Annotated[
-        list[str] | None,
-        typer.Option(help="The text column, where DATA calls it otherwise; twice for pairs."),
-    ] = None,
-    label: Annotated[
-        str | None, typer.Option(help="The label column, where DATA calls it otherwise.")
-    ] = None,
-    encoding: Annotated[
-        str | None, typer.Option(help="Of DATA, where it is not UTF-8, e.g. cp1252.")
-    ] = None,
+    rows: DataOptions,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -43,8 +33,8 @@ def command(
             f"{LIMITS}KEY=VALUE: read more.",
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing beside the result.")] = False,
+    *,
+    output: Output,
 ) -> None:
     """Score RUN on the labelled rows of DATA, with intervals.
 
@@ -53,20 +43,19 @@ def command(
     """
     refuse_too_little("torch")
     from holdfast.analyses.evaluation import evaluate
-    from holdfast.cli.options import ENSEMBLE, ensemble_of, runs_and_data
-    from holdfast.contract.inference import Options, check_limits
-    from holdfast.terminal.say import Teller
+    from holdfast.contract.inference import check_limits
 
     runs, data = runs_and_data("evaluate", given)
     ensemble, others = ensemble_of(set_ or [])
     limits = check_limits(others, "evaluate", f"{ENSEMBLE}=stack|soup|average and ")
-    options = Options(tuple(text) if text else None, label, encoding, limits)
-    block = evaluate(runs, data, options, Teller(quiet), ensemble)
-    if as_json:
-        typer.echo(json_text(block))
-        return
+    with output.heard():
+        block = evaluate(runs, data, rows.options(limits), ensemble)
+    output.show(block, lambda _: _shown(block, data))
+
+
+def _shown(block: dict[str, Any], data: str) -> str:
     parts = [show(block, data), *_against(block), *_threshold(block), *_ensemble(block)]
-    typer.echo(printable("\n".join(parts)))
+    return "\n".join(parts)
 
 
 def show(block: dict[str, Any], data: str) -> str:

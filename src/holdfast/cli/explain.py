@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from holdfast.cli.options import Force, Output, TextOptions, runs_and_data
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.machine import refuse_too_little
 from holdfast.core.printable import printable_json
@@ -29,26 +30,20 @@ def command(
             help="A finished run, then the rows; without them, the words that carry each class.",
         ),
     ],
-    text: Annotated[
-        list[str] | None,
-        typer.Option(help="The text column, where DATA calls it otherwise; twice for pairs."),
-    ] = None,
-    encoding: Annotated[
-        str | None, typer.Option(help="Of DATA, where it is not UTF-8, e.g. cp1252.")
-    ] = None,
+    read: TextOptions,
     rows: Annotated[
         int, typer.Option(metavar="N", help="Explain the first N rows; each takes a second or so.")
     ] = 50,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a page (.html) or lines (.jsonl).")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Write over a file that exists.")] = False,
+    force: Force = False,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help=f"{LIMITS}KEY=VALUE: read more."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing beside the result.")] = False,
+    *,
+    output: Output,
 ) -> None:
     """Show what carries RUN's answers to the rows of DATA (or to one text a line, with -).
 
@@ -56,35 +51,35 @@ def command(
     """
     refuse_too_little("torch")
     if len(given) == 1 and out is None:
-        _carried(Path(given[0]), as_json)
+        _carried(Path(given[0]), output.as_json)
         return
     run, data = _run_and_data(given)
     target = None if out is None else _target(out, run, data, force)
     from holdfast.analyses.explain.explain import explain
     from holdfast.cli.standard_input import piped
-    from holdfast.contract.inference import Options, check_limits
+    from holdfast.contract.inference import check_limits
     from holdfast.contract.run_folder import need_run
     from holdfast.terminal.progress_line import ProgressLine
-    from holdfast.terminal.say import Teller, width
+    from holdfast.terminal.say import width
 
     # Before all that is piped in is read.
     need_run(run)
     limits = check_limits(set_ or [], "explain")
-    options = Options(tuple(text) if text else None, None, encoding, limits)
+    options = read.options(limits)
     asked = piped(run, options) if data == "-" else data
-    line = ProgressLine(quiet)
-    found = explain(
-        run,
-        asked,
-        options,
-        rows=rows,
-        notify=Teller(quiet),
-        progress=lambda done, total: line("rows explained", done, total),
-    )
+    line = ProgressLine(output.quiet)
+    with output.heard():
+        found = explain(
+            run,
+            asked,
+            options,
+            rows=rows,
+            progress=lambda done, total: line("rows explained", done, total),
+        )
     line.close()
     if target is not None:
         _write(target, found)
-    if as_json:
+    if output.as_json:
         typer.echo(json_text(found.to_json()))
     elif target is None:
         from holdfast.cli.text.explanation import shown
@@ -118,8 +113,6 @@ def _carried(run: Path, as_json: bool) -> None:
 
 
 def _run_and_data(given: list[str]) -> tuple[Path, str]:
-    from holdfast.cli.options import runs_and_data
-
     runs, data = runs_and_data("explain", given)
     if len(runs) > 1:
         raise RecipeError(

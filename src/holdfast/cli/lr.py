@@ -6,34 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from holdfast.cli.options import (
-    Group,
-    Label,
-    Model,
-    Seed,
-    Source,
-    Task,
-    Test,
-    Text,
-    Verbose,
-    check_how,
-)
+from holdfast.cli.options import ResultOutput, Seed, SourceOptions
 from holdfast.core.machine import refuse_too_little
-from holdfast.core.printable import printable
-from holdfast.terminal.streams import json_text
 
 if TYPE_CHECKING:
     from holdfast.search.rate_range import RateRange
 
 
 def command(
-    source: Source,
-    model: Model = None,
-    task: Task = None,
-    text: Text = None,
-    label: Label = None,
-    group: Group = None,
-    test: Test = None,
+    rows: SourceOptions,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -41,35 +22,18 @@ def command(
         ),
     ] = None,
     seed: Seed = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", help="The result alone: nothing of the way to it.")
-    ] = False,
-    verbose: Verbose = False,
+    *,
+    output: ResultOutput,
 ) -> None:
     """Find a learning rate for SOURCE: about a hundred updates at rates that rise. Trains nothing
     that is kept, and writes nothing."""
     refuse_too_little("torch")
-    check_how(quiet, verbose, task)
-    from holdfast.contract.request import Request
     from holdfast.search.rate_range import range_test
-    from holdfast.terminal.say import Teller, width
 
-    request = Request(
-        source,
-        model=model,
-        task=task,
-        text=text,
-        label=label,
-        group=group,
-        test=test,
-        seed=seed,
-        settings=set_ or [],
-    )
-    notify = Teller(quiet, verbose)
-    notify.title(f"holdfast lr {source}")
-    found = range_test(request.recipe(), notify)
-    typer.echo(json_text(found.to_json()) if as_json else printable(shown(found, width())))
+    request = rows.request(seed=seed, settings=set_ or [])
+    with output.heard(f"holdfast lr {rows.source}"):
+        found = range_test(request.recipe())
+    output.show(found.to_json(), lambda columns: shown(found, columns))
 
 
 def shown(found: RateRange, columns: int) -> str:

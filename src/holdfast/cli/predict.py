@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from holdfast.cli.options import ENSEMBLE, Force, TextOptions, ensemble_of, runs_and_data
 from holdfast.core.errors import RecipeError
 from holdfast.core.machine import refuse_too_little
 
@@ -17,25 +19,30 @@ if TYPE_CHECKING:
 
 PROBABILITIES = "predict.probabilities"
 CSV_SAFE = "predict.csv_safe"
-ENSEMBLE = "predict.ensemble"
 LIMITS = "data.limits."
+
+
+@dataclass(frozen=True, slots=True)
+class WritingOptions:
+    """How a generative model writes."""
+
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Most of a written answer; else as the run has it.")
+    ] = None
+    temperature: Annotated[
+        float, typer.Option(min=0.0, max=2.0, help="Above 0, tokens are drawn, the same each time.")
+    ] = 0.0
 
 
 def command(
     given: Annotated[
         list[str], typer.Argument(metavar="RUN [RUN]... DATA|-", help="Runs, then the data.")
     ],
-    text: Annotated[
-        list[str] | None,
-        typer.Option(help="The text column, where DATA calls it otherwise; twice for pairs."),
-    ] = None,
-    encoding: Annotated[
-        str | None, typer.Option(help="Of DATA, where it is not UTF-8, e.g. cp1252.")
-    ] = None,
+    read: TextOptions,
     out: Annotated[
         Path | None, typer.Option(help="Write a table here: .jsonl, .csv or .parquet.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Write over a file that exists.")] = False,
+    force: Force = False,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -46,12 +53,8 @@ def command(
             f"together; {LIMITS}KEY=VALUE: read more.",
         ),
     ] = None,
-    max_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Most of a written answer; else as the run has it.")
-    ] = None,
-    temperature: Annotated[
-        float, typer.Option(min=0.0, max=2.0, help="Above 0, tokens are drawn, the same each time.")
-    ] = 0.0,
+    *,
+    writing: WritingOptions,
     quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing beside the result.")] = False,
 ) -> None:
     """Predict DATA (or one text a line from standard input, with -).
@@ -62,15 +65,13 @@ def command(
     Without --out, one JSON object a line is printed.
     """
     refuse_too_little("torch")
-    from holdfast.cli.options import ensemble_of, runs_and_data
-
     runs, data = runs_and_data("predict", given)
     ensemble, others = ensemble_of(set_ or [])
     switches, limits = _settings(others)
     from holdfast.analyses.evaluation import predict
     from holdfast.cli.standard_input import piped
-    from holdfast.contract.inference import Options
     from holdfast.contract.run_folder import need_run
+    from holdfast.core.decisions import decisions_to
     from holdfast.runs.prediction_file import check_target, write_lines, write_predictions
     from holdfast.terminal.say import Teller, tell_below, tell_cut, tell_empty
 
@@ -81,23 +82,12 @@ def command(
     for run in runs:
         # Before all that is piped in is read.
         need_run(run)
-    options = Options(
-        tuple(text) if text else None,
-        None,
-        encoding,
-        limits,
-        max_tokens=max_tokens,
-        temperature=temperature,
-    )
+    options = read.options(limits, **asdict(writing))
     rows: Data = piped(runs[0], options) if data == "-" else data
-    predicted = predict(
-        runs,
-        rows,
-        options,
-        probabilities=switches[PROBABILITIES],
-        notify=Teller(quiet),
-        ensemble=ensemble,
-    )
+    with decisions_to(Teller(quiet)):
+        predicted = predict(
+            runs, rows, options, probabilities=switches[PROBABILITIES], ensemble=ensemble
+        )
     if target is None:
         write_lines(predicted, sys.stdout)
     else:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 import typer
 
+from holdfast.cli.options import Output
 from holdfast.core.errors import RecipeError
 from holdfast.core.machine import refuse_too_little
-from holdfast.core.printable import printable
-from holdfast.terminal.streams import json_text
 
 NAMES = {
     "loss": "by the loss",
@@ -18,6 +18,26 @@ NAMES = {
     "ratio": "by the loss relative to the base model's",
     "errors": "by wrong tokens",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class FileOptions:
+    """What MODEL learned from and what it never saw, and how these files are read."""
+
+    members: Annotated[
+        str | None, typer.Option(help="Rows that MODEL learned from, in any format of train.")
+    ] = None
+    others: Annotated[str | None, typer.Option(help="Rows of the same kind that it never saw.")] = (
+        None
+    )
+    start: Annotated[
+        str | None, typer.Option(help="The model that a writing MODEL was tuned from.")
+    ] = None
+    text: Annotated[list[str] | None, typer.Option(help="The text column.")] = None
+    label: Annotated[str | None, typer.Option(help="The column of the label or answer.")] = None
+    encoding: Annotated[
+        str | None, typer.Option(help="Of the files, where it is not UTF-8, e.g. cp1252.")
+    ] = None
 
 
 def command(
@@ -28,47 +48,24 @@ def command(
             help="A finished run; or any saved model, with --members and --others.",
         ),
     ],
-    members: Annotated[
-        str | None, typer.Option(help="Rows that MODEL learned from, in any format of train.")
-    ] = None,
-    others: Annotated[
-        str | None, typer.Option(help="Rows of the same kind that it never saw.")
-    ] = None,
-    start: Annotated[
-        str | None, typer.Option(help="The model that a writing MODEL was tuned from.")
-    ] = None,
-    text: Annotated[list[str] | None, typer.Option(help="The text column.")] = None,
-    label: Annotated[str | None, typer.Option(help="The column of the label or answer.")] = None,
-    encoding: Annotated[
-        str | None, typer.Option(help="Of the files, where it is not UTF-8, e.g. cp1252.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing beside the result.")] = False,
+    files: FileOptions,
+    output: Output,
 ) -> None:
     """What RUN remembers of its training rows, and what it forgot; or what MODEL remembers of
     --members that it does not know of --others."""
     refuse_too_little("torch")
     from holdfast.api.commands import probe
-    from holdfast.terminal.say import Teller, width
 
-    if (members is None) != (others is None):
+    if (files.members is None) != (files.others is None):
         raise RecipeError(
             "holdfast probe",
             "needs both --members and --others",
             None,
             "One holds rows that the model learned from, the other rows that it never saw.",
         )
-    found = probe(
-        model,
-        members=members,
-        others=others,
-        start=start,
-        text=text,
-        label=label,
-        encoding=encoding,
-        notify=Teller(quiet),
-    )
-    typer.echo(json_text(found) if as_json else printable(shown(found, width())))
+    with output.heard() as teller:
+        found = probe(model, **asdict(files), notify=teller)
+    output.show(found, lambda columns: shown(found, columns))
 
 
 def shown(found: Mapping[str, Any], columns: int) -> str:

@@ -51,7 +51,9 @@ def command(
 def _page(run: Path, page: Path, force: bool) -> None:
     refuse_too_little("numpy")
     from holdfast.analyses.prediction_page import write_page
+    from holdfast.core.decisions import decisions_to
     from holdfast.terminal.say import Teller
 
-    write_page(run, page, force=force, notify=Teller(False))
+    with decisions_to(Teller(False)):
+        write_page(run, page, force=force)
     typer.echo(page)

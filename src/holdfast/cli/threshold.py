@@ -7,9 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from holdfast.cli.options import Output
 from holdfast.core.machine import refuse_too_little
-from holdfast.core.printable import printable
-from holdfast.terminal.streams import json_text
 
 # Nothing can be promised, and nothing was written.
 NO_PROMISE = 3
@@ -36,8 +35,8 @@ def command(
     force: Annotated[
         bool, typer.Option("--force", help="Choose anew where the run has a threshold.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing beside the result.")] = False,
+    *,
+    output: Output,
 ) -> None:
     """Choose RUN's threshold on its validation rows, with a promise, and measure it on its stored
     answers to the test rows. From then on predict leaves uncertain rows to a person (null). Exit
@@ -45,15 +44,13 @@ def command(
     refuse_too_little("torch")
     from holdfast.analyses.threshold.command import ThresholdRequest, set_threshold
     from holdfast.runs.threshold import FILE
-    from holdfast.terminal.say import Teller, width
 
     wanted = ThresholdRequest(precision, coverage, cost)
-    notify = Teller(quiet)
-    notify.title(f"holdfast threshold {run}")
-    found = set_threshold(run, wanted, force=force)
+    with output.heard(f"holdfast threshold {run}") as teller:
+        found = set_threshold(run, wanted, force=force)
     if found["rule"] is not None:
-        notify.line(f"{run / FILE} is written", "predict applies it; delete the file to undo this")
-    typer.echo(json_text(found) if as_json else printable(shown(found, width())))
+        teller.line(f"{run / FILE} is written", "predict applies it; delete the file to undo this")
+    output.show(found, lambda columns: shown(found, columns))
     if found["rule"] is None:
         raise typer.Exit(NO_PROMISE)
 

@@ -8,7 +8,7 @@ import os
 import re
 import shlex
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -166,15 +166,13 @@ def is_finished(run: Path) -> bool:
 
 
 @contextlib.contextmanager
-def claimed(
-    run: Path, resume: bool, notify: Callable[[Decision], None] = lambda _: None
-) -> Iterator[None]:
+def claimed(run: Path, resume: bool) -> Iterator[None]:
     """Make the folder and hold it, or refuse to write into one that holds something or that another
     process holds.
 
     With ``resume`` an unfinished run may be continued; one without a checkpoint starts anew, and a
     folder that is not there is refused. When the block fails before anything was written, the
-    folders that were made are taken away again. ``notify`` hears where the folder cannot be locked.
+    folders that were made are taken away again. The log says where the folder cannot be locked.
     Among several processes the first alone does this.
     """
     if not is_main_process():
@@ -186,7 +184,7 @@ def claimed(
         # A file system such as /proc refuses in ways of its own.
         with door(str(run), MachineError, "could not be written", ELSEWHERE):
             run.mkdir(parents=True, exist_ok=True)
-    with taken_away_again(made), locked(run, notify):
+    with taken_away_again(made), locked(run):
         with disk_errors(run):
             # Again: what another process wrote before it let the folder go.
             _check(run, resume)

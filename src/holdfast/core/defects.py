@@ -7,9 +7,10 @@ Where training is over, or is somebody else's, a part that fails is left out and
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
+from holdfast.core.decisions import notify
 from holdfast.core.errors import InputError, Interrupted
 from holdfast.core.input_errors import lacking
 from holdfast.core.records import Decision
@@ -28,10 +29,10 @@ def defect_line(error: BaseException) -> str:
 
 
 @contextmanager
-def survived(what: str, left: str, notify: Callable[[Decision], None]) -> Iterator[None]:
-    """A defect inside ends the block and no more: ``notify`` hears that ``what`` is not written,
-    why, and what is ``left``. What the input or the machine is at fault for, and an interrupt, is
-    raised."""
+def survived(what: str, left: str) -> Iterator[None]:
+    """A defect inside ends the block and no more: the decision log says that ``what`` is
+    not written, why, and what is ``left``. What the input or the machine is at fault for, and an
+    interrupt, is raised."""
     try:
         yield
     except (InputError, Interrupted):

@@ -10,11 +10,12 @@ import os
 import socket
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import TypedDict
 
+from holdfast.core.decisions import notify
 from holdfast.core.errors import RunError
 from holdfast.core.files import disk_errors
 from holdfast.core.printable import printable
@@ -43,13 +44,13 @@ class LockHolder(TypedDict):
 
 
 @contextlib.contextmanager
-def locked(folder: Path, notify: Callable[[Decision], None] = lambda _: None) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Hold ``folder`` until the block ends; other processes, and other threads, are refused.
 
     It is ``flock`` on ``folder/.lock``, so the system lets it go when the process ends, however it
     ends: a file that a killed process left holds nobody off. The file names the holder, and goes
     with the lock. A process that was forked inside does not hold it, and may outlive us. Where the
-    file system knows no such locks, ``notify`` hears that nothing is held.
+    file system knows no such locks, the decision log says that nothing is held.
 
     Raises ``RunError`` where another holds it, ``MachineError`` where no file can be made there.
     """

@@ -404,7 +404,6 @@ def make_job(
     accelerator: Accelerator,
     place: FitPlace | None = None,
     listeners: Sequence[Listener] = (),
-    notify: Callable[[Decision], None] = lambda _: None,
 ) -> tuple[Job, tuple[Any, ...]]:
     """The loop's job, on a network that may learn now; and the listeners that its kind of task
     brought."""
@@ -442,7 +441,6 @@ def make_job(
         journal=place.journal,
         store=place.store,
         cache=_cache(ready, place.kept_in),
-        notify=notify,
         pretrained=tensors_of(ready.prepared.loaded.network),
         added=ready.sides.added,
         with_added=ready.sides.with_added,

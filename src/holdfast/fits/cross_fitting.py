@@ -31,10 +31,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.contract.fit import FittedModel, PreparedData, TrainingPlan
+from holdfast.core.decisions import decisions_to, notify
 from holdfast.core.errors import Interrupted, RecipeError
 from holdfast.core.events import Offers
 from holdfast.core.files import write_atomically
-from holdfast.core.records import Decision, Finding, Floats, Ints, Snapshot
+from holdfast.core.records import Decision, Floats, Ints, Snapshot
 from holdfast.core.seeds import derive_seed
 from holdfast.fits.compose import make_job, make_ready
 from holdfast.fits.fit import fit_ready
@@ -57,7 +58,6 @@ if TYPE_CHECKING:
     from holdfast.core.events import Listener
     from holdfast.training.task import Examples
 
-Notify = Callable[[Decision | Finding], None]
 Extend = Callable[[Ints, Ints], PreparedData]
 FOLDER = "folds"
 SPENT = ("examples_seen", "evaluate_s", "guard_s")
@@ -92,7 +92,6 @@ def cross_fit(
     extend: Extend | None = None,
     into: FitFolder | None = None,
     listeners: Sequence[Listener] = (),
-    notify: Notify = lambda _: None,
 ) -> FittedModel:
     """Train on all rows at ``positions``, with every choice made out of fold.
 
@@ -126,11 +125,12 @@ def cross_fit(
         nonlocal before
         for fold in parts:
             store = FoldStore(kept_in, place, fold.number)
-            run = store.load(notify) if place.resume else None
+            run = store.load() if place.resume else None
             if run is None:
                 of_fold = Fold(rows[fold.train], rows[fold.held], fold.number)
                 own = extend(of_fold.train, of_fold.held) if extend else prepared
-                run = replace(_run_fold(own, of_fold, ready, accelerator), held=fold.held)
+                with decisions_to(None):
+                    run = replace(_run_fold(own, of_fold, ready, accelerator), held=fold.held)
                 store.save(run)
             else:
                 before += run.seconds
@@ -138,7 +138,7 @@ def cross_fit(
             notify(_told(run, folds))
         return joined(runs, ready.plan, len(rows))
 
-    fitted = fit_ready(ready, start, into=into, listeners=listeners, notify=notify, folds=answered)
+    fitted = fit_ready(ready, start, into=into, listeners=listeners, folds=answered)
     trained = fitted.trained
     spent = {name: sum(getattr(run, name) for run in runs) for name in SPENT}
     more = {name: getattr(trained, name) + value for name, value in spent.items()}
@@ -342,7 +342,7 @@ class FoldStore:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(self._path, lambda path: write_sealed(path, state, self._mark, FORM))
 
-    def load(self, notify: Notify) -> FoldRun | None:
+    def load(self) -> FoldRun | None:
         """The fold, or ``None`` where it is to be run."""
         if self._path is None or not self._path.exists():
             return None

@@ -5,6 +5,7 @@ For which rates of the classes a fit's answers are: the last step of ``methods.b
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -15,8 +16,9 @@ import numpy as np
 from holdfast.contract.fit import FittedModel, PreparedData, TrainingPlan
 from holdfast.control.choice import last
 from holdfast.control.ends_at import EndsAt
+from holdfast.core.decisions import decisions_to, notify
 from holdfast.core.errors import Defect
-from holdfast.core.records import Decision, Finding, Floats, Ints
+from holdfast.core.records import Decision, Floats, Ints
 from holdfast.fits.checkpoint_rule import kept_state, start_probe
 from holdfast.fits.compose import make_job, make_ready
 from holdfast.fits.place import FitFolder, FitPlace
@@ -30,7 +32,6 @@ from holdfast.methods.heads.class_rates import (
     stated,
 )
 from holdfast.methods.heads.closed_form import HeadRefit
-from holdfast.prepare.rows import notify_all
 from holdfast.prepare.sharding import gathered
 from holdfast.tasks.classes.classifier import classifier, kept_temperature
 from holdfast.tasks.classes.side_selection import with_side
@@ -53,7 +54,6 @@ def fit(
     *,
     into: FitFolder | None = None,
     listeners: Sequence[Listener] = (),
-    notify: Callable[[Decision | Finding], None] = lambda _: None,
 ) -> FittedModel:
     """Train on the rows at ``train_positions`` of what is prepared, judged by those at
     ``valid_positions``, and keep the best state.
@@ -64,8 +64,7 @@ def fit(
     the recipe leave open is worked out from these training rows.
 
     ``into`` is the run's folder where it is written as it goes, so that it can be resumed; without
-    it nothing is. ``listeners`` join the loop's own; ``notify`` hears every decision and finding as
-    it is made.
+    it nothing is. ``listeners`` join the loop's own.
 
     Raises ``RecipeError`` for settings that cannot be followed, ``MachineError`` where memory does
     not suffice, ``TrainingError`` where a loss is no number, ``Interrupted`` where the user stops,
@@ -80,7 +79,7 @@ def fit(
         _whole("validation", valid_positions),
     )
     ready = make_ready(prepared, train_rows, valid_rows, settings, kept_in)
-    return fit_ready(ready, start, into=into, listeners=listeners, notify=notify)
+    return fit_ready(ready, start, into=into, listeners=listeners)
 
 
 def fit_ready(
@@ -89,39 +88,40 @@ def fit_ready(
     *,
     into: FitFolder | None = None,
     listeners: Sequence[Listener] = (),
-    notify: Callable[[Decision | Finding], None] = lambda _: None,
     folds: Callable[[TrainingPlan, Accelerator, FitPlace], FoldEvaluation | FoldLooks]
     | None = None,
 ) -> FittedModel:
     """A fit from its first step on; it began at ``start`` of the clock. ``folds`` answers the rows
-    that a cross-fitted one learns from, once its folder is begun."""
-    notify_all(notify, ready.decisions, ready.findings)
-    accelerator = make_accelerator(ready.recipe.train.precision)
-    place = into.begin(ready, accelerator) if into else FitPlace()
-    out_of_fold = folds(ready, accelerator, place) if folds else None
-    job, of_kind = make_job(ready, accelerator, place, listeners, notify)
-    job = replace(job, out_of_fold=out_of_fold)
-    if isinstance(out_of_fold, FoldLooks):
-        ends = EndsAt(out_of_fold.ends_at, out_of_fold.because)
-        job = replace(job, choose=last, advisor=ends)
-    until_the_loop = time.perf_counter() - start
-    ready, job, trained = gathered(ready, job, train(job, place.resume))
-    for tried in trained.offers:
-        notify(tried.decision)
-    kept = kept_state(ready, of_kind, trained)
-    if isinstance(out_of_fold, FoldLooks):
-        kept = replace(kept, because=out_of_fold.because)
-    job.journal.note(trained.last_step, kept.what, kept.because, chosen=kept.chosen)
-    notify(kept)
-    seconds = until_the_loop + trained.train_s
-    fitted = with_side(
-        with_rates(FittedModel(ready, job, of_kind, trained, kept, seconds, place.begun))
-    )
-    for made in late_decisions(fitted):
-        job.journal.note(trained.last_step, made.what, made.because, chosen=made.chosen)
-        notify(made)
-    notify_all(notify, (), fitted.side.findings if fitted.side else ())
-    return fitted
+    that a cross-fitted one learns from, once its folder is begun. A fit without a folder is a
+    trial: what is decided in it is kept with it, and nobody is notified."""
+    with contextlib.nullcontext() if into else decisions_to(None):
+        notify(*ready.decisions, *ready.findings)
+        accelerator = make_accelerator(ready.recipe.train.precision)
+        place = into.begin(ready, accelerator) if into else FitPlace()
+        out_of_fold = folds(ready, accelerator, place) if folds else None
+        job, of_kind = make_job(ready, accelerator, place, listeners)
+        job = replace(job, out_of_fold=out_of_fold)
+        if isinstance(out_of_fold, FoldLooks):
+            ends = EndsAt(out_of_fold.ends_at, out_of_fold.because)
+            job = replace(job, choose=last, advisor=ends)
+        until_the_loop = time.perf_counter() - start
+        ready, job, trained = gathered(ready, job, train(job, place.resume))
+        for tried in trained.offers:
+            notify(tried.decision)
+        kept = kept_state(ready, of_kind, trained)
+        if isinstance(out_of_fold, FoldLooks):
+            kept = replace(kept, because=out_of_fold.because)
+        job.journal.note(trained.last_step, kept.what, kept.because, chosen=kept.chosen)
+        notify(kept)
+        seconds = until_the_loop + trained.train_s
+        fitted = with_side(
+            with_rates(FittedModel(ready, job, of_kind, trained, kept, seconds, place.begun))
+        )
+        for made in late_decisions(fitted):
+            job.journal.note(trained.last_step, made.what, made.because, chosen=made.chosen)
+            notify(made)
+        notify(*(fitted.side.findings if fitted.side else ()))
+        return fitted
 
 
 def late_decisions(fitted: FittedModel) -> tuple[Decision, ...]:

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from holdfast.contract.fit import FittedModel, OuterAnswers, PreparedData
+from holdfast.core.decisions import notify
 from holdfast.core.errors import SplitError
 from holdfast.core.files import write_atomically
 from holdfast.core.records import Decision, Floats, Ints
@@ -26,7 +27,6 @@ from holdfast.core.seeds import derive_seed
 from holdfast.fits.cross_fitting import FOLDER, FORM, cross_fit, probe_logits, resumable, seed_of
 from holdfast.fits.fit import fit
 from holdfast.fits.row_roles import LearningRows
-from holdfast.prepare.rows import Notify
 from holdfast.recipe.resolution import ResolvedRecipe
 from holdfast.split.folds import Fold, make_folds, set_aside
 from holdfast.tasks.classes.classifier import kept_temperature
@@ -79,12 +79,7 @@ def _named(division: str) -> Iterator[None]:
 
 
 def answer_outer(
-    learning: LearningRows,
-    folds: Sequence[Fold],
-    recipe: ResolvedRecipe,
-    kept_in: Path,
-    mark: str,
-    notify: Notify = lambda _: None,
+    learning: LearningRows, folds: Sequence[Fold], recipe: ResolvedRecipe, kept_in: Path, mark: str
 ) -> OuterAnswers:
     """Fit each outer fold's other rows and let that answer the fold, by the ``recipe`` of the run
     on all rows: an open one would be worked out anew, and a resumed run has none. What was finished
@@ -96,7 +91,7 @@ def answer_outer(
     for fold in folds:
         path = kept_in / FOLDER / f"outer-{fold.number}.pt"
         own = hashlib.sha256(f"{mark} outer {fold.number}".encode()).hexdigest()
-        found = _load(path, own, notify)
+        found = _load(path, own)
         if found is None:
             start = time.perf_counter()
             with resumable(f"outer fold {fold.number + 1}"):
@@ -160,7 +155,7 @@ def _save(path: Path, mark: str, found: FoldLogits) -> None:
     write_atomically(path, lambda beside: write_sealed(beside, state, mark, FORM))
 
 
-def _load(path: Path, mark: str, notify: Notify) -> FoldLogits | None:
+def _load(path: Path, mark: str) -> FoldLogits | None:
     if not path.exists():
         return None
     try:

@@ -14,7 +14,7 @@ from holdfast.data.table import Table
 from holdfast.fits.cross_fitting import cross_fit
 from holdfast.fits.fit import fit
 from holdfast.prepare.model import with_added
-from holdfast.prepare.rows import Divided, Notify
+from holdfast.prepare.rows import Divided
 from holdfast.split.folds import Fold
 
 if TYPE_CHECKING:
@@ -42,17 +42,10 @@ class LearningRows:
         """All rows that are learned from or judge, ascending."""
         return np.union1d(self.train, self.valid)
 
-    def fit(
-        self,
-        into: FitFolder | None = None,
-        listeners: Sequence[Listener] = (),
-        notify: Notify = lambda _: None,
-    ) -> FittedModel:
+    def fit(self, into: FitFolder | None = None, listeners: Sequence[Listener] = ()) -> FittedModel:
         """Train, by whichever way was chosen."""
         if not self.folds:
-            return fit(
-                self.prepared, self.train, self.valid, into=into, listeners=listeners, notify=notify
-            )
+            return fit(self.prepared, self.train, self.valid, into=into, listeners=listeners)
         return cross_fit(
             self.prepared,
             self.train,
@@ -60,7 +53,6 @@ class LearningRows:
             extend=self.extended,
             into=into,
             listeners=listeners,
-            notify=notify,
         )
 
     def blocks(self) -> Mapping[str, Any]:

@@ -18,8 +18,8 @@ from holdfast.core.records import Decision, Finding
 from holdfast.core.updates import BatchSource, LossTerm, Stepper
 
 if TYPE_CHECKING:
-    from holdfast.methods.run_view import EncodedRows
     from holdfast.models.base import Loaded
+    from holdfast.training.task import Examples
 
 MOST = 1_000_000
 
@@ -153,7 +153,7 @@ class Parts:
     copies: int = 0
     listeners_for: Callable[[Loaded], Sequence[Listener]] = none_for
     prepares: Callable[[Loaded], Told] = nothing_to_prepare
-    beside: Callable[[BatchSource, EncodedRows], BatchSource] | None = None
+    beside: Callable[[BatchSource, Examples], BatchSource] | None = None
 
     @property
     def changes_finetuning(self) -> bool:

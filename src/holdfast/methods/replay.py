@@ -25,7 +25,7 @@ from holdfast.core.updates import BatchSource, Draw, RowPool
 from holdfast.methods.registry import METHODS, Method, Parts, setting
 
 if TYPE_CHECKING:
-    from holdfast.methods.run_view import EncodedRows
+    from holdfast.training.task import Examples
 
 SHARE = 0.1
 
@@ -38,7 +38,7 @@ class Replay:
     share: float = setting(SHARE, above=0, most=10)
     written: int = setting(400, least=8, most=100_000, whole=True)
 
-    def beside(self, inner: BatchSource, general: EncodedRows) -> BatchSource:
+    def beside(self, inner: BatchSource, general: Examples) -> BatchSource:
         return ReplaySource(inner, general, self.share)
 
 
@@ -47,7 +47,7 @@ class ReplaySource:
     """A source that passes on the draws of ``inner`` with ``general`` rows beside."""
 
     inner: BatchSource
-    general: EncodedRows
+    general: Examples
     share: float
 
     @property

@@ -27,6 +27,7 @@ from holdfast.contract.run_folder import (
     is_finished,
     is_main_process,
 )
+from holdfast.core.decisions import notify
 from holdfast.core.defects import survived
 from holdfast.core.errors import InputError, Interrupted, RunError
 from holdfast.core.files import disk_errors
@@ -53,7 +54,7 @@ from holdfast.models.adapters.save import base_folder
 from holdfast.models.compute.dropout import quick_dropout
 from holdfast.monitor.confirmation import confirmed
 from holdfast.prepare.names import check_names
-from holdfast.prepare.rows import Divided, Notify, load_and_divide
+from holdfast.prepare.rows import Divided, load_and_divide
 from holdfast.prepare.sources import stored, with_mix
 from holdfast.recipe import Recipe, anchored, read_recipe
 from holdfast.runs.journal import RunFolder
@@ -88,7 +89,6 @@ def train(
     *,
     resume: bool = False,
     listeners: Sequence[Listener] = (),
-    notify: Notify = lambda _: None,
     checkpoint_every_s: float = LEAST_SECONDS,
     held: Mapping[str, object] = MappingProxyType({}),
     outline: Callable[[Outline], None] = lambda _: None,
@@ -96,11 +96,10 @@ def train(
 ) -> dict[str, Any]:
     """Do the whole job into the folder ``run`` and return what ``result.json`` holds.
 
-    ``listeners`` join the loop's own (a progress bar, say); ``notify`` hears every automatic
-    decision and every finding as it is made; ``outline`` hears what was made of the rows, then
-    what was made of the model, as soon as each stands. ``checkpoint_every_s`` is the least time
-    between two checkpoints. On a finished run ``resume`` changes nothing. ``held`` are rows that
-    lie in memory (``data``, ``test``), which are stored in the run's folder first; see
+    ``listeners`` join the loop's own (a progress bar, say); ``outline`` hears what was made of
+    the rows, then what was made of the model, as soon as each stands. ``checkpoint_every_s`` is the
+    least time between two checkpoints. On a finished run ``resume`` changes nothing. ``held`` are
+    rows that lie in memory (``data``, ``test``), which are stored in the run's folder first; see
     ``prepare.sources``. A ``procedure`` takes the place of the one fit.
 
     Raises ``Interrupted`` on Ctrl-C and SIGTERM; what is there then can be resumed.
@@ -118,17 +117,15 @@ def train(
         check_names(recipe)
     with contextlib.ExitStack() as stack:
         stack.enter_context(terminate_like_interrupt())
-        stack.enter_context(claimed(run, resume, notify))
+        stack.enter_context(claimed(run, resume))
         if not (resume and (run / RECIPE).exists()):
             # A run that is continued has its rows; the sources may have gone or changed since.
-            recipe, held = with_mix(recipe, held, notify)
+            recipe, held = with_mix(recipe, held)
         paths = stack.enter_context(stored(held, run))
         stack.enter_context(flushed_subnormals())
         stack.enter_context(quick_dropout())
-        recipe = begin_search(run, procedure, recipe.changed(data=paths), resume, notify)
-        to = Destination(
-            run, resume and (run / RECIPE).exists(), checkpoint_every_s, notify, outline
-        )
+        recipe = begin_search(run, procedure, recipe.changed(data=paths), resume)
+        to = Destination(run, resume and (run / RECIPE).exists(), checkpoint_every_s, outline)
         try:
             if to.resume:
                 return _continue(recipe, to, listeners, procedure)
@@ -147,11 +144,11 @@ def _continue(
     """Finish what a run has come to, by the recipe that it began with: a procedure by what it was
     ``asked``, since the run's recipe is that of the model that it came to."""
     run = to.run
-    if (run / RESULT).exists() and _stands(run, to.notify):
-        return write_pages(run, to.notify) if is_main_process() else read_result(run)
+    if (run / RESULT).exists() and _stands(run):
+        return write_pages(run) if is_main_process() else read_result(run)
     check_recipe(run)
     because = f"every setting is that of its {RECIPE}; what is given now is not used"
-    to.notify(Decision("resumed", str(run), because, prominent=True))
+    notify(Decision("resumed", str(run), because, prominent=True))
     recipe = asked if procedure else read_recipe(run / RECIPE)
     return _train(recipe, to, listeners, procedure)
 
@@ -160,15 +157,15 @@ def _train(
     recipe: Recipe, to: Destination, listeners: Sequence[Listener], procedure: Procedure | None
 ) -> dict[str, Any]:
     """The sentence above, from the rows on."""
-    start, run, notify = time.perf_counter(), to.run, to.notify
+    start, run = time.perf_counter(), to.run
     folded = isinstance(procedure, ScoresByFolds)
-    divided = load_and_divide(recipe, notify, folded=folded)
+    divided = load_and_divide(recipe, folded=folded)
     to.outline(outline_rows(divided, folded))
     recipe = absolute(divided.recipe, divided.table)
-    learner = learner_of(recipe, divided, procedure, notify)
+    learner = learner_of(recipe, divided, procedure)
     divided = learner.divided
     with RunFolder(to, divided) as folder:
-        fitted = learner.fit(folder, listeners, notify)
+        fitted = learner.fit(folder, listeners)
         accelerator = fitted.job.accelerator
         if accelerator.is_main_process:
             with memory_errors("scoring the test rows"), one_thread():
@@ -176,13 +173,11 @@ def _train(
                     saved = save_model(run, fitted)
                     save_side(run, fitted)
                     model, base = seal_model(run), seal_folder(base_folder(run / MODEL))
-                outer = _answered(learner, folder, fitted, notify)
+                outer = _answered(learner, folder, fitted)
                 # The verdict, and what may be said of the test rows, are fixed before these open.
-                with survived(
-                    "validation texts", "the verdict is based on the losses alone", notify
-                ):
+                with survived("validation texts", "the verdict is based on the losses alone"):
                     fitted = with_texts(fitted)
-                found = find_all(run, fitted, saved, notify)
+                found = find_all(run, fitted, saved)
                 with stage("scoring the test rows"):
                     test = divided.splits.test
                     scored = score_once(run, fitted, test, saved, folder.opened_before, outer)
@@ -191,33 +186,29 @@ def _train(
             seconds = time.perf_counter() - start
             keep_search(run)
             blocks = blocks_of(learner, scored)
-            _write(Finished(run, divided, fitted, scored, seconds, model, base, blocks), notify)
+            _write(Finished(run, divided, fitted, scored, seconds, model, base, blocks))
             folder.send_score(fitted, scored)
     if accelerator.is_main_process:
         with stage("writing the report"):
-            write_pages(run, notify)
+            write_pages(run)
     accelerator.wait_for_everyone()
     return read_result(run)
 
 
-def learner_of(
-    recipe: Recipe, divided: Divided, procedure: Procedure | None, notify: Notify
-) -> Learner:
+def learner_of(recipe: Recipe, divided: Divided, procedure: Procedure | None) -> Learner:
     """What the run learns from: as the recipe says, or as a procedure has it."""
     if procedure is None:
         return learning_of(recipe, divided)
-    return procedure.learn(recipe, divided, notify)
+    return procedure.learn(recipe, divided)
 
 
-def _answered(
-    learning: Learner, folder: RunFolder, fitted: FittedModel, notify: Notify
-) -> OuterAnswers | None:
+def _answered(learning: Learner, folder: RunFolder, fitted: FittedModel) -> OuterAnswers | None:
     """What the outer folds say, where there are no test rows."""
     if not (isinstance(learning, LearningRows) and learning.outer):
         return None
     mark = fitted.begun.mark if fitted.begun else ""
     with stage("scoring by outer folds"):
-        return answer_outer(learning, learning.outer, fitted.recipe, folder.kept_in, mark, notify)
+        return answer_outer(learning, learning.outer, fitted.recipe, folder.kept_in, mark)
 
 
 def _interrupted(run: Path) -> Interrupted:
@@ -255,7 +246,7 @@ class Finished:
     blocks: Mapping[str, Any]
 
 
-def _write(done: Finished, notify: Notify) -> None:
+def _write(done: Finished) -> None:
     """The tables, then the result, which says what every file before it must be. Both the result
     and the journal are read again, by the shapes that every later command reads them by."""
     run, divided, fitted, scored = done.run, done.divided, done.fitted, done.scored
@@ -340,7 +331,7 @@ def _keep_looks(run: Path, fitted: FittedModel) -> None:
         )
 
 
-def _stands(run: Path, notify: Notify) -> bool:
+def _stands(run: Path) -> bool:
     """Whether what a killed run had come to is whole, so that only its report is missing. Where it
     is not, the last checkpoint gives it again; without one the error is raised."""
     try:

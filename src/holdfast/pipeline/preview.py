@@ -9,6 +9,7 @@ import numpy as np
 
 from holdfast.contract.fit import Need, TrainingPlan
 from holdfast.contract.result import peak_memory_mb
+from holdfast.core.decisions import notify
 from holdfast.core.machine import MB
 from holdfast.core.records import Decision, Finding, to_json
 from holdfast.core.updates import Draw
@@ -17,7 +18,7 @@ from holdfast.fits.duration import seconds_after
 from holdfast.fits.row_use import learning_of
 from holdfast.models.layers import count_parameters
 from holdfast.plan.memory import available_mb, tightest
-from holdfast.prepare.rows import Notify, load_and_divide, notify_all
+from holdfast.prepare.rows import load_and_divide
 from holdfast.prepare.sources import mixed_file
 from holdfast.recipe import Recipe
 from holdfast.training.guard import begin_run
@@ -28,20 +29,20 @@ from holdfast.training.step import begin_phase, train_step
 TIMED_STEPS = 3
 
 
-def preview(recipe: Recipe, notify: Notify = lambda _: None) -> dict[str, Any]:
+def preview(recipe: Recipe) -> dict[str, Any]:
     """The plan: division, findings, decisions, phases, parameters, memory and time.
 
     Memory and time come from a few real steps on the longest rows, on a model that is thrown away.
     Nothing is written.
     """
-    with mixed_file(recipe, notify) as one_table:
-        divided = load_and_divide(one_table, notify)
+    with mixed_file(recipe) as one_table:
+        divided = load_and_divide(one_table)
     learning = learning_of(divided.recipe, divided)
     divided, folds = learning.divided, learning.folds
     # K runs on all rows but a fold each, and one on all, take as long as K on all.
     times = max(1, folds) * max(1, len(learning.outer))
     ready = make_ready(learning.prepared, learning.train, learning.valid, cross_fitted=bool(folds))
-    notify_all(notify, ready.decisions, ready.findings)
+    notify(*ready.decisions, *ready.findings)
     splits = divided.splits
     decisions: tuple[Decision, ...] = (*divided.decisions, *ready.decisions)
     findings: tuple[Finding, ...] = (*divided.findings, *ready.findings)

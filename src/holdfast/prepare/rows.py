@@ -5,7 +5,7 @@ Unlabelled texts without those that some row of the run has already, whatever it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from holdfast.contract.fit import Kind
 from holdfast.contract.inference import within_limits
+from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding
 from holdfast.core.seeds import generator
@@ -37,8 +38,6 @@ from holdfast.tasks import kind_of
 from holdfast.tasks.generation.samples import execution_of, with_tables
 from holdfast.training.task import Examples
 
-Notify = Callable[[Decision | Finding], None]
-
 
 @dataclass(frozen=True, slots=True)
 class Divided:
@@ -55,16 +54,14 @@ class Divided:
     unlabelled: tuple[str, ...] = ()
 
 
-def load_and_divide(
-    recipe: Recipe, notify: Notify = lambda _: None, *, folded: bool = False
-) -> Divided:
+def load_and_divide(recipe: Recipe, *, folded: bool = False) -> Divided:
     """Load, audit and divide the rows that the recipe names; ``folded`` where test rows are not
     needed, since folds score."""
     with within_limits(recipe.data):
-        return _load_and_divide(recipe, notify, folded)
+        return _load_and_divide(recipe, folded)
 
 
-def _load_and_divide(recipe: Recipe, notify: Notify, folded: bool) -> Divided:
+def _load_and_divide(recipe: Recipe, folded: bool) -> Divided:
     if recipe.data.path is None:
         raise RecipeError("data.path", "is missing", None, "Name the file that holds the rows.")
     refuse_meta(recipe)
@@ -78,9 +75,9 @@ def _load_and_divide(recipe: Recipe, notify: Notify, folded: bool) -> Divided:
     # So is a machine that cannot keep written code in.
     execution_of(recipe)
     code = code_to_run(recipe)
-    notify_all(notify, code, ())
+    notify(*code)
     recipe, worked_out = with_task(recipe)
-    notify_all(notify, worked_out, ())
+    notify(*worked_out)
     data, kind = recipe.data, kind_of(recipe.task)
     if data.features and recipe.task != "text-classification":
         rule = f"does not exist for {recipe.task}: columns stand beside a text with a class"
@@ -92,13 +89,13 @@ def _load_and_divide(recipe: Recipe, notify: Notify, folded: bool) -> Divided:
         return with_tables(kind.read(source, data, like), recipe)
 
     table = read(str(data.path), None)
-    notify_all(notify, table.decisions, table.findings)
+    notify(*table.decisions, *table.findings)
     audited = audit_table(table)
     sides, companions = given_rows(data, kind)
-    notify_all(notify, companions, ())
+    notify(*companions)
     given = {name: read(source, table) for name, source in sides.items()}
     table, given, audited, changed = treat_all(table, given, audited, treatments)
-    notify_all(notify, changed, audited)
+    notify(*changed, *audited)
     needed = not folded and recipe.task != "text-classification"
     if not data.split.test and "test" not in given and needed:
         raise RecipeError(
@@ -110,12 +107,12 @@ def _load_and_divide(recipe: Recipe, notify: Notify, folded: bool) -> Divided:
     shares = shares_of(data.split)
     dividing = dividing_by(recipe)
     way, chosen = way_of(dividing, table)
-    notify_all(notify, chosen, ())
+    notify(*chosen)
     splits = divide(table, seed=dividing.seed, fractions=shares, way=way, **given)
     splits = treat_training(splits, treatments)
-    notify_all(notify, splits.decisions, splits.findings)
+    notify(*splits.decisions, *splits.findings)
     beside = _unlabelled(dividing, table, given)
-    notify_all(notify, (), beside.findings)
+    notify(*(beside.findings))
     findings = (*table.findings, *audited, *splits.findings, *beside.findings)
     decisions = (
         *code,
@@ -154,14 +151,6 @@ def _unlabelled(recipe: Recipe, table: Table, given: Mapping[str, Table]) -> Unl
     lot = same_text(read_unlabelled(path, table, recipe.data.encoding), recipe)
     rows = gather(table, {**given, "unlabelled": lot}, recipe.seed)
     return without_copies(lot, rows.copies, rows.mask("unlabelled"), recipe.seed)
-
-
-def notify_all(notify: Notify, decisions: Sequence[Decision], findings: Sequence[Finding]) -> None:
-    """Let ``notify`` hear each of them, in order."""
-    for decision in decisions:
-        notify(decision)
-    for finding in findings:
-        notify(finding)
 
 
 def given_rows(

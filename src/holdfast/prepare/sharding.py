@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from holdfast.contract.fit import TrainingPlan
+from holdfast.core.decisions import notify
 from holdfast.core.errors import MachineError, RecipeError
 from holdfast.core.machine import MB, processes
 from holdfast.core.records import Decision
@@ -130,7 +131,7 @@ def _scoring(job: Job, ready: TrainingPlan) -> Any:
         "scores it in its own memory, which takes its time"
     )
     job.journal.note(job.plan.steps, "scoring", because, chosen="on the processor")
-    job.notify(Decision("scoring", "on the processor", because, prominent=True))
+    notify(Decision("scoring", "on the processor", because, prominent=True))
     return OnProcessor(job.accelerator)
 
 

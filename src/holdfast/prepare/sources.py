@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holdfast.contract.run_folder import CHECKPOINTS, RECIPE, SEARCH, is_main_process
+from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.files import write_atomically
 from holdfast.core.input_errors import door
 from holdfast.core.machine import processes
 from holdfast.data.memory.frames import frame_file, write_frame
 from holdfast.data.mix import SOURCE, Mixed, MixSource, mix
-from holdfast.prepare.rows import Notify, notify_all
 from holdfast.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -103,9 +103,7 @@ def _wait_for_everyone() -> None:
 TASK = "text-classification"
 
 
-def with_mix(
-    recipe: Recipe, held: Mapping[str, object], notify: Notify = lambda _: None
-) -> tuple[Recipe, Mapping[str, Any]]:
+def with_mix(recipe: Recipe, held: Mapping[str, object]) -> tuple[Recipe, Mapping[str, Any]]:
     """The recipe of one table, and the table among the rows in memory, where sources are mixed."""
     if not recipe.data.mix:
         return recipe, held
@@ -134,7 +132,7 @@ def with_mix(
             for one in recipe.data.mix
         ]
     )
-    notify_all(notify, found.decisions, found.findings)
+    notify(*found.decisions, *found.findings)
     one = recipe.changed(data=_of_one_table(recipe, found)).model_copy(update={"task": TASK})
     return one, {**held, "data": found.rows}
 
@@ -156,11 +154,11 @@ def _of_one_table(recipe: Recipe, found: Mixed) -> dict[str, Any]:
 
 
 @contextmanager
-def mixed_file(recipe: Recipe, notify: Notify = lambda _: None) -> Iterator[Recipe]:
+def mixed_file(recipe: Recipe) -> Iterator[Recipe]:
     """The same for a run that writes nothing: the table lies in a file that goes again."""
     from holdfast.data.memory.frames import frame_file
 
-    recipe, held = with_mix(recipe, {}, notify)
+    recipe, held = with_mix(recipe, {})
     if not held:
         yield recipe
         return

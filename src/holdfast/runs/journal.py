@@ -75,7 +75,6 @@ class RunFolder:
             store=CheckpointStore(
                 self.kept_in,
                 to.every_s,
-                to.notify,
                 begun.mark,
                 asdict(begun) if writes else {},
                 part_of(ready.recipe, accelerator),
@@ -108,8 +107,8 @@ class RunFolder:
         wanted = ready.recipe.alert
         if not writes or not (wanted.command or wanted.webhook):
             return ()
-        run, notify = self._to.run.name, self._to.notify
-        return (Alerts(wanted.on, wanted.command, wanted.webhook, run, notify),)
+        run = self._to.run.name
+        return (Alerts(wanted.on, wanted.command, wanted.webhook, run),)
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import yaml
 
 from holdfast.contract.run_folder import CHECKPOINTS, RECIPE, SEARCH
+from holdfast.core.decisions import notify
 from holdfast.core.errors import RunError
 from holdfast.core.files import write_text
 from holdfast.core.input_errors import door
@@ -28,7 +29,7 @@ from holdfast.recipe.whole import parse
 if TYPE_CHECKING:
     from holdfast.contract.fit import FittedModel, Scored
     from holdfast.core.events import Listener
-    from holdfast.prepare.rows import Divided, Notify
+    from holdfast.prepare.rows import Divided
     from holdfast.runs.journal import RunFolder
 
 # What a procedure's own finished fits lie in, below ``checkpoints/``.
@@ -43,9 +44,7 @@ class Learner(Protocol):
     @property
     def divided(self) -> Divided: ...
 
-    def fit(
-        self, into: RunFolder | None, listeners: Sequence[Listener], notify: Notify
-    ) -> FittedModel:
+    def fit(self, into: RunFolder | None, listeners: Sequence[Listener]) -> FittedModel:
         """Everything up to the fitted model. Whatever comes before the last fit keeps what is
         finished below ``into.kept_in / FITS``, so that a killed run does not repeat it."""
         ...
@@ -83,7 +82,7 @@ class Procedure(Protocol):
         """What was asked beside the recipe, in plain values: it is kept in ``search.yaml``."""
         ...
 
-    def learn(self, recipe: Recipe, divided: Divided, notify: Notify) -> Learner:
+    def learn(self, recipe: Recipe, divided: Divided) -> Learner:
         """Prepare the rows of a division."""
         ...
 
@@ -109,9 +108,7 @@ def begun_search(run: Path) -> Mapping[str, Any] | None:
     return None
 
 
-def begin_search(
-    run: Path, procedure: Procedure | None, recipe: Recipe, resume: bool, notify: Notify
-) -> Recipe:
+def begin_search(run: Path, procedure: Procedure | None, recipe: Recipe, resume: bool) -> Recipe:
     """The recipe that the rows are read by: of a run that is continued the one it began with.
 
     What was asked is written down before the first row is read. Raises ``RunError`` where another

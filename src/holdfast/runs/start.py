@@ -12,13 +12,14 @@ from typing import Any
 
 from holdfast.contract.fit import RunStart, TrainingPlan
 from holdfast.contract.run_folder import BEGUN, CHECKPOINTS, RECIPE
+from holdfast.core.decisions import notify
 from holdfast.core.errors import RunError
 from holdfast.core.files import write_json, write_text
 from holdfast.core.input_errors import door
 from holdfast.core.records import Decision, to_json
 from holdfast.core.yaml_values import from_yaml, read_yaml
 from holdfast.data.table import Table
-from holdfast.prepare.rows import Divided, Notify
+from holdfast.prepare.rows import Divided
 from holdfast.runs.outline import Outline
 from holdfast.training.checkpoint import LEAST_SECONDS, CheckpointStore
 
@@ -39,14 +40,12 @@ class Destination:
     """Where a run is written, and who is told of it on the way.
 
     With ``resume`` the run that is there is continued. ``every_s`` is the least time between two
-    checkpoints; ``notify`` hears every decision and finding, ``outline`` what was made of the rows,
-    then of the model.
+    checkpoints; ``outline`` hears what was made of the rows, then of the model.
     """
 
     run: Path
     resume: bool = False
     every_s: float = LEAST_SECONDS
-    notify: Notify = lambda _: None
     outline: Callable[[Outline], None] = lambda _: None
 
 
@@ -72,7 +71,7 @@ def remember(to: Destination, ready: TrainingPlan, divided: Divided) -> RunStart
         return begun
     before, wrong = _read(path)
     if wrong is not None:
-        before = _again(path, wrong, begun, to.notify)
+        before = _again(path, wrong, begun)
     if before["rows"] != begun.rows:
         raise RunError(
             str(run),
@@ -97,7 +96,7 @@ def check_recipe(run: Path) -> None:
         raise RunError(str(run / RECIPE), "is not the recipe that the run began with", None, OTHER)
 
 
-def _again(path: Path, wrong: str, begun: RunStart, notify: Notify) -> dict[str, Any]:
+def _again(path: Path, wrong: str, begun: RunStart) -> dict[str, Any]:
     """What the run began with where its file ``wrong``: from a checkpoint, else as of now."""
     kept = CheckpointStore(path.parent, mark=begun.mark).beside()
     if kept is None:

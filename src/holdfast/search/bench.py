@@ -16,7 +16,6 @@ from holdfast.fits.fit import fit
 from holdfast.fits.row_roles import LearningRows, known_tables
 from holdfast.prepare.general import with_general
 from holdfast.prepare.model import prepare, with_added
-from holdfast.prepare.rows import Notify
 from holdfast.recipe import Recipe, as_settings, override
 from holdfast.runs.start import rows_digest
 
@@ -100,9 +99,7 @@ class Bench:
         alone."""
         return with_added(self.prepared(settings), train, valid, self.unlabelled, self.known)
 
-    def fit(
-        self, job: FitJob, listeners: Sequence[Listener] = (), notify: Notify = lambda _: None
-    ) -> FittedModel:
+    def fit(self, job: FitJob, listeners: Sequence[Listener] = ()) -> FittedModel:
         """One fit of the search, written nowhere."""
         own = {key: value for key, value in job.settings.items() if of_a_fit(key)}
         if self.folds:
@@ -112,16 +109,10 @@ class Bench:
 
             prepared = extend(job.train, job.train[:0])
             return cross_fit(
-                prepared,
-                job.train,
-                self.folds,
-                own,
-                extend=extend,
-                listeners=listeners,
-                notify=notify,
+                prepared, job.train, self.folds, own, extend=extend, listeners=listeners
             )
         prepared = self.extended(job.settings, job.train, job.valid)
-        return fit(prepared, job.train, job.valid, own, listeners=listeners, notify=notify)
+        return fit(prepared, job.train, job.valid, own, listeners=listeners)
 
     def __getstate__(self) -> tuple[Any, ...]:
         # Weights and encoded rows are made anew where the bench arrives.

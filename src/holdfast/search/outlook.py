@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from holdfast.core.errors import RecipeError
 from holdfast.pipeline.main import absolute
-from holdfast.prepare.rows import Notify, load_and_divide
+from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe
 from holdfast.runs.procedure import Procedure
 
@@ -21,12 +21,10 @@ class Foreseeable(Protocol):
         ...
 
 
-def foreseen(
-    procedure: Procedure, recipe: Recipe, notify: Notify = lambda _: None
-) -> dict[str, Any]:
+def foreseen(procedure: Procedure, recipe: Recipe) -> dict[str, Any]:
     """The division, and what is tried on it."""
-    divided = load_and_divide(procedure.asked(recipe), notify)
-    learner = procedure.learn(absolute(divided.recipe, divided.table), divided, notify)
+    divided = load_and_divide(procedure.asked(recipe))
+    learner = procedure.learn(absolute(divided.recipe, divided.table), divided)
     if not isinstance(learner, Foreseeable):
         raise RecipeError("--dry-run", "is not known to this search", None, "Leave it out.")
     sides = ("train", "valid", "test")

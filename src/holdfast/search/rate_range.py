@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.contract.fit import PreparedData
+from holdfast.core.decisions import notify
 from holdfast.core.printable import brief
 from holdfast.core.records import Decision, Ints
 from holdfast.fits.compose import make_job, make_ready
 from holdfast.models.compute.dropout import quick_dropout
 from holdfast.prepare.model import prepare_divided
-from holdfast.prepare.rows import Notify, load_and_divide, notify_all
+from holdfast.prepare.rows import load_and_divide
 from holdfast.prepare.sources import in_files, with_mix
 from holdfast.recipe import Recipe
 from holdfast.stats.rate_curve import suggest
@@ -88,11 +89,7 @@ class RateRange:
         }
 
 
-def range_test(
-    recipe: Recipe,
-    notify: Notify = lambda _: None,
-    held: Mapping[str, pa.Table] = MappingProxyType({}),
-) -> RateRange:
+def range_test(recipe: Recipe, held: Mapping[str, pa.Table] = MappingProxyType({})) -> RateRange:
     """The range test of a recipe; ``held`` are rows in memory, see ``prepare.sources``.
 
     Raises what ``train`` raises of its rows, model and settings, ``Interrupted`` not among them:
@@ -102,13 +99,13 @@ def range_test(
         stack.enter_context(terminate_like_interrupt())
         stack.enter_context(flushed_subnormals())
         stack.enter_context(quick_dropout())
-        recipe = stack.enter_context(in_files(*with_mix(recipe, held, notify)))
-        divided = load_and_divide(recipe, notify)
+        recipe = stack.enter_context(in_files(*with_mix(recipe, held)))
+        divided = load_and_divide(recipe)
         known = (divided.table, *divided.given)
         prepared, train, valid = prepare_divided(
             divided.recipe, divided.splits, divided.findings, divided.unlabelled, known
         )
-        return range_of(prepared, train, valid, notify=notify)
+        return range_of(prepared, train, valid)
 
 
 def range_of(
@@ -116,20 +113,18 @@ def range_of(
     train: Ints,
     valid: Ints,
     settings: Mapping[str, object] | Sequence[str] = (),
-    *,
-    notify: Notify = lambda _: None,
 ) -> RateRange:
     """The range test of a fit on these rows, by position: of the phase of its plan that passes most
     rows. Rates of a method's stage are those of ``train.learning_rate`` that would lead to them."""
     # What is kept of frozen layers pays over a run, not over a hundred updates.
     unkept = prepared.with_settings(settings).changed(train={"cache_frozen": "off"})
     ready = make_ready(replace(prepared, recipe=unkept), train, valid)
-    notify_all(notify, ready.decisions, ready.findings)
+    notify(*ready.decisions, *ready.findings)
     phases, planned = ready.plan.phases, ready.recipe.train.learning_rate
     place = max(range(len(phases)), key=lambda i: phases[i].rows_passed)
     share = phases[place].learning_rate / planned
     rates = [float(rate) for rate in np.geomspace(LOWEST, HIGHEST, UPDATES)]
-    job, _ = make_job(ready, make_accelerator(ready.recipe.train.precision), notify=notify)
+    job, _ = make_job(ready, make_accelerator(ready.recipe.train.precision))
     notify(_coming(phases[place].rows_per_step))
     with memory_errors("the range test"):
         made = sweep(job, place, [rate * share for rate in rates], exploded)

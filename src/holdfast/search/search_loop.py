@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from holdfast.core.decisions import notify
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.core.wording import counted
-from holdfast.prepare.rows import Notify
 from holdfast.search.job import Done, FitJob
 from holdfast.search.pruning import Pruning
 from holdfast.search.rules.shrinkage import probabilities
@@ -67,7 +67,6 @@ class Searching:
     folds: Sequence[TrialFold]
     pruning: Pruning
     metric: str
-    notify: Notify
     points: Sequence[tuple[Origin, Mapping[str, Any] | None]] = ()
     grid: Sequence[Mapping[str, Any]] | None = None
     most: int | None = None
@@ -279,7 +278,7 @@ class Searching:
             score = f"{tried.state}, {score}" if value == value else tried.state
         why = "" if tried.state == "complete" else f"; {tried.because}"
         because = f"{tried.origin}: {shown(tried.settings)} ({tried.seconds:.0f} s){why}"
-        self.notify(Decision(f"trial {tried.number}{of}", score, because, prominent=True))
+        notify(Decision(f"trial {tried.number}{of}", score, because, prominent=True))
 
 
 def score_of(tried: TrialResult) -> float:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from holdfast.core.decisions import notify
 from holdfast.core.files import write_atomically
 from holdfast.core.records import Decision
-from holdfast.prepare.rows import Notify
 from holdfast.runs.procedure import FITS
 from holdfast.search.job import Done, FitEvaluations, FitJob, FoldScores
 from holdfast.training.checkpoint import Unfit, read_sealed, write_sealed
@@ -35,10 +35,9 @@ class FitStore:
     """``folder`` is the run's ``checkpoints`` (``None``: nothing is kept), ``mark`` that of the
     bench: what was done on other rows or by another recipe is not read."""
 
-    def __init__(self, folder: Path | None, mark: str, notify: Notify = lambda _: None) -> None:
+    def __init__(self, folder: Path | None, mark: str) -> None:
         self._folder = folder / FITS if folder else None
         self._mark = mark
-        self._notify = notify
 
     def save(self, job: FitJob, done: Done) -> None:
         """Write it whole or not at all."""
@@ -59,7 +58,7 @@ class FitStore:
             state = read_sealed(path, self._mark_of(job), FORM)
         except Unfit as error:
             because = f"{path.name} {error}: it is done again"
-            self._notify(Decision("a finished fit", "not used", because))
+            notify(Decision("a finished fit", "not used", because))
             return None
         if job.keep is not None and not (job.keep / "model").is_dir():
             return None

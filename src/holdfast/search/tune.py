@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.contract.fit import FittedModel, PreparedData
 from holdfast.contract.run_folder import STUDY
+from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
 from holdfast.core.files import write_text
 from holdfast.core.records import Decision, Ints
@@ -27,7 +28,7 @@ from holdfast.fits.cross_fitting import cross_fit
 from holdfast.fits.fit import fit
 from holdfast.fits.row_roles import LearningRows
 from holdfast.fits.row_use import against_dealing, learning_of
-from holdfast.prepare.rows import Divided, Notify
+from holdfast.prepare.rows import Divided
 from holdfast.recipe import Recipe
 from holdfast.runs.procedure import FITS
 from holdfast.search.bench import Bench, of_a_fit
@@ -93,7 +94,7 @@ class Tune:
             "engine": self.engine,
         }
 
-    def learn(self, recipe: Recipe, divided: Divided, notify: Notify) -> Tuning:
+    def learn(self, recipe: Recipe, divided: Divided) -> Tuning:
         """See ``Procedure.learn``."""
         engine = engine_of(self.engine, self.address)
         if self.search.folds and (against := against_dealing(recipe, divided)):
@@ -110,9 +111,7 @@ class Tuning:
         self.divided = learning.divided
         self._block: Mapping[str, Any] = {}
 
-    def fit(
-        self, into: RunFolder | None, listeners: Sequence[Listener], notify: Notify
-    ) -> FittedModel:
+    def fit(self, into: RunFolder | None, listeners: Sequence[Listener]) -> FittedModel:
         """Search, then fit by the settings that won."""
         assert into is not None
         start, bench = time.perf_counter(), Bench.of(self._learning)
@@ -125,13 +124,13 @@ class Tuning:
         path = into.kept_in / FITS / OWNER
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, owner)
-        search, watch = self._searching(how, trials, notify)
+        search, watch = self._searching(how, trials)
         if search.tried:
             there = f"{counted(len(search.tried), 'finished trial')} in it are not repeated"
             notify(Decision("study", masked(where), there, prominent=True))
-        store = FitStore(into.kept_in, bench.mark, notify)
+        store = FitStore(into.kept_in, bench.mark)
         jobs = search.jobs()
-        for done in self._engine.run(bench, jobs, store=store, watch=watch, notify=notify):
+        for done in self._engine.run(bench, jobs, store=store, watch=watch):
             search.take(done)
         units = units_of(bench, how.folds)
         found = judged(search.tried, how.metric, len(self.divided.splits.test), units)
@@ -143,7 +142,7 @@ class Tuning:
         if self._asked.study is None:
             shutil.copyfile(where, into.kept_in.parent / STUDY)
         told = (*how.told, chosen)
-        return self._last(bench, found.winner.settings, told, into, listeners, notify)
+        return self._last(bench, found.winner.settings, told, into, listeners)
 
     def foreseen(self) -> Mapping[str, Any]:
         """See ``Foreseeable.foreseen``."""
@@ -177,7 +176,7 @@ class Tuning:
             alone=self._asked.study is None,
         )
 
-    def _searching(self, how: Planned, trials: Trials, notify: Notify) -> tuple[Searching, Pruning]:
+    def _searching(self, how: Planned, trials: Trials) -> tuple[Searching, Pruning]:
         """The loop and its watch."""
         part = self._asked.search
         seconds = None if part.minutes is None else 60 * part.minutes
@@ -195,7 +194,6 @@ class Tuning:
             how.folds,
             watch,
             how.metric,
-            notify,
             points=how.points,
             grid=how.grid,
             most=how.most,
@@ -222,7 +220,6 @@ class Tuning:
         told: tuple[Decision, ...],
         into: RunFolder,
         listeners: Sequence[Listener],
-        notify: Notify,
     ) -> FittedModel:
         """The fit whose model is kept: that of the trial again, into the run's folder."""
         own = {key: value for key, value in settings.items() if of_a_fit(key)}
@@ -242,12 +239,9 @@ class Tuning:
                 extend=lambda train, valid: bench.extended(settings, train, valid),
                 into=into,
                 listeners=listeners,
-                notify=notify,
             )
         prepared = extend(bench.train, bench.valid)
-        return fit(
-            prepared, bench.train, bench.valid, own, into=into, listeners=listeners, notify=notify
-        )
+        return fit(prepared, bench.train, bench.valid, own, into=into, listeners=listeners)
 
 
 def bench_mark(bench: Bench) -> str:

@@ -18,7 +18,6 @@ from holdfast.core.errors import InputError, MachineError, ModelError, RecipeErr
 from holdfast.core.records import Floats, Snapshot, to_json
 from holdfast.data.table import Table, TrainSplit
 from holdfast.monitor.evidence import raw_losses
-from holdfast.prepare.rows import Notify
 from holdfast.search.bench import Bench
 from holdfast.search.job import Done, FitEvaluations, FitJob, FitWatch, FoldScores
 from holdfast.stats.temperature import losses_at
@@ -46,13 +45,11 @@ class Watched:
             run.guard.act(Stop(self.because))
 
 
-def work(
-    bench: Bench, job: FitJob, watch: FitWatch | None = None, notify: Notify = lambda _: None
-) -> Done:
+def work(bench: Bench, job: FitJob, watch: FitWatch | None = None) -> Done:
     """Fit, and say what came of it."""
     watched, start = Watched(job.key, watch) if watch else None, time.perf_counter()
     try:
-        fitted = bench.fit(job, (watched,) if watched else (), notify)
+        fitted = bench.fit(job, (watched,) if watched else ())
     except (TrainingError, RecipeError, ModelError, MachineError) as error:
         if not job.may_fail:
             raise

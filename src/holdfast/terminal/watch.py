@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.contract.request import Request
 from holdfast.contract.run_folder import chosen_folder, is_main_process
+from holdfast.core.decisions import decisions_to
 from holdfast.core.records import Decision, Finding
 from holdfast.core.stages import watched
 from holdfast.pipeline.main import train
@@ -43,13 +44,12 @@ def train_watched(
     with chosen_folder(request.source, request.out, request.resume) as folder:
         teller.title(f"holdfast {procedure.name if procedure else command} → {folder}")
         try:
-            with watched(line):
+            with watched(line), decisions_to(notify):
                 result = train(
                     recipe,
                     folder,
                     resume=request.resume,
                     listeners=(show,),
-                    notify=notify,
                     outline=teller.outline,
                     held=request.held,
                     procedure=procedure,

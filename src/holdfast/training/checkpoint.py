@@ -18,11 +18,12 @@ import contextlib
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any
 
+from holdfast.core.decisions import notify
 from holdfast.core.errors import MachineError, RunError
 from holdfast.core.files import write_atomically
 from holdfast.core.input_errors import reason
@@ -45,7 +46,7 @@ class CheckpointStore:
     """The ``checkpoints`` folder of one run.
 
     ``folder`` may be ``None``: nothing is kept. ``every_s`` is the least time between two; 0 writes
-    one after every step. ``notify`` hears when a checkpoint cannot be read and an older one is
+    one after every step. ``load`` notifies when a checkpoint cannot be read and an older one is
     used, which ``said`` then holds too. ``mark`` says which run this is: what was written
     under another is not read. ``beside`` is kept in each state as ``beside``: what the run began
     with. ``part`` says which part of a spread network this process holds, of how many.
@@ -55,7 +56,6 @@ class CheckpointStore:
         self,
         folder: Path | None,
         every_s: float = LEAST_SECONDS,
-        notify: Callable[[Decision], None] = lambda _: None,
         mark: str = "",
         beside: Mapping[str, object] = MappingProxyType({}),
         part: tuple[int, int] = (0, 1),
@@ -63,7 +63,6 @@ class CheckpointStore:
         self._folder = folder
         self._every_s = every_s
         self._share = COST_SHARE if every_s else float("inf")
-        self._notify = notify
         self._mark = mark
         self._beside = dict(beside)
         self._part = part
@@ -193,7 +192,7 @@ class CheckpointStore:
         if refused:
             because = f"{'; '.join(refused)}: the one before is used, and the next replaces it"
             self.said = (Decision("checkpoint", used.name, because, prominent=True),)
-            self._notify(self.said[0])
+            notify(self.said[0])
 
     def _path(self, step: int) -> Path:
         assert self._folder is not None

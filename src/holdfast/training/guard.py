@@ -118,7 +118,7 @@ def resume_from(run: Run, state: Mapping[str, Any]) -> None:
         run.job.advisor.load_state_dict(now.advisor)
     run.guard.judge_again()
     said = run.job.store.said
-    restore(run.journal, state["guard"]["journal"], run.step, said, run.job.notify)
+    restore(run.journal, state["guard"]["journal"], run.step, said)
 
 
 def moment_of(run: Run, weights: SavedWeights) -> RestorePoint:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from holdfast.core.decisions import notify
 from holdfast.core.defects import REPORT_IT
 from holdfast.core.errors import RunError
 from holdfast.core.files import disk_errors, write_text
@@ -98,13 +99,7 @@ class Journal:
         return [line for text in (found or b"").split(b"\n") if (line := _object(text))]
 
 
-def restore(
-    journal: Journal,
-    text: str,
-    step: int,
-    said: Sequence[Decision],
-    notify: Callable[[Decision], None],
-) -> None:
+def restore(journal: Journal, text: str, step: int, said: Sequence[Decision]) -> None:
     """The journal as it was at the checkpoint of ``step``; what had to be done for it is told, and
     noted with what was ``said`` of the checkpoint."""
     wrong = journal.restore(text)

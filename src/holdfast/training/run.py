@@ -58,12 +58,11 @@ class Job:
     where nothing learns; ``choose`` gives the place in the history of the state to keep, which is
     the newest or the one kept before; ``write`` lets the network write texts at every evaluation
     point, where that is asked for. ``cache`` keeps the outputs of frozen first layers.
-    ``pretrained`` are the weights as they were loaded, which lie in memory anyway. ``notify`` hears
-    what had to be decided to continue a run whose files were damaged. ``additions`` are what may
-    join the fine-tuning while it goes on. ``out_of_fold`` stands for the validation rows where they
-    are learned from too (``valid`` are then ``train``). ``others_s`` gives the seconds of what is
-    no step and no pass of a look, the texts of looks and all that follows the last step, from what
-    a row takes forward.
+    ``pretrained`` are the weights as they were loaded, which lie in memory anyway. ``additions``
+    are what may join the fine-tuning while it goes on. ``out_of_fold`` stands for the validation
+    rows where they are learned from too (``valid`` are then ``train``). ``others_s`` gives the
+    seconds of what is no step and no pass of a look, the texts of looks and all that follows the
+    last step, from what a row takes forward.
     """
 
     network: Network
@@ -89,7 +88,6 @@ class Job:
     with_added: Examples | None = None
     general: Examples | None = None
     general_rows: Examples | None = None
-    notify: Callable[[Decision], None] = lambda _: None
     additions: Additions = NO_ADDITIONS
     out_of_fold: FoldEvaluation | FoldLooks | None = None
     others_s: Callable[[float], float] | None = None

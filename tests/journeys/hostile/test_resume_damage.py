@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from holdfast.core.decisions import decisions_to
 from holdfast.core.errors import InputError, RunError
 from holdfast.core.records import Decision
 from holdfast.pipeline.main import train
@@ -66,7 +67,8 @@ def again(cut: Path, tmp_path: Path) -> Callable[[Callable[[Path], Any]], list[D
         told: list[Any] = []
         shutil.copytree(cut, tmp_path / "run")
         damage(tmp_path / "run")
-        train(Recipe(), tmp_path / "run", resume=True, notify=told.append)
+        with decisions_to(told.append):
+            train(Recipe(), tmp_path / "run", resume=True)
         return [one for one in told if isinstance(one, Decision)]
 
     return resume
@@ -238,7 +240,8 @@ def test_rows_may_move_and_a_result_that_is_broken_before_the_report_is_made_aga
     with (run / EVENTS).open("a") as file:
         file.write('{"event": "no')
     told: list[Any] = []
-    train(Recipe(), run, resume=True, notify=told.append)
+    with decisions_to(told.append):
+        train(Recipe(), run, resume=True)
     assert "result.json" in [getattr(one, "what", "") for one in told]
     same(run, alone, moved=True)
     assert not (run / "checkpoints").exists()

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import holdfast.training.listeners.alerts as alerts
+from holdfast.core.decisions import decisions_to
 from holdfast.core.records import Verdict
 
 SECRET = "s3cret-t0ken"
@@ -101,14 +102,15 @@ def told(monkeypatch: pytest.MonkeyPatch, address: str) -> list[str]:
     monkeypatch.setenv("HOOK", address)
     said: list[str] = []
     notes: list[str] = []
-    listener = alerts.Alerts(("overfit",), None, "env:HOOK", "r", lambda d: said.append(d.because))
+    listener = alerts.Alerts(("overfit",), None, "env:HOOK", "r")
     run: Any = SimpleNamespace(
         step=10,
         verdict=Verdict("overfit", "it is", 0.9),
         journal=SimpleNamespace(note=lambda *words, **more: notes.append(str(words))),
     )
     listener.snapshot_taken(run)
-    listener.run_end(run)
+    with decisions_to(lambda d: said.append(d.because)):
+        listener.run_end(run)
     assert SECRET not in str(said) + str(notes)
     assert len(notes) == len(said)
     return said

@@ -23,13 +23,13 @@ from holdfast.analyses.compare.verdict import PairedVerdict, judge_pairs
 from holdfast.contract.advice import advising
 from holdfast.contract.inference import Options
 from holdfast.contract.predictions import Predictions
+from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError, RecipeError, RunError
 from holdfast.core.printable import brief
 from holdfast.core.records import Decision, Ints, to_json
 from holdfast.data.labels.spelling import match_spellings
 from holdfast.data.source import refuse_missing
 from holdfast.data.table import Table
-from holdfast.prepare.rows import Notify
 from holdfast.runs.known_rows import SeenRows, seen_rows
 
 POINTS = 1.0
@@ -143,7 +143,6 @@ def compare(
     *,
     margin: float = POINTS,
     options: Options | None = None,
-    notify: Notify = lambda _: None,
 ) -> Comparison:
     """Is A better than B on the rows of ``data``? ``margin`` in points: of a share, or of the
     standard deviation of labels that are numbers. Without ``data``: on the rows that were test

@@ -11,18 +11,16 @@ from holdfast.analyses.robustness.command import refuse_task, robustness
 from holdfast.analyses.slices.analysis import confirm_slices, find_slices, find_topics
 from holdfast.analyses.slices.facts import RowFacts
 from holdfast.augment.meaning import meaning
+from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, to_json
-from holdfast.prepare.rows import Notify
 from holdfast.runs.finished_run import FinishedRun
 from holdfast.runs.tables import EXAMPLES
 
 OLDER = "a version of Holdfast made this run that did not keep what it says of validation rows"
 
 
-def errors(
-    run: Path, *, robust: bool = False, topics: bool = False, notify: Notify = lambda _: None
-) -> dict[str, Any]:
+def errors(run: Path, *, robust: bool = False, topics: bool = False) -> dict[str, Any]:
     """The errors of a finished run: ``slices``, ``confusions`` and ``hardest`` rows, as
     ``result.json`` has them; of a run by an older version they are worked out from what it stored.
     ``robust`` asks the model about changed test rows, which opens them again; ``topics`` asks the
@@ -41,23 +39,23 @@ def errors(
             raise RecipeError("--robustness", rule, 0, "Leave it out, or train with test rows.")
     slices, rows = result.get("slices"), result.get("errors")
     if slices is None:
-        slices = _slices(again, notify)
+        slices = _slices(again)
     if rows is None:
-        rows = _rows(again, notify)
+        rows = _rows(again)
     found = {
         "schema": 1,
         "task": result["task"],
         "slices": slices,
         **{name: value for name, value in rows.items() if name != "schema"},
         **written_blocks(result),
-        "topics": _topics(again, notify) if topics else None,
-        "robustness": robustness(again, notify) if robust else None,
+        "topics": _topics(again) if topics else None,
+        "robustness": robustness(again) if robust else None,
     }
     document: dict[str, Any] = to_json(found)
     return document
 
 
-def _slices(again: FinishedRun, notify: Notify) -> dict[str, Any]:
+def _slices(again: FinishedRun) -> dict[str, Any]:
     if not again.has("valid") or not again.has("test"):
         return {"why": OLDER}
     notify(Decision("slices", "looked for now", "the run has none stored"))
@@ -69,7 +67,7 @@ def _slices(again: FinishedRun, notify: Notify) -> dict[str, Any]:
     return confirm_slices(found, test, again.beside(test.table), seed)
 
 
-def _topics(again: FinishedRun, notify: Notify) -> dict[str, Any]:
+def _topics(again: FinishedRun) -> dict[str, Any]:
     if not again.has("valid") or not again.has("test"):
         return {"why": OLDER}
     valid, test = again.told("valid"), again.told("test")
@@ -84,7 +82,7 @@ def _topics(again: FinishedRun, notify: Notify) -> dict[str, Any]:
     return {"why": found} if isinstance(found, str) else confirm_slices(found, test, {}, seed)
 
 
-def _rows(again: FinishedRun, notify: Notify) -> dict[str, Any]:
+def _rows(again: FinishedRun) -> dict[str, Any]:
     if not again.has("test"):
         return {"why": "the run stored no answers to test rows", "confusions": [], "hardest": []}
     notify(Decision("hardest rows", "looked up now", "the run has none stored"))

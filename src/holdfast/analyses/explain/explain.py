@@ -32,6 +32,7 @@ from holdfast.analyses.explain.texts import (
 )
 from holdfast.contract.inference import Answers, Data, Options
 from holdfast.contract.inference import PredictionRequest as Rows
+from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
 from holdfast.data.chats.chat import turns_of
@@ -39,7 +40,6 @@ from holdfast.data.chats.turns import asked as last_question
 from holdfast.data.images.picture import thumbnail
 from holdfast.data.source import refuse_missing
 from holdfast.data.table import Table
-from holdfast.prepare.rows import Notify, notify_all
 from holdfast.runs.predictor import Predictor
 from holdfast.tasks.classes.answers import BesideText, TextUse
 from holdfast.tasks.forward import TextModel
@@ -79,7 +79,6 @@ def explain(
     options: Options | None = None,
     *,
     rows: int = ROWS,
-    notify: Notify = lambda _: None,
     progress: Progress = lambda done, of: None,
 ) -> Explanation:
     """Explain the answers of a finished run to the rows of a file or a list, at most ``rows`` of
@@ -95,9 +94,7 @@ def explain(
     predictor = Predictor.load(run)
     source = data if isinstance(data, str) else "the list"
     asked = predictor.ask(data, options)
-    return explain_asked(
-        predictor, asked, str(run), source, rows=rows, notify=notify, progress=progress
-    )
+    return explain_asked(predictor, asked, str(run), source, rows=rows, progress=progress)
 
 
 def explain_asked(
@@ -107,7 +104,6 @@ def explain_asked(
     source: str,
     *,
     rows: int = ROWS,
-    notify: Notify = lambda _: None,
     progress: Progress = lambda done, of: None,
 ) -> Explanation:
     """The same of a predictor that is loaded, and of rows that are read; ``run`` and ``source`` are
@@ -121,7 +117,7 @@ def explain_asked(
     if left:
         because = f"an explanation takes hundreds of passes a row; --rows {len(asked.raw)} for all"
         decisions.append(Decision("rows", f"the first {rows:,} of {len(asked.raw):,}", because))
-    notify_all(notify, tuple(decisions), ())
+    notify(*decisions)
     labels = _labels(asked.raw, predictor.part.label)
     answers = predictor.answer(chosen) if len(chosen) else None
     open_one, taken_away = opener(predictor, chosen, answers)

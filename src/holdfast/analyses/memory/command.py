@@ -12,13 +12,13 @@ import numpy as np
 from holdfast.analyses.memory.probe import SetScores, remember
 from holdfast.contract.predictions import ANSWERS, Side
 from holdfast.contract.run_folder import MODEL, RESULT, model_of
+from holdfast.core.decisions import notify
 from holdfast.core.errors import ModelError, RecipeError, RunError
 from holdfast.core.records import Decision, to_json
 from holdfast.core.seeds import generator
 from holdfast.core.wording import counted
 from holdfast.data.source import refuse_missing
 from holdfast.data.table import Table
-from holdfast.prepare.rows import Notify
 from holdfast.runs.finished_run import FinishedRun
 from holdfast.stats.threads import one_thread
 
@@ -45,7 +45,7 @@ class Files:
     start: str | None = None
 
 
-def probe_run(run: Path, notify: Notify = lambda _: None) -> dict[str, Any]:
+def probe_run(run: Path) -> dict[str, Any]:
     """The stored block of a finished run; of a run by an older version, what its files still say.
 
     Raises ``RunError`` where the folder is no finished run or its sources have changed.
@@ -54,7 +54,7 @@ def probe_run(run: Path, notify: Notify = lambda _: None) -> dict[str, Any]:
     probes = again.result.get("probes") or {}
     found = probes.get("memorization")
     if not isinstance(found, Mapping):
-        found = _of_old(again, notify)
+        found = _of_old(again)
     return _document(dict(found), probes.get("forgetting"))
 
 
@@ -66,7 +66,7 @@ def _document(memorization: Mapping[str, object], forgetting: object) -> dict[st
     return plain
 
 
-def _of_old(again: FinishedRun, notify: Notify) -> dict[str, Any]:
+def _of_old(again: FinishedRun) -> dict[str, Any]:
     """Memory from stored test losses and a new pass over training rows."""
     task = again.recipe.task
     if not again.has("train"):
@@ -86,7 +86,7 @@ def _of_old(again: FinishedRun, notify: Notify) -> dict[str, Any]:
         return remember(members, SetScores(test.table, test.losses), again.recipe.seed).to_json()
 
 
-def probe_model(model: str, files: Files, notify: Notify = lambda _: None) -> dict[str, Any]:
+def probe_model(model: str, files: Files) -> dict[str, Any]:
     """The memory of a model folder (or name on the hub): a classifier of texts, a causal language
     model or an encoder-decoder, or an adapter of one, by its losses on two files.
 
@@ -98,7 +98,7 @@ def probe_model(model: str, files: Files, notify: Notify = lambda _: None) -> di
     for file in (files.members, files.others):
         refuse_missing(file)
     with flushed_subnormals():
-        members, others, beside = _heard(model, files, notify)
+        members, others, beside = _heard(model, files)
     with one_thread():
         found = replace(remember(members, others, 0), beside=beside)
     return _document(found.to_json(), None)
@@ -110,7 +110,7 @@ def is_run(path: str) -> bool:
     return (folder / RESULT).is_file() or (folder / "events.jsonl").is_file()
 
 
-def _heard(model: str, files: Files, notify: Notify) -> tuple[SetScores, SetScores, dict[str, Any]]:
+def _heard(model: str, files: Files) -> tuple[SetScores, SetScores, dict[str, Any]]:
     from holdfast.models.loading.purpose import purpose_of
 
     folder = _folder(model)
@@ -118,9 +118,9 @@ def _heard(model: str, files: Files, notify: Notify) -> tuple[SetScores, SetScor
     if purpose == "encoder":
         return (*_classified(folder, files), {})
     if purpose == "decoder":
-        return _continued(folder, files, notify)
+        return _continued(folder, files)
     if purpose == "encoder-decoder":
-        return (*_rewritten(folder, files, notify), {})
+        return (*_rewritten(folder, files), {})
     rule = f"is made for {purpose or 'nothing that can be told'}, of which members cannot be asked"
     remedy = "Give a classifier of texts, a causal language model or an encoder-decoder."
     raise ModelError(model, rule, None, remedy)
@@ -168,9 +168,7 @@ def _classified(folder: Path, files: Files) -> tuple[SetScores, SetScores]:
     return heard[0], heard[1]
 
 
-def _continued(
-    folder: Path, files: Files, notify: Notify
-) -> tuple[SetScores, SetScores, dict[str, Any]]:
+def _continued(folder: Path, files: Files) -> tuple[SetScores, SetScores, dict[str, Any]]:
     from holdfast.analyses.memory.token_losses import heard
     from holdfast.data.chats.chat import form_of, load_chats
     from holdfast.models.generators.causal import load_saved_causal
@@ -180,7 +178,7 @@ def _continued(
     from holdfast.tasks.lm.verbatim import verbatim
 
     network, tokenizer = load_saved_causal(folder)
-    begun = _start_folder(folder, files, notify)
+    begun = _start_folder(folder, files)
     start = None
     if begun is not None:
         start, other = load_saved_causal(begun)
@@ -210,7 +208,7 @@ def _continued(
     return ask(tables[0]), ask(tables[1]), {"extraction": told.to_json()}
 
 
-def _rewritten(folder: Path, files: Files, notify: Notify) -> tuple[SetScores, SetScores]:
+def _rewritten(folder: Path, files: Files) -> tuple[SetScores, SetScores]:
     from holdfast.analyses.memory.token_losses import heard
     from holdfast.data.pairs.pairs import load_pairs
     from holdfast.models.generators.seq2seq import end_token
@@ -219,7 +217,7 @@ def _rewritten(folder: Path, files: Files, notify: Notify) -> tuple[SetScores, S
     from holdfast.tasks.seq2seq.losses import SequenceToSequence, encode_pairs
 
     network, tokenizer = load_saved_seq2seq(folder)
-    begun = _start_folder(folder, files, notify)
+    begun = _start_folder(folder, files)
     start = None
     if begun is not None:
         start, other = load_saved_seq2seq(begun)
@@ -239,7 +237,7 @@ def _rewritten(folder: Path, files: Files, notify: Notify) -> tuple[SetScores, S
     return found[0], found[1]
 
 
-def _start_folder(folder: Path, files: Files, notify: Notify) -> Path | None:
+def _start_folder(folder: Path, files: Files) -> Path | None:
     """The model that it was tuned from: the one that is named, else an adapter's own."""
     from holdfast.models.adapters.save import base_folder
 

@@ -24,12 +24,12 @@ from holdfast.analyses.robustness.perturbations import (
 from holdfast.analyses.row_texts import given_labels
 from holdfast.analyses.slices.badness import ABSOLUTE, ENTITIES, WRONG, badness, sentence_f1
 from holdfast.contract.predictions import Predictions
+from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.data.table import Table
 from holdfast.plan.task import WRITERS
-from holdfast.prepare.rows import Notify
 from holdfast.runs.finished_run import FinishedRun
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def refuse_task(task: str) -> None:
         )
 
 
-def robustness(again: FinishedRun, notify: Notify) -> dict[str, Any]:
+def robustness(again: FinishedRun) -> dict[str, Any]:
     """``robustness`` of ``errors --json``: what each change costs, on at most 500 of the test rows
     (a fixed sample), and which were not made and why.
 

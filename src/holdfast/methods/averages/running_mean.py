@@ -21,7 +21,7 @@ from holdfast.core.events import Offer, OfferTrial, Place
 if TYPE_CHECKING:
     import torch
 
-    from holdfast.methods.run_view import RunView
+    from holdfast.training.run import Run
 
 COPIES = 2
 
@@ -70,19 +70,19 @@ class RunningMean:
         self._then: dict[str, torch.Tensor] = {}
         self._then_count = self._then_step = 0
 
-    def step_done(self, run: RunView) -> None:
+    def step_done(self, run: Run) -> None:
         if not self.count and run.step <= self._start * run.plan.steps:
             return
         self.count += 1
         self.mean = moved_mean(self.mean, run.changing(), self._share(self.count))
 
-    def snapshot_taken(self, run: RunView) -> None:
+    def snapshot_taken(self, run: Run) -> None:
         # A run that has just gone back is not at the look that it kept.
         if self.count and run.best.step == run.step:
             self._then = {name: tensor.clone() for name, tensor in self.mean.items()}
             self._then_count, self._then_step = self.count, run.step
 
-    def offer(self, run: RunView, trial: OfferTrial) -> Offer | str:
+    def offer(self, run: Run, trial: OfferTrial) -> Offer | str:
         if not self.count:
             first = int(self._start * run.plan.steps) + 1
             return f"the run ended at step {run.step}, before the first that counts, {first}"

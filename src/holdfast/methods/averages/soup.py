@@ -23,7 +23,7 @@ from holdfast.methods.registry import METHODS, Method, Parts, setting
 if TYPE_CHECKING:
     import torch
 
-    from holdfast.methods.run_view import RunView
+    from holdfast.training.run import Run
 
 
 Tensors = Mapping[str, "torch.Tensor"]
@@ -75,7 +75,7 @@ class SoupOfLooks:
         self._most = most
         self._held: list[tuple[float, int, Tensors]] = []
 
-    def snapshot_taken(self, run: RunView) -> None:
+    def snapshot_taken(self, run: Run) -> None:
         # Where the run has just gone back, this is the look that it went back to.
         look = run.history[-1]
         known = any(step == look.step for _, step, _ in self._held)
@@ -83,7 +83,7 @@ class SoupOfLooks:
             self._held.append((float(look.refined_loss), look.step, run.previous))
             self._held = sorted(self._held, key=lambda one: one[:2])[: self._most]
 
-    def offer(self, run: RunView, trial: OfferTrial) -> Offer | str:
+    def offer(self, run: Run, trial: OfferTrial) -> Offer | str:
         if len(self._held) < 2:
             return "a soup needs two looks with a validation loss"
         states = [tensors for _, _, tensors in self._held]

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import torch
 
     from holdfast.core.records import Floats, Snapshot
-    from holdfast.methods.run_view import RunView
+    from holdfast.training.run import Run
 
 Tensors = Mapping[str, "torch.Tensor"]
 LEANS = ("lowest", "start")
@@ -72,7 +72,7 @@ class LineSearch:
     def __init__(self, points: int, lean: str, within: float = 0.0) -> None:
         self._points, self._lean, self._within = points, lean, within
 
-    def offer(self, run: RunView, trial: OfferTrial) -> Offer | str:
+    def offer(self, run: Run, trial: OfferTrial) -> Offer | str:
         # A run that keeps its start still went somewhere.
         end, step = (run.best.tensors, run.best.step)
         if not step:

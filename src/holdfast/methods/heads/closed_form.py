@@ -17,25 +17,27 @@ import numpy as np
 
 from holdfast.methods.registry import METHODS, Method, Parts
 from holdfast.models.probes.probe import ExtraRows
+from holdfast.training.task import labels_of
 
 if TYPE_CHECKING:
     import torch
 
     from holdfast.core.records import Floats, Ints
-    from holdfast.methods.run_view import LabelledRows, RunView
     from holdfast.models.probes.curve import ProbeCurve
     from holdfast.models.probes.probe import Probe
+    from holdfast.training.run import Run
+    from holdfast.training.task import Examples
 
     Fit = Callable[..., Probe]
     HeldOut = Callable[[Probe, Floats, Ints, Floats, Ints], ProbeCurve]
-    Read = Callable[[RunView, Any], tuple[Floats, Ints]]
+    Read = Callable[[Run, Any], tuple[Floats, Ints]]
 
 
-def rows_read(run: RunView, examples: LabelledRows) -> tuple[Floats, Ints]:
+def rows_read(run: Run, examples: Examples) -> tuple[Floats, Ints]:
     """The features [n, width] and labels [n] of all rows; the observer need not pass them again."""
     features = run.observer.features(run.network, examples, np.arange(len(examples)))
     run.observer.remember(examples, features)
-    return features, examples.labels
+    return features, labels_of(examples)
 
 
 class RefitState(TypedDict):
@@ -80,14 +82,15 @@ class HeadRefit:
         self.curve: ProbeCurve | None = None
         self.seconds = 0.0
 
-    def snapshot_due(self, run: RunView) -> None:
+    def snapshot_due(self, run: Run) -> None:
         import torch
 
         before_any_step = run.step == 0
         if not before_any_step and run.phase.head != "refit":
             return
         features, labels = self._read(run, run.job.train)
-        added, used = run.job.added, self.first or not before_any_step
+        added: Any = run.job.added
+        used = self.first or not before_any_step
         fit = self._fit if before_any_step else self._moved
         probe: Probe | None = None
         if before_any_step or added is None:
@@ -106,7 +109,7 @@ class HeadRefit:
                 for name, value in _tensors(probe).items():
                     getattr(run.network.head, name).copy_(value)
 
-    def _measure(self, run: RunView, probe: Probe, features: Floats, labels: Ints) -> None:
+    def _measure(self, run: Run, probe: Probe, features: Floats, labels: Ints) -> None:
         if self._held_out is None:
             return
         if run.job.out_of_fold is not None:

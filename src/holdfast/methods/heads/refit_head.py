@@ -22,10 +22,12 @@ import numpy as np
 from holdfast.core.events import Offer, OfferTrial, Place
 from holdfast.methods.heads.balance import Balance
 from holdfast.methods.registry import METHODS, Method, Parts
+from holdfast.training.task import labels_of
 
 if TYPE_CHECKING:
     from holdfast.core.records import Floats
-    from holdfast.methods.run_view import LabelledRows, RunView
+    from holdfast.training.run import Run
+    from holdfast.training.task import Examples
 
 # With more rows a trained head has arrived, and another pass over them costs more than it brings.
 MOST_ROWS = 20_000
@@ -38,7 +40,7 @@ class RefittedHead:
     place: ClassVar[Place] = "change"
     what: ClassVar[str] = "refitted head"
 
-    def offer(self, run: RunView, trial: OfferTrial) -> Offer | str:
+    def offer(self, run: Run, trial: OfferTrial) -> Offer | str:
         """The kept state with a head of its own, or why there is none."""
         import torch
 
@@ -51,19 +53,18 @@ class RefittedHead:
         job, step = run.job, run.best.step
         run.load_tensors(run.best.tensors)
 
-        def read(examples: LabelledRows) -> Floats:
+        def read(examples: Examples) -> Floats:
             features: Floats = run.observer.features(
                 run.network, examples, np.arange(len(examples))
             )
             return features
 
-        beside = None
-        if job.added is not None:
-            beside = ExtraRows(read(job.added), job.added.labels, job.added.weights)
+        added: Any = job.added
+        beside = None if added is None else ExtraRows(read(added), added.labels, added.weights)
         head: Any = run.network.head
         probe = fit_head(
             read(job.train),
-            job.train.labels,
+            labels_of(job.train),
             classes=head.out_features,
             seed=run.plan.seed,
             beside=beside,
@@ -75,7 +76,7 @@ class RefittedHead:
         return Offer({**run.best.tensors, **tensors}, step, because)
 
 
-def _why_not(run: RunView) -> str | None:
+def _why_not(run: Run) -> str | None:
     """Why no head is fitted; ``None`` where one is."""
     source: Any
     job, phase, source = run.job, run.phase, run.phase.source

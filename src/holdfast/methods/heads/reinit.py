@@ -23,8 +23,8 @@ from holdfast.methods.registry import METHODS, Method, Parts, setting
 from holdfast.models.redraw import redraw, top_layers
 
 if TYPE_CHECKING:
-    from holdfast.methods.run_view import RunView
     from holdfast.models.base import Network
+    from holdfast.training.run import Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class RedrawnTop:
     def __init__(self, blocks: int) -> None:
         self._blocks = blocks
 
-    def phase_start(self, run: RunView) -> None:
+    def phase_start(self, run: Run) -> None:
         if run.step:
             return
         network, seed = run.network, run.plan.seed

@@ -18,7 +18,7 @@ from holdfast.models.encoders.head import put_head_back
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from holdfast.methods.run_view import RunView
+    from holdfast.training.run import Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class HeadPutBack:
         self._at = at
         self._done = False
 
-    def step_done(self, run: RunView) -> None:
+    def step_done(self, run: Run) -> None:
         if self._done or run.phase.head != "train":
             return
         # After the last update nothing would fit what was put back; one update alone has no middle.

@@ -17,8 +17,8 @@ from holdfast.core.records import Decision, Finding
 if TYPE_CHECKING:
     from torch import nn
 
-    from holdfast.methods.run_view import RunView
     from holdfast.models.base import Network
+    from holdfast.training.run import Run
 
 # What puts itself into a network, and gives back how it is taken out.
 Attach = Callable[["Network"], Sequence[Callable[[], None]]]
@@ -34,10 +34,10 @@ class Disturbance:
         self._attach = attach
         self._remove: Sequence[Callable[[], None]] = ()
 
-    def run_start(self, run: RunView) -> None:
+    def run_start(self, run: Run) -> None:
         self._remove = self._attach(run.network)
 
-    def run_end(self, run: RunView) -> None:
+    def run_end(self, run: Run) -> None:
         for remove in self._remove:
             remove()
         self._remove = ()

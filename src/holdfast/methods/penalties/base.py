@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
 from holdfast.core.events import Place
 from holdfast.core.records import Decision
@@ -22,8 +23,8 @@ from holdfast.core.records import Decision
 if TYPE_CHECKING:
     import torch
 
-    from holdfast.methods.run_view import RunView
     from holdfast.models.base import Loaded, Network
+    from holdfast.training.run import Run
 
 PLACES = ("head", "all")
 
@@ -57,11 +58,10 @@ def prepared(method: str, place: str, loaded: Loaded) -> Sequence[Decision]:
     return (Decision(f"what {method} pulls", f"{count:,} weights", because),)
 
 
-def with_gradient(
-    run: RunView, weights: dict[str, torch.nn.Parameter]
-) -> Iterator[tuple[str, Any]]:
+def with_gradient(run: Run, weights: dict[str, torch.nn.Parameter]) -> Iterator[tuple[str, Any]]:
     """Those that this update changes by gradient: an action may have frozen some, and a phase
     may leave the head alone."""
+    assert run.optimizer is not None
     stepped = {id(p) for group in run.optimizer.param_groups for p in group["params"]}
     for name, weight in weights.items():
         if weight.requires_grad and weight.grad is not None and id(weight) in stepped:
@@ -90,19 +90,20 @@ class Proximal:
         self._where, self._absolute, self._square = where, absolute, square
         self._weights: dict[str, torch.nn.Parameter] = {}
 
-    def run_start(self, run: RunView) -> None:
+    def run_start(self, run: Run) -> None:
         self._weights = pulled(run.network, self._where)
 
-    def step_done(self, run: RunView) -> None:
+    def step_done(self, run: Run) -> None:
+        assert run.optimizer is not None
         rates = {id(p): g["lr"] for g in run.optimizer.param_groups for p in g["params"]}
         for _, weight in with_gradient(run, self._weights):
             rate = float(rates[id(weight)])
             shrink(weight, rate * self._absolute, 1 + rate * self._square)
 
-    def run_end(self, run: RunView) -> None:
+    def run_end(self, run: Run) -> None:
         for made in what_is_zero(self.name, run.network, self._weights, run.best.step):
             run.job.journal.note(run.step, made.what, made.because, chosen=made.chosen)
-            run.job.notify(made)
+            notify(made)
 
 
 def what_is_zero(

@@ -27,7 +27,7 @@ from holdfast.models.compute.prefix import train_mode
 if TYPE_CHECKING:
     import torch
 
-    from holdfast.methods.run_view import RunView
+    from holdfast.training.run import Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +39,14 @@ class EWC:
     rows: int = setting(200, least=1, most=100_000, whole=True)
 
 
-def fisher(run: RunView, rows: int) -> dict[str, torch.Tensor]:
+def fisher(run: Run, rows: int) -> dict[str, torch.Tensor]:
     """The mean of the squared gradients of single general rows, at most ``rows`` of them, by name
     of what learns; scaled to a mean of 1 over all of it. In evaluation mode, without dropout."""
     import torch
 
     job, learning = run.job, run.learning_parameters()
+    examples = job.general_rows
+    assert examples is not None
     sums = {name: torch.zeros_like(weight) for name, weight in learning.items()}
     was_training = run.network.training
     # A layer whose turn has not come (unfreeze) or that an action froze mattered all the same.
@@ -52,8 +54,8 @@ def fisher(run: RunView, rows: int) -> dict[str, torch.Tensor]:
     for weight in still:
         weight.requires_grad_(True)
     run.network.eval()
-    for place in range(min(rows, len(job.general_rows))):
-        batch = job.task.collate(job.general_rows, np.array([place]))
+    for place in range(min(rows, len(examples))):
+        batch = job.task.collate(examples, np.array([place]))
         batch = {name: value.to(job.accelerator.device) for name, value in batch.items()}
         with job.accelerator.autocast():
             loss = job.task.losses(job.task.forward(run.network, batch), batch).sum()
@@ -80,7 +82,7 @@ class Consolidate:
         self._asked = asked
         self.fisher: dict[str, torch.Tensor] = {}
 
-    def backward_done(self, run: RunView) -> None:
+    def backward_done(self, run: Run) -> None:
         if self.fisher.keys() != run.learning_parameters().keys():
             with run.at_start():
                 self.fisher = fisher(run, self._asked.rows)

@@ -23,7 +23,7 @@ from holdfast.methods.registry import METHODS, Method, Parts, setting
 if TYPE_CHECKING:
     import torch
 
-    from holdfast.methods.run_view import RunView
+    from holdfast.training.run import Run
 
 
 class SquaredWeights:
@@ -36,10 +36,10 @@ class SquaredWeights:
         self._strength, self._where = strength, where
         self._weights: dict[str, torch.nn.Parameter] = {}
 
-    def run_start(self, run: RunView) -> None:
+    def run_start(self, run: Run) -> None:
         self._weights = pulled(run.network, self._where)
 
-    def backward_done(self, run: RunView) -> None:
+    def backward_done(self, run: Run) -> None:
         for _, weight in with_gradient(run, self._weights):
             weight.grad.add_(weight.detach(), alpha=self._strength)
 

@@ -21,7 +21,7 @@ from holdfast.methods.registry import METHODS, Method, Parts, setting
 if TYPE_CHECKING:
     import torch
 
-    from holdfast.methods.run_view import RunView
+    from holdfast.training.run import Run
 
 
 class TowardsStart:
@@ -37,11 +37,11 @@ class TowardsStart:
         self._start: dict[str, torch.Tensor] = {}
         self._new: frozenset[str] = frozenset()
 
-    def run_start(self, run: RunView) -> None:
+    def run_start(self, run: Run) -> None:
         self._weights, self._start = pulled(run.network, "all"), {}
         self._new = frozenset(pulled(run.network, "head") if run.network.new_head else ())
 
-    def backward_done(self, run: RunView) -> None:
+    def backward_done(self, run: Run) -> None:
         for name, weight in with_gradient(run, self._weights):
             if name in self._new:
                 weight.grad.add_(weight.detach(), alpha=self._of_head)

@@ -17,7 +17,7 @@ from holdfast.models.compute.prefix import train_mode
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from holdfast.methods.run_view import RunView
+    from holdfast.training.run import Run
 
 
 class WhoLearns:
@@ -33,15 +33,15 @@ class WhoLearns:
         self._below = below
         self._joined = (0, 0)
 
-    def run_start(self, run: RunView) -> None:
+    def run_start(self, run: Run) -> None:
         self._joined = (run.phase_index, run.step_in_phase)
 
-    def batch_ready(self, run: RunView) -> None:
+    def batch_ready(self, run: Run) -> None:
         if run.phase.head != "train":
             return
         _let_learn(run, self._learning(run))
 
-    def run_end(self, run: RunView) -> None:
+    def run_end(self, run: Run) -> None:
         """A method that is switched off mid-run leaves this way too."""
         _let_learn(run, {id(p) for p in run.learning_parameters().values()})
 
@@ -52,7 +52,7 @@ class WhoLearns:
         phase, since = state["joined"]
         self._joined = (phase, since)
 
-    def _learning(self, run: RunView) -> set[int]:
+    def _learning(self, run: Run) -> set[int]:
         layers = run.network.layers()
         top = [layer for layer in layers if layer.name in ("pooler", "head")]
         mine = {id(p) for p in run.learning_parameters().values()}
@@ -70,7 +70,7 @@ class WhoLearns:
         return {id(p) for layer in chosen for p in layer.parameters()}
 
 
-def _let_learn(run: RunView, learning: set[int]) -> None:
+def _let_learn(run: Run, learning: set[int]) -> None:
     """Let these parameters learn, of those that may; an action's freezing stands above it."""
     changed = False
     for name, parameter in run.learning_parameters().items():

@@ -13,6 +13,7 @@ import numpy as np
 from holdfast.analyses.row_texts import read_texts
 from holdfast.analyses.vectors import answer_with_vectors
 from holdfast.contract.inference import Options, PredictionRequest
+from holdfast.core.decisions import DecisionListener as Notify
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.printable import shown
 from holdfast.core.records import Decision, Floats, to_json
@@ -22,7 +23,6 @@ from holdfast.plugins.drift.monitor import BETWEEN
 from holdfast.plugins.drift.report import DriftReport, compare_rows
 from holdfast.plugins.drift.run_rows import WRITE, RunReference, held_reference, rows_of_answers
 from holdfast.plugins.drift.words import hashed_words
-from holdfast.prepare.rows import Notify
 from holdfast.runs.finished_run import FinishedRun
 
 # Rows that are asked about; of a model that writes, whose answers take longest.

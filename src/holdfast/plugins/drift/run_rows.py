@@ -17,6 +17,7 @@ import numpy as np
 from holdfast.analyses.row_texts import read_texts
 from holdfast.analyses.vectors import answer_with_vectors
 from holdfast.contract.run_folder import RECIPE
+from holdfast.core.decisions import DecisionListener as Notify
 from holdfast.core.errors import DataError, MachineError, RunError
 from holdfast.core.files import write_atomically
 from holdfast.core.records import Decision, Floats, Ints
@@ -27,7 +28,6 @@ from holdfast.plugins.drift.facts import facts_of
 from holdfast.plugins.drift.reference_file import of_arrays, to_arrays, unit
 from holdfast.plugins.drift.rows import DriftRows, Reference
 from holdfast.plugins.drift.words import hashed_words, rows_with
-from holdfast.prepare.rows import Notify
 from holdfast.runs.finished_run import FinishedRun
 
 REFERENCE = "reference.npz"

@@ -10,6 +10,7 @@ from holdfast.api.arguments import Settings, request_of
 from holdfast.api.trained_run import TrainedRun
 from holdfast.contract.request import Request
 from holdfast.contract.run_folder import chosen_folder
+from holdfast.core.decisions import decisions_to
 from holdfast.core.records import Decision, Finding
 from holdfast.terminal.say import Teller, needs_person
 
@@ -74,4 +75,5 @@ def meta_watched(
     with chosen_folder(request.source, request.out, request.resume) as folder:
         teller.title(f"holdfast meta → {folder}")
         held = request.held
-        return meta(recipe, folder, resume=request.resume, notify=notify, held=held), folder
+        with decisions_to(notify):
+            return meta(recipe, folder, resume=request.resume, held=held), folder

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from holdfast.contract.fit import PreparedData
+from holdfast.core.decisions import notify
 from holdfast.core.errors import TrainingError
 from holdfast.core.records import Decision, Floats
 from holdfast.core.seeds import generator
@@ -83,7 +84,7 @@ class MethodChoice:
 class MetaBench:
     """What all candidates share: rows, encoded, and the network as it was loaded; the folder
     ``into`` which their courses are kept (none where it is ``None``), under ``mark``, at most every
-    ``every_s``; ``notify`` hears what is decided."""
+    ``every_s``."""
 
     prepared: PreparedData
     rows: MetaRows
@@ -91,7 +92,6 @@ class MetaBench:
     into: Path | None
     mark: str
     every_s: float
-    notify: Callable[[Decision], None]
 
     def reader(self, state: Mapping[str, Any] | None = None) -> FeatureReader:
         """The network as it was loaded, or with a learned ``state``, and the rows."""
@@ -115,7 +115,7 @@ class MetaBench:
     def store(self, name: str) -> CheckpointStore:
         """Where the course of a candidate is kept."""
         folder = None if self.into is None else self.into / name
-        return CheckpointStore(folder, self.every_s, self.notify, f"{self.mark} {name}")
+        return CheckpointStore(folder, self.every_s, f"{self.mark} {name}")
 
     def judge(self) -> list[Episode]:
         """The validation episodes."""
@@ -162,15 +162,15 @@ def choose(
     names = {"auto": tuple(METHODS), BASELINE: ()}.get(str(wanted), (str(wanted),))
     frozen, tuned = baselines(bench, hear)
     baseline, words = _better(bench, tuned, frozen)
-    bench.notify(Decision("baseline", baseline.name, words, prominent=True))
+    notify(Decision("baseline", baseline.name, words, prominent=True))
     arms, against = [frozen, tuned], {}
     for name in names:
         arm = learned_arm(bench, name, METHODS[name](), hear)
         arms.append(arm)
         against[name] = _paired(bench, arm, baseline, 1 - 2 * (1 - LEVEL) / len(names))
-        bench.notify(_told(arm, against[name], baseline))
+        notify(_told(arm, against[name], baseline))
     kept, because = _kept(arms[2:], against, baseline, asked=wanted not in ("auto", BASELINE))
-    bench.notify(Decision("meta.method", kept.name, because, prominent=True))
+    notify(Decision("meta.method", kept.name, because, prominent=True))
     return MethodChoice(kept, baseline, tuple(arms), against, because)
 
 

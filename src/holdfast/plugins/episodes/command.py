@@ -3,15 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from holdfast.cli.options import Label, Model, Seed, Source, Task, Test, Text, Verbose, check_how
+from holdfast.cli.options import (
+    LabelledRowOptions,
+    Model,
+    ResultOutput,
+    Resume,
+    RunOptions,
+    Source,
+    Test,
+)
 from holdfast.core.machine import refuse_too_little
-from holdfast.core.printable import printable
-from holdfast.terminal.streams import json_text
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeRowOptions(LabelledRowOptions):
+    """What the rows of the tasks are."""
+
+    test: Test = None
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeRunOptions(RunOptions):
+    """The start's folder and settings."""
+
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any key of a recipe, e.g. meta.shots=1."),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeOutput(ResultOutput):
+    """What is printed."""
+
+    as_json: Annotated[bool, typer.Option("--json", help="Print result.json.")] = False
 
 
 def command(
@@ -21,46 +52,24 @@ def command(
         typer.Option(help="The column that tells the tasks apart; else classes are divided."),
     ] = None,
     model: Model = None,
-    task: Task = None,
-    text: Text = None,
-    label: Label = None,
-    test: Test = None,
-    out: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Any key of a recipe, e.g. meta.shots=1."),
-    ] = None,
-    seed: Seed = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print result.json.")] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", help="The result alone: nothing of the way to it.")
-    ] = False,
-    verbose: Verbose = False,
+    *,
+    rows: EpisodeRowOptions,
+    run: EpisodeRunOptions,
+    resume: Resume = False,
+    output: EpisodeOutput,
 ) -> None:
     """Learn a start from many small tasks that adapts to a new one in a few steps, and score it on
     tasks that it never met."""
     refuse_too_little("torch")
-    check_how(quiet, verbose, task)
-    from holdfast.contract.request import Request
     from holdfast.plugins.episodes.api import meta_watched
-    from holdfast.terminal.say import width
 
     more = [] if task_column is None else [f"meta.task_column={task_column}"]
-    request = Request(
-        source,
-        model=model,
-        task=task,
-        text=text,
-        label=label,
-        test=test,
-        seed=seed,
-        settings=[*more, *(set_ or [])],
-        out=out,
-        resume=resume,
+    settings = [*more, *(run.set_ or [])]
+    request = rows.request(
+        source, model=model, seed=run.seed, settings=settings, out=run.out, resume=resume
     )
-    result, run = meta_watched(request, quiet=quiet, verbose=verbose)
-    typer.echo(json_text(result) if as_json else printable("\n".join(shown(result, run, width()))))
+    result, folder = meta_watched(request, quiet=output.quiet, verbose=output.verbose)
+    output.show(result, lambda columns: "\n".join(shown(result, folder, columns)))
 
 
 def shown(result: Mapping[str, Any], run: Path, columns: int) -> list[str]:

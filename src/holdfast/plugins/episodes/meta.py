@@ -28,6 +28,7 @@ from holdfast._version import __version__
 from holdfast.contract import result as outcome
 from holdfast.contract.run_folder import BEGUN, CHECKPOINTS, MODEL, RECIPE, claimed, is_finished
 from holdfast.core.curves import Curves, Series
+from holdfast.core.decisions import decisions_to, listener, notify
 from holdfast.core.errors import Interrupted, MachineError, RecipeError, RunError
 from holdfast.core.files import disk_errors, replace_folder, write_json, write_text
 from holdfast.core.input_errors import door
@@ -47,7 +48,7 @@ from holdfast.plugins.episodes.choice import (
 )
 from holdfast.plugins.episodes.learn import EpisodeEvaluation
 from holdfast.plugins.episodes.methods import BASELINE, METHODS
-from holdfast.plugins.episodes.rows import MetaRows, Notify, load_tasks
+from holdfast.plugins.episodes.rows import MetaRows, load_tasks
 from holdfast.plugins.episodes.scores import EpisodeScores, score
 from holdfast.plugins.episodes.tasks import Episode, TaskPool
 from holdfast.prepare.model import prepare
@@ -73,14 +74,13 @@ def meta(
     run: Path,
     *,
     resume: bool = False,
-    notify: Notify = lambda _: None,
     held: Mapping[str, Any] = MappingProxyType({}),
     checkpoint_every_s: float = LEAST_SECONDS,
 ) -> dict[str, Any]:
     """Learn a start from the tasks that the recipe names, into the folder ``run``; gives what
     ``result.json`` holds.
 
-    ``notify`` hears every decision and finding. With ``resume`` the run that is there is continued,
+    With ``resume`` the run that is there is continued,
     by the settings that it began with; on a finished one nothing changes. Raises ``InputError``
     where rows or settings are at fault, ``Interrupted`` on Ctrl-C and SIGTERM.
     """
@@ -97,7 +97,7 @@ def meta(
         check_names(recipe)
     with contextlib.ExitStack() as stack:
         stack.enter_context(terminate_like_interrupt())
-        stack.enter_context(claimed(run, resume, notify))
+        stack.enter_context(claimed(run, resume))
         paths = stack.enter_context(stored(held, run))
         stack.enter_context(flushed_subnormals())
         again = resume and (run / RECIPE).exists()
@@ -111,7 +111,7 @@ def meta(
             recipe = recipe.changed(meta={"method": "auto"})
         _refuse_what_went(recipe)
         try:
-            return _meta(recipe, run, again, notify, checkpoint_every_s)
+            return _meta(recipe, run, again, checkpoint_every_s)
         except KeyboardInterrupt:
             raise Interrupted(
                 "the run",
@@ -141,25 +141,28 @@ def _begun_recipe(run: Path) -> Recipe:
     return recipe
 
 
-def _meta(recipe: Recipe, run: Path, again: bool, notify: Notify, every_s: float) -> dict[str, Any]:
+def _meta(recipe: Recipe, run: Path, again: bool, every_s: float) -> dict[str, Any]:
     start = time.perf_counter()
-    rows = load_tasks(recipe, notify)
+    rows = load_tasks(recipe)
     recipe = absolute_recipe(rows)
     prepared = prepare(recipe.changed(train={"precision": "float32"}), with_head(rows))
     recipe, chosen_now = settled(prepared.recipe, prepared)
     mark = _begin(run, recipe, rows_mark(rows), again)
     decisions: list[Decision] = [*rows.decisions, *prepared.loaded.decisions, *chosen_now]
 
-    def hear(made: Decision) -> None:
-        decisions.append(made)
-        notify(made)
+    outer = listener()
 
-    for one in (*prepared.loaded.decisions, *chosen_now):
-        notify(one)
+    def hear(made: object) -> None:
+        assert isinstance(made, Decision)
+        decisions.append(made)
+        outer(made)
+
+    notify(*prepared.loaded.decisions, *chosen_now)
     loaded = time.perf_counter()
     into = run / CHECKPOINTS / "meta"
-    bench = MetaBench(prepared, rows, recipe, into, mark, every_s, hear)
-    chosen = choose(bench, lambda name, look: notify(_seen(name, look, recipe)))
+    bench = MetaBench(prepared, rows, recipe, into, mark, every_s)
+    with decisions_to(hear):
+        chosen = choose(bench, lambda name, look: outer(_seen(name, look, recipe)))
     train_s = time.perf_counter() - loaded
     journal = Journal(run)
     journal.restore("")
@@ -175,9 +178,8 @@ def _meta(recipe: Recipe, run: Path, again: bool, notify: Notify, every_s: float
     seconds = {"total": time.perf_counter() - start, "train": train_s, "score": score_s}
     result = _result(rows, recipe, chosen, scored, verdict, decisions, seconds)
     result |= outcome.surroundings(recipe.train.threads or 1, str(reader.device))
-    for left_out in write_result(run, result, seal_model(run)):
-        notify(left_out)
-    return write_pages(run, notify)
+    notify(*write_result(run, result, seal_model(run)))
+    return write_pages(run)
 
 
 def absolute_recipe(rows: MetaRows) -> Recipe:

@@ -3,7 +3,7 @@ sides."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.contract.inference import within_limits
+from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding, Ints
 from holdfast.core.wording import counted
@@ -21,7 +22,6 @@ from holdfast.plan.task import with_task
 from holdfast.plugins.episodes.tasks import FewShotTask, Shape, TaskPool, divided, usable
 from holdfast.prepare.clean import treat_all, with_treatments
 from holdfast.prepare.model import pooled
-from holdfast.prepare.rows import notify_all
 from holdfast.recipe import Recipe
 from holdfast.recipe.parts import MetaPart, SplitShares
 from holdfast.tasks import kind_of
@@ -37,7 +37,6 @@ SIX = 6
 QUERIES = 15
 WAYS = 5
 LISTED = 5
-Notify = Callable[[Decision | Finding], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +68,7 @@ class MetaRows:
         return tuple(c if alone else f"{t.name}/{c}" for t in tasks for c in t.classes)
 
 
-def load_tasks(recipe: Recipe, notify: Notify = lambda _: None) -> MetaRows:
+def load_tasks(recipe: Recipe) -> MetaRows:
     """Read the rows of ``data.path`` (and ``data.test``), and divide their tasks.
 
     Tasks are told apart by ``meta.task_column``; in a folder of pictures ``task/class/picture`` by
@@ -81,10 +80,10 @@ def load_tasks(recipe: Recipe, notify: Notify = lambda _: None) -> MetaRows:
     or rows are too few, or one stands on two sides.
     """
     with within_limits(recipe.data):
-        return _load_tasks(recipe, notify)
+        return _load_tasks(recipe)
 
 
-def _load_tasks(recipe: Recipe, notify: Notify) -> MetaRows:
+def _load_tasks(recipe: Recipe) -> MetaRows:
     recipe, worked_out = _checked(recipe)
     kind, meta = kind_of(recipe.task), recipe.meta
     recipe, treatments = with_treatments(recipe)
@@ -114,7 +113,7 @@ def _load_tasks(recipe: Recipe, notify: Notify) -> MetaRows:
     names = tuple(f"{t}/{c}" if several else str(c) for t, c in zip(tasks, classes, strict=True))
     decisions = (*worked_out, *table.decisions, *treated, *chosen, how)
     findings = (*table.findings, *found, *small)
-    notify_all(notify, decisions, findings)
+    notify(*decisions, *findings)
     return MetaRows(
         recipe.changed(meta=meta_now),
         joined,

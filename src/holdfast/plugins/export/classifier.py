@@ -17,6 +17,7 @@ import torch
 from holdfast.contract.predictions import groups_of
 from holdfast.contract.result import surroundings
 from holdfast.contract.run_folder import model_of
+from holdfast.core.decisions import DecisionListener as Notify
 from holdfast.core.errors import ModelError
 from holdfast.core.records import Decision, Floats
 from holdfast.data.table import Table
@@ -40,7 +41,6 @@ from holdfast.plugins.export.onnx_file import BESIDE, write_onnx
 from holdfast.plugins.export.openvino_file import write_openvino
 from holdfast.plugins.export.proof import TOLERANCE, OutputGap, lengths_of, prove, rows_of
 from holdfast.plugins.export.speed import measure
-from holdfast.prepare.rows import Notify
 from holdfast.runs.finished_run import FinishedRun
 from holdfast.tasks.images.losses import encode_images
 from holdfast.training.machine.machine import flushed_subnormals

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.contract.run_folder import model_of
+from holdfast.core.decisions import DecisionListener as Notify
 from holdfast.core.files import write_text
 from holdfast.core.records import Decision
 from holdfast.models.adapters.save import is_adapter_folder, load_adapted
@@ -17,7 +18,6 @@ from holdfast.plugins.export.gguf_proof import read_back
 from holdfast.plugins.export.network import merged
 from holdfast.plugins.export.ollama import modelfile
 from holdfast.plugins.export.proof import TOLERANCE
-from holdfast.prepare.rows import Notify
 from holdfast.runs.finished_run import FinishedRun
 
 MODELFILE = "Modelfile"

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.contract.run_folder import unsealed
+from holdfast.core.decisions import DecisionListener as Notify
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.files import disk_errors, replace_folder, write_json, write_text
 from holdfast.core.printable import brief
@@ -22,7 +23,6 @@ from holdfast.core.records import Decision
 from holdfast.plugins.export import folder as files
 from holdfast.plugins.export.formats import Format, format_of
 from holdfast.plugins.export.hub import Hub
-from holdfast.prepare.rows import Notify
 from holdfast.runs.finished_run import FinishedRun
 
 HOME = "export"

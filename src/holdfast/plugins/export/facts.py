@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from holdfast._version import __version__
+from holdfast.core.decisions import DecisionListener as Notify
 from holdfast.core.errors import ModelError, RunError
 from holdfast.core.records import Decision, Ints
 from holdfast.data.table import Table
 from holdfast.plugins.export.formats import Format
-from holdfast.prepare.rows import Notify
 from holdfast.report.public import public_name
 from holdfast.runs.finished_run import FinishedRun
 

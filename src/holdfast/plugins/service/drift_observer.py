@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from holdfast.analyses.row_texts import PAIR
+from holdfast.core.decisions import DecisionListener as Notify
 from holdfast.core.records import Estimate, Floats, to_json
 from holdfast.data.tags.scheme import OUTSIDE
 from holdfast.plugins.drift.accuracy import estimated_accuracy, support_of
@@ -29,7 +30,6 @@ from holdfast.plugins.drift.run_rows import RunReference, held_reference
 from holdfast.plugins.drift.words import hashed_words
 from holdfast.plugins.service.records import EngineFacts, RowPrediction, Served
 from holdfast.plugins.store.records import Feedback, RequestOutcome, Row
-from holdfast.prepare.rows import Notify
 from holdfast.quality.clean.mask import masked
 from holdfast.recipe import DataPart
 from holdfast.runs.finished_run import FinishedRun

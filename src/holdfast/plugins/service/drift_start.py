@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from holdfast.core.decisions import DecisionListener as Notify
 from holdfast.core.errors import InputError, RunError
 from holdfast.core.records import Decision
 from holdfast.core.run_files import read_result
@@ -22,7 +23,6 @@ from holdfast.plugins.service.drift_observer import NAME, Drifting, watch_drift
 from holdfast.plugins.service.records import EngineFacts, Served
 from holdfast.plugins.service.settings import Serving
 from holdfast.plugins.store.records import Feedback, RequestOutcome
-from holdfast.prepare.rows import Notify
 
 
 class StartingDrift:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from holdfast.cli.options import Seed, Verbose, check_how
+from holdfast.cli.options import RunOutput, Seed, Verbose
 from holdfast.core.machine import refuse_too_little
 from holdfast.core.printable import printable
 from holdfast.core.wording import GATE_OUTCOMES
@@ -70,7 +70,7 @@ def command(
     0 where its gate accepts it, 3 where it is rejected or inconclusive; the run is complete then
     too. --every goes on whatever the gate says."""
     refuse_too_little("torch")
-    check_how(quiet, verbose, None)
+    RunOutput(as_json, quiet, verbose)
     from holdfast.plugins.update.options import UpdateOptions
     from holdfast.terminal.say import width
 

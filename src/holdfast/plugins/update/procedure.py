@@ -20,6 +20,7 @@ from holdfast.contract.fit import FittedModel, Scored
 from holdfast.contract.predictions import rows_of
 from holdfast.contract.result import class_columns
 from holdfast.contract.run_folder import RESULT
+from holdfast.core.decisions import notify
 from holdfast.core.errors import HoldfastError
 from holdfast.core.records import Decision, Finding, Floats, to_json
 from holdfast.core.seeds import generator
@@ -50,7 +51,7 @@ from holdfast.plugins.update.gate import (
 )
 from holdfast.plugins.update.merge import GATE
 from holdfast.plugins.update.parts import parts_of
-from holdfast.prepare.rows import Divided, Notify, notify_all
+from holdfast.prepare.rows import Divided
 from holdfast.recipe import Recipe
 from holdfast.runs.finished_run import FinishedRun, SourceColumns
 from holdfast.runs.predictor import Predictor
@@ -106,11 +107,11 @@ class Renewal:
         names = ("run", "margin", "start", "deleted", "feedback", "findings", "decisions")
         return cls(**{name: begun[name] for name in names})
 
-    def learn(self, recipe: Recipe, divided: Divided, notify: Notify) -> Renewing:
+    def learn(self, recipe: Recipe, divided: Divided) -> Renewing:
         """See ``Procedure.learn``."""
         findings = tuple(Finding(**{**one, "rows": tuple(one["rows"])}) for one in self.findings)
         decisions = tuple(Decision(**one, prominent=True) for one in self.decisions)
-        notify_all(notify, decisions, findings)
+        notify(*decisions, *findings)
         divided = replace(
             divided,
             findings=(*divided.findings, *findings),
@@ -129,7 +130,7 @@ class Renewing:
         self._gate: Gate | None = None
         self._block: dict[str, Any] = {}
 
-    def fit(self, into: RunFolder | None, listeners: Sequence[Any], notify: Notify) -> FittedModel:
+    def fit(self, into: RunFolder | None, listeners: Sequence[Any]) -> FittedModel:
         """Choose the start, fit, decide."""
         assert into is not None
         valid = self.divided.splits.valid.table
@@ -142,7 +143,7 @@ class Renewing:
 
         chosen = choose(self._asked.start, against, valid, answers, into.kept_in / FITS)
         notify(chosen.decision)
-        fitted = self._learning(chosen.start).fit(into, listeners, notify)
+        fitted = self._learning(chosen.start).fit(into, listeners)
         gate, more = self._judge(Predictor.of(fitted), valid, into.run)
         outcome = GATE_OUTCOMES[gate.decision]
         decision = Decision("gate", outcome, gate.because, prominent=True)

@@ -10,6 +10,7 @@ last line, and an update that was begun is continued.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -25,6 +26,7 @@ import numpy as np
 
 from holdfast.analyses.compare.contender import kind_of_rows, labels_of_rows
 from holdfast.contract.run_folder import RESULT, open_run
+from holdfast.core.decisions import decisions_to
 from holdfast.core.errors import InputError, Interrupted, RecipeError, RunError, StoreError
 from holdfast.core.files import disk_errors, refuse_link
 from holdfast.core.input_errors import door, lacking
@@ -99,8 +101,10 @@ class Rounds:
         once; within an update it is an interrupt, and the update can be continued."""
         with disk_errors(self._schedule.folder):
             self._schedule.folder.mkdir(parents=True, exist_ok=True)
-        told = locked(self._schedule.folder, lambda one: self._say(one.because))
-        with told, self._ended_by_signals():
+        with contextlib.ExitStack() as stack:
+            with decisions_to(lambda one: self._say(one.because)):
+                stack.enter_context(locked(self._schedule.folder))
+            stack.enter_context(self._ended_by_signals())
             done = 0
             while most is None or done < most:
                 if not self._wait(self._due()):

@@ -16,13 +16,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from holdfast.contract.fit import FittedModel
+from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, to_json
 from holdfast.core.wording import counted
 from holdfast.fits.fit import fit
 from holdfast.fits.row_roles import LearningRows
 from holdfast.fits.row_use import against_dealing, learning_of
-from holdfast.prepare.rows import Divided, Notify
+from holdfast.prepare.rows import Divided
 from holdfast.recipe import Recipe
 from holdfast.search.bench import Bench, of_a_fit
 from holdfast.search.capacity.block import block_of, sentence, study_of
@@ -69,7 +70,7 @@ class Sizing:
         """See ``Procedure.described``."""
         return {"search": "capacity", "engine": self.engine}
 
-    def learn(self, recipe: Recipe, divided: Divided, notify: Notify) -> Sized:
+    def learn(self, recipe: Recipe, divided: Divided) -> Sized:
         """See ``Procedure.learn``."""
         engine_of(self.engine, self.address)
         dealt = against_dealing(recipe, divided) is None
@@ -95,9 +96,7 @@ class Sized:
         """No outer folds: the test rows score the model that is kept."""
         return ()
 
-    def fit(
-        self, into: RunFolder | None, listeners: Sequence[Listener], notify: Notify
-    ) -> FittedModel:
+    def fit(self, into: RunFolder | None, listeners: Sequence[Listener]) -> FittedModel:
         """Fit the sizes, judge them, then fit the one that is chosen on all training rows."""
         assert into is not None
         start, bench = time.perf_counter(), Bench.of(self._learning)
@@ -114,8 +113,8 @@ class Sized:
         notify(told)
         trying = Trying(sizes, folds, units_of(bench, folds))
         engine = engine_of(self._asked.engine, self._asked.address)
-        store = FitStore(into.kept_in, bench.mark, notify)
-        for done in engine.run(bench, trying.jobs(), store=store, notify=notify):
+        store = FitStore(into.kept_in, bench.mark)
+        for done in engine.run(bench, trying.jobs(), store=store):
             trying.take(done)
             key = done.key.rpartition("-f")[0]
             if trying.whole(key):
@@ -137,9 +136,7 @@ class Sized:
         # They were told as they were made.
         quiet = tuple(replace(one, prominent=False) for one in (told, kept))
         prepared = replace(prepared, decisions=(*prepared.decisions, *quiet))
-        return fit(
-            prepared, bench.train, bench.valid, own, into=into, listeners=listeners, notify=notify
-        )
+        return fit(prepared, bench.train, bench.valid, own, into=into, listeners=listeners)
 
     def _folds(self, bench: Bench) -> Sequence[TrialFold]:
         """The fits of a size: folds, where rows may be dealt, until validation rows are enough."""

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError, ModelError, RecipeError, RunError
 from holdfast.core.files import disk_errors, replace_folder
 from holdfast.core.records import Decision, Floats
@@ -36,7 +37,7 @@ from holdfast.models.loading.tokenizer import forget_limits, load_tokenizer
 from holdfast.models.loading.weights import configuration, pretrained
 from holdfast.plan.language import texts_of
 from holdfast.prepare.model import prepare_divided
-from holdfast.prepare.rows import Divided, Notify
+from holdfast.prepare.rows import Divided
 from holdfast.recipe import Recipe
 from holdfast.search.choice.candidate import fertility
 from holdfast.search.choice.text_evidence import text_rows
@@ -145,9 +146,7 @@ def check_adapting(asked: Adapting, task: str | None = None) -> None:
         )
 
 
-def adapt_model(
-    divided: Divided, recipe: Recipe, texts: Sequence[str], asked: Adapting, notify: Notify
-) -> Adapted:
+def adapt_model(divided: Divided, recipe: Recipe, texts: Sequence[str], asked: Adapting) -> Adapted:
     """Adapt the model of a recipe to ``texts`` without labels, of which none copies a row that is
     held out, and try it on the rows of a division.
 
@@ -163,8 +162,8 @@ def adapt_model(
             "Leave them out.",
         )
     with _made(asked.out) as (folder, finish):
-        made, words = build(recipe, divided, texts, asked, folder, notify)
-        difference, rows, unit = tried(divided, recipe, str(folder), notify)
+        made, words = build(recipe, divided, texts, asked, folder)
+        difference, rows, unit = tried(divided, recipe, str(folder))
         pieces = tuple(
             fertility(_tokenizer(name), texts_of(divided.splits.valid.table, recipe.seed))[0]
             for name in (recipe.model.name, str(folder))
@@ -196,12 +195,7 @@ def adapt_model(
 
 
 def build(
-    recipe: Recipe,
-    divided: Divided,
-    texts: Sequence[str],
-    asked: Adapting,
-    folder: Path,
-    notify: Notify,
+    recipe: Recipe, divided: Divided, texts: Sequence[str], asked: Adapting, folder: Path
 ) -> tuple[Pretrained | None, list[NewWord]]:
     """The adapted model in ``folder``, a plain one: what its pretraining was, and its new words."""
     model = recipe.model
@@ -312,7 +306,7 @@ def _save(
 
 
 def tried(
-    divided: Divided, recipe: Recipe, adapted: str, notify: Notify
+    divided: Divided, recipe: Recipe, adapted: str
 ) -> tuple[tuple[float, float, float], int, str]:
     """By how much less a validation row costs the adapted model than the other, both fine-tuned."""
     rows = []

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.contract.fit import FittedModel, PreparedData
+from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError, InputError, ModelError, RecipeError
 from holdfast.core.printable import brief
 from holdfast.core.records import Decision, Estimate, Floats, Ints, to_json
@@ -34,7 +35,7 @@ from holdfast.models.compute.dropout import quick_dropout
 from holdfast.plan.task import WRITERS, with_task
 from holdfast.prepare.general import with_general
 from holdfast.prepare.model import prepare_divided, with_added
-from holdfast.prepare.rows import Divided, Notify, load_and_divide
+from holdfast.prepare.rows import Divided, load_and_divide
 from holdfast.prepare.sources import in_files, with_mix
 from holdfast.recipe import Recipe
 from holdfast.search.choice.adaptation import Adapted, Adapting, adapt_model, check_adapting
@@ -216,7 +217,6 @@ class Choice:
 def choose_model(
     recipe: Recipe,
     models: Sequence[str],
-    notify: Notify = lambda _: None,
     held: Mapping[str, pa.Table] = MappingProxyType({}),
     adapting: Adapting | None = None,
 ) -> Choice:
@@ -230,31 +230,29 @@ def choose_model(
         stack.enter_context(terminate_like_interrupt())
         stack.enter_context(flushed_subnormals())
         stack.enter_context(quick_dropout())
-        recipe = stack.enter_context(in_files(*with_mix(recipe, held, notify)))
+        recipe = stack.enter_context(in_files(*with_mix(recipe, held)))
         start = time.perf_counter()
         names = _named(models)
         recipe = _settled(recipe, names)
         if adapting is not None:
             check_adapting(adapting, recipe.task)
             recipe = recipe.changed(data={"unlabelled": adapting.texts})
-        divided, texts = _divided(recipe, adapting, notify)
+        divided, texts = _divided(recipe, adapting)
         rows = ChoiceRows.of(divided)
-        found, left_out = _asked(rows, names, notify)
-        tried = _tried(rows, found, notify)
+        found, left_out = _asked(rows, names)
+        tried = _tried(rows, found)
         choice = _choice(rows, tried, left_out, time.perf_counter() - start)
         if adapting is None:
             return choice
         chosen = divided.recipe.changed(model={"name": choice.chosen})
-        adapted = adapt_model(divided, chosen, texts, adapting, notify)
+        adapted = adapt_model(divided, chosen, texts, adapting)
         return replace(choice, adapted=adapted, seconds=time.perf_counter() - start)
 
 
-def _divided(
-    recipe: Recipe, adapting: Adapting | None, notify: Notify
-) -> tuple[Divided, tuple[str, ...]]:
+def _divided(recipe: Recipe, adapting: Adapting | None) -> tuple[Divided, tuple[str, ...]]:
     """The divided rows, and the texts to adapt to, none of which copies a row that is held out; a
     fit does not learn from these as it would from ``data.unlabelled``."""
-    divided = load_and_divide(recipe, notify)
+    divided = load_and_divide(recipe)
     if adapting is None:
         return divided, ()
     check_adapting(adapting, divided.recipe.task)
@@ -323,9 +321,7 @@ class ChoiceRows:
         return with_added(wide, train, valid, self.divided.unlabelled, known)
 
 
-def _asked(
-    rows: ChoiceRows, names: Sequence[str], notify: Notify
-) -> tuple[list[ModelCandidate], list[LeftOut]]:
+def _asked(rows: ChoiceRows, names: Sequence[str]) -> tuple[list[ModelCandidate], list[LeftOut]]:
     """What each candidate knows already."""
     found: list[ModelCandidate] = []
     left_out: list[LeftOut] = []
@@ -410,7 +406,7 @@ def _heard(candidate: ModelCandidate) -> Decision:
     return Decision(f"candidate {candidate.name}", took, f"{said}{doubts}", prominent=True)
 
 
-def _tried(rows: ChoiceRows, found: list[ModelCandidate], notify: Notify) -> list[ModelCandidate]:
+def _tried(rows: ChoiceRows, found: list[ModelCandidate]) -> list[ModelCandidate]:
     """The candidates, the best two of them fine-tuned for a short while."""
     best = sorted(range(len(found)), key=lambda i: -np.nanmean(found[i].rows))[:TRIED]
     for place in best:

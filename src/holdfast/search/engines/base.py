@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from holdfast.core.errors import RecipeError
-from holdfast.prepare.rows import Notify
 from holdfast.search.bench import Bench
 from holdfast.search.job import Done, FitJob, FitWatch
 from holdfast.search.store import FitStore
@@ -30,11 +29,10 @@ class FitEngine(Protocol):
         *,
         store: FitStore,
         watch: FitWatch | None = None,
-        notify: Notify = lambda _: None,
     ) -> Iterator[Done]:
         """The jobs' results, each as it is there. The next job is asked for only when a worker is
         free, so that a search may choose it by what was found so far. What the ``store`` has is
-        not done again. ``notify`` hears what befalls fits, not what each of them decides."""
+        not done again. The log gets what befalls fits, not what each of them decides."""
         ...
 
 

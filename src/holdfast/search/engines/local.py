@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from holdfast.fits.cross_fitting import resumable
-from holdfast.prepare.rows import Notify
 from holdfast.search.bench import Bench
 from holdfast.search.job import Done, FitJob, FitWatch
 from holdfast.search.store import FitStore
@@ -26,7 +25,6 @@ class Local:
         *,
         store: FitStore,
         watch: FitWatch | None = None,
-        notify: Notify = lambda _: None,
     ) -> Iterator[Done]:
         """See ``Engine.run``."""
         for job in jobs:

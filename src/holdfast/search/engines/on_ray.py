@@ -17,13 +17,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from holdfast._version import __version__
+from holdfast.core.decisions import notify
 from holdfast.core.errors import HoldfastError, MachineError
 from holdfast.core.records import Decision, Snapshot
 from holdfast.core.wording import counted
 from holdfast.data.table import Table
 from holdfast.duplicates.engines import connected, is_connected
 from holdfast.models.compute.dropout import quick_dropout
-from holdfast.prepare.rows import Notify
 from holdfast.search.bench import Bench
 from holdfast.search.job import Done, FitJob, FitWatch
 from holdfast.search.store import FitStore
@@ -72,7 +72,6 @@ class RayEngine:
         *,
         store: FitStore,
         watch: FitWatch | None = None,
-        notify: Notify = lambda _: None,
     ) -> Iterator[Done]:
         """See ``Engine.run``; the results come as they are there, in no order."""
         threads = bench.recipe.train.threads or 1
@@ -81,7 +80,7 @@ class RayEngine:
         because = f"the cluster has {told}; a fit takes {counted(threads, 'thread')}"
         notify(Decision("fits at a time", str(most), because))
         ray = connected(self.address)
-        crew = _Crew(ray, (threads, min(1, self.gpus)), bench, watch, notify)
+        crew = _Crew(ray, (threads, min(1, self.gpus)), bench, watch)
         # Ray prints of dead workers where results belong.
         with contextlib.redirect_stdout(sys.stderr):
             try:
@@ -115,15 +114,10 @@ class _Crew:
     """The fits that are under way."""
 
     def __init__(
-        self,
-        ray: ModuleType,
-        each: tuple[int, int],
-        bench: Bench,
-        watch: FitWatch | None,
-        notify: Notify,
+        self, ray: ModuleType, each: tuple[int, int], bench: Bench, watch: FitWatch | None
     ) -> None:
         threads, gpus = each
-        self._ray, self._watch, self._notify = ray, watch, notify
+        self._ray, self._watch = ray, watch
         self._bench = ray.put(pickle.dumps(portable(bench)))
         self._mark = bench.mark
         self._mail = ray.remote(Mailbox).options(num_cpus=0).remote() if watch else None
@@ -184,7 +178,7 @@ class _Crew:
                 "See the memory of the machines; finished fits are kept: continue with --resume.",
             ) from error
         because = f"its worker died ({type(error).__name__}); only this fit's time is lost"
-        self._notify(Decision(job.key, "begun again", because, prominent=True))
+        notify(Decision(job.key, "begun again", because, prominent=True))
         self.begin(job, tries + 1)
 
 

@@ -23,6 +23,7 @@ import numpy as np
 
 from holdfast.contract.fit import FittedModel, OutOfFoldAnswers, TrainingPlan
 from holdfast.contract.result import write_parquet
+from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
 from holdfast.core.events import Offers
 from holdfast.core.records import Decision, Ints
@@ -35,7 +36,7 @@ from holdfast.pipeline.main import absolute
 from holdfast.plan.defaults import method_parts
 from holdfast.prepare.general import with_general
 from holdfast.prepare.model import prepare_divided, with_added
-from holdfast.prepare.rows import Divided, Notify, load_and_divide
+from holdfast.prepare.rows import Divided, load_and_divide
 from holdfast.recipe import Recipe
 from holdfast.runs.journal import RunFolder
 from holdfast.search.bench import Bench
@@ -83,7 +84,7 @@ class CrossValidation:
     def described(self) -> Mapping[str, Any]:
         return {"folds": self.folds, "repeats": self.repeats, "nested": self.nested}
 
-    def learn(self, recipe: Recipe, divided: Divided, notify: Notify) -> Validated:
+    def learn(self, recipe: Recipe, divided: Divided) -> Validated:
         """Prepare all rows, and fold them."""
         if any(one is not None for one in (recipe.data.valid,)) or _brings_valid(recipe, divided):
             rule = "divides the rows itself, and validation rows are given"
@@ -125,12 +126,10 @@ def asked_for(
     )
 
 
-def planned(
-    procedure: CrossValidation, recipe: Recipe, notify: Notify = lambda _: None
-) -> dict[str, Any]:
+def planned(procedure: CrossValidation, recipe: Recipe) -> dict[str, Any]:
     """The folds as they would be dealt; nothing is trained or written."""
-    divided = load_and_divide(procedure.asked(recipe), notify, folded=True)
-    made = procedure.learn(absolute(divided.recipe, divided.table), divided, notify)
+    divided = load_and_divide(procedure.asked(recipe), folded=True)
+    made = procedure.learn(absolute(divided.recipe, divided.table), divided)
     sizes = [
         {
             "fold": one.number,
@@ -187,23 +186,18 @@ class Validated:
     def blocks(self) -> Mapping[str, Any]:
         return self._blocks
 
-    def fit(
-        self,
-        into: RunFolder | None = None,
-        listeners: Sequence[Listener] = (),
-        notify: Notify = lambda _: None,
-    ) -> FittedModel:
+    def fit(self, into: RunFolder | None = None, listeners: Sequence[Listener] = ()) -> FittedModel:
         """The folds, one after another or many at a time, then the model of all rows."""
         start, plan, bench = time.perf_counter(), self.plan, Bench.of(self.learning)
         own = f"{len(plan.of_repeat(0))} folds of {len(bench.rows):,} rows"
         told = Decision("cross-validation", own, plan.how, prominent=True)
         notify(told)
         jobs = (FitJob(one.key, one.train, one.valid, one.held) for one in plan.folds)
-        store = FitStore(into.kept_in if into else None, bench.mark, notify)
+        store = FitStore(into.kept_in if into else None, bench.mark)
         engine = engine_of(self._asked.engine, self._asked.address)
         by_key: dict[str, Done] = {}
         rows = {one.key: one for one in plan.folds}
-        for done in engine.run(bench, jobs, store=store, notify=notify):
+        for done in engine.run(bench, jobs, store=store):
             by_key[done.key] = done
             notify(told_of_fold(rows[done.key], done, len(plan.of_repeat(0))))
         pairs = [(one, by_key[one.key]) for one in plan.folds]
@@ -211,7 +205,7 @@ class Validated:
         answered = _answered(bench, pairs)
         if into is not None:
             write_parquet(into.run / FOLDS_FILE, folds_table(pairs))
-        fitted = self._final(bench, pairs, told, into, listeners, notify)
+        fitted = self._final(bench, pairs, told, into, listeners)
         block, valid = cv_block(bench, pairs, plan.how, fitted, spent)
         self._blocks = {"cv": block, "valid": valid}
         return replace(fitted, answered=answered)
@@ -223,7 +217,6 @@ class Validated:
         told: Decision,
         into: RunFolder | None,
         listeners: Sequence[Listener],
-        notify: Notify,
     ) -> FittedModel:
         learning = self.learning
         known = known_tables(learning.divided)
@@ -237,7 +230,7 @@ class Validated:
         )
         if learning.folds:
             whole = replace(learning, prepared=prepared)
-            return whole.fit(into, listeners, notify)
+            return whole.fit(into, listeners)
         start = time.perf_counter()
         first = [(one, done) for one, done in pairs if one.repeat == 0]
         judged = np.concatenate([one.valid for one, _ in first])
@@ -254,7 +247,7 @@ class Validated:
         def looks(ready: TrainingPlan, accelerator: object, place: object) -> FoldLooks:
             return joined(first, ready, share, len(pairs))
 
-        return fit_ready(ready, start, into=into, listeners=listeners, notify=notify, folds=looks)
+        return fit_ready(ready, start, into=into, listeners=listeners, folds=looks)
 
 
 def joined(

@@ -59,7 +59,7 @@ from holdfast.training.batches import by_length, probe_positions
 if TYPE_CHECKING:
     import torch
 
-    from holdfast.methods.run_view import RunView
+    from holdfast.training.run import Run
 
 
 # The probe's words: what its penalty is chosen on, and what it is fitted to.
@@ -212,7 +212,7 @@ def fit_words(features: Floats, labels: Ints, classes: int, seed: int) -> Probe:
     return fit_probe(features, labels, classes=classes, seed=seed, c=chosen.c)
 
 
-def words_read(run: RunView, examples: EncodedWords) -> tuple[Floats, Ints]:
+def words_read(run: Run, examples: EncodedWords) -> tuple[Floats, Ints]:
     """The features [words, width] and tags of the words of the sentences, in their order; of a
     fixed random part of the sentences where there are more than ``FITTED_TO`` words. Every process
     computes them all."""

@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, is_asked
 
@@ -46,18 +47,13 @@ class Alerts:
     The verdict of step 0 is no alert: nothing has been learned yet, and the data's own faults are
     findings. What still holds at the first look after it is told then. The label that was told last
     is part of a checkpoint, so a resumed run does not say it again.
-    ``notify`` hears what could not be delivered, once the run is over.
+    What could not be delivered is a decision in the log, once the run is over.
     """
 
     name, place = "alerts", "tell"
 
     def __init__(
-        self,
-        on: Sequence[str],
-        command: str | None,
-        webhook: str | None,
-        run: str,
-        notify: Callable[[Decision], None] = lambda _: None,
+        self, on: Sequence[str], command: str | None, webhook: str | None, run: str
     ) -> None:
         self._on = frozenset(on)
         self._senders = [
@@ -69,7 +65,6 @@ class Alerts:
             if sender
         ]
         self._run = run
-        self._notify = notify
         self._last: str | None = None
         self._threads: list[threading.Thread] = []
         self._failed: list[Decision] = []
@@ -102,7 +97,7 @@ class Alerts:
             self._failed.append(Decision("alert", "not delivered", f"{late} took too long"))
         for failure in self._failed:
             run.journal.note(run.step, failure.what, failure.because, chosen=failure.chosen)
-            self._notify(failure)
+            notify(failure)
 
     def state_dict(self) -> dict[str, Any]:
         return {"last": self._last}
