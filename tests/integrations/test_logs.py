@@ -251,7 +251,6 @@ def test_several_runs_in_a_folder_are_named_and_none_is_guessed(tmp_path: Path) 
 
 
 def test_a_binary_run_of_wandb_names_the_package_that_reads_it(tmp_path: Path) -> None:
-    pytest.importorskip("holdfast.plugins.logs.wandb")
     try:
         import wandb  # noqa: F401
     except ImportError:

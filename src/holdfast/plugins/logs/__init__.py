@@ -1,4 +1,4 @@
-"""Logs that other programs write; one format a file, found here by name."""
+"""Logs that other programs write; ``formats`` lists them."""
 
 from __future__ import annotations
 

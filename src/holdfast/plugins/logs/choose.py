@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 from holdfast.core.curves import WHOLE, Curves, Series
 from holdfast.core.discovery import nearest
@@ -32,29 +32,43 @@ def choose(log: Log, settings: Mapping[str, str], what: str) -> Curves:
             raise RecipeError("--set", "is not a series", key, nearest(key, list(SETTINGS)))
     known = _sided(log)
     train = _asked(log, settings, "train", what) or _best(known, "train", rises=False)
-    valid = _asked(log, settings, "valid", what) or _valid(known)
+    valid = _asked(log, settings, "valid", what) or _best(known, "valid", rises=False)
+    valid = valid or _best(known, "valid", rises=True)
     # Neither is an error alone: the verdict says what cannot be judged without it.
     if train is None and valid is None:
         names = ", ".join(log.columns)
         raise not_a_log(what, "has no column that is named like a loss or a metric", names)
-    metrics = _metrics(known)
-    rows = valid_rows(log, _take(log, valid), _share_right(log, metrics[1]))
-    decisions = [*_series_decisions(known, train, valid, settings), *_metric_decision(*metrics)]
+    train_metric, valid_metric = _metrics(known)
+    decisions = [
+        *log.decisions,
+        *_series_decisions(known, {"train": train, "valid": valid}, settings),
+    ]
+    if valid_metric is not None:
+        beside, because = "no training metric", "none has the same name"
+        if train_metric is not None:
+            beside = f"{train_metric.name} on the training rows"
+            because = "the same metric on both sets"
+        chosen = f"{valid_metric.name} on validation, {beside}"
+        decisions.append(Decision("metric", chosen, because))
+    measured, right = _series(log, valid), _share_right(log, valid_metric)
+    rows = valid_rows(log, measured, right)
+    if rows is not None:
+        decisions.append(rows[1])
     return _fewer(
         Curves(
             source=log.source,
             axis=log.axis,
-            train=_take(log, train),
-            valid=_take(log, valid),
-            train_metric=_share_right(log, metrics[0]),
-            valid_metric=_share_right(log, metrics[1]),
+            train=_series(log, train),
+            valid=measured,
+            train_metric=_share_right(log, train_metric),
+            valid_metric=right,
             comparable=train is not None and valid is not None and train.base == valid.base,
             clean=log.clean,
             planned=log.planned,
             epochs=log.epochs,
             seconds=log.seconds,
             valid_rows=None if rows is None else rows[0],
-            decisions=(*log.decisions, *decisions, *([] if rows is None else [rows[1]])),
+            decisions=tuple(decisions),
         )
     )
 
@@ -63,28 +77,18 @@ def _fewer(curves: Curves) -> Curves:
     """The curves with at most ``MOST_POINTS`` a series: every second, third … point, counted from
     the last, so that series of one length keep the same positions. The time of a verdict grows with
     the square of the points, and a course of 20,000 has told all that it can."""
-    decisions = []
-    series: dict[str, Series | None] = {}
+    decisions = list(curves.decisions)
+    fewer: dict[str, Any] = {}
     for part in ("train", "valid", "train_metric", "valid_metric"):
-        chosen: Series | None = getattr(curves, part)
+        series: Series | None = getattr(curves, part)
         # Rounded up: one point in two where there is one too many.
-        every = 1 if chosen is None else -(-len(chosen) // MOST_POINTS)
-        series[part] = chosen
-        if chosen is not None and every > 1:
-            kept = slice((len(chosen) - 1) % every, None, every)
-            series[part] = replace(chosen, at=chosen.at[kept], values=chosen.values[kept])
-            because = f"{len(chosen):,} points; more than {MOST_POINTS:,} tell nothing further"
-            decisions.append(Decision(f"points of {chosen.name}", f"every {every}th", because))
-    if not decisions:
-        return curves
-    return replace(
-        curves,
-        train=series["train"],
-        valid=series["valid"],
-        train_metric=series["train_metric"],
-        valid_metric=series["valid_metric"],
-        decisions=(*curves.decisions, *decisions),
-    )
+        every = 1 if series is None else -(-len(series) // MOST_POINTS)
+        if series is not None and every > 1:
+            kept = slice((len(series) - 1) % every, None, every)
+            fewer[part] = replace(series, at=series.at[kept], values=series.values[kept])
+            because = f"{len(series):,} points; more than {MOST_POINTS:,} tell nothing further"
+            decisions.append(Decision(f"points of {series.name}", f"every {every}th", because))
+    return replace(curves, **fewer, decisions=tuple(decisions))
 
 
 def _sided(log: Log) -> list[NameMeaning]:
@@ -123,54 +127,40 @@ def _asked(log: Log, settings: Mapping[str, str], side: str, what: str) -> NameM
         return None
     name = settings[side]
     if name not in log.columns:
-        raise DataError(
-            f"--set {side}={name}",
-            f"is no numeric column of {what}",
-            name,
-            nearest(name, list(log.columns)),
-        )
+        rule, remedy = f"is no numeric column of {what}", nearest(name, list(log.columns))
+        raise DataError(f"--set {side}={name}", rule, name, remedy)
     return meaning(name) or NameMeaning(name, None, False, 0, False, False, (), name)
 
 
-def _best(known: Iterable[NameMeaning], side: str, rises: bool) -> NameMeaning | None:
+def _best(known: Sequence[NameMeaning], side: str, rises: bool) -> NameMeaning | None:
     """The plainest name of a set: the loss itself before its parts, epochs before single steps."""
     fitting = [m for m in known if m.side == side and m.rises == rises]
     if side == "train":
         # Rates of errors are no loss: training minimises something smooth.
-        fitting = [m for m in fitting if m.rank < 4]
-    order = {m.name: place for place, m in enumerate(fitting)}
-    return min(fitting, key=lambda m: (*_cost(m), order[m.name]), default=None)
+        fitting = [m for m in fitting if m.rank < len(LOSSES) - 1]
+    return min(fitting, key=NameMeaning.cost, default=None)
 
 
-def _cost(m: NameMeaning) -> tuple[bool, int, int, bool]:
-    return m.held_aside, m.rank, len(m.extra), m.per_step
-
-
-def _valid(known: Iterable[NameMeaning]) -> NameMeaning | None:
-    known = list(known)
-    return _best(known, "valid", rises=False) or _best(known, "valid", rises=True)
-
-
-def _metrics(known: Iterable[NameMeaning]) -> tuple[NameMeaning | None, NameMeaning | None]:
-    """The metric of the validation rows, and the same one of the training rows; a rate of errors
-    where no metric rises."""
-    known = list(known)
-    valid = _best(known, "valid", rises=True) or _error_rate(known)
+def _metrics(known: Sequence[NameMeaning]) -> tuple[NameMeaning | None, NameMeaning | None]:
+    """The same metric of the training and of the validation rows; a rate of errors where no metric
+    rises."""
+    rates = [m for m in known if m.side == "valid" and m.base in ERRORS]
+    plainest = min(rates, key=NameMeaning.cost, default=None)
+    valid = _best(known, "valid", rises=True) or plainest
     if valid is None:
         return None, None
-    same = [m for m in known if m.side == "train" and m.rises == valid.rises]
-    return min((m for m in same if m.base == valid.base), key=_cost, default=None), valid
+    same = [m for m in known if (m.side, m.rises, m.base) == ("train", valid.rises, valid.base)]
+    return min(same, key=NameMeaning.cost, default=None), valid
 
 
-def _error_rate(known: Iterable[NameMeaning]) -> NameMeaning | None:
-    rates = [m for m in known if m.side == "valid" and m.base in ERRORS]
-    return min(rates, key=_cost, default=None)
+def _series(log: Log, chosen: NameMeaning | None) -> Series | None:
+    return None if chosen is None else replace(log.columns[chosen.name], rises=chosen.rises)
 
 
 def _share_right(log: Log, chosen: NameMeaning | None) -> Series | None:
     """A metric as it is; a rate of errors as 1 − it (100 − it in per cent)."""
-    series = _take(log, chosen)
-    if series is None or chosen is None or chosen.rises:
+    series = _series(log, chosen)
+    if series is None or series.rises:
         return series
     whole = 100.0 if series.finite.values.max(initial=0.0) > WHOLE else 1.0
     return replace(
@@ -178,35 +168,19 @@ def _share_right(log: Log, chosen: NameMeaning | None) -> Series | None:
     )
 
 
-def _metric_decision(train: NameMeaning | None, valid: NameMeaning | None) -> Iterable[Decision]:
-    if valid is None:
-        return
-    beside = "no training metric" if train is None else f"{train.name} on the training rows"
-    because = "the same metric on both sets" if train is not None else "none has the same name"
-    yield Decision("metric", f"{valid.name} on validation, {beside}", because)
-
-
-def _take(log: Log, chosen: NameMeaning | None) -> Series | None:
-    if chosen is None:
-        return None
-    return replace(log.columns[chosen.name], rises=chosen.rises)
-
-
 def _series_decisions(
-    known: Iterable[NameMeaning],
-    train: NameMeaning | None,
-    valid: NameMeaning | None,
+    known: Sequence[NameMeaning],
+    chosen: Mapping[str, NameMeaning | None],
     settings: Mapping[str, str],
-) -> Iterable[Decision]:
-    known = list(known)
-    for side, chosen in (("train", train), ("valid", valid)):
-        if chosen is None:
+) -> Iterator[Decision]:
+    for side, series in chosen.items():
+        if series is None:
             yield Decision(f"{side} series", "none", f"no column is named like one of {side}")
             continue
-        others = [m.name for m in known if m.side == side and m.name != chosen.name]
+        others = [m.name for m in known if m.side == side and m.name != series.name]
         because = "asked for" if side in settings else "found by its name"
         if others and side not in settings:
             shown = ", ".join(others[:6]) + (" …" if len(others) > 6 else "")
             because += f"; also there: {shown} (choose with --set {side}=…)"
-        shape = f"{chosen.name} (more is better)" if chosen.rises else chosen.name
+        shape = f"{series.name} (more is better)" if series.rises else series.name
         yield Decision(f"{side} series", shape, because)

@@ -17,7 +17,6 @@ from holdfast.terminal.streams import json_text
 
 if TYPE_CHECKING:
     from holdfast.core.curves import Curves
-    from holdfast.core.outputs import OutputFile
     from holdfast.core.records import Verdict
 
 JOINT = "\x1f"
@@ -47,7 +46,17 @@ def command(
     from holdfast.plugins.logs.reader import parse_settings, read_verdict
     from holdfast.terminal.say import Teller, width
 
-    page = None if html is None else _target(html, log, force)
+    page = None
+    if html is not None:
+        from holdfast.contract.run_folder import own_files
+        from holdfast.core.outputs import checked_output
+
+        # The log is never written over, nor a file of a run or of a folder of logs; only an earlier
+        # page there is, with ``force``.
+        inputs = [log]
+        if log.is_dir():
+            inputs = own_files(log) if html.suffix.lower() in PAGES else [log, *own_files(log)]
+        page = checked_output(html, inputs, force=force)
     curves, verdict = read_verdict(log, parse_settings(settings or []))
     found = document(curves, verdict)
     notify = Teller(quiet=False)
@@ -107,17 +116,13 @@ def show(curves: Curves, verdict: Verdict, columns: int, colour: bool) -> str:
     """The verdict for a person, ``columns`` wide."""
     from holdfast.cli.text.curves import chart
 
-    evidence, remedies = _evidence(verdict), _remedies(curves, verdict, columns)
-    parts = [_head(curves, verdict, columns), chart(curves, columns, colour)]
-    parts += ["\n".join(evidence), "\n".join(remedies)]
-    return "\n\n".join(part for part in parts if part)
-
-
-def _head(curves: Curves, verdict: Verdict, columns: int) -> str:
     since = "" if verdict.since_step is None else f" since {curves.axis} {verdict.since_step:g}"
     sure = f"  (confidence {verdict.confidence:.2f})" if verdict.confidence else ""
-    lines = [f"{verdict.label}{since}{sure}", "", *_wrap(verdict.because, columns, "  "), ""]
-    return "\n".join([*lines, *_fact_lines(curves, verdict, columns)]).rstrip()
+    head = [f"{verdict.label}{since}{sure}", "", *_wrap(verdict.because, columns, "  "), ""]
+    head += _fact_lines(curves, verdict, columns)
+    parts = ["\n".join(head).rstrip(), chart(curves, columns, colour)]
+    parts += ["\n".join(_evidence(verdict)), "\n".join(_remedies(curves, verdict, columns))]
+    return "\n\n".join(part for part in parts if part)
 
 
 def _fact_lines(curves: Curves, verdict: Verdict, columns: int) -> Iterator[str]:
@@ -125,13 +130,12 @@ def _fact_lines(curves: Curves, verdict: Verdict, columns: int) -> Iterator[str]
     from holdfast.report.page_words import DISCARDED
 
     if curves.best is not None and curves.valid is not None:
-        known = curves.valid.finite
-        values = dict(zip(known.at.tolist(), known.values.tolist(), strict=True))
         where = f"{curves.axis} {position(curves.best):g}"
         # Of a run of our own the kept state, which the raw loss did not choose.
         what = "Kept state     " if curves.kept is not None else "Best evaluation"
-        value = values.get(float(curves.best))
-        of = f": {curves.valid.name} {value:.4g}" if value is not None else ""
+        known = curves.valid.finite
+        value = known.values[known.at == curves.best]
+        of = f": {curves.valid.name} {value[0]:.4g}" if len(value) else ""
         yield f"  {what}  {where}{of}"
         for decision in curves.decisions:
             if decision.what == DISCARDED:
@@ -146,10 +150,11 @@ def _saving(curves: Curves) -> str:
     found = saved(curves)
     if found is None or not found["positions"]:
         return "would have saved nothing: it is the last one"
-    count = f"{found['positions']:,g}"
     unit = curves.axis if found["positions"] == 1 else f"{curves.axis}s"
     time = "" if found["seconds"] is None else f", about {_clock(found['seconds'])}"
-    return f"would have saved {count} {unit} ({found['share']:.0%} of the run{time})"
+    return (
+        f"would have saved {found['positions']:,g} {unit} ({found['share']:.0%} of the run{time})"
+    )
 
 
 def _evidence(verdict: Verdict) -> Iterator[str]:
@@ -185,16 +190,6 @@ def _wrap(text: str, columns: int, indent: str, first: str | None = None) -> lis
         break_on_hyphens=False,
         break_long_words=False,
     )
-
-
-def _target(html: Path, log: Path, force: bool) -> OutputFile:
-    """Where the page goes. The log is never written over, nor a file of a run or of a folder of
-    logs; only an earlier page there is, with ``force``."""
-    from holdfast.contract.run_folder import own_files
-    from holdfast.core.outputs import checked_output
-
-    inputs = own_files(log) if html.suffix.lower() in PAGES else [log, *own_files(log)]
-    return checked_output(html, inputs if log.is_dir() else [log], force=force)
 
 
 def _clock(seconds: float) -> str:

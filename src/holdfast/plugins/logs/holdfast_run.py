@@ -74,8 +74,7 @@ def _finished_result(folder: Path) -> dict[str, Any] | None:
 
 
 def _row(event: Mapping[str, Any]) -> dict[str, Any]:
-    row: dict[str, Any] = {"step": event.get("step"), "epoch": event.get("epoch")}
-    row["seconds"] = event.get("seconds")
+    row = {name: event.get(name) for name in ("step", "epoch", "seconds")}
     for name, rows in LOSSES.items():
         lost = event.get(name) is None and bool(event.get(rows))
         row[name] = math.nan if lost else event.get(name)
@@ -145,10 +144,8 @@ def _verdict(event: Mapping[str, Any]) -> Verdict:
         since_step=event.get("since_step"),
         cause=event.get("cause"),
         harm=event.get("harm"),
-        evidence=tuple(Evidence(**one) for one in event.get("evidence", ())),
-        remedies=tuple(
-            Remedy(one["do"], tuple(one.get("set", ()))) for one in event.get("remedies", ())
-        ),
+        evidence=tuple(Evidence(**x) for x in event.get("evidence", ())),
+        remedies=tuple(Remedy(x["do"], tuple(x.get("set", ()))) for x in event.get("remedies", ())),
         test_agrees=event.get("test_agrees"),
         test_comparison=event.get("test_comparison"),
     )

@@ -101,20 +101,23 @@ class NameMeaning:
     extra: tuple[str, ...]
     base: str
 
+    def cost(self) -> tuple[bool, int, int, bool]:
+        """By what the plainest name comes first."""
+        return self.held_aside, self.rank, len(self.extra), self.per_step
+
 
 def meaning(name: str) -> NameMeaning | None:
     """What ``name`` measures, ``None`` when it is neither a loss nor a known metric."""
     words = _words(name)
-    known = [(_kind(word), word) for word in words]
-    kinds = [(kind, word) for kind, word in known if kind is not None]
-    if not kinds or (NEITHER & set(words) and not _plain_rate(words)):
+    kinds = [(kind, word) for word in words if (kind := _kind(word)) is not None]
+    # ``error_rate`` is a metric, ``loss_scale`` and ``reward_std`` are none.
+    if not kinds or (NEITHER & set(words) and not {"error", "rate"} <= set(words)):
         return None
     (rises, rank), named = min(kinds)
     extra = tuple(w for w in words if w not in (*VALID, *TRAIN, *PLAIN, named))
-    if any(word in VALID for word in words):
-        side: Literal["train", "valid"] | None = "valid"
-    else:
-        side = "train" if any(word in TRAIN for word in words) else None
+    side: Literal["train", "valid"] | None = "train" if set(words) & set(TRAIN) else None
+    if set(words) & set(VALID):
+        side = "valid"
     return NameMeaning(
         name,
         side,
@@ -125,11 +128,6 @@ def meaning(name: str) -> NameMeaning | None:
         extra,
         " ".join([SAME.get(named, named), *extra]),
     )
-
-
-def _plain_rate(words: tuple[str, ...]) -> bool:
-    """``error_rate`` is a metric, ``loss_scale`` and ``reward_std`` are none."""
-    return "error" in words and "rate" in words
 
 
 def _words(name: str) -> tuple[str, ...]:

@@ -38,7 +38,7 @@ def valid_rows(
 
 def _column(log: Log) -> tuple[int, str] | None:
     for name, series in log.columns.items():
-        if name.lower() in NAMES and _positive(series.values[-1:]):
+        if name.lower() in NAMES and np.isfinite(series.values[-1]) and series.values[-1] >= 1:
             return round(float(series.values[-1])), f"the column {name}"
     return None
 
@@ -90,8 +90,3 @@ def _by_fractions(metric: Series | None) -> tuple[int, str] | None:
         if np.all(np.abs(parts - np.round(parts)) <= rows * slack / 2 + 1e-9):
             return rows, f"every value of {metric.name} is a whole part of that many"
     return None
-
-
-def _positive(values: object) -> bool:
-    array = np.asarray(values, dtype=np.float64)
-    return bool(array.size and np.isfinite(array).all() and array.min() >= 1)

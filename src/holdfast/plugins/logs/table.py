@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -35,26 +36,18 @@ HUGE = 1e100
 MOST_NUMBERS = 10_000_000
 MOST_COLUMNS = 200_000
 LONGEST_SHOWN = 300
-NOTHING = {"", "none", "null", "-", "--", "n/a", "na"}
 TENSOR = re.compile(r"tensor\(\s*([^,)\s]+)")
 
 
 def number(value: Any) -> float | None:
     """A cell as a number: also ``"0.5"``, ``"12 %"``, ``"NaN"``, ``"tensor(0.5)"``; ``None`` for an
     empty cell and for what is no number."""
-    if value is None or isinstance(value, bool):
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
-    if isinstance(value, (int, float)):
-        return _float(value)
-    if not isinstance(value, str):
-        return None
-    plain = _float(value)
-    return plain if plain is not None else _in_words(value.strip())
-
-
-def _in_words(text: str) -> float | None:
-    if text.lower() in NOTHING:
-        return None
+    found = _float(value)
+    if found is not None or not isinstance(value, str):
+        return found
+    text = value.strip()
     inner = TENSOR.match(text)
     if inner:
         text = inner[1]
@@ -62,6 +55,19 @@ def _in_words(text: str) -> float | None:
         share = _float(text[:-1])
         return None if share is None else share / 100
     return _float(text) if inner else None
+
+
+def clock(text: str) -> float | None:
+    """``hours:minutes:seconds`` with any part from the left missing, in seconds; also with
+    ``"1 day, "`` before it. ``None`` for anything else."""
+    days, _, rest = text.rpartition(",")
+    parts = rest.strip().split(":")
+    try:
+        values = [float(part) for part in parts]
+        whole = float(days.split()[0]) * 86_400 if days else 0.0
+    except (ValueError, IndexError):
+        return None
+    return whole + sum((v * 60.0**power for power, v in enumerate(reversed(values))), 0.0)
 
 
 def _float(value: Any) -> float | None:
@@ -99,45 +105,49 @@ def from_rows(rows: Iterable[Mapping[str, Any]], source: str, what: str, **facts
     """
     cells, count = _numbers(rows, what)
     axis, name = _axis(cells, count)
-    at = _positions(cells[name], count, what, name) if name is not None else None
-    columns = {c: one for c, one in cells.items() if c != name}
+    at = _positions(cells.pop(name), count, what, name) if name is not None else None
     series: dict[str, Series] = {}
     rewritten = huge = 0
-    for column, one in columns.items():
+    for column, one in cells.items():
         made, replaced, beyond = _series(_named(column, series), one, at, axis)
         rewritten, huge = rewritten + replaced, huge + beyond
         if len(made):
             series[made.name] = made
     if not series:
         raise not_a_log(what, "holds no number beside its positions")
-    decisions = (*map(_printable, facts.pop("decisions", ())), *_resumed(rewritten), *_huge(huge))
-    epochs = facts.pop("epochs", None) or _epochs(series, axis)
-    return Log(source, axis, series, decisions=decisions, epochs=epochs, **facts)
+    decisions = [
+        replace(one, chosen=printable(one.chosen, 2 * LONGEST_SHOWN))
+        for one in facts.pop("decisions", ())
+    ]
+    if rewritten:
+        chosen = f"the later ones, {rewritten} values replaced"
+        because = "positions go back, so the run was resumed or begun again there"
+        decisions.append(Decision("rows written twice", chosen, because))
+    if huge:
+        because = "no loss and no metric is that large: the training diverged there"
+        decisions.append(Decision("values beyond 1e100", f"{huge} taken as infinite", because))
+    epochs = _epochs(series) if axis != "epoch" else None
+    return Log(source, axis, series, decisions=tuple(decisions), epochs=epochs, **facts)
 
 
 def _numbers(rows: Iterable[Mapping[str, Any]], what: str) -> tuple[dict[str, _Cells], int]:
     """The numbers of every column, in the order in which the columns first stand."""
-    cells: dict[str, _Cells] = {}
+    cells: defaultdict[str, _Cells] = defaultdict(_Cells)
     count = numbers = 0
     for row in rows:
         for column, cell in row.items():
             value = number(cell)
             if value is None or not isinstance(column, str):
                 continue
-            if column not in cells:
-                cells[column] = _Cells()
             one = cells[column]
             one.rows.append(count)
             one.values.append(value)
             numbers += 1
         count += 1
         if numbers > MOST_NUMBERS or len(cells) > MOST_COLUMNS:
-            raise not_a_log(
-                what,
-                f"holds more than {MOST_NUMBERS:,} numbers or {MOST_COLUMNS:,} columns; "
-                "keep every tenth line, or the columns of losses and metrics",
-                None,
-            )
+            rule = f"holds more than {MOST_NUMBERS:,} numbers or {MOST_COLUMNS:,} columns; "
+            rule += "keep every tenth line, or the columns of losses and metrics"
+            raise not_a_log(what, rule)
     return cells, count
 
 
@@ -149,10 +159,6 @@ def _named(column: str, taken: Mapping[str, Series]) -> str:
         shown = f"{printable(column, LONGEST_SHOWN)} ({place})"
         place += 1
     return shown
-
-
-def _printable(decision: Decision) -> Decision:
-    return replace(decision, chosen=printable(decision.chosen, 2 * LONGEST_SHOWN))
 
 
 def _axis(cells: Mapping[str, _Cells], count: int) -> tuple[str, str | None]:
@@ -169,12 +175,9 @@ def _positions(one: _Cells, count: int, what: str, name: str) -> Floats:
     values = np.frombuffer(one.values, dtype=np.float64)
     beyond = values[np.isfinite(values) & (np.abs(values) > FARTHEST)]
     if len(beyond):
-        raise DataError(
-            what,
-            f"has a {name.strip()} that no run can reach",
-            float(beyond[0]),
-            "Mend that line, or take the column out: rows are then counted.",
-        )
+        remedy = "Mend that line, or take the column out: rows are then counted."
+        rule = f"has a {name.strip()} that no run can reach"
+        raise DataError(what, rule, float(beyond[0]), remedy)
     at = np.full(count, np.nan)
     at[np.frombuffer(one.rows, dtype=np.int64)] = values
     # A step of infinity is no place on an axis.
@@ -187,20 +190,19 @@ def _series(name: str, one: _Cells, at: Floats | None, axis: str) -> tuple[Serie
     values are beyond all bounds."""
     rows = np.frombuffer(one.rows, dtype=np.int64)
     # Written to below, which the log's own numbers must not be.
-    values = np.frombuffer(one.values, dtype=np.float64).copy()
-    places = rows.astype(np.float64) if at is None else at[rows]
+    values: Floats = np.frombuffer(one.values, dtype=np.float64).copy()
+    places: Floats = rows.astype(np.float64) if at is None else at[rows]
     known = np.isfinite(places)
     places, values = places[known], values[known]
     huge = np.isfinite(values) & (np.abs(values) > HUGE)
     values[huge] = np.copysign(np.inf, values[huge])
     replaced = 0
-    made = Series(name, places, values)
     if np.any(np.diff(places) <= 0):
-        made, replaced = _in_order(name, places, values, axis)
-    return made, replaced, int(huge.sum())
+        places, values, replaced = _in_order(places, values, axis)
+    return Series(name, places, values), replaced, int(huge.sum())
 
 
-def _in_order(name: str, places: Floats, values: Floats, axis: str) -> tuple[Series, int]:
+def _in_order(places: Floats, values: Floats, axis: str) -> tuple[Floats, Floats, int]:
     """One value a position, positions rising: where they go back, what stands from there on is
     forgotten. How many positions that were."""
     at: list[float] = []
@@ -220,36 +222,11 @@ def _in_order(name: str, places: Floats, values: Floats, axis: str) -> tuple[Ser
         else:
             at.append(place)
             values_at.append([value])
-    pick = np.mean if axis == "epoch" else _last
-    picked = np.array([pick(one) for one in values_at], dtype=np.float64)
-    return Series(name, np.array(at, dtype=np.float64), picked), forgotten
+    picked = [np.mean(one) if axis == "epoch" else one[-1] for one in values_at]
+    return np.array(at, dtype=np.float64), np.array(picked, dtype=np.float64), forgotten
 
 
-def _last(values: Sequence[float]) -> float:
-    return values[-1]
-
-
-def _resumed(count: int) -> Iterable[Decision]:
-    if count:
-        yield Decision(
-            "rows written twice",
-            f"the later ones, {count} values replaced",
-            "positions go back, so the run was resumed or begun again there",
-        )
-
-
-def _huge(count: int) -> Iterable[Decision]:
-    if count:
-        yield Decision(
-            "values beyond 1e100",
-            f"{count} taken as infinite",
-            "no loss and no metric is that large: the training diverged there",
-        )
-
-
-def _epochs(series: dict[str, Series], axis: str) -> Series | None:
-    if axis == "epoch":
-        return None
+def _epochs(series: dict[str, Series]) -> Series | None:
     named = [c for c in series if c.strip().lower() in EPOCHS]
     numbers = series.pop(named[0]).finite if named else None
     return numbers if numbers is not None and len(numbers) else None

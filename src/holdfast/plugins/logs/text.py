@@ -9,8 +9,9 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any
@@ -85,9 +86,8 @@ def objects(path: Path) -> Iterator[dict[str, Any]]:
             except ValueError as error:
                 if any_read and next(lines, None) is None:
                     return
-                raise DataError(
-                    f"{path}, line {place}", "is not JSON", line[:80], "Write an object a line."
-                ) from error
+                what, remedy = f"{path}, line {place}", "Write an object a line."
+                raise DataError(what, "is not JSON", line[:80], remedy) from error
             if not isinstance(value, dict):
                 raise not_a_log(f"{path}, line {place}", "is not an object", value)
             any_read = True
@@ -98,12 +98,9 @@ def document(path: Path) -> Any:
     """A whole JSON document; ``NaN`` and ``Infinity`` are numbers, as Python writes them."""
     size = path.stat().st_size
     if size > LARGEST_DOCUMENT:
-        raise not_a_log(
-            str(path),
-            f"is one JSON document of more than {LARGEST_DOCUMENT // 10**6} MB, which "
-            "is read whole; as CSV or as JSONL (an object a line) it may be of any size",
-            size,
-        )
+        rule = f"is one JSON document of more than {LARGEST_DOCUMENT // 10**6} MB, which is read "
+        rule += "whole; as CSV or as JSONL (an object a line) it may be of any size"
+        raise not_a_log(str(path), rule, size)
     try:
         with _open(path) as file:
             return json.loads(file.read())
@@ -148,18 +145,22 @@ def files_below(folder: Path, pattern: str) -> list[Path]:
             for entry in entries:
                 seen += 1
                 if seen > MOST_FILES:
-                    raise DataError(
-                        str(folder),
-                        f"holds more than {MOST_FILES:,} files",
-                        None,
-                        "Name the log itself, or the folder of one run.",
-                    )
+                    rule = f"holds more than {MOST_FILES:,} files"
+                    remedy = "Name the log itself, or the folder of one run."
+                    raise DataError(str(folder), rule, None, remedy)
                 if entry.is_dir(follow_symlinks=False):
                     if down < MOST_FOLDERS_DOWN:
                         waiting.append((entry.path, down + 1))
                 elif fnmatch(entry.name, pattern) and entry.is_file():
                     found.append(Path(entry.path))
     return sorted(found)
+
+
+def several_runs(
+    path: Path, names: Sequence[str], remedy: str = "Name the folder of one of them."
+) -> DataError:
+    """The refusal of a folder with more than one run: none of them is guessed."""
+    return DataError(str(path), "holds several runs", ", ".join(names[:12]), remedy)
 
 
 def _open(path: Path, newline: str = "") -> IO[str]:
@@ -170,14 +171,11 @@ def _open(path: Path, newline: str = "") -> IO[str]:
 
 
 def _lines(path: Path, file: IO[str]) -> Iterator[str]:
-    place = 0
     try:
-        while line := file.readline(LONGEST_LINE):
-            place += 1
+        for place, line in enumerate(iter(partial(file.readline, LONGEST_LINE), ""), 1):
             if len(line) == LONGEST_LINE:
-                raise not_a_log(
-                    f"{path}, line {place}", f"is longer than {LONGEST_LINE:,} characters"
-                )
+                rule = f"is longer than {LONGEST_LINE:,} characters"
+                raise not_a_log(f"{path}, line {place}", rule)
             if "\0" in line:
                 raise not_a_log(str(path), "is not text")
             yield line
@@ -186,4 +184,5 @@ def _lines(path: Path, file: IO[str]) -> Iterator[str]:
 
 
 def _delimiter(line: str) -> str:
-    return max(",;\t|", key=line.count) if any(mark in line for mark in ",;\t|") else ","
+    # Of a line with none of them the first.
+    return max(",;\t|", key=line.count)

@@ -1,0 +1,234 @@
+"""Logs in JSON: of the Hugging Face Trainer, LLaMA-Factory, Keras, scikit-learn, XGBoost and
+LightGBM, and any file with one object a line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from holdfast.core.curves import TRANSFORMERS
+from holdfast.core.records import Decision
+from holdfast.plugins.logs import Log, not_a_log
+from holdfast.plugins.logs.names import TRAIN, meaning
+from holdfast.plugins.logs.table import clock, from_rows, number
+from holdfast.plugins.logs.text import LARGEST_DOCUMENT, document, flat, head, objects
+
+STATE = "trainer_state.json"
+# The last entry sums the run up: its train_loss is the mean over all steps, not a point.
+SUMMARY = ("train_runtime", "total_flos", "train_samples_per_second")
+LLAMA_FACTORY = "trainer_log.jsonl"
+PROGRESS = ("percentage", "total_steps", "elapsed_time", "remaining_time")
+# The attributes of an estimator: losses of its training, scores of held-out rows.
+SKLEARN_TRAIN = ("loss_curve_", "train_score_")
+SKLEARN_VALID = ("validation_scores_", "oob_scores_")
+SKLEARN = {*SKLEARN_TRAIN, *SKLEARN_VALID, "loss_curve", "validation_scores"}
+
+
+def is_trainer_state(path: Path) -> bool:
+    """Whether this has a ``log_history``; it stands after the arguments, which may be long."""
+    if path.is_dir():
+        return bool(_states(path))
+    start = head(path, (".json",))
+    if start is None or not start.startswith("{"):
+        return False
+    # Larger ones are refused by the reader; nobody waits for them to be recognised.
+    if '"log_history"' not in start and path.stat().st_size <= LARGEST_DOCUMENT:
+        start = path.read_text("utf-8", errors="replace")
+    return '"log_history"' in start
+
+
+def read_trainer_state(path: Path) -> Log:
+    """The Hugging Face Trainer's ``trainer_state.json``, and that of what stands on it (TRL,
+    Axolotl): a state file, a checkpoint's folder, or a trainer's output folder: there the
+    checkpoint with the largest step, which holds the whole history. Entries of old versions
+    without ``step`` take their epoch as position."""
+    states = [path] if path.is_file() else _states(path)
+    file = max(states, key=_step)
+    decisions: tuple[Decision, ...] = ()
+    if len(states) > 1:
+        because = f"the latest of {len(states)} states in the folder; it holds the whole history"
+        decisions = (Decision("trainer state", str(file.relative_to(path)), because),)
+    state = document(file)
+    history = state.get("log_history") if isinstance(state, dict) else None
+    if not isinstance(history, list):
+        raise not_a_log(str(file), "has no list log_history")
+    entries = [entry for entry in history if isinstance(entry, dict)]
+    rows = [one for one in entries if "loss" in one or not any(name in one for name in SUMMARY)]
+    if not rows:
+        raise not_a_log(str(file), "has an empty log_history")
+    planned = number(state.get("max_steps"))
+    return from_rows(
+        rows,
+        TRANSFORMERS,
+        str(file),
+        # The plan counts steps; entries of old versions have epochs alone.
+        planned=planned if planned and planned > 0 and "step" in rows[-1] else None,
+        decisions=decisions,
+        seconds=next((number(e["train_runtime"]) for e in entries if "train_runtime" in e), None),
+    )
+
+
+def _states(folder: Path) -> list[Path]:
+    places = (folder / STATE, *sorted(folder.glob(f"checkpoint-*/{STATE}")))
+    return [place for place in places if place.exists()]
+
+
+def _step(state: Path) -> float:
+    """The state beside the checkpoints is written at the end of training."""
+    found = re.fullmatch(r"checkpoint-(\d+)", state.parent.name)
+    return float(found[1]) if found else float("inf")
+
+
+def is_llama_factory(path: Path) -> bool:
+    """Whether its first line counts ``current_steps``."""
+    if path.is_dir():
+        return (path / LLAMA_FACTORY).is_file()
+    start = head(path, (".jsonl",))
+    return bool(start) and '"current_steps"' in str(start).splitlines()[0]
+
+
+def read_llama_factory(path: Path) -> Log:
+    """``trainer_log.jsonl`` (``current_steps``, ``total_steps``, ``loss``, ``eval_loss``), or the
+    output folder that holds it."""
+    file = path / LLAMA_FACTORY if path.is_dir() else path
+    planned: float | None = None
+    elapsed: float | None = None
+
+    def logged() -> Iterator[dict[str, Any]]:
+        nonlocal planned, elapsed
+        for row in objects(file):
+            planned = number(row.get("total_steps")) or planned
+            if "elapsed_time" in row:
+                elapsed = clock(str(row["elapsed_time"]))
+            yield {k: v for k, v in row.items() if k not in PROGRESS}
+
+    log = from_rows(logged(), "llama_factory", str(file))
+    return replace(log, planned=planned, seconds=elapsed)
+
+
+def is_lines(path: Path) -> bool:
+    """Whether this may be objects, by its name or by how it begins."""
+    start = head(path, (".jsonl", ".ndjson", ".json", ".log", ".txt"))
+    by_name = path.suffix.lower() in (".jsonl", ".ndjson")
+    return bool(start) and (by_name or str(start).startswith(("{", "[")))
+
+
+def read_lines(path: Path) -> Log:
+    """An object a line, or a list of objects; names are found as in a CSV. Nested objects are
+    flattened: ``{"train": {"loss": 1}}`` is the column ``train/loss``."""
+    start = head(path) or ""
+    found: Iterable[Any] = document(path) if start.startswith("[") else objects(path)
+    if isinstance(found, list) and not all(isinstance(row, dict) for row in found):
+        raise not_a_log(str(path), "is a list, but not of objects")
+    return from_rows((flat(row, str(path)) for row in found), "jsonl", str(path))
+
+
+def is_history(path: Path) -> bool:
+    """Whether this is a dictionary of lists, one at least named like a loss or a metric."""
+    columns = _lists(_object(path, (".json", ".txt")))
+    return bool(columns) and not SKLEARN & columns.keys() and any(map(meaning, columns))
+
+
+def read_history(path: Path) -> Log:
+    """A Keras ``history.history`` as ``json.dump`` writes it; ``epoch`` beside it where it was
+    kept."""
+    value = document(path)
+    epochs = value.get("epoch")
+    columns = {k: v for k, v in _lists(value).items() if k != "epoch"}
+    rows = _rows(columns, epochs if isinstance(epochs, list) else [])
+    return from_rows(rows, "keras", str(path))
+
+
+def is_sklearn(path: Path) -> bool:
+    """Whether an estimator's curve is named at its beginning."""
+    start = head(path, (".json",))
+    if not start or not start.startswith("{"):
+        return False
+    known = (*SKLEARN_TRAIN, *SKLEARN_VALID)
+    return any(f'"{name}"' in start or f'"{name[:-1]}"' in start for name in known)
+
+
+def read_sklearn(path: Path) -> Log:
+    """``loss_curve_`` and ``validation_scores_`` of an MLP, ``train_score_`` of gradient boosting.
+    An attribute's name says neither set nor kind, so each column gets both words before it:
+    scikit-learn's scores rise, its training curves are losses."""
+    columns = {}
+    for name, values in _lists(document(path)).items():
+        ended = name if name.endswith("_") else f"{name}_"
+        prefix = "train loss: " if ended in SKLEARN_TRAIN else ""
+        prefix = "valid score: " if ended in SKLEARN_VALID else prefix
+        columns[prefix + name] = values
+    log = from_rows(_rows(columns), "sklearn", str(path))
+    because = "the attributes of an estimator are not named after a set"
+    renamed = Decision("names", ", ".join(columns), because)
+    return replace(log, decisions=(*log.decisions, renamed))
+
+
+def is_boosting(path: Path) -> bool:
+    """Whether this is a dictionary of dictionaries of lists, none of them empty."""
+    sets = _object(path, (".json",))
+    if not isinstance(sets, dict) or not all(isinstance(one, dict) for one in sets.values()):
+        return False
+    lists = [values for metrics in sets.values() for values in metrics.values()]
+    return bool(sets) and all(sets.values()) and all(isinstance(v, list) and v for v in lists)
+
+
+def read_boosting(path: Path) -> Log:
+    """``{"validation_0": {"logloss": […]}}`` of XGBoost and LightGBM. Columns are named
+    ``set-metric``, as XGBoost prints them.
+
+    Where XGBoost numbered the sets (``validation_0``, ``validation_1`` …) and there are several,
+    the first is taken as the training rows, which is how ``eval_set`` is given by custom.
+    """
+    sets = document(path)
+    numbered = [name for name in sets if name.startswith(("validation_", "valid_"))]
+    named = [name for name in sets if name.lower() in TRAIN]
+    first = numbered[0] if len(numbered) > 1 and not named else None
+    # ``train, validation_0`` would name both sets; the bare number is enough beside train.
+    titles = {name: name for name in sets}
+    if first is not None:
+        titles[first] = "train, set " + first.split("_", 1)[1]
+    columns = {
+        f"{titles[name]}-{metric}": values
+        for name, metrics in sets.items()
+        for metric, values in metrics.items()
+    }
+    log = from_rows(_rows(columns), "boosting", str(path))
+    if first is None:
+        return log
+    because = "several numbered sets, and by custom the first holds the training rows"
+    taken = Decision("training rows", first, because)
+    return replace(log, decisions=(*log.decisions, taken))
+
+
+def _object(path: Path, suffixes: tuple[str, ...]) -> Any:
+    """The document of a file that begins as an object; ``None`` of any other."""
+    start = head(path, suffixes)
+    if not start or not start.startswith("{"):
+        return None
+    try:
+        return document(path)
+    except Exception:  # a broken document is another reader's to refuse
+        return None
+
+
+def _lists(value: Any) -> dict[str, list[Any]]:
+    """The named lists of a document; those of ``{"history": {…}}`` too."""
+    if isinstance(value, dict) and isinstance(value.get("history"), dict):
+        value = value["history"]
+    if not isinstance(value, dict):
+        return {}
+    return {str(k): v for k, v in value.items() if isinstance(v, list) and v}
+
+
+def _rows(columns: dict[str, list[Any]], epochs: list[Any] | None = None) -> list[dict[str, Any]]:
+    """Lists side by side; a shorter one ends earlier."""
+    if epochs:
+        columns = {**columns, "epoch": epochs[: max(map(len, columns.values()))]}
+    return [
+        {name: values[place] for name, values in columns.items() if place < len(values)}
+        for place in range(max(map(len, columns.values())))
+    ]

@@ -1,0 +1,204 @@
+"""Folders of trackers: MLflow, Weights & Biases, TensorBoard."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from holdfast.core.errors import DataError, MachineError
+from holdfast.core.records import Decision
+from holdfast.plugins.logs import Log, not_a_log
+from holdfast.plugins.logs.names import TRAIN, VALID
+from holdfast.plugins.logs.table import from_rows, number
+from holdfast.plugins.logs.text import files_below, flat, objects, several_runs
+
+HISTORY = "wandb-history.jsonl"
+EVENT_FILES = "*tfevents*"
+# What TensorBoard takes for "keep all"; by itself it keeps a sample of 10,000 scalars and of 10
+# tensors. Of the others one each is the least.
+SIZES = {
+    "scalars": 0,
+    "tensors": 0,
+    "images": 1,
+    "audio": 1,
+    "histograms": 1,
+    "compressedHistograms": 1,
+}
+BEGUN_AGAIN = "a run that is begun again writes another file; points go in order of their step"
+
+
+def is_mlflow(path: Path) -> bool:
+    """Whether there are runs' ``metrics`` in the folder, or up to two below it."""
+    return path.is_dir() and bool(_mlflow_runs(path))
+
+
+def read_mlflow(path: Path) -> Log:
+    """A run's folder or its ``metrics``, or a folder above with one run in it:
+    ``mlruns/<experiment>/<run>/metrics/<name>``, plain text files. A line is
+    ``timestamp value step``, the time in milliseconds; MLflow itself is not needed."""
+    runs = [run for run in _mlflow_runs(path) if any(run.iterdir())]
+    if not runs:
+        raise not_a_log(str(path), "holds MLflow runs, but none with a metric")
+    if len(runs) > 1:
+        raise several_runs(path, [str(run.parent.relative_to(path)) for run in runs])
+    (folder,) = runs
+    first, last = math.inf, -math.inf
+
+    def points() -> Iterator[dict[str, Any]]:
+        nonlocal first, last
+        for file in files_below(folder, "*"):
+            name = file.relative_to(folder).as_posix()
+            with file.open(encoding="utf-8") as lines:
+                for place, line in enumerate(lines):
+                    cells = line.split()
+                    values = [number(cell) for cell in cells]
+                    if len(values) < 2 or values[0] is None or values[1] is None:
+                        raise DataError(
+                            f"{file}, line {place + 1}",
+                            "is not `timestamp value step`",
+                            " ".join(cells),
+                            "Give a folder MLflow wrote.",
+                        )
+                    first, last = min(first, values[0]), max(last, values[0])
+                    # Early versions wrote no step.
+                    yield {"step": values[2] if len(values) > 2 else place, name: values[1]}
+
+    log = from_rows(points(), "mlflow", str(folder))
+    seconds = (last - first) / 1000
+    return replace(log, seconds=seconds if seconds > 0 and math.isfinite(seconds) else None)
+
+
+def _mlflow_runs(path: Path) -> list[Path]:
+    if path.name == "metrics":
+        return [path]
+    found = [f for depth in ("metrics", "*/metrics", "*/*/metrics") for f in path.glob(depth)]
+    return [f for f in sorted(found) if f.is_dir() and (f.parent / "meta.yaml").is_file()]
+
+
+def is_wandb(path: Path) -> bool:
+    """Whether this is a run's history, or a folder with one."""
+    if path.is_file():
+        return path.name == HISTORY or path.suffix == ".wandb"
+    return bool(_wandb_files(path))
+
+
+def read_wandb(path: Path) -> Log:
+    """A history file, a ``run-…`` folder, or ``wandb`` with one run in it. Runs written since 2020
+    have only the binary form, which the package ``wandb`` decodes."""
+    files = [path] if path.is_file() else _wandb_files(path)
+    if len(files) > 1:
+        raise several_runs(path, [file.parent.name for file in files])
+    (file,) = files
+    found = _binary_history(file) if file.suffix == ".wandb" else objects(file)
+    last: float | None = None
+
+    def kept() -> Iterator[dict[str, Any]]:
+        nonlocal last
+        for row in (flat(one, str(file)) for one in found):
+            runtime = number(row.get("_runtime"))
+            last = runtime if last is None or (runtime or 0.0) > last else last
+            yield {k: v for k, v in row.items() if k == "_step" or not k.startswith("_")}
+
+    log = from_rows(kept(), "wandb", str(file))
+    return replace(log, seconds=last if last is not None and math.isfinite(last) else None)
+
+
+def _wandb_files(folder: Path) -> list[Path]:
+    """Each run once: ``latest-run`` is a link to one of them. The text is preferred."""
+    return files_below(folder, HISTORY) or files_below(folder, "*.wandb")
+
+
+def _binary_history(file: Path) -> Iterator[dict[str, Any]]:
+    """The history records of a log that W&B's own scanner opens."""
+    try:
+        from wandb.proto import wandb_internal_pb2
+        from wandb.sdk.internal.datastore import DataStore
+    except ImportError as error:
+        raise MachineError(
+            str(file),
+            "is the binary form of a run, which only wandb decodes",
+            None,
+            "pip install wandb, or give the run's history as CSV.",
+        ) from error
+    store = DataStore()
+    store.open_for_scan(str(file))
+    while True:
+        try:
+            data = store.scan_data()
+        except AssertionError:
+            # W&B asserts that the last record is whole; in a run that was killed it is not.
+            return
+        if not data:
+            return
+        record = wandb_internal_pb2.Record()
+        record.ParseFromString(data)
+        if record.WhichOneof("record_type") == "history":
+            items = record.history.item
+            yield {i.key or "/".join(i.nested_key): json.loads(i.value_json) for i in items}
+
+
+def is_tensorboard(path: Path) -> bool:
+    """Whether this is an event file, or a folder with one."""
+    return bool(files_below(path, EVENT_FILES)) if path.is_dir() else "tfevents" in path.name
+
+
+def read_tensorboard(path: Path) -> Log:
+    """An event file, or a folder with those of one run, read by TensorBoard itself
+    (``holdfast[logs]``). Folders named after sets (``train``, ``validation``) are one run, and
+    their name stands before the tag. Every scalar is read, none sampled."""
+    files = [path]
+    decisions: tuple[Decision, ...] = ()
+    if not path.is_file():
+        found = files_below(path, EVENT_FILES)
+        files = sorted(found, key=lambda file: (str(file.parent), file.name))
+        if len(files) > 1:
+            decisions = (Decision("event files", str(len(files)), BEGUN_AGAIN),)
+    folders = {file.parent for file in files}
+    strangers = [folder for folder in folders if folder.name.lower() not in (*TRAIN, *VALID)]
+    if len(strangers) > 1:
+        raise several_runs(path, sorted(str(folder.relative_to(path)) for folder in strangers))
+    rows: list[dict[str, Any]] = []
+    times: list[float] = []
+    for file in files:
+        apart = len(folders) > 1 and file.parent != path
+        prefix = f"{file.parent.name}/" if apart else ""
+        for tag, events in _scalars(file).items():
+            rows += [{"step": step, prefix + tag: value} for _, step, value in events]
+            times += [time for time, _, _ in events]
+    if not rows:
+        raise not_a_log(str(path), "holds event files without a scalar")
+    seconds = max(times) - min(times) or None
+    return from_rows(rows, "tensorboard", str(path), seconds=seconds, decisions=decisions)
+
+
+def _scalars(file: Path) -> dict[str, list[tuple[float, int, float]]]:
+    """Scalars of both kinds: old summaries, and tensors of one number as TensorFlow 2 writes."""
+    try:
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+        from tensorboard.util.tensor_util import make_ndarray
+    except ImportError as error:
+        raise MachineError(
+            str(file), "needs TensorBoard to be read", None, "pip install 'holdfast[logs]'"
+        ) from error
+    found = EventAccumulator(str(file), size_guidance=SIZES)
+    found.Reload()
+    tags = found.Tags()
+    scalars = {
+        t: [(e.wall_time, e.step, e.value) for e in found.Scalars(t)] for t in tags["scalars"]
+    }
+    for tag in tags["tensors"]:
+        single = []
+        for event in found.Tensors(tag):
+            # Texts and histograms are tensors too; of one that claims another size than one
+            # number, whatever size, nothing is made.
+            if all(int(dim.size) == 1 for dim in event.tensor_proto.tensor_shape.dim):
+                value = make_ndarray(event.tensor_proto)
+                if value.size == 1 and value.dtype.kind == "f":
+                    single.append((event.wall_time, event.step, float(value.flat[0])))
+        if single:
+            scalars[tag] = single
+    return scalars
