@@ -8,6 +8,7 @@ where they are read.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from transformers import Trainer
@@ -20,15 +21,13 @@ def calling_trainer(callback: Any) -> tuple[Any, str | None]:
 
     Raises ``RunError`` where no ``transformers.Trainer`` is among the callers.
     """
-    frame: Any = sys._getframe(1)
     trainer, checkpoint = None, None
-    while frame is not None:
-        owner = frame.f_locals.get("self")
+    for names in _callers():
+        owner = names.get("self")
         if isinstance(owner, Trainer) and callback in owner.callback_handler.callbacks:
             trainer = owner
-            folder = frame.f_locals.get("resume_from_checkpoint")
+            folder = names.get("resume_from_checkpoint")
             checkpoint = checkpoint or (folder if isinstance(folder, str) else None)
-        frame = frame.f_back
     if trainer is None:
         raise RunError(
             "the guard's callback",
@@ -41,10 +40,13 @@ def calling_trainer(callback: Any) -> tuple[Any, str | None]:
 
 def outer_self(kind: type) -> Any:
     """The innermost caller that is a method of a ``kind``, or ``None``."""
+    owners = (names.get("self") for names in _callers())
+    return next((owner for owner in owners if isinstance(owner, kind)), None)
+
+
+def _callers() -> Iterator[Mapping[str, Any]]:
+    """The local names of the functions that wait, the innermost first."""
     frame: Any = sys._getframe(1)
     while frame is not None:
-        owner = frame.f_locals.get("self")
-        if isinstance(owner, kind):
-            return owner
+        yield frame.f_locals
         frame = frame.f_back
-    return None

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import itertools
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from holdfast.control import stop_rules as stopping
 from holdfast.control.choice import lowest_calibrated
 from holdfast.control.controller import Controller, RunCourse
 from holdfast.control.ladder import Ladder
 from holdfast.control.policy import Policy
 from holdfast.control.sight import Can
+from holdfast.control.stop_rules import StoppingRule
 from holdfast.core.actions import Stop
 from holdfast.core.defects import defect_line
 from holdfast.core.errors import InputError, RecipeError, RunError
@@ -22,7 +23,6 @@ from holdfast.core.events import Advisor
 from holdfast.core.records import Decision, Snapshot, Verdict
 from holdfast.plan.defaults import REGIONS, size_of
 from holdfast.plugins.trainers.foreign import TheirFailure
-from holdfast.plugins.trainers.rows import checked_share
 
 if TYPE_CHECKING:
     import torch
@@ -99,10 +99,10 @@ class Guard:
         choose: Callable[[Sequence[Snapshot]], int] = lowest_calibrated,
         say: Callable[[str], None] | None = None,
     ) -> None:
-        _check(policy, patience, probe_rows, looks)
+        _check(policy, patience, probe_rows, looks, hold_out)
         self.policy = policy if isinstance(policy, str) else type(policy).__name__
         self._acting = Ladder() if policy == "adapt" else policy
-        self.hold_out = checked_share(hold_out)
+        self.hold_out = hold_out
         self.probe_rows = probe_rows
         self.looks = looks
         self.seed = seed
@@ -133,8 +133,8 @@ class Guard:
         """
         from holdfast.plugins.trainers.lightning import make_callback
 
-        made: Callback = make_callback(self, logits)
-        return made
+        callback: Callback = make_callback(self, logits)
+        return callback
 
     @property
     def history(self) -> tuple[Snapshot, ...]:
@@ -184,10 +184,9 @@ class Guard:
         """Watch a new run, or go on with the one whose ``state`` a checkpoint kept."""
         from holdfast.plugins.trainers.watch import TrainerRun
 
-        name = state["folder"] if state is not None else None
         advisor = self._fresh_advisor(foreign_run)
         watch = self._watch = TrainerRun(
-            self._place(foreign_run.output, name),
+            self._place(foreign_run.output, state["folder"] if state is not None else None),
             foreign_run,
             advisor.choose if isinstance(advisor, Controller) else self._choose,
             advisor,
@@ -203,12 +202,13 @@ class Guard:
 
     def finish(self) -> None:
         """The run is over: report which checkpoint it ends with, and write its report."""
-        watch = self._watch
-        assert watch is not None
-        assert watch.engine.verdict is not None
-        watch.decide_checkpoint(self._choose)
+        from holdfast.plugins.trainers.result import decide_checkpoint
+
+        assert self._watch is not None
+        assert self.verdict is not None
+        decide_checkpoint(self._watch, self._choose, restored=self.policy != "off")
         path = self.report()
-        self._say(f"{watch.engine.verdict.label.replace('_', ' ')}; report: {path}")
+        self._say(f"{self.verdict.label.replace('_', ' ')}; report: {path}")
 
     def step_aside(
         self, hook: str, error: Exception, watch: TrainerRun | None, output: Callable[[], Path]
@@ -223,12 +223,13 @@ class Guard:
         told = isinstance(error, (InputError, TheirFailure))
         because = str(error) if told else defect_line(error)
         with contextlib.suppress(Exception):
-            if watch is None:
+            step, journal = 0, None
+            if watch is not None:
+                step, journal = watch.step, watch.engine.journal
+            else:
                 folder = self._place(output(), None)
                 folder.mkdir(parents=True, exist_ok=True)
-                Journal(folder).note(0, what, because, chosen=ASIDE)
-            else:
-                watch.note_failure(what, because)
+            (journal or Journal(folder)).note(step, what, because, chosen=ASIDE)
         line = f"Warning: {ASIDE} ({what}: {because})"
         try:
             self._say(line)
@@ -236,29 +237,35 @@ class Guard:
             with contextlib.suppress(Exception):
                 _to_standard_error(line)
 
-    def _fresh_advisor(self, foreign_run: ForeignRun | None = None) -> Advisor | None:
+    def _fresh_advisor(self, foreign_run: ForeignRun) -> Advisor | None:
         """A run begins with an advisor that remembers nothing of the one before."""
         if self.policy == "off":
             return None
         if self._advisor is not None:
             self._advisor.load_state_dict(copy.deepcopy(self._fresh))
             return self._advisor
-        if foreign_run is None or isinstance(self._acting, str):
+        if isinstance(self._acting, str):
             return self._rule()
         course = foreign_course(foreign_run)
         return Controller(self._acting, self._rule(), self._rule(), self._choose, course)
 
-    def _rule(self) -> stopping.StoppingRule:
+    def _rule(self) -> StoppingRule:
         # Foreign trainers begin with random heads and warm-ups: what their first looks say of the
         # gain to come was never measured, so no run is stopped for want of it. Where refined losses
         # tie, the plain loss decides.
-        return stopping.StoppingRule(
+        return StoppingRule(
             {}, None, self._patience, lambda s: s.refined_loss + 1e-6 * s.valid_loss
         )
 
     def _place(self, output: Path, name: str | None) -> Path:
+        """The folder of the run that goes on, or the first of ``folder``, ``folder-2`` … in which
+        no run has written."""
         wanted = self._folder or output / FOLDER
-        return wanted.with_name(name) if name is not None else _free(wanted)
+        if name is not None:
+            return wanted.with_name(name)
+        others = (wanted.with_name(f"{wanted.name}-{number}") for number in itertools.count(2))
+        places = itertools.chain([wanted], others)
+        return next(place for place in places if not (place / "events.jsonl").exists())
 
 
 def foreign_course(foreign_run: ForeignRun) -> RunCourse:
@@ -276,22 +283,17 @@ def foreign_course(foreign_run: ForeignRun) -> RunCourse:
     )
 
 
-def _free(folder: Path) -> Path:
-    """This folder, or the first of ``folder-2``, ``folder-3`` … in which no run has written."""
-    number, place = 1, folder
-    while (place / "events.jsonl").exists():
-        number += 1
-        place = folder.with_name(f"{folder.name}-{number}")
-    return place
-
-
-def _check(policy: Any, patience: int | None, probe_rows: int | None, looks: int) -> None:
+def _check(
+    policy: Any, patience: int | None, probe_rows: int | None, looks: int, hold_out: float | None
+) -> None:
     if policy not in ("stop", "off", "adapt") and not isinstance(policy, Policy):
         remedy = "Use 'stop', 'off', 'adapt' or an object with a method decide(sight)."
         raise RecipeError("Guard(policy=…)", "is not a policy", policy, remedy)
     for name, value in (("patience", patience), ("probe_rows", probe_rows), ("looks", looks)):
         if value is not None and value < 1:
             raise RecipeError(f"Guard({name}=…)", "must be at least 1", value)
+    if hold_out is not None and not 0 < hold_out < 1:
+        raise RecipeError("Guard(hold_out=…)", "must lie between 0 and 1", hold_out, "E.g. 0.15.")
 
 
 def _to_standard_error(line: str) -> None:

@@ -7,16 +7,31 @@ through it, in evaluation mode; with ``logits`` given, whole batches go through 
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import math
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from holdfast.core.errors import MachineError, RecipeError, RunError
+import torch
+from torch.nn.utils import get_total_norm
+
+from holdfast.core.errors import DataError, MachineError, RecipeError, RunError
+from holdfast.core.records import Decision
 from holdfast.core.run_facts import RunFacts
 from holdfast.plugins.trainers.failures import FailsafeCallback
-from holdfast.plugins.trainers.foreign import ForeignRun
-from holdfast.plugins.trainers.lightning_rows import Logits, ModuleRows, module_rows
+from holdfast.plugins.trainers.foreign import ForeignRun, theirs
+from holdfast.plugins.trainers.losses import Formula, aligned_formula
+from holdfast.plugins.trainers.rows import counted, probe_rows
+from holdfast.plugins.trainers.still import undisturbed
+from holdfast.plugins.trainers.trainer_rows import RowSet
 from holdfast.plugins.trainers.watch import GuardHandle, TrainerRun
+from holdfast.training.task import Measured
+
+Logits = Callable[[Any, Any], tuple[torch.Tensor, torch.Tensor]]
+# What a torchmetrics metric remembers beside the states that it declares.
+COUNTED = ("_update_count", "_computed", "_forward_cache")
 
 
 def make_callback(guard: GuardHandle, logits: Logits | None) -> Any:
@@ -51,7 +66,7 @@ class _Hooks(FailsafeCallback):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         state, self._state = self._state, {}
         _refuse(trainer, self._guard, bool(state))
-        rows = module_rows(self._guard, trainer, pl_module, self._logits)
+        rows = ModuleRows(self._guard, trainer, pl_module, self._logits)
         self._rows = rows.train_rows
         self._watch = self._guard.begin(_foreign_run(trainer, pl_module, rows), state or None)
         self._watching = True
@@ -59,8 +74,6 @@ class _Hooks(FailsafeCallback):
             self._look(trainer)
 
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
-        from torch.nn.utils import get_total_norm
-
         gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
         if self._watch is not None and gradients:
             self._watch.note_gradient(float(get_total_norm(gradients)))
@@ -99,6 +112,98 @@ class _Hooks(FailsafeCallback):
         self._watch.look(
             trainer.global_step, epoch, round(epoch * self._rows), float(max(rates, default=0.0))
         )
+
+
+class ModuleRows:
+    """Measures the train probe and the evaluation rows of a Lightning run, from the trainer's own
+    loaders; says how their losses are computed.
+
+    Each row goes alone through ``training_step``; with ``logits`` whole batches go through that,
+    and ``formula`` (by the shapes alone, each logit at its label) gives the losses of their rows.
+    """
+
+    def __init__(self, guard: GuardHandle, trainer: Any, module: Any, logits: Logits | None):
+        train, valid = trainer.train_dataloader, _validation(trainer)
+        self.train_rows = counted(getattr(train, "dataset", None), "the training rows")
+        others = counted(valid.dataset, "the evaluation rows")
+        chosen = probe_rows(self.train_rows, others, guard.probe_rows, guard.seed)
+        how = "your logits" if logits else "training_step, each row alone"
+        because = "a LightningModule's loss lies in there"
+        if logits:
+            because = "given to lightning_callback"
+        guard.promise(Decision("losses of rows", how, because))
+        self.classes = 0
+        self.formula: Formula | None = None
+        self._trainer, self._module, self._logits = trainer, module, logits
+        self._probe, self._valid = RowSet(train, chosen), RowSet(valid)
+        self._size = int(getattr(valid, "batch_size", None) or 1)
+        if logits is not None:
+            with undisturbed(module, guard.seed), silent(module):
+                found, labels = self._call(next(self._valid.batches(self._size))[1])
+            self.formula = aligned_formula(found, labels)
+            self.classes = found.shape[1] if self.formula.classifies else 0
+
+    def __call__(self) -> tuple[Measured, Measured]:
+        with silent(self._module):
+            probe, valid = (
+                part.measure(self.formula, self._size, self._call, self._alone)
+                for part in (self._probe, self._valid)
+            )
+        return probe, valid
+
+    def _call(self, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        assert self._logits is not None
+        with theirs("lightning_callback(logits=…)"):
+            return self._logits(self._module, self._trainer.strategy.batch_to_device(batch))
+
+    def _alone(self, batch: Any) -> float:
+        with theirs("training_step"):
+            sent = self._trainer.strategy.batch_to_device(batch)
+            found = self._module.training_step(sent, 0)
+        loss = found.get("loss") if isinstance(found, Mapping) else found
+        if not torch.is_tensor(loss) or loss.numel() != 1:
+            raise DataError(
+                f"{type(self._module).__name__}.training_step",
+                "gives no loss to watch",
+                type(found).__name__,
+                "Return the loss, or say how the outputs come about: "
+                "guard.lightning_callback(logits=…).",
+            )
+        return float(loss)
+
+
+@contextlib.contextmanager
+def silent(module: Any) -> Iterator[None]:
+    """A block in which ``self.log`` of a module says nothing and its metrics count nothing: what a
+    look does must not stand in the user's logs."""
+    metrics = [m for m in module.modules() if hasattr(m, "_defaults") and hasattr(m, "compute")]
+    kept = []
+    for metric in metrics:
+        names = [name for name in (*metric._defaults, *COUNTED) if hasattr(metric, name)]
+        kept.append((metric, {name: copy.deepcopy(getattr(metric, name)) for name in names}))
+    # Attributes of the instance hide the methods of its class until they are deleted.
+    module.log = module.log_dict = lambda *_, **__: None
+    try:
+        yield
+    finally:
+        del module.log, module.log_dict
+        for metric, values in kept:
+            for name, value in values.items():
+                setattr(metric, name, value)
+
+
+def _validation(trainer: Any) -> Any:
+    """The validation loader, of several the first."""
+    found = trainer.val_dataloaders
+    found = found[0] if isinstance(found, (list, tuple)) and found else found
+    if not found:
+        raise DataError(
+            "the Lightning Trainer",
+            "has no validation rows, so nobody can say whether it overfits",
+            None,
+            "Give it val_dataloaders=…; `torch.utils.data.random_split` divides.",
+        )
+    return found
 
 
 def _foreign_run(trainer: Any, module: Any, rows: ModuleRows) -> ForeignRun:

@@ -158,7 +158,8 @@ def aligned_formula(logits: torch.Tensor, labels: torch.Tensor) -> Formula:
     # Backwards: with no loss to decide, ``tokens`` comes before ``next tokens``, and ``number``
     # before ``several``.
     for formula in reversed(_fitting(logits, labels)):
-        if formula.name != "number" or labels.dim() < 2 or not _marks(labels):
+        marks = ((labels == 0) | (labels == 1)).all()
+        if formula.name != "number" or labels.dim() < 2 or not marks:
             return formula
     if logits.shape == labels.shape:
         return Formula("several")
@@ -168,10 +169,6 @@ def aligned_formula(logits: torch.Tensor, labels: torch.Tensor) -> Formula:
         (tuple(logits.shape), tuple(labels.shape)),
         "Logits are [n, classes] or [n, T, classes], labels [n] or [n, T]; numbers have one shape.",
     )
-
-
-def _marks(labels: torch.Tensor) -> bool:
-    return bool(((labels == 0) | (labels == 1)).all())
 
 
 def _fitting(logits: torch.Tensor, labels: torch.Tensor) -> list[Formula]:

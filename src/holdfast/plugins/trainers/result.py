@@ -1,14 +1,23 @@
-"""``result.json`` of a watched run: what the report reads, as far as the guard knows it."""
+"""What a watched run leaves: which checkpoint of another's trainer it ends with, and
+``result.json``, as far as the guard knows what the report reads.
+
+The guard compares *calibrated* losses, those after each checkpoint's best temperature, but the
+model that it hands back is the user's own: no temperature is in it. So whatever names a calibrated
+loss says so, and gives the loss of the model as it is.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from holdfast._version import __version__
 from holdfast.contract import result as outcome
+from holdfast.control.choice import lowest_calibrated, reason
 from holdfast.core.curves import Curves
 from holdfast.core.records import (
     TOKEN,
@@ -25,8 +34,6 @@ from holdfast.core.run_files import write_result as write_result_file
 from holdfast.core.seeds import generator
 from holdfast.metrics.score import score
 from holdfast.monitor.curves.arguments import in_their_words
-from holdfast.plugins.trainers.checkpoint import calibration
-from holdfast.plugins.trainers.foreign import ForeignRun
 from holdfast.plugins.trainers.watch import TrainerRun
 from holdfast.stats.paired_tests import paired_bootstrap
 from holdfast.stats.ratio import loss_rows
@@ -34,6 +41,56 @@ from holdfast.stats.temperature import recover_labels
 from holdfast.training.evaluation_file import LOOKS, write_looks
 
 NO_TEST = "the guard sees no test rows; score the restored model on rows of your own"
+NOT_IN_FORCE = (
+    "the guard leaves the trainer's model as it is and does not divide its logits. The validation "
+    "scores are those of {whose} as it is; a calibrated (refined) loss is one after temperature "
+    "scaling, by which checkpoints are compared"
+)
+
+
+def decide_checkpoint(
+    watch: TrainerRun, choose: Callable[[Sequence[Snapshot]], int], *, restored: bool
+) -> None:
+    """Report which checkpoint the run ends with, and why, with its figures and those of the last
+    evaluation and of the lowest losses; and what calibration its figures have."""
+    history, kept = watch.engine.history, watch.engine.best.step
+    place, best = next((i, look) for i, look in enumerate(history) if look.step == kept)
+    last = history[-1].step
+    chosen = f"step {kept} of {last}"
+    if not restored:
+        chosen += "; the guard only observes, and the weights are those that the trainer leaves"
+    because = "the rule that was given, Guard(choose=…)"
+    if choose is lowest_calibrated:
+        because = reason(history, place)
+    watch.decide(last, Decision("best checkpoint", chosen, because))
+    found = calibration(best, restored=restored)
+    if found is not None:
+        chosen = (
+            f"not in the saved model; the validation loss of {_whose(best, restored)} is "
+            f"{found['loss']:.4g}, and with its logits divided by {found['temperature']:.3g} it "
+            f"would be {found['calibrated_loss']:.4g}"
+        )
+        watch.decide(last, Decision("temperature", chosen, found["because"]))
+
+
+def calibration(best: Snapshot, *, restored: bool) -> dict[str, Any] | None:
+    """What temperature scaling would do to the best checkpoint on its validation rows; ``None``
+    for a model without logits of classes. ``restored``: whether the model that is left is it."""
+    if best.valid_logits is None or not best.valid_losses.size or not np.isfinite(best.temperature):
+        return None
+    return {
+        "in_saved_model": False,
+        "temperature": float(best.temperature),
+        "loss": float(best.valid_loss),
+        "calibrated_loss": float(best.refined_loss),
+        "because": NOT_IN_FORCE.format(whose=_whose(best, restored)),
+    }
+
+
+def _whose(best: Snapshot, restored: bool) -> str:
+    if restored:
+        return "the model"
+    return f"the checkpoint of step {best.step}, which the guard does not restore,"
 
 
 def write_result(watch: TrainerRun, policy: str, seed: int) -> tuple[Decision, ...]:
@@ -46,8 +103,11 @@ def write_result(watch: TrainerRun, policy: str, seed: int) -> tuple[Decision, .
     best = next((s for s in history if s.step == kept), history[-1])
     assert engine.verdict is not None
     write_looks(watch.folder / LOOKS, history, facts, kept, __version__)
-    verdict = replace(engine.verdict, remedies=_theirs(engine.verdict.remedies, foreign_run))
+    # In the words of the trainer; without what to set, since Holdfast sets nothing of it.
+    log = Curves(foreign_run.log, "step", planned=facts.planned_steps)
+    remedies = tuple(Remedy(one.do) for one in in_their_words(engine.verdict.remedies, log))
     valid = scores(best, foreign_run.classes, seed)
+    total = watch.seconds
     seen = loss_rows(best.train_losses, best.train_tokens)
     probe = Scores(seen.size, _plain(seen, best.train_metrics, seed))
     return write_result_file(
@@ -69,22 +129,31 @@ def write_result(watch: TrainerRun, policy: str, seed: int) -> tuple[Decision, .
                 "used": (facts.train_rows or 0) + best.valid_losses.size,
                 "findings": [],
             },
-            "test": {"n": 0, "metrics": _undefined(valid)},
+            "test": {
+                "n": 0,
+                "metrics": dict.fromkeys(valid.metrics, Estimate(None, why=NO_TEST).to_json()),
+            },
             "valid": valid.to_json(),
             "train_probe": probe.to_json(),
             "calibration": calibration(best, restored=policy != "off"),
             "baseline": {"what": None, "test": None},
             **({} if best.valid_tokens is None else {"loss_unit": TOKEN}),
-            "verdict": to_json(verdict),
+            "verdict": to_json(replace(engine.verdict, remedies=remedies)),
             "best_step": kept,
             "last_step": history[-1].step,
             "stopped_because": engine.stop_because or "the trainer ended the run",
             "actions": outcome.actions_block(engine.actions),
             "probes": {"memorization": None, "forgetting": None},
-            "timing": _timing(watch),
+            "timing": {
+                "total_s": round(total, 3),
+                "train_s": round(total, 3),
+                "evaluate_s": round(engine.evaluate_s, 3),
+                "guard_s": round(engine.guard_s, 4),
+                "examples_per_s": round(history[-1].examples_seen / total, 3) if total else 0.0,
+            },
             "peak_memory_mb": outcome.peak_memory_mb(),
             "decisions": to_json(watch.decisions),
-            **outcome.surroundings(*_machine(watch)),
+            **outcome.surroundings(torch.get_num_threads(), watch.device),
         },
     )
 
@@ -115,31 +184,3 @@ def _estimate(value: float, note: str) -> Estimate:
     if not np.isfinite(value):
         return Estimate(None, why="it is not a number")
     return Estimate(float(value), note=note)
-
-
-def _undefined(valid: Scores) -> dict[str, Any]:
-    return {name: Estimate(None, why=NO_TEST).to_json() for name in valid.metrics}
-
-
-def _theirs(remedies: tuple[Remedy, ...], foreign_run: ForeignRun) -> tuple[Remedy, ...]:
-    """The remedies in the words of the trainer; without what to set, since Holdfast sets nothing
-    of it."""
-    log = Curves(foreign_run.log, "step", planned=foreign_run.run_facts.planned_steps)
-    return tuple(Remedy(one.do) for one in in_their_words(remedies, log))
-
-
-def _timing(watch: TrainerRun) -> dict[str, float]:
-    total, last = watch.seconds, watch.engine.history[-1]
-    return {
-        "total_s": round(total, 3),
-        "train_s": round(total, 3),
-        "evaluate_s": round(watch.engine.evaluate_s, 3),
-        "guard_s": round(watch.engine.guard_s, 4),
-        "examples_per_s": round(last.examples_seen / total, 3) if total else 0.0,
-    }
-
-
-def _machine(watch: TrainerRun) -> tuple[int, str]:
-    import torch
-
-    return torch.get_num_threads(), watch.device

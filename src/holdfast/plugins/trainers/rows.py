@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from holdfast.core.errors import DataError, RecipeError
+from holdfast.core.errors import DataError
 from holdfast.core.records import Ints
 from holdfast.core.seeds import generator
 from holdfast.training.plan import MOST_PROBE_ROWS, TELLING_PROBE_ROWS
@@ -43,12 +43,9 @@ def counted(dataset: Any, what: str) -> int:
     3
     """
     if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
-        raise DataError(
-            what,
-            "stream, so that no fixed sample of them can be measured again",
-            type(dataset).__name__,
-            "Give rows that have a length and are read by position, e.g. a `datasets.Dataset`.",
-        )
+        rule = "stream, so that no fixed sample of them can be measured again"
+        remedy = "Give rows that have a length and are read by position, e.g. a `datasets.Dataset`."
+        raise DataError(what, rule, type(dataset).__name__, remedy)
     return len(dataset)
 
 
@@ -80,14 +77,15 @@ def hold_out(dataset: Any, share: float, seed: int) -> tuple[Any, Any]:
     held = held_positions(keys, share, seed)
     kept = np.setdiff1d(np.arange(count), held)
     if min(len(held), len(kept)) < LEAST_ROWS:
-        raise DataError(
-            "the training rows",
-            f"leave fewer than {LEAST_ROWS} rows on a side when {share:g} of "
-            "them are held out by whole groups of copies",
-            count,
-            "Give evaluation rows (`eval_dataset=`), or more training rows.",
-        )
-    return _chosen(dataset, kept), _chosen(dataset, held)
+        rule = f"leave fewer than {LEAST_ROWS} rows on a side when {share:g} of them are held out "
+        rule += "by whole groups of copies"
+        remedy = "Give evaluation rows (`eval_dataset=`), or more training rows."
+        raise DataError("the training rows", rule, count, remedy)
+    if hasattr(dataset, "select"):
+        return dataset.select(kept.tolist()), dataset.select(held.tolist())
+    from torch.utils.data import Subset
+
+    return Subset(dataset, kept.tolist()), Subset(dataset, held.tolist())
 
 
 def held_positions(keys: Sequence[bytes], share: float, seed: int) -> Ints:
@@ -109,25 +107,17 @@ def row_key(row: Any) -> bytes | None:
     return hashlib.blake2b(plain, digest_size=8).hexdigest().encode()
 
 
-def checked_share(share: float | None) -> float | None:
-    if share is not None and not 0 < share < 1:
-        raise RecipeError("Guard(hold_out=…)", "must lie between 0 and 1", share, "E.g. 0.15.")
-    return share
-
-
-def _parts(row: Any) -> Iterable[tuple[str, Any]]:
-    if isinstance(row, Mapping):
-        inputs = [(str(k), v) for k, v in row.items() if k not in LABELS]
-        return sorted(inputs, key=lambda item: item[0]) or list(row.items())
-    # By the custom of PyTorch's data sets the label comes last.
-    if isinstance(row, (tuple, list)) and len(row) > 1:
-        return [(str(i), value) for i, value in enumerate(row[:-1])]
-    return [("row", row)]
-
-
 def _contents(row: Any) -> str | None:
     """All that a row holds beside its labels; ``None`` where a part of it cannot be told."""
-    found = [(name, _text_of(value)) for name, value in _parts(row)]
+    if isinstance(row, Mapping):
+        inputs = [(str(k), v) for k, v in row.items() if k not in LABELS]
+        parts = sorted(inputs, key=lambda item: item[0]) or list(row.items())
+    elif isinstance(row, (tuple, list)) and len(row) > 1:
+        # By the custom of PyTorch's data sets the label comes last.
+        parts = [(str(i), value) for i, value in enumerate(row[:-1])]
+    else:
+        parts = [("row", row)]
+    found = [(name, _text_of(value)) for name, value in parts]
     if any(text is None for _, text in found):
         return None
     return "".join(f"{name}={text};" for name, text in found)
@@ -152,11 +142,3 @@ def _text_of(value: Any) -> str | None:
         # An image of PIL.
         return f"{value.mode}{value.size}{value.tobytes()!r}"
     return None
-
-
-def _chosen(dataset: Any, positions: Ints) -> Any:
-    if hasattr(dataset, "select"):
-        return dataset.select(positions.tolist())
-    from torch.utils.data import Subset
-
-    return Subset(dataset, positions.tolist())

@@ -73,8 +73,10 @@ class EmbeddedRows:
     def __init__(self, guard: GuardHandle, owner: Any) -> None:
         self._model = owner.model
         self._batch = int(owner.args.embedding_batch_size)
-        self.texts, labels = _texts(owner.train_dataset)
-        self._others, other_labels = _texts(owner.eval_dataset)
+        (self.texts, labels), (self._others, other_labels) = (
+            (list(rows["text"]), list(rows["label"]))
+            for rows in (owner.train_dataset, owner.eval_dataset)
+        )
         self._values, self._labels = np.unique(labels, return_inverse=True)
         self.classes = tuple(str(value) for value in self._values)
         strange = sorted(set(other_labels) - set(self._values.tolist()))
@@ -133,7 +135,3 @@ def _measured(head: Any, embedded: Floats, labels: Any) -> Measured:
     logits = np.log(np.maximum(head.predict_proba(embedded), LEAST_PROBABILITY))
     losses = -logits[np.arange(len(labels)), labels]
     return CLASSES.measure(losses, logits)
-
-
-def _texts(dataset: Any) -> tuple[list[str], list[Any]]:
-    return list(dataset["text"]), list(dataset["label"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,19 @@ class RowSet:
             chosen = self.positions[start : start + size]
             yield len(chosen), self._batch(chosen)
 
+    def measure(
+        self,
+        formula: Formula | None,
+        size: int,
+        answer: Callable[[Any], tuple[torch.Tensor, torch.Tensor]],
+        alone: Callable[[Any], float],
+    ) -> Measured:
+        """The rows by ``formula`` from the logits and labels that ``answer`` gives of batches of
+        ``size``; without one each row by the loss of it ``alone``."""
+        if formula is None:
+            return plain(np.array([alone(batch) for _, batch in self.batches(1)]))
+        return formula.measure_answers(answer(batch) for _, batch in self.batches(size))
+
     def _batch(self, positions: Ints) -> Any:
         with theirs("the data set or its collator"):
             return self.collate([self.dataset[int(i)] for i in positions])
@@ -68,12 +81,19 @@ class TrainerRows:
         self._size = max(1, int(trainer.args.per_device_eval_batch_size))
 
     @property
-    def formula_classifies(self) -> bool:
-        return self.formula is not None and self.formula.classifies
+    def classes(self) -> tuple[str, ...]:
+        """Of a classifier the classes in the order of the logits."""
+        names = getattr(self.trainer.model.config, "id2label", None) or {}
+        classifies = self.formula is not None and self.formula.classifies
+        return tuple(str(names[i]) for i in sorted(names)) if classifies else ()
 
     def __call__(self) -> tuple[Measured, Measured]:
         with generators_apart(self._probe.collate, self._valid.collate):
-            return self._measure(self._probe), self._measure(self._valid)
+            probe, valid = (
+                part.measure(self.formula, self._size, self._answer, self._alone)
+                for part in (self._probe, self._valid)
+            )
+        return probe, valid
 
     def find(self) -> None:
         """Decide how losses are computed, by one batch of evaluation rows; the model in evaluation
@@ -82,7 +102,8 @@ class TrainerRows:
             self.because = f"{reason}, so each row goes alone through compute_loss"
             return
         count, batch = self._valid.spread(self._size)
-        if not _one_line_a_row(batch, count):
+        tensors = [value for value in dict(batch).values() if torch.is_tensor(value)]
+        if not all(tensor.dim() > 0 and len(tensor) == count for tensor in tensors):
             # A collator without padding lays its rows end to end.
             self._size = 1
             _, batch = self._valid.spread(1)
@@ -95,12 +116,6 @@ class TrainerRows:
         else:
             self.because = "no known formula gives the model's own loss, so each row goes alone"
             self.because += " through compute_loss"
-
-    def _measure(self, part: RowSet) -> Measured:
-        if self.formula is None:
-            return plain(np.array([self._alone(batch) for _, batch in part.batches(1)]))
-        answers = (self._answer(batch) for _, batch in part.batches(self._size))
-        return self.formula.measure_answers(answers)
 
     def _answer(self, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
         labels, outputs = self._forward(batch)
@@ -132,9 +147,15 @@ class TrainerRows:
 
 
 def trainer_rows(guard: GuardHandle, trainer: Any, train_loader: Any) -> TrainerRows:
-    """The rows that ``guard`` will look at; says how their losses are computed."""
+    """The rows that ``guard`` will look at, of several evaluation sets by name the first; says how
+    their losses are computed."""
     counted(trainer.train_dataset, "the training rows")
-    loader = trainer.get_eval_dataloader(_first_set(guard, trainer))
+    name, sets = None, trainer.eval_dataset
+    if isinstance(sets, dict):
+        name = next(iter(sets))
+        because = f"the trainer has several sets: {', '.join(sets)}"
+        guard.promise(Decision("evaluation rows", str(name), because))
+    loader = trainer.get_eval_dataloader(name)
     valid = RowSet(loader, np.arange(counted(loader.dataset, "the evaluation rows")))
     if not len(valid.positions):
         raise DataError("the evaluation rows", "are none", 0, "Give eval_dataset=… some rows.")
@@ -145,8 +166,8 @@ def trainer_rows(guard: GuardHandle, trainer: Any, train_loader: Any) -> Trainer
     with undisturbed(trainer.model, guard.seed), generators_apart(loader.collate_fn):
         rows.find()
         rows.copied = copied_rows(train_loader.dataset, loader.dataset)
-    name = f"the formula for {rows.formula.name}" if rows.formula else "the trainer's own"
-    guard.promise(Decision("losses of rows", name, rows.because))
+    formula = f"the formula for {rows.formula.name}" if rows.formula else "the trainer's own"
+    guard.promise(Decision("losses of rows", formula, rows.because))
     return rows
 
 
@@ -173,64 +194,33 @@ def run_facts(trainer: Any, rows: TrainerRows, steps: int) -> RunFacts:
     else:
         pictures = getattr(model, "main_input_name", "") == "pixel_values"
         task = "image-classification" if pictures else "text-classification"
-    # An adapter, or a head alone, takes other rates than the whole network.
-    whole = trainable >= LEAST_SHARE_OF_FULL * sum(size for size, _ in sizes)
-    return RunFacts(
-        task=task,
-        classes=model.config.num_labels if rows.formula_classifies else None,
-        planned_steps=steps,
-        train_rows=rows.train_rows,
-        trainable=trainable,
-        usual_rates=_usual_rates(task, trainable) if whole else None,
-        copied_valid=rows.copied,
-        refused=_as_it_is(trainer),
-    )
-
-
-def _as_it_is(trainer: Any) -> tuple[str, ...]:
-    """Settings that remedies name and that the trainer has already."""
-    args = trainer.args
-    half = args.fp16 or args.bf16 or trainer.model.dtype != torch.float32
-    return () if half else ("train.precision=float32",)
-
-
-def class_names(model: Any) -> tuple[str, ...]:
-    """The classes in the order of the logits."""
-    names = getattr(model.config, "id2label", None) or {}
-    return tuple(str(names[i]) for i in sorted(names))
-
-
-def _usual_rates(task: str, parameters: int) -> tuple[float, float] | None:
-    size = size_of(parameters)
-    name = {
+    size = size_of(trainable)
+    regions = {
         "text-classification": size,
         "seq2seq": "seq2seq",
         "causal-lm": f"{size} decoder",
         "image-classification": "vision",
-    }[task]
-    return REGIONS.get(name)
-
-
-def _first_set(guard: GuardHandle, trainer: Any) -> Any:
-    """The evaluation rows; of several sets by name the first."""
-    found = trainer.eval_dataset
-    if not isinstance(found, dict):
-        return None
-    name = next(iter(found))
-    because = f"the trainer has several sets: {', '.join(found)}"
-    guard.promise(Decision("evaluation rows", str(name), because))
-    return name
+    }
+    # An adapter, or a head alone, takes other rates than the whole network.
+    whole = trainable >= LEAST_SHARE_OF_FULL * sum(size for size, _ in sizes)
+    half = trainer.args.fp16 or trainer.args.bf16 or model.dtype != torch.float32
+    return RunFacts(
+        task=task,
+        classes=model.config.num_labels if rows.formula and rows.formula.classifies else None,
+        planned_steps=steps,
+        train_rows=rows.train_rows,
+        trainable=trainable,
+        usual_rates=REGIONS.get(regions[task]) if whole else None,
+        copied_valid=rows.copied,
+        # A setting that remedies name and that the trainer has already.
+        refused=() if half else ("train.precision=float32",),
+    )
 
 
 def _without_target(labels: Any) -> bool:
     """Whether every label of a batch is one that a cross-entropy passes over."""
     whole = torch.is_tensor(labels) and not labels.is_floating_point()
     return whole and labels.numel() > 0 and bool((labels == IGNORED).all())
-
-
-def _one_line_a_row(batch: Any, count: int) -> bool:
-    tensors = [value for value in dict(batch).values() if torch.is_tensor(value)]
-    return all(tensor.dim() > 0 and len(tensor) == count for tensor in tensors)
 
 
 def _read(outputs: Any, name: str) -> Any:

@@ -32,7 +32,7 @@ from holdfast.plugins.trainers.failures import FailsafeCallback
 from holdfast.plugins.trainers.foreign import ForeignRun
 from holdfast.plugins.trainers.rows import hold_out, looks_at
 from holdfast.plugins.trainers.state import read_state, write_state
-from holdfast.plugins.trainers.trainer_rows import class_names, run_facts, trainer_rows
+from holdfast.plugins.trainers.trainer_rows import run_facts, trainer_rows
 from holdfast.plugins.trainers.watch import GuardHandle, TrainerRun
 
 
@@ -48,10 +48,6 @@ class GuardCallback(FailsafeCallback, TrainerCallback):
         self._watch: TrainerRun | None = None
         self._rows = 0
         self._own_looks: frozenset[int] = frozenset()
-
-    def watches_for(self, guard: GuardHandle) -> bool:
-        """Whether ``guard`` gave this callback."""
-        return self._guard is guard
 
     def on_init_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self._guard.hold_out is None:
@@ -83,7 +79,7 @@ class GuardCallback(FailsafeCallback, TrainerCallback):
         # resumes there leaves it out.
         missed = _strategy(args) == "epoch" and float(state.epoch or 0).is_integer()
         if before is None or missed:
-            self._look(state, kwargs)
+            self._look(self._watch, state, kwargs)
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         norm = (kwargs.get("logs") or {}).get("grad_norm")
@@ -92,13 +88,13 @@ class GuardCallback(FailsafeCallback, TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         if self._watch is not None and state.global_step in self._own_looks:
-            self._look(state, kwargs)
+            self._look(self._watch, state, kwargs)
         return self._stop_if_asked(control)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         # Evaluations before and after training are the user's own.
         if self._watch is not None and not self._own_looks:
-            self._look(state, kwargs)
+            self._look(self._watch, state, kwargs)
         return self._stop_if_asked(control)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -114,22 +110,18 @@ class GuardCallback(FailsafeCallback, TrainerCallback):
         # With load_best_model_at_end (allowed where the guard only observes) the weights are no
         # longer those of the last step.
         if not getattr(args, "load_best_model_at_end", False):
-            watch.look(state.global_step, *self._progress(state, kwargs))
+            self._look(watch, state, kwargs)
         watch.restore(state.global_step)
         self._guard.finish()
 
     def _output(self, *arguments: Any) -> Path:
         return Path(arguments[0].output_dir)
 
-    def _look(self, state: Any, kwargs: dict[str, Any]) -> None:
-        assert self._watch is not None
-        self._watch.look(state.global_step, *self._progress(state, kwargs))
-
-    def _progress(self, state: Any, kwargs: dict[str, Any]) -> tuple[float, int, float]:
-        """Epoch, training rows seen, and the largest learning rate of the next update."""
+    def _look(self, watch: TrainerRun, state: Any, kwargs: dict[str, Any]) -> None:
         epoch = float(state.epoch or 0.0)
-        rates = [group["lr"] for group in kwargs["optimizer"].param_groups]
-        return epoch, round(epoch * self._rows), float(max(rates))
+        # The largest learning rate of the next update.
+        rate = float(max(group["lr"] for group in kwargs["optimizer"].param_groups))
+        watch.look(state.global_step, epoch, round(epoch * self._rows), rate)
 
     def _stop_if_asked(self, control: Any) -> Any:
         if self._watch is not None and self._watch.engine.stop_because is not None:
@@ -214,15 +206,16 @@ def _foreign_run(guard: GuardHandle, trainer: Any, train_loader: Any, steps: int
         from holdfast.plugins.trainers.setfit import setfit_run
 
         return setfit_run(guard, owner, steps, len(train_loader.dataset))
-    rows = trainer_rows(guard, trainer, train_loader)
+    rows, model = trainer_rows(guard, trainer, train_loader), trainer.model
     return ForeignRun(
-        model=trainer.model,
+        model=model,
         measure=rows,
         run_facts=run_facts(trainer, rows, steps),
         output=Path(trainer.args.output_dir),
         trainer=type(trainer).__name__,
-        name=_name(trainer.model),
-        classes=class_names(trainer.model) if rows.formula_classifies else (),
+        # Where it came from, or its class for one that came from nowhere.
+        name=str(getattr(model.config, "_name_or_path", "") or type(model).__name__),
+        classes=rows.classes,
         rows_per_epoch=rows.train_rows,
         log=TRANSFORMERS,
     )
@@ -233,15 +226,10 @@ def _strategy(args: Any) -> str:
     return str(getattr(args.eval_strategy, "value", args.eval_strategy))
 
 
-def _name(model: Any) -> str:
-    """Where it came from, or its class for one that came from nowhere."""
-    return str(getattr(model.config, "_name_or_path", "") or type(model).__name__)
-
-
 def _refuse(trainer: Any, guard: GuardHandle) -> None:
     """What the guard cannot do right, it does not do."""
     listed = trainer.callback_handler.callbacks
-    if sum(isinstance(one, GuardCallback) and one.watches_for(guard) for one in listed) > 1:
+    if sum(isinstance(one, GuardCallback) and one._guard is guard for one in listed) > 1:
         raise RecipeError(
             "callbacks=[…]",
             "holds two callbacks of one guard, which would both stop and restore",

@@ -16,7 +16,6 @@ from holdfast.core.errors import Defect
 from holdfast.core.events import Advisor
 from holdfast.core.records import Decision, Snapshot, Verdict
 from holdfast.monitor.judge import judge
-from holdfast.plugins.trainers.checkpoint import calibration_decision, kept_checkpoint
 from holdfast.plugins.trainers.foreign import ForeignRun, theirs
 from holdfast.plugins.trainers.still import undisturbed
 from holdfast.plugins.trainers.weights import WeightCopies
@@ -109,7 +108,17 @@ class TrainerRun:
     def begin(self, decisions: Sequence[Decision]) -> None:
         """Write what was decided on the way here; once, at the beginning of a run."""
         self._make_folder()
-        for decision in (*decisions, *self._memory()):
+        size = f"{self._weights.megabytes:,.1f} MB"
+        kept, because = f"a copy of {size} in host memory", f"{self._weights.count:,} trainable"
+        because += " parameters; it is put back at the end"
+        if self._advisor is None:
+            kept = "no copy"
+            because = "the guard observes: it neither stops nor restores (policy='off')"
+        memory = [Decision("best state", kept, because)]
+        if not self._weights.tracked:
+            because = f"two further copies of {size} would be needed"
+            memory.append(Decision("distances of the weights", "not measured", because))
+        for decision in (*decisions, *memory):
             self.decide(0, decision)
 
     def _make_folder(self) -> None:
@@ -121,10 +130,6 @@ class TrainerRun:
         self.decisions.append(decision)
         self._journal.note(step, decision.what, decision.because, chosen=decision.chosen)
         self._say(f"{decision.what}: {decision.chosen} ({decision.because})")
-
-    def note_failure(self, what: str, because: str) -> None:
-        """Write down that the guard stepped aside."""
-        self._journal.note(self.step, what, because, chosen=ASIDE)
 
     def note_gradient(self, norm: float) -> None:
         """A gradient norm that the trainer told; the next look takes the mean of them."""
@@ -151,17 +156,6 @@ class TrainerRun:
         self._weights.load(best.tensors)
         # The run is over: this opens no branch, and every look stays part of its history.
         self.engine.record(step, RollBack(because, best.step))
-
-    def decide_checkpoint(self, choose: Callable[[Sequence[Snapshot]], int]) -> None:
-        """Report which checkpoint the run ends with, and what calibration its figures have."""
-        history, best_step = self.engine.history, self.engine.best.step
-        restored = self._advisor is not None
-        step = history[-1].step
-        self.decide(step, kept_checkpoint(history, best_step, choose, restored=restored))
-        best = next(look for look in history if look.step == best_step)
-        told = calibration_decision(best, restored=restored)
-        if told is not None:
-            self.decide(step, told)
 
     def observe(self) -> Snapshot:
         step, epoch, seen, rate = self._at
@@ -234,12 +228,9 @@ class TrainerRun:
         self._make_folder()
         if "journal" in state:
             self._journal.restore(state["journal"])
-        else:
-            self._write_again()
-
-    def _write_again(self) -> None:
-        """The journal of a run that an older version began, whose state holds none: its looks and
-        actions. Earlier verdicts are not kept apart, and are left out."""
+            return
+        # An older version began it, whose state holds no journal. Its looks and actions are written
+        # again; earlier verdicts are not kept apart, and are left out.
         self._journal.restore("")
         for what in self.decisions:
             self._journal.note(0, what.what, what.because, chosen=what.chosen)
@@ -250,22 +241,3 @@ class TrainerRun:
 
     def _judge(self, history: Sequence[Snapshot], kept: int | None = None) -> Verdict:
         return judge(history, self.foreign_run.run_facts, kept)
-
-    def _memory(self) -> list[Decision]:
-        size = f"{self._weights.megabytes:,.1f} MB"
-        decisions = []
-        if self._advisor is not None:
-            decisions.append(
-                Decision(
-                    "best state",
-                    f"a copy of {size} in host memory",
-                    f"{self._weights.count:,} trainable parameters; it is put back at the end",
-                )
-            )
-        else:
-            because = "the guard observes: it neither stops nor restores (policy='off')"
-            decisions.append(Decision("best state", "no copy", because))
-        if not self._weights.tracked:
-            because = f"two further copies of {size} would be needed"
-            decisions.append(Decision("distances of the weights", "not measured", because))
-        return decisions
