@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
@@ -17,14 +19,15 @@ from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from holdfast.core.errors import InputError, StoreError
+from holdfast.plugins.dashboard.access import PageGuard
 from holdfast.plugins.dashboard.follow import START
-from holdfast.plugins.dashboard.forms import message_page
-from holdfast.plugins.dashboard.guard import PageGuard, of_file
+from holdfast.plugins.dashboard.forms import error_page, part_of
+from holdfast.plugins.dashboard.in_service import SPANS
+from holdfast.plugins.dashboard.labels import label_page
 from holdfast.plugins.dashboard.news import list_news, run_news
-from holdfast.plugins.dashboard.pages import files, plain, render
+from holdfast.plugins.dashboard.pages import files, message_page, plain, render
 from holdfast.plugins.dashboard.resources import Dashboard
 from holdfast.plugins.dashboard.run_pages import compare_page, data_page, run_page, runs_page
-from holdfast.plugins.dashboard.service_pages import label_page, service_page
 from holdfast.plugins.dashboard.try_pages import feedback, try_page
 
 # Pages that are told news at a time, and how soon a stream ends when the dashboard does [s].
@@ -42,6 +45,8 @@ KEYS = (
     ("Everywhere", "Tab", "from one thing to the next; the first Tab skips to the content"),
 )
 
+Handler = Callable[[Dashboard, Request], Any]
+
 
 def application(dashboard: Dashboard) -> Starlette:
     """The ASGI application of a dashboard."""
@@ -51,21 +56,22 @@ def application(dashboard: Dashboard) -> Starlette:
         yield
         dashboard.trier.close()
 
-    routes = [
-        Route("/", _page(dashboard, runs_page)),
-        Route("/run/{name:path}", _page(dashboard, run_page)),
-        Route("/compare", _page(dashboard, compare_page)),
-        Route("/data", _page(dashboard, data_page)),
-        Route("/try", _page(dashboard, try_page), methods=["GET", "POST"]),
-        Route("/feedback", _page(dashboard, feedback), methods=["POST"]),
-        Route("/service", _page(dashboard, service_page)),
-        Route("/label", _page(dashboard, label_page), methods=["GET", "POST"]),
-        Route("/keys", _page(dashboard, keys_page)),
-        Route("/news", _page(dashboard, news)),
-        Route("/static/{mark}/{name}", static),
-    ]
+    get, post = ["GET"], ["POST"]
+    pages: tuple[tuple[str, Handler, list[str]], ...] = (
+        ("/", runs_page, get),
+        ("/run/{name:path}", run_page, get),
+        ("/compare", compare_page, get),
+        ("/data", data_page, get),
+        ("/try", try_page, get + post),
+        ("/feedback", feedback, post),
+        ("/service", service_page, get),
+        ("/label", label_page, get + post),
+        ("/keys", keys_page, get),
+        ("/news", news, get),
+    )
+    routes = [Route(at, _page(dashboard, page), methods=methods) for at, page, methods in pages]
     return Starlette(
-        routes=routes,
+        routes=[*routes, Route("/static/{mark}/{name}", static)],
         middleware=[
             Middleware(PageGuard, access=dashboard.access),
             Middleware(GZipMiddleware, minimum_size=1_000, compresslevel=5),
@@ -75,27 +81,33 @@ def application(dashboard: Dashboard) -> Starlette:
     )
 
 
-Handler = Callable[[Dashboard, Request], Any]
-
-
 def _page(dashboard: Dashboard, handler: Handler) -> Callable[[Request], Any]:
-    """What a handler answers; an error of ours is a page that says what to do."""
+    """What a handler answers, one that reads files in a thread beside; an error of ours is a page
+    that says what to do."""
 
     async def answer(request: Request) -> Response:
         try:
-            made = await handler(dashboard, request)
+            if inspect.iscoroutinefunction(handler):
+                found = await handler(dashboard, request)
+            else:
+                found = await run_in_threadpool(handler, dashboard, request)
         except StoreError as error:
-            made = message_page("The store does not answer", error, 503)
+            return error_page("The store does not answer", error, 503)
         except InputError as error:
-            made = message_page("That cannot be shown", error, 400)
-        found: Response = made if isinstance(made, Response) else HTMLResponse(made)
-        return found
+            return error_page("That cannot be shown", error, 400)
+        return found if isinstance(found, Response) else HTMLResponse(found)
 
     return answer
 
 
-async def keys_page(dashboard: Dashboard, request: Request) -> str:
+def keys_page(dashboard: Dashboard, request: Request) -> str:
     return render("keys.html.j2", keys=KEYS)
+
+
+def service_page(dashboard: Dashboard, request: Request) -> str:
+    view = dashboard.service(request.query_params.get("span", "day"))
+    template = "parts/service.html.j2" if part_of(request) == "view" else "service.html.j2"
+    return render(template, view=view, spans=SPANS, here="/service")
 
 
 class _Closing(Exception):
@@ -135,7 +147,12 @@ async def static(request: Request) -> Response:
     found = files().get(request.path_params["name"])
     if found is None:
         raise HTTPException(404)
-    return Response(found.content, headers=dict(of_file(found.kind)))
+    # Its address changes when it does.
+    headers = {
+        "Content-Type": f"{found.kind}; charset=utf-8",
+        "Cache-Control": "max-age=31536000, immutable",
+    }
+    return Response(found.content, headers=headers)
 
 
 async def _not_found(request: Request, error: Exception) -> Response:
@@ -143,13 +160,9 @@ async def _not_found(request: Request, error: Exception) -> Response:
     detail = str(getattr(error, "detail", ""))
     text = detail if detail and status != 405 else "There is no such page."
     title = "Not found" if status == 404 else "That cannot be done"
-    page = render("message.html.j2", title=title, text=plain(text), more="", link=("/", "All runs"))
-    return HTMLResponse(page, status)
+    return message_page(title, plain(text), status)
 
 
 async def _defect(request: Request, error: Exception) -> Response:
     text = f"A defect in Holdfast: {type(error).__name__}. Its terminal says where."
-    page = render(
-        "message.html.j2", title="That failed", text=text, more="", link=("/", "All runs")
-    )
-    return HTMLResponse(page, 500)
+    return message_page("That failed", text, 500)

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,77 +23,52 @@ LONGEST = 80
 LEFT_OUT = ("out",)
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One setting that differs: its key, and a value for each run (an empty one: not set)."""
-
-    key: str
-    values: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Overlaid:
-    """A quantity of every run over its steps."""
-
-    title: str
-    chart: Markup
-
-
-@dataclass(frozen=True, slots=True)
-class PairView:
-    """What the paired test says of the first run and another: ``verdict`` is "" where it could not
-    be made, and ``because`` says why."""
-
-    other: str
-    verdict: str
-    tone: str
-    because: str
-    facts: tuple[tuple[str, str], ...] = ()
-
-
-def settings_that_differ(runs: Sequence[RunFiles]) -> tuple[tuple[Setting, ...], int]:
-    """The settings of the runs' recipes that are not the same in all of them, and how many are."""
+def settings_that_differ(
+    runs: Sequence[RunFiles],
+) -> tuple[tuple[tuple[str, tuple[str, ...]], ...], int]:
+    """The settings of the runs' recipes that are not the same in all of them, each with its key and
+    a value for each run (an empty one: not set); and how many are the same."""
     flat = [dict(_flat(run.recipe)) for run in runs]
-    keys = dict.fromkeys(key for one in flat for key in one)
     found, same = [], 0
-    for key in keys:
+    for key in dict.fromkeys(key for one in flat for key in one):
         values = [one.get(key) for one in flat]
         if key in LEFT_OUT:
             continue
         if all(value == values[0] for value in values):
             same += 1
         else:
-            found.append(Setting(key, tuple("" if v is None else _short(v) for v in values)))
+            found.append((key, tuple("" if v is None else _short(v) for v in values)))
     return tuple(found), same
 
 
-def overlaid(runs: Sequence[RunFiles]) -> tuple[Overlaid, ...]:
-    """The validation losses in one chart, and what share is right in another where every run says
-    the same of it; empty where no run has looks."""
-    found = [_chart("loss", "Validation loss", [_losses(run) for run in runs])]
+def overlaid(runs: Sequence[RunFiles]) -> tuple[tuple[str, Markup], ...]:
+    """Charts with their titles: the validation losses in one, and what share is right in another
+    where every run says the same of it; empty where no run has looks."""
+    charts = [_chart("loss", "Validation loss", [_losses(run) for run in runs])]
     names = [_metric(run) for run in runs]
     if names[0] and all(name == names[0] for name in names):
         title = f"Validation {metric_name(names[0])}"
-        found.append(_chart(names[0], title, [_rates(run, names[0]) for run in runs]))
-    return tuple(one for one in found if one.chart)
+        charts.append(_chart(names[0], title, [_rates(run, names[0]) for run in runs]))
+    return tuple(one for one in charts if one[1])
 
 
-def paired_views(names: Sequence[str], paths: Sequence[Path]) -> tuple[PairView, ...]:
-    """The first run against each other one, on the test rows that both stored answers to."""
+def paired_views(names: Sequence[str], paths: Sequence[Path]) -> tuple[Mapping[str, Any], ...]:
+    """What the paired test says of the first run and each other one, on the test rows that both
+    stored answers to: ``verdict`` is "" where it could not be made, and ``because`` says why."""
     return tuple(
         _paired(names[0], paths[0], name, path)
         for name, path in zip(names[1:], paths[1:], strict=True)
     )
 
 
-def _paired(name: str, first: Path, other: str, path: Path) -> PairView:
+def _paired(name: str, first: Path, other: str, path: Path) -> Mapping[str, Any]:
     from holdfast.analyses.compare.compare import compare
 
     try:
         found = compare(str(first), str(path))
     except HoldfastError as error:
         told = f"{error.what}: {error.rule}".replace(str(first), name).replace(str(path), other)
-        return PairView(other, "", "unsure", told)
+        return {"verdict": "", "tone": "unsure", "because": told, "facts": ()}
     block = found.to_json()
     tone = {"better": "good", "worse": "bad", "equivalent": "good"}.get(block["verdict"], "unsure")
     facts = [("Rows", f"{block['n']:,}")]
@@ -105,7 +79,7 @@ def _paired(name: str, first: Path, other: str, path: Path) -> PairView:
     because = found.because.replace("A minus B", f"{name} minus {other}")
     because = because.replace("A and B", f"{name} and {other}")
     because = because.replace("A is ", f"{name} is ").replace(" than B ", f" than {other} ")
-    return PairView(other, block["verdict"], tone, because, tuple(facts))
+    return {"verdict": block["verdict"], "tone": tone, "because": because, "facts": facts}
 
 
 def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
@@ -126,12 +100,13 @@ Points = list[tuple[int, float | None]]
 
 def _losses(run: RunFiles) -> Points:
     """Of generators always over tokens: in runs by older versions ``valid_loss`` is over rows."""
-    known = [dict(one.get("valid_metrics") or {}) for one in run.snapshots]
-    losses = [
-        metrics.get("token_loss", one.get("valid_loss"))
-        for one, metrics in zip(run.snapshots, known, strict=True)
+    return [
+        (
+            int(one["step"]),
+            (one.get("valid_metrics") or {}).get("token_loss", one.get("valid_loss")),
+        )
+        for one in run.snapshots
     ]
-    return [(int(one["step"]), x) for one, x in zip(run.snapshots, losses, strict=True)]
 
 
 def _rates(run: RunFiles, name: str) -> Points:
@@ -144,24 +119,22 @@ def _metric(run: RunFiles) -> str:
     return next((name for name in AT_LOOKS if name in found), "")
 
 
-def _chart(metric: str, title: str, points: Sequence[Points]) -> Overlaid:
+def _chart(metric: str, title: str, points: Sequence[Points]) -> tuple[str, Markup]:
     steps = tuple(sorted({step for one in points for step, _ in one}))
     if not steps:
-        return Overlaid(title, Markup(""))
-    series = []
-    for place, one in enumerate(points):
-        at = dict(one)
-        series.append(
-            ChartSeries(f"Run {place + 1}", f"run{place + 1}", tuple(at.get(x) for x in steps))
-        )
+        return title, Markup("")
+    series = tuple(
+        ChartSeries(f"Run {place}", f"run{place}", tuple(map(dict(one).get, steps)))
+        for place, one in enumerate(points, 1)
+    )
     chart = CurvesChart(
         f"beside-{metric}",
         f"{title} of every run",
         metric,
         steps,
         (None,) * len(steps),
-        tuple(series),
+        series,
         None,
         bridged=True,
     )
-    return Overlaid(title, curves(chart))
+    return title, curves(chart)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,16 +57,20 @@ def follow(path: Path, place: str = START, most: int = MOST) -> Follow:
     if not whole and len(raw) == most:
         # A line longer than all that is read at once is no line of a run's.
         return Follow((), _place(at + len(raw), raw), again, 1, True)
-    lines, skipped = [], 0
-    for start, end in _ends(whole):
-        event = _event(whole[start:end])
-        if event is None:
-            skipped += bool(whole[start:end].strip())
-            continue
-        lines.append((_place(at + end, _last(before, whole, end)), event))
-    end = at + len(whole)
-    last = _place(end, _last(before, whole, len(whole))) if whole else (START if again else place)
-    return Follow(tuple(lines), last, again, skipped, end + len(raw) - len(whole) < size)
+    lines, skipped, end = [], 0, 0
+    last = START if again else place
+    for line in whole.split(b"\n")[:-1]:
+        end += len(line) + 1
+        last = _place(at + end, _last(before, whole, end))
+        try:
+            event = json.loads(line)
+        except (ValueError, RecursionError):
+            event = None
+        if isinstance(event, dict):
+            lines.append((last, event))
+        else:
+            skipped += bool(line.strip())
+    return Follow(tuple(lines), last, again, skipped, at + len(raw) < size)
 
 
 def _last(before: bytes, whole: bytes, end: int) -> bytes:
@@ -74,21 +78,6 @@ def _last(before: bytes, whole: bytes, end: int) -> bytes:
     if end >= CHECKED:
         return whole[end - CHECKED : end]
     return before[-CHECKED:] + whole[:end]
-
-
-def _ends(whole: bytes) -> Iterator[tuple[int, int]]:
-    start = 0
-    while (end := whole.find(b"\n", start)) >= 0:
-        yield start, end + 1
-        start = end + 1
-
-
-def _event(line: bytes) -> Mapping[str, Any] | None:
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
 
 
 def _found(descriptor: int, size: int, place: str) -> tuple[int, bytes] | None:

@@ -6,24 +6,22 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import parse_qs, quote, unquote
 
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 
 from holdfast.core.errors import HoldfastError
 from holdfast.plugins.dashboard.access import DAY_S, cookie_value
-from holdfast.plugins.dashboard.pages import plain, render
+from holdfast.plugins.dashboard.pages import message_page, plain
 from holdfast.plugins.dashboard.resources import Dashboard
 from holdfast.plugins.dashboard.summary import Summary
 
 LARGEST_FORM, LONGEST_NAME = 300_000, 200
 
 
-async def known_run(dashboard: Dashboard, name: str) -> tuple[Summary, Path]:
+def known_run(dashboard: Dashboard, name: str) -> tuple[Summary, Path]:
     """A run by its name; 404 where no folder of that name was found."""
-    summary = await run_in_threadpool(dashboard.runs.summary, name)
-    path = await run_in_threadpool(dashboard.runs.path, name)
+    summary, path = dashboard.runs.summary(name), dashboard.runs.path(name)
     if summary is None or path is None:
         raise HTTPException(404, "There is no run of this name (any more).")
     return summary, path
@@ -49,12 +47,10 @@ async def read_body(request: Request, most: int) -> bytes:
     return b"".join(parts)
 
 
-def message_page(title: str, error: HoldfastError, status: int) -> Response:
+def error_page(title: str, error: HoldfastError, status: int) -> Response:
     """What went wrong and what to do, as the command line says it."""
     text = plain(f"{error.what}: {error.rule}", 600)
-    more = plain(error.remedy, 600)
-    page = render("message.html.j2", title=title, text=text, more=more, link=("/", "All runs"))
-    return HTMLResponse(page, status)
+    return message_page(title, text, status, plain(error.remedy, 600))
 
 
 def who_is(dashboard: Dashboard, request: Request) -> str:

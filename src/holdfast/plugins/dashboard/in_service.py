@@ -5,15 +5,16 @@ models that served, what re-testing found, what was deleted.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from markupsafe import Markup
 
 from holdfast.core.records import Estimate
-from holdfast.plugins.dashboard.drift_view import DriftView, drift_view
+from holdfast.plugins.dashboard.drift_view import drift_view
 from holdfast.plugins.dashboard.pages import moment_of, plain
 from holdfast.plugins.service.afterwards import SAID
 from holdfast.report.charts.curves import ChartSeries, CurvesChart, curves
@@ -61,105 +62,47 @@ class Span:
     most: tuple[float, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Tile:
-    """A number with its name."""
-
-    name: str
-    figure: str
-    more: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class EventView:
-    """Something that befell the service, in words: ``because`` where it says why, else ``pairs``
-    of what it says."""
-
-    at: float
-    kind: str
-    tone: str
-    because: str
-    pairs: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class LiveEvidence:
-    """Where the live comparison stands."""
-
-    verdict: str
-    tone: str
-    because: str
-    next: str
-    facts: tuple[tuple[str, str], ...]
-    asked: float
-
-
-@dataclass(frozen=True, slots=True)
-class Observed:
-    """What another observer says now, under its own names."""
-
-    name: str
-    because: str
-    pairs: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceView:
-    """The page of a service."""
-
-    span: str
-    tiles: tuple[Tile, ...]
-    traffic: Markup
-    latency: Markup
-    lines: tuple[tuple[str, str, str, str, str], ...]
-    comparison: LiveEvidence | None
-    drift: DriftView | None
-    observed: tuple[Observed, ...]
-    tests: tuple[tuple[str, str, str, str], ...]
-    trend: Markup
-    models: tuple[EventView, ...]
-    deletions: tuple[EventView, ...]
-    events: tuple[EventView, ...]
-    cut: str = ""
-    models_now: tuple[tuple[str, int], ...] = field(default=())
-
-
-def service_view(store: Store, now: float, span: str = "day") -> ServiceView:
-    """Everything that is shown of the service of ``store``. Raises ``StoreError``."""
-    title, length, parts = SPANS.get(span, SPANS["day"])
+def service_view(store: Store, now: float, span: str = "day") -> Mapping[str, Any]:
+    """Everything that is shown of the service of ``store``, by its name in the template. Raises
+    ``StoreError``."""
+    span = span if span in SPANS else "day"
+    title, length, parts = SPANS[span]
     calls = store.calls(since=now - length, limit=MOST_CALLS)
-    at = np.array([one[0] for one in calls])
-    rows = np.array([one[1] for one in calls])
-    seconds = np.array([one[2] for one in calls])
+    at, rows, seconds = (np.array([one[place] for one in calls]) for place in range(3))
     found = in_parts(at, rows, seconds, now - length, length, parts)
     events = store.newest_events(MOST_EVENTS)
     said = store.states(SAID)
     compared = store.state(COMPARISON)
-    by_model: dict[str, int] = {}
-    for one in calls:
-        by_model[one[3]] = by_model.get(one[3], 0) + 1
     tests = [one for one in events if one.kind == "retest"]
-    return ServiceView(
-        span=span if span in SPANS else "day",
-        tiles=_tiles(found, seconds, title, store.count_feedback()),
-        traffic=columns("traffic", f"Requests, {title}", found.starts, found.requests),
-        latency=_latency(found, title),
-        lines=_lines(found),
-        comparison=None if compared is None else _evidence(compared),
-        drift=drift_view(said.get(SAID + DRIFT), events),
-        observed=tuple(
-            _observed(name.removeprefix(SAID), body)
-            for name, body in said.items()
-            if name.removeprefix(SAID) not in (DRIFT, COMPARISON)
+    told = [(one.kind, _told(one)) for one in reversed(events)]
+    return {
+        "span": span,
+        "tiles": (
+            (count(sum(found.requests)), f"requests, {title}"),
+            (count(sum(found.rows)), f"rows, {title}"),
+            (_ms(_quantile(seconds, 0.5)), f"half took at most, {title}"),
+            (_ms(_quantile(seconds, 0.95)), f"95 of 100 took at most, {title}"),
+            (count(store.count_feedback()), "labels, in all"),
         ),
-        tests=tuple(_test(one) for one in reversed(tests)),
-        trend=_trend(tests),
-        models=tuple(_told(x) for x in reversed(events) if x.kind in ("serving", "promotion")),
-        deletions=tuple(_told(x) for x in reversed(events) if x.kind == "deletion"),
-        events=tuple(_told(one) for one in reversed(events))[:EVENTS_SHOWN],
-        cut=f"The newest {MOST_CALLS:,} requests of it alone." if len(calls) == MOST_CALLS else "",
-        models_now=tuple(sorted(by_model.items(), key=lambda pair: -pair[1])),
-    )
+        "traffic": columns("traffic", f"Requests, {title}", found.starts, found.requests),
+        "latency": _latency(found, title),
+        "lines": _lines(found),
+        "comparison": None if compared is None else _evidence(compared),
+        "drift": drift_view(said.get(SAID + DRIFT), events),
+        # What other observers say now, under their own names.
+        "observed": [
+            (plain(name), _because(body), tuple(_pairs(body)))
+            for name, body in ((key.removeprefix(SAID), body) for key, body in said.items())
+            if name not in (DRIFT, COMPARISON)
+        ],
+        "tests": [_test(one) for one in reversed(tests)],
+        "trend": _trend(tests),
+        "models": [view for kind, view in told if kind in ("serving", "promotion")],
+        "deletions": [view for kind, view in told if kind == "deletion"],
+        "events": [view for _, view in told[:EVENTS_SHOWN]],
+        "cut": f"The newest {MOST_CALLS:,} requests of it alone." * (len(calls) == MOST_CALLS),
+        "models_now": Counter(one[3] for one in calls).most_common(),
+    }
 
 
 def in_parts(at: Any, rows: Any, seconds: Any, start: float, length: float, parts: int) -> Span:
@@ -171,54 +114,52 @@ def in_parts(at: Any, rows: Any, seconds: Any, start: float, length: float, part
         tuple(edges.tolist()),
         tuple(np.bincount(place, minlength=parts).tolist()) if len(at) else (0,) * parts,
         tuple(int(rows[place == one].sum()) for one in range(parts)),
-        tuple(float(np.quantile(x, 0.5)) if len(x) else math.nan for x in own),
-        tuple(float(np.quantile(x, 0.95)) if len(x) else math.nan for x in own),
+        tuple(_quantile(one, 0.5) for one in own),
+        tuple(_quantile(one, 0.95) for one in own),
     )
+
+
+def _quantile(values: Any, share: float) -> float:
+    return float(np.quantile(values, share)) if len(values) else math.nan
 
 
 def columns(key: str, title: str, starts: Sequence[float], counts: Sequence[int]) -> Markup:
-    """Counts over time as columns; empty where all are 0."""
+    """Counts over time as columns, in both sizes of a page; empty where all are 0."""
     if not any(counts):
         return Markup("")
-    return Markup("").join(
-        _columns(key, title, starts, counts, size, width)
-        for size, width in (("wide", 768.0), ("narrow", 340.0))
-    )
-
-
-def _columns(
-    key: str, title: str, starts: Sequence[float], counts: Sequence[int], size: str, width: float
-) -> Markup:
-    height = 180.0
-    x = AxisScale(0, len(counts), 50.0, width - 8.0)
-    y = AxisScale(0, max(counts), height - 26.0, 12.0)
-    marks = [one for one in ticks(0, max(counts), 3) if one <= max(counts) and one == int(one)]
-    parts = []
-    for mark, label in zip(marks, tick_labels(marks), strict=True):
-        parts.append(element("line", x1=x.start, x2=x.end, y1=y(mark), y2=y(mark), class_="grid"))
-        parts.append(
-            element("text", label, x=x.start - 7, y=y(mark) + 4, class_="tick", text_anchor="end")
-        )
-    for place in range(0, len(counts), max(1, len(counts) // (4 if size == "wide" else 2))):
-        text = moment_of(starts[place])[5:16]
-        parts.append(element("text", text, x=x(place), y=height - 6, class_="tick"))
-    axes = element("g", *parts, aria_hidden="true")
-    gap = 0.15
-    bars = [
-        element(
-            "rect",
-            element("title", f"{moment_of(starts[place])}: {value:,}"),
-            x=x(place + gap),
-            y=y(value),
-            width=x(1 - gap) - x(gap),
-            height=y(0) - y(value),
-            class_="column",
-        )
-        for place, value in enumerate(counts)
-        if value
-    ]
-    about = f"At most {max(counts):,} in one part, {sum(counts):,} in all; the table has each."
-    return drawing(key, size, width, height, title, about, axes, *bars)
+    height, gap, most = 180.0, 0.15, max(counts)
+    about = f"At most {most:,} in one part, {sum(counts):,} in all; the table has each."
+    drawn = []
+    for size, width, labels in (("wide", 768.0, 4), ("narrow", 340.0, 2)):
+        x = AxisScale(0, len(counts), 50.0, width - 8.0)
+        y = AxisScale(0, most, height - 26.0, 12.0)
+        marks = [one for one in ticks(0, most, 3) if one <= most and one == int(one)]
+        parts = []
+        for mark, label in zip(marks, tick_labels(marks), strict=True):
+            at = {"x": x.start - 7, "y": y(mark) + 4}
+            parts += [
+                element("line", x1=x.start, x2=x.end, y1=y(mark), y2=y(mark), class_="grid"),
+                element("text", label, **at, class_="tick", text_anchor="end"),
+            ]
+        for place in range(0, len(counts), max(1, len(counts) // labels)):
+            text = moment_of(starts[place])[5:16]
+            parts.append(element("text", text, x=x(place), y=height - 6, class_="tick"))
+        bars = [
+            element(
+                "rect",
+                element("title", f"{moment_of(starts[place])}: {value:,}"),
+                x=x(place + gap),
+                y=y(value),
+                width=x(1 - gap) - x(gap),
+                height=y(0) - y(value),
+                class_="column",
+            )
+            for place, value in enumerate(counts)
+            if value
+        ]
+        axes = element("g", *parts, aria_hidden="true")
+        drawn.append(drawing(key, size, width, height, title, about, axes, *bars))
+    return Markup("").join(drawn)
 
 
 def _latency(found: Span, title: str) -> Markup:
@@ -252,18 +193,6 @@ def _lines(found: Span) -> tuple[tuple[str, str, str, str, str], ...]:
     )
 
 
-def _tiles(found: Span, seconds: Any, title: str, labels: int) -> tuple[Tile, ...]:
-    half = float(np.quantile(seconds, 0.5)) if len(seconds) else math.nan
-    most = float(np.quantile(seconds, 0.95)) if len(seconds) else math.nan
-    return (
-        Tile("requests", count(sum(found.requests)), title),
-        Tile("rows", count(sum(found.rows)), title),
-        Tile("half took at most", _ms(half), title),
-        Tile("95 of 100 took at most", _ms(most), title),
-        Tile("labels", count(labels), "in all"),
-    )
-
-
 def _ms(seconds: float) -> str:
     if seconds != seconds:
         return "–"
@@ -271,12 +200,13 @@ def _ms(seconds: float) -> str:
     return f"{1e3 * seconds:,.{digits}f}\u00a0ms"
 
 
-def _evidence(body: Mapping[str, Any]) -> LiveEvidence:
+def _evidence(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Where the live comparison stands."""
     verdict = str(body.get("verdict") or "undecided")
     found = body.get("difference")
     gap = found if isinstance(found, Mapping) else {}
-    facts = [("Shown", body.get("shown")), ("Challenger", body.get("challenger"))]
     value, low, high = (gap.get(name) for name in ("value", "low", "high"))
+    facts = [("Shown", body.get("shown")), ("Challenger", body.get("challenger"))]
     if value is not None:
         share = body.get("way") == "shadow"
         say, unit = (points, " points") if share else (compact, "")
@@ -287,18 +217,13 @@ def _evidence(body: Mapping[str, Any]) -> LiveEvidence:
         for name in ("rows", "unlike", "labels", "users", "needed", "budget")
         if body.get(name) is not None
     ]
-    return LiveEvidence(
-        verdict=verdict,
-        tone=VERDICTS.get(verdict, "unsure"),
-        because=plain(body.get("because") or "", 600),
-        next=NEXT.get(str(body.get("next")), ""),
-        facts=tuple((name, plain(value)) for name, value in facts if value is not None),
-        asked=float(body.get("at") or 0.0),
-    )
-
-
-def _observed(name: str, body: Mapping[str, Any]) -> Observed:
-    return Observed(plain(name), _because(body), tuple(_pairs(body)))
+    return {
+        "verdict": verdict,
+        "tone": VERDICTS.get(verdict, "unsure"),
+        "because": _because(body),
+        "next": NEXT.get(str(body.get("next")), ""),
+        "facts": [(name, plain(value)) for name, value in facts if value is not None],
+    }
 
 
 def _test(event: Event) -> tuple[str, str, str, str]:
@@ -339,22 +264,27 @@ def _finite(value: Any) -> float | None:
     return float(value) if plain_ and math.isfinite(value) else None
 
 
-def _told(event: Event) -> EventView:
-    alarm = event.kind in ALARMING or event.body.get("alarm") is True
-    tone = "bad" if alarm else "info"
-    return EventView(
-        event.at, plain(event.kind), tone, _because(event.body), tuple(_pairs(event.body))
-    )
+def _told(event: Event) -> Mapping[str, Any]:
+    """Something that befell the service, in words: ``because`` where it says why, else ``pairs`` of
+    what it says."""
+    body = event.body
+    return {
+        "at": event.at,
+        "kind": plain(event.kind),
+        "tone": "bad" if event.kind in ALARMING or body.get("alarm") is True else "info",
+        "because": _because(body),
+        "pairs": tuple(_pairs(body)),
+    }
 
 
 def _because(body: Mapping[str, Any]) -> str:
     return plain(body.get("because") or "", 600)
 
 
-def _pairs(body: Mapping[str, Any], key: str = "") -> Iterator[tuple[str, str]]:
+def _pairs(body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The values of a record under their names, the inner ones too, at most so many."""
     left = MOST_PAIRS
-    stack: list[tuple[str, Any]] = [(key, body)]
+    stack: list[tuple[str, Any]] = [("", body)]
     while stack and left:
         name, value = stack.pop(0)
         if isinstance(value, Mapping):

@@ -116,11 +116,6 @@ class Trier:
         loop.call_later(self._idle_s + 1, self._let_go)
         return tried
 
-    async def fields(self, run: Path) -> tuple[Field, ...]:
-        """What a row of this run needs; asks no model."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(None, fields_of, run)
-
     def close(self) -> None:
         """End the thread once it has answered."""
         self._thread.shutdown(wait=False, cancel_futures=True)

@@ -12,7 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
 from holdfast.core.errors import DataError
+from holdfast.plugins.dashboard.forms import part_of, read_form, remember_who, who_is
+from holdfast.plugins.dashboard.pages import own, render
+from holdfast.plugins.dashboard.resources import Dashboard
 from holdfast.report.numbers import interval, number
 
 if TYPE_CHECKING:
@@ -40,57 +47,20 @@ WAYS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class LabelChoice:
-    """A label that can be chosen, with its key."""
-
-    name: str
-    key: str
-
-
-@dataclass(frozen=True, slots=True)
-class TaskView:
-    """A row to label. ``cells`` are its columns: a name, and a text or a picture (a data URI);
-    ``suggestion`` what the model said, once it was asked for; ``tokens`` those of a row whose label
-    is a tag each."""
-
-    request: str
-    index: int
-    cells: tuple[tuple[str, str, str], ...]
-    kind: str
-    choices: tuple[LabelChoice, ...]
-    tokens: tuple[str, ...]
-    why: str
-    suggestion: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class DoneView:
-    """How far it is: ``lines`` are numbers with their names."""
-
-    labelled: int
-    rows: int
-    lines: tuple[tuple[str, str], ...]
-
-    @property
-    def share(self) -> float:
-        """Of 100."""
-        return 100.0 * min(1.0, self.labelled / self.rows) if self.rows else 0.0
-
-
-@dataclass(frozen=True, slots=True)
 class LabelView:
-    """The page: ``task`` is ``None`` where nothing is left to label, ``told`` what was done last,
-    ``problem`` why it was not."""
+    """The page: ``task`` is the row to label, ``None`` where nothing is left, ``done`` how far it
+    is, ``told`` what was done last, ``problem`` why it was not."""
 
     who: str
-    task: TaskView | None
-    done: DoneView
+    task: Mapping[str, Any] | None
+    done: Mapping[str, Any]
     told: str = ""
     problem: str = ""
 
 
 def act(labelling: Labelling, who: str, given: Mapping[str, Sequence[str]]) -> LabelView:
-    """Do what a form asks (``action``: store, skip, undo or suggest), and what comes next.
+    """Do what a form asks (``action``: store, skip, undo or suggest; without one nothing), and what
+    comes next.
 
     Raises ``StoreError`` where the store does not answer; whatever else is at fault stands on the
     page, and the row stays.
@@ -125,48 +95,72 @@ def act(labelling: Labelling, who: str, given: Mapping[str, Sequence[str]]) -> L
             # An answer that was seen is not hidden again: the label would still say that it was.
             seen = labelling.suggestion(request, place, who) if one.get("shown") else seen
     item = item or labelling.next_item(who)
-    task = None if item is None else task_view(item)
-    if item is not None and seen is not None:
-        task = task_view(item, _said(seen.prediction))
+    said = None if seen is None else _said(seen.prediction)
+    task = None if item is None else task_view(item, said)
     return LabelView(who, task, done_view(labelling), told, problem)
 
 
-def task_view(item: Any, suggestion: str | None = None) -> TaskView:
-    """A row as the page shows it."""
+async def label_page(dashboard: Dashboard, request: Request) -> Response | str:
+    given = await read_form(request) if request.method == "POST" else {}
+    if dashboard.store is None:
+        return render("label.html.j2", here="/label", no_store=True)
+    view, who, action = None, who_is(dashboard, request), given.get("action", [""])[-1]
+    if action in ("name", "rename"):
+        who = " ".join(given.get("who", [""])[-1].split()) if action == "name" else ""
+        answer = RedirectResponse(own("/label"), 303)
+        remember_who(dashboard, answer, who if who.isprintable() else "")
+        return answer
+    if who:
+        part = part_of(request) == "task"
+        view = await run_in_threadpool(act, dashboard.labelling, who, given)
+        if (
+            given
+            and not part
+            and not view.problem
+            and (view.task is None or view.task["suggestion"] is None)
+        ):
+            # So that a page that is loaded anew stores nothing twice.
+            return RedirectResponse(own("/label"), 303)
+        if part:
+            return render("parts/task.html.j2", view=view)
+    return render("label.html.j2", here="/label", no_store=False, view=view)
+
+
+def task_view(item: Any, suggestion: str | None = None) -> Mapping[str, Any]:
+    """A row as the page shows it: ``cells`` are its columns, each with its name and a text or a
+    picture; ``suggestion`` what the model said, once it was asked for; ``tokens`` those of a row
+    whose label is a tag each."""
     rule = item.rule
     tokens = item.row.get("tokens") if rule.kind == "tags" else None
-    cells = tuple(
-        (str(name), "" if (picture := picture_uri(value)) else _cell(value), picture)
-        for name, value in item.row.items()
-        if value not in (None, "")
-    )
     if rule.kind == "tags" and not isinstance(tokens, (list, tuple)):
         tokens = str(next(iter(item.row.values()), "")).split()
-    return TaskView(
-        item.request,
-        item.index,
-        cells,
-        rule.kind,
-        choices_of(rule.classes or ()),
-        tuple(map(str, tokens or ())),
-        WAYS.get(item.drawn, item.drawn),
-        suggestion,
-    )
+    return {
+        "request": item.request,
+        "index": item.index,
+        "cells": [
+            (str(name), "" if (picture := picture_uri(value)) else _cell(value), picture)
+            for name, value in item.row.items()
+            if value not in (None, "")
+        ],
+        "kind": rule.kind,
+        "choices": choices_of(rule.classes or ()),
+        "tokens": [str(one) for one in tokens or ()],
+        "why": WAYS.get(item.drawn, item.drawn),
+        "suggestion": suggestion,
+    }
 
 
-def choices_of(classes: Sequence[str]) -> tuple[LabelChoice, ...]:
+def choices_of(classes: Sequence[str]) -> tuple[tuple[str, str], ...]:
     """The classes with their keys: 1 to 9 in their order, but where classes are called ``0``,
     ``1`` … each its own, so that 1 never stores 0."""
+    keys = [str(place) if place <= KEYED else "" for place in range(1, len(classes) + 1)]
     if any(len(name) == 1 and name.isascii() and name.isdecimal() for name in classes):
-        return tuple(LabelChoice(name, name if name in "0123456789" else "") for name in classes)
-    return tuple(
-        LabelChoice(name, str(place + 1) if place < KEYED else "")
-        for place, name in enumerate(classes)
-    )
+        keys = [name if name in "0123456789" else "" for name in classes]
+    return tuple(zip(classes, keys, strict=True))
 
 
-def done_view(labelling: Labelling) -> DoneView:
-    """How far the labelling is."""
+def done_view(labelling: Labelling) -> Mapping[str, Any]:
+    """How far the labelling is: ``share`` of 100; ``lines`` are numbers with their names."""
     found = labelling.progress()
     lines = [("labelled", f"{found.labelled:,} of {found.rows:,} rows whose text is kept")]
     even = found.by_draw.get("uniform", 0)
@@ -181,7 +175,8 @@ def done_view(labelling: Labelling) -> DoneView:
         if estimate.value is None:
             told = f"not told yet: {estimate.why}"
         lines.append((f"{model} right, of rows drawn evenly", told))
-    return DoneView(found.labelled, found.rows, tuple(lines))
+    share = 100.0 * min(1.0, found.labelled / found.rows) if found.rows else 0.0
+    return {"labelled": found.labelled, "rows": found.rows, "share": share, "lines": lines}
 
 
 def label_of(rule: Any, given: Mapping[str, Sequence[str]]) -> Any:

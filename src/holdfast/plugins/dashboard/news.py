@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 
 from starlette.concurrency import run_in_threadpool
 
@@ -17,7 +16,7 @@ from holdfast.core.errors import RunError
 from holdfast.core.run_files import EVENTS
 from holdfast.plugins.dashboard.follow import START, follow
 from holdfast.plugins.dashboard.one_run import look_words
-from holdfast.plugins.dashboard.runs import Runs
+from holdfast.plugins.dashboard.runs import Runs, file_mark
 
 # How often a file is asked for news [s], a list, and how often a silent line shows that it lives.
 LOOK_S, LIST_S, STATE_S, BEAT_S = 0.5, 1.0, 2.0, 15.0
@@ -35,11 +34,10 @@ async def run_news(
     runs: Runs,
     name: str,
     place: str = START,
-    sleep: Callable[[float], Awaitable[None]] | None = None,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> AsyncIterator[str]:
     """``look`` for what a run writes after ``place`` (its id is the place after it), ``again``
     where its file began anew, ``state`` where that changed, ``gone`` where the run is."""
-    pause = sleep or asyncio.sleep
     yield "retry: 1000\n\n"
     path = await run_in_threadpool(runs.path, name)
     if path is None:
@@ -47,10 +45,10 @@ async def run_news(
         return
     known = await run_in_threadpool(runs.summary, name)
     state = known.state if known else ""
-    mark: tuple[int, int] | None = (-1, -1)
+    mark: tuple[int, ...] | None = ()
     beat = asked = time.monotonic()
     while True:
-        now = _mark(path / EVENTS)
+        now = file_mark(path / EVENTS)
         if now != mark:
             more = True
             while more:
@@ -81,14 +79,13 @@ async def run_news(
         if time.monotonic() - beat >= BEAT_S:
             beat = time.monotonic()
             yield ": \n\n"
-        await pause(LOOK_S)
+        await sleep(LOOK_S)
 
 
 async def list_news(
-    runs: Runs, sleep: Callable[[float], Awaitable[None]] | None = None
+    runs: Runs, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 ) -> AsyncIterator[str]:
     """``list`` where runs came, went, or went on."""
-    pause = sleep or asyncio.sleep
     yield "retry: 2000\n\n"
     beat, version = time.monotonic(), runs.version
     while True:
@@ -100,12 +97,4 @@ async def list_news(
         elif time.monotonic() - beat >= BEAT_S:
             beat = time.monotonic()
             yield ": \n\n"
-        await pause(max(LIST_S, (time.monotonic() - started) / SHARE))
-
-
-def _mark(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.lstat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size
+        await sleep(max(LIST_S, (time.monotonic() - started) / SHARE))

@@ -17,13 +17,13 @@ from holdfast.core.shapes import anything
 from holdfast.core.yaml_values import from_yaml
 from holdfast.plugins.dashboard.follow import START, follow
 from holdfast.plugins.dashboard.inside import LARGEST, read_whole, refuse_links
-from holdfast.plugins.dashboard.state import RECIPE
+from holdfast.plugins.dashboard.summary import RECIPE
 from holdfast.report.numbers import count, sentence
 from holdfast.report.page import Section, sections
 from holdfast.report.public import without_paths
 from holdfast.report.run_files import READ, RunFiles, read_run
 from holdfast.report.view import learning as learning_view
-from holdfast.report.view.headline import PLAIN, TONES
+from holdfast.report.view.headline import PLAIN
 
 # Looks that are drawn of a run: a page is to be small and quick however long the run is.
 DRAWN = 50
@@ -55,25 +55,6 @@ TABS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class SoFar:
-    """A run that is not finished: its last verdict in words, its curves, what was decided and
-    done; ``place`` is the place in its events behind which news are told."""
-
-    run: RunFiles
-    tone: str
-    tone_word: str
-    label: str
-    because: str
-    step: str
-    looks: int
-    best: str
-    place: str
-    learning: Any
-    doing: tuple[tuple[str, str], ...]
-    problem: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Whole:
     """A finished run and the parts of its report, by their names."""
 
@@ -102,14 +83,22 @@ def tab_of(part: str) -> str:
     return next((tab for tab, (_, parts) in TABS.items() if part in parts), list(TABS)[-1])
 
 
-def drawn(run: RunFiles, best: object = None, most: int = DRAWN) -> RunFiles:
-    """The run with about ``most`` looks, evenly spread: the first, the last, the kept one (or the
+def drawn(run: RunFiles, best: object = None) -> RunFiles:
+    """The run with about ``DRAWN`` looks, evenly spread: the first, the last, the kept one (or the
     ``best``) and those with the lowest and the highest validation loss among them. A note says
     so."""
     looks = run.snapshots
-    if len(looks) <= most:
+    if len(looks) <= DRAWN:
         return run
-    kept = thinned(looks, run.result.get("best_step", best), most)
+    best = run.result.get("best_step", best)
+    numbers = [(one["valid_loss"], i) for i, one in enumerate(looks) if _is_number(one)]
+    must = {0, len(looks) - 1}
+    if numbers:
+        must |= {min(numbers)[1], max(numbers)[1]}
+    must |= {i for i, one in enumerate(looks) if best is not None and one.get("step") == best}
+    free = max(1, DRAWN - len(must))
+    even = {round(i * (len(looks) - 1) / free) for i in range(free)}
+    kept = [looks[i] for i in sorted(must | even)][: DRAWN + len(must)]
     said = {
         "event": "note",
         "step": 0,
@@ -117,32 +106,19 @@ def drawn(run: RunFiles, best: object = None, most: int = DRAWN) -> RunFiles:
         "chosen": f"{len(kept)} of {count(len(looks))}",
         "because": "a page of all of them would be slow; events.jsonl has every one",
     }
-    return replace(run, snapshots=tuple(kept), left=run.left[-most:], notes=(*run.notes, said))
+    return replace(run, snapshots=tuple(kept), left=run.left[-DRAWN:], notes=(*run.notes, said))
 
 
-def thinned(
-    looks: tuple[Mapping[str, Any], ...], best: object, most: int
-) -> list[Mapping[str, Any]]:
-    """At most ``most`` looks of many, in their order; see ``drawn``."""
-    losses = [
-        (one["valid_loss"], i) for i, one in enumerate(looks) if _is_number(one, "valid_loss")
-    ]
-    must = {0, len(looks) - 1}
-    if losses:
-        must |= {min(losses)[1], max(losses)[1]}
-    must |= {i for i, one in enumerate(looks) if best is not None and one.get("step") == best}
-    free = max(1, most - len(must))
-    even = {round(i * (len(looks) - 1) / free) for i in range(free)}
-    return [looks[i] for i in sorted(must | even)][: most + len(must)]
-
-
-def _is_number(look: Mapping[str, Any], name: str) -> bool:
-    value = look.get(name)
+def _is_number(look: Mapping[str, Any]) -> bool:
+    """Whether it has a validation loss."""
+    value = look.get("valid_loss")
     return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
 
 
-def so_far(path: Path) -> SoFar:
-    """What a run says that is not finished; whatever of it cannot be read is left out and told."""
+def so_far(path: Path) -> Mapping[str, Any]:
+    """What a run says that is not finished: its last verdict in words, its curves, what was decided
+    and done; ``place`` is the place in its events behind which news are told. Whatever of it cannot
+    be read is left out and told."""
     problem = ""
     events: list[Mapping[str, Any]] = []
     place = START
@@ -163,19 +139,19 @@ def so_far(path: Path) -> SoFar:
     recipe: Any = {}
     with contextlib.suppress(Exception):
         recipe = from_yaml(read_whole(path / RECIPE, LARGEST).decode())
-    by_kind = {
-        kind: tuple(one for one in events if one["event"] == kind)
-        for kind in ("snapshot", "verdict", "action", "note")
-    }
+    verdicts, actions, notes = (
+        tuple(one for one in events if one["event"] == kind)
+        for kind in ("verdict", "action", "note")
+    )
     alive = tuple(living_events(events))
-    losses = [(one["valid_loss"], one["step"]) for one in alive if _is_number(one, "valid_loss")]
+    losses = [(one["valid_loss"], one["step"]) for one in alive if _is_number(one)]
     best = min(losses)[1] if losses else None
     run = RunFiles(
         result={},
         snapshots=alive,
-        verdicts=by_kind["verdict"],
-        actions=by_kind["action"],
-        notes=tuple(note for note in by_kind["note"] if "sight" not in note),
+        verdicts=verdicts,
+        actions=actions,
+        notes=tuple(note for note in notes if "sight" not in note),
         timeline=(),
         recipe=recipe if isinstance(recipe, Mapping) else {},
         split_counts={},
@@ -185,28 +161,27 @@ def so_far(path: Path) -> SoFar:
         absent=(),
     )
     run = without_paths(drawn(run, best))
-    last: Mapping[str, Any] = by_kind["verdict"][-1] if by_kind["verdict"] else {}
+    last: Mapping[str, Any] = verdicts[-1] if verdicts else {}
     label = str(last.get("label") or "")
-    tone = PLAIN.get(label, ("unsure", ""))[0]
-    return SoFar(
-        run=run,
-        tone=tone,
-        tone_word=TONES[tone],
-        label=label.replace("_", " ") or "no verdict yet",
-        because=sentence(str(last.get("because") or "No look was judged so far.")),
-        step=count(alive[-1]["step"]) if alive else "–",
-        looks=len(alive),
-        best=count(best),
-        place=place,
-        learning=learning_view.learning(run),
-        doing=tuple(_doing(one) for one in run.actions),
-        problem=problem,
-    )
-
-
-def _doing(action: Mapping[str, Any]) -> tuple[str, str]:
-    what = str(action.get("action") or "").replace("_", " ")
-    return f"Step {count(action.get('step'))}: {what}", sentence(str(action.get("because") or ""))
+    return {
+        "run": run,
+        "tone": PLAIN.get(label, ("unsure", ""))[0],
+        "label": label.replace("_", " ") or "no verdict yet",
+        "because": sentence(str(last.get("because") or "No look was judged so far.")),
+        "step": count(alive[-1]["step"]) if alive else "–",
+        "looks": len(alive),
+        "best": count(best),
+        "place": place,
+        "learning": learning_view.learning(run),
+        "doing": [
+            (
+                f"Step {count(one.get('step'))}: {str(one.get('action') or '').replace('_', ' ')}",
+                sentence(str(one.get("because") or "")),
+            )
+            for one in run.actions
+        ],
+        "problem": problem,
+    }
 
 
 def _is_event(event: Mapping[str, Any]) -> bool:
@@ -226,7 +201,7 @@ def look_words(event: Mapping[str, Any]) -> str:
     no interest to them."""
     kind, step = event.get("event"), count(event.get("step"))
     if kind == "snapshot":
-        loss = event.get("valid_loss") if _is_number(event, "valid_loss") else None
+        loss = event.get("valid_loss") if _is_number(event) else None
         return f"Step {step}" + (f": validation loss {loss:.4g}" if loss is not None else "")
     if kind == "verdict":
         return f"Verdict at step {step}: {str(event.get('label')).replace('_', ' ')[:60]}"

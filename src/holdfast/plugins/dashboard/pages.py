@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment
+from starlette.responses import HTMLResponse
 
 from holdfast._version import __version__
 from holdfast.core.printable import printable
@@ -65,6 +66,14 @@ def render(template: str, **values: Any) -> str:
     base = BASE.get()
     text = made.render(here=values.pop("here", ""), base=base, **values)
     return _OWN.sub(rf'\1="{base}', text).translate(UNPRINTABLE)
+
+
+def message_page(
+    title: str, text: str, status: int, more: str = "", link: tuple[str, str] = ("/", "All runs")
+) -> HTMLResponse:
+    """A page that says what is wrong, and where to go from there."""
+    page = render("message.html.j2", title=title, text=text, more=more, link=link)
+    return HTMLResponse(page, status)
 
 
 def own(address: str) -> str:

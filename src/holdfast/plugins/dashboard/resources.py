@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holdfast.plugins.dashboard.access import Access
-from holdfast.plugins.dashboard.in_service import ServiceView, service_view
+from holdfast.plugins.dashboard.in_service import service_view
 from holdfast.plugins.dashboard.inference import TrialAnswer, Trier
 from holdfast.plugins.dashboard.one_run import Whole, whole_run
 from holdfast.plugins.dashboard.runs import Runs, run_mark
@@ -50,7 +50,7 @@ class Dashboard:
     closing: Callable[[], bool] = lambda: False
     streams: int = 0
     tried: OrderedDict[str, TriedRow] = field(default_factory=OrderedDict)
-    seen: dict[str, tuple[float, ServiceView]] = field(default_factory=dict)
+    seen: dict[str, tuple[float, Mapping[str, Any]]] = field(default_factory=dict)
     kept: OrderedDict[tuple[Any, ...], Whole] = field(default_factory=OrderedDict)
 
     def whole(self, path: Path) -> Whole:
@@ -62,7 +62,7 @@ class Dashboard:
                 self.kept.popitem(last=False)
         return self.kept[key]
 
-    def service(self, span: str) -> ServiceView | None:
+    def service(self, span: str) -> Mapping[str, Any] | None:
         """What the store says of its service; several pages that renew themselves share one look,
         which is kept for a hundred times what it took. ``None`` without a store."""
         if self.store is None:
@@ -72,7 +72,7 @@ class Dashboard:
             began = time.monotonic()
             view = service_view(self.store, self.clock(), span)
             ended = time.monotonic()
-            self.seen[view.span] = (ended + max(LEAST_S, LOOKS_PAUSE * (ended - began)), view)
+            self.seen[view["span"]] = (ended + max(LEAST_S, LOOKS_PAUSE * (ended - began)), view)
         return view
 
     def remember(self, path: Path, row: Mapping[str, Any], tried: TrialAnswer) -> str:

@@ -11,8 +11,7 @@ from urllib.parse import urlencode
 from markupsafe import Markup
 
 from holdfast.core.records import Estimate
-from holdfast.plugins.dashboard.runs import STATES
-from holdfast.plugins.dashboard.summary import Summary
+from holdfast.plugins.dashboard.summary import STATES, Summary
 from holdfast.report.answer.score import FALLING
 from holdfast.report.charts.svg import element
 from holdfast.report.numbers import interval, is_rate, metric_name, number
@@ -64,19 +63,9 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
-class ListColumn:
-    """A heading: where a click on it leads, and how the list is sorted by it now."""
-
-    name: str
-    title: str
-    address: str
-    sorted: str
-    numeric: bool
-
-
-@dataclass(frozen=True, slots=True)
 class ListPage:
-    """A page of the list: ``total`` runs were found of ``of``; ``choices`` are what there is to
+    """A page of the list: ``total`` runs were found of ``of``; ``columns`` are headings, where a
+    click on them leads, and how the list is sorted by them now; ``choices`` are what there is to
     narrow it by."""
 
     query: Query
@@ -84,7 +73,7 @@ class ListPage:
     total: int
     of: int
     pages: int
-    columns: tuple[ListColumn, ...]
+    columns: tuple[tuple[str, str, str], ...]
     choices: Mapping[str, tuple[str, ...]]
 
     @property
@@ -104,12 +93,12 @@ def page_of(summaries: Sequence[Summary], query: Query) -> ListPage:
         and query.state in ("", one.state)
         and query.verdict in ("", one.verdict)
     ]
-    name = query.sort.removeprefix("-")
+    value = COLUMNS[query.sort.removeprefix("-")][1]
     found.sort(key=lambda one: one.name)
     # What has no value stands last, whichever way round.
-    known = [one for one in found if COLUMNS[name][1](one) is not None]
-    known.sort(key=COLUMNS[name][1], reverse=query.sort.startswith("-"))
-    found = known + [one for one in found if COLUMNS[name][1](one) is None]
+    known = [one for one in found if value(one) is not None]
+    known.sort(key=value, reverse=query.sort.startswith("-"))
+    found = known + [one for one in found if value(one) is None]
     pages = max(1, math.ceil(len(found) / PAGE))
     query = replace(query, page=min(query.page, pages))
     start = (query.page - 1) * PAGE
@@ -121,22 +110,19 @@ def page_of(summaries: Sequence[Summary], query: Query) -> ListPage:
         pages,
         tuple(_column(query, one) for one in COLUMNS),
         {
-            "task": tuple(sorted({one.task for one in summaries if one.task})),
+            "task": tuple(sorted({one.task for one in summaries} - {""})),
             "state": tuple(x for x in STATES if any(one.state == x for one in summaries)),
-            "verdict": tuple(sorted({one.verdict for one in summaries if one.verdict})),
+            "verdict": tuple(sorted({one.verdict for one in summaries} - {""})),
         },
     )
 
 
 def score_text(summary: Summary) -> tuple[str, str, str]:
     """The score, its interval and what it is: ``91.2 %``, ``87.6 – 93.8 %``, ``Accuracy``."""
-    if summary.score.value is None:
-        return "–", "", metric_name(summary.metric) if summary.metric else ""
-    return (
-        number(summary.score.value, summary.metric),
-        interval(summary.score, summary.metric),
-        metric_name(summary.metric),
-    )
+    score, metric = summary.score, summary.metric
+    title = metric_name(metric) if metric else ""
+    span = interval(score, metric) if score.value is not None else ""
+    return number(score.value, metric), span, title
 
 
 def score_bar(score: Estimate, metric: str) -> Markup:
@@ -164,17 +150,11 @@ def score_bar(score: Estimate, metric: str) -> Markup:
     )
 
 
-def _column(query: Query, name: str) -> ListColumn:
+def _column(query: Query, name: str) -> tuple[str, str, str]:
     title, _, falls = COLUMNS[name]
     now = {name: "ascending", f"-{name}": "descending"}.get(query.sort, "")
     first, other = (f"-{name}", name) if falls else (name, f"-{name}")
-    return ListColumn(
-        name,
-        title,
-        query.address(sort=other if query.sort == first else first),
-        now,
-        name == "step",
-    )
+    return title, query.address(sort=other if query.sort == first else first), now
 
 
 def _better(summary: Summary) -> tuple[str, float] | None:

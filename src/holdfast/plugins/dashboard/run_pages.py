@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from holdfast.core.errors import RunError
 from holdfast.plugins.dashboard.comparison import MOST, overlaid, paired_views, settings_that_differ
-from holdfast.plugins.dashboard.findings import data_views
-from holdfast.plugins.dashboard.forms import known_run, message_page, part_of
+from holdfast.plugins.dashboard.forms import error_page, known_run, part_of
 from holdfast.plugins.dashboard.one_run import TABS, parts_of, so_far, tab_of
 from holdfast.plugins.dashboard.pages import plain, render, run_address
 from holdfast.plugins.dashboard.resources import Dashboard
@@ -25,36 +24,38 @@ from holdfast.report.view import headline, record, reliance
 
 # How long a page waits for runs that nobody has read yet [s]; the rest follows by itself.
 PATIENCE_S = 0.25
+# What the colour of a finding says, the worst first.
+TONES = {"error": "bad", "warn": "warn"}
 
 
-async def runs_page(dashboard: Dashboard, request: Request) -> str:
-    query = Query.of(request.query_params)
-    listed = await run_in_threadpool(dashboard.runs.listed, PATIENCE_S)
-
-    def made() -> str:
-        page = page_of(list(listed.summaries.values()), query)
-        template = "parts/runs.html.j2" if part_of(request) == "list" else "runs.html.j2"
-        root = plain(dashboard.runs.root.name or dashboard.runs.root)
-        now = dashboard.clock()
-        return render(template, page=page, listed=listed, root=root, now=now, here="/")
-
-    return await run_in_threadpool(made)
+def runs_page(dashboard: Dashboard, request: Request) -> str:
+    listed = dashboard.runs.listed(PATIENCE_S)
+    return render(
+        "parts/runs.html.j2" if part_of(request) == "list" else "runs.html.j2",
+        page=page_of(list(listed.summaries.values()), Query.of(request.query_params)),
+        listed=listed,
+        root=plain(dashboard.runs.root.name or dashboard.runs.root),
+        now=dashboard.clock(),
+        here="/",
+    )
 
 
-async def run_page(dashboard: Dashboard, request: Request) -> Response | str:
-    name = request.path_params["name"]
-    summary, path = await known_run(dashboard, name)
+def run_page(dashboard: Dashboard, request: Request) -> Response | str:
+    summary, path = known_run(dashboard, request.path_params["name"])
+    part, tab = part_of(request), request.query_params.get("tab", "")
     if summary.state != "finished":
-        return await run_in_threadpool(_going, dashboard, summary, path, part_of(request))
-    tab = request.query_params.get("tab", "")
+        going = so_far(path)
+        return render(
+            "parts/going.html.j2" if part == "live" else "going.html.j2",
+            summary=summary,
+            going=going,
+            decisions=record.decisions(going["run"]),
+            folder=plain(path),
+            now=dashboard.clock(),
+            here="/",
+        )
     if tab not in TABS:
         raise HTTPException(404, "This run has no such page.")
-    return await run_in_threadpool(_finished, dashboard, summary, path, tab, part_of(request))
-
-
-def _finished(
-    dashboard: Dashboard, summary: Summary, path: Path, tab: str, part: str
-) -> Response | str:
     if part == "live":
         # Whoever watched it being made is told to look at the whole.
         return '<div data-state="finished"></div>'
@@ -63,7 +64,7 @@ def _finished(
         run, named = whole.run, whole.parts
         top = headline.headline(run) if not tab else None
     except RunError as error:
-        return message_page(f"{summary.name} cannot be read", error, 422)
+        return error_page(f"{summary.name} cannot be read", error, 422)
     return render(
         "run.html.j2",
         summary=summary,
@@ -79,66 +80,39 @@ def _finished(
     )
 
 
-def _going(dashboard: Dashboard, summary: Summary, path: Path, part: str) -> str:
-    going = so_far(path)
-    return render(
-        "parts/going.html.j2" if part == "live" else "going.html.j2",
-        summary=summary,
-        going=going,
-        decisions=record.decisions(going.run),
-        folder=plain(path),
-        now=dashboard.clock(),
-        here="/",
-    )
-
-
-async def compare_page(dashboard: Dashboard, request: Request) -> str:
+def compare_page(dashboard: Dashboard, request: Request) -> str:
     asked = list(dict.fromkeys(filter(None, request.query_params.getlist("run"))))[:MOST]
-    listed = await run_in_threadpool(dashboard.runs.listed, PATIENCE_S)
-    finished = [one for one in listed.summaries.values() if one.state == "finished"]
-    names = [one.name for one in sorted(finished, key=lambda one: -one.when)][:1000]
-    test = request.query_params.get("test") == "1" or part_of(request) == "paired"
-    return await run_in_threadpool(
-        _compared, dashboard, listed.summaries, asked, names, test, part_of(request)
-    )
-
-
-def _compared(
-    dashboard: Dashboard,
-    summaries: Mapping[str, Summary],
-    asked: list[str],
-    names: list[str],
-    test: bool,
-    part: str,
-) -> str:
+    alone = part_of(request) == "paired"
+    summaries = dashboard.runs.listed(PATIENCE_S).summaries
     problems: list[str] = []
-    runs: list[tuple[Summary, Path, RunFiles | None]] = []
+    runs: list[tuple[Summary, Path]] = []
+    read: list[RunFiles] = []
     for name in asked:
         summary, path = summaries.get(name), dashboard.runs.path(name)
         if summary is None or path is None:
             problems.append(f"{name}: there is no such run.")
             continue
-        if part == "paired":
-            runs.append((summary, path, None))
-            continue
         try:
-            done = summary.state == "finished"
-            runs.append((summary, path, dashboard.whole(path).run if done else so_far(path).run))
+            if not alone:
+                done = summary.state == "finished"
+                read.append(dashboard.whole(path).run if done else so_far(path)["run"])
+            runs.append((summary, path))
         except (RunError, OSError) as error:
             problems.append(f"{name}: {error}")
-    known = [one for one, _, _ in runs]
+    known = [summary for summary, _ in runs]
     paired = None
-    if test and len(runs) > 1:
-        paired = paired_views([one.name for one in known], [path for _, path, _ in runs])
-    if part == "paired":
+    if (alone or request.query_params.get("test") == "1") and len(runs) > 1:
+        paired = paired_views([one.name for one in known], [path for _, path in runs])
+    if alone:
         return render("parts/paired.html.j2", paired=paired or ())
-    read = [one for _, _, one in runs if one is not None]
+    finished = [one for one in summaries.values() if one.state == "finished"]
+    others = [one.name for one in sorted(finished, key=lambda one: -one.when)][:1000]
     differ, same = settings_that_differ(read) if len(read) > 1 else ((), 0)
     address = "/compare?" + urlencode([("run", one.name) for one in known])
     return render(
         "compare.html.j2",
         runs=known,
-        names=list(dict.fromkeys([*(one.name for one in known), *names])),
+        names=list(dict.fromkeys([*(one.name for one in known), *others])),
         problems=[plain(one) for one in problems],
         differ=differ,
         same=same,
@@ -150,7 +124,42 @@ def _compared(
     )
 
 
-async def data_page(dashboard: Dashboard, request: Request) -> str:
-    listed = await run_in_threadpool(dashboard.runs.listed, PATIENCE_S)
-    views = data_views(list(listed.summaries.values()))
-    return await run_in_threadpool(render, "data.html.j2", views=views, here="/data")
+def data_page(dashboard: Dashboard, request: Request) -> str:
+    """What the audits of all finished runs saw in their data, by the data: those with findings
+    first, then by name."""
+    named: dict[str, list[Summary]] = {}
+    summaries = dashboard.runs.listed(PATIENCE_S).summaries.values()
+    for one in sorted(summaries, key=lambda one: -one.when):
+        if one.state == "finished":
+            named.setdefault(one.data or "rows without a name", []).append(one)
+    views = [
+        {
+            "name": name,
+            "rows": runs[0].rows,
+            "runs": [run.name for run in runs],
+            "findings": _findings(runs),
+        }
+        for name, runs in named.items()
+    ]
+    views.sort(key=lambda one: (not one["findings"], str(one["name"]).casefold()))
+    return render("data.html.j2", views=views, here="/data")
+
+
+def _findings(runs: Sequence[Summary]) -> list[Mapping[str, Any]]:
+    """What was found, the worst first, as the newest run with it tells it; ``runs`` are all that
+    have it."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for run in runs:
+        for severity, check, because, fixed in run.findings:
+            one = {
+                "check": check.replace("_", " "),
+                "severity": severity,
+                "tone": TONES[severity],
+                "because": because,
+                "fixed": fixed,
+                "runs": [],
+            }
+            found.setdefault((severity, check), one)["runs"].append(run.name)
+    worst = list(TONES)
+    made = sorted(found.values(), key=lambda one: (worst.index(one["severity"]), one["check"]))
+    return [{**one, "runs": list(dict.fromkeys(one["runs"]))} for one in made]

@@ -13,8 +13,7 @@ from pathlib import Path
 from holdfast.core.lock import NAME as LOCK
 from holdfast.core.printable import printable
 from holdfast.core.run_files import EVENTS, RESULT
-from holdfast.plugins.dashboard.state import MARKS, State, state_of
-from holdfast.plugins.dashboard.summary import Summary, summary_of
+from holdfast.plugins.dashboard.summary import MARKS, Summary, state_of, summary_of
 
 # Levels of folders below the first: runs/, runs/project/, runs/project/part/.
 DEEPEST = 3
@@ -69,23 +68,23 @@ class Runs:
 
     def path(self, name: str) -> Path | None:
         """The folder of the run of this name; ``None`` where there is none (any more)."""
-        found = self._found.get(name)
-        if found is None:
+        if name not in self._found:
             self._scan()
-            found = self._found.get(name)
+        found = self._found.get(name)
         # A link that was put in its place since may lead anywhere.
-        there = found is not None and found.path.is_dir() and not found.path.is_symlink()
-        return found.path if found is not None and there else None
+        if found is None or not found.path.is_dir() or found.path.is_symlink():
+            return None
+        return found.path
 
     def listed(self, within_s: float = 60.0) -> RunList:
         """Every run as its files say now; those that could not be read in ``within_s`` are told as
         ``unread`` and read at the next call."""
         until = time.monotonic() + within_s
         if time.monotonic() - self._looked > min(60.0, 1.0 + PAUSE * self._took):
-            if self._took > LONG_S and self._found:
-                self._scan_beside()
-            else:
+            if self._took <= LONG_S or not self._found:
                 self._scan()
+            elif self._scanning.acquire(blocking=False):
+                threading.Thread(target=self._scan_beside, name="runs", daemon=True).start()
         summaries: dict[str, Summary] = {}
         unread = 0
         for found in list(self._found.values()):
@@ -101,17 +100,11 @@ class Runs:
     def _scan_beside(self) -> None:
         """Look through a large folder while the page shows what is known; ``version`` tells those
         who wait for news that there may be some."""
-        if not self._scanning.acquire(blocking=False):
-            return
-
-        def scan() -> None:
-            try:
-                self._scan()
-                self.version += 1
-            finally:
-                self._scanning.release()
-
-        threading.Thread(target=scan, name="runs", daemon=True).start()
+        try:
+            self._scan()
+            self.version += 1
+        finally:
+            self._scanning.release()
 
     def changed(self) -> bool:
         """Whether a run that is not finished went on, or runs came or went: of the finished ones
@@ -207,10 +200,11 @@ def _names(folder: Path) -> frozenset[str]:
 
 def run_mark(run: Path) -> Mark:
     """When the files that a summary is made of were written, their sizes and numbers."""
-    return tuple(_mark_of(run / name) for name in WATCHED)
+    return tuple(file_mark(run / name) for name in WATCHED)
 
 
-def _mark_of(path: Path) -> tuple[int, int, int] | None:
+def file_mark(path: Path) -> tuple[int, int, int] | None:
+    """When a file was written [ns], its size and number; ``None`` where there is none."""
     try:
         found = os.lstat(path)
     except OSError:
@@ -219,10 +213,4 @@ def _mark_of(path: Path) -> tuple[int, int, int] | None:
 
 
 def _stamp(path: Path) -> int:
-    try:
-        return os.lstat(path).st_mtime_ns
-    except OSError:
-        return 0
-
-
-STATES: tuple[State, ...] = ("running", "finished", "interrupted", "damaged")
+    return (file_mark(path) or (0,))[0]

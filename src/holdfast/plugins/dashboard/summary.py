@@ -1,15 +1,20 @@
-"""A run in one line of a list: what its files say of it, read once and kept until they change."""
+"""A run in one line of a list: what becomes of it (is somebody at it, did it end, did it stop
+half-way?) and what its files say of it, read once and kept until they change."""
 
 from __future__ import annotations
 
 import json
+import os
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from holdfast.core.errors import HoldfastError
 from holdfast.core.input_errors import first_line
+from holdfast.core.lock import NAME as LOCK
 from holdfast.core.printable import printable
 from holdfast.core.records import Estimate
 from holdfast.core.run_files import EVENTS, RESULT
@@ -17,13 +22,19 @@ from holdfast.core.run_shapes import RESULT_SHAPE
 from holdfast.core.shapes import parse_object
 from holdfast.core.yaml_values import from_yaml
 from holdfast.plugins.dashboard.inside import read_end, read_whole
-from holdfast.plugins.dashboard.state import RECIPE, State
 from holdfast.report.answer.answer import answer
 from holdfast.report.answer.score import score_of
-from holdfast.report.numbers import AT_LOOKS, FIRST, count, metrics, moment
+from holdfast.report.numbers import AT_LOOKS, FIRST, count, metrics
 from holdfast.report.public import last_part, public_name
-from holdfast.report.view.headline import PLAIN, TONES, USE_TONES
+from holdfast.report.view.headline import PLAIN
 
+State = Literal["running", "finished", "interrupted", "damaged"]
+STATES: tuple[State, ...] = ("running", "finished", "interrupted", "damaged")
+RECIPE, CHECKPOINTS = "recipe.yaml", "checkpoints"
+# One of them makes a folder that of a run.
+MARKS = frozenset({RESULT, EVENTS, RECIPE})
+# Between two clocks of one machine: a process begins before it writes its name.
+SLACK_S = 2.0
 # The end of events.jsonl that is read of a run that goes on: some tens of lines.
 END = 65_536
 LONGEST_RECIPE = 1_000_000
@@ -35,9 +46,9 @@ NOT_MEASURED = Estimate(None, why="not measured")
 class Summary:
     """One run. ``score`` is the number of its task, of test rows where it is finished and of the
     last look's validation rows where it is not, as ``of`` says; ``when`` is the time of its last
-    sign, in seconds since 1970; ``problem`` why it cannot be read; ``tone`` colours the verdict
-    and ``use`` the answer whether to use the model; ``findings`` are the warnings and errors of the
-    audit: severity, check, reason, whether it was treated."""
+    sign, in seconds since 1970; ``problem`` why it cannot be read; ``tone`` colours the verdict;
+    ``findings`` are the warnings and errors of the audit: severity, check, reason, whether it was
+    treated."""
 
     name: str
     state: State
@@ -51,24 +62,48 @@ class Summary:
     of: str = ""
     verdict: str = ""
     tone: str = "unsure"
-    use: str = ""
-    headline: str = ""
     step: int | None = None
-    planned: int | None = None
-    created: str = ""
     findings: tuple[tuple[str, str, str, bool], ...] = ()
     problem: str = ""
-
-    @property
-    def tone_word(self) -> str:
-        """What the colour says, for those who do not see it."""
-        return TONES.get(self.tone, "")
 
     @property
     def searched(self) -> str:
         """All that a search looks through, in small letters."""
         parts = (self.name, self.task, self.model, self.data, self.verdict, self.state)
         return "\n".join(parts).casefold()
+
+
+def is_written(run: Path) -> bool:
+    """Whether a process that lives holds the run, by the name that it left in the folder's lock.
+
+    The lock itself is not asked: for the moment of the question it would be taken, and a training
+    that begins just then be refused. A number that another process got since is known by the time
+    at which that process began. What is held from another machine is believed.
+    """
+    try:
+        holder = json.loads(read_end(run / LOCK, 1_000))
+        pid, host = int(holder["pid"]), str(holder["host"])
+        since = datetime.fromisoformat(holder["since"]).timestamp()
+    except (OSError, ValueError, TypeError, KeyError, RecursionError, OverflowError):
+        return False
+    if host != socket.gethostname() or pid == os.getpid():
+        return True
+    import psutil
+
+    try:
+        began: float = psutil.Process(pid).create_time()
+    except (psutil.Error, ValueError, OverflowError):
+        return False
+    return began <= since + SLACK_S
+
+
+def state_of(run: Path, names: frozenset[str]) -> State:
+    """The state by what lies in the folder; whether its files can be read is another question."""
+    if RESULT in names and CHECKPOINTS not in names:
+        return "finished"
+    if LOCK in names and is_written(run):
+        return "running"
+    return "interrupted"
 
 
 def summary_of(run: Path, name: str, state: State, when: float) -> Summary:
@@ -120,39 +155,36 @@ def _finished(run: Path, name: str, when: float) -> Summary:
         of=of,
         verdict=label.replace("_", " "),
         tone=tone,
-        use=USE_TONES[said.use],
-        headline=said.headline,
         step=result.get("last_step"),
-        created=moment(str(result.get("created") or "")),
-        findings=tuple(_finding(one) for one in _told(result))[:MOST_FINDINGS],
+        findings=tuple(
+            (
+                str(one["severity"]),
+                str(one.get("check")),
+                printable(str(one.get("because") or ""), LONGEST_REASON),
+                bool(one.get("fixed")),
+            )
+            for one in _part(result, "data").get("findings") or ()
+            if one.get("severity") in ("error", "warn")
+        )[:MOST_FINDINGS],
     )
-
-
-def _told(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    found = _part(result, "data").get("findings") or ()
-    return [one for one in found if one.get("severity") in ("error", "warn")]
-
-
-def _finding(raw: Mapping[str, Any]) -> tuple[str, str, str, bool]:
-    because = printable(str(raw.get("because") or ""), LONGEST_REASON)
-    return str(raw.get("severity")), str(raw.get("check")), because, bool(raw.get("fixed"))
 
 
 def _unfinished(run: Path, name: str, state: State, when: float) -> Summary:
     look, verdict = _last(run)
-    recipe = _recipe(run)
+    recipe: Any = {}
+    if (run / RECIPE).exists():
+        recipe = from_yaml(read_whole(run / RECIPE, LONGEST_RECIPE).decode())
     found = look.get("valid_metrics") or {}
     metric = next((one for one in AT_LOOKS if one in found), "")
     value = found.get(metric)
     score = Estimate(float(value)) if isinstance(value, (int, float)) else Estimate(None)
     data = _part(recipe, "data").get("path")
     label = str(verdict.get("label") or "")
-    planned = look.get("planned_steps")
     return Summary(
         name,
         state,
         when,
-        task=str(recipe.get("task") or ""),
+        task=str(_part(recipe).get("task") or ""),
         model=public_name(str(_part(recipe, "model").get("name") or "")),
         data=last_part(str(data)) if data else "",
         metric=metric,
@@ -161,7 +193,6 @@ def _unfinished(run: Path, name: str, state: State, when: float) -> Summary:
         verdict=label.replace("_", " "),
         tone=PLAIN.get(label, ("unsure", ""))[0],
         step=look.get("step") if isinstance(look.get("step"), int) else None,
-        planned=planned if isinstance(planned, int) and planned > 0 else None,
     )
 
 
@@ -184,13 +215,6 @@ def _last(run: Path) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         if len(found) == 2:
             break
     return found.get("snapshot", {}), found.get("verdict", {})
-
-
-def _recipe(run: Path) -> Mapping[str, Any]:
-    if not (run / RECIPE).exists():
-        return {}
-    found = from_yaml(read_whole(run / RECIPE, LONGEST_RECIPE).decode())
-    return found if isinstance(found, Mapping) else {}
 
 
 def _part(value: Any, *keys: str) -> Mapping[str, Any]:

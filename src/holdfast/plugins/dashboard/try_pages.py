@@ -20,7 +20,7 @@ from holdfast.plugins.dashboard.forms import (
     remember_who,
     who_is,
 )
-from holdfast.plugins.dashboard.inference import Busy
+from holdfast.plugins.dashboard.inference import Busy, fields_of
 from holdfast.plugins.dashboard.labels import label_of
 from holdfast.plugins.dashboard.pages import own, plain, render
 from holdfast.plugins.dashboard.resources import Dashboard
@@ -30,10 +30,10 @@ LARGEST_PICTURE, LARGEST_KEPT = 12_000_000, 4_000_000
 
 async def try_page(dashboard: Dashboard, request: Request) -> Response | str:
     name = request.query_params.get("run", "")
-    summary, path = await known_run(dashboard, name)
+    summary, path = await run_in_threadpool(known_run, dashboard, name)
     if summary.state != "finished":
         raise RunError(name, "is not finished, so there is no model to ask", None, "Wait for it.")
-    fields = await dashboard.trier.fields(path)
+    fields = await run_in_threadpool(fields_of, path)
     row: dict[str, Any] = {}
     why, tried, problem = True, None, ""
     if request.method == "POST":

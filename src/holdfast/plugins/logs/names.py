@@ -17,41 +17,10 @@ LOSSES = (
     ("error", "err", "merror", "wer", "cer"),
 )
 METRICS = (
-    "accuracy",
-    "acc",
-    "f1",
-    "auc",
-    "auroc",
-    "aucpr",
-    "map",
-    "mcc",
-    "matthews",
-    "bleu",
-    "sacrebleu",
-    "rouge",
-    "meteor",
-    "chrf",
-    "bertscore",
-    "em",
-    "match",
-    "r2",
-    "iou",
-    "miou",
-    "dice",
-    "kappa",
-    "pearson",
-    "spearman",
-    "spearmanr",
-    "ndcg",
-    "precision",
-    "recall",
-    "accuracies",
-    "psnr",
-    "ssim",
-    "score",
-    "scores",
-    "reward",
-    "rewards",
+    *("accuracy", "acc", "f1", "auc", "auroc", "aucpr", "map", "mcc", "matthews"),
+    *("bleu", "sacrebleu", "rouge", "meteor", "chrf", "bertscore", "em", "match"),
+    *("r2", "iou", "miou", "dice", "kappa", "pearson", "spearman", "spearmanr", "ndcg"),
+    *("precision", "recall", "accuracies", "psnr", "ssim", "score", "scores", "reward", "rewards"),
 )
 # Two spellings of one metric: ``accuracy`` beside ``val_acc`` is the same on both sets.
 SAME = {
@@ -68,20 +37,8 @@ STEMS = re.compile(r"(rouge|bleu|map|top|f1|auc|ndcg|acc)(\w?\d*\w*)$")
 JOINED = re.compile(r"^(train|val|valid|test|eval|dev|v|t)(loss|acc|accuracy)$")
 SHORT = {"v": "val", "t": "train"}
 NEITHER = {
-    "scale",
-    "scaler",
-    "weight",
-    "lr",
-    "rate",
-    "norm",
-    "time",
-    "runtime",
-    "second",
-    "seconds",
-    "std",
-    "stderr",
-    "count",
-    "num",
+    *("scale", "scaler", "weight", "lr", "rate", "norm", "time", "runtime", "second", "seconds"),
+    *("std", "stderr", "count", "num"),
 }
 PLAIN = {"epoch", "total", "step", "mean", "avg", "average", "metrics", "history", "running"}
 

@@ -8,17 +8,10 @@ from holdfast.core.curves import WHOLE, Series
 from holdfast.core.records import Decision
 from holdfast.plugins.logs import Log
 
-NAMES = (
-    "eval_samples",
-    "val_samples",
-    "valid_samples",
-    "valid_rows",
-    "val_rows",
-    "eval_rows",
-    "n_valid",
-    "n_val",
-    "n_eval",
-)
+NAMES = {
+    *("eval_samples", "val_samples", "valid_samples", "valid_rows", "val_rows", "eval_rows"),
+    *("n_valid", "n_val", "n_eval"),
+}
 MOST = 5_000  # rows: above, any value is close to some fraction
 DISTINCT = 4  # values that must all be fractions of the same number
 CHANCE = 0.01  # that they are by accident, over every number tried

@@ -46,7 +46,10 @@ class FailsafeCallback:
         """The trainer's folder, by what a hook was called with."""
         raise NotImplementedError
 
-    def _call(self, name: str, hook: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+
+def _survived(name: str, hook: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(hook)
+    def call(self: FailsafeCallback, *arguments: Any, **named: Any) -> Any:
         nothing: Any = {} if name == self.STATE else None
         if name == self.BEGINS:
             self._watch, self._aside = None, False
@@ -67,11 +70,5 @@ class FailsafeCallback:
             output = functools.partial(self._output, *arguments)
             self._guard.step_aside(name, error, self._watch or watch, output)
             return nothing
-
-
-def _survived(name: str, hook: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(hook)
-    def call(self: FailsafeCallback, *arguments: Any, **named: Any) -> Any:
-        return self._call(name, hook, *arguments, **named)
 
     return call

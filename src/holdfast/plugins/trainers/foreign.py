@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from holdfast.core.errors import MachineError
 from holdfast.core.run_facts import RunFacts
 from holdfast.training.task import Measured
 
@@ -28,6 +29,14 @@ def theirs(what: str) -> Iterator[None]:
     except Exception as error:
         said = f"{type(error).__name__}: {error}".removesuffix(": ")
         raise TheirFailure(f"{what} raised {said}") from error
+
+
+def refuse_several_processes(count: int, parted: bool = False) -> None:
+    """Raise ``MachineError`` where more than one process trains, or the model is ``parted``."""
+    if count > 1 or parted:
+        remedy = "Train in one process, or without the guard's callback."
+        rule = "watches trainers of one process only"
+        raise MachineError("the guard", rule, f"{count} processes", remedy)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from holdfast.core.errors import DataError, MachineError, RecipeError, RunError
 from holdfast.core.records import Decision
 from holdfast.core.run_facts import RunFacts
 from holdfast.plugins.trainers.failures import FailsafeCallback
-from holdfast.plugins.trainers.foreign import ForeignRun, theirs
+from holdfast.plugins.trainers.foreign import ForeignRun, refuse_several_processes, theirs
 from holdfast.plugins.trainers.losses import Formula, aligned_formula
 from holdfast.plugins.trainers.rows import counted, probe_rows
 from holdfast.plugins.trainers.still import undisturbed
@@ -229,13 +229,7 @@ def _foreign_run(trainer: Any, module: Any, rows: ModuleRows) -> ForeignRun:
 
 def _refuse(trainer: Any, guard: GuardHandle, resumed: bool) -> None:
     """What the guard cannot do right, it does not do."""
-    if trainer.world_size > 1:
-        raise MachineError(
-            "the guard",
-            "watches trainers of one process only",
-            f"{trainer.world_size} processes",
-            "Train in one process, or without the guard's callback.",
-        )
+    refuse_several_processes(trainer.world_size)
     if guard.hold_out is not None:
         raise RecipeError(
             "Guard(hold_out=…)",

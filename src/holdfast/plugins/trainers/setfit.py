@@ -27,17 +27,6 @@ CLASSES = Formula("classes")
 LEAST_PROBABILITY = 1e-12
 
 
-def outer_trainer(trainer: Any) -> Any:
-    """SetFit's ``Trainer`` around the one that trains its encoder; ``None`` for other trainers."""
-    if not hasattr(trainer, "setfit_model"):
-        return None
-    import setfit
-
-    from holdfast.plugins.trainers.caller import outer_self
-
-    return outer_self(setfit.Trainer)
-
-
 def setfit_run(guard: GuardHandle, owner: Any, steps: int, pairs: int) -> ForeignRun:
     """A run of SetFit's ``Trainer``; ``pairs`` are its rows of an epoch."""
     rows = EmbeddedRows(guard, owner)

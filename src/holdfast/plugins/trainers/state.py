@@ -41,7 +41,14 @@ def read_state(checkpoint: Path, step: int) -> dict[str, Any]:
     try:
         state = read_sealed(path, MARK, FORMAT)
     except Unsealed:
-        state = _unsealed(path)
+        import torch
+
+        # An older version wrote it, without a digest.
+        with door(str(path), RunError, remedy="Train anew."):
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            state = {"step": state["step"], **state}
+        told = f"{path} has no digest, so whether it is whole was not checked"
+        warnings.warn(told, stacklevel=1)
     except Unfit as error:
         raise RunError(str(path), str(error), None, "Train anew.") from error
     if state["step"] != step:
@@ -52,14 +59,3 @@ def read_state(checkpoint: Path, step: int) -> dict[str, Any]:
             "Resume from a checkpoint whose files belong together.",
         )
     return state
-
-
-def _unsealed(path: Path) -> dict[str, Any]:
-    """A state that an older version wrote, without a digest."""
-    import torch
-
-    with door(str(path), RunError, remedy="Train anew."):
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        found: dict[str, Any] = {"step": state["step"], **state}
-    warnings.warn(f"{path} has no digest, so whether it is whole was not checked", stacklevel=2)
-    return found

@@ -63,7 +63,8 @@ class RowSet:
 
 
 class TrainerRows:
-    """Measures the train probe and the evaluation rows of one trainer.
+    """Measures the train probe and the evaluation rows of one trainer, of several sets by name the
+    first; says how their losses are computed.
 
     The rows of a batch go through the model together, and the loss of each is computed from the
     logits by the formula whose mean is the model's own loss (label smoothing is left out). Where
@@ -71,14 +72,28 @@ class TrainerRows:
     row goes alone through ``trainer.compute_loss``; ``formula`` is then ``None``.
     """
 
-    def __init__(self, trainer: Any, probe: RowSet, valid: RowSet) -> None:
+    def __init__(self, guard: GuardHandle, trainer: Any, train_loader: Any) -> None:
+        counted(trainer.train_dataset, "the training rows")
+        name, sets = None, trainer.eval_dataset
+        if isinstance(sets, dict):
+            name = next(iter(sets))
+            because = f"the trainer has several sets: {', '.join(sets)}"
+            guard.promise(Decision("evaluation rows", str(name), because))
+        loader = trainer.get_eval_dataloader(name)
+        others = counted(loader.dataset, "the evaluation rows")
+        if not others:
+            raise DataError("the evaluation rows", "are none", 0, "Give eval_dataset=… some rows.")
         self.trainer = trainer
-        self.train_rows = len(probe.dataset)
-        self.copied: tuple[int, int] | None = None
-        self._probe, self._valid = probe, valid
+        self.train_rows = len(train_loader.dataset)
         self.formula: Formula | None = None
-        self.because = ""
+        chosen = probe_rows(self.train_rows, others, guard.probe_rows, guard.seed)
+        self._probe, self._valid = RowSet(train_loader, chosen), RowSet(loader)
         self._size = max(1, int(trainer.args.per_device_eval_batch_size))
+        with undisturbed(trainer.model, guard.seed), generators_apart(loader.collate_fn):
+            because = self._find()
+            self.copied = copied_rows(train_loader.dataset, loader.dataset)
+        how = f"the formula for {self.formula.name}" if self.formula else "the trainer's own"
+        guard.promise(Decision("losses of rows", how, because))
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -95,12 +110,11 @@ class TrainerRows:
             )
         return probe, valid
 
-    def find(self) -> None:
+    def _find(self) -> str:
         """Decide how losses are computed, by one batch of evaluation rows; the model in evaluation
-        mode. ``because`` says why."""
+        mode. Why."""
         if reason := own_loss(self.trainer):
-            self.because = f"{reason}, so each row goes alone through compute_loss"
-            return
+            return f"{reason}, so each row goes alone through compute_loss"
         count, batch = self._valid.spread(self._size)
         tensors = [value for value in dict(batch).values() if torch.is_tensor(value)]
         if not all(tensor.dim() > 0 and len(tensor) == count for tensor in tensors):
@@ -112,10 +126,9 @@ class TrainerRows:
         if labels is not None and loss is not None:
             self.formula = find_formula(logits, labels, float(loss))
         if self.formula is not None:
-            self.because = f"its mean over a batch is the model's own loss ({float(loss):.6g})"
-        else:
-            self.because = "no known formula gives the model's own loss, so each row goes alone"
-            self.because += " through compute_loss"
+            return f"its mean over a batch is the model's own loss ({float(loss):.6g})"
+        why = "no known formula gives the model's own loss"
+        return f"{why}, so each row goes alone through compute_loss"
 
     def _answer(self, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
         labels, outputs = self._forward(batch)
@@ -144,31 +157,6 @@ class TrainerRows:
 
         sent: dict[str, Any] = dict(send_to_device(batch, self.trainer.args.device))
         return sent
-
-
-def trainer_rows(guard: GuardHandle, trainer: Any, train_loader: Any) -> TrainerRows:
-    """The rows that ``guard`` will look at, of several evaluation sets by name the first; says how
-    their losses are computed."""
-    counted(trainer.train_dataset, "the training rows")
-    name, sets = None, trainer.eval_dataset
-    if isinstance(sets, dict):
-        name = next(iter(sets))
-        because = f"the trainer has several sets: {', '.join(sets)}"
-        guard.promise(Decision("evaluation rows", str(name), because))
-    loader = trainer.get_eval_dataloader(name)
-    valid = RowSet(loader, np.arange(counted(loader.dataset, "the evaluation rows")))
-    if not len(valid.positions):
-        raise DataError("the evaluation rows", "are none", 0, "Give eval_dataset=… some rows.")
-    chosen = probe_rows(
-        len(train_loader.dataset), len(valid.positions), guard.probe_rows, guard.seed
-    )
-    rows = TrainerRows(trainer, RowSet(train_loader, chosen), valid)
-    with undisturbed(trainer.model, guard.seed), generators_apart(loader.collate_fn):
-        rows.find()
-        rows.copied = copied_rows(train_loader.dataset, loader.dataset)
-    formula = f"the formula for {rows.formula.name}" if rows.formula else "the trainer's own"
-    guard.promise(Decision("losses of rows", formula, rows.because))
-    return rows
 
 
 def own_loss(trainer: Any) -> str:

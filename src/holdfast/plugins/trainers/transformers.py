@@ -25,14 +25,14 @@ from transformers import TrainerCallback
 
 from holdfast.core.actions import ScaleLearningRate, SetWeightDecay
 from holdfast.core.curves import TRANSFORMERS
-from holdfast.core.errors import DataError, MachineError, RecipeError, RunError
+from holdfast.core.errors import DataError, RecipeError, RunError
 from holdfast.core.records import Decision
-from holdfast.plugins.trainers.caller import calling_trainer
+from holdfast.plugins.trainers.caller import calling_trainer, outer_self
 from holdfast.plugins.trainers.failures import FailsafeCallback
-from holdfast.plugins.trainers.foreign import ForeignRun
+from holdfast.plugins.trainers.foreign import ForeignRun, refuse_several_processes
 from holdfast.plugins.trainers.rows import hold_out, looks_at
 from holdfast.plugins.trainers.state import read_state, write_state
-from holdfast.plugins.trainers.trainer_rows import run_facts, trainer_rows
+from holdfast.plugins.trainers.trainer_rows import TrainerRows, run_facts
 from holdfast.plugins.trainers.watch import GuardHandle, TrainerRun
 
 
@@ -50,23 +50,33 @@ class GuardCallback(FailsafeCallback, TrainerCallback):
         self._own_looks: frozenset[int] = frozenset()
 
     def on_init_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self._guard.hold_out is None:
+        guard, share = self._guard, self._guard.hold_out
+        if share is None:
             return
-        trainer, _ = calling_trainer(self)
-        held_out(self._guard, data_owner(trainer))
+        owner = data_owner(calling_trainer(self)[0])
+        if owner.eval_dataset is not None:
+            raise RecipeError(
+                "Guard(hold_out=…)",
+                "is for a trainer without evaluation rows, and this one has some",
+                share,
+                "Leave hold_out out, or eval_dataset.",
+            )
+        kept, held = hold_out(owner.train_dataset, share, guard.seed)
+        owner.train_dataset, owner.eval_dataset = kept, held
+        chosen = f"{len(held)} of {len(kept) + len(held)} training rows held out"
+        because = f"the trainer had none (hold_out={share:g}); exact copies stay on one side"
+        guard.promise(Decision("evaluation rows", chosen, because))
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         trainer, checkpoint = calling_trainer(self)
         _refuse(trainer, self._guard)
-        foreign_run = _foreign_run(
-            self._guard, trainer, kwargs["train_dataloader"], state.max_steps
-        )
-        optimizer, scheduler = kwargs["optimizer"], kwargs.get("lr_scheduler")
-        peak = peak_rate(args, scheduler)
+        loader, scheduler = kwargs["train_dataloader"], kwargs.get("lr_scheduler")
+        foreign_run = _foreign_run(self._guard, trainer, loader, state.max_steps)
+        facts = replace(foreign_run.run_facts, peak_rate=peak_rate(args, scheduler))
         foreign_run = replace(
             foreign_run,
-            run_facts=replace(foreign_run.run_facts, peak_rate=peak),
-            changes=changes_of(optimizer, scheduler),
+            run_facts=facts,
+            changes=changes_of(kwargs["optimizer"], scheduler),
             rate=float(args.learning_rate),
         )
         self._rows = foreign_run.rows_per_epoch
@@ -166,30 +176,11 @@ def changes_of(optimizer: Any, scheduler: Any) -> Mapping[type[Any], Callable[[A
 
 def data_owner(trainer: Any) -> Any:
     """Who holds the rows: SetFit keeps texts in a trainer around the one that trains."""
-    from holdfast.plugins.trainers.setfit import outer_trainer
+    if not hasattr(trainer, "setfit_model"):
+        return trainer
+    import setfit
 
-    return outer_trainer(trainer) or trainer
-
-
-def held_out(guard: GuardHandle, owner: Any) -> None:
-    """Divide the training rows of a trainer that has no evaluation rows."""
-    assert guard.hold_out is not None
-    if owner.eval_dataset is not None:
-        raise RecipeError(
-            "Guard(hold_out=…)",
-            "is for a trainer without evaluation rows, and this one has some",
-            guard.hold_out,
-            "Leave hold_out out, or eval_dataset.",
-        )
-    kept, held = hold_out(owner.train_dataset, guard.hold_out, guard.seed)
-    owner.train_dataset, owner.eval_dataset = kept, held
-    guard.promise(
-        Decision(
-            "evaluation rows",
-            f"{len(held)} of {len(kept) + len(held)} training rows held out",
-            f"the trainer had none (hold_out={guard.hold_out:g}); exact copies stay on one side",
-        )
-    )
+    return outer_self(setfit.Trainer) or trainer
 
 
 def _foreign_run(guard: GuardHandle, trainer: Any, train_loader: Any, steps: int) -> ForeignRun:
@@ -206,7 +197,7 @@ def _foreign_run(guard: GuardHandle, trainer: Any, train_loader: Any, steps: int
         from holdfast.plugins.trainers.setfit import setfit_run
 
         return setfit_run(guard, owner, steps, len(train_loader.dataset))
-    rows, model = trainer_rows(guard, trainer, train_loader), trainer.model
+    rows, model = TrainerRows(guard, trainer, train_loader), trainer.model
     return ForeignRun(
         model=model,
         measure=rows,
@@ -236,13 +227,8 @@ def _refuse(trainer: Any, guard: GuardHandle) -> None:
             None,
             "Give it guard.callback() once.",
         )
-    if trainer.args.world_size > 1 or trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
-        raise MachineError(
-            "the guard",
-            "watches trainers of one process only",
-            f"{trainer.args.world_size} processes",
-            "Train in one process, or without the guard's callback.",
-        )
+    parted = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+    refuse_several_processes(trainer.args.world_size, parted=parted)
     if trainer.state.is_hyper_param_search:
         raise RunError(
             "the guard",

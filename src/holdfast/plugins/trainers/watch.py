@@ -109,8 +109,8 @@ class TrainerRun:
         """Write what was decided on the way here; once, at the beginning of a run."""
         self._make_folder()
         size = f"{self._weights.megabytes:,.1f} MB"
-        kept, because = f"a copy of {size} in host memory", f"{self._weights.count:,} trainable"
-        because += " parameters; it is put back at the end"
+        kept = f"a copy of {size} in host memory"
+        because = f"{self._weights.count:,} trainable parameters; it is put back at the end"
         if self._advisor is None:
             kept = "no copy"
             because = "the guard observes: it neither stops nor restores (policy='off')"
