@@ -20,7 +20,7 @@ from holdfast.core.errors import DataError, InputError
 from holdfast.core.input_errors import door
 from holdfast.core.run_files import RESULT
 from holdfast.data.paths import source_path
-from holdfast.report.numbers import NBSP
+from holdfast.report.numbers import number
 
 if TYPE_CHECKING:
     from holdfast.runs.predictor import Predictor
@@ -201,17 +201,12 @@ def _answered(predictor: Predictor, data: Any, why: bool) -> TrialAnswer:
         with door("the reasons", InputError):
             reasons, notes = _reasons(predictor, data)
     said = found.prediction
-    if isinstance(said, float):
-        said = f"{said:.4g}"
-    elif isinstance(said, list):
-        said = ", ".join(map(str, said)) or "no label"
-    sure = "" if found.confidence is None else f"{100 * found.confidence:.1f}{NBSP}%"
     return TrialAnswer(
-        prediction=found.prediction,
-        said="" if said is None else str(said),
-        sure=sure,
+        prediction=said,
+        said=answer_text(said, ""),
+        sure="" if found.confidence is None else number(found.confidence, "accuracy"),
         chances=tuple(
-            Chance(name, f"{100 * value:.1f}{NBSP}%", 100 * value)
+            Chance(name, number(value, "accuracy"), 100 * value)
             for name, value in chances[:MOST_NAMES]
         ),
         because=found.because or ("" if said not in (None, "") else "the row has no text"),
@@ -223,6 +218,15 @@ def _answered(predictor: Predictor, data: Any, why: bool) -> TrialAnswer:
         classes=predictor.names,
         kind=KINDS[predictor.answered, bool(predictor.names)],
     )
+
+
+def answer_text(prediction: Any, nothing: str) -> str:
+    """What a model said, in words; ``nothing`` where it said nothing."""
+    if prediction is None:
+        return nothing
+    if isinstance(prediction, list):
+        return ", ".join(map(str, prediction)) or "no label"
+    return f"{prediction:.4g}" if isinstance(prediction, float) else str(prediction)
 
 
 def _reasons(predictor: Predictor, data: Any) -> tuple[Any, tuple[str, ...]]:

@@ -18,6 +18,7 @@ from starlette.responses import RedirectResponse, Response
 
 from holdfast.core.errors import DataError
 from holdfast.plugins.dashboard.forms import part_of, read_form, remember_who, who_is
+from holdfast.plugins.dashboard.inference import answer_text
 from holdfast.plugins.dashboard.pages import own, render
 from holdfast.plugins.dashboard.resources import Dashboard
 from holdfast.report.numbers import interval, number
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from holdfast.plugins.service.labelling import Labelling
 
 
+LEFT_OPEN = "nothing: it left this row to a person"
 # Labels that have a key of their own.
 KEYED = 9
 LONGEST_CELL = 20_000
@@ -95,7 +97,7 @@ def act(labelling: Labelling, who: str, given: Mapping[str, Sequence[str]]) -> L
             # An answer that was seen is not hidden again: the label would still say that it was.
             seen = labelling.suggestion(request, place, who) if one.get("shown") else seen
     item = item or labelling.next_item(who)
-    said = None if seen is None else _said(seen.prediction)
+    said = None if seen is None else answer_text(seen.prediction, LEFT_OPEN)
     task = None if item is None else task_view(item, said)
     return LabelView(who, task, done_view(labelling), told, problem)
 
@@ -205,14 +207,6 @@ def picture_uri(value: Any) -> str:
     if not kind or not BASE64.fullmatch(value):
         return ""
     return f"data:image/{kind};base64,{value}"
-
-
-def _said(prediction: Any) -> str:
-    if prediction is None:
-        return "nothing: it left this row to a person"
-    if isinstance(prediction, list):
-        return ", ".join(map(str, prediction)) or "no label"
-    return f"{prediction:.4g}" if isinstance(prediction, float) else str(prediction)
 
 
 def _cell(value: Any) -> str:
