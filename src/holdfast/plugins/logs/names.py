@@ -16,6 +16,7 @@ LOSSES = (
     ("perplexity", "ppl"),
     ("error", "err", "merror", "wer", "cer"),
 )
+# Of classes, of texts, of masks and numbers, and others; the place is the rank.
 METRICS = (
     *("accuracy", "acc", "f1", "auc", "auroc", "aucpr", "map", "mcc", "matthews"),
     *("bleu", "sacrebleu", "rouge", "meteor", "chrf", "bertscore", "em", "match"),

@@ -9,8 +9,9 @@ from holdfast.core.records import Decision
 from holdfast.plugins.logs import Log
 
 NAMES = {
-    *("eval_samples", "val_samples", "valid_samples", "valid_rows", "val_rows", "eval_rows"),
-    *("n_valid", "n_val", "n_eval"),
+    name
+    for side in ("eval", "val", "valid")
+    for name in (f"{side}_samples", f"{side}_rows", f"n_{side}")
 }
 MOST = 5_000  # rows: above, any value is close to some fraction
 DISTINCT = 4  # values that must all be fractions of the same number

@@ -18,8 +18,8 @@ from holdfast.core.records import Decision, Floats
 from holdfast.plugins.logs import Log, not_a_log
 
 STEPS = (
-    *("step", "global_step", "_step", "trainer/global_step", "steps", "current_steps"),
-    *("iteration", "iter", "iterations"),
+    *("step", "steps", "_step", "global_step", "trainer/global_step", "current_steps"),
+    *("iter", "iteration", "iterations"),
 )
 EPOCHS = ("epoch", "epochs", "current_epoch")
 FARTHEST = 2.0**53  # beyond it two neighbouring steps are one number

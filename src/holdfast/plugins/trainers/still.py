@@ -25,7 +25,10 @@ def undisturbed(model: torch.nn.Module, seed: int) -> Iterator[None]:
     """
     modes = [(module, module.training) for module in model.modules()]
     kept = (random.getstate(), np.random.get_state(), random_state())
-    _seed(seed)
+    number = derive_seed(seed, "look")
+    random.seed(number)
+    np.random.seed(number)
+    torch.manual_seed(number)
     model.eval()
     try:
         with torch.no_grad():
@@ -55,10 +58,3 @@ def generators_apart(*collators: Any) -> Iterator[None]:
     finally:
         for collator, kept in seeded:
             collator.generator = kept
-
-
-def _seed(seed: int) -> None:
-    number = derive_seed(seed, "look")
-    random.seed(number)
-    np.random.seed(number)
-    torch.manual_seed(number)

@@ -16,18 +16,18 @@ What fails in one of them, but for refusals, is told and survived (``failures.py
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback
+from transformers import Trainer, TrainerCallback
 
 from holdfast.core.actions import ScaleLearningRate, SetWeightDecay
 from holdfast.core.curves import TRANSFORMERS
 from holdfast.core.errors import DataError, RecipeError, RunError
 from holdfast.core.records import Decision
-from holdfast.plugins.trainers.caller import calling_trainer, outer_self
 from holdfast.plugins.trainers.failures import FailsafeCallback
 from holdfast.plugins.trainers.foreign import ForeignRun, refuse_several_processes
 from holdfast.plugins.trainers.rows import hold_out, looks_at
@@ -38,7 +38,7 @@ from holdfast.plugins.trainers.watch import GuardHandle, TrainerRun
 
 class GuardCallback(FailsafeCallback, TrainerCallback):
     """What ``Guard.callback()`` gives. A callback is not told which trainer calls it, so it looks
-    for the trainer among its callers (``caller.py``)."""
+    for the trainer among its callers."""
 
     SET_UP = ("on_init_end",)
     BEGINS = "on_train_begin"
@@ -174,13 +174,48 @@ def changes_of(optimizer: Any, scheduler: Any) -> Mapping[type[Any], Callable[[A
     return {ScaleLearningRate: scale, SetWeightDecay: decay}
 
 
+def calling_trainer(callback: Any) -> tuple[Any, str | None]:
+    """The trainer that called ``callback``, and the checkpoint folder that it resumes from.
+
+    A ``TrainerCallback`` is told the model and the loaders, but neither the trainer (its rows, its
+    loss) nor the checkpoint. Both are local names of the functions that are waiting for the
+    callback to return, and that is where they are read.
+
+    Raises ``RunError`` where no ``transformers.Trainer`` is among the callers.
+    """
+    trainer, checkpoint = None, None
+    for names in _callers():
+        owner = names.get("self")
+        if isinstance(owner, Trainer) and callback in owner.callback_handler.callbacks:
+            trainer = owner
+            folder = names.get("resume_from_checkpoint")
+            checkpoint = checkpoint or (folder if isinstance(folder, str) else None)
+    if trainer is None:
+        raise RunError(
+            "the guard's callback",
+            "was called by something that is no transformers.Trainer",
+            None,
+            "Put guard.callback() into callbacks=[…] of a Trainer.",
+        )
+    return trainer, checkpoint
+
+
+def _callers() -> Iterator[Mapping[str, Any]]:
+    """The local names of the functions that wait, the innermost first."""
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        yield frame.f_locals
+        frame = frame.f_back
+
+
 def data_owner(trainer: Any) -> Any:
     """Who holds the rows: SetFit keeps texts in a trainer around the one that trains."""
     if not hasattr(trainer, "setfit_model"):
         return trainer
     import setfit
 
-    return outer_self(setfit.Trainer) or trainer
+    owners = (names.get("self") for names in _callers())
+    return next((owner for owner in owners if isinstance(owner, setfit.Trainer)), trainer)
 
 
 def _foreign_run(guard: GuardHandle, trainer: Any, train_loader: Any, steps: int) -> ForeignRun:
