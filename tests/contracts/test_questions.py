@@ -16,8 +16,8 @@ from holdfast.analyses.analysis import Candidates, all_questions, confirm_all, f
 from holdfast.analyses.robustness.command import changes_of
 from holdfast.contract.fit import FittedModel, Scored
 from holdfast.core.records import to_json
+from holdfast.core.tasks import WRITERS
 from holdfast.fits.fit import fit
-from holdfast.plan.task import WRITERS
 from holdfast.prepare.model import prepare
 from holdfast.recipe import Recipe, override
 from holdfast.runs.finished_run import ANSWERS

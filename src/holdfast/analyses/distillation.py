@@ -29,12 +29,13 @@ from holdfast.core.decisions import notify
 from holdfast.core.errors import InputError
 from holdfast.core.records import Decision, Estimate, Floats, Ints
 from holdfast.core.seeds import generator
+from holdfast.core.tasks import WRITERS
 from holdfast.core.wording import counted
 from holdfast.data.extra_rows import Added
 from holdfast.data.table import Table
 from holdfast.fits.checkpoint_rule import begins_as_probe
 from holdfast.fits.fit import fit
-from holdfast.fits.lessons import ORIGIN, WRITING, Lessons
+from holdfast.fits.lessons import ORIGIN, Lessons
 from holdfast.models.layers import count_parameters
 from holdfast.prepare.model import pooled, prepare
 from holdfast.recipe import Recipe, read_recipe
@@ -214,7 +215,7 @@ def _written(after: After) -> Predictions:
     """The test rows whose answers are compared: all, or of a model that writes some of those that
     it wrote to for its score."""
     told = after.test
-    if after.fitted.recipe.task not in WRITING:
+    if after.fitted.recipe.task not in WRITERS:
         return told
     answers = told.predictions or ()
     at: Ints = np.array([i for i, one in enumerate(answers) if one is not None], dtype=np.int64)
@@ -301,7 +302,7 @@ def _speed(fitted: FittedModel, lessons: Lessons, before: Before) -> dict[str, A
     count = min(TIMED_ROWS, len(sides.valid))
     if not count:
         return {"value": None, "why": "there are no validation rows to time"}
-    if fitted.recipe.task in WRITING:
+    if fitted.recipe.task in WRITERS:
         device, task = fitted.job.accelerator.device, fitted.job.task
         rows = np.arange(min(count, 8))
         batch = {k: v.to(device) for k, v in task.collate(sides.valid, rows).items()}

@@ -29,11 +29,11 @@ from holdfast.core.decisions import notify
 from holdfast.core.errors import HoldfastError, RunError
 from holdfast.core.records import Floats, Ints
 from holdfast.core.run_files import read_result
+from holdfast.core.tasks import WRITERS
 from holdfast.core.wording import p_words
 from holdfast.data.source import refuse_missing
 from holdfast.data.table import Table
 from holdfast.monitor.confirmation import ALPHA, METRICS, RATES
-from holdfast.plan.task import WRITERS
 from holdfast.quality.two_samples import proportions_differ
 from holdfast.runs.finished_run import FinishedRun
 from holdfast.runs.known_rows import NONE, SeenRows, seen_rows

@@ -22,8 +22,8 @@ from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError, MachineError, RunError
 from holdfast.core.outputs import checked_output, writing
 from holdfast.core.records import Decision
+from holdfast.core.tasks import OF_PICTURES, TAGGERS, WRITERS
 from holdfast.data.images.picture import thumbnail
-from holdfast.plan.task import WRITERS
 from holdfast.report.numbers import moment
 from holdfast.report.predictions_page import CHANCES, Recorded, RecordedRow, draw_page
 from holdfast.report.public import last_part, public_name
@@ -230,9 +230,9 @@ def _rows(
 
 
 def _texts(table: Table | None, task: str) -> list[str] | None:
-    if table is None or task == "token-classification":
+    if table is None or task in TAGGERS:
         return None
-    if task == "image-classification":
+    if task in OF_PICTURES:
         return [last_part(str(path)) for path in table.column("path")]
     texts = [str(text) for text in table.column("text")]
     if "text_pair" not in table.rows.column_names:
@@ -261,7 +261,7 @@ def _sure(task: str, line: PredictionRow) -> float | None:
     if not isinstance(line["label"], list):
         return float(max(chances))
     # Of a sentence the least sure word; of several classes the least sure yes or no.
-    if task == "token-classification":
+    if task in TAGGERS:
         return float(min(chances))
     return float(min(max(p, 1 - p) for p in chances))
 

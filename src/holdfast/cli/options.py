@@ -9,16 +9,17 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from holdfast.cli.words import TASKS, VERDICTS, complete_tasks, complete_verdicts
+from holdfast.cli.words import VERDICTS, complete_tasks, complete_verdicts
 from holdfast.core.errors import RecipeError
 from holdfast.core.printable import printable
+from holdfast.core.tasks import TASKS
 from holdfast.terminal.streams import json_text
 
 if TYPE_CHECKING:
@@ -277,7 +278,7 @@ def _taken(taker: Any) -> tuple[tuple[str, Any, Any], ...]:
     return tuple((name, hints[name], default) for name, default in found)
 
 
-def check_known(given: list[str], option: str, what: str, known: Sequence[str]) -> set[str]:
+def check_known(given: list[str], option: str, what: str, known: Collection[str]) -> set[str]:
     """Refuse a name that is not known, before anything is read."""
     from holdfast.core.discovery import nearest
 

@@ -10,14 +10,8 @@ import typer.core
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.printable import printable
+from holdfast.core.tasks import TASKS
 
-TASKS = (
-    "text-classification",
-    "token-classification",
-    "seq2seq",
-    "causal-lm",
-    "image-classification",
-)
 # As core/records.py has them; importing it would cost every `--help` the time of NumPy.
 VERDICTS = (
     "learning",

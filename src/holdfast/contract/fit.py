@@ -143,7 +143,7 @@ class PreparedData:
         probe, the data map and every count of rows stay those of the table. Raises ``RecipeError``
         for a task that can learn from none.
         """
-        one_class = self.rows.columns.label_kind in (None, "class")
+        one_class = self.rows.columns.one_class
         start, both = time.perf_counter(), added
         fresh = self.kind.encode(added.table, self.loaded, self.recipe)
         by_teacher = set(added.origins) == {"taught"}
@@ -200,7 +200,7 @@ class PreparedData:
 
 def classes_of(prepared: PreparedData) -> int:
     """How many classes a text's label is one of; 0 where it is something else."""
-    one_class = prepared.rows.columns.label_kind in (None, "class")
+    one_class = prepared.rows.columns.one_class
     of_texts = prepared.recipe.task == "text-classification"
     return len(prepared.rows.classes) if of_texts and one_class else 0
 

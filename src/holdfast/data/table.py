@@ -38,6 +38,11 @@ class Columns:
     label_separator: str | None = None
     label_missing: tuple[str, ...] = ()
 
+    @property
+    def one_class(self) -> bool:
+        """Whether a label is one class, be it of a text or of a picture."""
+        return self.label_kind in (None, "class")
+
 
 @dataclass(frozen=True, slots=True)
 class Table:

@@ -164,7 +164,7 @@ class FitAdditions:
         self._for_rows(parts)
 
     def _one_class(self) -> bool:
-        return self._ready.prepared.rows.columns.label_kind in (None, "class")
+        return self._ready.prepared.rows.columns.one_class
 
     def _has_classes(self) -> bool:
         return self._one_class() and getattr(self._ready.train, "labels", None) is not None

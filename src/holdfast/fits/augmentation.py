@@ -23,6 +23,7 @@ from holdfast.contract.fit import Kind, Sides
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding, Ints
 from holdfast.core.seeds import generator
+from holdfast.core.tasks import OF_PICTURES, TAGGERS
 from holdfast.core.wording import counted
 from holdfast.data.table import Table
 from holdfast.models.base import Loaded
@@ -31,7 +32,6 @@ from holdfast.tasks.images.losses import EncodedImages
 from holdfast.training.plan import Phase, Plan
 from holdfast.training.task import Examples
 
-PICTURES = "image-classification"
 # Looked at in a mirror; more tell no more.
 MOST_MIRRORED = 2000
 # Below it an enrichment changes so few rows that it is not what was asked for.
@@ -58,7 +58,7 @@ def enriched(
     Raises ``RecipeError`` where an enrichment does not fit the task, ``MachineError`` where what it
     needs is missing.
     """
-    if recipe.task == PICTURES:
+    if recipe.task in OF_PICTURES:
         return _with_pictures(plan, sides, recipe)
     asked = check_enrich(recipe.enrich, "text")
     if not asked:
@@ -104,7 +104,7 @@ def text_forms(
 
 def _refuse_where_words_are_bound(table: Table, recipe: Recipe, name: str) -> None:
     """Tags belong to words, and a plain text that a model learns to go on with is all answer."""
-    if recipe.task == "token-classification":
+    if recipe.task in TAGGERS:
         why = "the tags belong to the words as they stand"
     elif recipe.task == "causal-lm" and "[]" in table.rows[:1]["turns"]:
         why = "of plain text every token is learned, so that a changed one would be learned too"

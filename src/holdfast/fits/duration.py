@@ -18,9 +18,10 @@ import numpy as np
 
 from holdfast.contract.predictions import ASKED_ROWS, MOST_HEARD
 from holdfast.contract.verbatim import COMPARED
+from holdfast.core.tasks import WRITERS
 from holdfast.data.texts.general import passages
 from holdfast.models.compute.prefix import train_mode
-from holdfast.plan.task import WRITERS, WRITING
+from holdfast.plan.task import WRITING
 from holdfast.tasks.generation.base_model import FEW_SHOT_ROWS
 from holdfast.tasks.generation.general_items import general_items
 from holdfast.tasks.lm.generation import TOGETHER

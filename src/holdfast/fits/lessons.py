@@ -20,6 +20,7 @@ from holdfast.contract.run_folder import SPLITS, open_run
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.records import Decision, Finding, Floats, Ints
 from holdfast.core.seeds import generator
+from holdfast.core.tasks import WRITERS
 from holdfast.core.updates import ForwardPass
 from holdfast.core.wording import counted
 from holdfast.data.extra_rows import Added, added_texts
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
 
 TEACHER = "distill.teacher"
 ORIGIN = "taught"
-WRITING = ("seq2seq", "causal-lm")
 # Passes over the training rows, up to so many of them; and over all rows, those beside them too.
 PASSES = ((1000, 24.0), (5000, 10.0), (None, 5.0))
 PASSES_OF_ALL = 4.0
@@ -223,7 +223,7 @@ def _planned(prepared: PreparedData, divided: Divided) -> PreparedData:
     recipe, told = prepared.recipe, []
     if "contrast" not in recipe.methods:
         recipe = recipe.changed(methods={"contrast": False})
-    if recipe.train.epochs is None and recipe.task not in WRITING:
+    if recipe.train.epochs is None and recipe.task not in WRITERS:
         n = max(1, len(divided.splits.train))
         more = 0 if prepared.added is None else len(prepared.added)
         least = next(passes for rows, passes in PASSES if rows is None or n <= rows)
@@ -259,7 +259,7 @@ def _asked_live(prepared: PreparedData, teachers: Sequence[Teacher]) -> str:
     forms = [name for name, asked in recipe.enrich.items() if asked is not False]
     acts = recipe.control.policy not in PASSIVE
     differs = next((why for one in teachers if (why := one.differs(prepared))), None)
-    if recipe.task in WRITING:
+    if recipe.task in WRITERS:
         if differs is None:
             return "of each target token there is a number for every word of the vocabulary"
         rule = f"cannot be compared token by token: {differs}"

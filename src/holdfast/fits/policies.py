@@ -18,6 +18,7 @@ from holdfast.control.sight import Can
 from holdfast.control.stop_rules import Costs, StoppingRule, planned_learning
 from holdfast.core.actions import ACTIONS, Continue, HalveBatch
 from holdfast.core.errors import RecipeError
+from holdfast.core.tasks import OF_PICTURES
 from holdfast.fits.additions import FitAdditions
 from holdfast.fits.checkpoint_rule import criterion, planned_rates
 from holdfast.methods.schedules.schedules import ends_low
@@ -88,7 +89,7 @@ def what_it_can(ready: TrainingPlan, additions: FitAdditions) -> Can:
         methods=methods,
         notches=notches,
         frozen=network.adapter is None and not all(p.requires_grad for p in may),
-        pictures=ready.recipe.task == "image-classification",
+        pictures=ready.recipe.task in OF_PICTURES,
         layers=tuple(name for name, learning in learns.items() if learning and name != "head"),
         falls=ends_low(ready.plan.phases[-1].schedule),
     )

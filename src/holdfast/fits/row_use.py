@@ -120,7 +120,7 @@ def folds_of(
 def against_folds(prepared: PreparedData, divided: Divided) -> str | None:
     """Why these rows cannot be cross-fitted, as the rest of a sentence about ``train.folds``."""
     recipe, columns = prepared.recipe, prepared.rows.columns
-    data, one_class = recipe.data, columns.label_kind in (None, "class")
+    data, one_class = recipe.data, columns.one_class
     if recipe.task != "text-classification" or not one_class:
         of = recipe.task if one_class else f"data.label_kind={columns.label_kind}"
         return f"does not exist for {of} yet: it needs texts with one class each"

@@ -21,6 +21,7 @@ from holdfast.core.events import Monitor
 from holdfast.core.records import Ints, Snapshot, Verdict
 from holdfast.core.run_facts import RunFacts
 from holdfast.core.stages import stage
+from holdfast.core.tasks import WRITERS
 from holdfast.models.adapters.adapter import home_of
 from holdfast.models.adapters.targets import find_targets
 from holdfast.models.base import Network
@@ -28,7 +29,7 @@ from holdfast.models.layers import count_parameters
 from holdfast.monitor.judge import judge
 from holdfast.monitor.remedies import FIXED
 from holdfast.plan.defaults import resolve
-from holdfast.plan.task import WRITERS, WRITING
+from holdfast.plan.task import WRITING
 from holdfast.prepare.general import methods_with_general, needs_rows
 from holdfast.prepare.names import check_names
 from holdfast.recipe import Recipe, override

@@ -87,7 +87,7 @@ def teachers_of(runs: Sequence[Path], prepared: PreparedData) -> tuple[Teacher, 
     """
     rows, task = prepared.rows, str(prepared.recipe.task)
     use: Any = [kind_of(task).use_runs([run]) for run in runs]
-    names = rows.classes if rows.columns.label_kind in (None, "class") else rows.names
+    names = rows.classes if rows.columns.one_class else rows.names
     made: list[Teacher] = []
     for run, one in zip(runs, use, strict=True):
         if isinstance(one, TextUse):

@@ -14,6 +14,7 @@ from typing import Any
 from holdfast.augment.registry import asked_for, check_enrich, kind_of_rows
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding
+from holdfast.core.tasks import CLASSIFIERS, WRITERS
 from holdfast.core.wording import counted
 from holdfast.methods.conflicts import ConflictQuery
 from holdfast.methods.conflicts import useless as useless_pairs
@@ -118,8 +119,6 @@ REGIONS = {
     "large decoder": (1e-6, 2e-4),
 }
 # Tasks whose updates are means over tokens.
-WRITING = ("seq2seq", "causal-lm")
-OF_CLASSES = (None, "text-classification", "image-classification")
 FINETUNE = "finetune"
 # Methods that a plan may have without being asked.
 USUAL = ("contrast", "probe_first")
@@ -226,7 +225,7 @@ def _asked_for(methods: Mapping[str, object]) -> tuple[Decision, ...]:
 
 
 def _warmup(recipe: Recipe) -> float:
-    usual = WARMUP_WRITING if recipe.task in WRITING else WARMUP
+    usual = WARMUP_WRITING if recipe.task in WRITERS else WARMUP
     return WARMUPS.get(recipe.train.schedule or "", usual)
 
 
@@ -239,7 +238,7 @@ def _named(value: object) -> str:
 
 def _head(recipe: Recipe) -> str | None:
     """How the head is fitted to the untouched features; ``None`` where a row has no class."""
-    if recipe.task in OF_CLASSES and recipe.data.label_kind in (None, "class"):
+    if recipe.task in (None, *CLASSIFIERS) and recipe.data.label_kind in (None, "class"):
         return "both"
     if recipe.train.head is not None:
         of = recipe.data.label_kind or recipe.task
@@ -290,7 +289,7 @@ def _refuse_without_classes(recipe: Recipe, name: str) -> None:
     if method.needs_one_answer and not one_class:
         rule = f"does not exist for data.label_kind={recipe.data.label_kind}: it compares answers"
         raise RecipeError(f"methods.{name}", rule, None, "Leave it out.")
-    if not method.needs_classes or (recipe.task in OF_CLASSES and one_class):
+    if not method.needs_classes or (recipe.task in (None, *CLASSIFIERS) and one_class):
         return
     of = recipe.task if one_class else f"data.label_kind={recipe.data.label_kind}"
     raise RecipeError(
@@ -405,7 +404,7 @@ def _stage_phase(
 
 
 def _finetune_phase(recipe: ResolvedRecipe, steps: int, parts: Parts) -> Phase:
-    train, writes = recipe.train, recipe.task in WRITING
+    train, writes = recipe.train, recipe.task in WRITERS
     rate = train.learning_rate
     return Phase(
         name=FINETUNE,
@@ -451,7 +450,7 @@ def asked_of(recipe: Recipe, phases: Sequence[Phase] = ()) -> ConflictQuery:
     """What a recipe, in which something may be open, asks of its methods; with the ``phases`` of
     its plan where that is made."""
     train, methods = recipe.train, _switched_on(recipe.methods)
-    if recipe.task in WRITING:
+    if recipe.task in WRITERS:
         # It is on by default, and of what writes no head is fitted.
         methods.pop("probe_first", None)
     return ConflictQuery(

@@ -18,7 +18,6 @@ from holdfast.recipe import DataPart, Recipe
 CLASSES, PAIRS, WRITING = "text-classification", "seq2seq", "causal-lm"
 PICTURES = "image-classification"
 TAGS = "token-classification"
-WRITERS = (WRITING, PAIRS)
 OF_FORM = {"classes": CLASSES, "pair": PAIRS, "tags": TAGS}
 WRITES: dict[Purpose, str] = {"encoder-decoder": PAIRS, "decoder": WRITING}
 SUITABLE = {

@@ -42,7 +42,7 @@ def canaries_of(prepared: PreparedData) -> Canaries | None:
         return None
     if recipe.task == "causal-lm":
         return written_canaries(count, recipe.seed)
-    one_class = prepared.rows.columns.label_kind in (None, "class")
+    one_class = prepared.rows.columns.one_class
     if recipe.task != "text-classification" or not one_class or prepared.rows.has_pairs:
         rule = "can be planted among single texts with one class each, and among the rows of a "
         task = recipe.task if one_class else f"{recipe.task} ({prepared.rows.columns.label_kind})"

@@ -15,6 +15,7 @@ import numpy as np
 
 from holdfast.contract.fit import PreparedData
 from holdfast.core.records import Finding, Ints
+from holdfast.core.tasks import OF_PICTURES
 from holdfast.data.extra_rows import Added
 from holdfast.data.table import Splits, Table
 from holdfast.models.adapters.quantize import compute_in
@@ -52,7 +53,7 @@ def prepare(
     ``ModelError`` and ``RecipeError`` where the model does not fit the task.
     """
     recipe, _ = with_task(recipe)
-    kind, pictures = kind_of(recipe.task), recipe.task == "image-classification"
+    kind, pictures = kind_of(recipe.task), recipe.task in OF_PICTURES
     recipe = settle_dtype(settle_quantize(recipe))
     wanted = recipe.train
     machine = choose_machine(wanted.threads, wanted.precision, wanted.matmul, one_size=pictures)

@@ -15,6 +15,7 @@ from holdfast.core.discovery import nearest
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Ints
 from holdfast.core.seeds import derive_seed
+from holdfast.core.tasks import OF_PICTURES
 from holdfast.data.columns.carry import with_column
 from holdfast.data.table import Table
 from holdfast.recipe import Recipe
@@ -121,7 +122,7 @@ def _by_topic(table: Table, recipe: Recipe) -> tuple[SplitStrategy, tuple[Decisi
     from holdfast.prepare.embedding import load_encoder
     from holdfast.quality.views import TableRows
 
-    if recipe.task == "image-classification":
+    if recipe.task in OF_PICTURES:
         raise RecipeError(
             "data.split.by", "is topic, which texts have", None, "Divide pictures by rows or group."
         )

@@ -15,7 +15,7 @@ from holdfast.training.task import Examples
 
 def has_classes(prepared: PreparedData) -> bool:
     """Whether each row is one text with one class."""
-    kind = prepared.rows.columns.label_kind in (None, "class")
+    kind = prepared.rows.columns.one_class
     return prepared.recipe.task == "text-classification" and kind and not prepared.rows.has_pairs
 
 

@@ -20,6 +20,7 @@ from holdfast.core.errors import HoldfastError, RunError
 from holdfast.core.input_errors import door
 from holdfast.core.records import Ints
 from holdfast.core.run_files import RESTORE, check_files, read_result
+from holdfast.core.tasks import OF_PICTURES
 from holdfast.data.table import Table
 from holdfast.duplicates.duplicates import find_copies
 from holdfast.duplicates.texts import RowTexts
@@ -180,7 +181,7 @@ def _by_source(
     """By near-copies, which need the run's own texts: its source is read again."""
     found = np.full(len(table), NONE, dtype=np.int8)
     keyed, recipe = KEY in records.column_names, read_recipe(run / RECIPE)
-    if recipe.task == "image-classification" and keyed:
+    if recipe.task in OF_PICTURES and keyed:
         # The mark of a picture's content has no near-copies, and reading it costs a decoding.
         return found, None
     exact = "copies are told by their normal form alone" if keyed else "copies cannot be told"

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any
 
-from holdfast.plan.defaults import OF_CLASSES, SMALL_PARAMETERS, WRITING
+from holdfast.core.tasks import CLASSIFIERS, OF_PICTURES, WRITERS
+from holdfast.plan.defaults import SMALL_PARAMETERS
 from holdfast.recipe import Recipe
 from holdfast.recipe.parts import EMBEDDED
 from holdfast.recipe.resolution import ResolvedRecipe
@@ -57,17 +58,17 @@ class SpaceFacts:
 
     @property
     def writes(self) -> bool:
-        return self.default.task in WRITING
+        return self.default.task in WRITERS
 
     @property
     def has_head_of_classes(self) -> bool:
         """Whether a row has one class, to which a head can be fitted in closed form."""
         one = self.recipe.data.label_kind in (None, "class")
-        return self.default.task in OF_CLASSES and one
+        return self.default.task in (None, *CLASSIFIERS) and one
 
     @property
     def pictures(self) -> bool:
-        return self.default.task == "image-classification"
+        return self.default.task in OF_PICTURES
 
 
 def usual_space(facts: SpaceFacts) -> Space:
@@ -271,7 +272,7 @@ def _adapter(facts: SpaceFacts) -> Iterator[Dimension]:
 
 
 def _forms(facts: SpaceFacts) -> Iterator[Dimension]:
-    if facts.default.task not in ("text-classification", "image-classification"):
+    if facts.default.task not in CLASSIFIERS:
         return
     name = PICTURE_FORM if facts.pictures else TEXT_FORM
     yield Dimension(

@@ -7,21 +7,12 @@ from typing import TYPE_CHECKING
 
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import Defect, RecipeError
+from holdfast.core.tasks import TASKS
 
 if TYPE_CHECKING:
     from holdfast.contract.fit import Kind
     from holdfast.models.base import Loaded
     from holdfast.training.task import Examples
-
-
-# Where the ``KIND`` of each task is found: its libraries are imported when it is asked for.
-TASKS = {
-    "text-classification": "classes",
-    "token-classification": "tags",
-    "seq2seq": "seq2seq",
-    "causal-lm": "lm",
-    "image-classification": "images",
-}
 
 
 def kind_of(task: str | None) -> Kind[Loaded, Examples]:
@@ -30,6 +21,6 @@ def kind_of(task: str | None) -> Kind[Loaded, Examples]:
         raise Defect("a recipe's task", "was not worked out before it was asked for")
     if task not in TASKS:
         raise RecipeError("task", "is not known", task, nearest(task, list(TASKS)))
-    module = importlib.import_module(f"{__name__}.{TASKS[task]}.task")
+    module = importlib.import_module(f"{__name__}.{TASKS[task].folder}.task")
     kind: Kind[Loaded, Examples] = module.KIND
     return kind

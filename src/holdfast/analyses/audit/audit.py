@@ -234,7 +234,7 @@ def _texts(table: Table, rows: set[int]) -> dict[int, tuple[str, str]]:
     texts = [Path(path).name for path in part.table.column("path")] if picture else part.texts
     # An address in two copies is as much on the screen as one that was looked for.
     texts = [masked(text) for text in texts]
-    named = table.columns.label_kind in (None, "class") and len(table.classes) > 1
+    named = table.columns.one_class and len(table.classes) > 1
     labels = [table.classes[k] if named and k >= 0 else "" for k in part.labels.tolist()]
     return dict(zip(part.ids.tolist(), zip(texts, labels, strict=True), strict=True))
 

@@ -21,6 +21,7 @@ from holdfast.analyses.audit.audit import AuditRequest
 from holdfast.analyses.audit.result import Audit
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.outputs import OutputFile, checked_output, writing
+from holdfast.core.tasks import WRITERS
 from holdfast.core.wording import counted
 from holdfast.data.cells import read_json_cell
 from holdfast.data.csv_text import write_delimited
@@ -103,7 +104,7 @@ def fix_audited(asked: AuditRequest, found: Audit, out: Path, force: bool) -> Fi
     recipe = asked.recipe()
     text = found.columns["text"]
     label = found.columns["label"]
-    written = found.task in ("seq2seq", "causal-lm") and isinstance(label, str)
+    written = found.task in WRITERS and isinstance(label, str)
     return fix(
         str(recipe.data.path),
         out,

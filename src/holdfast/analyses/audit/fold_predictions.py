@@ -146,7 +146,7 @@ def refuse_untunable(recipe: Recipe, table: Table) -> None:
         raise RecipeError(
             TUNED_KEY, "needs a model that reads the rows", "audit.rows=0", "Set one."
         )
-    one_class = table.columns.label_kind in (None, "class") and len(table.classes) > 1
+    one_class = table.columns.one_class and len(table.classes) > 1
     if recipe.task != "text-classification" or not one_class:
         rule = "needs texts with one class each"
         raise RecipeError(

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding
+from holdfast.core.tasks import OF_PICTURES, TAGGERS
 from holdfast.data.chats.chat import load_chats
 from holdfast.data.chats.passages import is_text_file
 from holdfast.data.columns.carry import refuse_changed
@@ -206,13 +207,13 @@ def _read_other(
             config=data.config,
             need_answer=False,
         )
-    if task == "image-classification":
+    if task in OF_PICTURES:
         return load_images(
             path, classes=like.classes, labels=data.labels, links=data.links, need_label=False
         )
-    if task == "token-classification":
+    if task in TAGGERS:
         return kind_of(task).read(path, data, like)
-    classes = like.classes if columns.label_kind in (None, "class") else None
+    classes = like.classes if columns.one_class else None
     return load_table(
         path,
         text=text,

@@ -17,6 +17,7 @@ from holdfast.analyses.audit.rows import AuditRows, Tell
 from holdfast.core.errors import ModelError, RecipeError
 from holdfast.core.records import Decision, Ints
 from holdfast.core.seeds import derive_seed
+from holdfast.core.tasks import OF_PICTURES, WRITERS
 from holdfast.data.images.picture import read_picture
 from holdfast.data.table import Table
 from holdfast.data.texts.general import passages
@@ -25,7 +26,6 @@ from holdfast.duplicates.engines import RayMap
 from holdfast.duplicates.gather import AllRows, gather
 from holdfast.duplicates.loose import find_loose_copies
 from holdfast.duplicates.texts import RowTexts
-from holdfast.plan.defaults import WRITING
 from holdfast.quality.price import Pricing
 from holdfast.quality.reference_texts import filler
 from holdfast.quality.views import (
@@ -80,7 +80,7 @@ def make_views(found: AuditRows, tell: Tell, progress: Progress) -> Views:
         texts, share = RowTexts(*gathered.tables.values()), found.recipe.audit.loose
         copied = replace(copied, loose=find_loose_copies(texts, share=share, engine=engine))
     without = {f"columns of {name}": why for name, why in found.without.items()}
-    if found.recipe.task == "image-classification":
+    if found.recipe.task in OF_PICTURES:
         without[Embedded.__name__] = "these are pictures"
         without[Tokenized.__name__] = "pictures have no tokens"
         seen = (rows, Closely(rows), copied, _pictures(rows, found.given), pixels_of(rows))
@@ -205,7 +205,7 @@ def _tokenized(found: AuditRows, rows: TableRows, encoder: Encoder) -> tuple[lis
     """Lengths and unknown tokens by the model that is to be trained, or why they are not known."""
     model = found.recipe.model
     tokenizer, limit, name = encoder.tokenizer, encoder.max_length, encoder.name
-    if found.recipe.task in WRITING:
+    if found.recipe.task in WRITERS:
         if model.name == encoder.name:
             return [], (
                 f"{name} is no model that writes: --set model.name=NAME names the one to be trained"

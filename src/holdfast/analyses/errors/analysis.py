@@ -56,7 +56,7 @@ def errors_of(
         vectors = learned.space(RowFacts(len(test), texts).words)
     bad = badness(test)
     block: dict[str, Any] = {"schema": 1, "what": bad.what, "confusions": []}
-    one_class = test.table.columns.label_kind in (None, "class") and test.predictions is not None
+    one_class = test.table.columns.one_class and test.predictions is not None
     if one_class and test.wrong is not None and test.table.classes and bad.is_rate:
         block["confusions"] = confusions(valid, test, texts, vectors, learned)
     else:

@@ -56,7 +56,7 @@ def find(before: Before) -> Searched | NoAnswer:
 
 def _labels(told: Sequence[Predictions]) -> Ints | None:
     """The class of each row, where it has one."""
-    if any(side.table.columns.label_kind not in (None, "class") for side in told):
+    if any(not side.table.columns.one_class for side in told):
         return None
     return np.concatenate([np.asarray(side.table.column("label")) for side in told])
 

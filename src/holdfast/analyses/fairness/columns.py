@@ -88,7 +88,7 @@ def _to_add(
     groups: Mapping[str, Any], train: tuple[Table, Callable[[], Columns]] | None
 ) -> list[dict[str, Any]]:
     found = dict.fromkeys(one["column"] for one in groups["findings"])
-    if train is None or not found or train[0].columns.label_kind not in (None, "class"):
+    if train is None or not found or not train[0].columns.one_class:
         return []
     table, columns = train[0], train[1]()
     labels = table.column("label") if "label" in table.rows.column_names else None

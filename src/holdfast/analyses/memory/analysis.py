@@ -19,7 +19,7 @@ from holdfast.analyses.memory.token_losses import Hear, hearing
 from holdfast.contract.predictions import MOST_HEARD, Predictions
 from holdfast.contract.verbatim import Verbatim
 from holdfast.core.seeds import generator
-from holdfast.plan.task import WRITERS
+from holdfast.core.tasks import WRITERS
 from holdfast.prepare.canaries import exposed
 from holdfast.tasks.lm.verbatim import verbatim
 from holdfast.training.listeners.examples import ExampleHistory

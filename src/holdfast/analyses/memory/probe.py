@@ -257,7 +257,7 @@ def _exposed(risks: Risks) -> tuple[Exposed, ...]:
     if texts is None:
         texts = ["/".join(Path(path).parts[-2:]) for path in table.column(PICTURE)]
     labels, names = None, table.classes
-    if len(names) > 1 and table.columns.label_kind in (None, "class"):
+    if len(names) > 1 and table.columns.one_class:
         labels = [
             names[k] if 0 <= k < len(names) else None
             for k in np.asarray(table.column("label")).tolist()

@@ -28,8 +28,8 @@ from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.core.seeds import generator
+from holdfast.core.tasks import WRITERS
 from holdfast.data.table import Table
-from holdfast.plan.task import WRITERS
 from holdfast.runs.finished_run import FinishedRun
 
 if TYPE_CHECKING:

@@ -339,7 +339,7 @@ def _costs(divided: Divided, recipe: Recipe, name: str, seed: int) -> tuple[Floa
     losses, kept = fitted.measure(examples)
     if own.task == "causal-lm":
         costs = -text_rows(examples, losses, kept, fitted.ready.loaded.tokenizer)
-    elif prepared.rows.columns.label_kind in (None, "class"):
+    elif prepared.rows.columns.one_class:
         temperature, _ = best_temperature(kept, examples.labels)
         costs = losses_at(kept, examples.labels, temperature)
     else:

@@ -14,6 +14,7 @@ import numpy as np
 from holdfast.contract.fit import PreparedData
 from holdfast.core.machine import MB
 from holdfast.core.records import Ints
+from holdfast.core.tasks import OF_PICTURES
 from holdfast.models.adapters.quantize import weight_bytes
 from holdfast.models.loading.card import card_of
 from holdfast.models.loading.quiet import quiet_transformers
@@ -64,7 +65,7 @@ class ModelFacts:
 def beside(prepared: PreparedData, positions: Ints) -> ModelFacts:
     """Of a candidate that was prepared, by the rows at these ``positions``."""
     loaded, recipe = prepared.loaded, prepared.recipe
-    pictures = recipe.task == "image-classification"
+    pictures = recipe.task in OF_PICTURES
     model = recipe.model
     source = find_model(
         model.name,

@@ -26,13 +26,14 @@ from holdfast.core.errors import DataError, InputError, ModelError, RecipeError
 from holdfast.core.printable import brief
 from holdfast.core.records import Decision, Estimate, Floats, Ints, to_json
 from holdfast.core.seeds import generator
+from holdfast.core.tasks import WRITERS
 from holdfast.core.wording import counted
 from holdfast.fits.compose import make_ready
 from holdfast.fits.fit import fit
 from holdfast.fits.row_roles import known_tables
 from holdfast.metrics.row_scores import METRICS, entity_rows, number_rows, right_rows, set_rows
 from holdfast.models.compute.dropout import quick_dropout
-from holdfast.plan.task import WRITERS, with_task
+from holdfast.plan.task import with_task
 from holdfast.prepare.general import with_general
 from holdfast.prepare.model import prepare_divided, with_added
 from holdfast.prepare.rows import Divided, load_and_divide

@@ -155,7 +155,7 @@ def _newest(prepared: PreparedData, ages: Ages, fold: Fold, share: float) -> Int
 def _check(prepared: PreparedData, fold: Fold, train: Ints) -> None:
     """Refuse a fold that has nothing to learn from, or not every class of what it answers."""
     labels = np.asarray(prepared.rows.column("label"))
-    one_class = prepared.rows.columns.label_kind in (None, "class")
+    one_class = prepared.rows.columns.one_class
     missing = np.setdiff1d(labels[fold.held], labels[train]) if one_class else labels[:0]
     if len(train) and not len(missing):
         return

@@ -19,6 +19,7 @@ import numpy as np
 from holdfast.contract.fit import FittedModel
 from holdfast.contract.predictions import groups_of
 from holdfast.core.records import Decision, Estimate, Floats, Outputs, to_json
+from holdfast.core.tasks import CLASSIFIERS
 from holdfast.core.wording import counted
 from holdfast.metrics import Metric
 from holdfast.metrics.out_of_fold import RATE_EFFECT, RATES, score_out_of_fold
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 Pairs = Sequence[tuple[FoldRows, Done]]
 LEVEL = 0.95
 # Tasks whose rows have one class each where accuracy is their metric.
-CLASSES = ("text-classification", "image-classification")
 # Metrics of ours that are shares, by how their names begin; what else there is begins at 0.
 SHARES = (*RATES, *OVERLAPS, "balanced_accuracy", "entity_", "token_accuracy", "ece")
 ROWS = "pooled rows"
@@ -105,7 +105,7 @@ def cv_block(
 def _commonest(bench: Bench, pairs: Pairs, metric: str) -> float | None:
     """The share of the rows that were answered which have their commonest class: what guessing
     would score. ``None`` where an answer is none of a row's classes."""
-    if metric != "accuracy" or bench.recipe.task not in CLASSES:
+    if metric != "accuracy" or bench.recipe.task not in CLASSIFIERS:
         return None
     held = np.concatenate([one.held for one, _ in pairs if one.repeat == 0])
     _, counts = np.unique(
@@ -204,7 +204,7 @@ def _pooled(bench: Bench, pairs: Pairs, fitted: FittedModel) -> dict[str, Estima
     """Of classes the scores of all rows at once, each repeat by itself, and then their mean."""
     classes = bench.rows.classes
     columns = bench.rows.rows.column_names
-    if bench.rows.columns.label_kind not in (None, "class") or not _has_classes(pairs):
+    if not bench.rows.columns.one_class or not _has_classes(pairs):
         return {}
     if {"labels", "tags"} & set(columns):
         return {}

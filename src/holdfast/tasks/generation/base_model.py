@@ -13,11 +13,11 @@ import torch
 from holdfast.core.errors import HoldfastError, RecipeError
 from holdfast.core.machine import MB
 from holdfast.core.stages import stage
+from holdfast.core.tasks import WRITERS
 from holdfast.metrics import TEXT_METRICS, TextMetric
 from holdfast.models.adapters.quantize import is_quantized
 from holdfast.models.layers import count_parameters
 from holdfast.plan.memory import free_mb
-from holdfast.plan.task import WRITERS
 from holdfast.recipe import Recipe
 from holdfast.tasks.generation.judge import Judge, metric_judge
 from holdfast.tasks.generation.mark_shares import Flags, Marked, check_classifier, outputs_block

@@ -9,7 +9,7 @@ from pathlib import Path
 from holdfast.contract.run_folder import RECIPE
 from holdfast.core.machine import refuse_too_many, usable_cores
 from holdfast.core.records import Decision
-from holdfast.plan.task import WRITERS
+from holdfast.core.tasks import WRITERS
 from holdfast.plugins.export.measurements import FLOAT32
 from holdfast.plugins.service.engine.engine import ModelEngine, RowForm
 from holdfast.plugins.service.engine.line import QueueBounds
