@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from holdfast.plugins.drift.facts import facts_of
-from holdfast.plugins.drift.reference_file import unit
-from holdfast.plugins.drift.rows import DriftRows, Reference
+from holdfast.plugins.drift.rows import DriftRows, Reference, unit
 from holdfast.plugins.drift.run_rows import RunReference
 from holdfast.plugins.drift.words import hashed_words, rows_with
 from holdfast.plugins.service.drift_observer import Drifting, same_answer, texts_of

@@ -9,9 +9,8 @@ import pytest
 from sklearn.covariance import ledoit_wolf
 from sklearn.metrics import roc_auc_score
 
-from holdfast.plugins.drift.classes import ClassWatch
-from holdfast.plugins.drift.numbers import NumberWatch
 from holdfast.plugins.drift.payoffs import in_tail, rank_bound, ranks, tail_bound
+from holdfast.plugins.drift.rows import DriftRows
 from holdfast.plugins.drift.vectors import (
     BLOCK,
     MEMORIES,
@@ -21,9 +20,18 @@ from holdfast.plugins.drift.vectors import (
     marks_of,
     precision_of,
 )
+from holdfast.plugins.drift.watches import ClassWatch, NumberWatch
 from holdfast.stats.streams.e_detector import Detector
 
 LIMIT = 100_000.0
+
+
+def _read(vectors: np.ndarray) -> DriftRows:
+    return DriftRows(len(vectors), vectors)
+
+
+def _answered(classes: np.ndarray) -> DriftRows:
+    return DriftRows(len(classes), answers=classes)
 
 
 def test_the_mean_rank_is_the_area_under_the_curve() -> None:
@@ -62,7 +70,7 @@ def _moved(at: int, by: float, n: int, seed: int = 0) -> np.ndarray:
 
 def test_a_shift_of_vectors_is_noticed_and_dated() -> None:
     watch = VectorWatch.of_reference(np.random.default_rng(9).normal(size=(200, 20)))
-    found, at = watch.add(_moved(300, 1.5, 600), LIMIT)
+    found, at = watch.add(_read(_moved(300, 1.5, 600)), LIMIT)
     assert at is not None
     assert 300 < at < 420
     assert 290 <= found.detector.since <= 330
@@ -72,10 +80,10 @@ def test_parts_and_a_restart_do_not_matter() -> None:
     reference = np.random.default_rng(9).normal(size=(60, 20))
     rows = _moved(50, 1.0, 150)
     rows[7] = np.nan
-    whole, _ = VectorWatch.of_reference(reference).add(rows, math.inf)
+    whole, _ = VectorWatch.of_reference(reference).add(_read(rows), math.inf)
     watch = VectorWatch.of_reference(reference)
     for start in range(0, 150, 11):
-        watch, _ = watch.add(rows[start : start + 11], math.inf)
+        watch, _ = watch.add(_read(rows[start : start + 11]), math.inf)
         said = json.loads(json.dumps(watch.to_json()))
         watch = VectorWatch.of_reference(reference).restored(said)
     assert np.allclose(watch.detector.evidence, whole.detector.evidence)
@@ -87,13 +95,13 @@ def test_a_small_reference_raises_no_alarm_however_long_one_waits() -> None:
     for seed in range(6):
         random = np.random.default_rng(seed)
         reference, rows = random.normal(size=(60, 5)), random.normal(size=(8000, 5))
-        watch, at = VectorWatch.of_reference(reference, seed).add(rows, LIMIT)
+        watch, at = VectorWatch.of_reference(reference, seed).add(_read(rows), LIMIT)
         alarms += at is not None
         # The same bets against an area of one half, as if the reference were the law itself.
         watch = VectorWatch.of_reference(reference, seed)
         bounds = np.where(watch.detector.bounds > 0.4, 0.5, 0.1)
         blind = replace(watch, detector=Detector.of_bounds(bounds))
-        naive += blind.add(rows, LIMIT)[1] is not None
+        naive += blind.add(_read(rows), LIMIT)[1] is not None
     assert alarms == 0
     assert naive >= 4
 
@@ -102,13 +110,14 @@ def test_a_replay_of_few_rows_raises_no_alarm_and_a_change_after_it_does() -> No
     random = np.random.default_rng(4)
     reference, pool = random.normal(size=(300, 60)), random.normal(size=(300, 60))
     replay = pool[random.integers(0, 300, 6000)]
-    watch, at = VectorWatch.of_reference(reference).add(replay, LIMIT)
+    watch, at = VectorWatch.of_reference(reference).add(_read(replay), LIMIT)
     assert at is None
     # As may the reference itself be.
-    _, at = VectorWatch.of_reference(reference).add(reference[random.integers(0, 300, 3000)], LIMIT)
+    again = _read(reference[random.integers(0, 300, 3000)])
+    _, at = VectorWatch.of_reference(reference).add(again, LIMIT)
     assert at is None
     later = random.normal(size=(400, 60)) + 0.4
-    found, at = watch.add(later, LIMIT)
+    found, at = watch.add(_read(later), LIMIT)
     assert at is not None
     assert at < 150
     assert abs(found.detector.since - 6000) < 40
@@ -118,7 +127,7 @@ def test_a_row_that_came_is_judged_as_if_it_had_not() -> None:
     random = np.random.default_rng(0)
     reference, rows = random.normal(size=(80, 12)), random.normal(size=(BLOCK * 3, 12))
     watch = VectorWatch.of_reference(reference)
-    found, _ = watch.add(rows, math.inf)
+    found, _ = watch.add(_read(rows), math.inf)
     marks = marks_of(rows - watch.halves.mean, watch.halves.signs)
     # Noise of another batch makes no other row of it.
     noisy = rows[5] + random.normal(size=12) * 1e-7
@@ -139,7 +148,7 @@ def test_wide_vectors_are_projected_and_still_tell() -> None:
     random = np.random.default_rng(0)
     reference = random.normal(size=(80, WIDEST + 100))
     rows = random.normal(size=(200, WIDEST + 100)) + 0.5
-    found, at = VectorWatch.of_reference(reference).add(rows, LIMIT)
+    found, at = VectorWatch.of_reference(reference).add(_read(rows), LIMIT)
     assert at is not None
     assert found.halves.width == WIDEST + 100
 
@@ -150,9 +159,9 @@ def test_a_class_that_is_answered_more_often_is_named() -> None:
     same, late = random.choice(3, 5000, p=[0.6, 0.3, 0.1]), random.choice(3, 500, p=[0.3, 0.3, 0.4])
     watch = ClassWatch.of_reference(then, ("a", "b", "c"))
     assert watch is not None
-    quiet, at = watch.add(same, LIMIT)
+    quiet, at = watch.add(_answered(same), LIMIT)
     assert at is None
-    found, at = quiet.add(late, LIMIT)
+    found, at = quiet.add(_answered(late), LIMIT)
     assert at is not None
     assert at < 150
     assert found.by in ("c more often", "a less often")
@@ -166,15 +175,15 @@ def test_a_fact_that_moves_is_named_with_its_direction() -> None:
     watch = NumberWatch.of_reference(then)
     assert watch is not None
     same = {"confidence": random.beta(8, 2, 4000), "words": random.poisson(20, 4000).astype(float)}
-    quiet, at = watch.add(same, 4000, LIMIT)
+    quiet, at = watch.add(DriftRows(4000, numbers=same), LIMIT)
     assert at is None
     late = {"confidence": random.beta(4, 3, 400), "words": random.poisson(20, 400).astype(float)}
-    found, at = quiet.add(late, 400, LIMIT)
+    found, at = quiet.add(DriftRows(400, numbers=late), LIMIT)
     assert at is not None
     assert found.by.startswith("confidence")
     assert found.by.endswith("lower")
     # A fact that rows do not bring is not bet on, but the rows count.
-    unknown, _ = watch.add({}, 10, LIMIT)
+    unknown, _ = watch.add(DriftRows(10), LIMIT)
     assert unknown.detector.rows == 10
     assert unknown.detector.level == 0
     assert NumberWatch.of_reference({"words": np.full(50, 3.0)}) is None

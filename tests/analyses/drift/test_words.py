@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from holdfast.plugins.drift.facts import facts_of, repetition
-from holdfast.plugins.drift.reference_file import of_arrays, to_arrays, unit
-from holdfast.plugins.drift.rows import DriftRows, Reference
+from holdfast.plugins.drift.rows import DriftRows, Reference, of_arrays, to_arrays, unit
 from holdfast.plugins.drift.words import hashed_words, rows_with, telling_terms
 
 

@@ -43,6 +43,8 @@ LEAST_SHARE, LEAST_ROWS = 0.1, 30.0
 OUTSIDE = 0.05
 # What rows of a reference are rarely further from their nearest than.
 NEAR = 0.99
+# Of draws on either side of the interval at 95 %.
+TAIL = (1 - 0.95) / 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,6 @@ def estimated_accuracy(
     weights: Floats | None = None,
     support: Support | None = None,
     seed: int = 0,
-    level: float = 0.95,
 ) -> Estimate:
     """The accuracy on rows of confidence ``new`` [n], from reference rows of ``confidence`` [m] in
     [0, 1] that were ``right`` [m] (1 or 0), each counting by ``weights`` [m] (alike without).
@@ -109,25 +110,22 @@ def estimated_accuracy(
     weigh = np.ones(len(sure)) if weights is None else weights[known].astype(np.float64)
     given = new[np.isfinite(new)].astype(np.float64)
     if support is not None and support.why:
-        return Estimate(None, level=level, why=support.why)
+        return Estimate(None, why=support.why)
     if len(sure) < FEWEST:
-        why = f"{len(sure)} rows with a known answer are fewer than {FEWEST}"
-        return Estimate(None, level=level, why=why)
+        return Estimate(None, why=f"{len(sure)} rows with a known answer are fewer than {FEWEST}")
     if len(given) < FEWEST:
-        return Estimate(None, level=level, why=f"{len(given)} rows are fewer than {FEWEST}")
-    random = generator(seed, "accuracy without labels")
-    n = len(sure)
-    alike = np.full(n, 1 / n)
-    counts = np.concatenate([np.ones((1, len(sure))), random.multinomial(len(sure), alike, DRAWS)])
+        return Estimate(None, why=f"{len(given)} rows are fewer than {FEWEST}")
+    random, n = generator(seed, "accuracy without labels"), len(sure)
+    draws = random.multinomial(n, np.full(n, 1 / n), DRAWS)
+    counts = np.concatenate([np.ones((1, n)), draws])
     tables = fitted(logit(sure), hit, counts * (weigh / weigh.mean()))
     places, shares = _bins(logit(given))
     means = _expit(tables[:, :1] + tables[:, 1:] * places[None]) @ shares
     value = float(means[0])
     # How many of so many rows are right is a matter of chance even where each chance is known.
     luck = np.sqrt(means[1:] * (1 - means[1:]) / len(given)) * random.standard_normal(DRAWS)
-    tail = (1 - level) / 2
-    low, high = np.clip(np.quantile(means[1:] + luck, [tail, 1 - tail]), 0.0, 1.0)
-    return Estimate(value, min(float(low), value), max(float(high), value), level)
+    low, high = np.clip(np.quantile(means[1:] + luck, [TAIL, 1 - TAIL]), 0.0, 1.0)
+    return Estimate(value, min(float(low), value), max(float(high), value))
 
 
 def _bins(values: Floats) -> tuple[Floats, Floats]:

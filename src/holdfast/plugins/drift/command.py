@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,7 @@ import typer
 from holdfast.core.errors import RecipeError
 from holdfast.core.machine import refuse_too_little
 from holdfast.core.printable import printable
+from holdfast.core.wording import counted
 from holdfast.terminal.streams import json_text
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 VERDICTS = ("differ", "harmful")
 REACHED = 3
 CLASSES = 6
+SIDES = {"inputs": "what is asked", "classes": "the mix of answers"}
 
 
 def command(
@@ -61,11 +64,9 @@ def command(
     options = Options(tuple(text) if text else None, label, encoding)
     found = drift(run, data, options, between=between, notify=notify)
     typer.echo(json_text(found.to_json()) if as_json else printable(shown(found, width())))
-    reached = found.verdict in (fail_on or ()) or (
-        # What is harmful differs too.
-        found.verdict == "harmful" and "differ" in (fail_on or ())
-    )
-    if reached:
+    # What is harmful differs too.
+    reached = {"differ": {"differ"}, "harmful": {"differ", "harmful"}}.get(found.verdict, set())
+    if reached & set(fail_on or ()):
         raise typer.Exit(REACHED)
 
 
@@ -74,26 +75,37 @@ def shown(found: Drifted, columns: int) -> str:
     from holdfast.terminal.say import entry
 
     block = found.to_json()
+    lines = textwrap.wrap(sentence(block), columns, break_on_hyphens=False)
+    for name, value in _entries(block):
+        lines += entry(name, value, columns) if value else []
+    return "\n".join(
+        [*lines, *_facts(block, columns), *_classes(block, columns), *_examples(block, columns)]
+    )
+
+
+def _entries(block: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Names and what is to be said; empty where there is nothing."""
     some = f" of {block['of']:,}" if block["of"] > block["rows"] else ""
     reference = block["reference"]
-    rows = f"{block['rows']:,}{some}, against {reference['rows']:,} {reference['what']}"
-    entries = [("Rows", rows), ("Accuracy", _accuracy(block["accuracy"]))]
-    entries += [("Labels", _labels(block))] if block["accuracy"]["labels"] else []
-    entries += [("Left out", left)] if (left := _left_out(block["left_out"])) else []
-    entries += [("Inputs", _inputs(block["inputs"]))] if block["inputs"] else []
-    entries += [("Since", _since(block["alarms"]))] if block["alarms"] else []
-    entries += [("Words", _words(block["terms"]))] if block["terms"] else []
-    entries += [("No alarms", _unwatched(block["unwatched"]))] if block["unwatched"] else []
-    lines = [line for name, value in entries for line in entry(name, value, columns)]
-    return "\n".join(
-        [
-            *_wrapped(sentence(block), columns),
-            *lines,
-            *_facts(block, columns),
-            *_classes(block, columns),
-            *_examples(block, columns),
-        ]
-    )
+    yield "Rows", f"{block['rows']:,}{some}, against {reference['rows']:,} {reference['what']}"
+    yield "Accuracy", _accuracy(block["accuracy"])
+    yield "Labels", _labels(block) if block["accuracy"]["labels"] else ""
+    yield "Left out", _left_out(block["left_out"])
+    if inputs := block["inputs"]:
+        area, outside = _percent(inputs["told_apart"]), 100 * inputs["outside"]
+        said = f"a classifier ranks a new row above an old one {area} of the time (50 %: alike)"
+        yield "Inputs", f"{said}; {outside:.0f} % are unlike any old row"
+    alarms = [
+        f"row {one['since']:,}, noticed at row {one['at']:,} by {one['by']}"
+        for one in block["alarms"][:3]
+    ]
+    yield "Since", "; then ".join(alarms)
+    shares = [
+        f"{one['word']} {100 * one['then']:.0f} → {100 * one['now']:.0f} %"
+        for one in block["terms"]
+    ]
+    yield "Words", ", ".join(shares)
+    yield "No alarms", "; ".join(f"{name} ({why})" for name, why in block["unwatched"].items())
 
 
 def sentence(block: Mapping[str, Any]) -> str:
@@ -104,13 +116,9 @@ def sentence(block: Mapping[str, Any]) -> str:
     if block["verdict"] == "harmful":
         allowed = 100 * block["harm"]["allowed"]
         return f"Harmful: of the labelled rows more than {allowed:.0f} % are surely answered wrong."
-    sides = [_side(name) for name in block["differ"]]
-    listed = sides[0] if len(sides) == 1 else f"{', '.join(sides[:-1])} and {sides[-1]}"
+    *others, last = [SIDES.get(name, name) for name in block["differ"]]
+    listed = f"{', '.join(others)} and {last}" if others else last
     return f"The rows differ from the {what} of the run: in {listed}."
-
-
-def _side(name: str) -> str:
-    return {"inputs": "what is asked", "classes": "the mix of answers"}.get(name, name)
 
 
 def _accuracy(block: Mapping[str, Any]) -> str:
@@ -136,30 +144,9 @@ def _labels(block: Mapping[str, Any]) -> str:
 
 def _left_out(block: Mapping[str, int]) -> str:
     rows, labels = block["without_text"], block["unknown_labels"]
-    said = [f"{rows:,} {'row' if rows == 1 else 'rows'} without a text"] if rows else []
-    some = f"{labels:,} {'label' if labels == 1 else 'labels'}"
-    return "; ".join([*said, *([f"{some} that name no class of the run"] if labels else [])])
-
-
-def _inputs(block: Mapping[str, Any]) -> str:
-    area = block["told_apart"]
-    said = f"a classifier ranks a new row above an old one {_percent(area)} of the time"
-    return f"{said} (50 %: alike); {100 * block['outside']:.0f} % are unlike any old row"
-
-
-def _since(alarms: Sequence[Mapping[str, Any]]) -> str:
-    told = [f"row {one['since']:,}, noticed at row {one['at']:,} by {one['by']}" for one in alarms]
-    return "; then ".join(told[:3])
-
-
-def _words(terms: Sequence[Mapping[str, Any]]) -> str:
-    return ", ".join(
-        f"{one['word']} {100 * one['then']:.0f} → {100 * one['now']:.0f} %" for one in terms
-    )
-
-
-def _unwatched(block: Mapping[str, str]) -> str:
-    return "; ".join(f"{name} ({why})" for name, why in block.items())
+    said = [f"{counted(rows, 'row')} without a text"] if rows else []
+    said += [f"{counted(labels, 'label')} that name no class of the run"] if labels else []
+    return "; ".join(said)
 
 
 def _facts(block: Mapping[str, Any], columns: int) -> list[str]:
@@ -167,8 +154,8 @@ def _facts(block: Mapping[str, Any], columns: int) -> list[str]:
         return []
     lines = ["", "  Median of          then       now   P(now > then)"]
     for name, one in block["facts"].items():
-        area = one["higher"]
-        chance = "unknown" if area["value"] is None else f"{100 * area['value']:.0f} %"
+        area = one["higher"]["value"]
+        chance = "unknown" if area is None else f"{100 * area:.0f} %"
         mark = "!" if one["moved"] else " "
         lines.append(f"  {mark} {name:<14}{one['then']:>9.3g} {one['now']:>9.3g}   {chance:>8}")
     return [line[:columns] for line in lines]
@@ -195,12 +182,6 @@ def _examples(block: Mapping[str, Any], columns: int) -> list[str]:
         line = f"    {one['row']}: {text}"
         lines.append(line if len(line) <= columns else f"{line[: columns - 1]}…")
     return lines
-
-
-def _wrapped(text: str, columns: int) -> list[str]:
-    import textwrap
-
-    return textwrap.wrap(text, columns, break_on_hyphens=False)
 
 
 def _percent(block: Mapping[str, Any]) -> str:

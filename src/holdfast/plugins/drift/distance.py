@@ -10,9 +10,10 @@ import numpy as np
 from holdfast.core.records import Estimate, Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.models.probes.probe import stratified_folds
-from holdfast.plugins.drift.accuracy import edge_place, logit
+from holdfast.plugins.drift.accuracy import edge_place, fitted, logit
 from holdfast.plugins.drift.vectors import precision_of
 from holdfast.stats.auc import delong
+from holdfast.stats.intervals import normal_quantile
 
 FOLDS = 5
 FEWEST = 20
@@ -26,29 +27,29 @@ MOST = 20.0
 class Apart:
     """``area`` is the chance that a new row looks newer than a reference row (0.5: not told apart),
     ``share`` the share of new rows by which the two differ (a lower estimate of their total
-    variation); ``scores`` [n] of the new rows, higher where newer; ``weights`` [m] of the reference
-    rows, mean 1; ``outside`` [n], whether a new row lies where the reference has none."""
+    variation); ``old_scores`` [m] and ``scores`` [n] of the rows, higher where newer; ``weights``
+    [m] of the reference rows, mean 1; ``outside`` [n], whether a new row lies where the reference
+    has none."""
 
     area: Estimate
     share: Estimate
+    old_scores: Floats
     scores: Floats
     weights: Floats
     outside: Ints
 
 
-def apart(held: Floats, new: Floats, *, seed: int = 0, level: float = 0.95) -> Apart | None:
+def apart(held: Floats, new: Floats) -> Apart | None:
     """Reference vectors ``held`` [m, d] and ``new`` ones [n, d]; ``None`` below 20 of either.
 
-    Each row is scored by a linear discriminant that was made without it (5 folds). The interval of
-    the area is DeLong's, √2 as wide: scores of different folds hang together by the rows that their
-    fits share, as in ``quality.two_samples``.
+    Each row is scored by a linear discriminant that was made without it (5 folds).
     """
     m, n = len(held), len(new)
     if min(m, n) < FEWEST:
         return None
     x = np.concatenate([held, new]).astype(np.float64)
     y = np.repeat([0, 1], [m, n])
-    folds = stratified_folds(y, FOLDS, seed)
+    folds = stratified_folds(y, FOLDS, 0)
     # A row that is in both sets would be told by its copy in the other, the wrong way round.
     nearest, distance = _nearest(held, new)
     same = distance < SAME
@@ -57,49 +58,40 @@ def apart(held: Floats, new: Floats, *, seed: int = 0, level: float = 0.95) -> A
     for fold in range(FOLDS):
         inside = folds != fold
         old, late = x[inside & (y == 0)], x[inside & (y == 1)]
-        centred = np.concatenate([old - old.mean(axis=0), late - late.mean(axis=0)])
-        gap = late.mean(axis=0) - old.mean(axis=0)
-        way = precision_of(centred) @ gap
-        middle = (old.mean(axis=0) + late.mean(axis=0)) / 2
-        scores[folds == fold] = (x[folds == fold] - middle) @ way
-    found = delong(y == 1, scores, level)
-    area = _area(found.value, found.error, found.low, found.high, level)
-    return Apart(
-        area,
-        _share(scores[:m], scores[m:], level),
-        scores[m:],
-        _weights(scores, y),
-        outside(held, new, seed),
-    )
+        then, now = old.mean(axis=0), late.mean(axis=0)
+        way = precision_of(np.concatenate([old - then, late - now])) @ (now - then)
+        scores[folds == fold] = (x[folds == fold] - (then + now) / 2) @ way
+    before, after = scores[:m], scores[m:]
+    area, share = rank_area(before, after), _share(before, after)
+    return Apart(area, share, before, after, _weights(scores, y), outside(held, new))
 
 
-def _area(value: float, error: float, low: float, high: float, level: float) -> Estimate:
-    from holdfast.stats.intervals import normal_quantile
-
+def rank_area(old: Floats, new: Floats, level: float = 0.95) -> Estimate:
+    """The area under the ROC curve of cross-fitted scores. Its interval is DeLong's, √2 as wide:
+    scores of different folds hang together by the rows that their fits share, as in
+    ``quality.two_samples``."""
+    labels = np.repeat([False, True], [len(old), len(new)])
+    found = delong(labels, np.concatenate([old, new]), level)
+    value, error = found.value, found.error
     if not error > 0:
-        return Estimate(value, low, high, level)
+        return Estimate(value, found.low, found.high, level)
     at = float(logit(np.array(value)))
     half = np.sqrt(2) * normal_quantile(level) * error / max(value * (1 - value), 1e-9)
     ends = 1 / (1 + np.exp(-np.array([at - half, at + half])))
     return Estimate(value, float(ends[0]), float(ends[1]), level)
 
 
-def _share(old: Floats, new: Floats, level: float) -> Estimate:
+def _share(old: Floats, new: Floats) -> Estimate:
     """Of the new rows that the classifier calls new, less those of the old that it does."""
-    from holdfast.stats.intervals import normal_quantile
-
     hit, false = float((new > 0).mean()), float((old > 0).mean())
     error = np.sqrt(2 * (hit * (1 - hit) / len(new) + false * (1 - false) / len(old)))
-    half = normal_quantile(level) * float(error)
-    gap = hit - false
-    return Estimate(max(0.0, gap), max(0.0, gap - half), min(1.0, max(gap + half, 0.0)), level)
+    half, gap = normal_quantile(0.95) * float(error), hit - false
+    return Estimate(max(0.0, gap), max(0.0, gap - half), min(1.0, max(gap + half, 0.0)))
 
 
 def _weights(scores: Floats, y: Ints) -> Floats:
     """How much likelier each reference row [m] is among the new: the odds of a logistic curve of
     the cross-fitted scores, at most ``MOST``, of mean 1."""
-    from holdfast.plugins.drift.accuracy import fitted
-
     spread = max(float(scores.std()), 1e-12)
     scaled = (scores - scores.mean()) / spread
     held = y == 0

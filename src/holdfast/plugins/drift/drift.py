@@ -21,7 +21,7 @@ from holdfast.core.seeds import generator
 from holdfast.data.labels.spelling import match_spellings
 from holdfast.plugins.drift.monitor import BETWEEN
 from holdfast.plugins.drift.report import DriftReport, compare_rows
-from holdfast.plugins.drift.run_rows import WRITE, RunReference, held_reference, rows_of_answers
+from holdfast.plugins.drift.run_rows import WRITE, held_reference, rows_of_answers
 from holdfast.plugins.drift.words import hashed_words
 from holdfast.runs.finished_run import FinishedRun
 
@@ -57,17 +57,15 @@ class Drifted:
 
     def to_json(self) -> dict[str, Any]:
         made = self.found.to_json()
-        for alarm in made["alarms"]:
-            alarm.update({key: int(self.positions[alarm[key]]) for key in ("at", "since")})
-        for example in made["examples"]:
-            example["row"] = int(self.positions[int(example["row"])])
-        harm = made["harm"]
-        if harm and harm["since"] is not None:
-            harm["since"] = int(self.positions[harm["since"]])
+        places = [(alarm, key) for alarm in made["alarms"] for key in ("at", "since")]
+        places += [(example, "row") for example in made["examples"]]
+        if made["harm"] and made["harm"]["since"] is not None:
+            places.append((made["harm"], "since"))
+        for block, key in places:
+            block[key] = int(self.positions[int(block[key])])
         left_out = {"without_text": self.unread, "unknown_labels": self.unknown}
         whole = {"schema": 1, "task": self.task, **made, "of": self.of, "left_out": left_out}
-        said: dict[str, Any] = to_json(whole)
-        return said
+        return dict(to_json(whole))
 
 
 def drift(
@@ -113,47 +111,54 @@ def drift(
     reference = held.reference
     if held.by_words or vectors is None:
         reference, vectors = held.of_words(), None if texts is None else hashed_words(texts)
-    said, sure = answers.predictions, answers.confidence
-    rows = rows_of_answers(task, reference.classes, texts, said, sure, vectors)
-    wrong, unknown = _wrong(held, asked, again, options, said, positions, notify)
+    said, sure, classes = answers.predictions, answers.confidence, reference.classes
+    rows = rows_of_answers(task, classes, texts, said, sure, vectors)
+    named = options.label if options else None
+    labels = _labels(asked, classes, named, again.recipe.data.label)
+    wrong, unknown = None, 0
+    if labels is not None:
+        labels = [labels[int(row)] for row in positions]
+        wrong, unknown = _wrong(labels, said, classes, named, notify)
     found = compare_rows(reference, rows, wrong=wrong, between=between)
     unread = len(asked.raw.table) - count
     return Drifted(run, data, task, found, positions.tolist(), count, unread, unknown)
 
 
+def _labels(
+    asked: PredictionRequest, classes: Sequence[str], named: str | None, usual: str | None
+) -> list[Any] | None:
+    """The file's own labels, of the column that was ``named`` or that the run has; ``None`` where
+    there are none, or answers are no classes."""
+    wanted = named or usual
+    if classes and wanted in asked.raw.names:
+        column = asked.raw.table.column(wanted)[:]
+        return list(column.to_pylist() if hasattr(column, "to_pylist") else column)
+    if named is not None:
+        rule = "is not a column of the file" if classes else "needs classes"
+        raise DataError(f"--label {named}", rule, None, "Leave it out.")
+    return None
+
+
 def _wrong(
-    held: RunReference,
-    asked: PredictionRequest,
-    again: FinishedRun,
-    options: Options | None,
+    labels: Sequence[Any],
     predictions: Sequence[object],
-    positions: Any,
+    classes: Sequence[str],
+    named: str | None,
     notify: Notify,
 ) -> tuple[Floats | None, int]:
-    """Which answers the file's own labels call wrong [n], NaN where it gives none (``None`` where
-    it has no column of them, or answers are no classes), and how many labels name no class."""
-    wanted = (options.label if options else None) or again.recipe.data.label
-    if not held.reference.classes or wanted is None or wanted not in asked.raw.names:
-        if options is not None and options.label is not None:
-            rule = "is not a column of the file" if held.reference.classes else "needs classes"
-            raise DataError(f"--label {options.label}", rule, None, "Leave it out.")
-        return None, 0
-    column = asked.raw.table.column(wanted)[:]
-    given = list(column.to_pylist() if hasattr(column, "to_pylist") else column)
-    labels = [given[int(row)] for row in positions]
-    found = np.full(len(positions), np.nan)
-    classes = held.reference.classes
+    """Which answers the labels call wrong [n], NaN where there is none (``None`` where there is
+    none of any), and how many labels name no class."""
     spelled = match_spellings({str(x) for x in labels if x}, sorted(classes))
     spelled |= {name: name for name in classes}
     strange = [str(one) for one in labels if one and spelled.get(str(one)) is None]
     if strange:
         known = "Known: " + ", ".join(classes[:SHOWN]) + (", …" if len(classes) > SHOWN else ".")
         rule = f"{len(strange):,} of {len(labels):,} labels are no class of the run"
-        if options is not None and options.label is not None and len(strange) == len(labels):
-            raise DataError(f"--label {wanted}", "holds no class of the run", strange[0], known)
+        if named is not None and len(strange) == len(labels):
+            raise DataError(f"--label {named}", "holds no class of the run", strange[0], known)
         because = f"{rule}, e.g. {shown(strange[0])}. {known}"
         notify(Decision("labels", "those are not used", because))
-    for place, (label, said) in enumerate(zip(labels, predictions, strict=True)):
-        if label and spelled.get(str(label)) is not None:
-            found[place] = float(spelled[str(label)] != str(said))
+    names = [spelled.get(str(label)) if label else None for label in labels]
+    pairs = zip(names, predictions, strict=True)
+    found = np.array([np.nan if name is None else float(name != str(said)) for name, said in pairs])
     return (found if np.isfinite(found).any() else None), len(strange)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from types import UnionType
+from typing import Any
 
 import numpy as np
 
@@ -29,29 +31,35 @@ def facts_of(
     A kind of fact is there where the first known answer is of its kind; class names are written
     texts too, so that of classes the answers are not to be given.
     """
+
+    def answers(kind: type | UnionType, fact: Callable[[Any], float | None]) -> Floats:
+        values = [fact(one) if isinstance(one, kind) else None for one in predictions]
+        return np.array(values, dtype=np.float64)
+
     found: dict[str, Floats] = {}
     if any(one is not None for one in confidence):
-        found[CONFIDENCE] = _floats(list(confidence))
+        found[CONFIDENCE] = np.array(confidence, dtype=np.float64)
     if texts is not None:
-        found["words"] = _floats([len(text.split()) for text in texts])
+        found["words"] = np.array([_words(text) for text in texts], dtype=np.float64)
     first = next((one for one in predictions if one is not None), None)
     if isinstance(first, str):
-        said = [one if isinstance(one, str) else None for one in predictions]
-        found["answer words"] = _floats([None if one is None else len(one.split()) for one in said])
-        found["repetition"] = _floats([None if one is None else repetition(one) for one in said])
+        found["answer words"] = answers(str, _words)
+        found["repetition"] = answers(str, repetition)
     elif isinstance(first, int | float):
-        found["answer"] = _floats(
-            [one if isinstance(one, int | float) else None for one in predictions]
-        )
+        found["answer"] = answers(int | float, float)
     elif isinstance(first, list | tuple):
-        lists = [one if isinstance(one, list | tuple) else None for one in predictions]
         if outside is None:
-            found["labels"] = _floats([None if one is None else len(one) for one in lists])
+            found["labels"] = answers(list | tuple, len)
         else:
-            found["tagged"] = _floats(
-                [sum(tag != outside for tag in one) / len(one) if one else None for one in lists]
+            found["tagged"] = answers(
+                list | tuple,
+                lambda tags: sum(tag != outside for tag in tags) / len(tags) if tags else None,
             )
     return found
+
+
+def _words(text: str) -> int:
+    return len(text.split())
 
 
 def repetition(text: str) -> float:
@@ -59,7 +67,3 @@ def repetition(text: str) -> float:
     words = text.casefold().split()
     runs = [tuple(words[i : i + 3]) for i in range(len(words) - 2)]
     return 1 - len(set(runs)) / len(runs) if runs else 0.0
-
-
-def _floats(values: Sequence[float | int | None]) -> Floats:
-    return np.array([np.nan if one is None else float(one) for one in values])

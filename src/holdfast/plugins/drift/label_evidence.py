@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.core.errors import Defect
 from holdfast.core.records import Estimate, Floats
 from holdfast.plugins.drift.payoffs import SURE
 from holdfast.stats.intervals import normal_quantile, wilson
@@ -20,9 +19,7 @@ FEWEST = 30
 TOLERANCE = 0.02
 
 
-def powered_accuracy(
-    right: Floats, chance: Floats, others: Floats, *, level: float = 0.95
-) -> Estimate:
+def powered_accuracy(right: Floats, chance: Floats, others: Floats) -> Estimate:
     """Prediction-powered accuracy (PPI++, 2311.01453) of ``n`` labelled rows, drawn evenly from
     the traffic, and ``N`` others.
 
@@ -37,28 +34,27 @@ def powered_accuracy(
     """
     n, many = len(right), len(others)
     if not n:
-        return Estimate(None, level=level, why="no row has a label")
+        return Estimate(None, why="no row has a label")
     known = np.isfinite(chance)
-    plain = wilson(float(right.sum()), n, level)
-    value = float(right.mean())
     if n < FEWEST or not known.all() or not many or 0 in (right.var(), chance.var()):
-        return Estimate(value, plain[0], plain[1], level, note="of the labels alone")
-    pooled = np.concatenate([chance, others[np.isfinite(others)]])
+        low, high = wilson(float(right.sum()), n)
+        return Estimate(float(right.mean()), low, high, note="of the labels alone")
+    given = others[np.isfinite(others)]
+    pooled = np.concatenate([chance, given])
     cov = float(np.cov(right, chance)[0, 1])
     weight = min(1.0, max(0.0, cov / ((1 + n / many) * float(pooled.var(ddof=1)))))
-    given = others[np.isfinite(others)]
-    mean = weight * float(given.mean()) + float((right - weight * chance).mean())
+    rest = right - weight * chance
+    mean = weight * float(given.mean()) + float(rest.mean())
     error = math.sqrt(
-        weight**2 * float(given.var(ddof=1)) / len(given)
-        + float((right - weight * chance).var(ddof=1)) / n
+        weight**2 * float(given.var(ddof=1)) / len(given) + float(rest.var(ddof=1)) / n
     )
-    half = normal_quantile(level) * error
-    return Estimate(mean, max(0.0, mean - half), min(1.0, mean + half), level)
+    half = normal_quantile(0.95) * error
+    return Estimate(mean, max(0.0, mean - half), min(1.0, mean + half))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HarmWatch:
-    """Is the model wrong more often than on the reference by more than ``tolerance``? Drift that
+    """Is the model wrong more often than on the reference by more than ``TOLERANCE``? Drift that
     costs nothing does not alarm here (Podkopaev and Ramdas, 2110.06177).
 
     The bound is the largest share of wrong answers that the labelled reference rows leave plausible
@@ -66,42 +62,31 @@ class HarmWatch:
     """
 
     allowed: float
-    tolerance: float
     detector: Detector
     rows: int = 0
     wrong: int = 0
 
     @classmethod
-    def of_reference(cls, right: Floats, tolerance: float = TOLERANCE) -> HarmWatch | None:
+    def of_reference(cls, right: Floats) -> HarmWatch | None:
         """Of the reference rows that were ``right`` (1 or 0; NaN unknown); ``None`` below 30."""
-        if not 0 <= tolerance < 1:
-            raise Defect("the tolerance of harm", "must lie in [0, 1)", tolerance)
         known = right[np.isfinite(right)]
         if len(known) < FEWEST:
             return None
         most = share_above(int((known == 0).sum()), len(known), SURE)
-        allowed = min(most + tolerance, 1 - 1e-6)
-        return cls(allowed, tolerance, Detector.of_bounds(np.array([allowed])))
+        allowed = min(most + TOLERANCE, 1 - 1e-6)
+        return cls(allowed, Detector.of_bounds(np.array([allowed])))
 
     def add(self, wrong: Floats, limit: float) -> tuple[HarmWatch, int | None]:
         """After more labelled rows (1 wrong, 0 right) [n], up to the first at which the evidence of
         harm reaches ``limit``, labelled rows between alarms."""
         given = np.asarray(wrong, dtype=np.float64)
         detector, at = self.detector.add(given[:, None], limit)
-        seen = given[:at]
-        return (
-            replace(
-                self,
-                detector=detector,
-                rows=self.rows + len(seen),
-                wrong=self.wrong + int(seen.sum()),
-            ),
-            at,
-        )
+        rows, hits = self.rows + len(given[:at]), self.wrong + int(given[:at].sum())
+        return replace(self, detector=detector, rows=rows, wrong=hits), at
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "tolerance": self.tolerance,
+            "tolerance": TOLERANCE,
             "detector": self.detector.to_json(),
             "rows": self.rows,
             "wrong": self.wrong,

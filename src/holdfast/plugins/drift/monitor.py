@@ -9,16 +9,15 @@ alarms at k times as many, so that together they come to the one that was asked 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from holdfast.core.errors import Defect
-from holdfast.plugins.drift.classes import ClassWatch
-from holdfast.plugins.drift.numbers import NumberWatch
 from holdfast.plugins.drift.rows import DriftRows, Reference, joined
 from holdfast.plugins.drift.vectors import LEAST_REFERENCE, VectorWatch, packed, unpacked
+from holdfast.plugins.drift.watches import ClassWatch, NumberWatch
 
 FORMAT = 1
 BETWEEN = 100_000
@@ -29,7 +28,7 @@ THEMSELVES = "the rows themselves"
 # Rows that are kept, to say of an alarm what it is about.
 RECENT = 400
 INPUTS, CLASSES, NUMBERS = "inputs", "classes", "numbers"
-SIDES = (INPUTS, CLASSES, NUMBERS)
+Watch = VectorWatch | ClassWatch | NumberWatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,28 +46,20 @@ class Alarm:
     against: str
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "at": self.at,
-            "since": self.since,
-            "side": self.side,
-            "by": self.by,
-            "levels": dict(self.levels),
-            "against": self.against,
-        }
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DriftMonitor:
-    """What was watched so far, a value. ``reference`` is what rows are held against now; ``rows``
-    how many came, ``begun`` the row at which this reference was taken up. While ``gathering`` a new
-    regime, which it is once there are ``REGIME`` rows, nothing alarms."""
+    """What was watched so far, a value. ``reference`` is what rows are held against now, ``sides``
+    what is watched, by name; ``rows`` how many came, ``begun`` the row at which this reference was
+    taken up. While ``gathering`` a new regime, which it is once there are ``REGIME`` rows, nothing
+    alarms."""
 
     reference: Reference
     between: int
     seed: int
-    vectors: VectorWatch | None
-    classes: ClassWatch | None
-    numbers: NumberWatch | None
+    sides: Mapping[str, Watch]
     rows: int = 0
     begun: int = 0
     recent: DriftRows = field(default_factory=lambda: DriftRows(0))
@@ -84,32 +75,26 @@ class DriftMonitor:
         if between < 1:
             raise Defect("the rows between alarms", "must be at least 1", between)
         held = reference.rows
-        vectors = None
+        sides: dict[str, Watch | None] = {}
         if held.vectors is not None and len(held) >= LEAST_REFERENCE:
-            vectors = VectorWatch.of_reference(held.vectors, seed)
-        classes = None
-        if held.answers is not None and reference.classes:
-            classes = ClassWatch.of_reference(held.answers, reference.classes)
-        numbers = NumberWatch.of_reference(held.numbers)
-        return cls(reference, between, seed, vectors, classes, numbers, rows, rows)
-
-    @property
-    def sides(self) -> dict[str, VectorWatch | ClassWatch | NumberWatch]:
-        """What is watched, by name."""
-        each = zip(SIDES, (self.vectors, self.classes, self.numbers), strict=True)
-        return {name: watch for name, watch in each if watch is not None}
+            sides[INPUTS] = VectorWatch.of_reference(held.vectors, seed)
+        if held.answers is not None:
+            sides[CLASSES] = ClassWatch.of_reference(held.answers, reference.classes)
+        sides[NUMBERS] = NumberWatch.of_reference(held.numbers)
+        known = {name: watch for name, watch in sides.items() if watch is not None}
+        return cls(reference, between, seed, known, rows, rows)
 
     @property
     def unwatched(self) -> dict[str, str]:
         """What is not watched, and why."""
         held, said = self.reference.rows, {}
-        if self.vectors is None:
+        if INPUTS not in self.sides:
             few = f"{len(held)} reference rows are fewer than {LEAST_REFERENCE}"
             said[INPUTS] = "rows have no vectors" if held.vectors is None else few
-        if self.classes is None:
+        if CLASSES not in self.sides:
             no_class = held.answers is None or len(self.reference.classes) < 2
             said[CLASSES] = "answers are no classes" if no_class else "too few reference answers"
-        if self.numbers is None:
+        if NUMBERS not in self.sides:
             said[NUMBERS] = "fewer than 20 reference rows have a confidence or a length"
         return said
 
@@ -117,8 +102,7 @@ class DriftMonitor:
     def levels(self) -> dict[str, float]:
         """The evidence of each side now, in clean rows between alarms as bold as it: an alarm comes
         at ``between``."""
-        sides = self.sides
-        return {name: one.detector.level / len(sides) for name, one in sides.items()}
+        return {name: one.detector.level / len(self.sides) for name, one in self.sides.items()}
 
     def add(self, rows: DriftRows) -> DriftMonitor:
         """After more rows, in their order. Each alarm on the way is added to ``alarms``."""
@@ -130,66 +114,43 @@ class DriftMonitor:
 
     def _bet(self, rows: DriftRows) -> tuple[DriftMonitor, int]:
         """The monitor after the rows up to the first alarm, and how many those were."""
-        limit = self.between * max(1, len(self.sides))
-        watched, ends = self._watched(rows, limit)
-        first, part = min(ends, default=None), rows
+        limit, part = self.between * max(1, len(self.sides)), rows
+        each = {name: watch.add(rows, limit) for name, watch in self.sides.items()}
+        first = min((at for _, at in each.values() if at is not None), default=None)
         if first is not None:
             # The side that alarms first decides how many rows the others see.
             part = rows.take(slice(0, first))
-            watched, _ = self._watched(part, limit)
-        recent = _last(joined([self.recent, part]) if len(self.recent) else part, RECENT)
-        made = replace(watched, rows=self.rows + len(part), recent=recent)
+            each = {name: watch.add(part, limit) for name, watch in self.sides.items()}
+        sides: dict[str, Watch] = {name: watch for name, (watch, _) in each.items()}
+        recent = (joined([self.recent, part]) if len(self.recent) else part).last(RECENT)
+        made = replace(self, sides=sides, rows=self.rows + len(part), recent=recent)
         return (made if first is None else made._alarmed()), len(part)
-
-    def _watched(self, rows: DriftRows, limit: float) -> tuple[DriftMonitor, list[int]]:
-        """After these rows, and after how many of them each side that alarms did."""
-        vectors, classes, numbers = self.vectors, self.classes, self.numbers
-        ends: list[int | None] = []
-        # A row of which one side says nothing still counts there, so that all sides count alike.
-        if vectors is not None:
-            unread = np.full((len(rows), vectors.halves.width), np.nan)
-            given = unread if rows.vectors is None else rows.vectors
-            vectors, at = vectors.add(given, limit)
-            ends.append(at)
-        if classes is not None:
-            unknown = np.full(len(rows), -1)
-            classes, at = classes.add(unknown if rows.answers is None else rows.answers, limit)
-            ends.append(at)
-        if numbers is not None:
-            numbers, at = numbers.add(rows.numbers, len(rows), limit)
-            ends.append(at)
-        made = replace(self, vectors=vectors, classes=classes, numbers=numbers)
-        return made, [at for at in ends if at is not None]
 
     def _alarmed(self) -> DriftMonitor:
         levels = self.levels
         side = max(levels, key=lambda name: levels[name])
         watch = self.sides[side]
         since = min(self.begun + watch.detector.since, self.rows - 1)
+        by = THEMSELVES if isinstance(watch, VectorWatch) else watch.by
         if isinstance(watch, VectorWatch) and self.recent.vectors is not None:
             own = self.recent.vectors[-(self.rows - self.begun) :]
             since = self.rows - watch.dated(own)
-        by = THEMSELVES if isinstance(watch, VectorWatch) else watch.by
-        what = self.reference.what
-        alarm = Alarm(self.rows - 1, since, side, by, levels, what)
+        alarm = Alarm(self.rows - 1, since, side, by, levels, self.reference.what)
         # What came since the change is of the new regime already.
-        known = self.recent.take(slice(max(0, len(self.recent) - (self.rows - since)), None))
+        known = self.recent.last(self.rows - since)
         return replace(self, alarms=(*self.alarms, alarm), gathering=known)
 
     def _gathered(self, rows: DriftRows) -> tuple[DriftMonitor, int]:
         assert self.gathering is not None
-        need = max(0, REGIME - len(self.gathering))
-        part = rows.take(slice(0, need))
+        part = rows.take(slice(0, max(0, REGIME - len(self.gathering))))
         whole = joined([self.gathering, part]) if len(part) else self.gathering
-        made = replace(
-            self, rows=self.rows + len(part), gathering=whole, recent=_last(whole, RECENT)
-        )
+        made = replace(self, rows=self.rows + len(part), gathering=whole, recent=whole.last(RECENT))
         if len(whole) < REGIME:
             return made, len(part)
         if whole.vectors is not None:
             # As they are written down, so that a restart changes nothing.
             whole = replace(whole, vectors=whole.vectors.astype(np.float16).astype(np.float64))
-        reference = self.reference.of_traffic(whole, {}, f"rows from row {made.since} on")
+        reference = self.reference.of_traffic(whole, f"rows from row {made.since} on")
         fresh = DriftMonitor.of_reference(reference, self.between, self.seed, made.rows)
         return replace(fresh, alarms=self.alarms, recent=made.recent), len(part)
 
@@ -206,7 +167,7 @@ class DriftMonitor:
     def to_json(self) -> dict[str, Any]:
         """Everything but the first reference, which is the run's; of arrived rows only what a new
         regime is known by, and no text."""
-        moved = self.alarms and self.gathering is None
+        regime = self.regime
         return {
             "format": FORMAT,
             "between": self.between,
@@ -215,7 +176,7 @@ class DriftMonitor:
             "begun": self.begun,
             "alarms": [one.to_json() for one in self.alarms],
             "sides": {name: watch.to_json() for name, watch in self.sides.items()},
-            "regime": _rows_json(self.reference.rows) if moved else None,
+            "regime": None if regime is None else _rows_json(regime),
             "what": self.reference.what,
             "gathering": None if self.gathering is None else _rows_json(self.gathering),
         }
@@ -229,17 +190,14 @@ class DriftMonitor:
                 raise ValueError(f"format {said['format']}")
             if said["regime"] is not None:
                 rows = _rows_of(said["regime"])
-                reference = reference.of_traffic(rows, {}, str(said["what"]))
+                reference = reference.of_traffic(rows, str(said["what"]))
             made = cls.of_reference(reference, int(said["between"]), int(said["seed"]))
-            watches: dict[str, Any] = {
-                name: watch.restored(said["sides"][name]) for name, watch in made.sides.items()
-            }
             gathering = said["gathering"]
             return replace(
                 made,
-                vectors=watches.get(INPUTS),
-                classes=watches.get(CLASSES),
-                numbers=watches.get(NUMBERS),
+                sides={
+                    name: watch.restored(said["sides"][name]) for name, watch in made.sides.items()
+                },
                 rows=int(said["rows"]),
                 begun=int(said["begun"]),
                 alarms=tuple(Alarm(**one) for one in said["alarms"]),
@@ -266,7 +224,3 @@ def _rows_of(said: Mapping[str, Any]) -> DriftRows:
         None if answers is None else np.array(answers, np.int64),
         {name: unpacked(values) for name, values in said["numbers"].items()},
     )
-
-
-def _last(rows: DriftRows, most: int) -> DriftRows:
-    return rows.take(slice(max(0, len(rows) - most), None))

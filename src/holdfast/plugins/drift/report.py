@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.core.records import Estimate, Floats, Ints
+from holdfast.core.records import Estimate, Floats, Ints, to_json
 from holdfast.core.seeds import generator
 from holdfast.plugins.drift.accuracy import estimated_accuracy, support_of
-from holdfast.plugins.drift.distance import Apart, apart
+from holdfast.plugins.drift.distance import Apart, apart, rank_area
 from holdfast.plugins.drift.facts import CONFIDENCE
-from holdfast.plugins.drift.label_evidence import HarmWatch, powered_accuracy
-from holdfast.plugins.drift.monitor import BETWEEN, Alarm, DriftMonitor
+from holdfast.plugins.drift.label_evidence import TOLERANCE, HarmWatch, powered_accuracy
+from holdfast.plugins.drift.monitor import BETWEEN, DriftMonitor
 from holdfast.plugins.drift.rows import DriftRows, Reference
 from holdfast.plugins.drift.words import DriftWord, rows_with, telling_terms
 from holdfast.quality.two_samples import proportions_differ
@@ -30,55 +30,28 @@ MOST_ROWS = 2000
 EXAMPLES = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Fact:
-    """A fact of rows, then and now: medians, and ``area``, the chance that a new row has more of it
-    than an old one (0.5: alike); ``moved`` where that is sure."""
-
-    name: str
-    then: float
-    now: float
-    area: Estimate
-    moved: bool
-
-    def to_json(self) -> dict[str, Any]:
-        shown = {"then": self.then, "now": self.now, "higher": self.area.to_json()}
-        return {**shown, "moved": self.moved}
-
-
-@dataclass(frozen=True, slots=True)
-class ClassShare:
-    """How often a class is answered, then and now."""
-
-    name: str
-    then: Estimate
-    now: Estimate
-
-    def to_json(self) -> dict[str, Any]:
-        return {"class": self.name, "then": self.then.to_json(), "now": self.now.to_json()}
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class DriftReport:
     """What ``compare_rows`` found. ``differ`` are the sides on which rows are surely not alike
     (``inputs``, ``classes``, or a fact's name); ``alarms`` say since when, where rows stand in the
-    order in which they came."""
+    order in which they came.
+
+    Each of ``classes`` is how often it is answered, ``then`` and ``now``. Of ``facts``, by name,
+    ``then`` and ``now`` are medians and ``higher`` the chance that a new row has more of it than an
+    old one (0.5: alike), ``moved`` where that is sure.
+    """
 
     rows: int
     reference: Reference
-    differ: tuple[str, ...]
+    differ: Sequence[str]
     apart: Apart | None
-    classes: tuple[ClassShare, ...]
-    facts: tuple[Fact, ...]
-    accuracy: Estimate
-    before: Estimate
-    powered: Estimate | None
-    labels: int
+    classes: Sequence[Mapping[str, Any]]
+    facts: Mapping[str, Mapping[str, Any]]
+    accuracy: Mapping[str, Any]
     harm: Mapping[str, Any] | None
-    alarms: tuple[Alarm, ...]
-    terms: tuple[DriftWord, ...]
-    examples: tuple[tuple[str, str, float], ...]
-    unwatched: Mapping[str, str]
+    terms: Sequence[DriftWord]
+    examples: Sequence[Mapping[str, Any]]
+    monitor: DriftMonitor
 
     @property
     def verdict(self) -> str:
@@ -88,44 +61,30 @@ class DriftReport:
         return "differ" if self.differ else "alike"
 
     def to_json(self) -> dict[str, Any]:
-        apart = self.apart
-        return {
+        apart, inputs = self.apart, None
+        if apart is not None:
+            outside = float(apart.outside.mean())
+            inputs = {"told_apart": apart.area, "share": apart.share, "outside": outside}
+        block = {
             "verdict": self.verdict,
             "rows": self.rows,
             "reference": {"rows": len(self.reference), "what": self.reference.what},
-            "differ": list(self.differ),
-            "inputs": None
-            if apart is None
-            else {
-                "told_apart": apart.area.to_json(),
-                "share": apart.share.to_json(),
-                "outside": float(apart.outside.mean()),
-            },
-            "classes": [one.to_json() for one in self.classes],
-            "facts": {one.name: one.to_json() for one in self.facts},
-            "accuracy": {
-                "before": self.before.to_json(),
-                "estimated": self.accuracy.to_json(),
-                "powered": None if self.powered is None else self.powered.to_json(),
-                "labels": self.labels,
-            },
-            "harm": None if self.harm is None else dict(self.harm),
-            "alarms": [one.to_json() for one in self.alarms],
-            "terms": [one.to_json() for one in self.terms],
-            "examples": [
-                {"row": name, "text": text, "newness": score} for name, text, score in self.examples
-            ],
-            "unwatched": dict(self.unwatched),
+            "differ": self.differ,
+            "inputs": inputs,
+            "classes": self.classes,
+            "facts": self.facts,
+            "accuracy": self.accuracy,
+            "harm": self.harm,
+            "alarms": self.monitor.alarms,
+            "terms": self.terms,
+            "examples": self.examples,
+            "unwatched": self.monitor.unwatched,
         }
+        return dict(to_json(block))
 
 
 def compare_rows(
-    reference: Reference,
-    new: DriftRows,
-    *,
-    wrong: Floats | None = None,
-    between: int = BETWEEN,
-    seed: int = 0,
+    reference: Reference, new: DriftRows, *, wrong: Floats | None = None, between: int = BETWEEN
 ) -> DriftReport:
     """``new`` rows, in the order in which they came, against the reference.
 
@@ -133,70 +92,59 @@ def compare_rows(
     of a classifier of vectors and of each fact, Pearson's χ² of the classes. ``wrong`` [n] (1 or 0,
     NaN where no label is known) adds what labels say.
     """
-    some = _sample(len(new), seed)
-    held = reference.rows
+    some = np.sort(generator(0, "rows of drift").permutation(len(new))[:MOST_ROWS])
+    held, names = reference.rows, reference.classes
     numbers = [name for name in held.numbers if name in new.numbers]
-    tests = len(numbers) + 2
-    level = 1 - 2 * ERROR / tests
-    found = sure = None
+    error = ERROR / (len(numbers) + 2)
+    found, differ = None, []
     if held.vectors is not None and new.vectors is not None:
-        # One classifier, its interval at two levels: the one that decides, the one that is shown.
-        found = apart(held.vectors, new.vectors[some], seed=seed)
-        sure = apart(held.vectors, new.vectors[some], seed=seed, level=level)
-    differ = ["inputs"] if sure is not None and (sure.area.low or 0) > 0.5 else []
-    shares: tuple[ClassShare, ...] = ()
-    if held.answers is not None and new.answers is not None and reference.classes:
-        counts = [_counts(one, len(reference.classes)) for one in (held.answers, new.answers)]
-        shares = _shares(reference.classes, *counts)
-        if proportions_differ(*counts) < ERROR / tests:
+        found = apart(held.vectors, new.vectors[some])
+        # One-sided, at another level than the interval that is shown.
+        if found and (rank_area(found.old_scores, found.scores, 1 - 2 * error).low or 0) > 0.5:
+            differ.append("inputs")
+    shares: list[dict[str, Any]] = []
+    if held.answers is not None and new.answers is not None and names:
+        then, now = (
+            np.bincount(answers[answers >= 0], minlength=len(names))
+            for answers in (held.answers, new.answers)
+        )
+        shares = _shares(names, then, now)
+        if proportions_differ(then, now) < error:
             differ.append("classes")
-    facts = tuple(_fact(n, held.numbers[n], new.numbers[n], 1 - ERROR / tests) for n in numbers)
-    differ += [one.name for one in facts if one.moved]
-    monitor = DriftMonitor.of_reference(reference, between, seed).add(new)
-    accuracy, before = _accuracy(reference, new, found, bool(differ), len(some))
-    powered, labels, harm = _by_labels(reference, new, wrong, between)
-    terms: tuple[DriftWord, ...] = ()
-    examples: tuple[tuple[str, str, float], ...] = ()
+    facts = {name: _fact(held.numbers[name], new.numbers[name], 1 - error) for name in numbers}
+    differ += [name for name, fact in facts.items() if fact["moved"]]
+    before, accuracy = _accuracy(reference, new, found, bool(differ))
+    labels, harm = _by_labels(reference, new, wrong, between)
+    terms: list[DriftWord] = []
+    examples: list[dict[str, Any]] = []
     if differ and new.texts is not None:
-        now = rows_with(new.texts)
-        terms = tuple(telling_terms(now, len(new), reference.words, reference.told_of))
+        words = rows_with(new.texts)
+        terms = telling_terms(words, len(new), reference.words, reference.told_of)
         if found is not None:
             examples = _examples(new.take(some), found.scores)
     return DriftReport(
         len(new),
         reference,
-        tuple(differ),
+        differ,
         found,
         shares,
         facts,
-        accuracy,
-        before,
-        powered,
-        labels,
+        {"before": before, "estimated": accuracy, **labels},
         harm,
-        monitor.alarms,
         terms,
         examples,
-        monitor.unwatched,
+        DriftMonitor.of_reference(reference, between).add(new),
     )
 
 
-def _sample(n: int, seed: int) -> Ints:
-    order = generator(seed, "rows of drift").permutation(n)
-    return np.sort(order[:MOST_ROWS])
-
-
-def _counts(answers: Ints, classes: int) -> Ints:
-    return np.bincount(answers[answers >= 0], minlength=classes)
-
-
-def _shares(names: Sequence[str], then: Ints, now: Ints) -> tuple[ClassShare, ...]:
+def _shares(names: Sequence[str], then: Ints, now: Ints) -> list[dict[str, Any]]:
     """Every class, the one whose share moved most first."""
     old, late = max(1, int(then.sum())), max(1, int(now.sum()))
     order = np.argsort(-np.abs(now / late - then / old), kind="stable")
-    return tuple(
-        ClassShare(names[int(k)], _rate(int(then[k]), old), _rate(int(now[k]), late)) for k in order
-    )
+    return [
+        {"class": names[int(k)], "then": _rate(int(then[k]), old), "now": _rate(int(now[k]), late)}
+        for k in order
+    ]
 
 
 def _rate(count: int, n: int) -> Estimate:
@@ -204,7 +152,7 @@ def _rate(count: int, n: int) -> Estimate:
     return Estimate(count / n, low, high)
 
 
-def _fact(name: str, then: Floats, now: Floats, level: float) -> Fact:
+def _fact(then: Floats, now: Floats, level: float) -> dict[str, Any]:
     old, late = then[np.isfinite(then)], now[np.isfinite(now)]
     values = np.concatenate([old, late])
     labels = np.repeat([False, True], [len(old), len(late)])
@@ -213,14 +161,14 @@ def _fact(name: str, then: Floats, now: Floats, level: float) -> Fact:
     area = Estimate(shown.value, shown.low, shown.high)
     if not np.isfinite([shown.value, shown.low, shown.high]).all():
         area = Estimate(None, why="too few rows have it")
-    medians = [float(np.median(x)) if len(x) else float("nan") for x in (old, late)]
-    return Fact(name, medians[0], medians[1], area, moved)
+    before, after = (float(np.median(x)) if len(x) else float("nan") for x in (old, late))
+    return {"then": before, "now": after, "higher": area, "moved": moved}
 
 
 def _accuracy(
-    reference: Reference, new: DriftRows, found: Apart | None, differ: bool, sampled: int
+    reference: Reference, new: DriftRows, found: Apart | None, differ: bool
 ) -> tuple[Estimate, Estimate]:
-    """Of the new rows without a label, and of the reference."""
+    """Of the reference, and of the new rows without a label."""
     right = reference.right
     if right is None or not np.isfinite(right).any():
         why = "answers of this task are not right or wrong"
@@ -229,44 +177,41 @@ def _accuracy(
     before = _rate(int(known.sum()), len(known))
     sure, now = reference.rows.numbers.get(CONFIDENCE), new.numbers.get(CONFIDENCE)
     if sure is None or now is None:
-        return Estimate(None, why="answers have no confidence"), before
+        return before, Estimate(None, why="answers have no confidence")
     weights = support = None
     if found is not None:
-        support = support_of(found.weights, float(found.outside.mean()), sampled)
+        support = support_of(found.weights, float(found.outside.mean()), len(found.scores))
         weights = found.weights if differ else None
-    return estimated_accuracy(sure, right, now, weights=weights, support=support), before
+    return before, estimated_accuracy(sure, right, now, weights=weights, support=support)
 
 
 def _by_labels(
     reference: Reference, new: DriftRows, wrong: Floats | None, between: int
-) -> tuple[Estimate | None, int, dict[str, Any] | None]:
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """What labels say of the accuracy, and whether rows are harmful."""
     if wrong is None or not np.isfinite(wrong).any():
-        return None, 0, None
+        return {"powered": None, "labels": 0}, None
     labelled = np.isfinite(wrong)
     sure = new.numbers.get(CONFIDENCE, np.full(len(new), np.nan))
     powered = powered_accuracy(1 - wrong[labelled], sure[labelled], sure[~labelled])
+    said = {"powered": powered, "labels": int(labelled.sum())}
     watch = None if reference.right is None else HarmWatch.of_reference(reference.right)
     if watch is None:
-        return powered, int(labelled.sum()), None
+        return said, None
     made, at = watch.add(wrong[labelled], between)
-    where = np.flatnonzero(labelled)
-    harm = {
-        "harmful": at is not None,
-        "allowed": made.allowed,
-        "tolerance": made.tolerance,
-        "since": None if at is None else int(where[made.detector.since]),
-    }
-    return powered, int(labelled.sum()), harm
+    since = None if at is None else int(np.flatnonzero(labelled)[made.detector.since])
+    harm = {"harmful": at is not None, "allowed": made.allowed, "tolerance": TOLERANCE}
+    return said, {**harm, "since": since}
 
 
-def _examples(rows: DriftRows, scores: Floats) -> tuple[tuple[str, str, float], ...]:
+def _examples(rows: DriftRows, scores: Floats) -> list[dict[str, Any]]:
     """The rows that look newest, each text once."""
     assert rows.texts is not None
-    found: dict[str, tuple[str, str, float]] = {}
-    for at in np.argsort(-scores, kind="stable"):
-        text = rows.texts[int(at)]
-        name = rows.names[int(at)] if rows.names is not None else str(int(at))
-        found.setdefault(text, (name, text, float(scores[at])))
+    found: dict[str, dict[str, Any]] = {}
+    for at in map(int, np.argsort(-scores, kind="stable")):
+        name = rows.names[at] if rows.names is not None else str(at)
+        text, score = rows.texts[at], float(scores[at])
+        found.setdefault(text, {"row": name, "text": text, "newness": score})
         if len(found) == EXAMPLES:
             break
-    return tuple(found.values())
+    return list(found.values())

@@ -25,8 +25,7 @@ from holdfast.core.run_files import check_files
 from holdfast.core.seeds import generator
 from holdfast.data.tags.scheme import OUTSIDE
 from holdfast.plugins.drift.facts import facts_of
-from holdfast.plugins.drift.reference_file import of_arrays, to_arrays, unit
-from holdfast.plugins.drift.rows import DriftRows, Reference
+from holdfast.plugins.drift.rows import DriftRows, Reference, of_arrays, to_arrays, unit
 from holdfast.plugins.drift.words import hashed_words, rows_with
 from holdfast.runs.finished_run import FinishedRun
 
@@ -67,60 +66,55 @@ def held_reference(again: FinishedRun, notify: Notify) -> RunReference:
     """
     path = again.run / REFERENCE
     if path.is_file():
-        return read_reference(again.run, again.result)
+        return _read_reference(path, again)
     if not again.has("valid"):
         why = "a version of Holdfast made the run that kept no answers to such rows"
         raise _nothing(path, why, f"Train again with {again.run / RECIPE} into another folder.")
     try:
-        made = make_reference(again, notify)
+        made = _made_reference(again, notify)
     except (RunError, DataError) as error:
         raise _nothing(path, str(error).split("\n")[0], BACK) from error
     because = f"of {len(made.reference)} validation rows, read again from the source of {again.run}"
+    stream = io.BytesIO()
+    arrays: dict[str, Any] = to_arrays(made.reference, made.words, _mark(again.result))
+    np.savez_compressed(stream, **arrays)
     try:
-        write_reference(again.run, made, mark_of(again.result))
+        write_atomically(path, lambda beside: _write(beside, stream.getvalue()))
     except (OSError, MachineError) as error:
         because += f"; it is not kept, since {REFERENCE} cannot be written: {error}"
     notify(Decision("reference", f"{len(made.reference)} rows", because))
     return made
 
 
-def read_reference(run: Path, result: dict[str, Any]) -> RunReference:
+def _read_reference(path: Path, again: FinishedRun) -> RunReference:
     """The reference in the run's folder. Raises ``RunError`` where it is damaged, or of a model
     that is not there any more."""
-    path = run / REFERENCE
+    result = again.result
     if REFERENCE in ((result.get("seal") or {}).get("files") or {}):
-        check_files(run, result, [REFERENCE])
-    remedy = f"Delete it: it is made again where the rows that {run} was made of are there."
+        check_files(again.run, result, [REFERENCE])
+    remedy = f"Delete it: it is made again where the rows that {again.run} was made of are there."
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
             reference, words, mark = of_arrays({name: arrays[name] for name in arrays.files})
     except (OSError, ValueError, zipfile.BadZipFile, KeyError, EOFError) as error:
         raise RunError(str(path), "cannot be read", str(error)[:200], remedy) from error
-    if mark != mark_of(result):
+    if mark != _mark(result):
         raise RunError(str(path), "is of another run", None, remedy)
     return RunReference(reference, words)
-
-
-def write_reference(run: Path, held: RunReference, mark: str) -> None:
-    stream = io.BytesIO()
-    arrays: dict[str, Any] = dict(to_arrays(held.reference, held.words, mark))
-    np.savez_compressed(stream, **arrays)
-    made = stream.getvalue()
-    write_atomically(run / REFERENCE, lambda beside: _write(beside, made))
 
 
 def _write(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
-def mark_of(result: dict[str, Any]) -> str:
+def _mark(result: dict[str, Any]) -> str:
     """What tells the model of a run from others: its weights' sums, the seal's first."""
     files = (result.get("seal") or {}).get("files") or {}
     sums = sorted(f"{k} {v['sha256']}" for k, v in files.items() if k.startswith("model/"))
     return hashlib.sha256("\n".join(sums).encode()).hexdigest()[:16] if sums else "unsealed"
 
 
-def make_reference(again: FinishedRun, notify: Notify) -> RunReference:
+def _made_reference(again: FinishedRun, notify: Notify) -> RunReference:
     """Of at most ``MOST`` validation rows, a fixed sample, read again from the run's source."""
     told = again.told("valid")
     task, seed = str(again.result["task"]), int(again.result.get("seed") or 0)
@@ -130,7 +124,7 @@ def make_reference(again: FinishedRun, notify: Notify) -> RunReference:
         told = told.take(np.sort(order[:most]))
     table = told.table
     texts, vectors = read_texts(table), None
-    predictions: Sequence[object] | None = told.predictions
+    said: Sequence[object] | None = told.predictions
     confidence: Sequence[float | None] = [None] * len(told)
     if told.sure is not None:
         confidence = [float(p) if p == p else None for p in told.sure]
@@ -139,12 +133,12 @@ def make_reference(again: FinishedRun, notify: Notify) -> RunReference:
         notify(Decision("vectors of the reference", "of words alone", because))
     else:
         answers, vectors = answer_with_vectors(again.predictor, table)
-        if predictions is None:
-            predictions, confidence = answers.predictions, answers.confidence
-    said = predictions if predictions is not None else [None] * len(told)
+        if said is None:
+            said, confidence = answers.predictions, answers.confidence
+    said = [None] * len(told) if said is None else said
     rows = rows_of_answers(task, again.names, texts, said, confidence, vectors)
     right = None if told.wrong is None else 1.0 - told.wrong
-    classes = one_class_each(task, again.names, said)
+    classes = _classes(task, again.names, said)
     reference = Reference(rows, classes, right, rows_with(texts or ()), len(told))
     words = None if texts is None else hashed_words(texts)
     # As it is written down, so that the first use says what later ones say.
@@ -161,22 +155,17 @@ def rows_of_answers(
 ) -> DriftRows:
     """What a model said of rows [n], as arrays: ``classes`` are those that it may answer, ``texts``
     what it was asked, where it was a text."""
-    known = one_class_each(task, classes, predictions)
     answers: Ints | None = None
-    said: Sequence[object] = predictions
-    if known:
+    if known := _classes(task, classes, predictions):
         place = {name: at for at, name in enumerate(known)}
         answers = np.array([place.get(str(one), -1) for one in predictions], dtype=np.int64)
-        said = ()
     outside = OUTSIDE if task == "token-classification" else None
-    numbers = facts_of(texts, said, confidence, outside)
+    numbers = facts_of(texts, () if known else predictions, confidence, outside)
     usable = None if vectors is None else unit(vectors)
     return DriftRows(len(predictions), usable, answers, numbers, texts)
 
 
-def one_class_each(
-    task: str, names: Sequence[str], predictions: Sequence[object]
-) -> tuple[str, ...]:
+def _classes(task: str, names: Sequence[str], predictions: Sequence[object]) -> tuple[str, ...]:
     """The classes of answers that are one class each."""
     one_class = task.endswith("-classification") and task != "token-classification"
     first = next((one for one in predictions if one is not None), None)

@@ -28,6 +28,7 @@ import numpy.typing as npt
 from holdfast.core.records import Floats
 from holdfast.core.seeds import generator
 from holdfast.plugins.drift.payoffs import in_tail, rank_bound, ranks, tail_bound, tail_place
+from holdfast.plugins.drift.rows import DriftRows
 from holdfast.stats.streams.e_detector import Detector
 
 # Rows, of which so many count: the weight of a row falls by 1 − 1/n with each later one.
@@ -50,25 +51,25 @@ LEAST_REFERENCE = 2 * FEWEST
 @dataclass(frozen=True, slots=True, eq=False)
 class Halves:
     """A reference cut in two: ``precision`` [d, d] and ``mean`` [d] of the half that is learned
-    from, ``held`` [m, d] the other, with the ``marks`` [m] of its rows; ``onto`` [width, d] a
-    projection, ``None`` where d is all; ``signs`` [d, 64] what marks are made by."""
+    from, ``held`` [m, d] the other; ``onto`` [width, d] a projection, ``None`` where d is all;
+    ``signs`` [d, 64] what marks are made by."""
 
     precision: Floats
     mean: Floats
     held: Floats
     onto: Floats | None
     signs: Floats
-    marks: Marks
 
     @property
     def width(self) -> int:
         """Of the vectors that ``read`` takes."""
         return int(len(self.precision) if self.onto is None else len(self.onto))
 
-    def read(self, vectors: Floats) -> Floats:
-        """Vectors [n, width] as the halves are, [n, d]."""
+    def read(self, vectors: Floats) -> tuple[Floats, Marks]:
+        """Vectors [n, width] as the halves are, [n, d], and the mark of each."""
         given = np.asarray(vectors, dtype=np.float64)
-        return given if self.onto is None else given @ self.onto
+        rows = given if self.onto is None else given @ self.onto
+        return rows, marks_of(rows - self.mean, self.signs)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,14 +109,15 @@ class VectorWatch:
         sums, counts = np.zeros((len(MEMORIES), d)), np.zeros(len(MEMORIES))
         none = np.full((len(MEMORIES), d), np.nan)
         learned = learned_of(halves, none, none, counts)
-        came = np.zeros(0, np.uint64)
-        return cls(halves, Detector.of_bounds(bounds), sums, counts, came, learned)
+        detector = Detector.of_bounds(bounds)
+        return cls(halves, detector, sums, counts, np.zeros(0, np.uint64), learned)
 
-    def add(self, vectors: Floats, limit: float) -> tuple[VectorWatch, int | None]:
-        """After these rows [n, d], up to the first at which the evidence reaches ``limit``. A row
-        of which nothing was read is NaN, and is left out."""
-        made, rows, start = self, self.halves.read(vectors), 0
-        marks = marks_of(rows - self.halves.mean, self.halves.signs)
+    def add(self, new: DriftRows, limit: float) -> tuple[VectorWatch, int | None]:
+        """After more rows, up to the first at which the evidence reaches ``limit``. A row of which
+        nothing was read is NaN, and is left out, but counts."""
+        unread = np.full((len(new), self.halves.width), np.nan)
+        rows, marks = self.halves.read(unread if new.vectors is None else new.vectors)
+        made, start = self, 0
         while start < len(rows):
             end = start + BLOCK - made.detector.rows % BLOCK
             part, own = rows[start:end], marks[start:end]
@@ -179,9 +181,7 @@ class VectorWatch:
         the first of them stand rows of the reference, of which the mean is ½: all may be new."""
         back = self.detector.rows - self.detector.since
         best = 2 * (self.detector.by // 2)
-        rows = self.halves.read(vectors)
-        marks = marks_of(rows - self.halves.mean, self.halves.signs)
-        place = self.payoffs(rows, marks)[:, best]
+        place = self.payoffs(*self.halves.read(vectors))[:, best]
         place = np.where(np.isnan(place), 0.5, place)[::-1]
         place = np.concatenate([place, np.full(2 * BLOCK, 0.5)])
         n, sums = len(place), np.cumsum(place)
@@ -202,7 +202,11 @@ class VectorWatch:
         came, late = np.concatenate([self.came, marks[read]])[-KEPT:], self.late + len(new)
         learned = self.learned
         if detector.rows % BLOCK == 0:
-            learned, late = _learn(self.halves, sums, counts), 0
+            ways, centres = np.full(sums.shape, np.nan), np.full(sums.shape, np.nan)
+            for enough in np.flatnonzero(counts >= FIRST):
+                centres[enough] = sums[enough] / counts[enough]
+                ways[enough] = self.halves.precision @ (centres[enough] - self.halves.mean)
+            learned, late = learned_of(self.halves, ways, centres, counts), 0
         return VectorWatch(self.halves, detector, sums, counts, came, learned, late)
 
     def to_json(self) -> dict[str, Any]:
@@ -230,14 +234,6 @@ class VectorWatch:
             learned_of(self.halves, ways, centres, counts),
             int(said["late"]),
         )
-
-
-def _learn(halves: Halves, sums: Floats, counts: Floats) -> DirectionClassifier:
-    ways, centres = np.full(sums.shape, np.nan), np.full(sums.shape, np.nan)
-    for k in np.flatnonzero(counts >= FIRST):
-        centres[k] = sums[k] / counts[k]
-        ways[k] = halves.precision @ (centres[k] - halves.mean)
-    return learned_of(halves, ways, centres, counts)
 
 
 def learned_of(
@@ -277,7 +273,7 @@ def halve(vectors: Floats, seed: int) -> Halves:
     drawn = generator(seed, "marks of rows").standard_normal((given.shape[1], SIGNS))
     # Where rows lie in one narrow cone their directions are alike until they are whitened.
     signs = np.linalg.cholesky(precision) @ drawn
-    return Halves(precision, mean, held, onto, signs, marks_of(held - mean, signs))
+    return Halves(precision, mean, held, onto, signs)
 
 
 def precision_of(rows: Floats) -> Floats:

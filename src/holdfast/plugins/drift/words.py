@@ -10,7 +10,6 @@ import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -40,27 +39,24 @@ class DriftWord:
     then: float
     z: float
 
-    def to_json(self) -> dict[str, Any]:
-        return {"word": self.word, "now": self.now, "then": self.then, "z": self.z}
 
-
-def hashed_words(texts: Sequence[str], width: int = WIDTH) -> Floats:
-    """Signed counts of hashed words [n, width], logarithmic, each row of length 1 (0 without a
+def hashed_words(texts: Sequence[str]) -> Floats:
+    """Signed counts of hashed words [n, 256], logarithmic, each row of length 1 (0 without a
     word): Weinberger and others (0902.2206). It needs no vocabulary, so that later texts are read
     alike."""
-    found = np.zeros((len(texts), width))
+    found = np.zeros((len(texts), WIDTH))
     for row, text in enumerate(texts):
         for word, n in Counter(_words(text)).items():
             mark = zlib.crc32(word.encode())
-            found[row, mark % width] += (1 if mark & 0x80000000 else -1) * (1 + math.log(n))
+            found[row, mark % WIDTH] += (1 if mark & 0x80000000 else -1) * (1 + math.log(n))
     lengths = np.linalg.norm(found, axis=1, keepdims=True)
     return np.asarray(found / np.maximum(lengths, 1e-12))
 
 
-def rows_with(texts: Sequence[str], least: int = LEAST_ROWS) -> dict[str, int]:
-    """How many texts hold each word, of words that ``least`` hold: the most frequent ones."""
+def rows_with(texts: Sequence[str]) -> dict[str, int]:
+    """How many texts hold each word, of words that ``LEAST_ROWS`` hold: the most frequent ones."""
     counts = Counter(word for text in texts for word in set(_words(text)))
-    common = sorted(((-n, word) for word, n in counts.items() if n >= least))[:MOST_KEPT]
+    common = sorted(((-n, word) for word, n in counts.items() if n >= LEAST_ROWS))[:MOST_KEPT]
     return {word: -n for n, word in common}
 
 

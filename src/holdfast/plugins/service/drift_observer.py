@@ -23,9 +23,8 @@ from holdfast.plugins.drift.distance import apart
 from holdfast.plugins.drift.facts import CONFIDENCE, facts_of
 from holdfast.plugins.drift.label_evidence import HarmWatch, powered_accuracy
 from holdfast.plugins.drift.monitor import BETWEEN, THEMSELVES, Alarm, DriftMonitor
-from holdfast.plugins.drift.reference_file import unit
 from holdfast.plugins.drift.report import compare_rows
-from holdfast.plugins.drift.rows import DriftRows, Reference, joined
+from holdfast.plugins.drift.rows import DriftRows, Reference, joined, unit
 from holdfast.plugins.drift.run_rows import RunReference, held_reference
 from holdfast.plugins.drift.words import hashed_words
 from holdfast.plugins.service.records import EngineFacts, RowPrediction, Served

@@ -1,0 +1,115 @@
+"""Answers and facts of rows, watched by bets on columns that are made of them.
+
+*Classes*: has the mix of answers moved? For each class two bets: that it is answered more often
+than the reference leaves plausible, and that it is answered less often (the multinomial, class by
+class). *Numbers*: how sure the model is, lengths, repetition, a predicted number. Each is held
+against its ranks among the reference, in both directions, at the mean and in the furthest tenth:
+the rank tests of distributions, as bets.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+
+from holdfast.core.records import Floats, Ints
+from holdfast.plugins.drift.payoffs import SURE, in_tail, rank_bound, ranks, shared, tail_bound
+from holdfast.plugins.drift.rows import DriftRows
+from holdfast.stats.streams.e_detector import Detector, share_above
+
+# A bound of exactly 0 or 1 leaves nothing to bet on.
+LEAST = 1e-6
+FEWEST = 20
+WAYS = ("higher", "much higher", "lower", "much lower")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ColumnWatch(ABC):
+    """A ``detector`` with a column for each of the ``bets``, which say in words what they bet."""
+
+    detector: Detector
+    bets: tuple[str, ...]
+
+    @abstractmethod
+    def payoffs(self, rows: DriftRows) -> Floats:
+        """What each bet wins by each row [n, bets], in [0, 1]; NaN where it is not bet on."""
+
+    def add(self, rows: DriftRows, limit: float) -> tuple[Self, int | None]:
+        """After more rows, up to the first at which the evidence reaches ``limit``; a row of which
+        nothing is known is not bet on, but counts."""
+        detector, at = self.detector.add(self.payoffs(rows), limit)
+        return replace(self, detector=detector), at
+
+    @property
+    def by(self) -> str:
+        """The bet that speaks loudest for a change: ``refund more often``, ``words lower``."""
+        return self.bets[self.detector.by]
+
+    def to_json(self) -> dict[str, Any]:
+        return self.detector.to_json()
+
+    def restored(self, said: Mapping[str, Any]) -> Self:
+        """This watch, of the same reference, with what ``to_json`` wrote down."""
+        return replace(self, detector=Detector.of(said))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClassWatch(ColumnWatch):
+    """Bets on the mix of the answers among the classes."""
+
+    @classmethod
+    def of_reference(cls, answers: Ints, names: Sequence[str]) -> ClassWatch | None:
+        """Of the classes that reference rows were answered [m]; ``None`` below ``FEWEST`` rows or
+        two classes."""
+        given = answers[answers >= 0]
+        if len(given) < FEWEST or len(names) < 2:
+            return None
+        counts, m = np.bincount(given, minlength=len(names)), len(given)
+        sure = shared(SURE, 2 * len(names))
+        shares = [share_above(int(c), m, sure) for c in (*counts, *(m - counts))]
+        bets = [f"{name} {way} often" for way in ("more", "less") for name in names]
+        return cls(Detector.of_bounds(np.clip(shares, LEAST, 1 - LEAST)), tuple(bets))
+
+    def payoffs(self, rows: DriftRows) -> Floats:
+        if rows.answers is None:
+            return np.full((len(rows), len(self.bets)), np.nan)
+        is_class = rows.answers[:, None] == np.arange(len(self.bets) // 2)
+        values = np.concatenate([is_class, ~is_class], axis=1).astype(np.float64)
+        values[rows.answers < 0] = np.nan
+        return values
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NumberWatch(ColumnWatch):
+    """Bets on the facts ``held``, by name, the sorted values of the reference [m] of each."""
+
+    held: Mapping[str, Floats]
+
+    @classmethod
+    def of_reference(cls, numbers: Mapping[str, Floats]) -> NumberWatch | None:
+        """Of the facts that at least ``FEWEST`` reference rows have, not all the same; ``None``
+        where there is none."""
+        known = {name: np.sort(x[np.isfinite(x)]) for name, x in sorted(numbers.items())}
+        held = {name: x for name, x in known.items() if len(x) >= FEWEST and x[0] < x[-1]}
+        if not held:
+            return None
+        sure = shared(SURE, len(WAYS) * len(held))
+        limits = [[rank_bound(len(x), sure), tail_bound(len(x), sure)] * 2 for x in held.values()]
+        bets = tuple(f"{name} {way}" for name in held for way in WAYS)
+        return cls(Detector.of_bounds(np.concatenate(limits)), bets, held)
+
+    def payoffs(self, rows: DriftRows) -> Floats:
+        found = np.full((len(rows), len(self.bets)), np.nan)
+        for k, (name, among) in enumerate(self.held.items()):
+            if name not in rows.numbers:
+                continue
+            values = np.asarray(rows.numbers[name], dtype=np.float64)
+            at = np.flatnonzero(np.isfinite(values))
+            up, down, below = values[at], -values[at], -among[::-1]
+            won = ranks(up, among), in_tail(up, among), ranks(down, below), in_tail(down, below)
+            found[at, len(WAYS) * k : len(WAYS) * (k + 1)] = np.stack(won, axis=1)
+        return found
