@@ -11,9 +11,17 @@ import numpy as np
 import pytest
 
 from holdfast.core.errors import DataError, RecipeError
-from holdfast.plugins.update.every import moment, seconds_of
 from holdfast.plugins.update.options import UpdateOptions
-from holdfast.plugins.update.rounds import ROUNDS, Rounds, RoundSchedule, read_rounds, schedule_of
+from holdfast.plugins.update.rounds import (
+    ROUNDS,
+    Rounds,
+    RoundSchedule,
+    in_service,
+    moment,
+    read_rounds,
+    schedule_of,
+    seconds_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +72,7 @@ def loop(served: Path, tmp_path: Path, odd_rows: Any, write_csv: Any) -> Any:
         write_csv(path, odd_rows(rows))
         asking = UpdateOptions(served, str(path))
         schedule = RoundSchedule(3600, tmp_path / "rounds", 50)
-        made = Rounds(asking, schedule, act, said.append, clock, ended=ended)
+        made = Rounds(asking, schedule, act, said.append, ended, clock)
 
         def wait(seconds: float) -> bool:
             clock.now += seconds
@@ -312,7 +320,6 @@ def test_a_round_updates_the_run_that_is_in_service_by_now(
     from holdfast.plugins.service.promotion import PROMOTION, started
     from holdfast.plugins.store.records import Event
     from holdfast.plugins.store.store import open_store
-    from holdfast.plugins.update.progress import in_service
     from holdfast.runs.threshold import served_name
 
     where, later = str(tmp_path / "service.db"), served_once / "run"

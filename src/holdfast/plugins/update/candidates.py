@@ -38,12 +38,6 @@ class StartChoice:
     def decision(self) -> Decision:
         return Decision("start", WORDS[self.start], self.because, prominent=True)
 
-    def to_json(self) -> dict[str, Any]:
-        plain: dict[str, Any] = to_json(
-            {"start": self.start, "because": self.because, "tried": self.tried}
-        )
-        return plain
-
 
 def against_warm(run: Path, recipe: Recipe, deleted: int) -> str | None:
     """Why the served model is no place to start from; ``None`` where it is one."""
@@ -92,8 +86,15 @@ def choose(
         return StartChoice("warm", "asked for", {})
     if asked == "anew" or against:
         return StartChoice("anew", against or "asked for", {})
-    said = {start: _kept(start, answers, kept_in) for start in ("warm", "anew")}
-    pairs = paired(kind_of_rows(valid), labels_of_rows(valid), said["warm"], said["anew"])
+    kept_in.mkdir(parents=True, exist_ok=True)
+    said = []
+    starts: tuple[Start, ...] = ("warm", "anew")
+    for start in starts:
+        path = kept_in / f"start-{start}.json"
+        if not path.exists():
+            write_json(path, {"predictions": answers(start)})
+        said.append(json.loads(path.read_text("utf-8"))["predictions"])
+    pairs = paired(kind_of_rows(valid), labels_of_rows(valid), *said)
     found = judge_pairs(pairs.gap, 0.01, groups_of(valid))
     tried = {
         "metric": pairs.metric,
@@ -123,15 +124,4 @@ def groups_of(table: Table) -> Any:
 
 def predictions(predictor: Predictor, table: Table) -> list[Any]:
     """The answers as plain values."""
-    plain: list[Any] = to_json(list(predictor.answer(table).predictions))
-    return plain
-
-
-def _kept(start: Start, answers: Callable[[Start], Sequence[Any]], kept_in: Path) -> list[Any]:
-    path = kept_in / f"start-{start}.json"
-    if path.exists():
-        return list(json.loads(path.read_text("utf-8"))["predictions"])
-    said = list(answers(start))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, {"predictions": said})
-    return said
+    return list(to_json(list(predictor.answer(table).predictions)))

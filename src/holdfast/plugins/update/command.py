@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +15,10 @@ from holdfast.core.machine import refuse_too_little
 from holdfast.core.printable import printable
 from holdfast.core.wording import GATE_OUTCOMES
 from holdfast.terminal.streams import json_text
+
+if TYPE_CHECKING:
+    from holdfast.plugins.update.options import UpdateOptions
+    from holdfast.plugins.update.rounds import RoundSchedule
 
 ACCEPTED = "taken"
 NEXT = {
@@ -72,11 +78,12 @@ def command(
     refuse_too_little("torch")
     RunOutput(as_json, quiet, verbose)
     from holdfast.plugins.update.options import UpdateOptions
+    from holdfast.plugins.update.rounds import schedule_of
     from holdfast.terminal.say import width
 
     asking = UpdateOptions(run, feedback, margin, start, hold, own, seed, set_ or [])
     if every is not None:
-        _rounds(asking, every, out, least, quiet, as_json)
+        _rounds(asking, schedule_of(asking, every, out, least), quiet, as_json)
         return
     from holdfast.plugins.update.progress import updated
 
@@ -100,27 +107,34 @@ def _store(feedback: str | None) -> str:
     return masked(feedback) if feedback is not None and is_store(feedback) else "URL"
 
 
-def _rounds(
-    asking: Any, every: str, out: Path | None, least: int, quiet: bool, as_json: bool
-) -> None:
-    from holdfast.plugins.update.progress import rounds
+def _rounds(asking: UpdateOptions, schedule: RoundSchedule, quiet: bool, as_json: bool) -> None:
+    """Update on a schedule, until it is ended."""
+    from holdfast.plugins.update.progress import updated
+    from holdfast.plugins.update.rounds import Rounds
     from holdfast.terminal.say import width
 
-    def told(line: Mapping[str, Any], result: Mapping[str, Any] | None, folder: Path) -> None:
+    def do(asking: UpdateOptions, folder: Path, resume: bool) -> Mapping[str, Any]:
+        return updated(asking, folder, resume=resume, quiet=True)[0]
+
+    def say(line: str) -> None:
+        if not quiet:
+            sys.stderr.write(printable(f"holdfast update: {line}") + "\n")
+            sys.stderr.flush()
+
+    def ended(line: Mapping[str, Any], result: Mapping[str, Any] | None) -> None:
         if as_json:
             # A round is a line, so that whoever reads a pipe knows where its document ends.
             typer.echo(json_text({"schema": 1, **(result or {}), "round": line}, indent=None))
         elif result is not None:
+            folder = schedule.folder / line["run"]
             lines = shown(result, folder, width(), _store(asking.feedback))
             typer.echo(printable("\n".join(lines)))
 
-    rounds(asking, every, out, least, told, quiet=quiet)
+    Rounds(asking, schedule, do, say, ended).run()
 
 
 def shown(result: Mapping[str, Any], run: Path, columns: int, store: str = "URL") -> list[str]:
     """The answer first, at the width of a terminal."""
-    import textwrap
-
     from holdfast.report.view.update import gate_words
     from holdfast.terminal.say import COLUMN, entry
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 Bools = npt.NDArray[np.bool_]
 # What a file may say of a row beside its text and label.
-SOURCE, DRAWN, WHO, AT = "source", "drawn", "who", "at"
+SOURCE, DRAWN = "source", "drawn"
 MODEL, UNIFORM = "model", "uniform"
 
 
@@ -90,8 +91,6 @@ def needed_columns(part: DataPart, raw: Raw) -> tuple[str, ...]:
 
 
 def _of_file(where: str, part: DataPart, raw: Raw, given: Raw) -> Given:
-    import pyarrow as pa
-
     table, told = given.table, []
     needed = needed_columns(part, raw)
     for name, usual in _usual(part, needed):
@@ -107,17 +106,27 @@ def _of_file(where: str, part: DataPart, raw: Raw, given: Raw) -> Given:
             f"Give rows with {', '.join(needed)}.",
         )
     n = table.num_rows
-    own, uniform = np.zeros(n, dtype=bool), None
-    if SOURCE in table.column_names and SOURCE not in raw.names:
-        own = _equals(table[SOURCE], MODEL)
-    if DRAWN in table.column_names and DRAWN not in raw.names:
-        uniform = _equals(table[DRAWN], UNIFORM)
-    columns = {
-        name: table[name] if name in table.column_names else pa.nulls(n, pa.string())
-        for name in raw.names
-    }
-    ids = np.full(n, -1, dtype=np.int64)
-    return Given(pa.table(columns), where, own, uniform, ids, {}, None, tuple(told))
+
+    def says(column: str, word: str) -> Bools | None:
+        """Where the feedback's own ``column`` is ``word``; ``None`` where it has none."""
+        if column not in table.column_names or column in raw.names:
+            return None
+        cells = table[column].to_pylist()
+        return np.array([str(one or "").strip().lower() == word for one in cells], dtype=bool)
+
+    own, uniform = says(SOURCE, MODEL), says(DRAWN, UNIFORM)
+    own = np.zeros(n, dtype=bool) if own is None else own
+    rows, ids = with_columns(table, raw.names), np.full(n, -1, dtype=np.int64)
+    return Given(rows, where, own, uniform, ids, {}, None, tuple(told))
+
+
+def with_columns(rows: pa.Table, names: Sequence[str]) -> pa.Table:
+    """The rows in the columns of a run, those that they lack empty."""
+    import pyarrow as pa
+
+    missing = pa.nulls(rows.num_rows, pa.string())
+    there = rows.column_names
+    return pa.table({name: rows[name] if name in there else missing for name in names})
 
 
 def _usual(part: DataPart, needed: Sequence[str]) -> list[tuple[str, str]]:
@@ -129,24 +138,18 @@ def _usual(part: DataPart, needed: Sequence[str]) -> list[tuple[str, str]]:
     return [(name, usual) for name, usual in pairs if name is not None and name != usual]
 
 
-def _equals(column: Any, word: str) -> Bools:
-    return np.array([str(one or "").strip().lower() == word for one in column.to_pylist()], bool)
-
-
 def _of_store(where: str, part: DataPart, raw: Raw) -> Given:
     import pyarrow as pa
 
     from holdfast.plugins.store.store import open_store
 
-    store = open_store(where)
-    try:
-        every = _all_feedback(store)
+    every: list[Feedback] = []
+    with closing(open_store(where)) as store:
+        while more := store.feedback(after=every[-1].id or 0 if every else 0):
+            every += more
         found = settled(every)
-        kept = found.labels
+        kept, name = found.labels, store.name
         texts = _texts(store, kept)
-        name = store.name
-    finally:
-        store.close()
     lines, used = [], []
     needed = needed_columns(part, raw)
     for one in kept:
@@ -160,24 +163,13 @@ def _of_store(where: str, part: DataPart, raw: Raw) -> Given:
         for column in raw.names
     }
     unusable = {"replaced": found.replaced, "no_text": len(kept) - len(used)}
-    return Given(
-        pa.table(columns),
-        name,
-        np.array([one.source == MODEL for one in used], dtype=bool),
-        # Who has seen the model's answer leans towards it.
-        np.array([x.drawn == UNIFORM and x.suggestion != "seen" for x in used], dtype=bool),
-        np.array([-1 if one.id is None else one.id for one in used], dtype=np.int64),
-        unusable,
-        frozenset(one.id for one in every if one.id is not None),
-        disagreed=found.disagreed,
-    )
-
-
-def _all_feedback(store: Store) -> list[Feedback]:
-    found: list[Feedback] = []
-    while more := store.feedback(after=found[-1].id or 0 if found else 0):
-        found += more
-    return found
+    own = np.array([one.source == MODEL for one in used], dtype=bool)
+    # Who has seen the model's answer leans towards it.
+    uniform = np.array([x.drawn == UNIFORM and x.suggestion != "seen" for x in used], dtype=bool)
+    ids = np.array([-1 if one.id is None else one.id for one in used], dtype=np.int64)
+    known = frozenset(one.id for one in every if one.id is not None)
+    rows = pa.table(columns)
+    return Given(rows, name, own, uniform, ids, unusable, known, disagreed=found.disagreed)
 
 
 def _texts(store: Store, kept: Sequence[Feedback]) -> dict[tuple[str, int], Mapping[str, Any]]:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -77,9 +77,6 @@ class Renamed:
     same: int
     most: int
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
     def __str__(self) -> str:
         return (
             f"of {counted(self.n, 'new row')} that the served model calls {self.name!r}, "
@@ -116,25 +113,18 @@ class GateEvidence:
     why: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        plain: dict[str, Any] = to_json(
-            {
-                "what": self.what,
-                "found": self.found,
-                "n": self.n,
-                "metric": self.metric,
-                "new": self.first,
-                "old": self.second,
-                "difference": {
-                    "value": self.value,
-                    "low": self.low,
-                    "high": self.high,
-                    "level": 1 - 2 * ALPHA,
-                    **({"why": self.why} if self.why else {}),
-                },
-                "rows_needed": self.rows_needed,
-            }
-        )
-        return plain
+        limits = {"value": self.value, "low": self.low, "high": self.high, "level": 1 - 2 * ALPHA}
+        block = {
+            "what": self.what,
+            "found": self.found,
+            "n": self.n,
+            "metric": self.metric,
+            "new": self.first,
+            "old": self.second,
+            "difference": limits | ({"why": self.why} if self.why else {}),
+            "rows_needed": self.rows_needed,
+        }
+        return dict(to_json(block))
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,17 +142,15 @@ class PartAnswer:
         return self.p_value <= ALPHA and self.value < 0
 
     def to_json(self) -> dict[str, Any]:
-        plain: dict[str, Any] = to_json(
-            {
-                "part": self.part.name,
-                "kind": self.part.kind,
-                "n": self.n,
-                "difference": self.value,
-                "p_value": self.p_value,
-                "worse": self.worse,
-            }
-        )
-        return plain
+        block = {
+            "part": self.part.name,
+            "kind": self.part.kind,
+            "n": self.n,
+            "difference": self.value,
+            "p_value": self.p_value,
+            "worse": self.worse,
+        }
+        return dict(to_json(block))
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,17 +170,18 @@ class Gate:
     def to_json(self) -> dict[str, Any]:
         """``gate`` of the block ``update``; ``outcome`` is the decision in the word that readers
         know it by."""
-        return {
+        block = {
             "decision": self.decision,
             "outcome": GATE_OUTCOMES[self.decision],
             "because": self.because,
             "margin": self.margin,
-            "old": self.old[0].to_json(),
-            "first": self.old[1].to_json() if len(self.old) > 1 else None,
-            "new": self.new.to_json(),
-            "slices": [one.to_json() for one in self.parts],
-            "renamed": [one.to_json() for one in self.renamed],
+            "old": self.old[0],
+            "first": self.old[1] if len(self.old) > 1 else None,
+            "new": self.new,
+            "slices": self.parts,
+            "renamed": self.renamed,
         }
+        return dict(to_json(block))
 
 
 def decide(
@@ -221,23 +210,16 @@ def decide(
     """
     check_margin(100 * margin)
     kept = tuple(_kept(one, margin) for one in old)
-    gained = _gained(new, margin)
-    found, told = part_answers(old[0], parts), tuple(renamed)
-
-    def decided(decision: Decision, because: str) -> Gate:
-        return Gate(decision, because, kept, gained, found, margin, told)
-
+    gained, found = _gained(new, margin), part_answers(old[0], parts)
     bad = [_lost(one, margin) for one in kept if one.found == "lost"]
     bad += [_worse(one) for one in found if one.worse][:SHOWN]
-    bad += [str(one) for one in told][:SHOWN]
+    bad += [str(one) for one in renamed][:SHOWN]
     if gained.found in ("worse", "no_gain"):
         bad.append(_not_better(gained))
-    if bad:
-        return decided("kept_aside", "; ".join(bad))
     lacking = [_open(one, margin) for one in (*kept, gained) if one.found == "open"]
-    if lacking:
-        return decided("undecided", "; ".join(lacking))
-    return decided("taken", _taken(kept, gained, found, margin))
+    decision: Decision = "kept_aside" if bad else "undecided" if lacking else "taken"
+    because = "; ".join(bad or lacking) or _taken(kept, gained, found, margin)
+    return Gate(decision, because, kept, gained, found, margin, tuple(renamed))
 
 
 def renamed_classes(
@@ -254,15 +236,13 @@ def renamed_classes(
     found = []
     for name in sorted({str(one) for one in new[1] if one is not None}):
         known = [a == b for a, b in zip(*old, strict=True) if str(b) == name]
-        given = [a for a, b in zip(*new, strict=True) if str(b) == name]
-        same = sum(str(one) == name for one in given)
         if not known or wilson(float(sum(known)), len(known))[0] <= TRUSTED:
             continue
-        if wilson(float(same), len(given))[1] >= VANISHED:
-            continue
-        others = Counter(str(one) for one in given if str(one) != name)
-        other, most = others.most_common(1)[0]
-        found.append(Renamed(name, other, len(given), same, most))
+        given = Counter(str(a) for a, b in zip(*new, strict=True) if str(b) == name)
+        n, same = given.total(), given.pop(name, 0)
+        if wilson(float(same), n)[1] < VANISHED:
+            ((other, most),) = given.most_common(1)
+            found.append(Renamed(name, other, n, same, most))
     return tuple(found)
 
 
@@ -323,11 +303,7 @@ def rows_needed(gap: Floats, beyond: float) -> int | None:
 def _kept(held: GateRows, margin: float) -> GateEvidence:
     judged = judge_pairs(held.pairs.gap, margin, held.groups)
     low, high = judged.near
-    found: Found = "open"
-    if low > -margin:
-        found = "kept"
-    elif high < 0:
-        found = "lost"
+    found: Found = "kept" if low > -margin else "lost" if high < 0 else "open"
     return _answer(held, judged, found, -margin)
 
 

@@ -33,7 +33,7 @@ from holdfast.data.table import Table
 from holdfast.data.tags.sentences import read_tagged
 from holdfast.duplicates.duplicates import find_copies
 from holdfast.duplicates.texts import RowTexts
-from holdfast.plugins.update.feedback import Given, read_given
+from holdfast.plugins.update.feedback import read_given, with_columns
 from holdfast.plugins.update.scripts import mixed_words, new_scripts
 from holdfast.plugins.update.spread import Spread, spread_of
 from holdfast.prepare.clean import same_text
@@ -56,6 +56,7 @@ OWN_SHARE = 0.2
 # All old training rows are replayed up to so many, or so many times the new ones.
 REPLAYED, REPLAY_TIMES = 20_000, 10
 LISTED = 100
+MORE = "Gather more feedback, and update then."
 FEEDBACK, GATE = "feedback", "gate"
 
 
@@ -95,25 +96,16 @@ def join(run: Path, where: str, asked: JoinOptions) -> JoinedRows:
     Raises ``RecipeError`` or ``RunError`` for a run that cannot be updated, ``DataError`` where no
     row of the feedback can be learned from or judged by.
     """
-    again = FinishedRun(run)
-    recipe = again.recipe
-    refuse_run(again)
-    sources = _Sources(recipe)
-    given = read_given(where, recipe.data, sources.raw("source"), sources.read)
-    return _Joining(again, sources, given, asked).join()
+    return _Joining(run, where, asked).join()
 
 
 def labelled_rows(run: Path, where: str) -> Table:
     """The feedback that speaks for all that the model meets and that it has not learned from, in
     the order in which it came."""
-    again = FinishedRun(run)
-    refuse_run(again)
-    sources = _Sources(again.recipe)
-    given = read_given(where, again.recipe.data, sources.raw("source"), sources.read)
-    return _Joining(again, sources, given, JoinOptions()).unseen()
+    return _Joining(run, where, JoinOptions()).unseen()
 
 
-def refuse_run(again: FinishedRun) -> None:
+def _refuse_run(again: FinishedRun) -> None:
     """Raise ``RunError`` for a run that has nothing to be judged by, or of a task whose rows cannot
     be joined."""
     run, task = str(again.run), again.recipe.task
@@ -149,79 +141,85 @@ class _Sources:
                 raise RunError(self.tables["source"].source, rule, "causal-lm", remedy) from None
         self._raw: dict[str, Raw] = {}
 
-    def read(self, source: str, config: str | None = None) -> Raw:
+    def read(self, source: str, encoding: str | None = None, config: str | None = None) -> Raw:
         """Every cell of a file, as the run's task reads files."""
-        tagged = self._recipe.task == "token-classification"
+        reader = read_tagged if self._recipe.task == "token-classification" else read_source
         with within_limits(self._recipe.data):
-            return (read_tagged if tagged else read_source)(source, None, config)
+            return reader(source, encoding, config)
 
     def raw(self, side: str) -> Raw:
         """The file that a side's rows came of, whole."""
         source = self.tables.get(side, self.tables["source"]).source
         if source not in self._raw:
             part = self._recipe.data
-            tagged = self._recipe.task == "token-classification"
-            with within_limits(part):
-                reader = read_tagged if tagged else read_source
-                self._raw[source] = reader(source, part.encoding, part.config)
+            self._raw[source] = self.read(source, part.encoding, part.config)
         return self._raw[source]
 
 
 class _Joining:
-    def __init__(
-        self, again: FinishedRun, sources: _Sources, given: Given, asked: JoinOptions
-    ) -> None:
-        self._again, self._sources, self._given, self._asked = again, sources, given, asked
-        self._recipe = again.recipe
-        self._counts: dict[str, Any] = dict(given.unusable)
+    def __init__(self, run: Path, where: str, asked: JoinOptions) -> None:
+        self._again, self._asked = FinishedRun(run), asked
+        self._recipe = self._again.recipe
+        _refuse_run(self._again)
+        self._sources = _Sources(self._recipe)
+        raw = self._sources.raw("source")
+        self._given = read_given(where, self._recipe.data, raw, self._sources.read)
+        self._counts: dict[str, Any] = dict(self._given.unusable)
         self._findings: list[Finding] = []
-        self._decisions = list(given.decisions)
+        self._decisions = list(self._given.decisions)
+        self._spread: Spread | None = None
 
     def join(self) -> JoinedRows:
-        given, recipe = self._given, self._recipe
+        import pyarrow as pa
+
+        given = self._given
         if not len(given):
             raise DataError(given.where, "holds no feedback that can be learned from", 0, MORE)
         rows, kept = self._known_labels()
         table = self._table(rows)
-        at = kept[np.asarray(table.column("row"), dtype=np.int64)]
+        places = np.asarray(table.column("row"), dtype=np.int64)
+        at = kept[places]
         self._counts["missing"] = len(kept) - len(at)
         train = self._again.table("train")
         self._tell_scripts(table, at, train)
         usable, unit, replaced = self._usable(table, train)
         aside = self._aside(table, at, usable, unit)
-        taught = usable & ~aside.unit_held
-        own = given.own[at]
-        taught = self._capped(taught, own, unit, len(train))
-        if not taught.any() or not aside.rows.any():
+        # Nothing is learned from that copies a row of the gate.
+        taught, own = usable & ~np.isin(unit, unit[aside]), given.own[at]
+        taught = self._capped(taught, own, len(train))
+        used = int(taught.sum())
+        if not used or not aside.any():
             raise DataError(
                 given.where,
                 "leaves too few rows: an update needs some to learn from and some to be judged by",
-                f"{int(taught.sum())} to learn from, {int(aside.rows.sum())} to judge by",
+                f"{used} to learn from, {int(aside.sum())} to judge by",
                 MORE,
             )
-        places = np.asarray(table.column("row"), dtype=np.int64)
-        gone = self._deleted(train)
-        old = self._replayed(train, {*replaced, *gone}, int(taught.sum()))
+        before = self._origins_before()
+        gone = self._deleted(train, before)
+        old = self._replayed(train, {*replaced, *gone}, used)
+        replayed = self._old("train", old)
+        new = with_columns(rows.take(places[taught]), replayed.column_names)
         held = {
-            "data": _stacked(self._old("train", old), rows.take(places[taught])),
+            "data": pa.concat_tables([replayed, new], promote_options="default"),
             "valid": self._old("valid", self._again.table("valid")),
             "test": self._old("test", self._again.table("test")),
-            GATE: rows.take(places[aside.rows]),
+            GATE: rows.take(places[aside]),
+            FEEDBACK: _origins(before, old, given.ids[at[taught]], own[taught]),
         }
-        held[FEEDBACK] = _origins(
-            self._came_before(old), len(old), given.ids[at[taught]], own[taught]
-        )
         self._tell_labels(table, taught, train)
         self._tell_spread(table, taught, own, old)
-        block = self._block(at, taught, aside.rows, own, len(old), len(train), len(gone))
-        return JoinedRows(
-            self._renewed(recipe),
-            held,
-            block,
-            len(gone),
-            tuple(self._findings),
-            tuple(self._decisions),
-        )
+        block = {
+            "source": given.where,
+            "n": len(given),
+            "used": used,
+            "held": int(aside.sum()),
+            **self._block(int((taught & own).sum())),
+            "replayed": {"n": len(old), "of": len(train)},
+            "deleted_since": len(gone),
+        }
+        findings, decisions = tuple(self._findings), tuple(self._decisions)
+        return JoinedRows(self._renewed(), held, block, len(gone), findings, decisions)
 
     def unseen(self) -> Table:
         """Rows that were drawn evenly, labelled by people, and on no side of the run."""
@@ -230,10 +228,14 @@ class _Joining:
         rows, kept = self._known_labels()
         table = self._table(rows)
         at = kept[np.asarray(table.column("row"), dtype=np.int64)]
-        given = self._given
-        drawn = np.ones(len(at), bool) if given.uniform is None else given.uniform[at]
         new = seen_rows([self._again.run], table).side == NONE
-        return table.take(np.flatnonzero(new & drawn & ~given.own[at]))
+        return table.take(np.flatnonzero(new & self._drawn(at)))
+
+    def _drawn(self, at: Ints) -> Bools:
+        """Which rows people labelled and were drawn evenly, or may have been."""
+        given = self._given
+        even = np.ones(len(at), bool) if given.uniform is None else given.uniform[at]
+        return even & ~given.own[at]
 
     def _known_labels(self) -> tuple[pa.Table, Ints]:
         """The rows whose label is a class of the run, and their places in the feedback."""
@@ -246,7 +248,7 @@ class _Joining:
         cells = rows[label].to_pylist()
         fine = np.array([one is None or label_key(one) in known for one in cells], dtype=bool)
         strange = Counter(one for one, ok in zip(cells, fine, strict=True) if not ok)
-        self._counts["unknown_label"] = int((~fine).sum())
+        self._counts["unknown_label"] = strange.total()
         if strange:
             names = ", ".join(repr(name) for name, _ in strange.most_common(5))
             if not fine.any():
@@ -260,17 +262,17 @@ class _Joining:
             self._find(
                 "unknown_label",
                 np.flatnonzero(~fine),
-                f"{counted(int((~fine).sum()), 'row')} of the feedback have a label that is no "
-                f"class of the run ({names}); they are left out",
+                f"{counted(strange.total(), 'row')} of the feedback have a label that is no class "
+                f"of the run ({names}); they are left out",
                 "Correct them; a new class needs a run of its own: join the rows and train again.",
             )
-        return rows.take(np.flatnonzero(fine)), np.flatnonzero(fine)
+        return rows.take(every[fine]), every[fine]
 
     def _table(self, rows: pa.Table) -> Table:
         """The feedback as the run reads rows, its texts treated alike."""
         import pyarrow as pa
 
-        part, recipe = self._recipe.data, self._recipe
+        recipe, part = self._recipe, self._recipe.data
         if part.group and part.group in rows.column_names:
             at = rows.column_names.index(part.group)
             cells = rows[part.group].to_pylist()
@@ -305,20 +307,18 @@ class _Joining:
                     "run; they are left out, or what judges would be learned",
                     "Nothing is to be done.",
                 )
-        keys, labels = text_keys(table), [_plain(one) for one in given_labels(table)]
+        keys, labels = text_keys(table), [repr(one) for one in given_labels(table)]
         usable &= self._agreeing(keys, labels, usable)
         known = dict(zip(text_keys(train).tolist(), range(len(train)), strict=True))
-        known_labels = [_plain(one) for one in given_labels(train)]
+        known_labels = [repr(one) for one in given_labels(train)]
         replaced: set[int] = set()
         repeats = 0
         for i in np.flatnonzero(usable):
             old = known.get(int(keys[i]))
-            if old is None:
-                continue
-            if known_labels[old] == labels[i]:
+            if old is not None and known_labels[old] == labels[i]:
                 usable[i] = False
                 repeats += 1
-            else:
+            elif old is not None:
                 replaced.add(old)
         self._counts |= {"repeats": repeats, "corrected": len(replaced)}
         if replaced:
@@ -356,33 +356,29 @@ class _Joining:
             )
         return fine
 
-    def _aside(self, table: Table, at: Ints, usable: Bools, unit: Ints) -> _Aside:
-        """The rows that the gate is decided by, and everything that copies one of them."""
+    def _aside(self, table: Table, at: Ints, usable: Bools, unit: Ints) -> Bools:
+        """The rows that the gate is decided by."""
         given = self._given
-        drawn = np.ones(len(at), bool) if given.uniform is None else given.uniform[at]
         usual = HOLD_FILE if given.uniform is None else HOLD_UNIFORM
         share = usual if self._asked.hold is None else self._asked.hold
         keys = text_keys(table)
         lowest = np.full(int(unit.max(initial=0)) + 1, np.iinfo(np.uint64).max, dtype=np.uint64)
         np.minimum.at(lowest, unit, keys)
         chance = np.array([_chance(_line_seed(self._recipe), int(one)) for one in lowest])
-        chosen = chance[unit] < share
-        may = usable & drawn & ~given.own[at] & self._new
-        rows = may & chosen
-        held = np.isin(unit, unit[rows])
+        rows: Bools = usable & self._drawn(at) & self._new & (chance[unit] < share)
         how = (
             "the file does not say how its rows came, so that it is taken for a fair sample of "
             "what the model meets"
             if given.uniform is None
-            else f"{int(drawn.sum())} rows were drawn evenly at random, and only these speak for "
-            "all that the model meets"
+            else f"{int(given.uniform[at].sum())} rows were drawn evenly at random, and only these "
+            "speak for all that the model meets"
         )
         because = f"{how}; {share:.0%} of them are set aside, and no model learns from them"
         told = counted(int(rows.sum()), "row")
         self._decisions.append(Decision("rows for the gate", told, because, prominent=True))
-        return _Aside(rows, held)
+        return rows
 
-    def _capped(self, taught: Bools, own: Bools, unit: Ints, old: int) -> Bools:
+    def _capped(self, taught: Bools, own: Bools, old: int) -> Bools:
         """With at most the allowed share of rows that a model labelled."""
         mine, share = taught & own, self._asked.own
         others = int((taught & ~own).sum()) + old
@@ -409,22 +405,14 @@ class _Joining:
             return []
         import pyarrow.parquet as parquet
 
-        found: list[dict[str, Any]] = parquet.read_table(path).to_pylist()
-        return found
+        return list(parquet.read_table(path).to_pylist())
 
-    def _came_before(self, old: Table) -> list[dict[str, Any]]:
-        """The same of those that are replayed, by their places among these: what came of feedback
-        two updates ago can be deleted too."""
-        places = {int(row): at for at, row in enumerate(np.asarray(old.column("row")))}
-        lines = [one for one in self._origins_before() if one["row"] in places]
-        return [{**one, "row": places[one["row"]]} for one in lines]
-
-    def _deleted(self, train: Table) -> set[int]:
+    def _deleted(self, train: Table, before: Sequence[Mapping[str, Any]]) -> set[int]:
         """The old training rows that came of feedback which the store does not have any more."""
-        if self._given.known is None:
+        known = self._given.known
+        if known is None:
             return set()
-        lines = self._origins_before()
-        gone = {x["row"] for x in lines if x["id"] >= 0 and x["id"] not in self._given.known}
+        gone = {one["row"] for one in before if one["id"] >= 0 and one["id"] not in known}
         rows = np.asarray(train.column("row"), dtype=np.int64)
         found = set(np.flatnonzero(np.isin(rows, sorted(gone))).tolist())
         if found:
@@ -439,11 +427,8 @@ class _Joining:
         left = np.array([i for i in range(len(train)) if i not in without], dtype=np.int64)
         most = max(REPLAYED, REPLAY_TIMES * new)
         if len(left) <= most:
-            self._decisions.append(
-                Decision(
-                    "replay", "all old training rows", f"{len(left):,} are no more than {most:,}"
-                )
-            )
+            because = f"{len(left):,} are no more than {most:,}"
+            self._decisions.append(Decision("replay", "all old training rows", because))
             return train.take(left)
         labels = np.asarray(train.column("label"))[left]
         order = generator(self._recipe.seed, "replay").permutation(len(left))
@@ -457,10 +442,8 @@ class _Joining:
 
     def _old(self, side: str, table: Table) -> pa.Table:
         """The rows of a side as their file has them."""
-        raw = self._sources.raw(side).table
-        names = self._sources.raw("source").names
-        rows = raw.take(np.asarray(table.column("row"), dtype=np.int64))
-        return _with_columns(rows, names)
+        rows = self._sources.raw(side).table.take(np.asarray(table.column("row"), dtype=np.int64))
+        return with_columns(rows, self._sources.raw("source").names)
 
     def _tell_labels(self, table: Table, taught: Bools, train: Table) -> None:
         """How many labels of each class are new, where there are classes."""
@@ -488,7 +471,6 @@ class _Joining:
 
     def _tell_spread(self, table: Table, taught: Bools, own: Bools, old: Table) -> None:
         """How much the answers of a model differ, where there are some."""
-        self._spread: Spread | None = None
         if not (taught & own).any():
             return
         labels = given_labels(table)
@@ -503,61 +485,37 @@ class _Joining:
         if found is not None:
             self._findings.append(found)
 
-    def _block(
-        self, at: Ints, taught: Bools, held: Bools, own: Bools, old: int, all_old: int, gone: int
-    ) -> dict[str, Any]:
-        given = self._given
-        counts = {key: value for key, value in self._counts.items() if key != "own_cap"}
+    def _block(self, own_used: int) -> dict[str, Any]:
+        """What became of the feedback: how its rows came, who labelled them, what is left out."""
+        given, counts = self._given, dict(self._counts)
+        own = {
+            "n": int(given.own.sum()),
+            "used": own_used,
+            "cap": counts.pop("own_cap"),
+            "share": self._asked.own,
+            "diversity": None if self._spread is None else self._spread.to_json(),
+        }
+        per_class = counts.pop("per_class", None)
         return {
-            "source": given.where,
-            "n": len(given),
-            "used": int(taught.sum()),
-            "held": int(held.sum()),
             "disagreed": given.disagreed,
             "uniform": None if given.uniform is None else int(given.uniform.sum()),
-            "own_labelled": {
-                "n": int(given.own.sum()),
-                "used": int((taught & own).sum()),
-                "cap": self._counts["own_cap"],
-                "share": self._asked.own,
-                "diversity": None if self._spread is None else self._spread.to_json(),
-            },
-            "left_out": {key: n for key, n in counts.items() if key != "per_class"},
-            "per_class": counts.get("per_class"),
-            "replayed": {"n": old, "of": all_old},
-            "deleted_since": gone,
+            "own_labelled": own,
+            "left_out": counts,
+            "per_class": per_class,
         }
 
-    def _renewed(self, recipe: Recipe) -> Recipe:
+    def _renewed(self) -> Recipe:
         """The run's own recipe on other files: the division is the one that there is."""
-        seed = _line_seed(recipe)
-        data = {
-            "config": None,
-            "encoding": None,
-            "valid": None,
-            "test": None,
-            "split": SplitShares(seed=seed).model_dump(),
-        }
-        return recipe.changed(data=data, cv={"folds": None})
+        split = SplitShares(seed=_line_seed(self._recipe)).model_dump()
+        data = dict.fromkeys(("config", "encoding", "valid", "test")) | {"split": split}
+        return self._recipe.changed(data=data, cv={"folds": None})
 
     def _find(
-        self, check: str, rows: Any, because: str, remedy: str, *, fixed: bool = True
+        self, check: str, rows: Ints, because: str, remedy: str, *, fixed: bool = True
     ) -> None:
-        n = len(self._given)
-        listed = tuple(int(row) for row in rows[:LISTED])
-        score = len(rows) / n
-        self._findings.append(
-            Finding(check, "warn", score, len(rows), listed, because, remedy, fixed=fixed)
-        )
-
-
-MORE = "Gather more feedback, and update then."
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Aside:
-    rows: Bools
-    unit_held: Bools
+        listed, score = tuple(rows[:LISTED].tolist()), len(rows) / len(self._given)
+        found = Finding(check, "warn", score, len(rows), listed, because, remedy, fixed=fixed)
+        self._findings.append(found)
 
 
 def _line_seed(recipe: Recipe) -> int:
@@ -571,35 +529,16 @@ def _chance(seed: int, key: int) -> float:
     return int.from_bytes(digest, "big") / 2**64
 
 
-def _plain(label: Any) -> str:
-    return repr(label)
-
-
-def _with_columns(rows: pa.Table, names: Sequence[str]) -> pa.Table:
+def _origins(
+    before: Sequence[Mapping[str, Any]], old: Table, ids: npt.NDArray[np.int64], own: Bools
+) -> pa.Table:
+    """Which rows of ``data.parquet`` came of which feedback: of those from ``before`` the ones that
+    are replayed (``old``), by their places there, since what came of feedback two updates ago can
+    be deleted too; and the new."""
     import pyarrow as pa
 
-    there = rows.column_names
-    return pa.table(
-        {
-            name: rows[name] if name in there else pa.nulls(rows.num_rows, pa.string())
-            for name in names
-        }
-    )
-
-
-def _stacked(old: pa.Table, new: pa.Table) -> pa.Table:
-    import pyarrow as pa
-
-    return pa.concat_tables([old, _with_columns(new, old.column_names)], promote_options="default")
-
-
-def _origins(before: Sequence[Mapping[str, Any]], start: int, ids: Any, own: Any) -> pa.Table:
-    """Which rows of ``data.parquet`` came of which feedback: those from ``before``, and the new."""
-    import pyarrow as pa
-
-    rows = np.arange(start, start + len(ids), dtype=np.int64)
-    new = pa.table({"row": rows, "id": np.asarray(ids, np.int64), "own": np.asarray(own, bool)})
-    if not before:
-        return new
-    kept = {name: [one[name] for one in before] for name in new.column_names}
-    return pa.concat_tables([pa.table(kept, schema=new.schema), new])
+    rows = np.arange(len(old), len(old) + len(ids), dtype=np.int64)
+    new = pa.table({"row": rows, "id": ids, "own": own})
+    places = {int(row): at for at, row in enumerate(np.asarray(old.column("row")))}
+    kept = [{**one, "row": places[one["row"]]} for one in before if one["row"] in places]
+    return pa.concat_tables([pa.Table.from_pylist(kept, schema=new.schema), new])

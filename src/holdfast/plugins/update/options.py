@@ -87,11 +87,6 @@ def begin(asking: UpdateOptions, out: Path | None = None, *, resume: bool = Fals
     return UpdateStart(anchored(recipe, Path()), procedure, joined.held)
 
 
-def folder_name(run: Path) -> str:
-    """What a default folder is called after."""
-    return f"{run.resolve().name}-updated"
-
-
 def no_update(folder: Path) -> RunError:
     """What is said of a folder that ``--resume`` names and that holds no update."""
     rule = "is not an update that could be continued"

@@ -24,9 +24,7 @@ def parts_of(
     found, lost = [], []
     if table.classes and table.columns.label_kind in (None, "class"):
         labels = np.asarray(table.column("label"))
-        found += [
-            RowPart(name, "class", labels == place) for place, name in enumerate(table.classes)
-        ]
+        found += [RowPart(name, "class", labels == k) for k, name in enumerate(table.classes)]
     facts = RowFacts(len(table), read_texts(table), columns)
     for one in (result.get("slices") or {}).get("found") or ():
         condition = condition_of(one["condition"])

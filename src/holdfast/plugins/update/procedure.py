@@ -7,7 +7,7 @@ gate, on old validation rows and on new rows kept out of training → the old te
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,6 @@ from holdfast.fits.row_roles import LearningRows
 from holdfast.fits.row_use import learning_of
 from holdfast.plugins.update.candidates import (
     Start,
-    StartChoice,
     against_warm,
     check_start,
     choose,
@@ -91,21 +90,12 @@ class Renewal:
 
     def described(self) -> Mapping[str, Any]:
         """See ``Procedure.described``."""
-        return {
-            "run": self.run,
-            "margin": self.margin,
-            "start": self.start,
-            "deleted": self.deleted,
-            "feedback": dict(self.feedback),
-            "findings": [dict(one) for one in self.findings],
-            "decisions": [dict(one) for one in self.decisions],
-        }
+        return {key: value for key, value in to_json(self).items() if key != "name"}
 
     @classmethod
     def of(cls, begun: Mapping[str, Any]) -> Renewal:
         """What an update that is continued was asked."""
-        names = ("run", "margin", "start", "deleted", "feedback", "findings", "decisions")
-        return cls(**{name: begun[name] for name in names})
+        return cls(**{one.name: begun[one.name] for one in fields(cls) if one.name != "name"})
 
     def learn(self, recipe: Recipe, divided: Divided) -> Renewing:
         """See ``Procedure.learn``."""
@@ -126,8 +116,6 @@ class Renewing:
     def __init__(self, asked: Renewal, recipe: Recipe, divided: Divided) -> None:
         self._asked, self._recipe, self.divided = asked, recipe, divided
         self._run = Path(asked.run)
-        self._chosen: StartChoice | None = None
-        self._gate: Gate | None = None
         self._block: dict[str, Any] = {}
 
     def fit(self, into: RunFolder | None, listeners: Sequence[Any]) -> FittedModel:
@@ -154,7 +142,7 @@ class Renewing:
             "from": self._asked.run,
             "first": more.pop("first"),
             "feedback": self._asked.feedback,
-            "start": chosen.to_json(),
+            "start": to_json(chosen),
             "gate": {**gate.to_json(), **more},
         }
         # Written down before the test rows are opened, which comes next.
@@ -175,19 +163,18 @@ class Renewing:
         return learning_of(recipe_of(start, self._recipe, self._run), self.divided)
 
     def _judge(self, new: Predictor, valid: Table, folder: Path) -> tuple[Gate, dict[str, Any]]:
-        served = Predictor.load(self._run)
+        served, seed = Predictor.load(self._run), self._recipe.seed
         fresh = served.labelled(str(folder / f"{GATE}.parquet")).table
-        models = [served]
+        said_old, said_new = _Said.by(served, valid), _Said.by(served, fresh)
+        ours_old, ours_new = _Said.by(new, valid), _Said.by(new, fresh)
+        old = [_held(OLD, valid, ours_old, said_old, seed)]
         first = first_of(self._run)
         if first != self._run:
-            models.append(Predictor.load(first))
-        seed = self._recipe.seed
-        said_old, said_new = _said(served, valid), _said(served, fresh)
-        ours_old, ours_new = _said(new, valid), _said(new, fresh)
-        old = [_held(OLD, valid, ours_old, said_old, seed)]
-        for one in models[1:]:
-            what = f"{OLD}, beside the first model"
-            old.append(_held(what, valid, ours_old, _said(one, valid), seed))
+            what, said_first = (
+                f"{OLD}, beside the first model",
+                _Said.by(Predictor.load(first), valid),
+            )
+            old.append(_held(what, valid, ours_old, said_first, seed))
         columns = SourceColumns(self._recipe.data)(valid)
         parts, lost = parts_of(FinishedRun(self._run).result, valid, columns)
         renamed: tuple[Renamed, ...] = ()
@@ -211,22 +198,19 @@ class _Said:
     probabilities: Floats | None
     names: tuple[str, ...]
 
-
-def _said(predictor: Predictor, table: Table) -> _Said:
-    found = predictor.answer(table)
-    plain: list[Any] = to_json(list(found.predictions))
-    return _Said(plain, found.probabilities, predictor.names)
+    @classmethod
+    def by(cls, predictor: Predictor, table: Table) -> _Said:
+        found = predictor.answer(table)
+        return cls(to_json(list(found.predictions)), found.probabilities, predictor.names)
 
 
 def _held(what: str, table: Table, new: _Said, old: _Said, seed: int) -> GateRows:
     kind, labels = kind_of_rows(table), labels_of_rows(table)
-    groups = groups_of(table)
+    groups, gain = groups_of(table), None
     codes = None if groups is None else group_codes(groups, len(table))
-    gain = None
     if kind == "class" and None not in labels:
-        losses = [_losses(one, labels, codes, seed) for one in (old, new)]
-        if losses[0] is not None and losses[1] is not None:
-            gain = losses[0] - losses[1]
+        before, after = (_losses(one, labels, codes, seed) for one in (old, new))
+        gain = None if before is None or after is None else before - after
     return GateRows(what, paired(kind, labels, new.predictions, old.predictions), codes, gain)
 
 
@@ -243,14 +227,13 @@ def _losses(said: _Said, labels: Sequence[Any], groups: Any, seed: int) -> Float
 
 def first_of(run: Path) -> Path:
     """The first run of a line of updates, as far back as the folders are there."""
-    seen = {run}
-    while True:
-        block = FinishedRun(run).result.get("update") or {}
-        before = block.get("from")
-        if before is None or not (Path(before) / RESULT).is_file() or Path(before) in seen:
-            return run
-        run = Path(before)
+    seen: set[Path] = set()
+    while run not in seen:
         seen.add(run)
+        before = (FinishedRun(run).result.get("update") or {}).get("from")
+        if before is not None and (Path(before) / RESULT).is_file() and Path(before) not in seen:
+            run = Path(before)
+    return run
 
 
 def test_block(old: FinishedRun, scored: Scored) -> dict[str, Any]:
@@ -258,11 +241,10 @@ def test_block(old: FinishedRun, scored: Scored) -> dict[str, Any]:
     the rows that both have."""
     before = (old.result.get("test") or {}).get("metrics") or {}
     after = scored.blocks["test"].get("metrics") or {}
-    difference, compared = _difference(old, scored), None
+    difference = _difference(old, scored)
     both = [one for one in after if one in before]
-    if difference.get("metric") in both:
-        compared = difference["metric"]
-    name = compared or next(iter(both), None)
+    name = difference.get("metric")
+    name = name if name in both else next(iter(both), None)
     return {
         "metric": name,
         "n": scored.blocks["test"].get("n"),
@@ -299,5 +281,4 @@ def _difference(old: FinishedRun, scored: Scored) -> dict[str, Any]:
     pairs = paired(kind_of_rows(rows), labels_of_rows(rows), after, before)
     found = judge_pairs(pairs.gap, 0.01, groups_of(rows))
     limits = {"value": found.value, "low": found.low, "high": found.high}
-    plain: dict[str, Any] = to_json({**limits, "n": found.n, "metric": pairs.metric})
-    return plain
+    return dict(to_json({**limits, "n": found.n, "metric": pairs.metric}))

@@ -1,9 +1,9 @@
-"""An update with a person watching, once or on a schedule."""
+"""One update with a person watching."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,9 +26,10 @@ def updated(
 ) -> tuple[dict[str, Any], Path]:
     """Do what ``holdfast update`` does once: the result, and the new run's folder."""
     from holdfast.core.run_files import read_result
-    from holdfast.plugins.update.options import begin, folder_name, no_update
+    from holdfast.plugins.update.options import begin, no_update
 
-    source = folder_name(asking.run)
+    # What a default folder is called after.
+    source = f"{asking.run.resolve().name}-updated"
     if resume:
         out = out or default_folder(source, True)
         if is_finished(out):
@@ -66,52 +67,3 @@ def _tell(where: str | None, result: Mapping[str, Any], folder: Path) -> None:
     except StoreError as error:
         told = f"the gate's decision was not written into the store: {error.what} {error.rule}"
         sys.stderr.write(printable(f"holdfast update: {told}") + "\n")
-
-
-def rounds(
-    asking: UpdateOptions,
-    every: str,
-    out: Path | None,
-    least: int,
-    told: Callable[[Mapping[str, Any], Mapping[str, Any] | None, Path], None],
-    *,
-    quiet: bool = False,
-    most: int | None = None,
-) -> None:
-    """Do what ``holdfast update --every`` does, until it is ended. ``told`` hears each round: its
-    line of ``rounds.jsonl``, the result of its update and the run's folder (of a round that was
-    skipped ``None``, and the folder of all)."""
-    from holdfast.plugins.update.rounds import Rounds, schedule_of
-
-    schedule = schedule_of(asking, every, out, least)
-
-    def do(asking: UpdateOptions, folder: Path, resume: bool) -> Mapping[str, Any]:
-        return updated(asking, folder, resume=resume, quiet=True)[0]
-
-    def ended(line: Mapping[str, Any], result: Mapping[str, Any] | None) -> None:
-        told(line, result, schedule.folder / line.get("run", ""))
-
-    def say(line: str) -> None:
-        if not quiet:
-            sys.stderr.write(printable(f"holdfast update: {line}") + "\n")
-            sys.stderr.flush()
-
-    Rounds(asking, schedule, do, say, serving=in_service, ended=ended).run(most)
-
-
-def in_service(asking: UpdateOptions) -> Path:
-    """The run that took the place of the one that was asked for, by the store that the feedback
-    comes of; else that one."""
-    from holdfast.plugins.service.promotion import standings
-    from holdfast.plugins.store.store import open_store
-    from holdfast.plugins.update.feedback import is_store
-    from holdfast.runs.threshold import served_name
-
-    if asking.feedback is None or not is_store(asking.feedback):
-        return asking.run
-    store = open_store(asking.feedback)
-    try:
-        found = standings(store).get(served_name(asking.run))
-    finally:
-        store.close()
-    return asking.run if found is None else found.run

@@ -28,13 +28,12 @@ class Retest:
     limits that hold at every look; ``promised`` is the lower limit of the run's own test score.
     ``since`` is the row at which the alarm was first due, ``None`` where it is not."""
 
-    metric: str
     n: int
-    value: float | None
-    low: float | None
-    high: float | None
-    promised: float | None
-    since: int | None
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    promised: float | None = None
+    since: int | None = None
     why: str | None = None
 
     @property
@@ -57,42 +56,33 @@ class Retest:
         return f"{seen}; {promised}"
 
     def to_json(self) -> dict[str, Any]:
-        plain: dict[str, Any] = to_json(
-            {
-                "metric": self.metric,
-                "n": self.n,
-                "value": self.value,
-                "low": self.low,
-                "high": self.high,
-                "level": LEVEL,
-                "promised": self.promised,
-                "alarm": self.alarm,
-                "since": self.since,
-                "because": self.because,
-            }
-        )
-        return plain
+        block = {
+            "metric": "accuracy",
+            "n": self.n,
+            "value": self.value,
+            "low": self.low,
+            "high": self.high,
+            "level": LEVEL,
+            "promised": self.promised,
+            "alarm": self.alarm,
+            "since": self.since,
+            "because": self.because,
+        }
+        return dict(to_json(block))
 
 
-def retest(
-    right: Sequence[bool] | npt.NDArray[np.bool_], promised: float | None, metric: str = "accuracy"
-) -> Retest:
+def retest(right: Sequence[bool] | npt.NDArray[np.bool_], promised: float | None) -> Retest:
     """``right`` [n] says of each row, in the order in which they came, whether it was answered
     right. The alarm is due from the first row at which the upper limit lies below ``promised``. No
     row, or nothing promised: no alarm, and why."""
     hits = np.asarray(right, dtype=np.float64)
-    if promised is None or not len(hits):
+    if not len(hits):
         why = "there is no labelled row that it has not learned from"
-        why = why if not len(hits) else "the run's test score has no lower limit"
-        return Retest(metric, len(hits), None, None, None, promised, None, why)
+        return Retest(0, promised=promised, why=why)
+    if promised is None:
+        return Retest(len(hits), why="the run's test score has no lower limit")
     found = betting_limits(hits, alpha=1 - LEVEL, grid=GRID)
     below = np.flatnonzero(found.high < promised)
-    return Retest(
-        metric,
-        len(hits),
-        float(found.value[-1]),
-        float(found.low[-1]),
-        float(found.high[-1]),
-        promised,
-        int(below[0]) if len(below) else None,
-    )
+    value, low, high = (float(x[-1]) for x in (found.value, found.low, found.high))
+    since = int(below[0]) if len(below) else None
+    return Retest(len(hits), value, low, high, promised, since)

@@ -12,17 +12,18 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
+import re
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from holdfast.analyses.compare.contender import kind_of_rows, labels_of_rows
 from holdfast.contract.run_folder import RESULT, open_run
@@ -33,7 +34,6 @@ from holdfast.core.input_errors import door, lacking
 from holdfast.core.lock import locked
 from holdfast.core.wording import GATE_OUTCOMES, counted
 from holdfast.plugins.update.candidates import predictions
-from holdfast.plugins.update.every import moment, seconds_of
 from holdfast.plugins.update.feedback import is_store
 from holdfast.plugins.update.merge import labelled_rows
 from holdfast.plugins.update.options import UpdateOptions
@@ -44,9 +44,26 @@ from holdfast.runs.procedure import begun_search
 
 ROUNDS = "rounds.jsonl"
 DIGITS = 4
+UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_TIME = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
+LONGEST = 366 * 86400.0
 Do = Callable[[UpdateOptions, Path, bool], Mapping[str, Any]]
-Say = Callable[[str], None]
 Ended = Callable[[Mapping[str, Any], Mapping[str, Any] | None], None]
+
+
+def seconds_of(text: str) -> float:
+    """``90s``, ``30m``, ``6h``, ``1d`` or ``1w`` as seconds; raises ``RecipeError`` for others."""
+    found = _TIME.fullmatch(text.strip().lower())
+    seconds = float(found[1]) * UNITS[found[2]] if found else math.nan
+    if not 0 < seconds <= LONGEST:
+        rule = "must be a time of at most a year, a number with s, m, h, d or w"
+        raise RecipeError("--every", rule, text, "E.g. --every 6h, or --every 1d.")
+    return seconds
+
+
+def moment(at: float) -> str:
+    """A time in seconds since 1970 as a person reads it, in UTC."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,23 +93,22 @@ def schedule_of(asking: UpdateOptions, every: str, out: Path | None, least: int)
 
 class Rounds:
     """The loop. ``do`` makes one update into a folder (or continues it), ``say`` hears a line for
-    the log; ``serving`` says which run is in service by now, of which a round is the update.
-    ``ended`` hears each round that is written down: its line, and the result of its update
-    (``None`` of one that was skipped). No decision of a gate ends the loop."""
+    the log. ``ended`` hears each round that is written down: its line, and the result of its
+    update (``None`` of one that was skipped). A round is the update of the run that is in service
+    by then. No decision of a gate ends the loop."""
 
     def __init__(
         self,
         asking: UpdateOptions,
         schedule: RoundSchedule,
         do: Do,
-        say: Say,
+        say: Callable[[str], None],
+        ended: Ended,
         clock: Callable[[], float] = time.time,
-        serving: Callable[[UpdateOptions], Path] = lambda asking: asking.run,
-        ended: Ended = lambda line, result: None,
     ) -> None:
-        self._first, self._schedule, self._do, self._say = asking, schedule, do, say
-        self._asking, self._serving = asking, serving
-        self._clock, self._ended = clock, ended
+        self._first = self._asking = asking
+        self._schedule, self._do, self._say = schedule, do, say
+        self._ended, self._clock = ended, clock
         self.stopped = threading.Event()
         self._busy = False
 
@@ -107,19 +123,17 @@ class Rounds:
             stack.enter_context(self._ended_by_signals())
             done = 0
             while most is None or done < most:
-                if not self._wait(self._due()):
+                lines = self._lines()
+                due = self._clock()
+                if lines and self._begun() is None:
+                    due = float(lines[-1]["at"]) + self._schedule.every
+                if not self._wait(due):
                     self._say("stopped between two rounds")
                     return
                 self._busy = True
                 self._round()
                 self._busy = False
                 done += 1
-
-    def _due(self) -> float:
-        lines = self._lines()
-        if not lines or self._begun() is not None:
-            return self._clock()
-        return float(lines[-1]["at"]) + self._schedule.every
 
     def _soon(self, due: float) -> float:
         """``due``, or a time from now where it is later: a clock that was set back since the last
@@ -146,7 +160,7 @@ class Rounds:
             self._update(folder, True, known)
             return
         try:
-            run = self._serving(self._first)
+            run = in_service(self._first)
             if run != self._asking.run:
                 self._say(f"in service by now: {run}")
                 self._asking = replace(self._first, run=run)
@@ -160,10 +174,12 @@ class Rounds:
         line = {"count": count, "new": new, **({"retest": tested.to_json()} if tested else {})}
         if new < self._schedule.least:
             least = counted(self._schedule.least, "new row")
-            told = "no row is new" if new <= 0 else f"{counted(new, 'row')} {_is(new)} new"
+            told = f"{counted(new, 'row')} {'is' if new == 1 else 'are'} new"
+            told = "no row is new" if new <= 0 else told
             self._note({**line, "skipped": f"{told}, and a round needs {least}"})
             return
-        folder = self._next()
+        numbers = [int(path.name) for path in self._schedule.folder.iterdir() if _is_round(path)]
+        folder = self._schedule.folder / f"{max(numbers, default=0) + 1:0{DIGITS}d}"
         self._note({**line, "begun": folder.name})
         self._update(folder, False, line)
 
@@ -246,12 +262,6 @@ class Rounds:
             return None
         return lines[-1]
 
-    def _next(self) -> Path:
-        found = [p for p in self._schedule.folder.iterdir() if p.is_dir() and p.name.isdecimal()]
-        folders = sorted(found, key=lambda path: int(path.name))
-        number = int(folders[-1].name) + 1 if folders else 1
-        return self._schedule.folder / f"{number:0{DIGITS}d}"
-
     @contextmanager
     def _ended_by_signals(self) -> Iterator[None]:
         if threading.current_thread() is not threading.main_thread():
@@ -292,32 +302,40 @@ def count_feedback(asking: UpdateOptions) -> int:
     from holdfast.data.source import read_source
     from holdfast.plugins.store.store import open_store
 
-    where = str(asking.feedback)
+    where, last = str(asking.feedback), 0
     if not is_store(where):
         return len(read_source(where, None, None))
-    store, last = open_store(where), 0
-    try:
+    with closing(open_store(where)) as store:
         while more := store.feedback(after=last):
             last = int(more[-1].id or 0)
-    finally:
-        store.close()
     return last
+
+
+def in_service(asking: UpdateOptions) -> Path:
+    """The run that took the place of the one that was asked for, by the store that the feedback
+    comes of; else that one."""
+    from holdfast.plugins.service.promotion import standings
+    from holdfast.plugins.store.store import open_store
+    from holdfast.runs.threshold import served_name
+
+    if asking.feedback is None or not is_store(asking.feedback):
+        return asking.run
+    with closing(open_store(asking.feedback)) as store:
+        found = standings(store).get(served_name(asking.run))
+    return asking.run if found is None else found.run
 
 
 def retested(asking: UpdateOptions) -> Retest:
     """The served model on labelled rows, drawn evenly, that it has not learned from."""
     table = labelled_rows(asking.run, str(asking.feedback))
     test = (FinishedRun(asking.run).result.get("test") or {}).get("metrics") or {}
-    kind = kind_of_rows(table)
-    if kind != "class":
+    if kind_of_rows(table) != "class":
         why = "its answers are not right or wrong; the gate compares them"
-        return Retest("accuracy", len(table), None, None, None, None, None, why)
+        return Retest(len(table), why=why)
     promised = (test.get("accuracy") or {}).get("low")
-    if not len(table):
-        return retest((), promised)
-    said = predictions(Predictor.load(asking.run), table)
-    labels = labels_of_rows(table)
-    return retest(np.array([a == b for a, b in zip(said, labels, strict=True)]), promised)
+    said = predictions(Predictor.load(asking.run), table) if len(table) else []
+    labels = labels_of_rows(table) if len(table) else []
+    return retest([a == b for a, b in zip(said, labels, strict=True)], promised)
 
 
 def tell_store(
@@ -330,14 +348,11 @@ def tell_store(
 
     if where is None or not is_store(where):
         return
-    store = open_store(where)
-    try:
+    with closing(open_store(where)) as store:
         known = store.newest_events() if once else []
         if all((one.kind, dict(one.body)) != (kind, dict(body)) for one in known):
             store.append(Event(kind, at, body))
-    finally:
-        store.close()
 
 
-def _is(count: int) -> str:
-    return "is" if count == 1 else "are"
+def _is_round(path: Path) -> bool:
+    return path.is_dir() and path.name.isdecimal()

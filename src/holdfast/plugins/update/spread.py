@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -59,18 +59,7 @@ class Spread:
         return Finding("own_labels_narrow", "warn", 1 - ratio, self.rows, (), because, remedy)
 
     def to_json(self) -> dict[str, Any]:
-        plain: dict[str, Any] = to_json(
-            {
-                "measure": self.measure,
-                "before": self.before,
-                "after": self.after,
-                "people": self.people,
-                "own": self.own,
-                "rows": self.rows,
-                "ratio": self.ratio,
-            }
-        )
-        return plain
+        return dict(to_json({**asdict(self), "ratio": self.ratio}))
 
 
 def spread_of(
@@ -82,14 +71,13 @@ def spread_of(
     name = "share of distinct pairs of words" if written else "classes in effect"
     human = [*old, *people]
     size = min(len(own), len(human))
-    return Spread(
-        name,
-        measure(old),
-        measure([*human, *own]),
-        measure(_some(human, size, seed, "people")),
-        measure(_some(own, size, seed, "own")),
-        len(own),
-    )
+
+    def some(rows: Sequence[Any], which: str) -> list[Any]:
+        order = generator(seed, "spread", which).permutation(len(rows))[:size]
+        return [rows[int(i)] for i in order]
+
+    theirs, its = measure(some(human, "people")), measure(some(own, "own"))
+    return Spread(name, measure(old), measure([*human, *own]), theirs, its, len(own))
 
 
 def effective_classes(labels: Sequence[Any]) -> float | None:
@@ -113,8 +101,3 @@ def distinct_pairs(texts: Sequence[str]) -> float | None:
     """
     pairs = [pair for text in texts for pair in pairwise(str(text).split())]
     return len(set(pairs)) / len(pairs) if pairs else None
-
-
-def _some(rows: Sequence[Any], size: int, seed: int, name: str) -> list[Any]:
-    order = generator(seed, "spread", name).permutation(len(rows))[:size]
-    return [rows[int(i)] for i in order]
