@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from holdfast.api.arguments import Settings, request_of
 from holdfast.api.trained_run import TrainedRun
@@ -13,10 +13,6 @@ from holdfast.contract.run_folder import chosen_folder
 from holdfast.core.decisions import decisions_to
 from holdfast.core.records import Decision, Finding
 from holdfast.terminal.say import Teller, needs_person
-
-if TYPE_CHECKING:
-    from holdfast.contract.request import Request
-    from holdfast.core.records import Decision, Finding
 
 
 def meta(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ TEXT_RATE = 5e-5
 EPISODES: Mapping[str | None, int] = {"resnet": 1000, "vision": 300}
 TEXT_EPISODES = 300
 LEVEL = 0.95
+Hear = Callable[[str, EpisodeEvaluation], None]
 
 
 @dataclass(slots=True)
@@ -124,14 +126,13 @@ class MetaBench:
 
     def course(self) -> EpisodePlan:
         """How a candidate learns."""
-        recipe, rows, judge = self.recipe, self.rows, self.judge()
-        train = rows.pools[0]
-        probe = train.episodes(rows.shape, max(5, len(judge) // PROBE), recipe.seed, "probe")
-        updates, rate = recipe.meta.episodes, recipe.train.learning_rate
+        shape, train, judge = self.rows.shape, self.rows.pools[0], self.judge()
+        meta, seed = self.recipe.meta, self.recipe.seed
+        probe = train.episodes(shape, max(5, len(judge) // PROBE), seed, "probe")
+        updates, rate = meta.episodes, self.recipe.train.learning_rate
         assert updates is not None
         assert rate is not None
-        looks, seed = recipe.meta.looks, recipe.seed
-        return EpisodePlan(train, rows.shape, updates, rate, looks, probe, judge, seed)
+        return EpisodePlan(train, shape, updates, rate, meta.looks, probe, judge, seed)
 
 
 def settled(recipe: Recipe, prepared: PreparedData) -> tuple[Recipe, tuple[Decision, ...]]:
@@ -140,11 +141,8 @@ def settled(recipe: Recipe, prepared: PreparedData) -> tuple[Recipe, tuple[Decis
     rate, episodes = recipe.train.learning_rate, recipe.meta.episodes
     if rate is None:
         rate = RATES.get(row, TEXT_RATE)
-        because = (
-            "what small networks with batch norms bear"
-            if row == "resnet"
-            else ("small enough for a pretrained network to keep what it knows")
-        )
+        because = "small enough for a pretrained network to keep what it knows"
+        because = "what small networks with batch norms bear" if row == "resnet" else because
         decisions.append(Decision("train.learning_rate", f"{rate:g}", because))
     if episodes is None:
         episodes = EPISODES.get(row, TEXT_EPISODES)
@@ -154,9 +152,7 @@ def settled(recipe: Recipe, prepared: PreparedData) -> tuple[Recipe, tuple[Decis
     return recipe.changed(train=fixed, meta={"episodes": episodes}), tuple(decisions)
 
 
-def choose(
-    bench: MetaBench, hear: Callable[[str, EpisodeEvaluation], None] = lambda *_: None
-) -> MethodChoice:
+def choose(bench: MetaBench, hear: Hear = lambda *_: None) -> MethodChoice:
     """Try the baseline and the methods that the recipe names, and keep one."""
     wanted = bench.recipe.meta.method
     names = {"auto": tuple(METHODS), BASELINE: ()}.get(str(wanted), (str(wanted),))
@@ -174,57 +170,36 @@ def choose(
     return MethodChoice(kept, baseline, tuple(arms), against, because)
 
 
-def baselines(bench: MetaBench, hear: Callable[[str, EpisodeEvaluation], None]) -> tuple[Arm, Arm]:
+def baselines(bench: MetaBench, hear: Hear) -> tuple[Arm, Arm]:
     """The features as they were loaded, and tuned on all training classes at once; each with the
     head that does better on the validation episodes."""
     reader, judge = bench.reader(), bench.judge()
-    pool = bench.rows.pools[0]
-    width = int(reader.network.head.in_features)
-    method = Embedding(pool, width)
-    frozen = _read_out(bench, reader, method, FROZEN, None, judge)
-    tuned = Embedding(pool, width, frozen.method.readout)  # type: ignore[attr-defined]
-    if tuned.head is not None:
-        tuned.head.to(reader.device)
-    learned = learn(tuned, reader, bench.course(), bench.store(TUNED), _heard(hear, TUNED))
-    _check(learned, TUNED)
-    return frozen, _read_out(bench, reader, tuned, TUNED, learned, judge)
+    pool, width = bench.rows.pools[0], int(reader.network.head.in_features)
+
+    def read_out(name: str, learned: MethodResult | None) -> tuple[Arm, str]:
+        vectors = vectors_for(reader, judge)
+        methods = [Embedding(pool, width, how) for how in READOUTS]
+        arms = [Arm(name, one, learned, score(one, reader, judge, vectors)) for one in methods]
+        best = max(range(len(arms)), key=lambda k: arms[k].accuracy)
+        return arms[best], READOUTS[best]
+
+    frozen, how = read_out(FROZEN, None)
+    tuned = Embedding(pool, width, how)
+    tuned.head.to(reader.device)
+    return frozen, read_out(TUNED, _learned(bench, TUNED, tuned, reader, hear))[0]
 
 
-def _read_out(
-    bench: MetaBench,
-    reader: FeatureReader,
-    method: Embedding,
-    name: str,
-    learned: MethodResult | None,
-    judge: Sequence[Episode],
-) -> Arm:
-    vectors = vectors_for(reader, judge)
-    found = []
-    for how in READOUTS:
-        one = Embedding(bench.rows.pools[0], int(reader.network.head.in_features), how)
-        found.append((one, score(one, reader, judge, vectors)))
-    best, scores = max(found, key=lambda pair: float(pair[1].accuracy.mean()))
-    return Arm(name, best, learned, scores)
-
-
-def learned_arm(
-    bench: MetaBench, name: str, method: StartMethod, hear: Callable[[str, EpisodeEvaluation], None]
-) -> Arm:
+def learned_arm(bench: MetaBench, name: str, method: StartMethod, hear: Hear) -> Arm:
+    """A method that learned from the training tasks, on the validation episodes."""
     reader = bench.reader()
-    course = bench.course()
-    learned = learn(method, reader, course, bench.store(name), _heard(hear, name))
-    _check(learned, name)
-    judged = score(method, reader, course.judge)
-    return Arm(name, method, learned, judged)
+    learned = _learned(bench, name, method, reader, hear)
+    return Arm(name, method, learned, score(method, reader, bench.judge()))
 
 
-def _heard(
-    hear: Callable[[str, EpisodeEvaluation], None], name: str
-) -> Callable[[EpisodeEvaluation], None]:
-    return lambda look: hear(name, look)
-
-
-def _check(learned: MethodResult, name: str) -> None:
+def _learned(
+    bench: MetaBench, name: str, method: StartMethod, reader: FeatureReader, hear: Hear
+) -> MethodResult:
+    learned = learn(method, reader, bench.course(), bench.store(name), partial(hear, name))
     last = learned.looks[-1]
     if not np.isfinite(last.valid_loss):
         raise TrainingError(
@@ -233,6 +208,7 @@ def _check(learned: MethodResult, name: str) -> None:
             last.valid_loss,
             "Use a smaller --set train.learning_rate.",
         )
+    return learned
 
 
 def _paired(bench: MetaBench, arm: Arm, baseline: Arm, level: float = LEVEL) -> Difference:
@@ -260,12 +236,8 @@ def _told(arm: Arm, gap: Difference, baseline: Arm) -> Decision:
         f"{100 * arm.accuracy:.1f} % right on {len(arm.judged.accuracy)} validation episodes, "
         f"{_points(gap)} against the {baseline.name} embedding ({_span(gap)})"
     )
-    return Decision(
-        f"tried {arm.name}",
-        "better" if gap.low > 0 else "not proven better",
-        because,
-        prominent=True,
-    )
+    verdict = "better" if gap.low > 0 else "not proven better"
+    return Decision(f"tried {arm.name}", verdict, because, prominent=True)
 
 
 def _points(gap: Difference) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from holdfast.plugins.episodes.methods.base import StartMethod, Step
 from holdfast.plugins.episodes.reader import FeatureReader, seeded
 from holdfast.plugins.episodes.scores import score
 from holdfast.plugins.episodes.tasks import Episode, Shape, TaskPool
+from holdfast.training.checkpoint import CheckpointStore
 
 WARMUP = 0.1
 CLIP = 1.0
@@ -68,17 +69,6 @@ class EpisodePlan:
         return tuple(dict.fromkeys(marks.tolist()))
 
 
-class Keeper(Protocol):
-    """Where a course is kept while it goes on; ``training.checkpoint.CheckpointStore`` is one."""
-
-    @property
-    def due(self) -> bool: ...
-
-    def save(self, step: int, state: dict[str, Any]) -> None: ...
-
-    def load(self) -> dict[str, Any] | None: ...
-
-
 @dataclass(slots=True)
 class MethodResult:
     """A method at its end: the looks, the step of the best one by validation accuracy (the earliest
@@ -100,18 +90,16 @@ class MethodResult:
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> MethodResult:
         """What ``plain`` gave."""
-        looks = [
-            EpisodeEvaluation(**{**one, "accuracy": np.array(one["accuracy"])})
-            for one in plain["looks"]
-        ]
-        return cls(looks, plain["best"], dict(plain["state"]))
+        looks = [one | {"accuracy": np.array(one["accuracy"])} for one in plain["looks"]]
+        made = [EpisodeEvaluation(**one) for one in looks]
+        return cls(made, plain["best"], dict(plain["state"]))
 
 
 def learn(
     method: StartMethod,
     reader: FeatureReader,
     course: EpisodePlan,
-    keeper: Keeper,
+    keeper: CheckpointStore,
     hear: Callable[[EpisodeEvaluation], None] = lambda _: None,
 ) -> MethodResult:
     """Run a method's course, or what is left of it, and put the network into its best state.
@@ -132,10 +120,23 @@ def learn(
             head.load_state_dict(found["head"])
     base = learned.looks[-1].seconds if learned.looks else 0.0
     done = {look.step for look in learned.looks}
+
+    def save() -> None:
+        state = {
+            "learned": learned.plain(),
+            "step": at,
+            "sums": sums,
+            "network": network.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "head": None if head is None else head.state_dict(),
+        }
+        keeper.save(at, state)
+
     while True:
         if at in course.looked and at not in done:
             spent = base + time.perf_counter() - clock
-            look = _look(method, reader, course, learned.looks, at, sums, spent)
+            updates = at - (learned.looks[-1].step if learned.looks else 0)
+            look = _look(method, reader, course, at, sums / updates if updates else None, spent)
             learned.looks.append(look)
             sums = 0.0
             hear(look)
@@ -153,9 +154,9 @@ def learn(
             optimizer.step()
         at += 1
         if keeper.due and at not in course.looked:
-            keeper.save(at, _state(learned, at, sums, network, optimizer, head))
+            save()
     if found is None or found["step"] < at:
-        keeper.save(at, _state(learned, at, sums, network, optimizer, head))
+        save()
     network.load_state_dict(learned.state)
     return learned
 
@@ -163,19 +164,6 @@ def learn(
 def _clipped(optimizer: Any, *_: Any) -> None:
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     torch.nn.utils.clip_grad_norm_(weights, CLIP)
-
-
-def _state(
-    learned: MethodResult, at: int, sums: float, network: Any, optimizer: Any, head: Any
-) -> dict[str, Any]:
-    return {
-        "learned": learned.plain(),
-        "step": at,
-        "sums": sums,
-        "network": network.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "head": None if head is None else head.state_dict(),
-    }
 
 
 def _groups(method: StartMethod, reader: FeatureReader, rate: float) -> list[dict[str, Any]]:
@@ -190,20 +178,18 @@ def _look(
     method: StartMethod,
     reader: FeatureReader,
     course: EpisodePlan,
-    before: Sequence[EpisodeEvaluation],
     at: int,
-    sums: float,
+    update_loss: float | None,
     seconds: float,
 ) -> EpisodeEvaluation:
     probe, judge = score(method, reader, course.probe), score(method, reader, course.judge)
-    updates = at - (before[-1].step if before else 0)
     return EpisodeEvaluation(
         step=at,
         train_accuracy=float(probe.accuracy.mean()),
         train_loss=float(probe.loss.mean()),
         accuracy=judge.accuracy,
         valid_loss=float(judge.loss.mean()),
-        update_loss=sums / updates if updates else None,
+        update_loss=update_loss,
         rows=at * course.shape.ways * course.shape.rows,
         seconds=seconds,
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -43,15 +43,15 @@ class FeatureReader:
     def vectors(self, positions: Ints) -> Floats:
         """[n, D] of these rows, by the network as it is, which nothing learns from."""
         wanted = np.asarray(positions)
-        made: Floats | None = None
+        made = np.zeros((0, 0), dtype=np.float32)
         self.network.eval()
         with torch.no_grad():
             for chosen in by_length(self.examples.lengths[wanted], np.arange(len(wanted)), TOKENS):
                 part = self.features(wanted[chosen]).cpu().numpy()
-                if made is None:
+                if not len(made):
                     made = np.zeros((len(wanted), part.shape[1]), dtype=np.float32)
                 made[chosen] = part
-        return made if made is not None else np.zeros((0, 0), dtype=np.float32)
+        return made
 
     @property
     def learns(self) -> list[nn.Parameter]:
@@ -100,21 +100,10 @@ def scaled(reader: FeatureReader, positions: Ints, labels: Ints) -> FeatureReade
     return replace(reader, scale=spread(found, labels))
 
 
-def seeded(seed: int, *names: str | int) -> AbstractContextManager[None]:
+@contextmanager
+def seeded(seed: int, *names: str | int) -> Iterator[None]:
     """Inside, what torch draws (dropout) depends on this name alone, and outside nothing of it is
     seen: so a run that is continued draws what an unbroken one draws."""
-    return _Seeded(derive_seed(seed, *names))
-
-
-class _Seeded(AbstractContextManager[None]):
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
-        self._fork: Any = None
-
-    def __enter__(self) -> None:
-        self._fork = torch.random.fork_rng()
-        self._fork.__enter__()
-        torch.manual_seed(self._seed)
-
-    def __exit__(self, *error: Any) -> None:
-        self._fork.__exit__(*error)
+    with torch.random.fork_rng():
+        torch.manual_seed(derive_seed(seed, *names))
+        yield

@@ -36,6 +36,7 @@ SHARES = (0.6, 0.2, 0.2)
 SIX = 6
 QUERIES = 15
 WAYS = 5
+MANY = {"task": "tasks", "class": "classes"}
 LISTED = 5
 
 
@@ -64,8 +65,9 @@ class MetaRows:
     def head(self) -> tuple[str, ...]:
         """The classes of the training tasks, which the saved model's last layer tells apart."""
         tasks = self.pools[0].tasks
-        alone = self.by == "class"
-        return tuple(c if alone else f"{t.name}/{c}" for t in tasks for c in t.classes)
+        if self.by == "class":
+            return tuple(c for task in tasks for c in task.classes)
+        return tuple(f"{task.name}/{c}" for task in tasks for c in task.classes)
 
 
 def load_tasks(recipe: Recipe) -> MetaRows:
@@ -91,7 +93,10 @@ def _load_tasks(recipe: Recipe) -> MetaRows:
     table = kind.read(str(data.path), data, None)
     own = {} if data.test else kind.sides(data)[0]
     test = data.test or own.get("test")
-    given = {} if test is None else {"test": kind.read(test, replace_path(recipe, test).data, None)}
+    given = {}
+    if test is not None:
+        other = recipe.changed(data={"path": test, "test": None}).data
+        given = {"test": kind.read(test, other, None)}
     table, given, _, treated = treat_all(table, given, (), treatments)
     tables = (table, *given.values())
     parts = [_told_apart(one, meta.task_column) for one in tables]
@@ -99,39 +104,40 @@ def _load_tasks(recipe: Recipe) -> MetaRows:
     classes = np.concatenate([part[1] for part in parts])
     of = np.repeat(np.arange(len(tables)), [len(one) for one in tables])
     joined, _ = pooled(*tables)
-    several = len(set(tasks)) > 1
-    unit = tasks if several else classes
+    by, unit = ("task", tasks) if len(set(tasks)) > 1 else ("class", classes)
     shape, chosen = _shape(meta, tasks, classes)
     groups = np.asarray(gather(table, given, recipe.seed).copies.groups, dtype=np.int64)
-    enough = _enough(tasks, classes, shape, several)
-    side, how = _sides(unit, of, enough, recipe, shape, several, table.source)
+    every = _pool(tasks, classes, np.ones(len(tasks), dtype=bool), shape).tasks
+    enough = {name for task in every for name in ((task.name,) if by == "task" else task.classes)}
+    units = _units(unit, of, enough, by)
+    divisions, how = _divided(units, recipe, shape, by, table.source)
+    where = {name: at for at, part in enumerate(divisions) for name in part}
+    # Units that are too small have no side.
+    side: Ints = np.array([where.get(name, -1) for name in unit], dtype=np.int64)
     side, found = _kept(side, groups, tasks, of, tables)
-    pools = tuple(_pool(tasks, classes, side == at, shape) for at in range(len(SIDES)))
-    _refuse_empty(pools, shape, table.source, several)
-    small, side = _too_small(pools, side, unit, shape, several)
-    meta_now = {"ways": shape.ways, "queries": shape.queries}
-    names = tuple(f"{t}/{c}" if several else str(c) for t, c in zip(tasks, classes, strict=True))
+    train, valid, judged = (_pool(tasks, classes, side == at, shape) for at in range(len(SIDES)))
+    pools = (train, valid, judged)
+    _refuse_empty(pools, shape, table.source, by)
+    small, side = _too_small(pools, side, unit, shape, by)
+    names = tuple(
+        f"{t}/{c}" if by == "task" else str(c) for t, c in zip(tasks, classes, strict=True)
+    )
     decisions = (*worked_out, *table.decisions, *treated, *chosen, how)
     findings = (*table.findings, *found, *small)
     notify(*decisions, *findings)
     return MetaRows(
-        recipe.changed(meta=meta_now),
+        recipe.changed(meta={"ways": shape.ways, "queries": shape.queries}),
         joined,
         tables,
-        pools,  # type: ignore[arg-type]
+        pools,
         shape,
-        "task" if several else "class",
+        by,
         names,
         side,
         _records(tables, side, names),
         findings,
         decisions,
     )
-
-
-def replace_path(recipe: Recipe, path: str) -> Recipe:
-    """The recipe with other rows in the place of its own."""
-    return recipe.changed(data={"path": path, "test": None})
 
 
 def _checked(recipe: Recipe) -> tuple[Recipe, tuple[Decision, ...]]:
@@ -178,25 +184,18 @@ def _checked(recipe: Recipe) -> tuple[Recipe, tuple[Decision, ...]]:
 
 def _told_apart(table: Table, column: str | None) -> tuple[Any, Any]:
     """Task and class of each row, as text [n]."""
-    labels = [table.classes[index] for index in table.column("label").tolist()]
+    names = [table.classes[index] for index in table.column("label").tolist()]
+    labels = np.array(names, dtype=object)
     if column is not None:
-        return np.array(table.column("group"), dtype=object), np.array(labels, dtype=object)
-    nested = _nested(table)
-    if nested is not None:
-        return np.array(labels, dtype=object), np.array(nested, dtype=object)
-    return np.full(len(table), "", dtype=object), np.array(labels, dtype=object)
-
-
-def _nested(table: Table) -> list[str] | None:
-    """The second folder of each picture, where all lie in ``task/class/``."""
-    root = Path(table.source)
-    if "path" not in table.rows.column_names or not root.expanduser().is_dir():
-        return None
-    found = [Path(path).parts for path in table.column("path")]
-    base = len(root.expanduser().absolute().parts)
-    if not found or any(len(parts) < base + 3 for parts in found):
-        return None
-    return [parts[base + 1] for parts in found]
+        return np.array(table.column("group"), dtype=object), labels
+    root = Path(table.source).expanduser()
+    if "path" in table.rows.column_names and root.is_dir():
+        found = [Path(path).parts for path in table.column("path")]
+        base = len(root.absolute().parts)
+        if found and all(len(parts) >= base + 3 for parts in found):
+            # The second folder of each picture, where all lie in ``task/class/``.
+            return labels, np.array([parts[base + 1] for parts in found], dtype=object)
+    return np.full(len(table), "", dtype=object), labels
 
 
 def _shape(meta: MetaPart, tasks: Any, classes: Any) -> tuple[Shape, tuple[Decision, ...]]:
@@ -224,32 +223,31 @@ def _shape(meta: MetaPart, tasks: Any, classes: Any) -> tuple[Shape, tuple[Decis
     return Shape(ways, meta.shots, queries), tuple(decisions)
 
 
-def _enough(tasks: Any, classes: Any, shape: Shape, several: bool) -> set[str]:
-    """The units that episodes can be drawn from: tasks, or the classes of the only task."""
-    pool = _pool(tasks, classes, np.ones(len(tasks), dtype=bool), shape)
-    if several:
-        return {task.name for task in pool.tasks}
-    return {name for task in pool.tasks for name in task.classes}
-
-
-def _sides(
-    unit: Any, of: Ints, enough: set[str], recipe: Recipe, shape: Shape, several: bool, source: str
-) -> tuple[Ints, Decision]:
-    """The side of each row, by its task or class alone; -1 for units that are too small."""
+def _units(unit: Any, of: Ints, enough: set[str], by: str) -> tuple[list[str], list[str] | None]:
+    """The tasks or classes of the source's rows that episodes can be drawn from, and those of test
+    rows that were given; they share none."""
     own = sorted(set(unit[of == 0]))
     test = sorted(set(unit[of == 1])) if (of == 1).any() else None
-    what, many = ("task", "tasks") if several else ("class", "classes")
     # Of those that are large enough alone: rows without a task are one each, by their place.
     if test is not None and (shared := sorted(set(own) & set(test) & enough)):
         raise DataError(
-            f"{what} {shared[0]!r}",
+            f"{by} {shared[0]!r}",
             f"stands among the source's rows and among the test rows, with {len(shared) - 1} more: "
             "what is learned there would be no new one here",
             None,
             "Take it out of one of the two.",
         )
-    units = [name for name in own if name in enough]
-    shares = shares_of(recipe.data.split)[: 2 if test is not None else 3]
+    return [name for name in own if name in enough], test
+
+
+def _divided(
+    given: tuple[list[str], list[str] | None], recipe: Recipe, shape: Shape, by: str, source: str
+) -> tuple[list[Sequence[str]], Decision]:
+    """The tasks or classes of each side."""
+    (units, test), several, many = given, by == "task", MANY[by]
+    split = recipe.data.split
+    every = SHARES if split == SplitShares() else (split.train, split.valid, split.test)
+    shares = every[: 2 if test is not None else 3]
     # Two tasks a side show that tasks differ; one shows nothing.
     least = shape.ways if not several else 2 if len(units) >= SIX else 1
     parts = divided(units, shares, least, recipe.seed)
@@ -257,7 +255,7 @@ def _sides(
         need = least * len(shares)
         raise DataError(
             source,
-            f"has {counted(len(units), what, many)} that episodes can be drawn from "
+            f"has {counted(len(units), by, many)} that episodes can be drawn from "
             f"({shape.ways} classes at a time, with {shape.rows} rows a class), and {need} are "
             "needed: episodes of training, validation and test share none",
             None,
@@ -265,19 +263,11 @@ def _sides(
             "meta.queries."
             + ("" if not several else " Without --task-column, classes are divided."),
         )
-    if test is not None:
-        parts = [*parts, tuple(test)]
-    where = {name: at for at, part in enumerate(parts) for name in part}
-    side = np.array([where.get(name, -1) for name in unit], dtype=np.int64)
-    counts = " / ".join(str(len(part)) for part in parts)
-    because = f"a {what} is on one side alone, so that the score is of ones never met"
+    sides = [*parts, *([] if test is None else [test])]
+    counts = " / ".join(str(len(part)) for part in sides)
+    because = f"a {by} is on one side alone, so that the score is of ones never met"
     asked = f"{many} to learn from / to decide by / to score"
-    return side, Decision(asked, counts, because, prominent=True)
-
-
-def shares_of(split: SplitShares) -> tuple[float, float, float]:
-    """The shares that were set, else those of this command."""
-    return SHARES if split == SplitShares() else (split.train, split.valid, split.test)
+    return sides, Decision(asked, counts, because, prominent=True)
 
 
 def _kept(
@@ -328,48 +318,37 @@ def _pool(tasks: Any, classes: Any, mask: Any, shape: Shape) -> TaskPool:
     return TaskPool(usable(made, shape))
 
 
-def _refuse_empty(pools: Sequence[TaskPool], shape: Shape, source: str, several: bool) -> None:
+def _refuse_empty(pools: Sequence[TaskPool], shape: Shape, source: str, by: str) -> None:
     for name, pool in zip(SIDES, pools, strict=True):
         if not pool.tasks:
+            where = " in one task" if by == "task" else ""
             raise DataError(
                 source,
-                f"leaves no {shape.ways} classes of {shape.rows} rows for the {name} side"
-                + (" in one task" if several else "")
-                + ", once copies are left out",
+                f"leaves no {shape.ways} classes of {shape.rows} rows for the {name} side{where}, "
+                "once copies are left out",
                 None,
                 "Ask for less with --set meta.ways, meta.shots or meta.queries, or give more rows.",
             )
 
 
 def _too_small(
-    pools: Sequence[TaskPool], side: Ints, unit: Any, shape: Shape, several: bool
-) -> tuple[tuple[Finding, ...], Ints]:
+    pools: Sequence[TaskPool], side: Ints, unit: Any, shape: Shape, by: str
+) -> tuple[list[Finding], Ints]:
     """Rows that no episode can hold, since their class or task is too small: told, and marked."""
-    used = np.zeros(len(side), dtype=bool)
-    for pool in pools:
-        for task in pool.tasks:
-            for rows in task.rows:
-                used[rows] = True
-    lost = (side != -2) & ~used
-    marked = side.copy()
-    marked[lost] = -3
+    used = [rows for pool in pools for task in pool.tasks for rows in task.rows]
+    lost = side != -2
+    lost[np.concatenate(used)] = False
     if not lost.any():
-        return (), marked
-    names = sorted({str(name) for name in unit[lost]})
+        return [], side
+    names, n = sorted({str(name) for name in unit[lost]}), int(lost.sum())
     shown = ", ".join(names[:LISTED]) + (", …" if len(names) > LISTED else "")
-    what = "tasks" if several else "classes"
-    return (
-        Finding(
-            "too_few_rows_of_a_task",
-            "warn",
-            float(lost.mean()),
-            int(lost.sum()),
-            (),
-            f"{counted(int(lost.sum()), 'row')} of {what} with fewer than {shape.rows} rows a "
-            f"class in {shape.ways} classes take no part: {shown}",
-            "Give them more rows, or ask for less with --set meta.shots or meta.queries.",
-        ),
-    ), marked
+    because = (
+        f"{counted(n, 'row')} of {MANY[by]} with fewer than {shape.rows} rows a class in "
+        f"{shape.ways} classes take no part: {shown}"
+    )
+    remedy = "Give them more rows, or ask for less with --set meta.shots or meta.queries."
+    check, share = "too_few_rows_of_a_task", float(lost.mean())
+    return [Finding(check, "warn", share, n, (), because, remedy)], np.where(lost, -3, side)
 
 
 def _records(tables: Sequence[Table], side: Ints, names: Sequence[str]) -> pa.Table:
@@ -380,20 +359,15 @@ def _records(tables: Sequence[Table], side: Ints, names: Sequence[str]) -> pa.Ta
     start = 0
     for table in tables:
         rows = table.column("row").tolist()
-        here = {row: start + i for i, row in enumerate(rows)}
+        here = {row: at for at, row in enumerate(rows, start)}
+        start += len(rows)
         for row in range(table.source_rows):
             at = here.get(row)
             number = -4 if at is None else int(side[at])
-            lines.append(
-                {
-                    "file": table.source,
-                    "row": row,
-                    "split": SIDES[number] if number >= 0 else "dropped",
-                    "group": None if at is None else names[at],
-                    "note": None if number >= 0 else NOTES[number],
-                }
-            )
-        start += len(rows)
+            line = {"file": table.source, "row": row, "group": None if at is None else names[at]}
+            line["split"] = SIDES[number] if number >= 0 else "dropped"
+            line["note"] = None if number >= 0 else NOTES[number]
+            lines.append(line)
     kinds = [("file", pa.string()), ("row", pa.int64())]
     kinds += [(name, pa.string()) for name in ("split", "group", "note")]
     return pa.Table.from_pylist(lines, schema=pa.schema(kinds))

@@ -60,13 +60,9 @@ class Embedding:
         sizes = [len(task.classes) for task in pool.tasks]
         of = np.repeat(np.arange(len(sizes)), sizes)
         self._same_task = torch.from_numpy(of[:, None] == of[None])
-        self._head = nn.Linear(width, len(counts))
-        nn.init.zeros_(self._head.weight)
-        nn.init.zeros_(self._head.bias)
-
-    @property
-    def head(self) -> nn.Module | None:
-        return self._head
+        self.head = nn.Linear(width, len(counts))
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
 
     @property
     def inner(self) -> dict[str, Any]:
@@ -80,7 +76,7 @@ class Embedding:
         reader.network.train()
         features = reader.features(self._rows[chosen])
         labels = torch.from_numpy(self._labels[chosen])
-        logits = self._head(reader.scale**0.5 * features)
+        logits = self.head(reader.scale**0.5 * features)
         other = ~self._same_task[labels]
         masked = logits.masked_fill(other.to(logits.device), -torch.inf)
         loss = nn.functional.cross_entropy(masked, labels.to(logits.device))
