@@ -12,9 +12,8 @@ import pytest
 from holdfast.metrics import Texts
 from holdfast.plugins.sandbox import runner
 from holdfast.plugins.sandbox.answers import DEEPEST, MOST_BYTES, parse, problem
-from holdfast.plugins.sandbox.metric import execution_metric
+from holdfast.plugins.sandbox.metric import execution_metric, same_result
 from holdfast.plugins.sandbox.runner import ProgramOutcome, run_programs
-from holdfast.plugins.sandbox.same import same_result
 
 
 def nested(value: Any, depth: int) -> Any:

@@ -15,6 +15,7 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +37,8 @@ class Worker:
     each of them or not at all.
     """
 
-    def __init__(
-        self, language: str, seconds: float, memory_mb: int, fence: tuple[str, ...] | list[str]
-    ) -> None:
-        self.language, self.seconds, self.memory_mb = language, seconds, memory_mb
-        self.parts = list(fence)
+    def __init__(self, language: str, seconds: float, memory_mb: int, fence: Sequence[str]) -> None:
+        self.seconds, self.memory_mb, self.parts = seconds, memory_mb, list(fence)
         self.limits, self.fence, self.answers = beside("limits"), beside("fence"), beside("answers")
         self.tables, self.forking = beside("tables"), beside("fork")
         self.network = self.limits.leave_network()
@@ -90,14 +88,12 @@ class Worker:
         except (OSError, ValueError) as error:
             return json.dumps({"error": f"the fence does not hold, not run: {error}"}).encode()
         try:
-            return json.dumps({"result": self._run(job)}, allow_nan=True).encode()
+            tables = self.tables.tables_of(job["tables"])
+            result = self.runner.run(job["code"], tables, self.seconds)
+            return json.dumps({"result": result}, allow_nan=True).encode()
         # ``exit()`` and an interrupt too are answers of the program's.
         except BaseException as error:
             return json.dumps({"error": f"{type(error).__name__}: {error}"[:300]}).encode()
-
-    def _run(self, job: dict[str, Any]) -> Any:
-        tables = self.tables.tables_of(job["tables"])
-        return self.runner.run(job["code"], tables, self.seconds)
 
     def _read(self, reading: int) -> bytes | None:
         """Until the fork has said all or too much; ``None`` where its time is over first."""

@@ -39,64 +39,41 @@ FIRST_WITH_NETWORK, FIRST_WITH_SCOPES = 4, 6
 # capset
 CAPABILITY_VERSION = 0x20080522
 
-# What computing in memory needs, by architecture. A call is not on the list because it is harmless,
-# but because Python, NumPy or pandas make it.
+# What computing in memory needs, by its number on x86_64 and on aarch64. A call is not on the list
+# because it is harmless, but because Python, NumPy or pandas make it.
+CALL_NUMBERS: dict[str, tuple[int, int | None]] = {
+    "read": (0, 63),
+    "close": (3, 57),
+    "munmap": (11, 215),
+    "brk": (12, 214),
+    "rt_sigaction": (13, 134),
+    "rt_sigprocmask": (14, 135),
+    "rt_sigreturn": (15, 139),
+    "sched_yield": (24, 124),
+    "mremap": (25, 216),
+    "madvise": (28, 233),
+    "nanosleep": (35, 101),
+    "getpid": (39, 172),
+    "exit": (60, 93),
+    "gettimeofday": (96, 169),
+    "getrusage": (98, 165),
+    "sigaltstack": (131, 132),
+    "gettid": (186, 178),
+    "time": (201, None),
+    "futex": (202, 98),
+    "sched_getaffinity": (204, 123),
+    "restart_syscall": (219, 128),
+    "clock_gettime": (228, 113),
+    "clock_getres": (229, 114),
+    "clock_nanosleep": (230, 115),
+    "exit_group": (231, 94),
+    "getrandom": (318, 278),
+}
 CALLS: dict[str, dict[str, int]] = {
-    "x86_64": {
-        "read": 0,
-        "close": 3,
-        "munmap": 11,
-        "brk": 12,
-        "rt_sigaction": 13,
-        "rt_sigprocmask": 14,
-        "rt_sigreturn": 15,
-        "sched_yield": 24,
-        "mremap": 25,
-        "madvise": 28,
-        "nanosleep": 35,
-        "getpid": 39,
-        "exit": 60,
-        "gettimeofday": 96,
-        "getrusage": 98,
-        "sigaltstack": 131,
-        "gettid": 186,
-        "time": 201,
-        "futex": 202,
-        "sched_getaffinity": 204,
-        "restart_syscall": 219,
-        "clock_gettime": 228,
-        "clock_getres": 229,
-        "clock_nanosleep": 230,
-        "exit_group": 231,
-        "getrandom": 318,
-    },
-    "aarch64": {
-        "read": 63,
-        "close": 57,
-        "munmap": 215,
-        "brk": 214,
-        "rt_sigaction": 134,
-        "rt_sigprocmask": 135,
-        "rt_sigreturn": 139,
-        "sched_yield": 124,
-        "mremap": 216,
-        "madvise": 233,
-        "nanosleep": 101,
-        "getpid": 172,
-        "exit": 93,
-        "gettimeofday": 169,
-        "getrusage": 165,
-        "sigaltstack": 132,
-        "gettid": 178,
-        "futex": 98,
-        "sched_getaffinity": 123,
-        "restart_syscall": 128,
-        "clock_gettime": 113,
-        "clock_getres": 114,
-        "clock_nanosleep": 115,
-        "exit_group": 94,
-        "getrandom": 278,
-    },
+    machine: {
+        name: number for name, both in CALL_NUMBERS.items() if (number := both[at]) is not None
+    }
+    for at, machine in enumerate(("x86_64", "aarch64"))
 }
 # Calls whose arguments are looked at.
 WRITE = {"x86_64": 1, "aarch64": 64}

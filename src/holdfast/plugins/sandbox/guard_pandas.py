@@ -39,12 +39,17 @@ class ProgramGuard:
 
         import numpy as np
         import pandas as pd
+        from pandas.core.groupby import GroupBy
+        from pandas.core.window.rolling import BaseWindow
 
         self.words, self.check_query = words, query
+        # Methods that are called or not named at all, since their arguments are looked at.
+        self.guarded = {*words.BY_NAME, "map", "query"}
+        self.values = words.ATTRIBUTES - self.guarded
         self.builtins = {name: getattr(builtins, name) for name in words.BUILTINS}
         self.pd = Names({name: getattr(pd, name) for name in words.PANDAS})
         self.np = Names({name: getattr(np, name) for name in words.NUMPY})
-        self.tables = (pd.DataFrame, pd.Series, pd.Index, np.ndarray, *_groups())
+        self.tables = (pd.DataFrame, pd.Series, pd.Index, np.ndarray, GroupBy, BaseWindow)
         self.kinds = (*self.tables, *_data_kinds(), *_accessors())
         # A program makes no classes, so that what a class is is asked once.
         self.known: dict[type, bool] = {}
@@ -54,20 +59,10 @@ class ProgramGuard:
             id(one): name for space in spaces for name, one in space.items() if callable(one)
         }
         self.classes = [str, pd.Series, pd.DataFrame]
-        found = (
-            getattr_static(kind, name, None)
-            for kind in self.classes
-            for name in words.ATTRIBUTES - self.guarded
-        )
+        found = (getattr_static(kind, name, None) for kind in self.classes for name in self.values)
         self.in_class = {id(one) for one in found if isinstance(one, METHODS)}
-        self.values = words.ATTRIBUTES - self.guarded
         self.pandas = {id(one): name for name, one in self.pd.listed.items()}
         self.space: dict[str, Any] = {}
-
-    @property
-    def guarded(self) -> set[str]:
-        """Methods that are called or not named at all, since their arguments are looked at."""
-        return {*self.words.BY_NAME, "map", "query"}
 
     def namespace(self, frames: dict[str, Any]) -> dict[str, Any]:
         """The globals of a program on these tables."""
@@ -100,7 +95,7 @@ class ProgramGuard:
         if isinstance(owner, Names):
             return self.call(self._looked_up(owner, name), *given, **named)
         found = self._looked_up(owner, name)
-        self._check_arguments(name, given, named, name in self.words.BY_NAME, 0)
+        self._check_arguments(name, given, named, 0)
         if name == "query":
             if len(given) != 1 or named:
                 raise Refused("query takes one text")
@@ -114,7 +109,7 @@ class ProgramGuard:
         if not self._may_be_called(owner):
             raise Refused(f"calling a {type(owner).__name__} is refused")
         name = self.pandas.get(id(owner), "")
-        self._check_arguments(name, given, named, name in self.words.BY_NAME, 1)
+        self._check_arguments(name, given, named, 1)
         return self.checked(owner(*given, **named), name)
 
     def table(self, owner: Any, /) -> Any:
@@ -166,8 +161,9 @@ class ProgramGuard:
         return False
 
     def _check_arguments(
-        self, name: str, given: tuple[Any, ...], named: dict[str, Any], by_name: bool, where: int
+        self, name: str, given: tuple[Any, ...], named: dict[str, Any], where: int
     ) -> None:
+        """Of a method (``where`` 0) or a function of pandas (1)."""
         for value in (*given, *named.values()):
             self._check_value(value, DEEPEST)
         if name:
@@ -177,21 +173,23 @@ class ProgramGuard:
                     raise Refused(f"the keyword {key} is refused")
         if name == "map" and any(isinstance(value, str) for value in given):
             raise Refused("map takes a function or a table of values")
-        if by_name:
-            place = self.words.BY_NAME[name][where]
-            for value in given[place : place + 1]:
+        if name not in self.words.BY_NAME:
+            return
+        place = self.words.BY_NAME[name][where]
+        for value in given[place : place + 1]:
+            self._check_called(value, DEEPEST)
+        for key, value in named.items():
+            # ``aggfunc='mean'`` is called; so is ``total=('points', 'sum')``, and any other text.
+            if key in self.words.CALLED:
                 self._check_called(value, DEEPEST)
-            for key, value in named.items():
-                self._check_named(name, key, value)
-
-    def _check_named(self, name: str, key: str, value: Any) -> None:
-        """``aggfunc='mean'`` is called; so is ``total=('points', 'sum')``, and any other text."""
-        if key in self.words.CALLED:
-            self._check_called(value, DEEPEST)
-        elif name in self.words.NAMING and isinstance(value, tuple):
-            self._check_called(value[1:], DEEPEST)
-        elif name in self.words.NAMING and isinstance(value, str) and value not in self.words.AXES:
-            self._check_called(value, DEEPEST)
+            elif name in self.words.NAMING and isinstance(value, tuple):
+                self._check_called(value[1:], DEEPEST)
+            elif (
+                name in self.words.NAMING
+                and isinstance(value, str)
+                and value not in self.words.AXES
+            ):
+                self._check_called(value, DEEPEST)
 
     def _check_value(self, value: Any, depth: int) -> None:
         """An argument: data, or what may be called; in containers too."""
@@ -227,13 +225,6 @@ def _inner(value: Any) -> Iterator[Any]:
         yield from value.values()
 
 
-def _groups() -> tuple[type, ...]:
-    from pandas.core.groupby import GroupBy
-    from pandas.core.window.rolling import BaseWindow
-
-    return (GroupBy, BaseWindow)
-
-
 def _data_kinds() -> tuple[type, ...]:
     """Values that hold no way out: their listed attributes are data and methods on data."""
     import datetime
@@ -241,40 +232,17 @@ def _data_kinds() -> tuple[type, ...]:
     import numpy as np
     import pandas as pd
 
+    scalars: tuple[type, ...] = (str, bool, int, float, complex, type(None), type(...))
+    containers: tuple[type, ...] = (list, tuple, dict, set, frozenset, range, slice)
     views: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
-    iterators: tuple[type, ...] = (
-        type(iter(())),
-        type(iter([])),
-        type(iter("")),
-        types.GeneratorType,
-    )
-    return (
-        *(kind for kind in (str, bool, int, float, complex, list, tuple, dict, set, frozenset)),
-        range,
-        slice,
-        zip,
-        enumerate,
-        type(None),
-        type(...),
-        *views,
-        *iterators,
-        map,
-        filter,
-        types.GeneratorType,
-        datetime.date,
-        datetime.time,
-        datetime.timedelta,
-        np.generic,
-        np.dtype,
-        pd.api.extensions.ExtensionArray,
-        pd.api.extensions.ExtensionDtype,
-        type(pd.NaT),
-        type(pd.NA),
-        pd.Timestamp,
-        pd.Timedelta,
-        pd.Period,
-        pd.Interval,
-    )
+    iterators: tuple[type, ...] = (type(iter(())), type(iter([])), type(iter("")))
+    lazy: tuple[type, ...] = (zip, enumerate, map, filter, types.GeneratorType)
+    times: tuple[type, ...] = (datetime.date, datetime.time, datetime.timedelta)
+    numbers: tuple[type, ...] = (np.generic, np.dtype)
+    arrays = (pd.api.extensions.ExtensionArray, pd.api.extensions.ExtensionDtype)
+    of_pandas = (type(pd.NaT), type(pd.NA), pd.Timestamp, pd.Timedelta, pd.Period, pd.Interval)
+    python = (*scalars, *containers, *views, *iterators, *lazy, *times)
+    return (*python, *numbers, *arrays, *of_pandas)
 
 
 def _accessors() -> tuple[type, ...]:

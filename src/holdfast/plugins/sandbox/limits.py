@@ -23,41 +23,13 @@ NOBODY = 65534
 MB = 1_000_000
 # Prefixes of Python's audit events (PEP 578) that are refused. Whatever a program needs is loaded
 # before, so that no file is opened, not even a module's.
-REFUSED = (
-    "open",
-    "os.",
-    "subprocess.",
-    "socket.",
-    "ctypes.",
-    "shutil.",
-    "tempfile.",
-    "pty.",
-    "urllib.",
-    "http.",
-    "ftplib.",
-    "smtplib.",
-    "poplib.",
-    "imaplib.",
-    "telnetlib.",
-    "webbrowser.",
-    "fcntl.",
-    "mmap.",
-    "marshal.",
-    "pickle.",
-    "signal.",
-    "resource.",
-    "glob.",
-    "syslog.",
-    "cpython.run_",
-    "gc.",
-    "sqlite3.load_extension",
-    "sqlite3.enable_load_extension",
-    "sys.setprofile",
-    "sys.settrace",
-    "sys.addaudithook",
-    "builtins.input",
-    "builtins.breakpoint",
-)
+EVENTS = """
+    open os. subprocess. socket. ctypes. shutil. tempfile. pty. urllib. http. ftplib. smtplib.
+    poplib. imaplib. telnetlib. webbrowser. fcntl. mmap. marshal. pickle. signal. resource.
+    glob. syslog. cpython.run_ gc. sqlite3.load_extension sqlite3.enable_load_extension
+    sys.setprofile sys.settrace sys.addaudithook builtins.input builtins.breakpoint
+"""
+REFUSED = tuple(EVENTS.split())
 # Loading a module looks into folders first; the kernel refuses that, and the module is not found.
 HARMLESS = ("os.listdir", "os.scandir")
 
@@ -92,13 +64,8 @@ def enter(fence: Any, parts: list[str], seconds: float, memory_mb: int, answer: 
     cpu = max(1, int(seconds + 0.999))
     # A program can catch the signal of the first limit, not that of the second.
     resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + 1))
-    for none in (
-        resource.RLIMIT_FSIZE,
-        resource.RLIMIT_CORE,
-        resource.RLIMIT_NPROC,
-        resource.RLIMIT_NOFILE,
-    ):
-        resource.setrlimit(none, (0, 0))
+    for none in ("FSIZE", "CORE", "NPROC", "NOFILE"):
+        resource.setrlimit(getattr(resource, f"RLIMIT_{none}"), (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (space, space))
     if "seccomp" in parts:
         # Last: what comes above needs calls that the filter refuses.

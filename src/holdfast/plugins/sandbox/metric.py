@@ -7,16 +7,23 @@ equal programs: on a small table a wrong query can give the right rows, an empty
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from holdfast.core.records import Floats
 from holdfast.metrics.texts import EXECUTION, TextMetric, Texts
 from holdfast.plugins.sandbox.runner import ProgramOutcome, check_machine, run_programs
-from holdfast.plugins.sandbox.same import is_ordered, same_result
 
 SECONDS, MEMORY_MB = 5.0, 512
+TOLERANCE = 1e-6
+_ORDERED = {
+    "sql": re.compile(r"\border\s+by\b", re.IGNORECASE),
+    "pandas": re.compile(r"\.(sort_values|sort_index|nlargest|nsmallest)\b|\bsorted\("),
+}
 
 
 def execution_metric(
@@ -31,38 +38,69 @@ def execution_metric(
     check_machine(language, unsafe)
     known: dict[tuple[str, str], ProgramOutcome] = {}
 
-    def rows(made: Texts) -> Floats:
-        tables = made.tables or [None] * len(made)
-        asked = [
-            (code, table)
-            for code, table in zip(made.references, tables, strict=True)
-            if table is not None
-        ]
-        # A process for each: equal questions about one table are asked once.
-        new = [pair for pair in dict.fromkeys(asked) if pair not in known]
-        known.update(zip(new, _run(new), strict=True))
-        wanted = [
-            None if t is None else known[code, t]
-            for code, t in zip(made.references, tables, strict=True)
-        ]
-        return _compared(made, wanted)
-
-    def _run(pairs: list[tuple[str, str]]) -> list[ProgramOutcome]:
+    def run(pairs: list[tuple[str, str]]) -> list[ProgramOutcome]:
         return run_programs(pairs, language, seconds=seconds, memory_mb=memory_mb, unsafe=unsafe)
 
-    def _compared(made: Texts, wanted: list[ProgramOutcome | None]) -> Floats:
+    def rows(made: Texts) -> Floats:
+        tables = made.tables or [None] * len(made)
+        asked = {
+            i: (code, table)
+            for i, (code, table) in enumerate(zip(made.references, tables, strict=True))
+            if table is not None
+        }
+        # A process for each: equal questions about one table are asked once.
+        new = [pair for pair in dict.fromkeys(asked.values()) if pair not in known]
+        known.update(zip(new, run(new), strict=True))
         values = np.full(len(made), np.nan)
-        runs = [
-            i for i, outcome in enumerate(wanted) if outcome is not None and outcome.error is None
-        ]
-        found = _run([(made.texts[i], str((made.tables or [])[i])) for i in runs])
-        for i, outcome in zip(runs, found, strict=True):
-            reference = wanted[i]
-            assert reference is not None
-            ordered = is_ordered(made.references[i], language)
-            values[i] = outcome.error is None and same_result(
-                outcome.result, reference.result, ordered
-            )
+        told = {i: pair for i, pair in asked.items() if known[pair].error is None}
+        found = run([(made.texts[i], table) for i, (_, table) in told.items()])
+        for (i, pair), outcome in zip(told.items(), found, strict=True):
+            same = same_result(outcome.result, known[pair].result, is_ordered(pair[0], language))
+            values[i] = outcome.error is None and same
         return values
 
     return replace(EXECUTION, of_rows=rows)
+
+
+def is_ordered(code: str, language: str) -> bool:
+    """Whether the code asks for an order, so that the order of its rows is part of its result."""
+    return bool(_ORDERED[language].search(code))
+
+
+def same_result(first: Any, second: Any, ordered: bool) -> bool:
+    """Equal values: numbers within a millionth of each other, whole or not; texts to the letter;
+    the rows of a list in any order unless ``ordered``. A missing value equals a missing value.
+
+    Results are a stranger's, and this never raises: two that cannot be compared are not equal.
+    """
+    try:
+        return _same(first, second, ordered)
+    except (ArithmeticError, LookupError, MemoryError, RecursionError, TypeError, ValueError):
+        return False
+
+
+def _same(first: Any, second: Any, ordered: bool) -> bool:
+    if isinstance(first, list) and isinstance(second, list):
+        if len(first) != len(second):
+            return False
+        if not ordered:
+            first, second = sorted(first, key=_key), sorted(second, key=_key)
+        # The cells of a row have an order, whatever the rows have.
+        return all(_same(a, b, True) for a, b in zip(first, second, strict=True))
+    if _is_number(first) and _is_number(second):
+        # Sums in another order differ in the last digits, and SQL counts where pandas has floats.
+        return math.isclose(first, second, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+    return type(first) is type(second) and bool(first == second)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _key(value: Any) -> Any:
+    """An order of values of any kind, in which nearly equal numbers are neighbours."""
+    if isinstance(value, list):
+        return (3, [_key(item) for item in value])
+    if _is_number(value):
+        return (1, float(value))
+    return (0, "") if value is None else (2, str(value))

@@ -12,62 +12,29 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 LONGEST_PROGRAM = 10_000
-NODES = (
-    ast.Module,
-    ast.Expr,
-    ast.Assign,
-    ast.Name,
-    ast.Load,
-    ast.Store,
-    ast.Attribute,
-    ast.Subscript,
-    ast.Slice,
-    ast.Tuple,
-    ast.List,
-    ast.Dict,
-    ast.Set,
-    ast.Constant,
-    ast.Call,
-    ast.keyword,
-    ast.BinOp,
-    ast.operator,
-    ast.UnaryOp,
-    ast.unaryop,
-    ast.BoolOp,
-    ast.boolop,
-    ast.Compare,
-    ast.cmpop,
-    ast.IfExp,
-    ast.Lambda,
-    ast.arguments,
-    ast.arg,
-    ast.ListComp,
-    ast.SetComp,
-    ast.DictComp,
-    ast.GeneratorExp,
-    ast.comprehension,
-    ast.JoinedStr,
-    ast.FormattedValue,
+
+
+def _kinds(names: str) -> tuple[Any, ...]:
+    """Kinds of nodes by their names in ``ast``."""
+    return tuple(getattr(ast, name) for name in names.split())
+
+
+NODES = _kinds(
+    """
+    Module Expr Assign Name Load Store Attribute Subscript Slice Tuple List Dict Set Constant
+    Call keyword BinOp operator UnaryOp unaryop BoolOp boolop Compare cmpop IfExp Lambda
+    arguments arg ListComp SetComp DictComp GeneratorExp comprehension JoinedStr FormattedValue
+    """
 )
 IMPORTS = (("pandas", "pd"), ("numpy", "np"))
 # What a program cannot name, since it begins with an underscore.
 ATTRIBUTE, METHOD, CALL, TABLE = "_attribute", "_method", "_call", "_table"
 # What a query compares: columns, constants and their sums; nothing is called or reached into.
-QUERY = (
-    ast.Expression,
-    ast.BoolOp,
-    ast.boolop,
-    ast.UnaryOp,
-    ast.unaryop,
-    ast.BinOp,
-    ast.operator,
-    ast.Compare,
-    ast.cmpop,
-    ast.Name,
-    ast.Load,
-    ast.Constant,
-    ast.List,
-    ast.Tuple,
+QUERY = _kinds(
+    """
+    Expression BoolOp boolop UnaryOp unaryop BinOp operator Compare cmpop Name Load Constant
+    List Tuple
+    """
 )
 
 
@@ -87,7 +54,12 @@ def read(
     if len(program) > LONGEST_PROGRAM:
         raise Refused("the program is too long")
     tree = ast.parse(program)
-    tree.body = [node for node in tree.body if not _known_import(node)]
+    tree.body = [
+        node
+        for node in tree.body
+        if not isinstance(node, ast.Import)
+        or not all((alias.name, alias.asname) in IMPORTS for alias in node.names)
+    ]
     if not tree.body:
         raise Refused("there is nothing to run")
     every_column = (*columns, *_made_columns(tree))
@@ -150,20 +122,13 @@ def _without_backticks(text: str) -> str | None:
 
 def _made_columns(tree: ast.Module) -> list[str]:
     """``df['name'] = …`` and ``agg(name=…)``."""
-    keywords = [node.arg for node in ast.walk(tree) if isinstance(node, ast.keyword)]
-    places = [
-        node.slice
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store)
-    ]
-    stored = [place.value for place in places if isinstance(place, ast.Constant)]
-    return [name for name in (*keywords, *stored) if isinstance(name, str)]
-
-
-def _known_import(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Import) and all(
-        (alias.name, alias.asname) in IMPORTS for alias in node.names
-    )
+    found: list[Any] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.keyword):
+            found.append(node.arg)
+        elif isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store):
+            found.append(node.slice.value if isinstance(node.slice, ast.Constant) else None)
+    return [name for name in found if isinstance(name, str)]
 
 
 def _check(node: ast.AST, words: Any, columns: set[str], fixed: set[str]) -> None:
@@ -186,16 +151,13 @@ def _check(node: ast.AST, words: Any, columns: set[str], fixed: set[str]) -> Non
             raise Refused("** is refused")
         if node.arg.startswith("_"):
             raise Refused(f"the keyword {node.arg} is refused")
-    if isinstance(node, ast.Assign):
-        _check_stores(node)
+    # A column may be set (``df['x'] = …``), an attribute may not.
+    if isinstance(node, ast.Assign) and not all(
+        isinstance(target, (ast.Name, ast.Subscript)) for target in node.targets
+    ):
+        raise Refused("only names and columns are assigned")
     if isinstance(node, ast.comprehension):
         _check_target(node.target)
-
-
-def _check_stores(node: ast.Assign) -> None:
-    """A column may be set (``df['x'] = …``), an attribute may not."""
-    if not all(isinstance(target, (ast.Name, ast.Subscript)) for target in node.targets):
-        raise Refused("only names and columns are assigned")
 
 
 def _check_target(target: ast.expr) -> None:

@@ -28,6 +28,8 @@ def prepare(beside: Callable[[str], Any]) -> None:
     """Load pandas and use it once, so that what it loads late is there before the limits.
     ``beside`` loads the files of this folder."""
     import pandas as pd
+    import pandas.core
+    import pandas.io.formats
 
     reader, words = beside("read_pandas"), beside("pandas_words")
     guard = beside("guard_pandas").ProgramGuard(words, reader.check_query)
@@ -39,16 +41,9 @@ def prepare(beside: Callable[[str], Any]) -> None:
     pd.to_datetime(pd.Series(["2020-01-02"])).dt.year.tolist()
     frame["a"].str.contains("x").value_counts()
     pd.crosstab(frame["a"], frame["b"])
-    _load_the_rest()
-
-
-def _load_the_rest() -> None:
-    """What pandas loads when a method is first called: a few files, some thousandths of a second.
-    What needs a library of its own (a compiler, a style's templates) no program may ask for."""
-    import pandas.core
-    import pandas.io.formats
-
-    for package in (pandas.core, pandas.io.formats):
+    # What pandas loads when a method is first called: a few files, some thousandths of a second.
+    # What needs a library of its own (a compiler, a style's templates) no program may ask for.
+    for package in (pd.core, pd.io.formats):
         for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if found.name.rpartition(".")[2] not in NOT_LOADED:
                 with contextlib.suppress(ImportError):
@@ -78,9 +73,8 @@ def run(program: str, tables: dict[str, Table], seconds: float) -> Any:
         name = ast.Name(RESULT, ast.Store())
         tree.body[-1] = ast.copy_location(ast.Assign([name], last.value), last)
     elif isinstance(last, ast.Assign) and isinstance(last.targets[0], ast.Name):
-        again = ast.Assign(
-            [ast.Name(RESULT, ast.Store())], ast.Name(last.targets[0].id, ast.Load())
-        )
+        value = ast.Name(last.targets[0].id, ast.Load())
+        again = ast.Assign([ast.Name(RESULT, ast.Store())], value)
         tree.body.append(ast.copy_location(again, last))
     exec(compile(ast.fix_missing_locations(tree), "program", "exec"), space)
     return plain(space[RESULT])
@@ -113,13 +107,6 @@ def plain(value: Any) -> Any:
         return [[plain(key), plain(item)] for key, item in value.items()]
     if isinstance(value, (list, tuple, set, frozenset)):
         return [plain(item) for item in value]
-    return _scalar(value)
-
-
-def _scalar(value: Any) -> Any:
-    import numpy as np
-    import pandas as pd
-
     if value is None or value is pd.NaT or value is pd.NA:
         return None
     if isinstance(value, np.generic):

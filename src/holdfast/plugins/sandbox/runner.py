@@ -91,12 +91,9 @@ def check_machine(language: str, unsafe: bool = False) -> None:
     """Refuse a system that cannot keep code in, unless ``unsafe``, and pandas where it is
     absent."""
     if not sys.platform.startswith(("linux", "darwin")):
-        raise MachineError(
-            "generate.execute",
-            "needs processes with limits, which this system has not",
-            sys.platform,
-            "Leave it out, or run on Linux.",
-        )
+        rule = "needs processes with limits, which this system has not"
+        remedy = "Leave it out, or run on Linux."
+        raise MachineError("generate.execute", rule, sys.platform, remedy)
     missing = {part: why for part, why in fence_here().items() if why is not None}
     if missing and not unsafe:
         raise MachineError(
@@ -143,7 +140,7 @@ class _Process:
     beyond its last answer."""
 
     inner: subprocess.Popen[bytes]
-    network: bool
+    network: bool = False
     asked: int = 0
     rest: bytearray = field(default_factory=bytearray)
 
@@ -170,7 +167,7 @@ def _process(language: str, seconds: float, memory_mb: int) -> Iterator[_Process
                 "memory_mb": memory_mb,
                 "fence": [part for part, why in fence_here().items() if why is None],
             }
-            process = _Process(inner, False)
+            process = _Process(inner)
             reply = _ask(process, settings, START_SECONDS)
             if reply is None or "error" in reply:
                 raise MachineError(

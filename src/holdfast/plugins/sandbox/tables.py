@@ -23,24 +23,17 @@ def tables_of(cell: str) -> dict[str, Table]:
 
 def _table(value: Any) -> Table:
     if isinstance(value, list):
-        return _of_objects(value)
+        names = list(dict.fromkeys(str(key) for row in value for key in row))
+        return names, [[row.get(name) for name in names] for row in value]
     if not isinstance(value, dict):
         raise ValueError("a table is a list of objects, or an object")
     columns = value.get("columns", value.get("header"))
     if isinstance(columns, list) and isinstance(value.get("rows"), list):
-        return _checked([str(c) for c in columns], [list(row) for row in value["rows"]])
+        rows = [list(row) for row in value["rows"]]
+        if any(len(row) != len(columns) for row in rows):
+            raise ValueError("a row of a table has as many cells as there are columns")
+        return [str(c) for c in columns], rows
     values = [list(column) for column in value.values()]
     if len({len(column) for column in values}) > 1:
         raise ValueError("the columns of a table are of one length")
     return [str(c) for c in value], [list(row) for row in zip(*values, strict=True)]
-
-
-def _of_objects(rows: list[Any]) -> Table:
-    columns = list(dict.fromkeys(str(key) for row in rows for key in row))
-    return columns, [[row.get(column) for column in columns] for row in rows]
-
-
-def _checked(columns: list[str], rows: list[list[Any]]) -> Table:
-    if any(len(row) != len(columns) for row in rows):
-        raise ValueError("a row of a table has as many cells as there are columns")
-    return columns, rows
