@@ -13,7 +13,7 @@ import pytest
 
 from holdfast.core.errors import RunError
 from holdfast.pipeline.main import train
-from holdfast.plugins.update.merge import JoinOptions, join
+from holdfast.plugins.update.merge import join
 from holdfast.plugins.update.options import UpdateOptions
 from holdfast.plugins.update.progress import updated
 from holdfast.recipe import Recipe, override
@@ -122,7 +122,7 @@ def test_what_cannot_be_updated_is_refused_by_name(
         more = [f"data.path={source}", f"model.name={llama}", "task=causal-lm"]
     train(override(Recipe(), [*more, "train.epochs=1", "train.threads=1"]), tmp_path / "run")
     with pytest.raises(RunError, match=said):
-        join(tmp_path / "run", "feedback.csv", JoinOptions())
+        join(tmp_path / "run", "feedback.csv")
 
 
 def _vit(folder: Path) -> Path:

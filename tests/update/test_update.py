@@ -192,7 +192,7 @@ def test_rows_in_look_alike_letters_are_the_copies_that_they_are_and_are_reporte
     served: Path, served_once: Path, odd_rows: Any, write_csv: Any, tmp_path: Path
 ) -> None:
     """Rows of the run written again with Cyrillic letters and the other label, and a Greek one."""
-    from holdfast.plugins.update.merge import JoinOptions, join
+    from holdfast.plugins.update.merge import join
 
     with (served_once / "reviews.csv").open(encoding="utf-8") as file:
         source = list(csv.DictReader(file))
@@ -213,7 +213,7 @@ def test_rows_in_look_alike_letters_are_the_copies_that_they_are_and_are_reporte
         *of("test", 3),
         ("\u03bb\u03ac\u03b8\u03bf\u03c2", "no"),
     ]
-    joined = join(served, str(write_csv(tmp_path / "feedback.csv", rows)), JoinOptions())
+    joined = join(served, str(write_csv(tmp_path / "feedback.csv", rows)))
     left = joined.block["left_out"]
     assert (left["corrected"], left["leaked_test"], left["unknown_label"]) == (6, 3, 1)
     found = {one.check: one for one in joined.findings}
@@ -221,7 +221,7 @@ def test_rows_in_look_alike_letters_are_the_copies_that_they_are_and_are_reporte
     assert "\\u0430" in found["feedback_mixed_scripts"].because
     assert found["feedback_new_script"].rows == (70,)
     assert "Greek" in found["feedback_new_script"].because
-    plain = join(served, str(write_csv(tmp_path / "plain.csv", fresh)), JoinOptions())
+    plain = join(served, str(write_csv(tmp_path / "plain.csv", fresh)))
     assert not plain.findings
 
 
@@ -378,9 +378,9 @@ def test_feedback_of_a_store_and_what_was_deleted_since(
             Feedback(f"g{i}", 0, label, "eve", 900.0, source="file", drawn="uniform", row=row)
         )
     store.close()
-    from holdfast.plugins.update.merge import JoinOptions, join
+    from holdfast.plugins.update.merge import join
 
-    joined = join(later, str(where), JoinOptions())
+    joined = join(later, str(where))
     left = joined.held["data"]["text"].to_pylist()
     assert not mine & set(left)
     assert joined.deleted >= len(mine)
@@ -407,7 +407,7 @@ def test_who_saw_the_answer_judges_nothing_and_near_copies_stay_on_one_side(
 ) -> None:
     from holdfast.plugins.store.records import Feedback
     from holdfast.plugins.store.store import open_store
-    from holdfast.plugins.update.merge import JoinOptions, join
+    from holdfast.plugins.update.merge import join
 
     where = tmp_path / "service.db"
     store = open_store(str(where))
@@ -420,7 +420,7 @@ def test_who_saw_the_answer_judges_nothing_and_near_copies_stay_on_one_side(
         given = Feedback(f"r{i}", 0, label, "ann", 1.0, source="file", drawn="uniform", row=row)
         store.add_feedback(replace(given, suggestion=seen))
     store.close()
-    held = join(served, str(where), JoinOptions()).held
+    held = join(served, str(where)).held
     judged = set(held["gate"]["text"].to_pylist())
     learned = set(held["data"]["text"].to_pylist())
     assert judged

@@ -14,7 +14,6 @@ over draws of the reference rows (bootstrap) and over the luck of the new ones.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -47,33 +46,26 @@ NEAR = 0.99
 TAIL = (1 - 0.95) / 2
 
 
-@dataclass(frozen=True, slots=True)
-class Support:
-    """Whether new rows lie where the reference has rows: ``counting`` the effective number of
-    reference rows after weighing, (Σw)² ÷ Σw²; ``outside`` the share of new rows that are further
-    from the reference than nearly all of its own rows are from each other. ``why`` names what is
-    wrong, ``None`` where nothing is."""
+def support_of(weights: Floats, outside: float, new: int) -> str | None:
+    """Why the reference says nothing of new rows, which do not lie where it has rows; ``None``
+    where they do.
 
-    counting: float
-    outside: float
-    why: str | None
-
-
-def support_of(weights: Floats, outside: float, new: int) -> Support:
-    """Of importance ``weights`` [m] of the reference rows and the share ``outside`` among ``new``
-    rows, as far as it is sure (Clopper and Pearson's lower limit at 95 %) and more than chance in
-    choosing the reference explains: beside 30 rows of the same law a tenth lies outside."""
+    ``outside`` is the share of ``new`` rows that are further from the reference than nearly all of
+    its own rows are from each other; it counts as far as it is sure (Clopper and Pearson's lower
+    limit at 95 %) and more than chance in choosing the reference explains: beside 30 rows of the
+    same law a tenth lies outside. Of the importance ``weights`` [m] of the reference rows it is
+    the effective number that counts, (Σw)² ÷ Σw².
+    """
     counting = float(weights.sum() ** 2 / max(float((weights**2).sum()), 1e-300))
     sure = clopper_pearson(round(outside * new), new)[0] if new else 0.0
-    why = None
     if sure > allowed_outside(len(weights)):
-        why = f"{100 * outside:.0f} % of the rows are unlike any row that it was judged by"
-    elif counting < max(LEAST_SHARE * len(weights), min(LEAST_ROWS, len(weights) / 2)):
-        why = (
+        return f"{100 * outside:.0f} % of the rows are unlike any row that it was judged by"
+    if counting < max(LEAST_SHARE * len(weights), min(LEAST_ROWS, len(weights) / 2)):
+        return (
             f"only {counting:.0f} of the {len(weights)} rows that it was judged by are still like "
             "those that arrive"
         )
-    return Support(counting, outside, why)
+    return None
 
 
 def edge_place(rows: int) -> int:
@@ -96,7 +88,7 @@ def estimated_accuracy(
     new: Floats,
     *,
     weights: Floats | None = None,
-    support: Support | None = None,
+    support: str | None = None,
     seed: int = 0,
 ) -> Estimate:
     """The accuracy on rows of confidence ``new`` [n], from reference rows of ``confidence`` [m] in
@@ -109,8 +101,8 @@ def estimated_accuracy(
     sure, hit = confidence[known].astype(np.float64), right[known].astype(np.float64)
     weigh = np.ones(len(sure)) if weights is None else weights[known].astype(np.float64)
     given = new[np.isfinite(new)].astype(np.float64)
-    if support is not None and support.why:
-        return Estimate(None, why=support.why)
+    if support is not None:
+        return Estimate(None, why=support)
     if len(sure) < FEWEST:
         return Estimate(None, why=f"{len(sure)} rows with a known answer are fewer than {FEWEST}")
     if len(given) < FEWEST:

@@ -59,12 +59,6 @@ class FeatureReader:
         head = {id(p) for p in self.network.head.parameters()}
         return [p for p in self.network.parameters() if p.requires_grad and id(p) not in head]
 
-    @property
-    def has_norms(self) -> bool:
-        """Whether batch norms keep statistics of what passes."""
-        kind = nn.modules.batchnorm._BatchNorm
-        return any(isinstance(module, kind) for module in self.network.modules())
-
 
 # Between a query row and its nearest prototype at the start: softmax is neither flat nor hard.
 DISTANCE = 8.0
@@ -87,9 +81,9 @@ def scaled(reader: FeatureReader, positions: Ints, labels: Ints) -> FeatureReade
     Batch norms norm by the rows themselves here: in a network that was drawn anew their statistics
     are not of any rows yet, and features grow a hundredfold in the first updates.
     """
-    if not reader.has_norms:
+    network, kind = reader.network, nn.modules.batchnorm._BatchNorm
+    if not any(isinstance(module, kind) for module in network.modules()):
         return replace(reader, scale=spread(reader.vectors(positions), labels))
-    network = reader.network
     buffers = {name: value.clone() for name, value in network.named_buffers()}
     network.train()
     with torch.no_grad():

@@ -60,15 +60,6 @@ MORE = "Gather more feedback, and update then."
 FEEDBACK, GATE = "feedback", "gate"
 
 
-@dataclass(frozen=True, slots=True)
-class JoinOptions:
-    """``hold`` is the share that is set aside for the gate (``None``: the usual one); ``own`` the
-    largest share of training rows that a model may have labelled."""
-
-    hold: float | None = None
-    own: float = OWN_SHARE
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class JoinedRows:
     """``recipe`` is the run's own on the new rows, ``held`` its tables by name: ``data``, ``valid``
@@ -90,19 +81,21 @@ class JoinedRows:
         return replayed["of"], replayed["n"] + self.block["used"]
 
 
-def join(run: Path, where: str, asked: JoinOptions) -> JoinedRows:
-    """The rows from which the update of ``run`` learns, and by which it is judged.
+def join(run: Path, where: str, hold: float | None = None, own: float = OWN_SHARE) -> JoinedRows:
+    """The rows from which the update of ``run`` learns, and by which it is judged. ``hold`` is the
+    share that is set aside for the gate (``None``: the usual one), ``own`` the largest share of
+    training rows that a model may have labelled.
 
     Raises ``RecipeError`` or ``RunError`` for a run that cannot be updated, ``DataError`` where no
     row of the feedback can be learned from or judged by.
     """
-    return _Joining(run, where, asked).join()
+    return _Joining(run, where).join(hold, own)
 
 
 def labelled_rows(run: Path, where: str) -> Table:
     """The feedback that speaks for all that the model meets and that it has not learned from, in
     the order in which it came."""
-    return _Joining(run, where, JoinOptions()).unseen()
+    return _Joining(run, where).unseen()
 
 
 def _refuse_run(again: FinishedRun) -> None:
@@ -157,8 +150,8 @@ class _Sources:
 
 
 class _Joining:
-    def __init__(self, run: Path, where: str, asked: JoinOptions) -> None:
-        self._again, self._asked = FinishedRun(run), asked
+    def __init__(self, run: Path, where: str) -> None:
+        self._again = FinishedRun(run)
         self._recipe = self._again.recipe
         _refuse_run(self._again)
         self._sources = _Sources(self._recipe)
@@ -169,7 +162,7 @@ class _Joining:
         self._decisions = list(self._given.decisions)
         self._spread: Spread | None = None
 
-    def join(self) -> JoinedRows:
+    def join(self, hold: float | None, own_share: float) -> JoinedRows:
         import pyarrow as pa
 
         given = self._given
@@ -183,10 +176,10 @@ class _Joining:
         train = self._again.table("train")
         self._tell_scripts(table, at, train)
         usable, unit, replaced = self._usable(table, train)
-        aside = self._aside(table, at, usable, unit)
+        aside = self._aside(table, at, usable, unit, hold)
         # Nothing is learned from that copies a row of the gate.
         taught, own = usable & ~np.isin(unit, unit[aside]), given.own[at]
-        taught = self._capped(taught, own, len(train))
+        taught = self._capped(taught, own, own_share, len(train))
         used = int(taught.sum())
         if not used or not aside.any():
             raise DataError(
@@ -214,7 +207,7 @@ class _Joining:
             "n": len(given),
             "used": used,
             "held": int(aside.sum()),
-            **self._block(int((taught & own).sum())),
+            **self._block(int((taught & own).sum()), own_share),
             "replayed": {"n": len(old), "of": len(train)},
             "deleted_since": len(gone),
         }
@@ -356,11 +349,13 @@ class _Joining:
             )
         return fine
 
-    def _aside(self, table: Table, at: Ints, usable: Bools, unit: Ints) -> Bools:
+    def _aside(
+        self, table: Table, at: Ints, usable: Bools, unit: Ints, hold: float | None
+    ) -> Bools:
         """The rows that the gate is decided by."""
         given = self._given
         usual = HOLD_FILE if given.uniform is None else HOLD_UNIFORM
-        share = usual if self._asked.hold is None else self._asked.hold
+        share = usual if hold is None else hold
         keys = text_keys(table)
         lowest = np.full(int(unit.max(initial=0)) + 1, np.iinfo(np.uint64).max, dtype=np.uint64)
         np.minimum.at(lowest, unit, keys)
@@ -378,9 +373,9 @@ class _Joining:
         self._decisions.append(Decision("rows for the gate", told, because, prominent=True))
         return rows
 
-    def _capped(self, taught: Bools, own: Bools, old: int) -> Bools:
+    def _capped(self, taught: Bools, own: Bools, share: float, old: int) -> Bools:
         """With at most the allowed share of rows that a model labelled."""
-        mine, share = taught & own, self._asked.own
+        mine = taught & own
         others = int((taught & ~own).sum()) + old
         most = math.floor(share / (1 - share) * others) if share < 1 else len(own)
         n = int(mine.sum())
@@ -485,14 +480,14 @@ class _Joining:
         if found is not None:
             self._findings.append(found)
 
-    def _block(self, own_used: int) -> dict[str, Any]:
+    def _block(self, own_used: int, own_share: float) -> dict[str, Any]:
         """What became of the feedback: how its rows came, who labelled them, what is left out."""
         given, counts = self._given, dict(self._counts)
         own = {
             "n": int(given.own.sum()),
             "used": own_used,
             "cap": counts.pop("own_cap"),
-            "share": self._asked.own,
+            "share": own_share,
             "diversity": None if self._spread is None else self._spread.to_json(),
         }
         per_class = counts.pop("per_class", None)

@@ -14,7 +14,7 @@ from holdfast.core.records import to_json
 from holdfast.plugins.update.candidates import against_warm, check_start
 from holdfast.plugins.update.gate import check_margin
 from holdfast.plugins.update.length import for_rows
-from holdfast.plugins.update.merge import OWN_SHARE, JoinOptions, join
+from holdfast.plugins.update.merge import OWN_SHARE, join
 from holdfast.plugins.update.procedure import Renewal
 from holdfast.recipe import Recipe, anchored, as_settings, override, read_recipe
 from holdfast.runs.finished_run import OPENINGS
@@ -69,7 +69,7 @@ def begin(asking: UpdateOptions, out: Path | None = None, *, resume: bool = Fals
     check_start(asking.start, None)
     open_run(asking.run)
     _check_writable(asking.run)
-    joined = join(asking.run, asking.feedback, JoinOptions(asking.hold, asking.own))
+    joined = join(asking.run, asking.feedback, asking.hold, asking.own)
     settings = as_settings(asking.settings)
     recipe, lengths = for_rows(override(joined.recipe, settings), *joined.rows, settings)
     if asking.seed is not None:
