@@ -90,16 +90,12 @@ class TaskPool:
         its task; else the ``class``."""
         ways = max((one.ways for one in episodes), default=0)
         whole = len(self.tasks) > 1 and any(len(t.classes) <= ways for t in self.tasks)
-        if len(self.tasks) >= TASKS_ENOUGH or whole:
-            table = np.zeros((len(episodes), len(self.tasks)))
-            for index, one in enumerate(episodes):
-                table[index, one.task] = 1
-            return table, "task"
+        by_task = len(self.tasks) >= TASKS_ENOUGH or whole
         starts = np.cumsum([0, *(len(task.classes) for task in self.tasks)])
-        table = np.zeros((len(episodes), int(starts[-1])))
+        table = np.zeros((len(episodes), len(self.tasks) if by_task else int(starts[-1])))
         for index, one in enumerate(episodes):
-            table[index, starts[one.task] + one.classes] = 1
-        return table, "class"
+            table[index, one.task if by_task else starts[one.task] + one.classes] = 1
+        return table, "task" if by_task else "class"
 
 
 # Of fewer tasks an interval over tasks would be as wide as everything: t of 3 degrees is 3.2.

@@ -170,11 +170,8 @@ class Renewing:
         old = [_held(OLD, valid, ours_old, said_old, seed)]
         first = first_of(self._run)
         if first != self._run:
-            what, said_first = (
-                f"{OLD}, beside the first model",
-                _Said.by(Predictor.load(first), valid),
-            )
-            old.append(_held(what, valid, ours_old, said_first, seed))
+            what, theirs = f"{OLD}, beside the first model", Predictor.load(first)
+            old.append(_held(what, valid, ours_old, _Said.by(theirs, valid), seed))
         columns = SourceColumns(self._recipe.data)(valid)
         parts, lost = parts_of(FinishedRun(self._run).result, valid, columns)
         renamed: tuple[Renamed, ...] = ()
