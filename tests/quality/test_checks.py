@@ -95,7 +95,8 @@ def test_classes_that_train_refuses_to_divide_are_named() -> None:
     def see(of_c: list[str]) -> Finding | None:
         labels = ["a"] * 30 + ["b"] * 20 + ["c"] * len(of_c)
         table = table_from_texts(sentences(50) + of_c, labels, rare_below=1)
-        return undividable_classes(Closely(TableRows(table)))
+        found = undividable_classes(Closely(TableRows(table)))
+        return found and found.finding
 
     assert see(["one thing", "another thing", "a third thing"]) is None
     one, two = see(["Only this!", "only  this"] * 2), see(["one thing", "another thing"])
@@ -108,8 +109,8 @@ def test_classes_that_train_refuses_to_divide_are_named() -> None:
     table = table_from_texts(sentences(32), ["a"] * 30 + ["b"] * 2, rare_below=1)
     rest = undividable_classes(Closely(TableRows(table)))
     assert rest is not None
-    assert rest.severity == "error", "one class is left"
-    assert "data.rare=drop" not in rest.remedy
+    assert rest.finding.severity == "error", "one class is left"
+    assert "data.rare=drop" not in rest.finding.remedy
 
 
 def test_conflicts_list_every_row_of_a_text_with_two_labels() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from holdfast.core.records import Finding
 from holdfast.data.memory.texts import table_from_texts
+from holdfast.quality.check import CheckResult
 from holdfast.quality.checks.labels.names_against_rows import names_against_rows
 from holdfast.quality.checks.labels.overlapping_classes import overlapping_classes
 from holdfast.quality.checks.labels.too_few_rows import too_few_rows
@@ -41,7 +41,7 @@ def test_names_that_say_what_their_rows_say_are_left_alone() -> None:
 def test_exchanged_names_are_told() -> None:
     names = (NAMES[1], NAMES[0], *NAMES[2:])
     view, truth = rows(names=names)
-    finding = names_against_rows(view)
+    finding = names_against_rows(view).finding
     assert "'card arrival' and 'lost phone' seem exchanged" in finding.because
     assert finding.count == (truth < 2).sum()
     assert finding.severity == "warn"
@@ -110,9 +110,9 @@ def test_rows_that_still_teach_are_told_with_an_interval() -> None:
     vectors = middles[y] + 6 * rng.standard_normal((1600, 200))
     unit = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     table = table_from_texts([f"text {k}" for k in range(1600)], [f"class {k}" for k in y])
-    finding = too_few_rows(Embedded(TableRows(table), unit, "toy", lambda t: unit[:1]))
-    assert finding is not None
-    assert "twice as many would bring about" in finding.because
+    found = too_few_rows(Embedded(TableRows(table), unit, "toy", lambda t: unit[:1]))
+    assert found is not None
+    assert "twice as many would bring about" in found.finding.because
 
 
 def test_of_rows_that_are_all_right_nothing_more_is_foretold(
@@ -123,7 +123,7 @@ def test_of_rows_that_are_all_right_nothing_more_is_foretold(
     table = table_from_texts([f"text {k}" for k in range(120)], [f"class {k}" for k in y])
     view = Embedded(TableRows(table), vectors, "toy", lambda t: vectors[:1])
 
-    def foretold(right: float) -> Finding | None:
+    def foretold(right: float) -> CheckResult | None:
         made = Growth(right, 0.044, 0.026, 0.062, ())
         monkeypatch.setattr(
             "holdfast.quality.checks.labels.too_few_rows.growth", lambda *_, **__: made
@@ -133,7 +133,7 @@ def test_of_rows_that_are_all_right_nothing_more_is_foretold(
     assert foretold(1.0) is None
     capped = foretold(0.97)
     assert capped is not None
-    assert "about 3.0 (90 % interval 2.6–3.0) points" in capped.because
+    assert "about 3.0 (90 % interval 2.6–3.0) points" in capped.finding.because
 
 
 def test_few_rows_foretell_nothing() -> None:

@@ -16,9 +16,9 @@ DRAWN = np.random.default_rng(1)
 
 def found(**columns):
     table = table_from_texts([f"text {k}" for k in range(N)], [f"class {k}" for k in Y])
-    return telling_columns(
-        TableRows(table, OtherColumns(tuple(columns), lambda name: list(columns[name])))
-    )
+    beside = OtherColumns(tuple(columns), lambda name: list(columns[name]))
+    result = telling_columns(TableRows(table, beside))
+    return result and result.finding
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from holdfast.core.discovery import Registry
-from holdfast.core.records import Finding
+from holdfast.core.records import Finding, Severity
 from holdfast.data.table import Table
 from holdfast.quality.clean.mask import masked
 
@@ -32,6 +32,24 @@ class CheckResult:
 
     finding: Finding
     examples: tuple[CheckExample, ...] = ()
+
+
+def result(
+    rows: Iterable[int],
+    because: str,
+    remedy: str,
+    *,
+    score: float,
+    severity: Severity = "warn",
+    count: int | None = None,
+    examples: Iterable[CheckExample] = (),
+) -> CheckResult:
+    """What a check found: ``rows`` of the source, of all ``count`` where not all are listed. The
+    ``Check`` puts its name to it."""
+    listed = tuple(map(int, rows))
+    count = len(listed) if count is None else count
+    finding = Finding("", severity, score, count, listed, because, remedy)
+    return CheckResult(finding, tuple(examples))
 
 
 def something(view: object) -> str:
@@ -63,8 +81,9 @@ class Check(Generic[V]):
     ----------
     name : that of its findings.
     sees : the type of the view it is given (``quality/views.py``).
-    run : that view → what it found, or ``None``. It states its rule with the numbers, stays silent
-        where it cannot tell, says nothing silly of clean data, and gives a score in [0, 1].
+    run : that view → what it found (``result``), or ``None``. It states its rule with the numbers,
+        stays silent where it cannot tell, says nothing silly of clean data, and gives a score in
+        [0, 1].
     cannot_see : what it misses, in a sentence for the user.
     error_rate : how often it is wrong, with the figures and where they were measured.
     holds_for : whether it means anything for a table.
@@ -74,7 +93,7 @@ class Check(Generic[V]):
 
     name: str
     sees: type[V]
-    run: Callable[[V], CheckResult | Finding | None]
+    run: Callable[[V], CheckResult | None]
     cannot_see: str
     error_rate: str
     holds_for: Callable[[Table], bool] = anything
@@ -82,22 +101,31 @@ class Check(Generic[V]):
 
     def __call__(self, view: V) -> CheckResult | None:
         found = self.run(view)
-        return without_personal(CheckResult(found) if isinstance(found, Finding) else found)
-
-
-def without_personal(found: CheckResult | None) -> CheckResult | None:
-    """What is quoted of a row shows no personal data and no secret whole, whatever was looked
-    for: a sentence of a finding ends in logs, pages and issues."""
-    if found is None:
-        return None
-    because = masked(found.finding.because)
-    examples = tuple(replace(one, note=masked(one.note)) for one in found.examples)
-    return replace(found, finding=replace(found.finding, because=because), examples=examples)
+        if found is None:
+            return None
+        # What is quoted of a row shows no personal data and no secret whole, whatever was looked
+        # for: a sentence of a finding ends in logs, pages and issues.
+        finding = replace(found.finding, check=self.name, because=masked(found.finding.because))
+        examples = tuple(replace(one, note=masked(one.note)) for one in found.examples)
+        return CheckResult(finding, examples)
 
 
 CHECKS: Registry[Check[Any]] = Registry("audit check", "audit")
 
 
-def add(check: Check[V]) -> Check[V]:
-    """Register a check under its name."""
-    return CHECKS.add(check.name, check)
+def check(
+    sees: type[V],
+    *,
+    cannot_see: str,
+    error_rate: str,
+    holds_for: Callable[[Table], bool] = anything,
+    nothing: Callable[[V], str] = something,
+) -> Callable[[Callable[[V], CheckResult | None]], Check[V]]:
+    """Make a function a check and register it, under its own name (``Check`` has the parameters;
+    its docstring stands in ``docs/checks.md``)."""
+
+    def register(run: Callable[[V], CheckResult | None]) -> Check[V]:
+        name = run.__name__
+        return CHECKS.add(name, Check(name, sees, run, cannot_see, error_rate, holds_for, nothing))
+
+    return register

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from holdfast.core.records import Finding
+from holdfast.core.records import Severity
 from holdfast.core.wording import counted, have
-from holdfast.quality.check import CheckExample, CheckResult
+from holdfast.quality.check import Check, CheckExample, CheckResult, check, result, with_texts
 from holdfast.quality.personal import find_personal
 from holdfast.quality.views import TableRows
 
@@ -34,11 +34,10 @@ def reading(rows: TableRows) -> list[tuple[int, str]]:
 
 def single_finding(
     rows: TableRows,
-    check: str,
     found: Sequence[tuple[int, str]],
-    what: str | Callable[[str], str],
+    what: str,
     remedy: str,
-    severity: Literal["info", "warn", "error"] = "warn",
+    severity: Severity = "warn",
     masked: Callable[[int], str] | None = None,
 ) -> CheckResult | None:
     """The finding of a check of single texts: ``found`` are positions with a note of what is there,
@@ -50,22 +49,47 @@ def single_finding(
     if not found:
         return None
     ids, count = rows.ids, len(found)
-    told = what(have(count)) if callable(what) else f"{have(count)} {what}"
-    finding = Finding(
-        check,
-        severity,
-        count / len(rows.sample),
-        count,
-        tuple(int(ids[position]) for position, _ in found[:100]),
-        f"{counted(count, 'row')}{rows.of_sample} {told}, e.g. row {ids[found[0][0]]}: "
-        f"{found[0][1]}",
+    return result(
+        (ids[position] for position, _ in found[:100]),
+        f"{counted(count, 'row')}{rows.of_sample} {have(count)} {what}, "
+        f"e.g. row {ids[found[0][0]]}: {found[0][1]}",
         remedy,
+        score=count / len(rows.sample),
+        severity=severity,
+        count=count,
+        examples=(
+            CheckExample(int(ids[position]), note, masked=masked(position) if masked else None)
+            for position, note in found[:EXAMPLES]
+        ),
     )
-    examples = tuple(
-        CheckExample(int(ids[position]), note, masked=masked(position) if masked else None)
-        for position, note in found[:EXAMPLES]
-    )
-    return CheckResult(finding, examples)
+
+
+def text_check(
+    what: str,
+    remedy: str,
+    *,
+    cannot_see: str,
+    error_rate: str,
+    pattern: str = "",
+    warns_from: float = 0.0,
+) -> Callable[[Callable[[str], str | None]], Check[TableRows]]:
+    """Make a check of a function that reads one text and gives a note of what is there, or
+    ``None``: of each text, or of those that a ``pattern`` of RE2 matches. The finding is a warning
+    from the share ``warns_from`` of the rows on, below it for information."""
+
+    def register(note: Callable[[str], str | None]) -> Check[TableRows]:
+        @functools.wraps(note)
+        def run(rows: TableRows) -> CheckResult | None:
+            texts = matching(rows, pattern) if pattern else reading(rows)
+            found = [(at, said) for at, text in texts if (said := note(text)) is not None]
+            warns = len(found) >= warns_from * len(rows.sample)
+            return single_finding(rows, found, what, remedy, "warn" if warns else "info")
+
+        return check(TableRows, cannot_see=cannot_see, error_rate=error_rate, holds_for=with_texts)(
+            run
+        )
+
+    return register
 
 
 def around(text: str, start: int, end: int, width: int = 20) -> str:

@@ -6,10 +6,9 @@ import json
 
 import numpy as np
 
-from holdfast.core.records import Finding
 from holdfast.core.wording import counted
 from holdfast.data.table import Table
-from holdfast.quality.check import Check, CheckExample, CheckResult, add
+from holdfast.quality.check import CheckExample, CheckResult, check, result
 from holdfast.quality.containment import RUN, SHARE, find_contained
 from holdfast.quality.leaks import leaks_with
 from holdfast.quality.views import Copied, TableRows, alone
@@ -21,6 +20,15 @@ LISTED = 100
 ROWS = 100_000
 
 
+@check(
+    Copied,
+    cannot_see="Rows of fewer than 15 words, what is said in other words, and, of files of "
+    "more than 100,000 rows, those between the ones that are looked for.",
+    error_rate="Runs are compared exactly; a long quotation that both quote by right counts "
+    "too. Held against their own test rows TREC and SAMSum have none, BANKING77 one (rightly), "
+    "an instruction set 25 of 400, which share the text that they ask about.",
+    nothing=alone,
+)
 def contained_rows(copied: Copied) -> CheckResult | None:
     """Lists the source rows that hold a row of another table inside a longer text: seven tenths of
     its runs of eight words, but for runs that more than five rows share. Copies and near-copies are
@@ -54,17 +62,16 @@ def contained_rows(copied: Copied) -> CheckResult | None:
     if not rows:
         return None
     named = np.unique(np.concatenate(rows))
-    finding = Finding(
-        "contained_rows",
-        "error" if max(shares) >= SERIOUS else "warn",
-        min(1.0, max(shares)),
-        len(named),
-        tuple(int(row) for row in source.ids[named][:LISTED]),
+    return result(
+        source.ids[named][:LISTED],
         f"{'; '.join(told)} here: {SHARE:.0%} or more of their runs of {RUN} words",
         "Take these rows, or the parts that they share, out of the training rows: a model has read "
         "what it is then asked.",
+        score=min(1.0, max(shares)),
+        severity="error" if max(shares) >= SERIOUS else "warn",
+        count=len(named),
+        examples=examples[:EXAMPLES],
     )
-    return CheckResult(finding, tuple(examples[:EXAMPLES]))
 
 
 def whole_texts(table: Table) -> list[str]:
@@ -80,18 +87,3 @@ def whole_texts(table: Table) -> list[str]:
         "\n".join(str(turn.get("content") or "") for turn in each) or text
         for text, each in zip(texts, turns, strict=True)
     ]
-
-
-add(
-    Check(
-        "contained_rows",
-        Copied,
-        contained_rows,
-        cannot_see="Rows of fewer than 15 words, what is said in other words, and, of files of "
-        "more than 100,000 rows, those between the ones that are looked for.",
-        error_rate="Runs are compared exactly; a long quotation that both quote by right counts "
-        "too. Held against their own test rows TREC and SAMSum have none, BANKING77 one (rightly), "
-        "an instruction set 25 of 400, which share the text that they ask about.",
-        nothing=alone,
-    )
-)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from holdfast.core.records import Finding, Ints
+from holdfast.core.records import Ints
 from holdfast.core.wording import counted
-from holdfast.quality.check import Check, CheckExample, CheckResult, add
+from holdfast.quality.check import CheckExample, CheckResult, check, result
 from holdfast.quality.views import Copied, TableRows
 
 SERIOUS = 0.01
@@ -16,6 +16,12 @@ COMPARED, TELLING = 1000, 3
 LISTED = 100
 
 
+@check(
+    Copied,
+    cannot_see="Copies with another word in them (near_duplicates), and copies in other words.",
+    error_rate="Exact: the texts are the same but for case, space and punctuation. Short "
+    "answers such as 'yes' may repeat by right.",
+)
 def exact_duplicates(copied: Copied) -> CheckResult | None:
     """Lists the rows whose normal form (``duplicates/normalise.py``: without case, space and
     punctuation) another row of the table has too, the largest group first. Score: the rows that one
@@ -33,19 +39,18 @@ def exact_duplicates(copied: Copied) -> CheckResult | None:
     to_the_letter = len(contents) - len(np.unique(contents))
     price = copied.pricing.of_division(copied.gathered, forms) if copied.pricing else None
     cost = f", and an accuracy measured on it would be too good by {price}" if price else ""
-    finding = Finding(
-        "exact_duplicates",
-        "warn" if share >= SERIOUS else "info",
-        share,
-        len(repeated),
-        tuple(int(rows.ids[at]) for at in order[:LISTED]),
+    return result(
+        rows.ids[order[:LISTED]],
         f"{counted(texts, 'text stands', 'texts stand')} in {len(repeated)} rows, but for case, "
         f"space and punctuation, so that {counted(extra, 'row repeats', 'rows repeat')} another, "
         f"{to_the_letter} of them to the letter",
         "Keep one row of each, or leave them: train puts copies on one side of its division. "
         f"A random division would not{cost}.",
+        score=share,
+        severity="warn" if share >= SERIOUS else "info",
+        count=len(repeated),
+        examples=_examples(copied, order, group),
     )
-    return CheckResult(finding, _examples(copied, order, group))
 
 
 def _examples(copied: Copied, order: Ints, group: Ints) -> tuple[CheckExample, ...]:
@@ -62,15 +67,3 @@ def _examples(copied: Copied, order: Ints, group: Ints) -> tuple[CheckExample, .
         CheckExample(int(rows.ids[pairs[n][0]]), "the same text", int(rows.ids[pairs[n][1]]))
         for n in ranked[:EXAMPLES]
     )
-
-
-add(
-    Check(
-        "exact_duplicates",
-        Copied,
-        exact_duplicates,
-        cannot_see="Copies with another word in them (near_duplicates), and copies in other words.",
-        error_rate="Exact: the texts are the same but for case, space and punctuation. Short "
-        "answers such as 'yes' may repeat by right.",
-    )
-)

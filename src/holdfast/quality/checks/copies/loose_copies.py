@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import numpy as np
 
-from holdfast.core.records import Finding
 from holdfast.core.wording import counted
 from holdfast.duplicates.verify import Links
-from holdfast.quality.check import Check, CheckExample, CheckResult, add
+from holdfast.quality.check import CheckExample, CheckResult, check, result
 from holdfast.quality.views import Copied
 
 EXAMPLES = 8
 LISTED = 100
 
 
+def unasked(copied: Copied) -> str:
+    """Why nothing was looked for."""
+    return "" if copied.loose is not None else "not asked for: --set audit.loose=0.3"
+
+
+@check(
+    Copied,
+    cannot_see="Texts of fewer than five words, and the same said in other words "
+    "(semantic_copies). Of texts with three tenths of their words replaced it found 97 in 100 "
+    "among a million, and 26 of 30 among 230.",
+    error_rate="Every pair is verified word by word. Questions of one form differ as little as "
+    "copies do, and whether a pair is a copy it cannot tell: it is for looking.",
+    nothing=unasked,
+)
 def loose_copies(copied: Copied) -> CheckResult | None:
     """Lists the rows that differ from another row, of the table or of a file that it is held
     against, in at most the share of the words that ``audit.loose`` names, and are no near-copies
@@ -39,20 +52,17 @@ def loose_copies(copied: Copied) -> CheckResult | None:
     ]
     ids = copied.rows.ids
     files = f", {len(across)} of them from a row of another file" if len(across) else ""
-    finding = Finding(
-        "loose_copies",
-        "info",
-        len(rows) / len(ids),
-        len(rows),
-        tuple(int(ids[at]) for at in list(dict.fromkeys(ranked))[:LISTED]),
+    return result(
+        ids[list(dict.fromkeys(ranked))[:LISTED]],
         f"{counted(len(rows), 'row differs', 'rows differ')} from another in more than one word in "
         f"eight and at most {loose.share:.0%} of the words ({counted(len(pairs), 'pair')} of "
         f"texts){files}",
         "Look at the examples: forms with a slot are no copies. Where they are, give them a group "
         "(--group), so that no side tests what another has learned.",
-    )
-    return CheckResult(
-        finding, tuple(_example(copied, pairs, n) for n in order[:EXAMPLES].tolist())
+        score=len(rows) / len(ids),
+        severity="info",
+        count=len(rows),
+        examples=tuple(_example(copied, pairs, n) for n in order[:EXAMPLES].tolist()),
     )
 
 
@@ -67,23 +77,3 @@ def _example(copied: Copied, pairs: Links, n: int) -> CheckExample:
         row,
         None if name == "source" else gathered.tables[name].source,
     )
-
-
-def unasked(copied: Copied) -> str:
-    """Why nothing was looked for."""
-    return "" if copied.loose is not None else "not asked for: --set audit.loose=0.3"
-
-
-add(
-    Check(
-        "loose_copies",
-        Copied,
-        loose_copies,
-        cannot_see="Texts of fewer than five words, and the same said in other words "
-        "(semantic_copies). Of texts with three tenths of their words replaced it found 97 in 100 "
-        "among a million, and 26 of 30 among 230.",
-        error_rate="Every pair is verified word by word. Questions of one form differ as little as "
-        "copies do, and whether a pair is a copy it cannot tell: it is for looking.",
-        nothing=unasked,
-    )
-)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from holdfast.core.records import Finding
 from holdfast.core.wording import counted
-from holdfast.quality.check import Check, CheckExample, CheckResult, add
+from holdfast.quality.check import CheckExample, CheckResult, check, result
 from holdfast.quality.views import Copied
 
 SERIOUS = 0.01
@@ -14,6 +13,13 @@ EXAMPLES = 8
 LISTED = 100
 
 
+@check(
+    Copied,
+    cannot_see="Copies with more than one word in eight changed, texts of fewer than five "
+    "words, and the same said in other words (semantic_duplicates).",
+    error_rate="Every pair is verified word by word. Rows made from one template with one "
+    "word of each replaced may be meant so.",
+)
 def near_duplicates(copied: Copied) -> CheckResult | None:
     """Lists the rows that are verified near-copies of another row of the table (the rule of
     ``duplicates/criterion.py``: at most one word in eight differs), the most alike first. Score:
@@ -36,17 +42,6 @@ def near_duplicates(copied: Copied) -> CheckResult | None:
     groups = gathered.copies.groups[span]
     price = copied.pricing.of_division(gathered, groups) if copied.pricing else None
     cost = f", and an accuracy measured on it would be too good by {price}" if price else ""
-    finding = Finding(
-        "near_duplicates",
-        "warn" if share >= SERIOUS else "info",
-        share,
-        len(near),
-        tuple(int(ids[at]) for at in list(ranked)[:LISTED]),
-        f"{counted(len(near), 'row differs', 'rows differ')} from another in at most one word in "
-        f"eight ({counted(len(pairs), 'pair')} of texts)",
-        "Look at the examples. train puts them on one side of its division; a random division "
-        f"would not{cost}.",
-    )
     examples = tuple(
         CheckExample(
             int(ids[pairs.first[n]]),
@@ -55,17 +50,14 @@ def near_duplicates(copied: Copied) -> CheckResult | None:
         )
         for n in order[:EXAMPLES].tolist()
     )
-    return CheckResult(finding, examples)
-
-
-add(
-    Check(
-        "near_duplicates",
-        Copied,
-        near_duplicates,
-        cannot_see="Copies with more than one word in eight changed, texts of fewer than five "
-        "words, and the same said in other words (semantic_duplicates).",
-        error_rate="Every pair is verified word by word. Rows made from one template with one "
-        "word of each replaced may be meant so.",
+    return result(
+        ids[list(ranked)[:LISTED]],
+        f"{counted(len(near), 'row differs', 'rows differ')} from another in at most one word in "
+        f"eight ({counted(len(pairs), 'pair')} of texts)",
+        "Look at the examples. train puts them on one side of its division; a random division "
+        f"would not{cost}.",
+        score=share,
+        severity="warn" if share >= SERIOUS else "info",
+        count=len(near),
+        examples=examples,
     )
-)

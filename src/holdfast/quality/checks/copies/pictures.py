@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from holdfast.core.records import Finding
 from holdfast.core.wording import counted, have
 from holdfast.duplicates.pictures import near_pictures, unequal
 from holdfast.duplicates.vectors import SimilarPairs
-from holdfast.quality.check import Check, CheckResult, add, anything, with_classes
+from holdfast.quality.check import CheckResult, check, result, with_classes
 from holdfast.quality.pairs import (
     both_labels,
     differently_labelled,
@@ -31,6 +30,7 @@ _ERROR_RATE = (
 )
 
 
+@check(Pictures, cannot_see=_CANNOT_SEE, error_rate=_ERROR_RATE)
 def near_images(view: Pictures) -> CheckResult | None:
     """Lists the pictures whose pixels agree with another's after a resize, a recompression or a
     small change (``duplicates/pictures.py``); pictures of equal pixels are exact copies and not
@@ -40,22 +40,18 @@ def near_images(view: Pictures) -> CheckResult | None:
         return None
     rows, ids = rows_in(pairs), view.rows.ids
     least = float(pairs.similarity.min())
-    return CheckResult(
-        Finding(
-            "near_images",
-            "warn",
-            len(rows) / len(view.paths),
-            len(rows),
-            tuple(ids[rows].tolist()),
-            f"{counted(len(rows), 'picture')} {have(len(rows))} the pixels of another but for a "
-            f"small change ({counted(len(pairs), 'pair')}, correlations from {least:.2f}), e.g. "
-            f"rows {ids[pairs.first[0]]} and {ids[pairs.second[0]]}",
-            "Keep one of each, or give copies one group (--group), so that they stay on one side.",
-        ),
-        examples_of(pairs, ids, ids, _LIKENESS),
+    return result(
+        ids[rows],
+        f"{counted(len(rows), 'picture')} {have(len(rows))} the pixels of another but for a "
+        f"small change ({counted(len(pairs), 'pair')}, correlations from {least:.2f}), e.g. "
+        f"rows {ids[pairs.first[0]]} and {ids[pairs.second[0]]}",
+        "Keep one of each, or give copies one group (--group), so that they stay on one side.",
+        score=len(rows) / len(view.paths),
+        examples=examples_of(pairs, ids, ids, _LIKENESS),
     )
 
 
+@check(Pictures, cannot_see=_CANNOT_SEE, error_rate=_ERROR_RATE, holds_for=with_classes)
 def image_conflicts(view: Pictures) -> CheckResult | None:
     """Lists the pictures that are copies, exact or near, of one with another label. Score: their
     share of the pictures."""
@@ -65,21 +61,17 @@ def image_conflicts(view: Pictures) -> CheckResult | None:
         return None
     rows = rows_in(pairs)
     notes = both_labels(pairs, view.rows)
-    return CheckResult(
-        Finding(
-            "image_conflicts",
-            "warn",
-            len(rows) / len(labels),
-            len(rows),
-            tuple(ids[rows].tolist()),
-            f"{counted(len(pairs), 'pair')} of pictures show the same under different labels, e.g. "
-            f"rows {ids[pairs.first[0]]} and {ids[pairs.second[0]]} are {notes[0]}",
-            "Correct the label of one of each pair.",
-        ),
-        examples_of(pairs, ids, ids, _LIKENESS, notes=notes),
+    return result(
+        ids[rows],
+        f"{counted(len(pairs), 'pair')} of pictures show the same under different labels, e.g. "
+        f"rows {ids[pairs.first[0]]} and {ids[pairs.second[0]]} are {notes[0]}",
+        "Correct the label of one of each pair.",
+        score=len(rows) / len(labels),
+        examples=examples_of(pairs, ids, ids, _LIKENESS, notes=notes),
     )
 
 
+@check(Pictures, cannot_see=_CANNOT_SEE, error_rate=_ERROR_RATE)
 def image_leaks(view: Pictures) -> CheckResult | None:
     """Lists the pictures that stand in another folder too but for a small change; equal pixels are
     leaks of their own. Score: the largest share of a folder's pictures that are met here."""
@@ -92,48 +84,30 @@ def image_leaks(view: Pictures) -> CheckResult | None:
     met = elsewhere(found, ids, _LIKENESS)
     if met is None:
         return None
-    return CheckResult(
-        Finding(
-            "image_leaks",
-            "warn",
-            met.share,
-            len(met.positions),
-            tuple(ids[met.positions].tolist()),
-            f"{met.said('pictures')} stand here too but for a small change",
-            "Take them out of the training pictures: the score on them is remembered, not learned.",
-        ),
-        met.examples,
+    return result(
+        ids[met.positions],
+        f"{met.said('pictures')} stand here too but for a small change",
+        "Take them out of the training pictures: the score on them is remembered, not learned.",
+        score=met.share,
+        examples=met.examples,
     )
 
 
-def blank_images(view: Pictures) -> Finding | None:
+@check(
+    Pictures,
+    cannot_see="Pictures of noise, and those whose one thing is too small to be seen.",
+    error_rate="None of 6,000 CIFAR-10, 6,000 MNIST and 4,840 Omniglot pictures is accused.",
+)
+def blank_images(view: Pictures) -> CheckResult | None:
     """Lists the pictures of one colour, or nearly so: brightness and colour vary by less than 4 of
     255. Score: their share."""
     found = np.flatnonzero(view.thumbnails.flat)
     if not len(found):
         return None
     ids = view.rows.ids
-    return Finding(
-        "blank_images",
-        "warn",
-        len(found) / len(view.paths),
-        len(found),
-        tuple(ids[found].tolist()),
+    return result(
+        ids[found],
         f"{counted(len(found), 'picture')} {have(len(found))} one colour and nothing else",
         "Take them out: nothing can be seen in them.",
+        score=len(found) / len(view.paths),
     )
-
-
-add(Check("near_images", Pictures, near_images, _CANNOT_SEE, _ERROR_RATE, anything))
-add(Check("image_conflicts", Pictures, image_conflicts, _CANNOT_SEE, _ERROR_RATE, with_classes))
-add(Check("image_leaks", Pictures, image_leaks, _CANNOT_SEE, _ERROR_RATE, anything))
-add(
-    Check(
-        "blank_images",
-        Pictures,
-        blank_images,
-        cannot_see="Pictures of noise, and those whose one thing is too small to be seen.",
-        error_rate="None of 6,000 CIFAR-10, 6,000 MNIST and 4,840 Omniglot pictures is accused.",
-        holds_for=anything,
-    )
-)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from holdfast.core.records import Finding
 from holdfast.core.wording import counted
 from holdfast.duplicates.semantic import AGREEMENT, in_other_words, paraphrases
 from holdfast.duplicates.vectors import SimilarPairs
-from holdfast.quality.check import Check, CheckResult, add, anything, with_classes
+from holdfast.quality.check import CheckResult, check, result, with_classes
 from holdfast.quality.pairs import (
     both_labels,
     differently_labelled,
@@ -28,6 +27,7 @@ _ERROR_RATE = (
 )
 
 
+@check(Embedded, cannot_see=_CANNOT_SEE, error_rate=_ERROR_RATE)
 def semantic_copies(view: Embedded) -> CheckResult | None:
     """Lists the rows that say what another row says in other words: pairs whose agreement
     (``duplicates/semantic.py``) is 0.92 or more and that are no copies word for word. Each row is
@@ -38,22 +38,27 @@ def semantic_copies(view: Embedded) -> CheckResult | None:
     rows, ids, texts = rows_in(pairs), view.rows.ids, view.rows.texts
     # The plainest example is one in the middle: the first differ by hardly a word.
     a, b = int(pairs.first[len(pairs) // 2]), int(pairs.second[len(pairs) // 2])
-    finding = Finding(
-        "semantic_copies",
-        "info",
-        len(rows) / len(view.rows.table),
-        len(rows),
-        tuple(ids[rows].tolist()),
+    return result(
+        ids[rows],
         f"{counted(len(rows), 'row')} say what another says in other words "
         f"({counted(len(pairs), 'pair')} with an agreement of {AGREEMENT} or more by the vectors "
         f"of {view.encoder}), e.g. rows {ids[a]} and {ids[b]}: {_cut(texts[a])} and "
         f"{_cut(texts[b])}",
         "They count as fewer rows than they are. Where they are forms of one question, give them a "
         "group (--group), so that no side tests what another has learned.",
+        score=len(rows) / len(view.rows.table),
+        severity="info",
+        examples=examples_of(pairs, ids, ids, _LIKENESS),
     )
-    return CheckResult(finding, examples_of(pairs, ids, ids, _LIKENESS))
 
 
+@check(
+    Embedded,
+    cannot_see=_CANNOT_SEE,
+    error_rate=f"{_ERROR_RATE} Which of the labels is wrong, or whether the classes overlap, it "
+    "cannot tell.",
+    holds_for=with_classes,
+)
 def semantic_conflicts(view: Embedded) -> CheckResult | None:
     """Lists the pairs of ``semantic_copies`` whose labels differ: one of the two may be wrong, or
     the classes overlap. Score: the share of rows in such pairs."""
@@ -64,20 +69,19 @@ def semantic_conflicts(view: Embedded) -> CheckResult | None:
     rows = rows_in(pairs)
     named = both_labels(pairs, view.rows)
     a, b = int(pairs.first[0]), int(pairs.second[0])
-    finding = Finding(
-        "semantic_conflicts",
-        "info",
-        len(rows) / len(labels),
-        len(rows),
-        tuple(ids[rows].tolist()),
+    return result(
+        ids[rows],
         f"{counted(len(pairs), 'pair')} of rows say the same in other words under different "
         f"labels, e.g. rows {ids[a]} and {ids[b]} are {named[0]}: {_cut(texts[a])} and "
         f"{_cut(texts[b])}",
         "Read these pairs: correct a label, or write down what parts the two classes.",
+        score=len(rows) / len(labels),
+        severity="info",
+        examples=examples_of(pairs, ids, ids, _LIKENESS, notes=named),
     )
-    return CheckResult(finding, examples_of(pairs, ids, ids, _LIKENESS, notes=named))
 
 
+@check(Embedded, cannot_see=_CANNOT_SEE, error_rate=_ERROR_RATE)
 def semantic_leaks(view: Embedded) -> CheckResult | None:
     """Lists the rows that say what a row of another file says in other words; copies word for word
     are leaks of their own. Score: the largest share of a file's rows that are met so."""
@@ -91,35 +95,18 @@ def semantic_leaks(view: Embedded) -> CheckResult | None:
     met = elsewhere(found, ids, _LIKENESS)
     if met is None:
         return None
-    finding = Finding(
-        "semantic_leaks",
-        "info",
-        met.share,
-        len(met.positions),
-        tuple(ids[met.positions].tolist()),
+    return result(
+        ids[met.positions],
         f"{met.said('rows')} stand here in other words (agreement {AGREEMENT} or more by "
         f"the vectors of {view.encoder})",
         "Divide by what the rows are forms of (--group): a score on such rows says little about "
         "new ones.",
+        score=met.share,
+        severity="info",
+        examples=met.examples,
     )
-    return CheckResult(finding, met.examples)
 
 
 def _cut(text: str) -> str:
     flat = " ".join(text.split())
     return repr(flat if len(flat) <= _CUT else f"{flat[: _CUT - 1]}…")
-
-
-add(Check("semantic_copies", Embedded, semantic_copies, _CANNOT_SEE, _ERROR_RATE, anything))
-add(
-    Check(
-        "semantic_conflicts",
-        Embedded,
-        semantic_conflicts,
-        _CANNOT_SEE,
-        f"{_ERROR_RATE} Which of the labels is wrong, or whether the classes overlap, it cannot "
-        "tell.",
-        with_classes,
-    )
-)
-add(Check("semantic_leaks", Embedded, semantic_leaks, _CANNOT_SEE, _ERROR_RATE, anything))

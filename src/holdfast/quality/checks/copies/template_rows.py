@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from holdfast.core.records import Finding
 from holdfast.core.wording import counted
-from holdfast.quality.check import Check, CheckExample, CheckResult, add, with_texts
+from holdfast.quality.check import CheckExample, CheckResult, check, result, with_texts
 from holdfast.quality.single import matching
 from holdfast.quality.views import TableRows
 
@@ -17,6 +16,13 @@ _LEAST_ROWS, _SHARE, _LEAST_WORDS = 20, 0.01, 4
 _LONGEST = 300
 
 
+@check(
+    TableRows,
+    cannot_see="Templates whose slots hold names or words; near-copies show most of those.",
+    error_rate="Eleven real sets: found in each where one row in twenty was made of one "
+    "template; nothing found in them as they are.",
+    holds_for=with_texts,
+)
 def template_rows(rows: TableRows) -> CheckResult | None:
     """Reports texts, of four words to 300 characters, that at least 20 rows and 1 % of them share
     but for their numbers. Score: the share of rows made so."""
@@ -40,22 +46,20 @@ def template_rows(rows: TableRows) -> CheckResult | None:
     shown = "; ".join(
         f"{counted(len(members), 'row')} like {members[0][1][:80]!r}" for _, members in found[:3]
     )
-    finding = Finding(
-        "template_rows",
-        "warn",
-        len(positions) / len(rows.sample),
-        len(positions),
-        tuple(int(ids[position]) for position in positions[:100]),
-        f"{counted(len(positions), 'row')}{rows.of_sample} are one of "
-        f"{counted(len(found), 'text')} but for numbers: {shown}",
-        "They count as one row each for what can be learned, and parted between the sides they "
-        "leak: name a column that tells them apart (--group), or keep a few.",
-    )
     examples = tuple(
         CheckExample(int(ids[members[0][0]]), "the same but for numbers", int(ids[members[1][0]]))
         for _, members in found[:20]
     )
-    return CheckResult(finding, examples)
+    return result(
+        ids[positions[:100]],
+        f"{counted(len(positions), 'row')}{rows.of_sample} are one of "
+        f"{counted(len(found), 'text')} but for numbers: {shown}",
+        "They count as one row each for what can be learned, and parted between the sides they "
+        "leak: name a column that tells them apart (--group), or keep a few.",
+        score=len(positions) / len(rows.sample),
+        count=len(positions),
+        examples=examples,
+    )
 
 
 def _words(mould: str) -> bool:
@@ -65,16 +69,3 @@ def _words(mould: str) -> bool:
 def _differ(members: Iterable[tuple[int, str]], enough: float) -> bool:
     # Plain copies are found by others.
     return len({text for _, text in members}) >= enough
-
-
-add(
-    Check(
-        "template_rows",
-        TableRows,
-        template_rows,
-        cannot_see="Templates whose slots hold names or words; near-copies show most of those.",
-        error_rate="Eleven real sets: found in each where one row in twenty was made of one "
-        "template; nothing found in them as they are.",
-        holds_for=with_texts,
-    )
-)

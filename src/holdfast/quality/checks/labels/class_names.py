@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from dataclasses import replace
 
-from holdfast.core.records import Finding
 from holdfast.core.wording import counted, have
 from holdfast.data.labels.spelling import merged_spellings
-from holdfast.quality.check import Check, add, with_classes
+from holdfast.quality.check import CheckResult, check, result, with_classes
 from holdfast.quality.rows import class_counts
 from holdfast.quality.views import TableRows
 
@@ -16,7 +16,13 @@ _BETWEEN = re.compile(r"[\s_-]+")
 _MISSING = {"nan", "null", "n/a", "#n/a", "<na>", "undefined"}
 
 
-def label_variants(rows: TableRows) -> Finding | None:
+@check(
+    TableRows,
+    cannot_see="Classes that mean the same in other words.",
+    error_rate="Accuses two classes that only case parts; none on CR, MR, TREC, BANKING77.",
+    holds_for=with_classes,
+)
+def label_variants(rows: TableRows) -> CheckResult | None:
     """Reports classes that differ only in case or in spaces, hyphens and underscores between
     letters, and spellings that were merged when the file was read. Numbers are left alone. Score:
     their share of the classes; 0 for what was merged."""
@@ -28,33 +34,32 @@ def label_variants(rows: TableRows) -> Finding | None:
             groups[_BETWEEN.sub(" ", name.casefold()).strip()].append(name)
     twice = [names for names in groups.values() if len(names) > 1]
     if not twice:
-        return _merged(rows)
+        merged = merged_spellings(table.decisions)
+        if merged is None:
+            return None
+        remedy = "Write each class in one way, so that other programs read the same classes."
+        found = result((), merged.because, remedy, score=0.0, severity="info", count=merged.rows)
+        return CheckResult(replace(found.finding, fixed=True))
     same = {name for names in twice for name in names}
     counts = class_counts(table)
     count = sum(int(counts[n]) for n, name in enumerate(table.classes) if name in same)
     shown = "; ".join(" = ".join(map(repr, names)) for names in twice[:5])
-    return Finding(
-        "label_variants",
-        "warn",
-        len(same) / len(table.classes),
-        count,
+    return result(
         (),
         f"classes that seem to be one written in several ways: {shown}",
         "Write each class in one way.",
+        score=len(same) / len(table.classes),
+        count=count,
     )
 
 
-def _merged(rows: TableRows) -> Finding | None:
-    merged = merged_spellings(rows.table.decisions)
-    if merged is None:
-        return None
-    remedy = "Write each class in one way, so that other programs read the same classes."
-    return Finding(
-        "label_variants", "info", 0.0, merged.rows, (), merged.because, remedy, fixed=True
-    )
-
-
-def missing_as_class(rows: TableRows) -> Finding | None:
+@check(
+    TableRows,
+    cannot_see="Names of its own for an unknown label, such as 'other'.",
+    error_rate="Accuses a class that is really called so; none on CR, MR, TREC, BANKING77.",
+    holds_for=with_classes,
+)
+def missing_as_class(rows: TableRows) -> CheckResult | None:
     """Reports classes named like a missing value (``nan``, ``null``, ``n/a``, ``<na>`` …). ``none``
     and ``NA`` are left alone, as they are often meant. Score: their share of the rows."""
     table = rows.table
@@ -64,34 +69,10 @@ def missing_as_class(rows: TableRows) -> Finding | None:
         return None
     count = int(counts[found].sum())
     shown = ", ".join(repr(table.classes[n]) for n in found)
-    return Finding(
-        "missing_as_class",
-        "warn",
-        count / len(table),
-        count,
+    return result(
         (),
         f"{counted(count, 'row')} {have(count)} a class named like a missing value: {shown}",
         "Leave the cell empty where the label is not known.",
+        score=count / len(table),
+        count=count,
     )
-
-
-add(
-    Check(
-        "label_variants",
-        TableRows,
-        label_variants,
-        cannot_see="Classes that mean the same in other words.",
-        error_rate="Accuses two classes that only case parts; none on CR, MR, TREC, BANKING77.",
-        holds_for=with_classes,
-    )
-)
-add(
-    Check(
-        "missing_as_class",
-        TableRows,
-        missing_as_class,
-        cannot_see="Names of its own for an unknown label, such as 'other'.",
-        error_rate="Accuses a class that is really called so; none on CR, MR, TREC, BANKING77.",
-        holds_for=with_classes,
-    )
-)

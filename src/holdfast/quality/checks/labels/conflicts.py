@@ -8,14 +8,19 @@ from collections import defaultdict
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.core.records import Finding
 from holdfast.data.table import Table
-from holdfast.quality.check import Check, add, with_classes
+from holdfast.quality.check import CheckResult, check, result, with_classes
 from holdfast.quality.rows import normal_pair, texts
 from holdfast.quality.views import TableRows
 
 
-def conflicting_labels(rows: TableRows) -> Finding | None:
+@check(
+    TableRows,
+    cannot_see="Conflicts between texts that differ by more than case, space and punctuation.",
+    error_rate="Exact: the texts are the same; which of the labels is wrong it cannot tell.",
+    holds_for=with_classes,
+)
+def conflicting_labels(rows: TableRows) -> CheckResult | None:
     """Lists the rows whose text, but for case, space and punctuation, stands elsewhere with another
     label. Exact: hashes only choose the candidates. Score: their share of the labelled rows."""
     table = rows.table
@@ -27,14 +32,11 @@ def conflicting_labels(rows: TableRows) -> Finding | None:
     first = sorted(groups[0])
     example = ", ".join(f"row {ids[p]} {table.classes[labels[p]]!r}" for p in first[:4])
     plural = "s have" if len(groups) > 1 else " has"
-    return Finding(
-        "conflicting_labels",
-        "warn",
-        len(positions) / len(table),
-        len(positions),
-        tuple(int(ids[position]) for position in positions),
+    return result(
+        ids[positions],
         f"{len(groups)} text{plural} different labels in {len(positions)} rows, e.g. {example}",
         "Correct the labels of these rows, or take the doubtful ones out.",
+        score=len(positions) / len(table),
     )
 
 
@@ -72,15 +74,3 @@ def _conflicts(table: Table, candidates: npt.NDArray[np.int64]) -> list[list[int
 
 def _hash(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
-
-
-add(
-    Check(
-        "conflicting_labels",
-        TableRows,
-        conflicting_labels,
-        cannot_see="Conflicts between texts that differ by more than case, space and punctuation.",
-        error_rate="Exact: the texts are the same; which of the labels is wrong it cannot tell.",
-        holds_for=with_classes,
-    )
-)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from holdfast.core.records import Finding
-from holdfast.quality.check import Check, add, with_classes
+from holdfast.quality.check import CheckResult, check, result, with_classes
 from holdfast.quality.rows import class_counts
 from holdfast.quality.views import TableRows
 
@@ -11,7 +10,13 @@ _SHARE = 0.8
 _RATIO = 20
 
 
-def class_imbalance(rows: TableRows) -> Finding | None:
+@check(
+    TableRows,
+    cannot_see="Whether the skew is that of the world.",
+    error_rate="Counts: never wrong about the rows.",
+    holds_for=with_classes,
+)
+def class_imbalance(rows: TableRows) -> CheckResult | None:
     """Warns where one class holds 80 % of the rows or more, or 20 times those of another.
 
     Silent with fewer than two classes present. Score: the share of the largest class.
@@ -27,26 +32,12 @@ def class_imbalance(rows: TableRows) -> Finding | None:
         return None
     # The first of equally rare ones; classes without a row are not among them.
     rarest = table.classes[counts.tolist().index(smallest)]
-    return Finding(
-        "class_imbalance",
-        "warn",
-        share,
-        int(counts.max()),
+    return result(
         (),
         f"{table.classes[largest]!r} has {counts.max()} of {counts.sum()} rows, {rarest!r} has "
         f"{smallest}: always answering {table.classes[largest]!r} is right {share:.0%} of the time",
         "Read macro F1 and the scores by class beside the accuracy; where rare classes count as "
         "much, answer so: --set methods.balance.by=none --set methods.balance.target=half.",
+        score=share,
+        count=int(counts.max()),
     )
-
-
-add(
-    Check(
-        "class_imbalance",
-        TableRows,
-        class_imbalance,
-        cannot_see="Whether the skew is that of the world.",
-        error_rate="Counts: never wrong about the rows.",
-        holds_for=with_classes,
-    )
-)

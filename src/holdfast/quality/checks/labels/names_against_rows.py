@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from holdfast.core.records import Finding, Floats
+from holdfast.core.records import Floats
 from holdfast.data.labels.names import words_of
-from holdfast.quality.check import Check, CheckResult, add, with_classes
+from holdfast.quality.check import CheckResult, check, result, with_classes
 from holdfast.quality.names import judge_names
 from holdfast.quality.views import Embedded
 
@@ -15,7 +15,13 @@ MOST_ROWS = 5000
 SHOWN = 4
 
 
-def names_against_rows(view: Embedded) -> CheckResult | Finding | None:
+@check(
+    Embedded,
+    cannot_see="Names that the model does not know, and two names for one thing.",
+    error_rate="Nothing on BANKING77; of 20 pairs of its names that were exchanged 16 were told.",
+    holds_for=with_classes,
+)
+def names_against_rows(view: Embedded) -> CheckResult | None:
     """Reports classes whose rows lie nearer to more than half of the other names than to their own
     (``quality/names.py``), and pairs of classes whose rows lie nearer to each other's name: names
     that were exchanged. Only classes that are named in words and have 10 rows, three of them at
@@ -52,15 +58,12 @@ def names_against_rows(view: Embedded) -> CheckResult | Finding | None:
         return None
     inside = np.flatnonzero(np.isin(labels, [known[k] for k in wrong]))
     ids = view.rows.ids
-    return Finding(
-        "names_against_rows",
-        "warn",
-        len(wrong) / len(named),
-        len(inside),
-        tuple(int(ids[at]) for at in inside),
+    return result(
+        ids[inside],
         _said(pairs, wrong, [classes[k] for k in known]),
         "See whether these classes carry the right names: names are read by people, and learned "
         "from as rows.",
+        score=len(wrong) / len(named),
     )
 
 
@@ -76,16 +79,3 @@ def _said(pairs: list[tuple[int, int]], wrong: list[int], names: list[str]) -> s
         shown = ", ".join(rest[:SHOWN]) + (" …" if len(rest) > SHOWN else "")
         told.append(f"the rows of {shown} lie nearer to most other names than to their own")
     return "; ".join(told)
-
-
-add(
-    Check(
-        "names_against_rows",
-        Embedded,
-        names_against_rows,
-        cannot_see="Names that the model does not know, and two names for one thing.",
-        error_rate="Nothing on BANKING77; of 20 pairs of its names that were exchanged 16 were "
-        "told.",
-        holds_for=with_classes,
-    )
-)

@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from holdfast.core.records import Finding
 from holdfast.core.wording import counted
-from holdfast.quality.check import Check, CheckExample, CheckResult, add, with_classes
+from holdfast.quality.check import CheckExample, CheckResult, check, result, with_classes
 from holdfast.quality.views import Embedded
 
 LEAST_ROWS = 10
@@ -16,6 +15,12 @@ TAKEN = 0.3
 LOW, SHOWN, EXAMPLES = 0.3, 4, 6
 
 
+@check(
+    Embedded,
+    cannot_see="Two classes alone, and rows that only a tuned model would tell apart.",
+    error_rate="Nothing on 2,000 rows of TREC and of BANKING77.",
+    holds_for=with_classes,
+)
 def overlapping_classes(view: Embedded) -> CheckResult | None:
     """Reports pairs of classes of which three in ten rows of each, or more, are taken for the other
     by fits that had not seen them; of three classes or more, of 10 rows each. The rows named are
@@ -49,21 +54,20 @@ def overlapping_classes(view: Embedded) -> CheckResult | None:
     )
     more = f"; and {counted(len(pairs) - SHOWN, 'more pair')}" if len(pairs) > SHOWN else ""
     ids = view.rows.ids
-    finding = Finding(
-        "overlapping_classes",
-        "info",
-        float(inside.sum() / n),
-        int(inside.sum()),
-        tuple(int(ids[at]) for at in rows),
-        f"{shown}{more}: {counted(len(rows), 'row')} could be of either class",
-        "Join the classes, or say in words what tells them apart and label the rows again.",
-    )
     examples = tuple(
         CheckExample(int(ids[known[at]]), f"{classes[a]!r} or {classes[b]!r}")
         for (a, b), places in unclear.items()
         for at in places[:EXAMPLES]
     )
-    return CheckResult(finding, examples)
+    return result(
+        ids[rows],
+        f"{shown}{more}: {counted(len(rows), 'row')} could be of either class",
+        "Join the classes, or say in words what tells them apart and label the rows again.",
+        score=float(inside.sum() / n),
+        severity="info",
+        count=int(inside.sum()),
+        examples=examples,
+    )
 
 
 def _unclear(view: Embedded, known: np.ndarray, pair: tuple[int, int]) -> np.ndarray:
@@ -72,15 +76,3 @@ def _unclear(view: Embedded, known: np.ndarray, pair: tuple[int, int]) -> np.nda
     p = np.exp(view.answers.runs[:, known][:, :, list(pair)]).min(axis=(0, 2))
     own = np.isin(view.answers.labels[known], list(pair))
     return np.flatnonzero(own & (p >= LOW))
-
-
-add(
-    Check(
-        "overlapping_classes",
-        Embedded,
-        overlapping_classes,
-        cannot_see="Two classes alone, and rows that only a tuned model would tell apart.",
-        error_rate="Nothing on 2,000 rows of TREC and of BANKING77.",
-        holds_for=with_classes,
-    )
-)

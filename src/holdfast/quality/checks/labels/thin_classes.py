@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from holdfast.core.records import Finding
-from holdfast.quality.check import Check, add, with_classes
+from holdfast.quality.check import CheckResult, check, result, with_classes
 from holdfast.quality.rows import class_counts
 from holdfast.quality.views import TableRows
 
 _FEW = 20
 
 
-def thin_classes(rows: TableRows) -> Finding | None:
+@check(
+    TableRows,
+    cannot_see="Whether the few rows are typical.",
+    error_rate="Counts: never wrong about the rows.",
+    holds_for=with_classes,
+)
+def thin_classes(rows: TableRows) -> CheckResult | None:
     """Says which classes have fewer than 20 rows: at 15 % for the test, at most three of them.
 
     Silent where no class is so small. Score: the share of the classes that are.
@@ -24,25 +29,12 @@ def thin_classes(rows: TableRows) -> Finding | None:
         return None
     shown = ", ".join(f"{table.classes[c]!r} {counts[c]}" for c in thin[:5])
     more = f" and {len(thin) - 5} more" if len(thin) > 5 else ""
-    return Finding(
-        "thin_classes",
-        "info",
-        len(thin) / len(table.classes),
-        int(counts[thin].sum()),
+    return result(
         (),
         f"classes with fewer than {_FEW} rows: {shown}{more}",
         "See whether one is another class misspelt; add rows of the others, and do not trust the "
         "score of a single one of them.",
+        score=len(thin) / len(table.classes),
+        severity="info",
+        count=int(counts[thin].sum()),
     )
-
-
-add(
-    Check(
-        "thin_classes",
-        TableRows,
-        thin_classes,
-        cannot_see="Whether the few rows are typical.",
-        error_rate="Counts: never wrong about the rows.",
-        holds_for=with_classes,
-    )
-)

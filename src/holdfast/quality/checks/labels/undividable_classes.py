@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 
-from holdfast.core.records import Finding
 from holdfast.data.labels.rare import RARE_BELOW
 from holdfast.data.table import Table
-from holdfast.quality.check import Check, add, with_classes, with_texts
+from holdfast.quality.check import CheckResult, check, result, with_classes, with_texts
 from holdfast.quality.rows import normal_pair, texts
 from holdfast.quality.views import Closely
 
 
-def undividable_classes(view: Closely) -> Finding | None:
+def _divided(table: Table) -> bool:
+    return with_texts(table) and with_classes(table)
+
+
+@check(
+    Closely,
+    cannot_see="Whether the classes are meant.",
+    error_rate="Counts by the rule of train: never wrong about the rows.",
+    holds_for=_divided,
+)
+def undividable_classes(view: Closely) -> CheckResult | None:
     """Reports classes of fewer than three different texts (but for case, space and punctuation),
     which cannot stand on three sides: `train` refuses them. An error where a class has one text
     alone; two are enough where the test rows are a file of their own. Score: the share of the
@@ -37,30 +46,13 @@ def undividable_classes(view: Closely) -> Finding | None:
     left = len(known) - len(small)
     drop = ", or train with --set data.rare=drop" if left >= 2 else ""
     rows = np.flatnonzero(np.isin(labels, small))
-    return Finding(
-        "undividable_classes",
-        "error" if alone or left < 2 else "warn",
-        len(small) / len(known),
-        len(rows),
+    return result(
         tuple(np.asarray(table.column("row"))[rows[:100]].tolist()),
         f"classes of fewer than {RARE_BELOW} different texts: {shown}{more}. train refuses them, "
         "as each side of its division needs one" + ("" if alone else " (with --test FILE two do)"),
         "Where such a label is another one written otherwise, write it in one way; else add rows"
         f"{drop}.",
+        score=len(small) / len(known),
+        severity="error" if alone or left < 2 else "warn",
+        count=len(rows),
     )
-
-
-def _divided(table: Table) -> bool:
-    return with_texts(table) and with_classes(table)
-
-
-add(
-    Check(
-        "undividable_classes",
-        Closely,
-        undividable_classes,
-        cannot_see="Whether the classes are meant.",
-        error_rate="Counts by the rule of train: never wrong about the rows.",
-        holds_for=_divided,
-    )
-)

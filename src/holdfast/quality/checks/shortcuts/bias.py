@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from holdfast.core.records import Finding, Floats, Ints
+from holdfast.core.records import Floats, Ints
 from holdfast.core.wording import counted
-from holdfast.quality.check import Check, CheckExample, CheckResult, add, with_classes
+from holdfast.quality.check import CheckExample, CheckResult, check, result, with_classes
 from holdfast.quality.content import ContentProbes
 from holdfast.quality.identity import SWAPS, TERMS, Bools, holds, swapped, without
 from holdfast.quality.views import Embedded
@@ -37,6 +37,12 @@ class _Slice:
     rows: Bools
 
 
+@check(
+    Embedded,
+    cannot_see="Why the rates differ, and slices that no column names.",
+    error_rate="By design at most 1 % over all columns and classes (Fisher, Holm).",
+    holds_for=with_classes,
+)
 def label_slices(view: Embedded) -> CheckResult | None:
     """Reports slices, by the value of a side column, whose label rates differ from the other rows'
     by 10 points or more: rates with Wilson's limits, the gap with Newcombe's, each question at
@@ -48,6 +54,13 @@ def label_slices(view: Embedded) -> CheckResult | None:
     return _rates(view, "label_slices", list(_columns(view)))
 
 
+@check(
+    Embedded,
+    cannot_see="Groups that the list of words does not name, in languages other than English, "
+    "or that rows are about without a word of it.",
+    error_rate="By design at most 1 % over all words and classes (Holm); none on CR.",
+    holds_for=with_classes,
+)
 def identity_rates(view: Embedded) -> CheckResult | None:
     """Reports words for who somebody is (``quality/identity.py``) whose rows have other label
     rates than the rest, by the rule of ``label_slices``, and more so than the rows' content
@@ -63,6 +76,13 @@ def identity_rates(view: Embedded) -> CheckResult | None:
     return _rates(view, "identity_rates", slices, beyond=True)
 
 
+@check(
+    Embedded,
+    cannot_see="What the model makes of it once it is tuned, and swaps that are not listed.",
+    error_rate="By design at most 1 % over all swaps and classes (Holm); none in 5 small "
+    "tables with labels drawn at random.",
+    holds_for=with_classes,
+)
 def start_model_bias(view: Embedded) -> CheckResult | None:
     """Reports swaps of one word for its counterpart (he and she, …) that alone move what a linear
     probe on the start model's vectors answers: the mean change of a class's probability over the
@@ -101,18 +121,15 @@ def start_model_bias(view: Embedded) -> CheckResult | None:
         f"{_points(*_mean_limits(change))} over {counted(len(change), 'row')}"
         for _, name, label, change in kept[:_SHOWN]
     )
-    return CheckResult(
-        Finding(
-            "start_model_bias",
-            "info",
-            min(1.0, kept[0][0]),
-            len({name for _, name, _, _ in kept}),
-            (),
-            f"a probe on {view.encoder} answers otherwise when only a word for a person is "
-            f"swapped: {shown}",
-            "Compare the tuned model's answers on such pairs before it decides about people; more "
-            "rows of both kinds under each label take the difference away.",
-        )
+    return result(
+        (),
+        f"a probe on {view.encoder} answers otherwise when only a word for a person is "
+        f"swapped: {shown}",
+        "Compare the tuned model's answers on such pairs before it decides about people; more "
+        "rows of both kinds under each label take the difference away.",
+        score=min(1.0, kept[0][0]),
+        severity="info",
+        count=len({name for _, name, _, _ in kept}),
     )
 
 
@@ -167,18 +184,15 @@ def _rates(
             f"({low:.0%} to {high:.0%}), {b / m:.0%} of the others, a gap of "
             f"{_points(a / n - b / m, *gap)}{left.get((one.name, label), '')}"
         )
-    return CheckResult(
-        Finding(
-            name,
-            "info",
-            abs(kept[0][2] / kept[0][3] - kept[0][4] / kept[0][5]),
-            len({one.name for one, *_ in kept}),
-            (),
-            f"label rates differ: {'; '.join(said)}",
-            "If the world is not like that, gather rows of the rarer kind; report the score of "
-            "each slice by itself.",
-        ),
-        tuple(_example(view, one, label) for one, label, *_ in kept[:_SHOWN]),
+    return result(
+        (),
+        f"label rates differ: {'; '.join(said)}",
+        "If the world is not like that, gather rows of the rarer kind; report the score of "
+        "each slice by itself.",
+        score=abs(kept[0][2] / kept[0][3] - kept[0][4] / kept[0][5]),
+        severity="info",
+        count=len({one.name for one, *_ in kept}),
+        examples=tuple(_example(view, one, label) for one, label, *_ in kept[:_SHOWN]),
     )
 
 
@@ -254,37 +268,3 @@ def _mean_limits(values: Floats) -> tuple[float, float, float]:
 
 def _points(value: float, low: float, high: float) -> str:
     return f"{100 * value:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
-
-
-add(
-    Check(
-        "label_slices",
-        Embedded,
-        label_slices,
-        cannot_see="Why the rates differ, and slices that no column names.",
-        error_rate="By design at most 1 % over all columns and classes (Fisher, Holm).",
-        holds_for=with_classes,
-    )
-)
-add(
-    Check(
-        "identity_rates",
-        Embedded,
-        identity_rates,
-        cannot_see="Groups that the list of words does not name, in languages other than English, "
-        "or that rows are about without a word of it.",
-        error_rate="By design at most 1 % over all words and classes (Holm); none on CR.",
-        holds_for=with_classes,
-    )
-)
-add(
-    Check(
-        "start_model_bias",
-        Embedded,
-        start_model_bias,
-        cannot_see="What the model makes of it once it is tuned, and swaps that are not listed.",
-        error_rate="By design at most 1 % over all swaps and classes (Holm); none in 5 small "
-        "tables with labels drawn at random.",
-        holds_for=with_classes,
-    )
-)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import replace
 
 import numpy as np
 
-from holdfast.core.records import Finding
+from holdfast.core.records import Severity
 from holdfast.data.table import Table
-from holdfast.quality.check import Check, add, with_classes
+from holdfast.quality.check import CheckResult, check, result, with_classes
 from holdfast.quality.views import TableRows
 
 _SAMPLE = 20_000
@@ -23,7 +22,13 @@ _SHOWN = 4
 _BETWEEN = re.compile(r"[\W_]+")
 
 
-def label_giveaway(rows: TableRows) -> Finding | None:
+@check(
+    TableRows,
+    cannot_see="A giveaway in only some rows of a class, or one that other classes share.",
+    error_rate="Nothing on CR, MR, TREC and BANKING77, which have none.",
+    holds_for=with_classes,
+)
+def label_giveaway(rows: TableRows) -> CheckResult | None:
     """Reports a class whose name opens or closes at least half of its texts and at most 2 % of the
     others'; or an opening or closing word of its own for *every* class, in 95 % of its texts; or
     something that stands anywhere in *every* text of a class, and in at most one in 500 others: a
@@ -55,7 +60,7 @@ def _words(text: str) -> list[str]:
 
 def _name(
     table: Table, labels: np.ndarray, words: list[list[str]], end: int, place: str
-) -> Finding | None:
+) -> CheckResult | None:
     for index, name in enumerate(table.classes):
         wanted = _words(name)
         in_class = labels == index
@@ -67,13 +72,13 @@ def _name(
         share, others = has[in_class].mean(), has[~in_class].mean() if (~in_class).any() else 0.0
         if share >= _IN_CLASS and others <= _ELSEWHERE:
             because = f"{share:.0%} of the texts of class {name!r} {place[:-1]} with its name"
-            return _finding(float(share), int(has[in_class].sum()), because)
+            return _result(float(share), int(has[in_class].sum()), because)
     return None
 
 
 def _mark(
     table: Table, labels: np.ndarray, words: list[list[str]], end: int, place: str
-) -> Finding | None:
+) -> CheckResult | None:
     present = [index for index in range(len(table.classes)) if (labels == index).any()]
     marks: dict[str, float] = {}
     hits = 0
@@ -90,10 +95,10 @@ def _mark(
         return None
     shown = ", ".join(map(repr, list(marks)[:4]))
     because = f"nearly every text {place} with a word that only its class has ({shown})"
-    return _finding(min(marks.values()), hits, because)
+    return _result(min(marks.values()), hits, because)
 
 
-def _inside(table: Table, labels: np.ndarray, texts: list[str]) -> Finding | None:
+def _inside(table: Table, labels: np.ndarray, texts: list[str]) -> CheckResult | None:
     rows = np.bincount(labels[labels >= 0], minlength=len(table.classes))
     common = {
         c: _in_all(texts, np.flatnonzero(labels == c))
@@ -116,8 +121,7 @@ def _inside(table: Table, labels: np.ndarray, texts: list[str]) -> Finding | Non
     )
     more = f"; and {len(found) - _SHOWN} more classes" if len(found) > _SHOWN else ""
     because = f"something stands in every text of a class and in next to no other: {shown}{more}"
-    finding = _finding(count / int(rows.sum()), count, because)
-    return finding if serious else replace(finding, severity="warn")
+    return _result(count / int(rows.sum()), count, because, "error" if serious else "warn")
 
 
 def _rare_elsewhere(
@@ -158,25 +162,12 @@ def _things(text: str) -> set[str]:
     return {*_words(text), *text.split(), *marks}
 
 
-def _finding(share: float, count: int, because: str) -> Finding:
-    return Finding(
-        "label_giveaway",
-        "error",
-        share,
-        count,
+def _result(share: float, count: int, because: str, severity: Severity = "error") -> CheckResult:
+    return result(
         (),
         because,
         "Take that word out of the texts: real ones will not have it.",
+        score=share,
+        severity=severity,
+        count=count,
     )
-
-
-add(
-    Check(
-        "label_giveaway",
-        TableRows,
-        label_giveaway,
-        cannot_see="A giveaway in only some rows of a class, or one that other classes share.",
-        error_rate="Nothing on CR, MR, TREC and BANKING77, which have none.",
-        holds_for=with_classes,
-    )
-)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.core.records import Finding, Floats, Ints
+from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.core.wording import counted
-from holdfast.quality.check import Check, CheckExample, CheckResult, add, with_classes
+from holdfast.quality.check import CheckExample, CheckResult, check, result, with_classes
 from holdfast.quality.picture_traces import CORNERS, SCALARS, Traces
 from holdfast.quality.views import ImageSample
 
@@ -38,6 +38,25 @@ class _Trace:
     separation: float
 
 
+def _nothing(view: ImageSample) -> str:
+    if len(looked_at(view)):
+        return ""
+    return f"no class has {LEAST_ROWS} of the {len(view.labels):,} images that were decoded"
+
+
+@check(
+    ImageSample,
+    cannot_see="A trace in less than seven tenths of a class, or in other classes too; a mark "
+    "away from the corners or under a sixteenth of the shorter side; compression by tables "
+    "other than the standard's, at the quality that all images once had, or before a resize; "
+    "noise and colour casts.",
+    error_rate="None of 192 draws of 100 to 400 images of CIFAR-10, MNIST and Omniglot as they "
+    "are is accused. A red corner of a seventh of the side, or compression at quality 50 to 90 "
+    "saved as PNG, in every image of a class was found and its class named in 259 of 259 "
+    "draws, a slight blur in 33 of 37.",
+    holds_for=with_classes,
+    nothing=_nothing,
+)
 def image_artefacts(view: ImageSample) -> CheckResult | None:
     """Reports classes that one trace of how images were made gives away nearly alone: earlier JPEG
     compression, block borders, blur or sharpening (frequency bands), a corner of one colour. A
@@ -69,12 +88,6 @@ def looked_at(view: ImageSample) -> Ints:
     counts = np.bincount(view.labels, minlength=len(view.rows.table.classes))
     enough = (counts >= LEAST_ROWS) & (counts.sum() - counts >= LEAST_ROWS)
     return np.flatnonzero(enough)
-
-
-def _nothing(view: ImageSample) -> str:
-    if len(looked_at(view)):
-        return ""
-    return f"no class has {LEAST_ROWS} of the {len(view.labels):,} images that were decoded"
 
 
 def _weights(labels: Ints, asked: Ints) -> Floats:
@@ -149,23 +162,21 @@ def _reported(view: ImageSample, traces: list[_Trace], p: float) -> CheckResult:
     shown = "; ".join(_shown(one, labels, classes) for one in traces[:_SHOWN])
     more = f"; and {len(traces) - _SHOWN} more" if len(traces) > _SHOWN else ""
     sampled = "" if len(labels) == len(view.rows.table) else f" of {len(labels):,} looked at"
-    finding = Finding(
-        "image_artefacts",
-        "error" if share >= 0.5 else "warn",
-        share,
-        len(rows),
-        tuple(ids[rows].tolist()),
+    examples = tuple(
+        CheckExample(int(ids[one.rows[labels[one.rows] == one.label][0]]), one.name)
+        for one in traces[:_SHOWN]
+    )
+    return result(
+        ids[rows],
         f"how the images were made gives the class away in {counted(len(rows), 'image')}{sampled}: "
         f"{shown}{more} (permutation test of the labels, p = {p:.3f} for the largest of "
         f"{len(SCALARS) + len(CORNERS)} traces)",
         "Bring the images of all classes onto one way (the same source, compression, size; corners "
         "cut off) before training: a network learns such traces instead of what is shown.",
+        score=share,
+        severity="error" if share >= 0.5 else "warn",
+        examples=examples,
     )
-    examples = tuple(
-        CheckExample(int(ids[one.rows[labels[one.rows] == one.label][0]]), one.name)
-        for one in traces[:_SHOWN]
-    )
-    return CheckResult(finding, examples)
 
 
 def _shown(one: _Trace, labels: Ints, classes: tuple[str, ...]) -> str:
@@ -175,22 +186,3 @@ def _shown(one: _Trace, labels: Ints, classes: tuple[str, ...]) -> str:
         f"{one.name} in {own} of {total} of class {classes[one.label]!r} and in "
         f"{len(one.rows) - own} of {len(labels) - total} others"
     )
-
-
-add(
-    Check(
-        "image_artefacts",
-        ImageSample,
-        image_artefacts,
-        cannot_see="A trace in less than seven tenths of a class, or in other classes too; a mark "
-        "away from the corners or under a sixteenth of the shorter side; compression by tables "
-        "other than the standard's, at the quality that all images once had, or before a resize; "
-        "noise and colour casts.",
-        error_rate="None of 192 draws of 100 to 400 images of CIFAR-10, MNIST and Omniglot as they "
-        "are is accused. A red corner of a seventh of the side, or compression at quality 50 to 90 "
-        "saved as PNG, in every image of a class was found and its class named in 259 of 259 "
-        "draws, a slight blur in 33 of 37.",
-        holds_for=with_classes,
-        nothing=_nothing,
-    )
-)

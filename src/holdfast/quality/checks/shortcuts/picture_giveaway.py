@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from holdfast.core.records import Finding, Ints
+from holdfast.core.records import Ints
 from holdfast.core.wording import counted
-from holdfast.quality.check import Check, CheckExample, CheckResult, add, with_classes
+from holdfast.quality.check import CheckExample, CheckResult, check, result, with_classes
 from holdfast.quality.views import Pictures
 from holdfast.stats.auc import delong
 from holdfast.stats.intervals import wilson
@@ -34,6 +34,14 @@ class _Cue:
     share: float
 
 
+@check(
+    Pictures,
+    cannot_see="A mark inside the picture (a logo, a ruler), or one in less than a tenth of a "
+    "class.",
+    error_rate="Each of five marks planted in half of a class of 60 pictures is found (size, "
+    "format, compression, border, grey); none is found in CIFAR-10, MNIST and Omniglot.",
+    holds_for=with_classes,
+)
 def image_giveaway(view: Pictures) -> CheckResult | None:
     """Reports a fact of the files that alone predicts the class: format, compression, exact size,
     transparency, a border, grey beside colour; width, height or shape beyond a limit.
@@ -49,6 +57,13 @@ def image_giveaway(view: Pictures) -> CheckResult | None:
     return _found(view, cues, "image_giveaway")
 
 
+@check(
+    Pictures,
+    cannot_see="A source that leaves nothing in the file; numbers in file names.",
+    error_rate="Each of four marks planted in half of a class of 60 pictures is found (camera, "
+    "software, date, form of the name); none is found in CIFAR-10, MNIST and Omniglot.",
+    holds_for=with_classes,
+)
 def image_source(view: Pictures) -> CheckResult | None:
     """Reports what only the file carries (camera, software, date, metadata, the form of its name)
     where it alone predicts the class, by the rule of ``image_giveaway``. A network does not see
@@ -120,12 +135,11 @@ def _found(view: Pictures, cues: list[_Cue], name: str) -> CheckResult | None:
     )
     more = f"; and {len(cues) - _SHOWN} more" if len(cues) > _SHOWN else ""
     seen = name == "image_giveaway"
-    finding = Finding(
-        name,
-        ("error" if share >= 0.5 else "warn") if seen else "info",
-        share,
-        len(rows),
-        tuple(ids[rows].tolist()),
+    examples = tuple(
+        CheckExample(int(ids[cue.rows[0]]), f"{cue.fact}: {cue.value}") for cue in cues[:_SHOWN]
+    )
+    return result(
+        ids[rows],
         f"what is not shown gives the class away: {shown}{more}"
         if seen
         else f"the files of a class come from a place of their own: {shown}{more}",
@@ -133,33 +147,7 @@ def _found(view: Pictures, cues: list[_Cue], name: str) -> CheckResult | None:
         "learns such marks instead of what is shown."
         if seen
         else "Test on pictures of each class from places that were not trained on.",
+        score=share,
+        severity=("error" if share >= 0.5 else "warn") if seen else "info",
+        examples=examples,
     )
-    examples = tuple(
-        CheckExample(int(ids[cue.rows[0]]), f"{cue.fact}: {cue.value}") for cue in cues[:_SHOWN]
-    )
-    return CheckResult(finding, examples)
-
-
-add(
-    Check(
-        "image_giveaway",
-        Pictures,
-        image_giveaway,
-        cannot_see="A mark inside the picture (a logo, a ruler), or one in less than a tenth of a "
-        "class.",
-        error_rate="Each of five marks planted in half of a class of 60 pictures is found (size, "
-        "format, compression, border, grey); none is found in CIFAR-10, MNIST and Omniglot.",
-        holds_for=with_classes,
-    )
-)
-add(
-    Check(
-        "image_source",
-        Pictures,
-        image_source,
-        cannot_see="A source that leaves nothing in the file; numbers in file names.",
-        error_rate="Each of four marks planted in half of a class of 60 pictures is found (camera, "
-        "software, date, form of the name); none is found in CIFAR-10, MNIST and Omniglot.",
-        holds_for=with_classes,
-    )
-)

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from holdfast.core.records import Finding, Ints
-from holdfast.quality.check import Check, add, with_classes
+from holdfast.core.records import Ints
+from holdfast.quality.check import CheckResult, check, result, with_classes
 from holdfast.quality.views import TableRows
 
 LEAST_ROWS = 50
@@ -19,7 +19,14 @@ _LAST_PART = re.compile(r"[\\/][^\\/]*$")
 _DIGITS = re.compile(r"\d+")
 
 
-def telling_columns(rows: TableRows) -> Finding | None:
+@check(
+    TableRows,
+    cannot_see="Columns that tell the class only together, and the order of the file itself.",
+    error_rate="A second column of labels is named too; none of 40 columns of random values, "
+    "numbers, ids and paths was.",
+    holds_for=with_classes,
+)
+def telling_columns(rows: TableRows) -> CheckResult | None:
     """Reports columns beside the text from which the class is told without reading it: from the
     value, from the folder of a path, from what surrounds the digits of an id, or from the row that
     comes next in the order of its numbers or dates. A row never tells itself. At least four fifths
@@ -47,14 +54,12 @@ def telling_columns(rows: TableRows) -> Finding | None:
     at = np.unique(np.concatenate([one[3] for one in found]))
     shown = "; ".join(f"{name!r} by {how}" for _, name, how, _ in found[:SHOWN])
     more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-    return Finding(
-        "telling_columns",
-        "info",
-        min(1.0, found[0][0]),
-        len(at),
-        tuple(int(rows.ids[k]) for k in at),
+    return result(
+        rows.ids[at],
         f"the class is told without the text by a column beside it: {shown}{more}",
         "Keep it out of the text and of side columns, unless it will be known of new rows too.",
+        score=min(1.0, found[0][0]),
+        severity="info",
     )
 
 
@@ -99,16 +104,3 @@ def _by_order(numbers: Sequence[tuple[int, ...]], y: Ints) -> np.ndarray:
     back = np.empty(len(y))
     back[order] = right
     return back
-
-
-add(
-    Check(
-        "telling_columns",
-        TableRows,
-        telling_columns,
-        cannot_see="Columns that tell the class only together, and the order of the file itself.",
-        error_rate="A second column of labels is named too; none of 40 columns of random values, "
-        "numbers, ids and paths was.",
-        holds_for=with_classes,
-    )
-)

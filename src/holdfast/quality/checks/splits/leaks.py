@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from holdfast.core.records import Finding
 from holdfast.core.wording import counted
-from holdfast.quality.check import Check, CheckExample, CheckResult, add
+from holdfast.quality.check import CheckExample, CheckResult, check, result
 from holdfast.quality.leaks import Leaks, leaks_with
 from holdfast.quality.views import Copied, TableRows, alone
 
@@ -18,6 +17,15 @@ EXAMPLES = 8
 LISTED = 100
 
 
+@check(
+    Copied,
+    cannot_see="The same said in other words, texts of fewer than five words with a word "
+    "changed, and what a file that was not named holds.",
+    error_rate="Every pair is verified word by word. Whether a text repeated by chance (a "
+    "greeting, a short answer) is a leak, it cannot tell: texts of one or two words make it a "
+    "warning, no error.",
+    nothing=alone,
+)
 def leaks(copied: Copied) -> CheckResult | None:
     """Lists the rows that are verified copies or near-copies of a row of another table. Score: the
     largest share of another table's rows that the source holds too."""
@@ -34,18 +42,17 @@ def leaks(copied: Copied) -> CheckResult | None:
     serious = max(_telling(copied, name, pairs) for name, pairs in found.items())
     source = np.unique(np.concatenate([pairs.source for pairs in found.values()]))
     told = "; ".join(_told(copied, name, pairs, shares[name]) for name, pairs in found.items())
-    finding = Finding(
-        "leaks",
-        "error" if serious >= SERIOUS else "warn",
-        worst,
-        len(source),
-        tuple(int(copied.rows.ids[at]) for at in source[:LISTED]),
+    return result(
+        copied.rows.ids[source[:LISTED]],
         f"{counted(len(source), 'row copies or nearly copies', 'rows copy or nearly copy')} a row "
         f"of another file: {told}",
         "Take them out of one of the two. train --test FILE leaves such rows out of the training "
         "part by itself, and lists them.",
+        score=worst,
+        severity="error" if serious >= SERIOUS else "warn",
+        count=len(source),
+        examples=_examples(copied, found),
     )
-    return CheckResult(finding, _examples(copied, found))
 
 
 def _telling(copied: Copied, name: str, pairs: Leaks) -> float:
@@ -91,18 +98,3 @@ def _examples(copied: Copied, found: dict[str, Leaks]) -> tuple[CheckExample, ..
             for n in order[:EXAMPLES].tolist()
         ]
     return tuple(made)
-
-
-add(
-    Check(
-        "leaks",
-        Copied,
-        leaks,
-        cannot_see="The same said in other words, texts of fewer than five words with a word "
-        "changed, and what a file that was not named holds.",
-        error_rate="Every pair is verified word by word. Whether a text repeated by chance (a "
-        "greeting, a short answer) is a leak, it cannot tell: texts of one or two words make it a "
-        "warning, no error.",
-        nothing=alone,
-    )
-)

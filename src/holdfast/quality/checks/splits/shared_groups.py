@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from holdfast.core.records import Finding
 from holdfast.core.wording import counted
-from holdfast.quality.check import Check, CheckExample, CheckResult, add
+from holdfast.quality.check import CheckExample, CheckResult, check, result
 from holdfast.quality.views import Copied, alone
 
 SERIOUS = 0.01
@@ -16,6 +15,19 @@ EXAMPLES = 8
 LISTED = 100
 
 
+def grouped(copied: Copied) -> str:
+    """Why there is nothing to see."""
+    if not copied.gathered.tables["source"].has_groups:
+        return "no column of groups is named: --group COL"
+    return alone(copied)
+
+
+@check(
+    Copied,
+    cannot_see="Groups without a column: --group names it, and unnamed_groups proposes one.",
+    error_rate="Exact. Two files may use one name for two groups.",
+    nothing=grouped,
+)
 def shared_groups(copied: Copied) -> CheckResult | None:
     """Lists the rows whose group, by the column that ``--group`` names, has rows in another table
     too. Score: the largest share of another table's rows that are of such a group."""
@@ -54,39 +66,19 @@ def shared_groups(copied: Copied) -> CheckResult | None:
         ]
     if not told:
         return None
-    finding = Finding(
-        "shared_groups",
-        "error" if max(shares) >= SERIOUS else "warn",
-        max(shares),
-        int(hit.sum()),
-        tuple(int(row) for row in copied.rows.ids[hit][:LISTED]),
+    return result(
+        copied.rows.ids[hit][:LISTED],
         f"{counted(int(hit.sum()), 'row')} {'is' if hit.sum() == 1 else 'are'} of groups "
         f"({source.columns.group!r}) that stand in another file too: {'; '.join(told)}",
         "Put each group into one file: a model that knows the group answers its rows better than "
         "those of a new one. train --test FILE --group leaves such rows out of the training part.",
+        score=max(shares),
+        severity="error" if max(shares) >= SERIOUS else "warn",
+        count=int(hit.sum()),
+        examples=examples[:EXAMPLES],
     )
-    return CheckResult(finding, tuple(examples[:EXAMPLES]))
 
 
 def _first(groups: Sequence[str], shared: set[str]) -> list[str]:
     """Shared groups in the order of their first rows."""
     return [group for group in dict.fromkeys(groups) if group in shared][:EXAMPLES]
-
-
-def grouped(copied: Copied) -> str:
-    """Why there is nothing to see."""
-    if not copied.gathered.tables["source"].has_groups:
-        return "no column of groups is named: --group COL"
-    return alone(copied)
-
-
-add(
-    Check(
-        "shared_groups",
-        Copied,
-        shared_groups,
-        cannot_see="Groups without a column: --group names it, and unnamed_groups proposes one.",
-        error_rate="Exact. Two files may use one name for two groups.",
-        nothing=grouped,
-    )
-)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from holdfast.core.records import Finding, Ints
+from holdfast.core.records import Ints
 from holdfast.core.seeds import generator
 from holdfast.data.table import Table
-from holdfast.quality.check import Check, CheckExample, CheckResult, add, anything
+from holdfast.quality.check import CheckExample, CheckResult, check, result
 from holdfast.quality.rows import normal_pair
 from holdfast.quality.two_samples import (
     FEWEST,
@@ -42,6 +42,12 @@ class _Shift:
     theirs: Ints
 
 
+@check(
+    Embedded,
+    cannot_see="A shift in what the labels mean, and one that the encoder does not see.",
+    error_rate="At most one in a hundred files of the same place: none in 160 random divisions "
+    "of CR, MR, TREC and BANKING77 into 600 and 250 rows.",
+)
 def shift(view: Embedded) -> CheckResult | None:
     """Reports another file whose rows differ from the table's: where a classifier on the vectors
     tells rows it was not fitted on apart better than chance, or the shares of labels or of topics
@@ -63,17 +69,16 @@ def shift(view: Embedded) -> CheckResult | None:
     area = worst.told.area.value
     ids = view.rows.ids
     unlike = worst.mine[np.argsort(worst.told.one, kind="stable")[: 5 * _SHOWN]]
-    finding = Finding(
-        "shift",
-        "warn" if area >= _CLEARLY else "info",
-        max(0.0, 2 * area - 1),
-        len(shifts),
+    return result(
         tuple(ids[unlike].tolist()) if area >= _CLEARLY else (),
         "; ".join(_sentence(one) for one in shifts),
         "Ask which of the files is like what the model will meet, and test on rows of that kind; "
         "a score there says little about the other.",
+        score=max(0.0, 2 * area - 1),
+        severity="warn" if area >= _CLEARLY else "info",
+        count=len(shifts),
+        examples=_examples(view, worst),
     )
-    return CheckResult(finding, _examples(view, worst))
 
 
 def _compare(
@@ -170,16 +175,3 @@ def _examples(view: Embedded, found: _Shift) -> tuple[CheckExample, ...]:
         CheckExample(int(ids[a]), "each the least like the other file", int(others[b]), found.name)
         for a, b in zip(here, there, strict=False)
     )
-
-
-add(
-    Check(
-        "shift",
-        Embedded,
-        shift,
-        cannot_see="A shift in what the labels mean, and one that the encoder does not see.",
-        error_rate="At most one in a hundred files of the same place: none in 160 random divisions "
-        "of CR, MR, TREC and BANKING77 into 600 and 250 rows.",
-        holds_for=anything,
-    )
-)

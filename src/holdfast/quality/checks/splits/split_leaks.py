@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from holdfast.core.records import Finding
 from holdfast.core.wording import counted
 from holdfast.duplicates.against import nearest_protected
-from holdfast.quality.check import Check, CheckExample, CheckResult, add
+from holdfast.quality.check import CheckExample, CheckResult, check, result
 from holdfast.quality.views import Copied, OtherColumns
 
 NAMES = ("split", "subset", "partition", "set", "fold_name", "data_split", "dataset_split")
@@ -21,6 +20,20 @@ EXAMPLES = 8
 LISTED = 100
 
 
+def undivided(copied: Copied) -> str:
+    """Why there is nothing to see."""
+    if side_column(copied.rows.beside) is not None:
+        return ""
+    return f"no column names sides ({', '.join(NAMES[:3])}, with train among its values)"
+
+
+@check(
+    Copied,
+    cannot_see="Sides that a column of another name, or with other words in it, divides; "
+    "copies in other words.",
+    error_rate="Every pair is verified word by word; a text repeated by chance counts too.",
+    nothing=undivided,
+)
 def split_leaks(copied: Copied) -> CheckResult | None:
     """Lists the validation and test rows, by a column of the source that says so, that copy or
     nearly copy a training row. Score: the largest share of either side that does."""
@@ -44,16 +57,6 @@ def split_leaks(copied: Copied) -> CheckResult | None:
         return None
     found, ids = np.concatenate(held), copied.rows.ids
     order = found[np.argsort(-nearest.similarity[found], kind="stable")]
-    finding = Finding(
-        "split_leaks",
-        "error" if max(shares) >= SERIOUS else "warn",
-        max(shares),
-        len(found),
-        tuple(int(ids[at]) for at in order[:LISTED]),
-        f"by the column {column!r}, {' and '.join(told)} copy or nearly copy a training row",
-        "Take the training rows that they copy out, or let train divide the rows by itself: it "
-        "puts copies on one side.",
-    )
     examples = tuple(
         CheckExample(
             int(ids[at]),
@@ -62,7 +65,16 @@ def split_leaks(copied: Copied) -> CheckResult | None:
         )
         for at in order[:EXAMPLES].tolist()
     )
-    return CheckResult(finding, examples)
+    return result(
+        ids[order[:LISTED]],
+        f"by the column {column!r}, {' and '.join(told)} copy or nearly copy a training row",
+        "Take the training rows that they copy out, or let train divide the rows by itself: it "
+        "puts copies on one side.",
+        score=max(shares),
+        severity="error" if max(shares) >= SERIOUS else "warn",
+        count=len(found),
+        examples=examples,
+    )
 
 
 def side_column(beside: OtherColumns) -> str | None:
@@ -76,28 +88,8 @@ def side_column(beside: OtherColumns) -> str | None:
     return None
 
 
-def undivided(copied: Copied) -> str:
-    """Why there is nothing to see."""
-    if side_column(copied.rows.beside) is not None:
-        return ""
-    return f"no column names sides ({', '.join(NAMES[:3])}, with train among its values)"
-
-
 def _side(value: str | None) -> str:
     word = (value or "").strip().lower()
     if word in TRAIN:
         return "train"
     return next((side for side, words in HELD.items() if word in words), "")
-
-
-add(
-    Check(
-        "split_leaks",
-        Copied,
-        split_leaks,
-        cannot_see="Sides that a column of another name, or with other words in it, divides; "
-        "copies in other words.",
-        error_rate="Every pair is verified word by word; a text repeated by chance counts too.",
-        nothing=undivided,
-    )
-)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from holdfast.core.records import Finding, Floats
-from holdfast.quality.check import Check, CheckResult, add
+from holdfast.core.records import Floats
+from holdfast.quality.check import CheckResult, check, result
 from holdfast.quality.views import Copied, OtherColumns, alone
 
 # A column in which as many of the cells are dates is one of dates.
@@ -17,6 +17,20 @@ LISTED = 100
 NEEDED = 20
 
 
+def undated(copied: Copied) -> str:
+    """Why there is nothing to see."""
+    shared = {name for beside in copied.beside.values() for name in beside.names}
+    if alone(copied) or shared & {*copied.rows.beside.names}:
+        return alone(copied)
+    return "no column beside the texts stands in both files"
+
+
+@check(
+    Copied,
+    cannot_see="Dates in another form than 2024-01-31, and rows without dates.",
+    error_rate="Exact in what it compares; whether time matters for the task it cannot tell.",
+    nothing=undated,
+)
 def time_order(copied: Copied) -> CheckResult | None:
     """Compares the dates of the source with those of another table, by a column that both have:
     ISO 8601 dates or times. Warns where half of the other's rows or more are older than the newest
@@ -40,27 +54,16 @@ def time_order(copied: Copied) -> CheckResult | None:
     assert here is not None
     newer = np.flatnonzero(here > np.nanmin(there))
     source = copied.gathered.tables[name].source
-    finding = Finding(
-        "time_order",
-        "warn",
-        share,
-        len(newer),
-        tuple(int(row) for row in copied.rows.ids[newer][:LISTED]),
+    return result(
+        copied.rows.ids[newer][:LISTED],
         f"by {column!r}, {share:.0%} of the rows of {source} ({_span(there)}) are older than the "
         f"newest row here ({_span(here)}): a score on them tells how well it does on days that it "
         "has seen, not on those to come",
         "Where it is to be used on later rows, hold it against rows that are newer than all of "
         "these.",
+        score=share,
+        count=len(newer),
     )
-    return CheckResult(finding)
-
-
-def undated(copied: Copied) -> str:
-    """Why there is nothing to see."""
-    shared = {name for beside in copied.beside.values() for name in beside.names}
-    if alone(copied) or shared & {*copied.rows.beside.names}:
-        return alone(copied)
-    return "no column beside the texts stands in both files"
 
 
 def dates(values: Sequence[str | None]) -> Floats | None:
@@ -90,15 +93,3 @@ def _span(seconds: Floats) -> str:
     return " to ".join(
         datetime.datetime.fromtimestamp(float(end), datetime.UTC).date().isoformat() for end in ends
     )
-
-
-add(
-    Check(
-        "time_order",
-        Copied,
-        time_order,
-        cannot_see="Dates in another form than 2024-01-31, and rows without dates.",
-        error_rate="Exact in what it compares; whether time matters for the task it cannot tell.",
-        nothing=undated,
-    )
-)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from holdfast.core.records import Finding, Ints
+from holdfast.core.records import Ints
 from holdfast.core.seeds import generator
 from holdfast.core.wording import counted
-from holdfast.quality.check import Check, CheckResult, add
+from holdfast.quality.check import CheckResult, check, result
 from holdfast.quality.checks.splits.split_leaks import side_column
 from holdfast.quality.views import Embedded, Vectors
 
@@ -32,6 +32,21 @@ class Likeness:
     rank: int
 
 
+def bare(embedded: Embedded) -> str:
+    """Why there is nothing to see."""
+    if embedded.rows.table.has_groups:
+        return "the column of groups is named"
+    return "" if embedded.rows.beside.names else "there are no other columns"
+
+
+@check(
+    Embedded,
+    cannot_see="Groups whose rows are no more alike to the model than others of their class, "
+    "columns of fewer than 8 values, and groups without a column.",
+    error_rate="One column of values dealt out at random in a hundred passes the test, and "
+    "fewer the least difference. A topic or a rating passes rightly, and may be no group.",
+    nothing=bare,
+)
 def unnamed_groups(embedded: Embedded) -> CheckResult | None:
     """Proposes a column as the group: many values, repeated, whose rows are more alike than others
     of their class by 0.05 of cosine similarity and in none of 99 exchanges (a permutation test
@@ -56,27 +71,16 @@ def unnamed_groups(embedded: Embedded) -> CheckResult | None:
     if best is None:
         return None
     name, found, count = best
-    return CheckResult(
-        Finding(
-            "unnamed_groups",
-            "warn",
-            min(1.0, found.within - found.between),
-            count,
-            (),
-            f"rows that share a value of the column {name!r} ({counted(count, 'value')}) are more "
-            f"alike than others of their class: a similarity of {found.within:.2f}, where "
-            f"{found.between:.2f} is usual; a random division puts them on both sides",
-            f"If they are related (one user, source, conversation), add --group {name}: each value "
-            "then falls on one side.",
-        )
+    return result(
+        (),
+        f"rows that share a value of the column {name!r} ({counted(count, 'value')}) are more "
+        f"alike than others of their class: a similarity of {found.within:.2f}, where "
+        f"{found.between:.2f} is usual; a random division puts them on both sides",
+        f"If they are related (one user, source, conversation), add --group {name}: each value "
+        "then falls on one side.",
+        score=min(1.0, found.within - found.between),
+        count=count,
     )
-
-
-def bare(embedded: Embedded) -> str:
-    """Why there is nothing to see."""
-    if embedded.rows.table.has_groups:
-        return "the column of groups is named"
-    return "" if embedded.rows.beside.names else "there are no other columns"
 
 
 def likeness(vectors: Vectors, codes: Ints, labels: Ints, seed: int) -> Likeness:
@@ -121,17 +125,3 @@ def _codes(values: list[str | None]) -> Ints | None:
         return None
     at = {value: number for number, value in enumerate(distinct)}
     return np.array([at[value] if value else -1 for value in values], dtype=np.int64)
-
-
-add(
-    Check(
-        "unnamed_groups",
-        Embedded,
-        unnamed_groups,
-        cannot_see="Groups whose rows are no more alike to the model than others of their class, "
-        "columns of fewer than 8 values, and groups without a column.",
-        error_rate="One column of values dealt out at random in a hundred passes the test, and "
-        "fewer the least difference. A topic or a rating passes rightly, and may be no group.",
-        nothing=bare,
-    )
-)

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 
-from holdfast.core.records import Finding
 from holdfast.core.wording import counted
-from holdfast.quality.check import Check, CheckExample, CheckResult, add, with_texts
+from holdfast.quality.check import CheckExample, CheckResult, check, result, with_texts
 from holdfast.quality.clean.boilerplate import first_line, last_line, often_enough
 from holdfast.quality.single import EXAMPLES, reading
 from holdfast.quality.views import Closely
 
 
+@check(
+    Closely,
+    cannot_see="Sentences in the middle of texts, and those of which a word differs.",
+    error_rate="Eleven real sets: found in each where it was planted into one row in twenty; "
+    "nothing found in them as they are.",
+    holds_for=with_texts,
+)
 def boilerplate(view: Closely) -> CheckResult | None:
     """Reports sentences or lines of five words or more that open or close at least 20 texts and 1 %
     of them, whose other words differ. Score: the share of rows with any."""
@@ -41,32 +47,18 @@ def boilerplate(view: Closely) -> CheckResult | None:
         for place, line, positions in often[:3]
     )
     more = f"; and {len(often) - 3} more" if len(often) > 3 else ""
-    finding = Finding(
-        "boilerplate",
-        "info",
-        len(touched) / len(rows.sample),
-        len(touched),
-        tuple(int(ids[position]) for position in sorted(touched)[:100]),
-        f"the same sentence stands in many texts{rows.of_sample}: {shown}{more}",
-        "If it is no part of what is to be learned, `treat.boilerplate` of audit --fix takes it "
-        "out; if new texts have it too, it does no harm.",
-    )
     examples = tuple(
         CheckExample(int(ids[position]), f"{place}s with {line[:60]!r}")
         for place, line, positions in often[:EXAMPLES]
         for position in positions[:1]
     )
-    return CheckResult(finding, examples)
-
-
-add(
-    Check(
-        "boilerplate",
-        Closely,
-        boilerplate,
-        cannot_see="Sentences in the middle of texts, and those of which a word differs.",
-        error_rate="Eleven real sets: found in each where it was planted into one row in twenty; "
-        "nothing found in them as they are.",
-        holds_for=with_texts,
+    return result(
+        ids[sorted(touched)[:100]],
+        f"the same sentence stands in many texts{rows.of_sample}: {shown}{more}",
+        "If it is no part of what is to be learned, `treat.boilerplate` of audit --fix takes it "
+        "out; if new texts have it too, it does no harm.",
+        score=len(touched) / len(rows.sample),
+        severity="info",
+        count=len(touched),
+        examples=examples,
     )
-)

@@ -7,7 +7,7 @@ import re
 import numpy as np
 
 from holdfast.data.texts.phrases import OPEN
-from holdfast.quality.check import Check, CheckResult, add
+from holdfast.quality.check import CheckResult, check
 from holdfast.quality.checks.texts.refusals import answers, with_answers
 from holdfast.quality.single import single_finding
 from holdfast.quality.views import TableRows
@@ -17,6 +17,13 @@ _ENDED = re.compile(r"[.!?\u2026\u3002:;)\]}>\"'\u201d\u2019*`|]\s*\Z")
 _LEAST_ROWS, _USUAL, _LONG = 50, 0.8, 0.5
 
 
+@check(
+    TableRows,
+    cannot_see="Answers that break off after a noun or at the end of a sentence, code, lists.",
+    error_rate="SAMSum's 12,000 summaries: two named, both end on a comma; 4,210 answers to "
+    "instructions: none.",
+    holds_for=with_answers,
+)
 def cut_answers(rows: TableRows) -> CheckResult | None:
     """Lists the rows whose answer is prose of two sentences and more, longer than half of the
     others, and ends on a comma or on a word that no sentence ends with, where eight in ten such
@@ -35,21 +42,7 @@ def cut_answers(rows: TableRows) -> CheckResult | None:
     }
     return single_finding(
         rows,
-        "cut_answers",
         list(found.items()),
         "an answer that breaks off in a sentence",
         "Complete them or leave them out: `treat.rows`.",
     )
-
-
-add(
-    Check(
-        "cut_answers",
-        TableRows,
-        cut_answers,
-        cannot_see="Answers that break off after a noun or at the end of a sentence, code, lists.",
-        error_rate="SAMSum's 12,000 summaries: two named, both end on a comma; 4,210 answers to "
-        "instructions: none.",
-        holds_for=with_answers,
-    )
-)

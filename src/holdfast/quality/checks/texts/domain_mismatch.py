@@ -6,8 +6,7 @@ import re
 
 import numpy as np
 
-from holdfast.core.records import Finding
-from holdfast.quality.check import Check, CheckExample, CheckResult, add, anything
+from holdfast.quality.check import CheckExample, CheckResult, check, result
 from holdfast.quality.views import Tokenized
 
 # What one token holds, with its share of the spaces, for text of the kind that a vocabulary was
@@ -26,6 +25,14 @@ _DENSE = re.compile(
 )
 
 
+@check(
+    Tokenized,
+    cannot_see="A field whose words are common but mean other things, and what the model has "
+    "learned beyond its vocabulary.",
+    error_rate="With the vocabularies of BERT and GPT-2 silent on 13 English sets (CR, MR, "
+    "TREC, BANKING77, news, novels, encyclopedia, medical talks and others); reports Spanish, "
+    "Python code and random strings.",
+)
 def domain_mismatch(view: Tokenized) -> CheckResult | None:
     """Reports texts that the model reads in small pieces: fewer than 3.5 characters a token, where
     text of its own kind has 3.7 to 5.0; or of whose tokens 1 % or more are the unknown one.
@@ -63,35 +70,17 @@ def domain_mismatch(view: Tokenized) -> CheckResult | None:
     if unknown >= _UNKNOWN:
         said.append(f"{unknown:.1%} of the tokens are unknown to {view.model}")
     shortfall = max(0.0, 1 - piece / _LEAST) if small else 0.0
-    return CheckResult(
-        Finding(
-            "domain_mismatch",
-            "warn" if unknown >= _SERIOUS_UNKNOWN or (small and piece < _SERIOUS) else "info",
-            min(1.0, max(unknown, shortfall)),
-            len(texts),
-            tuple(ids[worst].tolist()),
-            " and ".join(said),
-            "Take a model made for such texts (language, code, field). If it must be this one, "
-            "raise model.max_length, as a text takes more tokens, and train it on plain texts of "
-            "this kind first.",
-        ),
-        tuple(
+    return result(
+        ids[worst],
+        " and ".join(said),
+        "Take a model made for such texts (language, code, field). If it must be this one, "
+        "raise model.max_length, as a text takes more tokens, and train it on plain texts of "
+        "this kind first.",
+        score=min(1.0, max(unknown, shortfall)),
+        severity="warn" if unknown >= _SERIOUS_UNKNOWN or (small and piece < _SERIOUS) else "info",
+        count=len(texts),
+        examples=(
             CheckExample(int(ids[at]), f"{tokens[at]} tokens for {characters[at]} characters")
             for at in worst.tolist()
         ),
     )
-
-
-add(
-    Check(
-        "domain_mismatch",
-        Tokenized,
-        domain_mismatch,
-        cannot_see="A field whose words are common but mean other things, and what the model has "
-        "learned beyond its vocabulary.",
-        error_rate="With the vocabularies of BERT and GPT-2 silent on 13 English sets (CR, MR, "
-        "TREC, BANKING77, news, novels, encyclopedia, medical talks and others); reports Spanish, "
-        "Python code and random strings.",
-        holds_for=anything,
-    )
-)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 
-from holdfast.core.records import Finding
 from holdfast.core.wording import counted
 from holdfast.data.table import Table
 from holdfast.data.texts.normal import normal_text
-from holdfast.quality.check import Check, CheckExample, CheckResult, add
+from holdfast.quality.check import CheckExample, CheckResult, check, result
 from holdfast.quality.views import Copied
 
 # Words of a question that an answer may begin with by right are fewer.
@@ -18,6 +17,16 @@ EXAMPLES = 8
 LISTED = 100
 
 
+def _has_turns(table: Table) -> bool:
+    return "turns" in table.rows.column_names
+
+
+@check(
+    Copied,
+    cannot_see="Answers that say the question again in other words, or after words of their own.",
+    error_rate="Exact; 'Repeat after me' is answered so by right.",
+    holds_for=_has_turns,
+)
 def echoed_answers(copied: Copied) -> CheckResult | None:
     """Lists the chats of which an answer is the question before it, or begins with all of it where
     it has eight words or more; but for case, space and punctuation. Score: their share."""
@@ -26,18 +35,15 @@ def echoed_answers(copied: Copied) -> CheckResult | None:
     if not found:
         return None
     share = len(found) / len(rows.ids)
-    finding = Finding(
-        "echoed_answers",
-        "warn" if share >= SERIOUS else "info",
-        share,
-        len(found),
-        tuple(int(rows.ids[at]) for at in found[:LISTED]),
+    return result(
+        rows.ids[found[:LISTED]],
         f"{counted(len(found), 'chat has', 'chats have')} an answer that is its question, or "
         "begins with all of it: the model learns to repeat",
         "Take the question out of these answers, unless repeating is the task.",
-    )
-    return CheckResult(
-        finding, tuple(CheckExample(int(rows.ids[at]), "echo") for at in found[:EXAMPLES])
+        score=share,
+        severity="warn" if share >= SERIOUS else "info",
+        count=len(found),
+        examples=(CheckExample(int(rows.ids[at]), "echo") for at in found[:EXAMPLES]),
     )
 
 
@@ -52,20 +58,3 @@ def _echoes(turns: list[dict[str, object]]) -> bool:
         ):
             return True
     return False
-
-
-def _has_turns(table: Table) -> bool:
-    return "turns" in table.rows.column_names
-
-
-add(
-    Check(
-        "echoed_answers",
-        Copied,
-        echoed_answers,
-        cannot_see="Answers that say the question again in other words, or after words of their "
-        "own.",
-        error_rate="Exact; 'Repeat after me' is answered so by right.",
-        holds_for=_has_turns,
-    )
-)

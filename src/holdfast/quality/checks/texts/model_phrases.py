@@ -9,39 +9,22 @@ from __future__ import annotations
 import re
 
 from holdfast.data.texts.phrases import PHRASES
-from holdfast.quality.check import Check, CheckResult, add, with_texts
-from holdfast.quality.single import around, matching, single_finding
-from holdfast.quality.views import TableRows
+from holdfast.quality.single import around, text_check
 
 _PHRASES = re.compile(PHRASES)
 
 
-def model_phrases(rows: TableRows) -> CheckResult | None:
+@text_check(
+    "words that a language model says of itself, or left to be filled in",
+    "They were made by a machine: if rows should be people's, look at where these come from, "
+    "and leave them out (`treat.rows`).",
+    pattern=PHRASES,
+    cannot_see="All other machine-made texts, which are nearly all of them.",
+    error_rate="Of 3,283 texts made by machines it finds 49 (1.5 %), in essays alone; of "
+    "2,128 by people none, and of 48,000 others three, letters with gaps that were asked for.",
+)
+def model_phrases(text: str) -> str | None:
     """Lists the rows with what only a language model says (``as an AI language model``), marks of
     chat templates, or a gap to be filled in (``[Your Name]``). Score: their share of the rows."""
-    found = []
-    for position, text in matching(rows, PHRASES):
-        match = _PHRASES.search(text)
-        if match is not None:
-            found.append((position, around(text, *match.span())))
-    return single_finding(
-        rows,
-        "model_phrases",
-        found,
-        "words that a language model says of itself, or left to be filled in",
-        "They were made by a machine: if rows should be people's, look at where these come from, "
-        "and leave them out (`treat.rows`).",
-    )
-
-
-add(
-    Check(
-        "model_phrases",
-        TableRows,
-        model_phrases,
-        cannot_see="All other machine-made texts, which are nearly all of them.",
-        error_rate="Of 3,283 texts made by machines it finds 49 (1.5 %), in essays alone; of "
-        "2,128 by people none, and of 48,000 others three, letters with gaps that were asked for.",
-        holds_for=with_texts,
-    )
-)
+    match = _PHRASES.search(text)
+    return around(text, *match.span()) if match else None

@@ -6,7 +6,7 @@ import json
 
 from holdfast.data.table import Table
 from holdfast.data.texts.phrases import REFUSAL
-from holdfast.quality.check import Check, CheckResult, add
+from holdfast.quality.check import CheckResult, check
 from holdfast.quality.single import single_finding
 from holdfast.quality.views import TableRows
 
@@ -33,6 +33,13 @@ def answers(rows: TableRows) -> list[tuple[int, str]]:
     return said
 
 
+@check(
+    TableRows,
+    cannot_see="Refusals in other words or languages; whether one is due.",
+    error_rate="Silent on the 12,000 summaries of SAMSum and the 4,210 answers of a set of "
+    "instructions, which have none; two of two planted were found.",
+    holds_for=with_answers,
+)
 def refusals(rows: TableRows) -> CheckResult | None:
     """Lists the rows whose answer begins by refusing or by speaking of itself as a language model.
     Score: their share of the rows."""
@@ -43,21 +50,7 @@ def refusals(rows: TableRows) -> CheckResult | None:
             found.setdefault(position, f"{answer[max(0, match.start() - 20) :][:80]!r}")
     return single_finding(
         rows,
-        "refusals",
         list(found.items()),
         "an answer that refuses or speaks as a language model",
         "Unless the model is to refuse so, leave them out: `treat.rows`.",
     )
-
-
-add(
-    Check(
-        "refusals",
-        TableRows,
-        refusals,
-        cannot_see="Refusals in other words or languages; whether one is due.",
-        error_rate="Silent on the 12,000 summaries of SAMSum and the 4,210 answers of a set of "
-        "instructions, which have none; two of two planted were found.",
-        holds_for=with_answers,
-    )
-)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from holdfast.quality.check import Check, CheckResult, add, with_texts
+from holdfast.quality.check import CheckResult, check, with_texts
 from holdfast.quality.single import around, reading, single_finding
 from holdfast.quality.views import Closely
 
@@ -18,6 +18,14 @@ _GRAM, _COVERED = 10, 0.30
 _DISTINCT = 0.35
 
 
+@check(
+    Closely,
+    cannot_see="What is said again in other words, and repetition in scripts without spaces.",
+    error_rate="Eleven real sets, 1,500 texts each: recall 0.90 to 1.00 of planted repetition. "
+    "Of the 61 rows in 56,000 that it names as they are 40 do repeat themselves; 21, where "
+    "question and answer were one text, have an answer that takes up its question.",
+    holds_for=with_texts,
+)
 def repetition(view: Closely) -> CheckResult | None:
     """Lists the rows in which a word stands six times in a row; repeated lines of three words or
     more make 30 % of the characters; or, in texts of 50 words and more, 30 % of the words stand in
@@ -29,7 +37,6 @@ def repetition(view: Closely) -> CheckResult | None:
             found.append((position, note))
     return single_finding(
         rows,
-        "repetition",
         found,
         "a text that repeats itself",
         "Look at them: they may be cut from a broken page or a stuck program. `treat.rows` leaves "
@@ -78,17 +85,3 @@ def _runs(words: list[str]) -> str | None:
     if covered < _COVERED * len(words):
         return None
     return f"{covered / len(words):.0%} of its words stand in it before, in runs of {_GRAM}"
-
-
-add(
-    Check(
-        "repetition",
-        Closely,
-        repetition,
-        cannot_see="What is said again in other words, and repetition in scripts without spaces.",
-        error_rate="Eleven real sets, 1,500 texts each: recall 0.90 to 1.00 of planted repetition. "
-        "Of the 61 rows in 56,000 that it names as they are 40 do repeat themselves; 21, where "
-        "question and answer were one text, have an answer that takes up its question.",
-        holds_for=with_texts,
-    )
-)

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from holdfast.core.wording import counted
-from holdfast.quality.check import Check, CheckResult, add, with_texts
+from holdfast.quality.check import CheckResult, check, with_texts
 from holdfast.quality.single import single_finding
 from holdfast.quality.views import TableRows
 
@@ -16,6 +16,14 @@ _NORMAL = 1.4826
 _FAR, _FACTOR = 6.0, 20.0
 
 
+@check(
+    TableRows,
+    cannot_see="A text that is cut but not short; whether a short one says enough.",
+    error_rate="Eleven real sets: a text of 400 copies of itself is found in all of nine sets "
+    "of even lengths, in 0.71 and 0.44 of two uneven ones, and in none where "
+    "lengths differ most (novels); as they are it names 6 rows in 56,000.",
+    holds_for=with_texts,
+)
 def text_lengths(rows: TableRows) -> CheckResult | None:
     """Lists the rows whose number of characters is more than 6 robust standard deviations (of its
     logarithm, around the median) and 20 times from the usual one. Fewer than 100 rows: silent.
@@ -34,7 +42,6 @@ def text_lengths(rows: TableRows) -> CheckResult | None:
     found = [(int(rows.sample[at]), counted(int(lengths[at]), "character")) for at in order]
     return single_finding(
         rows,
-        "text_lengths",
         found,
         f"texts of a length far from the usual {typical} characters ({short} shorter, "
         f"{len(places) - short} longer)",
@@ -42,17 +49,3 @@ def text_lengths(rows: TableRows) -> CheckResult | None:
         "missing quote has joined. `treat.rows` leaves rows out.",
         "info",
     )
-
-
-add(
-    Check(
-        "text_lengths",
-        TableRows,
-        text_lengths,
-        cannot_see="A text that is cut but not short; whether a short one says enough.",
-        error_rate="Eleven real sets: a text of 400 copies of itself is found in all of nine sets "
-        "of even lengths, in 0.71 and 0.44 of two uneven ones, and in none where "
-        "lengths differ most (novels); as they are it names 6 rows in 56,000.",
-        holds_for=with_texts,
-    )
-)

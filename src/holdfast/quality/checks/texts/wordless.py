@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import re
 
-from holdfast.core.records import Finding
-from holdfast.quality.check import Check, add, anything
+from holdfast.quality.check import CheckResult, check, result
 from holdfast.quality.rows import texts
 from holdfast.quality.views import TableRows
 
 _WORD = re.compile(r"[^\W_]")
 
 
-def wordless_texts(rows: TableRows) -> Finding | None:
+@check(
+    TableRows,
+    cannot_see="Words without meaning.",
+    error_rate="Exact; signs that carry a meaning are listed too.",
+)
+def wordless_texts(rows: TableRows) -> CheckResult | None:
     """Lists the rows whose text has no letter and no digit of any script. They may mean something
     (an emoji), so this is for information. Score: their share of the rows."""
     table = rows.table
@@ -27,24 +31,10 @@ def wordless_texts(rows: TableRows) -> Finding | None:
     ids = rows.ids
     example = table.rows[found[0]]["text"].strip()
     plural = "s have" if len(found) > 1 else " has"
-    return Finding(
-        "wordless_texts",
-        "info",
-        len(found) / len(table),
-        len(found),
-        tuple(int(ids[position]) for position in found),
+    return result(
+        ids[found],
         f"{len(found)} text{plural} neither a letter nor a digit, e.g. {example[:40]!r}",
         "Take them out, unless they are meant to be there.",
+        score=len(found) / len(table),
+        severity="info",
     )
-
-
-add(
-    Check(
-        "wordless_texts",
-        TableRows,
-        wordless_texts,
-        cannot_see="Words without meaning.",
-        error_rate="Exact; signs that carry a meaning are listed too.",
-        holds_for=anything,
-    )
-)

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 
 from holdfast.data.texts.language import language_of
-from holdfast.quality.check import Check, CheckResult, add, with_texts
+from holdfast.quality.check import CheckResult, check, with_texts
 from holdfast.quality.single import single_finding
 from holdfast.quality.views import Closely
 
@@ -17,6 +17,15 @@ _LETTERS, _SURE, _LIKELY = 40, 0.9, 0.5
 _LETTER = re.compile(r"[^\W\d_]")
 
 
+@check(
+    Closely,
+    cannot_see="Texts of fewer than 40 letters, texts of two languages, dialects.",
+    error_rate="Eleven real sets, 1,000 texts each, sentences in eight languages in one row of "
+    "twenty: recall 1.00. As they are it names 44 reviews of MR, all Spanish, Portuguese or "
+    "French; two of 5,000 questions to tables that quote another script, wrongly; two Latin "
+    "passages of novels; and nothing else in 56,000 rows.",
+    holds_for=with_texts,
+)
 def wrong_language(view: Closely) -> CheckResult | None:
     """Lists the rows of 40 letters and more that py3langid is sure of (0.9) and that are not in the
     language of the others, where at least 50 rows can be told and eight in ten agree. At most
@@ -50,7 +59,6 @@ def wrong_language(view: Closely) -> CheckResult | None:
     shown = ", ".join(f"{name} {n}" for name, n in others.most_common(5))
     return single_finding(
         rows,
-        "wrong_language",
         found,
         f"a text in another language than the others, which are in {main!r} ({shown})",
         "If the model reads one language only, leave them out (`treat.rows`) or translate them; "
@@ -67,18 +75,3 @@ def _whole(text: str, language: str, main: str) -> bool:
     return all(
         language_of(" ".join(half))[0] == language for half in (words[:middle], words[middle:])
     )
-
-
-add(
-    Check(
-        "wrong_language",
-        Closely,
-        wrong_language,
-        cannot_see="Texts of fewer than 40 letters, texts of two languages, dialects.",
-        error_rate="Eleven real sets, 1,000 texts each, sentences in eight languages in one row of "
-        "twenty: recall 1.00. As they are it names 44 reviews of MR, all Spanish, Portuguese or "
-        "French; two of 5,000 questions to tables that quote another script, wrongly; two Latin "
-        "passages of novels; and nothing else in 56,000 rows.",
-        holds_for=with_texts,
-    )
-)
