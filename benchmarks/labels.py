@@ -45,7 +45,7 @@ from holdfast.quality.checks.shortcuts.image_artefacts import LEAST_ROWS, image_
 from holdfast.quality.checks.texts.machine_filler import machine_filler
 from holdfast.quality.checks.texts.off_topic import off_topic_rows
 from holdfast.quality.checks.texts.typing_errors import typing_errors
-from holdfast.quality.cue_explanation import LEAST_WITH
+from holdfast.quality.cues import LEAST_WITH
 from holdfast.quality.label_ranking import rank_labels
 from holdfast.quality.views import Closely, Embedded, ImageSample, TableRows
 from holdfast.recipe import Recipe

@@ -9,8 +9,7 @@ from holdfast.data.memory.texts import table_from_texts
 from holdfast.quality.check import CheckResult
 from holdfast.quality.checks.labels.names_against_rows import names_against_rows
 from holdfast.quality.checks.labels.overlapping_classes import overlapping_classes
-from holdfast.quality.checks.labels.too_few_rows import too_few_rows
-from holdfast.quality.growth import Growth, growth
+from holdfast.quality.checks.labels.too_few_rows import Growth, growth, too_few_rows
 from holdfast.quality.views import Embedded, TableRows
 
 NAMES = ("card arrival", "lost phone", "cash deposit", "exchange rate", "refund wanted")

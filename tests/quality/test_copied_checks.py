@@ -19,8 +19,8 @@ from holdfast.duplicates.normalise import normalise
 from holdfast.duplicates.texts import RowTexts
 from holdfast.quality.check import CheckResult
 from holdfast.quality.checks import all_checks
+from holdfast.quality.checks.copies.contained_rows import find_contained
 from holdfast.quality.checks.splits.unnamed_groups import likeness
-from holdfast.quality.containment import find_contained
 from holdfast.quality.leaks import duplicate_groups, leaks_with
 from holdfast.quality.price import Pricing
 from holdfast.quality.runner import look

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 # What a setting that may hold a secret is shown as.
 HIDDEN = "(set; it stands in recipe.yaml alone)"
@@ -18,6 +18,14 @@ def counted(count: int, noun: str, many: str = "") -> str:
 def have(count: int) -> str:
     """``has`` of one, ``have`` of others."""
     return "has" if count == 1 else "have"
+
+
+def listing(
+    parts: Sequence[str], most: int, between: str = "; ", more: str = "; and {} more"
+) -> str:
+    """The first ``most`` parts, and how many there are beside them: ``a; b; and 3 more``."""
+    rest = more.format(len(parts) - most) if len(parts) > most else ""
+    return between.join(parts[:most]) + rest
 
 
 def bounds(

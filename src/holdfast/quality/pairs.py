@@ -3,24 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
-from holdfast.core.records import Ints
+from holdfast.core.records import Ints, Severity
 from holdfast.duplicates.vectors import SimilarPairs
-from holdfast.quality.check import CheckExample
+from holdfast.duplicates.verify import Links
+from holdfast.quality.check import CheckExample, CheckResult, result
 from holdfast.quality.views import TableRows
 
+P = TypeVar("P", SimilarPairs, Links)
 SHOWN = 20
+# Of copies, which may be many, so many rows are listed and so many examples shown; from this share
+# of the rows on they may move a score by a point.
+LISTED, EXAMPLES, SERIOUS = 100, 8, 0.01
 
 
-def rows_in(pairs: SimilarPairs) -> Ints:
+def rows_in(pairs: SimilarPairs | Links) -> Ints:
     """The positions that stand in any pair, each once, in order."""
     return np.unique(np.concatenate([pairs.first, pairs.second]))
 
 
-def differently_labelled(pairs: SimilarPairs, labels: Ints) -> SimilarPairs:
+def ranked_rows(pairs: SimilarPairs | Links) -> list[int]:
+    """The positions that stand in any pair, each once, as the pairs name them."""
+    return list(dict.fromkeys(np.column_stack([pairs.first, pairs.second]).ravel().tolist()))
+
+
+def most_alike_first(pairs: P) -> P:
+    """The pairs by their similarity, then by their positions."""
+    order = np.lexsort((pairs.second, pairs.first, -pairs.similarity))
+    return type(pairs)(pairs.first[order], pairs.second[order], pairs.similarity[order])
+
+
+def differently_labelled(pairs: P, labels: Ints) -> P:
     """The pairs whose two labels are known and differ; ``labels`` [n], −1 where not known."""
     one, other = labels[pairs.first], labels[pairs.second]
     return pairs.where((one >= 0) & (other >= 0) & (one != other))
@@ -36,14 +52,15 @@ def both_labels(pairs: SimilarPairs, rows: TableRows) -> list[str]:
 
 
 def examples_of(
-    pairs: SimilarPairs,
+    pairs: SimilarPairs | Links,
     ids: Ints,
     others: Ints,
     likeness: str,
     file: str | None = None,
     notes: Sequence[str] = (),
+    most: int = SHOWN,
 ) -> tuple[CheckExample, ...]:
-    """The first pairs to be looked at. ``ids`` and ``others`` are the source rows of either side's
+    """The first ``most`` pairs to be looked at. ``ids`` and ``others`` are the source rows of the
     positions; ``likeness`` says a pair's similarity (``agreement {:.2f}``), after its note."""
     return tuple(
         CheckExample(
@@ -52,48 +69,38 @@ def examples_of(
             int(others[pairs.second[n]]),
             file,
         )
-        for n in range(min(SHOWN, len(pairs)))
+        for n in range(min(most, len(pairs)))
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Elsewhere:
-    """Rows that are met in other files: ``positions`` of the table, ``met`` how many of a file's
-    ``sizes`` rows they meet, ``examples``."""
-
-    positions: Ints
-    met: Mapping[str, int]
-    sizes: Mapping[str, int]
-    examples: tuple[CheckExample, ...]
-
-    @property
-    def share(self) -> float:
-        """The largest share of a file's rows that are met."""
-        return max(count / self.sizes[name] for name, count in self.met.items())
-
-    def said(self, things: str) -> str:
-        """How many of each file's rows are met, in words; ``things`` is what rows are called."""
-        return " and ".join(
-            f"{count:,} of the {self.sizes[name]:,} {things} of {name}"
-            for name, count in self.met.items()
-        )
-
-
-def elsewhere(
-    found: Mapping[str, tuple[SimilarPairs, TableRows]], ids: Ints, likeness: str
-) -> Elsewhere | None:
-    """What pairs with the rows of other files (by name) come to; ``None`` without any."""
-    held = {name: (pairs, rows) for name, (pairs, rows) in found.items() if len(pairs)}
-    if not held:
+def leaks_result(
+    found: Mapping[str, tuple[SimilarPairs, TableRows]],
+    ids: Ints,
+    likeness: str,
+    said: tuple[str, str],
+    remedy: str,
+    severity: Severity,
+) -> CheckResult | None:
+    """What pairs with the rows of other files (by name) come to; ``None`` without any. ``said`` is
+    what rows are called, and how they stand here. Score: the largest share of a file's rows that
+    are met."""
+    things, how = said
+    told, shares = [], []
+    examples: list[CheckExample] = []
+    met = {name: one for name, one in found.items() if len(one[0])}
+    for name, (pairs, rows) in met.items():
+        count, size = len(np.unique(pairs.second)), len(rows.table)
+        told.append(f"{count:,} of the {size:,} {things} of {name}")
+        shares.append(count / size)
+        examples += examples_of(pairs, ids, rows.ids, likeness, name)
+    if not met:
         return None
-    examples = [
-        example
-        for name, (pairs, rows) in held.items()
-        for example in examples_of(pairs, ids, rows.ids, likeness, name)
-    ]
-    return Elsewhere(
-        np.unique(np.concatenate([pairs.first for pairs, _ in held.values()])),
-        {name: len(np.unique(pairs.second)) for name, (pairs, _) in held.items()},
-        {name: len(rows.table) for name, (_, rows) in held.items()},
-        tuple(examples[:SHOWN]),
+    positions = np.unique(np.concatenate([pairs.first for pairs, _ in met.values()]))
+    return result(
+        ids[positions],
+        f"{' and '.join(told)} stand here {how}",
+        remedy,
+        score=max(shares),
+        severity=severity,
+        examples=examples[:SHOWN],
     )

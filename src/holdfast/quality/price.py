@@ -24,6 +24,7 @@ from holdfast.core.seeds import generator
 from holdfast.data.table import Table
 from holdfast.duplicates.gather import AllRows
 from holdfast.models.probes.probe import fit_probe
+from holdfast.quality.check import with_classes
 from holdfast.quality.leaks import Leaks, Price
 from holdfast.quality.views import Embedded
 from holdfast.stats.intervals import wilson
@@ -48,7 +49,7 @@ class Pricing:
         """The price of rows that stand in the source and in another table, for an accuracy that is
         measured on that whole table."""
         held = self.embedded.others.get(pairs.name)
-        if held is None or not self._has_classes:
+        if held is None or not with_classes(self.embedded.rows.table):
             return None
         source, other = gathered.tables["source"], gathered.tables[pairs.name]
         places, vectors = _places(held[0], other), held[1]
@@ -73,7 +74,7 @@ class Pricing:
     def of_division(self, gathered: AllRows, units: Ints) -> Price | None:
         """The price of copies within the source (equal ``units`` [n]) for an accuracy that is
         measured on the rows that a random division sets aside."""
-        if not self._has_classes:
+        if not with_classes(self.embedded.rows.table):
             return None
         table = gathered.tables["source"]
         own, labels = _places(self.embedded.rows.table, table), table.column("label")
@@ -97,11 +98,6 @@ class Pricing:
         return _price(
             right[copied], agree, chance, share, len(table), len(np.unique(group[copied]))
         )
-
-    @property
-    def _has_classes(self) -> bool:
-        table = self.embedded.rows.table
-        return table.columns.label_kind in (None, "class") and len(table.classes) > 1
 
     def _right(self, taught: Ints, vectors: Floats, labels: Ints) -> npt.NDArray[np.bool_] | None:
         """Whether a probe on the rows at ``taught`` (places among the vectors) is right."""

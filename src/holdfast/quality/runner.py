@@ -66,15 +66,9 @@ def look(
     return AuditResults(tuple(ranked), seconds, blind, tuple(idle), broken)
 
 
-def run_checks(table: Table, views: Sequence[object]) -> tuple[CheckResult, ...]:
-    """What the checks found that see one of these views, the worst first, then by name. Those that
-    mean nothing for the table are left out. An empty table has none."""
-    return look(table, views).found
-
-
 def audit_table(table: Table) -> tuple[Finding, ...]:
     """What the checks found that look at the table alone, and of images at the pixels of a sample.
     The table's own findings (missing values, rare classes) are not repeated."""
     rows = TableRows(table)
     pixels = [pixels_of(rows)] if "path" in table.rows.column_names else []
-    return tuple(found.finding for found in run_checks(table, [rows, *pixels]))
+    return tuple(found.finding for found in look(table, [rows, *pixels]).found)

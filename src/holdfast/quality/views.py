@@ -24,6 +24,7 @@ from holdfast.data.table import Table
 from holdfast.duplicates.pictures import Thumbnails, near_pictures, unequal
 from holdfast.duplicates.semantic import in_other_words, paraphrases
 from holdfast.duplicates.vectors import SimilarPairs
+from holdfast.quality.check import with_classes
 from holdfast.quality.content import ContentProbes, expect
 from holdfast.quality.picture_facts import FileFacts, look_at
 from holdfast.quality.picture_traces import Traces, traces_of
@@ -124,6 +125,14 @@ class TableRows:
         ids: Ints = self.table.column("row")
         return ids
 
+    @cached_property
+    def distinct(self) -> Ints:
+        """The positions [m] of the rows whose words no earlier row has in the same order."""
+        first: dict[str, int] = {}
+        for position, text in enumerate(self.texts):
+            first.setdefault(normal_pair(text), position)
+        return np.fromiter(first.values(), dtype=np.int64, count=len(first))
+
 
 @dataclass(frozen=True)
 class Closely:
@@ -153,6 +162,12 @@ class Copied:
     def others(self) -> tuple[str, ...]:
         """The names of all tables but the source."""
         return tuple(name for name in self.gathered.tables if name != "source")
+
+    def cost_of_division(self, units: Ints) -> str:
+        """What copies (equal ``units`` [n]) cost where a random division parts them, in words;
+        nothing where that cannot be told."""
+        price = self.pricing.of_division(self.gathered, units) if self.pricing else None
+        return f", and an accuracy measured on it would be too good by {price}" if price else ""
 
 
 def alone(copied: Copied) -> str:
@@ -198,7 +213,7 @@ class Embedded:
         from holdfast.quality.fold_answers import cross_fit
 
         table = self.rows.table
-        if table.columns.label_kind not in (None, "class") or len(table.classes) < 2:
+        if not with_classes(table):
             return None
         return cross_fit(
             self.probed,
@@ -210,20 +225,12 @@ class Embedded:
         )
 
     @cached_property
-    def distinct(self) -> Ints:
-        """The positions [m] of the rows whose words no earlier row has in the same order."""
-        first: dict[str, int] = {}
-        for position, text in enumerate(self.rows.texts):
-            first.setdefault(normal_pair(text), position)
-        return np.fromiter(first.values(), dtype=np.int64, count=len(first))
-
-    @cached_property
     def paraphrases(self) -> SimilarPairs:
         """The pairs of distinct rows that say the same in other words, by position; copies and
         near-copies word for word are not among them."""
-        texts = [self.rows.texts[position] for position in self.distinct.tolist()]
-        found = paraphrases(self.vectors[self.distinct], texts)
-        first, second = self.distinct[found.first], self.distinct[found.second]
+        rows = self.rows.distinct
+        found = paraphrases(self.vectors[rows], [self.rows.texts[at] for at in rows.tolist()])
+        first, second = rows[found.first], rows[found.second]
         return SimilarPairs(first, second, found.similarity).where(
             in_other_words(self.rows.table, first, self.rows.table, second)
         )

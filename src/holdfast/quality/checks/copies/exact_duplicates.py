@@ -7,13 +7,11 @@ import numpy as np
 from holdfast.core.records import Ints
 from holdfast.core.wording import counted
 from holdfast.quality.check import CheckExample, CheckResult, check, result
+from holdfast.quality.pairs import EXAMPLES, LISTED, SERIOUS
 from holdfast.quality.views import Copied, TableRows
 
-SERIOUS = 0.01
-EXAMPLES = 8
 # Groups of which the examples are chosen, and words from which on a text is more than an answer.
 COMPARED, TELLING = 1000, 3
-LISTED = 100
 
 
 @check(
@@ -37,15 +35,13 @@ def exact_duplicates(copied: Copied) -> CheckResult | None:
     share = extra / len(forms)
     contents = copied.gathered.copies.contents[copied.gathered.span("source")]
     to_the_letter = len(contents) - len(np.unique(contents))
-    price = copied.pricing.of_division(copied.gathered, forms) if copied.pricing else None
-    cost = f", and an accuracy measured on it would be too good by {price}" if price else ""
     return result(
         rows.ids[order[:LISTED]],
         f"{counted(texts, 'text stands', 'texts stand')} in {len(repeated)} rows, but for case, "
         f"space and punctuation, so that {counted(extra, 'row repeats', 'rows repeat')} another, "
         f"{to_the_letter} of them to the letter",
         "Keep one row of each, or leave them: train puts copies on one side of its division. "
-        f"A random division would not{cost}.",
+        f"A random division would not{copied.cost_of_division(forms)}.",
         score=share,
         severity="warn" if share >= SERIOUS else "info",
         count=len(repeated),

@@ -5,12 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from holdfast.core.wording import counted
-from holdfast.duplicates.verify import Links
 from holdfast.quality.check import CheckExample, CheckResult, check, result
+from holdfast.quality.pairs import EXAMPLES, LISTED, most_alike_first, ranked_rows
 from holdfast.quality.views import Copied
-
-EXAMPLES = 8
-LISTED = 100
 
 
 def unasked(copied: Copied) -> str:
@@ -35,45 +32,36 @@ def loose_copies(copied: Copied) -> CheckResult | None:
     if loose is None:
         return None
     pairs, span = loose.pairs(), gathered.span("source")
-    groups = gathered.copies.groups
+    groups, ids = gathered.copies.groups, copied.rows.ids
     # The source comes first: a pair of two other files has both ends beyond it.
     pairs = pairs.where((pairs.first < span.stop) & (groups[pairs.first] != groups[pairs.second]))
     if not len(pairs):
         return None
-    inside = pairs.second < span.stop
-    rows = np.unique(np.concatenate([pairs.first, pairs.second[inside]]))
-    across = np.unique(pairs.first[~inside])
-    order = np.lexsort((pairs.second, pairs.first, -pairs.similarity))
-    ranked = [
-        end
-        for n in order.tolist()
-        for end in (int(pairs.first[n]), int(pairs.second[n]))
-        if end < span.stop
-    ]
-    ids = copied.rows.ids
-    files = f", {len(across)} of them from a row of another file" if len(across) else ""
+    pairs = most_alike_first(pairs)
+    named = [row for row in ranked_rows(pairs) if row < span.stop]
+    across = len(np.unique(pairs.first[pairs.second >= span.stop]))
+    files = f", {across} of them from a row of another file" if across else ""
+    examples = []
+    for n in range(min(EXAMPLES, len(pairs))):
+        name = gathered.owner(int(pairs.second[n]))
+        table, place = gathered.tables[name], int(pairs.second[n]) - gathered.starts[name]
+        examples.append(
+            CheckExample(
+                int(ids[pairs.first[n]]),
+                f"similarity {pairs.similarity[n]:.2f}",
+                int(table.column("row")[place]),
+                None if name == "source" else table.source,
+            )
+        )
     return result(
-        ids[list(dict.fromkeys(ranked))[:LISTED]],
-        f"{counted(len(rows), 'row differs', 'rows differ')} from another in more than one word in "
-        f"eight and at most {loose.share:.0%} of the words ({counted(len(pairs), 'pair')} of "
+        ids[named[:LISTED]],
+        f"{counted(len(named), 'row differs', 'rows differ')} from another in more than one word "
+        f"in eight and at most {loose.share:.0%} of the words ({counted(len(pairs), 'pair')} of "
         f"texts){files}",
         "Look at the examples: forms with a slot are no copies. Where they are, give them a group "
         "(--group), so that no side tests what another has learned.",
-        score=len(rows) / len(ids),
+        score=len(named) / len(ids),
         severity="info",
-        count=len(rows),
-        examples=tuple(_example(copied, pairs, n) for n in order[:EXAMPLES].tolist()),
-    )
-
-
-def _example(copied: Copied, pairs: Links, n: int) -> CheckExample:
-    first, second = int(pairs.first[n]), int(pairs.second[n])
-    gathered = copied.gathered
-    name = gathered.owner(second)
-    row = int(gathered.tables[name].column("row")[second - gathered.starts[name]])
-    return CheckExample(
-        int(copied.rows.ids[first]),
-        f"similarity {pairs.similarity[n]:.2f}",
-        row,
-        None if name == "source" else gathered.tables[name].source,
+        count=len(named),
+        examples=examples,
     )

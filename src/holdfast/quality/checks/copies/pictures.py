@@ -11,8 +11,8 @@ from holdfast.quality.check import CheckResult, check, result, with_classes
 from holdfast.quality.pairs import (
     both_labels,
     differently_labelled,
-    elsewhere,
     examples_of,
+    leaks_result,
     rows_in,
 )
 from holdfast.quality.views import Pictures, TableRows
@@ -81,15 +81,13 @@ def image_leaks(view: Pictures) -> CheckResult | None:
         pairs = near_pictures(view.thumbnails, other.thumbnails)
         kept = pairs.where(unequal(view.rows.texts, other.rows.texts, pairs))
         found[name] = kept, other.rows
-    met = elsewhere(found, ids, _LIKENESS)
-    if met is None:
-        return None
-    return result(
-        ids[met.positions],
-        f"{met.said('pictures')} stand here too but for a small change",
+    return leaks_result(
+        found,
+        ids,
+        _LIKENESS,
+        ("pictures", "too but for a small change"),
         "Take them out of the training pictures: the score on them is remembered, not learned.",
-        score=met.share,
-        examples=met.examples,
+        "warn",
     )
 
 

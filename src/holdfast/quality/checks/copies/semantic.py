@@ -9,8 +9,8 @@ from holdfast.quality.check import CheckResult, check, result, with_classes
 from holdfast.quality.pairs import (
     both_labels,
     differently_labelled,
-    elsewhere,
     examples_of,
+    leaks_result,
     rows_in,
 )
 from holdfast.quality.views import Embedded, TableRows
@@ -92,18 +92,17 @@ def semantic_leaks(view: Embedded) -> CheckResult | None:
         pairs = paraphrases(view.vectors, rows.texts, (vectors, theirs.texts))
         kept = pairs.where(in_other_words(rows.table, pairs.first, table, pairs.second))
         found[name] = kept, theirs
-    met = elsewhere(found, ids, _LIKENESS)
-    if met is None:
-        return None
-    return result(
-        ids[met.positions],
-        f"{met.said('rows')} stand here in other words (agreement {AGREEMENT} or more by "
-        f"the vectors of {view.encoder})",
+    return leaks_result(
+        found,
+        ids,
+        _LIKENESS,
+        (
+            "rows",
+            f"in other words (agreement {AGREEMENT} or more by the vectors of {view.encoder})",
+        ),
         "Divide by what the rows are forms of (--group): a score on such rows says little about "
         "new ones.",
-        score=met.share,
-        severity="info",
-        examples=met.examples,
+        "info",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from holdfast.core.wording import listing
 from holdfast.quality.check import CheckResult, check, result, with_classes
 from holdfast.quality.rows import class_counts
 from holdfast.quality.views import TableRows
@@ -27,11 +28,10 @@ def thin_classes(rows: TableRows) -> CheckResult | None:
     thin = np.flatnonzero((counts > 0) & (counts < _FEW))
     if not len(thin):
         return None
-    shown = ", ".join(f"{table.classes[c]!r} {counts[c]}" for c in thin[:5])
-    more = f" and {len(thin) - 5} more" if len(thin) > 5 else ""
+    named = [f"{table.classes[c]!r} {counts[c]}" for c in thin]
     return result(
         (),
-        f"classes with fewer than {_FEW} rows: {shown}{more}",
+        f"classes with fewer than {_FEW} rows: {listing(named, 5, ', ', ' and {} more')}",
         "See whether one is another class misspelt; add rows of the others, and do not trust the "
         "score of a single one of them.",
         score=len(thin) / len(table.classes),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from holdfast.core.wording import listing
 from holdfast.data.labels.rare import RARE_BELOW
 from holdfast.data.table import Table
 from holdfast.quality.check import CheckResult, check, result, with_classes, with_texts
@@ -40,15 +41,15 @@ def undividable_classes(view: Closely) -> CheckResult | None:
         if not open_:
             return None
     small = sorted(open_)
-    shown = ", ".join(f"{table.classes[c]!r} {len(known[c])}" for c in small[:5])
-    more = f" and {len(small) - 5} more" if len(small) > 5 else ""
+    named = [f"{table.classes[c]!r} {len(known[c])}" for c in small]
+    shown = listing(named, 5, ", ", " and {} more")
     alone = any(len(known[c]) < RARE_BELOW - 1 for c in small)
     left = len(known) - len(small)
     drop = ", or train with --set data.rare=drop" if left >= 2 else ""
     rows = np.flatnonzero(np.isin(labels, small))
     return result(
         tuple(np.asarray(table.column("row"))[rows[:100]].tolist()),
-        f"classes of fewer than {RARE_BELOW} different texts: {shown}{more}. train refuses them, "
+        f"classes of fewer than {RARE_BELOW} different texts: {shown}. train refuses them, "
         "as each side of its division needs one" + ("" if alone else " (with --test FILE two do)"),
         "Where such a label is another one written otherwise, write it in one way; else add rows"
         f"{drop}.",

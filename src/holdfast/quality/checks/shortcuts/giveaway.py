@@ -8,6 +8,7 @@ from collections import Counter
 import numpy as np
 
 from holdfast.core.records import Severity
+from holdfast.core.wording import listing
 from holdfast.data.table import Table
 from holdfast.quality.check import CheckResult, check, result, with_classes
 from holdfast.quality.views import TableRows
@@ -115,12 +116,12 @@ def _inside(table: Table, labels: np.ndarray, texts: list[str]) -> CheckResult |
     count = int(sum(rows[c] for c in found))
     present = int((rows > 0).sum())
     serious = 2 * count >= rows.sum() or len(found) >= present - 1
-    shown = "; ".join(
+    told = [
         f"{' and '.join(map(repr, marks[:2]))} in all {rows[c]} of class {table.classes[c]!r}"
-        for c, marks in list(found.items())[:_SHOWN]
-    )
-    more = f"; and {len(found) - _SHOWN} more classes" if len(found) > _SHOWN else ""
-    because = f"something stands in every text of a class and in next to no other: {shown}{more}"
+        for c, marks in found.items()
+    ]
+    shown = listing(told, _SHOWN, more="; and {} more classes")
+    because = f"something stands in every text of a class and in next to no other: {shown}"
     return _result(count / int(rows.sum()), count, because, "error" if serious else "warn")
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
-from holdfast.core.wording import counted
+from holdfast.core.wording import counted, listing
 from holdfast.quality.check import CheckExample, CheckResult, check, result, with_classes
 from holdfast.quality.picture_traces import CORNERS, SCALARS, Traces
 from holdfast.quality.views import ImageSample
@@ -159,8 +159,7 @@ def _reported(view: ImageSample, traces: list[_Trace], p: float) -> CheckResult:
     classes, ids, labels = view.rows.table.classes, view.rows.ids[view.sample], view.labels
     rows = np.unique(np.concatenate([one.rows[labels[one.rows] == one.label] for one in traces]))
     share = len(rows) / len(labels)
-    shown = "; ".join(_shown(one, labels, classes) for one in traces[:_SHOWN])
-    more = f"; and {len(traces) - _SHOWN} more" if len(traces) > _SHOWN else ""
+    shown = listing([_shown(one, labels, classes) for one in traces], _SHOWN)
     sampled = "" if len(labels) == len(view.rows.table) else f" of {len(labels):,} looked at"
     examples = tuple(
         CheckExample(int(ids[one.rows[labels[one.rows] == one.label][0]]), one.name)
@@ -169,7 +168,7 @@ def _reported(view: ImageSample, traces: list[_Trace], p: float) -> CheckResult:
     return result(
         ids[rows],
         f"how the images were made gives the class away in {counted(len(rows), 'image')}{sampled}: "
-        f"{shown}{more} (permutation test of the labels, p = {p:.3f} for the largest of "
+        f"{shown} (permutation test of the labels, p = {p:.3f} for the largest of "
         f"{len(SCALARS) + len(CORNERS)} traces)",
         "Bring the images of all classes onto one way (the same source, compression, size; corners "
         "cut off) before training: a network learns such traces instead of what is shown.",

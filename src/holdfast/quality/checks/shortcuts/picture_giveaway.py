@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from holdfast.core.records import Ints
-from holdfast.core.wording import counted
+from holdfast.core.wording import counted, listing
 from holdfast.quality.check import CheckExample, CheckResult, check, result, with_classes
 from holdfast.quality.views import Pictures
 from holdfast.stats.auc import delong
@@ -128,21 +128,21 @@ def _found(view: Pictures, cues: list[_Cue], name: str) -> CheckResult | None:
     classes, ids = view.rows.table.classes, view.rows.ids
     rows = np.unique(np.concatenate([cue.rows for cue in cues]))
     share = len(rows) / len(view.paths)
-    shown = "; ".join(
+    told = [
         f"{cue.fact} {cue.value!r} in {counted(len(cue.rows), 'picture')} of class "
         f"{classes[cue.label]!r} ({cue.share:.0%})"
-        for cue in cues[:_SHOWN]
-    )
-    more = f"; and {len(cues) - _SHOWN} more" if len(cues) > _SHOWN else ""
+        for cue in cues
+    ]
+    shown = listing(told, _SHOWN)
     seen = name == "image_giveaway"
     examples = tuple(
         CheckExample(int(ids[cue.rows[0]]), f"{cue.fact}: {cue.value}") for cue in cues[:_SHOWN]
     )
     return result(
         ids[rows],
-        f"what is not shown gives the class away: {shown}{more}"
+        f"what is not shown gives the class away: {shown}"
         if seen
-        else f"the files of a class come from a place of their own: {shown}{more}",
+        else f"the files of a class come from a place of their own: {shown}",
         "Bring all pictures into one form (size, format, compression) before training: a network "
         "learns such marks instead of what is shown."
         if seen

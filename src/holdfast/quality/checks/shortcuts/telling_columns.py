@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from holdfast.core.records import Ints
+from holdfast.core.wording import listing
 from holdfast.quality.check import CheckResult, check, result, with_classes
 from holdfast.quality.views import TableRows
 
@@ -52,11 +53,10 @@ def telling_columns(rows: TableRows) -> CheckResult | None:
         return None
     found.sort(key=lambda one: (-one[0], one[1]))
     at = np.unique(np.concatenate([one[3] for one in found]))
-    shown = "; ".join(f"{name!r} by {how}" for _, name, how, _ in found[:SHOWN])
-    more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    shown = listing([f"{name!r} by {how}" for _, name, how, _ in found], SHOWN)
     return result(
         rows.ids[at],
-        f"the class is told without the text by a column beside it: {shown}{more}",
+        f"the class is told without the text by a column beside it: {shown}",
         "Keep it out of the text and of side columns, unless it will be known of new rows too.",
         score=min(1.0, found[0][0]),
         severity="info",

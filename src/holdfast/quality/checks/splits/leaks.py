@@ -7,14 +7,11 @@ import numpy as np
 from holdfast.core.wording import counted
 from holdfast.quality.check import CheckExample, CheckResult, check, result
 from holdfast.quality.leaks import Leaks, leaks_with
+from holdfast.quality.pairs import EXAMPLES, LISTED, SERIOUS
 from holdfast.quality.views import Copied, TableRows, alone
 
-# Of the other file's rows: from there on they may move its score by a point.
-SERIOUS = 0.01
 # Words from which on a text is no answer such as "None.", which many rows give by right.
 TELLING = 3
-EXAMPLES = 8
-LISTED = 100
 
 
 @check(

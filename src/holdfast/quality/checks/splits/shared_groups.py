@@ -8,11 +8,8 @@ import numpy as np
 
 from holdfast.core.wording import counted
 from holdfast.quality.check import CheckExample, CheckResult, check, result
+from holdfast.quality.pairs import EXAMPLES, LISTED, SERIOUS
 from holdfast.quality.views import Copied, alone
-
-SERIOUS = 0.01
-EXAMPLES = 8
-LISTED = 100
 
 
 def grouped(copied: Copied) -> str:

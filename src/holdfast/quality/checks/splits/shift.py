@@ -10,7 +10,6 @@ from holdfast.core.records import Ints
 from holdfast.core.seeds import generator
 from holdfast.data.table import Table
 from holdfast.quality.check import CheckExample, CheckResult, check, result
-from holdfast.quality.rows import normal_pair
 from holdfast.quality.two_samples import (
     FEWEST,
     TellingWord,
@@ -85,8 +84,8 @@ def _compare(
     view: Embedded, name: str, table: Table, vectors: Vectors, alpha: float
 ) -> _Shift | None:
     other = TableRows(table)
-    mine = _some(view.distinct, view.seed, "table")
-    theirs = _some(_distinct(other), view.seed, name)
+    mine = _some(view.rows.distinct, view.seed, "table")
+    theirs = _some(other.distinct, view.seed, name)
     if min(len(mine), len(theirs)) < FEWEST:
         return None
     # One side of the interval alone is asked for.
@@ -111,13 +110,6 @@ def _compare(
         [view.rows.texts[at] for at in mine.tolist()], [other.texts[at] for at in theirs.tolist()]
     )
     return _Shift(name, told, terms, said, mine, theirs)
-
-
-def _distinct(rows: TableRows) -> Ints:
-    first: dict[str, int] = {}
-    for position, text in enumerate(rows.texts):
-        first.setdefault(normal_pair(text), position)
-    return np.fromiter(first.values(), dtype=np.int64, count=len(first))
 
 
 def _some(positions: Ints, seed: int, name: str) -> Ints:

@@ -7,6 +7,7 @@ import numpy as np
 from holdfast.core.wording import counted
 from holdfast.duplicates.against import nearest_protected
 from holdfast.quality.check import CheckExample, CheckResult, check, result
+from holdfast.quality.pairs import EXAMPLES, LISTED, SERIOUS
 from holdfast.quality.views import Copied, OtherColumns
 
 NAMES = ("split", "subset", "partition", "set", "fold_name", "data_split", "dataset_split")
@@ -15,9 +16,6 @@ HELD = {
     "test": ("test", "testing", "tst", "held_out", "heldout", "eval", "evaluation"),
     "validation": ("valid", "validation", "val", "dev", "development"),
 }
-SERIOUS = 0.01
-EXAMPLES = 8
-LISTED = 100
 
 
 def undivided(copied: Copied) -> str:

@@ -9,11 +9,11 @@ import numpy as np
 
 from holdfast.core.records import Floats
 from holdfast.quality.check import CheckResult, check, result
+from holdfast.quality.pairs import LISTED
 from holdfast.quality.views import Copied, OtherColumns, alone
 
 # A column in which as many of the cells are dates is one of dates.
 PARSED = 0.95
-LISTED = 100
 NEEDED = 20
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from holdfast.core.wording import counted
+from holdfast.core.wording import counted, listing
 from holdfast.quality.check import CheckExample, CheckResult, check, result, with_texts
 from holdfast.quality.clean.boilerplate import first_line, last_line, often_enough
 from holdfast.quality.single import EXAMPLES, reading
@@ -42,11 +42,10 @@ def boilerplate(view: Closely) -> CheckResult | None:
     often.sort(key=lambda one: (-len(one[2]), one[1]))
     ids = rows.ids
     touched = Counter(position for _, _, positions in often for position in positions)
-    shown = "; ".join(
+    told = [
         f"{counted(len(positions), 'text')} {place} with {line[:80]!r}"
-        for place, line, positions in often[:3]
-    )
-    more = f"; and {len(often) - 3} more" if len(often) > 3 else ""
+        for place, line, positions in often
+    ]
     examples = tuple(
         CheckExample(int(ids[position]), f"{place}s with {line[:60]!r}")
         for place, line, positions in often[:EXAMPLES]
@@ -54,7 +53,7 @@ def boilerplate(view: Closely) -> CheckResult | None:
     )
     return result(
         ids[sorted(touched)[:100]],
-        f"the same sentence stands in many texts{rows.of_sample}: {shown}{more}",
+        f"the same sentence stands in many texts{rows.of_sample}: {listing(told, 3)}",
         "If it is no part of what is to be learned, `treat.boilerplate` of audit --fix takes it "
         "out; if new texts have it too, it does no harm.",
         score=len(touched) / len(rows.sample),

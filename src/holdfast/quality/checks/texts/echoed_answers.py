@@ -8,13 +8,11 @@ from holdfast.core.wording import counted
 from holdfast.data.table import Table
 from holdfast.data.texts.normal import normal_text
 from holdfast.quality.check import CheckExample, CheckResult, check, result
+from holdfast.quality.pairs import EXAMPLES, LISTED, SERIOUS
 from holdfast.quality.views import Copied
 
 # Words of a question that an answer may begin with by right are fewer.
 LEAST = 8
-SERIOUS = 0.01
-EXAMPLES = 8
-LISTED = 100
 
 
 def _has_turns(table: Table) -> bool:

@@ -41,7 +41,7 @@ def personal_data(rows: TableRows) -> CheckResult | None:
     for position, text in matching(rows, SEEN):
         here = find_personal(text)
         if here:
-            kinds.update({one.kind for one in here})
+            kinds.update(dict.fromkeys((one.kind for one in here), 1))
             shown = [f"{one.kind} {hidden(text[one.start : one.end])}" for one in here[:3]]
             found.append((position, ", ".join(shown)))
             texts[position] = text
