@@ -35,6 +35,7 @@ FEWEST = 20
 _WORD = re.compile(r"\w+(?:['’]\w+)?")
 _LEAST_ROWS = 5
 _TERMS = 8
+ALPHA = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +81,7 @@ class TellingWord:
     other: float
 
 
-def telling_words(
-    one: Sequence[str], other: Sequence[str], alpha: float = 0.01
-) -> list[TellingWord]:
+def telling_words(one: Sequence[str], other: Sequence[str]) -> list[TellingWord]:
     """The words by which the texts differ, the strongest first: at most eight.
 
     A logistic regression with an L1 penalty on the words that five rows or more hold, from the
@@ -90,6 +89,8 @@ def telling_words(
     stand together one is named. Kept is a word whose shares differ by the two-sided test of two
     rates at ``alpha`` over the number of words tried (Bonferroni).
     """
+    from scipy.special import ndtr
+
     sets = [[set(_WORD.findall(text.casefold())) for text in texts] for texts in (one, other)]
     counts = Counter(word for rows in sets for row in rows for word in row)
     words = sorted(word for word, count in counts.items() if count >= _LEAST_ROWS)
@@ -99,11 +100,14 @@ def telling_words(
     y = np.repeat([0.0, 1.0], [len(one), len(other)])
     weights = sparse_weights(x, y, _TERMS)
     held = [np.asarray(part.sum(axis=0)).ravel() for part in (x[: len(one)], x[len(one) :])]
-    found = []
+    found, n, m = [], len(one), len(other)
     for at in sorted(np.flatnonzero(weights), key=lambda at: -abs(weights[at]))[:_TERMS]:
         a, b = int(held[0][at]), int(held[1][at])
-        if _rates_differ(a, len(one), b, len(other)) <= alpha / len(words):
-            found.append(TellingWord(words[at], a / len(one), b / len(other)))
+        # The pooled normal test of equal rates.
+        pooled = (a + b) / (n + m)
+        error = np.sqrt(pooled * (1 - pooled) * (1 / n + 1 / m))
+        if error and 2 * float(ndtr(-abs(a / n - b / m) / error)) <= ALPHA / len(words):
+            found.append(TellingWord(words[at], a / n, b / m))
     return found
 
 
@@ -204,12 +208,3 @@ def _bag(rows: list[set[str]], words: list[str]) -> Any:
     ends = np.cumsum([0, *map(len, columns)])
     flat = np.fromiter((at for row in columns for at in row), dtype=np.int64, count=int(ends[-1]))
     return csr_array((np.ones(len(flat)), flat, ends), shape=(len(rows), len(words)))
-
-
-def _rates_differ(a: int, n: int, b: int, m: int) -> float:
-    """The two-sided p-value of equal rates, by the pooled normal test."""
-    from scipy.special import ndtr
-
-    pooled = (a + b) / (n + m)
-    error = np.sqrt(pooled * (1 - pooled) * (1 / n + 1 / m))
-    return 1.0 if error == 0 else 2 * float(ndtr(-abs(a / n - b / m) / error))

@@ -7,7 +7,7 @@ of any side, and ``treat_side`` does everything to one side or to a file.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,15 @@ import pyarrow.compute as pc
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import RecipeError
 from holdfast.quality.clean import all_treatments
-from holdfast.quality.clean.treatment import Change, RowSet, RowTreatment, S, TableTreatment, settle
+from holdfast.quality.clean.treatment import (
+    Change,
+    RowSet,
+    RowTreatment,
+    S,
+    TableTreatment,
+    Treatment,
+    settle,
+)
 
 # A text that changes for ever has two treatments that undo each other; none have been seen.
 MOST_ROUNDS = 8
@@ -47,37 +55,40 @@ def choose(asked: Mapping[str, Mapping[str, object] | bool]) -> CleaningPlan:
     known = all_treatments()
     for name in asked:
         if name not in known:
-            rule = "names an unknown treatment"
-            raise RecipeError("treat", rule, name, nearest(name, list(known)))
-    row: list[tuple[RowTreatment[Any], Any]] = []
-    table: list[tuple[TableTreatment[Any], Any]] = []
-    for name in sorted(asked, key=lambda name: known[name].order):
-        treatment, given = known[name], asked[name]
-        if given is False:
-            continue
-        if isinstance(treatment, RowTreatment):
-            row.append((treatment, settle(treatment, given)))
-        else:
-            table.append((treatment, settle(treatment, given)))
-    return CleaningPlan(tuple(row), tuple(table))
+            remedy = nearest(name, list(known))
+            raise RecipeError("treat", "names an unknown treatment", name, remedy)
+    chosen = sorted((known[name] for name in asked if asked[name] is not False), key=_order)
+    plan = [(one, settle(one, asked[one.name])) for one in chosen]
+    return CleaningPlan(
+        tuple((one, given) for one, given in plan if isinstance(one, RowTreatment)),
+        tuple((one, given) for one, given in plan if isinstance(one, TableTreatment)),
+    )
+
+
+def _order(treatment: Treatment) -> int:
+    return treatment.order
+
+
+def _steps(text: str, chosen: CleaningPlan) -> Iterator[tuple[RowTreatment[Any], str, str]]:
+    """Each change of a text by the row treatments: which, the text before and after it. They are
+    repeated until nothing changes. A text of which nothing would be left stays as it is."""
+    for _ in range(MOST_ROUNDS):
+        start = text
+        for treatment, settings in chosen.row:
+            after = treatment.text(text, settings)
+            if after != text and after.strip():
+                yield treatment, text, after
+                text = after
+        if text == start:
+            break
 
 
 def treated(text: str, chosen: CleaningPlan) -> tuple[str, tuple[str, ...]]:
-    """The text after all row treatments, and which of them changed it.
-
-    They are repeated until nothing changes. A text of which nothing would be left stays as it is.
-    """
-    now, by = text, []
-    for _ in range(MOST_ROUNDS):
-        before = now
-        for treatment, settings in chosen.row:
-            after = treatment.text(now, settings)
-            if after != now and after.strip():
-                by.append(treatment.name)
-                now = after
-        if now == before:
-            break
-    return now, tuple(dict.fromkeys(by))
+    """The text after all row treatments, and which of them changed it."""
+    by: dict[str, None] = {}
+    for treatment, _, after in _steps(text, chosen):
+        text, by[treatment.name] = after, None
+    return text, tuple(by)
 
 
 def texts_treated(values: pa.Array | pa.ChunkedArray, chosen: CleaningPlan) -> dict[int, Any]:
@@ -147,28 +158,14 @@ def _treat_column(
 ) -> list[Change]:
     changes = []
     for position in positions_that_may(pa.array(cells, pa.string()), chosen):
-        text = str(cells[position])
-        final, _ = treated(text, chosen)
-        if final == text:
+        steps = list(_steps(str(cells[position]), chosen))
+        # What was changed and changed back is no change.
+        if not steps or steps[-1][2] == cells[position]:
             continue
-        changes += _steps(side.rows[position], name, text, chosen)
-        cells[position] = final
-    return changes
-
-
-def _steps(row: int, column: str, text: str, chosen: CleaningPlan) -> list[Change]:
-    """The same way as ``treated``, a line for each step."""
-    changes = []
-    for _ in range(MOST_ROUNDS):
-        before = text
-        for treatment, settings in chosen.row:
-            after = treatment.text(text, settings)
-            if after != text and after.strip():
-                change = Change(row, treatment.name, column, text, after, treatment.because)
-                changes.append(_withheld(change) if treatment.hides else change)
-                text = after
-        if text == before:
-            break
+        cells[position] = steps[-1][2]
+        for one, before, after in steps:
+            change = Change(side.rows[position], one.name, name, before, after, one.because)
+            changes.append(_withheld(change) if one.hides else change)
     return changes
 
 
@@ -179,20 +176,17 @@ def _withheld(change: Change) -> Change:
 def _treat_table(
     side: RowSet, treatment: TableTreatment[S], settings: S
 ) -> tuple[RowSet, list[Change]]:
-    edits = treatment.edits(side, settings)
     columns = {name: list(cells) for name, cells in side.columns.items()}
     changes, gone = [], set()
-    for edit in edits:
+    for edit in treatment.edits(side, settings):
         row = side.rows[edit.position]
         if edit.column is None:
             gone.add(edit.position)
             record = side.record(edit.position)
             changes.append(Change(row, treatment.name, None, record, None, edit.because))
             continue
-        if edit.column not in columns:
-            columns[edit.column] = [None] * len(side)
-        before = columns[edit.column][edit.position]
-        columns[edit.column][edit.position] = edit.after
+        cells = columns.setdefault(edit.column, [None] * len(side))
+        before, cells[edit.position] = cells[edit.position], edit.after
         changes.append(Change(row, treatment.name, edit.column, before, edit.after, edit.because))
     kept = [n for n in range(len(side)) if n not in gone]
     return replace(

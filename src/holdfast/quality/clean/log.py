@@ -9,26 +9,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import asdict, dataclass, replace
 
 from holdfast.core.errors import DataError
 from holdfast.quality.clean.treatment import Change, RowSet
 
-_KEYS = {"row", "treatment", "column", "before", "after", "why"}
+# In the order of a ``Change``.
+_KEYS = ("row", "treatment", "column", "before", "after", "why")
 
 
 def line(change: Change) -> str:
     """One line of the log, without its end."""
-    written: dict[str, Any] = {
-        "row": change.row,
-        "treatment": change.treatment,
-        "column": change.column,
-        "before": change.before,
-        "after": change.after,
-        "why": change.because,
-    }
-    if not change.reversible:
+    written = asdict(change)
+    written["why"] = written.pop("because")
+    if written.pop("reversible") is False:
         written["reversible"] = False
     return json.dumps(written, ensure_ascii=False)
 
@@ -48,21 +42,12 @@ def read_log(lines: Iterable[str], where: str = "the log") -> list[Change]:
             raise _no_line(where, number) from error
         if (
             not isinstance(found, dict)
-            or not found.keys() >= _KEYS
+            or not found.keys() >= {*_KEYS}
             or type(found["row"]) is not int
         ):
             raise _no_line(where, number)
-        changes.append(
-            Change(
-                found["row"],
-                found["treatment"],
-                found["column"],
-                found["before"],
-                found["after"],
-                found["why"],
-                found.get("reversible", True),
-            )
-        )
+        known = (found[key] for key in _KEYS)
+        changes.append(Change(*known, reversible=found.get("reversible", True)))
     return changes
 
 

@@ -140,14 +140,11 @@ def _written(table: Table, parts: Sequence[Mapping[str, Changes]]) -> Table:
             batch = rows[number * _BATCH : (number + 1) * _BATCH]
             for name, changes in found.items():
                 if changes:
-                    batch = _replaced(batch, name, changes)
+                    cells = batch[name].to_pylist()
+                    for position, (after, _) in changes.items():
+                        cells[position] = after
+                    place = batch.schema.get_field_index(name)
+                    one = pa.array(cells, pa.string())
+                    batch = batch.set_column(place, batch.schema.field(place), one)
             sink.write_table(batch.cast(schema))
     return replace(table, rows=stored_rows(path))
-
-
-def _replaced(batch: pa.Table, name: str, changes: Changes) -> pa.Table:
-    cells = batch[name].to_pylist()
-    for position, (after, _) in changes.items():
-        cells[position] = after
-    place = batch.schema.get_field_index(name)
-    return batch.set_column(place, batch.schema.field(place), pa.array(cells, pa.string()))

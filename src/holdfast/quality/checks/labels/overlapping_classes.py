@@ -45,7 +45,11 @@ def overlapping_classes(view: Embedded) -> CheckResult | None:
         return None
     pairs.sort(key=lambda pair: (-min(taken[pair], taken[pair[::-1]]), pair))
     inside = np.isin(labels, list({k for pair in pairs for k in pair}))
-    unclear = {pair: _unclear(view, known, pair) for pair in pairs}
+    # Of each pair the rows that are undecided in every division.
+    unclear = {}
+    for pair in pairs:
+        p = np.exp(answers.runs[:, known][:, :, list(pair)]).min(axis=(0, 2))
+        unclear[pair] = np.flatnonzero(np.isin(labels, list(pair)) & (p >= LOW))
     rows = np.unique(np.concatenate([known[at] for at in unclear.values()]))
     shown = "; ".join(
         f"{taken[a, b]:.0%} of {classes[a]!r} are taken for {classes[b]!r} and {taken[b, a]:.0%} "
@@ -68,11 +72,3 @@ def overlapping_classes(view: Embedded) -> CheckResult | None:
         count=int(inside.sum()),
         examples=examples,
     )
-
-
-def _unclear(view: Embedded, known: np.ndarray, pair: tuple[int, int]) -> np.ndarray:
-    """The places in ``known`` of the pair's rows that are undecided in every division."""
-    assert view.answers is not None
-    p = np.exp(view.answers.runs[:, known][:, :, list(pair)]).min(axis=(0, 2))
-    own = np.isin(view.answers.labels[known], list(pair))
-    return np.flatnonzero(own & (p >= LOW))

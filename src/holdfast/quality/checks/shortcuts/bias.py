@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,11 +29,29 @@ _SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
-class _Slice:
-    """Rows [n] that have something in common, in words."""
+class _RateGap:
+    """Of the ``rows`` [n] that have ``name`` in common ``hits`` of ``size`` are of the class
+    ``label``; of all others ``other_hits`` of ``others``."""
 
     name: str
     rows: Bools
+    label: int
+    hits: int
+    size: int
+    other_hits: int
+    others: int
+
+    @property
+    def gap(self) -> float:
+        return self.hits / self.size - self.other_hits / self.others
+
+    @property
+    def chance(self) -> float:
+        """The p-value of Fisher's exact test."""
+        from scipy.stats import fisher_exact
+
+        counts = (self.hits, self.size), (self.other_hits, self.others)
+        return float(fisher_exact(np.array([[a, n - a] for a, n in counts])).pvalue)
 
 
 @check(
@@ -51,7 +68,16 @@ def label_slices(view: Embedded) -> CheckResult | None:
     Columns of 2 to 12 values of at least 30 rows; one whose value names the label for 95 % of its
     rows gives it away, which is another finding. Score: the largest gap.
     """
-    return _rates(view, "label_slices", list(_columns(view)))
+    slices = []
+    for name in view.rows.beside.names:
+        values = np.array(view.rows.beside[name], dtype=object)
+        kinds, counts = np.unique(values[values != None].astype(str), return_counts=True)  # noqa: E711
+        large = kinds[counts >= _LEAST_ROWS]
+        if len(large) >= 2 and len(kinds) <= _MOST_VALUES:
+            # Of two values the second says what the first does.
+            shown = large[:1] if len(kinds) == 2 else large
+            slices += [(f"{name} {str(value)!r}", values == value) for value in shown]
+    return _rates(view, slices)
 
 
 @check(
@@ -68,12 +94,12 @@ def identity_rates(view: Embedded) -> CheckResult | None:
     rates that are still 5 points away, by a t test of the paired differences (Holm, 1 %).
     Score: the largest gap."""
     slices = [
-        _Slice(term, rows)
+        (term, rows)
         for terms in TERMS.values()
         for term, forms in terms.items()
         if (rows := holds(view.rows.texts, forms)).sum() >= _LEAST_ROWS
     ]
-    return _rates(view, "identity_rates", slices, beyond=True)
+    return _rates(view, slices, beyond=True)
 
 
 @check(
@@ -133,25 +159,14 @@ def start_model_bias(view: Embedded) -> CheckResult | None:
     )
 
 
-def _columns(view: Embedded) -> Iterator[_Slice]:
-    for name in view.rows.beside.names:
-        values = np.array(view.rows.beside[name], dtype=object)
-        kinds, counts = np.unique(values[values != None].astype(str), return_counts=True)  # noqa: E711
-        large = kinds[counts >= _LEAST_ROWS]
-        if len(large) >= 2 and len(kinds) <= _MOST_VALUES:
-            # Of two values the second says what the first does.
-            shown = large[:1] if len(kinds) == 2 else large
-            yield from (_Slice(f"{name} {str(value)!r}", values == value) for value in shown)
-
-
 def _rates(
-    view: Embedded, name: str, slices: list[_Slice], beyond: bool = False
+    view: Embedded, slices: list[tuple[str, Bools]], beyond: bool = False
 ) -> CheckResult | None:
     labels, classes = view.rows.labels, view.rows.table.classes
     known = labels >= 0
-    asked: list[tuple[_Slice, int, int, int, int, int]] = []
-    for one in slices:
-        inside, outside = labels[one.rows & known], labels[~one.rows & known]
+    asked: list[_RateGap] = []
+    for name, rows in slices:
+        inside, outside = labels[rows & known], labels[~rows & known]
         if min(len(inside), len(outside)) < _LEAST_ROWS:
             continue
         if not beyond and np.bincount(inside).max() >= _GIVEN_AWAY * len(inside):
@@ -159,66 +174,61 @@ def _rates(
         # Of two classes the second says it all.
         for label in range(len(classes) == 2, len(classes)):
             hits, others = int((inside == label).sum()), int((outside == label).sum())
-            asked.append((one, label, hits, len(inside), others, len(outside)))
+            asked.append(_RateGap(name, rows, label, hits, len(inside), others, len(outside)))
     if not asked:
         return None
-    adjusted = holm(np.array([_fisher(*counts) for _, _, *counts in asked]))
+    adjusted = holm(np.array([one.chance for one in asked]))
     kept = [
-        (one, label, a, n, b, m)
-        for (one, label, a, n, b, m), p in zip(asked, adjusted, strict=True)
-        if p <= _ALPHA and abs(a / n - b / m) >= _GAP
+        one for one, p in zip(asked, adjusted, strict=True) if p <= _ALPHA and abs(one.gap) >= _GAP
     ]
-    left = {}
-    if beyond:
-        left = _beyond_content(view, [(one, label) for one, label, *_ in kept])
-        kept = [one for one in kept if (one[0].name, one[1]) in left]
+    left = _beyond_content(view, kept) if beyond else {}
+    kept = [one for one in kept if not beyond or (one.name, one.label) in left]
     if not kept:
         return None
-    kept.sort(key=lambda one: (-abs(one[2] / one[3] - one[4] / one[5]), one[0].name))
-    said = []
-    for one, label, a, n, b, m in kept[:_SHOWN]:
-        low, high = wilson(a, n)
-        gap = rate_gap(a, n, b, m)
+    kept.sort(key=lambda one: (-abs(one.gap), one.name))
+    said, examples = [], []
+    for one in kept[:_SHOWN]:
+        low, high = wilson(one.hits, one.size)
+        limits = rate_gap(one.hits, one.size, one.other_hits, one.others)
         said.append(
-            f"{one.name}: {a / n:.0%} of {counted(n, 'row')} are {classes[label]!r} "
-            f"({low:.0%} to {high:.0%}), {b / m:.0%} of the others, a gap of "
-            f"{_points(a / n - b / m, *gap)}{left.get((one.name, label), '')}"
+            f"{one.name}: {one.hits / one.size:.0%} of {counted(one.size, 'row')} are "
+            f"{classes[one.label]!r} ({low:.0%} to {high:.0%}), "
+            f"{one.other_hits / one.others:.0%} of the others, a gap of "
+            f"{_points(one.gap, *limits)}{left.get((one.name, one.label), '')}"
         )
+        of_class = np.flatnonzero(one.rows & (labels == one.label))
+        example = [*of_class, *np.flatnonzero(one.rows)][0]
+        examples.append(CheckExample(int(view.rows.ids[example]), one.name))
     return result(
         (),
         f"label rates differ: {'; '.join(said)}",
         "If the world is not like that, gather rows of the rarer kind; report the score of "
         "each slice by itself.",
-        score=abs(kept[0][2] / kept[0][3] - kept[0][4] / kept[0][5]),
+        score=abs(kept[0].gap),
         severity="info",
-        count=len({one.name for one, *_ in kept}),
-        examples=tuple(_example(view, one, label) for one, label, *_ in kept[:_SHOWN]),
+        count=len({one.name for one in kept}),
+        examples=examples,
     )
 
 
-def _example(view: Embedded, one: _Slice, label: int) -> CheckExample:
-    rows = np.flatnonzero(one.rows & (view.rows.labels == label))
-    return CheckExample(int(view.rows.ids[[*rows, *np.flatnonzero(one.rows)][0]]), one.name)
-
-
-def _beyond_content(view: Embedded, asked: list[tuple[_Slice, int]]) -> dict[tuple[str, int], str]:
+def _beyond_content(view: Embedded, asked: list[_RateGap]) -> dict[tuple[str, int], str]:
     """What is left of the gaps of these terms when the content is taken off, in words."""
     if not asked or (expected := view.expected) is None:
         return {}
     forms = {term: forms for terms in TERMS.values() for term, forms in terms.items()}
     masked: dict[str, tuple[Ints, Floats]] = {}
     gaps = []
-    for one, label in asked:
+    for one in asked:
         if one.name not in masked:
             chosen: Ints = np.flatnonzero(one.rows & (view.rows.labels >= 0))[:_MOST]
             texts = [without(view.rows.texts[row], forms[one.name]) for row in chosen.tolist()]
             masked[one.name] = chosen, expected.chances(chosen, view.embed(texts))
         rows, chances = masked[one.name]
-        gaps.append((view.rows.labels[rows] == label) - chances[:, label])
+        gaps.append((view.rows.labels[rows] == one.label) - chances[:, one.label])
     adjusted = holm(np.array([_t_test(gap) for gap in gaps]))
     return {
-        (one.name, label): f", {_points(*_mean_limits(gap))} beyond what its content explains"
-        for (one, label), gap, p in zip(asked, gaps, adjusted, strict=True)
+        (one.name, one.label): f", {_points(*_mean_limits(gap))} beyond what its content explains"
+        for one, gap, p in zip(asked, gaps, adjusted, strict=True)
         if p <= _ALPHA and abs(float(gap.mean())) >= _BEYOND
     }
 
@@ -241,12 +251,6 @@ def _changes(
     direction = (sign * (other - view.vectors[rows])).mean(axis=0)
     p_values = expected.leaning(view.vectors, view.rows.labels, direction)
     return list(zip((sign * change).T, p_values.tolist(), strict=True))
-
-
-def _fisher(a: int, n: int, b: int, m: int) -> float:
-    from scipy.stats import fisher_exact
-
-    return float(fisher_exact(np.array([[a, n - a], [b, m - b]])).pvalue)
 
 
 def _t_test(values: Floats) -> float:

@@ -101,15 +101,10 @@ def _mark(
 
 def _inside(table: Table, labels: np.ndarray, texts: list[str]) -> CheckResult | None:
     rows = np.bincount(labels[labels >= 0], minlength=len(table.classes))
-    common = {
-        c: _in_all(texts, np.flatnonzero(labels == c))
-        for c in range(len(table.classes))
-        if rows[c] >= _LEAST_ROWS and rows[c] < rows.sum()
-    }
     found = {
         c: marks
-        for c, kept in common.items()
-        if (marks := _rare_elsewhere(kept, table.classes[c], texts, labels, c))
+        for c, name in enumerate(table.classes)
+        if _LEAST_ROWS <= rows[c] < rows.sum() and (marks := _marks_of(c, name, texts, labels))
     }
     if not found:
         return None
@@ -125,15 +120,19 @@ def _inside(table: Table, labels: np.ndarray, texts: list[str]) -> CheckResult |
     return _result(count / int(rows.sum()), count, because, "error" if serious else "warn")
 
 
-def _rare_elsewhere(
-    kept: set[str], name: str, texts: list[str], labels: np.ndarray, index: int
-) -> list[str]:
-    """Of what all texts of a class hold, what next to no other text does; words before characters,
-    the longest first."""
+def _marks_of(index: int, name: str, texts: list[str], labels: np.ndarray) -> list[str]:
+    """What stands in every text of a class and in next to no other; words before characters, the
+    longest first."""
+    first, *own = np.flatnonzero(labels == index).tolist()
+    kept = _things(texts[first])
+    for at in own:
+        kept &= _things(texts[at])
+        if not kept:
+            return []
     others = np.flatnonzero((labels != index) & (labels >= 0))
     allowed = int(_INSIDE_OTHERS * len(others))
     left = dict.fromkeys(kept, allowed)
-    if (labels == index).sum() < _SURE_ROWS:
+    if len(own) + 1 < _SURE_ROWS:
         named = set(_words(name))
         left = {thing: n for thing, n in left.items() if not named & set(_words(thing))}
     for at in others.tolist():
@@ -144,16 +143,6 @@ def _rare_elsewhere(
             if left[thing] < 0:
                 del left[thing]
     return sorted(left, key=lambda thing: (-len(thing), thing))
-
-
-def _in_all(texts: list[str], rows: np.ndarray) -> set[str]:
-    """What stands in every one of these texts."""
-    kept = _things(texts[int(rows[0])])
-    for at in rows[1:].tolist():
-        kept &= _things(texts[at])
-        if not kept:
-            break
-    return kept
 
 
 def _things(text: str) -> set[str]:

@@ -80,7 +80,27 @@ def image_artefacts(view: ImageSample) -> CheckResult | None:
     best: dict[tuple[int, str], _Trace] = {}
     for one in sorted(found, key=lambda one: one.separation):
         best[one.label, one.name.split(" near ")[0]] = one
-    return _reported(view, sorted(best.values(), key=lambda one: -one.separation), p)
+    distinct = sorted(best.values(), key=lambda one: -one.separation)
+    classes, ids = view.rows.table.classes, view.rows.ids[view.sample]
+    rows = np.unique(np.concatenate([one.rows[labels[one.rows] == one.label] for one in distinct]))
+    share = len(rows) / len(labels)
+    shown = listing([_shown(one, labels, classes) for one in distinct], _SHOWN)
+    sampled = "" if len(labels) == len(view.rows.table) else f" of {len(labels):,} looked at"
+    examples = tuple(
+        CheckExample(int(ids[one.rows[labels[one.rows] == one.label][0]]), one.name)
+        for one in distinct[:_SHOWN]
+    )
+    return result(
+        ids[rows],
+        f"how the images were made gives the class away in {counted(len(rows), 'image')}{sampled}: "
+        f"{shown} (permutation test of the labels, p = {p:.3f} for the largest of "
+        f"{len(SCALARS) + len(CORNERS)} traces)",
+        "Bring the images of all classes onto one way (the same source, compression, size; corners "
+        "cut off) before training: a network learns such traces instead of what is shown.",
+        score=share,
+        severity="error" if share >= 0.5 else "warn",
+        examples=examples,
+    )
 
 
 def looked_at(view: ImageSample) -> Ints:
@@ -153,29 +173,6 @@ def _chance(traces: Traces, labels: Ints, asked: Ints, least: float) -> float:
         best = np.maximum(best, gained.max(axis=0))
     reached = best.reshape(PERMUTATIONS, -1).max(axis=1) >= least
     return float(1 + reached.sum()) / (1 + PERMUTATIONS)
-
-
-def _reported(view: ImageSample, traces: list[_Trace], p: float) -> CheckResult:
-    classes, ids, labels = view.rows.table.classes, view.rows.ids[view.sample], view.labels
-    rows = np.unique(np.concatenate([one.rows[labels[one.rows] == one.label] for one in traces]))
-    share = len(rows) / len(labels)
-    shown = listing([_shown(one, labels, classes) for one in traces], _SHOWN)
-    sampled = "" if len(labels) == len(view.rows.table) else f" of {len(labels):,} looked at"
-    examples = tuple(
-        CheckExample(int(ids[one.rows[labels[one.rows] == one.label][0]]), one.name)
-        for one in traces[:_SHOWN]
-    )
-    return result(
-        ids[rows],
-        f"how the images were made gives the class away in {counted(len(rows), 'image')}{sampled}: "
-        f"{shown} (permutation test of the labels, p = {p:.3f} for the largest of "
-        f"{len(SCALARS) + len(CORNERS)} traces)",
-        "Bring the images of all classes onto one way (the same source, compression, size; corners "
-        "cut off) before training: a network learns such traces instead of what is shown.",
-        score=share,
-        severity="error" if share >= 0.5 else "warn",
-        examples=examples,
-    )
 
 
 def _shown(one: _Trace, labels: Ints, classes: tuple[str, ...]) -> str:

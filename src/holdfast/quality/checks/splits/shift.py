@@ -66,17 +66,22 @@ def shift(view: Embedded) -> CheckResult | None:
         return None
     worst = max(shifts, key=lambda one: one.told.area.value)
     area = worst.told.area.value
-    ids = view.rows.ids
+    ids, shown = view.rows.ids, view.others[worst.name][0]
     unlike = worst.mine[np.argsort(worst.told.one, kind="stable")[: 5 * _SHOWN]]
+    last = worst.theirs[np.argsort(-worst.told.other, kind="stable")[:_SHOWN]]
     return result(
-        tuple(ids[unlike].tolist()) if area >= _CLEARLY else (),
+        ids[unlike] if area >= _CLEARLY else (),
         "; ".join(_sentence(one) for one in shifts),
         "Ask which of the files is like what the model will meet, and test on rows of that kind; "
         "a score there says little about the other.",
         score=max(0.0, 2 * area - 1),
         severity="warn" if area >= _CLEARLY else "info",
         count=len(shifts),
-        examples=_examples(view, worst),
+        # The rows of both files that are most unlike the other file, side by side.
+        examples=(
+            CheckExample(int(ids[a]), "each the least like the other file", int(b), worst.name)
+            for a, b in zip(unlike[:_SHOWN], shown.column("row")[last], strict=False)
+        ),
     )
 
 
@@ -155,15 +160,3 @@ def _sentence(one: _Shift) -> str:
             )
         )
     return ", ".join([*what, *one.said])
-
-
-def _examples(view: Embedded, found: _Shift) -> tuple[CheckExample, ...]:
-    """The rows of both files that are most unlike the other file, side by side."""
-    ids = view.rows.ids
-    others = view.others[found.name][0].column("row")
-    here = found.mine[np.argsort(found.told.one, kind="stable")[:_SHOWN]]
-    there = found.theirs[np.argsort(-found.told.other, kind="stable")[:_SHOWN]]
-    return tuple(
-        CheckExample(int(ids[a]), "each the least like the other file", int(others[b]), found.name)
-        for a, b in zip(here, there, strict=False)
-    )
