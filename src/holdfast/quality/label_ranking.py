@@ -61,16 +61,12 @@ def rank_labels(answers: FoldLogProbabilities) -> LabelRanking:
     score = -np.expm1(log_p[np.arange(len(order)), given])
     lapse = lapse_rate(answers.log_p[known], answers.labels[known], level=LEVEL)
     sure = lapse.low >= SURE_LOW and lapse.high <= SURE_RATIO * lapse.low
-    sure = sure and _skill(answers, known) >= SURE_SKILL and len(known) >= LEAST_ROWS
+    base = float(np.bincount(given).max()) / len(known)
+    skill = (answers.right - base) / max(1 - base, 1e-12)
+    sure = sure and skill >= SURE_SKILL and len(known) >= LEAST_ROWS
+    wrong = None
     if sure:
         right = np.exp(log_softmax(log_p / lapse.temperature)[np.arange(len(given)), given])
         other = lapse.rate * (1 - right) / (log_p.shape[1] - 1)
         wrong = np.asarray(other / np.maximum((1 - lapse.rate) * right + other, 1e-300))
-    else:
-        wrong = None
     return LabelRanking(order, given, log_p.argmax(axis=1), np.clip(score, 0, 1), lapse, wrong)
-
-
-def _skill(answers: FoldLogProbabilities, known: Ints) -> float:
-    base = float(np.bincount(answers.labels[known]).max()) / len(known)
-    return (answers.right - base) / max(1 - base, 1e-12)

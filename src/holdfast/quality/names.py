@@ -46,7 +46,7 @@ def judge_names(rows: Floats, labels: Ints, names: Floats, *, seed: int = 0) -> 
     below; words that only one reader would connect do too, which is the price.
     """
     classes = len(names)
-    similarity = _centred(rows) @ _centred(names).T
+    similarity = centred(rows) @ centred(names).T
     nearest = similarity.argmax(axis=1)
     own = similarity[np.arange(len(labels)), labels]
     nearer = (similarity > own[:, None]).sum(axis=1) / max(1, classes - 1)
@@ -61,7 +61,8 @@ def judge_names(rows: Floats, labels: Ints, names: Floats, *, seed: int = 0) -> 
     return NamesJudged(recall, float(np.mean(null)), p, further, tuple(bad.tolist()))
 
 
-def _centred(vectors: Floats) -> Floats:
+def centred(vectors: Floats) -> Floats:
+    """Vectors [n, d] less their mean, at unit length."""
     moved = np.asarray(vectors, dtype=np.float64) - np.mean(vectors, axis=0)
     length = np.linalg.norm(moved, axis=1, keepdims=True)
     return np.asarray(moved / np.where(length == 0, 1.0, length))

@@ -67,8 +67,7 @@ class Pricing:
         right = self._right(own[left], vectors[places[seen]], labels[seen])
         if right is None:
             return None
-        rows = len(other)
-        leaked = len(np.unique(pairs.other))
+        rows, leaked = len(other), len(np.unique(pairs.other))
         return _price(right, agree[seen], np.ones(len(seen)), leaked / rows, rows)
 
     def of_division(self, gathered: AllRows, units: Ints) -> Price | None:
@@ -92,7 +91,10 @@ class Pricing:
             if found is None:
                 return None
             right[asked] = found
-        agree = _agreement_within(group, sizes, labels)[copied]
+        # Of each row the share of the others in its group that have its label.
+        marked = group.astype(np.int64) * (int(labels.max(initial=0)) + 2) + labels + 1
+        _, place, alike = np.unique(marked, return_inverse=True, return_counts=True)
+        agree = ((alike[place] - 1) / np.maximum(sizes[group] - 1, 1))[copied]
         chance = 1 - (1 - TRAIN_SHARE) ** (sizes[group[copied]] - 1)
         share = float((sizes[group] > 1).mean())
         return _price(
@@ -109,11 +111,9 @@ class Pricing:
             return None if len(labels) else np.zeros(0, dtype=bool)
         classes = len(embedded.rows.table.classes)
         rows = embedded.vectors[order[:FITTED]].astype(np.float64)
-        some = slice(0, CHOSEN)
-        first = fit_probe(rows[some], marks[some], classes=classes, seed=embedded.seed)
-        probe = first
+        probe = fit_probe(rows[:CHOSEN], marks[:CHOSEN], classes=classes, seed=embedded.seed)
         if len(rows) > CHOSEN:
-            probe = fit_probe(rows, marks[:FITTED], classes=classes, seed=embedded.seed, c=first.c)
+            probe = fit_probe(rows, marks[:FITTED], classes=classes, seed=embedded.seed, c=probe.c)
         return np.asarray(probe.logits(vectors).argmax(axis=1) == labels)
 
 
@@ -121,13 +121,6 @@ def _places(part: Table, whole: Table) -> Ints:
     """Where each row of ``whole`` stands in ``part``, −1 where it does not."""
     at = {row: place for place, row in enumerate(part.column("row").tolist())}
     return np.array([at.get(row, -1) for row in whole.column("row").tolist()], dtype=np.int64)
-
-
-def _agreement_within(group: Ints, sizes: Ints, labels: Ints) -> Floats:
-    """Of each row the share of the others in its group that have its label [n]; 0 for none."""
-    pairs = group.astype(np.int64) * (int(labels.max(initial=0)) + 2) + labels + 1
-    _, place, alike = np.unique(pairs, return_inverse=True, return_counts=True)
-    return np.asarray((alike[place] - 1) / np.maximum(sizes[group] - 1, 1))
 
 
 def _price(

@@ -122,10 +122,9 @@ def find_contained(inner: Sequence[str], outer: Sequence[str]) -> Contained:
     """The texts of ``inner`` that stand inside one of ``outer``, each with the one that holds most
     of it."""
     parts = [
-        _within(inner, outer[start : start + BLOCK], start) for start in range(0, len(outer), BLOCK)
+        _within(inner, outer[start : start + BLOCK], start)
+        for start in range(0, max(1, len(outer)), BLOCK)
     ]
-    if not parts:
-        return _within(inner, [], 0)
     found = Contained(
         np.concatenate([part.inner for part in parts]),
         np.concatenate([part.outer for part in parts]),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from holdfast.core.records import Ints
 from holdfast.core.wording import counted
 from holdfast.quality.check import CheckExample, CheckResult, check, result
 from holdfast.quality.pairs import EXAMPLES, LISTED, SERIOUS
@@ -35,6 +34,15 @@ def exact_duplicates(copied: Copied) -> CheckResult | None:
     share = extra / len(forms)
     contents = copied.gathered.copies.contents[copied.gathered.span("source")]
     to_the_letter = len(contents) - len(np.unique(contents))
+    # The first two rows of groups, those that say more than a word or two first.
+    first: dict[int, int] = {}
+    second: dict[int, int] = {}
+    for at in order.tolist():
+        (second if group[at] in first else first).setdefault(int(group[at]), at)
+    pairs = [(first[g], second[g]) for g in list(first)[:COMPARED] if g in second]
+    shown = rows.table.take(np.array([at for at, _ in pairs], dtype=np.int64))
+    said = dict(zip(pairs, TableRows(shown).texts, strict=True))
+    pairs.sort(key=lambda pair: len(said[pair].split()) < TELLING)
     return result(
         rows.ids[order[:LISTED]],
         f"{counted(texts, 'text stands', 'texts stand')} in {len(repeated)} rows, but for case, "
@@ -45,21 +53,8 @@ def exact_duplicates(copied: Copied) -> CheckResult | None:
         score=share,
         severity="warn" if share >= SERIOUS else "info",
         count=len(repeated),
-        examples=_examples(copied, order, group),
-    )
-
-
-def _examples(copied: Copied, order: Ints, group: Ints) -> tuple[CheckExample, ...]:
-    """The first two rows of groups, those that say more than a word or two first."""
-    rows = copied.rows
-    first: dict[int, int] = {}
-    second: dict[int, int] = {}
-    for at in order.tolist():
-        (second if group[at] in first else first).setdefault(int(group[at]), at)
-    pairs = [(first[g], second[g]) for g in list(first)[:COMPARED] if g in second]
-    texts = TableRows(rows.table.take(np.array([a for a, _ in pairs], dtype=np.int64))).texts
-    ranked = sorted(range(len(pairs)), key=lambda n: len(texts[n].split()) < TELLING)
-    return tuple(
-        CheckExample(int(rows.ids[pairs[n][0]]), "the same text", int(rows.ids[pairs[n][1]]))
-        for n in ranked[:EXAMPLES]
+        examples=(
+            CheckExample(int(rows.ids[one]), "the same text", int(rows.ids[other]))
+            for one, other in pairs[:EXAMPLES]
+        ),
     )

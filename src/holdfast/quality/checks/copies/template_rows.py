@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
 from holdfast.core.wording import counted
 from holdfast.quality.check import CheckExample, CheckResult, check, result, with_texts
@@ -36,7 +35,9 @@ def template_rows(rows: TableRows) -> CheckResult | None:
     found = [
         (mould, members)
         for mould, members in groups.items()
-        if len(members) >= enough and _words(mould) and _differ(members, enough)
+        # Plain copies are found by others.
+        if len({text for _, text in members}) >= enough
+        and sum(word.strip(".,;:!?") not in ("", "0") for word in mould.split()) >= _LEAST_WORDS
     ]
     if not found:
         return None
@@ -60,12 +61,3 @@ def template_rows(rows: TableRows) -> CheckResult | None:
         count=len(positions),
         examples=examples,
     )
-
-
-def _words(mould: str) -> bool:
-    return sum(word.strip(".,;:!?") not in ("", "0") for word in mould.split()) >= _LEAST_WORDS
-
-
-def _differ(members: Iterable[tuple[int, str]], enough: float) -> bool:
-    # Plain copies are found by others.
-    return len({text for _, text in members}) >= enough

@@ -24,11 +24,18 @@ def conflicting_labels(rows: TableRows) -> CheckResult | None:
     """Lists the rows whose text, but for case, space and punctuation, stands elsewhere with another
     label. Exact: hashes only choose the candidates. Score: their share of the labelled rows."""
     table = rows.table
-    groups = _conflicts(table, _candidates(table))
+    candidates = _candidates(table)
+    if not len(candidates):
+        return None
+    chosen, same = table.take(candidates), defaultdict[str, list[int]](list)
+    for start, batch in texts(chosen):
+        for n, text in enumerate(batch, start):
+            same[normal_pair(text)].append(int(candidates[n]))
+    ids, labels = rows.ids, rows.labels
+    groups = [group for group in same.values() if len(set(labels[group].tolist())) > 1]
     if not groups:
         return None
     positions = sorted(position for group in groups for position in group)
-    ids, labels = rows.ids, rows.labels
     first = sorted(groups[0])
     example = ", ".join(f"row {ids[p]} {table.classes[labels[p]]!r}" for p in first[:4])
     plural = "s have" if len(groups) > 1 else " has"
@@ -54,22 +61,6 @@ def _candidates(table: Table) -> npt.NDArray[np.int64]:
     np.minimum.at(lowest, group, labels[known])
     np.maximum.at(highest, group, labels[known])
     return np.asarray(known[(lowest != highest)[group]])
-
-
-def _conflicts(table: Table, candidates: npt.NDArray[np.int64]) -> list[list[int]]:
-    if not len(candidates):
-        return []
-    chosen = table.take(candidates)
-    labels = chosen.column("label")
-    groups: dict[str, list[int]] = defaultdict(list)
-    for start, batch in texts(chosen):
-        for n, text in enumerate(batch, start):
-            groups[normal_pair(text)].append(n)
-    return [
-        [int(candidates[n]) for n in group]
-        for group in groups.values()
-        if len(set(labels[group].tolist())) > 1
-    ]
 
 
 def _hash(text: str) -> int:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from holdfast.core.records import Floats, Ints, Severity
+from holdfast.core.records import Severity
 from holdfast.core.wording import counted
 from holdfast.quality.check import CheckExample, CheckResult, check, result, with_classes
-from holdfast.quality.label_ranking import LabelRanking, rank_labels
+from holdfast.quality.label_ranking import rank_labels
 from holdfast.quality.views import Embedded
 
 SHOWN = 12
@@ -45,54 +45,8 @@ def label_problems(view: Embedded) -> CheckResult | None:
     if not len(named):
         return None
     named = named if often else named[:LIKELIEST]
-    ids, count = view.rows.ids, len(named)
-    examples = _examples(view, ranking, named, likelier)
-    if often:
-        because, severity = _said(ranking, count)
-    else:
-        because, severity = _likeliest(len(ranking.order), examples), "info"
-    return result(
-        ids[ranking.order[named]],
-        because,
-        "Look at them, the first ones first, and correct those that are wrong: label_issues of "
-        "--json has every row in this order. Nothing is changed for you.",
-        score=ranking.lapse.rate,
-        severity=severity,
-        count=count,
-        examples=examples,
-    )
-
-
-def _likeliest(labels: int, examples: tuple[CheckExample, ...]) -> str:
-    rows = "; ".join(f"row {one.row}: {one.note}" for one in examples)
-    return (
-        f"of {counted(labels, 'label')} these are the likeliest to be wrong ({rows}); no more "
-        "labels are contradicted by the other rows than doubt explains, so they may all be right"
-    )
-
-
-def _said(ranking: LabelRanking, count: int) -> tuple[str, Severity]:
-    rows = f"{counted(count, 'row')} whose label the other rows contradict"
-    precision = ranking.precision(count)
-    if precision is None:
-        because = (
-            f"{rows}; a ranking only: these rows do not tell what is wrong from what is hard, so "
-            "no share of wrong ones can be stated"
-        )
-        return because, "info"
-    lapse = ranking.lapse
-    because = (
-        f"{rows}, of which {precision:.0%} are expected to be wrong; of all labels "
-        f"{lapse.rate:.1%} ({lapse.low:.1%}–{lapse.high:.1%})"
-    )
-    return because, "warn"
-
-
-def _examples(
-    view: Embedded, ranking: LabelRanking, named: Ints, likelier: Floats
-) -> tuple[CheckExample, ...]:
-    classes, ids = view.rows.table.classes, view.rows.ids
-    return tuple(
+    ids, classes = view.rows.ids, view.rows.table.classes
+    examples = [
         CheckExample(
             int(ids[ranking.order[at]]),
             f"its label {classes[ranking.given[at]]!r} has a probability of "
@@ -100,4 +54,34 @@ def _examples(
             f"of {likelier[at]:.2g}",
         )
         for at in named[:SHOWN]
+    ]
+    severity: Severity = "info"
+    precision, lapse = ranking.precision(len(named)), ranking.lapse
+    because = f"{counted(len(named), 'row')} whose label the other rows contradict"
+    if not often:
+        rows = "; ".join(f"row {one.row}: {one.note}" for one in examples)
+        because = (
+            f"of {counted(len(ranking.order), 'label')} these are the likeliest to be wrong "
+            f"({rows}); no more labels are contradicted by the other rows than doubt explains, so "
+            "they may all be right"
+        )
+    elif precision is None:
+        because += (
+            "; a ranking only: these rows do not tell what is wrong from what is hard, so "
+            "no share of wrong ones can be stated"
+        )
+    else:
+        severity = "warn"
+        because += (
+            f", of which {precision:.0%} are expected to be wrong; of all labels "
+            f"{lapse.rate:.1%} ({lapse.low:.1%}–{lapse.high:.1%})"
+        )
+    return result(
+        ids[ranking.order[named]],
+        because,
+        "Look at them, the first ones first, and correct those that are wrong: label_issues of "
+        "--json has every row in this order. Nothing is changed for you.",
+        score=lapse.rate,
+        severity=severity,
+        examples=examples,
     )

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from holdfast.core.records import Floats
 from holdfast.data.labels.names import words_of
 from holdfast.quality.check import CheckResult, check, result, with_classes
-from holdfast.quality.names import judge_names
+from holdfast.quality.names import centred, judge_names
 from holdfast.quality.views import Embedded
 
 LEAST_ROWS = 10
@@ -50,7 +49,7 @@ def names_against_rows(view: Embedded) -> CheckResult | None:
     # Pairs of names of which each lies nearer to the other's rows than to its own, and nearest of
     # all to them.
     middles = np.stack([vectors[marks == k].mean(axis=0) for k in range(len(names))])
-    near = _unit(middles - middles.mean(axis=0)) @ _unit(names - names.mean(axis=0)).T
+    near = centred(middles) @ centred(names).T
     best = near.argmax(axis=1)
     pairs = [(a, int(b)) for a, b in enumerate(best) if a < b and best[b] == a]
     wrong = sorted({*judged.contradicted, *(k for pair in pairs for k in pair)})
@@ -65,10 +64,6 @@ def names_against_rows(view: Embedded) -> CheckResult | None:
         "from as rows.",
         score=len(wrong) / len(named),
     )
-
-
-def _unit(rows: Floats) -> Floats:
-    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12))
 
 
 def _said(pairs: list[tuple[int, int]], wrong: list[int], names: list[str]) -> str:

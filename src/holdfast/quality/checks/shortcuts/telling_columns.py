@@ -42,8 +42,8 @@ def telling_columns(rows: TableRows) -> CheckResult | None:
     found: list[tuple[float, str, str, Ints]] = []
     for name in names:
         values = rows.beside[name]
-        kept = [values[at] for at in known.tolist()]
-        best = max(_told(kept, y), key=lambda one: one[1].mean(), default=None)
+        ways = _told([values[at] for at in known.tolist()], y)
+        best = max(ways, key=lambda one: one[1].mean(), default=None)
         if best is None or open_ <= 0:
             continue
         share = 1 - (1 - float(best[1].mean())) / open_

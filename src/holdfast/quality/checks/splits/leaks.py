@@ -5,13 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from holdfast.core.wording import counted
+from holdfast.duplicates.vectors import SimilarPairs
 from holdfast.quality.check import CheckExample, CheckResult, check, result
-from holdfast.quality.leaks import Leaks, leaks_with
-from holdfast.quality.pairs import EXAMPLES, LISTED, SERIOUS
+from holdfast.quality.leaks import leaks_with
+from holdfast.quality.pairs import EXAMPLES, LISTED, SERIOUS, examples_of
 from holdfast.quality.views import Copied, TableRows, alone
 
 # Words from which on a text is no answer such as "None.", which many rows give by right.
 TELLING = 3
+_LIKENESS = "similarity {:.2f}"
 
 
 @check(
@@ -26,72 +28,48 @@ TELLING = 3
 def leaks(copied: Copied) -> CheckResult | None:
     """Lists the rows that are verified copies or near-copies of a row of another table. Score: the
     largest share of another table's rows that the source holds too."""
-    gathered = copied.gathered
-    found = {name: leaks_with(gathered, name) for name in copied.others}
-    found = {name: pairs for name, pairs in found.items() if len(pairs)}
-    if not found:
+    gathered, ids = copied.gathered, copied.rows.ids
+    mine, contents = gathered.tables["source"].column("label"), gathered.copies.contents
+    sources, told, shares, telling = [], [], [], []
+    examples: list[CheckExample] = []
+    for name in copied.others:
+        pairs, table = leaks_with(gathered, name), gathered.tables[name]
+        if not len(pairs):
+            continue
+        theirs = np.unique(pairs.other)
+        sources.append(pairs.source)
+        shares.append(len(theirs) / len(table))
+        # A word or two may repeat by chance.
+        texts = TableRows(table.take(theirs)).texts
+        telling.append(sum(len(text.split()) >= TELLING for text in texts) / len(table))
+        same = np.isin(contents[gathered.span(name)], contents[gathered.span("source")])
+        one, other = mine[pairs.source], table.column("label")[pairs.other]
+        odd = len(np.unique(pairs.other[(one >= 0) & (other >= 0) & (one != other)]))
+        labels = f", {odd} of them with another label" if odd else ""
+        price = copied.pricing.of_leaks(gathered, pairs) if copied.pricing else None
+        cost = f", which would lift an accuracy measured on them by {price}" if price else ""
+        told.append(
+            f"{len(theirs)} of the {counted(len(table), 'row')} of {table.source} "
+            f"({shares[-1]:.1%}) stand here, {int(same[theirs].sum())} of them to the letter"
+            f"{labels}{cost}"
+        )
+        # The plainest are the most alike, and of these the longest.
+        lengths = np.array([len(text) for text in table.column("text")])
+        order = np.lexsort((-lengths[pairs.other], -pairs.similarity))
+        alike = SimilarPairs(pairs.source[order], pairs.other[order], pairs.similarity[order])
+        rows = table.column("row")
+        examples += examples_of(alike, ids, rows, _LIKENESS, table.source, most=EXAMPLES)
+    if not told:
         return None
-    shares = {
-        name: len(np.unique(pairs.other)) / len(gathered.tables[name])
-        for name, pairs in found.items()
-    }
-    worst = max(shares.values())
-    serious = max(_telling(copied, name, pairs) for name, pairs in found.items())
-    source = np.unique(np.concatenate([pairs.source for pairs in found.values()]))
-    told = "; ".join(_told(copied, name, pairs, shares[name]) for name, pairs in found.items())
+    source = np.unique(np.concatenate(sources))
     return result(
-        copied.rows.ids[source[:LISTED]],
+        ids[source[:LISTED]],
         f"{counted(len(source), 'row copies or nearly copies', 'rows copy or nearly copy')} a row "
-        f"of another file: {told}",
+        f"of another file: {'; '.join(told)}",
         "Take them out of one of the two. train --test FILE leaves such rows out of the training "
         "part by itself, and lists them.",
-        score=worst,
-        severity="error" if serious >= SERIOUS else "warn",
+        score=max(shares),
+        severity="error" if max(telling) >= SERIOUS else "warn",
         count=len(source),
-        examples=_examples(copied, found),
+        examples=examples,
     )
-
-
-def _telling(copied: Copied, name: str, pairs: Leaks) -> float:
-    """The share of the other table's rows that stand here and say more than a word or two: those
-    may repeat by chance."""
-    table = copied.gathered.tables[name]
-    texts = TableRows(table.take(np.unique(pairs.other))).texts
-    return sum(len(text.split()) >= TELLING for text in texts) / len(table)
-
-
-def _told(copied: Copied, name: str, pairs: Leaks, share: float) -> str:
-    theirs, table = len(np.unique(pairs.other)), copied.gathered.tables[name]
-    gathered = copied.gathered
-    contents = gathered.copies.contents
-    same = np.isin(contents[gathered.span(name)], contents[gathered.span("source")])
-    exact = int(same[np.unique(pairs.other)].sum())
-    mine, their = gathered.tables["source"].column("label"), table.column("label")
-    one, other = mine[pairs.source], their[pairs.other]
-    odd = len(np.unique(pairs.other[(one >= 0) & (other >= 0) & (one != other)]))
-    labels = f", {odd} of them with another label" if odd else ""
-    price = copied.pricing.of_leaks(gathered, pairs) if copied.pricing else None
-    cost = f", which would lift an accuracy measured on them by {price}" if price else ""
-    return (
-        f"{theirs} of the {counted(len(table), 'row')} of {table.source} ({share:.1%}) stand here, "
-        f"{exact} of them to the letter{labels}{cost}"
-    )
-
-
-def _examples(copied: Copied, found: dict[str, Leaks]) -> tuple[CheckExample, ...]:
-    made = []
-    for name, pairs in found.items():
-        table = copied.gathered.tables[name]
-        theirs, lengths = table.column("row"), np.array([len(t) for t in table.column("text")])
-        # The plainest are the most alike, and of these the longest.
-        order = np.lexsort((-lengths[pairs.other], -pairs.similarity))
-        made += [
-            CheckExample(
-                int(copied.rows.ids[pairs.source[n]]),
-                f"similarity {pairs.similarity[n]:.2f}",
-                int(theirs[pairs.other[n]]),
-                table.source,
-            )
-            for n in order[:EXAMPLES].tolist()
-        ]
-    return tuple(made)

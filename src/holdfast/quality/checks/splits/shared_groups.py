@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from holdfast.core.wording import counted
@@ -59,7 +57,7 @@ def shared_groups(copied: Copied) -> CheckResult | None:
                 int(other[theirs.index(g)]),
                 table.source,
             )
-            for g in _first(own, shared)
+            for g in [group for group in dict.fromkeys(own) if group in shared][:EXAMPLES]
         ]
     if not told:
         return None
@@ -74,8 +72,3 @@ def shared_groups(copied: Copied) -> CheckResult | None:
         count=int(hit.sum()),
         examples=examples[:EXAMPLES],
     )
-
-
-def _first(groups: Sequence[str], shared: set[str]) -> list[str]:
-    """Shared groups in the order of their first rows."""
-    return [group for group in dict.fromkeys(groups) if group in shared][:EXAMPLES]

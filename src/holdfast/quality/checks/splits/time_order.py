@@ -35,7 +35,7 @@ def time_order(copied: Copied) -> CheckResult | None:
     """Compares the dates of the source with those of another table, by a column that both have:
     ISO 8601 dates or times. Warns where half of the other's rows or more are older than the newest
     of the source. Score: that share. Silent where the other table begins after the source ends."""
-    worst: tuple[float, str, str, Floats] | None = None
+    worst: tuple[float, str, str, Floats, Floats] | None = None
     for name in copied.others:
         theirs = copied.beside.get(name, OtherColumns())
         for column in copied.rows.beside.names:
@@ -46,12 +46,10 @@ def time_order(copied: Copied) -> CheckResult | None:
                 continue
             share = float((there[~np.isnan(there)] < np.nanmax(here)).mean())
             if share >= 0.5 and (worst is None or share > worst[0]):
-                worst = (share, name, column, there)
+                worst = (share, name, column, here, there)
     if worst is None:
         return None
-    share, name, column, there = worst
-    here = dates(copied.rows.beside[column])
-    assert here is not None
+    share, name, column, here, there = worst
     newer = np.flatnonzero(here > np.nanmin(there))
     source = copied.gathered.tables[name].source
     return result(

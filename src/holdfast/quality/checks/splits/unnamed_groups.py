@@ -31,6 +31,10 @@ class Likeness:
     between: float
     rank: int
 
+    @property
+    def apart(self) -> float:
+        return self.within - self.between
+
 
 def bare(embedded: Embedded) -> str:
     """Why there is nothing to see."""
@@ -54,23 +58,17 @@ def unnamed_groups(embedded: Embedded) -> CheckResult | None:
     rows, table = embedded.rows, embedded.rows.table
     if table.has_groups:
         return None
-    best: tuple[str, Likeness, int] | None = None
+    alike: list[tuple[str, Likeness, int]] = []
     for name in rows.beside.names:
-        if name == side_column(rows.beside):
-            continue
-        values = rows.beside[name]
-        codes = _codes(values)
-        if codes is None:
-            continue
-        found = likeness(embedded.vectors, codes, rows.labels, embedded.seed)
-        apart = found.within - found.between
-        if found.rank or apart < LEAST:
-            continue
-        if best is None or apart > best[1].within - best[1].between:
-            best = (name, found, int(codes.max()) + 1)
-    if best is None:
+        codes = _codes(rows.beside[name]) if name != side_column(rows.beside) else None
+        if codes is not None:
+            found = likeness(embedded.vectors, codes, rows.labels, embedded.seed)
+            if not found.rank and found.apart >= LEAST:
+                alike.append((name, found, int(codes.max()) + 1))
+    if not alike:
         return None
-    name, found, count = best
+    # The first of those that are equally far apart.
+    name, found, count = max(alike, key=lambda one: one[1].apart)
     return result(
         (),
         f"rows that share a value of the column {name!r} ({counted(count, 'value')}) are more "
@@ -78,7 +76,7 @@ def unnamed_groups(embedded: Embedded) -> CheckResult | None:
         f"{found.between:.2f} is usual; a random division puts them on both sides",
         f"If they are related (one user, source, conversation), add --group {name}: each value "
         "then falls on one side.",
-        score=min(1.0, found.within - found.between),
+        score=min(1.0, found.apart),
         count=count,
     )
 

@@ -30,13 +30,10 @@ def repetition(view: Closely) -> CheckResult | None:
     """Lists the rows in which a word stands six times in a row; repeated lines of three words or
     more make 30 % of the characters; or, in texts of 50 words and more, 30 % of the words stand in
     runs of ten words that occur before. Score: their share of the rows."""
-    rows, found = view.rows, []
-    for position, text in reading(rows):
-        note = _repeats(text)
-        if note is not None:
-            found.append((position, note))
+    noted = ((position, _repeats(text)) for position, text in reading(view.rows))
+    found = [(position, note) for position, note in noted if note is not None]
     return single_finding(
-        rows,
+        view.rows,
         found,
         "a text that repeats itself",
         "Look at them: they may be cut from a broken page or a stuck program. `treat.rows` leaves "
