@@ -46,8 +46,8 @@ def read_log(lines: Iterable[str], where: str = "the log") -> list[Change]:
             or type(found["row"]) is not int
         ):
             raise _no_line(where, number)
-        known = (found[key] for key in _KEYS)
-        changes.append(Change(*known, reversible=found.get("reversible", True)))
+        change = Change(*(found[key] for key in _KEYS))
+        changes.append(replace(change, reversible=found.get("reversible", True)))
     return changes
 
 
