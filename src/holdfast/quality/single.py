@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from holdfast.core.records import Severity
@@ -14,7 +13,7 @@ from holdfast.quality.check import Check, CheckExample, CheckResult, check, resu
 from holdfast.quality.personal import find_personal
 from holdfast.quality.views import TableRows
 
-EXAMPLES, SHOWN = 20, 60
+EXAMPLES = 20
 # How far beside a stretch a secret may begin or end that reaches into it.
 _BEYOND = 300
 
@@ -107,6 +106,12 @@ def around(text: str, start: int, end: int, width: int = 20) -> str:
     return f"{'…' * (first > 0)}{shown!a}{'…' * (last < len(text))}"
 
 
+def excerpt(text: str, most: int = 60) -> str:
+    """The beginning of a text in one line, as Python would write it."""
+    flat = " ".join(text.split())
+    return repr(flat if len(flat) <= most else f"{flat[: most - 1]}…")
+
+
 def difference(before: str, after: str) -> str:
     """Where two texts first differ: what stands there and what would."""
     at = next(
@@ -114,8 +119,3 @@ def difference(before: str, after: str) -> str:
         min(len(before), len(after)),
     )
     return f"{around(before, at, at + 8, 12)} → {around(after, at, at + 8, 12)}"
-
-
-def arrow(texts: Sequence[str]) -> pa.Array:
-    """Texts as Arrow has them."""
-    return pa.array(texts, pa.string())

@@ -13,10 +13,10 @@ from holdfast.quality.pairs import (
     leaks_result,
     rows_in,
 )
+from holdfast.quality.single import excerpt
 from holdfast.quality.views import Embedded, TableRows
 
 _LIKENESS = "agreement {:.2f}"
-_CUT = 60
 _CANNOT_SEE = (
     "What the encoder does not see: languages that it was not trained on, words beyond its limit. "
     "Of sentences translated to another language and back it lists a third."
@@ -42,8 +42,8 @@ def semantic_copies(view: Embedded) -> CheckResult | None:
         ids[rows],
         f"{counted(len(rows), 'row')} say what another says in other words "
         f"({counted(len(pairs), 'pair')} with an agreement of {AGREEMENT} or more by the vectors "
-        f"of {view.encoder}), e.g. rows {ids[a]} and {ids[b]}: {_cut(texts[a])} and "
-        f"{_cut(texts[b])}",
+        f"of {view.encoder}), e.g. rows {ids[a]} and {ids[b]}: {excerpt(texts[a])} and "
+        f"{excerpt(texts[b])}",
         "They count as fewer rows than they are. Where they are forms of one question, give them a "
         "group (--group), so that no side tests what another has learned.",
         score=len(rows) / len(view.rows.table),
@@ -72,8 +72,8 @@ def semantic_conflicts(view: Embedded) -> CheckResult | None:
     return result(
         ids[rows],
         f"{counted(len(pairs), 'pair')} of rows say the same in other words under different "
-        f"labels, e.g. rows {ids[a]} and {ids[b]} are {named[0]}: {_cut(texts[a])} and "
-        f"{_cut(texts[b])}",
+        f"labels, e.g. rows {ids[a]} and {ids[b]} are {named[0]}: {excerpt(texts[a])} and "
+        f"{excerpt(texts[b])}",
         "Read these pairs: correct a label, or write down what parts the two classes.",
         score=len(rows) / len(labels),
         severity="info",
@@ -104,8 +104,3 @@ def semantic_leaks(view: Embedded) -> CheckResult | None:
         "new ones.",
         "info",
     )
-
-
-def _cut(text: str) -> str:
-    flat = " ".join(text.split())
-    return repr(flat if len(flat) <= _CUT else f"{flat[: _CUT - 1]}…")

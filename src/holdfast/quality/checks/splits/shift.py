@@ -25,7 +25,6 @@ _ALPHA = 0.01
 _MOST = 2000
 _CLEARLY = 0.65
 _SHOWN = 5
-_CUT = 60
 
 
 @dataclass(frozen=True, slots=True)

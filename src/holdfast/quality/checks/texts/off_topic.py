@@ -9,13 +9,13 @@ from holdfast.core.records import Floats
 from holdfast.core.wording import counted
 from holdfast.quality.check import CheckExample, CheckResult, check, result
 from holdfast.quality.reference_texts import centre_distance, deviations, likeness
+from holdfast.quality.single import excerpt
 from holdfast.quality.views import Embedded
 
 Bools = npt.NDArray[np.bool_]
 LEAST_ROWS = 50
 _FAR = 4.0
 _SHOWN = 10
-_CUT = 60
 
 
 def nothing_to_compare(view: Embedded) -> str:
@@ -70,12 +70,10 @@ def list_rows(
         return None
     found = found[np.argsort(-scores[found], kind="stable")]
     ids, texts = view.rows.ids, view.rows.texts
-    shown = " ".join(texts[found[0]].split())
-    cut = shown if len(shown) <= _CUT else f"{shown[: _CUT - 1]}…"
     return result(
         ids[found],
         f"{counted(len(found), 'row')} {what}, by the vectors of {view.encoder}, e.g. row "
-        f"{ids[found[0]]}: {cut!r}",
+        f"{ids[found[0]]}: {excerpt(texts[found[0]])}",
         remedy,
         score=len(found) / len(scores),
         severity="info",

@@ -13,7 +13,7 @@ from holdfast.quality.views import Closely
 _MOST = 20_000
 _LEAST_ROWS, _MAIN = 50, 0.8
 # Set by judgement: the figures of the docstring are of the same real sets that were looked at.
-_LETTERS, _SURE, _LIKELY = 40, 0.9, 0.5
+_LETTERS, _SURE = 40, 0.9
 _LETTER = re.compile(r"[^\W\d_]")
 
 
