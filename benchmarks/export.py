@@ -172,7 +172,7 @@ def architecture(name: str) -> Result:
     import torch
 
     from holdfast.plugins.export.engines import OnnxEngine
-    from holdfast.plugins.export.onnx_file import write_onnx
+    from holdfast.plugins.export.graph_files import write_onnx
     from holdfast.plugins.export.proof import prove
 
     with tempfile.TemporaryDirectory() as place:
@@ -263,12 +263,11 @@ def eight_bits(data: str) -> Result:
 
     import holdfast
     from holdfast.plugins.export.engines import OnnxEngine, TorchEngine
+    from holdfast.plugins.export.graph_files import quantise, write_onnx
     from holdfast.plugins.export.inferior import inferiority
-    from holdfast.plugins.export.int8 import quantise
+    from holdfast.plugins.export.measurements import measure
     from holdfast.plugins.export.model import answered, exportable
-    from holdfast.plugins.export.onnx_file import write_onnx
     from holdfast.plugins.export.proof import rows_of
-    from holdfast.plugins.export.speed import measure
     from holdfast.runs.finished_run import FinishedRun
 
     here = Path(os.environ["HOLDFAST_DATA"]) / data
@@ -291,7 +290,7 @@ def eight_bits(data: str) -> Result:
         out: Result = {}
         for side in ("valid", "test"):
             table = again.table(side)
-            told = [model.through(e).predictions(table) for e in (full, small)]
+            told = [model.predictions(e, table) for e in (full, small)]
             scores = [model.scores(one, table) for one in told]
             found = inferiority(*scores)
             if side == "valid":

@@ -10,8 +10,14 @@ import pytest
 from holdfast.core.errors import MachineError, RecipeError
 from holdfast.plugins.export import formats
 from holdfast.plugins.export.inferior import inferiority
-from holdfast.plugins.export.measurements import FormMeasurements, ModelForm, choose
-from holdfast.plugins.export.speed import Times, faster, measure
+from holdfast.plugins.export.measurements import (
+    FormMeasurements,
+    ModelForm,
+    Times,
+    choose,
+    faster,
+    measure,
+)
 
 STEADY = np.linspace(1.0, 1.1, 21)
 

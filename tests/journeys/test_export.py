@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from holdfast.plugins.export import proof
-from holdfast.plugins.export.onnx_file import read_facts
 
 TEXTS = ["w1 w2 good", "w3 bad w9 w4", "odd w7", "w5 w6 w7 w8 w9 w10 w11 w12 w13 w14 good w1"]
 
@@ -73,7 +72,10 @@ def test_labels_temperature_and_threshold_stand_in_the_file(
     exported: dict[str, Any], finished_run: Path
 ) -> None:
     result = json.loads((finished_run / "result.json").read_text("utf-8"))
-    facts = read_facts(Path(exported["folder"]) / "model.onnx")
+    import onnx
+
+    model = onnx.load(str(Path(exported["folder"]) / "model.onnx"))
+    facts = {entry.key: entry.value for entry in model.metadata_props}
     assert json.loads(facts["labels"]) == result["classes"]
     assert float(facts["temperature"]) == result["model_facts"]["temperature"]
     assert json.loads(facts["threshold"]) == 0.9999
@@ -297,7 +299,7 @@ def test_a_run_without_validation_rows_is_not_judged_by_what_others_answered(
     """Its stored answers to them are those of its folds' models."""
     from holdfast.core.records import Decision
     from holdfast.pipeline.main import train
-    from holdfast.plugins.export.facts import valid_rows
+    from holdfast.plugins.export.formats import valid_rows
     from holdfast.recipe import Recipe, override
     from holdfast.runs.finished_run import FinishedRun
 

@@ -16,11 +16,9 @@ from holdfast.models.encoders.classifier import load_classifier
 from holdfast.models.vision.checkpoint import load_saved_vision
 from holdfast.models.vision.vision import load_vision
 from holdfast.plugins.export.engines import OnnxEngine, OpenVinoEngine
-from holdfast.plugins.export.int8 import quantise
+from holdfast.plugins.export.graph_files import quantise, write_onnx, write_openvino
 from holdfast.plugins.export.network import Exportable, merged, of_pictures, of_texts
-from holdfast.plugins.export.onnx_file import read_facts, write_onnx
-from holdfast.plugins.export.openvino_file import write_openvino
-from holdfast.plugins.export.proof import TOLERANCE, lengths_of, prove, rows_of
+from holdfast.plugins.export.proof import TOLERANCE, batch_of, lengths_of, prove, rows_of
 
 CLASSES = ("yes", "no", "it's “complicated”")
 
@@ -35,6 +33,13 @@ def saved_text(folder: Path, place: Path, temperature: float = 1.5) -> Exportabl
     loaded.network.save(place, loaded.tokenizer, temperature)
     one, two = load_saved(place), load_saved(place)
     return of_texts(one.network.model, two.network.model, one.tokenizer, one.max_length)
+
+
+def read_facts(path: Path) -> dict[str, str]:
+    """The metadata of an ONNX file."""
+    import onnx
+
+    return {entry.key: entry.value for entry in onnx.load(str(path)).metadata_props}
 
 
 def apart(whole: Exportable, rows: tuple[torch.Tensor, ...]) -> float:
@@ -172,7 +177,7 @@ def test_eight_bits_have_a_scale_a_channel_and_keep_the_facts(
     for name in wide:
         scale = weights[name.removesuffix("_quantized") + "_scale"]
         assert list(scale.dims) == [weights[name].dims[-1]]
-    given = dict(zip(whole.inputs, rows_of(whole, 64, 33), strict=True))
+    given = batch_of(whole, 64, 33)
     full, small = OnnxEngine(path).run(given), OnnxEngine(tmp_path / "small.onnx").run(given)
     assert not np.array_equal(full, small)
     assert np.corrcoef(full.ravel(), small.ravel())[0, 1] > 0.98

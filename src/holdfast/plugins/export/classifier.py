@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,19 @@ from holdfast.contract.result import surroundings
 from holdfast.contract.run_folder import model_of
 from holdfast.core.decisions import DecisionListener as Notify
 from holdfast.core.errors import ModelError
-from holdfast.core.records import Decision, Floats
+from holdfast.core.records import Decision
 from holdfast.data.table import Table
 from holdfast.plugins.export import folder as files
-from holdfast.plugins.export.engines import OnnxEngine, OpenVinoEngine, TorchEngine
-from holdfast.plugins.export.facts import about, middle, too_far, valid_rows
-from holdfast.plugins.export.formats import Format
-from holdfast.plugins.export.inferior import FALSE_KEPT, Inferiority, inferiority
-from holdfast.plugins.export.int8 import quantise
+from holdfast.plugins.export.engines import Engine, OnnxEngine, OpenVinoEngine, TorchEngine
+from holdfast.plugins.export.formats import Format, about, valid_rows
+from holdfast.plugins.export.graph_files import (
+    BESIDE,
+    quantise,
+    with_facts,
+    write_onnx,
+    write_openvino,
+)
+from holdfast.plugins.export.inferior import FALSE_KEPT, MARGIN, Inferiority, inferiority
 from holdfast.plugins.export.measurements import (
     BFLOAT16,
     FLOAT32,
@@ -34,19 +40,26 @@ from holdfast.plugins.export.measurements import (
     FormMeasurements,
     ModelForm,
     choose,
+    measure,
 )
 from holdfast.plugins.export.model import ExportableModel, answered, exportable, facts_of
 from holdfast.plugins.export.network import Exportable
-from holdfast.plugins.export.onnx_file import BESIDE, write_onnx
-from holdfast.plugins.export.openvino_file import write_openvino
-from holdfast.plugins.export.proof import TOLERANCE, OutputGap, lengths_of, prove, rows_of
-from holdfast.plugins.export.speed import measure
+from holdfast.plugins.export.proof import (
+    OutputGap,
+    batch_of,
+    check_gap,
+    difference,
+    lengths_of,
+    prove,
+)
 from holdfast.runs.finished_run import FinishedRun
 from holdfast.tasks.images.losses import encode_images
 from holdfast.training.machine.machine import flushed_subnormals
 
 # Texts whose length is looked at.
 LOOKED_AT = 500
+# Tokens of a text where nothing is known of how long texts are.
+USUAL = 33
 BATCHES = (1, 16)
 ONNX_FILE, ROUGH_FILE = "model.onnx", "model.int8.onnx"
 
@@ -56,7 +69,7 @@ class WrittenForm:
     """A form with what asks it, and the file that holds it (none of torch)."""
 
     form: ModelForm
-    engine: Any
+    engine: Engine
     path: Path | None = None
 
 
@@ -67,7 +80,13 @@ def write_classifier(
     run, result = again.run, again.result
     model = answered(run, result)
     table, stored = valid_rows(again, notify)
-    _say_text_part(result, notify)
+    if result.get("wrapper"):
+        because = (
+            "the layer over the columns beside the text is not in the file: its answers are those "
+            "of the plain part, whose score stands beside in result.json"
+        )
+        notify(Decision("exported", "the text part alone", because, prominent=True))
+        stored = None
     whole = exportable(model, _shape(model, table))
     facts = facts_of(run, result, model)
     sizes = ", ".join(map(str, lengths_of(whole)))
@@ -76,16 +95,13 @@ def write_classifier(
     notify(Decision("file", form.file, because))
     with flushed_subnormals():
         forms, gap, lacking = _forms(whole, form, int8, made, facts)
-        judged = _judged(model, whole, table, None if result.get("wrapper") else stored, forms)
+        judged = _judged(model, whole, table, stored, forms)
         measured = _timed(judged, whole, _length(model, table))
-    ours = [one for one in measured.forms if one.engine == form.name]
-    plain, coarse = ours[0], ours[1:]
+    plain, *coarse = (one for one in measured.forms if one.engine == form.name)
     kept, because = plain, "it was not to be made smaller: --int8 was not asked for"
     if int8:
         kept, because = choose(measured, plain, coarse, model.metric, lacking)
-    chosen = next(one for one in judged if one.form.name == kept.name)
-    told = kept.precision if form.name == "onnx" else _hint(kept)
-    _keep(form, chosen, made, {**facts, "precision": told})
+    _keep(form, next(one for one in judged if one.form is kept), made, facts)
     files.copy_tokenizer(model_of(run), made)
     files.write_predict(made, form.name, model.task == "image-classification")
     notify(Decision("precision", kept.precision, because, prominent=True))
@@ -99,12 +115,12 @@ def write_classifier(
         "costs": json.loads(facts.get("costs", "null")),
         "part": "text" if result.get("wrapper") else "whole",
         "lean": whole.lean,
-        "valid": _valid(model, kept, table),
+        "valid": _valid(model, kept.valid),
         "speed": {
             "cpu": measured.cpu,
             "threads": measured.threads,
             "tokens": measured.tokens,
-            "rows": measured.table(),
+            "rows": [measured.line(one) for one in measured.forms],
         },
         "fastest": {"engine": best.engine, "precision": best.precision},
         "false_alarms": {
@@ -115,29 +131,18 @@ def write_classifier(
     }
 
 
-def _say_text_part(result: Mapping[str, Any], notify: Notify) -> None:
-    if result.get("wrapper"):
-        because = (
-            "the layer over the columns beside the text is not in the file: its answers are those "
-            "of the plain part, whose score stands beside in result.json"
-        )
-        notify(Decision("exported", "the text part alone", because, prominent=True))
-
-
-def _shape(model: ExportableModel, table: Table | None) -> tuple[int, int, int] | None:
+def _shape(model: ExportableModel, table: Table | None) -> tuple[int, ...] | None:
     """The shape of a picture as the processor makes it."""
     if model.task != "image-classification":
         return None
+    saved = model.saved
     if table is not None:
-        pixels = encode_images(table.take([0]), model.saved.processor, model.saved.channels).pixels
-        channels, height, width = pixels.shape
-        return int(channels), int(height), int(width)
+        return tuple(encode_images(table.take([0]), saved.processor, saved.channels).pixels.shape)
     from PIL import Image
 
-    mode = "L" if model.saved.channels == 1 else "RGB"
-    seen = model.saved.processor(images=[Image.new(mode, (64, 64))], return_tensors="pt")
-    channels, height, width = seen["pixel_values"].shape[1:]
-    return int(channels), int(height), int(width)
+    blank = Image.new("L" if saved.channels == 1 else "RGB", (64, 64))
+    seen = saved.processor(images=[blank], return_tensors="pt")
+    return tuple(seen["pixel_values"].shape[1:])
 
 
 def _forms(
@@ -153,27 +158,33 @@ def _forms(
             quantise(source, rough)
         except ModelError as error:
             lacking[INT8] = error.rule
-    itself = WrittenForm(ModelForm("torch", FLOAT32), TorchEngine(whole.asked, whole.inputs))
-    ours = [WrittenForm(ModelForm("onnx", FLOAT32), OnnxEngine(source), source)]
-    if rough.exists():
-        ours.append(WrittenForm(ModelForm("onnx", INT8), OnnxEngine(rough), rough))
     if form.name == "openvino":
-        ours = _in_openvino(made, facts, rough.exists(), lacking)
+        ours = _in_openvino(made, facts, lacking)
+    else:
+        ours = [WrittenForm(ModelForm("onnx", FLOAT32), OnnxEngine(source), source)]
+        if rough.exists():
+            ours.append(WrittenForm(ModelForm("onnx", INT8), OnnxEngine(rough), rough))
     gap = prove(whole, ours[0].engine.run)
-    if not gap.relative <= TOLERANCE:
-        raise too_far(form.file, gap.relative, TOLERANCE)
-    half = _halved(whole)
-    return [itself, *ours, *half], gap, lacking
+    check_gap(form.file, gap.relative)
+    itself = WrittenForm(ModelForm("torch", FLOAT32), TorchEngine(whole.asked, whole.inputs))
+    found = [itself, *ours]
+    # In bfloat16 through torch, for comparison, where the model can compute so.
+    try:
+        half = TorchEngine(copy.deepcopy(whole.asked).to(torch.bfloat16), whole.inputs)
+        half.run(batch_of(whole, 1, 2))
+        found.append(WrittenForm(ModelForm("torch", BFLOAT16), half))
+    except RuntimeError:
+        pass
+    return found, gap, lacking
 
 
 def _in_openvino(
-    made: Path, facts: Mapping[str, str], rough: bool, lacking: dict[str, str]
+    made: Path, facts: Mapping[str, str], lacking: dict[str, str]
 ) -> list[WrittenForm]:
-    path = made / "model.xml"
+    path, small = made / "model.xml", made / "model.int8.xml"
     write_openvino(made / ONNX_FILE, path, facts)
     found = [WrittenForm(ModelForm("openvino", FLOAT32), OpenVinoEngine(path), path)]
-    if rough:
-        small = made / "model.int8.xml"
+    if (made / ROUGH_FILE).exists():
         try:
             write_openvino(made / ROUGH_FILE, small, facts)
             found.append(WrittenForm(ModelForm("openvino", INT8), OpenVinoEngine(small), small))
@@ -185,17 +196,6 @@ def _in_openvino(
     return found
 
 
-def _halved(whole: Exportable) -> list[WrittenForm]:
-    """The model in bfloat16 through torch, for comparison; nothing where it cannot compute so."""
-    try:
-        network = copy.deepcopy(whole.asked).to(torch.bfloat16)
-        engine = TorchEngine(network, whole.inputs)
-        engine.run(dict(zip(whole.inputs, rows_of(whole, 1, 2), strict=True)))
-    except RuntimeError:
-        return []
-    return [WrittenForm(ModelForm("torch", BFLOAT16), engine)]
-
-
 def _judged(
     model: ExportableModel,
     whole: Exportable,
@@ -203,34 +203,25 @@ def _judged(
     stored: list[Any] | None,
     forms: list[WrittenForm],
 ) -> list[WrittenForm]:
-    """Each form with how it did on the validation rows against the model itself, and how far its
-    logits lie."""
+    """Each form with how it did on the validation rows against the model itself, the first, and how
+    far its logits lie."""
     base, groups = None, None
     if table is not None:
-        said = stored or model.through(model.saved.network).predictions(table)
-        base = model.scores(said, table)
+        base = model.scores(stored or model.predictions(model.saved.network, table), table)
         named = groups_of(table)
         groups = None if named is None else np.unique(named, return_inverse=True)[1]
-    length = 33 if whole.tokens is None else min(33, whole.tokens)
-    given = dict(zip(whole.inputs, rows_of(whole, 7, length), strict=True))
+    given = batch_of(whole, 7, USUAL if whole.tokens is None else min(USUAL, whole.tokens))
     wanted = forms[0].engine.run(given)
-    out = []
+    judged = []
     for one in forms:
         valid: Inferiority | None = None
         if one is not forms[0] and table is not None and base is not None:
-            found = model.through(one.engine).predictions(table)
-            valid = inferiority(base, model.scores(found, table), groups=groups)
-        gap = _apart(wanted, one.engine.run(given), whole, given)
-        form = ModelForm(one.form.engine, one.form.precision, valid, gap, _size(one.path))
-        out.append(WrittenForm(form, one.engine, one.path))
-    return out
-
-
-def _apart(wanted: Floats, found: Floats, whole: Exportable, given: Mapping[str, Any]) -> float:
-    if whole.each_token:
-        real = given["attention_mask"].numpy() == 1
-        wanted, found = wanted[real], found[real]
-    return float(np.abs(wanted - found).max()) / max(1.0, float(np.abs(wanted).max()))
+            scores = model.scores(model.predictions(one.engine, table), table)
+            valid = inferiority(base, scores, groups=groups)
+        _, gap = difference(whole, given, wanted, one.engine.run(given))
+        form = replace(one.form, valid=valid, gap=gap, size=_size(one.path))
+        judged.append(replace(one, form=form))
+    return judged
 
 
 def _size(path: Path | None) -> int | None:
@@ -243,76 +234,57 @@ def _size(path: Path | None) -> int | None:
 def _timed(judged: list[WrittenForm], whole: Exportable, length: int | None) -> FormMeasurements:
     times = []
     for batch in BATCHES:
-        given = dict(zip(whole.inputs, rows_of(whole, batch, length or 1), strict=True))
-        asks = {one.form.name: _ask(one.engine.run, given) for one in judged}
-        times.append(measure(batch, asks))
+        given = batch_of(whole, batch, length or 1)
+        times.append(
+            measure(batch, {one.form.name: partial(one.engine.run, given) for one in judged})
+        )
     threads = torch.get_num_threads()
     cpu = str(surroundings(threads, "cpu")["machine"]["cpu"])
     return FormMeasurements(tuple(one.form for one in judged), tuple(times), length, threads, cpu)
 
 
-def _ask(run: Callable[[Mapping[str, Any]], Floats], given: Mapping[str, Any]) -> Callable[[], Any]:
-    return lambda: run(given)
-
-
 def _length(model: ExportableModel, table: Table | None) -> int | None:
-    """Tokens of a usual text; ``None`` for pictures."""
+    """Tokens of a usual text, the median; ``None`` for pictures."""
     if model.task == "image-classification":
         return None
     if table is None:
-        return min(33, int(model.saved.max_length))
+        return min(USUAL, int(model.saved.max_length))
     some = table.rows.with_format("arrow")[: min(LOOKED_AT, len(table))]
     words = model.kind == "tags"
-    columns = [
-        c for c in (("tokens",) if words else ("text", "text_pair")) if c in some.column_names
-    ]
+    columns = ("tokens",) if words else ("text", "text_pair")
     encoded = model.saved.tokenizer(
-        *(some[c].to_pylist() for c in columns),
+        *(some[column].to_pylist() for column in columns if column in some.column_names),
         truncation=True,
         max_length=model.saved.max_length,
         is_split_into_words=words,
     )
-    return middle(np.array([len(ids) for ids in encoded["input_ids"]]))
+    return max(2, int(np.median([len(ids) for ids in encoded["input_ids"]])))
 
 
 def _keep(form: Format, kept: WrittenForm, made: Path, facts: Mapping[str, str]) -> None:
     """Leave the kept file alone in the folder, under the format's name, with the facts inside."""
-    assert kept.path is not None
+    precision = kept.form.precision
+    source = made / (ROUGH_FILE if precision == INT8 else ONNX_FILE)
     if form.name == "onnx":
-        import onnx
-
-        from holdfast.plugins.export.onnx_file import save
-
-        model = onnx.load(str(kept.path))
-        onnx.helper.set_model_props(model, dict(facts))
-        for path in made.glob("model.*"):
-            path.unlink()
-        save(model, made / form.file)
+        with_facts(source, made / form.file, {**facts, "precision": precision})
         return
-    source = ROUGH_FILE if kept.form.precision == INT8 else ONNX_FILE
-    for path in made.glob("model*.xml"):
+    for path in (*made.glob("model*.xml"), *made.glob("model*.bin")):
         path.unlink()
-    for path in made.glob("model*.bin"):
-        path.unlink()
-    write_openvino(made / source, made / form.file, facts)
+    # What OpenVINO is to compute in.
+    hint = "bf16" if precision == BFLOAT16 else "f32"
+    write_openvino(source, made / form.file, {**facts, "precision": hint})
     for path in made.glob("model*.onnx*"):
         path.unlink()
 
 
-def _hint(kept: ModelForm) -> str:
-    """What OpenVINO is to compute in."""
-    return "bf16" if kept.precision == BFLOAT16 else "f32"
-
-
-def _valid(model: ExportableModel, kept: ModelForm, table: Table | None) -> dict[str, Any]:
-    if table is None or kept.valid is None:
+def _valid(model: ExportableModel, found: Inferiority | None) -> dict[str, Any]:
+    if found is None:
         return {"n": 0, "why": "there are no validation rows to score it on"}
-    found = kept.valid
     return {
         "n": found.n,
         "metric": model.metric,
         "changed": found.changed,
         "worse": found.value,
         "at_most": found.high,
-        "margin": found.margin,
+        "margin": MARGIN,
     }

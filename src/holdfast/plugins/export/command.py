@@ -11,6 +11,7 @@ import typer
 from holdfast.core.machine import refuse_too_little
 from holdfast.core.printable import printable
 from holdfast.core.wording import counted
+from holdfast.plugins.export.folder import timed_with
 from holdfast.terminal.streams import json_text
 
 if TYPE_CHECKING:
@@ -85,10 +86,8 @@ def _speed(facts: dict[str, object]) -> list[str]:
     speed = facts["speed"]
     assert isinstance(speed, dict)
     batches = list(speed["rows"][0]["ms"])
-    tokens = f", {speed['tokens']} tokens a text" if speed["tokens"] else ""
-    threads = f"{speed['threads']} thread{'s' * (speed['threads'] != 1)}"
     head = "".join(f"{f'batch {batch}':>12}" for batch in batches)
-    lines = [f"Milliseconds a row ({threads}{tokens})", f"  {'':22}{head}"]
+    lines = [f"Milliseconds a row ({timed_with(speed)})", f"  {'':22}{head}"]
     for row in speed["rows"]:
         cells = "".join(f"{row['ms'][batch]:12.2f}" for batch in batches)
         lines.append(f"  {row['engine'] + ' ' + row['precision']:22}{cells}")

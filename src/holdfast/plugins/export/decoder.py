@@ -1,44 +1,61 @@
-"""A causal language model → GGUF, read back token for token, with a Modelfile for Ollama."""
+"""A causal language model → GGUF, read back by plain Transformers token for token, with a Modelfile
+for Ollama."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from holdfast.contract.run_folder import model_of
 from holdfast.core.decisions import DecisionListener as Notify
+from holdfast.core.errors import ModelError
 from holdfast.core.files import write_text
+from holdfast.core.input_errors import door
 from holdfast.core.records import Decision
 from holdfast.models.adapters.save import is_adapter_folder, load_adapted
 from holdfast.models.generators.causal import load_saved_causal
-from holdfast.plugins.export.facts import about, too_far, valid_rows
-from holdfast.plugins.export.formats import FORMATS
+from holdfast.models.loading.quiet import quiet_transformers
+from holdfast.plugins.export.formats import FORMATS, about, valid_rows
 from holdfast.plugins.export.gguf_file import check_decoder, write_gguf
-from holdfast.plugins.export.gguf_proof import read_back
 from holdfast.plugins.export.network import merged
 from holdfast.plugins.export.ollama import modelfile
-from holdfast.plugins.export.proof import TOLERANCE
+from holdfast.plugins.export.proof import check_gap
+from holdfast.plugins.export.quiet import hushed
 from holdfast.runs.finished_run import FinishedRun
 
-MODELFILE = "Modelfile"
 # Rows of the run that are read back beside the made ones.
 ROWS = 4
+# Tokens that are written after each text.
+WRITTEN = 20
+# Of any script and with what tokenizers trip over, so that a cut that differs is seen.
+TEXTS = (
+    "The quick brown fox can't jump over 12345 lazy dogs.",
+    "Ça déjà vu — 東京 и Москва, 😀!",
+    "  two  spaces,\n\na line\tand a tab ",
+    'def f(x):\n    return {"a": x ** 2}',
+)
 
 
 def write_decoder(again: FinishedRun, made: Path, name: str, notify: Notify) -> dict[str, Any]:
     """Write everything but card and ``export.json`` into the folder ``made``; the facts."""
     form = FORMATS["gguf"]
-    source = model_of(again.run)
-    model, tokenizer = _loaded(source)
+    model, tokenizer = _loaded(model_of(again.run))
     check_decoder(model.config)
     path = made / form.file
     words = write_gguf(model, tokenizer, path, name)
     table, _ = valid_rows(again, notify)
-    texts = _texts(table)
+    texts = []
+    if table is not None:
+        column = next((c for c in ("text", "prompt") if c in table.rows.column_names), None)
+        some = table.take(range(min(ROWS, len(table))))
+        texts = [str(one)[:500] for one in some.column(column)] if column else []
     found = read_back(model, tokenizer, path, texts)
-    if not found.gap <= TOLERANCE:
-        raise too_far(form.file, found.gap, TOLERANCE)
-    write_text(made / MODELFILE, modelfile(tokenizer, words.template, form.file, words.begins))
+    check_gap(form.file, found.gap)
+    write_text(made / "Modelfile", modelfile(tokenizer, words.template, form.file, words.begins))
     because = (
         f"read back by Transformers, it cut {found.texts} texts and wrote {found.tokens} tokens as "
         "the model does"
@@ -66,10 +83,59 @@ def _loaded(folder: Path) -> tuple[Any, Any]:
     return merged(adapted).eval(), tokenizer
 
 
-def _texts(table: Any) -> list[str]:
-    if table is None:
-        return []
-    column = next((c for c in ("text", "prompt") if c in table.rows.column_names), None)
-    if column is None:
-        return []
-    return [str(one)[:500] for one in table.take(range(min(ROWS, len(table)))).column(column)]
+@dataclass(frozen=True, slots=True)
+class ReadBack:
+    """What was compared: ``texts`` cut into the same tokens, ``tokens`` written alike, and the
+    largest difference of a logit, as a share of the largest where that exceeds 1."""
+
+    texts: int
+    tokens: int
+    gap: float
+
+
+def read_back(model: Any, tokenizer: Any, path: Path, texts: Sequence[str] = ()) -> ReadBack:
+    """Load the file through ``AutoModelForCausalLM`` and ``AutoTokenizer`` and compare, token for
+    token, on ``texts`` and some made ones. Raises ``ModelError`` at the first difference."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    with hushed(), quiet_transformers(), door(path.name, ModelError, "cannot be read back"):
+        again: Any = AutoModelForCausalLM.from_pretrained(
+            path.parent, gguf_file=path.name, dtype=torch.float32
+        )
+        again.eval()
+        cutter = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    tokens, gap = 0, 0.0
+    for text in (*TEXTS, *texts):
+        wanted, found = tokenizer(text)["input_ids"], cutter(text)["input_ids"]
+        if wanted != found:
+            raise ModelError(
+                path.name,
+                f"cuts a text otherwise than the model's tokenizer does: {found[:12]}",
+                wanted[:12],
+                "This tokenizer has no true GGUF form here.",
+            )
+        if not wanted:
+            continue
+        ids = torch.tensor([wanted[: max(1, int(model.config.max_position_embeddings) - WRITTEN)]])
+        first, logits = _written(model, ids)
+        second, others = _written(again, ids)
+        if first != second:
+            raise ModelError(
+                path.name, f"writes other tokens than the model: {second[:12]}", first[:12]
+            )
+        tokens += len(first)
+        apart = float((logits - others).abs().max()) / max(1.0, float(logits.abs().max()))
+        gap = max(gap, apart)
+    return ReadBack(len(TEXTS) + len(texts), tokens, gap)
+
+
+def _written(model: Any, ids: torch.Tensor) -> tuple[list[int], torch.Tensor]:
+    """The likeliest tokens after ``ids`` [1, T], and the logits [V] of each [WRITTEN, V]."""
+    said, logits = [], []
+    with torch.inference_mode():
+        for _ in range(WRITTEN):
+            found = model(input_ids=ids, use_cache=False).logits[0, -1].float()
+            said.append(int(found.argmax()))
+            logits.append(found)
+            ids = torch.cat([ids, torch.tensor([[said[-1]]])], dim=1)
+    return said, torch.stack(logits)

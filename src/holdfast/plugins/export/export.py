@@ -26,7 +26,6 @@ from holdfast.plugins.export.hub import Hub
 from holdfast.runs.finished_run import FinishedRun
 
 HOME = "export"
-SPACE = "space"
 
 
 @dataclass(frozen=True)
@@ -65,34 +64,41 @@ def export(
     MachineError : a package is missing, the disk or the hub refuses.
     """
     again = FinishedRun(run)
-    result = again.result
-    form = format_of(to, str(result["task"]))
+    task = str(again.result["task"])
+    form = format_of(to, task)
     _check(form, int8, space)
     place = _place(run, to, out)
     hub = None if push is None else Hub(push)
     name = hub.login() if hub else run.resolve().name
+    kinds = ("model", files.SPACE) if space else ("model",)
     if hub:
-        for kind in ("model", *((SPACE,) if space else ())):
+        for kind in kinds:
             hub.check_free(name, kind)
     for told in unsealed([run]):
         notify(told)
+    title = name.rpartition("/")[2]
     with _beside(place) as made:
         if form.name == "gguf":
             from holdfast.plugins.export.decoder import write_decoder
 
-            facts = write_decoder(again, made, name.rpartition("/")[2], notify)
+            facts = write_decoder(again, made, title, notify)
         else:
             from holdfast.plugins.export.classifier import write_classifier
 
             facts = write_classifier(again, form, int8, made, notify)
-        _write_card(again, form, facts, made, name)
+        threshold = any(facts.get(key) is not None for key in ("threshold", "costs"))
+        how = files.use(form.name, task, title, threshold)
+        write_text(made / files.CARD, files.card(run / "model", form.name, facts, how))
         if space:
-            from holdfast.plugins.export.space import write_space
-
-            pictures = result["task"] == "image-classification"
-            write_space(made, made / SPACE, name.rpartition("/")[2], pictures)
+            files.write_space(made, made / files.SPACE, title, task == "image-classification")
         write_json(made / files.FACTS, facts)
-    pushed = _pushed(hub, name, place, space, notify) if hub else {}
+    pushed: dict[str, str] = {}
+    if hub:
+        for kind in kinds:
+            folder = place if kind == "model" else place / kind
+            pushed[kind] = hub.push(folder, name, kind)
+        because = "what is pushed for the first time is for your eyes: its page on the hub opens it"
+        notify(Decision("on the hub", "private", because, prominent=True))
     return Exported(place, facts, pushed)
 
 
@@ -158,25 +164,3 @@ def _beside(place: Path) -> Iterator[Path]:
             with contextlib.suppress(OSError):
                 path.rmdir()
         raise
-
-
-def _write_card(
-    again: FinishedRun, form: Format, facts: dict[str, Any], made: Path, name: str
-) -> None:
-    stated = any(facts.get(name) is not None for name in ("threshold", "costs"))
-    if form.name == "gguf":
-        use = files.decoder_use(name.rpartition("/")[2])
-    elif again.result["task"] == "image-classification":
-        use = files.pictures_use(stated)
-    else:
-        use = files.texts_use(form.name, stated)
-    write_text(made / files.CARD, files.card(again.run / "model", form.name, facts, use))
-
-
-def _pushed(hub: Hub, name: str, place: Path, space: bool, notify: Notify) -> dict[str, str]:
-    found = {"model": hub.push(place, name, "model", (f"{SPACE}/*",))}
-    if space:
-        found[SPACE] = hub.push(place / SPACE, name, SPACE)
-    because = "what is pushed for the first time is for your eyes: its page on the hub opens it"
-    notify(Decision("on the hub", "private", because, prominent=True))
-    return found

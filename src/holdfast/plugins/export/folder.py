@@ -1,8 +1,10 @@
 """The folder of an export: what stands beside the model's file so that it can be used without
-Holdfast, and the card."""
+Holdfast, the card, and the files of a Space: a small page that asks the exported model. It needs
+what ``predict.py`` needs and the standard library."""
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -20,7 +22,45 @@ SECTION = re.compile(r"^## How to load it\n.*?(?=^## |\Z)", re.MULTILINE | re.DO
 # What the run did with texts before they were read, which the file does not do.
 TREATED = re.compile(r"^Texts were treated .*$", re.MULTILINE)
 LIBRARY = re.compile(r"^library_name: .*$", re.MULTILINE)
-LIBRARIES = {"onnx": "onnx", "openvino": "openvino", "gguf": "gguf"}
+TEXTS_USE = """\
+It needs no Holdfast and no PyTorch:
+
+```bash
+pip install -r requirements.txt
+python predict.py "A text to classify."
+```
+
+```python
+from predict import Model
+Model(".")(["A text to classify."])
+```"""
+PICTURES_USE = """\
+```bash
+pip install -r requirements.txt
+python predict.py picture.png
+```"""
+DECODER_USE = """\
+```bash
+ollama create {name} -f Modelfile      # -q q8_0 for eight bits
+ollama run {name}
+```
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+model = AutoModelForCausalLM.from_pretrained(".", gguf_file="model.gguf")
+tokenizer = AutoTokenizer.from_pretrained(".", gguf_file="model.gguf")
+```"""
+SPACE, PORT = "space", 7860
+DOCKER = f"""FROM python:3.12-slim
+RUN useradd -m -u 1000 user
+WORKDIR /app
+COPY requirements.txt .
+RUN pip install --no-cache-dir -r requirements.txt
+COPY --chown=user . .
+USER user
+EXPOSE {PORT}
+CMD ["python", "app.py", "--host", "0.0.0.0", "--port", "{PORT}"]
+"""
 
 
 def beside(name: str) -> str:
@@ -46,16 +86,16 @@ def write_predict(folder: Path, form: str, pictures: bool) -> None:
     write_text(folder / NEEDS, "\n".join(["numpy", *more, PACKAGES[form], ""]))
 
 
-def card(model: Path, form: str, facts: Mapping[str, Any], use: Sequence[str]) -> str:
-    """The model's card with how the export is used in the place of how the model is loaded, and
+def card(model: Path, form: str, facts: Mapping[str, Any], how: Sequence[str]) -> str:
+    """The model's card with ``how`` the export is used in the place of how the model is loaded, and
     what was measured of it. Without a card the sections stand alone."""
     there = model / CARD
     text = there.read_text("utf-8") if there.is_file() else "# A model made with Holdfast\n"
-    text = LIBRARY.sub(f"library_name: {LIBRARIES[form]}", text, count=1)
+    text = LIBRARY.sub(f"library_name: {form}", text, count=1)
     found = SECTION.search(text)
     treated = TREATED.findall(found[0]) if found else []
     said = [line for one in treated for line in ("", one)]
-    section = "\n".join(["## How to use it", "", *use, *said, "", *_measured(facts), ""])
+    section = "\n".join(["## How to use it", "", *how, *said, "", *_measured(facts), ""])
     if found:
         # As a function: the section holds backslashes of its own.
         return SECTION.sub(lambda _: section + "\n", text, count=1)
@@ -63,69 +103,57 @@ def card(model: Path, form: str, facts: Mapping[str, Any], use: Sequence[str]) -
 
 
 def _measured(facts: Mapping[str, Any]) -> list[str]:
-    lines = ["## What was measured of this file", ""]
-    lines.append(f"Precision: {facts['precision']}: {facts['kept_because']}.")
-    lines.append("")
-    lines.append(
+    lines = [
+        "## What was measured of this file",
+        "",
+        f"Precision: {facts['precision']}: {facts['kept_because']}.",
+        "",
         "Largest difference of a logit from the model that it was made of: "
-        f"{facts['max_logit_gap']:.1e} (as a share of the largest logit where that exceeds 1)."
-    )
-    speed = facts.get("speed") or {}
-    if rows := speed.get("rows"):
+        f"{facts['max_logit_gap']:.1e} (as a share of the largest logit where that exceeds 1).",
+    ]
+    if speed := facts.get("speed"):
+        rows = speed["rows"]
         batches = list(rows[0]["ms"])
-        about = f"on {speed['cpu']}, {speed['threads']} thread{'s' * (speed['threads'] != 1)}"
-        tokens = f", {speed['tokens']} tokens a text" if speed.get("tokens") else ""
         head = " | ".join(f"ms a row at batch {batch}" for batch in batches)
-        lines += ["", f"Speed {about}{tokens}; medians of interleaved repeats:", ""]
-        lines += [f"| Engine | Precision | {head} |", "|---|---|" + "---|" * len(batches)]
+        said = f"Speed on {speed['cpu']}, {timed_with(speed)}; medians of interleaved repeats:"
+        lines += ["", said, "", f"| Engine | Precision | {head} |"]
+        lines.append("|---|---|" + "---|" * len(batches))
         for row in rows:
             cells = " | ".join(f"{row['ms'][batch]:.2f}" for batch in batches)
             lines.append(f"| {row['engine']} | {row['precision']} | {cells} |")
     return lines
 
 
-def texts_use(form: str, threshold: bool) -> list[str]:
-    """How an export of a classifier is used, as lines of Markdown."""
+def timed_with(speed: Mapping[str, Any]) -> str:
+    """The threads and, of texts, the tokens that speed was measured with."""
+    tokens = f", {speed['tokens']} tokens a text" if speed["tokens"] else ""
+    return f"{speed['threads']} thread{'s' * (speed['threads'] != 1)}{tokens}"
+
+
+def use(form: str, task: str, name: str, threshold: bool) -> list[str]:
+    """How an export is used, as lines of Markdown; ``threshold`` whether it may give no answer."""
+    if form == "gguf":
+        return DECODER_USE.format(name=name).splitlines()
+    text = PICTURES_USE if task == "image-classification" else TEXTS_USE
     below = ["", "Below its threshold a prediction is `null`: ask a person."] if threshold else []
-    return [
-        "It needs no Holdfast and no PyTorch:" if form else "",
+    return [*text.splitlines(), *below]
+
+
+def write_space(export: Path, folder: Path, title: str, pictures: bool) -> None:
+    """Write a whole Space into ``folder``: the export's files, the page and its Dockerfile."""
+    shutil.copytree(export, folder, ignore=shutil.ignore_patterns(SPACE, CARD, FACTS))
+    app = beside("app.py").replace("PICTURES = False", f"PICTURES = {pictures}")
+    write_text(folder / "app.py", app.replace('TITLE = ""', f"TITLE = {json.dumps(title)}"))
+    write_text(folder / "Dockerfile", DOCKER)
+    front = [
+        "---",
+        f"title: {json.dumps(title)}",
+        "sdk: docker",
+        f"app_port: {PORT}",
+        "pinned: false",
+        "---",
         "",
-        "```bash",
-        "pip install -r requirements.txt",
-        'python predict.py "A text to classify."',
-        "```",
+        f"A page that asks the model {title}. On your own machine: `python app.py`.",
         "",
-        "```python",
-        "from predict import Model",
-        'Model(".")(["A text to classify."])',
-        "```",
-        *below,
     ]
-
-
-def pictures_use(threshold: bool) -> list[str]:
-    """The same for pictures."""
-    below = ["", "Below its threshold a prediction is `null`: ask a person."] if threshold else []
-    return [
-        "```bash",
-        "pip install -r requirements.txt",
-        "python predict.py picture.png",
-        "```",
-        *below,
-    ]
-
-
-def decoder_use(name: str) -> list[str]:
-    """How a GGUF file is used."""
-    return [
-        "```bash",
-        f"ollama create {name} -f Modelfile      # -q q8_0 for eight bits",
-        f"ollama run {name}",
-        "```",
-        "",
-        "```python",
-        "from transformers import AutoModelForCausalLM, AutoTokenizer",
-        'model = AutoModelForCausalLM.from_pretrained(".", gguf_file="model.gguf")',
-        'tokenizer = AutoTokenizer.from_pretrained(".", gguf_file="model.gguf")',
-        "```",
-    ]
+    write_text(folder / CARD, "\n".join(front))

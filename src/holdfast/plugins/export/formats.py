@@ -1,11 +1,19 @@
-"""The formats, which tasks each is for, and the packages that it needs."""
+"""The formats, which tasks each is for and what packages it needs; and what every one of them takes
+of a run: the facts in common and its validation rows."""
 
 from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
+from typing import Any
 
-from holdfast.core.errors import MachineError, RecipeError
+from holdfast._version import __version__
+from holdfast.core.decisions import DecisionListener as Notify
+from holdfast.core.errors import MachineError, RecipeError, RunError
+from holdfast.core.records import Decision
+from holdfast.data.table import Table
+from holdfast.report.public import public_name
+from holdfast.runs.finished_run import FinishedRun
 
 READERS = ("text-classification", "token-classification", "image-classification")
 WRITERS = ("causal-lm",)
@@ -55,3 +63,35 @@ def format_of(name: str, task: str) -> Format:
             "pip install 'holdfast[export]'",
         )
     return found
+
+
+def about(again: FinishedRun, form: Format, precision: str, because: str) -> dict[str, Any]:
+    """The facts that every format has, first in ``export.json``."""
+    result = again.result
+    return {
+        "schema": 1,
+        "holdfast": __version__,
+        "format": form.name,
+        "file": form.file,
+        "precision": precision,
+        "kept_because": because,
+        "task": result["task"],
+        "model": public_name(str(result.get("model") or "")),
+    }
+
+
+def valid_rows(again: FinishedRun, notify: Notify) -> tuple[Table | None, list[Any] | None]:
+    """The run's validation rows and what it stored of its answers (``None`` where it stored none);
+    no rows where the run had none or they cannot be read, which is said."""
+    because = "none were set aside: rows that the model learned from were answered by others"
+    if not again.out_of_fold:
+        try:
+            if again.has("valid"):
+                told = again.told("valid")
+                return (told.table if len(told) else None), list(told.predictions or ()) or None
+            table = again.table("valid")
+            return (table if len(table) else None), None
+        except RunError as error:
+            because = f"the validation rows cannot be read: {error.rule}"
+    notify(Decision("scored", "not on validation rows", because, prominent=True))
+    return None, None

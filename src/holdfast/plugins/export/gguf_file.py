@@ -7,7 +7,8 @@ query and key of each head are put from halves into pairs, since it rotates pair
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,28 +19,26 @@ import torch
 from holdfast.core.errors import ModelError
 from holdfast.core.input_errors import door
 from holdfast.core.records import Floats
-from holdfast.plugins.export.gguf_words import GgufTokenizer, words_of
 
-
-@dataclass(frozen=True, slots=True)
-class GgufArchitecture:
-    """An architecture as GGUF names it; ``pairs`` whether query and key are put into pairs."""
-
-    name: str
-    pairs: bool
-
-
-DECODERS = {
-    "llama": GgufArchitecture("llama", True),
-    "mistral": GgufArchitecture("llama", True),
-    "qwen2": GgufArchitecture("qwen2", False),
-    "qwen3": GgufArchitecture("qwen3", False),
+# gguf.TokenType, which llama.cpp numbers.
+NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
+OTHER = "llama.cpp's own converter knows more tokenizers: convert_hf_to_gguf.py RUN/model."
+# The tokens that GGUF knows by name.
+NAMED_TOKENS = ("bos", "eos", "unk", "pad")
+# llama.cpp's names of how a byte-level tokenizer cuts a text, by the regular expression.
+CUTS = {
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+": "llama-bpe",
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+": "qwen2",
 }
+# The architectures that are written, by GGUF's names for them.
+DECODERS = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
 
 
-def check_decoder(config: Any) -> GgufArchitecture:
-    """How GGUF has the architecture. Raises ``ModelError`` for one that is no such decoder, or that
-    has parts which are not written here."""
+def check_decoder(config: Any) -> str:
+    """GGUF's name of the architecture. Raises ``ModelError`` for one that is no such decoder, or
+    that has parts which are not written here."""
     kind = str(config.model_type)
     if kind not in DECODERS:
         raise ModelError(
@@ -50,14 +49,14 @@ def check_decoder(config: Any) -> GgufArchitecture:
             "convert_hf_to_gguf.py RUN/model.",
         )
     rope = dict(getattr(config, "rope_parameters", None) or {})
-    odd = {
+    unwritten = {
         "rope_type": rope.get("rope_type", "default") not in ("default", None),
         "sliding_window": bool(getattr(config, "sliding_window", None))
         and getattr(config, "use_sliding_window", kind == "mistral"),
         "hidden_act": config.hidden_act not in ("silu", "swish"),
         "mlp_bias": bool(getattr(config, "mlp_bias", False)),
     }
-    for name, found in odd.items():
+    for name, found in unwritten.items():
         if found:
             value = rope.get(name) if name == "rope_type" else getattr(config, name)
             raise ModelError(
@@ -75,14 +74,18 @@ def write_gguf(model: Any, tokenizer: Any, path: Path, name: str) -> GgufTokeniz
     import gguf
 
     config = model.config
-    decoder = check_decoder(config)
+    architecture = check_decoder(config)
     words = words_of(tokenizer, int(config.vocab_size))
     with door("the model", ModelError, "cannot be written as GGUF"):
-        writer = gguf.GGUFWriter(str(path), decoder.name)
-        _describe(writer, config, name)
+        writer = gguf.GGUFWriter(str(path), architecture)
+        writer.add_name(name)
+        writer.add_file_type(gguf.LlamaFileType.ALL_F32)
+        for key, number in _hyperparameters(config).items():
+            getattr(writer, f"add_{key}")(number)
         words.write(writer)
-        names = gguf.get_tensor_name_map(_architecture(decoder.name), config.num_hidden_layers)
-        for key, value in _tensors(model, decoder):
+        known = gguf.MODEL_ARCH[architecture.upper()]
+        names = gguf.get_tensor_name_map(known, config.num_hidden_layers)
+        for key, value in _tensors(model, architecture):
             found = names.get_name(key, try_suffixes=(".weight", ".bias"))
             if found is None:
                 raise ModelError(
@@ -96,48 +99,43 @@ def write_gguf(model: Any, tokenizer: Any, path: Path, name: str) -> GgufTokeniz
     return words
 
 
-def _architecture(name: str) -> Any:
-    import gguf
-
-    return next(one for one, called in gguf.MODEL_ARCH_NAMES.items() if called == name)
-
-
-def _describe(writer: Any, config: Any, name: str) -> None:
-    import gguf
-
+def _hyperparameters(config: Any) -> dict[str, int | float]:
+    """What GGUF says of an architecture, by the names of its writer."""
     heads = int(config.num_attention_heads)
     width = int(getattr(config, "head_dim", None) or config.hidden_size // heads)
     rope = dict(getattr(config, "rope_parameters", None) or {})
-    writer.add_name(name)
-    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
-    writer.add_context_length(int(config.max_position_embeddings))
-    writer.add_embedding_length(int(config.hidden_size))
-    writer.add_block_count(int(config.num_hidden_layers))
-    writer.add_feed_forward_length(int(config.intermediate_size))
-    writer.add_head_count(heads)
-    writer.add_head_count_kv(int(getattr(config, "num_key_value_heads", None) or heads))
-    writer.add_layer_norm_rms_eps(float(config.rms_norm_eps))
-    writer.add_rope_dimension_count(width)
-    writer.add_key_length(width)
-    writer.add_value_length(width)
-    writer.add_rope_freq_base(float(rope.get("rope_theta", 10000.0)))
-    writer.add_vocab_size(int(config.vocab_size))
+    return {
+        "context_length": int(config.max_position_embeddings),
+        "embedding_length": int(config.hidden_size),
+        "block_count": int(config.num_hidden_layers),
+        "feed_forward_length": int(config.intermediate_size),
+        "head_count": heads,
+        "head_count_kv": _key_heads(config),
+        "layer_norm_rms_eps": float(config.rms_norm_eps),
+        "rope_dimension_count": width,
+        "key_length": width,
+        "value_length": width,
+        "rope_freq_base": float(rope.get("rope_theta", 10000.0)),
+        "vocab_size": int(config.vocab_size),
+    }
 
 
-def _tensors(model: Any, decoder: GgufArchitecture) -> Iterator[tuple[str, Floats]]:
+def _key_heads(config: Any) -> int:
+    return int(getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
+
+
+def _tensors(model: Any, architecture: str) -> Iterator[tuple[str, Floats]]:
     """Each weight once, float32: a tied output layer is left out, which says that it is tied."""
     config = model.config
-    heads = int(config.num_attention_heads)
-    few = int(getattr(config, "num_key_value_heads", None) or heads)
-    tied = bool(config.tie_word_embeddings)
+    heads = {".q_proj.": int(config.num_attention_heads), ".k_proj.": _key_heads(config)}
     for key, value in model.state_dict().items():
-        if key.endswith("rotary_emb.inv_freq") or (tied and key == "lm_head.weight"):
+        tied = config.tie_word_embeddings and key == "lm_head.weight"
+        if key.endswith("rotary_emb.inv_freq") or tied:
             continue
         array = value.detach().to("cpu", torch.float32).numpy()
-        if decoder.pairs and ".q_proj." in key:
-            array = paired(array, heads)
-        elif decoder.pairs and ".k_proj." in key:
-            array = paired(array, few)
+        for part, count in heads.items():
+            if architecture == "llama" and part in key:
+                array = paired(array, count)
         yield key, np.ascontiguousarray(array)
 
 
@@ -146,3 +144,107 @@ def paired(rows: Floats, heads: int) -> Floats:
     rotated with one another, to (x₀, y₀, x₁, y₁, …)."""
     half = rows.shape[0] // heads // 2
     return rows.reshape(heads, 2, half, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
+
+
+@dataclass(frozen=True)
+class GgufTokenizer:
+    """``model`` is ``gpt2`` (byte-level) or ``llama`` (SentencePiece's), ``cut`` llama.cpp's name
+    of how texts are cut; ``special`` the ids of the named tokens."""
+
+    model: str
+    cut: str
+    tokens: tuple[str, ...]
+    kinds: tuple[int, ...]
+    merges: tuple[str, ...]
+    special: Mapping[str, int]
+    begins: bool
+    ends: bool
+    template: str | None
+
+    def write(self, writer: Any) -> None:
+        """Put all of it into a ``gguf.GGUFWriter``."""
+        writer.add_tokenizer_model(self.model)
+        writer.add_tokenizer_pre(self.cut)
+        writer.add_token_list(list(self.tokens))
+        writer.add_token_types(list(self.kinds))
+        if self.model == "llama":
+            # Merges are tried by the score of what they make, in the order of the vocabulary.
+            writer.add_token_scores([-float(i) for i in range(len(self.tokens))])
+        writer.add_token_merges(list(self.merges))
+        for name, number in self.special.items():
+            getattr(writer, f"add_{name}_token_id")(number)
+        writer.add_add_bos_token(self.begins)
+        writer.add_add_eos_token(self.ends)
+        if self.template:
+            writer.add_chat_template(self.template)
+
+
+def words_of(tokenizer: Any, size: int) -> GgufTokenizer:
+    """What GGUF holds of a tokenizer, filled up to the ``size`` of the model's table with tokens
+    that are not used. Raises ``ModelError`` for one that llama.cpp would read otherwise."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise ModelError(
+            "the tokenizer", "is not of the fast kind", type(tokenizer).__name__, OTHER
+        )
+    whole = json.loads(backend.to_str())
+    model, added = whole["model"], {int(one["id"]): one for one in whole.get("added_tokens", ())}
+    if model["type"] != "BPE":
+        raise ModelError("the tokenizer", "is no BPE", model["type"], OTHER)
+    if not model["merges"]:
+        raise ModelError("the tokenizer", "merges nothing, and llama.cpp reads none without merges")
+    pieces = bool(model.get("byte_fallback"))
+    cut = "default" if pieces else _cut(whole)
+    named = {number: token for token, number in model["vocab"].items()}
+    named |= {number: one["content"] for number, one in added.items()}
+    unknown = tokenizer.unk_token_id if pieces else None
+    numbers = range(max(size, max(named) + 1))
+    ids = tokenizer("a")["input_ids"]
+    special = {name: getattr(tokenizer, f"{name}_token_id") for name in NAMED_TOKENS}
+    return GgufTokenizer(
+        "llama" if pieces else "gpt2",
+        cut,
+        tuple(named.get(number, f"[PAD{number}]") for number in numbers),
+        tuple(_kind(number, named, added, unknown) for number in numbers),
+        tuple(one if isinstance(one, str) else " ".join(one) for one in model["merges"]),
+        {name: int(number) for name, number in special.items() if number is not None},
+        bool(ids) and ids[0] == tokenizer.bos_token_id,
+        bool(ids) and ids[-1] == tokenizer.eos_token_id,
+        _template(tokenizer.chat_template),
+    )
+
+
+def _kind(
+    number: int, named: Mapping[int, str], added: Mapping[int, Any], unknown: int | None
+) -> int:
+    if number not in named:
+        return UNUSED
+    if number == unknown:
+        return UNKNOWN
+    if number in added:
+        return CONTROL if added[number]["special"] else USER
+    token = named[number]
+    is_byte = len(token) == 6 and token.startswith("<0x") and token.endswith(">")
+    return BYTE if is_byte else NORMAL
+
+
+def _cut(whole: Mapping[str, Any]) -> str:
+    """llama.cpp's name of how a byte-level tokenizer cuts."""
+    before = whole.get("pre_tokenizer") or {}
+    steps = before.get("pretokenizers", [before])
+    kinds = [str(one.get("type")) for one in steps]
+    if kinds == ["ByteLevel"] and steps[0].get("use_regex", True):
+        return "gpt-2"
+    if kinds == ["Digits", "ByteLevel"] and steps[1].get("use_regex", True):
+        return "smollm"
+    if kinds == ["Split", "ByteLevel"]:
+        found = CUTS.get(str((steps[0].get("pattern") or {}).get("Regex")))
+        if found:
+            return found
+    raise ModelError("the tokenizer", "cuts texts in a way that has no name here", kinds, OTHER)
+
+
+def _template(own: Any) -> str | None:
+    # Some tokenizers have several templates by name.
+    found = own.get("default") if isinstance(own, dict) else own
+    return str(found) if found else None

@@ -9,9 +9,12 @@ from typing import Any
 
 from holdfast.core.errors import MachineError, RecipeError, RunError
 from holdfast.core.input_errors import first_line
+from holdfast.plugins.export.folder import SPACE
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
 OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+ON = ("1", "ON", "YES", "TRUE")
+REMOVE = "Unset it, then run the command again; without --push the folder is written alone."
 LOGIN = "Log in with `hf auth login` (or set HF_TOKEN), then run the command again."
 # What the hub puts into a repository by itself.
 HUBS_OWN = {".gitattributes"}
@@ -55,10 +58,11 @@ class Hub:
                 "Choose another name.",
             )
 
-    def push(self, folder: Path, name: str, kind: str, left_out: tuple[str, ...] = ()) -> str:
+    def push(self, folder: Path, name: str, kind: str) -> str:
         """Make a private repository of this ``kind`` (``model`` or ``space``) and put ``folder``
-        into it; its address. Raises ``MachineError`` where the hub refuses or breaks off."""
-        more = {"space_sdk": "docker"} if kind == "space" else {}
+        into it, but for the files of a Space within; its address. Raises ``MachineError`` where the
+        hub refuses or breaks off."""
+        more = {"space_sdk": "docker"} if kind == SPACE else {}
         try:
             made = self._api.create_repo(name, repo_type=kind, private=True, exist_ok=True, **more)
             self._api.upload_folder(
@@ -66,7 +70,7 @@ class Hub:
                 repo_type=kind,
                 folder_path=str(folder),
                 commit_message="Exported with Holdfast",
-                ignore_patterns=list(left_out),
+                ignore_patterns=[f"{SPACE}/*"],
             )
         except Exception as error:
             raise MachineError(
@@ -76,10 +80,6 @@ class Hub:
                 f"{folder} is whole; push it later with: hf upload {name} {folder}",
             ) from error
         return str(made)
-
-
-ON = ("1", "ON", "YES", "TRUE")
-REMOVE = "Unset it, then run the command again; without --push the folder is written alone."
 
 
 def _api() -> Any:

@@ -37,24 +37,21 @@ class Inferiority:
     n: int
     changed: int
     more: int | None = None
-    margin: float = MARGIN
 
     @property
     def held(self) -> bool:
         """Whether it is no worse by the margin."""
-        return self.high < self.margin
+        return self.high < MARGIN
 
 
-def inferiority(
-    base: Floats, other: Floats, *, groups: Ints | None = None, margin: float = MARGIN
-) -> Inferiority:
+def inferiority(base: Floats, other: Floats, *, groups: Ints | None = None) -> Inferiority:
     """mean(base − other) of per-row scores in [0, 1], higher is better, [n] each, with its
     one-sided 95 % limit by Student's t over rows, or over ``groups`` [n] (whole numbers). No rows:
     the value is NaN and the limit infinite."""
     gap = np.asarray(base, dtype=np.float64) - np.asarray(other, dtype=np.float64)
     n = len(gap)
     if not n:
-        return Inferiority(math.nan, math.inf, 0, 0, None, margin)
+        return Inferiority(math.nan, math.inf, 0, 0)
     codes = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
     sizes = np.bincount(codes).astype(np.float64)
     totals = np.bincount(codes, weights=gap)
@@ -63,11 +60,11 @@ def inferiority(
     high = _limit(mean, rest, len(sizes))
     # Of numbers the last digits always differ.
     changed = int((np.abs(gap) > SAME).sum())
-    if high < margin:
-        return Inferiority(mean, high, n, changed, None, margin)
-    units = _enough(mean, rest / len(sizes), len(sizes), margin)
-    more = None if units is None else math.ceil((units - len(sizes)) * size)
-    return Inferiority(mean, high, n, changed, more, margin)
+    more = None
+    if high >= MARGIN:
+        units = _enough(mean, rest / len(sizes), len(sizes))
+        more = None if units is None else math.ceil((units - len(sizes)) * size)
+    return Inferiority(mean, high, n, changed, more)
 
 
 def _limit(mean: float, rest: float, units: int) -> float:
@@ -81,14 +78,14 @@ def _limit(mean: float, rest: float, units: int) -> float:
     return joined + float(stdtrit(total - 1, LEVEL)) * math.sqrt(squares / total / (total - 1))
 
 
-def _enough(mean: float, variance: float, units: int, margin: float) -> int | None:
+def _enough(mean: float, variance: float, units: int) -> int | None:
     """The least number of units, to a fiftieth, with which the limit would fall below the margin if
     mean and variance stay; ``None`` where it never would."""
-    if mean >= margin:
+    if mean >= MARGIN:
         return None
     wanted = units
     while wanted < MOST:
         wanted = math.ceil(wanted * 1.02) + 1
-        if _limit(mean, variance * wanted, wanted) < margin:
+        if _limit(mean, variance * wanted, wanted) < MARGIN:
             return wanted
     return None

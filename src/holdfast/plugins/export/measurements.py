@@ -1,15 +1,47 @@
-"""What was measured of each form of a model, and which of them is kept."""
+"""How long the same rows take in each form of a model, on this machine, now; what else was measured
+of each form, and which of them is kept."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from holdfast.plugins.export.inferior import FALSE_KEPT, Inferiority
-from holdfast.plugins.export.speed import Times, faster
+import numpy as np
+
+from holdfast.core.records import Floats
+from holdfast.plugins.export.inferior import FALSE_KEPT, MARGIN, Inferiority
 
 FLOAT32, BFLOAT16, INT8 = "float32", "bfloat16", "int8"
+# How often each batch is asked, at least and at most.
+LEAST, MOST = 7, 41
+# Seconds that the repeats of one batch may take, over all engines.
+BUDGET = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Seconds of each repeat by engine, [repeats] each; the engines took turns, so the same place
+    in two of them is one moment of the machine."""
+
+    batch: int
+    seconds: Mapping[str, Floats]
+
+    def median_ms(self, name: str) -> float:
+        """Milliseconds a row: the median over the repeats ÷ the rows of a batch."""
+        return 1000 * float(np.median(self.seconds[name])) / self.batch
+
+    def ratio(self, name: str, base: str) -> tuple[float, float, float]:
+        """The median of the time of ``name`` ÷ that of ``base`` in the same turn, and an interval
+        of it: the order statistics between which the median lies 95 % of the time, at least."""
+        from scipy.stats import binom
+
+        ratios = np.sort(self.seconds[name] / self.seconds[base])
+        n = len(ratios)
+        # The greatest k with P(fewer than k of n lie below the median) at most 2.5 %; from 0 on.
+        cut = max(int(binom.ppf(0.025, n, 0.5)) - 1, 0)
+        return float(np.median(ratios)), float(ratios[cut]), float(ratios[n - 1 - cut])
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,21 +72,14 @@ class FormMeasurements:
     threads: int
     cpu: str
 
-    @property
-    def base(self) -> ModelForm:
-        """The model itself."""
-        return self.forms[0]
-
-    def table(self) -> list[dict[str, Any]]:
-        """A line a form: milliseconds a row at each batch, times as fast as the model itself with
-        an interval, and how it did on the validation rows."""
-        return [self._line(form) for form in self.forms]
-
-    def _line(self, form: ModelForm) -> dict[str, Any]:
+    def line(self, form: ModelForm) -> dict[str, Any]:
+        """Milliseconds a row at each batch, times as fast as the model itself with an interval, and
+        how the form did on the validation rows."""
+        base = self.forms[0].name
         line: dict[str, Any] = {"engine": form.engine, "precision": form.precision}
         line["ms"] = {str(t.batch): round(t.median_ms(form.name), 3) for t in self.times}
         line["times_as_fast"] = {
-            str(t.batch): _inverse(t.ratio(form.name, self.base.name)) for t in self.times
+            str(t.batch): _inverse(t.ratio(form.name, base)) for t in self.times
         }
         if form.gap is not None:
             line["logit_gap"] = form.gap
@@ -73,13 +98,45 @@ class FormMeasurements:
 
     def fastest(self) -> ModelForm:
         """Of the forms that are no worse, the one that takes the least time for single rows."""
-        safe = [f for f in self.forms if f is self.base or (f.valid and f.valid.held)]
+        safe = [f for f in self.forms if f is self.forms[0] or (f.valid and f.valid.held)]
         return min(safe, key=lambda form: self.times[0].median_ms(form.name))
 
 
 def _inverse(ratio: tuple[float, float, float]) -> dict[str, float]:
     value, low, high = ratio
     return {"value": round(1 / value, 3), "low": round(1 / high, 3), "high": round(1 / low, 3)}
+
+
+def measure(
+    batch: int,
+    engines: Mapping[str, Callable[[], object]],
+    *,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Times:
+    """Ask each engine in turn, one unmeasured turn first; as often as the budget allows."""
+    started = clock()
+    for ask in engines.values():
+        ask()
+    turn = max(clock() - started, 1e-9)
+    repeats = int(np.clip(BUDGET / turn, LEAST, MOST))
+    seconds: dict[str, list[float]] = {name: [] for name in engines}
+    for _ in range(repeats):
+        for name, ask in engines.items():
+            before = clock()
+            ask()
+            seconds[name].append(clock() - before)
+    return Times(batch, {name: np.asarray(found) for name, found in seconds.items()})
+
+
+def faster(times: Sequence[Times], name: str, base: str) -> tuple[bool, str]:
+    """Whether ``name`` is faster than ``base``: surely at the first batch, and not surely slower at
+    any other; with the ratios in words."""
+    said, surely = [], True
+    for place, one in enumerate(times):
+        value, low, high = one.ratio(name, base)
+        said.append(f"{1 / value:.1f} times as fast at batch {one.batch}")
+        surely = surely and (high < 1 if place == 0 else low <= 1)
+    return surely, " and ".join(said)
 
 
 def choose(
@@ -103,22 +160,21 @@ def choose(
 def _obstacle(
     measured: FormMeasurements, form: ModelForm, plain: ModelForm, metric: str
 ) -> tuple[bool, str]:
-    valid, margin = form.valid, 100 * (form.valid.margin if form.valid else 0.01)
+    valid, margin = form.valid, f"{100 * MARGIN:.0f} point"
     if valid is None or not valid.n:
         return True, "there are no validation rows to judge it by"
     rows = f"{valid.n} validation rows"
     limit = f"at most {100 * valid.high:.1f} points worse in {metric}, 95 %"
+    if valid.value >= MARGIN:
+        return True, f"it is {100 * valid.value:.1f} points worse in {metric} on {rows}"
     if not valid.held:
-        if valid.value >= valid.margin:
-            return True, f"it is {100 * valid.value:.1f} points worse in {metric} on {rows}"
         more = f"; {valid.more} more would settle it" if valid.more else ""
-        rule = f"cannot show that it is no worse by {margin:.0f} point ({limit}{more})"
-        return True, f"{rows} {rule}"
+        return True, f"{rows} cannot show that it is no worse by {margin} ({limit}{more})"
     quick, ratios = faster(measured.times, form.name, plain.name)
-    kept = f"is no worse by {margin:.0f} point on {rows} ({limit})"
+    kept = f"is no worse by {margin} on {rows} ({limit})"
     if not quick:
         return True, f"it {kept}, but not surely faster on this machine: {ratios}"
     return False, (
-        f"{kept}, and {ratios} as float32; of files that are worse by {margin:.0f} point this rule "
+        f"{kept}, and {ratios} as float32; of files that are worse by {margin} this rule "
         f"keeps at most {100 * FALSE_KEPT:.0f} in 100"
     )

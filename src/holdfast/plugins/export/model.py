@@ -47,21 +47,17 @@ class ExportableModel:
         """What its answers are compared by, in words."""
         return METRICS[self.kind]
 
-    def through(self, network: Callable[..., Any]) -> ExportableModel:
-        """The same with ``network`` in the place of the saved one's; columns beside the text are
-        not read."""
+    def predictions(self, network: Callable[..., Any], table: Table) -> list[Any]:
+        """An answer a row, as ``predict`` gives them, with ``network`` in the place of the saved
+        one's; columns beside the text are not read."""
         saved = self.saved
         one: Any
         if self.task == "image-classification":
             one = FittedVision(network, saved.processor, saved.classes, saved.channels)
         else:
             one = FittedText(network, saved.tokenizer, saved.classes, saved.max_length)
-        return replace(self, use=replace(self.use, models=[one]))
-
-    def predictions(self, table: Table) -> list[Any]:
-        """An answer a row, as ``predict`` gives them."""
         with flushed_subnormals():
-            return list(self.use.answer(table).predictions)
+            return list(replace(self.use, models=[one]).answer(table).predictions)
 
     def scores(self, predictions: Sequence[Any], table: Table) -> Floats:
         """How right each answer is, [n] in [0, 1]."""
@@ -95,7 +91,7 @@ def answered(run: Path, result: dict[str, Any]) -> ExportableModel:
     return ExportableModel(task, kind, getattr(one, "text", one), use)
 
 
-def exportable(model: ExportableModel, shape: tuple[int, int, int] | None) -> Exportable:
+def exportable(model: ExportableModel, shape: tuple[int, ...] | None) -> Exportable:
     """What is written of it; ``shape`` is that of a picture."""
     saved = model.saved
     plain = saved.network.model.eval()

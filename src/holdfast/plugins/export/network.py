@@ -83,7 +83,7 @@ class Exportable:
     tokens: int | None = None
     vocabulary: int = 0
     pad: int = 0
-    shape: tuple[int, int, int] | None = None
+    shape: tuple[int, ...] | None = None
     each_token: bool = False
     lean: bool = False
 
@@ -111,7 +111,7 @@ def of_texts(
     )
 
 
-def of_pictures(saved: Any, again: Any, shape: tuple[int, int, int]) -> Exportable:
+def of_pictures(saved: Any, again: Any, shape: tuple[int, ...]) -> Exportable:
     """What is exported of a saved image classifier, for pictures of ``shape``."""
     inputs = (PICTURE,)
     asked = ByPlace(saved, inputs).eval()

@@ -7,6 +7,7 @@ say, its text between the marks is what Ollama has to write.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 SYSTEM, PROMPT, ANSWER = "\ue000system\ue000", "\ue000prompt\ue000", "\ue000answer\ue000"
@@ -55,9 +56,8 @@ def turns_of(tokenizer: Any, template: str) -> Turns | None:
         ahead, rest = first.split(SYSTEM)
         between = rest[: -len(PROMPT + after)]
         # What stands before both kinds of turn begins the text.
-        same = 0
-        while same < min(len(ahead), len(before)) and ahead[same] == before[same]:
-            same += 1
+        alike = takewhile(lambda pair: pair[0] == pair[1], zip(ahead, before, strict=False))
+        same = len(list(alike))
         if between.endswith(before[same:]) and before[same:]:
             begin, opening = before[:same], before[same:]
             system = (ahead[same:], between[: -len(opening)])
@@ -80,28 +80,24 @@ def modelfile(tokenizer: Any, template: str | None, file: str, begins: bool) -> 
     the prompt is passed on as it is. ``begins`` says that a start token is added by itself, so the
     template may not write it again."""
     turns = turns_of(tokenizer, template) if template else None
-    lines = [f"FROM ./{file}"]
-    if turns is None:
-        lines.append('TEMPLATE """{{ .Prompt }}"""')
-        stops = []
-    else:
-        begin = turns.begin
+    body, default, stops = "{{ .Prompt }}", None, [str(tokenizer.eos_token or "")]
+    if turns is not None:
+        begin, opening, default = turns.begin, turns.user[0], turns.default
         start = str(tokenizer.bos_token or "")
-        opening = turns.user[0]
-        if start and begins:
+        if begins and turns.begin:
             begin = begin.removeprefix(start)
-            opening = opening.removeprefix(start) if not turns.begin else opening
+        elif begins:
+            opening = opening.removeprefix(start)
         system = ""
         if turns.system is not None:
             before, after = turns.system
             system = f"{{{{ if .System }}}}{before}{{{{ .System }}}}{after}{{{{ end }}}}"
         said = f"{opening}{{{{ .Prompt }}}}{turns.user[1]}{{{{ .Response }}}}{turns.end}"
         body = f"{begin}{system}{said}"
-        lines.append(f'TEMPLATE """{body}"""')
-        if turns.default:
-            lines.append(f'SYSTEM """{turns.default}"""')
-        stops = [turns.end.strip().split("\n")[0]]
-    stops.append(str(tokenizer.eos_token or ""))
+        stops.insert(0, turns.end.strip().split("\n")[0])
+    lines = [f"FROM ./{file}", f'TEMPLATE """{body}"""']
+    if default:
+        lines.append(f'SYSTEM """{default}"""')
     for stop in dict.fromkeys(one for one in stops if one.strip() and '"' not in one):
         lines.append(f'PARAMETER stop "{stop}"')
     return "\n".join([*lines, ""])

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from holdfast.core.errors import ModelError
 from holdfast.core.records import Floats
 from holdfast.plugins.export.network import Exportable
 
@@ -75,6 +76,23 @@ def rows_of(exportable: Exportable, batch: int, length: int) -> tuple[Tensor, ..
     return tuple(torch.from_numpy(made[name][at].astype(np.int64)) for name in exportable.inputs)
 
 
+def batch_of(exportable: Exportable, batch: int, length: int) -> dict[str, Tensor]:
+    """The same rows by name, as an engine is given them."""
+    return dict(zip(exportable.inputs, rows_of(exportable, batch, length), strict=True))
+
+
+def difference(
+    exportable: Exportable, given: Mapping[str, Tensor], wanted: Floats, found: Floats
+) -> tuple[float, float]:
+    """The largest difference of a logit, and the same as a share of the largest logit where that
+    exceeds 1; of a tagger at the tokens that are no padding."""
+    if exportable.each_token:
+        real = given["attention_mask"].numpy() == 1
+        wanted, found = wanted[real], found[real]
+    apart = float(np.abs(wanted - found).max())
+    return apart, apart / max(1.0, float(np.abs(wanted).max()))
+
+
 def prove(exportable: Exportable, engine: Engine) -> OutputGap:
     """The gap between the file behind ``engine`` and the model as it was saved, over every batch
     and length."""
@@ -83,17 +101,28 @@ def prove(exportable: Exportable, engine: Engine) -> OutputGap:
     for length in lengths_of(exportable):
         with torch.inference_mode():
             told = exportable.asked(*rows_of(exportable, DRAWN, length)).float().numpy()
+        size = "x".join(map(str, exportable.shape)) if exportable.shape else str(length)
         for batch in BATCHES:
-            given = dict(zip(exportable.inputs, rows_of(exportable, batch, length), strict=True))
+            given = batch_of(exportable, batch, length)
             wanted, found = told[np.arange(batch) % DRAWN], engine(given)
-            if exportable.each_token:
-                real = given["attention_mask"].numpy() == 1
-                wanted, found = wanted[real], found[real]
-            apart = float(np.abs(wanted - found).max()) if found.shape == wanted.shape else np.inf
+            apart = share = np.inf
+            if found.shape == wanted.shape:
+                apart, share = difference(exportable, given, wanted, found)
             # NaN compares as false: it must not pass for a small one.
-            apart = apart if np.isfinite(apart) else np.inf
-            largest = max(largest, apart)
-            relative = max(relative, apart / max(1.0, float(np.abs(wanted).max())))
-            size = "x".join(map(str, exportable.shape)) if exportable.shape else str(length)
+            if not np.isfinite(apart):
+                apart = share = np.inf
+            largest, relative = max(largest, apart), max(relative, share)
             shapes.append(f"{batch}x{size}")
     return OutputGap(largest, relative, tuple(shapes))
+
+
+def check_gap(file: str, gap: float) -> None:
+    """Raise ``ModelError`` where a file computes something else than the model."""
+    if not gap <= TOLERANCE:
+        raise ModelError(
+            file,
+            f"differs from the model by more than {TOLERANCE:g} of the largest logit, so it is not "
+            "kept",
+            gap,
+            "Please report it, with the model's name: its architecture is not exported faithfully.",
+        )
