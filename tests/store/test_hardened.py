@@ -119,7 +119,8 @@ def test_a_deleted_request_does_not_come_back_by_any_way(store: Store) -> None:
     store.add_requests([mine, other])
     label = store.add_feedback(Feedback(mine.id, 0, "bad", "ann", 3.0, row={"text": SECRET}))
     store.delete(time.time(), by="request", value=mine.id)
-    store.add([mine, (mine.id, (StoredPrediction(0, "b", "x"),))])
+    store.add_requests([mine])
+    store.add_said(mine.id, (StoredPrediction(0, "b", "x"),))
     with pytest.raises(DataError, match="was deleted"):
         store.add_feedback(Feedback(mine.id, 0, "bad", "ann", 4.0))
     assert [one.id for one in store.requests()] == [other.id]

@@ -11,12 +11,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from holdfast.core.errors import StoreError
 from holdfast.plugins.service.records import Served, ServiceObserver
 from holdfast.plugins.store.records import Event, Feedback, RequestOutcome
-from holdfast.plugins.store.store import Store
+
+if TYPE_CHECKING:
+    from holdfast.plugins.store.store import Store
 
 T = TypeVar("T")
 Log = Callable[[str], None]

@@ -12,15 +12,17 @@ import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import sqlalchemy
+from sqlalchemy import Connection, Engine
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import SQLAlchemyError
 
 from holdfast.core.errors import DataError, MachineError, StoreError, StoreGone
 from holdfast.data.database_url import DRIVERS, INSTALL, is_url, masked, without_password
+from holdfast.plugins.store import tables
 
-if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine
-
-SERVE = "pip install 'holdfast[serve]'"
 REMEDY = "Check that it is there, has room and may be written."
 # How long a writer waits for another one [s].
 PATIENCE = 10.0
@@ -46,20 +48,16 @@ def open_database(where: str) -> Engine:
     Raises ``MachineError`` where a driver is not installed, ``StoreError`` where the database is
     none, is another one, or was made by a newer Holdfast, ``StoreGone`` where it cannot be reached.
     """
-    try:
-        import sqlalchemy
-    except ImportError as error:
-        rule = "needs SQLAlchemy, which is not installed"
-        raise MachineError("a store", rule, None, SERVE) from error
     path = file_of(where)
     if is_url(where) and path is None and where.startswith("sqlite"):
         raise StoreError(masked(where), "names no file", None, "Write sqlite:///FOLDER/FILE.db.")
+    scheme, _, rest = where.partition("://")
+    url: Any = f"{DRIVERS.get(scheme, scheme)}://{rest}"
+    if path is not None:
+        url = URL.create("sqlite", database=str(path))
     with refusing(where, opening=True):
         engine = sqlalchemy.create_engine(
-            _own_url(where, path),
-            pool_pre_ping=True,
-            pool_timeout=PATIENCE,
-            connect_args=_patient(path),
+            url, pool_pre_ping=True, pool_timeout=PATIENCE, connect_args=_patient(path)
         )
         sqlalchemy.event.listen(engine, "begin", _begin)
         if path is not None:
@@ -85,8 +83,6 @@ def writing(engine: Engine) -> Iterator[Connection]:
 def refusing(where: str, *, opening: bool = False) -> Iterator[None]:
     """Every fault of the database at ``where`` as one block without the password: ``StoreGone``
     for what may pass, ``DataError`` for a record that it does not take."""
-    from sqlalchemy.exc import SQLAlchemyError
-
     what = masked(where)
     try:
         yield
@@ -112,10 +108,6 @@ def refusing(where: str, *, opening: bool = False) -> Iterator[None]:
 
 def make_tables(engine: Engine, where: str) -> None:
     """The tables, where they are not there, and the mark by which this store is known."""
-    import sqlalchemy
-
-    from holdfast.plugins.store import tables
-
     path = file_of(where)
     with refusing(where):
         if path is not None:
@@ -152,15 +144,6 @@ def _make_file(path: Path) -> None:
         raise StoreGone(what, rule, str(path.parent), "Make the folder, or name another file.")
     if not path.exists():
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
-
-
-def _own_url(where: str, path: Path | None) -> Any:
-    from sqlalchemy.engine import URL
-
-    if path is not None:
-        return URL.create("sqlite", database=str(path))
-    scheme, _, rest = where.partition("://")
-    return f"{DRIVERS.get(scheme, scheme)}://{rest}"
 
 
 def _patient(path: Path | None) -> Mapping[str, Any]:

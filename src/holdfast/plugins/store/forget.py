@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from holdfast.core.errors import RecipeError, StoreError
+from holdfast.core.errors import RecipeError
 from holdfast.core.printable import printable
 from holdfast.core.wording import counted
 from holdfast.terminal.streams import json_text
@@ -50,14 +50,10 @@ def command(
 
 
 def _forget(where: str, by: Any, value: str) -> dict[str, Any]:
-    from holdfast.plugins.store.connection import file_of
     from holdfast.plugins.store.records import user_mark
     from holdfast.plugins.store.store import open_store
 
-    path = file_of(where)
-    if path is not None and not path.is_file():
-        raise StoreError(str(path), "is not there", None, "Name the store of the service.")
-    opened = open_store(where)
+    opened = open_store(where, make=False)
     try:
         gone = opened.delete(time.time(), by=by, value=user_mark(value) if by == "user" else value)
         return {"schema": 1, "by": by, "gone": gone, "erased": not opened.owed()}

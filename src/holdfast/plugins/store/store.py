@@ -9,13 +9,23 @@ from __future__ import annotations
 import contextlib
 import secrets
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, TypeVar
 
-from holdfast.core.errors import DataError, StoreError
+from holdfast.core.errors import DataError, MachineError, StoreError
 from holdfast.data.database_url import masked
+
+try:
+    from sqlalchemy import String, Table, and_, cast, delete, func, null, select, update
+    from sqlalchemy.dialects import postgresql, sqlite
+    from sqlalchemy.engine import Connection, Engine
+except ImportError as error:
+    rule = "needs SQLAlchemy, which is not installed"
+    raise MachineError("a store", rule, None, "pip install 'holdfast[serve]'") from error
+
+from holdfast.plugins.store import tables
 from holdfast.plugins.store.connection import (
     PATIENCE,
     file_of,
@@ -36,14 +46,13 @@ from holdfast.plugins.store.records import (
     Tombstones,
 )
 
-if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine
-
-
 By = Literal["request", "user", "who", "label"]
 KINDS = ("request", "label")
 # A fact of each deletion that is not scrubbed yet begins so.
 OWED = "scrub-"
+# The records that the store numbers as they come, and where they stand.
+NUMBERED = {Feedback: tables.feedback, RequestOutcome: tables.outcomes, Event: tables.events}
+Numbered = TypeVar("Numbered", Feedback, RequestOutcome, Event)
 # Below the number of variables that SQLite takes in one statement.
 AT_ONCE = 10_000
 # Whatever a service answered is written or lost by then [s].
@@ -75,10 +84,6 @@ class Store:
     def mark(self) -> str:
         """What this store is known by [8 hexadecimal digits], drawn when it was made."""
         if self._mark is None:
-            from sqlalchemy import select
-
-            from holdfast.plugins.store import tables
-
             fact = tables.facts.c
             (found,) = self._read(select(fact.value).where(fact.name == "mark"))
             self._mark = str(found.value)
@@ -94,66 +99,49 @@ class Store:
     def add_requests(self, requests: Sequence[StoredRequest]) -> None:
         """Calls with what was said, and their texts where they are kept; all or none. Of one that
         was deleted meanwhile nothing is written."""
-        self.add(requests)
-
-    def add_said(self, request: str, said: Sequence[StoredPrediction]) -> None:
-        """What another model said of a request that is there already."""
-        self.add([(request, tuple(said))])
-
-    def add(
-        self, batch: Sequence[StoredRequest | tuple[str, tuple[StoredPrediction, ...]]]
-    ) -> None:
-        """Calls, and what others said of calls, in one transaction; all or none."""
-        from holdfast.plugins.store import tables
-
-        calls = [one for one in batch if isinstance(one, StoredRequest)]
-        others = [one for one in batch if not isinstance(one, StoredRequest)]
         with self._writing() as connection:
-            gone = _buried(connection, [*(one.id for one in calls), *(id for id, _ in others)])
-            since = _left(connection, {one.user for one in calls if one.user})
+            gone = _buried(connection, [one.id for one in requests])
+            since = _left(connection, {one.user for one in requests if one.user})
             calls = [
                 one
-                for one in calls
+                for one in requests
                 if one.id not in gone and one.at > since.get(one.user or "", one.at - 1)
             ]
             _add_calls(connection, calls)
-            said = [(one.id, one.said) for one in calls] + [o for o in others if o[0] not in gone]
-            answers = [{"request": id, **asdict(each)} for id, some in said for each in some]
-            _insert(connection, tables.answers, answers)
-            texts = [{"request": one.id, **asdict(each)} for one in calls for each in one.texts]
-            _insert(connection, tables.texts, texts)
+            said = [(one.id, each) for one in calls for each in one.said]
+            _add_parts(connection, tables.answers, said)
+            texts = [(one.id, each) for one in calls for each in one.texts]
+            _add_parts(connection, tables.texts, texts)
+
+    def add_said(self, request: str, said: Sequence[StoredPrediction]) -> None:
+        """What another model said of a request that is there already."""
+        with self._writing() as connection:
+            if not _buried(connection, [request]):
+                _add_parts(connection, tables.answers, [(request, one) for one in said])
 
     def add_feedback(self, feedback: Feedback, of: StoredRequest | None = None) -> Feedback:
         """One label; the same record with its number. It is on the disk when this returns, and with
         it the request ``of`` which it is, where that is not written yet: whoever forgets a user
         finds his labels by his requests. Raises ``DataError`` where the request was deleted."""
-        from holdfast.plugins.store import tables
-
         with self._writing() as connection:
             _stands(connection, feedback.request, "label", of)
-            return replace(feedback, id=_numbered(connection, tables.feedback, feedback))
+            return replace(feedback, id=_append(connection, feedback))
 
     def add_outcome(
         self, outcome: RequestOutcome, of: StoredRequest | None = None
     ) -> RequestOutcome:
         """What came of a request; as ``add_feedback``."""
-        from holdfast.plugins.store import tables
-
         with self._writing() as connection:
             _stands(connection, outcome.request, "outcome", of)
-            return replace(outcome, id=_numbered(connection, tables.outcomes, outcome))
+            return replace(outcome, id=_append(connection, outcome))
 
     def append(self, event: Event) -> Event:
         """Something that befell the service; the same record with its number."""
-        from holdfast.plugins.store import tables
-
         with self._writing() as connection:
-            return replace(event, id=_numbered(connection, tables.events, event))
+            return replace(event, id=_append(connection, event))
 
     def save_state(self, name: str, body: Mapping[str, Any], at: float) -> None:
         """Remember ``body`` under a name, in the place of what was there."""
-        from holdfast.plugins.store import tables
-
         values = {"at": at, "body": dict(body)}
         with self._writing() as connection:
             made = _inserting(connection)(tables.states).values(name=name, **values)
@@ -163,10 +151,6 @@ class Store:
 
     def state(self, name: str) -> dict[str, Any] | None:
         """What was remembered last under a name; ``None`` where nothing was."""
-        from sqlalchemy import select
-
-        from holdfast.plugins.store import tables
-
         found = self._read(select(tables.states.c.body).where(tables.states.c.name == name))
         return dict(found[0].body) if found else None
 
@@ -185,10 +169,6 @@ class Store:
     ) -> list[StoredRequest]:
         """Calls in the order of their names, behind ``after``, with what was said and their texts:
         those of ``ids``, or those that were asked at ``since`` or later."""
-        from sqlalchemy import select
-
-        from holdfast.plugins.store import tables
-
         table = tables.requests
         wanted = select(table).where(table.c.id > after).order_by(table.c.id).limit(limit)
         if ids is not None:
@@ -198,10 +178,14 @@ class Store:
         found = {row.id: StoredRequest(**_named(row)) for row in self._read(wanted)}
         said: dict[str, list[StoredPrediction]] = {one: [] for one in found}
         kept: dict[str, list[KeptText]] = {one: [] for one in found}
-        shown_first = tables.answers.c.shown.desc(), tables.answers.c.model
-        for row in self._read(_of(tables.answers, found).order_by(*shown_first)):
+        answers, texts = tables.answers, tables.texts
+        own = answers.c
+        order = own.index, own.shown.desc(), own.model
+        of_these = select(answers).where(own.request.in_(list(found))).order_by(*order)
+        for row in self._read(of_these):
             said[row.request].append(StoredPrediction(**_named(row, "request")))
-        for row in self._read(_of(tables.texts, found)):
+        of_these = select(texts).where(texts.c.request.in_(list(found))).order_by(texts.c.index)
+        for row in self._read(of_these):
             kept[row.request].append(KeptText(**_named(row, "request")))
         return [
             replace(one, said=tuple(said[id]), texts=tuple(kept[id])) for id, one in found.items()
@@ -210,92 +194,49 @@ class Store:
     def kept(self, limit: int = 5000) -> list[KeptRow]:
         """The newest rows whose text is kept, the newest first, each with the answer that went
         out."""
-        from holdfast.plugins.store import tables
-
         own = tables.texts.c
         newest = _kept_rows().order_by(own.request.desc(), own.index).limit(limit)
         return [_kept(one) for one in self._read(newest)]
 
     def kept_row(self, request: str, index: int) -> KeptRow | None:
         """One such row; ``None`` where its text is not kept."""
-        from holdfast.plugins.store import tables
-
         own = tables.texts.c
         found = self._read(_kept_rows().where(own.request == request, own.index == index))
         return _kept(found[0]) if found else None
 
-    def feedback_by(self, who: str, *, source: str | None = None) -> list[Feedback]:
-        """The labels of one person, in the order in which they came."""
-        from sqlalchemy import select
-
-        from holdfast.plugins.store import tables
-
+    def feedback_by(self, who: str, *, source: str) -> list[Feedback]:
+        """The labels of one person from one source, in the order in which they came."""
         own = tables.feedback.c
-        wanted = select(tables.feedback).where(own.who == who).order_by(own.id)
-        if source is not None:
-            wanted = wanted.where(own.source == source)
-        return [Feedback(**_named(row)) for row in self._read(wanted)]
+        return self._in_order(Feedback, own.who == who, own.source == source)
 
     def feedback_of(self, request: str, index: int) -> list[Feedback]:
         """The labels of one row, in the order in which they came."""
-        from sqlalchemy import select
-
-        from holdfast.plugins.store import tables
-
         own = tables.feedback.c
-        mine = (own.request == request) & (own.index == index)
-        found = select(tables.feedback).where(mine).order_by(own.id)
-        return [Feedback(**_named(row)) for row in self._read(found)]
+        return self._in_order(Feedback, own.request == request, own.index == index)
 
     def feedback(self, *, after: int = 0, limit: int = 10_000) -> list[Feedback]:
         """Labels in the order in which they came, behind number ``after``."""
-        from sqlalchemy import select
-
-        from holdfast.plugins.store import tables
-
-        table = tables.feedback
-        found = select(table).where(table.c.id > after).order_by(table.c.id).limit(limit)
-        return [Feedback(**_named(row)) for row in self._read(found)]
+        return self._in_order(Feedback, tables.feedback.c.id > after, limit=limit)
 
     def outcomes(self, *, after: int = 0, limit: int = 10_000) -> list[RequestOutcome]:
         """What came of requests, in the order in which it was told, behind number ``after``."""
-        from sqlalchemy import select
-
-        from holdfast.plugins.store import tables
-
-        table = tables.outcomes
-        found = select(table).where(table.c.id > after).order_by(table.c.id).limit(limit)
-        return [RequestOutcome(**_named(row)) for row in self._read(found)]
+        return self._in_order(RequestOutcome, tables.outcomes.c.id > after, limit=limit)
 
     def events(self, kind: str | None = None, *, after: int = 0, limit: int = 1000) -> list[Event]:
         """What befell the service, oldest first, behind number ``after``; of one kind or of all."""
-        from sqlalchemy import select
-
-        from holdfast.plugins.store import tables
-
-        table = tables.events
-        found = select(table).where(table.c.id > after).order_by(table.c.id).limit(limit)
-        if kind is not None:
-            found = found.where(table.c.kind == kind)
-        return [Event(**_named(row)) for row in self._read(found)]
+        own = tables.events.c
+        of_kind = [] if kind is None else [own.kind == kind]
+        return self._in_order(Event, own.id > after, *of_kind, limit=limit)
 
     def newest_events(self, limit: int = 1000) -> list[Event]:
         """What befell the service last, oldest first."""
-        from sqlalchemy import select
-
-        from holdfast.plugins.store import tables
-
-        table = tables.events
-        found = self._read(select(table).order_by(table.c.id.desc()).limit(limit))
+        newest = select(tables.events).order_by(tables.events.c.id.desc()).limit(limit)
+        found = self._read(newest)
         return [Event(**_named(row)) for row in reversed(found)]
 
     def calls(self, since: float, limit: int) -> list[tuple[float, int, float, str]]:
         """When calls came at ``since`` or later, how many rows each had, how long it took [s], and
         of which model, the newest first."""
-        from sqlalchemy import select
-
-        from holdfast.plugins.store import tables
-
         own = tables.requests.c
         wanted = select(own.at, own.rows, own.seconds, own.model).where(own.at >= since)
         found = self._read(wanted.order_by(own.at.desc()).limit(limit))
@@ -303,28 +244,16 @@ class Store:
 
     def states(self, beginning: str) -> dict[str, dict[str, Any]]:
         """Everything that was remembered last under names that begin so."""
-        from sqlalchemy import select
-
-        from holdfast.plugins.store import tables
-
         own = tables.states.c
         found = self._read(select(own.name, own.body).order_by(own.name))
         return {row.name: dict(row.body) for row in found if row.name.startswith(beginning)}
 
     def count_feedback(self) -> int:
         """How many labels there are."""
-        from sqlalchemy import func, select
-
-        from holdfast.plugins.store import tables
-
         return int(self._read(select(func.count()).select_from(tables.feedback))[0][0])
 
     def tombstones(self) -> Tombstones:
         """What was deleted so far, for whoever keeps copies of rows: they are to let go of it."""
-        from sqlalchemy import select
-
-        from holdfast.plugins.store import tables
-
         found = self._read(select(tables.tombstones.c.kind, tables.tombstones.c.key))
         by = {kind: frozenset(one.key for one in found if one.kind == kind) for kind in KINDS}
         return Tombstones(by["request"], by["label"])
@@ -343,10 +272,6 @@ class Store:
         tombstone keeps what was deleted from coming back. The bytes are gone from the file as soon
         as no reader stands in the way: see ``scrub``.
         """
-        from sqlalchemy import delete, select
-
-        from holdfast.plugins.store import tables
-
         labels = tables.feedback.c
         mark = self.mark
         with self._writing() as connection:
@@ -365,8 +290,7 @@ class Store:
                 # What other processes have not written yet: forgotten again within the hour.
                 buried.append(("user", value))
             _bury(connection, buried, at)
-            _quiet(connection)
-            _owe(connection)
+            _erase(connection)
             body = {"by": by, "gone": gone}
             connection.execute(tables.events.insert().values(kind="deletion", at=at, body=body))
         self.scrub()
@@ -375,10 +299,6 @@ class Store:
     def expire(self, now: float) -> int:
         """Delete texts whose time is over, those that came with labels too; how many. The answers
         and the labels stay."""
-        from sqlalchemy import delete, null, update
-
-        from holdfast.plugins.store import tables
-
         texts, labels = tables.texts, tables.feedback
         with self._writing() as connection:
             over = delete(texts).where(texts.c.expires_at <= now)
@@ -388,8 +308,7 @@ class Store:
             )
             gone += connection.execute(emptied).rowcount
             if gone:
-                _quiet(connection)
-                _owe(connection)
+                _erase(connection)
             own = tables.tombstones.c
             old = (own.kind == "user") & (own.at < now - WRITTEN_WITHIN)
             connection.execute(delete(tables.tombstones).where(old))
@@ -406,10 +325,6 @@ class Store:
     def owed(self) -> list[str]:
         """The deletions whose bytes may still stand in the store's files, by their marks: they are
         written down with the deletion, so that no process that ends takes them along."""
-        from sqlalchemy import select
-
-        from holdfast.plugins.store import tables
-
         name = tables.facts.c.name
         return [one.name for one in self._read(select(name).where(name.like(f"{OWED}%")))]
 
@@ -417,10 +332,6 @@ class Store:
         """Empty the file of SQLite in which what was deleted would still stand; of PostgreSQL, let
         the place be used again. ``False`` where a reader is in the way for longer than
         ``patience_s``: it stays due then, for whoever opens, closes or expires the store next."""
-        from sqlalchemy import delete
-
-        from holdfast.plugins.store import tables
-
         owed, busy = self.owed(), False
         with refusing(self._where), self._engine.connect() as connection:
             plain = connection.execution_options(isolation_level="AUTOCOMMIT")
@@ -442,10 +353,6 @@ class Store:
     def claim(self, request: str, index: int, who: str, now: float, until: float) -> bool:
         """Take a row for ``who`` alone, until then; ``False`` where another has it. Of two who ask
         at once one gets it, in whichever process."""
-        from sqlalchemy import and_
-
-        from holdfast.plugins.store import tables
-
         own = tables.claims
         with self._writing() as connection:
             made = _inserting(connection)(own).values(
@@ -463,33 +370,23 @@ class Store:
 
     def see(self, request: str, index: int, who: str) -> None:
         """``who`` has now seen the model's answer to the row that he labels."""
-        from holdfast.plugins.store import tables
-
         with self._writing() as connection:
             mine = _mine(tables.claims, request, index, who)
             connection.execute(tables.claims.update().where(mine).values(seen=True))
 
     def release(self, request: str, index: int, who: str) -> None:
         """Give a row back that ``who`` had taken."""
-        from holdfast.plugins.store import tables
-
         with self._writing() as connection:
             mine = _mine(tables.claims, request, index, who)
             connection.execute(tables.claims.delete().where(mine))
 
     def claims(self, now: float) -> list[Claim]:
         """Who labels which row now."""
-        from sqlalchemy import select
-
-        from holdfast.plugins.store import tables
-
         found = self._read(select(tables.claims).where(tables.claims.c.until > now))
         return [Claim(**_named(row)) for row in found]
 
     def skip(self, request: str, index: int, who: str, at: float) -> None:
         """``who`` would rather not label this row."""
-        from holdfast.plugins.store import tables
-
         values = {"request": request, "index": index, "who": who, "at": at}
         with self._writing() as connection:
             made = _inserting(connection)(tables.skips).values(**values)
@@ -497,18 +394,12 @@ class Store:
 
     def unskip(self, request: str, index: int, who: str) -> bool:
         """Take that back; whether there was anything to take back."""
-        from holdfast.plugins.store import tables
-
         with self._writing() as connection:
             mine = _mine(tables.skips, request, index, who)
             return connection.execute(tables.skips.delete().where(mine)).rowcount > 0
 
     def skipped(self) -> list[tuple[str, int, str, float]]:
         """Request, index, who and when, oldest first."""
-        from sqlalchemy import select
-
-        from holdfast.plugins.store import tables
-
         found = self._read(select(tables.skips).order_by(tables.skips.c.at))
         return [(row.request, row.index, row.who, row.at) for row in found]
 
@@ -523,6 +414,14 @@ class Store:
         self._need_file()
         with refusing(self._where), self._engine.connect() as connection:
             return list(connection.execute(statement))
+
+    def _in_order(
+        self, record: type[Numbered], *where: Any, limit: int | None = None
+    ) -> list[Numbered]:
+        """Records in the order of their numbers."""
+        table = NUMBERED[record]
+        found = select(table).where(*where).order_by(table.c.id).limit(limit)
+        return [record(**_named(row)) for row in self._read(found)]
 
     def _seen(self) -> tuple[int, int] | None:
         if self._path is None:
@@ -545,27 +444,19 @@ class Store:
             self.remade += 1
 
 
-def open_store(where: str) -> Store:
-    """The store in a file or at a URL, made where it is not there; see ``open_database``. What an
-    earlier process could not erase is erased now, where no reader stands in the way."""
-    made = Store(where, open_database(where))
-    made.settle()
-    return made
-
-
-def _owe(connection: Connection) -> None:
-    """The bytes of this deletion are to leave the files, whoever does it."""
-    from holdfast.plugins.store import tables
-
-    mark = f"{OWED}{secrets.token_hex(8)}"
-    connection.execute(tables.facts.insert().values(name=mark, value=True))
+def open_store(where: str, *, make: bool = True) -> Store:
+    """The store in a file or at a URL, made where it is not there, unless ``make`` is off; see
+    ``open_database``. What an earlier process could not erase is erased now, where no reader stands
+    in the way."""
+    path = file_of(where)
+    if not make and path is not None and not path.is_file():
+        raise StoreError(str(path), "is not there", None, "Name the store of the service.")
+    store = Store(where, open_database(where))
+    store.settle()
+    return store
 
 
 def _kept_rows() -> Any:
-    from sqlalchemy import and_, select
-
-    from holdfast.plugins.store import tables
-
     texts, answers, calls = tables.texts, tables.answers, tables.requests
     same = and_(answers.c.request == texts.c.request, answers.c.index == texts.c.index)
     return (
@@ -587,10 +478,6 @@ def _mine(table: Any, request: str, index: int, who: str) -> Any:
 
 def _of_whom(by: By, value: str) -> dict[str, Any]:
     """The rows of each table that go, as a condition."""
-    from sqlalchemy import select
-
-    from holdfast.plugins.store import tables
-
     if by == "label":
         return {"feedback": tables.feedback.c.id == int(value)}
     if by == "who":
@@ -610,10 +497,6 @@ def _of_whom(by: By, value: str) -> dict[str, Any]:
 
 
 def _buried(connection: Connection, requests: Sequence[str]) -> set[str]:
-    from sqlalchemy import select
-
-    from holdfast.plugins.store import tables
-
     own, found = tables.tombstones.c, set[str]()
     for start in range(0, len(requests), AT_ONCE):
         some = own.key.in_(requests[start : start + AT_ONCE])
@@ -641,27 +524,20 @@ def _stands(connection: Connection, request: str, what: str, of: StoredRequest |
 
 def _add_calls(connection: Connection, calls: Sequence[StoredRequest]) -> None:
     """Requests; of one that came with its label already nothing is written again."""
-    from holdfast.plugins.store import tables
-
     if calls:
         once = _inserting(connection)(tables.requests).on_conflict_do_nothing()
-        connection.execute(once, list(map(_of_request, calls)))
+        names = ("id", "at", "model", "rows", "seconds", "user")
+        connection.execute(once, [{name: getattr(one, name) for name in names} for one in calls])
 
 
 def _left(connection: Connection, users: set[str]) -> dict[str, float]:
     """When the data of these users were deleted last."""
-    from sqlalchemy import select
-
-    from holdfast.plugins.store import tables
-
     own = tables.tombstones.c
     named = select(own.key, own.at).where(own.kind == "user", own.key.in_(sorted(users)[:AT_ONCE]))
     return {row.key: row.at for row in connection.execute(named)} if users else {}
 
 
 def _bury(connection: Connection, what: Sequence[tuple[str, str]], at: float) -> None:
-    from holdfast.plugins.store import tables
-
     if what:
         made = _inserting(connection)(tables.tombstones)
         made = made.on_conflict_do_update(
@@ -670,13 +546,10 @@ def _bury(connection: Connection, what: Sequence[tuple[str, str]], at: float) ->
         connection.execute(made, [{"kind": kind, "key": key, "at": at} for kind, key in what])
 
 
-def _quiet(connection: Connection) -> None:
-    """Take texts out of events (``{"row": "REQUEST/INDEX", "text": …}``) that are not kept where
-    they were asked any more: what goes there goes here."""
-    from sqlalchemy import String, cast, select
-
-    from holdfast.plugins.store import tables
-
+def _erase(connection: Connection) -> None:
+    """Behind a deletion: take texts out of events (``{"row": "REQUEST/INDEX", "text": …}``) that
+    are not kept where they were asked any more, and write down that the bytes of it all are to
+    leave the files, whoever does it."""
     events, texts = tables.events, tables.texts.c
     named = select(events.c.id, events.c.body).where(cast(events.c.body, String).like('%"text"%'))
     for event in connection.execute(named).all():
@@ -690,50 +563,40 @@ def _quiet(connection: Connection) -> None:
         if any("text" not in one for one in quoted):
             changed = events.update().where(events.c.id == event.id).values(body=event.body)
             connection.execute(changed)
+    owed = {"name": f"{OWED}{secrets.token_hex(8)}", "value": True}
+    connection.execute(tables.facts.insert().values(owed))
 
 
 def _records(value: Any) -> Iterator[dict[str, Any]]:
     """Every mapping within a JSON value, however deep."""
     if isinstance(value, dict):
         yield value
-    for one in (
-        value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    ):
+        value = list(value.values())
+    for one in value if isinstance(value, list) else ():
         yield from _records(one)
 
 
 def _inserting(connection: Connection) -> Any:
     """``INSERT`` with what to do where a row is there already, which both databases know."""
-    from sqlalchemy.dialects import postgresql, sqlite
-
     return {"sqlite": sqlite, "postgresql": postgresql}[connection.dialect.name].insert
 
 
-def _insert(connection: Connection, table: Any, rows: Iterable[Mapping[str, Any]]) -> None:
-    if found := [dict(row) for row in rows]:
-        connection.execute(table.insert(), found)
+def _add_parts(
+    connection: Connection, table: Table, parts: Sequence[tuple[str, StoredPrediction | KeptText]]
+) -> None:
+    """What belongs to requests, by their names."""
+    if parts:
+        rows = [{"request": request, **asdict(part)} for request, part in parts]
+        connection.execute(table.insert(), rows)
 
 
-def _numbered(connection: Connection, table: Any, record: Any) -> int:
-    made = connection.execute(table.insert().values(_but_id(record)).returning(table.c.id))
+def _append(connection: Connection, record: Feedback | RequestOutcome | Event) -> int:
+    """Write a record; its number."""
+    table = NUMBERED[type(record)]
+    values = {name: value for name, value in asdict(record).items() if name != "id"}
+    made = connection.execute(table.insert().values(values).returning(table.c.id))
     return int(made.scalar_one())
-
-
-def _of_request(request: StoredRequest) -> dict[str, Any]:
-    return {
-        name: getattr(request, name) for name in ("id", "at", "model", "rows", "seconds", "user")
-    }
-
-
-def _but_id(record: Any) -> dict[str, Any]:
-    return {name: value for name, value in asdict(record).items() if name != "id"}
 
 
 def _named(row: Any, *without: str) -> dict[str, Any]:
     return {name: value for name, value in row._mapping.items() if name not in without}
-
-
-def _of(table: Any, ids: Iterable[str]) -> Any:
-    from sqlalchemy import select
-
-    return select(table).where(table.c.request.in_(list(ids))).order_by(table.c.index)

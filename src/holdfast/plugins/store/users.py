@@ -6,7 +6,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sqlalchemy import and_, func, or_, select
+
 from holdfast.plugins.store.store import Store
+from holdfast.plugins.store.tables import outcomes, requests
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +37,6 @@ def first_requests(
 ) -> list[Came]:
     """Users in the order in which each came first (``since`` then on), behind ``after`` and up to
     ``until``; of those who came at the same time, in the order of their names."""
-    from sqlalchemy import and_, func, or_, select
-
-    from holdfast.plugins.store.tables import requests
-
     first = func.min(requests.c.at)
     wanted = (
         select(requests.c.user, first.label("first"))
@@ -64,10 +63,6 @@ def first_requests(
 
 def brought(store: Store, users: Sequence[str], since: float) -> list[Brought]:
     """What came of these users' requests that were asked at ``since`` or later."""
-    from sqlalchemy import select
-
-    from holdfast.plugins.store.tables import outcomes, requests
-
     wanted = (
         select(requests.c.user, requests.c.at.label("asked"), outcomes.c.at, outcomes.c.value)
         .join(outcomes, outcomes.c.request == requests.c.id)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from holdfast.core.errors import InputError, StoreGone
 from holdfast.core.printable import printable
-from holdfast.plugins.store.records import Event, KeptText, StoredPrediction, StoredRequest
+from holdfast.plugins.store.records import Event, StoredRequest
 from holdfast.plugins.store.store import Store
 
 # How much waits at most: requests, rows of requests, and bytes of their texts.
@@ -23,8 +23,6 @@ GATHERED = 0.05
 # How long to wait before another try [s]: the first time, and at most.
 FIRST_WAIT, LONGEST_WAIT = 0.1, 5.0
 EXPIRED_EVERY = 60.0
-# A call, or what another model said of one that is there.
-Job = StoredRequest | tuple[str, tuple[StoredPrediction, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +67,7 @@ class StoreWriter:
         self._most = most
         self._prepare = prepare
         self._clock = clock
-        self._waiting: deque[Job] = deque()
+        self._waiting: deque[StoredRequest] = deque()
         self._rows = self._bytes = 0
         self._told = {"written": 0, "lost": 0, "refused": 0, "failures": 0, "expired": 0}
         self._last: str | None = None
@@ -87,11 +85,24 @@ class StoreWriter:
 
     def put(self, request: StoredRequest) -> bool:
         """Have it written soon; ``False`` where it is lost since too much waits. Never blocks."""
-        return self._put(request)
-
-    def put_said(self, request: str, said: Sequence[StoredPrediction]) -> bool:
-        """What another model said of a request that was put before."""
-        return self._put((request, tuple(said)))
+        rows, size = _rows(request), _bytes(request)
+        with self._changed:
+            room = (
+                len(self._waiting) < self._most
+                and (self._rows + rows <= MOST_ROWS or not self._waiting)
+                and (self._bytes + size <= MOST_BYTES or not self._waiting)
+            )
+            if self._closing or not room:
+                self._told["lost"] += 1
+                self._since = self._clock() if self._since is None else self._since
+                return False
+            self._waiting.append(request)
+            self._rows += rows
+            self._bytes += size
+            # The thread wakes by itself a moment later: a signal for each would cost each answer.
+            if len(self._waiting) == 1:
+                self._changed.notify_all()
+            return True
 
     def counts(self) -> WriteCounts:
         """What became of requests so far."""
@@ -102,9 +113,7 @@ class StoreWriter:
     def holds(self, request: str) -> bool:
         """Whether a request still waits to be written."""
         with self._changed:
-            return any(
-                isinstance(one, StoredRequest) and one.id == request for one in self._waiting
-            )
+            return any(one.id == request for one in self._waiting)
 
     def flush(self, timeout: float) -> bool:
         """Wait until everything that was put is written, or lost; whether it is, in time [s]."""
@@ -118,32 +127,12 @@ class StoreWriter:
         with self._changed:
             self._closing = True
             left = len(self._waiting)
-            self._told["lost"] += len(self._waiting)
+            self._told["lost"] += left
             self._waiting.clear()
             self._rows = self._bytes = 0
             self._changed.notify_all()
         self._thread.join(timeout)
         return left
-
-    def _put(self, one: Job) -> bool:
-        rows, size = _rows(one), _bytes(one)
-        with self._changed:
-            room = (
-                len(self._waiting) < self._most
-                and (self._rows + rows <= MOST_ROWS or not self._waiting)
-                and (self._bytes + size <= MOST_BYTES or not self._waiting)
-            )
-            if self._closing or not room:
-                self._told["lost"] += 1
-                self._since = self._clock() if self._since is None else self._since
-                return False
-            self._waiting.append(one)
-            self._rows += rows
-            self._bytes += size
-            # The thread wakes by itself a moment later: a signal for each would cost each answer.
-            if len(self._waiting) == 1:
-                self._changed.notify_all()
-            return True
 
     def _run(self) -> None:
         wait = FIRST_WAIT
@@ -170,11 +159,11 @@ class StoreWriter:
                 self._busy = False
                 self._changed.notify_all()
 
-    def _gathered(self) -> list[Job]:
+    def _gathered(self) -> list[StoredRequest]:
         """The next ones, which stay in their place until they are written."""
         if not self._closing and self._waiting:
             time.sleep(GATHERED)
-        batch: list[Job] = []
+        batch: list[StoredRequest] = []
         rows = 0
         with self._changed:
             for one in self._waiting:
@@ -184,7 +173,7 @@ class StoreWriter:
                 batch.append(one)
         return batch
 
-    def _write(self, batch: list[Job]) -> None:
+    def _write(self, batch: list[StoredRequest]) -> None:
         written, refused = self._tried(batch)
         with self._changed:
             # A close that ran out of time has counted them as lost.
@@ -197,12 +186,10 @@ class StoreWriter:
             self._told["written"] += written
             self._told["refused"] += refused
 
-    def _tried(self, batch: list[Job]) -> tuple[int, int]:
+    def _tried(self, batch: list[StoredRequest]) -> tuple[int, int]:
         """How many were written, and how many the database does not take, whatever is tried."""
         try:
-            self._store.add(
-                [self._prepare(one) if isinstance(one, StoredRequest) else one for one in batch]
-            )
+            self._store.add_requests([self._prepare(one) for one in batch])
         except StoreGone:
             raise
         except InputError as error:
@@ -212,7 +199,7 @@ class StoreWriter:
             half = len(batch) // 2
             first, second = self._tried(batch[:half]), self._tried(batch[half:])
             return first[0] + second[0], first[1] + second[1]
-        return sum(isinstance(one, StoredRequest) for one in batch), 0
+        return len(batch), 0
 
     def _expire(self) -> None:
         now = self._clock()
@@ -253,18 +240,12 @@ def _line(error: Exception) -> str:
     return printable(" ".join(str(error).split()), 300)
 
 
-def _rows(one: Job) -> int:
-    return 1 + (
-        max(len(one.said), len(one.texts)) if isinstance(one, StoredRequest) else len(one[1])
-    )
+def _rows(request: StoredRequest) -> int:
+    return 1 + max(len(request.said), len(request.texts))
 
 
-def _bytes(one: Job) -> int:
-    return sum(map(_text_bytes, one.texts)) if isinstance(one, StoredRequest) else 0
-
-
-def _text_bytes(kept: KeptText) -> int:
-    return len(kept.vector or b"") + _size(kept.row)
+def _bytes(request: StoredRequest) -> int:
+    return sum(len(kept.vector or b"") + _size(kept.row) for kept in request.texts)
 
 
 def _size(value: object) -> int:
