@@ -16,8 +16,8 @@ import typer.core
 
 from holdfast.cli.options import flat
 from holdfast.cli.words import SOURCES, Command, tamed
+from holdfast.core.discovery import lies_there
 from holdfast.core.errors import MachineError, RecipeError
-from holdfast.core.path_hints import lies_there
 from holdfast.core.plugins import Entry, load, names
 
 if TYPE_CHECKING:

@@ -1,12 +1,15 @@
-"""Registries that contract kits can walk: a family of named things, one entry a thing."""
+"""Registries that contract kits can walk: a family of named things, one entry a thing; and what to
+say of a name, or of a path, behind which there is nothing: the nearest one that there is."""
 
 from __future__ import annotations
 
 import difflib
 import functools
 import importlib
+import itertools
 import pkgutil
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Generic, TypeVar
 
@@ -63,6 +66,10 @@ def modules_of(package: str, flat: bool = False) -> tuple[ModuleType, ...]:
 
 SHOWN = 10
 LONGEST = 200  # characters of an unknown name that are compared, which takes their square
+PATHS_ALIKE = 0.7
+MOST_NAMES = 2000  # names that are compared with the one that is missing
+# Bytes that a name may have on most file systems.
+LONGEST_NAME = 255
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
@@ -92,3 +99,42 @@ def _likeness(name: str, known: str) -> float:
     ratios = [difflib.SequenceMatcher(None, one, name).ratio() for one in (whole, last)]
     # Of two keys that end alike the one that is like the whole name comes first.
     return max(ratios[0], 0.99 * ratios[1])
+
+
+def where(folder: Path) -> str:
+    """A folder as a sentence names it: ``.`` is the current folder, never ``in ..``."""
+    return "the current folder" if folder == Path() else f"the folder {folder}"
+
+
+def lies_there(path: Path) -> bool:
+    """Whether something is at ``path``. Differs from ``Path.exists`` in that a name too long for
+    the system, or one in a folder that may not be entered, is nothing that lies there."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+def missing_remedy(path: Path, folders: bool = False) -> str:
+    """What to do about a missing path: the folder that is missing too, the nearest file beside it
+    (``folders``: or folder), else the folder that was looked into."""
+    parent = path.parent
+    if not lies_there(parent):
+        return f"There is no folder {parent} either."
+    beside = _beside(parent, folders)
+    close = difflib.get_close_matches(
+        path.name[:LONGEST_NAME], sorted(beside), n=1, cutoff=PATHS_ALIKE
+    )
+    if close:
+        return f"Did you mean {parent / close[0]}?"
+    return f"Check the name: {where(parent)} holds nothing that is named like it."
+
+
+def _beside(folder: Path, folders: bool) -> list[str]:
+    """The first names in a folder; none of one that may not be read."""
+    try:
+        return [
+            e.name for e in itertools.islice(folder.iterdir(), MOST_NAMES) if folders or e.is_file()
+        ]
+    except OSError:
+        return []

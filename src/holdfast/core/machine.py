@@ -4,6 +4,8 @@ A machine's free memory says little of a process in a container, in a batch job 
 ``ulimit``: each of these has a limit of its own, and the smallest is the truth.
 
 How many processes a launcher started to train together, and which of them this one is.
+
+Bounds on time and memory for a stranger's small program: a chat template, say.
 """
 
 from __future__ import annotations
@@ -13,10 +15,13 @@ import math
 import os
 import re
 import resource
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 from holdfast.core.errors import MachineError
 
@@ -24,6 +29,9 @@ MB = 1e6
 # Version 1 of control groups writes no limit as the largest whole number of pages.
 UNLIMITED = 2**60
 ROOT = Path("/")
+# Bytes of a page on x86 and most ARM kernels, in which ``statm`` counts.
+PAGE = 4096
+STATM = Path("/proc/self/statm")
 # MB that are used, and that are mapped, measured with the smallest builds, those for processors
 # alone. For torch it is that of a run that is ready to begin, less a fifth: the kernel ended the
 # smallest one at 300 MB used, and at 370 it came to its plan.
@@ -296,3 +304,59 @@ def _whole(name: str, default: int) -> int:
         given,
         "torchrun and accelerate launch set it; for a single process unset it.",
     )
+
+
+class OverrunError(Exception):
+    """What ran did not end in its time."""
+
+
+@contextlib.contextmanager
+def bounded(seconds: float, memory: int) -> Iterator[None]:
+    """End what runs inside after ``seconds``, and refuse it more than ``memory`` further bytes.
+
+    Time is bounded in the main thread, memory on Linux; elsewhere that bound is not there. What
+    runs for long inside one call of a library in C ends when that call does.
+
+    Raises ``OverrunError`` or ``MemoryError``.
+    """
+    with _memory(memory), _time(seconds):
+        yield
+
+
+@contextlib.contextmanager
+def _time(seconds: float) -> Iterator[None]:
+    # Only the main thread may set a signal's handler.
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise OverrunError(f"did not end within {seconds:g} seconds")
+
+    before = signal.signal(signal.SIGALRM, end)
+    left, every = signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        # There is one such timer in a process, and the program round us may have set it.
+        signal.setitimer(signal.ITIMER_REAL, left, every)
+        signal.signal(signal.SIGALRM, before)
+
+
+@contextlib.contextmanager
+def _memory(more: int) -> Iterator[None]:
+    try:
+        # The first field is what is mapped, which is what the limit counts; what is used is far
+        # less.
+        used = int(STATM.read_text().split()[0]) * PAGE
+        soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    except (OSError, ValueError):
+        yield
+        return
+    least = [limit for limit in (soft, hard, used + more) if limit != resource.RLIM_INFINITY]
+    # The soft limit alone: a process cannot raise a hard one again.
+    resource.setrlimit(resource.RLIMIT_AS, (min(least), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from holdfast.core.discovery import missing_remedy
 from holdfast.core.errors import RecipeError
 from holdfast.core.input_errors import door
-from holdfast.core.path_hints import missing_remedy
 
 # The longest recipe of this project's tests and benchmarks has 4 kB and 130 values, five deep.
 LARGEST_FILE = 1_000_000  # bytes

@@ -6,9 +6,9 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from holdfast.core.discovery import missing_remedy
 from holdfast.core.errors import DataError
 from holdfast.core.input_errors import door
-from holdfast.core.path_hints import missing_remedy
 from holdfast.data.limits import check_rows
 from holdfast.data.paths import source_path
 from holdfast.data.raw import Batch, Raw, reading, store

@@ -14,9 +14,8 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
-from holdfast.core.discovery import nearest
+from holdfast.core.discovery import lies_there, nearest
 from holdfast.core.errors import RecipeError
-from holdfast.core.path_hints import lies_there
 from holdfast.core.wording import HIDDEN
 from holdfast.core.yaml_values import DEEPEST, TooMuchError, from_yaml, read_yaml
 from holdfast.recipe.parts import (

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from holdfast.core.bounds import OverrunError, bounded
 from holdfast.core.errors import InputError, RecipeError
+from holdfast.core.machine import OverrunError, bounded
 from holdfast.models.encoders.classifier import load_classifier
 from holdfast.models.encoders.families import FAMILIES
 from holdfast.models.loading.checks import check_claims

@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
+from holdfast.core.discovery import lies_there
 from holdfast.core.errors import ModelError
-from holdfast.core.path_hints import lies_there
 from holdfast.models.loading.checks import read_object
 from holdfast.models.loading.source import HUB_TIMEOUT_S, check_name
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from holdfast.core.discovery import lies_there
 from holdfast.core.errors import ModelError
 from holdfast.core.input_errors import first_line, reason
-from holdfast.core.path_hints import lies_there
 from holdfast.core.records import Decision
 from holdfast.models.loading.builtin import embedded_folder
 from holdfast.models.loading.checks import check_files, read_object

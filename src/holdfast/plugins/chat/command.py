@@ -8,7 +8,7 @@ import json
 import signal
 import sys
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -162,47 +162,36 @@ def _answer(talk: Talk, line: str, *, labelled: bool) -> None:
 def _obey(talk: Talk, line: str) -> str:
     """Do what a line that begins with a slash says, and say that it was done."""
     name, _, rest = line.partition(" ")
-    known: dict[str, Callable[[], str]] = {
-        "/help": lambda: HELP,
-        "/start": lambda: _toggle(talk),
-        "/reset": lambda: _reset(talk),
-        "/save": lambda: _save(talk, rest.strip()),
-    }
-    if name not in known:
-        return f"{name} is not known here.\n{HELP}"
-    return known[name]()
-
-
-def _toggle(talk: Talk) -> str:
-    if talk.start_model is None:
-        return "The start model was not loaded."
-    talk.start = not talk.start
-    return "The start model answers too." if talk.start else "The start model is not asked."
-
-
-def _reset(talk: Talk) -> str:
-    talk.reset()
-    return "What was said is forgotten."
+    match name:
+        case "/help":
+            return HELP
+        case "/start":
+            if talk.start_model is None:
+                return "The start model was not loaded."
+            talk.start = not talk.start
+            return "The start model answers too." if talk.start else "The start model is not asked."
+        case "/reset":
+            talk.reset()
+            return "What was said is forgotten."
+        case "/save":
+            return _save(talk, rest.strip())
+    return f"{name} is not known here.\n{HELP}"
 
 
 def _save(talk: Talk, name: str) -> str:
+    """Write the messages and answers as JSON lines."""
+    from holdfast.core.files import write_text
+
     if not name:
         return "Name a file: /save talk.jsonl"
+    path = Path(name)
     try:
-        save_talk(talk, Path(name))
+        if path.exists() or path.is_symlink():
+            raise RecipeError(str(path), "is there already", None, "Name another file.")
+        write_text(path, "".join(f"{_line(reply)}\n" for reply in talk.replies))
     except (HoldfastError, OSError, ValueError) as error:
         return str(error)
     return f"{len(talk.replies)} messages are in {name}."
-
-
-def save_talk(talk: Talk, path: Path) -> None:
-    """Write the messages and answers as JSON lines. Raises ``RecipeError`` where something is
-    there already."""
-    from holdfast.core.files import write_text
-
-    if path.exists() or path.is_symlink():
-        raise RecipeError(str(path), "is there already", None, "Name another file.")
-    write_text(path, "".join(f"{_line(reply)}\n" for reply in talk.replies))
 
 
 def columns(text: str) -> int:

@@ -8,11 +8,12 @@ twice.
 from __future__ import annotations
 
 import contextlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, final
 
 from holdfast.contract.run_folder import RECIPE, model_of, open_run, unsealed
 from holdfast.core.errors import HoldfastError, RecipeError
@@ -64,80 +65,79 @@ class Reply:
     forgotten: int = 0
 
 
-class Speaker(Protocol):
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """The tokens that a network is given, how many ``new`` ones it may write, the text that ends an
+    answer (empty: none but its stop tokens), and how many earlier messages did not fit."""
+
+    ids: list[int]
+    new: int
+    end: str = ""
+    forgotten: int = 0
+
+
+@dataclass
+class Speaker(ABC):
     """One model that answers, with what was said to it and by it (``turns``)."""
 
-    turns: list[Turn]
+    plain: Any
+    tokenizer: Any
+    recipe: Recipe
+    without: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
+    turns: list[Turn] = field(default_factory=list)
 
+    @abstractmethod
+    def prompt(self, message: str, asked: int | None) -> Prompt:
+        """What the network is given for a message, of which the answer may have ``asked`` tokens
+        (``None``: as the recipe has it)."""
+
+    @final
     def answer(self, message: str, manner: Manner, piece: Piece) -> tuple[str, int]:
         """The answer, handed on piece by piece as it is written, and how many earlier messages no
         longer fit. What was said is remembered, also of an answer that was interrupted."""
+        asked = manner.new_tokens or self.recipe.generate.max_new_tokens
+        prompt = self.prompt(message, asked)
+        said = _Said(piece, prompt.end)
+        try:
+            with self.without():
+                _stream(self.plain, self.tokenizer, prompt, manner, said)
+        finally:
+            self.turns += [
+                {"role": "user", "content": message},
+                {"role": "assistant", "content": said.text},
+            ]
+        return said.text, prompt.forgotten
 
 
 @dataclass
-class ChatSpeaker:
+class ChatSpeaker(Speaker):
     """A causal language model: it answers in its chat template, or goes on with a text."""
 
-    plain: Any
-    tokenizer: Any
-    recipe: Recipe
-    of_text: bool
-    without: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
-    turns: list[Turn] = field(default_factory=list)
+    of_text: bool = False
 
-    def answer(self, message: str, manner: Manner, piece: Piece) -> tuple[str, int]:
-        new = manner.new_tokens or self.recipe.generate.max_new_tokens or LONGEST_ANSWER
+    def prompt(self, message: str, asked: int | None) -> Prompt:
         room = position_limit(self.plain.config)
-        new = min(new, max(1, room // 2))
-        ids, forgotten = self._prompt(message, room - new)
-        end = "" if self.of_text else closing(self.tokenizer)
-        said = _Said(piece, end)
-        try:
-            with self.without():
-                _stream(self.plain, self.tokenizer, ids, new, manner, end, said)
-        finally:
-            self.turns += [
-                {"role": "user", "content": message},
-                {"role": "assistant", "content": said.text},
-            ]
-        return said.text, forgotten
-
-    def _prompt(self, message: str, room: int) -> tuple[list[int], int]:
+        new = min(asked or LONGEST_ANSWER, max(1, room // 2))
+        room -= new
         if self.of_text:
-            return whole_prompts([message], self.tokenizer)[0][-room:], 0
-        asked: Turn = {"role": "user", "content": message}
+            return Prompt(whole_prompts([message], self.tokenizer)[0][-room:], new)
+        last: Turn = {"role": "user", "content": message}
         for forgotten in range(0, len(self.turns) + 1, 2):
-            ids = prompt_tokens(self.tokenizer, [*self.turns[forgotten:], asked])
+            ids = prompt_tokens(self.tokenizer, [*self.turns[forgotten:], last])
             if len(ids) <= room:
-                return ids, forgotten // 2
-        return ids[-room:], len(self.turns) // 2
+                break
+        return Prompt(ids[-room:], new, closing(self.tokenizer), forgotten // 2)
 
 
 @dataclass
-class PairSpeaker:
+class PairSpeaker(Speaker):
     """An encoder-decoder: each message is a source of its own."""
 
-    plain: Any
-    tokenizer: Any
-    recipe: Recipe
-    without: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
-    turns: list[Turn] = field(default_factory=list)
-
-    def answer(self, message: str, manner: Manner, piece: Piece) -> tuple[str, int]:
+    def prompt(self, message: str, asked: int | None) -> Prompt:
         model = self.recipe.model
-        new = manner.new_tokens or self.recipe.generate.max_new_tokens
-        new = new or model.max_target_length or LONGEST_ANSWER
-        ids = self.tokenizer(message, truncation=True, max_length=model.max_length)["input_ids"]
-        said = _Said(piece, "")
-        try:
-            with self.without():
-                _stream(self.plain, self.tokenizer, ids, new, manner, "", said)
-        finally:
-            self.turns += [
-                {"role": "user", "content": message},
-                {"role": "assistant", "content": said.text},
-            ]
-        return said.text, 0
+        new = asked or model.max_target_length or LONGEST_ANSWER
+        cut = self.tokenizer(message, truncation=True, max_length=model.max_length)
+        return Prompt(cut["input_ids"], new)
 
 
 class Talk:
@@ -189,8 +189,9 @@ class Talk:
         ``between`` is called after the first where there is a second."""
         said: list[str] = []
         forgotten = 0
+        beside = self.start_model if self.start else None
         try:
-            for speaker, told in ((self.tuned, piece), (self._beside, start_piece)):
+            for speaker, told in ((self.tuned, piece), (beside, start_piece)):
                 if speaker is None:
                     continue
                 if said:
@@ -213,16 +214,11 @@ class Talk:
         self.replies.append(reply)
         return reply
 
-    @property
-    def _beside(self) -> Speaker | None:
-        return self.start_model if self.start else None
-
     def reset(self) -> None:
         """Forget what was said."""
         self.replies.clear()
-        for speaker in (self.tuned, self.start_model):
-            if speaker is not None:
-                speaker.turns.clear()
+        for speaker in filter(None, (self.tuned, self.start_model)):
+            speaker.turns.clear()
 
 
 def _saved(task: str, folder: Path, recipe: Recipe, run: Path) -> Any:
@@ -235,7 +231,7 @@ def _saved(task: str, folder: Path, recipe: Recipe, run: Path) -> Any:
         return PairSpeaker(pairs.to(best_device()).plain, tokenizer, recipe)
     network, tokenizer = load_saved_causal(folder)
     of_text = of_plain_text(run) or not tokenizer.chat_template
-    return ChatSpeaker(network.to(best_device()).plain, tokenizer, recipe, of_text)
+    return ChatSpeaker(network.to(best_device()).plain, tokenizer, recipe, of_text=of_text)
 
 
 def _start_model(task: str, tuned: Any, recipe: Recipe) -> Speaker:
@@ -262,7 +258,7 @@ def _start_model(task: str, tuned: Any, recipe: Recipe) -> Speaker:
     # Both are asked in the tuned model's template.
     if task == "seq2seq":
         return PairSpeaker(plain, tuned.tokenizer, recipe, without)
-    return ChatSpeaker(plain, tuned.tokenizer, recipe, tuned.of_text, without)
+    return ChatSpeaker(plain, tuned.tokenizer, recipe, without, of_text=tuned.of_text)
 
 
 class _Said:
@@ -295,9 +291,7 @@ class _Said:
         return next((size for size in sizes if ready.endswith(self._end[:size])), 0)
 
 
-def _stream(
-    plain: Any, tokenizer: Any, ids: list[int], new: int, manner: Manner, end: str, said: _Said
-) -> None:
+def _stream(plain: Any, tokenizer: Any, prompt: Prompt, manner: Manner, said: _Said) -> None:
     import torch
     from transformers import StoppingCriteria, StoppingCriteriaList, TextStreamer
 
@@ -311,21 +305,23 @@ def _stream(
         """An end of several tokens, which no single one stops at."""
 
         def __call__(self, sequences: Any, scores: Any, **more: Any) -> Any:
-            written = sequences[0] if encodes else sequences[0, len(ids) :]
-            stopped = bool(end) and end in tokenizer.decode(written[-32:])
+            written = sequences[0] if encodes else sequences[0, len(prompt.ids) :]
+            stopped = bool(prompt.end) and prompt.end in tokenizer.decode(written[-32:])
             return torch.tensor([stopped], device=sequences.device)
 
     device = plain.get_input_embeddings().weight.device
-    stops = stop_tokens(tokenizer, end, getattr(plain.generation_config, "eos_token_id", None))
+    stops = stop_tokens(
+        tokenizer, prompt.end, getattr(plain.generation_config, "eos_token_id", None)
+    )
     draws = drawing(manner.temperature)
     if draws["do_sample"]:
         torch.manual_seed(manner.seed)
-    given = torch.tensor([ids], device=device)
+    given = torch.tensor([prompt.ids], device=device)
     with torch.inference_mode(), quiet_transformers():
         plain.generate(
             input_ids=given,
             attention_mask=torch.ones_like(given),
-            max_new_tokens=new,
+            max_new_tokens=prompt.new,
             max_length=None,
             min_length=0,
             num_beams=1,

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from holdfast.core.curves import Curves
+from holdfast.core.discovery import missing_remedy
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.input_errors import door
-from holdfast.core.path_hints import missing_remedy
 from holdfast.core.records import Verdict
 from holdfast.monitor.curves.verdict import judge_curves
 from holdfast.plugins.logs import Log, all_log_readers, not_a_log

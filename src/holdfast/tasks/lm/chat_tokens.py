@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.core.bounds import bounded
 from holdfast.core.errors import RecipeError
 from holdfast.core.input_errors import first_line
+from holdfast.core.machine import bounded
 from holdfast.core.records import Ints
 from holdfast.data.chats.turns import Turn
 

@@ -10,9 +10,9 @@ import re
 import stat
 from pathlib import Path
 
+from holdfast.core.discovery import lies_there, missing_remedy
 from holdfast.core.errors import RecipeError
 from holdfast.core.input_errors import door
-from holdfast.core.path_hints import lies_there, missing_remedy
 from holdfast.core.records import Decision
 
 # 128 bits in hexadecimal digits take twice as many.
