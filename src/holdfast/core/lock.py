@@ -156,9 +156,14 @@ def _taken(path: Path, descriptor: int) -> RunError:
     while holder is None and time.monotonic() < until:
         time.sleep(0.02)
         holder = _holder(descriptor)
-    return RunError(
-        str(path.parent), f"is being written by {_holder_in_words(holder)}", None, REMEDY
-    )
+    who = "another process"
+    if holder is not None:
+        here = holder["host"] == socket.gethostname()
+        host = "" if here else f" on {printable(holder['host'], 80)}"
+        who = f"process {holder['pid']}{host} since {holder['since']:%Y-%m-%d %H:%M:%S}"
+        if here and holder["pid"] == os.getpid():
+            who = "this process already, in another thread"
+    return RunError(str(path.parent), f"is being written by {who}", None, REMEDY)
 
 
 def _holder(descriptor: int) -> LockHolder | None:
@@ -170,16 +175,6 @@ def _holder(descriptor: int) -> LockHolder | None:
         return {"pid": int(record["pid"]), "host": str(record["host"]), "since": since}
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
-
-
-def _holder_in_words(holder: LockHolder | None) -> str:
-    if holder is None:
-        return "another process"
-    here = holder["host"] == socket.gethostname()
-    if here and holder["pid"] == os.getpid():
-        return "this process already, in another thread"
-    host = "" if here else f" on {printable(holder['host'], 80)}"
-    return f"process {holder['pid']}{host} since {holder['since']:%Y-%m-%d %H:%M:%S}"
 
 
 def _let_go() -> None:

@@ -101,14 +101,12 @@ def _end_of_links(path: Path) -> Path:
 def _descriptor(path: Path) -> int | None:
     """The number of the open file that a path such as ``/dev/stdout`` stands for."""
     found = DESCRIPTOR.fullmatch(str(path))
-    if found is None or not _of_this_process(path):
+    if found is None:
+        return None
+    if path.parts[1] != "dev" and path.parts[2] not in ("self", "thread-self", str(os.getpid())):
         return None
     given = found[1] or found[2]
     return int(given) if given else (1 if path.name == "stdout" else 2)
-
-
-def _of_this_process(path: Path) -> bool:
-    return path.parts[1] == "dev" or path.parts[2] in ("self", "thread-self", str(os.getpid()))
 
 
 def _new(path: Path, end: Path) -> OutputFile:

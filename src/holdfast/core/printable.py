@@ -82,7 +82,11 @@ def _pieces(value: object, limit: int, depth: int) -> Iterator[str]:
     elif type(value) is int and value.bit_length() > LONGEST_NUMBER / DIGITS_A_BIT:
         yield f"a whole number of {value.bit_length() * DIGITS_A_BIT:.0f} digits"
     else:
-        yield _repr(value)
+        try:
+            text = repr(value)
+        except Exception as error:
+            text = f"<{type(value).__name__}, which cannot be shown: {type(error).__name__}>"
+        yield text
 
 
 def _items_in(value: Any, limit: int, depth: int) -> Iterator[str]:
@@ -100,10 +104,3 @@ def _items_in(value: Any, limit: int, depth: int) -> Iterator[str]:
             yield ": "
             yield from _pieces(value[item], limit, depth + 1)
     yield "," + closed if kind is tuple and len(value) == 1 else closed
-
-
-def _repr(value: object) -> str:
-    try:
-        return repr(value)
-    except Exception as error:
-        return f"<{type(value).__name__}, which cannot be shown: {type(error).__name__}>"
