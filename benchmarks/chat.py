@@ -92,17 +92,11 @@ def alone(plain: Any, tokenizer: Any) -> tuple[list[str], list[float], float]:
 
 
 def beside(plain: Any, tokenizer: Any, together: int) -> tuple[list[str], list[float], float]:
-    from holdfast.plugins.service.chat.conversations import ChatBounds, Chats, Ended
+    from holdfast.plugins.service.chat.conversations import ChatBounds, ChatModel, Chats, Ended
     from holdfast.plugins.service.chat.request import Ask
 
-    chats = Chats(
-        plain,
-        tokenizer,
-        name="m",
-        of_text=False,
-        new_tokens=NEW,
-        bounds=ChatBounds(together=together),
-    )
+    model = ChatModel(plain, tokenizer, of_text=False, new_tokens=NEW)
+    chats = Chats(model, "m", bounds=ChatBounds(together=together))
     chats._stops = []
     chats.warm()
     assert chats.decisions[0].chosen == "in one batch"

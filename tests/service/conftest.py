@@ -25,7 +25,7 @@ HERE = "http://127.0.0.1:8080"
 @pytest.fixture
 def serving_of(tmp_path: Path) -> Iterator[Callable[..., Any]]:
     """Makes a service of a stand-in, and the client that asks it."""
-    from holdfast.plugins.service.routes.all import ENDPOINTS
+    from holdfast.plugins.service.routes import ENDPOINTS
     from holdfast.plugins.service.service import Service
     from holdfast.plugins.service.settings import serving
     from holdfast.plugins.service.web.application import Application

@@ -129,7 +129,7 @@ class Onlooker:
 
 def main(asked: str) -> int:
     """Serve a stand-in: the process of the tests that need sockets and signals."""
-    from holdfast.plugins.service.routes.all import ENDPOINTS
+    from holdfast.plugins.service.routes import ENDPOINTS
     from holdfast.plugins.service.server import Running, listen
     from holdfast.plugins.service.service import Service
     from holdfast.plugins.service.settings import serving

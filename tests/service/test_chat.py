@@ -28,7 +28,7 @@ from stand_in import StandIn
 
 from holdfast.pipeline.main import train
 from holdfast.plugins.chat.talk import Manner, Talk
-from holdfast.plugins.service.chat.conversations import ChatBounds, Chats, Conversation
+from holdfast.plugins.service.chat.conversations import ChatBounds, ChatModel, Chats, Conversation
 from holdfast.plugins.service.chat.decoder import (
     DecodedText,
     PaddedBatch,
@@ -39,13 +39,14 @@ from holdfast.plugins.service.chat.decoder import (
 from holdfast.plugins.service.chat.models import Following
 from holdfast.plugins.service.chat.pieces import Pieces
 from holdfast.plugins.service.records import EngineFacts
-from holdfast.plugins.service.routes.all import ENDPOINTS
+from holdfast.plugins.service.routes import ENDPOINTS
 from holdfast.plugins.service.service import Service
 from holdfast.plugins.service.settings import serving
 from holdfast.plugins.service.web.application import Application
 from holdfast.plugins.service.web.guard import AccessRules
 from holdfast.recipe import Recipe, override
 from holdfast.runs.predictor import Predictor
+from holdfast.tasks.generation.token_scores import drawing
 from holdfast.tasks.lm.answers import TokenUse
 
 HERE = "http://127.0.0.1"
@@ -661,7 +662,7 @@ def test_models_are_listed_and_plain_texts_are_gone_on_with(
         assert ask(None, path="/v1/models/else", method="GET").status_code == 404
     plain = hf.AutoModelForCausalLM.from_pretrained(tiny_llama).eval()
     tokenizer = hf.AutoTokenizer.from_pretrained(tiny_llama)
-    texts = Chats(plain, tokenizer, name="texts", of_text=True, new_tokens=12)
+    texts = Chats(ChatModel(plain, tokenizer, of_text=True, new_tokens=12), "texts")
     texts.warm()
     try:
         with asking(texts) as ask:
@@ -752,8 +753,8 @@ def test_texts_that_join_and_leave_are_written_as_each_alone(kind: str, make: An
     draw = torch.Generator().manual_seed(3)
     prompts = [torch.randint(2, 120, (n,), generator=draw).tolist() for n in (20, 3, 9, 14)]
     lengths = [15, 4, 12, 9]
-    settings = {"stops": [], "pad": 0, "temperature": 0.0, "top_p": 1.0, "seed": 0}
-    rows = [DecodedText(p, chooser(plain, p, new_tokens=15, **settings)) for p in prompts]
+    settings = {"pad_token_id": 0, "eos_token_id": None, "seed": 0, **drawing(0.0)}
+    rows = [DecodedText(p, chooser(plain, p, max_new_tokens=15, **settings)) for p in prompts]
     decoder, waiting = make(plain), list(zip(rows, lengths, strict=True))
     running: list[tuple[DecodedText, int]] = []
     steps = 0
@@ -776,8 +777,8 @@ def test_the_models_own_settings_of_generation_are_kept() -> None:
     plain = small("gpt2")
     plain.generation_config.repetition_penalty = 1.8
     prompt = [5, 9, 5, 9, 5, 9]
-    settings = {"stops": [], "pad": 0, "temperature": 0.0, "top_p": 1.0, "seed": 0}
-    row = DecodedText(prompt, chooser(plain, prompt, new_tokens=12, **settings))
+    settings = {"pad_token_id": 0, "eos_token_id": None, "seed": 0, **drawing(0.0)}
+    row = DecodedText(prompt, chooser(plain, prompt, max_new_tokens=12, **settings))
     decoder, _ = decoder_of(plain)
     decoder.join(row)
     while len(row.written) < 12:
@@ -868,7 +869,7 @@ def test_conversations_follow_the_model_that_is_promoted_and_end_with_the_one_be
     from holdfast.plugins.service.engine.open import open_engine
     from holdfast.plugins.service.live.lineup import Lineup
 
-    engines = [open_engine(run, threads=1, vectors=False) for _ in range(2)]
+    engines = [open_engine(run, threads=1) for _ in range(2)]
     lineup = Lineup(engines[0])
     service = Service(serving(), AccessRules.of("127.0.0.1", None, ()))
     following = Following(lineup, service.settings)

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from holdfast.plugins.service.on_ray import ARGUMENTS
-from holdfast.plugins.service.routes.all import ENDPOINTS
+from holdfast.plugins.service.routes import ENDPOINTS
 from holdfast.plugins.service.settings import Serving
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,8 +10,7 @@ import pytest
 from holdfast.core.errors import RecipeError
 from holdfast.plugins.service.settings import Serving, serving
 from holdfast.plugins.service.web.faults import Fault
-from holdfast.plugins.service.web.guard import AccessRules, host_name, is_local
-from holdfast.plugins.service.web.token_file import read_token
+from holdfast.plugins.service.web.guard import AccessRules, host_name, is_local, read_token
 
 TOKEN = "0123456789abcdef0123"
 

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from holdfast.plugins.service.engine.line import QueueBounds, RequestQueue, Waiting
-from holdfast.plugins.service.engine.pace import Pace
+from holdfast.plugins.service.engine.line import Pace, QueueBounds, RequestQueue, Waiting
 from holdfast.plugins.service.engine.passes import passes
 from holdfast.plugins.service.records import Full, Late
 

@@ -10,8 +10,7 @@ import pytest
 
 from holdfast.plugins.live.arms import Arms, in_challenger
 from holdfast.plugins.live.shadow import Shadow
-from holdfast.plugins.service.live.counts import why_apart
-from holdfast.plugins.service.live.look import LATEST, VERDICT, LiveState, look
+from holdfast.plugins.service.live.look import LATEST, VERDICT, LiveState, look, why_apart
 from holdfast.plugins.service.live.setup import Setup
 from holdfast.plugins.store.records import (
     Feedback,

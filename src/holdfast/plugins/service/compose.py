@@ -12,13 +12,12 @@ from holdfast.contract.run_folder import need_run
 from holdfast.core.errors import RecipeError, StoreError
 from holdfast.core.records import Decision, Finding
 from holdfast.plugins.service.records import ServiceEngine, ServiceObserver
-from holdfast.plugins.service.routes.all import ENDPOINTS
-from holdfast.plugins.service.server import Address, Running, connections_within, listen
+from holdfast.plugins.service.routes import ENDPOINTS
+from holdfast.plugins.service.server import Running, connections_within, listen
 from holdfast.plugins.service.service import Service
 from holdfast.plugins.service.settings import Serving
 from holdfast.plugins.service.web.application import Application
-from holdfast.plugins.service.web.guard import AccessRules, is_local
-from holdfast.plugins.service.web.token_file import read_token
+from holdfast.plugins.service.web.guard import AccessRules, is_local, read_token
 from holdfast.plugins.store.store import Store, open_store
 
 Log = Callable[[str], None]
@@ -45,20 +44,11 @@ class ServeRequest:
     settings: Serving = field(default_factory=Serving)
 
 
-@dataclass(frozen=True, slots=True)
-class Composed:
-    """A service that holds its port, and is to be run."""
-
-    service: Service
-    place: Address
-    running: Running
-
-
 def compose(
     wanted: ServeRequest, ready: Callable[[ServiceEngine], None], log: Log, notify: Notify
-) -> Composed:
+) -> Running:
     """Check what can be checked without the model, open the store and take the port; the model is
-    loaded by ``running.run()``. ``ready`` hears when requests are answered.
+    loaded by ``run()``. ``ready`` hears when requests are answered.
 
     Raises ``RecipeError`` where others can reach the host and no token is named, or an option is
     none; ``RunError`` for what is no finished run; ``StoreError`` for a store that cannot be used.
@@ -73,36 +63,23 @@ def compose(
     connections, said = connections_within(wanted.settings.max_connections)
     for decision in said:
         notify(decision)
+    settings = wanted.settings.model_copy(update={"max_connections": connections})
     place = listen(wanted.host, wanted.port)
     try:
         store = _store(wanted)
     except BaseException:
         place.sock.close()
         raise
-    guard = AccessRules.of(wanted.host, token, wanted.settings.hosts)
-    service = Service(wanted.settings, guard, store, log)
-    application = Application(service, ENDPOINTS)
-
-    def load() -> tuple[ServiceEngine, Sequence[ServiceObserver]]:
-        return loaded(wanted, store, log, notify)
-
-    running = Running(
+    guard = AccessRules.of(wanted.host, token, settings.hosts)
+    service = Service(settings, guard, store, log)
+    return Running(
         service,
-        application,
+        Application(service, ENDPOINTS),
         place,
-        load,
+        lambda: loaded(wanted, store, log, notify),
         ready,
-        connections,
-        lambda: watch_drift_of(service, wanted.settings, log, notify),
+        lambda: watch_drift_of(service, notify),
     )
-    return Composed(service, place, running)
-
-
-def store_beside(run: Path) -> Path:
-    """Where the store of a run lies unless another is named: beside its folder, which nothing is
-    added to."""
-    folder = run.resolve()
-    return folder.with_name(folder.name + ENDING)
 
 
 def _token(wanted: ServeRequest, notify: Notify) -> str | None:
@@ -127,9 +104,10 @@ def _store(wanted: ServeRequest) -> Store | None:
         return None
     if wanted.store is not None:
         return open_store(wanted.store)
-    beside = store_beside(wanted.run)
+    # Beside the run's folder, which nothing is added to.
+    folder = wanted.run.resolve()
     try:
-        return open_store(str(beside))
+        return open_store(str(folder.with_name(folder.name + ENDING)))
     except StoreError as error:
         remedy = "Name another file or a URL: --store WHERE; or keep nothing: --store none."
         raise StoreError(error.what, error.rule, error.value, remedy) from error
@@ -159,16 +137,16 @@ def loaded(
     )
 
 
-def watch_drift_of(service: Service, settings: Serving, log: Log, notify: Notify) -> None:
+def watch_drift_of(service: Service, notify: Notify) -> None:
     """Have drift watched, once the service answers."""
     from holdfast.plugins.service.drift_start import drift_observers
 
     try:
         engine = service.engine
-        observers = drift_observers(lambda: engine.facts, settings, log, notify)
+        observers = drift_observers(lambda: engine.facts, service.settings, service.log, notify)
     except Exception as error:
         # Nobody waits for it, and the service must not be silent about a defect.
-        log(f"drift is not watched, for a defect: {type(error).__name__}")
+        service.log(f"drift is not watched, for a defect: {type(error).__name__}")
         return
     if service.watching is not None:
         for one in observers:

@@ -9,7 +9,6 @@ store.
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -18,10 +17,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from holdfast.contract.run_folder import need_run
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import MachineError, RecipeError
 from holdfast.core.printable import printable
 from holdfast.core.records import Decision, Finding
+from holdfast.plugins.service.settings import serving
 
 LOG = logging.getLogger("ray.serve")
 ARGUMENTS = (
@@ -56,16 +57,17 @@ class Replica:
         """Load the run, open the store, and be warm; as ``holdfast serve`` does."""
         from holdfast.plugins.service.chat.models import Following
         from holdfast.plugins.service.compose import ServeRequest, loaded, watch_drift_of
-        from holdfast.plugins.service.routes.all import ENDPOINTS
+        from holdfast.plugins.service.routes import ENDPOINTS
         from holdfast.plugins.service.service import Service
-        from holdfast.plugins.service.settings import serving
         from holdfast.plugins.service.web.application import Application
-        from holdfast.plugins.service.web.guard import AccessRules
-        from holdfast.plugins.service.web.token_file import read_token
+        from holdfast.plugins.service.web.guard import AccessRules, read_token
         from holdfast.plugins.store.store import open_store
 
         def log(line: str) -> None:
             LOG.info("holdfast: %s", printable(line))
+
+        def notify(one: Decision | Finding) -> None:
+            log(one.because)
 
         settings = serving(told.get("set", "").split())
         token = None if "token_file" not in told else read_token(Path(told["token_file"]))[0]
@@ -80,16 +82,12 @@ class Replica:
             threads=int(told["threads"]) if "threads" in told else None,
             settings=settings,
         )
-
-        def notify(one: Decision | Finding) -> None:
-            log(one.because)
-
         engine, observers = loaded(wanted, store, log, notify)
         chats = Following(engine, settings)
         service.begin(engine, observers, chats)
         chats.warm()
         engine.warm()
-        watch = partial(watch_drift_of, service, settings, log, notify)
+        watch = partial(watch_drift_of, service, notify)
         threading.Thread(target=watch, name="afterwards", daemon=True).start()
         application: Asgi = Application(service, ENDPOINTS)
         return cls(service, application if token is not None else _local_only(application))
@@ -109,32 +107,32 @@ def app(arguments: Mapping[str, Any]) -> Any:
     ``MachineError`` where Ray Serve is not installed.
     """
     told = _told(arguments)
-    serve = _ray_serve()
+    settings = serving(told.get("set", "").split())
+    try:
+        from ray import serve
+    except ImportError:
+        rule = "needs Ray Serve, which is not installed"
+        raise MachineError("serve run", rule, None, "pip install 'holdfast[ray-serve]'") from None
 
+    # What is sent to a replica has a copy of each object that it names, but functions of this
+    # module go by their names: those alone find the replica's own ``HELD``.
     def build() -> Asgi:
-        # By its name: what is sent to a replica has copies of all that it refers to otherwise.
-
-        HELD.append(Replica.of(told))
-        return HELD[-1].application
+        return _open_replica(told).application
 
     class Holdfast:
         def check_health(self) -> None:
-
-            if not HELD[-1].service.ready:
-                raise RuntimeError("the service is not ready")
+            _check_replica()
 
         def __del__(self) -> None:
-
             # Ray waits for what is being answered before it comes here.
-            while HELD:
-                HELD.pop().service.close()
+            _close_replica()
 
-    deployment = serve.deployment(
+    deployment: Any = serve.deployment(
         serve.ingress(build)(Holdfast),
         name=NAME,
         num_replicas=int(told.get("replicas", "1")),
         max_ongoing_requests=ONGOING,
-        graceful_shutdown_timeout_s=_longest(told) + GRACE_S,
+        graceful_shutdown_timeout_s=max(settings.timeout_s, settings.chat_timeout_s) + GRACE_S,
         ray_actor_options={"num_cpus": int(told.get("threads", "1"))},
     )
     return deployment.bind()
@@ -144,16 +142,27 @@ def app(arguments: Mapping[str, Any]) -> Any:
 HELD: list[Replica] = []
 
 
-def _told(arguments: Mapping[str, Any]) -> dict[str, str]:
-    from holdfast.contract.run_folder import need_run
-    from holdfast.plugins.service.settings import serving
+def _open_replica(told: Mapping[str, str]) -> Replica:
+    HELD.append(Replica.of(told))
+    return HELD[-1]
 
+
+def _check_replica() -> None:
+    if not HELD[-1].service.ready:
+        raise RuntimeError("the service is not ready")
+
+
+def _close_replica() -> None:
+    while HELD:
+        HELD.pop().service.close()
+
+
+def _told(arguments: Mapping[str, Any]) -> dict[str, str]:
     told = {str(name): str(value) for name, value in arguments.items() if value is not None}
     for name in told:
         if name not in ARGUMENTS:
-            raise RecipeError(
-                "serve run", "names an unknown argument", name, nearest(name, ARGUMENTS)
-            )
+            remedy = nearest(name, ARGUMENTS)
+            raise RecipeError("serve run", "names an unknown argument", name, remedy)
     if "run" not in told:
         raise RecipeError("serve run", "needs run=FOLDER", None, "Name a finished run.")
     for name in ("replicas", "threads"):
@@ -161,30 +170,11 @@ def _told(arguments: Mapping[str, Any]) -> dict[str, str]:
             raise RecipeError(name, "must be a whole number from 1", told[name], "E.g. 2.")
     for name in {"run", "challenger"} & set(told):
         need_run(Path(told[name]))
+    for name in {"run", "challenger", "token_file", "store"} & set(told):
         # Replicas start in folders of their own.
-        told[name] = str(Path(told[name]).resolve())
-    if "token_file" in told:
-        told["token_file"] = str(Path(told["token_file"]).resolve())
-    if "store" in told and "://" not in told["store"]:
-        told["store"] = str(Path(told["store"]).resolve())
-    serving(told.get("set", "").split())
+        if name != "store" or "://" not in told[name]:
+            told[name] = str(Path(told[name]).resolve())
     return told
-
-
-def _longest(told: Mapping[str, str]) -> float:
-    from holdfast.plugins.service.settings import serving
-
-    settings = serving(told.get("set", "").split())
-    return max(settings.timeout_s, settings.chat_timeout_s)
-
-
-def _ray_serve() -> Any:
-    try:
-        from ray import serve
-    except ImportError:
-        rule = "needs Ray Serve, which is not installed"
-        raise MachineError("serve run", rule, None, "pip install 'holdfast[ray-serve]'") from None
-    return serve
 
 
 def _local_only(application: Asgi) -> Asgi:
@@ -192,14 +182,15 @@ def _local_only(application: Asgi) -> Asgi:
     decide, and others need a token."""
 
     async def answer(scope: Scope, receive: Any, send: Any) -> None:
+        from holdfast.plugins.service.web.endpoint import as_json
+        from holdfast.plugins.service.web.faults import Fault, plain
+        from holdfast.plugins.service.web.guard import is_local
+
         client = scope.get("client")
         # The beginning and the end of the application come from nobody.
-        if scope["type"] != "http" or (client and _is_loopback(str(client[0]))):
+        if scope["type"] != "http" or (client and is_local(str(client[0]))):
             await application(scope, receive, send)
             return
-        from holdfast.plugins.service.web.faults import Fault, plain
-        from holdfast.plugins.service.web.replies import as_json
-
         fault = Fault(
             403,
             "this service",
@@ -211,10 +202,3 @@ def _local_only(application: Asgi) -> Asgi:
         await as_json(plain(fault), 403)(scope, receive, send)
 
     return answer
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

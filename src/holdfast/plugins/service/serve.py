@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,7 +62,9 @@ def command(
 
     One line says when it is ready. SIGTERM (or Ctrl-C) ends it when all is answered and stored.
     """
-    _need_packages()
+    if missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
+        rule = f"needs what is not installed: {', '.join(missing).replace('_', '-')}"
+        raise MachineError("holdfast serve", rule, None, "pip install 'holdfast[serve]'")
     from holdfast.plugins.service.settings import serving
 
     settings = serving(set_ or [])
@@ -75,27 +78,17 @@ def command(
 
     def ready(engine: ServiceEngine) -> None:
         facts = engine.facts
-        kept = "no store" if composed.service.store is None else composed.service.store.name
+        opened = running.service.store
+        kept = "no store" if opened is None else opened.name
         line = f"{facts.model} ({facts.task}), {facts.precision} ({facts.because})"
-        typer.echo(printable(f"{composed.place.url} answers: {line}; store: {kept}"))
+        typer.echo(printable(f"{running.place.url} answers: {line}; store: {kept}"))
 
     teller = Teller(quiet)
     teller.title(f"holdfast serve {run}")
     wanted = ServeRequest(
         run, host, port, store, challenger, token_file, precision, threads, settings
     )
-    composed = compose(wanted, ready, log, teller)
-    teller.line(f"loading the model; until then {composed.place.url} answers 503")
-    code = composed.running.run()
-    if code:
+    running = compose(wanted, ready, log, teller)
+    teller.line(f"loading the model; until then {running.place.url} answers 503")
+    if code := running.run():
         raise typer.Exit(code)
-
-
-def _need_packages() -> None:
-    import importlib.util
-
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        names = ", ".join(missing).replace("_", "-")
-        rule = f"needs what is not installed: {names}"
-        raise MachineError("holdfast serve", rule, None, "pip install 'holdfast[serve]'")

@@ -74,21 +74,22 @@ def listen(host: str, port: int) -> Address:
         sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
-        raise _unbound(what, host, port, error) from error
+        raise _unbound(what, host, error) from error
     sock.setblocking(False)
     return Address(sock)
 
 
-def _unbound(what: str, host: str, port: int, error: OSError) -> RecipeError | MachineError:
-    if error.errno == errno.EADDRINUSE:
-        remedy = "Name another --port; 0 takes a free one."
-        return RecipeError(what, f"is taken on {host} by another program", None, remedy)
-    if error.errno == errno.EACCES:
-        rule = "may be taken by the administrator alone, as all below 1024"
-        return RecipeError(what, rule, None, "Name a --port from 1024 on.")
-    if error.errno == errno.EADDRNOTAVAIL:
-        rule = "is no address of this machine"
-        return RecipeError(f"--host {host}", rule, None, "E.g. 127.0.0.1 or 0.0.0.0.")
+def _unbound(what: str, host: str, error: OSError) -> RecipeError | MachineError:
+    match error.errno:
+        case errno.EADDRINUSE:
+            remedy = "Name another --port; 0 takes a free one."
+            return RecipeError(what, f"is taken on {host} by another program", None, remedy)
+        case errno.EACCES:
+            rule = "may be taken by the administrator alone, as all below 1024"
+            return RecipeError(what, rule, None, "Name a --port from 1024 on.")
+        case errno.EADDRNOTAVAIL:
+            rule = "is no address of this machine"
+            return RecipeError(f"--host {host}", rule, None, "E.g. 127.0.0.1 or 0.0.0.0.")
     said = os.strerror(error.errno or 0).lower()
     return MachineError(what, f"cannot be listened on: {said}", None, "Name another.")
 
@@ -124,14 +125,13 @@ class Running:
         place: Address,
         load: Load,
         loaded: Callable[[ServiceEngine], None] = lambda _: None,
-        connections: int | None = None,
         afterwards: Callable[[], None] = lambda: None,
     ) -> None:
-        self._service, self._place, self._load, self._loaded = service, place, load, loaded
-        self._afterwards = afterwards
+        self.service, self.place = service, place
+        self._load, self._loaded, self._afterwards = load, loaded, afterwards
         settings = service.settings
         bounds = ConnectionBounds(
-            connections or settings.max_connections,
+            settings.max_connections,
             settings.read_s,
             lambda fault: service.measured.refused(fault.reason),
         )
@@ -162,14 +162,14 @@ class Running:
             try:
                 return runner.run(self._main())
             finally:
-                self._service.close()
+                self.service.close()
 
     async def _main(self) -> int:
         loop = asyncio.get_running_loop()
         heard = {n: signal.getsignal(n) for n in (signal.SIGINT, *ending_signals())}
         for number in heard:
             loop.add_signal_handler(number, self._end, number)
-        serving = asyncio.create_task(self._server.serve(sockets=[self._place.sock]))
+        serving = asyncio.create_task(self._server.serve(sockets=[self.place.sock]))
         loading = asyncio.create_task(self._begin())
         try:
             await asyncio.wait({serving, loading}, return_when=asyncio.FIRST_EXCEPTION)
@@ -178,9 +178,9 @@ class Running:
                 await serving
                 await loading
             await serving
-            if (chats := self._service.chats) is not None:
+            if (chats := self.service.chats) is not None:
                 await asyncio.to_thread(chats.drain)
-            if (engine := self._service.held) is not None:
+            if (engine := self.service.held) is not None:
                 await engine.drain()
         finally:
             for number, before in heard.items():
@@ -191,29 +191,29 @@ class Running:
 
     async def _begin(self) -> None:
         engine, observers = await asyncio.to_thread(self._load)
-        chats = Following(engine, self._service.settings)
+        chats = Following(engine, self.service.settings)
         if engine.facts.task == LANGUAGE_MODEL:
             # What was taken is answered, and an answer that is written takes its time.
-            longest = max(self._service.settings.chat_timeout_s, self._service.settings.timeout_s)
+            longest = max(self.service.settings.chat_timeout_s, self.service.settings.timeout_s)
             self._server.config.timeout_graceful_shutdown = int(longest + GRACE_S) + 1
         await asyncio.to_thread(chats.warm)
         await asyncio.to_thread(engine.warm)
-        self._service.begin(engine, observers, chats)
+        self.service.begin(engine, observers, chats)
         self._loaded(engine)
         threading.Thread(target=self._afterwards, name="afterwards", daemon=True).start()
 
     def _end(self, number: int) -> None:
         if self._asked is not None:
-            self._service.log("ended at once by a second signal")
+            self.service.log("ended at once by a second signal")
             os._exit(INTERRUPTED)
         self._asked = number
         self._code = INTERRUPTED if number == signal.SIGINT else ENDED
-        self._service.draining = True
-        if self._service.held is None:
+        self.service.draining = True
+        if self.service.held is None:
             # A model that is loading cannot be stopped, and nothing was taken yet.
             os._exit(self._code)
-        self._service.log("ending: answering what was taken")
-        wait = self._service.settings.drain_s
+        self.service.log("ending: answering what was taken")
+        wait = self.service.settings.drain_s
         asyncio.get_running_loop().call_later(wait, self._stop)
 
     def _stop(self) -> None:

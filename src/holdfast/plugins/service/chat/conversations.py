@@ -24,10 +24,10 @@ from holdfast.core.printable import printable
 from holdfast.core.records import Decision
 from holdfast.models.loading.limits import position_limit
 from holdfast.plugins.service.chat.decoder import DecodedText, Decoder, chooser, decoder_of
-from holdfast.plugins.service.chat.errors import ChatError
 from holdfast.plugins.service.chat.pieces import Pieces
-from holdfast.plugins.service.chat.request import Ask
+from holdfast.plugins.service.chat.request import Ask, ChatError
 from holdfast.plugins.store.records import new_id
+from holdfast.tasks.generation.token_scores import drawing
 from holdfast.tasks.lm.chat_tokens import prompt_tokens
 from holdfast.tasks.lm.generation import LONGEST_ANSWER, closing, stop_tokens, whole_prompts
 
@@ -109,28 +109,35 @@ class Conversation:
         self.gone = True
 
 
+@dataclass(frozen=True, slots=True)
+class ChatModel:
+    """A causal model of Transformers (``plain``) with its tokenizer: whether it was trained on
+    plain text (``of_text``), and how many tokens an answer has that nobody limits."""
+
+    plain: Any
+    tokenizer: Any
+    of_text: bool
+    new_tokens: int | None = None
+
+
 class Chats:
     """The conversations with one language model.
 
-    ``plain`` is a causal model of Transformers; ``within`` does what needs the model alone, where
-    others use it too (by the one thread that asks it); ``of_text`` says whether it was trained on
-    plain text, ``new_tokens`` how long an answer is that nobody limits; ``name`` is what a client
-    calls the model, ``mark`` the name by which it is stored.
+    ``within`` does what needs the model alone, where others use it too (by the one thread that asks
+    it); ``name`` is what a client calls the model, ``mark`` the name by which it is stored.
     """
 
     def __init__(
         self,
-        plain: Any,
-        tokenizer: Any,
-        *,
+        model: ChatModel,
         name: str,
-        of_text: bool,
+        *,
         mark: str | None = None,
-        new_tokens: int | None = None,
         within: Within = at_once,
         bounds: ChatBounds | None = None,
     ) -> None:
-        self.name, self.of_text = printable(name), of_text
+        plain = model.plain
+        self.name, self.of_text = printable(name), model.of_text
         self.bounds = bounds or ChatBounds()
         self.decisions: tuple[Decision, ...] = ()
         self.counts: Counter[str] = Counter()
@@ -138,15 +145,15 @@ class Chats:
         self.mark = mark or self.name
         self._plain, self._within = plain, within
         # A tokenizer keeps its padding as a state, which others of its users set.
-        self._tokenizer = copy.deepcopy(tokenizer)
-        self._new_tokens = new_tokens or LONGEST_ANSWER
-        self._end = "" if of_text else closing(self._tokenizer)
+        self._tokenizer = copy.deepcopy(model.tokenizer)
+        self._new_tokens = model.new_tokens or LONGEST_ANSWER
+        self._end = "" if self.of_text else closing(self._tokenizer)
         config = getattr(plain, "generation_config", None)
         self._stops = stop_tokens(self._tokenizer, self._end, getattr(config, "eos_token_id", None))
         learnt = getattr(plain, "active_peft_config", None)
         taken = int(getattr(learnt, "num_virtual_tokens", None) or 0)
         self._room = position_limit(plain.config) - taken
-        self._places = max(1, self.bounds.memory // _bytes_of_a_place(plain.config))
+        self._places = max(1, self.bounds.memory // _bytes_a_place(plain.config))
         # Texts are read by one thread of its own: it may wait for the model, and nobody else must.
         self._reader = ThreadPoolExecutor(1, "holdfast chat reader")
         self._entering = 0
@@ -175,16 +182,9 @@ class Chats:
 
         if not isinstance(use, TokenUse):
             return None
-        return cls(
-            use.network.to(best_device()).plain,
-            use.tokenizer,
-            name=name,
-            mark=mark,
-            of_text=use.of_text,
-            new_tokens=use.recipe.generate.max_new_tokens,
-            within=within,
-            bounds=bounds,
-        )
+        plain, longest = use.network.to(best_device()).plain, use.recipe.generate.max_new_tokens
+        model = ChatModel(plain, use.tokenizer, use.of_text, longest)
+        return cls(model, name, mark=mark, within=within, bounds=bounds)
 
     @property
     def context(self) -> int:
@@ -221,7 +221,7 @@ class Chats:
             }
 
     async def begin(self, ask: Ask) -> Conversation:
-        """Take on a conversation. Raises ``Refused``: 400 where it does not fit the model, 503
+        """Take on a conversation. Raises ``ChatError``: 400 where it does not fit the model, 503
         where too many wait or the server ends."""
         now = time.monotonic()
         with self._changed:
@@ -372,12 +372,11 @@ class Chats:
         one.row.choose = chooser(
             self._plain,
             one.row.prompt,
-            stops=self._stops,
-            pad=self._tokenizer.pad_token_id or 0,
-            new_tokens=one.new_tokens,
-            temperature=one.ask.temperature,
-            top_p=one.ask.top_p,
-            seed=one.ask.seed,
+            one.ask.seed,
+            max_new_tokens=one.new_tokens,
+            pad_token_id=self._tokenizer.pad_token_id or 0,
+            eos_token_id=list(self._stops) or None,
+            **drawing(one.ask.temperature, one.ask.top_p),
         )
         return self._decoder.join(one.row)
 
@@ -445,7 +444,7 @@ def _not_yet(*_: Any) -> tuple[int, float]:
     raise AssertionError("a token is chosen only once the text was taken on")
 
 
-def _bytes_of_a_place(config: Any) -> int:
+def _bytes_a_place(config: Any) -> int:
     """Keys and values of one token in float32; an upper bound where a model has no heads."""
     heads = int(getattr(config, "num_attention_heads", None) or 1)
     kept = getattr(config, "num_key_value_heads", None) or heads

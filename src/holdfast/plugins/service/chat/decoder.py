@@ -17,7 +17,6 @@ from torch import Tensor
 
 from holdfast.core.records import Decision
 from holdfast.models.loading.quiet import quiet_transformers
-from holdfast.tasks.generation.token_scores import drawing
 
 WHAT = "conversations"
 # A token, and the logarithm of its probability as it was drawn from.
@@ -79,26 +78,16 @@ def decoder_of(plain: Any) -> tuple[Decoder, Decision]:
     return PaddedBatch(plain), Decision(WHAT, "in one batch", because)
 
 
-def chooser(
-    plain: Any,
-    prompt: Sequence[int],
-    *,
-    stops: Sequence[int],
-    pad: int,
-    new_tokens: int,
-    temperature: float,
-    top_p: float,
-    seed: int,
-) -> Choose:
-    """How ``generate`` of Transformers would pick each token for this prompt, whatever stands
-    beside it: by the model's own settings of generation, greedily or drawn by ``seed``."""
+def chooser(plain: Any, prompt: Sequence[int], seed: int, **settings: Any) -> Choose:
+    """How ``generate`` of Transformers would pick each token for this prompt with these of its
+    ``settings``, whatever stands beside it: by the model's own settings of generation, greedily or
+    drawn by ``seed``."""
     held: list[Any] = []
 
     def hold(model: Any, input_ids: Tensor, logits_processor: Any, **more: Any) -> Tensor:
         held.append(logits_processor)
         return input_ids
 
-    settings = drawing(temperature, top_p)
     device = plain.get_input_embeddings().weight.device
     ids = torch.tensor([list(prompt)], device=device)
     with torch.inference_mode(), quiet_transformers():
@@ -106,17 +95,15 @@ def chooser(
         plain.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
-            max_new_tokens=new_tokens,
             max_length=None,
             min_length=0,
             num_beams=1,
-            pad_token_id=pad,
-            eos_token_id=list(stops) or None,
             custom_generate=hold,
             **settings,
         )
     (processors,) = held
-    own = torch.Generator(device=device).manual_seed(seed) if settings["do_sample"] else None
+    drawn = settings.get("do_sample")
+    own = torch.Generator(device=device).manual_seed(seed) if drawn else None
 
     def choose(written: Tensor, logits: Tensor) -> tuple[int, float]:
         logs = torch.log_softmax(processors(written, logits), dim=-1)
@@ -143,10 +130,14 @@ class PaddedBatch:
         self._has_places = "position_ids" in takes
 
     def join(self, row: DecodedText) -> int:
+        from transformers import DynamicCache
+
         device = self.plain.get_input_embeddings().weight.device
         ids = torch.tensor([row.prompt], device=device)
         mask = torch.ones_like(ids)
-        cache = _empty_cache()
+        # Without the model's configuration every layer keeps all places, also those that a window
+        # hides: rows of different lengths then share their columns.
+        cache: Any = DynamicCache()
         token = row.take(self._logits(ids, mask, torch.arange(ids.shape[1])[None], cache))
         if self._mask is None:
             self._cache, self._mask = cache, mask
@@ -224,14 +215,6 @@ class Reread:
         return row.take(made.logits[:, -1])
 
 
-def _empty_cache() -> Any:
-    from transformers import DynamicCache
-
-    # Without the model's configuration every layer keeps all places, also those that a window
-    # hides: rows of different lengths then share their columns.
-    return DynamicCache()
-
-
 def _padded(held: Tensor, wide: int) -> Tensor:
     """Columns (the second dimension of a mask, the third of keys) added on the left."""
     missing = wide - held.shape[1 if held.ndim == 2 else 2]
@@ -245,28 +228,26 @@ def _same_beside(plain: Any) -> bool:
         return False
     table: Tensor = plain.get_input_embeddings().weight
     words = [int(n) for n in (torch.arange(1, 13) * 7 % int(table.shape[0]))]
-    seen: dict[int, list[Tensor]] = {0: [], 1: []}
+    seen: tuple[list[Tensor], list[Tensor]] = [], []
 
-    def watching(which: int) -> Choose:
+    def watching(mine: list[Tensor]) -> Choose:
         def choose(ids: Tensor, logits: Tensor) -> tuple[int, float]:
-            seen[which].append(logits[0])
-            return words[len(seen[which])], 0.0
+            mine.append(logits[0])
+            return words[len(mine)], 0.0
 
         return choose
 
     decoder = PaddedBatch(plain)
-    decoder.join(DecodedText(words[:7], watching(0)))
+    decoder.join(DecodedText(words[:7], watching(seen[0])))
     decoder.step()
-    decoder.join(DecodedText(words[4:7], watching(1)))
+    decoder.join(DecodedText(words[4:7], watching(seen[1])))
     decoder.step()
     decoder.leave(decoder.rows[0])
     decoder.step()
-    starts = {0: words[:7], 1: words[4:7]}
-    for which, found in seen.items():
-        whole = starts[which] + words[1 : len(found)]
-        ids = torch.tensor([whole], device=table.device)
+    for start, found in zip((words[:7], words[4:7]), seen, strict=True):
+        ids = torch.tensor([start + words[1 : len(found)]], device=table.device)
         alone = plain(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits[0]
-        alone = alone[-len(found) :]
-        if not torch.allclose(torch.stack(found), alone.float(), rtol=1e-3, atol=1e-3):
+        last = alone[-len(found) :].float()
+        if not torch.allclose(torch.stack(found), last, rtol=1e-3, atol=1e-3):
             return False
     return True

@@ -1,18 +1,30 @@
-"""An answer as it goes out: whole, or piece by piece as server-sent events."""
+"""An answer as it goes out, in the shapes that OpenAI's clients read: whole, or piece by piece as
+server-sent events.
+
+The shapes are those of the API's published reference: ``chat.completion``,
+``chat.completion.chunk``, ``text_completion``, ``model``; the OpenAPI document has them as schemas.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
+from typing import Any, Literal
 
+from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from holdfast.plugins.service.chat import shapes
 from holdfast.plugins.service.chat.conversations import Conversation, Ended
-from holdfast.plugins.service.chat.errors import ChatError
+from holdfast.plugins.service.chat.request import ChatError
 
-STILL_HERE_S = 15.0
+PREFIX = {"chat": "chatcmpl-", "text": "cmpl-"}
+WHOLE = {"chat": "chat.completion", "text": "text_completion"}
+PIECE = {"chat": "chat.completion.chunk", "text": "text_completion"}
+DONE = "data: [DONE]\n\n"
+# Clients pass over it, and proxies see that somebody is there.
+STILL_HERE, STILL_HERE_S = ": still here\n\n", 15.0
 # A client that left gets no answer; the counters show this number, which nginx made known.
 LEFT = 499
 STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
@@ -44,15 +56,23 @@ class _Whole(Response):
             if not answer.done():
                 self.status_code = LEFT
                 return
-            failed = _failed(answer.result())
-            document = shapes.whole(self._one, answer.result(), self._model)
-            told = refusal(failed) if failed else JSONResponse(document)
+            ended = answer.result()
+            failed = _failed(ended)
+            told = refusal(failed) if failed else JSONResponse(self._document(ended))
             self.status_code = told.status_code
             await told(scope, receive, send)
         finally:
             self._one.leave()
             for task in (answer, left):
                 task.cancel()
+
+    def _document(self, ended: Ended) -> dict[str, Any]:
+        kind = self._one.ask.kind
+        said: dict[str, Any] = {"text": ended.text}
+        if kind == "chat":
+            said = {"message": {"role": "assistant", "content": ended.text, "refusal": None}}
+        head = _head(self._one, WHOLE[kind], self._model)
+        return {**head, "choices": [_choice(said, ended.why)], "usage": _usage(ended)}
 
 
 async def _ended(one: Conversation) -> Ended:
@@ -84,20 +104,32 @@ class _Streamed(StreamingResponse):
 
 
 async def _events(one: Conversation, model: str) -> AsyncIterator[str]:
-    if begin := shapes.first(one, model):
-        yield begin
+    chat = one.ask.kind == "chat"
+    head = _head(one, PIECE[one.ask.kind], model)
+    no_usage = {"usage": None} if one.ask.usage else {}
+
+    def chunk(said: dict[str, Any], why: str | None = None) -> str:
+        return _event({**head, "choices": [_choice(said, why)], **no_usage})
+
+    if chat:
+        yield chunk({"delta": {"role": "assistant", "content": ""}})
     while True:
         try:
             what = await asyncio.wait_for(one.heard.get(), STILL_HERE_S)
         except TimeoutError:
-            yield shapes.STILL_HERE
+            yield STILL_HERE
             continue
-        if isinstance(what, str):
-            yield shapes.piece(one, what, model)
-            continue
-        failed = _failed(what)
-        yield shapes.broken(failed.to_json()) if failed else shapes.last(one, what, model)
+        if isinstance(what, Ended):
+            break
+        yield chunk({"delta": {"content": what}} if chat else {"text": what})
+    if failed := _failed(what):
+        # No ``[DONE]`` follows what did not come to its end.
+        yield _event(failed.to_json())
         return
+    last = chunk({"delta": {}} if chat else {"text": ""}, what.why)
+    if one.ask.usage:
+        last += _event({**head, "choices": [], "usage": _usage(what)})
+    yield last + DONE
 
 
 def _failed(ended: Ended) -> ChatError | None:
@@ -108,3 +140,119 @@ def _failed(ended: Ended) -> ChatError | None:
         rule = "The answer was not ready in the time that a request has here."
         return ChatError(504, rule, code="deadline", retry_after=5)
     return ChatError(500, "The model could not answer; the server's log says why.", code="failed")
+
+
+def _head(one: Conversation, kind: str, model: str) -> dict[str, Any]:
+    return {
+        "id": PREFIX[one.ask.kind] + one.id,
+        "object": kind,
+        "created": int(one.at),
+        "model": model,
+        "system_fingerprint": None,
+    }
+
+
+def _choice(said: dict[str, Any], why: str | None) -> dict[str, Any]:
+    return {"index": 0, **said, "logprobs": None, "finish_reason": why}
+
+
+def _usage(ended: Ended) -> dict[str, int]:
+    """Tokens of what was asked and of the answer, the one that ends it included."""
+    return {
+        "prompt_tokens": ended.prompt_tokens,
+        "completion_tokens": ended.tokens,
+        "total_tokens": ended.prompt_tokens + ended.tokens,
+    }
+
+
+def _event(document: dict[str, Any]) -> str:
+    # One line, whatever is in it: JSON writes the ends of lines as escapes.
+    return f"data: {json.dumps(document, ensure_ascii=False)}\n\n"
+
+
+Why = Literal["stop", "length"]
+
+
+class Usage(BaseModel):
+    """Tokens of what was asked and of the answer."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class Message(BaseModel):
+    """What the model says."""
+
+    role: Literal["assistant"]
+    content: str
+
+
+class ChatChoice(BaseModel):
+    """The one answer, and why it ended."""
+
+    index: int
+    message: Message
+    finish_reason: Why
+
+
+class TextChoice(BaseModel):
+    """The one continuation, and why it ended."""
+
+    index: int
+    text: str
+    finish_reason: Why
+
+
+class ChatCompletion(BaseModel):
+    """A whole answer; streamed it is ``chat.completion.chunk``, one a server-sent event."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: Usage
+
+
+class TextCompletion(BaseModel):
+    """A whole continuation."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    choices: list[TextChoice]
+    usage: Usage
+
+
+class Model(BaseModel):
+    """The model that is served; ``max_model_len`` tokens hold a prompt and its answer."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    max_model_len: int
+
+
+class Models(BaseModel):
+    """The list of it."""
+
+    object: Literal["list"]
+    data: list[Model]
+
+
+class Wrong(BaseModel):
+    """What is at fault: the field (``param``), a word for programs (``code``)."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class WrongBody(BaseModel):
+    """An error as OpenAI's clients read it."""
+
+    error: Wrong

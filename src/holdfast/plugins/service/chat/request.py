@@ -1,4 +1,5 @@
-"""What a client of OpenAI's API asks, read: ``ChatBody`` and ``CompletionBody`` → ``Ask``.
+"""What a client of OpenAI's API asks, read: ``ChatBody`` and ``CompletionBody`` → ``Ask``, or
+``ChatError`` in the shape that these clients read.
 
 What would change the answer and cannot be done is refused by its name, never passed over; fields
 that a client sends for the sake of its own books are let through.
@@ -14,7 +15,6 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from holdfast.data.chats.turns import Turn, read_turns
-from holdfast.plugins.service.chat.errors import ChatError
 
 MOST_STOPS = 4
 LONGEST_STOP = 500
@@ -46,6 +46,41 @@ B = TypeVar("B", bound="Settings")
 Stop = Annotated[str, Field(min_length=1, max_length=LONGEST_STOP)]
 ASKING = ("system", "developer", "user", "assistant", "tool", "function")
 ORDER = "must end with what is asked: a message of the user (or of a tool)"
+
+KINDS = {400: "invalid_request_error", 404: "invalid_request_error", 504: "timeout_error"}
+
+
+class ChatError(Exception):
+    """No answer: the HTTP ``status``, a sentence, the field at fault (``param``), a ``code`` for
+    programs, and after how many seconds it may be tried again (``retry_after``)."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.message = status, message
+        self.param, self.code, self.retry_after = param, code, retry_after
+
+    def to_json(self) -> dict[str, Any]:
+        """``{"error": {"message", "type", "param", "code"}}``."""
+        return {
+            "error": {
+                "message": self.message,
+                "type": KINDS.get(self.status, "server_error"),
+                "param": self.param,
+                "code": self.code,
+            }
+        }
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
 
 
 class StreamOptions(BaseModel):
@@ -113,7 +148,7 @@ def read_chat(body: object, *models: str) -> Ask:
     """``Ask`` of a body of ``/v1/chat/completions``; ``models`` are the names of the one that is
     served.
 
-    Raises ``Refused`` for what is no such body, another model, or what cannot be done.
+    Raises ``ChatError`` for what is no such body, another model, or what cannot be done.
     """
     read = _checked(ChatBody, body, models)
     if read.max_tokens and read.max_completion_tokens:
@@ -127,7 +162,7 @@ def read_chat(body: object, *models: str) -> Ask:
 
 
 def read_completion(body: object, *models: str) -> Ask:
-    """``Ask`` of a body of ``/v1/completions``; raises ``Refused`` as ``read_chat`` does."""
+    """``Ask`` of a body of ``/v1/completions``; raises ``ChatError`` as ``read_chat`` does."""
     read = _checked(CompletionBody, body, models)
     text = read.prompt if isinstance(read.prompt, str) else read.prompt[0]
     _refuse_unwritable(text, "prompt")

@@ -17,8 +17,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
 from holdfast.core.records import Floats
-from holdfast.plugins.service.engine.line import EngineTurn, QueueBounds, RequestQueue, Waiting
-from holdfast.plugins.service.engine.pace import Pace
+from holdfast.plugins.service.engine.line import (
+    EngineTurn,
+    Pace,
+    QueueBounds,
+    RequestQueue,
+    Waiting,
+)
 from holdfast.plugins.service.engine.thread import ModelThread, Work
 from holdfast.plugins.service.records import EngineFacts, Full, Late, RowPrediction, RowPredictions
 from holdfast.plugins.store.records import Row

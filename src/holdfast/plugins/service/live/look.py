@@ -20,7 +20,6 @@ from holdfast.plugins.live.arms import Arms
 from holdfast.plugins.live.nearer import nearer
 from holdfast.plugins.live.shadow import Shadow
 from holdfast.plugins.live.summary import told
-from holdfast.plugins.service.live.counts import why_apart
 from holdfast.plugins.service.live.setup import Setup
 from holdfast.plugins.store.records import Event, Feedback, StoredRequest, new_id
 from holdfast.plugins.store.store import Store
@@ -246,3 +245,27 @@ def _totals(store: Store, users: list[Came], window_s: float) -> tuple[Any, int]
         elif one.asked_at <= over:
             late += 1
     return np.array([float(totals[one.user]) for one in users]), late
+
+
+# How a row was drawn, where chance alone drew it.
+BY_CHANCE = ("uniform", "unlike")
+
+
+def why_apart(feedback: Feedback) -> str | None:
+    """Why a label does not count, in words; ``None`` where it does.
+
+    A person corrects what looks wrong and passes over what looks right, so rows that somebody chose
+    to label are more often ones that the shown model has wrong: a challenger no better would win.
+    Who sees an answer first is drawn towards it, and the shown model would win.
+    """
+    if feedback.source == "model":
+        return "labelled by a model"
+    if feedback.drawn == "volunteered":
+        return "labelled by whoever wished to, which depends on the answer that was shown"
+    if feedback.drawn not in BY_CHANCE:
+        return "chosen by what the shown model was unsure of"
+    if feedback.suggestion == "seen":
+        return "labelled with the shown answer in sight"
+    if feedback.suggestion == "unknown":
+        return "it is not known whether the shown answer was in sight"
+    return None

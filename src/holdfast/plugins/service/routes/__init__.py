@@ -1,1 +1,15 @@
-"""What the service is asked, one file a subject."""
+"""Every endpoint of the service, one file a subject: a tuple ``ENDPOINTS`` and a line here."""
+
+from __future__ import annotations
+
+from holdfast.plugins.service.routes import chat, feedback, health, inference, pages, predict
+from holdfast.plugins.service.web.endpoint import Endpoint
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    *predict.ENDPOINTS,
+    *feedback.ENDPOINTS,
+    *health.ENDPOINTS,
+    *inference.ENDPOINTS,
+    *chat.ENDPOINTS,
+    *pages.ENDPOINTS,
+)

@@ -5,36 +5,35 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from starlette.responses import Response
 
-from holdfast.plugins.service.chat import shapes
 from holdfast.plugins.service.chat.conversations import Chats, Conversation
-from holdfast.plugins.service.chat.errors import ChatError
-from holdfast.plugins.service.chat.replies import refusal, reply
-from holdfast.plugins.service.chat.request import (
-    Ask,
-    ChatBody,
-    CompletionBody,
-    read_chat,
-    read_completion,
-)
-from holdfast.plugins.service.chat.schemas import (
+from holdfast.plugins.service.chat.replies import (
     ChatCompletion,
     Model,
     Models,
     TextCompletion,
     WrongBody,
+    refusal,
+    reply,
+)
+from holdfast.plugins.service.chat.request import (
+    Ask,
+    ChatBody,
+    ChatError,
+    CompletionBody,
+    read_chat,
+    read_completion,
 )
 from holdfast.plugins.service.records import RowPrediction, RowPredictions, Served
 from holdfast.plugins.service.service import Service
-from holdfast.plugins.service.web.endpoint import Call, Endpoint
+from holdfast.plugins.service.web.endpoint import Call, Endpoint, as_json
 from holdfast.plugins.service.web.faults import openai
-from holdfast.plugins.service.web.replies import as_json
 from holdfast.plugins.store.records import user_mark
 
-Read = Callable[..., Ask]
 # Conversations that somebody may record and label; the others have no whole answer.
 WHOLE = ("stop", "length")
 ELSEWHERE = (
@@ -43,39 +42,8 @@ ELSEWHERE = (
 )
 
 
-async def chat_completions(service: Service, call: Call) -> Response:
-    """Answer the last message of a conversation."""
-    return await _answer(service, call, read_chat)
-
-
-async def completions(service: Service, call: Call) -> Response:
-    """Go on with a text."""
-    return await _answer(service, call, read_completion)
-
-
-async def models(service: Service, call: Call) -> Response:
-    """The one model that is served."""
-    try:
-        chats = await _chats(service)
-    except ChatError as refused:
-        return refusal(refused)
-    return as_json({"object": "list", "data": [_model(chats)]})
-
-
-async def model(service: Service, call: Call) -> Response:
-    """The same by its name."""
-    try:
-        chats = await _chats(service)
-        name = call.params["name"]
-        if name not in (chats.name, chats.mark):
-            rule = f"The model {name[:200]!r} does not exist here. This server has {chats.name!r}."
-            raise ChatError(404, rule, param="model", code="model_not_found")
-    except ChatError as refused:
-        return refusal(refused)
-    return as_json(_model(chats))
-
-
-async def _answer(service: Service, call: Call, read: Read) -> Response:
+async def answer(read: Callable[..., Ask], service: Service, call: Call) -> Response:
+    """Answer a conversation, or go on with a text: ``read`` reads which."""
     holding = contextlib.ExitStack()
     try:
         # Held before the model is looked up: one that is taken off ends when its last is answered.
@@ -99,6 +67,26 @@ async def _answer(service: Service, call: Call, read: Read) -> Response:
     return reply(one, chats.name)
 
 
+async def models(service: Service, call: Call) -> Response:
+    """The one model that is served: a list of it, or by its name."""
+    try:
+        chats = await _chats(service)
+        name = call.params.get("name", chats.name)
+        if name not in (chats.name, chats.mark):
+            rule = f"The model {name[:200]!r} does not exist here. This server has {chats.name!r}."
+            raise ChatError(404, rule, param="model", code="model_not_found")
+    except ChatError as refused:
+        return refusal(refused)
+    one = {
+        "id": chats.name,
+        "object": "model",
+        "created": int(chats.since),
+        "owned_by": "holdfast",
+        "max_model_len": chats.context,
+    }
+    return as_json(one if call.params else {"object": "list", "data": [one]})
+
+
 async def _chats(service: Service) -> Chats:
     task = service.facts.task
     chats = None if service.chats is None else await service.chats.now()
@@ -111,21 +99,14 @@ async def _chats(service: Service) -> Chats:
     return chats
 
 
-def _model(chats: Chats) -> dict[str, Any]:
-    return shapes.model_of(chats.name, chats.since, chats.context)
-
-
 def _record(service: Service, call: Call, chats: Chats, one: Conversation) -> None:
     """What was answered, for the store and for those who look on."""
     ended, ask = one.ended, one.ask
     if ended is None or ended.why not in WHOLE:
         return
-    row: dict[str, Any] = {service.facts.columns[0]: ask.text}
-    if ask.kind == "chat":
-        single = len(ask.turns) == 1
-        row = {"messages": [dict(turn) for turn in ask.turns]}
-        if single:
-            row = {service.facts.columns[0]: ask.turns[0]["content"]}
+    row: dict[str, Any] = {"messages": [dict(turn) for turn in ask.turns]}
+    if len(ask.turns) < 2:
+        row = {service.facts.columns[0]: ask.turns[0]["content"] if ask.turns else ask.text}
     answered = RowPredictions((RowPrediction(ended.text, ended.confidence),), chats.mark)
     user = None if ask.user is None else user_mark(ask.user)
     seconds = time.monotonic() - call.started
@@ -133,47 +114,35 @@ def _record(service: Service, call: Call, chats: Chats, one: Conversation) -> No
     service.afterwards(served, seconds, len(call.body))
 
 
+_v1 = partial(Endpoint, refuses=openai, wrong=WrongBody)
 ENDPOINTS = (
-    Endpoint(
+    _v1(
         "POST",
         "/v1/chat/completions",
-        chat_completions,
+        partial(answer, read_chat),
         "An answer of a language model, as OpenAI's clients ask for it; streamed where asked",
         ChatBody,
         ChatCompletion,
         also=ELSEWHERE,
-        refuses=openai,
-        wrong=WrongBody,
     ),
-    Endpoint(
+    _v1(
         "POST",
         "/v1/completions",
-        completions,
+        partial(answer, read_completion),
         "A text gone on with by a language model",
         CompletionBody,
         TextCompletion,
         also=ELSEWHERE,
-        refuses=openai,
-        wrong=WrongBody,
     ),
-    Endpoint(
+    _v1(
         "GET",
         "/v1/models",
         models,
         "The language model that is served",
         gives=Models,
         also=ELSEWHERE[:1],
-        refuses=openai,
-        wrong=WrongBody,
     ),
-    Endpoint(
-        "GET",
-        "/v1/models/{name}",
-        model,
-        "The same by its name",
-        gives=Model,
-        also=ELSEWHERE[:1],
-        refuses=openai,
-        wrong=WrongBody,
+    _v1(
+        "GET", "/v1/models/{name}", models, "The same by its name", gives=Model, also=ELSEWHERE[:1]
     ),
 )

@@ -6,9 +6,8 @@ from starlette.responses import Response
 
 from holdfast.plugins.service.metrics import TYPE
 from holdfast.plugins.service.service import Service
-from holdfast.plugins.service.web.endpoint import Call, Endpoint
+from holdfast.plugins.service.web.endpoint import Call, Endpoint, as_json, as_text
 from holdfast.plugins.service.web.faults import Fault
-from holdfast.plugins.service.web.replies import as_json, as_text
 from holdfast.plugins.service.web.schemas import ErrorBody, Health, ModelWords, ObserverWords
 
 SUBJECTS = ("drift", "comparison")

@@ -16,12 +16,10 @@ from starlette.responses import Response
 
 from holdfast._version import __version__
 from holdfast.plugins.service.records import EngineFacts, RowPredictions
-from holdfast.plugins.service.routes.predict import asked
-from holdfast.plugins.service.routes.rows import rows_of
+from holdfast.plugins.service.routes.predict import answer_rows, rows_of
 from holdfast.plugins.service.service import Service
-from holdfast.plugins.service.web.endpoint import Call, Endpoint
+from holdfast.plugins.service.web.endpoint import Call, Endpoint, as_json
 from holdfast.plugins.service.web.faults import Fault, bad, inference
-from holdfast.plugins.service.web.replies import as_json
 from holdfast.plugins.service.web.schemas import (
     Health,
     InferAnswer,
@@ -96,7 +94,7 @@ async def infer(service: Service, call: Call) -> Response:
     number = body.get("id")
     if number is not None and not (isinstance(number, str) and len(number) <= 200):
         raise bad("id", "must be a text of at most 200 characters", number, "Leave it out.")
-    request, answered = await asked(service, call, checked, None)
+    request, answered = await answer_rows(service, call, checked, None)
     made = _tensors(answered, facts)
     return as_json(
         {

@@ -11,8 +11,7 @@ from pathlib import Path
 from starlette.responses import Response
 
 from holdfast.plugins.service.service import Service
-from holdfast.plugins.service.web.endpoint import Call, Endpoint
-from holdfast.plugins.service.web.replies import JSON, as_text
+from holdfast.plugins.service.web.endpoint import JSON, Call, Endpoint, as_text
 from holdfast.plugins.service.web.schemas import ErrorBody, OpenApi
 
 PAGE = Path(__file__).parent / "page.html"

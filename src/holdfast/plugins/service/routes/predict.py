@@ -1,41 +1,74 @@
-"""``POST /predict``."""
+"""``POST /predict`` and ``POST /explain``: the rows of a request, what the model says of them, and
+why it says so."""
 
 from __future__ import annotations
 
+import asyncio
+import difflib
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from starlette.responses import Response
 
-from holdfast.plugins.service.records import RowPrediction, RowPredictions, Served
-from holdfast.plugins.service.routes.rows import WAYS, rows_of
+from holdfast.plugins.service.records import EngineFacts, RowPrediction, RowPredictions, Served
 from holdfast.plugins.service.service import Service
-from holdfast.plugins.service.web.endpoint import Call, Endpoint
-from holdfast.plugins.service.web.faults import bad
-from holdfast.plugins.service.web.replies import as_json
-from holdfast.plugins.service.web.schemas import ErrorBody, PredictAnswer, PredictBody
+from holdfast.plugins.service.settings import Serving
+from holdfast.plugins.service.web.endpoint import Call, Endpoint, as_json
+from holdfast.plugins.service.web.faults import Fault, bad
+from holdfast.plugins.service.web.schemas import (
+    ErrorBody,
+    ExplainAnswer,
+    PredictAnswer,
+    PredictBody,
+)
 from holdfast.plugins.store.records import Row, new_id, user_mark
 
 LONGEST_USER = 500
+WAYS = ("texts", "text", "rows", "row")
 FIELDS = (*WAYS, "user")
+EXAMPLE = {"texts": '{"texts": ["…"]}', "rows": '{"rows": [{…}]}'}
 
 
 async def predict(service: Service, call: Call) -> Response:
     """Answer the rows; what goes on afterwards is seen to once the answer is out."""
-    body = call.json()
-    if unknown := [name for name in body if name not in FIELDS]:
-        raise bad("the body", "names what /predict does not know", unknown[:5], known(FIELDS))
-    user = user_of(body)
+    body = known_body(call, "/predict", FIELDS)
+    user = body.get("user")
+    if user is not None:
+        if not isinstance(user, str) or not 0 < len(user) <= LONGEST_USER:
+            rule = f"must be a text of 1 to {LONGEST_USER} characters"
+            raise bad("user", rule, user, "Name who it is for, or leave it out.")
+        user = user_mark(user)
     rows = rows_of(body, service.facts, service.settings)
-    request, answered = await asked(service, call, rows, user)
-    said = [one_said(one) for one in answered.answers]
+    request, answered = await answer_rows(service, call, rows, user)
+    said = [_to_json(one) for one in answered.answers]
     return as_json({"id": request, "model": answered.model, "predictions": said})
 
 
-async def asked(
+async def explain(service: Service, call: Call) -> Response:
+    """Reasons for the answers to the rows; nothing is written down of it."""
+    body, settings = known_body(call, "/explain", FIELDS), service.settings
+    rows = rows_of(body, service.facts, settings, most=settings.max_explained)
+    model = service.facts.model
+    with call.while_there():
+        async with asyncio.timeout(settings.timeout_s):
+            found = await service.explaining.explain(service.shown, rows)
+    return as_json({"model": model, "explanation": found})
+
+
+def known_body(call: Call, path: str, fields: tuple[str, ...]) -> dict[str, Any]:
+    """The JSON object that was sent, which has no other than these fields."""
+    body = call.json()
+    if unknown := [name for name in body if name not in fields]:
+        remedy = f"Known: {', '.join(fields)}."
+        raise bad("the body", f"names what {path} does not know", unknown[:5], remedy)
+    return body
+
+
+async def answer_rows(
     service: Service, call: Call, rows: tuple[Row, ...], user: str | None
 ) -> tuple[str, RowPredictions]:
-    """The answers and the name of the request, with all that is to be done afterwards."""
+    """The name of the request and its answers, with all that is to be done afterwards."""
     at = time.time()
     with call.while_there():
         answered = await service.answer(rows, call.started + service.settings.timeout_s, user)
@@ -45,8 +78,7 @@ async def asked(
     return served.request, answered
 
 
-def one_said(answer: RowPrediction) -> dict[str, Any]:
-    """An answer as JSON."""
+def _to_json(answer: RowPrediction) -> dict[str, Any]:
     found: dict[str, Any] = {"prediction": answer.prediction, "confidence": answer.confidence}
     if answer.probabilities is not None:
         found["probabilities"] = dict(answer.probabilities)
@@ -55,20 +87,72 @@ def one_said(answer: RowPrediction) -> dict[str, Any]:
     return found
 
 
-def user_of(body: dict[str, Any]) -> str | None:
-    """The hash of the user, where one is named."""
-    user = body.get("user")
-    if user is None:
-        return None
-    if not isinstance(user, str) or not 0 < len(user) <= LONGEST_USER:
-        rule = f"must be a text of 1 to {LONGEST_USER} characters"
-        raise bad("user", rule, user, "Name who it is for, or leave it out.")
-    return user_mark(user)
+def rows_of(
+    body: Mapping[str, Any], facts: EngineFacts, settings: Serving, *, most: int | None = None
+) -> tuple[dict[str, Any], ...]:
+    """The rows that a body names by one of ``text``, ``texts``, ``row`` and ``rows``, checked as
+    far as it can be done without the model.
+
+    Raises ``Fault`` 400 where it names none or several, a row has not all columns of the model or
+    another kind of value, or there are more of them than is taken.
+    """
+    found = [name for name in WAYS if body.get(name) is not None]
+    if len(found) != 1:
+        rule = "names no rows" if not found else "names rows in several ways"
+        ways = " or ".join(f'"{name}"' for name in WAYS)
+        raise bad("the body", rule, found or list(body)[:10], f"Send one of {ways}.")
+    (name,) = found
+    given = [body[name]] if name in ("text", "row") else body[name]
+    if not isinstance(given, list):
+        raise bad(name, "must be a list", given, f"Send {EXAMPLE[name]}.")
+    if not given:
+        raise bad(name, "is empty", None, "Send one row at least.")
+    most = settings.max_rows if most is None else most
+    if len(given) > most:
+        rule = f"holds more than the {most:,} rows that are taken"
+        raise bad(name, rule, len(given), "Send less.")
+    if name in ("texts", "text"):
+        return _of_texts(given, facts, settings.max_characters)
+    return tuple(_checked(row, place, facts, settings) for place, row in enumerate(given))
 
 
-def known(fields: tuple[str, ...]) -> str:
-    """The remedy for an unknown field."""
-    return f"Known: {', '.join(fields)}."
+def _of_texts(texts: Sequence[Any], facts: EngineFacts, longest: int) -> tuple[dict[str, Any], ...]:
+    column = facts.columns[0]
+    if len(facts.columns) != 1:
+        columns = ", ".join(facts.columns)
+        rule = f"cannot stand for rows of this model, which reads the columns {columns}"
+        raise bad("texts", rule, None, 'Send {"rows": [{"' + column + '": …}]}.')
+    if facts.task == "token-classification":
+        rule = "cannot be sent to a model of tokens (token-classification), whose rows are lists"
+        raise bad("texts", rule, None, f'Send {{"rows": [{{"{column}": ["…", "…"]}}]}}.')
+    for place, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise bad(f"texts[{place}]", "is no text", text, "Send a string a row.")
+        if len(text) > longest:
+            raise _too_long(f"texts[{place}]", len(text), longest)
+    return tuple({column: text} for text in texts)
+
+
+def _checked(row: Any, place: int, facts: EngineFacts, settings: Serving) -> dict[str, Any]:
+    where = f"rows[{place}]"
+    if not isinstance(row, dict):
+        raise bad(where, "is no object", row, "Send an object a row, by column.")
+    for column in facts.columns:
+        if column not in row:
+            rule = f"has no column {column!r}, which the model reads"
+            close = difflib.get_close_matches(column, list(row)[:100], n=1)
+            remedy = f"Rename {close[0]!r} to {column!r}." if close else "Add it; null is no text."
+            raise bad(where, rule, list(row)[:10], remedy)
+        value = row[column]
+        if isinstance(value, str) and len(value) > settings.max_characters:
+            raise _too_long(f"{where}.{column}", len(value), settings.max_characters)
+    return row
+
+
+def _too_long(where: str, found: int, longest: int) -> Fault:
+    rule = f"has more than the {longest:,} characters that are taken"
+    remedy = "Shorten it, or start the service with --set serve.max_characters=N."
+    return bad(where, rule, found, remedy)
 
 
 ENDPOINTS = (
@@ -79,6 +163,15 @@ ENDPOINTS = (
         "Answers for one row or many",
         PredictBody,
         PredictAnswer,
+        wrong=ErrorBody,
+    ),
+    Endpoint(
+        "POST",
+        "/explain",
+        explain,
+        "Why the model says what it says of a few rows",
+        PredictBody,
+        ExplainAnswer,
         wrong=ErrorBody,
     ),
 )

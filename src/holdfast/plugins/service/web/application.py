@@ -12,11 +12,11 @@ import functools
 import secrets
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from starlette.exceptions import HTTPException
 from starlette.routing import Route, Router
+from starlette.types import Receive, Scope, Send
 
 from holdfast.core.errors import HoldfastError
 from holdfast.core.input_errors import lacking
@@ -24,15 +24,10 @@ from holdfast.plugins.service.records import Full, Late
 from holdfast.plugins.service.service import Service
 from holdfast.plugins.service.settings import MB
 from holdfast.plugins.service.web.body import Arriving, Gone, check_head, read_body
-from holdfast.plugins.service.web.endpoint import Call, Endpoint
+from holdfast.plugins.service.web.endpoint import Call, Endpoint, as_json, json_bytes
 from holdfast.plugins.service.web.faults import Fault, fault_of, full, shape_of
 from holdfast.plugins.service.web.openapi import document
-from holdfast.plugins.service.web.replies import as_json, json_bytes
 from holdfast.plugins.service.web.wire import WIRE
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 WITH_BODY = ("POST", "PUT", "PATCH")
 UNKNOWN = "unknown"
@@ -45,23 +40,25 @@ class Application:
         self.service = service
         self.endpoints = tuple(endpoints)
         self._arriving = Arriving(int(service.settings.max_bodies_mb * MB))
-        own = [
-            Route(one.path, _Door(self, one), methods=[one.method], name=one.path)
-            for one in self.endpoints
+        by_path: dict[str, dict[str, Endpoint]] = {}
+        for one in self.endpoints:
+            by_path.setdefault(one.path, {})[one.method] = one
+        # One route a path: Starlette would say of a path with two that only the first's method is
+        # allowed.
+        routes = [
+            Route(path, _ByMethod(self, ways), methods=list(ways), name=path)
+            for path, ways in by_path.items()
         ]
-        self._router = Router(_joined(own), redirect_slashes=False, default=_not_found)
+        self._router = Router(routes, redirect_slashes=False, default=_not_found)
 
     @functools.cached_property
-    def _description(self) -> bytes:
-        return json_bytes(document(self.endpoints, self.service.guard.digest is not None))
-
-    def describe(self) -> bytes:
+    def description(self) -> bytes:
         """The OpenAPI document of all endpoints, made once."""
-        return self._description
+        return json_bytes(document(self.endpoints, self.service.guard.digest is not None))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await _lifespan(receive, send)
+            await self._router(scope, receive, send)
             return
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1000})
@@ -96,11 +93,14 @@ class Application:
                 most = self.service.settings.body_bytes
                 check_head(headers, most)
                 body = await read_body(receive, most, self._arriving)
-            params = scope["path_params"]
             call = Call(
-                scope["method"], scope["path"], headers, body, params, started, self.describe
+                headers,
+                body,
+                scope["path_params"],
+                started,
+                lambda: self.description,
+                wire=scope.get(WIRE),
             )
-            call.wire = scope.get(WIRE)
             response = await endpoint.handle(self.service, call)
         except Gone:
             self.service.measured.gone()
@@ -163,15 +163,14 @@ class Application:
         fault: Fault,
         endpoint: Endpoint | None,
         started: float,
-        name: str = UNKNOWN,
     ) -> None:
-        """Answer with an error; ``name`` is counted where it is of no endpoint of ours."""
+        """Answer with an error, in the shape of the endpoint where it is of one of ours."""
         shape = endpoint.refuses if endpoint is not None else shape_of(scope["path"])
         headers = dict(fault.headers)
         if fault.closing:
             headers["Connection"] = "close"
         self.service.measured.refused(fault.reason)
-        name = name if endpoint is None else endpoint.name
+        name = UNKNOWN if endpoint is None else endpoint.name
         response = as_json(shape(fault), fault.status, headers)
         try:
             await response(scope, receive, send)
@@ -188,39 +187,16 @@ def _joined_headers(given: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     return found
 
 
-class _Door:
-    """A route's end; a class, so that Starlette takes it for an application of its own."""
-
-    def __init__(self, application: Application, endpoint: Endpoint) -> None:
-        self._application, self.endpoint = application, endpoint
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._application.serve(self.endpoint, scope, receive, send)
-
-
 class _ByMethod:
-    """Several endpoints of one path."""
+    """The endpoints of one path; a class, so that Starlette takes it for an application of its
+    own."""
 
-    def __init__(self, doors: Mapping[str, Any]) -> None:
-        self._doors = doors
+    def __init__(self, application: Application, endpoints: Mapping[str, Endpoint]) -> None:
+        self._application, self._endpoints = application, endpoints
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
-        await self._doors[method](scope, receive, send)
-
-
-def _joined(routes: Sequence[Route]) -> list[Route]:
-    """One route a path: Starlette would say of a path with two that only the first's method is
-    allowed."""
-    by_path: dict[str, list[Route]] = {}
-    for one in routes:
-        by_path.setdefault(one.path, []).append(one)
-    joined = []
-    for path, same in by_path.items():
-        doors = {m: one.app for one in same for m in one.methods or () if m != "HEAD"}
-        app = same[0].app if len(same) == 1 else _ByMethod(doors)
-        joined.append(Route(path, app, methods=list(doors), name=path))
-    return joined
+        await self._application.serve(self._endpoints[method], scope, receive, send)
 
 
 def _other_method(scope: Scope, error: HTTPException) -> Fault:
@@ -245,14 +221,6 @@ async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
         "GET /openapi.json lists them.",
         reason="path",
     )
-
-
-async def _lifespan(receive: Receive, send: Send) -> None:
-    while True:
-        message = await receive()
-        await send({"type": f"{message['type']}.complete"})
-        if message["type"] == "lifespan.shutdown":
-            return
 
 
 def _where(error: BaseException) -> str:

@@ -11,13 +11,13 @@ import contextlib
 import json
 import math
 import re
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator
 from typing import Any
+
+from starlette.types import Receive
 
 from holdfast.core.shapes import check_size
 from holdfast.plugins.service.web.faults import Fault, bad
-
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 WHAT = "the body"
 REMEDY = 'Send JSON such as {"texts": ["…"]}.'
@@ -97,7 +97,18 @@ class Arriving:
             nonlocal mine
             more = max(0, length - FREE) - mine
             if self.held + more > self.most:
-                raise self._full()
+                rule = f"takes {self.most:,} bytes of bodies that are still arriving"
+                raise Fault(
+                    503,
+                    "this service",
+                    f"{rule}, which is reached",
+                    None,
+                    "Ask again after the seconds in Retry-After, or start the service with "
+                    "--set serve.max_bodies_mb=N.",
+                    reason="bodies",
+                    again_s=1,
+                    closing=True,
+                )
             mine += more
             self.held += more
 
@@ -105,19 +116,6 @@ class Arriving:
             yield grown
         finally:
             self.held -= mine
-
-    def _full(self) -> Fault:
-        return Fault(
-            503,
-            "this service",
-            f"takes {self.most:,} bytes of bodies that are still arriving, which is reached",
-            None,
-            "Ask again after the seconds in Retry-After, or start the service with "
-            "--set serve.max_bodies_mb=N.",
-            reason="bodies",
-            again_s=1,
-            closing=True,
-        )
 
 
 async def read_body(receive: Receive, most: int, arriving: Arriving) -> bytes:
@@ -198,13 +196,11 @@ def _written(value: Any) -> str:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        seen: set[str] = set()
-        for name, _ in pairs:
-            if name in seen:
-                raise ValueError(f"the name {name[:40]!r} stands twice in one object")
-            seen.add(name)
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"the name {name[:40]!r} stands twice in one object")
+        found[name] = value
     return found
 
 

@@ -1,4 +1,5 @@
-"""``Endpoint``: one thing that a service can be asked, and ``Call``, one time that it is.
+"""``Endpoint``: one thing that a service can be asked, ``Call``, one time that it is, and the
+answer as bytes (``as_json``, ``as_text``).
 
 The schemas of an endpoint are what its OpenAPI description is made of. They are not run over every
 answer: a test holds real answers to them, and a row costs no check that its reader does not need.
@@ -8,20 +9,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from starlette.responses import Response
 
 from holdfast.plugins.service.web.body import Gone, read_json
 from holdfast.plugins.service.web.faults import Fault, plain
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
-    from starlette.responses import Response
 
     from holdfast.plugins.service.service import Service
 
-Handle = Callable[["Service", "Call"], Awaitable["Response"]]
+Handle = Callable[["Service", "Call"], Awaitable[Response]]
+JSON = "application/json"
+_encode = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, separators=(",", ":"), check_circular=False
+).encode
+# No page of another site is told what type a stranger's text could pass for, and nobody keeps it.
+GUARDS = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
 
 
 @dataclass(slots=True)
@@ -30,8 +39,6 @@ class Call:
     gives the OpenAPI document, ``after`` is called once the answer is out (also where the client
     did not wait for it), ``wire`` is the connection, where it is known."""
 
-    method: str
-    path: str
     headers: dict[bytes, bytes]
     body: bytes
     params: Mapping[str, str]
@@ -96,3 +103,20 @@ class Endpoint:
         """What its counters are called by: the path as it is written here, never as it was
         asked."""
         return self.path
+
+
+def as_json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A JSON answer. Raises ``ValueError`` for NaN and infinities, which are no JSON."""
+    return as_text(json_bytes(value), JSON, status, headers)
+
+
+def json_bytes(value: Any) -> bytes:
+    """A JSON document. Raises ``ValueError`` for NaN and infinities, which are no JSON."""
+    return _encode(value).encode("utf-8", "replace")
+
+
+def as_text(
+    text: str | bytes, media: str, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Any other answer."""
+    return Response(text, status, {**GUARDS, **(headers or {})}, media)

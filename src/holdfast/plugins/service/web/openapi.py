@@ -29,16 +29,12 @@ BODY_ONLY = (408, 413, 415)
 
 def document(endpoints: Iterable[Endpoint], token: bool) -> dict[str, Any]:
     """All endpoints; ``token``: whether one is asked for."""
-    endpoints = list(endpoints)
-    models: list[type[BaseModel]] = []
-    for one in endpoints:
-        models += [
-            m for m in (one.takes, one.gives, one.wrong) if m is not None and m not in models
-        ]
-    _, schemas = models_json_schema([(m, "validation") for m in models], ref_template=REFS)
     paths: dict[str, Any] = {}
+    models: dict[type[BaseModel], None] = {}
     for one in endpoints:
         paths.setdefault(one.path, {})[one.method.lower()] = _operation(one, token)
+        models |= dict.fromkeys(m for m in (one.takes, one.gives, one.wrong) if m is not None)
+    _, schemas = models_json_schema([(m, "validation") for m in models], ref_template=REFS)
     found: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {
@@ -55,7 +51,13 @@ def document(endpoints: Iterable[Endpoint], token: bool) -> dict[str, Any]:
 
 
 def _operation(one: Endpoint, token: bool) -> dict[str, Any]:
-    found = _named(one.method, one.path, one.summary)
+    way = re.sub(r"\W+", "_", f"{one.method.lower()}_{one.path}").strip("_")
+    found: dict[str, Any] = {"summary": one.summary, "operationId": way}
+    if names := re.findall(r"{(\w+)", one.path):
+        found["parameters"] = [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+            for name in names
+        ]
     if one.takes is not None:
         found["requestBody"] = {"required": True, "content": _json(one.takes)}
     answers: dict[str, Any] = {"200": {"description": "Answered"}}
@@ -81,15 +83,3 @@ def _operation(one: Endpoint, token: bool) -> dict[str, Any]:
 
 def _json(model: type[BaseModel]) -> dict[str, Any]:
     return {"application/json": {"schema": {"$ref": REFS.format(model=model.__name__)}}}
-
-
-def _named(method: str, path: str, summary: str) -> dict[str, Any]:
-    names = re.findall(r"{(\w+)", path)
-    way = re.sub(r"\W+", "_", f"{method.lower()}_{path}").strip("_")
-    found: dict[str, Any] = {"summary": summary, "operationId": way}
-    if names:
-        found["parameters"] = [
-            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-            for name in names
-        ]
-    return found

@@ -17,9 +17,11 @@ import os
 import re
 import socket
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import uvicorn
+from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from holdfast.plugins.service.web.faults import Fault, shape_of
@@ -35,6 +37,8 @@ LINGER_S, LINGER_BYTES = 2.0, 32 * 2**20
 # [s] it is told to go on waiting, which each client knows how to pass over; of one that is there no
 # more its machine says so at once.
 STILL_THERE_S = 0.05
+# Between two looks at all connections [s].
+SWEEP_S = 0.5
 STILL_THERE = b"HTTP/1.1 100 Continue\r\n\r\n"
 WIRE = "holdfast.wire"
 _ARRIVALS = itertools.count()
@@ -101,26 +105,9 @@ CROWDED = Fault(
 
 async def _crowded(scope: Any, receive: Any, send: Any) -> None:
     """The application of a connection that is one too many: it answers before the body is read."""
-    body = json.dumps(shape_of(str(scope["path"]))(CROWDED)).encode()
-    headers = [(name.lower().encode(), value.encode()) for name, value in CROWDED.headers.items()]
-    headers += [
-        (b"content-type", b"application/json"),
-        (b"content-length", b"%d" % len(body)),
-        (b"connection", b"close"),
-    ]
-    await send({"type": "http.response.start", "status": CROWDED.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
-def raw_answer(fault: Fault, path: str = "") -> bytes:
-    """An error as bytes on the wire, for where no application is asked; ``path``: that of the
-    request, once its head was read."""
-    body = json.dumps(shape_of(path)(fault)).encode()
-    head = STATUS_LINE[fault.status]
-    head += b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body)
-    for name, value in fault.headers.items():
-        head += f"{name.lower()}: {value}\r\n".encode("latin-1")
-    return head + b"connection: close\r\n\r\n" + body
+    body = json.dumps(shape_of(str(scope["path"]))(CROWDED))
+    headers = {**CROWDED.headers, "Connection": "close"}
+    await Response(body, CROWDED.status, headers, "application/json")(scope, receive, send)
 
 
 class _Closing:
@@ -162,14 +149,12 @@ class Wire(HttpToolsProtocol):
         # What is wrong with the head that is being read.
         self.wrong: Fault | None = None
         super().connection_made(_Closing(transport, self))  # type: ignore[arg-type]
-        if len(self.connections) > 2 * self.bounds.connections:
-            self._make_room()
-
-    def _make_room(self) -> None:
-        """Hang up on whoever has waited longest without a whole request: who comes may have one,
-        and who was silent may come again."""
+        if len(self.connections) <= 2 * self.bounds.connections:
+            return
         there = [c for c in self.connections if isinstance(c, Wire) and not c.raw.is_closing()]
         if len(there) > 2 * self.bounds.connections:
+            # Hang up on whoever has waited longest without a whole request: who comes may have one,
+            # and who was silent may come again.
             self.bounds.refused(CROWDED)
             waiting = [one for one in there if one.waits_since is not None]
             min(waiting, key=lambda one: (one.waits_since or 0.0, one.arrived)).raw.abort()
@@ -230,7 +215,10 @@ class Wire(HttpToolsProtocol):
         self.bounds.refused(fault)
         if not self.raw.is_closing():
             path = "" if self.in_head else self.url.decode("latin-1")
-            self.raw.write(raw_answer(fault, path))
+            body = json.dumps(shape_of(path)(fault)).encode()
+            head = STATUS_LINE[fault.status]
+            head += b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body)
+            self.raw.write(head + b"connection: close\r\n\r\n" + body)
         self.leave()
 
     def leave(self) -> None:
@@ -341,12 +329,14 @@ def wrong_head(version: str, url: bytes, headers: Sequence[tuple[bytes, bytes]])
     return CODED if codings not in ([], [b"chunked"]) else None
 
 
+@dataclass(frozen=True, slots=True)
 class ConnectionBounds:
     """What the connections of one server share: how many, for how long, and who hears of those
     that were refused before any application was asked."""
 
-    def __init__(self, connections: int, read_s: float, refused: Callable[[Fault], None]) -> None:
-        self.connections, self.read_s, self.refused = connections, read_s, refused
+    connections: int
+    read_s: float
+    refused: Callable[[Fault], None]
 
 
 def wire_of(bounds: ConnectionBounds) -> type[Wire]:
@@ -365,10 +355,10 @@ class WireServer(uvicorn.Server):
         finally:
             sweeping.cancel()
 
-    async def _sweep(self, every_s: float = 0.5) -> None:
+    async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(every_s)
+            await asyncio.sleep(SWEEP_S)
             now = loop.time()
             for one in list(self.server_state.connections):
                 if isinstance(one, Wire):
