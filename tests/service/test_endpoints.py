@@ -352,7 +352,7 @@ def test_a_defect_of_an_observer_switches_it_off_and_costs_no_answer(serving_of:
     for _ in range(3):
         assert client.post("/predict", json={"text": "ab"}).status_code == 200
     _until(lambda: whole.saw[2:] or None)
-    assert client.service.watching.names == ["drift"]
+    assert [one.name for one in client.service.watching.observers] == ["drift"]
     assert "holdfast_observers_defects_total 1.0" in client.get("/metrics").text
 
 

@@ -271,9 +271,8 @@ def test_a_model_that_once_stood_still_is_not_refused_for_ever(finished_run: Pat
 
 
 def test_more_than_can_wait_is_refused_at_once(finished_run: Path) -> None:
-    engine = open_engine(
-        finished_run, threads=1, bounds=QueueBounds(rows=3, tokens=10_000, seconds=60)
-    )
+    engine = open_engine(finished_run, threads=1)
+    engine._line.bounds = QueueBounds(rows=3, tokens=10_000, seconds=60)
     try:
         with pytest.raises(Full, match="not ready"):
             said(engine, [{"text": "early"}])
@@ -500,13 +499,13 @@ def test_pictures_of_requests_leave_the_disk_when_they_are_answered(
     folder = scratch_file("here").parent
     before = set(folder.iterdir())
     some = sorted((old_runs / "rows" / "pictures").rglob("*.png"))[:3]
-    form = TableForm(pictures, pictures.model, vectors=False)
+    form = TableForm(pictures, pictures.model)
     read = form.read([sent(path) for path in some])
     gc.collect()
     assert len(list(folder.glob("picture-*"))) >= 3
     places = range(len(some))
-    form.ask(EngineTurn([(Waiting(read, read.costs), places)], sum(read.costs), len(some)))
-    assert all(one.prediction is not None for one in form.say([read])[0][0])
+    form.ask(EngineTurn.of(Waiting(read, read.costs), places))
+    assert all(one.prediction is not None for one in form.say([read], "a@1")[0].answers)
     del read
     gc.collect()
     assert set(folder.iterdir()) - before == set()
@@ -519,7 +518,7 @@ def test_pictures_of_requests_leave_the_disk_when_they_are_answered(
 def test_a_picture_that_cannot_be_read_is_named_by_its_row_alone(pictures: Predictor) -> None:
     bomb = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + 2 * (100_000).to_bytes(4, "big") + b"\x08\2\0\0\0"
     bomb += zlib.crc32(bomb[12:]).to_bytes(4, "big")
-    form = TableForm(pictures, pictures.model, vectors=False)
+    form = TableForm(pictures, pictures.model)
     large = io.BytesIO()
     Image.new("1", (8000, 8000)).save(large, "PNG")
     row = {"image": base64.b64encode(large.getvalue()).decode()}
@@ -544,7 +543,7 @@ def test_pictures_that_are_too_much_together_are_refused_before_one_is_decoded(
     file = io.BytesIO()
     Image.new("1", (5700, 5700)).save(file, "PNG")
     row = {"image": base64.b64encode(file.getvalue()).decode()}
-    form = TableForm(pictures, pictures.model, vectors=False)
+    form = TableForm(pictures, pictures.model)
     with pytest.raises(DataError) as refused:
         form.read([row] * 40)
     rule = "holds pictures of more than 200 million pixels together"

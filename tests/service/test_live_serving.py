@@ -196,7 +196,7 @@ def test_over_http_both_answer_one_is_shown_and_labels_make_evidence(
     lineup = Lineup(StandIn(), challenger, setup)
     shadowing = Shadowing(challenger, store, lambda: lineup.busy)
     watcher = Comparing(setup, store, shadowing, look_s=0.05)
-    lineup.ends_with(watcher.close)
+    lineup.end_comparison = watcher.close
     client = serving_of(lineup, [watcher], store=True)
     for _ in range(30):
         made = client.post("/predict", json={"texts": ["xy", "ab"]}).json()

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from holdfast.cli.main import app
 from holdfast.core.errors import InputError, RecipeError, RunError
+from holdfast.plugins.service.live import successor as successor_module
 from holdfast.plugins.service.live.look import look
 from holdfast.plugins.service.live.setup import Setup
 from holdfast.plugins.service.live.start import lined_up, stood_in
@@ -264,7 +265,7 @@ class Loads:
 
 
 def test_running_servers_change_over_and_back_and_end_the_one_before(
-    store: Store, runs: list[Path]
+    store: Store, runs: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second, third = runs
     load, said = Loads(), []
@@ -272,7 +273,8 @@ def test_running_servers_change_over_and_back_and_end_the_one_before(
         first, load, challenger=None, store=store, settings=serving(), log=said.append
     )
     assert observers == []
-    successor = Successor(store, lineup, served_name(first), load, log=said.append, every_s=0.02)
+    monkeypatch.setattr(successor_module, "EVERY_S", 0.02)
+    successor = Successor(store, lineup, served_name(first), load, log=said.append)
     try:
         promote(store, second)
         until(lambda: lineup.facts.model == served_name(second))
@@ -294,8 +296,9 @@ def test_running_servers_change_over_and_back_and_end_the_one_before(
 
 
 def test_a_store_that_was_lost_and_made_anew_knows_the_server_again(
-    runs: list[Path], tmp_path: Path
+    runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(successor_module, "EVERY_S", 0.02)
     store = open_store(str(tmp_path / "lost.db"))
     first, second, _ = runs
     load, enrolled = Loads(), []
@@ -306,7 +309,7 @@ def test_a_store_that_was_lost_and_made_anew_knows_the_server_again(
     lineup, _ = lined_up(first, load, challenger=None, store=None, settings=serving(), log=quiet)
     enrol()
     name = served_name(first)
-    successor = Successor(store, lineup, name, load, enrol=enrol, log=quiet, every_s=0.02)
+    successor = Successor(store, lineup, name, load, enrol=enrol, log=quiet)
     try:
         for one in tmp_path.glob("lost.db*"):
             one.unlink()

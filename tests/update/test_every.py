@@ -326,7 +326,7 @@ def test_a_round_updates_the_run_that_is_in_service_by_now(
     store = open_store(where)
     asking = UpdateOptions(served, where)
     assert in_service(asking) == served
-    started(store, served_name(served), {}, served, 1.0)
+    started(store, served_name(served), {}, served)
     assert in_service(asking) == served
     body = {"from": served_name(served), "to": "run@1", "run": str(later)}
     store.append(Event(PROMOTION, 2.0, body))

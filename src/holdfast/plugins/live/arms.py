@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from holdfast.core.records import Floats
-from holdfast.plugins.live.stream import SIDE, WIN, Verdict
+from holdfast.plugins.live.stream import SIDE, Peaks, Verdict, evidence_of, first_verdict, peaks_of
 from holdfast.stats.paired_tests import Bools
 from holdfast.stats.streams.arms import ArmSums, effect_evidence
 from holdfast.stats.streams.rates import rate_evidence
@@ -28,7 +28,6 @@ SCALE_USERS = 200
 # Evidence that more or fewer users than asked came into an arm, which is there by chance in at most
 # 1 % of comparisons; the shares it looks for first are some points away from the asked one.
 MISMATCH, PRIOR = 100.0, 100.0
-Peaks = tuple[float, float, float, float]
 
 
 def in_challenger(user: str, salt: str, share: float) -> bool:
@@ -141,27 +140,12 @@ class Arms:
     def _looked(self, effect: Floats, spread: Floats, rows: Floats) -> Arms:
         if not len(rows):
             return self
-        margin, arms = self.margin, self.sums
-        logs = np.column_stack(
-            [
-                effect_evidence(effect, spread, rows, arms, 0.0),
-                effect_evidence(-effect, spread, rows, arms, 0.0),
-                effect_evidence(-effect, spread, rows, arms, -margin),
-                effect_evidence(effect, spread, rows, arms, -margin),
-            ]
-        )
-        peaks = np.maximum.accumulate(np.maximum(logs, np.asarray(self.peaks)), axis=0)
-        one, two, three, four = peaks[-1].tolist()
-        after = replace(self, peaks=(one, two, three, four))
-        win, side = math.log(WIN), math.log(SIDE)
-        both = (peaks[:, 2] >= side) & (peaks[:, 3] >= side)
-        claims = [peaks[:, 0] >= win, peaks[:, 1] >= win, both]
-        verdicts = np.select(claims, ["better", "worse", "equivalent"], "undecided")
-        settled = verdicts != "undecided"
-        if self.decided != "undecided" or not settled.any():
-            return after
-        at = int(np.argmax(settled))
-        return replace(after, decided=verdicts[at].item(), decided_at=int(rows[at]))
+        # Better, worse, better by less than the margin, worse by less.
+        claims = ((effect, 0.0), (-effect, 0.0), (-effect, -self.margin), (effect, -self.margin))
+        logs = [effect_evidence(gain, spread, rows, self.sums, least) for gain, least in claims]
+        peaks = peaks_of(np.column_stack(logs), self.peaks)
+        verdict = first_verdict(self.decided, peaks, rows, SIDE)
+        return replace(self, peaks=tuple(peaks[-1].tolist()), **verdict)
 
     @property
     def difference(self) -> tuple[float, float, float]:
@@ -184,8 +168,7 @@ class Arms:
     @property
     def evidence(self) -> dict[str, float]:
         """The largest e-value so far of each claim."""
-        names = ("better", "worse", "less_than_margin_better", "less_than_margin_worse")
-        return {name: math.exp(min(x, 700.0)) for name, x in zip(names, self.peaks, strict=True)}
+        return evidence_of(self.peaks)
 
     def to_json(self) -> dict[str, Any]:
         largest = None if math.isinf(self.largest) else self.largest

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from holdfast.core.records import Floats, Ints
-from holdfast.plugins.live.stream import WIN, Verdict
+from holdfast.plugins.live.stream import Peaks, Verdict, evidence_of, first_verdict, peaks_of
 from holdfast.stats.streams.pairs import below_evidence, win_evidence
 from holdfast.stats.streams.rates import rate_limits
 
@@ -32,7 +32,6 @@ SIDE = 1 / (0.05 - SHARE_ERROR)
 # the margin on differing rows is known within limits only; the last is for some 10,000 labels.
 STAKES: Floats = 0.45 * 2.0 ** (-np.arange(10.0) / 2)
 STEPS = 40
-Peaks = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +72,13 @@ class Shadow:
     @property
     def spent(self) -> bool:
         """Whether the budget is used up without a verdict."""
-        return (
-            self.decided == "undecided" and self.budget is not None and self.labels >= self.budget
-        )
+        open_ = self.decided == "undecided"
+        return open_ and self.budget is not None and self.labels >= self.budget
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict, as ``Arms`` has one."""
+        return self.decided
 
     @property
     def share(self) -> tuple[float, float, float]:
@@ -114,24 +117,15 @@ class Shadow:
                 below_evidence(losses, wins, count, margin, STAKES),
             ]
         )
-        peaks = np.maximum.accumulate(np.maximum(logs, np.asarray(self.peaks)), axis=0)
-        one, two, three, four = peaks[-1].tolist()
-        after = replace(
+        peaks = peaks_of(logs, self.peaks)
+        return replace(
             self,
             wins=int(wins[-1]),
             losses=int(losses[-1]),
             neither=self.neither + int((found == 0).sum()),
-            peaks=(one, two, three, four),
+            peaks=tuple(peaks[-1].tolist()),
+            **first_verdict(self.decided, peaks, count, SIDE),
         )
-        win, side = math.log(WIN), math.log(SIDE)
-        both = (peaks[:, 2] >= side) & (peaks[:, 3] >= side)
-        claims = [peaks[:, 0] >= win, peaks[:, 1] >= win, both]
-        verdicts = np.select(claims, ["better", "worse", "equivalent"], "undecided")
-        settled = verdicts != "undecided"
-        if self.decided != "undecided" or not settled.any():
-            return after
-        at = int(np.argmax(settled))
-        return replace(after, decided=verdicts[at].item(), decided_at=int(count[at]))
 
     def set_apart(self, because: str, sign: int) -> Shadow:
         """After a label that does not count, of a row on which the two differ."""
@@ -146,7 +140,7 @@ class Shadow:
         _, least, most = self.share
         if not self.labels:
             return math.nan, -most, most
-        low, high = -_above(self.losses, self.wins, self.labels), 0.0
+        low = -_above(self.losses, self.wins, self.labels)
         high = _above(self.wins, self.losses, self.labels)
         value = (self.wins - self.losses) / self.labels * self.unlike / max(self.rows, 1)
         return value, low * (most if low < 0 else least), high * (most if high > 0 else least)
@@ -154,40 +148,27 @@ class Shadow:
     @property
     def evidence(self) -> dict[str, float]:
         """The largest e-value so far of each claim."""
-        names = ("better", "worse", "less_than_margin_better", "less_than_margin_worse")
-        # Beyond e⁷⁰⁰ a float64 ends.
-        return {name: math.exp(min(x, 700.0)) for name, x in zip(names, self.peaks, strict=True)}
+        return evidence_of(self.peaks)
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "margin": self.margin,
-            "budget": self.budget,
-            "rows": self.rows,
-            "unlike": self.unlike,
-            "wins": self.wins,
-            "losses": self.losses,
-            "neither": self.neither,
-            "alike": self.alike,
-            "apart": {name: list(counts) for name, counts in self.apart.items()},
-            "peaks": list(self.peaks),
-            "verdict": self.decided,
-            "decided_at": self.decided_at,
-        }
+        plain = {name: getattr(self, name) for name in self.__slots__}
+        plain["apart"] = {name: list(counts) for name, counts in self.apart.items()}
+        plain["peaks"] = list(self.peaks)
+        # Stored comparisons have it by this name.
+        return {name if name != "decided" else "verdict": one for name, one in plain.items()}
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Shadow:
         """What ``to_json`` wrote down."""
         plain = {name: value for name, value in stored.items() if name in cls.__slots__}
-        one, two, three, four = plain["peaks"]
-        apart = {name: (a, b, c) for name, (a, b, c) in plain["apart"].items()}
-        plain |= {"peaks": (one, two, three, four), "apart": apart}
+        apart = {name: tuple(counts) for name, counts in plain["apart"].items()}
+        plain |= {"peaks": tuple(plain["peaks"]), "apart": apart}
         return cls(**plain, decided=stored["verdict"])
 
 
 def _above(wins: int, losses: int, labels: int) -> float:
     """The least margin within (−1, 1) on differing rows that the first does not reach."""
-    counts = (np.array([one]) for one in (wins, losses, labels))
-    won, lost, n = counts
+    won, lost, n = (np.array([one]) for one in (wins, losses, labels))
     need = math.log(2 / (0.05 - SHARE_ERROR))
     inside, outside = -1.0, 1.0
     for _ in range(STEPS):

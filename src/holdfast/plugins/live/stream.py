@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from holdfast.core.errors import Defect
+from holdfast.core.records import Floats, Ints
 from holdfast.stats.paired_tests import Bools
 from holdfast.stats.streams.pairs import below_evidence, win_evidence
 
@@ -23,6 +24,37 @@ Verdict = Literal["better", "worse", "equivalent", "undecided"]
 # 5 % for both; and 5 % for each side of "equivalent", of which one is wrong at most.
 WIN, SIDE = 40.0, 20.0
 ROWS_AT_ONCE = 20_000
+CLAIMS = ("better", "worse", "less_than_margin_better", "less_than_margin_worse")
+# The largest log e-value so far of each claim.
+Peaks = tuple[float, float, float, float]
+
+
+def peaks_of(logs: Floats, before: Peaks) -> Floats:
+    """The largest log e-values so far [rows, 4] of those of each row, and of ``before``."""
+    found: Floats = np.maximum.accumulate(np.maximum(logs, np.asarray(before)), axis=0)
+    return found
+
+
+def first_verdict(
+    decided: Verdict, peaks: Floats, counts: Ints | Floats, side: float
+) -> dict[str, Any]:
+    """``decided`` and ``decided_at`` by the peaks [rows, 4] so far, where there was no verdict
+    before and now is one: the first, after so many of ``counts`` [rows]. ``side`` is the evidence
+    that each side of "equivalent" needs."""
+    both = (peaks[:, 2] >= math.log(side)) & (peaks[:, 3] >= math.log(side))
+    claims = [peaks[:, 0] >= math.log(WIN), peaks[:, 1] >= math.log(WIN), both]
+    verdicts = np.select(claims, ["better", "worse", "equivalent"], "undecided")
+    settled = verdicts != "undecided"
+    if decided != "undecided" or not settled.any():
+        return {}
+    at = int(np.argmax(settled))
+    return {"decided": verdicts[at].item(), "decided_at": int(counts[at])}
+
+
+def evidence_of(peaks: Peaks) -> dict[str, float]:
+    """The largest e-value so far of each claim."""
+    # Beyond e⁷⁰⁰ a float64 ends.
+    return {name: math.exp(min(peak, 700.0)) for name, peak in zip(CLAIMS, peaks, strict=True)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +74,7 @@ class PairStream:
     rows: int = 0
     wins: int = 0
     losses: int = 0
-    peaks: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    peaks: Peaks = (0.0, 0.0, 0.0, 0.0)
     decided: Verdict = "undecided"
     decided_at: int | None = None
     futile_at: int | None = None
@@ -71,7 +103,7 @@ class PairStream:
                 below_evidence(losses, wins, rows, self.margin),
             ]
         )
-        peaks = np.maximum.accumulate(np.maximum(found, np.asarray(self.peaks)), axis=0)
+        peaks = peaks_of(found, self.peaks)
         after = replace(
             self,
             rows=int(rows[-1]),
@@ -79,22 +111,11 @@ class PairStream:
             losses=int(losses[-1]),
             peaks=tuple(peaks[-1].tolist()),
         )
-        # The verdict [rows] and whether it is futile to wait for a gain of the margin [rows], from
-        # the peaks [rows, 4] so far.
-        win, side = math.log(WIN), math.log(SIDE)
-        not_better, not_worse = peaks[:, 2] >= side, peaks[:, 3] >= side
-        claims = [peaks[:, 0] >= win, peaks[:, 1] >= win, not_better & not_worse]
-        verdicts, futile = (
-            np.select(claims, ["better", "worse", "equivalent"], "undecided"),
-            not_better,
-        )
+        # Whether it is futile to wait for a gain of the margin [rows].
+        futile = peaks[:, 2] >= math.log(SIDE)
         if self.futile_at is None and futile.any():
             after = replace(after, futile_at=int(rows[np.argmax(futile)]))
-        settled = verdicts != "undecided"
-        if self.decided != "undecided" or not settled.any():
-            return after
-        at = int(np.argmax(settled))
-        return replace(after, decided=verdicts[at].item(), decided_at=int(rows[at]))
+        return replace(after, **first_verdict(self.decided, peaks, rows, SIDE))
 
     @property
     def difference(self) -> float:
@@ -104,11 +125,7 @@ class PairStream:
     @property
     def evidence(self) -> dict[str, float]:
         """The largest e-value so far of each claim."""
-        names = ("better", "worse", "less_than_margin_better", "less_than_margin_worse")
-        # Beyond e⁷⁰⁰ a float64 ends.
-        return {
-            name: math.exp(min(peak, 700.0)) for name, peak in zip(names, self.peaks, strict=True)
-        }
+        return evidence_of(self.peaks)
 
     @property
     def because(self) -> str:
@@ -116,15 +133,15 @@ class PairStream:
         seen = f"of {self.rows} rows {self.wins} were right only by the first, {self.losses} only"
         seen += " by the second"
         points = f"{100 * self.margin:g} points"
+        open_ = "not decided yet"
+        if self.futile_at is not None:
+            open_ = f"the first is not {points} better; whether they are alike is not decided yet"
         said = {
             "better": "the first is right more often",
             "worse": "the second is right more often",
             "equivalent": f"neither is {points} better than the other",
-            "undecided": "not decided yet",
-        }[self.decided]
-        if self.decided == "undecided" and self.futile_at is not None:
-            said = f"the first is not {points} better; whether they are alike is not decided yet"
-        return f"{said} ({seen})"
+        }
+        return f"{said.get(self.decided, open_)} ({seen})"
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -142,13 +159,6 @@ class PairStream:
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> PairStream:
         """The stream that ``to_json`` wrote down."""
-        return cls(
-            stored["margin"],
-            stored["rows"],
-            stored["wins"],
-            stored["losses"],
-            tuple(stored["peaks"]),
-            stored["verdict"],
-            stored["decided_at"],
-            stored["futile_at"],
-        )
+        names = ("margin", "rows", "wins", "losses", "decided_at", "futile_at")
+        plain = {name: stored[name] for name in names}
+        return cls(**plain, peaks=tuple(stored["peaks"]), decided=stored["verdict"])

@@ -23,7 +23,7 @@ SPELLED = 20_000
 
 def told(found: Shadow | Arms) -> dict[str, Any]:
     """The evidence as JSON; the challenger is what "better" is said of."""
-    verdict = found.decided if isinstance(found, Shadow) else found.verdict
+    verdict = found.verdict
     value, low, high = found.difference
     said: dict[str, Any] = {
         "way": "shadow" if isinstance(found, Shadow) else "ab",

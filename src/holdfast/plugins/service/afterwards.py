@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from holdfast.core.errors import StoreError
@@ -79,7 +80,7 @@ class Queue(Generic[T]):
 
 
 class Watching:
-    """The thread in which observers look on. ``dropped`` counts what they missed."""
+    """The thread in which ``observers`` look on. ``dropped`` counts what they missed."""
 
     def __init__(
         self,
@@ -88,7 +89,7 @@ class Watching:
         log: Log,
         model: Callable[[], str] = lambda: "",
     ) -> None:
-        self._observers: list[ServiceObserver] = []
+        self.observers: list[ServiceObserver] = []
         self._model = model
         self._store, self._log = store, log
         self._queue: Queue[Served | Feedback | RequestOutcome] = Queue()
@@ -107,18 +108,13 @@ class Watching:
         """What came while the queue was full."""
         return self._queue.dropped
 
-    @property
-    def names(self) -> list[str]:
-        """The observers that look on."""
-        return [one.name for one in self._observers]
-
     def said(self) -> dict[str, Mapping[str, Any]]:
         """What each said last; it is renewed by their own thread."""
         return dict(self._said)
 
     def put(self, item: Served | Feedback | RequestOutcome) -> None:
         """Show it to all of them, soon."""
-        if self._observers:
+        if self.observers:
             self._queue.put(item, len(item.rows) if isinstance(item, Served) else 1)
 
     def settle(self, within_s: float) -> bool:
@@ -139,30 +135,25 @@ class Watching:
             items = self._queue.take(TOGETHER, HEAR_AFTER_S if unheard else 1.0)
             self._changed = True
             for item in items:
-                for one in list(self._observers):
-                    self._safely(one, lambda one=one, item=item: _show(one, item))  # type: ignore[misc]
+                self._each(partial(_show, item))
             unheard = unheard or bool(items)
             done = self._queue.closed and not len(self._queue)
             since = time.monotonic() - self._heard_at
             # An observer may come to know something by itself.
             if done or (unheard and since > HEAR_AFTER_S) or since > HEAR_EVERY_S:
-                self._hear()
+                self._heard_at = time.monotonic()
+                self._each(self._hear)
                 unheard = False
             self._changed = unheard
             if done or time.monotonic() - self._saved_at > STATE_EVERY_S:
-                self._save()
+                self._saved_at = time.monotonic()
+                self._each(self._save)
             if done:
                 return
             if items and not self._queue.closed:
                 time.sleep(GATHER_S)
 
-    def _hear(self) -> None:
-        self._heard_at = time.monotonic()
-        for one in list(self._observers):
-            self._safely(one, lambda one=one: self._said.update({one.name: one.said()}))  # type: ignore[misc]
-            self._safely(one, lambda one=one: self._keep(one))  # type: ignore[misc]
-
-    def _keep(self, one: ServiceObserver) -> None:
+    def _hear(self, one: ServiceObserver) -> None:
         for kind, body in one.events():
             because = str(body.get("because") or "")[:LONGEST_SAID]
             self._log(f"{kind}: {because}" if because else f"{one.name}: {kind}")
@@ -172,6 +163,7 @@ class Watching:
                 self._store.append(Event(kind, time.time(), dict(body)))
             except StoreError as error:
                 self._log(f"{one.name}: {kind} could not be stored: {error}")
+        self._said[one.name] = one.said()
 
     def add(self, one: ServiceObserver) -> None:
         """Have one more look on, from where it left off in the store."""
@@ -181,36 +173,34 @@ class Watching:
                     one.restore(found)
             except (StoreError, ValueError) as error:
                 self._log(f"{one.name} begins anew: {error}")
-        self._observers.append(one)
+        self.observers.append(one)
 
     def _key(self, one: ServiceObserver) -> str:
         # One store may serve several models, and what was seen of one says nothing of another.
         return f"{STATE}{one.name} {self._model()}".strip()
 
-    def _save(self) -> None:
-        self._saved_at = time.monotonic()
-        for one in list(self._observers) if self._store is not None else ():
-            self._safely(one, lambda one=one: self._save_one(one))  # type: ignore[misc]
-
-    def _save_one(self, one: ServiceObserver) -> None:
-        assert self._store is not None
+    def _save(self, one: ServiceObserver) -> None:
+        if self._store is None:
+            return
         try:
             self._store.save_state(self._key(one), one.state(), time.time())
             self._store.save_state(SAID + one.name, dict(one.said()), time.time())
         except StoreError as error:
             self._log(f"the state of {one.name} could not be stored: {error}")
 
-    def _safely(self, one: ServiceObserver, do: Callable[[], object]) -> None:
-        try:
-            do()
-        except Exception as error:
-            self.defects += 1
-            if one in self._observers:
-                self._observers.remove(one)
-            self._log(f"a defect switched the observer {one.name} off: {type(error).__name__}")
+    def _each(self, do: Callable[[ServiceObserver], None]) -> None:
+        """``do`` something with each; one with a defect is switched off."""
+        for one in list(self.observers):
+            try:
+                do(one)
+            except Exception as error:
+                self.defects += 1
+                self.observers.remove(one)
+                kind = type(error).__name__
+                self._log(f"a defect switched the observer {one.name} off: {kind}")
 
 
-def _show(one: ServiceObserver, item: Served | Feedback | RequestOutcome) -> None:
+def _show(item: Served | Feedback | RequestOutcome, one: ServiceObserver) -> None:
     if isinstance(item, Served):
         one.seen(item)
     elif isinstance(item, Feedback):

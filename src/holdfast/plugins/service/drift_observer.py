@@ -16,7 +16,7 @@ import numpy as np
 
 from holdfast.analyses.row_texts import PAIR
 from holdfast.core.decisions import DecisionListener as Notify
-from holdfast.core.records import Estimate, Floats, to_json
+from holdfast.core.records import Estimate, to_json
 from holdfast.data.tags.scheme import OUTSIDE
 from holdfast.plugins.drift.accuracy import estimated_accuracy, support_of
 from holdfast.plugins.drift.distance import apart
@@ -84,7 +84,11 @@ class Drifting:
             self._others += len(served.rows)
             return
         if self._by is None:
-            self._begin(self._by_model(served.answered.vectors))
+            # The model's vectors tell rows from others where they are those of the reference, in
+            # the precision of the reference; else words do.
+            own, vectors = self._held.reference.rows.vectors, served.answered.vectors
+            same = own is not None and vectors is not None and vectors.shape[1] == own.shape[1]
+            self._begin(MODEL if same and self._facts.precision == FLOAT32 else WORDS)
         answers = served.answered.answers
         rows = self._rows_of(served)
         self._waiting.append(rows)
@@ -188,15 +192,11 @@ class Drifting:
 
     def _begin(self, by: str) -> None:
         self._by = by
-        reference = self._held.reference if by == MODEL else self._held.of_words()
-        self._monitor = DriftMonitor.of_reference(reference, self._between)
+        self._monitor = DriftMonitor.of_reference(self._reference, self._between)
 
-    def _by_model(self, vectors: Floats | None) -> str:
-        """What tells rows from others: the model's vectors, where they are those of the reference
-        in the precision of the reference; else words."""
-        own = self._held.reference.rows.vectors
-        same = own is not None and vectors is not None and vectors.shape[1] == own.shape[1]
-        return MODEL if same and self._facts.precision == FLOAT32 else WORDS
+    @property
+    def _reference(self) -> Reference:
+        return self._held.reference if self._by == MODEL else self._held.of_words()
 
     def _rows_of(self, served: Served) -> DriftRows:
         texts = texts_of(served.rows, self._facts, self._data)
@@ -242,22 +242,19 @@ class Drifting:
     def _like(self, regime: DriftRows) -> dict[str, Any]:
         """What the new regime is like, against the rows that the model was judged by."""
         assert self._monitor is not None
-        reference = self._held.reference if self._by == MODEL else self._held.of_words()
-        found = compare_rows(reference, regime, between=self._between).to_json()
+        found = compare_rows(self._reference, regime, between=self._between).to_json()
+        shown = masked if self._mask else str
         examples = [
-            {"row": one["row"], **({"text": self._shown(one["text"])} if self._log_texts else {})}
+            {"row": one["row"], **({"text": shown(one["text"])} if self._log_texts else {})}
             for one in found["examples"]
         ]
         keys = ("verdict", "differ", "inputs", "classes", "facts", "accuracy", "terms")
         body = {key: found[key] for key in keys}
         sides = ", ".join(found["differ"]) or "nothing that is sure"
         body["because"] = f"{len(regime):,} rows of the new kind are known; they differ in: {sides}"
-        body = {**body, "examples": examples, "since": self._monitor.since, "rows": len(regime)}
+        body |= {"examples": examples, "since": self._monitor.since, "rows": len(regime)}
         made: dict[str, Any] = to_json(body)
         return made
-
-    def _shown(self, text: str) -> str:
-        return masked(text) if self._mask else text
 
     def _accuracy_said(self, rows: int) -> dict[str, Any]:
         due = 0 if self._accuracy is None else self._accuracy[0]
@@ -269,11 +266,15 @@ class Drifting:
         found = self._accuracy[1]
         if found.value is None:
             return {"accuracy_estimated": None, "accuracy_why": found.why}
-        said = {"accuracy_estimated": found.value, "accuracy_low": found.low}
-        return {**said, "accuracy_high": found.high, "accuracy_rows": len(self._recent or ())}
+        return {
+            "accuracy_estimated": found.value,
+            "accuracy_low": found.low,
+            "accuracy_high": found.high,
+            "accuracy_rows": len(self._recent or ()),
+        }
 
     def _estimated(self, recent: DriftRows) -> Estimate:
-        reference: Reference = self._held.reference if self._by == MODEL else self._held.of_words()
+        reference = self._reference
         sure, now = reference.rows.numbers.get(CONFIDENCE), recent.numbers.get(CONFIDENCE)
         if reference.right is None or sure is None or now is None:
             return Estimate(None, why="answers of this task are not right or wrong")
@@ -302,8 +303,8 @@ class Drifting:
             right, sure = np.array(self._labels).T
             others = self._recent.numbers.get(CONFIDENCE, np.zeros(0))
             found = powered_accuracy(right, sure, others)
-            ends = {"accuracy_labelled_low": found.low, "accuracy_labelled_high": found.high}
-            made |= {"accuracy_labelled": found.value, **ends}
+            made["accuracy_labelled"] = found.value
+            made |= {"accuracy_labelled_low": found.low, "accuracy_labelled_high": found.high}
         return made
 
 

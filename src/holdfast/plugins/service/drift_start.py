@@ -9,7 +9,6 @@ When another model takes the place of the one in service the watch begins anew, 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from holdfast.core.decisions import DecisionListener as Notify
@@ -130,22 +129,15 @@ def drift_observers(
     else:
         because = f"{run} has no {REFERENCE} yet; it is made when the first request was seen"
         notify(Decision("drift", "watched from the first request on", because))
-    if (few := _too_few(run)) is not None:
-        notify(Decision("drift", "inputs are not watched", few, prominent=True))
-    return [made]
-
-
-def _too_few(run: Path) -> str | None:
-    """Why a change of the inputs alone would not be seen; ``None`` where it would be, or where
-    the run does not say how many validation rows it had."""
     try:
         rows = (read_result(run).get("valid") or {}).get("n")
     except RunError:
-        return None
-    if not isinstance(rows, int) or rows >= LEAST_REFERENCE:
-        return None
-    return (
-        f"the run has {counted(rows, 'validation row')} to compare them with, and it takes "
-        f"{LEAST_REFERENCE}; the classes that are answered and how sure the model is are watched "
-        f"from {FEWEST} rows on"
-    )
+        rows = None
+    if isinstance(rows, int) and rows < LEAST_REFERENCE:
+        few = (
+            f"the run has {counted(rows, 'validation row')} to compare them with, and it takes "
+            f"{LEAST_REFERENCE}; the classes that are answered and how sure the model is are "
+            f"watched from {FEWEST} rows on"
+        )
+        notify(Decision("drift", "inputs are not watched", few, prominent=True))
+    return [made]

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from holdfast.analyses.explain.explain import explain_asked
@@ -33,36 +35,22 @@ class Explaining:
     async def explain(self, engine: ServiceEngine, rows: Sequence[Row]) -> dict[str, Any]:
         """What ``holdfast explain --json`` says of the rows. Raises ``Full`` where others wait for
         theirs, ``InputError`` for rows that cannot be read."""
-        if not isinstance(engine, ModelEngine) or engine.predictor is None:
-            raise Fault(
-                400,
-                "/explain",
-                "cannot be asked of this model",
-                None,
-                "Use holdfast explain.",
-                reason="not explained",
-            )
+        if not isinstance(engine, ModelEngine):
+            rule, remedy = "cannot be asked of this model", "Use holdfast explain."
+            raise Fault(400, "/explain", rule, None, remedy, reason="not explained")
         if self._waiting >= MOST_WAITING:
             raise Full(SECONDS_A_ROW * self._waiting, "others wait for their reasons")
         self._waiting += 1
         try:
             async with self._turn:
-                found = [await self._one(engine, row) for row in rows]
+                found = [await engine.run(partial(_explained, engine, row)) for row in rows]
         finally:
             self._waiting -= 1
-        return _joined(found).to_json()
-
-    async def _one(self, engine: ModelEngine, row: Row) -> Explanation:
-        predictor, run = engine.predictor, engine.facts.model
-        assert predictor is not None
-        return await engine.run(
-            lambda: explain_asked(predictor, asked_of(predictor, [row]), run, SOURCE, rows=1)
-        )
+        joined = tuple(replace(row, row=n) for n, one in enumerate(found) for row in one.rows)
+        seconds = sum(one.seconds for one in found)
+        return replace(found[0], rows=joined, seconds=seconds).to_json()
 
 
-def _joined(found: Sequence[Explanation]) -> Explanation:
-    from dataclasses import replace
-
-    rows = tuple(replace(row, row=place) for place, one in enumerate(found) for row in one.rows)
-    seconds = sum(one.seconds for one in found)
-    return replace(found[0], rows=rows, seconds=seconds)
+def _explained(engine: ModelEngine, row: Row) -> Explanation:
+    predictor, run = engine.predictor, engine.facts.model
+    return explain_asked(predictor, asked_of(predictor, [row]), run, SOURCE, rows=1)

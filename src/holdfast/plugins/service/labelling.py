@@ -28,9 +28,9 @@ from holdfast.plugins.labelling.draw import LabelPool, next_rows
 from holdfast.plugins.labelling.even import SHARE, even_accuracy, places
 from holdfast.plugins.labelling.majority import Settled, settled
 from holdfast.plugins.labelling.rule import LabelRule, rule_of_answers
-from holdfast.plugins.service.live.look import LATEST
+from holdfast.plugins.service.live.look import LATEST, both_answers, requests_named
+from holdfast.plugins.store.records import Claim, Feedback, KeptRow, Row, StoredPrediction
 from holdfast.plugins.store.records import Drawn as Way
-from holdfast.plugins.store.records import Feedback, KeptRow, Row, StoredPrediction, StoredRequest
 from holdfast.plugins.store.store import Store
 
 # The newest rows among which labels are looked for, and how many are laid out at a time.
@@ -108,7 +108,9 @@ class Labelling:
         who = _named(who)
         now = self._clock()
         with self._lock:
-            mine, taken = self._claims(who, now)
+            claims = self._store.claims(now)
+            mine = {_key(one) for one in claims if one.who == who}
+            taken = {_key(one) for one in claims if one.who != who}
             skipped = {(id, at) for id, at, whose, _ in self._store.skipped() if whose == who}
             for fresh in (False, True):
                 if fresh or not self._laid or self._since >= AFRESH or now - self._laid_at > STALE:
@@ -150,11 +152,8 @@ class Labelling:
         kept = self._there(request, index)
         label = self.rule.check(label, kept.row)
         # Also one whose time is over: what somebody saw he has seen.
-        claims = [
-            one
-            for one in self._store.claims(0.0)
-            if (one.request, one.index, one.who) == (request, index, who)
-        ]
+        key = (request, index)
+        seen = [one.seen for one in self._store.claims(0.0) if (*_key(one), one.who) == (*key, who)]
         made = self._store.add_feedback(
             Feedback(
                 request,
@@ -165,13 +164,12 @@ class Labelling:
                 kept.said.model,
                 "page",
                 self._way(request, index),
-                ("seen" if claims[0].seen else "hidden") if claims else "unknown",
+                ("seen" if seen[0] else "hidden") if seen else "unknown",
                 row=kept.row,
                 expires_at=kept.expires_at,
             )
         )
         self._store.release(request, index, who)
-        key = (request, index)
         with self._lock:
             self._since += 1
             self._laid = deque(one for one in self._laid if _key(one[0]) != key)
@@ -198,12 +196,12 @@ class Labelling:
             self._store.unskip(*key, who)
         else:
             assert label is not None
-            key = label.request, label.index
+            key = _key(label)
             self._store.delete(now, by="label", value=str(label.id))
         found = self._store.kept_row(*key)
         if found is None or not self._store.claim(*key, who, now, now + self._lease):
             return None
-        if label is not None and label.suggestion == "seen" and key == (label.request, label.index):
+        if label is not None and label.suggestion == "seen" and key == _key(label):
             self._store.see(*key, who)
         return self._item((found, Drawn(0, self._way(*key), "taken back")), now)
 
@@ -232,11 +230,6 @@ class Labelling:
             found += more
         return found
 
-    def _claims(self, who: str, now: float) -> tuple[set[Key], set[Key]]:
-        claims = self._store.claims(now)
-        mine = {(one.request, one.index) for one in claims if one.who == who}
-        return mine, {(one.request, one.index) for one in claims if one.who != who}
-
     def _wanted(self, one: tuple[KeptRow, Drawn]) -> bool:
         """Whether it is still there, and nobody labelled it since the queue was made."""
         kept, drawn = one
@@ -254,7 +247,8 @@ class Labelling:
         if place >= SHARE + COMPARED or (models := _compared(self._store)) is None:
             return "chosen"
         found = self._store.request(request)
-        return "unlike" if found and differs(found, models).get(index) else "chosen"
+        one, two = both_answers(found, *models).get(index, (None, None)) if found else (None, None)
+        return "unlike" if one != two else "chosen"
 
     def _there(self, request: str, index: int) -> KeptRow:
         found = self._store.kept_row(request, index)
@@ -265,23 +259,17 @@ class Labelling:
 
     def _item(self, one: tuple[KeptRow, Drawn], now: float) -> LabelTask:
         kept, drawn = one
+        until = now + self._lease
         return LabelTask(
-            kept.request,
-            kept.index,
-            kept.row,
-            drawn.drawn,
-            drawn.reason,
-            self.rule,
-            kept.at,
-            now + self._lease,
+            *_key(kept), kept.row, drawn.drawn, drawn.reason, self.rule, kept.at, until
         )
 
     def _lay_out(self, now: float) -> None:
         rows = self._store.kept(WINDOW)
         feedback = self._all()
         self._laid_at, self._since = now, 0
-        self._laid = deque()
         if not rows:
+            self._laid = deque()
             return
         if self._rule is None:
             self._found_rule = rule_of_answers(
@@ -296,13 +284,11 @@ class Labelling:
         even = [one for one in found.labels if one.drawn == "uniform"]
         right: Counter[str] = Counter()
         total: Counter[str] = Counter()
-        ids = sorted({one.request for one in even})
         said: dict[Key, StoredPrediction] = {}
-        for start in range(0, len(ids), 500):
-            for request in self._store.requests(ids=ids[start : start + 500]):
-                said |= {(request.id, one.index): one for one in request.said if one.shown}
+        for request in requests_named(self._store, (one.request for one in even)):
+            said |= {(request.id, one.index): one for one in request.said if one.shown}
         for one in even:
-            answer = said.get((one.request, one.index))
+            answer = said.get(_key(one))
             # What the model left to people is no answer, neither right nor wrong.
             if answer is not None and answer.prediction is not None:
                 total[answer.model] += 1
@@ -316,23 +302,11 @@ def differing(store: Store, rows: Sequence[KeptRow]) -> dict[Key, bool] | None:
     models = _compared(store)
     if models is None:
         return None
-    ids = sorted({one.request for one in rows})
-    found: dict[Key, bool] = {}
-    for start in range(0, len(ids), 500):
-        for request in store.requests(ids=ids[start : start + 500]):
-            made = differs(request, models)
-            found |= {(request.id, index): other for index, other in made.items()}
-    return found
-
-
-def differs(request: StoredRequest, models: tuple[str, str]) -> dict[int, bool]:
-    """Of the rows of a request that both models answered, by place, whether they differ."""
-    said: dict[str, dict[int, Any]] = {model: {} for model in models}
-    for one in request.said:
-        if one.model in said:
-            said[one.model][one.index] = one.prediction
-    first, second = said.values()
-    return {index: first[index] != second[index] for index in first if index in second}
+    return {
+        (request.id, index): one != two
+        for request in requests_named(store, (row.request for row in rows))
+        for index, (one, two) in both_answers(request, *models).items()
+    }
 
 
 def _compared(store: Store) -> tuple[str, str] | None:
@@ -351,8 +325,8 @@ def pool_of(
     """What the queue is drawn from: rows with their answers, and labels so far; ``pairs`` is what
     ``differing`` says of them."""
     keys = [_key(one) for one in rows]
-    labels = {(one.request, one.index): one.label for one in settled(feedback).labels}
-    evenly = {(one.request, one.index) for one in feedback if one.drawn == "uniform"}
+    labels = {_key(one): one.label for one in settled(feedback).labels}
+    evenly = {_key(one) for one in feedback if one.drawn == "uniform"}
     known = np.array([key in labels for key in keys])
     model = Counter(one.said.model for one in rows).most_common(1)[0][0]
     free = ~known & np.array([one.said.model == model for one in rows])
@@ -407,7 +381,7 @@ def _probabilities(rows: Sequence[KeptRow], rule: LabelRule) -> Floats | None:
     given = [one.said.probabilities or {} for one in rows]
     found = np.array([[one.get(name, 0.0) for name in rule.classes] for one in given], dtype=float)
     total = found.sum(axis=1, keepdims=True)
-    even = np.full(len(rule.classes), 1 / len(rule.classes))
+    even = 1 / len(rule.classes)
     return np.where(total > 0, found / np.where(total > 0, total, 1), even)
 
 
@@ -417,8 +391,8 @@ def _same(prediction: Any, label: Any, rule: LabelRule) -> bool:
     return bool(prediction == label)
 
 
-def _key(kept: KeptRow) -> Key:
-    return kept.request, kept.index
+def _key(one: KeptRow | Feedback | Claim) -> Key:
+    return one.request, one.index
 
 
 def _named(who: str) -> str:

@@ -1,4 +1,4 @@
-"""``Measured``: the service's own numbers in Prometheus's text format.
+"""``ServiceCounters``: the service's own numbers in Prometheus's text format.
 
 Names and units follow its conventions (seconds, bytes, ``_total``). No label holds anything that a
 caller chose: paths are those of the endpoints, so that nobody can make new series without end.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
@@ -34,40 +35,33 @@ class ServiceCounters:
         # A second series for each that says when it began, which nobody here asks for.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry(auto_describe=False)
-        self._requests = Counter(
+        counter = partial(Counter, registry=self.registry)
+        histogram = partial(Histogram, registry=self.registry)
+        self._requests = counter(
             "holdfast_requests",
             "Answers that were given, by endpoint and status",
             ["endpoint", "status"],
-            registry=self.registry,
         )
-        self._seconds = Histogram(
+        self._seconds = histogram(
             "holdfast_request_seconds",
             "From the read head of a request to its sent answer",
             ["endpoint"],
             buckets=SECONDS,
-            registry=self.registry,
         )
-        self._rows = Histogram(
+        self._rows = histogram(
             "holdfast_request_rows",
             "Rows of a request that was answered by the model",
             buckets=ROWS,
-            registry=self.registry,
         )
-        self._refused = Counter(
-            "holdfast_refused",
-            "Requests that were refused, by reason",
-            ["reason"],
-            registry=self.registry,
+        self._refused = counter(
+            "holdfast_refused", "Requests that were refused, by reason", ["reason"]
         )
-        self._left = Counter(
+        self._left = counter(
             "holdfast_rows_left_to_a_person",
             "Rows without a prediction: below the threshold, or nothing to read",
-            registry=self.registry,
         )
-        self._gone = Counter(
-            "holdfast_clients_gone",
-            "Clients that hung up before their answer was ready",
-            registry=self.registry,
+        self._gone = counter(
+            "holdfast_clients_gone", "Clients that hung up before their answer was ready"
         )
         self.registry.register(_Now(now, said, facts))
         self._known: dict[tuple[str, int], tuple[Any, Any]] = {}
@@ -110,16 +104,14 @@ class _Now(Collector):
         for name, value in self._now().items():
             yield _gauge(f"holdfast_{name}", "Now", value)
         facts = self._facts()
-        info = GaugeMetricFamily(
-            "holdfast_model_info", "The model that answers", labels=list(facts)
-        )
+        what = "The model that answers"
+        info = GaugeMetricFamily("holdfast_model_info", what, labels=list(facts))
         info.add_metric(list(facts.values()), 1)
         yield info
         for observer, words in self._said().items():
+            what = f"Said by the observer {observer}"
             for name, value in list(numbers(words))[:MOST_GAUGES]:
-                yield _gauge(
-                    f"holdfast_{observer}_{name}", f"Said by the observer {observer}", value
-                )
+                yield _gauge(f"holdfast_{observer}_{name}", what, value)
 
 
 def numbers(words: Mapping[str, Any]) -> Iterator[tuple[str, float]]:

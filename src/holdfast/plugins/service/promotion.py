@@ -11,7 +11,7 @@ from __future__ import annotations
 import getpass
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,13 @@ from holdfast.contract.run_folder import open_run, unsealed
 from holdfast.core.errors import InputError, RecipeError, RunError
 from holdfast.core.records import to_json
 from holdfast.core.run_files import RESULT, check_model
-from holdfast.plugins.service.live.look import LATEST
+from holdfast.plugins.service.live.look import LATEST, all_events
 from holdfast.plugins.service.pair_evidence import pair_evidence
-from holdfast.plugins.service.records import EngineFacts
 from holdfast.plugins.store.records import Event
 from holdfast.plugins.store.store import Store
 from holdfast.runs.threshold import served_name
 
 SERVING, PROMOTION, FAILED = "serving", "promotion", "promotion failed"
-PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +47,11 @@ class Promotion:
     before: str
     after: str
     run: Path
-    who: str
-    undo: bool
-    evidence: Mapping[str, Any] | None
-    number: int
+    evidence: Mapping[str, Any] | None = None
     told: tuple[str, ...] = ()
+    undo: bool = False
+    who: str = ""
+    number: int = 0
 
     def to_json(self) -> dict[str, Any]:
         made: dict[str, Any] = to_json(
@@ -72,13 +70,11 @@ class Promotion:
         return made
 
 
-def started(
-    store: Store, model: str, facts: Mapping[str, Any], run: Path, now: float
-) -> ServedModel:
+def started(store: Store, model: str, facts: Mapping[str, Any], run: Path) -> ServedModel:
     """A server is started with ``run``: what it is to serve, which is what took its run's place
     since it was first started so."""
     body = {"model": model, "run": str(run.resolve()), **facts}
-    store.append(Event(SERVING, now, body))
+    store.append(Event(SERVING, time.time(), body))
     return standings(store)[model]
 
 
@@ -88,32 +84,22 @@ def standings(store: Store) -> dict[str, ServedModel]:
     for event in _events(store):
         body, number = event.body, event.id or 0
         if event.kind == SERVING:
-            found.setdefault(
-                body["model"], ServedModel(body["model"], Path(body["run"]), (), number)
-            )
+            model = body["model"]
+            found.setdefault(model, ServedModel(model, Path(body["run"]), (), number))
             continue
         for first, one in found.items():
-            if one.model == body["from"]:
-                found[first] = _after(one, body, number)
+            if one.model != body["from"]:
+                continue
+            before = one.before
+            if body["to"] != one.model:
+                undo = body.get("undo")
+                before = before[:-1] if undo else (*before, (one.model, one.run))
+            found[first] = ServedModel(body["to"], Path(body["run"]), before, number)
     return found
 
 
-def _after(one: ServedModel, body: Mapping[str, Any], number: int) -> ServedModel:
-    to, run = body["to"], Path(body["run"])
-    if to == one.model:
-        return ServedModel(to, run, one.before, number)
-    if body.get("undo"):
-        return ServedModel(to, run, one.before[:-1], number)
-    return ServedModel(to, run, (*one.before, (one.model, one.run)), number)
-
-
 def _events(store: Store) -> list[Event]:
-    found: list[Event] = []
-    for kind in (SERVING, PROMOTION):
-        after = 0
-        while page := store.events(kind, after=after, limit=PAGE):
-            found += page
-            after = page[-1].id or 0
+    found = all_events(store, SERVING) + all_events(store, PROMOTION)
     return sorted(found, key=lambda one: one.id or 0)
 
 
@@ -150,7 +136,7 @@ def promote(
         if here.run == run.resolve():
             raise RecipeError(model, "is the model that is served", None, "Name another run.")
         same = (f"the same model, which lay in {here.run}",)
-        return _appended(store, here, model, run, at, None, told=same)
+        return _append(store, Promotion(here.model, model, run.resolve(), told=same), at)
     _refuse_other(store, here, model, run, result)
     known = pair_evidence(store, here.model, here.run, model, result, at)
     if not force:
@@ -160,7 +146,8 @@ def promote(
         *known.told,
         *(f"{one.what}, gate: {one.chosen}; {one.because}" for one in unsealed([run])),
     )
-    return _appended(store, here, model, run, at, known.live, told=told, forced=force)
+    made = Promotion(here.model, model, run.resolve(), known.live, told)
+    return _append(store, made, at, forced=force)
 
 
 def _places(store: Store) -> list[ServedModel]:
@@ -245,7 +232,7 @@ def _undone(store: Store, run: Path, places: Sequence[ServedModel], at: float) -
         rule = f"is not {model} any more, which was served before {here.model}"
         remedy = f"Bring it back, or promote another run in its place. {RESULT} says which it is."
         raise RunError(str(back), rule, served_name(back), remedy)
-    return _appended(store, here, model, back, at, None, undo=True)
+    return _append(store, Promotion(here.model, model, back.resolve(), undo=True), at)
 
 
 def _is(one: ServedModel, run: Path) -> bool:
@@ -257,48 +244,27 @@ def _is(one: ServedModel, run: Path) -> bool:
         return one.run == run.resolve()
 
 
-def _appended(
-    store: Store,
-    here: ServedModel,
-    model: str,
-    run: Path,
-    at: float,
-    evidence: Mapping[str, Any] | None,
-    *,
-    undo: bool = False,
-    forced: bool = False,
-    told: tuple[str, ...] = (),
-) -> Promotion:
-    who = user_name()
+def _append(store: Store, made: Promotion, at: float, *, forced: bool = False) -> Promotion:
+    """Write the change down, with who made it; refuse it where something else was quicker."""
+    try:
+        made = replace(made, who=getpass.getuser())
+    except (OSError, KeyError):
+        made = replace(made, who="unknown")
     body = {
-        "from": here.model,
-        "to": model,
-        "run": str(run.resolve()),
-        "who": who,
-        "undo": undo,
+        "from": made.before,
+        "to": made.after,
+        "run": str(made.run),
+        "who": made.who,
+        "undo": made.undo,
         "forced": forced,
-        "evidence": to_json(evidence),
+        "evidence": to_json(made.evidence),
     }
     number = store.append(Event(PROMOTION, at, body)).id or 0
-    now = [one for one in standings(store).values() if one.since == number]
-    if not now:
-        raise RecipeError(
-            model,
-            f"was not promoted: at the same moment something else took the place of {here.model}",
-            None,
-            f"{_names(_places(store))} Look at it, and promote again if you still want to.",
-        )
-    return Promotion(here.model, model, run.resolve(), who, undo, evidence, number, told)
-
-
-def facts_of(facts: EngineFacts) -> dict[str, Any]:
-    """What a server says of its model when it is started."""
-    return {"task": facts.task, "classes": None if facts.classes is None else list(facts.classes)}
-
-
-def user_name() -> str:
-    """Who is logged in; ``unknown`` where the system does not say."""
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return "unknown"
+    if any(one.since == number for one in standings(store).values()):
+        return replace(made, number=number)
+    raise RecipeError(
+        made.after,
+        f"was not promoted: at the same moment something else took the place of {made.before}",
+        None,
+        f"{_names(_places(store))} Look at it, and promote again if you still want to.",
+    )

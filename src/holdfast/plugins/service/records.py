@@ -103,16 +103,14 @@ class ServiceEngine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A request that was answered: its rows, what went out (``answered``) and, where there is a
-    challenger, what it said (``shadow``); ``user`` is the hash that is stored. The answer to a
-    ``conversation`` may have been drawn at chance."""
+    """A request that was answered: its rows and what went out (``answered``); ``user`` is the hash
+    that is stored. The answer to a ``conversation`` may have been drawn at chance."""
 
     request: str
     at: float
     rows: tuple[Row, ...]
     answered: RowPredictions
     user: str | None = None
-    shadow: RowPredictions | None = None
     conversation: bool = False
 
 

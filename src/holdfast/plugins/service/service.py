@@ -62,7 +62,8 @@ class Service:
         self.settings, self.guard, self.store, self.log = settings, guard, store, log
         self.draining = False
         self.started = time.time()
-        self._engine: ServiceEngine | None = None
+        # The model, ready or not; ``None`` before it is loaded.
+        self.held: ServiceEngine | None = None
         self.chats: Following | None = None
         self._memory: OrderedDict[str, Remembered] = OrderedDict()
         self._memory_size = 0
@@ -80,35 +81,24 @@ class Service:
         chats: Following | None = None,
     ) -> None:
         """The model is there, with ``chats`` where it may hold conversations."""
-        self._engine = engine
-        self.chats = chats
+        self.held, self.chats = engine, chats
         self.watching = Watching(observers, self.store, self.log, lambda: engine.facts.model)
 
     @property
     def ready(self) -> bool:
         """Whether a request would be answered."""
-        return not self.draining and self._engine is not None and self._engine.ready
-
-    @property
-    def held(self) -> ServiceEngine | None:
-        """The model, ready or not; ``None`` before it is loaded."""
-        return self._engine
+        return not self.draining and self.held is not None and self.held.ready
 
     @property
     def engine(self) -> ServiceEngine:
         """The model. Raises ``Fault`` 503 where there is none yet."""
-        if self._engine is None or not self.ready:
-            what = "shuts down" if self.draining else "is loading its model"
+        if self.held is None or not self.ready:
+            rule, again_s = ("shuts down", 5) if self.draining else ("is loading its model", 1)
+            remedy = "Ask again after the seconds in Retry-After."
             raise Fault(
-                503,
-                "this service",
-                what,
-                None,
-                "Ask again after the seconds in Retry-After.",
-                reason="not ready",
-                again_s=5 if self.draining else 1,
+                503, "this service", rule, None, remedy, reason="not ready", again_s=again_s
             )
-        return self._engine
+        return self.held
 
     @property
     def shown(self) -> ServiceEngine:
@@ -167,8 +157,8 @@ class Service:
             counts = self.writing.counts()
             if missed := counts.lost + counts.refused:
                 self.log(f"{counted(missed, 'request')} could not be stored")
-        if self._engine is not None:
-            self._engine.close()
+        if self.held is not None:
+            self.held.close()
         if self.store is not None:
             self.store.close()
 
@@ -196,37 +186,32 @@ class Service:
                 KeptText(place, row, packed(vectors, place), over)
                 for place, row in enumerate(served.rows)
             )
+        rows, name = len(served.rows), answered.model
         return StoredRequest(
-            served.request,
-            served.at,
-            answered.model,
-            len(served.rows),
-            seconds,
-            served.user,
-            said,
-            texts,
+            served.request, served.at, name, rows, seconds, served.user, said, texts
         )
 
     def _now(self) -> dict[str, float]:
         found = {"ready": float(self.ready), "uptime_seconds": time.time() - self.started}
-        if self._engine is not None:
-            found |= {f"engine_{name}": value for name, value in self._engine.figures().items()}
-        if self.chats is not None:
-            found |= {f"chat_{name}": value for name, value in self.chats.figures().items()}
+        for name, part in (("engine", self.held), ("chat", self.chats)):
+            if part is not None:
+                found |= {f"{name}_{key}": value for key, value in part.figures().items()}
         if self.writing is not None:
             counts = self.writing.counts()
-            found["store_requests_written_total"] = float(counts.written)
-            found["store_requests_lost_total"] = float(counts.lost + counts.refused)
-            found["store_requests_waiting"] = float(counts.waiting)
-            found["store_failures_total"] = float(counts.failures)
-            found["store_away"] = float(counts.away)
+            found |= {
+                "store_requests_written_total": float(counts.written),
+                "store_requests_lost_total": float(counts.lost + counts.refused),
+                "store_requests_waiting": float(counts.waiting),
+                "store_failures_total": float(counts.failures),
+                "store_away": float(counts.away),
+            }
         if self.watching is not None:
             found["observers_dropped_total"] = float(self.watching.dropped)
             found["observers_defects_total"] = float(self.watching.defects)
         return found
 
     def _labels(self) -> dict[str, str]:
-        if self._engine is None:
+        if self.held is None:
             return {}
-        facts = self._engine.facts
+        facts = self.held.facts
         return {"model": facts.model, "task": facts.task, "precision": facts.precision}

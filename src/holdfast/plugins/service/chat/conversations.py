@@ -225,7 +225,16 @@ class Chats:
         where too many wait or the server ends."""
         now = time.monotonic()
         with self._changed:
-            self._refuse_full()
+            if self._draining or self._thread is None:
+                self.counts["refused_ending"] += 1
+                raise ChatError(503, "The server is ending or not ready yet.", retry_after=5)
+            waiting = len(self._waiting) + self._entering
+            if waiting >= self.bounds.waiting:
+                self.counts["refused_full"] += 1
+                turns = (waiting + len(self._running)) / self.bounds.together
+                rule = f"{waiting} conversations wait already, which is as many as may."
+                after = min(60, max(1, math.ceil(self._seconds * turns)))
+                raise ChatError(503, rule, code="full", retry_after=after)
             self._entering += 1
         try:
             loop = asyncio.get_running_loop()
@@ -253,32 +262,13 @@ class Chats:
             self._changed.notify()
         return conversation
 
-    def _refuse_full(self) -> None:
-        if self._draining or self._thread is None:
-            self.counts["refused_ending"] += 1
-            raise ChatError(503, "The server is ending or not ready yet.", retry_after=5)
-        waiting = len(self._waiting) + self._entering
-        if waiting >= self.bounds.waiting:
-            self.counts["refused_full"] += 1
-            turns = (waiting + len(self._running)) / self.bounds.together
-            after = min(60, max(1, math.ceil(self._seconds * turns)))
-            raise ChatError(
-                503,
-                f"{waiting} conversations wait already, which is as many as may.",
-                code="full",
-                retry_after=after,
-            )
-
     def _ids(self, ask: Ask) -> list[int]:
         said = [ask.text] if ask.kind == "text" else [turn["content"] for turn in ask.turns]
         length, most = sum(map(len, said)), self.context * LONGEST_TOKEN
         if length > most:
-            raise ChatError(
-                400,
-                f"What is asked has {length:,} characters; more than {most:,} cannot fit the "
-                f"{self.context:,} places of this model.",
-                code="context_length_exceeded",
-            )
+            rule = f"What is asked has {length:,} characters; more than {most:,} cannot fit the "
+            rule += f"{self.context:,} places of this model."
+            raise ChatError(400, rule, code="context_length_exceeded")
         try:
             # Alone: a chat template runs within bounds that hold for the whole process.
             ids: list[int] = self._within(lambda: self._rendered(ask))
@@ -295,12 +285,9 @@ class Chats:
         if not self.of_text:
             return prompt_tokens(self._tokenizer, ask.turns)
         if len(ask.turns) > 1 or ask.turns[0]["role"] != "user":
-            raise ChatError(
-                400,
-                "This model was trained on plain text: it knows no turns and goes on with one "
-                "text. Send one message of the user, or ask /v1/completions.",
-                param="messages",
-            )
+            rule = "This model was trained on plain text: it knows no turns and goes on with one "
+            rule += "text. Send one message of the user, or ask /v1/completions."
+            raise ChatError(400, rule, param="messages")
         return whole_prompts([ask.turns[0]["content"]], self._tokenizer)[0]
 
     def _new(self, ask: Ask, prompt: int) -> int:
@@ -312,13 +299,9 @@ class Chats:
         if wanted is not None and wanted <= most:
             return wanted
         asked = f"an answer of up to {wanted:,} tokens" if wanted else "an answer of one token"
-        raise ChatError(
-            400,
-            f"This model has {self.context:,} places; what is asked takes {prompt:,} tokens and "
-            f"{asked} as many more. Shorten the messages or max_tokens.",
-            param="messages",
-            code="context_length_exceeded",
-        )
+        rule = f"This model has {self.context:,} places; what is asked takes {prompt:,} tokens and "
+        rule += f"{asked} as many more. Shorten the messages or max_tokens."
+        raise ChatError(400, rule, param="messages", code="context_length_exceeded")
 
     def _decode(self, ids: Sequence[int]) -> str:
         text: str = self._tokenizer.decode(
@@ -340,21 +323,22 @@ class Chats:
             # One defect must not take the thread, and everybody's answers, with it.
             except Exception:
                 LOG.exception("conversations failed")
-                self._fail_all()
+                with self._changed:
+                    failed, self._running = self._running, []
+                # Half of a step may be in the old one.
+                kind: Any = type(self._decoder)
+                self._decoder = kind(self._plain)
+                for one in failed:
+                    self._over(one, "failed")
             time.sleep(BREATH_S)
 
     def _leave_over(self) -> None:
         """Those whose client has left, or whose time is up."""
         now = time.monotonic()
         with self._changed:
-            over = [c for c in self._waiting if c.gone or c.deadline < now]
-            for one in over:
-                self._waiting.remove(one)
+            over = [c for c in (*self._waiting, *self._running) if c.gone or c.deadline < now]
         for one in over:
-            self._over(one, "gone" if one.gone else "deadline")
-        for one in list(self._running):
-            if one.gone or one.deadline < now:
-                self._end_of(one, "gone" if one.gone else "deadline")
+            self._end_of(one, "gone" if one.gone else "deadline")
 
     def _join_one(self) -> None:
         """At most one newcomer between two steps: reading its prompt keeps the others waiting."""
@@ -389,8 +373,7 @@ class Chats:
 
     def _step(self) -> None:
         assert self._decoder is not None
-        rows = list(self._decoder.rows)
-        if not rows:
+        if not (rows := list(self._decoder.rows)):
             return
         tokens = self._within(self._decoder.step)
         owner = {id(one.row): one for one in self._running}
@@ -416,9 +399,12 @@ class Chats:
 
     def _end_of(self, one: Conversation, why: Ending) -> None:
         assert self._decoder is not None
-        self._decoder.leave(one.row)
         with self._changed:
-            self._running.remove(one)
+            waits = one in self._waiting
+        if not waits:
+            self._decoder.leave(one.row)
+        with self._changed:
+            (self._waiting if waits else self._running).remove(one)
         self._over(one, why)
 
     def _over(self, one: Conversation, why: Ending) -> None:
@@ -429,15 +415,6 @@ class Chats:
         sure = math.exp(sum(logs) / len(logs)) if logs else None
         one.ended = Ended(one.written.text, why, len(one.row.prompt), one.written.tokens, sure)
         one.tell(one.ended)
-
-    def _fail_all(self) -> None:
-        with self._changed:
-            failed, self._running = self._running, []
-        # Half of a step may be in the old one.
-        kind: Any = type(self._decoder)
-        self._decoder = kind(self._plain)
-        for one in failed:
-            self._over(one, "failed")
 
 
 def _not_yet(*_: Any) -> tuple[int, float]:

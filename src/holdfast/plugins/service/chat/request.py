@@ -45,7 +45,6 @@ BOOKS = frozenset(
 B = TypeVar("B", bound="Settings")
 Stop = Annotated[str, Field(min_length=1, max_length=LONGEST_STOP)]
 ASKING = ("system", "developer", "user", "assistant", "tool", "function")
-ORDER = "must end with what is asked: a message of the user (or of a tool)"
 
 KINDS = {400: "invalid_request_error", 404: "invalid_request_error", 504: "timeout_error"}
 
@@ -95,7 +94,7 @@ class StreamOptions(BaseModel):
 class Settings(BaseModel):
     """What both endpoints take."""
 
-    # Other fields are looked at one by one, in ``_refuse_others``.
+    # Other fields are looked at one by one, in ``_checked``.
     model_config = ConfigDict(extra="allow", strict=True)
 
     model: str | None = Field(None, max_length=500)
@@ -152,11 +151,8 @@ def read_chat(body: object, *models: str) -> Ask:
     """
     read = _checked(ChatBody, body, models)
     if read.max_tokens and read.max_completion_tokens:
-        raise ChatError(
-            400,
-            "max_tokens and max_completion_tokens are two names of one limit: send one.",
-            param="max_tokens",
-        )
+        rule = "max_tokens and max_completion_tokens are two names of one limit: send one."
+        raise ChatError(400, rule, param="max_tokens")
     turns = _turns(read.messages)
     return Ask("chat", turns=turns, **_shared(read, read.max_completion_tokens))
 
@@ -179,14 +175,29 @@ def _checked(kind: type[B], body: object, models: Sequence[str]) -> B:
     except ValidationError as error:
         raise _named(error) from None
     if read.model is not None and read.model not in models:
-        raise ChatError(
-            404,
-            f"The model {read.model[:200]!r} does not exist here. This server has {models[0]!r}.",
-            param="model",
-            code="model_not_found",
+        raise other_model(read.model, models[0])
+    for name, value in (read.model_extra or {}).items():
+        neutral = NEUTRAL.get(name, ())
+        # True is no 1 here, and False no 0.
+        same = any(
+            value == ok and isinstance(value, bool) == isinstance(ok, bool) for ok in neutral
         )
-    _refuse_others(read.model_extra or {})
+        if value is None or name in BOOKS or same:
+            continue
+        rule, code = "is no field of this endpoint: leave it out", "unknown_parameter"
+        if name in NEUTRAL:
+            able = " or ".join(repr(one) for one in neutral)
+            rule = f"cannot be done here, where it is {able}: leave it out"
+            code = "unsupported_parameter"
+        rule = f"{name[:100]} {rule} (found: {str(value)[:80]!r})."
+        raise ChatError(400, rule, param=name[:100], code=code)
     return read
+
+
+def other_model(name: str, served: str) -> ChatError:
+    """404: another model than the one that is served."""
+    rule = f"The model {name[:200]!r} does not exist here. This server has {served!r}."
+    return ChatError(404, rule, param="model", code="model_not_found")
 
 
 def _named(error: ValidationError) -> ChatError:
@@ -202,50 +213,26 @@ def _named(error: ValidationError) -> ChatError:
     return ChatError(400, f"{where}: {said[:1].lower()}{said[1:]}{found}.", param=where)
 
 
-def _refuse_others(others: Mapping[str, Any]) -> None:
-    for name, value in others.items():
-        if value is None or name in BOOKS or any(_same(value, ok) for ok in NEUTRAL.get(name, ())):
-            continue
-        if name in NEUTRAL:
-            able = " or ".join(repr(one) for one in NEUTRAL[name])
-            rule = f"cannot be done here, where it is {able}: leave it out"
-        else:
-            rule = "is no field of this endpoint: leave it out"
-        raise ChatError(
-            400,
-            f"{name[:100]} {rule} (found: {str(value)[:80]!r}).",
-            param=name[:100],
-            code="unsupported_parameter" if name in NEUTRAL else "unknown_parameter",
-        )
-
-
-def _same(value: object, neutral: object) -> bool:
-    # True is no 1 here, and False no 0.
-    return value == neutral and isinstance(value, bool) == isinstance(neutral, bool)
-
-
 def _turns(messages: Sequence[dict[str, Any]]) -> tuple[Turn, ...]:
     turns = []
     for place, message in enumerate(messages):
         where = f"messages.{place}"
         if message.get("tool_calls") or message.get("function_call"):
-            raise ChatError(
-                400, f"{where} calls a tool, which is not understood here.", param=where
-            )
+            rule = f"{where} calls a tool, which is not understood here."
+            raise ChatError(400, rule, param=where)
         # Rows of a file are read more widely: other names of the roles, no content at all.
         known = message.get("role") in ASKING and message.get("content") is not None
         read = read_turns([message]) if known else None
         if read is None:
-            raise ChatError(
-                400,
-                f"{where} must have a role (system, developer, user, assistant or tool) and a "
-                "content that is a text or a list of parts of text.",
-                param=where,
-            )
+            rule = f"{where} must have a role (system, developer, user, assistant or tool) and a "
+            rule += "content that is a text or a list of parts of text."
+            raise ChatError(400, rule, param=where)
         _refuse_unwritable(read[0]["content"], where)
         turns += read
     if turns[-1]["role"] not in ("user", "tool"):
-        raise ChatError(400, f"messages {ORDER} (found: {turns[-1]['role']!r}).", param="messages")
+        rule = "must end with what is asked: a message of the user (or of a tool)"
+        found = turns[-1]["role"]
+        raise ChatError(400, f"messages {rule} (found: {found!r}).", param="messages")
     return tuple(turns)
 
 
@@ -253,17 +240,15 @@ def _refuse_unwritable(text: str, where: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise ChatError(
-            400, f"{where} holds half of a surrogate pair, which is no character.", param=where
-        ) from None
+        rule = f"{where} holds half of a surrogate pair, which is no character."
+        raise ChatError(400, rule, param=where) from None
 
 
 def _shared(read: Settings, more: int | None) -> dict[str, Any]:
     stops = [read.stop] if isinstance(read.stop, str) else read.stop or []
     if len(stops) > MOST_STOPS:
-        raise ChatError(
-            400, f"stop: at most {MOST_STOPS} texts (found: {len(stops)}).", param="stop"
-        )
+        rule = f"stop: at most {MOST_STOPS} texts (found: {len(stops)})."
+        raise ChatError(400, rule, param="stop")
     return {
         "tokens": more or read.max_tokens,
         "temperature": read.temperature or 0.0,

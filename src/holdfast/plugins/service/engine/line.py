@@ -62,6 +62,12 @@ class EngineTurn:
     tokens: int = 0
     rows: int = 0
 
+    @classmethod
+    def of(cls, one: Waiting, places: range) -> EngineTurn:
+        """A turn of one request alone."""
+        costs = one.costs[places.start : places.stop]
+        return cls([(one, places)], sum(costs), len(costs))
+
 
 class RequestQueue:
     """Requests in the order in which their rows are answered. Not to be used by two threads at
@@ -71,8 +77,8 @@ class RequestQueue:
     waited for them any more, by the reason.
     """
 
-    def __init__(self, bounds: QueueBounds | None = None) -> None:
-        self.bounds = bounds or QueueBounds()
+    def __init__(self, bounds: QueueBounds = QueueBounds()) -> None:
+        self.bounds = bounds
         self.rows = 0
         self.tokens = 0
         self.dropped = {"gone": 0, "late": 0}
@@ -86,12 +92,13 @@ class RequestQueue:
 
     def refuse(self, rows: int, pace: float) -> None:
         """Raise ``Full`` where ``rows`` more may not wait; ``pace`` is seconds a token."""
-        if self.rows and self.rows + rows > self.bounds.rows:
-            because = f"{self.rows:,} rows are waiting, and at most {self.bounds.rows:,} may"
-            raise Full(self._until(self.tokens * pace), because)
-        if self.tokens > self.bounds.tokens:
-            because = f"{self.tokens:,} tokens are waiting, and at most {self.bounds.tokens:,} may"
-            raise Full(self._until(self.tokens * pace), because)
+        for what, waiting, more, most in (
+            ("rows", self.rows, rows, self.bounds.rows),
+            ("tokens", self.tokens, 0, self.bounds.tokens),
+        ):
+            if waiting and waiting + more > most:
+                because = f"{waiting:,} {what} are waiting, and at most {most:,} may"
+                raise Full(self._until(self.tokens * pace), because)
 
     def add(self, one: Waiting, now: float, pace: float) -> None:
         """Let a request wait. Raises ``Full`` where too much is waiting already, or where it would

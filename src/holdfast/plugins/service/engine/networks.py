@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -63,7 +62,12 @@ class Lean:
     multiple = 1
 
     def __init__(self, plain: nn.Module, tokenizer: Any, max_length: int, *, tags: bool) -> None:
-        kept = {} if getattr(plain, "active_peft_config", None) else _shared(plain)
+        kept: dict[int, Any] = {}
+        if not getattr(plain, "active_peft_config", None):
+            # A copy of its own is needed of none but a norm's weights, which leaving out the
+            # carrying block scales.
+            layers = [one for one in plain.modules() if isinstance(one, nn.Linear | nn.Embedding)]
+            kept = {id(p): p for layer in layers for p in layer.parameters()}
         again = copy.deepcopy(plain, kept)
         whole = of_texts(plain, again, tokenizer, max_length, each_token=tags)
         self._network: ByPlace = whole.network
@@ -81,18 +85,11 @@ class Lean:
         return hearing(inner, inner.head if isinstance(inner, Uncarried) else None)
 
 
-def _shared(plain: nn.Module) -> dict[int, Any]:
-    """The weights that a copy need not have of its own: none of a norm, which leaving out the
-    carrying block scales."""
-    layers = [one for one in plain.modules() if isinstance(one, nn.Linear | nn.Embedding)]
-    return {id(p): p for layer in layers for p in layer.parameters()}
-
-
 def quicker(
     saved: Any, tokenizer: Any, max_length: int, *, tags: bool
-) -> tuple[Graph, tuple[Decision, ...]]:
+) -> tuple[Graph, Decision | None]:
     """The lean network of a text model where it answers as the saved one does, else that one; with
-    what was decided."""
+    what was decided, where there was a choice."""
     lean = Lean(saved.model, tokenizer, max_length, tags=tags)
     done = ["no block that only carries the mean"] if lean.lean else []
     gain = measure_gain()
@@ -100,22 +97,26 @@ def quicker(
         lean.use_onednn()
         done.append(f"products by oneDNN, {gain:.1f} times as fast here")
     if not done:
-        return Saved(saved), ()
+        return Saved(saved), None
     gap = largest_gap(saved, lean, tokenizer, max_length)
     because = f"{' and '.join(done)}; probabilities within {gap:.0e} of the saved model's"
     if not gap <= TOLERANCE:
         because = f"another form lies {gap:.1e} off, and at most {TOLERANCE:g} are allowed"
-        return Saved(saved), (Decision("network", "as it was saved", because),)
-    return lean, (Decision("network", "the same function, lean", because),)
+        return Saved(saved), Decision("network", "as it was saved", because)
+    return lean, Decision("network", "the same function, lean", because)
 
 
 def largest_gap(first: Any, second: Any, tokenizer: Any, max_length: int) -> float:
     """How far two networks lie apart on texts of several lengths, padded and alone: the largest
     difference of a probability, or of a number as a share of the largest."""
-    worst = 0.0
-    for texts in ([_words(1)], [_words(n) for n in (3, 9, 27)], [_words(2 * max_length)]):
+    worst, words = 0.0, TEXT.split()
+    for counts in ((1,), (3, 9, 27), (2 * max_length,)):
         batch = tokenizer(
-            texts, truncation=True, max_length=max_length, padding=True, return_tensors="pt"
+            [" ".join(words[i % len(words)] for i in range(count)) for count in counts],
+            truncation=True,
+            max_length=max_length,
+            padding=True,
+            return_tensors="pt",
         )
         with torch.inference_mode():
             found = [np.asarray(net(**batch).double()) for net in (first, second)]
@@ -130,25 +131,15 @@ def largest_gap(first: Any, second: Any, tokenizer: Any, max_length: int) -> flo
     return worst
 
 
-def _words(count: int) -> str:
-    some = TEXT.split()
-    return " ".join(some[i % len(some)] for i in range(count))
+class EngineFile:
+    """A network in a file that another engine runs, with the features as a second output."""
 
-
-class _File:
-    """A network in a file of another engine, with the features as a second output."""
-
-    multiple = 1
-
-    def __init__(self, heard: bool) -> None:
-        self.has_vectors = heard
+    def __init__(self, engine: OnnxEngine | OpenVinoEngine, multiple: int = 1) -> None:
+        self._engine, self.multiple = engine, multiple
         self._heard: list[Tensor] | None = None
 
-    def _outputs(self, batch: dict[str, Tensor]) -> list[Any]:
-        raise NotImplementedError
-
     def __call__(self, **batch: Tensor) -> Tensor:
-        logits, *more = self._outputs(batch)
+        logits, *more = self._engine.all(batch)
         if self._heard is not None and more:
             states = torch.from_numpy(np.array(more[0], dtype=np.float32))
             if states.dim() == 3:
@@ -163,27 +154,3 @@ class _File:
             yield self._heard
         finally:
             self._heard = None
-
-
-class OpenVinoFile(_File):
-    """OpenVINO's, computing in ``precision``."""
-
-    multiple = 8
-
-    def __init__(self, path: Path, precision: str) -> None:
-        self._engine = OpenVinoEngine(path, precision, features=True)
-        super().__init__(self._engine.outputs > 1)
-
-    def _outputs(self, batch: dict[str, Tensor]) -> list[Any]:
-        return self._engine.all(batch)
-
-
-class OnnxFile(_File):
-    """onnxruntime's, in the precision of the file."""
-
-    def __init__(self, path: Path) -> None:
-        self._engine = OnnxEngine(path, features=True)
-        super().__init__(self._engine.outputs > 1)
-
-    def _outputs(self, batch: dict[str, Tensor]) -> list[Any]:
-        return self._engine.all(batch)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import cast
 
 from holdfast.contract.run_folder import RECIPE
 from holdfast.core.machine import refuse_too_many, usable_cores
@@ -17,7 +18,6 @@ from holdfast.plugins.service.engine.precision import Computing, Notify, computi
 from holdfast.plugins.service.engine.rows import columns_of
 from holdfast.plugins.service.engine.tables import TableForm
 from holdfast.plugins.service.engine.texts import TextForm
-from holdfast.plugins.service.engine.thread import ModelThread
 from holdfast.plugins.service.records import EngineFacts
 from holdfast.recipe import Recipe, read_recipe
 from holdfast.runs.predictor import Predictor
@@ -35,8 +35,6 @@ def open_engine(
     precision: str = FLOAT32,
     *,
     threads: int | None = None,
-    bounds: QueueBounds | None = None,
-    vectors: bool = True,
     beside: ModelEngine | None = None,
     notify: Notify = lambda _: None,
 ) -> ModelEngine:
@@ -47,8 +45,6 @@ def open_engine(
     precision : ``float32``, whose answers are those of ``predict``, or ``auto``, the form that
         ``export`` measured and kept (made at the first time, in up to a minute).
     threads : of the model; one core is left to requests where there are several.
-    bounds : what may wait.
-    vectors : whether answers bring what the model's last layer read of each row.
     beside : an engine whose thread is shared; this one is asked when that one has nothing to do.
 
     Raises
@@ -63,24 +59,14 @@ def open_engine(
     for name in KERNEL_CACHES:
         os.environ.setdefault(name, KERNELS_KEPT)
     if beside is None:
-        for decision in _choose_threads(threads):
-            notify(decision)
+        notify(_choose_threads(threads))
     predictor = Predictor.load(run)
     for decision in predictor.decisions:
         notify(decision)
     recipe = read_recipe(run / RECIPE)
     made = computing(run, predictor, precision, notify)
     notify(Decision("precision", made.precision, made.because, prominent=True))
-    return engine_of(
-        predictor,
-        recipe,
-        made,
-        run,
-        served_name(run),
-        bounds=bounds,
-        vectors=vectors,
-        beside=beside,
-    )
+    return engine_of(predictor, recipe, made, run, served_name(run), beside=beside)
 
 
 def engine_of(
@@ -90,8 +76,6 @@ def engine_of(
     run: Path,
     model: str,
     *,
-    bounds: QueueBounds | None = None,
-    vectors: bool = True,
     beside: ModelEngine | None = None,
 ) -> ModelEngine:
     """The engine of a predictor that is loaded, whose ``recipe`` says how texts are treated."""
@@ -105,33 +89,22 @@ def engine_of(
         made.precision,
         made.because,
     )
-    seconds = SECONDS_WRITING if task in WRITERS else SECONDS
-    thread: ModelThread | None = beside.thread if beside is not None else None
-    form = form_of(predictor, recipe, made, vectors=vectors)
-    engine = ModelEngine(
+    form: RowForm = TableForm(predictor, made.use)
+    use, network = made.use, made.network
+    plain = isinstance(use, TextUse) and not isinstance(use.models[0], BesideText)
+    if plain and network is not None:
+        form = TextForm(predictor, cast(TextUse, use), recipe, network, network.multiple)
+    return ModelEngine(
         form,
         facts,
-        bounds=bounds or QueueBounds(seconds=seconds),
-        thread=thread,
+        predictor,
+        QueueBounds(seconds=SECONDS_WRITING if task in WRITERS else SECONDS),
+        thread=None if beside is None else beside.thread,
         rank=0 if beside is None else 1,
     )
-    engine.predictor = predictor
-    return engine
 
 
-def form_of(
-    predictor: Predictor, recipe: Recipe, made: Computing, *, vectors: bool = True
-) -> RowForm:
-    """How the rows of this task are read, asked and said."""
-    use = made.use
-    plain = isinstance(use, TextUse) and not isinstance(use.models[0], BesideText)
-    if plain and made.network is not None:
-        assert isinstance(use, TextUse)
-        return TextForm(predictor, use, recipe, made.network, vectors, made.network.multiple)
-    return TableForm(predictor, use, vectors)
-
-
-def _choose_threads(wanted: int | None) -> tuple[Decision, ...]:
+def _choose_threads(wanted: int | None) -> Decision:
     """Set how many threads the model computes with, and say why."""
     given, cores = os.environ.get("OMP_NUM_THREADS", ""), usable_cores()
     if wanted is not None:
@@ -144,4 +117,4 @@ def _choose_threads(wanted: int | None) -> tuple[Decision, ...]:
         count = max(1, cores - 1)
         because = f"of {cores} usable cores one is left to requests" if cores > 1 else "one core"
     use_threads(count)
-    return (Decision("threads", str(count), because),)
+    return Decision("threads", str(count), because)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,11 +17,12 @@ from holdfast.core.errors import InputError, RecipeError, RunError
 from holdfast.core.records import Decision
 from holdfast.core.run_files import read_result
 from holdfast.data.scratch import scratch_file
+from holdfast.plugins.export.engines import OnnxEngine, OpenVinoEngine
 from holdfast.plugins.export.export import HOME, export
 from holdfast.plugins.export.folder import FACTS
 from holdfast.plugins.export.formats import format_of
 from holdfast.plugins.export.measurements import BFLOAT16, FLOAT32
-from holdfast.plugins.service.engine.networks import Graph, OnnxFile, OpenVinoFile, Saved, quicker
+from holdfast.plugins.service.engine.networks import EngineFile, Graph, Saved, quicker
 from holdfast.runs.predictor import Predictor
 from holdfast.tasks.classes.answers import BesideText, FittedText, TextUse
 from holdfast.tasks.images.task import FittedVision, ImageUse
@@ -28,8 +30,8 @@ from holdfast.tasks.tags.answers import TagUse
 
 AUTO = "auto"
 PRECISIONS = (FLOAT32, AUTO)
-# In the order in which they are tried where nothing was exported yet.
-FORMATS = ("openvino", "onnx")
+# A format and its package, in the order in which they are tried where nothing was exported yet.
+FORMATS = {"openvino": "openvino", "onnx": "onnxruntime"}
 MISSING = "Install one: pip install 'holdfast[export]'."
 # Of an export's table: texts together, as a service asks them.
 BATCH = "16"
@@ -39,14 +41,12 @@ Notify = Callable[[Decision], None]
 @dataclass(frozen=True)
 class Computing:
     """What is asked: ``use`` answers tables through ``network`` (``None``: through its own), in
-    ``precision``, and ``because`` says why. ``vectors``: whether they come with the answers, or
-    why not."""
+    ``precision``, and ``because`` says why."""
 
     use: Answering
     network: Graph | None
     precision: str
     because: str
-    vectors: bool | str = True
 
 
 def computing(run: Path | None, predictor: Predictor, precision: str, notify: Notify) -> Computing:
@@ -56,47 +56,40 @@ def computing(run: Path | None, predictor: Predictor, precision: str, notify: No
     """
     if precision not in PRECISIONS:
         raise RecipeError("--precision", "is unknown", precision, nearest(precision, PRECISIONS))
-    use = predictor.model
+    use, because = predictor.model, "as `holdfast predict` answers"
     if precision == AUTO and run is not None:
         found = _measured(run, use, notify)
         if isinstance(found, Computing):
             return found
-        return replace(_float32(use, notify), because=found)
-    return _float32(use, notify)
-
-
-def _float32(use: Answering, notify: Notify) -> Computing:
-    because = "as `holdfast predict` answers"
+        because = found
+    network: Graph | None = None
     if isinstance(use, TextUse | TagUse) and len(use.models) == 1:
-        model = _text_part(use)
+        first: Any = use.models[0]
+        model = first.text if isinstance(first, BesideText) else first
         tags = isinstance(use, TagUse)
-        network, told = quicker(model.network, model.tokenizer, model.max_length, tags=tags)
-        for decision in told:
+        network, decision = quicker(model.network, model.tokenizer, model.max_length, tags=tags)
+        if decision is not None:
             notify(decision)
-        return Computing(_through(use, network), network, FLOAT32, because)
-    if isinstance(use, ImageUse) and len(use.models) == 1:
-        return Computing(use, Saved(use.models[0].network), FLOAT32, because)
-    return Computing(use, None, FLOAT32, because)
+        use = _through(use, network)
+    elif isinstance(use, ImageUse) and len(use.models) == 1:
+        network = Saved(use.models[0].network)
+    return Computing(use, network, FLOAT32, because)
 
 
-def _text_part(use: TextUse | TagUse) -> Any:
-    model = use.models[0]
-    return model.text if isinstance(model, BesideText) else model
-
-
-def _through(use: Answering, network: Graph) -> Answering:
+def _through(use: Any, network: Graph) -> Answering:
     """The same with another network in the place of its own."""
-    model: Any = getattr(use, "models")[0]  # noqa: B009
+    model: Any = use.models[0]
     one: Any
     if isinstance(use, ImageUse):
         one = FittedVision(network, model.processor, model.classes, model.channels)
-        return replace(use, models=[one])
-    part = model.text if isinstance(model, BesideText) else model
-    one = FittedText(network, part.tokenizer, part.classes, part.max_length)
-    if isinstance(model, BesideText):
+    elif isinstance(model, BesideText):
+        text = model.text
+        one = FittedText(network, text.tokenizer, text.classes, text.max_length)
         one = BesideText(one, model.layer)
-    assert isinstance(use, TextUse | TagUse)
-    return replace(use, models=[one])
+    else:
+        one = FittedText(network, model.tokenizer, model.classes, model.max_length)
+    changed: Answering = replace(use, models=[one])
+    return changed
 
 
 def _measured(run: Path, use: Answering, notify: Notify) -> Computing | str:
@@ -113,7 +106,7 @@ def _measured(run: Path, use: Answering, notify: Notify) -> Computing | str:
     chosen, why = None, []
     for place in folders:
         facts = json.loads(place.read_text("utf-8"))
-        if list(facts.get("labels") or ()) != list(getattr(use, "models")[0].classes):  # noqa: B009
+        if list(facts.get("labels") or ()) != list(use.models[0].classes):
             raise RunError(str(place), "is not an export of this run", None, "Take it away.")
         ours = _ms(facts, str(facts["format"]), str(facts["precision"]))
         itself = _ms(facts, "torch", FLOAT32)
@@ -127,16 +120,16 @@ def _measured(run: Path, use: Answering, notify: Notify) -> Computing | str:
     ours, itself, place, facts = chosen
     path = place.parent / str(facts["file"])
     if facts["format"] == "onnx":
-        network: OnnxFile | OpenVinoFile = OnnxFile(path)
+        network = EngineFile(OnnxEngine(path, features=True))
     else:
-        network = OpenVinoFile(path, "bf16" if facts["precision"] == BFLOAT16 else "f32")
+        form = "bf16" if facts["precision"] == BFLOAT16 else "f32"
+        network = EngineFile(OpenVinoEngine(path, form, features=True), multiple=8)
     because = (
         f"{place.parent} keeps it ({facts['kept_because']}); {ours:g} ms a row at batch {BATCH} "
         f"where it was made, the model itself {itself:g}"
     )
-    vectors = network.has_vectors or "its graph has no plain last layer"
     told = f"{facts['precision']} ({facts['format']})"
-    return Computing(_through(use, network), network, told, because, vectors)
+    return Computing(_through(use, network), network, told, because)
 
 
 def _ms(facts: Mapping[str, Any], engine: str, precision: str) -> float:
@@ -149,7 +142,7 @@ def _ms(facts: Mapping[str, Any], engine: str, precision: str) -> float:
 
 def _made(run: Path, notify: Notify) -> Path | str:
     """A new export, where the run has its exports; or why there is none."""
-    form = next((name for name in FORMATS if importlib.util.find_spec(_PACKAGES[name])), None)
+    form = next((name for name, pack in FORMATS.items() if importlib.util.find_spec(pack)), None)
     if form is None:
         return f"neither OpenVINO nor onnxruntime is installed, so nothing was measured. {MISSING}"
     home = run / HOME / form
@@ -165,13 +158,8 @@ def _made(run: Path, notify: Notify) -> Path | str:
         raise
     except InputError as error:
         # A folder that may only be read.
-        import os
-
         if os.access(run, os.W_OK):
             return f"it cannot be exported: {error.what}: {error.rule}"
         place = scratch_file("export", "")
         place.unlink(missing_ok=True)
         return export(run, form, int8=True, out=place, notify=lambda _: None).folder
-
-
-_PACKAGES = {"openvino": "openvino", "onnx": "onnxruntime"}

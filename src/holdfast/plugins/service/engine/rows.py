@@ -55,20 +55,15 @@ def made_row(predictor: Predictor, place: int) -> Row:
     """A row that nobody asked, for a model that is to be warm."""
     columns = columns_of(predictor)
     if isinstance(predictor.model, ImageUse):
-        return {PICTURE: base64.b64encode(_grey()).decode()}
+        from PIL import Image
+
+        grey = io.BytesIO()
+        Image.new("RGB", (64, 64), (127, 127, 127)).save(grey, "PNG")
+        return {PICTURE: base64.b64encode(grey.getvalue()).decode()}
     words = HOPED[: 2 + place]
     if isinstance(predictor.model, TagUse):
         return {columns[0]: words}
     return dict.fromkeys(columns, " ".join(words))
-
-
-def _grey() -> bytes:
-    """A picture of nothing."""
-    from PIL import Image
-
-    into = io.BytesIO()
-    Image.new("RGB", (64, 64), (127, 127, 127)).save(into, "PNG")
-    return into.getvalue()
 
 
 def asked_of(predictor: Predictor, rows: Sequence[Row]) -> PredictionRequest:

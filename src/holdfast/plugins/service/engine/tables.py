@@ -9,17 +9,15 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from holdfast.analyses.vectors import use_with_vectors
 from holdfast.contract.inference import Answering
 from holdfast.core.errors import InputError
 from holdfast.core.records import Floats
 from holdfast.data.table import Table
 from holdfast.plugins.service.engine.line import EngineTurn, Waiting
-from holdfast.plugins.service.engine.output import answers_said, nothing_said
+from holdfast.plugins.service.engine.output import filled, row_predictions, whole_answer
 from holdfast.plugins.service.engine.rows import asked_of, made_row
-from holdfast.plugins.service.records import RowPrediction
+from holdfast.plugins.service.records import RowPredictions
 from holdfast.plugins.store.records import Row
 from holdfast.runs.predictor import Predictor
 from holdfast.tasks.images.task import ImageUse
@@ -50,7 +48,7 @@ class ReadTable:
 
     rows: int
     table: Table
-    places: Any
+    places: list[int]
     because: Mapping[int, str]
     costs: list[int]
     collected: Collected
@@ -64,19 +62,15 @@ class TableForm:
 
     predictor: Predictor
     use: Answering
-    vectors: bool = True
+    turn_tokens: int = field(init=False)
     _more: int = field(init=False)
 
     def __post_init__(self) -> None:
         self._more = 0
-        if self.writes:
-            recipe: Any = self.use.recipe  # type: ignore[attr-defined]
-            self._more = WRITTEN * int(recipe.generate.max_new_tokens or LONGEST_ANSWER)
-
-    @property
-    def writes(self) -> bool:
-        """Whether answers are written, word by word."""
-        return isinstance(self.use, PairUse | TokenUse)
+        # Answers that are written, word by word.
+        if isinstance(self.use, PairUse | TokenUse):
+            self._more = WRITTEN * int(self.use.recipe.generate.max_new_tokens or LONGEST_ANSWER)
+        self.turn_tokens = TOGETHER * self._more
 
     def light(self, rows: Sequence[Row]) -> bool:
         """Reading goes through the disk."""
@@ -85,7 +79,7 @@ class TableForm:
     def read(self, rows: Sequence[Row]) -> ReadTable:
         """Raises ``InputError`` where they cannot be read."""
         asked = asked_of(self.predictor, rows)
-        places = np.asarray(asked.table.column("row"), dtype=np.int64)
+        places = [int(place) for place in asked.table.column("row")]
         empty = Collected([None] * len(places), [None] * len(places))
         return ReadTable(
             len(rows), asked.table, places, asked.because, self._costs(asked.table), empty
@@ -99,10 +93,6 @@ class TableForm:
         each = 1 if "tokens" in names else CHARACTERS_A_TOKEN
         return [2 + sum(row) // each + self._more for row in zip(*sizes, strict=True)]
 
-    def turn_tokens(self, wanted: int) -> int:
-        """How many tokens a turn may have at most, where ``wanted`` keep to its time."""
-        return max(wanted, TOGETHER * self._more) if self.writes else wanted
-
     def ask(self, turn: EngineTurn) -> int:
         """Let the model answer the rows of a turn; their tokens."""
         for parts in _alike(turn):
@@ -112,10 +102,7 @@ class TableForm:
     def _ask_table(self, parts: Sequence[tuple[ReadTable, range]]) -> None:
         table = joined([read.table.take(list(places)) for read, places in parts])
         with self.predictor.alone():
-            if self.vectors:
-                answers, vectors = use_with_vectors(self.use, table)
-            else:
-                answers, vectors = self.use.answer(table), None
+            answers, vectors = use_with_vectors(self.use, table)
         said, sure, chances = answers.predictions, answers.confidence, answers.probabilities
         start = 0
         for read, places in parts:
@@ -125,9 +112,9 @@ class TableForm:
             kept.confidence[first:last] = sure[start:stop]
             rows = len(read.table)
             if chances is not None:
-                kept.probabilities = _filled(kept.probabilities, rows, chances[start:stop], first)
+                kept.probabilities = filled(kept.probabilities, rows, chances[start:stop], first)
             if vectors is not None:
-                read.vectors = _filled(read.vectors, rows, vectors[start:stop], first)
+                read.vectors = filled(read.vectors, rows, vectors[start:stop], first)
             start = stop
 
     def warm(self, alone: Callable[[Callable[[], float]], float]) -> tuple[int, float]:
@@ -147,42 +134,19 @@ class TableForm:
 
     def _time(self, read: ReadTable) -> float:
         """Seconds that the rows of a request take."""
-        before, places = time.perf_counter(), range(len(read.costs))
-        self.ask(EngineTurn([(Waiting(read, read.costs), places)], sum(read.costs), len(places)))
-        self.say([read])
+        before = time.perf_counter()
+        self.ask(EngineTurn.of(Waiting(read, read.costs), range(len(read.costs))))
+        self.say([read], "")
         return time.perf_counter() - before
 
-    def say(self, reads: Sequence[ReadTable]) -> list[tuple[list[RowPrediction], Floats | None]]:
-        """The answers to whole requests, with their vectors [rows, width] (NaN where nothing was
-        read), in the order of their rows."""
-        return [(self._said(one), self._all_vectors(one)) for one in reads]
-
-    def _said(self, read: ReadTable) -> list[RowPrediction]:
-        names, rule = self.predictor.names, self.predictor.rule
-        rows: list[Any] = [None] * read.rows
-        said = answers_said(read.collected, names, rule) if len(read.table) else []
-        for place, answer in zip(read.places.tolist(), said, strict=True):
-            rows[place] = answer
-        pictures = isinstance(self.use, ImageUse)
-        answered = self.predictor.answered
-        return [
-            nothing_said(answered, read.because.get(place), pictures) if one is None else one
-            for place, one in enumerate(rows)
-        ]
-
-    def _all_vectors(self, read: ReadTable) -> Floats | None:
-        if read.vectors is None:
-            return None
-        vectors = np.full((read.rows, read.vectors.shape[1]), np.nan, dtype=np.float32)
-        vectors[read.places] = read.vectors
-        return vectors
-
-
-def _filled(kept: Floats | None, rows: int, found: Floats, first: int) -> Floats:
-    """``kept`` [rows, width] with the rows from ``first`` on as found; made where there is none."""
-    made = np.full((rows, found.shape[1]), np.nan, dtype=found.dtype) if kept is None else kept
-    made[first : first + len(found)] = found
-    return made
+    def say(self, reads: Sequence[ReadTable], model: str) -> list[RowPredictions]:
+        """The answers of ``model`` to whole requests."""
+        texts = self.predictor.answered == "text" and not isinstance(self.use, ImageUse)
+        made = []
+        for one in reads:
+            said = row_predictions(one.collected, self.predictor) if len(one.table) else []
+            made.append(whole_answer(one, said, model, "" if texts else None))
+        return made
 
 
 def _alike(turn: EngineTurn) -> list[list[tuple[ReadTable, range]]]:

@@ -8,9 +8,10 @@ by the same functions; any other goes that way, and gets its errors there.
 from __future__ import annotations
 
 import copy
+import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -26,10 +27,10 @@ from holdfast.data.limits import limits
 from holdfast.models.loading.beginnings import beginnings
 from holdfast.plugins.service.engine.line import EngineTurn, Waiting
 from holdfast.plugins.service.engine.networks import Graph
-from holdfast.plugins.service.engine.output import answers_said, nothing_said
+from holdfast.plugins.service.engine.output import filled, row_predictions, whole_answer
 from holdfast.plugins.service.engine.passes import passes
 from holdfast.plugins.service.engine.rows import asked_rows
-from holdfast.plugins.service.records import RowPrediction
+from holdfast.plugins.service.records import RowPredictions
 from holdfast.plugins.store.records import Row
 from holdfast.prepare.clean import TEXTS
 from holdfast.quality.clean.apply import choose, treated
@@ -78,11 +79,9 @@ class TextForm:
     use: TextUse
     recipe: Recipe
     network: Graph
-    vectors: bool = True
     multiple: int = 1
     overhead: float = OVERHEAD
-    _chosen: Any = field(init=False)
-    _names: tuple[str, ...] | None = field(init=False)
+    turn_tokens: int = 0
 
     def __post_init__(self) -> None:
         self._chosen = choose(self.recipe.treat) if self.recipe.task in TEXTS else choose({})
@@ -172,22 +171,15 @@ class TextForm:
                 some = [owners[i] for i in chosen]
                 batch = self._batch(some)
                 padded += batch["input_ids"].numel()
-                logits, vectors = self._pass(batch)
+                with self.network.hearing() as heard:
+                    logits = self.network(**batch).float().numpy()
+                vectors = heard[0].float().numpy() if heard else None
                 for at, (read, place) in enumerate(some):
                     read.outputs[place] = logits[at]
                     if vectors is not None:
-                        if read.vectors is None:
-                            shape = (len(read.ids), vectors.shape[1])
-                            read.vectors = np.full(shape, np.nan, dtype=np.float32)
-                        read.vectors[place] = vectors[at]
+                        own = vectors[at : at + 1]
+                        read.vectors = filled(read.vectors, len(read.ids), own, place)
         return padded
-
-    def _pass(self, batch: dict[str, torch.Tensor]) -> tuple[Floats, Floats | None]:
-        if not self.vectors:
-            return self.network(**batch).float().numpy(), None
-        with self.network.hearing() as heard:
-            logits = self.network(**batch).float().numpy()
-        return logits, heard[0].float().numpy() if heard else None
 
     def _batch(self, some: Sequence[tuple[ReadTexts, int]]) -> dict[str, torch.Tensor]:
         longest = max(len(read.ids[place]) for read, place in some)
@@ -206,27 +198,15 @@ class TextForm:
             batch["token_type_ids"] = torch.from_numpy(types)
         return batch
 
-    def say(self, reads: Sequence[ReadTexts]) -> list[tuple[list[RowPrediction], Floats | None]]:
-        """The answers to whole requests, with their vectors [rows, width] (NaN where nothing was
-        read), in the order of their rows."""
+    def say(self, reads: Sequence[ReadTexts], model: str) -> list[RowPredictions]:
+        """The answers of ``model`` to whole requests."""
         answers = self._answers(np.concatenate([one.outputs for one in reads]))
-        said = answers_said(answers, self.predictor.names, self.predictor.rule)
-        made, start = [], 0
-        for read in reads:
-            stop = start + len(read.ids)
-            rows: list[Any] = [None] * read.rows
-            for place, answer in zip(read.places, said[start:stop], strict=True):
-                rows[place] = answer
-            for place in (i for i, one in enumerate(rows) if one is None):
-                because = read.because.get(place)
-                rows[place] = nothing_said(self.predictor.answered, because, pictures=False)
-            vectors = None
-            if read.vectors is not None:
-                vectors = np.full((read.rows, read.vectors.shape[1]), np.nan, dtype=np.float32)
-                vectors[read.places] = read.vectors
-            made.append((rows, vectors))
-            start = stop
-        return made
+        said = iter(row_predictions(answers, self.predictor))
+        empty = "" if self.predictor.answered == "text" else None
+        return [
+            whole_answer(one, list(itertools.islice(said, len(one.ids))), model, empty)
+            for one in reads
+        ]
 
     def _answers(self, raw: Floats) -> Answers:
         names, labels = self.use.models[0].classes, self.use.labels
@@ -234,11 +214,7 @@ class TextForm:
             return answers_of(names, [raw], sets=labels == "several")
         nothing = np.full(len(raw), -1, dtype=np.int64)
         outputs = Outputs(nothing, nothing, raw, np.full(len(raw), np.nan))
-        return ClassAnswers(names, *(outputs.probabilities, outputs))
-
-    def turn_tokens(self, wanted: int) -> int:
-        """How many tokens a turn may have at most, where ``wanted`` keep to its time."""
-        return wanted
+        return ClassAnswers(names, outputs.probabilities, outputs)
 
     def warm(self, alone: Callable[[Callable[[], float]], float]) -> tuple[int, float]:
         """Ask passes of every usual shape once, ``alone`` with the model each; how many tokens a
@@ -270,7 +246,7 @@ class TextForm:
             np.zeros((rows, self._outputs), dtype=np.float32),
         )
         before = time.perf_counter()
-        self.ask(EngineTurn([(Waiting(made, made.costs), range(rows))], rows * length, rows))
+        self.ask(EngineTurn.of(Waiting(made, made.costs), range(rows)))
         return time.perf_counter() - before
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import takewhile
 from typing import Any
@@ -24,11 +24,14 @@ from holdfast.plugins.service.live.setup import Setup
 from holdfast.plugins.store.records import Event, Feedback, StoredRequest, new_id
 from holdfast.plugins.store.store import Store
 from holdfast.plugins.store.users import Came, brought, first_requests
+from holdfast.stats.paired_tests import Bools
 
 STARTED, VERDICT, LATEST = "comparison started", "verdict", "comparison"
 REQUESTS, LABELS, USERS = 500, 1000, 500
 # The digits of a request's name that are its time, in milliseconds.
 TIME_DIGITS = 12
+# How a row was drawn, where chance alone drew it.
+BY_CHANCE = ("uniform", "unlike")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,30 +64,19 @@ class LiveState:
         return {**told(self.evidence), **more}
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "schema": 1,
-            "setup": asdict(self.setup),
-            "evidence": self.evidence.to_json(),
-            "since": self.since,
-            "request": self.request,
-            "label": self.label,
-            "counted": list(self.counted),
-            "without": self.without,
-            "came": None if self.came is None else asdict(self.came),
-            "matured": None if self.matured is None else asdict(self.matured),
-            "late": self.late,
-        }
+        plain = {**asdict(self), "counted": list(self.counted)}
+        return {"schema": 1, **plain, "evidence": self.evidence.to_json()}
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> LiveState:
         """What ``to_json`` wrote down."""
         setup = Setup(**stored["setup"])
         form = Shadow if setup.way == "shadow" else Arms
-        plain = {name: stored[name] for name in ("since", "request", "label", "without", "late")}
+        plain = {name: value for name, value in stored.items() if name in cls.__slots__}
         for name in ("came", "matured"):
             plain[name] = None if stored[name] is None else Came(**stored[name])
-        evidence = form.of(stored["evidence"])
-        return cls(setup, evidence, counted=tuple(stored["counted"]), **plain)
+        plain |= {"setup": setup, "evidence": form.of(stored["evidence"])}
+        return cls(**plain | {"counted": tuple(stored["counted"])})
 
 
 def begun(store: Store, setup: Setup, now: float) -> LiveState:
@@ -92,14 +84,16 @@ def begun(store: Store, setup: Setup, now: float) -> LiveState:
     user who came before was answered by the shown model alone."""
     if (kept := store.state(setup.key)) is not None:
         return replace(LiveState.of(kept), setup=setup)
-    mine = [one for one in all_events(store, STARTED) if one.body.get("key") == setup.key]
-    if not mine:
+
+    def mine() -> list[Event]:
+        return [one for one in all_events(store, STARTED) if one.body.get("key") == setup.key]
+
+    if not mine():
         store.append(Event(STARTED, now, {"key": setup.key, **_pair(setup)}))
-        mine = [one for one in all_events(store, STARTED) if one.body.get("key") == setup.key]
-    if setup.way == "shadow":
-        return LiveState(setup, Shadow(setup.margin, setup.budget), mine[0].at)
-    arms = Arms(setup.share, setup.margin, setup.budget, setup.least, setup.most)
-    return LiveState(setup, arms, mine[0].at)
+    evidence: Shadow | Arms = Shadow(setup.margin, setup.budget)
+    if setup.way == "ab":
+        evidence = Arms(setup.share, setup.margin, setup.budget, setup.least, setup.most)
+    return LiveState(setup, evidence, mine()[0].at)
 
 
 def look(store: Store, setup: Setup, now: float) -> LiveState:
@@ -109,18 +103,13 @@ def look(store: Store, setup: Setup, now: float) -> LiveState:
     if after == before and (store.state(LATEST) or {}).get("key") == setup.key:
         return after
     said = after.said()
-    if said["verdict"] != verdict_of(before.evidence):
+    if said["verdict"] != before.evidence.verdict:
         told_ = {name: said[name] for name in ("verdict", "because", "difference")}
         # Before the state, which would say that it is written down already: promotions go by it.
         store.append(Event(VERDICT, now, {**_pair(setup), **told_}))
     store.save_state(setup.key, after.to_json(), now)
     store.save_state(LATEST, {"key": setup.key, "at": now, **said}, now)
     return after
-
-
-def verdict_of(evidence: Shadow | Arms) -> str:
-    """Better, equivalent, worse or undecided."""
-    return evidence.decided if isinstance(evidence, Shadow) else evidence.verdict
 
 
 def _pair(setup: Setup) -> dict[str, str]:
@@ -139,10 +128,11 @@ def _shadow(store: Store, looked: LiveState, now: float) -> LiveState:
     evidence = looked.evidence
     assert isinstance(evidence, Shadow)
     setup, at = looked.setup, looked.request
+    models = setup.shown, setup.challenger
     until = new_id(now - setup.lag_s)[:TIME_DIGITS]
     while page := store.requests(after=at, limit=REQUESTS):
         old = [one for one in page if one.id[:TIME_DIGITS] < until]
-        pairs = [pair for one in old for pair in _both(setup, one).values()]
+        pairs = [pair for one in old for pair in both_answers(one, *models).values()]
         evidence = evidence.answered(len(pairs), sum(a != b for a, b in pairs))
         at = old[-1].id if old else at
         if len(old) < REQUESTS:
@@ -157,31 +147,36 @@ def _shadow(store: Store, looked: LiveState, now: float) -> LiveState:
     return looked
 
 
-def _both(setup: Setup, request: StoredRequest) -> dict[int, tuple[Any, Any]]:
+def both_answers(request: StoredRequest, shown: str, challenger: str) -> dict[int, tuple[Any, Any]]:
     """The rows of a request that both models answered: the challenger's answer and the shown one's
     by place."""
-    said: dict[str, dict[int, Any]] = {setup.shown: {}, setup.challenger: {}}
+    said: dict[str, dict[int, Any]] = {shown: {}, challenger: {}}
     for one in request.said:
         if one.model in said:
             said[one.model][one.index] = one.prediction
-    shown, challenger = said[setup.shown], said[setup.challenger]
-    return {place: (challenger[place], shown[place]) for place in shown if place in challenger}
+    first, second = said[challenger], said[shown]
+    return {place: (first[place], second[place]) for place in second if place in first}
+
+
+def requests_named(store: Store, names: Iterable[str]) -> Iterator[StoredRequest]:
+    """The requests of these names that the store has, read some hundreds at a time."""
+    found = sorted(set(names))
+    for start in range(0, len(found), REQUESTS):
+        part = found[start : start + REQUESTS]
+        yield from store.requests(ids=part, limit=len(part))
 
 
 def _labelled(store: Store, looked: LiveState, labels: list[Feedback]) -> LiveState:
     evidence = looked.evidence
     assert isinstance(evidence, Shadow)
-    asked: dict[str, StoredRequest] = {}
-    names = sorted({one.request for one in labels})
-    for start in range(0, len(names), REQUESTS):
-        part = names[start : start + REQUESTS]
-        asked |= {one.id: one for one in store.requests(ids=part, limit=len(part))}
+    setup = looked.setup
+    asked = {one.id: one for one in requests_named(store, (one.request for one in labels))}
     counted, without, alike = dict.fromkeys(looked.counted), looked.without, 0
     signs: list[int] = []
     for one in labels:
         request = asked.get(one.request)
-        pair = None if request is None else _both(looked.setup, request).get(one.index)
-        if pair is None:
+        pairs = {} if request is None else both_answers(request, setup.shown, setup.challenger)
+        if (pair := pairs.get(one.index)) is None:
             without += 1
             continue
         place = hashlib.blake2b(f"{one.request} {one.index}".encode(), digest_size=8).hexdigest()
@@ -191,7 +186,7 @@ def _labelled(store: Store, looked: LiveState, labels: list[Feedback]) -> LiveSt
         if pair[0] == pair[1]:
             alike += because is None
             continue
-        sign = nearer(looked.setup.task, one.label, *pair)
+        sign = nearer(setup.task, one.label, *pair)
         if because is not None:
             evidence = evidence.set_apart(because, sign)
             continue
@@ -209,7 +204,7 @@ def _arms(store: Store, looked: LiveState, now: float) -> LiveState:
     settled = now - setup.lag_s
     came, matured, late = looked.came, looked.matured, looked.late
     while page := first_requests(store, since=looked.since, after=came, until=settled, limit=USERS):
-        evidence = evidence.came(np.array([_in(setup, one) for one in _own(setup, page)], bool))
+        evidence = evidence.came(_second(setup, _own(setup, page)))
         came = page[-1]
     while page := first_requests(
         store, since=looked.since, after=matured, until=settled - setup.window_s, limit=USERS
@@ -217,7 +212,7 @@ def _arms(store: Store, looked: LiveState, now: float) -> LiveState:
         matured = page[-1]
         if users := _own(setup, page):
             totals, too_late = _totals(store, users, setup.window_s)
-            evidence = evidence.matured(np.array([_in(setup, one) for one in users]), totals)
+            evidence = evidence.matured(_second(setup, users), totals)
             late += too_late
     return replace(looked, evidence=evidence, came=came, matured=matured, late=late)
 
@@ -227,28 +222,10 @@ def _own(setup: Setup, users: list[Came]) -> list[Came]:
     return [one for one in users if one.model in (setup.shown, setup.challenger)]
 
 
-def _in(setup: Setup, one: Came) -> bool:
-    """Whether the challenger answered him first. That is what the hash says, but while a service
+def _second(setup: Setup, users: list[Came]) -> Bools:
+    """Whether the challenger answered each first. That is what the hash says, but while a service
     runs without its challenger: then the shares are no more those that were asked for."""
-    return one.model == setup.challenger
-
-
-def _totals(store: Store, users: list[Came], window_s: float) -> tuple[Any, int]:
-    """What came of each user's requests within the time that all have, and how many outcomes were
-    told later."""
-    entry = {one.user: one.at for one in users}
-    totals, late = Counter[str](), 0
-    for one in brought(store, list(entry), users[0].at):
-        over = entry[one.user] + window_s
-        if one.at <= over:
-            totals[one.user] += one.value  # type: ignore[assignment]
-        elif one.asked_at <= over:
-            late += 1
-    return np.array([float(totals[one.user]) for one in users]), late
-
-
-# How a row was drawn, where chance alone drew it.
-BY_CHANCE = ("uniform", "unlike")
+    return np.array([one.model == setup.challenger for one in users], bool)
 
 
 def why_apart(feedback: Feedback) -> str | None:
@@ -269,3 +246,17 @@ def why_apart(feedback: Feedback) -> str | None:
     if feedback.suggestion == "unknown":
         return "it is not known whether the shown answer was in sight"
     return None
+
+
+def _totals(store: Store, users: list[Came], window_s: float) -> tuple[Any, int]:
+    """What came of each user's requests within the time that all have, and how many outcomes were
+    told later."""
+    entry = {one.user: one.at for one in users}
+    totals, late = Counter[str](), 0
+    for one in brought(store, list(entry), users[0].at):
+        over = entry[one.user] + window_s
+        if one.at <= over:
+            totals[one.user] += one.value  # type: ignore[assignment]
+        elif one.asked_at <= over:
+            late += 1
+    return np.array([float(totals[one.user]) for one in users]), late

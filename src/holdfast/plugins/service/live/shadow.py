@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from holdfast.core.errors import HoldfastError, StoreError
+from holdfast.plugins.service.afterwards import Queue
 from holdfast.plugins.service.records import Full, Late, RowPrediction, Served, ServiceEngine
 from holdfast.plugins.service.row_privacy import masked_said
 from holdfast.plugins.store.records import StoredPrediction
@@ -24,7 +24,7 @@ from holdfast.plugins.store.store import Store
 # with it.
 CHUNK = 4
 MOST_ROWS = 5_000
-PAUSE_S, LONGEST_PAUSE_S = 0.002, 0.05
+PAUSE_S, LONGEST_PAUSE_S, IDLE_S = 0.002, 0.05, 1.0
 
 
 class Shadowing:
@@ -45,52 +45,37 @@ class Shadowing:
         log: Callable[[str], None] = lambda _: None,
         mask: bool = True,
     ) -> None:
-        self._mask = mask
         self._challenger, self._store, self._busy, self._log = challenger, store, busy, log
-        self._patience_s = patience_s
-        self._queue: deque[tuple[float, Served]] = deque()
-        self._there = threading.Condition()
-        self._rows = 0
-        self._closed = False
-        self.asked = self.dropped = self.failed = self.lost = 0
+        self._patience_s, self._mask = patience_s, mask
+        self._queue: Queue[tuple[float, Served]] = Queue(MOST_ROWS)
+        self.asked = self.failed = self.lost = self._given_up = 0
         self._told: set[str] = set()
         self._thread = threading.Thread(target=self._run, name="challenger", daemon=True)
         self._thread.start()
 
     def put(self, served: Served) -> None:
         """Have the challenger asked, if there is room."""
-        with self._there:
-            full = bool(self._queue) and self._rows + len(served.rows) > MOST_ROWS
-            if self._closed or full:
-                self.dropped += 1
-                return
-            self._queue.append((time.monotonic(), served))
-            self._rows += len(served.rows)
-            self._there.notify()
+        self._queue.put((time.monotonic(), served), len(served.rows))
 
     @property
     def waiting(self) -> int:
         """Rows that the challenger was not asked yet."""
-        return self._rows
+        return self._queue.rows
+
+    @property
+    def dropped(self) -> int:
+        """Requests that were left out."""
+        return self._queue.dropped + self._given_up
 
     def figures(self) -> dict[str, int]:
         """Its counters."""
-        return {
-            "asked": self.asked,
-            "dropped": self.dropped,
-            "failed": self.failed,
-            "lost": self.lost,
-            "waiting": self.waiting,
-        }
+        names = ("asked", "dropped", "failed", "lost", "waiting")
+        return {name: getattr(self, name) for name in names}
 
     def close(self, within_s: float = 1.0) -> None:
         """Ask nothing more."""
-        with self._there:
-            self._closed = True
-            self.dropped += len(self._queue)
-            self._queue.clear()
-            self._rows = 0
-            self._there.notify_all()
+        self._queue.close()
+        self._given_up += len(self._queue.take(len(self._queue), 0))
         self._thread.join(within_s)
 
     def _run(self) -> None:
@@ -99,29 +84,29 @@ class Shadowing:
                 try:
                     said = runner.run(self._said(one))
                 except _NoTime:
-                    self.dropped += 1
+                    self._given_up += 1
                 except Exception as error:
                     # Even a defect of the challenger must not end the comparison in silence.
                     self.failed += 1
                     self._tell("failed", "the challenger did not answer", error)
                 else:
                     self.asked += 1
-                    self._write(one.request, said)
+                    try:
+                        # As what the shown model said is written: the two are compared.
+                        said = masked_said(said) if self._mask else said
+                        self._store.add_said(one.request, said)
+                    except StoreError as error:
+                        self.lost += 1
+                        self._tell("lost", "the challenger's answers could not be stored", error)
 
     def _next(self) -> Served | None:
-        while True:
-            with self._there:
-                while not self._queue and not self._closed:
-                    self._there.wait()
-                if self._closed:
-                    return None
-                since, served = self._queue.popleft()
-                self._rows -= len(served.rows)
-                if time.monotonic() - since > self._patience_s:
-                    self.dropped += 1
-                    continue
-            self._until = since + self._patience_s
-            return served
+        while not self._queue.closed:
+            for since, served in self._queue.take(1, IDLE_S):
+                self._until = since + self._patience_s
+                if time.monotonic() <= self._until and not self._queue.closed:
+                    return served
+                self._given_up += 1
+        return None
 
     async def _said(self, served: Served) -> tuple[StoredPrediction, ...]:
         found: list[RowPrediction] = []
@@ -154,17 +139,9 @@ class Shadowing:
             pause = min(LONGEST_PAUSE_S, 2 * pause)
 
     async def _pause(self, seconds: float) -> None:
-        if self._closed or time.monotonic() + seconds > self._until:
+        if self._queue.closed or time.monotonic() + seconds > self._until:
             raise _NoTime
         await asyncio.sleep(seconds)
-
-    def _write(self, request: str, said: tuple[StoredPrediction, ...]) -> None:
-        try:
-            # As what the shown model said is written: the two are compared.
-            self._store.add_said(request, masked_said(said) if self._mask else said)
-        except StoreError as error:
-            self.lost += 1
-            self._tell("lost", "the challenger's answers could not be stored", error)
 
     def _tell(self, kind: str, what: str, error: Exception) -> None:
         """Once a kind: a fault that stays would fill the log."""

@@ -3,8 +3,8 @@ compared with it, and who follows the promotions."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from holdfast.contract.run_folder import open_run
@@ -34,7 +34,7 @@ def stood_in(run: Path, store: Store | None, log: Log) -> ServedModel:
     if store is None:
         return ServedModel(first, run)
     facts = {"task": result.get("task"), "classes": result.get("classes")}
-    now = started(store, first, facts, run, time.time())
+    now = started(store, first, facts, run)
     if now.model == first:
         # The folder of the command line, which may have been moved since.
         return ServedModel(first, run, now.before, now.since)
@@ -77,13 +77,7 @@ def lined_up(
         challenger = None
     shown, shares = load(now.run, None), usable_cores() == 1
     lineup = Lineup(shown)
-    watchers: list[Comparing] = []
-
-    def over(_: str) -> None:
-        # Nothing is compared with a model that is not shown any more.
-        for one in watchers:
-            one.close()
-
+    observers: list[ServiceObserver] = []
     try:
         if challenger is not None and store is not None:
             lineup, watcher = _compared(
@@ -96,22 +90,15 @@ def lined_up(
                 settings,
                 log,
             )
-            watchers.append(watcher)
+            observers.append(watcher)
         if store is not None:
-            successor = Successor(
-                store,
-                lineup,
-                first,
-                load,
-                changed=over,
-                enrol=lambda: stood_in(run, store, log),
-                log=log,
-            )
-            lineup.ends_with(successor.close, successor.figures)
+            enrol = partial(stood_in, run, store, log)
+            successor = Successor(store, lineup, first, load, enrol, log)
+            lineup.followed_by(successor.close, successor.figures)
     except BaseException:
         lineup.close()
         raise
-    return lineup, [*watchers]
+    return lineup, observers
 
 
 def _compared(
@@ -130,7 +117,6 @@ def _compared(
     except BaseException:
         challenger.close()
         raise
-    ab = settings.ab
     setup = Setup(
         shown.facts.model,
         challenger.facts.model,
@@ -138,12 +124,8 @@ def _compared(
         settings.compare,
         settings.margin / 100,
         settings.budget,
-        ab.share,
-        ab.window_s,
-        ab.least,
-        ab.most,
-        ab.salt,
-        settings.lag_s,
+        **settings.ab.model_dump(),
+        lag_s=settings.lag_s,
     )
     lineup = Lineup(shown, challenger, setup)
     shadowing = None
@@ -151,5 +133,5 @@ def _compared(
         patience = min(settings.lag_s * 2 / 3, 20.0) if settings.lag_s else 20.0
         shadowing = Shadowing(challenger, store, lambda: lineup.busy, patience, log, settings.mask)
     watcher = Comparing(setup, store, shadowing, log)
-    lineup.ends_with(watcher.close)
+    lineup.end_comparison = watcher.close
     return lineup, watcher

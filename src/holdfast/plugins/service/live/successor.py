@@ -24,10 +24,10 @@ EVERY_S = 1.0
 class Successor:
     """Follows the promotions of a ``store`` for a server that was started with the model ``first``.
 
-    ``load`` makes an engine of a run, beside another whose thread it shares, or alone. ``changed``
-    is called after each change, with the model's name, ``enrol`` where the store was made anew, to
-    say again that this server is there. Where a model cannot be loaded or cannot
-    stand for the other, the server goes on with what it has, and the store and the log say why.
+    ``load`` makes an engine of a run, beside another whose thread it shares, or alone. ``enrol`` is
+    called where the store was made anew, to say again that this server is there. Where a model
+    cannot be loaded or cannot stand for the other, the server goes on with what it has, and the
+    store and the log say why.
     """
 
     def __init__(
@@ -36,14 +36,11 @@ class Successor:
         lineup: Lineup,
         first: str,
         load: Callable[[Path, ServiceEngine | None], ServiceEngine],
-        changed: Callable[[str], None] = lambda _: None,
         enrol: Callable[[], object] = lambda: None,
         log: Callable[[str], None] = lambda _: None,
-        every_s: float = EVERY_S,
     ) -> None:
         self._store, self._lineup, self._first, self._load = store, lineup, first, load
-        self._changed, self._enrol = changed, enrol
-        self._log, self._every_s = log, every_s
+        self._enrol, self._log = enrol, log
         self._remade = store.remade
         self._read = 0
         self._tried = 0
@@ -62,7 +59,7 @@ class Successor:
         self._thread.join(5.0)
 
     def _run(self) -> None:
-        while not self._end.wait(self._every_s):
+        while not self._end.wait(EVERY_S):
             try:
                 self._look()
             except StoreError:
@@ -109,7 +106,8 @@ class Successor:
         self._log(
             f"{now.model} was promoted and serves now, in the place of {before} ({took:.1f} s)"
         )
-        self._changed(now.model)
+        # Nothing is compared with a model that is not shown any more.
+        self._lineup.end_comparison()
         for one in retired:
             self._lineup.retire(one)
 

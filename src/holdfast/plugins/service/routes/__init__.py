@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from holdfast.plugins.service.routes import chat, feedback, health, inference, pages, predict
+from holdfast.plugins.service.routes import chat, feedback, health, inference, predict
 from holdfast.plugins.service.web.endpoint import Endpoint
 
 ENDPOINTS: tuple[Endpoint, ...] = (
@@ -11,5 +11,5 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *health.ENDPOINTS,
     *inference.ENDPOINTS,
     *chat.ENDPOINTS,
-    *pages.ENDPOINTS,
+    *health.PAGES,
 )

@@ -25,6 +25,7 @@ from holdfast.plugins.service.chat.request import (
     ChatBody,
     ChatError,
     CompletionBody,
+    other_model,
     read_chat,
     read_completion,
 )
@@ -73,8 +74,7 @@ async def models(service: Service, call: Call) -> Response:
         chats = await _chats(service)
         name = call.params.get("name", chats.name)
         if name not in (chats.name, chats.mark):
-            rule = f"The model {name[:200]!r} does not exist here. This server has {chats.name!r}."
-            raise ChatError(404, rule, param="model", code="model_not_found")
+            raise other_model(name, chats.name)
     except ChatError as refused:
         return refusal(refused)
     one = {
@@ -91,10 +91,8 @@ async def _chats(service: Service) -> Chats:
     task = service.facts.task
     chats = None if service.chats is None else await service.chats.now()
     if chats is None:
-        rule = (
-            f"This run is of the task {task}: it holds no conversations. Ask POST /predict "
-            'with {"texts": [...]}.'
-        )
+        rule = f"This run is of the task {task}: it holds no conversations. "
+        rule += 'Ask POST /predict with {"texts": [...]}.'
         raise ChatError(404, rule, code="not_a_language_model")
     return chats
 

@@ -18,7 +18,7 @@ from holdfast.plugins.service.row_privacy import masked_row
 from holdfast.plugins.service.service import Service
 from holdfast.plugins.service.web.endpoint import Call, Endpoint, as_json
 from holdfast.plugins.service.web.faults import Fault, bad
-from holdfast.plugins.service.web.schemas import ErrorBody, FeedbackAnswer, FeedbackBody
+from holdfast.plugins.service.web.openapi import ErrorBody, FeedbackAnswer, FeedbackBody
 from holdfast.plugins.store.records import Feedback, RequestOutcome, Row, StoredRequest, Suggestion
 from holdfast.plugins.store.store import Store
 from holdfast.recipe import read_recipe

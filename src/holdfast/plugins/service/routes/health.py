@@ -1,16 +1,34 @@
-"""``/health/live``, ``/health/ready``, ``/metrics``, and what the observers say."""
+"""What the service says of itself: ``/health/…``, ``/model``, ``/metrics``, what the observers say,
+the page to try the model (``/``) and the description for programs (``/openapi.json``)."""
 
 from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from functools import cache, partial
+from pathlib import Path
 
 from starlette.responses import Response
 
 from holdfast.plugins.service.metrics import TYPE
 from holdfast.plugins.service.service import Service
-from holdfast.plugins.service.web.endpoint import Call, Endpoint, as_json, as_text
+from holdfast.plugins.service.web.endpoint import JSON, Call, Endpoint, as_json, as_text
 from holdfast.plugins.service.web.faults import Fault
-from holdfast.plugins.service.web.schemas import ErrorBody, Health, ModelWords, ObserverWords
+from holdfast.plugins.service.web.openapi import (
+    ErrorBody,
+    Health,
+    ModelWords,
+    ObserverWords,
+    OpenApi,
+)
 
-SUBJECTS = ("drift", "comparison")
+PAGE = Path(__file__).parent / "page.html"
+# What observers watch, and what to do where none does.
+SUBJECTS = {
+    "drift": "It begins soon after the service is ready; else its log says why.",
+    "comparison": "Start the service with --challenger RUN.",
+}
 
 
 async def live(service: Service, call: Call) -> Response:
@@ -46,30 +64,48 @@ async def metrics(service: Service, call: Call) -> Response:
     return as_text(service.measured.text(), TYPE)
 
 
-def _said(subject: str) -> Endpoint:
-    async def said(service: Service, call: Call) -> Response:
-        found = {
-            name: dict(words) for name, words in service.said().items() if name.startswith(subject)
-        }
-        if not found:
-            remedy = {
-                "drift": "It begins soon after the service is ready; else its log says why.",
-                "comparison": "Start the service with --challenger RUN.",
-            }[subject]
-            raise Fault(
-                404, subject, "is watched by nobody here", None, remedy, reason="not watched"
-            )
+async def observed(subject: str, service: Service, call: Call) -> Response:
+    """What each observer of this subject says."""
+    said = service.said().items()
+    if found := {name: dict(words) for name, words in said if name.startswith(subject)}:
         return as_json({"observers": found})
+    rule = "is watched by nobody here"
+    raise Fault(404, subject, rule, None, SUBJECTS[subject], reason="not watched")
 
-    return Endpoint(
-        "GET",
-        f"/{subject}",
-        said,
-        f"What is known of the {subject}",
-        gives=ObserverWords,
-        also=((404, "Nobody watches it"),),
-        wrong=ErrorBody,
+
+@cache
+def page() -> tuple[str, str]:
+    """The page, and the policy under which its own script and style run, and nothing else does:
+    each is named by its hash, and nothing is loaded from or sent to another host."""
+    text = PAGE.read_text("utf-8")
+    (style,) = re.findall(r"<style>(.*?)</style>", text, re.S)
+    (script,) = re.findall(r"<script>(.*?)</script>", text, re.S)
+    policy = (
+        f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; "
+        "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
     )
+    return text, policy
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+async def try_it(service: Service, call: Call) -> Response:
+    """The page; it holds nothing of the model, and asks for the token where one is needed."""
+    text, policy = page()
+    headers = {
+        "content-security-policy": policy,
+        "referrer-policy": "no-referrer",
+        "x-frame-options": "DENY",
+    }
+    return as_text(text, "text/html; charset=utf-8", headers=headers)
+
+
+async def openapi(service: Service, call: Call) -> Response:
+    """The description of all endpoints."""
+    return as_text(call.describe(), JSON)
 
 
 ENDPOINTS = (
@@ -85,5 +121,20 @@ ENDPOINTS = (
     ),
     Endpoint("GET", "/model", model, "What answers", gives=ModelWords, wrong=ErrorBody),
     Endpoint("GET", "/metrics", metrics, "Numbers for Prometheus", media="text/plain"),
-    *map(_said, SUBJECTS),
+    *(
+        Endpoint(
+            "GET",
+            f"/{subject}",
+            partial(observed, subject),
+            f"What is known of the {subject}",
+            gives=ObserverWords,
+            also=((404, "Nobody watches it"),),
+            wrong=ErrorBody,
+        )
+        for subject in SUBJECTS
+    ),
+)
+PAGES = (
+    Endpoint("GET", "/", try_it, "A page to try the model", media="text/html", open=True),
+    Endpoint("GET", "/openapi.json", openapi, "This document", gives=OpenApi, wrong=ErrorBody),
 )

@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import json
 import math
+from functools import partial
 from typing import Any
 
 from starlette.responses import Response
 
 from holdfast._version import __version__
 from holdfast.plugins.service.records import EngineFacts, RowPredictions
+from holdfast.plugins.service.routes.health import live
 from holdfast.plugins.service.routes.predict import answer_rows, rows_of
 from holdfast.plugins.service.service import Service
 from holdfast.plugins.service.web.endpoint import Call, Endpoint, as_json
 from holdfast.plugins.service.web.faults import Fault, bad, inference
-from holdfast.plugins.service.web.schemas import (
+from holdfast.plugins.service.web.openapi import (
     Health,
     InferAnswer,
     InferBody,
@@ -46,11 +48,6 @@ async def server(service: Service, call: Call) -> Response:
     return as_json({"name": "holdfast", "version": __version__, "extensions": []})
 
 
-async def live(service: Service, call: Call) -> Response:
-    """The server lives."""
-    return as_json({"live": True})
-
-
 async def ready(service: Service, call: Call) -> Response:
     """All models are ready."""
     return as_json({"ready": service.ready}, 200 if service.ready else 503)
@@ -59,14 +56,14 @@ async def ready(service: Service, call: Call) -> Response:
 async def model(service: Service, call: Call) -> Response:
     """What goes into the model, and what comes out."""
     facts = _named(service, call)
+    shape = [-1, -1] if facts.task == "token-classification" else [-1]
     return as_json(
         {
             "name": name_of(facts),
             "versions": [VERSION],
             "platform": f"holdfast_{facts.task.replace('-', '_')}",
             "inputs": [
-                {"name": name, "datatype": "BYTES", "shape": _shape(facts)}
-                for name in facts.columns
+                {"name": name, "datatype": "BYTES", "shape": shape} for name in facts.columns
             ],
             "outputs": _outputs(facts),
         }
@@ -117,31 +114,19 @@ def _named(service: Service, call: Call) -> EngineFacts:
     facts = service.facts
     asked_for, version = call.params["name"], call.params.get("version", VERSION)
     if asked_for not in (name_of(facts), facts.model) or version != VERSION:
-        raise Fault(
-            404,
-            f"the model {asked_for[:100]!r}, version {version[:20]}",
-            "is not served here",
-            None,
-            f"This server has {name_of(facts)!r}, version {VERSION}.",
-            reason="model",
-        )
+        what = f"the model {asked_for[:100]!r}, version {version[:20]}"
+        remedy = f"This server has {name_of(facts)!r}, version {VERSION}."
+        raise Fault(404, what, "is not served here", None, remedy, reason="model")
     return facts
 
 
-def _shape(facts: EngineFacts) -> list[int]:
-    return [-1, -1] if facts.task == "token-classification" else [-1]
-
-
 def _outputs(facts: EngineFacts) -> list[dict[str, Any]]:
-    found = [
-        {"name": "label", "datatype": "BYTES", "shape": [-1]},
-        {"name": "confidence", "datatype": "FP64", "shape": [-1]},
-        {"name": "answered", "datatype": "BOOL", "shape": [-1]},
-    ]
+    found = {"label": "BYTES", "confidence": "FP64", "answered": "BOOL"}
+    outputs = [{"name": name, "datatype": kind, "shape": [-1]} for name, kind in found.items()]
     if facts.classes:
         shape = [-1, len(facts.classes)]
-        found.append({"name": "probabilities", "datatype": "FP64", "shape": shape})
-    return found
+        outputs.append({"name": "probabilities", "datatype": "FP64", "shape": shape})
+    return outputs
 
 
 def _wanted(body: dict[str, Any], facts: EngineFacts) -> set[str] | None:
@@ -149,12 +134,13 @@ def _wanted(body: dict[str, Any], facts: EngineFacts) -> set[str] | None:
     if outputs is None:
         return None
     known = [one["name"] for one in _outputs(facts)]
+    remedy = f"There are: {', '.join(known)}."
     if not isinstance(outputs, list):
-        raise bad("outputs", "must be a list", outputs, f"There are: {', '.join(known)}.")
+        raise bad("outputs", "must be a list", outputs, remedy)
     names = [one.get("name") if isinstance(one, dict) else None for one in outputs]
     for name in names:
         if name not in known:
-            raise bad("outputs", "names an unknown output", name, f"There are: {', '.join(known)}.")
+            raise bad("outputs", "names an unknown output", name, remedy)
     return {str(name) for name in names}
 
 
@@ -215,29 +201,29 @@ def _values(tensor: dict[str, Any], where: str) -> list[Any]:
 
 def _tensors(answered: RowPredictions, facts: EngineFacts) -> list[dict[str, Any]]:
     answers = answered.answers
-    n = len(answers)
     lists = any(isinstance(one.prediction, (list, dict)) for one in answers)
-    label = [_written(one.prediction, lists) for one in answers]
-    sure = [-1.0 if one.confidence is None else one.confidence for one in answers]
-    given = [one.prediction is not None for one in answers]
-    found = [
-        _tensor("label", "BYTES", [n], label),
-        _tensor("confidence", "FP64", [n], sure),
-        _tensor("answered", "BOOL", [n], given),
-    ]
+    data: dict[str, list[Any]] = {
+        "label": [_written(one.prediction, lists) for one in answers],
+        "confidence": [-1.0 if one.confidence is None else one.confidence for one in answers],
+        "answered": [one.prediction is not None for one in answers],
+        "probabilities": [
+            (one.probabilities or {}).get(name, -1.0)
+            for one in answers
+            for name in facts.classes or ()
+        ],
+    }
+    parameters: dict[str, dict[str, Any]] = {
+        "probabilities": {"classes": list(facts.classes or ())}
+    }
     if lists:
-        found[0]["parameters"] = {"content_type": "json"}
-    if facts.classes:
-        flat = [
-            (one.probabilities or {}).get(name, -1.0) for one in answers for name in facts.classes
-        ]
-        tensor = _tensor("probabilities", "FP64", [n, len(facts.classes)], flat)
-        found.append({**tensor, "parameters": {"classes": list(facts.classes)}})
-    return found
-
-
-def _tensor(name: str, datatype: str, shape: list[int], data: list[Any]) -> dict[str, Any]:
-    return {"name": name, "datatype": datatype, "shape": shape, "data": data}
+        parameters["label"] = {"content_type": "json"}
+    tensors = []
+    for one in _outputs(facts):
+        name, shape = one["name"], [len(answers), *one["shape"][1:]]
+        tensor = {**one, "shape": shape, "data": data[name]}
+        more = {"parameters": parameters[name]} if name in parameters else {}
+        tensors.append({**tensor, **more})
+    return tensors
 
 
 def _written(prediction: Any, lists: bool) -> str:
@@ -248,36 +234,9 @@ def _written(prediction: Any, lists: bool) -> str:
     return json.dumps(prediction, ensure_ascii=False)
 
 
-def _v2(method: str, path: str, handle: Any, summary: str, **more: Any) -> Endpoint:
-    return Endpoint(method, path, handle, summary, refuses=inference, wrong=InferenceError, **more)
-
-
-def _of_model(begin: str) -> tuple[Endpoint, ...]:
-    missing = {"also": ((404, "No such model"),)}
-    return (
-        _v2(
-            "GET",
-            begin,
-            model,
-            "What goes into a model, and comes out",
-            gives=ModelFacts,
-            **missing,
-        ),
-        _v2(
-            "GET", f"{begin}/ready", model_ready, "Whether it answers", gives=ModelReady, **missing
-        ),
-        _v2(
-            "POST",
-            f"{begin}/infer",
-            infer,
-            "Answers for tensors",
-            takes=InferBody,
-            gives=InferAnswer,
-            **missing,
-        ),
-    )
-
-
+_v2 = partial(Endpoint, refuses=inference, wrong=InferenceError)
+_of_model = partial(_v2, also=((404, "No such model"),))
+NAME = "/v2/models/{name}"
 ENDPOINTS = (
     _v2("GET", "/v2", server, "Which server this is", gives=ServerFacts),
     _v2("GET", "/v2/health/live", live, "Whether it lives", gives=Health, open=True),
@@ -290,6 +249,13 @@ ENDPOINTS = (
         also=((503, "Not ready"),),
         open=True,
     ),
-    *_of_model("/v2/models/{name}"),
-    *_of_model("/v2/models/{name}/versions/{version}"),
+    *(
+        _of_model(method, begin + path, handle, summary, takes, gives)
+        for begin in (NAME, f"{NAME}/versions/{{version}}")
+        for method, path, handle, summary, takes, gives in (
+            ("GET", "", model, "What goes into a model, and comes out", None, ModelFacts),
+            ("GET", "/ready", model_ready, "Whether it answers", None, ModelReady),
+            ("POST", "/infer", infer, "Answers for tensors", InferBody, InferAnswer),
+        )
+    ),
 )

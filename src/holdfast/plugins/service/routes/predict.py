@@ -16,7 +16,7 @@ from holdfast.plugins.service.service import Service
 from holdfast.plugins.service.settings import Serving
 from holdfast.plugins.service.web.endpoint import Call, Endpoint, as_json
 from holdfast.plugins.service.web.faults import Fault, bad
-from holdfast.plugins.service.web.schemas import (
+from holdfast.plugins.service.web.openapi import (
     ErrorBody,
     ExplainAnswer,
     PredictAnswer,

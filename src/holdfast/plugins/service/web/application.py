@@ -123,29 +123,18 @@ class Application:
         if isinstance(error, Full):
             return full(error.retry_after)
         if isinstance(error, (Late, TimeoutError)):
-            return Fault(
-                503,
-                "this request",
-                "could not be answered in its time",
-                self.service.settings.timeout_s,
-                "Send fewer rows a request, or start the service with "
-                "--set serve.timeout_s=SECONDS.",
-                reason="late",
-                again_s=1,
-            )
+            rule, limit = "could not be answered in its time", self.service.settings.timeout_s
+            remedy = "Send fewer rows a request, or start the service with "
+            remedy += "--set serve.timeout_s=SECONDS."
+            return Fault(503, "this request", rule, limit, remedy, reason="late", again_s=1)
         known = error if isinstance(error, HoldfastError) else lacking(error)
         if known is not None and (fault := fault_of(known)) is not None:
             return fault
         number = secrets.token_hex(6)
         self.service.log(f"a defect in {name} ({number}): {_where(error)}")
-        return Fault(
-            500,
-            "Holdfast",
-            "has a defect, which is not in your request",
-            number,
-            "The service's log says under this number where.",
-            reason="defect",
-        )
+        rule = "has a defect, which is not in your request"
+        remedy = "The service's log says under this number where."
+        return Fault(500, "Holdfast", rule, number, remedy, reason="defect")
 
     def count(self, name: str, scope: Scope, status: int, started: float) -> None:
         """An answer of this endpoint went out."""
@@ -201,26 +190,14 @@ class _ByMethod:
 
 def _other_method(scope: Scope, error: HTTPException) -> Fault:
     allowed = ", ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
-    return Fault(
-        405,
-        str(scope["path"])[:200],
-        "is not asked so",
-        scope["method"],
-        f"Use {allowed}.",
-        reason="method",
-        headers={"Allow": allowed},
-    )
+    path, remedy, headers = str(scope["path"])[:200], f"Use {allowed}.", {"Allow": allowed}
+    found = scope["method"]
+    return Fault(405, path, "is not asked so", found, remedy, reason="method", headers=headers)
 
 
 async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
-    raise Fault(
-        404,
-        str(scope["path"])[:200],
-        "is no endpoint of this service",
-        None,
-        "GET /openapi.json lists them.",
-        reason="path",
-    )
+    rule, remedy = "is no endpoint of this service", "GET /openapi.json lists them."
+    raise Fault(404, str(scope["path"])[:200], rule, None, remedy, reason="path")
 
 
 def _where(error: BaseException) -> str:

@@ -41,15 +41,9 @@ def check_head(headers: dict[bytes, bytes], most: int) -> None:
     """
     kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower().decode("latin-1")
     if kind and kind not in KINDS and not kind.endswith("+json"):
-        raise Fault(
-            415,
-            "Content-Type",
-            "names what this endpoint does not read",
-            kind,
-            "Send JSON, with Content-Type: application/json.",
-            reason="media type",
-            closing=True,
-        )
+        rule = "names what this endpoint does not read"
+        remedy = "Send JSON, with Content-Type: application/json."
+        raise Fault(415, "Content-Type", rule, kind, remedy, reason="media type", closing=True)
     coding = headers.get(b"content-encoding", b"").strip().lower()
     if coding not in (b"", b"identity"):
         raise Fault(
@@ -69,15 +63,9 @@ def check_head(headers: dict[bytes, bytes], most: int) -> None:
 
 def too_long(found: int | None, most: int) -> Fault:
     """413, after which the connection is closed."""
-    return Fault(
-        413,
-        WHAT,
-        f"is longer than the {most:,} bytes that are taken",
-        found,
-        "Send fewer rows a request, or start the service with --set serve.max_body_mb=N.",
-        reason="body",
-        closing=True,
-    )
+    rule = f"is longer than the {most:,} bytes that are taken"
+    remedy = "Send fewer rows a request, or start the service with --set serve.max_body_mb=N."
+    return Fault(413, WHAT, rule, found, remedy, reason="body", closing=True)
 
 
 class Arriving:

@@ -103,15 +103,9 @@ def bad(what: str, rule: str, value: object = None, remedy: str = "") -> Fault:
 
 def full(again_s: float = AGAIN_S) -> Fault:
     """503: the queue is full."""
-    return Fault(
-        503,
-        "this service",
-        "has as many rows waiting as it takes",
-        None,
-        "Ask again after the seconds in Retry-After.",
-        reason="full",
-        again_s=again_s,
-    )
+    rule = "has as many rows waiting as it takes"
+    remedy = "Ask again after the seconds in Retry-After."
+    return Fault(503, "this service", rule, None, remedy, reason="full", again_s=again_s)
 
 
 def fault_of(error: HoldfastError) -> Fault | None:

@@ -82,16 +82,9 @@ class AccessRules:
         # HTTP/1.0 need not send it; a browser always does.
         if not value or host_name(value) in self.hosts:
             return
-        raise Fault(
-            403,
-            "Host",
-            "is no name of this service",
-            value,
-            f"Ask it by {' or '.join(sorted(self.hosts)[:6])}, or start it with "
-            "--set serve.hosts=NAME.",
-            reason="host",
-            closing=True,
-        )
+        rule, names = "is no name of this service", " or ".join(sorted(self.hosts)[:6])
+        remedy = f"Ask it by {names}, or start it with --set serve.hosts=NAME."
+        raise Fault(403, "Host", rule, value, remedy, reason="host", closing=True)
 
     def check_origin(self, method: str, headers: dict[bytes, bytes]) -> None:
         """Raises ``Fault`` 403 for what another site's page sends."""
@@ -108,15 +101,9 @@ class AccessRules:
             asked = found.lower().partition("://")[2]
             if (own and asked == own) or host_name(asked) in self.named:
                 return
-        raise Fault(
-            403,
-            "Origin",
-            "is another site than this service, whose pages may not write here",
-            found,
-            "Send it from the service's own page, or from a program.",
-            reason="origin",
-            closing=True,
-        )
+        rule = "is another site than this service, whose pages may not write here"
+        remedy = "Send it from the service's own page, or from a program."
+        raise Fault(403, "Origin", rule, found, remedy, reason="origin", closing=True)
 
     def check_token(self, headers: dict[bytes, bytes]) -> None:
         """Raises ``Fault`` 401 without the token; takes the same time whatever is wrong with it."""
@@ -176,12 +163,8 @@ def _checked_mode(what: str, path: Path, mode: int) -> tuple[Decision, ...]:
     if not stat.S_ISREG(mode):
         return ()
     if mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise RecipeError(
-            what,
-            "may be written by others, who could set the token",
-            oct(mode & 0o777),
-            f"chmod 600 {path}",
-        )
+        rule = "may be written by others, who could set the token"
+        raise RecipeError(what, rule, oct(mode & 0o777), f"chmod 600 {path}")
     if mode & stat.S_IROTH:
         because = (
             f"its mode is {oct(mode & 0o777)}, so that every user of this machine knows the "
