@@ -10,6 +10,7 @@ import numpy as np
 
 from holdfast.analyses.compare.verdict import rows_that_settle
 from holdfast.core.records import to_json
+from holdfast.core.wording import counted
 from holdfast.plugins.live.arms import MISMATCH, SCALE_USERS, Arms
 from holdfast.plugins.live.shadow import Shadow
 
@@ -28,7 +29,7 @@ def told(found: Shadow | Arms) -> dict[str, Any]:
     said: dict[str, Any] = {
         "way": "shadow" if isinstance(found, Shadow) else "ab",
         "verdict": verdict,
-        "because": because(found),
+        "because": _shadow_words(found) if isinstance(found, Shadow) else _arms_words(found),
         "next": "stop" if found.spent else NEXT[verdict],
         "decided_at": found.decided_at,
         "difference": {"value": value, "low": low, "high": high, "level": 0.95},
@@ -89,24 +90,19 @@ def _of_arms(found: Arms) -> dict[str, Any]:
     }
 
 
-def because(found: Shadow | Arms) -> str:
-    """The verdict in a sentence, with what it stands on."""
-    return _shadow_words(found) if isinstance(found, Shadow) else _arms_words(found)
-
-
 def _shadow_words(found: Shadow) -> str:
     points = 100 * found.margin
     margin = "1 point" if math.isclose(points, 1) else f"{points:g} points"
     seen = (
-        f"of {_count(found.labels, 'labelled row')} on which the two differ the challenger alone "
+        f"of {counted(found.labels, 'labelled row')} on which the two differ the challenger alone "
         f"has {found.wins:,} right, the shown model alone {found.losses:,}"
     )
     if found.decided == "equivalent":
         share, _, most = found.share
         if not found.labels or most <= found.margin:
             return (
-                f"neither is {margin} better: they answer differently on {_percent(share)} of "
-                f"{_count(found.rows, 'row')} only"
+                f"neither is {margin} better: they answer differently on {100 * share:.3g} % of "
+                f"{counted(found.rows, 'row')} only"
             )
         return f"neither is {margin} better than the other; {seen}"
     if found.decided != "undecided":
@@ -123,7 +119,7 @@ def _arms_words(found: Arms) -> str:
         asked = f"{100 * found.share:g} %"
         got = found.entered[1] / max(sum(found.entered), 1)
         return (
-            f"no verdict: {_percent(got)} of {sum(found.entered):,} users came to the challenger "
+            f"no verdict: {100 * got:.3g} % of {sum(found.entered):,} users came to the challenger "
             f"where {asked} were asked for, which is no chance; whatever keeps users of one arm "
             "from being counted makes any difference between the arms mean nothing"
         )
@@ -136,9 +132,9 @@ def _arms_words(found: Arms) -> str:
         return "nobody's time is over yet in both arms"
     value, low, high = found.difference
     means = (
-        f"a user of the challenger brings {_amount(found.means[1])}, of the shown model "
-        f"{_amount(found.means[0])}; the difference is {value:+.3g} ({low:+.3g} to {high:+.3g}) "
-        f"by {_count(found.sums.rows, 'user')}"
+        f"a user of the challenger brings {found.means[1]:.4g}, of the shown model "
+        f"{found.means[0]:.4g}; the difference is {value:+.3g} ({low:+.3g} to {high:+.3g}) "
+        f"by {counted(found.sums.rows, 'user')}"
     )
     if found.decided == "equivalent":
         return f"they differ by less than {found.margin * found.range:.3g} a user: {means}"
@@ -188,15 +184,3 @@ def _more(more: Mapping[str, int] | None) -> str:
         f"; about {more['labels']:,} more labels of such rows would settle it (in some "
         f"{more['rows']:,} rows)"
     )
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.3g} %"
-
-
-def _amount(value: float) -> str:
-    return f"{value:.4g}"
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n:,} {what}{'' if n == 1 else 's'}"

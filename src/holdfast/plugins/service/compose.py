@@ -17,7 +17,7 @@ from holdfast.plugins.service.server import Running, connections_within, listen
 from holdfast.plugins.service.service import Service
 from holdfast.plugins.service.settings import Serving
 from holdfast.plugins.service.web.application import Application
-from holdfast.plugins.service.web.guard import AccessRules, is_local, read_token
+from holdfast.plugins.service.web.guard import MAKE, AccessRules, is_local, read_token
 from holdfast.plugins.store.store import Store, open_store
 
 Log = Callable[[str], None]
@@ -94,8 +94,7 @@ def _token(wanted: ServeRequest, notify: Notify) -> str | None:
         f"--host {wanted.host}",
         "can be reached by other machines, so that a token is needed",
         None,
-        "Name a file that holds one: --token-file FILE, e.g. made by "
-        "(umask 077; openssl rand -hex 32 > FILE).",
+        f"Name a file that holds one: --token-file FILE, e.g. made by {MAKE.format('FILE')}.",
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from holdfast.core.wording import counted
 from holdfast.plugins.service.afterwards import Watching
-from holdfast.plugins.service.chat.models import Following
+from holdfast.plugins.service.chat.models import Following, shown_of
 from holdfast.plugins.service.explanation import Explaining
 from holdfast.plugins.service.live.lineup import Lineup
 from holdfast.plugins.service.metrics import ServiceCounters
@@ -103,8 +103,7 @@ class Service:
     @property
     def shown(self) -> ServiceEngine:
         """The model itself, without those that are compared with it; raises as ``engine`` does."""
-        engine = self.engine
-        return engine.shown if isinstance(engine, Lineup) else engine
+        return shown_of(self.engine)
 
     @property
     def facts(self) -> EngineFacts:

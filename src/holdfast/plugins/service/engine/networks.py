@@ -70,18 +70,15 @@ class Lean:
             kept = {id(p): p for layer in layers for p in layer.parameters()}
         again = copy.deepcopy(plain, kept)
         whole = of_texts(plain, again, tokenizer, max_length, each_token=tags)
-        self._network: ByPlace = whole.network
+        self.network: ByPlace = whole.network
         self.lean = whole.lean
 
-    def use_onednn(self) -> None:
-        use_onednn(self._network)
-
     def __call__(self, **batch: Tensor) -> Tensor:
-        logits: Tensor = self._network(*(batch[name] for name in self._network.inputs))
+        logits: Tensor = self.network(*(batch[name] for name in self.network.inputs))
         return logits
 
     def hearing(self) -> AbstractContextManager[list[Tensor]]:
-        inner = self._network.model
+        inner = self.network.model
         return hearing(inner, inner.head if isinstance(inner, Uncarried) else None)
 
 
@@ -94,7 +91,7 @@ def quicker(
     done = ["no block that only carries the mean"] if lean.lean else []
     gain = measure_gain()
     if gain >= FASTER_BY:
-        lean.use_onednn()
+        use_onednn(lean.network)
         done.append(f"products by oneDNN, {gain:.1f} times as fast here")
     if not done:
         return Saved(saved), None

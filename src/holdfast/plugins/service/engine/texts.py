@@ -97,13 +97,9 @@ class TextForm:
         """Whether reading them takes less than a moment."""
         if len(rows) > LIGHT_ROWS:
             return False
-        size = 0
-        for row in rows:
-            for cell in row.values():
-                if not isinstance(cell, str):
-                    return False
-                size += len(cell)
-        return size <= LIGHT_CHARACTERS
+        cells = [cell for row in rows for cell in row.values()]
+        texts = all(isinstance(cell, str) for cell in cells)
+        return texts and sum(map(len, cells)) <= LIGHT_CHARACTERS
 
     def read(self, rows: Sequence[Row]) -> ReadTexts:
         """Raises ``InputError`` where they cannot be read."""
@@ -117,7 +113,13 @@ class TextForm:
             places = table.column("row")
         else:
             places, columns = found
-        ids, types = self._tokens(columns) if len(places) else ([], None)
+        ids, types = [], None
+        if len(places):
+            texts = [beginnings(self._tokenizer, column, self._most) for column in columns]
+            encoded = self._tokenizer(
+                *texts, truncation="longest_first", max_length=self._most, padding=False
+            )
+            ids, types = encoded["input_ids"], encoded.get("token_type_ids")
         order = sorted(range(len(ids)), key=lambda place: -len(ids[place]))
         return ReadTexts(
             len(rows),
@@ -135,31 +137,20 @@ class TextForm:
         if not names or (len(names) > 2 and not template):
             return None
         most = min(limits().cell, int(self.recipe.data.limits.cell_mb * 1_000_000))
-        cells = [[row.get(name) for row in rows] for name in names]
-        for column in cells:
-            for cell in column:
-                if not isinstance(cell, str) or "\0" in cell or len(cell) > most or _broken(cell):
-                    return None
+        cells: list[list[Any]] = [[row.get(name) for row in rows] for name in names]
+        for cell in itertools.chain(*cells):
+            if not isinstance(cell, str) or "\0" in cell or len(cell) > most or _broken(cell):
+                return None
         if template:
             arrays = {n: _known(c) for n, c in zip(names, cells, strict=True)}
             cells = [fill_template(template, arrays).to_pylist()]
         else:
-            cells = [
-                _known(column).to_pylist() if _may_miss(column) else column for column in cells
-            ]
+            cells = [_known(some).to_pylist() if _may_miss(some) else some for some in cells]
         places = [i for i, given in enumerate(zip(*cells, strict=True)) if None not in given]
-        return places, [[self._treated(column[i]) for i in places] for column in cells]
-
-    def _treated(self, text: Any) -> str:
-        return treated(text, self._chosen)[0] if self._chosen.row else str(text)
-
-    def _tokens(self, columns: Sequence[Sequence[str]]) -> tuple[list[Any], list[Any] | None]:
-        texts = [beginnings(self._tokenizer, column, self._most) for column in columns]
-        encoded = self._tokenizer(
-            *texts, truncation="longest_first", max_length=self._most, padding=False
-        )
-        types = encoded.get("token_type_ids")
-        return list(encoded["input_ids"]), None if types is None else list(types)
+        texts = [[column[i] for i in places] for column in cells]
+        if self._chosen.row:
+            texts = [[treated(one, self._chosen)[0] for one in column] for column in texts]
+        return places, texts
 
     def ask(self, turn: EngineTurn) -> int:
         """Let the model answer the rows of a turn; how many tokens it was given, padding too."""

@@ -106,13 +106,13 @@ class Application:
             self.service.measured.gone()
             return
         except Exception as error:
-            fault = self.fault_of(error, endpoint.name)
+            fault = self.fault_of(error, endpoint.path)
             await self.refuse(scope, receive, send, fault, endpoint, started)
             return
         try:
             await response(scope, receive, send)
         finally:
-            self.count(endpoint.name, scope, response.status_code, started)
+            self.count(endpoint.path, scope, response.status_code, started)
             if call.after is not None:
                 call.after()
 
@@ -159,7 +159,7 @@ class Application:
         if fault.closing:
             headers["Connection"] = "close"
         self.service.measured.refused(fault.reason)
-        name = UNKNOWN if endpoint is None else endpoint.name
+        name = UNKNOWN if endpoint is None else endpoint.path
         response = as_json(shape(fault), fault.status, headers)
         try:
             await response(scope, receive, send)

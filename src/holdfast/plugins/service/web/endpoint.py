@@ -81,10 +81,10 @@ class Call:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Endpoint:
-    """``path`` may hold ``{names}``. ``open``: asked without a token. ``takes`` and ``gives`` are
-    the schemas of JSON bodies (``media``: what it gives is of this type, and no JSON); ``also``
-    further statuses with the schema of their bodies; ``refuses`` makes the body of an error.
-    """
+    """``path`` may hold ``{names}``; its counters are called by it as it is written here, never as
+    it was asked. ``open``: asked without a token. ``takes`` and ``gives`` are the schemas of JSON
+    bodies (``media``: what it gives is of this type, and no JSON); ``also`` further statuses with
+    the schema of their bodies; ``refuses`` makes the body of an error, ``wrong`` is its schema."""
 
     method: str
     path: str
@@ -97,12 +97,6 @@ class Endpoint:
     open: bool = False
     refuses: Callable[[Fault], Any] = plain
     wrong: type[BaseModel] | None = None
-
-    @property
-    def name(self) -> str:
-        """What its counters are called by: the path as it is written here, never as it was
-        asked."""
-        return self.path
 
 
 def as_json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

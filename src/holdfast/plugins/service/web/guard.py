@@ -142,17 +142,17 @@ def read_token(path: Path) -> tuple[str, tuple[Decision, ...]]:
         raw = it.read(LONGEST + 3)
     said = _checked_mode(what, path, mode)
     lines = raw.removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    if len(lines) > 2 or any(line.strip() for line in lines[1:]):
-        raise RecipeError(what, "holds more than one line", None, make)
     # What it holds is shown to nobody, not even where it is wrong.
     token = lines[0].strip().decode("latin-1")
-    if not token:
-        raise RecipeError(what, "is empty", None, make)
-    if len(token) > LONGEST:
-        raise RecipeError(what, f"holds more than {LONGEST:,} characters", None, make)
-    if not _FORM.fullmatch(token):
-        rule = "holds a character that no token has: letters, digits and -._~+/ are some"
-        raise RecipeError(what, rule, None, make)
+    odd = "holds a character that no token has: letters, digits and -._~+/ are some"
+    for wrong, rule in (
+        (len(lines) > 2 or any(line.strip() for line in lines[1:]), "holds more than one line"),
+        (not token, "is empty"),
+        (len(token) > LONGEST, f"holds more than {LONGEST:,} characters"),
+        (not _FORM.fullmatch(token), odd),
+    ):
+        if wrong:
+            raise RecipeError(what, rule, None, make)
     if len(token) < SHORTEST:
         rule = f"holds a token of fewer than {SHORTEST} characters, which can be guessed"
         raise RecipeError(what, rule, len(token), make)
