@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast.plugins.service.engine.line import Pace, QueueBounds, RequestQueue, Waiting
-from holdfast.plugins.service.engine.passes import passes
+from holdfast.plugins.service.engine.texts import passes
 from holdfast.plugins.service.records import Full, Late
 
 FAST = 1e-9

@@ -59,9 +59,5 @@ class Pieces:
 
     def _held(self, ready: str) -> int:
         """How much of its end may begin what ends the answer."""
-        return max((_overlap(ready, end) for end in self._ends), default=0)
-
-
-def _overlap(text: str, end: str) -> int:
-    sizes = range(min(len(end) - 1, len(text)), 0, -1)
-    return next((size for size in sizes if text.endswith(end[:size])), 0)
+        begun = (end[:size] for end in self._ends for size in range(1, len(end)))
+        return max((len(one) for one in begun if ready.endswith(one)), default=0)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import itertools
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -28,7 +29,6 @@ from holdfast.models.loading.beginnings import beginnings
 from holdfast.plugins.service.engine.line import EngineTurn, Waiting
 from holdfast.plugins.service.engine.networks import Graph
 from holdfast.plugins.service.engine.output import filled, row_predictions, whole_answer
-from holdfast.plugins.service.engine.passes import passes
 from holdfast.plugins.service.engine.rows import asked_rows
 from holdfast.plugins.service.records import RowPredictions
 from holdfast.plugins.store.records import Row
@@ -266,3 +266,33 @@ def _broken(text: str) -> bool:
     except UnicodeEncodeError:
         return True
     return False
+
+
+def passes(lengths: Sequence[int], overhead: float) -> list[list[int]]:
+    """Rows of many lengths → passes through the model, each padded to its longest row: the places
+    of the rows [n] of each, the longest rows first.
+
+    A pass costs as much as ``overhead`` tokens before it reads any, and then every place it has,
+    filled or not. Few passes pad much, many begin often: what costs least in all is found exactly.
+    Over the different lengths l₁ < … < l_m, with n_i rows each, the least cost of the first j is
+    C(j) = min over i < j of C(i) + overhead + l_j · (n_{i+1} + … + n_j), since of rows in one pass
+    only neighbours in length need be looked at.
+    """
+    # In plain Python: of so few rows NumPy costs more than it saves, most of all the lock of the
+    # interpreter, which it gives away and has to wait for.
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    counts = Counter(lengths)
+    widths = sorted(counts)
+    ends = [0, *itertools.accumulate(counts[width] for width in widths)]
+    best, begun = [0.0], [0]
+    for j, width in enumerate(widths, 1):
+        costs = [best[i] + overhead + width * (ends[j] - ends[i]) for i in range(j)]
+        begun.append(min(range(j), key=costs.__getitem__))
+        best.append(costs[begun[j]])
+    made: list[list[int]] = []
+    j = len(widths)
+    while j > 0:
+        i = begun[j]
+        made.append(order[ends[i] : ends[j]])
+        j = i
+    return made
