@@ -54,7 +54,7 @@ def _result() -> dict[str, Any]:
 
 
 def test_the_section_answers_first_and_holds_what_decided() -> None:
-    found = renewal(RunFiles.of_result(_result()))
+    found = renewal(RunFiles(_result()))
     assert found is not None
     assert found.sentence == "The update is rejected: worse on class a."
     decided, feedback, parts = found.tables
@@ -71,7 +71,7 @@ def test_the_section_answers_first_and_holds_what_decided() -> None:
 
 
 def test_other_runs_have_no_such_section() -> None:
-    assert renewal(RunFiles.of_result({"task": "text-classification"})) is None
+    assert renewal(RunFiles({"task": "text-classification"})) is None
 
 
 def test_what_was_left_out_in_words() -> None:

@@ -1,16 +1,9 @@
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
+from holdfast.report.run_files import RunFiles
 from holdfast.report.view.thresholds import thresholds
-
-
-class _Run:
-    def __init__(self, block: dict[str, Any]) -> None:
-        self._block = block
-
-    def part(self, name: str) -> dict[str, Any]:
-        return self._block if name == "thresholds" else {}
 
 
 def _line(promise: float, threshold: float | None, coverage: float = 0.0) -> dict[str, Any]:
@@ -28,7 +21,7 @@ def _line(promise: float, threshold: float | None, coverage: float = 0.0) -> dic
 
 def test_the_strictest_promise_that_can_be_made_is_the_answer() -> None:
     lines = [_line(0.9, 0.7, 0.8), _line(0.95, 0.83, 0.61), _line(0.99, None)]
-    found = thresholds(cast("Any", _Run({"promises": lines, "broken_in": 0.05})))
+    found = thresholds(RunFiles({"thresholds": {"promises": lines, "broken_in": 0.05}}))
     assert found is not None
     assert "at least 95" in found.sentence
     assert "61.0" in found.sentence
@@ -37,8 +30,10 @@ def test_the_strictest_promise_that_can_be_made_is_the_answer() -> None:
 
 
 def test_where_nothing_can_be_promised_it_says_so() -> None:
-    found = thresholds(cast("Any", _Run({"promises": [_line(0.9, None)], "broken_in": 0.05})))
+    found = thresholds(
+        RunFiles({"thresholds": {"promises": [_line(0.9, None)], "broken_in": 0.05}})
+    )
     assert found is not None
     assert "guarantees a precision" in found.sentence
-    assert thresholds(cast("Any", _Run({}))) is None
-    assert thresholds(cast("Any", _Run({"why": "numbers"}))) is None
+    assert thresholds(RunFiles({"thresholds": {}})) is None
+    assert thresholds(RunFiles({"thresholds": {"why": "numbers"}})) is None

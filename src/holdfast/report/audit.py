@@ -177,18 +177,12 @@ def _top(document: Mapping[str, Any]) -> Headline:
         facts.append(("Held against", ", ".join(document["against"])))
     return Headline(
         title=str(document["source"]),
-        answer="",
-        advice="",
-        use_tone="",
         tone=tone,
         tone_word=TONES[tone],
         label=label,
         sentence=answer(document),
         because=_about(document),
         facts=tuple(facts),
-        cause="",
-        evidence=(),
-        remedies=(),
     )
 
 

@@ -10,7 +10,6 @@ import numpy as np
 from markupsafe import Markup
 
 from holdfast.core.curves import TRANSFORMERS, Curves, Series, position
-from holdfast.core.wording import bounds
 from holdfast.report.charts.curves import ChartSeries, CurvesChart, curves
 from holdfast.report.glossary import Glossary
 from holdfast.report.numbers import compact, duration
@@ -18,13 +17,11 @@ from holdfast.report.page import Section, standalone
 from holdfast.report.view.headline import (
     PLAIN,
     TONES,
-    EvidenceJson,
-    EvidenceLine,
     Headline,
     RemedyJson,
-    RemedyLine,
     as_confirmed,
-    evidence_value,
+    evidence_line,
+    settings_words,
 )
 
 if TYPE_CHECKING:
@@ -92,9 +89,6 @@ def _top(log: Curves, document: Mapping[str, Any], name: str) -> Headline:
     tone, sentence = as_confirmed(verdict, tone, sentence)
     return Headline(
         title=name,
-        answer="",
-        advice="",
-        use_tone="",
         tone=tone,
         tone_word=TONES[tone],
         label=verdict["label"].replace("_", " "),
@@ -102,7 +96,7 @@ def _top(log: Curves, document: Mapping[str, Any], name: str) -> Headline:
         because=verdict["because"],
         facts=_fact_lines(log, document),
         cause=verdict["cause"] or "",
-        evidence=tuple(_evidence(e) for e in verdict["evidence"]),
+        evidence=tuple(map(evidence_line, verdict["evidence"])),
         remedies=tuple(_remedy(r, log.source) for r in verdict["remedies"]),
     )
 
@@ -122,21 +116,10 @@ def _fact_lines(log: Curves, document: Mapping[str, Any]) -> tuple[tuple[str, st
     return tuple(facts)
 
 
-def _evidence(raw: EvidenceJson) -> EvidenceLine:
-    at = raw["at_step"]
-    return EvidenceLine(
-        raw["name"].replace("_", " "),
-        evidence_value(raw["value"]),
-        bounds(raw["low"], raw["high"], evidence_value, "\u00a0–\u00a0"),
-        "" if at is None else f"{at:,}",
-    )
-
-
-def _remedy(raw: RemedyJson, source: str) -> RemedyLine:
+def _remedy(raw: RemedyJson, source: str) -> tuple[str, str]:
     """A log of the Transformers trainer has its arguments in the words of the remedy."""
-    words = raw["do"][:1].upper() + raw["do"][1:] + "."
     ours = () if source == TRANSFORMERS else raw["set"]
-    return RemedyLine(words, " ".join(f"--set {setting}" for setting in ours))
+    return f"{raw['do'][:1].upper()}{raw['do'][1:]}.", settings_words(ours)
 
 
 def _places(log: Curves) -> tuple[Floats, str]:

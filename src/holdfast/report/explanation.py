@@ -233,9 +233,6 @@ def _top(document: Mapping[str, Any]) -> Headline:
         facts.append(("Not explained", f"{document['not_explained']:,} more rows"))
     return Headline(
         title=str(document["source"]),
-        answer="",
-        advice="",
-        use_tone="",
         tone=tone,
         tone_word=TONES[tone],
         label="tested against random" if shown else "not better than random",
@@ -243,9 +240,6 @@ def _top(document: Mapping[str, Any]) -> Headline:
         because="Words are marked only where taking them away, the strongest first, lowers the "
         "model's answer faster than taking words away in random order.",
         facts=tuple(facts),
-        cause="",
-        evidence=(),
-        remedies=(),
     )
 
 

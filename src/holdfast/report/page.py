@@ -48,6 +48,8 @@ from holdfast.report.view import (
 
 TEMPLATES = Path(__file__).parent / "templates"
 COMPILED = Compiled()
+# Parts of the page that say what is missing where they have no data; the others are left out.
+ALWAYS = frozenset({"findings", "division", "learning", "gap", "decisions", "timeline"})
 # Characters that HTML cannot hold; a lone surrogate cannot even be written.
 UNPRINTABLE = dict.fromkeys((*range(9), 11, 12, *range(14, 32), *range(55296, 57344)), "�")
 
@@ -88,28 +90,20 @@ def write_report(run: Path) -> Path:
 
 def render(run: RunFiles) -> str:
     """The whole page as text; no path of the machine is in it."""
-    style, script = asset("report.css"), asset("report.js")
-    run, words = without_paths(run), Glossary()
-    parts = (*sections(run), Section("words", "Words", words))
-    page = (
-        environment(words)
-        .get_template("page.html.j2")
-        .render(
-            top=headline.headline(run),
-            rely=reliance.reliance(run, {part.id for part in parts}),
-            titles={part.id: part.title for part in parts},
-            sections=parts,
-            style=style,
-            script=script,
-            policy=policy(style, script, mistakes.has_pictures(run)),
-            created=moment(str(run.result.get("created") or "")),
-            version=str(run.result.get("holdfast") or ""),
-            absent=run.absent,
-            seed=run.result.get("seed"),
-            task=str(run.result.get("task") or ""),
-        )
+    run = without_paths(run)
+    parts, whole = sections(run), run.part()
+    return _page(
+        Glossary(),
+        headline.headline(run),
+        parts,
+        task=whole.text("task"),
+        version=whole.text("holdfast"),
+        pictures=mistakes.has_pictures(run),
+        rely=reliance.reliance(run, {"words", *(part.id for part in parts)}),
+        created=moment(whole.text("created")),
+        absent=run.absent,
+        seed=whole.get("seed"),
     )
-    return page.translate(UNPRINTABLE)
 
 
 def standalone(
@@ -124,24 +118,37 @@ def standalone(
     """A self-contained page on something else than a run: its answer ``top`` and its parts, with
     the glossary ``words`` as the last. It names no time of day: the same gives the same bytes.
     ``more_style`` is a further file of styles; ``pictures`` lets those inside the page be shown."""
-    style = asset("report.css")
+    return _page(
+        words, top, parts, task=task, version=__version__, pictures=pictures, more_style=more_style
+    )
+
+
+def _page(
+    words: Glossary,
+    top: headline.Headline,
+    parts: Sequence[Section],
+    *,
+    pictures: bool,
+    more_style: str = "",
+    **facts: object,
+) -> str:
+    """``facts`` are what the page says of a run, nothing where they are left out."""
+    style, script = asset("report.css"), asset("report.js")
     if more_style:
         style = Markup(style + "\n" + asset(more_style))
-    script = asset("report.js")
+    parts = (*parts, Section("words", "Words", words))
+    given = {"rely": None, "created": "", "absent": (), "seed": None, **facts}
     page = (
         environment(words)
         .get_template("page.html.j2")
         .render(
             top=top,
-            sections=(*parts, Section("words", "Words", words)),
+            titles={part.id: part.title for part in parts},
+            sections=parts,
             style=style,
             script=script,
             policy=policy(style, script, pictures),
-            created="",
-            version=__version__,
-            absent=(),
-            seed=None,
-            task=task,
+            **given,
         )
     )
     return page.translate(UNPRINTABLE)
@@ -185,34 +192,7 @@ def sections(run: RunFiles) -> tuple[Section, ...]:
         Section("settings", "Settings", record.settings(run)),
         Section("facts", "Model, versions and machine", record.facts(run)),
     )
-    optional = {
-        "capacity",
-        "folds",
-        "score",
-        "distilled",
-        "update",
-        "episodes",
-        "worth",
-        "generations",
-        "outputs",
-        "forgetting",
-        "memory",
-        "examples",
-        "confusion",
-        "classes",
-        "calibration",
-        "slices",
-        "study",
-        "thresholds",
-        "hardest",
-        "fairness",
-        "nearby",
-        "reasons",
-        "settings",
-        "facts",
-        "load",
-    }
-    return tuple(part for part in parts if part.id not in optional or part.data)
+    return tuple(part for part in parts if part.id in ALWAYS or part.data)
 
 
 def environment(words: Glossary, *folders: Path) -> Environment:

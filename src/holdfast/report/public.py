@@ -83,7 +83,6 @@ def without_paths(run: RunFiles) -> RunFiles:
         run,
         result=clean(run.result),
         recipe=clean(run.recipe),
-        verdicts=every(run.verdicts),
         actions=every(run.actions),
         notes=every(run.notes),
         timeline=every(run.timeline),

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from holdfast.core.branches import living_events
 from holdfast.core.errors import RunError
 from holdfast.core.input_errors import door
 from holdfast.core.run_files import REPEAT, check_files, read_events, read_result
 from holdfast.core.yaml_values import from_yaml
+from holdfast.report.block import Block
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,7 +24,9 @@ READ = ("recipe.yaml", "events.jsonl", "splits.parquet", "predictions.parquet", 
 EXAMPLE_KINDS = frozenset({"easy", "memorized", "relearned", "forgotten", "unlearnable", "unclear"})
 WHOLE, NUMBER, TEXT, NUMBERS, ANY = "whole numbers", "numbers", "texts", "lists of numbers", "any"
 NOTES_KEPT = 40
-KINDS = ("snapshot", "verdict", "action", "note")
+KINDS = ("snapshot", "action", "note")
+# Files whose absence the page names.
+NAMED = ("recipe.yaml", "splits.parquet", "predictions.parquet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +52,6 @@ class ExampleRow(TypedDict):
     kind: str
 
 
-class PredictionRow(TypedDict):
-    """One row of ``predictions.parquet``; the optional columns are those that a task may lack."""
-
-    row: int
-    label: object
-    prediction: object
-    loss: NotRequired[float | None]
-    probabilities: NotRequired[list[float | None] | None]
-
-
 @dataclass(frozen=True, slots=True)
 class TestPrediction:
     """One test row as ``predictions.parquet`` holds it; ``confidence`` is the largest
@@ -78,41 +71,22 @@ class RunFiles:
     that was alive at the end, ``left`` those of a run that went back which are of another."""
 
     result: Mapping[str, Any]
-    snapshots: tuple[Mapping[str, Any], ...]
-    verdicts: tuple[Mapping[str, Any], ...]
-    actions: tuple[Mapping[str, Any], ...]
-    notes: tuple[Mapping[str, Any], ...]
-    timeline: tuple[Mapping[str, Any], ...]
-    recipe: Mapping[str, Any]
-    split_counts: Mapping[str, int]
-    noted: tuple[NotedRows, ...]
-    noted_left_out: int
-    predictions: tuple[TestPrediction, ...]
-    absent: tuple[str, ...]
+    snapshots: tuple[Mapping[str, Any], ...] = ()
+    actions: tuple[Mapping[str, Any], ...] = ()
+    notes: tuple[Mapping[str, Any], ...] = ()
+    timeline: tuple[Mapping[str, Any], ...] = ()
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    split_counts: Mapping[str, int] = field(default_factory=dict)
+    noted: tuple[NotedRows, ...] = ()
+    noted_left_out: int = 0
+    predictions: tuple[TestPrediction, ...] = ()
+    absent: tuple[str, ...] = ()
     examples: tuple[ExampleRow, ...] = ()
     left: tuple[Mapping[str, Any], ...] = ()
 
-    @classmethod
-    def of_result(cls, result: Mapping[str, object]) -> RunFiles:
-        """What ``result.json`` alone says."""
-        return cls(result, (), (), (), (), (), {}, {}, (), 0, (), ())
-
-    def part(self, *keys: str) -> Mapping[str, Any]:
-        """The object at ``keys`` of result.json, empty where it is absent or null."""
-        found: Any = self.result
-        for key in keys:
-            found = found.get(key) if isinstance(found, Mapping) else None
-        return found if isinstance(found, Mapping) else {}
-
-    def records(self, *keys: str) -> tuple[Mapping[str, Any], ...]:
-        """The objects of the list at ``keys`` of result.json; empty where it is absent."""
-        found = self.part(*keys[:-1]).get(keys[-1]) if keys[:-1] else self.result.get(keys[-1])
-        return tuple(item for item in found or () if isinstance(item, Mapping))
-
-    def table(self, *keys: str) -> dict[str, Mapping[str, Any]]:
-        """The objects by name at ``keys`` of result.json; empty where it is absent."""
-        found = self.part(*keys).items()
-        return {str(name): item for name, item in found if isinstance(item, Mapping)}
+    def part(self, *keys: str) -> Block:
+        """The object at ``keys`` of result.json, empty where it is absent; without keys all."""
+        return Block(self.result).block(*keys)
 
 
 def read_run(run: Path) -> RunFiles:
@@ -134,8 +108,7 @@ def read_run(run: Path) -> RunFiles:
     return RunFiles(
         result=MappingProxyType(result),
         snapshots=tuple(alive),
-        left=tuple(look for look in by_kind["snapshot"] if id(look) not in living),
-        verdicts=by_kind["verdict"],
+        left=tuple(e for e in by_kind["snapshot"] if id(e) not in living),
         actions=by_kind["action"],
         # What a policy saw at each look is there to be replayed, not to be read.
         notes=tuple(note for note in by_kind["note"] if "sight" not in note),
@@ -145,14 +118,9 @@ def read_run(run: Path) -> RunFiles:
         noted=noted,
         noted_left_out=left_out,
         predictions=predictions,
-        absent=_absent(run),
+        absent=tuple(name for name in NAMED if not (run / name).is_file()),
         examples=_optional(run / "examples.parquet", _examples, ()),
     )
-
-
-def _absent(run: Path) -> tuple[str, ...]:
-    names = ("recipe.yaml", "splits.parquet", "predictions.parquet")
-    return tuple(name for name in names if not (run / name).is_file())
 
 
 def _optional(path: Path, read: Callable[[Path], object], default: object) -> Any:
@@ -195,30 +163,15 @@ def _examples(path: Path) -> tuple[ExampleRow, ...]:
 
     columns = ["row", "split", "label", "confidence", "variability", "aum", "passes", "kind"]
     table = pq.read_table(path, columns=columns)
-    _check(
-        table,
-        {
-            "row": WHOLE,
-            "split": TEXT,
-            "label": ANY,
-            "passes": NUMBER,
-            "kind": TEXT,
-            **dict.fromkeys(("confidence", "variability", "aum"), NUMBER),
-        },
-    )
+    types = (WHOLE, TEXT, ANY, NUMBER, NUMBER, NUMBER, NUMBER, TEXT)
+    _check(table, dict(zip(columns, types, strict=True)))
     found = table.to_pylist()
     for line in found:
-        if (
-            line["kind"] not in EXAMPLE_KINDS
-            or line["row"] is None
-            or not _is_count(line["passes"])
-        ):
+        passes = line["passes"]
+        counted = passes is not None and math.isfinite(passes) and passes >= 0
+        if line["kind"] not in EXAMPLE_KINDS or line["row"] is None or not counted:
             raise ValueError(f"it holds a row of no kind that is known: {line['kind']!r:.40}")
     return tuple(found)
-
-
-def _is_count(value: float | None) -> bool:
-    return value is not None and math.isfinite(value) and value >= 0
 
 
 def _predictions(path: Path) -> tuple[TestPrediction, ...]:
@@ -228,18 +181,17 @@ def _predictions(path: Path) -> tuple[TestPrediction, ...]:
     _check(table, {"row": WHOLE, "label": ANY, "prediction": ANY})
     more = {"loss": NUMBER, "probabilities": NUMBERS}
     _check(table, {name: kind for name, kind in more.items() if name in table.column_names})
-    return tuple(_prediction(line) for line in table.to_pylist())
-
-
-def _prediction(line: PredictionRow) -> TestPrediction:
-    probabilities = line.get("probabilities")
-    known = [p for p in probabilities or () if p is not None]
-    return TestPrediction(
-        row=int(line["row"]),
-        label=str(line["label"]),
-        prediction=str(line["prediction"]),
-        loss=line.get("loss"),
-        confidence=max(known, default=None),
+    return tuple(
+        TestPrediction(
+            row=int(line["row"]),
+            label=str(line["label"]),
+            prediction=str(line["prediction"]),
+            loss=line.get("loss"),
+            confidence=max(
+                (p for p in line.get("probabilities") or () if p is not None), default=None
+            ),
+        )
+        for line in table.to_pylist()
     )
 
 
@@ -260,7 +212,6 @@ def _check(table: pa.Table, kinds: Mapping[str, str]) -> None:
     for name, kind in kinds.items():
         if name not in table.column_names:
             raise ValueError(f"it lacks the column {name!r}")
-        if not numeric[kind](table.schema.field(name).type):
-            raise ValueError(
-                f"the column {name!r} must hold {kind}, and holds {table.schema.field(name).type}"
-            )
+        found = table.schema.field(name).type
+        if not numeric[kind](found):
+            raise ValueError(f"the column {name!r} must hold {kind}, and holds {found}")

@@ -138,7 +138,7 @@ def _known(result: Mapping[str, object], columns: int) -> Iterator[str]:
     from holdfast.report.run_files import RunFiles
     from holdfast.report.view.reliance import reliance
 
-    found = reliance(RunFiles.of_result(result))
+    found = reliance(RunFiles(result))
     for line in found.lines if found else ():
         if line.tone == "warn":
             yield from entry("Warning", line.text.replace("\u00a0", " "), columns)

@@ -147,18 +147,11 @@ def so_far(path: Path) -> Mapping[str, Any]:
     losses = [(one["valid_loss"], one["step"]) for one in alive if _is_number(one)]
     best = min(losses)[1] if losses else None
     run = RunFiles(
-        result={},
+        {},
         snapshots=alive,
-        verdicts=verdicts,
         actions=actions,
         notes=tuple(note for note in notes if "sight" not in note),
-        timeline=(),
         recipe=recipe if isinstance(recipe, Mapping) else {},
-        split_counts={},
-        noted=(),
-        noted_left_out=0,
-        predictions=(),
-        absent=(),
     )
     run = without_paths(drawn(run, best))
     last: Mapping[str, Any] = verdicts[-1] if verdicts else {}

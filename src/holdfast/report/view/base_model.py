@@ -3,11 +3,12 @@ from."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from holdfast.core.records import Estimate
 from holdfast.core.wording import way_words
+from holdfast.report.block import Block
 from holdfast.report.numbers import count, estimate, interval, metric_name, number, p_value, points
 from holdfast.report.run_files import RunFiles
 
@@ -52,11 +53,11 @@ def worth(run: RunFiles) -> BesideStart | None:
     raw = run.part("worth")
     if not raw:
         return None
-    start, rates, texts = _table(raw, "start"), _table(raw, "win_rate"), _table(raw, "texts")
-    general = _table(raw, "general")
+    start, rates, texts = raw.table("start"), raw.table("win_rate"), raw.block("texts")
+    general, ability = raw.block("general"), raw.block("judge_ability")
     tables = [_losses(start, texts)]
-    if any(one.get("n") for one in rates.values() if isinstance(one, dict)):
-        tables.append(_rates(rates, start, str(raw.get("judge") or "")))
+    if any(one.get("n") for one in rates.values()):
+        tables.append(_rates(rates, start, raw.text("judge")))
     if general:
         tables.append(_general(general))
     notes = [
@@ -67,56 +68,49 @@ def worth(run: RunFiles) -> BesideStart | None:
         for name, one in rates.items()
         if one.get("why") and one.get("value") is None
     ]
-    notes += [str(why) for why in _table(raw, "left_out").values()]
-    ability = _table(raw, "judge_ability")
-    more = [str(ability["because"])] if ability.get("able") else []
-    more = [f"The judge was tried first: {said}." for said in more]
-    more += [str(general["because"])] if general.get("because") else []
-    more += [str(raw["false_alarms"])] if raw.get("false_alarms") else []
-    return BesideStart(str(raw.get("because") or ""), tuple(more), tuple(tables), _sentences(notes))
+    notes += map(str, raw.block("left_out").values())
+    judged = f"The judge was tried first: {ability.get('because')}." if ability.get("able") else ""
+    more = (judged, general.text("because"), raw.text("false_alarms"))
+    return BesideStart(
+        raw.text("because"), tuple(filter(None, more)), tuple(tables), _sentences(notes)
+    )
 
 
 def outputs(run: RunFiles) -> BesideStart | None:
     """From ``outputs`` of result.json; ``None`` where nothing was written."""
     raw = run.part("outputs")
-    shares = [one for one in raw.get("shares") or () if isinstance(one, dict) and one.get("n")]
+    shares = [one for one in raw.blocks("shares") if one.get("n")]
     if not shares:
         return None
-    meaning = _table(raw, "meaning")
-    tables = [
-        _shares(name, [one for one in shares if one.get("side") == side], meaning)
-        for side, name in SIDES.items()
-        if any(one.get("side") == side for one in shares)
-    ]
-    notes = [str(why) for why in _table(raw, "left_out").values()]
-    alarms = str(raw.get("false_alarms") or "")
+    meaning = raw.block("meaning")
+    by_side = {side: [one for one in shares if one.get("side") == side] for side in SIDES}
+    tables = [_shares(SIDES[side], found, meaning) for side, found in by_side.items() if found]
     more = (
         "Words are looked for in small English lists, which see no irony and no quotation; the "
         "words themselves are not shown here.",
-        *([alarms] if alarms else []),
+        raw.text("false_alarms"),
     )
-    return BesideStart(str(raw.get("because") or ""), more, tuple(tables), _sentences(notes))
+    notes = _sentences(map(str, raw.block("left_out").values()))
+    return BesideStart(raw.text("because"), tuple(filter(None, more)), tuple(tables), notes)
 
 
-def _losses(start: Mapping[str, Any], texts: Mapping[str, Any]) -> Lines:
-    metric = str(texts.get("metric") or "")
-    lines = []
-    for name, one in start.items():
-        if not one.get("n"):
-            continue
-        gap = estimate(one.get("difference"))
-        lines.append(
-            (
-                f"The start model, {way_words(name, one)}",
-                count(one["n"]),
-                number(one.get("loss")),
-                number(one.get("tuned_loss")),
-                f"{number(gap.value)} {interval(gap)}".strip(),
-                p_value(one.get("p_value")),
-                number(texts.get(name)),
-                number(texts.get("tuned")),
-            )
+def _losses(start: Mapping[str, Block], texts: Block) -> Lines:
+    metric = texts.text("metric")
+    lines = tuple(
+        (
+            f"The start model, {way_words(name, one)}",
+            count(one["n"]),
+            number(one.get("loss")),
+            number(one.get("tuned_loss")),
+            f"{number(gap.value)} {interval(gap)}".strip(),
+            p_value(one.get("p_value")),
+            number(texts.get(name)),
+            number(texts.get("tuned")),
         )
+        for name, one in start.items()
+        if one.get("n")
+        for gap in (one.estimate("difference"),)
+    )
     columns = (
         "Against",
         "rows",
@@ -127,27 +121,21 @@ def _losses(start: Mapping[str, Any], texts: Mapping[str, Any]) -> Lines:
         f"its {metric_name(metric)}" if metric else "its texts",
         f"this model's {metric_name(metric)}" if metric else "this model's texts",
     )
-    return Lines("Loss on the answers, and the texts written", columns, tuple(lines))
+    return Lines("Loss on the answers, and the texts written", columns, lines)
 
 
-def _rates(
-    rates: Mapping[str, Any], start: Mapping[str, Mapping[str, object]], judge: str
-) -> Lines:
-    lines = []
-    for name, one in rates.items():
-        if not one.get("n"):
-            continue
-        rate = estimate(one)
-        lines.append(
-            (
-                f"The start model, {way_words(name, start.get(name, {}))}",
-                count(one.get("wins")),
-                count(one.get("ties")),
-                count(one.get("losses")),
-                f"{number(rate.value, 'accuracy')} {interval(rate, 'accuracy')}".strip(),
-                p_value(one.get("p_adjusted")),
-            )
+def _rates(rates: Mapping[str, Block], start: Mapping[str, Block], judge: str) -> Lines:
+    lines = tuple(
+        (
+            f"The start model, {way_words(name, start.get(name, {}))}",
+            *(count(one.get(key)) for key in ("wins", "ties", "losses")),
+            f"{number(rate.value, 'accuracy')} {interval(rate, 'accuracy')}".strip(),
+            p_value(one.get("p_adjusted")),
         )
+        for name, one in rates.items()
+        if one.get("n")
+        for rate in (estimate(one),)
+    )
     columns = (
         "Against",
         "wins",
@@ -156,20 +144,19 @@ def _rates(
         "win rate, ties half",
         "p (exact sign test, Holm)",
     )
-    return Lines(f"Whose answer is better, judged by {judge}", columns, tuple(lines))
+    return Lines(f"Whose answer is better, judged by {judge}", columns, lines)
 
 
-def _general(raw: Mapping[str, Any]) -> Lines:
-    whole = raw.get("all")
-    sets = [*(raw.get("sets") or ()), *([whole] if isinstance(whole, dict) else [])]
+def _general(raw: Block) -> Lines:
+    sets = raw.blocks("sets") + [one for one in (raw.block("all"),) if one]
     lines = tuple(
         (
             SETS.get(str(one.get("name")), str(one.get("name"))),
             count(one.get("n")),
-            number(estimate(one.get("before")).value, "accuracy"),
-            number(estimate(one.get("after")).value, "accuracy"),
-            _gap(one.get("difference")),
-            str(one.get("verdict") or ""),
+            number(one.estimate("before").value, "accuracy"),
+            number(one.estimate("after").value, "accuracy"),
+            _gap(one.estimate("difference")),
+            one.text("verdict"),
         )
         for one in sets
     )
@@ -177,17 +164,18 @@ def _general(raw: Mapping[str, Any]) -> Lines:
     return Lines("Pairs of short English sentences: the right one is likelier", columns, lines)
 
 
-def _shares(name: str, shares: list[dict[str, Any]], meaning: Mapping[str, object]) -> Lines:
+def _shares(name: str, shares: list[Block], meaning: Block) -> Lines:
     lines = tuple(
         (
-            str(meaning.get(str(one.get("mark"))) or one.get("mark")),
-            number(estimate(one.get("tuned")).value, "accuracy"),
-            number(estimate(one.get("start")).value, "accuracy"),
-            number(estimate(one.get("references")).value, "accuracy"),
-            _gap(one.get("difference")),
+            meaning.text(str(one.get("mark")), str(one.get("mark"))),
+            *(
+                number(one.estimate(key).value, "accuracy")
+                for key in ("tuned", "start", "references")
+            ),
+            _gap(one.estimate("difference")),
             p_value(one.get("p_adjusted")),
             VERDICTS.get(str(one.get("verdict")), "") + _more(one.get("more_rows")),
-            ", ".join(str(row) for row in (one.get("rows") or ())[:5]),
+            ", ".join(one.texts("rows")[:5]),
         )
         for one in shares
     )
@@ -204,8 +192,7 @@ def _shares(name: str, shares: list[dict[str, Any]], meaning: Mapping[str, objec
     return Lines(f"{name} ({count(shares[0].get('n'))})", columns, lines)
 
 
-def _gap(raw: object) -> str:
-    found = estimate(raw)
+def _gap(found: Estimate) -> str:
     if found.value is None:
         return "–"
     return f"{points(found.value)} ({points(found.low)} to {points(found.high)})"
@@ -215,10 +202,5 @@ def _more(rows: object) -> str:
     return f"; about {count(rows)} more rows would settle it" if rows else ""
 
 
-def _table(raw: Mapping[str, object], name: str) -> dict[str, Any]:
-    found = raw.get(name)
-    return found if isinstance(found, dict) else {}
-
-
-def _sentences(notes: list[str]) -> tuple[str, ...]:
+def _sentences(notes: Iterable[str]) -> tuple[str, ...]:
     return tuple(f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in dict.fromkeys(notes))

@@ -27,8 +27,8 @@ class CapacityView:
 
 def capacity(run: RunFiles) -> CapacityView | None:
     """``None`` where the run is of no search for the size."""
-    block = run.result.get("capacity")
-    return capacity_view(block) if isinstance(block, Mapping) else None
+    block = run.part("capacity")
+    return capacity_view(block) if block else None
 
 
 def capacity_view(block: Block) -> CapacityView:

@@ -4,49 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from markupsafe import Markup
 
+from holdfast.report.block import Block
 from holdfast.report.charts.bars import stacked
 from holdfast.report.numbers import NBSP, count, plural
-from holdfast.report.run_files import NotedRows, RunFiles
+from holdfast.report.run_files import RunFiles
 
 PARTS = ("train", "valid", "test", "dropped")
 NAMES = {"train": "Train", "valid": "Validation", "test": "Test", "dropped": "Dropped"}
 
 
 @dataclass(frozen=True, slots=True)
-class ClassLine:
-    """One class: its rows in train, validation and test, and the bar of them."""
-
-    name: str
-    counts: tuple[str, ...]
-    total: str
-    bar: Markup
-
-
-@dataclass(frozen=True, slots=True)
-class Noted:
-    """Rows with a note, as text."""
-
-    split: str
-    note: str
-    count: str
-    first: str
-
-
-@dataclass(frozen=True, slots=True)
 class Division:
-    """The section. ``parts`` are (style, name, rows, share)."""
+    """The section. ``parts`` are (style, name, rows, share); ``classes`` (name, rows of each set,
+    rows, bar); ``noted``, rows with the same note, (set, note, rows, first row)."""
 
     sentence: str
     bar: Markup
     parts: tuple[tuple[str, str, str, str], ...]
     facts: tuple[str, ...]
     notes: tuple[str, ...]
-    classes: tuple[ClassLine, ...]
-    noted: tuple[Noted, ...]
+    classes: tuple[tuple[str, tuple[str, ...], str, Markup], ...]
+    noted: tuple[tuple[str, str, str, str], ...]
     noted_left_out: str
 
 
@@ -64,9 +45,12 @@ def division(run: RunFiles) -> Division:
             if whole and (n or part != "dropped")
         ),
         facts=_fact_lines(run.part("division")),
-        notes=tuple(str(note) for note in run.part("division").get("notes") or ()),
-        classes=_classes(run.table("division", "per_class")),
-        noted=tuple(_noted(group) for group in run.noted),
+        notes=tuple(run.part("division").texts("notes")),
+        classes=_classes(run.part("division").table("per_class")),
+        noted=tuple(
+            (NAMES.get(one.split, one.split), one.note, count(one.count), str(one.first))
+            for one in run.noted
+        ),
         noted_left_out=plural(run.noted_left_out, "more note") if run.noted_left_out else "",
     )
 
@@ -114,21 +98,15 @@ def _fact_lines(counts: Mapping[str, object]) -> tuple[str, ...]:
     return tuple(facts)
 
 
-def _classes(raw: Mapping[str, Any]) -> tuple[ClassLine, ...]:
-    sizes = {name: [int(row.get(part) or 0) for part in PARTS[:3]] for name, row in raw.items()}
-    largest = max((sum(row) for row in sizes.values()), default=0)
+def _classes(found: Mapping[str, Block]) -> tuple[tuple[str, tuple[str, ...], str, Markup], ...]:
+    sizes = {name: [int(row.get(part) or 0) for part in PARTS[:3]] for name, row in found.items()}
+    largest = max(map(sum, sizes.values()), default=0)
     return tuple(
-        ClassLine(
+        (
             name,
             tuple(map(count, row)),
             count(sum(row)),
             stacked(list(zip(PARTS[:3], row, strict=True)), largest),
         )
         for name, row in sizes.items()
-    )
-
-
-def _noted(group: NotedRows) -> Noted:
-    return Noted(
-        NAMES.get(group.split, group.split), group.note, count(group.count), str(group.first)
     )

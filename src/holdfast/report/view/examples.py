@@ -34,24 +34,14 @@ SUSPECT = ("unlearnable", "forgotten", "memorized", "relearned")
 
 
 @dataclass(frozen=True, slots=True)
-class RowLine:
-    """A training row to look at, as text."""
-
-    row: str
-    label: str
-    kind: str
-    confidence: str
-    aum: str
-
-
-@dataclass(frozen=True, slots=True)
 class DataMapView:
-    """``kinds`` are (style, name, what it means, rows); ``rows`` the first to look at."""
+    """``kinds`` are (style, name, what it means, rows); ``rows`` the first to look at: the row, its
+    label, its kind, confidence and margin."""
 
     sentence: str
     chart: Markup
     kinds: tuple[tuple[str, str, str, str], ...]
-    rows: tuple[RowLine, ...]
+    rows: tuple[tuple[str, str, str, str, str], ...]
     left_out: str
 
 
@@ -60,7 +50,7 @@ def data_map(run: RunFiles) -> DataMapView | None:
     seen = [line for line in run.examples if line["split"] == "train" and line["passes"]]
     if not seen:
         return None
-    tally = Counter(str(line["kind"]) for line in seen)
+    tally = Counter(line["kind"] for line in seen)
     if len(seen) - tally["unclear"] < LEAST_CLEAR * len(seen):
         return DataMapView(_too_seldom(seen, tally["unclear"]), Markup(""), (), (), "")
     seen = [line for line in seen if line["kind"] != "unclear"]
@@ -128,19 +118,18 @@ def _mark(line: ExampleRow) -> PointMark:
     words = (
         f"Row {line['row']}"
         + (f", {line['label']}" if line["label"] is not None else "")
-        + f"\n{line['kind']}: {WORDS[str(line['kind'])]}"
+        + f"\n{line['kind']}: {WORDS[line['kind']]}"
         f"\nconfidence {number(line['confidence'], 'confidence')}"
         f"\nvariability {number(line['variability'], '')}"
     )
-    return PointMark(line["variability"], line["confidence"], str(line["kind"]), words)
+    return PointMark(line["variability"], line["confidence"], line["kind"], words)
 
 
-def _line(line: ExampleRow) -> RowLine:
-    label = "–" if line["label"] is None else str(line["label"])
-    return RowLine(
+def _line(line: ExampleRow) -> tuple[str, str, str, str, str]:
+    return (
         count(line["row"]),
-        label,
-        f"{line['kind']}: {WORDS[str(line['kind'])]}",
+        "–" if line["label"] is None else str(line["label"]),
+        f"{line['kind']}: {WORDS[line['kind']]}",
         number(line["confidence"], "confidence"),
         number(line["aum"], ""),
     )

@@ -41,8 +41,8 @@ class FairnessView:
 
 def fairness(run: RunFiles) -> FairnessView | None:
     """``None`` where the run was not asked, or nothing could be looked at."""
-    block = run.result.get("fairness")
-    if not isinstance(block, dict) or "groups" not in block:
+    block = run.part("fairness")
+    if "groups" not in block:
         return None
     view = view_of(block)
     return view if view.told or view.open or view.tables else None

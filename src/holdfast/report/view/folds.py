@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from markupsafe import Markup
 
-from holdfast.core.records import Estimate
 from holdfast.report.answer.folds import answer_words
+from holdfast.report.block import Block
 from holdfast.report.charts.dots import Dot, dots
-from holdfast.report.numbers import count, estimate, interval, metric_name, number
+from holdfast.report.numbers import count, interval, metric_name, number
 from holdfast.report.run_files import RunFiles
 
 
@@ -34,31 +32,48 @@ class FoldsView:
 def folds(run: RunFiles) -> FoldsView | None:
     """``None`` where a run was not cross-validated."""
     cv = run.part("cv")
-    if not cv.get("per_fold"):
+    per_fold = cv.blocks("per_fold")
+    if not per_fold:
         return None
     name = str(cv.get("metric"))
-    per_fold = [one for one in cv["per_fold"] if isinstance(one, Mapping)]
-    lines = [Dot("All folds", estimate(run.part("cv", "metrics").get(name)), "main")]
-    lines += [Dot(_called(one), _of_fold(one, name), "other") for one in per_fold]
-    metrics = run.part("cv", "metrics")
+    metrics, span = cv.block("metrics"), cv.block("interval")
+    scores = [one.block("metrics").estimate(name) for one in per_fold]
+    named = [_called(one) for one in per_fold]
+    lines = [Dot("All folds", metrics.estimate(name), "main")]
+    lines += [Dot(what, score, "other") for what, score in zip(named, scores, strict=True)]
     return FoldsView(
         sentence=answer_words(cv),
-        verdicts=str(run.part("cv", "verdicts").get("sentence") or ""),
-        final=_final(run),
-        of=str(run.part("cv", "interval").get("of") or ""),
+        verdicts=cv.block("verdicts").text("sentence"),
+        final=_final(cv.block("final")),
+        of=span.text("of"),
         chart=dots("folds", lines, name, f"{metric_name(name)} of each fold"),
-        metrics=tuple(_metric(key, metrics[key]) for key in metrics),
-        folds=tuple(_fold(one, name) for one in per_fold),
-        name=metric_name(name),
-        how=str(cv.get("how") or ""),
-        ways=tuple(
-            (str(way), str(what)) for way, what in run.part("cv", "interval", "ways").items()
+        metrics=tuple(
+            (
+                metric_name(key),
+                number(found.value, key),
+                interval(found, key),
+                metrics.block(key).text("how"),
+            )
+            for key in metrics
+            for found in (metrics.estimate(key),)
         ),
+        folds=tuple(
+            (
+                what,
+                count(one.get("n")),
+                number(score.value, name),
+                f"{count(one.get('best_step'))} of {count(one.get('planned_steps'))}",
+                one.block("verdict").text("label").replace("_", " "),
+            )
+            for what, one, score in zip(named, per_fold, scores, strict=True)
+        ),
+        name=metric_name(name),
+        how=cv.text("how"),
+        ways=tuple((way, str(what)) for way, what in span.block("ways").items()),
     )
 
 
-def _final(run: RunFiles) -> str:
-    final = run.part("cv", "final")
+def _final(final: Block) -> str:
     if not final:
         return ""
     return (
@@ -68,25 +83,6 @@ def _final(run: RunFiles) -> str:
     )
 
 
-def _called(one: Mapping[str, Any]) -> str:
+def _called(one: Block) -> str:
     fold = f"Fold {int(one['fold']) + 1}"
     return fold if not one.get("repeat") else f"{fold}, repeat {int(one['repeat']) + 1}"
-
-
-def _of_fold(one: Mapping[str, object], name: str) -> Estimate:
-    metrics = one.get("metrics")
-    return estimate(metrics.get(name) if isinstance(metrics, Mapping) else None)
-
-
-def _metric(name: str, raw: object) -> tuple[str, str, str, str]:
-    found = estimate(raw)
-    how = str(raw.get("how") or "") if isinstance(raw, Mapping) else ""
-    return metric_name(name), number(found.value, name), interval(found, name) or "", how
-
-
-def _fold(one: Mapping[str, object], name: str) -> tuple[str, ...]:
-    verdict = one.get("verdict")
-    label = str(verdict.get("label") or "") if isinstance(verdict, Mapping) else ""
-    kept = f"{count(one.get('best_step'))} of {count(one.get('planned_steps'))}"
-    value = number(_of_fold(one, name).value, name)
-    return _called(one), count(one.get("n")), value, kept, label.replace("_", " ")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from holdfast.report.charts.curves import ChartSeries, CurvesChart, curves
-from holdfast.report.numbers import count, estimate, interval, number, sentence
+from holdfast.report.numbers import count, interval, number, sentence
 from holdfast.report.run_files import RunFiles
 
 GENERAL = "General probe"
@@ -23,15 +23,12 @@ class ForgettingView:
 
 def forgetting(run: RunFiles) -> ForgettingView | None:
     """``None`` where no general rows were measured."""
-    found = run.part("probes").get("forgetting")
-    if not isinstance(found, dict):
-        return None
+    found = run.part("probes", "forgetting")
     if "rise" not in found:
-        said = found.get("because") or found.get("why")
-        return ForgettingView(Markup(""), sentence(str(said))) if said else None
+        said = found.text("because") or found.text("why")
+        return ForgettingView(Markup(""), sentence(said)) if said else None
     looks = [s for s in run.snapshots if isinstance(s.get("step"), int) and "general_loss" in s]
     looks.sort(key=lambda look: int(look["step"]))
-    best = run.result.get("best_step")
     chart = CurvesChart(
         "general-loss",
         "Loss on the general probe",
@@ -39,7 +36,7 @@ def forgetting(run: RunFiles) -> ForgettingView | None:
         tuple(int(look["step"]) for look in looks),
         tuple(look.get("epoch") for look in looks),
         (ChartSeries(GENERAL, "valid", tuple(look["general_loss"] for look in looks)),),
-        best if isinstance(best, int) else None,
+        run.part().whole("best_step"),
     )
     drawn = curves(chart) if looks else Markup("")
     if found.get("because"):
@@ -47,7 +44,7 @@ def forgetting(run: RunFiles) -> ForgettingView | None:
         more = f" The end and the first {count(skipped)} tokens of each are not scored."
         return ForgettingView(drawn, f"{found['because']}{more if skipped else ''}")
     # As runs by older versions told it.
-    before, after, rise = (estimate(found.get(name)) for name in ("before", "after", "rise"))
+    before, after, rise = map(found.estimate, ("before", "after", "rise"))
     told = (
         f"On {count(found.get('n'))} rows of what the model knew before, which nothing here learns "
         f"from, the loss was {number(before.value)} before the first step and is "

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from holdfast.core.records import Estimate
-from holdfast.report.numbers import count, estimate, metric_name, plural
+from holdfast.report.block import Block
+from holdfast.report.numbers import count, metric_name, plural
 from holdfast.report.run_files import RunFiles
 from holdfast.report.view.honest import Cell, cell
 
@@ -48,39 +49,54 @@ def generations(run: RunFiles) -> Generations | None:
     """From ``generations`` of result.json; ``None`` where the task writes no text or nothing was
     generated."""
     raw = run.part("generations")
-    sides = (("Test rows", _texts(run, "test")), ("Training rows", _texts(run, "train")))
-    if not raw or not any(texts for _, texts in sides):
+    sides = (("Test rows", _texts(raw, "test")), ("Training rows", _texts(raw, "train")))
+    if not any(texts for _, texts in sides):
         return None
-    scores = {k: v for k, v in run.table("generations", "scores").items() if k in COLUMNS}
-    counts = {k: v for k, v in run.table("generations", "counts").items() if k in COLUMNS}
-    shown = [key for key in COLUMNS if key in scores]
-    counted = [key for key in COLUMNS if key in counts]
+    found, tallies, meaning = raw.table("scores"), raw.table("counts"), raw.block("meaning")
+    scores = {key: found[key] for key in COLUMNS if key in found}
+    counts = {key: tallies[key] for key in COLUMNS if key in tallies}
+    unknown = Estimate(None, why="not recorded")
     return Generations(
-        sentence=_sentence(run.part("generations", "settings"), counts),
-        score_columns=tuple(COLUMNS[key] for key in shown),
-        scores=_scores([scores[key] for key in shown]),
-        count_columns=tuple(f"{COLUMNS[key]} ({count(counts[key].get('n'))})" for key in counted),
-        counts=_counts([counts[key] for key in counted], run.part("generations", "meaning")),
+        sentence=_sentence(raw.block("settings").get("beams"), counts),
+        score_columns=tuple(COLUMNS[key] for key in scores),
+        scores=tuple(
+            (
+                metric_name(name),
+                tuple(
+                    cell(one.estimate(name) if name in one else unknown, name)
+                    for one in scores.values()
+                ),
+            )
+            for name in dict.fromkeys(name for one in scores.values() for name in one)
+        ),
+        count_columns=tuple(f"{COLUMNS[key]} ({count(n.get('n'))})" for key, n in counts.items()),
+        counts=tuple(
+            (
+                meaning.text(name, name.replace("_", " ")),
+                tuple(count(one.get(name)) for one in counts.values()),
+            )
+            for name in dict.fromkeys(name for one in counts.values() for name in one)
+            if name != "n"
+        ),
         sides=tuple(side for side in sides if side[1]),
     )
 
 
-def _texts(run: RunFiles, side: str) -> tuple[Text, ...]:
+def _texts(block: Block, side: str) -> tuple[Text, ...]:
     return tuple(
         Text(
             row=str(raw.get("row", "–")),
-            source=_cut(str(raw.get("source") or "")),
-            reference=str(raw.get("reference") or ""),
-            generated=str(raw.get("generated") or ""),
+            source=_cut(raw.text("source")),
+            reference=raw.text("reference"),
+            generated=raw.text("generated"),
             untuned=None if raw.get("untuned") is None else str(raw["untuned"]),
             same=str(raw.get("reference")).split() == str(raw.get("generated")).split(),
         )
-        for raw in run.records("generations", side)
+        for raw in block.blocks(side)
     )
 
 
-def _sentence(settings: Mapping[str, object], counts: Mapping[str, Mapping[str, object]]) -> str:
-    beams = settings.get("beams")
+def _sentence(beams: object, counts: Mapping[str, Block]) -> str:
     how = "greedily" if beams in (1, None) else f"with {count(beams)} beams"
     rows = " and ".join(
         plural(counts[side].get("n", 0), f"{name} row")
@@ -88,31 +104,6 @@ def _sentence(settings: Mapping[str, object], counts: Mapping[str, Mapping[str, 
         if side in counts
     )
     return f"The same fixed sample for both models, written {how}: {rows}."
-
-
-def _scores(columns: list[Mapping[str, object]]) -> tuple[tuple[str, tuple[Cell, ...]], ...]:
-    names = dict.fromkeys(name for column in columns for name in column)
-    unknown = Estimate(None, why="not recorded")
-    return tuple(
-        (
-            metric_name(name),
-            tuple(cell(estimate(c[name]) if name in c else unknown, name) for c in columns),
-        )
-        for name in names
-    )
-
-
-def _counts(
-    columns: list[Mapping[str, object]], meaning: Mapping[str, object]
-) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    names = dict.fromkeys(name for column in columns for name in column if name != "n")
-    return tuple(
-        (
-            str(meaning.get(name) or name.replace("_", " ")),
-            tuple(count(column.get(name)) for column in columns),
-        )
-        for name in names
-    )
 
 
 def _cut(text: str) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
 from holdfast.core.wording import bounds
-from holdfast.report.answer.answer import RunAnswer, answer
+from holdfast.report.answer.answer import answer
 from holdfast.report.answer.episodes import Use
+from holdfast.report.block import Block
 from holdfast.report.numbers import NBSP, compact, count, duration, p_value, sentence
 from holdfast.report.page_words import discarded
 from holdfast.report.public import last_part, public_name
@@ -48,41 +49,25 @@ USE_TONES: Mapping[Use, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class EvidenceLine:
-    """One number behind the verdict, as text."""
-
-    name: str
-    value: str
-    span: str
-    step: str
-
-
-@dataclass(frozen=True, slots=True)
-class RemedyLine:
-    """Something to try, with the command-line words that try it."""
-
-    do: str
-    command: str
-
-
-@dataclass(frozen=True, slots=True)
 class Headline:
     """``answer`` is empty on the page of a log or of another trainer's run: both have no test
-    rows. The verdict: ``tone`` colours it, ``tone_word`` and ``label`` say the same in words."""
+    rows. The verdict: ``tone`` colours it, ``tone_word`` and ``label`` say the same in words.
+    ``evidence`` are lines of name, value, interval and step; ``remedies`` what to do, with the
+    words of a command that does it."""
 
     title: str
-    answer: str
-    advice: str
-    use_tone: str
     tone: str
     tone_word: str
     label: str
     sentence: str
     because: str
     facts: tuple[tuple[str, str], ...]
-    cause: str
-    evidence: tuple[EvidenceLine, ...]
-    remedies: tuple[RemedyLine, ...]
+    answer: str = ""
+    advice: str = ""
+    use_tone: str = ""
+    cause: str = ""
+    evidence: tuple[tuple[str, str, str, str], ...] = ()
+    remedies: tuple[tuple[str, str], ...] = ()
 
 
 def headline(run: RunFiles) -> Headline:
@@ -90,46 +75,39 @@ def headline(run: RunFiles) -> Headline:
     green only over a model that is worth using: a run can go well and end at nothing. One that the
     test rows do not confirm is neutral, and says so."""
     verdict, found = run.part("verdict"), answer(run.result)
-    label = str(verdict.get("label") or "inconclusive")
-    tone, sentence = PLAIN.get(label, ("unsure", f"The verdict is “{label}”."))
+    label = verdict.text("label", "inconclusive")
+    tone, told = PLAIN.get(label, ("unsure", f"The verdict is “{label}”."))
     if run.result.get("policy") == "off" and label == "overfit":
         # A guard that only observed another trainer kept no state.
-        sentence = "It overfitted, and its last checkpoint is the one that remains."
+        told = "It overfitted, and its last checkpoint is the one that remains."
     unused = discarded(run.result)
     if tone == "good" and (unused or found.use == "no"):
-        sentence = NO_FAULT
-    tone, sentence = as_confirmed(verdict, tone, sentence)
+        told = NO_FAULT
+    tone, told = as_confirmed(verdict, tone, told)
     if unused:
-        sentence = f"{unused}{OF_DISCARDED}{lower(sentence)}"
+        told = f"{unused}{OF_DISCARDED}{lower(told)}"
     # The guard never sees the test rows of another trainer: its verdict is what the page is about.
-    watched = bool(run.result.get("trainer"))
-    tone, word = (tone, TONES[tone]) if watched else _tone(tone, found, bool(unused))
-    texts = ("", "", "") if watched else (found.headline, found.advice, USE_TONES[found.use])
+    watched, word = bool(run.result.get("trainer")), TONES[tone]
+    if not watched and tone == "good" and (unused or found.use != "yes"):
+        tone, word = "unsure", "Verdict on the training"
     return Headline(
         title=title(run),
-        answer=texts[0],
-        advice=texts[1],
-        use_tone=texts[2],
+        answer="" if watched else found.headline,
+        advice="" if watched else found.advice,
+        use_tone="" if watched else USE_TONES[found.use],
         tone=tone,
         tone_word=word,
         label=label.replace("_", " "),
-        sentence=sentence,
-        because=str(verdict.get("because") or "The run gave no reason."),
+        sentence=told,
+        because=verdict.text("because", "The run gave no reason."),
         facts=_fact_lines(run, verdict),
-        cause=str(verdict.get("cause") or ""),
-        evidence=tuple(_evidence(e) for e in run.records("verdict", "evidence")),
-        remedies=tuple(_remedy(r) for r in run.records("verdict", "remedies")),
+        cause=verdict.text("cause"),
+        evidence=tuple(map(evidence_line, verdict.blocks("evidence"))),
+        remedies=tuple(
+            (sentence(raw.text("do")), settings_words(raw.texts("set")))
+            for raw in verdict.blocks("remedies")
+        ),
     )
-
-
-class EvidenceJson(TypedDict):
-    """One figure that a verdict rests on, as its JSON has it."""
-
-    name: str
-    value: float
-    low: float | None
-    high: float | None
-    at_step: int | None
 
 
 class RemedyJson(TypedDict):
@@ -153,30 +131,26 @@ def lower(text: str) -> str:
 
 def title(run: RunFiles) -> str:
     """The data and the base model, by the names that others know."""
-    return f"{data_name(run)} · {public_name(str(run.result.get('model') or 'model'))}"
-
-
-def _tone(tone: str, found: RunAnswer, unused: bool) -> tuple[str, str]:
-    if tone == "good" and (unused or found.use != "yes"):
-        return "unsure", "Verdict on the training"
-    return tone, TONES[tone]
+    return f"{data_name(run)} · {public_name(run.part().text('model', 'model'))}"
 
 
 def data_name(run: RunFiles) -> str:
     """The last part of the data's path or hub name."""
-    for settings in (run.part("settings", "data"), run.recipe.get("data")):
-        if isinstance(settings, Mapping) and settings.get("path"):
-            return last_part(str(settings["path"]))
-    return str(run.result.get("task") or "Fine-tuning run")
+    settings = (run.part("settings", "data"), Block(run.recipe).block("data"))
+    path = next((one.text("path") for one in settings if one.get("path")), "")
+    return last_part(path) if path else run.part().text("task", "Fine-tuning run")
 
 
-def _fact_lines(run: RunFiles, verdict: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+def _fact_lines(run: RunFiles, verdict: Block) -> tuple[tuple[str, str], ...]:
     # "0 % sure" of having no verdict would say nothing.
     confidence = None if verdict.get("label") == "inconclusive" else verdict.get("confidence")
+    agrees, compared = verdict.get("test_agrees"), verdict.block("test_comparison")
+    words = "agree with the validation rows" if agrees else "do not confirm it"
+    of_test = f"{words} ({compared.get('test')}, {p_value(compared.get('p_value'))})"
     facts = [
         ("Verdict’s confidence", "–" if confidence is None else f"{100 * confidence:.0f}{NBSP}%"),
         ("Since step", count(verdict.get("since_step"))),
-        ("Test rows", _test_rows(verdict)),
+        ("Test rows", "–" if agrees is None else of_test),
         ("What got worse", HARMS.get(str(verdict.get("harm")), "–")),
         ("Kept step", count(run.result.get("best_step"))),
         ("Last step", count(run.result.get("last_step"))),
@@ -185,22 +159,14 @@ def _fact_lines(run: RunFiles, verdict: Mapping[str, Any]) -> tuple[tuple[str, s
     return tuple((name, value) for name, value in facts if value != "–")
 
 
-def _test_rows(verdict: Mapping[str, Any]) -> str:
-    """Whether the test rows agree, with the p of the comparison."""
-    agrees = verdict.get("test_agrees")
-    if agrees is None:
-        return "–"
-    compared = verdict.get("test_comparison") or {}
-    words = "agree with the validation rows" if agrees else "do not confirm it"
-    return f"{words} ({compared.get('test')}, {p_value(compared.get('p_value'))})"
-
-
-def _evidence(raw: Mapping[str, Any]) -> EvidenceLine:
-    return EvidenceLine(
-        name=str(raw.get("name", "")).replace("_", " "),
-        value=evidence_value(raw.get("value")),
-        span=bounds(raw.get("low"), raw.get("high"), evidence_value, "\u00a0–\u00a0"),
-        step=count(raw.get("at_step")) if raw.get("at_step") is not None else "",
+def evidence_line(raw: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    """One number behind the verdict: its name, value, interval and step."""
+    step = raw.get("at_step")
+    return (
+        str(raw.get("name", "")).replace("_", " "),
+        evidence_value(raw.get("value")),
+        bounds(raw.get("low"), raw.get("high"), evidence_value, "\u00a0–\u00a0"),
+        "" if step is None else count(step),
     )
 
 
@@ -210,6 +176,6 @@ def evidence_value(value: float | None) -> str:
     return count(value) if whole else compact(value)
 
 
-def _remedy(raw: Mapping[str, Any]) -> RemedyLine:
-    command = " ".join(f"--set {setting}" for setting in raw.get("set") or ())
-    return RemedyLine(do=sentence(str(raw.get("do", ""))), command=command)
+def settings_words(settings: Iterable[str]) -> str:
+    """The command-line words that set ``settings``."""
+    return " ".join(f"--set {setting}" for setting in settings)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from markupsafe import Markup
 
 from holdfast.core.records import Estimate
+from holdfast.report.answer.comparison import paired_of
 from holdfast.report.answer.score import rows_of
+from holdfast.report.block import Block
 from holdfast.report.charts.dots import Dot, dots
 from holdfast.report.numbers import (
     FIRST,
     compact,
-    estimate,
     interval,
     is_rate,
     metric_name,
@@ -26,8 +26,6 @@ from holdfast.report.numbers import (
     points,
 )
 from holdfast.report.run_files import RunFiles
-
-LOSSES = ("loss", "token_loss", "perplexity", "mae")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +51,7 @@ class PairedView:
 
 @dataclass(frozen=True, slots=True)
 class Careless:
-    """What a careless random division would have reported, beside the honest number."""
+    """What a careless random division would have reported, next to the honest number."""
 
     what: str
     chart: Markup
@@ -93,26 +91,37 @@ EPISODES = (
 
 def honest(run: RunFiles) -> Honest:
     """Tolerates a run without test rows or baselines: each missing number says why."""
-    scores = metrics(run.part("test"))
+    test = run.part("test")
+    scores, others = metrics(test), baselines(run)
     name = headline_metric(scores)
     value = scores.get(name) or Estimate(None, why="there were no test rows")
-    others = baselines(run)
-    beside = [*others, *parts(run)]
-    folds = bool(run.part("test").get("out_of_fold"))
-    rows = "rows out of fold" if folds else "test rows"
-    how = OUT_OF_FOLD if folds else ONCE
-    if run.part("test").get("unit") == "episodes":
+    columns = [("This model", scores)]
+    columns += [(_capital(what), found) for what, found in (*others, *parts(run))]
+    rows, how = "test rows", ONCE
+    if test.get("out_of_fold"):
+        rows, how = "rows out of fold", OUT_OF_FOLD
+    if test.get("unit") == "episodes":
         rows, how = "test episodes", EPISODES
+    unknown = Estimate(None, why="not recorded")
+    # Of the model itself also why nothing was recorded.
+    shown = [value, *(found.get(name) or unknown for _, found in columns[1:])]
+    dotted = [
+        Dot(what, one, "main" if place == 0 else "other")
+        for place, ((what, _), one) in enumerate(zip(columns, shown, strict=True))
+    ]
     return Honest(
         name=metric_name(name),
         cell=cell(value, name),
         level=f"{100 * value.level:.0f}\u00a0%",
         sentence=_sentence(run, value, name, others),
-        opened=moment(str(run.part("test").get("opened_at") or "")),
-        chart=dots("score", _lines(name, value, beside), name, f"{metric_name(name)} on {rows}"),
-        columns=("This model", *(_capital(what) for what, _ in beside)),
-        table=_table(scores, beside),
-        paired=_paired(run.part("baseline", "comparison"), name, _compared(run)),
+        opened=moment(test.text("opened_at")),
+        chart=dots("score", dotted, name, f"{metric_name(name)} on {rows}"),
+        columns=tuple(what for what, _ in columns),
+        table=tuple(
+            (metric_name(key), tuple(cell(found.get(key, unknown), key) for _, found in columns))
+            for key in scores
+        ),
+        paired=_paired(run, name),
         careless=_careless(run.part("careless"), name),
         rows=rows,
         how=how,
@@ -127,12 +136,11 @@ def headline_metric(scores: Mapping[str, Estimate]) -> str:
 def baselines(run: RunFiles) -> list[tuple[str, dict[str, Estimate]]]:
     """Every baseline's name and metrics, the chosen one first; an older run lists only one."""
     chosen = run.part("baseline")
-    listed = list(run.records("baseline", "all"))
+    listed = chosen.blocks("all")
     if chosen.get("what"):
         listed = [chosen, *(b for b in listed if b.get("what") != chosen["what"])]
     return [
-        (baseline_name(str(b.get("what", "baseline"))), metrics(b.get("test") or {}))
-        for b in listed
+        (baseline_name(str(b.get("what", "baseline"))), metrics(b.block("test"))) for b in listed
     ]
 
 
@@ -144,11 +152,9 @@ def baseline_name(what: str) -> str:
 def parts(run: RunFiles) -> list[tuple[str, dict[str, Estimate]]]:
     """What else the same model's test rows were scored by: the text part alone where columns stand
     beside it, and the rows of each source by themselves."""
-    found = []
-    if plain := run.part("plain_part", "test"):
-        found.append(("the text part alone", metrics(plain)))
-    for name in run.part("sources"):
-        block = run.part("sources", name)
+    plain = run.part("plain_part", "test")
+    found = [("the text part alone", metrics(plain))] if plain else []
+    for name, block in run.part().table("sources").items():
         rows = plural(int(block.get("n") or 0), "row")
         found.append((f"source {name}, {rows}", metrics(block)))
     return found
@@ -160,27 +166,6 @@ def cell(value: Estimate, name: str) -> Cell:
     return Cell(number(value.value, name), interval(value, name), remark or "")
 
 
-def _lines(name: str, value: Estimate, others: list[tuple[str, dict[str, Estimate]]]) -> list[Dot]:
-    rest = [
-        Dot(_capital(what), found.get(name) or Estimate(None, why="not recorded"))
-        for what, found in others
-    ]
-    return [Dot("This model", value, "main"), *rest]
-
-
-def _table(
-    scores: Mapping[str, Estimate], others: list[tuple[str, dict[str, Estimate]]]
-) -> tuple[tuple[str, tuple[Cell, ...]], ...]:
-    unknown = Estimate(None, why="not recorded")
-    return tuple(
-        (
-            metric_name(name),
-            (cell(value, name), *(cell(found.get(name, unknown), name) for _, found in others)),
-        )
-        for name, value in scores.items()
-    )
-
-
 def _sentence(
     run: RunFiles, value: Estimate, name: str, others: list[tuple[str, dict[str, Estimate]]]
 ) -> str:
@@ -190,12 +175,8 @@ def _sentence(
         rows += ","
     if value.value is None:
         return f"The score on {rows} is undefined: {value.why}."
-    score = number(value.value, name)
-    start = (
-        f"On {rows} {which}, its accuracy is {score}"
-        if name == "accuracy"
-        else f"On {rows} {which}, its {metric_name(name)} is {score}"
-    )
+    called = "accuracy" if name == "accuracy" else metric_name(name)
+    start = f"On {rows} {which}, its {called} is {number(value.value, name)}"
     if not others or others[0][1].get(name) is None:
         return f"{start}."
     if name == "perplexity":
@@ -211,74 +192,55 @@ def _sentence(
 
 def _overlap(run: RunFiles) -> str:
     """ROUGE-L of the generated sample in a sentence; empty where nothing was generated."""
-    found = {
-        side: estimate(run.part("generations", "scores", side).get("rouge_l"))
-        for side in ("test", "test_untuned")
-    }
-    if found["test"].value is None:
+    scores = run.part("generations", "scores")
+    found, before = (
+        scores.block(side).estimate("rouge_l").value for side in ("test", "test_untuned")
+    )
+    if found is None:
         return ""
-    rouge = f" ROUGE-L of its texts is {number(found['test'].value, 'rouge_l')}"
-    before = found["test_untuned"].value
+    rouge = f" ROUGE-L of its texts is {number(found, 'rouge_l')}"
     return f"{rouge}." if before is None else f"{rouge}, before {number(before, 'rouge_l')}."
 
 
-def _compared(run: RunFiles) -> str:
-    """What the paired test compares the fine-tune with."""
-    untuned = run.part("baseline").get("what") == "untuned model"
-    return "untuned model" if untuned else baseline_name("linear probe")
-
-
-def _paired(raw: Mapping[str, Any], name: str, other: str) -> PairedView | None:
+def _paired(run: RunFiles, name: str) -> PairedView | None:
+    raw = run.part("baseline", "comparison")
     if not raw:
         return None
-    rate = is_rate(str(raw.get("metric") or name))
-    difference = estimate(raw.get("difference"))
+    untuned = run.part("baseline").get("what") == "untuned model"
+    other = "untuned model" if untuned else baseline_name("linear probe")
+    found, difference = paired_of(run.result), raw.estimate("difference")
+    if found is None:
+        verdict = f"The fine-tuned model and the {other} could not be compared."
+    elif found.apart and found.gain:
+        than = "better" if found.gain > 0 else "worse"
+        verdict = f"The fine-tuned model is significantly {than} than the {other}."
+    else:
+        verdict = f"No difference between the fine-tuned model and the {other} is shown."
+    rate = is_rate(raw.text("metric", name))
     show = points if rate else compact
     known = difference.low is not None and difference.high is not None
     return PairedView(
-        verdict=_paired_words(
-            difference,
-            raw.get("p_adjusted", raw.get("p_value")),
-            other,
-            str(raw.get("metric")) in LOSSES,
-        ),
+        verdict=verdict,
         difference=f"{show(difference.value)}{' points' if rate else ''}",
         span=f"{show(difference.low)} to {show(difference.high)}" if known else "",
         p=p_value(raw.get("p_value")),
         # Runs by older versions do not name it.
-        test=str(raw.get("test") or "paired test"),
-        because=str(raw.get("because") or difference.why or ""),
+        test=raw.text("test", "paired test"),
+        because=raw.text("because", difference.why or ""),
     )
 
 
-def _paired_words(difference: Estimate, p: float | None, other: str, loss: bool) -> str:
-    """The test decides where there is one; else the interval."""
-    if difference.value is None or (p is None and difference.low is None):
-        return f"The fine-tuned model and the {other} could not be compared."
-    apart = p < 1 - difference.level if p is not None else not _holds_zero(difference)
-    gain = -difference.value if loss else difference.value
-    if apart and gain > 0:
-        return f"The fine-tuned model is significantly better than the {other}."
-    if apart and gain < 0:
-        return f"The fine-tuned model is significantly worse than the {other}."
-    return f"No difference between the fine-tuned model and the {other} is shown."
-
-
-def _holds_zero(difference: Estimate) -> bool:
-    return (difference.low or 0.0) <= 0 <= (difference.high or 0.0)
-
-
-def _careless(raw: Mapping[str, object], name: str) -> Careless | None:
+def _careless(raw: Block, name: str) -> Careless | None:
     if not raw:
         return None
-    random_split, truth = estimate(raw.get("random_split")), estimate(raw.get("honest"))
+    random_split, truth = raw.estimate("random_split"), raw.estimate("honest")
     lines = [Dot("Honest division", truth, "main"), Dot("Random division", random_split, "warn")]
     return Careless(
-        what=baseline_name(str(raw.get("what") or "linear probe")),
+        what=baseline_name(raw.text("what", "linear probe")),
         chart=dots("careless", lines, name, "Honest against careless division"),
         random_split=cell(random_split, name),
         honest=cell(truth, name),
-        because=str(raw.get("because") or ""),
+        because=raw.text("because"),
     )
 
 

@@ -34,18 +34,9 @@ LOSS_KEYS = {"train": ("train_loss",), "valid": ("valid_loss",)}
 
 
 @dataclass(frozen=True, slots=True)
-class LookView:
-    """One line of the table behind the curves, as text."""
-
-    step: str
-    epoch: str
-    numbers: tuple[str, ...]
-    kept: bool
-
-
-@dataclass(frozen=True, slots=True)
 class LearningView:
-    """Two charts and their table; ``legend`` lists (style, name) of the lines that have values.
+    """Two charts and their table; ``legend`` lists (style, name) of the lines that have values,
+    ``looks`` are the table's lines: step, epoch, numbers, and whether its checkpoint was kept.
     ``went_back`` tells of the looks that a rollback took out of the run, empty where none did;
     ``tried`` of each trial and whether it was kept, ``optimism`` what choosing among the looks is
     worth."""
@@ -53,7 +44,7 @@ class LearningView:
     loss: Markup
     accuracy: Markup
     legend: tuple[tuple[str, str], ...]
-    looks: tuple[LookView, ...]
+    looks: tuple[tuple[str, str, tuple[str, ...], bool], ...]
     best: str
     stopped: str
     phases: tuple[str, ...]
@@ -90,15 +81,17 @@ def learning(
         ChartSeries(VALID, "valid", _column(looks, "valid_loss")),
         ChartSeries(REFINED, "refined", _column(looks, "refined_loss")),
     ]
-    rate = _rate(looks)
+    # What share of answers, or of target tokens, is right; for numbers R².
+    measured = [look.get("valid_metrics") or look.get("train_metrics") or {} for look in looks]
+    rate = next((name for name in AT_LOOKS if any(name in one for one in measured)), "accuracy")
     rates = [
         ChartSeries(PROBE, "train", _column(looks, "train_metrics", rate)),
         ChartSeries(VALID, "valid", _column(looks, "valid_metrics", rate)),
     ]
     # Tasks without logits of classes write the raw loss in both places.
     refined = losses[2].values != losses[1].values or not looks
-    best = run.result.get("best_step")
-    shown = losses if refined else losses[:2]
+    best, control = run.result.get("best_step"), run.part("control")
+    shown = _with_values(losses if refined else losses[:2])
     stretches = _stretches(run)
     loss = CurvesChart(
         f"{key}-loss",
@@ -106,7 +99,7 @@ def learning(
         "loss",
         tuple(map(_step, looks)),
         tuple(_finite(look.get("epoch")) for look in looks),
-        _shown(shown),
+        shown,
         best if isinstance(best, int) else None,
         sizes=sizes,
         scripted=scripted,
@@ -117,34 +110,27 @@ def learning(
         key=f"{key}-{rate}",
         title=f"{metric_name(rate)} over the run",
         metric=rate,
-        series=_shown(rates),
+        series=_with_values(rates),
         left=_left(stretches, {"train": ("train_metrics", rate), "valid": ("valid_metrics", rate)}),
     )
     return LearningView(
         loss=curves(loss),
         accuracy=curves(accuracy),
-        legend=tuple((s.style, s.name) for s in shown if any(v is not None for v in s.values)),
+        legend=tuple((s.style, s.name) for s in shown),
         looks=tuple(_look(look, [*losses, *rates], i, best) for i, look in enumerate(looks)),
         best=count(best),
-        stopped=sentence(str(run.result.get("stopped_because") or "")),
+        stopped=sentence(run.part().text("stopped_because")),
         phases=_phases(looks),
         missing=_missing(looks, losses[1]),
         rate=metric_name(rate),
         refined=refined,
         went_back=_went_back(run),
-        tried=_tried(run),
-        optimism=str(run.part("control", "optimism").get("because") or ""),
-    )
-
-
-def _tried(run: RunFiles) -> tuple[str, ...]:
-    """A sentence for each trial of the controller."""
-    trials = run.part("control").get("trials")
-    return tuple(
-        f"At step {count(one.get('step'))}, from step {count(one.get('from_step'))} on: "
-        f"{one.get('name', '')}. {'Kept' if one.get('kept') else 'Undone'}."
-        for one in (trials if isinstance(trials, list) else ())
-        if isinstance(one, dict)
+        tried=tuple(
+            f"At step {count(one.get('step'))}, from step {count(one.get('from_step'))} on: "
+            f"{one.get('name', '')}. {'Kept' if one.get('kept') else 'Undone'}."
+            for one in control.blocks("trials")
+        ),
+        optimism=control.block("optimism").text("because"),
     )
 
 
@@ -176,19 +162,11 @@ def gap(run: RunFiles) -> GapView:
     )
 
 
-def _rate(looks: list[Mapping[str, Any]]) -> str:
-    """What share of answers, or of target tokens, is right; for numbers R²."""
-    measured = [look.get("valid_metrics") or look.get("train_metrics") or {} for look in looks]
-    found = {name for one in measured for name in one}
-    return next((name for name in AT_LOOKS if name in found), "accuracy")
-
-
 def _step(look: Mapping[str, Any]) -> int:
     return int(look["step"])
 
 
-def _shown(series: list[ChartSeries]) -> tuple[ChartSeries, ...]:
-    """The lines that have values."""
+def _with_values(series: list[ChartSeries]) -> tuple[ChartSeries, ...]:
     return tuple(s for s in series if any(v is not None for v in s.values))
 
 
@@ -243,15 +221,11 @@ def _finite(value: object) -> float | None:
 
 def _look(
     look: Mapping[str, object], series: list[ChartSeries], index: int, best: object
-) -> LookView:
+) -> tuple[str, str, tuple[str, ...], bool]:
     epoch = _finite(look.get("epoch"))
-    shown = [number(s.values[index], "" if i < 3 else "accuracy") for i, s in enumerate(series)]
-    return LookView(
-        step=count(look["step"]),
-        epoch="–" if epoch is None else f"{epoch:.2f}",
-        numbers=tuple(shown),
-        kept=look["step"] == best,
-    )
+    numbers = [number(s.values[index], "" if i < 3 else "accuracy") for i, s in enumerate(series)]
+    shown = "–" if epoch is None else f"{epoch:.2f}"
+    return count(look["step"]), shown, tuple(numbers), look["step"] == best
 
 
 def _phases(looks: list[Mapping[str, object]]) -> tuple[str, ...]:

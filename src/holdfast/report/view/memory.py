@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
+from holdfast.report.block import Block
 from holdfast.report.numbers import estimate, interval, number
 from holdfast.report.run_files import RunFiles
 
@@ -40,62 +40,51 @@ class MemoryView:
 
 def memory(run: RunFiles) -> MemoryView | None:
     """``None`` where a run says nothing of it (older versions)."""
-    block = run.part("probes").get("memorization")
-    if not isinstance(block, Mapping):
+    block = run.part("probes", "memorization")
+    if not block:
         return None
     if "auc" not in block:
-        why = str(block.get("why") or "not recorded in this run")
+        why = block.text("why", "not recorded in this run")
         return MemoryView(f"Not known: {why}.", (), ("", ""), (), (), OTHER, (), "")
-    attacks = block.get("attacks")
-    named = attacks if isinstance(attacks, Mapping) else {}
-    more = (block.get("extraction"), block.get("canaries"))
+    more = (block.block(name).text("because") for name in ("extraction", "canaries"))
     return MemoryView(
-        str(block.get("because") or ""),
+        block.text("because"),
         tuple(
-            (str(ATTACKS.get(name, name)), *_number(one.get("auc")))
-            for name, one in named.items()
-            if isinstance(one, Mapping)
+            (ATTACKS.get(name, name), *_number(one, "auc"))
+            for name, one in block.table("attacks").items()
         ),
-        _number(block.get("blind_auc")),
-        tuple(_found(one) for one in block.get("tpr") or () if isinstance(one, Mapping)),
-        tuple(_row(one) for one in block.get("exposed") or () if isinstance(one, Mapping)),
+        _number(block, "blind_auc"),
+        tuple(map(_found, block.blocks("tpr"))),
+        tuple(
+            (str(one.get("row")), one.text("label"), one.text("text"), number(one.number("risk")))
+            for one in block.blocks("exposed")
+        ),
         RISKS.get(str(block.get("risk_by")), OTHER),
-        tuple(
-            str(one["because"]) for one in more if isinstance(one, Mapping) and one.get("because")
-        ),
-        _alarms(block.get("false_alarms")),
+        tuple(filter(None, more)),
+        _alarms(block.block("false_alarms")),
     )
 
 
-def _number(raw: object) -> tuple[str, str]:
-    found = estimate(raw)
-    return number(found.value), interval(found) or ""
+def _number(block: Block, key: str) -> tuple[str, str]:
+    found = block.estimate(key)
+    return number(found.value), interval(found)
 
 
-def _found(one: Mapping[str, object]) -> tuple[str, str, str]:
-    share = estimate(one)
-    rate = one.get("at_fpr")
-    at = f"{100 * rate:.2g}\u00a0%" if isinstance(rate, (int, float)) else "–"
+def _found(one: Block) -> tuple[str, str, str]:
+    share, rate = estimate(one), one.number("at_fpr")
+    at = "–" if rate is None else f"{100 * rate:.2g}\u00a0%"
     if share.value is None:
         return at, "–", str(share.why or "")
-    span = (
-        ""
-        if share.low is None or share.high is None
-        else (f"{100 * share.low:.0f} – {100 * share.high:.0f}\u00a0%")
-    )
+    span = ""
+    if share.low is not None and share.high is not None:
+        span = f"{100 * share.low:.0f} – {100 * share.high:.0f}\u00a0%"
     return at, f"{100 * share.value:.1f}\u00a0%", span
 
 
-def _row(one: Mapping[str, object]) -> tuple[str, str, str, str]:
-    risk = one.get("risk")
-    shown = number(risk) if isinstance(risk, (int, float)) else "–"
-    return str(one.get("row")), str(one.get("label") or ""), str(one.get("text") or ""), shown
-
-
-def _alarms(raw: object) -> str:
-    if not isinstance(raw, Mapping) or not raw.get("runs"):
+def _alarms(found: Block) -> str:
+    if not found.get("runs"):
         return ""
     return (
-        f"False alarms: {raw.get('alarms')} of {raw.get('runs')} {raw.get('what')} "
+        f"False alarms: {found.get('alarms')} of {found.get('runs')} {found.get('what')} "
         "(benchmarks/memory.py)."
     )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from markupsafe import Markup
 
 from holdfast.core.errors import RunError
+from holdfast.report.block import Block
 from holdfast.report.charts.reliability import Bin, reliability
 from holdfast.report.numbers import compact, count, estimate, metrics, number
 from holdfast.report.run_files import RunFiles, TestPrediction
@@ -39,15 +39,6 @@ class Matrix:
     numbered: bool
     drawn: bool
     top: tuple[tuple[str, str, str, str], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ClassScore:
-    """Precision, recall and F1 of one class."""
-
-    name: str
-    n: str
-    cells: tuple[Cell, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +82,19 @@ def matrix(run: RunFiles) -> Matrix | None:
     if _no_classes(run) or run.part("meta"):
         # The classes of test episodes are none that the head of the saved start has.
         return None
-    classes = [str(name) for name in raw.get("classes") or run.result.get("classes") or ()]
+    classes = raw.texts("classes") or run.part().texts("classes")
     counts = raw.get("counts") or _counted(run.predictions, classes)
     if not classes or not counts:
         return None
-    _check_square(counts, len(classes))
-    drawn = len(classes) <= DRAWN_UP_TO
-    small = len(classes) >= COMPACT_FROM
+    known = [row for row in counts if row and all(isinstance(n, int) for n in row)]
+    if [len(row) for row in known] != [len(classes)] * len(classes):
+        raise RunError(
+            "result.json: test.confusion",
+            "must have one count for each pair of classes",
+            None,
+            "The file was changed by hand or by another tool; restore it.",
+        )
+    drawn, small = len(classes) <= DRAWN_UP_TO, len(classes) >= COMPACT_FROM
     return Matrix(
         classes=tuple(classes),
         compact=small,
@@ -108,44 +105,33 @@ def matrix(run: RunFiles) -> Matrix | None:
     )
 
 
-def _check_square(counts: Sequence[object], classes: int) -> None:
-    rows = [row for row in counts if isinstance(row, list) and len(row) == classes]
-    if len(rows) != classes or not all(isinstance(n, int) for row in rows for n in row):
-        raise RunError(
-            "result.json: test.confusion",
-            "must have one count for each pair of classes",
-            None,
-            "The file was changed by hand or by another tool; restore it.",
-        )
-
-
-def class_scores(run: RunFiles) -> tuple[ClassScore, ...]:
-    """The scores of each class in the run's order; none where there are no classes."""
+def class_scores(run: RunFiles) -> tuple[tuple[str, str, tuple[Cell, ...]], ...]:
+    """Each class in the run's order with its rows, precision, recall and F1; none where there are
+    no classes."""
     return tuple(
-        ClassScore(
-            str(name),
-            count(raw.get("n")),
-            tuple(cell(estimate(raw.get(key)), key) for key in PER_CLASS),
-        )
-        for name, raw in run.table("test", "per_class").items()
+        (name, count(raw.get("n")), tuple(cell(raw.estimate(key), key) for key in PER_CLASS))
+        for name, raw in run.part("test").table("per_class").items()
     )
 
 
 def calibration(run: RunFiles) -> CalibrationView | None:
     """From ``test.reliability``; ``None`` when the run has none."""
-    bins = [_bin(raw) for raw in run.records("test", "reliability", "bins")]
-    filled = [b for b in bins if b is not None]
-    if not filled:
+    test = run.part("test")
+    bins = [
+        Bin(raw["low"], raw["high"], int(raw["n"]), raw["confidence"], raw["accuracy"])
+        for raw in test.block("reliability").blocks("bins")
+        if raw.get("n") and raw.get("accuracy") is not None and raw.get("confidence") is not None
+    ]
+    if not bins:
         return None
     temperature = run.part("model_facts").get("temperature")
-    ece = metrics(run.part("test")).get("ece") or estimate(None)
     return CalibrationView(
-        chart=reliability(filled),
+        chart=reliability(bins),
         lines=tuple(
             (words, count(b.n), number(b.confidence, "confidence"), number(b.accuracy, "accuracy"))
-            for words, b in zip(ranges([(b.low, b.high) for b in filled]), filled, strict=True)
+            for words, b in zip(ranges([(b.low, b.high) for b in bins]), bins, strict=True)
         ),
-        ece=cell(ece, "ece"),
+        ece=cell(metrics(test).get("ece") or estimate(None), "ece"),
         temperature=compact(temperature) if temperature else "",
     )
 
@@ -172,9 +158,10 @@ def hardest(run: RunFiles) -> Hardest | None:
     """From ``hardest`` of result.json, else from ``predictions.parquet``, without the texts."""
     raw = run.part("hardest")
     if raw:
-        lists = run.records("hardest", "loss"), run.records("hardest", "confidently_wrong")
-        rows = [tuple(map(_row, lines[:HARDEST])) for lines in lists]
-        return Hardest(rows[0], rows[1], has_text=True, numbers=_no_classes(run) == REGRESSION)
+        by_loss, confident = (
+            tuple(map(_row, raw.blocks(key)[:HARDEST])) for key in ("loss", "confidently_wrong")
+        )
+        return Hardest(by_loss, confident, has_text=True, numbers=_no_classes(run) == REGRESSION)
     # A query row of an episode was answered from a few rows: that it is wrong says nothing of its
     # label, and it stands there once for each of its episodes.
     if not run.predictions or run.part("generations") or run.part("meta"):
@@ -193,7 +180,7 @@ def has_pictures(run: RunFiles) -> bool:
 
 def _no_classes(run: RunFiles) -> str:
     """The problem of a text classification whose labels are no classes; else empty."""
-    problem = str(run.result.get("problem") or "")
+    problem = run.part().text("problem")
     return problem if problem in (REGRESSION, MULTI_LABEL) else ""
 
 
@@ -210,15 +197,13 @@ def _line(
     name: str, index: int, counts: Sequence[int]
 ) -> tuple[str, tuple[tuple[str, int, bool], ...]]:
     whole = sum(counts)
-    cells = tuple(
-        (count(n) if n else "", _shade(n, whole), i == index) for i, n in enumerate(counts)
-    )
-    return name, cells
-
-
-def _shade(n: int, whole: int) -> int:
     # What is there at all is never blank.
-    return 0 if not n else max(1, min(SHADES, round(SHADES * n / whole)))
+    return name, tuple(
+        (count(n), max(1, min(SHADES, round(SHADES * n / whole))), i == index)
+        if n
+        else ("", 0, i == index)
+        for i, n in enumerate(counts)
+    )
 
 
 def _top(
@@ -233,34 +218,21 @@ def _top(
     )
 
 
-def _bin(raw: Mapping[str, Any]) -> Bin | None:
-    if not raw.get("n") or raw.get("accuracy") is None or raw.get("confidence") is None:
-        return None
-    return Bin(raw["low"], raw["high"], int(raw["n"]), raw["confidence"], raw["accuracy"])
-
-
-def _row(raw: Mapping[str, Any]) -> MistakeRow:
+def _row(raw: Block) -> MistakeRow:
     label, prediction = str(raw.get("label", "")), str(raw.get("prediction", ""))
+    text, image = raw.text("text"), raw.text("image")
+    # A small JPEG inside the page; anything else is left out.
+    fits = len(image) <= PICTURE_LIMIT and image.startswith(PICTURE)
     return MistakeRow(
         row=str(raw.get("row", "–")),
-        text=_cut(str(raw.get("text") or "")),
+        text=text if len(text) <= TEXT_LIMIT else f"{text[:TEXT_LIMIT]} …",
         label=label,
         prediction=prediction,
         confidence=number(raw.get("confidence"), "confidence"),
         loss=compact(raw.get("loss")),
         right=label == prediction,
-        image=_picture(raw.get("image")),
+        image=image if fits else "",
     )
-
-
-def _picture(address: object) -> str:
-    """A small JPEG inside the page; anything else is left out."""
-    fits = isinstance(address, str) and len(address) <= PICTURE_LIMIT
-    return str(address) if fits and str(address).startswith(PICTURE) else ""
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= TEXT_LIMIT else f"{text[:TEXT_LIMIT]} …"
 
 
 def _plain(rows: Sequence[TestPrediction]) -> tuple[MistakeRow, ...]:

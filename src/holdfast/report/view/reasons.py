@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any
 
 from holdfast.report.numbers import count, p_value
 from holdfast.report.run_files import RunFiles
@@ -35,31 +35,25 @@ class ReasonsView:
 def reasons(run: RunFiles) -> ReasonsView | None:
     """``None`` for runs of older versions, and of tasks without classes of texts."""
     block = run.part("reasons")
-    words = block.get("words")
-    if not isinstance(words, list) or not words:
+    if not block.blocks("words"):
         return None
     return ReasonsView(carried_sentence(block), word_lines(block), alarms_sentence(block))
 
 
-# The key ``class`` is a word of Python's.
-WordJson = TypedDict(
-    "WordJson",
-    {
-        "class": str,
-        "words": str,
-        "confirmed": bool,
-        "n": int,
-        "log_odds": float | None,
-        "log_odds_of_others": float | None,
-        "p": float | None,
-        "rows_to_settle": int | None,
-    },
-)
-
-
 def word_lines(block: Mapping[str, Any]) -> tuple[WordLine, ...]:
     """Every candidate as text."""
-    return tuple(_line(one) for one in block["words"])
+    return tuple(
+        WordLine(
+            str(one["class"]),
+            str(one["words"]),
+            count(one["n"]),
+            _odds(one["log_odds"]),
+            _odds(one["log_odds_of_others"]),
+            p_value(one["p"]),
+            _verdict(one),
+        )
+        for one in block["words"]
+    )
 
 
 def carried_sentence(block: Mapping[str, Any]) -> str:
@@ -93,22 +87,13 @@ def alarms_sentence(block: Mapping[str, Any]) -> str:
     )
 
 
-def _line(one: WordJson) -> WordLine:
-    def odds(value: float | None) -> str:
-        return "–" if value is None else f"{value:+.2f}"
+def _odds(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.2f}"
 
+
+def _verdict(one: Mapping[str, Any]) -> str:
     if one["confirmed"]:
-        verdict = "confirmed"
-    elif one["rows_to_settle"]:
-        verdict = f"inconclusive: about {count(one['rows_to_settle'])} rows with it would decide"
-    else:
-        verdict = "not confirmed" if one["n"] else "in no test row"
-    return WordLine(
-        str(one["class"]),
-        str(one["words"]),
-        count(one["n"]),
-        odds(one["log_odds"]),
-        odds(one["log_odds_of_others"]),
-        p_value(one["p"]),
-        verdict,
-    )
+        return "confirmed"
+    if one["rows_to_settle"]:
+        return f"inconclusive: about {count(one['rows_to_settle'])} rows with it would decide"
+    return "not confirmed" if one["n"] else "in no test row"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from holdfast.core.wording import HIDDEN
+from holdfast.report.block import Block
 from holdfast.report.numbers import compact, count, duration, plural, sentence
 from holdfast.report.purposes import purpose_of
 from holdfast.report.run_files import RunFiles
@@ -40,74 +41,52 @@ class ChoiceView:
     because: str
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """Something that happened at a step: a change of verdict, or an action."""
-
-    step: str
-    kind: str
-    what: str
-    because: str
-
-
 def findings(run: RunFiles) -> tuple[FindingLine, ...]:
     """Worst first."""
-    found = sorted(
-        run.records("data", "findings"),
-        key=lambda f: (ORDER.get(str(f.get("severity")), 3), -(f.get("score") or 0)),
-    )
-    return tuple(_finding(raw) for raw in found)
+    found = run.part("data").blocks("findings")
+    found.sort(key=lambda f: (ORDER.get(str(f.get("severity")), 3), -(f.get("score") or 0)))
+    return tuple(map(_finding, found))
 
 
 def decisions(run: RunFiles) -> tuple[ChoiceView, ...]:
     """Those of result.json, then the notes of events.jsonl that say something else."""
-    choices = [
-        ChoiceView(
-            str(raw.get("what", "")), _plain(raw.get("chosen", "")), str(raw.get("because", ""))
-        )
-        for raw in [*run.records("decisions"), *run.notes]
-    ]
     known: dict[tuple[str, str], ChoiceView] = {}
-    for choice in choices:
-        known.setdefault((choice.what, choice.because), choice)
+    for raw in [*run.part().blocks("decisions"), *run.notes]:
+        what, because = str(raw.get("what", "")), str(raw.get("because", ""))
+        choice = ChoiceView(what, _plain(raw.get("chosen", "")), because)
+        known.setdefault((what, because), choice)
     return tuple(known.values())
 
 
-def moments(run: RunFiles) -> tuple[Moment, ...]:
-    """Changes of verdict and actions in order, and why the run ended."""
+def moments(run: RunFiles) -> tuple[tuple[str, str, str, str], ...]:
+    """Changes of verdict and actions in order, and why the run ended: the step, its kind, what
+    happened and why."""
     lines, label = [], None
-    for event in run.timeline or run.records("actions"):
-        if event.get("event") == "verdict":
-            if event.get("label") == label:
-                continue
+    for event in run.timeline or run.part().blocks("actions"):
+        step, because = count(event.get("step")), str(event.get("because", ""))
+        if event.get("event") != "verdict":
+            lines.append((step, "action", str(event.get("action", "")), because))
+        elif event.get("label") != label:
             label = event.get("label")
-        lines.append(_moment(event))
-    if run.result.get("stopped_because"):
+            lines.append((step, "verdict", str(label or "").replace("_", " "), because))
+    if stopped := run.part().text("stopped_because"):
         last = count(run.result.get("last_step"))
-        lines.append(
-            Moment(last, "end", "Training ended", sentence(str(run.result["stopped_because"])))
-        )
+        lines.append((last, "end", "Training ended", sentence(stopped)))
     return tuple(lines)
 
 
 def settings(run: RunFiles) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
     """The resolved recipe, one table a section, dotted keys below it."""
-    recipe = _without_command(run.part("settings") or run.recipe)
+    recipe: dict[str, Any] = {**(run.part("settings") or run.recipe)}
+    alert = Block(recipe).block("alert")
+    if alert.get("command") is not None:
+        # A command that alerts run may hold secrets; a recipe and older runs have it in full.
+        recipe["alert"] = {**alert, "command": HIDDEN}
     top = tuple((k, _plain(v)) for k, v in recipe.items() if not isinstance(v, Mapping))
     rest = tuple(
-        (str(key), tuple(_flat(value)))
-        for key, value in recipe.items()
-        if isinstance(value, Mapping) and value
+        (key, tuple(_flat(value))) for key, value in Block(recipe).table().items() if value
     )
     return ((("run", top), *rest)) if top else rest
-
-
-def _without_command(settings: Mapping[str, object]) -> Mapping[str, Any]:
-    """A command that alerts run may hold secrets; a recipe and older runs have it in full."""
-    alert = settings.get("alert")
-    if not isinstance(alert, Mapping) or alert.get("command") is None:
-        return settings
-    return {**settings, "alert": {**alert, "command": HIDDEN}}
 
 
 def facts(run: RunFiles) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
@@ -121,9 +100,9 @@ def facts(run: RunFiles) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
         ("Machine", [(k, _plain(v)) for k, v in run.part("machine").items()]),
         *(
             (f"Probe: {key}", list(_flat(value)))
-            for key, value in run.part("probes").items()
+            for key, value in run.part().table("probes").items()
             # These two have sections of their own.
-            if isinstance(value, Mapping) and key not in ("memorization", "forgetting")
+            if key not in ("memorization", "forgetting")
         ),
     ]
     return tuple((name, tuple(lines)) for name, lines in blocks if lines)
@@ -135,7 +114,7 @@ def loading(run: RunFiles, folder: str = "model") -> str:
     if run.result.get("trainer"):
         return ""
     if writes := WRITERS.get(str(run.result.get("task"))):
-        bits = _bits(run.part("settings").get("model") or {})
+        bits = _bits(run.part("settings", "model"))
         more = ", BitsAndBytesConfig" if bits else ""
         config = f"quantization_config=BitsAndBytesConfig({bits})"
         arguments = f',\n    dtype="float32", {config}' if bits else ""
@@ -150,18 +129,17 @@ def loading(run: RunFiles, folder: str = "model") -> str:
     problem = run.result.get("problem")
     how = ', function_to_apply="none"' if problem == "regression" else ""
     how = ", top_k=None" if problem == "multi_label_classification" else how
-    length = run.part("model_facts").get("max_length")
-    cut = f", truncation=True, max_length={length}" if isinstance(length, int) else ""
+    length = run.part("model_facts").whole("max_length")
+    cut = "" if length is None else f", truncation=True, max_length={length}"
     example = purpose_of(run.result).example
     for mark, text in (("FOLDER", folder), ("HOW", how), ("CUT", cut)):
         example = example.replace(mark, text)
     return f"from transformers import pipeline\n{example}"
 
 
-def _bits(model: Mapping[str, Any]) -> str:
+def _bits(model: Block) -> str:
     """How the pretrained model of an adapter is to be quantised again; empty where it is not."""
-    merged = (model.get("adapter") or {}).get("merge")
-    if merged or model.get("quantize") not in ("4bit", "8bit"):
+    if model.block("adapter").get("merge") or model.get("quantize") not in ("4bit", "8bit"):
         return ""
     if model["quantize"] == "8bit":
         return "load_in_8bit=True"
@@ -173,31 +151,18 @@ def _bits(model: Mapping[str, Any]) -> str:
     )
 
 
-def _finding(raw: Mapping[str, Any]) -> FindingLine:
-    severity = str(raw.get("severity") or "info")
-    rows = [str(row) for row in (raw.get("rows") or ())[:8]]
-    more = "…" if len(raw.get("rows") or ()) > len(rows) else ""
+def _finding(raw: Block) -> FindingLine:
+    severity, rows = raw.text("severity", "info"), raw.texts("rows")
     return FindingLine(
         tone=SEVERITIES.get(severity, "info"),
         severity=severity,
         check=str(raw.get("check", "")).replace("_", " "),
         # Without rows it counts something else: settings, documents, types of entity.
-        rows=plural(raw["count"], "row") if raw.get("rows") and raw.get("count") else "",
-        examples=", ".join([*rows, more] if more else rows),
+        rows=plural(raw["count"], "row") if rows and raw.get("count") else "",
+        examples=", ".join([*rows[:8], "…"] if len(rows) > 8 else rows),
         because=str(raw.get("because", "")),
         remedy=str(raw.get("remedy", "")),
         fixed=bool(raw.get("fixed")),
-    )
-
-
-def _moment(event: Mapping[str, object]) -> Moment:
-    verdict = event.get("event") == "verdict"
-    what = str(event.get("label", "")).replace("_", " ") if verdict else event.get("action", "")
-    return Moment(
-        step=count(event.get("step")),
-        kind="verdict" if verdict else "action",
-        what=str(what),
-        because=str(event.get("because", "")),
     )
 
 
@@ -208,12 +173,12 @@ def _timing(run: RunFiles) -> Iterator[tuple[str, str]]:
         "evaluate_s": "evaluation in it",
         "guard_s": "guard in it",
     }
-    timing = run.part("timing")
+    timing, memory = run.part("timing"), run.part().number("peak_memory_mb")
     yield from ((name, duration(timing[key])) for key, name in names.items() if key in timing)
-    if isinstance(timing.get("examples_per_s"), (int, float)):
-        yield "training rows a second", f"{timing['examples_per_s']:,.1f}"
-    if isinstance(run.result.get("peak_memory_mb"), (int, float)):
-        yield "peak memory", f"{count(run.result['peak_memory_mb'])}\u00a0MB"
+    if (rows := timing.number("examples_per_s")) is not None:
+        yield "training rows a second", f"{rows:,.1f}"
+    if memory is not None:
+        yield "peak memory", f"{count(memory)}\u00a0MB"
 
 
 def _flat(value: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:

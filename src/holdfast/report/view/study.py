@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,11 +60,10 @@ class StudyView:
 
 def study(run: RunFiles) -> StudyView | None:
     """``None`` where the run is of no search of settings."""
-    block = run.result.get("study")
-    if not isinstance(block, Mapping) or "trials_table" not in block or run.part("capacity"):
+    block = run.part("study")
+    if "trials_table" not in block or run.part("capacity"):
         return None
-    test = (run.part("test", "metrics")).get(block["metric"])
-    return study_view(block, None if test is None else estimate(test))
+    return study_view(block, run.part("test", "metrics").estimate(block["metric"]))
 
 
 def study_view(block: Block, test: Estimate | None = None) -> StudyView:
@@ -91,16 +90,13 @@ def settings_of(row: Block) -> str:
 
 def answer_of(block: Block) -> str:
     """Which trial is kept, and why."""
-    trial = block["best"]
-    rows: Sequence[Block] = block["trials_table"]
-    best, row = block["best"], next(row for row in rows if row["trial"] == trial)
+    best = block["best"]
+    row = next(row for row in block["trials_table"] if row["trial"] == best)
     tried = plural(block["trials"], "trial")
     if block["noise"]:
+        kept = "the default" if row["origin"] == "default" else f"trial {best}"
+        start = f"Of {tried}, none is shown to be better than {kept}, which is kept."
         top = block.get("top") or {}
-        if row["origin"] == "default":
-            start = f"Of {tried}, none is shown to be better than the default, which is kept."
-        else:
-            start = f"Of {tried}, none is shown to be better than trial {best}, which is kept."
         if top.get("trial") in (None, best):
             return f"{start} {sentence(block['because'])}"
         seen = f"Trial {top['trial']} has the best validation score, {score(block, top['seen'])}"
@@ -119,8 +115,7 @@ def _entries(block: Block) -> Iterator[tuple[str, str]]:
         f"{metric_words(name)} {number(expected.value, name)} on new rows "
         f"({interval(expected, name)}); seen: {score(block, block['seen'])}",
     )
-    inflated = estimate(block["optimism"])
-    yield "Inflated", _inflated(block, inflated)
+    yield "Inflated", _inflated(estimate(block["optimism"]), is_rate(name))
     yield "Mattered", _mattered(block["importance"])
     yield "Cheapest", _cheapest(block)
     judged = block["judged_by"]
@@ -129,18 +124,14 @@ def _entries(block: Block) -> Iterator[tuple[str, str]]:
     yield "Ended", f"{block['stopped_because']} ({duration(block['seconds'])} of trials)"
 
 
-def _inflated(block: Block, inflated: Estimate) -> str:
-    rate = is_rate(block["metric"])
+def _inflated(inflated: Estimate, rate: bool) -> str:
     if inflated.value is None:
         return "cannot be told of one trial"
-    if rate:
-        span = f"{points(inflated.low)} to {points(inflated.high)}"
-        value = f"{points(inflated.value)} points"
-    else:
-        span = f"{number(inflated.low)} to {number(inflated.high)}"
-        value = number(inflated.value)
+    show, unit = (points, " points") if rate else (number, "")
+    value = f"{show(inflated.value)}{unit}"
     if rate and points(inflated.value).lstrip("±+−") == "0.0":
         value = "0.0 points"
+    span = f"{show(inflated.low)} to {show(inflated.high)}"
     return f"by the choice among trials what was seen is {value} too good ({span})"
 
 
@@ -180,25 +171,20 @@ def _chart(block: Block, test: Estimate | None) -> Markup:
 
 
 def _line(block: Block, row: Block) -> tuple[str, ...]:
-    latency = row.get("latency_ms")
-    ended = STATES.get(row["state"], "")
-    seen = "–" if row["state"] == "failed" else score(block, row["seen"])
+    latency, ended = row.get("latency_ms"), STATES.get(row["state"], "")
+    verdicts = str(row["verdict"]).split(", ")
     return (
         f"{row['trial']}{' (kept)' if row['trial'] == block['best'] else ''}",
         str(row["origin"]),
-        seen,
+        "–" if row["state"] == "failed" else score(block, row["seen"]),
         number(row["loss"]),
-        _ended(str(row["verdict"])),
+        # In words that say nothing of its score.
+        ", ".join(ENDS.get(one, one.replace("_", " ")) for one in verdicts),
         duration(row["seconds"]),
         "–" if latency is None else f"{latency:.3g} ms",
         settings_of(row),
         f"{ended}: {row['ended']}" if ended else str(row["ended"]),
     )
-
-
-def _ended(verdict: str) -> str:
-    """The verdicts of a trial's fits in words that say nothing of its score."""
-    return ", ".join(ENDS.get(one, one.replace("_", " ")) for one in verdict.split(", "))
 
 
 def searched(block: Block) -> Iterator[tuple[str, str, str]]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from holdfast.report.numbers import estimate, interval, number
+from holdfast.report.block import Block
+from holdfast.report.numbers import interval, number
 from holdfast.report.run_files import RunFiles
 
 RATE = "accuracy"
@@ -25,55 +24,47 @@ class ThresholdsView:
 def thresholds(run: RunFiles) -> ThresholdsView | None:
     """``None`` where a run says nothing of it (older versions, tasks without right and wrong)."""
     block = run.part("thresholds")
-    promises = block.get("promises")
-    if not isinstance(promises, (list, tuple)):
+    if not isinstance(block.get("promises"), (list, tuple)):
         return None
-    lines = [one for one in promises if isinstance(one, Mapping)]
+    promises, broken = block.blocks("promises"), block.number("broken_in")
+    alarms = (
+        "Chosen on validation rows; in 1,000 resamplings of each of four data sets a promise was "
+        f"broken in at most {_share(broken)} (no promise counts as kept). holdfast threshold sets "
+        "one; predict then gives no prediction below it."
+    )
     return ThresholdsView(
-        _sentence(lines), tuple(_line(one) for one in lines), _alarms(block.get("broken_in"))
+        _sentence(promises), tuple(map(_line, promises)), "" if broken is None else alarms
     )
 
 
-def _share(value: object) -> str:
-    return f"{100 * value:g}\u00a0%" if isinstance(value, (int, float)) else "–"
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:g}\u00a0%"
 
 
-def _sentence(lines: list[Mapping[str, Any]]) -> str:
-    kept = [one for one in lines if isinstance(one.get("test"), Mapping)]
+def _sentence(promises: list[Block]) -> str:
+    kept = [one for one in promises if one.block("test")]
     if not kept:
         return (
             "No threshold on the predicted probability guarantees a precision: there are too few "
             "validation rows, or too many errors among them. Expect the accuracy above."
         )
     best = kept[-1]
-    coverage = estimate(best["test"].get("coverage"))
+    coverage = best.block("test").estimate("coverage")
     return (
         f"Predictions with a probability of {number(best.get('threshold'), RATE)} or more have a "
-        f"precision of at least {_share(best.get('precision'))}, if new rows are drawn as the "
+        f"precision of at least {_share(best.number('precision'))}, if new rows are drawn as the "
         f"validation rows were; this covers {number(coverage.value, RATE)} of the test rows."
     )
 
 
-def _line(one: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
-    test = one.get("test")
-    if not isinstance(test, Mapping):
-        rows = one.get("rows_needed")
-        why = str(one.get("why") or "")
-        if isinstance(rows, int):
+def _line(one: Block) -> tuple[str, str, str, str, str]:
+    test, promised = one.block("test"), _share(one.number("precision"))
+    if not test:
+        why, rows = one.text("why"), one.whole("rows_needed")
+        if rows is not None:
             why += f"; with errors as found about {rows:,} validation rows are needed"
-        return _share(one.get("precision")), "none", "–", "–", why
-    answered, right = estimate(test.get("coverage")), estimate(test.get("precision"))
+        return promised, "none", "–", "–", why
+    answered, right = test.estimate("coverage"), test.estimate("precision")
     span = interval(right, RATE)
     shown = f"{number(right.value, RATE)} ({span})" if span else number(right.value, RATE)
-    at = number(one.get("threshold"), RATE)
-    return _share(one.get("precision")), at, number(answered.value, RATE), shown, ""
-
-
-def _alarms(broken: object) -> str:
-    if not isinstance(broken, (int, float)):
-        return ""
-    return (
-        "Chosen on validation rows; in 1,000 resamplings of each of four data sets a promise was "
-        f"broken in at most {_share(broken)} (no promise counts as kept). holdfast threshold sets "
-        "one; predict then gives no prediction below it."
-    )
+    return promised, number(one.get("threshold"), RATE), number(answered.value, RATE), shown, ""

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from holdfast.core.wording import GATE_OUTCOMES
+from holdfast.report.block import Block
 from holdfast.report.numbers import count, estimate, metric_name, number
 from holdfast.report.run_files import RunFiles
 from holdfast.report.view.base_model import BesideStart, Lines
@@ -29,18 +30,16 @@ SHOWN = 12
 def renewal(run: RunFiles) -> BesideStart | None:
     """``None`` where the run is no update."""
     raw = run.part("update")
-    gate, feedback = run.part("update", "gate"), run.part("update", "feedback")
-    if not raw or not gate:
+    gate, start = raw.block("gate"), raw.block("start")
+    if not gate:
         return None
-    sentence = gate_words(gate)
-    start = run.part("update", "start")
-    notes = [
+    notes = (
         f"It is an update of {raw.get('from')}, learned "
         f"{STARTS.get(str(start.get('start')), '')}: {start.get('because')}.",
-        f"Allowed to be lost on old rows: {100 * float(gate.get('margin') or 0):g} points "
+        f"Allowed to be lost on old rows: {100 * (gate.number('margin') or 0):g} points "
         f"({gate.get('margin_because')}).",
-        f"Test rows: {score_words(run.part('update', 'test'))}.",
-    ]
+        f"Test rows: {score_words(raw.block('test'))}.",
+    )
     tables = [
         Lines(
             "The two lots of rows that decided, new model less old, with 90 % limits "
@@ -48,21 +47,34 @@ def renewal(run: RunFiles) -> BesideStart | None:
             ("Rows", "How many", "Old", "New", "Difference, points"),
             tuple(_answers(gate)),
         ),
-        Lines("What became of the feedback", ("Rows", "How many"), tuple(_feedback(feedback))),
+        Lines(
+            "What became of the feedback",
+            ("Rows", "How many"),
+            tuple(_feedback(raw.block("feedback"))),
+        ),
     ]
-    parts = [one for one in gate.get("slices") or () if isinstance(one, Mapping)]
-    if parts:
+    if parts := gate.blocks("slices"):
         parts.sort(key=lambda one: float(one.get("p_value") or 0))
-        lines = tuple(map(_part, parts[:SHOWN]))
-        title = "Where it could be worse: parts of the old rows, the likeliest first"
         tables.append(
             Lines(
-                title, ("Part", "Rows", "Difference, points", "p (paired, one-sided; Holm)"), lines
+                "Where it could be worse: parts of the old rows, the likeliest first",
+                ("Part", "Rows", "Difference, points", "p (paired, one-sided; Holm)"),
+                tuple(
+                    (
+                        f"{one.get('kind')} {one.get('part')}",
+                        count(one.get("n")),
+                        _signed(one.number("difference")),
+                        number(one.estimate("p_value").value),
+                    )
+                    for one in parts[:SHOWN]
+                ),
             )
         )
-    lost = [str(one) for one in gate.get("not_asked") or ()]
-    more = [f"Not asked about, since it cannot be found in other rows: {one}." for one in lost]
-    return BesideStart(sentence, tuple(notes), tuple(tables), tuple(more))
+    more = [
+        f"Not asked about, since it cannot be found in other rows: {one}."
+        for one in gate.texts("not_asked")
+    ]
+    return BesideStart(gate_words(gate), notes, tuple(tables), tuple(more))
 
 
 def gate_words(gate: Mapping[str, object]) -> str:
@@ -94,56 +106,46 @@ def score_words(block: Mapping[str, Any]) -> str:
         f"{metric_name(name).lower()} {number(new.value, name)}, the served model's was "
         f"{number(old.value, name)}"
     ).replace("\u00a0", " ")
-    gap = block.get("difference") or {}
+    gap = Block(block).block("difference")
     if gap.get("value") is None:
         return told
     return f"{told} (difference {_points(gap)} points, scored after the decision)"
 
 
-def _answers(gate: Mapping[str, object]) -> Iterator[tuple[str, ...]]:
-    for place in ("old", "first", "new"):
-        one = gate.get(place)
-        if not isinstance(one, Mapping):
-            continue
+def _answers(gate: Block) -> Iterator[tuple[str, ...]]:
+    for one in filter(None, map(gate.block, ("old", "first", "new"))):
         name = str(one.get("metric"))
-        old, new = estimate(one.get("old")), estimate(one.get("new"))
         yield (
             str(one.get("what")),
             count(one.get("n")),
-            number(old.value, name),
-            number(new.value, name),
-            _points(one.get("difference") or {}),
+            number(one.estimate("old").value, name),
+            number(one.estimate("new").value, name),
+            _points(one.block("difference")),
         )
 
 
-def _feedback(feedback: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _feedback(feedback: Block) -> Iterator[tuple[str, str]]:
     yield "Given", count(feedback.get("n"))
     yield "Learned", count(feedback.get("used"))
     yield "Kept out of training, for the gate", count(feedback.get("held"))
-    for key, n in (feedback.get("left_out") or {}).items():
+    for key, n in feedback.block("left_out").items():
         if n and key in LEFT_OUT:
             yield f"Left out: {LEFT_OUT[key]}", count(n)
-    own = feedback.get("own_labelled") or {}
+    own = feedback.block("own_labelled")
     if own.get("n"):
         yield "Labelled by a model", count(own.get("n"))
         yield "Of these learned", count(own.get("used"))
-    replayed = feedback.get("replayed") or {}
-    yield "Old training rows learned again", count(replayed.get("n"))
+    yield "Old training rows learned again", count(feedback.block("replayed").get("n"))
     if feedback.get("deleted_since"):
         yield "Old rows whose feedback was deleted since", count(feedback["deleted_since"])
 
 
-def _part(one: Mapping[str, object]) -> tuple[str, ...]:
-    value = one.get("difference")
-    shown = f"{100 * value:+.1f}" if isinstance(value, (int, float)) else "–"
-    name = f"{one.get('kind')} {one.get('part')}"
-    return name, count(one.get("n")), shown, number(estimate(one.get("p_value")).value)
+def _points(gap: Block) -> str:
+    value, low = gap.number("value"), gap.number("low")
+    if value is None or low is None:
+        return _signed(value)
+    return f"{_signed(value)} ({_signed(low)} to {_signed(gap['high'])})"
 
 
-def _points(gap: Mapping[str, Any]) -> str:
-    value = gap.get("value")
-    if not isinstance(value, (int, float)):
-        return "–"
-    if not isinstance(gap.get("low"), (int, float)):
-        return f"{100 * value:+.1f}"
-    return f"{100 * value:+.1f} ({100 * gap['low']:+.1f} to {100 * gap['high']:+.1f})"
+def _signed(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:+.1f}"
