@@ -12,11 +12,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from holdfast.core.files import write_text
 from holdfast.core.records import Estimate
 from holdfast.report.numbers import ON_CARD, interval, metric_name, metrics
-from holdfast.report.page import TEMPLATES, UNPRINTABLE
+from holdfast.report.page import TEMPLATES, UNPRINTABLE, Compiled
 from holdfast.report.public import hub_name, licence, public_name, without_paths
 from holdfast.report.purposes import Purpose, purpose_of
 from holdfast.report.run_files import RunFiles, read_run
-from holdfast.report.templates_cache import Compiled
 from holdfast.report.view import division, headline, honest, learning, record, reliance
 
 COMPILED = Compiled()

@@ -7,9 +7,11 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
+from jinja2 import BytecodeCache, Environment, FileSystemLoader, StrictUndefined, pass_context
+from jinja2.bccache import Bucket
 from markupsafe import Markup
 
 from holdfast._version import __version__
@@ -20,7 +22,6 @@ from holdfast.report.glossary import Glossary
 from holdfast.report.numbers import moment
 from holdfast.report.public import without_paths
 from holdfast.report.run_files import RunFiles, read_run
-from holdfast.report.templates_cache import Compiled
 from holdfast.report.view import (
     base_model,
     capacity,
@@ -30,7 +31,6 @@ from holdfast.report.view import (
     examples,
     fairness,
     folds,
-    forgetting,
     generations,
     headline,
     honest,
@@ -45,6 +45,23 @@ from holdfast.report.view import (
     thresholds,
     update,
 )
+
+
+class Compiled(BytecodeCache):
+    """Code of templates, in memory. One belongs to environments of the same settings, since these
+    are compiled in. Differs from Jinja's own cache in that it outlives its environment: a page has
+    an environment of its own, because its glossary is."""
+
+    def __init__(self) -> None:
+        self._code: dict[tuple[str, str], CodeType] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        bucket.code = self._code.get((bucket.key, bucket.checksum))
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        if bucket.code is not None:
+            self._code[bucket.key, bucket.checksum] = bucket.code
+
 
 TEMPLATES = Path(__file__).parent / "templates"
 COMPILED = Compiled()
@@ -178,7 +195,7 @@ def sections(run: RunFiles) -> tuple[Section, ...]:
         Section("fairness", "Is it fair?", fairness.fairness(run)),
         Section("reasons", "What carries each class", reasons.reasons(run)),
         Section("memory", "What it remembers", memory.memory(run)),
-        Section("forgetting", "What it forgot", forgetting.forgetting(run)),
+        Section("forgetting", "What it forgot", memory.forgetting(run)),
         Section("load", "Load the model", record.loading(run)),
         Section("capacity", "Is it larger than it need be?", capacity.capacity(run)),
         Section("study", "What the search found", study.study(run)),

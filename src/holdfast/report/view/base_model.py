@@ -4,11 +4,11 @@ from."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from holdfast.core.records import Estimate
 from holdfast.core.wording import way_words
 from holdfast.report.block import Block
+from holdfast.report.document import Document, Table
 from holdfast.report.numbers import count, estimate, interval, metric_name, number, p_value, points
 from holdfast.report.run_files import RunFiles
 
@@ -28,27 +28,7 @@ SETS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Lines:
-    """A table: its caption, the names of its columns, and its lines."""
-
-    caption: str
-    columns: tuple[str, ...]
-    lines: tuple[tuple[str, ...], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class BesideStart:
-    """A section: ``sentence`` answers in plain words, ``more`` are sentences beside it, ``tables``
-    hold the numbers, ``notes`` say what was not done and why."""
-
-    sentence: str
-    more: tuple[str, ...]
-    tables: tuple[Lines, ...]
-    notes: tuple[str, ...]
-
-
-def worth(run: RunFiles) -> BesideStart | None:
+def worth(run: RunFiles) -> Document | None:
     """From ``worth`` of result.json; ``None`` where the task writes no text."""
     raw = run.part("worth")
     if not raw:
@@ -71,12 +51,12 @@ def worth(run: RunFiles) -> BesideStart | None:
     notes += map(str, raw.block("left_out").values())
     judged = f"The judge was tried first: {ability.get('because')}." if ability.get("able") else ""
     more = (judged, general.text("because"), raw.text("false_alarms"))
-    return BesideStart(
+    return Document(
         raw.text("because"), tuple(filter(None, more)), tuple(tables), _sentences(notes)
     )
 
 
-def outputs(run: RunFiles) -> BesideStart | None:
+def outputs(run: RunFiles) -> Document | None:
     """From ``outputs`` of result.json; ``None`` where nothing was written."""
     raw = run.part("outputs")
     shares = [one for one in raw.blocks("shares") if one.get("n")]
@@ -91,10 +71,10 @@ def outputs(run: RunFiles) -> BesideStart | None:
         raw.text("false_alarms"),
     )
     notes = _sentences(map(str, raw.block("left_out").values()))
-    return BesideStart(raw.text("because"), tuple(filter(None, more)), tuple(tables), notes)
+    return Document(raw.text("because"), tuple(filter(None, more)), tuple(tables), notes)
 
 
-def _losses(start: Mapping[str, Block], texts: Block) -> Lines:
+def _losses(start: Mapping[str, Block], texts: Block) -> Table:
     metric = texts.text("metric")
     lines = tuple(
         (
@@ -121,10 +101,10 @@ def _losses(start: Mapping[str, Block], texts: Block) -> Lines:
         f"its {metric_name(metric)}" if metric else "its texts",
         f"this model's {metric_name(metric)}" if metric else "this model's texts",
     )
-    return Lines("Loss on the answers, and the texts written", columns, lines)
+    return Table("Loss on the answers, and the texts written", columns, lines)
 
 
-def _rates(rates: Mapping[str, Block], start: Mapping[str, Block], judge: str) -> Lines:
+def _rates(rates: Mapping[str, Block], start: Mapping[str, Block], judge: str) -> Table:
     lines = tuple(
         (
             f"The start model, {way_words(name, start.get(name, {}))}",
@@ -144,10 +124,10 @@ def _rates(rates: Mapping[str, Block], start: Mapping[str, Block], judge: str) -
         "win rate, ties half",
         "p (exact sign test, Holm)",
     )
-    return Lines(f"Whose answer is better, judged by {judge}", columns, lines)
+    return Table(f"Whose answer is better, judged by {judge}", columns, lines)
 
 
-def _general(raw: Block) -> Lines:
+def _general(raw: Block) -> Table:
     sets = raw.blocks("sets") + [one for one in (raw.block("all"),) if one]
     lines = tuple(
         (
@@ -161,10 +141,10 @@ def _general(raw: Block) -> Lines:
         for one in sets
     )
     columns = ("Set", "pairs", "before", "after", "difference", "")
-    return Lines("Pairs of short English sentences: the right one is likelier", columns, lines)
+    return Table("Pairs of short English sentences: the right one is likelier", columns, lines)
 
 
-def _shares(name: str, shares: list[Block], meaning: Block) -> Lines:
+def _shares(name: str, shares: list[Block], meaning: Block) -> Table:
     lines = tuple(
         (
             meaning.text(str(one.get("mark")), str(one.get("mark"))),
@@ -189,7 +169,7 @@ def _shares(name: str, shares: list[Block], meaning: Block) -> Lines:
         "",
         "rows",
     )
-    return Lines(f"{name} ({count(shares[0].get('n'))})", columns, lines)
+    return Table(f"{name} ({count(shares[0].get('n'))})", columns, lines)
 
 
 def _gap(found: Estimate) -> str:

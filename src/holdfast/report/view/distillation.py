@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from holdfast.report.block import Block
+from holdfast.report.document import Document, Table
 from holdfast.report.numbers import count, interval, metric_name, number
 from holdfast.report.run_files import RunFiles
-from holdfast.report.view.base_model import BesideStart, Lines
 
 
-def distilled(run: RunFiles) -> BesideStart | None:
+def distilled(run: RunFiles) -> Document | None:
     """``None`` where the run had no teacher."""
     raw = run.part("distilled")
     if not raw:
         return None
     if "because" not in raw:
-        return BesideStart(f"It is not known: {raw.get('why')}.", (), (), ())
+        return Document(f"It is not known: {raw.get('why')}.")
     teacher, student, alone = (raw.block(name) for name in ("teacher", "student", "alone"))
     speed = raw.block("speed")
     lines = [
@@ -41,12 +41,12 @@ def distilled(run: RunFiles) -> BesideStart | None:
         beside.append(_beside("With a teacher minus without", alone, "difference"))
     name = metric_name(str(raw.get("metric")))
     tables = (
-        Lines(
+        Table(
             f"On {count(raw.get('n'))} test rows",
             ("Model", name, "Parameters", "Milliseconds a row"),
             tuple(lines),
         ),
-        Lines(
+        Table(
             "One beside the other, with 95 % intervals",
             ("What", "Value", "Interval"),
             tuple(beside),
@@ -54,7 +54,7 @@ def distilled(run: RunFiles) -> BesideStart | None:
     )
     notes = (str(alone["why"]),) if "why" in alone else ()
     runs = ", ".join(teacher.texts("runs"))
-    return BesideStart(str(raw["because"]), (f"Its teacher: {runs}.",), tables, notes)
+    return Document(str(raw["because"]), (f"Its teacher: {runs}.",), tables, notes)
 
 
 def _beside(name: str, block: Block, key: str) -> tuple[str, str, str]:

@@ -1,11 +1,15 @@
-"""What the model remembers of its training rows: ``probes.memorization`` of ``result.json``."""
+"""What the model remembers of its training rows, and what it forgot of what it knew before them:
+``probes.memorization`` and ``probes.forgetting`` of ``result.json``."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from markupsafe import Markup
+
 from holdfast.report.block import Block
-from holdfast.report.numbers import estimate, interval, number
+from holdfast.report.charts.curves import ChartSeries, CurvesChart, curves
+from holdfast.report.numbers import count, estimate, interval, number, sentence
 from holdfast.report.run_files import RunFiles
 
 ATTACKS = {
@@ -21,6 +25,7 @@ RISKS = {
         "learned late and is now predicted well was memorized.",
     )
 }
+GENERAL = "General probe"
 OTHER = ("Score", "How much better the model predicts the row than a new one would be.")
 
 
@@ -88,3 +93,44 @@ def _alarms(found: Block) -> str:
         f"False alarms: {found.get('alarms')} of {found.get('runs')} {found.get('what')} "
         "(benchmarks/memory.py)."
     )
+
+
+@dataclass(frozen=True, slots=True)
+class ForgettingView:
+    """The curve of the probe's loss, and what it says in a sentence."""
+
+    chart: Markup
+    sentence: str
+
+
+def forgetting(run: RunFiles) -> ForgettingView | None:
+    """``None`` where no general rows were measured."""
+    found = run.part("probes", "forgetting")
+    if "rise" not in found:
+        said = found.text("because") or found.text("why")
+        return ForgettingView(Markup(""), sentence(said)) if said else None
+    looks = [s for s in run.snapshots if isinstance(s.get("step"), int) and "general_loss" in s]
+    looks.sort(key=lambda look: int(look["step"]))
+    chart = CurvesChart(
+        "general-loss",
+        "Loss on the general probe",
+        "loss",
+        tuple(int(look["step"]) for look in looks),
+        tuple(look.get("epoch") for look in looks),
+        (ChartSeries(GENERAL, "valid", tuple(look["general_loss"] for look in looks)),),
+        run.part().whole("best_step"),
+    )
+    drawn = curves(chart) if looks else Markup("")
+    if found.get("because"):
+        skipped = found.get("skipped")
+        more = f" The end and the first {count(skipped)} tokens of each are not scored."
+        return ForgettingView(drawn, f"{found['because']}{more if skipped else ''}")
+    # As runs by older versions told it.
+    before, after, rise = map(found.estimate, ("before", "after", "rise"))
+    told = (
+        f"On {count(found.get('n'))} rows of what the model knew before, which nothing here learns "
+        f"from, the loss was {number(before.value)} before the first step and is "
+        f"{number(after.value)} in the state that was kept: a rise of {number(rise.value)}"
+    )
+    span = interval(rise)
+    return ForgettingView(drawn, f"{told} (95 % interval {span})." if span else f"{told}.")

@@ -7,9 +7,9 @@ from typing import Any
 
 from holdfast.core.wording import GATE_OUTCOMES
 from holdfast.report.block import Block
+from holdfast.report.document import Document, Table
 from holdfast.report.numbers import count, estimate, metric_name, number
 from holdfast.report.run_files import RunFiles
-from holdfast.report.view.base_model import BesideStart, Lines
 
 STARTS = {"warm": "from the served model", "anew": "from the start"}
 # What became of feedback that was not learned, in words.
@@ -27,7 +27,7 @@ LEFT_OUT = {
 SHOWN = 12
 
 
-def renewal(run: RunFiles) -> BesideStart | None:
+def renewal(run: RunFiles) -> Document | None:
     """``None`` where the run is no update."""
     raw = run.part("update")
     gate, start = raw.block("gate"), raw.block("start")
@@ -41,13 +41,13 @@ def renewal(run: RunFiles) -> BesideStart | None:
         f"Test rows: {score_words(raw.block('test'))}.",
     )
     tables = [
-        Lines(
+        Table(
             "The two lots of rows that decided, new model less old, with 90 % limits "
             "(each end holds at 95 %)",
             ("Rows", "How many", "Old", "New", "Difference, points"),
             tuple(_answers(gate)),
         ),
-        Lines(
+        Table(
             "What became of the feedback",
             ("Rows", "How many"),
             tuple(_feedback(raw.block("feedback"))),
@@ -56,7 +56,7 @@ def renewal(run: RunFiles) -> BesideStart | None:
     if parts := gate.blocks("slices"):
         parts.sort(key=lambda one: float(one.get("p_value") or 0))
         tables.append(
-            Lines(
+            Table(
                 "Where it could be worse: parts of the old rows, the likeliest first",
                 ("Part", "Rows", "Difference, points", "p (paired, one-sided; Holm)"),
                 tuple(
@@ -74,7 +74,7 @@ def renewal(run: RunFiles) -> BesideStart | None:
         f"Not asked about, since it cannot be found in other rows: {one}."
         for one in gate.texts("not_asked")
     ]
-    return BesideStart(gate_words(gate), notes, tuple(tables), tuple(more))
+    return Document(gate_words(gate), notes, tuple(tables), tuple(more))
 
 
 def gate_words(gate: Mapping[str, object]) -> str:
