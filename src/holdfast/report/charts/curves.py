@@ -15,10 +15,13 @@ from holdfast.report.charts.svg import (
     AxisScale,
     drawing,
     element,
+    line,
+    mark,
+    tick,
     tick_labels,
+    ticks,
     whole_ticks,
 )
-from holdfast.report.charts.svg import ticks as round_ticks
 from holdfast.report.numbers import count, number
 
 TOP = 26.0
@@ -89,7 +92,7 @@ def _draw(chart: CurvesChart, size: str, width: float) -> Markup:
     steps = [*chart.steps, *(step for one in chart.left for step in one.steps)]
     x = AxisScale(min(steps), max(steps), 50.0, width - 14.0)
     y = AxisScale(low, high, height - BOTTOM, TOP)
-    marks = [m for m in round_ticks(low, high, 5 if size == "wide" else 4) if low <= m <= high]
+    marks = [m for m in ticks(low, high, 5 if size == "wide" else 4) if low <= m <= high]
     parts = [
         _axes(chart, marks, x, y, width),
         _best(chart, x, y),
@@ -116,17 +119,13 @@ def _axes(
     chart: CurvesChart, marks: Sequence[float], x: AxisScale, y: AxisScale, width: float
 ) -> Markup:
     parts = []
-    for mark, label in zip(marks, tick_labels(marks, chart.percent), strict=True):
-        parts.append(element("line", x1=x.start, x2=x.end, y1=y(mark), y2=y(mark), class_="grid"))
-        parts.append(
-            element("text", label, x=x.start - 7, y=y(mark) + 4, class_="tick", text_anchor="end")
-        )
+    for at, label in zip(marks, tick_labels(marks, chart.percent), strict=True):
+        parts.append(line(x.start, x.end, y(at), y(at), "grid"))
+        parts.append(tick(label, x.start - 7, y(at) + 4, "end"))
     steps = whole_ticks(x.low, x.high, 6 if width == WIDE else 4)
-    for mark, label in zip(steps, tick_labels(steps), strict=True):
-        parts.append(
-            element("text", label, x=x(mark), y=y.start + 18, class_="tick", text_anchor="middle")
-        )
-    end = element("text", chart.axis, x=x.end, y=y.start + 35, class_="tick", text_anchor="end")
+    for at, label in zip(steps, tick_labels(steps), strict=True):
+        parts.append(tick(label, x(at), y.start + 18, "middle"))
+    end = tick(chart.axis, x.end, y.start + 35, "end")
     return element("g", *parts, end, aria_hidden="true")
 
 
@@ -135,7 +134,6 @@ def _best(chart: CurvesChart, x: AxisScale, y: AxisScale) -> Markup:
         return Markup("")
     at = x(chart.best)
     late = at > (x.start + x.end) / 2
-    line = element("line", x1=at, x2=at, y1=y.end - 8, y2=y.start, class_="best-line")
     text = element(
         "text",
         f"{chart.mark}: {chart.axis} {count(chart.best)}",
@@ -144,7 +142,7 @@ def _best(chart: CurvesChart, x: AxisScale, y: AxisScale) -> Markup:
         text_anchor="end" if late else "start",
         class_="best-text",
     )
-    return element("g", line, text, aria_hidden="true")
+    return element("g", line(at, at, y.end - 8, y.start, "best-line"), text, aria_hidden="true")
 
 
 def _path(
@@ -184,37 +182,21 @@ def _bands(chart: CurvesChart, x: AxisScale, y: AxisScale) -> list[Markup]:
 def _band(
     chart: CurvesChart, index: int, edges: Sequence[float], at: float, y: AxisScale, focusable: bool
 ) -> Markup:
-    words = _words(chart, index)
-    parts = [
-        element("title", words),
-        element(
-            "rect",
-            x=edges[0],
-            y=y.end,
-            # Looks that share a step would leave nothing to point at.
-            width=max(edges[1] - edges[0], 1),
-            height=y.start - y.end,
-            class_="catch",
-        ),
-        element("line", x1=at, x2=at, y1=y.end, y2=y.start, class_="cross"),
-    ]
+    # Looks that share a step would leave nothing to point at.
+    width = max(edges[1] - edges[0], 1)
+    catch = element(
+        "rect", x=edges[0], y=y.end, width=width, height=y.start - y.end, class_="catch"
+    )
+    parts = [catch, line(at, at, y.end, y.start, "cross")]
     for series in chart.series:
         value = series.values[index]
         if value is not None and _finite(value):
             parts.append(_dot(series.style, at, y(value)))
     shown = " kept" if chart.steps[index] == chart.best else ""
     shown += " few" if len(chart.steps) <= FEW else ""
-    return element(
-        "g",
-        *parts,
-        class_=f"hit band{shown}",
-        role="img",
-        # One stop of the Tab key a chart; the arrow keys go on from there.
-        tabindex="0" if focusable else "-1",
-        aria_label=words.replace("\n", ", "),
-        data_x=at,
-        data_y=y.end,
-    )
+    # One stop of the Tab key a chart; the arrow keys go on from there.
+    tab = "0" if focusable else "-1"
+    return mark(_words(chart, index), at, y.end, *parts, style=f"band{shown}", tab=tab)
 
 
 def _dot(style: str, x: float, y: float) -> Markup:
@@ -249,11 +231,8 @@ def _about(chart: CurvesChart) -> str:
         if known:
             first, last = number(known[0], chart.metric), number(known[-1], chart.metric)
             ends.append(f"{series.name} goes from {first} to {last}")
-    best = (
-        f" The {chart.mark} state is {chart.axis} {count(chart.best)}."
-        if chart.best is not None
-        else ""
-    )
+    kept = f" The {chart.mark} state is {chart.axis} {count(chart.best)}."
+    best = "" if chart.best is None else kept
     looks = f"{len(chart.steps)} looks, {chart.axis}s {chart.steps[0]} to {chart.steps[-1]}. "
     keys = " Arrow keys move between the looks." if chart.scripted else ""
     return looks + "; ".join(ends) + "." + best + keys

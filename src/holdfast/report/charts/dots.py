@@ -8,8 +8,19 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from holdfast.core.records import Estimate
-from holdfast.report.charts.svg import NARROW, SIZES, WIDE, AxisScale, drawing, element, tick_labels
-from holdfast.report.charts.svg import ticks as round_ticks
+from holdfast.report.charts.svg import (
+    NARROW,
+    SIZES,
+    WIDE,
+    AxisScale,
+    drawing,
+    element,
+    line,
+    mark,
+    tick,
+    tick_labels,
+    ticks,
+)
 from holdfast.report.numbers import interval, is_rate, number
 
 LINE = 40.0
@@ -33,9 +44,9 @@ def dots(key: str, lines: Sequence[Dot], metric: str, title: str) -> Markup:
 
     A line without a value says why in its place. Without any value there is no chart: empty.
     """
-    if not any(line.estimate.value is not None for line in lines):
+    if all(one.estimate.value is None for one in lines):
         return Markup("")
-    about = "; ".join(f"{line.label}: {_words(line, metric)}" for line in lines)
+    about = "; ".join(f"{one.label}: {_words(one, metric)}" for one in lines)
     return Markup("").join(_draw(key, size, lines, metric, title, about) for size, _ in SIZES)
 
 
@@ -43,115 +54,85 @@ def _draw(key: str, size: str, lines: Sequence[Dot], metric: str, title: str, ab
     wide = size == "wide"
     width = WIDE if wide else NARROW
     # In the wide chart the texts stand beside the marks, so they must leave them room.
-    words = max(LETTER * len(_value_words(line, metric)) for line in lines) + 22
+    texts = ("  ".join(filter(None, _value(one, metric))) for one in lines)
+    words = max(LETTER * len(text) for text in texts) + 22
     left, right = (190.0, width - max(words, 176.0)) if wide else (10.0, width - 10.0)
     letters = LABEL_LIMIT if wide else min(LABEL_LIMIT, int((width - words) / LETTER))
     height = (LINE if wide else 58.0) * len(lines)
-    marks = _ticks(lines, metric, 6 if wide else 4)
-    scale = AxisScale(marks[0], marks[-1], left, right)
-    parts = [_grid(marks, scale, height, is_rate(metric))]
-    for index, line in enumerate(lines):
-        parts.append(_line(line, index, scale, metric, width, wide, max(letters, 8)))
-    return drawing(key, size, width, height + AXIS, title, about, *parts)
-
-
-def _ticks(lines: Sequence[Dot], metric: str, wanted: int) -> list[float]:
-    found = [v for line in lines for v in _ends(line.estimate)]
-    low, high = min(found), max(found)
+    found = [one.estimate for one in lines]
+    ends = [v for e in found for v in (e.value, e.low, e.high) if v is not None]
+    low, high = min(ends), max(ends)
     pad = 0.08 * (high - low) or 0.05 * (abs(high) or 1.0)
     low, high = low - pad, high + pad
     if is_rate(metric):
         # A rate ends at 100 %, unless a stranger's run says otherwise.
-        low, high = max(0.0, low), max(min(1.0, high), *found)
-    return round_ticks(low, high, wanted)
-
-
-def _ends(value: Estimate) -> list[float]:
-    return [v for v in (value.value, value.low, value.high) if v is not None]
+        low, high = max(0.0, low), max(min(1.0, high), *ends)
+    marks = ticks(low, high, 6 if wide else 4)
+    scale = AxisScale(marks[0], marks[-1], left, right)
+    parts = [_grid(marks, scale, height, is_rate(metric))]
+    for index, one in enumerate(lines):
+        parts.append(_line(one, index, scale, metric, width, wide, max(letters, 8)))
+    return drawing(key, size, width, height + AXIS, title, about, *parts)
 
 
 def _grid(marks: Sequence[float], scale: AxisScale, height: float, percent: bool) -> Markup:
     parts = []
-    for mark, label in zip(marks, tick_labels(marks, percent), strict=True):
-        x = scale(mark)
-        parts.append(element("line", x1=x, x2=x, y1=0.0, y2=height, class_="grid"))
-        anchor = "start" if mark == marks[0] else "end" if mark == marks[-1] else "middle"
-        parts.append(element("text", label, x=x, y=height + 17, class_="tick", text_anchor=anchor))
+    for at, label in zip(marks, tick_labels(marks, percent), strict=True):
+        x = scale(at)
+        parts.append(line(x, x, 0.0, height, "grid"))
+        anchor = "start" if at == marks[0] else "end" if at == marks[-1] else "middle"
+        parts.append(tick(label, x, height + 17, anchor))
     return element("g", *parts, aria_hidden="true")
 
 
 def _line(
-    line: Dot, index: int, scale: AxisScale, metric: str, width: float, wide: bool, letters: int
+    dot: Dot, index: int, scale: AxisScale, metric: str, width: float, wide: bool, letters: int
 ) -> Markup:
     middle = LINE * index + LINE / 2 if wide else 58.0 * index + 42
     text_y = middle + 4.5 if wide else middle - 20
-    cut = line.label if len(line.label) <= letters else line.label[: letters - 1] + "…"
-    label = element("text", cut, x=0, y=text_y, class_=f"label {line.kind}")
-    value = element(
-        "text", _value_text(line, metric), x=width, y=text_y, text_anchor="end", class_="value"
-    )
-    return element("g", label, value, _mark(line, scale, middle, metric))
+    cut = dot.label if len(dot.label) <= letters else dot.label[: letters - 1] + "…"
+    label = element("text", cut, x=0, y=text_y, class_=f"label {dot.kind}")
+    value_text, span = _value(dot, metric)
+    shown = [
+        element("tspan", value_text, class_="muted" if dot.estimate.value is None else "strong"),
+        *([element("tspan", f"  {span}", class_="muted")] if span else []),
+    ]
+    value = element("text", *shown, x=width, y=text_y, text_anchor="end", class_="value")
+    return element("g", label, value, _mark(dot, scale, middle, metric))
 
 
-def _mark(line: Dot, scale: AxisScale, y: float, metric: str) -> Markup:
-    if line.estimate.value is None:
+def _mark(dot: Dot, scale: AxisScale, y: float, metric: str) -> Markup:
+    found = dot.estimate
+    if found.value is None:
         return Markup("")
-    words = f"{line.label}\n{_words(line, metric)}"
-    x = scale(line.estimate.value)
-    parts = [element("title", words)]
-    if line.estimate.low is not None and line.estimate.high is not None:
-        low, high = scale(line.estimate.low), scale(line.estimate.high)
-        parts.append(
-            element("rect", x=low, y=y - 12, width=max(high - low, 1), height=24, class_="catch")
-        )
-        parts.append(element("line", x1=low, x2=high, y1=y, y2=y, class_="whisker"))
-        parts += [
-            element("line", x1=e, x2=e, y1=y - 5, y2=y + 5, class_="whisker") for e in (low, high)
+    x, parts = scale(found.value), []
+    if found.low is not None and found.high is not None:
+        low, high = scale(found.low), scale(found.high)
+        parts = [
+            element("rect", x=low, y=y - 12, width=max(high - low, 1), height=24, class_="catch"),
+            line(low, high, y, y, "whisker"),
+            *(line(end, end, y - 5, y + 5, "whisker") for end in (low, high)),
         ]
-    shape = {"main": _circle, "warn": _diamond}.get(line.kind, _square)
-    parts.append(shape(x, y))
-    return element(
-        "g",
-        *parts,
-        class_=f"hit mark {line.kind}",
-        role="img",
-        tabindex="0",
-        aria_label=words.replace("\n", ": "),
-        data_x=x,
-        data_y=y,
-    )
+    if dot.kind == "main":
+        shape = element("circle", cx=x, cy=y, r=6.5, class_="dot")
+    elif dot.kind == "warn":
+        shape = element("path", d=f"M{x:.2f} {y - 7:.2f}l7 7l-7 7l-7-7z", class_="dot")
+    else:
+        shape = element("rect", x=x - 5, y=y - 5, width=10, height=10, class_="dot")
+    words, said = _words(dot, metric), f"mark {dot.kind}"
+    return mark(f"{dot.label}\n{words}", x, y, *parts, shape, style=said, between=": ")
 
 
-def _circle(x: float, y: float) -> Markup:
-    return element("circle", cx=x, cy=y, r=6.5, class_="dot")
+def _value(dot: Dot, metric: str) -> tuple[str, str]:
+    """The number and its interval, which is empty where there is none."""
+    if dot.estimate.value is None:
+        return "undefined", ""
+    return number(dot.estimate.value, metric), interval(dot.estimate, metric)
 
 
-def _square(x: float, y: float) -> Markup:
-    return element("rect", x=x - 5, y=y - 5, width=10, height=10, class_="dot")
-
-
-def _diamond(x: float, y: float) -> Markup:
-    return element("path", d=f"M{x:.2f} {y - 7:.2f}l7 7l-7 7l-7-7z", class_="dot")
-
-
-def _value_text(line: Dot, metric: str) -> Markup:
-    if line.estimate.value is None:
-        return element("tspan", "undefined", class_="muted")
-    span = interval(line.estimate, metric)
-    value = element("tspan", number(line.estimate.value, metric), class_="strong")
-    return value + element("tspan", f"  {span}", class_="muted") if span else value
-
-
-def _value_words(line: Dot, metric: str) -> str:
-    """The text of ``_value_text`` without its marks."""
-    if line.estimate.value is None:
-        return "undefined"
-    return f"{number(line.estimate.value, metric)}  {interval(line.estimate, metric)}".strip()
-
-
-def _words(line: Dot, metric: str) -> str:
-    if line.estimate.value is None:
-        return f"undefined, {line.estimate.why}"
-    span = interval(line.estimate, metric)
-    inside = f" ({100 * line.estimate.level:.0f}\u00a0% interval {span})" if span else ""
-    return number(line.estimate.value, metric) + inside
+def _words(dot: Dot, metric: str) -> str:
+    if dot.estimate.value is None:
+        return f"undefined, {dot.estimate.why}"
+    value, span = _value(dot, metric)
+    inside = f" ({100 * dot.estimate.level:.0f}\u00a0% interval {span})" if span else ""
+    return value + inside

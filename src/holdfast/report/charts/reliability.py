@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from holdfast.report.charts.svg import SIZES, AxisScale, drawing, element
+from holdfast.report.charts.svg import SIZES, AxisScale, drawing, element, line, mark, tick
 from holdfast.report.numbers import number, plural
 
 MARKS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -48,28 +48,16 @@ def _draw(size: str, bins: Sequence[Bin]) -> Markup:
 
 def _grid(x: AxisScale, y: AxisScale) -> Markup:
     parts = []
-    for mark in MARKS:
-        text = f"{100 * mark:.0f}\u00a0%"
+    for at in MARKS:
+        text = f"{100 * at:.0f}\u00a0%"
         parts += [
-            element("line", x1=x(mark), x2=x(mark), y1=y.start, y2=y.end, class_="grid"),
-            element("line", x1=x.start, x2=x.end, y1=y(mark), y2=y(mark), class_="grid"),
-            element(
-                "text",
-                text,
-                x=x(mark),
-                y=y.start + 17,
-                class_="tick",
-                text_anchor="end" if mark == 1 else "middle",
-            ),
-            element("text", text, x=x.start - 7, y=y(mark) + 4, class_="tick", text_anchor="end"),
+            line(x(at), x(at), y.start, y.end, "grid"),
+            line(x.start, x.end, y(at), y(at), "grid"),
+            tick(text, x(at), y.start + 17, "end" if at == 1 else "middle"),
+            tick(text, x.start - 7, y(at) + 4, "end"),
         ]
-    middle = (x.start + x.end) / 2
-    parts.append(
-        element(
-            "text", "confidence → ", x=middle, y=y.start + 36, class_="tick", text_anchor="middle"
-        )
-    )
-    parts.append(element("text", "↑ right", x=x.start + 6, y=y.end + 14, class_="tick"))
+    parts.append(tick("confidence → ", (x.start + x.end) / 2, y.start + 36, "middle"))
+    parts.append(tick("↑ right", x.start + 6, y.end + 14))
     return element("g", *parts, aria_hidden="true")
 
 
@@ -77,19 +65,8 @@ def _mark(b: Bin, x: AxisScale, y: AxisScale, rows: int) -> Markup:
     at, over = x(b.confidence), y(b.accuracy)
     # The eye compares areas, not radii.
     radius = 3 + 9 * (b.n / rows) ** 0.5
-    words = _words(b)
-    return element(
-        "g",
-        element("title", words),
-        element("line", x1=at, x2=at, y1=y(b.confidence), y2=over, class_="miss"),
-        element("circle", cx=at, cy=over, r=radius, class_="dot bubble"),
-        class_="hit mark",
-        role="img",
-        tabindex="0",
-        aria_label=words.replace("\n", ", "),
-        data_x=at,
-        data_y=over,
-    )
+    dot = element("circle", cx=at, cy=over, r=radius, class_="dot bubble")
+    return mark(_words(b), at, over, line(at, at, y(b.confidence), over, "miss"), dot)
 
 
 def _words(b: Bin) -> str:

@@ -18,12 +18,46 @@ def element(name: str, *children: str, **attributes: str | float | None) -> Mark
     """An SVG element, everything escaped. ``class_`` is written ``class``, an underscore inside
     an attribute's name is a hyphen, ``None`` leaves the attribute out."""
     written = Markup("").join(
-        Markup(' {}="{}"').format(_name(key), _number(value))
+        Markup(' {}="{}"').format(Markup(key.rstrip("_").replace("_", "-")), _number(value))
         for key, value in attributes.items()
         if value is not None
     )
     inner = Markup("").join(escape(child) for child in children)
     return Markup("<{0}{1}>{2}</{0}>").format(Markup(name), written, inner)
+
+
+def line(x1: float, x2: float, y1: float, y2: float, style: str) -> Markup:
+    """A straight line from (x1, y1) to (x2, y2)."""
+    return element("line", x1=x1, x2=x2, y1=y1, y2=y2, class_=style)
+
+
+def tick(label: str, x: float, y: float, anchor: str | None = None) -> Markup:
+    """The text of an axis."""
+    return element("text", label, x=x, y=y, class_="tick", text_anchor=anchor)
+
+
+def mark(
+    words: str,
+    x: float,
+    y: float,
+    *parts: str,
+    style: str = "mark",
+    tab: str | None = "0",
+    between: str = ", ",
+) -> Markup:
+    """What can be pointed at, at (x, y): its ``parts``, and ``words`` that tell its numbers, a line
+    each, which are read with ``between`` them. With ``tab`` 0 the Tab key reaches it."""
+    return element(
+        "g",
+        element("title", words),
+        *parts,
+        class_=f"hit {style}",
+        role="img",
+        tabindex=tab,
+        aria_label=words.replace("\n", between),
+        data_x=x,
+        data_y=y,
+    )
 
 
 def drawing(
@@ -87,10 +121,6 @@ def tick_labels(values: Sequence[float], percent: bool = False) -> list[str]:
     decimals = max(0, -math.floor(math.log10(gap) + 1e-9))
     unit = "\u00a0%" if percent else ""
     return [f"{v:,.{decimals}f}".replace("-", "\u2212") + unit for v in shown]
-
-
-def _name(key: str) -> Markup:
-    return Markup(key.rstrip("_").replace("_", "-"))
 
 
 def _number(value: str | float) -> str:
