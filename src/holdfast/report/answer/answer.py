@@ -21,7 +21,8 @@ from holdfast.report.answer.score import (
     score_of,
 )
 from holdfast.report.answer.update import of_update
-from holdfast.report.numbers import estimate, metric_name
+from holdfast.report.block import Block
+from holdfast.report.numbers import metric_name
 
 NOTHING = "Whether to use it cannot be said: score it on labelled rows with `holdfast evaluate`."
 WORTH: Mapping[str, tuple[str, Use]] = {
@@ -76,11 +77,12 @@ def answer(result: Mapping[str, Any]) -> RunAnswer:
     than 100 test rows are named. Percentages are whole, and get a decimal where whole ones would
     hide a difference or round to all or nothing.
     """
-    folds = result.get("cv") or {}
-    if folds.get("metrics") and not (result.get("test") or {}).get("n"):
+    result = Block(result)
+    folds = result.block("cv")
+    if folds.get("metrics") and not result.block("test").get("n"):
         return RunAnswer(answer_words(folds), ADVICE, "unknown")
     if isinstance(result.get("meta"), Mapping):
-        return RunAnswer(*of_start(result["meta"]))
+        return RunAnswer(*of_start(result.block("meta")))
     score = score_of(result)
     if score is None:
         return RunAnswer("Not measured: no test rows were scored.", NOTHING, "unknown")
@@ -89,14 +91,17 @@ def answer(result: Mapping[str, Any]) -> RunAnswer:
         return RunAnswer(
             f"Not measured: {metric_name(score.name)} is undefined ({why}).", NOTHING, "unknown"
         )
-    worse, headline = score.beaten_by(), score.say()
+    worse, headline = score.beaten_by(), score.text
     if worse:
         simpler = PHRASES.get(worse[0], worse[0])
         paired = paired_of(result)
         open_still = paired is not None and not (paired.apart and paired.gain < 0)
         unproven = open_still and worse[0] not in GUESSES
         start = "Not shown to be better than" if unproven else "No better than"
-        headline = f"{start} the {simpler}: {_inside(headline)}"
+        if headline[1:2].islower():
+            # "accuracy 88 % …" inside a sentence; "ROUGE-L 0.41 …" stays.
+            headline = f"{headline[:1].lower()}{headline[1:]}"
+        headline = f"{start} the {simpler}: {headline}"
     advice, use = of_update(result, *_advice(result, score, worse))
     return RunAnswer(headline, f"{advice}{_rare(result)}", use)
 
@@ -105,18 +110,17 @@ def answer(result: Mapping[str, Any]) -> RunAnswer:
 FEW_ROWS = 10
 
 
-def _rare(result: Mapping[str, Any]) -> str:
+def _rare(result: Block) -> str:
     """That a class has next to no test rows, of which a score over all rows says nothing: fewer
     than ten, and a quarter of its even share or less; empty where none is so rare."""
-    classes = (result.get("test") or {}).get("per_class") or {}
-    classes = {name: one for name, one in classes.items() if isinstance(one, Mapping)}
+    classes = result.block("test").table("per_class")
     rows = {name: int(one.get("n") or 0) for name, one in classes.items()}
     if not rows or min(rows.values()) >= FEW_ROWS:
         return ""
     name = min(rows, key=lambda one: rows[one])
     if not 0 < 4 * len(rows) * rows[name] <= sum(rows.values()):
         return ""
-    recall = estimate(classes[name].get("recall"))
+    recall = classes[name].estimate("recall")
     if recall.value is None or recall.low is None or recall.high is None:
         return ""
     value, low, high = (f"{100 * one:.0f}" for one in (recall.value, recall.low, recall.high))
@@ -124,7 +128,7 @@ def _rare(result: Mapping[str, Any]) -> str:
     return f" Class {name!r} has {has}: its recall is {value} % (95 % CI {low}–{high})."
 
 
-def _advice(result: Mapping[str, Any], score: Headline, worse: Sequence[str]) -> tuple[str, Use]:
+def _advice(result: Block, score: Headline, worse: Sequence[str]) -> tuple[str, Use]:
     # First of all: texts that repeat themselves may still score above a baseline.
     broken = _broken(result)
     if broken:
@@ -146,7 +150,7 @@ def _advice(result: Mapping[str, Any], score: Headline, worse: Sequence[str]) ->
     if paired.apart and paired.gain < 0:
         return f"Do not use it: the {other} is better {by}.", "no"
     # After what is bad in any case: a leak makes a number too good, never too bad.
-    if (result.get("verdict") or {}).get("label") == "leaking":
+    if result.block("verdict").get("label") == "leaking":
         return "Do not rely on this number before the leak below is settled.", "unsettled"
     told = _worth(result)
     if told is not None and told[1] != "yes":
@@ -170,16 +174,11 @@ def _advice(result: Mapping[str, Any], score: Headline, worse: Sequence[str]) ->
     return told or (f"Worth using: better than the {other} {by}.", "yes")
 
 
-def _inside(headline: str) -> str:
-    """A headline inside a sentence: "accuracy 88 % …"; "ROUGE-L 0.41 …" stays."""
-    return f"{headline[:1].lower()}{headline[1:]}" if headline[1:2].islower() else headline
-
-
-def _worth(result: Mapping[str, Any]) -> tuple[str, Use] | None:
+def _worth(result: Block) -> tuple[str, Use] | None:
     """What ``worth`` says of a model that writes, which is asked beside its start model in more
     ways than one; ``None`` where it has nothing to compare."""
-    block = result.get("worth") or {}
-    _, colon, said = str(block.get("because") or "").partition(": ")
+    block = result.block("worth")
+    _, colon, said = block.text("because").partition(": ")
     if not colon or block.get("verdict") not in WORTH:
         return None
     words, use = WORTH[block["verdict"]]
@@ -193,16 +192,16 @@ def _may_be(score: Headline, other: float) -> bool:
     return score.value.low is not None and score.value.low <= other
 
 
-def _broken(result: Mapping[str, Any]) -> str:
+def _broken(result: Block) -> str:
     """What is wrong with half or more of the texts that were written; empty where nothing is."""
-    counts = ((result.get("generations") or {}).get("counts") or {}).get("test") or {}
+    generated = result.block("generations")
+    counts = generated.block("counts", "test")
     n = counts.get("n") or 0
     found = max(BROKEN, key=lambda name: counts.get(name) or 0)
     share = counts.get(found) or 0
     if n and 2 * share >= n:
         return f"{share} of the {n} texts that it wrote {BROKEN[found]}"
-    scores = ((result.get("generations") or {}).get("scores") or {}).get("test") or {}
-    overlap = estimate(scores.get("rouge_l")).value
+    overlap = generated.block("scores", "test").estimate("rouge_l").value
     if n and overlap is not None and overlap <= 0:
         return "its texts share no word in order with the references"
     return ""

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from holdfast.report.answer.score import FALLING, is_written
-from holdfast.report.numbers import MINUS, NBSP, estimate
+from holdfast.report.block import Block
+from holdfast.report.numbers import MINUS, NBSP
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +25,11 @@ class Paired:
 
 def paired_of(result: Mapping[str, Any]) -> Paired | None:
     """From ``baseline.comparison`` of result.json; ``None`` where nothing was compared."""
-    raw = (result.get("baseline") or {}).get("comparison") or {}
-    found, p = estimate(raw.get("difference")), raw.get("p_adjusted", raw.get("p_value"))
+    raw = Block(result).block("baseline", "comparison")
+    found, p = raw.estimate("difference"), raw.get("p_adjusted", raw.get("p_value"))
     if found.value is None or (p is None and found.low is None):
         return None
-    metric = str(raw.get("metric") or "accuracy")
+    metric = raw.text("metric", "accuracy")
     # The loss of a row that is written is a mean over its tokens: its unit is nats a token.
     metric = "token_loss" if metric == "loss" and is_written(result) else metric
     sign = -1.0 if metric in FALLING else 1.0

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
-from holdfast.report.numbers import estimate, interval
+from holdfast.report.block import Block
+from holdfast.report.numbers import interval
 
 Use = Literal["yes", "unsettled", "no", "unknown"]
 
 
-def of_start(meta: Mapping[str, Any]) -> tuple[str, str, Use]:
+def of_start(meta: Block) -> tuple[str, str, Use]:
     """Headline, advice and whether to use the start, of the block ``meta`` of a result."""
-    found = estimate(meta.get("accuracy"))
+    found = meta.estimate("accuracy")
     shots, ways = meta.get("shots"), meta.get("ways")
     if found.value is None:
         return "Not measured: no episodes were scored.", "It cannot be said.", "unknown"
     rows = "row" if shots == 1 else "rows"
     span = interval(found, "accuracy")
-    inside = f" (95 % CI {span}, {_over(meta)})" if span else ""
+    told = meta.block("interval")
+    unit = told.text("over", "class")
+    many = f"{told.get('units')} {unit}{'es' if unit == 'class' else 's'}"
+    inside = f" (95 % CI {span}, {many})" if span else ""
     if not span and found.why:
         inside = f" (no interval: {found.why})"
     what = "tasks" if meta.get("by") == "task" else "classes"
@@ -26,7 +29,7 @@ def of_start(meta: Mapping[str, Any]) -> tuple[str, str, Use]:
         f"Accuracy {100 * found.value:.1f} %{inside} on {what} it was not trained on, with {shots} "
         f"labelled {rows} of each of {ways} classes."
     )
-    held = meta.get("against") or {}
+    held = meta.block("against")
     gap, low, high = held.get("value"), held.get("low"), held.get("high")
     name = held.get("baseline")
     head = "a new head fitted to each task"
@@ -51,10 +54,3 @@ def of_start(meta: Mapping[str, Any]) -> tuple[str, str, Use]:
         return headline, f"Do not use it: {words} is better{by}.", "no"
     open_gap = "" if gap is None else f" (difference {100 * gap:+.1f} points)"
     return headline, f"Inconclusive: no difference from {words} is shown{open_gap}.", "unsettled"
-
-
-def _over(meta: Mapping[str, Any]) -> str:
-    told = meta.get("interval") or {}
-    unit = str(told.get("over") or "class")
-    many = f"{unit}es" if unit == "class" else f"{unit}s"
-    return f"{told.get('units')} {many}"

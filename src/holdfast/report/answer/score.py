@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from holdfast.core.records import Estimate
-from holdfast.report.numbers import estimate, metric_name, metrics, plural
+from holdfast.report.block import Block
+from holdfast.report.numbers import metric_name, metrics, plural
 
 FEW = 100
 # What each baseline is called in a sentence, after "the"; those that read nothing by themselves.
@@ -23,13 +24,13 @@ FALLING = ("mae", "rmse", "loss", "token_loss", "perplexity")
 
 @dataclass(frozen=True, slots=True)
 class Headline:
-    """One number of the test rows, ``others`` its baselines' by name; ``say`` writes the headline,
-    which begins with the metric's name."""
+    """One number of the test rows, ``others`` its baselines' by name; ``text`` is the headline,
+    which begins with the metric's name, empty where the number is undefined."""
 
     name: str
     value: Estimate
     others: Mapping[str, float]
-    say: Callable[[], str]
+    text: str
 
     def beaten_by(self) -> list[str]:
         """The baselines that do at least as well, those that read nothing first."""
@@ -43,56 +44,43 @@ class Headline:
 
 def score_of(result: Mapping[str, Any]) -> Headline | None:
     """The number of the task's kind; ``None`` where the test rows have no metric at all."""
-    found = metrics(result.get("test") or {})
+    result = Block(result)
+    found = metrics(result.block("test"))
     if "entity_f1" in found:
-        return _entities(result, found)
+        # Told with what it is made of.
+        parts = _precision_recall(found.get("entity_precision"), found.get("entity_recall"))
+        end = f" {parts[:1].upper()}{parts[1:]}." if parts else ""
+        return _share(result, "entity_f1", found["entity_f1"], end=end)
     if "accuracy" in found:
-        return _share(result, "accuracy", found)
+        return _share(result, "accuracy", found["accuracy"])
     if "f1_micro" in found:
-        return _label_sets(result, found)
+        # Judged by micro F1, told by all labels of a row and by what F1 is made of.
+        parts = _precision_recall(found.get("precision_micro"), found.get("recall_micro"))
+        end = f" Micro-averaged over labels: {parts}." if parts else ""
+        whole = _share(result, "exact_match", found["exact_match"], "All labels correct in", end)
+        others = _others(result, "f1_micro")
+        return Headline("f1_micro", found["f1_micro"], others, whole.text)
     if "mae" in found:
-        return _error(result, found)
+        return _measure(result, "mae", found["mae"])
     if is_written(result):
         return _writing(result, found)
     name = next(iter(found), None)
-    return None if name is None else _share(result, name, found)
+    return None if name is None else _share(result, name, found[name])
 
 
 def _share(
-    result: Mapping[str, object],
-    name: str,
-    found: Mapping[str, Estimate],
-    start: str = "",
-    end: str = "",
-    written: int | None = None,
+    result: Block, name: str, value: Estimate, start: str = "", end: str = "", written: int = 0
 ) -> Headline:
     """A share of the rows in percent (ROUGE as a fraction, as the tables have it); ``start`` is
     what it is called (the metric's name where empty), ``end`` a sentence that follows."""
-    value, others = found[name], _others(result, name)
+    others = _others(result, name)
     scale, unit = (1, "") if name == "rouge_l" else (100, " %")
     shown = _percent(value, others.values(), scale)
-
-    def say() -> str:
-        assert value.value is not None
+    text = ""
+    if value.value is not None:
         of = f"{start or metric_name(name)} {shown(value.value)}{unit}"
-        return f"{of}{_span(value, shown, result, written)}{_list(others, shown, unit)}.{end}"
-
-    return Headline(name, value, others, say)
-
-
-def _label_sets(result: Mapping[str, object], found: Mapping[str, Estimate]) -> Headline:
-    """Judged by micro F1, told by what F1 is made of."""
-    parts = _precision_recall(found.get("precision_micro"), found.get("recall_micro"))
-    end = f" Micro-averaged over labels: {parts}." if parts else ""
-    whole = _share(result, "exact_match", found, "All labels correct in", end)
-    return Headline("f1_micro", found["f1_micro"], _others(result, "f1_micro"), whole.say)
-
-
-def _entities(result: Mapping[str, object], found: Mapping[str, Estimate]) -> Headline:
-    """Judged by entity F1, told by what it is made of."""
-    parts = _precision_recall(found.get("entity_precision"), found.get("entity_recall"))
-    end = f" {parts[:1].upper()}{parts[1:]}." if parts else ""
-    return _share(result, "entity_f1", found, end=end)
+        text = f"{of}{_span(value, shown, result, written)}{_list(others, shown, unit)}.{end}"
+    return Headline(name, value, others, text)
 
 
 def _precision_recall(given: Estimate | None, seen: Estimate | None) -> str:
@@ -103,58 +91,48 @@ def _precision_recall(given: Estimate | None, seen: Estimate | None) -> str:
     return f"precision {precision} %, recall {recall} %"
 
 
-def _error(result: Mapping[str, object], found: Mapping[str, Estimate]) -> Headline:
-    return _measure(result, "mae", found["mae"])
-
-
-def _writing(result: Mapping[str, Any], found: Mapping[str, Estimate]) -> Headline | None:
+def _writing(result: Block, found: Mapping[str, Estimate]) -> Headline | None:
     """The strictest score of written texts that any row reaches; without texts, perplexity."""
-    generated = (result.get("generations") or {}).get("scores") or {}
-    texts = {**found, **metrics({"metrics": generated.get("test") or {}})}
+    generated = result.block("generations")
+    scores = generated.block("scores", "test")
+    texts = {**found, **{name: scores.estimate(name) for name in scores}}
     for name in WRITTEN:
         value = texts.get(name)
         if value is None or value.value is None or (name != "rouge_l" and not value.value):
             continue
         start = "Execution accuracy" if name == "execution" else ""
         # For how many test rows texts were written.
-        counts = ((result.get("generations") or {}).get("counts") or {}).get("test") or {}
-        n = counts.get("n")
-        return _share(result, name, {name: value}, start, written=n if isinstance(n, int) else None)
+        n = generated.block("counts", "test").whole("n")
+        return _share(result, name, value, start, written=n or 0)
     if "perplexity" not in found:
         return None
     return _measure(result, "perplexity", found["perplexity"])
 
 
-def _measure(result: Mapping[str, object], name: str, value: Estimate) -> Headline:
+def _measure(result: Block, name: str, value: Estimate) -> Headline:
     """A number that is no share, in its own unit."""
     others = _others(result, name)
     shown = _measured([value.value, *others.values()])
-
-    def say() -> str:
-        assert value.value is not None
+    text = ""
+    if value.value is not None:
         of = f"{metric_name(name)} {shown(value.value)}"
-        return f"{of}{_span(value, shown, result)}{_list(others, shown)}."
+        text = f"{of}{_span(value, shown, result)}{_list(others, shown)}."
+    return Headline(name, value, others, text)
 
-    return Headline(name, value, others, say)
 
-
-def _others(result: Mapping[str, Any], name: str) -> dict[str, float]:
+def _others(result: Block, name: str) -> dict[str, float]:
     """The baselines' numbers by the baseline's name, the best first."""
-    block = result.get("baseline") or {}
-    listed = block.get("all") or ([block] if block.get("what") else [])
-    found = {str(one.get("what")): _metric(one, name) for one in listed if one}
-    untuned = ((result.get("generations") or {}).get("scores") or {}).get("test_untuned") or {}
-    if name in untuned:
-        found.setdefault("untuned model", estimate(untuned[name]))
-        if found["untuned model"].value is None:
-            found["untuned model"] = estimate(untuned[name])
+    block, untuned = result.block("baseline"), result.block("generations", "scores", "test_untuned")
+    listed = block.blocks("all") or ([block] if block.get("what") else [])
+    found = {
+        str(one.get("what")): one.block("test", "metrics").estimate(name) for one in listed if one
+    }
+    before = found.get("untuned model")
+    if name in untuned and (before is None or before.value is None):
+        found["untuned model"] = untuned.estimate(name)
     known = {what: one.value for what, one in found.items() if one.value is not None}
     sign = 1.0 if name in FALLING else -1.0
     return dict(sorted(known.items(), key=lambda pair: sign * pair[1]))
-
-
-def _metric(one: Mapping[str, Any], name: str) -> Estimate:
-    return estimate(((one.get("test") or {}).get("metrics") or {}).get(name))
 
 
 def is_written(result: Mapping[str, object]) -> bool:
@@ -165,24 +143,18 @@ def is_written(result: Mapping[str, object]) -> bool:
 
 def rows_of(result: Mapping[str, Any]) -> str:
     """``30 test rows``; ``30 rows out of fold`` where none were set aside; ``30 test episodes``."""
-    test = result.get("test") or {}
+    test = Block(result).block("test")
+    n = test.get("n") or 0
     if test.get("out_of_fold"):
-        return f"{plural(test.get('n') or 0, 'row')} out of fold"
-    if test.get("unit") == "episodes":
-        return plural(test.get("n") or 0, "test episode")
-    return plural(test.get("n") or 0, "test row")
+        return f"{plural(n, 'row')} out of fold"
+    return plural(n, "test episode" if test.get("unit") == "episodes" else "test row")
 
 
-def _span(
-    value: Estimate,
-    shown: Callable[[float], str],
-    result: Mapping[str, Any],
-    written: int | None = None,
-) -> str:
+def _span(value: Estimate, shown: Callable[[float], str], result: Block, written: int = 0) -> str:
     """``(95 % CI 84–91)``, naming the rows where they are few, or why there is no interval;
-    ``written`` are those whose texts were written to be scored."""
-    n, rows = (result.get("test") or {}).get("n") or 0, rows_of(result)
-    if written is not None and written < n:
+    ``written`` are those whose texts were written to be scored, where not all were."""
+    n, rows = result.block("test").get("n") or 0, rows_of(result)
+    if 0 < written < n:
         n, rows = written, f"{written} of {rows}"
     few = rows if 0 < n < FEW else ""
     if value.low is None or value.high is None:
