@@ -73,7 +73,7 @@ def command(
     from holdfast.contract.run_folder import need_run
     from holdfast.core.decisions import decisions_to
     from holdfast.runs.prediction_file import check_target, write_lines, write_predictions
-    from holdfast.terminal.say import Teller, tell_below, tell_cut, tell_empty
+    from holdfast.terminal.say import Teller, tell_unanswered
 
     target = None if out is None else check_target(out, runs, data, force)
     if switches[CSV_SAFE] and (target is None or target.path.suffix.lower() != ".csv"):
@@ -92,9 +92,7 @@ def command(
         write_lines(predicted, sys.stdout)
     else:
         write_predictions(predicted, target, csv_safe=switches[CSV_SAFE])
-    tell_empty(predicted.without_text, len(predicted), quiet)
-    tell_below(predicted.below, len(predicted), quiet)
-    tell_cut(predicted.cut, len(predicted), quiet)
+    tell_unanswered(predicted.without_text, predicted.below, predicted.cut, len(predicted), quiet)
 
 
 def _settings(settings: Sequence[str]) -> tuple[dict[str, bool], tuple[str, ...]]:

@@ -42,6 +42,7 @@ LEVELS = {
 WORDS = {"error": "error", "warn": "warning", "info": "note"}
 # Of a list that nobody reads to its end.
 LISTED = 50
+LONGEST = 1200
 SNIPPET = 6
 
 
@@ -75,22 +76,6 @@ class ProblemView:
     examples: tuple[ExampleView, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Level:
-    """The findings of one severity."""
-
-    title: str
-    problems: tuple[ProblemView, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class LookedView:
-    """What was looked at without a finding, and what was not looked at, with reasons."""
-
-    fine: tuple[str, ...]
-    blind: tuple[tuple[str, str], ...]
-
-
 def answer(document: Mapping[str, Any]) -> str:
     """The whole audit in a sentence; where no label was found, that comes first."""
     none = next((one for one in document["findings"] if one["check"] == "no_label"), None)
@@ -115,8 +100,10 @@ def render_audit(document: Mapping[str, Any], examples: Examples) -> str:
     words = Glossary()
     levels = _levels(document, examples)
     found = {finding["check"] for finding in document["findings"]}
-    fine = tuple(name for name in document["looked_at"] if name not in found)
-    looked = LookedView(fine, tuple(document["not_looked_at"].items()))
+    looked = {
+        "fine": [name for name in document["looked_at"] if name not in found],
+        "blind": list(document["not_looked_at"].items()),
+    }
     choices = [
         ChoiceView(str(d["what"]), str(d["chosen"]), str(d["because"]))
         for d in document["decisions"]
@@ -131,7 +118,7 @@ def render_audit(document: Mapping[str, Any], examples: Examples) -> str:
 
 def audit_snippet(document: Mapping[str, object], examples: Examples) -> str:
     """What an audit shows of itself in a notebook: the answer and the first findings."""
-    problems = [p for level in _levels(document, examples) for p in level.problems]
+    problems = [one for _, found in _levels(document, examples) for one in found]
     page = (
         environment(Glossary())
         .get_template("audit_snippet.html.j2")
@@ -192,15 +179,15 @@ def _about(document: Mapping[str, Any]) -> str:
     return f"{looked} checks looked at {document['rows']:,} rows{rest}. Nothing was changed."
 
 
-def _levels(document: Mapping[str, object], examples: Examples) -> list[Level]:
+def _levels(
+    document: Mapping[str, object], examples: Examples
+) -> list[tuple[str, list[ProblemView]]]:
+    """The findings of each severity that has any, under its title."""
     made = [
-        Level(
-            title,
-            tuple(_problem(f, examples.get(place, ())) for place, f in _of(document, severity)),
-        )
+        (title, [_problem(one, examples.get(place, ())) for place, one in _of(document, severity)])
         for severity, title in LEVELS.items()
     ]
-    return [level for level in made if level.problems]
+    return [(title, problems) for title, problems in made if problems]
 
 
 def _problem(finding: FindingJson, shown: Sequence[Mapping[str, Any]]) -> ProblemView:
@@ -225,19 +212,10 @@ def _problem(finding: FindingJson, shown: Sequence[Mapping[str, Any]]) -> Proble
 def _example(one: Mapping[str, Any]) -> ExampleView:
     place = f"row {one['row']}"
     if one["other_row"] is None:
-        return ExampleView(one["note"], place, one["label"], escape(_shortened(one["text"])))
+        text = one["text"]
+        shown = text if len(text) <= LONGEST else f"{text[:LONGEST]} …"
+        return ExampleView(one["note"], place, one["label"], escape(shown))
     text, other = marked(one["text"], one["other_text"])
     file = f" of {one['other_file']}" if one["other_file"] else ""
-    return ExampleView(
-        one["note"],
-        place,
-        one["label"],
-        text,
-        f"row {one['other_row']}{file}",
-        one["other_label"],
-        other,
-    )
-
-
-def _shortened(text: str, most: int = 1200) -> str:
-    return text if len(text) <= most else f"{text[:most]} …"
+    beside = f"row {one['other_row']}{file}"
+    return ExampleView(one["note"], place, one["label"], text, beside, one["other_label"], other)

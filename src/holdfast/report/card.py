@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +45,7 @@ def render(run: RunFiles) -> str:
     import yaml
 
     meta = yaml.safe_dump(metadata(run), sort_keys=False, allow_unicode=True)
-    base = str(run.result.get("model") or "")
+    base = run.part().text("model")
     run, purpose = without_paths(run), purpose_of(run.result)
     template = _environment().get_template("card.md.j2")
     body = template.render(
@@ -87,7 +86,7 @@ def _use(run: RunFiles, purpose: Purpose) -> str:
 
 def _treated(run: RunFiles) -> list[str]:
     """The treatments of single texts that later rows get as well, by their names."""
-    asked = run.part("settings").get("treat") or {}
+    asked = run.part("settings", "treat")
     # Those of training rows alone are nothing that a later row could have.
     return sorted(name for name, on in asked.items() if on is not False and name not in OF_ROWS)
 
@@ -103,22 +102,14 @@ def metadata(run: RunFiles) -> dict[str, Any]:
     meta["tags"] = [task, "holdfast"]
     meta["metrics"] = [name for name in ON_CARD if name in scores]
     if scores:
-        meta["model-index"] = [_index(run, task, scores)]
+        data = headline.data_name(run)
+        result = {
+            "task": {"type": task},
+            "dataset": {"name": data, "type": data, "split": "test"},
+            "metrics": [_metric(name, scores[name]) for name in meta["metrics"]],
+        }
+        meta["model-index"] = [{"name": headline.title(run), "results": [result]}]
     return meta
-
-
-def _index(run: RunFiles, task: str, scores: Mapping[str, Estimate]) -> dict[str, Any]:
-    data = headline.data_name(run)
-    return {
-        "name": headline.headline(run).title,
-        "results": [
-            {
-                "task": {"type": task},
-                "dataset": {"name": data, "type": data, "split": "test"},
-                "metrics": [_metric(name, scores[name]) for name in ON_CARD if name in scores],
-            }
-        ],
-    }
 
 
 def _metric(name: str, value: Estimate) -> dict[str, Any]:

@@ -78,7 +78,6 @@ class ReasonView:
     shaded: Markup
     supports: tuple[tuple[str, str, str], ...]
     against: tuple[tuple[str, str, str], ...]
-    worth: str
     why_not: str
     details: tuple[str, ...]
 
@@ -92,14 +91,6 @@ class RowView:
     because: str
     reasons: tuple[ReasonView, ...]
     notes: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class TrustView:
-    """What the maps are worth together."""
-
-    sentences: tuple[str, ...]
-    table: tuple[tuple[str, ...], ...]
 
 
 def strength(value: float | None, strongest: float) -> int:
@@ -145,7 +136,7 @@ def render_explained(document: Mapping[str, Any], pictures: Sequence[str | None]
     ]
     sections = [
         Section("explained", "Row by row", rows),
-        Section("trusted", "What this is worth", TrustView(tuple(joint_lines(document)), ())),
+        Section("trusted", "What this is worth", joint_lines(document)),
     ]
     return standalone(
         _top(document),
@@ -244,14 +235,12 @@ def _top(document: Mapping[str, Any]) -> Headline:
 
 
 def _row(document: Mapping[str, Any], row: RowJson, picture: str | None) -> RowView:
-    said = said_of(row)
-    notes = list(row_notes(row))
     return RowView(
         f"Row {row['row']:,}",
-        said,
+        said_of(row),
         str(row["because"] or ""),
         tuple(_reason(document, row, one, picture) for one in row["reasons"]),
-        tuple(notes),
+        tuple(row_notes(row)),
     )
 
 
@@ -290,8 +279,10 @@ def _reason(
         top = max(abs(value) for value in values)
         levels = [strength(value, top) for value in values]
     shaded = _grid(row, levels, picture) if "grid" in row else _text(row, levels)
-    details = [f"{reason['measure']} {reason['score']:+.2f}"]
-    details[0] += f"; with every word taken away {reason['empty']:+.2f}"
+    details = [
+        f"{reason['measure']} {reason['score']:+.2f}; with every word taken away "
+        f"{reason['empty']:+.2f}"
+    ]
     for method, one in reason["maps"].items():
         if one["naopc"] is not None:
             details.append(
@@ -299,16 +290,11 @@ def _reason(
                 f"{one['naopc_random']:.2f}, read backwards {one['sufficiency']:.2f}, "
                 f"p = {one['p']:.2g} of {one['orders']} orders: {one['worth']}"
             )
-    named = [*named_of(row, reason, 1), *named_of(row, reason, -1)] if reason["shown"] else []
-    half = [one for one in named if one[1].startswith("+")]
+    supports, against = (
+        tuple(named_of(row, reason, sign)[:NAMED]) if reason["shown"] else () for sign in (1, -1)
+    )
     return ReasonView(
-        str(reason["target"]),
-        shaded,
-        tuple(half[:NAMED]),
-        tuple([one for one in named if not one[1].startswith("+")][:NAMED]),
-        how_faithful(reason),
-        why_not(document, reason),
-        tuple(details),
+        str(reason["target"]), shaded, supports, against, why_not(document, reason), tuple(details)
     )
 
 

@@ -165,7 +165,8 @@ def _sentence(recorded: Recorded, rows: Sequence[RecordedRow]) -> str:
 
 def _classes(recorded: Recorded, rows: Sequence[RecordedRow]) -> list[str]:
     if recorded.task == "token-classification":
-        return sorted({_entity(tag) for one in rows for tag in (*one.label, *one.said)} - {""})
+        tags = {tag for one in rows for tag in (*one.label, *one.said)} - {OUTSIDE}
+        return sorted({tag.partition("-")[2] or tag for tag in tags} - {""})
     seen = {name for one in rows for name in (*_names(one.label), *_names(one.said))}
     return [name for name in recorded.classes if name in seen]
 
@@ -175,17 +176,16 @@ def _names(value: object) -> list[str]:
 
 
 def _example(recorded: Recorded, one: RecordedRow) -> PageRow:
-    tagged = bool(one.words)
-    text = _tagged(one) if tagged else _marked(_cut(one.text), _carriers(recorded, one.said))
-    sure = "" if one.sure is None else number(one.sure, "confidence")
-    level = ""
+    tagged, carried = bool(one.words), recorded.carried or {}
+    carriers = [word for name in _names(one.said) for word in carried.get(name, ())]
+    sure = level = ""
     if one.sure is not None:
+        sure = number(one.sure, "confidence")
         level = "sure" if one.sure >= SURE else "unsure" if one.sure < UNSURE else "between"
-    safe = one.picture if one.picture.startswith(PICTURE) else ""
     return PageRow(
         row=str(one.row),
-        text=text,
-        picture=safe,
+        text=_tagged(one) if tagged else _marked(_cut(one.text), carriers),
+        picture=one.picture if one.picture.startswith(PICTURE) else "",
         said="" if tagged else _shown(one.said),
         label="" if tagged else _shown(one.label),
         verdict="" if one.right is None else "right" if one.right else "wrong",
@@ -217,11 +217,6 @@ def _cut(text: str) -> str:
     return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]} …"
 
 
-def _carriers(recorded: Recorded, said: object) -> list[str]:
-    carried = recorded.carried or {}
-    return [word for name in _names(said) for word in carried.get(name, ())]
-
-
 def _marked(text: str, words: Sequence[str]) -> Markup:
     """``text`` escaped, with each of ``words`` in a ``<mark>``, as whole words of any case."""
     if not words:
@@ -250,7 +245,3 @@ def _tagged(one: RecordedRow) -> Markup:
             )
         )
     return Markup(" ").join(parts)
-
-
-def _entity(tag: str) -> str:
-    return "" if tag == OUTSIDE else tag.partition("-")[2] or tag

@@ -4,10 +4,7 @@ one piece of HTML that needs nothing but itself and holds no script."""
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from holdfast.core.errors import InputError
 from holdfast.report.charts.svg import SIZES
@@ -16,7 +13,7 @@ from holdfast.report.numbers import interval, metric_name, metrics, number
 from holdfast.report.page import UNPRINTABLE, asset, environment
 from holdfast.report.run_files import RunFiles, read_run
 from holdfast.report.view.headline import headline
-from holdfast.report.view.learning import LearningView, learning
+from holdfast.report.view.learning import learning
 
 # The first of them that a run has are shown.
 SCORES = (
@@ -36,16 +33,6 @@ SCORES = (
 SHOWN = 4
 
 
-@dataclass(frozen=True, slots=True)
-class ScoreLine:
-    """One score on the test rows, its interval (or why there is none), and the baseline's."""
-
-    name: str
-    value: str
-    interval: str
-    baseline: str
-
-
 def run_snippet(folder: Path) -> str:
     """The HTML for the run in ``folder``; for a folder that cannot be read, what is wrong with it.
 
@@ -60,34 +47,30 @@ def run_snippet(folder: Path) -> str:
 
 
 def _rendered(problem: str, run: RunFiles | None, folder: Path) -> str:
+    given: dict[str, object] = {"problem": problem}
+    if run is not None:
+        # A notebook shows many runs on one page, where two elements must not have one id.
+        mark = hashlib.sha256(str(folder.resolve()).encode("utf-8", "replace")).hexdigest()[:8]
+        narrow = tuple(size for size in SIZES if size[0] == "narrow")
+        given |= {
+            "top": headline(run),
+            "scores": score_lines(run),
+            "rows": run.part("test").get("n", 0),
+            "baseline": run.part("baseline").get("what", "baseline"),
+            "curves": learning(run, key=f"run-{mark}", sizes=narrow, scripted=False),
+            "report": str(folder / "report.html"),
+        }
     made = environment(Glossary()).get_template("snippet.html.j2")
-    page = made.render(
-        style=asset("snippet.css"),
-        problem=problem,
-        top=None if run is None else headline(run),
-        scores=() if run is None else score_lines(run.result),
-        rows=0 if run is None else run.part("test").get("n", 0),
-        baseline="" if run is None else run.part("baseline").get("what", "baseline"),
-        curves=None if run is None else _curves(run, folder),
-        report=str(folder / "report.html"),
-    )
-    return page.translate(UNPRINTABLE)
+    return made.render(style=asset("snippet.css"), **given).translate(UNPRINTABLE)
 
 
-def _curves(run: RunFiles, folder: Path) -> LearningView:
-    # A notebook shows many runs on one page, where two elements must not have one id.
-    mark = hashlib.sha256(str(folder.resolve()).encode("utf-8", "replace")).hexdigest()[:8]
-    narrow = tuple(size for size in SIZES if size[0] == "narrow")
-    return learning(run, key=f"run-{mark}", sizes=narrow, scripted=False)
-
-
-def score_lines(result: Mapping[str, Any]) -> tuple[ScoreLine, ...]:
-    """The first scores on the test rows with the baseline's beside them."""
-    found = metrics(result.get("test") or {})
-    beside = metrics((result.get("baseline") or {}).get("test") or {})
+def score_lines(run: RunFiles) -> tuple[tuple[str, str, str, str], ...]:
+    """The first scores on the test rows: the name, the value, its interval (or why there is none),
+    and the baseline's."""
+    found, beside = metrics(run.part("test")), metrics(run.part("baseline", "test"))
     names = [name for name in SCORES if name in found][:SHOWN]
     return tuple(
-        ScoreLine(
+        (
             metric_name(name),
             number(found[name].value, name),
             interval(found[name], name) or found[name].why or found[name].note or "–",

@@ -74,11 +74,9 @@ class Show:
             self._said = len(run.guard.actions)
 
     def step_done(self, run: Run) -> None:
-        if self._first is None:
-            # Timed from the end of the first step, which also lays out memory and chooses kernels.
-            self._first = (time.perf_counter(), run.step, run.examples_seen)
-        elif run.step <= self._at:
-            # It went back, and is timed anew: what it left counts towards no step that is to come.
+        # Timed from the end of the first step, which also lays out memory and chooses kernels; anew
+        # where it went back: what it left counts towards no step that is to come.
+        if self._first is None or run.step <= self._at:
             self._first = (time.perf_counter(), run.step, run.examples_seen)
         self._at = run.step
         if self._bar is not None:
@@ -137,9 +135,9 @@ class Show:
         """A line when the label changes to or from one that somebody should know of; every change
         stands in ``events.jsonl``. One look is nothing to judge by."""
         verdict = run.verdict
-        if verdict is None or verdict.label == self._verdict or len(run.history) < 2:
+        if verdict is None or verdict.label == self._verdict:
             return
-        if not self._verdicts:
+        if len(run.history) < 2 or not self._verdicts:
             return
         calm = verdict.label in CALM and (self._verdict is None or self._verdict in CALM)
         self._verdict = verdict.label

@@ -78,25 +78,24 @@ class Teller:
             notify(f"{printable(text)}\n")
 
 
-def tell_empty(empty: int, rows: int, quiet: bool) -> None:
-    """How many rows have no prediction, if any: one line."""
-    if empty and not quiet:
-        share = f"{empty:,} of {counted(rows, 'row')} {have(empty)} nothing to read"
-        notify(f"  {share}: no prediction there\n")
-
-
-def tell_below(below: int, rows: int, quiet: bool) -> None:
-    """How many rows a threshold leaves to a person, if any: one line."""
-    if below and not quiet:
-        share = f"{below:,} of {counted(rows, 'row')} {'is' if below == 1 else 'are'} below"
-        notify(f"  {share} the run's threshold: no prediction there, ask an annotator\n")
-
-
-def tell_cut(cut: int, rows: int, quiet: bool) -> None:
-    """How many answers were stopped before they had ended, if any: one line."""
-    if cut and not quiet:
-        share = f"{cut:,} of {counted(rows, 'answer')} {'was' if cut == 1 else 'were'} stopped"
-        notify(f"  {share} before the end (marked cut): allow more with --max-tokens N\n")
+def tell_unanswered(empty: int, below: int, cut: int, rows: int, quiet: bool) -> None:
+    """A line each, if there are any: how many rows have nothing to read, how many a threshold
+    leaves to a person, and how many answers were stopped before they had ended."""
+    if quiet:
+        return
+    verb = "is" if below == 1 else "are"
+    stopped = "was" if cut == 1 else "were"
+    for n, what, rest in (
+        (empty, "row", f"{have(empty)} nothing to read: no prediction there"),
+        (below, "row", f"{verb} below the run's threshold: no prediction there, ask an annotator"),
+        (
+            cut,
+            "answer",
+            f"{stopped} stopped before the end (marked cut): allow more with --max-tokens N",
+        ),
+    ):
+        if n:
+            notify(f"  {n:,} of {counted(rows, what)} {rest}\n")
 
 
 def needs_person(finding: Finding) -> bool:
@@ -221,12 +220,12 @@ def percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f} %"
 
 
-def plain_interval(estimate: dict[str, object], short: bool = False) -> str:
-    """A number that is no rate with its interval (left out if ``short``), or why there is none."""
+def plain_interval(estimate: dict[str, object]) -> str:
+    """A number that is no rate with its interval, or why there is none."""
     value = estimate.get("value")
     if value is None:
         return f"undefined: {estimate.get('why')}"
-    if short or estimate.get("low") is None:
+    if estimate.get("low") is None:
         return f"{value:.3f}"
     low, high = estimate["low"], estimate["high"]
     return f"{value:.3f}  ({low:.3f} to {high:.3f}, {estimate['level']:.0%} interval)"
