@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
@@ -10,7 +12,6 @@ from typing import Any, TypedDict
 from markupsafe import Markup, escape
 
 from holdfast.core.wording import counted
-from holdfast.report.differences import marked
 from holdfast.report.glossary import Glossary
 from holdfast.report.numbers import sentence
 from holdfast.report.page import UNPRINTABLE, Section, asset, environment, standalone
@@ -44,6 +45,9 @@ WORDS = {"error": "error", "warn": "warning", "info": "note"}
 LISTED = 50
 LONGEST = 1200
 SNIPPET = 6
+# Words that are compared and shown of each text; the rest is cut, which is said.
+MOST_WORDS = 160
+_WORD = re.compile(r"\s+|\w+|[^\w\s]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,3 +223,26 @@ def _example(one: Mapping[str, Any]) -> ExampleView:
     file = f" of {one['other_file']}" if one["other_file"] else ""
     beside = f"row {one['other_row']}{file}"
     return ExampleView(one["note"], place, one["label"], text, beside, one["other_label"], other)
+
+
+def marked(one: str, other: str) -> tuple[Markup, Markup]:
+    """Both texts as HTML, escaped; what only one of them has is inside ``<mark>``."""
+    first, second = _pieces(one), _pieces(other)
+    matcher = difflib.SequenceMatcher(None, first, second, autojunk=False)
+    left, right = Markup(""), Markup("")
+    for same, a, b, c, d in matcher.get_opcodes():
+        left += _piece("".join(first[a:b]), same == "equal")
+        right += _piece("".join(second[c:d]), same == "equal")
+    return left + _cut(one, first), right + _cut(other, second)
+
+
+def _pieces(text: str) -> list[str]:
+    return _WORD.findall(text)[: 2 * MOST_WORDS]
+
+
+def _piece(text: str, same: bool) -> Markup:
+    return escape(text) if same or not text else Markup("<mark>") + escape(text) + Markup("</mark>")
+
+
+def _cut(text: str, pieces: list[str]) -> Markup:
+    return Markup(" …") if len(text) > sum(map(len, pieces)) else Markup("")

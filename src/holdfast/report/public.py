@@ -57,12 +57,10 @@ def without_paths(run: RunFiles) -> RunFiles:
     Paths that the settings name are known exactly (they may hold spaces); any other is an absolute
     path of two parts or more in a sentence.
     """
-    named = {
-        *_paths(run.result.get("settings")),
-        *_paths(run.recipe),
-        *_files(run),
-        *_paths(run.result.get("model")),
-    }
+    told = (run.result.get("settings"), run.recipe, run.result.get("model"))
+    # The files of rows as they were named, relative ones and those behind links among them.
+    files = run.part("data").texts("files")
+    named = {*_paths(told), *(path for path in files if last_part(path) != path)}
     # The longest first: a path may be the beginning of another.
     known = [(path, last_part(path)) for path in sorted(named, key=len, reverse=True)]
 
@@ -88,13 +86,6 @@ def without_paths(run: RunFiles) -> RunFiles:
         timeline=every(run.timeline),
         noted=tuple(dataclasses.replace(one, note=clean(one.note)) for one in run.noted),
     )
-
-
-def _files(run: RunFiles) -> Iterator[str]:
-    """The files of rows as they were named, relative ones and those behind links among them."""
-    for path in run.part("data").get("files") or ():
-        if isinstance(path, str) and last_part(path) != path:
-            yield path
 
 
 def _paths(value: object) -> Iterator[str]:

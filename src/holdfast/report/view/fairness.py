@@ -51,23 +51,28 @@ def fairness(run: RunFiles) -> FairnessView | None:
 def view_of(block: Block) -> FairnessView:
     """The block ``fairness`` of ``result.json`` in words."""
     groups = block["groups"]
-    axes = (block.get("swap") or {}).get("axes", [])
+    axes: list[Block] = (block.get("swap") or {}).get("axes", [])
     changes = [one for one in axes if one["status"] == "changes"]
-    told = [_gap(one) for one in groups["findings"]] + [_swap(one) for one in changes]
+    told = [*map(_gap, groups["findings"]), *map(_swap, changes)]
     told += _lacking(groups.get("to_add") or [])
-    settled = [_small(one) for one in axes if one["status"] == "small"]
+    told += [_small(one) for one in axes if one["status"] == "small"]
+    examples = [
+        (shown["from"], shown["to"], " → ".join(number(v, "accuracy") for v in shown["values"]))
+        for one in changes
+        for shown in one.get("examples", [])
+    ]
     return FairnessView(
-        _answer(block, groups["findings"], changes),
-        tuple(told + settled),
-        tuple(_open(block)),
-        tuple(_table(one) for one in groups["columns"]),
-        tuple(_examples(changes)),
+        _answer(groups, axes, changes),
+        tuple(told),
+        tuple(_open(groups, axes)),
+        tuple(map(_table, groups["columns"])),
+        tuple(examples),
         _alarms(block.get("false_alarms") or {}),
     )
 
 
-def _answer(block: Block, gaps: list[Block], changes: list[Block]) -> str:
-    columns = [one["column"] for one in block["groups"]["columns"]]
+def _answer(groups: Block, axes: list[Block], changes: list[Block]) -> str:
+    columns, gaps = [one["column"] for one in groups["columns"]], groups["findings"]
     if gaps or changes:
         worse = [one for one in gaps if one["measure"] != RATE]
         other = [one for one in gaps if one["measure"] == RATE]
@@ -75,14 +80,11 @@ def _answer(block: Block, gaps: list[Block], changes: list[Block]) -> str:
         if other and not worse:
             # Not a fault by itself: the labels of the groups may differ as much.
             parts = [f"groups of rows get some answers more often than others ({_names(other)})"]
-        parts += [
-            f"its predictions change with whom a text is about "
-            f"({', '.join(one['axis'] for one in changes)})"
-            for _ in changes[:1]
-        ]
+        if changes:
+            moved = ", ".join(one["axis"] for one in changes)
+            parts.append(f"its predictions change with whom a text is about ({moved})")
         return sentence(" and ".join(parts))
     looked = [f"groups of rows by {', '.join(columns)}"] if columns else []
-    axes = (block.get("swap") or {}).get("axes", [])
     looked += [f"texts with {', '.join(one['axis'] for one in axes)} swapped"] if axes else []
     if not looked:
         return (
@@ -101,18 +103,18 @@ def _title(one: Block) -> str:
 
 
 def _gap(one: Block) -> str:
-    gap = estimate(one["gap"])
-    measure = one["measure"]
-    value = gap.value
-    if value is None:
-        shown = "an unknown amount"
-    else:
-        shown = number(abs(value)) if measure in NUMBERS else f"{100 * abs(value):.1f} points"
+    gap, rate = estimate(one["gap"]), one["measure"] not in NUMBERS
+    shown = "an unknown amount"
+    if gap.value is not None:
+        size = abs(gap.value)
+        shown = f"{100 * size:.1f} points" if rate else number(size)
     where = "above" if (gap.value or 0) > 0 else "below"
-    values = [_value(one["measure"], one.get(key)) for key in ("value", "value_others")]
+    kind = "accuracy" if rate else ""
+    span = interval(gap, kind)
     return sentence(
-        f"{one['column']} {one['group']}: {_title(one)} {values[0]}, of the other rows "
-        f"{values[1]}: {shown} {where} ({_span(one)}; {count(one['n'])} of "
+        f"{one['column']} {one['group']}: {_title(one)} {number(one.get('value'), kind)}, of the "
+        f"other rows {number(one.get('value_others'), kind)}: {shown} {where} "
+        f"({f'95 % interval {span}' if span else 'no interval'}; {count(one['n'])} of "
         f"{count(one['n'] + one['others'])} test rows)"
     )
 
@@ -130,16 +132,6 @@ def _lacking(missing: list[Block]) -> list[str]:
         )
         for column, rows in found.items()
     ]
-
-
-def _value(measure: str, value: float | None) -> str:
-    return number(value, "" if measure in NUMBERS else "accuracy")
-
-
-def _span(one: Block) -> str:
-    gap = estimate(one["gap"])
-    shown = interval(gap, "" if one["measure"] in NUMBERS else "accuracy")
-    return f"95 % interval {shown}" if shown else "no interval"
 
 
 def _swap(one: Block) -> str:
@@ -167,28 +159,29 @@ def _small(one: Block) -> str:
     )
 
 
-def _open(block: Block) -> list[str]:
-    found = []
-    for one in block["groups"]["undecided"]:
-        more = _more(one.get("rows_to_settle"), "test rows would show a gap of 10 points")
-        found.append(sentence(f"{one['column']} {one['group']}, {_title(one)}: inconclusive{more}"))
-    for one in block["groups"]["small"]:
-        more = _more(one.get("rows_to_settle"), "rows of it would show a gap of 10 points")
-        found.append(
-            sentence(f"{one['column']} {one['group']}: {one['valid_rows']} validation rows{more}")
-        )
-    for one in (block.get("swap") or {}).get("axes", []):
-        if one["status"] == "undecided":
-            more = _more(
-                one.get("rows_to_settle"), "test rows would decide about a change of 2 points"
-            )
-            found.append(
-                sentence(f"{one['axis']}, from {one['from']} to {one['to']}: inconclusive{more}")
-            )
-    return found
+def _open(groups: Block, axes: list[Block]) -> list[str]:
+    gap = "would show a gap of 10 points"
+    found = [
+        f"{one['column']} {one['group']}, {_title(one)}: inconclusive"
+        + _more(one, f"test rows {gap}")
+        for one in groups["undecided"]
+    ]
+    found += [
+        f"{one['column']} {one['group']}: {one['valid_rows']} validation rows"
+        + _more(one, f"rows of it {gap}")
+        for one in groups["small"]
+    ]
+    found += [
+        f"{one['axis']}, from {one['from']} to {one['to']}: inconclusive"
+        + _more(one, "test rows would decide about a change of 2 points")
+        for one in axes
+        if one["status"] == "undecided"
+    ]
+    return list(map(sentence, found))
 
 
-def _more(rows: object, what: str) -> str:
+def _more(one: Block, what: str) -> str:
+    rows = one.get("rows_to_settle")
     return f"; {count(rows)} {what}" if isinstance(rows, int) else ""
 
 
@@ -206,15 +199,6 @@ def _cell(one: Block) -> str:
     kind = "" if one["measure"] in NUMBERS else "accuracy"
     span = interval(value, kind)
     return f"{number(value.value, kind)} ({span})" if span else number(value.value, kind)
-
-
-def _examples(changes: list[Block]) -> list[tuple[str, str, str]]:
-    found = []
-    for one in changes:
-        for shown in one.get("examples", []):
-            values = " → ".join(number(v, "accuracy") for v in shown["values"])
-            found.append((shown["from"], shown["to"], values))
-    return found
 
 
 def _alarms(rates: Block) -> str:

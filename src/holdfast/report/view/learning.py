@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from holdfast.core.branches import alive, branch_of
 from holdfast.core.records import Estimate
+from holdfast.report.block import Block
 from holdfast.report.charts.curves import ChartSeries, CurvesChart, LeftCurve, curves
 from holdfast.report.charts.dots import Dot, dots
 from holdfast.report.charts.svg import SIZES
@@ -93,6 +94,11 @@ def learning(
     best, control = run.result.get("best_step"), run.part("control")
     shown = _with_values(losses if refined else losses[:2])
     stretches = _stretches(run)
+    left = f"{len(run.left)} evaluation{'s' * (len(run.left) != 1)}"
+    went_back = (
+        f"The run rolled back: the curves of {left} it discarded are drawn faint. Nothing was "
+        "judged or chosen by them."
+    )
     loss = CurvesChart(
         f"{key}-loss",
         "Loss over the run",
@@ -124,7 +130,7 @@ def learning(
         missing=_missing(looks, losses[1]),
         rate=metric_name(rate),
         refined=refined,
-        went_back=_went_back(run),
+        went_back=went_back if run.left else "",
         tried=tuple(
             f"At step {count(one.get('step'))}, from step {count(one.get('from_step'))} on: "
             f"{one.get('name', '')}. {'Kept' if one.get('kept') else 'Undone'}."
@@ -193,24 +199,9 @@ def _left(
     )
 
 
-def _went_back(run: RunFiles) -> str:
-    if not run.left:
-        return ""
-    looks = f"{len(run.left)} evaluation{'s' * (len(run.left) != 1)}"
-    return (
-        f"The run rolled back: the curves of {looks} it discarded are drawn faint. Nothing was "
-        "judged or chosen by them."
-    )
-
-
 def _column(looks: list[Mapping[str, object]], *keys: str) -> tuple[float | None, ...]:
-    values = []
-    for look in looks:
-        value: Any = look
-        for key in keys:
-            value = value.get(key) if isinstance(value, Mapping) else None
-        values.append(_finite(value))
-    return tuple(values)
+    *path, last = keys
+    return tuple(_finite(Block(look).block(*path).get(last)) for look in looks)
 
 
 def _finite(value: object) -> float | None:
