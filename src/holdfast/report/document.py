@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class DocumentTable:
     """A table: its caption, the names of its columns, and its lines."""
 
     caption: str
@@ -22,5 +22,5 @@ class Document:
 
     sentence: str
     more: tuple[str, ...] = ()
-    tables: tuple[Table, ...] = ()
+    tables: tuple[DocumentTable, ...] = ()
     notes: tuple[str, ...] = ()

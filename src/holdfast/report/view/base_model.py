@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from holdfast.core.records import Estimate
 from holdfast.core.wording import way_words
 from holdfast.report.block import Block
-from holdfast.report.document import Document, Table
+from holdfast.report.document import Document, DocumentTable
 from holdfast.report.numbers import count, estimate, interval, metric_name, number, p_value, points
 from holdfast.report.run_files import RunFiles
 
@@ -74,7 +74,7 @@ def outputs(run: RunFiles) -> Document | None:
     return Document(raw.text("because"), tuple(filter(None, more)), tuple(tables), notes)
 
 
-def _losses(start: Mapping[str, Block], texts: Block) -> Table:
+def _losses(start: Mapping[str, Block], texts: Block) -> DocumentTable:
     metric = texts.text("metric")
     lines = tuple(
         (
@@ -101,10 +101,10 @@ def _losses(start: Mapping[str, Block], texts: Block) -> Table:
         f"its {metric_name(metric)}" if metric else "its texts",
         f"this model's {metric_name(metric)}" if metric else "this model's texts",
     )
-    return Table("Loss on the answers, and the texts written", columns, lines)
+    return DocumentTable("Loss on the answers, and the texts written", columns, lines)
 
 
-def _rates(rates: Mapping[str, Block], start: Mapping[str, Block], judge: str) -> Table:
+def _rates(rates: Mapping[str, Block], start: Mapping[str, Block], judge: str) -> DocumentTable:
     lines = tuple(
         (
             f"The start model, {way_words(name, start.get(name, {}))}",
@@ -124,10 +124,10 @@ def _rates(rates: Mapping[str, Block], start: Mapping[str, Block], judge: str) -
         "win rate, ties half",
         "p (exact sign test, Holm)",
     )
-    return Table(f"Whose answer is better, judged by {judge}", columns, lines)
+    return DocumentTable(f"Whose answer is better, judged by {judge}", columns, lines)
 
 
-def _general(raw: Block) -> Table:
+def _general(raw: Block) -> DocumentTable:
     sets = raw.blocks("sets") + [one for one in (raw.block("all"),) if one]
     lines = tuple(
         (
@@ -141,10 +141,12 @@ def _general(raw: Block) -> Table:
         for one in sets
     )
     columns = ("Set", "pairs", "before", "after", "difference", "")
-    return Table("Pairs of short English sentences: the right one is likelier", columns, lines)
+    return DocumentTable(
+        "Pairs of short English sentences: the right one is likelier", columns, lines
+    )
 
 
-def _shares(name: str, shares: list[Block], meaning: Block) -> Table:
+def _shares(name: str, shares: list[Block], meaning: Block) -> DocumentTable:
     lines = tuple(
         (
             meaning.text(str(one.get("mark")), str(one.get("mark"))),
@@ -169,7 +171,7 @@ def _shares(name: str, shares: list[Block], meaning: Block) -> Table:
         "",
         "rows",
     )
-    return Table(f"{name} ({count(shares[0].get('n'))})", columns, lines)
+    return DocumentTable(f"{name} ({count(shares[0].get('n'))})", columns, lines)
 
 
 def _gap(found: Estimate) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from holdfast.report.block import Block
-from holdfast.report.document import Document, Table
+from holdfast.report.document import Document, DocumentTable
 from holdfast.report.numbers import count, interval, metric_name, number
 from holdfast.report.run_files import RunFiles
 
@@ -41,12 +41,12 @@ def distilled(run: RunFiles) -> Document | None:
         beside.append(_beside("With a teacher minus without", alone, "difference"))
     name = metric_name(str(raw.get("metric")))
     tables = (
-        Table(
+        DocumentTable(
             f"On {count(raw.get('n'))} test rows",
             ("Model", name, "Parameters", "Milliseconds a row"),
             tuple(lines),
         ),
-        Table(
+        DocumentTable(
             "One beside the other, with 95 % intervals",
             ("What", "Value", "Interval"),
             tuple(beside),

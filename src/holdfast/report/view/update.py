@@ -7,7 +7,7 @@ from typing import Any
 
 from holdfast.core.wording import GATE_OUTCOMES
 from holdfast.report.block import Block
-from holdfast.report.document import Document, Table
+from holdfast.report.document import Document, DocumentTable
 from holdfast.report.numbers import count, estimate, metric_name, number
 from holdfast.report.run_files import RunFiles
 
@@ -41,13 +41,13 @@ def renewal(run: RunFiles) -> Document | None:
         f"Test rows: {score_words(raw.block('test'))}.",
     )
     tables = [
-        Table(
+        DocumentTable(
             "The two lots of rows that decided, new model less old, with 90 % limits "
             "(each end holds at 95 %)",
             ("Rows", "How many", "Old", "New", "Difference, points"),
             tuple(_answers(gate)),
         ),
-        Table(
+        DocumentTable(
             "What became of the feedback",
             ("Rows", "How many"),
             tuple(_feedback(raw.block("feedback"))),
@@ -56,7 +56,7 @@ def renewal(run: RunFiles) -> Document | None:
     if parts := gate.blocks("slices"):
         parts.sort(key=lambda one: float(one.get("p_value") or 0))
         tables.append(
-            Table(
+            DocumentTable(
                 "Where it could be worse: parts of the old rows, the likeliest first",
                 ("Part", "Rows", "Difference, points", "p (paired, one-sided; Holm)"),
                 tuple(
