@@ -23,6 +23,7 @@ from __future__ import annotations
 import copy
 import functools
 import json
+import math
 import sys
 import tempfile
 import time
@@ -40,6 +41,7 @@ from peers.tables import markdown
 
 from holdfast.analyses.evaluation import scored_block
 from holdfast.contract.inference import Options
+from holdfast.core.records import Floats
 from holdfast.core.seeds import generator
 from holdfast.metrics.out_of_fold import RATE_EFFECT, SLOPE
 from holdfast.models.probes.logistic import first_softmax, fit_softmax, logits_of
@@ -49,7 +51,7 @@ from holdfast.prepare.vectors import vectors_of
 from holdfast.recipe import parse
 from holdfast.runs.predictor import Predictor
 from holdfast.search.folds.cross_validation import CrossValidation
-from holdfast.stats.folds import conservative_z, corrected_t, nested
+from holdfast.stats.folds import Resampled, corrected_t, nested
 from holdfast.stats.intervals import wilson
 from holdfast.stats.temperature import losses_at
 
@@ -562,6 +564,28 @@ def race_lines(done: Sequence[tuple[Cell, Result | None]]) -> list[list[str]]:
             line.append(f"{100 * share:.0f} %, {regret:+.2f} ± {error:.2f}")
         lines.append(line)
     return lines
+
+
+def conservative_z(value: float, halves: Floats, level: float = 0.95) -> Resampled:
+    """Nadeau and Bengio's conservative z interval (2003) of an estimate ``value`` from n rows.
+
+    ``halves`` [m, 2] are the same estimate made of two halves of the rows that share none, for m
+    random halvings. Σ (a − b)² ÷ 2m estimates the variance of one of n/2 rows without bias, and
+    one of n rows varies less: the interval is too wide rather than too narrow. Estimates of models
+    from half of the rows are worse and spread more, which adds to that. No halving, or one that is
+    not finite: NaN limits.
+    """
+    from scipy.special import ndtr, ndtri
+
+    found = np.asarray(halves, dtype=np.float64).reshape(-1, 2)
+    if not len(found) or not np.isfinite(found).all():
+        return Resampled(value, math.nan, math.nan, math.nan, len(found))
+    error = math.sqrt(float(((found[:, 0] - found[:, 1]) ** 2).mean()) / 2)
+    if error == 0:
+        return Resampled(value, value, value, float(value == 0), len(found))
+    half = float(ndtri((1 + level) / 2)) * error
+    p_value = 2 * float(ndtr(-abs(value) / error))
+    return Resampled(value, value - half, value + half, p_value, len(found))
 
 
 def main() -> None:

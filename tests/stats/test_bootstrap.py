@@ -18,14 +18,13 @@ def _rows(n: int) -> np.ndarray:
     return np.ones(n, dtype=np.int64)
 
 
-@pytest.mark.parametrize("method", ["percentile", "bca"])
 @pytest.mark.parametrize("n", [12, 60])
-def test_limits_are_scipys_on_the_same_resamples(method: str, n: int) -> None:
+def test_limits_are_scipys_on_the_same_resamples(n: int) -> None:
     values = np.random.default_rng(n).exponential(size=n)
-    ours = bootstrap(_mean_of(values), _rows(n), seed=np.random.default_rng(0), method=method)
+    ours = bootstrap(_mean_of(values), _rows(n), seed=np.random.default_rng(0))
     same_draws = SimpleNamespace(bootstrap_distribution=ours.draws[:, 0])
     oracle = stats.bootstrap(
-        (values,), np.mean, n_resamples=0, method=method, bootstrap_result=same_draws
+        (values,), np.mean, n_resamples=0, method="BCa", bootstrap_result=same_draws
     ).confidence_interval
     assert (ours.low[0], ours.high[0]) == pytest.approx((oracle.low, oracle.high), rel=1e-9)
 
@@ -111,9 +110,9 @@ def test_bca_covers_the_mean_of_a_skewed_law_better_than_percentiles() -> None:
     missed_above = {"bca": 0, "percentile": 0}
     for _ in range(runs):
         statistic = _mean_of(rng.exponential(size=30))
-        for method in missed_above:
-            result = bootstrap(statistic, _rows(30), seed=rng, method=method, resamples=500)
-            missed_above[method] += result.high[0] < 1.0
+        result = bootstrap(statistic, _rows(30), seed=rng, resamples=500)
+        missed_above["bca"] += result.high[0] < 1.0
+        missed_above["percentile"] += np.quantile(result.draws, 0.975) < 1.0
     assert missed_above["bca"] < missed_above["percentile"]
 
 

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from holdfast.core.errors import Defect
-from holdfast.stats.folds import conservative_z, corrected_t, nested
+from holdfast.stats.folds import corrected_t, nested
 
 N, TRAIN = 60, 54
 
@@ -53,28 +53,6 @@ def test_little_and_nothing() -> None:
     assert corrected_t(np.zeros(3), 9, 1).p_value == 1.0
     with pytest.raises(Defect, match="positive"):
         corrected_t(np.zeros(3), 0, 1)
-
-
-def test_halves_that_share_no_row_give_an_interval_that_is_rather_too_wide() -> None:
-    rng, held, widths = np.random.default_rng(2), 0, []
-    for _ in range(400):
-        rows = rng.normal(size=N)
-        halves = []
-        for _ in range(20):
-            order = rng.permutation(N)
-            halves.append((rows[order[: N // 2]].mean(), rows[order[N // 2 :]].mean()))
-        found = conservative_z(rows.mean(), np.array(halves))
-        held += found.low <= 0 <= found.high
-        widths.append(found.high - found.low)
-    # Of a mean the variance of n/2 rows is twice that of n: z √2 in place of z.
-    assert np.mean(widths) == pytest.approx(2 * stats.norm.ppf(0.975) * np.sqrt(2 / N), rel=0.05)
-    assert held / 400 >= 0.97
-
-
-def test_without_halves_or_with_one_that_is_undefined_no_limits() -> None:
-    assert np.isnan(conservative_z(0.5, np.zeros((0, 2))).low)
-    assert np.isnan(conservative_z(0.5, np.array([[0.1, np.nan]])).high)
-    assert conservative_z(0.5, np.array([[0.1, 0.1]])).low == 0.5
 
 
 def test_nested_folds_give_what_the_algorithm_says_in_loops() -> None:

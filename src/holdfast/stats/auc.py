@@ -62,8 +62,15 @@ def delong(labels: Bools, scores: Floats, level: float = 0.95) -> Area:
     if min(positive, negative) < 2:
         return Area(value, *nothing, positive, negative)
     error = math.sqrt(float(_covariance(above, below)[0, 0]))
-    low, high = _limits(value, error, min(positive, negative), level)
-    return Area(value, low, high, error, positive, negative)
+    if value in (0.0, 1.0):
+        pairs = min(positive, negative)
+        limits = clopper_pearson(round(value * pairs), pairs, level)
+    else:
+        logit = math.log(value / (1 - value))
+        # The delta method: the logit's derivative is 1 ÷ (p (1 − p)).
+        half = normal_quantile(level) * error / (value * (1 - value))
+        limits = _expit(logit - half), _expit(logit + half)
+    return Area(value, *limits, error, positive, negative)
 
 
 def delong_difference(
@@ -77,6 +84,8 @@ def delong_difference(
     variance (both parted perfectly, or nearly): p and limits NaN. One class, fewer than two rows
     of a class, or NaN: NaN throughout but for the value where it exists.
     """
+    from scipy.special import ndtr
+
     scores = np.stack([first, second]).astype(np.float64)
     if labels.all() or not labels.any() or np.isnan(scores).any():
         return AreaDifference(math.nan, math.nan, math.nan, math.nan)
@@ -86,17 +95,12 @@ def delong_difference(
         return AreaDifference(value, math.nan, math.nan, math.nan)
     covariance = _covariance(above, below)
     variance = float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
-    from scipy.special import ndtr
-
-    same = np.array_equal(above[0], above[1])
     # Two parts of a variance that cancel leave rounding of about 1e-17, whose root would pass for a
     # tiny error.
     if variance <= 1e-16:
-        return (
-            AreaDifference(0.0, 0.0, 0.0, 1.0)
-            if same
-            else AreaDifference(value, math.nan, math.nan, math.nan)
-        )
+        if np.array_equal(above[0], above[1]):
+            return AreaDifference(0.0, 0.0, 0.0, 1.0)
+        return AreaDifference(value, math.nan, math.nan, math.nan)
     error = math.sqrt(variance)
     half = normal_quantile(level) * error
     p_value = 2 * float(ndtr(-abs(value) / error))
@@ -122,15 +126,6 @@ def _covariance(above: Floats, below: Floats) -> Floats:
     covariance = np.cov(above) / above.shape[1] + np.cov(below) / below.shape[1]
     # Of a single score ``np.cov`` gives a bare number.
     return np.asarray(covariance).reshape(len(above), len(above))
-
-
-def _limits(value: float, error: float, pairs: int, level: float) -> tuple[float, float]:
-    if value in (0.0, 1.0):
-        return clopper_pearson(round(value * pairs), pairs, level)
-    logit = math.log(value / (1 - value))
-    # The delta method: the logit's derivative is 1 ÷ (p (1 − p)).
-    half = normal_quantile(level) * error / (value * (1 - value))
-    return _expit(logit - half), _expit(logit + half)
 
 
 def _expit(x: float) -> float:

@@ -1,4 +1,4 @@
-"""The bootstrap, vectorised: percentile and BCa intervals of any statistic of weighted atoms.
+"""The bootstrap, vectorised: BCa intervals of any statistic of weighted atoms.
 
 An *atom* is what is drawn: a row, a cell of a confusion matrix that stands for all of its rows,
 or a group of rows that must stay together. A resample is a vector of weights, one per atom: how
@@ -10,14 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from holdfast.core.records import Floats, Ints
 
 Statistic = Callable[[Floats], Floats]
-Method = Literal["bca", "percentile"]
 
 # Elements of a weight matrix held at once: 32 MB of float64.
 CHUNK = 4_000_000
@@ -65,20 +63,18 @@ def bootstrap(
     seed: np.random.Generator,
     level: float = 0.95,
     resamples: int = 2000,
-    method: Method = "bca",
     blocks: int = 2000,
 ) -> Bootstrapped:
-    """An interval of ``statistic`` by resampling atoms.
+    """An interval of ``statistic`` by resampling atoms: BCa (Efron 1987), the quantiles of the
+    resampled values at shares that are moved by the bias z₀ = Φ⁻¹(share of resamples below the
+    value, ties half) and the acceleration a = Σ d³ ÷ 6 (Σ d²)^{3/2} of the jackknife, d = mean −
+    leave-one-out value: α ↦ Φ(z₀ + (z₀ + z_α) ÷ (1 − a (z₀ + z_α))).
 
     Parameters
     ----------
     statistic : weights [r, atoms] → values [r] or [r, outputs].
     multiplicity : [atoms], how many drawn units each atom stands for (all 1 for rows and groups,
         cell counts for a confusion matrix). Σ multiplicity units are drawn with replacement.
-    method : ``percentile`` takes the quantiles of the resampled values; ``bca`` (Efron 1987)
-        moves them by the bias z₀ = Φ⁻¹(share of resamples below the value, ties half) and the
-        acceleration a = Σ d³ ÷ 6 (Σ d²)^{3/2} of the jackknife, d = mean − leave-one-out value:
-        α ↦ Φ(z₀ + (z₀ + z_α) ÷ (1 − a (z₀ + z_α))).
     blocks : above this many atoms the jackknife leaves out blocks of atoms instead of single
         units, which estimates the same acceleration.
     """
@@ -88,35 +84,21 @@ def bootstrap(
     if weights.sum() <= 1:
         nothing = np.full_like(value, np.nan)
         return Bootstrapped(value, nothing, nothing, nothing, np.empty((0, len(value))), nothing)
-    chunks = _draws(weights, resamples, seed)
-    draws = np.concatenate([_columns(statistic(chunk)) for chunk in chunks])
-    acceleration, error = None, np.full_like(value, np.nan)
-    if method == "bca":
-        acceleration, error = _left_out(statistic, weights, blocks)
-    low, high = interval_of_draws(draws, value, level, acceleration)
-    defined = np.mean(np.isfinite(draws), axis=0)
-    hidden = (defined < 0.5) | ~np.isfinite(value)
-    low, high = np.where(hidden, np.nan, low), np.where(hidden, np.nan, high)
-    return Bootstrapped(value, low, high, defined, draws, error)
-
-
-def interval_of_draws(
-    draws: Floats, value: Floats, level: float, acceleration: Floats | None = None
-) -> tuple[Floats, Floats]:
-    """Percentile limits of ``draws`` [resamples, outputs], or BCa limits when ``acceleration``
-    [outputs] is given. Undefined draws are left out."""
+    draws = np.concatenate(
+        [_columns(statistic(chunk)) for chunk in _draws(weights, resamples, seed)]
+    )
+    acceleration, error = _left_out(statistic, weights, blocks)
     tails = np.array([(1 - level) / 2, 1 - (1 - level) / 2])
-    limits = np.full((2, draws.shape[1]), np.nan)
-    for column in range(draws.shape[1]):
+    limits = np.full((2, len(value)), np.nan)
+    for column, at in enumerate(value):
         kept = np.sort(draws[np.isfinite(draws[:, column]), column])
-        if not len(kept):
-            continue
-        shares = tails
-        if acceleration is not None:
-            shares = _bca_shares(kept, value[column], acceleration[column], tails)
-        # What ``np.quantile`` computes, for draws that are sorted once.
-        limits[:, column] = np.interp(shares * (len(kept) - 1), np.arange(len(kept)), kept)
-    return limits[0], limits[1]
+        if len(kept):
+            shares = _bca_shares(kept, at, acceleration[column], tails)
+            # What ``np.quantile`` computes, for draws that are sorted once.
+            limits[:, column] = np.interp(shares * (len(kept) - 1), np.arange(len(kept)), kept)
+    defined = np.mean(np.isfinite(draws), axis=0)
+    low, high = np.where((defined < 0.5) | ~np.isfinite(value), np.nan, limits)
+    return Bootstrapped(value, low, high, defined, draws, error)
 
 
 def sums(features: Floats, codes: Ints, atoms: int) -> Floats:
@@ -124,6 +106,17 @@ def sums(features: Floats, codes: Ints, atoms: int) -> Floats:
     total = np.zeros((atoms, features.shape[1]))
     np.add.at(total, codes, features)
     return total
+
+
+def atoms_by_look(losses: Floats, groups: Ints | None) -> Floats:
+    """Contributions to the mean of each row or group, scaled so that their mean is the mean."""
+    table = np.asarray(losses, dtype=np.float64)
+    if groups is None:
+        return table
+    atoms = int(groups.max()) + 1
+    centre = table.mean(axis=0)
+    # Residual sums keep the linearised ratio estimator: group sizes differ between resamples.
+    return np.asarray(centre + sums(table - centre, groups, atoms) * (atoms / len(table)))
 
 
 def group_codes(groups: object, n: int) -> Ints:
@@ -162,19 +155,14 @@ def _draws(weights: Floats, resamples: int, seed: np.random.Generator) -> Iterat
         # A draw by index costs by the unit, a multinomial by the atom: with one unit an atom the
         # first took a third of the time, with four and more it is the slower one.
         if units <= 2 * atoms:
-            yield _drawn_by_index(weights, units, count, seed)
+            owner = np.repeat(np.arange(atoms), weights.astype(np.int64))
+            drawn = owner[seed.integers(0, units, size=(count, units))]
+            # Each resample gets a range of numbers of its own, so that one count serves them all.
+            drawn += np.arange(count)[:, None] * atoms
+            flat = np.bincount(drawn.reshape(-1), minlength=count * atoms)
+            yield flat.reshape(count, atoms).astype(np.float64)
         else:
             yield seed.multinomial(units, weights / units, size=count).astype(np.float64)
-
-
-def _drawn_by_index(weights: Floats, units: int, count: int, seed: np.random.Generator) -> Floats:
-    atoms = len(weights)
-    owner = np.repeat(np.arange(atoms), weights.astype(np.int64))
-    drawn = owner[seed.integers(0, units, size=(count, units))]
-    # Each resample gets a range of numbers of its own, so that one count serves them all.
-    drawn += np.arange(count)[:, None] * atoms
-    flat = np.bincount(drawn.reshape(-1), minlength=count * atoms)
-    return flat.reshape(count, atoms).astype(np.float64)
 
 
 def _left_out(statistic: Statistic, weights: Floats, blocks: int) -> tuple[Floats, Floats]:

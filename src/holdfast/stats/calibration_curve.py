@@ -72,6 +72,8 @@ def calibration_error_interval(
     >>> calibration_error_interval(sure, (rng.random(2000) < sure) * 1.0, seed=rng)[0]
     0.0
     """
+    from scipy.special import chdtrc
+
     cells = _cells(np.asarray(confidence, np.float64), np.asarray(right, np.float64), effect)
     # A confidence of exactly 0 or 1 has no logit.
     chance = np.clip(cells.confidence, 1e-5, 1 - 1e-5)
@@ -81,7 +83,13 @@ def calibration_error_interval(
     drawn = _errors(cells, offset, base, seed, draws)
     tail = (1 - level) / 2
     low, high = np.quantile(drawn, [BELOW * tail, 1 - ABOVE * tail])
-    return (0.0 if _may_be_right(cells, base, level) else float(low)), float(high)
+    score = base.T @ (cells.weight * (cells.right - cells.confidence))
+    spread = cells.weight * cells.confidence * (1 - cells.confidence)
+    # Where all confidences are alike there is no slope, and its line of the matrix is 0.
+    variance = (base.T * spread) @ base + 1e-9 * np.eye(2)
+    statistic = float(score @ np.linalg.solve(variance, score))
+    may_be_right = float(chdtrc(2, statistic)) > 1 - level
+    return (0.0 if may_be_right else float(low)), float(high)
 
 
 def _cells(confidence: Floats, right: Floats, effect: float) -> _Cells:
@@ -164,17 +172,6 @@ def _posterior(
     curvature = (features.T * spread) @ features + np.diag(precision)
     fit = float(np.sum(cells.weight * (cells.right * line - np.logaddexp(0, line))))
     return slope, curvature, fit - 0.5 * float(np.sum(precision * mean**2))
-
-
-def _may_be_right(cells: _Cells, base: Floats, level: float) -> bool:
-    from scipy.special import chdtrc
-
-    score = base.T @ (cells.weight * (cells.right - cells.confidence))
-    spread = cells.weight * cells.confidence * (1 - cells.confidence)
-    # Where all confidences are alike there is no slope, and its line of the matrix is 0.
-    variance = (base.T * spread) @ base + 1e-9 * np.eye(2)
-    statistic = float(score @ np.linalg.solve(variance, score))
-    return float(chdtrc(2, statistic)) > 1 - level
 
 
 def _expit(line: Floats) -> Floats:

@@ -45,7 +45,13 @@ def excess_p_values(
     its variance from sums over groups, with one degree of freedom less than the chosen rows have
     groups (1 where they have one): a slice of a few large groups proves little.
     """
-    p = _exact(values, chosen) if _is_truth(values) else _shuffled(values, chosen, seed)
+    if _is_truth(values):
+        n, hits = len(values), round(float(values.sum()))
+        counts, seen = chosen.sum(axis=1), np.rint(chosen @ values).astype(np.int64)
+        pairs = zip(counts.tolist(), seen.tolist(), strict=True)
+        p: Floats = np.array([fisher_above(k, m, hits - k, n - m) for m, k in pairs])
+    else:
+        p = _shuffled(values, chosen, seed)
     if groups is None:
         return p
     return np.maximum(p, _by_groups(values, chosen, groups))
@@ -53,13 +59,6 @@ def excess_p_values(
 
 def _is_truth(values: Floats) -> bool:
     return bool(np.isin(values, (0.0, 1.0)).all())
-
-
-def _exact(values: Floats, chosen: Bools) -> Floats:
-    n, hits = len(values), round(float(values.sum()))
-    counts, seen = chosen.sum(axis=1), np.rint(chosen @ values).astype(np.int64)
-    pairs = zip(counts.tolist(), seen.tolist(), strict=True)
-    return np.array([fisher_above(k, m, hits - k, n - m) for m, k in pairs])
 
 
 def _shuffled(values: Floats, chosen: Bools, seed: np.random.Generator) -> Floats:
@@ -104,24 +103,14 @@ def group_error(values: Floats, mask: Bools, codes: Ints) -> tuple[float, int]:
     return error, len(np.unique(codes[mask]))
 
 
-def design_effect_of_excess(values: Floats, mask: Bools, groups: Ints) -> float:
-    """How many times larger the variance of the difference is because rows come in groups; at
-    least 1, and 1 where it cannot be told."""
-    codes = np.unique(groups, return_inverse=True)[1].reshape(-1)
-    error, _ = group_error(values, mask, codes)
-    alone, _ = group_error(values, mask, np.arange(len(values)))
-    if not (error > 0 and alone > 0):
-        return 1.0
-    return max(1.0, (error / alone) ** 2)
-
-
 def rows_for_excess(
     values: Floats, mask: Bools, *, alpha: float, power: float = 0.8, groups: Ints | None = None
 ) -> int | None:
     """How many rows like these a one-sided test at ``alpha`` needs to find the difference that was
     seen, with this power: ((z_{1−α} + z_power) ÷ d)² · (s₁² ÷ π + s₂² ÷ (1 − π)), π the share of
-    the chosen rows and s² the variances on the two sides, times the design effect of groups
-    (Cohen 1988). None where the difference is not above 0 or a side has fewer than two rows."""
+    the chosen rows and s² the variances on the two sides (Cohen 1988), times the design effect of
+    groups, at least 1. None where the difference is not above 0 or a side has fewer than two rows.
+    """
     from scipy.special import ndtri
 
     inside, outside = values[mask], values[~mask]
@@ -132,7 +121,12 @@ def rows_for_excess(
         return None
     share = len(inside) / len(values)
     spread = _variance(inside) / share + _variance(outside) / (1 - share)
-    effect = 1.0 if groups is None else design_effect_of_excess(values, mask, groups)
+    effect = 1.0
+    if groups is not None:
+        codes = np.unique(groups, return_inverse=True)[1].reshape(-1)
+        error, _ = group_error(values, mask, codes)
+        alone, _ = group_error(values, mask, np.arange(len(values)))
+        effect = max(1.0, (error / alone) ** 2) if error > 0 and alone > 0 else 1.0
     z = float(ndtri(1 - alpha) + ndtri(power))
     return math.ceil((z / difference) ** 2 * spread * effect)
 

@@ -1,8 +1,8 @@
 """Means over divisions of the same rows, with intervals that know that they overlap.
 
-Three ways, by what they cost: ``corrected_t`` needs the folds' scores alone, ``nested`` the scores
-of folds within folds, ``conservative_z`` whole cross-validations of halves of the rows. 2409.18836
-compares them with ten others.
+Two ways, by what they cost: ``corrected_t`` needs the folds' scores alone, ``nested`` the scores of
+folds within folds. 2409.18836 compares them with eleven others; ``benchmarks/cross_validation.py``
+has them beside the conservative z, which costs whole cross-validations of halves of the rows.
 """
 
 from __future__ import annotations
@@ -56,28 +56,6 @@ def corrected_t(values: Floats, train: float, test: float, level: float = 0.95) 
     half = float(stdtrit(k - 1, (1 + level) / 2)) * error
     p_value = 2 * float(stdtr(k - 1, -abs(value) / error))
     return Resampled(value, value - half, value + half, p_value, k)
-
-
-def conservative_z(value: float, halves: Floats, level: float = 0.95) -> Resampled:
-    """Nadeau and Bengio's conservative z interval (2003) of an estimate ``value`` from n rows.
-
-    ``halves`` [m, 2] are the same estimate made of two halves of the rows that share none, for m
-    random halvings. Σ (a − b)² ÷ 2m estimates the variance of one of n/2 rows without bias, and
-    one of n rows varies less: the interval is too wide rather than too narrow. Estimates of models
-    from half of the rows are worse and spread more, which adds to that. No halving, or one that is
-    not finite: NaN limits.
-    """
-    from scipy.special import ndtr, ndtri
-
-    found = np.asarray(halves, dtype=np.float64).reshape(-1, 2)
-    if not len(found) or not np.isfinite(found).all():
-        return Resampled(value, math.nan, math.nan, math.nan, len(found))
-    error = math.sqrt(float(((found[:, 0] - found[:, 1]) ** 2).mean()) / 2)
-    if error == 0:
-        return Resampled(value, value, value, float(value == 0), len(found))
-    half = float(ndtri((1 + level) / 2)) * error
-    p_value = 2 * float(ndtr(-abs(value) / error))
-    return Resampled(value, value - half, value + half, p_value, len(found))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ the sample shrunk to its effective size where rows come in groups.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from statistics import NormalDist
 
 import numpy as np
@@ -102,6 +103,17 @@ def wilson_by_groups(
     effective = len(hits) / effect
     quantile = float(stdtrit(freedom, 0.5 + level / 2))
     return wilson(float(np.mean(hits)) * effective, effective, level, quantile=quantile)
+
+
+def last_refused(
+    refused: Callable[[float], bool], outside: float, inside: float, halvings: int
+) -> float:
+    """The value nearest to ``inside`` that is still ``refused``, by so many halvings of the way
+    from ``outside``, which is: a test turned round into a limit."""
+    for _ in range(halvings):
+        middle = (outside + inside) / 2
+        outside, inside = (middle, inside) if refused(middle) else (outside, middle)
+    return outside
 
 
 def _check_rate(successes: float, n: float) -> None:

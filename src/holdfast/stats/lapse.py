@@ -59,8 +59,10 @@ def lapse_rate(logits: Floats, labels: Ints, *, level: float = 0.95) -> Lapse:
     knows nothing leaves an interval as wide as that. More than 5,000 rows: every so-manieth of
     them. No rows: NaN, with the whole range as interval; a logit that is no number: a ``Defect``.
     """
+    from scipy.special import chdtri
+
     scores, marks = np.asarray(logits, dtype=np.float64), np.asarray(labels)
-    _check(scores, marks)
+    _check(scores, marks, level)
     classes = scores.shape[1]
     top = (classes - 1) / classes
     if not len(scores):
@@ -82,7 +84,7 @@ def lapse_rate(logits: Floats, labels: Ints, *, level: float = 0.95) -> Lapse:
         return value, spread * float(np.exp(step))
 
     rate, best = _highest(profile, top)
-    low, high = _limits(profile, rate, best - _drop(level), top)
+    low, high = _limits(profile, rate, best - float(chdtri(1, 1 - level)) / 2, top)
     return Lapse(rate, low, high, profile(rate)[1], n)
 
 
@@ -141,15 +143,9 @@ def _limits(profile: Profile, rate: float, line: float, top: float) -> tuple[flo
     return float(low), float(high)
 
 
-def _drop(level: float) -> float:
-    from scipy.special import chdtri
-
+def _check(scores: Floats, labels: Ints, level: float) -> None:
     if not 0 < level < 1:
         raise Defect("the level of an interval", "must lie strictly between 0 and 1", level)
-    return float(chdtri(1, 1 - level)) / 2
-
-
-def _check(scores: Floats, labels: Ints) -> None:
     if scores.ndim != 2 or scores.shape[1] < 2 or len(scores) != len(labels):
         rule = "needs [rows, two classes or more] and a label a row"
         raise Defect("a lapse rate", rule, (scores.shape, len(labels)))

@@ -3,11 +3,9 @@
 The rows are the same, so their difficulty cancels: the difference of losses per row varies far
 less than the difference of two means.
 
-Student's intervals of a mean difference: closed forms for places that cannot afford resampling.
-
-Siblings: ``paired.paired_bootstrap`` follows the skew of the rows and costs a thousand times as
-much; at 50 rows and more of cross-entropy losses the two limits differ by a few per cent of the
-interval's width.
+``paired_t`` and ``welch`` are Student's closed forms for places that cannot afford resampling;
+``paired_bootstrap`` follows the skew of the rows and costs a thousand times as much. At 50 rows and
+more of cross-entropy losses the two limits differ by a few per cent of the interval's width.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.core.records import Floats, Ints
-from holdfast.stats.bootstrap import Bootstrapped, bootstrap, folded, sums
+from holdfast.stats.bootstrap import bootstrap, folded, sums
 from holdfast.stats.intervals import wilson
 
 Bools = npt.NDArray[np.bool_]
@@ -62,6 +60,8 @@ def paired_bootstrap(
     numbers. No rows: NaN throughout. One row or one group: no interval. All differences equal: an
     interval without width. Above 5,000 rows or groups they are folded into 5,000 (``folded``).
     """
+    from scipy.special import stdtr
+
     gap = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
     if not len(gap):
         return Difference(math.nan, math.nan, math.nan, math.nan, 0)
@@ -69,32 +69,24 @@ def paired_bootstrap(
     codes, atoms = folded(codes, int(codes.max()) + 1)
     # A ratio of sums, not a mean of means: groups are of different sizes.
     table = sums(np.column_stack([gap, np.ones(len(gap))]), codes, atoms)
-    result = bootstrap(
-        lambda weights: _ratio(weights @ table),
-        np.ones(atoms, dtype=np.int64),
-        seed=seed,
-        level=level,
-        resamples=resamples,
-        blocks=500,
-    )
+
+    def mean(weights: Floats) -> Floats:
+        total = weights @ table
+        return np.asarray(total[:, 0] / total[:, 1])
+
+    units = np.ones(atoms, dtype=np.int64)
+    result = bootstrap(mean, units, seed=seed, level=level, resamples=resamples, blocks=500)
+    value, low, high = (float(part[0]) for part in (result.value, result.low, result.high))
     if groups is not None and atoms > 1:
-        return _by_groups(result, atoms, level, len(gap))
+        (low,), (high,) = result.student(atoms, level)
+        error = float(result.error[0])
+        # Without spread the sign of the value is all there is.
+        sure = 0.5 if value == 0 else float(value > 0)
+        above = sure if error == 0 else float(stdtr(atoms - 1, value / error))
+        return Difference(value, float(low), float(high), above, len(gap))
     draws = result.draws[:, 0]
     above = float(np.mean((draws > 0) + 0.5 * (draws == 0))) if len(draws) else math.nan
-    return Difference(
-        float(result.value[0]), float(result.low[0]), float(result.high[0]), above, len(gap)
-    )
-
-
-def _by_groups(result: Bootstrapped, groups: int, level: float, n: int) -> Difference:
-    from scipy.special import stdtr
-
-    (low,), (high,) = result.student(groups, level)
-    value, error = float(result.value[0]), float(result.error[0])
-    # Without spread the sign of the value is all there is.
-    sure = 0.5 if value == 0 else float(value > 0)
-    above = sure if error == 0 else float(stdtr(groups - 1, value / error))
-    return Difference(value, float(low), float(high), above, n)
+    return Difference(value, low, high, above, len(gap))
 
 
 def mcnemar(first: Bools, second: Bools, *, mid: bool = True) -> float:
@@ -115,7 +107,12 @@ def mcnemar(first: Bools, second: Bools, *, mid: bool = True) -> float:
     if not mid:
         return exact
     # Exact in whole numbers, which for thousands of rows have thousands of bits.
-    point = math.comb(total, least) / 2**total if total < 1000 else _point(least, total)
+    point: float
+    if total < 1000:
+        point = math.comb(total, least) / 2**total
+    else:
+        log = math.lgamma(total + 1) - math.lgamma(least + 1) - math.lgamma(total - least + 1)
+        point = math.exp(log - total * math.log(2))
     # Both tails meet in the middle: twice the lower one counts its point twice.
     if only_first == only_second:
         return 1 - point
@@ -155,15 +152,6 @@ def _phi(first: Bools, second: Bools) -> float:
         # The correction may weaken a correlation, not turn it round.
         numerator = max(numerator - len(first) / 2, 0.0)
     return numerator / math.sqrt(margins)
-
-
-def _point(least: int, total: int) -> float:
-    log = math.lgamma(total + 1) - math.lgamma(least + 1) - math.lgamma(total - least + 1)
-    return math.exp(log - total * math.log(2))
-
-
-def _ratio(table: Floats) -> Floats:
-    return np.asarray(table[:, 0] / table[:, 1])
 
 
 def paired_t(

@@ -20,7 +20,7 @@ import numpy as np
 
 from holdfast.core.errors import Defect
 from holdfast.core.records import Floats
-from holdfast.stats.intervals import normal_quantile, wilson
+from holdfast.stats.intervals import last_refused, normal_quantile, wilson
 
 
 def fisher_above(hits_1: int, n_1: int, hits_2: int, n_2: int) -> float:
@@ -138,19 +138,13 @@ def tango(only_first: int, only_second: int, n: int, level: float = 0.95) -> tup
     rate(first) − rate(second) within [−1, 1]. No rows: (−1, 1)."""
     if not n:
         return -1.0, 1.0
-    tail = (1 - level) / 2
-    high = _limit(only_first, only_second, n, tail)
-    return -_limit(only_second, only_first, n, tail), high
 
+    def limit(first: int, second: int) -> float:
+        # The p-value falls as the margin rises.
+        tail = (1 - level) / 2
+        return last_refused(lambda m: not_below(first, second, n, m) <= tail, 1.0, -1.0, STEPS)
 
-def _limit(first: int, second: int, n: int, tail: float) -> float:
-    """The smallest margin that is refused, by halving: the p-value falls as the margin rises."""
-    refused, kept = 1.0, -1.0
-    for _ in range(STEPS):
-        middle = (refused + kept) / 2
-        small = not_below(first, second, n, middle) <= tail
-        refused, kept = (middle, kept) if small else (refused, middle)
-    return refused
+    return -limit(only_second, only_first), limit(only_first, only_second)
 
 
 def _score(b: float, c: float, n: int, margin: float) -> float:

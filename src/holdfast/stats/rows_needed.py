@@ -13,7 +13,7 @@ import numpy as np
 
 from holdfast.core.errors import Defect
 from holdfast.core.records import Floats, Ints
-from holdfast.stats.course.path import atoms_by_look
+from holdfast.stats.bootstrap import atoms_by_look
 
 # Doubling must end somewhere, and no set has more rows.
 MOST = 10**12

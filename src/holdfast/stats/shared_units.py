@@ -13,7 +13,7 @@ import numpy as np
 
 from holdfast.core.errors import Defect
 from holdfast.core.records import Floats
-from holdfast.stats.paired_tests import Difference
+from holdfast.stats.paired_tests import Difference, around
 
 
 def mean_over_units(values: Floats, members: Floats, level: float = 0.95) -> Difference:
@@ -34,8 +34,6 @@ def mean_over_units(values: Floats, members: Floats, level: float = 0.95) -> Dif
     No interval (NaN) where the units cannot be told apart: fewer than two, or as many in every
     observation as there are. Raises ``Defect`` for tables that do not belong together.
     """
-    from scipy.special import stdtr, stdtrit
-
     y, x = np.asarray(values, dtype=np.float64), np.asarray(members, dtype=np.float64)
     if x.ndim != 2 or len(x) != len(y) or (len(x) and np.ptp(x.sum(axis=1)) > 0):
         raise Defect("members", "must hold equally many units for each value", x.shape)
@@ -54,8 +52,4 @@ def mean_over_units(values: Floats, members: Floats, level: float = 0.95) -> Dif
     added = noise * float(np.trace(inverse) - inverse.sum() / units) / (units - 1)
     shares = x.mean(axis=0)
     variance = max(0.0, spread - added) * float(shares @ shares) + noise / n
-    if variance <= 0:
-        return Difference(mean, mean, mean, float(mean > 0) + 0.5 * (mean == 0), n)
-    error = math.sqrt(variance)
-    half = float(stdtrit(units - 1, 0.5 + level / 2)) * error
-    return Difference(mean, mean - half, mean + half, float(stdtr(units - 1, mean / error)), n)
+    return around(mean, math.sqrt(variance), units - 1, level, n)

@@ -77,7 +77,10 @@ def blend_weights(answers: Floats, truth: Floats, shrink: float = SHRINK) -> Flo
     free = np.ones(members, dtype=bool)
     while True:
         weights = np.zeros(members)
-        weights[free] = _on_plane(gram[np.ix_(free, free)], pull[free])
+        # argmin ½ wᵀ G w − pᵀ w with Σ w = 1.
+        ones = np.ones((int(free.sum()), 1))
+        system = np.block([[gram[np.ix_(free, free)], ones], [ones.T, np.zeros((1, 1))]])
+        weights[free] = np.linalg.solve(system, np.append(pull[free], 1.0))[:-1]
         if (weights >= -1e-12).all():
             held = _may_grow(gram, pull, weights, free)
             if held is None:
@@ -85,13 +88,6 @@ def blend_weights(answers: Floats, truth: Floats, shrink: float = SHRINK) -> Flo
             free[held] = True
             continue
         free[int(np.argmin(np.where(free, weights, np.inf)))] = False
-
-
-def _on_plane(gram: Floats, pull: Floats) -> Floats:
-    """argmin ½ wᵀ G w − pᵀ w with Σ w = 1."""
-    size = len(pull)
-    system = np.block([[gram, np.ones((size, 1))], [np.ones((1, size)), np.zeros((1, 1))]])
-    return np.asarray(np.linalg.solve(system, np.append(pull, 1.0))[:size])
 
 
 def _may_grow(gram: Floats, pull: Floats, weights: Floats, free: np.ndarray) -> int | None:

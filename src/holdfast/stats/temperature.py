@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.core.records import Floats, Ints
+from holdfast.stats.stacking import held_out_losses
 
 COLDEST = 0.01
 HOTTEST = 100.0
@@ -65,11 +66,10 @@ def cross_fitted_losses(
     labels: Ints,
     *,
     seed: np.random.Generator,
-    folds: int = 5,
     groups: Ints | None = None,
     smoothing: float = 0.0,
 ) -> Floats:
-    """Loss of each row [n] at the temperature fitted on the *other* folds.
+    """Loss of each row [n] at the temperature fitted on the *other* folds, five of them.
 
     An honest number on the very rows that calibrate, where ``best_temperature`` is optimistic by
     about 1/2n nats. ``groups`` [n] (whole numbers from 0) stay within one fold. Fewer than two
@@ -77,16 +77,16 @@ def cross_fitted_losses(
     """
     # Whole groups in one fold: a row of a group tells of the others.
     unit = np.arange(len(labels)) if groups is None else np.asarray(groups)
-    count = int(unit.max()) + 1 if len(unit) else 0
-    if count < 2:
+    if unit.max(initial=-1) < 1:
         return losses_at(logits, labels, 1.0)
-    fold = seed.permutation(count)[unit] % min(folds, count)
-    result = np.empty(len(labels))
-    for number in np.unique(fold):
-        inside = fold == number
-        fitted = best_temperature(logits[~inside], labels[~inside], smoothing=smoothing)[0]
-        result[inside] = losses_at(logits[inside], labels[inside], fitted)
-    return result
+
+    def fit(rows: Ints) -> Floats:
+        return np.array(best_temperature(logits[rows], labels[rows], smoothing=smoothing)[:1])
+
+    def losses(temperature: Floats, rows: Ints) -> Floats:
+        return losses_at(logits[rows], labels[rows], float(temperature[0]))
+
+    return held_out_losses(fit, losses, unit, seed)
 
 
 def recover_labels(logits: Floats, losses: Floats) -> npt.NDArray[np.int64]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,6 +25,7 @@ WELCH = "Welch's t-test"
 BY_GROUPS = "cluster-robust t-test"
 # Below so many rows the mean of numbers that are not 0 or 1 is not near its law.
 FEWEST_NUMBERS, FEWEST_GROUPS = 10, 3
+NO_SPREAD = "all values of a set are alike, which shows no spread to judge by"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,27 +66,37 @@ def two_samples(
       one of the two its rows are groups of their own.
     """
     one, other = (np.asarray(x, dtype=np.float64) for x in (first, second))
+    values, least = np.concatenate([one, other]), min(len(one), len(other))
     means = [float(x.mean()) if len(x) else math.nan for x in (one, other)]
-    nothing = TwoSamples(means[0], means[1], len(one), len(other))
+    known = TwoSamples(means[0], means[1], len(one), len(other))
     grouped = first_groups is not None or second_groups is not None
-    rates = bool(np.isin(np.concatenate([one, other]), (0.0, 1.0)).all())
-    why = _missing(one, other, rates or grouped)
-    if why is None and grouped:
-        return _by_groups(one, other, first_groups, second_groups, nothing)
-    if why is None:
-        return _of_rates(one, other) if rates else _of_numbers(one, other, nothing)
-    return _unsaid(nothing, why)
-
-
-def _missing(one: Floats, other: Floats, rates: bool) -> str | None:
-    least = min(len(one), len(other))
+    rates = bool(np.isin(values, (0.0, 1.0)).all())
     if not least:
-        return "one of the two sets has no rows"
-    if not (np.isfinite(one).all() and np.isfinite(other).all()):
-        return "a row's value is not a finite number"
-    if not rates and least < FEWEST_NUMBERS:
-        return f"a set has {least} rows, and a mean of such numbers needs {FEWEST_NUMBERS}"
-    return None
+        return replace(known, why="one of the two sets has no rows")
+    if not np.isfinite(values).all():
+        return replace(known, why="a row's value is not a finite number")
+    if grouped:
+        found, why = _by_groups(one, other, first_groups, second_groups, known)
+        test = BY_GROUPS
+    elif rates:
+        return _of_rates(one, other)
+    elif least < FEWEST_NUMBERS:
+        why = f"a set has {least} rows, and a mean of such numbers needs {FEWEST_NUMBERS}"
+        return replace(known, why=why)
+    else:
+        found, test = welch(other, one), WELCH
+        why = "" if found.high > found.low else NO_SPREAD
+    if found is None or why:
+        return replace(known, why=why)
+    return replace(
+        known,
+        difference=found.value,
+        low=found.low,
+        high=found.high,
+        p_value=found.p_value,
+        test=test,
+        together=(float(values.mean()), math.nan, math.nan),
+    )
 
 
 def _of_rates(one: Floats, other: Floats) -> TwoSamples:
@@ -108,20 +119,14 @@ def _of_rates(one: Floats, other: Floats) -> TwoSamples:
     )
 
 
-def _of_numbers(one: Floats, other: Floats, known: TwoSamples) -> TwoSamples:
-    found = welch(other, one)
-    if not found.high > found.low:
-        return _unsaid(known, "all values of a set are alike, which shows no spread to judge by")
-    return _tested(known, found, WELCH, np.concatenate([one, other]))
-
-
 def _by_groups(
     one: Floats,
     other: Floats,
     first: Iterable[object] | None,
     second: Iterable[object] | None,
     known: TwoSamples,
-) -> TwoSamples:
+) -> tuple[Difference | None, str]:
+    """The difference of the means, or why there is none."""
     names = [
         [f"row {side} {i}" for i in range(len(x))]
         if given is None
@@ -131,32 +136,10 @@ def _by_groups(
     codes = group_codes([*names[0], *names[1]], len(one) + len(other))
     fewest = min(len(set(part)) for part in names)
     if fewest < FEWEST_GROUPS:
-        return _unsaid(
-            known, f"a set has rows of {fewest} group(s), which do not show how groups differ"
-        )
+        return None, f"a set has rows of {fewest} group(s), which do not show how groups differ"
     values = np.concatenate([one, other])
-    mask = np.arange(len(values)) >= len(one)
-    error, _ = group_error(values, mask, codes)
+    error, _ = group_error(values, np.arange(len(values)) >= len(one), codes)
     if not error > 0:
-        return _unsaid(known, "all values of a set are alike, which shows no spread to judge by")
-    found = around(known.second - known.first, error, fewest - 1, 0.95, min(map(len, (one, other))))
-    return _tested(known, found, BY_GROUPS, values)
-
-
-def _tested(known: TwoSamples, found: Difference, test: str, values: Floats) -> TwoSamples:
-    return TwoSamples(
-        known.first,
-        known.second,
-        known.n_first,
-        known.n_second,
-        found.value,
-        found.low,
-        found.high,
-        found.p_value,
-        test,
-        (float(values.mean()), math.nan, math.nan),
-    )
-
-
-def _unsaid(known: TwoSamples, why: str) -> TwoSamples:
-    return TwoSamples(known.first, known.second, known.n_first, known.n_second, why=why)
+        return None, NO_SPREAD
+    n = min(len(one), len(other))
+    return around(known.second - known.first, error, fewest - 1, 0.95, n), ""

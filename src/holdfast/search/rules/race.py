@@ -6,7 +6,7 @@ is dropped with a chance of ``ERROR`` at most, however often one looks. A leader
 rows made the best of many has their luck too: of trials that are all alike 8 % are dropped on 240
 rows behind the best of 8, and 18 to 25 % on 240 to 600 rows behind the best of 32 (300 simulated
 searches each). That costs a trial as good as the leader, and never the leader; so no p-value is
-told. Sibling: ``stats.streams.mean_evidence`` holds
+told. Sibling: ``stats.streams.means.sums_evidence`` holds
 under a law that drifts, and needs four times as many rows.
 """
 

@@ -5,9 +5,8 @@ state against the best: the best is the luckiest of many (the winner's curse), a
 look gets many chances to be wrong. Here the rows are resampled jointly over the whole path, the
 best is chosen anew in each resample, and the error is spent over the planned looks.
 
-Siblings: ``path.rise_from_best`` tests one look by itself, so its p-value grows too small when it
-is read at every look; this one holds its level over the whole run and is the more powerful. Where
-the *rows* arrive and the model stays, use ``streams``.
+``benchmarks/looks.py`` has it beside a test of one look by itself, whose p-value grows too small
+when it is read at every look. Where the *rows* arrive and the model stays, use ``streams``.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ import numpy.typing as npt
 
 from holdfast.core.errors import Defect
 from holdfast.core.records import Floats, Ints
+from holdfast.stats.bootstrap import atoms_by_look
 from holdfast.stats.course.error_budget import POWER, Paths, checked_times, share_spent
-from holdfast.stats.course.path import atoms_by_look
 
 CLEAR = 2.5  # standard errors above the best so far: such a look is no rival for the best any more
 Bools = npt.NDArray[np.bool_]

@@ -14,6 +14,7 @@ import numpy as np
 
 from holdfast.core.errors import Defect
 from holdfast.core.records import Floats
+from holdfast.stats.intervals import last_refused
 from holdfast.stats.paired_tests import Bools
 from holdfast.stats.streams.means import sums_evidence
 
@@ -102,13 +103,12 @@ class ArmSums:
         need, centre = math.log(2 / alpha), self.effect / self.rows
 
         def edge(side: float) -> float:
-            inside, outside = side * centre, side * centre - 2 * self.bound
-            for _ in range(STEPS):
-                middle = (inside + outside) / 2
-                found = effect_evidence(side * self.effect, self.spread, self.rows, self, middle)
-                refused = float(found) >= need
-                inside, outside = (inside, middle) if refused else (middle, outside)
-            return side * outside
+            def refused(mean: float) -> bool:
+                found = effect_evidence(side * self.effect, self.spread, self.rows, self, mean)
+                return float(found) >= need
+
+            outside = side * centre - 2 * self.bound
+            return side * last_refused(refused, outside, side * centre, STEPS)
 
         return max(-1.0, edge(1.0)), min(1.0, edge(-1.0))
 

@@ -1,6 +1,6 @@
 """An alarm for a stream that never ends: when did the mean of bounded values rise above a bound?
 
-A test that may be looked at any time (``streams.mean_evidence``) answers "ever"; traffic asks
+A test that may be looked at any time (``means.sums_evidence``) answers "ever"; traffic asks
 "since when", again and again. An e-detector (Shin, Ramdas and Rinaldo, 2203.03532) starts a bet at
 every row and adds up what they won:
 

@@ -2,7 +2,7 @@
 exact at every row, so that one may look after each and stop whenever one likes.
 
 A row on which both are right, or both wrong, says nothing of which is better; what it says of
-"equally good" is that such rows are many. Siblings: ``streams.mean_evidence`` for differences that
+"equally good" is that such rows are many. Siblings: ``means.sums_evidence`` for differences that
 are not −1, 0 or 1; ``tango`` and ``paired.mcnemar`` where the number of rows is fixed beforehand.
 """
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from holdfast.core.errors import Defect
 from holdfast.core.records import Floats, Ints
+from holdfast.stats.intervals import last_refused
 
 # Beta(½, ½): near the narrowest at every rate, and never wider than the whole.
 JEFFREYS = (0.5, 0.5)
@@ -54,13 +55,8 @@ def rate_limits(hits: int, rows: int, alpha: float = 0.05) -> tuple[float, float
     def refused(rate: float) -> bool:
         return float(rate_evidence(np.array(hits), np.array(rows), rate)) >= need
 
-    def edge(outside: float, inside: float) -> float:
+    def edge(outside: float) -> float:
         # The evidence falls towards what was seen from either side.
-        if not refused(outside):
-            return outside
-        for _ in range(STEPS):
-            middle = (outside + inside) / 2
-            outside, inside = (middle, inside) if refused(middle) else (outside, middle)
-        return outside
+        return last_refused(refused, outside, seen, STEPS) if refused(outside) else outside
 
-    return edge(0.0, seen), edge(1.0, seen)
+    return edge(0.0), edge(1.0)
