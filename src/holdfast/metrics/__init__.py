@@ -6,7 +6,7 @@ Outputs to numbers with intervals: the honest score, comparisons, calibration, h
 from __future__ import annotations
 
 from holdfast.metrics import classes, texts
-from holdfast.metrics.base import METRICS, Metric
+from holdfast.metrics.classes import METRICS, Metric
 from holdfast.metrics.custom import find_metric, find_text_metric
 from holdfast.metrics.texts import TEXT_METRICS, TextMetric, Texts
 

@@ -1,5 +1,5 @@
-"""Metrics of predicted classes: accuracy, likelihood, ranking, calibration, and precision, recall
-and F1 from counts, for one sample or many resamples at once.
+"""Metrics of predicted classes and the registry of them: accuracy, likelihood, ranking,
+calibration, and precision, recall and F1 from counts, for one sample or many resamples at once.
 """
 
 from __future__ import annotations
@@ -11,9 +11,43 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from holdfast.core.discovery import Registry
 from holdfast.core.records import Floats, Ints, Outputs
-from holdfast.metrics.base import Metric, add_metric
 from holdfast.stats.temperature import best_temperature
+
+Function = Callable[[Outputs, tuple[str, ...]], float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A number that says how good a classifier's outputs are.
+
+    ``low`` and ``high`` bound it (infinite where open); ``undefined`` is the sentence for a user
+    when ``compute`` gives ``None``; ``two_classes`` marks a metric that exists only for two.
+    """
+
+    name: str
+    higher_is_better: bool
+    low: float
+    high: float
+    function: Function
+    undefined: str = "there are no rows"
+    two_classes: bool = False
+
+    def compute(self, outputs: Outputs, classes: tuple[str, ...]) -> float | None:
+        """The value, or ``None`` where it is undefined; NaN never escapes."""
+        if not len(outputs.labels):
+            return None
+        value = self.function(outputs, classes)
+        return None if value is None or not math.isfinite(value) else float(value)
+
+
+METRICS: Registry[Metric] = Registry("metric", "train.metric")
+
+
+def add_metric(metric: Metric) -> Metric:
+    """Register a metric of classes under its name."""
+    return METRICS.add(metric.name, metric)
 
 
 def accuracy(outputs: Outputs, classes: tuple[str, ...]) -> float:
@@ -21,7 +55,7 @@ def accuracy(outputs: Outputs, classes: tuple[str, ...]) -> float:
     return float(np.mean(outputs.predictions == outputs.labels))
 
 
-ACCURACY = add_metric(Metric("accuracy", True, 0.0, 1.0, accuracy))
+add_metric(Metric("accuracy", True, 0.0, 1.0, accuracy))
 
 
 def loss(outputs: Outputs, classes: tuple[str, ...]) -> float:
@@ -43,22 +77,11 @@ def brier(outputs: Outputs, classes: tuple[str, ...]) -> float:
     return float(np.mean((gap**2).sum(axis=1)))
 
 
-LOSS = add_metric(
-    Metric("loss", False, 0.0, math.inf, loss, "there are no rows, or a loss is not finite")
-)
-REFINED_LOSS = add_metric(
-    Metric(
-        "refined_loss",
-        False,
-        0.0,
-        math.inf,
-        refined_loss,
-        "there are no rows, or a logit is not finite",
-    )
-)
-BRIER = add_metric(Metric("brier", False, 0.0, 2.0, brier))
-
-
+NO_LOSS = "there are no rows, or a loss is not finite"
+NO_LOGIT = "there are no rows, or a logit is not finite"
+add_metric(Metric("loss", False, 0.0, math.inf, loss, NO_LOSS))
+add_metric(Metric("refined_loss", False, 0.0, math.inf, refined_loss, NO_LOGIT))
+add_metric(Metric("brier", False, 0.0, 2.0, brier))
 ONE_CLASS = "it needs exactly two classes, and rows of both"
 
 
@@ -81,16 +104,16 @@ class Ranking:
         positive, negative = self._by_score(weights)
         below = np.cumsum(negative, axis=1) - negative / 2
         pairs = positive.sum(1) * negative.sum(1)
-        return _ratio((positive * below).sum(1), pairs)
+        return _share((positive * below).sum(1), pairs, empty=np.nan)
 
     def average_precision(self, weights: Floats) -> Floats:
         """Σ over scores, from the highest, of (rise of recall) × precision (no interpolation)."""
         positive, negative = self._by_score(weights)
         positive, negative = positive[:, ::-1], negative[:, ::-1]
         found = np.cumsum(positive, axis=1)
-        precision = _ratio(found, found + np.cumsum(negative, axis=1), empty=0.0)
+        precision = _share(found, found + np.cumsum(negative, axis=1))
         one_class = negative.sum(1) == 0
-        value = _ratio((positive * precision).sum(1), positive.sum(1))
+        value = _share((positive * precision).sum(1), positive.sum(1), empty=np.nan)
         return np.where(one_class, np.nan, value)
 
     def _by_score(self, weights: Floats) -> tuple[Floats, Floats]:
@@ -109,10 +132,6 @@ def rank(outputs: Outputs) -> Ranking:
     return Ranking(logits[:, 1] - logits[:, 0], outputs.labels == 1)
 
 
-def _ratio(part: Floats, whole: Floats, empty: float = np.nan) -> Floats:
-    return np.asarray(np.divide(part, whole, out=np.full_like(part, empty), where=whole > 0))
-
-
 def _ranking_metric(name: str, of_ranking: Callable[[Ranking, Floats], Floats]) -> Metric:
     def compute(outputs: Outputs, classes: tuple[str, ...]) -> float | None:
         if len(classes) != 2:
@@ -122,8 +141,8 @@ def _ranking_metric(name: str, of_ranking: Callable[[Ranking, Floats], Floats]) 
     return add_metric(Metric(name, True, 0.0, 1.0, compute, ONE_CLASS, two_classes=True))
 
 
-ROC_AUC = _ranking_metric("roc_auc", Ranking.roc_auc)
-AVERAGE_PRECISION = _ranking_metric("average_precision", Ranking.average_precision)
+_ranking_metric("roc_auc", Ranking.roc_auc)
+_ranking_metric("average_precision", Ranking.average_precision)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,12 +167,6 @@ def indicators(labels: Ints, predictions: Ints, classes: int) -> Floats:
     table[rows, 2, labels] = 1
     table[:, 0] = table[:, 1] * table[:, 2]
     return table.reshape(len(labels), 3 * classes)
-
-
-def from_sums(table: Floats) -> Counts:
-    """Sums of ``indicators`` [..., 3·classes] as ``Counts``."""
-    right, predicted, labelled = np.split(table, 3, axis=-1)
-    return Counts(right, predicted, labelled)
 
 
 def count(labels: Ints, predictions: Ints, classes: int) -> Counts:
@@ -194,19 +207,21 @@ def _share(part: Floats, whole: Floats, empty: float = 0.0) -> Floats:
     return np.asarray(np.divide(part, whole, out=np.full_like(part, empty), where=whole > 0))
 
 
-def _count_metric(name: str, of_counts: Callable[[Counts], Floats]) -> Metric:
-    def compute(outputs: Outputs, classes: tuple[str, ...]) -> float:
-        return float(of_counts(count(outputs.labels, outputs.predictions, len(classes))))
+def _add_averages(name: str, per_class: Callable[[Counts], Floats]) -> None:
+    def of_macro(outputs: Outputs, classes: tuple[str, ...]) -> float:
+        return float(macro(per_class(count(outputs.labels, outputs.predictions, len(classes)))))
 
-    return add_metric(Metric(name, True, 0.0, 1.0, compute))
+    def of_weighted(outputs: Outputs, classes: tuple[str, ...]) -> float:
+        counts = count(outputs.labels, outputs.predictions, len(classes))
+        return float(weighted(per_class(counts), counts))
+
+    add_metric(Metric(f"{name}_macro", True, 0.0, 1.0, of_macro))
+    add_metric(Metric(f"{name}_weighted", True, 0.0, 1.0, of_weighted))
 
 
-PRECISION_MACRO = _count_metric("precision_macro", lambda counts: macro(precision(counts)))
-PRECISION_WEIGHTED = _count_metric("precision_weighted", lambda c: weighted(precision(c), c))
-RECALL_MACRO = _count_metric("recall_macro", lambda counts: macro(recall(counts)))
-RECALL_WEIGHTED = _count_metric("recall_weighted", lambda counts: weighted(recall(counts), counts))
-F1_MACRO = _count_metric("f1_macro", lambda counts: macro(f1(counts)))
-F1_WEIGHTED = _count_metric("f1_weighted", lambda counts: weighted(f1(counts), counts))
+_add_averages("precision", precision)
+_add_averages("recall", recall)
+_add_averages("f1", f1)
 
 
 # As many as Guo et al. (1706.04599) had.
@@ -259,4 +274,4 @@ def ece(outputs: Outputs, classes: tuple[str, ...]) -> float:
     return float(np.abs(gaps).sum() / len(bins.member))
 
 
-ECE = add_metric(Metric("ece", False, 0.0, 1.0, ece))
+add_metric(Metric("ece", False, 0.0, 1.0, ece))

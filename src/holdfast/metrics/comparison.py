@@ -1,7 +1,4 @@
-"""Two classifiers on the same rows: how far apart, how sure, and in a sentence.
-
-Two models on the same rows, row by row: how far apart their losses or errors are, how sure.
-"""
+"""Two models on the same rows, row by row: how far apart, how sure, and in a sentence."""
 
 from __future__ import annotations
 
@@ -53,39 +50,30 @@ def compare(
         return {"difference": nothing, "p_value": None, "because": NO_ROWS}
     right_1, right_2 = first.predictions == first.labels, second.predictions == second.labels
     units = ResampledUnits.of(first)
-    difference, p_value, test = (_by_groups if units.grouped else _by_rows)(
-        right_1, right_2, units, seed, level
-    )
-    because = _sentence(right_1, right_2, difference, p_value, test, names)
-    return {"difference": difference, "p_value": p_value, "test": test, "because": because}
-
-
-def _by_rows(
-    right_1: Bools, right_2: Bools, units: ResampledUnits, seed: int, level: float
-) -> tuple[Estimate, float | None, str]:
-    value = float(np.mean(right_1) - np.mean(right_2))
-    low, high = newcombe(right_1, right_2, level)
-    note = f"Newcombe's paired interval; {MCNEMAR}"
-    return Estimate(value, low, high, level, note=note), mcnemar(right_1, right_2), MCNEMAR
-
-
-def _by_groups(
-    right_1: Bools, right_2: Bools, units: ResampledUnits, seed: int, level: float
-) -> tuple[Estimate, float | None, str]:
     few = too_few(units)
+    p_value: float | None
     if few is not None:
         value = float(np.mean(right_1) - np.mean(right_2))
-        return Estimate(value, level=level, why=few), None, BY_GROUPS
-    result = paired_bootstrap(
-        right_1.astype(float),
-        right_2.astype(float),
-        groups=units.codes,
-        level=level,
-        seed=generator(seed, "bootstrap", "compare"),
-    )
-    note = "; ".join(bootstrap_notes(units))
-    found = Estimate(result.value, result.low, result.high, level, note=note)
-    return found, result.p_value, BY_GROUPS
+        difference = Estimate(value, level=level, why=few)
+        p_value, test = None, BY_GROUPS
+    elif units.grouped:
+        result = paired_bootstrap(
+            right_1.astype(float),
+            right_2.astype(float),
+            groups=units.codes,
+            level=level,
+            seed=generator(seed, "bootstrap", "compare"),
+        )
+        note = "; ".join(bootstrap_notes(units))
+        difference = Estimate(result.value, result.low, result.high, level, note=note)
+        p_value, test = result.p_value, BY_GROUPS
+    else:
+        value = float(np.mean(right_1) - np.mean(right_2))
+        note = f"Newcombe's paired interval; {MCNEMAR}"
+        difference = Estimate(value, *newcombe(right_1, right_2, level), level, note=note)
+        p_value, test = mcnemar(right_1, right_2), MCNEMAR
+    because = _sentence(right_1, right_2, difference, p_value, test, names)
+    return {"difference": difference, "p_value": p_value, "test": test, "because": because}
 
 
 def _sentence(

@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.core.records import Estimate, Floats, Ints, Outputs
+from holdfast.core.records import Estimate, Floats, Outputs
 from holdfast.core.seeds import generator
 from holdfast.metrics import classes as of
-from holdfast.metrics.resample import ResampledUnits, joined_averages, to_estimate, undefined
+from holdfast.metrics.resample import ResampledUnits, Resampling, joined_averages, undefined
 from holdfast.stats.bootstrap import bootstrap, sums
 from holdfast.stats.intervals import wilson, wilson_by_groups
 from holdfast.stats.macro import f1_limits
 
 Bools = npt.NDArray[np.bool_]
+ABSENT = "the class is neither labelled nor predicted here"
 AVERAGES = ("precision_macro", "recall_macro", "f1_macro", "f1_weighted")
 
 
@@ -32,12 +33,7 @@ def confusion_counts(outputs: Outputs, classes: tuple[str, ...]) -> dict[str, An
 
 
 def confusion_scores(
-    outputs: Outputs,
-    classes: tuple[str, ...],
-    units: ResampledUnits,
-    seed: int,
-    level: float,
-    resamples: int,
+    outputs: Outputs, classes: tuple[str, ...], drawing: Resampling
 ) -> tuple[dict[str, Estimate], dict[str, dict[str, Any]]]:
     """The four averages, and per class ``{"n", "precision", "recall", "f1"}``.
 
@@ -47,49 +43,47 @@ def confusion_scores(
     Wilson, for F1 through the share of right rows among those labelled or predicted as the class;
     with groups, each is left out once, and Student's t for F1.
     """
-    size = len(classes)
-    multiplicity, table = _atoms(outputs, units, size)
+    size, units, level = len(classes), drawing.units, drawing.level
+    # Multiplicity [atoms] and summed indicators [atoms, 3·classes] of cells, or of groups.
+    if units.grouped:
+        rows = of.indicators(outputs.labels, outputs.predictions, size)
+        multiplicity, table = units.multiplicity, sums(rows, units.codes, units.atoms)
+    else:
+        codes = outputs.labels.astype(np.int64) * size + outputs.predictions
+        cells, multiplicity = np.unique(codes, return_counts=True)
+        table = of.indicators(cells // size, cells % size, size)
     result = bootstrap(
         lambda weights: _values(weights @ table),
         multiplicity,
+        seed=generator(drawing.seed, "bootstrap", "confusion"),
         level=level,
-        seed=generator(seed, "bootstrap", "confusion"),
-        resamples=resamples,
+        resamples=drawing.resamples,
     )
     estimates = [
-        to_estimate(result, column, level, units)
-        if np.isfinite(result.value[column])
-        else undefined("the class is neither labelled nor predicted here")
-        for column in range(len(result.value))
+        undefined(ABSENT) if np.isnan(value) else drawing.estimate(result, column)
+        for column, value in enumerate(result.value)
     ]
     # The averages stand first; the classes that follow are read below.
     averages = dict(zip(AVERAGES, estimates, strict=False))
-    f1 = estimates[len(AVERAGES) :]
     # Score intervals read rows as independent, which rows of a group are not.
     if not units.grouped:
         averages |= joined_averages(outputs, size, level, result)
-        f1 = [_f1_of_class(outputs, index, level) for index in range(size)]
-    per_class = {
-        name: _of_class(outputs, index, units, level) | {"f1": f1[index]}
-        for index, name in enumerate(classes)
-    }
+    per_class: dict[str, dict[str, Any]] = {}
+    for index, name in enumerate(classes):
+        labelled, predicted = outputs.labels == index, outputs.predictions == index
+        f1 = estimates[len(AVERAGES) + index]
+        per_class[name] = {
+            "n": int(labelled.sum()),
+            "precision": _share(labelled, predicted, units, level, "the class is never predicted"),
+            "recall": _share(predicted, labelled, units, level, "the class has no rows here"),
+            "f1": f1 if units.grouped else _f1(labelled, predicted, level),
+        }
     return averages, per_class
-
-
-def _atoms(outputs: Outputs, units: ResampledUnits, size: int) -> tuple[Ints, Floats]:
-    """Multiplicity [atoms] and summed indicators [atoms, 3·classes] of cells, or of groups."""
-    if units.grouped:
-        rows = of.indicators(outputs.labels, outputs.predictions, size)
-        return units.multiplicity, sums(rows, units.codes, units.atoms)
-    cells, multiplicity = np.unique(
-        outputs.labels.astype(np.int64) * size + outputs.predictions, return_counts=True
-    )
-    return multiplicity, of.indicators(cells // size, cells % size, size)
 
 
 def _values(table: Floats) -> Floats:
     """Sums of indicators [r, 3·classes] → the averages, then F1 of each class, [r, 4 + classes]."""
-    counts = of.from_sums(table)
+    counts = of.Counts(*np.split(table, 3, axis=-1))
     f1 = of.f1(counts)
     averages = [
         of.macro(of.precision(counts)),
@@ -100,20 +94,10 @@ def _values(table: Floats) -> Floats:
     return np.concatenate([np.stack(averages, axis=1), f1], axis=1)
 
 
-def _of_class(outputs: Outputs, index: int, units: ResampledUnits, level: float) -> dict[str, Any]:
-    labelled, predicted = outputs.labels == index, outputs.predictions == index
-    return {
-        "n": int(labelled.sum()),
-        "precision": _share(labelled, predicted, units, level, "the class is never predicted"),
-        "recall": _share(predicted, labelled, units, level, "the class has no rows here"),
-    }
-
-
-def _f1_of_class(outputs: Outputs, index: int, level: float) -> Estimate:
-    labelled, predicted = outputs.labels == index, outputs.predictions == index
+def _f1(labelled: Bools, predicted: Bools, level: float) -> Estimate:
     right, either = int((labelled & predicted).sum()), int((labelled | predicted).sum())
     if not either:
-        return undefined("the class is neither labelled nor predicted here")
+        return undefined(ABSENT)
     low, high = f1_limits(np.array([right]), np.array([either]), level)
     return Estimate(2 * right / (right + either), float(low[0]), float(high[0]), level)
 

@@ -20,11 +20,12 @@ from typing import Any, SupportsFloat
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Outputs
-from holdfast.metrics.base import METRICS, Metric
+from holdfast.metrics.classes import METRICS, Metric
 from holdfast.metrics.texts import TEXT_METRICS, TextMetric, Texts
 
 SETTING = "train.metric"
 DIRECTIONS = {"higher": True, "lower": False}
+Function = Callable[..., SupportsFloat | None]
 
 
 def find_metric(name: str) -> Metric:
@@ -33,47 +34,37 @@ def find_metric(name: str) -> Metric:
     Raises ``RecipeError`` for an unknown name, a file or function that cannot be loaded, and a
     function that does not say which way is better.
     """
-    return load_metric(name) if ".py:" in name else METRICS[name]
+    if ".py:" not in name:
+        return METRICS[name]
+    function, shown, higher, low, high, undefined = _loaded(name)
+
+    def compute(outputs: Outputs, classes: tuple[str, ...]) -> float | None:
+        arguments = (outputs.labels, outputs.predictions, outputs.probabilities)
+        takes = "labels [n], predictions [n] and probabilities [n, classes]"
+        return _called(function, arguments, name, takes)
+
+    return Metric(shown, higher, low, high, compute, undefined)
 
 
 def find_text_metric(name: str) -> TextMetric:
     """As ``find_metric``, for a task that writes texts."""
-    return load_text_metric(name) if ".py:" in name else TEXT_METRICS[name]
-
-
-def load_metric(spec: str) -> Metric:
-    """A metric from ``path.py:function`` or ``path.py:function:lower``."""
-    name, function, higher = _named(spec)
-    undefined = f"the function {name} gave no finite number"
-    return Metric(name, higher, *_bounds(function), _wrap(function, spec), undefined)
-
-
-def load_text_metric(spec: str) -> TextMetric:
-    """A metric of texts from ``path.py:function`` or ``path.py:function:lower``."""
-    name, function, higher = _named(spec)
-    undefined = f"the function {name} gave no finite number"
+    if ".py:" not in name:
+        return TEXT_METRICS[name]
+    function, shown, higher, low, high, undefined = _loaded(name)
 
     def of_all(made: Texts) -> float | None:
         arguments = (list(made.references), list(made.texts), list(made.sources))
-        return _called(function, arguments, spec, "references, texts and sources, lists of strings")
+        return _called(function, arguments, name, "references, texts and sources, lists of strings")
 
-    return TextMetric(name, higher, *_bounds(function), of_all=of_all, undefined=undefined)
+    return TextMetric(shown, higher, low, high, of_all=of_all, undefined=undefined)
 
 
-def _named(spec: str) -> tuple[str, Callable[..., Any], bool]:
-    """The name of a function, the function, and whether more of it is better."""
-    path, _, rest = spec.rpartition(".py:")
+def _loaded(spec: str) -> tuple[Function, str, bool, float, float, str]:
+    """The function of ``path.py:function`` or ``path.py:function:lower``, its name, whether more
+    of it is better, its bounds, and the sentence where it is undefined."""
+    place, _, rest = spec.rpartition(".py:")
     name, _, direction = rest.partition(":")
-    function = _load_function(Path(path + ".py"), name, spec)
-    return name, function, _direction(function, direction, spec)
-
-
-def _bounds(function: Callable[..., SupportsFloat | None]) -> tuple[float, float]:
-    low, high = getattr(function, "low", -math.inf), getattr(function, "high", math.inf)
-    return float(low), float(high)
-
-
-def _load_function(path: Path, name: str, spec: str) -> Callable[..., Any]:
+    path = Path(place + ".py")
     if not path.is_file():
         raise RecipeError(
             SETTING,
@@ -81,22 +72,23 @@ def _load_function(path: Path, name: str, spec: str) -> Callable[..., Any]:
             str(path),
             "Give the metric as path.py:function; a relative path starts at the current folder.",
         )
-    module = _import(path, spec)
-    function = getattr(module, name, None)
+    things = _import(path, spec)
+    function = things.get(name)
     if not callable(function):
-        known = sorted(
-            key for key, thing in vars(module).items() if callable(thing) and key[0] != "_"
-        )
+        known = sorted(key for key, thing in things.items() if callable(thing) and key[0] != "_")
         raise RecipeError(
             SETTING,
             f"names a function that {path.name} does not define",
             name,
             f"It defines: {', '.join(known) or 'none'}.",
         )
-    return function  # type: ignore[no-any-return]
+    higher = _direction(function, direction, spec)
+    low, high = getattr(function, "low", -math.inf), getattr(function, "high", math.inf)
+    undefined = f"the function {name} gave no finite number"
+    return function, name, higher, float(low), float(high), undefined
 
 
-def _import(path: Path, spec: str) -> Any:
+def _import(path: Path, spec: str) -> dict[str, Any]:
     # Under a name of its own and not in ``sys.modules``: a user's file may be called like a
     # library.
     found = importlib.util.spec_from_file_location(f"holdfast_metric_{path.stem}", path)
@@ -112,10 +104,10 @@ def _import(path: Path, spec: str) -> Any:
             str(path),
             "Run it with python alone to see the line.",
         ) from error
-    return module
+    return vars(module)
 
 
-def _direction(function: Callable[..., SupportsFloat | None], suffix: str, spec: str) -> bool:
+def _direction(function: Function, suffix: str, spec: str) -> bool:
     if suffix in DIRECTIONS:
         return DIRECTIONS[suffix]
     given = getattr(function, "higher_is_better", None)
@@ -130,20 +122,8 @@ def _direction(function: Callable[..., SupportsFloat | None], suffix: str, spec:
     return given
 
 
-def _wrap(function: Callable[..., SupportsFloat | None], spec: str) -> Callable[..., float | None]:
-    def compute(outputs: Outputs, classes: tuple[str, ...]) -> float | None:
-        arguments = (outputs.labels, outputs.predictions, outputs.probabilities)
-        takes = "labels [n], predictions [n] and probabilities [n, classes]"
-        return _called(function, arguments, spec, takes)
-
-    return compute
-
-
 def _called(
-    function: Callable[..., SupportsFloat | None],
-    arguments: tuple[object, ...],
-    spec: str,
-    takes: str,
+    function: Function, arguments: tuple[object, ...], spec: str, takes: str
 ) -> float | None:
     """What the user's function says of these arguments, which ``takes`` describes."""
     try:

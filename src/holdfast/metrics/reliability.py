@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.core.records import Decision, Estimate, Floats, Ints, Outputs
+from holdfast.core.records import Decision, Estimate, Outputs
 from holdfast.core.seeds import generator
 from holdfast.core.wording import counted
 from holdfast.metrics.classes import Bins, confidence_bins, ece
@@ -66,22 +66,17 @@ def calibrate(validation: Outputs, *, seed: int = 0) -> Calibration:
     )
     before, after = float(np.mean(validation.losses)), float(np.mean(crossed))
     change = f"validation loss {before:.4f} raw, {after:.4f} at temperatures of the other folds"
-    if _proven_worse(crossed, np.asarray(validation.losses, dtype=np.float64), groups):
+    units = np.arange(n) if groups is None else groups
+    count = np.bincount(units)
+    raw = np.asarray(validation.losses, dtype=np.float64)
+    theirs, ours = (np.bincount(units, losses) / count for losses in (crossed, raw))
+    told = len(count) >= TELLING_ROWS and np.ptp(theirs - ours) != 0
+    if told and paired_t(theirs, ours).above > 1 - WORSE:
         because = f"a temperature does harm (paired t-test, p < {WORSE:g}): {change}"
         return Calibration(1.0, before, after, because)
     fitted = best_temperature(validation.logits, validation.labels, smoothing=1.0)[0]
     because = f"{change}; fitted on {n:,} validation rows, folded into the last layer"
     return Calibration(fitted, before, after, because)
-
-
-def _proven_worse(crossed: Floats, raw: Floats, groups: Ints | None) -> bool:
-    """Whether ``crossed`` [n] are above ``raw`` [n], unit by unit."""
-    units = np.arange(len(raw)) if groups is None else groups
-    count = np.bincount(units)
-    after, before = (np.bincount(units, losses) / count for losses in (crossed, raw))
-    if len(count) < TELLING_ROWS or np.ptp(after - before) == 0:
-        return False
-    return bool(paired_t(after, before).above > 1 - WORSE)
 
 
 def reliability(outputs: Outputs) -> dict[str, Any]:

@@ -10,19 +10,23 @@ The coverage of what is reported stands in ``benchmarks/honest_intervals.py``.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from holdfast.core.records import Estimate, Floats, Ints, Outputs
+from holdfast.core.seeds import generator
 from holdfast.metrics import classes as of
-from holdfast.stats.bootstrap import Bootstrapped, group_codes
+from holdfast.stats.bootstrap import Bootstrapped, Statistic, bootstrap, folded, group_codes, sums
 from holdfast.stats.intervals import wilson
 from holdfast.stats.macro import f1_correlation, f1_limits, mean_limits, rate_limits
 
 # Fifty draws lie beyond either limit of a 95 % interval.
 RESAMPLES = 2000
+# Each resample is a call of somebody's function.
+USER_METRIC_RESAMPLES = 300
 RELIABLE_FROM = 100
 # From two groups Student's t has one degree of freedom: wider than the scale, which says nothing.
 FEWEST_GROUPS = 3
@@ -44,7 +48,7 @@ class ResampledUnits:
         return cls.by(outputs.groups, len(outputs.labels))
 
     @classmethod
-    def by(cls, groups: npt.NDArray[np.generic] | None, rows: int) -> ResampledUnits:
+    def by(cls, groups: object, rows: int) -> ResampledUnits:
         """The units of so many rows: the rows themselves, or the ``groups`` [rows] they are in."""
         codes = group_codes(groups, rows)
         atoms = int(codes.max()) + 1 if len(codes) else 0
@@ -58,6 +62,75 @@ class ResampledUnits:
     def spread(self, weights: Floats) -> Floats:
         """Weights of units [r, atoms] as weights of rows [r, n]."""
         return weights[:, self.codes] if self.grouped else weights
+
+
+@dataclass(frozen=True, slots=True)
+class Resampling:
+    """How a score's intervals come about: the ``units`` that are drawn, by which ``seed``, the
+    ``level`` of the intervals, and how many ``resamples``."""
+
+    units: ResampledUnits
+    seed: int
+    level: float
+    resamples: int = RESAMPLES
+
+    def bootstrap(self, statistic: Statistic, name: str, blocks: int = 2000) -> Bootstrapped:
+        """Of a statistic of the weights of units; the draws are those of ``name``."""
+        drawn = generator(self.seed, "bootstrap", name)
+        return bootstrap(
+            statistic,
+            self.units.multiplicity,
+            seed=drawn,
+            level=self.level,
+            resamples=self.resamples,
+            blocks=blocks,
+        )
+
+    def sums(
+        self, rows: Floats, numbers: Callable[[Floats], Floats], name: str
+    ) -> tuple[Bootstrapped, Floats]:
+        """Of ``numbers`` that are a function of sums over rows, [r, d] → [r] or [r, outputs]: what
+        is summed goes in, ``rows`` [n, d], and its sums over each unit come out beside the result,
+        [atoms, d]. Of many rows blocks are drawn, so that the cost no longer grows with them."""
+        codes, atoms = folded(self.units.codes, self.units.atoms)
+        table = sums(rows, codes, atoms)
+        folds = replace(self, units=ResampledUnits(codes, atoms, self.units.grouped))
+        return folds.bootstrap(lambda weights: numbers(weights @ table), name, 500), table
+
+    def calls(
+        self, compute: Callable[[Ints], float | None], name: str, within: tuple[float, float]
+    ) -> Estimate:
+        """The estimate of somebody's function of rows, which is called for each resample with the
+        positions of its rows: one that was drawn twice is given twice. A resample that it refuses
+        (of one class, say) is left out, and counted in the note."""
+
+        def one(counts: Ints) -> float:
+            try:
+                value = compute(np.repeat(np.arange(len(counts)), counts))
+            except Exception:
+                return math.nan
+            return math.nan if value is None else value
+
+        def statistic(weights: Floats) -> Floats:
+            counts = self.units.spread(weights).astype(np.int64)
+            return np.array([one(line) for line in counts])
+
+        # Each block that is left out is one more call of the function.
+        result = replace(self, resamples=USER_METRIC_RESAMPLES).bootstrap(statistic, name, 100)
+        return self.estimate(result, within=within)
+
+    def estimate(
+        self,
+        result: Bootstrapped,
+        column: int = 0,
+        *more: str,
+        within: tuple[float, float] = RATE,
+        counting: int | None = None,
+    ) -> Estimate:
+        """One output of a bootstrap of these units (``to_estimate``)."""
+        return to_estimate(
+            result, column, self.level, self.units, *more, within=within, counting=counting
+        )
 
 
 def too_few(units: ResampledUnits) -> str | None:
@@ -116,8 +189,12 @@ def to_estimate(
         # That share is of draws, which the limits of groups do not come from.
         remarks = []
     if np.isnan(low):
-        why = _why_none(result, defined, units)
-        return Estimate(value, level=level, why=why, note=_joined(notes))
+        why = f"undefined in {1 - defined:.0%} of resamples"
+        if not len(result.draws):
+            why = "there is one unit to resample"
+        elif units.grouped:
+            why = "undefined once some group is left out"
+        return Estimate(value, level=level, why=f"no interval: {why}", note=_joined(notes))
     if low == high and value in within and math.isfinite(within[1]):
         low, high = edge(value, within, units.atoms if counting is None else counting, level)
         remarks = ["every resample gives the same value: the exact limit (Clopper and Pearson)"]
@@ -147,14 +224,6 @@ def edge(
     return (max(low, high - reach), high) if value == high else (low, min(high, low + reach))
 
 
-def _why_none(result: Bootstrapped, defined: float, units: ResampledUnits) -> str:
-    if not len(result.draws):
-        return "no interval: there is one unit to resample"
-    if units.grouped:
-        return "no interval: undefined once some group is left out"
-    return f"no interval: undefined in {1 - defined:.0%} of resamples"
-
-
 def _joined(notes: list[str]) -> str | None:
     return "; ".join(notes) or None
 
@@ -179,7 +248,7 @@ def joined_averages(
     note = f"score intervals of the classes joined, since {why}"
     if len(outputs.labels) < RELIABLE_FROM:
         note = f"unreliable below n = {RELIABLE_FROM}; {note}"
-    limits = _limits(outputs, counts, occurs, level, result)
+    limits = _macro_limits(outputs, counts, occurs, level, result)
     value = dict(zip(("precision_macro", "recall_macro", "f1_macro"), result.value, strict=False))
     averages = {
         name: Estimate(float(value[name]), *limits[name], level, note=note) for name in limits
@@ -191,7 +260,7 @@ def joined_averages(
     return averages
 
 
-def _limits(
+def _macro_limits(
     outputs: Outputs,
     counts: of.Counts,
     occurs: npt.NDArray[np.bool_],

@@ -4,30 +4,27 @@ Rates (accuracy; precision, recall and F1 of a class) have Wilson's interval; wi
 at the effective sample size. The others are resampled: BCa over the confusion cells (averages of
 precision, recall and F1; where a class is rare, see ``rare``), or over rows; with groups, each is
 left out once and Student's t used, from three groups on. ECE has an interval of its own, see
-``calibration``.
+``reliability``.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from holdfast.core.records import Estimate, Floats, Ints, Outputs, Scores
-from holdfast.core.seeds import generator
 from holdfast.metrics import METRICS, Metric
 from holdfast.metrics.classes import rank
 from holdfast.metrics.confusion import confusion_counts, confusion_scores
 from holdfast.metrics.reliability import ece_estimate, reliability
-from holdfast.metrics.resample import POSITIVE, RESAMPLES, ResampledUnits, to_estimate, undefined
-from holdfast.stats.bootstrap import bootstrap, folded, sums
+from holdfast.metrics.resample import POSITIVE, RESAMPLES, ResampledUnits, Resampling, undefined
 from holdfast.stats.intervals import wilson, wilson_by_groups
 
 RANKINGS = ("roc_auc", "average_precision")
-# Each resample is a call of somebody's function.
-USER_METRIC_RESAMPLES = 300
 # Rows times resamples that a ranking may read: 2,000 resamples up to 10,000 rows.
 RANKED_ROWS = 20_000_000
 
@@ -56,15 +53,15 @@ def score(
     """
     if not len(outputs.labels):
         return _empty(classes, extra_metrics)
-    units = ResampledUnits.of(outputs)
-    averages, per_class = confusion_scores(outputs, classes, units, seed, level, resamples)
+    drawing = Resampling(ResampledUnits.of(outputs), seed, level, resamples)
+    averages, per_class = confusion_scores(outputs, classes, drawing)
     metrics = {"accuracy": accuracy_estimate(outputs, level), **averages}
     if len(classes) == 2:
-        metrics |= _rankings(outputs, units, classes, seed, level, resamples)
-    metrics["loss"] = _loss(outputs, units, seed, level, resamples)
-    metrics["ece"] = ece_estimate(outputs, units, seed, level)
+        metrics |= _rankings(outputs, classes, drawing)
+    metrics["loss"] = _loss(outputs, drawing)
+    metrics["ece"] = ece_estimate(outputs, drawing.units, seed, level)
     for metric in extra_metrics:
-        metrics[metric.name] = _user_metric(metric, outputs, classes, units, seed, level)
+        metrics[metric.name] = _user_metric(metric, outputs, classes, drawing)
     extra = {
         "confusion": confusion_counts(outputs, classes),
         "reliability": reliability(outputs),
@@ -95,12 +92,7 @@ def rate_estimate(hits: Bools, units: ResampledUnits, level: float) -> Estimate:
 
 
 def _rankings(
-    outputs: Outputs,
-    units: ResampledUnits,
-    classes: tuple[str, ...],
-    seed: int,
-    level: float,
-    resamples: int,
+    outputs: Outputs, classes: tuple[str, ...], drawing: Resampling
 ) -> dict[str, Estimate]:
     # A ranking needs a row of either class.
     if len(np.unique(outputs.labels)) < 2:
@@ -108,93 +100,42 @@ def _rankings(
     ranking = rank(outputs)
 
     def both(weights: Floats) -> Floats:
-        rows = units.spread(weights)
+        rows = drawing.units.spread(weights)
         return np.stack([ranking.roc_auc(rows), ranking.average_precision(rows)], axis=1)
 
-    count = min(resamples, max(400, RANKED_ROWS // len(outputs.labels)))
-    result = bootstrap(
-        both,
-        units.multiplicity,
-        seed=generator(seed, "bootstrap", "ranking"),
-        level=level,
-        resamples=count,
-        blocks=300,
-    )
+    count = min(drawing.resamples, max(400, RANKED_ROWS // len(outputs.labels)))
+    result = replace(drawing, resamples=count).bootstrap(both, "ranking", 300)
     notes = [f"positive class: {classes[1]}"]
-    notes += [f"{count} resamples, for time"] if count < resamples else []
+    notes += [f"{count} resamples, for time"] if count < drawing.resamples else []
     # Every pair holds a row of the rarer class: so few rows are what a perfect ranking rests on.
     rarer = int(np.bincount(outputs.labels, minlength=2).min())
     return {
-        name: to_estimate(result, i, level, units, *notes, counting=rarer)
-        for i, name in enumerate(RANKINGS)
+        name: drawing.estimate(result, i, *notes, counting=rarer) for i, name in enumerate(RANKINGS)
     }
 
 
-def _loss(
-    outputs: Outputs, units: ResampledUnits, seed: int, level: float, resamples: int
-) -> Estimate:
+def _loss(outputs: Outputs, drawing: Resampling) -> Estimate:
     if not np.isfinite(outputs.losses).all():
         return undefined("a loss is not finite")
     pair = np.column_stack([outputs.losses.astype(np.float64), np.ones(len(outputs.losses))])
-    codes, atoms = folded(units.codes, units.atoms)
-    table = sums(pair, codes, atoms)
-
-    def mean(weights: Floats) -> Floats:
-        total = weights @ table
-        return np.asarray(total[:, 0] / total[:, 1])
-
-    result = bootstrap(
-        mean,
-        np.ones(atoms, dtype=np.int64),
-        seed=generator(seed, "bootstrap", "loss"),
-        level=level,
-        resamples=resamples,
-        blocks=500,
-    )
-    return to_estimate(result, 0, level, units, within=POSITIVE)
+    result, _ = drawing.sums(pair, lambda total: total[:, 0] / total[:, 1], "loss")
+    return drawing.estimate(result, within=POSITIVE)
 
 
 def _user_metric(
-    metric: Metric,
-    outputs: Outputs,
-    classes: tuple[str, ...],
-    units: ResampledUnits,
-    seed: int,
-    level: float,
+    metric: Metric, outputs: Outputs, classes: tuple[str, ...], drawing: Resampling
 ) -> Estimate:
     # Once on all rows first: what is undefined there needs no resamples.
-    value = metric.compute(outputs, classes)
-    if value is None:
+    if metric.compute(outputs, classes) is None:
         return undefined(metric.undefined)
 
-    def one_by_one(weights: Floats) -> Floats:
-        counts = units.spread(weights).astype(np.int64)
-        return np.array([_resampled(metric, outputs, classes, line) for line in counts])
+    def compute(rows: Ints) -> float | None:
+        part = Outputs(
+            outputs.rows[rows], outputs.labels[rows], outputs.logits[rows], outputs.losses[rows]
+        )
+        return metric.compute(part, classes)
 
-    result = bootstrap(
-        one_by_one,
-        units.multiplicity,
-        seed=generator(seed, "bootstrap", metric.name),
-        level=level,
-        resamples=USER_METRIC_RESAMPLES,
-        # Each block that is left out is one more call of the function.
-        blocks=100,
-    )
-    return to_estimate(result, 0, level, units, within=(metric.low, metric.high))
-
-
-def _resampled(metric: Metric, outputs: Outputs, classes: tuple[str, ...], counts: Ints) -> float:
-    rows = np.repeat(np.arange(len(counts)), counts)
-    part = Outputs(
-        outputs.rows[rows], outputs.labels[rows], outputs.logits[rows], outputs.losses[rows]
-    )
-    try:
-        value = metric.compute(part, classes)
-    # A user's function may refuse a resample with one class; that resample is left out, and
-    # counted in the note.
-    except Exception:
-        return math.nan
-    return math.nan if value is None else value
+    return drawing.calls(compute, metric.name, (metric.low, metric.high))
 
 
 def _empty(classes: tuple[str, ...], extra_metrics: Sequence[Metric]) -> Scores:

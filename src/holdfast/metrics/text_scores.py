@@ -7,15 +7,13 @@ that a resample adds the counts of its rows.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from holdfast.core.records import Estimate, Floats, Ints
-from holdfast.core.seeds import generator
-from holdfast.metrics.resample import ResampledUnits, to_estimate, undefined
-from holdfast.metrics.score import USER_METRIC_RESAMPLES, rate_estimate
+from holdfast.metrics.resample import ResampledUnits, Resampling, undefined
+from holdfast.metrics.score import rate_estimate
 from holdfast.metrics.texts import (
     ROUGES,
     TextMetric,
@@ -25,7 +23,6 @@ from holdfast.metrics.texts import (
     sacrebleu_metric,
     same_rows,
 )
-from holdfast.stats.bootstrap import bootstrap, group_codes
 
 OVERLAPS = (*ROUGES.values(), "bleu", "chrf", "exact_match")
 # Half of the usual: sacrebleu works out each resample by itself.
@@ -51,10 +48,11 @@ def overlap_scores(
     """
     if not len(references):
         return dict.fromkeys(OVERLAPS, undefined("there are no rows"))
-    units = _units(groups, len(references))
-    scores = _rouge(references, generated, units, seed, level, resamples)
+    units = ResampledUnits.by(groups, len(references))
+    drawing = Resampling(units, seed, level, resamples)
+    scores = _rouge(references, generated, drawing)
     for name in ("bleu", "chrf"):
-        scores[name] = _corpus(name, references, generated, units, seed, level, resamples)
+        scores[name] = _corpus(name, references, generated, drawing)
     scores["exact_match"] = rate_estimate(same_rows(references, generated) == 1, units, level)
     return scores
 
@@ -70,28 +68,16 @@ def estimate(
     """
     if not len(made):
         return undefined("there are no rows")
-    units = _units(groups, len(made))
     if metric.rate and metric.of_rows is not None:
         return _rate(metric, metric.of_rows(made), groups, level)
-    value = metric.compute(made)
-    if value is None:
+    if metric.compute(made) is None:
         return undefined(metric.undefined)
 
-    def one_by_one(weights: Floats) -> Floats:
-        # A function of texts takes texts, not weights: a row that was drawn twice is given twice.
-        counts = units.spread(weights).astype(np.int64)
-        return np.array([_resampled(metric, made, line) for line in counts])
+    def compute(rows: Ints) -> float | None:
+        return metric.compute(made.take(rows))
 
-    result = bootstrap(
-        one_by_one,
-        units.multiplicity,
-        seed=generator(seed, "bootstrap", metric.name),
-        level=level,
-        resamples=USER_METRIC_RESAMPLES,
-        # Each block that is left out is one more call of the function.
-        blocks=100,
-    )
-    return to_estimate(result, 0, level, units, within=(metric.low, metric.high))
+    drawing = Resampling(ResampledUnits.by(groups, len(made)), seed, level)
+    return drawing.calls(compute, metric.name, (metric.low, metric.high))
 
 
 def _rate(metric: TextMetric, rows: Floats, groups: object, level: float) -> Estimate:
@@ -99,7 +85,7 @@ def _rate(metric: TextMetric, rows: Floats, groups: object, level: float) -> Est
     if not known.any():
         return undefined(metric.undefined)
     kept = None if groups is None else np.asarray(groups, dtype=object)[known]
-    found = rate_estimate(rows[known] == 1, _units(kept, int(known.sum())), level)
+    found = rate_estimate(rows[known] == 1, ResampledUnits.by(kept, int(known.sum())), level)
     if known.all():
         return found
     left = f"{int((~known).sum())} rows left out: {metric.undefined}"
@@ -107,57 +93,23 @@ def _rate(metric: TextMetric, rows: Floats, groups: object, level: float) -> Est
     return Estimate(found.value, found.low, found.high, level, note=note)
 
 
-def _resampled(metric: TextMetric, made: Texts, counts: Ints) -> float:
-    rows = np.repeat(np.arange(len(counts)), counts)
-    try:
-        value = metric.compute(made.take(rows))
-    # As for classes: a user's function may refuse a resample, which the note counts.
-    except Exception:
-        return math.nan
-    return math.nan if value is None else value
-
-
-def _units(groups: object, n: int) -> ResampledUnits:
-    codes = group_codes(groups, n)
-    return ResampledUnits(codes, int(codes.max()) + 1, groups is not None)
-
-
 def _rouge(
-    references: Sequence[str],
-    generated: Sequence[str],
-    units: ResampledUnits,
-    seed: int,
-    level: float,
-    resamples: int,
+    references: Sequence[str], generated: Sequence[str], drawing: Resampling
 ) -> dict[str, Estimate]:
     rows, foreign = rouge_rows(references, generated)
 
     def means(weights: Floats) -> Floats:
-        spread = units.spread(weights)
+        spread = drawing.units.spread(weights)
         total = spread.sum(axis=1, keepdims=True)
         return np.asarray(spread @ rows / np.where(total > 0, total, np.nan))
 
-    result = bootstrap(
-        means,
-        units.multiplicity,
-        seed=generator(seed, "bootstrap", "rouge"),
-        level=level,
-        resamples=resamples,
-        blocks=300,
-    )
+    result = drawing.bootstrap(means, "rouge", 300)
     notes = ["words of every script, unstemmed"] if foreign else []
-    names = ROUGES.values()
-    return {name: to_estimate(result, i, level, units, *notes) for i, name in enumerate(names)}
+    return {name: drawing.estimate(result, i, *notes) for i, name in enumerate(ROUGES.values())}
 
 
 def _corpus(
-    name: str,
-    references: Sequence[str],
-    generated: Sequence[str],
-    units: ResampledUnits,
-    seed: int,
-    level: float,
-    resamples: int,
+    name: str, references: Sequence[str], generated: Sequence[str], drawing: Resampling
 ) -> Estimate:
     """BLEU or chrF: the counts of the rows are added, then the score is computed."""
     metric = sacrebleu_metric(name)
@@ -165,17 +117,9 @@ def _corpus(
     counts = np.asarray(metric._extract_corpus_statistics(list(generated), [list(references)]))
 
     def scores(weights: Floats) -> Floats:
-        totals = (units.spread(weights) @ counts).round().astype(int)
+        totals = (drawing.units.spread(weights) @ counts).round().astype(int)
         # Private for the same reason. Scores are up to 100 there.
         made = [metric._compute_score_from_stats(line.tolist()).score / 100 for line in totals]
         return np.asarray(made, dtype=np.float64)
 
-    result = bootstrap(
-        scores,
-        units.multiplicity,
-        seed=generator(seed, "bootstrap", name),
-        level=level,
-        resamples=resamples,
-        blocks=200,
-    )
-    return to_estimate(result, 0, level, units)
+    return drawing.estimate(drawing.bootstrap(scores, name, 200))

@@ -78,15 +78,6 @@ class TextMetric:
         value = self.of_all(made) if self.of_all is not None else None
         return None if value is None or not math.isfinite(value) else float(value)
 
-    def better(self, first: float, second: float) -> bool:
-        """Whether ``first`` is strictly better than ``second``."""
-        return first > second if self.higher_is_better else first < second
-
-    @property
-    def best(self) -> float:
-        """The value of texts that are their references."""
-        return self.high if self.higher_is_better else self.low
-
 
 TEXT_METRICS: Registry[TextMetric] = Registry("text metric", "train.metric")
 
@@ -131,7 +122,8 @@ def rouge_rows(
     """F1 of ROUGE-1, -2, -L and -Lsum a row [n, 4], and whether the words of every script were
     read, without stemming (where over 2 % of the references' letters are not ASCII)."""
     rouge: Any = importlib.import_module("rouge_score.rouge_scorer")
-    foreign = not _mostly_ascii(references)
+    letters = "".join(word for text in references for word in _WORD.findall(text))
+    foreign = sum(not letter.isascii() for letter in letters) > FOREIGN_SHARE * len(letters)
     # The stemmer knows English endings alone.
     scorer = rouge.RougeScorer(
         list(names), use_stemmer=not foreign, tokenizer=_AnyScript() if foreign else None
@@ -154,12 +146,6 @@ def sacrebleu_metric(name: str) -> Any:
     metrics: Any = importlib.import_module("sacrebleu.metrics")
     # ``force`` keeps sacrebleu from printing that the texts look tokenised.
     return metrics.BLEU(force=True) if name == "bleu" else metrics.CHRF()
-
-
-def _mostly_ascii(texts: Sequence[str]) -> bool:
-    letters = "".join(word for text in texts for word in _WORD.findall(text))
-    foreign = sum(not letter.isascii() for letter in letters)
-    return foreign <= FOREIGN_SHARE * len(letters)
 
 
 def _sentences(text: str) -> str:
@@ -188,31 +174,26 @@ def _corpus(name: str) -> TextMetric:
     return add_text_metric(TextMetric(name, True, 0.0, 1.0, of_all=score))
 
 
-ROUGE1, ROUGE2, ROUGE_L, ROUGE_LSUM = (_rouge(kind, name) for kind, name in ROUGES.items())
-BLEU, CHRF = _corpus("bleu"), _corpus("chrf")
-EXACT_MATCH = add_text_metric(
-    TextMetric(
-        "exact_match",
-        True,
-        0.0,
-        1.0,
-        of_rows=lambda made: same_rows(made.references, made.texts),
-        rate=True,
-    )
-)
+for _kind, _name in ROUGES.items():
+    _rouge(_kind, _name)
+for _name in ("bleu", "chrf"):
+    _corpus(_name)
 
+
+def _exact(made: Texts) -> Floats:
+    return same_rows(made.references, made.texts)
+
+
+add_text_metric(TextMetric("exact_match", True, 0.0, 1.0, of_rows=_exact, rate=True))
 
 EXECUTION_NAME = "execution_accuracy"
 
 
+def _not_run(made: Texts) -> Floats:
+    return np.full(len(made), np.nan)
+
+
+NO_TABLE = "there is no table beside them, or the reference's code does not run on it"
 EXECUTION = add_text_metric(
-    TextMetric(
-        EXECUTION_NAME,
-        True,
-        0.0,
-        1.0,
-        of_rows=lambda made: np.full(len(made), np.nan),
-        rate=True,
-        undefined="there is no table beside them, or the reference's code does not run on it",
-    )
+    TextMetric(EXECUTION_NAME, True, 0.0, 1.0, of_rows=_not_run, rate=True, undefined=NO_TABLE)
 )
