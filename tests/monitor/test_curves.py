@@ -12,7 +12,7 @@ import pytest
 
 from holdfast.core.curves import Curves, Series
 from holdfast.core.records import Remedy, to_json
-from holdfast.monitor.curves.arguments import arguments
+from holdfast.monitor.curves.remedies import arguments
 from holdfast.monitor.curves.shape import running_median, shape_of
 from holdfast.monitor.curves.verdict import judge_curves
 from holdfast.recipe import known_keys

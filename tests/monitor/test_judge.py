@@ -13,7 +13,6 @@ from holdfast.core.records import Floats, Ints, Snapshot, Verdict
 from holdfast.core.run_facts import RunFacts
 from holdfast.monitor.detectors.plateau import better_than_chance
 from holdfast.monitor.detectors.rate_high import nothing_learned
-from holdfast.monitor.error_budget import spent_times
 from holdfast.monitor.evidence import Bools
 from holdfast.monitor.history import History
 from holdfast.monitor.inconclusive import rows_needed
@@ -481,9 +480,9 @@ def test_a_look_that_nobody_planned_changes_no_earlier_one(history, known) -> No
     spent = [History(looked[:k], known).rise.spent for k in range(2, 10)]
     whole = History(looked, known)
     assert np.all(np.diff(spent) >= 0)
-    _, times = spent_times(whole.snapshots, known)
+    _, times = whole.spent_times
     for k in range(2, 9):
-        assert spent_times(looked[:k], known)[1].tolist() == times[:k].tolist()
+        assert History(tuple(looked[:k]), known).spent_times[1].tolist() == times[:k].tolist()
 
 
 def test_an_alarm_outlives_a_longer_plan(history) -> None:

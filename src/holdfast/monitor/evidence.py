@@ -23,7 +23,16 @@ def validation_losses(history: Sequence[Snapshot]) -> tuple[Floats, bool]:
     of them kept their logits, else raw; and which."""
     if any(snapshot.valid_logits is None for snapshot in history):
         return raw_losses(history), False
-    return np.stack([_refined(snapshot) for snapshot in history], axis=1), True
+    columns = []
+    for snapshot in history:
+        logits = np.asarray(snapshot.valid_logits)
+        labels = recover_labels(logits, snapshot.valid_losses)
+        # The snapshot's own where it has one, so that nothing is fitted twice at every look.
+        temperature = snapshot.temperature
+        if not np.isfinite(temperature) or temperature <= 0:
+            temperature = best_temperature(logits, labels)[0]
+        columns.append(losses_at(logits, labels, temperature))
+    return np.stack(columns, axis=1), True
 
 
 def raw_losses(history: Sequence[Snapshot]) -> Floats:
@@ -56,11 +65,9 @@ def beats_chance(answers: Ints, losses: Floats, labels: Ints) -> bool:
     interval of the losses against −log(share of the row's class), by Newcombe's interval of the
     right answers against always giving the commonest class, or because they ``follow_labels``."""
     shares = np.bincount(labels) / len(labels)
-    if paired_t(losses, -np.log(shares[labels])).high < 0:
-        return True
-    if newcombe(answers == labels, labels == int(shares.argmax()))[0] > 0:
-        return True
-    return follow_labels(answers, labels)
+    surer = paired_t(losses, -np.log(shares[labels])).high < 0
+    right = newcombe(answers == labels, labels == int(shares.argmax()))[0] > 0
+    return surer or right or follow_labels(answers, labels)
 
 
 def follow_labels(answers: Ints, labels: Ints) -> bool:
@@ -76,13 +83,3 @@ def follow_labels(answers: Ints, labels: Ints) -> bool:
         others = int(given.sum()) - hits
         p_values.append(fisher_above(hits, int(own.sum()), others, int((~own).sum())))
     return bool(p_values) and float(holm(np.array(p_values)).min()) < LEVEL
-
-
-def _refined(snapshot: Snapshot) -> Floats:
-    logits = np.asarray(snapshot.valid_logits)
-    labels = recover_labels(logits, snapshot.valid_losses)
-    # The snapshot's own where it has one, so that nothing is fitted twice at every look.
-    temperature = snapshot.temperature
-    if not np.isfinite(temperature) or temperature <= 0:
-        temperature = best_temperature(logits, labels)[0]
-    return losses_at(logits, labels, temperature)

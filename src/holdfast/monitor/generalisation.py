@@ -20,6 +20,7 @@ from holdfast.stats.rates import gap_probability, rate_gap
 from holdfast.stats.ratio import ratio_rows
 
 Harm = Literal["answers", "certainty", "both"]
+Unit = Literal["rows", "tokens", "completions"]
 NAMES = {
     "rows": "accuracy",
     "tokens": "token accuracy",
@@ -42,7 +43,7 @@ class AccuracyGap:
     high: float
     beyond: float
     step: int
-    of: Literal["rows", "tokens", "completions"] = "rows"
+    of: Unit = "rows"
 
     @property
     def value(self) -> float:
@@ -82,25 +83,19 @@ def gap_of(snapshot: Snapshot) -> AccuracyGap | None:
     """The gap at one look: Newcombe's interval of two rates, and a flat prior on both
     (``stats/rates.py``); ``None`` where answers are not right or wrong, or rows are missing."""
     train, valid = snapshot.train_correct, snapshot.valid_correct
-    if train is None or valid is None or not len(train) or not len(valid):
-        return _token_gap(snapshot)
-    counts = int(train.sum()), len(train), int(valid.sum()), len(valid)
-    low, high = rate_gap(*counts, limits.USUAL)
-    beyond = gap_probability(*counts, limits.GAP)
-    return AccuracyGap(float(train.mean()), float(valid.mean()), low, high, beyond, snapshot.step)
-
-
-def _token_gap(snapshot: Snapshot) -> AccuracyGap | None:
-    """Of models that write: rows are the units, since the tokens of one belong together (ratios of
-    sums over rows, Welch's interval)."""
-    train = right_rows(snapshot.train_right, snapshot.train_tokens)
-    valid = right_rows(snapshot.valid_right, snapshot.valid_tokens)
-    if train is None or valid is None or min(len(train), len(valid)) < 2:
+    if train is not None and valid is not None and len(train) and len(valid):
+        counts = int(train.sum()), len(train), int(valid.sum()), len(valid)
+        return _gap_of_counts(counts, float(train.mean()), float(valid.mean()), snapshot.step)
+    # Of models that write rows are the units, since the tokens of one belong together (ratios of
+    # sums over rows, Welch's interval).
+    ours = right_rows(snapshot.train_right, snapshot.train_tokens)
+    theirs = right_rows(snapshot.valid_right, snapshot.valid_tokens)
+    if ours is None or theirs is None or min(len(ours), len(theirs)) < 2:
         return None
-    found = welch(train, valid, limits.USUAL)
-    beyond = welch(train - limits.GAP, valid).above
-    shares = float(train.mean()), float(valid.mean())
+    found = welch(ours, theirs, limits.USUAL)
+    beyond = welch(ours - limits.GAP, theirs).above
     low, high = max(-1.0, found.low), min(1.0, found.high)
+    shares = float(ours.mean()), float(theirs.mean())
     return AccuracyGap(*shares, low, high, beyond, snapshot.step, "tokens")
 
 
@@ -112,9 +107,15 @@ def completions_gap(snapshot: Snapshot) -> AccuracyGap | None:
         return None
     (train, n_1), (valid, n_2) = ((one["verbatim"], int(one["verbatim_n"])) for one in shares)
     counts = round(train * n_1), n_1, round(valid * n_2), n_2
+    return _gap_of_counts(counts, train, valid, snapshot.step, "completions")
+
+
+def _gap_of_counts(
+    counts: tuple[int, int, int, int], train: float, valid: float, step: int, of: Unit = "rows"
+) -> AccuracyGap:
     low, high = rate_gap(*counts, limits.USUAL)
     beyond = gap_probability(*counts, limits.GAP)
-    return AccuracyGap(train, valid, low, high, beyond, snapshot.step, "completions")
+    return AccuracyGap(train, valid, low, high, beyond, step, of)
 
 
 def right_rows(right: Floats | None, tokens: Ints | None) -> Floats | None:

@@ -11,8 +11,8 @@ import numpy as np
 
 from holdfast.core.records import Floats, Ints, Snapshot
 from holdfast.core.run_facts import RunFacts
+from holdfast.core.seeds import generator
 from holdfast.monitor import limits
-from holdfast.monitor.error_budget import look_of
 from holdfast.monitor.evidence import (
     Bools,
     raw_losses,
@@ -21,11 +21,14 @@ from holdfast.monitor.evidence import (
     validation_losses,
 )
 from holdfast.monitor.generalisation import AccuracyGap, Harm, at_floor, completions_gap, gap_of
-from holdfast.stats.course.rise import RiseState
+from holdfast.stats.course.error_budget import POWER, times_by_plan, times_without_plan
+from holdfast.stats.course.rise import RiseState, look
 from holdfast.stats.paired_tests import Difference, paired_t
 from holdfast.stats.ratio import loss_rows
 
 NOTHING_KNOWN = RunFacts()
+# An error of 4 % over a run is eighty of them.
+RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,9 @@ class History:
     @cached_property
     def broken(self) -> Snapshot | None:
         """The first snapshot with a loss that is not a number."""
-        for snapshot in self.snapshots:
-            for losses in (snapshot.train_losses, snapshot.valid_losses):
-                if not np.isfinite(losses).all():
-                    return snapshot
+        for one in self.snapshots:
+            if not (np.isfinite(one.train_losses).all() and np.isfinite(one.valid_losses).all()):
+                return one
         return None
 
     @property
@@ -131,12 +133,35 @@ class History:
         its share of the error of a whole run; the raw rise where there are no logits."""
         if not self.refined:
             return self.raw_rise
-        return look_of(self.snapshots, self.run_facts, self.valid, limits.REFINED_ROSE)
+        return self._rise(self.valid, limits.REFINED_ROSE)
 
     @cached_property
     def raw_rise(self) -> RiseState:
         """The same of the raw losses, which take most of the error."""
-        return look_of(self.snapshots, self.run_facts, self.raw, limits.RAW_ROSE)
+        return self._rise(self.raw, limits.RAW_ROSE)
+
+    def _rise(self, table: Floats, alpha: float) -> RiseState:
+        """What ``table`` [rows, snapshots] says of a rise of its last column above its best, at
+        the error ``alpha`` over the whole run."""
+        power, times = self.spent_times
+        # One seed in every run and at every look: the boundaries of earlier looks must not move.
+        seed, looks = generator(0, "guard", "looks"), table.shape[1]
+        return look(
+            table, looks, seed=seed, alpha=alpha, times=times, power=power, resamples=RESAMPLES
+        )
+
+    @property
+    def spent_times(self) -> tuple[float, Floats]:
+        """How late the error is spent, and when each look was taken: by the steps of the plan as it
+        stood then, else by the number of looks, else without an end in sight."""
+        known = self.run_facts
+        plans = [snapshot.planned_steps or known.planned_steps for snapshot in self.snapshots]
+        if None not in plans:
+            return POWER, times_by_plan(self.steps, [plan or 0 for plan in plans])
+        looks = np.arange(1, len(plans) + 1)
+        if known.planned_looks is not None:
+            return POWER, np.minimum(1.0, looks / known.planned_looks)
+        return 1.0, times_without_plan(len(looks))
 
     @cached_property
     def raw_margin(self) -> float:
@@ -185,7 +210,7 @@ class History:
         """The rise of the share of wrong answers above its lowest, corrected for that choice."""
         if self.valid_hits is None:
             return None
-        return look_of(self.snapshots, self.run_facts, 1.0 - self.valid_hits, limits.REFINED_ROSE)
+        return self._rise(1.0 - self.valid_hits, limits.REFINED_ROSE)
 
     @cached_property
     def answers_worse(self) -> bool:

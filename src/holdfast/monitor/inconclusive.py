@@ -6,16 +6,16 @@ import math
 
 import numpy as np
 
-from holdfast.core.records import Floats, Remedy
+from holdfast.core.records import Evidence, Floats
 from holdfast.monitor import limits
 from holdfast.monitor.detectors.overfit import rise_evidence, rise_words
 from holdfast.monitor.detectors.plateau import better_than_chance
+from holdfast.monitor.generalisation import AccuracyGap
 from holdfast.monitor.history import History
-from holdfast.monitor.remedies import remedies_for
+from holdfast.monitor.remedies import Remedies, remedies_for
 from holdfast.monitor.symptom import Symptom, item, shown
 from holdfast.stats.rows_needed import rows_to_settle
 
-Remedies = tuple[Remedy, ...]
 # The usual power of a planned experiment (Cohen 1988), and as sure that the spread is not larger.
 POWER, SURE = 0.8, 0.8
 MOST_SPREADS = 1e5  # of what matters: beyond it no number of rows is worth naming
@@ -34,30 +34,20 @@ def inconclusive(history: History) -> Symptom:
     if not history.snapshots[-1].valid_losses.size:
         because = "there are no validation rows, so nothing can be said about unseen data"
         return Symptom(because, label="inconclusive", remedies=remedies_for("no rows"))
-    if history.rose and history.accuracy_gap is None:
-        because = (
-            f"{rise_words(history)}, and without the accuracy on training and validation rows "
-            "nothing tells whether its predictions got worse or only their probabilities"
-        )
-        return Symptom(
-            because,
-            label="inconclusive",
-            evidence=rise_evidence(history),
-            remedies=(*remedies_for("few rows"), *remedies_for("miscalibrated")),
-        )
-    if history.rose:
-        question = "its predictions got worse or only their probabilities"
-        more = remedies_for("miscalibrated")
-        return _open_gap(history, f"{rise_words(history)}, and", question, *more)
-    if history.at_floor and history.accuracy_gap and history.accuracy_gap.value > limits.GAP:
-        return _open_gap(
-            history,
-            f"the {history.accuracy_gap.name} on training rows is "
-            f"{history.accuracy_gap.train:.0%}, and",
-            f"that on new rows is more than {100 * limits.GAP:.0f} points lower",
-        )
+    answers = history.accuracy_gap
+    if history.rose or (history.at_floor and answers and answers.value > limits.GAP):
+        return _open_gap(history, answers)
     if history.labels is not None and not better_than_chance(history):
-        return _open_chance(history)
+        # Nothing shows that the last state knows more than the class frequencies.
+        shares = np.bincount(history.labels) / len(history.labels)
+        gap = history.valid[:, -1] + np.log(shares[history.labels])
+        because = (
+            f"{len(gap)} validation rows do not show that the last checkpoint predicts better than "
+            f"the class frequencies: {history.loss_name} is {history.valid[:, -1].mean():.3f}, and "
+            f"that of the class frequencies {history.chance:.3f}"
+        )
+        seen = max(history.margin, abs(float(gap.mean())))
+        return _open(history, because, gap, seen, remedies_for("nothing learned", history))
     if not history.learned.high < 0:
         because = (
             f"{history.loss_name} did not fall significantly below that of the first evaluation"
@@ -78,39 +68,26 @@ def inconclusive(history: History) -> Symptom:
     return _open(history, because, gap, history.margin, remedies_for("few rows"))
 
 
-def _open_chance(history: History) -> Symptom:
-    """Nothing shows that the last state knows more than the class frequencies."""
-    assert history.labels is not None
-    shares = np.bincount(history.labels) / len(history.labels)
-    gap = history.valid[:, -1] + np.log(shares[history.labels])
-    because = (
-        f"{len(gap)} validation rows do not show that the last checkpoint predicts better than the "
-        f"class frequencies: {history.loss_name} is {history.valid[:, -1].mean():.3f}, and that of "
-        f"the class frequencies {history.chance:.3f}"
-    )
-    seen = max(history.margin, abs(float(gap.mean())))
-    return _open(history, because, gap, seen, remedies_for("nothing learned", history))
-
-
-def _open_gap(history: History, before: str, question: str, *more: Remedy) -> Symptom:
-    """The interval of the gap of right answers holds the line between two labels."""
-    gap = history.accuracy_gap
+def _open_gap(history: History, gap: AccuracyGap | None) -> Symptom:
+    """The interval of the gap of right answers holds the line between two labels, or nobody knows
+    these answers."""
+    if history.rose:
+        question = "its predictions got worse or only their probabilities"
+        before, evidence = f"{rise_words(history)}, and", rise_evidence(history)
+        remedies = (*remedies_for("few rows"), *remedies_for("miscalibrated"))
+        if gap is None:
+            before += " without the accuracy on training and validation rows nothing tells whether"
+            return _with_rows(f"{before} {question}", None, evidence, remedies)
     assert gap is not None
+    if not history.rose:
+        question = f"that on new rows is more than {100 * limits.GAP:.0f} points lower"
+        before = f"the {gap.name} on training rows is {gap.train:.0%}, and"
+        evidence = (shown("valid_above_best", history.above_best, history.now),)
+        remedies = remedies_for("few rows")
     n = len(history.raw)
     needed = rows_to_clear(n, (gap.high - gap.low) / 2, abs(gap.value - limits.GAP))
-    settles = f"; about {needed:,.0f} validation rows would decide it" if needed else ""
-    rows = (item("validation_rows_needed", float(needed)),) if needed else ()
-    seen = (
-        rise_evidence(history)
-        if history.rose
-        else (shown("valid_above_best", history.above_best, history.now),)
-    )
-    return Symptom(
-        f"{before} {n} validation rows cannot tell whether {question}{settles}",
-        label="inconclusive",
-        remedies=(*remedies_for("few rows"), *more),
-        evidence=(*seen, *rows),
-    )
+    because = f"{before} {n} validation rows cannot tell whether {question}"
+    return _with_rows(because, needed, evidence, remedies)
 
 
 def rows_needed(gap: Floats, small: float) -> int | None:
@@ -145,17 +122,19 @@ def rows_to_clear(n: int, half: float, short: float) -> int | None:
 
 
 def _open(history: History, because: str, gap: Floats, small: float, remedies: Remedies) -> Symptom:
-    needed = rows_needed(gap, small)
-    settles = f"; about {needed:,} validation rows would decide it" if needed else ""
-    rows = (item("validation_rows_needed", float(needed)),) if needed else ()
-    return Symptom(
-        because + settles,
-        label="inconclusive",
-        remedies=remedies,
-        evidence=(
-            shown("valid_above_best", history.above_best, history.now),
-            shown("valid_recent_change", history.recent, history.now),
-            shown("valid_best_against_first", history.learned, history.now),
-            *rows,
-        ),
+    evidence = (
+        shown("valid_above_best", history.above_best, history.now),
+        shown("valid_recent_change", history.recent, history.now),
+        shown("valid_best_against_first", history.learned, history.now),
     )
+    return _with_rows(because, rows_needed(gap, small), evidence, remedies)
+
+
+def _with_rows(
+    because: str, needed: int | None, evidence: tuple[Evidence, ...], remedies: Remedies
+) -> Symptom:
+    """With the number of validation rows that would tell, where one is known."""
+    if needed:
+        because += f"; about {needed:,} validation rows would decide it"
+        evidence = (*evidence, item("validation_rows_needed", float(needed)))
+    return Symptom(because, label="inconclusive", evidence=evidence, remedies=remedies)

@@ -1,4 +1,4 @@
-"""The one door of the room: a history of snapshots to a verdict.
+"""The API of the package: a history of snapshots to a verdict.
 
     snapshots, run facts → history → each detector's symptom → the winner and its cause → verdict
 
@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from holdfast.core.records import Evidence, Remedy, Snapshot, Verdict
 from holdfast.core.run_facts import RunFacts
 from holdfast.monitor.detectors import all_detectors
+from holdfast.monitor.generalisation import gap_of
 from holdfast.monitor.history import History
 from holdfast.monitor.inconclusive import inconclusive
 from holdfast.monitor.precedence import likeliest_cause, winner
-from holdfast.monitor.remedy_filter import advisable
+from holdfast.monitor.remedies import advisable
 from holdfast.monitor.symptom import Symptom, sure
-from holdfast.monitor.words import sentence
 
 MOST_REMEDIES = 5
 
@@ -43,8 +43,8 @@ def judge(
 
 def symptoms_of(history: History) -> dict[str, Symptom]:
     """What each detector sees, by its name."""
-    found = {name: detect(history) for name, detect in all_detectors().items()}
-    return {name: symptom for name, symptom in found.items() if symptom is not None}
+    found = ((name, detect(history)) for name, detect in all_detectors().items())
+    return {name: symptom for name, symptom in found if symptom is not None}
 
 
 def settle(history: History, symptoms: Mapping[str, Symptom]) -> Verdict:
@@ -54,37 +54,60 @@ def settle(history: History, symptoms: Mapping[str, Symptom]) -> Verdict:
     assert leading.label is not None
     blamed = likeliest_cause(symptoms, leading.label)
     behind = symptoms[blamed] if blamed is not None else None
-    beside = [
-        symptom
-        for symptom in (behind, symptoms.get("disparity"))
-        if symptom and symptom is not leading
-    ]
+    evidence: dict[str, Evidence] = {}
+    for symptom in (leading, behind, symptoms.get("disparity")):
+        for item in symptom.evidence if symptom else ():
+            evidence.setdefault(item.name, item)
+    remedies: dict[str, Remedy] = {}
+    # Against the cause first, then against the label.
+    for symptom in (behind, leading):
+        for remedy in symptom.remedies if symptom else ():
+            remedies.setdefault(remedy.do, remedy)
+    advised = advisable(history, leading.label, symptoms, remedies.values())
     return Verdict(
         label=leading.label,
-        because=sentence(history, leading),
+        because=_sentence(history, leading),
         confidence=sure(leading.strength),
         harm=history.harm,
         since_step=leading.since_step,
         cause=behind.cause if behind else leading.cause,
-        evidence=_joined(leading, beside),
-        remedies=tuple(advisable(history, leading.label, symptoms, _remedies(leading, behind)))[
-            :MOST_REMEDIES
-        ],
+        evidence=tuple(evidence.values()),
+        remedies=tuple(advised)[:MOST_REMEDIES],
     )
 
 
-def _joined(leading: Symptom, beside: Sequence[Symptom]) -> tuple[Evidence, ...]:
-    """Each name once, the label's own first."""
-    known: dict[str, Evidence] = {}
-    for symptom in (leading, *beside):
-        for evidence in symptom.evidence:
-            known.setdefault(evidence.name, evidence)
-    return tuple(known.values())
+def _sentence(history: History, symptom: Symptom) -> str:
+    """One sentence: a score no better than its baseline, the reason of the label, the gap of the
+    last evaluation, that of the kept checkpoint, and training answers that are recited."""
+    gap = history.accuracy_gap if history.comparable else None
+    parts = [_useless(history), symptom.because]
+    parts.append(f"at the last evaluation {gap.words()}" if gap is not None else "")
+    look = history.kept_look
+    if look is not None and look < len(history.snapshots) - 1 and history.comparable:
+        kept = gap_of(history.snapshots[look])
+        if kept is not None:
+            parts.append(
+                f"at the kept checkpoint (step {kept.step}) {kept.train:.0%} and {kept.valid:.0%} "
+                f"(gap {round(100 * kept.value)} points)"
+            )
+    if history.completions is not None:
+        parts.append(history.completions.words())
+    text = "; ".join(filter(None, parts))
+    return text[:1].upper() + text[1:] + "."
 
 
-def _remedies(leading: Symptom, behind: Symptom | None) -> tuple[Remedy, ...]:
-    """Against the cause first, then against the label; each once."""
-    known: dict[str, Remedy] = {}
-    for remedy in (*(behind.remedies if behind else ()), *leading.remedies):
-        known.setdefault(remedy.do, remedy)
-    return tuple(known.values())
+def _useless(history: History) -> str:
+    """Where the kept checkpoint (the last one, where that is not known) is no better than a model
+    that has learned nothing: the majority class, or its own first evaluation."""
+    look = len(history.snapshots) - 1 if history.kept_look is None else history.kept_look
+    if not history.useless(look):
+        return ""
+    which = "the last checkpoint" if history.kept_look is None else "the kept checkpoint"
+    if history.commonest is None or history.valid_hits is None:
+        loss = float(history.raw.mean(axis=0)[look])
+        return f"{which} has a validation loss of {loss:.3f}, no better than before training"
+    right = float(history.valid_hits[:, look].mean())
+    return (
+        f"{which} has a validation accuracy of {right:.0%}, no better than the majority class "
+        f"({history.commonest:.0%})"
+    )

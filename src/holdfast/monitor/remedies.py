@@ -1,17 +1,18 @@
 """What to try for each finding, the likeliest to help first, as sentences with runnable ``--set``
 strings: a table of remedies by name, and a table of findings. A test reads every one of them with
-the recipe."""
+the recipe. ``advisable`` is the one place that decides which of them a verdict may name: none that
+the run's task refuses, none that the run itself has already shown to be wrong."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
 
-from holdfast.core.records import Remedy
-
-if TYPE_CHECKING:
-    from holdfast.monitor.history import History
+from holdfast.core.records import OVERFITTED, Label, Remedy
+from holdfast.monitor import limits
+from holdfast.monitor.history import History
 
 Remedies = tuple[Remedy, ...]
 RATE_STEP = 3.0  # times as high or as low a learning rate: about half an order of magnitude
@@ -124,13 +125,19 @@ FINDINGS: Mapping[str, tuple[str, ...]] = {
 def remedies_for(finding: str, history: History | None = None) -> Remedies:
     """What helps against a finding, the likeliest first. ``history`` is needed where a number of
     passes or a learning rate is worked out."""
+    return look_up(FINDINGS[finding], REMEDIES, WORKED_OUT, history)
+
+
+def look_up(
+    names: Sequence[str],
+    remedies: Mapping[str, Remedy],
+    worked_out: Mapping[str, Callable[[Any], Remedies]],
+    run: object,
+) -> Remedies:
+    """The remedies of these names, from the table or worked out for this run, in order."""
     found: list[Remedy] = []
-    for name in FINDINGS[finding]:
-        if name in REMEDIES:
-            found.append(REMEDIES[name])
-        else:
-            assert history is not None
-            found += WORKED_OUT[name](history)
+    for name in names:
+        found += (remedies[name],) if name in remedies else worked_out[name](run)
     return tuple(found)
 
 
@@ -193,3 +200,64 @@ WORKED_OUT: Mapping[str, Callable[[History], Remedies]] = {
     "faster": _faster,
     "slower": _slower,
 }
+
+# Shares of what a task counts as correct, where a row as a whole is neither right nor wrong.
+SHARES = ("token_accuracy", "accuracy", "entity_f1")
+
+
+def advisable(
+    history: History, label: Label, symptoms: Container[str], remedies: Iterable[Remedy]
+) -> Iterator[Remedy]:
+    """The remedies in their order, without settings that cannot help this run; one that had
+    settings and has none left is not given.
+
+    Not advised are: what the task refuses or the recipe has already (``RunFacts.refused``); more
+    training where the training rows have nothing left to teach, where validation got worse, or the
+    run diverged, and less where it ends too early; a higher learning rate where the training rows
+    have nothing left to teach, the run diverged, or it was too high, and a lower one where it was
+    too low; as many passes again as the whole run made. ``symptoms`` are the detectors that
+    saw something.
+    """
+    last = history.snapshots[-1] if history.snapshots else None
+    # Of no number nothing is more and nothing less.
+    epochs, rate = (last.epoch, history.highest_rate) if last else (math.nan, math.nan)
+    diverging, spent = label == "diverging", nothing_left(history)
+    long_enough = diverging or label in OVERFITTED or history.rose or spent
+    fast_enough = diverging or spent or "rate_high" in symptoms
+    slow_enough = "rate_low" in symptoms and not diverging and label != "forgetting"
+
+    def helps(setting: str, longer: bool) -> bool:
+        key, _, text = setting.partition("=")
+        if setting in history.run_facts.refused:
+            return False
+        if key == "train.epochs":
+            value = float(text)
+            # A remedy that asks for less must not ask for more than there was.
+            too_long = value > epochs and (long_enough or not longer)
+            too_short = value < epochs and label in ("underfit", "learning")
+            as_it_is = last is not None and history.final and value == epochs
+            return not (as_it_is or too_long or too_short)
+        if key == "train.learning_rate":
+            value = float(text)
+            return not ((value > rate and fast_enough) or (value < rate and slow_enough))
+        return True
+
+    for remedy in remedies:
+        longer = remedy.aim == "longer"
+        settings = tuple(one for one in remedy.set if helps(one, longer))
+        if not (longer and long_enough) and (settings or not remedy.set):
+            yield replace(remedy, set=settings)
+
+
+def nothing_left(history: History) -> bool:
+    """Whether the training rows have next to nothing left to teach: they are at their floor, or
+    95 % of what is counted in them is correct and validation is more than 10 points behind."""
+    if history.at_floor or not history.snapshots:
+        return history.at_floor
+    last = history.snapshots[-1]
+    for name in SHARES:
+        train, valid = last.train_metrics.get(name), last.valid_metrics.get(name)
+        if train is not None and valid is not None:
+            # A comparison with NaN is false.
+            return train >= limits.FLOOR_SHARE and train - valid > limits.GAP
+    return False

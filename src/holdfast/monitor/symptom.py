@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from holdfast.core.records import Evidence, Label, Remedy
 from holdfast.stats.paired_tests import Difference
 
+# A cause that live runs and foreign logs share.
+TOO_LONG = "trained too long for this much data"
+
 
 @dataclass(frozen=True, slots=True)
 class Symptom:
@@ -36,10 +39,13 @@ def item(
     value: float | None,
     low: float | None = None,
     high: float | None = None,
-    step: int | None = None,
+    step: float | None = None,
 ) -> Evidence:
     """Evidence in which what is not a number is ``None``."""
-    return Evidence(name, _finite(value), _finite(low), _finite(high), step)
+    value, low, high = (
+        None if one is None or not math.isfinite(one) else float(one) for one in (value, low, high)
+    )
+    return Evidence(name, value, low, high, step)
 
 
 def shown(name: str, gap: Difference, step: int | None = None) -> Evidence:
@@ -50,7 +56,3 @@ def shown(name: str, gap: Difference, step: int | None = None) -> Evidence:
 def sure(value: float) -> float:
     """A confidence within [0, 1]; 0 where it is not a number."""
     return min(1.0, max(0.0, value)) if math.isfinite(value) else 0.0
-
-
-def _finite(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else float(value)

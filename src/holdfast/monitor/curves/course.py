@@ -1,10 +1,13 @@
-"""Rules for curves that have not risen: fitted, underfit, learning, healthy, unclear."""
+"""Rules for curves but for those of a rise: broken, diverging, too short, too good to be true; then
+fitted, underfit, learning, healthy, unclear."""
 
 from __future__ import annotations
 
 import math
 
-from holdfast.core.records import Verdict
+import numpy as np
+
+from holdfast.core.records import Label, Verdict
 from holdfast.monitor.curves.facts import QUARTER, CurveFacts
 from holdfast.monitor.curves.gap import gap_at_end, parted_since, training_fitted
 from holdfast.monitor.curves.shape import ENOUGH, RECOVERED, CurveShape
@@ -14,17 +17,121 @@ from holdfast.monitor.curves.words import (
     MARGIN,
     SETTLED,
     complete,
-    from_the_start,
     gap_named,
     gap_words,
+    many,
     needed,
     place,
     shape,
+    sureness,
     train_name,
     valid_name,
     verdict,
 )
 from holdfast.monitor.limits import GAP
+from holdfast.monitor.symptom import TOO_LONG
+
+
+def broken(facts: CurveFacts) -> Verdict | None:
+    """Losses that stop being numbers and never are again."""
+    breaks = []
+    for one in (facts.curves.train, facts.curves.valid):
+        # One bad point in the middle, as mixed precision makes them, is none.
+        if one is not None and len(one) and not np.isfinite(one.values[-1]):
+            good = np.flatnonzero(np.isfinite(one.values))
+            breaks.append((float(one.at[good[-1] + 1 if len(good) else 0]), one))
+    if not breaks:
+        return None
+    at, series = min(breaks, key=lambda found: found[0])
+    none = "" if len(series.finite) else ", and no value of it is finite"
+    cause = "the learning rate is too high, or the precision too low"
+    tried = "diverging"
+    # Every evaluation is broken while training goes on: not the run, the evaluation is at fault.
+    if series is facts.curves.valid and facts.train is not None and none:
+        cause = "evaluation overflows in low precision, or its rows have no answer to predict"
+        tried = "broken evaluation"
+    because = f"{series.name} is not a number from {place(facts, at)} on{none}"
+    return verdict(facts, "diverging", because, 0.9, since=at, cause=cause, tried=tried)
+
+
+def exploded(facts: CurveFacts) -> Verdict | None:
+    """A training loss that ends well above its start, or gave back half of what it learned."""
+    train = facts.train
+    if train is None or len(train.cost) < FEWEST or not train.beyond_doubt:
+        return None
+    above = train.end > 1.1 * train.start
+    if not above and not (train.given_back > 0.5 and train.rise_share > 0.1):
+        return None
+    than = "where it began" if above else "its lowest"
+    because = f"{train_name(facts)} ends at {train.end:.3g}, well above {than}"
+    return verdict(
+        facts,
+        "diverging",
+        because,
+        sureness(facts, train),
+        since=train.since,
+        cause="the learning rate is too high",
+        tried="diverging",
+    )
+
+
+def no_validation(facts: CurveFacts) -> Verdict | None:
+    """No validation series: nothing to judge by."""
+    if facts.curves.valid is not None:
+        return None
+    because = "the log has no validation series, so nothing can be said about unseen data"
+    return verdict(facts, "inconclusive", because, 0.0, tried="no validation")
+
+
+def too_little(facts: CurveFacts) -> Verdict | None:
+    """Too few evaluations to judge a course, in all or since a level shift."""
+    assert facts.curves.valid is not None  # `no_validation` came before
+    valid = facts.valid
+    if valid is not None and valid.shifted_at is not None:
+        if len(valid.cost) >= FEWEST:
+            return None
+        because = (
+            f"{valid_name(facts)} rose in one step at {place(facts, valid.shifted_at)} and falls "
+            "since, as after a resume with another scale of the loss or a restart of the rate; "
+            f"{many(len(valid.cost))} since then are too few, {FEWEST} is the least"
+        )
+        return verdict(facts, "inconclusive", because, 0.0, tried="shift")
+    if valid is None or facts.evaluations < FEWEST:
+        because = (
+            f"{many(facts.evaluations)} with a finite {facts.curves.valid.name} are too few; "
+            f"{FEWEST} is the least, and about {2 * SETTLED} make a rise distinct from noise"
+        )
+        return verdict(facts, "inconclusive", because, 0.0, tried="few points")
+    return None
+
+
+def leaking(facts: CurveFacts) -> Verdict | None:
+    """Better on validation by both measures: the level alone also differs with dropout, and where
+    a trainer adds up the losses of accumulated batches."""
+    ratio, gap = facts.level_ratio, facts.metric_gap
+    if facts.evaluations < FEWEST or ratio is None or gap is None:
+        return None
+    if not (ratio > 2 and gap < -5 * facts.unit):
+        return None
+    assert facts.metric is not None
+    assert facts.train_metric is not None
+    half = len(facts.metric.smooth) // 2
+    theirs = [facts.train_metric.value_at(float(at)) for at in facts.metric.at[half:]]
+    if not np.all(theirs - facts.metric.smooth[half:] > 5 * facts.unit):
+        return None
+    because = (
+        f"validation is far better than training throughout (loss {1 / ratio:.0%} of it, metric "
+        f"{-gap / facts.unit:.0f} points better)"
+    )
+    return verdict(
+        facts,
+        "leaking",
+        because,
+        0.6,
+        cause="copies of the training rows among the validation "
+        "rows, a feature that gives the answer away, or very strong dropout or augmentation",
+        tried="leak",
+    )
 
 
 def parted(facts: CurveFacts) -> Verdict | None:
@@ -34,23 +141,17 @@ def parted(facts: CurveFacts) -> Verdict | None:
     gap = gap_at_end(facts)
     if gap is None or not gap.wide:
         return None
+    label: Label
     if facts.without_losses:
         because = f"{gap_words(facts, gap)}; the log has no validation loss"
-        label, sure = ("overfit", 0.8)
+        label, sure = "overfit", 0.8
     elif gap.fitted and facts.valid is not None:
         because = f"{gap_words(facts, gap)}, while {valid_name(facts)} has not clearly risen"
-        label, sure = ("memorizing", 0.7)
+        label, sure = "memorizing", 0.7
     else:
         return None
-    return verdict(
-        facts,
-        "overfit" if label == "overfit" else "memorizing",
-        because,
-        sure,
-        since=parted_since(facts),
-        cause="trained too long for this much data",
-        tried="gap",
-    )
+    since = parted_since(facts)
+    return verdict(facts, label, because, sure, since=since, cause=TOO_LONG, tried="gap")
 
 
 def at_the_floor(facts: CurveFacts) -> Verdict | None:
@@ -74,7 +175,7 @@ def at_the_floor(facts: CurveFacts) -> Verdict | None:
         because + gap_named(facts),
         0.6,
         since=facts.best,
-        cause="trained too long for this much data",
+        cause=TOO_LONG,
         tried="rise",
     )
 
@@ -82,7 +183,10 @@ def at_the_floor(facts: CurveFacts) -> Verdict | None:
 def underfit(facts: CurveFacts) -> Verdict | None:
     """Hardly anything was learned, or the run ended at full speed."""
     valid = shape(facts)
-    if facts.evaluations <= FEWEST or not from_the_start(facts) or not complete(facts):
+    series = [one for one in (facts.train, facts.valid) if one is not None]
+    # A log cut off by a resume says little of what was learned before.
+    late = min(float(s.at[0]) for s in series) > max(float(s.at[-1]) for s in series) / 2
+    if facts.evaluations <= FEWEST or late or not complete(facts):
         return None
     # After a shift of the level nobody sees what had been learned before.
     if training_fitted(facts) or valid.shifted_at is not None:
@@ -92,9 +196,8 @@ def underfit(facts: CurveFacts) -> Verdict | None:
     train_fell = 1.0 if facts.train is None else 1 - facts.train.end / (facts.train.start or 1.0)
     if learned < MARGIN * valid.start and train_fell < 2 * MARGIN:
         because = f"{valid_name(facts)} fell by {learned / valid.start:.0%} in the whole run"
-        because += (
-            "" if facts.train is None else f", {train_name(facts)} by {max(0, train_fell):.0%}"
-        )
+        if facts.train is not None:
+            because += f", {train_name(facts)} by {max(0, train_fell):.0%}"
         return verdict(
             facts,
             "underfit",
@@ -126,11 +229,9 @@ def learning(facts: CurveFacts) -> Verdict | None:
     if recent <= least and not (valid.falls_throughout and recent > MARGIN * learned):
         return None
     because = f"{valid_name(facts)} still fell by {recent / valid.end:.1%} over the last quarter"
-    fitted = training_fitted(facts)
-    tried = "fitted" if fitted else "falling"
-    return verdict(
-        facts, "learning", because + gap_named(facts), 0.8, since=float(valid.at[0]), tried=tried
-    )
+    because += gap_named(facts)
+    tried = "fitted" if training_fitted(facts) else "falling"
+    return verdict(facts, "learning", because, 0.8, since=float(valid.at[0]), tried=tried)
 
 
 def _no_trend(valid: CurveShape) -> float:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from holdfast.core.curves import WHOLE, Curves, Series, in_percent
 from holdfast.monitor.curves.scale import Rescaled, one_scale
 from holdfast.monitor.curves.shape import CurveShape, shape_of
@@ -88,7 +86,10 @@ class CurveFacts:
     def metric_is_share(self) -> bool:
         """Whether the validation metric lies in [0, 1], as it is or in per cent."""
         series = self.curves.valid_metric
-        return series is not None and len(series.finite) > 0 and _is_share(as_share(series))
+        if series is None or not len(series.finite):
+            return False
+        known = as_share(series).finite.values
+        return bool(known.min() >= 0 and known.max() <= WHOLE)
 
 
 def curve_facts(curves: Curves) -> CurveFacts:
@@ -108,27 +109,3 @@ def as_share(series: Series) -> Series:
     are."""
     percent = in_percent(series.finite.values)
     return replace(series, values=series.values / 100) if percent else series
-
-
-def _is_share(series: Series) -> bool:
-    known = series.finite.values
-    return bool(known.min() >= 0 and known.max() <= WHOLE)
-
-
-def first_broken(curves: Curves) -> tuple[Series, float] | None:
-    """The series and the position where losses stop being numbers and never are again; one bad
-    point in the middle, as mixed precision makes them, is none."""
-    found = []
-    for series in (curves.train, curves.valid):
-        at = None if series is None else _breaks_at(series)
-        if series is not None and at is not None:
-            found.append((series, at))
-    return min(found, key=lambda item: item[1], default=None)
-
-
-def _breaks_at(series: Series) -> float | None:
-    finite = np.isfinite(series.values)
-    if not len(finite) or finite[-1]:
-        return None
-    good = np.flatnonzero(finite)
-    return float(series.at[good[-1] + 1 if len(good) else 0])

@@ -93,12 +93,8 @@ def parted_since(facts: CurveFacts) -> float:
         return facts.best
     places = facts.metric.at
     trained = [facts.train_metric.value_at(float(at)) for at in places]
-    below = [
-        i
-        for i, (wrong, t) in enumerate(zip(facts.metric.smooth, trained, strict=True))
-        if wrong - t <= GAP
-    ]
-    return float(places[min(below[-1] + 1, len(places) - 1)]) if below else float(places[0])
+    below = np.flatnonzero(facts.metric.smooth - trained <= GAP)
+    return float(places[min(below[-1] + 1, len(places) - 1)]) if len(below) else float(places[0])
 
 
 def training_fitted(facts: CurveFacts) -> bool:
@@ -115,7 +111,10 @@ def _gap(facts: CurveFacts, place: float) -> CurveGap | None:
         return None
     # Shapes hold costs, which of a share is 1 − it.
     valid = 1 - facts.metric.near(place)
-    low, high = _valid_bounds(facts, valid)
+    rows, wobble = facts.curves.valid_rows, ENOUGH * facts.metric.wobble
+    low, high = valid - wobble, valid + wobble
+    if rows and 0 <= valid <= 1:
+        low, high = wilson(valid * rows, rows)
     if facts.train_metric is not None:
         # The training metric at a look; smoothed where it is logged more often than looks are made,
         # as single batches are.
@@ -128,15 +127,6 @@ def _gap(facts: CurveFacts, place: float) -> CurveGap | None:
     loss = None if facts.train is None else facts.train.value_at(place)
     least = _least(facts, series.name, loss)
     return CurveGap(None, valid, least, least - high, 1 - low)
-
-
-def _valid_bounds(facts: CurveFacts, valid: float) -> tuple[float, float]:
-    rows = facts.curves.valid_rows
-    if rows and 0 <= valid <= 1:
-        return wilson(valid * rows, rows)
-    assert facts.metric is not None
-    wobble = ENOUGH * facts.metric.wobble
-    return valid - wobble, valid + wobble
 
 
 def _least(facts: CurveFacts, metric: str, loss: float | None) -> float:

@@ -1,16 +1,19 @@
 """What to try after a foreign log, as sentences with runnable ``--set`` strings: the tables of
-``monitor.remedies`` with the remedies that only a log has."""
+``monitor.remedies`` with the remedies that only a log has; and those for a log of the Hugging Face
+Trainer in its own words."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 
-from holdfast.core.curves import Curves
+from holdfast.core.curves import TRANSFORMERS, Curves
 from holdfast.core.records import Remedy
-from holdfast.monitor.remedies import MOST_VALID, REMEDIES, USUAL_VALID
+from holdfast.monitor.remedies import MOST_VALID, REMEDIES, USUAL_VALID, Remedies, look_up
 
 OF_LOGS: Mapping[str, Remedy] = {
     **{name: REMEDIES[name] for name in ("regularize", "layer decay", "full precision")},
@@ -71,30 +74,27 @@ FINDINGS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def remedies_for(finding: str, curves: Curves) -> tuple[Remedy, ...]:
+def remedies_for(finding: str, curves: Curves) -> Remedies:
     """What helps against a finding of a log, the likeliest first."""
-    found: list[Remedy] = []
-    for name in FINDINGS[finding]:
-        found += (OF_LOGS[name],) if name in OF_LOGS else WORKED_OUT[name](curves)
-    return tuple(found)
+    return look_up(FINDINGS[finding], OF_LOGS, WORKED_OUT, curves)
 
 
-def _keep_best(curves: Curves) -> tuple[Remedy, ...]:
+def _keep_best(curves: Curves) -> Remedies:
     do = "stop at the best evaluation and keep that state"
     return (Remedy(do, _until_best(curves), aim="best"),)
 
 
-def _keep_best_of_several(curves: Curves) -> tuple[Remedy, ...]:
+def _keep_best_of_several(curves: Curves) -> Remedies:
     return () if curves.best in (None, curves.last) else _keep_best(curves)
 
 
-def _longer(curves: Curves) -> tuple[Remedy, ...]:
+def _longer(curves: Curves) -> Remedies:
     epochs = _epochs_at(curves, curves.last)
     longer = () if epochs is None else (f"train.epochs={2 * epochs}",)
     return (Remedy("train longer", longer),)
 
 
-def _lowest_loss(curves: Curves) -> tuple[Remedy, ...]:
+def _lowest_loss(curves: Curves) -> Remedies:
     return (Remedy("or stop at the lowest validation loss", _until_best(curves)),)
 
 
@@ -119,9 +119,67 @@ def _epochs_at(curves: Curves, place: float | None) -> int | None:
     return max(1, math.ceil(np.interp(place, curves.epochs.at, curves.epochs.values)))
 
 
-WORKED_OUT: Mapping[str, Callable[[Curves], tuple[Remedy, ...]]] = {
+WORKED_OUT: Mapping[str, Callable[[Curves], Remedies]] = {
     "keep the best": _keep_best,
     "keep the best of several": _keep_best_of_several,
     "longer": _longer,
     "lowest loss": _lowest_loss,
 }
+
+CALL = "TrainingArguments"
+BEST = re.compile(r"train\.(epochs|max_steps)=")
+
+# A setting of a recipe to arguments of ``transformers.TrainingArguments``; what is not here has
+# none (layer_decay needs an optimizer of one's own, the division is made before the trainer).
+THEIRS: dict[str, Callable[[str, Curves], tuple[str, ...]]] = {
+    "train.epochs": lambda value, _: (f"num_train_epochs={value}",),
+    "train.max_steps": lambda value, _: (f"max_steps={value}",),
+    "train.learning_rate": lambda value, _: (f"learning_rate={value}",),
+    "train.weight_decay": lambda value, _: (f"weight_decay={value}",),
+    "train.label_smoothing": lambda value, _: (f"label_smoothing_factor={value}",),
+    "train.warmup": lambda value, log: (f"warmup_steps={_steps(float(value), log)}",),
+    "train.clip": lambda value, _: (f"max_grad_norm={value}",),
+    "train.precision": lambda _, __: ("fp16=False", "bf16=False"),
+    "train.metric": lambda value, _: _best_by(value, rises=True),
+    "train.evaluations": lambda value, log: (
+        'eval_strategy="steps"',
+        f"eval_steps={_steps(1 / float(value), log)}",
+    ),
+}
+
+
+def in_their_words(remedies: Remedies, log: Curves) -> Remedies:
+    """The remedies with ``TrainingArguments(…)`` after their words where ``log`` is one of the
+    Hugging Face Trainer, else as they are; ``set`` stays."""
+    if log.source != TRANSFORMERS:
+        return remedies
+    pairs = [(remedy, arguments(remedy, log)) for remedy in remedies]
+    return tuple(
+        replace(r, do=f"{r.do}: {CALL}({', '.join(names)})") if names else r for r, names in pairs
+    )
+
+
+def arguments(remedy: Remedy, log: Curves) -> tuple[str, ...]:
+    """What a remedy is in ``transformers.TrainingArguments``, as ``name=value`` strings."""
+    found: list[str] = []
+    for setting in remedy.set:
+        key, _, value = setting.partition("=")
+        if key in THEIRS:
+            found += THEIRS[key](value, log)
+    if remedy.aim == "best" and log.valid is not None and any(map(BEST.match, remedy.set)):
+        found += _best_by(log.valid.name.removeprefix("eval_"), log.valid.rises)
+    return tuple(found)
+
+
+def _best_by(metric: str, rises: bool) -> tuple[str, ...]:
+    return (
+        "load_best_model_at_end=True",
+        f'metric_for_best_model="{metric}"',
+        f"greater_is_better={rises}",
+    )
+
+
+def _steps(share: float, log: Curves) -> str:
+    """A share of the plan in steps; as it is, which newer versions read as a share, where the plan
+    is not known."""
+    return f"{share:g}" if log.planned is None else str(max(1, round(share * log.planned)))

@@ -8,7 +8,7 @@ from typing import Literal
 from holdfast.core.curves import WHOLE
 from holdfast.core.records import Label, Verdict
 from holdfast.monitor.curves.facts import CurveFacts
-from holdfast.monitor.curves.gap import CurveGap, gap_at_end
+from holdfast.monitor.curves.gap import gap_at_end
 from holdfast.monitor.curves.shape import ENOUGH, RECOVERED, CurveShape
 from holdfast.monitor.curves.words import (
     FEWEST,
@@ -24,6 +24,7 @@ from holdfast.monitor.curves.words import (
     verdict,
 )
 from holdfast.monitor.limits import GAP
+from holdfast.monitor.symptom import TOO_LONG
 
 ROWS = 4.5  # of validation must have got worse: five
 HALF = 0.5  # of what was learned is given back: harm by the loss alone
@@ -88,8 +89,21 @@ def risen(facts: CurveFacts) -> Verdict | None:
     if _both(facts):
         because = f"{grown}, and {train_name(facts)} rose by {change or 0:.0%} too"
         return verdict(facts, "inconclusive", because, 0.0, tried="restarts")
-    meanwhile = "the log has no training loss" if change is None else _meanwhile(facts, change)
-    return _named(facts, f"{grown}, while {meanwhile}", _harm(facts), sure)
+    meanwhile = "the log has no training loss"
+    if change is not None:
+        moved = f"fell by {-change:.0%}" if change < -0.01 else f"stayed ({change:+.0%})"
+        meanwhile = f"{train_name(facts)} {moved}"
+    harm = _harm(facts)
+    because = f"{grown}, while {meanwhile}; {harm.words}"
+    if harm.label == "inconclusive":
+        return verdict(facts, "inconclusive", because, 0.0, tried="unknown gap", harm=harm.worse)
+    cause, tried = TOO_LONG, "rise"
+    if harm.label == "miscalibrated":
+        cause, tried = "too confident, not less knowing", "confidence"
+    since = valid.since
+    return verdict(
+        facts, harm.label, because, sure, since=since, cause=cause, tried=tried, harm=harm.worse
+    )
 
 
 def _both(facts: CurveFacts) -> bool:
@@ -100,25 +114,6 @@ def _both(facts: CurveFacts) -> bool:
     valid = shape(facts)
     then = facts.train.value_at(float(valid.at[valid.low]))
     return facts.train.end - then > max(HALF * valid.rise, ENOUGH * facts.train.noise)
-
-
-def _named(facts: CurveFacts, grown: str, harm: Harm, sure: float) -> Verdict:
-    because = f"{grown}; {harm.words}"
-    if harm.label == "inconclusive":
-        return verdict(facts, "inconclusive", because, 0.0, tried="unknown gap", harm=harm.worse)
-    confidence = harm.label == "miscalibrated"
-    return verdict(
-        facts,
-        harm.label,
-        because,
-        sure,
-        since=shape(facts).since,
-        cause="too confident, not less knowing"
-        if confidence
-        else "trained too long for this much data",
-        tried="confidence" if confidence else "rise",
-        harm=harm.worse,
-    )
 
 
 def _harm(facts: CurveFacts) -> Harm:
@@ -135,11 +130,8 @@ def _harm(facts: CurveFacts) -> Harm:
         fell = f"{_metric(facts)} fell by {-answers:.1f} points, so the harm is to answers and "
         return Harm("overfit", f"{fell}certainty both{known}", "both")
     holds = f"{_metric(facts)} holds ({answers:+.1f} points), so the harm is to certainty alone"
-    return _by_gap(facts, gap, f"{holds}{known}")
-
-
-def _by_gap(facts: CurveFacts, gap: CurveGap | None, words: str) -> Harm:
-    """The answers hold: overfit with a wide gap, confidence with a narrow one, else by the loss."""
+    words = f"{holds}{known}"
+    # The answers hold: overfit with a wide gap, confidence with a narrow one, else by the loss.
     if gap is not None and gap.wide:
         return Harm("overfit", words, "certainty")
     if gap is not None and gap.narrow:
@@ -164,12 +156,6 @@ def _answers(facts: CurveFacts) -> float:
 
 def _metric(facts: CurveFacts) -> str:
     return facts.curves.valid_metric.name if facts.curves.valid_metric else "the metric"
-
-
-def _meanwhile(facts: CurveFacts, change: float) -> str:
-    if change < -0.01:
-        return f"{train_name(facts)} fell by {-change:.0%}"
-    return f"{train_name(facts)} stayed ({change:+.0%})"
 
 
 def perhaps_risen(facts: CurveFacts) -> Verdict | None:

@@ -42,36 +42,29 @@ def one_scale(log: Curves) -> tuple[Curves, Rescaled | None]:
     """The log with both losses in the scale that they began with, and what was taken out; as it is
     where there is no such place (one only is looked for), or no two positive losses of eight
     points."""
-    found = _place(log)
-    if found is None or log.valid is None or log.train is None:
-        return log, None
-    return replace(log, valid=_back(log.valid, found), train=_back(log.train, found)), found
-
-
-def _place(log: Curves) -> Rescaled | None:
     if log.valid is None or log.train is None or log.valid.rises or log.train.rises:
-        return None
+        return log, None
     valid, train = log.valid.finite, log.train.finite
     if min(len(valid), len(train)) < FEWEST or min(valid.values.min(), train.values.min()) <= 0:
-        return None
+        return log, None
     # A factor is a step of the logarithm, as high at any level of the loss.
     logs = np.log(valid.values)
     steps = np.diff(logs)
     # Against its neighbours: the steep first steps of every run are large and no step of the scale.
     around = [np.median(steps[max(0, i - AROUND) : i + AROUND + 1]) for i in range(len(steps))]
-    for step in np.argsort(-np.abs(steps - around))[:CANDIDATES]:
-        at = int(step) + 1
-        if _begins(steps, int(step)) or not 2 <= at <= len(valid) - 2:
+    for step in map(int, np.argsort(-np.abs(steps - around))[:CANDIDATES]):
+        before = steps[max(0, step - AROUND) : step]
+        # A step down that is less than twice those before is one of the steep first ones of a run.
+        begins = steps[step] < 0 and (not len(before) or steps[step] > 2 * before.min())
+        if begins or not 2 <= step + 1 <= len(valid) - 2:
             continue
-        if (found := _same(valid, train, logs, at)) is not None:
-            return found
-    return None
-
-
-def _begins(steps: Floats, step: int) -> bool:
-    """Whether a step down is one of the steep first ones of a run: less than twice those before."""
-    before = steps[max(0, step - AROUND) : step]
-    return bool(steps[step] < 0 and (not len(before) or steps[step] > 2 * before.min()))
+        if (found := _same(valid, train, logs, step + 1)) is not None:
+            back = [
+                replace(one, values=one.values / np.where(one.at >= found.at, found.factor, 1.0))
+                for one in (log.valid, log.train)
+            ]
+            return replace(log, valid=back[0], train=back[1]), found
+    return log, None
 
 
 def _same(valid: Series, train: Series, logs: Floats, at: int) -> Rescaled | None:
@@ -105,8 +98,3 @@ def _factor(logs: Floats, at: int) -> float:
     places = np.arange(first, last)
     design = np.stack([np.ones(len(places)), places, places >= at], axis=1).astype(np.float64)
     return float(np.linalg.lstsq(design, logs[first:last], rcond=None)[0][2])
-
-
-def _back(series: Series, found: Rescaled) -> Series:
-    scale = np.where(series.at >= found.at, found.factor, 1.0)
-    return replace(series, values=series.values / scale)

@@ -146,7 +146,7 @@ def shape_of(series: Series, shifts: bool = True) -> CurveShape | None:
     if len(known) < 2:
         return None
     cost = costs(known)
-    cut = level_shift(cost) if shifts else None
+    cut = _level_shift(cost) if shifts else None
     if cut is None or len(cost) - cut < 2:
         return _shape(known.at, cost)
     return replace(_shape(known.at[cut:], cost[cut:]), shifted_at=float(known.at[cut]))
@@ -168,7 +168,7 @@ def _shape(at: Floats, cost: Floats) -> CurveShape:
         floor = raised
     noise = noise_of(_tail(cost, low)) * min(1.0, math.sqrt(math.pi / (2 * window)))
     start = float(cost[:3].max())
-    recovered = largest_recovered(smooth, (start + floor) / 2)
+    recovered = _largest_recovered(smooth, (start + floor) / 2)
     return CurveShape(at, cost, smooth, window, noise, low, best, start, floor, recovered)
 
 
@@ -177,7 +177,7 @@ def _tail(cost: Floats, low: int) -> Floats:
     return cost[min(low, max(0, len(cost) - TAIL)) :]
 
 
-def largest_recovered(smooth: Floats, half: float) -> float:
+def _largest_recovered(smooth: Floats, half: float) -> float:
     """The largest rise above the lowest so far from which the curve came back, to within a tenth of
     it, counted from the first point at or below ``half``; 0 where there is none."""
     learned = np.flatnonzero(smooth <= half)
@@ -191,7 +191,7 @@ def largest_recovered(smooth: Floats, half: float) -> float:
     return largest
 
 
-def level_shift(cost: Floats) -> int | None:
+def _level_shift(cost: Floats) -> int | None:
     """The first point after a rise that is one step and then falls; ``None`` without one.
 
     One of the three largest steps of the curve is such, if it is more than four deviations of a

@@ -40,18 +40,18 @@ from __future__ import annotations
 
 from holdfast.core.curves import Curves
 from holdfast.core.records import Verdict
-from holdfast.monitor.curves import course, rise, trouble
+from holdfast.monitor.curves import course, rise
 from holdfast.monitor.curves.facts import curve_facts
 
 # The first that has an answer gives the verdict: each takes what came before it for excluded.
 RULES = (
-    trouble.broken,
-    trouble.exploded,
-    trouble.no_validation,
-    trouble.leaking,
+    course.broken,
+    course.exploded,
+    course.no_validation,
+    course.leaking,
     rise.risen,
     course.parted,
-    trouble.too_little,
+    course.too_little,
     course.at_the_floor,
     rise.perhaps_risen,
     course.underfit,

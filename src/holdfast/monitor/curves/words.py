@@ -1,4 +1,4 @@
-"""How the rules for curves speak, and how sure they are."""
+"""How the rules for curves speak, how sure they are, and every number that they read."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import math
 from typing import Literal
 
 from holdfast.core.curves import position
-from holdfast.core.records import Label, Verdict
-from holdfast.monitor.curves.arguments import in_their_words
-from holdfast.monitor.curves.evidence import evidence_of
-from holdfast.monitor.curves.facts import CurveFacts
+from holdfast.core.records import Evidence, Label, Verdict
+from holdfast.monitor.curves.facts import QUARTER, CurveFacts
 from holdfast.monitor.curves.gap import CurveGap, gap_at_best, gap_at_end
-from holdfast.monitor.curves.remedies import remedies_for
+from holdfast.monitor.curves.remedies import in_their_words, remedies_for
 from holdfast.monitor.curves.shape import ENOUGH, CurveShape
+from holdfast.monitor.symptom import item
 
 MARGIN = 0.05
 GIVEN_BACK = 0.125
@@ -28,13 +27,6 @@ def sureness(facts: CurveFacts, shape: CurveShape) -> float:
         return most
     chosen = shape.doubt / shape.noise - ENOUGH
     return min(most, 0.5 * math.erfc(-(shape.rise / shape.noise - chosen) / math.sqrt(2)))
-
-
-def from_the_start(facts: CurveFacts) -> bool:
-    """Whether the log shows the beginning: one cut off by a resume says little of what was learned
-    before."""
-    series = [s for s in (facts.train, facts.valid) if s is not None]
-    return min(float(s.at[0]) for s in series) <= max(float(s.at[-1]) for s in series) / 2
 
 
 def complete(facts: CurveFacts) -> bool:
@@ -94,14 +86,6 @@ def gap_words(facts: CurveFacts, gap: CurveGap) -> str:
     )
 
 
-def rescaled_words(facts: CurveFacts) -> str:
-    """What was taken out of the losses, after a sentence."""
-    if facts.rescaled is None:
-        return ""
-    where, factor = place(facts, facts.rescaled.at), facts.rescaled.factor
-    return f" (both losses step by a factor of {factor:.2f} at {where}, which is taken out)"
-
-
 def gap_named(facts: CurveFacts) -> str:
     """A wide gap after a label that is given beside it; else nothing."""
     gap = gap_at_end(facts)
@@ -127,7 +111,9 @@ def verdict(
 ) -> Verdict:
     """A verdict with the whole evidence behind it; ``tried`` names the finding whose remedies are
     given."""
-    because += rescaled_words(facts)
+    if facts.rescaled is not None:
+        where, factor = place(facts, facts.rescaled.at), facts.rescaled.factor
+        because += f" (both losses step by a factor of {factor:.2f} at {where}, which is taken out)"
     remedies = () if tried is None else remedies_for(tried, facts.curves)
     return Verdict(
         label,
@@ -139,3 +125,50 @@ def verdict(
         in_their_words(remedies, facts.curves),
         harm,
     )
+
+
+def evidence_of(facts: CurveFacts) -> tuple[Evidence, ...]:
+    """Every number that the rules read, whichever of them decided."""
+    curves, valid, train = facts.curves, facts.valid, facts.train
+    last = position(curves.last)
+    found = [Evidence("finite_evaluations", float(facts.evaluations))]
+
+    def add(name: str, value: float | None, at: float | None, wide: float | None = None) -> None:
+        if value is not None and wide is not None:
+            found.append(item(name, value, value - wide, value + wide, at))
+        elif value is not None:
+            found.append(item(name, value, step=at))
+
+    if valid is not None:
+        wide = 2 * valid.noise
+        add("valid_lowest", valid.floor, position(float(valid.at[valid.low])))
+        add("valid_end", valid.end, last, wide)
+        add("valid_rise_since_lowest", valid.rise, last, wide)
+        add("valid_rise_as_share_of_lowest", valid.rise_share, last)
+        add("valid_rise_as_share_of_what_was_learned", valid.given_back, last)
+        add("valid_rise_that_noise_may_show", valid.doubt, None)
+        add("valid_rise_come_back_from_before", valid.recovered, None)
+        add("valid_fall_over_last_quarter", valid.fall_over(QUARTER), last, wide)
+    if train is not None:
+        add("train_start", train.start, position(float(train.at[0])))
+        add("train_end", train.end, last, 2 * train.noise)
+    add("train_change_since_valid_lowest", facts.train_change, last)
+    add("train_as_share_of_valid", facts.level_ratio, last)
+    add("valid_metric_gain_since_valid_lowest", facts.metric_change, last)
+    add("metric_gap_train_less_valid", facts.metric_gap, last)
+    # 1 where both losses come from the same code in evaluation mode, 0 for a running mean.
+    if train is not None:
+        add("train_measured_in_evaluation_mode", float(curves.clean), None)
+    if facts.rescaled is not None:
+        add("losses_rescaled_by", facts.rescaled.factor, position(facts.rescaled.at))
+    # The gap of the metric at the last evaluation and at the best, as shares of 1.
+    gaps = (
+        ("gap_of_the_metric", gap_at_end(facts), last),
+        ("gap_at_the_best_evaluation", gap_at_best(facts), facts.best),
+    )
+    for name, gap, at in gaps:
+        if gap is not None:
+            found.append(Evidence(name, gap.value, gap.low, gap.high, position(at)))
+    if curves.valid_rows is not None and any(gap is not None for _, gap, _ in gaps):
+        add("validation_rows", float(curves.valid_rows), None)
+    return tuple(found)

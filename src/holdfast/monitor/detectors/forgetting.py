@@ -10,7 +10,7 @@ from holdfast.monitor.evidence import general_rows
 from holdfast.monitor.history import History
 from holdfast.monitor.remedies import remedies_for
 from holdfast.monitor.symptom import Symptom, item, shown
-from holdfast.stats.paired_tests import Difference, paired_t
+from holdfast.stats.paired_tests import paired_t
 
 CAUSE = "the new rows overwrite what the model knew"
 
@@ -34,7 +34,9 @@ def forgetting(history: History) -> Symptom | None:
     if not all(loss > line for _, loss in known[-2:]):
         return None
     since = next(step for i, (step, _) in enumerate(known) if all(x > line for _, x in known[i:]))
-    gap = _gap(history)
+    # The rise of the probe's rows since the first look, where they are known.
+    start, end = (general_rows(history.snapshots[look]) for look in (0, -1))
+    gap = None if start is None or end is None else paired_t(end, start)
     if gap is not None and not gap.low > 0:
         return None
     rise = known[-1][1] - first
@@ -49,12 +51,6 @@ def forgetting(history: History) -> Symptom | None:
         evidence=(seen,),
         remedies=remedies_for("forgetting", history),
     )
-
-
-def _gap(history: History) -> Difference | None:
-    """The rise of the probe's rows since the first look, where they are known."""
-    first, last = (general_rows(history.snapshots[i]) for i in (0, -1))
-    return None if first is None or last is None else paired_t(last, first)
 
 
 DETECTORS.add("forgetting", forgetting)

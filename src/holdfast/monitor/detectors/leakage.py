@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from holdfast.core.records import Finding
+from holdfast.core.records import Evidence, Finding
 from holdfast.monitor import limits
 from holdfast.monitor.detectors import DETECTORS
 from holdfast.monitor.history import History
@@ -35,63 +35,63 @@ def leaking(history: History) -> Symptom | None:
       mended up to 43 % of them. Predictions that merely change sides, as those of an overfitted
       model do, lose about as many rows as they mend.
     """
-    for rule in (_copied_targets, _giveaway, _twins, _better_than_train, _repaired):
-        symptom = rule(history)
-        if symptom is not None:
-            return symptom
-    return None
+    rules = (_copied_targets, _giveaway, _twins, _better_than_train, _repaired)
+    return next(filter(None, (rule(history) for rule in rules)), None)
+
+
+def _leak(
+    because: str,
+    strength: float,
+    since: int,
+    *evidence: Evidence,
+    cause: str = COPIES,
+    finding: str = "leaks",
+) -> Symptom:
+    return Symptom(
+        because=because,
+        strength=strength,
+        label="leaking",
+        cause=cause,
+        since_step=since,
+        evidence=evidence,
+        remedies=remedies_for(finding),
+    )
 
 
 def _finding(history: History, check: str) -> Finding | None:
-    found = (one for one in history.run_facts.findings if one.check == check)
-    return next(found, None)
+    return next((one for one in history.run_facts.findings if one.check == check), None)
 
 
 def _copied_targets(history: History) -> Symptom | None:
     found = _finding(history, "target_is_source")
     if found is None or found.score < limits.COPIED or not history.snapshots:
         return None
-    rate = item("share_of_targets_that_are_their_source", float(found.score))
-    return Symptom(
-        because=f"{found.score:.0%} of the targets are equal to their source, so the model learns "
-        "to copy",
-        strength=0.99,
-        label="leaking",
+    return _leak(
+        f"{found.score:.0%} of the targets are equal to their source, so the model learns to copy",
+        0.99,
+        history.steps[0],
+        item("share_of_targets_that_are_their_source", float(found.score)),
         cause=COPIED_TARGETS,
-        since_step=history.steps[0],
-        evidence=(rate,),
-        remedies=remedies_for("copied targets"),
+        finding="copied targets",
     )
 
 
 def _giveaway(history: History) -> Symptom | None:
-    found = _finding(history, "label_giveaway")
-    if (
-        found is None
-        or found.severity != "error"
-        or history.valid_hits is None
-        or not history.enough
-    ):
+    found, hits = _finding(history, "label_giveaway"), history.valid_hits
+    if found is None or found.severity != "error" or hits is None or not history.enough:
         return None
-    right = float(history.valid_hits[:, -1].mean())
+    right = float(hits[:, -1].mean())
     if right < 0.9:
         return None
-    return Symptom(
-        because=f"{found.because}, and {right:.0%} of validation is right",
-        strength=0.9,
-        label="leaking",
+    low, high = wilson(float(hits[:, -1].sum()), len(hits))
+    return _leak(
+        f"{found.because}, and {right:.0%} of validation is right",
+        0.9,
+        history.steps[0],
+        item("share_of_texts_that_give_their_label_away", float(found.score)),
+        item("valid_accuracy", right, low, high, history.now),
         cause=GIVEAWAY,
-        since_step=history.steps[0],
-        remedies=remedies_for("giveaway"),
-        evidence=(
-            item("share_of_texts_that_give_their_label_away", float(found.score)),
-            item(
-                "valid_accuracy",
-                right,
-                *wilson(float(history.valid_hits[:, -1].sum()), len(history.valid_hits)),
-                step=history.now,
-            ),
-        ),
+        finding="giveaway",
     )
 
 
@@ -100,26 +100,18 @@ def _better_than_train(history: History) -> Symptom | None:
         return None
     # Twice in a row: one look may be better by luck. The rows differ, so nothing is paired.
     gaps = [welch(history.raw[:, k], history.probe[:, k], limits.RARE) for k in (-2, -1)]
-    if not all(gap.high < 0 and -gap.value > history.margin for gap in gaps) or _fewer_right(
-        history
-    ):
+    if not all(gap.high < 0 and -gap.value > history.margin for gap in gaps):
         return None
-    return Symptom(
-        because=f"the validation loss is {-gaps[-1].value:.3f} below the training loss, both "
-        "measured in evaluation mode",
-        strength=sure(1 - gaps[-1].above),
-        label="leaking",
-        cause=COPIES,
-        since_step=history.steps[-2],
-        remedies=remedies_for("leaks"),
-        evidence=(shown("valid_loss_above_train_probe", gaps[-1], history.now),),
+    valid, train = history.valid_hits, history.probe_hits
+    if valid is not None and train is not None and valid[:, -1].mean() < train[:, -1].mean():
+        return None
+    return _leak(
+        f"the validation loss is {-gaps[-1].value:.3f} below the training loss, both measured in "
+        "evaluation mode",
+        sure(1 - gaps[-1].above),
+        history.steps[-2],
+        shown("valid_loss_above_train_probe", gaps[-1], history.now),
     )
-
-
-def _fewer_right(history: History) -> bool:
-    if history.valid_hits is None or history.probe_hits is None:
-        return False
-    return bool(history.valid_hits[:, -1].mean() < history.probe_hits[:, -1].mean())
 
 
 def _twins(history: History) -> Symptom | None:
@@ -129,15 +121,12 @@ def _twins(history: History) -> Symptom | None:
     # A single twin is a coincidence, however few the rows.
     if twins < max(2, limits.TWINS * n):
         return None
-    return Symptom(
-        because=f"{twins} of {n} validation rows are also training rows, or have the same features "
-        "in the base model",
-        strength=0.99,
-        label="leaking",
-        cause=COPIES,
-        since_step=history.steps[0],
-        evidence=(item("share_of_valid_rows_with_a_training_twin", twins / n, *wilson(twins, n)),),
-        remedies=remedies_for("leaks"),
+    return _leak(
+        f"{twins} of {n} validation rows are also training rows, or have the same features in the "
+        "base model",
+        0.99,
+        history.steps[0],
+        item("share_of_valid_rows_with_a_training_twin", twins / n, *wilson(twins, n)),
     )
 
 
@@ -150,9 +139,8 @@ def _repaired(history: History) -> Symptom | None:
     """
     if not history.enough or history.valid_hits is None or history.probe_hits is None:
         return None
-    right = (
-        history.probe_hits.mean(axis=0) if history.probe.size else np.zeros(len(history.snapshots))
-    )
+    rows = len(history.probe_hits)
+    right = history.probe_hits.mean(axis=0) if rows else np.zeros(len(history.snapshots))
     early = next((look for look, share in enumerate(right) if share >= limits.EARLY), None)
     if early is None or early == len(history.snapshots) - 1:
         return None
@@ -166,16 +154,13 @@ def _repaired(history: History) -> Symptom | None:
     if low < limits.REPAIRED:
         return None
     step = history.steps[early]
-    return Symptom(
-        because=f"of the {n} validation rows that were wrong at step {step}, when "
-        f"{right[early]:.0%} of the training sample was right, {mended} now have a probability of "
-        f"90 % or more, as if they had been trained on, and {lost} of the others are now wrong",
-        strength=0.95,
-        label="leaking",
-        cause=COPIES,
-        since_step=step,
-        remedies=remedies_for("leaks"),
-        evidence=(item("share_of_hard_valid_rows_fitted", net / n, low, high, history.now),),
+    return _leak(
+        f"of the {n} validation rows that were wrong at step {step}, when {right[early]:.0%} of "
+        f"the training sample was right, {mended} now have a probability of 90 % or more, as if "
+        f"they had been trained on, and {lost} of the others are now wrong",
+        0.95,
+        step,
+        item("share_of_hard_valid_rows_fitted", net / n, low, high, history.now),
     )
 
 

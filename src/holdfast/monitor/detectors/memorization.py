@@ -7,11 +7,11 @@ from holdfast.core.wording import p_words
 from holdfast.monitor import limits
 from holdfast.monitor.detectors import DETECTORS
 from holdfast.monitor.detectors.few_rows import CAUSE as FEW_ROWS
-from holdfast.monitor.detectors.overfit import OVER_LOOKS, TOO_LONG
+from holdfast.monitor.detectors.overfit import OVER_LOOKS
 from holdfast.monitor.generalisation import RECITED, at_floor, gap_of
 from holdfast.monitor.history import History
 from holdfast.monitor.remedies import for_overfit, remedies_for
-from holdfast.monitor.symptom import Symptom, item, shown
+from holdfast.monitor.symptom import TOO_LONG, Symptom, item, shown
 from holdfast.stats.rates import rate_gap
 
 # In words, how sure, and with what evidence.
@@ -43,14 +43,21 @@ def memorizing(history: History) -> Symptom | None:
     if by is None:
         return None
     because, strength, evidence = by
-    since = as_good_as_now(history)
-    began = _since(history, since)
+    since, began = as_good_as_now(history), len(history.steps) - 1
+    if history.accuracy_gap is None:
+        # Of rows that are not right or wrong the look after which nothing was gained, or the last.
+        began = min(since + 1, began)
+    else:
+        while began > 0 and _known_by_heart(history.snapshots[began - 1]):
+            began -= 1
+    if not history.steps[began]:
+        because += _before_training(history.snapshots[began])
     # Where validation still gained at the last looks, or the last state is kept, no length of
     # training is to blame.
     last = history.kept_look == len(history.snapshots) - 1
     idle = since <= history.before and not last
     return Symptom(
-        because=because + _from_the_start(history, began),
+        because=because,
         strength=strength,
         label="memorizing",
         cause=TOO_LONG if idle else FEW_ROWS,
@@ -134,23 +141,10 @@ def as_good_as_now(history: History) -> int:
     return len(history.snapshots) - 1
 
 
-def _since(history: History, since: int) -> int:
-    """The look since which the training rows are at their floor and far ahead; of rows that are not
-    right or wrong the look after which nothing was gained, or the last one."""
-    if history.accuracy_gap is None:
-        return min(since + 1, len(history.steps) - 1)
-    began = len(history.steps) - 1
-    while began > 0 and _known_by_heart(history.snapshots[began - 1]):
-        began -= 1
-    return began
-
-
-def _from_the_start(history: History, began: int) -> str:
+def _before_training(look: Snapshot) -> str:
     """Of rows that were known before any update: a last layer that was fitted to them, or a model
     that had met them. Then no step of the run is what memorized them."""
-    if history.steps[began] > 0:
-        return ""
-    gap = gap_of(history.snapshots[began])
+    gap = gap_of(look)
     assert gap is not None
     why = " (the last layer is fitted to them)" if gap.of == "rows" else ""
     return (

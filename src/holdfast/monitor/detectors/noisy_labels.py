@@ -41,7 +41,7 @@ def noisy_labels(history: History) -> Symptom | None:
     better is left alone, as are fewer than 40 rows. Of a run that is plainly overfit too the label
     is given only where the whole interval lies above 10 %: fewer wrong labels are its cause.
     """
-    if not history.enough or _improving(history):
+    if not history.enough or (not history.final and history.best > len(history.snapshots) - 3):
         return None
     probe = history.run_facts.label_noise
     noise, whose = (probe, "a linear probe") if probe else (_by_own_answers(history), "the run")
@@ -75,17 +75,17 @@ def telling(noise: LabelNoise) -> bool:
     return beyond_chance and knows and noise.low > limits.WRONG_LABELS
 
 
-def _improving(history: History) -> bool:
-    return not history.final and history.best > len(history.snapshots) - 3
-
-
 def _by_own_answers(history: History) -> LabelNoise | None:
     """What the run's own answers on the validation rows say; ``None`` without logits of classes, or
     where validation was never better than the class frequencies."""
     if history.labels is None or len(history.labels) < LEAST or not history.refined:
         return None
-    # Several states, averaged: one state's sureness is partly its own noise.
-    looks = _looks(history)
+    # Several states, averaged, since one state's sureness is partly its own noise: the later half
+    # of the looks up to the best, without the first of all and those at which validation was no
+    # better than the class frequencies.
+    means, chance = history.valid.mean(axis=0), history.chance or 0.0
+    first = max(1, (history.best + 1) // 2)
+    looks = [k for k in range(first, history.best + 1) if means[k] < limits.LEARNED * chance]
     if not looks:
         return None
     mean = np.mean([_probabilities(history, k) for k in looks], axis=0)
@@ -97,14 +97,6 @@ def _by_own_answers(history: History) -> LabelNoise | None:
     scores, level = np.log(np.maximum(mean, 1e-12)), limits.OWN_WRONG_LEVEL
     found = lapse_rate(scores, history.labels, level=level)
     return LabelNoise(found.rate, found.low, found.high, right, base, found.n)
-
-
-def _looks(history: History) -> list[int]:
-    """The later half of the looks up to the best, without the first of all and those at which
-    validation was no better than the class frequencies."""
-    means, chance = history.valid.mean(axis=0), history.chance or 0.0
-    first = max(1, (history.best + 1) // 2)
-    return [k for k in range(first, history.best + 1) if means[k] < limits.LEARNED * chance]
 
 
 def _probabilities(history: History, look: int) -> Floats:

@@ -41,31 +41,16 @@ def outputs(history: History) -> Symptom | None:
     side = "valid" if shares.get("valid") else "test"
     if not shares.get(side):
         return None
-    for name, cause in FAULTS:
-        if frequent(shares[side], name):
-            return _fault(history, name, cause, shares, side)
-    return None
-
-
-def frequent(shares: Mapping[str, float], name: str) -> bool:
-    """Whether a share reaches the line, by its interval too where the number is known."""
-    value, n = shares.get(name, 0.0), int(shares.get("n", 0))
-    line = limits.COPIED if name == "source_copied" else limits.REPEATS
-    return value >= line and (not n or limits_of(value, n)[0] >= line / 2)
-
-
-def limits_of(value: float, n: int) -> tuple[float, float]:
-    """Wilson's 95 % limits of a share of ``n`` texts."""
-    return wilson(value * n, n)
-
-
-def _fault(
-    history: History, name: str, cause: str, shares: Mapping[str, Mapping[str, float]], side: str
-) -> Symptom:
     unseen, train = shares[side], shares.get("train", {})
-    n = int(unseen.get("n", 0))
-    low, high = limits_of(unseen[name], n) if n else (None, None)
-    by_heart = name == "wrong_training_answer"
+    frequent = ((name, cause) for name, cause in FAULTS if _is_frequent(unseen, name))
+    name, cause = next(frequent, ("", ""))
+    if not name:
+        return None
+    low, high = _limits(unseen, name)
+    evidence = [item(f"{side}_share_{name}", unseen[name], low, high, history.now)]
+    if name in train:
+        evidence.append(item(f"train_share_{name}", train[name], step=history.now))
+    by_heart = cause == BY_HEART
     return Symptom(
         because=f"{unseen[name]:.0%} of the texts written for {side} rows: {cause}",
         strength=0.9 if by_heart else 0.0,
@@ -73,16 +58,22 @@ def _fault(
         cause=cause,
         blame=0.85,
         explains=EXPLAINS,
-        evidence=(
-            item(f"{side}_share_{name}", unseen[name], low, high, history.now),
-            *(
-                (item(f"train_share_{name}", train[name], step=history.now),)
-                if name in train
-                else ()
-            ),
-        ),
-        remedies=remedies_for("copying") if name != "repetition" else remedies_for("repeating"),
+        evidence=tuple(evidence),
+        remedies=remedies_for("repeating" if cause == LOOPING else "copying"),
     )
+
+
+def _is_frequent(shares: Mapping[str, float], name: str) -> bool:
+    """Whether a share reaches the line, by its interval too where the number is known."""
+    line = limits.COPIED if name == "source_copied" else limits.REPEATS
+    low, _ = _limits(shares, name)
+    return shares.get(name, 0.0) >= line and (low is None or low >= line / 2)
+
+
+def _limits(shares: Mapping[str, float], name: str) -> tuple[float | None, float | None]:
+    """Wilson's 95 % limits of a share, where the number of texts is known."""
+    value, n = shares.get(name, 0.0), int(shares.get("n", 0))
+    return wilson(value * n, n) if n else (None, None)
 
 
 DETECTORS.add("outputs", outputs)

@@ -14,9 +14,8 @@ from holdfast.monitor.detectors.few_rows import CAUSE as FEW_ROWS
 from holdfast.monitor.generalisation import RECITED
 from holdfast.monitor.history import History
 from holdfast.monitor.remedies import for_overfit, remedies_for
-from holdfast.monitor.symptom import Symptom, item, shown, sure
+from holdfast.monitor.symptom import TOO_LONG, Symptom, item, shown, sure
 
-TOO_LONG = "trained too long for this much data"
 # How the p-value of a rise is come by (``stats/course/rise.py``).
 OVER_LOOKS = "test over all evaluations"
 HARMS = {
@@ -101,10 +100,9 @@ def rise_evidence(history: History) -> tuple[Evidence, ...]:
         item("p_value_above_best", rise_p(history), step=history.now),
     ]
     if history.refined:
+        temperature = float(history.snapshots[-1].temperature)
         found.append(shown("valid_refined_loss_above_best", history.above_best, history.now))
-        found.append(
-            item("best_temperature", float(history.snapshots[-1].temperature), step=history.now)
-        )
+        found.append(item("best_temperature", temperature, step=history.now))
     if wrong is not None:
         lost = (-wrong.value, -wrong.high, -wrong.low)
         found.append(item("valid_accuracy_above_best", *lost, step=history.now))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
-from holdfast.core.records import Evidence, Floats, Label
+from holdfast.core.records import Evidence, Floats, Label, Snapshot
 from holdfast.monitor import limits
 from holdfast.monitor.detectors import DETECTORS
 from holdfast.monitor.evidence import follow_labels
@@ -33,26 +34,13 @@ def rate_high(history: History) -> Symptom | None:
     which takes logits out of all proportion.
     """
     if history.broken is not None:
-        return _broken(history)
+        return _broken(history.broken, history)
     if not history.comparable:
         return None
-    climbed = _climbed(history)
-    symptoms = _symptoms(history)
-    if climbed is not None:
-        gap, than, since = climbed
-        return Symptom(
-            because=f"the training loss is {gap.value:.3f} above {than}",
-            strength=sure(gap.above),
-            label="diverging",
-            cause=CAUSE,
-            explains=EXPLAINS,
-            since_step=since,
-            remedies=remedies_for("diverging", history),
-            evidence=(shown("train_probe_rise", gap, history.now), *symptoms),
-        )
-    if not symptoms:
+    climbed, symptoms = _climbed(history), _symptoms(history)
+    if climbed is None and not symptoms:
         return None
-    return Symptom(
+    found = Symptom(
         because="the learning curves show a learning rate that is too high",
         cause=CAUSE,
         blame=0.95,
@@ -60,29 +48,34 @@ def rate_high(history: History) -> Symptom | None:
         evidence=symptoms,
         remedies=remedies_for("diverging", history),
     )
+    if climbed is None:
+        return found
+    gap, than, since = climbed
+    return replace(
+        found,
+        because=f"the training loss is {gap.value:.3f} above {than}",
+        strength=sure(gap.above),
+        label="diverging",
+        blame=1.0,
+        since_step=since,
+        evidence=(shown("train_probe_rise", gap, history.now), *symptoms),
+    )
 
 
-def _broken(history: History) -> Symptom:
-    assert history.broken is not None
-    step = history.broken.step
-    if history.broken.phase == "start":
-        return Symptom(
-            because="a loss is not a number before the first update",
-            strength=1.0,
-            label="diverging",
-            cause="rows or weights that were invalid before training",
-            since_step=step,
-            evidence=(item("loss_not_a_number", 1.0, step=step),),
-            remedies=remedies_for("broken start"),
-        )
+def _broken(look: Snapshot, history: History) -> Symptom:
+    begins = look.phase == "start"
     return Symptom(
-        because=f"a loss at step {step} is not a number",
+        because="a loss is not a number before the first update"
+        if begins
+        else f"a loss at step {look.step} is not a number",
         strength=1.0,
         label="diverging",
-        cause=f"{CAUSE}, or the precision too low",
-        since_step=step,
-        evidence=(item("loss_not_a_number", 1.0, step=step),),
-        remedies=remedies_for("diverging", history),
+        cause="rows or weights that were invalid before training"
+        if begins
+        else f"{CAUSE}, or the precision too low",
+        since_step=look.step,
+        evidence=(item("loss_not_a_number", 1.0, step=look.step),),
+        remedies=remedies_for("broken start" if begins else "diverging", history),
     )
 
 
@@ -101,11 +94,8 @@ def _climbed(history: History) -> tuple[Difference, str, int] | None:
     if best.low > 0 and _stays(means, lowest + back):
         return best, "its lowest", since
     if history.enough and history.rising and history.probe_since_best.low > 0:
-        return (
-            history.probe_since_best,
-            "that of the best step, and validation got worse too",
-            (history.steps[history.best + 1]),
-        )
+        than = "that of the best step, and validation got worse too"
+        return history.probe_since_best, than, history.steps[history.best + 1]
     return None
 
 
@@ -123,16 +113,20 @@ def _symptoms(history: History) -> tuple[Evidence, ...]:
     if len(bumps) > 1 or any(size > limits.BIG_BUMP for size in bumps):
         found.append(item("rises_of_the_train_probe", float(len(bumps)), step=history.now))
         found.append(item("largest_rise_of_the_train_probe", max(bumps), step=history.now))
-    jump = _jump([s.gradient_norm for s in history.snapshots if s.gradient_norm is not None])
+    norms = [s.gradient_norm for s in history.snapshots if s.gradient_norm is not None]
+    # The largest ratio of a gradient norm to the median of those before it, three at least.
+    ratios = [
+        norms[i] / max(float(np.median(norms[:i])), 1e-12)
+        for i in range(3, len(norms))
+        if math.isfinite(norms[i])
+    ]
+    jump = max(ratios, default=0.0)
     if jump > limits.JUMP:
         found.append(item("gradient_norm_jump", jump, step=history.now))
-    if (
-        history.enough
-        and history.chance
-        and history.raw[:, -1].mean() > limits.BLOWN * history.chance
-    ):
-        times = float(history.raw[:, -1].mean()) / history.chance
-        found.append(item("valid_loss_times_that_of_class_frequencies", times, step=history.now))
+    chance, loss = history.chance, float(history.raw[:, -1].mean()) if history.enough else 0.0
+    if chance and loss > limits.BLOWN * chance:
+        name = "valid_loss_times_that_of_class_frequencies"
+        found.append(item(name, loss / chance, step=history.now))
     return tuple(found)
 
 
@@ -147,16 +141,6 @@ def _bumps(history: History) -> list[float]:
         if large and history.gap(history.probe, look, look - 1, limits.RARE).low > 0:
             found.append(rise / max(before, 1e-9))
     return found
-
-
-def _jump(norms: list[float]) -> float:
-    """The largest ratio of a gradient norm to the median of those before it, three at least."""
-    ratios = [
-        norms[i] / max(float(np.median(norms[:i])), 1e-12)
-        for i in range(3, len(norms))
-        if math.isfinite(norms[i])
-    ]
-    return max(ratios, default=0.0)
 
 
 def nothing_learned(history: History) -> bool:

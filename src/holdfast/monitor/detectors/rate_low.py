@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from holdfast.core.records import Evidence, Floats, Label
+from holdfast.core.records import Evidence, Label
 from holdfast.monitor import limits
 from holdfast.monitor.detectors import DETECTORS
 from holdfast.monitor.history import History
@@ -19,7 +19,9 @@ def rate_low(history: History) -> Symptom | None:
     """Speaks as a cause where the train probe is not fitted yet and the peak rate is below the
     usual ones; or half of its first loss or more is left and it falls in a straight line, measured
     by the rates that were spent: a run that learns bends long before."""
-    if not history.comparable or not history.probe.size or _fitted(history) or history.at_floor:
+    if not history.comparable or not history.probe.size or history.at_floor:
+        return None
+    if (history.probe[:, -1] < limits.FITTED).mean() >= limits.FLOOR_SHARE:
         return None
     usual, left = history.run_facts.usual_rates, left_over(history)
     found: list[Evidence] = []
@@ -45,7 +47,11 @@ def rate_low(history: History) -> Symptom | None:
 def straight(history: History) -> bool:
     """Whether the train probe falls in a straight line against Σ rate × updates: the second half of
     that brought at least 60 % of what the first did, and both fell. Four looks at least."""
-    means, clock = history.probe_means, _spent(history)
+    means = history.probe_means
+    # Σ rate × updates up to each look, by the trapezoid rule.
+    rates = np.nan_to_num(np.array([snapshot.learning_rate for snapshot in history.snapshots]))
+    pieces = np.diff(np.array(history.steps)) * (rates[1:] + rates[:-1]) / 2
+    clock = np.concatenate([[0.0], np.cumsum(pieces)])
     if len(means) < 4 or not clock[-1] > 0:
         return False
     middle = float(np.interp(clock[-1] / 2, clock, means))
@@ -57,17 +63,6 @@ def left_over(history: History) -> float:
     """What is left of the first loss of the train probe."""
     first = float(history.probe_means[0])
     return float(history.probe_means[-1]) / first if first > 0 else 0.0
-
-
-def _spent(history: History) -> Floats:
-    """Σ rate × updates up to each look, by the trapezoid rule."""
-    rates = np.nan_to_num(np.array([snapshot.learning_rate for snapshot in history.snapshots]))
-    pieces = np.diff(np.array(history.steps)) * (rates[1:] + rates[:-1]) / 2
-    return np.concatenate([[0.0], np.cumsum(pieces)])
-
-
-def _fitted(history: History) -> bool:
-    return bool((history.probe[:, -1] < limits.FITTED).mean() >= limits.FLOOR_SHARE)
 
 
 DETECTORS.add("rate_low", rate_low)

@@ -10,7 +10,7 @@ from holdfast.monitor.detectors.rate_low import left_over, rate_low
 from holdfast.monitor.history import History
 from holdfast.monitor.remedies import remedies_for
 from holdfast.monitor.symptom import Symptom, item, shown
-from holdfast.stats.paired_tests import Difference, paired_t
+from holdfast.stats.paired_tests import paired_t
 
 TOO_SHORT = "too few steps"
 BETTER = "better than always giving the class frequencies"
@@ -32,11 +32,8 @@ def underfit(history: History) -> Symptom | None:
     """
     if not history.enough or not history.final or not history.probe.size or history.at_floor:
         return None
-    for rule in (_chance, _worse_than_probe, _steep, _slow):
-        symptom = rule(history)
-        if symptom is not None:
-            return symptom
-    return None
+    rules = (_chance, _worse_than_probe, _steep, _slow)
+    return next(filter(None, (rule(history) for rule in rules)), None)
 
 
 def _chance(history: History) -> Symptom | None:
@@ -68,7 +65,10 @@ def _worse_than_probe(history: History) -> Symptom | None:
 
 
 def _steep(history: History) -> Symptom | None:
-    gap = last_quarter(history)
+    # Against the newest look that lies a quarter of the steps back; the first always does.
+    line = history.now - (history.now - history.steps[0]) / 4
+    look = max(i for i, step in enumerate(history.steps) if step <= line)
+    gap = history.gap(history.valid, -1, look, limits.RARE)
     level = float(history.valid[:, -1].mean())
     lowest = history.best == len(history.snapshots) - 1
     if not lowest or not gap.high < 0 or -gap.value < limits.STEEP * level:
@@ -93,14 +93,6 @@ def _slow(history: History) -> Symptom | None:
     return _underfit(
         history, because, slow.blame, shown("valid_against_first", gained, history.now)
     )
-
-
-def last_quarter(history: History) -> Difference:
-    """The last state against the newest one that lies a quarter of the steps back."""
-    line = history.now - (history.now - history.steps[0]) / 4
-    # The first look always qualifies.
-    look = max(i for i, step in enumerate(history.steps) if step <= line)
-    return history.gap(history.valid, -1, look, limits.RARE)
 
 
 def _underfit(history: History, because: str, strength: float, *evidence: Evidence) -> Symptom:

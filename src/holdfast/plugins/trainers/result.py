@@ -33,7 +33,7 @@ from holdfast.core.records import (
 from holdfast.core.run_files import write_result as write_result_file
 from holdfast.core.seeds import generator
 from holdfast.metrics.score import score
-from holdfast.monitor.curves.arguments import in_their_words
+from holdfast.monitor.curves.remedies import in_their_words
 from holdfast.plugins.trainers.watch import TrainerRun
 from holdfast.stats.paired_tests import paired_bootstrap
 from holdfast.stats.ratio import loss_rows
