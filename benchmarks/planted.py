@@ -362,7 +362,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     (
         "patience-never-reset",
         "patience counts all looks without a gain, not those in a row",
-        "control/patience.py",
+        "control/stop_rules.py",
         "self._best, self._best_step, self._waited = value, snapshot.step, 0",
         "self._best, self._best_step = value, snapshot.step",
         ("tests/control/test_patience.py",),

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from holdfast.control.patience import Patience
+from holdfast.control.stop_rules import Patience
 from holdfast.core.actions import Stop
 from holdfast.core.records import Snapshot, Verdict
 

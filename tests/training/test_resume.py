@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from holdfast.control.patience import Patience
+from holdfast.control.stop_rules import Patience
 from holdfast.core.events import EVENTS
 from holdfast.core.records import Snapshot
 from holdfast.methods.contrast import ClassBatches, ContrastTerm

@@ -157,8 +157,8 @@ def of_branches(
         now = losses[:, place]
         if not np.isfinite(now).all() or dominated(means, correct, place):
             continue
-        behind = reference if numbers[place] == numbers[-1] else None
-        if behind is not None and not _beats(now, behind):
+        newest = numbers[place] == numbers[-1]
+        if newest and reference is not None and not _beats(now, reference):
             continue
         lowest = losses[:, begun + int(means[begun : place + 1].argmin())]
         wanted = choose([history[before], history[place]]) == 1

@@ -168,24 +168,30 @@ class Controller:
 
     def state_dict(self) -> dict[str, Any]:
         now = self._now
-        held = None if now.reference is None else now.reference.tolist()
         return {
             "rules": [rule.state_dict() for rule in self._rules],
             "now": [now.spent, now.position, now.looks, now.kept, now.before, list(now.points)],
             "plans": list(now.plans),
             "trials": [to_json(one) for one in (now.trial, *now.tried)],
-            "reference": held,
+            "reference": None if now.reference is None else now.reference.tolist(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.rolled_back(state)
         spent, position, looks, kept, before, points = state["now"]
         trial, *tried = (revived(RemedyTrial, one) for one in state["trials"])
-        held = None if state["reference"] is None else np.array(state["reference"])
         self._now = ControllerMemory(
-            spent, position, looks, kept, before, tuple(points), trial, tuple(tried), held
+            spent,
+            position,
+            looks,
+            kept,
+            before,
+            tuple(points),
+            trial,
+            tuple(tried),
+            None if state["reference"] is None else np.array(state["reference"]),
+            tuple(state["plans"]),
         )
-        self._now.plans = tuple(state["plans"])
 
     def _look(self, verdict: Verdict, history: Sequence[Snapshot]) -> Sight:
         now, course, last = self._now, self.course, history[-1]
@@ -208,9 +214,11 @@ class Controller:
                 now.plans = tuple(plans[step] for step in now.points)
         else:
             now.points = now.plans = ()
-        losses, _ = validation_losses(history) if last.valid_losses.size else (None, False)
+        losses = validation_losses(history)[0] if last.valid_losses.size else None
+        chance, silent = _classes(last)
         standing = self._standing()
         more = sum(one.get("notches", 0) for one in standing["StrengthenAugmentation"])
+        faster = math.prod(one["factor"] for one in standing["ScaleLearningRate"])
         return Sight(
             step=last.step,
             look=now.looks - 1,
@@ -234,18 +242,18 @@ class Controller:
             ),
             over=to_record(stop) if stop is not None else None,
             end=last.step >= planned,
-            loss=_mean(losses),
+            loss=None if losses is None else _number(losses[:, -1].mean()),
             train_loss=_number(last.train_loss),
             first_train=_number(history[0].train_loss),
             at_floor=bool(last.train_losses.size) and at_floor(last),
-            against_first=_compared(losses, 0),
-            against_kept=_compared(losses, kept),
+            against_first=_against(losses, None if losses is None else losses[:, 0]),
+            against_kept=_against(losses, None if losses is None else losses[:, kept]),
             against_before=_against(losses, now.reference if trial is not None else None),
-            chance=_chance(last),
-            trial_looks=_looks_of(trial, history),
-            rate=_scaled(course.rate, standing["ScaleLearningRate"]),
+            chance=chance,
+            trial_looks=sum(_is_of(trial, look) for look in history) if trial is not None else 0,
+            rate=None if course.rate is None else course.rate * faster,
             usual=course.usual,
-            silent=_silent(last),
+            silent=silent,
             skew=course.skew,
             points=now.points,
             plans=now.plans,
@@ -271,10 +279,6 @@ class Controller:
         return found
 
 
-def _scaled(rate: float | None, scalings: Sequence[Mapping[str, float]]) -> float | None:
-    return None if rate is None else rate * math.prod(one["factor"] for one in scalings)
-
-
 def _is_of(trial: RemedyTrial, look: Snapshot) -> bool:
     """Whether a look is one of the trial's: of a later branch, or where the run cannot go back of a
     later step."""
@@ -283,43 +287,25 @@ def _is_of(trial: RemedyTrial, look: Snapshot) -> bool:
     return look.branch.number == trial.branch and look.step > trial.step
 
 
-def _looks_of(trial: RemedyTrial | None, history: Sequence[Snapshot]) -> int:
-    return sum(_is_of(trial, look) for look in history) if trial is not None else 0
-
-
-def _chance(look: Snapshot) -> float | None:
-    labels = validation_labels(look) if look.step and np.isfinite(look.valid_losses).all() else None
-    if labels is None or not len(labels):
-        return None
+def _classes(look: Snapshot) -> tuple[float | None, float | None]:
+    """Of the classes of the validation rows, where a later look tells them: the loss of always
+    giving their frequencies, and the share of those that no answer names."""
+    known = look.step and look.valid_losses.size and np.isfinite(look.valid_losses).all()
+    labels = validation_labels(look) if known else None
+    if labels is None:
+        return None, None
     shares = np.bincount(labels) / len(labels)
-    return float(-(shares[shares > 0] * np.log(shares[shares > 0])).sum())
-
-
-def _compared(losses: Floats | None, place: int) -> LossDifference:
-    return _against(losses, losses[:, place] if losses is not None and len(losses) else None)
+    chance = float(-(shares[shares > 0] * np.log(shares[shares > 0])).sum())
+    named = np.unique(np.asarray(look.valid_logits).argmax(axis=1))
+    return chance, float(1 - np.isin(np.unique(labels), named).mean())
 
 
 def _against(losses: Floats | None, bar: Floats | None) -> LossDifference:
-    if losses is None or bar is None or not len(losses):
+    if losses is None or bar is None:
         return LossDifference()
     found = paired_t(losses[:, -1], bar)
-    values = (found.value, found.low, found.high, found.above)
-    return LossDifference(*(_number(value) for value in values))
-
-
-def _mean(losses: Floats | None) -> float | None:
-    return _number(losses[:, -1].mean()) if losses is not None and len(losses) else None
+    return LossDifference(*map(_number, (found.value, found.low, found.high, found.above)))
 
 
 def _number(value: float | None) -> float | None:
     return float(value) if value is not None and math.isfinite(value) else None
-
-
-def _silent(look: Snapshot) -> float | None:
-    """The share of the classes of the validation rows that no answer names."""
-    labels = validation_labels(look) if look.valid_losses.size and look.step else None
-    if labels is None or not np.isfinite(look.valid_losses).all():
-        return None
-    present = np.unique(labels)
-    named = np.unique(np.asarray(look.valid_logits).argmax(axis=1))
-    return float(1 - np.isin(present, named).mean())

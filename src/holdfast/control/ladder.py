@@ -26,7 +26,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from holdfast.control.policy import Remedy
 from holdfast.control.sight import Sight
@@ -80,10 +80,8 @@ class Ladder:
         if not sight.valid_rows or not sight.step:
             return None
         rungs = RUNGS if sight.trials_left > 0 else ()
-        found = (rung(self, sight) for rung in rungs)
-        return next((remedy for remedy in found if remedy is not None), None) or goes_on(
-            self, sight
-        )
+        found = filter(None, (rung(self, sight) for rung in rungs))
+        return next(found, None) or goes_on(self, sight)
 
 
 def goes_on(ladder: Ladder, sight: Sight) -> Continue | None:
@@ -102,16 +100,14 @@ def goes_on(ladder: Ladder, sight: Sight) -> Continue | None:
     if failed is not None:
         early = failed.over and failed.name != BREAKS
     else:
-        early = over is not None and not sight.end and _by_verdict(sight, over)
+        # A verdict of a run that does not break, or want of further gain, would end it: not the
+        # patience that was asked for, and not where nothing is left to learn.
+        told = over is not None and (
+            over["settings"].get("chance") is not None or over["because"].startswith(sight.label)
+        )
+        early = told and not sight.end and sight.label not in ("healthy", "diverging")
     why = f"{at / plan:.0%} of the plan is too early to stop"
     return Continue(why) if early else None
-
-
-def _by_verdict(sight: Sight, over: Mapping[str, Any]) -> bool:
-    """Whether a verdict of a run that does not break, or want of further gain, would end it: not
-    the patience that was asked for, and not where nothing is left to learn."""
-    told = over["settings"].get("chance") is not None or over["because"].startswith(sight.label)
-    return told and sight.label not in ("healthy", "diverging")
 
 
 def usual_rate(sight: Sight) -> float | None:
@@ -265,12 +261,10 @@ def overfit(ladder: Ladder, sight: Sight) -> Remedy | None:
     if goes_on(ladder, sight) is not None:
         return None
     first = _brought_down(ladder, sight, "the rate brought down from the best state", why)
-    return first or _notch(ladder, sight, why)
-
-
-def _notch(ladder: Ladder, sight: Sight, why: str) -> Remedy | None:
-    """One notch: other forms of pictures, a penalty for texts; of texts no form is known to gain
-    (benchmarks/methods.md)."""
+    if first is not None:
+        return first
+    # One notch: other forms of pictures, a penalty for texts; of texts no form is known to gain
+    # (benchmarks/methods.md).
     can = sight.can
     if can.pictures and can.notches and can.does("StrengthenAugmentation"):
         more = StrengthenAugmentation(why)
@@ -296,13 +290,10 @@ def _brought_down(
     ladder: Ladder, sight: Sight, name: str, why: str, *changes: Action
 ) -> Remedy | None:
     """From the state that is kept, and its rate down to nothing within few looks."""
-    if (
-        not sight.finished
-        or sight.tries(name)
-        or not sight.can.does("RollBack", "Shorten", "Extend")
-    ):
-        return None
+    acts = sight.can.does("RollBack", "Shorten", "Extend")
     start = _start(sight)
+    if not sight.finished or sight.tries(name) or not acts:
+        return None
     if start is None or start == sight.step:
         return None
     end = start + min(sight.room, ladder.few * sight.apart)
@@ -326,9 +317,8 @@ def _from_kept(sight: Sight, name: str, why: str, *changes: Action) -> Remedy | 
 def _start(sight: Sight) -> int | None:
     """The state that was kept before the present trial, or is kept without one."""
     trial = sight.trial
-    if trial is None or trial.kept:
-        return sight.kept_step if sight.kept_step in sight.points else None
-    return sight.kept_before if sight.kept_before in sight.points else None
+    step = sight.kept_step if trial is None or trial.kept else sight.kept_before
+    return step if step in sight.points else None
 
 
 def _words(sight: Sight) -> str:

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
@@ -83,7 +82,13 @@ def advise(policy: Policy, sight: Sight) -> Advice:
     if trial is not None and not (sight.finished or sight.failing):
         return Advice((), trial, sight.tried)
     tried = (*sight.tried, *([trial] if trial is not None else []))
-    said = (_kept(sight, trial),) if trial is not None and trial.kept else ()
+    said: tuple[Action, ...] = ()
+    if trial is not None and trial.kept:
+        because = (
+            f"kept: {trial.name}. The state of step {sight.kept_step} is better than that of step "
+            f"{sight.kept_before}, by the paired test on the {sight.valid_rows} validation rows"
+        )
+        said = (Continue(because, sight.kept_step),)
     wanted = _asked(policy, sight)
     if isinstance(wanted, Remedy) and sight.trials_left > 0:
         actions, begins = begun(sight, wanted)
@@ -106,25 +111,15 @@ def _asked(policy: Policy, sight: Sight) -> Remedy | Stop | Continue | None:
         wanted = policy.decide(copy.deepcopy(sight))
     if isinstance(wanted, (Stop, Continue)) and isinstance(wanted.because, str):
         return wanted
-    if isinstance(wanted, Remedy) and _is_remedy(wanted.name, wanted.actions):
-        return replace(wanted, actions=tuple(wanted.actions))
     if wanted is None:
         return None
+    if isinstance(wanted, Remedy):
+        named: object = wanted.name
+        listed = isinstance(named, str) and named and isinstance(wanted.actions, (list, tuple))
+        if listed and all(isinstance(getattr(a, "because", ""), str) for a in wanted.actions):
+            return replace(wanted, actions=tuple(wanted.actions))
     rule = "must give Remedy(name, actions), Stop(because) or Continue(because), or None"
     raise RunError(name, rule, wanted, remedy)
-
-
-def _is_remedy(name: object, actions: Iterable[object]) -> bool:
-    named = isinstance(name, str) and name != "" and isinstance(actions, (list, tuple))
-    return named and all(isinstance(getattr(one, "because", ""), str) for one in actions)
-
-
-def _kept(sight: Sight, trial: RemedyTrial) -> Continue:
-    because = (
-        f"kept: {trial.name}. The state of step {sight.kept_step} is better than that of step "
-        f"{sight.kept_before}, by the paired test on the {sight.valid_rows} validation rows"
-    )
-    return Continue(because, sight.kept_step)
 
 
 def begun(sight: Sight, remedy: Remedy) -> tuple[tuple[Action, ...], RemedyTrial]:
@@ -137,11 +132,12 @@ def begun(sight: Sight, remedy: Remedy) -> tuple[tuple[Action, ...], RemedyTrial
     at = first.to_step if isinstance(first, RollBack) else failed.step if failed else sight.step
     end = at + sight.room
     changes = tuple(_in_updates(sight, one) for one in changes)
+    more = sum(one.steps or 0 for one in changes if isinstance(one, Extend))
     cut = next((one for one in changes if isinstance(one, Shorten)), None)
     if cut is not None and cut.to_step > end:
         raise _broken(remedy, f"would take more than the {sight.room} updates left", cut.to_step)
     planned = sight.planned_from(at) if failed or isinstance(first, RollBack) else sight.planned
-    if far and cut is None and planned + _more(changes) > end:
+    if far and cut is None and planned + more > end:
         changes = (*changes, Shorten(_bound(sight), end))
     trial = RemedyTrial(
         remedy.name,
@@ -165,10 +161,6 @@ def _in_updates(sight: Sight, change: Action) -> Action:
         return change
     steps = max(1, math.floor(change.epochs * sight.epoch + 1e-9))
     return Extend(change.because, steps=steps)
-
-
-def _more(changes: Sequence[Action]) -> int:
-    return sum(one.steps or 0 for one in changes if isinstance(one, Extend))
 
 
 def _bound(sight: Sight) -> str:
@@ -200,11 +192,9 @@ def undone(sight: Sight, *, on: bool = False) -> tuple[Action, ...]:
 
 def _inverse(sight: Sight, because: str) -> tuple[Action, ...]:
     """Where a run cannot go back: what turns the changes round, as far as something does."""
-    found: list[Action] = []
-    for record in sight.trial.done if sight.trial else ():
-        if record["action"] == ScaleLearningRate.__name__:
-            found.append(ScaleLearningRate(because, 1 / record["settings"]["factor"]))
-    return tuple(found)
+    done = sight.trial.done if sight.trial else ()
+    factors = [one["settings"]["factor"] for one in done if one["action"] == "ScaleLearningRate"]
+    return tuple(ScaleLearningRate(because, 1 / factor) for factor in factors)
 
 
 def stop_of(sight: Sight) -> Action:

@@ -21,19 +21,19 @@ Naming a run and stopping it are two questions. A verdict of ``overfit`` on cert
 nothing while the answers still gain, and answers that got worse stop a run whatever else is wrong
 with it (wrong labels, say).
 
-Siblings: ``Patience`` alone counts looks and asks nothing about their noise.
+Siblings: ``Patience`` alone counts looks and asks nothing about their noise; ``EndsAt`` ends a run
+where other fits have settled it before it began.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from holdfast.control.outlook import outlook
-from holdfast.control.patience import Patience
 from holdfast.core.actions import Action, Stop
 from holdfast.core.records import Floats, Snapshot, Verdict
 from holdfast.monitor.evidence import beats_chance, validation_labels, validation_losses
@@ -59,6 +59,59 @@ class Costs:
     worth: float = 0.005
     chance: float = 0.3
     ahead: float = 0.5
+
+
+class Patience:
+    """Stop when the criterion has not improved at ``patience`` evaluation points running: the part
+    of ``StoppingRule`` that counts looks and asks nothing about their noise; an advisor of its own,
+    too. ``diverging`` stops at once. The counter is part of its state, so it survives a resume
+    (transformers #28544 lost it).
+
+    Parameters
+    ----------
+    patience : evaluation points without improvement after which the run stops, or ``None``.
+    criterion : a snapshot to a number, smaller is better.
+    start_step : waiting starts after this step, so that a first phase cannot use up the patience.
+    """
+
+    def __init__(
+        self, patience: int | None, criterion: Callable[[Snapshot], float], start_step: int = 0
+    ) -> None:
+        self._patience = patience
+        self._criterion = criterion
+        self._start_step = start_step
+        self._best = float("inf")
+        self._best_step = 0
+        self._waited = 0
+
+    def decide(self, verdict: Verdict, history: Sequence[Snapshot]) -> tuple[Action, ...]:
+        if verdict.label == "diverging":
+            return (Stop(f"the run diverges: {verdict.because}"),)
+        return self.count(history)
+
+    def count(self, history: Sequence[Snapshot]) -> tuple[Action, ...]:
+        """What the looks alone say, whatever the verdict."""
+        snapshot = history[-1]
+        value = self._criterion(snapshot)
+        if value < self._best:
+            self._best, self._best_step, self._waited = value, snapshot.step, 0
+        elif snapshot.step > self._start_step:
+            self._waited += 1
+        if self._patience is not None and self._waited >= self._patience:
+            return (
+                Stop(
+                    f"no improvement of the validation criterion at {self._waited} evaluation "
+                    f"points running; its lowest was at step {self._best_step}"
+                ),
+            )
+        return ()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self._best, "best_step": self._best_step, "waited": self._waited}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._best, self._best_step = state["best"], state["best_step"]
+        self._waited = state["waited"]
 
 
 class StoppingRule:
@@ -111,9 +164,8 @@ class StoppingRule:
         waited = len(looks) - 1 - last_gain(looks, losses)
         if waited < WAIT:
             return None
-        return f"{verdict.label}, and the answers gained nothing at {waited} looks running: " + (
-            verdict.because
-        )
+        idle = f"and the answers gained nothing at {waited} looks running"
+        return f"{verdict.label}, {idle}: {verdict.because}"
 
     def _still_settling(self, history: Sequence[Snapshot]) -> bool:
         if not self._steps or history[-1].step >= SETTLED * self._steps[-1]:
@@ -151,6 +203,23 @@ class StoppingRule:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._patience.load_state_dict(state)
+
+
+class EndsAt:
+    """The advisor of a run that ends at a look, ``because`` of what others showed. It remembers
+    nothing; ``StoppingRule`` is the one that judges."""
+
+    def __init__(self, step: int, because: str) -> None:
+        self._step, self._because = step, because
+
+    def decide(self, verdict: Verdict, history: Sequence[Snapshot]) -> tuple[Action, ...]:
+        return (Stop(self._because),) if history[-1].step >= self._step else ()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, object]) -> None:
+        """Nothing was kept."""
 
 
 def _finite(look: Snapshot) -> bool:

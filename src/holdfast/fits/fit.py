@@ -15,7 +15,7 @@ import numpy as np
 
 from holdfast.contract.fit import FittedModel, PreparedData, TrainingPlan
 from holdfast.control.choice import last
-from holdfast.control.ends_at import EndsAt
+from holdfast.control.stop_rules import EndsAt
 from holdfast.core.decisions import decisions_to, notify
 from holdfast.core.errors import Defect
 from holdfast.core.records import Decision, Floats, Ints
