@@ -151,7 +151,7 @@ class StoppingRule:
         """Why the verdict ends the run here; ``None`` where it does not."""
         settling = self._still_settling(history)
         if verdict.label == "diverging":
-            magnified = settling and _finite(history[-1]) and any(map(_knows, history[-2:]))
+            magnified = settling and _is_finite(history[-1]) and any(map(_knows, history[-2:]))
             return None if magnified else f"{verdict.label}: {verdict.because}"
         if history[-1].step <= self._start or settling:
             return None
@@ -222,13 +222,13 @@ class EndsAt:
         """Nothing was kept."""
 
 
-def _finite(look: Snapshot) -> bool:
+def _is_finite(look: Snapshot) -> bool:
     return bool(np.isfinite(look.train_losses).all() and np.isfinite(look.valid_losses).all())
 
 
 def _knows(look: Snapshot) -> bool:
     """Whether the answers of a later look are better than chance; not where none has a class."""
-    labels = validation_labels(look) if look.step and _finite(look) else None
+    labels = validation_labels(look) if look.step and _is_finite(look) else None
     if labels is None or look.valid_correct is None or not len(labels):
         return False
     losses, _ = validation_losses([look])

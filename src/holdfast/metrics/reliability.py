@@ -11,7 +11,7 @@ import numpy as np
 from holdfast.core.records import Decision, Estimate, Outputs
 from holdfast.core.seeds import generator
 from holdfast.core.wording import counted
-from holdfast.metrics.classes import Bins, confidence_bins, ece
+from holdfast.metrics.classes import confidence_bins, ece
 from holdfast.metrics.resample import RELIABLE_FROM, ResampledUnits, undefined
 from holdfast.stats.bootstrap import group_codes, sums
 from holdfast.stats.calibration_curve import calibration_error_interval
@@ -115,12 +115,20 @@ def ece_estimate(outputs: Outputs, units: ResampledUnits, seed: int, level: floa
     if units.atoms < 2:
         return Estimate(value, level=level, why="no interval: there is one unit to resample")
     bins = confidence_bins(outputs)
+    # How many times less grouped rows say than single ones: the variance of the groups' summed
+    # residuals over that of the rows', at least 1.
+    effect = 1.0
+    if units.grouped:
+        size = np.bincount(bins.member, minlength=bins.count)
+        gap = np.bincount(bins.member, bins.right - bins.confidence, bins.count) / size
+        # Less the gap of its bin, which is what is measured and no noise.
+        residual = bins.right - bins.confidence - gap[bins.member]
+        total = float((residual**2).sum())
+        by_group = sums(residual[:, None], units.codes, units.atoms)[:, 0]
+        effect = max(1.0, float((by_group**2).sum()) / total) if total > 0 else 1.0
+    drawn = generator(seed, "ece")
     low, high = calibration_error_interval(
-        bins.confidence,
-        bins.right,
-        seed=generator(seed, "ece"),
-        level=level,
-        effect=_design_effect(bins, units),
+        bins.confidence, bins.right, seed=drawn, level=level, effect=effect
     )
     n = len(outputs.labels)
     notes = [f"{counted(bins.count, 'bin')} of equal mass; the value is biased upwards at small n"]
@@ -131,17 +139,3 @@ def ece_estimate(outputs: Outputs, units: ResampledUnits, seed: int, level: floa
     return Estimate(
         value, min(low, value), max(high, value), level, note="; ".join(filter(None, notes))
     )
-
-
-def _design_effect(bins: Bins, units: ResampledUnits) -> float:
-    """How many times less grouped rows say than single ones: the variance of the groups' summed
-    residuals over that of the rows', at least 1."""
-    if not units.grouped:
-        return 1.0
-    n = np.bincount(bins.member, minlength=bins.count)
-    gap = np.bincount(bins.member, bins.right - bins.confidence, bins.count) / n
-    # Less the gap of its bin, which is what is measured and no noise.
-    residual = bins.right - bins.confidence - gap[bins.member]
-    total = float((residual**2).sum())
-    by_group = sums(residual[:, None], units.codes, units.atoms)[:, 0]
-    return max(1.0, float((by_group**2).sum()) / total) if total > 0 else 1.0

@@ -50,7 +50,16 @@ def overlap_scores(
         return dict.fromkeys(OVERLAPS, undefined("there are no rows"))
     units = ResampledUnits.by(groups, len(references))
     drawing = Resampling(units, seed, level, resamples)
-    scores = _rouge(references, generated, drawing)
+    rows, foreign = rouge_rows(references, generated)
+
+    def means(weights: Floats) -> Floats:
+        spread = units.spread(weights)
+        total = spread.sum(axis=1, keepdims=True)
+        return np.asarray(spread @ rows / np.where(total > 0, total, np.nan))
+
+    result = drawing.bootstrap(means, "rouge", 300)
+    notes = ["words of every script, unstemmed"] if foreign else []
+    scores = {name: drawing.estimate(result, i, *notes) for i, name in enumerate(ROUGES.values())}
     for name in ("bleu", "chrf"):
         scores[name] = _corpus(name, references, generated, drawing)
     scores["exact_match"] = rate_estimate(same_rows(references, generated) == 1, units, level)
@@ -91,21 +100,6 @@ def _rate(metric: TextMetric, rows: Floats, groups: object, level: float) -> Est
     left = f"{int((~known).sum())} rows left out: {metric.undefined}"
     note = "; ".join([left, *filter(None, [found.note])])
     return Estimate(found.value, found.low, found.high, level, note=note)
-
-
-def _rouge(
-    references: Sequence[str], generated: Sequence[str], drawing: Resampling
-) -> dict[str, Estimate]:
-    rows, foreign = rouge_rows(references, generated)
-
-    def means(weights: Floats) -> Floats:
-        spread = drawing.units.spread(weights)
-        total = spread.sum(axis=1, keepdims=True)
-        return np.asarray(spread @ rows / np.where(total > 0, total, np.nan))
-
-    result = drawing.bootstrap(means, "rouge", 300)
-    notes = ["words of every script, unstemmed"] if foreign else []
-    return {name: drawing.estimate(result, i, *notes) for i, name in enumerate(ROUGES.values())}
 
 
 def _corpus(

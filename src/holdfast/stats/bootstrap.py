@@ -166,12 +166,25 @@ def _draws(weights: Floats, resamples: int, seed: np.random.Generator) -> Iterat
 
 
 def _left_out(statistic: Statistic, weights: Floats, blocks: int) -> tuple[Floats, Floats]:
-    """From the jackknife of N units, each [outputs]: Efron's acceleration, 0 where nothing varies;
-    and the standard error √((N − 1) ÷ N · Σ d²), NaN where some value is undefined."""
+    """From the jackknife of N units (or blocks of atoms), each [outputs]: Efron's acceleration, 0
+    where nothing varies; and the standard error √((N − 1) ÷ N · Σ d²), NaN where some value is
+    undefined."""
+    atoms = len(weights)
+    single = atoms <= blocks
+    total, step = (atoms if single else blocks), max(1, CHUNK // max(atoms, 1))
     values, counts = [], []
-    for left_out, count in _jackknife(weights, blocks):
-        values.append(_columns(statistic(left_out)))
-        counts.append(count)
+    for start in range(0, total, step):
+        lines = np.arange(start, min(start + step, total))
+        left = np.repeat(weights[None], len(lines), axis=0)
+        if single:
+            left[np.arange(len(lines)), lines] -= 1
+        else:
+            # Every so-manieth atom: rows that stand together in a sorted file fall into different
+            # blocks.
+            left[np.arange(atoms)[None] % blocks == lines[:, None]] = 0
+        values.append(_columns(statistic(left)))
+        # The units of an atom are alike: leaving out any one of them gives the same value.
+        counts.append(weights[lines] if single else np.ones(len(lines)))
     value, count = np.concatenate(values), np.concatenate(counts)[:, None]
     whole = np.isfinite(value).all(axis=0)
     count = np.where(np.isfinite(value), count, 0.0)
@@ -186,27 +199,6 @@ def _left_out(statistic: Statistic, weights: Floats, blocks: int) -> tuple[Float
         error = np.where(whole, np.sqrt((units - 1) / units * second), np.nan)
         # Below that the values differ by rounding alone, and the quotient would be noise.
         return np.where(second > 1e-24, third / (6 * second**1.5), 0.0), error
-
-
-def _jackknife(weights: Floats, blocks: int) -> Iterator[tuple[Floats, Floats]]:
-    """Weights [r, atoms] with one unit (or one block of atoms) left out, and how many of the
-    jackknife's values each line stands for [r]."""
-    atoms = len(weights)
-    single = atoms <= blocks
-    total = atoms if single else blocks
-    rows = max(1, CHUNK // max(atoms, 1))
-    for start in range(0, total, rows):
-        lines = np.arange(start, min(start + rows, total))
-        left = np.repeat(weights[None], len(lines), axis=0)
-        if single:
-            left[np.arange(len(lines)), lines] -= 1
-            # Its units are alike: leaving out any one of them gives the same value.
-            yield left, weights[lines]
-        else:
-            # Every so-manieth atom: rows that stand together in a sorted file fall into different
-            # blocks.
-            left[np.arange(atoms)[None] % blocks == lines[:, None]] = 0
-            yield left, np.ones(len(lines))
 
 
 def _columns(values: Floats) -> Floats:

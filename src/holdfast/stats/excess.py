@@ -45,6 +45,8 @@ def excess_p_values(
     its variance from sums over groups, with one degree of freedom less than the chosen rows have
     groups (1 where they have one): a slice of a few large groups proves little.
     """
+    from scipy.special import stdtr
+
     if _is_truth(values):
         n, hits = len(values), round(float(values.sum()))
         counts, seen = chosen.sum(axis=1), np.rint(chosen @ values).astype(np.int64)
@@ -54,7 +56,13 @@ def excess_p_values(
         p = _shuffled(values, chosen, seed)
     if groups is None:
         return p
-    return np.maximum(p, _by_groups(values, chosen, groups))
+    codes = np.unique(groups, return_inverse=True)[1].reshape(-1)
+    difference, by_groups = excess(values, chosen), np.ones(len(chosen))
+    for place, mask in enumerate(chosen):
+        error, inside = group_error(values, mask, codes)
+        if error > 0 and math.isfinite(difference[place]):
+            by_groups[place] = stdtr(max(1, inside - 1), -difference[place] / error)
+    return np.maximum(p, by_groups)
 
 
 def _is_truth(values: Floats) -> bool:
@@ -74,18 +82,6 @@ def _shuffled(values: Floats, chosen: Bools, seed: np.random.Generator) -> Float
         block = seed.permuted(np.broadcast_to(values, (count, n)), axis=1)
         above += (block @ table >= seen).sum(axis=0)
     return np.asarray(above / (draws + 1))
-
-
-def _by_groups(values: Floats, chosen: Bools, groups: Ints) -> Floats:
-    from scipy.special import stdtr
-
-    codes = np.unique(groups, return_inverse=True)[1].reshape(-1)
-    difference, found = excess(values, chosen), np.ones(len(chosen))
-    for place, mask in enumerate(chosen):
-        error, inside = group_error(values, mask, codes)
-        if error > 0 and math.isfinite(difference[place]):
-            found[place] = stdtr(max(1, inside - 1), -difference[place] / error)
-    return found
 
 
 def group_error(values: Floats, mask: Bools, codes: Ints) -> tuple[float, int]:

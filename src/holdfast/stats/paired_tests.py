@@ -132,26 +132,20 @@ def newcombe(first: Bools, second: Bools, level: float = 0.95) -> tuple[float, f
     rate_1, rate_2 = float(np.mean(first)), float(np.mean(second))
     low_1, high_1 = wilson(float(np.sum(first)), n, level)
     low_2, high_2 = wilson(float(np.sum(second)), n, level)
-    phi = _phi(first, second)
+    both, neither = int(np.sum(first & second)), int(np.sum(~first & ~second))
+    only_1, only_2 = int(np.sum(first & ~second)), int(np.sum(second & ~first))
+    margins = (both + only_1) * (only_2 + neither) * (both + only_2) * (only_1 + neither)
+    numerator = float(both * neither - only_1 * only_2)
+    if numerator > 0:
+        # The correction may weaken a correlation, not turn it round.
+        numerator = max(numerator - n / 2, 0.0)
+    # Newcombe's rule where φ is undefined.
+    phi = numerator / math.sqrt(margins) if margins else 0.0
     below, above = rate_1 - low_1, high_1 - rate_1
     below_2, above_2 = rate_2 - low_2, high_2 - rate_2
     down = math.sqrt(max(0.0, below**2 - 2 * phi * below * above_2 + above_2**2))
     up = math.sqrt(max(0.0, above**2 - 2 * phi * above * below_2 + below_2**2))
     return max(-1.0, rate_1 - rate_2 - down), min(1.0, rate_1 - rate_2 + up)
-
-
-def _phi(first: Bools, second: Bools) -> float:
-    both, neither = int(np.sum(first & second)), int(np.sum(~first & ~second))
-    only_1, only_2 = int(np.sum(first & ~second)), int(np.sum(second & ~first))
-    margins = (both + only_1) * (only_2 + neither) * (both + only_2) * (only_1 + neither)
-    # Newcombe's rule where φ is undefined.
-    if margins == 0:
-        return 0.0
-    numerator = float(both * neither - only_1 * only_2)
-    if numerator > 0:
-        # The correction may weaken a correlation, not turn it round.
-        numerator = max(numerator - len(first) / 2, 0.0)
-    return numerator / math.sqrt(margins)
 
 
 def paired_t(

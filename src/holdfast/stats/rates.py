@@ -26,6 +26,8 @@ from holdfast.stats.intervals import last_refused, normal_quantile, wilson
 def fisher_above(hits_1: int, n_1: int, hits_2: int, n_2: int) -> float:
     """The one-sided p-value of Fisher's exact test (1935) that the first rate is not above the
     second: P(X ≥ hits_1), X hypergeometric. No rows on a side: 1."""
+    from scipy.special import gammaln
+
     if min(hits_1, hits_2) < 0 or hits_1 > n_1 or hits_2 > n_2:
         raise Defect("two rates", "need 0 ≤ hits ≤ n", (hits_1, n_1, hits_2, n_2))
     if not n_1 or not n_2:
@@ -33,8 +35,12 @@ def fisher_above(hits_1: int, n_1: int, hits_2: int, n_2: int) -> float:
     hits = hits_1 + hits_2
     # The first may have no more than all hits, and no fewer than the second leaves over.
     k = np.arange(max(hits_1, hits - n_2), min(n_1, hits) + 1, dtype=np.float64)
-    whole = _log_choose(n_1 + n_2, np.array([float(hits)]))
-    terms = np.exp(_log_choose(n_1, k) + _log_choose(n_2, hits - k) - whole)
+
+    def log_choose(n: int, k: Floats) -> Floats:
+        return np.asarray(gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1))
+
+    whole = log_choose(n_1 + n_2, np.array([float(hits)]))
+    terms = np.exp(log_choose(n_1, k) + log_choose(n_2, hits - k) - whole)
     return min(1.0, float(terms.sum()))
 
 
@@ -43,13 +49,6 @@ def fisher(hits_1: int, n_1: int, hits_2: int, n_2: int) -> float:
     Fisher's exact test, doubled (the central test; Fay 2010), at most 1."""
     above = fisher_above(hits_1, n_1, hits_2, n_2), fisher_above(hits_2, n_2, hits_1, n_1)
     return min(1.0, 2 * min(above))
-
-
-def _log_choose(n: int, k: Floats) -> Floats:
-    from scipy.special import gammaln
-
-    found: Floats = gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
-    return found
 
 
 def rows_for_rates(
@@ -130,7 +129,19 @@ def not_below(only_first: int, only_second: int, n: int, margin: float) -> float
         raise Defect("the margin of two rates", "must lie strictly between -1 and 1", margin)
     if not 0 <= only_first + only_second <= n:
         raise Defect("discordant rows", "are at most all rows", (only_first, only_second, n))
-    return float(ndtr(_score(min(only_first + HALF, n), only_second, n, margin))) if n else 1.0
+    if not n:
+        return 1.0
+    b, c = min(only_first + HALF, n), only_second
+    gap = b - c - n * margin
+    # The positive root of 2 n q² + half q − c m (1 − m) = 0.
+    half = (2 * n - b + c) * margin - b - c
+    root = math.sqrt(max(half * half + 8 * n * c * margin * (1 - margin), 0.0))
+    likely = (root - half) / (4 * n)
+    variance = n * (2 * likely + margin * (1 - margin))
+    if variance <= 1e-12:
+        # ±∞ where the variance under the null is 0.
+        return float(ndtr(math.copysign(math.inf, gap) if gap else 0.0))
+    return float(ndtr(gap / math.sqrt(variance)))
 
 
 def tango(only_first: int, only_second: int, n: int, level: float = 0.95) -> tuple[float, float]:
@@ -145,16 +156,3 @@ def tango(only_first: int, only_second: int, n: int, level: float = 0.95) -> tup
         return last_refused(lambda m: not_below(first, second, n, m) <= tail, 1.0, -1.0, STEPS)
 
     return -limit(only_second, only_first), limit(only_first, only_second)
-
-
-def _score(b: float, c: float, n: int, margin: float) -> float:
-    """z, ±∞ where the variance under the null is 0."""
-    gap = b - c - n * margin
-    # The positive root of 2 n q² + half q − c m (1 − m) = 0.
-    half = (2 * n - b + c) * margin - b - c
-    root = math.sqrt(max(half * half + 8 * n * c * margin * (1 - margin), 0.0))
-    likely = (root - half) / (4 * n)
-    variance = n * (2 * likely + margin * (1 - margin))
-    if variance <= 1e-12:
-        return float(np.copysign(math.inf, gap)) if gap else 0.0
-    return gap / math.sqrt(variance)

@@ -49,7 +49,22 @@ def best_temperature(
     # A pseudo-row's expected score is the mean over its classes; no row needs to be added.
     share = smoothing / (len(scores) + smoothing)
     target = (1 - share) * chosen + share * float(scores.mean())
-    inverse = _solve(scores, target)
+    # The b where E_p z = target; E_p z rises with b.
+    low, high, inverse = 1.0 / HOTTEST, 1.0 / COLDEST, 1.0
+    # Bisection alone, which halves the bracket's logarithm, reaches the tolerance in 37 rounds.
+    for _ in range(100):
+        weights = np.exp(scores * inverse)
+        weights /= weights.sum(axis=1, keepdims=True)
+        mean = (weights * scores).sum(axis=1)
+        variance = (weights * scores**2).sum(axis=1) - mean**2
+        slope, curvature = float(mean.mean()) - target, float(variance.mean())
+        low, high = (low, inverse) if slope > 0 else (inverse, high)
+        step = inverse - slope / curvature if curvature > 0 else math.inf
+        # A geometric mean, since temperatures differ by factors.
+        following = step if low < step < high else math.sqrt(low * high)
+        if abs(following - inverse) <= 1e-10 * inverse:
+            break
+        inverse = following
     return 1.0 / inverse, float(np.mean(losses_at(scores, labels, 1.0 / inverse)))
 
 
@@ -99,23 +114,3 @@ def recover_labels(logits: Floats, losses: Floats) -> npt.NDArray[np.int64]:
     scores = scores - scores.max(axis=1, keepdims=True)
     each = np.log(np.exp(scores).sum(axis=1, keepdims=True)) - scores
     return np.asarray(np.abs(each - np.asarray(losses)[:, None]).argmin(axis=1), dtype=np.int64)
-
-
-def _solve(scores: Floats, target: float) -> float:
-    """The b in [1/HOTTEST, 1/COLDEST] where E_p z = target; E_p z rises with b."""
-    low, high, inverse = 1.0 / HOTTEST, 1.0 / COLDEST, 1.0
-    # Bisection alone, which halves the bracket's logarithm, reaches the tolerance in 37 rounds.
-    for _ in range(100):
-        weights = np.exp(scores * inverse)
-        weights /= weights.sum(axis=1, keepdims=True)
-        mean = (weights * scores).sum(axis=1)
-        variance = (weights * scores**2).sum(axis=1) - mean**2
-        slope, curvature = float(mean.mean()) - target, float(variance.mean())
-        low, high = (low, inverse) if slope > 0 else (inverse, high)
-        step = inverse - slope / curvature if curvature > 0 else math.inf
-        # A geometric mean, since temperatures differ by factors.
-        following = step if low < step < high else math.sqrt(low * high)
-        if abs(following - inverse) <= 1e-10 * inverse:
-            break
-        inverse = following
-    return inverse

@@ -79,7 +79,20 @@ def two_samples(
         found, why = _by_groups(one, other, first_groups, second_groups, known)
         test = BY_GROUPS
     elif rates:
-        return _of_rates(one, other)
+        hits = [round(float(x.sum())) for x in (one, other)]
+        # The interval is of first − second.
+        low, high = rate_gap(hits[1], len(other), hits[0], len(one))
+        return replace(
+            known,
+            first=hits[0] / len(one),
+            second=hits[1] / len(other),
+            difference=hits[1] / len(other) - hits[0] / len(one),
+            low=low,
+            high=high,
+            p_value=fisher(hits[0], len(one), hits[1], len(other)),
+            test=FISHER,
+            together=(sum(hits) / len(values), *wilson(sum(hits), len(values))),
+        )
     elif least < FEWEST_NUMBERS:
         why = f"a set has {least} rows, and a mean of such numbers needs {FEWEST_NUMBERS}"
         return replace(known, why=why)
@@ -96,26 +109,6 @@ def two_samples(
         p_value=found.p_value,
         test=test,
         together=(float(values.mean()), math.nan, math.nan),
-    )
-
-
-def _of_rates(one: Floats, other: Floats) -> TwoSamples:
-    hits = [round(float(x.sum())) for x in (one, other)]
-    n, m = len(one), len(other)
-    # The interval is of first − second.
-    low, high = rate_gap(hits[1], m, hits[0], n)
-    both = sum(hits), n + m
-    return TwoSamples(
-        hits[0] / n,
-        hits[1] / m,
-        n,
-        m,
-        hits[1] / m - hits[0] / n,
-        low,
-        high,
-        fisher(hits[0], n, hits[1], m),
-        FISHER,
-        (both[0] / both[1], *wilson(*both)),
     )
 
 

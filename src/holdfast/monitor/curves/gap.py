@@ -24,6 +24,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from holdfast.core.curves import Series
 from holdfast.monitor.curves.facts import CurveFacts, as_share
 from holdfast.monitor.curves.shape import ENOUGH
 from holdfast.monitor.limits import GAP
@@ -125,32 +126,27 @@ def _gap(facts: CurveFacts, place: float) -> CurveGap | None:
         wobble = ENOUGH * facts.train_metric.wobble
         return CurveGap(train, valid, train, train - wobble - high, train + wobble - low)
     loss = None if facts.train is None else facts.train.value_at(place)
-    least = _least(facts, series.name, loss)
+    least = _least(facts, series, loss)
     return CurveGap(None, valid, least, least - high, 1 - low)
 
 
-def _least(facts: CurveFacts, metric: str, loss: float | None) -> float:
+def _least(facts: CurveFacts, metric: Series, loss: float | None) -> float:
     """What the training rows have at least, by their loss; 0 where it says nothing."""
     name = "" if facts.curves.train is None else facts.curves.train.name
-    named = ACCURACY.search(metric) and not OTHER_LOSS.search(name)
-    if loss is not None and named and _obeys(facts):
+    obeys = ACCURACY.search(metric.name) is not None and not OTHER_LOSS.search(name)
+    valid = facts.curves.valid
+    if obeys and not facts.without_losses and valid is not None:
+        # Whether the validation rows have the loss that their wrong answers cost at least.
+        known, wrong = valid.finite, 1 - as_share(metric).finite.values
+        obeys = len(known) > 0 and bool(
+            np.all(
+                wrong * math.log(2) <= np.interp(metric.finite.at, known.at, known.values) + SLACK
+            )
+        )
+    if loss is not None and obeys:
         # By Markov's inequality: a row costs ln 2 or more where it is wrong, and never less than 0.
         return max(0.0, 1 - max(0.0, loss) / math.log(2))
     return FITTED if _loss_at_floor(facts) else 0.0
-
-
-def _obeys(facts: CurveFacts) -> bool:
-    """Whether the validation rows have the loss that their wrong answers cost at least."""
-    if facts.without_losses:
-        return True
-    wrong, loss = facts.curves.valid_metric, facts.curves.valid
-    assert wrong is not None
-    assert loss is not None
-    at, shares = wrong.finite.at, 1 - as_share(wrong).finite.values
-    known = loss.finite
-    if not len(known):
-        return False
-    return bool(np.all(shares * math.log(2) <= np.interp(at, known.at, known.values) + SLACK))
 
 
 def _loss_at_floor(facts: CurveFacts) -> bool:

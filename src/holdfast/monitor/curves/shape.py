@@ -204,21 +204,18 @@ def _level_shift(cost: Floats) -> int | None:
     if len(steps) < STEADY - 1:
         return None
     usual = math.sqrt(2) * noise_of(cost)
-    for at in np.argsort(-steps)[:3]:
-        if steps[at] > STEP * usual and _shifts(cost, int(at) + 1, float(steps[at]), usual):
-            return int(at) + 1
+    for at in (int(place) + 1 for place in np.argsort(-steps)[:3]):
+        step, before, after = float(steps[at - 1]), float(cost[:at].min()), cost[at:]
+        alone = step <= STEP * usual or step < STEP_SHARE * (float(after[0]) - before)
+        if alone or len(after) < 2:
+            continue
+        few = window_for(len(after))
+        fall = float(np.median(after[:few]) - np.median(after[-few:]))
+        stays = float(after[1]) >= float(cost[at - 1]) + step / 2
+        falls = fall > max(usual, BACK * step) and float(after.max()) <= float(after[0]) + usual
+        if stays and falls and float(after.min()) > before:
+            return at
     return None
-
-
-def _shifts(cost: Floats, at: int, step: float, usual: float) -> bool:
-    before, after = float(cost[:at].min()), cost[at:]
-    if len(after) < 2 or step < STEP_SHARE * (float(after[0]) - before):
-        return False
-    few = window_for(len(after))
-    fall = float(np.median(after[:few]) - np.median(after[-few:]))
-    stays = float(after[1]) >= float(cost[at - 1]) + step / 2
-    falls = fall > max(usual, BACK * step) and float(after.max()) <= float(after[0]) + usual
-    return stays and falls and float(after.min()) > before
 
 
 def costs(series: Series) -> Floats:

@@ -48,7 +48,10 @@ def memorizing(history: History) -> Symptom | None:
         # Of rows that are not right or wrong the look after which nothing was gained, or the last.
         began = min(since + 1, began)
     else:
-        while began > 0 and _known_by_heart(history.snapshots[began - 1]):
+        while began > 0 and at_floor(history.snapshots[began - 1]):
+            earlier = gap_of(history.snapshots[began - 1])
+            if earlier is None or earlier.beyond < 0.5:
+                break
             began -= 1
     if not history.steps[began]:
         because += _before_training(history.snapshots[began])
@@ -151,11 +154,6 @@ def _before_training(look: Snapshot) -> str:
         f"; at step 0, before the first update, {gap.name} was already {gap.train:.0%} on training "
         f"rows{why} and {gap.valid:.0%} on validation rows"
     )
-
-
-def _known_by_heart(look: Snapshot) -> bool:
-    gap = gap_of(look)
-    return at_floor(look) and gap is not None and gap.beyond >= 0.5
 
 
 DETECTORS.add("memorizing", memorizing)

@@ -88,7 +88,14 @@ def _by_own_answers(history: History) -> LabelNoise | None:
     looks = [k for k in range(first, history.best + 1) if means[k] < limits.LEARNED * chance]
     if not looks:
         return None
-    mean = np.mean([_probabilities(history, k) for k in looks], axis=0)
+    answers: list[Floats] = []
+    for snapshot in (history.snapshots[k] for k in looks):
+        # Probabilities after the best temperature [n, classes].
+        temperature = snapshot.temperature if snapshot.temperature > 0 else 1.0
+        scores = np.asarray(snapshot.valid_logits, dtype=np.float64) / temperature
+        powers = np.exp(scores - scores.max(axis=1, keepdims=True))
+        answers.append(powers / powers.sum(axis=1, keepdims=True))
+    mean = np.mean(answers, axis=0)
     base = float(np.bincount(history.labels).max() / len(history.labels))
     right = float((mean.argmax(axis=1) == history.labels).mean())
     if right <= base:
@@ -97,15 +104,6 @@ def _by_own_answers(history: History) -> LabelNoise | None:
     scores, level = np.log(np.maximum(mean, 1e-12)), limits.OWN_WRONG_LEVEL
     found = lapse_rate(scores, history.labels, level=level)
     return LabelNoise(found.rate, found.low, found.high, right, base, found.n)
-
-
-def _probabilities(history: History, look: int) -> Floats:
-    """After the best temperature, [n, classes]."""
-    snapshot = history.snapshots[look]
-    temperature = snapshot.temperature if snapshot.temperature > 0 else 1.0
-    scores = np.asarray(snapshot.valid_logits, dtype=np.float64) / temperature
-    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
 DETECTORS.add("noisy_labels", noisy_labels)

@@ -29,7 +29,13 @@ def plateau(history: History) -> Symptom | None:
 
     Since the first look that was as good as the last.
     """
-    if not history.enough or history.rose or not _learned(history) or not enough_rows(history):
+    if not history.enough or history.rose or not _learned(history):
+        return None
+    hits = history.valid_hits
+    # A fall of the answers by 10 points would have shown in so many rows.
+    if len(history.raw) < limits.FEWEST_ROWS:
+        return None
+    if hits is not None and newcombe(hits[:, -1], hits[:, history.best])[0] <= -limits.GAP:
         return None
     if history.useless(len(history.snapshots) - 1) or not better_than_chance(history):
         return None
@@ -50,14 +56,6 @@ def plateau(history: History) -> Symptom | None:
             shown("valid_recent_change", history.recent, history.now),
         ),
     )
-
-
-def enough_rows(history: History) -> bool:
-    """Whether a fall of the answers by 10 points would have shown in so many rows."""
-    hits = history.valid_hits
-    if len(history.raw) < limits.FEWEST_ROWS:
-        return False
-    return hits is None or newcombe(hits[:, -1], hits[:, history.best])[0] > -limits.GAP
 
 
 def better_than_chance(history: History) -> bool:
