@@ -26,9 +26,8 @@ from cells import NOT_RUN, Cell, Result, grid, publish, run_cells
 
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
+from holdfast.stats import course as within
 from holdfast.stats.bootstrap import atoms_by_look
-from holdfast.stats.course import error_budget
-from holdfast.stats.course import rise as within
 from holdfast.stats.intervals import clopper_pearson
 
 LAWS = ("walk", "autoregressive", "shocks", "growing", "multiplied")
@@ -165,7 +164,7 @@ def paired(gap: Any) -> bool:
 def alarm(system: str, losses: Any, rng: np.random.Generator) -> bool:
     planned = losses.shape[1]
     if system in ("look", "evenly"):
-        power = error_budget.POWER if system == "look" else 1.0
+        power = within.POWER if system == "look" else 1.0
         found = within.look(losses, planned, seed=rng, power=power, resamples=RESAMPLES)
         return found.alarm is not None
     rules: dict[str, Callable[[], bool]] = {
@@ -274,8 +273,8 @@ def lowest(losses: Any, rng: np.random.Generator) -> bool:
     drawn = root.T @ rng.standard_normal((len(root), RESAMPLES)) / rows
     law = drawn - np.minimum.accumulate(drawn, axis=0)
     means = losses.mean(axis=0)
-    spent = 0.05 * (np.arange(1, planned + 1) / planned) ** error_budget.POWER
-    boundary = error_budget.boundary_of(law, spent)
+    spent = 0.05 * (np.arange(1, planned + 1) / planned) ** within.POWER
+    boundary = within.boundary_of(law, spent)
     return bool(np.any(means - np.minimum.accumulate(means) > boundary))
 
 

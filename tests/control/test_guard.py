@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from scipy.stats import linregress
 
-from holdfast.control.outlook import outlook
-from holdfast.control.stop_rules import Costs, StoppingRule, planned_learning
+from holdfast.control.stop_rules import Costs, StoppingRule, outlook, planned_learning
 from holdfast.core.records import Snapshot, Verdict
 
 QUIET = Verdict("learning", "a test says so", 0.5)

@@ -7,8 +7,15 @@ import pytest
 from scipy import stats
 
 from holdfast.core.errors import Defect
-from holdfast.stats.course.error_budget import POWER, times_by_plan, times_without_plan
-from holdfast.stats.course.rise import RiseState, _skews, look, unskewed
+from holdfast.stats.course import (
+    POWER,
+    RiseState,
+    _skews,
+    look,
+    times_by_plan,
+    times_without_plan,
+    unskewed,
+)
 
 
 def _path(

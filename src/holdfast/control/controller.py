@@ -193,7 +193,9 @@ class Controller:
             tuple(state["plans"]),
         )
 
-    def _look(self, verdict: Verdict, history: Sequence[Snapshot]) -> Sight:
+    def _advance(self, verdict: Verdict, history: Sequence[Snapshot]) -> tuple[int, Stop | None]:
+        """Remember this look; the place of the state that is kept, and the ``Stop`` by which the
+        run would end here."""
         now, course, last = self._now, self.course, history[-1]
         now.spent += last.step - now.position
         now.position, now.looks = last.step, now.looks + 1
@@ -202,18 +204,23 @@ class Controller:
         if now.trial is not None:
             now.trial = replace(now.trial, kept=_is_of(now.trial, history[kept]))
         trial, planned = now.trial, last.planned_steps or course.steps
+        if not course.can.does("RollBack"):
+            now.points = now.plans = ()
+        elif trial is None or trial.kept:
+            now.points = tuple(sorted({0, now.kept, last.step}))
+            plans = {look.step: look.planned_steps or course.steps for look in history}
+            now.plans = tuple(plans[step] for step in now.points)
         # Both count every look; one of them is heard.
         said = [rule.decide(verdict, history) for rule in self._rules][trial is not None]
         stop = next((one for one in said if isinstance(one, Stop)), None)
         if stop is None and last.branch.number and now.spent >= course.most and last.step < planned:
             stop = Stop(f"no updates are left of the {course.most} that it may take in all")
-        if course.can.does("RollBack"):
-            if trial is None or trial.kept:
-                now.points = tuple(sorted({0, now.kept, last.step}))
-                plans = {look.step: look.planned_steps or course.steps for look in history}
-                now.plans = tuple(plans[step] for step in now.points)
-        else:
-            now.points = now.plans = ()
+        return kept, stop
+
+    def _look(self, verdict: Verdict, history: Sequence[Snapshot]) -> Sight:
+        kept, stop = self._advance(verdict, history)
+        now, course, last, trial = self._now, self.course, history[-1], self._now.trial
+        planned = last.planned_steps or course.steps
         losses = validation_losses(history)[0] if last.valid_losses.size else None
         chance, silent = _classes(last)
         standing = self._standing()

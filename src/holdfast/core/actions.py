@@ -34,7 +34,7 @@ from holdfast.core.errors import RecipeError
 @dataclass(frozen=True, slots=True)
 class Stop:
     """The run ends here. ``gain``, ``error`` and ``chance`` are those of the outlook that it was
-    stopped for (see ``control.outlook``), where it was."""
+    stopped for (see ``control.stop_rules``), where it was."""
 
     because: str
     gain: float | None = None

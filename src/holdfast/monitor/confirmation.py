@@ -64,12 +64,13 @@ def confirmed(verdict: Verdict, comparison: Mapping[str, Any]) -> Verdict:
     if why is not None or comparison.get("p_value") is None:
         known = {**comparison, "why": why or "the validation and test scores were not compared"}
         return replace(verdict, test_agrees=None, test_comparison=known)
-    luck, before = likelier_luck(comparison), verdict.confidence
+    (luck, why_luck), before = _luck(comparison), verdict.confidence
     known = {**comparison, "likelier_luck": luck, "confidence_before": before}
     if comparison["p_value"] >= ALPHA:
         return replace(verdict, test_agrees=True, test_comparison=known)
-    agrees = direction(comparison) != AGAINST[verdict.label]
-    known["because"] = _words(known) + ("" if agrees else f"; {_luck_words(known, luck)}")
+    agrees = _direction(comparison) != AGAINST[verdict.label]
+    known["because"] = _words(known) + ("" if agrees else f"; {why_luck}")
+    n, m = comparison["valid"]["n"], comparison["test_rows"]["n"]
     begin = (
         "the test rows support this, with a significant difference in the same direction"
         if agrees
@@ -79,34 +80,38 @@ def confirmed(verdict: Verdict, comparison: Mapping[str, Any]) -> Verdict:
     return replace(
         verdict,
         because=verdict.because if agrees and verdict.label in NOT_SUPPORTED else told,
-        confidence=before if agrees else min(before, _share(comparison)),
+        confidence=before if agrees else min(before, float(n / (n + m))),
         test_agrees=agrees,
         test_comparison=known,
     )
 
 
-def direction(comparison: Mapping[str, Any]) -> Literal["better", "worse"]:
+def _direction(comparison: Mapping[str, Any]) -> Literal["better", "worse"]:
     """Whether the test rows score better or worse than the validation rows."""
     gain = float(comparison["difference"]["value"])
     rises = comparison["metric"] in RATES
     return "better" if (gain > 0) == rises else "worse"
 
 
-def likelier_luck(comparison: Mapping[str, Any]) -> Literal["valid", "test"] | None:
-    """Which set's figure is likelier luck: that of far fewer rows; of sets alike in size the
-    validation rows', where theirs is the better one, since the checkpoint was chosen by them;
+def _luck(comparison: Mapping[str, Any]) -> tuple[Literal["valid", "test"] | None, str]:
+    """Which set's figure is likelier luck, and why: that of far fewer rows; of sets alike in size
+    the validation rows', where theirs is the better one, since the checkpoint was chosen by them;
     ``None`` where it may be either."""
     n, m = comparison["valid"]["n"], comparison["test_rows"]["n"]
+    so = "so their score is more likely due to chance"
     if n >= FAR_FEWER * m:
-        return "test"
-    if m >= FAR_FEWER * n or direction(comparison) == "worse":
-        return "valid"
-    return None
-
-
-def _share(comparison: Mapping[str, Any]) -> float:
-    n, m = comparison["valid"]["n"], comparison["test_rows"]["n"]
-    return float(n / (n + m))
+        return "test", f"there are far fewer test rows, {so}"
+    if m >= FAR_FEWER * n:
+        return "valid", f"there are far fewer validation rows, {so}"
+    if _direction(comparison) == "worse":
+        return "valid", f"the checkpoint was chosen on the validation rows, {so}"
+    both = comparison.get("together") or {}
+    said = "either score may be due to chance"
+    if both.get("low") is None:
+        return None, said
+    value, low, high = (100 * both[key] for key in ("value", "low", "high"))
+    together = f"{value:.0f} % (95 % CI {low:.0f}–{high:.0f})"
+    return None, f"{said}, and the score on all rows together is {together}"
 
 
 def _words(comparison: Mapping[str, Any]) -> str:
@@ -117,26 +122,6 @@ def _words(comparison: Mapping[str, Any]) -> str:
         f"and {_shown(metric, valid['value'])} on {valid['n']:,} validation rows{fold} "
         f"({p_words(comparison['p_value'], comparison['test'])})"
     )
-
-
-def _luck_words(comparison: Mapping[str, Any], luck: str | None) -> str:
-    n, m = comparison["valid"]["n"], comparison["test_rows"]["n"]
-    if luck == "test":
-        return "there are far fewer test rows, so their score is more likely due to chance"
-    if luck == "valid" and m >= FAR_FEWER * n:
-        return "there are far fewer validation rows, so their score is more likely due to chance"
-    if luck == "valid":
-        return (
-            "the checkpoint was chosen on the validation rows, so their score is more likely due "
-            "to chance"
-        )
-    both = comparison.get("together") or {}
-    said = "either score may be due to chance"
-    if both.get("low") is None:
-        return said
-    value, low, high = (100 * both[key] for key in ("value", "low", "high"))
-    together = f"{value:.0f} % (95 % CI {low:.0f}–{high:.0f})"
-    return f"{said}, and the score on all rows together is {together}"
 
 
 def _shown(metric: str, value: float) -> str:

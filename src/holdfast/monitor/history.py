@@ -21,8 +21,7 @@ from holdfast.monitor.evidence import (
     validation_losses,
 )
 from holdfast.monitor.generalisation import AccuracyGap, Harm, at_floor, completions_gap, gap_of
-from holdfast.stats.course.error_budget import POWER, times_by_plan, times_without_plan
-from holdfast.stats.course.rise import RiseState, look
+from holdfast.stats.course import POWER, RiseState, look, times_by_plan, times_without_plan
 from holdfast.stats.paired_tests import Difference, paired_t
 from holdfast.stats.ratio import loss_rows
 
@@ -196,14 +195,11 @@ class History:
         return max(limits.TRIVIAL, limits.TRIVIAL_SHARE * level)
 
     @cached_property
-    def refined_rose(self) -> bool:
-        """The same of the loss after the best temperature, by more than a trifle."""
-        return self.enough and self.refined and self.rising and not self.probe_since_best.low > 0
-
-    @property
     def rose(self) -> bool:
-        """Whether validation got worse while training did not, by either loss."""
-        return self.raw_rose or self.refined_rose
+        """Whether validation got worse while training did not, by the raw loss or by that after
+        the best temperature, there by more than a trifle."""
+        refined = self.enough and self.refined and self.rising
+        return self.raw_rose or (refined and not self.probe_since_best.low > 0)
 
     @cached_property
     def error_rise(self) -> RiseState | None:

@@ -16,7 +16,6 @@ from holdfast.monitor.curves.words import (
     GIVEN_BACK,
     MARGIN,
     SETTLED,
-    complete,
     gap_named,
     gap_words,
     many,
@@ -28,7 +27,7 @@ from holdfast.monitor.curves.words import (
     valid_name,
     verdict,
 )
-from holdfast.monitor.limits import GAP
+from holdfast.monitor.limits import END, GAP
 from holdfast.monitor.symptom import TOO_LONG
 
 
@@ -186,7 +185,10 @@ def underfit(facts: CurveFacts) -> Verdict | None:
     series = [one for one in (facts.train, facts.valid) if one is not None]
     # A log cut off by a resume says little of what was learned before.
     late = min(float(s.at[0]) for s in series) > max(float(s.at[-1]) for s in series) / 2
-    if facts.evaluations <= FEWEST or late or not complete(facts):
+    planned, last = facts.curves.planned, facts.curves.last
+    # Whether the run came to where it was planned to end, as far as the log knows.
+    complete = planned is None or last is None or last >= END * planned
+    if facts.evaluations <= FEWEST or late or not complete:
         return None
     # After a shift of the level nobody sees what had been learned before.
     if training_fitted(facts) or valid.shifted_at is not None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 from holdfast.core.curves import WHOLE
 from holdfast.core.records import Label, Verdict
 from holdfast.monitor.curves.facts import CurveFacts
@@ -23,6 +20,7 @@ from holdfast.monitor.curves.words import (
     valid_name,
     verdict,
 )
+from holdfast.monitor.generalisation import Harm
 from holdfast.monitor.limits import GAP
 from holdfast.monitor.symptom import TOO_LONG
 
@@ -30,22 +28,12 @@ ROWS = 4.5  # of validation must have got worse: five
 HALF = 0.5  # of what was learned is given back: harm by the loss alone
 
 
-@dataclass(frozen=True, slots=True)
-class Harm:
-    """What a rise did: the ``label``, what got ``worse``, and both in words."""
-
-    label: Label
-    words: str
-    worse: Literal["answers", "certainty", "both"] | None = None
-
-
-def counts(shape: CurveShape, margin: float = MARGIN, given_back: float = GIVEN_BACK) -> bool:
+def counts(shape: CurveShape) -> bool:
     """Whether a rise is large enough to matter: against the level reached, or half of that against
     it and a good part of what had been learned (a loss that hardly fell has little to give back).
     """
-    if shape.rise_share > margin:
-        return True
-    return shape.rise_share > margin / 2 and shape.given_back > given_back
+    halfway = shape.rise_share > MARGIN / 2 and shape.given_back > GIVEN_BACK
+    return shape.rise_share > MARGIN or halfway
 
 
 def matters(facts: CurveFacts) -> bool:
@@ -93,17 +81,15 @@ def risen(facts: CurveFacts) -> Verdict | None:
     if change is not None:
         moved = f"fell by {-change:.0%}" if change < -0.01 else f"stayed ({change:+.0%})"
         meanwhile = f"{train_name(facts)} {moved}"
-    harm = _harm(facts)
-    because = f"{grown}, while {meanwhile}; {harm.words}"
-    if harm.label == "inconclusive":
-        return verdict(facts, "inconclusive", because, 0.0, tried="unknown gap", harm=harm.worse)
+    label, words, worse = _harm(facts)
+    because = f"{grown}, while {meanwhile}; {words}"
+    if label == "inconclusive":
+        return verdict(facts, "inconclusive", because, 0.0, tried="unknown gap", harm=worse)
     cause, tried = TOO_LONG, "rise"
-    if harm.label == "miscalibrated":
+    if label == "miscalibrated":
         cause, tried = "too confident, not less knowing", "confidence"
     since = valid.since
-    return verdict(
-        facts, harm.label, because, sure, since=since, cause=cause, tried=tried, harm=harm.worse
-    )
+    return verdict(facts, label, because, sure, since=since, cause=cause, tried=tried, harm=worse)
 
 
 def _both(facts: CurveFacts) -> bool:
@@ -116,34 +102,35 @@ def _both(facts: CurveFacts) -> bool:
     return facts.train.end - then > max(HALF * valid.rise, ENOUGH * facts.train.noise)
 
 
-def _harm(facts: CurveFacts) -> Harm:
-    """Whether a rising loss is overfitting, confidence alone, or open: by the answers, else by the
+def _harm(facts: CurveFacts) -> tuple[Label, str, Harm | None]:
+    """Whether a rising loss is overfitting, confidence alone, or open, in words, and what got
+    worse: by the answers, else by the
     gap of the metric, else by how much of what was learned is given back."""
     if facts.valid_is_metric:
-        return Harm("overfit", "the harm is to its answers", "answers")
+        return "overfit", "the harm is to its answers", "answers"
     if facts.metric is None:
         untold = "the log has no metric, so it cannot tell wrong answers from wrong certainty"
-        return Harm("overfit", untold)
+        return "overfit", untold, None
     gap, answers = gap_at_end(facts), _answers(facts)
     known = "" if gap is None else f"; {gap_words(facts, gap)}"
     if answers < 0:
         fell = f"{_metric(facts)} fell by {-answers:.1f} points, so the harm is to answers and "
-        return Harm("overfit", f"{fell}certainty both{known}", "both")
+        return "overfit", f"{fell}certainty both{known}", "both"
     holds = f"{_metric(facts)} holds ({answers:+.1f} points), so the harm is to certainty alone"
     words = f"{holds}{known}"
     # The answers hold: overfit with a wide gap, confidence with a narrow one, else by the loss.
     if gap is not None and gap.wide:
-        return Harm("overfit", words, "certainty")
+        return "overfit", words, "certainty"
     if gap is not None and gap.narrow:
-        return Harm("miscalibrated", words, "certainty")
+        return "miscalibrated", words, "certainty"
     back = shape(facts).given_back
     open_gap = f"whether the gap is above {100 * GAP:.0f} points is open"
     lost = "all" if back >= 1 else f"{back:.0%}"
     if back > HALF:
         words = f"{words}; {open_gap}, but {lost} of what was learned is lost"
-        return Harm("overfit", words, "certainty")
+        return "overfit", words, "certainty"
     words = f"{words}; {open_gap}, and only {lost} of what the loss had gained is lost"
-    return Harm("inconclusive", words, "certainty")
+    return "inconclusive", words, "certainty"
 
 
 def _answers(facts: CurveFacts) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 from holdfast.core.curves import position
 from holdfast.core.records import Evidence, Label, Verdict
@@ -11,6 +10,7 @@ from holdfast.monitor.curves.facts import QUARTER, CurveFacts
 from holdfast.monitor.curves.gap import CurveGap, gap_at_best, gap_at_end
 from holdfast.monitor.curves.remedies import in_their_words, remedies_for
 from holdfast.monitor.curves.shape import ENOUGH, CurveShape
+from holdfast.monitor.generalisation import Harm
 from holdfast.monitor.symptom import item
 
 MARGIN = 0.05
@@ -27,12 +27,6 @@ def sureness(facts: CurveFacts, shape: CurveShape) -> float:
         return most
     chosen = shape.doubt / shape.noise - ENOUGH
     return min(most, 0.5 * math.erfc(-(shape.rise / shape.noise - chosen) / math.sqrt(2)))
-
-
-def complete(facts: CurveFacts) -> bool:
-    """Whether the run came to where it was planned to end, as far as the log knows."""
-    planned, last = facts.curves.planned, facts.curves.last
-    return planned is None or last is None or last >= 0.9 * planned
 
 
 def valid_name(facts: CurveFacts) -> str:
@@ -107,7 +101,7 @@ def verdict(
     since: float | None = None,
     cause: str | None = None,
     tried: str | None = None,
-    harm: Literal["answers", "certainty", "both"] | None = None,
+    harm: Harm | None = None,
 ) -> Verdict:
     """A verdict with the whole evidence behind it; ``tried`` names the finding whose remedies are
     given."""

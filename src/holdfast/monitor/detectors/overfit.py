@@ -16,7 +16,7 @@ from holdfast.monitor.history import History
 from holdfast.monitor.remedies import for_overfit, remedies_for
 from holdfast.monitor.symptom import TOO_LONG, Symptom, item, shown, sure
 
-# How the p-value of a rise is come by (``stats/course/rise.py``).
+# How the p-value of a rise is come by (``stats/course.py``).
 OVER_LOOKS = "test over all evaluations"
 HARMS = {
     "both": "both its predictions and their probabilities got worse",

@@ -1,1 +1,0 @@
-"""Is a run worse than its best, when it is evaluated again and again on the same rows?"""
