@@ -25,14 +25,7 @@ from cells import NOT_RUN, Cell, Result, grid, publish, run_cells
 from holdfast.core.records import Floats
 from holdfast.core.seeds import generator
 from holdfast.stats.intervals import clopper_pearson
-from holdfast.stats.streams.means import (
-    StreamLimits,
-    _limits,
-    _stakes,
-    _unit,
-    betting_limits,
-    sums_evidence,
-)
+from holdfast.stats.streams.means import StreamLimits, _stakes, betting_limits, sums_evidence
 
 ROWS = 500
 LONG = 3000
@@ -101,23 +94,21 @@ class StreamEvidence:
     p_value: Floats
 
 
-def bernstein_limits(
-    values: Floats, low: float = 0.0, high: float = 1.0, *, alpha: float = 0.05
-) -> StreamLimits:
+def bernstein_limits(x: Floats, alpha: float = 0.05) -> StreamLimits:
     """The predictable plug-in empirical Bernstein confidence sequence (2010.09686, theorem 2; after
     Howard and others, 1810.08240).
 
     Σ λ_i x_i ÷ Σ λ_i ± (log(2/alpha) + Σ (x_i − μ̂_{i−1})² ψ(λ_i)) ÷ Σ λ_i, with
-    ψ(λ) = −log(1 − λ) − λ and the stakes of ``betting_limits``, at most ½; x on the scale [0, 1].
-    Conditions and errors as there.
+    ψ(λ) = −log(1 − λ) − λ and the stakes of ``betting_limits``, at most ½; x in [0, 1].
     """
-    x = _unit(values, low, high, alpha)
     stakes = np.minimum(_stakes(x, alpha), 0.5)
     known = np.cumsum(stakes)
     spread = (x - _earlier_mean(x, 0.5)) ** 2
     centre = np.cumsum(stakes * x) / known
     half = (math.log(2 / alpha) + np.cumsum(spread * (-np.log1p(-stakes) - stakes))) / known
-    return _limits(x, centre - half, centre + half, low, high)
+    lower = np.maximum.accumulate(np.clip(centre - half, 0.0, 1.0))
+    upper = np.minimum.accumulate(np.clip(centre + half, 0.0, 1.0))
+    return StreamLimits(np.cumsum(x) / np.arange(1, len(x) + 1), lower, upper)
 
 
 def mean_evidence(gap: Floats, bound: float) -> StreamEvidence:

@@ -84,16 +84,12 @@ class History:
         return planned is not None and self.now >= limits.END * planned
 
     @cached_property
-    def _validation(self) -> tuple[Floats, bool]:
-        return validation_losses(self.snapshots)
-
-    @property
     def valid(self) -> Floats:
-        return self._validation[0]
+        return validation_losses(self.snapshots)[0]
 
     @property
     def refined(self) -> bool:
-        return self._validation[1]
+        return all(one.valid_logits is not None for one in self.snapshots)
 
     @cached_property
     def raw(self) -> Floats:

@@ -36,16 +36,16 @@ class Suggestion:
     because: str
 
 
-def smoothed(values: Floats, window: float = WINDOW) -> Floats:
-    """Each value [n] as the mean of those around it, by a Gaussian window of this deviation."""
+def smoothed(values: Floats) -> Floats:
+    """Each value [n] as the mean of those around it, by a Gaussian window of ``WINDOW`` updates."""
     values = np.asarray(values, dtype=np.float64)
-    return np.asarray(_weights(len(values), window) @ values)
+    return np.asarray(_weights(len(values)) @ values)
 
 
-def _weights(count: int, window: float = WINDOW) -> Floats:
+def _weights(count: int) -> Floats:
     """How much each value [n] has in each smoothed one [n, n]; rows add to 1."""
     at = np.arange(count)
-    weights = np.exp(-0.5 * ((at[:, None] - at[None, :]) / window) ** 2)
+    weights = np.exp(-0.5 * ((at[:, None] - at[None, :]) / WINDOW) ** 2)
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
@@ -67,7 +67,17 @@ def suggest(rates: Floats, losses: Floats, starts: Floats) -> Suggestion:
     change = np.minimum(np.asarray(losses, dtype=np.float64) - starts, max(level, 1e-12))
     line = smoothed(change)
     lowest = int(line.argmin())
-    fall, error = -float(line[lowest]), _error(change - line, lowest)
+    # The standard error of the smoothed line there, from the residuals around it: of changes with
+    # the deviation σ a residual has σ √(1 − 2 w_ii + Σ w_ij²), the line σ √(Σ w_ij²).
+    weights = _weights(len(line))
+    squares = (weights**2).sum(axis=1)
+    scatter = (change - line) / np.sqrt(1 - 2 * weights.diagonal() + squares)
+    # What comes after the lowest point may have exploded.
+    near = slice(max(0, lowest - NEAR), lowest + 2)
+    fall, error = (
+        -float(line[lowest]),
+        float(np.sqrt(np.mean(scatter[near] ** 2) * squares[lowest])),
+    )
     if lowest == 0 or fall < max(LEAST_FALL * level, SURE * error):
         because = (
             f"not enough evidence: at its lowest the loss is {abs(fall):.3g} "
@@ -86,14 +96,3 @@ def suggest(rates: Floats, losses: Floats, starts: Floats) -> Suggestion:
     )
     taken = float(f"{rates[steepest]:.2g}")
     return Suggestion(taken, min(low, taken), high, level + line, because)
-
-
-def _error(residuals: Floats, at: int) -> float:
-    """The standard error of the smoothed line there, from the residuals around it: of changes
-    with the deviation σ a residual has σ √(1 − 2 w_ii + Σ w_ij²), the line σ √(Σ w_ij²)."""
-    weights = _weights(len(residuals))
-    squares = (weights**2).sum(axis=1)
-    # What comes after the lowest point may have exploded.
-    near = slice(max(0, at - NEAR), at + 2)
-    scatter = residuals / np.sqrt(1 - 2 * weights.diagonal() + squares)
-    return float(np.sqrt(np.mean(scatter[near] ** 2) * squares[at]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from holdfast.core.curves import WHOLE
 from holdfast.core.records import Label, Verdict
 from holdfast.monitor.curves.facts import CurveFacts
@@ -84,12 +86,12 @@ def risen(facts: CurveFacts) -> Verdict | None:
     label, words, worse = _harm(facts)
     because = f"{grown}, while {meanwhile}; {words}"
     if label == "inconclusive":
-        return verdict(facts, "inconclusive", because, 0.0, tried="unknown gap", harm=worse)
+        return replace(verdict(facts, label, because, 0.0, tried="unknown gap"), harm=worse)
     cause, tried = TOO_LONG, "rise"
     if label == "miscalibrated":
         cause, tried = "too confident, not less knowing", "confidence"
-    since = valid.since
-    return verdict(facts, label, because, sure, since=since, cause=cause, tried=tried, harm=worse)
+    found = verdict(facts, label, because, sure, since=valid.since, cause=cause, tried=tried)
+    return replace(found, harm=worse)
 
 
 def _both(facts: CurveFacts) -> bool:

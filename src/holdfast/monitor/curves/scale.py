@@ -78,18 +78,16 @@ def _same(valid: Series, train: Series, logs: Floats, at: int) -> Rescaled | Non
     noise = math.sqrt(2) * max(noise_of(logs), noise_of(their_logs))
     if abs(ours) <= max(LEAST, STEP * noise) or abs(ours - theirs) > max(SLACK, ALIKE * abs(ours)):
         return None
-    if ours > 0 and _collapsed(train.values[other:], valid.values[at:], train.values[:AROUND]):
+    # Whether from the step on training is back where it began and learns nothing, and validation
+    # stands on the same level.
+    after, began = train.values[other:], train.values[:AROUND].max()
+    level = float(np.median(after))
+    back = level >= COLLAPSED * began
+    flat = np.median(after[-AROUND:]) > COLLAPSED * np.median(after[:AROUND])
+    alike = abs(float(np.median(valid.values[at:])) / level - 1) < 1 - COLLAPSED
+    if ours > 0 and back and flat and alike:
         return None
     return Rescaled(float(valid.at[at]), math.exp((ours + theirs) / 2))
-
-
-def _collapsed(train: Floats, valid: Floats, began: Floats) -> bool:
-    """Whether from the step on training is back where it began and learns nothing, and validation
-    stands on the same level."""
-    level = float(np.median(train))
-    back = level >= COLLAPSED * began.max()
-    flat = np.median(train[-AROUND:]) > COLLAPSED * np.median(train[:AROUND])
-    return bool(back and flat and abs(float(np.median(valid)) / level - 1) < 1 - COLLAPSED)
 
 
 def _factor(logs: Floats, at: int) -> float:

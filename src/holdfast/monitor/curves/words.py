@@ -10,7 +10,6 @@ from holdfast.monitor.curves.facts import QUARTER, CurveFacts
 from holdfast.monitor.curves.gap import CurveGap, gap_at_best, gap_at_end
 from holdfast.monitor.curves.remedies import in_their_words, remedies_for
 from holdfast.monitor.curves.shape import ENOUGH, CurveShape
-from holdfast.monitor.generalisation import Harm
 from holdfast.monitor.symptom import item
 
 MARGIN = 0.05
@@ -101,7 +100,6 @@ def verdict(
     since: float | None = None,
     cause: str | None = None,
     tried: str | None = None,
-    harm: Harm | None = None,
 ) -> Verdict:
     """A verdict with the whole evidence behind it; ``tried`` names the finding whose remedies are
     given."""
@@ -117,7 +115,6 @@ def verdict(
         cause,
         evidence_of(facts),
         in_their_words(remedies, facts.curves),
-        harm,
     )
 
 

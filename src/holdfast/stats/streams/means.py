@@ -50,7 +50,16 @@ def betting_limits(
     The values must have one conditional mean given the past; independent rows do. A value outside
     [low, high] or NaN: a ``Defect``, since nothing is promised then. No values: empty.
     """
-    x = _unit(values, low, high, alpha)
+    if not (-math.inf < low < high < math.inf):
+        raise Defect("the range of a stream", "needs finite low < high", (low, high))
+    if not 0 < alpha < 1:
+        raise Defect("the error of a stream", "must lie strictly between 0 and 1", alpha)
+    found = np.asarray(values, dtype=np.float64)
+    if not np.all((found >= low) & (found <= high)):
+        worst = found[np.argmax(np.where(np.isnan(found), np.inf, np.abs(found)))]
+        raise Defect("the values of a stream", f"must lie within [{low}, {high}]", float(worst))
+    width = high - low
+    x = (found - low) / width
     stakes = _stakes(x, alpha)
     means = np.linspace(0.0, 1.0, grid + 1)
     need = math.log(2 / alpha)
@@ -68,7 +77,10 @@ def betting_limits(
         under[part] = np.where(up >= need, means, 0.0).max(axis=1)
         over[part] = np.where(down >= need, means, 1.0).min(axis=1)
         capital = np.stack([up[-1], down[-1]])
-    return _limits(x, under, over, low, high)
+    mean = np.cumsum(x) / np.arange(1, len(x) + 1)
+    # A mean that was refused once stays refused, so limits only close in.
+    lower, upper = np.maximum.accumulate(under), np.minimum.accumulate(over)
+    return StreamLimits(low + width * mean, low + width * lower, low + width * upper)
 
 
 def sums_evidence(
@@ -101,18 +113,6 @@ def sums_evidence(
     return np.asarray(top + np.log(np.mean(np.exp(logs - top[..., None]), axis=-1)))
 
 
-def _unit(values: Floats, low: float, high: float, alpha: float) -> Floats:
-    if not (-math.inf < low < high < math.inf):
-        raise Defect("the range of a stream", "needs finite low < high", (low, high))
-    if not 0 < alpha < 1:
-        raise Defect("the error of a stream", "must lie strictly between 0 and 1", alpha)
-    found = np.asarray(values, dtype=np.float64)
-    if not np.all((found >= low) & (found <= high)):
-        worst = found[np.argmax(np.where(np.isnan(found), np.inf, np.abs(found)))]
-        raise Defect("the values of a stream", f"must lie within [{low}, {high}]", float(worst))
-    return np.asarray((found - low) / (high - low))
-
-
 def _stakes(x: Floats, alpha: float) -> Floats:
     n = np.arange(1, len(x) + 1)
     mean = (0.5 + np.cumsum(x)) / (n + 1)
@@ -122,12 +122,3 @@ def _stakes(x: Floats, alpha: float) -> Floats:
     # A stake may look at earlier values alone: that makes the bet fair.
     earlier = np.concatenate([[0.25], variance[:-1]])[: len(x)]
     return np.asarray(np.sqrt(2 * math.log(2 / alpha) / (earlier * n * np.log1p(n))))
-
-
-def _limits(x: Floats, under: Floats, over: Floats, low: float, high: float) -> StreamLimits:
-    width = high - low
-    mean = np.cumsum(x) / np.arange(1, len(x) + 1)
-    # A mean that was refused once stays refused, so limits only close in.
-    lower = np.maximum.accumulate(np.clip(under, 0.0, 1.0))
-    upper = np.minimum.accumulate(np.clip(over, 0.0, 1.0))
-    return StreamLimits(low + width * mean, low + width * lower, low + width * upper)
