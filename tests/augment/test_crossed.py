@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from holdfast.augment.teacher_texts import crossed
+from holdfast.augment.synthesize import crossed
 
 TEXTS = ["a b c d", "e f g", "h i j k l"]
 

@@ -8,13 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from holdfast.augment.pictures.blur import blurred
-from holdfast.augment.pictures.crop import shifted
-from holdfast.augment.pictures.erase import erased
-from holdfast.augment.pictures.jitter import brighter, contrasted, grey, saturated
+from holdfast.augment.pictures.colours import Erase, blurred, brighter, contrasted, grey, saturated
 from holdfast.augment.pictures.mixup import CutMix, ImageMixup, MixedLabels
 from holdfast.augment.pictures.orientation import in_a_mirror
-from holdfast.augment.pictures.resize import zoomed
 from holdfast.augment.pictures.trivial import (
     OPERATIONS,
     autocontrasted,
@@ -23,7 +19,7 @@ from holdfast.augment.pictures.trivial import (
     sharpened,
     solarized,
 )
-from holdfast.augment.pictures.warp import turns, unit, warped
+from holdfast.augment.pictures.warp import Resize, shifted, turns, unit, warped
 
 
 def pictures(count: int = 4, side: int = 17, seed: int = 0) -> torch.Tensor:
@@ -83,7 +79,7 @@ def test_crops_are_shifts_each_as_likely() -> None:
 
 def test_a_part_is_shown_at_full_size() -> None:
     slope = torch.linspace(0, 1, 32).view(1, 1, 1, 32).expand(200, 3, 32, 32)
-    spans = zoomed(slope, rngs(200), 0.35)
+    spans = Resize(least=0.35).change(slope, rngs(200))
     widths = (spans[:, 0, 16, -1] - spans[:, 0, 16, 0]).numpy()
     assert 0.4 < widths.min() < 0.65
     assert widths.max() <= 1.0 + 1e-5
@@ -159,7 +155,7 @@ def test_an_operation_keeps_shape_and_range(name: str) -> None:
 
 def test_a_square_is_blanked_with_the_mean() -> None:
     ours = pictures(50, 16)
-    found = erased(ours, rngs(50), 0.25)
+    found = Erase(strength=0.25).change(ours, rngs(50))
     changed = (found != ours).any(dim=1)
     sizes = changed.sum(dim=(1, 2))
     assert int(sizes.max()) == 16

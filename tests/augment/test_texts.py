@@ -10,14 +10,18 @@ import pytest
 from scipy.stats import binomtest, chisquare
 
 from holdfast.augment.texts import wordnet as wordnet_room
-from holdfast.augment.texts.aeda import MARKS, punctuated
 from holdfast.augment.texts.back_translation import like_first
-from holdfast.augment.texts.cutout import cut_out
-from holdfast.augment.texts.delete import thinned
-from holdfast.augment.texts.eda import eased
-from holdfast.augment.texts.insert import stuffed
-from holdfast.augment.texts.swap import swapped
-from holdfast.augment.texts.synonyms import put, reworded
+from holdfast.augment.texts.word_edits import (
+    MARKS,
+    Aeda,
+    Cutout,
+    Delete,
+    Eda,
+    Insert,
+    Swap,
+    Synonyms,
+    put,
+)
 from holdfast.augment.texts.wordnet import PLACES, wordnet
 from holdfast.augment.texts.words import split
 from holdfast.core.errors import MachineError
@@ -39,7 +43,7 @@ def english() -> wordnet_room.WordNet:
 
 def test_a_swap_loses_no_word_and_moves_two_a_time() -> None:
     for seed in range(30):
-        new = swapped(TEXT, rng(seed), 0.1).split()
+        new = Swap(strength=0.1).change(TEXT, rng(seed)).split()
         assert Counter(new) == Counter(WORDS)
         # 16 words, a tenth of them: two swaps, of four words at most.
         assert 2 <= sum(a != b for a, b in zip(new, WORDS, strict=True)) <= 4 or new == WORDS
@@ -48,7 +52,7 @@ def test_a_swap_loses_no_word_and_moves_two_a_time() -> None:
 def test_each_word_is_deleted_as_often_as_asked_for() -> None:
     gone: Counter[str] = Counter()
     for seed in range(300):
-        left = thinned(TEXT, rng(seed), 0.2).split()
+        left = Delete(strength=0.2).change(TEXT, rng(seed)).split()
         rest = iter(WORDS)
         assert all(word in rest for word in left), "not in their order"
         gone += Counter(WORDS) - Counter(left)
@@ -57,14 +61,14 @@ def test_each_word_is_deleted_as_often_as_asked_for() -> None:
 
 
 def test_of_one_word_nothing_is_deleted() -> None:
-    assert thinned("dog", rng(0), 0.9) == "dog"
-    assert all(thinned("a b", rng(seed), 0.9).strip() for seed in range(50))
+    assert Delete(strength=0.9).change("dog", rng(0)) == "dog"
+    assert all(Delete(strength=0.9).change("a b", rng(seed)).strip() for seed in range(50))
 
 
 def test_marks_are_put_in_and_nothing_else() -> None:
     counts = []
     for seed in range(200):
-        new = punctuated(TEXT, rng(seed)).split()
+        new = Aeda().change(TEXT, rng(seed)).split()
         assert [word for word in new if word not in MARKS] == WORDS
         counts.append(len(new) - len(WORDS))
     # 1 … ⌊16 ÷ 3⌋, each as likely.
@@ -75,7 +79,7 @@ def test_marks_are_put_in_and_nothing_else() -> None:
 def test_a_stretch_is_cut_out_of_any_place() -> None:
     begins = set()
     for seed in range(100):
-        new = cut_out(TEXT, rng(seed), 0.25).split()
+        new = Cutout(strength=0.25).change(TEXT, rng(seed)).split()
         assert len(new) == len(WORDS) - 4
         begin = next(k for k in range(len(WORDS)) if new[:k] + WORDS[k : k + 4] + new[k:] == WORDS)
         begins.add(begin)
@@ -84,7 +88,8 @@ def test_a_stretch_is_cut_out_of_any_place() -> None:
 
 
 def test_nothing_is_cut_where_a_number_stands_in_every_stretch() -> None:
-    assert cut_out("in 1 on 2 at 3 by", rng(0), 0.5) == "in 1 on 2 at 3 by"
+    text = "in 1 on 2 at 3 by"
+    assert Cutout(strength=0.5).change(text, rng(0)) == text
 
 
 @pytest.mark.parametrize(
@@ -141,7 +146,7 @@ def test_every_synonym_shares_the_first_synset(english: wordnet_room.WordNet) ->
 
 def test_words_of_content_are_replaced_up_to_the_strength(english: wordnet_room.WordNet) -> None:
     text = "they bought the movie quickly and studied the film in Berlin"
-    seen = [reworded(text, rng(seed), english.synonyms, 0.3) for seed in range(20)]
+    seen = [Synonyms(strength=0.3).change(text, rng(seed)) for seed in range(20)]
     changes = [sum(a != b for a, b in zip(text.split(), new.split(), strict=True)) for new in seen]
     assert set(changes) == {3}
     assert all(new.startswith("they ") and new.endswith("in Berlin") for new in seen)
@@ -164,7 +169,7 @@ def test_case_and_article_follow(text: str, place: int, new: str, right: str) ->
 def test_an_inserted_word_is_a_synonym_of_one_that_is_there(english: wordnet_room.WordNet) -> None:
     text = "they bought the movie quickly and went home again to sleep"
     for seed in range(20):
-        more = Counter(stuffed(text, rng(seed), english.synonyms, 0.1).split())
+        more = Counter(Insert(strength=0.1).change(text, rng(seed)).split())
         more.subtract(text.split())
         assert min(more.values()) == 0
         (added,) = [word for word, count in more.items() if count]
@@ -173,7 +178,9 @@ def test_an_inserted_word_is_a_synonym_of_one_that_is_there(english: wordnet_roo
 
 def test_eda_does_one_of_four_things(english: wordnet_room.WordNet) -> None:
     text = "they bought the movie quickly and went home again to sleep"
-    sizes = Counter(len(eased(text, rng(seed), 0.1).split()) - 11 for seed in range(200))
+    sizes = Counter(
+        len(Eda(strength=0.1).change(text, rng(seed)).split()) - 11 for seed in range(200)
+    )
     assert {-1, 0, 1} <= set(sizes)
 
 

@@ -14,13 +14,17 @@ import pytest
 import torch
 
 from holdfast.augment.image_forms import Redrawing
-from holdfast.augment.registry import ENRICHMENTS, all_enrichments, check_enrich, make_all
-from holdfast.augment.settings import SettingRule
+from holdfast.augment.registry import (
+    ENRICHMENTS,
+    SettingRule,
+    all_enrichments,
+    check_enrich,
+    make_all,
+)
 from holdfast.augment.source import RowTurn
 from holdfast.augment.text_forms import Rewriting
 from holdfast.augment.texts.base import count_of
-from holdfast.augment.texts.survive import lost
-from holdfast.augment.texts.words import split
+from holdfast.augment.texts.words import lost, split
 from holdfast.contract.fit import Sides
 from holdfast.core.errors import Defect, HoldfastError, MachineError, ModelError, RecipeError
 from holdfast.data.table import TrainSplit, ValidSplit

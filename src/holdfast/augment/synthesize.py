@@ -1,5 +1,5 @@
 """New texts of a class: from templates, from parts of its texts, or written by a language model;
-and which of them may be learned from.
+and which of them may be learned from. And texts without a class, for a teacher to answer.
 
 A text that nobody wrote for its class may be of another one, a copy, or the same as a hundred
 others. So each must pass (``sift``): it is no near-copy of any known text, held-out ones among
@@ -11,9 +11,10 @@ taken.
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,7 @@ JOINT = re.compile(
     r"(?<=[.!?;:,])\s+|\s+(?=(?:but|and|because|although|while|so)\b)", re.IGNORECASE
 )
 LEAST_WORDS = 6
+LONGEST_WORDS = 400
 LEAST_CHANCE = 0.5
 ALIKE = 0.95
 SHOTS = 5
@@ -55,6 +57,7 @@ def from_templates(
     found = []
     for label, lines in templates.items():
         texts: dict[str, None] = {}
+        wanted = count.get(label, 0)
         for line in lines:
             parts = SLOT.split(line)
             choices = [part.split("|") if index % 2 else [part] for index, part in enumerate(parts)]
@@ -63,22 +66,16 @@ def from_templates(
                     rule = "has a slot with fewer than two fillings"
                     remedy = "Write {one|another}; a text without slots is a plain text."
                     raise RecipeError("data.synthesize.templates", rule, line, remedy)
-            drawn = _combinations(choices, 4 * count.get(label, 0), rng)
+            # All combinations, or some times as many as are asked for where there are more.
+            most = 4 * wanted
+            drawn: Iterable[Sequence[str]] = itertools.product(*choices)
+            if math.prod(map(len, choices)) > max(most, 1):
+                drawn = [[one[int(rng.integers(len(one)))] for one in choices] for _ in range(most)]
             texts |= dict.fromkeys(" ".join("".join(one).split()) for one in drawn)
-        order = rng.permutation(len(texts))[: count.get(label, 0)].tolist()
+        order = rng.permutation(len(texts))[:wanted].tolist()
         every = list(texts)
         found += [NewText(every[i], label, "template") for i in order]
     return found
-
-
-def _combinations(
-    choices: Sequence[Sequence[str]], most: int, rng: np.random.Generator
-) -> list[tuple[str, ...]]:
-    """All combinations, or ``most`` drawn where there are more."""
-    total = int(np.prod([float(len(one)) for one in choices]))
-    if total <= max(most, 1):
-        return list(itertools.product(*choices))
-    return [tuple(one[int(rng.integers(len(one)))] for one in choices) for _ in range(most)]
 
 
 def recombined(
@@ -147,11 +144,11 @@ def written(
             prompts.append(prompt_of(names[label], [texts[i] for i in chosen]))
             of.append((label, fold))
     lines = [one.strip().split("\n")[0].strip(" -\"'") for one in write(prompts)]
-    return [NewText(t, *where) for t, where in zip(lines, _by(of, "model"), strict=True) if t]
-
-
-def _by(of: Sequence[tuple[int, int]], by: str) -> list[tuple[int, str, int]]:
-    return [(label, by, fold) for label, fold in of]
+    return [
+        NewText(text, label, "model", fold)
+        for text, (label, fold) in zip(lines, of, strict=True)
+        if text
+    ]
 
 
 def prompt_of(name: str, texts: Sequence[str]) -> str:
@@ -203,3 +200,29 @@ def sift(
             kept.append(index)
             taken.add(group)
     return Sifted(np.array(kept, dtype=np.int64), dict(refused))
+
+
+def crossed(texts: Sequence[str], count: int, rng: np.random.Generator) -> list[str]:
+    """``count`` different texts, none of them one of ``texts`` (fewer where chance gives no more):
+    some first words of one and some last words of another, at least one of each. Of a text the
+    first ``LONGEST_WORDS`` words take part.
+
+    What such a text means nobody knows, and nobody has to: a teacher's answer to it is learned,
+    which says where the teacher draws its lines between the rows it knew (after the augmentation
+    of 1909.10351, without a language model).
+    """
+    words = [one.split()[:LONGEST_WORDS] for one in texts]
+    words = [one for one in words if one]
+    known, made = set(texts), dict[str, None]()
+    if len(words) < 2:
+        return []
+    for _ in range(4 * count):
+        if len(made) == count:
+            break
+        first, second = (words[int(i)] for i in rng.choice(len(words), 2, replace=False))
+        begin = int(rng.integers(1, len(first) + 1))
+        end = int(rng.integers(0, len(second)))
+        text = " ".join([*first[:begin], *second[end:]])
+        if text not in known:
+            made[text] = None
+    return list(made)

@@ -13,7 +13,7 @@ import numpy as np
 from holdfast.augment.meaning import meaning
 from holdfast.augment.source import BLOCK, RowTurn
 from holdfast.augment.texts.base import Row, TextEnrichment
-from holdfast.augment.texts.survive import lost
+from holdfast.augment.texts.words import lost
 from holdfast.core.errors import Defect
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import derive_seed, generator
@@ -24,16 +24,18 @@ if TYPE_CHECKING:
 
 
 SOURCES, ANSWERS = ("text", "text_pair", "question"), ("target", "answer")
+# The columns of texts, and the parts that are read of a chat by their roles.
+TEXTS = ("text", "text_pair", "target")
+ROLES = {"user": "question", "assistant": "answer"}
 
 
 @dataclass(frozen=True, slots=True)
 class RowForms:
-    """A row in a form: its texts, by which enrichment, and why that form is not used (``kept``),
-    which leaves the row as it is; a row that no enrichment was drawn for has neither."""
+    """A row in a form: its texts, and why that form is not used (``kept``), which leaves the row
+    as it is."""
 
     row: Row
-    by: str | None = None
-    kept: str | None = None
+    kept: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class Rewriting:
     makes examples of a table like that of ``train``. ``added`` are examples that stand behind those
     of the table and are passed as they are.
 
-    A form that lost numbers, negation, names or protected terms (``texts/survive.py``) or is too
+    A form that lost numbers, negation, names or protected terms (``texts/words.py``) or is too
     unlike its text (``meaning.py``) is not used, nor is one that gives not exactly one example:
     then the row is passed as it is.
     """
@@ -57,7 +59,7 @@ class Rewriting:
     seed: int
     added: Any = None
     steps: int = BLOCK
-    _known: dict[tuple[str, int, int], RowForms] = field(default_factory=dict, repr=False)
+    _known: dict[tuple[str, int, int], Row] = field(default_factory=dict, repr=False)
     _vectors: dict[str, Floats] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -79,10 +81,9 @@ class Rewriting:
         return examples.extended(beside, beside.weights), places
 
     def _of_table(self, rows: Ints, turns: Sequence[RowTurn]) -> tuple[Any, Ints]:
-        places = np.asarray(self.places[rows], dtype=np.int64)
-        block = self._block(places)
+        block = self._block(np.asarray(self.places[rows], dtype=np.int64))
         plain = read_rows(block, self.train.table)
-        made = [one.row for one in self.forms(places, plain, turns)]
+        made = self._forms(block.column("row").to_pylist(), plain, turns)
         examples, at = self._encoded(block, made)
         if (at < 0).any():
             # A form of which nothing can be learned, or too much: the row itself stands in for it.
@@ -92,28 +93,20 @@ class Rewriting:
             raise Defect("enrichment", "met a row that gives not exactly one example")
         return examples, at
 
-    def forms(self, places: Ints, plain: Sequence[Row], turns: Sequence[RowTurn]) -> list[RowForms]:
-        """The rows at these ``places`` of the table, ``plain`` as they are, each in the form of its
-        turn."""
-        source = [int(row) for row in self._block(places).column("row").to_pylist()]
+    def _forms(
+        self, source: Sequence[int], plain: Sequence[Row], turns: Sequence[RowTurn]
+    ) -> list[Row]:
+        """The rows ``plain``, of these ``source`` positions, each in the form of its turn."""
         drawn = [self._drawn(row, turn) for row, turn in zip(source, turns, strict=True)]
-        found = [RowForms(row) for row in plain]
+        found = list(plain)
         for name, one in self.enrichments.items():
-            wanted = [k for k, (by, _) in enumerate(drawn) if by == name]
-            keys = [(name, source[k], drawn[k][1]) for k in wanted]
-            known = self._known if one.copies else {}
-            new = [k for k, key in zip(wanted, keys, strict=True) if key not in known]
-            made = dict(
-                zip(
-                    new,
-                    self._made(name, [plain[k] for k in new], [drawn[k][1] for k in new]),
-                    strict=True,
-                )
-            )
-            for k, key in zip(wanted, keys, strict=True):
-                found[k] = made[k] if k in made else known[key]
-                if one.copies:
-                    self._known[key] = found[k]
+            known: dict[tuple[str, int, int], Row] = self._known if one.copies else {}
+            keys = {k: (name, source[k], seed) for k, (by, seed) in enumerate(drawn) if by == name}
+            new = [k for k, key in keys.items() if key not in known]
+            made = self._made(name, [plain[k] for k in new], [drawn[k][1] for k in new])
+            known.update((keys[k], form.row) for k, form in zip(new, made, strict=True))
+            for k, key in keys.items():
+                found[k] = known[key]
         return found
 
     def _drawn(self, row: int, turn: RowTurn) -> tuple[str | None, int]:
@@ -148,7 +141,7 @@ class Rewriting:
                     if float(self._vectors[old] @ meaning().vectors([form])[0]) < one.similarity:
                         faults[k] = "similarity"
         return [
-            RowForms(form if fault is None else old, name, fault)
+            RowForms(form if fault is None else old, fault)
             for old, form, fault in zip(rows, new, faults, strict=True)
         ]
 
@@ -234,27 +227,25 @@ def _fault(old: Row, new: Row, parts: Sequence[str], one: TextEnrichment) -> str
 def read_rows(block: pa.Table, table: Table) -> list[Row]:
     """The texts of rows by the names of their parts, and under ``label`` what they are labelled
     with: of a chat the last ``question`` and ``answer``."""
-    names = [name for name in ("text", "text_pair", "target") if name in block.column_names]
     if "turns" in block.column_names:
-        return [_of_chat(json.loads(cell)) for cell in block.column("turns").to_pylist()]
-    columns = {name: block.column(name).to_pylist() for name in names}
-    labels = _labels(block, table)
+        chats = [
+            {turn["role"]: turn["content"] for turn in json.loads(cell)}
+            for cell in block.column("turns").to_pylist()
+        ]
+        parts = {part: [last.get(role, "") for last in chats] for role, part in ROLES.items()}
+        labels: list[Any] = [None] * len(chats)
+    else:
+        parts = {
+            name: block.column(name).to_pylist() for name in TEXTS if name in block.column_names
+        }
+        given = next((name for name in ("value", "labels") if name in block.column_names), "label")
+        labels = block.column(given).to_pylist()
+        if given == "label":
+            labels = [table.classes[k] if k >= 0 else None for k in labels]
     return [
-        {**{name: columns[name][k] for name in names}, "label": labels[k]}
-        for k in range(block.num_rows)
+        {**{name: texts[k] for name, texts in parts.items()}, "label": label}
+        for k, label in enumerate(labels)
     ]
-
-
-def _labels(block: pa.Table, table: Table) -> list[Any]:
-    for name in ("value", "labels"):
-        if name in block.column_names:
-            return list(block.column(name).to_pylist())
-    return [table.classes[k] if k >= 0 else None for k in block.column("label").to_pylist()]
-
-
-def _of_chat(turns: Sequence[Mapping[str, str]]) -> Row:
-    last = {turn["role"]: turn["content"] for turn in turns}
-    return {"question": last.get("user", ""), "answer": last.get("assistant", ""), "label": None}
 
 
 def write_rows(block: pa.Table, rows: Sequence[Row]) -> pa.Table:
@@ -262,21 +253,16 @@ def write_rows(block: pa.Table, rows: Sequence[Row]) -> pa.Table:
     import pyarrow as pa
 
     if "turns" in block.column_names:
-        cells = block.column("turns").to_pylist()
-        turns = [_to_chat(json.loads(c), row) for c, row in zip(cells, rows, strict=True)]
+        chats = [json.loads(cell) for cell in block.column("turns").to_pylist()]
+        for turns, row in zip(chats, rows, strict=True):
+            for role, part in ROLES.items():
+                last = [turn for turn in turns if turn["role"] == role][-1:]
+                for turn in last:
+                    turn["content"] = str(row[part])
         at = block.column_names.index("turns")
-        return block.set_column(at, "turns", pa.array([json.dumps(one) for one in turns]))
-    for name in ("text", "text_pair", "target"):
+        return block.set_column(at, "turns", pa.array([json.dumps(turns) for turns in chats]))
+    for name in TEXTS:
         if name in block.column_names:
             at, kind = block.column_names.index(name), block.schema.field(name).type
             block = block.set_column(at, name, pa.array([row[name] for row in rows], kind))
     return block
-
-
-def _to_chat(turns: Sequence[Mapping[str, str]], row: Row) -> list[dict[str, str]]:
-    found = [dict(turn) for turn in turns]
-    for role, part in (("user", "question"), ("assistant", "answer")):
-        last = [turn for turn in found if turn["role"] == role]
-        if last:
-            last[-1]["content"] = str(row[part])
-    return found

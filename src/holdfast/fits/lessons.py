@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.augment.teacher_texts import crossed
+from holdfast.augment.synthesize import crossed
 from holdfast.contract.fit import PreparedData, Sides
 from holdfast.contract.run_folder import SPLITS, open_run
 from holdfast.core.errors import RecipeError, RunError

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from holdfast.augment.pictures.blur import blurred
-from holdfast.augment.pictures.crop import shifted
-from holdfast.augment.texts.survive import lost
-from holdfast.augment.texts.synonyms import reworded
+from holdfast.augment.pictures.colours import blurred
+from holdfast.augment.pictures.warp import shifted
+from holdfast.augment.texts.word_edits import Synonyms
 from holdfast.augment.texts.wordnet import wordnet
-from holdfast.augment.texts.words import free_places, split
+from holdfast.augment.texts.words import free_places, lost, split
 from holdfast.core.errors import MachineError
 
 if TYPE_CHECKING:
@@ -110,7 +109,7 @@ def _other(found: re.Match[str]) -> str:
 
 def synonyms(text: str, rng: np.random.Generator) -> str:
     """Up to one word of content in five by a synonym of WordNet's first sense."""
-    return reworded(text, rng, wordnet().synonyms)
+    return Synonyms().change(text, rng)
 
 
 def noisy(text: str, rng: np.random.Generator) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from holdfast.augment.settings import number
+from holdfast.augment.registry import setting
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,7 +27,7 @@ class PictureEnrichment(ABC):
     that it must come before a model's own scaling.
     """
 
-    share: float = number(1.0, above=0, most=1)
+    share: float = setting(1.0, above=0, most=1)
     order: ClassVar[int] = 0
     needs_colours: ClassVar[bool] = False
 

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from holdfast.augment.pictures.base import Chances, PictureEnrichment
-from holdfast.augment.registry import ENRICHMENTS, Enrichment
-from holdfast.augment.settings import number
+from holdfast.augment.registry import enrichment, setting
 
 if TYPE_CHECKING:
     import torch
@@ -32,8 +31,8 @@ PARTNERS, SHARES = "partners", "shares"
 class Mixing(PictureEnrichment):
     """``share`` is how many pictures are mixed; ``alpha`` the α of the shares' Beta."""
 
-    share: float = number(0.5, above=0, most=1)
-    alpha: float = number(1.0, above=0, most=100)
+    share: float = setting(0.5, above=0, most=1)
+    alpha: float = setting(1.0, above=0, most=100)
     order: ClassVar[int] = 9
 
     def change(self, pixels: Tensor, chances: Chances) -> Tensor:
@@ -48,11 +47,12 @@ class Mixing(PictureEnrichment):
         of ``others``; and what the share came to."""
 
 
+@enrichment("mixup", "pictures", "about a point on CIFAR-10 whole (1710.09412)")
 @dataclass(frozen=True)
 class ImageMixup(Mixing):
     """Each value is the sum of the two pictures' by their shares."""
 
-    alpha: float = number(0.2, above=0, most=100)
+    alpha: float = setting(0.2, above=0, most=100)
 
     def mixed(
         self, pixels: Tensor, others: Tensor, shares: np.ndarray, chances: Chances
@@ -64,6 +64,7 @@ class ImageMixup(Mixing):
         return pixels * by + others * (1 - by), shares
 
 
+@enrichment("cutmix", "pictures", "about a point on CIFAR-10 whole (1905.04899)")
 @dataclass(frozen=True)
 class CutMix(Mixing):
     """A rectangle of the picture's own ratio of sides comes from the other."""
@@ -104,11 +105,3 @@ class MixedLabels:
         logits = passed.output.logits.float()
         others = torch.nn.functional.cross_entropy(logits, passed.batch[PARTNERS], reduction="none")
         return share * losses + (1 - share) * others
-
-
-ENRICHMENTS.add(
-    "mixup", Enrichment(ImageMixup, "pictures", "about a point on CIFAR-10 whole (1710.09412)")
-)
-ENRICHMENTS.add(
-    "cutmix", Enrichment(CutMix, "pictures", "about a point on CIFAR-10 whole (1905.04899)")
-)

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.augment.pictures.base import Chances, PictureEnrichment
-from holdfast.augment.pictures.jitter import brighter, contrasted, saturated
+from holdfast.augment.pictures.colours import blended, brighter, contrasted, saturated
 from holdfast.augment.pictures.warp import turns, unit, warped
-from holdfast.augment.registry import ENRICHMENTS, Enrichment
+from holdfast.augment.registry import enrichment
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,8 +63,7 @@ def sharpened(pixels: Tensor, factors: Tensor) -> Tensor:
     if min(pixels.shape[-2:]) > 2:
         inner = torch.nn.functional.conv2d(pixels, kernel, groups=pixels.shape[1])
         smooth[:, :, 1:-1, 1:-1] = inner
-    by = factors.view(-1, 1, 1, 1)
-    return (pixels * by + smooth * (1 - by)).clamp(0, 1)
+    return blended(pixels, smooth, factors)
 
 
 def posterized(pixels: Tensor, strengths: Strengths) -> Tensor:
@@ -131,6 +130,9 @@ OPERATIONS: dict[str, Operation] = {
 }
 
 
+@enrichment(
+    "trivial_augment", "pictures", "0.5 to 1 point over shifts and mirrors, whole sets (2103.10158)"
+)
 @dataclass(frozen=True)
 class TrivialAugment(PictureEnrichment):
     """One operation of chance a picture, at a strength of chance either way."""
@@ -154,13 +156,3 @@ class TrivialAugment(PictureEnrichment):
                 changed = OPERATIONS[name](pixels[places], strengths[here])
                 pixels = pixels.index_copy(0, places, changed)
         return pixels
-
-
-ENRICHMENTS.add(
-    "trivial_augment",
-    Enrichment(
-        TrivialAugment,
-        "pictures",
-        "0.5 to 1 point over shifts and mirrors, whole sets (2103.10158)",
-    ),
-)

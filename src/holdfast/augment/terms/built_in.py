@@ -41,21 +41,10 @@ NAMES: Mapping[tuple[str, str], str] = {
     ("East Asian", MALE): "Hiroshi Kenji Takashi Wei Minho Jianguo Haruto",
 }
 # Pronouns by what they do in a sentence.
+DUTIES = ("subject", "object", "determiner", "possessive", "reflexive")
 PRONOUNS = {
-    MALE: {
-        "subject": "he",
-        "object": "him",
-        "determiner": "his",
-        "possessive": "his",
-        "reflexive": "himself",
-    },
-    FEMALE: {
-        "subject": "she",
-        "object": "her",
-        "determiner": "her",
-        "possessive": "hers",
-        "reflexive": "herself",
-    },
+    MALE: ("he", "him", "his", "his", "himself"),
+    FEMALE: ("she", "her", "her", "hers", "herself"),
 }
 # male/female, and where there is one the plural.
 PAIRED = """
@@ -95,61 +84,49 @@ REGIONS: Mapping[str, str] = {
 @cache
 def built_in() -> dict[str, Axis]:
     """The axes ``gender``, ``origin`` and ``region``."""
-    return {"gender": _gender(), "origin": _origin(), "region": _region()}
-
-
-def _names(key: tuple[str, str]) -> tuple[GroupTerm, ...]:
-    return tuple(GroupTerm((("name", name),)) for name in NAMES[key].split())
-
-
-def _gender() -> Axis:
     words: dict[str, list[GroupTerm]] = {MALE: [], FEMALE: []}
-    lines = [line.split() for line in PAIRED.strip().splitlines()]
-    lines += [[pair] for pair in OTHERS.split()]
-    for line in lines:
-        # Words of ``OTHERS`` fit into no frame, so that their slot is another.
-        slots = ("noun", "plural") if line[0] not in OTHERS.split() else ("other",)
-        for k, group in enumerate((MALE, FEMALE)):
-            forms = zip(slots, (pair.split("/")[k] for pair in line), strict=False)
-            words[group].append(GroupTerm(tuple(forms)))
-    pronouns = {group: (GroupTerm(tuple(forms.items())),) for group, forms in PRONOUNS.items()}
-    origins = dict.fromkeys(origin for origin, _ in NAMES)
-    names = [
-        TermBlock(
-            f"names, {one}", {g: _names((one, g)) for g in (MALE, FEMALE)}, False, SAYS, "name"
-        )
-        for one in origins
+    # Words of ``OTHERS`` fit into no frame, so that their slot is another.
+    lines = [
+        *((line.split(), ("noun", "plural")) for line in PAIRED.strip().splitlines()),
+        *(([pair], ("other",)) for pair in OTHERS.split()),
     ]
+    for pairs, slots in lines:
+        for k, group in enumerate((MALE, FEMALE)):
+            forms = zip(slots, (pair.split("/")[k] for pair in pairs), strict=False)
+            words[group].append(GroupTerm(tuple(forms)))
+    pronouns = {
+        group: (GroupTerm(tuple(zip(DUTIES, forms, strict=True))),)
+        for group, forms in PRONOUNS.items()
+    }
     paired = {group: tuple(terms) for group, terms in words.items()}
-    return Axis(
-        "gender",
-        (
-            TermBlock("pronouns", pronouns, True),
-            TermBlock("words", paired, True, "The {} says: ", "noun"),
-            *names,
-        ),
-    )
-
-
-def _origin() -> Axis:
-    origins = dict.fromkeys(origin for origin, _ in NAMES)
-    return Axis(
-        "origin",
-        tuple(
-            TermBlock(
-                f"{gender} names", {o: _names((o, gender)) for o in origins}, False, SAYS, "name"
-            )
-            for gender in (FEMALE, MALE)
-        ),
-    )
-
-
-def _region() -> Axis:
-    groups = {
+    origins = tuple(dict.fromkeys(origin for origin, _ in NAMES))
+    names = {
+        key: tuple(GroupTerm((("name", name),)) for name in each.split())
+        for key, each in NAMES.items()
+    }
+    by_origin = [
+        TermBlock(f"names, {o}", {g: names[o, g] for g in (MALE, FEMALE)}, False, SAYS, "name")
+        for o in origins
+    ]
+    by_gender = [
+        TermBlock(f"{g} names", {o: names[o, g] for o in origins}, False, SAYS, "name")
+        for g in (FEMALE, MALE)
+    ]
+    countries = {
         region: tuple(
             GroupTerm(tuple(zip(("country", "adjective"), pair.split("/"), strict=True)))
             for pair in pairs.split()
         )
         for region, pairs in REGIONS.items()
     }
-    return Axis("region", (TermBlock("countries", groups, False, "From {}: ", "country"),))
+    gender = (
+        TermBlock("pronouns", pronouns, True),
+        TermBlock("words", paired, True, "The {} says: ", "noun"),
+        *by_origin,
+    )
+    region = (TermBlock("countries", countries, False, "From {}: ", "country"),)
+    return {
+        "gender": Axis("gender", gender),
+        "origin": Axis("origin", tuple(by_gender)),
+        "region": Axis("region", region),
+    }

@@ -15,10 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from holdfast.augment.registry import ENRICHMENTS, Enrichment
-from holdfast.augment.settings import number, whole, words
-from holdfast.augment.texts.base import TextEnrichment
-from holdfast.core.errors import MachineError, ModelError, RecipeError
+from holdfast.augment.registry import enrichment, setting
+from holdfast.augment.texts.base import TextEnrichment, load_pretrained
+from holdfast.core.errors import MachineError, RecipeError
 
 APERTIUM = "apertium:"
 SETTING = "enrich.back_translation"
@@ -39,12 +38,9 @@ def translated(texts: Sequence[str], through: str) -> list[str]:
     tokenizer, model = _model(through)
     found: list[str] = []
     for start in range(0, len(texts), BATCH):
+        part = list(texts[start : start + BATCH])
         batch = tokenizer(
-            list(texts[start : start + BATCH]),
-            padding=True,
-            truncation=True,
-            max_length=TOKENS,
-            return_tensors="pt",
+            part, padding=True, truncation=True, max_length=TOKENS, return_tensors="pt"
         )
         batch.pop("token_type_ids", None)
         with torch.inference_mode():
@@ -98,22 +94,10 @@ def check_pair(pair: str) -> None:
 
 @functools.cache
 def _model(name: str) -> tuple[Any, Any]:
-    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
-
-    from holdfast.models.loading.quiet import quiet_transformers
-
-    try:
-        with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(name)
-            return tokenizer, AutoModelForSeq2SeqLM.from_pretrained(name).eval()
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(
-            name,
-            f"cannot be loaded as a translation model: {str(error).splitlines()[0][:200]}",
-            None,
-            f"Give {SETTING}.there and {SETTING}.back a folder or a name on the hub, or "
-            f"{APERTIUM}PAIR.",
-        ) from error
+    remedy = f"Give {SETTING}.there and {SETTING}.back a folder or a name on the hub, or "
+    return load_pretrained(
+        "AutoModelForSeq2SeqLM", name, "a translation model", f"{remedy}{APERTIUM}PAIR."
+    )
 
 
 def like_first(text: str, form: str) -> str:
@@ -123,18 +107,23 @@ def like_first(text: str, form: str) -> str:
     return form
 
 
+@enrichment(
+    "back_translation",
+    "text",
+    "gains with unlabelled rows and consistency (1904.12848), none for tuned transformers "
+    "(2010.01764)",
+)
 @dataclass(frozen=True)
 class BackTranslation(TextEnrichment):
     """``there`` and ``back`` translate: ``apertium:PAIR`` or a model of Transformers."""
 
-    copies: int = whole(1, least=1, most=1)
-    similarity: float = number(0.8, least=0, most=1)
-    there: str = words(f"{APERTIUM}en-eo")
-    back: str = words(f"{APERTIUM}eo-en")
+    copies: int = setting(1, least=1, most=1)
+    similarity: float = setting(0.8, least=0, most=1)
+    there: str = setting(f"{APERTIUM}en-eo")
+    back: str = setting(f"{APERTIUM}eo-en")
 
     def changes(self, texts: Sequence[str], seeds: Sequence[int]) -> list[str]:
         """Each text there and back; no chance is in it."""
-        known: dict[str, str] = {}
         new = sorted({text for text in texts if text.strip()})
         known = dict(zip(new, translated(translated(new, self.there), self.back), strict=True))
         return [like_first(text, known.get(text, text)) for text in texts]
@@ -150,14 +139,3 @@ class BackTranslation(TextEnrichment):
         if self.there == self.back:
             rule = "must name two ways: there and back"
             raise RecipeError(SETTING, rule, self.there, "E.g. apertium:en-eo and apertium:eo-en.")
-
-
-ENRICHMENTS.add(
-    "back_translation",
-    Enrichment(
-        BackTranslation,
-        "text",
-        "gains with unlabelled rows and consistency (1904.12848), none for tuned transformers "
-        "(2010.01764)",
-    ),
-)

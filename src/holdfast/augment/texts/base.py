@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from holdfast.augment.settings import number, several, truth, whole
+from holdfast.augment.registry import setting
+from holdfast.core.errors import ModelError
 from holdfast.core.seeds import derive_seed
 
 # A row of the training part as an enrichment is given it: its texts by the name of their column,
@@ -29,11 +30,11 @@ class TextEnrichment(ABC):
     (``keeps_names``).
     """
 
-    share: float = number(0.5, above=0, most=1)
-    copies: int = whole(0, most=10_000)
-    similarity: float = number(0.0, least=0, most=1)
-    protect: tuple[str, ...] = several()
-    answers: bool = truth(False)
+    share: float = setting(0.5, above=0, most=1)
+    copies: int = setting(0, most=10_000)
+    similarity: float = setting(0.0, least=0, most=1)
+    protect: tuple[str, ...] = setting(())
+    answers: bool = setting(False)
     keeps_names: ClassVar[bool] = True
 
     @abstractmethod
@@ -71,6 +72,22 @@ class EachText(TextEnrichment):
             self.change(text, np.random.default_rng(seed))
             for text, seed in zip(texts, seeds, strict=True)
         ]
+
+
+def load_pretrained(auto: str, name: str, what: str, remedy: str) -> tuple[Any, Any]:
+    """The tokenizer and the model, by a folder or a name on the hub: ``auto`` is the class of
+    Transformers that loads it. Raises ``ModelError`` where it cannot be loaded."""
+    import transformers
+
+    from holdfast.models.loading.quiet import quiet_transformers
+
+    try:
+        with quiet_transformers():
+            tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+            return tokenizer, getattr(transformers, auto).from_pretrained(name).eval()
+    except (OSError, ValueError, KeyError) as error:
+        rule = f"cannot be loaded as {what}: {str(error).splitlines()[0][:200]}"
+        raise ModelError(name, rule, None, remedy) from error
 
 
 def count_of(strength: float, words: int) -> int:

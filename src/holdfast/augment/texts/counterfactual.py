@@ -6,12 +6,12 @@ label, forms in which it is another's carry the same label, and nothing is left 
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
 
-from holdfast.augment.registry import ENRICHMENTS, Enrichment
-from holdfast.augment.settings import number, several, truth, words
+from holdfast.augment.registry import enrichment, setting
 from holdfast.augment.terms.built_in import built_in
 from holdfast.augment.terms.forms import Mention, in_group, inserted, mentions
 from holdfast.augment.terms.lexicon import Axis, TermBlock, read_lexicon
@@ -19,6 +19,7 @@ from holdfast.augment.texts.base import EachText
 from holdfast.core.errors import RecipeError
 
 BUILT_IN = "built-in"
+_lexicon = functools.cache(read_lexicon)
 
 
 def any_group(
@@ -46,6 +47,12 @@ def any_group(
     return in_group(axis, text, group, found, pick, anew=True)
 
 
+@enrichment(
+    "counterfactual",
+    "text",
+    "of a name planted in 1,500 reviews, its effect of 32 and 45 points came down to 0.6 and 1.1 "
+    "(benchmarks/RESULTS.md); 1807.11714 likewise for gender in two other tasks",
+)
 @dataclass(frozen=True)
 class Counterfactual(EachText):
     """``axes``: which of the lexicon's axes are changed, each by itself (all of them by default);
@@ -53,10 +60,10 @@ class Counterfactual(EachText):
     none. ``share`` is all rows here, since a form may be the row's own group's. English, but for a
     lexicon of one's own."""
 
-    share: float = number(1.0, above=0, most=1)
-    axes: tuple[str, ...] = several()
-    terms: str = words(BUILT_IN)
-    insert: bool = truth(False)
+    share: float = setting(1.0, above=0, most=1)
+    axes: tuple[str, ...] = setting(())
+    terms: str = setting(BUILT_IN)
+    insert: bool = setting(False)
     keeps_names = False
 
     def change(self, text: str, rng: np.random.Generator) -> str:
@@ -74,26 +81,10 @@ class Counterfactual(EachText):
         self._axes()
 
     def _axes(self) -> list[Axis]:
-        known = built_in() if self.terms == BUILT_IN else _read(self.terms)
+        known = built_in() if self.terms == BUILT_IN else _lexicon(self.terms)
         wrong = [name for name in self.axes if name not in known]
         if wrong:
             remedy = f"There are: {', '.join(known)}."
             rule = "names an axis that the lexicon has not"
             raise RecipeError("enrich.counterfactual.axes", rule, wrong[0], remedy)
         return [known[name] for name in self.axes or known]
-
-
-_KNOWN: dict[str, dict[str, Axis]] = {}
-
-
-def _read(path: str) -> dict[str, Axis]:
-    if path not in _KNOWN:
-        _KNOWN[path] = read_lexicon(path)
-    return _KNOWN[path]
-
-
-KNOWN = (
-    "of a name planted in 1,500 reviews, its effect of 32 and 45 points came down to 0.6 and 1.1 "
-    "(benchmarks/RESULTS.md); 1807.11714 likewise for gender in two other tasks"
-)
-ENRICHMENTS.add("counterfactual", Enrichment(Counterfactual, "text", KNOWN))

@@ -8,21 +8,22 @@ label. It runs in the process of the training, with the rights of whoever starte
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import importlib
 import importlib.util
+import itertools
 import random
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from holdfast.augment.registry import ENRICHMENTS, Enrichment
-from holdfast.augment.settings import words
+from holdfast.augment.registry import enrichment, setting
 from holdfast.augment.texts.base import Row, TextEnrichment
 from holdfast.core.errors import RecipeError
 
@@ -43,12 +44,22 @@ def load_function(spec: str) -> Function:
             SETTING, "names no function", spec, "Give module:function or path.py:function."
         )
     if place.endswith(".py"):
-        module = _from_file(Path(place), spec)
+        path = Path(place)
+        if not path.is_file():
+            remedy = "A relative path starts at the recipe's folder, or at the current one."
+            raise RecipeError(SETTING, "names a file that is not there", str(path), remedy)
+        found = importlib.util.spec_from_file_location(f"holdfast_own_{path.stem}", path)
+        if found is None or found.loader is None:
+            raise RecipeError(SETTING, "names a file that Python cannot import", spec)
+        module = importlib.util.module_from_spec(found)
+        with _importing(spec):
+            found.loader.exec_module(module)
     else:
         # As ``python -m`` does: the folder where the command was typed.
         if "" not in sys.path and str(Path.cwd()) not in sys.path:
             sys.path.append(str(Path.cwd()))
-        module = _imported(lambda: importlib.import_module(place), spec)
+        with _importing(spec):
+            module = importlib.import_module(place)
     function = getattr(module, name, None)
     if not callable(function):
         known = sorted(k for k, v in vars(module).items() if callable(v) and k[0] != "_")
@@ -57,20 +68,10 @@ def load_function(spec: str) -> Function:
     return function  # type: ignore[no-any-return]
 
 
-def _from_file(path: Path, spec: str) -> Any:
-    if not path.is_file():
-        remedy = "A relative path starts at the recipe's folder, or at the current one."
-        raise RecipeError(SETTING, "names a file that is not there", str(path), remedy)
-    found = importlib.util.spec_from_file_location(f"holdfast_own_{path.stem}", path)
-    if found is None or found.loader is None:
-        raise RecipeError(SETTING, "names a file that Python cannot import", spec)
-    module, loader = importlib.util.module_from_spec(found), found.loader
-    return _imported(lambda: loader.exec_module(module), spec) or module
-
-
-def _imported(load: Callable[[], object], spec: str) -> Any:
+@contextlib.contextmanager
+def _importing(spec: str) -> Iterator[None]:
     try:
-        return load()
+        yield
     except Exception as error:
         raise RecipeError(
             SETTING,
@@ -87,19 +88,20 @@ def check_function(function: Function, rows: Sequence[Row], spec: str = "the fun
 
     Raises ``RecipeError`` with the promise that it breaks and the row.
     """
-    for row in rows:
-        for seed in SEEDS:
-            before = (random.getstate(), np.random.get_state()[1].tolist())  # type: ignore[index]
-            given = copy.deepcopy(dict(row))
-            new = _called(function, given, seed, spec)
-            if given != dict(row):
-                raise _broken(spec, "changes the row that it is given", row)
-            again = _called(function, copy.deepcopy(dict(row)), seed, spec)
-            if again != new:
-                raise _broken(spec, "gives another form for the same row and seed", row)
-            after = (random.getstate(), np.random.get_state()[1].tolist())  # type: ignore[index]
-            if before != after:
-                raise _broken(spec, "draws from chance that belongs to the whole process", row)
+    for row, seed in itertools.product(rows, SEEDS):
+        before = _process_chance()
+        given = copy.deepcopy(dict(row))
+        new = _called(function, given, seed, spec)
+        if given != dict(row):
+            raise _broken(spec, "changes the row that it is given", row)
+        if _called(function, copy.deepcopy(dict(row)), seed, spec) != new:
+            raise _broken(spec, "gives another form for the same row and seed", row)
+        if before != _process_chance():
+            raise _broken(spec, "draws from chance that belongs to the whole process", row)
+
+
+def _process_chance() -> tuple[Any, ...]:
+    return random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[index]
 
 
 def _called(function: Function, row: dict[str, object], seed: int, spec: str) -> dict[str, Any]:
@@ -128,11 +130,12 @@ def _broken(spec: str, rule: str, row: Row) -> RecipeError:
     )
 
 
+@enrichment("own", "text", "yours to say")
 @dataclass(frozen=True, kw_only=True)
 class Own(TextEnrichment):
     """``function`` is ``module:function`` or ``path.py:function``."""
 
-    function: str = words()
+    function: str = setting()
 
     def changes(self, texts: Sequence[str], seeds: Sequence[int]) -> list[str]:
         """Texts without a label."""
@@ -142,15 +145,15 @@ class Own(TextEnrichment):
     def forms(self, rows: Sequence[Row], parts: Sequence[str], seeds: Sequence[int]) -> list[Row]:
         """The rows as the function gives them; of what is not asked for, the old stays."""
         function = load_function(self.function)
-        found: list[Row] = []
-        for row, seed in zip(rows, seeds, strict=True):
-            new = _called(function, dict(row), seed, self.function)
-            found.append({**row, **{part: new[part] for part in parts}})
-        return found
+        made = (
+            _called(function, dict(row), seed, self.function)
+            for row, seed in zip(rows, seeds, strict=True)
+        )
+        return [
+            {**row, **{part: new[part] for part in parts}}
+            for row, new in zip(rows, made, strict=True)
+        ]
 
     def ready(self) -> None:
         """Raises ``RecipeError`` where the function cannot be loaded."""
         load_function(self.function)
-
-
-ENRICHMENTS.add("own", Enrichment(Own, "text", "yours to say"))

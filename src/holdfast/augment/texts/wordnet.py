@@ -69,14 +69,21 @@ class WordNet:
         self._irregular: dict[Part, dict[str, str]] = {}
         self._forms: dict[Part, dict[str, list[str]]] = {}
         for part in PARTS:
-            self._offsets[part] = dict(_first_senses(folder / f"index.{part}"))
+            self._offsets[part] = {}
+            for cells in _cells(folder / f"index.{part}"):
+                # lemma pos synset_cnt p_cnt [p_cnt symbols] sense_cnt tagsense_cnt offset …
+                self._offsets[part][cells[0]] = int(cells[6 + int(cells[3])])
             self._data[part] = (folder / f"data.{part}").read_bytes()
-            self._irregular[part] = dict(_exceptions(folder / f"{part}.exc"))
-            forms: dict[str, list[str]] = {}
+            lines = _cells(folder / f"{part}.exc")
+            self._irregular[part] = {cells[0]: cells[1] for cells in lines if len(cells) >= 2}
+            self._forms[part] = {}
             for form, lemma in self._irregular[part].items():
-                forms.setdefault(lemma, []).append(form)
-            self._forms[part] = forms
-        self._uses = _uses(folder / "cntlist.rev")
+                self._forms[part].setdefault(lemma, []).append(form)
+        # How often each sense was met: (lemma, part of speech, number of the sense) to a count.
+        self._uses: dict[tuple[str, Part, int], int] = {}
+        for key, sense, count in _cells(folder / "cntlist.rev"):
+            lemma, _, rest = key.partition("%")
+            self._uses[lemma, KINDS[rest[0]], int(sense)] = int(count)
         self._known: dict[str, tuple[str, ...]] = {}
 
     def readings(self, form: str) -> list[Reading]:
@@ -108,23 +115,26 @@ class WordNet:
         """Single words of the first sense of what ``form`` clearly is, in its form; those whose own
         first sense it is too, and that were met in texts: a "player" is no "participant"."""
         if form not in self._known:
-            self._known[form] = self._synonyms(form)
+            reading = self.clear_reading(form)
+            found = [] if reading is None else self._synonyms(reading)
+            self._known[form] = tuple(word for word in found if word is not None and word != form)
         return self._known[form]
 
-    def _synonyms(self, form: str) -> tuple[str, ...]:
-        reading = self.clear_reading(form)
-        if reading is None:
-            return ()
-        part, offset = reading.part, self._offsets[reading.part][reading.lemma]
-        words = [
-            word
-            for word in self._synset(part, offset)
-            if word != reading.lemma
+    def _synonyms(self, reading: Reading) -> list[str | None]:
+        part, data = reading.part, self._data[reading.part]
+        offset = self._offsets[part][reading.lemma]
+        cells = data[offset : data.index(b"\n", offset)].decode("ascii").split()
+        # offset file type words [word place] …, the number of words in hexadecimal.
+        words = [cells[4 + 2 * k].partition("(")[0] for k in range(int(cells[3], 16))]
+        return [
+            self.inflected(word, reading)
+            for word in words
+            if word.isalpha()
+            and word.islower()
+            and word != reading.lemma
             and self._offsets[part].get(word) == offset
             and self._uses.get((word, part, 1), 0)
         ]
-        found = [self.inflected(word, reading) for word in words]
-        return tuple(word for word in found if word is not None and word != form)
 
     def inflected(self, lemma: str, like: Reading) -> str | None:
         """A lemma in the form that ``like`` is in; ``None`` where that cannot be told: of an
@@ -139,9 +149,6 @@ class WordNet:
             # Long adjectives are compared with "more" and "most".
             return None
         return _inflected(lemma, like.ending)
-
-    def __contains__(self, form: str) -> bool:
-        return bool(self.readings(form))
 
     def _lemmas(self, form: str, part: Part) -> Iterator[tuple[str, str]]:
         yield form, ""
@@ -158,40 +165,11 @@ class WordNet:
                     if doubled and not put and ending != "s":
                         yield stem[:-1], ending
 
-    def _synset(self, part: Part, offset: int) -> list[str]:
-        data = self._data[part]
-        line = data[offset : data.index(b"\n", offset)].decode("ascii").split()
-        count = int(line[3], 16)
-        words = [line[4 + 2 * k].partition("(")[0] for k in range(count)]
-        return [word for word in words if word.isalpha() and word.islower()]
 
-
-def _first_senses(path: Path) -> Iterator[tuple[str, int]]:
+def _cells(path: Path) -> Iterator[list[str]]:
+    """The cells of each line of a file; those of its licence begin with a space."""
     with path.open(encoding="ascii") as lines:
-        for line in lines:
-            if not line.startswith(" "):
-                cells = line.split()
-                # lemma pos synset_cnt p_cnt [p_cnt symbols] sense_cnt tagsense_cnt offset …
-                yield cells[0], int(cells[6 + int(cells[3])])
-
-
-def _exceptions(path: Path) -> Iterator[tuple[str, str]]:
-    with path.open(encoding="ascii") as lines:
-        for line in lines:
-            cells = line.split()
-            if len(cells) >= 2:
-                yield cells[0], cells[1]
-
-
-def _uses(path: Path) -> dict[tuple[str, Part, int], int]:
-    """How often each sense was met: (lemma, part of speech, number of the sense) to a count."""
-    found = {}
-    with path.open(encoding="ascii") as lines:
-        for line in lines:
-            key, sense, count = line.split()
-            lemma, _, rest = key.partition("%")
-            found[lemma, KINDS[rest[0]], int(sense)] = int(count)
-    return found
+        yield from (line.split() for line in lines if not line.startswith(" "))
 
 
 def _ending_of(form: str, part: Part) -> str:

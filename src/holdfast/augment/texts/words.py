@@ -1,4 +1,10 @@
-"""A text as its words and what stands between them, and which words may be touched."""
+"""A text as its words and what stands between them, which words may be touched, and what a form of
+the text must keep.
+
+What holds a label is rarely known, but a text that lost its numbers, a negation, a name or a term
+that the user protects says something else (``lost``). The similarity of the two as a sentence
+encoder sees them is ``meaning.py``'s.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +35,8 @@ under until up ve very was we were what when where which while who whom whose wh
 yes yet you your yours yourself yourselves
 """
 FUNCTION = frozenset(_FUNCTION.split())
+# Beyond these a form is another text: a translation that was cut, a model that went on and on.
+LEAST_LENGTH, MOST_LENGTH = 0.5, 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,3 +145,27 @@ def negations_of(words: SplitText) -> int:
 def names_of(words: SplitText) -> Counter[str]:
     """How often each name stands in a text."""
     return Counter(word for place, word in enumerate(words.words) if is_name(words, place))
+
+
+def lost(before: str, after: str, protect: Sequence[str] = (), *, names: bool = True) -> str | None:
+    """What a form lost of its text in a word (``numbers``, ``negation``, ``names``, ``protected
+    terms``, ``length``, ``all words``), or ``None`` where nothing is missed.
+
+    Numbers must be the same, as often; negations as many; every name and every protected term must
+    be there as often as before; the words at least half and at most twice as many, or one apart.
+    """
+    old, new = split(before), split(after)
+    if len(old) and not len(new):
+        return "all words"
+    if numbers_of(before) != numbers_of(after):
+        return "numbers"
+    if negations_of(old) != negations_of(new):
+        return "negation"
+    have = {word.casefold() for word in new.words}
+    if names and any(name.casefold() not in have for name in names_of(old)):
+        return "names"
+    for term in protect:
+        if len(protected_places(old, [term])) != len(protected_places(new, [term])):
+            return "protected terms"
+    far = not LEAST_LENGTH * len(old) <= len(new) <= MOST_LENGTH * len(old)
+    return "length" if far and abs(len(new) - len(old)) > 1 else None

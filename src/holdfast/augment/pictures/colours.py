@@ -1,0 +1,139 @@
+"""Pictures with other values at their places: blurred, blanked in a square, in other colours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from holdfast.augment.pictures.base import Chances, PictureEnrichment
+from holdfast.augment.registry import enrichment, setting
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+REACH = 3.0  # widths of the bell that are added up on each side
+# ITU-R BT.601, as the usual libraries have it.
+LUMA = (0.299, 0.587, 0.114)
+
+
+def grey(pixels: Tensor) -> Tensor:
+    """The brightness [n, 1, H, W] of pictures of three channels, or of one."""
+    import torch
+
+    if pixels.shape[1] != len(LUMA):
+        return pixels.mean(dim=1, keepdim=True)
+    return (pixels * torch.tensor(LUMA).view(1, -1, 1, 1)).sum(dim=1, keepdim=True)
+
+
+def blended(pixels: Tensor, towards: Tensor, factors: Tensor) -> Tensor:
+    """``factors`` [n] of each picture and the rest of ``towards``: 1 leaves it as it is."""
+    by = factors.view(-1, 1, 1, 1)
+    return (pixels * by + towards * (1 - by)).clamp(0, 1)
+
+
+def brighter(pixels: Tensor, factors: Tensor) -> Tensor:
+    """Towards black, or away from it."""
+    return blended(pixels, pixels.new_zeros(()), factors)
+
+
+def contrasted(pixels: Tensor, factors: Tensor) -> Tensor:
+    """Towards the mean brightness of each picture, or away from it."""
+    return blended(pixels, grey(pixels).mean(dim=(1, 2, 3), keepdim=True), factors)
+
+
+def saturated(pixels: Tensor, factors: Tensor) -> Tensor:
+    """Towards grey, or away from it."""
+    return blended(pixels, grey(pixels), factors)
+
+
+def blurred(pixels: Tensor, widths: Tensor) -> Tensor:
+    """Each picture convolved with exp(−x² ÷ 2σ²) of its σ in ``widths`` [n], in pixels and above 0,
+    along both sides; the edge goes on as in a mirror."""
+    import torch
+
+    count, channels, height, width = pixels.shape
+    reach = max(1, min(int(np.ceil(REACH * float(widths.max()))), height - 1, width - 1))
+    places = torch.arange(-reach, reach + 1, dtype=torch.float32)
+    bells = torch.exp(-(places[None] ** 2) / (2 * widths[:, None] ** 2))
+    bells = bells / bells.sum(dim=1, keepdim=True)
+    kernels = bells.repeat_interleave(channels, dim=0)
+    flat = pixels.reshape(1, count * channels, height, width)
+    for shape, pad in (
+        ((-1, 1, 1, 2 * reach + 1), (reach, reach, 0, 0)),
+        ((-1, 1, 2 * reach + 1, 1), (0, 0, reach, reach)),
+    ):
+        wide = torch.nn.functional.pad(flat, pad, mode="reflect")
+        flat = torch.nn.functional.conv2d(wide, kernels.reshape(shape), groups=count * channels)
+    return flat.reshape(pixels.shape).clamp(0, 1)
+
+
+@enrichment("jitter", "pictures", "where light and colour say nothing")
+@dataclass(frozen=True)
+class Jitter(PictureEnrichment):
+    """Brightness, contrast and saturation, each by a factor of chance. ``strength`` s draws each
+    from 1 − s … 1 + s."""
+
+    strength: float = setting(0.4, above=0, most=1)
+    order: ClassVar[int] = 2
+    needs_colours: ClassVar[bool] = True
+
+    def change(self, pixels: Tensor, chances: Chances) -> Tensor:
+        """Each picture by its three factors, in its order."""
+        import torch
+
+        ways = (brighter, contrasted, saturated)
+        orders = np.array([rng.permutation(len(ways)) for rng in chances])
+        drawn = [rng.uniform(1 - self.strength, 1 + self.strength, len(ways)) for rng in chances]
+        factors = torch.tensor(np.array(drawn), dtype=torch.float32)
+        for turn in range(len(ways)):
+            for which, way in enumerate(ways):
+                here = torch.from_numpy(np.flatnonzero(orders[:, turn] == which))
+                if len(here):
+                    changed = way(pixels[here], factors[here, which])
+                    pixels = pixels.index_copy(0, here, changed)
+        return pixels
+
+
+@enrichment("blur", "pictures", "where sharpness says nothing (2002.05709)")
+@dataclass(frozen=True)
+class Blur(PictureEnrichment):
+    """Gaussian blur of a width of chance. ``most`` is the largest in pixels; the least is a tenth
+    of one."""
+
+    share: float = setting(0.5, above=0, most=1)
+    most: float = setting(1.0, above=0.1, most=50)
+    order: ClassVar[int] = 3
+
+    def change(self, pixels: Tensor, chances: Chances) -> Tensor:
+        """Each picture by a width of its own."""
+        import torch
+
+        # One by one: how far the sum reaches must not depend on the company.
+        widths = [torch.tensor([rng.uniform(0.1, self.most)]).float() for rng in chances]
+        return torch.cat([blurred(pixels[k : k + 1], w) for k, w in enumerate(widths)])
+
+
+@enrichment("erase", "pictures", "half a point to one on CIFAR-10 whole (1708.04552)")
+@dataclass(frozen=True)
+class Erase(PictureEnrichment):
+    """Cut-out: a square of the picture is blanked (1708.04552). ``strength`` is the square's side
+    as a share of the picture's shorter one."""
+
+    strength: float = setting(0.25, above=0, most=1)
+    order: ClassVar[int] = 4
+
+    def change(self, pixels: Tensor, chances: Chances) -> Tensor:
+        """Each picture with a square of its mean colour; the square's centre is anywhere, so that
+        it may reach over the edge."""
+        height, width = pixels.shape[-2:]
+        side = max(1, round(self.strength * min(height, width)))
+        found = pixels.clone()
+        means = pixels.mean(dim=(2, 3))
+        for k, rng in enumerate(chances):
+            top = int(rng.integers(height)) - side // 2
+            left = int(rng.integers(width)) - side // 2
+            rows, columns = slice(max(0, top), top + side), slice(max(0, left), left + side)
+            found[k, :, rows, columns] = means[k, :, None, None]
+        return found
