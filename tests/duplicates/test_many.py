@@ -19,9 +19,9 @@ from holdfast.data.table import Table
 from holdfast.duplicates import duplicates, hashed_bags, passes, texts, words
 from holdfast.duplicates.duplicates import Copies, find_copies_of_few, find_copies_of_many
 from holdfast.duplicates.engines import Threads
+from holdfast.duplicates.hashed_bags import hash_spans, word_hashes
 from holdfast.duplicates.loose import find_loose_copies
 from holdfast.duplicates.texts import ArrowTexts, RowTexts
-from holdfast.duplicates.word_hashes import hash_spans, word_hashes
 
 Read = Callable[[str], tuple[list[str], list[str]]]
 Alter = Callable[[str, Sequence[str], random.Random], str]
@@ -57,7 +57,7 @@ def same(one: Copies, other: Copies) -> bool:
     return all(map(np.array_equal, arrays(one), arrays(other))) and one.cuts == other.cuts
 
 
-LINKS = [f.name for f in fields(duplicates.Links)]
+LINKS = [f.name for f in fields(duplicates.SimilarPairs)]
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -7,7 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.duplicates.normalise import normal_forms, normalise
+from holdfast.duplicates.normalise import normal_forms, to_arrow
+
+
+def normalise(text: str) -> str:
+    return str(normal_forms(to_arrow([text]))[0].as_py())
 
 
 @pytest.mark.parametrize(

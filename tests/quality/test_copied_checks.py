@@ -15,7 +15,7 @@ from holdfast.data.chats.chat import load_chats
 from holdfast.data.memory.texts import table_from_texts
 from holdfast.duplicates.gather import gather
 from holdfast.duplicates.loose import find_loose_copies
-from holdfast.duplicates.normalise import normalise
+from holdfast.duplicates.normalise import normal_forms, to_arrow
 from holdfast.duplicates.texts import RowTexts
 from holdfast.quality.check import CheckResult
 from holdfast.quality.checks import all_checks
@@ -54,7 +54,7 @@ def planted(seed: int) -> tuple[list[str], list[str]]:
 def test_groups_and_leaks_agree_with_all_pairs(seed: int) -> None:
     rows, other = planted(seed)
     copied = view(rows, test=other)
-    forms, theirs = [normalise(t) for t in rows], [normalise(t) for t in other]
+    forms, theirs = (normal_forms(to_arrow(texts)).to_pylist() for texts in (rows, other))
     groups = {tuple(n for n, f in enumerate(forms) if f == form) for form in forms}
     wanted = sorted(group for group in groups if len(group) > 1)
     assert [tuple(part.tolist()) for part in duplicate_groups(copied.gathered)] == wanted

@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.duplicates.criterion import SHORTEST, allowed
-from holdfast.duplicates.words import I64, U64, Bags, spans
+from holdfast.duplicates.words import I64, U64, Bags, run_lengths, run_starts, spans
 
 # A row of 49 words has 28 pairs of its rarest ones (k = 6). Their number grows with the square of
 # k, that of a sketch's hashes does not.
@@ -77,11 +77,6 @@ class Search:
         yield from _neighbours(keys, rows, FEW)
 
 
-def eligible(bags: Bags) -> I64:
-    """The rows that can have near-copies."""
-    return np.flatnonzero(can_be_near(bags))
-
-
 def can_be_near(bags: Bags) -> npt.NDArray[np.bool_]:
     """Whether each row has words enough for near-copies, [rows]."""
     return np.asarray((bags.lengths >= SHORTEST) & (bags.counts >= SHORTEST))
@@ -89,8 +84,7 @@ def can_be_near(bags: Bags) -> npt.NDArray[np.bool_]:
 
 def rare_pairs(bags: Bags) -> tuple[U64, I64]:
     """A bucket key for each pair of a short row's k + 2 rarest words, and the row: [m], [m]."""
-    rows = eligible(bags)
-    rows = rows[bags.lengths[rows] < LONG]
+    rows = np.flatnonzero(can_be_near(bags) & (bags.lengths < LONG))
     depth = np.minimum(allowed(bags.lengths[rows]) + 2, bags.counts[rows])
     keys: list[U64] = [np.empty(0, np.uint64)]
     owners: list[I64] = [np.empty(0, np.int64)]
@@ -110,19 +104,20 @@ def rare_pairs(bags: Bags) -> tuple[U64, I64]:
 
 def sketches(bags: Bags, seed: int) -> tuple[U64, I64]:
     """The ``SKETCH`` smallest hashes of the word runs of each long row, and the row."""
-    rows = eligible(bags)
     # The two searches overlap: two copies may stand on either side of ``LONG``, as they may differ
     # in an eighth of their words.
-    rows = rows[bags.lengths[rows] >= LONG - OVERLAP]
+    rows = np.flatnonzero(can_be_near(bags) & (bags.lengths >= LONG - OVERLAP))
     keys: list[U64] = [np.empty(0, np.uint64)]
     owners: list[I64] = [np.empty(0, np.int64)]
-    for block in _blocks(rows, bags.counts[rows]):
+    # In blocks of about ``CHUNK`` words.
+    block_of = np.cumsum(bags.counts_of(rows)) // CHUNK
+    for number in np.unique(block_of):
+        block = rows[block_of == number]
         hashes, local = _run_hashes(bags, block, seed)
         # A run counts once in a row: one that is repeated would fill the sketch.
         order = np.lexsort((hashes, local))
         hashes, local = hashes[order], local[order]
-        new = np.ones(len(hashes), dtype=bool)
-        new[1:] = (hashes[1:] != hashes[:-1]) | (local[1:] != local[:-1])
+        new = run_starts(local, hashes)
         hashes, local = hashes[new], local[new]
         firsts = np.searchsorted(local, np.arange(len(block)))
         lowest = np.arange(len(local)) - firsts[local] < SKETCH
@@ -156,13 +151,9 @@ def _shared(keys: U64, rows: I64) -> tuple[U64, I64, I64]:
     # By content-numbered rows within a key, so that windows do not depend on the file's order.
     order = np.lexsort((rows, keys))
     keys, rows = keys[order], rows[order]
-    new = np.ones(len(keys), dtype=bool)
-    new[1:] = (keys[1:] != keys[:-1]) | (rows[1:] != rows[:-1])
+    new = run_starts(keys, rows)
     keys, rows = keys[new], rows[new]
-    if not len(keys):
-        return keys, rows, rows
-    edges = np.append(np.flatnonzero(np.append(True, keys[1:] != keys[:-1])), len(keys))
-    counts = edges[1:] - edges[:-1]
+    counts = run_lengths(run_starts(keys))
     sizes = np.repeat(counts, counts)
     return keys[sizes > 1], rows[sizes > 1], sizes[sizes > 1]
 
@@ -196,10 +187,3 @@ def _neighbours(keys: U64, rows: I64, window: int) -> Iterator[Candidates]:
             if not len(alive):
                 break
             yield Candidates(rows[alive], rows[alive + step], window < WINDOW)
-
-
-def _blocks(rows: I64, counts: I64) -> Iterator[I64]:
-    """Rows in blocks of about ``CHUNK`` words."""
-    block = np.cumsum(counts) // CHUNK
-    for number in np.unique(block):
-        yield rows[block == number]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from holdfast.duplicates.verify import Links
+from holdfast.duplicates.vectors import SimilarPairs
 from holdfast.duplicates.words import I64
 
 SMALLEST = 50
@@ -32,12 +32,7 @@ class Cut:
     links: int
 
 
-def limit(texts: int) -> int:
-    """The most different texts that a group may link by chains."""
-    return max(SMALLEST, int(SHARE * texts))
-
-
-def components(texts: int, links: Links) -> I64:
+def components(texts: int, links: SimilarPairs) -> I64:
     """A group number for each text [n]: everything that links reach."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -47,12 +42,12 @@ def components(texts: int, links: Links) -> I64:
     return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
 
 
-def group_and_cut(texts: int, links: Links) -> tuple[I64, tuple[Cut, ...]]:
+def group_and_cut(texts: int, links: SimilarPairs) -> tuple[I64, tuple[Cut, ...]]:
     """Groups [n], numbered by their first text, and what was cut."""
     groups = components(texts, links) if texts else np.empty(0, np.int64)
     sizes = np.bincount(groups, minlength=1)
     cuts = []
-    for group in np.flatnonzero(sizes > limit(texts)):
+    for group in np.flatnonzero(sizes > max(SMALLEST, int(SHARE * texts))):
         mask = groups[links.first] == group
         centres = stars(texts, links.first[mask], links.second[mask])
         members = np.flatnonzero(groups == group)
@@ -62,7 +57,8 @@ def group_and_cut(texts: int, links: Links) -> tuple[I64, tuple[Cut, ...]]:
             # Beyond all numbers in use: no other group is met.
             groups[members] = len(sizes) + centres[members]
             cuts.append(Cut(len(members), len(parts), int(parts.max()), int(crossing.sum())))
-    return _by_first(groups), tuple(cuts)
+    _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[inverse], tuple(cuts)
 
 
 def stars(texts: int, first: I64, second: I64) -> I64:
@@ -90,10 +86,3 @@ def stars(texts: int, first: I64, second: I64) -> I64:
     joins = centre[other] & ~centre[one]
     np.minimum.at(nearest, one[joins], place[other[joins]])
     return np.argsort(place)[nearest]
-
-
-def _by_first(groups: I64) -> I64:
-    _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
-    rank = np.empty(len(first), dtype=np.int64)
-    rank[np.argsort(first)] = np.arange(len(first))
-    return rank[inverse]

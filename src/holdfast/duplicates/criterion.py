@@ -60,8 +60,3 @@ def one_typing_error(one: str, other: str) -> bool:
     if min(len(one), len(other)) < TYPO_LETTERS or not (one.isalpha() and other.isalpha()):
         return False
     return int(OSA.distance(one, other, score_cutoff=1)) <= 1
-
-
-def has_digit(word: str) -> bool:
-    """Whether a word holds a digit."""
-    return any(letter.isdigit() for letter in word)

@@ -61,7 +61,17 @@ class RayMap:
     """
 
     def map(self, work: Callable[[A], T], items: Iterable[A]) -> Iterator[T]:
-        ray = _started()
+        ray = connected()
+        import ray.data as ray_data
+
+        with warnings.catch_warnings():
+            # Ray warns of a setting of its own that it sets itself.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            context = ray_data.DataContext.get_current()
+        # The results are of the items by their place.
+        context.execution_options.preserve_order = True
+        context.enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
         shared = ray.put(work)
         packed = [{"item": pickle.dumps(item)} for item in items]
         if not packed:
@@ -71,7 +81,7 @@ class RayMap:
             done = ray.get(shared)(pickle.loads(row["item"]))
             return {"done": pickle.dumps(done)}
 
-        data = ray.data.from_items(packed, override_num_blocks=len(packed)).map(apply)
+        data = ray_data.from_items(packed, override_num_blocks=len(packed)).map(apply)
         for row in data.iter_rows():
             yield pickle.loads(row["done"])
 
@@ -116,18 +126,3 @@ def is_connected() -> bool:
     """Whether this process is connected to Ray already."""
     ray = sys.modules.get("ray")
     return bool(ray is not None and ray.is_initialized())
-
-
-def _started() -> Any:
-    ray = connected()
-    import ray.data as ray_data
-
-    with warnings.catch_warnings():
-        # Ray warns of a setting of its own that it sets itself.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        context = ray_data.DataContext.get_current()
-    # The results are of the items by their place.
-    context.execution_options.preserve_order = True
-    context.enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    return ray

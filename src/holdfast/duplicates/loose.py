@@ -18,16 +18,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from holdfast.core.errors import Defect
-from holdfast.duplicates.candidates import can_be_near
 from holdfast.duplicates.engines import MapEngine, engine_here
 from holdfast.duplicates.hashed_bags import hashed_bags, read_hashed
-from holdfast.duplicates.passes import depths_of, near_pairs
-from holdfast.duplicates.verify import Links
-from holdfast.duplicates.words import I64, Bags, exact_forms
+from holdfast.duplicates.passes import near_pairs
+from holdfast.duplicates.vectors import SimilarPairs
+from holdfast.duplicates.words import I64, exact_forms
 
+# Of the rarest words of a text, so many make its buckets; more find more.
 DEPTH = 5
 
 
@@ -39,20 +38,20 @@ class LooseCopies:
 
     exact: I64
     first: I64
-    links: Links
+    links: SimilarPairs
     share: float
     windowed: int = 0
 
-    def pairs(self) -> Links:
+    def pairs(self) -> SimilarPairs:
         """The links as positions of texts, lower first, in order."""
         one, other = self.first[self.links.first], self.first[self.links.second]
         low, high = np.minimum(one, other), np.maximum(one, other)
         order = np.lexsort((high, low))
-        return Links(low[order], high[order], self.links.similarity[order])
+        return SimilarPairs(low[order], high[order], self.links.similarity[order])
 
 
 def find_loose_copies(
-    texts: Sequence[str], *, share: float = 0.3, engine: MapEngine | None = None, depth: int = DEPTH
+    texts: Sequence[str], *, share: float = 0.3, engine: MapEngine | None = None
 ) -> LooseCopies:
     """The pairs of texts that differ in at most ``share`` of their words.
 
@@ -61,7 +60,6 @@ def find_loose_copies(
     texts : n texts, read in blocks (``RowTexts``, ``ArrowTexts`` without a Python string).
     share : of the words of the shorter text, in (0, 0.5].
     engine : where it runs, by default as ``engine_here`` says; the result is the same.
-    depth : of the rarest words of a text, how many make its buckets; more find more.
     """
     if not 0 < share <= 0.5:
         raise Defect("the share of differing words", "must be above 0 and at most 0.5", share)
@@ -70,16 +68,8 @@ def find_loose_copies(
     exact, chosen = exact_forms(read)
     bags = hashed_bags(read, chosen)
     del read
-    wanted = np.full(len(bags), depth, dtype=np.int64)
-    links, windowed = near_pairs(bags, loose_limits(bags, share), depths_of(bags, wanted), engine)
-    return LooseCopies(exact, chosen, links, share, windowed)
-
-
-def loose_limits(bags: Bags, share: float) -> npt.NDArray[np.int16]:
-    """The most words in which each text may differ from a longer one [rows]; -1 for one that is
-    too short to have near-copies."""
     # 0.3 · 10 is 3.0000000000000004 or 2.9999999999999996 by the way it comes about.
-    words = np.floor(share * bags.lengths + 1e-9)
-    limits = np.maximum(1, words)
-    limits = np.minimum(limits, np.iinfo(np.int16).max)
-    return np.where(can_be_near(bags), limits, -1).astype(np.int16)
+    most = np.maximum(1, np.floor(share * bags.lengths + 1e-9))
+    wanted = np.full(len(bags), DEPTH, dtype=np.int64)
+    links, windowed = near_pairs(bags, most, wanted, engine)
+    return LooseCopies(exact, chosen, links, share, windowed)

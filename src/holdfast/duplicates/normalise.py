@@ -41,17 +41,6 @@ _SPACES = r"\s\p{Z}\x{0085}"
 _NO_SPACES = r"([\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}])"
 
 
-def normalise(text: str) -> str:
-    """The normal form of one text.
-
-    >>> normalise("It's  GOOD!") == normalise("its good")
-    True
-    >>> normalise("1.5 kg") == normalise("15 kg")
-    False
-    """
-    return str(normal_forms(to_arrow([text]))[0].as_py())
-
-
 def to_arrow(texts: Sequence[str]) -> Any:
     """The texts as one Arrow array; what UTF-8 cannot hold (a lone surrogate) becomes ``?``."""
     try:
@@ -61,18 +50,17 @@ def to_arrow(texts: Sequence[str]) -> Any:
 
 
 def folded(texts: pa.Array) -> pa.Array:
-    """Step 1: NFKC, look-alike letters in one script, and lower case."""
-    return pc.utf8_lower(_in_one_script(pc.utf8_normalize(texts, "NFKC")))
+    """Step 1: NFKC, look-alike letters in one script, and lower case.
 
-
-def _in_one_script(texts: pa.Array) -> pa.Array:
-    """Each letter that looks like a Latin one as that: a row that was written again in such letters
-    is a copy of it. Whole texts of those scripts change alike on every side."""
+    Each letter that looks like a Latin one is taken for it: a row that was written again in such
+    letters is a copy of it. Whole texts of those scripts change alike on every side.
+    """
+    texts = pc.utf8_normalize(texts, "NFKC")
     alike = pc.match_substring_regex(texts, ANY)
-    if not pc.any(alike).as_py():
-        return texts
-    latin = [text.translate(TO_LATIN) for text in texts.filter(alike).to_pylist()]
-    return pc.replace_with_mask(texts, alike, pa.array(latin, texts.type))
+    if pc.any(alike).as_py():
+        latin = [text.translate(TO_LATIN) for text in texts.filter(alike).to_pylist()]
+        texts = pc.replace_with_mask(texts, alike, pa.array(latin, texts.type))
+    return pc.utf8_lower(texts)
 
 
 def spaced_words(fold: pa.Array) -> pa.Array:
@@ -89,12 +77,14 @@ def spaced_words(fold: pa.Array) -> pa.Array:
     return pc.replace_substring_regex(bare, _NO_SPACES, r" \1 ")
 
 
-def normal_forms(
-    texts: pa.Array, fold: pa.Array | None = None, words: pa.Array | None = None
-) -> pa.Array:
+def normal_forms(texts: pa.Array) -> pa.Array:
     """The normal forms of an Arrow array of strings, as an Arrow array of strings."""
-    fold = folded(texts) if fold is None else fold
-    words = spaced_words(fold) if words is None else words
+    fold = folded(texts)
+    return joined_forms(fold, spaced_words(fold))
+
+
+def joined_forms(fold: pa.Array, words: pa.Array) -> pa.Array:
+    """The normal forms of texts that are folded, and of whose words (``spaced_words``)."""
     # Twice for the same reason as in ``spaced_words``.
     marked = _between_digits(_between_digits(words, " +"), " +")
     form = pc.replace_substring(marked, " ", "")
@@ -103,14 +93,13 @@ def normal_forms(
     return pc.if_else(pc.equal(pc.binary_length(form), 0), alone, form)
 
 
-def content_keys(strings: pa.Array, key: bytes = b"") -> npt.NDArray[np.uint64]:
+def content_keys(strings: pa.Array) -> npt.NDArray[np.uint64]:
     """A 64-bit BLAKE2b hash of each string [n], the same on every machine and in every version.
 
     Among 2 million different strings any two collide with a probability of 1e-7.
     """
     digests = [
-        hashlib.blake2b(value.encode(), digest_size=8, key=key).digest()
-        for value in strings.to_pylist()
+        hashlib.blake2b(value.encode(), digest_size=8).digest() for value in strings.to_pylist()
     ]
     return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any, overload
 
 import pyarrow as pa
@@ -12,16 +13,12 @@ from holdfast.data.table import Table
 from holdfast.duplicates.normalise import PAIR_MARK, to_arrow
 
 
-class RowTexts(Sequence[str]):
-    """The texts of one or more tables, one table after the other, read from Arrow when asked for:
-    a slice of rows at a time, so that memory stays bounded. For pairs both texts, with a mark
-    between them."""
+class BlockTexts(Sequence[str]):
+    """Texts that are read from Arrow a slice of rows at a time, so that memory stays bounded."""
 
-    def __init__(self, *tables: Table) -> None:
-        self._tables = tables
-
-    def __len__(self) -> int:
-        return sum(len(table) for table in self._tables)
+    @abstractmethod
+    def arrow(self, begin: int, end: int) -> Any:
+        """A slice as one Arrow array of large strings: no Python string is made of any."""
 
     @overload
     def __getitem__(self, index: int) -> str: ...
@@ -39,19 +36,28 @@ class RowTexts(Sequence[str]):
         texts: list[str] = self.arrow(begin, end).to_pylist()
         return texts
 
-    def arrow(self, begin: int, end: int) -> Any:
-        """The same slice as an Arrow array of large strings: no Python string is made of any."""
-        parts = list(self._parts(begin, end))
-        return pa.concat_arrays(parts) if parts else pa.array([], pa.large_string())
 
-    def _parts(self, begin: int, end: int) -> Iterator[Any]:
+class RowTexts(BlockTexts):
+    """The texts of one or more tables, one table after the other. For pairs both texts, with a mark
+    between them."""
+
+    def __init__(self, *tables: Table) -> None:
+        self._tables = tables
+
+    def __len__(self) -> int:
+        return sum(len(table) for table in self._tables)
+
+    def arrow(self, begin: int, end: int) -> Any:
+        """See ``BlockTexts.arrow``."""
+        parts = [pa.array([], pa.large_string())]
         for table in self._tables:
             if begin < min(end, len(table)):
-                yield _read(table, begin, min(end, len(table)))
+                parts.append(_read(table, begin, min(end, len(table))))
             begin, end = max(0, begin - len(table)), max(0, end - len(table))
+        return pa.concat_arrays(parts)
 
 
-class ArrowTexts(Sequence[str]):
+class ArrowTexts(BlockTexts):
     """The texts of an Arrow array or of a chunked one, which may be memory-mapped."""
 
     def __init__(self, strings: pa.Array) -> None:
@@ -60,30 +66,16 @@ class ArrowTexts(Sequence[str]):
     def __len__(self) -> int:
         return len(self._strings)
 
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        found: str | list[str] = (
-            self._strings[index].as_py()
-            if isinstance(index, int)
-            else self._strings[index].to_pylist()
-        )
-        return found
-
     def arrow(self, begin: int, end: int) -> Any:
-        """A slice as one Arrow array of large strings."""
+        """See ``BlockTexts.arrow``."""
         return _whole(self._strings[begin:end])
 
 
 def arrow_slice(texts: Sequence[str], begin: int, end: int) -> Any:
     """Texts as one Arrow array of large strings, without Python strings where they are Arrow's."""
-    if isinstance(texts, RowTexts | ArrowTexts):
+    if isinstance(texts, BlockTexts):
         return texts.arrow(begin, end)
-    return to_arrow(list(texts[begin:end]))
+    return to_arrow(texts[begin:end])
 
 
 def _read(table: Table, begin: int, end: int) -> Any:

@@ -7,9 +7,7 @@ search of candidates stands in for: vectors in, pairs out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,8 +33,8 @@ class Nearest:
 
 @dataclass(frozen=True, slots=True)
 class SimilarPairs:
-    """Pairs of positions, the most similar first: ``first`` [m], ``second`` [m], ``similarity`` [m]
-    the cosine. Within one table ``first`` < ``second`` and each pair stands once."""
+    """Pairs of positions, or of texts by their numbers: ``first`` [m], ``second`` [m],
+    ``similarity`` [m]. Within one table ``first`` < ``second`` and each pair stands once."""
 
     first: Ints
     second: Ints
@@ -66,10 +64,12 @@ def nearest(vectors: Vectors, k: int = NEIGHBOURS, among: Vectors | None = None)
         return _by_graph(vectors, pool, k, own)
     index = np.empty((len(vectors), k), dtype=np.int64)
     similarity = np.empty((len(vectors), k), dtype=np.float32)
-    for part in _blocks(len(vectors), len(pool)):
+    step = max(1, CELLS // len(pool))
+    for start in range(0, len(vectors), step):
+        part = slice(start, start + step)
         cells = vectors[part] @ pool.T
         if own:
-            cells[np.arange(len(cells)), np.arange(part.start, part.start + len(cells))] = -np.inf
+            cells[np.arange(len(cells)), np.arange(start, start + len(cells))] = -np.inf
         best = np.argpartition(-cells, k - 1, axis=1)[:, :k]
         found = np.take_along_axis(cells, best, axis=1)
         # By position where two are equally near, or the order would be the machine's.
@@ -82,13 +82,14 @@ def nearest(vectors: Vectors, k: int = NEIGHBOURS, among: Vectors | None = None)
 def near_pairs(
     vectors: Vectors, least: float, among: Vectors | None = None, k: int = NEIGHBOURS
 ) -> SimilarPairs:
-    """The pairs of at least this cosine, of each row with at most its ``k`` nearest: in a crowd of
-    alike rows each still has a pair, and there are never more than n·k."""
+    """The pairs of at least this cosine, the most similar first, of each row with at most its ``k``
+    nearest: in a crowd of alike rows each still has a pair, and there are never more than n·k."""
     return pairs_of(nearest(vectors, k, among), least, own=among is None)
 
 
 def pairs_of(found: Nearest, least: float, *, own: bool) -> SimilarPairs:
-    """The pairs in a list of neighbours; ``own`` says that both are of one table."""
+    """The pairs in a list of neighbours, the most similar first; ``own`` says that both are of one
+    table."""
     rows, places = np.nonzero(found.similarity >= least)
     first, second = rows.astype(np.int64), found.index[rows, places]
     similarity = found.similarity[rows, places]
@@ -114,14 +115,17 @@ def shared_similarity(vectors: Vectors) -> float:
     return float((n * (mean @ mean) - 1) / (n - 1))
 
 
-def _blocks(rows: int, columns: int) -> Iterator[slice]:
-    step = max(1, CELLS // max(1, columns))
-    for start in range(0, rows, step):
-        yield slice(start, min(rows, start + step))
-
-
 def _by_graph(vectors: Vectors, pool: Vectors, k: int, own: bool) -> Nearest:
-    index: Any = _usearch().Index(ndim=pool.shape[1], metric="ip", dtype="f32")
+    try:
+        from usearch.index import Index
+    except ImportError as error:
+        raise MachineError(
+            "the search for near rows",
+            f"needs the package usearch above {EXACT_ROWS:,} rows, which is not installed",
+            None,
+            "Install it: pip install 'holdfast[neighbours]'.",
+        ) from error
+    index = Index(ndim=pool.shape[1], metric="ip", dtype="f32")
     index.add(np.arange(len(pool), dtype=np.uint64), pool, threads=1)
     found = index.search(vectors, k + own, threads=1)
     keys = np.asarray(found.keys, dtype=np.int64)
@@ -134,16 +138,3 @@ def _by_graph(vectors: Vectors, pool: Vectors, k: int, own: bool) -> Nearest:
         keys = keys[~self_found].reshape(len(vectors), k)
         similarity = similarity[~self_found].reshape(len(vectors), k)
     return Nearest(keys, similarity)
-
-
-def _usearch() -> Any:
-    try:
-        import usearch.index
-    except ImportError as error:
-        raise MachineError(
-            "the search for near rows",
-            f"needs the package usearch above {EXACT_ROWS:,} rows, which is not installed",
-            None,
-            "Install it: pip install 'holdfast[neighbours]'.",
-        ) from error
-    return usearch.index

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from holdfast.duplicates.normalise import content_keys, folded, normal_forms, spaced_words, to_arrow
+from holdfast.duplicates.normalise import content_keys, folded, joined_forms, spaced_words, to_arrow
 
 if TYPE_CHECKING:
     from holdfast.core.records import Ints
@@ -90,8 +90,7 @@ def exact_forms(read: HashedTexts) -> tuple[I64, I64]:
     # By content and never by position: the division must not change when a file is sorted.
     order = np.lexsort((read.contents, -read.lengths.astype(np.int64), read.keys))
     keys = read.keys[order]
-    new = np.ones(len(keys), dtype=bool)
-    new[1:] = keys[1:] != keys[:-1]
+    new = run_starts(keys)
     exact = np.empty(len(keys), dtype=np.int64)
     exact[order] = np.cumsum(new) - 1
     return exact, order[new]
@@ -136,6 +135,18 @@ def row_blocks(starts: I64) -> Iterator[slice]:
         row = end
 
 
+def run_starts(*columns: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Whether each row of sorted ``columns`` [n] differs from the one before it [n]."""
+    new = np.ones(len(columns[0]), dtype=bool)
+    new[1:] = np.any([column[1:] != column[:-1] for column in columns], axis=0)
+    return new
+
+
+def run_lengths(new: npt.NDArray[np.bool_]) -> I64:
+    """The rows of each run, by ``run_starts``."""
+    return np.diff(np.append(np.flatnonzero(new), len(new)))
+
+
 def spans(firsts: I64, counts: I64) -> I64:
     """``firsts[0], firsts[0] + 1, …`` for ``counts[0]`` numbers, then the next: [sum of counts]."""
     ends = np.cumsum(counts, dtype=np.int64)
@@ -178,7 +189,7 @@ def _read_block(texts: pa.Array, numbers: dict[str, int]) -> tuple[U64, U64, I32
     counts = np.bincount(rows[real], minlength=len(texts)).astype(np.int32)
     # A script without spaces is one written word and many words here.
     lengths = np.maximum(written_words(fold), counts).astype(np.int32)
-    keys = content_keys(normal_forms(texts, fold, bare))
+    keys = content_keys(joined_forms(fold, bare))
     return keys, content_keys(texts), lengths, flat[real], counts
 
 

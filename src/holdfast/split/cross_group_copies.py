@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from holdfast.core.records import Ints
 from holdfast.duplicates.duplicates import Copies
 from holdfast.duplicates.words import I64
 
@@ -110,7 +111,7 @@ def find_crossing(
     return Crossing(kept[at], kept[other], side[other])
 
 
-def _nearest(holder: I64, first: I64, second: I64) -> I64:
+def _nearest(holder: I64, first: Ints, second: Ints) -> I64:
     """A held row that each form is a copy of [forms], itself before its links."""
     nearest = holder.copy()
     for one, other in ((first, second), (second, first)):

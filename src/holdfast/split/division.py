@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.duplicates.against import Protected, nearest_protected
-from holdfast.duplicates.gather import AllRows
+from holdfast.duplicates.gather import AllRows, Protected, nearest_protected
 from holdfast.duplicates.words import I64
 from holdfast.split.cross_group_copies import Crossing
 
