@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from holdfast.split.assign import assign
-from holdfast.split.sources import by_source
+from holdfast.split.assign import assign, by_source
 
 SHARES = (0.7, 0.15, 0.15)
 

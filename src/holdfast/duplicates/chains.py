@@ -32,19 +32,16 @@ class Cut:
     links: int
 
 
-def components(texts: int, links: SimilarPairs) -> I64:
-    """A group number for each text [n]: everything that links reach."""
+def group_and_cut(texts: int, links: SimilarPairs) -> tuple[I64, tuple[Cut, ...]]:
+    """Groups [n], numbered by their first text, and what was cut."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    ones = np.ones(len(links), dtype=np.int8)
-    graph = coo_array((ones, (links.first, links.second)), shape=(texts, texts))
-    return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
-
-
-def group_and_cut(texts: int, links: SimilarPairs) -> tuple[I64, tuple[Cut, ...]]:
-    """Groups [n], numbered by their first text, and what was cut."""
-    groups = components(texts, links) if texts else np.empty(0, np.int64)
+    groups = np.empty(0, np.int64)
+    if texts:
+        ones = np.ones(len(links), dtype=np.int8)
+        graph = coo_array((ones, (links.first, links.second)), shape=(texts, texts))
+        groups = connected_components(graph, directed=False)[1].astype(np.int64)
     sizes = np.bincount(groups, minlength=1)
     cuts = []
     for group in np.flatnonzero(sizes > max(SMALLEST, int(SHARE * texts))):

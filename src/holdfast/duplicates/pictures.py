@@ -122,7 +122,12 @@ def near_pictures(
     first, second = _candidates(one, other, vectors)
     theirs = one if other is None else other
     rough = np.einsum("nd,nd->n", one.coarse[first], theirs.coarse[second])
-    apart = _apart(one, theirs, first, second)
+    # What parts either picture of each pair from its tenth nearest, the lesser.
+    apart = np.full(len(first), 2, dtype=np.float32)
+    if len(one) >= FEW:
+        apart = 1 - one.crowding[first]
+        if len(theirs) >= FEW:
+            apart = np.minimum(apart, 1 - theirs.crowding[second])
     likely = (rough >= _ROUGH) & (1 - rough <= _ROUGHLY_OUT * apart)
     first, second = first[likely], second[likely]
     agreement = aligned(one.pixels, theirs.pixels, first, second)
@@ -131,16 +136,6 @@ def near_pictures(
     first, second, agreement = first[kept], second[kept], agreement[kept]
     order = np.lexsort((second, first, -agreement))
     return SimilarPairs(first[order], second[order], agreement[order])
-
-
-def _apart(one: Thumbnails, theirs: Thumbnails, first: Ints, second: Ints) -> Vectors:
-    """What parts either picture of each pair [m] from its tenth nearest, the lesser."""
-    if len(one) < FEW:
-        return np.full(len(first), 2, dtype=np.float32)
-    crowding = one.crowding[first]
-    if len(theirs) >= FEW:
-        crowding = np.maximum(crowding, theirs.crowding[second])
-    return np.asarray(1 - crowding)
 
 
 def aligned(one: Bytes, other: Bytes, first: Ints, second: Ints) -> Vectors:

@@ -9,16 +9,21 @@
 
 With units of one row every class is within one row of its fraction on each side; with larger ones,
 within the size of its largest unit wherever the units can be spread at all.
+
+Rows of several labels are stratified by each label by itself (``assign_several``); rows of several
+sources by class and source (``by_source``).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from holdfast.core.errors import SplitError
+from holdfast.core.records import Ints
 from holdfast.duplicates.words import I64, U64
 
 Floats = npt.NDArray[np.float64]
@@ -59,7 +64,13 @@ def assign(
     Raises ``SplitError`` where a class has fewer units than there are sides, or cannot be present
     on every side.
     """
-    board = _set_up(of_row, labels, keys, fractions)
+    classes = int(labels.max(initial=-1)) + 1
+    entries, count = np.unique(of_row * max(classes, 1) + labels, return_counts=True)
+    unit, label = np.divmod(entries, max(classes, 1))
+    targets = class_targets(np.bincount(labels, minlength=classes), fractions).astype(np.float64)
+    sizes = np.bincount(of_row, minlength=len(keys))
+    side = np.full(len(keys), -1, dtype=np.int8)
+    board = _Board(unit, label, count, sizes, keys, targets, np.zeros_like(targets), side)
     _check_classes(board, names, len(fractions))
     _place_large(board)
     _place_single(board)
@@ -88,17 +99,6 @@ def class_targets(totals: I64, fractions: tuple[float, ...]) -> I64:
             targets[number, targets[number].argmin()] += 1
             targets[number, targets[number].argmax()] -= 1
     return np.asarray(targets)
-
-
-def _set_up(of_row: I64, labels: I64, keys: U64, fractions: tuple[float, ...]) -> _Board:
-    classes = int(labels.max(initial=-1)) + 1
-    entries, count = np.unique(of_row * max(classes, 1) + labels, return_counts=True)
-    unit, label = np.divmod(entries, max(classes, 1))
-    totals = np.bincount(labels, minlength=classes)
-    targets = class_targets(totals, fractions).astype(np.float64)
-    sizes = np.bincount(of_row, minlength=len(keys))
-    side = np.full(len(keys), -1, dtype=np.int8)
-    return _Board(unit, label, count, sizes, keys, targets, np.zeros_like(targets), side)
 
 
 def _check_classes(board: _Board, names: tuple[str, ...], sides: int) -> None:
@@ -208,3 +208,85 @@ def _spare(board: _Board, label: int) -> int | None:
         if (left > 0).all():
             return int(unit)
     return None
+
+
+def assign_several(
+    of_row: I64, labels: npt.NDArray[np.bool_], keys: U64, fractions: Sequence[float]
+) -> npt.NDArray[np.int8]:
+    """The side of each unit [units], each label in proportion.
+
+    Iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011): the label with the fewest rows
+    that are not yet placed comes first, since it is the hardest to place later; each of its units
+    goes to the side that still wants most rows of it, of equals to the one that wants most rows at
+    all, of equals to the first in a seeded order. Rows without a label come last and fill up the
+    sides. A unit counts with its rows; the largest of a label come first, as in packing.
+
+    ``of_row`` [n] the unit of each row, ``labels`` [n, labels] which labels it has, ``keys``
+    [units] the order of equals, ``fractions`` of the sides, summing to 1.
+
+    Raises ``SplitError`` where there are fewer units than sides.
+    """
+    units, sides = len(keys), len(fractions)
+    if units < sides:
+        raise SplitError(
+            "the rows",
+            f"are {units} independent units (copies and groups count once) where each of {sides} "
+            "sides needs one",
+            None,
+            "Add rows, or choose fewer folds.",
+        )
+    counts = np.zeros((units, labels.shape[1]), dtype=np.int64)
+    np.add.at(counts, of_row, labels.astype(np.int64))
+    sizes = np.bincount(of_row, minlength=units)
+    share = np.asarray(fractions, dtype=np.float64)
+    wanted = counts.sum(axis=0)[:, None] * share
+    room = len(of_row) * share
+    side = np.full(units, -1, dtype=np.int8)
+    left = counts.sum(axis=0)
+    while left.any():
+        label = int(np.argmin(np.where(left > 0, left, np.iinfo(np.int64).max)))
+        here = np.flatnonzero((side < 0) & (counts[:, label] > 0))
+        for unit in here[np.lexsort((keys[here], -counts[here, label]))].tolist():
+            # The order of sides that want alike is of the unit's own, or the first would gain.
+            turn = (np.arange(sides) - int(keys[unit] % np.uint64(sides))) % sides
+            best = int(np.lexsort((turn, -room, -wanted[label]))[0])
+            side[unit] = best
+            wanted[:, best] -= counts[unit]
+            room[best] -= sizes[unit]
+            left = left - counts[unit]
+    rest = np.flatnonzero(side < 0)
+    for unit in rest[np.lexsort((keys[rest], -sizes[rest]))].tolist():
+        side[unit] = int(np.argmax(room))
+        room[side[unit]] -= sizes[unit]
+    return side
+
+
+def by_source(
+    labels: Ints, sources: npt.NDArray[np.generic], of_row: Ints, sides: int, classes: Sequence[str]
+) -> tuple[Ints, tuple[str, ...]]:
+    """What is kept in proportion [n] where each source is divided by itself: a class of a source,
+    and what each is called.
+
+    A class of which a source has fewer units (``of_row`` [n]) than there are ``sides`` is divided
+    together with the same class of the other sources that have too few, and where these are too
+    few together, with the source that has most of it.
+    """
+    _, source = np.unique(sources, return_inverse=True)
+    cells = labels * (int(source.max(initial=0)) + 1) + source
+    for label in np.unique(labels):
+        here = labels == label
+        few = [c for c in np.unique(cells[here]) if _units(of_row, cells == c) < sides]
+        if not few:
+            continue
+        small = np.isin(cells, few)
+        rest = np.unique(cells[here & ~small])
+        if _units(of_row, small) < sides and len(rest):
+            cells[small] = max(rest, key=lambda c: int((cells == c).sum()))
+        else:
+            cells[small] = few[0]
+    _, first, strata = np.unique(cells, return_index=True, return_inverse=True)
+    return strata.astype(np.int64), tuple(classes[int(labels[row])] for row in first)
+
+
+def _units(of_row: Ints, rows: npt.NDArray[np.bool_]) -> int:
+    return len(np.unique(of_row[rows]))

@@ -9,64 +9,37 @@ training and validation rows, and source rows that copy or nearly copy a test ro
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from holdfast.core.errors import RecipeError, SplitError
-from holdfast.core.records import Decision, Finding, Ints
+from holdfast.core.records import Decision
 from holdfast.core.seeds import derive_seed
 from holdfast.data.table import HeldOut, Splits, Table, TrainSplit, ValidSplit
 from holdfast.duplicates.gather import AllRows, gather
 from holdfast.duplicates.normalise import content_keys
-from holdfast.duplicates.words import U64
-from holdfast.split.assign import assign
-from holdfast.split.cross_group_copies import Crossing, find_crossing
-from holdfast.split.division import SIDES, Drops, crossing_notes, drop_notes, dropped, find_drops
-from holdfast.split.findings import (
-    copy_findings,
-    crossing_findings,
-    cut_findings,
-    group_finding,
-    leak_findings,
-    reach_finding,
-    uneven_finding,
-)
+from holdfast.duplicates.words import I64
+from holdfast.split.assign import assign, by_source
+from holdfast.split.division import SIDES, Division, Drops, dropped, find_crossing, find_drops
+from holdfast.split.findings import division_findings
 from holdfast.split.leaks import refuse_leaks, refuse_shared_copies, text_keys
-from holdfast.split.notes import moved_notes, records_table, source_records
-from holdfast.split.sources import by_source, source_findings
-from holdfast.split.units import Units, make_units, number_groups
-from holdfast.split.ways import PLAIN, SplitStrategy, by_blocks, by_hash, by_time, whole_units
+from holdfast.split.notes import division_records
+from holdfast.split.units import Units, make_units
+from holdfast.split.ways import (
+    PLAIN,
+    Sides,
+    SplitStrategy,
+    by_blocks,
+    by_hash,
+    by_time,
+    whole_units,
+)
 
-Sides = npt.NDArray[np.int8]
 FRACTIONS = (0.7, 0.15, 0.15)
 # Names of blocks in the decision's line.
 SHOWN = 5
-
-
-@dataclass(frozen=True, slots=True)
-class _Division:
-    """``rows`` of all files, those that are dropped as copies of given rows (``drops``), and where
-    the others go: ``kept`` [m] positions in the source; ``side`` [m] into
-    ``names``; ``plain`` [m] the side in a plain stratified division of single rows. ``crossing``
-    are rows that were dropped after all, as copies of a row of another group on another side."""
-
-    rows: AllRows
-    drops: tuple[Drops, ...]
-    kept: npt.NDArray[np.int64]
-    names: tuple[str, ...]
-    fractions: tuple[float, ...]
-    units: Units
-    side: Sides
-    plain: Sides
-    crossing: Crossing
-    way: SplitStrategy = PLAIN
-
-    @property
-    def moved(self) -> npt.NDArray[np.bool_]:
-        return np.asarray(self.units.shared & (self.side != self.plain))
 
 
 def divide(
@@ -104,7 +77,7 @@ def divide(
     gathered = gather(table, given, derive_seed(seed, "copies"))
     divided = _divide_source(gathered, find_drops(gathered), fractions, seed, way)
     # Not trusted but checked again: a leak here would make every later number wrong.
-    refuse_shared_copies(gathered.copies, _all_sides(divided), list(SIDES))
+    refuse_shared_copies(gathered.copies, divided.all_sides(), list(SIDES))
     splits = _wrap(divided, seed)
     refuse_leaks(splits)
     return splits
@@ -116,7 +89,7 @@ def _divide_source(
     fractions: tuple[float, ...],
     seed: int,
     way: SplitStrategy,
-) -> _Division:
+) -> Division:
     table = gathered.tables["source"]
     kept = np.flatnonzero(~dropped(drops, "source", len(table)))
     labels = table.column("label")[kept]
@@ -124,39 +97,13 @@ def _divide_source(
     wanted = [name for name, share in zip(SIDES, fractions, strict=True) if share > 0]
     names = tuple(name for name in wanted if name not in gathered.tables)
     shares = _shares(fractions, names)
-    groups = number_groups(table.column("group") if table.has_groups else None)
-    copies = gathered.copies
-    units = make_units(
-        copies.groups[kept],
-        copies.contents[kept],
-        labels,
-        None if groups is None else groups[kept],
-        seed,
-    )
-    strata, called = labels, table.classes
-    if way == PLAIN and "source" in table.rows.column_names:
-        sources = np.asarray(table.column("source"), dtype=object)[kept]
-        strata, called = by_source(labels, sources, units.of_row, len(shares), table.classes)
-    plain: Sides
-    if way.stable:
-        side = by_hash(_identity(table, groups, kept), shares, seed)
-    elif way.by == "time":
-        assert way.ages is not None
-        side = by_time(units.of_row, way.ages[kept], units.keys, shares)[units.of_row]
-    elif way.by != "rows":
-        assert way.blocks is not None
-        blocks = way.blocks[kept]
-        if way.by == "topic":
-            # What a topic is, is a guess: what must stay together has one.
-            blocks = whole_units(units.of_row, blocks)
-        side = by_blocks(units.of_row, blocks, labels, units.keys, shares, table.classes, way.held)
-    else:
-        side = assign(units.of_row, strata, units.keys, shares, called)[units.of_row]
-    plain = side
-    if way == PLAIN:
-        alone = np.arange(len(kept), dtype=np.int64)
-        # What would have been without copies and groups: it says which rows they moved.
-        plain = assign(alone, strata, units.row_keys, shares, called)
+    copies, groups = gathered.copies, None
+    if table.has_groups:
+        numbers: dict[str, int] = {}
+        every = [numbers.setdefault(name, len(numbers)) for name in table.column("group")]
+        groups = np.array(every, dtype=np.int64)[kept]
+    units = make_units(copies.groups[kept], copies.contents[kept], labels, groups, seed)
+    side, plain = _sides(table, kept, units, shares, seed, way)
     # ``names`` goes from train to test, the least to the most protected. Without a parted block no
     # copy can cross, and nothing is searched; by hash any may.
     order = tuple(reversed(range(len(names)))) if units.block or way.stable else ()
@@ -165,7 +112,7 @@ def _divide_source(
     if way.by == "time" or way.stable:
         _check_sides(table, labels, side, names, way)
     _check_train(table, labels, side == names.index("train"), left)
-    return _Division(
+    return Division(
         gathered,
         drops,
         kept[left],
@@ -179,132 +126,95 @@ def _divide_source(
     )
 
 
-def _identity(
-    table: Table, groups: npt.NDArray[np.int64] | None, kept: npt.NDArray[np.int64]
-) -> U64:
-    """What a row is, as a hash [kept]: its group's name, else its normal form."""
-    if groups is None:
-        return text_keys(table)[kept]
-    names = pa.array(table.column("group"), pa.large_string()).take(pa.array(kept))
-    return content_keys(names)
+def _sides(
+    table: Table, kept: I64, units: Units, shares: tuple[float, ...], seed: int, way: SplitStrategy
+) -> tuple[Sides, Sides]:
+    """The side of each row that is kept, and what it would be without copies and groups."""
+    labels = table.column("label")[kept]
+    if way.stable:
+        # What a row is, as a hash: its group's name, else its normal form.
+        if table.has_groups:
+            identity = content_keys(pa.array(table.column("group"), pa.large_string()))[kept]
+        else:
+            identity = text_keys(table)[kept]
+        side = by_hash(identity, shares, seed)
+    elif way.by == "time":
+        assert way.ages is not None
+        side = by_time(units.of_row, way.ages[kept], units.keys, shares)[units.of_row]
+    elif way.by != "rows":
+        assert way.blocks is not None
+        blocks = way.blocks[kept]
+        if way.by == "topic":
+            # What a topic is, is a guess: what must stay together has one.
+            blocks = whole_units(units.of_row, blocks)
+        side = by_blocks(units.of_row, blocks, labels, units.keys, shares, table.classes, way.held)
+    else:
+        strata, called = labels, table.classes
+        if way == PLAIN and "source" in table.rows.column_names:
+            sources = np.asarray(table.column("source"), dtype=object)[kept]
+            strata, called = by_source(labels, sources, units.of_row, len(shares), table.classes)
+        side = assign(units.of_row, strata, units.keys, shares, called)[units.of_row]
+        if way == PLAIN:
+            # It says which rows copies and groups moved.
+            alone = np.arange(len(kept), dtype=np.int64)
+            return side, assign(alone, strata, units.row_keys, shares, called)
+    return side, side
 
 
-def _wrap(divided: _Division, seed: int) -> Splits:
-    source = divided.rows.tables["source"]
-    tables = {
-        name: source.take(divided.kept[divided.side == number])
-        for number, name in enumerate(divided.names)
-    }
-    if "valid" in divided.rows.tables:
-        valid = divided.rows.tables["valid"]
-        tables["valid"] = valid.take(np.flatnonzero(~dropped(divided.drops, "valid", len(valid))))
-        if not len(tables["valid"]):
+def _wrap(divided: Division, seed: int) -> Splits:
+    source, given = divided.rows.tables["source"], divided.rows.tables
+    tables, units = {}, {}
+    for number, name in enumerate(divided.names):
+        here = divided.side == number
+        tables[name], units[name] = source.take(divided.kept[here]), divided.units.of_row[here]
+    if "valid" in given:
+        kept = np.flatnonzero(~dropped(divided.drops, "valid", len(given["valid"])))
+        tables["valid"] = given["valid"].take(kept)
+        if not len(kept):
             raise SplitError(
-                valid.source,
+                given["valid"].source,
                 "has no row left that is no copy of a test row",
                 None,
                 "Give other validation rows, or none: they are then taken from the source.",
             )
+        # Given rows share no copy and no group with the source: what does was dropped.
+        copies = divided.rows.copies.groups[divided.rows.span("valid")][kept]
+        units["valid"] = len(divided.units.sizes) + copies
     # Empty, not absent: there are three sides, whatever was asked for.
-    tables.setdefault("test", divided.rows.tables.get("test", source.take([])))
+    tables.setdefault("test", given.get("test", source.take([])))
     return Splits(
         TrainSplit(tables["train"]),
         ValidSplit(tables["valid"]),
         HeldOut(tables["test"]),
-        _records(divided),
-        _findings(divided),
-        _decisions(divided, tables, seed),
+        division_records(divided),
+        division_findings(divided),
+        (_decision(divided, tables, seed),),
         moved=int(divided.moved.sum()),
-        units=_units(divided),
+        units=np.concatenate([units["train"], units["valid"]]),
     )
 
 
-def _units(divided: _Division) -> Ints:
-    """The unit of each training row, then of each validation row."""
-    own = {
-        name: divided.units.of_row[divided.side == number]
-        for number, name in enumerate(divided.names)
-    }
-    if "valid" in divided.rows.tables:
-        # Given rows share no copy and no group with the source: what does was dropped.
-        kept = ~dropped(divided.drops, "valid", len(divided.rows.tables["valid"]))
-        copies = divided.rows.copies.groups[divided.rows.span("valid")][kept]
-        own["valid"] = len(divided.units.sizes) + copies
-    return np.concatenate([own["train"], own["valid"]])
-
-
-def _records(divided: _Division) -> object:
-    source = divided.rows.tables["source"]
-    # Dropped until something says otherwise: a row that no rule names must not seem divided.
-    split = np.full(len(source), "dropped", dtype=object)
-    split[divided.kept] = np.array(divided.names, dtype=object)[divided.side]
-    notes = np.array(drop_notes(divided.rows, divided.drops, "source"), dtype=object)
-    moved = moved_notes(
-        source.take(divided.kept), divided.units, divided.side, divided.plain, divided.names
-    )
-    notes[divided.kept] = np.array(moved, dtype=object)
-    notes[divided.crossing.rows] = np.array(
-        crossing_notes(divided.rows, divided.crossing, divided.names), dtype=object
-    )
-    parts = [source_records(source, list(split), list(notes))]
-    for name in ("valid", "test"):
-        if name in divided.rows.tables:
-            reasons = drop_notes(divided.rows, divided.drops, name)
-            sides = ["dropped" if reason else name for reason in reasons]
-            parts.append(source_records(divided.rows.tables[name], sides, reasons))
-    return records_table(parts)
-
-
-def _findings(divided: _Division) -> tuple[Finding, ...]:
-    source = divided.rows.tables["source"].take(divided.kept)
-    sizes = np.bincount(divided.side, minlength=len(divided.names))
-    way = divided.way
-    blocks = divided.units.sizes
-    if way.blocks is not None:
-        blocks = np.bincount(way.blocks[divided.kept])
-    single = [
-        group_finding(source, divided.moved, divided.units.shared),
-        uneven_finding(sizes, divided.fractions, divided.names, int(blocks.max(initial=0)), way),
-        reach_finding(source, divided.side, way, divided.kept, divided.names),
-    ]
-    return (
-        *copy_findings(divided.rows),
-        *source_findings(divided.rows),
-        *leak_findings(divided.rows, divided.drops),
-        *cut_findings(divided.rows, _all_sides(divided)),
-        *crossing_findings(
-            divided.rows.tables["source"], divided.crossing, divided.units.block, way.stable
-        ),
-        *(finding for finding in single if finding is not None),
-    )
-
-
-def _decisions(divided: _Division, tables: dict[str, Table], seed: int) -> tuple[Decision, ...]:
+def _decision(divided: Division, tables: dict[str, Table], seed: int) -> Decision:
     chosen = ", ".join(f"{name} {len(tables[name])}" for name in SIDES)
     percent = "/".join(f"{share:.0%}".rstrip("%") for share in divided.fractions)
     given = [f"the {n} rows are given" for n in SIDES if n in divided.rows.tables]
     how = f"the source is divided {percent} into {', '.join(divided.names)}"
     units = divided.units
-    return (
-        Decision(
-            "division",
-            chosen,
-            "; ".join(
-                [
-                    *given,
-                    f"{how}, {_how(divided)}, seed {seed}",
-                    f"{int(units.shared.sum())} rows are kept with their copies or group in "
-                    f"{int((units.sizes > 1).sum())} units, and {int(divided.moved.sum())} were "
-                    "moved for this",
-                ]
-            ),
-        ),
+    kept = (
+        f"{int(units.shared.sum())} rows are kept with their copies or group in "
+        f"{int((units.sizes > 1).sum())} units, and {int(divided.moved.sum())} were moved for this"
     )
+    because = "; ".join([*given, f"{how}, {_how(divided)}, seed {seed}", kept])
+    return Decision("division", chosen, because)
 
 
-def _how(divided: _Division) -> str:
+def _how(divided: Division) -> str:
     """By what the rows were divided, with what it came to."""
-    way, by_class = divided.way, f"stratified by {_by(divided.rows)}"
+    way, table = divided.way, divided.rows.tables["source"]
+    kinds = {"several": "set of labels", "number": "range of numbers"}
+    by_class = f"stratified by {kinds.get(table.columns.label_kind or '', 'class')}"
+    if "source" in table.rows.column_names:
+        by_class += " and source"
     if way == PLAIN:
         return by_class
     because = way.because.replace("{side}", divided.names[-1])
@@ -323,24 +233,6 @@ def _how(divided: _Division) -> str:
         rest = f"; the others are {by_class}" if len(divided.names) > 1 else ""
         return f"{because} ({len(held)} of {len(way.names)}: {shown}){rest}"
     return f"{because}; no class is kept in proportion, and rows that are added move none"
-
-
-def _by(gathered: AllRows) -> str:
-    table = gathered.tables["source"]
-    kind = table.columns.label_kind
-    by = {"several": "set of labels", "number": "range of numbers"}.get(kind or "", "class")
-    return f"{by} and source" if "source" in table.rows.column_names else by
-
-
-def _all_sides(divided: _Division) -> Sides:
-    side = np.full(len(divided.rows.copies), -1, dtype=np.int8)
-    numbers = np.array([SIDES.index(name) for name in divided.names], dtype=np.int8)
-    side[divided.kept] = numbers[divided.side]
-    for name in ("valid", "test"):
-        if name in divided.rows.tables:
-            out = dropped(divided.drops, name, len(divided.rows.tables[name]))
-            side[divided.rows.span(name)] = np.where(out, -1, SIDES.index(name))
-    return side
 
 
 def _shares(fractions: tuple[float, ...], names: Sequence[str]) -> tuple[float, ...]:

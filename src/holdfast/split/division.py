@@ -1,4 +1,10 @@
-"""What one division knows, from the copies to the sides: the record that findings are made of."""
+"""What one division knows, from the copies to the sides: the record that notes and findings are
+made of.
+
+Rows are dropped that a given, protected table holds too; and where groups that share a copy stay
+apart (``units.py``), a row that copies a row of a more protected side: of training for validation
+and test rows, of validation for test rows.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +14,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.duplicates.gather import AllRows, Protected, nearest_protected
+from holdfast.core.records import Ints
+from holdfast.data.table import Table
+from holdfast.duplicates.duplicates import Copies
+from holdfast.duplicates.gather import AllRows, nearest_protected
 from holdfast.duplicates.words import I64
-from holdfast.split.cross_group_copies import Crossing
+from holdfast.split.units import Units
+from holdfast.split.ways import PLAIN, Sides, SplitStrategy
 
 SIDES = ("train", "valid", "test")
+NONE = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,21 +53,19 @@ def find_drops(gathered: AllRows) -> tuple[Drops, ...]:
         for name in ("source", "valid")
         if protected in gathered.tables and name in gathered.tables and name != protected
     ]
-    nearest = {
-        protected: nearest_protected(gathered.copies, gathered.mask(protected))
-        for protected in {protected for _, protected in pairs}
-    }
-    return tuple(_drops(gathered, name, protected, nearest[protected]) for name, protected in pairs)
-
-
-def _drops(gathered: AllRows, name: str, protected: str, nearest: Protected) -> Drops:
-    span = gathered.span(name)
-    table, theirs = gathered.tables[name], gathered.tables[protected]
-    group = np.zeros(len(table), dtype=bool)
-    if table.has_groups and theirs.has_groups:
-        taken = set(theirs.column("group"))
-        group = np.array([value in taken for value in table.column("group")], dtype=bool)
-    return Drops(name, protected, nearest.of[span], nearest.similarity[span], group)
+    drops = []
+    for name, protected in pairs:
+        table, theirs = gathered.tables[name], gathered.tables[protected]
+        group = np.zeros(len(table), dtype=bool)
+        if table.has_groups and theirs.has_groups:
+            taken = set(theirs.column("group"))
+            group = np.array([value in taken for value in table.column("group")], dtype=bool)
+        near, span = (
+            nearest_protected(gathered.copies, gathered.mask(protected)),
+            gathered.span(name),
+        )
+        drops.append(Drops(name, protected, near.of[span], near.similarity[span], group))
+    return tuple(drops)
 
 
 def dropped(drops: tuple[Drops, ...], name: str, rows: int) -> npt.NDArray[np.bool_]:
@@ -65,35 +74,95 @@ def dropped(drops: tuple[Drops, ...], name: str, rows: int) -> npt.NDArray[np.bo
     return np.asarray(np.logical_or.reduce([np.zeros(rows, dtype=bool), *masks]))
 
 
-def drop_notes(gathered: AllRows, drops: tuple[Drops, ...], name: str) -> list[str | None]:
-    """Why each row of a table was dropped; ``None`` where it was not."""
-    notes: list[str | None] = [None] * len(gathered.tables[name])
-    for drop in drops:
-        if drop.name != name:
-            continue
-        for at in np.flatnonzero(drop.rows).tolist():
-            notes[at] = notes[at] or _drop_note(gathered, drop, at)
-    return notes
+@dataclass(frozen=True, slots=True)
+class Crossing:
+    """Rows that were dropped: ``rows`` [k] positions in the source, ``of`` [k] the row that each
+    copies, ``side`` [k] the side of that row."""
+
+    rows: I64
+    of: I64
+    side: Sides
+
+    def __len__(self) -> int:
+        return len(self.rows)
 
 
-def crossing_notes(gathered: AllRows, crossing: Crossing, names: tuple[str, ...]) -> list[str]:
-    """Why each row was dropped that copies a row of another group."""
-    return [
-        f"copies or nearly copies {gathered.place(of)} ({names[side]}), which is of another group"
-        for of, side in zip(crossing.of.tolist(), crossing.side.tolist(), strict=True)
-    ]
+def find_crossing(copies: Copies, kept: I64, side: Sides, order: tuple[int, ...]) -> Crossing:
+    """The rows to drop so that no copy stands on two sides.
+
+    Parameters
+    ----------
+    kept : [m] the rows that are divided, as positions among the texts of ``copies``.
+    side : [m] the side of each.
+    order : the sides, the most protected first. A row of a later side that is an exact or a
+        verified near-copy of a row of an earlier one is dropped; links across a reported cut of
+        chains may cross.
+    """
+    forms, links = copies.exact[kept], copies.links.where(~copies.permitted)
+    holder = np.full(int(copies.exact.max(initial=-1)) + 1, NONE, dtype=np.int64)
+    rows: list[I64] = []
+    of: list[I64] = []
+    left = np.ones(len(kept), dtype=bool)
+    for number, chosen in enumerate(order):
+        rows_here = np.flatnonzero(left & (side == chosen))
+        if number:
+            nearest = _nearest(holder, links.first, links.second)[forms[rows_here]]
+            gone = nearest != NONE
+            rows.append(rows_here[gone])
+            of.append(nearest[gone])
+            rows_here = rows_here[~gone]
+        # Backwards, so that the first row of a form is the one that is named.
+        fresh = rows_here[::-1][holder[forms[rows_here[::-1]]] == NONE]
+        holder[forms[fresh]] = fresh
+    nothing = np.empty(0, np.int64)
+    at, other = np.concatenate([nothing, *rows]), np.concatenate([nothing, *of])
+    return Crossing(kept[at], kept[other], side[other])
 
 
-def _drop_note(gathered: AllRows, drop: Drops, at: int) -> str:
-    if drop.of[at] < 0:
-        return f"shares its group with the {drop.protected} rows"
-    place = gathered.place(int(drop.of[at]))
-    # A near-copy may have a similarity of 1 too: the same words in another order.
-    if drop.similarity[at] >= 1 and _same_form(gathered, drop, at):
-        return f"copies {place} ({drop.protected})"
-    return f"nearly copies {place} ({drop.protected}, similarity {drop.similarity[at]:.2f})"
+def _nearest(holder: I64, first: Ints, second: Ints) -> I64:
+    """A held row that each form is a copy of [forms], itself before its links."""
+    nearest = holder.copy()
+    for one, other in ((first, second), (second, first)):
+        open_ = (nearest[one] == NONE) & (holder[other] != NONE)
+        nearest[one[open_]] = holder[other[open_]]
+    return nearest
 
 
-def _same_form(gathered: AllRows, drop: Drops, at: int) -> bool:
-    exact = gathered.copies.exact
-    return bool(exact[gathered.starts[drop.name] + at] == exact[drop.of[at]])
+@dataclass(frozen=True, slots=True)
+class Division:
+    """``rows`` of all files, those that are dropped as copies of given rows (``drops``), and where
+    the others go: ``kept`` [m] positions in the source; ``side`` [m] into
+    ``names``; ``plain`` [m] the side in a plain stratified division of single rows. ``crossing``
+    are rows that were dropped after all, as copies of a row of another group on another side."""
+
+    rows: AllRows
+    drops: tuple[Drops, ...]
+    kept: I64
+    names: tuple[str, ...]
+    fractions: tuple[float, ...]
+    units: Units
+    side: Sides
+    plain: Sides
+    crossing: Crossing
+    way: SplitStrategy = PLAIN
+
+    @property
+    def source(self) -> Table:
+        """The rows of the source that are divided [m]."""
+        return self.rows.tables["source"].take(self.kept)
+
+    @property
+    def moved(self) -> npt.NDArray[np.bool_]:
+        """Which rows stand elsewhere than they would as units of their own [m]."""
+        return np.asarray(self.units.shared & (self.side != self.plain))
+
+    def all_sides(self) -> Sides:
+        """The side of each row of all files, an index into ``SIDES``; -1 for dropped."""
+        side = np.full(len(self.rows.copies), -1, dtype=np.int8)
+        numbers = np.array([SIDES.index(name) for name in self.names], dtype=np.int8)
+        side[self.kept] = numbers[self.side]
+        for name in ("valid", "test"):
+            if name in self.rows.tables:
+                out = dropped(self.drops, name, len(self.rows.tables[name]))
+                side[self.rows.span(name)] = np.where(out, -1, SIDES.index(name))
+        return side

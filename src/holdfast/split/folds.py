@@ -2,7 +2,7 @@
 
 For scores by cross-validation (``Prepared`` rows, positions 0 … n − 1). What copies or a group hold
 together (``units``) is never parted, in no fold. A fold is a pair of positions, so that nothing is
-copied; ``nested`` gives the folds of a fold's training rows, on which what it learns may be chosen.
+copied.
 
 Folds share training rows: intervals over them are those of ``stats/folds.py``.
 """
@@ -20,8 +20,8 @@ from holdfast.core.records import Ints
 from holdfast.core.seeds import derive_seed
 from holdfast.duplicates.candidates import mix
 from holdfast.duplicates.words import I64, U64
-from holdfast.split.assign import assign
-from holdfast.split.iterative import assign_several
+from holdfast.split.assign import assign, assign_several
+from holdfast.split.ways import by_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,27 +37,16 @@ class Fold:
 
 @dataclass(frozen=True, slots=True)
 class Folds:
-    """Folds of n rows; ``how`` says in words how they came about. ``units`` and ``labels`` [n] are
-    what they were made from."""
+    """Folds of n rows; ``how`` says in words how they came about."""
 
     folds: tuple[Fold, ...]
-    units: Ints
-    labels: Ints
     how: str
-    names: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Fold]:
         return iter(self.folds)
 
     def __len__(self) -> int:
         return len(self.folds)
-
-    def nested(self, fold: Fold, folds: int, seed: int) -> Folds:
-        """Folds of a fold's training rows alone, as positions among all rows."""
-        of = fold.train
-        inner = make_folds(self.units[of], self.labels[of], folds, seed, names=self.names)
-        moved = tuple(Fold(of[f.train], of[f.held], f.number) for f in inner)
-        return Folds(moved, self.units, self.labels, f"{inner.how}, within the training rows")
 
 
 def make_folds(
@@ -76,12 +65,11 @@ def make_folds(
     ----------
     units : [n] equal for rows that must not be parted.
     labels : [n] numbers of classes, or of ranges of numbers (``data/labels/bins.py``), which every
-    fold
-        holds in proportion; each needs as many units as there are folds.
+        fold holds in proportion; each needs as many units as there are folds.
     folds, repeats : at least 2, at least 1; each repeat deals the units anew.
     names : of the classes, for messages.
     several : [n, labels] which labels each row has, to be held in proportion each by itself
-        (``iterative.py``), in place of ``labels``.
+        (``assign_several``), in place of ``labels``.
 
     Raises ``SplitError`` where a class has fewer units than there are folds.
     """
@@ -93,14 +81,18 @@ def make_folds(
     for repeat in range(repeats):
         keys = _keys(of_row, seed, repeat)
         if several is not None:
-            side = assign_several(of_row, several, keys, shares)
+            side = assign_several(of_row, several, keys, shares)[of_row]
         else:
-            side = assign(of_row, labels.astype(np.int64), keys, shares, _named(labels, names))
-        found += [_fold(side[of_row], number, repeat) for number in range(folds)]
+            called = _named(labels, names)
+            side = assign(of_row, labels.astype(np.int64), keys, shares, called)[of_row]
+        found += [
+            Fold(np.flatnonzero(side != number), np.flatnonzero(side == number), number, repeat)
+            for number in range(folds)
+        ]
     kind = "each label in proportion" if several is not None else "stratified by class"
     times = f", {repeats} times" if repeats > 1 else ""
     how = f"{folds} folds{times}, {kind}, copies and groups together, seed {seed}"
-    return Folds(tuple(found), units, labels, how, names)
+    return Folds(tuple(found), how)
 
 
 def set_aside(
@@ -114,14 +106,12 @@ def set_aside(
     return np.flatnonzero(side == 0), np.flatnonzero(side == 1)
 
 
-def forward(units: Ints, labels: Ints, ages: npt.NDArray[np.float64], folds: int) -> Folds:
+def forward(units: Ints, ages: npt.NDArray[np.float64], folds: int) -> Folds:
     """By time: the rows in folds + 1 stretches of about the same size, each but the first held out
     once by what lies before it. A unit is as old as its newest row; rows of one age stay together.
 
     Raises ``SplitError`` where there are fewer different ages than stretches.
     """
-    from holdfast.split.ways import by_time
-
     of_row = np.unique(units, return_inverse=True)[1].astype(np.int64)
     shares = (1 / (folds + 1),) * (folds + 1)
     side = by_time(of_row, ages, _keys(of_row, 0, 0), shares)[of_row]
@@ -129,12 +119,7 @@ def forward(units: Ints, labels: Ints, ages: npt.NDArray[np.float64], folds: int
         Fold(np.flatnonzero(side < at), np.flatnonzero(side == at), at - 1)
         for at in range(1, folds + 1)
     )
-    return Folds(found, units, labels, f"{folds} folds by time, each held out by what is older")
-
-
-def _fold(of_row: npt.NDArray[np.int8], number: int, repeat: int) -> Fold:
-    held = of_row == number
-    return Fold(np.flatnonzero(~held), np.flatnonzero(held), number, repeat)
+    return Folds(found, f"{folds} folds by time, each held out by what is older")
 
 
 def _keys(of_row: I64, seed: int, repeat: int) -> U64:

@@ -7,7 +7,6 @@ reported cut of chains is the only one that may cross.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import combinations
 
 import numpy as np
@@ -29,34 +28,23 @@ def refuse_leaks(splits: Splits) -> None:
     Reads the test rows' texts and groups without opening them: nothing is chosen by it.
     """
     sides = {"train": splits.train.table, "valid": splits.valid.table, "test": splits.test._table}
-    refuse_shared_texts(sides)
-    refuse_shared_groups(sides)
-
-
-def refuse_shared_texts(sides: Mapping[str, Table]) -> None:
-    """Raise ``SplitError`` where two sides hold exact copies of one text."""
     keys = {name: text_keys(table) for name, table in sides.items()}
     for one, other in combinations(sides, 2):
         shared = np.intersect1d(keys[one], keys[other])
         if len(shared):
-            rows = [_rows_of(sides[name], keys[name], shared[0]) for name in (one, other)]
+            first = [
+                int(sides[name].column("row")[keys[name] == shared[0]][0]) for name in (one, other)
+            ]
             raise SplitError(
                 f"{one} and {other}",
                 f"share {len(shared)} texts (equal after normalising)",
-                f"row {rows[0]} of {one}, row {rows[1]} of {other}",
+                f"row {first[0]} of {one}, row {first[1]} of {other}",
                 _REMEDY,
             )
-
-
-def refuse_shared_groups(sides: Mapping[str, Table]) -> None:
-    """Raise ``SplitError`` where two sides hold rows of one group."""
     groups = {name: set(t.column("group")) for name, t in sides.items() if t.has_groups}
     for one, other in combinations(groups, 2):
-        shared = groups[one] & groups[other]
-        if shared:
-            raise SplitError(
-                f"{one} and {other}", f"share {len(shared)} groups", min(shared), _REMEDY
-            )
+        if both := groups[one] & groups[other]:
+            raise SplitError(f"{one} and {other}", f"share {len(both)} groups", min(both), _REMEDY)
 
 
 def refuse_shared_copies(copies: Copies, side: npt.NDArray[np.int8], names: list[str]) -> None:
@@ -82,13 +70,7 @@ def refuse_shared_copies(copies: Copies, side: npt.NDArray[np.int8], names: list
 
 def text_keys(table: Table) -> U64:
     """The hash of each row's normal form, [n]."""
-    texts = RowTexts(table)
-    keys = [
-        content_keys(normal_forms(to_arrow(texts[at : at + BLOCK])))
-        for at in range(0, len(texts), BLOCK)
-    ]
-    return np.concatenate(keys) if keys else np.empty(0, np.uint64)
-
-
-def _rows_of(table: Table, keys: U64, key: np.uint64) -> int:
-    return int(table.column("row")[keys == key][0])
+    texts, keys = RowTexts(table), [np.empty(0, np.uint64)]
+    for at in range(0, len(texts), BLOCK):
+        keys.append(content_keys(normal_forms(to_arrow(texts[at : at + BLOCK]))))
+    return np.concatenate(keys)

@@ -1,7 +1,10 @@
 """Rows → units: what must fall on one side together, because copied or of one group.
 
-Copies of copies and groups of groups are followed to the end: a copy in two groups joins both, as
-long as what is joined stays small (``crossing.py``).
+Copies of copies and groups of groups are followed to the end: a copy in two groups joins both.
+That costs nothing while what is joined stays small. Where it would hold more than ``MOST`` of the
+rows (fifteen essay prompts and a dozen copied essays are one block), no division could be even, and
+one text would decide where whole groups go: there the groups stay apart, and the copy is left out
+of training (``division.find_crossing``).
 """
 
 from __future__ import annotations
@@ -13,11 +16,12 @@ import numpy.typing as npt
 
 from holdfast.core.seeds import derive_seed
 from holdfast.duplicates.candidates import mix
-from holdfast.duplicates.words import I64, U64
-from holdfast.split.cross_group_copies import part_large
+from holdfast.duplicates.words import I64, U64, run_starts
 
 # SplitMix64's step: the golden ratio in 64 bits.
 _STEP = np.uint64(0x9E3779B97F4A7C15)
+# A third of a side of 15 %: a larger block makes such a side uneven by itself.
+MOST = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,22 +57,13 @@ def make_units(
     """Join copies and groups (numbers [n] each, or ``None``); ``contents`` [n] hashes of texts."""
     of_row, block = copy_groups, 0
     if groups is not None:
-        joined = _joined(copy_groups, groups)
-        of_row, block = part_large(joined, copy_groups, groups)
+        of_row, block = _part_large(_joined(copy_groups, groups), copy_groups, groups)
     of_row = np.unique(of_row, return_inverse=True)[1].astype(np.int64)
     row_keys = _row_keys(contents, labels, seed)
     keys = np.full(int(of_row.max(initial=-1)) + 1, np.iinfo(np.uint64).max, dtype=np.uint64)
     # The smallest key of its rows: it does not depend on their order either.
     np.minimum.at(keys, of_row, row_keys)
     return Units(of_row, np.bincount(of_row, minlength=len(keys)), row_keys, keys, block)
-
-
-def number_groups(names: list[str] | None) -> I64 | None:
-    """Group names as numbers [n]."""
-    if names is None:
-        return None
-    numbers: dict[str, int] = {}
-    return np.array([numbers.setdefault(name, len(numbers)) for name in names], dtype=np.int64)
 
 
 def _joined(copies: I64, groups: I64) -> I64:
@@ -89,11 +84,46 @@ def _row_keys(contents: U64, labels: npt.NDArray[np.generic], seed: int) -> U64:
     """A key for each row. Equal texts are numbered (by label), so that their keys differ and do
     not depend on which of them stands first in the file."""
     order = np.lexsort((labels, contents))
-    ordered = contents[order]
-    new = np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)]
-    first = np.flatnonzero(new)[np.cumsum(new) - 1] if len(ordered) else order
-    number = np.empty(len(ordered), dtype=np.uint64)
-    number[order] = (np.arange(len(ordered)) - first).astype(np.uint64)
+    new = run_starts(contents[order])
+    number = np.empty(len(order), dtype=np.uint64)
+    number[order] = np.arange(len(order)) - np.flatnonzero(new)[np.cumsum(new) - 1]
     # An array of one: NumPy warns where a single number wraps, and not in an array.
     salt = np.full(1, derive_seed(seed, "division"), dtype=np.uint64)
     return mix(mix(contents ^ mix(salt)) + number * _STEP)
+
+
+def _part_large(of_row: I64, copies: I64, groups: I64) -> tuple[I64, int]:
+    """Units [n] of rows that copies and groups have joined (``of_row``), in which those of several
+    groups and more than ``MOST`` of the rows have fallen apart; and the rows of the largest such.
+
+    There a unit is a group; a row that is a group by itself goes with the first group that has a
+    copy of it.
+    """
+    sizes = np.bincount(of_row)
+    members = np.bincount(groups)
+    # A group of one row adds nothing to a block.
+    real = members[groups] > 1
+    pairs = np.unique(np.column_stack([of_row[real], groups[real]]), axis=0)
+    groups_in = np.bincount(pairs[:, 0], minlength=len(sizes))
+    large = (sizes > MOST * len(of_row)) & (groups_in > 1)
+    parted = np.flatnonzero(large[of_row])
+    if not len(parted):
+        return of_row, 0
+    unit = of_row.copy()
+    unit[parted] = len(sizes) + _home(copies[parted], groups[parted], members)
+    return np.unique(unit, return_inverse=True)[1].astype(np.int64), int(sizes[large].max())
+
+
+def _home(copies: I64, groups: I64, members: I64) -> I64:
+    """The group that each row goes with [n]: its own, or for a row that is alone in it the group
+    of several rows that holds a copy, else the first of the alone ones."""
+    home = groups.copy()
+    alone = members[groups] == 1
+    first: dict[int, int] = {}
+    # Rows of real groups first, so that a row alone finds one if there is any.
+    for real in (True, False):
+        for at in np.flatnonzero(alone != real).tolist():
+            first.setdefault(int(copies[at]), int(groups[at]))
+    for at in np.flatnonzero(alone).tolist():
+        home[at] = first[int(copies[at])]
+    return home

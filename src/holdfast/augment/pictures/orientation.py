@@ -45,7 +45,14 @@ def in_a_mirror(pixels: Tensor, labels: Ints, seed: int) -> Mirror:
     Mirrored ones may be used where they lose at most a quarter of what the classifier knows beyond
     chance, or no more than chance explains; not where it knows nothing to go by.
     """
-    plain, mirrored = (_coarse(one) for one in (pixels, pixels.flip(-1)))
+    import torch
+
+    # Means over a coarse grid [n, features].
+    side = min(SIDE, *pixels.shape[-2:])
+    grids = (
+        torch.nn.functional.adaptive_avg_pool2d(one, side) for one in (pixels, pixels.flip(-1))
+    )
+    plain, mirrored = (grid.flatten(1).numpy().astype(np.float64) for grid in grids)
     right, wrong_way = _out_of_fold(plain, mirrored, labels, seed)
     known, kept = float(right.mean()), float(wrong_way.mean())
     chance = float(np.bincount(labels).max() / len(labels))
@@ -59,15 +66,6 @@ def in_a_mirror(pixels: Tensor, labels: Ints, seed: int) -> Mirror:
     lost = (known - kept) / (known - chance)
     alike = bool(lost <= ALLOWED or known - kept < SURE * spread)
     return Mirror(known, kept, chance, alike, told)
-
-
-def _coarse(pixels: Tensor) -> Floats:
-    """Means over a coarse grid [n, features]."""
-    import torch
-
-    side = min(SIDE, *pixels.shape[-2:])
-    small = torch.nn.functional.adaptive_avg_pool2d(pixels, side)
-    return np.asarray(small.flatten(1).numpy(), dtype=np.float64)
 
 
 def _out_of_fold(plain: Floats, mirrored: Floats, labels: Ints, seed: int) -> tuple[Ints, Ints]:

@@ -88,7 +88,7 @@ def _folds(
         if cv.repeats > 1:
             rule = "go by time, of which there is one order: they cannot be dealt anew"
             raise RecipeError("--repeats", rule, cv.repeats, "Leave it out.")
-        return forward(units, labels, _ages(prepared, divided, way), cv.folds)
+        return forward(units, _ages(prepared, divided, way), cv.folds)
     how = ""
     if way.blocks is not None:
         blocks = way.blocks[divided.table.places(np.asarray(rows.column("row")))]
@@ -110,7 +110,7 @@ def _folds(
     except SplitError as error:
         rule = f"{error.rule}, in {cv.folds} folds"
         raise SplitError(error.what, rule, error.value, MORE_ROWS) from error
-    return Folds(made.folds, prepared.units, np.asarray(rows.column("label")), how + made.how)
+    return Folds(made.folds, how + made.how)
 
 
 def _ages(prepared: PreparedData, divided: Divided, way: SplitStrategy) -> Ages:
