@@ -9,23 +9,22 @@ import numpy as np
 
 from holdfast.core.records import Ints, Severity
 from holdfast.duplicates.vectors import SimilarPairs
-from holdfast.duplicates.verify import Links
 from holdfast.quality.check import CheckExample, CheckResult, result
 from holdfast.quality.views import TableRows
 
-P = TypeVar("P", SimilarPairs, Links)
+P = TypeVar("P", SimilarPairs, SimilarPairs)
 SHOWN = 20
 # Of copies, which may be many, so many rows are listed and so many examples shown; from this share
 # of the rows on they may move a score by a point.
 LISTED, EXAMPLES, SERIOUS = 100, 8, 0.01
 
 
-def rows_in(pairs: SimilarPairs | Links) -> Ints:
+def rows_in(pairs: SimilarPairs | SimilarPairs) -> Ints:
     """The positions that stand in any pair, each once, in order."""
     return np.unique(np.concatenate([pairs.first, pairs.second]))
 
 
-def ranked_rows(pairs: SimilarPairs | Links) -> list[int]:
+def ranked_rows(pairs: SimilarPairs | SimilarPairs) -> list[int]:
     """The positions that stand in any pair, each once, as the pairs name them."""
     return list(dict.fromkeys(np.column_stack([pairs.first, pairs.second]).ravel().tolist()))
 
@@ -52,7 +51,7 @@ def both_labels(pairs: SimilarPairs, rows: TableRows) -> list[str]:
 
 
 def examples_of(
-    pairs: SimilarPairs | Links,
+    pairs: SimilarPairs | SimilarPairs,
     ids: Ints,
     others: Ints,
     likeness: str,

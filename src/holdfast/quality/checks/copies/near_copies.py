@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from holdfast.core.wording import counted
-from holdfast.duplicates.verify import Links
+from holdfast.duplicates.vectors import SimilarPairs
 from holdfast.quality.check import CheckResult, check, result, with_classes
 from holdfast.quality.pairs import (
     EXAMPLES,
@@ -84,7 +84,7 @@ def near_duplicates(copied: Copied) -> CheckResult | None:
     )
 
 
-def _near_pairs(copied: Copied) -> Links:
+def _near_pairs(copied: Copied) -> SimilarPairs:
     """The near-copies within the table, the most alike first."""
     stop, pairs = copied.gathered.span("source").stop, copied.gathered.copies.near_pairs()
     # A pair names the first position of each text, and the source comes first.

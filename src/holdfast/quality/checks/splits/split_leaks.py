@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from holdfast.core.wording import counted
-from holdfast.duplicates.against import nearest_protected
+from holdfast.duplicates.gather import nearest_protected
 from holdfast.quality.check import CheckExample, CheckResult, check, result
 from holdfast.quality.pairs import EXAMPLES, LISTED, SERIOUS
 from holdfast.quality.views import Copied, OtherColumns
