@@ -70,7 +70,7 @@ def with_texts(table: Table) -> bool:
 
 def with_classes(table: Table) -> bool:
     """A check of classes: not where a label is a number, or several, or a text, or tags."""
-    return table.columns.label_kind in (None, "class") and len(table.classes) > 1
+    return table.columns.one_class and len(table.classes) > 1
 
 
 @dataclass(frozen=True, slots=True)

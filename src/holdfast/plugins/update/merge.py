@@ -442,7 +442,7 @@ class _Joining:
 
     def _tell_labels(self, table: Table, taught: Bools, train: Table) -> None:
         """How many labels of each class are new, where there are classes."""
-        if not table.classes or table.columns.label_kind not in (None, "class"):
+        if not table.classes or not table.columns.one_class:
             return
         said = np.bincount(np.asarray(table.column("label"))[taught], minlength=len(table.classes))
         before = np.bincount(np.asarray(train.column("label")), minlength=len(table.classes))

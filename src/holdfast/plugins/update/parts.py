@@ -22,7 +22,7 @@ def parts_of(
     confirmed; and those that cannot be found again in other rows (topics), in words. ``columns``
     are those beside the text."""
     found, lost = [], []
-    if table.classes and table.columns.label_kind in (None, "class"):
+    if table.classes and table.columns.one_class:
         labels = np.asarray(table.column("label"))
         found += [RowPart(name, "class", labels == k) for k, name in enumerate(table.classes)]
     facts = RowFacts(len(table), read_texts(table), columns)

@@ -133,7 +133,7 @@ def _labels(
     for rows, positions in ((one, mine), (other, theirs)):
         known = rows.labels[positions]
         known = known[known >= 0]
-        if not len(known) or rows.table.columns.label_kind not in (None, "class"):
+        if not len(known) or not rows.table.columns.one_class:
             return None
         numbers = np.array([places[name] for name in rows.table.classes], dtype=np.int64)
         counts.append(np.bincount(numbers[known], minlength=len(names)))
