@@ -101,7 +101,7 @@ def bench(name: str, shots: int) -> Any:
     prepared = prepare(absolute_recipe(rows), with_head(rows))
     recipe, _ = settled(prepared.recipe, prepared)
     into = PLACE / f"{name}-{shots}"
-    return MetaBench(prepared, rows, recipe, into, f"{name} {shots}", 20.0, lambda _: None)
+    return MetaBench(prepared, rows, recipe, into, f"{name} {shots}", 20.0)
 
 
 def episodes_of(cell: Any) -> dict[str, Any]:

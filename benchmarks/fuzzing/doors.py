@@ -35,7 +35,7 @@ def load(arguments: Sequence[str]) -> int:
     """Everything of ``train`` up to the division: reading, columns, audit, splits."""
     from holdfast.prepare.rows import load_and_divide
 
-    return _train_until(arguments, lambda recipe: load_and_divide(recipe, lambda told: None))
+    return _train_until(arguments, load_and_divide)
 
 
 def recipe(arguments: Sequence[str]) -> int:

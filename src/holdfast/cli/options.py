@@ -191,12 +191,13 @@ class Output:
     quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing beside the result.")] = False
 
     @contextlib.contextmanager
-    def heard(self, title: str = "") -> Iterator[Teller]:
-        """Decisions inside are printed, below the ``title``, unless ``--quiet`` is given."""
+    def heard(self, title: str = "", verbose: bool | None = None) -> Iterator[Teller]:
+        """Decisions inside are printed, below the ``title``, unless ``--quiet`` is given: all of
+        them where ``verbose`` or ``--verbose`` is."""
         from holdfast.core.decisions import decisions_to
         from holdfast.terminal.say import Teller
 
-        teller = Teller(self.quiet, getattr(self, "verbose", True))
+        teller = Teller(self.quiet, getattr(self, "verbose", True) if verbose is None else verbose)
         if title:
             teller.title(title)
         with decisions_to(teller):

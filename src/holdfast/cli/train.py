@@ -49,6 +49,6 @@ def _dry_run(request: Request, recipe: Recipe, output: RunOutput) -> None:
     if (procedure := folds_of(recipe)) is not None:
         show_folds(procedure, recipe, output)
         return
-    with output.heard():
+    with output.heard(verbose=True):
         plan = preview(recipe)
     output.show(plan, lambda _: show_plan(plan))
