@@ -169,10 +169,10 @@ def record(cell: Cell) -> Result:
     """What choosing measures of a base model, and what fine-tuning it gives on test rows."""
     from holdfast.fits.fit import fit
     from holdfast.prepare.rows import load_and_divide
-    from holdfast.search.choice.models import ChoiceRows as ChosenRows
-    from holdfast.search.choice.models import short_fit
+    from holdfast.search.choice.candidate import ChoiceRows as ChosenRows
+    from holdfast.search.choice.candidate import short_fit
+    from holdfast.search.choice.evidence import FOLDS, deal, frozen_evidence
     from holdfast.search.choice.order import estimate
-    from holdfast.search.choice.probe_evidence import FOLDS, deal, frozen_evidence
 
     rows, tested = rows_of(cell["data"], cell["seed"])
     model, settings = folder_of(cell["model"])
@@ -219,7 +219,7 @@ def probe_accuracy(prepared: Any, rows: Any, labels: Any, layer: str, tested: An
     """On test rows: the accuracy of the probe on a layer that learns from all rows, its penalty the
     one that is best out of fold; by the normal equations, where the product decomposes them."""
     from holdfast.models.probes.ridge import ridge_out_of_fold
-    from holdfast.search.choice.probe_evidence import FOLDS, deal, pass_layers
+    from holdfast.search.choice.evidence import FOLDS, deal, pass_layers
 
     states = pass_layers(prepared, prepared.examples.take(rows)).states[layer].astype(np.float64)
     others = pass_layers(prepared, tested).states[layer].astype(np.float64)

@@ -17,11 +17,11 @@ import numpy as np
 
 from arena.space import CHOICES, EPOCHS, RANGE, RATES, of_grid
 from arena.table import Drawn, known_settings
-from holdfast.search.rules.expectation import ExpectedScore, expected_test
-from holdfast.search.rules.race import race_at_look
-from holdfast.search.rules.stop import end_now
-from holdfast.search.rules.winner import winner
+from holdfast.search.rules.stop import end_now, race
+from holdfast.search.rules.winner import ExpectedScore, expected_test, winner
 
+# By how much of the score a run under way must be behind.
+MARGIN = 0.02
 # What a setting that leaves a key open has.
 OPEN: dict[str, Any] = {
     "train.learning_rate": 1e-4,
@@ -123,7 +123,9 @@ def ours_racing(count: int) -> Search:
             losses, _, passes = drawn.by_look[place]
             for now, done in zip(losses, passes, strict=True):
                 share = float(done / passes[-1])
-                if share < 1 and race_at_look(now, share, marks).dropped:
+                earlier = [rows for at, rows in marks if at <= share + 1e-9]
+                # Whoever is far behind half-way may still catch up.
+                if share < 1 and earlier and race(now, earlier[-1], margin=MARGIN):
                     spent += float(done)
                     break
             else:

@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 
 from holdfast.recipe import override
-from holdfast.search.bench import Bench
+from holdfast.search.bench import Bench, folds_of, work
 from holdfast.search.job import FitJob
-from holdfast.search.trial_plan import facts_of, folds_of, metric_of
+from holdfast.search.trial_plan import facts_of, metric_of
 from holdfast.search.usual_space import default_point, is_open, usual_space
-from holdfast.search.work import work
 
 SMALL = (
     "train.max_steps=2",

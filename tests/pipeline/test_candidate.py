@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 
 from holdfast.models.loading.builtin import embedded_folder
 from holdfast.search.choice.candidate import ModelFacts, cut_share, doubts_of, fertility, language
-from holdfast.search.choice.probe_evidence import deal
+from holdfast.search.choice.evidence import deal
 
 ENGLISH = ["The remote control feels cheap, but it works.", "I don't like the new menu at all."]
 GERMAN = [

@@ -9,8 +9,8 @@ from scipy import stats
 
 from holdfast.core.errors import Defect
 from holdfast.core.records import Floats
+from holdfast.search.choice.evidence import chosen_apart
 from holdfast.search.choice.order import cheapest_as_good, difference, estimate, rank
-from holdfast.search.choice.probe_evidence import chosen_apart
 
 
 def correct(seed: int, n: int, *chances: float) -> Floats:

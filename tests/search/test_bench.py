@@ -20,13 +20,10 @@ from holdfast.fits.row_use import learning_of
 from holdfast.pipeline.main import train
 from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe, override
-from holdfast.search import work as works
-from holdfast.search.bench import Bench
+from holdfast.search import bench as benches
+from holdfast.search.bench import Bench, work
 from holdfast.search.engines import engine_of
-from holdfast.search.job import Done, FitJob
-from holdfast.search.store import FitStore
-from holdfast.search.tune import bench_mark
-from holdfast.search.work import work
+from holdfast.search.job import Done, FitJob, FitStore
 
 
 def own(bench: Bench, key: str = "trial-0", **settings: Any) -> FitJob:
@@ -108,7 +105,7 @@ def test_what_was_done_is_read_and_not_done_again(
     def never(*_: Any) -> Done:
         raise AssertionError("done again")
 
-    monkeypatch.setattr("holdfast.search.engines.local.work", never)
+    monkeypatch.setattr("holdfast.search.engines.work", never)
     (again,) = engine_of("local").run(bench, iter([job]), store=store)
     same(again, done)
     # Of other settings, of other rows, on another bench: not the same job.
@@ -165,16 +162,6 @@ def test_the_next_job_is_asked_for_when_the_one_before_is_done(bench: Bench) -> 
     for _ in engine_of("local").run(bench, lazily(), store=FitStore(None, "")):
         seen.append(1)
     assert asked == [0, 1, 2]
-
-
-def test_a_kept_model_stands_in_its_folder(bench: Bench, tmp_path: Path) -> None:
-    from transformers import AutoModelForSequenceClassification
-
-    job = own(bench)
-    done = work(bench, FitJob(job.key, job.train, job.valid, job.held[:0], {}, tmp_path / "fold"))
-    assert done.held is None
-    assert done.folder == tmp_path / "fold"
-    assert AutoModelForSequenceClassification.from_pretrained(tmp_path / "fold" / "model")
 
 
 def test_each_fit_of_a_cross_fitted_run_is_cross_fitted(search_recipe: Recipe) -> None:
@@ -238,9 +225,9 @@ def test_a_study_is_of_its_rows_and_of_who_judges(bench: Bench) -> None:
     other = replace(bench, train=np.append(bench.train[1:], bench.valid[0]), valid=bench.valid[1:])
     faster = replace(bench, recipe=override(bench.recipe, ["train.threads=3"]))
     longer = replace(bench, recipe=override(bench.recipe, ["train.epochs=9"]))
-    assert bench_mark(other) != bench_mark(bench)
-    assert bench_mark(longer) != bench_mark(bench)
-    assert bench_mark(faster) == bench_mark(bench)
+    assert other.study_mark != bench.study_mark
+    assert longer.study_mark != bench.study_mark
+    assert faster.study_mark == bench.study_mark
 
 
 def test_a_procedure_is_a_run_like_any_other(search_recipe: Recipe, tmp_path: Path) -> None:
@@ -267,7 +254,7 @@ def test_a_killed_procedure_goes_on_and_repeats_no_fit(
 ) -> None:
     whole = train(search_recipe, tmp_path / "whole", procedure=Best())
     run, made = tmp_path / "killed", []
-    real = works.work
+    real = benches.work
 
     def dies(bench: Bench, job: FitJob, *rest: Any) -> Done:
         if job.key == "rate-2" and "dead" not in made:
@@ -276,7 +263,7 @@ def test_a_killed_procedure_goes_on_and_repeats_no_fit(
         made.append(job.key)
         return real(bench, job, *rest)
 
-    monkeypatch.setattr("holdfast.search.engines.local.work", dies)
+    monkeypatch.setattr("holdfast.search.engines.work", dies)
     with pytest.raises(killed):
         train(search_recipe, run, procedure=Best())
     from holdfast.core.errors import RunError

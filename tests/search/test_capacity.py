@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from holdfast.search.bench import Bench
-from holdfast.search.capacity.progress import WELL, WORSE, Trying, in_turn
-from holdfast.search.capacity.rules import drawn, judge_sizes, monotone
+from holdfast.search.bench import Bench, TrialFold
+from holdfast.search.capacity.capacity import WELL, WORSE, Trying, in_turn
 from holdfast.search.capacity.sizes import Size, costs_of, sizes_of
-from holdfast.search.search_loop import TrialFold
+from holdfast.search.capacity.verdict import drawn, judge_sizes, monotone
 
 CHAIN = [["b", "c", "d"]]
 LARGE = {"b": 3.0, "c": 2.0, "d": 1.0}
@@ -196,13 +195,13 @@ def test_a_killed_search_ends_as_an_undisturbed_one(
     from holdfast.contract.request import Request
     from holdfast.pipeline.main import train
     from holdfast.recipe import read_recipe
-    from holdfast.search import work as working
+    from holdfast.search import bench as benches
+    from holdfast.search import engines
     from holdfast.search.capacity.capacity import Sizing
-    from holdfast.search.engines import local
     from holdfast.search.request import tune_request
 
     train(search_recipe, tmp_path / "whole", procedure=Sizing())
-    count, real = 0, working.work
+    count, real = 0, benches.work
 
     def dies(*given: Any) -> Any:
         nonlocal count
@@ -211,7 +210,7 @@ def test_a_killed_search_ends_as_an_undisturbed_one(
             raise killed
         return real(*given)
 
-    monkeypatch.setattr(local, "work", dies)
+    monkeypatch.setattr(engines, "work", dies)
     with pytest.raises(killed):
         train(search_recipe, tmp_path / "run", procedure=Sizing())
     # The same way to search, without naming it again.

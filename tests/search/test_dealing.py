@@ -12,7 +12,7 @@ from holdfast.core.errors import RecipeError
 from holdfast.fits.row_use import against_dealing, learning_of
 from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe
-from holdfast.search.settings import SearchPart, search_part
+from holdfast.search.trial_plan import SearchPart, search_part
 from holdfast.search.tune import Tune
 
 
@@ -55,4 +55,4 @@ def test_a_bench_begins_without_what_a_teacher_said(search_recipe: Recipe) -> No
 
 def test_a_setting_that_nothing_reads_is_refused() -> None:
     with pytest.raises(RecipeError, match="unknown key"):
-        search_part({"portfolio": True}, {}, [])
+        search_part({"portfolio": True}, {})

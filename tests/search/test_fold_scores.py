@@ -14,7 +14,7 @@ from holdfast.search.folds.scores import _by_folds, told_of_fold
 def fold(**metrics: Any) -> Any:
     rows = np.arange(4)
     held = SimpleNamespace(scores={"metrics": metrics})
-    return SimpleNamespace(train=rows, valid=rows, held=rows), SimpleNamespace(held=held)
+    return SimpleNamespace(train=rows, valid=rows, held=rows), SimpleNamespace(answered=held)
 
 
 def test_a_metric_that_a_fold_lacks_is_undefined_with_the_reason_and_never_left_out() -> None:

@@ -20,9 +20,8 @@ from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe
 from holdfast.search.bench import Bench
 from holdfast.search.engines import FitEngine, engine_of
-from holdfast.search.job import Done, FitJob
-from holdfast.search.settings import SearchPart
-from holdfast.search.store import FitStore
+from holdfast.search.job import Done, FitJob, FitStore
+from holdfast.search.trial_plan import SearchPart
 from holdfast.search.tune import Tune
 from holdfast.training.machine.machine import flushed_subnormals
 

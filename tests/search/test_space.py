@@ -14,10 +14,10 @@ from holdfast.contract.request import Request
 from holdfast.core.errors import RecipeError
 from holdfast.recipe import Recipe, override
 from holdfast.search.request import tune_request
-from holdfast.search.settings import search_part
 from holdfast.search.space import Dimension, OnlyWhere, Space
 from holdfast.search.space_request import read_asked, space_of, split_settings
 from holdfast.search.study import suggested
+from holdfast.search.trial_plan import search_part
 from holdfast.search.tune import Tune
 
 RATE = {"range": ["1e-5", "5e-4"], "log": True}
@@ -185,7 +185,7 @@ def test_an_adapter_that_the_recipe_has_makes_its_rank_searchable() -> None:
 )
 def test_a_way_to_search_that_is_none_is_refused(said: Any, more: Any, names: str) -> None:
     with pytest.raises(RecipeError, match=names):
-        search_part(said, more, ["capacity"])
+        search_part(said, more)
 
 
 def test_optuna_draws_what_the_space_holds_and_nothing_where_it_has_no_effect() -> None:

@@ -12,15 +12,17 @@ import pytest
 from optuna.storages.journal import JournalFileBackend
 
 from holdfast.core.errors import RunError
+from holdfast.core.records import Decision
 from holdfast.data.database_url import masked, without_password
+from holdfast.search.bench import TrialFold
 from holdfast.search.job import Done, FitEvaluations, FitJob
-from holdfast.search.pruning import Pruning, make_pruner
-from holdfast.search.samplers import make_sampler
-from holdfast.search.search_loop import Searching, TrialFold
+from holdfast.search.samplers import Pruning, make_pruner, make_sampler
+from holdfast.search.search_loop import Searching
 from holdfast.search.space import Dimension, Space
 from holdfast.search.space_request import key_of
 from holdfast.search.storage import open_storage
-from holdfast.search.study import TrialResult, Trials
+from holdfast.search.study import Proposals, TrialResult, Trials
+from holdfast.search.trial_plan import TrialPlan
 
 SPACE = Space(
     (
@@ -38,20 +40,27 @@ def trials(where: str, sampler: str = "tpe", owner: str = "me", **about: Any) ->
         open_storage(where),
         where,
         {"rows": "r", "space": SPACE.to_json(), "folds": 0, "metric": "loss", "seed": 0, **about},
-        owner=owner,
-        space=SPACE,
-        default=DEFAULT,
-        sampler=make_sampler(sampler, 0, 8),
-        pruner=make_pruner("none"),
+        owner,
+        Proposals(SPACE, DEFAULT, make_sampler(sampler, 0, 8), make_pruner("none")),
         alone=owner == "me",
     )
 
 
-def searching(of: Trials, most: int = 8, folds: int = 1, **more: Any) -> Searching:
-    places = np.array_split(np.arange(ROWS), folds)
-    made = [TrialFold(np.arange(ROWS, 2 * ROWS), part) for part in places]
-    points: Any = [("default", DEFAULT), ("portfolio", {**DEFAULT, "train.epochs": 5})]
-    return Searching(of, SPACE, made, Pruning("none"), "loss", points=points, most=most, **more)
+def searching(
+    of: Trials,
+    most: int = 8,
+    folds: int = 1,
+    points: Any = (("default", DEFAULT), ("portfolio", {**DEFAULT, "train.epochs": 5})),
+    grid: Any = None,
+    **more: Any,
+) -> Searching:
+    made = [
+        TrialFold(np.arange(ROWS, 2 * ROWS), part)
+        for part in np.array_split(np.arange(ROWS), folds)
+    ]
+    rule = Decision("sampler", "tpe", "set by you")
+    how = TrialPlan(SPACE, DEFAULT, 0.0, points, grid, made, "loss", most, 0, rule, rule, ())
+    return Searching(of, how, Pruning("none"), **more)
 
 
 def carried_out(job: FitJob) -> Done:
@@ -212,15 +221,16 @@ def test_settings_that_were_tried_are_not_tried_again(tmp_path: Path) -> None:
         open_storage(str(tmp_path / "s.journal")),
         "s.journal",
         {},
-        owner="me",
-        space=small,
-        default={"train.optimizer": "adamw"},
-        sampler=make_sampler("random", 0, None),
-        pruner=make_pruner("none"),
+        "me",
+        Proposals(
+            small,
+            {"train.optimizer": "adamw"},
+            make_sampler("random", 0, None),
+            make_pruner("none"),
+        ),
         alone=True,
     )
-    one = searching(of, most=50)
-    one.space, one.points = small, [("default", {"train.optimizer": "adamw"})]
+    one = searching(of, most=50, points=[("default", {"train.optimizer": "adamw"})])
     found = done(one)
     assert [dict(t.settings) for t in found] == [{}, {"train.optimizer": "sgd"}]
     assert "had been tried already" in one.stopped
@@ -289,6 +299,17 @@ def test_a_trial_that_fails_or_is_dropped_does_not_end_the_search(tmp_path: Path
     assert stored == {one.number: names[one.state] for one in of.tried}
     # One that is dropped has no other fold.
     assert len(fits) == sum({"complete": 3, "pruned": 1, "failed": 1}[t.state] for t in of.tried)
+
+
+def test_a_fold_that_ends_after_its_trial_was_dropped_changes_nothing(tmp_path: Path) -> None:
+    """Of several workers each has a fold of it."""
+    where = str(tmp_path / "s.journal")
+    of = searching(trials(where), most=2, folds=3, behind=lambda *_: "behind")
+    jobs = of.jobs()
+    first, second = next(jobs), next(jobs)
+    of.take(carried_out(first))
+    of.take(carried_out(second))
+    assert [one.state for one in of.tried] == ["pruned"]
 
 
 def test_a_search_does_not_end_early_before_eight_trials_were_whole(tmp_path: Path) -> None:

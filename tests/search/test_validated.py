@@ -167,8 +167,7 @@ def test_what_judges_the_model_of_all_rows_was_not_learned_from_by_who_answered(
     search_recipe: Recipe,
 ) -> None:
     """Its looks are the folds' own at their validation rows."""
-    from holdfast.search.bench import Bench
-    from holdfast.search.work import work
+    from holdfast.search.bench import Bench, work
 
     made = validated(search_recipe.changed(**CUT), folds=3)
     fitted = made.fit()
@@ -221,10 +220,10 @@ def test_the_fit_on_all_rows_ends_at_the_median_share_of_the_folds() -> None:
 def test_a_killed_cross_validation_repeats_no_fold_and_ends_the_same(
     search_recipe: Recipe, crossed: Path, tmp_path: Path, monkeypatch: Any, killed: Any
 ) -> None:
-    from holdfast.search import work as works
+    from holdfast.search import bench as benches
 
     run, made = tmp_path / "killed", []
-    real = works.work
+    real = benches.work
 
     def dies(bench: Any, job: FitJob, *rest: Any) -> Done:
         if job.key == "fold-0-1" and "dead" not in made:
@@ -233,7 +232,7 @@ def test_a_killed_cross_validation_repeats_no_fold_and_ends_the_same(
         made.append(job.key)
         return real(bench, job, *rest)
 
-    monkeypatch.setattr("holdfast.search.engines.local.work", dies)
+    monkeypatch.setattr("holdfast.search.engines.work", dies)
     recipe = search_recipe.changed(**CUT)
     with pytest.raises(killed):
         train(recipe, run, procedure=CrossValidation(3))

@@ -13,7 +13,8 @@ from holdfast.core.machine import refuse_too_little
 
 if TYPE_CHECKING:
     from holdfast.search.choice.adaptation import Adapted
-    from holdfast.search.choice.models import Choice, ModelCandidate
+    from holdfast.search.choice.candidate import ModelCandidate
+    from holdfast.search.choice.models import Choice
 
 # Of a model's name, in the table.
 LONGEST = 26

@@ -81,10 +81,10 @@ def command(
 
 def show_folds(procedure: CrossValidation, recipe: Recipe, output: RunOutput) -> None:
     """The plan of ``--dry-run``."""
-    from holdfast.search.folds.cross_validation import planned
+    from holdfast.search.learner import foreseen
 
     with output.heard():
-        plan = planned(procedure, recipe)
+        plan = foreseen(procedure, recipe)
     output.show(plan, lambda columns: "\n".join(_plan(plan, columns)))
 
 

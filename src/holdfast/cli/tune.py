@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from holdfast.recipe import Recipe
-    from holdfast.runs.procedure import Procedure
+    from holdfast.search.learner import SearchProcedure
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +96,9 @@ def command(
     end.leave([result["verdict"]["label"]], "the", output.quiet)
 
 
-def _foresee(procedure: Procedure, recipe: Recipe, output: RunOutput) -> None:
+def _foresee(procedure: SearchProcedure, recipe: Recipe, output: RunOutput) -> None:
     """The plan of ``--dry-run``."""
-    from holdfast.search.outlook import foreseen
+    from holdfast.search.learner import foreseen
 
     with output.heard():
         plan = foreseen(procedure, recipe)

@@ -1,27 +1,62 @@
-"""What all fits of a search share: the rows, the recipe, and a model from which each begins."""
+"""What all fits of a search share: the rows, the recipe, and a model from which each begins; and
+how one of them is carried out (``work``), which is what every engine does.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from holdfast.contract.fit import OF_A_FIT, PREPARED_WITH, FittedModel, PreparedData
-from holdfast.core.records import Finding, Ints
-from holdfast.data.table import Table
+import numpy as np
+
+from holdfast.contract.fit import OF_A_FIT, PREPARED_WITH, FittedModel, PreparedData, SplitRows
+from holdfast.core.actions import Stop
+from holdfast.core.errors import MachineError, ModelError, RecipeError, TrainingError
+from holdfast.core.records import Decision, Finding, Floats, Ints, Snapshot, to_json
+from holdfast.data.table import Table, TrainSplit
 from holdfast.fits.cross_fitting import cross_fit
 from holdfast.fits.fit import fit
 from holdfast.fits.row_roles import LearningRows, known_tables
+from holdfast.models.compute.dropout import quick_dropout
+from holdfast.monitor.evidence import raw_losses
 from holdfast.prepare.general import with_general
 from holdfast.prepare.model import prepare, with_added
+from holdfast.prepare.sources import in_files, with_mix
 from holdfast.recipe import Recipe, as_settings, override
-from holdfast.runs.start import rows_digest
+from holdfast.runs.start import MOVABLE, rows_digest
+from holdfast.search.job import Done, FitEvaluations, FitJob, FitWatch, FoldScores
+from holdfast.split.folds import make_folds
+from holdfast.stats.temperature import losses_at
+from holdfast.training.machine.machine import flushed_subnormals
+from holdfast.training.machine.signals import terminate_like_interrupt
 
 if TYPE_CHECKING:
-    from holdfast.core.events import Listener
-    from holdfast.search.job import FitJob
+    import pyarrow as pa
+
+    from holdfast.core.events import Listener, Place
+    from holdfast.fits.place import FitFolder
+    from holdfast.training.run import Run
+
+
+@contextlib.contextmanager
+def as_a_run(recipe: Recipe, held: Mapping[str, pa.Table]) -> Iterator[Recipe]:
+    """The recipe, with ``held`` rows in files, and the process as every run has it: results depend
+    on it to the last bit."""
+    with (
+        terminate_like_interrupt(),
+        flushed_subnormals(),
+        quick_dropout(),
+        in_files(*with_mix(recipe, held)) as stored,
+    ):
+        yield stored
+
 
 # Prepared models that are held at once: a search goes back and forth between few forms of one.
 HELD = 2
@@ -58,7 +93,7 @@ class Bench:
     def of(cls, learning: LearningRows) -> Bench:
         """That of a run whose rows are prepared."""
         bare = learning.bare
-        made = cls(
+        return cls(
             bare.recipe,
             bare.rows,
             bare.units,
@@ -68,15 +103,29 @@ class Bench:
             learning.folds,
             known_tables(learning.divided),
             learning.divided.unlabelled,
+            {_key({}): bare},
         )
-        made._prepared[_key({})] = bare
-        return made
 
     @property
     def mark(self) -> str:
         """Which rows and which recipe: a fit of another bench is never taken for one of this."""
         told = f"{rows_digest((self.rows, *self.known))} {self.recipe.to_yaml()}"
         return hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()
+
+    @property
+    def study_mark(self) -> str:
+        """Which rows and which recipe a study is of, wherever the files lie and whatever machine
+        it is."""
+        plain = self.recipe.model_dump(mode="json")
+        for section, names in MOVABLE.items():
+            for name in names if names is not None else list(plain[section]):
+                plain[section].pop(name, None)
+        for name in ("threads", "matmul"):
+            plain["train"].pop(name)
+        told = json.dumps(plain, sort_keys=True)
+        rows = rows_digest((self.rows, *self.known))
+        sides = f"{self.train.tolist()} {self.valid.tolist()}"
+        return hashlib.sha256(f"{rows} {sides} {told}".encode()).hexdigest()[:32]
 
     def prepared(self, settings: Mapping[str, object]) -> PreparedData:
         """The rows and the model as these ``settings`` have them, with nothing worked out from
@@ -99,20 +148,30 @@ class Bench:
         alone."""
         return with_added(self.prepared(settings), train, valid, self.unlabelled, self.known)
 
-    def fit(self, job: FitJob, listeners: Sequence[Listener] = ()) -> FittedModel:
-        """One fit of the search, written nowhere."""
+    def fit(
+        self,
+        job: FitJob,
+        listeners: Sequence[Listener] = (),
+        *,
+        into: FitFolder | None = None,
+        told: Sequence[Decision] = (),
+    ) -> FittedModel:
+        """One fit of the search: written nowhere, or the last one, ``into`` the run's folder, with
+        what was ``told`` on the way to it among its decisions."""
+
+        def extend(train: Ints, valid: Ints) -> PreparedData:
+            return self.extended(job.settings, train, valid)
+
         own = {key: value for key, value in job.settings.items() if of_a_fit(key)}
-        if self.folds:
-
-            def extend(train: Ints, valid: Ints) -> PreparedData:
-                return self.extended(job.settings, train, valid)
-
-            prepared = extend(job.train, job.train[:0])
-            return cross_fit(
-                prepared, job.train, self.folds, own, extend=extend, listeners=listeners
-            )
-        prepared = self.extended(job.settings, job.train, job.valid)
-        return fit(prepared, job.train, job.valid, own, listeners=listeners)
+        prepared = extend(job.train, job.train[:0] if self.folds else job.valid)
+        # They were printed as they were made.
+        quiet = (replace(one, prominent=False) for one in told)
+        prepared = replace(prepared, decisions=(*prepared.decisions, *quiet))
+        if not self.folds:
+            return fit(prepared, job.train, job.valid, own, into=into, listeners=listeners)
+        return cross_fit(
+            prepared, job.train, self.folds, own, extend=extend, into=into, listeners=listeners
+        )
 
     def __getstate__(self) -> tuple[Any, ...]:
         # Weights and encoded rows are made anew where the bench arrives.
@@ -126,3 +185,182 @@ class Bench:
 
 def _key(settings: Mapping[str, object]) -> str:
     return json.dumps(dict(settings), sort_keys=True, default=str)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrialFold:
+    """One of the fits by which settings are judged: the rows that it learns from, and those that
+    judge it, as positions among the bench's rows."""
+
+    train: Ints
+    valid: Ints
+
+    def job(self, key: str, settings: Mapping[str, Any], may_fail: bool = True) -> FitJob:
+        """The fit of these settings."""
+        return FitJob(key, self.train, self.valid, self.train[:0], settings, may_fail)
+
+
+def folds_of(bench: Bench, folds: int, seed: int) -> tuple[TrialFold, ...]:
+    """The fits by which settings are judged: so many, each answering other rows, or one, judged by
+    the validation rows (0)."""
+    if not folds:
+        return (TrialFold(bench.train, bench.valid),)
+    everything = np.union1d(bench.train, bench.valid)
+    rows, units = bench.rows.take(everything), bench.units[everything]
+    named = "label" in rows.rows.column_names
+    labels = np.asarray(rows.column("label")) if named else np.zeros(len(rows), dtype=np.int64)
+    dealt = make_folds(units, strata(labels, units, folds), folds, seed)
+    return tuple(TrialFold(everything[one.train], everything[one.held]) for one in dealt)
+
+
+def strata(labels: Ints, units: Ints, folds: int) -> Ints:
+    """What folds hold in proportion: each label of at least so many units by itself, the others
+    together; where even these are fewer, with the commonest."""
+    owners = {label: len(np.unique(units[labels == label])) for label in np.unique(labels)}
+    often = [label for label, count in owners.items() if count >= folds]
+    found = np.where(np.isin(labels, often), labels, -1)
+    rest = len(np.unique(units[found == -1]))
+    if 0 < rest < folds and often:
+        found[found == -1] = max(often, key=lambda label: owners[label])
+    return np.unique(found, return_inverse=True)[1].astype(np.int64)
+
+
+def units_of(bench: Bench, folds: Sequence[TrialFold]) -> Ints | None:
+    """The unit (a group, copies) of each row that judges, fold by fold (cross-fitted, each training
+    row does, out of fold); ``None`` where each row is its own."""
+    judging = [fold.train if bench.folds else fold.valid for fold in folds]
+    units: Ints = bench.units[np.concatenate(judging)]
+    return units if len(np.unique(units)) < len(units) else None
+
+
+def judged_by(folds: Sequence[TrialFold]) -> dict[str, int]:
+    """How many rows judge settings, in how many fits."""
+    return {"rows": sum(len(one.valid) for one in folds), "folds": len(folds)}
+
+
+def middle_batches(prepared: PreparedData, count: int) -> tuple[Any, list[dict[str, Any]]]:
+    """The task of prepared rows, and ``count`` rows of middle length (all, where there are fewer)
+    as batches of one, by which the time of an answer is measured."""
+    task = prepared.kind.make_task(prepared.loaded, prepared.rows, prepared.recipe, None)
+    examples = prepared.kind.side(prepared.examples, prepared.loaded, prepared.rows)
+    order = np.argsort(np.asarray(examples.lengths), kind="stable")
+    middle = max(0, len(order) // 2 - count // 2)
+    rows = order[middle : middle + count]
+    return task, [task.collate(examples, np.array([row])) for row in rows]
+
+
+class Watched:
+    """A listener that shows each look of a job to the search's watch."""
+
+    name = "search"
+    place: Place = "tell"
+
+    def __init__(self, key: str, watch: FitWatch) -> None:
+        self._key, self._watch = key, watch
+        self.because: str | None = None
+
+    def snapshot_taken(self, run: Run) -> None:
+        if self.because is not None or run.stop_because is not None:
+            return
+        self.because = self._watch.look(self._key, run.looked)
+        if self.because is not None:
+            run.guard.act(Stop(self.because))
+
+
+def work(bench: Bench, job: FitJob, watch: FitWatch | None = None) -> Done:
+    """Fit, and say what came of it."""
+    watched, start = Watched(job.key, watch) if watch else None, time.perf_counter()
+    try:
+        fitted = bench.fit(job, (watched,) if watched else ())
+    except (TrainingError, RecipeError, ModelError, MachineError) as error:
+        # A loss that is no number, more memory than there is, settings that exclude each other.
+        if not job.may_fail:
+            raise
+        none = np.zeros(0)
+        return Done(
+            key=job.key,
+            settings=dict(job.settings),
+            looks=FitEvaluations(none.astype(np.int64), none[None], None, (), None, none, none),
+            losses=none,
+            seconds=time.perf_counter() - start,
+            ended="failed",
+            failed=f"{error.what}: {error.rule}",
+        )
+    done = _done(job, fitted, watched.because if watched else None)
+    return (
+        replace(done, held=_answers(fitted, bench.rows.take(job.held))) if len(job.held) else done
+    )
+
+
+def _answers(fitted: FittedModel, table: Table) -> FoldScores:
+    """What a fit's kept state says of other labelled rows, which it neither learned from nor was
+    judged by."""
+    import pyarrow as pa
+
+    from holdfast.runs.predictor import Predictor
+    from holdfast.runs.scoring import save_model, save_side
+
+    # The model is saved for the facts that answering needs.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        saved = save_model(Path(folder), fitted)
+        save_side(Path(folder), fitted)
+    examples = fitted.encode(table)
+    sides = replace(fitted.ready.sides, train=examples, train_rows=TrainSplit(table))
+    # A kind answers for the rows of a side; these stand where the training rows do.
+    asked = replace(fitted, ready=replace(fitted.ready, sides=sides))
+    of_all = SplitRows(asked, saved, "train", np.arange(len(table)))
+    answers = pa.table(dict(fitted.ready.kind.tell(of_all)))
+    losses = fitted.measure(examples)[0]
+    scores = Predictor.of(fitted).judge(table)()
+    return FoldScores(scores.to_json(), answers, losses)
+
+
+def _done(job: FitJob, fitted: FittedModel, stopped: str | None) -> Done:
+    trained, kept = fitted.trained, fitted.kept_look
+    history = trained.history
+    steps = [look.step for look in history]
+    looks = FitEvaluations(
+        np.array(steps, dtype=np.int64),
+        np.array(raw_losses(history).T, dtype=np.float64),
+        _whole([look.valid_correct for look in history]),
+        tuple(dict(look.valid_metrics) for look in history),
+        _whole([look.valid_logits for look in history]),
+        np.array([look.refined_loss for look in history], dtype=np.float64),
+        np.array([look.temperature for look in history], dtype=np.float64),
+    )
+    losses = np.asarray(raw_losses([kept])[:, 0], dtype=np.float64)
+    right = _whole([kept.valid_correct])
+    return Done(
+        key=job.key,
+        settings=dict(job.settings),
+        looks=looks,
+        best=None if trained.average is not None else steps.index(trained.best_step),
+        losses=losses,
+        correct=None if right is None else right[0],
+        refined=_refined(fitted, kept, losses),
+        metrics=dict(kept.valid_metrics),
+        best_step=trained.best_step,
+        last_step=trained.last_step,
+        planned=fitted.job.plan.steps,
+        examples_seen=trained.examples_seen,
+        seconds=fitted.seconds,
+        parameters=sum(p.numel() for p in fitted.network.parameters()),
+        verdict=to_json(trained.verdict),
+        ended=trained.stopped_because,
+        stopped=stopped,
+        recipe=fitted.recipe.shown(),
+    )
+
+
+def _refined(fitted: FittedModel, kept: Snapshot, losses: Floats) -> Floats:
+    """The losses of the validation rows after the temperature that suits the kept state."""
+    logits, labels = kept.valid_logits, getattr(fitted.ready.valid, "labels", None)
+    if logits is None or labels is None or kept.valid_correct is None:
+        return losses
+    return losses_at(logits, np.asarray(labels), kept.temperature)
+
+
+def _whole(marks: list[object]) -> Floats | None:
+    if any(one is None for one in marks):
+        return None
+    return np.array(marks, dtype=np.float64)

@@ -1,17 +1,32 @@
-"""One fit of a search: what is asked of it, and what it leaves."""
+"""One fit of a search: what is asked of it, what it leaves, and where that is kept until the run is
+finished, so that a killed search repeats none.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from holdfast.core.records import Floats, Ints, Snapshot
+import numpy as np
+
+from holdfast.core.decisions import notify
+from holdfast.core.files import write_atomically
+from holdfast.core.records import Decision, Floats, Ints, Snapshot
+from holdfast.runs.procedure import FITS
+from holdfast.training.checkpoint import Unfit, read_sealed, write_sealed
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     import pyarrow as pa
+    import torch
+
+# As long as that of a checkpoint: what stands at the end of the file has one length.
+FORM = b"holdfast search fit 1"
+_ARRAYS = ("losses", "correct", "refined")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -20,9 +35,8 @@ class FitJob:
 
     ``key`` is its name in the search, letters, digits and hyphens. ``train``, ``valid`` and
     ``held`` are positions among the bench's rows, each row in at most one of them: ``held`` rows
-    (none: an empty array) only score. ``settings`` are ``key: value`` as in a recipe. ``keep`` is
-    the folder into which the fitted model is saved. ``may_fail``: where no fit can be done with
-    these settings, its ``Done`` says why, and the search goes on.
+    (none: an empty array) only score. ``settings`` are ``key: value`` as in a recipe. ``may_fail``:
+    where no fit can be done with these settings, its ``Done`` says why, and the search goes on.
     """
 
     key: str
@@ -30,14 +44,14 @@ class FitJob:
     valid: Ints
     held: Ints
     settings: Mapping[str, Any] = field(default_factory=dict)
-    keep: Path | None = None
     may_fail: bool = False
 
     @property
     def mark(self) -> str:
         """What it is, in a text that is equal for equal jobs alone."""
         rows = [side.tolist() for side in (self.train, self.valid, self.held)]
-        told = [self.key, rows, dict(self.settings), str(self.keep)]
+        # Fits that lie in runs of before were asked with a fourth part, which was always this.
+        told = [self.key, rows, dict(self.settings), "None"]
         return json.dumps(told, sort_keys=True, default=str)
 
 
@@ -67,7 +81,7 @@ class FoldScores:
     losses: Floats
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Done:
     """A job that has come to its end.
 
@@ -82,24 +96,29 @@ class Done:
     key: str
     settings: Mapping[str, Any]
     looks: FitEvaluations
-    best: int | None
     losses: Floats
-    correct: Floats | None
-    metrics: Mapping[str, float]
-    best_step: int
-    last_step: int
-    planned: int
-    examples_seen: int
     seconds: float
-    parameters: int
-    verdict: Mapping[str, Any]
     ended: str
-    stopped: str | None
-    recipe: Mapping[str, Any]
-    held: FoldScores | None = None
-    folder: Path | None = None
-    failed: str | None = None
+    best: int | None = None
+    correct: Floats | None = None
     refined: Floats | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    best_step: int = 0
+    last_step: int = 0
+    planned: int = 0
+    examples_seen: int = 0
+    parameters: int = 0
+    verdict: Mapping[str, Any] = field(default_factory=dict)
+    stopped: str | None = None
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    held: FoldScores | None = None
+    failed: str | None = None
+
+    @property
+    def answered(self) -> FoldScores:
+        """What it says of the held rows, of a job that has some."""
+        assert self.held is not None
+        return self.held
 
 
 class FitWatch(Protocol):
@@ -108,3 +127,88 @@ class FitWatch(Protocol):
     def look(self, key: str, look: Snapshot) -> str | None:
         """A reason to end the job ``key`` now; ``None`` lets it go on."""
         ...
+
+
+class FitStore:
+    """Finished fits on disk. ``folder`` is the run's ``checkpoints`` (``None``: nothing is kept),
+    ``mark`` that of the bench: what was done on other rows or by another recipe is not read."""
+
+    def __init__(self, folder: Path | None, mark: str) -> None:
+        self._folder = folder / FITS if folder else None
+        self._mark = mark
+
+    def save(self, job: FitJob, done: Done) -> None:
+        """Write it whole or not at all."""
+        if self._folder is None:
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        state, mark = _packed(done), self._mark_of(job)
+        write_atomically(
+            self._folder / f"{job.key}.pt", lambda path: write_sealed(path, state, mark, FORM)
+        )
+
+    def load(self, job: FitJob) -> Done | None:
+        """What was done of this very job; ``None`` where it is to be done."""
+        path = self._folder / f"{job.key}.pt" if self._folder else None
+        if path is None or not path.exists():
+            return None
+        try:
+            return _unpacked(read_sealed(path, self._mark_of(job), FORM))
+        except Unfit as error:
+            because = f"{path.name} {error}: it is done again"
+            notify(Decision("a finished fit", "not used", because))
+            return None
+
+    def _mark_of(self, job: FitJob) -> str:
+        return hashlib.sha256(f"{self._mark} {job.mark}".encode()).hexdigest()
+
+
+def _packed(done: Done) -> dict[str, Any]:
+    import pyarrow as pa
+    import torch
+
+    others = ("looks", "held", *_ARRAYS)
+    plain = {one.name: getattr(done, one.name) for one in fields(done) if one.name not in others}
+    state: dict[str, Any] = {
+        "plain": json.dumps(plain),
+        **{name: _tensor(getattr(done, name)) for name in _ARRAYS},
+        "looks": {
+            one.name: _tensor(getattr(done.looks, one.name))
+            for one in fields(done.looks)
+            if one.name != "metrics"
+        },
+    }
+    state["looks"]["metrics"] = json.dumps(done.looks.metrics)
+    if done.held is not None:
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, done.held.answers.schema) as writer:
+            writer.write_table(done.held.answers)
+        state["held"] = {
+            "scores": json.dumps(done.held.scores),
+            "answers": torch.frombuffer(bytearray(sink.getvalue()), dtype=torch.uint8),
+            "losses": _tensor(done.held.losses),
+        }
+    return state
+
+
+def _unpacked(state: dict[str, Any]) -> Done:
+    import pyarrow as pa
+
+    looks = {name: _array(one) for name, one in state["looks"].items() if name != "metrics"}
+    looks["metrics"] = tuple(json.loads(state["looks"]["metrics"]))
+    held = state.get("held")
+    if held is not None:
+        stream = pa.ipc.open_stream(pa.py_buffer(_array(held["answers"]).tobytes()))
+        held = FoldScores(json.loads(held["scores"]), stream.read_all(), _array(held["losses"]))
+    arrays = {name: _array(state[name]) for name in _ARRAYS}
+    return Done(**json.loads(state["plain"]), **arrays, looks=FitEvaluations(**looks), held=held)
+
+
+def _tensor(array: npt.ArrayLike | None) -> torch.Tensor | None:
+    import torch
+
+    return None if array is None else torch.as_tensor(np.asarray(array))
+
+
+def _array(tensor: torch.Tensor | None) -> Any:
+    return None if tensor is None else tensor.numpy()

@@ -8,9 +8,8 @@ Nothing is written, and the network that was swept is thrown away.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -21,15 +20,13 @@ from holdfast.core.decisions import notify
 from holdfast.core.printable import brief
 from holdfast.core.records import Decision, Ints
 from holdfast.fits.compose import make_job, make_ready
-from holdfast.models.compute.dropout import quick_dropout
 from holdfast.prepare.model import prepare_divided
 from holdfast.prepare.rows import load_and_divide
-from holdfast.prepare.sources import in_files, with_mix
 from holdfast.recipe import Recipe
+from holdfast.search.bench import as_a_run
 from holdfast.stats.rate_curve import suggest
 from holdfast.training.loop import memory_errors
-from holdfast.training.machine.machine import flushed_subnormals, make_accelerator
-from holdfast.training.machine.signals import terminate_like_interrupt
+from holdfast.training.machine.machine import make_accelerator
 from holdfast.training.sweeps.learning_rate import Swept, sweep
 
 if TYPE_CHECKING:
@@ -73,20 +70,7 @@ class RateRange:
         return brief("RateRange", rate, self.because)
 
     def to_json(self) -> dict[str, Any]:
-        points = [
-            {"rate": one.rate, "loss": one.loss, "smoothed": one.smoothed} for one in self.points
-        ]
-        return {
-            "schema": 1,
-            "suggested": self.suggested,
-            "low": self.low,
-            "high": self.high,
-            "points": points,
-            "because": self.because,
-            "planned": self.planned,
-            "phase": self.phase,
-            "rows": self.rows,
-        }
+        return {"schema": 1, **asdict(self), "points": [asdict(one) for one in self.points]}
 
 
 def range_test(recipe: Recipe, held: Mapping[str, pa.Table] = MappingProxyType({})) -> RateRange:
@@ -95,11 +79,7 @@ def range_test(recipe: Recipe, held: Mapping[str, pa.Table] = MappingProxyType({
     Raises what ``train`` raises of its rows, model and settings, ``Interrupted`` not among them:
     there is nothing to resume.
     """
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(terminate_like_interrupt())
-        stack.enter_context(flushed_subnormals())
-        stack.enter_context(quick_dropout())
-        recipe = stack.enter_context(in_files(*with_mix(recipe, held)))
+    with as_a_run(recipe, held) as recipe:
         divided = load_and_divide(recipe)
         known = (divided.table, *divided.given)
         prepared, train, valid = prepare_divided(
@@ -108,16 +88,11 @@ def range_test(recipe: Recipe, held: Mapping[str, pa.Table] = MappingProxyType({
         return range_of(prepared, train, valid)
 
 
-def range_of(
-    prepared: PreparedData,
-    train: Ints,
-    valid: Ints,
-    settings: Mapping[str, object] | Sequence[str] = (),
-) -> RateRange:
+def range_of(prepared: PreparedData, train: Ints, valid: Ints) -> RateRange:
     """The range test of a fit on these rows, by position: of the phase of its plan that passes most
     rows. Rates of a method's stage are those of ``train.learning_rate`` that would lead to them."""
     # What is kept of frozen layers pays over a run, not over a hundred updates.
-    unkept = prepared.with_settings(settings).changed(train={"cache_frozen": "off"})
+    unkept = prepared.recipe.changed(train={"cache_frozen": "off"})
     ready = make_ready(replace(prepared, recipe=unkept), train, valid)
     notify(*ready.decisions, *ready.findings)
     phases, planned = ready.plan.phases, ready.recipe.train.learning_rate
@@ -125,7 +100,10 @@ def range_of(
     share = phases[place].learning_rate / planned
     rates = [float(rate) for rate in np.geomspace(LOWEST, HIGHEST, UPDATES)]
     job, _ = make_job(ready, make_accelerator(ready.recipe.train.precision))
-    notify(_coming(phases[place].rows_per_step))
+    # Before the wait, which is a minute and more on a slow machine.
+    because = "each with its rows compared before and after; seconds to minutes on a processor"
+    size = f"up to {UPDATES} updates of {phases[place].rows_per_step} rows"
+    notify(Decision("range test", size, because, prominent=True))
     with memory_errors("the range test"):
         made = sweep(job, place, [rate * share for rate in rates], exploded)
     tried = np.array(rates[: len(made)])
@@ -143,14 +121,6 @@ def range_of(
         planned,
         phases[place].name,
         len(ready.train),
-    )
-
-
-def _coming(batch_size: int) -> Decision:
-    """Said before the wait, which is a minute and more on a slow machine."""
-    because = "each with its rows compared before and after; seconds to minutes on a processor"
-    return Decision(
-        "range test", f"up to {UPDATES} updates of {batch_size} rows", because, prominent=True
     )
 
 

@@ -1,25 +1,23 @@
-"""What a person asks ``holdfast tune``, at whichever door: a request of ``train``, its ranges taken
+"""What a person asks ``holdfast tune``, by whichever API: a request of ``train``, its ranges taken
 out, and how to search."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from holdfast.contract.request import RECIPES, Request
 from holdfast.contract.run_folder import default_folder
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.data.database_url import masked
 from holdfast.recipe import Recipe
-from holdfast.runs.procedure import COMMAND, Procedure, begun_search
-from holdfast.search.searches import SEARCHES, procedure_of
-from holdfast.search.settings import SearchPart, search_part
+from holdfast.runs.procedure import COMMAND, begun_search
+from holdfast.search.capacity.capacity import Sizing
 from holdfast.search.space_request import read_asked, space_of, split_settings
+from holdfast.search.trial_plan import search_part
 from holdfast.search.tune import Tune
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 def tune_request(
@@ -30,7 +28,7 @@ def tune_request(
     study: str | None = None,
     engine: str = "local",
     address: str | None = None,
-) -> tuple[Request, Recipe, Procedure]:
+) -> tuple[Request, Recipe, Tune | Sizing]:
     """The request without its ranges, the recipe that it says, and the procedure that searches.
 
     Raises ``RecipeError`` for a space or a way to search that is none.
@@ -54,27 +52,28 @@ def tune_request(
     ranges = {**{key: one for key, one in of_file.items() if key not in fixed}, **ranges}
     options = {"trials": trials, "minutes": minutes}
     said |= {name: value for name, value in options.items() if value is not None}
-    how = search_part(part, said, sorted(SEARCHES))
+    how = search_part(part, said)
     begun = _begun(request)
-    if begun is not None and isinstance(begun.get("search"), str):
-        return request, recipe, procedure_of(begun["search"], engine, address)
     if begun is not None:
-        return request, recipe, _again(begun, study, engine, address)
+        # The same search: in its space, by its way.
+        ranges, how = begun.get("space") or {}, search_part(begun.get("search"), {})
+        study = study if isinstance(how, str) else _study_of(begun, study)
     if isinstance(how, str):
-        if ranges or study is not None:
-            what, name = ("--study", study) if study is not None else ("search", next(iter(ranges)))
+        if begun is None and study is not None:
             rule = f"is of settings that are searched, and the search is that of {how}"
-            if study is None:
-                rule = f"is {how}, which searches no settings, and one has a range"
-            raise RecipeError(what, rule, masked(str(name)), "Leave one of the two out.")
-        return request, recipe, procedure_of(how, engine, address)
+            raise RecipeError("--study", rule, masked(study), "Leave one of the two out.")
+        if ranges:
+            rule = f"is {how}, which searches no settings, and one has a range"
+            raise RecipeError("search", rule, next(iter(ranges)), "Leave one of the two out.")
+        return request, recipe, Sizing(engine, address)
     if study is not None and "://" not in study:
         study = str(Path(study).expanduser().absolute())
-    space_of(ranges, recipe)
+    if begun is None:
+        space_of(ranges, recipe)
     return request, recipe, Tune(ranges, how, study, engine, address)
 
 
-def _begun(request: Request) -> Any:
+def _begun(request: Request) -> Mapping[str, Any] | None:
     """What the search that is to be continued began with."""
     if not request.resume:
         return None
@@ -83,16 +82,11 @@ def _begun(request: Request) -> Any:
     return begun if begun is not None and begun[COMMAND] == "tune" else None
 
 
-def _again(begun: Mapping[str, Any], study: str | None, engine: str, address: str | None) -> Tune:
-    """The same search: in its space, by its way. A password was not stored, so that the URL of a
-    study is that of the command."""
-    part, kept = search_part(begun.get("search"), {}, []), begun.get("study")
-    if kept is not None and study is None:
-        if "***" in kept:
-            rule = "lies in a database whose password is not stored"
-            raise RunError("the study", rule, kept, "Name it again with --study.")
-        study = kept
-    elif study is not None and "://" not in study:
-        study = str(Path(study).expanduser().absolute())
-    assert isinstance(part, SearchPart)
-    return Tune(begun["space"] or {}, part, study, engine, address)
+def _study_of(begun: Mapping[str, Any], study: str | None) -> str | None:
+    """Where the trials lie: as the command says, else where they lay. A password was not stored, so
+    that the URL of a study is that of the command."""
+    kept: str | None = begun.get("study")
+    if study is None and kept is not None and "***" in kept:
+        rule = "lies in a database whose password is not stored"
+        raise RunError("the study", rule, kept, "Name it again with --study.")
+    return kept if study is None else study

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -67,15 +68,13 @@ class Dimension:
         if self.kind == "choice":
             return self.choices
         if self.step:
-            count = math.floor((self.high - self.low) / self.step + 1e-9) + 1
-            return tuple(self._plain(self.low + i * self.step) for i in range(count))
+            return tuple(self._plain(self.low + i * self.step) for i in range(self.points))
         shares = [i / (POINTS - 1) for i in range(POINTS)]
         if self.log:
-            ratio = self.high / self.low
-            found = [self._plain(self.low * ratio**share) for share in shares]
+            found = [self.low * (self.high / self.low) ** share for share in shares]
         else:
-            found = [self._plain(self.low + share * (self.high - self.low)) for share in shares]
-        return tuple(dict.fromkeys(found))
+            found = [self.low + share * (self.high - self.low) for share in shares]
+        return tuple(dict.fromkeys(map(self._plain, found)))
 
     @property
     def points(self) -> int:
@@ -132,11 +131,12 @@ class Space:
 
     def active(self, chosen: Mapping[str, object]) -> tuple[Dimension, ...]:
         """Those that have an effect beside what was ``chosen``."""
-        return tuple(one for one in self if one.when is None or self._reached(one.when, chosen))
-
-    def _reached(self, when: OnlyWhere, chosen: Mapping[str, object]) -> bool:
         # What nobody chooses was settled when the space was made.
-        return when.key not in self.by_key or when.holds(chosen)
+        return tuple(
+            one
+            for one in self
+            if one.when is None or one.when.key not in self.by_key or one.when.holds(chosen)
+        )
 
     def holds(self, settings: Mapping[str, object]) -> bool:
         """Whether these settings are a point of the space, all that has an effect being named."""
@@ -147,29 +147,23 @@ class Space:
 
     def grid(self) -> Iterator[dict[str, Any]]:
         """Every point of the grid once, the first dimension changing slowest."""
-        yield from self._grid({}, 0)
+        points: Iterator[dict[str, Any]] = iter([{}])
+        for one in self.dimensions:
+            points = self._spread(points, one)
+        return points
 
-    def _grid(self, chosen: dict[str, object], place: int) -> Iterator[dict[str, Any]]:
-        if place == len(self.dimensions):
-            yield dict(chosen)
-            return
-        one = self.dimensions[place]
-        if one.when is not None and not self._reached(one.when, chosen):
-            yield from self._grid(chosen, place + 1)
-            return
-        for value in one.grid():
-            yield from self._grid({**chosen, one.key: value}, place + 1)
+    def _spread(self, points: Iterator[dict[str, Any]], one: Dimension) -> Iterator[dict[str, Any]]:
+        for point in points:
+            if one in self.active(point):
+                yield from ({**point, one.key: value} for value in one.grid())
+            else:
+                yield point
 
     def grid_size(self, most: int = 1_000_000) -> int:
         """How many points the grid has; counted up to ``most``."""
         if any(one.points > most for one in self):
             return most
-        count = 0
-        for _ in self.grid():
-            count += 1
-            if count >= most:
-                break
-        return count
+        return sum(1 for _ in itertools.islice(self.grid(), most))
 
     @property
     def finite(self) -> bool:

@@ -5,10 +5,12 @@ or behind ``--set``. They are taken out before the recipe is read, which knows v
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -91,16 +93,6 @@ OF_ADAPTERS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class SpaceRequest:
-    """A recipe without its space, the ``space`` (empty where none was written), and what was said
-    under ``search``."""
-
-    recipe: Recipe
-    space: Space
-    search: Any = None
-
-
 def read_asked(path: Path) -> tuple[Recipe, dict[str, Any], Any]:
     """A recipe of a file, the ranges that were in it by their keys, and its part ``search``."""
     found = read_yaml(path)
@@ -113,24 +105,23 @@ def read_asked(path: Path) -> tuple[Recipe, dict[str, Any], Any]:
     return recipe, ranges, said
 
 
-def without_ranges(tree: Mapping[str, object]) -> tuple[dict[str, Any], dict[str, Any]]:
+def without_ranges(
+    tree: Mapping[str, object], prefix: str = ""
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """The tables without those values that are ranges or choices, and these by their dotted
     keys. The part ``search`` is left as it is."""
+    left: dict[Any, Any] = {}
     ranges: dict[str, Any] = {}
-
-    def walk(node: Mapping[str, object], prefix: str) -> dict[Any, Any]:
-        left: dict[Any, Any] = {}
-        for key, value in node.items():
-            name = f"{prefix}{key}"
-            if name == PART:
-                left[key] = value
-            elif is_range(value):
-                ranges[name] = value
-            else:
-                left[key] = walk(value, f"{name}.") if isinstance(value, dict) else value
-        return left
-
-    return walk(tree, ""), ranges
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if is_range(value) and name != PART:
+            ranges[name] = value
+        elif isinstance(value, dict) and name != PART:
+            left[key], inside = without_ranges(value, f"{name}.")
+            ranges |= inside
+        else:
+            left[key] = value
+    return left, ranges
 
 
 def is_range(value: object) -> bool:
@@ -149,7 +140,9 @@ def split_settings(
     for setting in as_settings(settings):
         name, equals, text = setting.partition("=")
         key = name.strip()
-        value = _yaml(text) if equals else None
+        value: Any = text if equals else None
+        with contextlib.suppress(yaml.YAMLError):
+            value = from_yaml(text) if equals else None
         if key == PART or key.startswith(f"{PART}."):
             said[key.removeprefix(PART).removeprefix(".")] = value
         elif is_range(value):
@@ -161,13 +154,6 @@ def split_settings(
     return left, ranges, said
 
 
-def _yaml(text: str) -> Any:
-    try:
-        return from_yaml(text)
-    except yaml.YAMLError:
-        return text
-
-
 def space_of(ranges: Mapping[str, Any], recipe: Recipe) -> Space:
     """The space that a person wrote, checked against the recipe that it belongs to.
 
@@ -176,9 +162,9 @@ def space_of(ranges: Mapping[str, Any], recipe: Recipe) -> Space:
     """
     found = [_dimension(key, value) for key, value in ranges.items()]
     known = {one.key: one for one in found}
-    dimensions = ordered([_conditioned(one, known, recipe) for one in found])
+    dimensions = ordered([_conditioned(one, known) for one in found])
     for one in dimensions:
-        _check_values(one, known, recipe)
+        _check_values(one, recipe)
     return Space(dimensions)
 
 
@@ -200,7 +186,7 @@ def _dimension(key: str, table: Mapping[str, Any]) -> Dimension:
             rule = f"has {counted(len(choices), 'choice')}, more than {MOST_CHOICES:,}"
             raise RecipeError(where, rule, None, "Give a range.")
         if key.partition(".")[0] not in FREE:
-            choices = [_number(one) if _is_number(one) else one for one in choices]
+            choices = [float(one) if _is_number(one) else one for one in choices]
         for place, one in enumerate(choices):
             if any(same(one, other) for other in choices[:place]):
                 raise RecipeError(where, "names a value twice", one, "Name each value once.")
@@ -275,20 +261,16 @@ def _is_number(value: object) -> TypeGuard[str]:
     return isinstance(value, str) and NUMBER.fullmatch(value) is not None
 
 
-def _number(text: str) -> float:
-    return float(text)
-
-
 def _end(where: str, value: object) -> float:
     """A number; YAML 1.1 takes ``1e-5`` for a word."""
     if _is_number(value):
-        value = _number(value)
+        value = float(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise RecipeError(where, "needs numbers", value, f"Write {EXAMPLES}.")
     return value
 
 
-def _conditioned(one: Dimension, known: Mapping[str, Dimension], recipe: Recipe) -> Dimension:
+def _conditioned(one: Dimension, known: Mapping[str, Dimension]) -> Dimension:
     """With the condition under which it has an effect, where another key of the space decides."""
     first, _, rest = one.key.partition(".")
     owner = f"{first}.{rest.partition('.')[0]}"
@@ -301,13 +283,17 @@ def _conditioned(one: Dimension, known: Mapping[str, Dimension], recipe: Recipe)
     return one
 
 
-def _check_values(one: Dimension, known: Mapping[str, Dimension], recipe: Recipe) -> None:
+def _check_values(one: Dimension, recipe: Recipe) -> None:
     """Hold both ends, or every choice, against what the key may be."""
     if one.when is not None and not one.when.values:
         rule = f"has an effect {one.when}, which is never so"
         raise RecipeError(f"search space: {one.key}", rule, None, "Leave it out.")
     beside = {one.when.key: one.when.values[0]} if one.when is not None else {}
-    for value in _values(one):
+    values: tuple[Any, ...] = one.choices
+    if one.kind != "choice":
+        number = int if one.kind == "whole" else float
+        values = (number(one.low), number(one.high))
+    for value in values:
         try:
             made = override(recipe, as_settings({**beside, one.key: value}))
             check_methods(made.methods)
@@ -323,16 +309,6 @@ def _check_values(one: Dimension, known: Mapping[str, Dimension], recipe: Recipe
             raise RecipeError(f"search space: {one.key}", said, given, remedy) from None
 
 
-def _values(one: Dimension) -> Iterator[Any]:
-    if one.kind == "choice":
-        yield from one.choices
-    else:
-        whole = one.kind == "whole"
-        yield from (int(one.low), int(one.high)) if whole else (float(one.low), float(one.high))
-
-
 def key_of(settings: Mapping[str, object]) -> str:
     """A short name of settings that no other settings have."""
-    import hashlib
-
     return hashlib.blake2b(plain(dict(settings)).encode(), digest_size=8).hexdigest()

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from holdfast.core.errors import MachineError, RunError
 from holdfast.data.database_url import DRIVERS, INSTALL, is_url, masked, without_password
@@ -28,7 +28,10 @@ def open_storage(where: str) -> BaseStorage:
     no such database, or the file is no journal.
     """
     need_optuna()
-    quiet()
+    import optuna
+
+    # It tells of every trial on standard error, where Holdfast does so itself.
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     return _database(where) if is_url(where) else _journal(Path(where).expanduser())
 
 
@@ -38,13 +41,6 @@ def close_storage(storage: BaseStorage) -> None:
     if hasattr(inner, "engine"):
         inner.remove_session()
         inner.engine.dispose()
-
-
-def quiet() -> None:
-    """Optuna tells of every trial on standard error, where Holdfast does so itself."""
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
 @contextmanager
@@ -129,22 +125,15 @@ def _end_whole(path: Path, lock: BaseJournalFileLock) -> None:
 
 
 def _database(url: str) -> BaseStorage:
-    from optuna.storages import RDBStorage
-
+    """Every fault of the database as one block without the password."""
+    what, remedy = masked(url), "Check host, name and password; PGPASSWORD and ~/.pgpass are read."
     scheme, _, rest = url.partition("://")
     own = f"{DRIVERS.get(scheme, scheme)}://{rest}"
-    made: BaseStorage = _refusing(
-        url, lambda: RDBStorage(own, engine_kwargs={"pool_pre_ping": True})
-    )
-    return made
-
-
-def _refusing(url: str, make: Callable[[], object]) -> Any:
-    """``make()``, with every fault of the database as one block without the password."""
-    what, remedy = masked(url), "Check host, name and password; PGPASSWORD and ~/.pgpass are read."
     try:
         with calm():
-            return make()
+            from optuna.storages import RDBStorage
+
+            return RDBStorage(own, engine_kwargs={"pool_pre_ping": True})
     except ImportError as error:
         rule = "needs a driver that is not installed"
         ours = what.partition("://")[0] in DRIVERS

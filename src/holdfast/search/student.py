@@ -59,7 +59,10 @@ def student_recipe(
     recipe = read_recipe(first / RECIPE)
     check_teachers(runs, recipe)
     model = _cut(first, recipe, layers) if student is None else ModelPart(name=student)
-    _refuse_changed(first)
+    again = FinishedRun(first)
+    for side in SIDES:
+        # Refuses rows that are not there as they were.
+        again.table(side)
     split = recipe.data.split
     by = recipe.seed if split.seed is None else split.seed
     data: dict[str, Any] = {
@@ -87,9 +90,8 @@ def student_recipe(
     )
     made = anchored(override(made, as_settings(settings)), Path())
     if not made.distill.teacher:
-        raise RecipeError(
-            "distill.teacher", "is empty, and a student needs a teacher", None, "Leave it out."
-        )
+        rule = "is empty, and a student needs a teacher"
+        raise RecipeError("distill.teacher", rule, None, "Leave it out.")
     refuse_unlabelled(made)
     if made.data.test is None and not (open_run(first).get("test") or {}).get("n"):
         raise RunError(
@@ -120,13 +122,6 @@ def _cut(run: Path, recipe: Recipe, layers: int | None) -> ModelPart:
         {key: getattr(recipe.model, key) for key in kept}
         | {"name": str(folder.resolve()), "layers": layers or max(1, (there or 2) // 2)}
     )
-
-
-def _refuse_changed(run: Path) -> None:
-    """Raise ``RunError`` where the rows of the run are not there as they were."""
-    again = FinishedRun(run)
-    for side in SIDES:
-        again.table(side)
 
 
 def folder_name(runs: Sequence[Path]) -> str:

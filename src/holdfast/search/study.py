@@ -21,6 +21,7 @@ import numpy as np
 from holdfast.core.errors import RunError
 from holdfast.core.records import Floats
 from holdfast.data.database_url import masked
+from holdfast.search.rules.shrinkage import probabilities
 from holdfast.search.space import Dimension, Space, plain
 from holdfast.search.storage import calm, close_storage
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
     from optuna.study import Study as OptunaStudy
     from optuna.study import StudySummary
-    from optuna.trial import FrozenTrial, Trial
+    from optuna.trial import Trial
 
 
 ABOUT, RESULT, OWNER, ORIGIN, PLACE = "holdfast", "result", "owner", "origin", "place"
@@ -80,12 +81,30 @@ class TrialResult:
         """Whether it was judged by every row."""
         return self.state == "complete" and bool(np.isfinite(self.losses).all())
 
+    @property
+    def loss(self) -> float:
+        """The mean loss of the rows that judged it."""
+        known = self.losses[np.isfinite(self.losses)]
+        return float(known.mean()) if len(known) else float("nan")
+
+    @property
+    def score(self) -> float:
+        """What the sampler goes by: the mean probability of what was right, which is less noisy
+        than the share of right answers (``rules/shrinkage.py``); over the rows that judged it."""
+        known = self.losses[np.isfinite(self.losses)]
+        return float(probabilities(known).mean()) if len(known) else float("nan")
+
+    def value(self, metric: str) -> float:
+        """Its accuracy or its loss, over all rows that judged it."""
+        if metric != "accuracy":
+            return self.loss
+        return float("nan") if self.correct is None else float(np.nanmean(self.correct))
+
     def packed(self) -> dict[str, Any]:
         """As plain values, for the study."""
-        own = ("losses", "correct", "settings", "metrics", "number", "params")
-        kept = {name: getattr(self, name) for name in self.__slots__ if name not in own}
-        return {
-            **kept,
+        kept = {name: getattr(self, name) for name in self.__slots__}
+        del kept["number"], kept["params"]
+        return kept | {
             "settings": dict(self.settings),
             "metrics": {name: float(value) for name, value in self.metrics.items()},
             "losses": _text(self.losses),
@@ -121,6 +140,32 @@ class TrialStart:
     handle: Any = field(repr=False, compare=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Proposals:
+    """Where a search may go: its ``space``, the point of it that ``train`` would take (``default``,
+    ``None``: outside), what makes the ``sampler`` of trial n, and Optuna's ``pruner``."""
+
+    space: Space
+    default: Mapping[str, object] | None
+    sampler: Callable[[int], BaseSampler]
+    pruner: BasePruner
+
+    def drawn(self, trial: Trial) -> dict[str, Any]:
+        """A value for every key that has an effect."""
+        chosen: dict[str, Any] = {}
+        for one in self.space:
+            if one in self.space.active(chosen):
+                chosen[one.key] = suggested(trial, one)
+        return chosen
+
+    def stored(self, settings: Mapping[str, object]) -> dict[str, Any]:
+        """The same as a trial has them (``suggested``)."""
+        return {
+            key: plain(value) if self.space.by_key[key].kind == "choice" else value
+            for key, value in settings.items()
+        }
+
+
 class Trials:
     """The study of one search.
 
@@ -130,9 +175,7 @@ class Trials:
     about : what the trials have in common (``rows``, ``space``, ``folds``, ``metric``, ``seed``),
         in plain values. A study of something else is refused.
     owner : names this run among others that share the study.
-    space, default : the space, and the point of it that ``train`` would take (``None``: outside).
-    sampler : makes the sampler of trial n.
-    pruner : of Optuna.
+    proposals : where it goes.
     alone : whether no other process writes to the storage, so that every open trial is this run's.
     """
 
@@ -142,41 +185,28 @@ class Trials:
         where: str,
         about: Mapping[str, object],
         owner: str,
-        space: Space,
-        default: Mapping[str, object] | None,
-        sampler: Callable[[int], BaseSampler],
-        pruner: BasePruner,
+        proposals: Proposals,
         alone: bool,
     ) -> None:
-        self._space, self._default, self._sampler = space, default, sampler
-        self._owner, self._alone = owner, alone
         import optuna
 
+        self._owner, self._proposals, self.alone = owner, proposals, alone
         self._storage = storage
-        self._study = _study(storage, where, about)
-        self._study.pruner = pruner
+        # As Optuna has it, for its pruners and importances.
+        self.study: OptunaStudy = _study(storage, where, about)
+        self.study.pruner = proposals.pruner
         # Every value of a trial is given to it: nothing is left to the study's own sampler.
-        self._study.sampler = optuna.samplers.RandomSampler(seed=0)
+        self.study.sampler = optuna.samplers.RandomSampler(seed=0)
 
     def close(self) -> None:
         """Let go of the connections to a database."""
         close_storage(self._storage)
 
-    @property
-    def alone(self) -> bool:
-        """Whether nobody else writes to the study."""
-        return self._alone
-
-    @property
-    def study(self) -> OptunaStudy:
-        """As Optuna has it, for its pruners and importances."""
-        return self._study
-
     def finished(self) -> tuple[TrialResult, ...]:
         """All trials that have come to their end, whoever did them, by number."""
         return tuple(
             TrialResult.unpacked(one.number, one.params, one.user_attrs[RESULT])
-            for one in self._study.get_trials(deepcopy=False)
+            for one in self.study.get_trials(deepcopy=False)
             if one.state.is_finished() and RESULT in one.user_attrs
         )
 
@@ -184,17 +214,20 @@ class Trials:
         """The places of those of this origin that were begun, by anybody."""
         return {
             int(one.user_attrs[PLACE])
-            for one in self._study.get_trials(deepcopy=False)
+            for one in self.study.get_trials(deepcopy=False)
             if one.user_attrs.get(ORIGIN) == origin and PLACE in one.user_attrs
         }
 
     def open(self) -> Iterator[TrialStart]:
         """Those that this run began and did not finish."""
+        import optuna
         from optuna.trial import TrialState
 
-        for one in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if self._alone or one.user_attrs.get(OWNER) == self._owner:
-                yield self._taken_up(one)
+        for one in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if self.alone or one.user_attrs.get(OWNER) == self._owner:
+                with calm():
+                    trial = optuna.trial.Trial(self.study, one._trial_id)
+                yield self._filled(trial)
 
     def ask(
         self, origin: Origin, place: int | None = None, fixed: Mapping[str, object] | None = None
@@ -203,86 +236,69 @@ class Trials:
         is its number among those of its origin."""
         from optuna.trial import TrialState
 
-        if not self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+        if not self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
             attrs = {OWNER: self._owner, ORIGIN: origin}
             if place is not None:
                 attrs[PLACE] = str(place)
             # All of its values in one write: half a proposal could not be made again.
             point = self._proposed() if origin == "sampler" else fixed or {}
             with calm():
-                self._study.enqueue_trial(self._stored(point), user_attrs=attrs)
+                self.study.enqueue_trial(self._proposals.stored(point), user_attrs=attrs)
         with calm():
-            trial = self._study.ask()
+            trial = self.study.ask()
         if trial.user_attrs.get(OWNER) != self._owner:
             # Another process has asked for it and takes ours: a trial is done once either way.
             trial.set_user_attr(OWNER, self._owner)
         return self._filled(trial)
 
-    def tell(self, begun: TrialStart, tried: TrialResult, value: float) -> None:
-        """What came of a trial: first what it gave, then that it is done. ``value`` is what the
-        sampler goes by, more being better; it is not asked for of a failed one."""
+    def tell(self, begun: TrialStart, tried: TrialResult) -> None:
+        """What came of a trial: first what it gave, then that it is done. The sampler goes by its
+        ``score``, more being better."""
         from optuna.trial import TrialState
 
         begun.handle.set_user_attr(RESULT, tried.packed())
-        outside = begun.origin == "default" and self._default is None
+        outside = begun.origin == "default" and self._proposals.default is None
         with calm():
-            if tried.state == "failed" or outside or not np.isfinite(value):
+            if tried.state == "failed" or outside or not np.isfinite(tried.score):
                 # A default outside the space would teach the sampler nothing about the space.
-                self._study.tell(begun.number, state=TrialState.FAIL)
+                self.study.tell(begun.number, state=TrialState.FAIL)
             elif tried.state == "pruned":
-                self._study.tell(begun.number, state=TrialState.PRUNED)
+                self.study.tell(begun.number, state=TrialState.PRUNED)
             else:
-                self._study.tell(begun.number, value)
+                self.study.tell(begun.number, tried.score)
 
     def again(self, begun: TrialStart) -> None:
         """Give a trial back whose settings were tried already: it is no trial of its own."""
         from optuna.trial import TrialState
 
-        self._study.tell(begun.number, state=TrialState.FAIL)
-
-    def _taken_up(self, frozen: FrozenTrial) -> TrialStart:
-        import optuna
-
-        with calm():
-            trial = optuna.trial.Trial(self._study, frozen._trial_id)
-        return self._filled(trial)
+        self.study.tell(begun.number, state=TrialState.FAIL)
 
     def _proposed(self) -> dict[str, Any]:
         """Where the sampler goes next, by the trials so far: asked of a copy in memory."""
         import optuna
         from optuna.trial import TrialState
 
-        so_far = self._study.get_trials(deepcopy=False)
+        so_far = self.study.get_trials(deepcopy=False)
         seen = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
         with calm():
-            copy = optuna.create_study(direction="maximize", sampler=self._sampler(len(so_far)))
+            copy = optuna.create_study(
+                direction="maximize", sampler=self._proposals.sampler(len(so_far))
+            )
             copy.add_trials([one for one in so_far if one.state in seen])
-            return self._chosen(copy.ask())
+            return self._proposals.drawn(copy.ask())
 
     def _filled(self, trial: Trial) -> TrialStart:
         """The trial with a value for every key that has an effect."""
         origin: Origin = trial.user_attrs.get(ORIGIN, "sampler")
-        if origin == "default" and self._default is None:
+        default = self._proposals.default
+        if origin == "default" and default is None:
             return TrialStart(trial.number, {}, origin, trial)
         with calm():
-            chosen = self._chosen(trial)
-        if origin == "default" or chosen == self._default:
+            chosen = self._proposals.drawn(trial)
+        if origin == "default" or chosen == default:
             # What ``train`` takes when it is told nothing, to the last digit, whoever came upon it.
             chosen, origin = {}, "default"
         return TrialStart(trial.number, chosen, origin, trial)
-
-    def _chosen(self, trial: Trial) -> dict[str, Any]:
-        chosen: dict[str, Any] = {}
-        for one in self._space:
-            if one in self._space.active(chosen):
-                chosen[one.key] = suggested(trial, one)
-        return chosen
-
-    def _stored(self, settings: Mapping[str, object]) -> dict[str, Any]:
-        return {
-            key: plain(value) if self._space.by_key[key].kind == "choice" else value
-            for key, value in settings.items()
-        }
 
 
 def suggested(trial: Trial, one: Dimension) -> Any:
@@ -291,12 +307,8 @@ def suggested(trial: Trial, one: Dimension) -> Any:
     if one.kind == "choice":
         return json.loads(trial.suggest_categorical(one.key, [plain(c) for c in one.choices]))
     if one.kind == "whole":
-        step = int(one.step or 1)
-        return int(
-            trial.suggest_int(
-                one.key, int(one.low), int(one.high), step=1 if one.log else step, log=one.log
-            )
-        )
+        step = 1 if one.log else int(one.step or 1)
+        return int(trial.suggest_int(one.key, int(one.low), int(one.high), step=step, log=one.log))
     stride = None if one.log or one.step is None else float(one.step)
     low, high = float(one.low), float(one.high)
     return float(trial.suggest_float(one.key, low, high, step=stride, log=one.log))

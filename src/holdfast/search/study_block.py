@@ -1,46 +1,57 @@
-"""The block ``study`` of ``result.json``."""
+"""The block ``study`` of ``result.json``: every trial with what it cost, which of them nobody beats
+in everything (score, time of an answer, size), and which settings mattered.
+
+What mattered is functional ANOVA by Optuna (Hutter et al. 2014), held against what the same trials
+give when their scores are dealt out at random: a forest finds something in any dozen of trials. A
+setting is said to matter only where its share is above the largest share of any setting in 19 of 20
+random dealings.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.search.bench import Bench
-from holdfast.search.importance import importance
-from holdfast.search.pareto import Footing, alike, footing, front
-from holdfast.search.rules.winner import LEVEL
-from holdfast.search.search_loop import Searching, TrialFold
-from holdfast.search.space_request import key_of
+from holdfast.core.seeds import derive_seed, generator
+from holdfast.core.wording import counted
+from holdfast.search.bench import Bench, judged_by, middle_batches
+from holdfast.search.rules.winner import LEVEL, ScoreRange
+from holdfast.search.search_loop import Searching
+from holdfast.search.storage import calm
 from holdfast.search.study import TrialResult
 from holdfast.search.study_verdict import Judged
-from holdfast.search.trial_plan import Planned
 
 if TYPE_CHECKING:
-    from holdfast.core.records import Floats
-
+    from optuna.trial import FrozenTrial
 
 # Settings of a model's form that change how long an answer takes; of those that a search prepares
 # anew, dropout does not.
 SHAPES = ("model.pooling", "model.max_length", "model.adapter", "model.quantize")
+TIMED, WARM, ROUNDS = 16, 4, 3
+# Times that differ by less are one: a clock on a machine in use tells no more.
+ALIKE = 1.2
+# Whole trials below which nothing is said of settings; and at least as many as there are settings.
+LEAST = 12
+DEALINGS, TREES = 19, 16
 
 
-def block(
-    search: Searching, found: Judged, how: Planned, bench: Bench, where: str
-) -> dict[str, Any]:
-    """Everything that a search found, in plain values."""
-    tried, expected = search.tried, found.expected
-    rises = search.metric == "accuracy"
-    forms = _footings(bench, [one for one in tried if one.whole])
-    best, top = found.winner, found.top
+def block(search: Searching, found: Judged, bench: Bench, where: str) -> dict[str, Any]:
+    """Everything that a search found, in plain values; ``where`` its study lies."""
+    tried, how, expected, best = search.tried, search.how, found.expected, found.winner
+    # Of every form of the model among the whole trials, measured once.
+    forms = {str(_form(one)): _form(one) for one in tried if one.whole}
+    times = {key: latency_ms(bench, settings) for key, settings in forms.items()}
+    stored = search.trials.study.get_trials(deepcopy=False)
     return {
         "trials": len(tried),
         "best": best.number,
-        "metric": search.metric,
-        "higher_is_better": rises,
-        "expected_test": _interval(expected.value, expected.low, expected.high),
-        "optimism": _interval(found.optimism.value, found.optimism.low, found.optimism.high),
+        "metric": how.metric,
+        "higher_is_better": how.metric == "accuracy",
+        "expected_test": _interval(expected),
+        "optimism": _interval(found.optimism),
         "noise": found.noise,
         "evidence": {
             "trial": found.looked_best.number,
@@ -52,10 +63,10 @@ def block(
         },
         "because": found.because,
         "settings": dict(best.settings),
-        "seen": _number(search.value(best)),
-        "default": _of(search, found.default),
-        "top": _of(search, top),
-        "judged_by": judged_by(search.folds),
+        "seen": _number(best.value(how.metric)),
+        "default": found.default and _short(found.default, how.metric),
+        "top": _short(found.top, how.metric),
+        "judged_by": judged_by(how.folds),
         "stopped_because": search.stopped,
         "sampler": how.sampler.to_json(),
         "pruner": how.pruner.to_json(),
@@ -63,38 +74,30 @@ def block(
         "space": how.space.to_json(),
         "own_space": how.space.own,
         "trials_table": [
-            _line(search, one, forms.get(_form_key(one.settings)), _known(found, one))
+            _line(one, how.metric, times.get(str(_form(one))), found.each.get(one.number))
             for one in tried
         ],
-        "importance": importance(
-            search.trials.study.get_trials(deepcopy=False), how.seed
-        ).to_json(),
-        "pareto": _pareto(search, found, forms, rises),
+        "importance": importance(stored, how.seed),
+        "pareto": _pareto([one for one in tried if one.whole], found, how.metric, times),
         "seconds": round(sum(one.seconds for one in tried), 3),
     }
 
 
-def judged_by(folds: Sequence[TrialFold]) -> dict[str, int]:
-    """How many rows judge a trial, in how many fits."""
-    return {"rows": sum(len(one.valid) for one in folds), "folds": len(folds)}
-
-
-def _of(search: Searching, one: TrialResult | None) -> dict[str, Any] | None:
-    """A trial in short."""
-    return None if one is None else {"trial": one.number, "seen": _number(search.value(one))}
+def _short(one: TrialResult, metric: str) -> dict[str, Any]:
+    return {"trial": one.number, "seen": _number(one.value(metric))}
 
 
 def _line(
-    search: Searching, one: TrialResult, form: Footing | None, expected: float | None
+    one: TrialResult, metric: str, latency: float | None, expected: float | None
 ) -> dict[str, Any]:
     return {
         "trial": one.number,
         "origin": one.origin,
         "state": one.state,
         "settings": dict(one.settings),
-        "seen": _number(search.value(one)),
-        "expected": expected,
-        "loss": _number(_mean(one.losses)),
+        "seen": _number(one.value(metric)),
+        "expected": None if expected is None else _number(expected),
+        "loss": _number(one.loss),
         "metrics": {name: _number(value) for name, value in one.metrics.items()},
         "verdict": one.verdict,
         "best_step": one.best_step,
@@ -103,70 +106,143 @@ def _line(
         "rows_passed": one.cost,
         "seconds": one.seconds,
         "parameters": one.parameters,
-        "latency_ms": None if form is None else round(form.latency_ms, 3),
+        "latency_ms": None if latency is None else round(latency, 3),
         "ended": one.because,
     }
 
 
 def _pareto(
-    search: Searching, found: Judged, forms: Mapping[str, Footing], rises: bool
+    whole: Sequence[TrialResult], found: Judged, metric: str, times: Mapping[str, float]
 ) -> dict[str, Any]:
     """The trials that nobody beats in score, time of an answer and size at once."""
-    whole = [one for one in search.tried if one.whole]
-    sign = -1.0 if rises else 1.0
-    times = alike([forms[_form_key(one.settings)].latency_ms for one in whole])
+    sign = -1.0 if metric == "accuracy" else 1.0
+    of_each = alike([times[str(_form(one))] for one in whole])
     points = [
-        (sign * search.value(one), time, one.parameters)
-        for one, time in zip(whole, times, strict=True)
+        (sign * one.value(metric), latency, one.parameters)
+        for one, latency in zip(whole, of_each, strict=True)
     ]
     places = front(points)
-    several = len({(point[1], point[2]) for point in points}) > 1
     return {
         "trials": [
             {
-                "trial": whole[i].number,
-                "seen": _number(search.value(whole[i])),
+                **_short(whole[i], metric),
                 "latency_ms": round(points[i][1], 3),
                 "size_mb": round(whole[i].parameters * 4 / 1e6, 2),
             }
             for i in places
         ],
-        "several_forms": several,
+        "several_forms": len({point[1:] for point in points}) > 1,
         "kept_is_on_it": found.winner.number in {whole[i].number for i in places},
     }
 
 
-def _footings(bench: Bench, whole: Sequence[TrialResult]) -> dict[str, Footing]:
-    """The cost of every form of the model among the trials, each measured once."""
-    found: dict[str, Footing] = {}
-    for one in whole:
-        key = _form_key(one.settings)
-        if key not in found:
-            found[key] = footing(bench, _form(one.settings))
-    return found
+def _form(one: TrialResult) -> dict[str, Any]:
+    """The settings of a trial that change how long an answer takes, in the order of their keys."""
+    return {key: one.settings[key] for key in sorted(one.settings) if key.startswith(SHAPES)}
 
 
-def _known(found: Judged, one: TrialResult) -> float | None:
-    value = found.each.get(one.number)
-    return None if value is None else _number(value)
-
-
-def _form(settings: Mapping[str, object]) -> dict[str, Any]:
-    return {key: value for key, value in settings.items() if key.startswith(SHAPES)}
-
-
-def _form_key(settings: Mapping[str, object]) -> str:
-    return key_of(_form(settings))
-
-
-def _interval(value: float, low: float, high: float) -> dict[str, Any]:
-    return {"value": _number(value), "low": _number(low), "high": _number(high), "level": 0.95}
+def _interval(one: ScoreRange) -> dict[str, Any]:
+    ends = {"low": _number(one.low), "high": _number(one.high)}
+    return {"value": _number(one.value), **ends, "level": 0.95}
 
 
 def _number(value: float) -> float | None:
     return round(float(value), 6) if np.isfinite(value) else None
 
 
-def _mean(losses: Floats) -> float:
-    known = losses[np.isfinite(losses)]
-    return float(known.mean()) if len(known) else float("nan")
+def latency_ms(bench: Bench, settings: Mapping[str, object]) -> float:
+    """The time of an answer, a row at a time on this machine, measured on the network as these
+    settings prepare it, on its middle rows: the fastest of three rounds, since a machine is
+    disturbed upwards alone. How a fit trains does not change it."""
+    import torch
+
+    from holdfast.models.fresh import fresh
+    from holdfast.training.machine.machine import use_threads
+
+    prepared = bench.prepared(settings)
+    use_threads(prepared.machine.threads)
+    network = fresh(prepared.loaded.network).eval()
+    task, batches = middle_batches(prepared, TIMED)
+    best = float("inf")
+    with torch.inference_mode():
+        for batch in batches[:WARM]:
+            task.forward(network, batch)
+        for _ in range(ROUNDS):
+            start = time.perf_counter()
+            for batch in batches:
+                task.forward(network, batch)
+            best = min(best, (time.perf_counter() - start) / len(batches))
+    return 1000 * best
+
+
+def front(points: Sequence[tuple[float, ...]]) -> list[int]:
+    """The places of those points of which none is at least as good in everything and better in
+    something; of each coordinate less is better. Of equal points the first."""
+    rows = np.array(points)
+
+    def beaten(place: int) -> bool:
+        as_good = (rows <= rows[place]).all(axis=1)
+        better = (rows < rows[place]).any(axis=1)
+        better[:place] = True
+        return bool((as_good & better).any())
+
+    return [place for place in range(len(points)) if not beaten(place)]
+
+
+def alike(times: Sequence[float]) -> list[float]:
+    """Times as far as a clock tells them apart: of those within a fifth of one another each is the
+    least."""
+    least: list[float] = []
+    for one in sorted(times):
+        if not least or one > ALIKE * least[-1]:
+            least.append(one)
+    return [max(one for one in least if one <= time) for time in times]
+
+
+def importance(trials: Sequence[FrozenTrial], seed: int) -> dict[str, Any]:
+    """``shares`` of the variance of the scores by setting, the largest first, of the trials that
+    were told a value; ``chance`` the largest share that dealings at random gave; which settings
+    ``matter``; ``why`` there are none. A setting that stood in some of the trials alone (one that
+    depends on another) is left out: the forest needs all of them."""
+    import optuna
+    from optuna.trial import TrialState
+
+    def none(why: str) -> dict[str, Any]:
+        return {"shares": {}, "chance": None, "matter": [], "why": why}
+
+    whole = [one for one in trials if one.state == TrialState.COMPLETE and one.params]
+    shared = set.intersection(*(set(one.params) for one in whole)) if whole else set()
+    moved = [key for key in shared if len({repr(one.params[key]) for one in whole}) > 1]
+    need = max(LEAST, len(moved))
+    if len(whole) < need:
+        count = counted(len(whole), "whole trial")
+        return none(f"not enough evidence: {count}, {need} are needed")
+    values = np.array([one.value for one in whole], dtype=np.float64)
+    if not moved or np.ptp(values) == 0:
+        return none("not enough evidence: all trials scored the same")
+
+    def shares(of: Sequence[float]) -> dict[str, float]:
+        with calm():
+            study = optuna.create_study(direction="maximize")
+            for one, value in zip(whole, of, strict=True):
+                study.add_trial(
+                    optuna.trial.create_trial(
+                        value=float(value),
+                        params={key: one.params[key] for key in moved},
+                        distributions={key: one.distributions[key] for key in moved},
+                    )
+                )
+            judge = optuna.importance.FanovaImportanceEvaluator(
+                n_trees=TREES, seed=derive_seed(seed, "forest")
+            )
+            found = judge.evaluate(study, params=sorted(moved))
+        return {key: float(value) for key, value in found.items()}
+
+    told, dealt = shares(list(values)), generator(seed, "importance")
+    chance = max(max(shares(list(dealt.permutation(values))).values()) for _ in range(DEALINGS))
+    ranked = dict(sorted(told.items(), key=lambda one: (-one[1], one[0])))
+    return {
+        "shares": {key: round(share, 4) for key, share in ranked.items()},
+        "chance": round(chance, 4),
+        "matter": [key for key, share in ranked.items() if share > chance],
+    }

@@ -10,11 +10,9 @@ import numpy as np
 
 from holdfast.core.errors import TrainingError
 from holdfast.core.records import Floats, Ints
-from holdfast.search.rules.expectation import ScoreRange, expected_test
-from holdfast.search.rules.race import race
 from holdfast.search.rules.shrinkage import scores_of, shrunken
-from holdfast.search.rules.stop import end_now
-from holdfast.search.rules.winner import LEVEL, winner
+from holdfast.search.rules.stop import end_now, race
+from holdfast.search.rules.winner import LEVEL, ScoreRange, expected_test, winner
 from holdfast.search.study import TrialResult
 
 DEFAULT = "the default"
@@ -44,18 +42,13 @@ class Judged:
     each: dict[int, float]
 
 
-def whole_trials(tried: Sequence[TrialResult]) -> list[TrialResult]:
-    """Those that every row has judged."""
-    return [one for one in tried if one.whole]
-
-
 def judged(
     tried: Sequence[TrialResult], metric: str, test_rows: int, units: Ints | None = None
 ) -> Judged:
     """``test_rows`` is how many the expected score is said of; ``units`` [n] are those of the rows
     that judge (``winner``), left out where trials are judged by pieces of rows. Raises
     ``TrainingError`` where no trial came to its end."""
-    whole = whole_trials(tried)
+    whole = [one for one in tried if one.whole]
     if not whole:
         because = tried[0].because if tried else "none was begun"
         remedy = "Try `holdfast train` with its defaults, or a gentler space."
@@ -116,7 +109,7 @@ def costs_of(whole: Sequence[TrialResult]) -> dict[str, float]:
 
 def ends_of(tried: Sequence[TrialResult]) -> str | None:
     """Why another trial is not worth its price; ``None`` where it is."""
-    whole = whole_trials(tried)
+    whole = [one for one in tried if one.whole]
     losses = {name_of(one): one.losses for one in whole}
     return end_now(losses, costs_of(whole), name_of(reference(whole)))
 
@@ -125,12 +118,12 @@ def behind_leader(trial: TrialResult, tried: Sequence[TrialResult]) -> str | Non
     """Why a trial of which some folds are done has no other: the best of the whole trials is better
     on the rows of these, beyond what chance does. The default goes on whatever it shows, since all
     are compared with it."""
-    whole = whole_trials(tried)
+    whole = [one for one in tried if one.whole]
     if not whole or trial.origin == "default":
         return None
     leader = leader_of(whole)
     seen = np.flatnonzero(np.isfinite(trial.losses))
-    return race(trial.losses[seen], leader.losses[seen]).dropped
+    return race(trial.losses[seen], leader.losses[seen])
 
 
 def leader_of(whole: Sequence[TrialResult]) -> TrialResult:

@@ -1,35 +1,93 @@
-"""What a search sets out to do: its space, its rules, the fits of a trial; each with the reason."""
+"""How a search of settings goes about it: what ``search:`` of a recipe may say of it, and what that
+comes to on its rows: its space, its rules, the fits of a trial; each with the reason.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
+from pydantic import Field, ValidationError
 
-from holdfast.contract.fit import TrainingPlan, classes_of
+from holdfast.core.discovery import nearest
 from holdfast.core.errors import RecipeError
-from holdfast.core.records import Decision, Ints
+from holdfast.core.records import Decision
 from holdfast.core.seeds import generator
 from holdfast.fits.compose import make_ready
-from holdfast.search.bench import Bench
-from holdfast.search.pruning import choose_pruner
-from holdfast.search.samplers import choose_sampler
-from holdfast.search.search_loop import TrialFold
-from holdfast.search.settings import MOST_TRIALS, SearchPart
+from holdfast.recipe.parts import FOLDS, MINUTES, Part
+from holdfast.search.bench import Bench, TrialFold, folds_of
+from holdfast.search.samplers import choose_pruner, choose_sampler
 from holdfast.search.space import Space
 from holdfast.search.space_request import space_of
 from holdfast.search.study import Origin
 from holdfast.search.usual_space import SpaceFacts, default_point, usual_space
-from holdfast.split.folds import make_folds
+
+MOST_TRIALS = 100_000
+# What ``search: NAME`` names; the search of settings has no name.
+WAYS = ("capacity",)
+
+
+class SearchPart(Part):
+    """How a search goes about it.
+
+    ``sampler`` chooses the next settings, ``pruner`` ends trials that are behind. ``folds``: each
+    trial is fitted so many times and judged out of fold (0: by the run's own validation rows).
+    ``trials`` and ``minutes`` bound the search. ``seed`` is that of the recipe where it is left
+    out. ``end``: it may end before its last trial, where another is not worth its price.
+    """
+
+    sampler: Literal["auto", "grid", "random", "tpe", "gp"] = "auto"
+    pruner: Literal["auto", "none", "halving", "hyperband", "verdict", "race"] = "auto"
+    folds: int = Field(default=0, ge=0, le=FOLDS)
+    trials: int | None = Field(default=None, ge=1, le=MOST_TRIALS)
+    minutes: float | None = Field(default=None, gt=0, le=MINUTES)
+    seed: int | None = Field(default=None, ge=0, le=2**63 - 1)
+    end: bool = True
+
+
+def search_part(said: object, more: Mapping[str, object]) -> SearchPart | str:
+    """What a recipe says under ``search`` with what was said beside it; or the name of another
+    way to search, one of ``WAYS``. Raises ``RecipeError``."""
+    plain = dict(more)
+    whole = plain.pop("", None)
+    said = said if whole is None else whole
+    if isinstance(said, str):
+        if said not in WAYS:
+            raise RecipeError("search", "is no way to search", said, nearest(said, WAYS))
+        if plain:
+            rule = f"is {said}, which has no such setting"
+            raise RecipeError("search", rule, next(iter(plain)), "Leave it out.")
+        return said
+    if said is not None and not isinstance(said, Mapping):
+        rule = "is neither a table of settings nor a way to search"
+        raise RecipeError("search", rule, said, "E.g. search: {trials: 8}.")
+    try:
+        found = SearchPart.model_validate({**(said or {}), **plain})
+    except ValidationError as error:
+        fault = error.errors()[0]
+        key = ".".join(map(str, fault["loc"]))
+        if fault["type"] == "extra_forbidden":
+            known = list(SearchPart.model_fields)
+            raise RecipeError("search", "names an unknown key", key, nearest(key, known)) from None
+        rule = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        given, remedy = fault.get("input"), "See docs/tune.md."
+        raise RecipeError(f"search.{key}", rule[0].lower() + rule[1:], given, remedy) from None
+    if found.folds == 1:
+        rule = "is one fold, which is no division"
+        raise RecipeError("search.folds", rule, 1, "Set 0 for none, or 2 and more.")
+    if found.pruner == "race" and not found.folds:
+        rule = "is race, which compares trials fold by fold"
+        raise RecipeError("search.pruner", rule, None, "Set search.folds=5 too.")
+    return found
+
 
 # Trials where neither they nor minutes were asked for; the search may end before.
 USUAL_TRIALS = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Planned:
+class TrialPlan:
     """``default`` is the point of the ``space`` that ``train`` would take (``None``: outside), of
     which ``passed`` rows pass. ``points`` come before the sampler's, by their origin; a ``grid``
     has nothing after it. ``folds`` are the fits of a trial, ``most`` trials are made. ``told`` are
@@ -49,7 +107,7 @@ class Planned:
     told: tuple[Decision, ...]
 
 
-def planned(ranges: Mapping[str, object], part: SearchPart, bench: Bench) -> Planned:
+def planned(ranges: Mapping[str, object], part: SearchPart, bench: Bench) -> TrialPlan:
     """For the ranges that were asked for (none: the default space), on these rows."""
     facts, passed = facts_of(bench)
     space = space_of(ranges, bench.recipe) if ranges else usual_space(facts)
@@ -57,10 +115,17 @@ def planned(ranges: Mapping[str, object], part: SearchPart, bench: Bench) -> Pla
     if most is None and part.minutes is None:
         most = USUAL_TRIALS
     sampler = choose_sampler(part.sampler, space, most)
-    pruner = choose_pruner(part.pruner, part.folds, most)
+    pruner = choose_pruner(part.pruner, part.folds)
     seed = bench.recipe.seed if part.seed is None else part.seed
     default = default_point(space, facts.default)
-    return Planned(
+    whose = "set by you" if space.own else "the default for such rows and such a model"
+    searched = [
+        Decision(
+            f"searched: {one.key}", str(one), f"{one.because}{f'; {one.when}' if one.when else ''}"
+        )
+        for one in space
+    ]
+    return TrialPlan(
         space=space,
         default=default,
         passed=passed,
@@ -72,89 +137,40 @@ def planned(ranges: Mapping[str, object], part: SearchPart, bench: Bench) -> Pla
         seed=seed,
         sampler=sampler,
         pruner=pruner,
-        told=(*_space_told(space), sampler, pruner),
+        told=(
+            Decision("search space", str(space), whose, prominent=True),
+            *searched,
+            sampler,
+            pruner,
+        ),
     )
 
 
 def facts_of(bench: Bench) -> tuple[SpaceFacts, float]:
     """What the default space is made by, and how many rows the default passes."""
+    from holdfast.models.layers import count_parameters
+    from holdfast.plan.defaults import FINETUNE
+
     train = bench.train
     prepared = bench.extended({}, train, train[:0] if bench.folds else bench.valid)
     ready = make_ready(prepared, train, bench.valid, cross_fitted=bool(bench.folds))
-    passed = float(sum(phase.rows_passed for phase in ready.plan.phases))
-    return _facts(bench, ready), passed
-
-
-def _facts(bench: Bench, ready: TrainingPlan) -> SpaceFacts:
-    from holdfast.models.layers import count_parameters
-    from holdfast.plan.defaults import FINETUNE, size_of
-
-    network = ready.loaded.network
-    total, _ = count_parameters(network)
-    lengths = np.asarray(ready.train.lengths)
-    names = [layer.name for layer in network.layers()]
-    return SpaceFacts(
+    network, phases = ready.loaded.network, ready.plan.phases
+    facts = SpaceFacts(
         recipe=bench.recipe,
         default=ready.recipe,
-        model=ready.loaded.defaults or size_of(total),
-        parameters=total,
+        parameters=count_parameters(network)[0],
         region=ready.usual_rates,
         train_rows=len(ready.train),
-        valid_rows=len(ready.valid),
-        classes=classes_of(ready.prepared),
-        layers=sum(name not in ("embeddings", "head") for name in names),
-        contrast_only=all(phase.name != FINETUNE for phase in ready.plan.phases),
-        length=int(np.median(lengths)) if len(lengths) else 0,
+        layers=sum(layer.name not in ("embeddings", "head") for layer in network.layers()),
+        contrast_only=all(phase.name != FINETUNE for phase in phases),
     )
+    return facts, float(sum(phase.rows_passed for phase in phases))
 
 
 def metric_of(facts: SpaceFacts) -> str:
     """What the study is about: the share of right answers where a row has one, else the loss a row,
     which every task has row by row."""
     return "accuracy" if facts.has_head_of_classes else "loss"
-
-
-def folds_of(bench: Bench, folds: int, seed: int) -> tuple[TrialFold, ...]:
-    """The fits of a trial."""
-    if not folds:
-        return (TrialFold(bench.train, bench.valid),)
-    everything = np.union1d(bench.train, bench.valid)
-    rows, units = bench.rows.take(everything), bench.units[everything]
-    named = "label" in rows.rows.column_names
-    labels = np.asarray(rows.column("label")) if named else np.zeros(len(rows), dtype=np.int64)
-    dealt = make_folds(units, strata(labels, units, folds), folds, seed)
-    return tuple(TrialFold(everything[one.train], everything[one.held]) for one in dealt)
-
-
-def units_of(bench: Bench, folds: Sequence[TrialFold]) -> Ints | None:
-    """The unit (a group, copies) of each row that judges, fold by fold (cross-fitted, each training
-    row does, out of fold); ``None`` where each row is its own."""
-    judging = [fold.train if bench.folds else fold.valid for fold in folds]
-    units: Ints = bench.units[np.concatenate(judging)]
-    return units if len(np.unique(units)) < len(units) else None
-
-
-def strata(labels: Ints, units: Ints, folds: int) -> Ints:
-    """What folds hold in proportion: each label of at least so many units by itself, the others
-    together; where even these are fewer, with the commonest."""
-    owners = {label: len(np.unique(units[labels == label])) for label in np.unique(labels)}
-    often = [label for label, count in owners.items() if count >= folds]
-    found = np.where(np.isin(labels, often), labels, -1)
-    rest = len(np.unique(units[found == -1]))
-    if 0 < rest < folds and often:
-        found[found == -1] = max(often, key=lambda label: owners[label])
-    return np.unique(found, return_inverse=True)[1].astype(np.int64)
-
-
-def _space_told(space: Space) -> tuple[Decision, ...]:
-    whose = "set by you" if space.own else "the default for such rows and such a model"
-    lines = [
-        Decision(
-            f"searched: {one.key}", str(one), f"{one.because}{f'; {one.when}' if one.when else ''}"
-        )
-        for one in space
-    ]
-    return (Decision("search space", str(space), whose, prominent=True), *lines)
 
 
 def grid_of(space: Space, seed: int) -> list[dict[str, Any]]:

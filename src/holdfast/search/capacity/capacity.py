@@ -11,37 +11,42 @@ most often shows in the time of an answer; see docs/capacity.md for what was tri
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-from holdfast.contract.fit import FittedModel
+import numpy as np
+
+from holdfast.analyses.compare.verdict import PairedVerdict
 from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
-from holdfast.core.records import Decision, to_json
+from holdfast.core.records import Decision, Floats, Ints, to_json
 from holdfast.core.wording import counted
-from holdfast.fits.fit import fit
-from holdfast.fits.row_roles import LearningRows
-from holdfast.fits.row_use import against_dealing, learning_of
+from holdfast.fits.row_use import against_dealing
 from holdfast.prepare.rows import Divided
 from holdfast.recipe import Recipe
-from holdfast.search.bench import Bench, of_a_fit
-from holdfast.search.capacity.block import block_of, sentence, study_of
-from holdfast.search.capacity.progress import Trying
-from holdfast.search.capacity.sizes import LAYERS, costs_of, sizes_of
+from holdfast.search.bench import Bench, TrialFold, folds_of, judged_by, units_of
+from holdfast.search.capacity.sizes import LAYERS, Cost, Size, costs_of, sizes_of
+from holdfast.search.capacity.verdict import WHOLE, Capacity, judge_sizes, sentence
 from holdfast.search.engines import engine_of
-from holdfast.search.search_loop import TrialFold
-from holdfast.search.store import FitStore
-from holdfast.search.study_block import judged_by
-from holdfast.search.trial_plan import folds_of, units_of
-
-if TYPE_CHECKING:
-    from holdfast.core.events import Listener
-    from holdfast.runs.journal import RunFolder
+from holdfast.search.job import Done, FitJob
+from holdfast.search.learner import Fits, SearchLearner, SearchOutcome, need_test_rows
+from holdfast.search.rules.winner import ScoreRange, expected_test
+from holdfast.search.study_block import front
 
 NAME = "search=capacity"
 # So many validation rows judge by themselves; with fewer every row is answered out of fold.
 ENOUGH, FOLDS = 1000, 3
+# Of right answers in points ÷ 100; of losses a share of the whole model's.
+MARGIN, SHARE = 0.01, 0.02
+# What is known of a size that was fitted, in the order of its line.
+MEASURED = (
+    *("value", "difference", "verdict", "likely"),
+    *("parameters", "trainable", "latency_ms", "speed", "seconds"),
+)
+WORSE = "a larger one is proven worse"
+WELL = "a smaller one is proven to do as well"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,102 +66,244 @@ class Sizing:
         for key, (value, rule) in given.items():
             if value:
                 raise RecipeError(key, rule, value, f"Leave it out, or leave {NAME} out.")
-        if not recipe.data.split.test and recipe.data.test is None:
-            rule = "is 0, and what a search chose is scored by rows that chose nothing"
-            raise RecipeError("data.split.test", rule, 0, "Leave it above 0, or give --test.")
+        need_test_rows(recipe)
         return recipe
 
     def described(self) -> Mapping[str, Any]:
         """See ``Procedure.described``."""
         return {"search": "capacity", "engine": self.engine}
 
-    def learn(self, recipe: Recipe, divided: Divided) -> Sized:
+    def learn(self, recipe: Recipe, divided: Divided) -> SearchLearner:
         """See ``Procedure.learn``."""
-        engine_of(self.engine, self.address)
-        dealt = against_dealing(recipe, divided) is None
-        return Sized(self, learning_of(recipe, divided), dealt)
+        engine = engine_of(self.engine, self.address)
+        search = SizeSearch(against_dealing(recipe, divided) is None)
+        return SearchLearner(recipe, divided, engine, search)
 
 
-def make(engine: str, address: str | None) -> Sizing:
-    """What ``search: capacity`` names."""
-    return Sizing(engine, address)
+@dataclass(frozen=True, slots=True)
+class SizeSearch:
+    """Sizes of a model; ``dealt``: whether rows may be dealt into folds."""
 
+    dealt: bool
 
-class Sized:
-    """A search under way: the learner of ``search=capacity``; ``dealt``: whether rows may be dealt
-    into folds."""
-
-    def __init__(self, asked: Sizing, learning: LearningRows, dealt: bool = True) -> None:
-        self._asked, self._learning, self._dealt = asked, learning, dealt
-        self.divided = learning.divided
-        self._blocks: Mapping[str, Any] = {}
-
-    @property
-    def outer(self) -> tuple[Any, ...]:
-        """No outer folds: the test rows score the model that is kept."""
-        return ()
-
-    def fit(self, into: RunFolder | None, listeners: Sequence[Listener]) -> FittedModel:
-        """Fit the sizes, judge them, then fit the one that is chosen on all training rows."""
-        assert into is not None
-        start, bench = time.perf_counter(), Bench.of(self._learning)
-        sizes, folds = sizes_of(bench), self._folds(bench)
-        judging = sum(len(fold.valid) for fold in folds)
-        few = len(folds) > 1
-        how = f"out of fold, in {FOLDS} folds" if few else "by the validation rows"
-        told = Decision(
-            "sizes",
-            ", ".join(size.name for size in sizes),
-            f"each is fitted from the pretrained weights, judged {how} ({counted(judging, 'row')})",
-            prominent=True,
-        )
+    def run(self, bench: Bench, fits: Fits, kept_in: Path) -> SearchOutcome:
+        """Fit the sizes, judge them, and choose one; see ``Search.run``."""
+        start, sizes, folds = time.perf_counter(), sizes_of(bench), self._folds(bench)
+        how = f"out of fold, in {FOLDS} folds" if len(folds) > 1 else "by the validation rows"
+        rows = counted(judged_by(folds)["rows"], "row")
+        because = f"each is fitted from the pretrained weights, judged {how} ({rows})"
+        told = Decision("sizes", ", ".join(size.name for size in sizes), because, prominent=True)
         notify(told)
         trying = Trying(sizes, folds, units_of(bench, folds))
-        engine = engine_of(self._asked.engine, self._asked.address)
-        store = FitStore(into.kept_in, bench.mark)
-        for done in engine.run(bench, trying.jobs(), store=store):
+        for done in fits(trying.jobs()):
             trying.take(done)
             key = done.key.rpartition("-f")[0]
             if trying.whole(key):
-                notify(_seen(trying, key))
-        fitted_sizes = [size for size in sizes if trying.whole(size.key)]
-        costs = costs_of(bench, fitted_sizes)
+                notify(trying.score_of(key))
+        costs = costs_of(bench, [size for size in sizes if trying.whole(size.key)])
         found = trying.judged()
         said = sentence(found, sizes, costs, trying.by_rights)
         chosen = next(size for size in sizes if size.key == found.chosen)
         kept = Decision("size", chosen.name, said, prominent=True)
         notify(kept)
         block = block_of(found, trying, costs, how, said)
-        seconds = round(time.perf_counter() - start, 3)
         study = study_of(found, trying, block)
-        self._blocks = to_json({"capacity": {**block, "search_s": seconds}, "study": study})
-        settings = dict(chosen.settings)
-        own = {key: value for key, value in settings.items() if of_a_fit(key)}
-        prepared = bench.extended(settings, bench.train, bench.valid)
-        # They were told as they were made.
-        quiet = tuple(replace(one, prominent=False) for one in (told, kept))
-        prepared = replace(prepared, decisions=(*prepared.decisions, *quiet))
-        return fit(prepared, bench.train, bench.valid, own, into=into, listeners=listeners)
+        block["search_s"] = round(time.perf_counter() - start, 3)
+        blocks = to_json({"capacity": block, "study": study})
+        return SearchOutcome(dict(chosen.settings), (told, kept), blocks)
 
     def _folds(self, bench: Bench) -> Sequence[TrialFold]:
         """The fits of a size: folds, where rows may be dealt, until validation rows are enough."""
-        few = self._dealt and len(bench.valid) < ENOUGH
+        few = self.dealt and len(bench.valid) < ENOUGH
         return folds_of(bench, FOLDS if few else 0, bench.recipe.seed)
 
-    def foreseen(self) -> Mapping[str, Any]:
-        """See ``Foreseeable.foreseen``."""
-        bench = Bench.of(self._learning)
+    def foreseen(self, bench: Bench) -> Mapping[str, Any]:
+        """See ``Search.foreseen``."""
         sizes = [size.name for size in sizes_of(bench)]
         return {"sizes": sizes, "judged_by": judged_by(self._folds(bench))}
 
-    def blocks(self) -> Mapping[str, Any]:
-        """See ``Learner.blocks``."""
-        return self._blocks
+
+@dataclass(eq=False)
+class Trying:
+    """The sizes under way: which is fitted next, by what is known, and what came of each."""
+
+    sizes: Sequence[Size]
+    folds: Sequence[TrialFold]
+    units: Ints | None = None
+    done: dict[str, dict[int, Done]] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    def jobs(self) -> Iterator[FitJob]:
+        """The fits, each asked for when a worker is free: half of the model after the whole, then
+        what lies above it, then what lies below."""
+        for size in in_turn(self.sizes):
+            because = self._spared(size)
+            if because is not None:
+                self.skipped[size.key] = because
+                continue
+            for number, fold in enumerate(self.folds):
+                if size.key in self.skipped:
+                    break
+                yield fold.job(f"{size.key}-f{number}", size.settings, size.key != WHOLE)
+
+    def take(self, done: Done) -> None:
+        """What came of a fit."""
+        key, _, fold = done.key.rpartition("-f")
+        if done.failed is not None:
+            self.skipped[key] = done.failed
+        self.done.setdefault(key, {})[int(fold)] = done
+
+    def whole(self, key: str) -> bool:
+        """Whether every fold of a size is done, and none failed."""
+        return key not in self.skipped and len(self.done.get(key, {})) == len(self.folds)
+
+    def quality(self, key: str) -> Floats:
+        """How good each row's answer is [n], more being better: right or wrong, else less loss."""
+        folds = [self.done[key][number] for number in range(len(self.folds))]
+        if all(one.correct is not None for one in folds):
+            return np.concatenate([np.asarray(one.correct, np.float64) for one in folds])
+        return np.concatenate([-one.losses for one in folds])
+
+    @property
+    def by_rights(self) -> bool:
+        """Whether answers are right or wrong."""
+        return all(one.correct is not None for one in self.done[WHOLE].values())
+
+    @property
+    def sign(self) -> int:
+        """What turns a quality into the metric: accuracy, or the loss."""
+        return 1 if self.by_rights else -1
+
+    def seconds(self, key: str) -> float:
+        """How long the fits of a size took."""
+        return sum(one.seconds for one in self.done[key].values())
+
+    def score_of(self, key: str) -> Decision:
+        """What a fitted size scores, as a line."""
+        size = next(one for one in self.sizes if one.key == key)
+        mean = float(self.quality(key).mean())
+        value = f"accuracy {mean:.3f}" if self.by_rights else f"loss {-mean:.4f}"
+        took = f"{len(self.folds)} fits, {self.seconds(key):.0f} s"
+        return Decision(size.name, value, took, prominent=True)
+
+    def judged(self) -> Capacity:
+        """What all rows say of the sizes that were fitted."""
+        known = [size for size in self.sizes if size.key != WHOLE and self.whole(size.key)]
+        quality = self.quality(WHOLE)
+        spread = [size.key for size in known if size.is_spread]
+        labels = [str(one.verdict.get("label")) for one in self.done[WHOLE].values()]
+        return judge_sizes(
+            quality,
+            {size.key: self.quality(size.key) for size in known},
+            {size.key: float(size.large) for size in known},
+            [[size.key for size in known if not size.is_spread], *([key] for key in spread)],
+            MARGIN if self.by_rights else SHARE * float(-quality.mean()),
+            self.units,
+            max(set(labels), key=labels.count),
+        )
+
+    def _spared(self, size: Size) -> str | None:
+        """Why a size need not be fitted, by what is known of the others."""
+        if size.key == WHOLE or not self.whole(WHOLE):
+            return None
+        sizes = {one.key: one for one in self.sizes}
+        for standing in self.judged().standings:
+            one, verdict = sizes[standing.key], standing.found.verdict
+            # Blocks spread over the depth lose more than as many first ones: they say nothing of
+            # those.
+            if verdict == "worse" and one.large > size.large and not one.is_spread:
+                return WORSE
+            if verdict in ("equivalent", "better") and one.large <= size.large:
+                return WELL
+        return None
 
 
-def _seen(trying: Trying, key: str) -> Decision:
-    size = next(one for one in trying.sizes if one.key == key)
-    seconds = sum(one.seconds for one in trying.done[key].values())
-    mean = float(trying.quality(key).mean())
-    value = f"accuracy {mean:.3f}" if trying.by_rights else f"loss {-mean:.4f}"
-    return Decision(size.name, value, f"{len(trying.folds)} fits, {seconds:.0f} s", prominent=True)
+def in_turn(sizes: Sequence[Size]) -> list[Size]:
+    """The whole, the half (both forms of it), then from the largest down."""
+    half = sizes[0].large // 2
+    middle = [one for one in sizes if one.large == half]
+    return [*sizes[:1], *middle, *(one for one in sizes[1:] if one not in middle)]
+
+
+def block_of(
+    found: Capacity, trying: Trying, costs: Mapping[str, Cost], how: str, said: str
+) -> dict[str, Any]:
+    """``capacity`` of ``result.json``."""
+    lines = [_line(found, trying, costs, size) for size in trying.sizes]
+    tried = [line for line in lines if line["tried"]]
+    # Whom no other beats in one of quality (the likely difference) and time without losing in the
+    # other.
+    points = [(-trying.sign * (one["likely"] or 0.0), float(one["latency_ms"])) for one in tried]
+    return {
+        "answer": found.answer,
+        "because": said,
+        "chosen": found.chosen,
+        "metric": "accuracy" if trying.by_rights else "loss",
+        "higher_is_better": trying.by_rights,
+        "margin": found.margin,
+        "n": found.n,
+        "judged": how,
+        "pareto": [tried[place]["key"] for place in front(points)],
+        "sizes": lines,
+    }
+
+
+def study_of(found: Capacity, trying: Trying, block: Mapping[str, Any]) -> dict[str, Any]:
+    """``study`` of ``result.json``, in the form of every search: the sizes are its trials."""
+    tried = [line for line in block["sizes"] if line["tried"]]
+    scores = {line["key"]: trying.quality(line["key"]) for line in tried}
+    expected = expected_test(scores, found.chosen, WHOLE)
+    optimism = expected.optimism
+    table = [
+        {"trial": place, "settings": line["settings"], "seen": line["value"], "size": line["key"]}
+        for place, line in enumerate(tried)
+    ]
+    return {
+        "metric": block["metric"],
+        "higher_is_better": block["higher_is_better"],
+        "trials": len(tried),
+        "best": [line["key"] for line in tried].index(found.chosen),
+        "expected_test": _signed(expected, trying.sign),
+        "optimism": {"value": optimism.value, "low": optimism.low, "high": optimism.high},
+        "trials_table": table,
+    }
+
+
+def _line(found: Capacity, trying: Trying, costs: Mapping[str, Cost], size: Size) -> dict[str, Any]:
+    line: dict[str, Any] = {
+        "key": size.key,
+        "name": size.name,
+        "settings": dict(size.settings),
+        "blocks": size.blocks,
+        "rank": size.rank,
+        "tried": size.key in costs,
+        "why": trying.skipped.get(size.key),
+        **dict.fromkeys(MEASURED),
+    }
+    if size.key not in costs:
+        return line
+    cost, sign = costs[size.key], trying.sign
+    line |= {
+        "value": sign * float(trying.quality(size.key).mean()),
+        "parameters": cost.parameters,
+        "trainable": cost.trainable,
+        "latency_ms": cost.latency_ms,
+        "speed": costs[WHOLE].latency_ms / cost.latency_ms,
+        "seconds": trying.seconds(size.key),
+    }
+    standing = found.of(size.key)
+    if standing is not None:
+        told = standing.found
+        why = {"why": told.why} if told.why else {}
+        line |= {
+            "difference": {**_signed(told, sign), "level": 0.95, **why},
+            "verdict": told.verdict,
+            "likely": sign * standing.likely,
+        }
+    return line
+
+
+def _signed(one: ScoreRange | PairedVerdict, sign: int) -> dict[str, float]:
+    """A quality and its interval as the metric has them."""
+    low, high = sorted((sign * one.low, sign * one.high))
+    return {"value": sign * one.value, "low": low, "high": high}

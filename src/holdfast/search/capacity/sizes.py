@@ -13,11 +13,11 @@ import numpy as np
 
 from holdfast.core.errors import RecipeError
 from holdfast.models.depth import depth_of
+from holdfast.search.bench import Bench, middle_batches
 
 if TYPE_CHECKING:
     from holdfast.contract.fit import PreparedData
     from holdfast.models.base import Network
-    from holdfast.search.bench import Bench
 
 LAYERS, KEPT, RANK = "model.layers", "model.layers_kept", "model.adapter.rank"
 # Every depth is tried of a model of so many blocks; of a deeper one these shares.
@@ -44,6 +44,11 @@ class Size:
         """Its blocks, or its rank: sizes of one search are told apart by the same one."""
         return self.blocks or self.rank or 0
 
+    @property
+    def is_spread(self) -> bool:
+        """Whether its blocks are spread over the depth of the model."""
+        return self.settings.get(KEPT) == "spread"
+
 
 @dataclass(frozen=True, slots=True)
 class Cost:
@@ -62,52 +67,36 @@ def sizes_of(bench: Bench) -> tuple[Size, ...]:
     blocks those spread over it too. Of a model with an adapter that is saved beside it, whose depth
     cannot change: ranks, down by halves. Raises ``RecipeError`` where neither is possible.
     """
-    recipe = bench.recipe
-    adapter = recipe.model.adapter
+    adapter = bench.recipe.model.adapter
+    network = bench.prepared({}).loaded.network
     if adapter.kind is not None and not adapter.merge:
-        return _ranks(bench)
-    loaded = bench.prepared({}).loaded
-    there = depth_of(loaded.network)
+        return _ranks(network)
+    there = depth_of(network)
     if there < 2:
-        raise RecipeError(
-            "search=capacity",
-            "tries smaller models, and this one has a single block",
-            there,
-            "Name a deeper model.",
-        )
-    whole = Size("whole", f"all {there} blocks", {}, there)
-    depths = _depths(there)
-    sizes = [
-        Size(f"first-{d}", f"{d} of {there} blocks", {LAYERS: d, KEPT: "first"}, d) for d in depths
-    ]
-    half = there // 2
-    if half > 1:
-        spread = Size(
-            f"spread-{half}",
-            f"{half} of {there} blocks, spread",
-            {LAYERS: half, KEPT: "spread"},
-            half,
-        )
-        sizes.insert(next(i for i, s in enumerate(sizes) if s.blocks == half) + 1, spread)
-    return (whole, *sizes)
-
-
-def _depths(there: int) -> list[int]:
+        rule = "tries smaller models, and this one has a single block"
+        raise RecipeError("search=capacity", rule, there, "Name a deeper model.")
     if there <= FEW_BLOCKS:
-        return list(range(there - 1, 0, -1))
-    found = {max(1, round(share * there)) for share in SHARES} - {there}
-    return sorted(found, reverse=True)
+        depths = list(range(there - 1, 0, -1))
+    else:
+        found = {max(1, round(share * there)) for share in SHARES} - {there}
+        depths = sorted(found, reverse=True)
+    sizes = [Size("whole", f"all {there} blocks", {}, there)]
+    for d in depths:
+        name = f"{d} of {there} blocks"
+        sizes.append(Size(f"first-{d}", name, {LAYERS: d, KEPT: "first"}, d))
+        if d == there // 2 > 1:
+            settings = {LAYERS: d, KEPT: "spread"}
+            sizes.append(Size(f"spread-{d}", f"{name}, spread", settings, d))
+    return tuple(sizes)
 
 
-def _ranks(bench: Bench) -> tuple[Size, ...]:
-    loaded = bench.prepared({}).loaded
-    adapter = loaded.network.adapter
-    assert adapter is not None
-    rank = adapter.spec.rank
+def _ranks(network: Network) -> tuple[Size, ...]:
+    assert network.adapter is not None
+    kind, rank = network.adapter.spec.kind, network.adapter.spec.rank
     if rank is None or rank < 2:
         raise RecipeError(
             "search=capacity",
-            f"has no smaller form of model.adapter.kind={adapter.spec.kind} to try",
+            f"has no smaller form of model.adapter.kind={kind} to try",
             rank,
             "Add --set model.adapter.merge=true, which lets blocks be left out, or raise "
             "model.adapter.rank.",
@@ -131,9 +120,9 @@ def costs_of(bench: Bench, sizes: Sequence[Size]) -> dict[str, Cost]:
     from holdfast.models.layers import count_parameters
     from holdfast.plan.memory import available_mb
 
-    found: dict[str, tuple[int, int]] = {}
-    for size in sizes:
-        found[size.key] = count_parameters(bench.prepared(size.settings).loaded.network)
+    found = {
+        size.key: count_parameters(bench.prepared(size.settings).loaded.network) for size in sizes
+    }
     together = sum(4e-6 * total for total, _ in found.values()) * COPIES
     at_once = together < available_mb() / 2
     times: dict[str, float] = {}
@@ -152,7 +141,7 @@ def _times(bench: Bench, sizes: Sequence[Size]) -> dict[str, float]:
     for size in sizes:
         prepared = bench.prepared(size.settings)
         use_threads(prepared.machine.threads)
-        passes[size.key] = _passes(prepared, _plain(prepared.loaded.network))
+        passes[size.key] = _passes(prepared)
     best = {key: np.full(TIMED, np.inf) for key in passes}
     with torch.inference_mode():
         for _, place, key in itertools.product(range(ROUNDS), range(TIMED), passes):
@@ -162,25 +151,15 @@ def _times(bench: Bench, sizes: Sequence[Size]) -> dict[str, float]:
     return {key: float(seconds.mean()) for key, seconds in best.items()}
 
 
-def _plain(network: Network) -> Any:
-    """What answers once the network is saved."""
+def _passes(prepared: PreparedData) -> list[Callable[[], object]]:
+    """A pass of each of ``TIMED`` rows through what answers once the network is saved."""
     from holdfast.models.encoders.network import EncoderClassifier, plain_model
 
-    if isinstance(network, EncoderClassifier) and network.adapter is None:
-        return plain_model(network).eval()
-    return network
-
-
-def _passes(prepared: PreparedData, plain: Any) -> list[Callable[[], object]]:
-    """A pass of each of ``TIMED`` rows through ``plain``, which may be the network itself."""
     network: Any = prepared.loaded.network
-    task = prepared.kind.make_task(prepared.loaded, prepared.rows, prepared.recipe, None)
-    examples = prepared.kind.side(prepared.examples, prepared.loaded, prepared.rows)
-    order = np.argsort(np.asarray(examples.lengths), kind="stable")
-    middle = max(0, len(order) // 2 - TIMED // 2)
-    rows = np.resize(order[middle : middle + TIMED], TIMED)
-    batches = [task.collate(examples, np.array([row])) for row in rows]
-    if plain is network:
-        return [partial(task.forward, network.eval(), batch) for batch in batches]
-    given = [{k: v for k, v in batch.items() if k in network.accepts} for batch in batches]
+    task, batches = middle_batches(prepared, TIMED)
+    some = [batches[i % len(batches)] for i in range(TIMED)]
+    if not isinstance(network, EncoderClassifier) or network.adapter is not None:
+        return [partial(task.forward, network.eval(), batch) for batch in some]
+    plain: Any = plain_model(network).eval()
+    given = [{k: v for k, v in batch.items() if k in network.accepts} for batch in some]
     return [partial(plain, **inputs) for inputs in given]

@@ -40,7 +40,7 @@ from holdfast.prepare.model import prepare_divided
 from holdfast.prepare.rows import Divided
 from holdfast.recipe import Recipe
 from holdfast.search.choice.candidate import fertility
-from holdfast.search.choice.text_evidence import text_rows
+from holdfast.search.choice.evidence import text_rows
 from holdfast.stats.paired_tests import paired_bootstrap
 from holdfast.stats.temperature import best_temperature, losses_at
 from holdfast.training.sweeps.pretrain import BATCH, Pretrained, pretrain
@@ -118,32 +118,21 @@ def adapting_of(texts: str | Path | None, words: int, out: str | Path | None) ->
     if words < 0:
         raise RecipeError("--extend", "must be at least 0", words, "Say how many words, e.g. 200.")
     if out is None:
-        raise RecipeError(
-            "--adapt and --extend",
-            "make a model, and nothing says where it is to lie",
-            None,
-            "Add --out FOLDER.",
-        )
+        rule = "make a model, and nothing says where it is to lie"
+        raise RecipeError("--adapt and --extend", rule, None, "Add --out FOLDER.")
     return Adapting(Path(out), None if texts is None else str(texts), words)
 
 
-def check_adapting(asked: Adapting, task: str | None = None) -> None:
+def check_adapting(asked: Adapting, task: str | None) -> None:
     """Refuse what cannot be done, before anything is read; the task once it is known."""
     if asked.texts is None and not asked.words:
-        raise RecipeError(
-            "--out",
-            "is where an adapted model goes, and nothing says how to adapt it",
-            str(asked.out),
-            "Add --adapt FILE with texts, or --extend N for new words.",
-        )
+        rule = "is where an adapted model goes, and nothing says how to adapt it"
+        remedy = "Add --adapt FILE with texts, or --extend N for new words."
+        raise RecipeError("--out", rule, str(asked.out), remedy)
     _refuse_taken(asked.out)
     if task is not None and task not in TASKS:
-        raise RecipeError(
-            "--adapt and --extend",
-            f"are not built for {task}",
-            None,
-            f"Leave them out; they are there for {' and '.join(TASKS)}.",
-        )
+        remedy = f"Leave them out; they are there for {' and '.join(TASKS)}."
+        raise RecipeError("--adapt and --extend", f"are not built for {task}", None, remedy)
 
 
 def adapt_model(divided: Divided, recipe: Recipe, texts: Sequence[str], asked: Adapting) -> Adapted:
@@ -155,23 +144,20 @@ def adapt_model(divided: Divided, recipe: Recipe, texts: Sequence[str], asked: A
     """
     check_adapting(asked, recipe.task)
     if divided.table.has_pairs:
-        raise RecipeError(
-            "--adapt and --extend",
-            f"are not built for pairs of texts ({recipe.task})",
-            None,
-            "Leave them out.",
-        )
+        rule = f"are not built for pairs of texts ({recipe.task})"
+        raise RecipeError("--adapt and --extend", rule, None, "Leave them out.")
     with _made(asked.out) as (folder, finish):
         made, words = build(recipe, divided, texts, asked, folder)
         difference, rows, unit = tried(divided, recipe, str(folder))
-        pieces = tuple(
-            fertility(_tokenizer(name), texts_of(divided.splits.valid.table, recipe.seed))[0]
+        read = texts_of(divided.splits.valid.table, recipe.seed)
+        before, after = (
+            fertility(load_tokenizer(find_model(name), need_pad=False), read)[0]
             for name in (recipe.model.name, str(folder))
         )
-        kept = difference[1] > 0
+        value, low, high = difference
+        kept = low > 0
         if kept:
             finish()
-    value, low, high = difference
     gap = f"{value:.4f} {unit} ({low:.4f} to {high:.4f})"
     on = f"on {counted(rows, 'validation row')}"
     because = (
@@ -189,7 +175,7 @@ def adapt_model(divided: Divided, recipe: Recipe, texts: Sequence[str], asked: A
         unit,
         rows,
         tuple(words),
-        (pieces[0], pieces[1]),
+        (before, after),
         made,
     )
 
@@ -203,12 +189,8 @@ def build(
     masked = purpose_of(str(source.folder)) == "encoder"
     tokenizer = load_tokenizer(source, model.trust_remote_code, need_pad=masked)
     if masked and asked.texts is not None and tokenizer.mask_token_id is None:
-        raise ModelError(
-            model.name,
-            "has no token that masks others, so it cannot be pretrained further",
-            None,
-            "Leave --adapt out.",
-        )
+        rule = "has no token that masks others, so it cannot be pretrained further"
+        raise ModelError(model.name, rule, None, "Leave --adapt out.")
     whole, base, is_new = _loaded(source, masked, recipe.seed)
     words: list[NewWord] = []
     if asked.words:
@@ -219,12 +201,9 @@ def build(
         because = f"of the texts and training rows, those that save most tokens: {shown}"
         notify(Decision("new words", f"{len(words):,}", because, prominent=True))
         if not words and asked.texts is None:
-            raise DataError(
-                "--extend",
-                "finds no word that the model takes apart and that stands in three places",
-                asked.words,
-                "Its words are those of the rows already: leave it out.",
-            )
+            rule = "finds no word that the model takes apart and that stands in three places"
+            remedy = "Its words are those of the rows already: leave it out."
+            raise DataError("--extend", rule, asked.words, remedy)
     made = None
     if asked.texts is not None:
         steps = asked.steps or min(MOST_STEPS, max(1, PASSES * len(texts) // BATCH))
@@ -251,20 +230,15 @@ def _loaded(source: Source, masked: bool, seed: int) -> tuple[Any, Any, Any]:
     first are new."""
     import transformers
 
-    config = configuration(source)
+    config, kind = configuration(source), transformers.AutoModelForCausalLM
     if not masked:
-        whole = pretrained(
-            transformers.AutoModelForCausalLM, source, config, "a causal language model", seed=seed
-        )
+        whole = pretrained(kind, source, config, "a causal language model", seed=seed)
         return whole, whole, lambda name: False
-    base = pretrained(
-        transformers.AutoModel,
-        source,
-        config,
-        "an encoder",
-        seed=seed,
-        new=lambda key: key.startswith("pooler."),
-    )
+
+    def pooler(key: str) -> bool:
+        return key.startswith("pooler.")
+
+    base = pretrained(transformers.AutoModel, source, config, "an encoder", seed=seed, new=pooler)
     known = any(name.endswith("ForMaskedLM") for name in architectures(source.config))
     prefix = f"{base.base_model_prefix}."
 
@@ -347,18 +321,10 @@ def _costs(divided: Divided, recipe: Recipe, name: str, seed: int) -> tuple[Floa
     return costs, prepared.units[valid]
 
 
-def _tokenizer(name: str) -> Any:
-    return load_tokenizer(find_model(name), need_pad=False)
-
-
 def _refuse_taken(out: Path) -> None:
     if out.is_symlink() or out.exists():
-        raise RunError(
-            str(out),
-            "exists already, and a model is never written over",
-            None,
-            "Choose another --out, or remove it.",
-        )
+        rule = "exists already, and a model is never written over"
+        raise RunError(str(out), rule, None, "Choose another --out, or remove it.")
 
 
 @contextlib.contextmanager

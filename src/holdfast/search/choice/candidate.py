@@ -1,26 +1,49 @@
-"""What stands beside a candidate's score: its size, its licence and languages, and whether rows fit
-into what it reads.
+"""A model that may be chosen: what it knows of the rows already, by its probes or a short
+fine-tune, and what stands beside its score: its size, its licence and languages, and whether rows
+fit into what it reads.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.contract.fit import PreparedData
+from holdfast.contract.fit import FittedModel, PreparedData
+from holdfast.core.errors import DataError
 from holdfast.core.machine import MB
-from holdfast.core.records import Ints
-from holdfast.core.tasks import OF_PICTURES
+from holdfast.core.records import Decision, Estimate, Floats, Ints
+from holdfast.core.seeds import generator
+from holdfast.core.tasks import OF_PICTURES, WRITERS
+from holdfast.core.wording import counted
+from holdfast.fits.compose import make_ready
+from holdfast.fits.fit import fit
+from holdfast.fits.row_roles import known_tables
+from holdfast.metrics.row_scores import METRICS, entity_rows, number_rows, right_rows, set_rows
 from holdfast.models.adapters.quantize import weight_bytes
 from holdfast.models.loading.card import card_of
 from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.models.loading.source import TOKENIZER_FILES, find_model
 from holdfast.models.vision.vision import PROCESSOR_FILES
 from holdfast.plan.language import language, other_language, texts_of
+from holdfast.prepare.general import with_general
+from holdfast.prepare.model import prepare_divided, with_added
+from holdfast.prepare.rows import Divided
+from holdfast.recipe import Recipe
+from holdfast.search.choice.evidence import (
+    FOLDS,
+    Frozen,
+    TextEvidence,
+    deal,
+    frozen_evidence,
+    text_evidence,
+    text_rows,
+)
+from holdfast.search.choice.order import estimate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -58,8 +81,7 @@ class ModelFacts:
     doubts: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        made = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {**made, "languages": list(self.languages), "doubts": list(self.doubts)}
+        return asdict(self) | {"languages": list(self.languages), "doubts": list(self.doubts)}
 
 
 def beside(prepared: PreparedData, positions: Ints) -> ModelFacts:
@@ -77,8 +99,6 @@ def beside(prepared: PreparedData, positions: Ints) -> ModelFacts:
     files = [path for path in source.folder.iterdir() if path.suffix in WEIGHTS]
     texts = [] if pictures else texts_of(prepared.rows.take(positions), recipe.seed)
     pieces, unknown = fertility(loaded.tokenizer, texts) if texts else (None, None)
-    rows_in = language(texts)
-    cut = cut_share(prepared.examples.take(positions))
     made = ModelFacts(
         parameters=int(loaded.facts["parameters"]),
         disk_mb=sum(path.stat().st_size for path in files) / MB,
@@ -86,13 +106,12 @@ def beside(prepared: PreparedData, positions: Ints) -> ModelFacts:
         licence=card.licence,
         languages=card.languages,
         max_length=loaded.max_length,
-        cut=cut,
+        cut=cut_share(prepared.examples.take(positions)),
         tokens_per_word=pieces,
         unknown=unknown,
-        rows_in=rows_in,
+        rows_in=language(texts),
     )
-    values = {field.name: getattr(made, field.name) for field in fields(made)}
-    return ModelFacts(**{**values, "doubts": doubts_of(made)})
+    return replace(made, doubts=doubts_of(made))
 
 
 def fertility(
@@ -106,10 +125,10 @@ def fertility(
         ids = [i for text in texts for i in tokenizer(text, add_special_tokens=False)["input_ids"]]
     if not words or not ids:
         return None, 0.0
-    known = tokenizer.convert_ids_to_tokens(sorted(set(ids)))
+    known = sorted(set(ids))
     lost = {
         i
-        for i, token in zip(sorted(set(ids)), known, strict=True)
+        for i, token in zip(known, tokenizer.convert_ids_to_tokens(known), strict=True)
         if i == tokenizer.unk_token_id or BYTE.fullmatch(str(token))
     }
     spaced = sum(map(len, words)) / len(words) <= LONGEST_WORD
@@ -140,3 +159,214 @@ def doubts_of(made: ModelFacts) -> tuple[str, ...]:
     if made.cut is not None and made.cut > MANY_CUT:
         said.append(f"{made.cut:.0%} of the rows are longer than its {made.max_length} tokens")
     return tuple(said)
+
+
+# A probe learns from no more rows, and of sentences from no more words: more would say little more.
+MOST_ROWS, MOST_WORDS = 600, 4000
+# A short fine-tune takes this share of the updates that ``train`` would.
+SHORT, LEAST_STEPS, MOST_STEPS = 0.1, 5, 200
+METRIC_WORDS = {
+    "accuracy": "accuracy",
+    "f1_micro": "micro F1",
+    "r2": "R²",
+    "entity_f1": "entity F1",
+    "bits_per_byte": "bits a byte",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Short:
+    """A short fine-tune: ``rows`` [validation rows] its scores (NaN for one of which nothing is
+    read), ``units`` which of them are copies or of one group, ``score`` their mean, after ``steps``
+    updates."""
+
+    rows: Floats
+    units: Ints
+    score: float
+    steps: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCandidate:
+    """A model that was asked about: by a ``frozen`` probe or by the ``texts`` that it was to write,
+    with ``evidence`` the score that it has by that; ``short`` where it was fine-tuned for a while.
+    Scores are as the metric has them."""
+
+    name: str
+    beside: ModelFacts
+    rows_per_s: float
+    seconds: float
+    evidence: Estimate
+    frozen: Frozen | None = None
+    texts: TextEvidence | None = None
+    short: Short | None = None
+
+    @property
+    def found(self) -> Frozen | TextEvidence:
+        """The evidence row by row, before any short fine-tune."""
+        found = self.frozen or self.texts
+        assert found is not None
+        return found
+
+    @property
+    def what(self) -> str:
+        """What ``evidence`` is the score of."""
+        if self.texts is None:
+            return f"linear probe, {FOLDS}-fold cross-validation"
+        return f"after {counted(self.texts.steps, 'update')} of LoRA"
+
+    def told(self) -> Decision:
+        """A line as soon as it was asked: the next one takes seconds to minutes."""
+        if self.frozen is not None:
+            name, score = self.frozen.layer.name, self.frozen.score
+            said = f"a probe (best on layer {name}) scores {score:.3f} out of fold"
+        else:
+            assert self.texts is not None
+            said = (
+                f"{self.texts.before:.3f} bits a byte, {self.texts.after:.3f} after "
+                f"{counted(self.texts.steps, 'update')} of LoRA"
+            )
+        because = "; ".join([said, *self.beside.doubts])
+        return Decision(f"candidate {self.name}", f"{self.seconds:.1f} s", because, prominent=True)
+
+    def to_json(self, predicted: Mapping[str, object]) -> dict[str, Any]:
+        made: dict[str, Any] = {"name": self.name, "predicted": dict(predicted)}
+        made["evidence"] = {"what": self.what, **self.evidence.to_json()}
+        if self.frozen is not None:
+            made |= {
+                "probe": self.frozen.score,
+                "layer": self.frozen.layer.name,
+                "probe_of_head": self.frozen.head.score,
+                "h_score": self.frozen.h_score,
+                "logme": self.frozen.log_evidence,
+                "layers": [layer.to_json() for layer in self.frozen.layers],
+            }
+        if self.texts is not None:
+            made["bits_per_byte"] = self.texts.to_json()
+        short = self.short
+        made["short"] = short and {
+            "score": short.score,
+            "steps": short.steps,
+            "seconds": round(short.seconds, 2),
+        }
+        speed = {"rows_per_s": round(self.rows_per_s, 1), "seconds": round(self.seconds, 2)}
+        return {**made, **speed, **self.beside.to_json()}
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceRows:
+    """The divided rows that every candidate is asked about, and as what."""
+
+    divided: Divided
+    recipe: Recipe
+    kind: str
+
+    @classmethod
+    def of(cls, divided: Divided) -> ChoiceRows:
+        task = divided.recipe.task
+        label = divided.table.columns.label_kind or "class"
+        kinds = dict.fromkeys(WRITERS, "text") | {"token-classification": "tags"}
+        made = divided.recipe
+        if task in WRITERS and made.model.adapter.kind is None:
+            made = made.changed(model={"adapter": {"kind": "lora"}})
+        return cls(divided, made, kinds.get(str(task), label))
+
+    @property
+    def writes(self) -> bool:
+        return self.kind == "text"
+
+    @property
+    def metric(self) -> tuple[str, bool]:
+        """Its name, and whether more is better; where less is, scores have their sign turned."""
+        return METRICS[self.kind]
+
+    @property
+    def word(self) -> str:
+        """The metric in words."""
+        return METRIC_WORDS[self.metric[0]]
+
+    def prepared(self, name: str) -> tuple[PreparedData, Ints, Ints]:
+        """The rows as a candidate reads them, without what is added to them."""
+        recipe = self.recipe.changed(model={"name": name})
+        return prepare_divided(recipe, self.divided.splits, self.divided.findings, extend=False)
+
+    def extended(self, prepared: PreparedData, train: Ints, valid: Ints) -> PreparedData:
+        """With what a fit of ``train`` would learn from beside them."""
+        known = known_tables(self.divided)
+        wide = with_general(prepared, known)
+        return with_added(wide, train, valid, self.divided.unlabelled, known)
+
+
+def candidate_of(rows: ChoiceRows, name: str) -> ModelCandidate:
+    """What a model knows already. Raises what preparing it raises, ``DataError`` where the rows
+    hold nothing that could be told of."""
+    start = time.perf_counter()
+    prepared, train, valid = rows.prepared(name)
+    frozen: Frozen | None = None
+    texts: TextEvidence | None = None
+    if rows.writes:
+        texts, positions = text_evidence(prepared, train, valid), valid
+    else:
+        positions = asked_rows(prepared, np.union1d(train, valid))
+        labels = np.asarray(prepared.rows.column("label"))[positions]
+        folds = deal(prepared.units[positions], labels, FOLDS, prepared.recipe.seed)
+        frozen = frozen_evidence(prepared, positions, folds)
+    found = frozen or texts
+    assert found is not None
+    if not np.isfinite(found.rows).any():
+        rule = f"hold nothing that {rows.word} could be told of"
+        raise DataError(prepared.rows.source, rule, None, "Give more rows, or others.")
+    facts = beside(prepared, positions)
+    metric, higher = rows.metric
+    score = estimate(found.rows, found.units, metric, None if frozen is None else FOLDS)
+    if not higher and score.value is not None:
+        low, high = (None if end is None else -end for end in (score.high, score.low))
+        score = replace(score, value=-score.value, low=low, high=high)
+    seconds = time.perf_counter() - start
+    return ModelCandidate(name, facts, found.rows_per_s, seconds, score, frozen, texts)
+
+
+def asked_rows(prepared: PreparedData, everything: Ints) -> Ints:
+    """Of all rows at most 600, of sentences with a tag a word at most 4,000 words: a fixed sample
+    that hangs on no model, in the rows' order."""
+    order = generator(prepared.recipe.seed, "rows of candidates").permutation(len(everything))
+    some = everything[order[:MOST_ROWS]]
+    if "tokens" in prepared.rows.rows.column_names:
+        words = np.array([len(one) for one in prepared.rows.take(some).column("tokens")])
+        within = np.cumsum(words) <= MOST_WORDS
+        within[: 2 * FOLDS] = True
+        some = some[within]
+    return np.sort(some)
+
+
+def short_fit(rows: ChoiceRows, prepared: PreparedData, train: Ints, valid: Ints) -> Short:
+    """A tenth of the updates that ``train`` would take, 5 to 200, judged by validation rows."""
+    start = time.perf_counter()
+    planned = sum(phase.steps for phase in make_ready(prepared, train, valid).plan.phases)
+    steps = min(max(round(SHORT * planned), LEAST_STEPS), MOST_STEPS, planned)
+    settings = {"train.max_steps": steps, "train.evaluations": 1, "control.policy": "off"}
+    fitted = fit(prepared, train, valid, settings)
+    found = fitted_rows(rows.kind, fitted)
+    scores = np.full(len(valid), np.nan)
+    # A sentence of which no word is read is no example.
+    examples: Any = fitted.ready.valid
+    scores[np.arange(len(valid)) if len(found) == len(valid) else examples.kept] = found
+    units, seconds = prepared.units[valid], time.perf_counter() - start
+    return Short(scores, units, float(np.nanmean(scores)), fitted.trained.last_step, seconds)
+
+
+def fitted_rows(kind: str, fitted: FittedModel) -> Floats:
+    """The scores of a fit's validation rows, higher better, as ``Candidate.rows`` has them."""
+    examples: Any = fitted.ready.valid
+    losses, kept = fitted.measure(examples)
+    if kind == "text":
+        return text_rows(examples, losses, kept, fitted.ready.loaded.tokenizer)
+    if kind == "tags":
+        return entity_rows(kept[:, 2:5])
+    labels = np.asarray(examples.labels)
+    if kind == "several":
+        return set_rows(kept > 0, labels)
+    if kind == "number":
+        return number_rows(kept[:, 0], labels)
+    return right_rows(kept, labels)

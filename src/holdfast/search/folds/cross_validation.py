@@ -32,19 +32,17 @@ from holdfast.fits.compose import make_ready
 from holdfast.fits.fit import fit_ready
 from holdfast.fits.row_roles import LearningRows, known_tables
 from holdfast.fits.row_use import against_folds, all_training
-from holdfast.pipeline.main import absolute
 from holdfast.plan.defaults import method_parts
 from holdfast.prepare.general import with_general
 from holdfast.prepare.model import prepare_divided, with_added
-from holdfast.prepare.rows import Divided, load_and_divide
+from holdfast.prepare.rows import Divided
 from holdfast.recipe import Recipe
 from holdfast.runs.journal import RunFolder
 from holdfast.search.bench import Bench
 from holdfast.search.engines import engine_of
 from holdfast.search.folds.rows import FoldPlan, FoldRows, fold_rows
 from holdfast.search.folds.scores import cv_block, folds_table, told_of_fold
-from holdfast.search.job import Done, FitJob
-from holdfast.search.store import FitStore
+from holdfast.search.job import Done, FitJob, FitStore
 from holdfast.training.fold_evaluations import FoldLooks
 from holdfast.training.task import Measured
 
@@ -86,7 +84,8 @@ class CrossValidation:
 
     def learn(self, recipe: Recipe, divided: Divided) -> Validated:
         """Prepare all rows, and fold them."""
-        if any(one is not None for one in (recipe.data.valid,)) or _brings_valid(recipe, divided):
+        given = int("test" in divided.splits.records["split"].to_pylist())
+        if recipe.data.valid is not None or len(divided.given) > given:
             rule = "divides the rows itself, and validation rows are given"
             remedy = "Give all rows as one file, or leave data.valid out."
             raise RecipeError("holdfast cv", rule, recipe.data.valid, remedy)
@@ -126,27 +125,6 @@ def asked_for(
     )
 
 
-def planned(procedure: CrossValidation, recipe: Recipe) -> dict[str, Any]:
-    """The folds as they would be dealt; nothing is trained or written."""
-    divided = load_and_divide(procedure.asked(recipe), folded=True)
-    made = procedure.learn(absolute(divided.recipe, divided.table), divided)
-    sizes = [
-        {
-            "fold": one.number,
-            "repeat": one.repeat,
-            **{name: len(getattr(one, name)) for name in ("train", "valid", "held")},
-        }
-        for one in made.plan.folds
-    ]
-    return {
-        "schema": 1,
-        "rows": len(made.learning.everything),
-        "how": made.plan.how,
-        "fits": len(sizes) * (1 + made.learning.folds) + 1 + made.learning.folds,
-        "folds": sizes,
-    }
-
-
 def _refuse(recipe: Recipe, nested: bool) -> None:
     data = recipe.data
     hindering = {
@@ -166,25 +144,33 @@ def _refuse(recipe: Recipe, nested: bool) -> None:
         raise RecipeError("holdfast cv", rule, None, remedy)
 
 
-def _brings_valid(recipe: Recipe, divided: Divided) -> bool:
-    return len(divided.given) > int("test" in divided.splits.records["split"].to_pylist())
-
-
 class Validated:
     """What cross-validation makes of a division: its folds, and then the model of all rows."""
 
-    outer: tuple[Any, ...] = ()
-
     def __init__(self, asked: CrossValidation, learning: LearningRows, plan: FoldPlan) -> None:
         self._asked, self.learning, self.plan = asked, learning, plan
+        self.divided = learning.divided
         self._blocks: dict[str, Any] = {}
-
-    @property
-    def divided(self) -> Divided:
-        return self.learning.divided
 
     def blocks(self) -> Mapping[str, Any]:
         return self._blocks
+
+    def foreseen(self) -> Mapping[str, Any]:
+        """The folds as they would be dealt."""
+        fits = 1 + self.learning.folds
+        return {
+            "rows": len(self.learning.everything),
+            "how": self.plan.how,
+            "fits": (len(self.plan.folds) + 1) * fits,
+            "folds": [
+                {
+                    "fold": one.number,
+                    "repeat": one.repeat,
+                    **{name: len(getattr(one, name)) for name in ("train", "valid", "held")},
+                }
+                for one in self.plan.folds
+            ],
+        }
 
     def fit(self, into: RunFolder | None = None, listeners: Sequence[Listener] = ()) -> FittedModel:
         """The folds, one after another or many at a time, then the model of all rows."""
@@ -195,20 +181,19 @@ class Validated:
         jobs = (FitJob(one.key, one.train, one.valid, one.held) for one in plan.folds)
         store = FitStore(into.kept_in if into else None, bench.mark)
         engine = engine_of(self._asked.engine, self._asked.address)
-        by_key: dict[str, Done] = {}
         rows = {one.key: one for one in plan.folds}
+        by_key: dict[str, Done] = {}
         for done in engine.run(bench, jobs, store=store):
             by_key[done.key] = done
             notify(told_of_fold(rows[done.key], done, len(plan.of_repeat(0))))
         pairs = [(one, by_key[one.key]) for one in plan.folds]
         spent = time.perf_counter() - start
-        answered = _answered(bench, pairs)
         if into is not None:
             write_parquet(into.run / FOLDS_FILE, folds_table(pairs))
         fitted = self._final(bench, pairs, told, into, listeners)
         block, valid = cv_block(bench, pairs, plan.how, fitted, spent)
         self._blocks = {"cv": block, "valid": valid}
-        return replace(fitted, answered=answered)
+        return replace(fitted, answered=_answered(bench, pairs))
 
     def _final(
         self,
@@ -229,8 +214,7 @@ class Validated:
             decisions=(*prepared.decisions, replace(told, prominent=False)),
         )
         if learning.folds:
-            whole = replace(learning, prepared=prepared)
-            return whole.fit(into, listeners)
+            return replace(learning, prepared=prepared).fit(into, listeners)
         start = time.perf_counter()
         first = [(one, done) for one, done in pairs if one.repeat == 0]
         judged = np.concatenate([one.valid for one, _ in first])
@@ -274,30 +258,25 @@ def joined(
 
 
 def _look(dones: Sequence[Done], places: Sequence[int], ready: TrainingPlan) -> Measured:
-    losses = np.concatenate([d.looks.losses[i] for d, i in zip(dones, places, strict=True)])
-    logits, right = [], []
-    for done, i in zip(dones, places, strict=True):
-        if done.looks.logits is not None:
-            logits.append(done.looks.logits[i])
-        if done.looks.correct is not None:
-            right.append(done.looks.correct[i])
-    if len(logits) == len(dones):
-        examples = ready.valid
-        return ready.task.measure(
-            losses, np.concatenate(logits), examples, np.arange(len(examples))
-        )
-    sizes = np.array([done.looks.losses.shape[1] for done in dones], dtype=np.float64)
+    looks = [(done.looks, place) for done, place in zip(dones, places, strict=True)]
+    losses = np.concatenate([one.losses[i] for one, i in looks])
+    logits = [one.logits[i] for one, i in looks if one.logits is not None]
+    if len(logits) == len(looks):
+        every = np.arange(len(ready.valid))
+        return ready.task.measure(losses, np.concatenate(logits), ready.valid, every)
+    right = [one.correct[i] for one, i in looks if one.correct is not None]
+    sizes = np.array([one.losses.shape[1] for one, _ in looks], dtype=np.float64)
 
     def mean(values: Sequence[float]) -> float:
         return float((np.asarray(values) * sizes).sum() / sizes.sum())
 
-    found = [done.looks.metrics[i] for done, i in zip(dones, places, strict=True)]
+    found = [one.metrics[i] for one, i in looks]
     return Measured(
         losses,
         {name: mean([one[name] for one in found]) for name in found[0]},
-        mean([done.looks.refined[i] for done, i in zip(dones, places, strict=True)]),
-        mean([done.looks.temperature[i] for done, i in zip(dones, places, strict=True)]),
-        np.concatenate(right) if len(right) == len(dones) else None,
+        mean([one.refined[i] for one, i in looks]),
+        mean([one.temperature[i] for one, i in looks]),
+        np.concatenate(right) if len(right) == len(looks) else None,
     )
 
 
@@ -305,8 +284,8 @@ def _answered(bench: Bench, pairs: Sequence[tuple[FoldRows, Done]]) -> OutOfFold
     """What the folds of the first repeat said, in the order of the rows."""
     import pyarrow as pa
 
-    first = [done.held for one, done in pairs if one.repeat == 0 and done.held is not None]
-    columns = pa.concat_tables([held.answers for held in first])
+    first = [done.answered.answers for one, done in pairs if one.repeat == 0]
+    columns = pa.concat_tables(first)
     places: Ints = bench.rows.places(columns["row"].to_numpy())
     order = np.argsort(places, kind="stable")
     return OutOfFoldAnswers(bench.rows.take(places[order]), columns.take(pa.array(order)))

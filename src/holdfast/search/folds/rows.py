@@ -157,9 +157,9 @@ def _check(prepared: PreparedData, fold: Fold, train: Ints) -> None:
     labels = np.asarray(prepared.rows.column("label"))
     one_class = prepared.rows.columns.one_class
     missing = np.setdiff1d(labels[fold.held], labels[train]) if one_class else labels[:0]
-    if len(train) and not len(missing):
-        return
-    name = repr(prepared.rows.classes[int(missing[0])]) if len(missing) else "the rows"
-    what = f"the class {name}" if len(missing) else name
-    rule = f"has no row to learn from in fold {fold.number + 1} of those that hold it out"
-    raise SplitError(what, rule if len(missing) else "leave nothing to learn from", None, MORE_ROWS)
+    if len(missing):
+        what = f"the class {prepared.rows.classes[int(missing[0])]!r}"
+        rule = f"has no row to learn from in fold {fold.number + 1} of those that hold it out"
+        raise SplitError(what, rule, None, MORE_ROWS)
+    if not len(train):
+        raise SplitError("the rows", "leave nothing to learn from", None, MORE_ROWS)

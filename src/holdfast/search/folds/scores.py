@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 Pairs = Sequence[tuple[FoldRows, Done]]
 LEVEL = 0.95
-# Tasks whose rows have one class each where accuracy is their metric.
+ENDS = ("value", "low", "high")
 # Metrics of ours that are shares, by how their names begin; what else there is begins at 0.
 SHARES = (*RATES, *OVERLAPS, "balanced_accuracy", "entity_", "token_accuracy", "ece")
 ROWS = "pooled rows"
@@ -54,39 +54,38 @@ def cv_block(
     """``cv`` of ``result.json``, and ``valid``, which says what is known of rows out of fold."""
     repeats = len({one.repeat for one, _ in pairs})
     folds = len(pairs) // repeats
-    ready = fitted.ready
+    ready, cv = fitted.ready, bench.recipe.cv
     own = ready.metric if ready.own_metric else None
     by_folds = _by_folds(pairs, {own.name: (own.low, own.high)} if own else {})
     pooled = _pooled(bench, pairs, fitted)
     metrics: dict[str, Any] = {}
     for name, found in by_folds.items():
-        t: dict[str, Any] = {"low": found.low, "high": found.high, "level": LEVEL}
-        t |= {"why": found.why} if found.why else {}
+        why = {"why": found.why} if found.why else {}
+        t = {"low": found.low, "high": found.high, "level": LEVEL, **why}
         chosen, way = (pooled[name], ROWS) if name in pooled else (found, CORRECTED)
         metrics[name] = {**to_json(chosen), "how": way, "corrected_t": to_json(t)}
-    if bench.recipe.cv.nested:
+    if cv.nested:
         for name, block in _nested(pairs, folds).items():
             metrics[name]["nested"] = block
-    first = [(one, done) for one, done in pairs if one.repeat == 0]
-    rows = sum(len(one.held) for one, _ in first)
-    trained = fitted.trained
+    rows = sum(len(one.held) for one, _ in pairs if one.repeat == 0)
+    headline = headline_metric(by_folds)
     block = {
         "folds": folds,
         "repeats": repeats,
-        "nested": bench.recipe.cv.nested,
+        "nested": cv.nested,
         "rows": len(bench.rows),
         "answered": rows,
         "how": how,
-        "metric": headline_metric(by_folds),
+        "metric": headline,
         "metrics": metrics,
-        "commonest": _commonest(bench, pairs, headline_metric(by_folds)),
-        "interval": {"of": FOR, "ways": {ROWS: _rows_words(folds), CORRECTED: _t_words(pairs)}},
+        "commonest": _commonest(bench, pairs, headline),
+        "interval": {"of": FOR, "ways": _ways(len(pairs), folds)},
         "per_fold": [_per_fold(one, done) for one, done in pairs],
         "spread": _spread(pairs, repeats),
         "verdicts": verdicts([done.verdict for _, done in pairs]),
         "final": {
-            "rows": len(fitted.ready.sides.train_rows),
-            "step": trained.best_step,
+            "rows": len(ready.sides.train_rows),
+            "step": fitted.trained.best_step,
             "planned": fitted.job.plan.steps,
             "shares": [round(done.best_step / max(1, done.planned), 4) for _, done in pairs],
             "because": fitted.kept.because,
@@ -95,11 +94,24 @@ def cv_block(
     }
     valid = {
         "n": rows,
-        "metrics": {name: _plain(one) for name, one in metrics.items()},
+        "metrics": {
+            name: {key: one[key] for key in one if key not in ("corrected_t", "nested")}
+            for name, one in metrics.items()
+        },
         "out_of_fold": True,
         "folds": folds,
     }
     return block, valid
+
+
+def _ways(fits: int, folds: int) -> dict[str, str]:
+    """How the intervals come about."""
+    return {
+        ROWS: f"each row counts once, as 1 ÷ {RATE_EFFECT:g} of a fresh one (of the loss as "
+        f"1 ÷ {1 + folds / (folds - 1):.2f}), since folds share rows",
+        CORRECTED: f"the spread of {fits} folds' scores, widened for the rows that they share "
+        "(Nadeau and Bengio 2003)",
+    }
 
 
 def _commonest(bench: Bench, pairs: Pairs, metric: str) -> float | None:
@@ -116,8 +128,7 @@ def _commonest(bench: Bench, pairs: Pairs, metric: str) -> float | None:
 
 def told_of_fold(one: FoldRows, done: Done, folds: int) -> Decision:
     """A fold that is done, in a line."""
-    assert done.held is not None
-    scores = done.held.scores["metrics"]
+    scores = done.answered.scores["metrics"]
     name = headline_metric(scores)
     value = scores[name]["value"]
     shown = "undefined" if value is None else number(value, name)
@@ -136,8 +147,7 @@ def folds_table(pairs: Pairs) -> pa.Table:
 
     parts = []
     for one, done in pairs:
-        assert done.held is not None
-        made = done.held.answers
+        made = done.answered.answers
         for at, (name, value) in enumerate((("fold", one.number), ("repeat", one.repeat)), 1):
             made = made.add_column(at, name, pa.array([value] * len(made), pa.int64()))
         parts.append(made)
@@ -161,7 +171,7 @@ def verdicts(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _metrics(pairs: Pairs) -> dict[str, list[Mapping[str, Any]]]:
     """Each metric in every fold."""
-    blocks = [done.held.scores["metrics"] for _, done in pairs if done.held is not None]
+    blocks = [done.answered.scores["metrics"] for _, done in pairs]
     names = [name for name in blocks[0] if all(name in one for one in blocks)]
     return {name: [one[name] for one in blocks] for name in names}
 
@@ -202,21 +212,18 @@ def _ends(name: str) -> tuple[float, float]:
 
 def _pooled(bench: Bench, pairs: Pairs, fitted: FittedModel) -> dict[str, Estimate]:
     """Of classes the scores of all rows at once, each repeat by itself, and then their mean."""
-    classes = bench.rows.classes
-    columns = bench.rows.rows.column_names
-    if not bench.rows.columns.one_class or not _has_classes(pairs):
+    rows, ready = bench.rows, fitted.ready
+    several = {"labels", "tags"} & set(rows.rows.column_names)
+    chances = "probabilities" in pairs[0][1].answered.answers.column_names
+    if not rows.columns.one_class or several or not chances:
         return {}
-    if {"labels", "tags"} & set(columns):
-        return {}
-    ready = fitted.ready
     own: tuple[Metric, ...] = (ready.metric,) if ready.metric and ready.own_metric else ()
-    repeats = sorted({one.repeat for one, _ in pairs})
     made = []
-    for repeat in repeats:
-        some = [(one, done) for one, done in pairs if one.repeat == repeat]
-        outputs = _outputs(bench, some)
-        seed = fitted.recipe.seed
-        made.append(score_out_of_fold(outputs, classes, len(some), seed=seed, extra_metrics=own))
+    for repeat in sorted({one.repeat for one, _ in pairs}):
+        some = [done for one, done in pairs if one.repeat == repeat]
+        outputs, seed = _outputs(bench, some), fitted.recipe.seed
+        scores = score_out_of_fold(outputs, rows.classes, len(some), seed=seed, extra_metrics=own)
+        made.append(scores)
     return {
         name: _mean([scores.metrics[name] for scores in made])
         for name in made[0].metrics
@@ -224,16 +231,11 @@ def _pooled(bench: Bench, pairs: Pairs, fitted: FittedModel) -> dict[str, Estima
     }
 
 
-def _has_classes(pairs: Pairs) -> bool:
-    held = pairs[0][1].held
-    return held is not None and "probabilities" in held.answers.column_names
-
-
-def _outputs(bench: Bench, pairs: Pairs) -> Outputs:
+def _outputs(bench: Bench, folds: Sequence[Done]) -> Outputs:
     """What the folds said, as the outputs of one model."""
     import pyarrow as pa
 
-    columns = pa.concat_tables([done.held.answers for _, done in pairs if done.held is not None])
+    columns = pa.concat_tables([done.answered.answers for done in folds])
     order = np.argsort(columns["row"].to_numpy(), kind="stable")
     columns = columns.take(pa.array(order))
     rows = columns["row"].to_numpy()
@@ -254,27 +256,21 @@ def _mean(found: Sequence[Estimate]) -> Estimate:
         known = [value for value in values if value is not None]
         return float(np.mean(known)) if len(known) == len(values) else None
 
-    return replace(
-        first,
-        value=mean([one.value for one in found]),
-        low=mean([one.low for one in found]),
-        high=mean([one.high for one in found]),
-    )
+    value, low, high = (mean([getattr(one, name) for one in found]) for name in ENDS)
+    return replace(first, value=value, low=low, high=high)
 
 
 def _nested(pairs: Pairs, folds: int) -> dict[str, Any]:
     """Nested cross-validation's intervals: the folds within each fold stand in ``Done``. They chose
     the state by the same losses, which are therefore too good by what choosing gains: that moves
     the value a part of it towards the worse."""
-    found = {}
     if folds < 3:
         return {}
-    outer = [done.held.losses for _, done in pairs if done.held is not None]
-    found["loss"] = nested(outer, [done.losses for _, done in pairs], folds)
+    outer = [done.answered.losses for _, done in pairs]
+    found = {"loss": nested(outer, [done.losses for _, done in pairs], folds)}
     right: list[Floats] = []
     for _, done in pairs:
-        assert done.held is not None
-        columns = done.held.answers
+        columns = done.answered.answers
         given, said = (columns[name].to_pylist() for name in ("label", "prediction"))
         hits = [a == b for a, b in zip(given, said, strict=True)]
         right.append(np.array(hits, dtype=np.float64))
@@ -288,14 +284,13 @@ def _nested(pairs: Pairs, folds: int) -> dict[str, Any]:
 
 
 def _per_fold(one: FoldRows, done: Done) -> dict[str, Any]:
-    assert done.held is not None
     return {
         "fold": one.number,
         "repeat": one.repeat,
         "n": len(one.held),
         "train": len(one.train),
         "valid": len(one.valid),
-        "metrics": done.held.scores["metrics"],
+        "metrics": done.answered.scores["metrics"],
         "verdict": done.verdict,
         "best_step": done.best_step,
         "last_step": done.last_step,
@@ -319,21 +314,3 @@ def _spread(pairs: Pairs, repeats: int) -> dict[str, Any]:
 
 def _sd(values: Sequence[float]) -> float | None:
     return float(np.std(values, ddof=1)) if len(values) > 1 else None
-
-
-def _plain(metric: Mapping[str, object]) -> dict[str, Any]:
-    return {name: value for name, value in metric.items() if name not in ("corrected_t", "nested")}
-
-
-def _rows_words(folds: int) -> str:
-    return (
-        f"each row counts once, as 1 ÷ {RATE_EFFECT:g} of a fresh one (of the loss as "
-        f"1 ÷ {1 + folds / (folds - 1):.2f}), since folds share rows"
-    )
-
-
-def _t_words(pairs: Pairs) -> str:
-    return (
-        f"the spread of {len(pairs)} folds' scores, widened for the rows that they share "
-        "(Nadeau and Bengio 2003)"
-    )

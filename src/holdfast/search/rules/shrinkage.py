@@ -37,7 +37,7 @@ class Shrunken:
     """The gains of K trials over the default, in shares of the score (0.01 is a point).
 
     ``measured`` [K] are the plain mean differences over the rows, ``errors`` [K] their standard
-    errors; ``mean`` [K] and ``deviation`` [K] those of the true gain given all that was measured.
+    errors; ``mean`` [K] that of the true gain given all that was measured.
     ``centres``, ``spreads`` and ``weights`` [G] are the law of settings as the trials showed it:
     means and deviations of normal laws, and how likely each is.
     """
@@ -46,7 +46,6 @@ class Shrunken:
     measured: Floats
     errors: Floats
     mean: Floats
-    deviation: Floats
     centres: Floats
     spreads: Floats
     weights: Floats
@@ -54,11 +53,6 @@ class Shrunken:
     def at(self, key: str) -> int:
         """The place of a trial."""
         return self.keys.index(key)
-
-    @property
-    def spread(self) -> float:
-        """How much settings differ in truth: the root of the mean variance."""
-        return float(np.sqrt(self.weights @ self.spreads**2))
 
 
 def scores_of(losses: Mapping[str, Floats]) -> dict[str, Floats]:
@@ -115,26 +109,21 @@ def shrunken(scores: Mapping[str, Floats], default: str, units: Ints | None = No
     gaps = gaps if units is None else np.stack([by_groups(one, units) for one in gaps])
     n, others = gaps.shape[1], np.array([key != default for key in keys])
     variances = gaps.var(axis=1, ddof=1) / n if n > 1 else np.full(len(keys), 0.25)
-    centres, spreads, weights, mean, square = _posterior(
-        measured[others], np.maximum(variances[others], LEAST)
-    )
-    means, deviations = np.zeros(len(keys)), np.zeros(len(keys))
-    means[others] = mean
-    deviations[others] = np.sqrt(np.maximum(square - mean**2, 0.0))
+    means, noise = np.zeros(len(keys)), np.maximum(variances[others], LEAST)
+    means[others], centres, spreads, weights = _posterior(measured[others], noise)
     errors = np.where(others, np.sqrt(variances), 0.0)
-    return Shrunken(keys, measured, errors, means, deviations, centres, spreads, weights)
+    return Shrunken(keys, measured, errors, means, centres, spreads, weights)
 
 
 def _posterior(gains: Floats, noise: Floats) -> Sequence[Floats]:
-    """The grid of μ and τ with its weights, and the mean [k] and mean square [k] of each true
-    gain."""
+    """The mean [k] of each true gain, and the grid of μ and τ with its weights."""
     centre, spread = (one.ravel()[:, None] for one in np.meshgrid(CENTRES, SPREADS, indexing="ij"))
     prior = -0.5 * ((centre[:, 0] - CENTRE) / CENTRE_SPREAD) ** 2
     prior -= 0.5 * (np.log(spread[:, 0] / SPREAD) / np.log(SPREAD_RATIO)) ** 2
     total = spread**2 + noise
     fine = (1 - WRONG) * _normal(gains - centre, total)
     near = centre + spread**2 / total * (gains - centre)
-    chance, away, away_square = _wrong(gains, noise)
+    chance, away = _wrong(gains, noise)
     # Far beyond both laws each of them is 0 in floating point.
     both = np.maximum(fine + WRONG * chance, 1e-300)
     logs = prior + np.log(both).sum(axis=1)
@@ -142,13 +131,12 @@ def _posterior(gains: Floats, noise: Floats) -> Sequence[Floats]:
     weights /= weights.sum()
     of_fine = fine / both
     mean = of_fine * near + (1 - of_fine) * away
-    square = of_fine * (near**2 + spread**2 * noise / total) + (1 - of_fine) * away_square
-    return centre[:, 0], spread[:, 0], weights, weights @ mean, weights @ square
+    return weights @ mean, centre[:, 0], spread[:, 0], weights
 
 
 def _wrong(gains: Floats, noise: Floats) -> Sequence[Floats]:
     """Of a gain from −|N(0, 0.2²)| that is seen with the ``noise``: how likely that is, and the
-    mean and mean square of the true one, a normal law cut off above 0."""
+    mean of the true one, a normal law cut off above 0."""
     from scipy.special import log_ndtr
 
     total = WRONG_SPREAD**2 + noise
@@ -157,9 +145,7 @@ def _wrong(gains: Floats, noise: Floats) -> Sequence[Floats]:
     below = log_ndtr(at)
     # Mills' ratio by logarithms: far out both of its parts are 0 in floating point.
     ratio = np.exp(-0.5 * at**2 - 0.5 * np.log(2 * np.pi) - below)
-    mean = centre - spread * ratio
-    variance = np.maximum(spread**2 * (1 - at * ratio - ratio**2), 0.0)
-    return 2 * _normal(gains, total) * np.exp(below), mean, mean**2 + variance
+    return 2 * _normal(gains, total) * np.exp(below), centre - spread * ratio
 
 
 def _normal(gap: Floats, variance: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""What carries out the fits of a search, and how one is chosen."""
+"""Where the fits of a search are carried out: one after another here, or many on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -6,21 +6,15 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from holdfast.core.errors import RecipeError
-from holdfast.search.bench import Bench
-from holdfast.search.job import Done, FitJob, FitWatch
-from holdfast.search.store import FitStore
+from holdfast.fits.cross_fitting import resumable
+from holdfast.search.bench import Bench, work
+from holdfast.search.job import Done, FitJob, FitStore, FitWatch
 
 ENGINES = ("local", "ray")
 
 
 class FitEngine(Protocol):
-    """Carries out jobs. The same jobs give the same results, whichever engine does them.
-
-    ``workers`` is how many are done at a time.
-    """
-
-    @property
-    def workers(self) -> int: ...
+    """Carries out jobs. The same jobs give the same results, whichever engine does them."""
 
     def run(
         self,
@@ -48,9 +42,28 @@ def engine_of(name: str, address: str | None = None) -> FitEngine:
         if address is not None:
             rule = "is that of a Ray cluster, and the engine is local"
             raise RecipeError("--address", rule, address, "Add --engine ray, or leave it out.")
-        from holdfast.search.engines.local import Local
-
         return Local()
-    from holdfast.search.engines.on_ray import RayEngine
+    from holdfast.search.on_ray import RayEngine
 
     return RayEngine.of(address)
+
+
+class Local:
+    """The engine of a machine of one's own: a fit has all of its threads."""
+
+    def run(
+        self,
+        bench: Bench,
+        jobs: Iterator[FitJob],
+        *,
+        store: FitStore,
+        watch: FitWatch | None = None,
+    ) -> Iterator[Done]:
+        """See ``FitEngine.run``."""
+        for job in jobs:
+            done = store.load(job)
+            if done is None:
+                with resumable(job.key):
+                    done = work(bench, job, watch)
+                store.save(job, done)
+            yield done

@@ -1,8 +1,17 @@
-"""What a model knows of rows before any training: a linear probe on each of its layers, out of
-fold, with the H-score and LogME beside it.
+"""What a model knows of rows before any training, or after a few updates.
 
-One pass over the rows serves all layers. A row is what the layer's states are on average over its
-places; for tags each word is its first piece. Folds keep copies and groups together.
+Of a classifier: a linear probe on each of its layers, out of fold, with the H-score and LogME
+beside it. One pass over the rows serves all layers. A row is what the layer's states are on average
+over its places; for tags each word is its first piece. Folds keep copies and groups together.
+
+Of a model that writes: the bits that each byte of texts costs it, before and after a few updates of
+an adapter.
+
+    bits a byte = Σ −log2 p(token | before) ÷ Σ UTF-8 bytes of the text that the tokens stand for
+
+Perplexity counts tokens, and models split a text into other tokens; bytes are the same for all.
+Special tokens (an end, the turns of a chat) cost bits and stand for no byte. Lower is better;
+within this project's scores the sign is turned, so that higher is better everywhere.
 """
 
 from __future__ import annotations
@@ -18,7 +27,8 @@ import numpy.typing as npt
 from holdfast.contract.fit import PreparedData
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
-from holdfast.metrics.row_scores import entity_rows, number_rows, right_rows, set_rows
+from holdfast.fits.fit import fit
+from holdfast.metrics.row_scores import bits_rows, entity_rows, number_rows, right_rows, set_rows
 from holdfast.models.base import Layer
 from holdfast.models.compute.onednn import use_onednn
 from holdfast.models.fresh import fresh
@@ -29,12 +39,14 @@ from holdfast.tasks.tags.entities import TagTable, entity_counts
 from holdfast.tasks.tags.losses import word_features
 from holdfast.training.batches import by_length
 from holdfast.training.machine.machine import make_accelerator, use_threads
-from holdfast.training.observe import EVALUATION_TOKENS
+from holdfast.training.observe import EVALUATION_TOKENS, Observer
 from holdfast.training.task import features_of
 
 if TYPE_CHECKING:
     import torch
 
+    from holdfast.tasks.lm.losses import EncodedTokens
+    from holdfast.tasks.seq2seq.losses import EncodedPairs
     from holdfast.training.task import Examples, LabelledExamples
 
 
@@ -256,3 +268,86 @@ def _some(layers: Sequence[Layer]) -> list[Layer]:
         return list(layers)
     places: npt.NDArray[Any] = np.linspace(0, len(layers) - 1, MOST_LAYERS).round().astype(int)
     return [layers[place] for place in np.unique(places)]
+
+
+# Validation rows that are read, and updates before they are read again.
+MOST_ROWS, FEW = 300, 10
+
+
+@dataclass(frozen=True, slots=True)
+class TextEvidence:
+    """Bits a byte ``before`` any update and ``after`` ``steps`` of them; ``rows`` [validation rows]
+    are those after, each with its sign turned, NaN for one without a token of an answer; ``units``
+    say which of them are copies or of one group.
+    ``perplexity`` (a token of its own) stands beside, before."""
+
+    before: float
+    after: float
+    steps: int
+    perplexity: float
+    rows: Floats
+    units: Ints
+    rows_per_s: float
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "before": self.before,
+            "after": self.after,
+            "steps": self.steps,
+            "perplexity": self.perplexity,
+        }
+
+
+def text_evidence(prepared: PreparedData, train: Ints, valid: Ints) -> TextEvidence:
+    """Of at most 300 of the ``valid`` rows, the same for every model; ``train`` rows are learned
+    from."""
+    order = generator(prepared.recipe.seed, "rows of candidates").permutation(len(valid))
+    asked = np.sort(np.asarray(valid)[order[:MOST_ROWS]])
+    settings = {"train.max_steps": FEW, "train.evaluations": 1, "control.policy": "off"}
+    fitted = fit(prepared, train, asked, settings)
+    examples: Any = fitted.ready.valid
+    tokenizer = prepared.loaded.tokenizer
+    after = text_rows(examples, *fitted.measure(examples), tokenizer)
+    observer = Observer(fitted.job.accelerator, fitted.job.task, alone=True)
+    losses, kept = observer.measure(fitted.untuned(), examples, np.arange(len(examples)))
+    before = text_rows(examples, losses, kept, tokenizer)
+    counts = kept[:, 0].astype(np.float64)
+    mean = float((losses * counts).sum() / max(counts.sum(), 1.0))
+    return TextEvidence(
+        before=-float(np.nanmean(before)),
+        after=-float(np.nanmean(after)),
+        steps=fitted.trained.last_step,
+        perplexity=float(np.exp(min(mean, 700.0))),
+        rows=after,
+        units=prepared.units[asked],
+        rows_per_s=len(examples) / max(observer.seconds, 1e-9),
+    )
+
+
+def text_rows(
+    examples: EncodedTokens | EncodedPairs, losses: Floats, kept: Floats, tokenizer: Any
+) -> Floats:
+    """Bits a byte of each row of the table, its sign turned: ``losses`` [examples] in nats a token,
+    ``kept`` [examples, 2] its target tokens first. A row may have several examples, or none."""
+    nats = losses * kept[:, 0].astype(np.float64)
+    # Which row of the table each example is of, and how many rows there are.
+    at = np.asarray(examples.positions if hasattr(examples, "positions") else examples.kept)
+    rows = len(examples.table_rows)
+    texts = [tokenizer.decode(ids, skip_special_tokens=True) for ids in _target_ids(examples)]
+    sizes = np.array([len(text.encode("utf-8")) for text in texts], dtype=np.float64)
+    whole, bytes_ = np.zeros(rows), np.zeros(rows)
+    np.add.at(whole, at, nats)
+    np.add.at(bytes_, at, sizes)
+    some = np.isin(np.arange(rows), at) & (bytes_ > 0)
+    found = np.full(rows, np.nan)
+    found[some] = -bits_rows(whole[some], bytes_[some])
+    return found
+
+
+def _target_ids(examples: Any) -> list[list[int]]:
+    if hasattr(examples, "target_ids"):
+        ids, offsets = examples.target_ids, examples.target_offsets
+        return [part.tolist() for part in np.split(ids, offsets[1:-1])]
+    parts = np.split(examples.ids, examples.offsets[1:-1])
+    marks = np.split(examples.targets, examples.offsets[1:-1])
+    return [ids[mark].tolist() for ids, mark in zip(parts, marks, strict=True)]

@@ -24,10 +24,8 @@ from holdfast.core.wording import counted
 from holdfast.data.table import Table
 from holdfast.duplicates.engines import connected, is_connected
 from holdfast.models.compute.dropout import quick_dropout
-from holdfast.search.bench import Bench
-from holdfast.search.job import Done, FitJob, FitWatch
-from holdfast.search.store import FitStore
-from holdfast.search.work import work
+from holdfast.search.bench import Bench, work
+from holdfast.search.job import Done, FitJob, FitStore, FitWatch
 from holdfast.training.machine.machine import flushed_subnormals
 
 if TYPE_CHECKING:
@@ -37,6 +35,7 @@ if TYPE_CHECKING:
 # How often a fit is begun: one that has cost three workers would cost a fourth.
 TRIES = 3
 POLL_S = 0.05
+
 # What a worker has prepared: by the bench's mark, one at a time.
 _BENCHES: dict[str, Bench] = {}
 
@@ -60,11 +59,6 @@ class RayEngine:
         there = connected(address).cluster_resources()
         return cls(address, int(there.get("CPU", 1)), int(there.get("GPU", 0)), not before)
 
-    @property
-    def workers(self) -> int:
-        """Fits that are carried out at a time, at most: fewer where each has several threads."""
-        return self.gpus or max(1, self.processors)
-
     def run(
         self,
         bench: Bench,
@@ -73,7 +67,7 @@ class RayEngine:
         store: FitStore,
         watch: FitWatch | None = None,
     ) -> Iterator[Done]:
-        """See ``Engine.run``; the results come as they are there, in no order."""
+        """See ``FitEngine.run``; the results come as they are there, in no order."""
         threads = bench.recipe.train.threads or 1
         most = self.gpus or max(1, self.processors // threads)
         told = f"{counted(self.processors, 'processor')}, {counted(self.gpus, 'GPU')}"

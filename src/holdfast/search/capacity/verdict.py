@@ -1,4 +1,6 @@
-"""Is the model larger than the rows need? What the answers of its sizes to the same rows say."""
+"""Is the model larger than the rows need? What the answers of its sizes to the same rows say, as a
+verdict and in one sentence.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +12,11 @@ import numpy as np
 
 from holdfast.analyses.compare.verdict import PairedVerdict, judge_pairs
 from holdfast.core.records import Floats, Ints
+from holdfast.search.capacity.sizes import Cost, Size
 from holdfast.stats.paired_tests import by_groups
 
 Answer = Literal["oversized", "all_needed", "too_small", "undecided"]
+
 WHOLE = "whole"
 
 
@@ -113,3 +117,46 @@ def drawn(value: float, error: float) -> float:
 def _error(gap: Floats, units: Ints | None) -> float:
     gap = gap if units is None else by_groups(gap, units)
     return float(gap.std(ddof=1) / np.sqrt(len(gap))) if len(gap) > 1 else float("inf")
+
+
+def sentence(
+    found: Capacity, sizes: Sequence[Size], costs: Mapping[str, Cost], by_rights: bool
+) -> str:
+    """The answer in one sentence, with its numbers."""
+    named = {size.key: size for size in sizes}
+    kept = found.of(found.chosen)
+    if found.answer == "oversized":
+        assert kept is not None
+        do = "do" if (named[kept.key].blocks or 0) > 1 else "does"
+        well = "better" if kept.found.verdict == "better" else "as well"
+        gap, speed = _gap(kept, by_rights), _speed(costs, kept.key)
+        return f"oversized: {named[kept.key].name} {do} {well} ({gap}), {speed}"
+    if found.answer in ("all_needed", "too_small"):
+        near = max(found.standings, key=lambda one: named[one.key].large)
+        lost = f"with {named[near.key].name} it is worse ({_gap(near, by_rights)})"
+        if found.answer == "too_small":
+            return f"too small: {lost}, and the whole model underfits; a larger one may do better"
+        return f"not oversized: {lost}; whether a larger model does better was not tried"
+    unknown = f"cannot be told on {found.n} rows whether the model is oversized"
+    if kept is None:
+        nearest = max(found.standings, key=lambda one: one.likely, default=None)
+        seen = f" ({named[nearest.key].name}: {_gap(nearest, by_rights)})" if nearest else ""
+        return f"{unknown}{seen}; the whole is kept, for each smaller size is likely worse"
+    gap, speed = _gap(kept, by_rights), _speed(costs, kept.key)
+    return f"{unknown}; kept as the cheaper choice: {named[kept.key].name} ({gap}), {speed}"
+
+
+def _gap(one: SizeStanding, by_rights: bool) -> str:
+    found, times = one.found, 100.0 if by_rights else -1.0
+    unit = " points" if by_rights else " of the loss"
+    ends = sorted((found.low * times, found.high * times))
+    return f"{_signed(found.value * times)}{unit}, {_signed(ends[0])} to {_signed(ends[1])}"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2g}".replace("-", "−") if value == value else "unknown"
+
+
+def _speed(costs: Mapping[str, Cost], key: str) -> str:
+    times = costs[WHOLE].latency_ms / costs[key].latency_ms
+    return f"{times:.1f} times as fast"

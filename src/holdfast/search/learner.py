@@ -1,0 +1,123 @@
+"""What the procedures of a search share: many fits on one bench, then one by the settings that they
+chose into the run's folder; and the plan that ``--dry-run`` shows.
+
+The test rows are scored once, by the model that is kept, like those of any run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from holdfast.contract.fit import FittedModel
+from holdfast.core.errors import RecipeError
+from holdfast.core.records import Decision
+from holdfast.fits.row_use import learning_of
+from holdfast.pipeline.main import absolute
+from holdfast.prepare.rows import Divided, load_and_divide
+from holdfast.recipe import Recipe
+from holdfast.runs.procedure import Learner, Procedure, ScoresByFolds
+from holdfast.search.bench import Bench, TrialFold
+from holdfast.search.engines import FitEngine
+from holdfast.search.job import Done, FitJob, FitStore, FitWatch
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from holdfast.core.events import Listener
+    from holdfast.runs.journal import RunFolder
+
+
+class Fits(Protocol):
+    """Carries out the fits of a search, of which none that is finished is repeated."""
+
+    def __call__(self, jobs: Iterator[FitJob], watch: FitWatch | None = None) -> Iterator[Done]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SearchOutcome:
+    """What a search came to: the ``settings`` of the model that is kept, what was ``told`` on the
+    way to it, and the ``blocks`` of ``result.json``."""
+
+    settings: Mapping[str, Any]
+    told: tuple[Decision, ...]
+    blocks: Mapping[str, Any]
+
+
+class Search(Protocol):
+    """What is special to one way to search."""
+
+    def run(self, bench: Bench, fits: Fits, kept_in: Path) -> SearchOutcome:
+        """Ask for fits until enough is known; ``kept_in`` is the run's ``checkpoints``."""
+        ...
+
+    def foreseen(self, bench: Bench) -> Mapping[str, Any]:
+        """What would be tried, in plain values."""
+        ...
+
+
+class ForeseeingLearner(Learner, Protocol):
+    """A learner that can say what it would do."""
+
+    def foreseen(self) -> Mapping[str, Any]:
+        """In plain values, on the rows that it was made for."""
+        ...
+
+
+class SearchProcedure(Procedure, Protocol):
+    """A procedure that has a plan."""
+
+    def learn(self, recipe: Recipe, divided: Divided) -> ForeseeingLearner: ...
+
+
+class SearchLearner:
+    """The learner of every search: its fits, then one with the settings that it came to."""
+
+    def __init__(self, recipe: Recipe, divided: Divided, engine: FitEngine, search: Search) -> None:
+        self._learning, self._splits = learning_of(recipe, divided), divided.splits
+        self._engine, self._search = engine, search
+        self.divided = self._learning.divided
+        self._blocks: Mapping[str, Any] = {}
+
+    def fit(self, into: RunFolder | None, listeners: Sequence[Listener]) -> FittedModel:
+        """See ``Learner.fit``."""
+        assert into is not None
+        bench = Bench.of(self._learning)
+        store = FitStore(into.kept_in, bench.mark)
+
+        def fits(jobs: Iterator[FitJob], watch: FitWatch | None = None) -> Iterator[Done]:
+            return self._engine.run(bench, jobs, store=store, watch=watch)
+
+        found = self._search.run(bench, fits, into.kept_in)
+        self._blocks = found.blocks
+        job = TrialFold(bench.train, bench.valid).job("kept", found.settings)
+        return bench.fit(job, listeners, into=into, told=found.told)
+
+    def blocks(self) -> Mapping[str, Any]:
+        """See ``Learner.blocks``."""
+        return self._blocks
+
+    def foreseen(self) -> Mapping[str, Any]:
+        """See ``ForeseeingLearner.foreseen``."""
+        sides = ("train", "valid", "test")
+        return {
+            "rows": self.divided.table.source_rows,
+            "division": {name: len(getattr(self._splits, name)) for name in sides},
+            **self._search.foreseen(Bench.of(self._learning)),
+        }
+
+
+def foreseen(procedure: SearchProcedure, recipe: Recipe) -> dict[str, Any]:
+    """The plan of ``--dry-run``: nothing is trained or written."""
+    folded = isinstance(procedure, ScoresByFolds)
+    divided = load_and_divide(procedure.asked(recipe), folded=folded)
+    learner = procedure.learn(absolute(divided.recipe, divided.table), divided)
+    return {"schema": 1, **learner.foreseen()}
+
+
+def need_test_rows(recipe: Recipe) -> None:
+    """Raise ``RecipeError`` where no test rows are set aside."""
+    if not recipe.data.split.test and recipe.data.test is None:
+        rule = "is 0, and what a search chose is scored by rows that chose nothing"
+        raise RecipeError("data.split.test", rule, 0, "Leave it above 0, or give --test.")
