@@ -23,7 +23,7 @@ from holdfast.recipe import Recipe, override
 from holdfast.search import bench as benches
 from holdfast.search.bench import Bench, work
 from holdfast.search.engines import engine_of
-from holdfast.search.job import Done, FitJob, FitStore
+from holdfast.search.job import FitJob, FitResult, FitStore
 
 
 def own(bench: Bench, key: str = "trial-0", **settings: Any) -> FitJob:
@@ -35,7 +35,7 @@ def own(bench: Bench, key: str = "trial-0", **settings: Any) -> FitJob:
     )
 
 
-def same(a: Done, b: Done) -> None:
+def same(a: FitResult, b: FitResult) -> None:
     assert np.array_equal(a.losses, b.losses)
     assert np.array_equal(a.looks.losses, b.looks.losses)
     assert (a.key, a.settings, a.best, a.best_step) == (b.key, b.settings, b.best, b.best_step)
@@ -47,11 +47,11 @@ def same(a: Done, b: Done) -> None:
 
 
 @pytest.fixture(scope="module")
-def done(bench: Bench) -> Done:
+def done(bench: Bench) -> FitResult:
     return work(bench, own(bench))
 
 
-def test_a_job_is_the_one_fit(bench: Bench, done: Done) -> None:
+def test_a_job_is_the_one_fit(bench: Bench, done: FitResult) -> None:
     job = own(bench)
     fitted = fit(bench.extended({}, job.train, job.valid), job.train, job.valid)
     assert np.array_equal(done.losses, fitted.kept_look.valid_losses)
@@ -61,7 +61,9 @@ def test_a_job_is_the_one_fit(bench: Bench, done: Done) -> None:
     assert np.array_equal(done.looks.losses[done.best], done.losses)
 
 
-def test_held_rows_are_answered_by_a_model_that_did_not_see_them(bench: Bench, done: Done) -> None:
+def test_held_rows_are_answered_by_a_model_that_did_not_see_them(
+    bench: Bench, done: FitResult
+) -> None:
     assert done.held is not None
     table = bench.rows.take(own(bench).held)
     answers = done.held.answers
@@ -86,14 +88,14 @@ def test_a_setting_that_the_model_is_prepared_with_prepares_it_anew(bench: Bench
     assert held.recipe["train"]["epochs"] == 1
 
 
-def test_a_bench_in_another_process_gives_the_same(bench: Bench, done: Done) -> None:
+def test_a_bench_in_another_process_gives_the_same(bench: Bench, done: FitResult) -> None:
     there: Bench = pickle.loads(pickle.dumps(bench))
     assert there.mark == bench.mark
     same(work(there, own(bench)), done)
 
 
 def test_what_was_done_is_read_and_not_done_again(
-    bench: Bench, done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, done: FitResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, job = FitStore(tmp_path, bench.mark), own(bench)
     assert store.load(job) is None
@@ -102,7 +104,7 @@ def test_what_was_done_is_read_and_not_done_again(
     assert found is not None
     same(found, done)
 
-    def never(*_: Any) -> Done:
+    def never(*_: Any) -> FitResult:
         raise AssertionError("done again")
 
     monkeypatch.setattr("holdfast.search.engines.work", never)
@@ -114,7 +116,9 @@ def test_what_was_done_is_read_and_not_done_again(
     assert FitStore(tmp_path, "another").load(job) is None
 
 
-def test_a_damaged_fit_is_done_again_and_said(bench: Bench, done: Done, tmp_path: Path) -> None:
+def test_a_damaged_fit_is_done_again_and_said(
+    bench: Bench, done: FitResult, tmp_path: Path
+) -> None:
     told: list[Decision] = []
     store, job = FitStore(tmp_path, bench.mark), own(bench)
     store.save(job, done)
@@ -256,7 +260,7 @@ def test_a_killed_procedure_goes_on_and_repeats_no_fit(
     run, made = tmp_path / "killed", []
     real = benches.work
 
-    def dies(bench: Bench, job: FitJob, *rest: Any) -> Done:
+    def dies(bench: Bench, job: FitJob, *rest: Any) -> FitResult:
         if job.key == "rate-2" and "dead" not in made:
             made.append("dead")
             raise killed

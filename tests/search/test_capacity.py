@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from holdfast.search.bench import Bench, TrialFold
-from holdfast.search.capacity.capacity import WELL, WORSE, Trying, in_turn
+from holdfast.search.capacity.capacity import WELL, WORSE, SizeTrials, in_turn
 from holdfast.search.capacity.sizes import Size, costs_of, sizes_of
 from holdfast.search.capacity.verdict import drawn, judge_sizes, monotone
 
@@ -119,20 +119,20 @@ def test_equal_sizes_are_called_worse_and_smaller_ones_as_good_no_more_often_tha
 
 
 class Result:
-    """As much of a ``Done`` as is read."""
+    """As much of a ``FitResult`` as is read."""
 
     def __init__(self, key: str, correct: Any) -> None:
         self.key, self.correct, self.losses = key, correct, 1 - correct
         self.verdict, self.seconds, self.failed = {"label": "healthy"}, 1.0, None
 
 
-def trying(n: int = 4000) -> Trying:
+def trying(n: int = 4000) -> SizeTrials:
     sizes = [
         Size("whole", "all 4 blocks", {}, 4),
         *(Size(f"first-{d}", f"{d} of 4 blocks", {"model.layers": d}, d) for d in (3, 2, 1)),
     ]
     rows = np.arange(n)
-    return Trying(sizes, [TrialFold(rows[: n // 2], rows[n // 2 :])])
+    return SizeTrials(sizes, [TrialFold(rows[: n // 2], rows[n // 2 :])])
 
 
 def test_sizes_that_others_make_idle_are_not_fitted() -> None:

@@ -20,7 +20,7 @@ from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe
 from holdfast.search.bench import Bench
 from holdfast.search.engines import FitEngine, engine_of
-from holdfast.search.job import Done, FitJob, FitStore
+from holdfast.search.job import FitJob, FitResult, FitStore
 from holdfast.search.trial_plan import SearchPart
 from holdfast.search.tune import Tune
 from holdfast.training.machine.machine import flushed_subnormals
@@ -78,7 +78,7 @@ def test_fits_on_ray_are_those_made_here_and_a_killed_worker_costs_its_time_alon
     assert not ray.is_initialized()
     assert capfd.readouterr().out == ""
     assert "begun again" in [one.chosen for one in told]
-    here: dict[str, Done] = {}
+    here: dict[str, FitResult] = {}
     # As every run has it.
     with flushed_subnormals(), quick_dropout():
         for done in engine_of("local").run(bench, iter(jobs[:2]), store=FitStore(None, "")):

@@ -15,9 +15,9 @@ from holdfast.core.errors import RunError
 from holdfast.core.records import Decision
 from holdfast.data.database_url import masked, without_password
 from holdfast.search.bench import TrialFold
-from holdfast.search.job import Done, FitEvaluations, FitJob
+from holdfast.search.job import FitEvaluations, FitJob, FitResult
 from holdfast.search.samplers import Pruning, make_pruner, make_sampler
-from holdfast.search.search_loop import Searching
+from holdfast.search.search_loop import SearchLoop
 from holdfast.search.space import Dimension, Space
 from holdfast.search.space_request import key_of
 from holdfast.search.storage import open_storage
@@ -53,22 +53,22 @@ def searching(
     points: Any = (("default", DEFAULT), ("portfolio", {**DEFAULT, "train.epochs": 5})),
     grid: Any = None,
     **more: Any,
-) -> Searching:
+) -> SearchLoop:
     made = [
         TrialFold(np.arange(ROWS, 2 * ROWS), part)
         for part in np.array_split(np.arange(ROWS), folds)
     ]
     rule = Decision("sampler", "tpe", "set by you")
     how = TrialPlan(SPACE, DEFAULT, 0.0, points, grid, made, "loss", most, 0, rule, rule, ())
-    return Searching(of, how, Pruning("none"), **more)
+    return SearchLoop(of, how, Pruning("none"), **more)
 
 
-def carried_out(job: FitJob) -> Done:
+def carried_out(job: FitJob) -> FitResult:
     """What a fit with these settings would have given: a function of them."""
     own = {**DEFAULT, **job.settings}
     base = abs(np.log10(own["train.learning_rate"]) + 3.5) + 0.1 * own["train.epochs"]
     losses = base + np.sin(job.valid + 1.0)
-    return Done(
+    return FitResult(
         key=job.key,
         settings=job.settings,
         looks=FitEvaluations(
@@ -91,7 +91,7 @@ def carried_out(job: FitJob) -> Done:
     )
 
 
-def done(of: Searching) -> tuple[TrialResult, ...]:
+def done(of: SearchLoop) -> tuple[TrialResult, ...]:
     for job in of.jobs():
         of.take(carried_out(job))
     return of.tried
@@ -169,7 +169,7 @@ def test_finished_trials_are_not_carried_out_again(tmp_path: Path) -> None:
     assert plain(more.tried)[:5] == plain(first)
 
 
-def jobs_of(of: Searching) -> Iterator[FitJob]:
+def jobs_of(of: SearchLoop) -> Iterator[FitJob]:
     for job in of.jobs():
         yield job
         of.take(carried_out(job))

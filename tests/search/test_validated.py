@@ -20,15 +20,15 @@ from holdfast.pipeline import main
 from holdfast.pipeline.main import train
 from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe
-from holdfast.search.folds.cross_validation import CrossValidation, Validated, joined
+from holdfast.search.folds.cross_validation import CrossValidation, FoldLearner, joined
 from holdfast.search.folds.rows import FoldPlan
 from holdfast.search.folds.scores import verdicts
-from holdfast.search.job import Done, FitJob
+from holdfast.search.job import FitJob, FitResult
 
 CUT = {"train": {"epochs": 2, "keep": "last"}}
 
 
-def validated(recipe: Recipe, **asked: Any) -> Validated:
+def validated(recipe: Recipe, **asked: Any) -> FoldLearner:
     procedure = CrossValidation(**asked)
     recipe = procedure.asked(recipe)
     divided = load_and_divide(recipe, folded=True)
@@ -225,7 +225,7 @@ def test_a_killed_cross_validation_repeats_no_fold_and_ends_the_same(
     run, made = tmp_path / "killed", []
     real = benches.work
 
-    def dies(bench: Any, job: FitJob, *rest: Any) -> Done:
+    def dies(bench: Any, job: FitJob, *rest: Any) -> FitResult:
         if job.key == "fold-0-1" and "dead" not in made:
             made.append("dead")
             raise killed

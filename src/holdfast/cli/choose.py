@@ -12,7 +12,7 @@ from holdfast.cli.options import ResultOutput, RowOptions, Seed, Source
 from holdfast.core.machine import refuse_too_little
 
 if TYPE_CHECKING:
-    from holdfast.search.choice.adaptation import Adapted
+    from holdfast.search.choice.adaptation import AdaptedModel
     from holdfast.search.choice.candidate import ModelCandidate
     from holdfast.search.choice.models import Choice
 
@@ -90,7 +90,7 @@ def shown(found: Choice, columns: int) -> str:
     return "\n".join(lines)
 
 
-def _adapted(made: Adapted) -> str:
+def _adapted(made: AdaptedModel) -> str:
     before, after = made.pieces
     done = []
     if made.pretrained is not None:

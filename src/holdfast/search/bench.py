@@ -31,7 +31,7 @@ from holdfast.prepare.model import prepare, with_added
 from holdfast.prepare.sources import in_files, with_mix
 from holdfast.recipe import Recipe, as_settings, override
 from holdfast.runs.start import MOVABLE, rows_digest
-from holdfast.search.job import Done, FitEvaluations, FitJob, FitWatch, FoldScores
+from holdfast.search.job import FitEvaluations, FitJob, FitResult, FitWatch, FoldScores
 from holdfast.split.folds import make_folds
 from holdfast.stats.temperature import losses_at
 from holdfast.training.machine.machine import flushed_subnormals
@@ -249,7 +249,7 @@ def middle_batches(prepared: PreparedData, count: int) -> tuple[Any, list[dict[s
     return task, [task.collate(examples, np.array([row])) for row in rows]
 
 
-class Watched:
+class FitListener:
     """A listener that shows each look of a job to the search's watch."""
 
     name = "search"
@@ -267,9 +267,9 @@ class Watched:
             run.guard.act(Stop(self.because))
 
 
-def work(bench: Bench, job: FitJob, watch: FitWatch | None = None) -> Done:
+def work(bench: Bench, job: FitJob, watch: FitWatch | None = None) -> FitResult:
     """Fit, and say what came of it."""
-    watched, start = Watched(job.key, watch) if watch else None, time.perf_counter()
+    watched, start = FitListener(job.key, watch) if watch else None, time.perf_counter()
     try:
         fitted = bench.fit(job, (watched,) if watched else ())
     except (TrainingError, RecipeError, ModelError, MachineError) as error:
@@ -277,7 +277,7 @@ def work(bench: Bench, job: FitJob, watch: FitWatch | None = None) -> Done:
         if not job.may_fail:
             raise
         none = np.zeros(0)
-        return Done(
+        return FitResult(
             key=job.key,
             settings=dict(job.settings),
             looks=FitEvaluations(none.astype(np.int64), none[None], None, (), None, none, none),
@@ -315,7 +315,7 @@ def _answers(fitted: FittedModel, table: Table) -> FoldScores:
     return FoldScores(scores.to_json(), answers, losses)
 
 
-def _done(job: FitJob, fitted: FittedModel, stopped: str | None) -> Done:
+def _done(job: FitJob, fitted: FittedModel, stopped: str | None) -> FitResult:
     trained, kept = fitted.trained, fitted.kept_look
     history = trained.history
     steps = [look.step for look in history]
@@ -330,7 +330,7 @@ def _done(job: FitJob, fitted: FittedModel, stopped: str | None) -> Done:
     )
     losses = np.asarray(raw_losses([kept])[:, 0], dtype=np.float64)
     right = _whole([kept.valid_correct])
-    return Done(
+    return FitResult(
         key=job.key,
         settings=dict(job.settings),
         looks=looks,

@@ -8,7 +8,7 @@ from typing import Protocol
 from holdfast.core.errors import RecipeError
 from holdfast.fits.cross_fitting import resumable
 from holdfast.search.bench import Bench, work
-from holdfast.search.job import Done, FitJob, FitStore, FitWatch
+from holdfast.search.job import FitJob, FitResult, FitStore, FitWatch
 
 ENGINES = ("local", "ray")
 
@@ -23,7 +23,7 @@ class FitEngine(Protocol):
         *,
         store: FitStore,
         watch: FitWatch | None = None,
-    ) -> Iterator[Done]:
+    ) -> Iterator[FitResult]:
         """The jobs' results, each as it is there. The next job is asked for only when a worker is
         free, so that a search may choose it by what was found so far. What the ``store`` has is
         not done again. The log gets what befalls fits, not what each of them decides."""
@@ -58,7 +58,7 @@ class Local:
         *,
         store: FitStore,
         watch: FitWatch | None = None,
-    ) -> Iterator[Done]:
+    ) -> Iterator[FitResult]:
         """See ``FitEngine.run``."""
         for job in jobs:
             done = store.load(job)

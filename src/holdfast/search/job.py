@@ -36,7 +36,8 @@ class FitJob:
     ``key`` is its name in the search, letters, digits and hyphens. ``train``, ``valid`` and
     ``held`` are positions among the bench's rows, each row in at most one of them: ``held`` rows
     (none: an empty array) only score. ``settings`` are ``key: value`` as in a recipe. ``may_fail``:
-    where no fit can be done with these settings, its ``Done`` says why, and the search goes on.
+    where no fit can be done with these settings, its ``FitResult`` says why, and the search goes
+    on.
     """
 
     key: str
@@ -82,7 +83,7 @@ class FoldScores:
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Done:
+class FitResult:
     """A job that has come to its end.
 
     ``best`` is the place of the kept state among the ``looks`` (``None`` where it is an average
@@ -137,7 +138,7 @@ class FitStore:
         self._folder = folder / FITS if folder else None
         self._mark = mark
 
-    def save(self, job: FitJob, done: Done) -> None:
+    def save(self, job: FitJob, done: FitResult) -> None:
         """Write it whole or not at all."""
         if self._folder is None:
             return
@@ -147,7 +148,7 @@ class FitStore:
             self._folder / f"{job.key}.pt", lambda path: write_sealed(path, state, mark, FORM)
         )
 
-    def load(self, job: FitJob) -> Done | None:
+    def load(self, job: FitJob) -> FitResult | None:
         """What was done of this very job; ``None`` where it is to be done."""
         path = self._folder / f"{job.key}.pt" if self._folder else None
         if path is None or not path.exists():
@@ -163,7 +164,7 @@ class FitStore:
         return hashlib.sha256(f"{self._mark} {job.mark}".encode()).hexdigest()
 
 
-def _packed(done: Done) -> dict[str, Any]:
+def _packed(done: FitResult) -> dict[str, Any]:
     import pyarrow as pa
     import torch
 
@@ -191,7 +192,7 @@ def _packed(done: Done) -> dict[str, Any]:
     return state
 
 
-def _unpacked(state: dict[str, Any]) -> Done:
+def _unpacked(state: dict[str, Any]) -> FitResult:
     import pyarrow as pa
 
     looks = {name: _array(one) for name, one in state["looks"].items() if name != "metrics"}
@@ -201,7 +202,9 @@ def _unpacked(state: dict[str, Any]) -> Done:
         stream = pa.ipc.open_stream(pa.py_buffer(_array(held["answers"]).tobytes()))
         held = FoldScores(json.loads(held["scores"]), stream.read_all(), _array(held["losses"]))
     arrays = {name: _array(state[name]) for name in _ARRAYS}
-    return Done(**json.loads(state["plain"]), **arrays, looks=FitEvaluations(**looks), held=held)
+    return FitResult(
+        **json.loads(state["plain"]), **arrays, looks=FitEvaluations(**looks), held=held
+    )
 
 
 def _tensor(array: npt.ArrayLike | None) -> torch.Tensor | None:

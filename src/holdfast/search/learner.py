@@ -20,7 +20,7 @@ from holdfast.recipe import Recipe
 from holdfast.runs.procedure import Learner, Procedure, ScoresByFolds
 from holdfast.search.bench import Bench, TrialFold
 from holdfast.search.engines import FitEngine
-from holdfast.search.job import Done, FitJob, FitStore, FitWatch
+from holdfast.search.job import FitJob, FitResult, FitStore, FitWatch
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 class Fits(Protocol):
     """Carries out the fits of a search, of which none that is finished is repeated."""
 
-    def __call__(self, jobs: Iterator[FitJob], watch: FitWatch | None = None) -> Iterator[Done]: ...
+    def __call__(
+        self, jobs: Iterator[FitJob], watch: FitWatch | None = None
+    ) -> Iterator[FitResult]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ class SearchLearner:
         bench = Bench.of(self._learning)
         store = FitStore(into.kept_in, bench.mark)
 
-        def fits(jobs: Iterator[FitJob], watch: FitWatch | None = None) -> Iterator[Done]:
+        def fits(jobs: Iterator[FitJob], watch: FitWatch | None = None) -> Iterator[FitResult]:
             return self._engine.run(bench, jobs, store=store, watch=watch)
 
         found = self._search.run(bench, fits, into.kept_in)

@@ -25,7 +25,7 @@ from holdfast.data.table import Table
 from holdfast.duplicates.engines import connected, is_connected
 from holdfast.models.compute.dropout import quick_dropout
 from holdfast.search.bench import Bench, work
-from holdfast.search.job import Done, FitJob, FitStore, FitWatch
+from holdfast.search.job import FitJob, FitResult, FitStore, FitWatch
 from holdfast.training.machine.machine import flushed_subnormals
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class RayEngine:
         *,
         store: FitStore,
         watch: FitWatch | None = None,
-    ) -> Iterator[Done]:
+    ) -> Iterator[FitResult]:
         """See ``FitEngine.run``; the results come as they are there, in no order."""
         threads = bench.recipe.train.threads or 1
         most = self.gpus or max(1, self.processors // threads)
@@ -85,7 +85,7 @@ class RayEngine:
                     ray.shutdown()
 
 
-def _done(crew: _Crew, jobs: Iterator[FitJob], most: int, store: FitStore) -> Iterator[Done]:
+def _done(crew: _Crew, jobs: Iterator[FitJob], most: int, store: FitStore) -> Iterator[FitResult]:
     """The results, with at most so many fits under way."""
     waiting = True
     while waiting or crew.busy:
@@ -128,7 +128,7 @@ class _Crew:
             tries,
         )
 
-    def finished(self) -> Iterator[tuple[FitJob, Done]]:
+    def finished(self) -> Iterator[tuple[FitJob, FitResult]]:
         """Those that have come to their end within a moment; looks are answered meanwhile."""
         there, _ = self._ray.wait(list(self.busy), num_returns=1, timeout=POLL_S)
         self._answer()

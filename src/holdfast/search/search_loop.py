@@ -17,7 +17,7 @@ import numpy as np
 from holdfast.core.decisions import notify
 from holdfast.core.records import Decision, Floats
 from holdfast.core.wording import counted
-from holdfast.search.job import Done, FitJob
+from holdfast.search.job import FitJob, FitResult
 from holdfast.search.samplers import Pruning
 from holdfast.search.space import shown
 from holdfast.search.space_request import key_of
@@ -35,12 +35,12 @@ class _Open:
     """A trial under way: its folds that are done."""
 
     begun: TrialStart
-    done: dict[int, Done] = field(default_factory=dict)
+    done: dict[int, FitResult] = field(default_factory=dict)
     dropped: str | None = None
 
 
 @dataclass(eq=False)
-class Searching:
+class SearchLoop:
     """One search, as it was planned (``how``).
 
     ``seconds`` bound it. ``ends`` says after a trial why there should be no other, ``behind`` after
@@ -76,7 +76,7 @@ class Searching:
         while (asked := self._next()) is not None:
             yield from self._jobs_of(asked)
 
-    def take(self, done: Done) -> None:
+    def take(self, done: FitResult) -> None:
         """What came of a fit."""
         name, _, fold = done.key.partition("-f")
         of = self._open.get(name)
@@ -238,7 +238,7 @@ class Searching:
         notify(Decision(f"trial {tried.number}{of}", score, because, prominent=True))
 
 
-def _of_fold(one: Done | None, name: str, size: int) -> Floats:
+def _of_fold(one: FitResult | None, name: str, size: int) -> Floats:
     """What one fold said of its rows; NaN where it is not done, or said of other ones."""
     found = None
     if one is not None:

@@ -19,10 +19,10 @@ from holdfast.core.seeds import derive_seed, generator
 from holdfast.core.wording import counted
 from holdfast.search.bench import Bench, judged_by, middle_batches
 from holdfast.search.rules.winner import LEVEL, ScoreRange
-from holdfast.search.search_loop import Searching
+from holdfast.search.search_loop import SearchLoop
 from holdfast.search.storage import calm
 from holdfast.search.study import TrialResult
-from holdfast.search.study_verdict import Judged
+from holdfast.search.study_verdict import SearchVerdict
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -38,7 +38,7 @@ LEAST = 12
 DEALINGS, TREES = 19, 16
 
 
-def block(search: Searching, found: Judged, bench: Bench, where: str) -> dict[str, Any]:
+def block(search: SearchLoop, found: SearchVerdict, bench: Bench, where: str) -> dict[str, Any]:
     """Everything that a search found, in plain values; ``where`` its study lies."""
     tried, how, expected, best = search.tried, search.how, found.expected, found.winner
     # Of every form of the model among the whole trials, measured once.
@@ -112,7 +112,7 @@ def _line(
 
 
 def _pareto(
-    whole: Sequence[TrialResult], found: Judged, metric: str, times: Mapping[str, float]
+    whole: Sequence[TrialResult], found: SearchVerdict, metric: str, times: Mapping[str, float]
 ) -> dict[str, Any]:
     """The trials that nobody beats in score, time of an answer and size at once."""
     sign = -1.0 if metric == "accuracy" else 1.0

@@ -19,7 +19,7 @@ DEFAULT = "the default"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Judged:
+class SearchVerdict:
     """The ``winner`` with the reason; ``noise``: no trial is shown to be better than the default.
     ``looked_best`` is the trial of the largest expected ``gain`` over the default, a share of the
     score. ``p_value`` says whether it is better, ``p_average`` whether the average trial is
@@ -44,7 +44,7 @@ class Judged:
 
 def judged(
     tried: Sequence[TrialResult], metric: str, test_rows: int, units: Ints | None = None
-) -> Judged:
+) -> SearchVerdict:
     """``test_rows`` is how many the expected score is said of; ``units`` [n] are those of the rows
     that judge (``winner``), left out where trials are judged by pieces of rows. Raises
     ``TrainingError`` where no trial came to its end."""
@@ -74,7 +74,7 @@ def judged(
     }
     kept = found[won.key]
     ends = sorted((sign * kept.low, sign * kept.high))
-    return Judged(
+    return SearchVerdict(
         winner=known[won.key],
         top=max(whole, key=lambda one: (float(score[name_of(one)].mean()), -one.number)),
         default=first if first.origin == "default" else None,

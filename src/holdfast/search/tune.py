@@ -29,7 +29,7 @@ from holdfast.search.bench import Bench, judged_by, units_of
 from holdfast.search.engines import engine_of
 from holdfast.search.learner import Fits, SearchLearner, SearchOutcome, need_test_rows
 from holdfast.search.samplers import Pruning, make_pruner, make_sampler
-from holdfast.search.search_loop import Searching
+from holdfast.search.search_loop import SearchLoop
 from holdfast.search.space import shown
 from holdfast.search.space_request import space_of
 from holdfast.search.storage import check_study, need_optuna, open_storage
@@ -110,7 +110,7 @@ class SettingsSearch:
         write_text(owned, owner)
         seconds = None if part.minutes is None else 60 * part.minutes
         until = None if seconds is None else time.monotonic() + seconds
-        search = Searching(
+        search = SearchLoop(
             trials,
             how,
             Pruning(how.pruner.chosen, how.passed, until),

@@ -30,7 +30,7 @@ from holdfast.search.bench import Bench, TrialFold, folds_of, judged_by, units_o
 from holdfast.search.capacity.sizes import LAYERS, Cost, Size, costs_of, sizes_of
 from holdfast.search.capacity.verdict import WHOLE, Capacity, judge_sizes, sentence
 from holdfast.search.engines import engine_of
-from holdfast.search.job import Done, FitJob
+from holdfast.search.job import FitJob, FitResult
 from holdfast.search.learner import Fits, SearchLearner, SearchOutcome, need_test_rows
 from holdfast.search.rules.winner import ScoreRange, expected_test
 from holdfast.search.study_block import front
@@ -94,7 +94,7 @@ class SizeSearch:
         because = f"each is fitted from the pretrained weights, judged {how} ({rows})"
         told = Decision("sizes", ", ".join(size.name for size in sizes), because, prominent=True)
         notify(told)
-        trying = Trying(sizes, folds, units_of(bench, folds))
+        trying = SizeTrials(sizes, folds, units_of(bench, folds))
         for done in fits(trying.jobs()):
             trying.take(done)
             key = done.key.rpartition("-f")[0]
@@ -124,13 +124,13 @@ class SizeSearch:
 
 
 @dataclass(eq=False)
-class Trying:
+class SizeTrials:
     """The sizes under way: which is fitted next, by what is known, and what came of each."""
 
     sizes: Sequence[Size]
     folds: Sequence[TrialFold]
     units: Ints | None = None
-    done: dict[str, dict[int, Done]] = field(default_factory=dict)
+    done: dict[str, dict[int, FitResult]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
 
     def jobs(self) -> Iterator[FitJob]:
@@ -146,7 +146,7 @@ class Trying:
                     break
                 yield fold.job(f"{size.key}-f{number}", size.settings, size.key != WHOLE)
 
-    def take(self, done: Done) -> None:
+    def take(self, done: FitResult) -> None:
         """What came of a fit."""
         key, _, fold = done.key.rpartition("-f")
         if done.failed is not None:
@@ -226,7 +226,7 @@ def in_turn(sizes: Sequence[Size]) -> list[Size]:
 
 
 def block_of(
-    found: Capacity, trying: Trying, costs: Mapping[str, Cost], how: str, said: str
+    found: Capacity, trying: SizeTrials, costs: Mapping[str, Cost], how: str, said: str
 ) -> dict[str, Any]:
     """``capacity`` of ``result.json``."""
     lines = [_line(found, trying, costs, size) for size in trying.sizes]
@@ -248,7 +248,7 @@ def block_of(
     }
 
 
-def study_of(found: Capacity, trying: Trying, block: Mapping[str, Any]) -> dict[str, Any]:
+def study_of(found: Capacity, trying: SizeTrials, block: Mapping[str, Any]) -> dict[str, Any]:
     """``study`` of ``result.json``, in the form of every search: the sizes are its trials."""
     tried = [line for line in block["sizes"] if line["tried"]]
     scores = {line["key"]: trying.quality(line["key"]) for line in tried}
@@ -269,7 +269,9 @@ def study_of(found: Capacity, trying: Trying, block: Mapping[str, Any]) -> dict[
     }
 
 
-def _line(found: Capacity, trying: Trying, costs: Mapping[str, Cost], size: Size) -> dict[str, Any]:
+def _line(
+    found: Capacity, trying: SizeTrials, costs: Mapping[str, Cost], size: Size
+) -> dict[str, Any]:
     line: dict[str, Any] = {
         "key": size.key,
         "name": size.name,

@@ -57,7 +57,7 @@ LIMITS_OF_SENTENCES = "sentence_bert_config.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Adapting:
+class AdaptationOptions:
     """What is asked for: ``texts`` a file to pretrain on, at most ``words`` new ones, ``steps`` of
     pretraining (``None``: worked out), and the folder ``out``."""
 
@@ -68,7 +68,7 @@ class Adapting:
 
 
 @dataclass(frozen=True, slots=True)
-class Adapted:
+class AdaptedModel:
     """What became of ``model``: ``kept`` says whether it lies in ``folder``, ``because`` why.
 
     ``difference`` is by how much less a validation row costs it than the model as it was (value,
@@ -111,7 +111,9 @@ class Adapted:
         }
 
 
-def adapting_of(texts: str | Path | None, words: int, out: str | Path | None) -> Adapting | None:
+def adapting_of(
+    texts: str | Path | None, words: int, out: str | Path | None
+) -> AdaptationOptions | None:
     """What was asked for at a door; ``None`` where nothing was."""
     if texts is None and not words and out is None:
         return None
@@ -120,10 +122,10 @@ def adapting_of(texts: str | Path | None, words: int, out: str | Path | None) ->
     if out is None:
         rule = "make a model, and nothing says where it is to lie"
         raise RecipeError("--adapt and --extend", rule, None, "Add --out FOLDER.")
-    return Adapting(Path(out), None if texts is None else str(texts), words)
+    return AdaptationOptions(Path(out), None if texts is None else str(texts), words)
 
 
-def check_adapting(asked: Adapting, task: str | None) -> None:
+def check_adapting(asked: AdaptationOptions, task: str | None) -> None:
     """Refuse what cannot be done, before anything is read; the task once it is known."""
     if asked.texts is None and not asked.words:
         rule = "is where an adapted model goes, and nothing says how to adapt it"
@@ -135,7 +137,9 @@ def check_adapting(asked: Adapting, task: str | None) -> None:
         raise RecipeError("--adapt and --extend", f"are not built for {task}", None, remedy)
 
 
-def adapt_model(divided: Divided, recipe: Recipe, texts: Sequence[str], asked: Adapting) -> Adapted:
+def adapt_model(
+    divided: Divided, recipe: Recipe, texts: Sequence[str], asked: AdaptationOptions
+) -> AdaptedModel:
     """Adapt the model of a recipe to ``texts`` without labels, of which none copies a row that is
     held out, and try it on the rows of a division.
 
@@ -166,7 +170,7 @@ def adapt_model(divided: Divided, recipe: Recipe, texts: Sequence[str], asked: A
         else f"once fine-tuned it is not shown to be better than the model as it was: {gap} less a "
         f"row, {on}; nothing was written"
     )
-    return Adapted(
+    return AdaptedModel(
         recipe.model.name,
         kept,
         because,
@@ -181,7 +185,7 @@ def adapt_model(divided: Divided, recipe: Recipe, texts: Sequence[str], asked: A
 
 
 def build(
-    recipe: Recipe, divided: Divided, texts: Sequence[str], asked: Adapting, folder: Path
+    recipe: Recipe, divided: Divided, texts: Sequence[str], asked: AdaptationOptions, folder: Path
 ) -> tuple[Pretrained | None, list[NewWord]]:
     """The adapted model in ``folder``, a plain one: what its pretraining was, and its new words."""
     model = recipe.model

@@ -28,7 +28,12 @@ from holdfast.plan.task import with_task
 from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe
 from holdfast.search.bench import as_a_run
-from holdfast.search.choice.adaptation import Adapted, Adapting, adapt_model, check_adapting
+from holdfast.search.choice.adaptation import (
+    AdaptationOptions,
+    AdaptedModel,
+    adapt_model,
+    check_adapting,
+)
 from holdfast.search.choice.candidate import ChoiceRows, ModelCandidate, candidate_of, short_fit
 from holdfast.search.choice.order import (
     LEVEL,
@@ -84,7 +89,7 @@ class Choice:
     left_out: tuple[LeftOut, ...]
     calibrated: str
     seconds: float
-    adapted: Adapted | None = None
+    adapted: AdaptedModel | None = None
 
     def __repr__(self) -> str:
         return brief("Choice", self.chosen, self.because)
@@ -115,7 +120,7 @@ def choose_model(
     recipe: Recipe,
     models: Sequence[str],
     held: Mapping[str, pa.Table] = MappingProxyType({}),
-    adapting: Adapting | None = None,
+    adapting: AdaptationOptions | None = None,
 ) -> Choice:
     """Choose among ``models`` (names or folders) for the rows of a recipe; ``held`` are rows in
     memory, see ``prepare.sources``. The chosen one is then adapted, where that is asked for.

@@ -42,7 +42,7 @@ from holdfast.search.bench import Bench
 from holdfast.search.engines import engine_of
 from holdfast.search.folds.rows import FoldPlan, FoldRows, fold_rows
 from holdfast.search.folds.scores import cv_block, folds_table, told_of_fold
-from holdfast.search.job import Done, FitJob, FitStore
+from holdfast.search.job import FitJob, FitResult, FitStore
 from holdfast.training.fold_evaluations import FoldLooks
 from holdfast.training.task import Measured
 
@@ -82,7 +82,7 @@ class CrossValidation:
     def described(self) -> Mapping[str, Any]:
         return {"folds": self.folds, "repeats": self.repeats, "nested": self.nested}
 
-    def learn(self, recipe: Recipe, divided: Divided) -> Validated:
+    def learn(self, recipe: Recipe, divided: Divided) -> FoldLearner:
         """Prepare all rows, and fold them."""
         given = int("test" in divided.splits.records["split"].to_pylist())
         if recipe.data.valid is not None or len(divided.given) > given:
@@ -103,7 +103,7 @@ class CrossValidation:
         divided = replace(divided, splits=splits)
         names = bare.recipe.data.names
         learning = LearningRows(bare, everything, everything, folds, divided, names)
-        return Validated(self, learning, plan)
+        return FoldLearner(self, learning, plan)
 
 
 def asked_for(
@@ -144,7 +144,7 @@ def _refuse(recipe: Recipe, nested: bool) -> None:
         raise RecipeError("holdfast cv", rule, None, remedy)
 
 
-class Validated:
+class FoldLearner:
     """What cross-validation makes of a division: its folds, and then the model of all rows."""
 
     def __init__(self, asked: CrossValidation, learning: LearningRows, plan: FoldPlan) -> None:
@@ -182,7 +182,7 @@ class Validated:
         store = FitStore(into.kept_in if into else None, bench.mark)
         engine = engine_of(self._asked.engine, self._asked.address)
         rows = {one.key: one for one in plan.folds}
-        by_key: dict[str, Done] = {}
+        by_key: dict[str, FitResult] = {}
         for done in engine.run(bench, jobs, store=store):
             by_key[done.key] = done
             notify(told_of_fold(rows[done.key], done, len(plan.of_repeat(0))))
@@ -198,7 +198,7 @@ class Validated:
     def _final(
         self,
         bench: Bench,
-        pairs: Sequence[tuple[FoldRows, Done]],
+        pairs: Sequence[tuple[FoldRows, FitResult]],
         told: Decision,
         into: RunFolder | None,
         listeners: Sequence[Listener],
@@ -235,7 +235,7 @@ class Validated:
 
 
 def joined(
-    pairs: Sequence[tuple[FoldRows, Done]], ready: TrainingPlan, share: float, folds: int
+    pairs: Sequence[tuple[FoldRows, FitResult]], ready: TrainingPlan, share: float, folds: int
 ) -> FoldLooks:
     """The folds' looks at their validation rows as looks of the fit on all rows, each at the same
     share of the way; a fold that had stopped says what it said last. The fit ends at the look that
@@ -257,7 +257,7 @@ def joined(
     return FoldLooks(len(pairs), plan.evaluate_at, tuple(looks), ends, because)
 
 
-def _look(dones: Sequence[Done], places: Sequence[int], ready: TrainingPlan) -> Measured:
+def _look(dones: Sequence[FitResult], places: Sequence[int], ready: TrainingPlan) -> Measured:
     looks = [(done.looks, place) for done, place in zip(dones, places, strict=True)]
     losses = np.concatenate([one.losses[i] for one, i in looks])
     logits = [one.logits[i] for one, i in looks if one.logits is not None]
@@ -280,7 +280,7 @@ def _look(dones: Sequence[Done], places: Sequence[int], ready: TrainingPlan) -> 
     )
 
 
-def _answered(bench: Bench, pairs: Sequence[tuple[FoldRows, Done]]) -> OutOfFoldAnswers:
+def _answered(bench: Bench, pairs: Sequence[tuple[FoldRows, FitResult]]) -> OutOfFoldAnswers:
     """What the folds of the first repeat said, in the order of the rows."""
     import pyarrow as pa
 

@@ -28,14 +28,14 @@ from holdfast.report.numbers import metric_name, number
 from holdfast.report.view.honest import headline_metric
 from holdfast.search.bench import Bench
 from holdfast.search.folds.rows import FoldRows
-from holdfast.search.job import Done
+from holdfast.search.job import FitResult
 from holdfast.stats.folds import corrected_t, nested
 from holdfast.stats.temperature import losses_at
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Pairs = Sequence[tuple[FoldRows, Done]]
+Pairs = Sequence[tuple[FoldRows, FitResult]]
 LEVEL = 0.95
 ENDS = ("value", "low", "high")
 # Metrics of ours that are shares, by how their names begin; what else there is begins at 0.
@@ -126,7 +126,7 @@ def _commonest(bench: Bench, pairs: Pairs, metric: str) -> float | None:
     return float(counts.max() / len(held))
 
 
-def told_of_fold(one: FoldRows, done: Done, folds: int) -> Decision:
+def told_of_fold(one: FoldRows, done: FitResult, folds: int) -> Decision:
     """A fold that is done, in a line."""
     scores = done.answered.scores["metrics"]
     name = headline_metric(scores)
@@ -231,7 +231,7 @@ def _pooled(bench: Bench, pairs: Pairs, fitted: FittedModel) -> dict[str, Estima
     }
 
 
-def _outputs(bench: Bench, folds: Sequence[Done]) -> Outputs:
+def _outputs(bench: Bench, folds: Sequence[FitResult]) -> Outputs:
     """What the folds said, as the outputs of one model."""
     import pyarrow as pa
 
@@ -261,9 +261,9 @@ def _mean(found: Sequence[Estimate]) -> Estimate:
 
 
 def _nested(pairs: Pairs, folds: int) -> dict[str, Any]:
-    """Nested cross-validation's intervals: the folds within each fold stand in ``Done``. They chose
-    the state by the same losses, which are therefore too good by what choosing gains: that moves
-    the value a part of it towards the worse."""
+    """Nested cross-validation's intervals: the folds within each fold stand in ``FitResult``.
+    They chose the state by the same losses, which are therefore too good by what choosing gains:
+    that moves the value a part of it towards the worse."""
     if folds < 3:
         return {}
     outer = [done.answered.losses for _, done in pairs]
@@ -283,7 +283,7 @@ def _nested(pairs: Pairs, folds: int) -> dict[str, Any]:
     }
 
 
-def _per_fold(one: FoldRows, done: Done) -> dict[str, Any]:
+def _per_fold(one: FoldRows, done: FitResult) -> dict[str, Any]:
     return {
         "fold": one.number,
         "repeat": one.repeat,
