@@ -99,7 +99,7 @@ def __getattr__(name: str) -> Any:
 
         return getattr(importlib.import_module(_HOMES[name]), name)
     if name in __all__:
-        from holdfast.core.plugins import load
+        from holdfast.core.discovery import load
 
         return load("holdfast.functions", name)
     raise AttributeError(f"module 'holdfast' has no attribute {name!r}")

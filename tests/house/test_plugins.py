@@ -44,7 +44,7 @@ def test_a_command_of_a_plug_in_loads_it(tmp_path: Path) -> None:
 PACKAGE = '''
 from typing import Annotated
 import typer
-from holdfast.core.plugins import Entry
+from holdfast.core.discovery import Entry
 
 def command(name: Annotated[str, typer.Argument(help="Who is greeted.")]) -> None:
     """Greet somebody."""

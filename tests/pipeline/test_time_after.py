@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from holdfast.core.stages import stage, tick, watched
+from holdfast.core.decisions import stage, tick, watched
 from holdfast.fits import duration
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override

@@ -23,12 +23,10 @@ from holdfast.contract.predictions import (
     write_answers,
 )
 from holdfast.contract.result import class_columns
-from holdfast.core.decisions import notify
-from holdfast.core.defects import defect_line, raises_defects
+from holdfast.core.decisions import notify, stage
 from holdfast.core.errors import InputError, Interrupted
-from holdfast.core.input_errors import lacking
+from holdfast.core.input_errors import defect_line, lacking, raises_defects
 from holdfast.core.records import Decision, to_json
-from holdfast.core.stages import stage
 from holdfast.runs.finished_run import SourceColumns
 
 if TYPE_CHECKING:

@@ -16,9 +16,8 @@ import typer.core
 
 from holdfast.cli.options import flat
 from holdfast.cli.words import SOURCES, Command, tamed
-from holdfast.core.discovery import lies_there
+from holdfast.core.discovery import Entry, lies_there, load, names
 from holdfast.core.errors import MachineError, RecipeError
-from holdfast.core.plugins import Entry, load, names
 
 if TYPE_CHECKING:
     from typer._click.core import Context

@@ -1,9 +1,15 @@
-"""The decision log: what was decided and found, written where it happens.
+"""What work tells whoever listens, written where it happens: the decision log, and how far a long
+stretch of it is.
 
-``notify(Decision(…))`` hands it to whoever listens: ``with decisions_to(listener): …``, the
-terminal for a person, a list in a test, nobody for a trial among many (``decisions_to(None)``). It
-goes with the context, as warnings and logging do, so no function between the two has to know of it.
-A thread that is begun inside, or another process, has nobody who listens.
+``notify(Decision(…))`` hands what was decided or found to whoever listens: ``with
+decisions_to(listener): …``, the terminal for a person, a list in a test, nobody for a trial among
+many (``decisions_to(None)``). ``with watched(show): …`` names who watches progress; inside, ``with
+stage("scoring the test rows"): …`` says what goes on and ``tick(done, total)`` how far it is.
+Without a watcher, or outside of a stage, a tick says nothing: the training loop has listeners of
+its own.
+
+Both go with the context, as warnings and logging do, so no function between the two has to know of
+it. A thread that is begun inside, or another process, has nobody who listens.
 """
 
 from __future__ import annotations
@@ -15,8 +21,11 @@ from contextvars import ContextVar
 from holdfast.core.records import Decision, Finding
 
 DecisionListener = Callable[[Decision | Finding], None]
+Watcher = Callable[[str, int | None, int | None], None]
 
 _LISTENER: ContextVar[DecisionListener | None] = ContextVar("listener", default=None)
+_WATCHER: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
+_STAGE: ContextVar[str | None] = ContextVar("stage", default=None)
 
 
 @contextlib.contextmanager
@@ -47,3 +56,31 @@ def recorded() -> Iterator[list[Decision | Finding]]:
     log: list[Decision | Finding] = []
     with decisions_to(log.append):
         yield log
+
+
+@contextlib.contextmanager
+def watched(watcher: Watcher) -> Iterator[None]:
+    """Every stage and tick inside is reported to ``watcher(what, done, total)``."""
+    before = _WATCHER.set(watcher)
+    try:
+        yield
+    finally:
+        _WATCHER.reset(before)
+
+
+@contextlib.contextmanager
+def stage(what: str) -> Iterator[None]:
+    """Work that is called ``what``; a stage inside another stands in its place until it ends."""
+    before = _STAGE.set(what)
+    try:
+        tick(None, None)
+        yield
+    finally:
+        _STAGE.reset(before)
+
+
+def tick(done: int | None, total: int | None) -> None:
+    """``done`` of ``total`` pieces of the present stage are finished."""
+    watcher, what = _WATCHER.get(), _STAGE.get()
+    if watcher is not None and what is not None:
+        watcher(what, done, total)

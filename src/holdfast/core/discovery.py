@@ -1,5 +1,12 @@
-"""Registries that contract kits can walk: a family of named things, one entry a thing; and what to
-say of a name, or of a path, behind which there is nothing: the nearest one that there is."""
+"""Things found by name: registries that contract kits can walk, one entry a thing; what other
+packages bring, by entry points; and what to say of a name, or of a path, behind which there is
+nothing: the nearest one that there is.
+
+Groups of entry points: ``holdfast.commands`` (a command's name → its ``Entry``),
+``holdfast.functions`` (a public function's name → the function) and ``holdfast.hooks`` (what the
+core asks a plug-in for). Holdfast's own plug-ins register in the same way as anybody's, and each is
+imported when it is asked for.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +16,12 @@ import importlib
 import itertools
 import pkgutil
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from types import ModuleType
-from typing import Generic, TypeVar
+from types import MappingProxyType, ModuleType
+from typing import Any, Generic, TypeVar
 
-from holdfast.core.errors import RecipeError
+from holdfast.core.errors import MachineError, RecipeError
 
 T = TypeVar("T")
 
@@ -62,6 +70,36 @@ def modules_of(package: str, flat: bool = False) -> tuple[ModuleType, ...]:
     names = [found.name for found in pkgutil.walk_packages(places, f"{package}.")]
     names.sort(key=lambda name: (name.rpartition(".")[2] if flat else "", name))
     return tuple(map(importlib.import_module, names))
+
+
+class Entry:
+    """A command: the ``module`` whose ``command`` it is, its line in the list, and what may be
+    typed."""
+
+    def __init__(self, module: str, short: str, *examples: str) -> None:
+        self.module, self.short, self.examples = module, short, examples
+
+
+@functools.cache
+def names(group: str) -> Mapping[str, EntryPoint]:
+    """The entry points of a group by their names; nothing of them is imported."""
+    return MappingProxyType({found.name: found for found in entry_points(group=group)})
+
+
+def load(group: str, name: str) -> Any:
+    """What an entry point names. Raises ``KeyError`` where nobody brings it, and ``MachineError``
+    where whoever does cannot be imported."""
+    found = names(group)[name]
+    try:
+        return found.load()
+    except (ImportError, AttributeError) as error:
+        by = found.dist.name if found.dist else found.value
+        raise MachineError(
+            f"{name} of {by}",
+            f"cannot be loaded from {found.value}: {error}",
+            None,
+            f"Install {by} again, or a version that fits this one of Holdfast.",
+        ) from error
 
 
 SHOWN = 10

@@ -1,7 +1,11 @@
-"""The net round every place where a stranger's bytes come in: a file of rows, a recipe, a model's
-folder, a log, a run's folder.
+"""Whose fault an exception is: the input's, the machine's, or Holdfast's own.
 
-Whether an error means that the system gave no memory, or no thread, and which limit says so.
+``door`` is the net round every place where a stranger's bytes come in: a file of rows, a recipe, a
+model's folder, a log, a run's folder. ``lacking`` tells whether the system gave no memory, or no
+thread, and which limit says so. Anything else is a defect, which may cost a detail and never a
+trained model: where training is over, or is somebody else's, a part that fails is left out and
+named (``survived``). ``HOLDFAST_DEFECTS=raise`` lets every defect end the program, as the tests
+have it.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ import re
 import resource
 from collections.abc import Iterator
 
-from holdfast.core.errors import HoldfastError, InputError, MachineError
+from holdfast.core.errors import HoldfastError, InputError, Interrupted, MachineError
 from holdfast.core.machine import memory_limits
 from holdfast.core.printable import printable
 
@@ -21,6 +25,7 @@ LONGEST_REASON = 200
 # What a library in Rust raises where it gives up. It is no ``Exception``, and its class cannot be
 # imported.
 PANIC = "PanicException"
+REPORT_IT = "a defect in Holdfast, please report it"
 
 
 @contextlib.contextmanager
@@ -120,3 +125,33 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         # ``raise … from None`` says that what was being handled is not the cause.
         context = None if following.__suppress_context__ else following.__context__
         following = following.__cause__ or context
+
+
+def raises_defects() -> bool:
+    """Whether a defect is to end the program instead of being named."""
+    return os.environ.get("HOLDFAST_DEFECTS") == "raise"
+
+
+def defect_line(error: BaseException) -> str:
+    """What is told of a defect that is survived, in one line."""
+    return f"{REPORT_IT}: {type(error).__name__}: {error}"
+
+
+@contextlib.contextmanager
+def survived(what: str, left: str) -> Iterator[None]:
+    """A defect inside ends the block and no more: the decision log says that ``what`` is
+    not written, why, and what is ``left``. What the input or the machine is at fault for, and an
+    interrupt, is raised."""
+    try:
+        yield
+    except (InputError, Interrupted):
+        raise
+    except Exception as error:
+        if raises_defects() or lacking(error):
+            raise
+        # These load NumPy, which this module must not: it is asked why NumPy could not be loaded.
+        from holdfast.core.decisions import notify
+        from holdfast.core.records import Decision
+
+        because = f"{defect_line(error)}; {left}"
+        notify(Decision(what, "not written", because, prominent=True))

@@ -21,10 +21,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from holdfast.core.defects import REPORT_IT, raises_defects
 from holdfast.core.errors import Defect, RunError
 from holdfast.core.files import write_json
-from holdfast.core.input_errors import door
+from holdfast.core.input_errors import REPORT_IT, door, raises_defects
 from holdfast.core.records import Decision, to_json
 from holdfast.core.run_shapes import EVENT_SHAPES, RESULT_SHAPE, SEAL
 from holdfast.core.shapes import (

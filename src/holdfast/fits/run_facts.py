@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.contract.fit import FittedModel, TrainingPlan
+from holdfast.core.decisions import stage
 from holdfast.core.errors import InputError
 from holdfast.core.events import Monitor
 from holdfast.core.records import Ints, Snapshot, Verdict
 from holdfast.core.run_facts import RunFacts
-from holdfast.core.stages import stage
 from holdfast.core.tasks import WRITERS
 from holdfast.models.adapters.adapter import home_of
 from holdfast.models.adapters.targets import find_targets

@@ -27,10 +27,10 @@ from holdfast.contract.run_folder import (
     is_finished,
     is_main_process,
 )
-from holdfast.core.decisions import notify
-from holdfast.core.defects import survived
+from holdfast.core.decisions import notify, stage
 from holdfast.core.errors import InputError, Interrupted, RunError
 from holdfast.core.files import disk_errors
+from holdfast.core.input_errors import survived
 from holdfast.core.records import Decision, to_json
 from holdfast.core.run_files import (
     EVENTS,
@@ -43,7 +43,6 @@ from holdfast.core.run_files import (
     seal_model,
     write_result,
 )
-from holdfast.core.stages import stage
 from holdfast.data.table import Table
 from holdfast.fits.fit import averages, late_decisions
 from holdfast.fits.outer_folds import answer_outer

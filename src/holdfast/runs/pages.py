@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.contract.run_folder import MODEL, REPORT, remove_checkpoints
-from holdfast.core.defects import survived
+from holdfast.core.input_errors import survived
 from holdfast.core.run_files import CARD, read_result
 from holdfast.report.card import write_card
 from holdfast.report.page import write_report

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from holdfast.contract.predictions import groups_of
+from holdfast.core.decisions import tick
 from holdfast.core.records import Floats, Ints, Outputs
-from holdfast.core.stages import tick
 from holdfast.tasks.classes.encoding import EncodedTexts, TextClassification, encode
 from holdfast.training.batches import by_length
 

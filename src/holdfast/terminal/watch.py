@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.contract.request import Request
 from holdfast.contract.run_folder import chosen_folder, is_main_process
-from holdfast.core.decisions import decisions_to
+from holdfast.core.decisions import decisions_to, watched
 from holdfast.core.records import Decision, Finding
-from holdfast.core.stages import watched
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe
 from holdfast.runs.procedure import Procedure

@@ -18,10 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.core.branches import branch_from
-from holdfast.core.defects import raises_defects
 from holdfast.core.errors import RunError
 from holdfast.core.files import write_atomically
-from holdfast.core.input_errors import reason
+from holdfast.core.input_errors import raises_defects, reason
 from holdfast.core.records import Finding, Snapshot
 from holdfast.core.run_facts import LabelNoise, RunFacts
 from holdfast.core.run_shapes import BRANCH

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holdfast.core.decisions import notify
-from holdfast.core.defects import REPORT_IT
 from holdfast.core.errors import RunError
 from holdfast.core.files import disk_errors, write_text
+from holdfast.core.input_errors import REPORT_IT
 from holdfast.core.records import Decision, to_json
 from holdfast.core.run_files import without_defects
 from holdfast.core.run_shapes import EVENT_SHAPES

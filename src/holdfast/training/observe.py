@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from holdfast.core.decisions import tick
 from holdfast.core.records import Floats, Ints
-from holdfast.core.stages import tick
 from holdfast.models.compute.prefix import train_mode
 from holdfast.training.batches import by_length, shard
 from holdfast.training.machine.sharding import is_sharded

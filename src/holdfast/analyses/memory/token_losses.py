@@ -10,8 +10,8 @@ import numpy as np
 
 from holdfast.analyses.memory.membership import Tokens
 from holdfast.analyses.memory.probe import SetScores
+from holdfast.core.decisions import tick
 from holdfast.core.records import Floats
-from holdfast.core.stages import tick
 from holdfast.data.table import Table
 from holdfast.tasks.generation.losses import ChunkedOutput
 from holdfast.tasks.lm.losses import TokenOutput

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from holdfast.core.plugins import Entry
+from holdfast.core.discovery import Entry
 
 DASHBOARD = Entry(
     "holdfast.plugins.dashboard.command",

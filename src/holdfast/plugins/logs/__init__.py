@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from holdfast.core.curves import Series
-from holdfast.core.discovery import Registry, modules_of
+from holdfast.core.discovery import Entry, Registry, modules_of
 from holdfast.core.errors import DataError
-from holdfast.core.plugins import Entry
 from holdfast.core.records import Decision
 
 

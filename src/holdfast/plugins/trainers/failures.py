@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from holdfast.core.defects import raises_defects
 from holdfast.core.errors import InputError, MachineError
+from holdfast.core.input_errors import raises_defects
 from holdfast.plugins.trainers.foreign import TheirFailure
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ from holdfast.control.policy import Policy
 from holdfast.control.sight import Can
 from holdfast.control.stop_rules import StoppingRule
 from holdfast.core.actions import Stop
-from holdfast.core.defects import defect_line
 from holdfast.core.errors import InputError, RecipeError, RunError
 from holdfast.core.events import Advisor
+from holdfast.core.input_errors import defect_line
 from holdfast.core.records import Decision, Snapshot, Verdict
 from holdfast.plan.defaults import REGIONS, size_of
 from holdfast.plugins.trainers.foreign import TheirFailure

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from holdfast.core.decisions import stage
 from holdfast.core.errors import HoldfastError, RecipeError
 from holdfast.core.machine import MB
-from holdfast.core.stages import stage
 from holdfast.core.tasks import WRITERS
 from holdfast.metrics import TEXT_METRICS, TextMetric
 from holdfast.models.adapters.quantize import is_quantized

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holdfast.contract.samples import Sample, WrittenSamples
+from holdfast.core.discovery import load
 from holdfast.core.errors import RecipeError, RunError
-from holdfast.core.plugins import load
 from holdfast.core.records import Decision, Ints
 from holdfast.data.columns.carry import with_column
 from holdfast.data.table import Table

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from holdfast.core.decisions import tick
 from holdfast.core.records import Floats, Ints
-from holdfast.core.stages import tick
 from holdfast.data.chats.chat import form_of, turns_of
 from holdfast.data.chats.turns import asked, prompt_of
 from holdfast.data.table import Table

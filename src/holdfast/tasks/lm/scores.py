@@ -13,8 +13,8 @@ from holdfast.contract.fit import Finish, Scored, SplitRows, TrainingPlan
 from holdfast.contract.result import scores_block
 from holdfast.contract.run_folder import MODEL
 from holdfast.contract.samples import Sample
+from holdfast.core.decisions import stage
 from holdfast.core.records import Decision, Floats, Ints, to_json
-from holdfast.core.stages import stage
 from holdfast.data.chats.chat import turns_of
 from holdfast.data.chats.turns import prompt_of
 from holdfast.data.table import Table

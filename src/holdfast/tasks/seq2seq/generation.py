@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from holdfast.core.decisions import tick
 from holdfast.core.records import Floats, Ints
-from holdfast.core.stages import tick
 from holdfast.models.generators.average import processors_of
 from holdfast.models.generators.seq2seq_network import PLAIN_INPUTS
 from holdfast.models.loading.quiet import quiet_transformers
