@@ -8,7 +8,6 @@ gone or changed only the few that the run itself kept are there.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from holdfast.contract.run_folder import unsealed
 from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError, MachineError, RunError
 from holdfast.core.outputs import checked_output, writing
-from holdfast.core.records import Decision
+from holdfast.core.records import Decision, finite
 from holdfast.core.tasks import OF_PICTURES, TAGGERS, WRITERS
 from holdfast.data.images.picture import thumbnail
 from holdfast.report.numbers import moment
@@ -219,8 +218,8 @@ def _rows(
                 right=_right(task, line, said, label),
                 sure=_sure(task, line),
                 chances=_chances(again.names, line),
-                loss=_finite(line.get("loss")),
-                error=_finite(line.get("error")),
+                loss=finite(line.get("loss")),
+                error=finite(line.get("error")),
                 start=known.get("untuned"),
                 words=words,
                 picture=picture,
@@ -272,10 +271,6 @@ def _chances(names: Sequence[str], line: Mapping[str, Any]) -> tuple[tuple[str, 
         return ()
     ranked = sorted(zip(names, chances, strict=True), key=lambda pair: -pair[1])
     return tuple((name, float(p)) for name, p in ranked[:CHANCES])
-
-
-def _finite(value: float | None) -> float | None:
-    return float(value) if value is not None and math.isfinite(value) else None
 
 
 def _left_to_a_person(

@@ -17,7 +17,7 @@ from holdfast.control.policy import Policy, advise
 from holdfast.control.sight import Can, LossDifference, RemedyTrial, Sight, revived
 from holdfast.control.stop_rules import StoppingRule
 from holdfast.core.actions import Action, RollBack, Stop, to_record
-from holdfast.core.records import Floats, Snapshot, Verdict, to_json
+from holdfast.core.records import Floats, Snapshot, Verdict, finite, to_json
 from holdfast.monitor.evidence import validation_labels, validation_losses
 from holdfast.monitor.generalisation import at_floor
 from holdfast.stats.paired_tests import paired_t
@@ -249,9 +249,9 @@ class Controller:
             ),
             over=to_record(stop) if stop is not None else None,
             end=last.step >= planned,
-            loss=None if losses is None else _number(losses[:, -1].mean()),
-            train_loss=_number(last.train_loss),
-            first_train=_number(history[0].train_loss),
+            loss=None if losses is None else finite(losses[:, -1].mean()),
+            train_loss=finite(last.train_loss),
+            first_train=finite(history[0].train_loss),
             at_floor=bool(last.train_losses.size) and at_floor(last),
             against_first=_against(losses, None if losses is None else losses[:, 0]),
             against_kept=_against(losses, None if losses is None else losses[:, kept]),
@@ -269,7 +269,7 @@ class Controller:
             trial=trial,
             trials_left=max(0, MOST_TRIALS - len(self.tried)) if now.spent < course.most else 0,
             valid_rows=int(last.valid_losses.size),
-            metrics={name: _number(value) for name, value in last.valid_metrics.items()},
+            metrics={name: finite(value) for name, value in last.valid_metrics.items()},
             findings=course.findings,
         )
 
@@ -311,8 +311,4 @@ def _against(losses: Floats | None, bar: Floats | None) -> LossDifference:
     if losses is None or bar is None:
         return LossDifference()
     found = paired_t(losses[:, -1], bar)
-    return LossDifference(*map(_number, (found.value, found.low, found.high, found.above)))
-
-
-def _number(value: float | None) -> float | None:
-    return float(value) if value is not None and math.isfinite(value) else None
+    return LossDifference(*map(finite, (found.value, found.low, found.high, found.above)))

@@ -26,7 +26,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
-from typing import Any
+from typing import Any, get_args
 
 from holdfast.core.errors import RecipeError
 
@@ -223,26 +223,7 @@ Action = (
     | Reshuffle
     | HalveBatch
 )
-ACTIONS: Mapping[str, type[Action]] = {
-    kind.__name__: kind
-    for kind in (
-        Stop,
-        Continue,
-        RollBack,
-        ScaleLearningRate,
-        SetWeightDecay,
-        SetDropout,
-        Freeze,
-        Unfreeze,
-        Extend,
-        Shorten,
-        SwitchOn,
-        StrengthenAugmentation,
-        ResetHead,
-        Reshuffle,
-        HalveBatch,
-    )
-}
+ACTIONS: Mapping[str, type[Action]] = {kind.__name__: kind for kind in get_args(Action)}
 
 
 def to_record(action: Action) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Objects stay in their room; these records cross. Arrays are NumPy, never tensors
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -217,6 +218,18 @@ def mean_loss(losses: Floats, tokens: Ints | None = None) -> float:
     return float(np.average(losses, weights=tokens)) if tokens.sum() else float("nan")
 
 
+def softmax(logits: Floats) -> Floats:
+    """The exponentials of ``logits`` [n, …, classes] as shares of their sum over the last axis."""
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
+
+
+def finite(value: object) -> float | None:
+    """A number as a float; ``None`` for one that is not finite, and for what is no number."""
+    is_number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    return float(value) if is_number and math.isfinite(value) else None  # type: ignore[arg-type]
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """What one evaluation point saw. Losses are natural-log, one per example, in evaluation mode,
@@ -333,9 +346,7 @@ class Outputs:
     @property
     def probabilities(self) -> Floats:
         """Softmax of the logits, float64, [n, classes]."""
-        shifted = self.logits.astype(np.float64) - self.logits.max(axis=1, keepdims=True)
-        exponentials = np.exp(shifted)
-        return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
+        return softmax(self.logits.astype(np.float64))
 
     @property
     def predictions(self) -> Ints:

@@ -18,7 +18,7 @@ from holdfast.augment.synthesize import crossed
 from holdfast.contract.fit import PreparedData, Sides
 from holdfast.contract.run_folder import SPLITS, open_run
 from holdfast.core.errors import RecipeError, RunError
-from holdfast.core.records import Decision, Finding, Floats, Ints
+from holdfast.core.records import Decision, Finding, Floats, Ints, softmax
 from holdfast.core.seeds import generator
 from holdfast.core.tasks import WRITERS
 from holdfast.core.updates import ForwardPass
@@ -348,8 +348,7 @@ def _shares(teacher: Teacher, table: Table, problem: Problem) -> Floats:
         return wide
     if problem == "several":
         return np.asarray(1 / (1 + np.exp(-wide)))
-    shares = np.exp(wide - wide.max(axis=1, keepdims=True))
-    return np.asarray(shares / shares.sum(axis=1, keepdims=True))
+    return softmax(wide)
 
 
 def refuse_seen(run: Path, divided: Divided) -> tuple[Finding, ...]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from holdfast.contract.fit import PreparedData
 from holdfast.core.errors import RecipeError
-from holdfast.core.records import Decision, Floats, Ints
+from holdfast.core.records import Decision, Floats, Ints, softmax
 from holdfast.core.seeds import generator
 from holdfast.data.extra_rows import added_texts
 from holdfast.models.probes.logistic import softmax_losses
@@ -162,9 +162,7 @@ def _teller(way: str, known: Vectors) -> Label:
 
     def taught(hidden: npt.NDArray[np.bool_]) -> Floats:
         probe = _probe(known, ~hidden, None, known.beside())
-        logits = probe.logits(known.unlabelled)
-        shares = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return np.asarray(shares / shares.sum(axis=1, keepdims=True))
+        return softmax(probe.logits(known.unlabelled))
 
     if way == "self-training":
         return lambda labels, hidden: _weighed(taught(hidden), (~hidden).sum())

@@ -20,7 +20,7 @@ from holdfast.augment.synthesize import NewText, from_templates, recombined, sif
 from holdfast.contract.fit import PreparedData
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import RecipeError
-from holdfast.core.records import Decision, Floats, Ints
+from holdfast.core.records import Decision, Floats, Ints, softmax
 from holdfast.core.seeds import generator
 from holdfast.data.extra_rows import added_texts
 from holdfast.data.labels.names import words_of
@@ -155,9 +155,7 @@ def _chances(
     for fold in np.unique(fold_of):
         there = folds != fold
         probe = fit_probe(old[there], labels[there], classes=classes, seed=seed)
-        logits = _logits(probe, new[fold_of == fold])
-        raised = np.exp(logits - logits.max(axis=1, keepdims=True))
-        found[fold_of == fold] = np.asarray(raised / raised.sum(axis=1, keepdims=True))
+        found[fold_of == fold] = softmax(_logits(probe, new[fold_of == fold]))
     return found
 
 

@@ -10,7 +10,7 @@ from holdfast.analyses.analysis import After, Analysis, Before, NoAnswer
 from holdfast.analyses.fairness.columns import FairnessFound, asker, confirm_fairness, find_fairness
 from holdfast.analyses.fairness.forms import Ask
 from holdfast.contract.fit import FittedModel
-from holdfast.core.records import Floats
+from holdfast.core.records import Floats, softmax
 from holdfast.data.table import Table
 from holdfast.training.observe import Observer
 
@@ -61,10 +61,7 @@ def _start(fitted: FittedModel) -> Ask | None:
         job = fitted.job
         observer = Observer(job.accelerator, job.task, alone=True)
         examples = fitted.encode(table)
-        logits = observer.measure(network[0], examples, np.arange(len(examples)))[1]
-        shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-        found: Floats = shifted / shifted.sum(axis=1, keepdims=True)
-        return found
+        return softmax(observer.measure(network[0], examples, np.arange(len(examples)))[1])
 
     return ask
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from holdfast.analyses.slices.facts import RowFacts
 from holdfast.analyses.slices.search import SliceCandidate
-from holdfast.core.records import Estimate, Floats, Ints
+from holdfast.core.records import Estimate, Floats, Ints, finite
 from holdfast.core.seeds import generator
 from holdfast.stats.excess import excess, excess_p_values, rows_for_excess
 from holdfast.stats.intervals import wilson, wilson_by_groups
@@ -152,7 +152,7 @@ def _tested(
         n,
         mean_of(asked, mask),
         mean_of(asked, ~mask),
-        gap if math.isfinite(gap) else None,
+        finite(gap),
         p,
         confirmed,
         expected,

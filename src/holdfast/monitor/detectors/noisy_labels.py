@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from holdfast.core.records import Floats
+from holdfast.core.records import Floats, softmax
 from holdfast.core.run_facts import LabelNoise
 from holdfast.monitor import limits
 from holdfast.monitor.detectors import DETECTORS
@@ -93,8 +93,7 @@ def _by_own_answers(history: History) -> LabelNoise | None:
         # Probabilities after the best temperature [n, classes].
         temperature = snapshot.temperature if snapshot.temperature > 0 else 1.0
         scores = np.asarray(snapshot.valid_logits, dtype=np.float64) / temperature
-        powers = np.exp(scores - scores.max(axis=1, keepdims=True))
-        answers.append(powers / powers.sum(axis=1, keepdims=True))
+        answers.append(softmax(scores))
     mean = np.mean(answers, axis=0)
     base = float(np.bincount(history.labels).max() / len(history.labels))
     right = float((mean.argmax(axis=1) == history.labels).mean())

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from markupsafe import Markup
 
-from holdfast.core.records import Estimate
+from holdfast.core.records import Estimate, finite
 from holdfast.plugins.dashboard.drift_view import drift_view
 from holdfast.plugins.dashboard.pages import moment_of, plain
 from holdfast.plugins.service.afterwards import SAID
@@ -243,7 +243,7 @@ def _trend(tests: Sequence[Event]) -> Markup:
     if sum(isinstance(one, (int, float)) for one in values) < 2:
         return Markup("")
     lines = [
-        ChartSeries(title, style, tuple(_finite(one.body.get(key)) for one in same))
+        ChartSeries(title, style, tuple(finite(one.body.get(key)) for one in same))
         for title, style, key in (
             ("Right", "valid", "value"),
             ("At least", "train", "low"),
@@ -257,11 +257,6 @@ def _trend(tests: Sequence[Event]) -> Markup:
         "trend", "Re-tests", metric, steps, (None,) * len(steps), shown, None, "test"
     )
     return curves(chart)
-
-
-def _finite(value: Any) -> float | None:
-    plain_ = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return float(value) if plain_ and math.isfinite(value) else None
 
 
 def _told(event: Event) -> Mapping[str, Any]:

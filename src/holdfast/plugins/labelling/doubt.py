@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from holdfast.core.records import Floats, Ints
+from holdfast.core.records import Floats, Ints, softmax
 
 # The inverse strength of the ridge penalty; chosen on seeds that no figure is from.
 C = 10.0
@@ -40,9 +40,7 @@ def updated(vectors: Floats, labels: Ints, probabilities: Floats) -> Floats:
     offset = np.log(np.maximum(probabilities, LEAST_PROBABILITY))
     x = np.concatenate([vectors, np.ones((len(vectors), 1), vectors.dtype)], axis=1)
     weights = _fitted(x[known].astype(np.float64), labels[known], offset[known])
-    logits = x @ weights.T.astype(x.dtype) + offset
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
+    return softmax(x @ weights.T.astype(x.dtype) + offset)
 
 
 def scaled(vectors: Floats) -> Floats:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from holdfast.core.branches import alive, branch_of
-from holdfast.core.records import Estimate
+from holdfast.core.records import Estimate, finite
 from holdfast.report.block import Block
 from holdfast.report.charts.curves import ChartSeries, CurvesChart, LeftCurve, curves
 from holdfast.report.charts.dots import Dot, dots
@@ -104,7 +103,7 @@ def learning(
         "Loss over the run",
         "loss",
         tuple(map(_step, looks)),
-        tuple(_finite(look.get("epoch")) for look in looks),
+        tuple(finite(look.get("epoch")) for look in looks),
         shown,
         best if isinstance(best, int) else None,
         sizes=sizes,
@@ -201,19 +200,13 @@ def _left(
 
 def _column(looks: list[Mapping[str, object]], *keys: str) -> tuple[float | None, ...]:
     *path, last = keys
-    return tuple(_finite(Block(look).block(*path).get(last)) for look in looks)
-
-
-def _finite(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        return None
-    return float(value)
+    return tuple(finite(Block(look).block(*path).get(last)) for look in looks)
 
 
 def _look(
     look: Mapping[str, object], series: list[ChartSeries], index: int, best: object
 ) -> tuple[str, str, tuple[str, ...], bool]:
-    epoch = _finite(look.get("epoch"))
+    epoch = finite(look.get("epoch"))
     numbers = [number(s.values[index], "" if i < 3 else "accuracy") for i, s in enumerate(series)]
     shown = "–" if epoch is None else f"{epoch:.2f}"
     return count(look["step"]), shown, tuple(numbers), look["step"] == best

@@ -29,7 +29,7 @@ import numpy as np
 from holdfast.contract.fit import FittedModel, SideKept
 from holdfast.contract.side_layer import SideLayer, encoded, fit_side
 from holdfast.core.errors import DataError, RecipeError
-from holdfast.core.records import Decision, Finding, Floats, Ints
+from holdfast.core.records import Decision, Finding, Floats, Ints, softmax
 from holdfast.core.seeds import generator
 from holdfast.core.wording import p_words
 from holdfast.data.columns.extra import (
@@ -173,9 +173,7 @@ def unlike_chance(
     are not in R, so two that say the same are both told from chance.
     """
     _, bias = fit_side(np.zeros((len(labels), 0)), labels, text, 1.0)
-    logits = text + bias
-    chances = np.exp(logits - logits.max(axis=1, keepdims=True))
-    rest = -chances / chances.sum(axis=1, keepdims=True)
+    rest = -softmax(text + bias)
     rest[np.arange(len(labels)), labels] += 1
     numbers = [column.encode(cells_of(rows, column.name)) for column in columns]
     centred = [x - x.mean(axis=0) for x in numbers]

@@ -24,7 +24,7 @@ from holdfast.contract.inference import (
 )
 from holdfast.contract.run_folder import RECIPE, model_of, need_run, open_run
 from holdfast.core.errors import DataError, RecipeError
-from holdfast.core.records import Decision, Floats, Ints, Outputs, Scores
+from holdfast.core.records import Decision, Floats, Ints, Outputs, Scores, softmax
 from holdfast.data.cells import write_json_cell
 from holdfast.data.raw import Raw, store
 from holdfast.data.table import Columns, Table
@@ -190,8 +190,7 @@ class TagUse:
             weights = self.weights or [1 / len(found)] * len(found)
             for weight, key, (_, raw) in zip(weights, keys, found, strict=True):
                 wide = raw[np.isin(key, common)].astype(np.float64)
-                shifted = np.exp(wide - wide.max(axis=1, keepdims=True))
-                total += weight * np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
+                total += weight * softmax(wide)
             examples = _with_words(examples, np.isin(keys[0], common))
             logits = np.log(np.maximum(total, np.finfo(np.float64).tiny))
         return tag_outputs(examples, logits, table, self.unread)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.contract.predictions import groups_of
-from holdfast.core.records import Estimate, Floats, Ints, Outputs, Scores
+from holdfast.core.records import Estimate, Floats, Ints, Outputs, Scores, finite
 from holdfast.core.seeds import generator
 from holdfast.metrics.reliability import ece_estimate, reliability
 from holdfast.metrics.resample import (
@@ -299,8 +299,8 @@ def hardest_sentences(
                 ),
                 "label": labelled[i],
                 "prediction": answered[i],
-                "confidence": _number(outputs.confidence[i]),
-                "loss": _number(outputs.losses[i]),
+                "confidence": finite(outputs.confidence[i]),
+                "loss": finite(outputs.losses[i]),
             }
             for i in places
         ]
@@ -319,7 +319,3 @@ def _spelled(tags: Ints, counts: Ints, table: TagTable, sentences: list[list[str
         words = sentences[at][first - begins[at] : last - begins[at] + 1]
         told[at].append(f"{' '.join(words)} ({table.entities[kind]})")
     return [", ".join(entities) or NO_ENTITY for entities in told]
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None

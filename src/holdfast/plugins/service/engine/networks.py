@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from holdfast.core.records import Decision
+from holdfast.core.records import Decision, softmax
 from holdfast.models.compute.onednn import FASTER_BY, measure_gain, use_onednn
 from holdfast.models.encoders.last_features import hearing
 from holdfast.models.encoders.pooling import masked_mean
@@ -118,8 +118,7 @@ def largest_gap(first: Any, second: Any, tokenizer: Any, max_length: int) -> flo
         with torch.inference_mode():
             found = [np.asarray(net(**batch).double()) for net in (first, second)]
         if found[0].shape[-1] > 1:
-            found = [np.exp(one - one.max(axis=-1, keepdims=True)) for one in found]
-            found = [one / one.sum(axis=-1, keepdims=True) for one in found]
+            found = [softmax(one) for one in found]
         real = np.asarray(batch["attention_mask"], dtype=bool)
         if found[0].ndim == 3:
             found = [one[real] for one in found]
