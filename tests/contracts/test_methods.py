@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from holdfast import training
+from holdfast.core.decisions import recorded
 from holdfast.core.errors import RecipeError
 from holdfast.core.events import EVENTS, PLACES, Offers
 from holdfast.core.records import Decision, Finding
@@ -161,7 +162,7 @@ def test_a_source_draws_rows_that_are_there_no_more_than_fit(name: str, n: int, 
 
 @pytest.mark.parametrize("name", BESIDE)
 def test_rows_beside_come_by_seed_and_step_alone_and_leave_own_rows_as_they_are(name: str) -> None:
-    from holdfast.training.row_order import EveryRow
+    from holdfast.training.batches import EveryRow
 
     general, inner = pool(20).examples, EveryRow()
     source = BESIDE[name](inner, general)
@@ -264,11 +265,11 @@ def test_it_suits_a_network_or_says_why_not(name: str, sample: Any) -> None:
     asked = {"head": 0.2} if name == "dropout" else {}
     parts = parts_of({name: settle(name, asked, KNOWN)})
     refused: RecipeError | None = None
-    told: Any = ()
-    try:
-        told = parts.prepares(loaded)
-    except RecipeError as error:
-        refused = error
+    with recorded() as told:
+        try:
+            parts.prepares(loaded)
+        except RecipeError as error:
+            refused = error
     if refused is not None:
         assert refused.what.startswith(f"methods.{name}")
         assert refused.remedy

@@ -12,8 +12,10 @@ from sklearn.linear_model import ElasticNet as SklearnElasticNet
 from sklearn.linear_model import Lasso
 from torch import nn
 
+from holdfast.core.decisions import recorded
 from holdfast.core.errors import RecipeError
-from holdfast.methods.penalties.base import Proximal, prepared, pulled, what_is_zero
+from holdfast.core.records import Decision
+from holdfast.methods.penalties.base import Proximal, pulled, what_is_zero
 from holdfast.methods.penalties.l1 import L1
 from holdfast.methods.penalties.l2 import SquaredWeights
 from holdfast.methods.penalties.l2_sp import TowardsStart
@@ -209,7 +211,7 @@ def test_what_became_zero_is_counted() -> None:
         network.head.weight.fill_(1.0)
         network.head.weight[:, 2] = 0
         network.head.weight[0, 4] = 0
-    (made,) = what_is_zero("l1", network, pulled(network, "head"), 7)
+    made = what_is_zero("l1", network, pulled(network, "head"), 7)
     assert made.chosen == "25.0% of the weights are zero"
     assert "3 of 12 weights are exactly zero" in made.because
     assert "the head reads 5 of 6 features, 17% of them have no weight" in made.because
@@ -218,11 +220,15 @@ def test_what_became_zero_is_counted() -> None:
 def test_a_penalty_on_nothing_is_refused() -> None:
     network = Small()
     network.head.requires_grad_(False)
+    loaded: Any = SimpleNamespace(network=network)
     with pytest.raises(RecipeError, match="none learns") as caught:
-        prepared("l1", "head", SimpleNamespace(network=network))
+        parts_of({"l1": {"strength": 1.0, "place": "head"}}).prepares(loaded)
     assert "place=all" in caught.value.remedy
-    told = prepared("l1", "all", SimpleNamespace(network=network))
-    assert told[0].chosen == "36 weights"
+    with recorded() as told:
+        parts_of({"l1": {"strength": 1.0, "place": "all"}}).prepares(loaded)
+    (made,) = told
+    assert isinstance(made, Decision)
+    assert made.chosen == "36 weights"
 
 
 def test_the_settings_are_the_ones_that_the_listener_gets() -> None:

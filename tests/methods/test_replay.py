@@ -9,7 +9,7 @@ import pytest
 
 from holdfast.core.updates import RowPool
 from holdfast.methods.replay import Replay, ReplaySource
-from holdfast.training.row_order import EveryRow
+from holdfast.training.batches import EveryRow
 
 
 @dataclass(frozen=True)

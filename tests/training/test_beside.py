@@ -12,9 +12,9 @@ from torch.nn.functional import cross_entropy, kl_div
 
 from holdfast.core.updates import Draw, ForwardPass, RowPool
 from holdfast.methods.penalties.kl_start import KLStart
+from holdfast.training.batches import EveryRow
 from holdfast.training.guard import begin_run
 from holdfast.training.loop import fit
-from holdfast.training.row_order import EveryRow
 from holdfast.training.step import begin_phase, train_step
 
 

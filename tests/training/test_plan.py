@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from holdfast.core.errors import RecipeError
 from holdfast.core.updates import RowPool
 from holdfast.methods.contrast import ClassBatches
+from holdfast.training.batches import EveryRow
 from holdfast.training.plan import (
     EVALUATION_BUDGET,
     FORWARD_SHARE,
@@ -21,7 +22,6 @@ from holdfast.training.plan import (
     first_seen,
 )
 from holdfast.training.plan import steps_for as steps_for_epochs
-from holdfast.training.row_order import EveryRow
 
 
 @pytest.mark.parametrize(

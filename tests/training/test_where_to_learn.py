@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from holdfast.core.actions import Action, Extend, Freeze
+from holdfast.core.decisions import recorded
 from holdfast.core.errors import ModelError, RecipeError
 from holdfast.methods.heads.reinit import RedrawnTop, Reinit, check_reinit
 from holdfast.methods.heads.reset_head import HeadPutBack
@@ -306,7 +307,9 @@ def test_what_cannot_be_drawn_anew_is_refused(bert: Any) -> None:
     with pytest.raises(RecipeError, match="must be below 2"):
         check_reinit(Reinit(blocks=2), bert)
     network = copy.deepcopy(bert)
-    (told,) = check_reinit(Reinit(blocks=1), network)
+    with recorded() as log:
+        check_reinit(Reinit(blocks=1), network)
+    (told,) = log
     assert told.chosen.startswith("block.1")
     block = next(layer for layer in network.layers() if layer.name == "block.1")
     next(block.parameters()).requires_grad_(False)

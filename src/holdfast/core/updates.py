@@ -1,7 +1,7 @@
 """What one update is made of, for the methods that make it another way: which rows are drawn, how
 their gradients come about, what is added to their losses.
 
-``training`` knows these protocols and an ordinary implementation (``training/row_order.py``);
+``training`` knows these protocols and an ordinary implementation (``training/batches.py``);
 ``methods`` implements others. Sources, steppers and loss terms are frozen values without a state:
 a fit may be repeated, and a resumed run needs its position alone. What must remember something from
 update to update is a listener (``core/events.py``), whose state a checkpoint keeps.
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 import numpy as np
 
 from holdfast.core.records import Ints
+from holdfast.core.seeds import generator
 
 if TYPE_CHECKING:
     import torch
@@ -216,14 +217,47 @@ def rows_drawn(source: BatchSource, pool: RowPool, step: int) -> Ints:
     return source.draw(pool, step).rows if inner is None else rows_drawn(inner, pool, step)
 
 
-def like_lengths(
-    order: Ints, lengths: Ints, batch: int, window: int, rng: np.random.Generator
-) -> list[Ints]:
-    """Rows in ``order`` cut into batches: each ``window`` of them sorted by length (of all rows)
-    first, the batches then shuffled. One batch may be smaller."""
-    batches: list[Ints] = []
-    for start in range(0, len(order), window):
-        rows = order[start : start + window]
-        rows = rows[np.argsort(lengths[rows], kind="stable")]
-        batches += [rows[i : i + batch] for i in range(0, len(rows), batch)]
-    return [batches[i] for i in rng.permutation(len(batches))]
+WINDOW = 16
+
+
+def batch_of_epoch(
+    pool: RowPool,
+    step: int,
+    name: str,
+    order: Callable[[np.random.Generator], Ints],
+    size: int | None = None,
+    window: int = WINDOW,
+) -> Ints:
+    """The rows of an update, counted from 0 in its phase, of an epoch whose rows stand in
+    ``order``, drawn anew for each epoch from a generator of this ``name``.
+
+    Each ``window`` batches of ``size`` rows (left out: those of an update) are sorted by length, so
+    that a batch holds rows of like length, and shuffled then. One batch of an epoch may be smaller.
+    """
+    rows = size or pool.batch
+    epoch, index = divmod(step, max(1, -(-len(pool) // rows)))
+
+    def batches() -> list[Ints]:
+        rng = generator(pool.seed, name, pool.phase, epoch)
+        drawn, made = order(rng), []
+        for start in range(0, len(drawn), window * rows):
+            part = drawn[start : start + window * rows]
+            part = part[np.argsort(pool.lengths[part], kind="stable")]
+            made += [part[i : i + rows] for i in range(0, len(part), rows)]
+        return [made[i] for i in rng.permutation(len(made))]
+
+    return pool.once(epoch, batches)[index]
+
+
+def logits_of(output: Any) -> torch.Tensor:
+    """The logits of what a network put out, which may be these alone."""
+    logits: torch.Tensor = getattr(output, "logits", output)
+    return logits
+
+
+def row_means(each: torch.Tensor, counts: torch.Tensor | None) -> torch.Tensor:
+    """The mean of each row [batch] of the values of all target tokens, of which a row has so many
+    as ``counts`` [batch] says; ``each`` itself where it has one value a row."""
+    import torch
+
+    return each if counts is None else torch.segment_reduce(each, "mean", lengths=counts)

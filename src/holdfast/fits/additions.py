@@ -13,6 +13,7 @@ from holdfast.augment.pictures.mixup import MixedLabels
 from holdfast.augment.registry import all_enrichments, asked_for, kind_of_rows
 from holdfast.augment.source import Enriched
 from holdfast.contract.fit import TrainingPlan
+from holdfast.core.decisions import recorded
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.events import Listener
 from holdfast.core.records import Decision, Finding
@@ -24,8 +25,8 @@ from holdfast.methods.replay import ReplaySource
 from holdfast.plan.defaults import FINETUNE, asked_of, method_parts, method_settings
 from holdfast.recipe.resolution import resolved
 from holdfast.training.actions.additions import Settings
+from holdfast.training.batches import EveryRow, OnePass
 from holdfast.training.plan import Phase, Plan
-from holdfast.training.row_order import EveryRow, OnePass
 from holdfast.training.task import labels_of
 
 if TYPE_CHECKING:
@@ -140,7 +141,8 @@ class FitAdditions:
         if parts.stages:
             raise RecipeError(where, "has a phase of its own, which comes first", None)
         # What a method needs of the model it says here, before it is made for it.
-        parts.prepares(self._ready.loaded)
+        with recorded():
+            parts.prepares(self._ready.loaded)
         mine = self.listeners(name, settings)
         joins = parts.terms or parts.source or parts.stepper or parts.beside or mine
         if not joins:

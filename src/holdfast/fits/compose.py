@@ -16,6 +16,7 @@ import numpy as np
 from holdfast.contract.fit import Kind, PreparedData, Sides, TrainingPlan, classes_of
 from holdfast.contract.samples import WrittenSamples
 from holdfast.control.stop_rules import StoppingRule
+from holdfast.core.decisions import recorded
 from holdfast.core.errors import Defect, RecipeError
 from holdfast.core.machine import processes
 from holdfast.core.records import Decision, Finding, Ints
@@ -108,7 +109,8 @@ def make_ready(
     resolved, chosen = _resolved(recipe, loaded, total, len(train), classes)
     resolved, by_evidence = _layers_chosen(resolved, kind, loaded, sides)
     changed = (*by_evidence, *_changed(loaded.network, resolved))
-    of_methods = method_parts(resolved).prepares(loaded)
+    with recorded() as of_methods:
+        method_parts(resolved).prepares(loaded)
     check_target(resolved.methods, prepared.rows.classes)
     # What will be refused of the columns is refused before anything is trained.
     fitted_columns(resolved.data.features, sides.train_rows.table)

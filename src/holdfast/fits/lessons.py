@@ -21,7 +21,7 @@ from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.records import Decision, Finding, Floats, Ints, softmax
 from holdfast.core.seeds import generator
 from holdfast.core.tasks import WRITERS
-from holdfast.core.updates import ForwardPass
+from holdfast.core.updates import ForwardPass, logits_of
 from holdfast.core.wording import counted
 from holdfast.data.extra_rows import Added, added_texts
 from holdfast.data.table import Table
@@ -131,7 +131,7 @@ class _Kept:
     def __call__(self, passed: ForwardPass) -> TeacherOutputs:
         import torch
 
-        device = getattr(passed.output, "logits", passed.output).device
+        device = logits_of(passed.output).device
         rows = np.asarray(passed.rows)
         if self._starts is not None:
             parts = [np.arange(self._starts[row], self._starts[row + 1]) for row in rows]
@@ -154,7 +154,7 @@ class _Asked:
     def __call__(self, passed: ForwardPass) -> TeacherOutputs:
         import torch
 
-        device = getattr(passed.output, "logits", passed.output).device
+        device = logits_of(passed.output).device
         found = []
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
             for one in self._teachers:

@@ -23,7 +23,7 @@ from holdfast.contract.fit import PreparedData
 from holdfast.contract.run_folder import MODEL, RECIPE
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Floats, Ints
-from holdfast.core.updates import ForwardPass
+from holdfast.core.updates import ForwardPass, logits_of
 from holdfast.data.table import Table
 from holdfast.methods.inside import Inside, ModuleOutputs
 from holdfast.models.adapters.save import is_adapter_folder
@@ -218,9 +218,7 @@ class WritingTeacher:
         return None
 
     def batch(self, task: Task, batch: Batch) -> torch.Tensor:
-        output = task.forward(self.network, batch)
-        logits: torch.Tensor = getattr(output, "logits", output)
-        return logits
+        return logits_of(task.forward(self.network, batch))
 
     def differs(self, prepared: PreparedData) -> str | None:
         return _read_otherwise(self.tokenizer, prepared, _texts)

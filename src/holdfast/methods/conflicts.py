@@ -14,6 +14,7 @@ from typing import Any
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Finding
+from holdfast.methods.heads.balance import changes_losses
 
 # Above it, decoupled decay pulls as much as a penalty that somebody sets on purpose.
 LARGE_DECAY = 0.05
@@ -45,7 +46,7 @@ class Clash:
 
     methods: tuple[str, ...]
     because: str
-    remedy: str
+    remedy: str = "Leave one of them out."
     refused: bool = False
     when: Callable[[ConflictQuery], bool] = always
     beside: tuple[str, ...] = ()
@@ -75,11 +76,16 @@ def _mixes_pictures(asked: ConflictQuery) -> bool:
     return bool(asked.enrich & {"mixup", "cutmix"})
 
 
-def _balances_losses(balance: Mapping[str, object]) -> bool:
-    """By weights, or by moving the logits of the loss."""
-    by, target = balance.get("by", "draw"), balance.get("target", "drawn")
-    return by in ("weights", "effective") or (by == "draw" and target != "drawn")
+def _smooths(asked: ConflictQuery) -> bool:
+    return asked.label_smoothing > 0
 
+
+def _balances_losses(asked: ConflictQuery) -> bool:
+    balance = asked.methods["balance"]
+    return changes_losses(balance.get("by", "draw"), balance.get("target", "drawn"))
+
+
+OTHER_LOSS = "each put another loss in the place of cross-entropy, of which mixup's would be left"
 
 TABLE: tuple[Clash, ...] = (
     Clash(
@@ -94,12 +100,7 @@ TABLE: tuple[Clash, ...] = (
         "Leave l2 out, and set methods.elastic_net.ratio.",
         refused=True,
     ),
-    Clash(
-        ("l2", "l2_sp"),
-        "pull the same weights to two places, zero and the start",
-        "Leave one of them out.",
-        refused=True,
-    ),
+    Clash(("l2", "l2_sp"), "pull the same weights to two places, zero and the start", refused=True),
     Clash(
         ("l2",),
         "pull the same weights to zero twice, coupled and decoupled",
@@ -121,23 +122,19 @@ TABLE: tuple[Clash, ...] = (
         when=lambda asked: asked.optimizer != "adamw" and 0 < asked.weight_decay < LARGE_DECAY,
         beside=("train.weight_decay", "train.optimizer"),
     ),
-    Clash(
-        ("l1",),
-        "changes nothing: the head is refitted in every phase, and learns by gradient in none",
-        "Set methods.l1.place=all, or methods.contrast=false.",
-        when=_of_head("l1"),
-    ),
-    Clash(
-        ("elastic_net",),
-        "changes nothing: the head is refitted in every phase, and learns by gradient in none",
-        "Set methods.elastic_net.place=all, or methods.contrast=false.",
-        when=_of_head("elastic_net"),
+    *(
+        Clash(
+            (name,),
+            "changes nothing: the head is refitted in every phase, and learns by gradient in none",
+            f"Set methods.{name}.place=all, or methods.contrast=false.",
+            when=_of_head(name),
+        )
+        for name in ("l1", "elastic_net")
     ),
     Clash(
         ("focal",),
         "do one thing twice: each makes answers less sure than the rows are",
-        "Leave one of them out.",
-        when=lambda asked: asked.label_smoothing > 0,
+        when=_smooths,
         beside=("train.label_smoothing",),
     ),
     Clash(
@@ -150,57 +147,42 @@ TABLE: tuple[Clash, ...] = (
     Clash(
         ("ewc", "l2_sp"),
         "pull the same weights to the same start twice: l2_sp is ewc with every weight alike",
-        "Leave one of them out.",
     ),
     Clash(
         ("focal", "gce"),
         "undo each other: focal listens to rows that are wrong, gce passes over them",
-        "Leave one of them out.",
         refused=True,
     ),
-    Clash(
-        ("gce", "mixup"),
-        "each put another loss in the place of cross-entropy, of which mixup's would be left",
-        "Leave one of them out.",
-        refused=True,
-    ),
-    Clash(
-        ("focal", "mixup"),
-        "each put another loss in the place of cross-entropy, of which mixup's would be left",
-        "Leave one of them out.",
-        refused=True,
-    ),
+    *(Clash((name, "mixup"), OTHER_LOSS, refused=True) for name in ("gce", "focal")),
     Clash(
         ("kl_start", "mixup"),
         "do not add up: mixup's loss takes the place of the one that the divergence was added to",
-        "Leave one of them out.",
         refused=True,
     ),
     Clash(
         ("balance", "mixup"),
-        "each put another loss in the place of cross-entropy, of which mixup's would be left",
+        OTHER_LOSS,
         "Set methods.balance.by=draw and methods.balance.target=drawn, or leave mixup out.",
         refused=True,
-        when=lambda asked: _balances_losses(asked.methods["balance"]),
+        when=_balances_losses,
     ),
     Clash(
         ("mixup",),
         "each make the target softer, and mixup's loss takes the place of the smoothed one",
         "Set train.label_smoothing=0.",
-        when=lambda asked: asked.label_smoothing > 0,
+        when=_smooths,
         beside=("train.label_smoothing",),
     ),
     Clash(
         ("gce",),
         "pull two ways: smoothing has every row lean to all classes, gce lets doubted rows go",
         "Set train.label_smoothing=0.",
-        when=lambda asked: asked.label_smoothing > 0,
+        when=_smooths,
         beside=("train.label_smoothing",),
     ),
     Clash(
         ("mixup",),
         "mix rows twice, as pixels and as features",
-        "Leave one of them out.",
         when=_mixes_pictures,
         beside=("enrich",),
     ),
@@ -208,7 +190,6 @@ TABLE: tuple[Clash, ...] = (
         Clash(
             (name,),
             "change half of a mixed picture: its second label is learned by plain cross-entropy",
-            "Leave one of them out.",
             when=_mixes_pictures,
             beside=("enrich",),
         )
@@ -217,7 +198,6 @@ TABLE: tuple[Clash, ...] = (
     Clash(
         ("dropconnect", "dropout"),
         "drop the same signal twice, as connections and as units",
-        "Leave one of them out.",
         when=lambda asked: any(
             asked.methods["dropout"].get(place) not in (None, "model", 0)
             for place in ("hidden", "attention")
@@ -226,13 +206,11 @@ TABLE: tuple[Clash, ...] = (
     Clash(
         ("progressive", "unfreeze"),
         "each say which layers learn at a step, and say different things",
-        "Leave one of them out.",
         refused=True,
     ),
     Clash(
         ("reinit", "reset_head"),
         "undo each other: the head that is put back was fitted to layers drawn anew since",
-        "Leave one of them out.",
         refused=True,
     ),
     Clash(
@@ -249,7 +227,6 @@ TABLE: tuple[Clash, ...] = (
         Clash(
             (name, "reinit"),
             "undo each other: the layers drawn anew are pulled back to what they were before",
-            "Leave one of them out.",
         )
         for name in ("ewc", "l2_sp")
     ),
@@ -275,11 +252,15 @@ def refuse(asked: ConflictQuery) -> None:
 def useless(asked: ConflictQuery) -> tuple[Finding, ...]:
     """A finding for each pair of which one does nothing, or that pull against each other."""
     return tuple(
-        Finding("useless_setting", "warn", 0.4, 1, (), _because(clash), clash.remedy)
+        Finding(
+            "useless_setting",
+            "warn",
+            0.4,
+            1,
+            (),
+            f"{' and '.join(clash.keys)} {clash.because}",
+            clash.remedy,
+        )
         for clash in TABLE
         if not clash.refused and clash.holds(asked)
     )
-
-
-def _because(clash: Clash) -> str:
-    return f"{' and '.join(clash.keys)} {clash.because}"

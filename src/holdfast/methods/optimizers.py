@@ -26,9 +26,8 @@ if TYPE_CHECKING:
     import torch
 
 Groups = list[dict[str, Any]]
-OPTIMIZERS: Registry[Callable[[Groups], torch.optim.Optimizer]] = Registry(
-    "optimizer", "train.optimizer"
-)
+Build = Callable[[Groups], "torch.optim.Optimizer"]
+OPTIMIZERS: Registry[Build] = Registry("optimizer", "train.optimizer")
 
 
 def build_optimizer(name: str, groups: Groups) -> torch.optim.Optimizer:
@@ -39,34 +38,19 @@ def build_optimizer(name: str, groups: Groups) -> torch.optim.Optimizer:
     return OPTIMIZERS[name](groups)
 
 
-def _adamw(groups: Groups) -> torch.optim.Optimizer:
-    import torch
+def _of_torch(name: str, fuses: bool = True, **settings: Any) -> Build:
+    """What builds an optimizer of ``torch.optim``, of one kernel where there is one for all groups:
+    22 ms an update instead of 114 for MiniLM on one thread."""
 
-    return torch.optim.AdamW(groups, fused=_can_fuse(groups))
+    def build(groups: Groups) -> torch.optim.Optimizer:
+        import torch
 
+        devices = {p.device.type for group in groups for p in group["params"]}
+        fused = {"fused": devices <= {"cpu", "cuda", "mps"}} if fuses else {}
+        made: torch.optim.Optimizer = getattr(torch.optim, name)(groups, **settings, **fused)
+        return made
 
-def _adam(groups: Groups) -> torch.optim.Optimizer:
-    import torch
-
-    return torch.optim.Adam(groups, fused=_can_fuse(groups))
-
-
-def _rmsprop(groups: Groups) -> torch.optim.Optimizer:
-    import torch
-
-    # Of this one PyTorch has no fused kernel.
-    return torch.optim.RMSprop(groups, alpha=0.99)
-
-
-def _sgd(groups: Groups) -> torch.optim.Optimizer:
-    import torch
-
-    return torch.optim.SGD(groups, momentum=0.9, nesterov=True, fused=_can_fuse(groups))
-
-
-def _can_fuse(groups: Groups) -> bool:
-    """One kernel for the whole update: 22 ms instead of 114 for MiniLM on one thread."""
-    return all(p.device.type in ("cpu", "cuda", "mps") for g in groups for p in g["params"])
+    return build
 
 
 def _paged_adamw8bit(groups: Groups) -> torch.optim.Optimizer:
@@ -93,8 +77,9 @@ def _paged_adamw8bit(groups: Groups) -> torch.optim.Optimizer:
     return optimizer
 
 
-OPTIMIZERS.add("adamw", _adamw)
-OPTIMIZERS.add("adam", _adam)
-OPTIMIZERS.add("rmsprop", _rmsprop)
-OPTIMIZERS.add("sgd", _sgd)
+OPTIMIZERS.add("adamw", _of_torch("AdamW"))
+OPTIMIZERS.add("adam", _of_torch("Adam"))
+# Of this one PyTorch has no fused kernel.
+OPTIMIZERS.add("rmsprop", _of_torch("RMSprop", fuses=False, alpha=0.99))
+OPTIMIZERS.add("sgd", _of_torch("SGD", momentum=0.9, nesterov=True))
 OPTIMIZERS.add("paged_adamw8bit", _paged_adamw8bit)

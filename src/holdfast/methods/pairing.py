@@ -17,14 +17,11 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from holdfast.core.records import Ints
-from holdfast.core.seeds import generator
-from holdfast.core.updates import Draw, ForwardPass, RowPool, like_lengths
+from holdfast.core.updates import Draw, ForwardPass, RowPool, batch_of_epoch
 from holdfast.methods.registry import METHODS, Method, Parts, setting
 
 if TYPE_CHECKING:
     import torch
-
-WINDOW = 16
 
 
 def pairs_among(rows: Ints) -> Ints:
@@ -53,8 +50,9 @@ class Pairing:
         return max(1, -(-len(pool) // self._different(pool)))
 
     def draw(self, pool: RowPool, step: int) -> Draw:
-        epoch, index = divmod(step, self.steps_per_epoch(pool))
-        rows = pool.once(epoch, lambda: self._batches(pool, epoch))[index]
+        rows = batch_of_epoch(
+            pool, step, "pairing", lambda rng: rng.permutation(len(pool)), self._different(pool)
+        )
         return Draw(np.repeat(rows, 2) if pool.batch > 1 else rows)
 
     def __call__(self, passed: ForwardPass, losses: torch.Tensor) -> torch.Tensor:
@@ -73,11 +71,6 @@ class Pairing:
 
     def _different(self, pool: RowPool) -> int:
         return max(1, pool.batch // 2)
-
-    def _batches(self, pool: RowPool, epoch: int) -> list[Ints]:
-        rng = generator(pool.seed, "pairing", pool.phase, epoch)
-        order, size = rng.permutation(len(pool)), self._different(pool)
-        return like_lengths(order, pool.lengths, size, WINDOW * size, rng)
 
 
 METHODS.add(

@@ -11,13 +11,13 @@ holds for both passes. It needs some dropout: without, the two passes are the sa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
-from holdfast.core.updates import ForwardPass
+from holdfast.core.updates import ForwardPass, logits_of, row_means
 from holdfast.methods.registry import METHODS, Method, Parts, setting
 
 if TYPE_CHECKING:
@@ -30,18 +30,16 @@ REGRESSION = "regression"
 
 def disagreement(first: ForwardPass, second: ForwardPass) -> torch.Tensor:
     """½ (KL(P₁‖P₂) + KL(P₂‖P₁)) of each row [batch], in nats."""
-    import torch
-
-    logits = [getattr(one.output, "logits", one.output).float() for one in (first, second)]
-    labels, counts = first.batch.get("labels"), first.batch.get("counts")
+    logits = [logits_of(one.output).float() for one in (first, second)]
+    labels = first.batch.get("labels")
     if labels is not None and labels.is_floating_point():
-        p, q = (torch.sigmoid(one) for one in logits)
+        p, q = (one.sigmoid() for one in logits)
         # ½ Σ (p − q)(logit p − logit q), of each label's two answers.
         of_labels: torch.Tensor = 0.5 * ((p - q) * (logits[0] - logits[1])).sum(dim=-1)
         return of_labels
     logs = [one.log_softmax(dim=-1) for one in logits]
-    each: torch.Tensor = 0.5 * ((logs[0].exp() - logs[1].exp()) * (logs[0] - logs[1])).sum(dim=-1)
-    return each if counts is None else torch.segment_reduce(each, "mean", lengths=counts)
+    each = 0.5 * ((logs[0].exp() - logs[1].exp()) * (logs[0] - logs[1])).sum(dim=-1)
+    return row_means(each, first.batch.get("counts"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +59,7 @@ class RDrop:
         return 0.5 * (losses[0] + losses[1]) + self.alpha * disagreement(first, second)
 
 
-def _prepares(loaded: Loaded) -> Sequence[Decision]:
+def _prepares(loaded: Loaded) -> None:
     from holdfast.models.places import dropouts_by_place
 
     if getattr(loaded.network, "problem", None) == REGRESSION:
@@ -74,7 +72,7 @@ def _prepares(loaded: Loaded) -> Sequence[Decision]:
         raise RecipeError("methods.rdrop", rule, None, remedy)
     on = sum(rate > 0 for rate in rates)
     because = f"{on} dropouts are on, at most {max(rates):g}; an update costs twice as much"
-    return (Decision("rdrop", "two passes a row", because),)
+    notify(Decision("rdrop", "two passes a row", because))
 
 
 METHODS.add("rdrop", Method(RDrop, lambda asked: Parts(terms=(asked,), prepares=_prepares)))

@@ -8,13 +8,12 @@ frozen values; a listener has a state and is made anew for every run.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from holdfast.core.discovery import Registry, modules_of, nearest
 from holdfast.core.errors import RecipeError
 from holdfast.core.events import Listener
-from holdfast.core.records import Decision, Finding
 from holdfast.core.updates import BatchSource, LossTerm, Stepper
 
 if TYPE_CHECKING:
@@ -112,21 +111,8 @@ class Stage:
     head: Literal["train", "refit"] = "train"
 
 
-def no_listeners() -> tuple[Listener, ...]:
-    """Of a method without a state."""
-    return ()
-
-
-def none_for(loaded: Loaded) -> tuple[Listener, ...]:
-    """Of a method that asks nothing of the model."""
-    return ()
-
-
-Told = Sequence[Decision | Finding]
-
-
-def nothing_to_prepare(loaded: Loaded) -> Told:
-    """Of a method that suits every model."""
+def nothing(*_: object) -> tuple[()]:
+    """Of a method without a state, or that asks nothing of the model."""
     return ()
 
 
@@ -140,7 +126,7 @@ class Parts:
     ``copies`` of the weights that learn. ``listeners_for`` makes those that must know what was
     loaded (``models.base.Loaded``: the network of this fit, its tokenizer).
     ``prepares`` is asked before the first step, on a network of the fit's own, of which it may
-    change how it computes: it says what it did and what will have no effect, or raises
+    change how it computes: it notifies of what it did and of what will have no effect, or raises
     ``RecipeError`` where the network has not what the method needs. ``beside`` puts general rows
     beside those that a source draws for the fine-tuning.
     """
@@ -149,21 +135,16 @@ class Parts:
     stepper: Stepper | None = None
     source: BatchSource | None = None
     terms: tuple[LossTerm, ...] = ()
-    listeners: Callable[[], Sequence[Listener]] = no_listeners
+    listeners: Callable[[], Sequence[Listener]] = nothing
     copies: int = 0
-    listeners_for: Callable[[Loaded], Sequence[Listener]] = none_for
-    prepares: Callable[[Loaded], Told] = nothing_to_prepare
+    listeners_for: Callable[[Loaded], Sequence[Listener]] = nothing
+    prepares: Callable[[Loaded], object] = nothing
     beside: Callable[[BatchSource, Examples], BatchSource] | None = None
 
     @property
     def changes_finetuning(self) -> bool:
         """Whether any of it is for the fine-tuning alone."""
         return bool(self.terms) or self.source is not None or self.beside is not None
-
-
-def nothing_to_work_out(known: Known) -> dict[str, Any]:
-    """Of a method whose settings have defaults."""
-    return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +158,7 @@ class Method:
 
     settings: type[Any]
     parts: Callable[[Any], Parts]
-    worked_out: Callable[[Known], dict[str, Any]] = nothing_to_work_out
+    worked_out: Callable[[Known], dict[str, Any]] = lambda _: {}
     needs_classes: bool = False
     needs_one_answer: bool = False
     needs_general: bool = False
@@ -227,17 +208,9 @@ def settle(name: str, given: Mapping[str, object], known: Known) -> dict[str, An
     worked_out = method.worked_out(known)
     settled = {}
     for one in fields(method.settings):
-        default = None if one.default is MISSING else one.default
-        settled[one.name] = given.get(one.name, worked_out.get(one.name, default))
+        settled[one.name] = given.get(one.name, worked_out.get(one.name, one.default))
     _check_settings(f"methods.{name}", method, settled)
     return settled
-
-
-def _settings_of(name: str, given: Mapping[str, Any]) -> Any:
-    """A method's own dataclass with these settings."""
-    settings = all_methods()[name].settings
-    whole = {f.name for f in fields(settings) if f.metadata["bounds"].whole}
-    return settings(**{key: int(v) if key in whole else v for key, v in given.items()})
 
 
 def parts_of(asked: Mapping[str, Mapping[str, Any]]) -> Parts:
@@ -247,7 +220,10 @@ def parts_of(asked: Mapping[str, Mapping[str, Any]]) -> Parts:
     """
     each: dict[str, Parts] = {}
     for name in sorted(asked):
-        each[name] = all_methods()[name].parts(_settings_of(name, asked[name]))
+        method = all_methods()[name]
+        whole = {f.name for f in fields(method.settings) if f.metadata["bounds"].whole}
+        given = {key: int(v) if key in whole else v for key, v in asked[name].items()}
+        each[name] = method.parts(method.settings(**given))
     for part, does in (("stepper", "makes the gradient"), ("source", "draws the rows")):
         names = [name for name, parts in each.items() if getattr(parts, part) is not None]
         if len(names) > 1:
@@ -257,14 +233,15 @@ def parts_of(asked: Mapping[str, Mapping[str, Any]]) -> Parts:
                 None,
                 "Leave one of them out.",
             )
+    every = tuple(each.values())
     return Parts(
-        tuple(stage for parts in each.values() for stage in parts.stages),
-        next((parts.stepper for parts in each.values() if parts.stepper), None),
-        next((parts.source for parts in each.values() if parts.source), None),
-        tuple(term for parts in each.values() for term in parts.terms),
-        lambda: tuple(listener for parts in each.values() for listener in parts.listeners()),
-        sum(parts.copies for parts in each.values()),
-        lambda loaded: tuple(one for parts in each.values() for one in parts.listeners_for(loaded)),
-        lambda loaded: tuple(one for parts in each.values() for one in parts.prepares(loaded)),
-        next((parts.beside for parts in each.values() if parts.beside), None),
+        tuple(stage for parts in every for stage in parts.stages),
+        next((parts.stepper for parts in every if parts.stepper), None),
+        next((parts.source for parts in every if parts.source), None),
+        tuple(term for parts in every for term in parts.terms),
+        lambda: tuple(listener for parts in every for listener in parts.listeners()),
+        sum(parts.copies for parts in every),
+        lambda loaded: tuple(one for parts in every for one in parts.listeners_for(loaded)),
+        lambda loaded: [parts.prepares(loaded) for parts in every],
+        next((parts.beside for parts in every if parts.beside), None),
     )

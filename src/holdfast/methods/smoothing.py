@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from holdfast.core.updates import ForwardPass
+from holdfast.core.updates import ForwardPass, logits_of, row_means
 from holdfast.methods.registry import METHODS, Method, Parts, setting
 
 if TYPE_CHECKING:
@@ -25,10 +25,7 @@ def uniform_loss(logits: torch.Tensor, targets: torch.Tensor | None = None) -> t
     ``logits`` [batch, classes]; with ``targets`` [batch], how many target tokens each row has, they
     are [all target tokens, vocabulary], row by row, and the answer is a mean over a row's.
     """
-    import torch
-
-    each = -logits.float().log_softmax(dim=-1).mean(dim=-1)
-    return each if targets is None else torch.segment_reduce(each, "mean", lengths=targets)
+    return row_means(-logits.float().log_softmax(dim=-1).mean(dim=-1), targets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +37,7 @@ class LabelSmoothing:
     compares_rows: ClassVar[bool] = False
 
     def __call__(self, passed: ForwardPass, losses: torch.Tensor) -> torch.Tensor:
-        logits = getattr(passed.output, "logits", passed.output)
-        uniform = uniform_loss(logits, passed.batch.get("counts"))
+        uniform = uniform_loss(logits_of(passed.output), passed.batch.get("counts"))
         return (1 - self.share) * losses + self.share * uniform
 
 

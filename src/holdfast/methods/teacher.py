@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from holdfast.core.updates import ForwardPass
+from holdfast.core.updates import ForwardPass, logits_of, row_means
 
 if TYPE_CHECKING:
     import torch
@@ -55,9 +55,9 @@ def divergence(
 
     now = logits.float() / temperature
     if problem == "several":
-        said = torch.sigmoid(now)
+        logsigmoid, said = torch.nn.functional.logsigmoid, torch.sigmoid(now)
         value = torch.special.entr(taught) + torch.special.entr(1 - taught)
-        value = -(value + taught * _log_sigmoid(now) + (1 - taught) * _log_sigmoid(-now))
+        value = -(value + taught * logsigmoid(now) + (1 - taught) * logsigmoid(-now))
         value, outputs = value.mean(dim=-1), logits.shape[-1]
     else:
         said, outputs = torch.softmax(now, dim=-1), 1
@@ -77,12 +77,6 @@ def squared(taught: torch.Tensor, logits: torch.Tensor, centred: bool) -> torch.
     if centred:
         first, second = (one - one.mean(dim=-1, keepdim=True) for one in (first, second))
     return ((second - first) ** 2).mean(dim=-1)
-
-
-def _log_sigmoid(x: torch.Tensor) -> torch.Tensor:
-    import torch
-
-    return torch.nn.functional.logsigmoid(x)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +122,7 @@ class Taught:
         import torch
 
         said = self.ask(passed)
-        logits = getattr(passed.output, "logits", passed.output)
+        logits = logits_of(passed.output)
         if self.problem == "number":
             each = squared(softened(said.logits, 1.0, "number"), logits, centred=False)
         elif self.compared == "logits":
@@ -140,10 +134,8 @@ class Taught:
         counts: Any = passed.batch.get("counts")
         if said.known is not None:
             each = torch.where(said.known, each, torch.zeros_like(each))
-        if counts is None:
-            return each
-        if said.known is None:
-            return torch.segment_reduce(each, "mean", lengths=counts)
+        if counts is None or said.known is None:
+            return row_means(each, counts)
         total = torch.segment_reduce(each, "sum", lengths=counts)
         number = torch.segment_reduce(said.known.float(), "sum", lengths=counts)
         return total / number.clamp(min=1)

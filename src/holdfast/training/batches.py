@@ -1,17 +1,56 @@
-"""A step's rows in pieces, and the fixed sample that is watched.
-
-Evaluation batches: longest rows first, a bounded number of padded tokens each.
-"""
+"""Which rows pass together: those of an update in the ordinary way (every row once an epoch, one
+pass an update), their pieces, the fixed sample that is watched, and evaluation batches."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from holdfast.core.records import Ints
 from holdfast.core.seeds import generator
-from holdfast.core.updates import Draw
+from holdfast.core.updates import WINDOW, Draw, RowPool, Update, batch_of_epoch
+
+
+@dataclass(frozen=True, slots=True)
+class EveryRow:
+    """Every row exactly once an epoch, in an order of chance.
+
+    Each ``window`` batches are sorted by length, so that a batch holds rows of like length, with
+    little padding. Sorting the whole epoch would save a little more but make long rows travel
+    together each time, with loss spikes. A window of one batch leaves rows of any length together:
+    where an update is a mean over tokens, one of short rows gives each of its tokens more weight,
+    and after windows of 16 the loss of the tokens of long answers was 0.15 nats higher
+    (instructions, 1,000 rows).
+    """
+
+    window: int = WINDOW
+    name: ClassVar[str] = "every_row"
+    has_epochs: ClassVar[bool] = True
+
+    def steps_per_epoch(self, pool: RowPool) -> int:
+        return pool.steps_per_pass
+
+    def draw(self, pool: RowPool, step: int) -> Draw:
+        return Draw(
+            batch_of_epoch(
+                pool, step, "batches", lambda rng: rng.permutation(len(pool)), window=self.window
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class OnePass:
+    """The gradient at the weights as they are."""
+
+    name: ClassVar[str] = "one_pass"
+    passes: ClassVar[int] = 1
+    copies: ClassVar[int] = 0
+
+    def __call__(self, update: Update, draw: Draw) -> float:
+        return update.gradients(draw)
 
 
 def parts_by_length(draw: Draw, lengths: Ints, parts: int) -> list[Draw]:

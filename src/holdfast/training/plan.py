@@ -12,7 +12,7 @@ import numpy as np
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Ints
 from holdfast.core.updates import BatchSource, LossTerm, OfTwoPasses, RowPool, Stepper, rows_drawn
-from holdfast.training.row_order import EveryRow, OnePass
+from holdfast.training.batches import EveryRow, OnePass
 
 if TYPE_CHECKING:
     from holdfast.training.task import Examples

@@ -37,15 +37,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from holdfast.core.records import Floats, Ints
-from holdfast.core.seeds import generator
-from holdfast.core.updates import Draw, ForwardPass, RowPool, like_lengths
+from holdfast.core.updates import Draw, ForwardPass, RowPool, batch_of_epoch
 from holdfast.methods.heads.class_rates import between, shares_of, stated
 from holdfast.methods.registry import METHODS, Method, Parts, setting
 
 if TYPE_CHECKING:
     import torch
 
-WINDOW = 16
 # The middle of the four that 1901.05555 tries.
 BETA = 0.999
 WAYS = ("draw", "weights", "effective", "none")
@@ -92,14 +90,13 @@ class Balance:
         return pool.steps_per_pass
 
     def draw(self, pool: RowPool, step: int) -> Draw:
-        epoch, index = divmod(step, self.steps_per_epoch(pool))
-        return Draw(pool.once(epoch, lambda: self._batches(pool, epoch))[index])
+        labels = pool.labels
+        assert labels is not None
 
-    def _batches(self, pool: RowPool, epoch: int) -> list[Ints]:
-        assert pool.labels is not None
-        rng = generator(pool.seed, "balance", pool.phase, epoch)
-        order = balanced(pool.labels, self.strength, rng)
-        return like_lengths(order, pool.lengths, pool.batch, WINDOW * pool.batch, rng)
+        def order(rng: np.random.Generator) -> Ints:
+            return balanced(labels, self.strength, rng)
+
+        return Draw(batch_of_epoch(pool, step, "balance", order))
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +149,11 @@ def weights_of(asked: Balance, labels: Ints, classes: int) -> Floats:
     return np.asarray(raw * counts.sum() / (raw * counts).sum())
 
 
+def changes_losses(by: str, target: object) -> bool:
+    """Whether it acts on the losses: by weights, or by moving the logits of the loss."""
+    return by in ("weights", "effective") or (by == "draw" and target != "drawn")
+
+
 def asked_target(methods: Mapping[str, object]) -> Any:
     """The ``target`` of these methods (name: settings); ``None`` where answers stay as learned."""
     asked = methods.get("balance")
@@ -167,10 +169,9 @@ def check_target(methods: Mapping[str, object], classes: Sequence[str]) -> None:
 
 
 def _parts(asked: Balance) -> Parts:
-    moves = asked.by in ("weights", "effective") or (asked.by == "draw" and asked.target != "drawn")
-    return Parts(
-        source=asked if asked.by == "draw" else None, terms=(BalancedLoss(asked),) if moves else ()
-    )
+    source = asked if asked.by == "draw" else None
+    moves = changes_losses(asked.by, asked.target)
+    return Parts(source=source, terms=(BalancedLoss(asked),) if moves else ())
 
 
 METHODS.add("balance", Method(Balance, _parts, needs_classes=True))

@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
 from holdfast.core.events import Place
 from holdfast.core.records import Decision
@@ -34,9 +35,9 @@ class Reinit:
     blocks: int = setting(1, least=0, most=200, whole=True)
 
 
-def check_reinit(asked: Reinit, network: Network) -> tuple[Decision, ...]:
-    """Which layers are drawn anew. Raises ``RecipeError`` for more blocks than there are, layers
-    that do not learn, and a model under an adapter, whose own weights are not trained."""
+def check_reinit(asked: Reinit, network: Network) -> None:
+    """Notify of which layers are drawn anew. Raises ``RecipeError`` for more blocks than there are,
+    layers that do not learn, and a model under an adapter, whose own weights are not trained."""
     layers = top_layers(network, asked.blocks)
     if not layers:
         raise RecipeError(
@@ -46,10 +47,9 @@ def check_reinit(asked: Reinit, network: Network) -> tuple[Decision, ...]:
         (layer.name for layer in layers if not all(p.requires_grad for p in layer.parameters())),
         None,
     )
-    if network.adapter is not None or held is not None:
-        what = (
-            "an adapter holds the weights" if network.adapter is not None else f"{held} is frozen"
-        )
+    adapted = network.adapter is not None
+    if adapted or held is not None:
+        what = "an adapter holds the weights" if adapted else f"{held} is frozen"
         raise RecipeError(
             "methods.reinit",
             f"draws layers anew that then must learn, and {what}",
@@ -58,7 +58,7 @@ def check_reinit(asked: Reinit, network: Network) -> tuple[Decision, ...]:
         )
     names = ", ".join(layer.name for layer in layers)
     because = "by the architecture's initializer, after the first look; the head with them"
-    return (Decision("layers drawn anew", names, because),)
+    notify(Decision("layers drawn anew", names, because))
 
 
 class RedrawnTop:

@@ -14,9 +14,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
-from holdfast.methods.noise.hooks import Disturbance, where
+from holdfast.methods.noise.hooks import Disturbance
 from holdfast.methods.registry import METHODS, Method, Parts, setting
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class DropConnect:
         return remove
 
 
-def _prepares(loaded: Loaded) -> Sequence[Decision]:
+def _prepares(loaded: Loaded) -> None:
     layers = layers_of(loaded.network)
     if not layers:
         rule = "needs a linear layer in a block that learns"
@@ -73,7 +74,7 @@ def _prepares(loaded: Loaded) -> Sequence[Decision]:
         raise RecipeError("methods.dropconnect", rule, None, remedy)
     count = sum(layer.weight.numel() for layer in layers)
     because = f"{count:,} connections, of which each pass of an update leaves some out"
-    return (where("dropconnect", f"{len(layers)} linear layers", because),)
+    notify(Decision("where dropconnect acts", f"{len(layers)} linear layers", because))
 
 
 def _parts(asked: DropConnect) -> Parts:

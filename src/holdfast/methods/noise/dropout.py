@@ -12,10 +12,10 @@ states in a block, before the ``head``, on the input of an ``adapter``'s update.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
 from holdfast.methods.registry import METHODS, Method, Parts, setting
@@ -42,7 +42,7 @@ class DropoutRates:
     adapter: float | str = _rate()
 
 
-def set_rates(asked: DropoutRates, loaded: Loaded) -> Sequence[Decision]:
+def set_rates(asked: DropoutRates, loaded: Loaded) -> None:
     """Set them in the network; raises ``RecipeError`` for a place that it has not."""
     from holdfast.models.places import PLACES, dropouts_by_place
 
@@ -67,11 +67,10 @@ def set_rates(asked: DropoutRates, loaded: Loaded) -> Sequence[Decision]:
         rule = "names no rate: every place stays as the model has it"
         remedy = f"Set one of {', '.join(there) or 'another model'}, or leave it out."
         raise RecipeError("methods.dropout", rule, None, remedy)
-    return (Decision("dropout", "; ".join(changed), "set by you, by place"),)
+    notify(Decision("dropout", "; ".join(changed), "set by you, by place"))
 
 
-def _parts(asked: DropoutRates) -> Parts:
-    return Parts(prepares=lambda loaded: set_rates(asked, loaded))
-
-
-METHODS.add("dropout", Method(DropoutRates, _parts))
+METHODS.add(
+    "dropout",
+    Method(DropoutRates, lambda asked: Parts(prepares=lambda loaded: set_rates(asked, loaded))),
+)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
 from holdfast.core.events import Place
 from holdfast.core.records import Decision, Finding
@@ -54,21 +55,19 @@ def tables_for(method: str, network: Network) -> list[nn.Embedding]:
         raise RecipeError(f"methods.{method}", rule, None, "Leave it out.") from error
 
 
-def frozen_finding(method: str, network: Network, modules: Sequence[nn.Module]) -> list[Finding]:
-    """A finding where all these modules are frozen first layers, which are never disturbed: they
-    stay in evaluation mode, and their outputs may be kept."""
+def tell_where(
+    method: str, network: Network, modules: Sequence[nn.Module], chosen: str, because: str
+) -> None:
+    """Notify of what a method disturbs of this network, and where all these modules are frozen
+    first layers: they stay in evaluation mode and their outputs may be kept, so that nothing is
+    disturbed."""
     from holdfast.models.compute.prefix import frozen_prefix
 
+    notify(Decision(f"where {method} acts", chosen, because))
     layers = [part for layer in frozen_prefix(network) for part in layer.modules]
     frozen = {id(module) for layer in layers for module in layer.modules()}
-    if not all(id(module) in frozen for module in modules):
-        return []
-    because = f"methods.{method} disturbs layers that are all frozen, and frozen first layers are "
-    because += "computed as they are: it changes nothing"
-    remedy = "Leave it out, or freeze fewer layers (model.freeze)."
-    return [Finding("unused_setting", "warn", 0.5, 1, (), because, remedy)]
-
-
-def where(method: str, chosen: str, because: str) -> Decision:
-    """What a method disturbs of this network."""
-    return Decision(f"where {method} acts", chosen, because)
+    if all(id(module) in frozen for module in modules):
+        rule = f"methods.{method} disturbs layers that are all frozen, and frozen first layers are "
+        rule += "computed as they are: it changes nothing"
+        remedy = "Leave it out, or freeze fewer layers (model.freeze)."
+        notify(Finding("unused_setting", "warn", 0.5, 1, (), rule, remedy))

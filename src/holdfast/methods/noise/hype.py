@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from holdfast.core.errors import RecipeError
-from holdfast.core.records import Decision, Finding
-from holdfast.methods.noise.hooks import Disturbance, frozen_finding, where
+from holdfast.methods.noise.hooks import Disturbance, tell_where
 from holdfast.methods.registry import METHODS, Method, Parts, setting
 
 if TYPE_CHECKING:
@@ -60,15 +59,15 @@ class HyPe:
         return [b.register_forward_pre_hook(before, with_kwargs=True).remove for b in blocks]
 
 
-def _prepares(loaded: Loaded) -> Sequence[Decision | Finding]:
+def _prepares(loaded: Loaded) -> None:
     from holdfast.models.places import blocks_of
 
     blocks = blocks_of(loaded.network)
     if not blocks:
         rule = "needs a network with blocks, between which it adds noise"
         raise RecipeError("methods.hype", rule, type(loaded.network).__name__, "Leave it out.")
-    told = where("hype", f"{len(blocks)} blocks", "noise on the input of each, in updates alone")
-    return (told, *frozen_finding("hype", loaded.network, blocks))
+    because = "noise on the input of each, in updates alone"
+    tell_where("hype", loaded.network, blocks, f"{len(blocks)} blocks", because)
 
 
 def _parts(asked: HyPe) -> Parts:

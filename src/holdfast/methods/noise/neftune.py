@@ -15,8 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from holdfast.core.records import Decision, Finding
-from holdfast.methods.noise.hooks import Disturbance, frozen_finding, tables_for, where
+from holdfast.methods.noise.hooks import Disturbance, tables_for, tell_where
 from holdfast.methods.registry import METHODS, Method, Parts, setting
 
 if TYPE_CHECKING:
@@ -68,12 +67,11 @@ class Neftune:
         return [one.register_forward_hook(after).remove for one in word_tables(network)]
 
 
-def _prepares(loaded: Loaded) -> Sequence[Decision | Finding]:
+def _prepares(loaded: Loaded) -> None:
     tables = tables_for("neftune", loaded.network)
     size = int(tables[0].weight.shape[1])
     because = f"of {size} units a token; in updates alone"
-    told = where("neftune", "the word embeddings", because)
-    return (told, *frozen_finding("neftune", loaded.network, tables))
+    tell_where("neftune", loaded.network, tables, "the word embeddings", because)
 
 
 def _parts(asked: Neftune) -> Parts:

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from holdfast.core.errors import RecipeError
-from holdfast.core.records import Decision, Finding
-from holdfast.methods.noise.hooks import Disturbance, frozen_finding, tables_for, where
+from holdfast.methods.noise.hooks import Disturbance, tables_for, tell_where
 from holdfast.methods.registry import METHODS, Method, Parts, setting
 
 if TYPE_CHECKING:
@@ -96,13 +95,12 @@ def hidden_by(asked: WordDropout, tokenizer: PreTrainedTokenizerBase) -> Hidden:
     return Hidden(known[asked.by], kept)
 
 
-def _prepares(asked: WordDropout, loaded: Loaded) -> Sequence[Decision | Finding]:
+def _prepares(asked: WordDropout, loaded: Loaded) -> None:
     tables = tables_for("word_dropout", loaded.network)
     by = hidden_by(asked, loaded.tokenizer).by
     shown = "a zero vector" if by is None else repr(loaded.tokenizer.convert_ids_to_tokens(by))
     because = f"each token becomes {shown} with probability {asked.rate:g}, special ones never"
-    told = where("word_dropout", "the tokens of updates", because)
-    return (told, *frozen_finding("word_dropout", loaded.network, tables))
+    tell_where("word_dropout", loaded.network, tables, "the tokens of updates", because)
 
 
 def _parts(asked: WordDropout) -> Parts:

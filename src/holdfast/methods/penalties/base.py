@@ -12,13 +12,14 @@ with the group's present rate η, whatever the optimizer; that is how a weight b
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
-from holdfast.core.events import Place
+from holdfast.core.events import Listener, Place
 from holdfast.core.records import Decision
+from holdfast.methods.registry import Parts
 
 if TYPE_CHECKING:
     import torch
@@ -42,8 +43,16 @@ def pulled(network: Network, place: str) -> dict[str, torch.nn.Parameter]:
     }
 
 
-def prepared(method: str, place: str, loaded: Loaded) -> Sequence[Decision]:
-    """What a penalty pulls of this network; raises ``RecipeError`` where that is nothing."""
+def penalty(method: str, place: str, listener: Callable[[], Listener]) -> Parts:
+    """The parts of a penalty that pulls the weights of ``place`` by its ``listener``."""
+    return Parts(
+        listeners=lambda: (listener(),), prepares=lambda loaded: _prepare(method, place, loaded)
+    )
+
+
+def _prepare(method: str, place: str, loaded: Loaded) -> None:
+    """Notify of what a penalty pulls of this network; raises ``RecipeError`` where that is
+    nothing."""
     weights = pulled(loaded.network, place)
     if not weights:
         raise RecipeError(
@@ -55,7 +64,7 @@ def prepared(method: str, place: str, loaded: Loaded) -> Sequence[Decision]:
     count = sum(parameter.numel() for parameter in weights.values())
     where = "of the last layer" if place == "head" else "of every layer that learns"
     because = f"the weights {where}, without biases and norms"
-    return (Decision(f"what {method} pulls", f"{count:,} weights", because),)
+    notify(Decision(f"what {method} pulls", f"{count:,} weights", because))
 
 
 def with_gradient(run: Run, weights: dict[str, torch.nn.Parameter]) -> Iterator[tuple[str, Any]]:
@@ -101,14 +110,14 @@ class Proximal:
             shrink(weight, rate * self._absolute, 1 + rate * self._square)
 
     def run_end(self, run: Run) -> None:
-        for made in what_is_zero(self.name, run.network, self._weights, run.best.step):
-            run.job.journal.note(run.step, made.what, made.because, chosen=made.chosen)
-            notify(made)
+        made = what_is_zero(self.name, run.network, self._weights, run.best.step)
+        run.job.journal.note(run.step, made.what, made.because, chosen=made.chosen)
+        notify(made)
 
 
 def what_is_zero(
     method: str, network: Network, weights: dict[str, torch.nn.Parameter], step: int
-) -> tuple[Decision, ...]:
+) -> Decision:
     """How many of the weights are exactly zero, and how many features the head does not read, in
     the state of this ``step``."""
     total = sum(weight.numel() for weight in weights.values())
@@ -121,4 +130,4 @@ def what_is_zero(
         because += f"; the head reads {head.shape[1] - unread:,} of {head.shape[1]:,} features, "
         because += f"{share:.0%} of them have no weight in any output"
     chosen = f"{zero / max(1, total):.1%} of the weights are zero"
-    return (Decision(f"what {method} left", chosen, because, prominent=True),)
+    return Decision(f"what {method} left", chosen, because, prominent=True)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from holdfast.methods.penalties.base import PLACES, Proximal, prepared
+from holdfast.methods.penalties.base import PLACES, Proximal, penalty
 from holdfast.methods.registry import METHODS, Method, Parts, setting
 
 
@@ -28,9 +28,8 @@ class ElasticNet:
 
 def _parts(asked: ElasticNet) -> Parts:
     absolute, square = asked.strength * asked.ratio, asked.strength * (1 - asked.ratio)
-    return Parts(
-        listeners=lambda: (Proximal("elastic_net", asked.place, absolute, square),),
-        prepares=lambda loaded: prepared("elastic_net", asked.place, loaded),
+    return penalty(
+        "elastic_net", asked.place, lambda: Proximal("elastic_net", asked.place, absolute, square)
     )
 
 

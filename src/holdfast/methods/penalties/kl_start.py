@@ -17,13 +17,13 @@ of a step, of a ``share`` of the rows: the same ones all along, whose λ is the 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from holdfast.core.errors import Defect
 from holdfast.core.records import Ints
-from holdfast.core.updates import ForwardPass
+from holdfast.core.updates import ForwardPass, logits_of, row_means
 from holdfast.methods.registry import METHODS, Method, Parts, setting
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class KLStart:
         if not len(at):
             return losses
         counts = passed.batch.get("counts")
-        now, targets = _logits(passed.output), _targets(passed.batch)
+        now, targets = logits_of(passed.output), _targets(passed.batch)
         places = torch.from_numpy(at).to(losses.device)
         writes = counts is not None and "tags" not in passed.batch
         others = self.over == "others" or (self.over == "auto" and writes)
@@ -85,15 +85,9 @@ class KLStart:
             mine[places] = True
             tokens = mine.repeat_interleave(counts)
             now, targets, counts = now[tokens], targets[tokens], counts[places]
-        apart = divergence(_logits(passed.start(at)), now, targets if others else None)
-        if counts is not None:
-            apart = torch.segment_reduce(apart, "mean", lengths=counts)
+        apart = divergence(logits_of(passed.start(at)), now, targets if others else None)
+        apart = row_means(apart, counts)
         return losses.index_add(0, places, apart, alpha=self.weight / self.share)
-
-
-def _logits(output: Any) -> torch.Tensor:
-    found: torch.Tensor = getattr(output, "logits", output)
-    return found
 
 
 def _targets(batch: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from holdfast.methods.penalties.base import PLACES, Proximal, prepared
+from holdfast.methods.penalties.base import PLACES, Proximal, penalty
 from holdfast.methods.registry import METHODS, Method, Parts, setting
 
 
@@ -31,10 +31,7 @@ class L1:
 
 
 def _parts(asked: L1) -> Parts:
-    return Parts(
-        listeners=lambda: (Proximal("l1", asked.place, asked.strength),),
-        prepares=lambda loaded: prepared("l1", asked.place, loaded),
-    )
+    return penalty("l1", asked.place, lambda: Proximal("l1", asked.place, asked.strength))
 
 
 METHODS.add("l1", Method(L1, _parts))

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from holdfast.core.events import Place
-from holdfast.methods.penalties.base import PLACES, prepared, pulled, with_gradient
+from holdfast.methods.penalties.base import PLACES, penalty, pulled, with_gradient
 from holdfast.methods.registry import METHODS, Method, Parts, setting
 
 if TYPE_CHECKING:
@@ -53,10 +53,7 @@ class L2:
 
 
 def _parts(asked: L2) -> Parts:
-    return Parts(
-        listeners=lambda: (SquaredWeights(asked.strength, asked.place),),
-        prepares=lambda loaded: prepared("l2", asked.place, loaded),
-    )
+    return penalty("l2", asked.place, lambda: SquaredWeights(asked.strength, asked.place))
 
 
 METHODS.add("l2", Method(L2, _parts))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from holdfast.core.events import Place
-from holdfast.methods.penalties.base import prepared, pulled, with_gradient
+from holdfast.methods.penalties.base import penalty, pulled, with_gradient
 from holdfast.methods.registry import METHODS, Method, Parts, setting
 
 if TYPE_CHECKING:
@@ -61,10 +61,7 @@ class L2Sp:
 
 
 def _parts(asked: L2Sp) -> Parts:
-    return Parts(
-        listeners=lambda: (TowardsStart(asked.strength, asked.head),),
-        prepares=lambda loaded: prepared("l2_sp", "all", loaded),
-    )
+    return penalty("l2_sp", "all", lambda: TowardsStart(asked.strength, asked.head))
 
 
 METHODS.add("l2_sp", Method(L2Sp, _parts))

@@ -15,6 +15,7 @@ All but ``one_cycle`` rise linearly over the warm-up, step 0 being the first upd
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -56,23 +57,17 @@ def warmup_scale(step: int, warmup_steps: int) -> float:
     return min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
 
 
-def done_share(step: int, steps: int, warmup_steps: int) -> float:
-    """How much of the part after the warm-up is done, in [0, 1]."""
-    return min(1.0, max(0.0, (step - warmup_steps) / max(1, steps - warmup_steps)))
-
-
 class Curve:
-    """A schedule that is a function of the step alone, so it has no state."""
+    """A schedule that is a function of the step alone, so it has no state: ``scale_at`` is given
+    the step, and the steps and warm-up steps of the phase."""
 
-    def __init__(self, shape: Callable[[float], float], steps: int, warmup_steps: int) -> None:
-        self._shape = shape
-        self._steps = steps
-        self._warmup_steps = warmup_steps
+    def __init__(
+        self, scale_at: Callable[[int, int, int], float], steps: int, warmup_steps: int
+    ) -> None:
+        self._scale_at, self._steps, self._warmup_steps = scale_at, steps, warmup_steps
 
     def scale(self, step: int) -> float:
-        if step < self._warmup_steps:
-            return warmup_scale(step, self._warmup_steps)
-        return self._shape(done_share(step, self._steps, self._warmup_steps))
+        return self._scale_at(step, self._steps, self._warmup_steps)
 
     def observe(self, valid_loss: float) -> None:
         """Nothing: the curve is fixed."""
@@ -84,37 +79,37 @@ class Curve:
         """Nothing to load."""
 
 
-class InverseSqrt(Curve):
+def falling(shape: Callable[[float], float]) -> Callable[[int, int, int], float]:
+    """The warm-up, then ``shape`` of the share of the remaining steps that are done."""
+
+    def scale_at(step: int, steps: int, warmup_steps: int) -> float:
+        if step < warmup_steps:
+            return warmup_scale(step, warmup_steps)
+        return shape(min(1.0, max(0.0, (step - warmup_steps) / max(1, steps - warmup_steps))))
+
+    return scale_at
+
+
+def inverse_sqrt(step: int, steps: int, warmup_steps: int) -> float:
     """Falls as the root of the updates so far, whatever the number to come: 1706.03762, equation 3,
     with its highest rate as 1. Without a warm-up it falls from the first update, as one of one."""
-
-    def __init__(self, steps: int, warmup_steps: int) -> None:
-        super().__init__(lambda p: 1.0, steps, warmup_steps)
-
-    def scale(self, step: int) -> float:
-        warmup = max(1, self._warmup_steps)
-        return min((step + 1) / warmup, math.sqrt(warmup / (step + 1)))
+    warmup = max(1, warmup_steps)
+    return min((step + 1) / warmup, math.sqrt(warmup / (step + 1)))
 
 
-class OneCycle(Curve):
+def one_cycle(step: int, steps: int, warmup_steps: int) -> float:
     """The rate rises for the first part of the phase and falls for the rest: 1708.07120, with
     PyTorch's shape (``OneCycleLR``: half cosines, from 1/25 to 1 to 1/250,000). The momentum stays.
 
     The warm-up is the part that rises; the paper and PyTorch have 0.3 of the steps there, which is
     what ``train.warmup`` is by default with this schedule.
     """
-
     first, last = 1 / 25, 1 / 25 / 1e4
-
-    def __init__(self, steps: int, warmup_steps: int) -> None:
-        super().__init__(lambda p: 1.0, steps, warmup_steps)
-
-    def scale(self, step: int) -> float:
-        top, end = max(0, self._warmup_steps - 1), self._steps - 1
-        if step < top:
-            return self.first + (1 - self.first) * _risen(step / top)
-        done = min(1.0, (step - top) / (end - top)) if end > top else 0.0
-        return 1 - (1 - self.last) * _risen(done)
+    top, end = max(0, warmup_steps - 1), steps - 1
+    if step < top:
+        return first + (1 - first) * _risen(step / top)
+    done = min(1.0, (step - top) / (end - top)) if end > top else 0.0
+    return 1 - (1 - last) * _risen(done)
 
 
 def _risen(share: float) -> float:
@@ -152,11 +147,13 @@ class Plateau:
         self._best, self._waited, self._factor = state["best"], state["waited"], state["factor"]
 
 
-SCHEDULES.add("linear", lambda steps, warmup: Curve(lambda p: 1 - p, steps, warmup))
-SCHEDULES.add(
-    "cosine", lambda steps, warmup: Curve(lambda p: (1 + math.cos(math.pi * p)) / 2, steps, warmup)
-)
-SCHEDULES.add("constant", lambda steps, warmup: Curve(lambda p: 1.0, steps, warmup))
-SCHEDULES.add("inverse_sqrt", InverseSqrt)
-SCHEDULES.add("one_cycle", OneCycle)
+CURVES: dict[str, Callable[[int, int, int], float]] = {
+    "linear": falling(lambda p: 1 - p),
+    "cosine": falling(lambda p: (1 + math.cos(math.pi * p)) / 2),
+    "constant": falling(lambda p: 1.0),
+    "inverse_sqrt": inverse_sqrt,
+    "one_cycle": one_cycle,
+}
+for _name, _scale_at in CURVES.items():
+    SCHEDULES.add(_name, functools.partial(Curve, _scale_at))
 SCHEDULES.add("plateau", Plateau)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from holdfast.core.errors import Defect
 from holdfast.core.records import Floats, Ints, Scores, mean_loss
 from holdfast.core.seeds import generator
+from holdfast.core.updates import logits_of
 from holdfast.metrics.comparison import compare_losses
 from holdfast.metrics.resample import (
     POSITIVE,
@@ -165,7 +166,7 @@ def token_chances(
                 batch = {k: v.to(device) for k, v in task.collate(examples, chosen).items()}
                 output = task.forward(network, batch)
                 expected = batch["expected"] if "expected" in batch else wanted_of(batch)
-                losses = token_losses(getattr(output, "logits", output), expected)
+                losses = token_losses(logits_of(output), expected)
                 parts.append(torch.exp(-losses).double().cpu().numpy())
                 owner.append(np.repeat(np.asarray(chosen), batch["counts"].cpu().numpy()))
         columns.append(np.concatenate(parts) if parts else np.zeros(0))
