@@ -115,9 +115,8 @@ class Beside:
     name, place = "zz_beside", "change"
 
     def __init__(self, probed: bool) -> None:
-        from holdfast.methods.averages.ema import Ema
+        from holdfast.methods.averages.running_mean import Ema, Swa
         from holdfast.methods.averages.soup import SoupOfLooks
-        from holdfast.methods.averages.swa import Swa
 
         self.probed = probed
         self.running = (*Ema().listeners(), *Swa().listeners(), SoupOfLooks(5))

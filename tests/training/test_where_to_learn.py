@@ -15,9 +15,12 @@ from holdfast.core.decisions import recorded
 from holdfast.core.errors import ModelError, RecipeError
 from holdfast.methods.heads.reinit import RedrawnTop, Reinit, check_reinit
 from holdfast.methods.heads.reset_head import HeadPutBack
-from holdfast.methods.schedules.progressive import Progressive
-from holdfast.methods.schedules.unfreeze import GradualUnfreezing, thawed_layers
-from holdfast.methods.schedules.who_learns import WhoLearns
+from holdfast.methods.schedules.who_learns import (
+    GradualUnfreezing,
+    Progressive,
+    WhoLearns,
+    thawed_layers,
+)
 from holdfast.models.base import Layer
 from holdfast.models.redraw import redraw, top_layers
 from holdfast.training.loop import fit

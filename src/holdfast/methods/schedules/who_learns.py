@@ -1,22 +1,24 @@
-"""Which layers learn at a step: what ``unfreeze`` and ``progressive`` share.
+"""Which layers learn at a step: the head first, then one more layer at a time (``unfreeze``), or
+everything at once (``progressive``).
 
 A function of the position in the fine-tuning, counted from where the method joined a run under way.
 What does not learn yet gets no gradient and no weight decay, draws no dropout where
 it is at the front, and costs no pass back. The optimizer knows all layers from the beginning, and
-the schedule is that of the whole phase.
+the schedule is that of the whole phase. Siblings: ``train.layer_decay`` lets lower layers move less
+all the time; ``model.freeze`` never lets them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from holdfast.core.events import Place
+from holdfast.methods.registry import METHODS, Method, Parts, setting
 from holdfast.models.compute.prefix import train_mode
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from holdfast.training.run import Run
 
 
@@ -81,3 +83,53 @@ def _let_learn(run: Run, learning: set[int]) -> None:
             parameter.grad, changed = None, True
     if changed and run.network.training:
         train_mode(run.network)
+
+
+@dataclass(frozen=True, slots=True)
+class Progressive:
+    """A progressive start: the head alone learns for the first share of the steps, then everything.
+
+    ``probe_first`` (LP-FT, 2202.10054) has the same end, that the backbone is not pulled about by a
+    head that knows nothing, by another way: it fits the head in closed form under a cross-validated
+    penalty, before the first step. Here the head learns by gradient, at the run's rate and within
+    its steps, as where no closed form fits it (a pretrained head, a loss that is no cross-entropy).
+    After ``probe_first`` the head has nothing to gain from it.
+
+    ``start`` is the share of the fine-tuning, in (0, 0.9], for which the head learns alone."""
+
+    start: float = setting(0.2, above=0, most=0.9)
+
+    def listeners(self) -> tuple[WhoLearns]:
+        def below(done: float, layers: int) -> int:
+            return layers if done >= self.start - 1e-9 else 0
+
+        return (WhoLearns("progressive", below),)
+
+
+METHODS.add("progressive", Method(Progressive, lambda asked: Parts(listeners=asked.listeners)))
+
+
+def thawed_layers(done: float, layers: int, until: float) -> int:
+    """How many of ``layers`` learn when the share ``done`` of the steps is over."""
+    # The sliver is for products that miss a whole number from below.
+    return min(layers, int(layers * done / until + 1e-9))
+
+
+@dataclass(frozen=True, slots=True)
+class GradualUnfreezing:
+    """Gradual unfreezing: the head learns first, then one more layer at a time, from the top
+    (1801.06146, section 3.3).
+
+        layers below the head that learn at a share d of the fine-tuning:  min(n, ⌊n · d ÷ until⌋)
+
+    with n of them. What is at the bottom is the most general, and changes last and least.
+
+    ``until`` is the share of the fine-tuning, above 0, at which all layers learn."""
+
+    until: float = setting(0.5, above=0, most=1)
+
+    def listeners(self) -> tuple[WhoLearns]:
+        return (WhoLearns("unfreeze", lambda d, n: thawed_layers(d, n, self.until)),)
+
+
+METHODS.add("unfreeze", Method(GradualUnfreezing, lambda asked: Parts(listeners=asked.listeners)))
