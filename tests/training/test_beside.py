@@ -12,10 +12,11 @@ from torch.nn.functional import cross_entropy, kl_div
 
 from holdfast.core.updates import Draw, ForwardPass, RowPool
 from holdfast.methods.penalties.kl_start import KLStart
+from holdfast.training.actions.act import start_phase
 from holdfast.training.batches import EveryRow
 from holdfast.training.guard import begin_run
 from holdfast.training.loop import fit
-from holdfast.training.step import begin_phase, train_step
+from holdfast.training.step import train_step
 
 
 def gradients_of(made: Any, draw: Draw, ready: Any = lambda run: None) -> dict[str, torch.Tensor]:
@@ -30,7 +31,7 @@ def gradients_of(made: Any, draw: Draw, ready: Any = lambda run: None) -> dict[s
                 seen[name] = parameter.grad.clone()
 
     run = begin_run(replace(made, listeners=(*made.listeners, Keep())))
-    begin_phase(run)
+    start_phase(run)
     ready(run)
     train_step(run, draw)
     return seen

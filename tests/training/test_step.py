@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy, normalize
 from holdfast.core.updates import Draw
 from holdfast.methods.rdrop import RDrop
 from holdfast.methods.smoothing import LabelSmoothing
+from holdfast.training.actions.act import start_phase
 from holdfast.training.guard import begin_run
 from holdfast.training.loop import fit
 from holdfast.training.run import Run
@@ -23,7 +24,6 @@ from holdfast.training.step import (
     UPDATE,
     _micro_batches,
     _output,
-    begin_phase,
     draw_of_step,
     seconds_of_updates,
     steps_per_epoch,
@@ -44,7 +44,7 @@ def one_step(made: Any, rows: np.ndarray | None = None) -> tuple[Run, np.ndarray
 
     made = replace(made, listeners=(Keep(),))
     run = begin_run(made)
-    begin_phase(run)
+    start_phase(run)
     draw = draw_of_step(run) if rows is None else Draw(rows)
     train_step(run, draw)
     return run, draw.rows, seen
@@ -171,7 +171,7 @@ def test_what_a_listener_adds_after_the_passes_is_clipped_with_the_rest(job, pha
         return math.sqrt(sum(float(g.norm()) ** 2 for g in grads))
 
     run = begin_run(replace(job(phases=(phase(clip=0.5),)), listeners=(Penalty(),)))
-    begin_phase(run)
+    start_phase(run)
     train_step(run, draw_of_step(run))
     assert seen["norm"] > 1
     assert run.gradient_norms[-1] == pytest.approx(seen["norm"], rel=1e-5)
@@ -185,7 +185,7 @@ def test_two_passes_of_a_row_have_the_gradient_of_their_mean_and_disagreement(jo
     assert (shape.passes, shape.rows_passed) == (2, 2 * 6 * shape.steps)
     run, heard, seen = begin_run(made), [], {}
     run.emit = heard.append
-    begin_phase(run)
+    start_phase(run)
     rows = draw_of_step(run).rows
     rows = rows[np.argsort(made.train.lengths[rows], kind="stable")]
     again = copy.deepcopy(made.network)
@@ -221,7 +221,7 @@ def test_each_group_s_rate_follows_the_schedule(job, phase, recorder) -> None:
 
 def test_every_row_is_passed_once_an_epoch(job, phase) -> None:
     run = begin_run(job(phases=(phase(batch_size=6),), rows=40))
-    begin_phase(run)
+    start_phase(run)
     assert steps_per_epoch(run) == 7
     for epoch in range(3):
         rows = []

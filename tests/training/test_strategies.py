@@ -22,11 +22,12 @@ from holdfast.core.events import in_order
 from holdfast.core.updates import Draw, RowPool
 from holdfast.methods.heads.balance import Balance
 from holdfast.methods.sam import Sam
+from holdfast.training.actions.act import start_phase
 from holdfast.training.guard import begin_run
 from holdfast.training.listeners.examples import ExampleHistory
 from holdfast.training.loop import fit
 from holdfast.training.run import Run
-from holdfast.training.step import begin_phase, train_step
+from holdfast.training.step import train_step
 
 Build = Callable[..., Any]
 
@@ -54,7 +55,7 @@ def one_step(made: Any, rows: np.ndarray) -> Keep:
     keep = Keep()
     torch.manual_seed(0)
     run = begin_run(replace(made, listeners=(keep,)))
-    begin_phase(run)
+    start_phase(run)
     train_step(run, Draw(rows))
     return keep
 

@@ -1,5 +1,5 @@
 """What may join the fine-tuning of a run that is under way:
-``training.actions.additions.Additions`` of a fit, from the registries of methods and of
+``training.actions.adjustments.Additions`` of a fit, from the registries of methods and of
 enrichments."""
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from holdfast.methods.registry import Known, Method, Parts, all_methods, parts_o
 from holdfast.methods.replay import ReplaySource
 from holdfast.plan.defaults import FINETUNE, asked_of, method_parts, method_settings
 from holdfast.recipe.resolution import resolved
-from holdfast.training.actions.additions import Settings
+from holdfast.training.actions.adjustments import Settings
 from holdfast.training.batches import EveryRow, OnePass
 from holdfast.training.plan import Phase, Plan
 from holdfast.training.task import labels_of

@@ -21,10 +21,11 @@ from holdfast.plan.memory import available_mb, tightest
 from holdfast.prepare.rows import load_and_divide
 from holdfast.prepare.sources import mixed_file
 from holdfast.recipe import Recipe
+from holdfast.training.actions.act import start_phase
 from holdfast.training.guard import begin_run
 from holdfast.training.machine.machine import make_accelerator
 from holdfast.training.plan import FORWARD_SHARE
-from holdfast.training.step import begin_phase, train_step
+from holdfast.training.step import train_step
 
 TIMED_STEPS = 3
 
@@ -73,7 +74,7 @@ def _seconds_a_row(ready: TrainingPlan) -> float:
     job, _ = make_job(ready, make_accelerator(ready.recipe.train.precision))
     run = begin_run(job)
     run.phase_index = len(ready.plan.phases) - 1
-    begin_phase(run)
+    start_phase(run)
     size = min(run.phase.rows_per_step, len(ready.train))
     order = np.argsort(ready.train.lengths, kind="stable")
     middle = max(0, len(order) // 2 - size // 2)

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from holdfast.core.errors import Defect
 from holdfast.core.records import Snapshot
 from holdfast.models.fresh import same_memory
-from holdfast.training.actions.act import appliers
-from holdfast.training.actions.adjust import adjust, all_learning, start_phase
+from holdfast.training.actions.act import adjust, all_learning, appliers, start_phase
 from holdfast.training.actions.adjustments import NONE
 from holdfast.training.actions.offers import Considered
 from holdfast.training.engine import Appliers, GuardEngine, Rules

@@ -45,7 +45,7 @@ from holdfast.core.actions import Action, Stop
 from holdfast.core.errors import Interrupted, MachineError, TrainingError
 from holdfast.core.records import Snapshot, Verdict
 from holdfast.core.seeds import derive_seed
-from holdfast.training.actions.adjust import start_phase
+from holdfast.training.actions.act import start_phase
 from holdfast.training.actions.offers import Considered, consider, kept_average
 from holdfast.training.guard import begin_run, end_run, resume_from, state_of
 from holdfast.training.machine.memory import lacks_memory

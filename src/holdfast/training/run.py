@@ -19,8 +19,7 @@ from holdfast.core.events import EVENTS, Advisor, Monitor, Stateful, in_order
 from holdfast.core.records import Decision, Ints, Snapshot, Verdict
 from holdfast.core.updates import ForwardPass, RowPool
 from holdfast.models.adapters.quantize import frozen_tensors
-from holdfast.training.actions.additions import NO_ADDITIONS, Additions
-from holdfast.training.actions.adjustments import NONE
+from holdfast.training.actions.adjustments import NO_ADDITIONS, NONE, Additions
 from holdfast.training.batches import probe_positions
 from holdfast.training.checkpoint import CheckpointStore
 from holdfast.training.engine import GuardEngine

@@ -12,7 +12,7 @@ import torch
 from holdfast.core.records import Ints, Snapshot, mean_loss
 from holdfast.models.fresh import same_memory
 from holdfast.training.machine.sharding import is_sharded, summed
-from holdfast.training.task import Measured, WrittenMeasurements, of_whole_rows
+from holdfast.training.task import Measured, WrittenMeasurements, measured_fields, of_whole_rows
 
 if TYPE_CHECKING:
     from holdfast.training.run import Run
@@ -41,8 +41,14 @@ def look_at(run: Run, now: Mapping[str, torch.Tensor], train: bool = True) -> Sn
     run.observer.forget()
     general = _general(run)
     written = run.job.write(run.network) if run.job.write else NOTHING
+    probe = replace(probe, metrics={**probe.metrics, **written.metrics["train"]})
+    valid = replace(valid, metrics={**valid.metrics, **written.metrics["valid"]})
     weights = run.learning_parameters()
-    total = _total(run)
+
+    def total(values: Sequence[float]) -> Sequence[float]:
+        """Sums over this process's parts of the weights as those over the weights."""
+        return summed(run.job.accelerator, values) if is_sharded(run.network) else values
+
     moved, distance = (
         moved_share(weights, now, before, total) for before in (run.previous, run.start)
     )
@@ -52,31 +58,19 @@ def look_at(run: Run, now: Mapping[str, torch.Tensor], train: bool = True) -> Sn
         epoch=round(run.epoch, 6),
         examples_seen=run.examples_seen,
         phase=run.phase.name if run.step else "start",
-        train_losses=probe.losses,
-        valid_losses=valid.losses,
-        train_metrics={**probe.metrics, **written.metrics["train"]},
-        valid_metrics={**valid.metrics, **written.metrics["valid"]},
-        refined_loss=valid.refined_loss,
-        temperature=valid.temperature,
+        **measured_fields(probe, valid),
         learning_rate=run.learning_rate,
         gradient_norm=float(np.mean(norms)) if norms else None,
         relative_update=moved if run.step else None,
         distance=distance,
         seconds=run.seconds,
-        train_correct=probe.correct,
-        valid_correct=valid.correct,
-        valid_logits=valid.logits,
         general_loss=None if general is None else mean_loss(general.losses, general.tokens),
         general_losses=None if general is None else general.losses,
         outputs=written.shares or None,
         # Where a run takes more steps than it was to take, what earlier looks saw stays as it was.
         planned_steps=run.plan.steps if run.adjustments.more_steps else None,
         branch=run.guard.branch,
-        train_tokens=probe.tokens,
-        valid_tokens=valid.tokens,
         general_tokens=None if general is None else general.tokens,
-        train_right=probe.right,
-        valid_right=valid.right,
     )
 
 
@@ -104,13 +98,6 @@ def measure(run: Run, examples: Examples, positions: Ints) -> Measured:
     """These rows through the present model in evaluation mode, to numbers."""
     losses, kept = run.observer.measure(run.network, examples, positions)
     return run.job.task.measure(losses, kept, examples, positions)
-
-
-def _total(run: Run) -> Callable[[Sequence[float]], Sequence[float]]:
-    """How sums over this process's parts of the weights become those over the weights."""
-    if not is_sharded(run.network):
-        return lambda values: values
-    return lambda values: summed(run.job.accelerator, values)
 
 
 def moved_share(

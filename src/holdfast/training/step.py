@@ -30,16 +30,6 @@ UPDATE = 2.8
 COUNTED, MOST_TIMED, FELT = 32, 4, 10
 
 
-def begin_phase(run: Run) -> None:
-    """Make the optimizer and the schedule of the present phase."""
-    phase = run.phase
-    groups = run.job.groups(run.network, phase)
-    for group in groups:
-        group["base_lr"] = group["lr"]
-    run.optimizer = run.job.optimizer(phase.optimizer, groups)
-    run.schedule = run.job.schedule(phase.schedule, phase.steps, phase.warmup_steps)
-
-
 def steps_per_epoch(run: Run) -> int:
     """Updates of an epoch of the present phase."""
     return run.phase.source.steps_per_epoch(_pool(run))

@@ -87,6 +87,18 @@ class Measured:
     right: Floats | None = None
 
 
+def measured_fields(train: Measured, valid: Measured) -> dict[str, Any]:
+    """The fields of a ``Snapshot`` that come of its train probe and its validation rows."""
+    sides = {"train": train, "valid": valid}
+    names = ("losses", "metrics", "correct", "tokens", "right")
+    return {
+        **{f"{side}_{name}": getattr(one, name) for side, one in sides.items() for name in names},
+        "refined_loss": valid.refined_loss,
+        "temperature": valid.temperature,
+        "valid_logits": valid.logits,
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class WrittenMeasurements:
     """What a model wrote for a fixed sample of two sets of rows, ``train`` and ``valid``: numbers

@@ -22,6 +22,7 @@ from holdfast.plugins.trainers.weights import WeightCopies
 from holdfast.training.engine import Appliers, GuardEngine, Rules
 from holdfast.training.journal import Journal
 from holdfast.training.restore import RestorePoint, SavedWeights
+from holdfast.training.task import measured_fields
 
 ASIDE = "the guard stepped aside; training goes on without it"
 
@@ -168,24 +169,12 @@ class TrainerRun:
             epoch=round(epoch, 6),
             examples_seen=seen,
             phase="train" if step else "start",
-            train_losses=probe.losses,
-            valid_losses=valid.losses,
-            train_tokens=probe.tokens,
-            valid_tokens=valid.tokens,
-            train_right=probe.right,
-            valid_right=valid.right,
-            train_metrics=probe.metrics,
-            valid_metrics=valid.metrics,
-            refined_loss=valid.refined_loss,
-            temperature=valid.temperature,
+            **measured_fields(probe, valid),
             learning_rate=rate,
             gradient_norm=sum(norms) / len(norms) if norms else None,
             relative_update=update,
             distance=distance,
             seconds=self.seconds,
-            train_correct=probe.correct,
-            valid_correct=valid.correct,
-            valid_logits=valid.logits,
             # A resumed trainer may be given more steps; what earlier looks saw stays as it was.
             planned_steps=self.foreign_run.run_facts.planned_steps,
         )

@@ -1,18 +1,72 @@
 """What actions have changed of the settings that a run began with: a value, so that a checkpoint
-keeps it, and a rollback puts back the one of then.
+keeps it, and a rollback puts back the one of then; and what may join the run (``Additions``).
 
 The job is never written to: ``plan_of`` gives the plan that follows from it, and
-``training/actions/adjust.py`` makes the optimizer, the schedule and the network follow.
+``training/actions/act.py`` makes the optimizer, the schedule and the network follow. ``training``
+names no method and no enrichment: whoever puts a job together says what there is to add, and makes
+the phases with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
-from holdfast.training.actions.additions import NO_ADDITIONS, Additions
+from holdfast.core.errors import RunError
+from holdfast.core.events import Listener
 from holdfast.training.plan import Phase, Plan
+
+Settings = Mapping[str, Any]
+
+
+class Additions(Protocol):
+    """What can be added to a run's phases; a function of what it is given, without a state."""
+
+    def takes(self, phase: Phase) -> bool:
+        """Whether something can be added to this phase."""
+        ...
+
+    def settled(self, name: str, given: Settings, on: Mapping[str, Settings]) -> dict[str, Any]:
+        """Every setting of the method ``name``, as given or worked out, where the methods ``on``
+        have been switched on before. Raises ``RunError`` for one that cannot join this run."""
+        ...
+
+    @property
+    def notches(self) -> int:
+        """How many notches stronger the rows can be enriched than the recipe says."""
+        ...
+
+    def added(self, phase: Phase, methods: Mapping[str, Settings], notches: int) -> Phase:
+        """The phase with these methods (all their settings) in it, its rows enriched by so many
+        notches more."""
+        ...
+
+    def listeners(self, name: str, settings: Settings) -> Sequence[Listener]:
+        """What of the method must hear the loop, made anew."""
+        ...
+
+
+class NoAdditions:
+    """Of a job to which nothing can be added."""
+
+    notches = 0
+
+    def takes(self, phase: Phase) -> bool:
+        return False
+
+    def settled(self, name: str, given: Settings, on: Mapping[str, Settings]) -> dict[str, Any]:
+        rule = "cannot be applied: nothing was given that could join this run"
+        raise RunError("the action SwitchOn", rule, name, "Give its job additions.")
+
+    def added(self, phase: Phase, methods: Mapping[str, Settings], notches: int) -> Phase:
+        return phase
+
+    def listeners(self, name: str, settings: Settings) -> Sequence[Listener]:
+        return ()
+
+
+NO_ADDITIONS = NoAdditions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +108,15 @@ def plan_of(plan: Plan, made: Adjustments, additions: Additions = NO_ADDITIONS) 
     if made.methods or made.augmentation:
         phases = tuple(additions.added(p, made.methods, made.augmentation) for p in phases)
     if (made.rate, made.weight_decay) != (1.0, None):
-        phases = tuple(_phase_of(phase, made) for phase in phases)
+        phases = tuple(
+            replace(
+                phase,
+                learning_rate=phase.learning_rate * made.rate,
+                head_learning_rate=phase.head_learning_rate * made.rate,
+                weight_decay=phase.weight_decay if made.weight_decay is None else made.weight_decay,
+            )
+            for phase in phases
+        )
     if not made.more_steps:
         return plan if phases is plan.phases else replace(plan, phases=phases)
     last, before = phases[-1], plan.evaluate_at
@@ -65,13 +127,3 @@ def plan_of(plan: Plan, made: Adjustments, additions: Additions = NO_ADDITIONS) 
     end, apart = plan.steps + made.more_steps, before[-1] - before[-2] if len(before) > 1 else 1
     looks = (*(step for step in before if step < end), *range(before[-1] + apart, end, apart), end)
     return replace(plan, phases=(*phases[:-1], other), evaluate_at=looks)
-
-
-def _phase_of(phase: Phase, made: Adjustments) -> Phase:
-    decay = phase.weight_decay if made.weight_decay is None else made.weight_decay
-    return replace(
-        phase,
-        learning_rate=phase.learning_rate * made.rate,
-        head_learning_rate=phase.head_learning_rate * made.rate,
-        weight_decay=decay,
-    )
