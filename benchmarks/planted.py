@@ -90,9 +90,9 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     (
         "valid-metrics-of-probe",
         "the metrics of the train probe stand under validation",
-        "training/observe.py",
-        "valid_metrics={**valid.metrics,",
-        "valid_metrics={**probe.metrics,",
+        "training/snapshot.py",
+        "replace(valid, metrics={**valid.metrics,",
+        "replace(valid, metrics={**probe.metrics,",
         (WHOLE,),
     ),
     (

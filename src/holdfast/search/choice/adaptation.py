@@ -214,16 +214,7 @@ def build(
         because = "masked tokens are said" if masked else "the next token is said"
         notify(Decision("pretraining", f"{counted(steps, 'update')}", because, prominent=True))
         made = pretrain(
-            whole,
-            tokenizer,
-            texts,
-            masked=masked,
-            steps=steps,
-            seed=recipe.seed,
-            new=is_new,
-            told=lambda step, loss: notify(
-                Decision("pretraining", f"update {step}", f"{loss:.3f} nats a token held out")
-            ),
+            whole, tokenizer, texts, masked=masked, steps=steps, seed=recipe.seed, new=is_new
         )
     _save(source, whole, base, tokenizer, folder)
     return made, words

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError
+from holdfast.core.records import Decision
 from holdfast.core.seeds import derive_seed, generator
 
 if TYPE_CHECKING:
@@ -57,14 +59,12 @@ def pretrain(
     steps: int,
     seed: int,
     new: Callable[[str], bool] = lambda _: False,
-    told: Callable[[int, float], None] = lambda step, loss: None,
 ) -> Pretrained:
     """Train ``model`` (with a ``loss`` for ``labels``, as Transformers' have) on ``texts`` in
     place.
 
-    ``new`` says of a weight's name that it was drawn, and learns faster. ``told`` hears each look:
-    a step and the loss of the texts that are held out. Raises ``DataError`` for fewer than 40
-    texts.
+    ``new`` says of a weight's name that it was drawn, and learns faster. The decision log says at
+    each look what the texts that are held out lose. Raises ``DataError`` for fewer than 40 texts.
     """
     blocks = blocks_of(tokenizer, texts)
     if len(blocks) < LEAST_TEXTS:
@@ -77,26 +77,69 @@ def pretrain(
     order = generator(seed, "texts held out").permutation(len(blocks))
     aside = min(max(round(HELD * len(blocks)), LEAST_HELD), MOST_HELD)
     held, learned = order[:aside], order[aside:]
-    device = next(model.parameters()).device
+    source = _Batches(model, tokenizer, blocks, masked, seed)
+    optimizer, schedule = _optimizer(model, new, steps)
+    looks = {math.ceil(steps * (look + 1) / LOOKS) for look in range(LOOKS)}
+    first = best = _look(source, held, 0)
+    kept, state = 0, _weights(model)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "dropout of pretraining"))
+        for step in range(steps):
+            chosen = _drawn(learned, step, seed)
+            loss = model(**source.batch(chosen, "learned", step)).loss
+            optimizer.zero_grad()
+            if torch.isfinite(loss):
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+                optimizer.step()
+            schedule.step()
+            if step + 1 in looks:
+                found = _look(source, held, step + 1)
+                if found < best:
+                    best, kept, state = found, step + 1, _weights(model)
+    model.load_state_dict(state)
+    model.eval()
+    return Pretrained(steps, kept, first, best, len(learned), len(held))
 
-    def batch_of(chosen: Ints, name: str, number: int) -> dict[str, torch.Tensor]:
-        rows = [blocks[i] for i in chosen]
-        made = collate(tokenizer, rows, masked, derive_seed(seed, name, number))
+
+@dataclass(frozen=True, slots=True)
+class _Batches:
+    """Batches of the blocks of the texts, as the model reads them."""
+
+    model: torch.nn.Module
+    tokenizer: PreTrainedTokenizerBase
+    blocks: Sequence[Sequence[int]]
+    masked: bool
+    seed: int
+
+    def batch(self, chosen: Ints, name: str, number: int) -> dict[str, torch.Tensor]:
+        """These blocks on the model's device, masked by a seed of this name and number."""
+        rows = [self.blocks[i] for i in chosen]
+        made = collate(self.tokenizer, rows, self.masked, derive_seed(self.seed, name, number))
+        device = next(self.model.parameters()).device
         return {key: value.to(device) for key, value in made.items()}
 
-    def held_loss() -> float:
-        model.eval()
-        total, count = 0.0, 0
-        with torch.inference_mode():
-            for start in range(0, len(held), BATCH):
-                batch = batch_of(held[start : start + BATCH], "held", start)
-                tokens = int((batch["labels"][:, 0 if masked else 1 :] != IGNORED).sum())
-                if tokens:
-                    total += float(model(**batch).loss) * tokens
-                    count += tokens
-        model.train()
-        return total / max(count, 1)
 
+def _look(source: _Batches, held: Ints, step: int) -> float:
+    """The mean loss of a token of the blocks that are held out, after ``step`` updates."""
+    source.model.eval()
+    total, count = 0.0, 0
+    with torch.inference_mode():
+        for start in range(0, len(held), BATCH):
+            batch = source.batch(held[start : start + BATCH], "held", start)
+            tokens = int((batch["labels"][:, 0 if source.masked else 1 :] != IGNORED).sum())
+            if tokens:
+                total += float(source.model(**batch).loss) * tokens
+                count += tokens
+    source.model.train()
+    loss = total / max(count, 1)
+    notify(Decision("pretraining", f"update {step}", f"{loss:.3f} nats a token held out"))
+    return loss
+
+
+def _optimizer(
+    model: torch.nn.Module, new: Callable[[str], bool], steps: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
     groups: dict[float, list[torch.nn.Parameter]] = {RATE: [], RATE_OF_NEW: []}
     for name, parameter in model.named_parameters():
         groups[RATE_OF_NEW if new(name) else RATE].append(parameter)
@@ -107,29 +150,7 @@ def pretrain(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda at: min((at + 1) / warm, max(0.0, (steps - at) / max(1, steps - warm)))
     )
-    looks = {math.ceil(steps * (look + 1) / LOOKS) for look in range(LOOKS)}
-    first = best = held_loss()
-    kept, state = 0, _weights(model)
-    told(0, first)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, "dropout of pretraining"))
-        for step in range(steps):
-            chosen = _drawn(learned, step, seed)
-            loss = model(**batch_of(chosen, "learned", step)).loss
-            optimizer.zero_grad()
-            if torch.isfinite(loss):
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
-                optimizer.step()
-            schedule.step()
-            if step + 1 in looks:
-                found = held_loss()
-                told(step + 1, found)
-                if found < best:
-                    best, kept, state = found, step + 1, _weights(model)
-    model.load_state_dict(state)
-    model.eval()
-    return Pretrained(steps, kept, first, best, len(learned), len(held))
+    return optimizer, schedule
 
 
 def _drawn(learned: Ints, step: int, seed: int) -> Ints:
