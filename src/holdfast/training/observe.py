@@ -15,7 +15,7 @@ from holdfast.models.compute.prefix import train_mode
 from holdfast.training.batches import by_length, shard
 from holdfast.training.machine.sharding import is_sharded
 from holdfast.training.prefix.cache import entered
-from holdfast.training.task import classify_features, features_of
+from holdfast.training.task import classify_features, device_batch, features_of
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -116,13 +116,12 @@ class Observer:
         positions_here = shard(everything, self._rank, self._world)
         index: list[Ints] = []
         lines: list[torch.Tensor] = []
-        done = 0
+        device, done = self._accelerator.device, 0
         # What is gathered in inference mode could not be gathered anew for the next update.
         still = torch.no_grad if is_sharded(network) else torch.inference_mode
         with still(), self._accelerator.autocast():
             for chosen in by_length(lengths, positions_here, self._tokens):
-                batch = self._task.collate(examples, positions[chosen])
-                batch = {k: v.to(self._accelerator.device) for k, v in batch.items()}
+                batch = device_batch(self._task, examples, positions[chosen], device)
                 with entered(self._cache, examples, positions[chosen], batch):
                     # NumPy has no bfloat16.
                     lines.append(one(batch).float().cpu())
@@ -130,8 +129,7 @@ class Observer:
                 done += len(chosen)
                 tick(done, len(positions_here))
             for _ in range(self._spare_passes(network, lengths, len(index))):
-                batch = self._task.collate(examples, positions[:1])
-                one({k: v.to(self._accelerator.device) for k, v in batch.items()})
+                one(device_batch(self._task, examples, positions[:1], device))
         self.rows_passed += len(positions_here)
         self.seconds += time.perf_counter() - start
         if was_training:

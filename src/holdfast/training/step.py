@@ -21,6 +21,7 @@ from holdfast.training.machine.sharding import gathered, is_sharded, summed
 from holdfast.training.prefix.cache import entered
 from holdfast.training.restore import RandomState, random_state, set_random_state
 from holdfast.training.run import Run, batch_losses_of, running_statistics
+from holdfast.training.task import device_batch
 
 PART_ROWS = 8
 # What an update costs, in forward passes of its rows: 2.6 to 3.3 were measured of the default plans
@@ -274,8 +275,7 @@ def _output(run: Run, draw: Draw) -> tuple[Any, dict[str, torch.Tensor]]:
     task, batches, outputs = run.job.task, [], []
     with run.job.accelerator.autocast():
         for part in parts:
-            batch = task.collate(examples, part.positions)
-            batch = {name: value.to(run.job.accelerator.device) for name, value in batch.items()}
+            batch = device_batch(task, examples, part.positions, run.job.accelerator.device)
             batches.append(batch)
             with entered(run.job.cache, examples, part.positions, batch):
                 outputs.append(task.forward(run.network, batch))

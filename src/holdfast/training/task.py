@@ -145,6 +145,11 @@ class Task(Protocol):
         """Losses and kept outputs of these rows, in their order, to numbers."""
 
 
+def device_batch(task: Task, examples: Any, positions: Sequence[int] | Ints, device: Any) -> Batch:
+    """A padded batch of these rows on ``device``."""
+    return {name: value.to(device) for name, value in task.collate(examples, positions).items()}
+
+
 # What a batch holds for the losses, not for the network.
 TARGETS = ("labels", "partners", "shares")
 

@@ -23,6 +23,7 @@ import numpy as np
 from holdfast.core.events import Place
 from holdfast.methods.registry import METHODS, Method, Parts, setting
 from holdfast.models.compute.prefix import train_mode
+from holdfast.training.task import device_batch
 
 if TYPE_CHECKING:
     import torch
@@ -55,8 +56,7 @@ def fisher(run: Run, rows: int) -> dict[str, torch.Tensor]:
         weight.requires_grad_(True)
     run.network.eval()
     for place in range(min(rows, len(examples))):
-        batch = job.task.collate(examples, np.array([place]))
-        batch = {name: value.to(job.accelerator.device) for name, value in batch.items()}
+        batch = device_batch(job.task, examples, np.array([place]), job.accelerator.device)
         with job.accelerator.autocast():
             loss = job.task.losses(job.task.forward(run.network, batch), batch).sum()
         found = torch.autograd.grad(loss, list(learning.values()), allow_unused=True)

@@ -24,6 +24,7 @@ from holdfast.training.prefix.cache import entered
 from holdfast.training.restore import SavedWeights
 from holdfast.training.run import Run, learning_norms
 from holdfast.training.snapshot import look_at
+from holdfast.training.task import device_batch
 
 if TYPE_CHECKING:
     from torch import nn
@@ -167,12 +168,10 @@ def measure_statistics(run: Run) -> None:
         return
     job, size = run.job, run.phase.rows_per_step
     positions = probe_positions(job.train.rows, STATISTICS_ROWS, run.plan.seed)
-    device = job.accelerator.device
     with _averaging(run.network, norms), torch.no_grad(), job.accelerator.autocast():
         # Parts of like size: a batch norm cannot take the statistics of one row left over.
         for rows in np.array_split(positions, -(-len(positions) // size)):
-            batch = job.task.collate(job.train, rows)
-            batch = {name: value.to(device) for name, value in batch.items()}
+            batch = device_batch(job.task, job.train, rows, job.accelerator.device)
             with entered(job.cache, job.train, rows, batch):
                 job.task.forward(run.network, batch)
 

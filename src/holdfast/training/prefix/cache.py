@@ -22,6 +22,7 @@ from holdfast.core.records import Ints
 from holdfast.models.compute.prefix import Prefix
 from holdfast.training.batches import by_length
 from holdfast.training.prefix.row_file import RowFile
+from holdfast.training.task import device_batch
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -43,8 +44,7 @@ class RowPasses:
 
     def batch(self, examples: Examples, positions: Ints) -> Batch:
         """These rows on the device."""
-        batch = self.task.collate(examples, positions)
-        return {name: value.to(self.accelerator.device) for name, value in batch.items()}
+        return device_batch(self.task, examples, positions, self.accelerator.device)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from holdfast.models.compute.prefix import Prefix, train_mode
 from holdfast.training.machine.machine import autocast, device_kind
 from holdfast.training.prefix.cache import sizes_of
 from holdfast.training.restore import random_state, set_random_state
+from holdfast.training.task import device_batch
 
 if TYPE_CHECKING:
     from holdfast.models.base import Network
@@ -68,7 +69,7 @@ def _ask(
     prefix: Prefix, network: Network, task: Task, examples: Examples, device: str
 ) -> PrefixEntry:
     def batch_of(rows: Ints) -> Batch:
-        return {k: v.to(device) for k, v in task.collate(examples, rows).items()}
+        return device_batch(task, examples, rows, device)
 
     def output(batch: Batch) -> torch.Tensor:
         return prefix.output(lambda: task.forward(network, batch))

@@ -7,9 +7,8 @@ dropout: what is left of the difference is what the updates did.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -34,22 +33,14 @@ class Swept:
 
 
 class Rising:
-    """The schedule of a sweep: the rates in their order, as factors of ``top``."""
+    """The schedule of a sweep, which no look and no checkpoint asks: the rates in their order, as
+    factors of ``top``."""
 
     def __init__(self, rates: Sequence[float], top: float) -> None:
         self._scales = [rate / top for rate in rates]
 
     def scale(self, step: int) -> float:
         return self._scales[min(step, len(self._scales) - 1)]
-
-    def observe(self, valid_loss: float) -> None:
-        """Nothing: the rates are given."""
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, object]) -> None:
-        """Nothing to load."""
 
 
 def sweep(
