@@ -253,11 +253,3 @@ def logits_of(output: Any) -> torch.Tensor:
     """The logits of what a network put out, which may be these alone."""
     logits: torch.Tensor = getattr(output, "logits", output)
     return logits
-
-
-def row_means(each: torch.Tensor, counts: torch.Tensor | None) -> torch.Tensor:
-    """The mean of each row [batch] of the values of all target tokens, of which a row has so many
-    as ``counts`` [batch] says; ``each`` itself where it has one value a row."""
-    import torch
-
-    return each if counts is None else torch.segment_reduce(each, "mean", lengths=counts)

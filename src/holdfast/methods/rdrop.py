@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, ClassVar
 from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
-from holdfast.core.updates import ForwardPass, logits_of, row_means
+from holdfast.core.updates import ForwardPass, logits_of
 from holdfast.methods.registry import METHODS, Method, Parts, setting
+from holdfast.training.task import row_means
 
 if TYPE_CHECKING:
     import torch

@@ -12,8 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from holdfast.core.updates import ForwardPass, logits_of, row_means
+from holdfast.core.updates import ForwardPass, logits_of
 from holdfast.methods.registry import METHODS, Method, Parts, setting
+from holdfast.training.task import row_means
 
 if TYPE_CHECKING:
     import torch

@@ -20,7 +20,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from holdfast.core.updates import ForwardPass, logits_of, row_means
+from holdfast.core.updates import ForwardPass, logits_of
+from holdfast.training.task import row_means
 
 if TYPE_CHECKING:
     import torch

@@ -150,6 +150,14 @@ def device_batch(task: Task, examples: Any, positions: Sequence[int] | Ints, dev
     return {name: value.to(device) for name, value in task.collate(examples, positions).items()}
 
 
+def row_means(each: torch.Tensor, counts: torch.Tensor | None) -> torch.Tensor:
+    """The mean of each row [batch] of the values of all target tokens, of which a row has so many
+    as ``counts`` [batch] says; ``each`` itself where it has one value a row."""
+    import torch
+
+    return each if counts is None else torch.segment_reduce(each, "mean", lengths=counts)
+
+
 # What a batch holds for the losses, not for the network.
 TARGETS = ("labels", "partners", "shares")
 

@@ -23,8 +23,9 @@ import numpy as np
 
 from holdfast.core.errors import Defect
 from holdfast.core.records import Ints
-from holdfast.core.updates import ForwardPass, logits_of, row_means
+from holdfast.core.updates import ForwardPass, logits_of
 from holdfast.methods.registry import METHODS, Method, Parts, setting
+from holdfast.training.task import row_means
 
 if TYPE_CHECKING:
     import torch
