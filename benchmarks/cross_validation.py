@@ -47,7 +47,7 @@ from holdfast.metrics.out_of_fold import RATE_EFFECT, SLOPE
 from holdfast.models.probes.logistic import first_softmax, fit_softmax, logits_of
 from holdfast.models.probes.probe import stratified_folds
 from holdfast.pipeline.main import train
-from holdfast.prepare.vectors import vectors_of
+from holdfast.prepare.embedding import vectors_of
 from holdfast.recipe import parse
 from holdfast.runs.predictor import Predictor
 from holdfast.search.folds.cross_validation import CrossValidation

@@ -46,8 +46,8 @@ from holdfast.metrics.out_of_fold import corrected
 from holdfast.metrics.score import score
 from holdfast.models.probes.probe import fit_probe
 from holdfast.pipeline.main import train
+from holdfast.prepare.embedding import vectors_of
 from holdfast.prepare.model import prepare
-from holdfast.prepare.vectors import vectors_of
 from holdfast.recipe import parse
 from holdfast.split.folds import make_folds
 from holdfast.stats.temperature import losses_at

@@ -95,7 +95,8 @@ class Watcher:
 
 def child(folder: Path, every: bool) -> None:
     """One run, in a process of its own: ``answer.json`` gets the picks and the course."""
-    from holdfast.fits.compose import make_job, make_ready
+    from holdfast.fits.compose import make_ready
+    from holdfast.fits.job import make_job
     from holdfast.prepare.model import prepare_divided
     from holdfast.prepare.rows import load_and_divide
     from holdfast.recipe import override, read_recipe

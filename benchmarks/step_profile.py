@@ -29,7 +29,7 @@ JOBS = ("texts", "pictures")
 # What is timed: a title, and where the function is, "module:name" or "module:Class.method".
 STRETCHES = (
     ("rows: read, audit, divide", "holdfast.pipeline.main:load_and_divide"),
-    ("model, tokens", "holdfast.pipeline.main:prepare_divided"),
+    ("model, tokens", "holdfast.fits.row_use:prepare_divided"),
     ("plan", "holdfast.fits.fit:make_ready"),
     ("linear probe: features of all rows", "holdfast.training.observe:Observer.features"),
     ("linear probe: its fit", "holdfast.tasks.classes.classifier:fit_probe"),

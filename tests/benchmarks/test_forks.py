@@ -16,7 +16,8 @@ from holdfast.core.actions import (
     Stop,
     revive,
 )
-from holdfast.fits.compose import make_job, make_ready
+from holdfast.fits.compose import make_ready
+from holdfast.fits.job import make_job
 from holdfast.training.loop import fit
 from holdfast.training.machine.machine import make_accelerator
 

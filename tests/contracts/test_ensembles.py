@@ -13,8 +13,8 @@ import pytest
 from holdfast.analyses.ensemble import join_as
 from holdfast.pipeline.main import train
 from holdfast.recipe import override
+from holdfast.runs.finished_run import shared_rows
 from holdfast.runs.predictor import Predictor
-from holdfast.runs.shared_rows import shared_rows
 
 QUICK = ["train.precision=float32", "train.threads=1", "train.matmul=default", "train.max_steps=2"]
 # The other kinds have journeys of their own.

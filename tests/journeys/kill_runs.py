@@ -19,8 +19,9 @@ import sklearn.linear_model  # noqa: F401
 import transformers.models.bert.modeling_bert  # noqa: F401
 
 import holdfast.pipeline.main as main
-import holdfast.runs.journal as run_folder
+import holdfast.runs.result_files as result_files
 import holdfast.runs.scoring as scoring
+import holdfast.runs.start as run_folder
 import holdfast.tasks.classes.task as text_classification
 import holdfast.tasks.seq2seq.scores as seq2seq
 import holdfast.training.checkpoint as checkpoint
@@ -81,7 +82,7 @@ def before_scoring() -> None:
 
 
 def before_result() -> None:
-    main.write_result = lambda *_: die()
+    result_files.write_result = lambda *_: die()
 
 
 def one(settings: list[str], folder: Path, resume: bool, name: str | None) -> int:

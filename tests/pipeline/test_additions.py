@@ -14,7 +14,7 @@ from holdfast.contract.fit import FittedModel, PreparedData
 from holdfast.core.actions import Action, RollBack, StrengthenAugmentation, SwitchOn
 from holdfast.core.errors import RunError
 from holdfast.core.records import Snapshot, Verdict
-from holdfast.fits import compose
+from holdfast.fits import job as job_module
 from holdfast.fits.additions import FitAdditions
 from holdfast.fits.compose import make_ready
 from holdfast.fits.fit import fit
@@ -84,7 +84,7 @@ def scripted(prepared: PreparedData, monkeypatch: pytest.MonkeyPatch) -> Scripte
     """A fit that takes these actions at its looks."""
 
     def make(actions: dict[int, tuple[Action, ...]], **settings: Any) -> FittedModel:
-        monkeypatch.setattr(compose, "_advisor", lambda *_: Script(actions))
+        monkeypatch.setattr(job_module, "_advisor", lambda *_: Script(actions))
         return fit(prepared, TRAIN, VALID, {**PLAIN, **settings})
 
     return make

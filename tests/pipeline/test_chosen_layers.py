@@ -14,8 +14,9 @@ import yaml
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
+from holdfast.core.decisions import parted, recorded
 from holdfast.core.errors import Interrupted, RecipeError
-from holdfast.fits.layers import choose_layers
+from holdfast.fits.frozen import choose_layers
 from holdfast.models.base import Layer
 from holdfast.models.probes.layer_evidence import LayerSeen, left_alone, pooled, relative_gradient
 from holdfast.pipeline.main import train
@@ -113,7 +114,9 @@ def test_each_layer_is_told_with_its_probe_and_nothing_is_left_behind() -> None:
     before = {n: p.detach().clone() for n, p in network.named_parameters()}
     memory = {n: p.data_ptr() for n, p in network.named_parameters()}
     state = torch.get_rng_state()
-    chosen, told = choose_layers(network, Task(), rows, 0, "none")  # type: ignore[arg-type]
+    with recorded() as log:
+        chosen = choose_layers(network, Task(), rows, 0, "none")  # type: ignore[arg-type]
+    told, _ = parted(log)
     assert [one.chosen.split(":")[0] for one in told] == [
         chosen,
         "embeddings",

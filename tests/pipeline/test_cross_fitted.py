@@ -18,7 +18,7 @@ from holdfast.core.decisions import decisions_to
 from holdfast.core.errors import RecipeError
 from holdfast.fits import cross_fitting
 from holdfast.fits.cross_fitting import FoldRun, FoldStore, cross_fit, look_of_fold, steps_of_fold
-from holdfast.fits.place import FitPlace
+from holdfast.fits.job import FitPlace
 from holdfast.pipeline.main import train
 from holdfast.prepare.model import prepare
 from holdfast.recipe import Recipe, override

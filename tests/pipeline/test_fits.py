@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from holdfast.contract.fit import Need, TrainingPlan
+from holdfast.core.decisions import parted, recorded
 from holdfast.core.errors import MachineError
 from holdfast.fits.compose import make_ready, model_size
 from holdfast.plan.memory import activations_mb, check_fit, estimate, refuse_clearly_too_large
@@ -200,13 +201,17 @@ def big(parameters: int) -> torch.nn.Module:
 def test_a_large_model_on_few_rows_is_oversized_and_a_small_one_never(
     parameters: int, rows: int, oversized: bool
 ) -> None:
-    decision, findings = model_size(big(parameters), Rows(rows))
+    with recorded() as log:
+        model_size(big(parameters), Rows(rows))
+    (decision,), findings = parted(log)
     assert (decision.chosen == "oversized") is oversized
     assert [finding.check for finding in findings] == ["model_size"] * oversized
     assert all("model.adapter.kind=lora" in f.remedy and "freeze" in f.remedy for f in findings)
 
 
 def test_the_ratio_is_said_a_row_and_a_token() -> None:
-    decision, _ = model_size(big(2_000_000), Rows(100))
+    with recorded() as log:
+        model_size(big(2_000_000), Rows(100))
+    (decision,), _ = parted(log)
     assert "20,000 a row" in decision.because
     assert "2,000 a token" in decision.because

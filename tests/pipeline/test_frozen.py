@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from holdfast.core.decisions import recorded
 from holdfast.core.errors import RecipeError
 from holdfast.fits import frozen
 from holdfast.fits.frozen import keep_prefix, passes_of
@@ -54,15 +55,33 @@ def asked(tiny_model: Path, wanted: str, what: Any = 2, plan: Plan = PLAN, **mor
     network = load_classifier(str(tiny_model), ("a", "b")).network
     freeze(network, what)
     task = more.pop("task", TextClassification(0, ("a", "b")))
-    return keep_prefix(wanted, network, task, rows(40), rows(16), plan, "float32", **more)
+    return kept(wanted, network, task, rows(40), rows(16), plan, **more)
+
+
+def kept(
+    wanted: str, network: Any, task: Any, train: Any, valid: Any, plan: Plan = PLAN, **more: Any
+) -> Any:
+    """What is kept of the outputs of these rows, and what was decided."""
+    settings = SimpleNamespace(cache_frozen=wanted, precision="float32")
+    ready: Any = SimpleNamespace(
+        recipe=SimpleNamespace(train=settings),
+        loaded=SimpleNamespace(network=network),
+        task=task,
+        plan=plan,
+        sides=SimpleNamespace(learnt=train),
+        valid=valid,
+    )
+    with recorded() as log:
+        setting, prefix = keep_prefix(ready, **more)
+    return SimpleNamespace(setting=setting, prefix=prefix, decisions=tuple(log))
 
 
 @pytest.mark.usefixtures("seconds")
 def test_it_is_on_where_it_pays_and_says_why(tiny_model: Path) -> None:
-    kept = asked(tiny_model, "auto")
-    assert kept.setting == "on"
-    assert kept.prefix is not None
-    (decision,) = kept.decisions
+    found = asked(tiny_model, "auto")
+    assert found.setting == "on"
+    assert found.prefix is not None
+    (decision,) = found.decisions
     assert (decision.what, decision.chosen) == ("train.cache_frozen", "on")
     # 50 steps of 8 rows and 3 looks of 12 + 16 rows, over 56 rows.
     assert "each row passes them 8.6 times" in decision.because
@@ -72,24 +91,25 @@ def test_it_is_on_where_it_pays_and_says_why(tiny_model: Path) -> None:
 @pytest.mark.usefixtures("seconds")
 def test_it_is_off_where_each_row_passes_once(tiny_model: Path) -> None:
     plan = replace(PLAN, phases=(replace(FINETUNE, steps=2),), evaluate_at=(0,))
-    kept = asked(tiny_model, "auto", plan=plan)
-    assert (kept.setting, kept.prefix) == ("off", None)
-    assert "would not pay" in kept.decisions[0].because
+    found = asked(tiny_model, "auto", plan=plan)
+    assert (found.setting, found.prefix) == ("off", None)
+    assert "would not pay" in found.decisions[0].because
     assert asked(tiny_model, "on", plan=plan).prefix is not None
 
 
 @pytest.mark.parametrize("what", [None, 1])
 def test_nothing_frozen_is_nothing_said(tiny_model: Path, what: Any) -> None:
-    assert asked(tiny_model, "auto", what) == frozen.KeptPrefix("auto", None, ())
-    assert asked(tiny_model, "off", what) == frozen.KeptPrefix("off", None, ())
+    for wanted in ("auto", "off"):
+        found = asked(tiny_model, wanted, what)
+        assert (found.setting, found.prefix, found.decisions) == (wanted, None, ())
     with pytest.raises(RecipeError, match="has nothing to keep"):
         asked(tiny_model, "on", what)
 
 
 def test_off_is_obeyed(tiny_model: Path) -> None:
-    kept = asked(tiny_model, "off")
-    assert (kept.setting, kept.prefix) == ("off", None)
-    assert kept.decisions[0].because.startswith("set by you")
+    found = asked(tiny_model, "off")
+    assert (found.setting, found.prefix) == ("off", None)
+    assert found.decisions[0].because.startswith("set by you")
 
 
 def test_too_large_is_declined_and_where_asked_for_refused(
@@ -97,9 +117,9 @@ def test_too_large_is_declined_and_where_asked_for_refused(
 ) -> None:
     size = 128 * int(rows(40).lengths.sum() + rows(16).lengths.sum())
     monkeypatch.setattr(frozen, "MOST_BYTES", size - 1)
-    kept = asked(tiny_model, "auto", folder=tmp_path / "absent" / "checkpoints")
-    assert kept.setting == "off"
-    assert "MB are allowed" in kept.decisions[0].because
+    found = asked(tiny_model, "auto", folder=tmp_path / "absent" / "checkpoints")
+    assert found.setting == "off"
+    assert "MB are allowed" in found.decisions[0].because
     assert asked(tiny_model, "on", folder=tmp_path).setting == "on", "the bound is auto's"
     disk = SimpleNamespace(free=size - 1)
     monkeypatch.setattr(frozen.shutil, "disk_usage", lambda _: disk)
@@ -121,11 +141,9 @@ def test_rows_that_share_lines_are_declined(tiny_llama: Path) -> None:
         texts.ids, targets, texts.offsets, place, place, np.zeros(20, bool), np.arange(20)
     )
     for pack, why in ((True, "rows share a line"), (False, "s are saved")):
-        kept = keep_prefix(
-            "auto", network, CausalLM(pack=pack), examples, examples, PLAN, "float32"
-        )
-        assert (kept.setting == "off") == pack
-        assert why in kept.decisions[0].because
+        found = kept("auto", network, CausalLM(pack=pack), examples, examples)
+        assert (found.setting == "off") == pack
+        assert why in found.decisions[0].because
 
 
 def test_several_processes_are_declined(tiny_model: Path, monkeypatch: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,12 @@ import pytest
 
 import holdfast
 from holdfast.contract.fit import PreparedData
+from holdfast.core.decisions import recorded
 from holdfast.core.errors import RecipeError
+from holdfast.core.records import Ints
+from holdfast.data.table import Table
 from holdfast.fits.compose import make_ready
-from holdfast.prepare.model import prepare
+from holdfast.prepare.model import prepare, with_log
 from holdfast.prepare.signals import with_signals
 from holdfast.recipe import parse
 from holdfast.tasks import kind_of
@@ -54,6 +58,13 @@ def decided(prepared: PreparedData) -> dict[str, tuple[str, str]]:
     return {d.what: (d.chosen, d.because) for d in prepared.decisions}
 
 
+def signals(prepared: PreparedData, train: Ints, known: Sequence[Table] = ()) -> PreparedData:
+    """With the log of what was decided and found."""
+    with recorded() as log:
+        found = with_signals(prepared, train, known)
+    return with_log(found, log)
+
+
 def test_labels_that_are_words_join_the_training_rows_and_the_run_repeats(tmp_path: Path) -> None:
     source = rows_of(tmp_path / "rows.csv")
     settings = {"train.max_steps": 2, "train.threads": 1}
@@ -80,16 +91,14 @@ def test_names_that_the_rows_do_not_bear_out_are_left_out(tmp_path: Path) -> Non
     names = list(ASKED)
     swapped = dict(zip(names, names[1:] + names[:1], strict=True))
     prepared = prepared_of(rows_of(tmp_path / "swapped.csv", swapped))
-    found = with_signals(prepared, np.arange(60))
+    found = signals(prepared, np.arange(60))
     chosen, because = decided(found)["class names"]
     assert chosen == "left out"
     assert "do not bear them out" in because
     assert found.added is None
     assert found.recipe.data.names is False
     # Asked for, they are learned from all the same.
-    forced = with_signals(
-        prepared_of(rows_of(tmp_path / "s.csv", swapped), names=True), np.arange(60)
-    )
+    forced = signals(prepared_of(rows_of(tmp_path / "s.csv", swapped), names=True), np.arange(60))
     assert forced.added is not None
     assert forced.added.counts == {"name": 4}
 
@@ -97,11 +106,11 @@ def test_names_that_the_rows_do_not_bear_out_are_left_out(tmp_path: Path) -> Non
 def test_codes_and_rows_enough_leave_names_out_without_looking(tmp_path: Path) -> None:
     codes = dict(zip(ASKED, ("CARD", "RATE", "PIN", "ACC"), strict=True))
     prepared = prepared_of(rows_of(tmp_path / "codes.csv", codes))
-    chosen, because = decided(with_signals(prepared, np.arange(60)))["class names"]
+    chosen, because = decided(signals(prepared, np.arange(60)))["class names"]
     assert chosen == "left out"
     assert "are no words" in because
     many = prepared_of(rows_of(tmp_path / "many.csv"))
-    chosen, because = decided(with_signals(many, np.tile(np.arange(60), 7)))["class names"]
+    chosen, because = decided(signals(many, np.tile(np.arange(60), 7)))["class names"]
     assert chosen == "left out"
     assert "105 training rows a class" in because
 
@@ -112,7 +121,7 @@ def test_words_and_descriptions_that_the_user_gives_are_used(tmp_path: Path) -> 
     told.write_text('label,text\n0,"a card is missing"\n0,"a card was taken"\n2,"a code"\n')
     words = {0: "lost card", "1": "exchange rate", "2": "pin", "3": "closing"}
     source = rows_of(tmp_path / "rows.csv", codes)
-    found = with_signals(prepared_of(source, names=words, descriptions=str(told)), np.arange(60))
+    found = signals(prepared_of(source, names=words, descriptions=str(told)), np.arange(60))
     assert found.added is not None
     assert found.added.counts == {"name": 4, "description": 3}
     assert found.added.table.column("label").tolist() == [0, 1, 2, 3, 0, 0, 2]
@@ -123,22 +132,22 @@ def test_words_and_descriptions_that_the_user_gives_are_used(tmp_path: Path) -> 
 def test_faults_of_names_and_descriptions_are_refused(tmp_path: Path) -> None:
     source = rows_of(tmp_path / "rows.csv")
     with pytest.raises(RecipeError, match="no row has"):
-        with_signals(prepared_of(source, names={"lost_cart": "lost card"}), np.arange(60))
+        signals(prepared_of(source, names={"lost_cart": "lost card"}), np.arange(60))
     with pytest.raises(RecipeError, match="words for each label"):
         prepared_of(source, names={"lost_card": 3})
     told = tmp_path / "told.csv"
     told.write_text("name,words\nlost_card,a card\n")
     with pytest.raises(RecipeError, match="needs the columns"):
-        with_signals(prepared_of(source, descriptions=str(told)), np.arange(60))
+        signals(prepared_of(source, descriptions=str(told)), np.arange(60))
     told.write_text("label,text\nlost,a card\n")
     with pytest.raises(RecipeError, match="no row has"):
-        with_signals(prepared_of(source, descriptions=str(told)), np.arange(60))
+        signals(prepared_of(source, descriptions=str(told)), np.arange(60))
     numbers = tmp_path / "numbers.jsonl"
     numbers.write_text(
         "\n".join(json.dumps({"text": f"row {i}", "label": i / 7}) for i in range(40))
     )
     with pytest.raises(RecipeError, match="one class each"):
-        with_signals(prepared_of(numbers, label_kind="number", names=True), np.arange(40))
+        signals(prepared_of(numbers, label_kind="number", names=True), np.arange(40))
 
 
 def test_a_description_that_copies_a_row_of_any_side_is_left_out(tmp_path: Path) -> None:
@@ -148,7 +157,7 @@ def test_a_description_that_copies_a_row_of_any_side_is_left_out(tmp_path: Path)
     lines = source.read_text().splitlines()[1:]
     told.write_text("\n".join(["text,label", *lines, "a thing that is missing,lost_card"]))
     prepared = prepared_of(source, names=False, descriptions=str(told))
-    found = with_signals(prepared, np.arange(30), (prepared.rows,))
+    found = signals(prepared, np.arange(30), (prepared.rows,))
     assert found.added is not None
     assert found.added.counts == {"description": 1}
     (said,) = [one for one in found.noticed if one.check == "descriptions"]

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from holdfast.core.decisions import decisions_to
+from holdfast.core.decisions import parted, recorded
 from holdfast.core.errors import InputError, MachineError, RecipeError, RunError
 from holdfast.core.machine import Limit
 from holdfast.prepare import sharding
@@ -29,8 +29,9 @@ LORA = ["task=causal-lm", "model.adapter.kind=lora"]
 
 
 def chosen(*settings: str) -> tuple[str, str]:
-    shard, told = choose_sharding(override(Recipe(), [*LORA, *settings]))
-    return shard, "; ".join(f"{one.chosen}: {one.because}" for one in told)
+    with recorded() as log:
+        shard = choose_sharding(override(Recipe(), [*LORA, *settings]))
+    return shard, "; ".join(f"{one.chosen}: {one.because}" for one in parted(log)[0])
 
 
 @pytest.fixture
@@ -186,18 +187,17 @@ def test_a_model_too_large_for_a_device_is_scored_in_the_processor_s_memory(
 ) -> None:
     import torch
 
-    network, told = torch.nn.Linear(1000, 1000), []
+    network, noted = torch.nn.Linear(1000, 1000), []
     held = SimpleNamespace(device=torch.device("cuda"), num_processes=2)
     job = SimpleNamespace(
         accelerator=held,
         plan=SimpleNamespace(steps=3),
-        journal=SimpleNamespace(note=lambda *_, **more: told.append(more["chosen"])),
+        journal=SimpleNamespace(decide=lambda _, made: noted.append(made.chosen)),
     )
     ready = SimpleNamespace(prepared=SimpleNamespace(loaded=SimpleNamespace(network=network)))
     monkeypatch.setattr(sharding, "on_gpu", lambda: gpu)
     monkeypatch.setattr(sharding, "tightest", lambda: Limit(free, "said"))
-    with decisions_to(lambda decision: told.append(decision.chosen)):
-        found = sharding._scoring(job, ready)  # type: ignore[arg-type]
+    found = sharding._scoring(job, ready)  # type: ignore[arg-type]
     assert found.device.type == where
     assert found.num_processes == 2
-    assert told == (["on the processor"] * 2 if where == "cpu" else [])
+    assert noted == (["on the processor"] if where == "cpu" else [])

@@ -25,8 +25,8 @@ from holdfast.core.records import Decision, Floats, mean_loss, to_json
 from holdfast.core.seeds import generator
 from holdfast.data.table import Table
 from holdfast.models.soup import FAR, greedy_soup
+from holdfast.runs.finished_run import shared_rows
 from holdfast.runs.predictor import Join
-from holdfast.runs.shared_rows import shared_rows
 from holdfast.stats.bootstrap import group_codes
 from holdfast.stats.ratio import loss_rows
 from holdfast.stats.stacking import held_out_losses

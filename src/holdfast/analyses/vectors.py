@@ -1,7 +1,7 @@
 """Answers to rows, and with each the vector that the model's last layer read of it, in the same
 pass: what drift is seen by, and rows to be labelled are told apart by.
 
-Differs from ``prepare/vectors.py``, which asks an untouched model before any fit.
+Differs from ``prepare/embedding.py``, which asks an untouched model before any fit.
 """
 
 from __future__ import annotations

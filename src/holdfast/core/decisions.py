@@ -15,7 +15,7 @@ it. A thread that is begun inside, or another process, has nobody who listens.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 
 from holdfast.core.records import Decision, Finding
@@ -51,10 +51,18 @@ def notify(*made: Decision | Finding) -> None:
 
 
 @contextlib.contextmanager
-def recorded() -> Iterator[list[Decision | Finding]]:
-    """What is decided inside, for a record that keeps it and hands it on; nobody else hears it."""
+def recorded(*, aloud: bool = False) -> Iterator[list[Decision | Finding]]:
+    """What is decided inside, for a record that keeps it and hands it on; nobody else hears it,
+    unless it is said ``aloud``."""
     log: list[Decision | Finding] = []
-    with decisions_to(log.append):
+    hear = listener() if aloud else None
+
+    def keep(made: Decision | Finding) -> None:
+        log.append(made)
+        if hear is not None:
+            hear(made)
+
+    with decisions_to(keep):
         yield log
 
 
@@ -84,3 +92,12 @@ def tick(done: int | None, total: int | None) -> None:
     watcher, what = _WATCHER.get(), _STAGE.get()
     if watcher is not None and what is not None:
         watcher(what, done, total)
+
+
+def parted(log: Iterable[Decision | Finding]) -> tuple[tuple[Decision, ...], tuple[Finding, ...]]:
+    """The decisions and the findings of a log, each in their order."""
+    every = tuple(log)
+    return (
+        tuple(one for one in every if isinstance(one, Decision)),
+        tuple(one for one in every if isinstance(one, Finding)),
+    )

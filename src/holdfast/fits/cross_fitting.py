@@ -37,9 +37,9 @@ from holdfast.core.events import Offers
 from holdfast.core.files import write_atomically
 from holdfast.core.records import Decision, Floats, Ints, Snapshot
 from holdfast.core.seeds import derive_seed
-from holdfast.fits.compose import make_job, make_ready
+from holdfast.fits.compose import make_ready
 from holdfast.fits.fit import fit_ready
-from holdfast.fits.place import FitFolder, FitPlace
+from holdfast.fits.job import FitFolder, FitPlace, make_job
 from holdfast.methods.heads.closed_form import curve_from_state, curve_to_state
 from holdfast.models.probes.curve import ProbeCurve
 from holdfast.plan.defaults import method_parts

@@ -20,8 +20,8 @@ from holdfast.core.decisions import decisions_to, notify
 from holdfast.core.errors import Defect
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.fits.checkpoint_rule import kept_state, start_probe
-from holdfast.fits.compose import make_job, make_ready
-from holdfast.fits.place import FitFolder, FitPlace
+from holdfast.fits.compose import make_ready
+from holdfast.fits.job import FitFolder, FitPlace, make_job
 from holdfast.methods.heads.balance import TARGET, asked_target
 from holdfast.methods.heads.class_rates import (
     USUAL,
@@ -111,15 +111,13 @@ def fit_ready(
         kept = kept_state(ready, of_kind, trained)
         if isinstance(out_of_fold, FoldLooks):
             kept = replace(kept, because=out_of_fold.because)
-        job.journal.note(trained.last_step, kept.what, kept.because, chosen=kept.chosen)
-        notify(kept)
+        job.journal.decide(trained.last_step, kept)
         seconds = until_the_loop + trained.train_s
         fitted = with_side(
             with_rates(FittedModel(ready, job, of_kind, trained, kept, seconds, place.begun))
         )
         for made in late_decisions(fitted):
-            job.journal.note(trained.last_step, made.what, made.because, chosen=made.chosen)
-            notify(made)
+            job.journal.decide(trained.last_step, made)
         notify(*(fitted.side.findings if fitted.side else ()))
         return fitted
 

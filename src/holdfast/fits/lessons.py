@@ -17,6 +17,7 @@ import numpy as np
 from holdfast.augment.synthesize import crossed
 from holdfast.contract.fit import PreparedData, Sides
 from holdfast.contract.run_folder import SPLITS, open_run
+from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.records import Decision, Finding, Floats, Ints, softmax
 from holdfast.core.seeds import generator
@@ -182,32 +183,28 @@ def with_lessons(prepared: PreparedData, divided: Divided) -> PreparedData:
         return prepared
     runs = [Path(one) for one in wanted]
     check_teachers(runs, prepared.recipe)
-    findings = [one for run in runs for one in refuse_seen(run, divided)]
+    for run in runs:
+        refuse_seen(run, divided)
     teachers = teachers_of(runs, prepared)
     kind = prepared.rows.columns.label_kind or "class"
     problem: Problem = PROBLEMS.get(kind, "class") if _of_texts(prepared) else "class"
     live = _asked_live(prepared, teachers)
     inside = inside_teacher(runs[0], prepared, teachers[0].differs(prepared))
     lessons = Lessons(teachers, problem, inside=inside)
-    told = []
     if live:
-        told.append(Decision("teacher's answers", "asked at every update", live))
+        answered = Decision("teacher's answers", "asked at every update", live)
     else:
         rows = _said(teachers, prepared.rows, prepared.examples)
         size = f"{counted(len(prepared.rows), 'row')} by {counted(len(runs), 'teacher')}"
         because = f"{size}: what is said of a row is the same each time"
-        told.append(Decision("teacher's answers", "asked once", because))
+        answered = Decision("teacher's answers", "asked once", because)
         lessons = replace(lessons, rows=rows)
     prepared = _planned(_with_texts(prepared, lessons, divided), divided)
     if lessons.rows is not None and prepared.added is not None:
         added = _said(teachers, prepared.added.table, prepared.added_examples)
         lessons = replace(lessons, added=added)
-    return replace(
-        prepared,
-        lessons=lessons,
-        decisions=(*prepared.decisions, *told),
-        noticed=(*prepared.noticed, *findings),
-    )
+    notify(answered)
+    return replace(prepared, lessons=lessons)
 
 
 def _said(
@@ -220,7 +217,7 @@ def _said(
 def _planned(prepared: PreparedData, divided: Divided) -> PreparedData:
     """With what a student needs otherwise than who learns from labels alone, where the recipe
     leaves it open: no contrast of classes, and more passes."""
-    recipe, told = prepared.recipe, []
+    recipe = prepared.recipe
     if "contrast" not in recipe.methods:
         recipe = recipe.changed(methods={"contrast": False})
     if recipe.train.epochs is None and recipe.task not in WRITERS:
@@ -233,8 +230,8 @@ def _planned(prepared: PreparedData, divided: Divided) -> PreparedData:
             f"{n:,} training rows and {more:,} beside them; a teacher's answers are learned longer "
             "than labels before they are learned by heart"
         )
-        told.append(Decision("train.epochs", f"{epochs:g}", because))
-    return replace(prepared, recipe=recipe, decisions=(*prepared.decisions, *told))
+        notify(Decision("train.epochs", f"{epochs:g}", because))
+    return replace(prepared, recipe=recipe)
 
 
 def check_teachers(runs: Sequence[Path], recipe: Recipe) -> None:
@@ -282,15 +279,14 @@ def _asked_live(prepared: PreparedData, teachers: Sequence[Teacher]) -> str:
 def _with_texts(prepared: PreparedData, lessons: Lessons, divided: Divided) -> PreparedData:
     """With texts that have no label as added rows: unlabelled ones, and those that are crossed of
     training rows, each with what the teachers say as its label."""
-    told, texts = [], list(divided.unlabelled)
-    recipe = prepared.recipe
+    texts, recipe = list(divided.unlabelled), prepared.recipe
     if recipe.data.unlabelled is not None:
         recipe = recipe.changed(data={"unlabelled_by": "teacher"})
         because = "the teacher's answer to each is learned, and no label"
         chosen = f"{len(texts):,} texts, answered by the teacher"
         if not texts:
             chosen, because = "none", "the file holds no text, or copies of rows alone"
-        told.append(Decision("unlabelled rows", chosen, because, True))
+        notify(Decision("unlabelled rows", chosen, because, prominent=True))
     of_texts = _of_texts(prepared) and not prepared.rows.has_pairs
     per_row = recipe.distill.crossed
     if per_row is None:
@@ -307,9 +303,9 @@ def _with_texts(prepared: PreparedData, lessons: Lessons, divided: Divided) -> P
             "the beginning of one training text and the end of another, for the teacher to answer: "
             "to its own rows it says little more than their labels (distill.crossed)"
         )
-        told.append(Decision("crossed rows", f"{len(made):,} texts", because, True))
+        notify(Decision("crossed rows", f"{len(made):,} texts", because, prominent=True))
         texts += made
-    prepared = replace(prepared, recipe=recipe, decisions=(*prepared.decisions, *told))
+    prepared = replace(prepared, recipe=recipe)
     return prepared.extended(_labelled(prepared, lessons, texts)) if texts else prepared
 
 
@@ -351,7 +347,7 @@ def _shares(teacher: Teacher, table: Table, problem: Problem) -> Floats:
     return softmax(wide)
 
 
-def refuse_seen(run: Path, divided: Divided) -> tuple[Finding, ...]:
+def refuse_seen(run: Path, divided: Divided) -> None:
     """Raise ``RunError`` where a teacher learned from a row that the student is scored on, or chose
     its state by one; a finding where it knows rows that the student is judged by."""
     keys, sides = _teacher_rows(run)
@@ -369,13 +365,13 @@ def refuse_seen(run: Path, divided: Divided) -> tuple[Finding, ...]:
         )
     judged = np.isin(own["valid"], learned)
     if not judged.any():
-        return ()
+        return
     because = (
         f"{run} learned from {int(judged.sum()):,} of the {len(judged):,} validation rows, so that "
         "its student looks a little better on them than on new rows; the test rows are new to both"
     )
     share = float(judged.mean())
-    return (Finding("teacher_knows", "info", share, int(judged.sum()), (), because, ""),)
+    notify(Finding("teacher_knows", "info", share, int(judged.sum()), (), because, ""))
 
 
 def _teacher_rows(run: Path) -> tuple[Any, Any]:
@@ -402,7 +398,7 @@ def _keys_by_side(divided: Divided) -> dict[str, Any]:
     files = records["file"].to_numpy(zero_copy_only=False)
     split = records["split"].to_numpy(zero_copy_only=False)
     found: dict[str, list[Any]] = {"train": [], "valid": [], "test": []}
-    for table in (divided.table, *divided.given):
+    for table in divided.tables:
         # The records of a file are its rows in their order.
         own, keys = split[files == table.source][table.column("row")], text_keys(table)
         for side, lists in found.items():

@@ -3,7 +3,7 @@ and how a run without test rows is scored.
 
 ``train.folds`` says the first: 0 sets them aside, K folds learn from them too
 (``fits/cross_fitting.py``). Left open, it is the switch point below that decides. For the second
-see ``fits/outer_folds.py``.
+see ``fits/row_roles.py``.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from dataclasses import replace
 import numpy as np
 
 from holdfast.contract.fit import PreparedData
+from holdfast.core.decisions import notify, recorded
 from holdfast.core.errors import RecipeError
 from holdfast.core.machine import processes
 from holdfast.core.records import Decision, Ints
 from holdfast.data.table import Splits, Table, TrainSplit, ValidSplit
-from holdfast.fits.layers import AUTO
-from holdfast.fits.outer_folds import outer_folds
-from holdfast.fits.row_roles import LearningRows, known_tables
+from holdfast.fits.frozen import AUTO
+from holdfast.fits.row_roles import LearningRows, outer_folds
 from holdfast.plan.defaults import PASSIVE
 from holdfast.prepare.general import with_general
-from holdfast.prepare.model import prepare_divided, with_added
+from holdfast.prepare.model import prepare_divided, with_added, with_log
 from holdfast.prepare.rows import Divided
 from holdfast.recipe import Recipe
 
@@ -39,12 +39,19 @@ def learning_of(recipe: Recipe, divided: Divided) -> LearningRows:
 
     Raises ``RecipeError`` where folds are asked for that these rows cannot have.
     """
+    with recorded() as log:
+        learning = _learning_of(recipe, divided)
+    return replace(learning, prepared=with_log(learning.prepared, log))
+
+
+def _learning_of(recipe: Recipe, divided: Divided) -> LearningRows:
     bare, train, valid = prepare_divided(recipe, divided.splits, divided.findings, extend=False)
-    refuse_without_test(bare, divided)
-    folds, decision = folds_of(bare, divided, train, valid)
-    told = (decision,) if decision else ()
+    without_test = not len(divided.splits.test)
+    if without_test:
+        refuse_without_test(bare, divided)
+    folds = folds_of(bare, divided, train, valid)
     bare = replace(bare, recipe=bare.recipe.changed(train={"folds": folds}))
-    known, names = known_tables(divided), bare.recipe.data.names
+    known, names = divided.tables, bare.recipe.data.names
     bare = with_general(bare, known)
     if folds:
         train = valid = np.union1d(train, valid)
@@ -52,27 +59,25 @@ def learning_of(recipe: Recipe, divided: Divided) -> LearningRows:
         divided = replace(divided, splits=all_training(divided.splits, prepared.rows))
     else:
         prepared = with_added(bare, train, valid, divided.unlabelled, known)
-    if folds or not len(divided.splits.test):
+    if folds or without_test:
         # Each fold works the names out from its own rows, so what was asked for is what is kept.
         as_asked = prepared.recipe.changed(data={"names": names})
         prepared = replace(prepared, recipe=as_asked)
-    prepared = replace(prepared, decisions=(*prepared.decisions, *told))
     if prepared.recipe.distill.teacher:
         # What a teacher is made of takes a quarter of a second to load.
         from holdfast.fits.lessons import with_lessons
 
         prepared = with_lessons(prepared, divided)
     learning = LearningRows(prepared, train, valid, folds, divided, names)
-    if len(divided.splits.test):
+    if not without_test:
         return learning
     outer = outer_folds(learning)
     because = (
         "data.split.test=0: each fold is answered by a model made anew, in the same way, from the "
         "other rows; the score is out of fold, for the model from all rows"
     )
-    scored = Decision("score", f"{len(outer)} outer folds", because, prominent=True)
-    prepared = replace(prepared, decisions=(*prepared.decisions, scored))
-    return replace(learning, prepared=prepared, outer=outer)
+    notify(Decision("score", f"{len(outer)} outer folds", because, prominent=True))
+    return replace(learning, outer=outer)
 
 
 def all_training(splits: Splits, rows: Table, note: str = LEARNED_TOO) -> Splits:
@@ -92,29 +97,29 @@ def all_training(splits: Splits, rows: Table, note: str = LEARNED_TOO) -> Splits
     return replace(splits, train=TrainSplit(rows), valid=ValidSplit(rows.take([])), records=records)
 
 
-def folds_of(
-    prepared: PreparedData, divided: Divided, train: Ints, valid: Ints
-) -> tuple[int, Decision | None]:
-    """How many folds, 0 for none, and why. Raises ``RecipeError`` for ones that were asked for and
-    cannot be."""
-    asked, rows = prepared.recipe.train.folds, len(train) + len(valid)
-    if asked == 0:
-        return 0, None
+def folds_of(prepared: PreparedData, divided: Divided, train: Ints, valid: Ints) -> int:
+    """How many folds, 0 for none. Raises ``RecipeError`` for ones that were asked for and cannot
+    be."""
+    folds, rows = prepared.recipe.train.folds, len(train) + len(valid)
+    if folds == 0:
+        return 0
     against = against_folds(prepared, divided)
-    if asked:
-        if against:
-            raise RecipeError(KEY, against, asked, f"Leave it out, or set {KEY}=0.")
+    if folds and against:
+        raise RecipeError(KEY, against, folds, f"Leave it out, or set {KEY}=0.")
+    if folds:
         because = (
             "set by you: validation rows are learned from too, and every choice is out of fold"
         )
-        return asked, Decision("cross-fitting", f"{asked} folds", because, prominent=True)
-    if rows > MOST_ROWS or against or _least_units(prepared) < USUAL_FOLDS:
-        return 0, None
-    because = (
-        f"{len(valid)} validation rows of {rows} tell too little, and are learned from too: every "
-        f"choice is made out of fold ({KEY}=0 sets them aside)"
-    )
-    return USUAL_FOLDS, Decision("cross-fitting", f"{USUAL_FOLDS} folds", because, prominent=True)
+    elif rows > MOST_ROWS or against or _least_units(prepared) < USUAL_FOLDS:
+        return 0
+    else:
+        folds = USUAL_FOLDS
+        because = (
+            f"{len(valid)} validation rows of {rows} tell too little, and are learned from too: "
+            f"every choice is made out of fold ({KEY}=0 sets them aside)"
+        )
+    notify(Decision("cross-fitting", f"{folds} folds", because, prominent=True))
+    return folds
 
 
 def against_folds(prepared: PreparedData, divided: Divided) -> str | None:
@@ -162,9 +167,7 @@ def against_dealing(recipe: Recipe, divided: Divided) -> str | None:
 
 
 def refuse_without_test(prepared: PreparedData, divided: Divided) -> None:
-    """Raise ``RecipeError`` where there are no test rows, and the score cannot be out of fold."""
-    if len(divided.splits.test):
-        return
+    """Raise ``RecipeError`` where the score of rows without test rows cannot be out of fold."""
     against = against_folds(prepared, divided)
     if against:
         rule = f"leaves no test rows, and an out-of-fold score {against}"

@@ -19,7 +19,7 @@ from holdfast.contract.fit import FittedModel, TrainingPlan
 from holdfast.core.decisions import stage
 from holdfast.core.errors import InputError
 from holdfast.core.events import Monitor
-from holdfast.core.records import Ints, Snapshot, Verdict
+from holdfast.core.records import Snapshot, Verdict
 from holdfast.core.run_facts import RunFacts
 from holdfast.core.tasks import WRITERS
 from holdfast.models.adapters.adapter import home_of
@@ -62,6 +62,12 @@ def run_facts_of(ready: TrainingPlan) -> RunFacts:
         labels is not None and np.ndim(labels) == 1 and np.issubdtype(labels.dtype, np.integer)
     )
     classes = getattr(ready.task, "classes", None) if has_classes else None
+    plan = ready.plan
+    recipe: Recipe = ready.recipe
+    probe = probe_positions(ready.train.rows, plan.probe_rows, plan.seed)
+    # What its labels are, where that was worked out from the rows.
+    if label_kind := ready.prepared.rows.columns.label_kind:
+        recipe = recipe.changed(data={"label_kind": label_kind})
     return RunFacts(
         task=ready.kind.name,
         classes=len(classes) if classes else None,
@@ -73,15 +79,9 @@ def run_facts_of(ready: TrainingPlan) -> RunFacts:
         peak_rate=ready.recipe.train.learning_rate,
         usual_rates=ready.usual_rates,
         findings=(*ready.prepared.findings, *ready.findings),
-        first_seen=_first_seen(ready),
-        refused=refused_settings(_with_labels(ready), ready.loaded.network),
+        first_seen=first_seen(plan.phases, ready.sides.learnt, plan.seed, probe),
+        refused=refused_settings(recipe, ready.loaded.network),
     )
-
-
-def _with_labels(ready: TrainingPlan) -> Recipe:
-    """The recipe with what its labels are, where that was worked out from the rows."""
-    label_kind = ready.prepared.rows.columns.label_kind
-    return ready.recipe.changed(data={"label_kind": label_kind}) if label_kind else ready.recipe
 
 
 def with_probe(known: RunFacts, listeners: Sequence[Listener]) -> RunFacts:
@@ -155,12 +155,6 @@ def _completions(
             of_side = with_both.setdefault(side, {})
             of_side.update(verbatim=len(told.completed) / told.n, verbatim_n=float(told.n))
     return replace(fitted, completed=both["train"]), with_both
-
-
-def _first_seen(ready: TrainingPlan) -> Ints:
-    plan, rows = ready.plan, ready.train
-    probe = probe_positions(rows.rows, plan.probe_rows, plan.seed)
-    return first_seen(plan.phases, ready.sides.learnt, plan.seed, probe)
 
 
 def refused_settings(recipe: Recipe, network: Network | None = None) -> tuple[str, ...]:

@@ -9,15 +9,12 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from holdfast._version import __version__
 from holdfast.analyses.analysis import confirm_all, find_all
-from holdfast.contract import result as outcome
-from holdfast.contract.fit import FittedModel, OuterAnswers, Scored
+from holdfast.contract.fit import FittedModel, OuterAnswers
 from holdfast.contract.run_folder import (
     CHECKPOINTS,
     MODEL,
@@ -31,34 +28,26 @@ from holdfast.core.decisions import notify, stage
 from holdfast.core.errors import InputError, Interrupted, RunError
 from holdfast.core.files import disk_errors
 from holdfast.core.input_errors import survived
-from holdfast.core.records import Decision, to_json
+from holdfast.core.records import Decision
 from holdfast.core.run_files import (
-    EVENTS,
     SEALED,
     check_files,
     check_model,
-    read_events,
     read_result,
     seal_folder,
     seal_model,
-    write_result,
 )
 from holdfast.data.table import Table
-from holdfast.fits.fit import averages, late_decisions
-from holdfast.fits.outer_folds import answer_outer
-from holdfast.fits.row_roles import LearningRows
+from holdfast.fits.row_roles import LearningRows, answer_outer
 from holdfast.fits.row_use import learning_of
-from holdfast.fits.run_facts import run_facts_of, with_probe, with_texts
+from holdfast.fits.run_facts import with_texts
 from holdfast.models.adapters.save import base_folder
 from holdfast.models.compute.dropout import quick_dropout
-from holdfast.monitor.confirmation import confirmed
 from holdfast.prepare.names import check_names
-from holdfast.prepare.rows import Divided, load_and_divide
+from holdfast.prepare.rows import load_and_divide
 from holdfast.prepare.sources import stored, with_mix
 from holdfast.recipe import Recipe, anchored, read_recipe
-from holdfast.runs.journal import RunFolder
 from holdfast.runs.outline import Outline, outline_rows
-from holdfast.runs.pages import write_pages
 from holdfast.runs.procedure import (
     Learner,
     Procedure,
@@ -68,13 +57,12 @@ from holdfast.runs.procedure import (
     forget_search,
     keep_search,
 )
+from holdfast.runs.result_files import ScoredRun, keep_looks, write_files, write_pages
 from holdfast.runs.scoring import save_model, save_side, score_once
-from holdfast.runs.start import Destination, check_recipe
-from holdfast.runs.tables import EXAMPLES, control_block, write_examples
+from holdfast.runs.start import Destination, RunFolder, check_recipe
 from holdfast.stats.threads import one_thread
 from holdfast.training.checkpoint import LEAST_SECONDS
-from holdfast.training.evaluation_file import LOOKS, write_looks
-from holdfast.training.loop import Trained, memory_errors
+from holdfast.training.loop import memory_errors
 from holdfast.training.machine.machine import flushed_subnormals
 from holdfast.training.machine.signals import terminate_like_interrupt
 
@@ -161,7 +149,7 @@ def _train(
     divided = load_and_divide(recipe, folded=folded)
     to.outline(outline_rows(divided, folded))
     recipe = absolute(divided.recipe, divided.table)
-    learner = learner_of(recipe, divided, procedure)
+    learner = procedure.learn(recipe, divided) if procedure else learning_of(recipe, divided)
     divided = learner.divided
     with RunFolder(to, divided) as folder:
         fitted = learner.fit(folder, listeners)
@@ -172,7 +160,7 @@ def _train(
                     saved = save_model(run, fitted)
                     save_side(run, fitted)
                     model, base = seal_model(run), seal_folder(base_folder(run / MODEL))
-                outer = _answered(learner, folder, fitted)
+                outer = _outer_answers(learner, folder, fitted)
                 # The verdict, and what may be said of the test rows, are fixed before these open.
                 with survived("validation texts", "the verdict is based on the losses alone"):
                     fitted = with_texts(fitted)
@@ -181,11 +169,11 @@ def _train(
                     test = divided.splits.test
                     scored = score_once(run, fitted, test, saved, folder.opened_before, outer)
                 scored = confirm_all(found, scored)
-            _keep_looks(run, fitted)
+            keep_looks(run, fitted)
             seconds = time.perf_counter() - start
             keep_search(run)
             blocks = blocks_of(learner, scored)
-            _write(Finished(run, divided, fitted, scored, seconds, model, base, blocks))
+            write_files(ScoredRun(run, divided, fitted, scored, seconds, model, base, blocks))
             folder.send_score(fitted, scored)
     if accelerator.is_main_process:
         with stage("writing the report"):
@@ -194,14 +182,9 @@ def _train(
     return read_result(run)
 
 
-def learner_of(recipe: Recipe, divided: Divided, procedure: Procedure | None) -> Learner:
-    """What the run learns from: as the recipe says, or as a procedure has it."""
-    if procedure is None:
-        return learning_of(recipe, divided)
-    return procedure.learn(recipe, divided)
-
-
-def _answered(learning: Learner, folder: RunFolder, fitted: FittedModel) -> OuterAnswers | None:
+def _outer_answers(
+    learning: Learner, folder: RunFolder, fitted: FittedModel
+) -> OuterAnswers | None:
     """What the outer folds say, where there are no test rows."""
     if not (isinstance(learning, LearningRows) and learning.outer):
         return None
@@ -227,107 +210,6 @@ def absolute(recipe: Recipe, table: Table) -> Recipe:
     if columns.label_kind is not None:
         data |= {"label_kind": columns.label_kind, "label_separator": columns.label_separator}
     return anchored(recipe, Path()).changed(data=data)
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """A run that is trained and scored: what its tables and its result are written from.
-    ``seconds`` is how long all of it took; ``model`` and ``base`` say what the files of its model
-    must be; ``blocks`` are what a procedure found."""
-
-    run: Path
-    divided: Divided
-    fitted: FittedModel
-    scored: Scored
-    seconds: float
-    model: Mapping[str, Any]
-    base: Mapping[str, Any] | None
-    blocks: Mapping[str, Any]
-
-
-def _write(done: Finished) -> None:
-    """The tables, then the result, which says what every file before it must be. Both the result
-    and the journal are read again, by the shapes that every later command reads them by."""
-    run, divided, fitted, scored = done.run, done.divided, done.fitted, done.scored
-    recipe, trained, begun = fitted.recipe, fitted.trained, fitted.begun
-    assert begun is not None
-    late = to_json(fitted.side.findings) if fitted.side else []
-    tables = (divided.table, *divided.given)
-    outcome.write_splits(run / "splits.parquet", divided.splits.records, tables)
-    outcome.write_predictions(run / "predictions.parquet", scored, divided.table.classes)
-    write_examples(run / EXAMPLES, fitted)
-    train_s = fitted.ready.prepared.seconds + fitted.seconds
-    timing = outcome.timing_block(trained, done.seconds, train_s, scored.seconds)
-    result = to_json(
-        {
-            "schema": 1,
-            "holdfast": __version__,
-            "task": recipe.task,
-            "model": recipe.model.name,
-            "classes": None,
-            "seed": recipe.seed,
-            "data": outcome.data_block(
-                divided.table,
-                divided.given,
-                divided.splits,
-                [*begun.findings, *late],
-                fitted.ready.added,
-            ),
-            **scored.blocks,
-            **_with_answers(
-                outcome.run_block(_judged(trained, scored), recipe.seed), scored.answers
-            ),
-            "control": control_block(fitted, scored.blocks),
-            "timing": {**timing, "know_s": round(scored.know_s, 3)},
-            "peak_memory_mb": outcome.peak_memory_mb(),
-            "decisions": [
-                *begun.decisions,
-                *to_json(
-                    [*averages(fitted), fitted.kept, *late_decisions(fitted), *scored.decisions]
-                ),
-            ],
-            "division": outcome.division_block(divided.splits, scored, divided.table.classes),
-            "settings": recipe.shown(),
-            **({"synthetic": synthetic} if (synthetic := fitted.ready.prepared.synthetic) else {}),
-            **({"rates": fitted.rates.to_json()} if fitted.rates else {}),
-            **({"wrapper": fitted.side.block} if fitted.side else {}),
-            **done.blocks,
-            **outcome.surroundings(recipe.train.threads, str(fitted.job.accelerator.device)),
-        }
-    )
-    for left_out in write_result(run, result, done.model, done.base):
-        notify(left_out)
-    # What the report, the dashboard and ``diagnose`` read beside it.
-    read_events(run / EVENTS)
-
-
-def _judged(trained: Trained, scored: Scored) -> Trained:
-    """The run with what the test rows say of its verdict, whose label was fixed before."""
-    comparison = scored.answers.get("verdict", {}).get("test_comparison")
-    if comparison is None:
-        return trained
-    return replace(trained, verdict=confirmed(trained.verdict, comparison))
-
-
-def _with_answers(block: dict[str, Any], answers: Mapping[str, Any]) -> dict[str, Any]:
-    """The run's own blocks with those of its questions, whose probes stand beside the loop's; what
-    was asked about the verdict is in the verdict."""
-    probes = {**block["probes"], **answers.get("probes", {})}
-    return {**block, **answers, "probes": probes, "verdict": block["verdict"]}
-
-
-def _keep_looks(run: Path, fitted: FittedModel) -> None:
-    """What the verdict was made of, so that ``diagnose`` can make it again."""
-    trained = fitted.trained
-    known = with_probe(run_facts_of(fitted.ready), fitted.listeners)
-    if not write_looks(run / LOOKS, trained.history, known, trained.best_step, __version__):
-        fitted.job.journal.note(
-            trained.last_step,
-            "looks not kept",
-            "their rows and classes are above 64 MB, or cannot be read again; result.json has the "
-            "verdict",
-            chosen=LOOKS,
-        )
 
 
 def _stands(run: Path) -> bool:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.contract.fit import PreparedData
+from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.core.seeds import generator
@@ -64,8 +65,8 @@ def with_canaries(prepared: PreparedData) -> PreparedData:
         f"random texts, planted 1, 4 and 16 times: {counted(len(rows), 'row')} that updates learn "
         "beside the training rows; result.json lists them with how well each was kept"
     )
-    told = Decision("canaries", counted(len(canaries.planted), "text"), because, prominent=True)
-    return replace(prepared, decisions=(*prepared.decisions, told))
+    notify(Decision("canaries", counted(len(canaries.planted), "text"), because, prominent=True))
+    return prepared
 
 
 def table_of(like: Table, canaries: Sequence[Canary]) -> Table:

@@ -1,4 +1,6 @@
-"""Texts as vectors: the mean of a frozen encoder's last hidden states, of unit length."""
+"""Texts as vectors, before any fit: the mean of a frozen encoder's last hidden states, of unit
+length, and what the last layer of a run's untouched model would read.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +11,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.core.records import Decision
+from holdfast.contract.fit import PreparedData
+from holdfast.core.records import Decision, Floats, Ints
 from holdfast.models.compute.onednn import use_onednn
+from holdfast.models.fresh import fresh
 from holdfast.models.loading.purpose import purpose_of
 from holdfast.recipe import Recipe
 from holdfast.training.batches import by_length
-from holdfast.training.machine.machine import choose_machine
+from holdfast.training.machine.machine import choose_machine, make_accelerator, use_threads
+from holdfast.training.observe import Observer
+from holdfast.training.task import Examples
 
 if TYPE_CHECKING:
     from holdfast.models.encoders.classifier import LoadedClassifier
+
 
 Vectors = npt.NDArray[np.float32]
 EMBEDDED = "embedded"
@@ -123,3 +130,22 @@ def load_encoder(recipe: Recipe) -> tuple[Encoder, tuple[Decision, ...]]:
         use_onednn(loaded.network)
     chosen = tuple(d for d in machine.decisions if d.what in ("train.threads", "train.matmul"))
     return Encoder(name, loaded), (*told, *chosen)
+
+
+def has_classes(prepared: PreparedData) -> bool:
+    """Whether each row is one text with one class."""
+    kind = prepared.rows.columns.one_class
+    return prepared.recipe.task == "text-classification" and kind and not prepared.rows.has_pairs
+
+
+def vectors_of(prepared: PreparedData, examples: Examples, positions: Ints | None = None) -> Floats:
+    """What the untouched model's last layer would read [n, width], of encoded rows."""
+    use_threads(prepared.machine.threads)
+    network = fresh(prepared.loaded.network)
+    if prepared.recipe.train.matmul == "onednn":
+        use_onednn(network)
+    accelerator = make_accelerator(prepared.machine.precision)
+    network.to(accelerator.device)
+    task = prepared.kind.make_task(prepared.loaded, prepared.rows, prepared.recipe, None)
+    everything = np.arange(len(examples)) if positions is None else positions
+    return Observer(accelerator, task, alone=True).features(network, examples, everything)

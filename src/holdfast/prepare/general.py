@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.contract.fit import General, PreparedData
+from holdfast.core.decisions import notify, parted, recorded
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding
 from holdfast.core.seeds import generator
@@ -56,18 +57,17 @@ def with_general(prepared: PreparedData, known: Sequence[Table]) -> PreparedData
     rows_from = recipe.data.general or recipe.probes.forgetting.data
     if probe_from is None and not needing:
         return prepared
-    general = General()
-    if probe_from is not None and rows_from is not None:
-        probe, rows, told, found = _divided(prepared, known, probe_from, rows_from, bool(needing))
-        examples = probe_examples(_encoded(prepared, probe), prepared.loaded)
-        general = General(probe, examples, rows, None, told, found)
-        if rows is not None:
-            general = replace(general, rows_examples=_encoded(prepared, rows))
-    elif recipe.task == WRITES:
-        general = _written(prepared, needing)
-    else:
-        raise needs_rows(needing[0])
-    return replace(prepared, general=general)
+    with recorded() as log:
+        probe = examples = None
+        if probe_from is not None and rows_from is not None:
+            probe, rows = _divided(prepared, known, probe_from, rows_from, bool(needing))
+            examples = probe_examples(_encoded(prepared, probe), prepared.loaded)
+        elif recipe.task == WRITES:
+            rows = _written(prepared, needing)
+        else:
+            raise needs_rows(needing[0])
+        rows_examples = None if rows is None else _encoded(prepared, rows)
+    return replace(prepared, general=General(probe, examples, rows, rows_examples, *parted(log)))
 
 
 def methods_with_general(recipe: Recipe) -> tuple[str, ...]:
@@ -109,14 +109,14 @@ def general_sides(
 
 def _divided(
     prepared: PreparedData, known: Sequence[Table], probe_from: str, rows_from: str, needed: bool
-) -> tuple[Table, Table | None, tuple[Decision, ...], tuple[Finding, ...]]:
+) -> tuple[Table, Table | None]:
     """The probe's rows, and those that are held on to where that is asked for; of one file first
     the probe's, by chance."""
     recipe, one = prepared.recipe, probe_from == rows_from
     lots = {"probe": _read(prepared, probe_from, PROBE, known)}
     if needed and not one:
         lots["rows"] = _read(prepared, rows_from, ROWS, known)
-    free, found = _without_copies(lots, known, recipe.seed)
+    free = _without_copies(lots, known, recipe.seed)
     order = generator(recipe.seed, "general probe").permutation(len(free["probe"]))
     # Of one file both need rows: a file of few is halved.
     share = len(order) // 2 if one and needed else len(order)
@@ -133,11 +133,11 @@ def _divided(
     because = f"of {probe_from}, drawn by chance; measured at every look, and never learned from"
     if recipe.task == WRITES:
         because += f"; neither their end token nor the first {SKIPPED} tokens of a text are scored"
-    told = [Decision("general probe", counted(len(probe), "row"), because)]
+    notify(Decision("general probe", counted(len(probe), "row"), because))
     if rows is not None:
         because = f"of {rows_from}, none of them in the probe"
-        told.append(Decision("general rows", counted(len(rows), "row"), because))
-    return probe, rows, tuple(told), found
+        notify(Decision("general rows", counted(len(rows), "row"), because))
+    return probe, rows
 
 
 def _read(prepared: PreparedData, source: str, key: str, known: Sequence[Table]) -> Table:
@@ -157,16 +157,16 @@ def _read(prepared: PreparedData, source: str, key: str, known: Sequence[Table])
 
 def _without_copies(
     lots: Mapping[str, Table], known: Sequence[Table], seed: int
-) -> tuple[dict[str, Table], tuple[Finding, ...]]:
+) -> dict[str, Table]:
     """The rows of each lot that copy no row of the run, and of the second lot none of the first's;
-    with a finding that counts the others."""
+    a finding counts the others."""
     first, *others = known
     given = {f"known {i}": table for i, table in enumerate(others)} | dict(lots)
     every = gather(first, given, seed)
     links, taken = every.copies.near_pairs(), np.ones(len(every.copies), dtype=bool)
     for name in lots:
         taken[every.span(name)] = False
-    free, found = {}, []
+    free = {}
     for name, table in lots.items():
         mine = every.mask(name)
         copied: npt.NDArray[np.bool_] = np.isin(every.copies.groups, every.copies.groups[taken])
@@ -182,10 +182,9 @@ def _without_copies(
                 f"{count:,} of {len(table):,} general rows of {table.source} are copies of rows of "
                 "the run or of the general probe: left out"
             )
-            found.append(
-                Finding("general_rows", "info", count / len(table), count, (), because, "", True)
-            )
-    return free, tuple(found)
+            share = count / len(table)
+            notify(Finding("general_rows", "info", share, count, (), because, "", True))
+    return free
 
 
 def _encoded(prepared: PreparedData, rows: Table) -> Examples:
@@ -200,7 +199,7 @@ def probe_examples(examples: Examples, loaded: Loaded) -> Any:
     return examples.as_probe(loaded.tokenizer.eos_token_id, SKIPPED)
 
 
-def _written(prepared: PreparedData, needing: Sequence[str]) -> General:
+def _written(prepared: PreparedData, needing: Sequence[str]) -> Table:
     """Rows that the model writes itself, before anything is learned."""
     recipe, loaded = prepared.recipe, prepared.loaded
     if recipe.model.adapter.kind == "prompt":
@@ -219,5 +218,5 @@ def _written(prepared: PreparedData, needing: Sequence[str]) -> General:
         f"written by the model before its first step, of at most {length} tokens: {ROWS} names no "
         f"others; e.g. {shown!r}"
     )
-    told = (Decision("general rows", counted(len(rows), "row"), because),)
-    return General(None, None, rows, _encoded(prepared, rows), told)
+    notify(Decision("general rows", counted(len(rows), "row"), because))
+    return rows

@@ -7,14 +7,15 @@ The recipe's number of blocks, taken off what was loaded.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
 
 from holdfast.contract.fit import PreparedData
-from holdfast.core.records import Finding, Ints
+from holdfast.core.decisions import parted, recorded
+from holdfast.core.records import Decision, Finding, Ints
 from holdfast.core.tasks import OF_PICTURES
 from holdfast.data.extra_rows import Added
 from holdfast.data.table import Splits, Table
@@ -57,8 +58,9 @@ def prepare(
     recipe = settle_dtype(settle_quantize(recipe))
     wanted = recipe.train
     machine = choose_machine(wanted.threads, wanted.precision, wanted.matmul, one_size=pictures)
-    shard, told = choose_sharding(recipe)
-    machine = replace(machine, decisions=(*machine.decisions, *told))
+    with recorded() as log:
+        shard = choose_sharding(recipe)
+    machine = replace(machine, decisions=(*machine.decisions, *parted(log)[0]))
     check_probes(recipe)
     loaded = with_adapter(with_layers(kind.load(recipe, rows), recipe), recipe)
     compute_in(loaded.network, machine.precision)
@@ -135,11 +137,23 @@ def with_added(
 ) -> PreparedData:
     """What is prepared, with the rows that are added to the training ones: worked out by ``train``,
     and whether they are of use by ``valid`` too. See ``prepare_divided``."""
-    prepared = with_signals(prepared, train, known)
-    if not prepared.recipe.distill.teacher:
-        prepared = with_unlabelled(prepared, train, valid, unlabelled)
-    prepared = with_synthetic(prepared, train, valid, known or (prepared.rows,))
-    return with_canaries(prepared)
+    with recorded() as log:
+        prepared = with_signals(prepared, train, known)
+        if not prepared.recipe.distill.teacher:
+            prepared = with_unlabelled(prepared, train, valid, unlabelled)
+        prepared = with_synthetic(prepared, train, valid, known or (prepared.rows,))
+        prepared = with_canaries(prepared)
+    return with_log(prepared, log)
+
+
+def with_log(prepared: PreparedData, log: Iterable[Decision | Finding]) -> PreparedData:
+    """What is prepared, with what was decided and found of it since."""
+    decisions, findings = parted(log)
+    return replace(
+        prepared,
+        decisions=(*prepared.decisions, *decisions),
+        noticed=(*prepared.noticed, *findings),
+    )
 
 
 L = TypeVar("L", bound=Loaded)

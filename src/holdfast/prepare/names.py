@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from holdfast.augment.registry import asked_for, check_enrich, kind_of_rows
+from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
 from holdfast.core.machine import refuse_too_many
 from holdfast.core.records import Decision
@@ -24,22 +25,20 @@ CODE = "code that runs"
 LOSSES = (None, "refined_loss", "loss")
 
 
-def code_to_run(recipe: Recipe) -> tuple[Decision, ...]:
-    """What of a recipe is code of its own, which runs with the rights of whoever trains by it; the
-    words of a command are not repeated, since they may hold secrets."""
-    told = []
+def notify_of_code(recipe: Recipe) -> None:
+    """Say what of a recipe is code of its own, which runs with the rights of whoever trains by it.
+    The words of a command are not repeated, since they may hold secrets."""
     metric = recipe.train.metric
     if metric and ".py:" in metric:
         because = "train.metric names this Python file, and it is run with your rights"
-        told.append(Decision(CODE, metric, because, prominent=True))
+        notify(Decision(CODE, metric, because, prominent=True))
     if recipe.alert.command:
         because = "the recipe names a shell command, run with your rights when the verdict changes"
-        told.append(Decision(CODE, "alert.command", because, prominent=True))
+        notify(Decision(CODE, "alert.command", because, prominent=True))
     own = asked_for(recipe.enrich).get("own", {}).get("function")
     if own:
         because = "enrich.own names this function, which is run with your rights"
-        told.append(Decision(CODE, str(own), because, prominent=True))
-    return tuple(told)
+        notify(Decision(CODE, str(own), because, prominent=True))
 
 
 def check_names(recipe: Recipe, find_metric: Callable[[str], object] | None = None) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.contract.fit import PreparedData
+from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, Ints, softmax
 from holdfast.core.seeds import generator
@@ -17,7 +18,7 @@ from holdfast.data.extra_rows import added_texts
 from holdfast.models.probes.logistic import softmax_losses
 from holdfast.models.probes.probe import ExtraRows, Probe, fit_probe
 from holdfast.models.probes.propagation import neighbour_graph, propagate
-from holdfast.prepare.vectors import has_classes, vectors_of
+from holdfast.prepare.embedding import has_classes, vectors_of
 from holdfast.stats.paired_tests import paired_bootstrap
 
 if TYPE_CHECKING:
@@ -128,11 +129,8 @@ def with_unlabelled(
 
 
 def _settled(prepared: PreparedData, way: str, because: str) -> PreparedData:
-    return replace(
-        prepared,
-        recipe=prepared.recipe.changed(data={"unlabelled_by": way}),
-        decisions=(*prepared.decisions, Decision(WHAT, way, because, True)),
-    )
+    notify(Decision(WHAT, way, because, prominent=True))
+    return replace(prepared, recipe=prepared.recipe.changed(data={"unlabelled_by": way}))
 
 
 def _vectors(prepared: PreparedData, rows: Ints, texts: Sequence[str]) -> Vectors:

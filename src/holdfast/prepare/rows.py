@@ -14,22 +14,23 @@ import numpy.typing as npt
 
 from holdfast.contract.fit import Kind
 from holdfast.contract.inference import within_limits
-from holdfast.core.decisions import notify
+from holdfast.core.decisions import notify, parted, recorded
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding
 from holdfast.core.seeds import generator
 from holdfast.data.readers.hub import HubName, parse_hub_name, split_names
 from holdfast.data.source import refuse_missing
 from holdfast.data.table import Splits, Table
-from holdfast.data.texts.extra import Unlabelled, read_unlabelled, refuse_test_rows
+from holdfast.data.texts.extra import read_unlabelled, refuse_test_rows
 from holdfast.data.texts.general import BUILT_IN
 from holdfast.duplicates.duplicates import Copies
 from holdfast.duplicates.gather import gather
 from holdfast.models.base import Loaded
 from holdfast.plan.task import with_task
 from holdfast.prepare.clean import same_text, treat_all, treat_training, with_treatments
-from holdfast.prepare.names import check_names, code_to_run, refuse_meta
+from holdfast.prepare.names import check_names, notify_of_code, refuse_meta
 from holdfast.prepare.split_options import way_of
+from holdfast.quality.clean.apply import CleaningPlan
 from holdfast.quality.runner import audit_table
 from holdfast.recipe import DataPart, Recipe
 from holdfast.recipe.parts import SplitShares
@@ -53,37 +54,62 @@ class Divided:
     decisions: tuple[Decision, ...]
     unlabelled: tuple[str, ...] = ()
 
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """All tables of a run, of which no added row may be a copy."""
+        return (self.table, *self.given)
+
 
 def load_and_divide(recipe: Recipe, *, folded: bool = False) -> Divided:
     """Load, audit and divide the rows that the recipe names; ``folded`` where test rows are not
     needed, since folds score."""
-    with within_limits(recipe.data):
-        return _load_and_divide(recipe, folded)
+    with within_limits(recipe.data), recorded(aloud=True) as log:
+        _check_sources(recipe)
+        notify_of_code(recipe)
+        recipe, worked_out = with_task(recipe)
+        notify(*worked_out)
+        recipe, treatments = _checked_for_task(recipe)
+        table, given = _read(recipe, treatments)
+        if not folded:
+            _refuse_without_test(recipe, given)
+        dividing = dividing_by(recipe)
+        shares, way = shares_of(recipe.data.split), way_of(dividing, table)
+        splits = divide(table, seed=dividing.seed, fractions=shares, way=way, **given)
+        splits = treat_training(splits, treatments)
+        notify(*splits.decisions, *splits.findings)
+        unlabelled = _unlabelled(dividing, table, given)
+    decisions, findings = parted(log)
+    return Divided(recipe, table, tuple(given.values()), splits, findings, decisions, unlabelled)
 
 
-def _load_and_divide(recipe: Recipe, folded: bool) -> Divided:
-    if recipe.data.path is None:
+def _check_sources(recipe: Recipe) -> None:
+    """Refuse what can be refused before minutes are spent on reading and looking for copies: a
+    mistyped name, a file that is not there, a machine that cannot keep written code in."""
+    data = recipe.data
+    if data.path is None:
         raise RecipeError("data.path", "is missing", None, "Name the file that holds the rows.")
     refuse_meta(recipe)
     check_names(recipe)
-    # A mistyped name is told before minutes are spent on reading and looking for copies.
-    general = (recipe.data.general, recipe.probes.forgetting.data)
-    other = (recipe.data.descriptions, recipe.data.unlabelled, *general)
-    for source in (recipe.data.path, recipe.data.valid, recipe.data.test, *other):
+    other = (data.descriptions, data.unlabelled, data.general, recipe.probes.forgetting.data)
+    for source in (data.path, data.valid, data.test, *other):
         if source is not None and source != BUILT_IN:
             refuse_missing(source)
-    # So is a machine that cannot keep written code in.
     execution_of(recipe)
-    code = code_to_run(recipe)
-    notify(*code)
-    recipe, worked_out = with_task(recipe)
-    notify(*worked_out)
-    data, kind = recipe.data, kind_of(recipe.task)
-    if data.features and recipe.task != "text-classification":
+
+
+def _checked_for_task(recipe: Recipe) -> tuple[Recipe, CleaningPlan]:
+    """The recipe with its treatments named, as far as its task allows what it says."""
+    features = recipe.data.features
+    if features and recipe.task != "text-classification":
         rule = f"does not exist for {recipe.task}: columns stand beside a text with a class"
-        raise RecipeError("data.features", rule, str(data.features), "Leave it out.")
-    check_names(recipe, kind.find_metric)
-    recipe, treatments = with_treatments(recipe)
+        raise RecipeError("data.features", rule, str(features), "Leave it out.")
+    check_names(recipe, kind_of(recipe.task).find_metric)
+    return with_treatments(recipe)
+
+
+def _read(recipe: Recipe, treatments: CleaningPlan) -> tuple[Table, dict[str, Table]]:
+    """The rows of the source and of given files, audited and treated."""
+    data, kind = recipe.data, kind_of(recipe.task)
 
     def read(source: str, like: Table | None) -> Table:
         return with_tables(kind.read(source, data, like), recipe)
@@ -96,35 +122,18 @@ def _load_and_divide(recipe: Recipe, folded: bool) -> Divided:
     given = {name: read(source, table) for name, source in sides.items()}
     table, given, audited, changed = treat_all(table, given, audited, treatments)
     notify(*changed, *audited)
-    needed = not folded and recipe.task != "text-classification"
-    if not data.split.test and "test" not in given and needed:
-        raise RecipeError(
-            "data.split.test",
-            f"must be above 0 for {recipe.task} where no test rows are given",
-            0,
-            "The honest number needs test rows: leave a share, or name a file with data.test.",
-        )
-    shares = shares_of(data.split)
-    dividing = dividing_by(recipe)
-    way, chosen = way_of(dividing, table)
-    notify(*chosen)
-    splits = divide(table, seed=dividing.seed, fractions=shares, way=way, **given)
-    splits = treat_training(splits, treatments)
-    notify(*splits.decisions, *splits.findings)
-    beside = _unlabelled(dividing, table, given)
-    notify(*(beside.findings))
-    findings = (*table.findings, *audited, *splits.findings, *beside.findings)
-    decisions = (
-        *code,
-        *worked_out,
-        *table.decisions,
-        *companions,
-        *changed,
-        *chosen,
-        *splits.decisions,
+    return table, given
+
+
+def _refuse_without_test(recipe: Recipe, given: Mapping[str, Table]) -> None:
+    if recipe.data.split.test or "test" in given or recipe.task == "text-classification":
+        return
+    raise RecipeError(
+        "data.split.test",
+        f"must be above 0 for {recipe.task} where no test rows are given",
+        0,
+        "The honest number needs test rows: leave a share, or name a file with data.test.",
     )
-    every = tuple(given.values())
-    return Divided(recipe, table, every, splits, findings, decisions, beside.texts)
 
 
 def dividing_by(recipe: Recipe) -> Recipe:
@@ -142,11 +151,11 @@ def shares_of(split: SplitShares) -> tuple[float, float, float]:
     return split.train / both, split.valid / both, 0.0
 
 
-def _unlabelled(recipe: Recipe, table: Table, given: Mapping[str, Table]) -> Unlabelled:
+def _unlabelled(recipe: Recipe, table: Table, given: Mapping[str, Table]) -> tuple[str, ...]:
     """The unlabelled texts that copy no row of the source, and none that is held out."""
     path = recipe.data.unlabelled
     if path is None:
-        return Unlabelled()
+        return ()
     refuse_test_rows(path, recipe.data.test)
     lot = same_text(read_unlabelled(path, table, recipe.data.encoding), recipe)
     rows = gather(table, {**given, "unlabelled": lot}, recipe.seed)
@@ -194,7 +203,7 @@ MOST_ROWS = 10_000
 
 def without_copies(
     lot: Table, copies: Copies, mine: npt.NDArray[np.bool_], seed: int
-) -> Unlabelled:
+) -> tuple[str, ...]:
     """One text of each group of copies among ``lot`` that no row of the source or of a given file
     is in, or linked to.
 
@@ -211,16 +220,16 @@ def without_copies(
     groups = copies.groups[mine]
     fresh = np.flatnonzero(~taken)
     kept = np.sort(fresh[np.unique(groups[fresh], return_index=True)[1]])
-    found, copied = [], int(taken.sum())
+    copied = int(taken.sum())
     if copied:
         because = (
             f"{copied:,} of {len(texts):,} unlabelled texts are copies of rows of the source or of "
             "a test or validation file: they are left out, for what is held out must not be "
             "learned from"
         )
-        found.append(Finding(CHECK, "info", copied / len(texts), copied, (), because, "", True))
+        notify(Finding(CHECK, "info", copied / len(texts), copied, (), because, "", True))
     if len(kept) > MOST_ROWS:
         because = f"{MOST_ROWS:,} of {len(kept):,} unlabelled texts are used, drawn at random"
-        found.append(Finding(CHECK, "info", 0.0, len(kept), (), because, "", True))
+        notify(Finding(CHECK, "info", 0.0, len(kept), (), because, "", True))
         kept = np.sort(generator(seed, "unlabelled").permutation(kept)[:MOST_ROWS])
-    return Unlabelled(tuple(texts[i] for i in kept), tuple(found))
+    return tuple(texts[i] for i in kept)

@@ -38,7 +38,7 @@ ROOM = 1.3
 LEAVE_OUT = f"Leave it out, or train with --set {SETTING}=off."
 
 
-def choose_sharding(recipe: Recipe) -> tuple[str, tuple[Decision, ...]]:
+def choose_sharding(recipe: Recipe) -> str:
     """``full`` or ``off``, with the reason where several processes train.
 
     It must be asked before the model is loaded. Raises ``RecipeError`` for what is not built for
@@ -54,11 +54,13 @@ def choose_sharding(recipe: Recipe) -> tuple[str, tuple[Decision, ...]]:
         )
     if wanted == "off" or (wanted == "auto" and not asked):
         because = "set in the recipe" if wanted == "off" else "the launcher asks for no FSDP"
-        told = (Decision(SETTING, "off", f"{because}: each process holds the whole model"),)
-        return "off", told if count > 1 else ()
+        if count > 1:
+            notify(Decision(SETTING, "off", f"{because}: each process holds the whole model"))
+        return "off"
     if count == 1:
         because = "the launcher asks for FSDP, and there is one process"
-        return "off", (Decision(SETTING, "off", because),)
+        notify(Decision(SETTING, "off", because))
+        return "off"
     _check_launcher(asked)
     _check_recipe(recipe)
     # Transformers would otherwise give all processes but the first empty weights.
@@ -68,7 +70,8 @@ def choose_sharding(recipe: Recipe) -> tuple[str, tuple[Decision, ...]]:
         f"{why}: each of {count} processes holds a part of every weight, gradient and state; each "
         "reads the model whole into the processor's memory first"
     )
-    return "full", (Decision(SETTING, f"full, over {count} processes", because),)
+    notify(Decision(SETTING, f"full, over {count} processes", because))
+    return "full"
 
 
 def part_of(recipe: Recipe, accelerator: Accelerator) -> tuple[int, int]:
@@ -130,8 +133,8 @@ def _scoring(job: Job, ready: TrainingPlan) -> Any:
         f"the whole model takes {need:,.0f} MB, and its device has {free:,.0f}: the first process "
         "scores it in its own memory, which takes its time"
     )
-    job.journal.note(job.plan.steps, "scoring", because, chosen="on the processor")
-    notify(Decision("scoring", "on the processor", because, prominent=True))
+    made = Decision("scoring", "on the processor", because, prominent=True)
+    job.journal.decide(job.plan.steps, made)
     return OnProcessor(job.accelerator)
 
 

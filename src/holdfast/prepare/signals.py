@@ -8,11 +8,12 @@ it: where a class has few rows, a name is worth several of them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from holdfast.contract.fit import PreparedData
+from holdfast.core.decisions import notify
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding, Ints
@@ -22,7 +23,7 @@ from holdfast.data.extra_rows import Added, added_texts
 from holdfast.data.labels.names import words_of
 from holdfast.data.source import read_source
 from holdfast.data.table import Table
-from holdfast.prepare.vectors import has_classes, vectors_of
+from holdfast.prepare.embedding import has_classes, vectors_of
 from holdfast.quality.names import NamesJudged, judge_names
 from holdfast.recipe import DataPart
 
@@ -38,6 +39,7 @@ JUDGED_ROWS = 1000
 # Names for some classes only would pull rows towards these.
 LEAST_NAMED = 0.8
 CHECK = "class_names"
+ClassNames = tuple[tuple[str, str], ...]
 
 
 def with_signals(prepared: PreparedData, train: Ints, known: Sequence[Table] = ()) -> PreparedData:
@@ -48,16 +50,15 @@ def with_signals(prepared: PreparedData, train: Ints, known: Sequence[Table] = (
     if not has_classes(prepared):
         _refuse_without_classes(prepared)
         return prepared
-    chosen = _named(prepared, train)
-    decisions, findings = list(chosen.decisions), list(chosen.findings)
-    if chosen.names:
-        prepared = prepared.extended(_added(prepared.rows, chosen.names, "name", NAME_WEIGHT))
+    names = _named(prepared, train)
+    if names:
+        prepared = prepared.extended(_added(prepared.rows, names, "name", NAME_WEIGHT))
     if data.descriptions is not None:
         told = read_descriptions(data, prepared.rows)
         every = [(label, text) for label, texts in told.items() for text in texts]
         lines = _no_rows(every, known)
         if len(lines) < len(every):
-            findings.append(_rows_described(len(every) - len(lines), len(every)))
+            notify(_rows_described(len(every) - len(lines), len(every)))
         if lines:
             prepared = prepared.extended(
                 _added(prepared.rows, lines, "description", DESCRIPTION_WEIGHT)
@@ -66,14 +67,8 @@ def with_signals(prepared: PreparedData, train: Ints, known: Sequence[Table] = (
         because = (
             f"{data.descriptions}: {len(lines)} of {counted(len(every), 'line')} are learned from"
         )
-        decisions.append(Decision("class descriptions", f"{described} classes", because, True))
-    names = dict(chosen.names) or False
-    return replace(
-        prepared,
-        recipe=prepared.recipe.changed(data={"names": names}),
-        decisions=(*prepared.decisions, *decisions),
-        noticed=(*prepared.noticed, *findings),
-    )
+        notify(Decision("class descriptions", f"{described} classes", because, prominent=True))
+    return replace(prepared, recipe=prepared.recipe.changed(data={"names": dict(names) or False}))
 
 
 def _no_rows(lines: list[tuple[str, str]], known: Sequence[Table]) -> list[tuple[str, str]]:
@@ -96,26 +91,17 @@ def _rows_described(copied: int, lines: int) -> Finding:
     return Finding("descriptions", "warn", copied / lines, copied, (), because, "", True)
 
 
-@dataclass(frozen=True, slots=True)
-class Named:
-    """The names that are used, as pairs of a class and its words; and why."""
-
-    names: tuple[tuple[str, str], ...] = ()
-    decisions: tuple[Decision, ...] = ()
-    findings: tuple[Finding, ...] = ()
-
-
-def _named(prepared: PreparedData, train: Ints) -> Named:
-    """Which names are used: those that the recipe gives, or the labels where they are words that
-    their rows bear out."""
+def _named(prepared: PreparedData, train: Ints) -> ClassNames:
+    """Which names are used, as pairs of a class and its words: those that the recipe gives, or the
+    labels where they are words that their rows bear out."""
     wanted, classes = prepared.recipe.data.names, prepared.rows.classes
     if wanted is False:
-        return Named()
+        return ()
     if isinstance(wanted, Mapping):
         _check_labels("data.names", wanted, classes)
         because = "data.names says so: each is a row of its class in training, of weight 2"
         pairs = tuple((label, wanted[label]) for label in classes if label in wanted)
-        return Named(pairs, (Decision("class names", _shown(pairs), because, True),))
+        return _used(pairs, because)
     words = {label: words_of(label) for label in classes}
     pairs = tuple((label, text) for label, text in words.items() if text is not None)
     if wanted is True:
@@ -124,7 +110,7 @@ def _named(prepared: PreparedData, train: Ints) -> Named:
             remedy = "Give them: data.names={LABEL: its words, …}."
             raise RecipeError("data.names", rule, ", ".join(classes[:5]), remedy)
         because = "data.names says so: each is a row of its class in training, of weight 2"
-        return Named(pairs, (Decision("class names", _shown(pairs), because, True),))
+        return _used(pairs, because)
     why_not = _why_not(prepared, train, pairs)
     if why_not:
         return _left_out(why_not)
@@ -152,7 +138,7 @@ def _why_not(prepared: PreparedData, train: Ints, pairs: Sequence[tuple[str, str
     return None
 
 
-def _borne_out(prepared: PreparedData, train: Ints, pairs: tuple[tuple[str, str], ...]) -> Named:
+def _borne_out(prepared: PreparedData, train: Ints, pairs: ClassNames) -> ClassNames:
     """The names that the training rows do not contradict."""
     judged, known = _judge(prepared, train, pairs)
     share = (
@@ -166,8 +152,9 @@ def _borne_out(prepared: PreparedData, train: Ints, pairs: tuple[tuple[str, str]
     if len(kept) < max(2, LEAST_NAMED * len(prepared.rows.classes)):
         return _left_out(f"{len(against)} of them are contradicted by their rows; {share}")
     because = f"{share}; each is a row of its class in training, of weight 2"
-    found = (_contradicted(sorted(against)),) if against else ()
-    return Named(kept, (Decision("class names", _shown(kept), because, True),), found)
+    if against:
+        notify(_contradicted(sorted(against)))
+    return _used(kept, because)
 
 
 def _judge(
@@ -188,8 +175,16 @@ def _judge(
     return judge_names(rows, marks, vectors_of(prepared, encoded), seed=seed), known
 
 
-def _left_out(because: str) -> Named:
-    return Named((), (Decision("class names", "left out", because),))
+def _used(pairs: ClassNames, because: str) -> ClassNames:
+    names = ", ".join(text for _, text in pairs[:3])
+    shown = f"{len(pairs)}: {names}" + (", …" if len(pairs) > 3 else "")
+    notify(Decision("class names", shown, because, prominent=True))
+    return pairs
+
+
+def _left_out(because: str) -> ClassNames:
+    notify(Decision("class names", "left out", because))
+    return ()
 
 
 def _contradicted(labels: Sequence[str]) -> Finding:
@@ -205,11 +200,6 @@ def _contradicted(labels: Sequence[str]) -> Finding:
         "Give them better words: data.names={LABEL: its words, …}.",
         True,
     )
-
-
-def _shown(pairs: Sequence[tuple[str, str]]) -> str:
-    names = ", ".join(text for _, text in pairs[:3])
-    return f"{len(pairs)}: {names}" + (", …" if len(pairs) > 3 else "")
 
 
 def _added(like: Table, pairs: Sequence[tuple[str, str]], origin: str, weight: float) -> Added:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -153,17 +153,7 @@ def _of_one_table(recipe: Recipe, found: Mixed) -> dict[str, Any]:
     }
 
 
-@contextmanager
-def mixed_file(recipe: Recipe) -> Iterator[Recipe]:
+def mixed_file(recipe: Recipe) -> AbstractContextManager[Recipe]:
     """The same for a run that writes nothing: the table lies in a file that goes again."""
-    from holdfast.data.memory.frames import frame_file
-
     recipe, held = with_mix(recipe, {})
-    if not held:
-        yield recipe
-        return
-    path = frame_file(held["data"])
-    try:
-        yield recipe.changed(data={"path": str(path)})
-    finally:
-        path.unlink(missing_ok=True)
+    return in_files(recipe, held) if held else nullcontext(recipe)

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from holdfast.core.decisions import notify
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import DataError, RecipeError
-from holdfast.core.records import Decision, Ints
+from holdfast.core.records import Ints
 from holdfast.core.seeds import derive_seed
 from holdfast.core.tasks import OF_PICTURES
 from holdfast.data.columns.carry import with_column
@@ -30,8 +31,8 @@ SAMPLE = 50_000
 SHOWN = 5
 
 
-def way_of(recipe: Recipe, table: Table) -> tuple[SplitStrategy, tuple[Decision, ...]]:
-    """How the recipe divides ``table``, and what was decided for it.
+def way_of(recipe: Recipe, table: Table) -> SplitStrategy:
+    """How the recipe divides ``table``.
 
     Raises ``RecipeError`` or ``DataError`` where the column that it divides by cannot be used.
     """
@@ -39,15 +40,15 @@ def way_of(recipe: Recipe, table: Table) -> tuple[SplitStrategy, tuple[Decision,
     if split.stable:
         what = "the name of its group" if table.has_groups else "its text"
         because = f"data.split.stable: each row's side follows from {what} and the seed alone"
-        return SplitStrategy(stable=True, because=because), ()
+        return SplitStrategy(stable=True, because=because)
     if split.by == "time":
-        return _by_time(table, recipe), ()
+        return _by_time(table, recipe)
     if split.by == "topic":
         return _by_topic(table, recipe)
     if split.by == "group":
         if not table.has_groups:
             raise RecipeError("data.split.by", "is group, and the rows have none", None, _TEXTS)
-        return _of_names("group", str(recipe.data.group), table.column("group"), split.held), ()
+        return _of_names("group", str(recipe.data.group), table.column("group"), split.held)
     if split.by == "source":
         column = str(recipe.data.source)
         values = _column(table, recipe, "source")
@@ -57,8 +58,8 @@ def way_of(recipe: Recipe, table: Table) -> tuple[SplitStrategy, tuple[Decision,
             v.strip() if v and v.strip() else f"(no source) row {r}"
             for v, r in zip(values, rows, strict=True)
         ]
-        return _of_names("source", column, names, split.held), ()
-    return PLAIN, ()
+        return _of_names("source", column, names, split.held)
+    return PLAIN
 
 
 _TEXTS = "Name a column with data.group, or divide by rows."
@@ -118,7 +119,7 @@ def moment(value: str | None) -> float:
     return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
 
 
-def _by_topic(table: Table, recipe: Recipe) -> tuple[SplitStrategy, tuple[Decision, ...]]:
+def _by_topic(table: Table, recipe: Recipe) -> SplitStrategy:
     from holdfast.prepare.embedding import load_encoder
     from holdfast.quality.views import TableRows
 
@@ -135,6 +136,7 @@ def _by_topic(table: Table, recipe: Recipe) -> tuple[SplitStrategy, tuple[Decisi
             f"Set data.split.topics to at most {max(3, len(table) // 3)}, or divide by rows.",
         )
     encoder, told = load_encoder(recipe)
+    notify(*told)
     vectors = encoder(TableRows(table).texts)
     labels: Ints = table.column("label")
     topics = find_topics(vectors, labels, wanted, derive_seed(recipe.seed, "topics"))
@@ -144,7 +146,7 @@ def _by_topic(table: Table, recipe: Recipe) -> tuple[SplitStrategy, tuple[Decisi
         "model never saw, and harder than that of a division by rows"
     )
     names = tuple(f"topic {number}" for number in range(wanted))
-    return SplitStrategy("topic", because, topics, names), told
+    return SplitStrategy("topic", because, topics, names)
 
 
 def find_topics(

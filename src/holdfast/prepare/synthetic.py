@@ -18,6 +18,7 @@ import numpy as np
 
 from holdfast.augment.synthesize import NewText, from_templates, recombined, sift, written
 from holdfast.contract.fit import PreparedData
+from holdfast.core.decisions import notify
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, Ints, softmax
@@ -27,7 +28,7 @@ from holdfast.data.labels.names import words_of
 from holdfast.data.source import read_source
 from holdfast.data.table import Table
 from holdfast.models.probes.probe import ExtraRows, Probe, fit_probe, stratified_folds
-from holdfast.prepare.vectors import has_classes, vectors_of
+from holdfast.prepare.embedding import has_classes, vectors_of
 from holdfast.recipe.parts import SynthesizePart
 from holdfast.stats.paired_tests import Difference, paired_bootstrap
 from holdfast.stats.temperature import losses_at
@@ -211,5 +212,5 @@ def _with(
             {"text": one.text, "label": classes[one.label], "by": one.by} for one in kept[:SHOWN]
         ],
     }
-    decision = Decision("synthetic rows", chosen, because, prominent=True)
-    return replace(prepared, decisions=(*prepared.decisions, decision), synthetic=block)
+    notify(Decision("synthetic rows", chosen, because, prominent=True))
+    return replace(prepared, synthetic=block)

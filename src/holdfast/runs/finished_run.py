@@ -5,7 +5,7 @@ of validation and training rows. The texts are read again from the source, and e
 that the run divided. Where a command needs another pass over the test rows it opens them for a
 fixed list of questions, chooses nothing by them, and says so: ``openings.jsonl`` counts it.
 
-The columns of a source that are neither read nor learned, beside rows of it.
+Several runs are weighed by rows that judged all of them (``shared_rows``).
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.contract.inference import read_columns
+from holdfast.contract.inference import read_columns, within_limits
 from holdfast.contract.predictions import ANSWERS, Predictions, Side, rows_of, told_of
 from holdfast.contract.result import now
 from holdfast.contract.run_folder import PREDICTIONS, RECIPE, SPLITS, open_run
-from holdfast.core.errors import RunError
+from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.files import disk_errors, refuse_link
 from holdfast.core.input_errors import door
 from holdfast.core.records import Ints
@@ -35,15 +35,31 @@ from holdfast.data.raw import Raw
 from holdfast.data.source import read_source
 from holdfast.data.table import Table
 from holdfast.data.tags.sentences import from_conll, read_tagged
+from holdfast.prepare.clean import same_text
+from holdfast.prepare.rows import given_rows
 from holdfast.recipe import DataPart, Recipe, read_recipe
-from holdfast.runs.run_tables import run_tables
 from holdfast.split.leaks import text_keys
+from holdfast.tasks import kind_of
+from holdfast.tasks.ensemble import HOW, SharedRows, cross_fitted, split_records
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from holdfast.data.table import Table
     from holdfast.runs.predictor import Predictor
+
+
+def run_tables(recipe: Recipe) -> dict[str, Table]:
+    """``source``, and ``valid`` and ``test`` where they came in files of their own; texts treated
+    as the run treated them.
+
+    Raises ``DataError`` where a source is gone or cannot be read.
+    """
+    data, kind = recipe.data, kind_of(recipe.task)
+    with within_limits(data):
+        main = kind.read(str(data.path), data, None)
+        given, _ = given_rows(data, kind)
+        tables = {"source": main, **{s: kind.read(path, data, main) for s, path in given.items()}}
+    return {name: same_text(table, recipe) for name, table in tables.items()}
 
 
 OPENINGS = "openings.jsonl"
@@ -100,7 +116,7 @@ class FinishedRun:
     def told(self, side: Side) -> Predictions:
         """What the model said of the rows of a side, as the run stored it, beside their texts; of
         training rows a sample. Of runs by older versions only the test rows are stored."""
-        columns = self._columns(side)
+        columns = self.stored(side)
         rows = columns["row"].to_numpy()
         return told_of(side, rows_of(self.table(side), rows), columns, self.names)
 
@@ -111,10 +127,8 @@ class FinishedRun:
             side = "train"
         whole = self._tables.get(side, self._tables["source"])
         wanted, keys = self._divided(side)
-        # wanted, which must all be rows of the table.
-        error = self._changed(side)
         if not np.isin(wanted, whole.column("row")).all():
-            raise error
+            raise self._changed(side)
         table = rows_of(whole, wanted)
         if keys is not None and not np.array_equal(keys, text_keys(table)):
             raise self._changed(side)
@@ -122,7 +136,12 @@ class FinishedRun:
 
     def stored(self, side: Side) -> pa.Table:
         """What the run stored of the answers to a side's rows, as its file has it."""
-        return self._columns(side)
+        import pyarrow.compute as pc
+
+        if side == "test":
+            return self._parquet(PREDICTIONS)
+        found = self._parquet(ANSWERS)
+        return found.filter(pc.equal(found["split"], side))
 
     def divided(self) -> pa.Table:
         """``splits.parquet``: every row of the run's sources, and the side it was on."""
@@ -156,14 +175,6 @@ class FinishedRun:
     @cached_property
     def _tables(self) -> dict[str, Table]:
         return run_tables(self.recipe)
-
-    def _columns(self, side: Side) -> pa.Table:
-        import pyarrow.compute as pc
-
-        if side == "test":
-            return self._parquet(PREDICTIONS)
-        found = self._parquet(ANSWERS)
-        return found.filter(pc.equal(found["split"], side))
 
     def _parquet(self, name: str) -> pa.Table:
         import pyarrow.parquet as parquet
@@ -248,3 +259,57 @@ class SourceColumns:
             found = read(table.source, self._part.encoding, self._part.config)
             self._read[table.source] = found
         return self._read[table.source]
+
+
+def shared_rows(folders: Sequence[Path], what: str) -> SharedRows:
+    """The rows that judge these runs together.
+
+    Raises ``RecipeError`` where there are none, or a run stored no answers, naming ``what`` needs
+    them and how such runs are made.
+    """
+    runs = tuple(FinishedRun(folder) for folder in folders)
+    sides, learned = [], []
+    for run in runs:
+        if not (run.run / ANSWERS).is_file():
+            raise RecipeError(
+                what,
+                f"needs the answers to validation rows, of which {run.run} stored none",
+                None,
+                HOW,
+            )
+        sides.append(_judging(run))
+        learned.append(_learned(run))
+    every: set[int] = set.intersection(*(set(side) for side in sides))
+    common = sorted(every.difference(*learned))
+    if not common:
+        counts = " and ".join(str(len(side)) for side in sides)
+        raise RecipeError(
+            what,
+            "needs rows that judged every one of the runs and that none learned from, and there "
+            f"are none: each run has {counts} of its own",
+            len(common),
+            HOW,
+        )
+    rows = tuple(np.array([side[key] for key in common], dtype=np.int64) for side in sides)
+    folds = any(cross_fitted(run) for run in runs)
+    return SharedRows(runs, rows, np.array(common, dtype=np.uint64), folds)
+
+
+def _judging(run: FinishedRun) -> dict[int, int]:
+    """The source row of each text that judged the run; of copies the first."""
+    answered = set(run.stored("valid")["row"].to_pylist())
+    found: dict[int, int] = {}
+    for line in split_records(run, "train" if cross_fitted(run) else "valid"):
+        if line["row"] in answered and line["text_key"] is not None:
+            found.setdefault(line["text_key"], line["row"])
+    return found
+
+
+def _learned(run: FinishedRun) -> set[int]:
+    """The texts that no answer of the run is out of sample for; of a cross-fitted one none, since
+    copies stay in one fold."""
+    if cross_fitted(run):
+        return set()
+    return {
+        line["text_key"] for line in split_records(run, "train") if line["text_key"] is not None
+    }

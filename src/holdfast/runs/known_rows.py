@@ -25,7 +25,7 @@ from holdfast.data.table import Table
 from holdfast.duplicates.duplicates import find_copies
 from holdfast.duplicates.texts import RowTexts
 from holdfast.recipe import read_recipe
-from holdfast.runs.run_tables import run_tables
+from holdfast.runs.finished_run import run_tables
 from holdfast.split.leaks import text_keys
 
 if TYPE_CHECKING:

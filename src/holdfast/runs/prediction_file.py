@@ -20,7 +20,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from holdfast.contract.inference import Answered, Answers, PredictionRequest, WrittenAnswers
+from holdfast.contract.inference import (
+    Answering,
+    Answers,
+    PredictionRequest,
+    WritingModel,
+    WrittenAnswers,
+)
 from holdfast.contract.run_folder import own_files
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.input_errors import door
@@ -75,27 +81,26 @@ class Predicted:
 
     A row without a text (for pictures: one that cannot be read) has an empty prediction, and is
     counted in ``without_text`` once its part was read off; one that the ``rule`` of a threshold
-    leaves to a person has none (``None``), and is counted in ``below``; of a model that ``writes``
+    leaves to a person has none (``None``), and is counted in ``below``; of a model that writes
     an answer that was stopped before it had ended is counted in ``cut``.
     """
 
     def __init__(
         self,
         asked: PredictionRequest,
+        model: Answering,
         answer: Callable[[Table], Answers],
-        answered: Answered,
         names: tuple[str, ...],
         file: Path | None,
-        rule: ThresholdRule | None = None,
-        writes: bool = False,
+        rule: ThresholdRule | None,
     ) -> None:
         self._asked = asked
         self._answer = answer
         self._file = file
-        self.answered = answered
+        self.answered = model.answered
         self.names = names
         self._rule = rule
-        self._writes = writes
+        self._writes = isinstance(model, WritingModel)
         self.without_text = 0
         self.below = 0
         self.cut = 0

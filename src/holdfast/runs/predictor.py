@@ -97,12 +97,11 @@ class Predictor:
         they cannot be put together so.
         """
         paths = [runs] if isinstance(runs, Path) else list(runs)
-        task = _same_task(paths)
-        recipe = _treated_alike(paths)
+        recipe = _shared_recipe(paths)
         rule, told = rule_of(paths)
         made: Mapping[str, Any] | None = None
         with flushed_subnormals():
-            model = kind_of(task).use_runs(paths)
+            model = kind_of(recipe.task).use_runs(paths)
             if join is not None:
                 model, made, chosen = join(paths, model)
                 told = (*told, *chosen)
@@ -168,11 +167,8 @@ class Predictor:
             )
         file = source_path(data) if isinstance(data, str) else None
         names = self.names if probabilities else ()
-        asked = self.ask(data, options)
-        writes = isinstance(self._model, WritingModel)
-        return Predicted(
-            asked, self._answering(options), self.answered, names, file, self.rule, writes
-        )
+        asked, answer = self.ask(data, options), self._answering(options)
+        return Predicted(asked, self._model, answer, names, file, self.rule)
 
     def _answering(self, options: Options) -> Callable[[Table], Answers]:
         """What answers the rows, as ``options`` have it written."""
@@ -214,10 +210,20 @@ class Predictor:
         return alone
 
 
-def _same_task(runs: Sequence[Path]) -> str:
+def _shared_recipe(runs: Sequence[Path]) -> Recipe:
+    """The recipe of the first run; the others must be of its task, and treat texts as it does."""
     for run in runs:
         open_run(run)
-    tasks = sorted({_task_of(run) for run in runs})
+    recipes = [read_recipe(run / RECIPE) for run in runs]
+    for run, one in zip(runs, recipes, strict=True):
+        if one.task is None:
+            raise RunError(
+                str(run / RECIPE),
+                "names no task, which a run's recipe does",
+                None,
+                "The file is damaged; restore it from a copy.",
+            )
+    tasks = sorted({str(one.task) for one in recipes})
     if len(tasks) > 1:
         raise RecipeError(
             "several runs",
@@ -225,12 +231,6 @@ def _same_task(runs: Sequence[Path]) -> str:
             tasks,
             "Give runs that were trained alike.",
         )
-    return tasks[0]
-
-
-def _treated_alike(runs: Sequence[Path]) -> Recipe:
-    """The recipe of the first run; the others must treat texts as it does."""
-    recipes = [read_recipe(run / RECIPE) for run in runs]
     if any(one.treat != recipes[0].treat for one in recipes):
         raise RecipeError(
             "several runs",
@@ -239,15 +239,3 @@ def _treated_alike(runs: Sequence[Path]) -> Recipe:
             "Give runs with the same `treat`.",
         )
     return recipes[0]
-
-
-def _task_of(run: Path) -> str:
-    task = read_recipe(run / RECIPE).task
-    if task is None:
-        raise RunError(
-            str(run / RECIPE),
-            "names no task, which a run's recipe does",
-            None,
-            "The file is damaged; restore it from a copy.",
-        )
-    return task

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from holdfast.contract.fit import FittedModel, Scored
     from holdfast.core.events import Listener
     from holdfast.prepare.rows import Divided
-    from holdfast.runs.journal import RunFolder
+    from holdfast.runs.start import RunFolder
 
 # What a procedure's own finished fits lie in, below ``checkpoints/``.
 FITS = "search"
@@ -38,8 +38,8 @@ COMMAND = "command"
 
 
 class Learner(Protocol):
-    """What a run learns from, and by which way: ``pipeline/learning.Learning``, or what a procedure
-    makes of it. ``divided`` is the division as it is then used."""
+    """What a run learns from, and by which way: ``fits.row_roles.LearningRows``, or what a
+    procedure makes of it. ``divided`` is the division as it is then used."""
 
     @property
     def divided(self) -> Divided: ...

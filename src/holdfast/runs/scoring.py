@@ -5,9 +5,10 @@ A run without test rows: what can be said of its model all the same, for every t
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,22 +31,25 @@ OPENED = "test rows opened"
 
 def save_model(run: Path, fitted: FittedModel) -> dict[str, Any]:
     """Write the model folder whole or not at all; returns what the kind says of it."""
-    beside = run / ".model.partial"
-    shutil.rmtree(beside, ignore_errors=True)
-    with disk_errors(run / MODEL):
-        saved = fitted.ready.kind.save(beside, fitted)
-    replace_folder(beside, run / MODEL)
-    return saved
+    with _whole(run / MODEL) as beside, disk_errors(run / MODEL):
+        return fitted.ready.kind.save(beside, fitted)
 
 
 def save_side(run: Path, fitted: FittedModel) -> None:
     """Write the layer over the side columns whole or not at all, where there is one."""
     if fitted.side is None or fitted.side.layer is None:
         return
-    beside = run / f".{FOLDER}.partial"
+    with _whole(run / FOLDER) as beside:
+        fitted.side.layer.save(beside)
+
+
+@contextlib.contextmanager
+def _whole(folder: Path) -> Iterator[Path]:
+    """A folder beside it to write into, which takes its place at the end."""
+    beside = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(beside, ignore_errors=True)
-    fitted.side.layer.save(beside)
-    replace_folder(beside, run / FOLDER)
+    yield beside
+    replace_folder(beside, folder)
 
 
 def opened_before(journal: Journal) -> str | None:
@@ -90,8 +94,8 @@ WHY = "no test rows were set aside, and none were given"
 PROBLEMS = {"several": "multi_label_classification", "number": "regression"}
 
 
-def unscored(fitted: FittedModel, saved: Mapping[str, object], why: str = WHY) -> Scored:
-    """``test`` with ``n`` 0 and ``why``, no baseline, and the train probe by the kept state.
+def unscored(fitted: FittedModel, saved: Mapping[str, object]) -> Scored:
+    """``test`` with ``n`` 0 and why, no baseline, and the train probe by the kept state.
     ``predictions.parquet`` has no line."""
     start = time.perf_counter()
     ready, predictor = fitted.ready, Predictor.of(fitted)
@@ -99,16 +103,16 @@ def unscored(fitted: FittedModel, saved: Mapping[str, object], why: str = WHY) -
     probe = probe_positions(ready.train.rows, ready.plan.probe_rows, ready.plan.seed)
     table = ready.sides.train_rows.table
     learned = predictor.judge(table.take(table.places(ready.train.rows[probe])))().to_json()
-    nothing = {"value": None, "low": None, "high": None, "why": why}
+    nothing = {"value": None, "low": None, "high": None, "why": WHY}
     metrics = {headline_metric(learned["metrics"]): nothing}
-    empty = {"n": 0, "metrics": metrics, "why": why}
+    empty = {"n": 0, "metrics": metrics, "why": WHY}
     blocks: dict[str, Any] = {
         **({"problem": PROBLEMS[kind]} if kind in PROBLEMS else {}),
         "classes": list(predictor.names) or None,
         "test": empty,
         "valid": empty,
         "train_probe": learned,
-        "baseline": {"what": None, "test": empty, "all": [], "why": why},
+        "baseline": {"what": None, "test": empty, "all": [], "why": WHY},
         "model_facts": ready.kind.facts(fitted, saved),
         "careless": None,
     }

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from holdfast.core.events import Listener
-    from holdfast.runs.journal import RunFolder
+    from holdfast.runs.start import RunFolder
 
 
 class Fits(Protocol):

@@ -19,7 +19,8 @@ from holdfast.contract.fit import PreparedData
 from holdfast.core.decisions import notify
 from holdfast.core.printable import brief
 from holdfast.core.records import Decision, Ints
-from holdfast.fits.compose import make_job, make_ready
+from holdfast.fits.compose import make_ready
+from holdfast.fits.job import make_job
 from holdfast.prepare.model import prepare_divided
 from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe
@@ -81,7 +82,7 @@ def range_test(recipe: Recipe, held: Mapping[str, pa.Table] = MappingProxyType({
     """
     with as_a_run(recipe, held) as recipe:
         divided = load_and_divide(recipe)
-        known = (divided.table, *divided.given)
+        known = divided.tables
         prepared, train, valid = prepare_divided(
             divided.recipe, divided.splits, divided.findings, divided.unlabelled, known
         )

@@ -64,6 +64,11 @@ class Journal:
     def note(self, step: int, what: str, because: str, **fields: object) -> None:
         self.write("note", step, what=what, because=because, **fields)
 
+    def decide(self, step: int, made: Decision) -> None:
+        """Note what was decided, and let whoever listens know."""
+        self.note(step, made.what, made.because, chosen=made.chosen)
+        notify(made)
+
     def restore(self, text: str) -> str | None:
         """Make the file hold ``text`` and nothing behind it.
 

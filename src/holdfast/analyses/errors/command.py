@@ -15,7 +15,7 @@ from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, to_json
 from holdfast.runs.finished_run import FinishedRun
-from holdfast.runs.tables import EXAMPLES
+from holdfast.runs.result_files import EXAMPLES
 
 OLDER = "a version of Holdfast made this run that did not keep what it says of validation rows"
 

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from holdfast.core.errors import RecipeError
-from holdfast.core.records import Finding
 from holdfast.data.source import read_source
 from holdfast.data.table import Table
 from holdfast.data.texts.new_rows import renamed, unlabelled
 
 KEY = "data.unlabelled"
-
-
-@dataclass(frozen=True, slots=True)
-class Unlabelled:
-    """``texts`` that may be learned from, and what was left out."""
-
-    texts: tuple[str, ...] = ()
-    findings: tuple[Finding, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.texts)
 
 
 def read_unlabelled(path: str, rows: Table, encoding: str | None) -> Table:

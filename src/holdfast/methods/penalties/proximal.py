@@ -7,7 +7,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from holdfast.core.decisions import notify
 from holdfast.core.events import Place
 from holdfast.core.records import Decision
 from holdfast.methods.penalties.base import PLACES, penalty, pulled, with_gradient
@@ -54,8 +53,7 @@ class Proximal:
 
     def run_end(self, run: Run) -> None:
         made = what_is_zero(self.name, run.network, self._weights, run.best.step)
-        run.job.journal.note(run.step, made.what, made.because, chosen=made.chosen)
-        notify(made)
+        run.job.journal.decide(run.step, made)
 
 
 def what_is_zero(

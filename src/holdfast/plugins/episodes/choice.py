@@ -15,11 +15,11 @@ import numpy as np
 import torch
 
 from holdfast.contract.fit import PreparedData
-from holdfast.core.decisions import notify
+from holdfast.core.decisions import decisions_to, notify
 from holdfast.core.errors import TrainingError
 from holdfast.core.records import Decision, Floats
 from holdfast.core.seeds import generator
-from holdfast.fits.compose import freeze_part
+from holdfast.fits.frozen import freeze_part
 from holdfast.models.compute.onednn import use_onednn
 from holdfast.models.fresh import fresh, own_weights
 from holdfast.plugins.episodes.learn import EpisodeEvaluation, EpisodePlan, MethodResult, learn
@@ -100,7 +100,9 @@ class MetaBench:
         prepared, recipe = self.prepared, self.recipe
         use_threads(prepared.machine.threads)
         network: Any = fresh(prepared.loaded.network)
-        freeze_part(network, recipe.model.freeze)
+        # Said of what was prepared.
+        with decisions_to(None):
+            freeze_part(network, recipe.model.freeze)
         own_weights(network, prepared.loaded.network)
         if recipe.train.matmul == "onednn":
             use_onednn(network)

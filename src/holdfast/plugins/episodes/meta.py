@@ -55,7 +55,7 @@ from holdfast.prepare.model import prepare
 from holdfast.prepare.names import check_names
 from holdfast.prepare.sources import stored
 from holdfast.recipe import Recipe, anchored, read_recipe
-from holdfast.runs.pages import write_pages
+from holdfast.runs.result_files import write_pages
 from holdfast.runs.scoring import OPENED
 from holdfast.runs.start import settings_mark, settings_of
 from holdfast.stats.paired_tests import Difference

@@ -39,9 +39,8 @@ from holdfast.plugins.update.spread import Spread, spread_of
 from holdfast.prepare.clean import same_text
 from holdfast.recipe import Recipe
 from holdfast.recipe.parts import SplitShares
-from holdfast.runs.finished_run import FinishedRun
+from holdfast.runs.finished_run import FinishedRun, run_tables
 from holdfast.runs.known_rows import NONE, SIDES, seen_rows
-from holdfast.runs.run_tables import run_tables
 from holdfast.split.leaks import text_keys
 from holdfast.tasks import kind_of
 

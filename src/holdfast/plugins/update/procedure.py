@@ -60,7 +60,7 @@ from holdfast.stats.bootstrap import group_codes
 from holdfast.stats.temperature import cross_fitted_losses
 
 if TYPE_CHECKING:
-    from holdfast.runs.journal import RunFolder
+    from holdfast.runs.start import RunFolder
 
 TINY = float(np.finfo(np.float64).tiny)
 
@@ -135,9 +135,7 @@ class Renewing:
         gate, more = self._judge(Predictor.of(fitted), valid, into.run)
         outcome = GATE_OUTCOMES[gate.decision]
         decision = Decision("gate", outcome, gate.because, prominent=True)
-        notify(decision)
-        step = fitted.trained.last_step
-        fitted.job.journal.note(step, decision.what, decision.because, chosen=decision.chosen)
+        fitted.job.journal.decide(fitted.trained.last_step, decision)
         self._block = {
             "from": self._asked.run,
             "first": more.pop("first"),

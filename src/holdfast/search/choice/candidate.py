@@ -22,7 +22,6 @@ from holdfast.core.tasks import OF_PICTURES, WRITERS
 from holdfast.core.wording import counted
 from holdfast.fits.compose import make_ready
 from holdfast.fits.fit import fit
-from holdfast.fits.row_roles import known_tables
 from holdfast.metrics.row_scores import METRICS, entity_rows, number_rows, right_rows, set_rows
 from holdfast.models.adapters.quantize import weight_bytes
 from holdfast.models.loading.card import card_of
@@ -293,7 +292,7 @@ class ChoiceRows:
 
     def extended(self, prepared: PreparedData, train: Ints, valid: Ints) -> PreparedData:
         """With what a fit of ``train`` would learn from beside them."""
-        known = known_tables(self.divided)
+        known = self.divided.tables
         wide = with_general(prepared, known)
         return with_added(wide, train, valid, self.divided.unlabelled, known)
 

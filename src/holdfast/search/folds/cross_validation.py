@@ -30,14 +30,14 @@ from holdfast.core.records import Decision, Ints
 from holdfast.core.run_files import FOLDS as FOLDS_FILE
 from holdfast.fits.compose import make_ready
 from holdfast.fits.fit import fit_ready
-from holdfast.fits.row_roles import LearningRows, known_tables
+from holdfast.fits.row_roles import LearningRows
 from holdfast.fits.row_use import against_folds, all_training
 from holdfast.plan.defaults import method_parts
 from holdfast.prepare.general import with_general
 from holdfast.prepare.model import prepare_divided, with_added
 from holdfast.prepare.rows import Divided
 from holdfast.recipe import Recipe
-from holdfast.runs.journal import RunFolder
+from holdfast.runs.start import RunFolder
 from holdfast.search.bench import Bench
 from holdfast.search.engines import engine_of
 from holdfast.search.folds.rows import FoldPlan, FoldRows, fold_rows
@@ -94,7 +94,7 @@ class CrossValidation:
             raise RecipeError(
                 "--nested", against, None, "Leave it out: validation rows then judge."
             )
-        bare = with_general(bare, known_tables(divided))
+        bare = with_general(bare, divided.tables)
         everything = np.union1d(train, valid)
         folds = max(2, self.folds - 1) if recipe.cv.nested else 0
         share = 0.0 if folds else len(valid) / len(everything)
@@ -204,7 +204,7 @@ class FoldLearner:
         listeners: Sequence[Listener],
     ) -> FittedModel:
         learning = self.learning
-        known = known_tables(learning.divided)
+        known = learning.divided.tables
         everything = learning.everything
         prepared = with_added(learning.bare, everything, everything[:0], (), known)
         as_asked = prepared.recipe.changed(data={"names": learning.names})

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.contract.fit import PreparedData
+from holdfast.core.decisions import decisions_to
 from holdfast.core.errors import RecipeError, SplitError
 from holdfast.core.records import Ints
 from holdfast.core.seeds import derive_seed
@@ -63,7 +64,9 @@ def fold_rows(recipe: Recipe, prepared: PreparedData, divided: Divided, share: f
     Raises ``SplitError`` where rows, classes, blocks or times are too few for so many folds.
     """
     seed = derive_seed(recipe.seed, "cross-validation")
-    way, _ = way_of(recipe, divided.table)
+    # Said when the rows were divided.
+    with decisions_to(None):
+        way = way_of(recipe, divided.table)
     made = _folds(recipe, prepared, divided, way, seed)
     found = []
     for fold in made:

@@ -22,7 +22,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, is_asked
 
@@ -96,8 +95,7 @@ class Alerts:
         if late:
             self._failed.append(Decision("alert", "not delivered", f"{late} took too long"))
         for failure in self._failed:
-            run.journal.note(run.step, failure.what, failure.because, chosen=failure.chosen)
-            notify(failure)
+            run.journal.decide(run.step, failure)
 
     def state_dict(self) -> dict[str, Any]:
         return {"last": self._last}

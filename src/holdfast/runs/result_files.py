@@ -1,28 +1,149 @@
-"""``control`` of ``result.json``: what was tried and kept, how often the run looked at its
-validation rows, and what choosing among those looks is worth, expected and seen.
+"""What a run leaves once it is scored: its tables, ``result.json`` with the sums of every file, and
+its pages.
 
-``examples.parquet``: what each training and validation row was like to learn.
+``control`` of ``result.json`` says what was tried and kept, how often the run looked at its
+validation rows, and what choosing among those looks is worth, expected and seen;
+``examples.parquet`` what each training and validation row was like to learn.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.contract.fit import FittedModel
+from holdfast._version import __version__
+from holdfast.contract import result as outcome
+from holdfast.contract.fit import FittedModel, Scored
 from holdfast.contract.result import write_parquet
+from holdfast.contract.run_folder import MODEL, REPORT, remove_checkpoints
 from holdfast.control.controller import Controller
 from holdfast.control.optimism import Optimism, optimism_of
+from holdfast.core.decisions import notify
+from holdfast.core.input_errors import survived
 from holdfast.core.records import Estimate, to_json
+from holdfast.core.run_files import CARD, EVENTS, read_events, read_result, write_result
+from holdfast.fits.fit import averages, late_decisions
+from holdfast.fits.run_facts import run_facts_of, with_probe
+from holdfast.monitor.confirmation import confirmed
+from holdfast.prepare.rows import Divided
+from holdfast.report.card import write_card
+from holdfast.report.page import write_report
 from holdfast.stats.rates import rate_gap
+from holdfast.training.evaluation_file import LOOKS, write_looks
 from holdfast.training.listeners.examples import DataMap, ExampleHistory, map_of_looks
 
 if TYPE_CHECKING:
-    from holdfast.contract.fit import FittedModel
     from holdfast.training.task import Examples
+
+EXAMPLES = "examples.parquet"
+PAGES = ((f"{MODEL}/{CARD}", write_card), (REPORT, write_report))
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredRun:
+    """A run that is trained and scored: what its tables and its result are written from.
+    ``seconds`` is how long all of it took; ``model`` and ``base`` say what the files of its model
+    must be; ``blocks`` are what a procedure found."""
+
+    run: Path
+    divided: Divided
+    fitted: FittedModel
+    scored: Scored
+    seconds: float
+    model: Mapping[str, Any]
+    base: Mapping[str, Any] | None
+    blocks: Mapping[str, Any]
+
+
+def write_files(done: ScoredRun) -> None:
+    """The tables, then the result, which says what every file before it must be. Both the result
+    and the journal are read again, by the shapes that every later command reads them by."""
+    run, table = done.run, done.divided.table
+    outcome.write_splits(run / "splits.parquet", done.divided.splits.records, done.divided.tables)
+    outcome.write_predictions(run / "predictions.parquet", done.scored, table.classes)
+    write_examples(run / EXAMPLES, done.fitted)
+    for left_out in write_result(run, to_json(_result(done)), done.model, done.base):
+        notify(left_out)
+    # What the report, the dashboard and ``diagnose`` read beside it.
+    read_events(run / EVENTS)
+
+
+def _result(done: ScoredRun) -> dict[str, Any]:
+    divided, fitted, scored = done.divided, done.fitted, done.scored
+    recipe, ready, begun, side = fitted.recipe, fitted.ready, fitted.begun, fitted.side
+    assert begun is not None
+    train_s = ready.prepared.seconds + fitted.seconds
+    timing = outcome.timing_block(fitted.trained, done.seconds, train_s, scored.seconds)
+    findings = [*begun.findings, *to_json(side.findings if side else ())]
+    return {
+        "schema": 1,
+        "holdfast": __version__,
+        "task": recipe.task,
+        "model": recipe.model.name,
+        "classes": None,
+        "seed": recipe.seed,
+        "data": outcome.data_block(
+            divided.table, divided.given, divided.splits, findings, ready.added
+        ),
+        **scored.blocks,
+        **_run_blocks(fitted, scored),
+        "control": control_block(fitted, scored.blocks),
+        "timing": {**timing, "know_s": round(scored.know_s, 3)},
+        "peak_memory_mb": outcome.peak_memory_mb(),
+        "decisions": [
+            *begun.decisions,
+            *to_json([*averages(fitted), fitted.kept, *late_decisions(fitted), *scored.decisions]),
+        ],
+        "division": outcome.division_block(divided.splits, scored, divided.table.classes),
+        "settings": recipe.shown(),
+        **({"synthetic": synthetic} if (synthetic := ready.prepared.synthetic) else {}),
+        **({"rates": fitted.rates.to_json()} if fitted.rates else {}),
+        **({"wrapper": side.block} if side else {}),
+        **done.blocks,
+        **outcome.surroundings(recipe.train.threads, str(fitted.job.accelerator.device)),
+    }
+
+
+def _run_blocks(fitted: FittedModel, scored: Scored) -> dict[str, Any]:
+    """The run's own blocks with those of its analyses, whose probes stand beside the loop's. What
+    the test rows say of the verdict, whose label was fixed before, is in the verdict."""
+    trained, answers = fitted.trained, scored.answers
+    comparison = answers.get("verdict", {}).get("test_comparison")
+    if comparison is not None:
+        trained = replace(trained, verdict=confirmed(trained.verdict, comparison))
+    block = outcome.run_block(trained, fitted.recipe.seed)
+    probes = {**block["probes"], **answers.get("probes", {})}
+    return {**block, **answers, "probes": probes, "verdict": block["verdict"]}
+
+
+def keep_looks(run: Path, fitted: FittedModel) -> None:
+    """What the verdict was made of, so that ``diagnose`` can make it again."""
+    trained = fitted.trained
+    known = with_probe(run_facts_of(fitted.ready), fitted.listeners)
+    if not write_looks(run / LOOKS, trained.history, known, trained.best_step, __version__):
+        because = (
+            "their rows and classes are above 64 MB, or cannot be read again; result.json has the "
+            "verdict"
+        )
+        fitted.job.journal.note(trained.last_step, "looks not kept", because, chosen=LOOKS)
+
+
+def write_pages(run: Path) -> dict[str, Any]:
+    """Write the card and the report, take the checkpoints away, and give the run's result.
+
+    The model and its predictions are whole by now, so a defect in a page is told and costs that
+    page alone; ``holdfast report RUN`` makes the report again. Raises ``InputError`` where a page
+    cannot be written.
+    """
+    for name, write in PAGES:
+        with survived(name, "the model and its predictions are whole"):
+            write(run)
+    remove_checkpoints(run)
+    return read_result(run)
 
 
 def control_block(fitted: FittedModel, blocks: Mapping[str, object]) -> dict[str, Any]:
@@ -106,9 +227,6 @@ def _sentence(expected: Optimism, seen: Estimate) -> str:
         return f"{told}; here it equals the test score{interval}."
     side = "better" if seen.value >= 0 else "worse"
     return f"{told}; here it is {gap:.2g}{unit} {side} than the test score{interval}."
-
-
-EXAMPLES = "examples.parquet"
 
 
 def write_examples(path: Path, fitted: FittedModel) -> None:
