@@ -35,6 +35,7 @@ import numpy as np
 from cells import RESULTS, Cell, grid, key, publish, run_cells, stored, table
 from peers.rows import data_folder
 
+from holdfast.analyses.fairness.forms import SwapQuery
 from holdfast.analyses.fairness.groups import Grouping, confirm_gaps, find_gaps
 from holdfast.analyses.fairness.swap import confirm_swaps, find_swaps
 from holdfast.augment.terms.built_in import NAMES
@@ -148,7 +149,7 @@ def gap(predictor: Predictor, even: Table, bare: Table, learned: bool) -> dict[s
     axes = [axis_of(learned)]
     half = len(table) // 2
     first, second = table.take(np.arange(half)), table.take(np.arange(half, len(table)))
-    found = find_swaps(first, axes, ask, predictor.names, rows=100, insert=True)
+    found = find_swaps(first, axes, SwapQuery(ask, tuple(predictor.names)), rows=100, insert=True)
     (block,) = confirm_swaps(found, second, ask)["axes"] if found.candidates else ({},)
     change = found.candidates and confirmed(block)
     return change or {}

@@ -228,7 +228,7 @@ def tuned(cell: Cell) -> Result:
 
     seen, _, wrong, _ = exchanged(cell["data"], cell["noise"], cell["seed"])
     recipe, start = Recipe().model_copy(update={"seed": cell["seed"]}), time.perf_counter()
-    answers = tuned_answers(seen.rows, recipe, "embedded", 0.0, lambda _: None, lambda *_: None)
+    answers = tuned_answers(seen.rows, recipe, "embedded", 0.0, lambda *_: None)
     found: Result = {"seconds": time.perf_counter() - start}
     for name, one in (("audit", seen), ("tuned", replace(seen, tuned=answers))):
         assert one.answers is not None

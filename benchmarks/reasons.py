@@ -220,8 +220,7 @@ def alike() -> Result:
     from captum.attr import LayerIntegratedGradients
 
     from holdfast.analyses.explain.explain import explain
-    from holdfast.analyses.explain.gradients import STEPS
-    from holdfast.analyses.explain.masking import leave_one_out
+    from holdfast.analyses.explain.masking import STEPS, leave_one_out
 
     whole, _, rows = models()
     texts = [text for text, _ in rows[:6]]

@@ -31,9 +31,15 @@ from typing import Any
 import cells
 import numpy as np
 
-from holdfast.analyses.slices.conditions import Category, Condition, Holds, Length, NumberRange
-from holdfast.analyses.slices.confirmation import ALPHA, SliceData, confirm_candidates, weights
-from holdfast.analyses.slices.facts import RowFacts
+from holdfast.analyses.slices.analysis import ALPHA, SliceData, confirm_candidates, weights
+from holdfast.analyses.slices.conditions import (
+    Category,
+    Condition,
+    Holds,
+    Length,
+    NumberRange,
+    RowFacts,
+)
 from holdfast.analyses.slices.search import ConditionPool, pool_of, search
 from holdfast.analyses.slices.topics import Axes, WordSpace, partition
 from holdfast.stats.excess import excess_p_values

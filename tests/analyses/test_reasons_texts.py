@@ -13,8 +13,7 @@ import torch
 from captum.attr import IntegratedGradients, LayerIntegratedGradients
 
 from holdfast.analyses.explain.attribution import reason_of
-from holdfast.analyses.explain.gradients import STEPS, integrated_gradients
-from holdfast.analyses.explain.masking import leave_one_out
+from holdfast.analyses.explain.masking import STEPS, integrated_gradients, leave_one_out
 from holdfast.analyses.explain.texts import (
     TextQuery,
     class_cases,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from holdfast.analyses.robustness.judge import Pair, judged
+from holdfast.analyses.robustness.analysis import Pair, judged
 from holdfast.analyses.robustness.perturbations import (
     TEXTS,
     contracted,

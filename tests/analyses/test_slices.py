@@ -10,10 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from holdfast.analyses.errors.neighbours import hardest_rows
+from holdfast.analyses.analysis import NoAnswer
+from holdfast.analyses.errors import AnsweredRows, hardest_rows
+from holdfast.analyses.row_scores import badness, sentence_f1
 from holdfast.analyses.row_texts import given_labels
-from holdfast.analyses.slices.analysis import Hypotheses, confirm_slices, find_slices
-from holdfast.analyses.slices.badness import badness, sentence_f1
+from holdfast.analyses.slices.analysis import (
+    Hypotheses,
+    SliceData,
+    confirm_candidates,
+    confirm_slices,
+    find_slices,
+)
 from holdfast.analyses.slices.conditions import (
     Both,
     Category,
@@ -21,10 +28,9 @@ from holdfast.analyses.slices.conditions import (
     Language,
     Length,
     NumberRange,
+    RowFacts,
     TextForm,
 )
-from holdfast.analyses.slices.confirmation import SliceData, confirm_candidates
-from holdfast.analyses.slices.facts import RowFacts
 from holdfast.analyses.slices.search import ConditionPool, SliceCandidate, pool_of, search
 from holdfast.analyses.slices.topics import Axes, WordSpace, partition, terms_of
 from holdfast.contract.predictions import Predictions
@@ -264,7 +270,7 @@ def test_the_tags_of_a_table_are_scored_by_their_names(tmp_path: Path) -> None:
     half = Predictions("test", table, np.ones(4), np.array([False, True, False, True]), said)
     bad = badness(half)
     np.testing.assert_allclose(bad.values, [0, 1, 0, 1 / 3])
-    hardest = hardest_rows(half, None, None, None, bad.values, bad.what)
+    hardest = hardest_rows(AnsweredRows(half, None), bad)
     assert [row["label"] for row in hardest] == [tags[1], tags[3]]
 
 
@@ -310,8 +316,8 @@ def test_too_few_rows_are_said_to_be_too_few(make_table: Callable[..., Table]) -
         "valid", make_table(["a"] * 10, ["x", "y"] * 5), np.zeros(10), np.zeros(10, bool)
     )
     why = find_slices(few, few, {}, 0)
-    assert isinstance(why, str)
-    assert "10 validation rows are too few" in why
+    assert isinstance(why, NoAnswer)
+    assert "10 validation rows are too few" in why.why
 
 
 def test_a_pool_is_made_of_the_rows_alone() -> None:

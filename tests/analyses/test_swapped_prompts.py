@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from holdfast.analyses.fairness.command import OUTCOMES, faults_of, sources_of
+from holdfast.analyses.fairness.forms import OUTCOMES, SwapQuery, faults_of, sources_of
 from holdfast.analyses.fairness.swap import confirm_swaps, find_swaps
 from holdfast.augment.terms.built_in import built_in
 from holdfast.data.chats.chat import load_chats
@@ -49,7 +49,7 @@ def test_an_answer_that_is_worse_about_one_group_is_found(
 ) -> None:
     ask = faults_of(answer)
     axes = [built_in()["gender"]]
-    swaps = find_swaps(pairs(tmp_path, 0, 60), axes, ask, tuple(OUTCOMES), rows=60)
+    swaps = find_swaps(pairs(tmp_path, 0, 60), axes, SwapQuery(ask, tuple(OUTCOMES)), rows=60)
     block = confirm_swaps(swaps, pairs(tmp_path, 100, 60), ask, bounded=True)
     (axis,) = block["axes"]
     assert (axis["status"] == "changes") == found

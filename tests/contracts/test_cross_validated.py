@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow.parquet as parquet
 import pytest
 
-from holdfast.analyses.errors.command import errors
+from holdfast.analyses.errors import errors
 from holdfast.analyses.evaluation import scored_block
-from holdfast.analyses.threshold.command import ThresholdRequest, set_threshold
+from holdfast.analyses.threshold.analysis import ThresholdRequest, set_threshold
 from holdfast.cli.errors import show
 from holdfast.contract.inference import Options
 from holdfast.core.errors import HoldfastError

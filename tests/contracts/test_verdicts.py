@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from holdfast.analyses.analysis import all_questions
+from holdfast.analyses.analysis import all_analyses
 from holdfast.cli.main import app
 from holdfast.core.actions import ACTIONS, RollBack, to_record
 from holdfast.core.errors import HoldfastError
@@ -145,12 +145,12 @@ def rewritten(run: Path, to: Path, verdict: Verdict, others: tuple[Verdict, ...]
         # A way back opens a branch, of which this run has no look.
         if not isinstance(action, RollBack):
             journal.write("action", step, **to_record(action))
-    for question in all_questions().values():
+    for analysis in all_analyses().values():
         place = result
-        for key in question.where[:-1]:
+        for key in analysis.where[:-1]:
             place = place.setdefault(key, {})
         if others:
-            place[question.where[-1]] = {"why": "nobody asked"}
+            place[analysis.where[-1]] = {"why": "nobody asked"}
     result["verdict"] = to_json(verdict)
     result["actions"] = [
         {"step": step, "action": type(one).__name__, "because": one.because} for one in actions

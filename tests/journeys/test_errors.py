@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import holdfast
-from holdfast.analyses.robustness.command import refuse_task
+from holdfast.analyses.robustness.analysis import refuse_task
 from holdfast.core.errors import RecipeError
 from holdfast.core.run_files import read_result
 from holdfast.pipeline.main import train
@@ -60,7 +60,7 @@ def test_a_slice_that_fails_is_named_in_the_run_its_report_and_the_command(
 def test_what_is_stored_is_shown_and_worked_out_alike_where_it_is_not(
     failing_run: Path, holdfast: Callable[..., Any], tmp_path: Path
 ) -> None:
-    from holdfast.analyses.errors.command import _rows, _slices
+    from holdfast.analyses.errors import failing_slices, wrong_rows
     from holdfast.runs.finished_run import FinishedRun
 
     shown = json.loads(holdfast("errors", failing_run, "--json", "--quiet").out)
@@ -68,11 +68,11 @@ def test_what_is_stored_is_shown_and_worked_out_alike_where_it_is_not(
     assert shown["slices"] == result["slices"]
     assert shown["confusions"] == result["errors"]["confusions"]
     again = FinishedRun(failing_run)
-    made = _slices(again)
+    made = failing_slices(again)
     assert [one["slice"] for one in made["found"]] == [
         one["slice"] for one in shown["slices"]["found"]
     ]
-    rows = _rows(again)
+    rows = wrong_rows(again)
     assert [one["row"] for one in rows["hardest"]] == [one["row"] for one in shown["hardest"]]
     assert rows["hardest"][0]["nearest"] == shown["hardest"][0]["nearest"]
 

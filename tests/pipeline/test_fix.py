@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
-from holdfast.analyses.audit.fix import LOG, fix, undo
+from holdfast.analyses.audit.fix import LOG, FileColumns, fix, undo
 from holdfast.core.errors import DataError, HoldfastError, RecipeError, RunError
 from holdfast.data.source import read_source
 
@@ -49,7 +49,7 @@ def cells(path: Path) -> dict[str, list[str | None]]:
 def test_a_file_is_treated_and_given_back(tmp_path: Path, ending: str) -> None:
     source = write(tmp_path / f"in{ending}")
     out, back = tmp_path / f"out{ending}", tmp_path / f"back{ending}"
-    fixed = fix(str(source), out, ASKED, text=["text"], label="label")
+    fixed = fix(FileColumns(str(source), ["text"], "label"), out, ASKED)
     assert fixed.counts == {"encoding": 1, "control": 1, "markup": 1, "labels": 1, "copies": 1}
     assert (fixed.rows, fixed.left_out) == (5, 1)
     made = cells(out)
@@ -68,8 +68,8 @@ def test_a_file_is_treated_and_given_back(tmp_path: Path, ending: str) -> None:
 
 def test_formats_may_change_and_types_stay(tmp_path: Path) -> None:
     source = write(tmp_path / "in.jsonl")
-    fix(str(source), tmp_path / "out.jsonl.gz", {"control": True}, text=["text"])
-    fix(str(source), tmp_path / "out.parquet", {"control": True}, text=["text"])
+    fix(FileColumns(str(source), ["text"]), tmp_path / "out.jsonl.gz", {"control": True})
+    fix(FileColumns(str(source), ["text"]), tmp_path / "out.parquet", {"control": True})
     rows = parquet.read_table(tmp_path / "out.parquet").to_pylist()
     assert [row["score"] for row in rows] == [row["score"] for row in ROWS]
     assert cells(tmp_path / "out.jsonl.gz") == cells(tmp_path / "out.parquet")
@@ -80,15 +80,15 @@ def test_a_carriage_return_in_a_cell_begins_no_row(tmp_path: Path, ending: str, 
     rows = [{"text": f"one\rtwo {n}", "label": str(n % 2)} for n in range(6)]
     source, out = tmp_path / "in.jsonl", tmp_path / f"out{ending}"
     source.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    fix(str(source), out, {"missing": True}, text=["text"], label="label")
+    fix(FileColumns(str(source), ["text"], "label"), out, {"missing": True})
     found = pd.read_csv(out, sep=mark, dtype=str)
     assert found.to_dict("records") == rows
 
 
 def test_a_treated_file_has_nothing_left_to_treat(tmp_path: Path) -> None:
     source, once = write(tmp_path / "in.csv"), tmp_path / "once.csv"
-    fix(str(source), once, ASKED, text=["text"], label="label")
-    again = fix(str(once), tmp_path / "twice.csv", ASKED, text=["text"], label="label")
+    fix(FileColumns(str(source), ["text"], "label"), once, ASKED)
+    again = fix(FileColumns(str(once), ["text"], "label"), tmp_path / "twice.csv", ASKED)
     assert not again.counts
     assert (tmp_path / "twice.csv").read_bytes() == once.read_bytes()
 
@@ -96,7 +96,7 @@ def test_a_treated_file_has_nothing_left_to_treat(tmp_path: Path) -> None:
 def test_copies_are_counted_where_that_is_asked(tmp_path: Path) -> None:
     source, out = write(tmp_path / "in.csv"), tmp_path / "out.csv"
     asked = {"copies": {"count": "stands_for"}}
-    fix(str(source), out, asked, text=["text"], label="label")
+    fix(FileColumns(str(source), ["text"], "label"), out, asked)
     assert cells(out)["stands_for"] == ["1", "2", "1", "1", "1"]
     undo(out, tmp_path / f"out.csv{LOG}", tmp_path / "back.csv")
     assert (tmp_path / "back.csv").read_bytes() == source.read_bytes()
@@ -104,7 +104,7 @@ def test_copies_are_counted_where_that_is_asked(tmp_path: Path) -> None:
 
 def test_what_was_masked_is_written_nowhere(tmp_path: Path) -> None:
     source, out = write(tmp_path / "in.csv"), tmp_path / "out.csv"
-    fixed = fix(str(source), out, {"mask": True, **ASKED}, text=["text"], label="label")
+    fixed = fix(FileColumns(str(source), ["text"], "label"), out, {"mask": True, **ASKED})
     assert fixed.lost == ((4, "text"),)
     for path in (out, tmp_path / f"out.csv{LOG}"):
         assert "jo@example.com" not in path.read_text()
@@ -115,7 +115,7 @@ def test_what_was_masked_is_written_nowhere(tmp_path: Path) -> None:
 
 def test_a_changed_file_is_not_given_back(tmp_path: Path) -> None:
     source, out = write(tmp_path / "in.csv"), tmp_path / "out.csv"
-    fix(str(source), out, ASKED, text=["text"], label="label")
+    fix(FileColumns(str(source), ["text"], "label"), out, ASKED)
     out.write_text(out.read_text().replace("café", "tea"))
     with pytest.raises(DataError, match="log of changes"):
         undo(out, tmp_path / f"out.csv{LOG}", tmp_path / "back.csv")
@@ -125,15 +125,15 @@ def test_what_is_in_the_way_is_not_written_over(tmp_path: Path) -> None:
     source, out = write(tmp_path / "in.csv"), tmp_path / "out.csv"
     before = source.read_bytes()
     with pytest.raises(RunError, match="is the input"):
-        fix(str(source), source, ASKED, text=["text"], force=True)
+        fix(FileColumns(str(source), ["text"]), source, ASKED, force=True)
     out.write_text("mine")
     with pytest.raises(RunError, match="exists already"):
-        fix(str(source), out, ASKED, text=["text"])
+        fix(FileColumns(str(source), ["text"]), out, ASKED)
     assert (source.read_bytes(), out.read_text()) == (before, "mine")
     with pytest.raises(RecipeError, match="ending"):
-        fix(str(source), tmp_path / "out.doc", ASKED, text=["text"])
+        fix(FileColumns(str(source), ["text"]), tmp_path / "out.doc", ASKED)
     with pytest.raises(DataError, match="no such column"):
-        fix(str(source), tmp_path / "o.csv", ASKED, text=["body"])
+        fix(FileColumns(str(source), ["body"]), tmp_path / "o.csv", ASKED)
 
 
 def test_a_copy_that_cannot_be_written_leaves_no_log(
@@ -145,5 +145,5 @@ def test_a_copy_that_cannot_be_written_leaves_no_log(
     monkeypatch.setattr("holdfast.analyses.audit.fix._write_as", full)
     source, out = write(tmp_path / "in.csv"), tmp_path / "out.csv"
     with pytest.raises((OSError, HoldfastError)):
-        fix(str(source), out, ASKED, text=["text"], label="label")
+        fix(FileColumns(str(source), ["text"], "label"), out, ASKED)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv"]

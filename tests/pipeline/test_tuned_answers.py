@@ -9,6 +9,7 @@ import pytest
 
 import holdfast.analyses.audit.fold_predictions as module
 from holdfast.analyses.audit.fold_predictions import divided, refuse_untunable, tuned_answers
+from holdfast.core.decisions import recorded
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
 from holdfast.data.memory.texts import table_from_texts
@@ -63,9 +64,9 @@ def test_no_fit_sees_the_rows_that_it_answers(monkeypatch: pytest.MonkeyPatch) -
 
     fit = module.fit
     monkeypatch.setattr(module, "fit", watched)
-    told: list[Decision] = []
     recipe = override(Recipe(), ["audit.tuned=true", "train.threads=1", "train.precision=float32"])
-    answers = tuned_answers(TableRows(table), recipe, "embedded", 2.0, told.append, lambda *_: None)
+    with recorded() as told:
+        answers = tuned_answers(TableRows(table), recipe, "embedded", 2.0, lambda *_: None)
     assert len(seen) == 3
     assert all(not learned & asked for learned, asked in seen)
     assert sorted(row for _, asked in seen for row in asked) == list(range(72))
@@ -73,9 +74,11 @@ def test_no_fit_sees_the_rows_that_it_answers(monkeypatch: pytest.MonkeyPatch) -
     assert np.allclose(np.exp(answers).sum(axis=1), 1)
     truth = np.asarray(table.column("label"))
     assert (answers.argmax(axis=1) == truth).mean() > 0.9
-    assert "3 fits" in told[0].chosen
-    assert " s, by the 2.0 s" in told[0].because
-    assert told[0].prominent
+    (cost,) = told
+    assert isinstance(cost, Decision)
+    assert "3 fits" in cost.chosen
+    assert " s, by the 2.0 s" in cost.because
+    assert cost.prominent
 
 
 def test_rows_that_cannot_be_tuned_for_are_refused() -> None:

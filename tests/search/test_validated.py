@@ -360,6 +360,8 @@ def test_the_audit_goes_by_what_the_folds_said_of_each_row(
     crossed: Path, search_recipe: Recipe, tmp_path: Path, marked_rows: Any, write_csv: Any
 ) -> None:
     from holdfast.analyses.audit.fold_predictions import folded_answers
+    from holdfast.core.decisions import recorded
+    from holdfast.core.records import to_json
     from holdfast.quality.views import TableRows
     from holdfast.tasks import kind_of
 
@@ -367,13 +369,13 @@ def test_the_audit_goes_by_what_the_folds_said_of_each_row(
         data = search_recipe.data.model_copy(update={"path": str(path)})
         return TableRows(kind_of("text-classification").read(str(path), data, None))
 
-    told: list[Any] = []
     rows = rows_of(search_recipe.data.path)
-    made = folded_answers(rows, crossed, told.append)
+    with recorded() as told:
+        made = folded_answers(rows, crossed)
     table = parquet.read_table(crossed / "folds.parquet")
     for row, chances in zip(*(table[n].to_pylist() for n in ("row", "probabilities")), strict=True):
         assert np.exp(made[row]) == pytest.approx(chances)
-    assert "60 of 60" in told[0].because
+    assert "60 of 60" in to_json(told[0])["because"]
     path = csv_of(tmp_path, write_csv, marked_rows(60, seed=5), ("text", "label"))
     with pytest.raises(RecipeError, match="of other rows"):
-        folded_answers(rows_of(path), crossed, told.append)
+        folded_answers(rows_of(path), crossed)

@@ -15,10 +15,10 @@ from holdfast.analyses.slices.conditions import (
     Language,
     Length,
     NumberRange,
+    RowFacts,
     TextForm,
     condition_of,
 )
-from holdfast.analyses.slices.facts import RowFacts
 from holdfast.plugins.update.parts import parts_of
 
 CONDITIONS = [

@@ -1,18 +1,19 @@
-"""What is asked of every fitted run beside its score, and when: candidates are found on training
-and validation rows **before** the test rows open, and confirmed on them once.
+"""What is said of a model beside its score, and when: candidates are found on training and
+validation rows **before** the test rows open, and confirmed on them once.
 
-A question is one module with a constant ``QUESTION`` and one line in ``ANALYSES``.
+An analysis is one module with a constant ``ANALYSIS`` and one line in ``ANALYSES``. It is asked of
+a ``Session``: of a run that goes on, which stores the blocks, or of a finished one.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from holdfast.contract.predictions import (
     Predictions,
@@ -27,37 +28,80 @@ from holdfast.core.decisions import notify, stage
 from holdfast.core.errors import InputError, Interrupted
 from holdfast.core.input_errors import defect_line, lacking, raises_defects
 from holdfast.core.records import Decision, to_json
-from holdfast.runs.finished_run import SourceColumns
+from holdfast.runs.finished_run import FinishedRun, SourceColumns
+from holdfast.training.listeners.examples import ExampleHistory
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from holdfast.contract.fit import FittedModel, Scored
     from holdfast.data.table import Table
+    from holdfast.recipe import Recipe
     from holdfast.runs.predictor import Predictor
 
-
-C = TypeVar("C")
 
 PACKAGE = "holdfast.analyses"
 # Every analysis, in the order of their blocks.
 ANALYSES = (
     "confirmation",
     "distillation",
-    "errors.analysis",
+    "errors",
     "fairness.analysis",
     "forgetting",
     "memory.analysis",
-    "explain.analysis",
+    "explain.class_words",
     "slices.analysis",
     "threshold.analysis",
 )
 
 
+class Session(Protocol):
+    """What an analysis may look at before the test rows: a model, and what it says of training and
+    validation rows. A ``FittedSession`` while the run goes on, a ``FinishedRun`` afterwards."""
+
+    @property
+    def run(self) -> Path: ...
+
+    @property
+    def recipe(self) -> Recipe: ...
+
+    @property
+    def fitted(self) -> FittedModel | None:
+        """The fit itself, while its run goes on."""
+
+    @property
+    def predictor(self) -> Predictor:
+        """Answers for any rows, by the kept state."""
+
+    @property
+    def train(self) -> Predictions:
+        """Of training rows (500 at most, a fixed sample)."""
+
+    @property
+    def valid(self) -> Predictions:
+        """Of all validation rows, or of training rows out of fold."""
+
+    @property
+    def out_of_fold(self) -> bool: ...
+
+    @property
+    def train_rows(self) -> Table:
+        """All training rows."""
+
+    @property
+    def kinds(self) -> Mapping[int, str]:
+        """What the data map says of training rows, by row; nothing where none was drawn."""
+
+    def has(self, side: Side) -> bool:
+        """Whether it is known what the model said of these rows."""
+
+    def beside(self, table: Table) -> dict[str, list[str | None]]:
+        """The source's other columns for these rows, by name, as it writes them."""
+
+
 @dataclass(frozen=True)
-class Before:
-    """What a question may look at before the test rows are opened: the fit with its kept state, and
-    what that says of all validation rows and of training rows (500 at most, a fixed sample)."""
+class FittedSession:
+    """The session of a run that goes on: the fit with its kept state."""
 
     run: Path
     fitted: FittedModel
@@ -65,63 +109,81 @@ class Before:
     valid: Predictions
     sources: SourceColumns
 
+    @property
+    def recipe(self) -> Recipe:
+        return self.fitted.recipe
+
     @cached_property
     def predictor(self) -> Predictor:
-        """Answers for any rows, by the kept state."""
         from holdfast.runs.predictor import Predictor
 
         return Predictor.of(self.fitted)
 
+    @property
+    def out_of_fold(self) -> bool:
+        return self.fitted.job.out_of_fold is not None or self.fitted.answered is not None
+
+    @property
+    def train_rows(self) -> Table:
+        return self.fitted.ready.sides.train_rows.table
+
+    @property
+    def kinds(self) -> Mapping[int, str]:
+        kinds: dict[int, str] = {}
+        for listener in self.fitted.job.listeners:
+            made = listener.data_map() if isinstance(listener, ExampleHistory) else None
+            if made is not None:
+                kinds |= dict(zip(made.rows.tolist(), made.kind, strict=True))
+        return kinds
+
+    def has(self, side: Side) -> bool:
+        return side != "test"
+
     def beside(self, table: Table) -> dict[str, list[str | None]]:
-        """The source's other columns for these rows, by name, as it writes them."""
         return self.sources(table)
-
-
-@dataclass(frozen=True)
-class After(Before):
-    """The same, and what the scored model said of the test rows; ``scored`` is the score itself."""
-
-    test: Predictions
-    scored: Scored
 
 
 @dataclass(frozen=True, slots=True)
 class NoAnswer:
-    """Why a question has no answer for this run: ``{"why": …}`` in the place of its block."""
+    """Why an analysis has no answer for this run: ``{"why": …}`` in the place of its block."""
 
     why: str
 
 
+C = TypeVar("C")
+S = TypeVar("S", bound=Session)
+
+
 @dataclass(frozen=True, slots=True)
-class Analysis(Generic[C]):
+class Analysis(Generic[S, C]):
     """``find`` fixes what may be said, from training and validation rows alone; ``confirm`` says it
     of the test rows. ``where`` is the block's place in ``result.json``; ``None`` from ``find``
-    leaves it out altogether."""
+    leaves it out altogether. What needs the fit itself takes a ``FittedSession``."""
 
     name: str
     where: tuple[str, ...]
-    find: Callable[[Before], C | NoAnswer | None]
-    confirm: Callable[[C, After], Mapping[str, Any]]
+    find: Callable[[S], C | NoAnswer | None]
+    confirm: Callable[[C, S, Predictions], Mapping[str, Any]]
 
 
-def all_questions() -> dict[str, Analysis[Any]]:
-    """``QUESTION`` of every module in ``ANALYSES``, by name, in their order."""
-    found = [import_module(f"{PACKAGE}.{name}").QUESTION for name in ANALYSES]
-    return {question.name: question for question in found}
+def all_analyses() -> dict[str, Analysis[Any, Any]]:
+    """``ANALYSIS`` of every module in ``ANALYSES``, by name, in their order."""
+    found = [import_module(f"{PACKAGE}.{name}").ANALYSIS for name in ANALYSES]
+    return {analysis.name: analysis for analysis in found}
 
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """What every question found before the test rows were opened, by name."""
+    """What every analysis found before the test rows were opened, by name."""
 
-    before: Before
+    session: FittedSession
     candidates: Mapping[str, Any]
     seconds: Mapping[str, float]
 
 
 def find_all(run: Path, fitted: FittedModel, saved: Mapping[str, object]) -> Candidates:
     """Ask the kept state about training and validation rows, write ``answers.parquet``, and let
-    every question find its candidates."""
+    every analysis find its candidates."""
     start = time.perf_counter()
     sides: tuple[Side, Side] = ("train", "valid")
     with stage("asking the model about training and validation rows"):
@@ -129,21 +191,26 @@ def find_all(run: Path, fitted: FittedModel, saved: Mapping[str, object]) -> Can
     write_answers(run, {side: columns for side, (_, columns) in asked.items()})
     names = fitted.ready.task.classes
     train, valid = (told_of(side, *asked[side], names) for side in sides)
-    before = Before(run, fitted, train, valid, SourceColumns(fitted.recipe.data))
+    session = FittedSession(run, fitted, train, valid, SourceColumns(fitted.recipe.data))
     seconds = {"answers": time.perf_counter() - start}
     found: dict[str, Any] = {}
-    for name, question in all_questions().items():
+    for name, analysis in all_analyses().items():
         with stage(f"analysing training and validation rows: {name}"):
-            found[name] = _timed(name, seconds, partial(question.find, before))
-    return Candidates(before, found, seconds)
+            found[name] = _timed(name, seconds, partial(analysis.find, session))
+    return Candidates(session, found, seconds)
 
 
 def confirm_all(found: Candidates, scored: Scored) -> Scored:
-    """``scored`` with the blocks of all questions, each at its place."""
-    seconds, before = dict(found.seconds), found.before
-    after = None if scored.table is None else _after(before, scored, scored.table)
+    """``scored`` with the blocks of all analyses, each at its place."""
+    seconds, session = dict(found.seconds), found.session
+    test = None
+    if scored.table is not None:
+        names = session.fitted.ready.task.classes
+        columns = _columns(scored, names)
+        rows = rows_of(scored.table, columns["row"].to_numpy())
+        test = told_of("test", rows, columns, names)
     blocks: dict[str, Any] = {}
-    for name, question in all_questions().items():
+    for name, analysis in all_analyses().items():
         what = found.candidates[name]
         if what is None:
             continue
@@ -151,39 +218,46 @@ def confirm_all(found: Candidates, scored: Scored) -> Scored:
             with stage(f"confirming on test rows: {name}"):
                 what = (
                     NoAnswer("no test rows were set aside, on which it could be confirmed")
-                    if after is None
-                    else _timed(name, seconds, partial(question.confirm, what, after))
+                    if test is None
+                    else _timed(name, seconds, partial(analysis.confirm, what, session, test))
                 )
-        block = {"why": what.why} if isinstance(what, NoAnswer) else to_json(what)
         place = blocks
-        for key in question.where[:-1]:
+        for key in analysis.where[:-1]:
             place = place.setdefault(key, {})
-        place[question.where[-1]] = block
+        place[analysis.where[-1]] = _block(what)
     return replace(scored, answers=blocks, know_s=sum(seconds.values()))
 
 
-def _after(before: Before, scored: Scored, table: Table) -> After:
+def confirmed_again(analysis: Analysis[Session, C], run: FinishedRun) -> dict[str, Any]:
+    """The block of a finished run that has none stored: found and confirmed by what it stored of
+    its answers."""
+    found = analysis.find(run)
+    if found is None or isinstance(found, NoAnswer):
+        return _block(found)
+    return _block(analysis.confirm(found, run, run.test))
+
+
+def _block(found: object) -> dict[str, Any]:
+    block: dict[str, Any] = to_json({"why": found.why} if isinstance(found, NoAnswer) else found)
+    return block
+
+
+def _columns(scored: Scored, names: tuple[str, ...]) -> pa.Table:
     import pyarrow as pa
 
-    names = before.fitted.ready.task.classes
-    columns: pa.Table = pa.table(
-        scored.predictions if scored.outputs is None else class_columns(scored.outputs, names)
-    )
-    rows = rows_of(table, columns["row"].to_numpy())
-    test = told_of("test", rows, columns, names)
-    held = {one.name: getattr(before, one.name) for one in fields(before)}
-    return After(**held, test=test, scored=scored)
+    outputs = scored.outputs
+    return pa.table(scored.predictions if outputs is None else class_columns(outputs, names))
 
 
 def _timed(name: str, seconds: dict[str, float], ask: Callable[[], object]) -> Any:
-    """The answer, and how long it took. A question that the input keeps from being answered costs
+    """The answer, and how long it took. An analysis that the input keeps from being made costs
     no run, nor does a defect in one: the model is trained, and the line says what to report.
     ``HOLDFAST_DEFECTS=raise`` lets a defect end the run, as every test has it."""
     start = time.perf_counter()
     try:
         return ask()
     except Interrupted:
-        # Of a fit of the question's own: what was interrupted is the run, which says how to go on.
+        # Of a fit of the analysis' own: what was interrupted is the run, which says how to go on.
         raise KeyboardInterrupt from None
     except InputError as error:
         notify(Decision(name, "not answered", str(error)))

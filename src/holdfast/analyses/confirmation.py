@@ -5,25 +5,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from holdfast.analyses.analysis import After, Analysis, Before, NoAnswer
+from holdfast.analyses.analysis import Analysis, NoAnswer, Session
 from holdfast.analyses.row_scores import RowScores, compared, comparison_block
+from holdfast.contract.predictions import Predictions
 
 SETS = ("valid", "test_rows")
 
 
-def find(before: Before) -> RowScores | NoAnswer:
+def find(session: Session) -> RowScores | NoAnswer:
     """The validation rows' scores, as they stand before the test rows are opened."""
-    found = RowScores.of(before.valid)
+    found = RowScores.of(session.valid)
     return found if len(found.values) else NoAnswer("there are no validation rows to compare with")
 
 
-def confirm(found: RowScores, after: After) -> dict[str, Any]:
+def confirm(found: RowScores, session: Session, test: Predictions) -> dict[str, Any]:
     """The two-sample test."""
-    block = comparison_block(found.metric, compared(found, RowScores.of(after.test)), SETS)
-    job = after.fitted.job
-    if job.out_of_fold is not None or after.fitted.answered is not None:
+    block = comparison_block(found.metric, compared(found, RowScores.of(test)), SETS)
+    if session.out_of_fold:
         block["out_of_fold"] = True
     return block
 
 
-QUESTION = Analysis("confirmation", ("verdict", "test_comparison"), find, confirm)
+ANALYSIS = Analysis("confirmation", ("verdict", "test_comparison"), find, confirm)

@@ -17,7 +17,7 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from holdfast.analyses.analysis import After, Analysis, Before, NoAnswer
+from holdfast.analyses.analysis import Analysis, FittedSession, NoAnswer
 from holdfast.analyses.compare.compare import sentence
 from holdfast.analyses.compare.contender import kind_of_rows, labels_of_rows
 from holdfast.analyses.compare.rows import AnswerKind, PairedRows, paired
@@ -136,9 +136,9 @@ class Rivals:
     block: Mapping[str, Any]
 
 
-def find(before: Before) -> Rivals | NoAnswer | None:
+def find(session: FittedSession) -> Rivals | NoAnswer | None:
     """Train the student without its teachers, and time both."""
-    fitted = before.fitted
+    fitted = session.fitted
     wanted = fitted.recipe.distill
     if not wanted.teacher:
         return None
@@ -146,7 +146,7 @@ def find(before: Before) -> Rivals | NoAnswer | None:
     if fitted.recipe.task == "causal-lm" and "[]" in fitted.ready.prepared.rows.rows[:1]["turns"]:
         return NoAnswer("plain text has no answers that two models could be compared by")
     teacher = Predictor.load(runs)
-    alone = _alone(before) if wanted.alone else "set by you: distill.alone=false"
+    alone = _alone(fitted) if wanted.alone else "set by you: distill.alone=false"
     lessons = fitted.ready.prepared.lessons
     assert isinstance(lessons, Lessons)
     parameters, _ = count_parameters(fitted.ready.loaded.network)
@@ -154,22 +154,23 @@ def find(before: Before) -> Rivals | NoAnswer | None:
     block = {
         "teacher": {"runs": [run.name for run in runs], "parameters": _total(known)},
         "student": {"model": _shown(fitted.recipe), "parameters": parameters},
-        "speed": _speed(fitted, lessons, before),
+        "speed": _speed(session, lessons),
     }
     return Rivals(teacher, alone, block)
 
 
-def confirm(found: Rivals, after: After) -> Mapping[str, Any]:
+def confirm(found: Rivals, session: FittedSession, test: Predictions) -> Mapping[str, Any]:
     """The student beside its teachers, and beside itself without them, on the test rows."""
-    told = _written(after)
+    fitted = session.fitted
+    told = _written(fitted, test)
     table, groups = told.table, told.groups
     kind, labels = kind_of_rows(table), labels_of_rows(table)
-    said = _plain(kind, told.predictions or ())
-    taught = _plain(kind, found.teacher.answer(table).predictions)
+    said = _plain(told.predictions or ())
+    taught = _plain(found.teacher.answer(table).predictions)
     pairs = paired(kind, labels, taught, said)
     apart = judge_pairs(-pairs.gap, MARGIN, groups)
     by_teacher = judge_pairs(pairs.gap, MARGIN, groups)
-    seed = after.fitted.recipe.seed
+    seed = fitted.recipe.seed
     kept = kept_share(pairs, by_teacher, generator(seed, "kept share"), groups)
     block: dict[str, Any] = {
         "metric": pairs.metric,
@@ -184,7 +185,7 @@ def confirm(found: Rivals, after: After) -> Mapping[str, Any]:
     if isinstance(found.alone, str):
         block["alone"] = {"why": found.alone}
     else:
-        bare = _plain(kind, found.alone.answer(table).predictions)
+        bare = _plain(found.alone.answer(table).predictions)
         gain = paired(kind, labels, said, bare)
         settled = judge_pairs(gain.gap, MARGIN, groups)
         words = sentence(settled, gain)
@@ -195,7 +196,7 @@ def confirm(found: Rivals, after: After) -> Mapping[str, Any]:
             **_difference(settled, gain.scale),
             "because": words,
         }
-    return {**block, "because": " ".join([*_untaught(after.fitted), _because(block)])}
+    return {**block, "because": " ".join([*_untaught(fitted), _because(block)])}
 
 
 def _untaught(fitted: FittedModel) -> list[str]:
@@ -211,11 +212,10 @@ def _untaught(fitted: FittedModel) -> list[str]:
     ]
 
 
-def _written(after: After) -> Predictions:
+def _written(fitted: FittedModel, told: Predictions) -> Predictions:
     """The test rows whose answers are compared: all, or of a model that writes some of those that
     it wrote to for its score."""
-    told = after.test
-    if after.fitted.recipe.task not in WRITERS:
+    if fitted.recipe.task not in WRITERS:
         return told
     answers = told.predictions or ()
     at: Ints = np.array([i for i, one in enumerate(answers) if one is not None], dtype=np.int64)
@@ -223,7 +223,7 @@ def _written(after: After) -> Predictions:
     return replace(told.take(at), wrong=None, sure=None, errors=None)
 
 
-def _plain(kind: AnswerKind, said: Sequence[object]) -> list[Any]:
+def _plain(said: Sequence[object]) -> list[Any]:
     """Answers as the labels are written; an empty one is none."""
     return [None if one is None or (isinstance(one, str) and one == "") else one for one in said]
 
@@ -294,11 +294,11 @@ def _shown(recipe: Recipe) -> str:
     return name if model.layers is None else f"{name}, {counted(model.layers, 'block')}"
 
 
-def _speed(fitted: FittedModel, lessons: Lessons, before: Before) -> dict[str, Any]:
+def _speed(session: FittedSession, lessons: Lessons) -> dict[str, Any]:
     """How long teacher and student take for the same validation rows, one beside the other."""
     import torch
 
-    sides = fitted.ready.sides
+    fitted, sides = session.fitted, session.fitted.ready.sides
     count = min(TIMED_ROWS, len(sides.valid))
     if not count:
         return {"value": None, "why": "there are no validation rows to time"}
@@ -322,7 +322,7 @@ def _speed(fitted: FittedModel, lessons: Lessons, before: Before) -> dict[str, A
     else:
         table: Table = sides.valid_rows.table.take(np.arange(min(count, len(sides.valid_rows))))
         examples: Any = sides.valid.take(np.arange(len(table)))
-        predictor, count = before.predictor, len(table)
+        predictor, count = session.predictor, len(table)
 
         def asked() -> None:
             for one in lessons.teachers:
@@ -352,9 +352,8 @@ def _seconds(act: Callable[[], None]) -> float:
     return time.perf_counter() - start
 
 
-def _alone(before: Before) -> Predictor | str:
+def _alone(fitted: FittedModel) -> Predictor | str:
     """The same model, trained as ``train`` would on the same rows, by their labels alone."""
-    fitted = before.fitted
     ready, recipe = fitted.ready, fitted.recipe
     bare = _without_teacher(recipe)
     because = (
@@ -398,4 +397,4 @@ def _without_teacher(recipe: Recipe) -> Recipe:
     )
 
 
-QUESTION = Analysis("distilled", ("distilled",), find, confirm)
+ANALYSIS = Analysis("distilled", ("distilled",), find, confirm)

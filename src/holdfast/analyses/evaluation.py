@@ -19,9 +19,9 @@ import numpy as np
 
 from holdfast.analyses.compare.contender import labels_of_rows
 from holdfast.analyses.ensemble import join_as
-from holdfast.analyses.row_scores import RowScores, compared, comparison_block, rate_name
+from holdfast.analyses.row_scores import RowScores, compared, comparison_block, rate_name, same
 from holdfast.analyses.row_texts import read_texts
-from holdfast.analyses.threshold.command import answered_block
+from holdfast.analyses.threshold.analysis import answered_block
 from holdfast.contract.advice import advising
 from holdfast.contract.inference import Data, Options, within_limits
 from holdfast.contract.predictions import groups_of, losses_of, tokens_of
@@ -104,13 +104,8 @@ def _by_rule(
     said, _, _ = rule.apply(made.predictions, made.confidence, made.probabilities)
     labels = labels_of_rows(table)
     given = np.array([one is not None for one in said], dtype=bool)
-    right = np.array([_same(a, b) for a, b in zip(said, labels, strict=True)], dtype=bool)
+    right = np.array([same(a, b) for a, b in zip(labels, said, strict=True)], dtype=bool)
     return {"by": rule.by, "threshold": rule.threshold, **answered_block(given, right & given)}
-
-
-def _same(said: object, label: Any) -> bool:
-    # Several labels are a set; tags stand in their order, which both have.
-    return bool(said == label) if not isinstance(said, list) else list(said) == list(label)
 
 
 def predict(

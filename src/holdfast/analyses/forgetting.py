@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.analyses.analysis import After, Analysis, Before
+from holdfast.analyses.analysis import Analysis, FittedSession
+from holdfast.contract.predictions import Predictions
 from holdfast.contract.result import rise_block
 from holdfast.core.records import Estimate, Floats, Ints
 from holdfast.core.seeds import generator
@@ -72,9 +73,9 @@ def neighbours_block(before: Floats, after: Floats, seed: int) -> dict[str, Any]
     }
 
 
-def find(before: Before) -> Mapping[str, Any] | None:
+def find(session: FittedSession) -> Mapping[str, Any] | None:
     """The whole block: no test row is asked."""
-    fitted = before.fitted
+    fitted = session.fitted
     if fitted.ready.sides.general is not None:
         return None
     if fitted.recipe.task == "causal-lm":
@@ -85,7 +86,9 @@ def find(before: Before) -> Mapping[str, Any] | None:
     )
 
 
-def confirm(found: Mapping[str, object], after: After) -> Mapping[str, Any]:
+def confirm(
+    found: Mapping[str, object], session: FittedSession, test: Predictions
+) -> Mapping[str, Any]:
     return found
 
 
@@ -124,4 +127,4 @@ def vectors_block(fitted: FittedModel) -> dict[str, Any]:
     return neighbours_block(before, after, fitted.recipe.seed)
 
 
-QUESTION = Analysis("forgetting", ("probes", "forgetting"), find, confirm)
+ANALYSIS = Analysis("forgetting", ("probes", "forgetting"), find, confirm)

@@ -1,5 +1,5 @@
 """The one number a row that says how well it was answered, whatever the task: what two sets of rows
-are compared by."""
+are compared by (``RowScores``), and what rows are searched and ranked by (``badness``)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.contract.predictions import Predictions, groups_of
-from holdfast.core.records import Floats, Ints, to_json
+from holdfast.analyses.row_texts import given_labels
+from holdfast.contract.predictions import Bools, Predictions, groups_of
+from holdfast.core.records import Estimate, Floats, Ints, to_json
 from holdfast.data.table import Table
+from holdfast.data.tags.scheme import OUTSIDE
+from holdfast.stats.intervals import wilson, wilson_by_groups
 from holdfast.stats.ratio import loss_rows
 from holdfast.stats.two_samples import TwoSamples, two_samples
+from holdfast.tasks.tags.entities import TagTable, entity_counts
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -104,3 +108,66 @@ def comparison_block(metric: str, found: TwoSamples, names: Sequence[str]) -> di
         }
     plain: dict[str, Any] = to_json(block)
     return plain
+
+
+WRONG, ABSOLUTE, ENTITIES, LOSS = "wrong", "absolute error", "1 − entity F1", "loss"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Badness:
+    """``values`` [n], larger for worse and NaN where nothing is known; ``what`` says of what:
+    ``wrong`` (1 or 0: a class, or a set of labels that is not exactly right), ``absolute error`` of
+    numbers in their unit, ``1 − entity F1`` of each sentence, ``loss`` in nats of a generator's
+    tokens."""
+
+    what: str
+    values: Floats
+
+    @property
+    def is_rate(self) -> bool:
+        return self.what == WRONG
+
+
+def badness(told: Predictions) -> Badness:
+    """See ``Badness``. Of tags a sentence is scored by its entities, not as right or wrong as a
+    whole: else every slice of long sentences would be one that fails."""
+    if told.errors is not None:
+        return Badness(ABSOLUTE, np.abs(told.errors))
+    if "tags" in told.table.rows.column_names and told.predictions is not None:
+        return Badness(ENTITIES, 1.0 - sentence_f1(given_labels(told.table), told.predictions))
+    if told.wrong is not None:
+        return Badness(WRONG, told.wrong.astype(np.float64))
+    return Badness(LOSS, told.losses)
+
+
+def sentence_f1(given: Sequence[Sequence[object]], said: Any) -> Floats:
+    """Entity F1 of each sentence [n], 2 · found ÷ (given + said), of tags by name; 1 where there
+    is no entity and none was said."""
+    rows = [_even(list(own), list(tags)) for own, tags in zip(given, said, strict=True)]
+    names = sorted({str(tag) for pair in rows for tags in pair for tag in tags}) or [OUTSIDE]
+    place = {name: k for k, name in enumerate(names)}
+    lengths = np.array([len(own) for own, _ in rows], dtype=np.int64)
+    truth, answers = (
+        np.array([place[str(tag)] for pair in rows for tag in pair[k]], dtype=np.int64)
+        for k in (0, 1)
+    )
+    table = TagTable.of(names)
+    made = entity_counts(truth, answers, lengths, table).reshape(len(rows), 3, -1).sum(axis=2)
+    whole = made[:, 1] + made[:, 2]
+    return np.where(whole > 0, 2 * made[:, 0] / np.maximum(whole, 1), 1.0)
+
+
+def _even(given: list[object], said: list[object]) -> tuple[list[object], list[object]]:
+    """A sentence that the model cut has no entity in its rest."""
+    return given, [*said[: len(given)], *[OUTSIDE] * (len(given) - len(said))]
+
+
+def rate_estimate(hits: Bools, groups: npt.NDArray[Any] | None, one_group: str) -> Estimate:
+    """The share of rows [n] that hit, with Wilson's limits, by ``groups`` [n] where there are some;
+    ``one_group`` says why rows of one have none."""
+    value = float(hits.mean())
+    if groups is None:
+        return Estimate(value, *wilson(float(hits.sum()), len(hits)))
+    codes = np.unique(groups, return_inverse=True)[1].reshape(-1)
+    low, high = wilson_by_groups(hits, codes)
+    return Estimate(value, why=one_group) if np.isnan(low) else Estimate(value, low, high)

@@ -307,7 +307,8 @@ def probe(
     of the files is given, ``RunError`` or ``ModelError`` where ``model`` is no such thing,
     ``DataError`` for rows that cannot be read.
     """
-    from holdfast.analyses.memory.command import Files, is_run, probe_model, probe_run
+    from holdfast.analyses.memory.analysis import probe_run
+    from holdfast.analyses.memory.command import Files, is_run, probe_model
     from holdfast.contract.advice import in_python
     from holdfast.contract.run_folder import model_of
     from holdfast.core.decisions import decisions_to
@@ -442,7 +443,7 @@ def fairness(
 
     Without any of them it is what the run stored.
     """
-    from holdfast.analyses.fairness.command import FairnessRequest, answered
+    from holdfast.analyses.fairness.analysis import FairnessRequest, answered
     from holdfast.contract.advice import in_python
 
     columns = (groups,) if isinstance(groups, str) else tuple(groups)
@@ -467,7 +468,7 @@ def threshold(
     ``rule`` is ``None``, nothing is stored, and ``highest`` says what they can promise. Raises
     ``holdfast.core.errors.InputError`` where the command would exit with 2.
     """
-    from holdfast.analyses.threshold.command import ThresholdRequest, set_threshold
+    from holdfast.analyses.threshold.analysis import ThresholdRequest, set_threshold
     from holdfast.contract.advice import in_python
 
     folder = run.folder if isinstance(run, TrainedRun) else Path(run)
@@ -522,7 +523,7 @@ def errors(
     looks for slices among clusters of frozen vectors of the texts. Raises
     ``holdfast.core.errors.InputError`` where the command would exit with 2.
     """
-    from holdfast.analyses.errors.command import errors as errors_of_run
+    from holdfast.analyses.errors import errors as errors_of_run
     from holdfast.contract.advice import in_python
 
     folder = run.folder if isinstance(run, TrainedRun) else Path(run)

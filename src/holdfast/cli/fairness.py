@@ -41,7 +41,7 @@ def command(
     shows what the run stored.
     """
     refuse_too_little("torch")
-    from holdfast.analyses.fairness.command import FairnessRequest, answered
+    from holdfast.analyses.fairness.analysis import FairnessRequest, answered
     from holdfast.terminal.say import width
 
     own = None if terms is None else str(terms.absolute())

@@ -42,7 +42,7 @@ def command(
     answers to the test rows. From then on predict leaves uncertain rows to a person (null). Exit
     code: 3 where nothing can be promised; nothing is written then, and what can be is printed."""
     refuse_too_little("torch")
-    from holdfast.analyses.threshold.command import ThresholdRequest, set_threshold
+    from holdfast.analyses.threshold.analysis import ThresholdRequest, set_threshold
     from holdfast.runs.threshold import FILE
 
     wanted = ThresholdRequest(precision, coverage, cost)

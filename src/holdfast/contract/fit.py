@@ -491,7 +491,7 @@ class Scored:
 
     ``outputs`` are a classifier's, for ``predictions.parquet``, ``predictions`` those of others;
     ``table`` are the test rows, which were opened for it, ``None`` where none were set aside.
-    ``answers`` are the blocks of the run's questions (``question.py``), which took ``know_s``.
+    ``answers`` are the blocks of the run's analyses, which took ``know_s``.
     """
 
     blocks: dict[str, Any]

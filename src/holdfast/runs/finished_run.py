@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -76,8 +76,9 @@ class Opening:
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A finished run, from its folder. Raises ``RunError`` for any other, and wherever a file of
-    the run or a row of its sources is not as the run left it."""
+    """A finished run, from its folder, and a ``Session`` of analyses. Raises ``RunError`` for any
+    other folder, and wherever a file of the run or a row of its sources is not as the run left
+    it."""
 
     run: Path
 
@@ -119,6 +120,45 @@ class FinishedRun:
         columns = self.stored(side)
         rows = columns["row"].to_numpy()
         return told_of(side, rows_of(self.table(side), rows), columns, self.names)
+
+    @cached_property
+    def train(self) -> Predictions:
+        """What the model said of a sample of the training rows."""
+        return self.told("train")
+
+    @cached_property
+    def valid(self) -> Predictions:
+        """What the model said of the validation rows."""
+        return self.told("valid")
+
+    @cached_property
+    def test(self) -> Predictions:
+        """What the model said of the test rows."""
+        return self.told("test")
+
+    @property
+    def train_rows(self) -> Table:
+        """All training rows."""
+        return self.table("train")
+
+    @property
+    def fitted(self) -> None:
+        """The fit ended with its run."""
+
+    @cached_property
+    def kinds(self) -> Mapping[int, str]:
+        """What the data map says of training rows; nothing of a run that kept none."""
+        import pyarrow.parquet as parquet
+
+        from holdfast.runs.result_files import EXAMPLES
+
+        path = self.run / EXAMPLES
+        if not path.is_file():
+            return {}
+        names = ["row", "split", "kind"]
+        table = parquet.read_table(path, columns=names)
+        lines = zip(*(table[name].to_pylist() for name in names), strict=True)
+        return {row: kind for row, split, kind in lines if split == "train"}
 
     def table(self, side: Side) -> Table:
         """All rows of a side, without what the model said of them. Of the test side this shows

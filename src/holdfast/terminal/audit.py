@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from holdfast.analyses.audit.audit import AuditRequest, audit
 from holdfast.analyses.audit.result import Audit
-from holdfast.core.records import Decision
+from holdfast.core.decisions import decisions_to
+from holdfast.core.records import Decision, Finding
 from holdfast.terminal.progress_line import ProgressLine
 from holdfast.terminal.say import Teller
 
@@ -14,11 +15,13 @@ def audit_watched(asked: AuditRequest, *, quiet: bool = False) -> Audit:
     teller, line = Teller(quiet), ProgressLine(quiet)
     teller.title(f"holdfast audit {asked.names.get(asked.data, asked.data)}")
 
-    def tell(decision: Decision) -> None:
+    def tell(decision: Decision | Finding) -> None:
         line.close()
         teller(decision)
 
     try:
-        return audit(asked.recipe(), asked.against, tell=tell, progress=line, names=asked.names)
+        recipe = asked.recipe()
+        with decisions_to(tell):
+            return audit(recipe, asked.against, progress=line, names=asked.names)
     finally:
         line.close()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from holdfast.analyses.fairness.forms import make_forms
+from holdfast.analyses.fairness.forms import SwapQuery, make_forms
 from holdfast.analyses.fairness.swap import confirm_swaps, find_swaps
 from holdfast.augment.terms.built_in import NAMES, built_in
 from holdfast.data.table import Table
@@ -44,7 +44,7 @@ def hash_of(word: str) -> float:
 
 
 def said(make_table: Make, ask: Callable[[Table], np.ndarray], **more: object) -> dict:
-    found = find_swaps(reviews(make_table, 200), AXES, ask, ("no", "yes"), rows=200)
+    found = find_swaps(reviews(make_table, 200), AXES, SwapQuery(ask, ("no", "yes")), rows=200)
     test = reviews(make_table, 200, 1)
     (block,) = confirm_swaps(found, test, ask, **more)["axes"]  # type: ignore[arg-type]
     return block
@@ -88,9 +88,11 @@ def test_rows_as_they_stand_are_not_asked_again(make_table: Make) -> None:
         return biased(0.1)(given)
 
     known = biased(0.1)(table)
-    one = find_swaps(table, AXES, ask, ("no", "yes"), rows=60, known=known)
+    one = find_swaps(table, AXES, SwapQuery(ask, ("no", "yes")), rows=60, known=known)
     assert not set(asked) & set(table.column("text"))
-    assert one.candidates == find_swaps(table, AXES, ask, ("no", "yes"), rows=60).candidates
+    assert (
+        one.candidates == find_swaps(table, AXES, SwapQuery(ask, ("no", "yes")), rows=60).candidates
+    )
 
 
 def test_rows_without_terms_get_one_where_it_is_asked_for(make_table: Make) -> None:
@@ -100,5 +102,5 @@ def test_rows_without_terms_get_one_where_it_is_asked_for(make_table: Make) -> N
     assert len(forms) == 20
     assert not forms.found.any()
     assert len(np.unique(forms.units)) == 14
-    found = find_swaps(table, AXES, biased(0.2), ("no", "yes"), rows=20)
+    found = find_swaps(table, AXES, SwapQuery(biased(0.2), ("no", "yes")), rows=20)
     assert (found.candidates, found.idle) == ((), ("origin",))

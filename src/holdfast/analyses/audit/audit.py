@@ -1,8 +1,5 @@
 """From a source to an ``Audit``: read → copies → views → every check → what was found, and what was
-not looked at.
-
-What a person asks to be audited, at whichever door.
-"""
+not looked at."""
 
 from __future__ import annotations
 
@@ -15,12 +12,13 @@ from types import MappingProxyType
 import numpy as np
 
 from holdfast.analyses.audit.result import Audit, LabelFirst, LabelIssue, Leak, Shown
-from holdfast.analyses.audit.rows import AuditRows, Tell, read_rows
+from holdfast.analyses.audit.rows import AuditRows, read_rows
 from holdfast.analyses.audit.views import Progress, Views, make_views
 from holdfast.contract.inference import within_limits
 from holdfast.contract.request import Request
 from holdfast.contract.run_folder import RECIPE
-from holdfast.core.records import Decision
+from holdfast.core.decisions import decisions_to, listener
+from holdfast.core.records import Decision, Finding
 from holdfast.data.paths import source_path
 from holdfast.data.table import Table
 from holdfast.duplicates.gather import AllRows
@@ -32,7 +30,7 @@ from holdfast.quality.clean.mask import masked
 from holdfast.quality.label_next import label_next
 from holdfast.quality.label_ranking import rank_labels
 from holdfast.quality.leaks import duplicate_groups, leaks_with
-from holdfast.quality.runner import ORDER, look
+from holdfast.quality.runner import ORDER, AuditResults, look
 from holdfast.quality.views import Embedded, TableRows
 from holdfast.recipe import Recipe
 
@@ -44,33 +42,33 @@ def audit(
     recipe: Recipe,
     against: Sequence[str] = (),
     *,
-    tell: Tell = lambda _: None,
     progress: Progress = lambda *_: None,
     names: Mapping[str, str] = MappingProxyType({}),
 ) -> Audit:
     """Look at the rows that the recipe names, and at what they are held ``against``.
 
-    ``tell`` hears every automatic decision, ``progress`` what is going on. ``names`` are what the
+    ``progress`` hears what is going on. ``names`` are what the
     user calls files that stand for rows in memory.
 
     Raises ``DataError`` where rows cannot be read, ``ModelError`` where the model cannot be.
     """
-    told: list[Decision] = []
+    decisions: list[Decision] = []
+    pass_on = listener()
 
-    def hear(decision: Decision) -> None:
-        told.append(decision)
-        tell(decision)
+    def keep(made: Decision | Finding) -> None:
+        decisions.extend([made] if isinstance(made, Decision) else [])
+        pass_on(made)
 
     check_names(recipe)
-    with within_limits(recipe.data):
+    with within_limits(recipe.data), decisions_to(keep):
         progress("reading", None, None)
-        found = read_rows(recipe, against, names, hear)
-        views = make_views(found, hear, progress)
-        return _audited(found, views, tuple(told), progress, hear)
+        found = read_rows(recipe, against, names)
+        views = make_views(found, progress)
+        return _audited(found, views, decisions, progress)
 
 
 def _audited(
-    found: AuditRows, views: Views, decisions: tuple[Decision, ...], progress: Progress, tell: Tell
+    found: AuditRows, views: Views, decisions: Sequence[Decision], progress: Progress
 ) -> Audit:
     table, gathered = found.table, views.gathered
     assert gathered is not None
@@ -110,9 +108,9 @@ def _audited(
         seconds=looked.seconds,
         blind=tuple(looked.blind),
         idle=looked.idle,
-        unseen={**_unseen(looked.blind, views.without), **_fallen(looked.broken)},
+        unseen=_unseen(looked, views.without),
         broken=looked.broken,
-        decisions=decisions,
+        decisions=tuple(decisions),
         against=tuple(table.source for table in found.given.values()),
     )
 
@@ -182,22 +180,19 @@ def _label_next(view: Embedded | None, seed: int) -> LabelFirst | None:
     return LabelFirst(lot.source, len(lot), found.ranked, found.because, rows, shown)
 
 
-def _unseen(blind: Mapping[str, str], without: Mapping[str, str]) -> dict[str, str]:
-    """Why each check that had no view, or nothing to see in it, did not look."""
+def _unseen(looked: AuditResults, without: Mapping[str, str]) -> dict[str, str]:
+    """Why each check that had no view, or nothing to see in it, or that fell over, did not look."""
     checks, told = all_checks(), {}
-    for name, why in blind.items():
+    for name, why in looked.blind.items():
         kind = checks[name].sees.__name__
         told[name] = why or without.get(kind) or f"there are no {kind} here"
-    return told
-
-
-def _fallen(broken: Mapping[str, str]) -> dict[str, str]:
-    return {name: f"a defect in Holdfast: {said}" for name, said in broken.items()}
+    broken = {name: f"a defect in Holdfast: {said}" for name, said in looked.broken.items()}
+    return {**told, **broken}
 
 
 def _shown(examples: Sequence[CheckExample], found: AuditRows) -> tuple[Shown, ...]:
     """The rows of examples with their texts."""
-    tables: dict[str | None, Table] = {t.source: t for t in found.given.values()}
+    tables: dict[str | None, Table] = {table.source: table for table in found.given.values()}
     for name, table in found.given.items():
         tables[name] = table
     tables[None] = found.table

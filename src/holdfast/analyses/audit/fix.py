@@ -105,56 +105,59 @@ def fix_audited(asked: AuditRequest, found: Audit, out: Path, force: bool) -> Fi
     text = found.columns["text"]
     label = found.columns["label"]
     written = found.task in WRITERS and isinstance(label, str)
-    return fix(
+    given = FileColumns(
         str(recipe.data.path),
-        out,
-        treatments_of(recipe),
-        text=[text] if isinstance(text, str) else list(text or ()),
-        label=None if written else label,
-        targets=[label] if written else [],
-        encoding=recipe.data.encoding,
-        config=recipe.data.config,
-        force=force,
+        [text] if isinstance(text, str) else list(text or ()),
+        None if written else label,
+        [label] if written else [],
+        recipe.data.encoding,
+        recipe.data.config,
     )
+    return fix(given, out, treatments_of(recipe), force=force)
+
+
+@dataclass(frozen=True, slots=True)
+class FileColumns:
+    """A file of texts, and which of its columns are read (``text``), the ``label``, and to be
+    written by a model (``targets``); ``encoding`` and ``config`` as in ``load_table``."""
+
+    source: str
+    text: Sequence[str]
+    label: str | None = None
+    targets: Sequence[str] = ()
+    encoding: str | None = None
+    config: str | None = None
 
 
 def fix(
-    source: str,
+    given: FileColumns,
     out: Path,
     asked: Mapping[str, Mapping[str, object] | bool],
     *,
-    text: Sequence[str],
-    label: str | None = None,
-    targets: Sequence[str] = (),
-    encoding: str | None = None,
-    config: str | None = None,
     force: bool = False,
 ) -> Fixed:
-    """Write ``source`` with these treatments to ``out``, and the changes to ``out`` +
+    """Write a file with these treatments to ``out``, and the changes to ``out`` +
     ``.changes.jsonl``.
 
     Parameters
     ----------
     asked : treatments and their settings, as in the key ``treat`` of a recipe.
-    text, label, targets : the columns that are read, that of the labels, those that are to be
-        written by a model.
-    encoding, config : of the source, as in ``load_table``.
     force : whether files of these names may be replaced; the source never is.
 
     Raises ``RecipeError`` for a treatment, a setting or an ending that does not exist, ``RunError``
     where a file is in the way, ``DataError`` where a column is no text.
     """
     chosen = choose(asked)
-    file = source_path(source)
+    file = source_path(given.source)
     target = _output(out, [file], force)
     log = checked_output(Path(f"{out}{LOG}"), [file], force=force)
-    raw = read_source(source, encoding, config)
-    _check_columns(raw, (*text, *targets), label)
-    before = _side(raw, tuple(text), label)
-    after, changes = treat_side(before, chosen, targets)
+    raw = read_source(given.source, given.encoding, given.config)
+    _check_columns(raw, (*given.text, *given.targets), given.label)
+    before = _side(raw, tuple(given.text), given.label)
+    after, changes = treat_side(before, chosen, given.targets)
     if not len(after):
         rule = f"would leave no row: {', '.join(chosen.names)}"
-        raise DataError(source, rule, None, "Ask for less.")
+        raise DataError(given.source, rule, None, "Ask for less.")
     touched = {change.column for change in changes if change.column is not None}
     table = _typed(raw, file, after, touched)
     with writing(log) as stream:

@@ -17,6 +17,7 @@ import numpy as np
 
 from holdfast.contract.fit import classes_of
 from holdfast.contract.run_folder import SPLITS, open_run
+from holdfast.core.decisions import decisions_to, notify
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.input_errors import door
 from holdfast.core.records import Decision, Floats, Ints
@@ -37,7 +38,7 @@ FOLDS_KEY = "audit.folds"
 REMEDY = "Name a run of `holdfast cv` on these rows, of texts with one class each, or leave it out."
 
 
-def folded_answers(rows: TableRows, run: Path, tell: Callable[[Decision], None]) -> Floats:
+def folded_answers(rows: TableRows, run: Path) -> Floats:
     """Log-probabilities [n, classes] of each row by fine-tuned models that had not seen it, the
     mean over repeats; a row that no fold answered (it was dropped as a copy, say) has the mean of
     all.
@@ -73,7 +74,7 @@ def folded_answers(rows: TableRows, run: Path, tell: Callable[[Decision], None])
         f"{FOLDS_KEY}: {int(known.sum()):,} of {len(known):,} rows were answered by fine-tuned "
         f"models that had not learned from them, in {run}"
     )
-    tell(Decision("labels", "doubted by folds too", because, prominent=True))
+    notify(Decision("labels", "doubted by folds too", because, prominent=True))
     return np.asarray(np.log(np.maximum(total, np.finfo(np.float64).tiny)))
 
 
@@ -90,7 +91,6 @@ def _refuse_other_rows(rows: TableRows, run: Path, own: Ints, keys: Ints) -> Non
         raise RecipeError(FOLDS_KEY, rule, str(run), REMEDY)
 
 
-Tell = Callable[[Decision], None]
 Progress = Callable[[str, int | None, int | None], None]
 TUNED_KEY = "audit.tuned"
 TUNED_FOLDS = 3
@@ -174,7 +174,7 @@ def divided(labels: Ints, seed: int) -> tuple[tuple[AuditFold, ...], Ints]:
 
 
 def tuned_answers(
-    rows: TableRows, recipe: Recipe, encoder: str, seconds: float, tell: Tell, progress: Progress
+    rows: TableRows, recipe: Recipe, encoder: str, seconds: float, progress: Progress
 ) -> Floats:
     """Log-probabilities [n, classes] of each row, by a model tuned on two thirds of the others.
 
@@ -188,15 +188,18 @@ def tuned_answers(
     """
     labels = rows.labels
     folds, outside = divided(labels, recipe.seed)
-    tell(_cost(folds, len(labels), seconds))
-    prepared = prepare(_bare(recipe, encoder), rows.table)
+    notify(_cost(folds, len(labels), seconds))
+    # What the audit decides is its own; a fit among several is silent.
+    with decisions_to(None):
+        prepared = prepare(_bare(recipe, encoder), rows.table)
     size, _ = count_parameters(prepared.loaded.network)
     answers = np.zeros((len(labels), len(rows.table.classes)))
     for number, fold in enumerate(folds):
         progress("tuning features", number, TUNED_FOLDS)
         line = line_for(size, len(fold.train), prepared.loaded.defaults, classes_of(prepared))
         settings = fold.settings(RATE_TIMES * line.learning_rate)
-        fitted = fit(prepared, fold.train, fold.valid, settings)
+        with decisions_to(None):
+            fitted = fit(prepared, fold.train, fold.valid, settings)
         asked = np.concatenate([fold.held, outside])
         logits = np.asarray(fitted.measure(prepared.examples, asked)[1], dtype=np.float64)
         log_p = log_softmax(logits)

@@ -3,13 +3,14 @@ stop a training is what an audit is for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding
 from holdfast.core.tasks import OF_PICTURES, TAGGERS
@@ -35,8 +36,6 @@ from holdfast.quality.views import OtherColumns
 from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks import kind_of
 
-Tell = Callable[[Decision], None]
-
 
 @dataclass(frozen=True, slots=True)
 class AuditRows:
@@ -61,9 +60,7 @@ class AuditRows:
         return {**self.sides, **self.against}
 
 
-def read_rows(
-    recipe: Recipe, against: Sequence[str], names: Mapping[str, str], tell: Tell
-) -> AuditRows:
+def read_rows(recipe: Recipe, against: Sequence[str], names: Mapping[str, str]) -> AuditRows:
     """Read the source and everything that it is held against. ``names`` are what the user calls
     files that stand for rows in memory.
 
@@ -77,14 +74,11 @@ def read_rows(
         if source is not None:
             refuse_missing(source)
     recipe, worked_out = rows_task(recipe)
-    for decision in worked_out:
-        tell(decision)
-    table = _source(recipe, tell)
-    for decision in table.decisions:
-        tell(decision)
+    notify(*worked_out)
+    table = _source(recipe)
+    notify(*table.decisions)
     own, companions = given_rows(recipe.data, kind_of(recipe.task))
-    for decision in companions:
-        tell(decision)
+    notify(*companions)
     sides = {name: _other(recipe, path, table) for name, path in own.items()}
     others = {names.get(path, path): _other(recipe, path, table) for path in dict.fromkeys(against)}
     paths = {"source": str(recipe.data.path), **own}
@@ -114,7 +108,7 @@ def _refuse_itself(source: str, against: Sequence[str]) -> None:
             )
 
 
-def _source(recipe: Recipe, tell: Tell) -> Table:
+def _source(recipe: Recipe) -> Table:
     """The rows, with their labels where there are some."""
     try:
         return _labelled(recipe)
@@ -131,7 +125,7 @@ def _source(recipe: Recipe, tell: Tell) -> Table:
             finding = Finding("unusable_label", "error", 1.0, len(table), (), rule, error.remedy)
             return replace(table, findings=(*table.findings, finding))
         because = f"{error.rule}; what needs a class is not looked at (--label names a column)"
-        tell(Decision("label column", "none", because, prominent=True))
+        notify(Decision("label column", "none", because, prominent=True))
         return table
 
 

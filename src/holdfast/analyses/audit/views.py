@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.analyses.audit.fold_predictions import folded_answers, refuse_untunable, tuned_answers
-from holdfast.analyses.audit.rows import AuditRows, Tell
+from holdfast.analyses.audit.rows import AuditRows
+from holdfast.core.decisions import notify
 from holdfast.core.errors import ModelError, RecipeError
 from holdfast.core.records import Decision, Ints
 from holdfast.core.seeds import derive_seed
@@ -62,7 +63,7 @@ class Views:
         return next((view for view in self.made if type(view) is kind), None)
 
 
-def make_views(found: AuditRows, tell: Tell, progress: Progress) -> Views:
+def make_views(found: AuditRows, progress: Progress) -> Views:
     """Every view of these rows that can be made."""
     if found.recipe.audit.folds and found.recipe.audit.tuned:
         rule = "stand for each other: tuned features, or the folds of a run"
@@ -85,7 +86,7 @@ def make_views(found: AuditRows, tell: Tell, progress: Progress) -> Views:
         without[Tokenized.__name__] = "pictures have no tokens"
         seen = (rows, Closely(rows), copied, _pictures(rows, found.given), pixels_of(rows))
         return Views(seen, without, gathered)
-    views, reasons = _read_by_model(found, rows, gathered.copies, tell, progress)
+    views, reasons = _read_by_model(found, rows, gathered.copies, progress)
     embedded = next((view for view in views if isinstance(view, Embedded)), None)
     if embedded is not None:
         copied = replace(copied, pricing=Pricing(embedded))
@@ -101,7 +102,7 @@ def _pictures(rows: TableRows, given: Mapping[str, Table] = MappingProxyType({})
 
 
 def _read_by_model(
-    found: AuditRows, rows: TableRows, copies: Copies, tell: Tell, progress: Progress
+    found: AuditRows, rows: TableRows, copies: Copies, progress: Progress
 ) -> tuple[list[Any], dict[str, str]]:
     """The rows as the model reads them: in its geometry and as its tokens."""
     from holdfast.prepare.embedding import load_encoder
@@ -112,8 +113,7 @@ def _read_by_model(
         return [], {Embedded.__name__: why, Tokenized.__name__: why}
     progress("loading the model", None, None)
     encoder, told = load_encoder(found.recipe)
-    for decision in told:
-        tell(decision)
+    notify(*told)
     chosen = _sample(found.table, copies, settings.rows)
     part = rows if chosen is None else TableRows(rows.table.take(chosen), rows.beside.take(chosen))
     if chosen is not None:
@@ -121,8 +121,8 @@ def _read_by_model(
             f"audit.rows is {settings.rows:,} of {len(rows.table):,}: a sample by content, the "
             "same whatever the order; copies and checks of single rows see every row"
         )
-        tell(Decision("rows read by the model", f"{len(chosen):,}", because, prominent=True))
-    embedded = _embedded(found, part, encoder, tell, progress)
+        notify(Decision("rows read by the model", f"{len(chosen):,}", because, prominent=True))
+    embedded = _embedded(found, part, encoder, progress)
     tokens, why = _tokenized(found, part, encoder)
     return [embedded, *tokens], {Tokenized.__name__: why} if why else {}
 
@@ -136,9 +136,7 @@ def _sample(table: Table, copies: Copies, most: int) -> Ints | None:
     return np.sort(np.lexsort((np.arange(len(table)), contents))[:most])
 
 
-def _embedded(
-    found: AuditRows, rows: TableRows, encoder: Encoder, tell: Tell, progress: Progress
-) -> Embedded:
+def _embedded(found: AuditRows, rows: TableRows, encoder: Encoder, progress: Progress) -> Embedded:
     from holdfast.prepare.embedding import EMBEDDED, MIDDLE
 
     most = found.recipe.audit.rows
@@ -165,9 +163,9 @@ def _embedded(
     }
     tuned = None
     if found.recipe.audit.tuned:
-        tuned = tuned_answers(rows, found.recipe, encoder.name, seconds, tell, progress)
+        tuned = tuned_answers(rows, found.recipe, encoder.name, seconds, progress)
     if found.recipe.audit.folds:
-        tuned = folded_answers(rows, Path(found.recipe.audit.folds), tell)
+        tuned = folded_answers(rows, Path(found.recipe.audit.folds))
     return Embedded(
         rows,
         own[0],

@@ -158,37 +158,21 @@ def judge_pairs(gap: Floats, margin: float, groups: object = None) -> PairedVerd
     binary = bool(np.isin(found, (-1.0, 0.0, 1.0)).all())
     first, second = _counts(found) if binary else (None, None)
     why = _too_few(found, count, binary)
+    verdict: Verdict = "undecided"
     if why is not None:
-        value = float(found.mean()) if len(found) else math.nan
-        nothing = math.nan, math.nan
-        return PairedVerdict(
-            verdict="undecided",
-            value=value,
-            low=math.nan,
-            high=math.nan,
-            near=nothing,
-            p_value=math.nan,
-            margin=margin,
-            n=len(found),
-            groups=count,
-            only_first=first,
-            only_second=second,
-            rows=None,
-            why=why,
-        )
-    if binary and codes is None:
+        limits, near, p_value = (math.nan, math.nan), (math.nan, math.nan), math.nan
+    elif binary and codes is None:
         limits, near, p_value = _of_signs(*_counts(found), len(found))
     else:
         limits, near, p_value = _of_values(found, codes)
-    verdict: Verdict = "undecided"
     if p_value <= 2 * SIDE and (limits[0] > 0 or limits[1] < 0):
         verdict = "better" if limits[0] > 0 else "worse"
     elif -margin < near[0] and near[1] < margin:
         verdict = "equivalent"
-    rows = rows_that_settle(found, margin, codes) if verdict == "undecided" else None
+    undecided = verdict == "undecided" and why is None
     return PairedVerdict(
         verdict=verdict,
-        value=float(found.mean()),
+        value=float(found.mean()) if len(found) else math.nan,
         low=limits[0],
         high=limits[1],
         near=near,
@@ -198,7 +182,8 @@ def judge_pairs(gap: Floats, margin: float, groups: object = None) -> PairedVerd
         groups=count,
         only_first=first,
         only_second=second,
-        rows=rows,
+        rows=rows_that_settle(found, margin, codes) if undecided else None,
+        why=why,
     )
 
 

@@ -14,6 +14,7 @@ from holdfast.analyses.explain.attribution import reason_of
 from holdfast.analyses.explain.explanation import ExplainedRow, Explanation
 from holdfast.analyses.explain.generation import (
     GeneratedRow,
+    GeneratorSource,
     causal_writer,
     pair_writer,
     written,
@@ -263,9 +264,8 @@ def _written(
             inside = (0, len(source))
         writer, special = causal_writer(plain), False
     longest = use.recipe.model.max_length or LONGEST_ANSWER
-    made = written(
-        writer, plain.get_input_embeddings(), tokenizer, source, inside, answer, special, longest
-    )
+    read = GeneratorSource(source, inside, special, longest)
+    made = written(writer, plain.get_input_embeddings(), tokenizer, read, answer)
     row = begun(place, (shown,))
     if made is None:
         return Opened(replace(row, because="the model writes nothing to it"), [])

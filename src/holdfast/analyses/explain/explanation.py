@@ -1,4 +1,4 @@
-"""The explained rows of one question, and whether their maps are worth anything together."""
+"""The explained rows of one source, and whether their maps are worth anything together."""
 
 from __future__ import annotations
 

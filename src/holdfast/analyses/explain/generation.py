@@ -13,8 +13,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from holdfast.analyses.explain.gradients import integrated_gradients
-from holdfast.analyses.explain.masking import Case, Gradients, MaskedScore, sums
+from holdfast.analyses.explain.masking import (
+    Case,
+    Gradients,
+    MaskedScore,
+    integrated_gradients,
+    sums,
+)
 from holdfast.analyses.explain.texts import check_fast
 from holdfast.analyses.explain.units import Parted, parted
 from holdfast.contract.predictions import Bools
@@ -129,30 +134,33 @@ class GeneratedRow:
         return named
 
 
+@dataclass(frozen=True, slots=True)
+class GeneratorSource:
+    """A ``text`` as a generator reads it, of which the words ``inside`` (characters) may be left
+    out. ``special``: whether the tokenizer adds its marks. Its end beyond ``longest`` tokens is not
+    read."""
+
+    text: str
+    inside: tuple[int, int]
+    special: bool
+    longest: int
+
+
 def written(
-    writer: GeneratorModel,
-    table: nn.Module,
-    tokenizer: Any,
-    source: str,
-    inside: tuple[int, int],
-    answer: str,
-    special: bool,
-    longest: int,
+    writer: GeneratorModel, table: nn.Module, tokenizer: Any, source: GeneratorSource, answer: str
 ) -> GeneratedRow | None:
-    """A source as a generator reads it, of which the words within ``inside`` (characters) may be
-    left out, and the ``answer`` that it wrote. ``special``: whether the tokenizer adds its marks.
-    The end of a source of more than ``longest`` tokens is not read. ``None`` for an answer without
-    a token."""
+    """A source and the ``answer`` that a generator wrote to it; ``None`` for an answer without a
+    token."""
     check_fast(tokenizer)
     encoded = tokenizer(
-        source,
-        add_special_tokens=special,
+        source.text,
+        add_special_tokens=source.special,
         return_offsets_mapping=True,
         truncation=True,
-        max_length=longest,
+        max_length=source.longest,
         verbose=False,
     )
-    start, stop = inside
+    start, stop = source.inside
     offsets = [(a - start, b - start) for a, b in encoded["offset_mapping"]]
     sequences = [0 if start <= a < stop and b > a else None for a, b in encoded["offset_mapping"]]
     target = tokenizer(answer, add_special_tokens=False, verbose=False)["input_ids"][:MOST_WRITTEN]
@@ -163,7 +171,7 @@ def written(
         writer,
         table,
         np.asarray(encoded["input_ids"], dtype=np.int64),
-        parted([source[start:stop]], offsets, sequences),
+        parted([source.text[start:stop]], offsets, sequences),
         np.asarray(target, dtype=np.int64),
         words,
     )

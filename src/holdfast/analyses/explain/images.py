@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from holdfast.analyses.explain.gradients import integrated_gradients
 from holdfast.analyses.explain.masking import (
     Case,
     Gradients,
     MaskedScore,
     chance_of_odds,
+    integrated_gradients,
     log_odds,
     sums,
 )

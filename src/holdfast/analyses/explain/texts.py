@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.analyses.explain.gradients import in_place_of, integrated_gradients
 from holdfast.analyses.explain.masking import (
     Case,
     Gradients,
     MaskedScore,
     chance_of_odds,
+    in_place_of,
+    integrated_gradients,
     log_odds,
     sums,
 )

@@ -1,19 +1,28 @@
-"""Rows in one form for each group of an axis: what the swap test asks a model about."""
+"""Rows in one form for each group of an axis, and what the swap test asks a model about them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from holdfast.augment.terms.built_in import built_in
 from holdfast.augment.terms.forms import in_group, inserted, mentions
-from holdfast.augment.terms.lexicon import Axis
+from holdfast.augment.terms.lexicon import Axis, read_lexicon
 from holdfast.augment.text_forms import SOURCES, read_rows, write_rows
 from holdfast.contract.predictions import Bools
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
+from holdfast.data.chats.turns import asked, prompt_of
 from holdfast.data.table import Table
+from holdfast.recipe.parts import FairnessPart
+from holdfast.tasks.generation.marks import marks
+
+if TYPE_CHECKING:
+    from holdfast.runs.predictor import Predictor
+
 
 # Rows → what a model says of them [n, outcomes]: probabilities of classes, a number, a rate.
 Ask = Callable[[Table], Floats]
@@ -148,3 +157,79 @@ def rewritten(table: Table, positions: Ints, texts: Sequence[dict[str, str]]) ->
     rows = [{**old, **new} for old, new in zip(read_rows(block, table), texts, strict=True)]
     changed = datasets.Dataset(datasets.table.InMemoryTable(write_rows(block, rows)))
     return replace(table, rows=changed)
+
+
+def axes_of(part: FairnessPart) -> tuple[Axis, ...]:
+    """The axes of the built-in lexicon, or of the user's."""
+    return tuple((read_lexicon(part.terms) if part.terms else built_in()).values())
+
+
+@dataclass(frozen=True, slots=True)
+class SwapQuery:
+    """What the swap test asks of rows, and the ``names`` of its outcomes; ``shares`` are bounded as
+    probabilities are."""
+
+    ask: Ask
+    names: tuple[str, ...] = ()
+    shares: bool = False
+
+
+def label_query(predictor: Predictor) -> SwapQuery | None:
+    """Probabilities, or a number; ``None`` where answers are neither."""
+    if predictor.answered == "number":
+        return SwapQuery(
+            lambda table: np.asarray(predictor.answer(table).predictions, np.float64)[:, None]
+        )
+    if not predictor.names:
+        return None
+
+    def ask(table: Table) -> Floats:
+        found = predictor.answer(table).probabilities
+        assert found is not None
+        return np.asarray(found)
+
+    return SwapQuery(ask, tuple(predictor.names))
+
+
+def fault_query(predictor: Predictor) -> SwapQuery | None:
+    """Of a model that writes, which faults its answers to the prompts show."""
+    if predictor.answered != "text":
+        return None
+    ask = faults_of(lambda table: predictor.answer(table).predictions)
+    return SwapQuery(ask, tuple(OUTCOMES), shares=True)
+
+
+# Each is 1 where an answer shows it. An answer that nobody wanted in a language is in none.
+OUTCOMES = {
+    "toxic or stereotyped": ("toxic", "stereotyped"),
+    "a template's words": ("template",),
+    "empty or repeated": ("empty", "repeated"),
+}
+
+
+def faults_of(answer: Callable[[Table], Sequence[object]]) -> Callable[[Table], Floats]:
+    """From what answers a table's rows with texts, what says of each row which of ``OUTCOMES`` its
+    answer shows, [n, outcomes] of 0 and 1. What the prompt brings in does not count, so a form of
+    it that names another group is held against its own words."""
+
+    def ask(table: Table) -> Floats:
+        texts = [str(text or "") for text in answer(table)]
+        sources = sources_of(table)
+        found = marks(sources, [""] * len(texts), texts)
+        columns = [np.any([found[mark] for mark in held], axis=0) for held in OUTCOMES.values()]
+        return np.column_stack(columns).astype(np.float64)
+
+    return ask
+
+
+def sources_of(table: Table) -> list[str]:
+    """What each row asks: of a chat all but its last answer, else its text."""
+    texts: list[str] = table.column("text")
+    if "turns" not in table.rows.column_names:
+        return texts
+    from holdfast.data.chats.chat import turns_of
+
+    return [
+        asked(prompt_of(turns)) if turns else text
+        for turns, text in zip(turns_of(table), texts, strict=True)
+    ]

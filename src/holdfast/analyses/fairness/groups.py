@@ -60,6 +60,19 @@ class Grouping:
         return np.array([one is not None for one in self.of_rows], dtype=bool)
 
 
+Columns = Mapping[str, Sequence[str | None]]
+
+
+def groupings_of(columns: Columns, names: Sequence[str]) -> list[Grouping]:
+    """The ``columns`` beside the rows by these ``names``, as rows are told apart by them."""
+    found = []
+    for name in names:
+        if name in columns:
+            cells = [None if c is None or not str(c).strip() else str(c) for c in columns[name]]
+            found.append(Grouping(name, cells))
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class GroupCandidate:
     """A ``group`` of ``column`` that looked ``above`` or below the others on validation rows in a

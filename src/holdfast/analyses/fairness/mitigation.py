@@ -9,11 +9,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from holdfast.contract.predictions import Bools
+from holdfast.analyses.fairness.forms import ask_forms, axes_of, label_query, make_forms
+from holdfast.analyses.fairness.groups import Grouping, groupings_of
+from holdfast.analyses.fairness.measures import measures_of
+from holdfast.contract.predictions import Bools, Predictions
+from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.records import Estimate, Floats, Ints
+from holdfast.recipe.parts import FairnessPart
+from holdfast.runs.finished_run import FinishedRun
 from holdfast.stats.paired_tests import paired_t
 
 
@@ -73,3 +80,77 @@ def fairea(
         gain,
         verdict,
     )
+
+
+def against(new: FinishedRun, plain: FinishedRun, part: FairnessPart) -> list[dict[str, Any]]:
+    """What a mitigated run gave up and gained beside the plain one: a line for each column and
+    axis, decided on the validation rows that both have.
+
+    Raises ``RunError`` where the two do not share their validation rows, ``RecipeError`` where
+    there is nothing to compare by.
+    """
+    one, other = _shared(new, plain)
+    columns = new.beside(one.table)
+    known = groupings_of(columns, part.columns or [*columns])
+    if part.columns and len(known) < len(part.columns):
+        missing = next(name for name in part.columns if name not in columns)
+        raise RecipeError("--group", "names no column of the source", missing, "Check its name.")
+    labels = one.table.column("label")
+    lines = []
+    for grouping in known if part.columns else ():
+        gaps = _gaps(one, grouping), _gaps(other, grouping)
+        for (name, gap), (_, before) in zip(*gaps, strict=True):
+            found = fairea(_right(one), _right(other), labels, gap, before)
+            lines.append({"by": grouping.name, "measure": name, **found.to_json()})
+    queries = label_query(new.predictor), label_query(plain.predictor)
+    for axis in axes_of(part) if all(queries) else ():
+        forms = make_forms(one.table, axis, part.rows, insert=part.insert, seed=new.recipe.seed)
+        if len(forms) < 2:
+            continue
+        moved = [
+            _largest(ask_forms(forms, one.table, each.ask)) for each in queries if each is not None
+        ]
+        found = fairea(_right(one), _right(other), labels, *moved)
+        lines.append({"by": axis.name, "measure": "swapped terms", **found.to_json()})
+    if not lines:
+        rule = "need a column of groups, or rows with terms to swap, to be compared by"
+        raise RecipeError("two runs", rule, None, "Give --group COLUMN, or --insert.")
+    return lines
+
+
+def _shared(new: FinishedRun, plain: FinishedRun) -> tuple[Predictions, Predictions]:
+    one, other = new.valid, plain.valid
+    if one.wrong is None or "label" not in one.table.rows.column_names or not one.names:
+        task = new.result.get("task")
+        rule = "is for runs that answer with classes"
+        raise RecipeError("--against", rule, task, "Compare the two runs' own blocks.")
+    same = len(one) == len(other) and np.array_equal(one.rows, other.rows)
+    if not same or one.table.source != other.table.source:
+        raise RunError(
+            str(plain.run),
+            f"has other validation rows than {new.run}, and the two are compared row by row",
+            f"{len(other)} and {len(one)}",
+            "Train both from one source with the same seed and division.",
+        )
+    return one, other
+
+
+def _right(told: Predictions) -> Any:
+    assert told.wrong is not None
+    return ~told.wrong
+
+
+def _gaps(told: Predictions, grouping: Grouping) -> list[tuple[str, float]]:
+    """The largest difference of each measure between the groups."""
+    found = []
+    for one in measures_of(told):
+        masks = [grouping.inside(group) & one.among for group in grouping.names]
+        means = [float(one.values[mask].mean()) for mask in masks if mask.any()]
+        found.append((one.title, max(means) - min(means) if means else 0.0))
+    return found
+
+
+def _largest(said: Floats) -> float:
+    """The largest mean change of any answer between two groups."""
+    means = said.mean(axis=0)
+    return float(np.abs(means[None] - means[:, None]).max())

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.analyses.fairness.forms import Ask, Forms, ask_forms, make_forms
+from holdfast.analyses.fairness.forms import Ask, Forms, SwapQuery, ask_forms, make_forms
 from holdfast.augment.terms.lexicon import Axis
 from holdfast.core.records import Estimate, Floats
 from holdfast.core.seeds import generator
@@ -69,8 +69,7 @@ class Swaps:
 def find_swaps(
     table: Table,
     axes: Sequence[Axis],
-    ask: Ask,
-    names: Sequence[str],
+    query: SwapQuery,
     *,
     rows: int = ROWS,
     insert: bool = False,
@@ -86,9 +85,9 @@ def find_swaps(
         if len(forms) < 2:
             idle.append(axis.name)
             continue
-        said = ask_forms(forms, table, ask, known)
+        said = ask_forms(forms, table, query.ask, known)
         found.append(most_moved(forms, said))
-    return Swaps(tuple(found), tuple(idle), tuple(names), rows, insert)
+    return Swaps(tuple(found), tuple(idle), query.names, rows, insert)
 
 
 def _rows_of(axis: Axis, rows: int) -> int:

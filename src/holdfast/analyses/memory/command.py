@@ -1,35 +1,29 @@
-"""``holdfast probe``: what a finished run, or a model that was tuned elsewhere, remembers."""
+"""``holdfast probe MODEL``: what a model that was tuned elsewhere remembers, by two files."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from holdfast.analyses.memory.analysis import few_rows, memory_document
 from holdfast.analyses.memory.probe import SetScores, remember
-from holdfast.contract.predictions import ANSWERS, Side
+from holdfast.contract.predictions import Side
 from holdfast.contract.run_folder import MODEL, RESULT, model_of
 from holdfast.core.decisions import notify
-from holdfast.core.errors import ModelError, RecipeError, RunError
-from holdfast.core.records import Decision, to_json
-from holdfast.core.seeds import generator
-from holdfast.core.wording import counted
+from holdfast.core.errors import ModelError, RecipeError
+from holdfast.core.records import Decision
 from holdfast.data.source import refuse_missing
 from holdfast.data.table import Table
-from holdfast.runs.finished_run import FinishedRun
 from holdfast.stats.threads import one_thread
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from holdfast.models.loading.source import Source
-
-# Rows of each file that a model is asked about.
-MOST_ROWS = 3000
-OLD = "made by a version of Holdfast that did not keep what the model said of its training rows"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,47 +37,6 @@ class Files:
     label: str | None = None
     encoding: str | None = None
     start: str | None = None
-
-
-def probe_run(run: Path) -> dict[str, Any]:
-    """The stored block of a finished run; of a run by an older version, what its files still say.
-
-    Raises ``RunError`` where the folder is no finished run or its sources have changed.
-    """
-    again = FinishedRun(run)
-    probes = again.result.get("probes") or {}
-    found = probes.get("memorization")
-    if not isinstance(found, Mapping):
-        found = _of_old(again)
-    return _document(dict(found), probes.get("forgetting"))
-
-
-def _document(memorization: Mapping[str, object], forgetting: object) -> dict[str, Any]:
-    """What ``--json`` prints: a number that is not known is null."""
-    plain: dict[str, Any] = to_json(
-        {"schema": 1, "memorization": memorization, "forgetting": forgetting}
-    )
-    return plain
-
-
-def _of_old(again: FinishedRun) -> dict[str, Any]:
-    """Memory from stored test losses and a new pass over training rows."""
-    task = again.recipe.task
-    if not again.has("train"):
-        notify(Decision(ANSWERS, "missing", f"{again.run} was {OLD}: its model is asked now"))
-    test = again.told("test")
-    if again.has("train"):
-        told = again.told("train")
-        members = SetScores(told.table, told.losses)
-    else:
-        table = _few(again.table("train"), "train")
-        outputs = getattr(again.predictor.answer(table), "outputs", None)
-        if outputs is None:
-            why = f"{task} runs keep no losses that can be asked for again"
-            raise RunError(str(again.run), f"was {OLD}, and {why}", None, "Train it again.")
-        members = SetScores(table, np.asarray(outputs.losses, dtype=np.float64))
-    with one_thread():
-        return remember(members, SetScores(test.table, test.losses), again.recipe.seed).to_json()
 
 
 def probe_model(model: str, files: Files) -> dict[str, Any]:
@@ -101,7 +54,7 @@ def probe_model(model: str, files: Files) -> dict[str, Any]:
         members, others, beside = _heard(model, files)
     with one_thread():
         found = replace(remember(members, others, 0), beside=beside)
-    return _document(found.to_json(), None)
+    return memory_document(found.to_json(), None)
 
 
 def is_run(path: str) -> bool:
@@ -163,13 +116,12 @@ def _classified(folder: Path, files: Files) -> tuple[SetScores, SetScores]:
         rules = ClassRules(saved.classes)
         return load_labelled(file, named, rules, encoding=files.encoding, kind="class")
 
-    tables = [_few(read(file), side) for file, side in _sides(files)]
+    tables = [few_rows(read(file), side) for file, side in _sides(files)]
     heard = [SetScores(table, np.asarray(answer(saved, table).losses, float)) for table in tables]
     return heard[0], heard[1]
 
 
 def _continued(folder: Path, files: Files) -> tuple[SetScores, SetScores, dict[str, Any]]:
-    from holdfast.analyses.memory.token_losses import heard
     from holdfast.data.chats.chat import form_of, load_chats
     from holdfast.models.generators.causal import load_saved_causal
     from holdfast.models.loading.limits import position_limit
@@ -177,14 +129,8 @@ def _continued(folder: Path, files: Files) -> tuple[SetScores, SetScores, dict[s
     from holdfast.tasks.lm.losses import CausalLM, encode
     from holdfast.tasks.lm.verbatim import verbatim
 
-    network, tokenizer = load_saved_causal(folder)
-    begun = _start_folder(folder, files)
-    start = None
-    if begun is not None:
-        start, other = load_saved_causal(begun)
-        _same_tokens(tokenizer, other, begun)
-    device, task = best_device(), CausalLM(tokenizer.pad_token_id or 0)
-    length = min(position_limit(network.config), 1024)
+    tuned, start, tokenizer = _with_start(load_saved_causal, folder, files)
+    length = min(position_limit(tuned.config), 1024)
 
     def read(file: str) -> Table:
         table = load_chats(file, text=files.text, label=files.label, encoding=files.encoding)
@@ -195,46 +141,65 @@ def _continued(folder: Path, files: Files) -> tuple[SetScores, SetScores, dict[s
             )
         return table
 
-    def ask(table: Table) -> SetScores:
-        network.to(device)
-        if start is not None:
-            start.to(device)
-        return heard(table, encode(table, tokenizer, length), task, network, start, device)
-
-    tables = [_few(read(file), side) for file, side in _sides(files)]
-    told = verbatim(network.to(device), tokenizer, tables[0], 0)
+    tables = [few_rows(read(file), side) for file, side in _sides(files)]
+    device = best_device()
+    told = verbatim(tuned.to(device), tokenizer, tables[0], 0)
     if start is not None:
         told = told.beside(verbatim(start.to(device), tokenizer, tables[0], 0))
-    return ask(tables[0]), ask(tables[1]), {"extraction": told.to_json()}
+    examples = [encode(table, tokenizer, length) for table in tables]
+    task = CausalLM(tokenizer.pad_token_id or 0)
+    return (*_by_tokens(tables, examples, task, (tuned, start)), {"extraction": told.to_json()})
 
 
 def _rewritten(folder: Path, files: Files) -> tuple[SetScores, SetScores]:
-    from holdfast.analyses.memory.token_losses import heard
     from holdfast.data.pairs.pairs import load_pairs
     from holdfast.models.generators.seq2seq import end_token
     from holdfast.models.generators.seq2seq_network import load_saved_seq2seq
-    from holdfast.tasks.generation.base import best_device
     from holdfast.tasks.seq2seq.losses import SequenceToSequence, encode_pairs
 
-    network, tokenizer = load_saved_seq2seq(folder)
+    tuned, start, tokenizer = _with_start(load_saved_seq2seq, folder, files)
+
+    def read(file: str) -> Table:
+        return load_pairs(file, text=files.text, target=files.label, encoding=files.encoding)
+
+    tables = [few_rows(read(file), side) for file, side in _sides(files)]
+    end = end_token(tokenizer)
+    examples = [encode_pairs(table, tokenizer, 512, 256, end) for table in tables]
+    task = SequenceToSequence(tokenizer.pad_token_id or 0)
+    return _by_tokens(tables, examples, task, (tuned, start))
+
+
+def _with_start(
+    load: Callable[[Path], tuple[Any, PreTrainedTokenizerBase]], folder: Path, files: Files
+) -> tuple[Any, Any | None, PreTrainedTokenizerBase]:
+    """A model that writes, the one that it was tuned from, where that is known, and their
+    tokenizer."""
+    tuned, tokenizer = load(folder)
     begun = _start_folder(folder, files)
-    start = None
-    if begun is not None:
-        start, other = load_saved_seq2seq(begun)
-        _same_tokens(tokenizer, other, begun)
-    device, task = best_device(), SequenceToSequence(tokenizer.pad_token_id or 0)
+    if begun is None:
+        return tuned, None, tokenizer
+    start, other = load(begun)
+    if tokenizer.get_vocab() != other.get_vocab():
+        rule = "reads other tokens than the model, so their losses cannot be compared"
+        raise RecipeError("--start", rule, str(begun), "Name the model that it was tuned from.")
+    return tuned, start, tokenizer
 
-    def ask(file: str, side: Side) -> SetScores:
-        rows = load_pairs(file, text=files.text, target=files.label, encoding=files.encoding)
-        table = _few(rows, side)
-        examples = encode_pairs(table, tokenizer, 512, 256, end_token(tokenizer))
-        network.to(device)
-        if start is not None:
-            start.to(device)
-        return heard(table, examples, task, network, start, device)
 
-    found = [ask(file, side) for file, side in _sides(files)]
-    return found[0], found[1]
+def _by_tokens(
+    tables: Sequence[Table], examples: Sequence[Any], task: Any, networks: tuple[Any, Any | None]
+) -> tuple[SetScores, SetScores]:
+    """What both networks say of the tokens of members and others."""
+    from holdfast.analyses.memory.token_losses import heard
+    from holdfast.tasks.generation.base import best_device
+
+    device = best_device()
+    tuned, start = networks[0].to(device), networks[1]
+    start = None if start is None else start.to(device)
+    members, others = (
+        heard(table, each, task, tuned, start, device)
+        for table, each in zip(tables, examples, strict=True)
+    )
+    return members, others
 
 
 def _start_folder(folder: Path, files: Files) -> Path | None:
@@ -250,19 +215,5 @@ def _start_folder(folder: Path, files: Files) -> Path | None:
     return base
 
 
-def _same_tokens(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase, start: Path) -> None:
-    if one.get_vocab() != other.get_vocab():
-        rule = "reads other tokens than the model, so their losses cannot be compared"
-        raise RecipeError("--start", rule, str(start), "Name the model that it was tuned from.")
-
-
 def _sides(files: Files) -> tuple[tuple[str, Side], tuple[str, Side]]:
     return (files.members, "train"), (files.others, "test")
-
-
-def _few(table: Table, side: Side) -> Table:
-    """At most 3,000 of the rows, a fixed sample."""
-    if len(table) <= MOST_ROWS:
-        return table
-    order = generator(0, "rows probed", side, counted(len(table), "row")).permutation(len(table))
-    return table.take(np.sort(order[:MOST_ROWS]))

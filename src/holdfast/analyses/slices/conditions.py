@@ -1,54 +1,118 @@
-"""A condition that a run wrote down, made again, so that other rows can be asked for it.
-
-Conditions: which rows a slice holds, in words, and for rows of any table.
-"""
+"""Conditions: which rows a slice holds, in words and for rows of any table; and what they read of
+rows: words, forms, language, side columns, place among the topics."""
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
-from holdfast.analyses.slices.facts import FORMS, RowFacts
 from holdfast.analyses.slices.topics import Partition
+from holdfast.augment.texts.words import is_negation, split
+from holdfast.contract.predictions import Bools
+from holdfast.core.records import Floats, Ints
+from holdfast.data.texts.language import language_of
 
-if TYPE_CHECKING:
-    from holdfast.core.records import Floats, Ints
-
-
-def condition_of(plain: Mapping[str, Any]) -> Condition | None:
-    """The condition of which ``Condition.to_json`` gave ``plain``; ``None`` where it cannot be made
-    of its words: a topic is a place in a space that went with its run."""
-    kind = plain.get("kind")
-    if kind == "length":
-        return Length(plain["low"], plain["high"])
-    if kind == "words":
-        return Holds(plain["value"])
-    if kind == "form":
-        return TextForm(plain["value"]) if plain["value"] in FORMS else None
-    if kind == "language":
-        return Language(plain["value"])
-    if kind == "column":
-        if "value" in plain:
-            return Category(plain["column"], plain["value"])
-        return NumberRange(plain["column"], plain["low"], plain["high"])
-    if kind == "both":
-        made = [condition_of(one) for one in plain["of"]]
-        return None if None in made else Both(*made)  # type: ignore[arg-type]
-    return None
+# Of a text that is longer its beginning is read.
+MOST_WORDS = 2_000
+LETTERS, SURE = 40, 0.9
+_LETTER = re.compile(r"[^\W\d_]")
+FORMS: Mapping[str, Callable[[str], bool]] = {
+    "a number": lambda text: any(letter.isdigit() for letter in text),
+    "a question mark": lambda text: "?" in text,
+    "an exclamation mark": lambda text: "!" in text,
+    "a link": lambda text: "http" in text or "www." in text,
+    "a letter beyond ASCII": lambda text: any(c.isalpha() and not c.isascii() for c in text),
+    "no small letter": lambda text: text.upper() == text and any(c.isalpha() for c in text),
+    "a negation": lambda text: any(map(is_negation, split(text).words[:MOST_WORDS])),
+}
+Vectors = Callable[[], Floats]
 
 
-Bools = npt.NDArray[np.bool_]
+@dataclass(frozen=True, eq=False)
+class RowFacts:
+    """Facts of ``n`` rows, each worked out when it is first asked for.
+
+    ``texts`` [n], or ``None`` where rows are no texts; ``columns`` by name, [n] each: what stands
+    beside the text in the source, as read (``None`` where a cell is empty); ``vectors`` gives
+    [n, d] in the space of the topics, or ``None`` where there is none.
+    """
+
+    n: int
+    texts: tuple[str, ...] | None = None
+    columns: Mapping[str, Sequence[object]] = field(default_factory=dict)
+    vectors: Vectors | None = None
+    _parts: dict[int, Ints] = field(default_factory=dict, repr=False)
+
+    def __len__(self) -> int:
+        return self.n
+
+    @cached_property
+    def words(self) -> tuple[tuple[str, ...], ...]:
+        """The words of each text, in small letters."""
+        texts = self.texts or ("",) * self.n
+        return tuple(tuple(w.casefold() for w in split(t).words[:MOST_WORDS]) for t in texts)
+
+    @cached_property
+    def grams(self) -> tuple[frozenset[str], ...]:
+        """The words and pairs of neighbouring words of each text."""
+        return tuple(frozenset([*row, *map(" ".join, pairwise(row))]) for row in self.words)
+
+    @cached_property
+    def lengths(self) -> Ints:
+        """Words of each text."""
+        return np.array([len(row) for row in self.words], dtype=np.int64)
+
+    @cached_property
+    def languages(self) -> tuple[str, ...]:
+        """ISO 639 codes; empty below 40 letters or where py3langid is not sure (0.9)."""
+        return tuple(map(_language, self.texts or ("",) * self.n))
+
+    @cached_property
+    def space(self) -> Floats | None:
+        """The rows in the space of the topics [n, d]."""
+        return None if self.vectors is None else self.vectors()
+
+    def topic_of(self, made: Partition) -> Ints:
+        """Which part of a partition each row is in, [n]."""
+        assert self.space is not None
+        if id(made) not in self._parts:
+            self._parts[id(made)] = made.nearest(self.space)
+        return self._parts[id(made)]
+
+    def numbers(self, column: str) -> Floats:
+        """A column as numbers [n], NaN where a cell is none."""
+        cells = self.columns.get(column, (None,) * self.n)
+        return np.array([_number(cell) for cell in cells])
+
+
+def _language(text: str) -> str:
+    if len(_LETTER.findall(text[:400])) < LETTERS:
+        return ""
+    code, sure = language_of(text[:400])
+    return code if sure >= SURE else ""
+
+
+def _number(cell: object) -> float:
+    if isinstance(cell, bool) or cell is None:
+        return float("nan")
+    try:
+        return float(cell)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return float("nan")
 
 
 class Condition(ABC):
-    """A frozen question that each row answers with yes or no. ``str`` says it in words that go on
+    """A frozen condition that holds for a row or not. ``str`` says it in words that go on
     after "rows" or "texts"; ``kind`` is a word for JSON."""
 
+    __slots__: tuple[str, ...] = ()
     kind: ClassVar[str]
     depth: ClassVar[int] = 1
 
@@ -60,7 +124,8 @@ class Condition(ABC):
         return {"kind": self.kind, "words": str(self), **self._values()}
 
     def _values(self) -> dict[str, Any]:
-        return {}
+        """What the condition is made of: its fields."""
+        return {name: getattr(self, name) for name in self.__slots__}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,60 +146,48 @@ class Length(Condition):
             return f"texts of {self.low} words or more"
         return f"texts of {self.low} to {self.high} words"
 
-    def _values(self) -> dict[str, Any]:
-        return {"low": self.low, "high": self.high}
-
 
 @dataclass(frozen=True, slots=True)
 class Holds(Condition):
     """Texts with a word, or two that stand side by side; case is no matter."""
 
-    gram: str
+    value: str
     kind: ClassVar[str] = "words"
 
     def holds(self, facts: RowFacts) -> Bools:
-        return np.fromiter((self.gram in row for row in facts.grams), np.bool_, len(facts))
+        return np.fromiter((self.value in row for row in facts.grams), np.bool_, len(facts))
 
     def __str__(self) -> str:
-        return f'texts with "{self.gram}"'
-
-    def _values(self) -> dict[str, Any]:
-        return {"value": self.gram}
+        return f'texts with "{self.value}"'
 
 
 @dataclass(frozen=True, slots=True)
 class TextForm(Condition):
     """Texts of a form, by its name in ``FORMS``."""
 
-    name: str
+    value: str
     kind: ClassVar[str] = "form"
 
     def holds(self, facts: RowFacts) -> Bools:
-        test = FORMS[self.name]
+        test = FORMS[self.value]
         return np.fromiter(map(test, facts.texts or ("",) * len(facts)), np.bool_, len(facts))
 
     def __str__(self) -> str:
-        return f"texts with {self.name}"
-
-    def _values(self) -> dict[str, Any]:
-        return {"value": self.name}
+        return f"texts with {self.value}"
 
 
 @dataclass(frozen=True, slots=True)
 class Language(Condition):
     """Texts that are surely in a language (ISO 639)."""
 
-    code: str
+    value: str
     kind: ClassVar[str] = "language"
 
     def holds(self, facts: RowFacts) -> Bools:
-        return np.fromiter((one == self.code for one in facts.languages), np.bool_, len(facts))
+        return np.fromiter((one == self.value for one in facts.languages), np.bool_, len(facts))
 
     def __str__(self) -> str:
-        return f"texts in the language {self.code!r}"
-
-    def _values(self) -> dict[str, Any]:
-        return {"value": self.code}
+        return f"texts in the language {self.value!r}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +209,6 @@ class Category(Condition):
             return f"rows without a value of {self.column}"
         return f"rows with {self.column} = {self.value}"
 
-    def _values(self) -> dict[str, Any]:
-        return {"column": self.column, "value": self.value}
-
 
 @dataclass(frozen=True, slots=True)
 class NumberRange(Condition):
@@ -178,9 +228,6 @@ class NumberRange(Condition):
         if self.high is None:
             return f"rows with {self.column} of {self.low:g} or more"
         return f"rows with {self.column} from {self.low:g} to {self.high:g}"
-
-    def _values(self) -> dict[str, Any]:
-        return {"column": self.column, "low": self.low, "high": self.high}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -236,3 +283,25 @@ def _within(values: Floats | Ints, low: float | None, high: float | None) -> Boo
     if high is not None:
         found &= values <= high
     return np.asarray(found)
+
+
+def condition_of(plain: Mapping[str, Any]) -> Condition | None:
+    """The condition of which ``Condition.to_json`` gave ``plain``; ``None`` where it cannot be made
+    of its words: a topic is a place in a space that went with its run."""
+    kind = plain.get("kind")
+    if kind == "length":
+        return Length(plain["low"], plain["high"])
+    if kind == "words":
+        return Holds(plain["value"])
+    if kind == "form":
+        return TextForm(plain["value"]) if plain["value"] in FORMS else None
+    if kind == "language":
+        return Language(plain["value"])
+    if kind == "column":
+        if "value" in plain:
+            return Category(plain["column"], plain["value"])
+        return NumberRange(plain["column"], plain["low"], plain["high"])
+    if kind == "both":
+        made = [condition_of(one) for one in plain["of"]]
+        return None if None in made else Both(*made)  # type: ignore[arg-type]
+    return None

@@ -138,17 +138,12 @@ def for_coverage(
 
 
 def highest_precision(
-    confidence: Floats,
-    wrong: Bools,
-    below: float = 1.0,
-    *,
-    sure: float = SURE,
-    groups: Ints | None = None,
+    confidence: Floats, wrong: Bools, below: float = 1.0, *, groups: Ints | None = None
 ) -> tuple[float, ThresholdChoice] | None:
     """The highest precision below ``below``, in thousandths, that ``for_precision`` promises by
     these rows, with what it chooses then; ``None`` where it promises none.
 
-    No walk promises more than the limit of one prefix by itself (Clopper and Pearson at ``sure``),
+    No walk promises more than the limit of one prefix by itself (Clopper and Pearson at ``SURE``),
     so the search goes down from the highest of these. Parameters as for ``for_precision``.
     """
     from scipy.special import betaincinv
@@ -160,24 +155,22 @@ def highest_precision(
     size = np.floor(np.arange(1, len(wrong) + 1) / shrink)
     errors = np.minimum(np.ceil(mistakes / shrink), size)
     some = errors < size
-    limits = 1 - betaincinv(errors[some] + 1, size[some] - errors[some], sure)
+    limits = 1 - betaincinv(errors[some] + 1, size[some] - errors[some], SURE)
     most = math.floor(GRID * float(limits.max(initial=0.0)))
     for thousandth in range(min(most, math.ceil(round(GRID * below, 6)) - 1), 0, -1):
-        found = for_precision(confidence, wrong, thousandth / GRID, sure=sure, groups=groups)
+        found = for_precision(confidence, wrong, thousandth / GRID, groups=groups)
         if found.threshold is not None:
             return thousandth / GRID, found
     return None
 
 
-def highest_coverage(
-    confidence: Floats, wrong: Bools, *, sure: float = SURE
-) -> tuple[float, ThresholdChoice] | None:
+def highest_coverage(confidence: Floats, wrong: Bools) -> tuple[float, ThresholdChoice] | None:
     """The highest coverage, in thousandths, that ``for_coverage`` promises by these rows with a
-    threshold, (1 − ``sure``)^(1/n), with what it chooses then; ``None`` where it promises none."""
-    share = math.floor(GRID * (1 - sure) ** (1 / max(len(confidence), 1))) / GRID
+    threshold, (1 − ``SURE``)^(1/n), with what it chooses then; ``None`` where it promises none."""
+    share = math.floor(GRID * (1 - SURE) ** (1 / max(len(confidence), 1))) / GRID
     if not len(confidence) or not share:
         return None
-    found = for_coverage(confidence, wrong, share, sure=sure)
+    found = for_coverage(confidence, wrong, share)
     return None if found.threshold is None else (share, found)
 
 

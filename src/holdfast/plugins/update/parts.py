@@ -9,8 +9,7 @@ import numpy as np
 
 from holdfast.analyses.fairness.groups import Grouping
 from holdfast.analyses.row_texts import read_texts
-from holdfast.analyses.slices.conditions import as_category, condition_of
-from holdfast.analyses.slices.facts import RowFacts
+from holdfast.analyses.slices.conditions import RowFacts, as_category, condition_of
 from holdfast.data.table import Table
 from holdfast.plugins.update.gate import RowPart
 

@@ -1,4 +1,4 @@
-"""When a question is asked, and what becomes of its answer."""
+"""When an analysis is made, and what becomes of its answer."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from holdfast.analyses import analysis as question
-from holdfast.analyses.analysis import Analysis, NoAnswer
+from holdfast.analyses import analysis as module
+from holdfast.analyses.analysis import Analysis, NoAnswer, all_analyses, confirmed_again
 from holdfast.core.errors import Defect, Interrupted, RunError
 from holdfast.core.run_files import read_events, read_result
 from holdfast.pipeline.main import train
@@ -22,9 +22,9 @@ from holdfast.runs.scoring import OPENED
 
 @pytest.fixture
 def asking(monkeypatch: pytest.MonkeyPatch) -> Callable[[Analysis[Any]], None]:
-    """Puts questions of a test in the place of all others."""
+    """Puts analyses of a test in the place of all others."""
     asked: dict[str, Analysis[Any]] = {}
-    monkeypatch.setattr(question, "all_questions", lambda: asked)
+    monkeypatch.setattr(module, "all_analyses", lambda: asked)
 
     def add(one: Analysis[Any]) -> None:
         asked[one.name] = one
@@ -50,16 +50,16 @@ def test_candidates_are_found_before_the_test_rows_open_and_confirmed_after(
     def was_opened(run: Path) -> bool:
         return any(e.get("what") == OPENED for e in read_events(run / "events.jsonl", torn=True))
 
-    def find(before: Any) -> dict[str, int]:
-        opened.append(was_opened(before.run))
-        assert not hasattr(before, "test")
-        return {"valid": len(before.valid), "train": len(before.train)}
+    def find(session: Any) -> dict[str, int]:
+        opened.append(was_opened(session.run))
+        assert not hasattr(session, "test")
+        return {"valid": len(session.valid), "train": len(session.train)}
 
-    def confirm(found: dict[str, int], after: Any) -> dict[str, Any]:
-        opened.append(was_opened(after.run))
-        seen["rows"] = after.test.rows.tolist()
-        seen["losses"] = after.test.losses
-        return {**found, "test": len(after.test)}
+    def confirm(found: dict[str, int], session: Any, test: Any) -> dict[str, Any]:
+        opened.append(was_opened(session.run))
+        seen["rows"] = test.rows.tolist()
+        seen["losses"] = test.losses
+        return {**found, "test": len(test)}
 
     asking(Analysis("counted", ("probes", "counted"), find, confirm))
     run = run_of()
@@ -73,7 +73,7 @@ def test_candidates_are_found_before_the_test_rows_open_and_confirmed_after(
 
 
 def test_what_cannot_be_asked_says_why_and_costs_no_run(asking: Any, run_of: Any) -> None:
-    def refuse(before: Any) -> None:
+    def refuse(session: Any) -> None:
         raise RunError("the rows", "cannot be asked this", None, "Ask another.")
 
     asking(Analysis("first", ("first",), lambda _: NoAnswer("there is no reason"), lambda *_: {}))
@@ -85,10 +85,10 @@ def test_what_cannot_be_asked_says_why_and_costs_no_run(asking: Any, run_of: Any
     assert "third" not in result
 
 
-def test_a_defect_in_a_question_costs_no_run_and_is_told(
+def test_a_defect_in_an_analysis_costs_no_run_and_is_told(
     asking: Any, run_of: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(before: Any) -> None:
+    def fail(session: Any) -> None:
         raise IndexError("the fourth of three")
 
     asking(Analysis("broken", ("broken",), fail, lambda *_: {}))
@@ -98,10 +98,10 @@ def test_a_defect_in_a_question_costs_no_run_and_is_told(
     assert "report it" in why
 
 
-def test_an_interrupt_inside_a_question_ends_the_run_as_anywhere_else(
+def test_an_interrupt_inside_an_analysis_ends_the_run_as_anywhere_else(
     asking: Any, run_of: Any
 ) -> None:
-    def interrupted(before: Any) -> None:
+    def interrupted(session: Any) -> None:
         raise Interrupted("the fit", "was interrupted at step 3", None, "Fit it again.")
 
     asking(Analysis("long", ("long",), interrupted, lambda *_: {}))
@@ -110,8 +110,10 @@ def test_an_interrupt_inside_a_question_ends_the_run_as_anywhere_else(
     assert "--resume" in found.value.remedy
 
 
-def test_a_broken_promise_in_a_question_is_a_defect_not_an_answer(asking: Any, run_of: Any) -> None:
-    def broken(before: Any) -> None:
+def test_a_broken_promise_in_an_analysis_is_a_defect_not_an_answer(
+    asking: Any, run_of: Any
+) -> None:
+    def broken(session: Any) -> None:
         raise Defect("the rows", "must be as many", (3, 4))
 
     asking(Analysis("broken", ("broken",), broken, lambda *_: {}))
@@ -148,6 +150,30 @@ def test_a_finished_run_gives_its_rows_and_what_was_said_of_them_again(finished_
     answers = again.predictor.answer(again.table("valid"))
     assert answers.probabilities is not None
     np.testing.assert_allclose(answers.probabilities, again.told("valid").probabilities, atol=1e-4)
+
+
+def alike(one: Any, other: Any) -> bool:
+    """The same JSON, numbers to what a stored probability keeps of them."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(alike(one[key], other[key]) for key in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(alike, one, other))
+    return bool(one == (pytest.approx(other, 1e-3, 1e-4) if isinstance(one, float) else other))
+
+
+@pytest.mark.parametrize("name", [*all_analyses()])
+def test_a_finished_run_finds_and_confirms_what_its_training_did(
+    finished_run: Path, name: str
+) -> None:
+    analysis, run = all_analyses()[name], FinishedRun(finished_run)
+    if name in ("distilled", "forgetting"):
+        pytest.skip("needs the network before training")
+    stored: Any = run.result
+    for key in analysis.where:
+        stored = stored[key]
+    made = confirmed_again(analysis, run)
+    # The training also tells what it alone could ask, and the verdict adds a sentence.
+    assert alike({key: stored[key] for key in made}, made)
 
 
 def test_a_source_that_changed_is_refused(run_of: Any, marked_csv: Path, tmp_path: Path) -> None:

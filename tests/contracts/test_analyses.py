@@ -1,5 +1,5 @@
-"""Every question that a fitted run is asked, of every kind of task: what it finds is found before
-the test rows are opened, is plain and finite, and is the same when it is asked again."""
+"""Every analysis of a fitted run, of every kind of task: what it finds is found before
+the test rows are opened, is plain and finite, and is the same when it is made again."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow.parquet as parquet
 import pytest
 
-from holdfast.analyses.analysis import Candidates, all_questions, confirm_all, find_all
-from holdfast.analyses.robustness.command import changes_of
+from holdfast.analyses.analysis import Candidates, all_analyses, confirm_all, find_all
+from holdfast.analyses.robustness.analysis import changes_of, find
 from holdfast.contract.fit import FittedModel, Scored
 from holdfast.core.records import to_json
 from holdfast.core.tasks import WRITERS
@@ -38,7 +38,7 @@ SMALL = [
 def asked(
     make_sample: Callable[[str], Any], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], tuple[Any, FittedModel, dict[str, Any], Path, Candidates]]:
-    """A small fit of each sample and what every question found of it."""
+    """A small fit of each sample and what every analysis found of it."""
     made: dict[str, Any] = {}
 
     def make(name: str) -> Any:
@@ -67,7 +67,7 @@ def test_what_the_kept_state_says_is_what_the_fit_measured(
     request: pytest.FixtureRequest, sample: Any, asked: Any
 ) -> None:
     _, fitted, _, run, found = asked(request.node.callspec.params["sample"])
-    ready, told = fitted.ready, found.before
+    ready, told = fitted.ready, found.session
     stored = parquet.read_table(run / ANSWERS)
     assert stored["split"].to_pylist() == ["train"] * len(told.train) + ["valid"] * len(told.valid)
     for side, examples in ((told.train, ready.train), (told.valid, ready.valid)):
@@ -80,7 +80,7 @@ def test_what_the_kept_state_says_is_what_the_fit_measured(
             assert ((held >= 0) & (held <= 1)).all()
 
 
-def test_a_question_gives_plain_values_and_the_same_again(
+def test_an_analysis_gives_plain_values_and_the_same_again(
     request: pytest.FixtureRequest, sample: Any, asked: Any
 ) -> None:
     sample, fitted, saved, run, found = asked(request.node.callspec.params["sample"])
@@ -91,7 +91,7 @@ def test_a_question_gives_plain_values_and_the_same_again(
     assert text == json.dumps(to_json(dict(twice.answers)), allow_nan=False, sort_keys=True)
 
 
-def test_a_question_leaves_the_fit_as_it_was(
+def test_an_analysis_leaves_the_fit_as_it_was(
     request: pytest.FixtureRequest, sample: Any, asked: Any
 ) -> None:
     _, fitted, saved, run, _ = asked(request.node.callspec.params["sample"])
@@ -105,11 +105,11 @@ def test_changed_rows_are_rows_that_the_kept_state_answers(
     request: pytest.FixtureRequest, sample: Any, asked: Any, tmp_path: Path
 ) -> None:
     """What ``holdfast errors --robustness`` asks: as many answers as rows, of rows that differ."""
-    sample, fitted, _, _, _ = asked(request.node.callspec.params["sample"])
+    sample, fitted, _, _, found = asked(request.node.callspec.params["sample"])
     if sample.kind.name in WRITERS:
         pytest.skip("a model that writes is not asked")
     table = fitted.ready.sides.train_rows.table
-    made, left_out = changes_of(table, 0)
+    made, left_out = changes_of(find(found.session), table, 0)
     assert set(left_out) <= {"contractions", "synonyms", "noise words", "end marks"}
     answered = Predictor.of(fitted)
     for name, make in made.items():
@@ -123,8 +123,8 @@ def test_changed_rows_are_rows_that_the_kept_state_answers(
             assert len(answered.answer(changed).predictions) == len(at)
 
 
-def test_each_question_has_a_place_of_its_own() -> None:
-    places = [question.where for question in all_questions().values()]
+def test_each_analysis_has_a_place_of_its_own() -> None:
+    places = [analysis.where for analysis in all_analyses().values()]
     assert len(set(places)) == len(places)
-    for name, question in all_questions().items():
-        assert question.name == name
+    for name, analysis in all_analyses().items():
+        assert analysis.name == name

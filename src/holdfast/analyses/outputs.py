@@ -1,8 +1,5 @@
-"""What a finished run says of a model that writes, beside the one that it began from: its stored
-blocks, or of a run by an older version what its stored texts let be told.
-
-What a model's written answers show, beside those of the model that it began from.
-"""
+"""What a model's written answers show, beside those of the model that it began from: the blocks
+that its run stored, or of a run by an older version what its stored texts let be told."""
 
 from __future__ import annotations
 

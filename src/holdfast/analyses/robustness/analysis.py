@@ -1,19 +1,22 @@
-"""The test rows of a finished run once more, each as somebody else might have written it.
+"""Whether answers survive changes that mean nothing: the test rows once more, each as somebody else
+might have written it, and what that costs, paired by row.
 
-This is another pass over the test rows, for a fixed list of changes that is alike for every run, so
-that nothing is chosen by what comes out; it is written into ``openings.jsonl``.
+The changes are a fixed list that is alike for every run, so that nothing is chosen by what comes
+out. Of a finished run it is another pass over the test rows, written into ``openings.jsonl``.
 """
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from holdfast.analyses.robustness.judge import Pair, judged, same
+from holdfast.analyses.analysis import Analysis, Session
 from holdfast.analyses.robustness.perturbations import (
     PICTURES,
     TEXTS,
@@ -21,24 +24,31 @@ from holdfast.analyses.robustness.perturbations import (
     missing,
     perturbed,
 )
+from holdfast.analyses.row_scores import (
+    ABSOLUTE,
+    ENTITIES,
+    WRONG,
+    badness,
+    rate_estimate,
+    sentence_f1,
+)
 from holdfast.analyses.row_texts import given_labels
-from holdfast.analyses.slices.badness import ABSOLUTE, ENTITIES, WRONG, badness, sentence_f1
-from holdfast.contract.predictions import Predictions
+from holdfast.contract.predictions import Bools, Predictions
 from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
-from holdfast.core.records import Decision, Floats, Ints
+from holdfast.core.records import Decision, Estimate, Floats, Ints
 from holdfast.core.seeds import generator
-from holdfast.core.tasks import WRITERS
+from holdfast.core.tasks import OF_PICTURES, WRITERS
 from holdfast.data.table import Table
 from holdfast.runs.finished_run import FinishedRun
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
+from holdfast.stats.many import holm
+from holdfast.stats.paired_tests import newcombe, paired_bootstrap
 
 MOST_ROWS = 500
 TEXT_PARTS = ("text", "text_pair")
 EXAMPLES = 3
+ALPHA = 0.05
+ONE_GROUP = "no interval: all rows are of one group"
 
 
 def refuse_task(task: str) -> None:
@@ -52,67 +62,78 @@ def refuse_task(task: str) -> None:
         )
 
 
-def robustness(again: FinishedRun) -> dict[str, Any]:
-    """``robustness`` of ``errors --json``: what each change costs, on at most 500 of the test rows
-    (a fixed sample), and which were not made and why.
+def robustness(run: FinishedRun) -> dict[str, Any]:
+    """``robustness`` of ``errors --json``, which opens the test rows of a finished run again."""
+    names = find(run)
+    opened = run.reopen("errors --robustness", names)
+    found = confirm(names, run, run.test)
+    rows = {"what": found["what"], "n": found["n"], "of": len(opened.table)}
+    return {**rows, "openings": opened.count, **found}
 
-    Only rows that a change did change are asked again; the answers before are those that the run
-    stored.
+
+def find(session: Session) -> tuple[str, ...]:
+    """The changes that are made of such rows."""
+    return tuple(PICTURES if session.recipe.task in OF_PICTURES else TEXTS)
+
+
+def confirm(names: tuple[str, ...], session: Session, test: Predictions) -> dict[str, Any]:
+    """What each change costs, on at most 500 of the test rows (a fixed sample), and which were not
+    made and why.
+
+    Only rows that a change did change are asked again; the answers before are those that are known.
     """
-    told, seed = again.told("test"), int(again.result.get("seed") or 0)
-    n = len(told)
-    if n <= MOST_ROWS:
-        chosen = np.arange(n)
-    else:
-        chosen = np.sort(generator(seed, "robustness rows").permutation(n)[:MOST_ROWS])
-    told = told.take(chosen)
-    names = list(PICTURES if "path" in told.table.rows.column_names else TEXTS)
-    opened = again.reopen("errors --robustness", [*names])
-    changes, left_out = changes_of(told.table, seed)
-    bad = badness(told)
+    seed, n = session.recipe.seed, len(test)
+    if n > MOST_ROWS:
+        order = generator(seed, "robustness rows").permutation(n)
+        test = test.take(np.sort(order[:MOST_ROWS]))
+    changes, left_out = changes_of(names, test.table, seed)
+    bad = badness(test)
     pairs: dict[str, Pair] = {}
     examples: dict[str, list[dict[str, Any]]] = {}
     with tempfile.TemporaryDirectory(prefix="holdfast-") as folder:
         for name, change in changes.items():
             table, changed = change(Path(folder))
-            notify(Decision(name, f"{len(changed)} of {len(told)} rows", "asked again as changed"))
-            part = told.take(changed)
-            said = again.predictor.answer(table).predictions if len(changed) else ()
+            notify(Decision(name, f"{len(changed)} of {len(test)} rows", "asked again as changed"))
+            part = test.take(changed)
+            said = session.predictor.answer(table).predictions if len(changed) else ()
             after = _values(part, said, bad.what)
-            flipped = _flipped(part, said)
-            codes = part.groups
-            pairs[name] = Pair(bad.values[changed], after, flipped, codes)
+            flipped = flipped_answers(part, said)
+            pairs[name] = Pair(bad.values[changed], after, flipped, part.groups)
             examples[name] = _examples(part, table, said, flipped)
     found = judged(pairs, seed=seed)
     return {
         "what": bad.what,
-        "n": len(told),
-        "of": len(opened.table),
-        "openings": opened.count,
+        "n": len(test),
         "changes": {name: {**found[name], "examples": examples[name]} for name in found},
         "not_made": left_out,
         "false_alarm_rate": {"value": 0.05, "what": "at most, by Holm, for all changes together"},
     }
 
 
+# Of the command alone: each change costs a pass over the test rows.
+ANALYSIS = Analysis("robustness", ("robustness",), find, confirm)
+
+
 Made = Callable[[Path], tuple[Table, Ints]]
 
 
-def changes_of(table: Table, seed: int) -> tuple[dict[str, Made], dict[str, str]]:
+def changes_of(
+    names: Sequence[str], table: Table, seed: int
+) -> tuple[dict[str, Made], dict[str, str]]:
     """How each change is made of these rows, and why others are not."""
     columns = table.rows.column_names
-    if "path" in columns:
-        return {name: _pictured(table, name, seed) for name in PICTURES}, {}
     left_out: dict[str, str] = {}
     made: dict[str, Made] = {}
-    for name in TEXTS:
+    for name in names:
+        if "path" in columns:
+            made[name] = _pictured(table, name, seed)
+            continue
         why = missing(name)
         if "tokens" in columns and name not in WORD_BY_WORD:
             why = "words would move, and with them their tags"
         if why is None:
-            made[name] = (
-                _tokens(table, name, seed) if "tokens" in columns else _texts(table, name, seed)
-            )
+            change = _tokens if "tokens" in columns else _texts
+            made[name] = change(table, name, seed)
         else:
             left_out[name] = why
     return made, left_out
@@ -207,7 +228,7 @@ def _values(told: Predictions, said: Sequence[object], what: str) -> Floats:
     return np.array([one != own for one, own in zip(answers, labels, strict=True)], np.float64)
 
 
-def _flipped(told: Predictions, said: Sequence[object]) -> Any:
+def flipped_answers(told: Predictions, said: Sequence[object]) -> Any:
     """Which answers are other ones; of numbers those that moved by more than the model's usual
     (median) error on these rows, since every number moves a little."""
     before = told.predictions or ()
@@ -224,7 +245,7 @@ def _plain(answer: object) -> object:
 
 
 def _examples(
-    told: Predictions, table: Table, said: Sequence[object], flipped: npt.NDArray[np.bool_]
+    told: Predictions, table: Table, said: Sequence[object], flipped: Bools
 ) -> list[dict[str, Any]]:
     """Up to three rows whose answer flipped, as they are and as they were changed."""
     columns = table.rows.column_names
@@ -242,3 +263,91 @@ def _examples(
             entry["changed"] = table.column(part)[place]
         found.append(entry)
     return found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pair:
+    """Rows that a perturbation changed: what is bad about the answers ``before`` and ``after`` [n],
+    which answers are other ones (``flipped`` [n]), and ``groups`` [n] where they exist."""
+
+    before: Floats
+    after: Floats
+    flipped: Bools
+    groups: Ints | None = None
+
+    @property
+    def is_rate(self) -> bool:
+        return bool(np.isin(np.concatenate([self.before, self.after]), (0.0, 1.0)).all())
+
+
+def judged(pairs: Mapping[str, Pair], *, seed: int) -> dict[str, dict[str, Any]]:
+    """For each perturbation the rows that it changed, what is bad before and after, the paired
+    difference with its interval (Newcombe's of rates; by bootstrap of numbers and in groups), the
+    share of flipped answers, and whether it is worse: one-sided p (McNemar's exact test, or the
+    bootstrap), adjusted by Holm for all perturbations, at 5 %."""
+    names = list(pairs)
+    p_values = np.array([_p_value(pairs[name], seed, name) for name in names])
+    adjusted = holm(p_values) if len(names) else p_values
+    found = {}
+    for name, p in zip(names, adjusted, strict=True):
+        pair = pairs[name]
+        difference = _difference(pair, seed, name)
+        flipped = Estimate(None, why="no row was changed")
+        if len(pair.flipped):
+            flipped = rate_estimate(pair.flipped, pair.groups, ONE_GROUP)
+        found[name] = {
+            "n": len(pair.before),
+            "before": _mean(pair.before),
+            "after": _mean(pair.after),
+            "difference": difference.to_json(),
+            "flipped": flipped.to_json(),
+            "p_value": float(p),
+            "worse": bool(p <= ALPHA and (difference.value or 0.0) > 0),
+        }
+    return found
+
+
+def _mean(values: Floats) -> float | None:
+    return float(values.mean()) if len(values) else None
+
+
+def _p_value(pair: Pair, seed: int, name: str) -> float:
+    if not len(pair.before):
+        return 1.0
+    if pair.is_rate and pair.groups is None:
+        # P(X ≥ rows that got worse), X ~ Binomial(all that changed, ½).
+        from scipy.special import bdtrc
+
+        worse = pair.after > pair.before
+        better = pair.after < pair.before
+        b, c = int(worse.sum()), int(better.sum())
+        return 1.0 if b == 0 else float(bdtrc(b - 1, b + c, 0.5))
+    above = _boot(pair, seed, name).above
+    return 1.0 if math.isnan(above) else 1.0 - above
+
+
+def _boot(pair: Pair, seed: int, name: str) -> Any:
+    return paired_bootstrap(
+        pair.after, pair.before, seed=generator(seed, "robustness", name), groups=pair.groups
+    )
+
+
+def _difference(pair: Pair, seed: int, name: str) -> Estimate:
+    if not len(pair.before):
+        return Estimate(None, why="no row was changed")
+    value = float((pair.after - pair.before).mean())
+    if pair.is_rate and pair.groups is None:
+        return Estimate(value, *newcombe(pair.after > 0, pair.before > 0))
+    made = _boot(pair, seed, name)
+    if math.isnan(made.low):
+        return Estimate(value, why="no interval: too few rows or groups")
+    return Estimate(value, made.low, made.high)
+
+
+def same(one: object, other: object) -> bool:
+    """Whether two answers are the same: numbers to one part in a million."""
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-9)
+    if isinstance(one, Sequence) and not isinstance(one, str):
+        return list(one) == list(other)  # type: ignore[call-overload, no-any-return]
+    return one == other
